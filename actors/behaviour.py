@@ -1,0 +1,110 @@
+"""The one idea: an actor is a plain class that takes one message and an injected context.
+
+A behaviour imports no Thespian, socket, ssl, asyncio, threading, sqlite3, time, random or os.
+``actors/host.py`` carries behaviours in production, ``tests/simulation`` carries the same ones on a
+virtual clock and network.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from random import Random
+from typing import Protocol
+
+from entgldb.messages.client import Refused
+from entgldb.messages.errors import EntglError, ErrorCode, Reason
+from entgldb.messages.schema import Json, Message
+
+
+class Asker(Protocol):
+    """Whoever sent the message at hand and waits for an answer."""
+
+    def answer(self, message: Message) -> None: ...
+
+
+class Context(Protocol):
+    """All a behaviour may do to the world."""
+
+    random: Random
+    asker: Asker | None
+
+    def now_ms(self) -> int:
+        """The wall clock, in milliseconds since 1970."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, for intervals."""
+
+    def tell(self, actor: str, message: Message) -> None:
+        """To an actor of this node by name, at most once."""
+
+    def answer(self, asker: Asker | None, message: Message) -> None:
+        """Answer a message now or later; nothing happens where nobody waits."""
+
+    def forward(self, actor: str, payload: bytes) -> None:
+        """Hand an encoded admin message to another actor, whose answer goes to the present asker."""
+
+    def after(self, seconds: float, message: Message) -> None:
+        """Deliver ``message`` to this behaviour later. There is no cancelling: number your messages."""
+
+    def spawn(self, name: str) -> None:
+        """Node only: start the child ``name``; it answers Ready after its Configure."""
+
+    def kill(self, name: str) -> None:
+        """Node only: end the child ``name`` at once."""
+
+    def log(self, level: int, text: str) -> None:
+        """One line, never with a secret; levels as in ``logging``."""
+
+
+class Behaviour:
+    """Dispatches a message to ``on_<message_name>`` and counts what it refuses."""
+
+    name = ""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        """Reason -> how often something was dropped, delayed or refused; shown in ``status``."""
+
+    def handle(self, message: Message, ctx: Context) -> None:
+        """Take one message. An unknown one is refused loudly."""
+        handler = getattr(self, _handler_name(type(message)), None)
+        if handler is None:
+            self.count(Reason.UNKNOWN_MESSAGE)
+            refuse(ctx, EntglError(f"{self.name} does not take {message}", code=ErrorCode.UNSUPPORTED))
+            return
+        handler(message, ctx)
+
+    def start(self, ctx: Context) -> None:
+        """Called once, right after the behaviour was built: the moment to set timers."""
+
+    def facts(self) -> dict[str, Json]:
+        """What goes into Ready."""
+        return {}
+
+    def flush(self, ctx: Context) -> None:
+        """Called after everything that had arrived was handled: the moment to act on the lot."""
+
+    def count(self, reason: Reason, times: int = 1) -> None:
+        """Note a drop, delay or refusal."""
+        self.counts[reason.value] += times
+
+
+def refuse(ctx: Context, fault: EntglError) -> None:
+    """Answer the present asker with an error."""
+    ctx.answer(ctx.asker, refused(fault))
+
+
+def refused(fault: EntglError) -> Refused:
+    """An error as it travels."""
+    return Refused(fault.code.value, fault.text, fault.hint, fault.definite)
+
+
+_NAMES: dict[type[Message], str] = {}
+
+
+def _handler_name(cls: type[Message]) -> str:
+    name = _NAMES.get(cls)
+    if name is None:
+        name = _NAMES[cls] = "on_" + re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+    return name

@@ -1,0 +1,149 @@
+"""What behaviours are handed: small protocols behind which SQLite, TLS and HTTP live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from entgldb.messages.client import RequestId, Write, Written
+from entgldb.messages.model import Entry, Origin, Vector
+from entgldb.messages.remote_peers import OAuth2
+from entgldb.messages.schema import Json, Message
+from entgldb.storage.rules.results import Outcome, Row
+
+
+class OplogReader(Protocol):
+    """Reads the log from any process. Every call is one short transaction."""
+
+    @property
+    def origin(self) -> Origin:
+        """Who this node is as a writer."""
+
+    def vector(self) -> Vector: ...
+
+    def held(self) -> dict[Origin, int]:
+        """Origin -> newest seq that is held."""
+
+    def last_lsn(self) -> int: ...
+
+    def first_missing(self, theirs: Mapping[Origin, int]) -> int:
+        """Lowest lsn of an entry that a vector of seqs does not cover; last lsn + 1 when it covers all."""
+
+    def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
+        """Rows with lsn >= ``from_lsn``, in lsn order, at most ``rows_max`` and about 4 MiB."""
+
+    def unapplied(self, rows_max: int) -> list[tuple[Origin, int]]:
+        """System entries recorded from a cloud link and not supplied by a LAN peer since."""
+
+    def entries(self, ids: Sequence[tuple[Origin, int]]) -> list[Entry]:
+        """Those of the named entries that are here and applied, in lsn order."""
+
+
+class Store(OplogReader, Protocol):
+    """The only writer of the file. All writing happens inside ``group``."""
+
+    def group(self) -> AbstractContextManager[None]:
+        """One transaction: BEGIN IMMEDIATE ... COMMIT; ROLLBACK when it raises."""
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Inside a group: undone alone when it raises."""
+
+    def answered(self, request: RequestId, now_ms: int) -> tuple[tuple[Written, ...], int] | None:
+        """The answer this request id already had. Raises EntglError unknown-outcome if too old to know."""
+
+    def write(
+        self, request: RequestId, writes: Sequence[Write], now_ms: int, *, system: bool = False
+    ) -> tuple[tuple[Written, ...], int]:
+        """Write as this node, remember the answer; the versions and the last lsn.
+
+        Raises InvalidError, TooLargeError or NotAllowedError (system collections need ``system``).
+        """
+
+    def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:
+        """Take foreign entries in this order, each after its link in the chain was checked."""
+
+    def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
+        """Apply system entries that were recorded without being applied; how many."""
+
+    def release_held(self, now_ms: int) -> Vector:
+        """Apply held entries that time has caught up with; what moved."""
+
+    def get(self, collection: str, key: str) -> bytes | None:
+        """The body of a live document."""
+
+    def known(self, collection: str, key: str) -> bool:
+        """Whether a document or a tombstone is there."""
+
+    def documents(self, collection: str) -> list[tuple[str, bytes]]:
+        """All live documents of a small (system) collection, by key."""
+
+    def create_index(self, collection: str, path: str) -> None: ...
+
+    def remember_peer(self, node_id: str, address: str, now_ms: int) -> None: ...
+
+    def remembered_peers(self) -> dict[str, str]: ...
+
+    def status(self) -> dict[str, Json]:
+        """documents, oplog_entries, conflicts, held, quarantined, wal_bytes."""
+
+    def checkpoint(self) -> None:
+        """Keep the WAL small; called when idle."""
+
+    def close(self) -> None: ...
+
+
+class CloudTarget(NamedTuple):
+    """Whom a cloud link is dialled to."""
+
+    node_id: str
+    address: str
+    ca_pem: str
+
+
+class Links(Protocol):
+    """Links that carry frames. Outcomes come back as LinkUp, LinkDown and FrameIn."""
+
+    def dial(self, address: str) -> int:
+        """Begin to dial a LAN peer with the cluster certificate; the id of the link."""
+
+    def dial_cloud(self, target: CloudTarget) -> int:
+        """Begin to dial a cloud peer with ordinary server verification; the id of the link."""
+
+    def send(self, link: int, message: Message) -> bool:
+        """Queue one message; False when the link is gone or its queue is full (it then closes)."""
+
+    def close(self, link: int, reason: str, text: str = "") -> None:
+        """Close after what was queued is written; LinkDown follows."""
+
+    def port(self) -> int:
+        """The port the listener is bound to; 0 without one."""
+
+
+class TokenSource(Protocol):
+    """Fetches access tokens. The outcome comes back as TokenIssued or TokenFailed."""
+
+    def request(self, node_id: str, ticket: int, oauth2: OAuth2) -> None:
+        """Begin a client-credentials request for a cloud peer, its secret already resolvable."""
+
+
+class Secrets(Protocol):
+    """Knows the client secrets this node can know."""
+
+    def resolvable(self, node_id: str, oauth2: OAuth2) -> bool:
+        """Whether the secret can be had here now."""
+
+    def seal(self, node_id: str, oauth2: OAuth2, secret: str) -> str:
+        """``sealed:v1:...`` for a secret in clear, or SecretError (no cluster key here)."""
+
+
+class TokenChecker(Protocol):
+    """Cloud role: verifies bearer tokens. The outcome comes back as TokenChecked."""
+
+    def check(self, link: int, ticket: int, token: str) -> None: ...
+
+
+class Prober(Protocol):
+    """Tries a cloud peer step by step for TestPeer. The outcome comes back as ProbeDone."""
+
+    def probe(self, ticket: int, target: CloudTarget, oauth2: OAuth2) -> None: ...

@@ -1,0 +1,1 @@
+"""How it starts: configuration, command line, node, local cluster, client API."""

@@ -1,0 +1,189 @@
+"""What clients and administrators say to a node, and what it answers. Tags 40-79.
+
+The same messages travel by the Unix socket of a node and by Thespian's ask and tell.
+"""
+
+from __future__ import annotations
+
+from entgldb.messages.model import Version
+from entgldb.messages.schema import Channel, Json, Message, Record, message, record
+
+
+@record
+class RequestId(Record):
+    """Makes a retry harmless: the answer to a known id is given again, the work is not done again."""
+
+    client: bytes
+    """16 random bytes a client draws once."""
+    counter: int
+
+
+@record
+class Write(Record):
+    """One put (``body`` is UTF-8 JSON text of an object) or delete (``body`` is None)."""
+
+    collection: str
+    key: str
+    body: bytes | None
+
+
+@record
+class Written(Record):
+    """The version one write made; ``seq`` 0 where a delete met nothing."""
+
+    origin: str
+    seq: int
+
+    @property
+    def version(self) -> Version:
+        return Version(self.origin, self.seq)
+
+
+@message(40, Channel.CLIENT)
+class Commit(Message):
+    """Do all ``writes`` in one transaction, or none. Answered by Committed or Refused."""
+
+    request: RequestId
+    writes: tuple[Write, ...]
+
+
+@message(41, Channel.CLIENT)
+class CommitDone(Message):
+    """The writes are durable here; ``lsn`` is the last row they made (0: nothing changed)."""
+
+    written: tuple[Written, ...]
+    lsn: int
+
+
+@message(42, Channel.CLIENT)
+class Refused(Message):
+    """An EntglError that travels."""
+
+    code: str
+    text: str
+    hint: str = ""
+    definite: bool = True
+
+
+@message(43, Channel.CLIENT)
+class Done(Message):
+    """It is done; nothing more to say."""
+
+
+@message(44, Channel.CLIENT)
+class Report(Message):
+    """An answer made of JSON, such as a status."""
+
+    body: dict[str, Json]
+
+
+@message(45, Channel.CLIENT)
+class CreateIndex(Message):
+    """Index a field path of a collection. Idempotent."""
+
+    collection: str
+    path: str
+
+
+@message(46, Channel.CLIENT)
+class Follow(Message):
+    """From now on push Advanced on this socket whenever something was committed."""
+
+
+@message(47, Channel.CLIENT)
+class Advanced(Message):
+    """Rows up to ``lsn`` are committed."""
+
+    lsn: int
+
+
+@message(48, Channel.CLIENT)
+class Relay(Message):
+    """Hand ``payload`` (an encoded admin message) to another actor and give back its answer."""
+
+    actor: str
+    payload: bytes
+
+
+@message(49, Channel.CLIENT, admin=True)
+class Status(Message):
+    """How are you? Answered by Report."""
+
+
+@message(50, Channel.CLIENT, admin=True)
+class Reload(Message):
+    """To ``node``: read the configuration again and apply what can change without a restart."""
+
+
+@message(51, Channel.CLIENT, admin=True)
+class SyncNow(Message):
+    """To ``sync``: redial and compare vectors with every peer now."""
+
+
+@message(52, Channel.CLIENT, admin=True)
+class Isolate(Message):
+    """To ``sync``: refuse and drop all links for ``seconds`` (0 ends it). For trials."""
+
+    seconds: float
+
+
+@message(53, Channel.CLIENT, admin=True)
+class StandDown(Message):
+    """To ``election``: do not lead for ``seconds``."""
+
+    seconds: float
+
+
+@message(54, Channel.CLIENT, admin=True)
+class WhoIs(Message):
+    """To ``node``: where are the actors? Answered by Addresses, over Thespian only."""
+
+
+@message(55, Channel.CLIENT, admin=True)
+class TestPeer(Message):
+    """To ``gateway``: try a cloud peer step by step. Answered by Report."""
+
+    __test__ = False  # a message, not a test class
+
+    node_id: str
+
+
+@message(56, Channel.CLIENT, admin=True)
+class Ping(Message):
+    """Answered by Done."""
+
+
+@message(57, Channel.CLIENT, admin=True)
+class Stop(Message):
+    """To ``node``: stop the whole node in good order. Answered by Done before it begins."""
+
+
+@message(60, Channel.CLIENT)
+class PutPeer(Message):
+    """Add a remote peer, or change the given fields of one (``add`` False; None leaves a field as it is).
+
+    ``secret`` is a reference (``env:NAME``, ``file:PATH``) or the secret itself, which is sealed before
+    anything is stored. Answered by CommitDone or Refused.
+    """
+
+    request: RequestId
+    add: bool
+    node_id: str
+    type: int | None = None
+    address: str | None = None
+    authority: str | None = None
+    client_id: str | None = None
+    secret: str | None = None
+    scopes: tuple[str, ...] | None = None
+    audience: str | None = None
+    ca_pem: str | None = None
+    token_endpoint: str | None = None
+    enabled: bool | None = None
+
+
+@message(61, Channel.CLIENT)
+class RemovePeer(Message):
+    """Remove a remote peer everywhere, for good. Answered by CommitDone or Refused."""
+
+    request: RequestId
+    node_id: str

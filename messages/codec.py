@@ -1,0 +1,66 @@
+"""Messages to msgpack and back: ``[tag, request_id, field, ...]``, strict on types, bounded.
+
+The format is MessagePack (https://github.com/msgpack/msgpack/blob/master/spec.md) without
+extension types. A fresh unpacker reads every frame, so that one bad frame cannot spoil the next.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgpack
+
+from entgldb.messages import client, local, wire  # noqa: F401 -- fills the registry
+from entgldb.messages.errors import ProtocolError, UnknownMessage
+from entgldb.messages.limits import ARRAY_ITEMS_MAX, FRAME_BYTES_MAX, MAP_ITEMS_MAX, STRING_BYTES_MAX
+from entgldb.messages.schema import REGISTRY, Channel, Message, from_array, to_array
+
+
+class Decoded(NamedTuple):
+    """A message, the request it belongs to (0: none), and how many fields were beyond the known ones."""
+
+    request_id: int
+    message: Message
+    trailing: int
+
+
+def encode(message: Message, request_id: int = 0) -> bytes:
+    """The bytes of one frame's payload."""
+    packed: bytes = msgpack.packb([message.TAG, request_id, *to_array(message)], use_bin_type=True)
+    return packed
+
+
+def decode(payload: bytes | memoryview, channel: Channel, bytes_max: int = FRAME_BYTES_MAX) -> Decoded:
+    """Read one payload that arrived by ``channel``.
+
+    Raises UnknownMessage for a number this release does not know or does not accept from there
+    (count it, go on), ProtocolError for anything malformed (close the link).
+    """
+    if len(payload) > bytes_max:
+        raise ProtocolError(f"a frame of {len(payload)} bytes, {bytes_max} allowed")
+    items = _unpack(payload)
+    if type(items) is not list or len(items) < 2 or type(items[0]) is not int or type(items[1]) is not int:
+        raise ProtocolError("a frame is an array that begins with two integers")
+    cls = REGISTRY.get(items[0])
+    if cls is None or channel not in cls.CHANNELS:
+        raise UnknownMessage(f"message {items[0]} is not accepted here")
+    fields = items[2:]
+    made: Message = from_array(cls, fields)
+    return Decoded(items[1], made, max(0, len(fields) - len(cls._readers)))
+
+
+def _unpack(payload: bytes | memoryview) -> object:
+    try:
+        return msgpack.unpackb(
+            payload,
+            raw=False,
+            strict_map_key=True,
+            use_list=True,
+            max_str_len=STRING_BYTES_MAX,
+            max_bin_len=STRING_BYTES_MAX,
+            max_array_len=ARRAY_ITEMS_MAX,
+            max_map_len=MAP_ITEMS_MAX,
+            max_ext_len=0,
+        )
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as fault:
+        raise ProtocolError(f"not a msgpack frame: {type(fault).__name__}") from None

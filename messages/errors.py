@@ -1,0 +1,180 @@
+"""Errors that name what is wrong, where, and what to do; and the closed set of reasons."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """Stable words that programs match on. Append only."""
+
+    INVALID = "invalid"
+    NOT_FOUND = "not-found"
+    EXISTS = "already-exists"
+    TOO_LARGE = "too-large"
+    NOT_ALLOWED = "not-allowed"
+    UNKNOWN_OUTCOME = "unknown-outcome"
+    UNSUPPORTED = "unsupported"
+    TOKEN_EXPIRED = "token-expired"
+    NO_NODE = "no-node"
+    TIMEOUT = "timeout"
+    IN_USE = "in-use"
+    CONFIG = "config"
+    CORRUPT = "corrupt"
+    DISK_FULL = "disk-full"
+    PROTOCOL = "protocol"
+    SECRET = "secret"
+    TOKEN_REFUSED = "token-refused"
+    INTERNAL = "internal"
+
+
+class EntglError(Exception):
+    """Base of every error this package raises on purpose.
+
+    ``code`` is a stable word, ``text`` a sentence for a person, ``hint`` what to try next.
+    ``definite`` is False when the operation may have happened all the same.
+    """
+
+    code: ErrorCode = ErrorCode.INTERNAL
+
+    def __init__(
+        self, text: str, *, code: ErrorCode | None = None, hint: str = "", definite: bool = True
+    ) -> None:
+        super().__init__(text)
+        self.code = code if code is not None else type(self).code
+        self.text = text
+        self.hint = hint
+        self.definite = definite
+
+
+class InvalidError(EntglError):
+    """A value the caller gave is not acceptable; the text names the field."""
+
+    code = ErrorCode.INVALID
+
+
+class NotFoundError(EntglError):
+    """What the caller named does not exist."""
+
+    code = ErrorCode.NOT_FOUND
+
+
+class NotAllowedError(EntglError):
+    """The operation is refused here whoever asks, such as a write to a system collection."""
+
+    code = ErrorCode.NOT_ALLOWED
+
+
+class TooLargeError(EntglError):
+    """A named limit was crossed; the text gives the limit and the size."""
+
+    code = ErrorCode.TOO_LARGE
+
+
+class UnsupportedError(EntglError):
+    """A filter operator or option that this release does not have."""
+
+    code = ErrorCode.UNSUPPORTED
+
+
+class NoNodeError(EntglError):
+    """No node is running in the directory."""
+
+    code = ErrorCode.NO_NODE
+
+
+class NoAnswerError(EntglError):
+    """No answer came in time; the operation may have happened."""
+
+    code = ErrorCode.TIMEOUT
+
+
+class ConfigError(EntglError):
+    """The configuration is wrong; the text lists every fault with its place."""
+
+    code = ErrorCode.CONFIG
+
+
+class CorruptError(EntglError):
+    """The database file fails its own checks."""
+
+    code = ErrorCode.CORRUPT
+
+
+class SecretError(EntglError):
+    """A client secret cannot be resolved or unsealed; the text never holds the secret."""
+
+    code = ErrorCode.SECRET
+
+
+class TokenExpired(EntglError):  # noqa: N818 -- the promised public name of this error
+    """A change-feed token belongs to another file; start over with ``since=None``."""
+
+    code = ErrorCode.TOKEN_EXPIRED
+
+
+class ProtocolError(EntglError):
+    """Bytes that break the wire format: the link that carried them closes, the node goes on."""
+
+    code = ErrorCode.PROTOCOL
+
+
+class UnknownMessage(ProtocolError):  # noqa: N818 -- a signal to count and ignore, not a failure
+    """A message number this release does not know, or may not arrive by this channel."""
+
+
+class Reason(StrEnum):
+    """Why something was dropped, delayed or refused: one closed set, counted and shown in ``status``."""
+
+    # entries
+    DUPLICATE = "duplicate"
+    GAP = "gap"
+    OUT_OF_ORDER = "out-of-order"
+    FORK = "fork"
+    QUARANTINED = "quarantined"
+    HELD_CLOCK = "held-clock"
+    FILTERED = "filtered"
+    PARENT_ABSENT = "parent-absent"
+    BAD_ENTRY = "bad-entry"
+    STORE_BUSY = "store-busy"
+    RELAY_DELAY = "relay-delay"
+    WINDOW_FULL = "window-full"
+    # frames and messages
+    MALFORMED = "malformed"
+    UNKNOWN_MESSAGE = "unknown-message"
+    TRAILING_FIELD = "trailing-field"
+    TOO_LARGE = "too-large"
+    HANDLER_FAILED = "handler-failed"
+    # links
+    UNREACHABLE = "unreachable"
+    TLS_REFUSED = "tls-refused"
+    CLOCK = "clock"
+    WRONG_CLUSTER = "wrong-cluster"
+    WRONG_PROTOCOL = "wrong-protocol"
+    WRONG_NODE = "wrong-node"
+    DUPLICATE_LINK = "duplicate-link"
+    HANDSHAKE_TIMEOUT = "handshake-timeout"
+    HEARTBEAT_LOST = "heartbeat-lost"
+    SLOW_READER = "slow-reader"
+    PEER_CLOSED = "peer-closed"
+    ISOLATED = "isolated"
+    STOPPING = "stopping"
+    # cloud links
+    NOT_GATEWAY = "not-gateway"
+    PEER_DISABLED = "peer-disabled"
+    PEER_REMOVED = "peer-removed"
+    PEER_CHANGED = "peer-changed"
+    SECRET_MISSING = "secret-missing"
+    AUTHORITY_UNREACHABLE = "authority-unreachable"
+    AUTHORITY_REFUSED = "authority-refused"
+    AUTHORITY_ERROR = "authority-error"
+    TOKEN_REFUSED = "token-refused"
+    TOKEN_EXPIRED = "token-expired"
+    # requests
+    NOT_ALLOWED = "not-allowed"
+    INVALID = "invalid"
+    UNKNOWN_OUTCOME = "unknown-outcome"
+    DISK_FULL = "disk-full"
+    # election
+    STALE_EPOCH = "stale-epoch"
+    STOOD_DOWN = "stood-down"

@@ -1,0 +1,62 @@
+"""Every limit has a name, a unit in that name, and a test that crosses it."""
+
+from typing import Final
+
+FRAME_BYTES_MAX: Final = 2 * 1024 * 1024
+"""One frame on any socket. Checked on the four length bytes, before memory is taken."""
+HELLO_BYTES_MAX: Final = 64 * 1024
+"""The first frame of a link, before the other side has proved anything."""
+BATCH_BYTES_MAX: Final = 256 * 1024
+"""Headers and bodies of one ``Entries``; a batch holds at least one entry, however large."""
+WINDOW_BATCHES_MAX: Final = 8
+"""Batches sent and not acknowledged on one session."""
+PAGE_ROWS_MAX: Final = 500
+"""Rows read in one go; no reader keeps a transaction open between pages."""
+BODY_BYTES_MAX: Final = 1024 * 1024
+"""One document as UTF-8 JSON."""
+KEY_BYTES_MAX: Final = 512
+"""One document key as UTF-8."""
+NAME_CHARS_MAX: Final = 64
+"""A collection name, a node id."""
+DEPTH_MAX: Final = 32
+"""Nesting of a document and of any decoded message."""
+GROUP_ENTRIES_MAX: Final = 10_000
+"""Entries of one transaction."""
+GROUP_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bodies of one transaction; what a receiver may have to stage."""
+ENTRIES_PER_BATCH_MAX: Final = 4096
+"""Entries in one ``Entries``, a second bound beside bytes."""
+HEADER_BYTES_MAX: Final = 2048
+"""One oplog entry header."""
+ORIGINS_MAX: Final = 4096
+"""Origins in one version vector."""
+TOKEN_BYTES_MAX: Final = 8 * 1024
+"""One bearer token."""
+SECRET_BYTES_MAX: Final = 4096
+"""One client secret, read from anywhere."""
+PEM_BYTES_MAX: Final = 64 * 1024
+"""One ``caPem``."""
+HTTP_BODY_BYTES_MAX: Final = 64 * 1024
+"""An answer of an authorization server."""
+DRIFT_MS_MAX: Final = 60_000
+"""How far ahead of our clock an entry may be before it is held."""
+RESULTS_KEPT_MAX: Final = 100_000
+"""Request ids whose results are remembered."""
+RESULTS_KEPT_MS_MAX: Final = 24 * 3600 * 1000
+"""How long they are remembered."""
+CONFLICTS_KEPT_MAX: Final = 10_000
+"""Conflict rows per file; the oldest go first."""
+CLIENT_PENDING_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Requests taken from client sockets and not yet committed; beyond it the sockets are not read."""
+LINK_QUEUE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes waiting to be written on one link before it is closed as a slow reader."""
+LINKS_MAX: Final = 256
+"""Links one listener keeps."""
+LINKS_PER_ADDRESS_MAX: Final = 64
+"""Links from one address that one listener keeps."""
+STRING_BYTES_MAX: Final = FRAME_BYTES_MAX
+"""One msgpack string or bin; the frame bounds it."""
+ARRAY_ITEMS_MAX: Final = 65_536
+"""Items of one msgpack array."""
+MAP_ITEMS_MAX: Final = 65_536
+"""Items of one msgpack map."""

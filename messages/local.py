@@ -1,0 +1,362 @@
+"""What the actors of one node say to each other, and what their wires report. Tags 80 and up.
+
+None of these can arrive from a network or a client: the codec refuses them there.
+"""
+
+from __future__ import annotations
+
+from entgldb.messages.model import Entry, Vector
+from entgldb.messages.schema import Json, Message, message
+from entgldb.messages.settings import (
+    ElectionSettings,
+    GatewaySettings,
+    NodeSettings,
+    OplogSettings,
+    StoreSettings,
+    SyncSettings,
+)
+from entgldb.messages.wire import Claim
+
+# --- node and its children ---------------------------------------------------------------------
+
+
+@message(80)
+class Boot(Message):
+    """Launcher to node: begin. Answered by Ready when all actors serve."""
+
+    settings: NodeSettings
+    launcher_pid: int
+
+
+@message(81)
+class Configure(Message):
+    """Node to an actor, after every start and on Reload: exactly one slice is filled."""
+
+    store: StoreSettings | None = None
+    oplog: OplogSettings | None = None
+    sync: SyncSettings | None = None
+    election: ElectionSettings | None = None
+    gateway: GatewaySettings | None = None
+    log_level: str = "INFO"
+
+
+@message(82)
+class Ready(Message):
+    """An actor to node (``name``), and node to the launcher (``node``): serving."""
+
+    name: str
+    pid: int
+    facts: dict[str, Json]
+    """What became known at the start, such as the bound TLS port."""
+
+
+@message(83)
+class Addresses(Message):
+    """Node to its children and to an administrator: where the actors are, by name, as opaque handles."""
+
+    actors: dict[str, bytes]
+    pids: dict[str, int]
+
+
+@message(84)
+class ChildExited(Message):
+    """The host to node: the child ``name`` is gone."""
+
+    name: str
+
+
+@message(85)
+class Restart(Message):
+    """Node to itself, after a backoff: start ``name`` again."""
+
+    name: str
+
+
+@message(86)
+class StopNow(Message):
+    """Node to its children: close links and files in good order; answered by Stopped."""
+
+
+@message(87)
+class Stopped(Message):
+    name: str
+
+
+@message(88)
+class Tick(Message):
+    """An actor's own timer; ``what`` tells which, ``generation`` lets an outdated one be ignored."""
+
+    what: str
+    generation: int = 0
+
+
+# --- store and oplog -----------------------------------------------------------------------------
+
+
+@message(90)
+class Committed(Message):
+    """Store to sync and gateway: rows ``first``..``last`` are committed; answer with Seen.
+
+    ``own_last`` is the last of them that this node wrote itself (0: none).
+    """
+
+    first: int
+    last: int
+    own_last: int
+
+
+@message(91)
+class Seen(Message):
+    """Sync or gateway to store: told about everything up to ``lsn``; the next Committed may come."""
+
+    name: str
+    lsn: int
+
+
+@message(92)
+class EntriesReceived(Message):
+    """Sync or gateway to oplog: a batch of a session, as it came."""
+
+    owner: str
+    """``sync`` or ``gateway``: who hears Applied."""
+    session: str
+    """Unique in the life of the node."""
+    round: int
+    batch: int
+    entries: tuple[Entry, ...]
+    cloud: bool
+    """By a cloud link: system entries are recorded, never applied."""
+    supplied: bool = False
+    """An answer to Want: applies rows already recorded; no batch order, no Applied."""
+
+
+@message(93)
+class Apply(Message):
+    """Oplog to store: verified entries, whole groups only. ``fault`` stops the round at this batch."""
+
+    owner: str
+    session: str
+    round: int
+    batch: int
+    entries: tuple[Entry, ...]
+    cloud: bool
+    supplied: bool = False
+    fault: str = ""
+
+
+@message(94)
+class Applied(Message):
+    """Store to sync or gateway: what became of a batch, after its commit.
+
+    ``refused`` is empty, or the Reason (gap, out-of-order, store-busy, bad-entry) for which the session
+    must ask for a new round.
+    """
+
+    session: str
+    round: int
+    batch: int
+    changes: Vector
+    refused: str = ""
+
+
+@message(95)
+class SessionEnded(Message):
+    """Sync or gateway to oplog, and oplog to store: forget what you keep for it."""
+
+    session: str
+
+
+@message(96)
+class ReleaseHeld(Message):
+    """Oplog to store: look whether time has caught up with held entries."""
+
+
+@message(97)
+class RemotePeersChanged(Message):
+    """Store to node: ``_system_remote_peers`` as it stands, one JSON document per peer."""
+
+    peers: tuple[dict[str, Json], ...]
+
+
+@message(98)
+class ApplyInitialPeers(Message):
+    """Node to store: put those for which neither a document nor a tombstone exists."""
+
+    peers: tuple[Json, ...]
+
+
+@message(99)
+class RememberPeer(Message):
+    """Sync to store: a LAN peer was reached at this address."""
+
+    node_id: str
+    address: str
+
+
+@message(100)
+class KnownPeers(Message):
+    """Store to sync at the start: addresses remembered from last time, node id -> address."""
+
+    peers: dict[str, str]
+
+
+# --- sync, election, gateway -----------------------------------------------------------------------
+
+
+@message(110)
+class PeerUp(Message):
+    """Sync to election and node: a session with a LAN peer is open."""
+
+    node_id: str
+
+
+@message(111)
+class PeerDown(Message):
+    node_id: str
+    reason: str
+
+
+@message(112)
+class FromPeer(Message):
+    """Sync to election: an election frame (encoded wire message) from a peer."""
+
+    node_id: str
+    payload: bytes
+
+
+@message(113)
+class ToPeer(Message):
+    """Election to sync: send an election frame; ``node_id`` empty means all peers."""
+
+    node_id: str
+    payload: bytes
+
+
+@message(114)
+class ClaimHeard(Message):
+    """Sync to election: a peer's heartbeat carried this claim."""
+
+    node_id: str
+    claim: Claim
+
+
+@message(115)
+class ClaimToSend(Message):
+    """Election to sync: put this into heartbeats from now on; ``now`` sends one at once."""
+
+    claim: Claim | None
+    now: bool
+
+
+@message(116)
+class ElectionOutcome(Message):
+    """Election to node: who is gateway. ``gateway`` is empty while nobody is."""
+
+    epoch: int
+    gateway: str
+
+
+@message(117)
+class Fitness(Message):
+    """Gateway to election: enabled cloud peers whose secret this node can resolve."""
+
+    resolvable: int
+
+
+@message(118)
+class Reconfigure(Message):
+    """Node to gateway: what should be. ``cause`` is ``election``, ``peers`` or ``restart``."""
+
+    gateway: str
+    epoch: int
+    peers: tuple[dict[str, Json], ...]
+    cause: str
+
+
+@message(119)
+class StaticPeers(Message):
+    """Node to sync: enabled StaticRemote peers, node id -> address."""
+
+    peers: dict[str, str]
+
+
+# --- what the wires report to sync and gateway -------------------------------------------------------
+
+
+@message(130)
+class LinkUp(Message):
+    """A link is open and its TLS handshake done."""
+
+    link: int
+    inbound: bool
+    address: str
+    node_id: str
+    """From the certificate of a LAN peer; empty on cloud links."""
+
+
+@message(131)
+class LinkDown(Message):
+    """A link is closed, or could not be opened. Said exactly once for every link id."""
+
+    link: int
+    reason: str
+    text: str
+
+
+@message(132)
+class FrameIn(Message):
+    """A frame came by ``link``. The wire has checked its length; the behaviour decodes it."""
+
+    link: int
+    payload: bytes
+
+
+@message(133)
+class PeerFound(Message):
+    """Discovery: a hint that ``node_id`` may listen at ``address``; TLS decides."""
+
+    node_id: str
+    address: str
+
+
+@message(134)
+class TokenIssued(Message):
+    """The token source has a token for a cloud peer."""
+
+    node_id: str
+    ticket: int
+    """The number the request had: an answer to an outdated request is ignored."""
+    token: str
+    expires_in: float
+
+
+@message(135)
+class TokenFailed(Message):
+    """No token. ``reason`` is a Reason; ``retry_after`` seconds asked for by the server, or 0."""
+
+    node_id: str
+    ticket: int
+    reason: str
+    text: str
+    retry_after: float
+
+
+@message(136)
+class TokenChecked(Message):
+    """Cloud role: what a token on ``link`` is good for; ``reason`` empty when accepted."""
+
+    link: int
+    ticket: int
+    client_id: str
+    expires_at: float
+    """Unix seconds."""
+    reason: str
+    text: str
+
+
+@message(137)
+class ProbeDone(Message):
+    """The wire has tried a cloud peer for TestPeer; ``steps`` as in its Report."""
+
+    ticket: int
+    steps: tuple[Json, ...]

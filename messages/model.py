@@ -1,0 +1,77 @@
+"""The nouns of replication, in plain types."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from entgldb.messages.errors import InvalidError
+from entgldb.messages.limits import KEY_BYTES_MAX, NAME_CHARS_MAX
+from entgldb.messages.schema import Record, record
+
+Origin = str
+"""Who wrote: ``<node id>/<incarnation, 32 hex digits>``. A log has one writer, ever."""
+Vector = dict[str, tuple[int, bytes]]
+"""Version vector: origin -> (newest contiguous seq, its header hash)."""
+
+SYSTEM_PREFIX: Final = "_system_"
+REMOTE_PEERS: Final = "_system_remote_peers"
+NODE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+COLLECTION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+SYSTEM_COLLECTION: Final = re.compile(r"_system_[a-z0-9_]{1,56}")
+
+
+class Version(NamedTuple):
+    """One version of a document: the entry that wrote it."""
+
+    origin: Origin
+    seq: int
+
+
+@record
+class Entry(Record):
+    """An oplog entry as it travels: the header as its origin made it, the body if not filtered."""
+
+    header: bytes
+    body: bytes | None
+
+
+def node_of(origin: Origin) -> str:
+    """The node id inside an origin."""
+    return origin.rpartition("/")[0]
+
+
+def check_node_id(node_id: str, field: str = "node id") -> str:
+    """Give ``node_id`` back, or raise InvalidError naming ``field``."""
+    if not NODE_ID.fullmatch(node_id):
+        raise InvalidError(
+            f"{field} {node_id!r:.80} is not a node id",
+            hint=f"use 1 to {NAME_CHARS_MAX} letters, digits, '_', '.', '-'; the first a letter or digit",
+        )
+    return node_id
+
+
+def check_collection(name: str, *, system: bool = False) -> str:
+    """Give ``name`` back, or raise InvalidError; system collections only where ``system`` is true."""
+    if COLLECTION.fullmatch(name) and not name.lower().startswith("sqlite_"):
+        return name
+    if system and SYSTEM_COLLECTION.fullmatch(name):
+        return name
+    raise InvalidError(
+        f"collection {name!r:.80} is not a collection name",
+        hint=f"use 1 to {NAME_CHARS_MAX} letters, digits, '_', '.', '-'; names that begin with '_' "
+        "or 'sqlite_' are reserved",
+    )
+
+
+def check_key(key: str) -> str:
+    """Give ``key`` back, or raise InvalidError."""
+    try:
+        size = len(key.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise InvalidError("the key is not valid Unicode text") from None
+    if not 0 < size <= KEY_BYTES_MAX or "\x00" in key:
+        raise InvalidError(
+            f"a key of {size} bytes", hint=f"use 1 to {KEY_BYTES_MAX} bytes of UTF-8 without NUL"
+        )
+    return key

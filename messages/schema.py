@@ -1,0 +1,235 @@
+"""From a dataclass to a strict reader: messages are arrays, checked field by field.
+
+``@record`` makes a value that travels inside messages, ``@message(tag, ...)`` a message.
+Tags only grow and are never used again for something else.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from enum import Enum, Flag, auto
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+from entgldb.messages.errors import ProtocolError
+from entgldb.messages.limits import DEPTH_MAX
+
+
+class Channel(Flag):
+    """Where a message may arrive from."""
+
+    LOCAL = auto()
+    """Another actor of this node, over Thespian's authenticated loopback."""
+    CLIENT = auto()
+    """The Unix socket of this node."""
+    PEER = auto()
+    """Another node, over TLS."""
+
+
+Convert = Callable[[Any], Any]
+Json = Any
+"""A JSON value: None, bool, int, float, str, list or dict with string keys."""
+
+_T = TypeVar("_T")
+
+
+class Record:
+    """A frozen value encoded as the array of its fields."""
+
+    __slots__ = ()
+    _writers: ClassVar[tuple[tuple[str, Convert | None], ...]]
+    _readers: ClassVar[tuple[tuple[str, Convert, bool], ...]]
+
+
+class Message(Record):
+    """A record with a tag. Its text is constant: Thespian formats messages eagerly, several times a hop."""
+
+    __slots__ = ()
+    TAG: ClassVar[int]
+    CHANNELS: ClassVar[Channel]
+    ADMIN: ClassVar[bool]
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+    __repr__ = __str__
+
+
+REGISTRY: dict[int, type[Message]] = {}
+
+
+@dataclass_transform(frozen_default=True)
+def record(cls: type[_T]) -> type[_T]:
+    """Make ``cls`` frozen, slotted and able to travel inside messages."""
+    made = dataclass(frozen=True, slots=True)(cls)
+    _compile(made)
+    return made
+
+
+@dataclass_transform(frozen_default=True)
+def message(tag: int, *channels: Channel, admin: bool = False) -> Callable[[type[_T]], type[_T]]:
+    """Make ``cls`` a message numbered ``tag``, accepted from ``channels`` and always from LOCAL.
+
+    ``admin`` marks what ``ask`` and ``tell`` may send.
+    """
+
+    def make(cls: type[_T]) -> type[_T]:
+        made: Any = dataclass(frozen=True, slots=True, repr=False)(cls)
+        if tag in REGISTRY:
+            raise TypeError(f"tag {tag} is taken by {REGISTRY[tag].__name__}")
+        made.TAG = tag
+        made.CHANNELS = Channel.LOCAL
+        for channel in channels:
+            made.CHANNELS |= channel
+        made.ADMIN = admin
+        _compile(made)
+        REGISTRY[tag] = made
+        return made  # type: ignore[no-any-return]  # slots=True makes a new class, typed Any here
+
+    return make
+
+
+def to_array(value: Record) -> list[Any]:
+    """The fields of ``value`` in order, ready for msgpack."""
+    return [
+        getattr(value, name) if write is None else write(getattr(value, name))
+        for name, write in value._writers
+    ]
+
+
+def from_array(cls: type[Any], items: list[Any]) -> Any:
+    """Build ``cls`` from decoded msgpack, or raise ProtocolError naming the field.
+
+    Fields missing at the end take their defaults; fields beyond the known ones are left alone,
+    so that a later minor version may add some.
+    """
+    values = []
+    for index, (name, read, optional) in enumerate(cls._readers):
+        if index >= len(items):
+            if optional:
+                break
+            raise ProtocolError(f"{cls.__name__} lacks its field {name}")
+        try:
+            values.append(read(items[index]))
+        except ProtocolError as fault:
+            raise ProtocolError(f"{cls.__name__}.{name}: {fault.text}") from None
+    return cls(*values)
+
+
+def _compile(cls: Any) -> None:
+    hints = typing.get_type_hints(cls)
+    cls._writers = tuple((f.name, _writer(hints[f.name])) for f in fields(cls))
+    cls._readers = tuple(
+        (f.name, _reader(hints[f.name]), f.default is not MISSING or f.default_factory is not MISSING)
+        for f in fields(cls)
+    )
+
+
+def _is_record(hint: Any) -> bool:
+    return isinstance(hint, type) and hasattr(hint, "_writers")
+
+
+def _union_member(hint: Any) -> Any:
+    """The T of ``T | None``, or None where ``hint`` is something else."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        members = [a for a in typing.get_args(hint) if a is not type(None)]
+        return members[0] if len(members) == 1 else None
+    return None
+
+
+def _writer(hint: Any) -> Convert | None:
+    """What turns a field into msgpack's own types; None where it already is."""
+    inner = _union_member(hint)
+    if inner is not None:
+        write = _writer(inner)
+        return None if write is None else lambda v: None if v is None else write(v)
+    if _is_record(hint):
+        return to_array
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return lambda v: v.value
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and args[-1] is Ellipsis:
+        each = _writer(args[0])
+        return None if each is None else lambda v: [each(x) for x in v]
+    return None
+
+
+_EXACT: tuple[type, ...] = (int, str, bytes, bool, float)
+
+
+def _reader(hint: Any) -> Convert:
+    """What checks and rebuilds a field; strict on types, so that True is never 1."""
+    if hint is Any:
+        return _read_json
+    if hint in _EXACT:
+        return _exact(hint)
+    inner = _union_member(hint)
+    if inner is not None:
+        read = _reader(inner)
+        return lambda v: None if v is None else read(v)
+    if _is_record(hint):
+        return lambda v: from_array(hint, _expect(v, list))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return lambda v: _enum(hint, v)
+    return _container_reader(hint)
+
+
+def _container_reader(hint: Any) -> Convert:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and args[-1] is Ellipsis:
+        each = _reader(args[0])
+        return lambda v: tuple([each(x) for x in _expect(v, list)])
+    if origin is tuple:
+        reads = [_reader(a) for a in args]
+        return lambda v: _fixed(reads, _expect(v, list))
+    if origin in (dict, Mapping):
+        read_key, read_value = _reader(args[0]), _reader(args[1])
+        return lambda v: {read_key(k): read_value(x) for k, x in _expect(v, dict).items()}
+    raise TypeError(f"a message field cannot have the type {hint}")
+
+
+def _exact(kind: type) -> Convert:
+    def read(value: Any) -> Any:
+        if type(value) is kind:
+            return value
+        if kind is float and type(value) is int:
+            return float(value)
+        raise ProtocolError(f"{kind.__name__} expected, {type(value).__name__} found")
+
+    return read
+
+
+def _expect(value: Any, kind: type[_T]) -> _T:
+    if type(value) is not kind:
+        raise ProtocolError(f"{kind.__name__} expected, {type(value).__name__} found")
+    return value
+
+
+def _fixed(reads: list[Convert], items: Iterable[Any]) -> tuple[Any, ...]:
+    found = list(items)
+    if len(found) != len(reads):
+        raise ProtocolError(f"{len(reads)} items expected, {len(found)} found")
+    return tuple(read(item) for read, item in zip(reads, found, strict=True))
+
+
+def _enum(kind: type[Enum], value: Any) -> Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ProtocolError(f"{value!r:.40} is no {kind.__name__}") from None
+
+
+def _read_json(value: Any, depth: int = 0) -> Any:
+    if depth > DEPTH_MAX:
+        raise ProtocolError(f"nested deeper than {DEPTH_MAX}")
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) is list:
+        return [_read_json(item, depth + 1) for item in value]
+    if type(value) is dict:
+        if any(type(key) is not str for key in value):
+            raise ProtocolError("a map key that is no string")
+        return {key: _read_json(item, depth + 1) for key, item in value.items()}
+    raise ProtocolError(f"{type(value).__name__} is no JSON value")

@@ -1,0 +1,97 @@
+"""What each actor is told about itself: one frozen slice of the configuration per actor."""
+
+from __future__ import annotations
+
+from entgldb.messages.schema import Json, Record, record
+
+
+@record
+class StoreSettings(Record):
+    """For StoreActor."""
+
+    node_id: str
+    directory: str
+    role: str
+    cluster: str
+    key_file: str = ""
+    """Cluster key file, for sealing secrets; empty in the cloud role."""
+
+
+@record
+class OplogSettings(Record):
+    """For OplogActor."""
+
+    node_id: str
+    directory: str
+    drift_ms: int = 60_000
+
+
+@record
+class SyncSettings(Record):
+    """For SyncActor. Times in seconds."""
+
+    node_id: str
+    directory: str
+    role: str
+    cluster: str
+    listen: str
+    """``host:port`` of the TLS listener."""
+    seeds: tuple[str, ...] = ()
+    discovery: bool = True
+    """Announce and browse by mDNS."""
+    sync_interval: float = 2.0
+    heartbeat_interval: float = 1.0
+    live_push: bool = True
+    """False: send only when a vector asks for it (every sync interval)."""
+    # cloud role only
+    tls_cert: str = ""
+    tls_key: str = ""
+    authority: str = ""
+    authority_ca: str = ""
+    audience: str = ""
+    scopes: tuple[str, ...] = ()
+    allow_clients: tuple[str, ...] = ()
+    """Empty: every client the authority vouches for."""
+
+
+@record
+class ElectionSettings(Record):
+    """For ElectionActor. Times in seconds."""
+
+    node_id: str
+    role: str
+    priority: int = 0
+    takeover_delay: float = 10.0
+    gateway_timeout: float = 3.0
+    """A gateway whose beat stands still that long is taken for dead."""
+
+
+@record
+class GatewaySettings(Record):
+    """For CloudGatewayActor. Times in seconds."""
+
+    node_id: str
+    directory: str
+    role: str
+    cluster: str
+    key_file: str = ""
+    sync_interval: float = 2.0
+    heartbeat_interval: float = 1.0
+    backoff_first: float = 0.5
+    backoff_max: float = 60.0
+    live_push: bool = True
+
+
+@record
+class NodeSettings(Record):
+    """For NodeActor: everything the others need, and what it does itself."""
+
+    store: StoreSettings
+    oplog: OplogSettings
+    sync: SyncSettings
+    election: ElectionSettings
+    gateway: GatewaySettings
+    initial_peers: tuple[Json, ...] = ()
+    """``InitialRemotePeers``: PutPeer fields as JSON, secrets as references."""
+    log_level: str = "INFO"
+    config_file: str = ""

@@ -1,0 +1,169 @@
+"""What nodes say to each other. Tags 1-39. ONLY APPEND to this list, and only fields with defaults."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from entgldb.messages.model import Entry, Origin, Vector
+from entgldb.messages.schema import Channel, Message, Record, message, record
+
+PROTOCOL_MIN: Final = 1
+PROTOCOL_MAX: Final = 1
+
+
+@record
+class Rank(Record):
+    """How fit a node is to be gateway; see ``better``."""
+
+    resolvable: int
+    """Enabled cloud peers whose secret the node can resolve."""
+    priority: int
+    node_id: str
+
+    def better(self, other: Rank) -> bool:
+        """More resolvable peers, then higher priority, then the smaller node id."""
+        mine, theirs = (self.resolvable, self.priority), (other.resolvable, other.priority)
+        return mine > theirs or (mine == theirs and self.node_id < other.node_id)
+
+
+@record
+class Claim(Record):
+    """Who is gateway as far as the sender knows. ``beat`` is counted up by the gateway alone."""
+
+    epoch: int
+    rank: Rank
+    beat: int
+
+    @property
+    def gateway(self) -> str:
+        return self.rank.node_id
+
+
+@message(1, Channel.PEER)
+class Hello(Message):
+    """First frame of a link, from both sides (the dialler first)."""
+
+    protocol_min: int
+    protocol_max: int
+    node_id: str
+    origin: Origin
+    cluster: str
+    """``cluster`` of the certificate; empty on cloud links."""
+    features: tuple[str, ...]
+    clock_ms: int
+    role: str
+    """``lan`` or ``cloud``: what the sender is."""
+    token: str = ""
+    """Bearer token, gateway to cloud only."""
+    epoch: int = 0
+    """The gateway's epoch, gateway to cloud only."""
+    listen_port: int = 0
+    """Where the sender accepts links (0: nowhere)."""
+
+
+@message(2, Channel.PEER)
+class Vectors(Message):
+    """After Hello: what I have. The peer sends what is missing, in round 0."""
+
+    vector: Vector
+    held: dict[str, int]
+    """Origin -> seq received and held back by the clock bound: not to be sent again."""
+
+
+@message(3, Channel.PEER)
+class Entries(Message):
+    """A batch in the sender's own commit order. ``batch`` counts from 0 in each round."""
+
+    round: int
+    batch: int
+    entries: tuple[Entry, ...]
+
+
+@message(4, Channel.PEER)
+class Ack(Message):
+    """All batches of ``round`` up to ``batch`` are committed here (or held, staged, known)."""
+
+    round: int
+    batch: int
+
+
+@message(5, Channel.PEER)
+class GapRequest(Message):
+    """Something is missing or out of order: begin ``round`` from this vector."""
+
+    round: int
+    vector: Vector
+    held: dict[str, int]
+
+
+@message(6, Channel.PEER)
+class VectorChange(Message):
+    """What has just been added to my vector, so that nobody relays it to me."""
+
+    changes: Vector
+
+
+@message(7, Channel.PEER)
+class Heartbeat(Message):
+    """Every second; carries what lets every lost push be noticed."""
+
+    clock_ms: int
+    round: int
+    sent: int
+    """Batches sent in ``round``: the receiver sees that the last one was lost."""
+    claim: Claim | None = None
+    vector: Vector | None = None
+    """Rides along every sync interval."""
+    held: dict[str, int] | None = None
+
+
+@message(8, Channel.PEER)
+class Credential(Message):
+    """A renewed bearer token on an open cloud link."""
+
+    token: str
+    epoch: int = 0
+
+
+@message(9, Channel.PEER)
+class Bye(Message):
+    """Why the sender closes the link; ``reason`` is a word of ``Reason``, known or newer."""
+
+    reason: str
+    text: str = ""
+
+
+@message(10, Channel.PEER)
+class Election(Message):
+    """Bully: the sender, of ``rank``, wants to lead."""
+
+    epoch: int
+    rank: Rank
+
+
+@message(11, Channel.PEER)
+class Alive(Message):
+    """Bully: a better-ranked node is here and takes over the election."""
+
+    epoch: int
+
+
+@message(12, Channel.PEER)
+class Coordinator(Message):
+    """Bully: the sender leads."""
+
+    claim: Claim
+
+
+@message(13, Channel.PEER)
+class Want(Message):
+    """System entries that came by a cloud link without being applied; LAN peers supply them."""
+
+    ids: tuple[tuple[str, int], ...]
+
+
+@message(14, Channel.PEER)
+class Supply(Message):
+    """Answer to Want: whole entries the sender has applied."""
+
+    entries: tuple[Entry, ...]

@@ -1,0 +1,1 @@
+"""What is kept: rules/ (pure) and the SQLite code around them."""

@@ -1,0 +1,1 @@
+"""Decisions about entries: clock, chain, vector, merge. Pure."""

@@ -1,0 +1,33 @@
+"""What readers and the apply step give back; plain data that behaviours may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from entgldb.messages.model import Origin, Vector
+
+
+class Row(NamedTuple):
+    """An oplog row. ``body`` is None for a delete and for a filtered body."""
+
+    lsn: int
+    origin: Origin
+    seq: int
+    hash: bytes
+    collection: str
+    header: bytes
+    body: bytes | None
+    applied: bool
+    """False for a system entry recorded from a cloud link."""
+
+
+class Outcome(NamedTuple):
+    """What applying foreign entries did."""
+
+    changes: Vector
+    """Origins whose part of the vector moved, with their new heads."""
+    refused: str
+    """Empty, or the Reason that stopped the batch (gap, bad-entry); what came before it is applied."""
+    counts: Mapping[str, int]
+    """Reason -> times: duplicate, held-clock, parent-absent, quarantined, fork, filtered."""
