@@ -136,6 +136,9 @@ class Secrets(Protocol):
     def seal(self, node_id: str, oauth2: OAuth2, secret: str) -> str:
         """``sealed:v1:...`` for a secret in clear, or SecretError (no cluster key here)."""
 
+    def matches(self, node_id: str, oauth2: OAuth2, secret: str) -> bool:
+        """Whether ``secret``, as a user gave it, is the one stored in ``oauth2`` (sealed or reference)."""
+
 
 class TokenChecker(Protocol):
     """Cloud role: verifies bearer tokens. The outcome comes back as TokenChecked."""

@@ -128,6 +128,7 @@ class EntriesReceived(Message):
     """By a cloud link: system entries are recorded, never applied."""
     supplied: bool = False
     """An answer to Want: applies rows already recorded; no batch order, no Applied."""
+    recorded: tuple[int, ...] = ()
 
 
 @message(93)
@@ -142,6 +143,7 @@ class Apply(Message):
     cloud: bool
     supplied: bool = False
     fault: str = ""
+    recorded: tuple[int, ...] = ()
 
 
 @message(94)

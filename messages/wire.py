@@ -77,6 +77,8 @@ class Entries(Message):
     round: int
     batch: int
     entries: tuple[Entry, ...]
+    recorded: tuple[int, ...] = ()
+    """Indexes of system entries the sender itself has only recorded: not to be applied either."""
 
 
 @message(4, Channel.PEER)

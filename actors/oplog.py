@@ -1,0 +1,126 @@
+"""OplogActor: history. Verifies what comes in, puts groups together, hands whole groups to the store."""
+
+from __future__ import annotations
+
+from entgldb.actors.behaviour import Behaviour, Context
+from entgldb.messages.client import Report, Status
+from entgldb.messages.errors import EntglError, Reason
+from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
+from entgldb.messages.local import (
+    Apply,
+    Configure,
+    EntriesReceived,
+    ReleaseHeld,
+    SessionEnded,
+    StopNow,
+    Stopped,
+    Tick,
+)
+from entgldb.messages.model import Entry
+from entgldb.messages.settings import OplogSettings
+from entgldb.storage.rules.header import Header, check_body, decode_header
+
+RELEASE_INTERVAL = 1.0
+"""Seconds between looks at held entries."""
+
+
+class Stage:
+    """The end of a batch that is the beginning of a group: kept until the rest comes."""
+
+    def __init__(self, round_: int) -> None:
+        self.round = round_
+        self.entries: list[Entry] = []
+        self.recorded: list[bool] = []
+        self.bytes = 0
+
+
+class OplogKeeper(Behaviour):
+    """Verification is here, in its own process, so that the store's time goes into commits."""
+
+    name = "oplog"
+
+    def __init__(self, settings: OplogSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self._stages: dict[str, Stage] = {}
+        self._verified = 0
+
+    def start(self, ctx: Context) -> None:
+        ctx.after(RELEASE_INTERVAL, Tick("release"))
+
+    def on_configure(self, message: Configure, ctx: Context) -> None:
+        if message.oplog is not None:
+            self.settings = message.oplog
+
+    def on_tick(self, message: Tick, ctx: Context) -> None:
+        ctx.tell("store", ReleaseHeld())
+        ctx.after(RELEASE_INTERVAL, Tick("release"))
+
+    def on_entries_received(self, message: EntriesReceived, ctx: Context) -> None:
+        stage = self._stage(message)
+        ready, recorded, fault = self._take(stage, message)
+        self._verified += len(ready)
+        ctx.tell(
+            "store",
+            Apply(
+                message.owner,
+                message.session,
+                message.round,
+                message.batch,
+                tuple(ready),
+                message.cloud,
+                message.supplied,
+                fault,
+                tuple(index for index, only in enumerate(recorded) if only),
+            ),
+        )
+
+    def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
+        self._stages.pop(message.session, None)
+        ctx.tell("store", message)
+
+    def on_status(self, message: Status, ctx: Context) -> None:
+        staged = sum(len(stage.entries) for stage in self._stages.values())
+        ctx.answer(
+            ctx.asker,
+            Report({"verified": self._verified, "staged": staged, "counts": dict(self.counts)}),
+        )
+
+    def on_stop_now(self, message: StopNow, ctx: Context) -> None:
+        ctx.answer(ctx.asker, Stopped(self.name))
+
+    def _stage(self, message: EntriesReceived) -> Stage:
+        """What is left over of this session's round; an older round's rest is worth nothing."""
+        if message.supplied:
+            return Stage(0)
+        stage = self._stages.get(message.session)
+        if stage is None or stage.round != message.round:
+            stage = self._stages[message.session] = Stage(message.round)
+        return stage
+
+    def _take(self, stage: Stage, message: EntriesReceived) -> tuple[list[Entry], list[bool], str]:
+        """Verify entry by entry; give out all up to the last whole group, and the fault that stopped it."""
+        ready: list[Entry] = []
+        recorded: list[bool] = []
+        marked = set(message.recorded)
+        for index, entry in enumerate(message.entries):
+            try:
+                header = self._verify(entry, stage)
+            except EntglError:
+                self.count(Reason.BAD_ENTRY)
+                return ready, recorded, Reason.BAD_ENTRY.value
+            stage.entries.append(entry)
+            stage.recorded.append(index in marked)
+            stage.bytes += len(entry.body or b"")
+            if message.supplied or header.group_index + 1 == header.group_size:
+                ready += stage.entries
+                recorded += stage.recorded
+                stage.entries, stage.recorded, stage.bytes = [], [], 0
+        return ready, recorded, ""
+
+    def _verify(self, entry: Entry, stage: Stage) -> Header:
+        header = decode_header(entry.header)
+        check_body(header, entry.body)
+        if header.group_size > GROUP_ENTRIES_MAX or stage.bytes > GROUP_BYTES_MAX:
+            raise EntglError(f"a group of {header.group_size} entries, {stage.bytes} bytes so far")
+        return header

@@ -1,0 +1,166 @@
+"""The sending half of a session: our log, in our commit order, less what the peer already has.
+
+A node always sends in its own lsn order and skips what the receiver's vector covers. By induction
+nobody sees an effect before its cause (causal delivery for the price of one integer).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.ports import OplogReader
+from entgldb.messages.limits import BATCH_BYTES_MAX, ENTRIES_PER_BATCH_MAX, PAGE_ROWS_MAX, WINDOW_BATCHES_MAX
+from entgldb.messages.model import SYSTEM_PREFIX, Entry, Vector
+from entgldb.messages.schema import Message
+from entgldb.messages.wire import Entries
+from entgldb.storage.rules.results import Row
+
+RELAY_DELAY = 0.05
+"""Seconds a foreign entry waits: by then the peer usually says that it has it from its origin."""
+RESEND_FIRST, RESEND_MAX = 2.0, 60.0
+"""Seconds between sending the same missing entries again to a peer whose vector does not move."""
+
+
+class Outbox:
+    """Decides what goes to one peer next. Reads the log, keeps a cursor and a credit window."""
+
+    def __init__(
+        self, log: OplogReader, send: Callable[[Message], bool], *, cloud: bool, live_push: bool
+    ) -> None:
+        self._log = log
+        self._send = send
+        self._cloud = cloud
+        self.live_push = live_push
+        self.peer: dict[str, int] | None = None
+        """Origin -> seq that the peer says it has; None until it has said so."""
+        self._held: Mapping[str, int] = {}
+        self.round = 0
+        self.sent = 0
+        self._acked = 0
+        self._cursor = 1
+        self._permitted = 0
+        self._relays: deque[tuple[float, int]] = deque()
+        self._resend_at = 0.0
+        self._resend_wait = RESEND_FIRST
+
+    @property
+    def waiting(self) -> bool:
+        """A relay delay is running: call ``pump`` again soon."""
+        return bool(self._relays)
+
+    def begin(self, round_: int, vector: Vector, held: Mapping[str, int], ctx: Context) -> None:
+        """Start ``round_`` from what the peer truly has."""
+        self.round, self.sent, self._acked = round_, 0, 0
+        self.peer = {origin: seq for origin, (seq, _) in vector.items()}
+        self._held = held
+        self._rewind()
+        self.pump(ctx)
+
+    def learn(self, vector: Vector) -> None:
+        """The peer has gained something, from us or from others."""
+        if self.peer is None:
+            return
+        for origin, (seq, _) in vector.items():
+            if seq > self.peer.get(origin, 0):
+                self.peer[origin] = seq
+                self._resend_wait = RESEND_FIRST
+
+    def compare(self, vector: Vector, held: Mapping[str, int], ctx: Context) -> None:
+        """Anti-entropy: with nothing on its way, whatever the peer's whole vector lacks goes out again."""
+        if self.peer is None:
+            self.begin(0, vector, held, ctx)
+            return
+        self.learn(vector)
+        self._held = held
+        if self.sent > self._acked:
+            return
+        start = self._log.first_missing(self._covered())
+        if start < self._cursor:
+            # An entry the peer cannot take (quarantined there) must not be sent for ever at full speed.
+            if ctx.monotonic() < self._resend_at:
+                return
+            self._resend_at = ctx.monotonic() + self._resend_wait
+            self._resend_wait = min(RESEND_MAX, self._resend_wait * 2)
+        self._rewind()
+        self.pump(ctx)
+
+    def committed(self, last: int, own_last: int, ctx: Context) -> None:
+        """Our log has grown: own entries go at once, foreign ones after the relay delay."""
+        if not self.live_push:
+            return
+        self._permitted = max(self._permitted, own_last)
+        if last > own_last:
+            self._relays.append((ctx.monotonic() + RELAY_DELAY, last))
+        self.pump(ctx)
+
+    def acknowledged(self, round_: int, batch: int, ctx: Context) -> None:
+        """The peer has committed everything up to ``batch``."""
+        if round_ == self.round and batch < self.sent:
+            self._acked = max(self._acked, batch + 1)
+            self.pump(ctx)
+
+    def pump(self, ctx: Context) -> None:
+        """Send what may be sent."""
+        now = ctx.monotonic()
+        while self._relays and self._relays[0][0] <= now:
+            self._permitted = max(self._permitted, self._relays.popleft()[1])
+        if self.peer is None:
+            return
+        while self._cursor <= self._permitted and self.sent - self._acked < WINDOW_BATCHES_MAX:
+            if not self._send_batch():
+                return
+
+    def behind(self) -> int | None:
+        """Operations the peer lacks; None while unknown."""
+        if self.peer is None:
+            return None
+        have = self.peer
+        return sum(max(0, seq - have.get(origin, 0)) for origin, (seq, _) in self._log.vector().items())
+
+    def _covered(self) -> dict[str, int]:
+        covered = dict(self.peer or {})
+        for origin, seq in self._held.items():
+            covered[origin] = max(seq, covered.get(origin, 0))
+        return covered
+
+    def _rewind(self) -> None:
+        self._cursor = self._log.first_missing(self._covered())
+        self._permitted = max(self._permitted, self._log.last_lsn())
+
+    def _send_batch(self) -> bool:
+        """Fill and send one batch; False when there is nothing to send or the link is gone."""
+        covered = self._covered()
+        entries: list[Entry] = []
+        recorded: list[int] = []
+        size = 0
+        while self._cursor <= self._permitted:
+            rows = self._log.rows(self._cursor, PAGE_ROWS_MAX)
+            if not rows:
+                break
+            for row in rows:
+                if row.lsn > self._permitted:
+                    break
+                if row.seq > covered.get(row.origin, 0):
+                    entry = self._entry(row)
+                    cost = len(entry.header) + len(entry.body or b"")
+                    if entries and (size + cost > BATCH_BYTES_MAX or len(entries) >= ENTRIES_PER_BATCH_MAX):
+                        return self._ship(entries, recorded)
+                    if not row.applied and not self._cloud:
+                        recorded.append(len(entries))
+                    entries.append(entry)
+                    size += cost
+                self._cursor = row.lsn + 1
+            else:
+                continue
+            break
+        return bool(entries) and self._ship(entries, recorded)
+
+    def _entry(self, row: Row) -> Entry:
+        hidden = self._cloud and row.collection.startswith(SYSTEM_PREFIX)
+        return Entry(row.header, None if hidden else row.body)
+
+    def _ship(self, entries: list[Entry], recorded: list[int]) -> bool:
+        self.sent += 1
+        return self._send(Entries(self.round, self.sent - 1, tuple(entries), tuple(recorded)))

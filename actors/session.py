@@ -1,0 +1,246 @@
+"""What two nodes say to each other once both have said Hello: pure, one object a link.
+
+    Vectors -> Entries within a credit window -> Ack after commit -> live pushes; Heartbeats throughout
+
+The receiver asks for a new *round* whenever something is missing or out of order; frames of earlier
+rounds are ignored. Every push may be lost: the vector that rides along every sync interval shows it.
+The same session serves the LAN, the gateway and the cloud role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.outbox import Outbox
+from entgldb.actors.ports import OplogReader
+from entgldb.messages import wire
+from entgldb.messages.errors import Reason
+from entgldb.messages.limits import BATCH_BYTES_MAX
+from entgldb.messages.local import Applied, EntriesReceived, SessionEnded
+from entgldb.messages.model import Entry, Vector
+from entgldb.messages.schema import Message
+
+STALLED = 3.0
+"""Seconds without progress after which the receiver asks for a new round."""
+WANT_MAX = 200
+"""Recorded entries asked for in one go."""
+
+
+class Session:
+    """One replication session. ``send`` gives False when the link is gone."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        owner: str,
+        log: OplogReader,
+        send: Callable[[Message], bool],
+        cloud: bool,
+        live_push: bool = True,
+        sync_interval: float = 2.0,
+        count: Callable[[Reason], None] = lambda reason: None,
+    ) -> None:
+        self.name = name
+        self._owner = owner
+        self._log = log
+        self._send = send
+        self._cloud = cloud
+        self._sync_interval = sync_interval
+        self._count = count
+        self.outbox = Outbox(log, send, cloud=cloud, live_push=live_push)
+        self._theirs: dict[str, int] | None = None
+        self.synced = False
+        """Once everything the peer had at the start has arrived."""
+        self._round = 0
+        self._received = 0
+        self._applied = 0
+        self._heard_at = 0.0
+        self._moved_at = 0.0
+        self._vector_at = 0.0
+
+    def start(self, ctx: Context) -> None:
+        """Both Hellos are through: say what we have."""
+        self._heard_at = self._moved_at = self._vector_at = ctx.monotonic()
+        self._send(wire.Vectors(self._log.vector(), self._log.held()))
+
+    def receive(self, message: Message, ctx: Context) -> None:
+        """Take one decoded frame of the peer."""
+        self._heard_at = ctx.monotonic()
+        match message:
+            case wire.Entries():
+                self._on_entries(message, ctx)
+            case wire.Ack():
+                self.outbox.acknowledged(message.round, message.batch, ctx)
+            case wire.Vectors():
+                self._learn(message.vector)
+                if self.outbox.round == 0 and self.outbox.peer is None:
+                    self.outbox.begin(0, message.vector, message.held, ctx)
+            case wire.GapRequest():
+                if message.round > self.outbox.round:
+                    self.outbox.begin(message.round, message.vector, message.held, ctx)
+            case wire.VectorChange():
+                self._learn(message.changes)
+                self.outbox.learn(message.changes)
+            case wire.Heartbeat():
+                self._on_heartbeat(message, ctx)
+            case wire.Want() | wire.Supply():
+                self._on_system(message, ctx)
+            case _:
+                self._count(Reason.UNKNOWN_MESSAGE)
+
+    def committed(self, first: int, last: int, own_last: int, ctx: Context) -> None:
+        """Our log has grown by ``first``..``last``; ``own_last`` is the last entry of our own (0: none)."""
+        self.outbox.committed(last, own_last, ctx)
+
+    def applied(self, done: Applied, ctx: Context) -> None:
+        """The store is through with a batch of this session."""
+        if done.round != self._round:
+            return
+        self._moved_at = ctx.monotonic()
+        if done.refused:
+            self._ask_again(ctx)
+            return
+        self._applied = max(self._applied, done.batch + 1)
+        self._send(wire.Ack(done.round, done.batch))
+        self._note_synced()
+
+    def gained(self, changes: Vector) -> None:
+        """Tell the peer what we have just got, so that it does not relay it to us."""
+        self._send(wire.VectorChange(changes))
+
+    def beat(self, ctx: Context, claim: wire.Claim | None) -> None:
+        """Every heartbeat interval; the vector rides along every sync interval."""
+        vector = held = None
+        if ctx.monotonic() - self._vector_at >= self._sync_interval - 0.01:
+            self._vector_at = ctx.monotonic()
+            vector, held = self._log.vector(), self._log.held()
+            self._ask_for_recorded()
+        out = self.outbox
+        self._send(wire.Heartbeat(ctx.now_ms(), out.round, out.sent, claim, vector, held))
+
+    def tick(self, ctx: Context) -> None:
+        """Soon again while ``busy``."""
+        self.outbox.pump(ctx)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a relay delay is running."""
+        return self.outbox.waiting
+
+    @property
+    def behind_out(self) -> int | None:
+        """Operations the peer lacks; None while unknown."""
+        return self.outbox.behind()
+
+    @property
+    def behind_in(self) -> int | None:
+        """Operations we lack of what the peer has said it has; None while unknown."""
+        if self._theirs is None:
+            return None
+        mine = self._log.vector()
+        return sum(max(0, seq - mine.get(origin, (0, b""))[0]) for origin, seq in self._theirs.items())
+
+    def silent_for(self, ctx: Context) -> float:
+        """Seconds since the peer was heard."""
+        return ctx.monotonic() - self._heard_at
+
+    def end(self, ctx: Context) -> None:
+        """The link is gone: let the others forget."""
+        ctx.tell("oplog", SessionEnded(self.name))
+
+    def _on_entries(self, message: wire.Entries, ctx: Context) -> None:
+        if message.round != self._round:
+            self._count(Reason.OUT_OF_ORDER)
+        elif message.batch > self._received:
+            self._count(Reason.GAP)
+            self._ask_again(ctx)
+        elif message.batch < self._received:
+            self._count(Reason.DUPLICATE)
+        else:
+            self._received += 1
+            self._moved_at = ctx.monotonic()
+            ctx.tell(
+                "oplog",
+                EntriesReceived(
+                    self._owner,
+                    self.name,
+                    message.round,
+                    message.batch,
+                    message.entries,
+                    self._cloud,
+                    recorded=message.recorded,
+                ),
+            )
+
+    def _on_heartbeat(self, message: wire.Heartbeat, ctx: Context) -> None:
+        self._watch_progress(message, ctx)
+        if message.vector is not None:
+            self._learn(message.vector)
+            if self._round == message.round and self._applied:
+                # the Ack of the last batch may have been lost, and with it the sender's credit
+                self._send(wire.Ack(self._round, self._applied - 1))
+            self.outbox.compare(message.vector, message.held or {}, ctx)
+            self._note_synced()
+
+    def _watch_progress(self, message: wire.Heartbeat, ctx: Context) -> None:
+        """Our request for a new round was lost, or batches were, or an actor of ours lost them."""
+        if message.round < self._round:
+            self._send(wire.GapRequest(self._round, self._log.vector(), self._log.held()))
+        elif message.sent > self._applied and ctx.monotonic() - self._moved_at > STALLED:
+            self._count(Reason.GAP)
+            self._ask_again(ctx)
+        elif message.sent <= self._applied:
+            self._moved_at = ctx.monotonic()
+
+    def _ask_again(self, ctx: Context) -> None:
+        self._round += 1
+        self._received = self._applied = 0
+        self._moved_at = ctx.monotonic()
+        self._send(wire.GapRequest(self._round, self._log.vector(), self._log.held()))
+
+    def _ask_for_recorded(self) -> None:
+        if self._cloud:
+            return
+        ids = self._log.unapplied(WANT_MAX)
+        if ids:
+            self._send(wire.Want(tuple(ids)))
+
+    def _on_system(self, message: wire.Want | wire.Supply, ctx: Context) -> None:
+        """Only LAN peers may give or get what configures the cluster."""
+        if self._cloud:
+            self._count(Reason.NOT_ALLOWED)
+        elif isinstance(message, wire.Want):
+            for batch in _batches(self._log.entries(message.ids[:WANT_MAX])):
+                self._send(wire.Supply(batch))
+        else:
+            ctx.tell(
+                "oplog",
+                EntriesReceived(self._owner, self.name, 0, 0, message.entries, cloud=False, supplied=True),
+            )
+
+    def _learn(self, vector: Vector) -> None:
+        if self._theirs is None:
+            self._theirs = {}
+        for origin, (seq, _) in vector.items():
+            self._theirs[origin] = max(seq, self._theirs.get(origin, 0))
+        self._note_synced()
+
+    def _note_synced(self) -> None:
+        if not self.synced and self.behind_in == 0:
+            self.synced = True
+
+
+def _batches(entries: list[Entry]) -> list[tuple[Entry, ...]]:
+    """Cut into frames of bounded size, each with at least one entry."""
+    batches: list[list[Entry]] = []
+    size = BATCH_BYTES_MAX
+    for entry in entries:
+        cost = len(entry.header) + len(entry.body or b"")
+        if size + cost > BATCH_BYTES_MAX:
+            batches.append([])
+            size = 0
+        batches[-1].append(entry)
+        size += cost
+    return [tuple(batch) for batch in batches]

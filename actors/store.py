@@ -1,0 +1,285 @@
+"""StoreActor: the only writer of the file. Everything that has arrived is one transaction.
+
+Requests and foreign batches queue up in ``handle``; ``flush`` commits them together, each in a
+savepoint so that a refused one harms no neighbour, and answers after the commit: group commit.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+
+from entgldb.actors import remote_peers
+from entgldb.actors.behaviour import Asker, Behaviour, Context, refuse, refused
+from entgldb.actors.intake import Intake
+from entgldb.actors.notices import Notices
+from entgldb.actors.ports import Secrets, Store
+from entgldb.messages import client, codec
+from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError, NotFoundError, Reason
+from entgldb.messages.local import (
+    Apply,
+    ApplyInitialPeers,
+    Configure,
+    ReleaseHeld,
+    RememberPeer,
+    RemotePeersChanged,
+    Seen,
+    SessionEnded,
+    StopNow,
+    Stopped,
+    Tick,
+)
+from entgldb.messages.model import REMOTE_PEERS, check_node_id
+from entgldb.messages.schema import Channel, Json, Message
+from entgldb.messages.settings import StoreSettings
+
+Answers = list[tuple[Asker | None, Message]]
+CHECKPOINT_INTERVAL = 30.0
+"""Seconds between looks at the WAL."""
+
+
+class StoreKeeper(Behaviour):
+    """Owns the database; answers clients after their commit."""
+
+    name = "store"
+
+    def __init__(self, settings: StoreSettings, store: Store, secrets: Secrets) -> None:
+        super().__init__()
+        self.settings = settings
+        self.store = store
+        self._secrets = secrets
+        self._queue: list[tuple[Asker | None, Message]] = []
+        self._followers: list[Asker] = []
+        self._notices = Notices("sync", "gateway")
+        self._intake = Intake(store, self.count)
+        self._peers: tuple[dict[str, Json], ...] | None = None
+        self._own_last = 0
+
+    def start(self, ctx: Context) -> None:
+        self._tell_peers(ctx)
+        ctx.after(CHECKPOINT_INTERVAL, Tick("checkpoint"))
+
+    def facts(self) -> dict[str, Json]:
+        return {"origin": self.store.origin, "known_peers": self.store.remembered_peers()}
+
+    def handle(self, message: Message, ctx: Context) -> None:
+        if isinstance(message, _QUEUED):
+            self._queue.append((ctx.asker, message))
+        else:
+            super().handle(message, ctx)
+
+    def flush(self, ctx: Context) -> None:
+        """Commit all that has arrived in one transaction, then answer."""
+        if not self._queue:
+            return
+        queue, self._queue = self._queue, []
+        before, self._own_last = self.store.last_lsn(), 0
+        try:
+            with self.store.group():
+                answers = [(asker, self._carry_out(message, ctx)) for asker, message in queue]
+        except EntglError as fault:
+            ctx.log(logging.ERROR, f"a transaction of {len(queue)} requests failed: {fault.text}")
+            self._own_last = 0
+            self._intake.forget_all()
+            answers = [(asker, _failed(message, fault)) for asker, message in queue]
+        self._answer(answers, queue, ctx)
+        last = self.store.last_lsn()
+        if last > before:
+            self._notices.committed(before + 1, last, self._own_last, ctx)
+            self._tell_followers(last)
+        if any(_touches_peers(message) for _, message in queue):
+            self._tell_peers(ctx)
+
+    def on_configure(self, message: Configure, ctx: Context) -> None:
+        if message.store is not None:
+            self.settings = message.store
+
+    def on_follow(self, message: client.Follow, ctx: Context) -> None:
+        if ctx.asker is not None:
+            self._followers.append(ctx.asker)
+        ctx.answer(ctx.asker, client.Done())
+
+    def on_ping(self, message: client.Ping, ctx: Context) -> None:
+        ctx.answer(ctx.asker, client.Done())
+
+    def on_relay(self, message: client.Relay, ctx: Context) -> None:
+        try:
+            inner = codec.decode(message.payload, Channel.CLIENT).message
+        except EntglError as fault:
+            refuse(ctx, fault)
+            return
+        if not inner.ADMIN:
+            self.count(Reason.NOT_ALLOWED)
+            refuse(ctx, NotAllowedError(f"{inner} is no admin message", hint="send it to the store directly"))
+        elif message.actor == self.name:
+            self.handle(inner, ctx)
+        else:
+            ctx.forward(message.actor, message.payload)
+
+    def on_status(self, message: client.Status, ctx: Context) -> None:
+        ctx.answer(ctx.asker, client.Report({**self.store.status(), "counts": dict(self.counts)}))
+
+    def on_seen(self, message: Seen, ctx: Context) -> None:
+        self._notices.seen(message.name, ctx)
+
+    def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
+        self._intake.forget(message.session)
+
+    def on_tick(self, message: Tick, ctx: Context) -> None:
+        if message.what == "committed":
+            self._notices.tick(ctx)
+        else:
+            self.store.checkpoint()
+            ctx.after(CHECKPOINT_INTERVAL, Tick("checkpoint"))
+
+    def on_stop_now(self, message: StopNow, ctx: Context) -> None:
+        self.flush(ctx)
+        self.store.close()
+        ctx.answer(ctx.asker, Stopped(self.name))
+
+    def _carry_out(self, message: Message, ctx: Context) -> Message:
+        """One request or batch in its own savepoint; what to answer."""
+        try:
+            with self.store.savepoint():
+                return self._WORKS[type(message)](self, message, ctx)
+        except EntglError as fault:
+            if fault.code.value in (Reason.DISK_FULL.value, "corrupt", "internal"):
+                raise
+            self.count(_REASONS.get(fault.code.value, Reason.INVALID))
+            return _failed(message, fault)
+
+    def _commit(self, message: client.Commit, ctx: Context) -> Message:
+        return self._write(message.request, message.writes, ctx)
+
+    def _create_index(self, message: client.CreateIndex, ctx: Context) -> Message:
+        self.store.create_index(message.collection, message.path)
+        return client.Done()
+
+    def _put_peer(self, message: client.PutPeer, ctx: Context) -> Message:
+        check_node_id(message.node_id, "NodeId")
+        known = self.store.answered(message.request, ctx.now_ms())
+        if known is not None:
+            return client.CommitDone(*known)
+        self._refuse_in_cloud()
+        change = remote_peers.added if message.add else remote_peers.updated
+        peer = change(message, self.store.get(REMOTE_PEERS, message.node_id), self._secrets)
+        if peer is None:
+            return client.CommitDone((), 0)
+        body = remote_peers.document(peer)
+        return self._write(
+            message.request, (client.Write(REMOTE_PEERS, peer.node_id, body),), ctx, system=True
+        )
+
+    def _remove_peer(self, message: client.RemovePeer, ctx: Context) -> Message:
+        known = self.store.answered(message.request, ctx.now_ms())
+        if known is not None:
+            return client.CommitDone(*known)
+        self._refuse_in_cloud()
+        if self.store.get(REMOTE_PEERS, message.node_id) is None:
+            raise NotFoundError(f"no remote peer {message.node_id}", hint="entgldb list-peers")
+        writes = (client.Write(REMOTE_PEERS, message.node_id, None),)
+        return self._write(message.request, writes, ctx, system=True)
+
+    def _initial_peers(self, message: ApplyInitialPeers, ctx: Context) -> Message:
+        for number, fields in enumerate(message.peers):
+            try:
+                self._initial_peer(number, dict(fields), ctx)
+            except EntglError as fault:
+                ctx.log(logging.ERROR, f"InitialRemotePeers[{number}]: {fault.text}")
+                self.count(Reason.INVALID)
+        return client.Done()
+
+    def _initial_peer(self, number: int, fields: dict[str, Json], ctx: Context) -> None:
+        node_id = str(fields.get("node_id", ""))
+        if self.store.known(REMOTE_PEERS, node_id):
+            return
+        scopes = fields.get("scopes")
+        if scopes is not None:
+            fields["scopes"] = tuple(scopes)
+        request = client.RequestId(ctx.random.randbytes(16), number)
+        peer = remote_peers.initial(fields, client.PutPeer(request, True, node_id), self._secrets)
+        write = client.Write(REMOTE_PEERS, peer.node_id, remote_peers.document(peer))
+        self._write(request, (write,), ctx, system=True)
+
+    def _apply(self, message: Apply, ctx: Context) -> Message:
+        return self._intake.take(message, ctx)
+
+    def _release(self, message: ReleaseHeld, ctx: Context) -> Message:
+        self.store.release_held(ctx.now_ms())
+        return client.Done()
+
+    def _remember(self, message: RememberPeer, ctx: Context) -> Message:
+        self.store.remember_peer(message.node_id, message.address, ctx.now_ms())
+        return client.Done()
+
+    def _write(
+        self,
+        request: client.RequestId,
+        writes: tuple[client.Write, ...],
+        ctx: Context,
+        *,
+        system: bool = False,
+    ) -> Message:
+        now_ms = ctx.now_ms()
+        known = None if system else self.store.answered(request, now_ms)
+        written, lsn = known or self.store.write(request, writes, now_ms, system=system)
+        if known is None:
+            self._own_last = max(self._own_last, lsn)
+        return client.CommitDone(written, lsn)
+
+    def _refuse_in_cloud(self) -> None:
+        if self.settings.role == "cloud":
+            raise NotAllowedError("a cloud node keeps no list of remote peers", hint="ask a node of the LAN")
+
+    def _answer(self, answers: Answers, queue: list[tuple[Asker | None, Message]], ctx: Context) -> None:
+        for (asker, answer), (_, message) in zip(answers, queue, strict=True):
+            if isinstance(message, Apply):
+                if not message.supplied:
+                    ctx.tell(message.owner, answer)
+            elif asker is not None and not isinstance(message, _UNANSWERED):
+                ctx.answer(asker, answer)
+
+    def _tell_followers(self, last: int) -> None:
+        self._followers = [f for f in self._followers if not getattr(f, "closed", False)]
+        for follower in self._followers:
+            follower.answer(client.Advanced(last))
+
+    def _tell_peers(self, ctx: Context) -> None:
+        peers = tuple(json.loads(body) for _, body in self.store.documents(REMOTE_PEERS))
+        if peers != self._peers:
+            self._peers = peers
+            ctx.tell("node", RemotePeersChanged(peers))
+
+    _WORKS: dict[type[Message], Callable[..., Message]] = {
+        client.Commit: _commit,
+        client.CreateIndex: _create_index,
+        client.PutPeer: _put_peer,
+        client.RemovePeer: _remove_peer,
+        ApplyInitialPeers: _initial_peers,
+        Apply: _apply,
+        ReleaseHeld: _release,
+        RememberPeer: _remember,
+    }
+
+
+_QUEUED = tuple(StoreKeeper._WORKS)
+_UNANSWERED = (ApplyInitialPeers, ReleaseHeld, RememberPeer)
+_REASONS = {
+    "not-allowed": Reason.NOT_ALLOWED,
+    "too-large": Reason.TOO_LARGE,
+    "unknown-outcome": Reason.UNKNOWN_OUTCOME,
+}
+
+
+def _failed(message: Message, fault: EntglError) -> Message:
+    if isinstance(message, Apply):
+        return Intake.failed(message)
+    return refused(fault if isinstance(fault, EntglError) else InvalidError(str(fault)))
+
+
+def _touches_peers(message: Message) -> bool:
+    if isinstance(message, Apply):
+        name = REMOTE_PEERS.encode()
+        return any(name in entry.header for entry in message.entries)
+    return isinstance(message, (client.PutPeer, client.RemovePeer, ApplyInitialPeers, ReleaseHeld))
