@@ -120,6 +120,11 @@ class Session:
         out = self.outbox
         self._send(wire.Heartbeat(ctx.now_ms(), out.round, out.sent, claim, vector, held))
 
+    def beat_now(self, ctx: Context, claim: wire.Claim | None) -> None:
+        """A heartbeat with our vector, without waiting for the sync interval."""
+        self._vector_at = -self._sync_interval
+        self.beat(ctx, claim)
+
     def tick(self, ctx: Context) -> None:
         """Soon again while ``busy``."""
         self.outbox.pump(ctx)

@@ -1,0 +1,92 @@
+"""Whom to dial and when: hints with backoff. A hint is only a hint; TLS decides who answers.
+
+Exponential backoff with full jitter, after Brooker, "Exponential Backoff And Jitter" (AWS, 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.ports import Links
+
+REDIAL_FIRST, REDIAL_MAX = 0.25, 60.0
+"""Seconds of the first and the longest backoff."""
+ADDRESSES_MAX = 256
+"""Hints kept; the oldest goes first."""
+
+
+@dataclass
+class _Hint:
+    node_id: str
+    """Empty for a seed whose node is not known yet."""
+    link: int = 0
+    """Of the dial under way or the link open; 0: none."""
+    failures: int = 0
+    not_before: float = 0.0
+
+
+class Dialler:
+    """Keeps at most one dial per address under way."""
+
+    def __init__(self, node_id: str, links: Links, seeds: Iterable[str]) -> None:
+        self._me = node_id
+        self._links = links
+        self.seeds = tuple(seeds)
+        self.static: dict[str, str] = {}
+        self._hints: dict[str, _Hint] = {}
+
+    def found(self, node_id: str, address: str) -> None:
+        """``node_id`` may listen at ``address``."""
+        if node_id == self._me:
+            return
+        hint = self._hints.setdefault(address, _Hint(node_id))
+        if hint.node_id != node_id:
+            hint.node_id, hint.failures, hint.not_before = node_id, 0, 0.0
+        while len(self._hints) > ADDRESSES_MAX:
+            del self._hints[next(iter(self._hints))]
+
+    def dial(self, connected: set[str], ctx: Context) -> None:
+        """Dial every known address that is due and whose node is not connected."""
+        for node_id, address in self.static.items():
+            self.found(node_id, address)
+        for seed in self.seeds:
+            self._hints.setdefault(seed, _Hint(""))
+        dialling = {hint.node_id for hint in self._hints.values() if hint.link and hint.node_id}
+        for address, hint in self._hints.items():
+            if hint.link or hint.node_id in connected | dialling or ctx.monotonic() < hint.not_before:
+                continue
+            hint.link = self._links.dial(address)
+            if hint.node_id:
+                dialling.add(hint.node_id)
+
+    def identified(self, node_id: str, link: int) -> None:
+        """``node_id`` answers at the address of ``link``, whether or not that link stays."""
+        for hint in self._hints.values():
+            if hint.link == link:
+                hint.node_id = node_id
+
+    def reached(self, node_id: str, link: int) -> None:
+        """A session runs over ``link``."""
+        for hint in self._hints.values():
+            if hint.link == link:
+                hint.node_id, hint.failures = node_id, 0
+
+    def ended(self, link: int, reason: str, ctx: Context) -> None:
+        """``link`` is closed or could not be opened."""
+        for address, hint in list(self._hints.items()):
+            if hint.link != link:
+                continue
+            hint.link = 0
+            hint.failures += 1
+            if reason == "wrong-node" and not hint.node_id and address not in self.seeds:
+                del self._hints[address]
+                continue
+            longest = min(REDIAL_MAX, REDIAL_FIRST * 2 ** min(hint.failures - 1, 10))
+            hint.not_before = ctx.monotonic() + longest * ctx.random.uniform(0.5, 1.0)
+
+    def forget_backoff(self) -> None:
+        """Dial everything now."""
+        for hint in self._hints.values():
+            hint.failures, hint.not_before = 0, 0.0

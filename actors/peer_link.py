@@ -1,0 +1,121 @@
+"""One link of the SyncActor: from LinkUp over Hello to its session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.ports import Links, OplogReader
+from entgldb.actors.session import Session
+from entgldb.messages import wire
+from entgldb.messages.errors import InvalidError, Reason
+from entgldb.messages.local import LinkUp
+from entgldb.messages.model import check_node_id, node_of
+from entgldb.messages.schema import Json
+from entgldb.messages.settings import SyncSettings
+
+
+class PeerLink:
+    """What is known of the other end."""
+
+    def __init__(self, up: LinkUp, now: float) -> None:
+        self.link = up.link
+        self.inbound = up.inbound
+        self.address = up.address
+        self.certified = up.node_id
+        """Node id of the TLS certificate; empty on a cloud link."""
+        self.since = now
+        self.hello: wire.Hello | None = None
+        self.session: Session | None = None
+        self.node_id = up.node_id
+        self.key = up.node_id
+        self.closing = False
+        self.told_synced = False
+        self.clock_offset_ms = 0
+        self.ticket = 0
+        self.client_id = ""
+        self.epoch = 0
+        self.expires_at = 0.0
+
+    @property
+    def dial_address(self) -> str:
+        """Where the peer can be dialled again; empty where it does not listen."""
+        if not self.inbound:
+            return self.address
+        if self.hello is None or not self.hello.listen_port:
+            return ""
+        host = self.address.rpartition(":")[0]
+        return f"{host}:{self.hello.listen_port}" if host else ""
+
+    def judge(self, hello: wire.Hello, settings: SyncSettings) -> Reason | None:
+        """Why this Hello is not acceptable, or None."""
+        if hello.protocol_min > wire.PROTOCOL_MAX or hello.protocol_max < wire.PROTOCOL_MIN:
+            return Reason.WRONG_PROTOCOL
+        try:
+            check_node_id(hello.node_id)
+        except InvalidError:
+            return Reason.MALFORMED
+        if node_of(hello.origin) != hello.node_id:
+            return Reason.MALFORMED
+        if settings.role == "cloud":
+            return Reason.WRONG_NODE if hello.node_id == settings.node_id else None
+        if hello.cluster != settings.cluster:
+            return Reason.WRONG_CLUSTER
+        if hello.node_id != self.certified or hello.node_id == settings.node_id:
+            return Reason.WRONG_NODE
+        return None
+
+    def accept(self, hello: wire.Hello, ctx: Context) -> None:
+        """Take over what the Hello says."""
+        self.hello = hello
+        self.node_id = hello.node_id
+        # Several clusters may use the same node ids with one cloud: the link tells them apart there.
+        self.key = hello.node_id if self.certified else f"{hello.node_id}#{self.link}"
+        self.epoch = hello.epoch
+        self.clock_offset_ms = hello.clock_ms - ctx.now_ms()
+
+    def beats(self, rival: PeerLink, me: str) -> bool:
+        """Whether this link stays: the smaller id's dial, and of two by the same dialler the newer."""
+        if self.inbound == rival.inbound:
+            return True
+        dialled_by = self.node_id if self.inbound else me
+        return dialled_by == min(self.node_id, me)
+
+    def open_session(
+        self,
+        name: str,
+        log: OplogReader,
+        links: Links,
+        settings: SyncSettings,
+        count: Callable[[Reason], None],
+    ) -> None:
+        """Both sides have said Hello, and in the cloud role the token was accepted."""
+        self.session = Session(
+            name=name,
+            owner="sync",
+            log=log,
+            send=lambda message: links.send(self.link, message),
+            cloud=settings.role == "cloud",
+            live_push=settings.live_push,
+            sync_interval=settings.sync_interval,
+            count=count,
+        )
+
+    def compare_now(self, ctx: Context, claim: wire.Claim | None) -> None:
+        """Send a heartbeat with our vector at once."""
+        if self.session is not None:
+            self.session.beat_now(ctx, claim)
+
+    def status(self) -> dict[str, Json]:
+        """One row of ``sync`` status."""
+        row: dict[str, Json] = {
+            "node_id": self.node_id,
+            "address": self.address,
+            "state": "closing" if self.closing else "connected",
+            "behind_in": None if self.session is None else self.session.behind_in,
+            "behind_out": None if self.session is None else self.session.behind_out,
+            "clock_offset_ms": self.clock_offset_ms,
+        }
+        if self.client_id:
+            row |= {"client_id": self.client_id, "epoch": self.epoch, "token_expires": self.expires_at}
+        return row

@@ -1,0 +1,395 @@
+"""SyncActor: LAN links. Whom to dial, who may speak, which of two links stays, who is alive.
+
+In the cloud role the same actor serves the token-checked listener. What is said on an open link is
+the session's business (``session.py``); how bytes move is the wire's (``links.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+
+from entgldb.actors.behaviour import Behaviour, Context
+from entgldb.actors.dialler import Dialler
+from entgldb.actors.peer_link import PeerLink
+from entgldb.actors.ports import Links, OplogReader, TokenChecker
+from entgldb.messages import codec, wire
+from entgldb.messages.client import Done, Isolate, Ping, Report, Status, SyncNow
+from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage
+from entgldb.messages.local import (
+    Applied,
+    ClaimHeard,
+    ClaimToSend,
+    Committed,
+    Configure,
+    FrameIn,
+    FromPeer,
+    KnownPeers,
+    LinkDown,
+    LinkUp,
+    PeerDown,
+    PeerFound,
+    PeerUp,
+    RememberPeer,
+    Seen,
+    StaticPeers,
+    StopNow,
+    Stopped,
+    Tick,
+    TokenChecked,
+    ToPeer,
+)
+from entgldb.messages.model import Vector
+from entgldb.messages.schema import Channel, Json, Message
+from entgldb.messages.settings import SyncSettings
+
+HELLO_TIMEOUT = 5.0
+"""Seconds from an open link to the end of both Hellos."""
+SILENCE_MAX = 3.0
+"""Seconds without a frame after which a peer counts as down."""
+TOKEN_GRACE = 5.0
+"""Seconds after ``exp`` at which the cloud closes a link that brought no new token."""
+PUMP_INTERVAL = 0.02
+"""Seconds between looks at running relay delays."""
+ELECTION_FRAMES = (wire.Election, wire.Alive, wire.Coordinator)
+
+
+class Sync(Behaviour):
+    """Owns the links of this node to other nodes, and their sessions."""
+
+    name = "sync"
+
+    def __init__(
+        self, settings: SyncSettings, log: OplogReader, links: Links, checker: TokenChecker | None
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self._log = log
+        self._links = links
+        self._checker = checker
+        self._open: dict[int, PeerLink] = {}
+        self._peers: dict[str, PeerLink] = {}
+        """Node id (in the cloud role: link name) -> the link whose session runs."""
+        self._dialler = Dialler(settings.node_id, links, settings.seeds)
+        self._claim: wire.Claim | None = None
+        self._gained: Vector = {}
+        self._isolated_until = 0.0
+        self._pumping = False
+        self._serial = 0
+        self._tickets = 0
+
+    @property
+    def in_cloud(self) -> bool:
+        return self.settings.role == "cloud"
+
+    def start(self, ctx: Context) -> None:
+        # Names must differ from those of a life before a restart, which the store may still know.
+        self._serial = ctx.random.getrandbits(48) << 16
+        ctx.after(0.0, Tick("dial"))
+        ctx.after(self.settings.heartbeat_interval, Tick("beat"))
+
+    def facts(self) -> dict[str, Json]:
+        return {"port": self._links.port()}
+
+    def flush(self, ctx: Context) -> None:
+        """One small vector change to everybody for all that was applied in this wake-up."""
+        if self._gained:
+            gained, self._gained = self._gained, {}
+            for peer in list(self._peers.values()):
+                if peer.session is not None:
+                    peer.session.gained(gained)
+        self._pump_later(ctx)
+
+    # --- what the node says -------------------------------------------------------------------
+
+    def on_configure(self, message: Configure, ctx: Context) -> None:
+        if message.sync is None:
+            return
+        self.settings = message.sync
+        self._dialler.seeds = message.sync.seeds
+        for peer in self._peers.values():
+            if peer.session is not None:
+                peer.session.outbox.live_push = message.sync.live_push
+
+    def on_static_peers(self, message: StaticPeers, ctx: Context) -> None:
+        self._dialler.static = dict(message.peers)
+        self._dial(ctx)
+
+    def on_known_peers(self, message: KnownPeers, ctx: Context) -> None:
+        for node_id, address in message.peers.items():
+            self._dialler.found(node_id, address)
+        self._dial(ctx)
+
+    def on_peer_found(self, message: PeerFound, ctx: Context) -> None:
+        self._dialler.found(message.node_id, message.address)
+        self._dial(ctx)
+
+    def on_stop_now(self, message: StopNow, ctx: Context) -> None:
+        self._drop_all(Reason.STOPPING, ctx)
+        ctx.answer(ctx.asker, Stopped(self.name))
+
+    # --- what administrators say ----------------------------------------------------------------
+
+    def on_ping(self, message: Ping, ctx: Context) -> None:
+        ctx.answer(ctx.asker, Done())
+
+    def on_sync_now(self, message: SyncNow, ctx: Context) -> None:
+        self._dialler.forget_backoff()
+        self._dial(ctx)
+        for peer in self._peers.values():
+            peer.compare_now(ctx, self._claim)
+        ctx.answer(ctx.asker, Done())
+
+    def on_isolate(self, message: Isolate, ctx: Context) -> None:
+        self._isolated_until = ctx.monotonic() + max(0.0, message.seconds)
+        if message.seconds > 0:
+            self._drop_all(Reason.ISOLATED, ctx)
+        ctx.answer(ctx.asker, Done())
+
+    def on_status(self, message: Status, ctx: Context) -> None:
+        report: dict[str, Json] = {
+            "peers": [peer.status() for _, peer in sorted(self._peers.items())],
+            "port": self._links.port(),
+            "isolated": self._isolated(ctx),
+            "counts": dict(self.counts),
+        }
+        ctx.answer(ctx.asker, Report(report))
+
+    # --- what other actors say ------------------------------------------------------------------
+
+    def on_committed(self, message: Committed, ctx: Context) -> None:
+        for peer in list(self._peers.values()):
+            if peer.session is not None:
+                peer.session.committed(message.first, message.last, message.own_last, ctx)
+        ctx.tell("store", Seen(self.name, message.last))
+
+    def on_applied(self, message: Applied, ctx: Context) -> None:
+        self._gained.update(message.changes)
+        for peer in self._peers.values():
+            if peer.session is not None and peer.session.name == message.session:
+                peer.session.applied(message, ctx)
+                self._note_synced(peer, ctx)
+
+    def on_claim_to_send(self, message: ClaimToSend, ctx: Context) -> None:
+        self._claim = message.claim
+        if message.now:
+            for peer in list(self._peers.values()):
+                if peer.session is not None:
+                    peer.session.beat(ctx, self._claim)
+
+    def on_to_peer(self, message: ToPeer, ctx: Context) -> None:
+        frame = codec.decode(message.payload, Channel.PEER).message
+        for node_id, peer in list(self._peers.items()):
+            if message.node_id in ("", node_id):
+                self._links.send(peer.link, frame)
+
+    # --- what the wires say ----------------------------------------------------------------------
+
+    def on_link_up(self, message: LinkUp, ctx: Context) -> None:
+        if self._isolated(ctx):
+            self._links.close(message.link, Reason.ISOLATED.value)
+            return
+        peer = PeerLink(message, ctx.monotonic())
+        self._open[message.link] = peer
+        if not message.inbound:
+            self._say_hello(peer, ctx)
+
+    def on_link_down(self, message: LinkDown, ctx: Context) -> None:
+        self._dialler.ended(message.link, message.reason, ctx)
+        peer = self._open.pop(message.link, None)
+        if peer is None:
+            self.count(_known_reason(message.reason))
+            return
+        if peer.session is not None:
+            peer.session.end(ctx)
+        if self._peers.get(peer.key) is peer:
+            del self._peers[peer.key]
+            self.count(_known_reason(message.reason))
+            if not self.in_cloud:
+                ctx.tell("election", PeerDown(peer.node_id, message.reason))
+            self._dial(ctx)
+
+    def on_frame_in(self, message: FrameIn, ctx: Context) -> None:
+        peer = self._open.get(message.link)
+        if peer is None or peer.closing:
+            return
+        try:
+            decoded = codec.decode(message.payload, Channel.PEER)
+        except UnknownMessage:
+            self.count(Reason.UNKNOWN_MESSAGE)
+            return
+        except ProtocolError as fault:
+            self._close(peer, Reason.MALFORMED, fault.text, ctx)
+            return
+        if decoded.trailing:
+            self.count(Reason.TRAILING_FIELD)
+        self._on_frame(peer, decoded.message, ctx)
+
+    def on_token_checked(self, message: TokenChecked, ctx: Context) -> None:
+        peer = self._open.get(message.link)
+        if peer is None or peer.closing or peer.ticket != message.ticket:
+            return
+        if message.reason:
+            self._close(peer, _known_reason(message.reason), message.text, ctx)
+            return
+        peer.client_id, peer.expires_at = message.client_id, message.expires_at
+        if peer.session is None:
+            self._open_session(peer, ctx)
+
+    def on_tick(self, message: Tick, ctx: Context) -> None:
+        if message.what == "dial":
+            self._dial(ctx)
+            ctx.after(0.25, Tick("dial"))
+        elif message.what == "beat":
+            self._beat(ctx)
+            ctx.after(self.settings.heartbeat_interval, Tick("beat"))
+        else:
+            self._pumping = False
+            for peer in list(self._peers.values()):
+                if peer.session is not None:
+                    peer.session.tick(ctx)
+
+    # --- frames ----------------------------------------------------------------------------------
+
+    def _on_frame(self, peer: PeerLink, frame: Message, ctx: Context) -> None:
+        if isinstance(frame, wire.Bye):
+            self._close(peer, _known_reason(frame.reason), frame.text, ctx)
+        elif isinstance(frame, wire.Hello):
+            self._on_hello(peer, frame, ctx)
+        elif isinstance(frame, wire.Credential) and self.in_cloud and peer.hello is not None:
+            peer.epoch = max(peer.epoch, frame.epoch)
+            self._check_token(peer, frame.token)
+        elif peer.session is None or self._peers.get(peer.key) is not peer:
+            self.count(Reason.OUT_OF_ORDER)
+        elif isinstance(frame, ELECTION_FRAMES):
+            if not self.in_cloud:
+                ctx.tell("election", FromPeer(peer.node_id, codec.encode(frame)))
+        else:
+            if isinstance(frame, wire.Heartbeat) and frame.claim is not None and not self.in_cloud:
+                ctx.tell("election", ClaimHeard(peer.node_id, frame.claim))
+            peer.session.receive(frame, ctx)
+            self._note_synced(peer, ctx)
+
+    def _on_hello(self, peer: PeerLink, hello: wire.Hello, ctx: Context) -> None:
+        if peer.hello is not None:
+            self._close(peer, Reason.MALFORMED, "a second Hello", ctx)
+            return
+        fault = peer.judge(hello, self.settings)
+        if fault is not None:
+            self._close(peer, fault, f"{hello.node_id} said Hello", ctx)
+            return
+        peer.accept(hello, ctx)
+        self._dialler.identified(peer.node_id, peer.link)
+        if peer.inbound and not self.in_cloud:
+            self._say_hello(peer, ctx)
+        if self.in_cloud:
+            self._check_token(peer, hello.token)
+        else:
+            self._settle(peer, ctx)
+
+    def _settle(self, peer: PeerLink, ctx: Context) -> None:
+        """Of two links to one node, both sides keep the one dialled by the smaller node id."""
+        rival = self._peers.get(peer.key)
+        if rival is not None:
+            if not peer.beats(rival, self.settings.node_id):
+                self._close(peer, Reason.DUPLICATE_LINK, "", ctx)
+                return
+            self._replace(rival, ctx)
+        self._open_session(peer, ctx)
+        if peer.dial_address:
+            ctx.tell("store", RememberPeer(peer.node_id, peer.dial_address))
+        if rival is None:
+            ctx.log(logging.INFO, f"peer {peer.node_id} is up at {peer.address}")
+            ctx.tell("election", PeerUp(peer.node_id))
+
+    def _replace(self, rival: PeerLink, ctx: Context) -> None:
+        if rival.session is not None:
+            rival.session.end(ctx)
+            rival.session = None
+        del self._peers[rival.key]
+        self._close(rival, Reason.DUPLICATE_LINK, "", ctx)
+
+    def _open_session(self, peer: PeerLink, ctx: Context) -> None:
+        if self.in_cloud:
+            self._say_hello(peer, ctx)
+        self._serial += 1
+        peer.open_session(f"sync:{self._serial}", self._log, self._links, self.settings, self.count)
+        self._peers[peer.key] = peer
+        assert peer.session is not None
+        peer.session.start(ctx)
+        self._dialler.reached(peer.node_id, peer.link)
+
+    def _say_hello(self, peer: PeerLink, ctx: Context) -> None:
+        settings = self.settings
+        hello = wire.Hello(
+            wire.PROTOCOL_MIN,
+            wire.PROTOCOL_MAX,
+            settings.node_id,
+            self._log.origin,
+            "" if self.in_cloud else settings.cluster,
+            (),
+            ctx.now_ms(),
+            settings.role,
+            listen_port=self._links.port(),
+        )
+        self._links.send(peer.link, hello)
+
+    def _check_token(self, peer: PeerLink, token: str) -> None:
+        self._tickets += 1
+        peer.ticket = self._tickets
+        if self._checker is not None:
+            self._checker.check(peer.link, peer.ticket, token)
+
+    # --- time --------------------------------------------------------------------------------------
+
+    def _beat(self, ctx: Context) -> None:
+        now = ctx.monotonic()
+        for peer in list(self._open.values()):
+            if peer.closing:
+                continue
+            if peer.session is None:
+                if now - peer.since > HELLO_TIMEOUT:
+                    self._close(peer, Reason.HANDSHAKE_TIMEOUT, "", ctx)
+            elif peer.session.silent_for(ctx) > SILENCE_MAX:
+                self._close(peer, Reason.HEARTBEAT_LOST, "", ctx)
+            elif self.in_cloud and ctx.now_ms() / 1000 > peer.expires_at + TOKEN_GRACE:
+                self._close(peer, Reason.TOKEN_EXPIRED, "", ctx)
+            else:
+                peer.session.beat(ctx, self._claim)
+
+    def _pump_later(self, ctx: Context) -> None:
+        waiting = any(peer.session is not None and peer.session.busy for peer in self._peers.values())
+        if waiting and not self._pumping:
+            self._pumping = True
+            ctx.after(PUMP_INTERVAL, Tick("pump"))
+
+    def _dial(self, ctx: Context) -> None:
+        if not self._isolated(ctx) and not self.in_cloud:
+            self._dialler.dial(set(self._peers), ctx)
+
+    def _note_synced(self, peer: PeerLink, ctx: Context) -> None:
+        """The node applies InitialRemotePeers only after it has seen what the cluster already knows."""
+        if not peer.told_synced and peer.session is not None and peer.session.synced:
+            peer.told_synced = True
+            ctx.tell("node", PeerUp(peer.node_id))
+
+    def _isolated(self, ctx: Context) -> bool:
+        return ctx.monotonic() < self._isolated_until
+
+    def _drop_all(self, reason: Reason, ctx: Context) -> None:
+        for peer in list(self._open.values()):
+            self._close(peer, reason, "", ctx)
+
+    def _close(self, peer: PeerLink, reason: Reason, text: str, ctx: Context) -> None:
+        if peer.closing:
+            return
+        peer.closing = True
+        self._links.send(peer.link, wire.Bye(reason.value, text))
+        self._links.close(peer.link, reason.value, text)
+
+
+def _known_reason(word: str) -> Reason:
+    """A newer node may use a word we do not know."""
+    try:
+        return Reason(word)
+    except ValueError:
+        return Reason.PEER_CLOSED

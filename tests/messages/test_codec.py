@@ -1,0 +1,152 @@
+"""The codec is strict on types, bounded, and keeps local messages off the network."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from enum import Enum
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from entgldb.messages import client, codec, local, wire
+from entgldb.messages.errors import ProtocolError, UnknownMessage
+from entgldb.messages.limits import ARRAY_ITEMS_MAX, DEPTH_MAX, FRAME_BYTES_MAX
+from entgldb.messages.model import Entry
+from entgldb.messages.schema import REGISTRY, Channel, Message
+
+
+def values(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
+    """Anything a field of this type may hold."""
+    simple = {
+        int: st.integers(-(2**63), 2**64 - 1),
+        str: st.text(max_size=8),
+        bytes: st.binary(max_size=8),
+        bool: st.booleans(),
+        float: st.floats(allow_nan=False),
+        typing.Any: st.recursive(
+            st.none() | st.booleans() | st.integers(0, 9) | st.text(max_size=3),
+            lambda inner: (
+                st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner, max_size=2)
+            ),
+            max_leaves=4,
+        ),
+    }
+    if hint in simple:
+        return simple[hint]
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        if args[-1] is Ellipsis:
+            return st.lists(values(args[0]), max_size=2).map(tuple)
+        return st.tuples(*map(values, args))
+    if origin is dict:
+        return st.dictionaries(values(args[0]), values(args[1]), max_size=2)
+    if dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        return st.builds(hint, **{f.name: values(hints[f.name]) for f in dataclasses.fields(hint)})
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return st.sampled_from(list(hint))
+    return st.one_of(*(st.none() if a is type(None) else values(a) for a in args))
+
+
+@pytest.mark.parametrize("cls", REGISTRY.values(), ids=lambda cls: cls.__name__)
+def test_every_message_survives_the_round_trip(cls: type[Message]) -> None:
+    @given(values(cls))
+    def check(message: Message) -> None:
+        decoded = codec.decode(codec.encode(message, 7), Channel.LOCAL)
+        assert decoded == (7, message, 0)
+
+    check()
+
+
+def test_local_messages_never_arrive_from_a_network_or_a_client() -> None:
+    apply = local.Apply("sync", "s", 0, 0, (), cloud=False)
+    for channel in (Channel.PEER, Channel.CLIENT):
+        with pytest.raises(UnknownMessage):
+            codec.decode(codec.encode(apply), channel)
+    with pytest.raises(UnknownMessage):
+        codec.decode(codec.encode(client.Status()), Channel.PEER)
+    with pytest.raises(UnknownMessage):
+        codec.decode(codec.encode(wire.Ack(0, 0)), Channel.CLIENT)
+
+
+def test_a_later_minor_version_may_add_a_field() -> None:
+    longer = msgpack.packb([wire.Ack.TAG, 0, 1, 2, "new"])
+    assert codec.decode(longer, Channel.PEER) == (0, wire.Ack(1, 2), 1)
+
+
+def test_a_field_with_a_default_may_be_missing() -> None:
+    shorter = msgpack.packb([wire.Bye.TAG, 0, "stopping"])
+    assert codec.decode(shorter, Channel.PEER).message == wire.Bye("stopping", "")
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [wire.Ack.TAG, 0, 1],
+        [wire.Ack.TAG, 0, True, 2],
+        [wire.Ack.TAG, 0, 1, "2"],
+        [wire.Ack.TAG, 0, 1.0, 2],
+        [wire.Ack.TAG],
+        [wire.Ack.TAG, None, 1, 2],
+        {"type": 4},
+        "text",
+        [wire.Entries.TAG, 0, 0, 0, [[b"h"]]],
+        [wire.Entries.TAG, 0, 0, 0, [["h", None]]],
+        [wire.Vectors.TAG, 0, {"o": [1]}, {}],
+        [wire.Vectors.TAG, 0, {"o": [1, b"", 3]}, {}],
+        [wire.Vectors.TAG, 0, {1: [1, b""]}, {}],
+    ],
+)
+def test_malformed_frames_are_refused_by_a_typed_error(items: object) -> None:
+    with pytest.raises(ProtocolError):
+        codec.decode(msgpack.packb(items), Channel.PEER)
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_never_raise_anything_else(data: bytes) -> None:
+    try:
+        codec.decode(data, Channel.PEER)
+    except ProtocolError:
+        return
+
+
+def test_limits_are_checked() -> None:
+    with pytest.raises(ProtocolError, match="allowed"):
+        codec.decode(b"\x00" * (FRAME_BYTES_MAX + 1), Channel.PEER)
+    with pytest.raises(ProtocolError):
+        codec.decode(b"\x93\x04\x00\xdd\xff\xff\xff\xff", Channel.PEER)
+    long_array = msgpack.packb([wire.Hello.TAG, 0, [0] * (ARRAY_ITEMS_MAX + 1)])
+    with pytest.raises(ProtocolError):
+        codec.decode(long_array, Channel.PEER)
+    deep: object = {}
+    for _ in range(DEPTH_MAX + 2):
+        deep = {"a": deep}
+    with pytest.raises(ProtocolError, match="deeper"):
+        codec.decode(msgpack.packb([client.Report.TAG, 0, {"deep": deep}]), Channel.CLIENT)
+    bomb = b"\x91" * 100_000
+    with pytest.raises(ProtocolError):
+        codec.decode(bomb, Channel.PEER)
+
+
+def test_messages_have_a_constant_text_that_shows_no_secret() -> None:
+    request = client.PutPeer(client.RequestId(b"c" * 16, 1), True, "cloud", secret="hunter2")
+    assert str(request) == repr(request) == "PutPeer"
+    assert str(wire.Entries(0, 0, (Entry(b"h", b"b"),))) == "Entries"
+
+
+def test_tags_are_unique_and_in_their_ranges() -> None:
+    for tag, cls in REGISTRY.items():
+        low, high = {"wire": (1, 39), "client": (40, 79), "local": (80, 999)}[cls.__module__.split(".")[-1]]
+        assert low <= tag <= high
+        assert not (cls.ADMIN and Channel.CLIENT not in cls.CHANNELS)
+
+
+def test_rank_prefers_resolvable_peers_then_priority_then_the_smaller_id() -> None:
+    ranks = [wire.Rank(2, 0, "z"), wire.Rank(1, 5, "z"), wire.Rank(1, 1, "a"), wire.Rank(1, 1, "b")]
+    for better, worse in zip(ranks, ranks[1:], strict=False):
+        assert better.better(worse)
+        assert not worse.better(better)
+    assert not ranks[0].better(ranks[0])

@@ -1,0 +1,90 @@
+"""Peer documents: the promised five fields, either spelling inside OAuth2Json, errors that name the field."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from entgldb.messages.errors import InvalidError
+from entgldb.messages.remote_peers import (
+    OAuth2,
+    PeerType,
+    RemotePeer,
+    check_peer,
+    is_reference,
+    read_peer,
+    split_address,
+)
+
+OAUTH2 = OAuth2("https://identity.example.com", "lan-cluster-client", "env:SECRET", ("entgldb:sync",))
+PEER = RemotePeer("cloud-node-1", "remote.example.com:9000", PeerType.CLOUD_REMOTE, OAUTH2, True)
+
+
+def test_the_document_has_the_five_promised_fields() -> None:
+    document = PEER.to_document()
+    assert list(document) == ["NodeId", "Address", "Type", "OAuth2Json", "IsEnabled"]
+    assert document["Type"] == 2
+    assert read_peer(document) == PEER
+
+
+def test_pascal_case_inside_oauth2json_is_read() -> None:
+    document = PEER.to_document()
+    camel = json.loads(str(document["OAuth2Json"]))
+    pascal = {key[0].upper() + key[1:]: value for key, value in camel.items()}
+    assert read_peer({**document, "OAuth2Json": json.dumps(pascal)}) == PEER
+
+
+def test_unknown_fields_are_kept() -> None:
+    document = {**PEER.to_document(), "Interests": ["users"]}
+    assert read_peer(document).to_document() == document
+
+
+@pytest.mark.parametrize("field", ["NodeId", "Address", "Type", "IsEnabled"])
+def test_a_missing_field_is_named(field: str) -> None:
+    document = PEER.to_document()
+    del document[field]
+    with pytest.raises(InvalidError, match=field):
+        read_peer(document)
+
+
+@pytest.mark.parametrize(
+    ("peer", "field"),
+    [
+        (replace(PEER, node_id="_x"), "NodeId"),
+        (replace(PEER, address="nowhere"), "Address"),
+        (replace(PEER, address="host:70000"), "Address"),
+        (replace(PEER, oauth2=None), "OAuth2"),
+        (replace(PEER, oauth2=replace(OAUTH2, authority="http://identity.example.com")), "authority"),
+        (replace(PEER, oauth2=replace(OAUTH2, client_id="")), "clientId"),
+        (replace(PEER, oauth2=replace(OAUTH2, client_secret="in-clear")), "clientSecret"),
+        (replace(PEER, oauth2=replace(OAUTH2, scopes=("two words",))), "scopes"),
+        (replace(PEER, oauth2=replace(OAUTH2, token_endpoint="ftp://x")), "tokenEndpoint"),
+    ],
+)
+def test_a_bad_field_is_named(peer: RemotePeer, field: str) -> None:
+    with pytest.raises(InvalidError, match=field):
+        check_peer(peer)
+
+
+def test_http_is_accepted_on_loopback_only() -> None:
+    check_peer(replace(PEER, oauth2=replace(OAUTH2, authority="http://127.0.0.1:8080")))
+    with pytest.raises(InvalidError):
+        check_peer(replace(PEER, oauth2=replace(OAUTH2, authority="http://127.0.0.1.example.com")))
+
+
+def test_addresses() -> None:
+    assert split_address("[::1]:9000") == ("::1", 9000)
+    assert split_address("remote.example.com:9000") == ("remote.example.com", 9000)
+
+
+def test_references() -> None:
+    assert is_reference("env:CLOUD_SECRET")
+    assert is_reference("file:/run/secrets/cloud")
+    assert not is_reference("secret")
+    assert not is_reference("env:")
+
+
+def test_secrets_are_not_in_the_text_of_a_peer() -> None:
+    assert "SECRET" not in repr(PEER)
