@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import typing
 from enum import Enum
 
@@ -146,7 +147,7 @@ def test_tags_are_unique_and_in_their_ranges() -> None:
 
 def test_rank_prefers_resolvable_peers_then_priority_then_the_smaller_id() -> None:
     ranks = [wire.Rank(2, 0, "z"), wire.Rank(1, 5, "z"), wire.Rank(1, 1, "a"), wire.Rank(1, 1, "b")]
-    for better, worse in zip(ranks, ranks[1:], strict=False):
+    for better, worse in itertools.pairwise(ranks):
         assert better.better(worse)
         assert not worse.better(better)
     assert not ranks[0].better(ranks[0])

@@ -1,0 +1,48 @@
+# Two commands on a fresh machine with Python >= 3.11: make demo, make test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SEEDS ?= 100
+FIRST ?= 1
+HOURS ?= 1
+
+.PHONY: demo test check quick simulate soak clean
+
+$(VENV)/demo.stamp: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[demo]"
+	@touch $@
+
+$(VENV)/test.stamp: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[demo,test]"
+	@touch $@
+
+demo: $(VENV)/demo.stamp  ## the main job, end to end, on real processes
+	$(BIN)/entgldb demo
+
+check: $(VENV)/test.stamp  ## formatting, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+quick: $(VENV)/test.stamp  ## what runs in under 90 seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+test: check  ## all checks and all tests
+	$(BIN)/python -m pytest
+
+simulate: $(VENV)/test.stamp  ## make simulate SEEDS=300 [FIRST=1]
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
+
+soak: $(VENV)/test.stamp  ## make soak HOURS=8: everything again and again, with fresh seeds
+	end=$$(( $$(date +%s) + $(HOURS) * 3600 )); first=$$(date +%s); \
+	while [ $$(date +%s) -lt $$end ]; do \
+	  $(BIN)/python -m tests.simulation --seeds 1000 --first $$first || exit 1; \
+	  $(BIN)/python -m pytest -q || exit 1; \
+	  first=$$(( first + 1000 )); \
+	done
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info
