@@ -1,0 +1,153 @@
+"""One asyncio loop in a thread: it moves bytes between sockets and the actor, and decides nothing.
+
+Towards the actor there is a deque and one wake-up descriptor, written to once however much has
+arrived; towards the loop there is another deque and one ``call_soon_threadsafe``. Waking for every
+event instead costs three quarters of the throughput.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from entgldb.actors.behaviour import Asker
+from entgldb.messages.schema import Message
+
+log = logging.getLogger(__name__)
+Work = tuple[Callable[..., object], tuple[Any, ...]]
+
+JOIN_SECONDS_MAX = 5.0
+"""How long ``stop`` waits for the thread."""
+
+
+class SideLoop:
+    """``start`` it in the actor's own process, watch ``fileno()``, and ``drain()`` when it is readable."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._inbox: deque[tuple[Asker | None, Message]] = deque()
+        self._outbox: deque[Work] = deque()
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)
+        self._sender.setblocking(False)
+        self._posted = self._called = self._stopped = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(self._on_loop_error)
+        self._thread = threading.Thread(target=self._run, name=f"side-loop-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread. Not before the last fork of this process."""
+        self._thread.start()
+
+    def fileno(self) -> int:
+        """The descriptor that is readable while ``drain`` would return something."""
+        return self._receiver.fileno()
+
+    def drain(self) -> list[tuple[Asker | None, Message]]:
+        """Main thread: all that has arrived since the last call, in order."""
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            self._receiver.recv(4096)
+        # before the deque is emptied: whoever posts from here on wakes us again
+        self._posted = False
+        arrived = []
+        while self._inbox:
+            arrived.append(self._inbox.popleft())
+        return arrived
+
+    def post(self, message: Message, asker: Asker | None = None) -> None:
+        """Any thread: hand ``message`` to the main thread, waking it at most once until it drains."""
+        self._inbox.append((asker, message))
+        if not self._posted:
+            self._posted = True
+            try:
+                self._sender.send(b"\0")
+            except (BlockingIOError, InterruptedError):
+                pass  # so many wake-ups are pending that one more adds nothing
+            except OSError:
+                log.debug("%s: posted after the stop", self.name)
+
+    def call(self, fn: Callable[..., object], *args: Any) -> None:
+        """Main thread: run ``fn(*args)`` in the loop, after all that was called before."""
+        self._outbox.append((fn, args))
+        if not self._called:
+            self._called = True
+            try:
+                self._loop.call_soon_threadsafe(self._work)
+            except RuntimeError:
+                self._outbox.clear()  # the loop is closed: its links are gone as well
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run ``coroutine`` in the loop, from any thread. What it raises is logged."""
+        if self._stopped:
+            coroutine.close()
+        else:
+            self.call(self._create, coroutine)
+
+    def stop(self) -> None:
+        """Main thread: cancel what runs, end the thread, close the descriptors. Harmless when repeated."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(JOIN_SECONDS_MAX)
+            if self._thread.is_alive():
+                log.error("%s: the side loop did not end within %.0f s", self.name, JOIN_SECONDS_MAX)
+                return
+        else:
+            self._loop.close()
+        self._drop_work()
+        self._receiver.close()
+        self._sender.close()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            self._loop.run_until_complete(self._cancel_all())
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()
+
+    async def _cancel_all(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)  # transports report their closing one turn later
+
+    def _work(self) -> None:
+        self._called = False  # before the deque is emptied, as in drain
+        while self._outbox:
+            fn, args = self._outbox.popleft()
+            try:
+                fn(*args)
+            except Exception:
+                log.exception("%s: %s failed", self.name, getattr(fn, "__qualname__", fn))
+
+    def _create(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)  # the loop itself keeps only weak references
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            log.error("%s: a task of the side loop failed", self.name, exc_info=fault)
+
+    def _drop_work(self) -> None:
+        while self._outbox:
+            _, args = self._outbox.popleft()
+            for argument in args:
+                if asyncio.iscoroutine(argument):
+                    argument.close()
+
+    def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, facts: dict[str, Any]) -> None:
+        log.error("%s: %s", self.name, facts.get("message"), exc_info=facts.get("exception"))
