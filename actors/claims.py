@@ -1,0 +1,84 @@
+"""What a node knows of claims to be gateway: the present one, the highest epoch, and the dead ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum, auto
+from typing import Final
+
+from entgldb.messages.wire import Claim, Rank
+
+EPOCH_MAX: Final = 2**53
+"""No honest epoch comes near it; a claim beyond it would leave no higher one to give."""
+DEAD_CLAIMS_MAX: Final = 64
+
+
+class Verdict(Enum):
+    """What a claim that was heard is, compared with what is known."""
+
+    MALFORMED = auto()
+    ECHO = auto()
+    """This node's own claim, told by others."""
+    DEAD = auto()
+    """Its beat already stood still."""
+    OLD = auto()
+    """The present claim with a beat that is known."""
+    NEWER_BEAT = auto()
+    OUTBIDS = auto()
+    """Higher epoch, or equal epoch and better rank; or there was no claim."""
+    LOWER = auto()
+
+
+class Claims:
+    """The claims one node has heard or made."""
+
+    def __init__(self, node_id: str) -> None:
+        self.current: Claim | None = None
+        """The claim this node follows or makes; kept while it tries to take over from it."""
+        self.epoch_seen = 0
+        self._node_id = node_id
+        self._dead: dict[tuple[int, str], int] = {}
+
+    @property
+    def gateway(self) -> str:
+        """Empty while nobody is known to lead."""
+        return self.current.gateway if self.current else ""
+
+    def see_epoch(self, epoch: int) -> bool:
+        """Remember the highest epoch; False for one that cannot be honest."""
+        if not 0 <= epoch <= EPOCH_MAX:
+            return False
+        self.epoch_seen = max(self.epoch_seen, epoch)
+        return True
+
+    def judge(self, claim: Claim) -> Verdict:
+        """Compare a claim that was heard with the present one. Changes nothing but ``epoch_seen``."""
+        if claim.epoch == 0 or not self.see_epoch(claim.epoch):
+            return Verdict.MALFORMED
+        if claim.gateway == self._node_id:
+            return Verdict.ECHO
+        if claim.beat <= self._dead.get((claim.epoch, claim.gateway), -1):
+            return Verdict.DEAD
+        mine = self.current
+        if mine is None:
+            return Verdict.OUTBIDS
+        if (mine.epoch, mine.gateway) == (claim.epoch, claim.gateway):
+            return Verdict.NEWER_BEAT if claim.beat > mine.beat else Verdict.OLD
+        if claim.epoch != mine.epoch:
+            return Verdict.OUTBIDS if claim.epoch > mine.epoch else Verdict.LOWER
+        return Verdict.OUTBIDS if claim.rank.better(mine.rank) else Verdict.LOWER
+
+    def count_up(self, rank: Rank) -> Claim:
+        """Gateway only: its claim with the next beat and its present rank."""
+        assert self.current is not None
+        self.current = replace(self.current, rank=rank, beat=self.current.beat + 1)
+        return self.current
+
+    def bury(self) -> None:
+        """The present claim is dead: nobody's word revives it without a newer beat."""
+        if self.current is None:
+            return
+        self._dead[(self.current.epoch, self.current.gateway)] = self.current.beat
+        while len(self._dead) > DEAD_CLAIMS_MAX:
+            del self._dead[next(iter(self._dead))]
+        self.current = None
