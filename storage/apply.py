@@ -1,0 +1,274 @@
+"""Taking foreign entries: each checked against the chain of its origin, then merged, held or refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from entgldb.messages.errors import EntglError, ProtocolError, Reason
+from entgldb.messages.limits import GROUP_ENTRIES_MAX
+from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector, Version
+from entgldb.storage.batch import Batch
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.body import check_body
+from entgldb.storage.rules.header import DELETE, Header, decode, digest
+from entgldb.storage.rules.merge import NO_HEAD, Head, Keep, Link, link, merge, must_hold
+from entgldb.storage.rules.results import Outcome
+
+
+class Incoming(NamedTuple):
+    """An entry taken apart."""
+
+    header: Header
+    raw: bytes
+    digest: bytes
+    body: bytes | None
+
+
+class Applier:
+    """One batch of foreign entries inside one transaction; make a new one for each."""
+
+    def __init__(self, batch: Batch, now_ms: int, *, cloud: bool = False) -> None:
+        self.batch = batch
+        self.connection = batch.connection
+        self.state = batch.state
+        self.now_ms = now_ms
+        self.cloud = cloud
+        self.changes: Vector = {}
+        self.counts: Counter[str] = Counter()
+
+    def apply(self, entries: Sequence[Entry]) -> Outcome:
+        """Take entries in order until one is refused; what came before it stays applied."""
+        refused = ""
+        incoming = []
+        for entry in entries:
+            try:
+                incoming.append(_taken_apart(entry))
+            except ProtocolError:
+                refused = Reason.BAD_ENTRY.value
+                break
+        for index, one in enumerate(incoming):
+            reason = self._take(one, incoming, index)
+            if reason is not None:
+                refused = reason.value
+                break
+        self.batch.flush()
+        return Outcome(self.changes, refused, self.counts)
+
+    def supply(self, entries: Sequence[Entry]) -> int:
+        """Apply entries recorded earlier without being applied; how many."""
+        applied = 0
+        for entry in entries:
+            try:
+                one = _taken_apart(entry)
+                text = _text(one)
+            except EntglError:
+                self.counts[Reason.BAD_ENTRY.value] += 1
+                continue
+            applied += self._supply(one, text)
+        self.batch.flush()
+        return applied
+
+    def release(self) -> Vector:
+        """Apply held entries that time has caught up with, whole groups only; what moved."""
+        for origin in list(self.state.held):
+            self._release(origin)
+        self.batch.flush()
+        return self.changes
+
+    def _take(self, one: Incoming, incoming: list[Incoming], index: int) -> Reason | None:
+        """Take one entry; the reason to stop the batch at it, or None."""
+        header = one.header
+        match link(header, self._head(header.origin)):
+            case Link.KNOWN:
+                self._take_known(one)
+            case Link.QUARANTINED:
+                self.counts[Reason.QUARANTINED.value] += 1
+            case Link.GAP:
+                return Reason.GAP
+            case Link.FORK:
+                self._quarantine(one)
+            case Link.NEXT:
+                return self._take_next(one, _last_of_group(incoming, index))
+        return None
+
+    def _take_next(self, one: Incoming, last: Header) -> Reason | None:
+        try:
+            text = _text(one)
+        except EntglError:
+            return Reason.BAD_ENTRY
+        self.state.known(self.connection, one.header.origin)
+        if must_hold(last, self.now_ms, origin_is_held=one.header.origin in self.state.held):
+            self._hold(one)
+        else:
+            self._record(one, text, cloud=self.cloud)
+        return None
+
+    def _take_known(self, one: Incoming) -> None:
+        ours, applied = self._recorded(one.header)
+        if ours != one.digest:
+            self._quarantine(one)
+        elif not applied and not self.cloud and (one.body is not None or one.header.op == DELETE):
+            self.supply([Entry(one.raw, one.body)])
+        else:
+            self.counts[Reason.DUPLICATE.value] += 1
+
+    def _record(self, one: Incoming, text: str | None, *, cloud: bool) -> None:
+        header = one.header
+        filtered = header.op != DELETE and text is None
+        applied = not filtered and not (cloud and header.collection.startswith(SYSTEM_PREFIX))
+        if not applied:
+            self.counts[Reason.FILTERED.value] += 1
+        lsn = self.batch.log(header, one.raw, one.digest, text if applied else None, applied)
+        head = self.state.origins[header.origin].head
+        self.state.move(header.origin, Head(header.seq, one.digest, head.quarantined))
+        self.changes[header.origin] = (header.seq, one.digest)
+        self.state.clock = clock.merge(self.state.clock, header.hlc)
+        if applied:
+            self._merge(header, text, lsn, keep=True)
+
+    def _merge(self, header: Header, text: str | None, lsn: int, *, keep: bool) -> None:
+        batch = self.batch
+        current = batch.current(header.collection, header.key)
+        covered = header.parent is None or self._applied(header.parent, header.collection)
+        decision = merge(header, current, parent_covered=covered)
+        if decision.clear is not None:
+            batch.clear_conflict(decision.clear)
+        if decision.parent_absent:
+            self.counts[Reason.PARENT_ABSENT.value] += 1
+        if decision.keep is Keep.CURRENT:
+            batch.keep_current(header.collection, header.key)
+        elif decision.keep is Keep.INCOMING and keep and text is not None:
+            batch.keep_incoming(header, text)
+        if decision.wins:
+            batch.replace(header, text, lsn, current)
+
+    def _applied(self, version: Version, collection: str) -> bool:
+        """Whether our vector covers ``version`` and, in a system collection, it was applied too."""
+        known = self.state.origins.get(version.origin)
+        if known is None or known.head.seq < version.seq:
+            return False
+        if not collection.startswith(SYSTEM_PREFIX):
+            return True
+        self.batch.flush()
+        row = self.connection.execute(
+            "SELECT applied FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (known.number, version.seq)
+        ).fetchone()
+        return row is None or row[0] == 1
+
+    def _supply(self, one: Incoming, text: str | None) -> int:
+        header = one.header
+        known = self.state.origins.get(header.origin)
+        if known is None or (text is None and header.op != DELETE):
+            return 0
+        self.batch.flush()
+        row = self.connection.execute(
+            "UPDATE _entgldb_oplog SET applied = 1, body = ?"
+            " WHERE origin = ? AND seq = ? AND hash = ? AND applied = 0 RETURNING lsn",
+            (text, known.number, header.seq, one.digest),
+        ).fetchall()
+        if not row:
+            return 0
+        self._merge(header, text, row[0][0], keep=not self._has_successor(header))
+        return 1
+
+    def _has_successor(self, header: Header) -> bool:
+        """Whether an applied entry names this one as its parent; then it is no conflict."""
+        rows = self.connection.execute(
+            "SELECT header FROM _entgldb_oplog WHERE collection = ? AND key = ? AND applied = 1",
+            (header.collection, header.key),
+        ).fetchall()
+        return any(decode(raw).parent == header.version for (raw,) in rows)
+
+    def _hold(self, one: Incoming) -> None:
+        header = one.header
+        self.counts[Reason.HELD_CLOCK.value] += 1
+        number = self.state.origins[header.origin].number
+        self.connection.execute(
+            "INSERT INTO _entgldb_held VALUES (?, ?, ?, ?, ?, ?)",
+            (number, header.seq, one.digest, one.raw, one.body, self.cloud),
+        )
+        self.state.held[header.origin] = Head(header.seq, one.digest)
+
+    def _release(self, origin: Origin) -> None:
+        number = self.state.origins[origin].number
+        rows = self.connection.execute(
+            "SELECT hash, header, body, cloud FROM _entgldb_held WHERE origin = ? ORDER BY seq LIMIT ?",
+            (number, GROUP_ENTRIES_MAX),
+        ).fetchall()
+        waiting = [Incoming(decode(raw), raw, digest_, body) for digest_, raw, body, _ in rows]
+        released = 0
+        for index, one in enumerate(waiting):
+            if must_hold(_last_of_group(waiting, index), self.now_ms, origin_is_held=False):
+                break
+            self._record(one, _text(one), cloud=rows[index][3] == 1)
+            released = one.header.seq
+        if released:
+            self.connection.execute(
+                "DELETE FROM _entgldb_held WHERE origin = ? AND seq <= ?", (number, released)
+            )
+        if released == self.state.held[origin].seq:
+            del self.state.held[origin]
+
+    def _quarantine(self, one: Incoming) -> None:
+        """Keep both proofs and take nothing more of this origin; all others go on."""
+        origin = one.header.origin
+        self.counts[Reason.FORK.value] += 1
+        number, head = self.state.known(self.connection, origin)
+        ours = self._raw(number, min(one.header.seq, self._head(origin).seq))
+        self.connection.execute(
+            "INSERT INTO _entgldb_forks (origin, seq, ours, theirs, at_ms) SELECT ?, ?, ?, ?, ?"
+            " WHERE NOT EXISTS (SELECT 1 FROM _entgldb_forks WHERE origin = ? AND theirs = ?)",
+            (number, one.header.seq, ours, one.raw, self.now_ms, number, one.raw),
+        )
+        self.state.move(origin, head._replace(quarantined=True))
+
+    def _head(self, origin: Origin) -> Head:
+        known = self.state.origins.get(origin)
+        if known is None:
+            return NO_HEAD
+        held = self.state.held.get(origin)
+        return known.head if held is None else held._replace(quarantined=known.head.quarantined)
+
+    def _recorded(self, header: Header) -> tuple[bytes, bool]:
+        """Hash of what we have at an entry's place, and whether it is applied; held counts as applied."""
+        self.batch.flush()
+        number = self.state.origins[header.origin].number
+        row = self.connection.execute(
+            "SELECT hash, applied FROM _entgldb_oplog WHERE origin = ? AND seq = ? UNION ALL"
+            " SELECT hash, 1 FROM _entgldb_held WHERE origin = ? AND seq = ?",
+            (number, header.seq) * 2,
+        ).fetchone()
+        return row[0], row[1] == 1
+
+    def _raw(self, number: int, seq: int) -> bytes:
+        self.batch.flush()
+        row = self.connection.execute(
+            "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq = ? UNION ALL"
+            " SELECT header FROM _entgldb_held WHERE origin = ? AND seq = ?",
+            (number, seq) * 2,
+        ).fetchone()
+        return b"" if row is None else bytes(row[0])
+
+
+def _taken_apart(entry: Entry) -> Incoming:
+    return Incoming(decode(entry.header), entry.header, digest(entry.header), entry.body)
+
+
+def _text(one: Incoming) -> str | None:
+    """The checked body; None for a delete and for a filtered put. Raises EntglError for a bad one."""
+    if one.body is None:
+        return None
+    if digest(one.body) != one.header.body_sha256:
+        raise ProtocolError("a body does not match the hash in its header")
+    return check_body(one.body)
+
+
+def _last_of_group(incoming: list[Incoming], index: int) -> Header:
+    """The last entry, within this batch, of the transaction an entry belongs to."""
+    header = incoming[index].header
+    last = index + header.group_size - 1 - header.group_index
+    while last > index and (last >= len(incoming) or incoming[last].header.origin != header.origin):
+        last -= 1
+    return incoming[last].header

@@ -1,0 +1,117 @@
+"""The rows of one write or one incoming batch, gathered and then written by two statements."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, Final
+
+from entgldb.messages.limits import CONFLICTS_KEPT_MAX
+from entgldb.messages.model import Version
+from entgldb.storage.collections import ensure_collection
+from entgldb.storage.rules.header import Header
+from entgldb.storage.rules.merge import Current
+from entgldb.storage.state import State
+
+_CURRENT: Final = (
+    "SELECT o.name, d.seq, d.hlc, d.body IS NOT NULL FROM _entgldb_documents d"
+    " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ?"
+)
+_LOG: Final = "INSERT INTO _entgldb_oplog VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_DOCUMENT: Final = (
+    "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
+    " body = excluded.body, origin = excluded.origin, seq = excluded.seq,"
+    " hlc = excluded.hlc, lsn = excluded.lsn"
+)
+_LOSER: Final = "INSERT OR IGNORE INTO _entgldb_conflicts (origin, seq, hlc, collection, key, body)"
+
+
+class Batch:
+    """Changes of documents, log and conflicts inside one transaction. ``flush`` before anyone reads."""
+
+    def __init__(self, connection: sqlite3.Connection, state: State) -> None:
+        self.connection = connection
+        self.state = state
+        self._log: list[tuple[Any, ...]] = []
+        self._documents: list[tuple[Any, ...]] = []
+        self._new: dict[tuple[str, str], Current] = {}
+
+    def current(self, collection: str, key: str) -> Current | None:
+        """The version a key has now, changes not yet flushed included."""
+        found = self._new.get((collection, key))
+        if found is not None:
+            return found
+        row = self.connection.execute(_CURRENT, (collection, key)).fetchone()
+        return None if row is None else Current(row[0], row[1], row[2], row[3] == 1)
+
+    def pending(self, collection: str, key: str) -> Current | None:
+        """The version a key got since the last flush."""
+        return self._new.get((collection, key))
+
+    def log(self, header: Header, raw: bytes, digest: bytes, text: str | None, applied: bool) -> int:
+        """Append a row to the log; its lsn."""
+        state = self.state
+        state.lsn += 1
+        state.entries += 1
+        number = state.origins[header.origin].number
+        self._log.append(
+            (state.lsn, number, header.seq, digest, header.collection, header.key, raw, text, applied)
+        )
+        return state.lsn
+
+    def replace(self, header: Header, text: str | None, lsn: int, before: Current | None) -> None:
+        """Make the entry the current version of its key; ``text`` None leaves a tombstone."""
+        state = self.state
+        if header.collection not in state.collections:
+            ensure_collection(self.connection, state, header.collection)
+        origin, seq, hlc, collection, key = header[:5]
+        self._documents.append((collection, key, text, state.origins[origin].number, seq, hlc, lsn))
+        self._new[collection, key] = Current(origin, seq, hlc, text is not None)
+        state.documents += (text is not None) - (before is not None and before.live)
+
+    def clear_conflict(self, version: Version) -> None:
+        """A version has a successor: it is no conflict any more."""
+        known = self.state.origins.get(version.origin)
+        if known is not None:
+            self.state.conflicts -= self.connection.execute(
+                "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq = ?", (known.number, version.seq)
+            ).rowcount
+
+    def keep_current(self, collection: str, key: str) -> None:
+        """The current version loses: keep it as a conflict. To be called before ``replace``."""
+        self.flush()
+        self._kept(
+            self.connection.execute(
+                f"{_LOSER} SELECT origin, seq, hlc, collection, key, body FROM _entgldb_documents"  # noqa: S608 -- constants
+                " WHERE collection = ? AND key = ? AND body IS NOT NULL",
+                (collection, key),
+            ).rowcount
+        )
+
+    def keep_incoming(self, header: Header, text: str) -> None:
+        """The entry loses: keep it as a conflict."""
+        number = self.state.origins[header.origin].number
+        self._kept(
+            self.connection.execute(
+                f"{_LOSER} VALUES (?, ?, ?, ?, ?, ?)",
+                (number, header.seq, header.hlc, header.collection, header.key, text),
+            ).rowcount
+        )
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if self._log:
+            self.connection.executemany(_LOG, self._log)
+            self._log.clear()
+        if self._documents:
+            self.connection.executemany(_DOCUMENT, self._documents)
+            self._documents.clear()
+        self._new.clear()
+
+    def _kept(self, rows: int) -> None:
+        self.state.conflicts += rows
+        if self.state.conflicts > CONFLICTS_KEPT_MAX:
+            self.state.conflicts -= self.connection.execute(
+                "DELETE FROM _entgldb_conflicts WHERE id ="
+                " (SELECT id FROM _entgldb_conflicts ORDER BY hlc, origin LIMIT 1)"
+            ).rowcount

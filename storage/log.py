@@ -1,0 +1,125 @@
+"""Reading the log: the part the read-only LogReader and the Store have in common."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.messages.model import Entry, Origin, Vector
+from entgldb.storage.rules.results import Row
+from entgldb.storage.schema import SYSTEM_ONLY
+
+PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Headers and bodies of one page of rows, not counting the row that crosses it."""
+
+
+class LogQueries:
+    """Short read transactions on the log; nothing is open between two calls."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._names: dict[int, Origin] = {}
+
+    @property
+    def origin(self) -> Origin:
+        """Who this node is as a writer."""
+        return str(self._meta("origin"))
+
+    @property
+    def file_id(self) -> str:
+        """Names this file; a change-feed token of another file is refused."""
+        return str(self._meta("file_id"))
+
+    def vector(self) -> Vector:
+        """Origin -> (newest contiguous seq, its hash)."""
+        rows = self.connection.execute("SELECT name, seq, head FROM _entgldb_origins WHERE seq > 0")
+        return {name: (seq, head) for name, seq, head in rows.fetchall()}
+
+    def held(self) -> dict[Origin, int]:
+        """Origin -> newest seq that is held."""
+        rows = self.connection.execute(
+            "SELECT o.name, max(h.seq) FROM _entgldb_held h JOIN _entgldb_origins o ON o.id = h.origin"
+            " GROUP BY h.origin"
+        )
+        return dict(rows.fetchall())
+
+    def last_lsn(self) -> int:
+        """The newest row's number; 0 in an empty log."""
+        return int(self.connection.execute("SELECT lsn FROM _entgldb_state").fetchone()[0])
+
+    def first_missing(self, theirs: Mapping[Origin, int]) -> int:
+        """Lowest lsn of an entry that ``theirs`` does not cover; last lsn + 1 when it covers all."""
+        first = self.last_lsn() + 1
+        heads = self.connection.execute("SELECT id, name, seq FROM _entgldb_origins").fetchall()
+        for number, name, seq in heads:
+            known = theirs.get(name, 0)
+            if seq <= known:
+                continue
+            row = self.connection.execute(
+                "SELECT lsn FROM _entgldb_oplog WHERE origin = ? AND seq > ? ORDER BY seq LIMIT 1",
+                (number, known),
+            ).fetchone()
+            if row is not None:
+                first = min(first, row[0])
+        return first
+
+    def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
+        """Rows with lsn >= ``from_lsn``, in lsn order, at most ``rows_max`` and about 4 MiB."""
+        cursor = self.connection.execute(
+            "SELECT lsn, origin, seq, hash, collection, header, CAST(body AS BLOB), applied"
+            " FROM _entgldb_oplog WHERE lsn >= ? ORDER BY lsn LIMIT ?",
+            (from_lsn, min(rows_max, PAGE_ROWS_MAX)),
+        )
+        found, size = [], 0
+        try:
+            for lsn, number, seq, digest, collection, header, body, applied in cursor:
+                found.append(
+                    Row(lsn, self._name(number), seq, digest, collection, header, body, applied == 1)
+                )
+                size += len(header) + (len(body) if body is not None else 0)
+                if size >= PAGE_BYTES_MAX:
+                    break
+        finally:
+            cursor.close()
+        return found
+
+    def unapplied(self, rows_max: int) -> list[tuple[Origin, int]]:
+        """System entries recorded from a cloud link and not supplied by a LAN peer since."""
+        rows = self.connection.execute(
+            f"SELECT origin, seq FROM _entgldb_oplog WHERE applied = 0 AND {SYSTEM_ONLY}"  # noqa: S608 -- constant
+            " ORDER BY lsn LIMIT ?",
+            (rows_max,),
+        ).fetchall()
+        return [(self._name(number), seq) for number, seq in rows]
+
+    def entries(self, ids: Sequence[tuple[Origin, int]]) -> list[Entry]:
+        """Those of the named entries that are here and applied, in lsn order."""
+        found = []
+        for origin, seq in ids:
+            row = self.connection.execute(
+                "SELECT l.lsn, l.header, CAST(l.body AS BLOB) FROM _entgldb_oplog l"
+                " JOIN _entgldb_origins o ON o.id = l.origin"
+                " WHERE o.name = ? AND l.seq = ? AND l.applied = 1",
+                (origin, seq),
+            ).fetchone()
+            if row is not None:
+                found.append(row)
+        return [Entry(header, body) for _, header, body in sorted(found)]
+
+    def close(self) -> None:
+        """Give the file back."""
+        self.connection.close()
+
+    def _meta(self, name: str) -> object:
+        return self.connection.execute("SELECT value FROM _entgldb_meta WHERE name = ?", (name,)).fetchone()[
+            0
+        ]
+
+    def _name(self, number: int) -> Origin:
+        name = self._names.get(number)
+        if name is None:
+            self._names.update(self.connection.execute("SELECT id, name FROM _entgldb_origins").fetchall())
+            name = self._names[number]
+        return name

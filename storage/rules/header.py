@@ -1,0 +1,116 @@
+"""Entry headers: the bytes an origin made once, hashed, chained and relayed without a change.
+
+A header is the msgpack array ``[1, origin, seq, hlc, collection, key, op, parent, group_index,
+group_size, body_sha256, prev_hash]``; its hash is the SHA-256 of these bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from entgldb.messages.errors import InvalidError, ProtocolError
+from entgldb.messages.limits import GROUP_ENTRIES_MAX, HEADER_BYTES_MAX
+from entgldb.messages.model import Origin, Version, check_collection, check_key
+from entgldb.storage.rules.clock import HLC_MAX
+
+FORMAT: Final = 1
+PUT: Final = 0
+DELETE: Final = 1
+_FIELDS: Final = 12
+_SEQ_MAX: Final = 2**63 - 1
+_ORIGIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}/[0-9a-f]{32}")
+
+
+class Header(NamedTuple):
+    """One entry without its body."""
+
+    origin: Origin
+    seq: int
+    """1, 2, 3... of this origin."""
+    hlc: int
+    collection: str
+    key: str
+    op: int
+    """PUT or DELETE."""
+    parent: Version | None
+    """The version the writer replaced."""
+    group_index: int
+    group_size: int
+    """Entries of the origin's transaction."""
+    body_sha256: bytes
+    """Empty for a delete."""
+    prev_hash: bytes
+    """Hash of the origin's entry before; empty at seq 1."""
+
+    @property
+    def version(self) -> Version:
+        return Version(self.origin, self.seq)
+
+
+def encode(header: Header) -> bytes:
+    """The bytes of a header; deterministic."""
+    packed: bytes = msgpack.packb((FORMAT, *header), use_bin_type=True)
+    return packed
+
+
+def digest(data: bytes) -> bytes:
+    """SHA-256, of header bytes or of a body."""
+    return sha256(data).digest()
+
+
+def decode(data: bytes) -> Header:
+    """Read and validate header bytes from anywhere. Raises ProtocolError saying what is wrong."""
+    if len(data) > HEADER_BYTES_MAX:
+        raise ProtocolError(f"a header of {len(data)} bytes, {HEADER_BYTES_MAX} allowed")
+    try:
+        items = msgpack.unpackb(data, raw=False, use_list=True, strict_map_key=True, max_ext_len=0)
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as fault:
+        raise ProtocolError(f"a header is no msgpack array: {type(fault).__name__}") from None
+    if type(items) is not list or len(items) != _FIELDS or type(items[0]) is not int or items[0] != FORMAT:
+        raise ProtocolError(f"a header is an array of {_FIELDS} that begins with {FORMAT}")
+    return _checked(items)
+
+
+def _checked(items: list[Any]) -> Header:
+    _, origin, seq, hlc, collection, key, op, parent, index, size, body, prev = items
+    _need(_is_origin(origin), "origin")
+    _need(type(seq) is int and 1 <= seq <= _SEQ_MAX, "seq")
+    _need(type(hlc) is int and 0 <= hlc <= HLC_MAX, "hlc")
+    _need(type(op) is int and op in (PUT, DELETE), "op")
+    _need(type(size) is int and 1 <= size <= GROUP_ENTRIES_MAX, "group size")
+    _need(type(index) is int and 0 <= index < size, "group index")
+    _need(type(body) is bytes and len(body) == (32 if op == PUT else 0), "body hash")
+    _need(type(prev) is bytes and len(prev) == (0 if seq == 1 else 32), "previous hash")
+    _check_names(collection, key)
+    return Header(origin, seq, hlc, collection, key, op, _checked_parent(parent), index, size, body, prev)
+
+
+def _checked_parent(parent: Any) -> Version | None:
+    if parent is None:
+        return None
+    _need(type(parent) is list and len(parent) == 2, "parent")
+    origin, seq = parent
+    _need(_is_origin(origin) and type(seq) is int and 1 <= seq <= _SEQ_MAX, "parent")
+    return Version(origin, seq)
+
+
+def _check_names(collection: Any, key: Any) -> None:
+    _need(type(collection) is str and type(key) is str, "collection or key")
+    try:
+        check_collection(collection, system=True)
+        check_key(key)
+    except InvalidError as fault:
+        raise ProtocolError(f"a header: {fault.text}") from None
+
+
+def _is_origin(value: Any) -> bool:
+    return type(value) is str and _ORIGIN.fullmatch(value) is not None
+
+
+def _need(good: bool, field: str) -> None:
+    if not good:
+        raise ProtocolError(f"a header has a bad {field}")

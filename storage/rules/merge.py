@@ -1,0 +1,96 @@
+"""What becomes of one entry: first its place in the chain, then its place among the versions of a key.
+
+Both are pure, so that the store, the tests and an independent oracle can be held against each other.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from entgldb.messages.model import Origin, Version
+from entgldb.storage.rules.clock import too_far_ahead
+from entgldb.storage.rules.header import PUT, Header
+
+
+class Link(Enum):
+    """How an entry meets the chain of its origin."""
+
+    NEXT = "next"
+    KNOWN = "known"
+    """At or before the head: a duplicate, or a fork where the recorded hash differs."""
+    GAP = "gap"
+    FORK = "fork"
+    QUARANTINED = "quarantined"
+
+
+class Head(NamedTuple):
+    """The end of an origin's chain here, held entries included."""
+
+    seq: int
+    hash: bytes
+    quarantined: bool = False
+
+
+NO_HEAD = Head(0, b"")
+
+
+def link(header: Header, head: Head) -> Link:
+    """Where ``header`` stands relative to ``head``."""
+    if header.seq <= head.seq:
+        return Link.KNOWN
+    if head.quarantined:
+        return Link.QUARANTINED
+    if header.seq > head.seq + 1:
+        return Link.GAP
+    return Link.NEXT if header.prev_hash == head.hash else Link.FORK
+
+
+def must_hold(last_of_group: Header, now_ms: int, *, origin_is_held: bool) -> bool:
+    """Whether a group waits: its clock runs too far ahead, or an earlier one of its origin waits."""
+    return origin_is_held or too_far_ahead(last_of_group.hlc, now_ms)
+
+
+class Current(NamedTuple):
+    """The version a key has now; a tombstone is not ``live``."""
+
+    origin: Origin
+    seq: int
+    hlc: int
+    live: bool
+
+
+class Keep(Enum):
+    """Which version goes into the conflicts table."""
+
+    NOTHING = "nothing"
+    CURRENT = "current"
+    INCOMING = "incoming"
+
+
+class Merge(NamedTuple):
+    """The decision about one entry."""
+
+    wins: bool
+    """The entry becomes the current version."""
+    clear: Version | None = None
+    """This version's conflict row goes: it has a successor now."""
+    keep: Keep = Keep.NOTHING
+    parent_absent: bool = False
+
+
+def merge(header: Header, current: Current | None, *, parent_covered: bool) -> Merge:
+    """Last write wins by ``(hlc, origin)``; the loser of a concurrent overwrite is kept.
+
+    By causal delivery a parent that is not the current version is exactly a concurrent write. Behind
+    held or quarantined origins the parent may be missing (``parent_covered`` false): then no row is
+    kept, since nobody can tell a concurrent write from a successor.
+    """
+    if current is None or header.parent == (current.origin, current.seq):
+        return Merge(wins=True)
+    wins = (header.hlc, header.origin) > (current.hlc, current.origin)
+    if header.parent is not None and not parent_covered:
+        return Merge(wins, parent_absent=True)
+    loser_is_live = current.live if wins else header.op == PUT
+    keep = Keep.NOTHING if not loser_is_live else Keep.CURRENT if wins else Keep.INCOMING
+    return Merge(wins, header.parent, keep)

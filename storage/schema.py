@@ -1,0 +1,105 @@
+"""The tables, made and changed by sqlite-utils migrations. A released migration is never edited."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from sqlite_utils import Migrations
+    from sqlite_utils.db import Database
+
+FORMAT: Final = 1
+"""``PRAGMA user_version``: a program refuses files with a higher one."""
+APPLICATION_ID: Final = 0x456E744C
+"""``PRAGMA application_id``: "EntL"."""
+SYSTEM_ONLY: Final = "collection > '_system_' AND collection < '_system`'"
+"""Literal terms of the partial index on system entries; a query repeats them to use it."""
+
+_TABLES: Final = """
+CREATE TABLE _entgldb_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE _entgldb_state (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    clock INTEGER NOT NULL, lsn INTEGER NOT NULL,
+    documents INTEGER NOT NULL, entries INTEGER NOT NULL, conflicts INTEGER NOT NULL
+);
+INSERT INTO _entgldb_state VALUES (1, 0, 0, 0, 0, 0);
+CREATE TABLE _entgldb_origins (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+    seq INTEGER NOT NULL, head BLOB NOT NULL, quarantined INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE _entgldb_oplog (
+    lsn INTEGER PRIMARY KEY, origin INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
+    collection TEXT NOT NULL, key TEXT NOT NULL, header BLOB NOT NULL, body TEXT,
+    applied INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX _entgldb_oplog_origin ON _entgldb_oplog (origin, seq);
+CREATE INDEX _entgldb_oplog_unapplied ON _entgldb_oplog (lsn) WHERE applied = 0;
+CREATE INDEX _entgldb_oplog_system ON _entgldb_oplog (collection, key) WHERE SYSTEM_ONLY;
+CREATE TABLE _entgldb_documents (
+    id INTEGER PRIMARY KEY, collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT,
+    origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL, lsn INTEGER NOT NULL,
+    UNIQUE (collection, key)
+);
+CREATE TABLE _entgldb_conflicts (
+    id INTEGER PRIMARY KEY, origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL,
+    collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (origin, seq)
+);
+CREATE INDEX _entgldb_conflicts_hlc ON _entgldb_conflicts (hlc);
+CREATE TABLE _entgldb_held (
+    origin INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
+    header BLOB NOT NULL, body BLOB, cloud INTEGER NOT NULL, PRIMARY KEY (origin, seq)
+) WITHOUT ROWID;
+CREATE TABLE _entgldb_forks (
+    id INTEGER PRIMARY KEY, origin INTEGER NOT NULL, seq INTEGER NOT NULL,
+    ours BLOB NOT NULL, theirs BLOB NOT NULL, at_ms INTEGER NOT NULL
+);
+CREATE TABLE _entgldb_requests (
+    id INTEGER PRIMARY KEY, client BLOB NOT NULL, counter INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL, answer BLOB NOT NULL, UNIQUE (client, counter)
+);
+CREATE TABLE _entgldb_clients (
+    client BLOB PRIMARY KEY, forgotten INTEGER NOT NULL, at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE _entgldb_collections (name TEXT PRIMARY KEY, view TEXT) WITHOUT ROWID;
+CREATE TABLE _entgldb_indexes (
+    collection TEXT NOT NULL, path TEXT NOT NULL, name TEXT NOT NULL UNIQUE,
+    PRIMARY KEY (collection, path)
+) WITHOUT ROWID;
+CREATE TABLE _entgldb_peers (
+    node_id TEXT PRIMARY KEY, address TEXT NOT NULL, seen_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables to this release's form, each step in a transaction of its own."""
+    from sqlite_utils import Database
+
+    _migrations().apply(Database(connection))
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _migrations() -> Migrations:
+    # sqlite_utils takes 150 ms to import: only the process that owns the file pays for it
+    from sqlite_utils import Migrations
+
+    migrations = Migrations("entgldb")
+
+    @migrations()
+    def m001_tables(db: Database) -> None:
+        for statement in _TABLES.replace("SYSTEM_ONLY", SYSTEM_ONLY).split(";"):
+            if statement.strip():
+                db.execute(statement)
+        # fixed statistics instead of ANALYZE: a collection is many rows, an indexed value few, so that
+        # the planner of every reader prefers an expression index over walking the collection
+        db.execute("ANALYZE _entgldb_documents")
+        db.execute("DELETE FROM sqlite_stat1")
+        db.execute(
+            "INSERT INTO sqlite_stat1 VALUES"
+            " ('_entgldb_documents', 'sqlite_autoindex__entgldb_documents_1', '100000 50000 1')"
+        )
+
+    return migrations

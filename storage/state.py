@@ -1,0 +1,97 @@
+"""What the one writer keeps in memory and saves with every commit."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from entgldb.messages.model import Origin, Vector
+from entgldb.storage.rules.merge import NO_HEAD, Head
+
+
+class Known(NamedTuple):
+    """An origin as the file knows it."""
+
+    number: int
+    head: Head
+
+
+@dataclass(slots=True)
+class State:
+    """Copied at the beginning of a transaction and put back when it is undone."""
+
+    clock: int = 0
+    lsn: int = 0
+    documents: int = 0
+    entries: int = 0
+    conflicts: int = 0
+    origins: dict[Origin, Known] = field(default_factory=dict)
+    held: dict[Origin, Head] = field(default_factory=dict)
+    """Newest held entry of each origin that has any."""
+    collections: set[str] = field(default_factory=set)
+    dirty: set[Origin] = field(default_factory=set)
+    """Origins whose head moved since the last save."""
+
+    @classmethod
+    def load(cls, connection: sqlite3.Connection) -> State:
+        """Read everything from the file."""
+        numbers = connection.execute(
+            "SELECT clock, lsn, documents, entries, conflicts FROM _entgldb_state"
+        ).fetchone()
+        state = cls(*numbers)
+        rows = connection.execute("SELECT name, id, seq, head, quarantined FROM _entgldb_origins")
+        state.origins = {name: Known(n, Head(seq, head, bool(q))) for name, n, seq, head, q in rows}
+        held = connection.execute(
+            "SELECT o.name, h.seq, h.hash FROM _entgldb_held h JOIN _entgldb_origins o ON o.id = h.origin"
+            " ORDER BY h.seq"
+        )
+        state.held = {name: Head(seq, digest) for name, seq, digest in held}
+        names = connection.execute("SELECT name FROM _entgldb_collections")
+        state.collections = {name for (name,) in names}
+        return state
+
+    def copy(self) -> State:
+        """A copy that later changes leave alone."""
+        return replace(
+            self,
+            origins=self.origins.copy(),
+            held=self.held.copy(),
+            collections=self.collections.copy(),
+            dirty=self.dirty.copy(),
+        )
+
+    def save(self, connection: sqlite3.Connection) -> None:
+        """Write what moved; the last act before COMMIT."""
+        for origin in self.dirty:
+            number, head = self.origins[origin]
+            connection.execute(
+                "UPDATE _entgldb_origins SET seq = ?, head = ?, quarantined = ? WHERE id = ?",
+                (head.seq, head.hash, head.quarantined, number),
+            )
+        self.dirty.clear()
+        connection.execute(
+            "UPDATE _entgldb_state SET clock = ?, lsn = ?, documents = ?, entries = ?, conflicts = ?",
+            (self.clock, self.lsn, self.documents, self.entries, self.conflicts),
+        )
+
+    def known(self, connection: sqlite3.Connection, origin: Origin) -> Known:
+        """The origin, made known to the file if it was not."""
+        found = self.origins.get(origin)
+        if found is None:
+            cursor = connection.execute(
+                "INSERT INTO _entgldb_origins (name, seq, head) VALUES (?, 0, x'')", (origin,)
+            )
+            number = cursor.lastrowid
+            assert number is not None  # an INSERT into a rowid table has one
+            found = self.origins[origin] = Known(number, NO_HEAD)
+        return found
+
+    def move(self, origin: Origin, head: Head) -> None:
+        """Set a known origin's head."""
+        self.origins[origin] = Known(self.origins[origin].number, head)
+        self.dirty.add(origin)
+
+    def vector(self) -> Vector:
+        """Origin -> (newest contiguous seq, its hash)."""
+        return {o: (k.head.seq, k.head.hash) for o, k in self.origins.items() if k.head.seq}

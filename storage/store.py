@@ -1,0 +1,218 @@
+"""The only writer of a node's file: ``ports.Store`` on SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from entgldb.messages.client import RequestId, Write, Written
+from entgldb.messages.errors import EntglError
+from entgldb.messages.model import Entry, Origin, Vector, check_node_id
+from entgldb.messages.schema import Json
+from entgldb.storage import collections, database, requests
+from entgldb.storage.apply import Applier
+from entgldb.storage.batch import Batch
+from entgldb.storage.identity import Identity
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.results import Outcome
+from entgldb.storage.transaction import Transactions
+from entgldb.storage.writes import check_writes, write_group
+
+_REQUESTS_PER_TIDY: Final = 1000
+_WAL_BYTES_MAX: Final = 16 * 1024 * 1024
+
+
+class Store(Transactions):
+    """Implements ``ports.Store``. One per file; all writing happens inside ``group``."""
+
+    def __init__(self, connection: sqlite3.Connection, now_ms: int, path: Path | None) -> None:
+        super().__init__(connection)
+        self.path = path
+        self._origin = str(self._meta("origin"))
+        self._file_id = str(self._meta("file_id"))
+        self._requests = 0
+        # a machine without a real-time clock goes on from the stored high mark
+        self.state.clock = max(self.state.clock, clock.from_ms(now_ms) - 1)
+
+    @classmethod
+    def open(cls, directory: str | Path, node_id: str, now_ms: int) -> Store:
+        """Create or open ``entgldb.db`` in ``directory``.
+
+        Raises ConfigError (newer format, another node's file), CorruptError, or EntglError.
+        """
+        check_node_id(node_id)
+        connection = database.open_file(directory)
+        try:
+            Identity.ensure(connection, node_id)
+            database.mark_running(connection)
+            return cls(connection, now_ms, Path(directory) / database.FILE)
+        except sqlite3.Error as fault:
+            connection.close()
+            raise database.translated(fault, str(directory)) from fault
+        except BaseException:
+            connection.close()
+            raise
+
+    @classmethod
+    def memory(cls, node_id: str, random_bytes: bytes, now_ms: int) -> Store:
+        """A store without a file, for the simulation: all its randomness is ``random_bytes``."""
+        connection = database.open_memory()
+        seed = sha256(random_bytes).digest()
+        Identity.create(connection, node_id, seed, sha256(seed).digest()[:16].hex())
+        return cls(connection, now_ms, None)
+
+    @classmethod
+    def reopen(cls, store: Store, now_ms: int) -> Store:
+        """The simulation's crash and restart: what was not committed is lost, all memory too."""
+        if store.connection.in_transaction:
+            store.connection.execute("ROLLBACK")
+        return cls(store.connection, now_ms, store.path)
+
+    @property
+    def origin(self) -> Origin:
+        return self._origin
+
+    @property
+    def file_id(self) -> str:
+        return self._file_id
+
+    def vector(self) -> Vector:
+        return self.state.vector()
+
+    def held(self) -> dict[Origin, int]:
+        return {origin: head.seq for origin, head in self.state.held.items()}
+
+    def last_lsn(self) -> int:
+        return self.state.lsn
+
+    def answered(self, request: RequestId, now_ms: int) -> requests.Answer | None:
+        """The answer this request id already had. Raises EntglError unknown-outcome if too old to know."""
+        self._requests += 1
+        if self._requests % _REQUESTS_PER_TIDY == 0 and self.connection.in_transaction:
+            requests.forget_old(self.connection, now_ms)
+        return requests.remembered(self.connection, request)
+
+    def write(
+        self, request: RequestId, writes: Sequence[Write], now_ms: int, *, system: bool = False
+    ) -> requests.Answer:
+        """Write as this node, remember the answer; the versions and the last lsn (0: nothing changed).
+
+        Raises InvalidError, TooLargeError or NotAllowedError; nothing is written then.
+        """
+        self._need_group()
+        checked = check_writes(writes, system=system)
+        before = self.state.lsn
+        batch = Batch(self.connection, self.state)
+        written: tuple[Written, ...] = write_group(batch, self._origin, checked, now_ms)
+        batch.flush()
+        lsn = self.state.lsn if self.state.lsn > before else 0
+        requests.remember(self.connection, request, self._origin, written, lsn, now_ms)
+        return written, lsn
+
+    def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:
+        """Take foreign entries in this order, each after its link in the chain was checked."""
+        return self._applier(now_ms, cloud=cloud).apply(entries)
+
+    def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
+        """Apply system entries that were recorded without being applied; how many."""
+        return self._applier(now_ms).supply(entries)
+
+    def release_held(self, now_ms: int) -> Vector:
+        """Apply held entries that time has caught up with; what moved."""
+        return self._applier(now_ms).release()
+
+    def get(self, collection: str, key: str) -> bytes | None:
+        """The body of a live document."""
+        row = self.connection.execute(
+            "SELECT CAST(body AS BLOB) FROM _entgldb_documents WHERE collection = ? AND key = ?",
+            (collection, key),
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def known(self, collection: str, key: str) -> bool:
+        """Whether a document or a tombstone is there."""
+        row = self.connection.execute(
+            "SELECT 1 FROM _entgldb_documents WHERE collection = ? AND key = ?", (collection, key)
+        ).fetchone()
+        return row is not None
+
+    def documents(self, collection: str) -> list[tuple[str, bytes]]:
+        """All live documents of a small (system) collection, by key."""
+        return self.connection.execute(
+            "SELECT key, CAST(body AS BLOB) FROM _entgldb_documents"
+            " WHERE collection = ? AND body IS NOT NULL ORDER BY key",
+            (collection,),
+        ).fetchall()
+
+    def create_index(self, collection: str, path: str) -> None:
+        """Index a field path. Idempotent. Raises InvalidError for a bad collection or path."""
+        self._need_group()
+        collections.create_index(self.connection, collection, path)
+
+    def remember_peer(self, node_id: str, address: str, now_ms: int) -> None:
+        """Note where a LAN peer was reached."""
+        self.connection.execute(
+            "INSERT OR REPLACE INTO _entgldb_peers VALUES (?, ?, ?)", (node_id, address, now_ms)
+        )
+
+    def remembered_peers(self) -> dict[str, str]:
+        """Node id -> address, the latest first."""
+        rows = self.connection.execute(
+            "SELECT node_id, address FROM _entgldb_peers ORDER BY seen_ms DESC, node_id"
+        )
+        return dict(rows.fetchall())
+
+    def status(self) -> dict[str, Json]:
+        """documents, oplog_entries, conflicts, held, quarantined, wal_bytes."""
+        held = self.connection.execute("SELECT count(*) FROM _entgldb_held").fetchone()[0]
+        forked = sorted(o for o, known in self.state.origins.items() if known.head.quarantined)
+        return {
+            "documents": self.state.documents,
+            "oplog_entries": self.state.entries,
+            "conflicts": self.state.conflicts,
+            "held": held,
+            "quarantined": len(forked),
+            "quarantined_origins": forked,
+            "wal_bytes": self._wal_bytes(),
+        }
+
+    def checkpoint(self) -> None:
+        """Keep the WAL small; called when idle, never waits for readers."""
+        if self.path is not None and self._wal_bytes():
+            self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            if self._wal_bytes() > _WAL_BYTES_MAX:
+                self._truncate()
+
+    def close(self) -> None:
+        """Stop in good order: the next start needs no integrity check."""
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+        if self.path is not None:
+            database.mark_stopped(self.connection)
+        self.connection.close()
+
+    def _truncate(self) -> None:
+        self.connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout = {database.BUSY_MS}")
+
+    def _wal_bytes(self) -> int:
+        if self.path is None:
+            return 0
+        try:
+            return self.path.with_name(self.path.name + "-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _applier(self, now_ms: int, *, cloud: bool = False) -> Applier:
+        self._need_group()
+        return Applier(Batch(self.connection, self.state), now_ms, cloud=cloud)
+
+    def _need_group(self) -> None:
+        if not self.connection.in_transaction:
+            raise EntglError("writing needs a group around it")

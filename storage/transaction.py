@@ -1,0 +1,62 @@
+"""One transaction at a time, with the writer's memory put back whenever the file is."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from entgldb.messages.errors import EntglError
+from entgldb.storage.database import translated
+from entgldb.storage.log import LogQueries
+from entgldb.storage.state import State
+
+
+class Transactions(LogQueries):
+    """``group`` and ``savepoint`` of ``ports.Store``."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self.state = State.load(connection)
+
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        """One transaction: BEGIN IMMEDIATE ... COMMIT; ROLLBACK when it raises.
+
+        An SQLite error becomes an EntglError (``disk-full``, ``corrupt``, ``in-use``, ``internal``).
+        """
+        before = self.state.copy()
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+            yield
+            self.state.save(self.connection)
+            self.connection.execute("COMMIT")
+        except BaseException as fault:
+            self._restore(before)
+            # a full disk may have ended the transaction already
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            if isinstance(fault, sqlite3.Error):
+                raise translated(fault, "the commit failed") from fault
+            raise
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Inside a group: undone alone when it raises."""
+        if not self.connection.in_transaction:
+            raise EntglError("a savepoint needs a group around it")
+        before = self.state.copy()
+        self.connection.execute("SAVEPOINT request")
+        try:
+            yield
+        except BaseException:
+            self._restore(before)
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK TO request")
+                self.connection.execute("RELEASE request")
+            raise
+        self.connection.execute("RELEASE request")
+
+    def _restore(self, before: State) -> None:
+        self.state = before
+        self._names.clear()
