@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.actors.fake_context import FakeContext
+
 from entgldb.actors.election import Bully
 from entgldb.messages.local import (
     ClaimHeard,
@@ -14,7 +16,6 @@ from entgldb.messages.local import (
 )
 from entgldb.messages.settings import ElectionSettings
 from entgldb.messages.wire import Claim
-from tests.actors.fake_context import FakeContext
 
 STEP = 0.05
 
