@@ -15,7 +15,7 @@ from typing import Final
 from entgldb.actors.behaviour import Behaviour, Context
 from entgldb.actors.claims import Claims, Verdict
 from entgldb.messages import codec
-from entgldb.messages.client import Done, Report, StandDown, Status
+from entgldb.messages.client import Done, Ping, Report, StandDown, Status
 from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage
 from entgldb.messages.local import (
     ClaimHeard,
@@ -44,13 +44,9 @@ LOST_LINK_SECONDS: Final = 1.5
 """How long a gateway may be silent once the direct link to it is gone."""
 STAND_DOWN_SECONDS_MAX: Final = 30 * 86_400.0
 
-STARTING: Final = "starting"
-IDLE: Final = "idle"
-ELECTING: Final = "electing"
+STARTING, IDLE, ELECTING, FOLLOWING, LEADING = "starting", "idle", "electing", "following", "leading"
 PENDING: Final = "pending"
 """A better node has said that it is alive; it should lead soon."""
-FOLLOWING: Final = "following"
-LEADING: Final = "leading"
 
 
 class Bully(Behaviour):
@@ -145,6 +141,9 @@ class Bully(Behaviour):
             self._elect(ctx)
         ctx.answer(ctx.asker, Done())
 
+    def on_ping(self, message: Ping, ctx: Context) -> None:
+        ctx.answer(ctx.asker, Done())
+
     def on_status(self, message: Status, ctx: Context) -> None:
         gateway = self.claims.gateway
         candidates = self._peers | ({self.settings.node_id} if self._eligible else set())
@@ -164,7 +163,7 @@ class Bully(Behaviour):
             self._resign(ctx)
         self._stood_down = True
         self._enter(IDLE, 0, ctx)
-        ctx.tell("node", Stopped(self.name))
+        ctx.answer(ctx.asker, Stopped(self.name))
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if self._generations.get(message.what) != message.generation:

@@ -11,8 +11,7 @@ from entgldb.messages.limits import GROUP_ENTRIES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector, Version
 from entgldb.storage.batch import Batch
 from entgldb.storage.rules import clock
-from entgldb.storage.rules.body import check_body
-from entgldb.storage.rules.header import DELETE, Header, decode, digest
+from entgldb.storage.rules.header import DELETE, Header, decode, digest, entry_text
 from entgldb.storage.rules.merge import NO_HEAD, Head, Keep, Link, link, merge, must_hold
 from entgldb.storage.rules.results import Outcome
 
@@ -62,7 +61,7 @@ class Applier:
         for entry in entries:
             try:
                 one = _taken_apart(entry)
-                text = _text(one)
+                text = entry_text(one.header, one.body)
             except EntglError:
                 self.counts[Reason.BAD_ENTRY.value] += 1
                 continue
@@ -95,7 +94,7 @@ class Applier:
 
     def _take_next(self, one: Incoming, last: Header) -> Reason | None:
         try:
-            text = _text(one)
+            text = entry_text(one.header, one.body)
         except EntglError:
             return Reason.BAD_ENTRY
         self.state.known(self.connection, one.header.origin)
@@ -202,7 +201,7 @@ class Applier:
         for index, one in enumerate(waiting):
             if must_hold(_last_of_group(waiting, index), self.now_ms, origin_is_held=False):
                 break
-            self._record(one, _text(one), cloud=rows[index][3] == 1)
+            self._record(one, entry_text(one.header, one.body), cloud=rows[index][3] == 1)
             released = one.header.seq
         if released:
             self.connection.execute(
@@ -254,15 +253,6 @@ class Applier:
 
 def _taken_apart(entry: Entry) -> Incoming:
     return Incoming(decode(entry.header), entry.header, digest(entry.header), entry.body)
-
-
-def _text(one: Incoming) -> str | None:
-    """The checked body; None for a delete and for a filtered put. Raises EntglError for a bad one."""
-    if one.body is None:
-        return None
-    if digest(one.body) != one.header.body_sha256:
-        raise ProtocolError("a body does not match the hash in its header")
-    return check_body(one.body)
 
 
 def _last_of_group(incoming: list[Incoming], index: int) -> Header:

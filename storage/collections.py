@@ -41,7 +41,7 @@ def create_index(connection: sqlite3.Connection, collection: str, path: str) -> 
         f"CREATE INDEX {name} ON _entgldb_documents ({expression}, key)"
         f" WHERE collection = '{collection}' AND body IS NOT NULL"
     )
-    connection.execute("INSERT INTO sqlite_stat1 VALUES ('_entgldb_documents', ?, '100000 10 1')", (name,))
+    connection.execute("INSERT INTO sqlite_stat1 VALUES ('_entgldb_documents', ?, '1000 10 1')", (name,))
 
 
 def _free_view_name(connection: sqlite3.Connection, name: str) -> str:

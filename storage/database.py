@@ -94,6 +94,8 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         cached_statements=_STATEMENTS,
         timeout=BUSY_MS / 1000,
+        # a client may read from several threads, under a lock of its own
+        check_same_thread=mode != "ro",
     )
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     return connection

@@ -93,7 +93,7 @@ def _migrations() -> Migrations:
         for statement in _TABLES.replace("SYSTEM_ONLY", SYSTEM_ONLY).split(";"):
             if statement.strip():
                 db.execute(statement)
-        # fixed statistics instead of ANALYZE: a collection is many rows, an indexed value few, so that
+        # fixed statistics instead of ANALYZE: a collection is many rows, an index few, so that
         # the planner of every reader prefers an expression index over walking the collection
         db.execute("ANALYZE _entgldb_documents")
         db.execute("DELETE FROM sqlite_stat1")

@@ -15,6 +15,7 @@ import msgpack
 from entgldb.messages.errors import InvalidError, ProtocolError
 from entgldb.messages.limits import GROUP_ENTRIES_MAX, HEADER_BYTES_MAX
 from entgldb.messages.model import Origin, Version, check_collection, check_key
+from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.clock import HLC_MAX
 
 FORMAT: Final = 1
@@ -73,6 +74,19 @@ def decode(data: bytes) -> Header:
     if type(items) is not list or len(items) != _FIELDS or type(items[0]) is not int or items[0] != FORMAT:
         raise ProtocolError(f"a header is an array of {_FIELDS} that begins with {FORMAT}")
     return _checked(items)
+
+
+def entry_text(header: Header, body: bytes | None) -> str | None:
+    """The text of an entry's body; None for a delete and for a filtered put.
+
+    Raises ProtocolError where it is not the body its header was made for, InvalidError or TooLargeError
+    where it is no document.
+    """
+    if body is None:
+        return None
+    if digest(body) != header.body_sha256:
+        raise ProtocolError("a body does not match the hash in its header")
+    return check_body(body)
 
 
 def _checked(items: list[Any]) -> Header:

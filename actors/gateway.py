@@ -1,0 +1,299 @@
+"""CloudGatewayActor: compares the cloud links that should be with those that are, and acts on the difference.
+
+Only the elected gateway has links. Every Reconfigure states the whole wish; what differs is opened,
+closed or dialled anew, what does not is left alone. One bad peer harms no other.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from entgldb.actors.behaviour import Asker, Behaviour, Context, refuse
+from entgldb.actors.cloud_link import CloudLink, Means
+from entgldb.actors.ports import CloudTarget, Links, OplogReader, Prober, Secrets, TokenSource
+from entgldb.messages.client import Done, Ping, Report, Status, TestPeer
+from entgldb.messages.errors import InvalidError, NotFoundError, Reason
+from entgldb.messages.local import (
+    Applied,
+    Committed,
+    Configure,
+    Fitness,
+    FrameIn,
+    LinkDown,
+    LinkUp,
+    ProbeDone,
+    Reconfigure,
+    Seen,
+    StopNow,
+    Stopped,
+    Tick,
+    TokenFailed,
+    TokenIssued,
+)
+from entgldb.messages.model import Vector
+from entgldb.messages.remote_peers import PeerType, RemotePeer, read_peer
+from entgldb.messages.schema import Json
+from entgldb.messages.settings import GatewaySettings
+
+FITNESS_SECONDS: Final = 5.0
+"""How often this node looks which secrets it can resolve."""
+PUMP_SECONDS: Final = 0.02
+"""Between looks at running relay delays."""
+
+
+class Gateway(Behaviour):
+    """Owns the cloud links of this node."""
+
+    name = "gateway"
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        log: OplogReader,
+        links: Links,
+        tokens: TokenSource,
+        secrets: Secrets,
+        prober: Prober,
+    ) -> None:
+        super().__init__()
+        self._means = Means(settings, log, links, tokens, secrets, self.count, self._next)
+        self._prober = prober
+        self._serial = 0
+        self._peers: dict[str, RemotePeer] = {}
+        """The cloud peers that could be read, enabled or not."""
+        self._bad: dict[str, str] = {}
+        """Node id -> why its document cannot be read."""
+        self._links: dict[str, CloudLink] = {}
+        self._leads = False
+        self._epoch = 0
+        self._cause = ""
+        self._reconfigured_ms: int | None = None
+        self._probes: dict[int, tuple[Asker | None, str]] = {}
+        self._gained: Vector = {}
+        self._beating = False
+        self._pumping = False
+
+    def start(self, ctx: Context) -> None:
+        # names must differ from those of a life before a restart, which the store may still know
+        self._serial = ctx.random.getrandbits(40) << 16
+        if self._means.settings.role != "cloud":
+            ctx.after(FITNESS_SECONDS, Tick("fitness"))
+
+    def flush(self, ctx: Context) -> None:
+        """One small vector change to every cloud for all that was applied in this wake-up."""
+        if self._gained:
+            gained, self._gained = self._gained, {}
+            for link in self._links.values():
+                if link.session is not None:
+                    link.session.gained(gained)
+        self._beat_later(ctx)
+        self._pump_later(ctx)
+
+    # --- what the node says -----------------------------------------------------------------------
+
+    def on_configure(self, message: Configure, ctx: Context) -> None:
+        if message.gateway is not None:
+            self._means.settings = message.gateway
+
+    def on_reconfigure(self, message: Reconfigure, ctx: Context) -> None:
+        """Make the open links those that should be."""
+        settings = self._means.settings
+        self._leads = message.gateway == settings.node_id and settings.role != "cloud"
+        self._epoch, self._cause = message.epoch, message.cause
+        self._reconfigured_ms = ctx.now_ms()
+        self._read(message.peers)
+        for node_id, link in list(self._links.items()):
+            reason = self._fault(link)
+            if reason is None:
+                link.new_epoch(self._epoch)
+            else:
+                del self._links[node_id]
+                link.close(reason, ctx)
+        for node_id, peer in self._peers.items():
+            if self._leads and peer.enabled and node_id not in self._links:
+                self._links[node_id] = CloudLink(peer, self._means, self._epoch)
+                self._links[node_id].begin(ctx)
+        self._tell_fitness(ctx)
+
+    def on_stop_now(self, message: StopNow, ctx: Context) -> None:
+        for link in self._links.values():
+            link.close(Reason.STOPPING, ctx)
+        self._links.clear()
+        self._leads = False
+        ctx.answer(ctx.asker, Stopped(self.name))
+
+    # --- what administrators say ----------------------------------------------------------------------
+
+    def on_ping(self, message: Ping, ctx: Context) -> None:
+        ctx.answer(ctx.asker, Done())
+
+    def on_status(self, message: Status, ctx: Context) -> None:
+        """``reconfigured`` and ``since`` in milliseconds since 1970. A member shows no links."""
+        body = {
+            "role": "gateway" if self._leads else "member",
+            "epoch": self._epoch,
+            "reconfigured": self._reconfigured_ms,
+            "cause": self._cause,
+            "links": self._link_rows() if self._leads else [],
+            "counts": dict(self.counts),
+        }
+        ctx.answer(ctx.asker, Report(body))
+
+    def on_test_peer(self, message: TestPeer, ctx: Context) -> None:
+        """Answered when the prober is through, on any node, whether or not the peer is enabled."""
+        peer = self._peers.get(message.node_id)
+        if message.node_id in self._bad:
+            refuse(ctx, InvalidError(f"peer {message.node_id}: {self._bad[message.node_id]}"))
+        elif peer is None or peer.oauth2 is None:
+            fault = NotFoundError(f"no cloud peer {message.node_id:.80}", hint="entgldb list-peers")
+            refuse(ctx, fault)
+        else:
+            ticket = self._next()
+            self._probes[ticket] = (ctx.asker, peer.node_id)
+            target = CloudTarget(peer.node_id, peer.address, peer.oauth2.ca_pem)
+            self._prober.probe(ticket, target, peer.oauth2)
+
+    def on_probe_done(self, message: ProbeDone, ctx: Context) -> None:
+        asker, node_id = self._probes.pop(message.ticket, (None, ""))
+        ok = bool(message.steps) and all(step.get("ok") is True for step in message.steps)
+        ctx.answer(asker, Report({"node_id": node_id, "ok": ok, "steps": list(message.steps)}))
+
+    # --- what other actors say --------------------------------------------------------------------------
+
+    def on_committed(self, message: Committed, ctx: Context) -> None:
+        for link in self._links.values():
+            if link.session is not None:
+                link.session.committed(message.first, message.last, message.own_last, ctx)
+        ctx.tell("store", Seen(self.name, message.last))
+
+    def on_applied(self, message: Applied, ctx: Context) -> None:
+        self._gained.update(message.changes)
+        for link in self._links.values():
+            if link.session is not None and link.session.name == message.session:
+                link.session.applied(message, ctx)
+
+    # --- what the wires say -----------------------------------------------------------------------------
+
+    def on_token_issued(self, message: TokenIssued, ctx: Context) -> None:
+        link = self._links.get(message.node_id)
+        if link is not None:
+            link.token_issued(message, ctx)
+
+    def on_token_failed(self, message: TokenFailed, ctx: Context) -> None:
+        link = self._links.get(message.node_id)
+        if link is not None:
+            link.token_failed(message, ctx)
+
+    def on_link_up(self, message: LinkUp, ctx: Context) -> None:
+        link = self._by_number(message.link)
+        if link is not None:
+            link.link_up(ctx)
+
+    def on_link_down(self, message: LinkDown, ctx: Context) -> None:
+        link = self._by_number(message.link)
+        if link is not None:
+            link.link_down(message.reason, message.text, ctx)
+
+    def on_frame_in(self, message: FrameIn, ctx: Context) -> None:
+        link = self._by_number(message.link)
+        if link is not None:
+            link.frame(message.payload, ctx)
+
+    # --- time ---------------------------------------------------------------------------------------------
+
+    def on_tick(self, message: Tick, ctx: Context) -> None:
+        if message.what == "link":
+            for link in list(self._links.values()):
+                link.timer(message.generation, ctx)
+        elif message.what == "beat":
+            self._beating = False
+            for link in list(self._links.values()):
+                link.beat(ctx)
+        elif message.what == "pump":
+            self._pumping = False
+            for link in self._links.values():
+                if link.session is not None:
+                    link.session.tick(ctx)
+        elif message.what == "fitness":
+            self._tell_fitness(ctx)
+            ctx.after(FITNESS_SECONDS, Tick("fitness"))
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    def _read(self, documents: tuple[dict[str, Json], ...]) -> None:
+        self._peers, self._bad = {}, {}
+        for document in documents:
+            try:
+                peer = read_peer(document)
+            except InvalidError as fault:
+                node_id = document.get("NodeId")
+                self._bad[node_id if isinstance(node_id, str) else ""] = fault.text
+                self.count(Reason.INVALID)
+                continue
+            if peer.type is PeerType.CLOUD_REMOTE:
+                self._peers[peer.node_id] = peer
+
+    def _fault(self, link: CloudLink) -> Reason | None:
+        """Why an open link must close, or None."""
+        peer = self._peers.get(link.peer.node_id)
+        if not self._leads:
+            return Reason.NOT_GATEWAY
+        if peer is None:
+            return Reason.PEER_CHANGED if link.peer.node_id in self._bad else Reason.PEER_REMOVED
+        if not peer.enabled:
+            return Reason.PEER_DISABLED
+        if (peer.address, peer.oauth2) != (link.peer.address, link.peer.oauth2):
+            return Reason.PEER_CHANGED
+        return None
+
+    def _link_rows(self) -> list[Json]:
+        rows = [link.status() for link in self._links.values()]
+        since = self._reconfigured_ms
+        for node_id, peer in self._peers.items():
+            if node_id not in self._links:
+                rows.append(_closed(node_id, peer.address, Reason.PEER_DISABLED, since))
+        for node_id in self._bad:
+            rows.append(_closed(node_id, "", Reason.INVALID, since))
+        return sorted(rows, key=lambda row: str(row["node_id"]))
+
+    def _tell_fitness(self, ctx: Context) -> None:
+        """Said again though nothing has changed: an election that was restarted knows nothing."""
+        secrets = self._means.secrets
+        fit = [
+            peer
+            for peer in self._peers.values()
+            if peer.enabled and peer.oauth2 is not None and secrets.resolvable(peer.node_id, peer.oauth2)
+        ]
+        if self._means.settings.role != "cloud":
+            ctx.tell("election", Fitness(len(fit)))
+
+    def _beat_later(self, ctx: Context) -> None:
+        if not self._beating and any(link.session is not None for link in self._links.values()):
+            self._beating = True
+            ctx.after(self._means.settings.heartbeat_interval, Tick("beat"))
+
+    def _pump_later(self, ctx: Context) -> None:
+        busy = any(link.session is not None and link.session.busy for link in self._links.values())
+        if busy and not self._pumping:
+            self._pumping = True
+            ctx.after(PUMP_SECONDS, Tick("pump"))
+
+    def _by_number(self, number: int) -> CloudLink | None:
+        """The link whose connection has this number; none for one that was hung up."""
+        return next((link for link in self._links.values() if link.link == number > 0), None)
+
+    def _next(self) -> int:
+        self._serial += 1
+        return self._serial
+
+
+def _closed(node_id: str, address: str, reason: Reason, since: int | None) -> dict[str, Json]:
+    return {
+        "node_id": node_id,
+        "address": address,
+        "state": "disabled",
+        "reason": reason.value,
+        "since": since,
+        "behind_in": None,
+        "behind_out": None,
+    }

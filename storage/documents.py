@@ -1,0 +1,253 @@
+"""Documents for clients: read-only, in the client's own process, without asking any actor."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from entgldb.messages.errors import InvalidError, TokenExpired
+from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.messages.model import REMOTE_PEERS, SYSTEM_PREFIX, Version, check_collection
+from entgldb.messages.remote_peers import RemotePeer, read_peer
+from entgldb.messages.schema import Json
+from entgldb.storage.database import open_reader, translated
+from entgldb.storage.filter import Condition, compile_filter, compile_sort
+from entgldb.storage.rules.clock import ms_of
+
+Document = dict[str, Json]
+
+
+class Change(NamedTuple):
+    """A key's present version, in the order this node took it in; ``document`` is None for a delete."""
+
+    token: str
+    """Give it to ``changes`` to go on after this change."""
+    collection: str
+    key: str
+    document: Document | None
+    version: Version
+    at_ms: int
+    """Wall clock of the writer."""
+
+
+class Conflict(NamedTuple):
+    """A version that lost to a concurrent one and is kept for a person to look at."""
+
+    collection: str
+    key: str
+    version: Version
+    document: Document
+    at_ms: int
+
+
+class Documents:
+    """A node's file as documents. Every call is one short read; safe to use from several threads."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self.file_id: Final = str(self._all("SELECT value FROM _entgldb_meta WHERE name = 'file_id'")[0][0])
+
+    @classmethod
+    def open(cls, directory: str | Path) -> Documents:
+        """Raises NotFoundError where there is no database, ConfigError for a newer format."""
+        return cls(open_reader(directory))
+
+    def close(self) -> None:
+        """Give the file back."""
+        with self._lock:
+            self._connection.close()
+
+    def get(self, collection: str, key: str) -> Document | None:
+        """One document, or None."""
+        rows = self._all(
+            "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ? AND body IS NOT NULL",
+            (collection, key),
+        )
+        return _document(rows[0][0]) if rows else None
+
+    def get_many(self, collection: str, keys: Iterable[str]) -> dict[str, Document]:
+        """Those of the named documents that exist."""
+        wanted = list(keys)
+        found: dict[str, Document] = {}
+        for start in range(0, len(wanted), PAGE_ROWS_MAX):
+            page = wanted[start : start + PAGE_ROWS_MAX]
+            marks = ",".join("?" * len(page))
+            rows = self._all(
+                "SELECT key, body FROM _entgldb_documents"  # noqa: S608 -- question marks only
+                f" WHERE collection = ? AND key IN ({marks}) AND body IS NOT NULL",
+                (collection, *page),
+            )
+            found.update((key, _document(body)) for key, body in rows)
+        return found
+
+    def find(
+        self,
+        collection: str,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> Iterator[tuple[str, Document]]:
+        """Keys and documents that match, by ``sort`` (``age``, ``-age``, or several), then by key.
+
+        Raises UnsupportedError or InvalidError at the call. Long results are read page by page: a
+        document that is changed meanwhile appears as it is then, if it still matches.
+        """
+        condition, order = compile_filter(filter), compile_sort(sort)
+        where, bounds = _where(collection, condition), (_bound(limit, "limit"), _bound(skip, "skip") or 0)
+        if bounds[0] is not None and bounds[0] <= PAGE_ROWS_MAX:
+            rows = self._all(
+                f"SELECT key, body FROM {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 -- compiled
+                (*condition.values, *bounds),
+            )
+            return iter([(key, _document(body)) for key, body in rows])
+        numbers = self._all(
+            f"SELECT id FROM {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 -- compiled
+            (*condition.values, -1 if bounds[0] is None else bounds[0], bounds[1]),
+        )
+        return self._paged(where, condition, [number for (number,) in numbers])
+
+    def count(self, collection: str, filter: Mapping[str, Any] | None = None) -> int:
+        """How many documents match."""
+        condition = compile_filter(filter)
+        sql = f"SELECT count(*) FROM {_where(collection, condition)}"  # noqa: S608 -- compiled
+        return int(self._all(sql, condition.values)[0][0])
+
+    def collections(self, *, system: bool = False) -> list[str]:
+        """Names of collections that ever had a document here."""
+        names = [name for (name,) in self._all("SELECT name FROM _entgldb_collections ORDER BY name")]
+        return [name for name in names if system or not name.startswith(SYSTEM_PREFIX)]
+
+    def indexes(self) -> list[tuple[str, str]]:
+        """Collections and the field paths indexed in them."""
+        return self._all("SELECT collection, path FROM _entgldb_indexes ORDER BY collection, path")
+
+    def conflicts(self, collection: str | None = None) -> list[Conflict]:
+        """Losers of concurrent overwrites, by collection, key and time of writing."""
+        found: list[Conflict] = []
+        last: tuple[Any, ...] = ("", "", 0, 0)
+        while page := self._all(
+            "SELECT c.collection, c.key, c.hlc, c.id, o.name, c.seq, c.body FROM _entgldb_conflicts c"
+            " JOIN _entgldb_origins o ON o.id = c.origin"
+            " WHERE (c.collection, c.key, c.hlc, c.id) > (?, ?, ?, ?)"
+            " ORDER BY c.collection, c.key, c.hlc, c.id LIMIT ?",
+            (*last, PAGE_ROWS_MAX),
+        ):
+            last = page[-1][:4]
+            found += [
+                Conflict(name, key, Version(origin, seq), _document(body), ms_of(hlc))
+                for name, key, hlc, _, origin, seq, body in page
+                if collection in (None, name)
+            ]
+        return found
+
+    def changes(self, since: str | None = None, *, collection: str | None = None) -> Iterator[Change]:
+        """Changes after a token, oldest first, each key once with its present version; at least once.
+
+        Without ``collection``, all but the system collections. It ends when all is told; call it again
+        with the last token for more. Raises TokenExpired at the call for a token of another file.
+        """
+        return self._changes(self._lsn(since), collection)
+
+    def token(self) -> str:
+        """The token after everything that is here now."""
+        return self._token(self.last_lsn())
+
+    def last_lsn(self) -> int:
+        """The newest log row's number."""
+        return int(self._all("SELECT lsn FROM _entgldb_state")[0][0])
+
+    def data_version(self) -> int:
+        """Differs from the value before whenever somebody has committed since."""
+        return int(self._all("PRAGMA data_version")[0][0])
+
+    def peers(self) -> list[RemotePeer]:
+        """The remote peers that this node knows, by node id; documents that cannot be one are left out."""
+        found = []
+        for _, document in self.find(REMOTE_PEERS):
+            try:
+                found.append(read_peer(document))
+            except InvalidError:
+                continue
+        return found
+
+    def _paged(self, where: str, condition: Condition, numbers: list[int]) -> Iterator[tuple[str, Document]]:
+        for start in range(0, len(numbers), PAGE_ROWS_MAX):
+            page = numbers[start : start + PAGE_ROWS_MAX]
+            marks = ",".join("?" * len(page))
+            rows = self._all(
+                f"SELECT id, key, body FROM {where} AND id IN ({marks})",  # noqa: S608 -- compiled
+                (*condition.values, *page),
+            )
+            found = {number: (key, body) for number, key, body in rows}
+            for number in page:
+                if number in found:
+                    key, body = found[number]
+                    yield key, _document(body)
+
+    def _changes(self, lsn: int, collection: str | None) -> Iterator[Change]:
+        while True:
+            last = self._all(
+                "SELECT max(lsn) FROM (SELECT lsn FROM _entgldb_oplog WHERE lsn > ? ORDER BY lsn LIMIT ?)",
+                (lsn, PAGE_ROWS_MAX),
+            )[0][0]
+            if last is None:
+                return
+            rows = self._all(
+                "SELECT l.lsn, l.collection, l.key, d.body, o.name, d.seq, d.hlc FROM _entgldb_oplog l"
+                " CROSS JOIN _entgldb_documents d ON d.collection = l.collection AND d.key = l.key"
+                " AND d.lsn = l.lsn CROSS JOIN _entgldb_origins o ON o.id = d.origin"
+                " WHERE l.lsn > ? AND l.lsn <= ? ORDER BY l.lsn",
+                (lsn, last),
+            )
+            for at, name, key, body, origin, seq, hlc in rows:
+                if name == collection or (collection is None and not name.startswith(SYSTEM_PREFIX)):
+                    document = None if body is None else _document(body)
+                    yield Change(self._token(at), name, key, document, Version(origin, seq), ms_of(hlc))
+            lsn = last
+
+    def _token(self, lsn: int) -> str:
+        return f"{self.file_id}.{lsn}"
+
+    def _lsn(self, token: str | None) -> int:
+        if token is None:
+            return 0
+        file_id, _, number = token.partition(".")
+        if not number.isascii() or not number.isdigit() or len(number) > 18:
+            raise InvalidError(f"{token!r:.80} is not a change token", hint="use one that `changes` gave")
+        if file_id != self.file_id or int(number) > self.last_lsn():
+            raise TokenExpired(
+                "the change token belongs to another database file",
+                hint="start over with since=None: every document comes once more",
+            )
+        return int(number)
+
+    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            try:
+                return self._connection.execute(sql, values).fetchall()
+            except sqlite3.OperationalError as fault:
+                raise translated(fault, "reading failed") from fault
+
+
+def _where(collection: str, condition: Condition) -> str:
+    # the name stands as a literal because a partial index is used only where it is provably implied
+    check_collection(collection, system=True)
+    return f"_entgldb_documents WHERE collection = '{collection}' AND body IS NOT NULL AND {condition.sql}"
+
+
+def _bound(value: int | None, name: str) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise InvalidError(f"{name} {value!r:.40} is not a whole number from 0")
+    return value
+
+
+def _document(body: str) -> Document:
+    made: Document = json.loads(body)
+    return made
