@@ -1,0 +1,143 @@
+"""From the cluster key to certificates: whoever holds the key is a member, and nobody else.
+
+The CA is derived, not stored: Ed25519 from HKDF-SHA256 (RFC 5869) of the cluster key, and as Ed25519
+signs deterministically (RFC 8032), every node makes the very same certificate of it. The leaf of a
+node is P-256 and issued by the node itself. All certificates pass OpenSSL's strict checks (RFC 5280).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+from urllib.parse import quote, unquote
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from entgldb.messages.errors import ConfigError, EntglError
+from entgldb.messages.model import check_node_id
+
+CLUSTER_KEY_BYTES: Final = 32
+BACKDATED: Final = timedelta(days=30)
+"""A leaf is valid from so long before its issue, for peers whose clocks are behind."""
+VALID: Final = timedelta(days=90)
+"""A leaf is valid for so long after its issue."""
+RENEW_AFTER: Final = VALID * 2 / 3
+FIRST_DAY: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_DAY: Final = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+class Authority(NamedTuple):
+    """The CA of a cluster."""
+
+    key: Ed25519PrivateKey
+    certificate: x509.Certificate
+    cluster: str
+
+    @property
+    def pem(self) -> str:
+        return self.certificate.public_bytes(Encoding.PEM).decode()
+
+
+def authority(cluster_key: bytes) -> Authority:
+    """The CA that follows from a cluster key. Raises ConfigError for a key of the wrong size."""
+    key = _ca_key(cluster_key)
+    cluster = _name(key)
+    name = _common_name(f"entgldb {cluster}")
+    public = key.public_key()
+    certificate = (
+        x509.CertificateBuilder(name, name, public, 1, FIRST_DAY, LAST_DAY)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
+        .sign(key, None)
+    )
+    return Authority(key, certificate, cluster)
+
+
+def cluster_name(cluster_key: bytes) -> str:
+    """The first 16 hex digits of SHA-256(CA public key): tells clusters apart, gives nothing away."""
+    return _name(_ca_key(cluster_key))
+
+
+def issue(ca: Authority, node_id: str, public: EllipticCurvePublicKey, now: datetime) -> x509.Certificate:
+    """A leaf for ``node_id``, for both ends of a link."""
+    ca_public = ca.key.public_key()
+    san = x509.UniformResourceIdentifier(_uri(ca.cluster, node_id))
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    serial = x509.random_serial_number()
+    issuer, subject = ca.certificate.subject, _common_name(node_id)
+    return (
+        x509.CertificateBuilder(issuer, subject, public, serial, now - BACKDATED, now + VALID)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        .add_extension(x509.SubjectAlternativeName([san]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_public), critical=False)
+        .sign(ca.key, None)
+    )
+
+
+def still_good(leaf: x509.Certificate, ca: Authority, node_id: str, now: datetime) -> bool:
+    """Whether a leaf found on disk is this CA's, this node's, and not yet due for renewal."""
+    try:
+        leaf.verify_directly_issued_by(ca.certificate)
+        san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except Exception:  # noqa: BLE001 -- whatever is wrong with the file, a new leaf mends it
+        return False
+    uris = san.get_values_for_type(x509.UniformResourceIdentifier)
+    due = leaf.not_valid_after_utc - VALID + RENEW_AFTER
+    return uris == [_uri(ca.cluster, node_id)] and leaf.not_valid_before_utc <= now < due
+
+
+def node_id_in(uri: str, cluster: str) -> str | None:
+    """The node id in the URI of a leaf, or None when it is another cluster's or malformed."""
+    prefix = _uri(cluster, "")
+    if not uri.startswith(prefix):
+        return None
+    try:
+        return check_node_id(unquote(uri.removeprefix(prefix)))
+    except EntglError:
+        return None
+
+
+def _uri(cluster: str, node_id: str) -> str:
+    return f"entgldb://{cluster}/node/{quote(node_id, safe='')}"
+
+
+def _ca_key(cluster_key: bytes) -> Ed25519PrivateKey:
+    if len(cluster_key) != CLUSTER_KEY_BYTES:
+        raise ConfigError(f"a cluster key has {CLUSTER_KEY_BYTES} bytes, this one {len(cluster_key)}")
+    seed = HKDF(SHA256(), 32, salt=b"entgldb", info=b"cluster-ca v1").derive(cluster_key)
+    return Ed25519PrivateKey.from_private_bytes(seed)
+
+
+def _name(key: Ed25519PrivateKey) -> str:
+    public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return hashlib.sha256(public).hexdigest()[:16]
+
+
+def _common_name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
