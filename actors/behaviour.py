@@ -16,6 +16,9 @@ from entgldb.messages.client import Refused
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.schema import Json, Message
 
+DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
+"""Levels for ``Context.log``, as in ``logging``, which a behaviour does not import: it loads threading."""
+
 
 class Asker(Protocol):
     """Whoever sent the message at hand and waits for an answer."""

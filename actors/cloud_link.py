@@ -8,12 +8,11 @@ anew after a minute connected. The token is kept in memory only, renewed at 80 %
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from entgldb.actors.behaviour import Context
+from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, TokenSource
 from entgldb.actors.session import Session
 from entgldb.messages import codec, wire
@@ -205,7 +204,7 @@ class CloudLink:
         self._timer = self._ticket = 0
         self._token = ""
         self._means.count(reason)
-        ctx.log(logging.INFO, f"cloud peer {self.peer.node_id}: closed, {reason.value}")
+        ctx.log(INFO, f"cloud peer {self.peer.node_id}: closed, {reason.value}")
 
     def status(self) -> dict[str, Json]:
         """One row of ``gateway`` status; ``since`` in milliseconds since 1970."""
@@ -267,7 +266,7 @@ class CloudLink:
             count=self._means.count,
         )
         self.session.start(ctx)
-        ctx.log(logging.INFO, f"cloud peer {self.peer.node_id}: connected to {self.peer.address}")
+        ctx.log(INFO, f"cloud peer {self.peer.node_id}: connected to {self.peer.address}")
 
     def _renew(self, ctx: Context) -> None:
         if self._ticket:
@@ -348,7 +347,7 @@ class CloudLink:
         ctx.after(seconds, Tick("link", self._timer))
 
     def _warn(self, text: str, ctx: Context) -> None:
-        ctx.log(logging.WARNING, f"cloud peer {self.peer.node_id}: {text}")
+        ctx.log(WARNING, f"cloud peer {self.peer.node_id}: {text}")
 
 
 def known_reason(word: str, otherwise: Reason) -> Reason:

@@ -342,8 +342,9 @@ class Bully(Behaviour):
             self._elect(ctx)
 
     def _deadline(self) -> float:
+        """Who has lost every link is likelier the cause than a witness, and waits longer."""
         still = self._heard_at + self.settings.gateway_timeout
-        return still if self._suspect_at is None else min(still, self._suspect_at)
+        return min(still, self._suspect_at) if self._suspect_at is not None and self._peers else still
 
     def _stale(self, ctx: Context) -> bool:
         """Whether there is a doubt about the followed gateway that a second node's doubt confirms."""

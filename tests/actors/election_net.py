@@ -14,6 +14,7 @@ from entgldb.messages.local import (
     PeerUp,
     ToPeer,
 )
+from entgldb.messages.schema import Message
 from entgldb.messages.settings import ElectionSettings
 from entgldb.messages.wire import Claim
 
@@ -25,6 +26,8 @@ class Node:
 
     def __init__(self, settings: ElectionSettings, seed: int, born: float) -> None:
         self.ctx = FakeContext(seed, wall_ms=1_800_000_000_000 + int(born * 1000))
+        self.born = born
+        self.inbox: list[Message] = []
         self.bully = Bully(settings)
         self.ctx.behaviour = self.bully
         self.claim: Claim | None = None
@@ -84,11 +87,15 @@ class Net:
         return {node.bully.claims.gateway for node in self.nodes.values()}
 
     def _step(self, name: str, node: Node) -> None:
-        node.ctx.run(STEP)
+        # a node that hung finds that time has gone on without it
+        node.ctx.run(self.now - node.born - node.ctx.monotonic())
+        inbox, node.inbox = node.inbox, []
+        for message in inbox:
+            node.ctx.hand(message)
         node.outcomes += node.ctx.take(ElectionOutcome)
         for frame in node.ctx.take(ToPeer):
             for other in self._reached(name, frame.node_id):
-                other.ctx.after(0, FromPeer(name, frame.payload))
+                other.inbox.append(FromPeer(name, frame.payload))
         for order in node.ctx.take(ClaimToSend):
             node.claim = order.claim
             if order.now:
@@ -98,7 +105,7 @@ class Net:
             node.beat_in = 1.0
             for other in self._reached(name, ""):
                 if node.claim is not None:
-                    other.ctx.after(0, ClaimHeard(name, node.claim))
+                    other.inbox.append(ClaimHeard(name, node.claim))
 
     def _reached(self, name: str, target: str) -> list[Node]:
         others = [next(iter(p - {name})) for p in self.links if name in p]

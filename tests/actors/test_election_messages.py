@@ -177,9 +177,20 @@ def test_a_dead_claim_is_not_revived_without_a_newer_beat() -> None:
     assert bully(ctx).claims.gateway == "a"
 
 
+def test_a_node_that_has_lost_every_link_waits_for_the_beat() -> None:
+    ctx = node()
+    ctx.hand(ClaimHeard("a", claim("a")))
+    ctx.hand(PeerDown("a", "peer-closed"))
+    ctx.run(2.9)
+    assert bully(ctx).claims.gateway == "a"
+    ctx.run(0.2)
+    assert bully(ctx).claims.gateway == ""
+
+
 def test_a_lost_link_to_the_gateway_expires_it_after_one_and_a_half_seconds() -> None:
     ctx = node()
     ctx.hand(PeerUp("a"))
+    ctx.hand(PeerUp("b"))
     ctx.hand(ClaimHeard("a", claim("a")))
     ctx.run(1.2)
     ctx.hand(ClaimHeard("a", claim("a", beat=2)))
@@ -193,6 +204,7 @@ def test_a_lost_link_to_the_gateway_expires_it_after_one_and_a_half_seconds() ->
 @pytest.mark.parametrize("rescue", [PeerUp("a"), ClaimHeard("x", claim("a", beat=2))])
 def test_a_link_that_returns_or_a_beat_by_another_way_saves_the_gateway(rescue: Message) -> None:
     ctx = node()
+    ctx.hand(PeerUp("b"))
     ctx.hand(ClaimHeard("a", claim("a")))
     ctx.hand(PeerDown("a", "peer-closed"))
     ctx.run(1.0)
