@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from entgldb.actors.behaviour import Behaviour, Context
 from entgldb.messages.client import Report, Status
-from entgldb.messages.errors import EntglError, Reason
+from entgldb.messages.errors import EntglError, ProtocolError, Reason
 from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
 from entgldb.messages.local import (
     Apply,
@@ -18,7 +18,8 @@ from entgldb.messages.local import (
 )
 from entgldb.messages.model import Entry
 from entgldb.messages.settings import OplogSettings
-from entgldb.storage.rules.header import Header, check_body, decode_header
+from entgldb.storage.rules import header as headers
+from entgldb.storage.rules.body import check_body
 
 RELEASE_INTERVAL = 1.0
 """Seconds between looks at held entries."""
@@ -118,9 +119,12 @@ class OplogKeeper(Behaviour):
                 stage.entries, stage.recorded, stage.bytes = [], [], 0
         return ready, recorded, ""
 
-    def _verify(self, entry: Entry, stage: Stage) -> Header:
-        header = decode_header(entry.header)
-        check_body(header, entry.body)
+    def _verify(self, entry: Entry, stage: Stage) -> headers.Header:
+        header = headers.decode(entry.header)
+        if entry.body is not None:
+            if headers.digest(entry.body) != header.body_sha256:
+                raise ProtocolError(f"the body of {header.version} is not the one its origin wrote")
+            check_body(entry.body)
         if header.group_size > GROUP_ENTRIES_MAX or stage.bytes > GROUP_BYTES_MAX:
             raise EntglError(f"a group of {header.group_size} entries, {stage.bytes} bytes so far")
         return header

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from tests.actors.fake_context import FakeContext
-
 from entgldb.actors.election import Bully
 from entgldb.messages.local import (
     ClaimHeard,
@@ -17,6 +15,7 @@ from entgldb.messages.local import (
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import ElectionSettings
 from entgldb.messages.wire import Claim
+from tests.actors.fake_context import FakeContext
 
 STEP = 0.05
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-from tests.actors.fake_context import FakeContext
-
 from entgldb.actors.gateway import Gateway
 from entgldb.actors.ports import CloudTarget
 from entgldb.messages import codec
@@ -16,6 +14,7 @@ from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import GatewaySettings
 from entgldb.messages.wire import Hello
 from entgldb.storage.store import Store
+from tests.actors.fake_context import FakeContext
 
 CLOUD_ORIGIN = "cloud-node/" + "ab" * 16
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.actors.fake_context import FakeAsker, FakeContext
-
 from entgldb.actors.node import NodeKeeper
 from entgldb.messages import codec
 from entgldb.messages.client import Report, Status
@@ -19,6 +17,7 @@ from entgldb.messages.settings import (
     StoreSettings,
     SyncSettings,
 )
+from tests.actors.fake_context import FakeAsker, FakeContext
 
 CHILDREN = ["store", "oplog", "sync", "election", "gateway"]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.actors.election_net import Net
 
 from entgldb.messages.client import StandDown
 from entgldb.messages.local import Fitness
+from tests.actors.election_net import Net
 
 
 def three(takeover: float = 10.0) -> Net:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from tests.actors.fake_context import FakeContext
 
 from entgldb.actors.claims import EPOCH_MAX
 from entgldb.actors.election import Bully
@@ -26,6 +25,7 @@ from entgldb.messages.local import (
 from entgldb.messages.schema import Channel, Message
 from entgldb.messages.settings import ElectionSettings
 from entgldb.messages.wire import Alive, Claim, Coordinator, Election, Rank, Want
+from tests.actors.fake_context import FakeContext
 
 
 def node(node_id: str = "m", priority: int = 0) -> FakeContext:

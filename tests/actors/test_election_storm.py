@@ -6,10 +6,10 @@ from itertools import combinations
 from random import Random
 
 import pytest
-from tests.actors.election_net import Net
 
 from entgldb.messages.client import StandDown
 from entgldb.messages.local import Fitness
+from tests.actors.election_net import Net
 
 NAMES = ("a", "b", "c", "d", "e")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.actors.fake_context import FakeAsker
-from tests.actors.gateway_parts import CLOUD_ORIGIN, Rig, peer
 
 from entgldb.messages.client import Refused, RequestId, TestPeer, Write
 from entgldb.messages.local import (
@@ -20,6 +18,8 @@ from entgldb.messages.local import (
 )
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Bye, Credential, Entries, VectorChange, Vectors
+from tests.actors.fake_context import FakeAsker
+from tests.actors.gateway_parts import CLOUD_ORIGIN, Rig, peer
 
 
 def test_only_the_gateway_dials() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.actors.gateway_parts import CLOUD_ORIGIN, Rig, peer
 
 from entgldb.messages import codec
 from entgldb.messages.local import FrameIn
 from entgldb.messages.schema import Message
 from entgldb.messages.wire import Bye, Credential, Election, Heartbeat, Hello, Rank, Vectors
+from tests.actors.gateway_parts import CLOUD_ORIGIN, Rig, peer
 
 
 def keep_alive(rig: Rig, link: int, seconds: float) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.actors.fake_context import FakeAsker
-from tests.actors.node_rig import CHILDREN, Rig, settings
 
 from entgldb.messages.client import Done, Refused, Reload, Report, Status, Stop, WhoIs
 from entgldb.messages.local import (
@@ -27,6 +25,8 @@ from entgldb.messages.local import (
     Stopped,
 )
 from entgldb.messages.settings import ElectionSettings
+from tests.actors.fake_context import FakeAsker
+from tests.actors.node_rig import CHILDREN, Rig, settings
 
 STATIC = {
     "NodeId": "s1",

@@ -1,0 +1,157 @@
+"""Client secrets: referenced (``env:NAME``, ``file:PATH``) or sealed for the members of one cluster.
+
+Sealed is AES-256-GCM under a key derived from the cluster key by HKDF-SHA256 (RFC 5869). The associated data
+names everything that decides where the secret will be sent, so that a sealed text moved to another peer,
+authority or client does not open: an editor of the replicated list cannot have it posted elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import stat
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from entgldb.messages.errors import SecretError
+from entgldb.messages.limits import SECRET_BYTES_MAX
+from entgldb.messages.remote_peers import OAuth2
+
+SEALED = "sealed:v1:"
+NONCE_BYTES = 12
+KEY_BYTES = 32
+
+
+class KeyedSecrets:
+    """Implements ``ports.Secrets``. ``key_file`` is empty on a node without a cluster key.
+
+    A ``file:`` that is not absolute lies beside the key file.
+    """
+
+    def __init__(self, key_file: str, cluster: str) -> None:
+        self._key_file = key_file
+        self._cluster = cluster
+
+    def resolvable(self, node_id: str, oauth2: OAuth2) -> bool:
+        """Whether ``resolve`` would succeed here now."""
+        try:
+            self.resolve(node_id, oauth2)
+        except SecretError:
+            return False
+        return True
+
+    def resolve(self, node_id: str, oauth2: OAuth2) -> str:
+        """The secret in clear, for the one request that needs it. Raises SecretError, never quoting it."""
+        given = oauth2.client_secret
+        if given.startswith("env:"):
+            return _from_environment(given.removeprefix("env:"))
+        if given.startswith("file:"):
+            return _from_file(self._beside_key(given.removeprefix("file:")))
+        if given.startswith(SEALED):
+            return self._open(node_id, oauth2)
+        raise SecretError(
+            f"peer {node_id} has no client secret", hint="give env:NAME, file:PATH or the secret itself"
+        )
+
+    def seal(self, node_id: str, oauth2: OAuth2, secret: str) -> str:
+        """``sealed:v1:KEYID:...`` of a secret in clear. Raises SecretError without a cluster key."""
+        clear = _checked(secret, "the given client secret").encode()
+        key, key_id = self._key()
+        nonce = os.urandom(NONCE_BYTES)
+        sealed = AESGCM(key).encrypt(nonce, clear, self._bound_to(node_id, oauth2))
+        return f"{SEALED}{key_id}:{base64.urlsafe_b64encode(nonce + sealed).decode().rstrip('=')}"
+
+    def _open(self, node_id: str, oauth2: OAuth2) -> str:
+        key_id, _, text = oauth2.client_secret.removeprefix(SEALED).partition(":")
+        key, ours = self._key()
+        if key_id != ours:
+            raise SecretError(
+                f"the secret of peer {node_id} was sealed under another cluster key", hint="set it again"
+            )
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            clear = AESGCM(key).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], self._bound_to(node_id, oauth2))
+            return clear.decode()
+        except (InvalidTag, binascii.Error, ValueError):
+            raise SecretError(
+                f"the sealed secret of peer {node_id} does not belong to this peer, authority and client",
+                hint="set it again",
+            ) from None
+
+    def _bound_to(self, node_id: str, oauth2: OAuth2) -> bytes:
+        # the token endpoint is where the secret is posted, so it is bound like the authority
+        parts = [self._cluster, node_id, oauth2.authority, oauth2.client_id, oauth2.token_endpoint]
+        return json.dumps([SEALED, "clientSecret", *parts]).encode()
+
+    def _key(self) -> tuple[bytes, str]:
+        """The sealing key and its public name."""
+        if not self._key_file:
+            raise SecretError("this node has no cluster key to seal or open secrets with")
+        try:
+            cluster_key = read_cluster_key(self._key_file)
+        except OSError as fault:
+            raise SecretError(f"the cluster key cannot be read: {fault.strerror}") from None
+        return _derive(cluster_key, b"secret-seal v1", KEY_BYTES), _derive(
+            cluster_key, b"secret-seal-id v1", 8
+        ).hex()
+
+    def _beside_key(self, path: str) -> str:
+        return path if os.path.isabs(path) else str(Path(self._key_file).parent / path)
+
+
+def read_cluster_key(path: str) -> bytes:
+    """The 32 bytes of a cluster key file: raw, in hex or in base64. Raises OSError or SecretError."""
+    raw = Path(path).read_bytes()
+    if len(raw) == KEY_BYTES:
+        return raw
+    text = raw.strip()
+    for decode in (bytes.fromhex, lambda t: base64.b64decode(t, validate=True)):
+        try:
+            key = decode(text.decode("ascii"))
+        except ValueError:
+            continue
+        if len(key) == KEY_BYTES:
+            return key
+    raise SecretError("the cluster key file does not hold a key of 32 bytes")
+
+
+def _derive(cluster_key: bytes, info: bytes, size: int) -> bytes:
+    return HKDF(SHA256(), size, salt=b"entgldb", info=info).derive(cluster_key)
+
+
+def _from_environment(name: str) -> str:
+    value = os.environ.get(name)
+    if value is None:
+        raise SecretError(f"the environment variable {name} is not set", hint="set it and restart the node")
+    return _checked(value, f"the environment variable {name}")
+
+
+def _from_file(path: str) -> str:
+    """The first and only line of a regular file; a pipe is refused instead of waited for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise SecretError(f"{path} is not a regular file")
+            text = file.read(SECRET_BYTES_MAX + 3).decode()
+    except OSError as fault:
+        raise SecretError(f"{path} cannot be read: {fault.strerror}") from None
+    except ValueError:
+        raise SecretError(f"{path} does not hold UTF-8 text") from None
+    return _checked(text.removesuffix("\n").removesuffix("\r"), path)
+
+
+def _checked(secret: str, where: str) -> str:
+    size = len(secret.encode("utf-8", "surrogatepass"))
+    if not 0 < size <= SECRET_BYTES_MAX or not secret.isprintable():
+        raise SecretError(
+            f"{where} holds no usable secret",
+            hint=f"1 to {SECRET_BYTES_MAX} bytes of printable text, one line",
+        )
+    return secret

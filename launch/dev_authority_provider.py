@@ -1,0 +1,175 @@
+"""What the development authorization server knows: clients, keys, tokens; on oauthlib's provider classes.
+
+Access tokens are those of RFC 9068, signed with ES256.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import unquote_plus
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+from oauthlib.oauth2 import ClientCredentialsGrant, MetadataEndpoint, RequestValidator, TokenEndpoint
+from oauthlib.oauth2.rfc6749.tokens import BearerToken
+
+from entgldb.messages.schema import Json
+
+SCOPE = "entgldb:sync"
+
+
+class SigningKey(NamedTuple):
+    """One key of the set, under its name."""
+
+    kid: str
+    private: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def generate(cls) -> SigningKey:
+        """A new P-256 key under a random name."""
+        return cls(secrets.token_hex(8), ec.generate_private_key(ec.SECP256R1()))
+
+    def public_jwk(self) -> dict[str, Json]:
+        """The public half as RFC 7517 writes it."""
+        made: dict[str, Json] = json.loads(ECAlgorithm.to_jwk(self.private.public_key()))
+        return {**made, "kid": self.kid, "use": "sig", "alg": "ES256"}
+
+
+class Provider:
+    """The state of the server. ``issue``, ``metadata`` and ``jwks`` are its three answers."""
+
+    def __init__(
+        self,
+        issuer: str,
+        clients: Mapping[str, str],
+        *,
+        audience: str,
+        lifetime_s: int,
+        scopes: tuple[str, ...],
+    ) -> None:
+        self.issuer = issuer
+        self.audience = audience
+        self.lifetime_s = lifetime_s
+        self.scopes = scopes
+        self.clients = dict(clients)
+        self.revoked: set[str] = set()
+        self.issued = 0
+        self.keys = [SigningKey.generate()]
+        self.lock = threading.Lock()
+        checks = _Checks(self)
+        bearer = BearerToken(checks, self._sign, lambda _request: self.lifetime_s)
+        self._tokens = TokenEndpoint(
+            default_grant_type="client_credentials",
+            default_token_type=bearer,
+            grant_types={"client_credentials": ClientCredentialsGrant(checks)},
+        )
+        # raise_errors would refuse an issuer without TLS, which is what a loopback server is
+        self._metadata = MetadataEndpoint([self._tokens], self._claims(), raise_errors=False)
+
+    def issue(self, body: str, headers: Mapping[str, str]) -> tuple[dict[str, str], str, int]:
+        """Answer a token request: headers, JSON text, status."""
+        with self.lock:
+            answer: tuple[dict[str, str], str, int] = self._tokens.create_token_response(
+                f"{self.issuer}/token", "POST", body, dict(headers)
+            )
+            self.issued += answer[2] == 200
+        return answer
+
+    def metadata(self) -> str:
+        """RFC 8414 metadata as JSON text."""
+        _, text, _ = self._metadata.create_metadata_response(self.issuer)
+        return str(text)
+
+    def jwks(self) -> str:
+        """The public keys, newest first, as JSON text."""
+        with self.lock:
+            return json.dumps({"keys": [key.public_jwk() for key in self.keys]})
+
+    def rotate(self, *, withdraw: bool) -> None:
+        """Sign with a new key from now on; ``withdraw`` takes the old ones out of the set at once."""
+        with self.lock:
+            kept = [] if withdraw else self.keys[:1]
+            self.keys = [SigningKey.generate(), *kept]
+
+    def _claims(self) -> dict[str, Json]:
+        return {
+            "issuer": self.issuer,
+            "token_endpoint": f"{self.issuer}/token",
+            "jwks_uri": f"{self.issuer}/jwks",
+            "scopes_supported": list(self.scopes),
+            "response_types_supported": [],
+        }
+
+    def _sign(self, request: Any) -> str:
+        now = int(time.time())
+        claims = {
+            "iss": self.issuer,
+            "sub": request.client_id,
+            "client_id": request.client_id,
+            "aud": request.audience or self.audience,
+            "scope": " ".join(request.scopes),
+            "iat": now,
+            "exp": now + self.lifetime_s,
+            "jti": secrets.token_hex(16),
+        }
+        key = self.keys[0]
+        return jwt.encode(claims, key.private, "ES256", headers={"typ": "at+jwt", "kid": key.kid})
+
+
+class _Client(NamedTuple):
+    """What oauthlib wants to find at ``request.client``."""
+
+    client_id: str
+
+
+class _Checks(RequestValidator):  # type: ignore[misc]  # oauthlib ships no type information
+    """The decisions that oauthlib leaves to a provider."""
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__()
+        self._provider = provider
+
+    def client_authentication_required(self, request: Any, *_: Any, **__: Any) -> bool:
+        return True
+
+    def authenticate_client(self, request: Any, *_: Any, **__: Any) -> bool:
+        client_id, secret = _credentials(request)
+        known = self._provider.clients.get(client_id)
+        if known is None or client_id in self._provider.revoked:
+            return False
+        if not hmac.compare_digest(known.encode(), secret.encode()):
+            return False
+        request.client = _Client(client_id)
+        return True
+
+    def validate_grant_type(self, client_id: str, grant_type: str, *_: Any, **__: Any) -> bool:
+        return grant_type == "client_credentials"
+
+    def get_default_scopes(self, client_id: str, *_: Any, **__: Any) -> list[str]:
+        return list(self._provider.scopes)
+
+    def validate_scopes(self, client_id: str, scopes: list[str], *_: Any, **__: Any) -> bool:
+        return set(scopes) <= set(self._provider.scopes)
+
+    def save_token(self, token: Any, request: Any, *_: Any, **__: Any) -> None:
+        """Nothing is kept: whoever gets a token checks its signature."""
+
+
+def _credentials(request: Any) -> tuple[str, str]:
+    """From the Authorization header (RFC 6749, 2.3.1), else from the body."""
+    kind, _, text = request.headers.get("Authorization", "").partition(" ")
+    if kind.lower() != "basic":
+        return request.client_id or "", request.client_secret or ""
+    try:
+        client_id, _, secret = base64.b64decode(text, validate=True).decode().partition(":")
+    except ValueError:
+        return "", ""
+    return unquote_plus(client_id), unquote_plus(secret)

@@ -1,0 +1,111 @@
+"""The oplog hands on whole groups of verified entries, and nothing after the first bad one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from entgldb.actors.oplog import OplogKeeper
+from entgldb.messages.local import Apply, EntriesReceived, SessionEnded
+from entgldb.messages.model import Entry
+from entgldb.messages.settings import OplogSettings
+from entgldb.storage.rules import header as headers
+from tests.actors.fake_context import FakeContext
+
+ORIGIN = "lan-1/" + "ab" * 16
+
+
+def entries(count: int, group_size: int = 1) -> tuple[Entry, ...]:
+    """A chain of puts in groups of ``group_size``."""
+    made = []
+    previous = b""
+    for number in range(count):
+        body = b'{"n":%d}' % number
+        raw = headers.encode(
+            headers.Header(
+                ORIGIN,
+                number + 1,
+                number + 1,
+                "users",
+                f"u{number}",
+                headers.PUT,
+                None,
+                number % group_size,
+                group_size,
+                headers.digest(body),
+                previous,
+            )
+        )
+        previous = headers.digest(raw)
+        made.append(Entry(raw, body))
+    return tuple(made)
+
+
+def received(some: tuple[Entry, ...], batch: int = 0, round_: int = 0) -> EntriesReceived:
+    return EntriesReceived("sync", "s", round_, batch, some, cloud=False)
+
+
+def applies(*messages: object) -> list[Apply]:
+    keeper, ctx = OplogKeeper(OplogSettings("n", "/nowhere")), FakeContext()
+    for message in messages:
+        keeper.handle(message, ctx)  # type: ignore[arg-type]  # the tests pass messages only
+    return [message for _, message in ctx.told if isinstance(message, Apply)]
+
+
+def test_single_entries_pass_at_once() -> None:
+    some = entries(3)
+    (apply,) = applies(received(some))
+    assert apply.entries == some
+    assert apply.fault == ""
+
+
+def test_a_group_over_two_batches_is_staged_until_it_is_whole() -> None:
+    some = entries(6, group_size=3)
+    first, second = applies(received(some[:4]), received(some[4:], batch=1))
+    assert first.entries == some[:3]
+    assert second.entries == some[3:]
+
+
+def test_a_new_round_drops_what_was_staged() -> None:
+    some = entries(3, group_size=3)
+    first, second = applies(received(some[:2]), received(some, round_=1))
+    assert first.entries == ()
+    assert second.entries == some
+
+
+def test_the_end_of_a_session_drops_what_was_staged() -> None:
+    some = entries(2, group_size=2)
+    _, second = applies(received(some[:1]), SessionEnded("s"), received(some))
+    assert second.entries == some
+
+
+def test_a_body_its_origin_did_not_write_stops_the_batch_there() -> None:
+    some = entries(3)
+    forged = (some[0], replace(some[1], body=b'{"n":666}'), some[2])
+    (apply,) = applies(received(forged))
+    assert apply.entries == some[:1]
+    assert apply.fault == "bad-entry"
+
+
+def test_garbage_for_a_header_or_a_body_is_a_fault_not_a_crash() -> None:
+    body = b"not json"
+    raw = headers.encode(
+        headers.Header(ORIGIN, 1, 1, "c", "k", headers.PUT, None, 0, 1, headers.digest(body), b"")
+    )
+    for bad in (Entry(b"\xc1", None), Entry(raw, body)):
+        (apply,) = applies(received((bad,)))
+        assert (apply.entries, apply.fault) == ((), "bad-entry")
+
+
+def test_a_header_without_body_passes_as_filtered() -> None:
+    bare = replace(entries(1)[0], body=None)
+    (apply,) = applies(received((bare,)))
+    assert apply.entries == (bare,)
+
+
+def test_recorded_indexes_follow_their_entries_through_the_stage() -> None:
+    some = entries(4, group_size=2)
+    first = EntriesReceived("sync", "s", 0, 0, some[:3], cloud=False, recorded=(2,))
+    second = EntriesReceived("sync", "s", 0, 1, some[3:], cloud=False, recorded=(0,))
+    one, two = applies(first, second)
+    assert one.recorded == ()
+    assert two.recorded == (0, 1)

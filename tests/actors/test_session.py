@@ -1,0 +1,299 @@
+"""The session, frame by frame, against a log that is a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from entgldb.actors.outbox import RELAY_DELAY
+from entgldb.actors.session import STALLED, Session
+from entgldb.messages import wire
+from entgldb.messages.limits import BATCH_BYTES_MAX, WINDOW_BATCHES_MAX
+from entgldb.messages.local import Applied, EntriesReceived
+from entgldb.messages.model import Entry, Vector
+from entgldb.messages.schema import Message
+from entgldb.storage.rules.results import Row
+from tests.actors.fake_context import FakeContext
+
+ME, YOU, THIRD = "me/" + "0" * 32, "you/" + "1" * 32, "third/" + "2" * 32
+
+
+class ListLog:
+    """An OplogReader over a list of rows."""
+
+    origin = ME
+
+    def __init__(self) -> None:
+        self.all: list[Row] = []
+
+    def add(self, origin: str, body: bytes = b"{}", collection: str = "c", applied: bool = True) -> Row:
+        seq = 1 + sum(row.origin == origin for row in self.all)
+        lsn = len(self.all) + 1
+        row = Row(lsn, origin, seq, b"h%d" % seq, collection, b"%d" % lsn, body, applied)
+        self.all.append(row)
+        return row
+
+    def vector(self) -> Vector:
+        return {row.origin: (row.seq, row.hash) for row in self.all}
+
+    def held(self) -> dict[str, int]:
+        return {}
+
+    def last_lsn(self) -> int:
+        return len(self.all)
+
+    def first_missing(self, theirs: Mapping[str, int]) -> int:
+        lacking = (row.lsn for row in self.all if row.seq > theirs.get(row.origin, 0))
+        return next(lacking, self.last_lsn() + 1)
+
+    def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
+        return self.all[from_lsn - 1 : from_lsn - 1 + rows_max]
+
+    def unapplied(self, rows_max: int) -> list[tuple[str, int]]:
+        return [(row.origin, row.seq) for row in self.all if not row.applied][:rows_max]
+
+    def entries(self, ids: Sequence[tuple[str, int]]) -> list[Entry]:
+        return [
+            Entry(row.header, row.body)
+            for row in self.all
+            if (row.origin, row.seq) in set(ids) and row.applied
+        ]
+
+
+class Bench:
+    """One session with everything it sends."""
+
+    def __init__(self, *, cloud: bool = False, live_push: bool = True) -> None:
+        self.log = ListLog()
+        self.ctx = FakeContext()
+        self.sent: list[Message] = []
+        self.session = Session(
+            name="sync:1", owner="sync", log=self.log, send=self._send, cloud=cloud, live_push=live_push
+        )
+
+    def _send(self, message: Message) -> bool:
+        self.sent.append(message)
+        return True
+
+    def open(self, theirs: Vector | None = None) -> Bench:
+        self.session.start(self.ctx)
+        self.session.receive(wire.Vectors(theirs or {}, {}), self.ctx)
+        return self
+
+    def take(self, kind: type[Message]) -> list[Message]:
+        """What of ``kind`` was sent since; forgets everything sent."""
+        found = [message for message in self.sent if type(message) is kind]
+        self.sent.clear()
+        return found
+
+    def headers(self) -> list[bytes]:
+        return [e.header for batch in self.take(wire.Entries) for e in batch.entries]  # type: ignore[attr-defined]  # Entries only
+
+    def wait(self, seconds: float) -> None:
+        self.ctx.run(seconds)
+        self.session.tick(self.ctx)
+
+    def commit(self, *origins: str) -> None:
+        first = self.log.last_lsn() + 1
+        rows = [self.log.add(origin) for origin in origins]
+        own = max((row.lsn for row in rows if row.origin == ME), default=0)
+        self.session.committed(first, rows[-1].lsn, own, self.ctx)
+
+    def beat_from_peer(self, vector: Vector | None = None, round_: int = 0, sent: int = 0) -> None:
+        held: dict[str, int] | None = None if vector is None else {}
+        self.session.receive(wire.Heartbeat(0, round_, sent, None, vector, held), self.ctx)
+
+
+def test_what_the_vector_lacks_goes_out_in_our_commit_order() -> None:
+    bench = Bench()
+    for origin in (YOU, ME, THIRD, ME, YOU):
+        bench.log.add(origin)
+    bench.open({YOU: (1, b"h1"), ME: (1, b"h1")})
+    assert bench.headers() == [b"3", b"4", b"5"]
+
+
+def test_equal_vectors_send_nothing() -> None:
+    bench = Bench()
+    bench.log.add(ME)
+    bench.open({ME: (1, b"h1")})
+    assert bench.headers() == []
+    assert bench.session.synced
+
+
+def test_the_window_bounds_what_is_on_its_way() -> None:
+    bench = Bench()
+    for _ in range(WINDOW_BATCHES_MAX + 3):
+        bench.log.add(ME, body=b"x" * (BATCH_BYTES_MAX - 1))
+    bench.open()
+    assert len(bench.take(wire.Entries)) == WINDOW_BATCHES_MAX
+    bench.session.receive(wire.Ack(0, 1), bench.ctx)
+    assert len(bench.take(wire.Entries)) == 2
+    bench.session.receive(wire.Ack(0, WINDOW_BATCHES_MAX), bench.ctx)
+    assert len(bench.take(wire.Entries)) == 1
+
+
+def test_a_batch_holds_at_least_one_entry_however_large() -> None:
+    bench = Bench()
+    bench.log.add(ME, body=b"x" * (4 * BATCH_BYTES_MAX))
+    assert bench.open().headers() == [b"1"]
+
+
+def test_an_own_entry_is_pushed_at_once() -> None:
+    bench = Bench().open()
+    bench.commit(ME)
+    assert bench.headers() == [b"1"]
+
+
+def test_a_foreign_entry_waits_and_is_not_relayed_to_a_peer_that_has_it_by_then() -> None:
+    bench = Bench().open()
+    bench.commit(THIRD)
+    assert bench.headers() == []
+    assert bench.session.busy
+    bench.session.receive(wire.VectorChange({THIRD: (1, b"h1")}), bench.ctx)
+    bench.wait(RELAY_DELAY * 2)
+    assert bench.headers() == []
+    assert not bench.session.busy
+
+
+def test_a_foreign_entry_is_relayed_after_the_delay() -> None:
+    bench = Bench().open()
+    bench.commit(THIRD)
+    bench.wait(RELAY_DELAY * 2)
+    assert bench.headers() == [b"1"]
+
+
+def test_an_own_entry_never_overtakes_the_foreign_one_it_may_depend_on() -> None:
+    bench = Bench().open()
+    bench.commit(THIRD)
+    bench.commit(ME)
+    assert bench.headers() == [b"1", b"2"]
+
+
+def test_without_live_push_the_next_vector_brings_it() -> None:
+    bench = Bench(live_push=False).open()
+    bench.commit(ME)
+    assert bench.headers() == []
+    bench.beat_from_peer({})
+    assert bench.headers() == [b"1"]
+
+
+def test_a_lost_push_goes_out_again_when_the_vector_lacks_it() -> None:
+    bench = Bench().open()
+    bench.commit(ME)
+    bench.session.receive(wire.Ack(0, 0), bench.ctx)
+    bench.take(wire.Entries)
+    bench.beat_from_peer({})
+    assert bench.headers() == [b"1"]
+
+
+def test_what_the_peer_cannot_take_is_sent_ever_more_slowly() -> None:
+    bench = Bench().open()
+    bench.commit(ME)
+    times = 0
+    for _ in range(60):
+        bench.session.receive(wire.Ack(0, bench.session.outbox.sent - 1), bench.ctx)
+        bench.beat_from_peer({})
+        times += len(bench.headers())
+        bench.ctx.run(2.0)
+    assert 3 <= times <= 8
+
+
+def test_a_batch_out_of_turn_begins_a_new_round() -> None:
+    bench = Bench().open()
+    bench.session.receive(wire.Entries(0, 1, (Entry(b"h", None),)), bench.ctx)
+    (request,) = bench.take(wire.GapRequest)
+    assert request == wire.GapRequest(1, {}, {})
+    bench.session.receive(wire.Entries(0, 0, (Entry(b"h", None),)), bench.ctx)
+    assert [message for actor, message in bench.ctx.told if isinstance(message, EntriesReceived)] == []
+
+
+def test_a_refused_batch_begins_a_new_round_and_a_good_one_is_acknowledged() -> None:
+    bench = Bench().open()
+    for batch in (0, 1):
+        bench.session.receive(wire.Entries(0, batch, (Entry(b"h", None),)), bench.ctx)
+    bench.session.applied(Applied("sync:1", 0, 0, {}), bench.ctx)
+    assert bench.take(wire.Ack) == [wire.Ack(0, 0)]
+    bench.session.applied(Applied("sync:1", 0, 1, {}, "gap"), bench.ctx)
+    assert bench.take(wire.GapRequest) == [wire.GapRequest(1, {}, {})]
+
+
+def test_a_lost_request_for_a_round_is_repeated() -> None:
+    bench = Bench().open()
+    bench.session.receive(wire.Entries(0, 5, ()), bench.ctx)
+    bench.take(wire.GapRequest)
+    bench.beat_from_peer(round_=0)
+    assert bench.take(wire.GapRequest) == [wire.GapRequest(1, {}, {})]
+
+
+def test_batches_that_never_arrive_are_noticed_by_the_count_in_the_heartbeat() -> None:
+    bench = Bench().open()
+    bench.beat_from_peer(sent=1)
+    assert bench.take(wire.GapRequest) == []
+    bench.ctx.run(STALLED + 0.1)
+    bench.beat_from_peer(sent=1)
+    assert len(bench.take(wire.GapRequest)) == 1
+
+
+def test_a_new_round_starts_from_the_true_vector_of_the_peer() -> None:
+    bench = Bench()
+    bench.log.add(ME)
+    bench.log.add(ME)
+    bench.open({ME: (2, b"h2")})
+    bench.session.receive(wire.GapRequest(1, {ME: (1, b"h1")}, {}), bench.ctx)
+    (batch,) = bench.take(wire.Entries)
+    assert batch == wire.Entries(1, 0, (Entry(b"2", b"{}"),))
+
+
+def test_a_cloud_link_carries_system_entries_without_bodies() -> None:
+    bench = Bench(cloud=True)
+    bench.log.add(ME, body=b"secret", collection="_system_remote_peers")
+    bench.log.add(ME, body=b"open")
+    bench.open()
+    (batch,) = bench.take(wire.Entries)
+    assert batch == wire.Entries(0, 0, (Entry(b"1", None), Entry(b"2", b"open")))
+
+
+def test_what_was_only_recorded_is_marked_as_such_on_the_lan() -> None:
+    bench = Bench()
+    bench.log.add(ME)
+    bench.log.add(THIRD, collection="_system_remote_peers", applied=False)
+    bench.open()
+    (batch,) = bench.take(wire.Entries)
+    assert isinstance(batch, wire.Entries)
+    assert batch.recorded == (1,)
+
+
+def test_recorded_entries_are_asked_for_on_the_lan_and_never_in_the_cloud() -> None:
+    for cloud in (False, True):
+        bench = Bench(cloud=cloud)
+        bench.log.add(THIRD, collection="_system_remote_peers", applied=False)
+        bench.open({THIRD: (1, b"h1")})
+        bench.ctx.run(2.0)
+        bench.session.beat(bench.ctx, None)
+        assert len(bench.take(wire.Want)) == (0 if cloud else 1)
+
+
+def test_the_cloud_is_neither_supplied_nor_believed() -> None:
+    bench = Bench(cloud=True)
+    bench.log.add(ME, collection="_system_remote_peers")
+    bench.open({ME: (1, b"h1")})
+    bench.session.receive(wire.Want(((ME, 1),)), bench.ctx)
+    bench.session.receive(wire.Supply((Entry(b"1", b"{}"),)), bench.ctx)
+    assert bench.take(wire.Supply) == []
+    assert bench.ctx.told == []
+
+
+def test_a_lan_peer_is_supplied() -> None:
+    bench = Bench()
+    bench.log.add(ME, collection="_system_remote_peers")
+    bench.open({ME: (1, b"h1")})
+    bench.session.receive(wire.Want(((ME, 1),)), bench.ctx)
+    assert bench.take(wire.Supply) == [wire.Supply((Entry(b"1", b"{}"),))]
+
+
+def test_lag_is_unknown_until_the_peer_has_spoken() -> None:
+    bench = Bench()
+    bench.log.add(ME)
+    bench.session.start(bench.ctx)
+    assert (bench.session.behind_in, bench.session.behind_out) == (None, None)
+    bench.session.receive(wire.Vectors({YOU: (3, b"h3")}, {}), bench.ctx)
+    assert (bench.session.behind_in, bench.session.behind_out) == (3, 1)
