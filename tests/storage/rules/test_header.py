@@ -1,0 +1,116 @@
+"""Header bytes: golden, round trip, and everything that is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+
+from entgldb.messages.errors import InvalidError, ProtocolError
+from entgldb.messages.limits import GROUP_ENTRIES_MAX, HEADER_BYTES_MAX
+from entgldb.messages.model import Version
+from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest, encode, entry_text
+
+ORIGIN = "lan-1/00112233445566778899aabbccddeeff"
+OTHER = "lan-2/ffeeddccbbaa99887766554433221100"
+BODY = b'{"name":"Ada"}'
+FIRST = Header(ORIGIN, 1, 117309440000000000, "users", "u1", PUT, None, 0, 1, digest(BODY), b"")
+SECOND = Header(
+    ORIGIN, 2, 117309440000000001, "users", "u1", DELETE, Version(OTHER, 7), 1, 2, b"", digest(b"x")
+)
+GOLDEN = {
+    "first": (
+        "9c01d9266c616e2d312f303031313232333334343535363637373838393961616262636364646565666601cf01a0c450"
+        "6c000000a57573657273a2753100c00001c42088bab6d8f6dc68a877064d584cbb5b6c50e74f617ea50d81d3a53c2ee6"
+        "ffbc4fc400"
+    ),
+    "first hash": ("ad835efd5f856dd49366471a15b1a0748921fb7a7dbe58120f48bf987279ca69"),
+    "second": (
+        "9c01d9266c616e2d312f303031313232333334343535363637373838393961616262636364646565666602cf01a0c450"
+        "6c000001a57573657273a275310192d9266c616e2d322f66666565646463636262616139393838373736363535343433"
+        "33323231313030070102c400c4202d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    ),
+}
+FIELDS = list(msgpack.unpackb(encode(SECOND)))
+
+
+def test_golden_bytes() -> None:
+    assert encode(FIRST).hex() == GOLDEN["first"]
+    assert digest(encode(FIRST)).hex() == GOLDEN["first hash"]
+    assert encode(SECOND).hex() == GOLDEN["second"]
+
+
+@pytest.mark.parametrize("header", [FIRST, SECOND])
+def test_round_trip(header: Header) -> None:
+    assert decode(encode(header)) == header
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "field"),
+    [
+        (0, 2, "begins with 1"),
+        (0, True, "begins with 1"),
+        (1, "lan-1", "origin"),
+        (1, "lan-1/0011", "origin"),
+        (1, 7, "origin"),
+        (2, 0, "seq"),
+        (2, True, "seq"),
+        (2, 2**63, "seq"),
+        (3, -1, "hlc"),
+        (3, 2**63, "hlc"),
+        (3, 1.5, "hlc"),
+        (4, "_users", "collection"),
+        (4, "sqlite_master", "collection"),
+        (4, b"users", "collection or key"),
+        (5, "", "key"),
+        (5, "k" * 513, "key"),
+        (6, 2, "op"),
+        (6, False, "op"),
+        (7, [OTHER], "parent"),
+        (7, [OTHER, 0], "parent"),
+        (7, ["x", 1], "parent"),
+        (7, 5, "parent"),
+        (8, 2, "group index"),
+        (8, -1, "group index"),
+        (9, 0, "group size"),
+        (9, GROUP_ENTRIES_MAX + 1, "group size"),
+        (10, bytes(32), "body hash"),
+        (11, b"", "previous hash"),
+        (11, bytes(31), "previous hash"),
+    ],
+)
+def test_each_bad_field_is_named(index: int, value: Any, field: str) -> None:
+    fields = [*FIELDS]
+    fields[index] = value
+    with pytest.raises(ProtocolError, match=field):
+        decode(msgpack.packb(fields))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc1",
+        msgpack.packb([1]),
+        msgpack.packb({}),
+        msgpack.packb([*FIELDS, 1]),
+        encode(FIRST) + b"\x00",
+        encode(FIRST)[:-1],
+        bytes(HEADER_BYTES_MAX + 1),
+    ],
+)
+def test_what_is_no_header_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode(data)
+
+
+def test_a_body_belongs_to_its_header() -> None:
+    assert entry_text(FIRST, BODY) == BODY.decode()
+    assert entry_text(FIRST, None) is None
+    with pytest.raises(ProtocolError, match="does not match"):
+        entry_text(FIRST, b"{}")
+    with pytest.raises(ProtocolError, match="does not match"):
+        entry_text(SECOND, b"{}")
+    with pytest.raises(InvalidError, match="JSON"):
+        entry_text(FIRST._replace(body_sha256=digest(b"nonsense")), b"nonsense")

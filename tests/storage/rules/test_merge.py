@@ -1,0 +1,87 @@
+"""Where an entry stands in its chain, and what it does to the versions of its key."""
+
+from __future__ import annotations
+
+import pytest
+
+from entgldb.messages.limits import DRIFT_MS_MAX
+from entgldb.messages.model import Version
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.header import DELETE, PUT, Header
+from entgldb.storage.rules.merge import NO_HEAD, Current, Head, Keep, Link, Merge, link, merge, must_hold
+
+NOW = 1_790_000_000_000
+A = "a/" + "0" * 32
+B = "b/" + "1" * 32
+HASH = bytes(32)
+
+
+def entry(
+    origin: str = B, seq: int = 5, hlc: int = 10, op: int = PUT, parent: Version | None = None
+) -> Header:
+    return Header(origin, seq, hlc, "c", "k", op, parent, 0, 1, HASH, HASH)
+
+
+@pytest.mark.parametrize(
+    ("head", "found"),
+    [
+        (Head(4, HASH), Link.NEXT),
+        (Head(4, b"x" * 32), Link.FORK),
+        (Head(3, HASH), Link.GAP),
+        (NO_HEAD, Link.GAP),
+        (Head(5, HASH), Link.KNOWN),
+        (Head(9, HASH), Link.KNOWN),
+        (Head(4, HASH, quarantined=True), Link.QUARANTINED),
+        (Head(9, HASH, quarantined=True), Link.KNOWN),
+    ],
+)
+def test_the_chain(head: Head, found: Link) -> None:
+    assert link(entry(), head) is found
+
+
+def test_the_first_entry_needs_no_head() -> None:
+    assert link(entry(seq=1)._replace(prev_hash=b""), NO_HEAD) is Link.NEXT
+
+
+def test_holding() -> None:
+    ahead = entry(hlc=clock.from_ms(NOW + DRIFT_MS_MAX) + 1)
+    assert must_hold(ahead, NOW, origin_is_held=False)
+    assert not must_hold(ahead, NOW + 1, origin_is_held=False)
+    assert must_hold(entry(), NOW, origin_is_held=True)
+
+
+def test_the_first_version_of_a_key_wins() -> None:
+    assert merge(entry(), None, parent_covered=True) == Merge(wins=True)
+
+
+def test_a_successor_replaces_and_clears_nothing() -> None:
+    assert merge(entry(parent=Version(A, 3)), Current(A, 3, 9, True), parent_covered=True) == Merge(True)
+
+
+@pytest.mark.parametrize(
+    ("header", "current", "decision"),
+    [
+        (entry(), Current(A, 3, 9, True), Merge(True, None, Keep.CURRENT)),
+        (entry(), Current(A, 3, 11, True), Merge(False, None, Keep.INCOMING)),
+        (entry(), Current(A, 3, 10, True), Merge(True, None, Keep.CURRENT)),
+        (entry(origin=A), Current(B, 3, 10, True), Merge(False, None, Keep.INCOMING)),
+        (entry(), Current(A, 3, 9, False), Merge(True)),
+        (entry(), Current(A, 3, 11, False), Merge(False, None, Keep.INCOMING)),
+        (entry(op=DELETE), Current(A, 3, 9, True), Merge(True, None, Keep.CURRENT)),
+        (entry(op=DELETE), Current(A, 3, 11, True), Merge(False)),
+        (entry(parent=Version(A, 2)), Current(A, 3, 9, True), Merge(True, Version(A, 2), Keep.CURRENT)),
+        (
+            entry(op=DELETE, parent=Version(A, 2)),
+            Current(A, 3, 11, True),
+            Merge(False, Version(A, 2), Keep.NOTHING),
+        ),
+    ],
+)
+def test_concurrent_writes(header: Header, current: Current, decision: Merge) -> None:
+    assert merge(header, current, parent_covered=True) == decision
+
+
+@pytest.mark.parametrize(("hlc", "wins"), [(9, True), (11, False)])
+def test_an_absent_parent_leaves_no_row(hlc: int, wins: bool) -> None:
+    header = entry(parent=Version(A, 99))
+    assert merge(header, Current(A, 3, hlc, True), parent_covered=False) == Merge(wins, parent_absent=True)
