@@ -6,10 +6,9 @@ that it needs to serve (its slice, the peer list, who is gateway) is repeated af
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
-from entgldb.actors.behaviour import Asker, Behaviour, Context, refuse
+from entgldb.actors.behaviour import ERROR, INFO, WARNING, Asker, Behaviour, Context, refuse
 from entgldb.actors.collector import Collector
 from entgldb.messages.client import Done, Ping, Refused, Reload, Report, Status, Stop, WhoIs
 from entgldb.messages.codec import encode
@@ -121,7 +120,7 @@ class NodeKeeper(Behaviour):
 
     def on_refused(self, message: Refused, ctx: Context) -> None:
         """A child could not be built, or the launcher could not read the configuration again."""
-        ctx.log(logging.ERROR, f"{message.code}: {message.text}")
+        ctx.log(ERROR, f"{message.code}: {message.text}")
         if self._reloads:
             for asker in self._reloads:
                 ctx.answer(asker, message)
@@ -139,7 +138,7 @@ class NodeKeeper(Behaviour):
             return
         child.restarts += 1
         delay = min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** min(child.deaths_in_a_row - 1, 16))
-        ctx.log(logging.WARNING, f"{message.name} died; starting it again in {delay:.2f} s")
+        ctx.log(WARNING, f"{message.name} died; starting it again in {delay:.2f} s")
         self._tell_addresses(ctx)
         if message.name == "sync":
             self._forget_peers(ctx)
@@ -232,7 +231,7 @@ class NodeKeeper(Behaviour):
     def on_election_outcome(self, message: ElectionOutcome, ctx: Context) -> None:
         if message != self._gateway:
             self._gateway = message
-            ctx.log(logging.INFO, f"gateway {message.gateway or 'nobody'}, epoch {message.epoch}")
+            ctx.log(INFO, f"gateway {message.gateway or 'nobody'}, epoch {message.epoch}")
             self._reconfigure("election", ctx)
 
     def on_remote_peers_changed(self, message: RemotePeersChanged, ctx: Context) -> None:
@@ -269,7 +268,7 @@ class NodeKeeper(Behaviour):
                 peer = read_peer(document)
             except EntglError as fault:
                 self.count(Reason.INVALID)
-                ctx.log(logging.WARNING, f"remote peer left out: {fault.text}")
+                ctx.log(WARNING, f"remote peer left out: {fault.text}")
                 continue
             if peer.type is PeerType.STATIC_REMOTE and peer.enabled:
                 static[peer.node_id] = peer.address

@@ -7,11 +7,10 @@ savepoint so that a refused one harms no neighbour, and answers after the commit
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 
 from entgldb.actors import remote_peers
-from entgldb.actors.behaviour import Asker, Behaviour, Context, refuse, refused
+from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
 from entgldb.actors.intake import Intake
 from entgldb.actors.notices import Notices
 from entgldb.actors.ports import Secrets, Store
@@ -79,7 +78,7 @@ class StoreKeeper(Behaviour):
             with self.store.group():
                 answers = [(asker, self._carry_out(message, ctx)) for asker, message in queue]
         except EntglError as fault:
-            ctx.log(logging.ERROR, f"a transaction of {len(queue)} requests failed: {fault.text}")
+            ctx.log(ERROR, f"a transaction of {len(queue)} requests failed: {fault.text}")
             self._own_last = 0
             self._intake.forget_all()
             answers = [(asker, _failed(message, fault)) for asker, message in queue]
@@ -186,7 +185,7 @@ class StoreKeeper(Behaviour):
             try:
                 self._initial_peer(number, dict(fields), ctx)
             except EntglError as fault:
-                ctx.log(logging.ERROR, f"InitialRemotePeers[{number}]: {fault.text}")
+                ctx.log(ERROR, f"InitialRemotePeers[{number}]: {fault.text}")
                 self.count(Reason.INVALID)
         return client.Done()
 

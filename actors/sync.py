@@ -6,9 +6,7 @@ the session's business (``session.py``); how bytes move is the wire's (``links.p
 
 from __future__ import annotations
 
-import logging
-
-from entgldb.actors.behaviour import Behaviour, Context
+from entgldb.actors.behaviour import INFO, Behaviour, Context
 from entgldb.actors.dialler import Dialler
 from entgldb.actors.peer_link import PeerLink
 from entgldb.actors.ports import Links, OplogReader, TokenChecker
@@ -206,6 +204,8 @@ class Sync(Behaviour):
             self.count(_known_reason(message.reason))
             if not self.in_cloud:
                 ctx.tell("election", PeerDown(peer.node_id, message.reason))
+            if peer.told_synced:
+                ctx.tell("node", PeerDown(peer.node_id, message.reason))
             self._dial(ctx)
 
     def on_frame_in(self, message: FrameIn, ctx: Context) -> None:
@@ -298,7 +298,7 @@ class Sync(Behaviour):
         if peer.dial_address:
             ctx.tell("store", RememberPeer(peer.node_id, peer.dial_address))
         if rival is None:
-            ctx.log(logging.INFO, f"peer {peer.node_id} is up at {peer.address}")
+            ctx.log(INFO, f"peer {peer.node_id} is up at {peer.address}")
             ctx.tell("election", PeerUp(peer.node_id))
 
     def _replace(self, rival: PeerLink, ctx: Context) -> None:
