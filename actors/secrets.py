@@ -106,19 +106,12 @@ class KeyedSecrets:
 
 
 def read_cluster_key(path: str) -> bytes:
-    """The 32 bytes of a cluster key file: raw, in hex or in base64. Raises OSError or SecretError."""
-    raw = Path(path).read_bytes()
-    if len(raw) == KEY_BYTES:
-        return raw
-    text = raw.strip()
-    for decode in (bytes.fromhex, lambda t: base64.b64decode(t, validate=True)):
-        try:
-            key = decode(text.decode("ascii"))
-        except ValueError:
-            continue
-        if len(key) == KEY_BYTES:
-            return key
-    raise SecretError("the cluster key file does not hold a key of 32 bytes")
+    """The 32 bytes of a cluster key file. Raises OSError or SecretError."""
+    with open(path, "rb") as file:
+        key = file.read(KEY_BYTES + 1)
+    if len(key) != KEY_BYTES:
+        raise SecretError(f"{path} is no cluster key of {KEY_BYTES} bytes")
+    return key
 
 
 def _derive(cluster_key: bytes, info: bytes, size: int) -> bytes:

@@ -114,7 +114,7 @@ class Provider:
             "iss": self.issuer,
             "sub": request.client_id,
             "client_id": request.client_id,
-            "aud": request.audience or self.audience,
+            "aud": getattr(request, "audience", None) or self.audience,
             "scope": " ".join(request.scopes),
             "iat": now,
             "exp": now + self.lifetime_s,

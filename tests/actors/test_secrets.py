@@ -117,12 +117,6 @@ def test_a_missing_or_short_key_file_is_named(tmp_path: Path) -> None:
         KeyedSecrets(str(short), "c1").seal("cloud-1", SETTINGS, CLEAR)
 
 
-def test_a_key_in_hex_is_the_same_key(tmp_path: Path, key_file: str, secrets: KeyedSecrets) -> None:
-    hexed = tmp_path / "hex.key"
-    hexed.write_text(Path(key_file).read_bytes().hex() + "\n")
-    assert KeyedSecrets(str(hexed), "c1").resolve("cloud-1", sealed(secrets)) == CLEAR
-
-
 def test_an_environment_variable_is_read_each_time(
     secrets: KeyedSecrets, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,437 @@
+"""The door of the cloud role: what is accepted, and the many ways to be refused."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import select
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from entgldb.actors.http import AuthorityError
+from entgldb.actors.jwt_check import (
+    KEYS_MAX,
+    LIFE_SECONDS_MAX,
+    JwtChecker,
+    Rules,
+    TokenError,
+    TokenVerifier,
+    read_keys,
+    verify,
+)
+from entgldb.actors.oauth import fetch_token
+from entgldb.actors.side_loop import SideLoop
+from entgldb.launch.dev_authority_provider import SigningKey
+from entgldb.messages.errors import Reason
+from entgldb.messages.limits import TOKEN_BYTES_MAX
+from entgldb.messages.local import TokenChecked
+from entgldb.messages.remote_peers import OAuth2
+from entgldb.messages.settings import SyncSettings
+
+from .authority_process import AuthorityProcess
+
+ISSUER = "https://id.example"
+RULES = Rules(ISSUER, "cloud", allow_clients=("gw",))
+KEY = SigningKey.generate()
+OTHER = SigningKey.generate()
+KEYS = {KEY.kid: KEY.private.public_key()}
+PUBLIC_PEM = KEY.private.public_key().public_bytes(
+    serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+)
+
+
+def b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    """Good claims with ``changes``; None leaves a claim out."""
+    now = int(time.time())
+    good = {
+        "iss": ISSUER,
+        "aud": "cloud",
+        "sub": "gw",
+        "client_id": "gw",
+        "jti": "1",
+        "scope": "openid entgldb:sync",
+        "iat": now,
+        "exp": now + 300,
+    }
+    return {name: value for name, value in {**good, **changes}.items() if value is not None}
+
+
+def header(**changes: Any) -> dict[str, Any]:
+    good = {"typ": "at+jwt", "kid": KEY.kid, "alg": "ES256"}
+    return {name: value for name, value in {**good, **changes}.items() if value is not None}
+
+
+def signed(head: dict[str, Any], body: Any, key: ec.EllipticCurvePrivateKey = KEY.private) -> str:
+    """A token with exactly this header and body, rightly signed with ``key``."""
+    text = f"{b64(json.dumps(head).encode())}.{b64(json.dumps(body).encode())}"
+    signature = jwt.get_algorithm_by_name("ES256").sign(text.encode(), key)
+    return f"{text}.{b64(signature)}"
+
+
+def token(**changes: Any) -> str:
+    return signed(header(), claims(**changes))
+
+
+def headed(**changes: Any) -> str:
+    return signed(header(**changes), claims())
+
+
+def keyed_by_public_key() -> str:
+    """HS256 with the public key as the secret: the classic confusion, forged without PyJWT's help."""
+    import hashlib
+    import hmac
+
+    text = f"{b64(json.dumps(header(alg='HS256')).encode())}.{b64(json.dumps(claims()).encode())}"
+    return f"{text}.{b64(hmac.digest(PUBLIC_PEM, text.encode(), hashlib.sha256))}"
+
+
+def with_rsa() -> str:
+    key = rsa.generate_private_key(65537, 2048)
+    return jwt.encode(claims(), key, "RS256", headers={"typ": "at+jwt", "kid": KEY.kid})
+
+
+def unsigned(algorithm: str) -> str:
+    head = b64(json.dumps(header(alg=algorithm)).encode())
+    return f"{head}.{b64(json.dumps(claims()).encode())}."
+
+
+def tampered(part: int) -> str:
+    parts = token().split(".")
+    raw = bytearray(base64.urlsafe_b64decode(parts[part] + "=="))
+    raw[len(raw) // 2] ^= 1
+    parts[part] = b64(bytes(raw))
+    return ".".join(parts)
+
+
+def padded_bits() -> str:
+    """The same signature bytes, spelled differently: the unused low bits of its last character are set."""
+    good = token()
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return good[:-1] + alphabet[alphabet.index(good[-1]) ^ 1]
+
+
+def mixed() -> str:
+    """Body of one token, signature of another."""
+    one, two = token(), token(jti="2")
+    return ".".join([*one.split(".")[:2], two.split(".")[2]])
+
+
+def later(seconds: float) -> int:
+    return int(time.time() + seconds)
+
+
+BAD: dict[str, Callable[[], str]] = {
+    # outer form
+    "empty": lambda: "",
+    "words": lambda: "not a token",
+    "one part": lambda: token().split(".")[0],
+    "two parts": lambda: token().rpartition(".")[0],
+    "four parts": lambda: token() + ".AAAA",
+    "five parts": lambda: token() + ".AAAA.AAAA",
+    "padding": lambda: token() + "==",
+    "line end": lambda: token() + "\n",
+    "leading space": lambda: " " + token(),
+    "standard base64": lambda: token()[:-4] + "+/+/",
+    "other digits": lambda: token()[:-1] + "٣",
+    "unused bits": padded_bits,
+    "too long": lambda: token(extra="x" * TOKEN_BYTES_MAX),
+    "JSON form": lambda: json.dumps({"payload": token()}),
+    # header
+    "header no JSON": lambda: "AAAA." + token().partition(".")[2],
+    "header an array": lambda: b64(b"[]") + "." + token().partition(".")[2],
+    "typ JWT": lambda: headed(typ="JWT"),
+    "typ id token": lambda: headed(typ="id+jwt"),
+    "typ upper case": lambda: headed(typ="AT+JWT"),
+    "typ missing": lambda: headed(typ=None),
+    "kid missing": lambda: headed(kid=None),
+    "kid unknown": lambda: headed(kid="other"),
+    "kid a number": lambda: headed(kid=5),
+    "kid a path": lambda: headed(kid="../../etc/passwd\x00"),
+    "kid huge": lambda: headed(kid="k" * 300),
+    "crit": lambda: headed(crit=["exp"]),
+    "jku": lambda: headed(jku="https://evil.example/jwks"),
+    "jwk": lambda: headed(jwk=OTHER.public_jwk()),
+    "x5u": lambda: headed(x5u="https://evil.example/cert"),
+    "x5c": lambda: headed(x5c=["AAAA"]),
+    "zip": lambda: headed(zip="DEF"),
+    "b64": lambda: headed(b64=False),
+    # algorithm and signature
+    "alg none": lambda: unsigned("none"),
+    "alg None": lambda: unsigned("None"),
+    "alg none with a signature": lambda: headed(alg="none"),
+    "alg HS256 with the public key": keyed_by_public_key,
+    "alg RS256": with_rsa,
+    "alg ES384": lambda: headed(alg="ES384"),
+    "alg missing": lambda: headed(alg=None),
+    "alg a list": lambda: headed(alg=["ES256"]),
+    "signature empty": lambda: token().rpartition(".")[0] + ".",
+    "signature zero": lambda: token().rpartition(".")[0] + "." + b64(bytes(64)),
+    "signature short": lambda: token()[:-8],
+    "signature tampered": lambda: tampered(2),
+    "body tampered": lambda: tampered(1),
+    "signature of another token": mixed,
+    "another key under a known name": lambda: signed(header(), claims(), OTHER.private),
+    # times
+    "expired": lambda: token(iat=later(-400), exp=later(-10)),
+    "exp missing": lambda: token(exp=None),
+    "exp a text": lambda: token(exp="tomorrow"),
+    "exp a text of digits": lambda: token(exp=str(later(300))),
+    "exp true": lambda: token(exp=True),
+    "exp infinite": lambda: token(exp=float("inf")),
+    "exp huge": lambda: token(exp=10**400),
+    "iat missing": lambda: token(iat=None),
+    "iat ahead": lambda: token(iat=later(60), exp=later(120)),
+    "iat nan": lambda: token(iat=float("nan")),
+    "iat after exp": lambda: token(iat=later(4), exp=later(2)),
+    "nbf ahead": lambda: token(nbf=later(60)),
+    "lives too long": lambda: token(exp=later(LIFE_SECONDS_MAX + 60)),
+    # who, from whom, to whom
+    "iss missing": lambda: token(iss=None),
+    "iss another": lambda: token(iss="https://evil.example"),
+    "iss a beginning": lambda: token(iss="https://id.exampl"),
+    "iss longer": lambda: token(iss=ISSUER + "/"),
+    "iss a list": lambda: token(iss=[ISSUER]),
+    "aud missing": lambda: token(aud=None),
+    "aud another": lambda: token(aud="cloud-2"),
+    "aud empty": lambda: token(aud=""),
+    "aud a list": lambda: token(aud=["cloud", "other"]),
+    "sub missing": lambda: token(sub=None),
+    "sub empty": lambda: token(sub=""),
+    "sub a number": lambda: token(sub=5),
+    "client_id missing": lambda: token(client_id=None),
+    "client_id with a line end": lambda: token(client_id="gw\n"),
+    "client_id not allowed": lambda: token(client_id="other"),
+    "client_id a prefix": lambda: token(client_id="g"),
+    "jti missing": lambda: token(jti=None),
+    "jti empty": lambda: token(jti=""),
+    # scope
+    "scope missing": lambda: token(scope=None),
+    "scope empty": lambda: token(scope=""),
+    "scope another": lambda: token(scope="openid"),
+    "scope longer": lambda: token(scope="entgldb:sync2"),
+    "scope in the middle": lambda: token(scope="xentgldb:sync"),
+    "scope in capitals": lambda: token(scope="ENTGLDB:SYNC"),
+    "scope behind a tab": lambda: token(scope="openid\tentgldb:sync"),
+    "scope a list": lambda: token(scope=["entgldb:sync"]),
+    # body
+    "body an array": lambda: signed(header(), []),
+    "body a text": lambda: signed(header(), "text"),
+}
+
+
+def test_there_are_many_kinds() -> None:
+    assert len(BAD) >= 68
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_token_is_refused_for_a_stated_reason(kind: str) -> None:
+    bad = BAD[kind]()
+    with pytest.raises(TokenError) as fault:
+        verify(bad, KEYS, RULES)
+    assert fault.value.text.isprintable()
+    assert not bad or bad not in fault.value.text
+    old = kind in ("expired", "exp true")
+    assert fault.value.reason is (Reason.TOKEN_EXPIRED if old else Reason.TOKEN_REFUSED)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"scope": "entgldb:sync"},
+        {"exp": later(LIFE_SECONDS_MAX - 60)},
+        {"iat": later(3), "exp": later(300)},
+        {"iat": later(-300), "exp": later(-2)},
+        {"extra": {"anything": [1, 2]}},
+    ],
+    ids=["plain", "one scope", "nearly an hour", "clock ahead", "just expired", "more claims"],
+)
+def test_a_good_token_is_accepted(changes: dict[str, Any]) -> None:
+    accepted = verify(token(**changes), KEYS, RULES)
+    assert (accepted.client_id, accepted.subject) == ("gw", "gw")
+
+
+def test_without_a_list_every_client_is_allowed() -> None:
+    assert verify(token(client_id="other"), KEYS, RULES._replace(allow_clients=())).client_id == "other"
+
+
+def test_all_configured_scopes_are_needed() -> None:
+    both = RULES._replace(scopes=("entgldb:sync", "eu"))
+    assert verify(token(scope="eu entgldb:sync"), KEYS, both).scopes == ("eu", "entgldb:sync")
+    with pytest.raises(TokenError, match="lacks the scope eu"):
+        verify(token(), KEYS, both)
+
+
+# --- key sets ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kty": "RSA"},
+        {"crv": "P-384"},
+        {"use": "enc"},
+        {"alg": "ES384"},
+        {"kid": 5},
+        {"x": "AAAA"},
+        {"x": None},
+        {"d": "AAAA"},
+    ],
+    ids=str,
+)
+def test_an_unusable_key_is_left_out(change: dict[str, Any]) -> None:
+    assert set(read_keys({"keys": [OTHER.public_jwk(), {**KEY.public_jwk(), **change}, "text"]})) == {
+        OTHER.kid
+    }
+
+
+@pytest.mark.parametrize(
+    "found",
+    [{}, {"keys": {}}, {"keys": [KEY.public_jwk(), KEY.public_jwk()]}, {"keys": [{}] * (KEYS_MAX + 1)}],
+    ids=["none", "no list", "one name twice", "too many"],
+)
+def test_a_key_set_that_cannot_be_trusted_is_refused(found: dict[str, Any]) -> None:
+    with pytest.raises(AuthorityError):
+        read_keys(found)
+
+
+# --- against a real authority --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[AuthorityProcess]:
+    with AuthorityProcess("gw:s3cret", "other:s3cret") as made:
+        yield made
+
+
+@pytest.fixture
+def authority(process: AuthorityProcess) -> AuthorityProcess:
+    process.control(mode="ok", lifetime_s=300)
+    return process
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def real_token(authority: AuthorityProcess, client_id: str = "gw", audience: str = "cloud") -> str:
+    return (await fetch_token(OAuth2(authority.url, client_id, audience=audience), "s3cret")).text
+
+
+def verifier_of(authority: AuthorityProcess, clock: Clock) -> TokenVerifier:
+    return TokenVerifier(authority.url, RULES._replace(issuer=authority.url), clock=clock)
+
+
+async def refused(verifier: TokenVerifier, text: str) -> str:
+    with pytest.raises(TokenError) as fault:
+        await verifier.verify(text)
+    return fault.value.text
+
+
+def test_real_tokens_share_one_fetch_of_keys(authority: AuthorityProcess) -> None:
+    async def run() -> None:
+        verifier = verifier_of(authority, Clock())
+        text = await real_token(authority)
+        await asyncio.gather(*(verifier.verify(text) for _ in range(10)))
+        assert verifier.fetches == 1
+        assert "not on the list" in await refused(verifier, await real_token(authority, "other"))
+        assert "Audience" in await refused(verifier, await real_token(authority, audience="other"))
+
+    asyncio.run(run())
+
+
+def test_a_rotated_key_is_found_and_a_flood_of_unknown_names_is_not(authority: AuthorityProcess) -> None:
+    async def run() -> None:
+        clock = Clock()
+        verifier = verifier_of(authority, clock)
+        old = await real_token(authority)
+        await verifier.verify(old)
+        authority.control(rotate=True)
+        new = await real_token(authority)
+        await refused(verifier, new)
+        clock.now += 5
+        await verifier.verify(new)
+        await verifier.verify(old)  # the old key is still published
+        before = authority.control()["requests"]
+        for serial in range(50):
+            await refused(verifier, headed(kid=f"flood-{serial}"))
+        assert verifier.fetches == 2
+        assert authority.control()["requests"] == before
+
+    asyncio.run(run())
+
+
+def test_a_withdrawn_key_is_refused_within_a_minute(authority: AuthorityProcess) -> None:
+    async def run() -> None:
+        clock = Clock()
+        verifier = verifier_of(authority, clock)
+        text = await real_token(authority)
+        await verifier.verify(text)
+        authority.control(withdraw=True)
+        clock.now += 59
+        await verifier.verify(text)
+        clock.now += 1
+        await refused(verifier, text)
+
+    asyncio.run(run())
+
+
+def test_without_keys_the_authority_is_blamed_and_asked_once_a_second(authority: AuthorityProcess) -> None:
+    async def run() -> None:
+        clock = Clock()
+        verifier = verifier_of(authority, clock)
+        text = await real_token(authority)
+        authority.control(mode="500")
+        for _ in range(3):
+            with pytest.raises(AuthorityError) as fault:
+                await verifier.verify(text)
+            assert fault.value.reason is Reason.AUTHORITY_ERROR
+        assert verifier.fetches == 1
+        authority.control(mode="ok")
+        clock.now += 1
+        await verifier.verify(text)
+
+    asyncio.run(run())
+
+
+def test_the_checker_posts_one_outcome_with_its_ticket(authority: AuthorityProcess) -> None:
+    settings = SyncSettings(
+        "cloud", "/nonexistent", "cloud", "", "127.0.0.1:0", authority=authority.url, audience="cloud"
+    )
+    loop = SideLoop("test")
+    loop.start()
+    try:
+        checker = JwtChecker(loop, settings)
+        text = asyncio.run(real_token(authority))
+        checker.check(3, 9, text)
+        good = next_outcome(loop)
+        assert (good.link, good.ticket, good.client_id, good.reason) == (3, 9, "gw", "")
+        assert 0 < good.expires_at - time.time() <= 300
+        checker.check(4, 10, text + "x")
+        bad = next_outcome(loop)
+        assert (bad.link, bad.ticket, bad.client_id, bad.expires_at) == (4, 10, "", 0.0)
+        assert bad.reason == Reason.TOKEN_REFUSED.value
+    finally:
+        loop.stop()
+
+
+def next_outcome(loop: SideLoop) -> TokenChecked:
+    ready, _, _ = select.select([loop], [], [], 20)
+    assert ready, "nothing was posted"
+    [(_, message)] = loop.drain()
+    assert isinstance(message, TokenChecked)
+    return message
