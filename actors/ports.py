@@ -66,8 +66,8 @@ class Store(OplogReader, Protocol):
     def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
         """Apply system entries that were recorded without being applied; how many."""
 
-    def release_held(self, now_ms: int) -> Vector:
-        """Apply held entries that time has caught up with; what moved."""
+    def release_held(self, now_ms: int) -> Outcome:
+        """Apply held entries that time has caught up with; what moved, never refused."""
 
     def get(self, collection: str, key: str) -> bytes | None:
         """The body of a live document."""

@@ -205,7 +205,8 @@ class StoreKeeper(Behaviour):
         return self._intake.take(message, ctx)
 
     def _release(self, message: ReleaseHeld, ctx: Context) -> Message:
-        self.store.release_held(ctx.now_ms())
+        for reason, times in self.store.release_held(ctx.now_ms()).counts.items():
+            self.count(Reason(reason), times)
         return client.Done()
 
     def _remember(self, message: RememberPeer, ctx: Context) -> Message:

@@ -69,12 +69,12 @@ class Applier:
         self.batch.flush()
         return applied
 
-    def release(self) -> Vector:
+    def release(self) -> Outcome:
         """Apply held entries that time has caught up with, whole groups only; what moved."""
         for origin in list(self.state.held):
             self._release(origin)
         self.batch.flush()
-        return self.changes
+        return Outcome(self.changes, "", self.counts)
 
     def _take(self, one: Incoming, incoming: list[Incoming], index: int) -> Reason | None:
         """Take one entry; the reason to stop the batch at it, or None."""
@@ -113,7 +113,8 @@ class Applier:
         else:
             self.counts[Reason.DUPLICATE.value] += 1
 
-    def _record(self, one: Incoming, text: str | None, *, cloud: bool) -> None:
+    def _record(self, one: Incoming, text: str | None, *, cloud: bool, late: bool = False) -> None:
+        """Log and merge one entry; ``late``: after time held it back, so its successors may be here."""
         header = one.header
         filtered = header.op != DELETE and text is None
         applied = not filtered and not (cloud and header.collection.startswith(SYSTEM_PREFIX))
@@ -125,7 +126,7 @@ class Applier:
         self.changes[header.origin] = (header.seq, one.digest)
         self.state.clock = clock.merge(self.state.clock, header.hlc)
         if applied:
-            self._merge(header, text, lsn, keep=True)
+            self._merge(header, text, lsn, keep=not (late and self._has_successor(header)))
 
     def _merge(self, header: Header, text: str | None, lsn: int, *, keep: bool) -> None:
         batch = self.batch
@@ -174,6 +175,7 @@ class Applier:
 
     def _has_successor(self, header: Header) -> bool:
         """Whether an applied entry names this one as its parent; then it is no conflict."""
+        self.batch.flush()
         rows = self.connection.execute(
             "SELECT header FROM _entgldb_oplog WHERE collection = ? AND key = ? AND applied = 1",
             (header.collection, header.key),
@@ -201,7 +203,7 @@ class Applier:
         for index, one in enumerate(waiting):
             if must_hold(_last_of_group(waiting, index), self.now_ms, origin_is_held=False):
                 break
-            self._record(one, entry_text(one.header, one.body), cloud=rows[index][3] == 1)
+            self._record(one, entry_text(one.header, one.body), cloud=rows[index][3] == 1, late=True)
             released = one.header.seq
         if released:
             self.connection.execute(

@@ -120,7 +120,7 @@ class Store(Transactions):
         """Apply system entries that were recorded without being applied; how many."""
         return self._applier(now_ms).supply(entries)
 
-    def release_held(self, now_ms: int) -> Vector:
+    def release_held(self, now_ms: int) -> Outcome:
         """Apply held entries that time has caught up with; what moved."""
         return self._applier(now_ms).release()
 

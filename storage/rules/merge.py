@@ -86,10 +86,11 @@ def merge(header: Header, current: Current | None, *, parent_covered: bool) -> M
     held or quarantined origins the parent may be missing (``parent_covered`` false): then no row is
     kept, since nobody can tell a concurrent write from a successor.
     """
+    absent = header.parent is not None and not parent_covered
     if current is None or header.parent == (current.origin, current.seq):
-        return Merge(wins=True)
+        return Merge(wins=True, parent_absent=absent)
     wins = (header.hlc, header.origin) > (current.hlc, current.origin)
-    if header.parent is not None and not parent_covered:
+    if absent:
         return Merge(wins, parent_absent=True)
     loser_is_live = current.live if wins else header.op == PUT
     keep = Keep.NOTHING if not loser_is_live else Keep.CURRENT if wins else Keep.INCOMING

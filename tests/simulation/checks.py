@@ -1,0 +1,144 @@
+"""The promises: ``Watch`` looks at every commit of every node, ``final`` at the end of a run."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from entgldb.messages.errors import Reason
+from tests.simulation import oracle
+from tests.simulation.clients import Acknowledged
+from tests.simulation.node import SimulatedNode
+from tests.simulation.oracle import Id, Logged, Operation
+from tests.simulation.world import World
+
+SYSTEM = "_system_"
+
+
+class Watch:
+    """Reads what each node has just committed: chains, clocks, causes."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.union: dict[Id, Operation] = {}
+        """Every entry that any node has logged."""
+        self._causes: dict[Id, dict[str, int]] = {}
+        """Entry -> what its writer had in its log when it wrote it."""
+        self._read: dict[str, int] = {}
+        self._heads: dict[str, dict[str, Operation]] = {}
+        self._clocks: dict[str, int] = {}
+
+    def look(self, node: SimulatedNode) -> None:
+        """A node has committed."""
+        if node.store.connection.in_transaction:
+            self.world.violate(f"{node.name} flushed and left a transaction open")
+            return
+        for row in oracle.read_log(node.store.connection, self._read.get(node.name, 0)):
+            self._read[node.name] = row.lsn
+            self._chain(node, row)
+            self._cause(node, row)
+
+    def restarted(self, node: SimulatedNode) -> None:
+        """A node's documents are what its own log says, whatever it was in the middle of."""
+        if may_lack_parents(node):
+            return
+        log = oracle.read_log(node.store.connection)
+        wanted = oracle.fold(row.operation for row in log if row.applied)
+        if wanted != oracle.read_state(node.store.connection):
+            self.world.violate(f"{node.name}: the documents are not what its log says")
+
+    def _chain(self, node: SimulatedNode, row: Logged) -> None:
+        one, (origin, seq) = row.operation, row.operation.id
+        heads = self._heads.setdefault(node.name, {})
+        before = heads.get(origin)
+        if seq != (1 if before is None else before.id[1] + 1):
+            self.world.violate(f"{node.name}: {origin} {seq} follows {before and before.id[1]}")
+        if one.previous != (b"" if before is None else before.hash):
+            self.world.violate(f"{node.name}: the chain of {origin} breaks at {seq}")
+        if before is not None and one.hlc <= before.hlc:
+            self.world.violate(f"{node.name}: the clock of {origin} does not grow at {seq}")
+        if one.body is not None and sha256(one.body.encode()).digest() != one.body_sha256:
+            self.world.violate(f"{node.name}: the body of {one.id} is not the one its header names")
+        known = self.union.setdefault(one.id, one)
+        if known.header != one.header:
+            self.world.violate(f"{node.name}: another entry at {one.id}")
+        if known.body is None and one.body is not None:
+            self.union[one.id] = one
+        heads[origin] = one
+
+    def _cause(self, node: SimulatedNode, row: Logged) -> None:
+        one, (origin, seq) = row.operation, row.operation.id
+        seen = {o: head.id[1] for o, head in self._heads[node.name].items()}
+        if origin == node.origin:
+            self._causes[one.id] = {**seen, origin: seq - 1}
+            if one.hlc <= self._clocks.get(node.name, 0):
+                self.world.violate(f"{node.name}: {one.id} is stamped before what it had seen")
+        elif not has_held(node):
+            lacking = [o for o, need in self._causes.get(one.id, {}).items() if seen.get(o, 0) < need]
+            if lacking:
+                self.world.violate(f"{node.name}: {one.id} is here before its cause from {lacking}")
+        self._clocks[node.name] = max(one.hlc, self._clocks.get(node.name, 0))
+
+
+def has_held(node: SimulatedNode) -> bool:
+    """Whether the node ever held entries back: causal order is not promised behind them."""
+    return node.all_counts()[Reason.HELD_CLOCK.value] > 0
+
+
+def may_lack_parents(node: SimulatedNode) -> bool:
+    """Whether an entry was applied before the one it replaces, which leaves no conflict row."""
+    return node.all_counts()[Reason.PARENT_ABSENT.value] > 0
+
+
+def final(world: World, nodes: list[SimulatedNode], watch: Watch, acks: Acknowledged) -> None:
+    """All is healed and calm: everybody must have everything, and agree."""
+    exempt = any(may_lack_parents(node) for node in nodes)
+    for node in nodes:
+        log = oracle.read_log(node.store.connection)
+        here = {row.operation.id: row for row in log}
+        lacking = sorted(set(watch.union) - set(here))
+        if lacking:
+            world.violate(f"{node.name} lacks {len(lacking)} entries, such as {lacking[:3]}")
+        _acknowledged(world, node, here, acks)
+        _agreement(world, node, log, watch, conflicts=not exempt)
+        _vector(world, node, here)
+
+
+def _acknowledged(world: World, node: SimulatedNode, here: dict[Id, Logged], acks: Acknowledged) -> None:
+    for made, body in acks.writes.items():
+        row = here.get(made)
+        if row is None:
+            world.violate(f"{node.name} lost the acknowledged write {made}")
+        elif row.operation.body_sha256 != (b"" if body is None else sha256(body).digest()):
+            world.violate(f"{node.name}: the acknowledged write {made} has another body")
+        elif body is not None and row.operation.body != body.decode():
+            world.violate(f"{node.name}: the body of the acknowledged write {made} is gone")
+
+
+def _agreement(
+    world: World, node: SimulatedNode, log: list[Logged], watch: Watch, *, conflicts: bool
+) -> None:
+    """Documents and conflicts are those of the oracle, which folds the union of all logs."""
+    in_cloud = node.role == "cloud"
+    if in_cloud and any(r.operation.body is not None for r in log if r.operation.place[0].startswith(SYSTEM)):
+        world.violate(f"{node.name} has learned a cluster's configuration")
+    wanted = oracle.fold(
+        one for one in watch.union.values() if not in_cloud or not one.place[0].startswith(SYSTEM)
+    )
+    found = oracle.read_state(node.store.connection)
+    for place in sorted(wanted.documents.keys() | found.documents.keys()):
+        if wanted.documents.get(place) != found.documents.get(place):
+            there, here = wanted.documents.get(place), found.documents.get(place)
+            world.violate(f"{node.name}: {place} is {here}, and should be {there}")
+    if conflicts and wanted.conflicts != found.conflicts:
+        extra, missing = found.conflicts - wanted.conflicts, wanted.conflicts - found.conflicts
+        world.violate(f"{node.name}: conflicts too many {sorted(extra)[:2]}, missing {sorted(missing)[:2]}")
+
+
+def _vector(world: World, node: SimulatedNode, here: dict[Id, Logged]) -> None:
+    """The vector says what the log holds: the newest entry of each origin, and its hash."""
+    wanted: dict[str, tuple[int, bytes]] = {}
+    for (origin, seq), row in here.items():
+        if seq > wanted.get(origin, (0, b""))[0]:
+            wanted[origin] = (seq, row.operation.hash)
+    if node.log.vector() != wanted:
+        world.violate(f"{node.name}: the vector is not that of its log")

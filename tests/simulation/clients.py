@@ -1,0 +1,155 @@
+"""Clients: each writes, waits for its answer, and asks again with the same request id when none comes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from entgldb.messages.client import Commit, CommitDone, PutPeer, Refused, RequestId, Write
+from entgldb.messages.codec import encode
+from entgldb.messages.schema import Message
+from tests.simulation.node import SimulatedNode
+from tests.simulation.world import World
+
+PATIENCE_SECONDS = 1.5
+CLOUD = "cloud"
+
+
+@dataclass
+class Acknowledged:
+    """All that was promised to clients."""
+
+    writes: dict[tuple[str, int], bytes | None] = field(default_factory=dict)
+    """(origin, seq) -> the body that was acknowledged."""
+    uids: set[str] = field(default_factory=set)
+
+
+class Waiting:
+    """The asker of one attempt."""
+
+    def __init__(self, client: Client, counter: int) -> None:
+        self._client, self._counter = client, counter
+
+    def answer(self, message: Message) -> None:
+        self._client.answered(self._counter, message)
+
+
+class Client:
+    """One client of one node; at most one request at a time."""
+
+    def __init__(
+        self, world: World, node: SimulatedNode, acks: Acknowledged, *, keys: int, think: float
+    ) -> None:
+        self.world = world
+        self.node = node
+        self.id = world.random.randbytes(16)
+        self.stopped = False
+        self._acks = acks
+        self._keys = keys
+        self._think = think
+        self._counter = 0
+        self._pending: Message | None = None
+        self._writes: tuple[Write, ...] = ()
+        self._answers: dict[int, CommitDone] = {}
+
+    def begin(self) -> None:
+        """Write after a while, and again and again until ``stopped``."""
+        self.world.after(self.world.random.expovariate(1 / self._think), self._write)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a request has no answer yet."""
+        return self._pending is not None
+
+    def put_peer(self, address: str, *, add: bool, enabled: bool) -> bool:
+        """Add the cloud peer, or switch it; False while another request is under way."""
+        if self._pending is not None:
+            return False
+        self._counter += 1
+        request = RequestId(self.id, self._counter)
+        self._writes = ()
+        if add:
+            self._pending = PutPeer(
+                request,
+                True,
+                CLOUD,
+                type=2,
+                address=address,
+                authority="https://authority.example",
+                client_id="cluster",
+                secret="simulated secret",
+                scopes=("entgldb:sync",),
+                enabled=enabled,
+            )
+        else:
+            self._pending = PutPeer(request, False, CLOUD, enabled=enabled)
+        self._send(self._counter)
+        return True
+
+    def write_now(self, key: str) -> None:
+        """One write of a given key at this very moment, unless a request is under way."""
+        if self._pending is None and not self.stopped:
+            self._request((self._put("users", key),))
+
+    def answered(self, counter: int, message: Message) -> None:
+        """An answer, perhaps one of several to the same request: all must be equal."""
+        if isinstance(message, CommitDone):
+            before = self._answers.setdefault(counter, message)
+            if before != message:
+                self.world.violate(f"{self.node.name} answered request {counter} twice, differently")
+        if counter != self._counter or self._pending is None:
+            return
+        # a peer that is there already, or not yet, is the answer to a question, not a failure
+        expected = () if self._writes else ("already-exists", "not-found")
+        if isinstance(message, Refused) and message.code not in expected:
+            self.world.violate(f"{self.node.name} refused a write: {message.code} {message.text}")
+        if isinstance(message, CommitDone):
+            self._acknowledge(message)
+        self.world.note(f"{self.node.name} answers {counter}", encode(message))
+        self._pending = None
+
+    def _write(self) -> None:
+        if self.stopped:
+            return
+        if self._pending is None and self.node.up:
+            random = self.world.random
+            count = 1 if random.random() < 0.6 else random.randint(2, 4)
+            self._request(tuple(self._any_write() for _ in range(count)))
+        self.begin()
+
+    def _request(self, writes: tuple[Write, ...]) -> None:
+        self._counter += 1
+        self._writes = writes
+        self._pending = Commit(RequestId(self.id, self._counter), writes)
+        self._send(self._counter)
+
+    def _any_write(self) -> Write:
+        random = self.world.random
+        collection = random.choice(("users", "orders"))
+        key = f"k{random.randrange(self._keys)}"
+        return Write(collection, key, None) if random.random() < 0.2 else self._put(collection, key)
+
+    def _put(self, collection: str, key: str) -> Write:
+        random = self.world.random
+        body = {"uid": f"{random.getrandbits(64):016x}", "by": self.node.name}
+        if random.random() < 0.05:
+            body["fill"] = "x" * random.randrange(4000)
+        return Write(collection, key, json.dumps(body).encode())
+
+    def _send(self, counter: int) -> None:
+        """Try, and try again until an answer has come."""
+        if self._pending is None or counter != self._counter:
+            return
+        self.node.ask("store", self._pending, Waiting(self, counter))
+        self.world.after(PATIENCE_SECONDS, self._send, counter)
+
+    def _acknowledge(self, done: CommitDone) -> None:
+        if not self._writes:
+            return
+        if len(done.written) != len(self._writes):
+            self.world.violate(f"{self.node.name}: {len(self._writes)} writes, {len(done.written)} versions")
+        if self.node.store.connection.in_transaction:
+            self.world.violate(f"{self.node.name} acknowledged inside its transaction")
+        for write, made in zip(self._writes, done.written, strict=False):
+            if made.seq:
+                self._acks.writes[made.origin, made.seq] = write.body

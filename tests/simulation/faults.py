@@ -1,0 +1,180 @@
+"""What goes wrong: one random fault at a time, many at once in the end. Each heals by itself or at last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from entgldb.messages.errors import Reason
+from tests.simulation.clients import Client
+from tests.simulation.edges import Authority
+from tests.simulation.network import Network, Weather
+from tests.simulation.node import SimulatedNode
+from tests.simulation.options import Options
+from tests.simulation.world import World
+
+INTERVAL_SECONDS = 0.5
+"""Between two faults, on average."""
+
+
+@dataclass
+class Faults:
+    """The source of trouble of one run."""
+
+    world: World
+    network: Network
+    nodes: list[SimulatedNode]
+    clients: list[Client]
+    authority: Authority
+    options: Options
+    restarted: Callable[[SimulatedNode], None]
+    injected: int = 0
+    over: bool = False
+    _kinds: list[Callable[[], None]] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Frames suffer from the start, the rest comes piece by piece."""
+        options = self.options
+        self.network.weather = Weather(options.loss, options.duplication, options.reordering, options.latency)
+        self._kinds = [
+            self.partition,
+            self.partition,
+            self.one_way,
+            self.crash,
+            self.crash,
+            self.torn_commit,
+            self.kill_actor,
+            self.kill_actor,
+            self.clock_jump,
+            self.reset_link,
+            self.squall,
+            self.same_instant,
+        ]
+        if options.cloud:
+            self._kinds += [self.switch_peer, self.authority_down]
+        self._next()
+
+    def heal(self) -> None:
+        """Everything works again; what was lost stays lost."""
+        self.over = True
+        self.network.cuts.clear()
+        self.network.weather = Weather(latency=0.002)
+        self.authority.up = True
+        for node in self.nodes:
+            node.clock.offset_ms = 0
+            node.store.trap = ""
+            self._restart(node)
+
+    def partition(self) -> None:
+        """Two groups that do not reach each other for a while."""
+        names = [node.name for node in self.nodes]
+        self.world.random.shuffle(names)
+        cut = self.world.random.randrange(1, len(names))
+        ways = {(a, b) for a in names[:cut] for b in names[cut:]}
+        self._cut("partition", ways | {(b, a) for a, b in ways}, 0.3, 5.0)
+
+    def one_way(self) -> None:
+        """Frames pass in one direction only."""
+        one, two = self.world.random.sample(self.nodes, 2)
+        self._cut("one-way", {(one.name, two.name)}, 0.3, 5.0)
+
+    def crash(self) -> None:
+        """A node loses all but its disk."""
+        node = self._node()
+        if node.up:
+            self._count("crash", node.name)
+            node.crash(noticed=self.world.random.random() < 0.5)
+            self.world.after(self.world.random.uniform(0.2, 3.0), self._restart, node)
+
+    def torn_commit(self) -> None:
+        """The power goes right before or right after the next COMMIT."""
+        node = self._node()
+        if node.up and not node.store.trap:
+            node.store.trap = self.world.random.choice(("before", "after"))
+            self._count(f"crash-{node.store.trap}-commit", node.name)
+            self.world.after(self.world.random.uniform(1.0, 3.0), self._restart, node)
+
+    def kill_actor(self) -> None:
+        """One actor dies with all it had not yet read; the node actor starts it again."""
+        node = self._node()
+        name = self.world.random.choice(("store", "oplog", "sync", "election", "gateway"))
+        if node.host is not None and node.host.behaviour(name) is not None:
+            self._count(f"kill-{name}", node.name)
+            node.host.kill(name)
+
+    def clock_jump(self) -> None:
+        """Forward or back, beyond the drift bound only where the options say so."""
+        node = self._node()
+        wide = 100_000 if self.options.wild_clocks and node.role == "lan" else 1_500
+        node.clock.offset_ms = self.world.random.randint(-wide, wide)
+        self._count("clock-jump", f"{node.name} {node.clock.offset_ms}")
+
+    def reset_link(self) -> None:
+        """An open link breaks."""
+        ends = [end for end in self.network.ends.values() if end.other is not None]
+        if ends:
+            end = self.world.random.choice(ends)
+            self._count("reset", f"{end.place.name}")
+            self.network.close(end, Reason.PEER_CLOSED, "reset")
+
+    def squall(self) -> None:
+        """For a while the network is far worse."""
+        self._count("squall")
+        self.network.weather = Weather(0.5, 0.3, 0.5, 0.1)
+        self.world.after(self.world.random.uniform(0.2, 1.5), self._calm)
+
+    def same_instant(self) -> None:
+        """All clients write the same key at once: concurrent overwrites, often with equal stamps."""
+        self._count("same-instant")
+        for client in self.clients:
+            client.write_now("k0")
+
+    def switch_peer(self) -> None:
+        """Somebody disables or enables the cloud peer."""
+        lan = [client for client in self.clients if client.node.role == "lan"]
+        client = self.world.random.choice(lan)
+        if client.node.up and not client.stopped:
+            enabled = self.world.random.random() < 0.6
+            if client.put_peer("", add=False, enabled=enabled):
+                self._count("switch-peer", f"{client.node.name} {enabled}")
+
+    def authority_down(self) -> None:
+        """No tokens for a while."""
+        self._count("authority-down")
+        self.authority.up = False
+        self.world.after(self.world.random.uniform(0.5, 4.0), setattr, self.authority, "up", True)
+
+    def _next(self) -> None:
+        if not self.over:
+            self.world.random.choice(self._kinds)()
+            self.world.after(self.world.random.expovariate(1 / INTERVAL_SECONDS), self._next)
+
+    def _count(self, kind: str, detail: str = "") -> None:
+        self.injected += 1
+        self.world.fault(kind, detail)
+
+    def _node(self) -> SimulatedNode:
+        return self.world.random.choice(self.nodes)
+
+    def _cut(self, kind: str, ways: set[tuple[str, str]], shortest: float, longest: float) -> None:
+        ways -= self.network.cuts
+        self.network.cuts |= ways
+        self._count(kind, " ".join(f"{a}>{b}" for a, b in sorted(ways)))
+        self.world.after(self.world.random.uniform(shortest, longest), self._mend, ways)
+
+    def _mend(self, ways: set[tuple[str, str]]) -> None:
+        self.network.cuts -= ways
+
+    def _calm(self) -> None:
+        options = self.options
+        if not self.over:
+            self.network.weather = Weather(
+                options.loss, options.duplication, options.reordering, options.latency
+            )
+
+    def _restart(self, node: SimulatedNode) -> None:
+        """Once more from the disk, unless it is up (the trapped commit never came)."""
+        if not node.up:
+            node.store.trap = ""
+            self.restarted(node)
+            node.start()

@@ -1,0 +1,179 @@
+"""One whole node: six behaviours, a real SQLite database in memory, a clock, and lives that end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from entgldb.actors.behaviour import Asker, Behaviour
+from entgldb.actors.election import Bully
+from entgldb.actors.gateway import Gateway
+from entgldb.actors.node import NodeKeeper
+from entgldb.actors.oplog import OplogKeeper
+from entgldb.actors.store import StoreKeeper
+from entgldb.actors.sync import Sync
+from entgldb.messages.local import Boot, Configure
+from entgldb.messages.schema import Message
+from entgldb.messages.settings import (
+    ElectionSettings,
+    GatewaySettings,
+    NodeSettings,
+    OplogSettings,
+    StoreSettings,
+    SyncSettings,
+)
+from entgldb.storage.reader import LogReader
+from entgldb.storage.store import Store
+from tests.simulation.edges import Authority, VirtualChecker, VirtualProber, VirtualSecrets, VirtualTokens
+from tests.simulation.host import CrashNow, Host, Slot
+from tests.simulation.network import Network, VirtualLinks
+from tests.simulation.world import Clock, World
+
+CLUSTER = "simulated cluster"
+
+
+class TornStore(Store):
+    """The real store, whose power can go right before or right after a COMMIT."""
+
+    trap = ""
+
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        with super().group():
+            yield
+            if self.trap == "before":
+                raise CrashNow
+        if self.trap == "after":
+            raise CrashNow
+
+
+class SimulatedNode:
+    """A node with its disk; ``host`` is its present life, if any."""
+
+    def __init__(
+        self,
+        name: str,
+        role: str,
+        address: str,
+        world: World,
+        network: Network,
+        authority: Authority,
+        clock: Clock,
+        on_commit: Callable[[SimulatedNode], None],
+    ) -> None:
+        self.name = name
+        self.role = role
+        self.address = address
+        self.clock = clock
+        self.up = False
+        self.life = 0
+        self.counts: Counter[str] = Counter()
+        """What the behaviours of ended lives had counted."""
+        self.host: Host | None = None
+        self.seeds: tuple[str, ...] = ()
+        self._world = world
+        self._network = network
+        self._authority = authority
+        self._on_commit = on_commit
+        self._opened = False
+        self.store = TornStore.memory(name, world.random.randbytes(32), clock.now_ms())
+        self.log = LogReader(self.store.connection)
+        network.add(self)
+
+    @property
+    def origin(self) -> str:
+        return self.store.origin
+
+    def start(self) -> None:
+        """Begin a life."""
+        if self.up:
+            return
+        self.life += 1
+        self.up = True
+        self.host = Host(
+            self.name,
+            self._world,
+            self.clock,
+            self._build,
+            on_flush=self._flushed,
+            on_end=self._ended,
+            on_crash=self.crash,
+        )
+        settings = self._settings()
+        self.host.boot(NodeKeeper(settings))
+        self.host.inject("node", Boot(settings, 1))
+
+    def crash(self, *, noticed: bool = True) -> None:
+        """Lose everything that is not on disk; ``noticed``: the peers' links break at once."""
+        if not self.up or self.host is None:
+            return
+        self._world.note(f"{self.name} crashes")
+        self._network.lose_node(self, None, noticed=noticed)
+        self.up = False
+        self.host.end()
+        self.host = None
+        if self.store.connection.in_transaction:
+            self.store.connection.execute("ROLLBACK")
+
+    def deliver(self, actor: str, message: Message) -> bool:
+        """Hand a wire's message to an actor; False when it is not there."""
+        return self.up and self.host is not None and self.host.inject(actor, message)
+
+    def ask(self, actor: str, message: Message, asker: Asker) -> bool:
+        """Hand a client's message to an actor."""
+        return self.up and self.host is not None and self.host.inject(actor, message, asker)
+
+    def all_counts(self) -> Counter[str]:
+        """Reason -> times, over all lives."""
+        total = Counter(self.counts)
+        for slot in self.host.slots.values() if self.host is not None else ():
+            if slot.behaviour is not None:
+                total.update(slot.behaviour.counts)
+        return total
+
+    def _flushed(self, actor: str) -> None:
+        if actor == "store":
+            self._on_commit(self)
+
+    def _ended(self, slot: Slot) -> None:
+        self._network.lose_node(self, slot.name, noticed=True)
+        if slot.behaviour is not None:
+            self.counts.update(slot.behaviour.counts)
+
+    def _deliver_in(self, life: int, actor: str, message: Message) -> bool:
+        """An answer to an earlier life goes nowhere."""
+        return life == self.life and self.deliver(actor, message)
+
+    def _build(self, name: str, configure: Configure) -> Behaviour:
+        """What ``actors.build`` does in production, with virtual edges."""
+        deliver = partial(self._deliver_in, self.life)
+        links = VirtualLinks(self._network, self, name)
+        secrets = VirtualSecrets()
+        if configure.store is not None:
+            if self._opened:
+                self.store = TornStore.reopen(self.store, self.clock.now_ms())
+            self._opened = True
+            return StoreKeeper(configure.store, self.store, secrets)
+        if configure.oplog is not None:
+            return OplogKeeper(configure.oplog)
+        if configure.election is not None:
+            return Bully(configure.election)
+        if configure.sync is not None:
+            checker = VirtualChecker(self._world, self.clock.now_ms, deliver)
+            return Sync(configure.sync, self.log, links, checker if self.role == "cloud" else None)
+        assert configure.gateway is not None
+        tokens = VirtualTokens(self._authority, deliver)
+        return Gateway(configure.gateway, self.log, links, tokens, secrets, VirtualProber(deliver))
+
+    def _settings(self) -> NodeSettings:
+        name, role = self.name, self.role
+        cluster = "" if role == "cloud" else CLUSTER
+        return NodeSettings(
+            StoreSettings(name, "", role, cluster),
+            OplogSettings(name, ""),
+            SyncSettings(name, "", role, cluster, self.address, seeds=self.seeds, discovery=False),
+            ElectionSettings(name, role, takeover_delay=4.0),
+            GatewaySettings(name, "", role, cluster),
+        )

@@ -1,0 +1,49 @@
+"""What one seed stands for; printed with it, so that a failure can be understood at a glance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+SHAPES = ("mesh", "mesh", "line", "star")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Drawn from the seed."""
+
+    lan: int
+    cloud: bool
+    shape: str
+    """Who can reach whom: everybody, a line (relays only), or a star."""
+    loss: float
+    duplication: float
+    reordering: float
+    latency: float
+    """Seconds."""
+    keys: int
+    think: float
+    """Seconds between two requests of a client, on average."""
+    grain_ms: int
+    """Step of the wall clocks: coarse ones make equal stamps."""
+    wild_clocks: bool
+    """Whether clocks jump beyond the drift bound, so that entries are held."""
+
+    @classmethod
+    def draw(cls, random: Random) -> Options:
+        """Every seed has at least three nodes."""
+        cloud = random.random() < 0.6
+        lan = random.choice((3, 3, 4)) if not cloud else random.choice((2, 3, 3))
+        return cls(
+            lan,
+            cloud,
+            random.choice(SHAPES),
+            random.choice((0.0, 0.02, 0.1, 0.2)),
+            random.choice((0.0, 0.02, 0.2)),
+            random.choice((0.0, 0.05, 0.3)),
+            random.choice((0.001, 0.01, 0.05, 0.15)),
+            random.choice((3, 10, 40)),
+            random.choice((0.15, 0.25, 0.35)),
+            random.choice((1, 10, 100)),
+            random.random() < 0.2,
+        )

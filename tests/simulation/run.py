@@ -1,0 +1,228 @@
+"""One seed, one history: faults, healing, checks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from entgldb.messages.client import Report, Status
+from entgldb.messages.model import REMOTE_PEERS
+from entgldb.messages.schema import Message
+from tests.simulation import checks
+from tests.simulation.clients import CLOUD, Acknowledged, Client
+from tests.simulation.edges import Authority
+from tests.simulation.faults import Faults
+from tests.simulation.network import Network
+from tests.simulation.node import SimulatedNode
+from tests.simulation.options import Options
+from tests.simulation.world import Clock, World
+
+FAULT_SECONDS = 12.0
+FAULTS_MIN = 20
+ACKNOWLEDGED_MIN = 200
+FAULT_SECONDS_MAX = 60.0
+HEAL_SECONDS_MAX = 240.0
+"""Within it everything must have settled: backoffs, held entries, elections."""
+
+
+@dataclass
+class Result:
+    """What became of one seed."""
+
+    seed: int
+    options: Options
+    violations: list[str]
+    faults: Counter[str]
+    injected: int
+    """Faults beyond what happened to single frames."""
+    acknowledged: int
+    trace: str
+    healed_in: float
+    counts: Counter[str] = field(default_factory=Counter)
+    lines: list[str] | None = None
+
+
+class Answer:
+    """Keeps the answer to one question."""
+
+    def __init__(self) -> None:
+        self.body: dict[str, object] | None = None
+
+    def answer(self, message: Message) -> None:
+        if isinstance(message, Report):
+            self.body = message.body
+
+
+class Run:
+    """Everything that belongs to one seed."""
+
+    def __init__(self, seed: int, *, keep_trace: bool = False) -> None:
+        self.world = world = World(seed, keep_trace=keep_trace)
+        self.options = Options.draw(world.random)
+        self.network = Network(world)
+        self.authority = Authority(world)
+        self.watch = checks.Watch(world)
+        self.acks = Acknowledged()
+        self.lan = [self._node(f"lan-{number}", "lan", number) for number in range(1, self.options.lan + 1)]
+        self.cloud = self._node(CLOUD, "cloud", 0) if self.options.cloud else None
+        self.nodes = self.lan + ([self.cloud] if self.cloud is not None else [])
+        self._shape()
+        self.clients = [
+            Client(world, node, self.acks, keys=self.options.keys, think=self.options.think)
+            for node in self.nodes
+        ]
+        self.faults = Faults(
+            world, self.network, self.nodes, self.clients, self.authority, self.options, self.watch.restarted
+        )
+
+    def whole(self) -> Result:
+        """Fault phase, heal phase, checks."""
+        self._trouble()
+        healed_in = self._heal()
+        checks.final(self.world, self.nodes, self.watch, self.acks)
+        counts: Counter[str] = Counter()
+        for node in self.nodes:
+            counts.update(node.all_counts())
+        result = Result(
+            self.world.seed,
+            self.options,
+            self.world.violations,
+            self.world.faults,
+            self.faults.injected,
+            len(self.acks.writes),
+            self.world.trace,
+            healed_in,
+            counts,
+            self.world.lines,
+        )
+        for node in self.nodes:
+            node.crash()
+            node.store.connection.close()
+        return result
+
+    def _trouble(self) -> None:
+        world = self.world
+        for node, client in zip(self.nodes, self.clients, strict=True):
+            world.after(world.random.random(), node.start)
+            client.begin()
+        if self.cloud is not None:
+            self._add_peer()
+        world.after(1.5, self.faults.begin)
+        world.run(FAULT_SECONDS)
+        world.run(FAULT_SECONDS_MAX - FAULT_SECONDS, self._enough)
+
+    def _enough(self) -> bool:
+        """Enough has gone wrong, and enough was promised."""
+        return self.faults.injected >= FAULTS_MIN and len(self.acks.writes) >= ACKNOWLEDGED_MIN
+
+    def _heal(self) -> float:
+        world, began = self.world, self.world.time
+        self.faults.heal()
+        for client in self.clients:
+            client.stopped = True
+        why = ""
+        while world.time - began < HEAL_SECONDS_MAX:
+            world.run(1.0)
+            why = self._unsettled()
+            if not why:
+                return world.time - began
+        world.violate(f"not settled {HEAL_SECONDS_MAX:.0f} s after all was healed: {why}")
+        return HEAL_SECONDS_MAX
+
+    def _unsettled(self) -> str:
+        """What is still to happen; empty when all is calm."""
+        if any(client.waiting for client in self.clients):
+            return "a client has no answer"
+        vectors = [node.log.vector() for node in self.lan]
+        if any(vector != vectors[0] for vector in vectors):
+            return "the vectors of the LAN differ"
+        if any(node.log.held() or node.log.unapplied(1) for node in self.lan):
+            return "entries are held or not supplied"
+        return self._gateway_unsettled() or self._cloud_unsettled()
+
+    def _gateway_unsettled(self) -> str:
+        """All are connected now: exactly one leads, and all know it."""
+        reports = [self._ask(node, "election") for node in self.lan]
+        if any(report is None for report in reports):
+            return "an election actor does not answer"
+        leaders = [n.name for n, r in zip(self.lan, reports, strict=True) if r and r["is_gateway"]]
+        if len(leaders) != 1:
+            return f"gateways: {leaders}"
+        believed = {str(report["gateway"]) for report in reports if report}
+        return "" if believed == set(leaders) else f"{leaders} leads, {believed} is believed"
+
+    def _cloud_unsettled(self) -> str:
+        """The gateway, and only it, holds the link; the cloud has everything."""
+        if self.cloud is None:
+            return ""
+        if not self._peer_enabled():
+            return "the cloud peer is not enabled"
+        holders = []
+        for node in self.lan:
+            report = self._ask(node, "gateway")
+            if report is None:
+                return "a gateway actor does not answer"
+            links = report["links"]
+            assert isinstance(links, list)
+            if any(link["state"] == "connected" for link in links):
+                holders.append(node.name)
+        leader = self._ask(self.lan[0], "election")
+        if leader is None or holders != [leader["gateway"]]:
+            return f"the cloud link is held by {holders}"
+        same = self.cloud.log.vector() == self.lan[0].log.vector()
+        return "" if same and not self.cloud.log.held() else "the vector of the cloud differs"
+
+    def _peer_enabled(self) -> bool:
+        """Enabled at last, whatever was switched before."""
+        body = self.lan[0].store.get(REMOTE_PEERS, CLOUD)
+        if body is None or self.cloud is None:
+            self.clients[0].put_peer(self.cloud.address if self.cloud else "", add=True, enabled=True)
+            return False
+        if b'"IsEnabled":true' in body.replace(b" ", b""):
+            return True
+        self.clients[0].put_peer("", add=False, enabled=True)
+        return False
+
+    def _ask(self, node: SimulatedNode, actor: str) -> dict[str, object] | None:
+        answer = Answer()
+        node.ask(actor, Status(), answer)
+        self.world.run(0.05, lambda: answer.body is not None)
+        return answer.body
+
+    def _add_peer(self) -> None:
+        """Added on some node soon after the start, as a user would."""
+        lan = [client for client in self.clients if client.node.role == "lan"]
+        client = self.world.random.choice(lan)
+        if self.cloud is None or client.node.store.known(REMOTE_PEERS, CLOUD):
+            return
+        if client.node.up:
+            client.put_peer(self.cloud.address, add=True, enabled=True)
+        self.world.after(1.0, self._add_peer)
+
+    def _node(self, name: str, role: str, number: int) -> SimulatedNode:
+        clock = Clock(self.world, self.options.grain_ms)
+        address = f"10.0.0.{number + 1}:{7000 + number}"
+        return SimulatedNode(
+            name, role, address, self.world, self.network, self.authority, clock, self.watch.look
+        )
+
+    def _shape(self) -> None:
+        """Who knows and reaches whom on the LAN."""
+        for i, one in enumerate(self.lan):
+            seeds = []
+            for j, two in enumerate(self.lan):
+                if i == j:
+                    continue
+                near = self.options.shape == "mesh" or (
+                    abs(i - j) == 1 if self.options.shape == "line" else 0 in (i, j)
+                )
+                if near:
+                    seeds.append(two.address)
+                else:
+                    self.network.forbidden.add((one.name, two.name))
+            one.seeds = tuple(seeds)
+
+
+def run(seed: int, *, keep_trace: bool = False) -> Result:
+    """Live through one seed."""
+    return Run(seed, keep_trace=keep_trace).whole()

@@ -1,0 +1,86 @@
+"""Virtual time: a heap of things to do, one source of chance, one trace.
+
+Nothing here or above asks the machine for time or chance, so one seed is one history.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable
+from hashlib import blake2b
+from random import Random
+from typing import Any
+
+EPOCH_MS = 1_800_000_000_000
+"""The wall clock's reading at virtual time 0."""
+
+
+class World:
+    """The scheduler. ``time`` is virtual seconds since the start."""
+
+    def __init__(self, seed: int, *, keep_trace: bool = False) -> None:
+        self.seed = seed
+        self.random = Random(seed)
+        self.time = 0.0
+        self.faults: Counter[str] = Counter()
+        """Kind -> how many were injected."""
+        self.violations: list[str] = []
+        self.events = 0
+        self.lines: list[str] | None = [] if keep_trace else None
+        self._digest = blake2b(digest_size=16)
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._count = 0
+
+    def after(self, seconds: float, work: Callable[..., None], *args: Any) -> None:
+        """Do ``work`` later; what is due at the same time is done in the order of asking."""
+        self._count += 1
+        heapq.heappush(self._heap, (self.time + max(0.0, seconds), self._count, work, args))
+
+    def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Let ``seconds`` pass, or less when ``until`` becomes true."""
+        end = self.time + seconds
+        while self._heap and self._heap[0][0] <= end:
+            self.time, _, work, args = heapq.heappop(self._heap)
+            self.events += 1
+            work(*args)
+            if until():
+                return
+        self.time = end
+
+    def note(self, text: str, data: bytes = b"") -> None:
+        """Put something that happened into the trace."""
+        line = f"{self.time:.6f} {text}"
+        self._digest.update(line.encode())
+        self._digest.update(data)
+        if self.lines is not None:
+            self.lines.append(f"{line} {data.hex()[:80]}")
+
+    def fault(self, kind: str, detail: str = "") -> None:
+        """Count an injected fault."""
+        self.faults[kind] += 1
+        self.note(f"fault {kind} {detail}")
+
+    def violate(self, text: str) -> None:
+        """A promise was broken."""
+        self.violations.append(f"at {self.time:.3f} s: {text}")
+        self.note(f"violation {text}")
+
+    @property
+    def trace(self) -> str:
+        """The digest of all that happened."""
+        return self._digest.hexdigest()
+
+
+class Clock:
+    """The wall clock of one node: it may be coarse, and it may jump."""
+
+    def __init__(self, world: World, grain_ms: int) -> None:
+        self._world = world
+        self._grain_ms = grain_ms
+        self.offset_ms = 0
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970, as this node sees them."""
+        now = EPOCH_MS + int(self._world.time * 1000) + self.offset_ms
+        return now - now % self._grain_ms
