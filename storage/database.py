@@ -55,11 +55,16 @@ def open_reader(directory: str | Path) -> sqlite3.Connection:
     path = Path(directory) / FILE
     if not path.exists():
         raise NotFoundError(f"there is no {FILE} in {directory}", hint="start the node there first")
+    connection = _connect(path, "ro")
     try:
-        connection = _connect(path, "ro")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         _refuse_newer(connection)
     except sqlite3.Error as fault:
+        connection.close()
         raise translated(fault, str(path)) from fault
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -69,9 +74,7 @@ def translated(fault: sqlite3.Error, where: str) -> EntglError:
     if name.startswith("SQLITE_FULL"):
         return EntglError(f"{where}: the disk is full", code=ErrorCode.DISK_FULL, hint="make room, try again")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return CorruptError(
-            f"{where}: {fault} ({name})", hint="restore the file, or let the node start empty"
-        )
+        return CorruptError(f"{where}: {fault} ({name})", hint="restore the file, or set it aside")
     if name.startswith("SQLITE_BUSY"):
         return EntglError(f"{where}: another process is writing", code=ErrorCode.IN_USE)
     return EntglError(f"{where}: {fault} ({name})")
@@ -88,7 +91,7 @@ def mark_stopped(connection: sqlite3.Connection) -> None:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
+    return sqlite3.connect(
         f"file:{quote(str(path.absolute()))}?mode={mode}",
         uri=True,
         isolation_level=None,
@@ -97,11 +100,10 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         # a client may read from several threads, under a lock of its own
         check_same_thread=mode != "ro",
     )
-    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    return connection
 
 
 def _prepare(connection: sqlite3.Connection, directory: Path, fresh: bool) -> None:
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute("PRAGMA synchronous = EXTRA")
     _read_back(connection, "synchronous", 3)
     _refuse_newer(connection)
@@ -146,7 +148,10 @@ def _check_after_unclean_stop(connection: sqlite3.Connection, directory: Path) -
     # a killed process cannot tear a page, a power cut can: large files are read only after the latter
     if row[0] == _boot_id() and (directory / FILE).stat().st_size > CHECK_BYTES_MAX:
         return
-    found = connection.execute("PRAGMA quick_check(10)").fetchall()
+    try:
+        found = connection.execute("PRAGMA quick_check(10)").fetchall()
+    except sqlite3.DatabaseError as fault:
+        found = [(fault,)]
     if found != [("ok",)]:
         raise CorruptError(
             f"{directory / FILE} is damaged: {found[0][0]!s:.200}", hint="restore it, or set it aside"
