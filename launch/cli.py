@@ -1,0 +1,80 @@
+"""The ``entgldb`` command. Each verb's module is imported only when that verb runs."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Final
+
+import click
+
+from entgldb._version import VERSION
+
+_VERBS: Final = {
+    # verb: (module of entgldb.launch, command in it, one line for the overview)
+    "init": ("cli_node", "init", "Make the directory of a new node."),
+    "start": ("cli_node", "start", "Run the node until it is stopped."),
+    "stop": ("cli_node", "stop", "Stop the running node in good order."),
+    "status": ("cli_status", "status", "Show what every actor says of itself."),
+    "version": ("cli_node", "version", "Show the version."),
+    "put": ("cli_documents", "put", "Store a document."),
+    "get": ("cli_documents", "get", "Show a document."),
+    "delete": ("cli_documents", "delete", "Delete a document."),
+    "find": ("cli_documents", "find", "Show the documents a filter matches."),
+    "count": ("cli_documents", "count", "Count the documents a filter matches."),
+    "index": ("cli_documents", "index", "Index a field path of a collection."),
+    "conflicts": ("cli_streams", "conflicts", "Show versions that lost a concurrent write."),
+    "import": ("cli_streams", "import_", "Store every line of a JSON Lines file."),
+    "export": ("cli_streams", "export", "Write a collection as JSON Lines."),
+    "changes": ("cli_streams", "changes", "Show what was written, in order; follow it."),
+    "add-cloud-peer": ("cli_peers", "add_cloud_peer", "Add a cloud peer, on all nodes."),
+    "add-static-peer": ("cli_peers", "add_static_peer", "Add a LAN peer by address, on all nodes."),
+    "update-peer": ("cli_peers", "update_peer", "Change a remote peer, on all nodes."),
+    "enable-peer": ("cli_peers", "enable_peer", "Let the peer be dialled again."),
+    "disable-peer": ("cli_peers", "disable_peer", "Close the link to a peer, until enabled."),
+    "remove-peer": ("cli_peers", "remove_peer", "Remove a remote peer for good, on all nodes."),
+    "list-peers": ("cli_peers", "list_peers", "Show the remote peers."),
+    "test-peer": ("cli_peers", "test_peer", "Try a cloud peer step by step."),
+    "ask": ("cli_actors", "ask", "Send an actor a message, show its answer."),
+    "tell": ("cli_actors", "tell", "Send an actor a message."),
+    "dev-authority": ("dev_authority", "dev_authority", "A small authorization server to try things with."),
+    "check-token": ("check_token", "check_token", "Judge a bearer token as a cloud node would."),
+}
+
+
+class Verbs(click.Group):
+    """A group whose overview costs no imports."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        module, name, _ = _VERBS[cmd_name]
+        command = getattr(import_module(f"entgldb.launch.{module}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, text) for verb, (_, _, text) in _VERBS.items()])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(VERSION, "--version", prog_name="entgldb")
+def entgldb() -> None:
+    """EntglDB: an offline-first, peer-to-peer document database.
+
+    \b
+    Example:
+      entgldb init -d n1 && entgldb start -d n1 --detach
+      entgldb put -d n1 users u1 '{"name": "Ada"}'
+    """
+
+
+def main() -> None:
+    """The console script: one line on stderr and an exit code for whatever goes wrong."""
+    from entgldb.launch.cli_common import run
+
+    sys.exit(run(entgldb, sys.argv[1:]))

@@ -1,0 +1,135 @@
+"""The verbs for single documents and queries."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from entgldb.launch.cli_common import common, read_json, show, with_database
+from entgldb.messages.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from entgldb.launch.client import Database
+    from entgldb.messages.model import Version
+
+
+def _version(version: Version) -> dict[str, object]:
+    return {"origin": version.origin, "seq": version.seq}
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("key")
+@click.argument("document", default="-", metavar="[JSON|-]")
+@with_database
+def put(db: Database, as_json: bool, collection: str, key: str, document: str) -> None:
+    """Store a document; it is durable when this returns.
+
+    Example: entgldb put users u1 '{"name": "Ada", "age": 36}'
+    """
+    version = db[collection].put(key, read_json(document, "the document"))
+    if as_json:
+        show({"collection": collection, "key": key, "version": _version(version)})
+    else:
+        click.echo(f"stored {collection}/{key} as {version.seq} of {version.origin}")
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("key")
+@with_database
+def get(db: Database, as_json: bool, collection: str, key: str) -> None:
+    """Show a document; exit code 3 when there is none.
+
+    Example: entgldb get users u1
+    """
+    document = db[collection].get(key)
+    if document is None:
+        raise NotFoundError(f"no document {key!r} in {collection}", hint=f"entgldb find {collection}")
+    if as_json:
+        show({"collection": collection, "key": key, "document": document})
+    else:
+        click.echo(json.dumps(document, ensure_ascii=False))
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("key")
+@with_database
+def delete(db: Database, as_json: bool, collection: str, key: str) -> None:
+    """Delete a document; exit code 3 when there is none.
+
+    Example: entgldb delete users u1
+    """
+    version = db[collection].delete(key)
+    if version is None:
+        raise NotFoundError(f"no document {key!r} in {collection}", hint=f"entgldb find {collection}")
+    if as_json:
+        show({"collection": collection, "key": key, "version": _version(version)})
+    else:
+        click.echo(f"deleted {collection}/{key}")
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("filter", default="{}", metavar="[FILTER]")
+@click.option("--sort", metavar="F", help="Field path to sort by; -F for descending.")
+@click.option("--limit", type=click.IntRange(0), metavar="N", help="At most so many.")
+@click.option("--skip", type=click.IntRange(0), default=0, metavar="N", help="Leave out the first.")
+@with_database
+def find(
+    db: Database, as_json: bool, collection: str, filter: str, sort: str | None, limit: int | None, skip: int
+) -> None:
+    """Show the documents a filter matches, one per line.
+
+    A filter is a JSON object: {"age": 36}, {"age": {"$gte": 30}}, {"$or": [...]};
+    $gt $gte $lt $lte $in $and $or are known.
+
+    Example: entgldb find users '{"age": {"$gte": 30}}' --sort -age --limit 10
+    """
+    wanted = read_json(filter, "the filter")
+    for document in db[collection].find(wanted, sort=sort, limit=limit, skip=skip):
+        if as_json:
+            show({"key": document.key, "document": document})
+        else:
+            click.echo(f"{document.key}\t{json.dumps(document, ensure_ascii=False)}")
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("filter", default="{}", metavar="[FILTER]")
+@with_database
+def count(db: Database, as_json: bool, collection: str, filter: str) -> None:
+    """Count the documents a filter matches.
+
+    Example: entgldb count airports '{"country": "IT"}'
+    """
+    number = db[collection].count(read_json(filter, "the filter"))
+    if as_json:
+        show({"collection": collection, "count": number})
+    else:
+        click.echo(str(number))
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("path")
+@with_database
+def index(db: Database, as_json: bool, collection: str, path: str) -> None:
+    """Index a field path of a collection on this node; finding by it gets fast.
+
+    Example: entgldb index users address.city
+    """
+    db[collection].create_index(path)
+    if as_json:
+        show({"collection": collection, "path": path})
+    else:
+        click.echo(f"indexed {path} of {collection}")

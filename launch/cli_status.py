@@ -1,0 +1,78 @@
+"""``entgldb status``: what every actor says, on one screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from entgldb.launch.cli_common import DEGRADED, common, leave, show, with_database
+
+if TYPE_CHECKING:
+    from entgldb.launch.client import Database
+
+ACTORS: Final = ("store", "oplog", "sync", "election", "gateway")
+
+
+@click.command()
+@common
+@click.option("--check", is_flag=True, help="Exit with 5 when anything needs attention.")
+@with_database
+def status(db: Database, as_json: bool, check: bool) -> None:
+    """Show how the node is: documents, peers, gateway, cloud links, and what needs attention.
+
+    Example: entgldb status --check
+    """
+    body = db.status("node")
+    wrong = complaints(body)
+    if as_json:
+        show({**body, "ok": not wrong, "complaints": wrong})
+    else:
+        click.echo(text(body, wrong))
+    if check and wrong:
+        leave(DEGRADED)
+
+
+def complaints(body: dict[str, Any]) -> list[str]:
+    """What an operator should look at."""
+    wrong = [f"{name} does not answer" for name in ACTORS if body.get(name) is None]
+    store, gateway = body.get("store") or {}, body.get("gateway") or {}
+    if store.get("quarantined"):
+        wrong.append(f"{store['quarantined']} origins are quarantined")
+    if store.get("held"):
+        wrong.append(f"{store['held']} entries are held, their clock is ahead")
+    for link in gateway.get("links") or []:
+        if link.get("state") == "backoff":
+            wrong.append(f"cloud peer {link.get('node_id')}: {link.get('reason') or 'backoff'}")
+    if body.get("role") == "lan" and not (body.get("election") or {}).get("gateway"):
+        wrong.append("no gateway is elected")
+    return wrong
+
+
+def text(body: dict[str, Any], wrong: list[str]) -> str:
+    """The same for a person."""
+    store, sync = body.get("store") or {}, body.get("sync") or {}
+    election, gateway = body.get("election") or {}, body.get("gateway") or {}
+    lines = [
+        f"node      {body.get('node_id')} ({body.get('role')})",
+        f"store     {store.get('documents')} documents, {store.get('oplog_entries')} oplog entries, "
+        f"{store.get('conflicts')} conflicts, {store.get('wal_bytes')} bytes of WAL",
+    ]
+    if body.get("role") == "lan":
+        mine = ", this node" if election.get("is_gateway") else ""
+        lines.append(f"gateway   {election.get('gateway') or 'none'} (epoch {election.get('epoch')}{mine})")
+    for peer in sync.get("peers") or []:
+        lag = f"behind in {_number(peer.get('behind_in'))}, out {_number(peer.get('behind_out'))}"
+        lines.append(f"peer      {peer.get('node_id')} {peer.get('address')} {peer.get('state')}, {lag}")
+    for link in gateway.get("links") or []:
+        reason = f" ({link['reason']})" if link.get("reason") else ""
+        lines.append(f"cloud     {link.get('node_id')} {link.get('address')} {link.get('state')}{reason}")
+    restarts = {name: count for name, count in (body.get("restarts") or {}).items() if count}
+    if restarts:
+        lines.append("restarts  " + ", ".join(f"{name} {count}" for name, count in restarts.items()))
+    lines += [f"attention {complaint}" for complaint in wrong]
+    return "\n".join(lines)
+
+
+def _number(value: Any) -> str:
+    return "?" if value is None else str(value)

@@ -1,0 +1,303 @@
+"""The Python API: reads in this very process, writes by the socket of the running node."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from entgldb.launch.client_peers import Peers
+from entgldb.messages.client import Commit, CommitDone, CreateIndex, RequestId, Status, Write
+from entgldb.messages.errors import (
+    EntglError,
+    InvalidError,
+    NoAnswerError,
+    NoNodeError,
+    NotFoundError,
+    TooLargeError,
+)
+from entgldb.messages.limits import BODY_BYTES_MAX
+from entgldb.messages.model import Version
+from entgldb.messages.schema import Json, Message
+from entgldb.storage.documents import Change, Conflict, Documents
+
+if TYPE_CHECKING:
+    from entgldb.launch.wire_client import WireClient
+
+__all__ = ["Change", "Collection", "Conflict", "Database", "Document", "connect"]
+
+TIMEOUT_SECONDS: Final = 10.0
+"""How long a request waits for its answer; a restarting actor is back well within."""
+PART_DOCUMENTS: Final = 500
+"""Documents of ``put_many`` that are one transaction."""
+PART_BYTES: Final = 1024 * 1024
+"""Bodies of one such transaction; with one more document it still fits a frame."""
+RETRY_SECONDS: Final = 0.05
+"""Between two attempts to reach a node whose store is being restarted."""
+
+
+class Document(dict[str, Json]):
+    """A JSON object that knows its ``key``."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: str, fields: Mapping[str, Json]) -> None:
+        super().__init__(fields)
+        self.key = key
+
+
+def connect(directory: str | os.PathLike[str] = ".", *, timeout: float = TIMEOUT_SECONDS) -> Database:
+    """Connect to the node that runs in ``directory``.
+
+    Raises NoNodeError when none is running there. ``timeout`` is in seconds, for each request.
+    """
+    database = Database(directory, timeout=timeout)
+    try:
+        database.attach()
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+class Database:
+    """A node's collections: ``db["users"]``. Safe to use from several threads."""
+
+    def __init__(self, directory: str | os.PathLike[str], *, timeout: float = TIMEOUT_SECONDS) -> None:
+        self.directory: Final = Path(directory)
+        self.timeout = timeout
+        self.peers: Final = Peers(self)
+        self._lock = threading.RLock()
+        self._documents: Documents | None = None
+        self._wire: WireClient | None = None
+        self._client = os.urandom(16)
+        self._counter = 0
+
+    def __getitem__(self, name: str) -> Collection:
+        return Collection(self, name)
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give file and socket back."""
+        with self._lock:
+            if self._documents is not None:
+                self._documents.close()
+            if self._wire is not None:
+                self._wire.close()
+            self._documents = self._wire = None
+
+    def attach(self) -> None:
+        """Connect to the node's socket now. Raises NoNodeError when no node is running."""
+        with self._lock:
+            if self._wire is None:
+                # only what writes or asks needs the socket
+                from entgldb.launch.wire_client import WireClient
+
+                self._wire = WireClient(self.directory)
+
+    @property
+    def documents(self) -> Documents:
+        """The file, opened read-only in this process."""
+        with self._lock:
+            if self._documents is None:
+                try:
+                    self._documents = Documents.open(self.directory)
+                except NotFoundError:
+                    raise NoNodeError(
+                        f"no node is running in {self.directory}",
+                        hint=f"entgldb start --dir {self.directory}",
+                    ) from None
+            return self._documents
+
+    def collections(self, *, system: bool = False) -> list[str]:
+        """Names of all collections that ever had a document on this node."""
+        return self.documents.collections(system=system)
+
+    def conflicts(self, collection: str | None = None) -> list[Conflict]:
+        """Versions that lost to a concurrent write and are kept to be looked at."""
+        return self.documents.conflicts(collection)
+
+    def changes(
+        self, since: str | None = None, *, collection: str | None = None, follow: bool = False
+    ) -> Iterator[Change]:
+        """Changes after the token ``since``, oldest first, at least once.
+
+        Each key comes with its present version. ``follow`` waits for more for ever; otherwise it ends
+        when all is told. Raises TokenExpired for a token of another database file.
+        """
+        documents = self.documents
+        changes = documents.changes(since, collection=collection)
+        if not follow:
+            return changes
+        return self._follow(documents, changes, since, collection)
+
+    def _follow(
+        self, documents: Documents, changes: Iterator[Change], since: str | None, collection: str | None
+    ) -> Iterator[Change]:
+        from entgldb.launch.client_feed import CommitFeed
+
+        with CommitFeed(self.directory, documents) as feed:
+            # taken before reading: what is committed from here on is announced, so nothing is slept through
+            seen = documents.token()
+            while True:
+                for change in changes:
+                    since = change.token
+                    yield change
+                since = seen if since is None or _later(seen, since) else since
+                feed.wait()
+                seen = documents.token()
+                changes = documents.changes(since, collection=collection)
+
+    def ask(self, actor: str, message: Message, *, timeout: float | None = None) -> Message:
+        """Send an admin message to ``node``, ``store``, ``oplog``, ``sync``, ``election`` or ``gateway``."""
+        with self._lock:
+            self.attach()
+            assert self._wire is not None
+            return self._wire.relay(actor, message, self.timeout if timeout is None else timeout)
+
+    def status(self, actor: str = "node") -> dict[str, Json]:
+        """What an actor says of itself."""
+        body: dict[str, Json] = getattr(self.ask(actor, Status()), "body", {})
+        return body
+
+    def next_request(self) -> RequestId:
+        """An id that makes a retry harmless."""
+        with self._lock:
+            self._counter += 1
+            return RequestId(self._client, self._counter)
+
+    def request(self, message: Message) -> Message:
+        """Send a request to the store and give its answer.
+
+        A connection that breaks is made anew and the same request sent again until ``timeout``: its
+        request id keeps it from being done twice. Raises what the node refused it with.
+        """
+        deadline = time.monotonic() + self.timeout
+        sent = False
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                with self._lock:
+                    self.attach()
+                    assert self._wire is not None
+                    sent = True
+                    return self._wire.request(message, max(left, RETRY_SECONDS))
+            except (NoNodeError, NoAnswerError) as fault:
+                self._detach()
+                if not sent:
+                    raise
+                if left <= RETRY_SECONDS:
+                    raise NoAnswerError(
+                        f"no answer from the node in {self.directory}: {fault.text}", definite=False
+                    ) from None
+                time.sleep(RETRY_SECONDS)
+
+    def _detach(self) -> None:
+        with self._lock:
+            if self._wire is not None:
+                self._wire.close()
+            self._wire = None
+
+
+def _later(token: str, other: str) -> bool:
+    """Whether ``token`` comes after ``other``, both of one file."""
+    return int(token.rpartition(".")[2]) > int(other.rpartition(".")[2])
+
+
+class Collection:
+    """The documents of one collection."""
+
+    def __init__(self, database: Database, name: str) -> None:
+        self._database = database
+        self.name: Final = name
+
+    def get(self, key: str) -> Document | None:
+        """One document, or None."""
+        found = self._database.documents.get(self.name, key)
+        return None if found is None else Document(key, found)
+
+    def find(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> Iterator[Document]:
+        """The documents that match, in the order of ``sort`` (``"age"``, ``"-age"``), then by key.
+
+        Filters: equality, ``$gt $gte $lt $lte $in $and $or``; anything else raises UnsupportedError.
+        """
+        found = self._database.documents.find(self.name, filter, sort=sort, limit=limit, skip=skip)
+        return (Document(key, fields) for key, fields in found)
+
+    def count(self, filter: Mapping[str, Any] | None = None) -> int:
+        """How many documents match."""
+        return self._database.documents.count(self.name, filter)
+
+    def put(self, key: str, document: Mapping[str, Any]) -> Version:
+        """Store a document, durably; the version made."""
+        (version,) = self._commit([Write(self.name, key, _body(document, key))])
+        assert version is not None
+        return version
+
+    def put_many(self, documents: Mapping[str, Mapping[str, Any]] | Iterable[tuple[str, Any]]) -> int:
+        """Store many documents, each part of up to 500 in one transaction; how many.
+
+        Parts that were stored before an error stay stored.
+        """
+        pairs = documents.items() if isinstance(documents, Mapping) else documents
+        part: list[Write] = []
+        size = stored = 0
+        for key, document in pairs:
+            body = _body(document, key)
+            if part and (len(part) == PART_DOCUMENTS or size + len(body) > PART_BYTES):
+                stored += len(self._commit(part))
+                part, size = [], 0
+            part.append(Write(self.name, key, body))
+            size += len(body)
+        return stored + (len(self._commit(part)) if part else 0)
+
+    def delete(self, key: str) -> Version | None:
+        """Delete a document, durably; the version made, or None where there was none."""
+        return self._commit([Write(self.name, key, None)])[0]
+
+    def create_index(self, path: str) -> None:
+        """Index a field path (``"address.city"``) on this node."""
+        self._database.request(CreateIndex(self.name, path))
+
+    def changes(self, since: str | None = None, *, follow: bool = False) -> Iterator[Change]:
+        """Like ``Database.changes``, of this collection only."""
+        return self._database.changes(since, collection=self.name, follow=follow)
+
+    def _commit(self, writes: list[Write]) -> list[Version | None]:
+        answer = self._database.request(Commit(self._database.next_request(), tuple(writes)))
+        if not isinstance(answer, CommitDone):
+            raise EntglError(f"the node answered {answer} to a commit", definite=False)
+        return [written.version if written.seq else None for written in answer.written]
+
+
+def _body(document: Mapping[str, Any], key: str) -> bytes:
+    """A document as the bytes that will travel unchanged to the last replica."""
+    if not isinstance(document, Mapping):
+        raise InvalidError(f"document {key!r:.80} is a {type(document).__name__}, not a JSON object")
+    try:
+        text = json.dumps(dict(document), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        body = text.encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise InvalidError(f"document {key!r:.80} is not JSON: {fault}") from None
+    if len(body) > BODY_BYTES_MAX:
+        raise TooLargeError(f"document {key!r:.80} has {len(body)} bytes, {BODY_BYTES_MAX} allowed")
+    return body

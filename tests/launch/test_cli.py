@@ -1,0 +1,115 @@
+"""The command line without a node: help, errors as one line, exit codes, and what it imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import entgldb as package
+from entgldb.launch.cli import entgldb
+from entgldb.launch.cli_actors import build_message
+from entgldb.launch.cli_common import run
+from entgldb.launch.cli_status import complaints
+from entgldb.messages.client import Isolate, Status
+from entgldb.messages.errors import InvalidError
+
+CTX = click.Context(entgldb, info_name="entgldb")
+VERBS = entgldb.list_commands(CTX)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example_directory_and_json(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(entgldb, [verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Example:" in text
+    assert "--json" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["nonsense"], 2, "usage:"),
+        (["put", "users"], 2, "usage:"),
+        (["get", "-d", "{dir}", "users", "u1"], 4, "no-node: no node is running in"),
+        (["put", "-d", "{dir}", "users", "u1", "{}"], 4, "no-node: no node is running in"),
+        (["put", "-d", "{dir}", "users", "u1", "{"], 2, "invalid: the document is not JSON"),
+        (["put", "-d", "{dir}", "users", "u1", "[1]"], 2, "invalid: the document is not a JSON object"),
+        (["status", "-d", "{dir}"], 4, "no-node:"),
+        (["stop", "-d", "{dir}"], 4, "no-node:"),
+        (["init", "-d", "{dir}/n", "--node-id", "a b"], 2, "invalid: --node-id"),
+        (["init", "-d", "{dir}/n", "--authority", "https://a.example"], 2, "usage:"),
+        (["update-peer", "-d", "{dir}", "cloud-1"], 2, "usage:"),
+        (["ask", "-d", "{dir}", "sync", "Isolate"], 2, "invalid: Isolate needs seconds"),
+        (["ask", "-d", "{dir}", "nobody", "Status"], 2, "usage:"),
+    ],
+)
+def test_errors_are_one_line_with_a_code(
+    arguments: list[str], code: int, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(entgldb, [part.replace("{dir}", str(tmp_path)) for part in arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(word)
+    assert len(err.splitlines()) == 1
+
+
+def test_init_prints_one_object_of_a_known_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(entgldb, ["init", "-d", str(tmp_path / "n"), "--node-id", "lan-1", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["schema_version"] == 1
+    assert shown["node_id"] == "lan-1"
+    assert 0 < shown["port"] < 65536
+
+
+def test_a_secret_is_never_taken_from_an_argument(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["add-cloud-peer", "-d", str(tmp_path), "--node-id", "c", "--address", "a.example:1"]
+    arguments += ["--authority", "https://a.example", "--client-id", "x", "--client-secret", "hunter2"]
+    assert run(entgldb, arguments) == 2
+    assert "hunter2" not in capsys.readouterr().err
+
+
+def test_messages_are_built_strictly() -> None:
+    assert build_message("Isolate", ("seconds=3",)) == Isolate(3.0)
+    assert build_message("Status", ()) == Status()
+    for name, given in (("Commit", ()), ("Isolate", ("seconds=soon",)), ("Status", ("x=1",))):
+        with pytest.raises(InvalidError):
+            build_message(name, given)
+
+
+def test_status_complains_about_what_needs_attention() -> None:
+    well = {
+        "role": "lan",
+        "store": {"quarantined": 0, "held": 0},
+        "oplog": {},
+        "sync": {},
+        "election": {"gateway": "lan-1"},
+        "gateway": {"links": [{"node_id": "c", "state": "connected"}]},
+    }
+    assert complaints(well) == []
+    ill = {**well, "oplog": None, "store": {"quarantined": 1}, "election": {"gateway": ""}}
+    ill["gateway"] = {"links": [{"node_id": "c", "state": "backoff", "reason": "secret-missing"}]}
+    assert len(complaints(ill)) == 4
+
+
+@pytest.mark.slow
+def test_client_verbs_import_neither_actors_nor_tls_nor_asyncio(tmp_path: Path) -> None:
+    program = (
+        "import sys; from entgldb.launch.cli import entgldb; from entgldb.launch.cli_common import run\n"
+        "for verb in (['find', 'users'], ['put', 'users', 'u1', '{}'], ['list-peers'], ['status']):\n"
+        "    assert run(entgldb, [*verb, '-d', sys.argv[1]]) == 4\n"
+        "heavy = {'thespian', 'sqlite_utils', 'asyncio', 'cryptography', 'ssl'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__path__[0]).parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
