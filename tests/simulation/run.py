@@ -21,6 +21,9 @@ FAULT_SECONDS = 12.0
 FAULTS_MIN = 20
 ACKNOWLEDGED_MIN = 200
 FAULT_SECONDS_MAX = 60.0
+ISLAND_SEEDS = 4
+"""Every fourth seed looks at a partition that lasts: each part has one gateway."""
+ISLAND_SECONDS_MAX = 60.0
 HEAL_SECONDS_MAX = 240.0
 """Within it everything must have settled: backoffs, held entries, elections."""
 
@@ -120,6 +123,8 @@ class Run:
         self.faults.heal()
         for client in self.clients:
             client.stopped = True
+        if self.world.seed % ISLAND_SEEDS == 0:
+            self._islands()
         why = ""
         while world.time - began < HEAL_SECONDS_MAX:
             world.run(1.0)
@@ -140,14 +145,49 @@ class Run:
             return "entries are held or not supplied"
         return self._gateway_unsettled() or self._cloud_unsettled()
 
+    def _islands(self) -> None:
+        """All is well but for one lasting partition."""
+        names = [node.name for node in self.lan]
+        cut = self.world.random.randrange(1, len(names))
+        ways = {(a, b) for a in names[:cut] for b in names[cut:]}
+        ways |= {(b, a) for a, b in ways}
+        self.network.cuts |= ways
+        self.world.fault("islands", f"{names[:cut]} {names[cut:]}")
+        began, why = self.world.time, "?"
+        while why and self.world.time - began < ISLAND_SECONDS_MAX:
+            self.world.run(1.0)
+            why = self._gateway_unsettled()
+        if why:
+            self.world.violate(f"{ISLAND_SECONDS_MAX:.0f} s after a partition: {why}")
+        self.network.cuts -= ways
+
     def _gateway_unsettled(self) -> str:
-        """All are connected now: exactly one leads, and all know it."""
-        reports = [self._ask(node, "election") for node in self.lan]
+        """In each connected component exactly one leads, and all know it."""
+        for component in self._components():
+            why = self._component_unsettled(component)
+            if why:
+                return why
+        return ""
+
+    def _components(self) -> list[list[SimulatedNode]]:
+        """LAN nodes that reach each other, directly or by others."""
+        left, found = list(self.lan), []
+        while left:
+            component = [left.pop(0)]
+            for node in component:
+                near = [n for n in left if self.network.passes(n, node) and self.network.passes(node, n)]
+                component += near
+                left = [n for n in left if n not in near]
+            found.append(component)
+        return found
+
+    def _component_unsettled(self, component: list[SimulatedNode]) -> str:
+        reports = [self._ask(node, "election") for node in component]
         if any(report is None for report in reports):
             return "an election actor does not answer"
-        leaders = [n.name for n, r in zip(self.lan, reports, strict=True) if r and r["is_gateway"]]
+        leaders = [n.name for n, r in zip(component, reports, strict=True) if r and r["is_gateway"]]
         if len(leaders) != 1:
-            return f"gateways: {leaders}"
+            return f"gateways of {[node.name for node in component]}: {leaders}"
         believed = {str(report["gateway"]) for report in reports if report}
         return "" if believed == set(leaders) else f"{leaders} leads, {believed} is believed"
 
