@@ -19,7 +19,7 @@ from jwt.algorithms import ECAlgorithm
 from jwt.utils import base64url_decode, base64url_encode
 
 from entgldb.actors.authority import discover, json_object, one_line
-from entgldb.actors.http import AuthorityError, request
+from entgldb.actors.http import TOTAL_SECONDS_MAX, AuthorityError, request
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.limits import TOKEN_BYTES_MAX
@@ -163,11 +163,15 @@ class TokenVerifier:
     async def verify(self, token: str) -> Accepted:
         """Accept or raise TokenError, or AuthorityError when there are no keys to check with."""
         kid = key_name(token)
-        async with self._lock:  # one fetch serves all that wait for it
-            age = self._clock() - self._fetched
-            if age >= KEYS_SECONDS_MAX or (kid not in self._keys and age >= REFRESH_SECONDS_MIN):
-                await self._refresh()
+        if self._due(kid):  # whoever has a known key need not wait for a fetch that somebody else caused
+            async with self._lock:  # one fetch serves all that wait for it
+                if self._due(kid):
+                    await self._refresh()
         return verify(token, self._keys, self._rules._replace(issuer=self._issuer))
+
+    def _due(self, kid: str) -> bool:
+        age = self._clock() - self._fetched
+        return age >= KEYS_SECONDS_MAX or (kid not in self._keys and age >= REFRESH_SECONDS_MIN)
 
     async def _refresh(self) -> None:
         if self._fault is not None and self._clock() - self._failed < RETRY_SECONDS_MIN:
@@ -183,10 +187,14 @@ class TokenVerifier:
 
 async def fetch_keys(authority: str, ca_pem: str = "") -> tuple[str, dict[str, Any]]:
     """The issuer and the keys that ``authority`` publishes now. Raises AuthorityError."""
-    metadata = await discover(authority, ca_pem)
-    if not metadata.jwks_uri:
-        raise AuthorityError(Reason.AUTHORITY_ERROR, f"the metadata of {authority} names no jwks_uri")
-    answer = await request(metadata.jwks_uri, ca_pem=ca_pem)
+    try:
+        async with asyncio.timeout(TOTAL_SECONDS_MAX):
+            metadata = await discover(authority, ca_pem)
+            if not metadata.jwks_uri:
+                raise AuthorityError(Reason.AUTHORITY_ERROR, f"the metadata of {authority} names no jwks_uri")
+            answer = await request(metadata.jwks_uri, ca_pem=ca_pem)
+    except TimeoutError:
+        raise AuthorityError(Reason.AUTHORITY_UNREACHABLE, f"{authority} did not answer in time") from None
     return metadata.issuer, read_keys(json_object(metadata.jwks_uri, answer))
 
 

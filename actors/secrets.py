@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import json
 import os
 import stat
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from entgldb.messages.errors import SecretError
 from entgldb.messages.limits import SECRET_BYTES_MAX
-from entgldb.messages.remote_peers import OAuth2
+from entgldb.messages.remote_peers import OAuth2, is_reference
 
 SEALED = "sealed:v1:"
 NONCE_BYTES = 12
@@ -67,6 +68,17 @@ class KeyedSecrets:
         sealed = AESGCM(key).encrypt(nonce, clear, self._bound_to(node_id, oauth2))
         return f"{SEALED}{key_id}:{base64.urlsafe_b64encode(nonce + sealed).decode().rstrip('=')}"
 
+    def matches(self, node_id: str, oauth2: OAuth2, secret: str) -> bool:
+        """Whether ``secret``, as a user gave it (in clear or as a reference), is the one in ``oauth2``."""
+        stored = oauth2.client_secret
+        if not stored.startswith(SEALED) or is_reference(secret):
+            return hmac.compare_digest(stored.encode(), secret.encode("utf-8", "surrogatepass"))
+        try:
+            clear = self._open(node_id, oauth2)
+        except SecretError:
+            return False
+        return hmac.compare_digest(clear.encode(), secret.encode("utf-8", "surrogatepass"))
+
     def _open(self, node_id: str, oauth2: OAuth2) -> str:
         key_id, _, text = oauth2.client_secret.removeprefix(SEALED).partition(":")
         key, ours = self._key()
@@ -85,9 +97,9 @@ class KeyedSecrets:
             ) from None
 
     def _bound_to(self, node_id: str, oauth2: OAuth2) -> bytes:
-        # the token endpoint is where the secret is posted, so it is bound like the authority
-        parts = [self._cluster, node_id, oauth2.authority, oauth2.client_id, oauth2.token_endpoint]
-        return json.dumps([SEALED, "clientSecret", *parts]).encode()
+        # token endpoint and CA decide like the authority to whom the secret is posted
+        bound = [self._cluster, node_id, oauth2.authority, oauth2.client_id]
+        return json.dumps([SEALED, "clientSecret", *bound, oauth2.token_endpoint, oauth2.ca_pem]).encode()
 
     def _key(self) -> tuple[bytes, str]:
         """The sealing key and its public name."""

@@ -49,6 +49,7 @@ def test_the_same_secret_sealed_twice_looks_different(secrets: KeyedSecrets) -> 
         {"authority": "https://evil.example"},
         {"client_id": "someone-else"},
         {"token_endpoint": "https://evil.example/token"},
+        {"ca_pem": "another authority"},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -61,6 +62,7 @@ def test_a_sealed_secret_does_not_open_after_its_destination_changed(
         moved.get("client_id", settings.client_id),
         settings.client_secret,
         token_endpoint=moved.get("token_endpoint", ""),
+        ca_pem=moved.get("ca_pem", ""),
     )
     assert not secrets.resolvable("cloud-1", changed)
     with pytest.raises(SecretError, match="does not belong"):
@@ -154,3 +156,21 @@ def test_the_largest_secret_is_sealed_and_one_byte_more_is_not(secrets: KeyedSec
     assert secrets.resolve("cloud-1", settings) == largest
     with pytest.raises(SecretError, match="no usable secret"):
         secrets.seal("cloud-1", SETTINGS, largest + "x")
+
+
+def test_the_same_secret_given_again_is_recognised(secrets: KeyedSecrets) -> None:
+    settings = sealed(secrets)
+    assert secrets.matches("cloud-1", settings, CLEAR)
+    assert secrets.matches("cloud-1", settings, settings.client_secret)
+    assert not secrets.matches("cloud-1", settings, CLEAR + "x")
+    assert not secrets.matches("cloud-1", settings, "env:NAME")
+    assert not secrets.matches("cloud-1", settings, "")
+    assert not secrets.matches("cloud-2", settings, CLEAR)
+
+
+def test_a_reference_is_compared_as_it_stands(secrets: KeyedSecrets, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAME", CLEAR)
+    settings = replace(SETTINGS, client_secret="env:NAME")
+    assert secrets.matches("cloud-1", settings, "env:NAME")
+    assert not secrets.matches("cloud-1", settings, "env:OTHER")
+    assert not secrets.matches("cloud-1", settings, CLEAR)
