@@ -8,11 +8,9 @@ through a restricted unpickler. All of it patches private names of one release, 
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import importlib.metadata
 import io
-import logging
 import os
 import pickle
 import socket
@@ -79,6 +77,8 @@ _PLAIN = {("builtins", name) for name in _BUILTINS.split()} | {
     ("datetime", "timedelta"),
     ("datetime", "datetime"),
     ("logging", "LogRecord"),
+    ("socket", "AddressFamily"),
+    ("socket", "SocketKind"),
 }
 _BASES: tuple[type, ...] = (
     ActorSystemMessage,
@@ -213,11 +213,6 @@ def load_key(directory: Path) -> bytes:
     return key
 
 
-def key_id(key: bytes) -> str:
-    """Tells keys apart in a log without giving them away."""
-    return hashlib.sha256(b"entgldb actors.key" + key).hexdigest()[:8]
-
-
 def address_of(port: int) -> Any:
     """The Thespian address of an actor on this machine."""
     return ActorAddress(IPBase.TCPv4ActorAddress(LOOPBACK, port, external=True))
@@ -257,9 +252,8 @@ def _kernel_address(text: str, family: socket.AddressFamily) -> tuple[str, int]:
     return socket.inet_ntop(family, b"".join(words)), int(port, 16)
 
 
-def check_listeners() -> None:
-    """Raise WireError when this process listens anywhere but on loopback."""
-    open_to_others = [f"{host}:{port}" for host, port in listeners() if host not in (LOOPBACK, "::1")]
+def check_listeners(pid: int | str = "self") -> None:
+    """Raise WireError when a process listens anywhere but on loopback."""
+    open_to_others = [f"{host}:{port}" for host, port in listeners(pid) if host not in (LOOPBACK, "::1")]
     if open_to_others:
-        logging.getLogger(__name__).critical("listens on %s", open_to_others)
-        raise WireError(f"this process listens on {', '.join(open_to_others)}", hint="report this as a bug")
+        raise WireError(f"process {pid} listens on {', '.join(open_to_others)}", hint="report this as a bug")

@@ -49,12 +49,16 @@ class HttpTokenSource:
         """Begin; TokenIssued or TokenFailed with this ``ticket`` will be posted, exactly one."""
         self._loop.spawn(self._request(node_id, ticket, oauth2))
 
+    async def fetch(self, node_id: str, oauth2: OAuth2) -> Token:
+        """A token for a cloud peer, in the loop's own thread. Raises SecretError or AuthorityError."""
+        return await fetch_token(oauth2, self._secrets.resolve(node_id, oauth2))
+
     async def _request(self, node_id: str, ticket: int, oauth2: OAuth2) -> None:
         self._loop.post(await self._outcome(node_id, ticket, oauth2))
 
     async def _outcome(self, node_id: str, ticket: int, oauth2: OAuth2) -> Message:
         try:
-            token = await fetch_token(oauth2, self._secrets.resolve(node_id, oauth2))
+            token = await self.fetch(node_id, oauth2)
         except SecretError as fault:
             return TokenFailed(node_id, ticket, Reason.SECRET_MISSING.value, fault.text, 0.0)
         except AuthorityError as fault:

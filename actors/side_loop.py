@@ -13,7 +13,7 @@ import logging
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from entgldb.actors.behaviour import Asker
@@ -24,6 +24,8 @@ Work = tuple[Callable[..., object], tuple[Any, ...]]
 
 JOIN_SECONDS_MAX = 5.0
 """How long ``stop`` waits for the thread."""
+END_SECONDS_MAX = 2.0
+"""How long what runs in the loop may take to end in good order."""
 
 
 class SideLoop:
@@ -38,6 +40,8 @@ class SideLoop:
         self._sender.setblocking(False)
         self._posted = self._called = self._stopped = False
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._when_drained: list[Callable[[], object]] = []
+        self._enders: list[Callable[[], Awaitable[object]]] = []
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(self._on_loop_error)
         self._thread = threading.Thread(target=self._run, name=f"side-loop-{name}", daemon=True)
@@ -59,7 +63,21 @@ class SideLoop:
         arrived = []
         while self._inbox:
             arrived.append(self._inbox.popleft())
+        while self._when_drained:
+            self.call(self._when_drained.pop())
         return arrived
+
+    def backlog(self) -> int:
+        """Any thread: messages posted and not yet drained."""
+        return len(self._inbox)
+
+    def when_drained(self, fn: Callable[[], object]) -> None:
+        """Loop thread: run ``fn`` in the loop after the next drain. Say so before posting, not after."""
+        self._when_drained.append(fn)
+
+    def at_end(self, ender: Callable[[], Awaitable[object]]) -> None:
+        """Await ``ender()`` in the loop when it stops, for at most END_SECONDS_MAX."""
+        self._enders.append(ender)
 
     def post(self, message: Message, asker: Asker | None = None) -> None:
         """Any thread: hand ``message`` to the main thread, waking it at most once until it drains."""
@@ -111,10 +129,18 @@ class SideLoop:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
+            self._loop.run_until_complete(self._end())
             self._loop.run_until_complete(self._cancel_all())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             self._loop.close()
+
+    async def _end(self) -> None:
+        self._work()
+        enders = [asyncio.wait_for(ender(), END_SECONDS_MAX) for ender in self._enders]
+        for outcome in await asyncio.gather(*enders, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                log.error("%s: did not end in good order", self.name, exc_info=outcome)
 
     async def _cancel_all(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}

@@ -167,10 +167,10 @@ def classify(fault: BaseException) -> tuple[Reason, str]:
         if "ALERT" in word:
             return Reason.TLS_REFUSED, f"the peer refused us: {word}"
         return Reason.TLS_REFUSED, f"no TLS handshake: {word}"
-    if isinstance(fault, TimeoutError) or (
-        isinstance(fault, ConnectionAbortedError) and "handshake" in str(fault)
-    ):
-        return Reason.HANDSHAKE_TIMEOUT, "nothing came back in time"
+    if isinstance(fault, ConnectionAbortedError) and "handshake" in str(fault):
+        return Reason.HANDSHAKE_TIMEOUT, "the peer did not finish the TLS handshake in time"
+    if isinstance(fault, TimeoutError):
+        return Reason.UNREACHABLE, "no answer in time"
     if isinstance(fault, ProtocolError):
         return Reason.TLS_REFUSED, fault.text
     if isinstance(fault, socket.gaierror):

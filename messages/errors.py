@@ -156,6 +156,7 @@ class Reason(StrEnum):
     HANDSHAKE_TIMEOUT = "handshake-timeout"
     HEARTBEAT_LOST = "heartbeat-lost"
     SLOW_READER = "slow-reader"
+    TOO_MANY_LINKS = "too-many-links"
     PEER_CLOSED = "peer-closed"
     ISOLATED = "isolated"
     STOPPING = "stopping"

@@ -211,7 +211,7 @@ def test_a_ca_pem_without_a_certificate_is_an_ssl_error() -> None:
     [
         (ConnectionRefusedError(111, "Connection refused"), Reason.UNREACHABLE),
         (socket.gaierror(-2, "Name or service not known"), Reason.UNREACHABLE),
-        (TimeoutError(), Reason.HANDSHAKE_TIMEOUT),
+        (TimeoutError(), Reason.UNREACHABLE),
         (ConnectionAbortedError("SSL handshake is taking longer"), Reason.HANDSHAKE_TIMEOUT),
         (ConnectionResetError(), Reason.PEER_CLOSED),
         (OSError(113, "No route to host"), Reason.UNREACHABLE),

@@ -1,0 +1,136 @@
+"""The one place where a behaviour meets its edges: files, sockets, tokens. Called in the actor's process.
+
+Edges are imported here, on the first Configure, so that an actor loads only what it uses.
+"""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Final, assert_never
+
+from entgldb.actors.behaviour import Behaviour
+from entgldb.actors.node import NodeKeeper
+from entgldb.actors.ports import Secrets
+from entgldb.actors.side_loop import SideLoop
+from entgldb.messages.errors import EntglError
+from entgldb.messages.local import Configure
+from entgldb.messages.settings import (
+    ElectionSettings,
+    GatewaySettings,
+    NodeSettings,
+    OplogSettings,
+    StoreSettings,
+    SyncSettings,
+)
+
+Built = tuple[Behaviour, SideLoop | None]
+
+
+EDGES: Final = "client_socket discovery gateway jwt_check links oauth oplog probe secrets store sync tls"
+
+
+def preload() -> None:
+    """Import what the actors will need, before the fork: the pages are then shared by all of them."""
+    for name in EDGES.split():
+        import_module(f"entgldb.actors.{name}")
+    for name in ("store", "reader"):
+        import_module(f"entgldb.storage.{name}")
+
+
+def node(settings: NodeSettings) -> NodeKeeper:
+    """The supervisor; it has no edge."""
+    return NodeKeeper(settings)
+
+
+def build(configure: Configure) -> Built:
+    """The behaviour for the one slice that is filled, and its side loop, not started yet."""
+    slices = (configure.store, configure.oplog, configure.sync, configure.election, configure.gateway)
+    filled = [part for part in slices if part is not None]
+    if len(filled) != 1:
+        raise EntglError(f"a Configure with {len(filled)} slices, exactly one is needed")
+    match filled[0]:
+        case StoreSettings() as part:
+            return _store(part)
+        case OplogSettings() as part:
+            return _oplog(part)
+        case SyncSettings() as part:
+            return _sync(part)
+        case ElectionSettings() as part:
+            return _election(part)
+        case GatewaySettings() as part:
+            return _gateway(part)
+        case never:
+            assert_never(never)
+
+
+def _secrets(key_file: str, cluster: str) -> Secrets:
+    from entgldb.actors.secrets import KeyedSecrets
+
+    return KeyedSecrets(key_file, cluster)
+
+
+def _store(settings: StoreSettings) -> Built:
+    from entgldb.actors.client_socket import ClientSocket
+    from entgldb.actors.store import StoreKeeper
+    from entgldb.storage.store import Store
+
+    store = Store.open(settings.directory, settings.node_id, time.time_ns() // 1_000_000)
+    loop = SideLoop("store")
+    ClientSocket(loop, settings.directory)
+    return StoreKeeper(settings, store, _secrets(settings.key_file, settings.cluster)), loop
+
+
+def _oplog(settings: OplogSettings) -> Built:
+    from entgldb.actors.oplog import OplogKeeper
+
+    return OplogKeeper(settings), None
+
+
+def _election(settings: ElectionSettings) -> Built:
+    from entgldb.actors.election import Bully
+
+    return Bully(settings), None
+
+
+def _sync(settings: SyncSettings) -> Built:
+    from entgldb.actors.links import TlsLinks
+    from entgldb.actors.sync import Sync
+    from entgldb.storage.reader import LogReader
+
+    log = LogReader.open(settings.directory)
+    loop = SideLoop("sync")
+    if settings.role == "cloud":
+        from entgldb.actors.jwt_check import JwtChecker
+        from entgldb.actors.tls import ServerIdentity
+
+        server = ServerIdentity.load(settings.tls_cert, settings.tls_key)
+        links = TlsLinks(loop, lan=None, listen=settings.listen, server=server)
+        return Sync(settings, log, links, JwtChecker(loop, settings)), loop
+    from entgldb.actors.tls import LanIdentity, read_cluster_key
+
+    directory = Path(settings.directory)
+    lan = LanIdentity(directory, read_cluster_key(directory / "cluster.key"), settings.node_id)
+    links = TlsLinks(loop, lan=lan, listen=settings.listen, server=None)
+    if settings.discovery:
+        from entgldb.actors.discovery import Discovery
+
+        Discovery(loop, settings, links)
+    return Sync(settings, log, links, None), loop
+
+
+def _gateway(settings: GatewaySettings) -> Built:
+    from entgldb.actors.gateway import Gateway
+    from entgldb.actors.links import TlsLinks
+    from entgldb.actors.oauth import HttpTokenSource
+    from entgldb.actors.probe import CloudProber
+    from entgldb.actors.secrets import KeyedSecrets
+    from entgldb.storage.reader import LogReader
+
+    secrets = KeyedSecrets(settings.key_file, settings.cluster)
+    loop = SideLoop("gateway")
+    tokens = HttpTokenSource(loop, secrets)
+    links = TlsLinks(loop, lan=None, server=None)
+    log = LogReader.open(settings.directory)
+    return Gateway(settings, log, links, tokens, secrets, CloudProber(loop, tokens)), loop

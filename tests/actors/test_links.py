@@ -1,0 +1,419 @@
+"""Links over real TLS on loopback: who gets in, what a bad peer can do, and how a link ends."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from entgldb.actors import link as link_module
+from entgldb.actors import links as links_module
+from entgldb.actors.links import TlsLinks
+from entgldb.actors.ports import CloudTarget
+from entgldb.actors.side_loop import SideLoop
+from entgldb.actors.tls import LanIdentity, ServerIdentity
+from entgldb.messages import codec, wire
+from entgldb.messages.errors import ConfigError, ErrorCode, Reason
+from entgldb.messages.framing import frame
+from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_QUEUE_BYTES_MAX
+from entgldb.messages.local import FrameIn, LinkDown, LinkUp
+from entgldb.messages.schema import Channel, Message
+
+KEY, OTHER_KEY = bytes(range(32)), bytes(32)
+BEAT = wire.Heartbeat(1, 0, 0)
+
+
+def bye(size: int) -> wire.Bye:
+    return wire.Bye("stopping", "x" * size)
+
+
+class Node:
+    """A side loop with its links, drained as a host does."""
+
+    def __init__(self, links: Callable[[SideLoop], TlsLinks]) -> None:
+        self.loop = SideLoop("test")
+        self.links = links(self.loop)
+        self.loop.start()
+        self.seen: list[Message] = []
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.links.port()}"
+
+    def until(self, done: Callable[[], object], seconds: float = 15.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < deadline, f"seen only {[self.told(m) for m in self.seen[-5:]]}"
+            select.select([self.loop.fileno()], [], [], 0.2)
+            self.seen += [message for _, message in self.loop.drain()]
+
+    def expect(self, kind: type[Message], count: int = 1) -> list[Message]:
+        self.until(lambda: len(self.of(kind)) >= count)
+        return self.of(kind)
+
+    def of(self, kind: type[Message]) -> list[Message]:
+        return [message for message in self.seen if type(message) is kind]
+
+    def up(self) -> LinkUp:
+        found = self.expect(LinkUp)[-1]
+        assert isinstance(found, LinkUp)
+        return found
+
+    def down(self) -> LinkDown:
+        found = self.expect(LinkDown)[-1]
+        assert isinstance(found, LinkDown)
+        return found
+
+    def told(self, message: Message) -> str:
+        return f"{message} {getattr(message, 'reason', '')} {getattr(message, 'text', '')}"
+
+
+Make = Callable[..., Node]
+
+
+def identity(folder: Path, node_id: str, key: bytes = KEY, now: datetime | None = None) -> LanIdentity:
+    folder.mkdir(exist_ok=True)
+    (folder / "cluster.key").write_bytes(key)
+    return LanIdentity.load(folder, folder / "cluster.key", node_id, now)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    nodes: list[Node] = []
+
+    def lan(node_id: str, key: bytes = KEY, now: datetime | None = None) -> Node:
+        who = identity(tmp_path / node_id, node_id, key, now)
+        node = Node(lambda loop: TlsLinks(loop, lan=who, listen="127.0.0.1:0"))
+        nodes.append(node)
+        return node
+
+    yield lan
+    for node in nodes:
+        node.loop.stop()
+    for node in nodes:
+        down = [m.link for m in node.seen if isinstance(m, LinkDown)]
+        assert len(down) == len(set(down)), "LinkDown twice"
+
+
+def connected(make: Make) -> tuple[Node, Node, int, int]:
+    one, two = make("lan-1"), make("lan-2")
+    one.links.dial(two.address)
+    return one, two, one.up().link, two.up().link
+
+
+def raw_link(node: Node, who: LanIdentity) -> ssl.SSLSocket:
+    """A TLS connection to ``node`` whose bytes the test decides about."""
+    link = who.client.wrap_socket(socket.create_connection(("127.0.0.1", node.links.port()), timeout=15))
+    node.up()
+    return link
+
+
+def test_one_key_connects_and_each_side_knows_the_other(make: Make) -> None:
+    one, two, mine, theirs = connected(make)
+    assert one.up() == LinkUp(mine, False, two.address, "lan-2")
+    assert (two.up().inbound, two.up().node_id) == (True, "lan-1")
+    assert one.links.send(mine, bye(1))
+    assert two.links.send(theirs, BEAT)
+    (got,) = two.expect(FrameIn)
+    assert isinstance(got, FrameIn)
+    assert got.link == theirs
+    assert codec.decode(got.payload, Channel.PEER).message == bye(1)
+    one.expect(FrameIn)
+
+
+def test_small_packets_are_not_delayed(make: Make) -> None:
+    one, two, mine, theirs = connected(make)
+    for node, number in ((one, mine), (two, theirs)):
+        transport = node.links._links[number]._transport
+        assert transport is not None
+        sock = transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_another_key_is_refused_on_both_sides(make: Make) -> None:
+    ours, strange = make("lan-1"), make("lan-2", OTHER_KEY)
+    strange.links.dial(ours.address)
+    assert strange.down().reason == Reason.TLS_REFUSED
+    assert ours.down().reason in (Reason.TLS_REFUSED, Reason.PEER_CLOSED)
+    ours.links.dial(strange.address)
+    ours.expect(LinkDown, 2)
+    assert ours.down().reason == Reason.TLS_REFUSED
+    assert not ours.of(LinkUp)
+    assert not strange.of(LinkUp)
+
+
+def test_a_stranger_without_a_certificate_never_gets_a_link(make: Make) -> None:
+    node = make("lan-1")
+    naked = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    naked.check_hostname, naked.verify_mode = False, ssl.CERT_NONE
+    with naked.wrap_socket(socket.create_connection(("127.0.0.1", node.links.port()), timeout=15)):
+        assert node.down().reason == Reason.TLS_REFUSED
+    assert not node.of(LinkUp)
+
+
+def test_a_clock_that_is_off_is_called_so(make: Make) -> None:
+    ours, off = make("lan-1"), make("lan-2", now=datetime.now(UTC) - timedelta(days=200))
+    ours.links.dial(off.address)
+    assert ours.down().reason == Reason.CLOCK
+    off.links.dial(ours.address)
+    ours.expect(LinkDown, 2)
+    assert ours.down().reason == Reason.CLOCK
+
+
+def test_garbage_instead_of_tls_is_refused_and_harms_nobody(make: Make) -> None:
+    node = make("lan-1")
+    with socket.create_connection(("127.0.0.1", node.links.port()), timeout=15) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10)
+        assert node.down().reason == Reason.TLS_REFUSED
+    other = make("lan-2")
+    other.links.dial(node.address)
+    assert node.up().node_id == "lan-2"
+
+
+def test_a_silent_stranger_is_given_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links_module, "HANDSHAKE_SECONDS_MAX", 0.2)
+    node = make("lan-1")
+    with socket.create_connection(("127.0.0.1", node.links.port())):
+        assert node.down().reason == Reason.HANDSHAKE_TIMEOUT
+
+
+def test_a_first_frame_larger_than_a_hello_closes_the_link(make: Make, tmp_path: Path) -> None:
+    node = make("lan-1")
+    with raw_link(node, identity(tmp_path / "x", "lan-2")) as link:
+        link.sendall((HELLO_BYTES_MAX + 1).to_bytes(4, "big"))
+        assert node.down().reason == Reason.MALFORMED
+
+
+def test_later_frames_may_be_large_but_not_oversize(make: Make, tmp_path: Path) -> None:
+    node = make("lan-1")
+    with raw_link(node, identity(tmp_path / "x", "lan-2")) as link:
+        link.sendall(frame(codec.encode(BEAT)) + frame(codec.encode(bye(HELLO_BYTES_MAX))))
+        node.expect(FrameIn, 2)
+        link.sendall((FRAME_BYTES_MAX + 1).to_bytes(4, "big"))
+        assert node.down().reason == Reason.MALFORMED
+
+
+def test_a_link_cut_in_the_middle_of_a_frame_gives_no_frame(make: Make, tmp_path: Path) -> None:
+    node = make("lan-1")
+    link = raw_link(node, identity(tmp_path / "x", "lan-2"))
+    whole = frame(codec.encode(bye(100)))
+    link.sendall(whole + whole[:50])
+    node.expect(FrameIn)
+    link.close()
+    assert node.down().reason == Reason.PEER_CLOSED
+    assert len(node.of(FrameIn)) == 1
+
+
+def test_what_was_queued_is_written_before_a_close(make: Make) -> None:
+    one, two, mine, _ = connected(make)
+    for _ in range(40):
+        assert one.links.send(mine, bye(60_000))
+    one.links.close(mine, Reason.DUPLICATE_LINK, "one is enough")
+    down = one.down()
+    assert (down.link, down.reason, down.text) == (mine, Reason.DUPLICATE_LINK, "one is enough")
+    assert two.down().reason == Reason.PEER_CLOSED
+    assert len(two.of(FrameIn)) == 40
+    assert isinstance(two.seen[-1], LinkDown)
+
+
+def test_closing_twice_and_after_the_end_says_down_once(make: Make) -> None:
+    one, _, mine, _ = connected(make)
+    one.links.close(mine, Reason.ISOLATED)
+    one.links.close(mine, Reason.STOPPING)
+    assert one.down().reason == Reason.ISOLATED
+    one.links.close(mine, Reason.STOPPING)
+    assert not one.links.send(mine, BEAT)
+    assert not one.links.send(4711, BEAT)
+
+
+def test_both_sides_may_close_at_once(make: Make) -> None:
+    one, two, mine, theirs = connected(make)
+    one.links.close(mine, Reason.DUPLICATE_LINK)
+    two.links.close(theirs, Reason.DUPLICATE_LINK)
+    assert {one.down().reason, two.down().reason} <= {Reason.DUPLICATE_LINK, Reason.PEER_CLOSED}
+
+
+def test_a_dial_closed_before_it_is_open_never_comes_up(make: Make) -> None:
+    one, two = make("lan-1"), make("lan-2")
+    link = one.links.dial(two.address)
+    one.links.close(link, Reason.ISOLATED)
+    assert one.down().reason == Reason.ISOLATED
+    two.until(lambda: two.of(LinkUp) == [] or two.of(LinkDown))
+    assert not one.of(LinkUp)
+
+
+def test_a_slow_reader_is_dropped_and_memory_stays_bounded(make: Make, tmp_path: Path) -> None:
+    node = make("lan-1")
+    with raw_link(node, identity(tmp_path / "x", "lan-2")):
+        sent = 0
+        while node.links.send(node.up().link, bye(1_000_000)):
+            sent += 1_000_000
+            assert sent < 4 * LINK_QUEUE_BYTES_MAX
+        assert node.down().reason == Reason.SLOW_READER
+    assert sent >= LINK_QUEUE_BYTES_MAX - 2_000_000
+
+
+def test_a_peer_that_reads_nothing_cannot_hold_a_close_up(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "CLOSE_SECONDS_MAX", 0.2)
+    node = make("lan-1")
+    with raw_link(node, identity(tmp_path / "x", "lan-2")):
+        for _ in range(12):
+            assert node.links.send(node.up().link, bye(1_000_000))
+        node.links.close(node.up().link, Reason.ISOLATED)
+        assert node.down().reason == Reason.ISOLATED
+
+
+def test_an_actor_that_does_not_keep_up_is_not_read_ahead_without_bound(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links_module, "READ_AHEAD_BYTES_MAX", 1_000_000)
+    one, two, mine, _ = connected(make)
+    for _ in range(24):
+        assert one.links.send(mine, bye(60_000))
+    seen = 0
+    for _ in range(9):
+        assert one.links.send(mine, bye(1_000_000))
+    two.until(lambda: two.links._paused)
+    waiting = two.loop.drain()
+    seen = sum(isinstance(message, FrameIn) for _, message in waiting)
+    assert seen < 33, "all was read ahead"
+    two.expect(FrameIn, 33 - seen - len(two.of(FrameIn)))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nobody.invalid:9000", "no address", "::"])
+def test_a_dial_that_cannot_work_ends_in_one_link_down(make: Make, address: str) -> None:
+    node = make("lan-1")
+    link = node.links.dial(address)
+    down = node.down()
+    assert (down.link, down.reason) in ((link, Reason.UNREACHABLE), (link, Reason.INVALID))
+    assert down.text
+
+
+def test_too_many_links_from_one_address_are_turned_away(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links_module, "LINKS_PER_ADDRESS_MAX", 2)
+    node = make("lan-1")
+    who = identity(tmp_path / "x", "lan-2")
+    with raw_link(node, who), raw_link(node, who) as second:
+        node.expect(LinkUp, 2)
+        with socket.create_connection(("127.0.0.1", node.links.port()), timeout=15) as third:
+            assert third.recv(1) == b""
+        assert node.down().reason == Reason.TOO_MANY_LINKS
+        second.close()
+        node.expect(LinkDown, 2)
+        raw_link(node, who).close()
+        node.expect(LinkUp, 3)
+
+
+def test_a_taken_port_is_a_fault_of_the_start(make: Make, tmp_path: Path) -> None:
+    node = make("lan-1")
+    side = SideLoop("second")
+    with pytest.raises(ConfigError, match="cannot listen") as caught:
+        TlsLinks(side, lan=identity(tmp_path / "x", "lan-2"), listen=node.address)
+    assert caught.value.code is ErrorCode.IN_USE
+    with pytest.raises(ConfigError, match="certificate"):
+        TlsLinks(side, listen="127.0.0.1:0")
+    side.stop()
+
+
+def test_stopping_the_loop_writes_what_is_queued(make: Make) -> None:
+    one, two, mine, _ = connected(make)
+    one.links.send(mine, bye(60_000))
+    one.loop.stop()
+    two.down()
+    assert len(two.of(FrameIn)) == 1
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", one.links.port()))
+
+
+def cloud_certificate(folder: Path, name: str) -> str:
+    """An ordinary self-signed server certificate for ``name``; its PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), 1, now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, SHA256())
+    )
+    pem = made.public_bytes(Encoding.PEM)
+    (folder / "tls.crt").write_bytes(pem)
+    (folder / "tls.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return pem.decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "trusted", "reason"),
+    [
+        ("localhost", True, None),
+        ("elsewhere.example.com", True, Reason.TLS_REFUSED),
+        ("localhost", False, Reason.TLS_REFUSED),
+    ],
+)
+def test_a_cloud_peer_is_verified_by_chain_and_name(
+    tmp_path: Path, name: str, trusted: bool, reason: Reason | None
+) -> None:
+    pem = cloud_certificate(tmp_path, name)
+    server = ServerIdentity.load(tmp_path / "tls.crt", tmp_path / "tls.key")
+    cloud = Node(lambda loop: TlsLinks(loop, server=server, listen="127.0.0.1:0"))
+    gateway = Node(lambda loop: TlsLinks(loop))
+    target = CloudTarget("cloud-1", f"localhost:{cloud.links.port()}", pem if trusted else "")
+    link = gateway.links.dial_cloud(target)
+    if reason is None:
+        assert (gateway.up().link, gateway.up().node_id, cloud.up().node_id) == (link, "", "")
+        gateway.links.send(link, BEAT)
+        cloud.expect(FrameIn)
+    else:
+        assert gateway.down().reason == reason
+        assert not gateway.of(LinkUp)
+    gateway.loop.stop()
+    cloud.loop.stop()
+
+
+def test_a_broken_ca_pem_ends_in_link_down() -> None:
+    gateway = Node(lambda loop: TlsLinks(loop))
+    gateway.links.dial_cloud(CloudTarget("cloud-1", "localhost:9", "no certificate"))
+    down = gateway.down()
+    assert down.reason == Reason.TLS_REFUSED
+    assert "caPem" in down.text
+    with pytest.raises(ConfigError, match="cluster key"):
+        gateway.links.dial("127.0.0.1:9")
+    gateway.loop.stop()
+
+
+def test_a_certificate_due_for_renewal_is_renewed_while_running(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links_module, "RENEWAL_SECONDS", 0.01)
+    old = datetime.now(UTC) - timedelta(days=70)
+    node = make("lan-1", now=old)
+    before = (tmp_path / "lan-1" / "node.crt").read_bytes()
+    file = tmp_path / "lan-1" / "node.crt"
+    node.until(lambda: file.read_bytes() != before)
+
+
+def test_frames_flow_in_order_and_fast(make: Make) -> None:
+    one, two, mine, _ = connected(make)
+    count = 20_000
+    began = time.monotonic()
+    for number in range(count):
+        assert one.links.send(mine, wire.Heartbeat(number, 0, 0))
+    frames = two.expect(FrameIn, count)
+    taken = time.monotonic() - began
+    numbers = [codec.decode(got.payload, Channel.PEER).message for got in frames if isinstance(got, FrameIn)]
+    assert [beat.clock_ms for beat in numbers if isinstance(beat, wire.Heartbeat)] == list(range(count))
+    assert count / taken > 5_000, f"{count / taken:.0f} frames/s"
