@@ -45,6 +45,7 @@ def check_token(
 
     Exit status 0 when it is accepted, 6 when it is refused.
 
+    \b
     Example: entgldb check-token --authority https://id.example --audience cloud < token
     """
     try:

@@ -8,6 +8,7 @@ and ``client`` (``{"id": ..., "secret": ...}``). Modes are what goes wrong with 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import signal
 import sys
@@ -50,6 +51,8 @@ class DevAuthority(ThreadingHTTPServer):
         self.retry_after_s = 0
         self.requests = 0
         self.changed = threading.Condition()
+        self.parent_pid = 0
+        """End as soon as this process is no longer our parent; 0: never."""
 
     @property
     def issuer(self) -> str:
@@ -79,6 +82,16 @@ class DevAuthority(ThreadingHTTPServer):
             "clients": sorted(set(provider.clients) - provider.revoked),
         }
 
+    def service_actions(self) -> None:
+        """Called by serve_forever at every poll."""
+        if self.parent_pid and os.getppid() != self.parent_pid:
+            self.parent_pid = 0
+            self.stop_soon()
+
+    def stop_soon(self) -> None:
+        """End serve_forever from inside it: shutdown waits for it, so another thread must call that."""
+        threading.Thread(target=self.shutdown, daemon=True).start()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A caller that hangs up is no news; anything else is shown."""
         if not isinstance(sys.exception(), ConnectionError):
@@ -92,17 +105,18 @@ def serve(
     audience: str = "entgldb",
     lifetime_s: int = 300,
     scopes: tuple[str, ...] = (SCOPE,),
+    parent_pid: int = 0,
     ready: Callable[[DevAuthority], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. ``ready`` is called once requests are answered. Raises OSError."""
+    """Serve until SIGTERM or SIGINT, or until ``parent_pid`` is no longer our parent.
+
+    ``ready`` is called once connections are taken. Raises OSError when the port cannot be had.
+    """
     server = DevAuthority(port, clients, audience=audience, lifetime_s=lifetime_s, scopes=scopes)
 
-    def stop(*_: Any) -> None:
-        # shutdown waits for serve_forever, which this handler interrupts
-        threading.Thread(target=server.shutdown, daemon=True).start()
-
+    server.parent_pid = parent_pid
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+        signal.signal(number, lambda *_: server.stop_soon())
     with server:
         if ready is not None:
             ready(server)
@@ -235,16 +249,25 @@ class _Handler(BaseHTTPRequestHandler):
 @click.option("--audience", default="entgldb", show_default=True, help="Audience where none is asked for.")
 @click.option("--scope", "scopes", multiple=True, default=(SCOPE,), show_default=True, help="Scopes granted.")
 @click.option("--lifetime", type=click.IntRange(1, 3600), default=300, show_default=True, help="Seconds.")
+@click.option("--with-parent", is_flag=True, help="End when the process that started this one ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object when ready.")
 def dev_authority(
-    port: int, clients: tuple[str, ...], audience: str, scopes: tuple[str, ...], lifetime: int, as_json: bool
+    port: int,
+    clients: tuple[str, ...],
+    audience: str,
+    scopes: tuple[str, ...],
+    lifetime: int,
+    with_parent: bool,
+    as_json: bool,
 ) -> None:
     """A small authorization server on loopback, for trying out and tests only.
 
     Without --client it makes up one client and prints its secret. Ctrl-C ends it.
 
+    \b
     Example: entgldb dev-authority --port 9090 --client gateway:s3cret
     """
+    parent_pid = os.getppid() if with_parent else 0
     known = dict(_client(text) for text in clients) or {"dev": secrets.token_urlsafe(24)}
 
     def ready(server: DevAuthority) -> None:
@@ -259,7 +282,15 @@ def dev_authority(
         click.echo(f"controls   {facts['control']}\nFor trying out and tests only. Ctrl-C ends it.")
 
     try:
-        serve(port, known, audience=audience, lifetime_s=lifetime, scopes=scopes, ready=ready)
+        serve(
+            port,
+            known,
+            audience=audience,
+            lifetime_s=lifetime,
+            scopes=scopes,
+            parent_pid=parent_pid,
+            ready=ready,
+        )
     except OSError as fault:
         raise click.ClickException(f"port {port} cannot be used: {fault.strerror}") from None
 

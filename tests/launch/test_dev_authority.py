@@ -134,6 +134,22 @@ def test_it_ends_in_good_order() -> None:
     assert made.stop() == 0
 
 
+def test_it_ends_with_its_parent() -> None:
+    """The parent here is a shell that is killed; the end shows at the pipe, which the server alone holds."""
+    code = "from entgldb.launch.dev_authority import dev_authority; dev_authority()"
+    shell = subprocess.Popen(
+        ["sh", "-c", f"{sys.executable} -c '{code}' --json --with-parent & wait"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+    assert shell.stdout is not None
+    with shell.stdout as pipe:
+        assert json.loads(pipe.readline())["authority"]
+        shell.kill()
+        shell.wait(5)
+        assert pipe.read() == b""
+
+
 def test_check_token_says_whom_a_token_is_for(authority: AuthorityProcess) -> None:
     token = issue(authority)
     asked = ("--authority", authority.url, "--audience", "cloud")
