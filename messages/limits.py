@@ -46,6 +46,8 @@ RESULTS_KEPT_MS_MAX: Final = 24 * 3600 * 1000
 """How long they are remembered."""
 CONFLICTS_KEPT_MAX: Final = 10_000
 """Conflict rows per file; the oldest go first."""
+CONFLICTS_KEPT_MS_MAX: Final = 30 * 24 * 3600 * 1000
+"""How long a conflict row is kept, from when it was found here."""
 CLIENT_PENDING_BYTES_MAX: Final = 64 * 1024 * 1024
 """Requests taken from client sockets and not yet committed; beyond it the sockets are not read."""
 LINK_QUEUE_BYTES_MAX: Final = 16 * 1024 * 1024

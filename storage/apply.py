@@ -113,8 +113,7 @@ class Applier:
         else:
             self.counts[Reason.DUPLICATE.value] += 1
 
-    def _record(self, one: Incoming, text: str | None, *, cloud: bool, late: bool = False) -> None:
-        """Log and merge one entry; ``late``: after time held it back, so its successors may be here."""
+    def _record(self, one: Incoming, text: str | None, *, cloud: bool) -> None:
         header = one.header
         filtered = header.op != DELETE and text is None
         applied = not filtered and not (cloud and header.collection.startswith(SYSTEM_PREFIX))
@@ -126,9 +125,9 @@ class Applier:
         self.changes[header.origin] = (header.seq, one.digest)
         self.state.clock = clock.merge(self.state.clock, header.hlc)
         if applied:
-            self._merge(header, text, lsn, keep=not (late and self._has_successor(header)))
+            self._merge(header, text, lsn)
 
-    def _merge(self, header: Header, text: str | None, lsn: int, *, keep: bool) -> None:
+    def _merge(self, header: Header, text: str | None, lsn: int) -> None:
         batch = self.batch
         current = batch.current(header.collection, header.key)
         covered = header.parent is None or self._applied(header.parent, header.collection)
@@ -137,10 +136,11 @@ class Applier:
             batch.clear_conflict(decision.clear)
         if decision.parent_absent:
             self.counts[Reason.PARENT_ABSENT.value] += 1
+            batch.note_successor(header)
         if decision.keep is Keep.CURRENT:
-            batch.keep_current(header.collection, header.key)
-        elif decision.keep is Keep.INCOMING and keep and text is not None:
-            batch.keep_incoming(header, text)
+            batch.keep_current(header.collection, header.key, self.now_ms)
+        elif decision.keep is Keep.INCOMING and text is not None and not batch.has_successor(header.version):
+            batch.keep_incoming(header, text, self.now_ms)
         if decision.wins:
             batch.replace(header, text, lsn, current)
 
@@ -170,17 +170,8 @@ class Applier:
         ).fetchall()
         if not row:
             return 0
-        self._merge(header, text, row[0][0], keep=not self._has_successor(header))
+        self._merge(header, text, row[0][0])
         return 1
-
-    def _has_successor(self, header: Header) -> bool:
-        """Whether an applied entry names this one as its parent; then it is no conflict."""
-        self.batch.flush()
-        rows = self.connection.execute(
-            "SELECT header FROM _entgldb_oplog WHERE collection = ? AND key = ? AND applied = 1",
-            (header.collection, header.key),
-        ).fetchall()
-        return any(decode(raw).parent == header.version for (raw,) in rows)
 
     def _hold(self, one: Incoming) -> None:
         header = one.header
@@ -203,7 +194,7 @@ class Applier:
         for index, one in enumerate(waiting):
             if must_hold(_last_of_group(waiting, index), self.now_ms, origin_is_held=False):
                 break
-            self._record(one, entry_text(one.header, one.body), cloud=rows[index][3] == 1, late=True)
+            self._record(one, entry_text(one.header, one.body), cloud=rows[index][3] == 1)
             released = one.header.seq
         if released:
             self.connection.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, Final
 
-from entgldb.messages.limits import CONFLICTS_KEPT_MAX
+from entgldb.messages.limits import CONFLICTS_KEPT_MAX, CONFLICTS_KEPT_MS_MAX
 from entgldb.messages.model import Version
 from entgldb.storage.collections import ensure_collection
 from entgldb.storage.rules.header import Header
@@ -23,7 +23,7 @@ _DOCUMENT: Final = (
     " body = excluded.body, origin = excluded.origin, seq = excluded.seq,"
     " hlc = excluded.hlc, lsn = excluded.lsn"
 )
-_LOSER: Final = "INSERT OR IGNORE INTO _entgldb_conflicts (origin, seq, hlc, collection, key, body)"
+_LOSER: Final = "INSERT OR IGNORE INTO _entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)"
 
 
 class Batch:
@@ -77,26 +77,38 @@ class Batch:
                 "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq = ?", (known.number, version.seq)
             ).rowcount
 
-    def keep_current(self, collection: str, key: str) -> None:
+    def keep_current(self, collection: str, key: str, now_ms: int) -> None:
         """The current version loses: keep it as a conflict. To be called before ``replace``."""
         self.flush()
         self._kept(
             self.connection.execute(
-                f"{_LOSER} SELECT origin, seq, hlc, collection, key, body FROM _entgldb_documents"  # noqa: S608 -- constants
+                f"{_LOSER} SELECT origin, seq, hlc, collection, key, body, ? FROM _entgldb_documents"  # noqa: S608 -- constants
                 " WHERE collection = ? AND key = ? AND body IS NOT NULL",
-                (collection, key),
+                (now_ms, collection, key),
             ).rowcount
         )
 
-    def keep_incoming(self, header: Header, text: str) -> None:
+    def keep_incoming(self, header: Header, text: str, now_ms: int) -> None:
         """The entry loses: keep it as a conflict."""
         number = self.state.origins[header.origin].number
         self._kept(
             self.connection.execute(
-                f"{_LOSER} VALUES (?, ?, ?, ?, ?, ?)",
-                (number, header.seq, header.hlc, header.collection, header.key, text),
+                f"{_LOSER} VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (number, header.seq, header.hlc, header.collection, header.key, text, now_ms),
             ).rowcount
         )
+
+    def note_successor(self, header: Header) -> None:
+        """The entry came before its parent did: the parent must not be taken for a conflict later."""
+        if header.parent is not None:
+            self.connection.execute("INSERT OR IGNORE INTO _entgldb_successors VALUES (?, ?)", header.parent)
+
+    def has_successor(self, version: Version) -> bool:
+        """Whether an entry that names ``version`` as its parent came before it."""
+        found = self.connection.execute(
+            "SELECT 1 FROM _entgldb_successors WHERE origin = ? AND seq = ?", version
+        ).fetchone()
+        return found is not None
 
     def flush(self) -> None:
         """Write what was gathered."""
@@ -115,3 +127,14 @@ class Batch:
                 "DELETE FROM _entgldb_conflicts WHERE id ="
                 " (SELECT id FROM _entgldb_conflicts ORDER BY hlc, origin LIMIT 1)"
             ).rowcount
+
+    def tidy(self, now_ms: int) -> None:
+        """Drop conflict rows found too long ago, and notes about parents that have come since."""
+        self.state.conflicts -= self.connection.execute(
+            "DELETE FROM _entgldb_conflicts WHERE found_ms < ?", (now_ms - CONFLICTS_KEPT_MS_MAX,)
+        ).rowcount
+        self.connection.execute(
+            "DELETE FROM _entgldb_successors WHERE EXISTS (SELECT 1 FROM _entgldb_origins o"
+            " JOIN _entgldb_oplog l ON l.origin = o.id WHERE o.name = _entgldb_successors.origin"
+            " AND l.seq = _entgldb_successors.seq AND l.applied = 1)"
+        )

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import InvalidError, TokenExpired
 from entgldb.messages.limits import PAGE_ROWS_MAX
-from entgldb.messages.model import REMOTE_PEERS, SYSTEM_PREFIX, Version, check_collection
+from entgldb.messages.model import REMOTE_PEERS, SYSTEM_PREFIX, Version, check_collection, check_key
 from entgldb.messages.remote_peers import RemotePeer, read_peer
 from entgldb.messages.schema import Json
 from entgldb.storage.database import open_reader, translated
@@ -63,7 +63,8 @@ class Documents:
             self._connection.close()
 
     def get(self, collection: str, key: str) -> Document | None:
-        """One document, or None."""
+        """One document, or None. Raises InvalidError for what cannot be a key."""
+        check_key(key)
         rows = self._all(
             "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ? AND body IS NOT NULL",
             (collection, key),
@@ -72,7 +73,7 @@ class Documents:
 
     def get_many(self, collection: str, keys: Iterable[str]) -> dict[str, Document]:
         """Those of the named documents that exist."""
-        wanted = list(keys)
+        wanted = [check_key(key) for key in keys]
         found: dict[str, Document] = {}
         for start in range(0, len(wanted), PAGE_ROWS_MAX):
             page = wanted[start : start + PAGE_ROWS_MAX]

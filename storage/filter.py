@@ -159,6 +159,11 @@ def _typed(
 def _bound(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InvalidError("a filter value is not valid Unicode text") from None
     if isinstance(value, int) and not -_INT_MAX <= value <= _INT_MAX:
         return float(value)
     if isinstance(value, float) and not math.isfinite(value):

@@ -9,7 +9,6 @@ from typing import Final
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import Entry, Origin, Vector
 from entgldb.storage.rules.results import Row
-from entgldb.storage.schema import SYSTEM_ONLY
 
 PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 """Headers and bodies of one page of rows, not counting the row that crosses it."""
@@ -88,8 +87,9 @@ class LogQueries:
     def unapplied(self, rows_max: int) -> list[tuple[Origin, int]]:
         """System entries recorded from a cloud link and not supplied by a LAN peer since."""
         rows = self.connection.execute(
-            f"SELECT origin, seq FROM _entgldb_oplog WHERE applied = 0 AND {SYSTEM_ONLY}"  # noqa: S608 -- constant
-            " ORDER BY lsn LIMIT ?",
+            # '`' is the character after '_'
+            "SELECT origin, seq FROM _entgldb_oplog WHERE applied = 0"
+            " AND collection > '_system_' AND collection < '_system`' ORDER BY lsn LIMIT ?",
             (rows_max,),
         ).fetchall()
         return [(self._name(number), seq) for number, seq in rows]

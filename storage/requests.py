@@ -9,17 +9,26 @@ from typing import Final
 import msgpack
 
 from entgldb.messages.client import RequestId, Written
-from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 from entgldb.messages.limits import RESULTS_KEPT_MAX, RESULTS_KEPT_MS_MAX
 from entgldb.messages.model import Origin
 
+CLIENT_BYTES: Final = 16
+COUNTER_MAX: Final = 2**63 - 1
 CLIENTS_KEPT_MS_MAX: Final = 30 * 24 * 3600 * 1000
 """How long it is known that a client had answers which are forgotten."""
 Answer = tuple[tuple[Written, ...], int]
 
 
 def remembered(connection: sqlite3.Connection, request: RequestId) -> Answer | None:
-    """The answer this id had. Raises EntglError unknown-outcome where it is forgotten."""
+    """The answer this id had.
+
+    Raises InvalidError for what is no request id, EntglError unknown-outcome where it is forgotten.
+    """
+    if len(request.client) != CLIENT_BYTES or not 0 <= request.counter <= COUNTER_MAX:
+        raise InvalidError(
+            "a request id is 16 bytes and a counter from 0", hint="draw the bytes once per client"
+        )
     row = connection.execute(
         "SELECT answer FROM _entgldb_requests WHERE client = ? AND counter = ?",
         (request.client, request.counter),

@@ -14,8 +14,6 @@ FORMAT: Final = 1
 """``PRAGMA user_version``: a program refuses files with a higher one."""
 APPLICATION_ID: Final = 0x456E744C
 """``PRAGMA application_id``: "EntL"."""
-SYSTEM_ONLY: Final = "collection > '_system_' AND collection < '_system`'"
-"""Literal terms of the partial index on system entries; a query repeats them to use it."""
 
 _TABLES: Final = """
 CREATE TABLE _entgldb_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -36,7 +34,6 @@ CREATE TABLE _entgldb_oplog (
 );
 CREATE UNIQUE INDEX _entgldb_oplog_origin ON _entgldb_oplog (origin, seq);
 CREATE INDEX _entgldb_oplog_unapplied ON _entgldb_oplog (lsn) WHERE applied = 0;
-CREATE INDEX _entgldb_oplog_system ON _entgldb_oplog (collection, key) WHERE SYSTEM_ONLY;
 CREATE TABLE _entgldb_documents (
     id INTEGER PRIMARY KEY, collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT,
     origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL, lsn INTEGER NOT NULL,
@@ -44,9 +41,13 @@ CREATE TABLE _entgldb_documents (
 );
 CREATE TABLE _entgldb_conflicts (
     id INTEGER PRIMARY KEY, origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL,
-    collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (origin, seq)
+    collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, found_ms INTEGER NOT NULL,
+    UNIQUE (origin, seq)
 );
 CREATE INDEX _entgldb_conflicts_hlc ON _entgldb_conflicts (hlc);
+CREATE TABLE _entgldb_successors (
+    origin TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (origin, seq)
+) WITHOUT ROWID;
 CREATE TABLE _entgldb_held (
     origin INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
     header BLOB NOT NULL, body BLOB, cloud INTEGER NOT NULL, PRIMARY KEY (origin, seq)
@@ -90,7 +91,7 @@ def _migrations() -> Migrations:
 
     @migrations()
     def m001_tables(db: Database) -> None:
-        for statement in _TABLES.replace("SYSTEM_ONLY", SYSTEM_ONLY).split(";"):
+        for statement in _TABLES.split(";"):
             if statement.strip():
                 db.execute(statement)
         # fixed statistics instead of ANALYZE: a collection is many rows, an index few, so that

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from entgldb.messages.model import Origin, Vector
@@ -53,12 +53,16 @@ class State:
 
     def copy(self) -> State:
         """A copy that later changes leave alone."""
-        return replace(
-            self,
-            origins=self.origins.copy(),
-            held=self.held.copy(),
-            collections=self.collections.copy(),
-            dirty=self.dirty.copy(),
+        return State(
+            self.clock,
+            self.lsn,
+            self.documents,
+            self.entries,
+            self.conflicts,
+            self.origins.copy(),
+            self.held.copy(),
+            self.collections.copy(),
+            self.dirty.copy(),
         )
 
     def save(self, connection: sqlite3.Connection) -> None:

@@ -16,12 +16,11 @@ from entgldb.storage import collections, database, requests
 from entgldb.storage.apply import Applier
 from entgldb.storage.batch import Batch
 from entgldb.storage.identity import Identity
-from entgldb.storage.rules import clock
 from entgldb.storage.rules.results import Outcome
 from entgldb.storage.transaction import Transactions
 from entgldb.storage.writes import check_writes, write_group
 
-_REQUESTS_PER_TIDY: Final = 1000
+_TIDY_MS: Final = 60_000
 _WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
@@ -33,9 +32,7 @@ class Store(Transactions):
         self.path = path
         self._origin = str(self._meta("origin"))
         self._file_id = str(self._meta("file_id"))
-        self._requests = 0
-        # a machine without a real-time clock goes on from the stored high mark
-        self.state.clock = max(self.state.clock, clock.from_ms(now_ms) - 1)
+        self._tidied_ms = now_ms
 
     @classmethod
     def open(cls, directory: str | Path, node_id: str, now_ms: int) -> Store:
@@ -90,9 +87,6 @@ class Store(Transactions):
 
     def answered(self, request: RequestId, now_ms: int) -> requests.Answer | None:
         """The answer this request id already had. Raises EntglError unknown-outcome if too old to know."""
-        self._requests += 1
-        if self._requests % _REQUESTS_PER_TIDY == 0 and self.connection.in_transaction:
-            requests.forget_old(self.connection, now_ms)
         return requests.remembered(self.connection, request)
 
     def write(
@@ -121,7 +115,11 @@ class Store(Transactions):
         return self._applier(now_ms).supply(entries)
 
     def release_held(self, now_ms: int) -> Outcome:
-        """Apply held entries that time has caught up with; what moved."""
+        """Apply held entries that time has caught up with; what moved. Now and then tidies up, too."""
+        if abs(now_ms - self._tidied_ms) > _TIDY_MS:
+            self._tidied_ms = now_ms
+            requests.forget_old(self.connection, now_ms)
+            Batch(self.connection, self.state).tidy(now_ms)
         return self._applier(now_ms).release()
 
     def get(self, collection: str, key: str) -> bytes | None:

@@ -25,6 +25,8 @@ class Transactions(LogQueries):
 
         An SQLite error becomes an EntglError (``disk-full``, ``corrupt``, ``in-use``, ``internal``).
         """
+        if self._busy():
+            raise EntglError("a group cannot be inside another")
         before = self.state.copy()
         try:
             self.connection.execute("BEGIN IMMEDIATE")
@@ -34,7 +36,7 @@ class Transactions(LogQueries):
         except BaseException as fault:
             self._restore(before)
             # a full disk may have ended the transaction already
-            if self.connection.in_transaction:
+            if self._busy():
                 self.connection.execute("ROLLBACK")
             if isinstance(fault, sqlite3.Error):
                 raise translated(fault, "the commit failed") from fault
@@ -43,7 +45,7 @@ class Transactions(LogQueries):
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Inside a group: undone alone when it raises."""
-        if not self.connection.in_transaction:
+        if not self._busy():
             raise EntglError("a savepoint needs a group around it")
         before = self.state.copy()
         self.connection.execute("SAVEPOINT request")
@@ -51,11 +53,14 @@ class Transactions(LogQueries):
             yield
         except BaseException:
             self._restore(before)
-            if self.connection.in_transaction:
+            if self._busy():
                 self.connection.execute("ROLLBACK TO request")
                 self.connection.execute("RELEASE request")
             raise
         self.connection.execute("RELEASE request")
+
+    def _busy(self) -> bool:
+        return self.connection.in_transaction
 
     def _restore(self, before: State) -> None:
         self.state = before

@@ -11,6 +11,7 @@ import pytest
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import InvalidError, NotFoundError, TokenExpired
+from entgldb.messages.limits import CONFLICTS_KEPT_MS_MAX
 from entgldb.messages.model import REMOTE_PEERS, Entry
 from entgldb.storage.database import FILE
 from entgldb.storage.documents import Change, Documents
@@ -66,6 +67,8 @@ def test_reading(node: Node) -> None:
     assert documents.count("users") == 2
     assert documents.count("others") == 0
     assert list(documents.find("others")) == []
+    with pytest.raises(InvalidError, match="Unicode"):
+        documents.get("users", "\ud800")
     with pytest.raises(InvalidError, match="not a collection name"):
         documents.count("x' OR 1 --")
 
@@ -148,6 +151,13 @@ def test_conflicts_are_listed(node: Node) -> None:
     assert node.documents.conflicts("users") == [conflict]
     assert node.documents.conflicts("others") == []
     assert node.documents.get("users", "ada") == {"by": "lan-2"}
+    with node.store.group():
+        node.store.release_held(NOW + CONFLICTS_KEPT_MS_MAX)
+    assert node.documents.conflicts() == [conflict]
+    with node.store.group():
+        node.store.release_held(NOW + CONFLICTS_KEPT_MS_MAX + 70_000)
+    assert node.documents.conflicts() == []
+    assert node.store.status()["conflicts"] == 0
     other.close()
 
 

@@ -90,6 +90,7 @@ def test_what_a_filter_finds(people: Documents, wanted: dict[str, Any], keys: li
         ({"age": {"$in": 3}}, InvalidError),
         ({"age": {"$in": list(range(1001))}}, InvalidError),
         ({"age": float("nan")}, InvalidError),
+        ({"name": "\ud800"}, InvalidError),
         ({"$or": []}, InvalidError),
         ({"$or": [1]}, InvalidError),
         ({"": 1}, InvalidError),

@@ -73,3 +73,15 @@ def test_the_reader_sees_commits_of_a_running_store(tmp_path: Path) -> None:
     assert reader.first_missing({store.origin: 2}) == 3
     reader.close()
     store.close()
+
+
+def test_peers_are_remembered(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "a", NOW)
+    store.remember_peer("b", "127.0.0.1:1", NOW)
+    store.remember_peer("c", "127.0.0.1:2", NOW + 1)
+    store.remember_peer("b", "127.0.0.1:3", NOW + 2)
+    assert store.remembered_peers() == {"b": "127.0.0.1:3", "c": "127.0.0.1:2"}
+    store.close()
+    again = Store.open(tmp_path, "a", NOW)
+    assert again.remembered_peers() == {"b": "127.0.0.1:3", "c": "127.0.0.1:2"}
+    again.close()
