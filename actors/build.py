@@ -108,10 +108,10 @@ def _sync(settings: SyncSettings) -> Built:
         server = ServerIdentity.load(settings.tls_cert, settings.tls_key)
         links = TlsLinks(loop, lan=None, listen=settings.listen, server=server)
         return Sync(settings, log, links, JwtChecker(loop, settings)), loop
-    from entgldb.actors.tls import LanIdentity, read_cluster_key
+    from entgldb.actors.tls import LanIdentity
 
     directory = Path(settings.directory)
-    lan = LanIdentity(directory, read_cluster_key(directory / "cluster.key"), settings.node_id)
+    lan = LanIdentity.load(directory, directory / "cluster.key", settings.node_id)
     links = TlsLinks(loop, lan=lan, listen=settings.listen, server=None)
     if settings.discovery:
         from entgldb.actors.discovery import Discovery

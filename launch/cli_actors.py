@@ -79,7 +79,7 @@ def ask(
     """
     wanted = build_message(message, assignments)
     # the actor system is imported by the two verbs that speak to it directly, and by no other
-    from entgldb.actors.host import ask as ask_actor
+    from entgldb.launch.node import ask as ask_actor
 
     answer = unless_refused(ask_actor(directory, actor, wanted, timeout))
     body = answer.body if isinstance(answer, Report) else {"answer": str(answer), "fields": to_array(answer)}
@@ -99,7 +99,7 @@ def tell(directory: Path, as_json: bool, actor: str, message: str, assignments: 
     Example: entgldb tell sync SyncNow
     """
     wanted = build_message(message, assignments)
-    from entgldb.actors.host import tell as tell_actor
+    from entgldb.launch.node import tell as tell_actor
 
     tell_actor(directory, actor, wanted)
     if as_json:

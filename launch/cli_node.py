@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from entgldb._version import VERSION
-from entgldb.launch.cli_common import common, leave, show
+from entgldb.launch.cli_common import common, show
 
 
 @click.command()
@@ -84,9 +84,11 @@ def start(directory: Path, as_json: bool, config: Path | None, detach: bool) -> 
     Example: entgldb start -d n1 --detach
     """
     if not detach:
-        from entgldb.launch.node import run_node
+        from entgldb.launch.config import load
+        from entgldb.launch.launcher import run
 
-        leave(run_node(directory, config))
+        run(directory, lambda: load(directory, config))
+        return
     from entgldb.launch.process import start_detached
 
     facts = start_detached(directory, config)
