@@ -83,6 +83,8 @@ class Outbox:
                 return
             self._resend_at = ctx.monotonic() + self._resend_wait
             self._resend_wait = min(RESEND_MAX, self._resend_wait * 2)
+        elif self._relays:
+            return  # all that is missing waits for its relay delay: the peer may be about to get it
         self._rewind()
         self.pump(ctx)
 

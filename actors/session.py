@@ -96,6 +96,8 @@ class Session:
 
     def applied(self, done: Applied, ctx: Context) -> None:
         """The store is through with a batch of this session."""
+        # who sent it has it: without this every entry would be relayed back to where it came from
+        self.outbox.learn(done.changes)
         if done.round != self._round:
             return
         self._moved_at = ctx.monotonic()

@@ -41,7 +41,7 @@ def report(results: list[Result]) -> int:
         violations += len(result.violations)
         for line in result.lines or ():
             print(line)
-        if result.violations:
+        if result.violations or len(results) == 1:
             print(f"seed {result.seed}: {result.options}")
             for text in result.violations[:10]:
                 print(f"  {text}")

@@ -26,12 +26,15 @@ class Watch:
         self._read: dict[str, int] = {}
         self._heads: dict[str, dict[str, Operation]] = {}
         self._clocks: dict[str, int] = {}
+        self._held: set[str] = set()
+        """Origins that some node ever held back: causal order is not promised behind them."""
 
     def look(self, node: SimulatedNode) -> None:
         """A node has committed."""
         if node.store.connection.in_transaction:
             self.world.violate(f"{node.name} flushed and left a transaction open")
             return
+        self._held.update(node.store.held())
         for row in oracle.read_log(node.store.connection, self._read.get(node.name, 0)):
             self._read[node.name] = row.lsn
             self._chain(node, row)
@@ -72,16 +75,15 @@ class Watch:
             self._causes[one.id] = {**seen, origin: seq - 1}
             if one.hlc <= self._clocks.get(node.name, 0):
                 self.world.violate(f"{node.name}: {one.id} is stamped before what it had seen")
-        elif not has_held(node):
-            lacking = [o for o, need in self._causes.get(one.id, {}).items() if seen.get(o, 0) < need]
+        else:
+            lacking = [
+                o
+                for o, need in self._causes.get(one.id, {}).items()
+                if seen.get(o, 0) < need and o not in self._held
+            ]
             if lacking:
                 self.world.violate(f"{node.name}: {one.id} is here before its cause from {lacking}")
         self._clocks[node.name] = max(one.hlc, self._clocks.get(node.name, 0))
-
-
-def has_held(node: SimulatedNode) -> bool:
-    """Whether the node ever held entries back: causal order is not promised behind them."""
-    return node.all_counts()[Reason.HELD_CLOCK.value] > 0
 
 
 def may_lack_parents(node: SimulatedNode) -> bool:

@@ -73,6 +73,7 @@ class SimulatedNode:
         """What the behaviours of ended lives had counted."""
         self.host: Host | None = None
         self.seeds: tuple[str, ...] = ()
+        self.live_push = True
         self._world = world
         self._network = network
         self._authority = authority
@@ -173,7 +174,16 @@ class SimulatedNode:
         return NodeSettings(
             StoreSettings(name, "", role, cluster),
             OplogSettings(name, ""),
-            SyncSettings(name, "", role, cluster, self.address, seeds=self.seeds, discovery=False),
+            SyncSettings(
+                name,
+                "",
+                role,
+                cluster,
+                self.address,
+                seeds=self.seeds,
+                discovery=False,
+                live_push=self.live_push,
+            ),
             ElectionSettings(name, role, takeover_delay=4.0),
-            GatewaySettings(name, "", role, cluster),
+            GatewaySettings(name, "", role, cluster, live_push=self.live_push),
         )

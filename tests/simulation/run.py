@@ -59,9 +59,9 @@ class Answer:
 class Run:
     """Everything that belongs to one seed."""
 
-    def __init__(self, seed: int, *, keep_trace: bool = False) -> None:
+    def __init__(self, seed: int, *, keep_trace: bool = False, options: Options | None = None) -> None:
         self.world = world = World(seed, keep_trace=keep_trace)
-        self.options = Options.draw(world.random)
+        self.options = options or Options.draw(world.random)
         self.network = Network(world)
         self.authority = Authority(world)
         self.watch = checks.Watch(world)
@@ -82,6 +82,10 @@ class Run:
         """Fault phase, heal phase, checks."""
         self._trouble()
         healed_in = self._heal()
+        return self.finish(healed_in)
+
+    def finish(self, healed_in: float = 0.0) -> Result:
+        """The checks of the end, and what became of it all."""
         checks.final(self.world, self.nodes, self.watch, self.acks)
         counts: Counter[str] = Counter()
         for node in self.nodes:
@@ -128,13 +132,13 @@ class Run:
         why = ""
         while world.time - began < HEAL_SECONDS_MAX:
             world.run(1.0)
-            why = self._unsettled()
+            why = self.unsettled()
             if not why:
                 return world.time - began
         world.violate(f"not settled {HEAL_SECONDS_MAX:.0f} s after all was healed: {why}")
         return HEAL_SECONDS_MAX
 
-    def _unsettled(self) -> str:
+    def unsettled(self) -> str:
         """What is still to happen; empty when all is calm."""
         if any(client.waiting for client in self.clients):
             return "a client has no answer"
