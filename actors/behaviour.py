@@ -14,6 +14,7 @@ from typing import Protocol
 
 from entgldb.messages.client import Refused
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
+from entgldb.messages.local import Dropped
 from entgldb.messages.schema import Json, Message
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
@@ -87,6 +88,10 @@ class Behaviour:
 
     def flush(self, ctx: Context) -> None:
         """Called after everything that had arrived was handled: the moment to act on the lot."""
+
+    def on_dropped(self, message: Dropped, ctx: Context) -> None:
+        """Count what a wire of this actor has refused."""
+        self.count(Reason(message.reason))
 
     def count(self, reason: Reason, times: int = 1) -> None:
         """Note a drop, delay or refusal."""

@@ -108,7 +108,7 @@ class TlsLinks:
 
     # --- what links call ------------------------------------------------------------------------------
 
-    def peer_of(self, transport: asyncio.Transport) -> str:
+    def peer_of(self, transport: asyncio.BaseTransport) -> str:
         """The node id in the certificate of the other side. Raises ProtocolError."""
         assert self._lan is not None
         return self._lan.peer_of(transport.get_extra_info("ssl_object").getpeercert())

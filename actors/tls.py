@@ -46,13 +46,18 @@ HAS_EXPIRED: Final = 10
 class LanIdentity:
     """A member of a cluster: a leaf of the cluster's CA, and contexts that accept only such leaves."""
 
-    def __init__(self, directory: Path, cluster_key: bytes, node_id: str) -> None:
+    def __init__(
+        self, directory: Path, cluster_key: bytes, node_id: str, now: datetime | None = None
+    ) -> None:
+        """The identity kept in ``directory``, made there first where it is missing, foreign or old."""
         self.node_id = node_id
         self._authority = authority(cluster_key)
         self.cluster = self._authority.cluster
         self._key_file, self._certificate_file = directory / "node.key", directory / "node.crt"
         self.server = self._context(ssl.PROTOCOL_TLS_SERVER)
         self.client = self._context(ssl.PROTOCOL_TLS_CLIENT)
+        if not self.renew_if_due(now):
+            self._use()
 
     @classmethod
     def load(
@@ -62,14 +67,8 @@ class LanIdentity:
         node_id: str,
         now: datetime | None = None,
     ) -> LanIdentity:
-        """The identity kept in ``directory``, made there first where it is missing, foreign or old.
-
-        Raises ConfigError for an unreadable cluster key.
-        """
-        made = cls(Path(directory), read_cluster_key(cluster_key_file), node_id)
-        if not made.renew_if_due(now):
-            made._use()
-        return made
+        """The same with the key read from its file. Raises ConfigError where that cannot be."""
+        return cls(Path(directory), read_cluster_key(cluster_key_file), node_id, now)
 
     def renew_if_due(self, now: datetime | None = None) -> bool:
         """Issue a new leaf at two thirds of the old one's life; links made from now on show it."""

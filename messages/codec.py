@@ -43,7 +43,9 @@ def decode(payload: bytes | memoryview, channel: Channel, bytes_max: int = FRAME
         raise ProtocolError("a frame is an array that begins with two integers")
     cls = REGISTRY.get(items[0])
     if cls is None or channel not in cls.CHANNELS:
-        raise UnknownMessage(f"message {items[0]} is not accepted here")
+        fault = UnknownMessage(f"message {items[0]} is not accepted here")
+        fault.request_id = items[1]
+        raise fault
     fields = items[2:]
     made: Message = from_array(cls, fields)
     return Decoded(items[1], made, max(0, len(fields) - len(cls._readers)))

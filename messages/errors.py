@@ -122,6 +122,9 @@ class ProtocolError(EntglError):
 class UnknownMessage(ProtocolError):  # noqa: N818 -- a signal to count and ignore, not a failure
     """A message number this release does not know, or may not arrive by this channel."""
 
+    request_id: int = 0
+    """Of the request that cannot be taken, so that it can be refused."""
+
 
 class Reason(StrEnum):
     """Why something was dropped, delayed or refused: one closed set, counted and shown in ``status``."""

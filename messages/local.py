@@ -362,3 +362,10 @@ class ProbeDone(Message):
 
     ticket: int
     steps: tuple[Json, ...]
+
+
+@message(138)
+class Dropped(Message):
+    """A wire has dropped or refused something that no behaviour saw: to be counted."""
+
+    reason: str

@@ -1,0 +1,88 @@
+"""The sending half of a connection: frames queued by the main thread, written by the loop, bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final, cast
+
+from entgldb.actors.side_loop import SideLoop
+from entgldb.messages.limits import LINK_QUEUE_BYTES_MAX
+
+WRITE_BYTES: Final = 256 * 1024
+"""Frames are joined to writes of about this size."""
+
+
+class FrameWriter(asyncio.Protocol):
+    """``queue`` belongs to the main thread, everything else to the loop."""
+
+    def __init__(self, loop: SideLoop) -> None:
+        self.over = False
+        self.transport: asyncio.Transport | None = None
+        self._side_loop = loop
+        self._frames: deque[bytes] = deque()
+        # each counter has one writer, so that their difference needs no lock
+        self._queued_bytes = self._written_bytes = 0
+        self._flush_due = self._full = self._closing = False
+
+    def queue(self, data: bytes) -> bool:
+        """Main thread: take one frame to be written; False when too many bytes wait already."""
+        if self.over or self._queued_bytes - self._written_bytes + len(data) > LINK_QUEUE_BYTES_MAX:
+            return False
+        self._queued_bytes += len(data)
+        self._frames.append(data)
+        if not self._flush_due:
+            self._flush_due = True
+            self._side_loop.call(self.flush)
+        return True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what is queued, as far as the socket takes it."""
+        self._flush_due = False  # before the queue is looked at: what comes later asks for another flush
+        if self.over or self.transport is None or self.transport.is_closing():
+            return
+        while self._frames and not self._full:
+            self.transport.write(self._next_write())
+        if self._closing and not self._frames:
+            self.transport.close()
+
+    def close_when_written(self) -> None:
+        """Close as soon as nothing is queued any more."""
+        self._closing = True
+        self.flush()
+
+    def cut(self) -> None:
+        """Close at once."""
+        self.drop_queue()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def drop_queue(self) -> None:
+        """Nothing will be written any more."""
+        self.over = True
+        self._frames.clear()
+
+    def read_on(self, on: bool) -> None:
+        """Stop or go on reading from the socket."""
+        if self.over or self.transport is None or self.transport.is_closing():
+            return
+        if self.transport.is_reading() is not on:
+            (self.transport.resume_reading if on else self.transport.pause_reading)()
+
+    def _next_write(self) -> bytes:
+        frames, size = [], 0
+        while self._frames and size < WRITE_BYTES:
+            frames.append(self._frames.popleft())
+            size += len(frames[-1])
+        self._written_bytes += size
+        return b"".join(frames)
