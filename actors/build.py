@@ -110,8 +110,7 @@ def _sync(settings: SyncSettings) -> Built:
         return Sync(settings, log, links, JwtChecker(loop, settings)), loop
     from entgldb.actors.tls import LanIdentity
 
-    directory = Path(settings.directory)
-    lan = LanIdentity.load(directory, directory / "cluster.key", settings.node_id)
+    lan = LanIdentity.load(settings.directory, Path(settings.directory) / "cluster.key", settings.node_id)
     links = TlsLinks(loop, lan=lan, listen=settings.listen, server=None)
     if settings.discovery:
         from entgldb.actors.discovery import Discovery

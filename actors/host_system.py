@@ -70,6 +70,7 @@ def _start_admin(original: Callable[..., None]) -> Callable[..., None]:
 
     def start(*arguments: Any) -> None:
         _die_with_parent()
+        host_wire.close_listeners()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)

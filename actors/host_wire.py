@@ -245,6 +245,19 @@ def listeners(pid: int | str = "self") -> list[tuple[str, int]]:
     return found
 
 
+def close_listeners() -> None:
+    """In a process just forked: let go of listening sockets that belong to the parent."""
+    for entry in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        try:
+            found = socket.socket(fileno=entry)
+        except OSError:  # no socket
+            continue
+        if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            found.close()
+        else:
+            found.detach()
+
+
 def _kernel_address(text: str, family: socket.AddressFamily) -> tuple[str, int]:
     """``0100007F:1F90`` as the kernel prints it: 32-bit words in host order, port in hexadecimal."""
     host, port = text.split(":")

@@ -101,6 +101,7 @@ class Launcher:
 
     def start(self, on_ready: ReadyHook | None) -> None:
         """Fork the actors; return when all serve, or a signal asks to stop."""
+        remove_record(self.directory)  # of a node that was killed
         (self.directory / "log").mkdir(mode=0o700, exist_ok=True)
         build.preload()
         gc.collect()

@@ -1,0 +1,144 @@
+"""Actors, admin and launcher of a real node are killed; what must come back does, what must go goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import entgldb
+from entgldb.launch.init import Plan, init
+from entgldb.launch.node import Node, ask, launch
+from entgldb.launch.node_files import running
+from entgldb.messages.client import Done, Ping, Report, Status, Stop
+from entgldb.messages.errors import EntglError, NoNodeError
+from tests.system.processes import alive, all_gone, tree, until
+
+pytestmark = pytest.mark.slow
+CHILDREN = ["store", "oplog", "sync", "election", "gateway"]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return init(Plan(tmp_path / "n1", node_id="n1", host="127.0.0.1")).directory
+
+
+@pytest.fixture
+def node(directory: Path) -> Iterator[Node]:
+    with launch(directory) as started:
+        yield started
+
+
+def pids(node: Node) -> dict[str, int]:
+    report = node.ask("node", Status())
+    assert isinstance(report, Report)
+    return dict(report.body["pids"])
+
+
+def serves(node: Node, actor: str) -> bool:
+    """Whether the actor itself answers."""
+    try:
+        return isinstance(node.ask(actor, Status(), 0.5), Report)
+    except EntglError:
+        return False
+
+
+@pytest.mark.parametrize("actor", [*CHILDREN, "node"])
+def test_a_killed_actor_serves_again_within_a_second(node: Node, actor: str) -> None:
+    before = pids(node)[actor]
+    os.kill(before, signal.SIGKILL)
+    begun = time.monotonic()
+    until(lambda: not alive(before), 1.0, "the death")
+    until(lambda: serves(node, actor), 3.0, f"{actor} serving again")
+    took = time.monotonic() - begun
+    assert took < 1.0
+    after = until(lambda: pids(node) if set(pids(node)) == {*CHILDREN, "node"} else None, 3.0, "all")
+    assert after[actor] != before
+
+
+def test_only_the_killed_actor_is_started_again(node: Node) -> None:
+    before = pids(node)
+    os.kill(before["sync"], signal.SIGKILL)
+    until(lambda: pids(node).get("sync") not in (None, before["sync"]), 3.0, "a new sync")
+    after = pids(node)
+    assert {name for name in before if before[name] != after[name]} == {"sync"}
+
+
+@pytest.mark.parametrize("victim", ["launcher", "admin"])
+def test_nothing_is_left_when_the_roots_are_killed(node: Node, directory: Path, victim: str) -> None:
+    record = node.record
+    everything = tree(record["pid"])
+    assert len(everything) >= 9  # launcher, admin, logger, six actors
+    os.kill(record["pid"] if victim == "launcher" else record["pids"]["admin"], signal.SIGKILL)
+    node.process.wait(5)
+    all_gone(everything)
+    assert not running(directory)
+    with launch(directory) as again:
+        assert again.ask("store", Ping()) == Done()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_node_in_two_seconds_and_leaves_nothing(
+    node: Node, directory: Path, number: signal.Signals
+) -> None:
+    everything = tree(node.process.pid)
+    begun = time.monotonic()
+    node.process.send_signal(number)
+    assert node.process.wait(2.0) == 0
+    assert time.monotonic() - begun < 2.0
+    assert [pid for pid in everything if alive(pid)] == []
+    left = {path.name for path in directory.iterdir()}
+    assert not left & {"node.json", "entgldb.sock"}
+
+
+def test_stop_by_message_ends_the_launcher(node: Node) -> None:
+    everything = tree(node.process.pid)
+    assert node.ask("node", Stop()) == Done()
+    assert node.process.wait(2.0) == 0
+    assert [pid for pid in everything if alive(pid)] == []
+
+
+def test_a_hanging_actor_does_not_hold_up_a_stop(node: Node) -> None:
+    everything = tree(node.process.pid)
+    os.kill(pids(node)["sync"], signal.SIGSTOP)
+    node.process.terminate()
+    assert node.process.wait(2.0) == 0
+    assert [pid for pid in everything if alive(pid)] == []
+
+
+def test_a_second_start_on_the_same_directory_is_refused(node: Node, directory: Path) -> None:
+    home = str(Path(str(entgldb.__file__)).parent.parent)
+    second = subprocess.run(
+        [sys.executable, "-m", "entgldb", "start", "-d", str(directory)],
+        capture_output=True,
+        text=True,
+        timeout=15,
+        env={**os.environ, "PYTHONPATH": home},
+        check=False,
+    )
+    assert second.returncode == 1
+    assert second.stderr.startswith(f"in-use: a node is already running in {directory}")
+    assert node.ask("store", Ping()) == Done()
+
+
+def test_attaching_where_nothing_runs_starts_nothing(directory: Path) -> None:
+    with pytest.raises(NoNodeError, match="no node is running in"):
+        ask(directory, "node", Ping())
+    with launch(directory):
+        pass
+    with pytest.raises(NoNodeError, match="no node is running in"):
+        ask(directory, "node", Ping())
+    assert not running(directory)
+
+
+def test_what_keeps_a_node_from_starting_is_said(directory: Path) -> None:
+    (directory / "cluster.key").write_bytes(b"short")
+    with pytest.raises(EntglError, match=r"cluster\.key"):
+        launch(directory)
+    assert not running(directory)

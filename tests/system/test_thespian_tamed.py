@@ -1,0 +1,136 @@
+"""What Thespian alone would allow, tried on a running node."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import pickle
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from entgldb.actors import host_wire
+from entgldb.launch.init import Plan, init
+from entgldb.launch.node import Node, launch
+from entgldb.messages.client import Done, Ping, Report, Status
+from tests.system.processes import listeners, tree, until
+
+pytestmark = pytest.mark.slow
+LOOPBACK = "0100007F"
+APART = "127.0.0.2"
+"""Where the TLS port listens here, so that the kernel's table tells it from the others."""
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    made = init(Plan(tmp_path_factory.mktemp("tamed") / "n1", node_id="n1", host=APART))
+    with launch(made.directory) as started:
+        yield started
+
+
+def thespian_ports(node: Node) -> set[int]:
+    tls = node.record["ports"]["sync"]
+    return {port for pid in tree(node.process.pid) for _, port in listeners(pid)} - {tls}
+
+
+class Exploit:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.system, (f"touch {self.path}",))
+
+
+def refused(node: Node, frame: bytes) -> bool:
+    """Whether every Thespian port refused a frame: the refusal itself carries a MAC.
+
+    The launcher reads its own port only while it talks to the node, so nothing can answer there.
+    """
+    idle = {port for _, port in listeners(node.process.pid)}
+    for port in idle:
+        assert send(port, frame, 0.2) == b""
+    return all(b"ACK+DATAERR" in send(port, frame, 2.0) for port in thespian_ports(node) - idle)
+
+
+def send(port: int, frame: bytes, patience: float) -> bytes:
+    """What a Thespian port says to a frame, or nothing when it closes or is silent."""
+    with socket.create_connection(("127.0.0.1", port), 2.0) as connection:
+        connection.settimeout(patience)
+        connection.sendall(b"%d>" % len(frame) + frame)
+        try:
+            return connection.recv(4096)
+        except (TimeoutError, ConnectionResetError):
+            return b""
+
+
+def test_only_the_tls_port_listens_where_the_configuration_says_all_others_on_loopback(node: Node) -> None:
+    everywhere = [
+        (address, port)
+        for pid in tree(node.process.pid)
+        for address, port in listeners(pid)
+        if address != LOOPBACK
+    ]
+    assert everywhere == [("0200007F", node.record["ports"]["sync"])]
+    assert len(thespian_ports(node)) >= 9
+
+
+def test_a_raw_pickle_to_every_port_executes_nothing(node: Node, tmp_path: Path) -> None:
+    proof = tmp_path / "executed"
+    pickle.loads(pickle.dumps(Exploit(proof)))
+    assert proof.exists()  # it would work
+    proof.unlink()
+    restarts = node.ask("node", Status())
+    assert refused(node, pickle.dumps(Exploit(proof)))
+    assert not proof.exists()
+    for actor in ("node", "store", "oplog", "sync", "election", "gateway"):
+        assert isinstance(node.ask(actor, Status()), Report)
+    after = node.ask("node", Status())
+    assert isinstance(restarts, Report)
+    assert isinstance(after, Report)
+    assert after.body["restarts"] == restarts.body["restarts"]
+
+
+def test_a_frame_under_another_nodes_key_is_refused(node: Node, tmp_path: Path) -> None:
+    proof = tmp_path / "executed"
+    body = b"P" + pickle.dumps(Exploit(proof))
+    mac = hmac.digest(bytes(32), body, "sha256")
+    assert refused(node, mac + body)
+    assert not proof.exists()
+
+
+def test_even_a_holder_of_the_key_unpickles_only_system_classes(node: Node, tmp_path: Path) -> None:
+    proof = tmp_path / "executed"
+    key = (node.directory / "actors.key").read_bytes()
+    body = b"P" + pickle.dumps(Exploit(proof))
+    mac = hmac.digest(key, body, "sha256")
+    assert refused(node, mac + body)
+    assert not proof.exists()
+
+
+def test_a_huge_or_endless_frame_is_cut_off(node: Node) -> None:
+    (port,) = {p for _, p in listeners(pid_of(node, "store"))}
+    for head in (b"%d>" % (host_wire.LOCAL_FRAME_BYTES_MAX + 1), b"9" * 100):
+        with socket.create_connection(("127.0.0.1", port), 2.0) as connection:
+            connection.settimeout(2.0)
+            connection.sendall(head)
+            assert connection.recv(10) == b""
+    assert node.ask("store", Ping()) == Done()
+
+
+def test_keys_and_directory_are_the_owners_alone(node: Node) -> None:
+    assert node.directory.stat().st_mode & 0o777 == 0o700
+    for name in ("actors.key", "cluster.key", "node.key", "node.json", "log/entgldb.log"):
+        file = node.directory / name
+        if name.startswith("log"):
+            until(file.exists, 2.0, "a log")
+        assert file.stat().st_mode & 0o077 == 0, name
+
+
+def pid_of(node: Node, actor: str) -> int:
+    report = node.ask("node", Status())
+    assert isinstance(report, Report)
+    return int(report.body["pids"][actor])
