@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from entgldb.messages.limits import ENTRIES_PER_BATCH_MAX
+
 SHAPES = ("mesh", "mesh", "line", "star")
 
 
@@ -28,6 +30,8 @@ class Options:
     """Step of the wall clocks: coarse ones make equal stamps."""
     wild_clocks: bool
     """Whether clocks jump beyond the drift bound, so that entries are held."""
+    batch_entries: int = ENTRIES_PER_BATCH_MAX
+    """Small ones cut transactions in two and fill the credit window."""
 
     @classmethod
     def draw(cls, random: Random) -> Options:
@@ -46,4 +50,5 @@ class Options:
             random.choice((0.15, 0.25, 0.35)),
             random.choice((1, 10, 100)),
             random.random() < 0.2,
+            random.choice((ENTRIES_PER_BATCH_MAX, 5, 2)),
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from unittest.mock import patch
 
+from entgldb.actors import outbox
 from entgldb.messages.client import Report, Status
 from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.schema import Message
@@ -269,4 +271,6 @@ class Run:
 
 def run(seed: int, *, keep_trace: bool = False) -> Result:
     """Live through one seed."""
-    return Run(seed, keep_trace=keep_trace).whole()
+    one = Run(seed, keep_trace=keep_trace)
+    with patch.object(outbox, "ENTRIES_PER_BATCH_MAX", one.options.batch_entries):
+        return one.whole()
