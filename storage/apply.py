@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from entgldb.messages.errors import EntglError, ProtocolError, Reason
-from entgldb.messages.limits import GROUP_ENTRIES_MAX
+from entgldb.messages.limits import GROUP_ENTRIES_MAX, ORIGINS_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector, Version
 from entgldb.storage.batch import Batch
 from entgldb.storage.rules import clock
@@ -97,6 +97,8 @@ class Applier:
             text = entry_text(one.header, one.body)
         except EntglError:
             return Reason.BAD_ENTRY
+        if one.header.origin not in self.state.origins and len(self.state.origins) >= ORIGINS_MAX:
+            return Reason.TOO_LARGE
         self.state.known(self.connection, one.header.origin)
         if must_hold(last, self.now_ms, origin_is_held=one.header.origin in self.state.held):
             self._hold(one)

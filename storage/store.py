@@ -116,11 +116,12 @@ class Store(Transactions):
 
     def release_held(self, now_ms: int) -> Outcome:
         """Apply held entries that time has caught up with; what moved. Now and then tidies up, too."""
+        outcome = self._applier(now_ms).release()
         if abs(now_ms - self._tidied_ms) > _TIDY_MS:
             self._tidied_ms = now_ms
             requests.forget_old(self.connection, now_ms)
             Batch(self.connection, self.state).tidy(now_ms)
-        return self._applier(now_ms).release()
+        return outcome
 
     def get(self, collection: str, key: str) -> bytes | None:
         """The body of a live document."""

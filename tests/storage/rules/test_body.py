@@ -38,6 +38,7 @@ def test_accepted_as_it_is(body: bytes) -> None:
         (b'"text"', "not a str"),
         (b'{"a": NaN}', "NaN is no JSON number"),
         (b'{"a": -Infinity}', "-Infinity is no JSON number"),
+        (b'{"a": 1e999}', "beyond a double"),
         (b'{"a": 1, "a": 2}', "occurs twice"),
         (b'{"b": {"a": 1, "\\u0061": 2}}', "occurs twice"),
         (b'{"a": "\xff"}', "no JSON"),

@@ -1,0 +1,81 @@
+"""Each named limit of the tables, crossed by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.messages.model import Entry
+from entgldb.storage import apply, batch, log, requests
+from entgldb.storage.documents import Documents
+from entgldb.storage.store import Store
+
+NOW = 1_790_000_000_000
+CLIENT = b"c" * 16
+
+
+def make(name: str) -> Store:
+    return Store.memory(name, name.encode(), NOW)
+
+
+def put(store: Store, counter: int, key: str = "k", now: int = NOW) -> list[Entry]:
+    first = store.last_lsn() + 1
+    with store.group():
+        store.write(RequestId(CLIENT, counter), [Write("c", key, b'{"by":"%s"}' % key.encode())], now)
+    return [Entry(row.header, row.body) for row in store.rows(first, 9)]
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    made = make("lan-1")
+    yield made
+    made.close()
+
+
+def test_the_oldest_conflicts_go_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "CONFLICTS_KEPT_MAX", 2)
+    for number in range(4):
+        other = make(f"lan-{number + 2}")
+        sent = put(other, 1, now=NOW + number)
+        with store.group():
+            store.apply(sent, NOW)
+        other.close()
+    kept = Documents(store.connection).conflicts()
+    assert [conflict.at_ms for conflict in kept] == [NOW + 1, NOW + 2]
+    assert store.status()["conflicts"] == 2
+
+
+def test_only_so_many_answers_are_remembered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "RESULTS_KEPT_MAX", 3)
+    for counter in range(1, 6):
+        put(store, counter, f"k{counter}")
+    with store.group():
+        store.release_held(NOW + 61_000)
+    for counter in (1, 2):
+        with pytest.raises(EntglError) as caught:
+            store.answered(RequestId(CLIENT, counter), NOW)
+        assert caught.value.code is ErrorCode.UNKNOWN_OUTCOME
+    assert all(store.answered(RequestId(CLIENT, counter), NOW) for counter in (3, 4, 5))
+
+
+def test_only_so_many_origins_are_taken(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "ORIGINS_MAX", 2)
+    one, two = make("lan-2"), make("lan-3")
+    with store.group():
+        assert store.apply(put(one, 1), NOW).refused == ""
+        assert store.apply(put(two, 1), NOW).refused == "too-large"
+        assert store.apply(put(one, 2), NOW).refused == ""
+    assert set(store.vector()) == {one.origin}
+    one.close()
+    two.close()
+
+
+def test_a_page_is_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for counter in range(1, 4):
+        put(store, counter, f"k{counter}")
+    monkeypatch.setattr(log, "PAGE_BYTES_MAX", 1)
+    assert [row.lsn for row in store.rows(1, 500)] == [1]
+    assert [row.lsn for row in store.rows(2, 500)] == [2]
