@@ -1,0 +1,121 @@
+"""Finding peers by DNS service discovery (RFC 6763) over multicast DNS (RFC 6762), with zeroconf.
+
+What is found is a hint: whom a node believes is decided by TLS. Where multicast does not work, the
+node lives by its seeds and by the peers it remembers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from ipaddress import ip_address
+from typing import Final
+
+from zeroconf import Error as ZeroconfError
+from zeroconf import ServiceInfo, ServiceStateChange, Zeroconf, get_all_addresses
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from entgldb.actors.ports import Links
+from entgldb.actors.side_loop import SideLoop
+from entgldb.messages.errors import EntglError
+from entgldb.messages.local import PeerFound
+from entgldb.messages.model import check_node_id
+from entgldb.messages.settings import SyncSettings
+
+log = logging.getLogger(__name__)
+
+SERVICE: Final = "_entgldb._tcp.local."
+LOOKUP_MS: Final = 3000
+"""How long an announcement's details are asked for."""
+LOOKUPS_MAX: Final = 64
+"""Lookups under way at once; announcements beyond it are passed over until they are repeated."""
+ADDRESSES_MAX: Final = 4
+"""Addresses taken from one announcement."""
+RETRY_SECONDS: Final = 30.0
+"""After multicast failed, such as before the network is up."""
+
+
+class Discovery:
+    """Announces this node's listener and posts PeerFound for every other member of its cluster."""
+
+    def __init__(self, loop: SideLoop, settings: SyncSettings, links: Links) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._links = links
+        self._multicast: AsyncZeroconf | None = None
+        self._lookups: set[asyncio.Task[None]] = set()
+        # a new name each time: the one of a life that ended by a crash may still be cached elsewhere
+        self._name = f"{settings.cluster}-{os.urandom(4).hex()}.{SERVICE}"
+        loop.at_end(self._end)
+        loop.spawn(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._begin()
+            except (OSError, ZeroconfError, RuntimeError, ValueError) as fault:
+                log.warning("%s: no discovery by multicast for now: %s", self._loop.name, fault)
+                await self._end()
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    async def _begin(self) -> None:
+        host = self._settings.listen.rpartition(":")[0].strip("[]")
+        everywhere = not host or ip_address(host).is_unspecified
+        self._multicast = AsyncZeroconf() if everywhere else AsyncZeroconf(interfaces=[host])
+        await self._multicast.zeroconf.async_wait_for_start()
+        AsyncServiceBrowser(self._multicast.zeroconf, [SERVICE], handlers=[self._heard])
+        addresses = (
+            [a for a in get_all_addresses() if not ip_address(a).is_loopback] if everywhere else [host]
+        )
+        info = ServiceInfo(
+            SERVICE,
+            self._name,
+            port=self._links.port(),
+            addresses=[_packed(address) for address in addresses],
+            properties={"node": self._settings.node_id, "cluster": self._settings.cluster},
+            server=f"{self._name.partition('.')[0]}.local.",
+        )
+        await (await self._multicast.async_register_service(info))
+
+    def _heard(
+        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
+    ) -> None:
+        ours = name.startswith(f"{self._settings.cluster}-") and name != self._name
+        if ours and state_change is not ServiceStateChange.Removed and len(self._lookups) < LOOKUPS_MAX:
+            task = asyncio.get_running_loop().create_task(self._look_up(zeroconf, service_type, name))
+            self._lookups.add(task)
+            task.add_done_callback(self._lookups.discard)
+
+    async def _look_up(self, zeroconf: Zeroconf, service_type: str, name: str) -> None:
+        try:
+            info = AsyncServiceInfo(service_type, name)
+            if not await info.async_request(zeroconf, LOOKUP_MS):
+                return
+            properties = info.decoded_properties
+            node_id = check_node_id(properties.get("node") or "")
+        except (EntglError, OSError, ZeroconfError, ValueError) as fault:
+            log.info("%s: an announcement is unusable: %s", self._loop.name, fault)
+            return
+        if properties.get("cluster") == self._settings.cluster and node_id != self._settings.node_id:
+            for address in info.parsed_addresses()[:ADDRESSES_MAX]:
+                host = f"[{address}]" if ":" in address else address
+                self._loop.post(PeerFound(node_id, f"{host}:{info.port}"))
+
+    async def _end(self) -> None:
+        multicast, self._multicast = self._multicast, None
+        if multicast is not None:
+            for task in self._lookups:
+                task.cancel()
+            await multicast.async_close()
+
+
+def _own_addresses() -> list[str]:
+    return [address for address in get_all_addresses() if not ip_address(address).is_loopback]
+
+
+def _packed(address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
