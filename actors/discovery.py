@@ -14,7 +14,12 @@ from ipaddress import ip_address
 from typing import Final
 
 from zeroconf import Error as ZeroconfError
-from zeroconf import ServiceInfo, ServiceStateChange, Zeroconf, get_all_addresses
+from zeroconf import (  # type: ignore[attr-defined]  # get_all_addresses is missing in its __all__
+    ServiceInfo,
+    ServiceStateChange,
+    Zeroconf,
+    get_all_addresses,
+)
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from entgldb.actors.ports import Links
