@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sqlite_utils.db import Database
 
 FORMAT: Final = 1
-"""``PRAGMA user_version``: a program refuses files with a higher one."""
+"""``PRAGMA user_version``, the number of migrations: a program refuses files with a higher one."""
 APPLICATION_ID: Final = 0x456E744C
 """``PRAGMA application_id``: "EntL"."""
 
@@ -76,15 +76,18 @@ CREATE TABLE _entgldb_peers (
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the tables to this release's form, each step in a transaction of its own."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == FORMAT:
+        return
+    # sqlite_utils takes 70 ms and megabytes to import: only a file that needs it pays for it
     from sqlite_utils import Database
 
-    _migrations().apply(Database(connection))
+    all_migrations().apply(Database(connection))
     connection.execute(f"PRAGMA user_version = {FORMAT}")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def _migrations() -> Migrations:
-    # sqlite_utils takes 150 ms to import: only the process that owns the file pays for it
+def all_migrations() -> Migrations:
+    """Every step from an empty file to FORMAT, in order."""
     from sqlite_utils import Migrations
 
     migrations = Migrations("entgldb")

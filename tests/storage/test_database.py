@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import ConfigError, CorruptError, EntglError, ErrorCode
@@ -17,6 +18,7 @@ from entgldb.storage import database, schema
 from entgldb.storage.database import FILE
 from entgldb.storage.documents import Documents
 from entgldb.storage.reader import LogReader
+from entgldb.storage.schema import all_migrations
 from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000
@@ -62,6 +64,29 @@ def test_the_order_of_creation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ]
     places = [next(i for i, s in enumerate(statements) if s.startswith(wanted)) for wanted in order]
     assert places == sorted(places)
+
+
+def test_every_migration_has_a_format_number() -> None:
+    found = all_migrations().pending(Database(memory=True))
+    assert len(found) == schema.FORMAT
+
+
+def test_opening_again_does_not_load_the_migrations(tmp_path: Path) -> None:
+    Store.open(tmp_path, "lan-1", NOW).close()
+    code = (
+        "import sys; from entgldb.storage.store import Store;"
+        f" Store.open({str(tmp_path)!r}, 'lan-1', {NOW}).close();"
+        " print([m for m in ('sqlite_utils', 'cryptography', 'asyncio', 'thespian') if m in sys.modules])"
+    )
+    source = str(Path(__file__).parents[2] / "src")
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": source},
+    )
+    assert found.stdout.strip() == "[]"
 
 
 def test_a_newer_format_is_refused_by_writer_and_readers(tmp_path: Path) -> None:
@@ -169,6 +194,7 @@ def test_the_wal_is_kept_small(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from entgldb.messages.client import RequestId, Write
+from entgldb.storage.schema import all_migrations
 from entgldb.storage.store import Store
 store = Store.open(sys.argv[1], "lan-1", 1)
 for number in range(1_000_000):
