@@ -28,7 +28,7 @@ from entgldb.messages.settings import (
 Built = tuple[Behaviour, SideLoop | None]
 
 
-EDGES: Final = "client_socket gateway jwt_check links oauth oplog probe secrets store sync tls"
+EDGES: Final = "client_socket discovery gateway jwt_check links oauth oplog probe secrets store sync tls"
 
 
 def preload() -> None:
@@ -112,6 +112,10 @@ def _sync(settings: SyncSettings) -> Built:
 
     lan = LanIdentity.load(settings.directory, Path(settings.directory) / "cluster.key", settings.node_id)
     links = TlsLinks(loop, lan=lan, listen=settings.listen, server=None)
+    if settings.discovery:
+        from entgldb.actors.discovery import Discovery
+
+        Discovery(loop, settings, links)
     return Sync(settings, log, links, None), loop
 
 
