@@ -5,11 +5,14 @@ Exponential backoff with full jitter, after Brooker, "Exponential Backoff And Ji
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import Links
+from entgldb.messages.errors import InvalidError
+from entgldb.messages.model import check_node_id
+from entgldb.messages.remote_peers import split_address
 
 REDIAL_FIRST, REDIAL_MAX = 0.25, 60.0
 """Seconds of the first and the longest backoff."""
@@ -46,6 +49,13 @@ class Dialler:
             hint.node_id, hint.failures, hint.not_before = node_id, 0, 0.0
         while len(self._hints) > ADDRESSES_MAX:
             del self._hints[next(iter(self._hints))]
+
+    def told(self, peers: Mapping[str, str]) -> None:
+        """A member of the cluster knows these; taken only where we have no hint of our own."""
+        known = {hint.node_id for hint in self._hints.values()}
+        for node_id, address in peers.items():
+            if node_id not in known and _plausible(node_id, address):
+                self.found(node_id, address)
 
     def dial(self, connected: set[str], ctx: Context) -> None:
         """Dial every known address that is due and whose node is not connected."""
@@ -90,3 +100,12 @@ class Dialler:
         """Dial everything now."""
         for hint in self._hints.values():
             hint.failures, hint.not_before = 0, 0.0
+
+
+def _plausible(node_id: str, address: str) -> bool:
+    try:
+        check_node_id(node_id)
+        split_address(address)
+    except InvalidError:
+        return False
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import Links, OplogReader
@@ -13,6 +13,26 @@ from entgldb.messages.local import LinkUp
 from entgldb.messages.model import check_node_id, node_of
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import SyncSettings
+
+
+def hello(settings: SyncSettings, origin: str, port: int, now_ms: int) -> wire.Hello:
+    """What we say first."""
+    return wire.Hello(
+        wire.PROTOCOL_MIN,
+        wire.PROTOCOL_MAX,
+        settings.node_id,
+        origin,
+        "" if settings.role == "cloud" else settings.cluster,
+        (),
+        now_ms,
+        settings.role,
+        listen_port=port,
+    )
+
+
+def known_addresses(peers: Iterable[PeerLink]) -> wire.PeersKnown:
+    """Where ``peers`` can be dialled, as far as we know."""
+    return wire.PeersKnown({peer.node_id: peer.dial_address for peer in peers if peer.dial_address})
 
 
 class PeerLink:

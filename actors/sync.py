@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from entgldb.actors.behaviour import INFO, Behaviour, Context
 from entgldb.actors.dialler import Dialler
-from entgldb.actors.peer_link import PeerLink
+from entgldb.actors.peer_link import PeerLink, hello, known_addresses
 from entgldb.actors.ports import Links, OplogReader, TokenChecker
 from entgldb.messages import codec, wire
 from entgldb.messages.client import Done, Isolate, Ping, Report, Status, SyncNow
@@ -260,6 +260,10 @@ class Sync(Behaviour):
             self._check_token(peer, frame.token)
         elif peer.session is None or self._peers.get(peer.key) is not peer:
             self.count(Reason.OUT_OF_ORDER)
+        elif isinstance(frame, wire.PeersKnown):
+            if not self.in_cloud:
+                self._dialler.told(frame.peers)
+                self._dial(ctx)
         elif isinstance(frame, ELECTION_FRAMES):
             if not self.in_cloud:
                 ctx.tell("election", FromPeer(peer.node_id, codec.encode(frame)))
@@ -269,20 +273,20 @@ class Sync(Behaviour):
             peer.session.receive(frame, ctx)
             self._note_synced(peer, ctx)
 
-    def _on_hello(self, peer: PeerLink, hello: wire.Hello, ctx: Context) -> None:
+    def _on_hello(self, peer: PeerLink, said: wire.Hello, ctx: Context) -> None:
         if peer.hello is not None:
             self._close(peer, Reason.MALFORMED, "a second Hello", ctx)
             return
-        fault = peer.judge(hello, self.settings)
+        fault = peer.judge(said, self.settings)
         if fault is not None:
-            self._close(peer, fault, f"{hello.node_id} said Hello", ctx)
+            self._close(peer, fault, f"{said.node_id} said Hello", ctx)
             return
-        peer.accept(hello, ctx)
+        peer.accept(said, ctx)
         self._dialler.identified(peer.node_id, peer.link)
         if peer.inbound and not self.in_cloud:
             self._say_hello(peer, ctx)
         if self.in_cloud:
-            self._check_token(peer, hello.token)
+            self._check_token(peer, said.token)
         else:
             self._settle(peer, ctx)
 
@@ -300,6 +304,14 @@ class Sync(Behaviour):
         if rival is None:
             ctx.log(INFO, f"peer {peer.node_id} is up at {peer.address}")
             ctx.tell("election", PeerUp(peer.node_id))
+            self._introduce(peer)
+
+    def _introduce(self, newcomer: PeerLink) -> None:
+        """Tell the newcomer of the others and them of it, so that one seed is enough to meet all."""
+        others = [peer for peer in self._peers.values() if peer is not newcomer]
+        self._links.send(newcomer.link, known_addresses(others))
+        for peer in others:
+            self._links.send(peer.link, known_addresses([newcomer]))
 
     def _replace(self, rival: PeerLink, ctx: Context) -> None:
         if rival.session is not None:
@@ -319,19 +331,8 @@ class Sync(Behaviour):
         self._dialler.reached(peer.node_id, peer.link)
 
     def _say_hello(self, peer: PeerLink, ctx: Context) -> None:
-        settings = self.settings
-        hello = wire.Hello(
-            wire.PROTOCOL_MIN,
-            wire.PROTOCOL_MAX,
-            settings.node_id,
-            self._log.origin,
-            "" if self.in_cloud else settings.cluster,
-            (),
-            ctx.now_ms(),
-            settings.role,
-            listen_port=self._links.port(),
-        )
-        self._links.send(peer.link, hello)
+        said = hello(self.settings, self._log.origin, self._links.port(), ctx.now_ms())
+        self._links.send(peer.link, said)
 
     def _check_token(self, peer: PeerLink, token: str) -> None:
         self._tickets += 1

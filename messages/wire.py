@@ -169,3 +169,10 @@ class Supply(Message):
     """Answer to Want: whole entries the sender has applied."""
 
     entries: tuple[Entry, ...]
+
+
+@message(15, Channel.PEER)
+class PeersKnown(Message):
+    """Where the sender reaches other nodes of the cluster: hints, node id -> address; TLS decides."""
+
+    peers: dict[str, str]
