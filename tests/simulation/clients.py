@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from entgldb.messages.client import Commit, CommitDone, PutPeer, Refused, RequestId, Write
+from entgldb.messages.client import Commit, CommitDone, PutPeer, Refused, RemovePeer, RequestId, Write
 from entgldb.messages.codec import encode
 from entgldb.messages.schema import Message
 from tests.simulation.node import SimulatedNode
@@ -85,6 +85,13 @@ class Client:
             self._pending = PutPeer(request, False, CLOUD, enabled=enabled)
         self._send(self._counter)
         return True
+
+    def remove_peer(self) -> None:
+        """Remove the cloud peer, everywhere and for good."""
+        self._counter += 1
+        self._writes = ()
+        self._pending = RemovePeer(RequestId(self.id, self._counter), CLOUD)
+        self._send(self._counter)
 
     def write_now(self, key: str) -> None:
         """One write of a given key at this very moment, unless a request is under way."""

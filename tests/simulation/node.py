@@ -15,7 +15,7 @@ from entgldb.actors.oplog import OplogKeeper
 from entgldb.actors.store import StoreKeeper
 from entgldb.actors.sync import Sync
 from entgldb.messages.local import Boot, Configure
-from entgldb.messages.schema import Message
+from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import (
     ElectionSettings,
     GatewaySettings,
@@ -74,6 +74,7 @@ class SimulatedNode:
         self.host: Host | None = None
         self.seeds: tuple[str, ...] = ()
         self.live_push = True
+        self.initial_peers: tuple[dict[str, Json], ...] = ()
         self._world = world
         self._network = network
         self._authority = authority
@@ -186,4 +187,5 @@ class SimulatedNode:
             ),
             ElectionSettings(name, role, takeover_delay=4.0),
             GatewaySettings(name, "", role, cluster, live_push=self.live_push),
+            self.initial_peers,
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from entgldb.messages.errors import Reason
+from entgldb.messages.model import REMOTE_PEERS
+from tests.simulation.clients import CLOUD
 from tests.simulation.network import Weather
 from tests.simulation.node import SimulatedNode
 from tests.simulation.options import Options
@@ -15,17 +17,27 @@ SYNC_INTERVAL = 2.0
 
 def calm(lan: int, *, shape: str = "mesh", cloud: bool = False, live_push: bool = True) -> Run:
     """A cluster that has started and found itself."""
-    options = Options(lan, cloud, shape, 0.0, 0.0, 0.0, 0.001, 10, 0.2, 1, wild_clocks=False)
-    run = Run(1, options=options)
-    run.network.weather = Weather(latency=0.001)
+    run = Run(1, options=quiet(lan, shape=shape, cloud=cloud))
     for node in run.nodes:
         node.live_push = live_push
+    start(run)
+    return run
+
+
+def quiet(lan: int, *, shape: str = "mesh", cloud: bool = False) -> Options:
+    """A fast network that does nothing to frames."""
+    return Options(lan, cloud, shape, 0.0, 0.0, 0.0, 0.001, 10, 0.2, 1, wild_clocks=False)
+
+
+def start(run: Run) -> None:
+    """Start all nodes and wait until they have settled."""
+    run.network.weather = Weather(latency=0.001)
+    for node in run.nodes:
         node.start()
     run.world.run(8.0)
     while why := run.unsettled():
         run.world.run(0.5)
         assert run.world.time < 30, why
-    return run
 
 
 def seconds_until_everywhere(run: Run, key: str, nodes: list[SimulatedNode]) -> float:
@@ -68,6 +80,37 @@ def test_in_a_calm_mesh_hardly_anything_is_sent_twice() -> None:
     assert after - before <= 5, "of 150 entries delivered"
     assert len(run.acks.writes) == 50
     assert run.finish().violations == []
+
+
+def test_initial_peers_are_put_once_and_what_was_removed_stays_removed() -> None:
+    run = Run(1, options=quiet(3, cloud=True))
+    assert run.cloud is not None
+    for node in run.lan:
+        node.initial_peers = (
+            {
+                "node_id": CLOUD,
+                "type": 2,
+                "address": run.cloud.address,
+                "authority": "https://authority.example",
+                "client_id": "cluster",
+                "secret": "env:SECRET",
+            },
+        )
+    start(run)
+    # a second or so after the first session all have it, and it was not put over and over
+    puts = [one for one in run.watch.union.values() if one.place == (REMOTE_PEERS, CLOUD)]
+    assert 1 <= len(puts) <= 3
+    run.clients[2].remove_peer()
+    run.world.run(3.0)
+    for node in run.lan:
+        node.crash()
+    for node in run.lan:
+        node.start()
+    run.world.run(30.0)
+    assert [node.store.get(REMOTE_PEERS, CLOUD) for node in run.lan] == [None, None, None]
+    assert [end for end in run.network.ends.values() if end.actor == "gateway"] == []
+    # the cloud itself cannot hear of it: the link closed at once
+    assert run.world.violations == []
 
 
 def test_a_dead_gateway_is_replaced_within_five_seconds() -> None:
