@@ -84,8 +84,9 @@ def _store(settings: StoreSettings) -> Built:
 
 def _oplog(settings: OplogSettings) -> Built:
     from entgldb.actors.oplog import OplogKeeper
+    from entgldb.storage.reader import LogReader
 
-    return OplogKeeper(settings), None
+    return OplogKeeper(settings, LogReader.open(settings.directory)), None
 
 
 def _election(settings: ElectionSettings) -> Built:

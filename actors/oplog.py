@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from entgldb.actors.behaviour import Behaviour, Context
+from entgldb.actors.ports import OplogReader
 from entgldb.messages.client import Report, Status
 from entgldb.messages.errors import EntglError, ProtocolError, Reason
 from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
@@ -17,6 +18,7 @@ from entgldb.messages.local import (
     Tick,
 )
 from entgldb.messages.model import Entry
+from entgldb.messages.schema import Json
 from entgldb.messages.settings import OplogSettings
 from entgldb.storage.rules import header as headers
 from entgldb.storage.rules.body import check_body
@@ -40,9 +42,10 @@ class OplogKeeper(Behaviour):
 
     name = "oplog"
 
-    def __init__(self, settings: OplogSettings) -> None:
+    def __init__(self, settings: OplogSettings, log: OplogReader | None = None) -> None:
         super().__init__()
         self.settings = settings
+        self._log = log
         self._stages: dict[str, Stage] = {}
         self._verified = 0
 
@@ -82,10 +85,11 @@ class OplogKeeper(Behaviour):
 
     def on_status(self, message: Status, ctx: Context) -> None:
         staged = sum(len(stage.entries) for stage in self._stages.values())
-        ctx.answer(
-            ctx.asker,
-            Report({"verified": self._verified, "staged": staged, "counts": dict(self.counts)}),
-        )
+        body: dict[str, Json] = {"verified": self._verified, "staged": staged, "counts": dict(self.counts)}
+        if self._log is not None:
+            heads = {origin: [seq, head.hex()] for origin, (seq, head) in self._log.vector().items()}
+            body |= {"vector": heads, "lsn": self._log.last_lsn()}
+        ctx.answer(ctx.asker, Report(body))
 
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:
         ctx.answer(ctx.asker, Stopped(self.name))

@@ -37,6 +37,8 @@ _VERBS: Final = {
     "test-peer": ("cli_peers", "test_peer", "Try a cloud peer step by step."),
     "ask": ("cli_actors", "ask", "Send an actor a message, show its answer."),
     "tell": ("cli_actors", "tell", "Send an actor a message."),
+    "cluster": ("cli_cluster", "cluster", "A local playground of several nodes."),
+    "demo": ("cli_demo", "demo", "The whole of EntglDB in two minutes, checked."),
     "dev-authority": ("dev_authority", "dev_authority", "A small authorization server to try things with."),
     "check-token": ("check_token", "check_token", "Judge a bearer token as a cloud node would."),
 }

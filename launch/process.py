@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -13,35 +11,14 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from entgldb.launch.child import environment
+from entgldb.launch.node_files import read_record, remove_record, running, wait_stopped
 from entgldb.messages.errors import ConfigError, EntglError, ErrorCode, NoAnswerError, NoNodeError
 
 START_SECONDS: Final = 30.0
 """A node that is not ready by then is given up."""
 STOP_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.02
-LOCK_NAME: Final = "entgldb.lock"
-FACTS_NAME: Final = "node.json"
-
-
-def is_running(directory: Path) -> bool:
-    """Whether any process of a node holds the directory: its lock lives until the last one dies."""
-    try:
-        with (directory / LOCK_NAME).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
-
-
-def read_facts(directory: Path) -> dict[str, Any]:
-    """``node.json``: pid and ports of the node that is ready; empty when there is none."""
-    try:
-        facts = json.loads((directory / FACTS_NAME).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def start_detached(directory: Path, config: Path | None = None) -> dict[str, Any]:
@@ -49,7 +26,7 @@ def start_detached(directory: Path, config: Path | None = None) -> dict[str, Any
 
     Raises EntglError ``in-use`` when one runs there, ConfigError with what the node said when it gives up.
     """
-    if is_running(directory):
+    if running(directory):
         raise EntglError(
             f"a node is running in {directory}", code=ErrorCode.IN_USE, hint=f"entgldb stop --dir {directory}"
         )
@@ -60,11 +37,16 @@ def start_detached(directory: Path, config: Path | None = None) -> dict[str, Any
         log.mkdir(mode=0o700, exist_ok=True)
     except FileNotFoundError:
         raise ConfigError(f"no directory {directory}", hint=f"entgldb init --dir {directory}") from None
-    (directory / FACTS_NAME).unlink(missing_ok=True)
+    remove_record(directory)
     said = log / "start.log"
     with open(said, "wb", opener=_private) as output:
         process = subprocess.Popen(  # noqa: S603 -- this very program
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment(),
+            start_new_session=True,
         )
     return _until_ready(directory, process, said)
 
@@ -77,14 +59,14 @@ def _until_ready(directory: Path, process: subprocess.Popen[bytes], said: Path) 
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         ended = process.poll()
-        facts = read_facts(directory)
-        if facts and ended is None:
-            # not ours to wait for: it outlives this process
-            process.returncode = 0
-            return facts
+        with contextlib.suppress(NoNodeError):
+            facts = read_record(directory)
+            if facts["pid"] == process.pid and ended is None:
+                # not ours to wait for: it outlives this process
+                process.returncode = 0
+                return facts
         if ended is not None:
-            text = said.read_text(errors="replace").strip()
-            raise EntglError(text or f"the node ended with code {ended}", code=ErrorCode.CONFIG)
+            raise _gave_up(said.read_text(errors="replace"), ended)
         time.sleep(POLL_SECONDS)
     process.terminate()
     raise NoAnswerError(
@@ -97,15 +79,21 @@ def stop_node(directory: Path) -> float:
 
     Raises NoNodeError when none runs there, NoAnswerError when it does not end.
     """
-    facts = read_facts(directory)
-    if not is_running(directory) or "pid" not in facts:
-        raise NoNodeError(f"no node is running in {directory}", hint=f"entgldb start --dir {directory}")
+    pid = int(read_record(directory)["pid"])
     begun = time.monotonic()
     # a launcher that is gone leaves children that end by themselves
     with contextlib.suppress(ProcessLookupError):
-        os.kill(int(facts["pid"]), signal.SIGTERM)
-    while time.monotonic() - begun < STOP_SECONDS:
-        if not is_running(directory):
-            return time.monotonic() - begun
-        time.sleep(POLL_SECONDS)
+        os.kill(pid, signal.SIGTERM)
+    if wait_stopped(directory, STOP_SECONDS):
+        return time.monotonic() - begun
     raise NoAnswerError(f"the node in {directory} has not ended after {STOP_SECONDS:.0f} s", definite=False)
+
+
+def _gave_up(said: str, code: int) -> EntglError:
+    """What a node wrote before it ended, as the error it was."""
+    line = next(reversed(said.strip().splitlines()), f"the node ended with code {code}")
+    word, _, text = line.partition(": ")
+    if word in set(ErrorCode):
+        sentence, _, hint = text.partition(" Try: ")
+        return EntglError(sentence, code=ErrorCode(word), hint=hint)
+    return EntglError(line, code=ErrorCode.INTERNAL)
