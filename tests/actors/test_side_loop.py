@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from entgldb.actors import side_loop
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.client import Advanced
 from entgldb.messages.schema import Message
@@ -130,3 +131,30 @@ def test_a_loop_never_started_can_be_stopped() -> None:
     side = SideLoop("idle")
     side.stop()
     assert side._loop.is_closed()
+
+
+def test_what_must_end_in_good_order_is_awaited_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(side_loop, "END_SECONDS_MAX", 0.1)
+    side = SideLoop("ending")
+    said: list[str] = []
+
+    async def goodbye() -> None:
+        said.append("goodbye")
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    side.at_end(hang)
+    side.at_end(goodbye)
+    side.start()
+    side.stop()
+    assert said == ["goodbye"]
+    assert "good order" in caplog.text
+
+
+def test_what_waits_for_a_drain_runs_after_it(loop: SideLoop) -> None:
+    loop.call(loop.when_drained, lambda: loop.post(Advanced(2)))
+    loop.call(loop.post, Advanced(1))
+    assert take(loop, 2) == [Advanced(1), Advanced(2)]
