@@ -1,0 +1,168 @@
+"""The client's half of the Unix socket against the node's half, both real."""
+
+from __future__ import annotations
+
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from entgldb.actors.behaviour import Asker, refused
+from entgldb.actors.client_socket import ClientSocket
+from entgldb.actors.side_loop import SideLoop
+from entgldb.launch.wire_client import WireClient
+from entgldb.messages import codec
+from entgldb.messages.client import Advanced, Done, Follow, Ping, Relay, Report, Status
+from entgldb.messages.errors import EntglError, NoAnswerError, NoNodeError, NotAllowedError, TooLargeError
+from entgldb.messages.schema import Channel, Message
+
+Answer = Callable[[Message, Asker], None]
+
+
+class Store:
+    """Answers in a thread what arrives, as the store's host does."""
+
+    def __init__(self, directory: Path, answer: Answer) -> None:
+        self.loop = SideLoop("store")
+        ClientSocket(self.loop, directory)
+        self._answer = answer
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.loop.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.loop.stop()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            select.select([self.loop.fileno()], [], [], 0.02)
+            for asker, message in self.loop.drain():
+                if asker is not None:
+                    self._answer(message, asker)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[[Answer], WireClient]]:
+    stores: list[Store] = []
+    clients: list[WireClient] = []
+
+    def begin(answer: Answer) -> WireClient:
+        stores.append(Store(tmp_path, answer))
+        clients.append(WireClient(tmp_path))
+        return clients[-1]
+
+    yield begin
+    for client in clients:
+        client.close()
+    for store in stores:
+        store.stop()
+
+
+Serve = Callable[[Answer], WireClient]
+
+
+def test_a_request_gets_its_own_answer(serve: Serve) -> None:
+    def answer(message: Message, asker: Asker) -> None:
+        asker.answer(Report({"asked": str(message)}))
+
+    client = serve(answer)
+    assert client.request(Ping(), 10) == Report({"asked": "Ping"})
+    assert client.request(Status(), 10) == Report({"asked": "Status"})
+
+
+@pytest.mark.parametrize("kind", [NotAllowedError, TooLargeError, NoAnswerError, EntglError])
+def test_a_refusal_is_raised_as_what_it_was(serve: Serve, kind: type[EntglError]) -> None:
+    fault = kind("no", hint="do otherwise", definite=False)
+    client = serve(lambda message, asker: asker.answer(refused(fault)))
+    with pytest.raises(kind) as caught:
+        client.request(Ping(), 10)
+    assert type(caught.value) is kind
+    assert (caught.value.text, caught.value.hint, caught.value.definite) == ("no", "do otherwise", False)
+
+
+def test_an_admin_message_is_relayed_whole(serve: Serve) -> None:
+    def answer(message: Message, asker: Asker) -> None:
+        assert isinstance(message, Relay)
+        inner = codec.decode(message.payload, Channel.CLIENT).message
+        asker.answer(Report({"actor": message.actor, "message": str(inner)}))
+
+    assert serve(answer).relay("sync", Status(), 10) == Report({"actor": "sync", "message": "Status"})
+
+
+def test_pushes_arrive_between_answers(serve: Serve) -> None:
+    followers: list[Asker] = []
+
+    def answer(message: Message, asker: Asker) -> None:
+        if isinstance(message, Follow):
+            followers.append(asker)
+        for follower in followers:
+            follower.answer(Done() if isinstance(message, Follow) else Advanced(5))
+        if isinstance(message, Ping):
+            asker.answer(Done())
+
+    client = serve(answer)
+    assert client.request(Follow(), 10) == Done()
+    assert not client.wait_pushed(0.01)
+    assert client.request(Ping(), 10) == Done()
+    assert client.wait_pushed(10)
+    assert not client.wait_pushed(0.01)
+
+
+def test_no_answer_in_time_leaves_it_open_whether_it_happened(serve: Serve) -> None:
+    late: list[Asker] = []
+
+    def answer(message: Message, asker: Asker) -> None:
+        late.append(asker)
+        if len(late) == 2:
+            late[0].answer(Report({"late": True}))
+            asker.answer(Done())
+
+    client = serve(answer)
+    with pytest.raises(NoAnswerError) as caught:
+        client.request(Ping(), 0.05)
+    assert not caught.value.definite
+    assert client.request(Ping(), 10) == Done(), "a late answer is not taken for the next one"
+
+
+def test_a_node_that_goes_away_is_no_answer(tmp_path: Path) -> None:
+    store = Store(tmp_path, lambda message, asker: None)
+    client = WireClient(tmp_path)
+    store.stop()
+    with pytest.raises(NoAnswerError):
+        client.request(Ping(), 10)
+    client.close()
+    with pytest.raises(NoNodeError, match="no node is running"):
+        WireClient(tmp_path)
+
+
+def test_a_long_path_is_no_hindrance(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 90) / ("e" * 90)
+    deep.mkdir(parents=True)
+    with pytest.raises(NoNodeError):
+        WireClient(deep)
+    store = Store(deep, lambda message, asker: asker.answer(Done()))
+    client = WireClient(deep)
+    assert client.request(Ping(), 10) == Done()
+    client.close()
+    store.stop()
+
+
+def test_a_client_loads_nothing_heavy() -> None:
+    heavy = {"asyncio", "cryptography", "sqlite3", "sqlite_utils", "thespian", "zeroconf"}
+    code = f"import sys, entgldb.launch.wire_client; print(*sorted({heavy!r} & set(sys.modules)))"
+    source = Path(__file__).parents[2] / "src"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(source)},
+    )
+    assert found.stdout.split() == []
