@@ -170,7 +170,7 @@ class TlsLinks:
         except EntglError as fault:
             link.down(Reason.INVALID, fault.text)
         except (OSError, ValueError) as fault:
-            link.down(*classify(fault))
+            link.down(*_unopened(fault))
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -208,7 +208,7 @@ class TlsLinks:
                 ssl_shutdown_timeout=SHUTDOWN_SECONDS_MAX,
             )
         except OSError as fault:
-            link.down(*classify(fault))
+            link.down(*_unopened(fault))
 
     async def _renew(self, lan: LanIdentity) -> None:
         while True:
@@ -251,6 +251,13 @@ def _listener(listen: str) -> socket.socket:
         ) from None
     found.setblocking(False)
     return found
+
+
+def _unopened(fault: BaseException) -> tuple[Reason, str]:
+    """Why a link never opened. asyncio refuses without a TLS alert: the other side sees only the end."""
+    if isinstance(fault, ConnectionResetError | BrokenPipeError):
+        return Reason.TLS_REFUSED, "the peer broke the handshake off, as with another cluster key"
+    return classify(fault)
 
 
 def _host(address: str) -> str:
