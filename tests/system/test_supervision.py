@@ -16,7 +16,7 @@ import entgldb
 from entgldb.launch.init import Plan, init
 from entgldb.launch.node import Node, ask, launch
 from entgldb.launch.node_files import running
-from entgldb.messages.client import Done, Ping, Report, Status, Stop
+from entgldb.messages.client import Done, Ping, Refused, Reload, Report, Status, Stop
 from entgldb.messages.errors import EntglError, NoNodeError
 from tests.system.processes import alive, all_gone, tree, until
 
@@ -143,3 +143,19 @@ def test_what_keeps_a_node_from_starting_is_said(directory: Path) -> None:
     with pytest.raises(EntglError, match=r"cluster\.key"):
         launch(directory)
     assert not running(directory)
+
+
+def test_reload_brings_what_changed_in_the_file_and_names_what_is_wrong_with_it(
+    node: Node, directory: Path
+) -> None:
+    file = directory / "entgldb.toml"
+    good = file.read_text()
+    before = pids(node)
+    file.write_text(good + "\n[election]\npriority = 7\n")
+    assert node.ask("node", Reload()) == Done()
+    file.write_text(good + '\n[election]\npriority = "high"\n')
+    refused = node.ask("node", Reload())
+    assert isinstance(refused, Refused)
+    assert refused.code == "config"
+    assert "priority" in refused.text
+    assert pids(node) == before
