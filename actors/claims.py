@@ -36,6 +36,8 @@ class Claims:
         self.current: Claim | None = None
         """The claim this node follows or makes; kept while it tries to take over from it."""
         self.epoch_seen = 0
+        self.connected: tuple[str, ...] = ()
+        """Cloud peers this node is linked to; goes into the claims it makes."""
         self._node_id = node_id
         self._dead: dict[tuple[int, str], int] = {}
 
@@ -71,7 +73,7 @@ class Claims:
     def count_up(self, rank: Rank) -> Claim:
         """Gateway only: its claim with the next beat and its present rank."""
         assert self.current is not None
-        self.current = replace(self.current, rank=rank, beat=self.current.beat + 1)
+        self.current = replace(self.current, rank=rank, beat=self.current.beat + 1, connected=self.connected)
         return self.current
 
     def bury(self) -> None:

@@ -84,8 +84,8 @@ class Bully(Behaviour):
             self._rank_changed(ctx)
 
     def on_fitness(self, message: Fitness, ctx: Context) -> None:
-        if message.resolvable != self._resolvable:
-            self._resolvable = message.resolvable
+        if (message.resolvable, message.connected) != (self._resolvable, self.claims.connected):
+            self._resolvable, self.claims.connected = message.resolvable, message.connected
             self._rank_changed(ctx)
 
     def on_peer_up(self, message: PeerUp, ctx: Context) -> None:
@@ -151,6 +151,7 @@ class Bully(Behaviour):
             "gateway": gateway or None,
             "epoch": self.claims.current.epoch if self.claims.current else self.claims.epoch_seen,
             "is_gateway": self.state == LEADING,
+            "connected": list(self.claims.current.connected) if self.claims.current else [],
             "candidates": sorted(candidates),
             "state": self.state,
             "counts": dict(self.counts),

@@ -70,6 +70,7 @@ class Gateway(Behaviour):
         self._reconfigured_ms: int | None = None
         self._probes: dict[int, tuple[Asker | None, str]] = {}
         self._gained: Vector = {}
+        self._told_connected: tuple[str, ...] = ()
         self._beating = False
         self._pumping = False
 
@@ -88,6 +89,8 @@ class Gateway(Behaviour):
                     link.session.gained(gained)
         self._beat_later(ctx)
         self._pump_later(ctx)
+        if self._connected() != self._told_connected:
+            self._tell_fitness(ctx)
 
     # --- what the node says -----------------------------------------------------------------------
 
@@ -265,7 +268,11 @@ class Gateway(Behaviour):
             if peer.enabled and peer.oauth2 is not None and secrets.resolvable(peer.node_id, peer.oauth2)
         ]
         if self._means.settings.role != "cloud":
-            ctx.tell("election", Fitness(len(fit)))
+            self._told_connected = self._connected()
+            ctx.tell("election", Fitness(len(fit), self._told_connected))
+
+    def _connected(self) -> tuple[str, ...]:
+        return tuple(sorted(name for name, link in self._links.items() if link.session is not None))
 
     def _beat_later(self, ctx: Context) -> None:
         if not self._beating and any(link.session is not None for link in self._links.values()):

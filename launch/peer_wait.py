@@ -21,14 +21,13 @@ class Waited:
     nodes: int
     listed: int
     gateway: str
-    connected: bool | None
-    """None: only the gateway knows, and this node is not it."""
+    connected: bool
     reason: str
     seconds: float
 
     @property
     def ok(self) -> bool:
-        return self.connected is not False and bool(self.gateway) and self.listed == self.nodes
+        return self.connected and self.listed == self.nodes
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -41,10 +40,7 @@ class Waited:
         }
 
     def sentence(self) -> str:
-        if self.connected:
-            link = f"connected in {self.seconds:.1f} s"
-        else:
-            link = "dials it" if self.ok else self.reason
+        link = f"connected in {self.seconds:.1f} s" if self.connected else self.reason
         return f"on {self.listed} of {self.nodes} nodes; gateway {self.gateway or 'none'} {link}"
 
 
@@ -58,7 +54,7 @@ def wait_until_connected(db: Database, node_id: str, begun: float, patience: flo
 
 
 def look(db: Database, node_id: str, begun: float) -> Waited:
-    """What this node knows: its peers by their vectors, the gateway's links by what it reports."""
+    """What this node knows: its peers by their vectors, the gateway's links by its claim."""
     try:
         sync, election = db.status("sync"), db.status("election")
     except EntglError as fault:
@@ -66,11 +62,10 @@ def look(db: Database, node_id: str, begun: float) -> Waited:
     peers = [peer for peer in sync.get("peers", []) if peer.get("state") == "connected"]
     # a peer that lacks nothing of ours has taken the new document too
     listed = 1 + sum(1 for peer in peers if peer.get("behind_out") == 0)
-    gateway, seconds = str(election.get("gateway") or ""), time.monotonic() - begun
-    if not election.get("is_gateway"):
-        return Waited(1 + len(peers), listed, gateway, None, "" if gateway else "no gateway yet", seconds)
-    rows = db.status("gateway").get("links", [])
-    row: dict[str, Any] = next((row for row in rows if row.get("node_id") == node_id), {})
-    state = str(row.get("state", "no link yet"))
-    reason = str(row.get("reason") or state)
-    return Waited(1 + len(peers), listed, gateway, state == "connected", reason, time.monotonic() - begun)
+    gateway, connected = str(election.get("gateway") or ""), node_id in election.get("connected", ())
+    reason = "" if connected else "has not connected yet" if gateway else "no gateway is elected"
+    if election.get("is_gateway") and not connected:
+        rows = db.status("gateway").get("links", [])
+        row: dict[str, Any] = next((row for row in rows if row.get("node_id") == node_id), {})
+        reason = str(row.get("reason") or row.get("state") or reason)
+    return Waited(1 + len(peers), listed, gateway, connected, reason, time.monotonic() - begun)

@@ -263,6 +263,8 @@ class Fitness(Message):
     """Gateway to election: enabled cloud peers whose secret this node can resolve."""
 
     resolvable: int
+    connected: tuple[str, ...] = ()
+    """Cloud peers it is linked to."""
 
 
 @message(118)

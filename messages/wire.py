@@ -33,6 +33,8 @@ class Claim(Record):
     epoch: int
     rank: Rank
     beat: int
+    connected: tuple[str, ...] = ()
+    """Cloud peers the gateway is linked to, for whoever asks another node; nothing is decided by it."""
 
     @property
     def gateway(self) -> str:
