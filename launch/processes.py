@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,7 +43,9 @@ def connections_to(port: int, pids: Iterable[int]) -> set[int]:
     inodes = _inodes(pids)
     found = set()
     for name in ("tcp", "tcp6"):
-        for line in (PROC / "net" / name).read_text().splitlines()[1:]:
+        table = PROC / "net" / name
+        # IPv6 may be switched off
+        for line in table.read_text().splitlines()[1:] if table.exists() else ():
             fields = line.split()
             remote_port = int(fields[2].rpartition(":")[2], 16)
             if fields[3] == _ESTABLISHED and remote_port == port and fields[9] in inodes:
@@ -54,10 +57,15 @@ def _inodes(pids: Iterable[int]) -> set[str]:
     found = set()
     for pid in pids:
         try:
-            links = [os.readlink(entry) for entry in (PROC / str(pid) / "fd").iterdir()]
+            entries = list((PROC / str(pid) / "fd").iterdir())
         except OSError:
             continue
-        found |= {link[8:-1] for link in links if link.startswith("socket:[")}
+        for entry in entries:
+            # a descriptor may be closed while we look
+            with contextlib.suppress(OSError):
+                link = os.readlink(entry)
+                if link.startswith("socket:["):
+                    found.add(link[8:-1])
     return found
 
 
