@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -161,11 +161,13 @@ class Database:
                 changes = documents.changes(since, collection=collection)
 
     def ask(self, actor: str, message: Message, *, timeout: float | None = None) -> Message:
-        """Send an admin message to ``node``, ``store``, ``oplog``, ``sync``, ``election`` or ``gateway``."""
-        with self._lock:
-            self.attach()
-            assert self._wire is not None
-            return self._wire.relay(actor, message, self.timeout if timeout is None else timeout)
+        """Send an admin message to ``node``, ``store``, ``oplog``, ``sync``, ``election`` or ``gateway``.
+
+        Like ``request``, it is sent again over a new connection when one breaks: doing any of these
+        messages twice is harmless.
+        """
+        patience = self.timeout if timeout is None else timeout
+        return self._insist(lambda wire, left: wire.relay(actor, message, left), patience)
 
     def status(self, actor: str = "node") -> dict[str, Json]:
         """What an actor says of itself."""
@@ -184,7 +186,10 @@ class Database:
         A connection that breaks is made anew and the same request sent again until ``timeout``: its
         request id keeps it from being done twice. Raises what the node refused it with.
         """
-        deadline = time.monotonic() + self.timeout
+        return self._insist(lambda wire, left: wire.request(message, left), self.timeout)
+
+    def _insist(self, send: Callable[[WireClient, float], Message], timeout: float) -> Message:
+        deadline = time.monotonic() + timeout
         sent = False
         while True:
             left = deadline - time.monotonic()
@@ -193,7 +198,7 @@ class Database:
                     self.attach()
                     assert self._wire is not None
                     sent = True
-                    return self._wire.request(message, max(left, RETRY_SECONDS))
+                    return send(self._wire, max(left, RETRY_SECONDS))
             except (NoNodeError, NoAnswerError) as fault:
                 self._detach()
                 if not sent:

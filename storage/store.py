@@ -191,6 +191,8 @@ class Store(Transactions):
             self.connection.execute("ROLLBACK")
         if self.path is not None:
             database.mark_stopped(self.connection)
+            # readers in other processes keep SQLite from doing this at the close of the last connection
+            self._truncate()
         self.connection.close()
 
     def _truncate(self) -> None:

@@ -214,6 +214,12 @@ def test_a_write_rides_out_the_death_of_the_store(db: Database) -> None:
     assert {document.key for document in db["survives"].find()} == {"before", "after"}
 
 
+def test_an_ask_rides_out_the_death_of_the_store(db: Database) -> None:
+    assert db.status("store")["documents"] is not None
+    os.kill(int(db.status()["pids"]["store"]), signal.SIGKILL)
+    assert db.status("store")["documents"] is not None
+
+
 def test_stop_leaves_nothing_and_a_second_start_is_refused(tmp_path: Path) -> None:
     made = init(Plan(tmp_path / "n", "lan-1", host="127.0.0.1"))
     pid = start_detached(made.directory)["pid"]

@@ -85,3 +85,13 @@ def test_peers_are_remembered(tmp_path: Path) -> None:
     again = Store.open(tmp_path, "a", NOW)
     assert again.remembered_peers() == {"b": "127.0.0.1:3", "c": "127.0.0.1:2"}
     again.close()
+
+
+def test_an_orderly_close_leaves_an_empty_wal_although_readers_are_open(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "n1", NOW)
+    put(store, 1, Write("users", "a", b"{}"))
+    reader = LogReader.open(tmp_path)
+    assert reader.last_lsn() == 1
+    store.close()
+    assert (tmp_path / "entgldb.db-wal").stat().st_size == 0
+    reader.close()
