@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Final
 
 import click
 
 from entgldb.launch.cli_common import FAILED, json_option, leave, show
+from entgldb.messages.errors import EntglError
+
+SECONDS_MAX: Final = 110
+"""The step that runs then has failed; stopping everything takes less than the rest of two minutes."""
 
 
 @click.command()
@@ -29,8 +34,7 @@ def demo(keep: Path | None, as_json: bool) -> None:
         raise click.UsageError(f"{keep} is not empty.")
     from entgldb.launch.demo import quiet, run_demo, speak, table
 
-    # a terminated demo shall leave no process either
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _end_well()
     result = run_demo(keep, quiet if as_json else speak)
     if as_json:
         show(result.fields())
@@ -38,3 +42,22 @@ def demo(keep: Path | None, as_json: bool) -> None:
         click.echo(table(result))
     if not result.ok:
         leave(FAILED)
+
+
+def _end_well() -> None:
+    """A demo that is terminated, hung up or too slow unwinds as after Ctrl-C and leaves no process."""
+    endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(*_: object) -> None:
+        # impatience shall not cut the cleaning up short
+        for number in endings:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    def too_slow(*_: object) -> None:
+        raise EntglError(f"not done after {SECONDS_MAX} s")
+
+    for number in endings:
+        signal.signal(number, interrupt)
+    signal.signal(signal.SIGALRM, too_slow)
+    signal.alarm(SECONDS_MAX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any, Final
 import click
 
 from entgldb.launch.demo_faults import gateway_killed, restart_all
+from entgldb.launch.demo_figures import Figure, usage
 from entgldb.launch.demo_peers import (
     add_cloud_peer,
     cloud_to_lan,
@@ -61,17 +63,24 @@ class Step:
 
 @dataclass(slots=True)
 class Result:
-    """All steps, in order, and the nodes that took part."""
+    """The steps up to the first that failed, the nodes that took part, and what was measured."""
 
     steps: list[Step] = field(default_factory=list)
     nodes: list[dict[str, Any]] = field(default_factory=list)
+
+    figures: list[Figure] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
         return len(self.steps) == len(STEPS) and all(step.ok for step in self.steps)
 
     def fields(self) -> dict[str, Any]:
-        return {"ok": self.ok, "steps": [step.fields() for step in self.steps], "nodes": self.nodes}
+        return {
+            "ok": self.ok,
+            "steps": [step.fields() for step in self.steps],
+            "nodes": self.nodes,
+            "figures": [figure.fields() for figure in self.figures],
+        }
 
 
 def run_demo(keep: Path | None, tell: Callable[[str], None]) -> Result:
@@ -94,7 +103,11 @@ def run_demo(keep: Path | None, tell: Callable[[str], None]) -> Result:
             tell(f"\r[{number:>2}/{len(STEPS)}] {_line(step)}\n")
             if not step.ok:
                 break
-        result.nodes = stage.nodes()
+        if result.ok:
+            tell("measuring idle nodes ...")
+            stage.figures.usage = usage(playground.members)
+            tell("\r")
+        result.nodes, result.figures = stage.nodes(), stage.figures.all()
     return result
 
 
@@ -125,6 +138,7 @@ def table(result: Result) -> str:
     lines = [_line(step) for step in result.steps]
     total = sum(step.seconds for step in result.steps)
     done = sum(step.ok for step in result.steps)
+    lines += ["", *(figure.line() for figure in result.figures)] if result.figures else []
     lines.append(f"{done} of {len(STEPS)} steps ok in {total:.1f} s")
     return "\n".join(lines)
 
@@ -134,5 +148,8 @@ def quiet(_: str) -> None:
 
 
 def speak(text: str) -> None:
-    """Tells a person, at once."""
-    click.echo(text, err=True, nl=False)
+    """Tells a person, at once; what is overwritten later is for terminals only."""
+    if sys.stderr.isatty():
+        click.echo(text.replace("\r", "\r\x1b[K"), err=True, nl=False)
+    elif text.endswith("\n"):
+        click.echo(text.lstrip("\r"), err=True, nl=False)

@@ -9,18 +9,20 @@ from entgldb.launch.demo_stage import (
     AIRPORTS,
     SETTLE_SECONDS,
     Stage,
+    check_secrets,
     command,
-    digest,
     equal,
     guests,
-    leaks,
     linked,
+    require,
     sockets,
 )
 from entgldb.launch.playground import Member, wait_for
 
 NOTES = "notes"
 PILED_UP = 50
+CLOUD_SECONDS = 30.0
+"""How long all documents may take to an empty cloud node."""
 
 
 def add(stage: Stage, on: Member, cloud: Member) -> None:
@@ -48,12 +50,6 @@ def listed(stage: Stage, wanted: dict[str, bool]) -> None:
     wait_for(f"all nodes list {wanted}", look, SETTLE_SECONDS)
 
 
-def same_documents(cloud: Member, member: Member) -> None:
-    """Wait until a cloud node has what a LAN node has."""
-    wanted = digest(member)
-    wait_for(f"{cloud.node_id} has all documents", lambda: digest(cloud) == wanted, SETTLE_SECONDS)
-
-
 def add_cloud_peer(stage: Stage) -> str:
     """Added on a node that is not the gateway; every node lists it; nobody can read its secret."""
     on, cloud = stage.others()[0], stage.playground.clouds[0]
@@ -62,9 +58,8 @@ def add_cloud_peer(stage: Stage) -> str:
     listed(stage, {cloud.node_id: True})
     seconds = time.monotonic() - begun
     equal(stage.playground.lan)
-    found = leaks(stage.playground.members, stage.playground.client_secret)
-    assert not found, f"the client secret stands in {found}"
-    return f"added on {on.node_id}, on 3 of 3 nodes in {seconds:.2f} s, its secret in no file"
+    files = check_secrets(stage)
+    return f"added on {on.node_id}, on 3 of 3 nodes in {seconds:.2f} s, its secret in none of {files} files"
 
 
 def gateway_connects(stage: Stage) -> str:
@@ -72,12 +67,14 @@ def gateway_connects(stage: Stage) -> str:
     gateway, cloud = stage.gateway(), stage.playground.clouds[0]
     linked(stage, cloud, gateway)
     (guest,) = guests(cloud)
-    assert guest["client_id"] == stage.playground.client_id, guest
+    require(guest["client_id"] == stage.playground.client_id, f"the cloud knows another client: {guest}")
     issued = stage.playground.control()["issued"]
-    assert issued >= 1, "a link without a token"
-    same_documents(cloud, gateway)
-    assert cloud.db[AIRPORTS].count() == stage.airports
-    assert cloud.db.peers.get_all_remote_peers() == [], "the cloud learned the cluster's configuration"
+    require(issued >= 1, "a link without a token")
+    equal([gateway, cloud], CLOUD_SECONDS)
+    number = cloud.db[AIRPORTS].count()
+    require(number == stage.airports, f"{number} airports in the cloud, not {stage.airports}")
+    require(cloud.db.peers.get_all_remote_peers() == [], "the cloud learned the cluster's configuration")
+    linked(stage, cloud, gateway)
     return f"only {gateway.node_id} as {guest['client_id']}; {stage.airports} documents in the cloud"
 
 
@@ -97,27 +94,28 @@ def cloud_to_lan(stage: Stage) -> str:
 def disable(stage: Stage) -> str:
     """The link closes, and what is written stays away from the cloud."""
     cloud, writer = stage.playground.clouds[0], stage.others()[-1]
-    begun = time.monotonic()
     command("disable-peer", cloud.node_id, "--dir", str(writer.directory))
     linked(stage, cloud, None)
-    seconds = time.monotonic() - begun
+    seconds = stage.linked_after(writer)
     listed(stage, {cloud.node_id: False})
     writer.db[NOTES].put_many((f"piled-{i}", {"number": i}) for i in range(PILED_UP))
     equal(stage.playground.lan)
-    assert cloud.db[NOTES].count() == 1, "a disabled peer was written to"
-    return f"link closed {seconds:.2f} s after the command; {PILED_UP} writes wait"
+    require(cloud.db[NOTES].count() == 1, "a disabled peer was written to")
+    linked(stage, cloud, None)
+    return f"link closed {seconds:.2f} s after the change; {PILED_UP} writes wait"
 
 
 def enable(stage: Stage) -> str:
     """The link opens and the writes flow."""
     cloud, on = stage.playground.clouds[0], stage.others()[0]
-    begun = time.monotonic()
+    gateway = stage.gateway()
     command("enable-peer", cloud.node_id, "--dir", str(on.directory))
-    linked(stage, cloud, stage.gateway())
-    seconds = time.monotonic() - begun
-    same_documents(cloud, on)
-    assert cloud.db[NOTES].count() == 1 + PILED_UP
-    return f"link open {seconds:.2f} s after the command; {PILED_UP} writes arrived"
+    linked(stage, cloud, gateway)
+    seconds = stage.linked_after(on)
+    equal([*stage.playground.lan, cloud])
+    number = cloud.db[NOTES].count()
+    require(number == 1 + PILED_UP, f"{number} notes in the cloud, not {1 + PILED_UP}")
+    return f"link open {seconds:.2f} s after the change; {PILED_UP} writes arrived"
 
 
 def modify(stage: Stage) -> str:
@@ -130,7 +128,6 @@ def modify(stage: Stage) -> str:
     playground.client_secret = fresh
     stage.secrets.append(fresh)
     address = f"localhost:{cloud.port}"
-    begun = time.monotonic()
     arguments = ("update-peer", cloud.node_id, "--dir", str(on.directory), "--address", address)
     command(*arguments, "--client-secret-stdin", stdin=fresh)
 
@@ -140,11 +137,13 @@ def modify(stage: Stage) -> str:
 
     wait_for("the link is dialled again", redialled, SETTLE_SECONDS)
     linked(stage, cloud, gateway)
-    seconds = time.monotonic() - begun
-    assert playground.control()["issued"] > issued, "the old token was used again"
+    seconds = stage.linked_after(on)
+    require(playground.control()["issued"] > issued, "the old token was used again")
     shown = {member.db.peers.get_remote_peer(cloud.node_id).address for member in playground.lan}
-    assert shown == {address}, shown
-    return f"new address and secret; dialled again in {seconds:.2f} s with a new token"
+    require(shown == {address}, f"not {address} everywhere: {shown}")
+    on.db[NOTES].put("after-modify", {"by": on.node_id})
+    equal([*playground.lan, cloud])
+    return f"{address} and a new secret; dialled again in {seconds:.2f} s with a new token"
 
 
 def replace(stage: Stage) -> str:
@@ -155,11 +154,18 @@ def replace(stage: Stage) -> str:
     gateway, on = stage.gateway(), stage.others()[0]
     add(stage, on, new)
     linked(stage, new, gateway)
+    seconds = stage.linked_after(on)
     linked(stage, old, gateway)
     command("disable-peer", old.node_id, "--dir", str(on.directory))
     linked(stage, old, None)
-    same_documents(new, on)
+    equal([*playground.lan, new], CLOUD_SECONDS)
     command("remove-peer", old.node_id, "--dir", str(on.directory))
     listed(stage, {new.node_id: True})
     linked(stage, new, gateway)
-    return f"{new.node_id} has all documents, {old.node_id} is removed everywhere"
+    gateway.db[NOTES].put("after-replace", {"by": gateway.node_id})
+    equal([*playground.lan, new])
+    require(old.db[NOTES].get("after-replace") is None, f"{old.node_id} still gets what is written")
+    return (
+        f"{new.node_id} linked in {seconds:.2f} s and has all documents; "
+        f"{old.node_id} disabled, then removed everywhere"
+    )

@@ -7,10 +7,12 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from typing import Any, Final
 
 from entgldb.launch.child import environment
+from entgldb.launch.demo_figures import Figures, since_peer_change
 from entgldb.launch.playground import Member, Playground, wait_for
 from entgldb.launch.processes import connections_to
 from entgldb.messages.errors import EntglError
@@ -21,6 +23,12 @@ SETTLE_SECONDS: Final = 20.0
 """How long a step waits for what should take well under a second."""
 
 
+def require(holds: bool, what: str) -> None:
+    """Fail the step unless it ``holds``: an ``assert`` would be gone under ``python -O``."""
+    if not holds:
+        raise EntglError(what)
+
+
 class Stage:
     """The playground and what the steps hand on to each other."""
 
@@ -29,11 +37,20 @@ class Stage:
         self.airports = 0
         self.import_begun = 0.0
         self.secrets: list[str] = []
+        """Every client secret there has been."""
+        self.figures = Figures()
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Who took part."""
+        """Who took part, and what each used when all was done."""
+        used = {row["node_id"]: row for row in self.figures.usage}
         return [
-            {"node_id": m.node_id, "role": m.role, "address": m.address, "directory": str(m.directory)}
+            {
+                "node_id": m.node_id,
+                "role": m.role,
+                "address": m.address,
+                "directory": str(m.directory),
+                **used.get(m.node_id, {}),
+            }
             for m in self.playground.members
         ]
 
@@ -50,6 +67,12 @@ class Stage:
         found = wait_for("one gateway that all nodes agree on", agreed, SETTLE_SECONDS)
         assert found is not None
         return found
+
+    def linked_after(self, member: Member) -> float:
+        """Seconds from the last change of a remote peer to now, when its link was seen to have changed."""
+        seconds = since_peer_change(member)
+        self.figures.link_changes.append(seconds)
+        return seconds
 
     def others(self) -> list[Member]:
         """The LAN nodes that are not the gateway."""
@@ -90,8 +113,11 @@ def vector(member: Member) -> dict[str, Any]:
     return found
 
 
-def equal(members: Iterable[Member], seconds: float = SETTLE_SECONDS) -> None:
-    """Wait until the members have equal vectors, then see that their documents are equal too."""
+def equal(members: Iterable[Member], seconds: float = SETTLE_SECONDS) -> float:
+    """Wait until the members have equal vectors, then see that their documents are equal too.
+
+    Gives the monotonic time when the vectors were.
+    """
     group = list(members)
 
     def same() -> bool:
@@ -99,8 +125,10 @@ def equal(members: Iterable[Member], seconds: float = SETTLE_SECONDS) -> None:
         return all(other == first for other in rest)
 
     wait_for("equal vectors on " + ", ".join(m.node_id for m in group), same, seconds)
+    at = time.monotonic()
     digests = {digest(member) for member in group}
-    assert len(digests) == 1, f"documents differ although vectors are equal: {digests}"
+    require(len(digests) == 1, f"documents differ although vectors are equal: {digests}")
+    return at
 
 
 def guests(cloud: Member) -> list[dict[str, Any]]:
@@ -127,21 +155,36 @@ def linked(stage: Stage, cloud: Member, gateway: Member | None, seconds: float =
     wait_for(f"links to {cloud.node_id} from {wanted or 'nobody'}", seen, seconds)
 
 
-def leaks(members: Iterable[Member], secret: str) -> list[str]:
-    """Files of nodes that hold ``secret`` raw, in base64 at any offset, in hex, or in UTF-16."""
+def check_secrets(stage: Stage) -> int:
+    """No client secret there has been stands in any file of any node; the number of files read.
+
+    Looked for raw, in base64 at any offset, in hex and in UTF-16.
+    """
+    needles = {needle for secret in stage.secrets for needle in forms(secret)}
+    control, files, controls, found = stage.playground.client_id.encode(), 0, 0, []
+    for member in stage.playground.members:
+        # a process that has a database open would lose its locks by opening the file another way
+        member.db.close()
+        for file in member.directory.rglob("*"):
+            try:
+                content = file.read_bytes() if file.is_file() else b""
+            except FileNotFoundError:
+                continue  # such as a write-ahead log that was just folded in
+            files, controls = files + file.is_file(), controls + (control in content)
+            found += [str(file)] if any(needle in content for needle in needles) else []
+    require(controls > 0, "the search does not even find the client id, so it proves nothing")
+    require(not found, f"a client secret stands in {found}")
+    return files
+
+
+def forms(secret: str) -> set[bytes]:
+    """All that ``secret`` may look like in a file."""
     raw = secret.encode()
-    needles = {raw, raw.hex().encode(), raw.hex().upper().encode()}
-    needles |= {secret.encode("utf-16-le"), secret.encode("utf-16-be")}
+    made = {raw, raw.hex().encode(), raw.hex().upper().encode()}
+    made |= {secret.encode("utf-16-le"), secret.encode("utf-16-be")}
     for shift in range(3):
         # the characters at both ends depend on the neighbours, those between do not
         text = base64.b64encode(b"\0" * shift + raw + b"\0" * (-(shift + len(raw)) % 3))
         inner = text[(shift * 8 + 5) // 6 : (shift + len(raw)) * 8 // 6]
-        needles |= {inner, inner.replace(b"+", b"-").replace(b"/", b"_")}
-    found = []
-    for member in members:
-        # a process that has a database open would lose its locks by opening the file another way
-        member.db.close()
-        for file in member.directory.rglob("*"):
-            if file.is_file() and any(needle in file.read_bytes() for needle in needles):
-                found.append(str(file))
-    return found
+        made |= {inner, inner.replace(b"+", b"-").replace(b"/", b"_")}
+    return made

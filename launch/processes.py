@@ -79,3 +79,12 @@ def pss_bytes(pids: Iterable[int]) -> int:
             continue
         total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
     return total * 1024
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Processor time that ``pids`` have used together, user and system."""
+    ticks = 0
+    for pid in pids:
+        fields = _stat(PROC / str(pid))
+        ticks += int(fields[11]) + int(fields[12]) if fields else 0
+    return ticks / os.sysconf("SC_CLK_TCK")
