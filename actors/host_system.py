@@ -44,6 +44,7 @@ _PATCHED: tuple[tuple[object, str], ...] = (
     (multiprocCommon, "startChild"),
     (multiprocCommon, "startupASLogger"),
     (multiprocCommon, "ThespianLogForwarder"),
+    (multiprocCommon, "MultiProcAdmin"),
     (multiprocCommon.multiprocessCommon, "_startAdmin"),
 )
 _ONE_SYSTEM = threading.RLock()
@@ -106,6 +107,8 @@ class NodeSystem:
         host_wire.use_key(host_wire.load_key(directory))
         os.environ["THESPLOG_FILE"] = str(directory / "log" / "thespian.log")
         self.port = _free_port()
+        # Thespian's admin forgets this, looks for it when its logger has died, and dies of its absence.
+        multiprocCommon.MultiProcAdmin.logDefs = _log_settings(directory)
         before = child_pids(os.getpid())
         self._system = ActorSystem(
             "multiprocTCPBase",
@@ -115,7 +118,7 @@ class NodeSystem:
         )
         (self.admin_pid,) = child_pids(os.getpid()) - before
         self._node: Any = None
-        self.node_pid = 0
+        self.node_pid = self.node_port = 0
         self.check()
 
     def check(self) -> None:
@@ -133,7 +136,11 @@ class NodeSystem:
         while True:
             # Until the admin has noticed a death it gives back the address of the dead.
             self._node = self._system.createActor(NodeActor, globalName="node")
-            fresh = child_pids(self.admin_pid) - before
+            self.node_port = host_wire.port_of(self._node)
+            listening = (host_wire.LOOPBACK, self.node_port)
+            fresh = [
+                pid for pid in child_pids(self.admin_pid) - before if listening in host_wire.listeners(pid)
+            ]
             if fresh:
                 break
             if time.monotonic() > deadline:

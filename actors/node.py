@@ -125,7 +125,7 @@ class NodeKeeper(Behaviour):
             for asker in self._reloads:
                 ctx.answer(asker, message)
             self._reloads.clear()
-        elif not self._started:
+        elif not self._reported:
             self._fault = message
             self._report_start(ctx)
 
@@ -190,7 +190,7 @@ class NodeKeeper(Behaviour):
     def _report_start(self, ctx: Context) -> None:
         if self._boot is None or self._reported:
             return
-        if self._fault is not None and not self._started:
+        if self._fault is not None:
             ctx.answer(self._boot, self._fault)
             self._reported = True
         elif all(child.up for child in self.children.values()):

@@ -78,6 +78,10 @@ class _Signals:
             os.read(self.fd, 4096)
 
 
+class StartError(EntglError):
+    """One of the actors cannot start; the text is its own."""
+
+
 class Launcher:
     """One run of one node."""
 
@@ -92,6 +96,7 @@ class Launcher:
         self._admin_fd = -1
         self._node_fd = -1
         self._booted_at = 0.0
+        self._ports: dict[str, int] = {}
         self._deaths = 0
 
     @property
@@ -140,12 +145,15 @@ class Launcher:
         if self._node_fd >= 0:
             os.close(self._node_fd)
         self._node_fd = os.pidfd_open(self.system.node_pid)
+        if self._booted_at:  # whoever asks while the others start is answered by node itself
+            self._record(self._ports["sync"])
         while not self._signals.stop:
             answer = self.system.poll(POLL)
             if isinstance(answer, Refused):
-                raise EntglError(answer.text, code=_code(answer.code), hint=answer.hint)
+                raise StartError(answer.text, code=_code(answer.code), hint=answer.hint)
             if isinstance(answer, Ready):
-                return self._record(answer)
+                self._booted_at = time.monotonic()
+                return self._record(answer.facts.get("port", 0))
             dead, _, _ = select.select([self._admin_fd, self._node_fd], [], [], 0)
             if self._admin_fd in dead:
                 raise EntglError("the actor system's admin died", hint="start the node again")
@@ -153,17 +161,12 @@ class Launcher:
                 return None
         return None
 
-    def _record(self, answer: Ready) -> dict[str, Any]:
-        self._booted_at = time.monotonic()
-        facts = answer.facts
+    def _record(self, tls_port: int) -> dict[str, Any]:
+        self._ports = {"admin": self.system.port, "node": self.system.node_port, "sync": tls_port}
         record = {
             "node_id": self._settings.store.node_id,
             "pid": os.getpid(),
-            "ports": {
-                "admin": self.system.port,
-                "node": int(facts["address"]),
-                "sync": facts.get("port", 0),
-            },
+            "ports": self._ports,
             "pids": {"admin": self.system.admin_pid, "node": self.system.node_pid},
         }
         write_record(self.directory, record)
@@ -176,8 +179,13 @@ class Launcher:
         if self._deaths > 1:
             pause = min(NODE_BACKOFF_MAX, 0.05 * 2 ** min(self._deaths, 10))
             select.select([self._signals.fd, self._admin_fd], [], [], pause)
-        if not self._signals.stop:
+        if self._signals.stop:
+            return
+        try:
             self._boot()
+        except StartError:
+            # it stands in the log; what has run before is tried again, after a longer pause
+            signal.pidfd_send_signal(self._node_fd, signal.SIGKILL)
 
     def _reload(self) -> None:
         self._signals.reload = False

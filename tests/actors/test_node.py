@@ -63,6 +63,16 @@ def test_boot_is_answered_by_what_keeps_the_store_from_starting() -> None:
     assert rig.boot.answers == [fault]
 
 
+def test_boot_is_answered_by_what_keeps_any_other_from_starting() -> None:
+    rig = Rig()
+    rig.ready("store")
+    fault = Refused("config", "port 7000 is taken")
+    rig.hand(fault)
+    rig.all_ready()
+    rig.hand(Refused("config", "later"))
+    assert rig.boot.answers == [fault]
+
+
 def test_every_child_is_told_where_the_others_are() -> None:
     rig = Rig().all_ready()
     latest = {actor: m for actor, m in rig.told if isinstance(m, Addresses)}
