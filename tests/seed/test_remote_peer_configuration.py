@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.system.cluster_fixture import CLIENT, SECRET, Cluster, Node, sessions
+from tests.system.cluster_fixture import CLIENT, SECRET, Cluster, Node, on_each, sessions
 from tests.system.kernel_view import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(100, method="signal")]
@@ -72,9 +72,8 @@ def cluster(running: Cluster) -> Cluster:
     eventually(lambda: running.gateway() is first, "lan-1 leads", 30)
     for peer in running.until_same_list():
         first.run("remove-peer", peer["node_id"])
+    on_each(running.clouds, lambda cloud: running.until_held_by(cloud, None))
     running.until_everywhere(lambda node: node.peers() == [], "no remote peers are left")
-    for cloud in running.clouds:
-        running.until_held_by(cloud, None)
     return running
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -17,9 +18,11 @@ import sys
 import time
 import urllib.request
 import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tests.actors.server_certificate import issue_server_certificate
 from tests.system.kernel_view import MARK, Socket, established, eventually, kill_all, pids_of
@@ -32,6 +35,8 @@ VERB_SECONDS: Final = 30.0
 READY_SECONDS: Final = 40.0
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
+
+_T = TypeVar("_T")
 
 
 def _die_with_the_tests() -> None:
@@ -185,7 +190,17 @@ class Node:
 class Cluster:
     """``lan`` nodes of one key on loopback, seeded with each other; a dev-authority; cloud nodes."""
 
-    def __init__(self, folder: Path, *, lan: int = 3, clouds: int = 0, settings: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        lan: int = 3,
+        clouds: int = 0,
+        settings: str = "",
+        host: str = "127.0.0.1",
+        one_key: bool = True,
+        discovery: bool = False,
+    ) -> None:
         self.folder = folder
         self.lan = [Node(folder, f"lan-{i + 1}", free_port()) for i in range(lan)]
         self.clouds = [Node(folder, f"cloud-{i + 1}", free_port()) for i in range(clouds)]
@@ -193,6 +208,7 @@ class Cluster:
         self.issuer = self.control_url = ""
         self.ca_file = folder / "ca.pem"
         self._settings = settings
+        self._host, self._one_key, self._discovery = host, one_key, discovery
 
     @property
     def nodes(self) -> list[Node]:
@@ -230,17 +246,21 @@ class Cluster:
         """For a trial that changes something between init and start."""
 
     def _init_lan(self, node: Node) -> None:
-        key = self.lan[0].directory / "cluster.key"
-        options = ["--node-id", node.name, "--host", "127.0.0.1", "--port", str(node.port)]
-        options += [] if node is self.lan[0] else ["--cluster-key-file", str(key)]
+        options = ["--node-id", node.name, "--host", self._host, "--port", str(node.port)]
+        if self._one_key and node is not self.lan[0]:
+            options += ["--cluster-key-file", str(self.lan[0].directory / "cluster.key")]
         for other in self.lan:
             options += [] if other is node else ["--seed", f"127.0.0.1:{other.port}"]
         node.run("init", *options)
-        with (node.directory / "entgldb.toml").open("a") as file:
-            file.write(self._settings)
+        file = node.directory / "entgldb.toml"
+        text, found = re.subn(
+            r"(?m)^discovery = \w+$", f"discovery = {str(self._discovery).lower()}", file.read_text()
+        )
+        assert found == 1, text
+        file.write_text(text + self._settings)
 
     def _init_cloud(self, node: Node, certificate: str, key: str) -> None:
-        options = ["--node-id", node.name, "--host", "127.0.0.1", "--port", str(node.port)]
+        options = ["--node-id", node.name, "--host", self._host, "--port", str(node.port)]
         options += ["--role", "cloud", "--tls-cert", certificate, "--tls-key", key]
         node.run("init", *options, "--authority", self.issuer, "--audience", AUDIENCE)
 
@@ -278,11 +298,16 @@ class Cluster:
         options += ["--authority", self.issuer, "--audience", AUDIENCE, "--ca-file", str(self.ca_file)]
         on.run("add-cloud-peer", *options, "--client-secret-stdin", stdin=SECRET)
 
+    @property
+    def up(self) -> list[Node]:
+        """The running LAN nodes."""
+        return [node for node in self.lan if node.is_up]
+
     def gateway(self, seconds: float = 20.0) -> Node:
         """The gateway that all running LAN nodes agree on."""
 
         def agreed() -> Node | None:
-            named = {node.ask("election").get("gateway") for node in self.lan if node.is_up}
+            named = set(on_each(self.up, lambda node: node.ask("election").get("gateway")))
             return next((node for node in self.lan if {node.name} == named), None)
 
         found = eventually(agreed, "all nodes agree on one gateway", seconds)
@@ -292,7 +317,7 @@ class Cluster:
     def members(self) -> list[Node]:
         """The running LAN nodes that are not gateway."""
         gateway = self.gateway()
-        return [node for node in self.lan if node is not gateway and node.is_up]
+        return [node for node in self.up if node is not gateway]
 
     def holders(self, cloud: Node) -> list[Node]:
         """The LAN nodes with a connection to this cloud's TLS port, as the kernel says."""
@@ -309,22 +334,26 @@ class Cluster:
         eventually(lambda: sessions(cloud) == names, f"{cloud.name} says it is held by {said}", seconds)
         return took
 
-    def until_everywhere(self, check: Any, what: str, seconds: float = 15.0) -> None:
+    def until_everywhere(self, check: Callable[[Node], object], what: str, seconds: float = 15.0) -> None:
         """Wait until ``check(node)`` is true on every running LAN node."""
-        for node in self.lan:
-            if node.is_up:
-                eventually(lambda node=node: check(node), f"{node.name}: {what}", seconds)
+        on_each(self.up, lambda node: eventually(lambda: check(node), f"{node.name}: {what}", seconds))
 
     def until_same_list(self, seconds: float = 15.0) -> list[dict[str, Any]]:
         """Wait until all running LAN nodes list the same remote peers; that list."""
 
         def same() -> list[list[dict[str, Any]]] | None:
-            lists = [node.peers() for node in self.lan if node.is_up]
+            lists = on_each(self.up, Node.peers)
             return lists if all(found == lists[0] for found in lists) else None
 
         found = eventually(same, "the same list on all nodes", seconds)
         assert found is not None
         return found[0]
+
+
+def on_each(nodes: Iterable[Node], call: Callable[[Node], _T]) -> list[_T]:
+    """``call`` on several nodes at once; the first error is raised when all have ended."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(call, nodes))
 
 
 def sessions(cloud: Node) -> list[str]:
