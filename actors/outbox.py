@@ -19,6 +19,8 @@ from entgldb.storage.rules.results import Row
 
 RELAY_DELAY = 0.05
 """Seconds a foreign entry waits: by then the peer usually says that it has it from its origin."""
+RELAY_PATIENCE = 1.0
+"""Seconds it waits at most, while the peer keeps getting entries from others than us."""
 RESEND_FIRST, RESEND_MAX = 2.0, 60.0
 """Seconds between sending the same missing entries again to a peer whose vector does not move."""
 
@@ -42,6 +44,8 @@ class Outbox:
         self._cursor = 1
         self._permitted = 0
         self._relays: deque[tuple[float, int]] = deque()
+        self._shipped: dict[str, int] = {}
+        self._fed_at = -RELAY_PATIENCE
         self._resend_at = 0.0
         self._resend_wait = RESEND_FIRST
 
@@ -53,18 +57,21 @@ class Outbox:
     def begin(self, round_: int, vector: Vector, held: Mapping[str, int], ctx: Context) -> None:
         """Start ``round_`` from what the peer truly has."""
         self.round, self.sent, self._acked = round_, 0, 0
+        self._shipped = {}
         self.peer = {origin: seq for origin, (seq, _) in vector.items()}
         self._held = held
         self._rewind()
         self.pump(ctx)
 
-    def learn(self, vector: Vector) -> None:
-        """The peer has gained something, from us or from others."""
+    def learn(self, vector: Vector, ctx: Context, *, gained: bool = True) -> None:
+        """The peer has all this; ``gained`` just now, from us or from others."""
         if self.peer is None:
             return
         for origin, (seq, _) in vector.items():
             if seq > self.peer.get(origin, 0):
                 self.peer[origin] = seq
+                if gained and seq > self._shipped.get(origin, 0):
+                    self._fed_at = ctx.monotonic()
                 self._resend_wait = RESEND_FIRST
 
     def compare(self, vector: Vector, held: Mapping[str, int], ctx: Context) -> None:
@@ -72,7 +79,7 @@ class Outbox:
         if self.peer is None:
             self.begin(0, vector, held, ctx)
             return
-        self.learn(vector)
+        self.learn(vector, ctx)
         self._held = held
         if self.sent > self._acked:
             return
@@ -107,6 +114,8 @@ class Outbox:
         """Send what may be sent."""
         now = ctx.monotonic()
         while self._relays and self._relays[0][0] <= now:
+            if now < min(self._fed_at + RELAY_DELAY, self._relays[0][0] + RELAY_PATIENCE):
+                break  # somebody feeds the peer: what it lacks is most likely on its way
             self._permitted = max(self._permitted, self._relays.popleft()[1])
         if self.peer is None:
             return
@@ -152,6 +161,7 @@ class Outbox:
                     if not row.applied and not self._cloud:
                         recorded.append(len(entries))
                     entries.append(entry)
+                    self._shipped[row.origin] = row.seq
                     size += cost
                 self._cursor = row.lsn + 1
             else:

@@ -82,7 +82,7 @@ class Session:
                     self.outbox.begin(message.round, message.vector, message.held, ctx)
             case wire.VectorChange():
                 self._learn(message.changes)
-                self.outbox.learn(message.changes)
+                self.outbox.learn(message.changes, ctx)
             case wire.Heartbeat():
                 self._on_heartbeat(message, ctx)
             case wire.Want() | wire.Supply():
@@ -97,7 +97,7 @@ class Session:
     def applied(self, done: Applied, ctx: Context) -> None:
         """The store is through with a batch of this session."""
         # who sent it has it: without this every entry would be relayed back to where it came from
-        self.outbox.learn(done.changes)
+        self.outbox.learn(done.changes, ctx, gained=False)
         if done.round != self._round:
             return
         self._moved_at = ctx.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from entgldb.actors.outbox import RELAY_DELAY
+from entgldb.actors.outbox import RELAY_DELAY, RELAY_PATIENCE
 from entgldb.actors.session import STALLED, Session
 from entgldb.messages import wire
 from entgldb.messages.limits import BATCH_BYTES_MAX, WINDOW_BATCHES_MAX
@@ -159,6 +159,30 @@ def test_a_foreign_entry_is_relayed_after_the_delay() -> None:
     bench.commit(THIRD)
     bench.wait(RELAY_DELAY * 2)
     assert bench.headers() == [b"1"]
+
+
+def test_no_relay_to_a_peer_that_others_are_feeding_but_not_for_ever() -> None:
+    bench = Bench().open()
+    bench.commit(*[THIRD] * 100)
+    seconds = 0.0
+    for seq in range(1, 100):
+        bench.wait(RELAY_DELAY / 2)
+        seconds += RELAY_DELAY / 2
+        bench.session.receive(wire.VectorChange({THIRD: (seq, b"h%d" % seq)}), bench.ctx)
+        if bench.headers():
+            break
+    assert RELAY_PATIENCE <= seconds <= RELAY_PATIENCE + 3 * RELAY_DELAY
+
+
+def test_what_the_peer_has_from_us_does_not_delay_a_relay() -> None:
+    bench = Bench().open()
+    bench.commit(THIRD)
+    bench.wait(RELAY_DELAY * 2)
+    bench.commit(THIRD)
+    assert bench.headers() == [b"1"]
+    bench.session.receive(wire.VectorChange({THIRD: (1, b"h1")}), bench.ctx)
+    bench.wait(RELAY_DELAY * 1.1)
+    assert bench.headers() == [b"2"]
 
 
 def test_an_own_entry_never_overtakes_the_foreign_one_it_may_depend_on() -> None:
