@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 from pathlib import Path
+from typing import Final
 
 import entgldb
 
@@ -13,3 +16,15 @@ def environment() -> dict[str, str]:
     home = str(Path(str(entgldb.__file__)).parent.parent)
     paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def end_with_parent() -> None:
+    """A ``preexec_fn``: the child is sent SIGTERM when the thread that started it ends, however it does.
+
+    Only for programs whose main thread starts the child (prctl(2), PR_SET_PDEATHSIG).
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -160,9 +160,17 @@ def check_secrets(stage: Stage) -> int:
 
     Looked for raw, in base64 at any offset, in hex and in UTF-16.
     """
-    needles = {needle for secret in stage.secrets for needle in forms(secret)}
-    control, files, controls, found = stage.playground.client_id.encode(), 0, 0, []
-    for member in stage.playground.members:
+    files, controls, found = search(stage.playground.members, stage.secrets, stage.playground.client_id)
+    require(controls > 0, "the search does not even find the client id, so it proves nothing")
+    require(not found, f"a client secret stands in {found}")
+    return files
+
+
+def search(members: Iterable[Member], secrets: list[str], control: str) -> tuple[int, int, list[str]]:
+    """The number of files of the members, of those that hold ``control``, and those with a secret."""
+    needles = {needle for secret in secrets for needle in forms(secret)}
+    files, controls, found = 0, 0, []
+    for member in members:
         # a process that has a database open would lose its locks by opening the file another way
         member.db.close()
         for file in member.directory.rglob("*"):
@@ -170,11 +178,9 @@ def check_secrets(stage: Stage) -> int:
                 content = file.read_bytes() if file.is_file() else b""
             except FileNotFoundError:
                 continue  # such as a write-ahead log that was just folded in
-            files, controls = files + file.is_file(), controls + (control in content)
+            files, controls = files + file.is_file(), controls + (control.encode() in content)
             found += [str(file)] if any(needle in content for needle in needles) else []
-    require(controls > 0, "the search does not even find the client id, so it proves nothing")
-    require(not found, f"a client secret stands in {found}")
-    return files
+    return files, controls, found
 
 
 def forms(secret: str) -> set[bytes]:

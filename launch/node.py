@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import entgldb
+from entgldb.launch.child import end_with_parent, environment
 from entgldb.launch.node_files import POLL, read_record, wait_stopped
 from entgldb.messages.errors import EntglError, NoAnswerError, NoNodeError
 from entgldb.messages.schema import Message
@@ -67,18 +66,17 @@ def launch(directory: str | Path, *, timeout: float = START_SECONDS) -> Node:
 class Node:
     """A node started by ``launch``; a context manager that stops it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, with_parent: bool = False) -> None:
+        """``with_parent``: end, too, when the thread that starts the node ends, even by SIGKILL."""
         self.directory = directory
-        # the child shall run the code that runs here, installed or not
-        home = str(Path(str(entgldb.__file__)).parent.parent)
-        paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = subprocess.Popen(  # noqa: S603 -- this very interpreter and package
             [sys.executable, "-m", "entgldb", "start", "-d", str(directory)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=environment(),
+            preexec_fn=end_with_parent if with_parent else None,
         )
 
     def wait_ready(self, timeout: float = START_SECONDS) -> None:

@@ -64,7 +64,7 @@ class Member:
 
     def start(self) -> None:
         """Begin to start; ``Playground.start`` waits for all."""
-        self.node = Node(self.directory)
+        self.node = Node(self.directory, with_parent=True)
 
     def pids(self) -> set[int]:
         """All its processes."""
@@ -150,7 +150,16 @@ class Playground:
     def start_authority(self) -> None:
         """Start ``entgldb dev-authority``; it makes up one client, whose secret stands in no argument."""
         self._authority = subprocess.Popen(  # noqa: S603 -- this very program
-            [sys.executable, "-m", "entgldb", "dev-authority", "--json", "--audience", AUDIENCE],
+            [
+                sys.executable,
+                "-m",
+                "entgldb",
+                "dev-authority",
+                "--json",
+                "--with-parent",
+                "--audience",
+                AUDIENCE,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,

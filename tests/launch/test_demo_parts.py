@@ -14,7 +14,7 @@ import pytest
 from entgldb.launch.certificate import make_server_certificate
 from entgldb.launch.cli_common import run
 from entgldb.launch.demo import STEPS, Result, Step
-from entgldb.launch.demo_stage import leaks
+from entgldb.launch.demo_stage import search
 from entgldb.launch.playground import Member, wait_for
 from entgldb.launch.processes import connections_to, pss_bytes, tree
 from entgldb.messages.errors import NoAnswerError
@@ -39,8 +39,9 @@ def test_a_secret_is_found_however_it_is_written(hidden: bytes, tmp_path: Path) 
     (tmp_path / "log").mkdir()
     file = tmp_path / "log" / "node.log"
     file.write_bytes(b"before " + hidden + b" after")
-    assert leaks([member], SECRET) == [str(file)]
-    assert leaks([member], SECRET[::-1]) == []
+    (tmp_path / "log" / "other.log").write_bytes(b"nothing")
+    assert search([member], ["other", SECRET], "before") == (2, 1, [str(file)])
+    assert search([member], [SECRET[::-1]], "absent") == (2, 0, [])
 
 
 def test_connections_are_seen_from_outside() -> None:

@@ -1,0 +1,84 @@
+"""The demo as a user runs it: all steps hold, within two minutes, and nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.processes import until
+
+pytestmark = pytest.mark.slow
+SOURCE = Path(__file__).parent.parent.parent / "src"
+STEPS = [
+    "nodes-up",
+    "import",
+    "replicated",
+    "add-cloud-peer",
+    "gateway-connects",
+    "cloud-to-lan",
+    "disable",
+    "enable",
+    "modify",
+    "replace",
+    "gateway-killed",
+    "restart-all",
+]
+
+
+def start(mark: str, *options: str, **environment: str) -> subprocess.Popen[str]:
+    """The demo, with a mark in its environment that all its processes inherit."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "entgldb", "demo", "--json", *options],
+        env={**os.environ, "PYTHONPATH": str(SOURCE), "DEMO_TEST": mark, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def marked(mark: str) -> list[int]:
+    """Pids of all living processes with the mark; a zombie shows no environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and f"DEMO_TEST={mark}".encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.timeout(150)
+def test_all_steps_hold_and_nothing_stays_behind(tmp_path: Path) -> None:
+    process = start("whole", "--keep", str(tmp_path / "kept"))
+    output, _ = process.communicate(timeout=130)
+    report: dict[str, Any] = json.loads(output)
+    assert report["schema_version"] == 1
+    assert {step["name"]: step["detail"] for step in report["steps"] if not step["ok"]} == {}
+    assert [step["name"] for step in report["steps"]] == STEPS
+    assert report["ok"] is True
+    assert process.returncode == 0
+    assert {node["node_id"] for node in report["nodes"]} == {"lan-1", "lan-2", "lan-3", "cloud-1", "cloud-2"}
+    assert all((tmp_path / "kept" / node["node_id"] / "entgldb.db").exists() for node in report["nodes"])
+    assert len(report["figures"]) == 6
+    assert marked("whole") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_demo_that_is_cut_short_leaves_no_process(number: signal.Signals, tmp_path: Path) -> None:
+    process = start(number.name, TMPDIR=str(tmp_path))
+    until(lambda: list(tmp_path.glob("*/lan-3/node.json")), 40, "the start of lan-3")
+    assert len(marked(number.name)) > 20
+    process.send_signal(number)
+    process.communicate(timeout=15)
+    assert process.returncode == (-9 if number is signal.SIGKILL else 130)
+    until(lambda: marked(number.name) == [], 15, "the end of all processes")
+    if number is not signal.SIGKILL:
+        assert list(tmp_path.glob("entgldb-demo-*")) == []
