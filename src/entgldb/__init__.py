@@ -22,7 +22,6 @@ _HOMES = {
     "Database": "entgldb.launch.client",
     "connect": "entgldb.launch.client",
     "Node": "entgldb.launch.node",
-    "launch": "entgldb.launch.node",
     "EntglError": "entgldb.messages.errors",
     "TokenExpired": "entgldb.messages.errors",
 }
@@ -41,9 +40,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "launch":
+        # the package itself, which can be called: its name is taken as soon as anything in it is imported
+        return import_module("entgldb.launch")
     if name not in _HOMES:
         raise AttributeError(f"module 'entgldb' has no attribute {name!r}")
-    # The submodule entgldb.launch would otherwise shadow the function of the same name.
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
