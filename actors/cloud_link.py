@@ -16,7 +16,7 @@ from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, TokenSource
 from entgldb.actors.session import Session
 from entgldb.messages import codec, wire
-from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage
+from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage, known_reason
 from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX
 from entgldb.messages.local import Tick, TokenFailed, TokenIssued
 from entgldb.messages.model import node_of
@@ -348,11 +348,3 @@ class CloudLink:
 
     def _warn(self, text: str, ctx: Context) -> None:
         ctx.log(WARNING, f"cloud peer {self.peer.node_id}: {text}")
-
-
-def known_reason(word: str, otherwise: Reason) -> Reason:
-    """A newer node may use a word we do not know."""
-    try:
-        return Reason(word)
-    except ValueError:
-        return otherwise

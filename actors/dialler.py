@@ -16,6 +16,8 @@ from entgldb.messages.remote_peers import split_address
 
 REDIAL_FIRST, REDIAL_MAX = 0.25, 60.0
 """Seconds of the first and the longest backoff."""
+LOOK_MIN, LOOK_MAX = 0.1, 2.0
+"""Seconds between two looks at what is due."""
 ADDRESSES_MAX = 256
 """Hints kept; the oldest goes first."""
 
@@ -70,6 +72,11 @@ class Dialler:
             hint.link = self._links.dial(address)
             if hint.node_id:
                 dialling.add(hint.node_id)
+
+    def due_in(self, connected: set[str], ctx: Context) -> float:
+        """Seconds until it is worth calling ``dial`` again."""
+        waiting = (h.not_before for h in self._hints.values() if not h.link and h.node_id not in connected)
+        return min(LOOK_MAX, max(LOOK_MIN, min(waiting, default=LOOK_MAX) - ctx.monotonic()))
 
     def identified(self, node_id: str, link: int) -> None:
         """``node_id`` answers at the address of ``link``, whether or not that link stays."""

@@ -12,7 +12,7 @@ from entgldb.actors.peer_link import PeerLink, hello, known_addresses
 from entgldb.actors.ports import Links, OplogReader, TokenChecker
 from entgldb.messages import codec, wire
 from entgldb.messages.client import Done, Isolate, Ping, Report, Status, SyncNow
-from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage
+from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage, known_reason
 from entgldb.messages.local import (
     Applied,
     ClaimHeard,
@@ -72,6 +72,7 @@ class Sync(Behaviour):
         self._gained: Vector = {}
         self._isolated_until = 0.0
         self._pumping = False
+        self._looks = 0
         self._serial = 0
         self._tickets = 0
 
@@ -82,7 +83,7 @@ class Sync(Behaviour):
     def start(self, ctx: Context) -> None:
         # Names must differ from those of a life before a restart, which the store may still know.
         self._serial = ctx.random.getrandbits(48) << 16
-        ctx.after(0.0, Tick("dial"))
+        self._dial(ctx)
         ctx.after(self.settings.heartbeat_interval, Tick("beat"))
 
     def facts(self) -> dict[str, Json]:
@@ -195,13 +196,13 @@ class Sync(Behaviour):
         self._dialler.ended(message.link, message.reason, ctx)
         peer = self._open.pop(message.link, None)
         if peer is None:
-            self.count(_known_reason(message.reason))
+            self.count(known_reason(message.reason))
             return
         if peer.session is not None:
             peer.session.end(ctx)
         if self._peers.get(peer.key) is peer:
             del self._peers[peer.key]
-            self.count(_known_reason(message.reason))
+            self.count(known_reason(message.reason))
             if not self.in_cloud:
                 ctx.tell("election", PeerDown(peer.node_id, message.reason))
             if peer.told_synced:
@@ -229,7 +230,7 @@ class Sync(Behaviour):
         if peer is None or peer.closing or peer.ticket != message.ticket:
             return
         if message.reason:
-            self._close(peer, _known_reason(message.reason), message.text, ctx)
+            self._close(peer, known_reason(message.reason), message.text, ctx)
             return
         peer.client_id, peer.expires_at = message.client_id, message.expires_at
         if peer.session is None:
@@ -237,8 +238,8 @@ class Sync(Behaviour):
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "dial":
-            self._dial(ctx)
-            ctx.after(0.25, Tick("dial"))
+            if message.generation == self._looks:
+                self._dial(ctx)
         elif message.what == "beat":
             self._beat(ctx)
             ctx.after(self.settings.heartbeat_interval, Tick("beat"))
@@ -252,7 +253,7 @@ class Sync(Behaviour):
 
     def _on_frame(self, peer: PeerLink, frame: Message, ctx: Context) -> None:
         if isinstance(frame, wire.Bye):
-            self._close(peer, _known_reason(frame.reason), frame.text, ctx)
+            self._close(peer, known_reason(frame.reason), frame.text, ctx)
         elif isinstance(frame, wire.Hello):
             self._on_hello(peer, frame, ctx)
         elif isinstance(frame, wire.Credential) and self.in_cloud and peer.hello is not None:
@@ -364,8 +365,13 @@ class Sync(Behaviour):
             ctx.after(PUMP_INTERVAL, Tick("pump"))
 
     def _dial(self, ctx: Context) -> None:
-        if not self._isolated(ctx) and not self.in_cloud:
-            self._dialler.dial(set(self._peers), ctx)
+        if self.in_cloud:
+            return
+        connected = set(self._peers)
+        if not self._isolated(ctx):
+            self._dialler.dial(connected, ctx)
+        self._looks += 1
+        ctx.after(self._dialler.due_in(connected, ctx), Tick("dial", self._looks))
 
     def _note_synced(self, peer: PeerLink, ctx: Context) -> None:
         """The node applies InitialRemotePeers only after it has seen what the cluster already knows."""
@@ -386,11 +392,3 @@ class Sync(Behaviour):
         peer.closing = True
         self._links.send(peer.link, wire.Bye(reason.value, text))
         self._links.close(peer.link, reason.value, text)
-
-
-def _known_reason(word: str) -> Reason:
-    """A newer node may use a word we do not know."""
-    try:
-        return Reason(word)
-    except ValueError:
-        return Reason.PEER_CLOSED

@@ -182,3 +182,11 @@ class Reason(StrEnum):
     # election
     STALE_EPOCH = "stale-epoch"
     STOOD_DOWN = "stood-down"
+
+
+def known_reason(word: str, otherwise: Reason = Reason.PEER_CLOSED) -> Reason:
+    """The Reason a peer names; a newer node may use a word that we do not know."""
+    try:
+        return Reason(word)
+    except ValueError:
+        return otherwise
