@@ -218,8 +218,8 @@ class Gateway(Behaviour):
                 if link.session is not None:
                     link.session.tick(ctx)
         elif message.what == "fitness":
-            self._tell_fitness(ctx)
             ctx.after(FITNESS_SECONDS, Tick("fitness"))
+            self._tell_fitness(ctx)
 
     # --- inside -------------------------------------------------------------------------------------------
 

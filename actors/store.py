@@ -79,6 +79,8 @@ class StoreKeeper(Behaviour):
                 answers = [(asker, self._carry_out(message, ctx)) for asker, message in queue]
         except EntglError as fault:
             ctx.log(ERROR, f"a transaction of {len(queue)} requests failed: {fault.text}")
+            full = fault.code.value == Reason.DISK_FULL.value
+            self.count(Reason.DISK_FULL if full else Reason.STORE_BUSY, len(queue))
             self._own_last = 0
             self._intake.forget_all()
             answers = [(asker, _failed(message, fault)) for asker, message in queue]
@@ -129,8 +131,9 @@ class StoreKeeper(Behaviour):
         if message.what == "committed":
             self._notices.tick(ctx)
         else:
-            self.store.checkpoint()
+            # first, so that a look that fails is not the last
             ctx.after(CHECKPOINT_INTERVAL, Tick("checkpoint"))
+            self.store.checkpoint()
 
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:
         self.flush(ctx)
@@ -147,6 +150,10 @@ class StoreKeeper(Behaviour):
                 raise
             self.count(_REASONS.get(fault.code.value, Reason.INVALID))
             return _failed(message, fault)
+        except Exception as fault:  # noqa: BLE001 -- a bug met by one request must not cost the others theirs
+            self.count(Reason.HANDLER_FAILED)
+            ctx.log(ERROR, f"{message} was undone: {type(fault).__name__} {fault}")
+            return _failed(message, EntglError(f"the store failed on {message}; its log tells why"))
 
     def _commit(self, message: client.Commit, ctx: Context) -> Message:
         return self._write(message.request, message.writes, ctx)

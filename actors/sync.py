@@ -241,8 +241,9 @@ class Sync(Behaviour):
             if message.generation == self._looks:
                 self._dial(ctx)
         elif message.what == "beat":
-            self._beat(ctx)
+            # first, so that a handler that fails does not end the beat for good
             ctx.after(self.settings.heartbeat_interval, Tick("beat"))
+            self._beat(ctx)
         else:
             self._pumping = False
             for peer in list(self._peers.values()):

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from entgldb.messages.errors import EntglError
+from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.storage.database import translated
 from entgldb.storage.log import LogQueries
 from entgldb.storage.state import State
@@ -28,10 +28,12 @@ class Transactions(LogQueries):
         if self._busy():
             raise EntglError("a group cannot be inside another")
         before = self.state.copy()
+        committing = False
         try:
             self.connection.execute("BEGIN IMMEDIATE")
             yield
             self.state.save(self.connection)
+            committing = True
             self.connection.execute("COMMIT")
         except BaseException as fault:
             self._restore(before)
@@ -39,23 +41,28 @@ class Transactions(LogQueries):
             if self._busy():
                 self.connection.execute("ROLLBACK")
             if isinstance(fault, sqlite3.Error):
-                raise translated(fault, "the commit failed") from fault
+                failed = translated(fault, "the commit failed")
+                # a commit whose fsync failed may yet be found in the WAL by the next start
+                failed.definite = not committing or failed.code is not ErrorCode.INTERNAL
+                raise failed from fault
             raise
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Inside a group: undone alone when it raises."""
+        """Inside a group: undone alone when it raises; errors as in ``group``."""
         if not self._busy():
             raise EntglError("a savepoint needs a group around it")
         before = self.state.copy()
         self.connection.execute("SAVEPOINT request")
         try:
             yield
-        except BaseException:
+        except BaseException as fault:
             self._restore(before)
             if self._busy():
                 self.connection.execute("ROLLBACK TO request")
                 self.connection.execute("RELEASE request")
+            if isinstance(fault, sqlite3.Error):
+                raise translated(fault, "a request failed") from fault
             raise
         self.connection.execute("RELEASE request")
 
