@@ -63,10 +63,6 @@ def run(command: click.Command, arguments: list[str]) -> int:
         return FAILED
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        # whoever read our output has seen enough, as in ``entgldb find ... | head``
-        sys.stderr.close()
-        return 0
     return result if isinstance(result, int) else 0
 
 

@@ -66,6 +66,7 @@ def load(
     peers = _blocks(tables, base, faults)
     if overlay is not None:
         extra = expand(_read(overlay, faults), overlay.name, values, faults)
+        faults.raise_all()
         peers += _blocks({"EntglDb": _no_case(extra, "EntglDb")}, overlay, faults)
     settings = _Builder(root, base, tables, faults).build(tuple(peers), str(overlay or base))
     faults.raise_all()

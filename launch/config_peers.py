@@ -18,16 +18,17 @@ _TYPES: Final = {
     "cloudremote": PeerType.CLOUD_REMOTE,
 }
 _PEER_KEYS: Final = {"nodeid", "address", "type", "oauth2", "isenabled"}
-_OAUTH2_KEYS: Final = {
+_OAUTH2_NAMES: Final = {
     "authority": "authority",
-    "clientid": "client_id",
-    "clientsecret": "secret",
+    "clientId": "client_id",
+    "clientSecret": "secret",
     "scopes": "scopes",
     "audience": "audience",
-    "capem": "ca_pem",
-    "cafile": "ca_file",
-    "tokenendpoint": "token_endpoint",
+    "caPem": "ca_pem",
+    "caFile": "ca_file",
+    "tokenEndpoint": "token_endpoint",
 }
+_OAUTH2_KEYS: Final = {name.lower(): name for name in _OAUTH2_NAMES}
 
 
 def initial_peers(entries: Any, place: str, folder: Path, faults: Faults) -> list[dict[str, Any]]:
@@ -77,7 +78,8 @@ def _oauth2(settings: Any, place: str, folder: Path, faults: Faults) -> dict[str
     if scopes is not None and not (isinstance(scopes, list) and all(isinstance(s, str) for s in scopes)):
         faults.add(f"{place}.scopes", "a list of texts is expected")
         scopes = None
-    made = {_OAUTH2_KEYS[key]: _text(flat, key, place, key, faults) for key in flat}
+    names = {key: _OAUTH2_KEYS[key] for key in flat}
+    made = {_OAUTH2_NAMES[name]: _text(flat, key, place, name, faults) for key, name in names.items()}
     for key, name in (("authority", "authority"), ("client_id", "clientId")):
         if not made.get(key):
             faults.add(f"{place}.{name}", "is missing")

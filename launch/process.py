@@ -91,9 +91,11 @@ def stop_node(directory: Path) -> float:
 
 def _gave_up(said: str, code: int) -> EntglError:
     """What a node wrote before it ended, as the error it was."""
-    line = next(reversed(said.strip().splitlines()), f"the node ended with code {code}")
-    word, _, text = line.partition(": ")
-    if word in set(ErrorCode):
-        sentence, _, hint = text.partition(" Try: ")
-        return EntglError(sentence, code=ErrorCode(word), hint=hint)
-    return EntglError(line, code=ErrorCode.INTERNAL)
+    lines = said.strip().splitlines() or [f"the node ended with code {code}"]
+    for number, line in enumerate(lines):
+        word, _, text = line.partition(": ")
+        if word in set(ErrorCode):
+            # the faults of a configuration are one to a line
+            sentence, _, hint = "\n".join([text, *lines[number + 1 :]]).partition(" Try: ")
+            return EntglError(sentence, code=ErrorCode(word), hint=hint)
+    return EntglError(lines[-1], code=ErrorCode.INTERNAL)

@@ -220,6 +220,18 @@ def test_an_ask_rides_out_the_death_of_the_store(db: Database) -> None:
     assert db.status("store")["documents"] is not None
 
 
+def test_a_detached_start_tells_every_fault_the_node_found(tmp_path: Path) -> None:
+    made = init(Plan(tmp_path / "n", "lan-1", host="127.0.0.1"))
+    file = made.directory / "entgldb.toml"
+    file.write_text(file.read_text().replace('"lan-1"', '"bad id"') + "[sync]\ninterval = -1\n")
+    with pytest.raises(EntglError) as caught:
+        start_detached(made.directory)
+    assert caught.value.code is ErrorCode.CONFIG
+    assert "node.id" in caught.value.text
+    assert "sync.interval" in caught.value.text
+    assert not (made.directory / "node.json").exists()
+
+
 def test_stop_leaves_nothing_and_a_second_start_is_refused(tmp_path: Path) -> None:
     made = init(Plan(tmp_path / "n", "lan-1", host="127.0.0.1"))
     pid = start_detached(made.directory)["pid"]

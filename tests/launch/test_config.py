@@ -152,6 +152,7 @@ def test_a_variable_that_is_not_set_is_named_with_its_place(node: Path, tmp_path
         load(node, file, {})
     assert "EntglDb.InitialRemotePeers[0].oAuth2.clientSecret" in caught.value.text
     assert "SECRET_FROM_ENV is not set" in caught.value.text
+    assert len(caught.value.text.splitlines()) == 1
 
 
 def test_a_variable_can_say_itself_what_is_missing(node: Path) -> None:
