@@ -21,7 +21,7 @@ CHECK_BYTES_MAX: Final = 64 * 1024 * 1024
 """A larger file is checked after an unclean stop only when the machine has booted since."""
 BUSY_MS: Final = 5_000
 """How long a writer waits for another process, such as an sqlite3 shell."""
-_CACHE_KIB: Final = 16_384
+_CACHE_KIB: Final = 6_144
 _STATEMENTS: Final = 256
 
 
