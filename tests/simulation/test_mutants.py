@@ -7,8 +7,12 @@ import pytest
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.run import run
 
-SEEDS = range(1, 9)
-"""The same seeds on which unchanged code has no violation (``test_simulation.FAST``)."""
+SEEDS = range(1, 61)
+"""Seeds on which unchanged code has no violation (``test_simulation``); the first hit ends a test.
+
+Every change of timing changes what a seed meets, and equal clocks on two nodes are rare: one seed in
+five catches ``tie without origin``.
+"""
 
 
 def caught(seed: int) -> list[str]:
