@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import click
 
 from entgldb.launch.cli_common import common, show, with_database
-from entgldb.messages.errors import InvalidError
+from entgldb.messages.errors import InvalidError, UnsupportedError
 
 if TYPE_CHECKING:
     from entgldb.launch.client import Database
@@ -95,6 +95,11 @@ def export(db: Database, as_json: bool, collection: str) -> None:
     for document in db[collection].find():
         if as_json:
             show({"key": document.key, "document": document})
+        elif "_key" in document:
+            raise UnsupportedError(
+                f"document {document.key!r:.80} has a field _key of its own",
+                hint=f"entgldb export {collection} --json",
+            )
         else:
             click.echo(json.dumps({"_key": document.key, **document}, ensure_ascii=False))
 

@@ -194,6 +194,9 @@ def test_verbs_do_what_they_say(directory: Path, tmp_path: Path, capsys: pytest.
     copy.write_text(verb("export", "rows"))
     verb("import", "copied", str(copy))
     assert verb("get", "copied", "7") == verb("get", "rows", "7")
+    verb("put", "odd", "k", '{"_key": "mine"}')
+    assert run(command, ["export", "-d", str(directory), "odd"]) == 2, "the key would be lost silently"
+    assert json.loads(verb("export", "odd", "--json"))["document"] == {"_key": "mine"}
     found = [
         json.loads(line)["key"]
         for line in verb("find", "rows", "--sort", "-id", "--limit", "2", "--json").splitlines()
