@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from entgldb.actors import host_wire  # before thespian: it binds to loopback
+from entgldb.actors.frame_room import with_room
 from entgldb.actors.host import Inherited, NodeActor
 from entgldb.actors.host_children import child_pids
 from entgldb.actors.host_log import LogFile
@@ -62,7 +63,7 @@ def _die_with_parent() -> None:
 def _dying(original: Callable[..., None]) -> Callable[..., None]:
     def start(*arguments: Any) -> None:
         _die_with_parent()
-        original(*arguments)
+        with_room(lambda: original(*arguments))
 
     return start
 

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from entgldb.actors.behaviour import Asker
+from entgldb.actors.frame_room import with_room
 from entgldb.messages.schema import Message
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class SideLoop:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            with_room(self._loop.run_forever)
             self._loop.run_until_complete(self._end())
             self._loop.run_until_complete(self._cancel_all())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
