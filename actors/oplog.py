@@ -32,6 +32,10 @@ class Stage:
 
     def __init__(self, round_: int) -> None:
         self.round = round_
+        self.clear()
+
+    def clear(self) -> None:
+        """Nothing is left over."""
         self.entries: list[Entry] = []
         self.recorded: list[bool] = []
         self.bytes = 0
@@ -113,6 +117,7 @@ class OplogKeeper(Behaviour):
                 header = self._verify(entry, stage)
             except EntglError:
                 self.count(Reason.BAD_ENTRY)
+                stage.clear()  # the store takes nothing more of this round
                 return ready, recorded, Reason.BAD_ENTRY.value
             stage.entries.append(entry)
             stage.recorded.append(index in marked)
@@ -120,7 +125,7 @@ class OplogKeeper(Behaviour):
             if message.supplied or header.group_index + 1 == header.group_size:
                 ready += stage.entries
                 recorded += stage.recorded
-                stage.entries, stage.recorded, stage.bytes = [], [], 0
+                stage.clear()
         return ready, recorded, ""
 
     def _verify(self, entry: Entry, stage: Stage) -> headers.Header:
@@ -129,6 +134,8 @@ class OplogKeeper(Behaviour):
             if headers.digest(entry.body) != header.body_sha256:
                 raise ProtocolError(f"the body of {header.version} is not the one its origin wrote")
             check_body(entry.body)
-        if header.group_size > GROUP_ENTRIES_MAX or stage.bytes > GROUP_BYTES_MAX:
-            raise EntglError(f"a group of {header.group_size} entries, {stage.bytes} bytes so far")
+        if len(stage.entries) >= GROUP_ENTRIES_MAX or stage.bytes > GROUP_BYTES_MAX:
+            raise EntglError(
+                f"a group that does not end after {len(stage.entries)} entries, {stage.bytes} bytes"
+            )
         return header

@@ -56,6 +56,10 @@ class Session:
         self._round = 0
         self._received = 0
         self._applied = 0
+        self._in_vain = 0
+        """Rounds refused since our vector last moved."""
+        self._waits = False
+        """This round was refused, and the next is not asked for at once."""
         self._heard_at = 0.0
         self._moved_at = 0.0
         self._vector_at = 0.0
@@ -98,12 +102,14 @@ class Session:
         """The store is through with a batch of this session."""
         # who sent it has it: without this every entry would be relayed back to where it came from
         self.outbox.learn(done.changes, ctx, gained=False)
+        if done.changes:
+            self._in_vain = 0
         if done.round != self._round:
             return
-        self._moved_at = ctx.monotonic()
         if done.refused:
-            self._ask_again(ctx)
+            self._on_refused(ctx)
             return
+        self._moved_at = ctx.monotonic()
         self._applied = max(self._applied, done.batch + 1)
         self._send(wire.Ack(done.round, done.batch))
         self._note_synced()
@@ -201,7 +207,19 @@ class Session:
         elif message.sent <= self._applied:
             self._moved_at = ctx.monotonic()
 
+    def _on_refused(self, ctx: Context) -> None:
+        """Ask again at once; a second time in vain (a full disk, a bad entry) only after STALLED."""
+        if self._waits:
+            return
+        self._in_vain += 1
+        if self._in_vain == 1:
+            self._ask_again(ctx)
+        else:
+            self._waits = True
+            self._moved_at = ctx.monotonic()
+
     def _ask_again(self, ctx: Context) -> None:
+        self._waits = False
         self._round += 1
         self._received = self._applied = 0
         self._moved_at = ctx.monotonic()

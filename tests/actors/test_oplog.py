@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from entgldb.actors import oplog
 from entgldb.actors.oplog import OplogKeeper
+from entgldb.messages.client import Report, Status
 from entgldb.messages.local import Apply, EntriesReceived, SessionEnded
 from entgldb.messages.model import Entry
 from entgldb.messages.settings import OplogSettings
@@ -109,3 +113,23 @@ def test_recorded_indexes_follow_their_entries_through_the_stage() -> None:
     one, two = applies(first, second)
     assert one.recorded == ()
     assert two.recorded == (0, 1)
+
+
+def test_a_group_that_never_ends_is_refused_and_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oplog, "GROUP_ENTRIES_MAX", 4)
+    beginning = entries(1, group_size=9)[0]
+    done = applies(received((beginning,) * 4), received((beginning,), batch=1))
+    assert [apply.fault for apply in done] == ["", "bad-entry"]
+
+
+def test_a_group_of_too_many_bytes_is_refused_and_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oplog, "GROUP_BYTES_MAX", 16)
+    some = entries(9, group_size=9)
+    keeper, ctx = OplogKeeper(OplogSettings("n", "/nowhere")), FakeContext()
+    keeper.handle(received(some), ctx)
+    (apply,) = [message for _, message in ctx.told if isinstance(message, Apply)]
+    assert (apply.entries, apply.fault) == ((), "bad-entry")
+    ctx.behaviour = keeper
+    report = ctx.ask(Status())
+    assert isinstance(report, Report)
+    assert report.body["staged"] == 0

@@ -321,3 +321,19 @@ def test_lag_is_unknown_until_the_peer_has_spoken() -> None:
     assert (bench.session.behind_in, bench.session.behind_out) == (None, None)
     bench.session.receive(wire.Vectors({YOU: (3, b"h3")}, {}), bench.ctx)
     assert (bench.session.behind_in, bench.session.behind_out) == (3, 1)
+
+
+def test_a_batch_refused_again_and_again_is_not_sent_at_full_speed() -> None:
+    """A full disk or an entry that nobody can apply: ask at once, then only every STALLED seconds."""
+    bench = Bench().open()
+    bench.session.applied(Applied("sync:1", 0, 0, {}, "store-busy"), bench.ctx)
+    assert [m.round for m in bench.take(wire.GapRequest)] == [1]  # type: ignore[attr-defined]  # GapRequest only
+    for _ in range(3):
+        bench.session.applied(Applied("sync:1", 1, 0, {}, "store-busy"), bench.ctx)
+        bench.session.receive(wire.Heartbeat(0, 1, 1, None, None, None), bench.ctx)
+    assert bench.take(wire.GapRequest) == []
+    bench.ctx.run(STALLED + 0.1)
+    bench.session.receive(wire.Heartbeat(0, 1, 1, None, None, None), bench.ctx)
+    assert [m.round for m in bench.take(wire.GapRequest)] == [2]  # type: ignore[attr-defined]  # GapRequest only
+    bench.session.applied(Applied("sync:1", 2, 0, {YOU: (1, b"h")}, "gap"), bench.ctx)
+    assert [m.round for m in bench.take(wire.GapRequest)] == [3]  # type: ignore[attr-defined]  # GapRequest only
