@@ -18,6 +18,7 @@ from tests.system.kernel_view import eventually
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(100, method="signal")]
 
 SYNC_INTERVAL = 2.0
+FAILOVER_SECONDS = 5.0
 COLLECTION = "_system_remote_peers"
 FIELDS = ("NodeId", "Address", "Type", "OAuth2Json", "IsEnabled")
 
@@ -294,9 +295,7 @@ def test_all_changes_are_synchronized_within_seconds_depending_on_sync_interval(
         def arrived(node: Node, wanted: list[dict[str, object]] = wanted) -> bool:
             return node.peers() == wanted
 
-        for node in silent.lan[:2]:
-            left = due - time.monotonic()
-            eventually(lambda node=node, arrived=arrived: arrived(node), f"{node.name}: {change}", left)
+        silent.until_everywhere(arrived, f"has {change}", due - time.monotonic())
 
 
 # --- use cases --------------------------------------------------------------------------------------
@@ -388,8 +387,7 @@ def test_consistent_leader_election_leader_always_knows_about_all_remote_peers(l
         linked.until_held_by(cloud, linked.lan[0])
     linked.until_same_list()
     linked.lan[0].kill()
-    for cloud in linked.clouds:
-        linked.until_held_by(cloud, linked.lan[1], 10)
+    on_each(linked.clouds, lambda cloud: linked.until_held_by(cloud, linked.lan[1], FAILOVER_SECONDS))
     assert linked.gateway() is linked.lan[1]
 
 

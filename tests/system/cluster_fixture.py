@@ -324,14 +324,17 @@ class Cluster:
         return [node for node in self.lan if node.links_to(cloud)]
 
     def until_held_by(self, cloud: Node, holder: Node | None, seconds: float = 15.0) -> float:
-        """Wait until exactly ``holder`` has a connection and the cloud says so too; the seconds it took."""
+        """Wait until exactly ``holder`` has a connection; then until the cloud says so too.
+
+        ``seconds`` bounds the first; the seconds it took.
+        """
         begun = time.monotonic()
         wanted = [] if holder is None else [holder]
         said = "nobody" if holder is None else holder.name
         eventually(lambda: self.holders(cloud) == wanted, f"{cloud.name} is held by {said}", seconds)
         took = time.monotonic() - begun
         names = [] if holder is None else [holder.name]
-        eventually(lambda: sessions(cloud) == names, f"{cloud.name} says it is held by {said}", seconds)
+        eventually(lambda: sessions(cloud) == names, f"{cloud.name} says it is held by {said}")
         return took
 
     def until_everywhere(self, check: Callable[[Node], object], what: str, seconds: float = 15.0) -> None:
