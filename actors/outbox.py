@@ -19,8 +19,8 @@ from entgldb.storage.rules.results import Row
 
 RELAY_DELAY = 0.05
 """Seconds a foreign entry waits: by then the peer usually says that it has it from its origin."""
-RELAY_PATIENCE = 1.0
-"""Seconds it waits at most, while the peer keeps getting entries from others than us."""
+FED_WINDOW, RELAY_PATIENCE = 0.5, 5.0
+"""Seconds for which a peer counts as fed by others, and for which a relay waits at most because of it."""
 RESEND_FIRST, RESEND_MAX = 2.0, 60.0
 """Seconds between sending the same missing entries again to a peer whose vector does not move."""
 
@@ -45,7 +45,8 @@ class Outbox:
         self._permitted = 0
         self._relays: deque[tuple[float, int]] = deque()
         self._shipped: dict[str, int] = {}
-        self._fed_at = -RELAY_PATIENCE
+        self._fed_at: dict[str, float] = {}
+        """Origin -> when the peer last gained entries of it that we had not sent."""
         self._resend_at = 0.0
         self._resend_wait = RESEND_FIRST
 
@@ -71,7 +72,7 @@ class Outbox:
             if seq > self.peer.get(origin, 0):
                 self.peer[origin] = seq
                 if gained and seq > self._shipped.get(origin, 0):
-                    self._fed_at = ctx.monotonic()
+                    self._fed_at[origin] = ctx.monotonic()
                 self._resend_wait = RESEND_FIRST
 
     def compare(self, vector: Vector, held: Mapping[str, int], ctx: Context) -> None:
@@ -114,8 +115,8 @@ class Outbox:
         """Send what may be sent."""
         now = ctx.monotonic()
         while self._relays and self._relays[0][0] <= now:
-            if now < min(self._fed_at + RELAY_DELAY, self._relays[0][0] + RELAY_PATIENCE):
-                break  # somebody feeds the peer: what it lacks is most likely on its way
+            if now < self._relays[0][0] + RELAY_PATIENCE and self._is_fed(now):
+                break
             self._permitted = max(self._permitted, self._relays.popleft()[1])
         if self.peer is None:
             return
@@ -129,6 +130,13 @@ class Outbox:
             return None
         have = self.peer
         return sum(max(0, seq - have.get(origin, 0)) for origin, (seq, _) in self._log.vector().items())
+
+    def _is_fed(self, now: float) -> bool:
+        """Whether others are sending the peer the very log that its next missing entry belongs to."""
+        if all(now >= at + FED_WINDOW for at in self._fed_at.values()):
+            return False
+        rows = self._log.rows(self._log.first_missing(self._covered()), 1)
+        return bool(rows) and now < self._fed_at.get(rows[0].origin, -FED_WINDOW) + FED_WINDOW
 
     def _covered(self) -> dict[str, int]:
         covered = dict(self.peer or {})

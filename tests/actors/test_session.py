@@ -163,15 +163,23 @@ def test_a_foreign_entry_is_relayed_after_the_delay() -> None:
 
 def test_no_relay_to_a_peer_that_others_are_feeding_but_not_for_ever() -> None:
     bench = Bench().open()
-    bench.commit(*[THIRD] * 100)
+    bench.commit(*[THIRD] * 300)
     seconds = 0.0
-    for seq in range(1, 100):
+    for seq in range(1, 300):
         bench.wait(RELAY_DELAY / 2)
         seconds += RELAY_DELAY / 2
         bench.session.receive(wire.VectorChange({THIRD: (seq, b"h%d" % seq)}), bench.ctx)
         if bench.headers():
             break
     assert RELAY_PATIENCE <= seconds <= RELAY_PATIENCE + 3 * RELAY_DELAY
+
+
+def test_a_peer_fed_with_another_log_gets_its_relay_in_time() -> None:
+    bench = Bench().open()
+    bench.commit(YOU)
+    bench.session.receive(wire.VectorChange({THIRD: (1, b"h1")}), bench.ctx)
+    bench.wait(RELAY_DELAY * 1.1)
+    assert bench.headers() == [b"1"]
 
 
 def test_what_the_peer_has_from_us_does_not_delay_a_relay() -> None:
