@@ -15,7 +15,7 @@ from entgldb.messages import codec
 from entgldb.messages.client import Refused
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason, UnknownMessage
 from entgldb.messages.framing import FrameReader, frame
-from entgldb.messages.limits import CLIENT_PENDING_BYTES_MAX
+from entgldb.messages.limits import CLIENT_PENDING_BYTES_MAX, CLIENTS_MAX
 from entgldb.messages.local import Dropped
 from entgldb.messages.schema import Channel, Message
 
@@ -67,8 +67,13 @@ class ClientSocket:
             self.loop.call(self._read_on)
 
     def opened(self, client: _Client) -> None:
-        """Loop: a client has connected."""
+        """Loop: a client has connected. One too many is told so and dropped."""
         self._clients.add(client)
+        if len(self._clients) > CLIENTS_MAX:
+            self.loop.post(Dropped(Reason.TOO_MANY_LINKS.value))
+            client.refuse(0, EntglError(f"{CLIENTS_MAX} clients are connected", code=ErrorCode.IN_USE))
+            client.close_when_written()
+            return
         client.read_on(not self._paused)
 
     def closed(self, client: _Client) -> None:

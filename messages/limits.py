@@ -50,6 +50,8 @@ CONFLICTS_KEPT_MS_MAX: Final = 30 * 24 * 3600 * 1000
 """How long a conflict row is kept, from when it was found here."""
 CLIENT_PENDING_BYTES_MAX: Final = 64 * 1024 * 1024
 """Requests taken from client sockets and not yet committed; beyond it the sockets are not read."""
+CLIENTS_MAX: Final = 512
+"""Clients connected to a node's socket at once: Thespian can watch no descriptor from 1,024 on."""
 LINK_QUEUE_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bytes waiting to be written on one link before it is closed as a slow reader."""
 LINKS_MAX: Final = 256

@@ -311,3 +311,19 @@ def test_many_requests_are_answered_fast(served: Served, call: Call) -> None:
             answered += 1
     assert [caller.hear().request_id for _ in range(count)] == list(range(1, count + 1))
     assert count / (time.monotonic() - began) > 2_000
+
+
+def test_one_client_too_many_is_told_and_the_others_stay(
+    served: Served, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_socket, "CLIENTS_MAX", 1)
+    first = call()
+    first.say(Ping(), 1)
+    served.take()
+    second = call()
+    refused = second.hear().message
+    assert isinstance(refused, Refused)
+    assert refused.code == "in-use"
+    assert second.socket.recv(1) == b""
+    first.say(Ping(), 2)
+    served.take()

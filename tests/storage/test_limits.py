@@ -7,10 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from entgldb.messages.client import RequestId, Write
-from entgldb.messages.errors import EntglError, ErrorCode
-from entgldb.messages.model import Entry
-from entgldb.storage import apply, batch, log, requests
+from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, TooLargeError
+from entgldb.messages.limits import KEY_BYTES_MAX, NAME_CHARS_MAX
+from entgldb.messages.model import Entry, check_collection, check_key, check_node_id
+from entgldb.storage import apply, batch, log, requests, writes
 from entgldb.storage.documents import Documents
+from entgldb.storage.rules import header
+from entgldb.storage.rules.header import Header
 from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000
@@ -79,3 +82,49 @@ def test_a_page_is_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(log, "PAGE_BYTES_MAX", 1)
     assert [row.lsn for row in store.rows(1, 500)] == [1]
     assert [row.lsn for row in store.rows(2, 500)] == [2]
+
+
+def test_a_commit_is_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes, "GROUP_BYTES_MAX", 8)
+    with store.group():
+        store.write(RequestId(CLIENT, 1), [Write("c", "a", b"{}")] * 4, NOW)
+        with pytest.raises(TooLargeError, match="10 bytes, 8 allowed"):
+            store.write(RequestId(CLIENT, 2), [Write("c", "a", b"{}")] * 5, NOW)
+
+
+def test_names_and_keys_are_bounded() -> None:
+    longest = "a" * NAME_CHARS_MAX
+    assert check_node_id(longest) == check_collection(longest) == longest
+    assert check_key("k" * KEY_BYTES_MAX)
+    for check, text in (
+        (check_node_id, longest + "a"),
+        (check_collection, longest + "a"),
+        (check_key, "\u00e9" * (KEY_BYTES_MAX // 2) + "k"),
+    ):
+        with pytest.raises(InvalidError):
+            check(text)
+
+
+def test_a_look_at_what_is_held_reads_one_header_while_nothing_is_due(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make("lan-2")
+    later = NOW + 100_000
+    held = [entry for number in range(5) for entry in put(other, number, f"k{number}", later)]
+    other.close()
+    with store.group():
+        assert store.apply(held, NOW).counts == {"held-clock": 5}
+    looked = 0
+
+    def decode(raw: bytes) -> Header:
+        nonlocal looked
+        looked += 1
+        return header.decode(raw)
+
+    monkeypatch.setattr(apply, "decode", decode)
+    with store.group():
+        assert store.release_held(NOW).changes == {}
+    assert looked == 1
+    with store.group():
+        assert len(store.release_held(later).changes) == 1
+    assert store.status()["held"] == 0
