@@ -97,11 +97,11 @@ def command(*arguments: str, stdin: str = "") -> dict[str, Any]:
     return shown
 
 
-def digest(member: Member) -> str:
-    """A hash over all user documents of a node, read from its file."""
+def digest(member: Member, only: str = "") -> str:
+    """A hash over the user documents of a node, of all or ``only`` one collection, read from its file."""
     made = hashlib.sha256()
     documents = member.db.documents
-    for collection in documents.collections():
+    for collection in [only] if only else documents.collections():
         for key, document in documents.find(collection):
             made.update(json.dumps([collection, key, document], sort_keys=True).encode())
     return made.hexdigest()
@@ -113,8 +113,10 @@ def vector(member: Member) -> dict[str, Any]:
     return found
 
 
-def equal(members: Iterable[Member], seconds: float = SETTLE_SECONDS) -> float:
+def equal(members: Iterable[Member], seconds: float = SETTLE_SECONDS, only: str = "") -> float:
     """Wait until the members have equal vectors, then see that their documents are equal too.
+
+    With ``only`` the documents of that collection, where no other can have changed.
 
     Gives the monotonic time when the vectors were.
     """
@@ -126,7 +128,7 @@ def equal(members: Iterable[Member], seconds: float = SETTLE_SECONDS) -> float:
 
     wait_for("equal vectors on " + ", ".join(m.node_id for m in group), same, seconds)
     at = time.monotonic()
-    digests = {digest(member) for member in group}
+    digests = {digest(member, only) for member in group}
     require(len(digests) == 1, f"documents differ although vectors are equal: {digests}")
     return at
 
