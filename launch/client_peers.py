@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from entgldb.messages.client import CommitDone, PutPeer, RemovePeer, Report, TestPeer
-from entgldb.messages.errors import EntglError, NotFoundError
+from entgldb.messages.errors import EntglError, InvalidError, NotFoundError
 from entgldb.messages.remote_peers import PeerType, RemotePeer
 from entgldb.messages.schema import Json
 
@@ -15,6 +15,19 @@ if TYPE_CHECKING:
 
 TEST_PEER_SECONDS: Final = 60.0
 """Five steps, each bounded by the gateway; this only bounds a gateway that does not answer."""
+
+UPDATABLE: Final = (
+    "address",
+    "authority",
+    "client_id",
+    "client_secret",
+    "scopes",
+    "audience",
+    "ca_pem",
+    "token_endpoint",
+    "enabled",
+)
+"""What ``update_remote_peer`` takes."""
 
 
 class Peers:
@@ -65,8 +78,13 @@ class Peers:
     def update_remote_peer(self, node_id: str, **fields: Any) -> bool:
         """Change the given fields (those of ``add_cloud_peer``); False when nothing differs.
 
-        Another authority, client id or CA needs ``client_secret`` anew. Raises NotFoundError.
+        Another authority, client id or CA needs ``client_secret`` anew. Raises NotFoundError, InvalidError.
         """
+        unknown = sorted(set(fields) - set(UPDATABLE))
+        if unknown:
+            raise InvalidError(
+                f"{unknown[0]} is no field of a remote peer", hint=f"use {', '.join(UPDATABLE)}"
+            )
         if "client_secret" in fields:
             fields["secret"] = fields.pop("client_secret")
         if fields.get("scopes") is not None:

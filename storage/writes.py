@@ -99,6 +99,7 @@ def _effective(batch: Batch, writes: list[Checked]) -> list[tuple[Current | None
 def _check_name(collection: str, *, system: bool) -> None:
     if collection.startswith(SYSTEM_PREFIX) and not system:
         raise NotAllowedError(
-            f"{collection} is written by its own verbs only", hint="such as add-cloud-peer or remove-peer"
+            f"{collection} is written by its own verbs only",
+            hint="add-cloud-peer, update-peer or remove-peer",
         )
     check_collection(collection, system=system)

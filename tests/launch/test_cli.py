@@ -37,6 +37,7 @@ def test_every_verb_has_help_with_an_example_directory_and_json(
     ("arguments", "code", "word"),
     [
         (["nonsense"], 2, "usage:"),
+        (["lst-peers"], 2, "usage: No such command 'lst-peers'. Did you mean list-peers?"),
         (["put", "users"], 2, "usage:"),
         (["get", "-d", "{dir}", "users", "u1"], 4, "no-node: no node is running in"),
         (["put", "-d", "{dir}", "users", "u1", "{}"], 4, "no-node: no node is running in"),

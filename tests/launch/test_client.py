@@ -57,6 +57,22 @@ def eventually(look: Callable[[], object], seconds: float = 10.0) -> None:
         threading.Event().wait(0.02)
 
 
+def test_launch_can_be_called_after_anything_else_was_used(tmp_path: Path) -> None:
+    made = init(Plan(tmp_path / "n1", "lan-1", host="127.0.0.1"))
+    assert entgldb.connect is not None
+    with entgldb.launch(made.directory) as node, entgldb.connect(made.directory) as db:
+        db["users"].put("u1", {"name": "Ada"})
+        assert db["users"].count() == 1
+        answer = node.ask("store", Ping())
+    assert type(answer).__name__ == "Done"
+    assert node.process.returncode == 0
+
+
+def test_an_update_names_the_field_it_does_not_know(db: Database) -> None:
+    with pytest.raises(InvalidError, match="addres is no field"):
+        db.peers.update_remote_peer("cloud-1", addres="remote.example.com:9000")
+
+
 def test_nobody_runs_there(tmp_path: Path) -> None:
     with pytest.raises(NoNodeError, match="no node is running in"):
         entgldb.connect(tmp_path)
