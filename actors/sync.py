@@ -303,6 +303,8 @@ class Sync(Behaviour):
         self._open_session(peer, ctx)
         if peer.dial_address:
             ctx.tell("store", RememberPeer(peer.node_id, peer.dial_address))
+            # whoever dialled us may forget us when its sync dies; this end then dials
+            self._dialler.found(peer.node_id, peer.dial_address)
         if rival is None:
             ctx.log(INFO, f"peer {peer.node_id} is up at {peer.address}")
             ctx.tell("election", PeerUp(peer.node_id))

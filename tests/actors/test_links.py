@@ -304,10 +304,11 @@ def test_a_dial_that_cannot_work_ends_in_one_link_down(make: Make, address: str)
     assert down.text
 
 
-def test_too_many_links_from_one_address_are_turned_away(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("limit", ["LINKS_PER_ADDRESS_MAX", "LINKS_MAX"])
+def test_too_many_links_are_turned_away(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(links_module, "LINKS_PER_ADDRESS_MAX", 2)
+    monkeypatch.setattr(links_module, limit, 2)
     node = make("lan-1")
     who = identity(tmp_path / "x", "lan-2")
     with raw_link(node, who), raw_link(node, who) as second:

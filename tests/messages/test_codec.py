@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from entgldb.messages import client, codec, local, wire
 from entgldb.messages.errors import ProtocolError, UnknownMessage
-from entgldb.messages.limits import ARRAY_ITEMS_MAX, DEPTH_MAX, FRAME_BYTES_MAX
+from entgldb.messages.limits import ARRAY_ITEMS_MAX, DEPTH_MAX, FRAME_BYTES_MAX, MAP_ITEMS_MAX
 from entgldb.messages.model import Entry
 from entgldb.messages.schema import REGISTRY, Channel, Message
 
@@ -120,8 +120,11 @@ def test_limits_are_checked() -> None:
     with pytest.raises(ProtocolError):
         codec.decode(b"\x93\x04\x00\xdd\xff\xff\xff\xff", Channel.PEER)
     long_array = msgpack.packb([wire.Hello.TAG, 0, [0] * (ARRAY_ITEMS_MAX + 1)])
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError, match="not a msgpack frame"):
         codec.decode(long_array, Channel.PEER)
+    long_map = msgpack.packb([client.Report.TAG, 0, {str(n): 0 for n in range(MAP_ITEMS_MAX + 1)}])
+    with pytest.raises(ProtocolError, match="not a msgpack frame"):
+        codec.decode(long_map, Channel.CLIENT)
     deep: object = {}
     for _ in range(DEPTH_MAX + 2):
         deep = {"a": deep}

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from entgldb.messages.errors import InvalidError
+from entgldb.messages.limits import PEM_BYTES_MAX
 from entgldb.messages.remote_peers import (
     OAuth2,
     PeerType,
@@ -58,6 +59,7 @@ def test_a_missing_field_is_named(field: str) -> None:
         (replace(PEER, oauth2=None), "OAuth2"),
         (replace(PEER, oauth2=replace(OAUTH2, authority="http://identity.example.com")), "authority"),
         (replace(PEER, oauth2=replace(OAUTH2, client_id="")), "clientId"),
+        (replace(PEER, oauth2=replace(OAUTH2, ca_pem="x" * (PEM_BYTES_MAX + 1))), "caPem"),
         (replace(PEER, oauth2=replace(OAUTH2, client_secret="in-clear")), "clientSecret"),
         (replace(PEER, oauth2=replace(OAUTH2, scopes=("two words",))), "scopes"),
         (replace(PEER, oauth2=replace(OAUTH2, token_endpoint="ftp://x")), "tokenEndpoint"),
