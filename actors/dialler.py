@@ -75,8 +75,13 @@ class Dialler:
 
     def due_in(self, connected: set[str], ctx: Context) -> float:
         """Seconds until it is worth calling ``dial`` again."""
-        waiting = (h.not_before for h in self._hints.values() if not h.link and h.node_id not in connected)
-        return min(LOOK_MAX, max(LOOK_MIN, min(waiting, default=LOOK_MAX) - ctx.monotonic()))
+        now = ctx.monotonic()
+        waiting = [
+            hint.not_before - now
+            for hint in self._hints.values()
+            if not hint.link and hint.node_id not in connected
+        ]
+        return min(LOOK_MAX, max(LOOK_MIN, min(waiting, default=LOOK_MAX)))
 
     def identified(self, node_id: str, link: int) -> None:
         """``node_id`` answers at the address of ``link``, whether or not that link stays."""

@@ -197,6 +197,7 @@ class Sync(Behaviour):
         peer = self._open.pop(message.link, None)
         if peer is None:
             self.count(known_reason(message.reason))
+            self._dial(ctx)
             return
         if peer.session is not None:
             peer.session.end(ctx)
@@ -207,7 +208,7 @@ class Sync(Behaviour):
                 ctx.tell("election", PeerDown(peer.node_id, message.reason))
             if peer.told_synced:
                 ctx.tell("node", PeerDown(peer.node_id, message.reason))
-            self._dial(ctx)
+        self._dial(ctx)
 
     def on_frame_in(self, message: FrameIn, ctx: Context) -> None:
         peer = self._open.get(message.link)
