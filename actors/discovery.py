@@ -118,9 +118,5 @@ class Discovery:
             await multicast.async_close()
 
 
-def _own_addresses() -> list[str]:
-    return [address for address in get_all_addresses() if not ip_address(address).is_loopback]
-
-
 def _packed(address: str) -> bytes:
     return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)

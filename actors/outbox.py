@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import OplogReader
+from entgldb.messages.errors import Reason
 from entgldb.messages.limits import BATCH_BYTES_MAX, ENTRIES_PER_BATCH_MAX, PAGE_ROWS_MAX, WINDOW_BATCHES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Vector
 from entgldb.messages.schema import Message
@@ -29,11 +30,18 @@ class Outbox:
     """Decides what goes to one peer next. Reads the log, keeps a cursor and a credit window."""
 
     def __init__(
-        self, log: OplogReader, send: Callable[[Message], bool], *, cloud: bool, live_push: bool
+        self,
+        log: OplogReader,
+        send: Callable[[Message], bool],
+        *,
+        cloud: bool,
+        live_push: bool,
+        count: Callable[[Reason], None],
     ) -> None:
         self._log = log
         self._send = send
         self._cloud = cloud
+        self._count = count
         self.live_push = live_push
         self.peer: dict[str, int] | None = None
         """Origin -> seq that the peer says it has; None until it has said so."""
@@ -103,6 +111,7 @@ class Outbox:
         self._permitted = max(self._permitted, own_last)
         if last > own_last:
             self._relays.append((ctx.monotonic() + RELAY_DELAY, last))
+            self._count(Reason.RELAY_DELAY)
         self.pump(ctx)
 
     def acknowledged(self, round_: int, batch: int, ctx: Context) -> None:
@@ -123,6 +132,8 @@ class Outbox:
         while self._cursor <= self._permitted and self.sent - self._acked < WINDOW_BATCHES_MAX:
             if not self._send_batch():
                 return
+        if self._cursor <= self._permitted:
+            self._count(Reason.WINDOW_FULL)
 
     def behind(self) -> int | None:
         """Operations the peer lacks; None while unknown."""

@@ -49,7 +49,7 @@ class Session:
         self._cloud = cloud
         self._sync_interval = sync_interval
         self._count = count
-        self.outbox = Outbox(log, send, cloud=cloud, live_push=live_push)
+        self.outbox = Outbox(log, send, cloud=cloud, live_push=live_push, count=count)
         self._theirs: dict[str, int] | None = None
         self.synced = False
         """Once everything the peer had at the start has arrived."""

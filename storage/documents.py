@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -70,21 +70,6 @@ class Documents:
             (collection, key),
         )
         return _document(rows[0][0]) if rows else None
-
-    def get_many(self, collection: str, keys: Iterable[str]) -> dict[str, Document]:
-        """Those of the named documents that exist."""
-        wanted = [check_key(key) for key in keys]
-        found: dict[str, Document] = {}
-        for start in range(0, len(wanted), PAGE_ROWS_MAX):
-            page = wanted[start : start + PAGE_ROWS_MAX]
-            marks = ",".join("?" * len(page))
-            rows = self._all(
-                "SELECT key, body FROM _entgldb_documents"  # noqa: S608 -- question marks only
-                f" WHERE collection = ? AND key IN ({marks}) AND body IS NOT NULL",
-                (collection, *page),
-            )
-            found.update((key, _document(body)) for key, body in rows)
-        return found
 
     def find(
         self,

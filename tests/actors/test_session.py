@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from entgldb.actors.outbox import RELAY_DELAY, RELAY_PATIENCE
 from entgldb.actors.session import STALLED, Session
 from entgldb.messages import wire
+from entgldb.messages.errors import Reason
 from entgldb.messages.limits import BATCH_BYTES_MAX, WINDOW_BATCHES_MAX
 from entgldb.messages.local import Applied, EntriesReceived
 from entgldb.messages.model import Entry, Vector
@@ -66,8 +68,15 @@ class Bench:
         self.log = ListLog()
         self.ctx = FakeContext()
         self.sent: list[Message] = []
+        self.counts: Counter[Reason] = Counter()
         self.session = Session(
-            name="sync:1", owner="sync", log=self.log, send=self._send, cloud=cloud, live_push=live_push
+            name="sync:1",
+            owner="sync",
+            log=self.log,
+            send=self._send,
+            cloud=cloud,
+            live_push=live_push,
+            count=lambda reason: self.counts.update([reason]),
         )
 
     def _send(self, message: Message) -> bool:
@@ -345,3 +354,16 @@ def test_a_batch_refused_again_and_again_is_not_sent_at_full_speed() -> None:
     assert [m.round for m in bench.take(wire.GapRequest)] == [2]  # type: ignore[attr-defined]  # GapRequest only
     bench.session.applied(Applied("sync:1", 2, 0, {YOU: (1, b"h")}, "gap"), bench.ctx)
     assert [m.round for m in bench.take(wire.GapRequest)] == [3]  # type: ignore[attr-defined]  # GapRequest only
+
+
+def test_what_waits_for_credit_or_for_its_relay_delay_is_counted() -> None:
+    bench = Bench()
+    for _ in range(WINDOW_BATCHES_MAX + 1):
+        bench.log.add(ME, body=b"x" * BATCH_BYTES_MAX)
+    bench.open()
+    assert len(bench.take(wire.Entries)) == WINDOW_BATCHES_MAX
+    assert bench.counts[Reason.WINDOW_FULL] == 1
+    last = bench.log.add(THIRD).lsn
+    assert bench.counts[Reason.RELAY_DELAY] == 0
+    bench.session.committed(last, last, 0, bench.ctx)
+    assert bench.counts[Reason.RELAY_DELAY] == 1
