@@ -22,6 +22,7 @@ CHECK_BYTES_MAX: Final = 64 * 1024 * 1024
 BUSY_MS: Final = 5_000
 """How long a writer waits for another process, such as an sqlite3 shell."""
 _CACHE_KIB: Final = 6_144
+_CHECK_CACHE_KIB: Final = 1_024
 _STATEMENTS: Final = 256
 
 
@@ -148,10 +149,13 @@ def _check_after_unclean_stop(connection: sqlite3.Connection, directory: Path) -
     # a killed process cannot tear a page, a power cut can: large files are read only after the latter
     if row[0] == _boot_id() and (directory / FILE).stat().st_size > CHECK_BYTES_MAX:
         return
+    # reading the whole file once shall not leave a full cache in a process that may then be idle
+    connection.execute(f"PRAGMA cache_size = -{_CHECK_CACHE_KIB}")
     try:
         found = connection.execute("PRAGMA quick_check(10)").fetchall()
     except sqlite3.DatabaseError as fault:
         found = [(fault,)]
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     if found != [("ok",)]:
         raise CorruptError(
             f"{directory / FILE} is damaged: {found[0][0]!s:.200}", hint="restore it, or set it aside"
