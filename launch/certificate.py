@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from entgldb.actors.certificates import key_usage
 from entgldb.launch.init import write_private
 
 VALID: Final = timedelta(days=365)
@@ -59,7 +60,7 @@ def _sign(
     is_ca = hosts is None
     builder = builder.add_extension(
         x509.BasicConstraints(ca=is_ca, path_length=0 if is_ca else None), critical=True
-    ).add_extension(_usage(is_ca), critical=True)
+    ).add_extension(key_usage(signs_certificates=is_ca), critical=True)
     if hosts is not None:
         builder = builder.add_extension(
             x509.SubjectAlternativeName([_alternative(host) for host in hosts]), critical=False
@@ -72,17 +73,3 @@ def _alternative(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
-
-
-def _usage(is_ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not is_ca,
-        key_cert_sign=is_ca,
-        crl_sign=is_ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
