@@ -21,6 +21,7 @@ from typing import Any
 from entgldb.actors import build, host_wire  # host_wire before thespian: it binds to loopback
 from entgldb.actors.behaviour import Asker, Behaviour, refused
 from entgldb.actors.host_children import Children
+from entgldb.actors.host_lane import Lane
 from entgldb.actors.host_log import LogFile
 from entgldb.actors.host_wire import ANSWER, ASK, LOCAL_FRAME_BYTES_MAX, Envelope
 from entgldb.actors.side_loop import SideLoop
@@ -80,6 +81,7 @@ class Host:
         self._timers: dict[int, Message | int] = {}
         self._numbers = 0
         self._children = Children()
+        self._lane: Lane | None = None
         _use_log(self._log)
         _name_process(name)
         host_wire.check_listeners()
@@ -97,7 +99,9 @@ class Host:
             with contextlib.suppress(OSError):  # the launcher is gone, and we with it
                 os.write(Inherited.launcher_pipe, LAUNCHER_CODES[type(message)])
         else:
-            self._send_to(actor, Envelope(ASK, codec.encode(message)))
+            payload = codec.encode(message)
+            if self._lane is None or not self._lane.send(actor, payload):
+                self._send_to(actor, Envelope(ASK, payload))
 
     def answer(self, asker: Asker | None, message: Message) -> None:
         if asker is not None:
@@ -146,6 +150,9 @@ class Host:
         for name in self._children.exited():
             self._addresses.pop(name, None)
             self._dispatch(ChildExited(name), None)
+        if self._lane is not None:
+            for payload in self._lane.turn():
+                self._fenced(self._envelope, Envelope(ASK, payload), None)
         if self._loop is not None:
             for asker, arrived in self._loop.drain():
                 self._dispatch(arrived, asker)
@@ -155,8 +162,7 @@ class Host:
     def watch(self) -> Any:
         """Thespian forgets what it watches after every message: this is returned each time."""
         fds = self._children.fds()
-        if self._loop is not None:
-            fds.append(self._loop.fileno())
+        fds += [edge.fileno() for edge in (self._loop, self._lane) if edge is not None]
         return ThespianWatch(fds) if fds else None
 
     def send(self, address: Any, envelope: Envelope) -> None:
@@ -225,6 +231,7 @@ class Host:
             self._behaviour, self._loop = build.build(configure)
             if self._loop is not None:
                 self._loop.start()
+            self._lane = Lane(Inherited.directory, self.name, LOCAL_FRAME_BYTES_MAX, self._dropped)
             self._behaviour.start(self)
         except Exception as fault:  # noqa: BLE001 -- told to the supervisor, then we end
             self._give_up(fault)
@@ -254,9 +261,12 @@ class Host:
         """The table of actors as node has it; whoever is not in it is being started again."""
         known = {name: host_wire.address_of(int(handle)) for name, handle in message.actors.items()}
         self._addresses = {**known, "node": self._addresses["node"]}
+        if self._lane is not None:
+            self._lane.meet({name: handle for name, handle in message.actors.items() if name != self.name})
         for name in [name for name in self._parked if name in self._addresses]:
             for envelope in self._parked.pop(name):
-                self.send(self._addresses[name], envelope)
+                if self._lane is None or not self._lane.send(name, envelope.payload):
+                    self.send(self._addresses[name], envelope)
 
     def _send_to(self, name: str, envelope: Envelope) -> None:
         address = self._addresses.get(name)
@@ -267,7 +277,7 @@ class Host:
         parked.append(envelope)
         if len(parked) > PARKED_MAX:
             parked.popleft()
-            self._count(Reason.UNREACHABLE)
+            self._dropped()
 
     def _woken(self, number: int) -> None:
         due = self._timers.pop(number, None)
@@ -285,6 +295,9 @@ class Host:
         self._numbers += 1
         return self._numbers
 
+    def _dropped(self) -> None:
+        self._count(Reason.UNREACHABLE)
+
     def _count(self, reason: Reason) -> None:
         if self._behaviour is not None:
             self._behaviour.count(reason)
@@ -293,6 +306,9 @@ class Host:
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.stop()
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.close()
 
 
 _ROOT, _MANAGER = logging.root, logging.Logger.manager

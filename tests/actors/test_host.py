@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,14 +15,17 @@ from thespian.actors import WatchMessage
 
 from entgldb.actors import build, host, host_wire
 from entgldb.actors.behaviour import Behaviour, Context
+from entgldb.actors.host_lane import Lane
 from entgldb.actors.host_wire import ANSWER, ASK, Envelope
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages import codec
 from entgldb.messages.client import Done, Ping, Refused, Relay, Report, Status
 from entgldb.messages.errors import ConfigError
+from entgldb.messages.limits import FRAME_BYTES_MAX
 from entgldb.messages.local import Addresses, Configure, Ready, StopNow, Stopped, Tick
 from entgldb.messages.schema import Channel, Message
 from entgldb.messages.settings import OplogSettings
+from tests.actors.test_host_lane import taken
 
 NODE = host_wire.address_of(1001)
 PEER = host_wire.address_of(1002)
@@ -103,7 +109,7 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     (tmp_path / "log").mkdir()
     monkeypatch.setattr(host.Inherited, "directory", tmp_path)
     monkeypatch.setattr(host, "_use_log", lambda log: None)
@@ -112,7 +118,8 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     subject = Subject()
     made = Rig(subject, None)
     monkeypatch.setattr(build, "build", lambda configure: (subject, made.loop))
-    return made
+    yield made
+    made.host.receive(host.ActorExitRequest(), SOMEBODY)
 
 
 @pytest.fixture
@@ -230,7 +237,7 @@ def test_what_the_side_loop_has_is_handled_then_flushed_once(rig: Rig) -> None:
     rig.loop = SideLoop("test")
     rig.receive(CONFIGURE, sender=NODE)
     try:
-        assert rig.host.watch().filenos == [rig.loop.fileno()]
+        assert rig.loop.fileno() in rig.host.watch().filenos
         before = rig.subject.flushes
         for number in range(3):
             rig.loop.post(Tick("wire", number))
@@ -242,3 +249,25 @@ def test_what_the_side_loop_has_is_handled_then_flushed_once(rig: Rig) -> None:
         assert rig.host.watch() is None
     finally:
         rig.loop.stop()
+
+
+def test_what_is_told_to_an_actor_with_a_lane_goes_by_it_and_in_order(serving: Rig, tmp_path: Path) -> None:
+    with closing(Lane(tmp_path, "peer", FRAME_BYTES_MAX, lambda: None)) as peer:
+        serving.receive(Done())  # told before the host knows where the other is
+        serving.receive(Addresses({"peer": b"1002", "subject": b"1003"}, {}))
+        serving.receive(Done())
+        assert [codec.decode(payload, Channel.LOCAL).message for payload in taken(peer, 2)] == [Ping()] * 2
+    assert serving.said(ASK) == []
+
+
+def test_what_comes_by_a_lane_is_handled_then_flushed(serving: Rig, tmp_path: Path) -> None:
+    with closing(Lane(tmp_path, "peer", FRAME_BYTES_MAX, lambda: None)) as peer:
+        peer.meet({"subject": b"1"})
+        flushes = serving.subject.flushes
+        assert peer.send("subject", codec.encode(Tick("now", 1)))
+        (watched,) = serving.host.watch().filenos
+        assert select.select([watched], [], [], 5)[0]
+        while not serving.subject.ticks:
+            serving.host.receive(WatchMessage([watched]), SOMEBODY)
+        assert serving.subject.ticks == [Tick("now", 1)]
+        assert serving.subject.flushes > flushes
