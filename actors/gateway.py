@@ -164,10 +164,11 @@ class Gateway(Behaviour):
     # --- what other actors say --------------------------------------------------------------------------
 
     def on_committed(self, message: Committed, ctx: Context) -> None:
-        for link in self._links.values():
-            if link.session is not None:
-                link.session.committed(message.first, message.last, message.own_last, ctx)
-        ctx.tell("store", Seen(self.name, message.last))
+        sessions = [link.session for link in self._links.values() if link.session is not None]
+        for session in sessions:
+            session.committed(message.first, message.last, message.own_last, ctx)
+        if sessions:
+            ctx.tell("store", Seen(self.name, message.last))
 
     def on_applied(self, message: Applied, ctx: Context) -> None:
         self._gained.update(message.changes)

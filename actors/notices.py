@@ -14,7 +14,7 @@ from entgldb.messages.local import Committed, Tick
 INTERVAL = 0.005
 """Seconds between two Committed to the same receiver."""
 UNANSWERED_MAX = 1.0
-"""Seconds after which a receiver that never said Seen (it was restarted) is told all the same."""
+"""Seconds after which a receiver that never said Seen (it was restarted, or has no session) is told again."""
 
 
 @dataclass

@@ -17,7 +17,7 @@ from entgldb.actors.ports import OplogReader
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import BATCH_BYTES_MAX
-from entgldb.messages.local import Applied, EntriesReceived, SessionEnded
+from entgldb.messages.local import Applied, EntriesReceived, Seen, SessionEnded
 from entgldb.messages.model import Entry, Vector
 from entgldb.messages.schema import Message
 
@@ -68,6 +68,7 @@ class Session:
         """Both Hellos are through: say what we have."""
         self._heard_at = self._moved_at = self._vector_at = ctx.monotonic()
         self._send(wire.Vectors(self._log.vector(), self._log.held()))
+        ctx.tell("store", Seen(self._owner, self._log.last_lsn()))
 
     def receive(self, message: Message, ctx: Context) -> None:
         """Take one decoded frame of the peer."""

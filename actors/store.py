@@ -84,11 +84,14 @@ class StoreKeeper(Behaviour):
             self._own_last = 0
             self._intake.forget_all()
             answers = [(asker, _failed(message, fault)) for asker, message in queue]
-        self._answer(answers, queue, ctx)
         last = self.store.last_lsn()
+        # the longest way first: a client of this node, the sender of a batch, other nodes, who asked
+        if last > before:
+            self._tell_followers(last)
+        self._tell_applied(answers, queue, ctx)
         if last > before:
             self._notices.committed(before + 1, last, self._own_last, ctx)
-            self._tell_followers(last)
+        self._answer(answers, queue, ctx)
         if any(_touches_peers(message) for _, message in queue):
             self._tell_peers(ctx)
 
@@ -241,11 +244,15 @@ class StoreKeeper(Behaviour):
 
     def _answer(self, answers: Answers, queue: list[tuple[Asker | None, Message]], ctx: Context) -> None:
         for (asker, answer), (_, message) in zip(answers, queue, strict=True):
-            if isinstance(message, Apply):
-                if not message.supplied:
-                    ctx.tell(message.owner, answer)
-            elif asker is not None and not isinstance(message, _UNANSWERED):
+            if asker is not None and not isinstance(message, _UNANSWERED):
                 ctx.answer(asker, answer)
+
+    def _tell_applied(
+        self, answers: Answers, queue: list[tuple[Asker | None, Message]], ctx: Context
+    ) -> None:
+        for (_, answer), (_, message) in zip(answers, queue, strict=True):
+            if isinstance(message, Apply) and not message.supplied:
+                ctx.tell(message.owner, answer)
 
     def _tell_followers(self, last: int) -> None:
         self._followers = [f for f in self._followers if not getattr(f, "closed", False)]
@@ -271,7 +278,7 @@ class StoreKeeper(Behaviour):
 
 
 _QUEUED = tuple(StoreKeeper._WORKS)
-_UNANSWERED = (ApplyInitialPeers, ReleaseHeld, RememberPeer)
+_UNANSWERED = (Apply, ApplyInitialPeers, ReleaseHeld, RememberPeer)
 _REASONS = {
     "not-allowed": Reason.NOT_ALLOWED,
     "too-large": Reason.TOO_LARGE,

@@ -156,10 +156,11 @@ class Sync(Behaviour):
     # --- what other actors say ------------------------------------------------------------------
 
     def on_committed(self, message: Committed, ctx: Context) -> None:
-        for peer in list(self._peers.values()):
-            if peer.session is not None:
-                peer.session.committed(message.first, message.last, message.own_last, ctx)
-        ctx.tell("store", Seen(self.name, message.last))
+        sessions = [peer.session for peer in self._peers.values() if peer.session is not None]
+        for session in sessions:
+            session.committed(message.first, message.last, message.own_last, ctx)
+        if sessions:
+            ctx.tell("store", Seen(self.name, message.last))
 
     def on_applied(self, message: Applied, ctx: Context) -> None:
         self._gained.update(message.changes)

@@ -95,7 +95,7 @@ class Tick(Message):
 
 @message(90)
 class Committed(Message):
-    """Store to sync and gateway: rows ``first``..``last`` are committed; answer with Seen.
+    """To sync and gateway: rows ``first``..``last`` are committed; answered by Seen while a session runs.
 
     ``own_last`` is the last of them that this node wrote itself (0: none).
     """
@@ -107,7 +107,7 @@ class Committed(Message):
 
 @message(91)
 class Seen(Message):
-    """Sync or gateway to store: told about everything up to ``lsn``; the next Committed may come."""
+    """Sync or gateway to store, as a session starts and after each Committed: the next may come."""
 
     name: str
     lsn: int
