@@ -144,6 +144,12 @@ def test_fitness_counts_enabled_peers_whose_secret_is_here() -> None:
     assert rig.ctx.take(Fitness, "election") == [Fitness(2)]
 
 
+def test_without_a_session_nobody_asks_to_be_told_of_commits() -> None:
+    rig = Rig()
+    rig.ctx.hand(Committed(1, 1, 1))
+    assert rig.ctx.take(Seen, "store") == []
+
+
 def test_commits_go_to_the_cloud_and_store_hears_that_they_were_seen() -> None:
     rig = Rig()
     link = rig.connect(peer("c1"))
@@ -153,6 +159,7 @@ def test_commits_go_to_the_cloud_and_store_hears_that_they_were_seen() -> None:
         writes = [Write("notes", "n1", b"{}")]
         _, lsn = rig.store.write(RequestId(b"c" * 16, 1), writes, now)
     rig.links.take(link)
+    assert rig.ctx.take(Seen, "store") == [Seen("gateway", 0)]  # a session runs: commits are wanted
     rig.ctx.hand(Committed(lsn, lsn, lsn))
     assert rig.ctx.take(Seen, "store") == [Seen("gateway", lsn)]
     sent = [m for m in rig.links.take(link) if isinstance(m, Entries)]
