@@ -24,7 +24,7 @@ SECONDS_MAX: Final = 110
 )
 @json_option
 def demo(keep: Path | None, as_json: bool) -> None:
-    """The whole of EntglDB in twelve steps, each checked from outside the nodes.
+    """The whole of EntglDB in fourteen steps, each checked from outside the nodes.
 
     Starts an authorization server, cloud nodes and three LAN nodes as real processes, and stops them.
 

@@ -1,4 +1,4 @@
-"""``entgldb demo``: the whole of EntglDB in twelve steps on real input, each checked from outside."""
+"""``entgldb demo``: the whole of EntglDB in fourteen steps on real input, each checked from outside."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import click
 
 from entgldb.launch.demo_faults import gateway_killed, restart_all
 from entgldb.launch.demo_figures import Figure, usage
+from entgldb.launch.demo_partition import partition, rejoin
 from entgldb.launch.demo_peers import (
     add_cloud_peer,
     cloud_to_lan,
@@ -43,7 +44,9 @@ STEPS: Final[dict[str, Callable[[Stage], str]]] = {
     "enable": enable,
     "modify": modify,
     "replace": replace,
+    "partition": partition,
     "gateway-killed": gateway_killed,
+    "rejoin": rejoin,
     "restart-all": restart_all,
 }
 
@@ -95,7 +98,7 @@ def run_demo(keep: Path | None, tell: Callable[[str], None]) -> Result:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = {"election": {"takeover_delay": TAKEOVER_SECONDS}}
         playground = stack.enter_context(Playground(root, settings=settings))
-        stage = Stage(playground)
+        stage = Stage(playground, TAKEOVER_SECONDS)
         for number, (name, do) in enumerate(STEPS.items(), 1):
             tell(f"[{number:>2}/{len(STEPS)}] {name} ...")
             step = _run_step(name, do, stage)

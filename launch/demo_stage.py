@@ -32,8 +32,10 @@ def require(holds: bool, what: str) -> None:
 class Stage:
     """The playground and what the steps hand on to each other."""
 
-    def __init__(self, playground: Playground) -> None:
+    def __init__(self, playground: Playground, takeover_delay: float) -> None:
         self.playground = playground
+        self.takeover_delay = takeover_delay
+        """Seconds, as configured."""
         self.airports = 0
         self.import_begun = 0.0
         self.secrets: list[str] = []

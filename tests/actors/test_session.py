@@ -10,7 +10,7 @@ from entgldb.actors.session import STALLED, Session
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import BATCH_BYTES_MAX, WINDOW_BATCHES_MAX
-from entgldb.messages.local import Applied, EntriesReceived
+from entgldb.messages.local import Applied, EntriesReceived, Seen
 from entgldb.messages.model import Entry, Vector
 from entgldb.messages.schema import Message
 from entgldb.storage.rules.results import Row
@@ -320,7 +320,7 @@ def test_the_cloud_is_neither_supplied_nor_believed() -> None:
     bench.session.receive(wire.Want(((ME, 1),)), bench.ctx)
     bench.session.receive(wire.Supply((Entry(b"1", b"{}"),)), bench.ctx)
     assert bench.take(wire.Supply) == []
-    assert bench.ctx.told == []
+    assert bench.ctx.told == [("store", Seen("sync", 1))]
 
 
 def test_a_lan_peer_is_supplied() -> None:

@@ -85,7 +85,7 @@ def test_patience_ends_with_what_was_waited_for() -> None:
 
 def test_the_demo_is_ok_only_when_all_steps_are() -> None:
     steps = [Step(name, True, 0.1, "") for name in STEPS]
-    assert len(STEPS) == 12
+    assert len(STEPS) == 14
     assert Result(steps).ok
     assert not Result(steps[:-1]).ok
     assert not Result([*steps[:-1], Step("restart-all", False, 0.1, "lost")]).ok

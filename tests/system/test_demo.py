@@ -27,7 +27,9 @@ STEPS = [
     "enable",
     "modify",
     "replace",
+    "partition",
     "gateway-killed",
+    "rejoin",
     "restart-all",
 ]
 
