@@ -36,6 +36,13 @@ class FrameWriter(asyncio.Protocol):
             self._side_loop.call(self.flush)
         return True
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anything queued has not been taken by the kernel yet."""
+        if self.transport is None or self._queued_bytes != self._written_bytes:
+            return True
+        return self.transport.get_write_buffer_size() > 0
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
 
@@ -52,7 +59,9 @@ class FrameWriter(asyncio.Protocol):
         if self.over or self.transport is None or self.transport.is_closing():
             return
         while self._frames and not self._full:
-            self.transport.write(self._next_write())
+            data = self._next_write()
+            self.transport.write(data)
+            self._written_bytes += len(data)  # after the write: equal counters mean that all is with asyncio
         if self._closing and not self._frames:
             self.transport.close()
 
@@ -84,5 +93,4 @@ class FrameWriter(asyncio.Protocol):
         while self._frames and size < WRITE_BYTES:
             frames.append(self._frames.popleft())
             size += len(frames[-1])
-        self._written_bytes += size
         return b"".join(frames)

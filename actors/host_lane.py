@@ -21,8 +21,9 @@ from entgldb.messages.errors import ProtocolError
 from entgldb.messages.framing import PREFIX_BYTES, FrameReader
 
 FOLDER: Final = "lane"
-READ_BYTES: Final = 256 * 1024
-READS_PER_TURN_MAX: Final = 8
+READ_BYTES: Final = 64 * 1024
+"""At most: below what the C library takes from the kernel, and gives back, for every single read."""
+READS_PER_TURN_MAX: Final = 32
 """Reads of one lane before the actor looks at its other messages; the rest waits in the kernel."""
 BUFFER_BYTES: Final = 1024 * 1024
 """Asked of the kernel for each lane; it may give less."""

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -205,6 +206,32 @@ def test_a_follower_is_pushed_to_until_it_goes(served: Served, call: Call) -> No
     served.until(lambda: getattr(asker, "closed", None))
     asker.answer(Advanced(3))
     assert served.socket.pending_bytes() == 0
+
+
+def test_the_only_answer_that_is_waited_for_does_not_wait_for_the_loop(served: Served, call: Call) -> None:
+    caller = call()
+    caller.say(Ping(), 1)
+    [(asker, _)] = served.take()
+    free = threading.Event()
+    served.loop.call(free.wait, 15)
+    try:
+        asker.answer(Done())
+        assert caller.hear().request_id == 1
+    finally:
+        free.set()
+
+
+def test_pushes_behind_an_answer_that_the_kernel_took_in_part_stay_in_order(
+    served: Served, call: Call
+) -> None:
+    caller = call()
+    caller.say(Ping(), 1)
+    [(asker, _)] = served.take()
+    asker.answer(Report({"text": "x" * 1_000_000}))
+    for lsn in range(1, 50):
+        asker.answer(Advanced(lsn))
+    assert isinstance(caller.hear().message, Report)
+    assert [caller.hear().message for _ in range(1, 50)] == [Advanced(lsn) for lsn in range(1, 50)]
 
 
 def test_a_client_that_does_not_read_is_dropped(served: Served, call: Call) -> None:
