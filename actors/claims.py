@@ -13,6 +13,13 @@ EPOCH_MAX: Final = 2**53
 DEAD_CLAIMS_MAX: Final = 64
 
 
+def repeats(claim: Claim, known: Claim | None) -> bool:
+    """Whether ``claim`` is the known one with a beat no newer, which ``judge`` finds OLD or an ECHO."""
+    if known is None or (claim.epoch, claim.gateway) != (known.epoch, known.gateway):
+        return False
+    return claim.beat <= known.beat
+
+
 class Verdict(Enum):
     """What a claim that was heard is, compared with what is known."""
 

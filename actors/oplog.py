@@ -23,8 +23,8 @@ from entgldb.messages.settings import OplogSettings
 from entgldb.storage.rules import header as headers
 from entgldb.storage.rules.body import check_body
 
-RELEASE_INTERVAL = 1.0
-"""Seconds between looks at held entries."""
+RELEASE_INTERVAL, RELEASE_INTERVAL_IDLE = 1.0, 5.0
+"""Seconds between looks at held entries, and while there are none."""
 
 
 class Stage:
@@ -52,6 +52,7 @@ class OplogKeeper(Behaviour):
         self._log = log
         self._stages: dict[str, Stage] = {}
         self._verified = 0
+        self._release_in = RELEASE_INTERVAL
 
     def start(self, ctx: Context) -> None:
         ctx.after(RELEASE_INTERVAL, Tick("release"))
@@ -61,8 +62,10 @@ class OplogKeeper(Behaviour):
             self.settings = message.oplog
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
+        ctx.after(self._release_in, Tick("release"))
         ctx.tell("store", ReleaseHeld())
-        ctx.after(RELEASE_INTERVAL, Tick("release"))
+        idle = self._log is not None and not self._log.held()
+        self._release_in = RELEASE_INTERVAL_IDLE if idle else RELEASE_INTERVAL
 
     def on_entries_received(self, message: EntriesReceived, ctx: Context) -> None:
         stage = self._stage(message)

@@ -14,6 +14,13 @@ from entgldb.messages.model import check_node_id, node_of
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import SyncSettings
 
+HELLO_TIMEOUT = 5.0
+"""Seconds from an open link to the end of both Hellos."""
+SILENCE_MAX = 3.0
+"""Seconds without a frame after which a peer counts as down."""
+TOKEN_GRACE = 5.0
+"""Seconds after ``exp`` at which the cloud closes a link that brought no new token."""
+
 
 def hello(settings: SyncSettings, origin: str, port: int, now_ms: int) -> wire.Hello:
     """What we say first."""
@@ -33,6 +40,14 @@ def hello(settings: SyncSettings, origin: str, port: int, now_ms: int) -> wire.H
 def known_addresses(peers: Iterable[PeerLink]) -> wire.PeersKnown:
     """Where ``peers`` can be dialled, as far as we know."""
     return wire.PeersKnown({peer.node_id: peer.dial_address for peer in peers if peer.dial_address})
+
+
+def introduce(newcomer: PeerLink, peers: Iterable[PeerLink], links: Links) -> None:
+    """Tell the newcomer of the others and them of it, so that one seed is enough to meet all."""
+    others = [peer for peer in peers if peer is not newcomer]
+    links.send(newcomer.link, known_addresses(others))
+    for peer in others:
+        links.send(peer.link, known_addresses([newcomer]))
 
 
 class PeerLink:
@@ -100,6 +115,16 @@ class PeerLink:
             return True
         dialled_by = self.node_id if self.inbound else me
         return dialled_by == min(self.node_id, me)
+
+    def overdue(self, ctx: Context, *, in_cloud: bool) -> Reason | None:
+        """Why this link has to be closed now, or None."""
+        if self.session is None:
+            return Reason.HANDSHAKE_TIMEOUT if ctx.monotonic() - self.since > HELLO_TIMEOUT else None
+        if self.session.silent_for(ctx) > SILENCE_MAX:
+            return Reason.HEARTBEAT_LOST
+        if in_cloud and ctx.now_ms() / 1000 > self.expires_at + TOKEN_GRACE:
+            return Reason.TOKEN_EXPIRED
+        return None
 
     def open_session(
         self,

@@ -7,8 +7,9 @@ the session's business (``session.py``); how bytes move is the wire's (``links.p
 from __future__ import annotations
 
 from entgldb.actors.behaviour import INFO, Behaviour, Context
+from entgldb.actors.claims import repeats
 from entgldb.actors.dialler import Dialler
-from entgldb.actors.peer_link import PeerLink, hello, known_addresses
+from entgldb.actors.peer_link import PeerLink, hello, introduce
 from entgldb.actors.ports import Links, OplogReader, TokenChecker
 from entgldb.messages import codec, wire
 from entgldb.messages.client import Done, Isolate, Ping, Report, Status, SyncNow
@@ -40,12 +41,6 @@ from entgldb.messages.model import Vector
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import SyncSettings
 
-HELLO_TIMEOUT = 5.0
-"""Seconds from an open link to the end of both Hellos."""
-SILENCE_MAX = 3.0
-"""Seconds without a frame after which a peer counts as down."""
-TOKEN_GRACE = 5.0
-"""Seconds after ``exp`` at which the cloud closes a link that brought no new token."""
 PUMP_INTERVAL = 0.02
 """Seconds between looks at running relay delays."""
 ELECTION_FRAMES = (wire.Election, wire.Alive, wire.Coordinator)
@@ -142,6 +137,8 @@ class Sync(Behaviour):
         self._isolated_until = ctx.monotonic() + max(0.0, message.seconds)
         if message.seconds > 0:
             self._drop_all(Reason.ISOLATED, ctx)
+        self._dialler.forget_backoff()
+        self._dial(ctx)
         ctx.answer(ctx.asker, Done())
 
     def on_status(self, message: Status, ctx: Context) -> None:
@@ -178,8 +175,8 @@ class Sync(Behaviour):
 
     def on_to_peer(self, message: ToPeer, ctx: Context) -> None:
         frame = codec.decode(message.payload, Channel.PEER).message
-        for node_id, peer in list(self._peers.items()):
-            if message.node_id in ("", node_id):
+        for peer in self._peers.values():
+            if message.node_id in ("", peer.key):
                 self._links.send(peer.link, frame)
 
     # --- what the wires say ----------------------------------------------------------------------
@@ -272,10 +269,16 @@ class Sync(Behaviour):
             if not self.in_cloud:
                 ctx.tell("election", FromPeer(peer.node_id, codec.encode(frame)))
         else:
-            if isinstance(frame, wire.Heartbeat) and frame.claim is not None and not self.in_cloud:
-                ctx.tell("election", ClaimHeard(peer.node_id, frame.claim))
+            claim = frame.claim if isinstance(frame, wire.Heartbeat) else None
+            if claim is not None and self._is_news(claim):
+                ctx.tell("election", ClaimHeard(peer.node_id, claim))
             peer.session.receive(frame, ctx)
             self._note_synced(peer, ctx)
+
+    def _is_news(self, claim: wire.Claim) -> bool:
+        """Every node repeats the present claim: election knows it, and listens to echoes of its own alone."""
+        own = claim.gateway == self.settings.node_id
+        return not self.in_cloud and (own or not repeats(claim, self._claim))
 
     def _on_hello(self, peer: PeerLink, said: wire.Hello, ctx: Context) -> None:
         if peer.hello is not None:
@@ -310,14 +313,7 @@ class Sync(Behaviour):
         if rival is None:
             ctx.log(INFO, f"peer {peer.node_id} is up at {peer.address}")
             ctx.tell("election", PeerUp(peer.node_id))
-            self._introduce(peer)
-
-    def _introduce(self, newcomer: PeerLink) -> None:
-        """Tell the newcomer of the others and them of it, so that one seed is enough to meet all."""
-        others = [peer for peer in self._peers.values() if peer is not newcomer]
-        self._links.send(newcomer.link, known_addresses(others))
-        for peer in others:
-            self._links.send(peer.link, known_addresses([newcomer]))
+            introduce(peer, self._peers.values(), self._links)
 
     def _replace(self, rival: PeerLink, ctx: Context) -> None:
         if rival.session is not None:
@@ -349,18 +345,11 @@ class Sync(Behaviour):
     # --- time --------------------------------------------------------------------------------------
 
     def _beat(self, ctx: Context) -> None:
-        now = ctx.monotonic()
         for peer in list(self._open.values()):
-            if peer.closing:
-                continue
-            if peer.session is None:
-                if now - peer.since > HELLO_TIMEOUT:
-                    self._close(peer, Reason.HANDSHAKE_TIMEOUT, "", ctx)
-            elif peer.session.silent_for(ctx) > SILENCE_MAX:
-                self._close(peer, Reason.HEARTBEAT_LOST, "", ctx)
-            elif self.in_cloud and ctx.now_ms() / 1000 > peer.expires_at + TOKEN_GRACE:
-                self._close(peer, Reason.TOKEN_EXPIRED, "", ctx)
-            else:
+            fault = peer.overdue(ctx, in_cloud=self.in_cloud)
+            if fault is not None:
+                self._close(peer, fault, "", ctx)
+            elif peer.session is not None and not peer.closing:
                 peer.session.beat(ctx, self._claim)
 
     def _pump_later(self, ctx: Context) -> None:
@@ -372,11 +361,12 @@ class Sync(Behaviour):
     def _dial(self, ctx: Context) -> None:
         if self.in_cloud:
             return
-        connected = set(self._peers)
-        if not self._isolated(ctx):
+        connected, wait = set(self._peers), self._isolated_until - ctx.monotonic()
+        if wait <= 0:
             self._dialler.dial(connected, ctx)
+            wait = self._dialler.due_in(connected, ctx)
         self._looks += 1
-        ctx.after(self._dialler.due_in(connected, ctx), Tick("dial", self._looks))
+        ctx.after(wait, Tick("dial", self._looks))
 
     def _note_synced(self, peer: PeerLink, ctx: Context) -> None:
         """The node applies InitialRemotePeers only after it has seen what the cluster already knows."""

@@ -9,11 +9,12 @@ import pytest
 from entgldb.actors import oplog
 from entgldb.actors.oplog import OplogKeeper
 from entgldb.messages.client import Report, Status
-from entgldb.messages.local import Apply, EntriesReceived, SessionEnded
+from entgldb.messages.local import Apply, EntriesReceived, ReleaseHeld, SessionEnded
 from entgldb.messages.model import Entry
 from entgldb.messages.settings import OplogSettings
 from entgldb.storage.rules import header as headers
 from tests.actors.fake_context import FakeContext
+from tests.actors.test_session import ListLog
 
 ORIGIN = "lan-1/" + "ab" * 16
 
@@ -133,3 +134,25 @@ def test_a_group_of_too_many_bytes_is_refused_and_let_go(monkeypatch: pytest.Mon
     report = ctx.ask(Status())
     assert isinstance(report, Report)
     assert report.body["staged"] == 0
+
+
+def test_held_entries_are_looked_at_every_second_and_seldom_while_there_are_none() -> None:
+    log, ctx = HoldingLog(), FakeContext()
+    keeper = ctx.behaviour = OplogKeeper(OplogSettings("n", "/nowhere"), log)
+    keeper.start(ctx)
+    ctx.run(21.5)
+    assert ctx.told.count(("store", ReleaseHeld())) == 5
+    log.some = {ORIGIN: 1}
+    ctx.run(5)
+    ctx.told.clear()
+    ctx.run(5)
+    assert ctx.told.count(("store", ReleaseHeld())) == 5
+
+
+class HoldingLog(ListLog):
+    """With entries that are held, or without."""
+
+    some: dict[str, int] = {}
+
+    def held(self) -> dict[str, int]:
+        return self.some

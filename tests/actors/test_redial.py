@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from entgldb.actors.sync import Sync
 from entgldb.messages import codec, wire
-from entgldb.messages.local import FrameIn, LinkDown, LinkUp
+from entgldb.messages.client import Isolate
+from entgldb.messages.local import ClaimHeard, ClaimToSend, FrameIn, LinkDown, LinkUp
 from entgldb.messages.settings import SyncSettings
 from tests.actors.fake_context import FakeContext
 from tests.actors.gateway_parts import FakeLinks
@@ -23,16 +26,49 @@ class DialLinks(FakeLinks):
         return 1000 + len(self.addresses)
 
 
-def test_a_peer_that_dialled_us_is_dialled_when_its_link_is_lost() -> None:
-    ctx, links = FakeContext(), DialLinks()
+def connected(links: DialLinks) -> FakeContext:
+    """Node n1, which n2 has dialled."""
+    ctx = FakeContext()
     sync = Sync(SyncSettings("n1", "", "lan", "c", ""), ListLog(), links, None)
     ctx.behaviour = sync
     sync.start(ctx)
     ctx.hand(LinkUp(1, True, "10.0.0.2:51000", "n2"))
     said = wire.Hello(1, 1, "n2", "n2/" + "2" * 32, "c", (), ctx.now_ms(), "lan", listen_port=7000)
     ctx.hand(FrameIn(1, codec.encode(said)))
+    return ctx
+
+
+def test_a_peer_that_dialled_us_is_dialled_when_its_link_is_lost() -> None:
+    links = DialLinks()
+    ctx = connected(links)
     ctx.run(0.5)
     assert links.addresses == []
     ctx.hand(LinkDown(1, "peer-closed", ""))
     ctx.run(0.5)
     assert links.addresses == ["10.0.0.2:7000"]
+
+
+@pytest.mark.parametrize("end", [3.0, 0.0], ids=["it is over", "it is called off"])
+def test_whoever_was_isolated_dials_the_moment_it_no_longer_is(end: float) -> None:
+    links = DialLinks()
+    ctx = connected(links)
+    ctx.hand(Isolate(3.0 if end else 600.0))
+    ctx.hand(LinkDown(1, "isolated", ""))
+    ctx.run(2.99)
+    assert links.addresses == []
+    if not end:
+        ctx.hand(Isolate(0.0))
+    ctx.run(0.011)
+    assert links.addresses == ["10.0.0.2:7000"]
+
+
+def test_election_hears_a_claim_once_however_many_nodes_repeat_it() -> None:
+    ctx = connected(DialLinks())
+    claims = [wire.Claim(1, wire.Rank(0, 0, "n3"), beat) for beat in (1, 1, 2, 1)]
+    echo = wire.Claim(1, wire.Rank(0, 0, "n1"), 7)
+    for claim in claims:
+        ctx.hand(FrameIn(1, codec.encode(wire.Heartbeat(0, 0, 0, claim, None, None))))
+        ctx.hand(ClaimToSend(claim, False))
+    ctx.hand(ClaimToSend(echo, False))
+    ctx.hand(FrameIn(1, codec.encode(wire.Heartbeat(0, 0, 0, echo, None, None))))
+    assert ctx.take(ClaimHeard) == [ClaimHeard("n2", heard) for heard in (claims[0], claims[2], echo)]

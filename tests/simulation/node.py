@@ -159,7 +159,7 @@ class SimulatedNode:
             self._opened = True
             return StoreKeeper(configure.store, self.store, secrets)
         if configure.oplog is not None:
-            return OplogKeeper(configure.oplog)
+            return OplogKeeper(configure.oplog, self.log)
         if configure.election is not None:
             return Bully(configure.election)
         if configure.sync is not None:
