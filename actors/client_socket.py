@@ -138,7 +138,7 @@ class _Client(FrameWriter):
         self._descriptor = transport.get_extra_info("socket").fileno()
         self._owner.opened(self)
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: memoryview) -> None:
         if self._closing:
             return
         self._reader.feed(data)

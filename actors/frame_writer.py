@@ -13,7 +13,7 @@ WRITE_BYTES: Final = 256 * 1024
 """Frames are joined to writes of about this size."""
 
 
-class FrameWriter(asyncio.Protocol):
+class FrameWriter(asyncio.BufferedProtocol):
     """``queue`` belongs to the main thread, everything else to the loop."""
 
     def __init__(self, loop: SideLoop) -> None:
@@ -45,6 +45,17 @@ class FrameWriter(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """What asyncio reads into: one buffer for all, where ``asyncio.Protocol`` has a new one each time."""
+        return self._side_loop.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(self._side_loop.read_buffer[:nbytes])
+
+    def data_received(self, data: memoryview) -> None:
+        """Loop: what has arrived; it is overwritten after the call."""
+        raise NotImplementedError
 
     def pause_writing(self) -> None:
         self._full = True

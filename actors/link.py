@@ -47,7 +47,7 @@ class Link(FrameWriter):
         self._owner.loop.post(LinkUp(self.number, self.inbound, self.address, node_id))
         self.flush()
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: memoryview) -> None:
         if self.over or self._ending is not None:
             return
         self._reader.feed(data)

@@ -29,6 +29,8 @@ JOIN_SECONDS_MAX = 5.0
 END_SECONDS_MAX = 2.0
 """How long what runs in the loop may take to end in good order."""
 
+READ_BYTES: Final = 64 * 1024
+"""Taken from one socket at once."""
 SWITCH_SECONDS: Final = 0.0005
 """How long one thread may keep the interpreter while the other waits: with CPython's 5 ms a frame waits for
 whatever the main thread does next. Measured: a write is visible on another node in 0.87 of the time."""
@@ -39,6 +41,8 @@ class SideLoop:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.read_buffer = memoryview(bytearray(READ_BYTES))
+        """Loop thread: who reads a socket reads into it, and is through with it before anybody else reads."""
         self._inbox: deque[tuple[Asker | None, Message]] = deque()
         self._outbox: deque[Work] = deque()
         self._receiver, self._sender = socket.socketpair()

@@ -12,7 +12,13 @@ import msgpack
 
 from entgldb.messages import client, local, wire  # noqa: F401 -- fills the registry
 from entgldb.messages.errors import ProtocolError, UnknownMessage
-from entgldb.messages.limits import ARRAY_ITEMS_MAX, FRAME_BYTES_MAX, MAP_ITEMS_MAX, STRING_BYTES_MAX
+from entgldb.messages.limits import (
+    ARRAY_ITEMS_MAX,
+    FRAME_BYTES_MAX,
+    MAP_ITEMS_MAX,
+    PACK_BYTES,
+    STRING_BYTES_MAX,
+)
 from entgldb.messages.schema import REGISTRY, Channel, Message, from_array, to_array
 
 
@@ -26,7 +32,7 @@ class Decoded(NamedTuple):
 
 def encode(message: Message, request_id: int = 0) -> bytes:
     """The bytes of one frame's payload."""
-    packed: bytes = msgpack.packb([message.TAG, request_id, *to_array(message)], use_bin_type=True)
+    packed: bytes = msgpack.packb([message.TAG, request_id, *to_array(message)], buf_size=PACK_BYTES)
     return packed
 
 

@@ -41,7 +41,7 @@ class FrameReader:
         self.bytes_max = bytes_max
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Take what a socket gave."""
         self._buffer += data
 

@@ -64,3 +64,7 @@ ARRAY_ITEMS_MAX: Final = 65_536
 """Items of one msgpack array."""
 MAP_ITEMS_MAX: Final = 65_536
 """Items of one msgpack map."""
+
+PACK_BYTES: Final = 4096
+"""What packing a message begins with, growing as it must: msgpack's own 256 KiB are taken from the kernel
+and given back for every single message, ten times the time of the packing."""

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from entgldb.messages.errors import InvalidError, ProtocolError
-from entgldb.messages.limits import GROUP_ENTRIES_MAX, HEADER_BYTES_MAX
+from entgldb.messages.limits import GROUP_ENTRIES_MAX, HEADER_BYTES_MAX, PACK_BYTES
 from entgldb.messages.model import Origin, Version, check_collection, check_key
 from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.clock import HLC_MAX
@@ -54,7 +54,7 @@ class Header(NamedTuple):
 
 def encode(header: Header) -> bytes:
     """The bytes of a header; deterministic."""
-    packed: bytes = msgpack.packb((FORMAT, *header), use_bin_type=True)
+    packed: bytes = msgpack.packb((FORMAT, *header), buf_size=PACK_BYTES)
     return packed
 
 
