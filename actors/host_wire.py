@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from entgldb.actors.host_poll import Selectors
 from entgldb.messages.errors import EntglError
 from entgldb.messages.limits import FRAME_BYTES_MAX, GROUP_BYTES_MAX
 
@@ -156,6 +157,7 @@ class _BoundedBuffer(streamBuffer.ReceiveBuffer):  # type: ignore[misc]  # thesp
 _PATCHED: tuple[tuple[object, str], ...] = (
     (IPBase.IPActorAddress, "bindArgs"),
     (TCPTransport, "serializer"),
+    (TCPTransport, "selectors"),
     (TCPTransport, "ReceiveBuffer"),
     (TCPTransport, "ackMsg"),
     (TCPTransport, "ackDataErrMsg"),
@@ -183,6 +185,7 @@ def _patch() -> None:
     require(_PATCHED)
     IPBase.IPActorAddress.bindArgs = property(lambda self: ((LOOPBACK, self.bindname[1]),))
     TCPTransport.serializer = Serializer
+    TCPTransport.selectors = Selectors
     TCPTransport.ReceiveBuffer = _BoundedBuffer
 
 

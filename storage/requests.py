@@ -10,7 +10,7 @@ import msgpack
 
 from entgldb.messages.client import RequestId, Written
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
-from entgldb.messages.limits import RESULTS_KEPT_MAX, RESULTS_KEPT_MS_MAX
+from entgldb.messages.limits import PACK_BYTES, RESULTS_KEPT_MAX, RESULTS_KEPT_MS_MAX
 from entgldb.messages.model import Origin
 
 CLIENT_BYTES: Final = 16
@@ -58,7 +58,7 @@ def remember(
     now_ms: int,
 ) -> None:
     """Keep an answer in the transaction that did the work."""
-    answer = msgpack.packb([origin, [one.seq for one in written], lsn])
+    answer = msgpack.packb([origin, [one.seq for one in written], lsn], buf_size=PACK_BYTES)
     connection.execute(
         "INSERT INTO _entgldb_requests (client, counter, at_ms, answer) VALUES (?, ?, ?, ?)",
         (request.client, request.counter, now_ms, answer),
