@@ -12,6 +12,8 @@ from tests.simulation.oracle import Id, Logged, Operation
 from tests.simulation.world import World
 
 SYSTEM = "_system_"
+COUNTER_BITS = 16
+"""Of a hybrid clock, below its milliseconds."""
 
 
 class Watch:
@@ -75,6 +77,9 @@ class Watch:
             self._causes[one.id] = {**seen, origin: seq - 1}
             if one.hlc <= self._clocks.get(node.name, 0):
                 self.world.violate(f"{node.name}: {one.id} is stamped before what it had seen")
+            # what is only held is not seen yet: a clock far ahead must not spread
+            if one.hlc > max(self._clocks.get(node.name, 0) + 1, node.clock.highest_ms << COUNTER_BITS):
+                self.world.violate(f"{node.name}: {one.id} is stamped after all it had seen")
         else:
             lacking = [
                 o
@@ -93,6 +98,7 @@ def may_lack_parents(node: SimulatedNode) -> bool:
 
 def final(world: World, nodes: list[SimulatedNode], watch: Watch, acks: Acknowledged) -> None:
     """All is healed and calm: everybody must have everything, and agree."""
+    _once(world, watch)
     exempt = any(may_lack_parents(node) for node in nodes)
     for node in nodes:
         log = oracle.read_log(node.store.connection)
@@ -103,6 +109,16 @@ def final(world: World, nodes: list[SimulatedNode], watch: Watch, acks: Acknowle
         _acknowledged(world, node, here, acks)
         _agreement(world, node, log, watch, conflicts=not exempt)
         _vector(world, node, here)
+
+
+def _once(world: World, watch: Watch) -> None:
+    """Every body that a client made is unlike all others: twice in the logs is a request done twice."""
+    seen: dict[str, Id] = {}
+    for one in watch.union.values():
+        if one.body is not None and not one.place[0].startswith(SYSTEM):
+            first = seen.setdefault(one.body, one.id)
+            if first != one.id:
+                world.violate(f"one request was done twice, as {first} and as {one.id}")
 
 
 def _acknowledged(world: World, node: SimulatedNode, here: dict[Id, Logged], acks: Acknowledged) -> None:

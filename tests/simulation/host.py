@@ -15,7 +15,7 @@ from random import Random
 from entgldb.actors.behaviour import Asker, Behaviour
 from entgldb.messages import codec
 from entgldb.messages.client import Refused
-from entgldb.messages.local import Addresses, ChildExited, Configure, Ready
+from entgldb.messages.local import Addresses, ChildExited, Configure, ElectionOutcome, Ready
 from entgldb.messages.schema import Channel, Message
 from tests.simulation.world import Clock, World
 
@@ -52,6 +52,10 @@ class Slot:
         self.inbox: deque[tuple[Asker | None, bytes | Message]] = deque()
         self.waking = False
         self.dead = False
+        self.epoch = 0
+        """The highest that this life of ``election`` has spoken of."""
+        self.gateway = ""
+        """Whom it last spoke of."""
 
 
 class SimulatedContext:
@@ -132,6 +136,8 @@ class Host:
     def tell(self, sender: str, actor: str, message: Message) -> None:
         """From one actor of this node to another, through the codec."""
         slot = self.slots.get(sender)
+        if isinstance(message, ElectionOutcome) and slot is not None:
+            self._see_outcome(slot, message)
         asker = ActorAsker(self, actor, sender, message) if slot is not None else None
         self.carry(sender, actor, codec.encode(message), asker)
 
@@ -188,6 +194,13 @@ class Host:
 
     def violate(self, text: str) -> None:
         self.world.violate(f"{self.name}: {text}")
+
+    def _see_outcome(self, slot: Slot, outcome: ElectionOutcome) -> None:
+        """Who begins to lead outbids every claim it knew of; while a cluster starts, rank is enough."""
+        starting = outcome.epoch == 1 and slot.gateway != ""
+        if outcome.gateway == self.name and outcome.epoch <= slot.epoch and not starting:
+            self.violate(f"leads in epoch {outcome.epoch} after {slot.epoch}")
+        slot.epoch, slot.gateway = max(slot.epoch, outcome.epoch), outcome.gateway
 
     def _wake(self, slot: Slot) -> None:
         if slot.dead or not self.alive:

@@ -5,19 +5,29 @@ Each is what a tired programmer might write. None touches the simulation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from entgldb.actors.behaviour import Context
+from entgldb.actors.cloud_link import CloudLink
+from entgldb.actors.election import Bully
+from entgldb.actors.gateway import Gateway
 from entgldb.actors.intake import Intake
+from entgldb.actors.outbox import Outbox
 from entgldb.actors.session import Session
+from entgldb.actors.store import _UNANSWERED, StoreKeeper
 from entgldb.messages import wire
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import Reason
 from entgldb.messages.local import Applied, Apply
-from entgldb.storage import apply
+from entgldb.messages.model import Entry, Vector
+from entgldb.messages.schema import Message
+from entgldb.storage import apply, writes
+from entgldb.storage.apply import Applier, Incoming
 from entgldb.storage.batch import Batch
-from entgldb.storage.rules import clock, merge
+from entgldb.storage.rules import clock, header, merge
 from entgldb.storage.rules.header import Header
 
 
@@ -82,9 +92,159 @@ def no_receive_rule() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def acknowledge_before_commit() -> Iterator[None]:
+    """A request is answered inside the transaction that does its work."""
+    flush, carry_out = StoreKeeper.flush, StoreKeeper._carry_out
+    askers: list[Any] = []
+
+    def careless_flush(self: StoreKeeper, ctx: Context) -> None:
+        askers[:] = [asker for asker, _ in self._queue]
+        flush(self, ctx)
+
+    def careless_carry_out(self: StoreKeeper, message: Message, ctx: Context) -> Message:
+        answer, asker = carry_out(self, message, ctx), askers.pop(0)
+        if asker is not None and not isinstance(message, _UNANSWERED):
+            ctx.answer(asker, answer)
+        return answer
+
+    with (
+        patch.object(StoreKeeper, "flush", careless_flush),
+        patch.object(StoreKeeper, "_carry_out", careless_carry_out),
+    ):
+        yield
+
+
+@contextmanager
+def link_kept() -> Iterator[None]:
+    """A node that leads no more keeps its cloud links."""
+    fault = Gateway._fault
+
+    def careless(self: Gateway, link: CloudLink) -> Reason | None:
+        found = fault(self, link)
+        return None if found is Reason.NOT_GATEWAY else found
+
+    with patch.object(Gateway, "_fault", careless):
+        yield
+
+
+@contextmanager
+def cursor_before_ack() -> Iterator[None]:
+    """What was sent counts as what the peer has.
+
+    The cursor of a session is never stored here, so the mistake is made where it would be felt: a new
+    round begins behind what was sent instead of at what the peer says it has.
+    """
+    ship, begin = Outbox._ship, Outbox.begin
+
+    def careless_ship(self: Outbox, entries: list[Entry], recorded: list[int]) -> bool:
+        if self.peer is not None:
+            self.peer |= self._shipped
+        return ship(self, entries, recorded)
+
+    def careless_begin(
+        self: Outbox, round_: int, vector: Vector, held: Mapping[str, int], ctx: Context
+    ) -> None:
+        sent = self.peer or {}
+        said = {origin: (max(seq, sent.get(origin, 0)), head) for origin, (seq, head) in vector.items()}
+        begin(self, round_, said, held, ctx)
+
+    with patch.object(Outbox, "_ship", careless_ship), patch.object(Outbox, "begin", careless_begin):
+        yield
+
+
+@contextmanager
+def retry_without_request_id() -> Iterator[None]:
+    """A request that comes again is work to be done again."""
+    write = StoreKeeper._write
+
+    def careless(
+        self: StoreKeeper,
+        request: RequestId,
+        writes: tuple[Write, ...],
+        ctx: Context,
+        *,
+        system: bool = False,
+    ) -> Message:
+        return write(self, RequestId(ctx.random.randbytes(16), 0), writes, ctx, system=system)
+
+    with patch.object(StoreKeeper, "_write", careless):
+        yield
+
+
+@contextmanager
+def header_without_body_digest() -> Iterator[None]:
+    """Headers name no body, and nobody looks whether a body is the one its header names."""
+    digest = header.digest
+
+    def careless_header(*fields: Any) -> Header:
+        made = Header(*fields)
+        return made._replace(body_sha256=digest(b"") if made.body_sha256 else b"")
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(writes, "Header", careless_header))
+        stack.enter_context(patch("entgldb.actors.oplog.headers.digest", lambda body: digest(b"")))
+        stack.enter_context(patch.object(apply, "digest", digest))
+        yield
+
+
+@contextmanager
+def hold_merged() -> Iterator[None]:
+    """The clock follows an entry that is held because its clock runs too far ahead."""
+    hold = Applier._hold
+
+    def careless(self: Applier, one: Incoming) -> None:
+        hold(self, one)
+        self.state.clock = clock.merge(self.state.clock, one.header.hlc)
+
+    with patch.object(Applier, "_hold", careless):
+        yield
+
+
+@contextmanager
+def relay_before_cause() -> Iterator[None]:
+    """An own entry overtakes the foreign ones that still wait for their relay delay."""
+    committed = Outbox.committed
+
+    def careless(self: Outbox, last: int, own_last: int, ctx: Context) -> None:
+        if own_last and self.sent - self._acked == 0:
+            self._cursor = max(self._cursor, own_last)
+        committed(self, last, own_last, ctx)
+
+    with patch.object(Outbox, "committed", careless):
+        yield
+
+
+@contextmanager
+def epoch_not_raised() -> Iterator[None]:
+    """Who takes over claims the epoch of the gateway before."""
+    lead = Bully._lead
+
+    def careless(self: Bully, epoch: int, ctx: Context) -> None:
+        lead(self, max(1, min(epoch, self.claims.epoch_seen)), ctx)
+
+    with patch.object(Bully, "_lead", careless):
+        yield
+
+
+class Mutant(NamedTuple):
+    """A mistake, and the first seed that notices it on the house as it is."""
+
+    make: Callable[[], AbstractContextManager[None]]
+    first_seed: int
+
+
 MUTANTS = {
-    "gap accepted": gap_accepted,
-    "tie without origin": tie_without_origin,
-    "tombstone dropped": tombstone_dropped,
-    "no receive rule": no_receive_rule,
+    "acknowledge before commit": Mutant(acknowledge_before_commit, 1),
+    "no receive rule": Mutant(no_receive_rule, 1),
+    "tombstone dropped": Mutant(tombstone_dropped, 1),
+    "gap accepted": Mutant(gap_accepted, 1),
+    "tie without origin": Mutant(tie_without_origin, 3),
+    "link kept after losing the election": Mutant(link_kept, 1),
+    "cursor before ack": Mutant(cursor_before_ack, 1),
+    "retry without request id": Mutant(retry_without_request_id, 5),
+    "header without body digest": Mutant(header_without_body_digest, 1),
+    "hold merged into the clock": Mutant(hold_merged, 1),
+    "relay before its cause": Mutant(relay_before_cause, 3),
+    "epoch not raised": Mutant(epoch_not_raised, 1),
 }

@@ -220,6 +220,10 @@ class Run:
         leader = self._ask(self.lan[0], "election")
         if leader is None or holders != [leader["gateway"]]:
             return f"the cloud link is held by {holders}"
+        # a member shows no links, so ask the network
+        open_ends = {e.place.name for e in self.network.ends.values() if e.actor == "gateway" and e.other}
+        if open_ends != set(holders):
+            return f"cloud links are open on {sorted(open_ends)}"
         same = self.cloud.log.vector() == self.lan[0].log.vector()
         return "" if same and not self.cloud.log.held() else "the vector of the cloud differs"
 

@@ -79,8 +79,12 @@ class Clock:
         self._world = world
         self._grain_ms = grain_ms
         self.offset_ms = 0
+        self.highest_ms = 0
+        """The latest it ever said."""
 
     def now_ms(self) -> int:
         """Milliseconds since 1970, as this node sees them."""
         now = EPOCH_MS + int(self._world.time * 1000) + self.offset_ms
-        return now - now % self._grain_ms
+        now -= now % self._grain_ms
+        self.highest_ms = max(self.highest_ms, now)
+        return now
