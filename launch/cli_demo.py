@@ -44,6 +44,10 @@ def demo(keep: Path | None, as_json: bool) -> None:
         leave(FAILED)
 
 
+class _Interrupted(KeyboardInterrupt):
+    """After a plain one inside ``exec`` (dataclasses use it) CPython dies by SIGINT, not by exit code."""
+
+
 def _end_well() -> None:
     """A demo that is terminated, hung up or too slow unwinds as after Ctrl-C and leaves no process."""
     endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -52,7 +56,7 @@ def _end_well() -> None:
         # impatience shall not cut the cleaning up short
         for number in endings:
             signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        raise _Interrupted
 
     def too_slow(*_: object) -> None:
         raise EntglError(f"not done after {SECONDS_MAX} s")

@@ -84,3 +84,14 @@ def test_a_demo_that_is_cut_short_leaves_no_process(number: signal.Signals, tmp_
     until(lambda: marked(number.name) == [], 15, "the end of all processes")
     if number is not signal.SIGKILL:
         assert list(tmp_path.glob("entgldb-demo-*")) == []
+
+
+def test_a_demo_cut_short_while_it_makes_a_class_ends_with_its_own_code(tmp_path: Path) -> None:
+    code = "from entgldb.launch.cli_demo import _end_well\n_end_well()\nimport sys\ntry:\n"
+    code += "    exec('import signal; signal.raise_signal(signal.SIGTERM)')\n"
+    (tmp_path / "cut.py").write_text(code + "except KeyboardInterrupt:\n    sys.exit(130)\n", "ascii")
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(
+        [sys.executable, "-m", "cut"], cwd=tmp_path, env=environment, timeout=20, check=False
+    )
+    assert done.returncode == 130
