@@ -28,6 +28,8 @@ class Watch:
         self._read: dict[str, int] = {}
         self._heads: dict[str, dict[str, Operation]] = {}
         self._clocks: dict[str, int] = {}
+        self._waiting: dict[str, set[str]] = {}
+        self._conflicts: dict[str, int] = {}
         self._held: set[str] = set()
         """Origins that some node ever held back: causal order is not promised behind them."""
 
@@ -36,7 +38,9 @@ class Watch:
         if node.store.connection.in_transaction:
             self.world.violate(f"{node.name} flushed and left a transaction open")
             return
-        self._held.update(node.store.held())
+        held = set(node.store.held())
+        self._held |= held
+        self._count_branches(node, held)
         for row in oracle.read_log(node.store.connection, self._read.get(node.name, 0)):
             self._read[node.name] = row.lsn
             self._chain(node, row)
@@ -50,6 +54,16 @@ class Watch:
         wanted = oracle.fold(row.operation for row in log if row.applied)
         if wanted != oracle.read_state(node.store.connection):
             self.world.violate(f"{node.name}: the documents are not what its log says")
+
+    def _count_branches(self, node: SimulatedNode, held: set[str]) -> None:
+        reached = self.world.reached
+        reached["held entry released"] += len(self._waiting.get(node.name, set()) - held)
+        self._waiting[node.name] = held
+        conflicts = oracle.count_conflicts(node.store.connection)
+        before = self._conflicts.get(node.name, 0)
+        reached["conflict row made"] += max(0, conflicts - before)
+        reached["conflict row cleared"] += max(0, before - conflicts)
+        self._conflicts[node.name] = conflicts
 
     def _chain(self, node: SimulatedNode, row: Logged) -> None:
         one, (origin, seq) = row.operation, row.operation.id

@@ -48,6 +48,7 @@ class Client:
         self._keys = keys
         self._think = think
         self._counter = 0
+        self._asked = 0
         self._pending: Message | None = None
         self._writes: tuple[Write, ...] = ()
         self._answers: dict[int, CommitDone] = {}
@@ -107,7 +108,7 @@ class Client:
         if counter != self._counter or self._pending is None:
             return
         # a peer that is there already, or not yet, is the answer to a question, not a failure
-        expected = () if self._writes else ("already-exists", "not-found")
+        expected = ("disk-full",) if self._writes else ("disk-full", "already-exists", "not-found")
         if isinstance(message, Refused) and message.code not in expected:
             self.world.violate(f"{self.node.name} refused a write: {message.code} {message.text}")
         if isinstance(message, CommitDone):
@@ -147,8 +148,18 @@ class Client:
         """Try, and try again until an answer has come."""
         if self._pending is None or counter != self._counter:
             return
+        again = counter == self._asked
+        self.world.reached["request asked again"] += again
+        self.world.reached["request answered from memory"] += again and self._is_remembered(counter)
+        self._asked = counter
         self.node.ask("store", self._pending, Waiting(self, counter))
         self.world.after(PATIENCE_SECONDS, self._send, counter)
+
+    def _is_remembered(self, counter: int) -> bool:
+        found = self.node.store.connection.execute(
+            "SELECT 1 FROM _entgldb_requests WHERE client = ? AND counter = ?", (self.id, counter)
+        )
+        return self.node.up and found.fetchone() is not None
 
     def _acknowledge(self, done: CommitDone) -> None:
         if not self._writes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from entgldb.messages.client import Isolate, StandDown
 from entgldb.messages.errors import Reason
+from entgldb.messages.schema import Message
 from tests.simulation.clients import Client
 from tests.simulation.edges import Authority
 from tests.simulation.network import Network, Weather
@@ -15,6 +17,13 @@ from tests.simulation.world import World
 
 INTERVAL_SECONDS = 0.5
 """Between two faults, on average."""
+
+
+class Nobody:
+    """Asks, and does not wait for the answer."""
+
+    def answer(self, message: Message) -> None:
+        pass
 
 
 @dataclass
@@ -49,6 +58,9 @@ class Faults:
             self.reset_link,
             self.squall,
             self.same_instant,
+            self.stand_down,
+            self.isolate,
+            self.disk_full,
         ]
         if options.cloud:
             self._kinds += [self.switch_peer, self.authority_down]
@@ -62,7 +74,7 @@ class Faults:
         self.authority.up = True
         for node in self.nodes:
             node.clock.offset_ms = 0
-            node.store.trap = ""
+            node.store.trap, node.store.full = "", False
             self._restart(node)
 
     def partition(self) -> None:
@@ -129,6 +141,21 @@ class Faults:
         for client in self.clients:
             client.write_now("k0")
 
+    def stand_down(self) -> None:
+        """Somebody orders a node not to lead for a while."""
+        self._order("stand-down", "election", StandDown(self.world.random.uniform(0.5, 5.0)))
+
+    def isolate(self) -> None:
+        """Somebody orders a node to have no LAN links for a while."""
+        self._order("isolate", "sync", Isolate(self.world.random.uniform(0.3, 5.0)))
+
+    def disk_full(self) -> None:
+        """No transaction of a node can be committed for a while."""
+        node = self._node()
+        node.store.full = True
+        self._count("disk-full", node.name)
+        self.world.after(self.world.random.uniform(0.2, 3.0), self._disk_has_room, node)
+
     def switch_peer(self) -> None:
         """Somebody disables or enables the cloud peer."""
         lan = [client for client in self.clients if client.node.role == "lan"]
@@ -148,6 +175,14 @@ class Faults:
         if not self.over:
             self.world.random.choice(self._kinds)()
             self.world.after(self.world.random.expovariate(1 / INTERVAL_SECONDS), self._next)
+
+    def _order(self, kind: str, actor: str, order: Message) -> None:
+        node = self._node()
+        if node.ask(actor, order, Nobody()):
+            self._count(kind, node.name)
+
+    def _disk_has_room(self, node: SimulatedNode) -> None:
+        node.store.full = False
 
     def _count(self, kind: str, detail: str = "") -> None:
         self.injected += 1

@@ -200,6 +200,12 @@ class Host:
         starting = outcome.epoch == 1 and slot.gateway != ""
         if outcome.gateway == self.name and outcome.epoch <= slot.epoch and not starting:
             self.violate(f"leads in epoch {outcome.epoch} after {slot.epoch}")
+        if slot.gateway and outcome.gateway != slot.gateway:
+            how = "lost" if not outcome.gateway else "changed by rank at the start" if starting else ""
+            if not how and outcome.gateway == self.name:
+                how = "taken over by rank"
+            if how:
+                self.world.reached[f"gateway {how}"] += 1
         slot.epoch, slot.gateway = max(slot.epoch, outcome.epoch), outcome.gateway
 
     def _wake(self, slot: Slot) -> None:

@@ -17,6 +17,12 @@ from entgldb.messages.schema import Message
 from tests.simulation.world import World
 
 CONNECT_TIMEOUT_SECONDS = 2.0
+FRAMES = {
+    "Credential": "credential renewed",
+    "GapRequest": "round begun again",
+    "Supply": "recorded entry supplied",
+}
+"""Frames that only a rare branch sends."""
 
 
 class Place(Protocol):
@@ -193,6 +199,9 @@ class VirtualLinks:
         end = self._network.ends.get(link)
         if end is None or not end.open or end.other is None:
             return False
+        branch = FRAMES.get(type(message).__name__)
+        if branch is not None:
+            self._network.world.reached[branch] += 1
         self._network.send(end, codec.encode(message))
         return True
 

@@ -14,6 +14,7 @@ from entgldb.actors.node import NodeKeeper
 from entgldb.actors.oplog import OplogKeeper
 from entgldb.actors.store import StoreKeeper
 from entgldb.actors.sync import Sync
+from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.local import Boot, Configure
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import (
@@ -35,14 +36,17 @@ CLUSTER = "simulated cluster"
 
 
 class TornStore(Store):
-    """The real store, whose power can go right before or right after a COMMIT."""
+    """The real store, whose power can go right before or right after a COMMIT, and whose disk can be full."""
 
     trap = ""
+    full = False
 
     @contextmanager
     def group(self) -> Iterator[None]:
         with super().group():
             yield
+            if self.full:
+                raise EntglError("database or disk is full", code=ErrorCode.DISK_FULL)
             if self.trap == "before":
                 raise CrashNow
         if self.trap == "after":
@@ -138,6 +142,10 @@ class SimulatedNode:
     def _flushed(self, actor: str) -> None:
         if actor == "store":
             self._on_commit(self)
+        elif actor == "oplog" and self.host is not None:
+            oplog = self.host.behaviour(actor)
+            if isinstance(oplog, OplogKeeper) and any(stage.entries for stage in oplog._stages.values()):
+                self._world.reached["group across batches"] += 1
 
     def _ended(self, slot: Slot) -> None:
         self._network.lose_node(self, slot.name, noticed=True)

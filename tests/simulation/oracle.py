@@ -88,6 +88,12 @@ def read_state(connection: sqlite3.Connection) -> State:
     )
 
 
+def count_conflicts(connection: sqlite3.Connection) -> int:
+    """How many losers a node lists."""
+    (count,) = connection.execute("SELECT count(*) FROM _entgldb_conflicts").fetchone()
+    return int(count)
+
+
 def fold(operations: Iterable[Operation]) -> State:
     """The greatest (clock, origin) of a key wins; other puts that nobody has replaced are conflicts."""
     every = list(operations)

@@ -44,6 +44,7 @@ class Result:
     trace: str
     healed_in: float
     counts: Counter[str] = field(default_factory=Counter)
+    reached: Counter[str] = field(default_factory=Counter)
     lines: list[str] | None = None
 
 
@@ -102,6 +103,7 @@ class Run:
             self.world.trace,
             healed_in,
             counts,
+            self.world.reached,
             self.world.lines,
         )
         for node in self.nodes:

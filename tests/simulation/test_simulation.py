@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.simulation.run import ACKNOWLEDGED_MIN, FAULTS_MIN, run
+from tests.simulation import branches
+from tests.simulation.run import ACKNOWLEDGED_MIN, FAULTS_MIN, Result, run
 
 ROOT = Path(__file__).parent.parent.parent
 FAST = range(1, 9)
-SLOW = range(9, 101)
-FRESH = range(int(time.time()), int(time.time()) + 20)
-"""Seeds nobody has seen; the name of a failing test tells its seed, which then becomes a named test."""
+FIXED = 950
+FRESH_FIRST, FRESH = int(time.time()), 50
+"""Seeds nobody has seen; a failure tells its seed, which then becomes a named test."""
 
 
-def check(seed: int) -> None:
-    """One seed keeps every promise, and was hard enough to say so."""
-    result = run(seed)
-    assert result.violations == [], f"seed {seed}: {result.options}"
+def check(result: Result) -> None:
+    """One seed kept every promise, and was hard enough to say so."""
+    assert result.violations == [], f"seed {result.seed}: {result.options}"
     assert result.injected >= FAULTS_MIN
     assert result.acknowledged >= ACKNOWLEDGED_MIN
 
 
 @pytest.mark.parametrize("seed", FAST)
 def test_seed(seed: int) -> None:
-    check(seed)
+    check(run(seed))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", SLOW)
-def test_more_seeds(seed: int) -> None:
-    check(seed)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", FRESH)
-def test_fresh_seeds(seed: int) -> None:
-    check(seed)
+@pytest.mark.timeout(400)
+def test_a_thousand_seeds_keep_every_promise_and_reach_every_rare_branch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seeds = [*range(1, FIXED + 1), *range(FRESH_FIRST, FRESH_FIRST + FRESH)]
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        results = list(pool.map(run, seeds, chunksize=5))
+    reached = branches.total(results)
+    with capsys.disabled():
+        print(f"\n{len(results)} seeds, the last {FRESH} from {FRESH_FIRST}\n{branches.table(reached)}")
+    for result in results:
+        check(result)
+    assert [name for name, times in reached.items() if not times] == []
 
 
 def test_the_same_seed_is_the_same_history() -> None:

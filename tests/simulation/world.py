@@ -25,6 +25,8 @@ class World:
         self.time = 0.0
         self.faults: Counter[str] = Counter()
         """Kind -> how many were injected."""
+        self.reached: Counter[str] = Counter()
+        """Rare branch -> how often it was seen to be taken."""
         self.violations: list[str] = []
         self.events = 0
         self.lines: list[str] | None = [] if keep_trace else None

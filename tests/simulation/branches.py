@@ -1,0 +1,89 @@
+"""The rare branches that a thousand seeds must reach: what none meets is not tested."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from tests.simulation.run import Result
+
+REASONS = (
+    "authority-unreachable",
+    "disk-full",
+    "duplicate",
+    "duplicate-link",
+    "filtered",
+    "gap",
+    "handshake-timeout",
+    "heartbeat-lost",
+    "held-clock",
+    "isolated",
+    "not-gateway",
+    "out-of-order",
+    "parent-absent",
+    "peer-closed",
+    "peer-disabled",
+    "relay-delay",
+    "stale-epoch",
+    "stood-down",
+    "unreachable",
+    "window-full",
+)
+"""Counted by the behaviours themselves."""
+FAULTS = (
+    "authority-down",
+    "clock-jump",
+    "crash",
+    "crash-after-commit",
+    "crash-before-commit",
+    "cut-frame",
+    "disk-full",
+    "duplication",
+    "islands",
+    "isolate",
+    "kill-election",
+    "kill-gateway",
+    "kill-oplog",
+    "kill-store",
+    "kill-sync",
+    "loss",
+    "one-way",
+    "partition",
+    "reordering",
+    "reset",
+    "same-instant",
+    "squall",
+    "stand-down",
+    "switch-peer",
+)
+"""Injected."""
+SEEN = (
+    "conflict row cleared",
+    "conflict row made",
+    "credential renewed",
+    "gateway changed by rank at the start",
+    "gateway lost",
+    "gateway taken over by rank",
+    "group across batches",
+    "held entry released",
+    "recorded entry supplied",
+    "request answered from memory",
+    "request asked again",
+    "round begun again",
+)
+"""Observed from outside."""
+
+
+def total(results: Iterable[Result]) -> dict[str, int]:
+    """How often each branch of the closed list was taken; a branch is named with where it is counted."""
+    counts: Counter[str] = Counter()
+    for result in results:
+        for kind, found in (("reason", result.counts), ("fault", result.faults), ("seen", result.reached)):
+            counts.update({f"{kind} {name}": times for name, times in found.items()})
+    named = [("reason", REASONS), ("fault", FAULTS), ("seen", SEEN)]
+    return {f"{kind} {name}": counts[f"{kind} {name}"] for kind, names in named for name in names}
+
+
+def table(counts: dict[str, int]) -> str:
+    """One branch a line."""
+    return "\n".join(f"{name:<44}{times:>9}" for name, times in counts.items())
