@@ -6,7 +6,7 @@ SEEDS ?= 100
 FIRST ?= 1
 HOURS ?= 1
 
-.PHONY: demo test check quick simulate soak clean
+.PHONY: demo bench test check quick simulate soak clean
 
 $(VENV)/demo.stamp: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,9 @@ $(VENV)/test.stamp: setup.cfg pyproject.toml
 
 demo: $(VENV)/demo.stamp  ## the main job, end to end, on real processes
 	$(BIN)/entgldb demo
+
+bench: $(VENV)/demo.stamp  ## every figure beside its floor, in five minutes on a quiet machine
+	$(BIN)/entgldb bench
 
 check: $(VENV)/test.stamp  ## formatting, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -39,6 +39,7 @@ _VERBS: Final = {
     "tell": ("cli_actors", "tell", "Send an actor a message."),
     "cluster": ("cli_cluster", "cluster", "A local playground of several nodes."),
     "demo": ("cli_demo", "demo", "The whole of EntglDB in two minutes, checked."),
+    "bench": ("cli_bench", "bench", "Measure this machine's nodes beside what SQLite alone does."),
     "dev-authority": ("dev_authority", "dev_authority", "A small authorization server to try things with."),
     "check-token": ("check_token", "check_token", "Judge a bearer token as a cloud node would."),
 }

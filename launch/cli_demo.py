@@ -34,7 +34,7 @@ def demo(keep: Path | None, as_json: bool) -> None:
         raise click.UsageError(f"{keep} is not empty.")
     from entgldb.launch.demo import quiet, run_demo, speak, table
 
-    _end_well()
+    end_well()
     result = run_demo(keep, quiet if as_json else speak)
     if as_json:
         show(result.fields())
@@ -48,8 +48,8 @@ class _Interrupted(KeyboardInterrupt):
     """After a plain one inside ``exec`` (dataclasses use it) CPython dies by SIGINT, not by exit code."""
 
 
-def _end_well() -> None:
-    """A demo that is terminated, hung up or too slow unwinds as after Ctrl-C and leaves no process."""
+def end_well(seconds_max: int = SECONDS_MAX) -> None:
+    """A verb that is terminated, hung up or too slow unwinds as after Ctrl-C and leaves no process."""
     endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def interrupt(*_: object) -> None:
@@ -59,9 +59,9 @@ def _end_well() -> None:
         raise _Interrupted
 
     def too_slow(*_: object) -> None:
-        raise EntglError(f"not done after {SECONDS_MAX} s")
+        raise EntglError(f"not done after {seconds_max} s")
 
     for number in endings:
         signal.signal(number, interrupt)
     signal.signal(signal.SIGALRM, too_slow)
-    signal.alarm(SECONDS_MAX)
+    signal.alarm(seconds_max)

@@ -87,7 +87,7 @@ def test_a_demo_that_is_cut_short_leaves_no_process(number: signal.Signals, tmp_
 
 
 def test_a_demo_cut_short_while_it_makes_a_class_ends_with_its_own_code(tmp_path: Path) -> None:
-    code = "from entgldb.launch.cli_demo import _end_well\n_end_well()\nimport sys\ntry:\n"
+    code = "from entgldb.launch.cli_demo import end_well\nend_well()\nimport sys\ntry:\n"
     code += "    exec('import signal; signal.raise_signal(signal.SIGTERM)')\n"
     (tmp_path / "cut.py").write_text(code + "except KeyboardInterrupt:\n    sys.exit(130)\n", "ascii")
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}

@@ -1,0 +1,154 @@
+"""What ``entgldb bench`` measures, what is wanted of it, and how it is told. No node is run here."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from entgldb.messages.errors import InvalidError
+
+DOCUMENTS: Final = 100_000
+"""Documents of the node whose reads are measured; the base for runs with more."""
+
+
+class Wanted(Enum):
+    """What a target bounds."""
+
+    RATIO = "of the floor"
+    LEAST = "at least"
+    MOST = "at most"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One thing that is measured, and what is wanted of it."""
+
+    work: str
+    name: str
+    unit: str
+    wanted: Wanted
+    bound: float
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.work}.{self.name}"
+
+    @property
+    def target(self) -> str:
+        """For a person."""
+        if self.wanted is Wanted.RATIO:
+            return f">= {self.bound:g} of the floor"
+        return f"{'>=' if self.wanted is Wanted.LEAST else '<='} {self.bound:,g} {self.unit}"
+
+
+FIGURES: Final = (
+    Figure("W1", "single", "documents/s", Wanted.RATIO, 0.5),
+    Figure("W1", "bulk", "documents/s", Wanted.RATIO, 0.5),
+    Figure("W6", "get", "documents/s", Wanted.RATIO, 0.6),
+    Figure("W6", "query", "queries/s", Wanted.RATIO, 0.6),
+)
+
+GROWN_FIGURES: Final = tuple(
+    Figure(figure.work, figure.name, figure.unit, Wanted.RATIO, 0.7)
+    for figure in FIGURES
+    if figure.full_name in {"W1.single", "W1.bulk", "W6.get", "W6.query"}
+)
+"""With ``--documents``: a node that holds so many, and as its floor a node that holds DOCUMENTS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Medians of what was measured. ``floor`` is None where there is nothing to compare with."""
+
+    figure: Figure
+    ours: float
+    floor: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        return None if self.floor is None else self.ours / self.floor
+
+    @property
+    def reached(self) -> bool:
+        if self.figure.wanted is Wanted.MOST:
+            return self.ours <= self.figure.bound
+        value = self.ours if self.figure.wanted is Wanted.LEAST else self.ratio
+        return value is not None and value >= self.figure.bound
+
+    def fields(self) -> dict[str, Any]:
+        """One element of ``results``."""
+        return {
+            "work": self.figure.work,
+            "figure": self.figure.name,
+            "ours": _rounded(self.ours),
+            "floor": None if self.floor is None else _rounded(self.floor),
+            "ratio": None if self.ratio is None else round(self.ratio, 3),
+            "unit": self.figure.unit,
+        }
+
+    def line(self) -> str:
+        """For a person."""
+        floor = "" if self.floor is None else _shown(self.floor)
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        figure = self.figure
+        verdict = "reached" if self.reached else "missed"
+        start = f"{figure.full_name:<14} {_shown(self.ours):>10} {floor:>10} {ratio:>6}"
+        return f"{start}  {figure.unit:<12} {figure.target:<22} {verdict}"
+
+
+HEADINGS: Final = f"{'figure':<14} {'ours':>10} {'floor':>10} {'ratio':>6}  {'unit':<12} {'target':<22}"
+
+
+def table(results: Sequence[Result]) -> str:
+    """All results for a person, absolute values beside the ratios."""
+    reached = sum(result.reached for result in results)
+    summary = f"{reached} of {len(results)} targets reached"
+    return "\n".join([HEADINGS.rstrip(), *(result.line() for result in results), summary])
+
+
+def select(names: Iterable[str], figures: Sequence[Figure] = FIGURES) -> list[Figure]:
+    """The figures that ``names`` (``W1``, ``W1.single``) mean, in their own order; all where there is none.
+
+    Raises InvalidError for a name that is none of them.
+    """
+    wanted = list(names)
+    known = {figure.work for figure in figures} | {figure.full_name for figure in figures}
+    for name in wanted:
+        if name not in known:
+            raise InvalidError(f"{name} is not measured here", hint=f"one of {', '.join(sorted(known))}")
+    return [f for f in figures if not wanted or f.work in wanted or f.full_name in wanted]
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """The value that ``share`` (0 to 1) of the values do not exceed: the nearest rank."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, int(len(ranked) * share))]
+
+
+def in_turns(
+    figure: Figure, rounds: int, ours: Callable[[], float], floor: Callable[[], float] | None = None
+) -> Result:
+    """Ours, the floor, ours again, in every round: what slows the machine down for a while slows both.
+
+    The median of all turns of each.
+    """
+    taken: list[float] = []
+    floors: list[float] = []
+    for _ in range(rounds):
+        taken.append(ours())
+        if floor is not None:
+            floors.append(floor())
+            taken.append(ours())
+    return Result(figure, statistics.median(taken), statistics.median(floors) if floors else None)
+
+
+def _rounded(value: float) -> float:
+    """Four digits that mean something."""
+    return float(f"{value:.4g}")
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"

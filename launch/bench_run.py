@@ -1,0 +1,92 @@
+"""Runs what ``entgldb bench`` was asked for, work by work, each on nodes of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from entgldb.launch.bench import DOCUMENTS, Figure, Result, in_turns
+from entgldb.launch.bench_floor import floor
+from entgldb.launch.bench_side import Side, lone_node
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """How it is to be measured. ``scale`` makes every amount smaller, for a trial."""
+
+    rounds: int
+    scale: float
+    tell: Callable[[str], None]
+
+    def amount(self, whole: int) -> int:
+        """So many of ``whole``."""
+        return max(1, round(whole * self.scale))
+
+
+TIMED: Final[dict[str, tuple[Callable[[Side, int], float], int]]] = {
+    "W1.single": (Side.single, 2_000),
+    "W1.bulk": (Side.bulk, 20_000),
+    "W6.get": (Side.gets, 20_000),
+    "W6.query": (Side.queries, 500),
+}
+"""What is timed for a figure, and how much of it in one turn."""
+
+
+def run_bench(bench: Bench, figures: Sequence[Figure]) -> list[Result]:
+    """Measure, in the order of ``figures``; leaves no process and no file."""
+    results = []
+    for work, of_work in groupby(figures, lambda figure: figure.work):
+        with tempfile.TemporaryDirectory(prefix="entgldb-bench-") as root:
+            wanted = list(of_work)
+            bench.tell(f"{work}: starting ...")
+            for result in WORKS[work](bench, Path(root), wanted):
+                bench.tell(f"\r{result.line()}\n")
+                results.append(result)
+                bench.tell(f"{work}: measuring ...")
+            bench.tell("\r")
+    return results
+
+
+def run_grown(bench: Bench, figures: Sequence[Figure], documents: int) -> list[Result]:
+    """The figures of a node that holds so many documents, with one that holds DOCUMENTS as their floor."""
+    results = []
+    few = bench.amount(DOCUMENTS)
+    with tempfile.TemporaryDirectory(prefix="entgldb-bench-") as name:
+        root = Path(name)
+        bench.tell(f"writing {few} and {documents} documents ...")
+        with lone_node(root / "few", few) as small, lone_node(root / "many", documents) as large:
+            for result in _compared(bench, figures, large, small):
+                bench.tell(f"\r{result.line()}\n")
+                results.append(result)
+                bench.tell("measuring ...")
+            bench.tell("\r")
+    return results
+
+
+def _writes(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Result]:
+    with lone_node(root) as ours, floor(root / "floor.db") as least:
+        yield from _compared(bench, figures, ours, least)
+
+
+def _reads(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Result]:
+    documents = bench.amount(DOCUMENTS)
+    with lone_node(root, documents) as ours, floor(root / "floor.db", documents) as least:
+        yield from _compared(bench, figures, ours, least)
+
+
+def _compared(bench: Bench, figures: Sequence[Figure], ours: Side, least: Side) -> Iterator[Result]:
+    for figure in figures:
+        do, whole = TIMED[figure.full_name]
+        amount = bench.amount(whole)
+        # both are called before the next figure is taken up
+        yield in_turns(figure, bench.rounds, lambda: do(ours, amount), lambda: do(least, amount))  # noqa: B023 -- as said above
+
+
+WORKS: Final[dict[str, Callable[[Bench, Path, Sequence[Figure]], Iterator[Result]]]] = {
+    "W1": _writes,
+    "W6": _reads,
+}
