@@ -192,16 +192,15 @@ class Sync(Behaviour):
 
     def on_link_down(self, message: LinkDown, ctx: Context) -> None:
         self._dialler.ended(message.link, message.reason, ctx)
+        self.count(known_reason(message.reason))
         peer = self._open.pop(message.link, None)
         if peer is None:
-            self.count(known_reason(message.reason))
             self._dial(ctx)
             return
         if peer.session is not None:
             peer.session.end(ctx)
         if self._peers.get(peer.key) is peer:
             del self._peers[peer.key]
-            self.count(known_reason(message.reason))
             if not self.in_cloud:
                 ctx.tell("election", PeerDown(peer.node_id, message.reason))
             if peer.told_synced:

@@ -1,0 +1,180 @@
+"""A TCP proxy for one link that breaks it as told, counted in TLS records.
+
+Nothing of a record reaches the other side before the whole record has arrived: cutting at each edge and
+inside of each record is every place where a cut can make a difference.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final
+
+UP, DOWN = "up", "down"
+"""From who dialled to who listens, and back."""
+HEADER_BYTES: Final = 5
+"""Type, version and length of a TLS record (RFC 8446, 5.1)."""
+CHUNK_BYTES: Final = 4096
+"""Forwarded at once while the way is slow, with a small buffer in the kernel."""
+
+
+@dataclass
+class Harm:
+    """What befalls one record of the next link, once."""
+
+    way: str
+    record: int
+    """Counted from 1, anew on each link."""
+    kind: str
+    """``after``: cut behind it; ``inside``: cut in its middle; ``corrupt``: one bit of it is turned."""
+    done: bool = False
+
+
+class Pipe:
+    """One connection: two sockets, two threads."""
+
+    def __init__(self, proxy: LinkProxy, near: socket.socket, far: socket.socket) -> None:
+        self.records = {UP: 0, DOWN: 0}
+        self._proxy = proxy
+        self._ends = (near, far)
+        for way, source, target in ((UP, near, far), (DOWN, far, near)):
+            threading.Thread(target=self._carry, args=(way, source, target), daemon=True).start()
+
+    def cut(self) -> None:
+        """End both sides at once."""
+        for end in self._ends:
+            with suppress(OSError):  # the other end was quicker
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _carry(self, way: str, source: socket.socket, target: socket.socket) -> None:
+        try:
+            while record := _record(source):
+                self._proxy.wait_until_open(way)
+                self.records[way] += 1
+                harm = self._proxy.harm
+                if harm is None or harm.done or (harm.way, harm.record) != (way, self.records[way]):
+                    self._send(way, target, record)
+                    continue
+                harm.done = True
+                middle = (HEADER_BYTES + len(record)) // 2
+                if harm.kind == "corrupt":
+                    target.sendall(record[:middle] + bytes([record[middle] ^ 1]) + record[middle + 1 :])
+                    continue
+                target.sendall(record[:middle] if harm.kind == "inside" else record)
+                break
+        except OSError:
+            pass  # cut, or the end of the test
+        self.cut()
+
+    def _send(self, way: str, target: socket.socket, record: bytes) -> None:
+        pause = self._proxy.seconds_a_chunk.get(way, 0.0)
+        for start in range(0, len(record), CHUNK_BYTES if pause else len(record)):
+            if pause:
+                self._proxy.ended.wait(pause)
+            target.sendall(record[start : start + CHUNK_BYTES] if pause else record)
+
+
+class LinkProxy:
+    """``with LinkProxy(port) as proxy``: what dials ``proxy.address`` reaches ``port``."""
+
+    def __init__(self, port: int) -> None:
+        self.harm: Harm | None = None
+        self.seconds_a_chunk: dict[str, float] = {}
+        """Way -> how long each chunk is held up."""
+        self.ended = threading.Event()
+        self.pipes: list[Pipe] = []
+        self._port = port
+        self._refuses = False
+        self._open = {UP: threading.Event(), DOWN: threading.Event()}
+        for way in self._open.values():
+            way.set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    def __enter__(self) -> LinkProxy:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.ended.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for way in self._open.values():
+            way.set()
+        self.cut()
+        self._thread.join(5)
+
+    def cut(self) -> None:
+        """End all connections."""
+        for pipe in self.pipes:
+            pipe.cut()
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """No connection, and every new one is closed at once."""
+        self._refuses = True
+        self.cut()
+        yield
+        self._refuses = False
+
+    @contextmanager
+    def stalled(self, *ways: str) -> Iterator[None]:
+        """Nothing more goes these ways, and nobody is told: a cable pulled out. Links made meanwhile too."""
+        for way in ways:
+            self._open[way].clear()
+        yield
+        for way in ways:
+            self._open[way].set()
+
+    def wait_until_open(self, way: str) -> None:
+        self._open[way].wait()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            if self._refuses:
+                near.close()
+                continue
+            try:
+                far = socket.create_connection(("127.0.0.1", self._port), 5)
+            except OSError:
+                near.close()
+                continue
+            far.settimeout(None)
+            if self.seconds_a_chunk:  # or the kernel would swallow megabytes before anybody waits
+                for end in (near, far):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK_BYTES)
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CHUNK_BYTES)
+            for end in (near, far):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.pipes.append(Pipe(self, near, far))
+
+
+def _record(source: socket.socket) -> bytes:
+    """The next whole record; empty at the end of the stream."""
+    header = _exactly(source, HEADER_BYTES)
+    if not header:
+        return b""
+    body = _exactly(source, int.from_bytes(header[3:5], "big"))
+    return header + body if body else b""
+
+
+def _exactly(source: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        more = source.recv(size - len(found))
+        if not more:
+            return b""
+        found += more
+    return found
