@@ -52,3 +52,22 @@ def test_a_cluster_runs_until_ctrl_c(tmp_path: Path) -> None:
         process.stdout.close()
     assert len(pids) > 20
     wait_for("no process is left", lambda: not any(tree(pid) for pid in pids), 10)
+
+
+@pytest.mark.slow
+def test_a_cluster_killed_outright_leaves_no_process(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(entgldb.__path__[0]).parent)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "entgldb", "cluster", tmp_path / "c", "--lan", "2", "--cloud", "1", "--json"],
+        stdout=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            pids = tree(process.pid)
+        finally:
+            process.kill()
+        assert len(pids) > 20
+        wait_for("no process is left", lambda: not any(tree(pid) for pid in pids), 10)
