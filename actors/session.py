@@ -53,6 +53,8 @@ class Session:
         self._theirs: dict[str, int] | None = None
         self.synced = False
         """Once everything the peer had at the start has arrived."""
+        self.frames_until_synced = 0
+        """Frames of the peer taken until then: so many round trips at most."""
         self._round = 0
         self._received = 0
         self._applied = 0
@@ -73,6 +75,8 @@ class Session:
     def receive(self, message: Message, ctx: Context) -> None:
         """Take one decoded frame of the peer."""
         self._heard_at = ctx.monotonic()
+        if not self.synced:
+            self.frames_until_synced += 1
         match message:
             case wire.Entries():
                 self._on_entries(message, ctx)

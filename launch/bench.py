@@ -47,6 +47,13 @@ class Figure:
 FIGURES: Final = (
     Figure("W1", "single", "documents/s", Wanted.RATIO, 0.5),
     Figure("W1", "bulk", "documents/s", Wanted.RATIO, 0.5),
+    Figure("W2", "catchup", "documents/s", Wanted.RATIO, 0.4),
+    Figure("W2", "equal", "round trips", Wanted.MOST, 1),
+    Figure("W3", "p50", "ms", Wanted.MOST, 4),
+    Figure("W3", "p99", "ms", Wanted.MOST, 15),
+    Figure("W4", "converge", "s", Wanted.MOST, 1),
+    Figure("W5", "cpu", "% of a core", Wanted.MOST, 0.5),
+    Figure("W5", "pss", "MB", Wanted.MOST, 110),
     Figure("W6", "get", "documents/s", Wanted.RATIO, 0.6),
     Figure("W6", "query", "queries/s", Wanted.RATIO, 0.6),
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -44,14 +44,10 @@ class Floor(Side):
         return self.put_many([(name, fields)])
 
     def put_many(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> object:
-        self.put_bodies((name, _body(fields)) for name, fields in documents)
-        return len(documents)
-
-    def put_bodies(self, documents: Iterable[tuple[str, bytes]]) -> None:
-        """Documents that are JSON already, in one durable transaction."""
         execute = self._execute
         execute("BEGIN IMMEDIATE")
-        for name, body in documents:
+        for name, fields in documents:
+            body = _body(fields)
             entry = msgpack.packb((COLLECTION, name, body))
             execute("INSERT INTO log (hash, entry) VALUES (?, ?)", (hashlib.sha256(entry).digest(), entry))
             execute(
@@ -59,7 +55,7 @@ class Floor(Side):
                 " ON CONFLICT (collection, key) DO UPDATE SET body = excluded.body",
                 (COLLECTION, name, body.decode()),
             )
-        execute("COMMIT")
+        return execute("COMMIT")
 
     def index(self) -> None:
         self._execute(f"CREATE INDEX by_field ON documents (collection, {_FIELD}, key)")

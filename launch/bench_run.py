@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from entgldb.launch.bench import DOCUMENTS, Figure, Result, in_turns
+from entgldb.launch.bench_catchup import catchup
+from entgldb.launch.bench_cluster import convergence, idle, visibility
 from entgldb.launch.bench_floor import floor
 from entgldb.launch.bench_side import Side, lone_node
 
@@ -88,5 +90,9 @@ def _compared(bench: Bench, figures: Sequence[Figure], ours: Side, least: Side) 
 
 WORKS: Final[dict[str, Callable[[Bench, Path, Sequence[Figure]], Iterator[Result]]]] = {
     "W1": _writes,
+    "W2": catchup,
+    "W3": visibility,
+    "W4": convergence,
+    "W5": idle,
     "W6": _reads,
 }

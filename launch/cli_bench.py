@@ -32,7 +32,12 @@ SECONDS_MAX: Final = 3_600
 def bench(
     names: tuple[str, ...], rounds: int, documents: int | None, scale: float, check: bool, as_json: bool
 ) -> None:
-    """Measure writes (W1) and reads (W6) on real nodes, beside what SQLite alone does.
+    """Measure real nodes, beside what SQLite alone does: in all in five minutes.
+
+    \b
+    W1 writes                    W4 nodes that were apart
+    W2 an empty node catches up  W5 idle nodes
+    W3 from one node to another  W6 reads
 
     Each figure is the median of several rounds, in turns with its floor; files go to $TMPDIR.
 

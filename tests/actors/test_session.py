@@ -340,6 +340,22 @@ def test_lag_is_unknown_until_the_peer_has_spoken() -> None:
     assert (bench.session.behind_in, bench.session.behind_out) == (3, 1)
 
 
+def test_what_one_frame_settles_was_one_round_trip() -> None:
+    bench = Bench()
+    bench.session.start(bench.ctx)
+    bench.session.receive(wire.Vectors({}, {}), bench.ctx)
+    bench.session.receive(wire.Heartbeat(0, 0, 0), bench.ctx)
+    assert (bench.session.synced, bench.session.frames_until_synced) == (True, 1)
+
+
+def test_frames_are_counted_while_something_is_missing() -> None:
+    bench = Bench()
+    bench.session.start(bench.ctx)
+    bench.session.receive(wire.Vectors({YOU: (3, b"h3")}, {}), bench.ctx)
+    bench.session.receive(wire.Heartbeat(0, 0, 0), bench.ctx)
+    assert (bench.session.synced, bench.session.frames_until_synced) == (False, 2)
+
+
 def test_a_batch_refused_again_and_again_is_not_sent_at_full_speed() -> None:
     """A full disk or an entry that nobody can apply: ask at once, then only every STALLED seconds."""
     bench = Bench().open()

@@ -42,7 +42,8 @@ def test_every_figure_is_measured(tmp_path: Path) -> None:
     for row, figure in zip(results, FIGURES, strict=True):
         assert row.keys() == {"work", "figure", "ours", "floor", "ratio", "unit"}
         assert row["unit"] == figure.unit
-        assert row["ours"] > 0
+        # an idle second may be less than the kernel's unit of processor time
+        assert row["ours"] > 0 or row["figure"] == "cpu"
         assert (row["floor"] is None) == (row["ratio"] is None)
         assert figure.wanted is not Wanted.RATIO or row["ratio"] == pytest.approx(
             row["ours"] / row["floor"], rel=0.01
