@@ -231,7 +231,7 @@ class Cluster:
         for node in self.lan:
             self._init_lan(node)
         if self.clouds:
-            self._start_authority()
+            self.start_authority()
             made = issue_server_certificate(self.folder)
             self.ca_file.write_text(made.ca_pem)
             for node in self.clouds:
@@ -264,10 +264,11 @@ class Cluster:
         options += ["--role", "cloud", "--tls-cert", certificate, "--tls-key", key]
         node.run("init", *options, "--authority", self.issuer, "--audience", AUDIENCE)
 
-    def _start_authority(self) -> None:
+    def start_authority(self, port: int = 0) -> None:
+        """With keys of its own; 0: at a port that the kernel picks."""
         client = f"{CLIENT}:{SECRET}"
         mark = f"authority-{uuid.uuid4().hex}"
-        options = ("dev-authority", "--json", "--client", client, "--audience", AUDIENCE)
+        options = ("dev-authority", "--json", "--client", client, "--audience", AUDIENCE, "--port", str(port))
         self.authority = Started(mark, self.folder / "authority.log", *options, environment=_environment())
         facts = json.loads(self.authority.first_line())
         self.issuer, self.control_url = facts["authority"], facts["control"]
