@@ -79,8 +79,7 @@ class StoreKeeper(Behaviour):
                 answers = [(asker, self._carry_out(message, ctx)) for asker, message in queue]
         except EntglError as fault:
             ctx.log(ERROR, f"a transaction of {len(queue)} requests failed: {fault.text}")
-            full = fault.code.value == Reason.DISK_FULL.value
-            self.count(Reason.DISK_FULL if full else Reason.STORE_BUSY, len(queue))
+            self.count(_REASONS.get(fault.code.value, Reason.STORE_BUSY), len(queue))
             self._own_last = 0
             self._intake.forget_all()
             answers = [(asker, _failed(message, fault)) for asker, message in queue]
@@ -149,7 +148,7 @@ class StoreKeeper(Behaviour):
             with self.store.savepoint():
                 return self._WORKS[type(message)](self, message, ctx)
         except EntglError as fault:
-            if fault.code.value in (Reason.DISK_FULL.value, "corrupt", "internal"):
+            if fault.code.value in _FATAL:
                 raise
             self.count(_REASONS.get(fault.code.value, Reason.INVALID))
             return _failed(message, fault)
@@ -279,7 +278,11 @@ class StoreKeeper(Behaviour):
 
 _QUEUED = tuple(StoreKeeper._WORKS)
 _UNANSWERED = (Apply, ApplyInitialPeers, ReleaseHeld, RememberPeer)
+_FATAL = ("disk-full", "disk-error", "corrupt", "internal")
+"""What no neighbour in the same transaction can be spared."""
 _REASONS = {
+    "disk-full": Reason.DISK_FULL,
+    "disk-error": Reason.DISK_ERROR,
     "not-allowed": Reason.NOT_ALLOWED,
     "too-large": Reason.TOO_LARGE,
     "unknown-outcome": Reason.UNKNOWN_OUTCOME,

@@ -26,6 +26,7 @@ class ErrorCode(StrEnum):
     SECRET = "secret"
     TOKEN_REFUSED = "token-refused"
     INTERNAL = "internal"
+    DISK_ERROR = "disk-error"
 
 
 class EntglError(Exception):
@@ -179,6 +180,7 @@ class Reason(StrEnum):
     INVALID = "invalid"
     UNKNOWN_OUTCOME = "unknown-outcome"
     DISK_FULL = "disk-full"
+    DISK_ERROR = "disk-error"
     # election
     STALE_EPOCH = "stale-epoch"
     STOOD_DOWN = "stood-down"

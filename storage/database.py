@@ -78,6 +78,8 @@ def translated(fault: sqlite3.Error, where: str) -> EntglError:
         return CorruptError(f"{where}: {fault} ({name})", hint="restore the file, or set it aside")
     if name.startswith("SQLITE_BUSY"):
         return EntglError(f"{where}: another process is writing", code=ErrorCode.IN_USE)
+    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
+        return EntglError(f"{where}: {fault} ({name})", code=ErrorCode.DISK_ERROR, hint="look at the disk")
     return EntglError(f"{where}: {fault} ({name})")
 
 

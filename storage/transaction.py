@@ -5,11 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.storage.database import translated
 from entgldb.storage.log import LogQueries
 from entgldb.storage.state import State
+
+_UNKNOWN: Final = (ErrorCode.DISK_ERROR, ErrorCode.INTERNAL)
+"""Failures of a commit after which it may be in the file all the same."""
 
 
 class Transactions(LogQueries):
@@ -23,7 +27,8 @@ class Transactions(LogQueries):
     def group(self) -> Iterator[None]:
         """One transaction: BEGIN IMMEDIATE ... COMMIT; ROLLBACK when it raises.
 
-        An SQLite error becomes an EntglError (``disk-full``, ``corrupt``, ``in-use``, ``internal``).
+        An SQLite error becomes an EntglError: ``disk-full``, ``disk-error``, ``corrupt``, ``in-use``,
+        ``internal``.
         """
         if self._busy():
             raise EntglError("a group cannot be inside another")
@@ -43,7 +48,7 @@ class Transactions(LogQueries):
             if isinstance(fault, sqlite3.Error):
                 failed = translated(fault, "the commit failed")
                 # a commit whose fsync failed may yet be found in the WAL by the next start
-                failed.definite = not committing or failed.code is not ErrorCode.INTERNAL
+                failed.definite = not committing or failed.code not in _UNKNOWN
                 raise failed from fault
             raise
 

@@ -11,7 +11,7 @@ from entgldb.actors.gateway import FITNESS_SECONDS
 from entgldb.actors.store import CHECKPOINT_INTERVAL
 from entgldb.actors.sync import Sync
 from entgldb.messages import client
-from entgldb.messages.errors import EntglError, Reason
+from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local import Fitness
 from entgldb.messages.settings import SyncSettings
 from tests.actors.fake_context import FakeContext
@@ -52,6 +52,16 @@ def test_a_transaction_that_failed_is_counted_and_refused_to_all(monkeypatch: py
     assert [type(answer) for answer in answers] == [client.Refused] * 2
     assert bench.store.get("users", "a") is None
     assert bench.keeper.counts[Reason.STORE_BUSY] == 2
+
+
+@pytest.mark.parametrize("word", ["disk-full", "disk-error"])
+def test_a_sick_disk_is_named_to_all_it_concerns(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    bench = Bench()
+    monkeypatch.setattr(bench.store, "create_index", Failing(EntglError("sick", code=ErrorCode(word))))
+    answers = bench.ask(bench.put("a"), client.CreateIndex("users", "age"))
+    assert [getattr(answer, "code", "") for answer in answers] == [word] * 2
+    assert bench.keeper.counts == {word: 2}
+    assert isinstance(bench.ask(bench.put("a"))[0], client.CommitDone)
 
 
 class FailingCommit:
