@@ -136,7 +136,10 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 
 def in_turns(
-    figure: Figure, rounds: int, ours: Callable[[], float], floor: Callable[[], float] | None = None
+    figure: Figure,
+    rounds: Iterable[object],
+    ours: Callable[[], float],
+    floor: Callable[[], float] | None = None,
 ) -> Result:
     """Ours, the floor, ours again, in every round: what slows the machine down for a while slows both.
 
@@ -144,7 +147,7 @@ def in_turns(
     """
     taken: list[float] = []
     floors: list[float] = []
-    for _ in range(rounds):
+    for _ in rounds:
         taken.append(ours())
         if floor is not None:
             floors.append(floor())

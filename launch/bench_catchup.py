@@ -44,7 +44,9 @@ def _fill(bench: Bench, root: Path, figure: Figure) -> Result:
         def ours() -> float:
             return _catch_up(playground, full, next(waiting), len(documents))
 
-        return in_turns(figure, bench.rounds, ours, lambda: send_to_floor(next(folders), documents))
+        return in_turns(
+            figure, bench.turns(figure.full_name), ours, lambda: send_to_floor(next(folders), documents)
+        )
 
 
 def _catch_up(playground: Playground, full: Member, empty: Member, documents: int) -> float:
@@ -72,7 +74,7 @@ def _compare(bench: Bench, root: Path, figure: Figure) -> Result:
             (key(number), document(number)) for number in range(bench.amount(EQUAL_DOCUMENTS))
         )
         wait_connected(members)
-        return in_turns(figure, bench.rounds, lambda: _round_trips(members))
+        return in_turns(figure, bench.turns(figure.full_name), lambda: _round_trips(members))
 
 
 def _round_trips(members: Sequence[Member]) -> float:

@@ -84,7 +84,7 @@ def visibility(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[
     shares = {"p50": 0.5, "p99": 0.99}
     with cluster(root, NODES) as (writer, reader, _):
         time.sleep(QUIET_SECONDS)
-        rounds = [_way(writer, reader, bench.amount(PROBES)) for _ in range(bench.rounds)]
+        rounds = [_way(writer, reader, bench.amount(PROBES)) for _ in bench.turns("W3")]
     for figure in figures:
         yield Result(figure, statistics.median(percentile(way, shares[figure.name]) for way in rounds))
 
@@ -120,7 +120,7 @@ def _way(writer: Member, reader: Member, probes: int) -> list[float]:
 def convergence(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Result]:
     """W4: two nodes that wrote the same keys while apart; from the first link allowed to equal documents."""
     with cluster(root, 2) as members:
-        taken = [_converge(members, bench.amount(WRITES)) for _ in range(bench.rounds)]
+        taken = [_converge(members, bench.amount(WRITES)) for _ in bench.turns("W4")]
     for figure in figures:
         yield Result(figure, statistics.median(taken))
 
@@ -161,7 +161,7 @@ def idle(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Result
             member.db.close()
         time.sleep(QUIET_SECONDS)
         pids = [member.pids() for member in members]
-        for _ in range(bench.rounds):
+        for _ in bench.turns("W5"):
             before, begun = [cpu_seconds(of_node) for of_node in pids], time.perf_counter()
             time.sleep(seconds)
             took = time.perf_counter() - begun

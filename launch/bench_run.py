@@ -24,6 +24,12 @@ class Bench:
     scale: float
     tell: Callable[[str], None]
 
+    def turns(self, what: str) -> Iterator[int]:
+        """The numbers of the rounds; tells when each begins."""
+        for number in range(1, self.rounds + 1):
+            self.tell(f"\r{what}: round {number} of {self.rounds} ...")
+            yield number
+
     def amount(self, whole: int) -> int:
         """So many of ``whole``."""
         return max(1, round(whole * self.scale))
@@ -48,8 +54,6 @@ def run_bench(bench: Bench, figures: Sequence[Figure]) -> list[Result]:
             for result in WORKS[work](bench, Path(root), wanted):
                 bench.tell(f"\r{result.line()}\n")
                 results.append(result)
-                bench.tell(f"{work}: measuring ...")
-            bench.tell("\r")
     return results
 
 
@@ -64,8 +68,6 @@ def run_grown(bench: Bench, figures: Sequence[Figure], documents: int) -> list[R
             for result in _compared(bench, figures, large, small):
                 bench.tell(f"\r{result.line()}\n")
                 results.append(result)
-                bench.tell("measuring ...")
-            bench.tell("\r")
     return results
 
 
@@ -83,9 +85,9 @@ def _reads(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Resu
 def _compared(bench: Bench, figures: Sequence[Figure], ours: Side, least: Side) -> Iterator[Result]:
     for figure in figures:
         do, whole = TIMED[figure.full_name]
-        amount = bench.amount(whole)
+        amount, rounds = bench.amount(whole), bench.turns(figure.full_name)
         # both are called before the next figure is taken up
-        yield in_turns(figure, bench.rounds, lambda: do(ours, amount), lambda: do(least, amount))  # noqa: B023 -- as said above
+        yield in_turns(figure, rounds, lambda: do(ours, amount), lambda: do(least, amount))  # noqa: B023 -- as said above
 
 
 WORKS: Final[dict[str, Callable[[Bench, Path, Sequence[Figure]], Iterator[Result]]]] = {

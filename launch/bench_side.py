@@ -16,6 +16,8 @@ from entgldb.launch.playground import Playground
 COLLECTION: Final = "bench"
 INDEXED: Final = "group"
 QUERY_ROWS: Final = 100
+FILL_DOCUMENTS: Final = 50_000
+"""So many are in memory at a time."""
 STRIDE: Final = 7_919
 """A prime: reads visit the documents in an order that has nothing to do with that of their writing."""
 
@@ -62,7 +64,8 @@ class Side(ABC):
     def fill(self, documents: int) -> None:
         """Before the clock runs: so many documents, each QUERY_ROWS of one group, indexed."""
         self._filled, self._groups = documents, max(1, documents // QUERY_ROWS)
-        self.bulk(documents)
+        for first in range(0, documents, FILL_DOCUMENTS):
+            self.bulk(min(FILL_DOCUMENTS, documents - first))
         self.index()
 
     def single(self, amount: int) -> float:

@@ -37,14 +37,14 @@ def test_ours_is_measured_before_and_after_the_floor_in_every_round() -> None:
         order.append(side)
         return next(values)  # type: ignore[call-overload,no-any-return]  # an iterator of floats
 
-    result = in_turns(RATIO, 3, lambda: take("ours", ours), lambda: take("floor", floors))
+    result = in_turns(RATIO, range(3), lambda: take("ours", ours), lambda: take("floor", floors))
     assert order == ["ours", "floor", "ours"] * 3
     assert (result.ours, result.floor, result.ratio) == (5.0, 5.0, 1.0)
 
 
 def test_without_a_floor_there_is_no_ratio() -> None:
     values = iter([3.0, 1.0, 2.0])
-    result = in_turns(MOST, 3, lambda: next(values))
+    result = in_turns(MOST, range(3), lambda: next(values))
     assert (result.ours, result.floor, result.ratio) == (2.0, None, None)
 
 
