@@ -29,6 +29,8 @@ class Link(FrameWriter):
         self.inbound = inbound
         self._owner = owner
         self._lan = lan
+        self._certified = lan or not inbound
+        """TLS has said who the other side is; without that it brings a token, which others judge."""
         self._reader = FrameReader(HELLO_BYTES_MAX)
         self._ending: tuple[Reason | str, str] | None = None
 
@@ -53,7 +55,8 @@ class Link(FrameWriter):
         self._reader.feed(data)
         try:
             for payload in self._reader:
-                self._reader.bytes_max = FRAME_BYTES_MAX  # the first frame was a Hello
+                if self._certified:
+                    self.admit()  # the first frame was a Hello
                 self._owner.frame_in(self, payload)
         except ProtocolError as fault:
             self.finish(Reason.MALFORMED, fault.text)
@@ -67,6 +70,10 @@ class Link(FrameWriter):
             self.down(*classify(fault))
 
     # --- what the owner calls -----------------------------------------------------------------------
+
+    def admit(self) -> None:
+        """From now on frames of any allowed size."""
+        self._reader.bytes_max = FRAME_BYTES_MAX
 
     def finish(self, reason: Reason | str, text: str) -> None:
         """Close after what is queued was written, or after CLOSE_SECONDS_MAX. The first reason counts."""

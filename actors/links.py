@@ -102,6 +102,12 @@ class TlsLinks:
         if found is not None:
             self.loop.call(found.finish, reason, text)
 
+    def admit(self, link: int) -> None:
+        """Take frames larger than a Hello from a link whose token was accepted."""
+        found = self._links.get(link)
+        if found is not None:
+            self.loop.call(found.admit)
+
     def port(self) -> int:
         """The port the listener is bound to; 0 without one."""
         return self._port

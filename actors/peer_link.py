@@ -21,6 +21,11 @@ SILENCE_MAX = 3.0
 TOKEN_GRACE = 5.0
 """Seconds after ``exp`` at which the cloud closes a link that brought no new token."""
 
+CREDENTIAL_SECONDS = 0.5
+"""A cloud link may bring a new token each so often in the long run,"""
+CREDENTIALS_AT_ONCE_MAX = 10
+"""and so many at once: each costs the check of a signature."""
+
 
 def hello(settings: SyncSettings, origin: str, port: int, now_ms: int) -> wire.Hello:
     """What we say first."""
@@ -71,6 +76,7 @@ class PeerLink:
         self.client_id = ""
         self.epoch = 0
         self.expires_at = 0.0
+        self._paid_until = 0.0
 
     @property
     def dial_address(self) -> str:
@@ -108,6 +114,11 @@ class PeerLink:
         self.key = hello.node_id if self.certified else f"{hello.node_id}#{self.link}"
         self.epoch = hello.epoch
         self.clock_offset_ms = hello.clock_ms - ctx.now_ms()
+
+    def may_bring_token(self, now: float) -> bool:
+        """Whether one more token is taken now. Generic cell rate algorithm (ITU-T I.371)."""
+        self._paid_until = max(self._paid_until, now) + CREDENTIAL_SECONDS
+        return self._paid_until - now <= CREDENTIALS_AT_ONCE_MAX * CREDENTIAL_SECONDS
 
     def beats(self, rival: PeerLink, me: str) -> bool:
         """Whether this link stays: the smaller id's dial, and of two by the same dialler the newer."""

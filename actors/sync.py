@@ -256,8 +256,7 @@ class Sync(Behaviour):
         elif isinstance(frame, wire.Hello):
             self._on_hello(peer, frame, ctx)
         elif isinstance(frame, wire.Credential) and self.in_cloud and peer.hello is not None:
-            peer.epoch = max(peer.epoch, frame.epoch)
-            self._check_token(peer, frame.token)
+            self._on_credential(peer, frame, ctx)
         elif peer.session is None or self._peers.get(peer.key) is not peer:
             self.count(Reason.OUT_OF_ORDER)
         elif isinstance(frame, wire.PeersKnown):
@@ -296,6 +295,13 @@ class Sync(Behaviour):
         else:
             self._settle(peer, ctx)
 
+    def _on_credential(self, peer: PeerLink, brought: wire.Credential, ctx: Context) -> None:
+        if not peer.may_bring_token(ctx.monotonic()):
+            self._close(peer, Reason.TOO_MANY_CREDENTIALS, "more tokens than can be checked", ctx)
+            return
+        peer.epoch = max(peer.epoch, brought.epoch)
+        self._check_token(peer, brought.token)
+
     def _settle(self, peer: PeerLink, ctx: Context) -> None:
         """Of two links to one node, both sides keep the one dialled by the smaller node id."""
         rival = self._peers.get(peer.key)
@@ -323,6 +329,7 @@ class Sync(Behaviour):
 
     def _open_session(self, peer: PeerLink, ctx: Context) -> None:
         if self.in_cloud:
+            self._links.admit(peer.link)
             self._say_hello(peer, ctx)
         self._serial += 1
         peer.open_session(f"sync:{self._serial}", self._log, self._links, self.settings, self.count)

@@ -175,6 +175,7 @@ class Reason(StrEnum):
     AUTHORITY_ERROR = "authority-error"
     TOKEN_REFUSED = "token-refused"
     TOKEN_EXPIRED = "token-expired"
+    TOO_MANY_CREDENTIALS = "too-many-credentials"
     # requests
     NOT_ALLOWED = "not-allowed"
     INVALID = "invalid"

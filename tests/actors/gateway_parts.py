@@ -41,6 +41,9 @@ class FakeLinks:
     def close(self, link: int, reason: str, text: str = "") -> None:
         self.closed.append((link, reason))
 
+    def admit(self, link: int) -> None:
+        raise AssertionError("the gateway lets nobody in")
+
     def port(self) -> int:
         return 0
 

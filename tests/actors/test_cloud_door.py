@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
+import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +17,22 @@ import pytest
 
 from entgldb.actors.jwt_check import JwtChecker
 from entgldb.actors.links import TlsLinks
-from entgldb.actors.oauth import HttpTokenSource
+from entgldb.actors.oauth import HttpTokenSource, fetch_token
+from entgldb.actors.peer_link import CREDENTIAL_SECONDS, CREDENTIALS_AT_ONCE_MAX
 from entgldb.actors.ports import CloudTarget
 from entgldb.actors.probe import CloudProber
 from entgldb.actors.secrets import KeyedSecrets
 from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.sync import Sync
-from entgldb.actors.tls import ServerIdentity
+from entgldb.actors.tls import ServerIdentity, cloud_context
+from entgldb.messages import codec, wire
+from entgldb.messages.client import Report, Status
+from entgldb.messages.errors import Reason
+from entgldb.messages.framing import FrameReader, frame
+from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX
 from entgldb.messages.local import ProbeDone
 from entgldb.messages.remote_peers import OAuth2
+from entgldb.messages.schema import Channel, Message
 from entgldb.messages.settings import SyncSettings
 from entgldb.storage.store import Store
 from tests.actors.authority_process import AuthorityProcess
@@ -50,9 +61,52 @@ class Cloud:
         for _, message in self.loop.drain():
             self.context.hand(message)
 
+    def until(self, done: Callable[[], object], others: tuple[ssl.SSLSocket, ...] = ()) -> None:
+        """Handle what arrives, until ``done``."""
+        deadline = time.monotonic() + 20
+        while not done():
+            assert time.monotonic() < deadline, dict(self.sync.counts)
+            select.select([self.loop, *others], [], [], 0.2)
+            self.handle_arrivals()
+
     def stop(self) -> None:
         self.loop.stop()
         self.store.close()
+
+
+class Caller:
+    """A TLS connection to a cloud whose bytes the test decides about."""
+
+    def __init__(self, cloud: Cloud, ca_pem: str) -> None:
+        plain = socket.create_connection(("127.0.0.1", cloud.links.port()), 15)
+        self.socket = cloud_context(ca_pem).wrap_socket(plain, server_hostname="127.0.0.1")
+        self.socket.setblocking(False)
+        self._reader = FrameReader()
+        self._cloud = cloud
+
+    def say(self, *messages: Message) -> None:
+        self.socket.setblocking(True)
+        self.socket.sendall(b"".join(frame(codec.encode(message)) for message in messages))
+        self.socket.setblocking(False)
+
+    def hello(self, token: str) -> None:
+        self.say(wire.Hello(1, 1, "lan-1", f"lan-1/{'ab' * 16}", "", (), 0, "lan", token))
+
+    def expect(self, kind: type[Message]) -> Message:
+        """The next message of this kind."""
+        found: list[Message] = []
+
+        def heard() -> bool:
+            with suppress(ssl.SSLWantReadError, BlockingIOError):
+                self._reader.feed(self.socket.recv(65_536))
+            found.extend(codec.decode(payload, Channel.PEER).message for payload in self._reader)
+            return any(type(message) is kind for message in found)
+
+        self._cloud.until(heard, (self.socket,))
+        return next(message for message in found if type(message) is kind)
+
+    def close(self) -> None:
+        self.socket.close()
 
 
 class Gateway:
@@ -154,3 +208,73 @@ def test_a_token_for_somebody_else_is_refused_with_its_reason(
     assert not steps["hello"]["ok"]
     assert steps["hello"]["detail"].startswith("refused: token-refused")
     assert said in steps["hello"]["detail"]
+
+
+@pytest.fixture
+def token(authority: AuthorityProcess, oauth2: OAuth2) -> str:
+    return asyncio.run(fetch_token(oauth2, "s3cret")).text
+
+
+@pytest.fixture
+def caller(cloud: Cloud, certificate: ServerCertificate) -> Iterator[Caller]:
+    made = Caller(cloud, certificate.ca_pem)
+    yield made
+    made.close()
+
+
+def addresses(size: int) -> wire.PeersKnown:
+    """A message of about this size, which a cloud reads and ignores."""
+    return wire.PeersKnown({"lan-2": "x" * size})
+
+
+def test_only_an_accepted_token_makes_room_for_more_than_a_hello(
+    cloud: Cloud, caller: Caller, token: str
+) -> None:
+    """Found here: any Hello, its token not judged yet, made the cloud take frames of FRAME_BYTES_MAX."""
+    caller.hello(token)
+    caller.expect(wire.Hello)
+    caller.say(addresses(FRAME_BYTES_MAX - 100), wire.Heartbeat(0, 0, 0), wire.Bye("stopping", ""))
+    cloud.until(lambda: cloud.sync.counts["stopping"] == 1)
+    assert cloud.sync.counts["malformed"] == 0
+
+
+@pytest.mark.parametrize("size", [HELLO_BYTES_MAX - 100, HELLO_BYTES_MAX + 1])
+def test_while_its_token_is_not_judged_a_link_has_room_for_a_hello_alone(
+    authority: AuthorityProcess, cloud: Cloud, caller: Caller, token: str, size: int
+) -> None:
+    authority.control(mode="hang")
+    caller.hello(token)
+    with suppress(OSError):  # it may be refused while it is being said
+        caller.say(addresses(size), wire.Bye("stopping", ""))
+    said = Reason.MALFORMED if size > HELLO_BYTES_MAX else Reason.STOPPING
+    cloud.until(lambda: cloud.sync.counts[said.value] == 1)
+    authority.control(mode="ok")
+
+
+def test_more_tokens_than_a_gateway_has_reason_to_bring_close_its_link(
+    cloud: Cloud, caller: Caller, token: str
+) -> None:
+    caller.hello(token)
+    caller.expect(wire.Hello)
+    caller.say(*[wire.Credential(token, epoch) for epoch in range(1, CREDENTIALS_AT_ONCE_MAX + 2)])
+    bye = caller.expect(wire.Bye)
+    assert isinstance(bye, wire.Bye)
+    assert bye.reason == Reason.TOO_MANY_CREDENTIALS.value
+    cloud.until(lambda: cloud.sync.counts["too-many-credentials"] == 1)
+
+
+def test_tokens_at_a_gateways_pace_are_taken_for_ever(cloud: Cloud, caller: Caller, token: str) -> None:
+    caller.hello(token)
+    caller.expect(wire.Hello)
+    for epoch in range(1, 4 * CREDENTIALS_AT_ONCE_MAX):
+        caller.say(wire.Credential(token, epoch))
+        cloud.until(lambda epoch=epoch: [row["epoch"] for row in peers(cloud)] == [epoch])
+        cloud.context.run(CREDENTIAL_SECONDS)
+    assert cloud.sync.counts == {}
+
+
+def peers(cloud: Cloud) -> list[dict[str, Any]]:
+    report = cloud.context.ask(Status())
+    assert isinstance(report, Report)
+    rows: list[dict[str, Any]] = report.body["peers"]
+    return rows

@@ -41,6 +41,9 @@ class Listening:
     def close(self, link: int, reason: str, text: str = "") -> None:
         raise AssertionError(reason)
 
+    def admit(self, link: int) -> None:
+        raise AssertionError(link)
+
     def port(self) -> int:
         return self._port
 

@@ -9,7 +9,7 @@ from entgldb.actors.outbox import RELAY_DELAY, RELAY_PATIENCE
 from entgldb.actors.session import STALLED, Session
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
-from entgldb.messages.limits import BATCH_BYTES_MAX, WINDOW_BATCHES_MAX
+from entgldb.messages.limits import BATCH_BYTES_MAX, ENTRIES_PER_BATCH_MAX, WINDOW_BATCHES_MAX
 from entgldb.messages.local import Applied, EntriesReceived, Seen
 from entgldb.messages.model import Entry, Vector
 from entgldb.messages.schema import Message
@@ -138,6 +138,14 @@ def test_the_window_bounds_what_is_on_its_way() -> None:
     assert len(bench.take(wire.Entries)) == 2
     bench.session.receive(wire.Ack(0, WINDOW_BATCHES_MAX), bench.ctx)
     assert len(bench.take(wire.Entries)) == 1
+
+
+def test_a_batch_holds_at_most_so_many_entries_however_small() -> None:
+    bench = Bench()
+    numbers = range(1, ENTRIES_PER_BATCH_MAX + 2)
+    bench.log.all = [Row(number, ME, number, b"h", "c", b"", b"", applied=True) for number in numbers]
+    bench.open()
+    assert [len(batch.entries) for batch in bench.take(wire.Entries)] == [ENTRIES_PER_BATCH_MAX, 1]  # type: ignore[attr-defined]  # Entries only
 
 
 def test_a_batch_holds_at_least_one_entry_however_large() -> None:

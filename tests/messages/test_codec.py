@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import typing
 from enum import Enum
+from typing import Any
 
 import msgpack
 import pytest
@@ -14,7 +15,13 @@ from hypothesis import strategies as st
 
 from entgldb.messages import client, codec, local, wire
 from entgldb.messages.errors import ProtocolError, UnknownMessage
-from entgldb.messages.limits import ARRAY_ITEMS_MAX, DEPTH_MAX, FRAME_BYTES_MAX, MAP_ITEMS_MAX
+from entgldb.messages.limits import (
+    ARRAY_ITEMS_MAX,
+    DEPTH_MAX,
+    FRAME_BYTES_MAX,
+    MAP_ITEMS_MAX,
+    STRING_BYTES_MAX,
+)
 from entgldb.messages.model import Entry
 from entgldb.messages.schema import REGISTRY, Channel, Message
 
@@ -133,6 +140,17 @@ def test_limits_are_checked() -> None:
     bomb = b"\x91" * 100_000
     with pytest.raises(ProtocolError):
         codec.decode(bomb, Channel.PEER)
+
+
+@pytest.mark.parametrize("fields", [("x", b""), ("", b"x")], ids=["text", "bytes"])
+def test_a_string_beyond_its_limit_is_refused_where_the_frame_would_allow_it(fields: tuple[Any, Any]) -> None:
+    def of(size: int) -> bytes:
+        packed: bytes = msgpack.packb([client.Relay.TAG, 0, *(part * size for part in fields)])
+        return packed
+
+    assert codec.decode(of(STRING_BYTES_MAX), Channel.CLIENT, 2 * FRAME_BYTES_MAX)
+    with pytest.raises(ProtocolError, match="not a msgpack frame"):
+        codec.decode(of(STRING_BYTES_MAX + 1), Channel.CLIENT, 2 * FRAME_BYTES_MAX)
 
 
 def test_messages_have_a_constant_text_that_shows_no_secret() -> None:

@@ -210,6 +210,9 @@ class VirtualLinks:
         if end is not None:
             self._network.world.after(0.0, self._network.close, end, Reason(reason), text)
 
+    def admit(self, link: int) -> None:
+        """Frames have no limit here but that of the codec."""
+
     def port(self) -> int:
         return int(self._place.address.rpartition(":")[2])
 
