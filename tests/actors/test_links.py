@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 import time
@@ -11,81 +10,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from entgldb.actors import link as link_module
 from entgldb.actors import links as links_module
 from entgldb.actors.links import TlsLinks
-from entgldb.actors.ports import CloudTarget
 from entgldb.actors.side_loop import SideLoop
-from entgldb.actors.tls import LanIdentity, ServerIdentity
+from entgldb.actors.tls import LanIdentity
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import ConfigError, ErrorCode, Reason
 from entgldb.messages.framing import frame
 from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_QUEUE_BYTES_MAX
 from entgldb.messages.local import FrameIn, LinkDown, LinkUp
-from entgldb.messages.schema import Channel, Message
+from entgldb.messages.schema import Channel
+from tests.actors.links_rig import BEAT, KEY, Node, bye, identity
 
-KEY, OTHER_KEY = bytes(range(32)), bytes(32)
-BEAT = wire.Heartbeat(1, 0, 0)
-
-
-def bye(size: int) -> wire.Bye:
-    return wire.Bye("stopping", "x" * size)
-
-
-class Node:
-    """A side loop with its links, drained as a host does."""
-
-    def __init__(self, links: Callable[[SideLoop], TlsLinks]) -> None:
-        self.loop = SideLoop("test")
-        self.links = links(self.loop)
-        self.loop.start()
-        self.seen: list[Message] = []
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.links.port()}"
-
-    def until(self, done: Callable[[], object], seconds: float = 15.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not done():
-            assert time.monotonic() < deadline, f"seen only {[self.told(m) for m in self.seen[-5:]]}"
-            select.select([self.loop.fileno()], [], [], 0.2)
-            self.seen += [message for _, message in self.loop.drain()]
-
-    def expect(self, kind: type[Message], count: int = 1) -> list[Message]:
-        self.until(lambda: len(self.of(kind)) >= count)
-        return self.of(kind)
-
-    def of(self, kind: type[Message]) -> list[Message]:
-        return [message for message in self.seen if type(message) is kind]
-
-    def up(self) -> LinkUp:
-        found = self.expect(LinkUp)[-1]
-        assert isinstance(found, LinkUp)
-        return found
-
-    def down(self) -> LinkDown:
-        found = self.expect(LinkDown)[-1]
-        assert isinstance(found, LinkDown)
-        return found
-
-    def told(self, message: Message) -> str:
-        return f"{message} {getattr(message, 'reason', '')} {getattr(message, 'text', '')}"
-
-
+OTHER_KEY = bytes(32)
 Make = Callable[..., Node]
-
-
-def identity(folder: Path, node_id: str, key: bytes = KEY, now: datetime | None = None) -> LanIdentity:
-    folder.mkdir(exist_ok=True)
-    (folder / "cluster.key").write_bytes(key)
-    return LanIdentity.load(folder, folder / "cluster.key", node_id, now)
 
 
 @pytest.fixture
@@ -341,61 +281,6 @@ def test_stopping_the_loop_writes_what_is_queued(make: Make) -> None:
     assert len(two.of(FrameIn)) == 1
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", one.links.port()))
-
-
-def cloud_certificate(folder: Path, name: str) -> str:
-    """An ordinary self-signed server certificate for ``name``; its PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), 1, now, now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, SHA256())
-    )
-    pem = made.public_bytes(Encoding.PEM)
-    (folder / "tls.crt").write_bytes(pem)
-    (folder / "tls.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return pem.decode()
-
-
-@pytest.mark.parametrize(
-    ("name", "trusted", "reason"),
-    [
-        ("localhost", True, None),
-        ("elsewhere.example.com", True, Reason.TLS_REFUSED),
-        ("localhost", False, Reason.TLS_REFUSED),
-    ],
-)
-def test_a_cloud_peer_is_verified_by_chain_and_name(
-    tmp_path: Path, name: str, trusted: bool, reason: Reason | None
-) -> None:
-    pem = cloud_certificate(tmp_path, name)
-    server = ServerIdentity.load(tmp_path / "tls.crt", tmp_path / "tls.key")
-    cloud = Node(lambda loop: TlsLinks(loop, server=server, listen="127.0.0.1:0"))
-    gateway = Node(lambda loop: TlsLinks(loop))
-    target = CloudTarget("cloud-1", f"localhost:{cloud.links.port()}", pem if trusted else "")
-    link = gateway.links.dial_cloud(target)
-    if reason is None:
-        assert (gateway.up().link, gateway.up().node_id, cloud.up().node_id) == (link, "", "")
-        gateway.links.send(link, BEAT)
-        cloud.expect(FrameIn)
-    else:
-        assert gateway.down().reason == reason
-        assert not gateway.of(LinkUp)
-    gateway.loop.stop()
-    cloud.loop.stop()
-
-
-def test_a_broken_ca_pem_ends_in_link_down() -> None:
-    gateway = Node(lambda loop: TlsLinks(loop))
-    gateway.links.dial_cloud(CloudTarget("cloud-1", "localhost:9", "no certificate"))
-    down = gateway.down()
-    assert down.reason == Reason.TLS_REFUSED
-    assert "caPem" in down.text
-    with pytest.raises(ConfigError, match="cluster key"):
-        gateway.links.dial("127.0.0.1:9")
-    gateway.loop.stop()
 
 
 def test_a_certificate_due_for_renewal_is_renewed_while_running(
