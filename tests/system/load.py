@@ -14,10 +14,11 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from entgldb.launch.playground import Member, Playground
 from entgldb.launch.wire_client import _connected as connected
-from entgldb.messages.client import Commit, CommitDone, RequestId, Write
+from entgldb.messages.client import Commit, CommitDone, Refused, RequestId, Status, Write
 from entgldb.messages.codec import decode, encode
-from entgldb.messages.errors import NoNodeError
+from entgldb.messages.errors import EntglError, NoNodeError
 from entgldb.messages.framing import FrameReader, frame
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Channel, Message
@@ -27,6 +28,7 @@ COLLECTION: Final = "load"
 IN_FLIGHT: Final = 32
 RECONNECT_SECONDS: Final = 20.0
 DRAIN_SECONDS: Final = 20.0
+EQUAL_SECONDS: Final = 20.0
 
 
 class Load(threading.Thread):
@@ -37,7 +39,11 @@ class Load(threading.Thread):
         self.directory, self.prefix, self.rate = directory, name, rate
         self.acknowledged: dict[str, Version] = {}
         self.wrong: list[str] = []
-        """Answers that nobody may get: a second one, one to nothing, a refusal."""
+        """Answers that nobody may get: a second one, one to nothing, a refusal that is not ``expected``."""
+        self.expected: frozenset[str] = frozenset()
+        """Codes of refusals after which the request is asked again."""
+        self.refused: Counter[str] = Counter()
+        self._again: list[int] = []
         self._client = os.urandom(16)
         self._waiting: dict[int, Commit] = {}
         self._made = 0
@@ -71,6 +77,7 @@ class Load(threading.Thread):
 
     def _serve(self, wire: socket.socket) -> None:
         """Ask again what was not answered, under the same request ids, and go on."""
+        self._again.clear()
         frames, counts, begun, sent = FrameReader(), Counter[int](), time.monotonic(), 0
         for number, commit in list(self._waiting.items()):
             wire.sendall(frame(encode(commit, number)))
@@ -82,6 +89,10 @@ class Load(threading.Thread):
                 wire.sendall(frame(encode(commit, number)))
                 sent += 1
             if not select.select([wire], [], [], 1 / self.rate)[0]:
+                again, self._again = self._again, []
+                for number in again:
+                    counts[number] = 0
+                    wire.sendall(frame(encode(self._waiting[number], number)))
                 continue
             data = wire.recv(65536)
             if not data:
@@ -99,6 +110,10 @@ class Load(threading.Thread):
         return self._made, commit
 
     def _take(self, number: int, answer: Message, times: int) -> None:
+        if isinstance(answer, Refused) and answer.code in self.expected and times == 1:
+            self.refused[answer.code] += 1
+            self._again.append(number)
+            return
         commit = self._waiting.pop(number, None)
         if commit is None or times != 1 or not isinstance(answer, CommitDone):
             self.wrong.append(f"answer {times} to {number}: {answer}")
@@ -147,3 +162,30 @@ def documents(directory: Path) -> list[tuple[object, ...]]:
 def _query(directory: Path, sql: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(f"file:{directory}/entgldb.db?mode=ro", uri=True)) as connection:
         return connection.execute(sql).fetchall()
+
+
+def pid(member: Member, actor: str) -> int:
+    """Of an actor that serves; 0 while it is not there."""
+    try:
+        body = member.db.status("node")
+    except EntglError:
+        return 0
+    pids = body["pids"]
+    assert isinstance(pids, dict)
+    return int(str(pids.get(actor, 0)))
+
+
+def answers(member: Member, actor: str) -> bool:
+    try:
+        member.db.ask(actor, Status(), timeout=0.3)
+    except EntglError:
+        return False
+    return True
+
+
+def until_equal(playground: Playground) -> None:
+    """All nodes have the same documents in the same versions."""
+    one, *others = [member.directory for member in playground.lan]
+    until(
+        lambda: all(documents(other) == documents(one) for other in others), EQUAL_SECONDS, "equal documents"
+    )

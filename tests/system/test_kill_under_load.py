@@ -12,15 +12,12 @@ import pytest
 
 from entgldb.launch.node_files import read_record, running
 from entgldb.launch.playground import Member, Playground
-from entgldb.messages.client import Status
-from entgldb.messages.errors import EntglError
-from tests.system.load import documents, flowing
+from tests.system.load import answers, flowing, pid, until_equal
 from tests.system.processes import all_gone, until
 
 pytestmark = pytest.mark.slow
 CHILDREN = ["store", "oplog", "sync", "election", "gateway"]
 BACK_SECONDS = 1.0
-EQUAL_SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -34,33 +31,6 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]
 @pytest.fixture
 def node(playground: Playground) -> Member:
     return playground.members[0]
-
-
-def pid(member: Member, actor: str) -> int:
-    """Of an actor that serves; 0 while it is not there."""
-    try:
-        body = member.db.status("node")
-    except EntglError:
-        return 0
-    pids = body["pids"]
-    assert isinstance(pids, dict)
-    return int(str(pids.get(actor, 0)))
-
-
-def answers(member: Member, actor: str) -> bool:
-    try:
-        member.db.ask(actor, Status(), timeout=0.3)
-    except EntglError:
-        return False
-    return True
-
-
-def until_equal(playground: Playground) -> None:
-    """All nodes have the same documents in the same versions."""
-    one, *others = [member.directory for member in playground.members]
-    until(
-        lambda: all(documents(other) == documents(one) for other in others), EQUAL_SECONDS, "equal documents"
-    )
 
 
 @pytest.mark.parametrize("actor", CHILDREN)
