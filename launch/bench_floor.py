@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgpack
 
 from entgldb.launch.bench_side import COLLECTION, INDEXED, QUERY_ROWS, Side
+from entgldb.launch.client import PART_DOCUMENTS
 
 _TABLES: Final = """
     CREATE TABLE documents (
@@ -44,6 +45,11 @@ class Floor(Side):
         return self.put_many([(name, fields)])
 
     def put_many(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> object:
+        for start in range(0, len(documents), PART_DOCUMENTS):
+            self._commit(documents[start : start + PART_DOCUMENTS])
+        return len(documents)
+
+    def _commit(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> None:
         execute = self._execute
         execute("BEGIN IMMEDIATE")
         for name, fields in documents:
@@ -55,7 +61,7 @@ class Floor(Side):
                 " ON CONFLICT (collection, key) DO UPDATE SET body = excluded.body",
                 (COLLECTION, name, body.decode()),
             )
-        return execute("COMMIT")
+        execute("COMMIT")
 
     def index(self) -> None:
         self._execute(f"CREATE INDEX by_field ON documents (collection, {_FIELD}, key)")

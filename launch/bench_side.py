@@ -6,11 +6,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from entgldb.launch.client import PART_DOCUMENTS, Database
+from entgldb.launch.client import Database
 from entgldb.launch.playground import Playground
 
 COLLECTION: Final = "bench"
@@ -47,7 +46,7 @@ class Side(ABC):
 
     @abstractmethod
     def put_many(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> object:
-        """Store documents durably, in one transaction."""
+        """Store documents durably, PART_DOCUMENTS in a transaction."""
 
     @abstractmethod
     def index(self) -> None:
@@ -75,9 +74,8 @@ class Side(ABC):
 
     def bulk(self, amount: int) -> float:
         """Documents a second, a commit for every 500."""
-        fresh = iter(self._fresh(amount))
-        parts = [list(islice(fresh, PART_DOCUMENTS)) for _ in range(0, amount, PART_DOCUMENTS)]
-        return _rate(amount, lambda: [self.put_many(part) for part in parts])
+        fresh = self._fresh(amount)
+        return _rate(amount, lambda: self.put_many(fresh))
 
     def gets(self, amount: int) -> float:
         """Documents a second, one by one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -188,6 +189,22 @@ class Database:
         """
         return self._insist(lambda wire, left: wire.request(message, left), self.timeout)
 
+    def begin(self, message: Message) -> Callable[[], Message]:
+        """Send a request; what is given waits for the answer and keeps what ``request`` promises."""
+        deadline = time.monotonic() + self.timeout
+        sent: tuple[WireClient, int] | None = None
+        with self._lock, contextlib.suppress(NoNodeError, NoAnswerError):
+            self.attach()
+            assert self._wire is not None
+            sent = self._wire, self._wire.send(message, self.timeout)
+
+        def finish(wire: WireClient, left: float) -> Message:
+            if sent is not None and sent[0] is wire:
+                return wire.answer(sent[1], left)
+            return wire.request(message, left)
+
+        return lambda: self._insist(finish, max(deadline - time.monotonic(), RETRY_SECONDS))
+
     def _insist(self, send: Callable[[WireClient, float], Message], timeout: float) -> Message:
         deadline = time.monotonic() + timeout
         sent = False
@@ -263,17 +280,20 @@ class Collection:
 
         Parts that were stored before an error stay stored.
         """
-        pairs = documents.items() if isinstance(documents, Mapping) else documents
-        part: list[Write] = []
-        size = stored = 0
-        for key, document in pairs:
-            body = _body(document, key)
-            if part and (len(part) == PART_DOCUMENTS or size + len(body) > PART_BYTES):
-                stored += len(self._commit(part))
-                part, size = [], 0
-            part.append(Write(self.name, key, body))
-            size += len(body)
-        return stored + (len(self._commit(part)) if part else 0)
+        stored = 0
+        under_way: Callable[[], list[Version | None]] | None = None
+        try:
+            # a part is made while the node writes the one before
+            for part in self._parts(documents.items() if isinstance(documents, Mapping) else documents):
+                if under_way is not None:
+                    answer, under_way = under_way, None
+                    stored += len(answer())
+                under_way = self._begin(part)
+        except Exception:
+            if under_way is not None:
+                under_way()
+            raise
+        return stored + (len(under_way()) if under_way is not None else 0)
 
     def delete(self, key: str) -> Version | None:
         """Delete a document, durably; the version made, or None where there was none."""
@@ -287,11 +307,34 @@ class Collection:
         """Like ``Database.changes``, of this collection only."""
         return self._database.changes(since, collection=self.name, follow=follow)
 
+    def _parts(self, documents: Iterable[tuple[str, Any]]) -> Iterator[list[Write]]:
+        """What is to be one transaction each."""
+        part: list[Write] = []
+        size = 0
+        for key, document in documents:
+            body = _body(document, key)
+            if part and (len(part) == PART_DOCUMENTS or size + len(body) > PART_BYTES):
+                yield part
+                part, size = [], 0
+            part.append(Write(self.name, key, body))
+            size += len(body)
+        if part:
+            yield part
+
     def _commit(self, writes: list[Write]) -> list[Version | None]:
-        answer = self._database.request(Commit(self._database.next_request(), tuple(writes)))
-        if not isinstance(answer, CommitDone):
-            raise EntglError(f"the node answered {answer} to a commit", definite=False)
-        return [written.version if written.seq else None for written in answer.written]
+        return self._begin(writes)()
+
+    def _begin(self, writes: list[Write]) -> Callable[[], list[Version | None]]:
+        """Send a commit; what is given waits until it is durable, and gives the versions made."""
+        answer = self._database.begin(Commit(self._database.next_request(), tuple(writes)))
+
+        def versions() -> list[Version | None]:
+            done = answer()
+            if not isinstance(done, CommitDone):
+                raise EntglError(f"the node answered {done} to a commit", definite=False)
+            return [written.version if written.seq else None for written in done.written]
+
+        return versions
 
 
 def _body(document: Mapping[str, Any], key: str) -> bytes:

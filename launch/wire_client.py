@@ -32,6 +32,8 @@ class WireClient:
         self._frames = FrameReader()
         self._waiting: list[bytes] = []
         self._last_id = 0
+        self._due: set[int] = set()
+        self._answers: dict[int, Message] = {}
         self._pushed = False
         self._socket = _connected(self._directory)
 
@@ -45,22 +47,34 @@ class WireClient:
         Raises what the node refused it with; NoAnswerError (not definite) when none came within
         ``timeout`` seconds or the connection broke.
         """
+        return self.answer(self.send(message, timeout), timeout)
+
+    def send(self, message: Message, timeout: float) -> int:
+        """Send one request; the number to ask ``answer`` for. Raises NoAnswerError as ``request``."""
         self._last_id += 1
         data = frame(encode(message, self._last_id))
-        deadline = time.monotonic() + timeout
-        self._socket.settimeout(timeout)
         try:
+            self._socket.settimeout(timeout)
             self._socket.sendall(data)
         except OSError as fault:
             raise self._lost(f"the connection broke: {fault}") from None
-        while True:
+        self._due.add(self._last_id)
+        return self._last_id
+
+    def answer(self, number: int, timeout: float) -> Message:
+        """The answer to a request that was sent; others' are kept for them. Raises as ``request``."""
+        deadline = time.monotonic() + timeout
+        while number not in self._answers:
             payload = self._next(deadline)
             if payload is None:
                 raise self._lost(f"no answer within {timeout:.1f} s")
             decoded = decode(payload, Channel.LOCAL)
-            if decoded.request_id == self._last_id:
-                return unless_refused(decoded.message)
-            self._pushed = self._pushed or isinstance(decoded.message, Advanced)
+            if decoded.request_id in self._due:
+                self._due.discard(decoded.request_id)
+                self._answers[decoded.request_id] = decoded.message
+            else:
+                self._pushed = self._pushed or isinstance(decoded.message, Advanced)
+        return unless_refused(self._answers.pop(number))
 
     def relay(self, actor: str, message: Message, timeout: float) -> Message:
         """Have the node hand an admin message to one of its actors, and give that actor's answer."""
@@ -83,8 +97,8 @@ class WireClient:
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
-            self._socket.settimeout(left)
             try:
+                self._socket.settimeout(left)
                 data = self._socket.recv(RECEIVE_BYTES)
             except TimeoutError:
                 return None

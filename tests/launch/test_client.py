@@ -233,6 +233,40 @@ def test_a_write_rides_out_the_death_of_the_store(db: Database) -> None:
     assert {document.key for document in db["survives"].find()} == {"before", "after"}
 
 
+def test_what_makes_the_documents_may_use_the_database_meanwhile(db: Database) -> None:
+    def made() -> Iterator[tuple[str, dict[str, int]]]:
+        for number in range(1_001):
+            if number in (500, 501, 1_000):
+                db["made"].put(f"beside{number}", {"n": number})
+            yield f"k{number}", {"n": number}
+
+    assert db["made"].put_many(made()) == 1_001
+    assert db["made"].count() == 1_004
+
+
+def test_a_fault_on_the_way_leaves_the_parts_before_it_stored(db: Database) -> None:
+    def broken() -> Iterator[tuple[str, dict[str, int]]]:
+        yield from ((f"k{number}", {"n": number}) for number in range(700))
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        db["broken"].put_many(broken())
+    assert db["broken"].count() == 500
+
+
+def test_many_documents_ride_out_the_death_of_the_store(db: Database) -> None:
+    def made() -> Iterator[tuple[str, dict[str, int]]]:
+        for number in range(2_000):
+            if number == 1_200:
+                os.kill(db.status("node")["pids"]["store"], signal.SIGKILL)
+            yield f"k{number}", {"n": number}
+
+    before = db.documents.last_lsn()
+    assert db["many"].put_many(made()) == 2_000
+    assert db["many"].count() == 2_000
+    assert db.documents.last_lsn() == before + 2_000, "no part was written twice"
+
+
 def test_an_ask_rides_out_the_death_of_the_store(db: Database) -> None:
     assert db.status("store")["documents"] is not None
     os.kill(int(db.status()["pids"]["store"]), signal.SIGKILL)

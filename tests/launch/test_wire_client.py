@@ -77,6 +77,14 @@ def test_a_request_gets_its_own_answer(serve: Serve) -> None:
     assert client.request(Status(), 10) == Report({"asked": "Status"})
 
 
+def test_answers_are_kept_for_those_who_ask_later(serve: Serve) -> None:
+    client = serve(lambda message, asker: asker.answer(Report({"asked": str(message)})))
+    first, second = client.send(Ping(), 10), client.send(Status(), 10)
+    assert client.request(Ping(), 10) == Report({"asked": "Ping"})
+    assert client.answer(second, 10) == Report({"asked": "Status"})
+    assert client.answer(first, 10) == Report({"asked": "Ping"})
+
+
 @pytest.mark.parametrize("kind", [NotAllowedError, TooLargeError, NoAnswerError, EntglError])
 def test_a_refusal_is_raised_as_what_it_was(serve: Serve, kind: type[EntglError]) -> None:
     fault = kind("no", hint="do otherwise", definite=False)
