@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from entgldb.actors.behaviour import Context
-from entgldb.actors.ports import Links, OplogReader
+from entgldb.actors.ports import Links, OplogReader, TokenChecker
 from entgldb.actors.session import Session
 from entgldb.messages import wire
 from entgldb.messages.errors import InvalidError, Reason
@@ -25,6 +25,9 @@ CREDENTIAL_SECONDS = 0.5
 """A cloud link may bring a new token each so often in the long run,"""
 CREDENTIALS_AT_ONCE_MAX = 10
 """and so many at once: each costs the check of a signature."""
+
+UNJUDGED = frozenset({Reason.AUTHORITY_UNREACHABLE.value, Reason.AUTHORITY_ERROR.value})
+"""Said of a token when the authority's keys cannot be had: nothing is known against it."""
 
 
 def hello(settings: SyncSettings, origin: str, port: int, now_ms: int) -> wire.Hello:
@@ -77,6 +80,8 @@ class PeerLink:
         self.epoch = 0
         self.expires_at = 0.0
         self._paid_until = 0.0
+        self._token = ""
+        self._put_off = False
 
     @property
     def dial_address(self) -> str:
@@ -119,6 +124,23 @@ class PeerLink:
         """Whether one more token is taken now. Generic cell rate algorithm (ITU-T I.371)."""
         self._paid_until = max(self._paid_until, now) + CREDENTIAL_SECONDS
         return self._paid_until - now <= CREDENTIALS_AT_ONCE_MAX * CREDENTIAL_SECONDS
+
+    def bring(self, token: str, checker: TokenChecker | None) -> None:
+        """Have a token judged; TokenChecked with the present ticket follows."""
+        self.ticket += 1
+        self._token, self._put_off = token, False
+        if checker is not None:
+            checker.check(self.link, self.ticket, token)
+
+    def put_off(self, reason: str) -> bool:
+        """Whether the verdict can wait: there were no keys to judge by, and an accepted token still lives."""
+        self._put_off = self.session is not None and reason in UNJUDGED
+        return self._put_off
+
+    def bring_again(self, checker: TokenChecker | None) -> None:
+        """At each heartbeat: a token that could not be judged is tried again until the accepted one ends."""
+        if self._put_off:
+            self.bring(self._token, checker)
 
     def beats(self, rival: PeerLink, me: str) -> bool:
         """Whether this link stays: the smaller id's dial, and of two by the same dialler the newer."""

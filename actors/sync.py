@@ -69,7 +69,6 @@ class Sync(Behaviour):
         self._pumping = False
         self._looks = 0
         self._serial = 0
-        self._tickets = 0
 
     @property
     def in_cloud(self) -> bool:
@@ -227,6 +226,9 @@ class Sync(Behaviour):
         peer = self._open.get(message.link)
         if peer is None or peer.closing or peer.ticket != message.ticket:
             return
+        if message.reason and peer.put_off(message.reason):
+            self.count(known_reason(message.reason))
+            return
         if message.reason:
             self._close(peer, known_reason(message.reason), message.text, ctx)
             return
@@ -291,7 +293,7 @@ class Sync(Behaviour):
         if peer.inbound and not self.in_cloud:
             self._say_hello(peer, ctx)
         if self.in_cloud:
-            self._check_token(peer, said.token)
+            peer.bring(said.token, self._checker)
         else:
             self._settle(peer, ctx)
 
@@ -300,7 +302,7 @@ class Sync(Behaviour):
             self._close(peer, Reason.TOO_MANY_CREDENTIALS, "more tokens than can be checked", ctx)
             return
         peer.epoch = max(peer.epoch, brought.epoch)
-        self._check_token(peer, brought.token)
+        peer.bring(brought.token, self._checker)
 
     def _settle(self, peer: PeerLink, ctx: Context) -> None:
         """Of two links to one node, both sides keep the one dialled by the smaller node id."""
@@ -342,12 +344,6 @@ class Sync(Behaviour):
         said = hello(self.settings, self._log.origin, self._links.port(), ctx.now_ms())
         self._links.send(peer.link, said)
 
-    def _check_token(self, peer: PeerLink, token: str) -> None:
-        self._tickets += 1
-        peer.ticket = self._tickets
-        if self._checker is not None:
-            self._checker.check(peer.link, peer.ticket, token)
-
     # --- time --------------------------------------------------------------------------------------
 
     def _beat(self, ctx: Context) -> None:
@@ -356,6 +352,7 @@ class Sync(Behaviour):
             if fault is not None:
                 self._close(peer, fault, "", ctx)
             elif peer.session is not None and not peer.closing:
+                peer.bring_again(self._checker)
                 peer.session.beat(ctx, self._claim)
 
     def _pump_later(self, ctx: Context) -> None:

@@ -41,6 +41,9 @@ class Pipe:
         self.records = {UP: 0, DOWN: 0}
         self._proxy = proxy
         self._ends = (near, far)
+
+    def start(self) -> None:
+        near, far = self._ends
         for way, source, target in ((UP, near, far), (DOWN, far, near)):
             threading.Thread(target=self._carry, args=(way, source, target), daemon=True).start()
 
@@ -159,6 +162,7 @@ class LinkProxy:
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.pipes.append(Pipe(self, near, far))
+            self.pipes[-1].start()
 
 
 def _record(source: socket.socket) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from entgldb.actors import jwt_check
 from entgldb.actors.jwt_check import JwtChecker
 from entgldb.actors.links import TlsLinks
 from entgldb.actors.oauth import HttpTokenSource, fetch_token
@@ -55,6 +56,7 @@ class Cloud:
         self.context = FakeContext(wall_ms=now_ms)
         self.context.behaviour = self.sync
         self.loop.start()
+        self.sync.start(self.context)
 
     def handle_arrivals(self) -> None:
         """What its host does at a wake-up."""
@@ -267,10 +269,60 @@ def test_tokens_at_a_gateways_pace_are_taken_for_ever(cloud: Cloud, caller: Call
     caller.hello(token)
     caller.expect(wire.Hello)
     for epoch in range(1, 4 * CREDENTIALS_AT_ONCE_MAX):
-        caller.say(wire.Credential(token, epoch))
+        caller.say(wire.Heartbeat(0, 0, 0), wire.Credential(token, epoch))
         cloud.until(lambda epoch=epoch: [row["epoch"] for row in peers(cloud)] == [epoch])
         cloud.context.run(CREDENTIAL_SECONDS)
     assert cloud.sync.counts == {}
+
+
+def test_a_new_token_that_cannot_be_judged_does_not_end_a_link_whose_token_is_good(
+    authority: AuthorityProcess, cloud: Cloud, caller: Caller, oauth2: OAuth2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found here: the cloud hung up at once when it could not fetch keys, and let nobody in again."""
+    monkeypatch.setattr(jwt_check, "KEYS_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(jwt_check, "RETRY_SECONDS_MIN", 0.0)
+    authority.control(lifetime_s=100)
+    caller.hello(asyncio.run(fetch_token(oauth2, "s3cret")).text)
+    caller.expect(wire.Hello)
+    first = peers(cloud)[0]["token_expires"]
+    authority.control(lifetime_s=300)
+    second = asyncio.run(fetch_token(oauth2, "s3cret")).text
+    authority.control(mode="500")
+    caller.say(wire.Credential(second, 1))
+    cloud.until(lambda: cloud.sync.counts["authority-error"] == 1)
+    assert [row["token_expires"] for row in peers(cloud)] == [first]
+    authority.control(mode="ok")
+
+    def judged() -> bool:
+        caller.say(wire.Heartbeat(0, 0, 0))
+        cloud.context.run(1.0)
+        return peers(cloud)[0]["token_expires"] > first
+
+    cloud.until(judged)
+    assert set(cloud.sync.counts) == {"authority-error"}
+
+
+def test_a_token_never_judged_ends_with_the_one_that_was(
+    authority: AuthorityProcess, cloud: Cloud, caller: Caller, oauth2: OAuth2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwt_check, "KEYS_SECONDS_MAX", 0.0)
+    authority.control(lifetime_s=100)
+    token = asyncio.run(fetch_token(oauth2, "s3cret")).text
+    caller.hello(token)
+    caller.expect(wire.Hello)
+    authority.control(mode="500", lifetime_s=300)
+    caller.say(wire.Credential(token, 1))
+
+    def ended() -> bool:
+        if not cloud.sync.counts["token-expired"]:
+            caller.say(wire.Heartbeat(0, 0, 0))
+            cloud.handle_arrivals()
+            cloud.context.run(1.0)
+        return cloud.sync.counts["token-expired"] == 1
+
+    cloud.until(ended)
+    assert cloud.context.monotonic() >= 100
+    authority.control(mode="ok")
 
 
 def peers(cloud: Cloud) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -64,6 +65,38 @@ def test_a_body_may_be_as_large_as_its_limit_and_no_larger(form: Callable[[int],
 def test_headers_without_an_end_are_given_up() -> None:
     with pytest.raises(AuthorityError, match=f"headers beyond {HEAD_BYTES_MAX} bytes"):
         get(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 2 * HEAD_BYTES_MAX)
+
+
+def test_an_answer_that_trickles_is_given_up_as_a_whole() -> None:
+    """Every byte comes in time, the answer does not."""
+    ended = asyncio.Event()
+
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+
+        def one_more() -> None:
+            if not writer.transport.is_closing():
+                writer.write(b"x")
+                loop.call_later(0.01, one_more)
+
+        writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+        one_more()
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        ended.set()
+
+    async def run() -> None:
+        server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+        async with server:
+            try:
+                await request(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", total_seconds=0.3)
+            finally:
+                await ended.wait()
+
+    with pytest.raises(AuthorityError, match="in time") as fault:
+        asyncio.run(run())
+    assert fault.value.reason is Reason.AUTHORITY_UNREACHABLE
 
 
 def test_a_redirect_is_not_followed() -> None:
