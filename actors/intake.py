@@ -12,7 +12,7 @@ from itertools import groupby
 from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import Store
 from entgldb.messages.errors import Reason
-from entgldb.messages.local import Applied, Apply
+from entgldb.messages.local import Applied, Apply, SessionEnded
 from entgldb.messages.model import Vector
 
 BROKEN = -1
@@ -44,9 +44,9 @@ class Intake:
         self._next[batch.session] = (batch.round, BROKEN if refused else expected + 1)
         return Applied(batch.session, batch.round, batch.batch, changes, refused)
 
-    def forget(self, session: str) -> None:
-        """The session is over."""
-        self._next.pop(session, None)
+    def forget(self, ended: SessionEnded) -> None:
+        """A session is over, or all of one owner are."""
+        self._next = {name: place for name, place in self._next.items() if not ended.covers(name)}
 
     def forget_all(self) -> None:
         """A transaction was rolled back: every session must begin a new round."""

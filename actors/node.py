@@ -27,6 +27,7 @@ from entgldb.messages.local import (
     Reconfigure,
     RemotePeersChanged,
     Restart,
+    SessionEnded,
     StaticPeers,
     StopNow,
     Stopped,
@@ -145,8 +146,13 @@ class NodeKeeper(Behaviour):
         ctx.after(delay, Restart(message.name))
 
     def on_restart(self, message: Restart, ctx: Context) -> None:
-        if not self._stopping:
-            self._spawn(message.name, ctx)
+        if self._stopping:
+            return
+        if message.name in ("sync", "gateway"):
+            # what it had sent has been read by now: the others forget the sessions that died with it
+            for keeper in ("oplog", "store"):
+                ctx.tell(keeper, SessionEnded(message.name))
+        self._spawn(message.name, ctx)
 
     def _spawn(self, name: str, ctx: Context) -> None:
         ctx.spawn(name)

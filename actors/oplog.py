@@ -87,7 +87,7 @@ class OplogKeeper(Behaviour):
         )
 
     def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
-        self._stages.pop(message.session, None)
+        self._stages = {name: stage for name, stage in self._stages.items() if not message.covers(name)}
         ctx.tell("store", message)
 
     def on_status(self, message: Status, ctx: Context) -> None:

@@ -127,7 +127,7 @@ class StoreKeeper(Behaviour):
         self._notices.seen(message.name, ctx)
 
     def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
-        self._intake.forget(message.session)
+        self._intake.forget(message)
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "committed":

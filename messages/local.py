@@ -163,9 +163,17 @@ class Applied(Message):
 
 @message(95)
 class SessionEnded(Message):
-    """Sync or gateway to oplog, and oplog to store: forget what you keep for it."""
+    """Sync or gateway to oplog, and oplog to store: forget what you keep for it.
+
+    Node to both, when sync or gateway died: forget all that it had.
+    """
 
     session: str
+    """``sync:17``, or ``sync`` for all of that owner."""
+
+    def covers(self, session: str) -> bool:
+        """Whether that session is over."""
+        return f"{session}:".startswith(f"{self.session}:")
 
 
 @message(96)

@@ -20,6 +20,7 @@ from entgldb.messages.local import (
     Ready,
     Reconfigure,
     RemotePeersChanged,
+    SessionEnded,
     StaticPeers,
     StopNow,
     Stopped,
@@ -90,6 +91,17 @@ def test_a_dead_child_leaves_the_table_and_is_started_and_configured_again() -> 
     rig.run(0.1)
     assert rig.spawned[-1] == "oplog"
     assert [m.oplog for m in rig.take(Configure, "oplog")] == [rig.node.settings.oplog]
+
+
+@pytest.mark.parametrize("name", ["sync", "gateway"])
+def test_sessions_that_died_with_their_actor_are_forgotten_before_it_has_new_ones(name: str) -> None:
+    rig = Rig().all_ready()
+    rig.told.clear()
+    rig.hand(ChildExited(name))
+    rig.run(0.1)
+    order = [(to, type(m)) for to, m in rig.told if isinstance(m, (SessionEnded, Configure))]
+    assert order == [("oplog", SessionEnded), ("store", SessionEnded), (name, Configure)]
+    assert {m.session for m in rig.take(SessionEnded)} == {name}
 
 
 def test_backoff_doubles_and_begins_anew_after_a_healthy_minute() -> None:

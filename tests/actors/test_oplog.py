@@ -13,7 +13,7 @@ from entgldb.messages.local import Apply, EntriesReceived, ReleaseHeld, SessionE
 from entgldb.messages.model import Entry
 from entgldb.messages.settings import OplogSettings
 from entgldb.storage.rules import header as headers
-from tests.actors.fake_context import FakeContext
+from tests.actors.fake_context import FakeAsker, FakeContext
 from tests.actors.test_session import ListLog
 
 ORIGIN = "lan-1/" + "ab" * 16
@@ -81,6 +81,18 @@ def test_the_end_of_a_session_drops_what_was_staged() -> None:
     some = entries(2, group_size=2)
     _, second = applies(received(some[:1]), SessionEnded("s"), received(some))
     assert second.entries == some
+
+
+def test_the_sessions_of_a_dead_actor_are_dropped_and_no_others() -> None:
+    keeper, ctx = OplogKeeper(OplogSettings("n", "/nowhere")), FakeContext()
+    for session in ("sync:1", "sync:2", "gateway:1"):
+        keeper.handle(replace(received(entries(1, group_size=2)), session=session), ctx)
+    keeper.handle(SessionEnded("sync"), ctx)
+    ctx.asker = asker = FakeAsker()
+    keeper.handle(Status(), ctx)
+    (report,) = asker.answers
+    assert isinstance(report, Report)
+    assert report.body["staged"] == 1
 
 
 def test_a_body_its_origin_did_not_write_stops_the_batch_there() -> None:

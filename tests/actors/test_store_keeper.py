@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from entgldb.actors.oplog import OplogKeeper
 from entgldb.actors.store import StoreKeeper
 from entgldb.messages import client, codec
 from entgldb.messages.errors import SecretError
@@ -14,6 +16,7 @@ from entgldb.messages.local import (
     Apply,
     ApplyInitialPeers,
     Committed,
+    EntriesReceived,
     RemotePeersChanged,
     Seen,
     SessionEnded,
@@ -21,7 +24,7 @@ from entgldb.messages.local import (
 from entgldb.messages.model import REMOTE_PEERS, Entry
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Message
-from entgldb.messages.settings import StoreSettings
+from entgldb.messages.settings import OplogSettings, StoreSettings
 from entgldb.storage.store import Store
 from tests.actors.fake_context import FakeAsker, FakeContext
 
@@ -297,6 +300,42 @@ def test_a_gap_in_a_log_is_refused_and_what_came_before_it_stands() -> None:
     assert isinstance(applied, Applied)
     assert applied.refused == "gap"
     assert [seq for seq, _ in applied.changes.values()] == [1]
+
+
+def test_the_sessions_of_a_dead_actor_are_forgotten_and_no_others() -> None:
+    bench = Bench()
+    entries = foreign(3)
+    for session in ("sync:1", "sync:12", "gateway:1"):
+        bench.ask(replace(batch(entries, 0), session=session))
+    bench.ask(SessionEnded("sync"))
+    bench.ask(*(replace(batch(entries, 0), session=s) for s in ("sync:1", "sync:12", "gateway:1")))
+    said = [m.refused for _, m in bench.told(Applied) if isinstance(m, Applied)]
+    assert said[3:] == ["", "", "out-of-order"]
+
+
+def test_a_group_whose_beginning_died_with_the_oplog_is_not_applied_in_part() -> None:
+    bench, other = Bench(), Bench("n2", seed=b"\2" * 32)
+    other.ask(client.Commit(other.request(), tuple(client.Write("users", f"k{n}", b"{}") for n in range(4))))
+    group = [Entry(row.header, row.body) for row in other.store.rows(1, 4)]
+
+    def by(keeper: OplogKeeper, entries: list[Entry], number: int, round_: int = 0) -> str:
+        ctx = FakeContext()
+        received = EntriesReceived("sync", "sync:1", round_, number, tuple(entries), cloud=False)
+        keeper.handle(received, ctx)
+        bench.ask(*(message for _, message in ctx.told))
+        (_, applied) = bench.told(Applied)[-1]
+        assert isinstance(applied, Applied)
+        return applied.refused
+
+    assert by(OplogKeeper(OplogSettings("n1", "")), group[:2], 0) == ""
+    restarted = OplogKeeper(OplogSettings("n1", ""))
+    assert by(restarted, group[2:], 1) == "gap"
+    spoilt = replace(group[2], body=b"[]")
+    assert by(restarted, [*group[:2], spoilt, group[3]], 0, round_=1) == "bad-entry"
+    assert by(restarted, group[3:], 1, round_=1) == "out-of-order"
+    assert bench.store.vector() == {}
+    assert by(restarted, group, 0, round_=2) == ""
+    assert bench.store.status()["documents"] == 4
 
 
 def test_after_a_restart_of_the_store_a_session_begins_anew() -> None:
