@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgpack
 
-from entgldb.launch.bench_side import COLLECTION, INDEXED, QUERY_ROWS, Side
+from entgldb.launch.bench_side import COLLECTION, IN_FLIGHT, INDEXED, QUERY_ROWS, Side
 from entgldb.launch.client import PART_DOCUMENTS
 
 _TABLES: Final = """
@@ -45,8 +45,14 @@ class Floor(Side):
         return self.put_many([(name, fields)])
 
     def put_many(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> object:
-        for start in range(0, len(documents), PART_DOCUMENTS):
-            self._commit(documents[start : start + PART_DOCUMENTS])
+        return self._put_parts(documents, PART_DOCUMENTS)
+
+    def put_in_flight(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> object:
+        return self._put_parts(documents, IN_FLIGHT)
+
+    def _put_parts(self, documents: Sequence[tuple[str, dict[str, Any]]], size: int) -> int:
+        for start in range(0, len(documents), size):
+            self._commit(documents[start : start + size])
         return len(documents)
 
     def _commit(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> None:

@@ -38,6 +38,7 @@ class Bench:
 TIMED: Final[dict[str, tuple[Callable[[Side, int], float], int]]] = {
     "W1.single": (Side.single, 2_000),
     "W1.bulk": (Side.bulk, 20_000),
+    "W1.inflight64": (Side.in_flight, 20_000),
     "W6.get": (Side.gets, 20_000),
     "W6.query": (Side.queries, 500),
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +13,13 @@ from typing import Any, Final
 
 from entgldb.launch.client import Database
 from entgldb.launch.playground import Playground
+from entgldb.messages.client import Commit, Write
+from entgldb.messages.schema import Message
 
 COLLECTION: Final = "bench"
 INDEXED: Final = "group"
 QUERY_ROWS: Final = 100
+IN_FLIGHT: Final = 64
 FILL_DOCUMENTS: Final = 50_000
 """So many are in memory at a time."""
 STRIDE: Final = 7_919
@@ -49,6 +54,10 @@ class Side(ABC):
         """Store documents durably, PART_DOCUMENTS in a transaction."""
 
     @abstractmethod
+    def put_in_flight(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> object:
+        """Store documents durably, each asked for by itself, IN_FLIGHT of them at any time."""
+
+    @abstractmethod
     def index(self) -> None:
         """Index the field ``group``."""
 
@@ -77,6 +86,11 @@ class Side(ABC):
         fresh = self._fresh(amount)
         return _rate(amount, lambda: self.put_many(fresh))
 
+    def in_flight(self, amount: int) -> float:
+        """Documents a second, each a request of its own, IN_FLIGHT of them unanswered."""
+        fresh = self._fresh(amount)
+        return _rate(amount, lambda: self.put_in_flight(fresh))
+
     def gets(self, amount: int) -> float:
         """Documents a second, one by one."""
         names = [key(number * STRIDE % self._filled) for number in range(amount)]
@@ -97,6 +111,7 @@ class NodeSide(Side):
 
     def __init__(self, database: Database) -> None:
         super().__init__()
+        self._database = database
         self._collection = database[COLLECTION]
 
     def put(self, name: str, fields: dict[str, Any]) -> object:
@@ -104,6 +119,15 @@ class NodeSide(Side):
 
     def put_many(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> object:
         return self._collection.put_many(documents)
+
+    def put_in_flight(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> object:
+        waiting: deque[Callable[[], Message]] = deque()
+        for name, fields in documents:
+            if len(waiting) == IN_FLIGHT:
+                waiting.popleft()()
+            write = Write(COLLECTION, name, json.dumps(fields, separators=(",", ":")).encode())
+            waiting.append(self._database.begin(Commit(self._database.next_request(), (write,))))
+        return [answer() for answer in waiting]
 
     def index(self) -> None:
         self._collection.create_index(INDEXED)

@@ -115,6 +115,7 @@ def test_the_floor_is_durable_and_keeps_two_rows_for_each_document(tmp_path: Pat
         assert isinstance(side, Floor)
         assert side.single(10) > 0
         assert side.bulk(600) > 0
+        assert side.in_flight(90) > 0
         assert side.gets(50) > 0
         assert side.queries(20) > 0
         assert side.get(key(999)) == document(999, 10)
@@ -122,9 +123,9 @@ def test_the_floor_is_durable_and_keeps_two_rows_for_each_document(tmp_path: Pat
     connection = sqlite3.connect(tmp_path / "floor.db")
     try:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert connection.execute("SELECT count(*) FROM log").fetchone() == (1_610,)
+        assert connection.execute("SELECT count(*) FROM log").fetchone() == (1_700,)
         rows = connection.execute("SELECT count(*) FROM documents WHERE collection = ?", (COLLECTION,))
-        assert rows.fetchone() == (1_610,)
+        assert rows.fetchone() == (1_700,)
     finally:
         connection.close()
 
