@@ -6,7 +6,6 @@ again the cloud link goes on without anybody's help.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from entgldb.launch.client import Database, connect
-from tests.system.cluster_fixture import CLIENT, Cluster, Node
+from tests.system.cloud_trial import Trial
+from tests.system.cluster_fixture import CLIENT, Cluster
 from tests.system.kernel_view import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120, method="signal")]
@@ -23,63 +22,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120, method="signal")]
 LIFETIME_SECONDS = 1
 """Of a token: the gateway needs a new one all the time, so that a fault is felt at once."""
 RETRY_AFTER_SECONDS = 3
-LAN_REASONS = {"peer-closed", "unreachable", "tls-refused", "heartbeat-lost", "slow-reader", "duplicate-link"}
-
-
-class Trial:
-    """A cluster whose gateway is connected to a cloud node, with a database open on each."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.gateway_node: Node = cluster.gateway()
-        self.member, self.cloud, self.gateway = (
-            connect(node.directory) for node in (cluster.members()[0], cluster.clouds[0], self.gateway_node)
-        )
-        self._keys = itertools.count()
-
-    def close(self) -> None:
-        for database in (self.member, self.cloud, self.gateway):
-            database.close()
-
-    @property
-    def link(self) -> dict[str, Any]:
-        """The row of the cloud link in the gateway's status."""
-        rows: list[dict[str, Any]] = self.gateway.status("gateway")["links"]
-        return rows[0]
-
-    def count(self, reason: str) -> int:
-        found: int = self.gateway.status("gateway")["counts"].get(reason, 0)
-        return found
-
-    def lan_faults(self) -> dict[str, int]:
-        counts: dict[str, int] = self.gateway.status("sync")["counts"]
-        return {reason: times for reason, times in counts.items() if reason in LAN_REASONS}
-
-    def seconds_to(self, other: Database) -> float:
-        """From the acknowledged write on the member to the document on ``other``."""
-        key = f"k{next(self._keys)}"
-        self.member["notes"].put(key, {"n": 1})
-        begun = time.monotonic()
-        eventually(lambda: other["notes"].get(key), f"{key} has arrived")
-        return time.monotonic() - begun
-
-    def lan_is_untouched(self) -> None:
-        took = [self.seconds_to(self.gateway)]
-        while took[-1] >= 1.0 and len(took) < 3:  # a busy machine may delay one of them
-            took.append(self.seconds_to(self.gateway))
-        assert took[-1] < 1.0, took
-
-    def recovers(self, seconds: float) -> None:
-        issued = self.cluster.control()["issued"]
-        eventually(
-            lambda: (
-                self.cluster.control()["issued"] > issued
-                and (self.link["state"], self.link["reason"]) == ("connected", "")
-            ),
-            "a new token and an open link",
-            seconds,
-        )
-        self.seconds_to(self.cloud)
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +29,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     with Cluster(tmp_path_factory.mktemp("cluster"), lan=2, clouds=1) as cluster:
         cluster.control(lifetime_s=LIFETIME_SECONDS)
         cluster.add_cloud(cluster.lan[1], cluster.clouds[0])
-        cluster.until_held_by(cluster.clouds[0], cluster.gateway())
-        made = Trial(cluster)
-        yield made
-        made.close()
+        with Trial(cluster) as made:
+            yield made
 
 
 @dataclass(frozen=True)
@@ -123,7 +63,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
 def test_a_fault_is_named_harms_no_lan_and_ends_by_itself(trial: Trial, fault: Fault) -> None:
     cluster = trial.cluster
-    trial.recovers(20.0)
+    trial.is_well()
     before, lan_before = trial.count(fault.reason), trial.lan_faults()
     cluster.control(**fault.begin)
     eventually(lambda: trial.link["reason"] == fault.reason, f"{fault.reason} is shown", 25.0)
@@ -135,7 +75,7 @@ def test_a_fault_is_named_harms_no_lan_and_ends_by_itself(trial: Trial, fault: F
 
 
 def test_a_server_that_says_429_is_asked_again_when_it_said(trial: Trial) -> None:
-    trial.recovers(20.0)
+    trial.is_well()
     before = trial.count("authority-error")
     trial.cluster.control(mode="429", retry_after_s=RETRY_AFTER_SECONDS)
     eventually(lambda: trial.count("authority-error") > before, "the refusal")
@@ -150,7 +90,7 @@ def test_a_server_that_says_429_is_asked_again_when_it_said(trial: Trial) -> Non
 
 def test_a_server_that_is_gone_and_comes_back_with_other_keys_is_taken_up_again(trial: Trial) -> None:
     cluster = trial.cluster
-    trial.recovers(20.0)
+    trial.is_well()
     assert cluster.authority is not None
     cluster.authority.process.kill()
     cluster.authority.end()
@@ -165,7 +105,7 @@ def test_a_server_that_is_gone_and_comes_back_with_other_keys_is_taken_up_again(
 @pytest.mark.parametrize("change", [{"delay_s": 1.0}, {"rotate": True}, {"withdraw": True}], ids=str)
 def test_what_is_no_fault_leaves_the_link_working(trial: Trial, change: dict[str, Any]) -> None:
     """A slow server is waited for; new keys are found."""
-    trial.recovers(20.0)
+    trial.is_well()
     trial.cluster.control(**change)
     trial.lan_is_untouched()
     trial.recovers(25.0)
