@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from entgldb.launch.bench import Figure, Result, percentile
 from entgldb.launch.bench_side import COLLECTION, document
-from entgldb.launch.client import PART_DOCUMENTS
+from entgldb.launch.client_writes import PART_DOCUMENTS
 from entgldb.launch.playground import Member, Playground, wait_for
 from entgldb.launch.processes import cpu_seconds, pss_bytes
 from entgldb.messages.client import Isolate

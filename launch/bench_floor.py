@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgpack
 
 from entgldb.launch.bench_side import COLLECTION, IN_FLIGHT, INDEXED, QUERY_ROWS, Side
-from entgldb.launch.client import PART_DOCUMENTS
+from entgldb.launch.client_writes import PART_DOCUMENTS
 
 _TABLES: Final = """
     CREATE TABLE documents (

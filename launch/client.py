@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from entgldb.launch import client_writes
 from entgldb.launch.client_peers import Peers
-from entgldb.messages.client import Commit, CommitDone, CreateIndex, RequestId, Status, Write
-from entgldb.messages.errors import (
-    EntglError,
-    InvalidError,
-    NoAnswerError,
-    NoNodeError,
-    NotFoundError,
-    TooLargeError,
-)
-from entgldb.messages.limits import BODY_BYTES_MAX
+from entgldb.messages.client import Commit, CreateIndex, RequestId, Status, Write
+from entgldb.messages.errors import NoAnswerError, NoNodeError, NotFoundError
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Json, Message
 from entgldb.storage.documents import Change, Conflict, Documents
@@ -34,10 +26,6 @@ __all__ = ["Change", "Collection", "Conflict", "Database", "Document", "connect"
 
 TIMEOUT_SECONDS: Final = 10.0
 """How long a request waits for its answer; a restarting actor is back well within."""
-PART_DOCUMENTS: Final = 500
-"""Documents of ``put_many`` that are one transaction."""
-PART_BYTES: Final = 1024 * 1024
-"""Bodies of one such transaction; with one more document it still fits a frame."""
 RETRY_SECONDS: Final = 0.05
 """Between two attempts to reach a node whose store is being restarted."""
 
@@ -76,6 +64,7 @@ class Database:
         self._lock = threading.RLock()
         self._documents: Documents | None = None
         self._wire: WireClient | None = None
+        self._lost_at: float | None = None
         self._client = os.urandom(16)
         self._counter = 0
 
@@ -107,6 +96,7 @@ class Database:
                 from entgldb.launch.wire_client import WireClient
 
                 self._wire = WireClient(self.directory)
+                self._lost_at = None
 
     @property
     def documents(self) -> Documents:
@@ -156,7 +146,7 @@ class Database:
                 for change in changes:
                     since = change.token
                     yield change
-                since = seen if since is None or _later(seen, since) else since
+                since = later_of(seen, since)
                 feed.wait()
                 seen = documents.token()
                 changes = documents.changes(since, collection=collection)
@@ -185,7 +175,8 @@ class Database:
         """Send a request to the store and give its answer.
 
         A connection that breaks is made anew and the same request sent again until ``timeout``: its
-        request id keeps it from being done twice. Raises what the node refused it with.
+        request id keeps it from being done twice. Raises what the node refused it with, NoNodeError at
+        once where no node was there for as long as that.
         """
         return self._insist(lambda wire, left: wire.request(message, left), self.timeout)
 
@@ -218,7 +209,7 @@ class Database:
                     return send(self._wire, max(left, RETRY_SECONDS))
             except (NoNodeError, NoAnswerError) as fault:
                 self._detach()
-                if not sent:
+                if not sent and not self._may_return():
                     raise
                 if left <= RETRY_SECONDS:
                     raise NoAnswerError(
@@ -230,12 +221,19 @@ class Database:
         with self._lock:
             if self._wire is not None:
                 self._wire.close()
+                self._lost_at = time.monotonic()
             self._wire = None
 
+    def _may_return(self) -> bool:
+        """Whether the node was here so lately that it may be in the middle of a restart."""
+        return self._lost_at is not None and time.monotonic() - self._lost_at < self.timeout
 
-def _later(token: str, other: str) -> bool:
-    """Whether ``token`` comes after ``other``, both of one file."""
-    return int(token.rpartition(".")[2]) > int(other.rpartition(".")[2])
+
+def later_of(token: str, other: str | None) -> str:
+    """Whichever of two change tokens of one file comes later."""
+    if other is None or int(token.rpartition(".")[2]) > int(other.rpartition(".")[2]):
+        return token
+    return other
 
 
 class Collection:
@@ -271,11 +269,11 @@ class Collection:
 
     def put(self, key: str, document: Mapping[str, Any]) -> Version:
         """Store a document, durably; the version made."""
-        (version,) = self._commit([Write(self.name, key, _body(document, key))])
+        (version,) = self._commit((client_writes.put(self.name, key, document),))
         assert version is not None
         return version
 
-    def put_many(self, documents: Mapping[str, Mapping[str, Any]] | Iterable[tuple[str, Any]]) -> int:
+    def put_many(self, documents: client_writes.Many) -> int:
         """Store many documents, each part of up to 500 in one transaction; how many.
 
         Parts that were stored before an error stay stored.
@@ -284,7 +282,7 @@ class Collection:
         under_way: Callable[[], list[Version | None]] | None = None
         try:
             # a part is made while the node writes the one before
-            for part in self._parts(documents.items() if isinstance(documents, Mapping) else documents):
+            for part in client_writes.parts(self.name, documents):
                 if under_way is not None:
                     answer, under_way = under_way, None
                     stored += len(answer())
@@ -297,7 +295,7 @@ class Collection:
 
     def delete(self, key: str) -> Version | None:
         """Delete a document, durably; the version made, or None where there was none."""
-        return self._commit([Write(self.name, key, None)])[0]
+        return self._commit((Write(self.name, key, None),))[0]
 
     def create_index(self, path: str) -> None:
         """Index a field path (``"address.city"``) on this node."""
@@ -307,45 +305,10 @@ class Collection:
         """Like ``Database.changes``, of this collection only."""
         return self._database.changes(since, collection=self.name, follow=follow)
 
-    def _parts(self, documents: Iterable[tuple[str, Any]]) -> Iterator[list[Write]]:
-        """What is to be one transaction each."""
-        part: list[Write] = []
-        size = 0
-        for key, document in documents:
-            body = _body(document, key)
-            if part and (len(part) == PART_DOCUMENTS or size + len(body) > PART_BYTES):
-                yield part
-                part, size = [], 0
-            part.append(Write(self.name, key, body))
-            size += len(body)
-        if part:
-            yield part
-
-    def _commit(self, writes: list[Write]) -> list[Version | None]:
+    def _commit(self, writes: tuple[Write, ...]) -> list[Version | None]:
         return self._begin(writes)()
 
-    def _begin(self, writes: list[Write]) -> Callable[[], list[Version | None]]:
+    def _begin(self, writes: tuple[Write, ...]) -> Callable[[], list[Version | None]]:
         """Send a commit; what is given waits until it is durable, and gives the versions made."""
-        answer = self._database.begin(Commit(self._database.next_request(), tuple(writes)))
-
-        def versions() -> list[Version | None]:
-            done = answer()
-            if not isinstance(done, CommitDone):
-                raise EntglError(f"the node answered {done} to a commit", definite=False)
-            return [written.version if written.seq else None for written in done.written]
-
-        return versions
-
-
-def _body(document: Mapping[str, Any], key: str) -> bytes:
-    """A document as the bytes that will travel unchanged to the last replica."""
-    if not isinstance(document, Mapping):
-        raise InvalidError(f"document {key!r:.80} is a {type(document).__name__}, not a JSON object")
-    try:
-        text = json.dumps(dict(document), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        body = text.encode("utf-8")
-    except (TypeError, ValueError, RecursionError) as fault:
-        raise InvalidError(f"document {key!r:.80} is not JSON: {fault}") from None
-    if len(body) > BODY_BYTES_MAX:
-        raise TooLargeError(f"document {key!r:.80} has {len(body)} bytes, {BODY_BYTES_MAX} allowed")
-    return body
+        answer = self._database.begin(Commit(self._database.next_request(), writes))
+        return lambda: client_writes.versions(answer())

@@ -35,7 +35,7 @@ class WireClient:
         self._due: set[int] = set()
         self._answers: dict[int, Message] = {}
         self._pushed = False
-        self._socket = _connected(self._directory)
+        self._socket = connected(self._directory)
 
     def close(self) -> None:
         """Hang up; doing it twice is fine."""
@@ -118,7 +118,8 @@ class WireClient:
         )
 
 
-def _connected(directory: Path) -> socket.socket:
+def connected(directory: Path) -> socket.socket:
+    """A socket connected to the node in ``directory``. Raises NoNodeError when nobody listens there."""
     path = str(directory.absolute() / SOCKET_NAME)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.settimeout(CONNECT_SECONDS)

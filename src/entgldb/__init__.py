@@ -12,27 +12,70 @@ from typing import TYPE_CHECKING, Any
 from entgldb._version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from entgldb.launch.client import Change, Collection, Database, connect
+    from entgldb.launch.client import Change, Collection, Conflict, Database, Document, connect
     from entgldb.launch.node import Node, launch
-    from entgldb.messages.errors import EntglError, TokenExpired
+    from entgldb.messages.errors import (
+        ConfigError,
+        CorruptError,
+        EntglError,
+        InvalidError,
+        NoAnswerError,
+        NoNodeError,
+        NotAllowedError,
+        NotFoundError,
+        ProtocolError,
+        SecretError,
+        TokenExpired,
+        TooLargeError,
+        UnsupportedError,
+    )
 
+_ERRORS = (
+    "ConfigError",
+    "CorruptError",
+    "EntglError",
+    "InvalidError",
+    "NoAnswerError",
+    "NoNodeError",
+    "NotAllowedError",
+    "NotFoundError",
+    "ProtocolError",
+    "SecretError",
+    "TokenExpired",
+    "TooLargeError",
+    "UnsupportedError",
+)
 _HOMES = {
     "Change": "entgldb.launch.client",
     "Collection": "entgldb.launch.client",
+    "Conflict": "entgldb.launch.client",
     "Database": "entgldb.launch.client",
+    "Document": "entgldb.launch.client",
     "connect": "entgldb.launch.client",
     "Node": "entgldb.launch.node",
-    "EntglError": "entgldb.messages.errors",
-    "TokenExpired": "entgldb.messages.errors",
+    **dict.fromkeys(_ERRORS, "entgldb.messages.errors"),
 }
 
 __all__ = [
     "Change",
     "Collection",
+    "ConfigError",
+    "Conflict",
+    "CorruptError",
     "Database",
+    "Document",
     "EntglError",
+    "InvalidError",
+    "NoAnswerError",
+    "NoNodeError",
     "Node",
+    "NotAllowedError",
+    "NotFoundError",
+    "ProtocolError",
+    "SecretError",
     "TokenExpired",
+    "TooLargeError",
+    "UnsupportedError",
     "__version__",
     "connect",
     "launch",

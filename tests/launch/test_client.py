@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -265,6 +266,27 @@ def test_many_documents_ride_out_the_death_of_the_store(db: Database) -> None:
     assert db["many"].put_many(made()) == 2_000
     assert db["many"].count() == 2_000
     assert db.documents.last_lsn() == before + 2_000, "no part was written twice"
+
+
+def test_one_database_serves_many_threads_through_the_death_of_the_store(db: Database) -> None:
+    shared = db["shared"]
+    pid = int(db.status()["pids"]["store"])
+
+    def work(number: int) -> set[int]:
+        seqs = set()
+        for at in range(30):
+            seqs.add(shared.put(f"{number}-{at}", {"n": at}).seq)
+            assert shared.get(f"{number}-{at}") == {"n": at}
+            assert any(change.key == f"{number}-{at}" for change in shared.changes())
+        return seqs
+
+    with ThreadPoolExecutor(8) as threads:
+        working = threads.map(work, range(8))
+        eventually(lambda: shared.count() > 40)
+        os.kill(pid, signal.SIGKILL)
+        seqs = set().union(*working)
+    assert len(seqs) == shared.count() == 8 * 30
+    assert max(seqs) - min(seqs) == 8 * 30 - 1, "a write done twice would have taken two numbers"
 
 
 def test_an_ask_rides_out_the_death_of_the_store(db: Database) -> None:

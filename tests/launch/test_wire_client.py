@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-import select
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from entgldb.actors.behaviour import Asker, refused
-from entgldb.actors.client_socket import ClientSocket
-from entgldb.actors.side_loop import SideLoop
 from entgldb.launch.wire_client import WireClient
 from entgldb.messages import codec
 from entgldb.messages.client import Advanced, Done, Follow, Ping, Relay, Report, Status
 from entgldb.messages.errors import EntglError, NoAnswerError, NoNodeError, NotAllowedError, TooLargeError
 from entgldb.messages.schema import Channel, Message
-
-Answer = Callable[[Message, Asker], None]
-
-
-class Store:
-    """Answers in a thread what arrives, as the store's host does."""
-
-    def __init__(self, directory: Path, answer: Answer) -> None:
-        self.loop = SideLoop("store")
-        ClientSocket(self.loop, directory)
-        self._answer = answer
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.loop.start()
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._ended.set()
-        self._thread.join()
-        self.loop.stop()
-
-    def _run(self) -> None:
-        while not self._ended.is_set():
-            select.select([self.loop.fileno()], [], [], 0.02)
-            for asker, message in self.loop.drain():
-                if asker is not None:
-                    self._answer(message, asker)
+from tests.launch.answering_node import Answer, Store
 
 
 @pytest.fixture

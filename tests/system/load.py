@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from entgldb.launch.playground import Member, Playground
-from entgldb.launch.wire_client import _connected as connected
+from entgldb.launch.wire_client import connected
 from entgldb.messages.client import Commit, CommitDone, Refused, RequestId, Status, Write
 from entgldb.messages.codec import decode, encode
 from entgldb.messages.errors import EntglError, NoNodeError

@@ -1,0 +1,262 @@
+"""``entgldb.aio``: the Python API for asyncio, with many writes in flight on one connection.
+
+Writes travel by one socket and share the node's commits: each is durable when its ``await`` returns.
+Reads are short and happen in this process, in threads of their own, so that a slow disk stops no loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from types import TracebackType
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from entgldb.launch import client, client_peers, client_writes
+from entgldb.launch.aio_feed import CommitFeed
+from entgldb.launch.aio_requests import Requests
+from entgldb.launch.client import TIMEOUT_SECONDS, Change, Conflict, Document
+from entgldb.messages.client import Commit, CreateIndex, Relay, Report, Status, Write
+from entgldb.messages.codec import encode
+from entgldb.messages.errors import EntglError
+from entgldb.messages.model import Version
+from entgldb.messages.schema import Json, Message
+
+__all__ = ["Change", "Collection", "Conflict", "Database", "Document", "Peers", "connect"]
+
+IN_FLIGHT: Final = 256
+"""Requests that wait for their answers at one time; one more waits for its turn."""
+READERS: Final = 4
+"""Threads that read; a long query holds one of them."""
+PAGE: Final = 500
+"""Documents taken from a reading thread at a time."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+def _aside(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
+    """The same method of the blocking API, called in a thread and awaited."""
+
+    async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        made: R = await self._run(functools.partial(method, self._blocking, *args, **kwargs))
+        return made
+
+    functools.update_wrapper(call, method)  # for help()
+    return call
+
+
+class connect:  # noqa: N801 -- read as a function: ``async with connect(...)`` and ``await connect(...)``
+    """Connect to the node that runs in ``directory``: ``async with connect("DIR") as db``.
+
+    Or ``db = await connect("DIR")``, and ``await db.close()`` at the end. ``timeout`` is in seconds, for
+    each request; ``in_flight`` bounds the requests that wait for answers. Raises NoNodeError when no node
+    is running there.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] = ".",
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        in_flight: int = IN_FLIGHT,
+    ) -> None:
+        self._make = functools.partial(Database, directory, timeout=timeout, in_flight=in_flight)
+        self._database: Database | None = None
+
+    def __await__(self) -> Iterator[Any]:
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> Database:
+        self._database = await self._connect()
+        return self._database
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._database is not None:
+            await self._database.close()
+
+    async def _connect(self) -> Database:
+        made = self._make()
+        try:
+            await made.attach()
+        except BaseException:
+            await made.close()
+            raise
+        return made
+
+
+class Database:
+    """A node's collections: ``db["users"]``. For one event loop, from any of its tasks.
+
+    Requests are sent in the order in which they were begun. A connection that breaks is made anew and
+    what had no answer is sent again with the same request id, so that nothing is done twice; the order
+    among those is not kept.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        in_flight: int = IN_FLIGHT,
+    ) -> None:
+        self.peers: Final = Peers(self)
+        self._blocking = client.Database(directory, timeout=timeout)
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="entgldb-read")
+        self._requests = Requests(self._blocking.directory, timeout, in_flight)
+
+    def __getitem__(self, name: str) -> Collection:
+        return Collection(self, name)
+
+    async def attach(self) -> None:
+        """Connect to the node's socket now. Raises NoNodeError when no node is running."""
+        await self._requests.attached()
+
+    async def close(self) -> None:
+        """Give file, socket and threads back. A request that still waits gets a NoAnswerError."""
+        self._requests.close()
+        await self._run(self._blocking.close)
+        self._threads.shutdown(wait=False)
+
+    collections = _aside(client.Database.collections)
+    conflicts = _aside(client.Database.conflicts)
+
+    async def changes(
+        self, since: str | None = None, *, collection: str | None = None, follow: bool = False
+    ) -> AsyncIterator[Change]:
+        """Changes after the token ``since``, oldest first, at least once.
+
+        Each key comes with its present version. ``follow`` waits for more for ever; otherwise it ends
+        when all is told. Raises TokenExpired for a token of another database file.
+        """
+        documents = await self._run(lambda: self._blocking.documents)
+        with CommitFeed(self._requests) as feed:
+            while True:
+                # both before reading: what is committed from here on is announced
+                if follow:
+                    await feed.rearm()
+                seen = await self._run(documents.token)
+                found = await self._run(functools.partial(documents.changes, since, collection=collection))
+                async for change in self._paged(found):
+                    since = change.token
+                    yield change
+                if not follow:
+                    return
+                since = client.later_of(seen, since)
+                await feed.wait()
+
+    async def ask(self, actor: str, message: Message) -> Message:
+        """Send an admin message to ``node``, ``store``, ``oplog``, ``sync``, ``election`` or ``gateway``."""
+        return await self.request(Relay(actor, encode(message)))
+
+    async def status(self, actor: str = "node") -> dict[str, Json]:
+        """What an actor says of itself."""
+        answer = await self.ask(actor, Status())
+        if not isinstance(answer, Report):
+            raise EntglError(f"{actor} answered {answer} to a question for its status")
+        return answer.body
+
+    async def request(self, message: Message) -> Message:
+        """Send a request to the store and give its answer.
+
+        Raises what the node refused it with; NoAnswerError when none came within ``timeout``.
+        """
+        return await self._requests.request(message)
+
+    async def _commit(self, writes: tuple[Write, ...]) -> list[Version | None]:
+        return client_writes.versions(await self.request(Commit(self._blocking.next_request(), writes)))
+
+    async def _run(self, work: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _paged(self, found: Iterator[R]) -> AsyncIterator[R]:
+        while page := await self._run(lambda: list(islice(found, PAGE))):
+            for one in page:
+                yield one
+
+
+class Collection:
+    """The documents of one collection."""
+
+    def __init__(self, database: Database, name: str) -> None:
+        self.name: Final = name
+        self._database = database
+        self._blocking = client.Collection(database._blocking, name)
+        self._run = database._run
+
+    get = _aside(client.Collection.get)
+    count = _aside(client.Collection.count)
+
+    async def find(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> AsyncIterator[Document]:
+        """The documents that match, as in the blocking API: ``async for document in users.find(...)``."""
+        find = functools.partial(self._blocking.find, filter, sort=sort, limit=limit, skip=skip)
+        async for document in self._database._paged(await self._run(find)):
+            yield document
+
+    async def put(self, key: str, document: Mapping[str, Any]) -> Version:
+        """Store a document, durably; the version made."""
+        (version,) = await self._database._commit((client_writes.put(self.name, key, document),))
+        assert version is not None
+        return version
+
+    async def put_many(self, documents: client_writes.Many) -> int:
+        """Store many documents, each part of up to 500 in one transaction; how many.
+
+        Parts that were stored before an error stay stored.
+        """
+        stored = 0
+        for part in client_writes.parts(self.name, documents):
+            stored += len(await self._database._commit(part))
+        return stored
+
+    async def delete(self, key: str) -> Version | None:
+        """Delete a document, durably; the version made, or None where there was none."""
+        return (await self._database._commit((Write(self.name, key, None),)))[0]
+
+    async def create_index(self, path: str) -> None:
+        """Index a field path (``"address.city"``) on this node."""
+        await self._database.request(CreateIndex(self.name, path))
+
+    def changes(self, since: str | None = None, *, follow: bool = False) -> AsyncIterator[Change]:
+        """Like ``Database.changes``, of this collection only."""
+        return self._database.changes(since, collection=self.name, follow=follow)
+
+
+class Peers:
+    """``db.peers``: the replicated list of remote peers, as in the blocking API."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def _blocking(self) -> client_peers.Peers:
+        return self._database._blocking.peers
+
+    async def _run(self, work: Callable[[], R]) -> R:
+        return await self._database._run(work)
+
+    async def update_remote_peer(self, node_id: str, **fields: Any) -> bool:
+        """Change the given fields, as in the blocking API; False when nothing differs."""
+        return await self._run(functools.partial(self._blocking.update_remote_peer, node_id, **fields))
+
+    add_cloud_peer = _aside(client_peers.Peers.add_cloud_peer)
+    add_static_peer = _aside(client_peers.Peers.add_static_peer)
+    enable_peer = _aside(client_peers.Peers.enable_peer)
+    disable_peer = _aside(client_peers.Peers.disable_peer)
+    remove_remote_peer = _aside(client_peers.Peers.remove_remote_peer)
+    get_remote_peer = _aside(client_peers.Peers.get_remote_peer)
+    get_all_remote_peers = _aside(client_peers.Peers.get_all_remote_peers)
+    test_peer = _aside(client_peers.Peers.test_peer)

@@ -1,0 +1,97 @@
+"""Requests of one asyncio client: bounded in flight, sent again over a new connection when one breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from entgldb.launch.aio_wire import AsyncWire, LostError
+from entgldb.launch.client import RETRY_SECONDS
+from entgldb.launch.wire_client import unless_refused
+from entgldb.messages.client import Follow
+from entgldb.messages.codec import encode
+from entgldb.messages.errors import NoAnswerError, NoNodeError
+from entgldb.messages.framing import frame
+from entgldb.messages.schema import Message
+
+
+class Requests:
+    """Keeps a connection to the node in ``directory`` while there is something to ask."""
+
+    def __init__(self, directory: Path, timeout: float, in_flight: int) -> None:
+        self.listeners: set[Callable[[], None]] = set()
+        self._directory = directory
+        self._timeout = timeout
+        self._slots = asyncio.Semaphore(in_flight)
+        self._dialling = asyncio.Lock()
+        self._wire: AsyncWire | None = None
+        self._last_id = 0
+        self._closed = False
+
+    async def attached(self) -> AsyncWire:
+        """The connection, made anew when it is lost. Raises NoNodeError, NoAnswerError after ``close``."""
+        if self._wire is None or self._wire.lost:
+            async with self._dialling:
+                if self._closed:
+                    raise NoAnswerError("the database was closed", definite=False)
+                if self._wire is None or self._wire.lost:
+                    self._wire = await AsyncWire.open(self._directory, self._pushed)
+        return self._wire
+
+    async def request(self, message: Message) -> Message:
+        """The answer to one request.
+
+        Raises what the node refused it with; NoAnswerError (not definite) when none came in time;
+        NoNodeError at once where no node was there for as long as that.
+        """
+        self._last_id += 1
+        request_id = self._last_id
+        data = frame(encode(message, request_id))
+        try:
+            # whoever waits for a turn has asked nothing yet
+            async with self._slots, asyncio.timeout(self._timeout):
+                return unless_refused(await self._insist(request_id, data))
+        except TimeoutError:
+            raise NoAnswerError(
+                f"no answer from the node in {self._directory} within {self._timeout:.1f} s",
+                hint=f"entgldb status --dir {self._directory}",
+                definite=False,
+            ) from None
+
+    async def follow(self) -> None:
+        """Have commits pushed to the ``listeners``. Raises NoNodeError or NoAnswerError."""
+        wire = await self.attached()
+        if not wire.following:
+            wire.following = True
+            await self.request(Follow())
+
+    def close(self) -> None:
+        """Hang up for good."""
+        self._closed = True
+        if self._wire is not None:
+            self._wire.close()
+
+    async def _insist(self, request_id: int, data: bytes) -> Message:
+        sent = False
+        while True:
+            try:
+                wire = await self.attached()
+                sent = True
+                return await wire.ask(request_id, data)
+            except LostError:
+                if self._closed:
+                    raise NoAnswerError("the database was closed meanwhile", definite=False) from None
+            except NoNodeError:
+                if not sent and not self._may_return():
+                    raise
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _may_return(self) -> bool:
+        """Whether the node was here so lately that it may be in the middle of a restart."""
+        return self._wire is not None and time.monotonic() - self._wire.lost_at < self._timeout
+
+    def _pushed(self) -> None:
+        for listener in self.listeners:
+            listener()

@@ -1,0 +1,7 @@
+"""The asyncio API: ``async with entgldb.aio.connect("DIR") as db: await db["users"].put(...)``."""
+
+from __future__ import annotations
+
+from entgldb.launch.aio import Change, Collection, Conflict, Database, Document, Peers, connect
+
+__all__ = ["Change", "Collection", "Conflict", "Database", "Document", "Peers", "connect"]
