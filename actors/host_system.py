@@ -48,6 +48,8 @@ _PATCHED: tuple[tuple[object, str], ...] = (
     (multiprocCommon, "MultiProcAdmin"),
     (multiprocCommon.multiprocessCommon, "_startAdmin"),
 )
+_RESERVED: list[socket.socket] = []
+"""Bound, never listening: in the launcher until its admin serves, in the admin until it begins."""
 _ONE_SYSTEM = threading.RLock()
 """The key is one per process: two nodes are talked to one after the other."""
 
@@ -74,6 +76,7 @@ def _start_admin(original: Callable[..., None]) -> Callable[..., None]:
     def start(*arguments: Any) -> None:
         _die_with_parent()
         host_wire.close_listeners()
+        let_go()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
@@ -107,7 +110,7 @@ class NodeSystem:
         Inherited.directory, Inherited.launcher_pipe = directory, pipe
         host_wire.use_key(host_wire.load_key(directory))
         os.environ["THESPLOG_FILE"] = str(directory / "log" / "thespian.log")
-        self.port = _free_port()
+        self.port = reserve_port()
         # Thespian's admin forgets this, looks for it when its logger has died, and dies of its absence.
         multiprocCommon.MultiProcAdmin.logDefs = _log_settings(directory)
         before = child_pids(os.getpid())
@@ -117,6 +120,7 @@ class NodeSystem:
             logDefs=_log_settings(directory),
             transientUnique=True,
         )
+        let_go()
         (self.admin_pid,) = child_pids(os.getpid()) - before
         self._node: Any = None
         self.node_pid = self.node_port = 0
@@ -169,10 +173,19 @@ class NodeSystem:
             os.waitpid(self.admin_pid, 0)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((host_wire.LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+def reserve_port() -> int:
+    """A port that the kernel gives to nobody else until the admin, which may share it, listens there."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind((host_wire.LOOPBACK, 0))
+    _RESERVED.append(held)
+    return int(held.getsockname()[1])
+
+
+def let_go() -> None:
+    """Close what holds the reserved port."""
+    while _RESERVED:
+        _RESERVED.pop().close()
 
 
 def _log_settings(directory: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from entgldb.actors import host_wire
+from entgldb.actors import host_system, host_wire
 from entgldb.launch.init import Plan, init
 from entgldb.launch.node import Node, launch
 from entgldb.messages.client import Done, Ping, Report, Status
@@ -134,3 +134,15 @@ def pid_of(node: Node, actor: str) -> int:
     report = node.ask("node", Status())
     assert isinstance(report, Report)
     return int(report.body["pids"][actor])
+
+
+def test_the_admins_port_is_given_to_nobody_else_before_it_listens() -> None:
+    port = host_system.reserve_port()
+    try:
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        # as Thespian does, with SO_REUSEADDR
+        with socket.create_server(("127.0.0.1", port)) as admin:
+            assert admin.getsockname()[1] == port
+    finally:
+        host_system.let_go()
