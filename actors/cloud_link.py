@@ -78,6 +78,9 @@ class CloudLink:
         self._ticket = 0
         self._token = ""
         self._renew_at = 0.0
+        self._ask_at = 0.0
+        """Before that the authority does not want to be asked again."""
+        self._put_off_for = ""
 
     @property
     def oauth2(self) -> OAuth2:
@@ -92,6 +95,10 @@ class CloudLink:
             self._wait_for_secret(ctx)
         elif self._token and ctx.monotonic() < self._renew_at:
             self._dial(ctx)
+        elif ctx.monotonic() < self._ask_at:
+            self.reason = self._put_off_for
+            self._enter(BACKOFF, ctx)
+            self._wake(self._ask_at - ctx.monotonic(), ctx)
         else:
             self._enter(TOKEN, ctx)
             self._request_token(ctx)
@@ -116,6 +123,8 @@ class CloudLink:
             return
         self._ticket = 0
         reason = known_reason(message.reason, Reason.AUTHORITY_ERROR)
+        self._ask_at = ctx.monotonic() + min(message.retry_after, RETRY_AFTER_MAX)
+        self._put_off_for = reason.value
         if self.phase == TOKEN:
             self._fail(reason, message.text, ctx, message.retry_after)
         elif self.phase == OPEN:

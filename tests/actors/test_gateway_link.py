@@ -164,6 +164,24 @@ def test_retry_after_is_honoured_but_not_for_ever() -> None:
     assert len(rig.tokens.requests) == 3
 
 
+def test_retry_after_outlives_the_link_it_was_said_on() -> None:
+    """Found here: once the cloud had closed the link for its token's age, the authority was asked at once."""
+    rig = Rig()
+    link = rig.connect(peer("c1"), expires_in=10.0)
+    keep_alive(rig, link, 9)
+    rig.refuse("authority-error", retry_after=120.0)
+    keep_alive(rig, link, 6)
+    rig.hear(link, Bye("token-expired", ""))
+    rig.ctx.run(110)
+    assert len(rig.tokens.requests) == 2
+    assert (rig.row()["state"], rig.row()["reason"]) == ("backoff", "authority-error")
+    rig.ctx.run(5)
+    assert len(rig.tokens.requests) == 3
+    rig.issue()
+    rig.hello(rig.up())
+    assert (rig.row()["state"], rig.row()["reason"]) == ("connected", "")
+
+
 @pytest.mark.parametrize(
     ("reason", "requests"), [("token-refused", 2), ("token-expired", 2), ("stopping", 1)]
 )
