@@ -22,6 +22,8 @@ RELAY_DELAY = 0.05
 """Seconds a foreign entry waits: by then the peer usually says that it has it from its origin."""
 FED_WINDOW, RELAY_PATIENCE = 0.5, 5.0
 """Seconds for which a peer counts as fed by others, and for which a relay waits at most because of it."""
+PAGES_PER_BATCH_MAX = 16
+"""Pages of the log read for one batch: what the peer lacks may lie far apart in it."""
 RESEND_FIRST, RESEND_MAX = 2.0, 60.0
 """Seconds between sending the same missing entries again to a peer whose vector does not move."""
 
@@ -53,6 +55,8 @@ class Outbox:
         self._permitted = 0
         self._relays: deque[tuple[float, int]] = deque()
         self._shipped: dict[str, int] = {}
+        self._passed: dict[str, int] = {}
+        """Origin -> seq that has gone out since the cursor was last set back."""
         self._fed_at: dict[str, float] = {}
         """Origin -> when the peer last gained entries of it that we had not sent."""
         self._resend_at = 0.0
@@ -156,6 +160,7 @@ class Outbox:
         return covered
 
     def _rewind(self) -> None:
+        self._passed = {}
         self._cursor = self._log.first_missing(self._covered())
         self._permitted = max(self._permitted, self._log.last_lsn())
 
@@ -164,11 +169,12 @@ class Outbox:
         covered = self._covered()
         entries: list[Entry] = []
         recorded: list[int] = []
-        size = 0
-        while self._cursor <= self._permitted:
+        size = pages = 0
+        while self._cursor <= self._permitted and not (entries and pages >= PAGES_PER_BATCH_MAX):
             rows = self._log.rows(self._cursor, PAGE_ROWS_MAX)
             if not rows:
                 break
+            pages, before = pages + 1, len(entries)
             for row in rows:
                 if row.lsn > self._permitted:
                     break
@@ -180,13 +186,20 @@ class Outbox:
                     if not row.applied and not self._cloud:
                         recorded.append(len(entries))
                     entries.append(entry)
-                    self._shipped[row.origin] = row.seq
+                    self._shipped[row.origin] = self._passed[row.origin] = row.seq
                     size += cost
                 self._cursor = row.lsn + 1
             else:
+                if len(entries) == before:
+                    self._skip(covered)
                 continue
             break
         return bool(entries) and self._ship(entries, recorded)
+
+    def _skip(self, covered: Mapping[str, int]) -> None:
+        """Go to the next row that the peer lacks by one look into the index, not row by row."""
+        beyond = {o: max(seq, self._passed.get(o, 0)) for o, seq in (self._passed | dict(covered)).items()}
+        self._cursor = max(self._cursor, self._log.first_missing(beyond))
 
     def _entry(self, row: Row) -> Entry:
         hidden = self._cloud and row.collection.startswith(SYSTEM_PREFIX)

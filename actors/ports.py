@@ -33,7 +33,7 @@ class OplogReader(Protocol):
     def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
         """Rows with lsn >= ``from_lsn``, in lsn order, at most ``rows_max`` and about 4 MiB."""
 
-    def unapplied(self, rows_max: int) -> list[tuple[Origin, int]]:
+    def unapplied(self, rows_max: int, after: tuple[Origin, int] = ("", 0)) -> list[tuple[Origin, int]]:
         """System entries recorded from a cloud link and not supplied by a LAN peer since."""
 
     def entries(self, ids: Sequence[tuple[Origin, int]]) -> list[Entry]:

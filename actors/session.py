@@ -58,6 +58,8 @@ class Session:
         self._round = 0
         self._received = 0
         self._applied = 0
+        self._wanted: tuple[str, int] = ("", 0)
+        """The last recorded entry asked for: the next look begins behind it."""
         self._in_vain = 0
         """Rounds refused since our vector last moved."""
         self._waits = False
@@ -233,8 +235,9 @@ class Session:
     def _ask_for_recorded(self) -> None:
         if self._cloud:
             return
-        ids = self._log.unapplied(WANT_MAX)
+        ids = self._log.unapplied(WANT_MAX, self._wanted) or self._log.unapplied(WANT_MAX)
         if ids:
+            self._wanted = ids[-1]
             self._send(wire.Want(tuple(ids)))
 
     def _on_system(self, message: wire.Want | wire.Supply, ctx: Context) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from entgldb.messages.errors import EntglError, ProtocolError, Reason
-from entgldb.messages.limits import GROUP_ENTRIES_MAX, ORIGINS_MAX
+from entgldb.messages.limits import GROUP_ENTRIES_MAX, ORIGINS_MAX, PAGE_ROWS_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector, Version
 from entgldb.storage.batch import Batch
 from entgldb.storage.rules import clock
@@ -47,8 +47,9 @@ class Applier:
             except ProtocolError:
                 refused = Reason.BAD_ENTRY.value
                 break
+        headers = [one.header for one in incoming]
         for index, one in enumerate(incoming):
-            reason = self._take(one, incoming, index)
+            reason = self._take(one, headers, index)
             if reason is not None:
                 refused = reason.value
                 break
@@ -76,7 +77,7 @@ class Applier:
         self.batch.flush()
         return Outcome(self.changes, "", self.counts)
 
-    def _take(self, one: Incoming, incoming: list[Incoming], index: int) -> Reason | None:
+    def _take(self, one: Incoming, headers: list[Header], index: int) -> Reason | None:
         """Take one entry; the reason to stop the batch at it, or None."""
         header = one.header
         match link(header, self._head(header.origin)):
@@ -89,7 +90,7 @@ class Applier:
             case Link.FORK:
                 self._quarantine(one)
             case Link.NEXT:
-                return self._take_next(one, _last_of_group(incoming, index))
+                return self._take_next(one, _last_of_group(headers, index))
         return None
 
     def _take_next(self, one: Incoming, last: Header) -> Reason | None:
@@ -193,16 +194,9 @@ class Applier:
         ).fetchone()
         if must_hold(decode(first[0]), self.now_ms, origin_is_held=False):
             return
-        rows = self.connection.execute(
-            "SELECT hash, header, body, cloud FROM _entgldb_held WHERE origin = ? ORDER BY seq LIMIT ?",
-            (number, GROUP_ENTRIES_MAX),
-        ).fetchall()
-        waiting = [Incoming(decode(raw), raw, digest_, body) for digest_, raw, body, _ in rows]
         released = 0
-        for index, one in enumerate(waiting):
-            if must_hold(_last_of_group(waiting, index), self.now_ms, origin_is_held=False):
-                break
-            self._record(one, entry_text(one.header, one.body), cloud=rows[index][3] == 1)
+        for one, cloud in self._due(number):
+            self._record(one, entry_text(one.header, one.body), cloud=cloud)
             released = one.header.seq
         if released:
             self.connection.execute(
@@ -210,6 +204,26 @@ class Applier:
             )
         if released == self.state.held[origin].seq:
             del self.state.held[origin]
+
+    def _due(self, number: int) -> Iterator[tuple[Incoming, bool]]:
+        """Held entries of an origin whose whole group is due, one body in memory at a time."""
+        rows = self.connection.execute(
+            "SELECT header FROM _entgldb_held WHERE origin = ? ORDER BY seq LIMIT ?",
+            (number, GROUP_ENTRIES_MAX),
+        ).fetchall()
+        headers = [decode(raw) for (raw,) in rows]
+        for index, header in enumerate(headers):
+            last = _last_of_group(headers, index)
+            torn = last.group_index + 1 < last.group_size and len(rows) == GROUP_ENTRIES_MAX
+            if torn or must_hold(last, self.now_ms, origin_is_held=False):
+                break
+            if index % PAGE_ROWS_MAX == 0:
+                self.batch.flush()
+            digest_, raw, body, cloud = self.connection.execute(
+                "SELECT hash, header, body, cloud FROM _entgldb_held WHERE origin = ? AND seq = ?",
+                (number, header.seq),
+            ).fetchone()
+            yield Incoming(header, raw, digest_, body), cloud == 1
 
     def _quarantine(self, one: Incoming) -> None:
         """Keep both proofs and take nothing more of this origin; all others go on."""
@@ -256,10 +270,10 @@ def _taken_apart(entry: Entry) -> Incoming:
     return Incoming(decode(entry.header), entry.header, digest(entry.header), entry.body)
 
 
-def _last_of_group(incoming: list[Incoming], index: int) -> Header:
+def _last_of_group(headers: Sequence[Header], index: int) -> Header:
     """The last entry, within this batch, of the transaction an entry belongs to."""
-    header = incoming[index].header
+    header = headers[index]
     last = index + header.group_size - 1 - header.group_index
-    while last > index and (last >= len(incoming) or incoming[last].header.origin != header.origin):
+    while last > index and (last >= len(headers) or headers[last].origin != header.origin):
         last -= 1
-    return incoming[last].header
+    return headers[last]

@@ -84,13 +84,15 @@ class LogQueries:
             cursor.close()
         return found
 
-    def unapplied(self, rows_max: int) -> list[tuple[Origin, int]]:
-        """System entries recorded from a cloud link and not supplied by a LAN peer since."""
+    def unapplied(self, rows_max: int, after: tuple[Origin, int] = ("", 0)) -> list[tuple[Origin, int]]:
+        """System entries recorded from a cloud link, not supplied by a LAN peer since: behind ``after``."""
         rows = self.connection.execute(
             # '`' is the character after '_'
             "SELECT origin, seq FROM _entgldb_oplog WHERE applied = 0"
-            " AND collection > '_system_' AND collection < '_system`' ORDER BY lsn LIMIT ?",
-            (rows_max,),
+            " AND collection > '_system_' AND collection < '_system`' AND lsn > coalesce("
+            " (SELECT l.lsn FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+            " WHERE o.name = ? AND l.seq = ?), 0) ORDER BY lsn LIMIT ?",
+            (*after, rows_max),
         ).fetchall()
         return [(self._name(number), seq) for number, seq in rows]
 

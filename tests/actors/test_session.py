@@ -50,8 +50,9 @@ class ListLog:
     def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
         return self.all[from_lsn - 1 : from_lsn - 1 + rows_max]
 
-    def unapplied(self, rows_max: int) -> list[tuple[str, int]]:
-        return [(row.origin, row.seq) for row in self.all if not row.applied][:rows_max]
+    def unapplied(self, rows_max: int, after: tuple[str, int] = ("", 0)) -> list[tuple[str, int]]:
+        ids = [(row.origin, row.seq) for row in self.all if not row.applied]
+        return ids[ids.index(after) + 1 if after in ids else 0 :][:rows_max]
 
     def entries(self, ids: Sequence[tuple[str, int]]) -> list[Entry]:
         return [

@@ -333,6 +333,7 @@ def test_system_entries_from_a_cloud_are_recorded_and_later_supplied(bench: Benc
     assert b.get("users", "k") == b'{"a":1}'
     assert not b.known(REMOTE_PEERS, "p1")
     assert b.unapplied(10) == [(a.origin, 1), (a.origin, 3)]
+    assert b.unapplied(10, (a.origin, 1)) == [(a.origin, 3)]
     assert b.entries(b.unapplied(10)) == []
     wanted = a.entries(b.unapplied(10))
     with b.group():

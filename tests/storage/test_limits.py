@@ -128,3 +128,25 @@ def test_a_look_at_what_is_held_reads_one_header_while_nothing_is_due(
     with store.group():
         assert len(store.release_held(later).changes) == 1
     assert store.status()["held"] == 0
+
+
+def test_held_groups_are_released_whole_however_many_there_are(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apply, "GROUP_ENTRIES_MAX", 4)
+    other, later = make("lan-2"), NOW + 100_000
+    with other.group():
+        for group in (3, 4, 1):
+            made = [Write("c", f"{group}-{number}", b"{}") for number in range(group)]
+            other.write(RequestId(CLIENT, group), made, later)
+    held = [Entry(row.header, row.body) for row in other.rows(1, 9)]
+    with store.group():
+        assert store.apply(held, NOW).counts == {"held-clock": 8}
+    released = []
+    while store.held():
+        with store.group():
+            (moved,) = store.release_held(later).changes.values()
+        released.append(moved[0])
+    assert released == [3, 7, 8]
+    assert store.documents("c") == other.documents("c")
+    other.close()

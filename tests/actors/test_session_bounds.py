@@ -1,0 +1,73 @@
+"""What a session reads and asks for in one go is bounded, however the log lies."""
+
+from __future__ import annotations
+
+import pytest
+
+from entgldb.actors import outbox, session
+from entgldb.messages import wire
+from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.storage.rules.results import Row
+from tests.actors.test_session import ME, YOU, Bench
+
+
+class Read:
+    """Counts the pages read of a log."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.pages = 0
+        self._rows = bench.log.rows
+        bench.log.rows = self.rows  # type: ignore[method-assign]  # the same, counted
+
+    def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
+        self.pages += 1
+        return self._rows(from_lsn, rows_max)
+
+
+def logged(*origins: str) -> Bench:
+    """A session over a log whose rows are of these origins."""
+    bench = Bench()
+    seqs: dict[str, int] = {}
+    for lsn, origin in enumerate(origins, 1):
+        seq = seqs[origin] = seqs.get(origin, 0) + 1
+        bench.log.all.append(Row(lsn, origin, seq, b"h", "c", b"%d" % lsn, b"{}", True))
+    return bench
+
+
+def test_rows_that_the_peer_has_are_passed_without_reading_them() -> None:
+    many = 40 * PAGE_ROWS_MAX
+    bench = logged(ME, *[YOU] * many, ME, *[YOU] * many, ME)
+    read = Read(bench)
+    bench.open({YOU: (2 * many, b"h")})
+    assert bench.headers() == [b"1", b"%d" % (many + 2), b"%d" % (2 * many + 3)]
+    assert read.pages < 10
+
+
+def test_a_batch_is_sent_after_so_many_pages_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "PAGES_PER_BATCH_MAX", 2)
+    bench = logged(*([ME] + [YOU] * (PAGE_ROWS_MAX - 1)) * 5)
+    bench.open({YOU: (5 * PAGE_ROWS_MAX, b"h")})
+    batches = [message.entries for message in bench.take(wire.Entries)]  # type: ignore[attr-defined]  # Entries only
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    assert [int(e.header) for batch in batches for e in batch] == [1 + PAGE_ROWS_MAX * n for n in range(5)]
+
+
+def test_what_was_lost_behind_passed_rows_goes_out_again() -> None:
+    many = 2 * PAGE_ROWS_MAX
+    bench = logged(*[YOU] * many, ME)
+    bench.open({YOU: (many, b"h")})
+    assert bench.headers() == [b"%d" % (many + 1)]
+    bench.session.receive(wire.GapRequest(1, {YOU: (many, b"h")}, {}), bench.ctx)
+    assert bench.headers() == [b"%d" % (many + 1)]
+
+
+def test_what_nobody_supplies_does_not_hide_what_comes_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "WANT_MAX", 2)
+    bench = Bench().open()
+    for _ in range(3):
+        bench.log.add(ME, collection="_system_x", applied=False)
+    asked = []
+    for _ in range(3):
+        bench.session.beat_now(bench.ctx, None)
+        asked += [message.ids for message in bench.take(wire.Want)]  # type: ignore[attr-defined]  # Want only
+    assert asked == [((ME, 1), (ME, 2)), ((ME, 3),), ((ME, 1), (ME, 2))]
