@@ -13,13 +13,15 @@ import sys
 from pathlib import Path
 
 from entgldb.launch.client import Database
-from entgldb.launch.node import Node
+from entgldb.launch.node import Node, ask
+from entgldb.messages.client import Report, Status
 from entgldb.messages.errors import EntglError
 from tests.system.load import COLLECTION, flowing
 from tests.system.processes import until
 
 SICK = frozenset({"disk-full", "disk-error"})
-TMPFS_BYTES = 12 * 1024 * 1024
+TMPFS_BYTES = 64 * 1024 * 1024
+"""Far more than the WAL grows to before it is written back: it is the ballast that fills the disk."""
 
 
 def fill(directory: Path) -> Path:
@@ -27,7 +29,7 @@ def fill(directory: Path) -> Path:
     ballast = directory / "ballast"
     with ballast.open("wb", buffering=0) as file:
         try:
-            while file.write(bytes(4096)):
+            while file.write(bytes(65536)):
                 continue
         except OSError:
             return ballast
@@ -56,8 +58,17 @@ def scenario(directory: Path) -> None:
         assert isinstance(pids, dict)
         os.kill(int(str(pids["store"])), signal.SIGKILL)
         assert db[COLLECTION].get(key) is not None
+        # it starts and fails, several times
+        until(lambda: restarts(directory) >= 3, 10.0, "attempts to start without room")
         ballast.unlink()
         load.more(200)
+
+
+def restarts(directory: Path) -> int:
+    """How often the store was started again, as the node actor says."""
+    report = ask(directory, "node", Status())
+    assert isinstance(report, Report)
+    return int(report.body["restarts"]["store"])
 
 
 def main(made: str, disk: str) -> None:
