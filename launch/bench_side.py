@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from entgldb.launch import aio
 from entgldb.launch.client import Database
 from entgldb.launch.playground import Playground
-from entgldb.messages.client import Commit, Write
-from entgldb.messages.schema import Message
 
 COLLECTION: Final = "bench"
 INDEXED: Final = "group"
@@ -111,7 +109,7 @@ class NodeSide(Side):
 
     def __init__(self, database: Database) -> None:
         super().__init__()
-        self._database = database
+        self._directory = database.directory
         self._collection = database[COLLECTION]
 
     def put(self, name: str, fields: dict[str, Any]) -> object:
@@ -121,13 +119,18 @@ class NodeSide(Side):
         return self._collection.put_many(documents)
 
     def put_in_flight(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> object:
-        waiting: deque[Callable[[], Message]] = deque()
-        for name, fields in documents:
-            if len(waiting) == IN_FLIGHT:
-                waiting.popleft()()
-            write = Write(COLLECTION, name, json.dumps(fields, separators=(",", ":")).encode())
-            waiting.append(self._database.begin(Commit(self._database.next_request(), (write,))))
-        return [answer() for answer in waiting]
+        return asyncio.run(self._put_in_flight(documents))
+
+    async def _put_in_flight(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        waiting = iter(documents)
+        async with aio.connect(self._directory) as database, asyncio.TaskGroup() as group:
+
+            async def put_next() -> None:
+                for name, fields in waiting:
+                    await database[COLLECTION].put(name, fields)
+
+            for _ in range(IN_FLIGHT):
+                group.create_task(put_next())
 
     def index(self) -> None:
         self._collection.create_index(INDEXED)
