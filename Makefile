@@ -33,6 +33,9 @@ check: $(VENV)/test.stamp  ## formatting, lint, types, layers
 quick: $(VENV)/test.stamp  ## what runs in under 90 seconds
 	$(BIN)/python -m pytest -m "not slow"
 
+matrix:  ## the quick tests on every Python from 3.11 that is found
+	$(PYTHON) tests/matrix.py
+
 test: check  ## all checks and all tests
 	$(BIN)/python -m pytest
 

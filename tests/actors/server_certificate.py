@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from entgldb.actors.certificates import key_usage
+
 
 class ServerCertificate(NamedTuple):
     """Files for a server on 127.0.0.1 and localhost, and the PEM that its clients trust."""
@@ -45,6 +47,8 @@ def issue_server_certificate(folder: Path, days: int = 30) -> ServerCertificate:
         .serial_number(1)
         .public_key(ca_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(key_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
@@ -53,6 +57,9 @@ def issue_server_certificate(folder: Path, days: int = 30) -> ServerCertificate:
         .serial_number(2)
         .public_key(key.public_key())
         .add_extension(x509.SubjectAlternativeName(names), critical=True)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
         .sign(ca_key, hashes.SHA256())
     )
     certificate_file, key_file = folder / "server.crt", folder / "server.key"

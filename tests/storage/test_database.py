@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,8 @@ def test_the_order_of_creation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_migration_has_a_format_number() -> None:
-    found = all_migrations().pending(Database(memory=True))
-    assert len(found) == schema.FORMAT
+    with closing(Database(memory=True)) as empty:
+        assert len(all_migrations().pending(empty)) == schema.FORMAT
 
 
 def test_opening_again_does_not_load_the_migrations(tmp_path: Path) -> None:
