@@ -41,7 +41,7 @@ class Written(Record):
 
 @message(40, Channel.CLIENT)
 class Commit(Message):
-    """Do all ``writes`` in one transaction, or none. Answered by Committed or Refused."""
+    """Do all ``writes`` in one transaction, or none. Answered by CommitDone or Refused."""
 
     request: RequestId
     writes: tuple[Write, ...]
