@@ -145,15 +145,15 @@ class Bully(Behaviour):
         ctx.answer(ctx.asker, Done())
 
     def on_status(self, message: Status, ctx: Context) -> None:
-        gateway = self.claims.gateway
         candidates = self._peers | ({self.settings.node_id} if self._eligible else set())
         body = {
-            "gateway": gateway or None,
+            "gateway": self.claims.gateway or None,
             "epoch": self.claims.current.epoch if self.claims.current else self.claims.epoch_seen,
             "is_gateway": self.state == LEADING,
             "connected": list(self.claims.current.connected) if self.claims.current else [],
             "candidates": sorted(candidates),
             "state": self.state,
+            "priority": self.settings.priority,
             "counts": dict(self.counts),
         }
         ctx.answer(ctx.asker, Report(body))

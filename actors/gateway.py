@@ -95,8 +95,12 @@ class Gateway(Behaviour):
     # --- what the node says -----------------------------------------------------------------------
 
     def on_configure(self, message: Configure, ctx: Context) -> None:
-        if message.gateway is not None:
-            self._means.settings = message.gateway
+        if message.gateway is None:
+            return
+        self._means.settings = settings = message.gateway
+        for link in self._links.values():
+            if link.session is not None:
+                link.session.reconfigure(live_push=settings.live_push, sync_interval=settings.sync_interval)
 
     def on_reconfigure(self, message: Reconfigure, ctx: Context) -> None:
         """Make the open links those that should be."""

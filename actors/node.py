@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from entgldb.actors.behaviour import ERROR, INFO, WARNING, Asker, Behaviour, Context, refuse
+from entgldb.actors.child import Child
 from entgldb.actors.collector import Collector
+from entgldb.actors.reloading import merge
 from entgldb.messages.client import Done, Ping, Refused, Reload, Report, Status, Stop, WhoIs
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
@@ -52,18 +54,6 @@ STOP_PATIENCE: Final = 0.6
 """Seconds the children have to close their links, and then the store its file."""
 
 
-class Child:
-    """What is known of one child."""
-
-    def __init__(self) -> None:
-        self.up = False
-        self.pid = 0
-        self.ready_at = 0.0
-        self.deaths_in_a_row = 0
-        self.restarts = 0
-        self.facts: dict[str, Json] = {}
-
-
 class NodeKeeper(Behaviour):
     """Supervisor of the other five."""
 
@@ -103,9 +93,9 @@ class NodeKeeper(Behaviour):
             self._boot = ctx.asker
             self._report_start(ctx)
             return
-        self._apply_settings(message.settings, ctx)
+        told = self._apply_settings(message.settings, ctx)
         for asker in self._reloads:
-            ctx.answer(asker, Done())
+            ctx.answer(asker, told)
         self._reloads.clear()
         ctx.answer(ctx.asker, self._ready())
 
@@ -225,12 +215,17 @@ class NodeKeeper(Behaviour):
             pids["node"] = pid
         return Addresses({**handles, "node": _handle("node", self.identity)}, pids)
 
-    def _apply_settings(self, settings: NodeSettings, ctx: Context) -> None:
+    def _apply_settings(self, read: NodeSettings, ctx: Context) -> Report:
+        """Take over what can change in a running node; what changed, and what waits for a restart."""
         before = {name: self._configure(name) for name in CHILDREN}
-        self.settings = settings
+        self.settings, changed, restart_needed = merge(self.settings, read)
         for name, child in self.children.items():
             if child.up and self._configure(name) != before[name]:
                 ctx.tell(name, self._configure(name))
+        if "InitialRemotePeers" in changed and self._initial_done:
+            ctx.tell("store", ApplyInitialPeers(self.settings.initial_peers))
+        ctx.log(INFO, f"reload: changed {changed}, restart needed for {restart_needed}")
+        return Report({"changed": changed, "restart_needed": restart_needed})
 
     # --- who is gateway, which peers ------------------------------------------------------------
 

@@ -68,6 +68,10 @@ class Session:
         self._moved_at = 0.0
         self._vector_at = 0.0
 
+    def reconfigure(self, *, live_push: bool, sync_interval: float) -> None:
+        """New settings of a node that reads its configuration again."""
+        self.outbox.live_push, self._sync_interval = live_push, sync_interval
+
     def start(self, ctx: Context) -> None:
         """Both Hellos are through: say what we have."""
         self._heard_at = self._moved_at = self._vector_at = ctx.monotonic()

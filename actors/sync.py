@@ -101,7 +101,10 @@ class Sync(Behaviour):
         self._dialler.seeds = message.sync.seeds
         for peer in self._peers.values():
             if peer.session is not None:
-                peer.session.outbox.live_push = message.sync.live_push
+                peer.session.reconfigure(
+                    live_push=message.sync.live_push, sync_interval=message.sync.sync_interval
+                )
+        self._dial(ctx)
 
     def on_static_peers(self, message: StaticPeers, ctx: Context) -> None:
         self._dialler.static = dict(message.peers)

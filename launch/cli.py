@@ -37,6 +37,7 @@ _VERBS: Final = {
     "test-peer": ("cli_peers", "test_peer", "Try a cloud peer step by step."),
     "ask": ("cli_actors", "ask", "Send an actor a message, show its answer."),
     "tell": ("cli_actors", "tell", "Send an actor a message."),
+    "reload": ("cli_actors", "reload", "Read the configuration again, without a restart."),
     "cluster": ("cli_cluster", "cluster", "A local playground of several nodes."),
     "demo": ("cli_demo", "demo", "The whole of EntglDB in two minutes, checked."),
     "bench": ("cli_bench", "bench", "Measure this machine's nodes beside what SQLite alone does."),

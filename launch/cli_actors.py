@@ -12,7 +12,7 @@ import click
 
 from entgldb.launch.cli_common import common, show
 from entgldb.launch.wire_client import unless_refused
-from entgldb.messages.client import Report
+from entgldb.messages.client import Reload, Report
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.schema import REGISTRY, Message, to_array
 
@@ -106,3 +106,26 @@ def tell(directory: Path, as_json: bool, actor: str, message: str, assignments: 
         show({"actor": actor, "sent": message})
     else:
         click.echo(f"sent {message} to {actor}")
+
+
+@click.command()
+@common
+def reload(directory: Path, as_json: bool) -> None:
+    """Have a running node read its configuration again.
+
+    Seeds, intervals, election and backoff times, priority, log level and InitialRemotePeers take effect
+    at once; the rest is named and waits for a restart. A file with a fault changes nothing.
+
+    Example: entgldb reload --dir n1
+    """
+    from entgldb.launch.client import Database
+
+    with Database(directory) as db:
+        answer = db.ask("node", Reload())
+    body = answer.body if isinstance(answer, Report) else {}
+    if as_json:
+        show(body)
+        return
+    click.echo(f"changed: {', '.join(body['changed']) or 'nothing'}")
+    if body["restart_needed"]:
+        click.echo(f"restart needed for: {', '.join(body['restart_needed'])}")

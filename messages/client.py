@@ -112,7 +112,11 @@ class Status(Message):
 
 @message(50, Channel.CLIENT, admin=True)
 class Reload(Message):
-    """To ``node``: read the configuration again and apply what can change without a restart."""
+    """To ``node``: read the configuration again and apply what can change without a restart.
+
+    Answered by Report (``changed`` and ``restart_needed``: names of settings) or Refused, and then nothing
+    of it is applied.
+    """
 
 
 @message(51, Channel.CLIENT, admin=True)

@@ -246,7 +246,7 @@ def test_reload_brings_only_changed_slices() -> None:
     rig.told.clear()
     changed = replace(rig.node.settings, election=ElectionSettings("n1", "lan", priority=7))
     rig.hand(Boot(changed, 1))
-    assert asker.answers == [Done()]
+    assert asker.answers == [Report({"changed": ["election.priority"], "restart_needed": []})]
     assert [(a, m.election) for a, m in rig.told if isinstance(m, Configure)] == [
         ("election", changed.election)
     ]

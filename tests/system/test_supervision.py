@@ -175,8 +175,10 @@ def test_reload_brings_what_changed_in_the_file_and_names_what_is_wrong_with_it(
     file = directory / "entgldb.toml"
     good = file.read_text()
     before = pids(node)
-    file.write_text(good + "\n[election]\npriority = 7\n")
-    assert node.ask("node", Reload()) == Done()
+    file.write_text(good.replace("discovery = false", "discovery = true") + "\n[election]\npriority = 7\n")
+    told = {"changed": ["election.priority"], "restart_needed": ["network.discovery"]}
+    assert node.ask("node", Reload()) == Report(told)
+    assert node.ask("election", Status()).body["priority"] == 7
     file.write_text(good + '\n[election]\npriority = "high"\n')
     refused = node.ask("node", Reload())
     assert isinstance(refused, Refused)

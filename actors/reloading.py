@@ -1,0 +1,72 @@
+"""Reload: which settings take effect while a node runs, and which wait for its next start."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any, Final, NamedTuple
+
+from entgldb.messages.settings import NodeSettings
+
+SLICES: Final = ("store", "oplog", "sync", "election", "gateway")
+LIVE: Final = {
+    "seeds": "network.seeds",
+    "sync_interval": "sync.interval",
+    "heartbeat_interval": "sync.heartbeat_interval",
+    "live_push": "sync.live_push",
+    "priority": "election.priority",
+    "takeover_delay": "election.takeover_delay",
+    "gateway_timeout": "election.gateway_timeout",
+    "backoff_first": "gateway.backoff_first",
+    "backoff_max": "gateway.backoff_max",
+    "log_level": "node.log_level",
+    "initial_peers": "InitialRemotePeers",
+}
+"""Field of a slice -> its name in the file."""
+FIXED: Final = {
+    "node_id": "node.id",
+    "role": "node.role",
+    "cluster": "cluster.key",
+    "listen": "network.listen",
+    "discovery": "network.discovery",
+    "tls_cert": "cloud.tls_cert",
+    "tls_key": "cloud.tls_key",
+    "authority": "cloud.authority",
+    "authority_ca": "cloud.authority_ca",
+    "audience": "cloud.audience",
+    "scopes": "cloud.scopes",
+    "allow_clients": "cloud.allow_clients",
+}
+"""What sockets, certificates and files were made from at the start."""
+FROM_THE_PLACE: Final = {"directory", "key_file", "drift_ms", "config_file"}
+"""What no setting in the file changes."""
+
+
+class Merged(NamedTuple):
+    """What a node runs with after a reload; the names are those of the file, sorted."""
+
+    settings: NodeSettings
+    changed: list[str]
+    restart_needed: list[str]
+
+
+def merge(running: NodeSettings, read: NodeSettings) -> Merged:
+    """What of ``read`` takes effect at once; the rest stays as it runs and is named."""
+    changed: set[str] = set()
+    restart: set[str] = set()
+    settings = _merge(running, read, changed, restart)
+    return Merged(settings, sorted(changed), sorted(restart))
+
+
+def _merge(running: Any, read: Any, changed: set[str], restart: set[str]) -> Any:
+    kept = {}
+    for field in fields(running):
+        name, old, new = field.name, getattr(running, field.name), getattr(read, field.name)
+        if name in SLICES:
+            kept[name] = _merge(old, new, changed, restart)
+        elif name in LIVE:
+            kept[name] = new
+            if new != old:
+                changed.add(LIVE[name])
+        elif name in FIXED and new != old:
+            restart.add(FIXED[name])
+    return replace(running, **kept)
