@@ -10,6 +10,10 @@ import pytest
 from entgldb.storage import database
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite", action="store_true", help="write what comes out into tests/transcripts")
+
+
 @pytest.fixture(autouse=True)
 def memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Stores in memory are made by the dozen; whoever makes one may leave it to the end of its test."""
