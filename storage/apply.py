@@ -229,7 +229,7 @@ class Applier:
         """Keep both proofs and take nothing more of this origin; all others go on."""
         origin = one.header.origin
         self.counts[Reason.FORK.value] += 1
-        number, head = self.state.known(self.connection, origin)
+        number, head, _ = self.state.known(self.connection, origin)
         ours = self._raw(number, min(one.header.seq, self._head(origin).seq))
         self.connection.execute(
             "INSERT INTO _entgldb_forks (origin, seq, ours, theirs, at_ms) SELECT ?, ?, ?, ?, ?"

@@ -18,10 +18,10 @@ _CURRENT: Final = (
 )
 _LOG: Final = "INSERT INTO _entgldb_oplog VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DOCUMENT: Final = (
-    "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
+    "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
     " body = excluded.body, origin = excluded.origin, seq = excluded.seq,"
-    " hlc = excluded.hlc, lsn = excluded.lsn"
+    " hlc = excluded.hlc, lsn = excluded.lsn, sha256 = excluded.sha256"
 )
 _LOSER: Final = "INSERT OR IGNORE INTO _entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)"
 
@@ -65,7 +65,8 @@ class Batch:
         if header.collection not in state.collections:
             ensure_collection(self.connection, state, header.collection)
         origin, seq, hlc, collection, key = header[:5]
-        self._documents.append((collection, key, text, state.origins[origin].number, seq, hlc, lsn))
+        number, sha = state.origins[origin].number, header.body_sha256 or None
+        self._documents.append((collection, key, text, number, seq, hlc, lsn, sha))
         self._new[collection, key] = Current(origin, seq, hlc, text is not None)
         state.documents += (text is not None) - (before is not None and before.live)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from entgldb.messages.model import Origin
 from entgldb.storage.database import open_reader
 from entgldb.storage.log import LogQueries
 
@@ -12,16 +11,7 @@ from entgldb.storage.log import LogQueries
 class LogReader(LogQueries):
     """Implements ``ports.OplogReader`` on a node's file."""
 
-    _origin: Origin = ""
-
     @classmethod
     def open(cls, directory: str | Path) -> LogReader:
         """Raises NotFoundError where there is no database, ConfigError for a newer format."""
         return cls(open_reader(directory))
-
-    @property
-    def origin(self) -> Origin:
-        """Who this node is as a writer; read once, it changes only while the node is down."""
-        if not self._origin:
-            self._origin = str(self._meta("origin"))
-        return self._origin

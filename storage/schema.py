@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Migrations
     from sqlite_utils.db import Database
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """``PRAGMA user_version``, the number of migrations: a program refuses files with a higher one."""
 APPLICATION_ID: Final = 0x456E744C
 """``PRAGMA application_id``: "EntL"."""
@@ -73,6 +74,18 @@ CREATE TABLE _entgldb_peers (
 ) WITHOUT ROWID;
 """
 
+_FORMAT_2: Final = """
+ALTER TABLE _entgldb_origins ADD COLUMN floor INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE _entgldb_state ADD COLUMN pruned_lsn INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE _entgldb_state ADD COLUMN collected_lsn INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE _entgldb_documents ADD COLUMN sha256 BLOB;
+ALTER TABLE _entgldb_documents ADD COLUMN stamps BLOB;
+CREATE INDEX _entgldb_tombstones ON _entgldb_documents (lsn) WHERE body IS NULL;
+"""
+"""``floor``: newest seq whose log rows are pruned. ``pruned_lsn``, ``collected_lsn``: the highest lsn of
+a log row that was pruned, of a tombstone that was collected. ``sha256``: of the body. ``stamps``:
+versions of fields, in collections that merge."""
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the tables to this release's form, each step in a transaction of its own."""
@@ -94,9 +107,7 @@ def all_migrations() -> Migrations:
 
     @migrations()
     def m001_tables(db: Database) -> None:
-        for statement in _TABLES.split(";"):
-            if statement.strip():
-                db.execute(statement)
+        _execute_all(db, _TABLES)
         # fixed statistics instead of ANALYZE: a collection is many rows, an index few, so that
         # the planner of every reader prefers an expression index over walking the collection
         db.execute("ANALYZE _entgldb_documents")
@@ -106,4 +117,20 @@ def all_migrations() -> Migrations:
             " ('_entgldb_documents', 'sqlite_autoindex__entgldb_documents_1', '100000 50000 1')"
         )
 
+    @migrations()
+    def m002_retention(db: Database) -> None:
+        _execute_all(db, _FORMAT_2)
+        db.conn.create_function("entgldb_sha256", 1, _sha256_of_text, deterministic=True)
+        db.execute("UPDATE _entgldb_documents SET sha256 = entgldb_sha256(body) WHERE body IS NOT NULL")
+
     return migrations
+
+
+def _execute_all(db: Database, script: str) -> None:
+    for statement in script.split(";"):
+        if statement.strip():
+            db.execute(statement)
+
+
+def _sha256_of_text(text: str) -> bytes:
+    return sha256(text.encode()).digest()

@@ -15,6 +15,8 @@ class Known(NamedTuple):
 
     number: int
     head: Head
+    floor: int = 0
+    """Newest seq whose log rows are pruned, or were never here because a snapshot brought what they did."""
 
 
 @dataclass(slots=True)
@@ -26,6 +28,10 @@ class State:
     documents: int = 0
     entries: int = 0
     conflicts: int = 0
+    pruned_lsn: int = 0
+    """Highest lsn of a log row that was pruned."""
+    collected_lsn: int = 0
+    """Highest lsn of a tombstone that was collected: an older change token may have missed its delete."""
     origins: dict[Origin, Known] = field(default_factory=dict)
     held: dict[Origin, Head] = field(default_factory=dict)
     """Newest held entry of each origin that has any."""
@@ -37,11 +43,13 @@ class State:
     def load(cls, connection: sqlite3.Connection) -> State:
         """Read everything from the file."""
         numbers = connection.execute(
-            "SELECT clock, lsn, documents, entries, conflicts FROM _entgldb_state"
+            "SELECT clock, lsn, documents, entries, conflicts, pruned_lsn, collected_lsn FROM _entgldb_state"
         ).fetchone()
         state = cls(*numbers)
-        rows = connection.execute("SELECT name, id, seq, head, quarantined FROM _entgldb_origins")
-        state.origins = {name: Known(n, Head(seq, head, bool(q))) for name, n, seq, head, q in rows}
+        rows = connection.execute("SELECT name, id, seq, head, quarantined, floor FROM _entgldb_origins")
+        state.origins = {
+            name: Known(n, Head(seq, head, bool(q)), floor) for name, n, seq, head, q, floor in rows
+        }
         held = connection.execute(
             "SELECT o.name, h.seq, h.hash FROM _entgldb_held h JOIN _entgldb_origins o ON o.id = h.origin"
             " ORDER BY h.seq"
@@ -59,6 +67,8 @@ class State:
             self.documents,
             self.entries,
             self.conflicts,
+            self.pruned_lsn,
+            self.collected_lsn,
             self.origins.copy(),
             self.held.copy(),
             self.collections.copy(),
@@ -68,15 +78,24 @@ class State:
     def save(self, connection: sqlite3.Connection) -> None:
         """Write what moved; the last act before COMMIT."""
         for origin in self.dirty:
-            number, head = self.origins[origin]
+            number, head, floor = self.origins[origin]
             connection.execute(
-                "UPDATE _entgldb_origins SET seq = ?, head = ?, quarantined = ? WHERE id = ?",
-                (head.seq, head.hash, head.quarantined, number),
+                "UPDATE _entgldb_origins SET seq = ?, head = ?, quarantined = ?, floor = ? WHERE id = ?",
+                (head.seq, head.hash, head.quarantined, floor, number),
             )
         self.dirty.clear()
         connection.execute(
-            "UPDATE _entgldb_state SET clock = ?, lsn = ?, documents = ?, entries = ?, conflicts = ?",
-            (self.clock, self.lsn, self.documents, self.entries, self.conflicts),
+            "UPDATE _entgldb_state SET clock = ?, lsn = ?, documents = ?, entries = ?, conflicts = ?,"
+            " pruned_lsn = ?, collected_lsn = ?",
+            (
+                self.clock,
+                self.lsn,
+                self.documents,
+                self.entries,
+                self.conflicts,
+                self.pruned_lsn,
+                self.collected_lsn,
+            ),
         )
 
     def known(self, connection: sqlite3.Connection, origin: Origin) -> Known:
@@ -93,8 +112,15 @@ class State:
 
     def move(self, origin: Origin, head: Head) -> None:
         """Set a known origin's head."""
-        self.origins[origin] = Known(self.origins[origin].number, head)
+        self.origins[origin] = self.origins[origin]._replace(head=head)
         self.dirty.add(origin)
+
+    def raise_floor(self, origin: Origin, seq: int) -> None:
+        """The log of a known origin begins after ``seq`` now."""
+        known = self.origins[origin]
+        if seq > known.floor:
+            self.origins[origin] = known._replace(floor=seq)
+            self.dirty.add(origin)
 
     def vector(self) -> Vector:
         """Origin -> (newest contiguous seq, its hash)."""

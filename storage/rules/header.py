@@ -71,9 +71,10 @@ def decode(data: bytes) -> Header:
         items = msgpack.unpackb(data, raw=False, use_list=True, strict_map_key=True, max_ext_len=0)
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as fault:
         raise ProtocolError(f"a header is no msgpack array: {type(fault).__name__}") from None
-    if type(items) is not list or len(items) != _FIELDS or type(items[0]) is not int or items[0] != FORMAT:
-        raise ProtocolError(f"a header is an array of {_FIELDS} that begins with {FORMAT}")
-    return _checked(items)
+    if type(items) is not list or len(items) < _FIELDS or type(items[0]) is not int or items[0] != FORMAT:
+        raise ProtocolError(f"a header is an array of {_FIELDS} or more that begins with {FORMAT}")
+    # a newer release may append: what it says is stored and relayed as it came, and means nothing here
+    return _checked(items[:_FIELDS])
 
 
 def entry_text(header: Header, body: bytes | None) -> str | None:
