@@ -10,6 +10,7 @@ from entgldb.messages.client import RequestId, Write, Written
 from entgldb.messages.model import Entry, Origin, Vector
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Json, Message
+from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Outcome, Row
 
 
@@ -58,6 +59,12 @@ class Store(OplogReader, Protocol):
         """Write as this node, remember the answer; the versions and the last lsn.
 
         Raises InvalidError, TooLargeError or NotAllowedError (system collections need ``system``).
+        """
+
+    def reincarnate(self, entropy: bytes, why: Why, now_ms: int) -> Origin:
+        """Write under a new origin from now on; the new origin. The old log stays, as any other writer's.
+
+        ``entropy``: 32 bytes nobody can guess.
         """
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:

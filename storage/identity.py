@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import sqlite3
 from hashlib import sha256
+from typing import Final
 
 from entgldb.messages.errors import ConfigError
-from entgldb.messages.model import node_of
+from entgldb.messages.model import Origin, node_of
+from entgldb.messages.schema import Json
+from entgldb.storage.rules.incarnations import Why
+
+INCARNATIONS_TOLD_MAX: Final = 20
+"""Of the latest, in ``status``."""
 
 
 class Identity:
-    """Minted once, in one transaction, when a database is created."""
+    """Minted when a database is created, and anew whenever its log must not be continued."""
 
     @staticmethod
     def ensure(connection: sqlite3.Connection, node_id: str) -> None:
@@ -27,16 +33,8 @@ class Identity:
 
     @staticmethod
     def create(connection: sqlite3.Connection, node_id: str, seed: bytes, file_id: str) -> None:
-        """Store a new origin: ``seed`` is the Ed25519 private key (RFC 8032), 32 bytes.
-
-        The incarnation is the first 16 bytes of the public key's SHA-256, so that authorship can be
-        proved one day without a new format.
-        """
-        # cryptography takes long to import: only the process that owns a file pays for it
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-        public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
-        origin = f"{node_id}/{sha256(public).digest()[:16].hex()}"
+        """Store a new origin: ``seed`` is the Ed25519 private key (RFC 8032), 32 bytes."""
+        origin, public = _origin_of(node_id, seed)
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(
             "INSERT INTO _entgldb_meta VALUES (?, ?)",
@@ -44,3 +42,41 @@ class Identity:
         )
         connection.execute("INSERT INTO _entgldb_origins (name, seq, head) VALUES (?, 0, x'')", (origin,))
         connection.execute("COMMIT")
+
+    @staticmethod
+    def reincarnate(connection: sqlite3.Connection, seed: bytes, why: Why, now_ms: int) -> Origin:
+        """Go on as a new origin of the same node, within the transaction that runs; the new origin.
+
+        The old one's log stays as it is and reads like that of any other writer. Its private key goes:
+        a log has one writer, ever, and nobody writes that one any more.
+        """
+        row = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
+        origin, public = _origin_of(node_of(row[0]), seed)
+        connection.executemany(
+            "UPDATE _entgldb_meta SET value = ? WHERE name = ?",
+            [(origin, "origin"), (public, "public_key"), (seed, "private_key")],
+        )
+        connection.execute("INSERT INTO _entgldb_incarnations VALUES (?, ?, ?)", (origin, now_ms, why.value))
+        return origin
+
+    @staticmethod
+    def history(connection: sqlite3.Connection) -> list[Json]:
+        """When and why this file went on under a new origin, the latest first."""
+        rows = connection.execute(
+            "SELECT origin, at_ms, why FROM _entgldb_incarnations ORDER BY at_ms DESC, origin LIMIT ?",
+            (INCARNATIONS_TOLD_MAX,),
+        )
+        return [{"origin": origin, "at_ms": at_ms, "why": why} for origin, at_ms, why in rows.fetchall()]
+
+
+def _origin_of(node_id: str, seed: bytes) -> tuple[Origin, bytes]:
+    """The origin and the public key of an Ed25519 private key (RFC 8032), 32 bytes.
+
+    The incarnation is the first 16 bytes of the public key's SHA-256, so that authorship can be proved
+    one day without a new format.
+    """
+    # cryptography takes long to import: only the process that owns a file pays for it
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    return f"{node_id}/{sha256(public).digest()[:16].hex()}", public

@@ -80,11 +80,14 @@ ALTER TABLE _entgldb_state ADD COLUMN pruned_lsn INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE _entgldb_state ADD COLUMN collected_lsn INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE _entgldb_documents ADD COLUMN sha256 BLOB;
 ALTER TABLE _entgldb_documents ADD COLUMN stamps BLOB;
+CREATE TABLE _entgldb_incarnations (
+    origin TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, why TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE INDEX _entgldb_tombstones ON _entgldb_documents (lsn) WHERE body IS NULL;
 """
 """``floor``: newest seq whose log rows are pruned. ``pruned_lsn``, ``collected_lsn``: the highest lsn of
 a log row that was pruned, of a tombstone that was collected. ``sha256``: of the body. ``stamps``:
-versions of fields, in collections that merge."""
+versions of fields, in collections that merge. ``_entgldb_incarnations``: all but the file's first."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:

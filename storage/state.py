@@ -23,6 +23,8 @@ class Known(NamedTuple):
 class State:
     """Copied at the beginning of a transaction and put back when it is undone."""
 
+    own: Origin = ""
+    """Who this node is as a writer."""
     clock: int = 0
     lsn: int = 0
     documents: int = 0
@@ -45,7 +47,8 @@ class State:
         numbers = connection.execute(
             "SELECT clock, lsn, documents, entries, conflicts, pruned_lsn, collected_lsn FROM _entgldb_state"
         ).fetchone()
-        state = cls(*numbers)
+        own = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
+        state = cls("" if own is None else own[0], *numbers)
         rows = connection.execute("SELECT name, id, seq, head, quarantined, floor FROM _entgldb_origins")
         state.origins = {
             name: Known(n, Head(seq, head, bool(q)), floor) for name, n, seq, head, q, floor in rows
@@ -62,6 +65,7 @@ class State:
     def copy(self) -> State:
         """A copy that later changes leave alone."""
         return State(
+            self.own,
             self.clock,
             self.lsn,
             self.documents,

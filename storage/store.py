@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from hashlib import sha256
@@ -16,6 +17,7 @@ from entgldb.storage import collections, database, requests
 from entgldb.storage.apply import Applier
 from entgldb.storage.batch import Batch
 from entgldb.storage.identity import Identity
+from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Outcome
 from entgldb.storage.transaction import Transactions
 from entgldb.storage.writes import check_writes, write_group
@@ -30,7 +32,6 @@ class Store(Transactions):
     def __init__(self, connection: sqlite3.Connection, now_ms: int, path: Path | None) -> None:
         super().__init__(connection)
         self.path = path
-        self._origin = str(self._meta("origin"))
         self._file_id = str(self._meta("file_id"))
         self._tidied_ms = now_ms
 
@@ -70,7 +71,7 @@ class Store(Transactions):
 
     @property
     def origin(self) -> Origin:
-        return self._origin
+        return self.state.own
 
     @property
     def file_id(self) -> str:
@@ -100,11 +101,22 @@ class Store(Transactions):
         checked = check_writes(writes, system=system)
         before = self.state.lsn
         batch = Batch(self.connection, self.state)
-        written: tuple[Written, ...] = write_group(batch, self._origin, checked, now_ms)
+        written: tuple[Written, ...] = write_group(batch, self.state.own, checked, now_ms)
         batch.flush()
         lsn = self.state.lsn if self.state.lsn > before else 0
-        requests.remember(self.connection, request, self._origin, written, lsn, now_ms)
+        requests.remember(self.connection, request, self.state.own, written, lsn, now_ms)
         return written, lsn
+
+    def reincarnate(self, entropy: bytes, why: Why, now_ms: int) -> Origin:
+        """Write under a new origin from now on, within the group that runs; the new origin.
+
+        ``entropy``: 32 bytes nobody can guess; a store with a file adds its own.
+        """
+        self._need_group()
+        seed = sha256(entropy + (b"" if self.path is None else os.urandom(32))).digest()
+        self.state.own = Identity.reincarnate(self.connection, seed, why, now_ms)
+        self.state.known(self.connection, self.state.own)
+        return self.state.own
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:
         """Take foreign entries in this order, each after its link in the chain was checked."""
@@ -175,6 +187,7 @@ class Store(Transactions):
             "held": held,
             "quarantined": len(forked),
             "quarantined_origins": forked,
+            "incarnations": Identity.history(self.connection),
             "wal_bytes": self._wal_bytes(),
         }
 

@@ -1,0 +1,22 @@
+"""When a node must not continue its own log, and why it then goes on under a new incarnation."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Why(StrEnum):
+    """What made a node go on as a new writer."""
+
+    RESTORED = "restored"
+    """From a backup: what the node wrote after it may be with its peers."""
+    CLONED = "cloned"
+    """The directory is a copy, or stands on another machine or file system."""
+    ROLLED_BACK = "rolled-back"
+    """The database is older than this node has been, by its own note or by what peers have of it."""
+    REBUILT = "rebuilt"
+    """The database was damaged and was begun anew."""
+    SNAPSHOT = "snapshot"
+    """The node's own unsent writes are issued again on top of a snapshot."""
+    HEALED = "healed"
+    """The node's own log was forked, and one branch of it was chosen."""
