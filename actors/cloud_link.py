@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from entgldb.actors.behaviour import INFO, WARNING, Context
+from entgldb.actors.members import Gossip, Members
 from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, TokenSource
 from entgldb.actors.session import Session
 from entgldb.messages import codec, wire
@@ -56,6 +57,7 @@ class Means:
     count: Callable[[Reason], None]
     serial: Callable[[], int]
     """A number that was not given before, for tickets, timers and session names."""
+    members: Members
 
 
 class CloudLink:
@@ -273,6 +275,7 @@ class CloudLink:
             live_push=settings.live_push,
             sync_interval=settings.sync_interval,
             count=self._means.count,
+            gossip=Gossip(self._means.members, speaks_for=self.peer.node_id),
         )
         self.session.start(ctx)
         ctx.log(INFO, f"cloud peer {self.peer.node_id}: connected to {self.peer.address}")

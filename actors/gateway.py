@@ -10,6 +10,7 @@ from typing import Final
 
 from entgldb.actors.behaviour import Asker, Behaviour, Context, refuse
 from entgldb.actors.cloud_link import CloudLink, Means
+from entgldb.actors.members import Members
 from entgldb.actors.ports import CloudTarget, Links, OplogReader, Prober, Secrets, TokenSource
 from entgldb.messages.client import Done, Ping, Report, Status, TestPeer
 from entgldb.messages.errors import InvalidError, NotFoundError, Reason
@@ -56,7 +57,9 @@ class Gateway(Behaviour):
         prober: Prober,
     ) -> None:
         super().__init__()
-        self._means = Means(settings, log, links, tokens, secrets, self.count, self._next)
+        self._means = Means(
+            settings, log, links, tokens, secrets, self.count, self._next, Members(cloud=False)
+        )
         self._prober = prober
         self._serial = 0
         self._peers: dict[str, RemotePeer] = {}
@@ -215,6 +218,7 @@ class Gateway(Behaviour):
                 link.timer(message.generation, ctx)
         elif message.what == "beat":
             self._beating = False
+            self._means.members.reload(self._means.log, self._means.settings.sync_interval, ctx)
             for link in list(self._links.values()):
                 link.beat(ctx)
         elif message.what == "pump":

@@ -12,6 +12,7 @@ from entgldb.actors.behaviour import ERROR, INFO, WARNING, Asker, Behaviour, Con
 from entgldb.actors.child import Child
 from entgldb.actors.collector import Collector
 from entgldb.actors.reloading import merge
+from entgldb.actors.slices import configure, static_peers
 from entgldb.messages.client import Done, Ping, Refused, Reload, Report, Status, Stop, WhoIs
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
@@ -20,7 +21,6 @@ from entgldb.messages.local import (
     ApplyInitialPeers,
     Boot,
     ChildExited,
-    Configure,
     ElectionOutcome,
     KnownPeers,
     PeerDown,
@@ -35,7 +35,7 @@ from entgldb.messages.local import (
     Stopped,
     Tick,
 )
-from entgldb.messages.remote_peers import PeerType, read_peer
+from entgldb.messages.members import NodesChanged, NoteSelf
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import NodeSettings
 
@@ -74,6 +74,7 @@ class NodeKeeper(Behaviour):
         self._gateway = ElectionOutcome(0, "")
         self._peers: tuple[dict[str, Json], ...] | None = None
         self._static: dict[str, str] = {}
+        self._nodes = NodesChanged(())
         self._known: dict[str, str] = {}
         self._peers_up: list[str] = []
         self._initial_done = False
@@ -146,21 +147,7 @@ class NodeKeeper(Behaviour):
 
     def _spawn(self, name: str, ctx: Context) -> None:
         ctx.spawn(name)
-        ctx.tell(name, self._configure(name))
-
-    def _configure(self, name: str) -> Configure:
-        level = self.settings.log_level
-        match name:
-            case "store":
-                return Configure(store=self.settings.store, log_level=level)
-            case "oplog":
-                return Configure(oplog=self.settings.oplog, log_level=level)
-            case "sync":
-                return Configure(sync=self.settings.sync, log_level=level)
-            case "election":
-                return Configure(election=self.settings.election, log_level=level)
-            case _:
-                return Configure(gateway=self.settings.gateway, log_level=level)
+        ctx.tell(name, configure(self.settings, name))
 
     def _store_ready(self, ctx: Context) -> None:
         known = self.children["store"].facts.get("known_peers")
@@ -174,6 +161,7 @@ class NodeKeeper(Behaviour):
         """Tell a child that has just started what the others already know."""
         if name == "sync":
             ctx.tell("sync", StaticPeers(self._static))
+            ctx.tell("sync", self._nodes)
             ctx.tell("sync", KnownPeers(self._known))
         elif name == "gateway":
             self._reconfigure("restart", ctx)
@@ -217,11 +205,11 @@ class NodeKeeper(Behaviour):
 
     def _apply_settings(self, read: NodeSettings, ctx: Context) -> Report:
         """Take over what can change in a running node; what changed, and what waits for a restart."""
-        before = {name: self._configure(name) for name in CHILDREN}
+        before = {name: configure(self.settings, name) for name in CHILDREN}
         self.settings, changed, restart_needed = merge(self.settings, read)
         for name, child in self.children.items():
-            if child.up and self._configure(name) != before[name]:
-                ctx.tell(name, self._configure(name))
+            if child.up and configure(self.settings, name) != before[name]:
+                ctx.tell(name, configure(self.settings, name))
         if "InitialRemotePeers" in changed and self._initial_done:
             ctx.tell("store", ApplyInitialPeers(self.settings.initial_peers))
         ctx.log(INFO, f"reload: changed {changed}, restart needed for {restart_needed}")
@@ -239,13 +227,19 @@ class NodeKeeper(Behaviour):
         if message.peers == self._peers:
             return
         self._peers = message.peers
-        static = self._static_peers(message.peers, ctx)
+        static = static_peers(message.peers, self.count, ctx)
         if static != self._static:
             self._static = static
             ctx.tell("sync", StaticPeers(static))
         self._reconfigure("peers", ctx)
 
+    def on_nodes_changed(self, message: NodesChanged, ctx: Context) -> None:
+        self._nodes = message
+        ctx.tell("sync", message)
+
     def on_peer_up(self, message: PeerUp, ctx: Context) -> None:
+        # said again for every peer: the store may have been dead, or its disk full
+        ctx.tell("store", NoteSelf())
         if message.node_id not in self._peers_up:
             self._peers_up.append(message.node_id)
         if not self._initial_asked:
@@ -262,19 +256,6 @@ class NodeKeeper(Behaviour):
             outcome = self._gateway
             ctx.tell("gateway", Reconfigure(outcome.gateway, outcome.epoch, self._peers, cause))
 
-    def _static_peers(self, peers: tuple[dict[str, Json], ...], ctx: Context) -> dict[str, str]:
-        static = {}
-        for document in peers:
-            try:
-                peer = read_peer(document)
-            except EntglError as fault:
-                self.count(Reason.INVALID)
-                ctx.log(WARNING, f"remote peer left out: {fault.text}")
-                continue
-            if peer.type is PeerType.STATIC_REMOTE and peer.enabled:
-                static[peer.node_id] = peer.address
-        return static
-
     def _forget_peers(self, ctx: Context) -> None:
         """The links died with sync; it will say PeerUp anew for each."""
         for node_id in self._peers_up:
@@ -286,6 +267,7 @@ class NodeKeeper(Behaviour):
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "alone":
             if not self.settings.sync.seeds and not self._known and not self._peers_up:
+                ctx.tell("store", NoteSelf())
                 self._apply_initial(ctx)
         elif message.what == "synced":
             self._ask_synced(ctx)

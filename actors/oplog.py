@@ -95,7 +95,7 @@ class OplogKeeper(Behaviour):
         body: dict[str, Json] = {"verified": self._verified, "staged": staged, "counts": dict(self.counts)}
         if self._log is not None:
             heads = {origin: [seq, head.hex()] for origin, (seq, head) in self._log.vector().items()}
-            body |= {"vector": heads, "lsn": self._log.last_lsn()}
+            body |= {"vector": heads, "lsn": self._log.last_lsn(), "origin": self._log.origin}
         ctx.answer(ctx.asker, Report(body))
 
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from entgldb.actors.behaviour import Context
+from entgldb.actors.members import Gossip, Members
 from entgldb.actors.ports import Links, OplogReader, TokenChecker
 from entgldb.actors.session import Session
 from entgldb.messages import wire
 from entgldb.messages.errors import InvalidError, Reason
 from entgldb.messages.local import LinkUp
-from entgldb.messages.model import check_node_id, node_of
+from entgldb.messages.model import Origin, check_node_id, node_of
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import SyncSettings
 
@@ -93,7 +94,9 @@ class PeerLink:
         host = self.address.rpartition(":")[0]
         return f"{host}:{self.hello.listen_port}" if host else ""
 
-    def judge(self, hello: wire.Hello, settings: SyncSettings) -> Reason | None:
+    def judge(
+        self, hello: wire.Hello, settings: SyncSettings, retired: Container[Origin] = ()
+    ) -> Reason | None:
         """Why this Hello is not acceptable, or None."""
         if hello.protocol_min > wire.PROTOCOL_MAX or hello.protocol_max < wire.PROTOCOL_MIN:
             return Reason.WRONG_PROTOCOL
@@ -109,7 +112,7 @@ class PeerLink:
             return Reason.WRONG_CLUSTER
         if hello.node_id != self.certified or hello.node_id == settings.node_id:
             return Reason.WRONG_NODE
-        return None
+        return Reason.RETIRED if hello.origin in retired else None
 
     def accept(self, hello: wire.Hello, ctx: Context) -> None:
         """Take over what the Hello says."""
@@ -166,6 +169,7 @@ class PeerLink:
         links: Links,
         settings: SyncSettings,
         count: Callable[[Reason], None],
+        members: Members,
     ) -> None:
         """Both sides have said Hello, and in the cloud role the token was accepted."""
         self.session = Session(
@@ -177,6 +181,7 @@ class PeerLink:
             live_push=settings.live_push,
             sync_interval=settings.sync_interval,
             count=count,
+            gossip=Gossip(members),
         )
 
     def compare_now(self, ctx: Context, claim: wire.Claim | None) -> None:

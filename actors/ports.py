@@ -10,8 +10,9 @@ from entgldb.messages.client import RequestId, Write, Written
 from entgldb.messages.model import Entry, Origin, Vector
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Json, Message
+from entgldb.messages.wire import Member
 from entgldb.storage.rules.incarnations import Why
-from entgldb.storage.rules.results import Outcome, Row
+from entgldb.storage.rules.results import Heard, Outcome, Row
 
 
 class OplogReader(Protocol):
@@ -39,6 +40,12 @@ class OplogReader(Protocol):
 
     def entries(self, ids: Sequence[tuple[Origin, int]]) -> list[Entry]:
         """Those of the named entries that are here and applied, in lsn order."""
+
+    def members(self) -> dict[str, Heard]:
+        """Name (node id; origin in the cloud role) -> the last row of that member kept in the file."""
+
+    def floors(self) -> dict[Origin, int]:
+        """Origin -> newest seq whose log rows are gone, for those that have any such."""
 
 
 class Store(OplogReader, Protocol):
@@ -90,6 +97,12 @@ class Store(OplogReader, Protocol):
     def remember_peer(self, node_id: str, address: str, now_ms: int) -> None: ...
 
     def remembered_peers(self) -> dict[str, str]: ...
+
+    def public_key(self) -> bytes:
+        """The Ed25519 public key of this incarnation."""
+
+    def remember_members(self, rows: Sequence[Member], now_ms: int, *, cloud: bool) -> None:
+        """Keep the last words of members that are later than those kept; ``cloud``: our role."""
 
     def status(self) -> dict[str, Json]:
         """documents, oplog_entries, conflicts, held, quarantined, wal_bytes."""

@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from entgldb.actors.behaviour import Context
+from entgldb.actors.members import Gossip
 from entgldb.actors.outbox import Outbox
 from entgldb.actors.ports import OplogReader
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import BATCH_BYTES_MAX
 from entgldb.messages.local import Applied, EntriesReceived, Seen, SessionEnded
+from entgldb.messages.members import MembersHeard
 from entgldb.messages.model import Entry, Vector
 from entgldb.messages.schema import Message
 
@@ -41,6 +43,7 @@ class Session:
         live_push: bool = True,
         sync_interval: float = 2.0,
         count: Callable[[Reason], None] = lambda reason: None,
+        gossip: Gossip | None = None,
     ) -> None:
         self.name = name
         self._owner = owner
@@ -49,6 +52,7 @@ class Session:
         self._cloud = cloud
         self._sync_interval = sync_interval
         self._count = count
+        self._gossip = gossip
         self.outbox = Outbox(log, send, cloud=cloud, live_push=live_push, count=count)
         self._theirs: dict[str, int] | None = None
         self.synced = False
@@ -136,8 +140,8 @@ class Session:
             self._vector_at = ctx.monotonic()
             vector, held = self._log.vector(), self._log.held()
             self._ask_for_recorded()
-        out = self.outbox
-        self._send(wire.Heartbeat(ctx.now_ms(), out.round, out.sent, claim, vector, held))
+        out, members = self.outbox, () if self._gossip is None else self._gossip.news()
+        self._send(wire.Heartbeat(ctx.now_ms(), out.round, out.sent, claim, vector, held, members))
 
     def beat_now(self, ctx: Context, claim: wire.Claim | None) -> None:
         """A heartbeat with our vector, without waiting for the sync interval."""
@@ -200,6 +204,9 @@ class Session:
 
     def _on_heartbeat(self, message: wire.Heartbeat, ctx: Context) -> None:
         self._watch_progress(message, ctx)
+        news = [] if self._gossip is None else self._gossip.heard(message.members, ctx.now_ms())
+        if news and self._owner == "gateway":
+            ctx.tell("sync", MembersHeard(tuple(news)))
         if message.vector is not None:
             self._learn(message.vector)
             if self._round == message.round and self._applied:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from entgldb.actors import remote_peers
+from entgldb.actors import remote_peers, store_members
 from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
 from entgldb.actors.intake import Intake
 from entgldb.actors.notices import Notices
@@ -29,7 +29,8 @@ from entgldb.messages.local import (
     Stopped,
     Tick,
 )
-from entgldb.messages.model import REMOTE_PEERS, check_node_id
+from entgldb.messages.members import NodesChanged, NoteSelf, RememberMembers, RetireNode
+from entgldb.messages.model import NODES, REMOTE_PEERS, SYSTEM_PREFIX, check_node_id
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import StoreSettings
 
@@ -52,11 +53,12 @@ class StoreKeeper(Behaviour):
         self._followers: list[Asker] = []
         self._notices = Notices("sync", "gateway")
         self._intake = Intake(store, self.count)
-        self._peers: tuple[dict[str, Json], ...] | None = None
+        self._told: dict[str, tuple[dict[str, Json], ...]] = {}
+        """System collection -> its documents as the node actor knows them."""
         self._own_last = 0
 
     def start(self, ctx: Context) -> None:
-        self._tell_peers(ctx)
+        self._tell_system(ctx)
         ctx.after(CHECKPOINT_INTERVAL, Tick("checkpoint"))
 
     def facts(self) -> dict[str, Json]:
@@ -91,8 +93,8 @@ class StoreKeeper(Behaviour):
         if last > before:
             self._notices.committed(before + 1, last, self._own_last, ctx)
         self._answer(answers, queue, ctx)
-        if any(_touches_peers(message) for _, message in queue):
-            self._tell_peers(ctx)
+        if any(_touches_system(message) for _, message in queue):
+            self._tell_system(ctx)
 
     def on_configure(self, message: Configure, ctx: Context) -> None:
         if message.store is not None:
@@ -258,11 +260,12 @@ class StoreKeeper(Behaviour):
         for follower in self._followers:
             follower.answer(client.Advanced(last))
 
-    def _tell_peers(self, ctx: Context) -> None:
-        peers = tuple(json.loads(body) for _, body in self.store.documents(REMOTE_PEERS))
-        if peers != self._peers:
-            self._peers = peers
-            ctx.tell("node", RemotePeersChanged(peers))
+    def _tell_system(self, ctx: Context) -> None:
+        for collection, told_by in _TOLD.items():
+            documents = tuple(json.loads(body) for _, body in self.store.documents(collection))
+            if documents != self._told.get(collection):
+                self._told[collection] = documents
+                ctx.tell("node", told_by(documents))
 
     _WORKS: dict[type[Message], Callable[..., Message]] = {
         client.Commit: _commit,
@@ -273,11 +276,20 @@ class StoreKeeper(Behaviour):
         Apply: _apply,
         ReleaseHeld: _release,
         RememberPeer: _remember,
+        NoteSelf: store_members.note_self,
+        RetireNode: store_members.retire_node,
+        RememberMembers: store_members.remember_members,
     }
 
 
 _QUEUED = tuple(StoreKeeper._WORKS)
-_UNANSWERED = (Apply, ApplyInitialPeers, ReleaseHeld, RememberPeer)
+_UNANSWERED = (Apply, ApplyInitialPeers, ReleaseHeld, RememberPeer, NoteSelf, RememberMembers)
+_TOLD: dict[str, Callable[[tuple[dict[str, Json], ...]], Message]] = {
+    REMOTE_PEERS: RemotePeersChanged,
+    NODES: NodesChanged,
+}
+"""System collections whose documents the node actor is told."""
+_TOUCHING = (client.PutPeer, client.RemovePeer, ApplyInitialPeers, ReleaseHeld, NoteSelf, RetireNode)
 _FATAL = ("disk-full", "disk-error", "corrupt", "internal")
 """What no neighbour in the same transaction can be spared."""
 _REASONS = {
@@ -295,8 +307,8 @@ def _failed(message: Message, fault: EntglError) -> Message:
     return refused(fault if isinstance(fault, EntglError) else InvalidError(str(fault)))
 
 
-def _touches_peers(message: Message) -> bool:
+def _touches_system(message: Message) -> bool:
     if isinstance(message, Apply):
-        name = REMOTE_PEERS.encode()
+        name = SYSTEM_PREFIX.encode()
         return any(name in entry.header for entry in message.entries)
-    return isinstance(message, (client.PutPeer, client.RemovePeer, ApplyInitialPeers, ReleaseHeld))
+    return isinstance(message, _TOUCHING)

@@ -6,82 +6,38 @@ the session's business (``session.py``); how bytes move is the wire's (``links.p
 
 from __future__ import annotations
 
-from entgldb.actors.behaviour import INFO, Behaviour, Context
+from entgldb.actors.behaviour import INFO, Context
 from entgldb.actors.claims import repeats
-from entgldb.actors.dialler import Dialler
 from entgldb.actors.peer_link import PeerLink, hello, introduce
-from entgldb.actors.ports import Links, OplogReader, TokenChecker
+from entgldb.actors.sync_base import LinkOwner
 from entgldb.messages import codec, wire
-from entgldb.messages.client import Done, Isolate, Ping, Report, Status, SyncNow
 from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage, known_reason
 from entgldb.messages.local import (
     Applied,
     ClaimHeard,
     ClaimToSend,
     Committed,
-    Configure,
     FrameIn,
     FromPeer,
-    KnownPeers,
     LinkDown,
     LinkUp,
     PeerDown,
-    PeerFound,
     PeerUp,
     RememberPeer,
     Seen,
-    StaticPeers,
-    StopNow,
-    Stopped,
     Tick,
     TokenChecked,
     ToPeer,
 )
-from entgldb.messages.model import Vector
-from entgldb.messages.schema import Channel, Json, Message
-from entgldb.messages.settings import SyncSettings
+from entgldb.messages.schema import Channel, Message
 
 PUMP_INTERVAL = 0.02
 """Seconds between looks at running relay delays."""
 ELECTION_FRAMES = (wire.Election, wire.Alive, wire.Coordinator)
 
 
-class Sync(Behaviour):
+class Sync(LinkOwner):
     """Owns the links of this node to other nodes, and their sessions."""
-
-    name = "sync"
-
-    def __init__(
-        self, settings: SyncSettings, log: OplogReader, links: Links, checker: TokenChecker | None
-    ) -> None:
-        super().__init__()
-        self.settings = settings
-        self._log = log
-        self._links = links
-        self._checker = checker
-        self._open: dict[int, PeerLink] = {}
-        self._peers: dict[str, PeerLink] = {}
-        """Node id (in the cloud role: link name) -> the link whose session runs."""
-        self._dialler = Dialler(settings.node_id, links, settings.seeds)
-        self._claim: wire.Claim | None = None
-        self._gained: Vector = {}
-        self._isolated_until = 0.0
-        self._pumping = False
-        self._looks = 0
-        self._serial = 0
-
-    @property
-    def in_cloud(self) -> bool:
-        return self.settings.role == "cloud"
-
-    def start(self, ctx: Context) -> None:
-        # Names must differ from those of a life before a restart, which the store may still know.
-        self._serial = ctx.random.getrandbits(48) << 16
-        self._dial(ctx)
-        ctx.after(self.settings.heartbeat_interval, Tick("beat"))
-
-    def facts(self) -> dict[str, Json]:
-        return {"port": self._links.port()}
 
     def flush(self, ctx: Context) -> None:
         """One small vector change to everybody for all that was applied in this wake-up."""
@@ -91,66 +47,6 @@ class Sync(Behaviour):
                 if peer.session is not None:
                     peer.session.gained(gained)
         self._pump_later(ctx)
-
-    # --- what the node says -------------------------------------------------------------------
-
-    def on_configure(self, message: Configure, ctx: Context) -> None:
-        if message.sync is None:
-            return
-        self.settings = message.sync
-        self._dialler.seeds = message.sync.seeds
-        for peer in self._peers.values():
-            if peer.session is not None:
-                peer.session.reconfigure(
-                    live_push=message.sync.live_push, sync_interval=message.sync.sync_interval
-                )
-        self._dial(ctx)
-
-    def on_static_peers(self, message: StaticPeers, ctx: Context) -> None:
-        self._dialler.static = dict(message.peers)
-        self._dial(ctx)
-
-    def on_known_peers(self, message: KnownPeers, ctx: Context) -> None:
-        for node_id, address in message.peers.items():
-            self._dialler.found(node_id, address)
-        self._dial(ctx)
-
-    def on_peer_found(self, message: PeerFound, ctx: Context) -> None:
-        self._dialler.found(message.node_id, message.address)
-        self._dial(ctx)
-
-    def on_stop_now(self, message: StopNow, ctx: Context) -> None:
-        self._drop_all(Reason.STOPPING, ctx)
-        ctx.answer(ctx.asker, Stopped(self.name))
-
-    # --- what administrators say ----------------------------------------------------------------
-
-    def on_ping(self, message: Ping, ctx: Context) -> None:
-        ctx.answer(ctx.asker, Done())
-
-    def on_sync_now(self, message: SyncNow, ctx: Context) -> None:
-        self._dialler.forget_backoff()
-        self._dial(ctx)
-        for peer in self._peers.values():
-            peer.compare_now(ctx, self._claim)
-        ctx.answer(ctx.asker, Done())
-
-    def on_isolate(self, message: Isolate, ctx: Context) -> None:
-        self._isolated_until = ctx.monotonic() + max(0.0, message.seconds)
-        if message.seconds > 0:
-            self._drop_all(Reason.ISOLATED, ctx)
-        self._dialler.forget_backoff()
-        self._dial(ctx)
-        ctx.answer(ctx.asker, Done())
-
-    def on_status(self, message: Status, ctx: Context) -> None:
-        report: dict[str, Json] = {
-            "peers": [peer.status() for _, peer in sorted(self._peers.items())],
-            "port": self._links.port(),
-            "isolated": self._isolated(ctx),
-            "counts": dict(self.counts),
-        }
-        ctx.answer(ctx.asker, Report(report))
 
     # --- what other actors say ------------------------------------------------------------------
 
@@ -257,6 +153,7 @@ class Sync(Behaviour):
 
     def _on_frame(self, peer: PeerLink, frame: Message, ctx: Context) -> None:
         if isinstance(frame, wire.Bye):
+            self.note_farewell(frame)
             self._close(peer, known_reason(frame.reason), frame.text, ctx)
         elif isinstance(frame, wire.Hello):
             self._on_hello(peer, frame, ctx)
@@ -287,7 +184,7 @@ class Sync(Behaviour):
         if peer.hello is not None:
             self._close(peer, Reason.MALFORMED, "a second Hello", ctx)
             return
-        fault = peer.judge(said, self.settings)
+        fault = peer.judge(said, self.settings, self.retired)
         if fault is not None:
             self._close(peer, fault, f"{said.node_id} said Hello", ctx)
             return
@@ -337,7 +234,9 @@ class Sync(Behaviour):
             self._links.admit(peer.link)
             self._say_hello(peer, ctx)
         self._serial += 1
-        peer.open_session(f"sync:{self._serial}", self._log, self._links, self.settings, self.count)
+        peer.open_session(
+            f"sync:{self._serial}", self._log, self._links, self.settings, self.count, self.members
+        )
         self._peers[peer.key] = peer
         assert peer.session is not None
         peer.session.start(ctx)
@@ -350,6 +249,7 @@ class Sync(Behaviour):
     # --- time --------------------------------------------------------------------------------------
 
     def _beat(self, ctx: Context) -> None:
+        self.tend_members(ctx)
         for peer in list(self._open.values()):
             fault = peer.overdue(ctx, in_cloud=self.in_cloud)
             if fault is not None:
@@ -364,32 +264,8 @@ class Sync(Behaviour):
             self._pumping = True
             ctx.after(PUMP_INTERVAL, Tick("pump"))
 
-    def _dial(self, ctx: Context) -> None:
-        if self.in_cloud:
-            return
-        connected, wait = set(self._peers), self._isolated_until - ctx.monotonic()
-        if wait <= 0:
-            self._dialler.dial(connected, ctx)
-            wait = self._dialler.due_in(connected, ctx)
-        self._looks += 1
-        ctx.after(wait, Tick("dial", self._looks))
-
     def _note_synced(self, peer: PeerLink, ctx: Context) -> None:
         """The node applies InitialRemotePeers only after it has seen what the cluster already knows."""
         if not peer.told_synced and peer.session is not None and peer.session.synced:
             peer.told_synced = True
             ctx.tell("node", PeerUp(peer.node_id))
-
-    def _isolated(self, ctx: Context) -> bool:
-        return ctx.monotonic() < self._isolated_until
-
-    def _drop_all(self, reason: Reason, ctx: Context) -> None:
-        for peer in list(self._open.values()):
-            self._close(peer, reason, "", ctx)
-
-    def _close(self, peer: PeerLink, reason: Reason, text: str, ctx: Context) -> None:
-        if peer.closing:
-            return
-        peer.closing = True
-        self._links.send(peer.link, wire.Bye(reason.value, text))
-        self._links.close(peer.link, reason.value, text)

@@ -15,7 +15,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from entgldb.launch import client, client_peers, client_writes
+from entgldb.launch import client, client_nodes, client_peers, client_writes
 from entgldb.launch.aio_feed import CommitFeed
 from entgldb.launch.aio_requests import Requests
 from entgldb.launch.client import TIMEOUT_SECONDS, Change, Conflict, Document
@@ -107,6 +107,7 @@ class Database:
         in_flight: int = IN_FLIGHT,
     ) -> None:
         self.peers: Final = Peers(self)
+        self.nodes: Final = Nodes(self)
         self._blocking = client.Database(directory, timeout=timeout)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="entgldb-read")
         self._requests = Requests(self._blocking.directory, timeout, in_flight)
@@ -260,3 +261,20 @@ class Peers:
     get_remote_peer = _aside(client_peers.Peers.get_remote_peer)
     get_all_remote_peers = _aside(client_peers.Peers.get_all_remote_peers)
     test_peer = _aside(client_peers.Peers.test_peer)
+
+
+class Nodes:
+    """``db.nodes``: the nodes of the cluster, as in the blocking API."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def _blocking(self) -> client_nodes.Nodes:
+        return self._database._blocking.nodes
+
+    async def _run(self, work: Callable[[], R]) -> R:
+        return await self._database._run(work)
+
+    all = _aside(client_nodes.Nodes.all)
+    retire = _aside(client_nodes.Nodes.retire)

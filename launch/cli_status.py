@@ -37,6 +37,8 @@ def complaints(body: dict[str, Any]) -> list[str]:
     """What an operator should look at."""
     wrong = [f"{name} does not answer" for name in ACTORS if body.get(name) is None]
     store, gateway = body.get("store") or {}, body.get("gateway") or {}
+    if (body.get("sync") or {}).get("retired"):
+        wrong.append("this node was retired: stop it, then `entgldb rejoin`")
     if store.get("quarantined"):
         wrong.append(f"{store['quarantined']} origins are quarantined")
     if store.get("held"):

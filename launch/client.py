@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from entgldb.launch import client_writes
+from entgldb.launch.client_nodes import Nodes
 from entgldb.launch.client_peers import Peers
 from entgldb.messages.client import Commit, CreateIndex, RequestId, Status, Write
 from entgldb.messages.errors import NoAnswerError, NoNodeError, NotFoundError
@@ -61,6 +62,7 @@ class Database:
         self.directory: Final = Path(directory)
         self.timeout = timeout
         self.peers: Final = Peers(self)
+        self.nodes: Final = Nodes(self)
         self._lock = threading.RLock()
         self._documents: Documents | None = None
         self._wire: WireClient | None = None

@@ -143,6 +143,7 @@ class Reason(StrEnum):
     STORE_BUSY = "store-busy"
     RELAY_DELAY = "relay-delay"
     WINDOW_FULL = "window-full"
+    BEHIND_SNAPSHOT = "behind-snapshot"
     # frames and messages
     MALFORMED = "malformed"
     UNKNOWN_MESSAGE = "unknown-message"
@@ -163,6 +164,7 @@ class Reason(StrEnum):
     TOO_MANY_LINKS = "too-many-links"
     PEER_CLOSED = "peer-closed"
     ISOLATED = "isolated"
+    RETIRED = "retired"
     STOPPING = "stopping"
     # cloud links
     NOT_GATEWAY = "not-gateway"

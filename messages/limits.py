@@ -30,6 +30,10 @@ HEADER_BYTES_MAX: Final = 2048
 """One oplog entry header."""
 ORIGINS_MAX: Final = 4096
 """Origins in one version vector."""
+MEMBERS_MAX: Final = 1024
+"""Nodes of which the last word is kept."""
+MEMBERS_BYTES_MAX: Final = 64 * 1024
+"""Rows of members in one heartbeat; at least one goes, however large."""
 TOKEN_BYTES_MAX: Final = 8 * 1024
 """One bearer token."""
 SECRET_BYTES_MAX: Final = 4096

@@ -16,6 +16,7 @@ Vector = dict[str, tuple[int, bytes]]
 
 SYSTEM_PREFIX: Final = "_system_"
 REMOTE_PEERS: Final = "_system_remote_peers"
+NODES: Final = "_system_nodes"
 NODE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 COLLECTION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 SYSTEM_COLLECTION: Final = re.compile(r"_system_[a-z0-9_]{1,56}")
@@ -39,6 +40,11 @@ class Entry(Record):
 def node_of(origin: Origin) -> str:
     """The node id inside an origin."""
     return origin.rpartition("/")[0]
+
+
+def incarnation_of(origin: Origin) -> str:
+    """The incarnation inside an origin."""
+    return origin.rpartition("/")[2]
 
 
 def check_node_id(node_id: str, field: str = "node id") -> str:

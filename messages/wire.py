@@ -41,6 +41,23 @@ class Claim(Record):
         return self.rank.node_id
 
 
+@record
+class Member(Record):
+    """What a node has said of itself; of two rows of one node the greater ``counter`` is the later.
+
+    It travels from node to node in heartbeats and is never an operation: an acknowledged vector that is
+    itself an operation would move the vectors that it reports, and never come to rest.
+    """
+
+    origin: Origin
+    counter: int
+    """Counted up by that node alone."""
+    seen_ms: int
+    """Its wall clock when it said so."""
+    vector: dict[str, int]
+    """Origin -> newest contiguous seq that is committed there: it acknowledges all of it."""
+
+
 @message(1, Channel.PEER)
 class Hello(Message):
     """First frame of a link, from both sides (the dialler first)."""
@@ -119,6 +136,8 @@ class Heartbeat(Message):
     vector: Vector | None = None
     """Rides along every sync interval."""
     held: dict[str, int] | None = None
+    members: tuple[Member, ...] = ()
+    """Rows that this session has not been told yet, its own sender's among them."""
 
 
 @message(8, Channel.PEER)

@@ -8,7 +8,8 @@ from typing import Final
 
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import Entry, Origin, Vector
-from entgldb.storage.rules.results import Row
+from entgldb.storage import members
+from entgldb.storage.rules.results import Heard, Row
 
 PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 """Headers and bodies of one page of rows, not counting the row that crosses it."""
@@ -109,6 +110,15 @@ class LogQueries:
             if row is not None:
                 found.append(row)
         return [Entry(header, body) for _, header, body in sorted(found)]
+
+    def members(self) -> dict[str, Heard]:
+        """Name (node id; origin in the cloud role) -> the last row of that member kept in the file."""
+        return members.members(self.connection)
+
+    def floors(self) -> dict[Origin, int]:
+        """Origin -> newest seq whose log rows are gone, for those that have any such."""
+        rows = self.connection.execute("SELECT name, floor FROM _entgldb_origins WHERE floor > 0")
+        return dict(rows.fetchall())
 
     def close(self) -> None:
         """Give the file back."""

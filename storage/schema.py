@@ -84,6 +84,10 @@ CREATE TABLE _entgldb_incarnations (
     origin TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, why TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX _entgldb_tombstones ON _entgldb_documents (lsn) WHERE body IS NULL;
+CREATE TABLE _entgldb_members (
+    name TEXT PRIMARY KEY, origin TEXT NOT NULL, counter INTEGER NOT NULL,
+    seen_ms INTEGER NOT NULL, heard_ms INTEGER NOT NULL, vector BLOB NOT NULL
+) WITHOUT ROWID;
 """
 """``floor``: newest seq whose log rows are pruned. ``pruned_lsn``, ``collected_lsn``: the highest lsn of
 a log row that was pruned, of a tombstone that was collected. ``sha256``: of the body. ``stamps``:

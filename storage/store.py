@@ -13,7 +13,8 @@ from entgldb.messages.client import RequestId, Write, Written
 from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Entry, Origin, Vector, check_node_id
 from entgldb.messages.schema import Json
-from entgldb.storage import collections, database, requests
+from entgldb.messages.wire import Member
+from entgldb.storage import collections, database, members, requests
 from entgldb.storage.apply import Applier
 from entgldb.storage.batch import Batch
 from entgldb.storage.identity import Identity
@@ -175,6 +176,17 @@ class Store(Transactions):
             "SELECT node_id, address FROM _entgldb_peers ORDER BY seen_ms DESC, node_id"
         )
         return dict(rows.fetchall())
+
+    def public_key(self) -> bytes:
+        """The Ed25519 public key of this incarnation."""
+        key = self._meta("public_key")
+        assert isinstance(key, bytes)  # written with the origin
+        return key
+
+    def remember_members(self, rows: Sequence[Member], now_ms: int, *, cloud: bool) -> None:
+        """Keep the last words of members that are later than those kept."""
+        self._need_group()
+        members.remember(self.connection, rows, now_ms, cloud=cloud)
 
     def status(self) -> dict[str, Json]:
         """documents, oplog_entries, conflicts, held, quarantined, wal_bytes."""

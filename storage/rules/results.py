@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from entgldb.messages.model import Origin, Vector
+from entgldb.messages.wire import Member
 
 
 class Row(NamedTuple):
@@ -31,3 +32,11 @@ class Outcome(NamedTuple):
     """Empty, or the Reason that stopped the batch (gap, bad-entry); what came before it is applied."""
     counts: Mapping[str, int]
     """Reason -> times: duplicate, held-clock, parent-absent, quarantined, fork, filtered."""
+
+
+class Heard(NamedTuple):
+    """The last row of a member, and when this node had it."""
+
+    row: Member
+    heard_ms: int
+    """This node's wall clock."""

@@ -13,7 +13,7 @@ from entgldb.messages.limits import BATCH_BYTES_MAX, ENTRIES_PER_BATCH_MAX, WIND
 from entgldb.messages.local import Applied, EntriesReceived, Seen
 from entgldb.messages.model import Entry, Vector
 from entgldb.messages.schema import Message
-from entgldb.storage.rules.results import Row
+from entgldb.storage.rules.results import Heard, Row
 from tests.actors.fake_context import FakeContext
 
 ME, YOU, THIRD = "me/" + "0" * 32, "you/" + "1" * 32, "third/" + "2" * 32
@@ -60,6 +60,12 @@ class ListLog:
             for row in self.all
             if (row.origin, row.seq) in set(ids) and row.applied
         ]
+
+    def members(self) -> dict[str, Heard]:
+        return {}
+
+    def floors(self) -> dict[str, int]:
+        return {}
 
 
 class Bench:

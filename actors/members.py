@@ -1,0 +1,164 @@
+"""The table of members: what every node has said of itself, told on and on in heartbeats.
+
+Of two rows of one node the greater counter wins, so that order and repetition of telling do not matter, and
+in a chain A-B-C A learns of C by B. Each node counts up its own row and no other, as in the failure
+detectors of the Gossip family (van Renesse, Minsky and Hayden, "A Gossip-Style Failure Detection
+Service", 1998).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.ports import OplogReader
+from entgldb.messages.errors import InvalidError
+from entgldb.messages.limits import MEMBERS_BYTES_MAX, MEMBERS_MAX
+from entgldb.messages.model import check_node_id, node_of
+from entgldb.messages.schema import Json
+from entgldb.messages.wire import Member
+from entgldb.storage.rules import vector as vectors
+from entgldb.storage.rules.members import member_name
+from entgldb.storage.rules.results import Heard
+
+IDLE_SECONDS: Final = 30.0
+"""A node whose vector stands still counts up its row that often, so that its last-seen stays true."""
+KEEP_AFTER: Final = 5
+"""Sync intervals between two writings to the file."""
+
+
+class Members:
+    """The rows that one actor knows."""
+
+    def __init__(self, *, cloud: bool) -> None:
+        self.cloud = cloud
+        self.rows: dict[str, Heard] = {}
+        """Name -> last row."""
+        self.unkept: set[str] = set()
+        """Names whose row has changed since ``changed`` was last asked."""
+        self._own = ""
+        self._counter = 0
+        self._counted_at = -IDLE_SECONDS
+        self._looked_at = -IDLE_SECONDS
+        self._kept_at = -IDLE_SECONDS
+
+    def load(self, rows: Mapping[str, Heard]) -> None:
+        """Take over what the file says, at the start or again."""
+        for name, heard in rows.items():
+            known = self.rows.get(name)
+            if known is None or heard.row.counter > known.row.counter:
+                self.rows[name] = heard
+
+    def reload(self, log: OplogReader, interval: float, ctx: Context) -> None:
+        """Now and then what sync has kept, for an actor that hears only one side of it."""
+        if ctx.monotonic() - self._looked_at >= KEEP_AFTER * interval:
+            self._looked_at = ctx.monotonic()
+            self.load(log.members())
+
+    def take(self, row: Member, now_ms: int) -> bool:
+        """A row came; whether it is news."""
+        name = member_name(row.origin, cloud=self.cloud)
+        known = self.rows.get(name)
+        if known is not None and row.counter <= known.row.counter:
+            return False
+        if name == self._own:
+            # an earlier life of ours counted further: whoever has that row takes ours only beyond it
+            self._counter = max(self._counter, row.counter)
+            self._counted_at = -IDLE_SECONDS
+            return False
+        if known is None and (len(self.rows) >= MEMBERS_MAX or not _is_origin(row.origin)):
+            return False
+        self.rows[name] = Heard(row, now_ms)
+        self.unkept.add(name)
+        return True
+
+    def look(self, log: OplogReader, interval: float, ctx: Context) -> None:
+        """Count up our own row when our vector has moved, at most once an interval, and now and then."""
+        now = ctx.monotonic()
+        if now - self._looked_at < interval - 0.01:
+            return
+        self._looked_at = now
+        origin, vector = log.origin, vectors.seqs(log.vector())
+        self._own = member_name(origin, cloud=self.cloud)
+        known = self.rows.get(self._own)
+        same = known is not None and (known.row.origin, known.row.vector) == (origin, vector)
+        if same and now - self._counted_at < IDLE_SECONDS:
+            return
+        before = max(self._counter, 0 if known is None else known.row.counter)
+        self._counter = max(before + 1, ctx.now_ms())
+        self._counted_at = now
+        self.rows[self._own] = Heard(Member(origin, self._counter, ctx.now_ms(), vector), ctx.now_ms())
+        self.unkept.add(self._own)
+
+    def changed(self, interval: float, ctx: Context) -> tuple[Member, ...]:
+        """Rows to be written to the file now; mostly none."""
+        if not self.unkept or ctx.monotonic() - self._kept_at < KEEP_AFTER * interval:
+            return ()
+        self._kept_at = ctx.monotonic()
+        names, self.unkept = sorted(self.unkept), set()
+        return tuple(self.rows[name].row for name in names)
+
+    def own(self) -> list[str]:
+        """Our own name, once there is a row of it."""
+        return [self._own] if self._own in self.rows else []
+
+
+class Gossip:
+    """What one session has been told, and what may be believed of it.
+
+    A cloud node speaks for itself only: it serves several clusters, which need not know of each other, and
+    it must not be able to say what a node of the cluster has.
+    """
+
+    def __init__(self, members: Members, speaks_for: str = "") -> None:
+        self._members = members
+        self._speaks_for = speaks_for
+        """A node id: the other end is that cloud node. Empty: it tells of everybody."""
+        self._told: dict[str, int] = {}
+
+    def news(self) -> tuple[Member, ...]:
+        """Rows the other end has not been told yet, within the size of a heartbeat."""
+        members, size = self._members, 0
+        found: list[Member] = []
+        for name in members.own() if members.cloud else members.rows:
+            row = members.rows[name].row
+            if row.counter <= self._told.get(name, -1):
+                continue
+            size += 64 + sum(len(origin) + 10 for origin in row.vector)
+            if found and size > MEMBERS_BYTES_MAX:
+                break
+            self._told[name] = row.counter
+            found.append(row)
+        return tuple(found)
+
+    def heard(self, rows: Iterable[Member], now_ms: int) -> list[Member]:
+        """Take rows of the other end; those that were news."""
+        found = []
+        for row in rows:
+            if self._speaks_for and node_of(row.origin) != self._speaks_for:
+                continue
+            name = member_name(row.origin, cloud=self._members.cloud)
+            self._told[name] = max(row.counter, self._told.get(name, -1))
+            if self._members.take(row, now_ms):
+                found.append(row)
+        return found
+
+
+def shown(heard: Heard) -> dict[str, Json]:
+    """A row as status shows it; times in milliseconds since 1970."""
+    row = heard.row
+    return {
+        "origin": row.origin,
+        "seen_ms": row.seen_ms,
+        "heard_ms": heard.heard_ms,
+        "vector": row.vector,
+    }
+
+
+def _is_origin(origin: str) -> bool:
+    try:
+        check_node_id(node_of(origin))
+    except InvalidError:
+        return False
+    return True

@@ -1,0 +1,71 @@
+"""``_system_nodes``: what rarely changes of a node. Key = node id; written by each node about itself.
+
+    {"NodeId", "Incarnation", "PublicKey", "FirstSeen", "Version", "Retired"}
+
+``Retired`` is the incarnation that ``retire-node`` has retired, or null: a node that comes back with another
+incarnation has rejoined.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+
+from entgldb._version import VERSION
+from entgldb.actors.ports import Store
+from entgldb.messages.errors import InvalidError, NotFoundError
+from entgldb.messages.model import NODES, Origin, incarnation_of, node_of
+from entgldb.messages.schema import Json
+
+
+def about_self(store: Store, now_ms: int) -> bytes | None:
+    """The document of this node as it should be, or None where it already is."""
+    node_id = node_of(store.origin)
+    before = _read(store.get(NODES, node_id))
+    wanted = {
+        **before,
+        "NodeId": node_id,
+        "Incarnation": incarnation_of(store.origin),
+        "PublicKey": b64encode(store.public_key()).decode(),
+        "FirstSeen": before.get("FirstSeen", now_ms),
+        "Version": VERSION,
+        "Retired": before.get("Retired"),
+    }
+    return None if wanted == before else _body(wanted)
+
+
+def as_retired(store: Store, node_id: str) -> bytes | None:
+    """The document of a node that is being retired; None where this incarnation already is.
+
+    Raises InvalidError for this node itself, NotFoundError for one that nobody has heard of.
+    """
+    if node_id == node_of(store.origin):
+        raise InvalidError("a node cannot retire itself", hint="run entgldb retire-node on a node that stays")
+    before = _read(store.get(NODES, node_id))
+    heard = store.members().get(node_id)
+    incarnation = before.get("Incarnation") or (heard and incarnation_of(heard.row.origin))
+    if not incarnation:
+        raise NotFoundError(f"no node {node_id}", hint="entgldb nodes")
+    if before.get("Retired") == incarnation:
+        return None
+    return _body({"NodeId": node_id, "Incarnation": incarnation, **before, "Retired": incarnation})
+
+
+def is_retired(node: Mapping[str, Json]) -> bool:
+    """Whether a document says that its node is retired, and has not rejoined since."""
+    return bool(node.get("Retired")) and node.get("Retired") == node.get("Incarnation")
+
+
+def retired_origins(nodes: Iterable[Mapping[str, Json]]) -> frozenset[Origin]:
+    """Incarnations that are not spoken to."""
+    return frozenset(f"{node.get('NodeId')}/{node['Retired']}" for node in nodes if node.get("Retired"))
+
+
+def _read(body: bytes | None) -> dict[str, Json]:
+    found = {} if body is None else json.loads(body)
+    return found if isinstance(found, dict) else {}
+
+
+def _body(document: dict[str, Json]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

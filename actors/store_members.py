@@ -1,0 +1,62 @@
+"""What the store does for the list of members: writes into ``_system_nodes``, and the table of last words."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from entgldb.actors import nodes
+from entgldb.actors.behaviour import Context
+from entgldb.actors.ports import Store
+from entgldb.messages import client
+from entgldb.messages.errors import NotAllowedError
+from entgldb.messages.members import NoteSelf, RememberMembers, RetireNode
+from entgldb.messages.model import NODES, check_node_id, node_of
+from entgldb.messages.schema import Message
+from entgldb.messages.settings import StoreSettings
+
+
+class Writer(Protocol):
+    """The part of StoreKeeper that writes."""
+
+    settings: StoreSettings
+    store: Store
+
+    def _write(
+        self,
+        request: client.RequestId,
+        writes: tuple[client.Write, ...],
+        ctx: Context,
+        *,
+        system: bool = False,
+    ) -> Message: ...
+
+
+def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:
+    """Write this node's own document, if something in it differs."""
+    store = keeper.store
+    body = None if keeper.settings.role == "cloud" else nodes.about_self(store, ctx.now_ms())
+    if body is None:
+        return client.Done()
+    request = client.RequestId(ctx.random.randbytes(16), 0)
+    write = client.Write(NODES, node_of(store.origin), body)
+    return keeper._write(request, (write,), ctx, system=True)
+
+
+def retire_node(keeper: Writer, message: RetireNode, ctx: Context) -> Message:
+    """Retire a node for everybody. A repeated request has the answer it had."""
+    check_node_id(message.node_id)
+    if keeper.settings.role == "cloud":
+        raise NotAllowedError("a cloud node keeps no list of nodes", hint="ask a node of the LAN")
+    known = keeper.store.answered(message.request, ctx.now_ms())
+    if known is not None:
+        return client.CommitDone(*known)
+    body = nodes.as_retired(keeper.store, message.node_id)
+    if body is None:
+        return client.CommitDone((), 0)
+    return keeper._write(message.request, (client.Write(NODES, message.node_id, body),), ctx, system=True)
+
+
+def remember_members(keeper: Writer, message: RememberMembers, ctx: Context) -> Message:
+    """Keep the last words of members in the file."""
+    keeper.store.remember_members(message.rows, ctx.now_ms(), cloud=keeper.settings.role == "cloud")
+    return client.Done()

@@ -1,0 +1,85 @@
+"""The verbs for the nodes of a cluster: who is there, who will not come back, coming back after all."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from entgldb.launch.cli_common import common, show, with_database
+
+if TYPE_CHECKING:
+    from entgldb.launch.client import Database
+    from entgldb.launch.client_nodes import NodeRow
+
+
+@click.command()
+@common
+@with_database
+def nodes(db: Database, as_json: bool) -> None:
+    """Show every node: version, when it was first and last seen, how far behind it is, what it holds back.
+
+    Unknown is shown as ? and, in JSON, as null. An absent node keeps log entries and tombstones from being
+    collected on all nodes, until it returns, is retired, or retention.absence_limit has passed.
+
+    Example: entgldb nodes --json
+    """
+    rows = db.nodes.all()
+    if as_json:
+        show({"nodes": [row._asdict() for row in rows]})
+        return
+    for row in rows:
+        click.echo(_text(row))
+
+
+@click.command()
+@common
+@click.argument("node_id", metavar="N")
+@with_database
+def retire_node(db: Database, as_json: bool, node_id: str) -> None:
+    """Say that a node will not come back: nothing is kept for it any more, on any node.
+
+    If it returns all the same it is refused, until `entgldb rejoin` is run on it.
+
+    Example: entgldb retire-node lan-3
+    """
+    changed = db.nodes.retire(node_id)
+    if as_json:
+        show({"node_id": node_id, "changed": changed})
+    else:
+        click.echo(f"{node_id} {'is retired' if changed else 'was retired already'}")
+
+
+@click.command()
+@common
+def rejoin(directory: Path, as_json: bool) -> None:
+    """Let a node that was retired come back, as a new incarnation. The node must not be running.
+
+    What it has is kept, and it catches up with the others when it starts.
+
+    Example: entgldb rejoin -d n3
+    """
+    from entgldb.launch.config import load
+    from entgldb.launch.rejoining import rejoin as make
+
+    origin = make(directory, load(directory).store.node_id)
+    if as_json:
+        show({"directory": str(directory), "origin": origin})
+    else:
+        click.echo(f"the node goes on as {origin}")
+        click.echo(f"next: entgldb start --dir {directory}")
+
+
+def _text(row: NodeRow) -> str:
+    seen = "?" if row.last_seen is None else time.strftime("%F %T", time.localtime(row.last_seen / 1000))
+    behind = "?" if row.behind is None else str(row.behind)
+    line = f"{row.node_id:<20} {row.state:<8} {row.version or '?':<10} last seen {seen}, behind {behind}"
+    return line + _kept(row.holds_back)
+
+
+def _kept(holds_back: dict[str, Any] | None) -> str:
+    if not holds_back:
+        return ""
+    return f", holds back {holds_back['entries']} entries and {holds_back['tombstones']} tombstones"

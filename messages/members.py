@@ -1,0 +1,44 @@
+"""Who belongs to the cluster and what each has: client tags 65-66, local tags 140-149."""
+
+from __future__ import annotations
+
+from entgldb.messages.client import RequestId
+from entgldb.messages.schema import Channel, Json, Message, message
+from entgldb.messages.wire import Member
+
+
+@message(65, Channel.CLIENT)
+class RetireNode(Message):
+    """The node ``node_id`` will not come back as it was: nothing is kept for it any more, anywhere.
+
+    Answered by CommitDone or Refused.
+    """
+
+    request: RequestId
+    node_id: str
+
+
+@message(140)
+class NoteSelf(Message):
+    """Node to store: write what rarely changes of this node into ``_system_nodes``, if it differs."""
+
+
+@message(141)
+class NodesChanged(Message):
+    """Store to node, and node to sync: ``_system_nodes`` as it stands, one JSON document per node."""
+
+    nodes: tuple[dict[str, Json], ...]
+
+
+@message(142)
+class MembersHeard(Message):
+    """Gateway to sync: rows that came by a cloud link, each of the cloud node itself."""
+
+    rows: tuple[Member, ...]
+
+
+@message(143)
+class RememberMembers(Message):
+    """Sync to store: rows that have changed since the last time, to be kept in the file."""
+
+    rows: tuple[Member, ...]

@@ -1,0 +1,44 @@
+"""The last word of every member, kept in the file: a local table, never an operation."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+import msgpack
+
+from entgldb.messages.limits import PACK_BYTES
+from entgldb.messages.wire import Member
+from entgldb.storage.rules.members import member_name
+from entgldb.storage.rules.results import Heard
+
+
+def remember(connection: sqlite3.Connection, rows: Iterable[Member], now_ms: int, *, cloud: bool) -> None:
+    """Keep rows that are later than those kept; they are heard at ``now_ms``."""
+    connection.executemany(
+        "INSERT INTO _entgldb_members VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+        " origin = excluded.origin, counter = excluded.counter, seen_ms = excluded.seen_ms,"
+        " heard_ms = excluded.heard_ms, vector = excluded.vector WHERE excluded.counter > counter",
+        [
+            (
+                member_name(row.origin, cloud=cloud),
+                row.origin,
+                row.counter,
+                row.seen_ms,
+                now_ms,
+                msgpack.packb(row.vector, buf_size=PACK_BYTES),
+            )
+            for row in rows
+        ],
+    )
+
+
+def members(connection: sqlite3.Connection) -> dict[str, Heard]:
+    """Name -> the last row kept."""
+    rows = connection.execute(
+        "SELECT name, origin, counter, seen_ms, heard_ms, vector FROM _entgldb_members ORDER BY name"
+    ).fetchall()
+    return {
+        name: Heard(Member(origin, counter, seen_ms, msgpack.unpackb(vector)), heard_ms)
+        for name, origin, counter, seen_ms, heard_ms, vector in rows
+    }

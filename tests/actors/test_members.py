@@ -1,0 +1,205 @@
+"""The table of members: whose word counts, who is told what, and how it comes to rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from entgldb.actors.members import IDLE_SECONDS, Gossip, Members
+from entgldb.actors.peer_link import PeerLink
+from entgldb.actors.sync import Sync
+from entgldb.messages import codec, wire
+from entgldb.messages.errors import Reason
+from entgldb.messages.limits import MEMBERS_BYTES_MAX
+from entgldb.messages.local import FrameIn, LinkUp
+from entgldb.messages.members import MembersHeard, NodesChanged, RememberMembers
+from entgldb.messages.settings import SyncSettings
+from entgldb.messages.wire import Member
+from tests.actors.fake_context import FakeContext
+from tests.actors.gateway_parts import FakeLinks
+from tests.actors.test_session import ME, THIRD, YOU, Bench, ListLog
+
+INTERVAL = 2.0
+
+
+class Rig:
+    """Nodes with a table each; time passes for all of them."""
+
+    def __init__(self, *origins: str) -> None:
+        self.ctx = FakeContext()
+        self.logs = {origin: ListLog() for origin in origins}
+        self.tables = {origin: Members(cloud=False) for origin in origins}
+        for origin, log in self.logs.items():
+            log.origin = origin
+        self.links: dict[tuple[str, str], Gossip] = {}
+
+    def beat(self, *pairs: tuple[str, str]) -> int:
+        """One heartbeat each way on each link; how many rows travelled."""
+        self.ctx.run(1.0)
+        rows = 0
+        for origin, table in self.tables.items():
+            table.look(self.logs[origin], INTERVAL, self.ctx)
+        for a, b in [*pairs, *[(b, a) for a, b in pairs]]:
+            ours = self.links.setdefault((a, b), Gossip(self.tables[a]))
+            theirs = self.links.setdefault((b, a), Gossip(self.tables[b]))
+            told = ours.news()
+            rows += len(told)
+            theirs.heard(told, self.ctx.now_ms())
+        return rows
+
+
+def test_in_a_chain_the_ends_learn_of_each_other() -> None:
+    rig = Rig(ME, YOU, THIRD)
+    rig.logs[THIRD].add(THIRD)
+    for _ in range(4):
+        rig.beat((ME, YOU), (YOU, THIRD))
+    assert rig.tables[ME].rows["third"].row.vector == {THIRD: 1}
+
+
+def test_an_idle_cluster_is_told_next_to_nothing() -> None:
+    rig = Rig(ME, YOU)
+    for _ in range(5):
+        rig.beat((ME, YOU))
+    beats = 300
+    rows = sum(rig.beat((ME, YOU)) for _ in range(beats))
+    assert 2 * beats / IDLE_SECONDS / 2 <= rows <= 2 * beats / IDLE_SECONDS
+
+
+def test_a_row_is_counted_up_when_the_vector_moves_but_not_at_every_beat() -> None:
+    rig = Rig(ME, YOU)
+    rig.beat((ME, YOU))
+    rows = 0
+    for _ in range(20):
+        rig.logs[ME].add(ME)
+        rows += rig.beat((ME, YOU))
+    assert 9 <= rows <= 11
+    assert rig.tables[YOU].rows["me"].row.vector[ME] >= 18
+
+
+def test_an_older_word_never_replaces_a_newer_one() -> None:
+    table = Members(cloud=False)
+    new, old = Member(YOU, 5, 0, {ME: 9}), Member(YOU, 4, 0, {ME: 3})
+    assert table.take(new, 1)
+    assert not table.take(old, 2)
+    assert not table.take(new, 2)
+    assert table.rows["you"].row == new
+
+
+def test_after_a_restart_that_lost_the_counter_the_word_of_the_node_still_counts() -> None:
+    rig = Rig(ME, YOU)
+    rig.beat((ME, YOU))
+    far = Member(ME, 2**60, 0, {ME: 99})
+    rig.tables[YOU].rows.pop("me")
+    rig.tables[YOU].take(far, 0)
+    rig.links.clear()
+    for _ in range(4):
+        rig.beat((ME, YOU))
+    row = rig.tables[YOU].rows["me"].row
+    assert row.counter > far.counter
+    assert row.vector == {}
+
+
+def test_a_cloud_speaks_for_itself_only_and_for_no_node_of_the_cluster() -> None:
+    table = Members(cloud=False)
+    link = Gossip(table, speaks_for="you")
+    assert link.heard([Member(THIRD, 1, 0, {}), Member(YOU, 1, 0, {})], 0) == [Member(YOU, 1, 0, {})]
+    assert list(table.rows) == ["you"]
+
+
+def test_a_cloud_node_tells_of_itself_and_keeps_two_clusters_apart() -> None:
+    table, log, ctx = Members(cloud=True), ListLog(), FakeContext()
+    table.look(log, INTERVAL, ctx)
+    link = Gossip(table)
+    one, two = Member("n1/" + "a" * 32, 1, 0, {}), Member("n1/" + "b" * 32, 1, 0, {})
+    link.heard([one, two], 0)
+    assert len(table.rows) == 3
+    assert [row.origin for row in Gossip(table).news()] == [ME]
+
+
+def test_a_heartbeat_carries_so_many_rows_and_the_next_one_the_rest() -> None:
+    table = Members(cloud=False)
+    vector = {f"n{number}/" + "0" * 32: number for number in range(400)}
+    for number in range(12):
+        table.take(Member(f"m{number}/" + "0" * 32, 1, 0, vector), 0)
+    link, told = Gossip(table), []
+    while rows := link.news():
+        assert len(codec.encode(wire.Heartbeat(0, 0, 0, members=rows))) < 1.1 * MEMBERS_BYTES_MAX
+        told.append(len(rows))
+    assert len(told) > 1
+    assert sum(told) == 12
+
+
+def test_what_is_no_origin_is_not_kept() -> None:
+    table = Members(cloud=False)
+    assert not table.take(Member("", 1, 0, {}), 0)
+    assert not table.take(Member("../x/" + "0" * 32, 1, 0, {}), 0)
+
+
+@pytest.mark.parametrize(("owner", "told"), [("gateway", True), ("sync", False)])
+def test_what_the_gateway_hears_of_a_cloud_sync_is_told(owner: str, told: bool) -> None:
+    bench = Bench()
+    bench.session._owner = owner
+    bench.session._gossip = Gossip(Members(cloud=False))
+    bench.session.receive(wire.Heartbeat(0, 0, 0, members=(Member(YOU, 1, 0, {}),)), bench.ctx)
+    heard = [message for _, message in bench.ctx.told if isinstance(message, MembersHeard)]
+    assert heard == ([MembersHeard((Member(YOU, 1, 0, {}),))] if told else [])
+
+
+def linked() -> tuple[FakeContext, Sync, FakeLinks]:
+    """Node n1 with a link that n2 has dialled, its Hello not yet said."""
+    ctx, links = FakeContext(), FakeLinks()
+    sync = Sync(SyncSettings("n1", "", "lan", "c", ""), ListLog(), links, None)
+    ctx.behaviour = sync
+    sync.start(ctx)
+    ctx.hand(LinkUp(1, True, "10.0.0.2:51000", "n2"))
+    return ctx, sync, links
+
+
+def say_hello(ctx: FakeContext, incarnation: str) -> None:
+    said = wire.Hello(1, 1, "n2", f"n2/{incarnation}", "c", (), ctx.now_ms(), "lan")
+    ctx.hand(FrameIn(1, codec.encode(said)))
+
+
+RETIRED = NodesChanged(({"NodeId": "n2", "Incarnation": "2" * 32, "Retired": "2" * 32},))
+
+
+def test_a_retired_incarnation_is_refused_at_hello_and_a_new_one_is_not() -> None:
+    ctx, sync, links = linked()
+    ctx.hand(RETIRED)
+    say_hello(ctx, "2" * 32)
+    assert wire.Bye("retired", "n2 said Hello") in [frame for _, frame in links.sent]
+    ctx, sync, links = linked()
+    ctx.hand(RETIRED)
+    say_hello(ctx, "3" * 32)
+    assert "n2" in sync._peers
+
+
+def test_a_link_that_is_open_with_a_node_that_is_being_retired_is_closed() -> None:
+    ctx, _, links = linked()
+    say_hello(ctx, "2" * 32)
+    ctx.hand(RETIRED)
+    assert wire.Bye("retired", "n2 was retired") in [frame for _, frame in links.sent]
+
+
+def test_a_node_that_is_refused_as_retired_says_so_in_its_status() -> None:
+    ctx, sync, _ = linked()
+    say_hello(ctx, "2" * 32)
+    ctx.hand(FrameIn(1, codec.encode(wire.Bye(Reason.RETIRED.value))))
+    assert sync._told_retired
+
+
+def test_the_file_is_told_of_what_changed_at_a_low_rate() -> None:
+    ctx, _, _ = linked()
+    ctx.told.clear()
+    ctx.run(300.0)
+    kept = [message for _, message in ctx.told if isinstance(message, RememberMembers)]
+    assert 9 <= len(kept) <= 11
+
+
+def test_judging_a_hello_counts_nothing_else() -> None:
+    peer = PeerLink(LinkUp(1, True, "a:1", "n2"), 0.0)
+    said = wire.Hello(1, 1, "n2", "n2/" + "2" * 32, "other", (), 0, "lan")
+    settings = SyncSettings("n1", "", "lan", "c", "")
+    words = Counter([peer.judge(said, settings, {said.origin})])
+    assert words == {Reason.WRONG_CLUSTER: 1}
