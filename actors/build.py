@@ -8,14 +8,15 @@ from __future__ import annotations
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
-from entgldb.actors.behaviour import Behaviour
+from entgldb.actors.behaviour import Asker, Behaviour
 from entgldb.actors.node import NodeKeeper
 from entgldb.actors.ports import Secrets
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import EntglError
 from entgldb.messages.local import Configure
+from entgldb.messages.schema import Message
 from entgldb.messages.settings import (
     ElectionSettings,
     GatewaySettings,
@@ -25,7 +26,20 @@ from entgldb.messages.settings import (
     SyncSettings,
 )
 
-Built = tuple[Behaviour, SideLoop | None]
+
+class Edge(Protocol):
+    """Where a behaviour's sockets are: ``start`` it, watch ``fileno()``, ``drain()`` when it is readable."""
+
+    def start(self) -> None: ...
+
+    def fileno(self) -> int: ...
+
+    def drain(self) -> list[tuple[Asker | None, Message]]: ...
+
+    def stop(self) -> None: ...
+
+
+Built = tuple[Behaviour, Edge | None]
 
 
 EDGES: Final = "client_socket discovery gateway jwt_check links oauth oplog probe secrets store sync tls"
@@ -45,7 +59,7 @@ def node(settings: NodeSettings) -> NodeKeeper:
 
 
 def build(configure: Configure) -> Built:
-    """The behaviour for the one slice that is filled, and its side loop, not started yet."""
+    """The behaviour for the one slice that is filled, and its edge, not started yet."""
     slices = (configure.store, configure.oplog, configure.sync, configure.election, configure.gateway)
     filled = [part for part in slices if part is not None]
     if len(filled) != 1:
@@ -77,9 +91,8 @@ def _store(settings: StoreSettings) -> Built:
     from entgldb.storage.store import Store
 
     store = Store.open(settings.directory, settings.node_id, time.time_ns() // 1_000_000)
-    loop = SideLoop("store")
-    ClientSocket(loop, settings.directory)
-    return StoreKeeper(settings, store, _secrets(settings.key_file, settings.cluster)), loop
+    socket = ClientSocket(settings.directory)
+    return StoreKeeper(settings, store, _secrets(settings.key_file, settings.cluster)), socket
 
 
 def _oplog(settings: OplogSettings) -> Built:

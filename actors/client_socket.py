@@ -1,22 +1,26 @@
-"""The Unix socket of a node: clients' requests in, answers out, both bounded."""
+"""The Unix socket of a node: clients' requests in, answers out, both bounded.
+
+All of it happens on the actor's main thread, from one epoll descriptor that Thespian watches: a second
+thread that reads the sockets has to be woken and to hand over the interpreter for every single write.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
+import select
 import socket
-import threading
+import time
+from collections import deque
 from pathlib import Path
 from typing import Final
 
-from entgldb.actors.frame_writer import FrameWriter
-from entgldb.actors.side_loop import SideLoop
+from entgldb.actors.behaviour import Asker
 from entgldb.messages import codec
 from entgldb.messages.client import Refused
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason, UnknownMessage
 from entgldb.messages.framing import FrameReader, frame
-from entgldb.messages.limits import CLIENT_PENDING_BYTES_MAX, CLIENTS_MAX
+from entgldb.messages.limits import CLIENT_PENDING_BYTES_MAX, CLIENTS_MAX, LINK_QUEUE_BYTES_MAX
 from entgldb.messages.local import Dropped
 from entgldb.messages.schema import Channel, Message
 
@@ -27,163 +31,249 @@ SOCKET_PATH_BYTES_MAX: Final = 100
 """A longer path does not fit the kernel's address, and goes through its directory's descriptor."""
 CLOSE_SECONDS_MAX: Final = 1.0
 """How long answers may take to be written when the node stops."""
+READ_BYTES: Final = 64 * 1024
+"""At most: below what the C library takes from the kernel, and gives back, for every single read."""
+READS_PER_TURN_MAX: Final = 16
+"""Reads of one client before the others have their turn; the rest waits in the kernel."""
+WRITE_BYTES: Final = 256 * 1024
+"""Answers are joined to writes of about this size."""
+
+Arrived = list[tuple[Asker | None, Message]]
 
 
 class ClientSocket:
-    """Listens in ``directory``; posts each request with an asker that writes the answer back.
+    """Listens in ``directory``; ``drain`` gives each request with an asker that writes the answer back.
 
-    While more than CLIENT_PENDING_BYTES_MAX of requests wait for their answers, no socket is read.
+    While more than CLIENT_PENDING_BYTES_MAX of requests wait for their answers, no client is read.
     """
 
-    def __init__(self, loop: SideLoop, directory: str | Path) -> None:
-        self.loop = loop
+    def __init__(self, directory: str | Path) -> None:
         self._path = Path(directory) / SOCKET_NAME
         self._listener = _bind(self._path.parent)
         self._inode = self._path.stat().st_ino
-        self._server: asyncio.Server | None = None
-        self._clients: set[_Client] = set()
-        # each counter has one writer, so that their difference needs no lock
-        self._taken_bytes = self._answered_bytes = 0
+        self._poll = select.epoll()
+        self._clients: dict[int, _Client] = {}
+        self._arrived: Arrived = []
+        self._pending_bytes = 0
         self._paused = False
-        loop.at_end(self._end)
-        loop.spawn(self._serve())
+
+    def start(self) -> None:
+        """From now on clients are let in."""
+        self._poll.register(self._listener, select.EPOLLIN)
+
+    def fileno(self) -> int:
+        """The descriptor that is readable while ``drain`` has something to do."""
+        return self._poll.fileno()
+
+    def drain(self) -> Arrived:
+        """All that has arrived, in each client's order; and what waited goes out as far as it can."""
+        for fd, events in self._poll.poll(0):
+            client = self._clients.get(fd)
+            if client is None:
+                self._accept()
+                continue
+            if events & select.EPOLLOUT:
+                client.write()
+            if events & ~select.EPOLLOUT and not client.over:
+                client.read()
+        arrived, self._arrived = self._arrived, []
+        return arrived
 
     def pending_bytes(self) -> int:
         """Requests handed to the actor and not answered yet."""
-        return self._taken_bytes - self._answered_bytes
+        return self._pending_bytes
 
-    def took(self, size: int) -> None:
-        """Loop: a request of ``size`` bytes goes to the actor."""
-        self._taken_bytes += size
-        if not self._paused and self.pending_bytes() > CLIENT_PENDING_BYTES_MAX:
-            self._paused = True
-            for client in self._clients:
-                client.read_on(False)
-            self._read_on()  # the actor may have answered all meanwhile, and looked before we paused
+    def took(self, size: int, message: Message, asker: Asker) -> None:
+        """A request of ``size`` bytes goes to the actor."""
+        self._arrived.append((asker, message))
+        self._pending_bytes += size
+        if not self._paused and self._pending_bytes > CLIENT_PENDING_BYTES_MAX:
+            self._read_on(False)
 
     def answered(self, size: int) -> None:
-        """Main thread: a request of ``size`` bytes has its answer."""
-        self._answered_bytes += size
-        if self._paused and self.pending_bytes() <= CLIENT_PENDING_BYTES_MAX // 2:
-            self.loop.call(self._read_on)
+        """A request of ``size`` bytes has its answer."""
+        self._pending_bytes -= size
+        if self._paused and self._pending_bytes <= CLIENT_PENDING_BYTES_MAX // 2:
+            self._read_on(True)
 
-    def opened(self, client: _Client) -> None:
-        """Loop: a client has connected. One too many is told so and dropped."""
-        self._clients.add(client)
-        if len(self._clients) > CLIENTS_MAX:
-            self.loop.post(Dropped(Reason.TOO_MANY_LINKS.value))
-            client.refuse(0, EntglError(f"{CLIENTS_MAX} clients are connected", code=ErrorCode.IN_USE))
-            client.close_when_written()
-            return
-        client.read_on(not self._paused)
+    def drop(self, reason: Reason) -> None:
+        """The actor counts what it never saw."""
+        self._arrived.append((None, Dropped(reason.value)))
+
+    def watch(self, client: _Client) -> None:
+        """Wait for what the client may do next and we can take."""
+        wanted = 0 if self._paused or client.closing else select.EPOLLIN
+        wanted |= select.EPOLLOUT if client.waiting else 0
+        if wanted != client.watched:
+            client.watched = wanted
+            self._poll.modify(client.fd, wanted)
 
     def closed(self, client: _Client) -> None:
-        """Loop: a client has gone."""
-        self._clients.discard(client)
+        """A client has gone; closing its socket takes it out of the poll."""
+        self._clients.pop(client.fd, None)
 
-    def _read_on(self) -> None:
-        if self._paused and self.pending_bytes() <= CLIENT_PENDING_BYTES_MAX // 2:
-            self._paused = False
-            for client in self._clients:
-                client.read_on(True)
+    @property
+    def paused(self) -> bool:
+        return self._paused
 
-    async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _Client(self), sock=self._listener)
-
-    async def _end(self) -> None:
-        if self._server is not None:
-            self._server.close()
+    def stop(self) -> None:
+        """Write what was answered, then end every connection. Harmless when repeated."""
+        if self._poll.closed:
+            return
         self._listener.close()
         try:
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
         except OSError:
             log.debug("the socket file is gone already")
-        for client in list(self._clients):
-            client.close_when_written()
+        deadline = time.monotonic() + CLOSE_SECONDS_MAX
+        for each in list(self._clients.values()):
+            each.finish()
+        while self._clients and (left := deadline - time.monotonic()) > 0:
+            for fd, _ in self._poll.poll(left):
+                if (client := self._clients.get(fd)) is not None:
+                    client.write()
+        for each in list(self._clients.values()):
+            each.cut()
+        self._poll.close()
+
+    def _read_on(self, on: bool) -> None:
+        self._paused = not on
+        for client in self._clients.values():
+            self.watch(client)
+
+    def _accept(self) -> None:
         try:
-            async with asyncio.timeout(CLOSE_SECONDS_MAX):
-                while self._clients:
-                    await asyncio.sleep(0.005)
-        except TimeoutError:
-            for client in list(self._clients):
-                client.cut()
+            made, _ = self._listener.accept()
+        except OSError:  # gone before it was taken
+            return
+        made.setblocking(False)
+        client = self._clients[made.fileno()] = _Client(self, made)
+        self._poll.register(made, 0)
+        self.watch(client)
+        if len(self._clients) > CLIENTS_MAX:
+            self.drop(Reason.TOO_MANY_LINKS)
+            client.refuse(0, EntglError(f"{CLIENTS_MAX} clients are connected", code=ErrorCode.IN_USE))
+            client.finish()
 
 
-class _Client(FrameWriter):
+class _Client:
     """One connection."""
 
-    def __init__(self, owner: ClientSocket) -> None:
-        super().__init__(owner.loop)
+    def __init__(self, owner: ClientSocket, made: socket.socket) -> None:
+        self.fd = made.fileno()
+        self.over = self.closing = False
+        self.waiting = 0
+        """Bytes answered and not yet taken by the kernel."""
+        self.watched = 0
+        """What the poll waits for."""
         self._owner = owner
+        self._socket = made
         self._reader = FrameReader()
-        self._lock = threading.Lock()
-        self._descriptor = -1
-        # each counter has one writer
-        self._taken = self._answered = 0
+        self._frames: deque[bytes] = deque()
+        self._unanswered = 0
 
-    def answer(self, data: bytes, *, asked: bool) -> bool:
-        """Main thread: one answer, or a push to a follower. False as in ``queue``.
-
-        Where nobody else waits for an answer it is written here: waking the loop costs more than the write.
-        """
-        self._answered += asked
-        with self._lock:
-            rest = data if self._answered < self._taken else data[self._write_now(data) :]
-            return not rest or self.queue(rest)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._descriptor = transport.get_extra_info("socket").fileno()
-        self._owner.opened(self)
-
-    def data_received(self, data: memoryview) -> None:
-        if self._closing:
-            return
-        self._reader.feed(data)
+    def read(self) -> None:
+        """Take what has come, as far as it is this client's turn."""
         try:
-            for payload in self._reader:
-                self._take(payload)
+            for _ in range(READS_PER_TURN_MAX):
+                data = self._socket.recv(READ_BYTES)
+                self._reader.feed(data)
+                for payload in self._reader:
+                    self._take(payload)
+                if len(data) < READ_BYTES or self._owner.paused:
+                    break
+        except BlockingIOError:
+            return
         except ProtocolError as fault:
             log.warning("a client sent a malformed frame and was dropped: %s", fault.text)
-            self._owner.loop.post(Dropped(Reason.MALFORMED.value))
+            self._owner.drop(Reason.MALFORMED)
             self.refuse(0, fault)
-            self.close_when_written()
+            self.finish()
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.cut()
 
-    def connection_lost(self, fault: Exception | None) -> None:
-        with self._lock:  # asyncio closes the descriptor next
-            self.drop_queue()
-        self._owner.closed(self)
+    def answer(self, data: bytes, *, asked: bool) -> bool:
+        """One answer, or a push to a follower; False when too many bytes wait already.
+
+        Written with all that waits as soon as nobody else on this connection is about to be answered.
+        """
+        self._unanswered -= asked
+        if self.over or self.waiting + len(data) > LINK_QUEUE_BYTES_MAX:
+            return False
+        idle = not self.waiting
+        self._frames.append(data)
+        self.waiting += len(data)
+        if not self._unanswered:
+            self.write()
+        elif idle:
+            self._owner.watch(self)
+        return True
+
+    def write(self) -> None:
+        """Hand the kernel what waits; where it takes no more, go on when it has room."""
+        try:
+            while self.waiting:
+                data = self._joined()
+                taken = self._socket.send(data)
+                self.waiting -= taken
+                if taken < len(data):
+                    self._frames.appendleft(data[taken:])
+                    break
+        except BlockingIOError:
+            self._frames.appendleft(data)
+        except OSError:
+            self.cut()
+            return
+        if self.closing and not self.waiting:
+            self.cut()
+        else:
+            self._owner.watch(self)
 
     def refuse(self, request_id: int, fault: EntglError) -> None:
         """Answer what the actor never saw."""
         refused = Refused(fault.code.value, fault.text, fault.hint, fault.definite)
-        with self._lock:
-            self.queue(frame(codec.encode(refused, request_id)))
+        self.answer(frame(codec.encode(refused, request_id)), asked=False)
 
-    def _write_now(self, data: bytes) -> int:
-        """How much of ``data`` the kernel took; nothing while something older waits to be written."""
-        if self.over or self.waiting:
-            return 0
-        try:
-            return os.write(self._descriptor, data)
-        except OSError:  # full, or broken: the loop sees to it
-            return 0
+    def finish(self) -> None:
+        """Read no more; close as soon as nothing waits any more."""
+        self.closing = True
+        if not self.over:
+            self.write()
+
+    def cut(self) -> None:
+        """Close at once."""
+        if not self.over:
+            self.over = True
+            self.waiting = 0
+            self._frames.clear()
+            self._owner.closed(self)
+            self._socket.close()
+
+    def _joined(self) -> bytes:
+        if len(self._frames) == 1:
+            return self._frames.popleft()
+        frames, size = [], 0
+        while self._frames and size < WRITE_BYTES:
+            frames.append(self._frames.popleft())
+            size += len(frames[-1])
+        return b"".join(frames)
 
     def _take(self, payload: bytes) -> None:
         try:
             decoded = codec.decode(payload, Channel.CLIENT)
         except UnknownMessage as fault:
-            self._owner.loop.post(Dropped(Reason.UNKNOWN_MESSAGE.value))
+            self._owner.drop(Reason.UNKNOWN_MESSAGE)
             self.refuse(fault.request_id, EntglError(fault.text, code=ErrorCode.UNSUPPORTED))
             return
         if decoded.trailing:
-            self._owner.loop.post(Dropped(Reason.TRAILING_FIELD.value))
+            self._owner.drop(Reason.TRAILING_FIELD)
+        self._unanswered += 1
         asker = SocketAsker(self._owner, self, decoded.request_id, len(payload))
-        self._taken += 1
-        self._owner.took(len(payload))
-        self._owner.loop.post(decoded.message, asker)
+        self._owner.took(len(payload), decoded.message, asker)
 
 
 class SocketAsker:
@@ -203,7 +293,7 @@ class SocketAsker:
         return self._client.over
 
     def answer(self, message: Message) -> None:
-        """Main thread: write ``message`` back. A client that does not read is dropped."""
+        """Write ``message`` back. A client that does not read is dropped."""
         asked = bool(self._size)
         if asked:
             self._owner.answered(self._size)
@@ -214,8 +304,8 @@ class SocketAsker:
             told = Refused(ErrorCode.TOO_LARGE.value, f"the answer is too large: {fault.text}")
             data = frame(codec.encode(told, self._request_id))
         if not self._client.answer(data, asked=asked) and not self._client.over:
-            self._owner.loop.post(Dropped(Reason.SLOW_READER.value))
-            self._owner.loop.call(self._client.cut)
+            self._owner.drop(Reason.SLOW_READER)
+            self._client.cut()
 
 
 def _bind(directory: Path) -> socket.socket:

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import select
 import time
 import traceback
 from collections import deque
@@ -22,21 +23,22 @@ from entgldb.actors import build, host_wire  # host_wire before thespian: it bin
 from entgldb.actors.behaviour import Asker, Behaviour, refused
 from entgldb.actors.host_children import Children
 from entgldb.actors.host_lane import Lane
-from entgldb.actors.host_log import LogFile
+from entgldb.actors.host_log import LogFile, use_log
 from entgldb.actors.host_wire import ANSWER, ASK, LOCAL_FRAME_BYTES_MAX, Envelope
-from entgldb.actors.side_loop import SideLoop
 from entgldb.messages import codec
 from entgldb.messages.client import Reload
 from entgldb.messages.errors import EntglError, ErrorCode, NoAnswerError, Reason, UnknownMessage
 from entgldb.messages.local import Addresses, Boot, ChildExited, Configure, Ready, StopNow, Stopped
 from entgldb.messages.schema import Channel, Message
 
-from thespian.actors import Actor, ActorExitRequest, ThespianWatch, WakeupMessage  # isort: skip
+from thespian.actors import Actor, ActorExitRequest, ThespianWatch, WakeupMessage, WatchMessage  # isort: skip
 
 FORWARD_TIMEOUT = 30.0
 """Seconds a forwarded question may stay without an answer."""
 PARKED_MAX = 200
 """Messages kept for an actor that is being started again; the oldest go first."""
+STAY_SECONDS, STAY_SECONDS_MAX = 0.0005, 0.01
+"""How long an actor waits for more after its lane or edge had something, and in all."""
 PR_SET_NAME = 15
 LAUNCHER_CODES = {Stopped: b"S", Reload: b"L"}
 """What ``tell("launcher", ...)`` writes into the launcher's pipe."""
@@ -62,7 +64,7 @@ class _ThespianAsker:
 
 
 class Host:
-    """One actor: the behaviour, its side loop, its timers, and whom it knows."""
+    """One actor: the behaviour, its edge, its timers, and whom it knows."""
 
     random: Random
 
@@ -74,15 +76,16 @@ class Host:
         self._log = LogFile(Inherited.directory / "log" / "entgldb.log", name)
         self._level = logging.INFO
         self._behaviour: Behaviour | None = None
-        self._loop: SideLoop | None = None
+        self._edge: build.Edge | None = None
         self._addresses: dict[str, Any] = {}
         self._parked: dict[str, deque[Envelope]] = {}
         self._asked: dict[int, tuple[Asker | None, str]] = {}
         self._timers: dict[int, Message | int] = {}
         self._numbers = 0
+        self._to_send = False
         self._children = Children()
         self._lane: Lane | None = None
-        _use_log(self._log)
+        use_log(self._log)
         _name_process(name)
         host_wire.check_listeners()
 
@@ -139,7 +142,8 @@ class Host:
     # --- what Thespian calls -------------------------------------------------------------------
 
     def receive(self, message: Any, sender: Any) -> None:
-        """Take one Thespian message, then everything the side loop has, then flush. Never raises."""
+        """Take one Thespian message, then everything the edge has, then flush. Never raises."""
+        self._to_send = False
         if isinstance(message, Envelope):
             self._fenced(self._envelope, message, sender)
         elif isinstance(message, WakeupMessage):
@@ -150,23 +154,43 @@ class Host:
         for name in self._children.exited():
             self._addresses.pop(name, None)
             self._dispatch(ChildExited(name), None)
+        self._turn()
+        if isinstance(message, WatchMessage):
+            self._stay()
+
+    def _turn(self) -> None:
+        """All that lane and edge have, then flush."""
         if self._lane is not None:
             for payload in self._lane.turn():
                 self._fenced(self._envelope, Envelope(ASK, payload), None)
-        if self._loop is not None:
-            for asker, arrived in self._loop.drain():
+        if self._edge is not None:
+            for asker, arrived in self._edge.drain():
                 self._dispatch(arrived, asker)
         if self._behaviour is not None:
             self._fenced(self._behaviour.flush, self)
 
+    def _stay(self) -> None:
+        """What follows at once is taken without a turn of Thespian, which costs more than a small write.
+
+        Not where something waits to be sent by Thespian, and not for long: its timers wait meanwhile.
+        """
+        deadline = time.monotonic() + STAY_SECONDS_MAX
+        while not self._to_send and self._ready_soon() and time.monotonic() < deadline:
+            self._turn()
+
+    def _ready_soon(self) -> bool:
+        edges = [edge.fileno() for edge in (self._edge, self._lane) if edge is not None]
+        return bool(edges) and bool(select.select(edges, [], [], STAY_SECONDS)[0])
+
     def watch(self) -> Any:
         """Thespian forgets what it watches after every message: this is returned each time."""
         fds = self._children.fds()
-        fds += [edge.fileno() for edge in (self._loop, self._lane) if edge is not None]
+        fds += [edge.fileno() for edge in (self._edge, self._lane) if edge is not None]
         return ThespianWatch(fds) if fds else None
 
     def send(self, address: Any, envelope: Envelope) -> None:
         """To any Thespian address."""
+        self._to_send = True
         self._actor.send(address, envelope)
 
     # --- inside ----------------------------------------------------------------------------------
@@ -228,9 +252,9 @@ class Host:
         """Build the behaviour; where that fails, say why and let the supervisor start us again."""
         self._level = logging.getLevelName(configure.log_level)
         try:
-            self._behaviour, self._loop = build.build(configure)
-            if self._loop is not None:
-                self._loop.start()
+            self._behaviour, self._edge = build.build(configure)
+            if self._edge is not None:
+                self._edge.start()
             self._lane = Lane(Inherited.directory, self.name, LOCAL_FRAME_BYTES_MAX, self._dropped)
             self._behaviour.start(self)
         except Exception as fault:  # noqa: BLE001 -- told to the supervisor, then we end
@@ -303,23 +327,12 @@ class Host:
             self._behaviour.count(reason)
 
     def _close(self) -> None:
-        loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.stop()
+        edge, self._edge = self._edge, None
+        if edge is not None:
+            edge.stop()
         lane, self._lane = self._lane, None
         if lane is not None:
             lane.close()
-
-
-_ROOT, _MANAGER = logging.root, logging.Logger.manager
-
-
-def _use_log(log: LogFile) -> None:
-    """Thespian sends records to a process of its own, from any thread; ours go straight to the file."""
-    logging.root = logging.Logger.root = _ROOT
-    logging.Logger.manager = _MANAGER
-    _ROOT.handlers[:] = [log]
-    _ROOT.setLevel(logging.WARNING)
 
 
 def _name_process(name: str) -> None:

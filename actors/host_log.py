@@ -71,3 +71,14 @@ class LogFile(logging.Handler):
             return os.stat(self.path).st_ino == os.fstat(self._fd).st_ino
         except FileNotFoundError:
             return False
+
+
+_ROOT, _MANAGER = logging.root, logging.Logger.manager
+
+
+def use_log(log: LogFile) -> None:
+    """Thespian sends records to a process of its own, from any thread; ours go straight to the file."""
+    logging.root = logging.Logger.root = _ROOT
+    logging.Logger.manager = _MANAGER
+    _ROOT.handlers[:] = [log]
+    _ROOT.setLevel(logging.WARNING)

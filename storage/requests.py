@@ -29,17 +29,18 @@ def remembered(connection: sqlite3.Connection, request: RequestId) -> Answer | N
         raise InvalidError(
             "a request id is 16 bytes and a counter from 0", hint="draw the bytes once per client"
         )
-    row = connection.execute(
-        "SELECT answer FROM _entgldb_requests WHERE client = ? AND counter = ?",
-        (request.client, request.counter),
+    found = connection.execute(
+        "SELECT answer, 0 FROM _entgldb_requests WHERE client = ? AND counter = ?"
+        " UNION ALL SELECT NULL, forgotten FROM _entgldb_clients WHERE client = ?",
+        (request.client, request.counter, request.client),
     ).fetchone()
-    if row is not None:
-        origin, seqs, lsn = msgpack.unpackb(row[0])
+    if found is None:
+        return None
+    answer, forgotten = found
+    if answer is not None:
+        origin, seqs, lsn = msgpack.unpackb(answer)
         return tuple(Written(origin, seq) for seq in seqs), lsn
-    row = connection.execute(
-        "SELECT forgotten FROM _entgldb_clients WHERE client = ?", (request.client,)
-    ).fetchone()
-    if row is not None and request.counter <= row[0]:
+    if request.counter <= forgotten:
         raise EntglError(
             f"request {request.counter} is too old: its outcome is not known any more",
             code=ErrorCode.UNKNOWN_OUTCOME,

@@ -112,7 +112,7 @@ class Rig:
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     (tmp_path / "log").mkdir()
     monkeypatch.setattr(host.Inherited, "directory", tmp_path)
-    monkeypatch.setattr(host, "_use_log", lambda log: None)
+    monkeypatch.setattr(host, "use_log", lambda log: None)
     monkeypatch.setattr(host, "_name_process", lambda name: None)
     monkeypatch.setattr(host_wire, "check_listeners", lambda: None)
     subject = Subject()
@@ -271,3 +271,59 @@ def test_what_comes_by_a_lane_is_handled_then_flushed(serving: Rig, tmp_path: Pa
             serving.host.receive(WatchMessage([watched]), SOMEBODY)
         assert serving.subject.ticks == [Tick("now", 1)]
         assert serving.subject.flushes > flushes
+
+
+class Busy(SideLoop):
+    """Has one message more whenever it was emptied, ``left`` times."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__("busy")
+        self.left = left
+        self.post(Tick("wire", left))
+
+    def drain(self) -> list[tuple[Any, Message]]:
+        arrived = super().drain()
+        if arrived and self.left:
+            self.left -= 1
+            self.post(Tick("wire", self.left))
+        return arrived
+
+
+def test_what_follows_at_once_is_taken_in_the_same_turn(rig: Rig) -> None:
+    rig.loop = Busy(3)
+    rig.receive(CONFIGURE, sender=NODE)
+    try:
+        rig.subject.ticks.clear()
+        rig.loop.left = 3
+        rig.loop.post(Tick("wire", 9))
+        rig.host.receive(WatchMessage([rig.loop.fileno()]), SOMEBODY)
+        assert [tick.generation for tick in rig.subject.ticks][-3:] == [2, 1, 0]
+    finally:
+        rig.loop.stop()
+
+
+def test_what_has_to_leave_by_thespian_is_not_kept_waiting(rig: Rig) -> None:
+    rig.loop = Busy(0)
+    rig.receive(CONFIGURE, sender=NODE)
+    try:
+        rig.subject.ticks.clear()
+        rig.loop.left = 3
+        rig.loop.post(Done())  # has the subject tell a peer that only Thespian reaches
+        rig.receive(Addresses({"peer": b"1002"}, {}), sender=NODE)
+        rig.loop.post(Done())
+        rig.host.receive(WatchMessage([rig.loop.fileno()]), SOMEBODY)
+        assert rig.loop.left > 0
+    finally:
+        rig.loop.stop()
+
+
+def test_an_actor_that_is_never_idle_returns_to_thespian_all_the_same(rig: Rig) -> None:
+    rig.loop = Busy(0)
+    rig.receive(CONFIGURE, sender=NODE)
+    try:
+        rig.loop.left = 10**9
+        rig.loop.post(Tick("wire", 1))
+        rig.host.receive(WatchMessage([rig.loop.fileno()]), SOMEBODY)
+        assert rig.loop.left > 0
+    finally:
+        rig.loop.stop()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from entgldb.actors.behaviour import Asker
 from entgldb.actors.client_socket import ClientSocket
-from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.schema import Message
 
 Answer = Callable[[Message, Asker], None]
@@ -19,22 +18,21 @@ class Store:
     """Answers in a thread what arrives, as the store's host does."""
 
     def __init__(self, directory: Path, answer: Answer) -> None:
-        self.loop = SideLoop("store")
-        ClientSocket(self.loop, directory)
+        self.socket = ClientSocket(directory)
         self._answer = answer
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
-        self.loop.start()
+        self.socket.start()
         self._thread.start()
 
     def stop(self) -> None:
         self._ended.set()
         self._thread.join()
-        self.loop.stop()
+        self.socket.stop()
 
     def _run(self) -> None:
         while not self._ended.is_set():
-            select.select([self.loop.fileno()], [], [], 0.02)
-            for asker, message in self.loop.drain():
+            select.select([self.socket.fileno()], [], [], 0.02)
+            for asker, message in self.socket.drain():
                 if asker is not None:
                     self._answer(message, asker)
