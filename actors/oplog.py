@@ -21,7 +21,6 @@ from entgldb.messages.model import Entry
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import OplogSettings
 from entgldb.storage.rules import header as headers
-from entgldb.storage.rules.body import check_body
 
 RELEASE_INTERVAL, RELEASE_INTERVAL_IDLE = 1.0, 5.0
 """Seconds between looks at held entries, and while there are none."""
@@ -133,10 +132,9 @@ class OplogKeeper(Behaviour):
 
     def _verify(self, entry: Entry, stage: Stage) -> headers.Header:
         header = headers.decode(entry.header)
-        if entry.body is not None:
-            if headers.digest(entry.body) != header.body_sha256:
-                raise ProtocolError(f"the body of {header.version} is not the one its origin wrote")
-            check_body(entry.body)
+        # whether it is a document is the store's to say, which sets it aside alone where it is none
+        if not headers.body_matches(header, entry.body):
+            raise ProtocolError(f"the body of {header.version} is not the one its origin wrote")
         if len(stage.entries) >= GROUP_ENTRIES_MAX or stage.bytes > GROUP_BYTES_MAX:
             raise EntglError(
                 f"a group that does not end after {len(stage.entries)} entries, {stage.bytes} bytes"

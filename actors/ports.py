@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from entgldb.messages.client import RequestId, Write, Written
-from entgldb.messages.model import Entry, Origin, Vector
+from entgldb.messages.model import Entry, Origin, Vector, Version
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.wire import Member
@@ -80,8 +80,17 @@ class Store(OplogReader, Protocol):
     def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
         """Apply system entries that were recorded without being applied; how many."""
 
-    def release_held(self, now_ms: int) -> Outcome:
-        """Apply held entries that time has caught up with; what moved, never refused."""
+    def retry_unfit(self, version: Version, now_ms: int) -> None:
+        """Apply an entry from quarantine. Raises NotFoundError, or why it cannot be applied still."""
+
+    def drop_unfit(self, version: Version) -> None:
+        """Take an entry out of quarantine for good; it stays in the log. Raises NotFoundError."""
+
+    def release_held(self, now_ms: int, *, accepted: Origin = "") -> Outcome:
+        """Apply held entries that time has caught up with; what moved, never refused.
+
+        Of the origin ``accepted`` up to GROUP_ENTRIES_MAX entries, whatever its clock says.
+        """
 
     def get(self, collection: str, key: str) -> bytes | None:
         """The body of a live document."""
@@ -105,7 +114,7 @@ class Store(OplogReader, Protocol):
         """Keep the last words of members that are later than those kept; ``cloud``: our role."""
 
     def status(self) -> dict[str, Json]:
-        """documents, oplog_entries, conflicts, held, quarantined, wal_bytes."""
+        """documents, oplog_entries, conflicts, held, unfit, quarantined, wal_bytes."""
 
     def checkpoint(self) -> None:
         """Keep the WAL small; called when idle."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from entgldb.actors import remote_peers, store_members
+from entgldb.actors import decisions, remote_peers, store_members
 from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
 from entgldb.actors.intake import Intake
 from entgldb.actors.notices import Notices
@@ -220,6 +220,12 @@ class StoreKeeper(Behaviour):
             self.count(Reason(reason), times)
         return client.Done()
 
+    def _settle_unfit(self, message: client.SettleUnfit, ctx: Context) -> Message:
+        return decisions.settle_unfit(self.store, message, ctx)
+
+    def _release_origin(self, message: client.ReleaseOrigin, ctx: Context) -> Message:
+        return decisions.release_origin(self.store, message, ctx)
+
     def _remember(self, message: RememberPeer, ctx: Context) -> Message:
         self.store.remember_peer(message.node_id, message.address, ctx.now_ms())
         return client.Done()
@@ -272,6 +278,8 @@ class StoreKeeper(Behaviour):
         client.CreateIndex: _create_index,
         client.PutPeer: _put_peer,
         client.RemovePeer: _remove_peer,
+        client.SettleUnfit: _settle_unfit,
+        client.ReleaseOrigin: _release_origin,
         ApplyInitialPeers: _initial_peers,
         Apply: _apply,
         ReleaseHeld: _release,
@@ -289,7 +297,16 @@ _TOLD: dict[str, Callable[[tuple[dict[str, Json], ...]], Message]] = {
     NODES: NodesChanged,
 }
 """System collections whose documents the node actor is told."""
-_TOUCHING = (client.PutPeer, client.RemovePeer, ApplyInitialPeers, ReleaseHeld, NoteSelf, RetireNode)
+_TOUCHING = (
+    client.PutPeer,
+    client.RemovePeer,
+    client.SettleUnfit,
+    client.ReleaseOrigin,
+    ApplyInitialPeers,
+    ReleaseHeld,
+    NoteSelf,
+    RetireNode,
+)
 _FATAL = ("disk-full", "disk-error", "corrupt", "internal")
 """What no neighbour in the same transaction can be spared."""
 _REASONS = {

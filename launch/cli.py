@@ -27,6 +27,8 @@ _VERBS: Final = {
     "import": ("cli_streams", "import_", "Store every line of a JSON Lines file."),
     "export": ("cli_streams", "export", "Write a collection as JSON Lines."),
     "changes": ("cli_streams", "changes", "Show what was written, in order; follow it."),
+    "quarantine": ("cli_limits", "quarantine", "Show entries that cannot be applied; decide about one."),
+    "held": ("cli_limits", "held", "Show what waits for clocks to agree; release it."),
     "add-cloud-peer": ("cli_peers", "add_cloud_peer", "Add a cloud peer, on all nodes."),
     "add-static-peer": ("cli_peers", "add_static_peer", "Add a LAN peer by address, on all nodes."),
     "update-peer": ("cli_peers", "update_peer", "Change a remote peer, on all nodes."),

@@ -42,7 +42,9 @@ def complaints(body: dict[str, Any]) -> list[str]:
     if store.get("quarantined"):
         wrong.append(f"{store['quarantined']} origins are quarantined")
     if store.get("held"):
-        wrong.append(f"{store['held']} entries are held, their clock is ahead")
+        wrong.append(f"{store['held']} entries are held, their clock is ahead: entgldb held")
+    if store.get("unfit"):
+        wrong.append(f"{store['unfit']} entries cannot be applied: entgldb quarantine")
     for link in gateway.get("links") or []:
         if link.get("state") == "backoff":
             wrong.append(f"cloud peer {link.get('node_id')}: {link.get('reason') or 'backoff'}")

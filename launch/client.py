@@ -18,7 +18,9 @@ from entgldb.messages.client import Commit, CreateIndex, RequestId, Status, Writ
 from entgldb.messages.errors import NoAnswerError, NoNodeError, NotFoundError
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Json, Message
+from entgldb.storage import set_aside
 from entgldb.storage.documents import Change, Conflict, Documents
+from entgldb.storage.set_aside import Unfit, Waiting
 
 if TYPE_CHECKING:
     from entgldb.launch.wire_client import WireClient
@@ -121,6 +123,14 @@ class Database:
     def conflicts(self, collection: str | None = None) -> list[Conflict]:
         """Versions that lost to a concurrent write and are kept to be looked at."""
         return self.documents.conflicts(collection)
+
+    def quarantine(self) -> list[Unfit]:
+        """Entries that could not be applied on this node and wait for a decision."""
+        return self.documents.put_to(set_aside.unfit)
+
+    def held(self) -> list[Waiting]:
+        """What this node holds back because its writer's clock runs too far ahead, by origin."""
+        return self.documents.put_to(set_aside.held)
 
     def changes(
         self, since: str | None = None, *, collection: str | None = None, follow: bool = False

@@ -162,6 +162,28 @@ class Stop(Message):
     """To ``node``: stop the whole node in good order. Answered by Done before it begins."""
 
 
+@message(74, Channel.CLIENT)
+class SettleUnfit(Message):
+    """Decide about an entry in quarantine: apply it now (``retry``), or let it go.
+
+    Answered by Done or Refused; refused, it stays where it is.
+    """
+
+    origin: str
+    seq: int
+    retry: bool
+
+
+@message(75, Channel.CLIENT)
+class ReleaseOrigin(Message):
+    """Apply now what is held of ``origin``, however far its clock is ahead; ours then follows it.
+
+    Answered by Report (``released``: entries) or Refused.
+    """
+
+    origin: str
+
+
 @message(60, Channel.CLIENT)
 class PutPeer(Message):
     """Add a remote peer, or change the given fields of one (``add`` False; None leaves a field as it is).

@@ -140,6 +140,7 @@ class Reason(StrEnum):
     FILTERED = "filtered"
     PARENT_ABSENT = "parent-absent"
     BAD_ENTRY = "bad-entry"
+    UNFIT = "unfit"
     STORE_BUSY = "store-busy"
     RELAY_DELAY = "relay-delay"
     WINDOW_FULL = "window-full"

@@ -52,6 +52,8 @@ CONFLICTS_KEPT_MAX: Final = 10_000
 """Conflict rows per file; the oldest go first."""
 CONFLICTS_KEPT_MS_MAX: Final = 30 * 24 * 3600 * 1000
 """How long a conflict row is kept, from when it was found here."""
+QUARANTINE_KEPT_MAX: Final = 10_000
+"""Entries set aside because they cannot be applied; the oldest go first."""
 CLIENT_PENDING_BYTES_MAX: Final = 64 * 1024 * 1024
 """Requests taken from client sockets and not yet committed; beyond it the sockets are not read."""
 CLIENTS_MAX: Final = 512

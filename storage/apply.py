@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from entgldb.messages.errors import EntglError, ProtocolError, Reason
 from entgldb.messages.limits import GROUP_ENTRIES_MAX, ORIGINS_MAX, PAGE_ROWS_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector, Version
+from entgldb.storage import unfit
 from entgldb.storage.batch import Batch
 from entgldb.storage.rules import clock
-from entgldb.storage.rules.header import DELETE, Header, decode, digest, entry_text
+from entgldb.storage.rules.body import check_body
+from entgldb.storage.rules.header import DELETE, Header, body_matches, decode, digest
 from entgldb.storage.rules.merge import NO_HEAD, Head, Keep, Link, link, merge, must_hold
 from entgldb.storage.rules.results import Outcome
+from entgldb.storage.unfit import APPLIED, RECORDED, UNFIT, CannotApply
 
 
 class Incoming(NamedTuple):
@@ -26,9 +30,20 @@ class Incoming(NamedTuple):
 
 
 class Applier:
-    """One batch of foreign entries inside one transaction; make a new one for each."""
+    """One batch of foreign entries inside one transaction; make a new one for each.
 
-    def __init__(self, batch: Batch, now_ms: int, *, cloud: bool = False) -> None:
+    ``known_unfit``: what an earlier attempt, since undone, could not apply. Raises CannotApply for more.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        now_ms: int,
+        *,
+        cloud: bool = False,
+        known_unfit: Mapping[Version, EntglError] | None = None,
+    ) -> None:
+        self.known_unfit = known_unfit or {}
         self.batch = batch
         self.connection = batch.connection
         self.state = batch.state
@@ -62,18 +77,23 @@ class Applier:
         for entry in entries:
             try:
                 one = _taken_apart(entry)
-                text = entry_text(one.header, one.body)
-            except EntglError:
+            except ProtocolError:
                 self.counts[Reason.BAD_ENTRY.value] += 1
                 continue
-            applied += self._supply(one, text)
+            if body_matches(one.header, one.body):
+                applied += self._supply(one)
+            else:
+                self.counts[Reason.BAD_ENTRY.value] += 1
         self.batch.flush()
         return applied
 
-    def release(self) -> Outcome:
-        """Apply held entries that time has caught up with, whole groups only; what moved."""
+    def release(self, accepted: Origin = "") -> Outcome:
+        """Apply held entries that time has caught up with, whole groups only; what moved.
+
+        Of the origin ``accepted`` all that fits into one go, whatever its clock says.
+        """
         for origin in list(self.state.held):
-            self._release(origin)
+            self._release(origin, early=origin == accepted)
         self.batch.flush()
         return Outcome(self.changes, "", self.counts)
 
@@ -94,9 +114,7 @@ class Applier:
         return None
 
     def _take_next(self, one: Incoming, last: Header) -> Reason | None:
-        try:
-            text = entry_text(one.header, one.body)
-        except EntglError:
+        if not body_matches(one.header, one.body):
             return Reason.BAD_ENTRY
         if one.header.origin not in self.state.origins and len(self.state.origins) >= ORIGINS_MAX:
             return Reason.TOO_LARGE
@@ -104,7 +122,7 @@ class Applier:
         if must_hold(last, self.now_ms, origin_is_held=one.header.origin in self.state.held):
             self._hold(one)
         else:
-            self._record(one, text, cloud=self.cloud)
+            self._record(one, cloud=self.cloud)
         return None
 
     def _take_known(self, one: Incoming) -> None:
@@ -116,22 +134,55 @@ class Applier:
         else:
             self.counts[Reason.DUPLICATE.value] += 1
 
-    def _record(self, one: Incoming, text: str | None, *, cloud: bool) -> None:
+    def _record(self, one: Incoming, *, cloud: bool) -> None:
         header = one.header
-        filtered = header.op != DELETE and text is None
-        applied = not filtered and not (cloud and header.collection.startswith(SYSTEM_PREFIX))
-        if not applied:
+        filtered = header.op != DELETE and one.body is None
+        if filtered or (cloud and header.collection.startswith(SYSTEM_PREFIX)):
             self.counts[Reason.FILTERED.value] += 1
-        lsn = self.batch.log(header, one.raw, one.digest, text if applied else None, applied)
+            lsn = self.batch.log(header, one.raw, one.digest, None, RECORDED)
+            text: str | EntglError | None = None
+            applied = RECORDED
+        else:
+            text = self._text(one)
+            applied = UNFIT if isinstance(text, EntglError) else APPLIED
+            stored = unfit.as_kept(one.body) if isinstance(text, EntglError) else text
+            lsn = self.batch.log(header, one.raw, one.digest, stored, applied)
         head = self.state.origins[header.origin].head
         self.state.move(header.origin, Head(header.seq, one.digest, head.quarantined))
         self.changes[header.origin] = (header.seq, one.digest)
         self.state.clock = clock.merge(self.state.clock, header.hlc)
-        if applied:
+        if isinstance(text, EntglError):
+            self._set_aside(one, text)
+        elif applied:
+            self._merge_or_tell(header, text, lsn)
+
+    def _text(self, one: Incoming) -> str | EntglError | None:
+        """The body as text, or why the entry cannot be applied."""
+        known = self.known_unfit.get(one.header.version)
+        if known is not None or one.body is None:
+            return known
+        try:
+            return check_body(one.body)
+        except EntglError as fault:
+            return fault
+
+    def _set_aside(self, one: Incoming, fault: EntglError) -> None:
+        self.counts[Reason.UNFIT.value] += 1
+        entry = Entry(one.raw, one.body)
+        unfit.set_aside(self.connection, self.state, one.header, entry, fault, self.now_ms)
+
+    def _merge_or_tell(self, header: Header, text: str | None, lsn: int) -> None:
+        """Merge; a failure of the entry's own, such as a bug met by it, must not stop what comes behind."""
+        try:
             self._merge(header, text, lsn)
+        except sqlite3.Error:
+            raise
+        except Exception as fault:
+            raise CannotApply(header.version, fault) from fault
 
     def _merge(self, header: Header, text: str | None, lsn: int) -> None:
         batch = self.batch
+        unfit.clear_parent(self.connection, self.state, header)
         current = batch.current(header.collection, header.key)
         covered = header.parent is None or self._applied(header.parent, header.collection)
         decision = merge(header, current, parent_covered=covered)
@@ -152,28 +203,48 @@ class Applier:
         known = self.state.origins.get(version.origin)
         if known is None or known.head.seq < version.seq:
             return False
-        if not collection.startswith(SYSTEM_PREFIX):
+        if not collection.startswith(SYSTEM_PREFIX) and not self.state.unfit_logged:
             return True
         self.batch.flush()
         row = self.connection.execute(
             "SELECT applied FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (known.number, version.seq)
         ).fetchone()
-        return row is None or row[0] == 1
+        return row is None or row[0] == APPLIED
 
-    def _supply(self, one: Incoming, text: str | None) -> int:
+    def retry(self, version: Version) -> None:
+        """Apply an entry from quarantine. Raises NotFoundError, or CannotApply: it stays there then."""
+        one = _taken_apart(unfit.take(self.connection, self.state, version))
+        text = self._text(one)
+        if isinstance(text, EntglError):
+            raise CannotApply(version, text)
+        number = self.state.origins[version.origin].number
+        row = self.connection.execute(
+            "UPDATE _entgldb_oplog SET applied = ?, body = ? WHERE origin = ? AND seq = ? RETURNING lsn",
+            (APPLIED, text, number, version.seq),
+        ).fetchall()
+        self._merge_or_tell(one.header, text, row[0][0] if row else self.state.lsn)
+        self.batch.flush()
+
+    def _supply(self, one: Incoming) -> int:
         header = one.header
         known = self.state.origins.get(header.origin)
-        if known is None or (text is None and header.op != DELETE):
+        if known is None or (one.body is None and header.op != DELETE):
             return 0
         self.batch.flush()
+        text = self._text(one)
+        fault = text if isinstance(text, EntglError) else None
+        stored = unfit.as_kept(one.body) if fault else text
         row = self.connection.execute(
-            "UPDATE _entgldb_oplog SET applied = 1, body = ?"
+            "UPDATE _entgldb_oplog SET applied = ?, body = ?"
             " WHERE origin = ? AND seq = ? AND hash = ? AND applied = 0 RETURNING lsn",
-            (text, known.number, header.seq, one.digest),
+            (UNFIT if fault else APPLIED, stored, known.number, header.seq, one.digest),
         ).fetchall()
         if not row:
             return 0
-        self._merge(header, text, row[0][0])
+        if isinstance(text, EntglError):
+            self._set_aside(one, text)
+            return 0
+        self._merge_or_tell(header, text, row[0][0])
         return 1
 
     def _hold(self, one: Incoming) -> None:
@@ -186,17 +257,17 @@ class Applier:
         )
         self.state.held[header.origin] = Head(header.seq, one.digest)
 
-    def _release(self, origin: Origin) -> None:
+    def _release(self, origin: Origin, *, early: bool) -> None:
         number = self.state.origins[origin].number
         # asked every second, and nearly always in vain: one header says so
         first = self.connection.execute(
             "SELECT header FROM _entgldb_held WHERE origin = ? ORDER BY seq LIMIT 1", (number,)
         ).fetchone()
-        if must_hold(decode(first[0]), self.now_ms, origin_is_held=False):
+        if not early and must_hold(decode(first[0]), self.now_ms, origin_is_held=False):
             return
         released = 0
-        for one, cloud in self._due(number):
-            self._record(one, entry_text(one.header, one.body), cloud=cloud)
+        for one, cloud in self._due(number, early=early):
+            self._record(one, cloud=cloud)
             released = one.header.seq
         if released:
             self.connection.execute(
@@ -205,7 +276,7 @@ class Applier:
         if released == self.state.held[origin].seq:
             del self.state.held[origin]
 
-    def _due(self, number: int) -> Iterator[tuple[Incoming, bool]]:
+    def _due(self, number: int, *, early: bool) -> Iterator[tuple[Incoming, bool]]:
         """Held entries of an origin whose whole group is due, one body in memory at a time."""
         rows = self.connection.execute(
             "SELECT header FROM _entgldb_held WHERE origin = ? ORDER BY seq LIMIT ?",
@@ -215,7 +286,7 @@ class Applier:
         for index, header in enumerate(headers):
             last = _last_of_group(headers, index)
             torn = last.group_index + 1 < last.group_size and len(rows) == GROUP_ENTRIES_MAX
-            if torn or must_hold(last, self.now_ms, origin_is_held=False):
+            if torn or (not early and must_hold(last, self.now_ms, origin_is_held=False)):
                 break
             if index % PAGE_ROWS_MAX == 0:
                 self.batch.flush()
@@ -246,7 +317,7 @@ class Applier:
         return known.head if held is None else held._replace(quarantined=known.head.quarantined)
 
     def _recorded(self, header: Header) -> tuple[bytes, bool]:
-        """Hash of what we have at an entry's place, and whether it is applied; held counts as applied."""
+        """Hash of what we have at an entry's place, and whether it is more than recorded."""
         self.batch.flush()
         number = self.state.origins[header.origin].number
         row = self.connection.execute(
@@ -254,7 +325,7 @@ class Applier:
             " SELECT hash, 1 FROM _entgldb_held WHERE origin = ? AND seq = ?",
             (number, header.seq) * 2,
         ).fetchone()
-        return row[0], row[1] == 1
+        return row[0], row[1] != RECORDED
 
     def _raw(self, number: int, seq: int) -> bytes:
         self.batch.flush()

@@ -48,8 +48,8 @@ class Batch:
         """The version a key got since the last flush."""
         return self._new.get((collection, key))
 
-    def log(self, header: Header, raw: bytes, digest: bytes, text: str | None, applied: bool) -> int:
-        """Append a row to the log; its lsn."""
+    def log(self, header: Header, raw: bytes, digest: bytes, text: str | bytes | None, applied: int) -> int:
+        """Append a row to the log; its lsn. ``applied``: RECORDED, APPLIED or UNFIT."""
         state = self.state
         state.lsn += 1
         state.entries += 1

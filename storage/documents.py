@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from entgldb.messages.errors import InvalidError, TokenExpired
 from entgldb.messages.limits import PAGE_ROWS_MAX
@@ -19,6 +19,7 @@ from entgldb.storage.filter import Condition, compile_filter, compile_sort
 from entgldb.storage.rules.clock import ms_of
 
 Document = dict[str, Json]
+_T = TypeVar("_T")
 
 
 class Change(NamedTuple):
@@ -213,6 +214,14 @@ class Documents:
                 hint="start over with since=None: every document comes once more",
             )
         return int(number)
+
+    def put_to(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Have a question of another module answered by the file, in a few short reads."""
+        with self._lock:
+            try:
+                return question(self._connection)
+            except sqlite3.OperationalError as fault:
+                raise translated(fault, "reading failed") from fault
 
     def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock:

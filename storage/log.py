@@ -76,7 +76,7 @@ class LogQueries:
         try:
             for lsn, number, seq, digest, collection, header, body, applied in cursor:
                 found.append(
-                    Row(lsn, self._name(number), seq, digest, collection, header, body, applied == 1)
+                    Row(lsn, self._name(number), seq, digest, collection, header, body, applied != 0)
                 )
                 size += len(header) + (len(body) if body is not None else 0)
                 if size >= PAGE_BYTES_MAX:

@@ -88,6 +88,12 @@ CREATE TABLE _entgldb_members (
     name TEXT PRIMARY KEY, origin TEXT NOT NULL, counter INTEGER NOT NULL,
     seen_ms INTEGER NOT NULL, heard_ms INTEGER NOT NULL, vector BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE _entgldb_quarantine (
+    id INTEGER PRIMARY KEY, origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL,
+    collection TEXT NOT NULL, key TEXT NOT NULL, header BLOB NOT NULL, body BLOB,
+    reason TEXT NOT NULL, text TEXT NOT NULL, at_ms INTEGER NOT NULL, UNIQUE (origin, seq)
+);
+CREATE INDEX _entgldb_oplog_unfit ON _entgldb_oplog (lsn) WHERE applied = 2;
 """
 """``floor``: newest seq whose log rows are pruned. ``pruned_lsn``, ``collected_lsn``: the highest lsn of
 a log row that was pruned, of a tombstone that was collected. ``sha256``: of the body. ``stamps``:

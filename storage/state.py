@@ -40,6 +40,10 @@ class State:
     collections: set[str] = field(default_factory=set)
     dirty: set[Origin] = field(default_factory=set)
     """Origins whose head moved since the last save."""
+    unfit: int = 0
+    """Entries in quarantine because they cannot be applied here."""
+    unfit_logged: bool = False
+    """Whether the log has entries that are, or were, in quarantine."""
 
     @classmethod
     def load(cls, connection: sqlite3.Connection) -> State:
@@ -60,6 +64,11 @@ class State:
         state.held = {name: Head(seq, digest) for name, seq, digest in held}
         names = connection.execute("SELECT name FROM _entgldb_collections")
         state.collections = {name for (name,) in names}
+        (state.unfit,) = connection.execute("SELECT count(*) FROM _entgldb_quarantine").fetchone()
+        state.unfit_logged = (
+            connection.execute("SELECT 1 FROM _entgldb_oplog WHERE applied = 2 LIMIT 1").fetchone()
+            is not None
+        )
         return state
 
     def copy(self) -> State:
@@ -77,6 +86,8 @@ class State:
             self.held.copy(),
             self.collections.copy(),
             self.dirty.copy(),
+            self.unfit,
+            self.unfit_logged,
         )
 
     def save(self, connection: sqlite3.Connection) -> None:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from entgldb.messages.client import RequestId, Write, Written
 from entgldb.messages.errors import EntglError
-from entgldb.messages.model import Entry, Origin, Vector, check_node_id
+from entgldb.messages.model import Entry, Origin, Vector, Version, check_node_id
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Member
-from entgldb.storage import collections, database, members, requests
+from entgldb.storage import collections, database, members, requests, unfit
 from entgldb.storage.apply import Applier
 from entgldb.storage.batch import Batch
 from entgldb.storage.identity import Identity
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Outcome
 from entgldb.storage.transaction import Transactions
+from entgldb.storage.unfit import CannotApply
 from entgldb.storage.writes import check_writes, write_group
 
+_T = TypeVar("_T")
 _TIDY_MS: Final = 60_000
 _WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 
@@ -121,15 +123,30 @@ class Store(Transactions):
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:
         """Take foreign entries in this order, each after its link in the chain was checked."""
-        return self._applier(now_ms, cloud=cloud).apply(entries)
+        return self._setting_aside(lambda known: self._applier(now_ms, known, cloud=cloud).apply(entries))
 
     def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
         """Apply system entries that were recorded without being applied; how many."""
-        return self._applier(now_ms).supply(entries)
+        return self._setting_aside(lambda known: self._applier(now_ms, known).supply(entries))
 
-    def release_held(self, now_ms: int) -> Outcome:
-        """Apply held entries that time has caught up with; what moved. Now and then tidies up, too."""
-        outcome = self._applier(now_ms).release()
+    def retry_unfit(self, version: Version, now_ms: int) -> None:
+        """Apply an entry from quarantine. Raises NotFoundError, or why it cannot be applied still."""
+        try:
+            self._applier(now_ms).retry(version)
+        except CannotApply as fault:
+            raise fault.fault from fault
+
+    def drop_unfit(self, version: Version) -> None:
+        """Take an entry out of quarantine for good; it stays in the log. Raises NotFoundError."""
+        self._need_group()
+        unfit.take(self.connection, self.state, version)
+
+    def release_held(self, now_ms: int, *, accepted: Origin = "") -> Outcome:
+        """Apply held entries that time has caught up with; what moved. Now and then tidies up, too.
+
+        Of the origin ``accepted`` up to GROUP_ENTRIES_MAX entries, whatever its clock says.
+        """
+        outcome = self._setting_aside(lambda known: self._applier(now_ms, known).release(accepted))
         if abs(now_ms - self._tidied_ms) > _TIDY_MS:
             self._tidied_ms = now_ms
             requests.forget_old(self.connection, now_ms)
@@ -189,7 +206,7 @@ class Store(Transactions):
         members.remember(self.connection, rows, now_ms, cloud=cloud)
 
     def status(self) -> dict[str, Json]:
-        """documents, oplog_entries, conflicts, held, quarantined, wal_bytes."""
+        """documents, oplog_entries, conflicts, held, unfit, quarantined, wal_bytes."""
         held = self.connection.execute("SELECT count(*) FROM _entgldb_held").fetchone()[0]
         forked = sorted(o for o, known in self.state.origins.items() if known.head.quarantined)
         return {
@@ -197,6 +214,7 @@ class Store(Transactions):
             "oplog_entries": self.state.entries,
             "conflicts": self.state.conflicts,
             "held": held,
+            "unfit": self.state.unfit,
             "quarantined": len(forked),
             "quarantined_origins": forked,
             "incarnations": Identity.history(self.connection),
@@ -235,9 +253,24 @@ class Store(Transactions):
         except FileNotFoundError:
             return 0
 
-    def _applier(self, now_ms: int, *, cloud: bool = False) -> Applier:
+    def _applier(
+        self, now_ms: int, known_unfit: Mapping[Version, EntglError] | None = None, *, cloud: bool = False
+    ) -> Applier:
         self._need_group()
-        return Applier(Batch(self.connection, self.state), now_ms, cloud=cloud)
+        batch = Batch(self.connection, self.state)
+        return Applier(batch, now_ms, cloud=cloud, known_unfit=known_unfit)
+
+    def _setting_aside(self, work: Callable[[dict[Version, EntglError]], _T]) -> _T:
+        """Do ``work`` once, and again without what it turns out that it cannot apply."""
+        known: dict[Version, EntglError] = {}
+        while True:
+            try:
+                with self.savepoint():
+                    return work(known)
+            except CannotApply as found:
+                if found.version in known:
+                    raise found.fault from found
+                known[found.version] = found.fault
 
     def _need_group(self) -> None:
         if not self.connection.in_transaction:

@@ -14,6 +14,7 @@ from entgldb.storage.rules import clock
 from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.header import DELETE, PUT, Header, digest, encode
 from entgldb.storage.rules.merge import Current, Head
+from entgldb.storage.unfit import APPLIED
 
 
 class Checked(NamedTuple):
@@ -75,7 +76,7 @@ def write_group(batch: Batch, origin: Origin, writes: list[Checked], now_ms: int
         )
         raw = encode(header)
         previous = digest(raw)
-        lsn = batch.log(header, raw, previous, write.text, True)
+        lsn = batch.log(header, raw, previous, write.text, APPLIED)
         batch.replace(header, write.text, lsn, current)
         written.append(Written(origin, seq))
         index += 1

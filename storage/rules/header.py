@@ -77,6 +77,11 @@ def decode(data: bytes) -> Header:
     return _checked(items[:_FIELDS])
 
 
+def body_matches(header: Header, body: bytes | None) -> bool:
+    """Whether a body, if there is one, is the one the header was made for."""
+    return body is None or digest(body) == header.body_sha256
+
+
 def entry_text(header: Header, body: bytes | None) -> str | None:
     """The text of an entry's body; None for a delete and for a filtered put.
 
@@ -85,7 +90,7 @@ def entry_text(header: Header, body: bytes | None) -> str | None:
     """
     if body is None:
         return None
-    if digest(body) != header.body_sha256:
+    if not body_matches(header, body):
         raise ProtocolError("a body does not match the hash in its header")
     return check_body(body)
 

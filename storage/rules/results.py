@@ -20,7 +20,7 @@ class Row(NamedTuple):
     header: bytes
     body: bytes | None
     applied: bool
-    """False for a system entry recorded from a cloud link."""
+    """False where only recorded: filtered, or a system entry from a cloud link. One in quarantine is not."""
 
 
 class Outcome(NamedTuple):
@@ -31,7 +31,7 @@ class Outcome(NamedTuple):
     refused: str
     """Empty, or the Reason that stopped the batch (gap, bad-entry); what came before it is applied."""
     counts: Mapping[str, int]
-    """Reason -> times: duplicate, held-clock, parent-absent, quarantined, fork, filtered."""
+    """Reason -> times: duplicate, held-clock, parent-absent, quarantined, fork, filtered, unfit."""
 
 
 class Heard(NamedTuple):

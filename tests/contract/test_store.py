@@ -237,7 +237,7 @@ def test_a_gap_is_refused_and_the_prefix_stays(bench: Bench) -> None:
     assert b.vector() == a.vector()
 
 
-@pytest.mark.parametrize("bad", ["header", "body", "delete with a body", "no document"])
+@pytest.mark.parametrize("bad", ["header", "body", "delete with a body"])
 def test_a_bad_entry_is_refused_and_the_prefix_stays(bench: Bench, bad: str) -> None:
     a, b = bench.make("a"), bench.make("b")
     one, two = bench.put(a, doc("k1"))[0], bench.put(a, doc("k2"))[0]
@@ -245,16 +245,9 @@ def test_a_bad_entry_is_refused_and_the_prefix_stays(bench: Bench, bad: str) -> 
         "header": Entry(two.header[:-1], two.body),
         "body": Entry(two.header, b"{}"),
         "delete with a body": Entry(forged(two, op=1, body_sha256=b"").header, b"{}"),
-        "no document": _with_body(two, b"[]"),
     }[bad]
     assert bench.apply(b, [one, spoiled]).refused == "bad-entry"
     assert b.vector()[a.origin][0] == 1
-
-
-def _with_body(entry: Entry, body: bytes) -> Entry:
-    from entgldb.storage.rules.header import digest
-
-    return Entry(forged(entry, body_sha256=digest(body)).header, body)
 
 
 @pytest.mark.parametrize("where", ["known", "next"])

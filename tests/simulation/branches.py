@@ -26,6 +26,7 @@ REASONS = (
     "relay-delay",
     "stale-epoch",
     "stood-down",
+    "unfit",
     "unreachable",
     "window-full",
 )
@@ -49,6 +50,7 @@ FAULTS = (
     "loss",
     "one-way",
     "partition",
+    "release-held",
     "reordering",
     "reset",
     "same-instant",

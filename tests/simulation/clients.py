@@ -44,6 +44,8 @@ class Client:
         self.node = node
         self.id = world.random.randbytes(16)
         self.stopped = False
+        self.unfit = False
+        """Whether it also writes documents that a picky node cannot merge."""
         self._acks = acks
         self._keys = keys
         self._think = think
@@ -140,6 +142,8 @@ class Client:
     def _put(self, collection: str, key: str) -> Write:
         random = self.world.random
         body = {"uid": f"{random.getrandbits(64):016x}", "by": self.node.name}
+        if self.unfit and random.random() < 0.05:
+            body["unfit"] = "for some"
         if random.random() < 0.05:
             body["fill"] = "x" * random.randrange(4000)
         return Write(collection, key, json.dumps(body).encode())

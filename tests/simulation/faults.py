@@ -12,18 +12,12 @@ from tests.simulation.clients import Client
 from tests.simulation.edges import Authority
 from tests.simulation.network import Network, Weather
 from tests.simulation.node import SimulatedNode
+from tests.simulation.operators import Nobody, release_held
 from tests.simulation.options import Options
 from tests.simulation.world import World
 
 INTERVAL_SECONDS = 0.5
 """Between two faults, on average."""
-
-
-class Nobody:
-    """Asks, and does not wait for the answer."""
-
-    def answer(self, message: Message) -> None:
-        pass
 
 
 @dataclass
@@ -62,6 +56,8 @@ class Faults:
             self.isolate,
             self.disk_full,
         ]
+        if options.wild_clocks:
+            self._kinds += [self.release_held]
         if options.cloud:
             self._kinds += [self.switch_peer, self.authority_down]
         self._next()
@@ -155,6 +151,12 @@ class Faults:
         node.store.full = True
         self._count("disk-full", node.name)
         self.world.after(self.world.random.uniform(0.2, 3.0), self._disk_has_room, node)
+
+    def release_held(self) -> None:
+        """Somebody has a node apply what it holds back, whatever the writer's clock says."""
+        node = self._node()
+        if node.up and release_held(node):
+            self._count("release-held", node.name)
 
     def switch_peer(self) -> None:
         """Somebody disables or enables the cloud peer."""

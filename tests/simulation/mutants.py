@@ -27,8 +27,10 @@ from entgldb.messages.schema import Message
 from entgldb.storage import apply, writes
 from entgldb.storage.apply import Applier, Incoming
 from entgldb.storage.batch import Batch
+from entgldb.storage.log import LogQueries
 from entgldb.storage.rules import clock, header, merge
 from entgldb.storage.rules.header import Header
+from entgldb.storage.rules.results import Row
 
 
 @contextmanager
@@ -227,6 +229,33 @@ def epoch_not_raised() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def quarantine_not_relayed() -> Iterator[None]:
+    """What cannot be applied is kept from the other nodes as well."""
+    rows = LogQueries.rows
+
+    def careless(self: LogQueries, from_lsn: int, rows_max: int) -> list[Row]:
+        unfit = {
+            lsn for (lsn,) in self.connection.execute("SELECT lsn FROM _entgldb_oplog WHERE applied = 2")
+        }
+        return [row for row in rows(self, from_lsn, rows_max) if row.lsn not in unfit]
+
+    with patch.object(LogQueries, "rows", careless):
+        yield
+
+
+@contextmanager
+def held_out_of_order() -> Iterator[None]:
+    """Of what is held the newest entry is applied first."""
+    due = Applier._due
+
+    def careless(self: Applier, number: int, *, early: bool) -> Iterator[tuple[Incoming, bool]]:
+        return iter(list(due(self, number, early=early))[::-1])
+
+    with patch.object(Applier, "_due", careless):
+        yield
+
+
 class Mutant(NamedTuple):
     """A mistake, and the first seed that notices it on the house as it is."""
 
@@ -246,5 +275,7 @@ MUTANTS = {
     "header without body digest": Mutant(header_without_body_digest, 1),
     "hold merged into the clock": Mutant(hold_merged, 1),
     "relay before its cause": Mutant(relay_before_cause, 3),
+    "quarantined entry not relayed": Mutant(quarantine_not_relayed, 1),
+    "held entries released out of order": Mutant(held_out_of_order, 1),
     "epoch not raised": Mutant(epoch_not_raised, 1),
 }

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from entgldb.actors.behaviour import Asker, Behaviour
 from entgldb.actors.election import Bully
@@ -25,7 +26,9 @@ from entgldb.messages.settings import (
     StoreSettings,
     SyncSettings,
 )
+from entgldb.storage.apply import Applier
 from entgldb.storage.reader import LogReader
+from entgldb.storage.rules.header import Header
 from entgldb.storage.store import Store
 from tests.simulation.edges import Authority, VirtualChecker, VirtualProber, VirtualSecrets, VirtualTokens
 from tests.simulation.host import CrashNow, Host, Slot
@@ -35,11 +38,31 @@ from tests.simulation.world import Clock, World
 CLUSTER = "simulated cluster"
 
 
+UNFIT = '"unfit":'
+
+
+class PickyApplier(Applier):
+    """Fails in the middle of the merge of some documents."""
+
+    def _merge(self, header: Header, text: str | None, lsn: int) -> None:
+        super()._merge(header, text, lsn)
+        if text is not None and UNFIT in text:
+            raise ValueError("this release cannot merge it")
+
+
 class TornStore(Store):
     """The real store, whose power can go right before or right after a COMMIT, and whose disk can be full."""
 
     trap = ""
     full = False
+    picky = False
+    """Whether it is of a release that cannot merge a document which says so."""
+
+    def _applier(self, *given: Any, **named: Any) -> Applier:
+        kind = PickyApplier if self.picky else Applier
+        applier = super()._applier(*given, **named)
+        applier.__class__ = kind
+        return applier
 
     @contextmanager
     def group(self) -> Iterator[None]:
@@ -78,6 +101,8 @@ class SimulatedNode:
         self.host: Host | None = None
         self.seeds: tuple[str, ...] = ()
         self.live_push = True
+        self.picky = False
+        """Whether its release cannot merge some documents."""
         self.initial_peers: tuple[dict[str, Json], ...] = ()
         self._world = world
         self._network = network
@@ -165,6 +190,7 @@ class SimulatedNode:
             if self._opened:
                 self.store = TornStore.reopen(self.store, self.clock.now_ms())
             self._opened = True
+            self.store.picky = self.picky
             return StoreKeeper(configure.store, self.store, secrets)
         if configure.oplog is not None:
             return OplogKeeper(configure.oplog, self.log)

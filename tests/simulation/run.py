@@ -10,7 +10,7 @@ from entgldb.actors import outbox
 from entgldb.messages.client import Report, Status
 from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.schema import Message
-from tests.simulation import checks
+from tests.simulation import checks, operators
 from tests.simulation.clients import CLOUD, Acknowledged, Client
 from tests.simulation.edges import Authority
 from tests.simulation.faults import Faults
@@ -26,6 +26,8 @@ FAULT_SECONDS_MAX = 60.0
 ISLAND_SEEDS = 4
 """Every fourth seed looks at a partition that lasts: each part has one gateway."""
 ISLAND_SECONDS_MAX = 60.0
+PICKY_SEEDS = 3
+"""Every third seed has a node that cannot apply all that the others write."""
 HEAL_SECONDS_MAX = 240.0
 """Within it everything must have settled: backoffs, held entries, elections."""
 
@@ -77,6 +79,10 @@ class Run:
             Client(world, node, self.acks, keys=self.options.keys, think=self.options.think)
             for node in self.nodes
         ]
+        if seed % PICKY_SEEDS == 0:
+            self.world.random.choice(self.lan).picky = True
+            for client in self.clients:
+                client.unfit = True
         self.faults = Faults(
             world, self.network, self.nodes, self.clients, self.authority, self.options, self.watch.restarted
         )
@@ -147,6 +153,8 @@ class Run:
         if any(client.waiting for client in self.clients):
             return "a client has no answer"
         # asking takes time, in which a link may open and bring more: vectors are looked at last
+        if operators.retry_unfit(self.nodes):
+            return "entries are in quarantine"
         looks = (self._lan_unsettled, self._gateway_unsettled, self._cloud_unsettled, self._lan_unsettled)
         return next((why for why in (look() for look in looks) if why), "")
 

@@ -1,0 +1,101 @@
+"""The verbs about what a node holds back: quarantine, held."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from entgldb.launch.cli_common import common, show, with_database
+
+if TYPE_CHECKING:
+    from entgldb.launch.client import Database
+
+
+@click.command()
+@common
+@click.option("--retry", nargs=2, type=(str, int), metavar="ORIGIN SEQ", help="Apply this entry now.")
+@click.option("--drop", nargs=2, type=(str, int), metavar="ORIGIN SEQ", help="Let this entry go for good.")
+@with_database
+def quarantine(
+    db: Database, as_json: bool, retry: tuple[str, int] | None, drop: tuple[str, int] | None
+) -> None:
+    """Show entries that could not be applied on this node, each with its reason, or decide about one.
+
+    They are in the log and were passed on to other nodes; the document shown here is an older one. A later
+    version of the document that can be applied ends the matter by itself. After an update of entgldb,
+    retry. What is dropped is never applied on this node.
+
+    \b
+    Example:
+      entgldb quarantine
+      entgldb quarantine --retry lan-2/0f3c... 17
+    """
+    if retry and drop:
+        raise click.UsageError("--retry and --drop exclude each other.")
+    chosen = retry or drop
+    if chosen:
+        from entgldb.messages.client import SettleUnfit
+
+        db.request(SettleUnfit(*chosen, retry=retry is not None))
+        done = "applied" if retry else "dropped"
+        if as_json:
+            show({"origin": chosen[0], "seq": chosen[1], "outcome": done})
+        else:
+            click.echo(f"{done}: {chosen[0]} {chosen[1]}")
+        return
+    found = db.quarantine()
+    if as_json:
+        show({"quarantine": [{**one._asdict(), "version": list(one.version)} for one in found]})
+        return
+    for one in found:
+        click.echo(f"{one.collection} {one.key}: {one.reason}, {one.text}")
+        click.echo(f"  {one.version.origin} {one.version.seq}, set aside {_time(one.at_ms)}")
+    if not found:
+        click.echo("nothing is in quarantine")
+
+
+@click.command()
+@common
+@click.option("--release", metavar="ORIGIN", help="Apply now what is held of this origin.")
+@with_database
+def held(db: Database, as_json: bool, release: str | None) -> None:
+    """Show what is held back because its writer's clock runs more than 60 s ahead, or release it.
+
+    It is applied by itself when time has caught up. Released, it is applied at once, and the clock of this
+    node follows the writer's: until time catches up, this node's own writes are stamped as far ahead, win
+    over those of nodes with a right clock, and are held by them. Do it where the writer's clock is right
+    and this node's is wrong, or where you need the data more than the order.
+
+    \b
+    Example:
+      entgldb held
+      entgldb held --release lan-2/0f3c...
+    """
+    if release:
+        from entgldb.messages.client import ReleaseOrigin, Report
+
+        answer = db.request(ReleaseOrigin(release))
+        released = answer.body.get("released") if isinstance(answer, Report) else None
+        if as_json:
+            show({"origin": release, "released": released})
+        else:
+            click.echo(f"{released} entries of {release} are applied")
+        return
+    found = db.held()
+    if as_json:
+        show({"held": [one._asdict() for one in found]})
+        return
+    for one in found:
+        click.echo(f"{one.origin}: {one.entries} entries, the first is due {_time(one.first_due_ms)}")
+    if not found:
+        click.echo("nothing is held")
+
+
+def _time(ms: int) -> str:
+    """A moment in UTC; beyond the calendar as milliseconds."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return f"at {ms} ms since 1970"

@@ -1,0 +1,203 @@
+"""An entry that cannot be applied is set aside alone; the log, the vector and all other keys go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from entgldb.messages.errors import InvalidError, NotFoundError
+from entgldb.messages.limits import DRIFT_MS_MAX
+from entgldb.messages.model import REMOTE_PEERS, Entry, Version
+from entgldb.storage import set_aside, unfit
+from entgldb.storage.apply import Applier
+from entgldb.storage.rules.header import Header, decode, digest, encode
+from entgldb.storage.store import Store
+from tests.contract.test_store import NOW, Bench, bench, doc, entries
+
+__all__ = ["bench"]
+
+
+def chain(sent: list[Entry], bodies: dict[int, bytes | None]) -> list[Entry]:
+    """The same history as a writer without checks would have made it; ``bodies``: by index."""
+    made: list[Entry] = []
+    for index, entry in enumerate(sent):
+        header, body = decode(entry.header), bodies.get(index, entry.body)
+        previous = digest(made[-1].header) if made else header.prev_hash
+        changed = header._replace(prev_hash=previous, body_sha256=b"" if body is None else digest(body))
+        made.append(Entry(encode(changed), body))
+    return made
+
+
+def poisoned(bench: Bench, body: bytes = b"[]") -> tuple[Store, list[Entry]]:
+    """A node that was sent three writes, of which the one in the middle is no document."""
+    a, b = bench.make("a"), bench.make("b")
+    sent = [entry for key in ("k1", "k2", "k3") for entry in bench.put(a, doc(key))]
+    return b, chain(sent, {1: body})
+
+
+@pytest.mark.parametrize("body", [b"[]", b"\xff\xfe", b'{"n":NaN}', b'{"a":1,"a":2}', b"{" * 100])
+def test_what_is_no_document_is_set_aside_and_the_rest_flows_on(bench: Bench, body: bytes) -> None:
+    b, sent = poisoned(bench, body)
+    outcome = bench.apply(b, sent)
+    assert (outcome.refused, outcome.counts) == ("", {"unfit": 1})
+    assert [key for key, _ in b.documents("users")] == ["k1", "k3"]
+    assert b.status()["unfit"] == 1
+    (found,) = set_aside.unfit(b.connection)
+    assert (found.collection, found.key, found.reason) == ("users", "k2", "invalid")
+    assert found.version == Version(decode(sent[1].header).origin, 2)
+
+
+def test_it_is_relayed_as_it_came_and_nobody_is_asked_for_it(bench: Bench) -> None:
+    b, sent = poisoned(bench)
+    bench.apply(b, sent)
+    assert entries(b) == sent
+    assert all(row.applied for row in b.rows(1, 9))
+    assert b.unapplied(9) == []
+    c = bench.make("c")
+    assert bench.apply(c, entries(b)).counts == {"unfit": 1}
+    assert c.vector() == b.vector()
+    assert bench.apply(b, sent).counts == {"duplicate": 3}
+    assert b.status()["unfit"] == 1
+
+
+def failing(key: str) -> Callable[..., None]:
+    merge = Applier._merge
+
+    def careless(self: Applier, header: Header, text: str | None, lsn: int) -> None:
+        merge(self, header, text, lsn)
+        if header.key == key:
+            raise ZeroDivisionError("a bug met by one document")
+
+    return careless
+
+
+def test_a_merge_that_fails_is_undone_and_set_aside_alone(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    sent = [entry for key in ("k1", "k2", "k3") for entry in bench.put(a, doc(key))]
+    with patch.object(Applier, "_merge", failing("k2")):
+        outcome = bench.apply(b, sent)
+    assert (outcome.refused, outcome.counts) == ("", {"unfit": 1})
+    assert b.vector() == a.vector()
+    assert [key for key, _ in b.documents("users")] == ["k1", "k3"]
+    assert b.status()["documents"] == 2
+    (found,) = set_aside.unfit(b.connection)
+    assert (found.reason, found.text) == ("internal", "ZeroDivisionError: a bug met by one document")
+    with (
+        patch.object(Applier, "_merge", failing("k2")),
+        pytest.raises(Exception, match="a bug met"),
+        b.group(),
+    ):
+        b.retry_unfit(found.version, NOW)
+    assert b.status()["unfit"] == 1
+    with b.group():
+        b.retry_unfit(found.version, NOW)
+    assert b.documents("users") == a.documents("users")
+    assert b.status()["unfit"] == 0
+    with pytest.raises(NotFoundError), b.group():
+        b.retry_unfit(found.version, NOW)
+
+
+def test_what_is_dropped_stays_in_the_log_unapplied(bench: Bench) -> None:
+    b, sent = poisoned(bench)
+    bench.apply(b, sent)
+    (found,) = set_aside.unfit(b.connection)
+    with pytest.raises(InvalidError), b.group():
+        b.retry_unfit(found.version, NOW)
+    with b.group():
+        b.drop_unfit(found.version)
+    assert (set_aside.unfit(b.connection), b.status()["unfit"]) == ([], 0)
+    assert entries(b) == sent
+
+
+def test_the_version_that_replaces_it_ends_it_without_a_conflict(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    sent = [bench.put(a, doc("k", b'{"v":%d}' % v))[0] for v in range(4)]
+    sent = chain(sent, {1: b"[]", 2: b"[]"})
+    bench.apply(b, sent[:3])
+    assert b.get("users", "k") == b'{"v":0}'
+    assert [one.version.seq for one in set_aside.unfit(b.connection)] == [3]
+    assert bench.apply(b, sent[3:]).counts == {"parent-absent": 1}
+    assert b.get("users", "k") == b'{"v":3}'
+    assert b.status()["unfit"] == 0
+    assert b.status()["conflicts"] == 0
+
+
+def test_a_concurrent_write_does_not_end_it_and_the_retry_shows_the_conflict(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    sent = bench.put(a, doc("k"))
+    with patch.object(Applier, "_merge", failing("k")):
+        bench.apply(b, sent)
+    bench.put(b, doc("k", b'{"v":"mine"}'), now=NOW + 1)
+    (left,) = set_aside.unfit(b.connection)
+    assert left.version.seq == 1
+    with b.group():
+        b.retry_unfit(left.version, NOW)
+    assert b.get("users", "k") == b'{"v":"mine"}'
+    assert b.status()["conflicts"] == 1
+
+
+def test_a_group_keeps_its_other_writes(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    sent = chain(bench.put(a, doc("k1"), doc("k2"), doc("k3")), {1: b"7"})
+    assert bench.apply(b, sent).counts == {"unfit": 1}
+    assert [key for key, _ in b.documents("users")] == ["k1", "k3"]
+
+
+def test_what_is_held_and_unfit_is_set_aside_when_it_is_due(bench: Bench) -> None:
+    b, sent = poisoned(bench)
+    early = NOW - DRIFT_MS_MAX - 1
+    assert bench.apply(b, sent, now=early).counts == {"held-clock": 3}
+    with b.group():
+        assert b.release_held(NOW).counts == {"unfit": 1}
+    assert [key for key, _ in b.documents("users")] == ["k1", "k3"]
+
+
+def test_a_system_entry_that_is_supplied_unfit_is_not_asked_for_again(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    sent = chain(bench.put(a, doc("p", b"{}", REMOTE_PEERS), system=True), {0: b"[1]"})
+    bench.apply(b, [Entry(sent[0].header, None)], cloud=True)
+    assert len(b.unapplied(9)) == 1
+    with b.group():
+        assert b.supply(sent, NOW) == 0
+    assert (b.unapplied(9), b.status()["unfit"]) == ([], 1)
+
+
+def test_only_so_many_are_kept_and_the_oldest_go(bench: Bench, monkeypatch: Any) -> None:
+    monkeypatch.setattr(unfit, "QUARANTINE_KEPT_MAX", 2)
+    a, b = bench.make("a"), bench.make("b")
+    sent = [entry for n in range(4) for entry in bench.put(a, doc(f"k{n}"))]
+    bench.apply(b, chain(sent, dict.fromkeys(range(4), b"[]")))
+    assert [one.key for one in set_aside.unfit(b.connection)] == ["k2", "k3"]
+    assert b.status()["unfit"] == 2
+
+
+def test_the_count_outlives_a_restart_and_an_undone_transaction(bench: Bench) -> None:
+    b, sent = poisoned(bench)
+    with suppress(RuntimeError), b.group():
+        b.apply(sent, NOW)
+        raise RuntimeError
+    assert b.status()["unfit"] == 0
+    bench.apply(b, sent)
+    b.state = type(b.state).load(b.connection)
+    assert b.status()["unfit"] == 1
+
+
+def test_held_entries_are_listed_and_an_operator_may_release_one_origin(bench: Bench) -> None:
+    a, b, c = bench.make("a"), bench.make("b"), bench.make("c")
+    ahead = NOW + DRIFT_MS_MAX + 5_000
+    mine = [*bench.put(a, doc("k1"), now=ahead), *bench.put(a, doc("k2"), now=ahead + 1)]
+    other = bench.put(c, doc("k3"), now=ahead)
+    bench.apply(b, mine + other)
+    assert [(w.origin, w.entries, w.first_due_ms) for w in set_aside.held(b.connection)] == [
+        (a.origin, 2, NOW + 5_000),
+        (c.origin, 1, NOW + 5_000),
+    ]
+    with b.group():
+        assert b.release_held(NOW, accepted=a.origin).changes == a.vector()
+    assert list(b.held()) == [c.origin]
+    (made,) = bench.put(b, doc("mine"), now=NOW)
+    assert decode(made.header).hlc > decode(mine[1].header).hlc
