@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from entgldb.actors.alarms import gathered
 from entgldb.actors.behaviour import ERROR, INFO, WARNING, Asker, Behaviour, Context, refuse
 from entgldb.actors.child import Child
 from entgldb.actors.collector import Collector
@@ -325,6 +326,7 @@ class NodeKeeper(Behaviour):
         for name in CHILDREN:
             answer = answers.get(name)
             body[name] = answer.body if isinstance(answer, Report) else None
+        body["alarms"] = gathered([a.body for a in answers.values() if isinstance(a, Report)])
         return Report(body)
 
     def on_reload(self, message: Reload, ctx: Context) -> None:

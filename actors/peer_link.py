@@ -31,7 +31,7 @@ UNJUDGED = frozenset({Reason.AUTHORITY_UNREACHABLE.value, Reason.AUTHORITY_ERROR
 """Said of a token when the authority's keys cannot be had: nothing is known against it."""
 
 
-def hello(settings: SyncSettings, origin: str, port: int, now_ms: int) -> wire.Hello:
+def hello(settings: SyncSettings, origin: str, port: int, now_ms: int, life: int) -> wire.Hello:
     """What we say first."""
     return wire.Hello(
         wire.PROTOCOL_MIN,
@@ -39,10 +39,11 @@ def hello(settings: SyncSettings, origin: str, port: int, now_ms: int) -> wire.H
         settings.node_id,
         origin,
         "" if settings.role == "cloud" else settings.cluster,
-        (),
+        wire.FEATURES,
         now_ms,
         settings.role,
         listen_port=port,
+        life=life,
     )
 
 
@@ -70,6 +71,8 @@ class PeerLink:
         """Node id of the TLS certificate; empty on a cloud link."""
         self.since = now
         self.hello: wire.Hello | None = None
+        self.said: wire.Hello | None = None
+        """Our own."""
         self.session: Session | None = None
         self.node_id = up.node_id
         self.key = up.node_id
@@ -93,6 +96,10 @@ class PeerLink:
             return ""
         host = self.address.rpartition(":")[0]
         return f"{host}:{self.hello.listen_port}" if host else ""
+
+    def knows(self, feature: str) -> bool:
+        """Whether the peer has said that it takes the messages of ``feature``."""
+        return self.hello is not None and feature in self.hello.features
 
     def judge(
         self, hello: wire.Hello, settings: SyncSettings, retired: Container[Origin] = ()
@@ -152,8 +159,17 @@ class PeerLink:
         dialled_by = self.node_id if self.inbound else me
         return dialled_by == min(self.node_id, me)
 
-    def overdue(self, ctx: Context, *, in_cloud: bool) -> Reason | None:
+    def say_hello(
+        self, settings: SyncSettings, origin: Origin, life: int, links: Links, ctx: Context
+    ) -> None:
+        """Our Hello; a link over which we said another name than we have now does not stay."""
+        self.said = hello(settings, origin, links.port(), ctx.now_ms(), life)
+        links.send(self.link, self.said)
+
+    def overdue(self, ctx: Context, log: OplogReader, *, in_cloud: bool) -> Reason | None:
         """Why this link has to be closed now, or None."""
+        if self.said is not None and self.said.origin != log.origin:
+            return Reason.REINCARNATED
         if self.session is None:
             return Reason.HANDSHAKE_TIMEOUT if ctx.monotonic() - self.since > HELLO_TIMEOUT else None
         if self.session.silent_for(ctx) > SILENCE_MAX:

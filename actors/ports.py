@@ -32,6 +32,12 @@ class OplogReader(Protocol):
     def first_missing(self, theirs: Mapping[Origin, int]) -> int:
         """Lowest lsn of an entry that a vector of seqs does not cover; last lsn + 1 when it covers all."""
 
+    def disputes(self, origin: Origin, seq: int, digest: bytes) -> bool:
+        """Whether our file has another entry of ``origin`` at ``seq``, or has not come so far."""
+
+    def quarantined(self) -> set[Origin]:
+        """Origins of which nothing more is taken."""
+
     def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
         """Rows with lsn >= ``from_lsn``, in lsn order, at most ``rows_max`` and about 4 MiB."""
 
@@ -73,6 +79,14 @@ class Store(OplogReader, Protocol):
 
         ``entropy``: 32 bytes nobody can guess.
         """
+
+    @property
+    def reborn(self) -> Why | None:
+        """Why the file got a new incarnation when it was opened, if it did."""
+
+    @property
+    def disowned(self) -> bool:
+        """Whether others have continued our own log: ``write`` needs a new incarnation first."""
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:
         """Take foreign entries in this order, each after its link in the chain was checked."""

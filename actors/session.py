@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from entgldb.actors import own_log
 from entgldb.actors.behaviour import Context
 from entgldb.actors.members import Gossip
 from entgldb.actors.outbox import Outbox
@@ -94,6 +95,7 @@ class Session:
                 self.outbox.acknowledged(message.round, message.batch, ctx)
             case wire.Vectors():
                 self._learn(message.vector)
+                self._compare_logs(message.vector, ctx)
                 if self.outbox.round == 0 and self.outbox.peer is None:
                     self.outbox.begin(0, message.vector, message.held, ctx)
             case wire.GapRequest():
@@ -209,6 +211,7 @@ class Session:
             ctx.tell("sync", MembersHeard(tuple(news)))
         if message.vector is not None:
             self._learn(message.vector)
+            self._compare_logs(message.vector, ctx)
             if self._round == message.round and self._applied:
                 # the Ack of the last batch may have been lost, and with it the sender's credit
                 self._send(wire.Ack(self._round, self._applied - 1))
@@ -263,6 +266,14 @@ class Session:
                 "oplog",
                 EntriesReceived(self._owner, self.name, 0, 0, message.entries, cloud=False, supplied=True),
             )
+
+    def _compare_logs(self, vector: Vector, ctx: Context) -> None:
+        seen = own_log.disputed(self._log, vector)
+        if seen is not None:
+            ctx.tell("store", seen)
+        proofs = [] if self._cloud else own_log.forked(self._log, vector)
+        if proofs:
+            self._send(wire.Want(tuple(proofs[:WANT_MAX])))
 
     def _learn(self, vector: Vector) -> None:
         if self._theirs is None:

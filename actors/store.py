@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from entgldb.actors import decisions, remote_peers, store_members
+from entgldb.actors import decisions, own_log, remote_peers, store_members
 from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
 from entgldb.actors.intake import Intake
 from entgldb.actors.notices import Notices
 from entgldb.actors.ports import Secrets, Store
 from entgldb.messages import client, codec
 from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError, NotFoundError, Reason
+from entgldb.messages.incarnation import OwnLogSeen
 from entgldb.messages.local import (
     Apply,
     ApplyInitialPeers,
@@ -58,6 +59,7 @@ class StoreKeeper(Behaviour):
         self._own_last = 0
 
     def start(self, ctx: Context) -> None:
+        own_log.tell_of_beginning(self.store, ctx)
         self._tell_system(ctx)
         ctx.after(CHECKPOINT_INTERVAL, Tick("checkpoint"))
 
@@ -213,11 +215,18 @@ class StoreKeeper(Behaviour):
         self._write(request, (write,), ctx, system=True)
 
     def _apply(self, message: Apply, ctx: Context) -> Message:
-        return self._intake.take(message, ctx)
+        applied = self._intake.take(message, ctx)
+        own_log.after_applying(self.store, ctx)
+        return applied
+
+    def _own_log_seen(self, message: OwnLogSeen, ctx: Context) -> Message:
+        own_log.judge(self.store, message, ctx)
+        return client.Done()
 
     def _release(self, message: ReleaseHeld, ctx: Context) -> Message:
         for reason, times in self.store.release_held(ctx.now_ms()).counts.items():
             self.count(Reason(reason), times)
+        own_log.after_applying(self.store, ctx)
         return client.Done()
 
     def _settle_unfit(self, message: client.SettleUnfit, ctx: Context) -> Message:
@@ -282,6 +291,7 @@ class StoreKeeper(Behaviour):
         client.ReleaseOrigin: _release_origin,
         ApplyInitialPeers: _initial_peers,
         Apply: _apply,
+        OwnLogSeen: _own_log_seen,
         ReleaseHeld: _release,
         RememberPeer: _remember,
         NoteSelf: store_members.note_self,
@@ -291,7 +301,7 @@ class StoreKeeper(Behaviour):
 
 
 _QUEUED = tuple(StoreKeeper._WORKS)
-_UNANSWERED = (Apply, ApplyInitialPeers, ReleaseHeld, RememberPeer, NoteSelf, RememberMembers)
+_UNANSWERED = (Apply, OwnLogSeen, ApplyInitialPeers, ReleaseHeld, RememberPeer, NoteSelf, RememberMembers)
 _TOLD: dict[str, Callable[[tuple[dict[str, Json], ...]], Message]] = {
     REMOTE_PEERS: RemotePeersChanged,
     NODES: NodesChanged,

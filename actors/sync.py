@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from entgldb.actors.behaviour import INFO, Context
 from entgldb.actors.claims import repeats
-from entgldb.actors.peer_link import PeerLink, hello, introduce
+from entgldb.actors.peer_link import PeerLink, introduce
 from entgldb.actors.sync_base import LinkOwner
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage, known_reason
@@ -208,8 +208,9 @@ class Sync(LinkOwner):
         """Of two links to one node, both sides keep the one dialled by the smaller node id."""
         rival = self._peers.get(peer.key)
         if rival is not None:
-            if not peer.beats(rival, self.settings.node_id):
-                self._close(peer, Reason.DUPLICATE_LINK, "", ctx)
+            fault = self._duplicates.judge(peer, rival, self.settings.node_id, ctx)
+            if fault is not None:
+                self._close(peer, fault, "", ctx)
                 return
             self._replace(rival, ctx)
         self._open_session(peer, ctx)
@@ -243,15 +244,14 @@ class Sync(LinkOwner):
         self._dialler.reached(peer.node_id, peer.link)
 
     def _say_hello(self, peer: PeerLink, ctx: Context) -> None:
-        said = hello(self.settings, self._log.origin, self._links.port(), ctx.now_ms())
-        self._links.send(peer.link, said)
+        peer.say_hello(self.settings, self._log.origin, self._life, self._links, ctx)
 
     # --- time --------------------------------------------------------------------------------------
 
     def _beat(self, ctx: Context) -> None:
         self.tend_members(ctx)
         for peer in list(self._open.values()):
-            fault = peer.overdue(ctx, in_cloud=self.in_cloud)
+            fault = peer.overdue(ctx, self._log, in_cloud=self.in_cloud)
             if fault is not None:
                 self._close(peer, fault, "", ctx)
             elif peer.session is not None and not peer.closing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from entgldb.actors.behaviour import Behaviour, Context
 from entgldb.actors.dialler import Dialler
+from entgldb.actors.duplicates import Duplicates
 from entgldb.actors.members import Members, shown
 from entgldb.actors.nodes import retired_origins
 from entgldb.actors.peer_link import PeerLink
@@ -48,7 +49,8 @@ class LinkOwner(Behaviour):
         self._isolated_until = 0.0
         self._pumping = False
         self._looks = 0
-        self._serial = 0
+        self._serial = self._life = 0
+        self._duplicates = Duplicates()
         self.members = Members(cloud=settings.role == "cloud")
         self.retired: frozenset[Origin] = frozenset()
         """Incarnations that are refused."""
@@ -61,7 +63,8 @@ class LinkOwner(Behaviour):
 
     def start(self, ctx: Context) -> None:
         # Names must differ from those of a life before a restart, which the store may still know.
-        self._serial = ctx.random.getrandbits(48) << 16
+        self._life = ctx.random.getrandbits(47) + 1
+        self._serial = self._life << 16
         self.members.load(self._log.members())
         self._dial(ctx)
         ctx.after(self.settings.heartbeat_interval, Tick("beat"))
@@ -153,6 +156,7 @@ class LinkOwner(Behaviour):
             "retired": self._told_retired or self._log.origin in self.retired,
             "members": [{"name": name, **shown(heard)} for name, heard in sorted(self.members.rows.items())],
             "counts": dict(self.counts),
+            "alarms": self._duplicates.report(ctx),
         }
         ctx.answer(ctx.asker, Report(report))
 

@@ -45,6 +45,7 @@ def complaints(body: dict[str, Any]) -> list[str]:
         wrong.append(f"{store['held']} entries are held, their clock is ahead: entgldb held")
     if store.get("unfit"):
         wrong.append(f"{store['unfit']} entries cannot be applied: entgldb quarantine")
+    wrong += [f"{alarm['code']}: {alarm['text']}" for alarm in body.get("alarms") or []]
     for link in gateway.get("links") or []:
         if link.get("state") == "backoff":
             wrong.append(f"cloud peer {link.get('node_id')}: {link.get('reason') or 'backoff'}")

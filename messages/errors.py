@@ -159,6 +159,8 @@ class Reason(StrEnum):
     WRONG_PROTOCOL = "wrong-protocol"
     WRONG_NODE = "wrong-node"
     DUPLICATE_LINK = "duplicate-link"
+    DUPLICATE_NODE = "duplicate-node"
+    REINCARNATED = "reincarnated"
     HANDSHAKE_TIMEOUT = "handshake-timeout"
     HEARTBEAT_LOST = "heartbeat-lost"
     SLOW_READER = "slow-reader"

@@ -9,6 +9,10 @@ from entgldb.messages.schema import Channel, Message, Record, message, record
 
 PROTOCOL_MIN: Final = 1
 PROTOCOL_MAX: Final = 1
+FEATURES: Final[tuple[str, ...]] = ()
+"""What this release can do beyond protocol 1, said in ``Hello``: whoever adds a message that a peer must
+know to be served adds a word here, and sends the message only to peers that said the word. Whatever else
+is new may be sent to all: it is counted as ``unknown-message`` and ignored."""
 
 
 @record
@@ -78,6 +82,8 @@ class Hello(Message):
     """The gateway's epoch, gateway to cloud only."""
     listen_port: int = 0
     """Where the sender accepts links (0: nowhere)."""
+    life: int = 0
+    """Drawn at the start of the sender's process: two that differ are two processes (0: not told)."""
 
 
 @message(2, Channel.PEER)

@@ -106,6 +106,7 @@ class Applier:
             case Link.QUARANTINED:
                 self.counts[Reason.QUARANTINED.value] += 1
             case Link.GAP:
+                self.state.disowned |= header.origin == self.state.own
                 return Reason.GAP
             case Link.FORK:
                 self._quarantine(one)
@@ -119,6 +120,7 @@ class Applier:
         if one.header.origin not in self.state.origins and len(self.state.origins) >= ORIGINS_MAX:
             return Reason.TOO_LARGE
         self.state.known(self.connection, one.header.origin)
+        self.state.disowned |= one.header.origin == self.state.own
         if must_hold(last, self.now_ms, origin_is_held=one.header.origin in self.state.held):
             self._hold(one)
         else:
@@ -240,12 +242,20 @@ class Applier:
             (UNFIT if fault else APPLIED, stored, known.number, header.seq, one.digest),
         ).fetchall()
         if not row:
+            self._look_for_fork(one)
             return 0
         if isinstance(text, EntglError):
             self._set_aside(one, text)
             return 0
         self._merge_or_tell(header, text, row[0][0])
         return 1
+
+    def _look_for_fork(self, one: Incoming) -> None:
+        """What was supplied is not what we have at its place: a peer has shown us its branch."""
+        if one.header.seq <= self._head(one.header.origin).seq and self._place_is_kept(one.header):
+            ours, _ = self._recorded(one.header)
+            if ours != one.digest:
+                self._quarantine(one)
 
     def _hold(self, one: Incoming) -> None:
         header = one.header
@@ -300,6 +310,7 @@ class Applier:
         """Keep both proofs and take nothing more of this origin; all others go on."""
         origin = one.header.origin
         self.counts[Reason.FORK.value] += 1
+        self.state.disowned |= origin == self.state.own
         number, head, _ = self.state.known(self.connection, origin)
         ours = self._raw(number, min(one.header.seq, self._head(origin).seq))
         self.connection.execute(
@@ -326,6 +337,10 @@ class Applier:
             (number, header.seq) * 2,
         ).fetchone()
         return row[0], row[1] != RECORDED
+
+    def _place_is_kept(self, header: Header) -> bool:
+        """Whether what we had at an entry's place has not been pruned."""
+        return header.seq > self.state.origins[header.origin].floor
 
     def _raw(self, number: int, seq: int) -> bytes:
         self.batch.flush()

@@ -7,14 +7,15 @@ SQLite's POSIX locks (https://www.sqlite.org/howtocorrupt.html, section 2.2).
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from entgldb.messages.errors import ConfigError, CorruptError, EntglError, ErrorCode, NotFoundError
+from entgldb.storage.fingerprint import sync_directory
 from entgldb.storage.schema import APPLICATION_ID, FORMAT, migrate
+from entgldb.storage.upgrade import keep
 
 FILE: Final = "entgldb.db"
 CHECK_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -116,8 +117,9 @@ def _prepare(connection: sqlite3.Connection, directory: Path, fresh: bool) -> No
         _check_after_unclean_stop(connection, directory)
     connection.execute("PRAGMA journal_mode = WAL")
     _read_back(connection, "journal_mode", "wal")
+    keep(connection, directory / FILE)
     migrate(connection)
-    _sync_directory(directory)
+    sync_directory(directory)
     connection.execute("PRAGMA synchronous = FULL")
     _read_back(connection, "synchronous", 2)
     connection.execute("PRAGMA journal_size_limit = 67108864")
@@ -172,11 +174,3 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         return "unknown"
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -65,6 +65,22 @@ class LogQueries:
                 first = min(first, row[0])
         return first
 
+    def disputes(self, origin: Origin, seq: int, digest: bytes) -> bool:
+        """Whether our file has another entry of ``origin`` at ``seq``, or has not come so far."""
+        row = self.connection.execute(
+            "SELECT o.seq, l.hash FROM _entgldb_origins o LEFT JOIN _entgldb_oplog l"
+            " ON l.origin = o.id AND l.seq = ? WHERE o.name = ?",
+            (seq, origin),
+        ).fetchone()
+        head, recorded = (0, None) if row is None else row
+        # without a row at or before the head it is pruned: nothing can be said against it
+        return bool(seq > head or (recorded is not None and recorded != digest))
+
+    def quarantined(self) -> set[Origin]:
+        """Origins of which nothing more is taken."""
+        rows = self.connection.execute("SELECT name FROM _entgldb_origins WHERE quarantined = 1")
+        return {name for (name,) in rows.fetchall()}
+
     def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
         """Rows with lsn >= ``from_lsn``, in lsn order, at most ``rows_max`` and about 4 MiB."""
         cursor = self.connection.execute(

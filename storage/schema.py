@@ -135,6 +135,8 @@ def all_migrations() -> Migrations:
         _execute_all(db, _FORMAT_2)
         db.conn.create_function("entgldb_sha256", 1, _sha256_of_text, deterministic=True)
         db.execute("UPDATE _entgldb_documents SET sha256 = entgldb_sha256(body) WHERE body IS NOT NULL")
+        # within the transaction: no earlier release shall open what it has not known
+        db.execute("PRAGMA user_version = 2")
 
     return migrations
 

@@ -25,6 +25,8 @@ class State:
 
     own: Origin = ""
     """Who this node is as a writer."""
+    disowned: bool = False
+    """Others have continued the log of ``own``, or have another one: it must not be written any more."""
     clock: int = 0
     lsn: int = 0
     documents: int = 0
@@ -52,7 +54,7 @@ class State:
             "SELECT clock, lsn, documents, entries, conflicts, pruned_lsn, collected_lsn FROM _entgldb_state"
         ).fetchone()
         own = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
-        state = cls("" if own is None else own[0], *numbers)
+        state = cls("" if own is None else own[0], False, *numbers)
         rows = connection.execute("SELECT name, id, seq, head, quarantined, floor FROM _entgldb_origins")
         state.origins = {
             name: Known(n, Head(seq, head, bool(q)), floor) for name, n, seq, head, q, floor in rows
@@ -75,6 +77,7 @@ class State:
         """A copy that later changes leave alone."""
         return State(
             self.own,
+            self.disowned,
             self.clock,
             self.lsn,
             self.documents,

@@ -14,7 +14,7 @@ from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Entry, Origin, Vector, Version, check_node_id
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Member
-from entgldb.storage import collections, database, members, requests, unfit
+from entgldb.storage import collections, database, fingerprint, forks, members, requests, unfit
 from entgldb.storage.apply import Applier
 from entgldb.storage.batch import Batch
 from entgldb.storage.identity import Identity
@@ -37,6 +37,7 @@ class Store(Transactions):
         self.path = path
         self._file_id = str(self._meta("file_id"))
         self._tidied_ms = now_ms
+        self._reborn: Why | None = None
 
     @classmethod
     def open(cls, directory: str | Path, node_id: str, now_ms: int) -> Store:
@@ -48,8 +49,13 @@ class Store(Transactions):
         connection = database.open_file(directory)
         try:
             Identity.ensure(connection, node_id)
+            why = fingerprint.examine(connection, Path(directory))
             database.mark_running(connection)
-            return cls(connection, now_ms, Path(directory) / database.FILE)
+            store = cls(connection, now_ms, Path(directory) / database.FILE)
+            if why is not None:
+                store.begin_anew(b"", why, now_ms)
+            fingerprint.renew(connection, Path(directory))
+            return store
         except sqlite3.Error as fault:
             connection.close()
             raise database.translated(fault, str(directory)) from fault
@@ -101,6 +107,8 @@ class Store(Transactions):
         Raises InvalidError, TooLargeError or NotAllowedError; nothing is written then.
         """
         self._need_group()
+        if self.state.disowned:
+            raise EntglError(f"{self.state.own} has been continued elsewhere, a new incarnation is needed")
         checked = check_writes(writes, system=system)
         before = self.state.lsn
         batch = Batch(self.connection, self.state)
@@ -119,7 +127,24 @@ class Store(Transactions):
         seed = sha256(entropy + (b"" if self.path is None else os.urandom(32))).digest()
         self.state.own = Identity.reincarnate(self.connection, seed, why, now_ms)
         self.state.known(self.connection, self.state.own)
+        self.state.disowned = False
         return self.state.own
+
+    def begin_anew(self, entropy: bytes, why: Why, now_ms: int) -> None:
+        """The file was found to be a copy, or older than it had been: write as somebody new."""
+        with self.group():
+            self.reincarnate(entropy, why, now_ms)
+        self._reborn = why
+
+    @property
+    def reborn(self) -> Why | None:
+        """Why the file got a new incarnation when it was opened, if it did."""
+        return self._reborn
+
+    @property
+    def disowned(self) -> bool:
+        """Whether others have continued our own log: ``write`` needs a new incarnation first."""
+        return self.state.disowned
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:
         """Take foreign entries in this order, each after its link in the chain was checked."""
@@ -217,6 +242,7 @@ class Store(Transactions):
             "unfit": self.state.unfit,
             "quarantined": len(forked),
             "quarantined_origins": forked,
+            "alarms": forks.alarms(self.connection),
             "incarnations": Identity.history(self.connection),
             "wal_bytes": self._wal_bytes(),
         }
@@ -227,6 +253,7 @@ class Store(Transactions):
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             if self._wal_bytes() > _WAL_BYTES_MAX:
                 self._truncate()
+            fingerprint.note(self.connection, self.path.parent)
 
     def close(self) -> None:
         """Stop in good order: the next start needs no integrity check."""
@@ -234,6 +261,7 @@ class Store(Transactions):
             self.connection.execute("ROLLBACK")
         if self.path is not None:
             database.mark_stopped(self.connection)
+            fingerprint.note(self.connection, self.path.parent)
             # readers in other processes keep SQLite from doing this at the close of the last connection
             self._truncate()
         self.connection.close()

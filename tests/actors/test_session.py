@@ -47,6 +47,13 @@ class ListLog:
         lacking = (row.lsn for row in self.all if row.seq > theirs.get(row.origin, 0))
         return next(lacking, self.last_lsn() + 1)
 
+    def disputes(self, origin: str, seq: int, digest: bytes) -> bool:
+        mine = {row.seq: row.hash for row in self.all if row.origin == origin}
+        return mine.get(seq) != digest
+
+    def quarantined(self) -> set[str]:
+        return set()
+
     def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
         return self.all[from_lsn - 1 : from_lsn - 1 + rows_max]
 

@@ -30,6 +30,8 @@ class Watch:
         self._clocks: dict[str, int] = {}
         self._waiting: dict[str, set[str]] = {}
         self._conflicts: dict[str, int] = {}
+        self.excused: set[Id] = set()
+        """Entries that some disk lost when it went back in time: who has none of them may do without."""
         self._held: set[str] = set()
         """Origins that some node ever held back: causal order is not promised behind them."""
 
@@ -54,6 +56,20 @@ class Watch:
         wanted = oracle.fold(row.operation for row in log if row.applied)
         if wanted != oracle.read_state(node.store.connection):
             self.world.violate(f"{node.name}: the documents are not what its log says")
+
+    def rolled_back(self, node: SimulatedNode, log: list[Logged], lost: set[Id]) -> None:
+        """The disk of a node has gone back in time; ``log`` is what it has now."""
+        self.excused |= lost
+        self._read[node.name] = log[-1].lsn if log else 0
+        self._heads[node.name] = {row.operation.id[0]: row.operation for row in log}
+        self._clocks[node.name] = max((row.operation.hlc for row in log), default=0)
+
+    def forget_lost(self, nodes: list[SimulatedNode], acks: Acknowledged) -> None:
+        """What disks have lost and nobody has is gone; it cannot be asked for."""
+        there = {row.operation.id for node in nodes for row in oracle.read_log(node.store.connection)}
+        for gone in self.excused - there:
+            self.union.pop(gone, None)
+            acks.writes.pop(gone, None)
 
     def _count_branches(self, node: SimulatedNode, held: set[str]) -> None:
         reached = self.world.reached
@@ -112,6 +128,7 @@ def may_lack_parents(node: SimulatedNode) -> bool:
 
 def final(world: World, nodes: list[SimulatedNode], watch: Watch, acks: Acknowledged) -> None:
     """All is healed and calm: everybody must have everything, and agree."""
+    watch.forget_lost(nodes, acks)
     _once(world, watch)
     exempt = any(may_lack_parents(node) for node in nodes)
     for node in nodes:
@@ -129,7 +146,8 @@ def _once(world: World, watch: Watch) -> None:
     """Every body that a client made is unlike all others: twice in the logs is a request done twice."""
     seen: dict[str, Id] = {}
     for one in watch.union.values():
-        if one.body is not None and not one.place[0].startswith(SYSTEM):
+        # a disk that went back in time has forgotten which requests it had done
+        if one.id not in watch.excused and one.body is not None and not one.place[0].startswith(SYSTEM):
             first = seen.setdefault(one.body, one.id)
             if first != one.id:
                 world.violate(f"one request was done twice, as {first} and as {one.id}")

@@ -9,6 +9,7 @@ from entgldb.messages.client import Isolate, StandDown
 from entgldb.messages.errors import Reason
 from entgldb.messages.schema import Message
 from tests.simulation.clients import Client
+from tests.simulation.disks import Disks
 from tests.simulation.edges import Authority
 from tests.simulation.network import Network, Weather
 from tests.simulation.node import SimulatedNode
@@ -31,6 +32,7 @@ class Faults:
     authority: Authority
     options: Options
     restarted: Callable[[SimulatedNode], None]
+    disks: Disks
     injected: int = 0
     over: bool = False
     _kinds: list[Callable[[], None]] = field(default_factory=list)
@@ -55,6 +57,7 @@ class Faults:
             self.stand_down,
             self.isolate,
             self.disk_full,
+            self.roll_back,
         ]
         if options.wild_clocks:
             self._kinds += [self.release_held]
@@ -157,6 +160,18 @@ class Faults:
         node = self._node()
         if node.up and release_held(node):
             self._count("release-held", node.name)
+
+    def roll_back(self) -> None:
+        """A copy of a node's disk is taken; the next time it takes the place of the disk."""
+        node = self._node()
+        if not self.disks.copied(node):
+            if not node.store.connection.in_transaction:
+                self.disks.copy(node)
+        elif node.up:
+            self._count("roll-back", node.name)
+            node.crash()
+            self.disks.put_back(node, told=True)
+            self.world.after(self.world.random.uniform(0.2, 3.0), self._restart, node)
 
     def switch_peer(self) -> None:
         """Somebody disables or enables the cloud peer."""

@@ -31,6 +31,7 @@ from entgldb.storage.log import LogQueries
 from entgldb.storage.rules import clock, header, merge
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.results import Row
+from entgldb.storage.store import Store
 
 
 @contextmanager
@@ -256,6 +257,18 @@ def held_out_of_order() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def same_incarnation() -> Iterator[None]:
+    """A node whose disk went back in time goes on where the disk says it was."""
+
+    def careless(self: Store, entropy: bytes, why: Any, now_ms: int) -> str:
+        self.state.disowned = False
+        return self.origin
+
+    with patch.object(Store, "reincarnate", careless):
+        yield
+
+
 class Mutant(NamedTuple):
     """A mistake, and the first seed that notices it on the house as it is."""
 
@@ -278,4 +291,5 @@ MUTANTS = {
     "quarantined entry not relayed": Mutant(quarantine_not_relayed, 1),
     "held entries released out of order": Mutant(held_out_of_order, 1),
     "epoch not raised": Mutant(epoch_not_raised, 1),
+    "same incarnation after a roll-back": Mutant(same_incarnation, 1),
 }

@@ -29,6 +29,7 @@ from entgldb.messages.settings import (
 from entgldb.storage.apply import Applier
 from entgldb.storage.reader import LogReader
 from entgldb.storage.rules.header import Header
+from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
 from tests.simulation.edges import Authority, VirtualChecker, VirtualProber, VirtualSecrets, VirtualTokens
 from tests.simulation.host import CrashNow, Host, Slot
@@ -109,6 +110,7 @@ class SimulatedNode:
         self._authority = authority
         self._on_commit = on_commit
         self._opened = False
+        self._reborn = False
         self.store = TornStore.memory(name, world.random.randbytes(32), clock.now_ms())
         self.log = LogReader(self.store.connection)
         network.add(self)
@@ -147,6 +149,19 @@ class SimulatedNode:
         self.host = None
         if self.store.connection.in_transaction:
             self.store.connection.execute("ROLLBACK")
+
+    def image(self) -> bytes:
+        """A copy of the disk, as far as it is committed."""
+        store = self.store.connection
+        if not store.in_transaction:
+            return store.serialize()
+        raise AssertionError("a copy inside a transaction")
+
+    def roll_back(self, image: bytes, *, told: bool) -> None:
+        """The disk becomes an older copy of itself; ``told``: a fingerprint beside it stayed as it was."""
+        self.store.connection.deserialize(image)
+        self.log = LogReader(self.store.connection)
+        self._reborn = self._reborn or told
 
     def deliver(self, actor: str, message: Message) -> bool:
         """Hand a wire's message to an actor; False when it is not there."""
@@ -191,6 +206,11 @@ class SimulatedNode:
                 self.store = TornStore.reopen(self.store, self.clock.now_ms())
             self._opened = True
             self.store.picky = self.picky
+            if self._reborn:
+                self._reborn = False
+                entropy = self._world.random.randbytes(32)
+                self.store.begin_anew(entropy, Why.ROLLED_BACK, self.clock.now_ms())
+                self._world.reached["new incarnation at the start"] += 1
             return StoreKeeper(configure.store, self.store, secrets)
         if configure.oplog is not None:
             return OplogKeeper(configure.oplog, self.log)

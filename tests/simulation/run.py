@@ -12,6 +12,7 @@ from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.schema import Message
 from tests.simulation import checks, operators
 from tests.simulation.clients import CLOUD, Acknowledged, Client
+from tests.simulation.disks import Disks
 from tests.simulation.edges import Authority
 from tests.simulation.faults import Faults
 from tests.simulation.network import Network
@@ -84,7 +85,14 @@ class Run:
             for client in self.clients:
                 client.unfit = True
         self.faults = Faults(
-            world, self.network, self.nodes, self.clients, self.authority, self.options, self.watch.restarted
+            world,
+            self.network,
+            self.nodes,
+            self.clients,
+            self.authority,
+            self.options,
+            self.watch.restarted,
+            Disks(world, self.watch),
         )
 
     def whole(self) -> Result:

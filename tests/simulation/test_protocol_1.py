@@ -1,0 +1,67 @@
+"""A node of this release in a session with a node of protocol 1, as that one was recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest.mock import patch
+
+import msgpack
+
+from entgldb.messages import codec, wire
+from entgldb.messages.local import FrameIn, LinkUp
+from entgldb.messages.schema import Channel, Message
+from tests.simulation.network import VirtualLinks, Weather
+from tests.simulation.run import Run
+from tests.simulation.test_calm import quiet
+
+SESSION = Path(__file__).parents[1] / "corpus" / "protocol-1" / "session.txt"
+LINK = 1_000_000
+LAST_TAG = 15
+"""Of protocol 1 without features."""
+
+
+def test_a_session_with_a_recorded_peer_syncs_and_says_nothing_it_would_not_know() -> None:
+    run = Run(1, options=quiet(2))
+    run.network.weather = Weather(latency=0.001)
+    node = run.lan[1]
+    said: list[Message] = []
+
+    def send(self: VirtualLinks, link: int, message: Message) -> bool:
+        said.append(message)
+        return link == LINK
+
+    with patch.object(VirtualLinks, "send", send):
+        node.start()
+        run.world.run(2.0)
+        node.deliver("sync", LinkUp(LINK, True, "10.0.0.2:7001", "lan-1"))
+        for line in SESSION.read_text().splitlines()[:-1]:
+            node.deliver("sync", FrameIn(LINK, bytes.fromhex(line.split()[1])))
+            run.world.run(0.3)
+        run.clients[1].write_now("reply")
+        run.world.run(1.0)
+    assert {key: node.store.get("users", key) is not None for key in ("before", "live")} == {
+        "before": True,
+        "live": True,
+    }
+    assert node.all_counts()["malformed"] == node.all_counts()["unknown-message"] == 0
+    tags = {msgpack.unpackb(codec.encode(message))[0] for message in said}
+    assert {1, 2, 4, 7} <= tags
+    assert max(tags) <= LAST_TAG
+    pushed = [m for m in said if isinstance(m, wire.Entries)]
+    assert any(b"reply" in entry.header for entries in pushed for entry in entries.entries)
+    assert run.world.violations == []
+
+
+def test_what_a_later_release_may_say_is_counted_and_ignored() -> None:
+    run = Run(1, options=quiet(2))
+    node = run.lan[1]
+    node.start()
+    run.world.run(2.0)
+    node.deliver("sync", LinkUp(LINK, True, "10.0.0.2:7001", "lan-1"))
+    hello = codec.decode(bytes.fromhex(SESSION.read_text().split()[1]), Channel.PEER).message
+    future = [*msgpack.unpackb(codec.encode(hello)), "a field of the future"]
+    node.deliver("sync", FrameIn(LINK, msgpack.packb(future)))
+    node.deliver("sync", FrameIn(LINK, msgpack.packb([39, 0, "a message of the future"])))
+    run.world.run(0.5)
+    counts = node.all_counts()
+    assert (counts["trailing-field"], counts["unknown-message"], counts["malformed"]) == (1, 1, 0)
