@@ -12,7 +12,7 @@ from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.wire import Member
 from entgldb.storage.rules.incarnations import Why
-from entgldb.storage.rules.results import Heard, Outcome, Row
+from entgldb.storage.rules.results import Heard, Installed, Outcome, Row
 
 
 class OplogReader(Protocol):
@@ -104,6 +104,15 @@ class Store(OplogReader, Protocol):
         """Apply held entries that time has caught up with; what moved, never refused.
 
         Of the origin ``accepted`` up to GROUP_ENTRIES_MAX entries, whatever its clock says.
+        """
+
+    def install(
+        self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool = False
+    ) -> Installed:
+        """Merge a staged snapshot in a transaction of its own. Raises EntglError; nothing is changed then.
+
+        ``staged``: what ``Staged.finish`` gave. ``entropy``: 32 bytes nobody can guess. ``rebase``: own
+        unsent writes are issued again even where no log row that this node lacks was pruned.
         """
 
     def get(self, collection: str, key: str) -> bytes | None:

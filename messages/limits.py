@@ -8,6 +8,8 @@ HELLO_BYTES_MAX: Final = 64 * 1024
 """The first frame of a link, before the other side has proved anything."""
 BATCH_BYTES_MAX: Final = 256 * 1024
 """Headers and bodies of one ``Entries``; a batch holds at least one entry, however large."""
+CHUNK_BYTES_MAX: Final = 256 * 1024
+"""Rows of one chunk of a snapshot, not counting the row that crosses it."""
 WINDOW_BATCHES_MAX: Final = 8
 """Batches sent and not acknowledged on one session."""
 PAGE_ROWS_MAX: Final = 500

@@ -128,6 +128,9 @@ class Applier:
         return None
 
     def _take_known(self, one: Incoming) -> None:
+        if one.header.seq <= self.state.origins[one.header.origin].floor:
+            self.counts[Reason.DUPLICATE.value] += 1
+            return
         ours, applied = self._recorded(one.header)
         if ours != one.digest:
             self._quarantine(one)

@@ -14,8 +14,9 @@ from entgldb.storage.state import State
 
 _CURRENT: Final = (
     "SELECT o.name, d.seq, d.hlc, d.body IS NOT NULL FROM _entgldb_documents d"
-    " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ?"
+    " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ? AND d.hlc > 0"
 )
+"""A row with hlc 0 is what a snapshot left of a key that is gone, for the change feed alone."""
 _LOG: Final = "INSERT INTO _entgldb_oplog VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DOCUMENT: Final = (
     "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256)"

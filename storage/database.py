@@ -48,7 +48,10 @@ def open_file(directory: str | Path) -> sqlite3.Connection:
 
 def open_memory() -> sqlite3.Connection:
     """A database for the simulation: same tables, nothing on disk."""
-    connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=_STATEMENTS)
+    # by URI, so that a staged snapshot can be attached by one
+    connection = sqlite3.connect(
+        "file::memory:", uri=True, isolation_level=None, cached_statements=_STATEMENTS
+    )
     connection.execute("PRAGMA synchronous = OFF")
     migrate(connection)
     return connection

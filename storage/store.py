@@ -14,12 +14,12 @@ from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Entry, Origin, Vector, Version, check_node_id
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Member
-from entgldb.storage import collections, database, fingerprint, forks, members, requests, unfit
+from entgldb.storage import collections, database, fingerprint, forks, installing, members, requests, unfit
 from entgldb.storage.apply import Applier
 from entgldb.storage.batch import Batch
 from entgldb.storage.identity import Identity
 from entgldb.storage.rules.incarnations import Why
-from entgldb.storage.rules.results import Outcome
+from entgldb.storage.rules.results import Installed, Outcome
 from entgldb.storage.transaction import Transactions
 from entgldb.storage.unfit import CannotApply
 from entgldb.storage.writes import check_writes, write_group
@@ -177,6 +177,12 @@ class Store(Transactions):
             requests.forget_old(self.connection, now_ms)
             Batch(self.connection, self.state).tidy(now_ms)
         return outcome
+
+    def install(
+        self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool = False
+    ) -> Installed:
+        """Merge a staged snapshot in a transaction of its own. Raises EntglError; nothing is changed then."""
+        return installing.install(self, staged, entropy, now_ms, cloud=cloud, rebase=rebase)
 
     def get(self, collection: str, key: str) -> bytes | None:
         """The body of a live document."""

@@ -86,8 +86,13 @@ def merge(header: Header, current: Current | None, *, parent_covered: bool) -> M
     held or quarantined origins the parent may be missing (``parent_covered`` false): then no row is
     kept, since nobody can tell a concurrent write from a successor.
     """
+    if current is not None and header.version == (current.origin, current.seq):
+        return Merge(wins=False, clear=header.parent)  # a snapshot has brought it
     absent = header.parent is not None and not parent_covered
-    if current is None or header.parent == (current.origin, current.seq):
+    if current is None:
+        # its parent may be a rival that outlived a collected tombstone
+        return Merge(wins=True, clear=header.parent, parent_absent=absent)
+    if header.parent == (current.origin, current.seq):
         return Merge(wins=True, parent_absent=absent)
     wins = (header.hlc, header.origin) > (current.hlc, current.origin)
     if absent:

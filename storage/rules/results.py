@@ -40,3 +40,22 @@ class Heard(NamedTuple):
     row: Member
     heard_ms: int
     """This node's wall clock."""
+
+
+class Installed(NamedTuple):
+    """What a snapshot has changed."""
+
+    changes: Vector
+    """Origins whose part of the vector moved, with their new heads."""
+    refused: str = ""
+    """Empty, or the Reason for which nothing was changed."""
+    documents: int = 0
+    """Taken from the snapshot, tombstones included."""
+    deleted: int = 0
+    """Deleted because the snapshot covers them and has them no more."""
+    reissued: int = 0
+    """Entries by which own unsent writes were written again."""
+    own_last: int = 0
+    """The last log row of these; 0 where there are none."""
+    reborn: bool = False
+    """Whether this node goes on under a new origin."""

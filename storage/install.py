@@ -1,0 +1,241 @@
+"""Merging a staged snapshot into a node's file: one transaction of set-based SQL, by the rule of entries.
+
+A version vector says what a side has seen, the versions it still shows say what of that nobody replaced. So a
+version that one side shows and the other does not is either unseen there, and stays, or was replaced or
+deleted there, and goes (Preguiça, Baquero and others, "Dotted version vectors", 2010: the same reasoning for
+sets of versions). Of what stays, the greatest (hlc, origin) is the document and the others are conflicts, as
+if all entries had come one by one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from hashlib import sha256
+from typing import Final
+
+from entgldb.messages.errors import TooLargeError
+from entgldb.messages.limits import CONFLICTS_KEPT_MAX, ORIGINS_MAX
+from entgldb.messages.model import Origin, Vector
+from entgldb.storage.collections import ensure_collection
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.chunks import Head
+from entgldb.storage.rules.merge import Head as ChainHead
+from entgldb.storage.state import State
+
+PARTIAL: Final = "system_partial"
+"""In the file's meta table: a snapshot came by a cloud, whose vector covers a configuration that it has not.
+Whoever has that mark can vouch for no system collection."""
+_SYSTEM: Final = "{0}.collection >= '_system_' AND {0}.collection < '_system`'"
+_TEMPORARY: Final = """
+DROP TABLE IF EXISTS temp.origins;
+DROP TABLE IF EXISTS temp.places;
+DROP TABLE IF EXISTS temp.taken;
+DROP TABLE IF EXISTS temp.gone;
+CREATE TEMP TABLE origins (number INTEGER PRIMARY KEY, name TEXT, ours INTEGER, theirs INTEGER);
+CREATE TEMP TABLE places (place INTEGER PRIMARY KEY, number INTEGER, name TEXT, ours INTEGER);
+CREATE TEMP TABLE taken (id INTEGER PRIMARY KEY, was_live INTEGER);
+CREATE TEMP TABLE gone (n INTEGER PRIMARY KEY, id INTEGER UNIQUE)
+"""
+# s: staged, o: its origin, d: ours of the same key, l: its origin. A row of ours with hlc 0 and no body is
+# what an earlier snapshot left of a deleted key: it counts as none.
+_TAKE: Final = """
+INSERT INTO temp.taken
+SELECT s.id, d.body IS NOT NULL FROM staged.documents s CROSS JOIN temp.places o ON o.place = s.origin
+LEFT JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
+LEFT JOIN temp.origins l ON l.number = d.origin
+WHERE {visible} AND CASE
+    WHEN d.id IS NULL OR (d.body IS NULL AND d.hlc = 0) THEN s.seq > o.ours OR {unseen}
+    WHEN d.origin = o.number AND d.seq = s.seq THEN 0
+    WHEN d.seq <= l.theirs THEN 1
+    WHEN s.seq <= o.ours AND NOT {unseen} THEN 0
+    ELSE (s.hlc, o.name) > (d.hlc, l.name) END
+"""
+_GONE: Final = """
+INSERT INTO temp.gone (id)
+SELECT d.id FROM main._entgldb_documents d CROSS JOIN temp.origins l ON l.number = d.origin
+WHERE d.body IS NOT NULL AND d.seq <= l.theirs AND {visible} AND NOT EXISTS (
+    SELECT 1 FROM staged.documents s WHERE s.collection = d.collection AND s.key = d.key)
+"""
+_REPLACED_THERE: Final = """
+DELETE FROM main._entgldb_conflicts AS c WHERE {visible}
+AND c.seq <= (SELECT l.theirs FROM temp.origins l WHERE l.number = c.origin)
+AND NOT EXISTS (SELECT 1 FROM staged.conflicts s CROSS JOIN temp.places o ON o.place = s.origin
+    WHERE s.collection = c.collection AND s.key = c.key AND o.number = c.origin AND s.seq = c.seq)
+AND NOT EXISTS (SELECT 1 FROM staged.documents s CROSS JOIN temp.places o ON o.place = s.origin
+    WHERE s.collection = c.collection AND s.key = c.key AND o.number = c.origin AND s.seq = c.seq)
+"""
+_OUR_LOSERS: Final = """
+INSERT OR IGNORE INTO main._entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)
+SELECT d.origin, d.seq, d.hlc, d.collection, d.key, d.body, :now
+FROM temp.taken t CROSS JOIN staged.documents s ON s.id = t.id
+CROSS JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
+CROSS JOIN temp.origins l ON l.number = d.origin
+WHERE t.was_live AND d.seq > l.theirs
+"""
+_THEIR_LOSERS: Final = """
+INSERT OR IGNORE INTO main._entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)
+SELECT o.number, s.seq, s.hlc, s.collection, s.key, s.body, :now
+FROM staged.documents s CROSS JOIN temp.places o ON o.place = s.origin
+CROSS JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
+CROSS JOIN temp.origins l ON l.number = d.origin
+WHERE s.body IS NOT NULL AND (s.seq > o.ours OR {unseen}) AND d.seq > l.theirs
+AND {visible} AND s.id NOT IN (SELECT id FROM temp.taken) AND NOT (d.origin = o.number AND d.seq = s.seq)
+"""
+_THEIR_CONFLICTS: Final = """
+INSERT OR IGNORE INTO main._entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)
+SELECT o.number, s.seq, s.hlc, s.collection, s.key, s.body, :now
+FROM staged.conflicts s CROSS JOIN temp.places o ON o.place = s.origin
+LEFT JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
+WHERE {visible} AND (s.seq > o.ours OR {unseen} OR (d.origin = o.number AND d.seq = s.seq))
+"""
+_PUT: Final = """
+INSERT INTO main._entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps)
+SELECT s.collection, s.key, s.body, o.number, s.seq, s.hlc, :base + s.id, s.sha256, s.stamps
+FROM temp.taken t CROSS JOIN staged.documents s ON s.id = t.id CROSS JOIN temp.places o ON o.place = s.origin
+WHERE true ON CONFLICT (collection, key) DO UPDATE SET body = excluded.body, origin = excluded.origin,
+seq = excluded.seq, hlc = excluded.hlc, lsn = excluded.lsn, sha256 = excluded.sha256, stamps = excluded.stamps
+"""
+# the version stays, so that a change feed can name it; hlc 0, so that whatever comes wins, as where no row is
+_BURY: Final = """
+UPDATE main._entgldb_documents SET body = NULL, sha256 = NULL, stamps = NULL, hlc = 0, lsn = :base + gone.n
+FROM temp.gone WHERE gone.id = _entgldb_documents.id
+"""
+_CURRENT_IS_NO_CONFLICT: Final = """
+DELETE FROM main._entgldb_conflicts AS c WHERE EXISTS (SELECT 1 FROM main._entgldb_documents d
+    WHERE d.collection = c.collection AND d.key = c.key AND d.origin = c.origin AND d.seq = c.seq
+    AND d.hlc > 0)
+"""
+# the document is deleted there, where a rival of it is not known: that one wins there as soon as it comes
+_RISEN: Final = """
+SELECT c.body, c.origin, c.seq, c.hlc, g.id FROM temp.gone g
+CROSS JOIN main._entgldb_documents d ON d.id = g.id
+CROSS JOIN main._entgldb_conflicts c ON c.collection = d.collection AND c.key = d.key
+CROSS JOIN temp.origins o ON o.number = c.origin WHERE c.seq > o.theirs ORDER BY g.id, c.hlc, o.name
+"""
+_RAISE: Final = (
+    "UPDATE main._entgldb_documents SET body = ?, origin = ?, seq = ?, hlc = ?, sha256 = ? WHERE id = ?"
+)
+
+
+class Merger:
+    """One staged snapshot (attached as ``staged``) and the file's state, inside one transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, state: State, head: Head, *, cloud: bool) -> None:
+        self.connection = connection
+        self.state = state
+        self.head = head
+        self.system = head.system and not cloud
+        before = {o: mark for o, mark in state.vector().items() if o != state.own}
+        self.all_seen = all(head.vector().get(o, (0,))[0] >= seq for o, (seq, _) in before.items())
+        """Whether the snapshot covers all that we have of others."""
+        self.partial = is_partial(connection)
+        self.changes: Vector = {}
+        self.taken = self.deleted = 0
+
+    def merge(self, now_ms: int) -> None:
+        """Documents and conflicts, then the vector. Raises TooLargeError for too many origins."""
+        self._prepare()
+        self._conflicts(now_ms)
+        self._documents()
+        self._count_conflicts()
+        self._join()
+
+    def _prepare(self) -> None:
+        """Who is who, what is taken, and what goes."""
+        execute = self.connection.execute
+        for statement in _TEMPORARY.split(";"):
+            execute(statement)
+        state, vector = self.state, self.head.vector()
+        if len(state.origins.keys() | vector.keys()) > ORIGINS_MAX:
+            raise TooLargeError(f"a snapshot of more than {ORIGINS_MAX} origins")
+        rows = []
+        for place, mark in enumerate(self.head.marks):
+            known = state.known(self.connection, mark.name)
+            rows.append((place, known.number, mark.name, known.head.seq))
+        self.connection.executemany("INSERT INTO temp.places VALUES (?, ?, ?, ?)", rows)
+        self.connection.executemany(
+            "INSERT INTO temp.origins VALUES (?, ?, ?, ?)",
+            [(k.number, o, k.head.seq, vector.get(o, (0,))[0]) for o, k in state.origins.items()],
+        )
+        execute(self._visible(_TAKE, "s"))
+        execute(self._visible(_GONE, "d"))
+
+    def _conflicts(self, now_ms: int) -> None:
+        """Versions that nobody has replaced, and that are not the document."""
+        self.connection.execute(self._visible(_REPLACED_THERE, "c"))
+        for statement in (_THEIR_CONFLICTS, _OUR_LOSERS, _THEIR_LOSERS):
+            self.connection.execute(self._visible(statement, "s"), {"now": now_ms})
+
+    def _documents(self) -> None:
+        execute, state = self.connection.execute, self.state
+        for (name,) in execute(
+            "SELECT DISTINCT s.collection FROM temp.taken t CROSS JOIN staged.documents s ON s.id = t.id"
+        ).fetchall():
+            if name not in state.collections:
+                ensure_collection(self.connection, state, name)
+        self.taken, before = execute("SELECT count(*), ifnull(sum(was_live), 0) FROM temp.taken").fetchone()
+        (after,) = execute(
+            "SELECT count(*) FROM temp.taken t CROSS JOIN staged.documents s ON s.id = t.id"
+            " WHERE s.body IS NOT NULL"
+        ).fetchone()
+        execute(_PUT, {"base": state.lsn})
+        state.lsn += execute("SELECT ifnull(max(id), 0) FROM temp.taken").fetchone()[0]
+        self.deleted = execute(_BURY, {"base": state.lsn}).rowcount
+        state.lsn += self.deleted
+        # of several rivals of one document the last, greatest one is left in the dictionary
+        risen = {row[4]: row[:4] for row in execute(_RISEN)}
+        self.connection.executemany(
+            _RAISE, [(*row, sha256(row[0].encode()).digest(), id_) for id_, row in risen.items()]
+        )
+        state.documents += after - before - self.deleted + len(risen)
+        self.deleted -= len(risen)
+
+    def _count_conflicts(self) -> None:
+        execute, state = self.connection.execute, self.state
+        execute(_CURRENT_IS_NO_CONFLICT)
+        (state.conflicts,) = execute("SELECT count(*) FROM _entgldb_conflicts").fetchone()
+        if state.conflicts > CONFLICTS_KEPT_MAX:
+            state.conflicts -= execute(
+                "DELETE FROM _entgldb_conflicts WHERE id IN"
+                " (SELECT id FROM _entgldb_conflicts ORDER BY hlc, origin LIMIT ?)",
+                (state.conflicts - CONFLICTS_KEPT_MAX,),
+            ).rowcount
+
+    def _join(self) -> None:
+        """Whatever the snapshot covers is here now; its log rows are not, and never will be."""
+        state = self.state
+        for mark in self.head.marks:
+            number, ours, _ = state.origins[mark.name]
+            if mark.seq > ours.seq and not ours.quarantined:
+                state.move(mark.name, ChainHead(mark.seq, mark.head))
+                state.raise_floor(mark.name, mark.seq)
+                self.changes[mark.name] = (mark.seq, mark.head)
+                state.entries -= self.connection.execute(
+                    "DELETE FROM _entgldb_oplog WHERE origin = ? AND seq <= ?", (number, mark.seq)
+                ).rowcount
+                self._release(mark.name, number, mark.seq)
+        state.clock = clock.merge(state.clock, self.head.clock)
+        if self.changes:
+            state.pruned_lsn = state.lsn
+        if not self.system and self.changes:
+            self.connection.execute("INSERT OR REPLACE INTO _entgldb_meta VALUES (?, 1)", (PARTIAL,))
+        elif self.system and self.all_seen:
+            self.connection.execute("DELETE FROM _entgldb_meta WHERE name = ?", (PARTIAL,))
+
+    def _release(self, origin: Origin, number: int, seq: int) -> None:
+        """What was held of it and is covered now."""
+        execute = self.connection.execute
+        execute("DELETE FROM _entgldb_held WHERE origin = ? AND seq <= ?", (number, seq))
+        if origin in self.state.held and self.state.held[origin].seq <= seq:
+            del self.state.held[origin]
+        execute("DELETE FROM _entgldb_successors WHERE origin = ? AND seq <= ?", (origin, seq))
+
+    def _visible(self, statement: str, alias: str) -> str:
+        system = f"({_SYSTEM.format(alias)})"
+        visible = "true" if self.system else f"NOT {system}"
+        return statement.format(visible=visible, unseen=system if self.partial else "false")
+
+
+def is_partial(connection: sqlite3.Connection) -> bool:
+    """Whether the vector covers entries of system collections that were never here."""
+    return connection.execute("SELECT 1 FROM _entgldb_meta WHERE name = ?", (PARTIAL,)).fetchone() is not None

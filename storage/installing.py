@@ -1,0 +1,82 @@
+"""From a staged snapshot to one committed transaction: documents, vector, own unsent writes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from entgldb.messages.errors import Reason
+from entgldb.messages.model import Origin
+from entgldb.storage.batch import Batch
+from entgldb.storage.database import translated
+from entgldb.storage.install import Merger
+from entgldb.storage.reissue import Tail
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.chunks import Head as SnapshotHead
+from entgldb.storage.rules.incarnations import Why
+from entgldb.storage.rules.merge import NO_HEAD, Head
+from entgldb.storage.rules.results import Installed
+from entgldb.storage.staging import read_head
+
+if TYPE_CHECKING:
+    from entgldb.storage.store import Store
+
+
+def install(
+    store: Store, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool
+) -> Installed:
+    """Merge what is staged at the URI ``staged``. ``cloud``: it came by a cloud link.
+
+    ``rebase``: own unsent writes are issued again even where no log row that we lack was pruned.
+    """
+    with _attached(store.connection, staged):
+        head = read_head(store.connection, "staged")
+        if clock.too_far_ahead(head.clock, now_ms):
+            return Installed({}, Reason.HELD_CLOCK.value)
+        with store.group():
+            return _install(store, head, entropy, now_ms, cloud=cloud, rebase=rebase)
+
+
+def _install(
+    store: Store, head: SnapshotHead, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool
+) -> Installed:
+    state, before = store.state, store.state.vector()
+    behind = rebase or any(mark.floor > before.get(mark.name, (0, b""))[0] for mark in head.marks)
+    merger = Merger(store.connection, state, head, cloud=cloud)
+    merger.merge(now_ms)
+    changes = merger.changes
+    old, ahead = state.own, state.own in changes
+    theirs = {mark.name: mark.seq for mark in head.marks}
+    tail = Tail(Batch(store.connection, state), old, _covered(head, old), theirs)
+    reissued = own_last = 0
+    if ahead or (behind and tail.exists()):
+        new = store.reincarnate(entropy, Why.ROLLED_BACK if ahead else Why.SNAPSHOT, now_ms)
+        if not ahead:
+            reissued = tail.write_again(new, now_ms)
+            tail.drop()
+            own_last = state.lsn if reissued else 0
+        if reissued:
+            changes[new] = (state.origins[new].head.seq, state.origins[new].head.hash)
+    return Installed(changes, "", merger.taken, merger.deleted, reissued, own_last, reborn=state.own != old)
+
+
+def _covered(head: SnapshotHead, origin: Origin) -> Head:
+    """How far a snapshot has an origin's log."""
+    return next((Head(m.seq, m.head) for m in head.marks if m.name == origin and m.seq), NO_HEAD)
+
+
+@contextmanager
+def _attached(connection: sqlite3.Connection, staged: str) -> Iterator[None]:
+    """ATTACH is not possible inside a transaction, and a failed one is the staged file's fault."""
+    try:
+        connection.execute("ATTACH ? AS staged", (staged,))
+    except sqlite3.Error as fault:
+        raise translated(fault, "the staged snapshot cannot be opened") from fault
+    try:
+        yield
+    except sqlite3.Error as fault:
+        raise translated(fault, "the staged snapshot cannot be read") from fault
+    finally:
+        connection.execute("DETACH staged")

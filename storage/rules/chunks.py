@@ -1,0 +1,171 @@
+"""A snapshot as it travels: bounded, numbered chunks of rows, so that a broken one goes on at the last.
+
+Chunk 0 is the head: ``[1, origins, clock, system]``, an origin being ``[name, seq, head hash, floor]``. The
+others are ``[kind, first, rows]``; rows name their origin by its place in the head and are numbered from
+``first`` on. The id of a snapshot is made of the digests of all its chunks: equal ids are equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from entgldb.messages.errors import EntglError, ProtocolError
+from entgldb.messages.limits import CHUNK_BYTES_MAX, FRAME_BYTES_MAX, ORIGINS_MAX, PACK_BYTES
+from entgldb.messages.model import Origin, Vector, check_collection, check_key
+from entgldb.storage.rules.body import check_body
+from entgldb.storage.rules.clock import HLC_MAX
+
+FORMAT: Final = 1
+DOCUMENTS: Final = 0
+CONFLICTS: Final = 1
+ROWS_PER_CHUNK_MAX: Final = 4096
+_SEQ_MAX: Final = 2**63 - 1
+_STAMPS_BYTES_MAX: Final = FRAME_BYTES_MAX // 4
+
+
+class Mark(NamedTuple):
+    """What the sender has of an origin."""
+
+    name: Origin
+    seq: int
+    head: bytes
+    floor: int
+    """Newest seq whose log rows the sender has no more."""
+
+
+class Head(NamedTuple):
+    """Chunk 0."""
+
+    marks: tuple[Mark, ...]
+    clock: int
+    """The sender's hybrid clock."""
+    system: bool
+    """Whether the system collections are in it, as far as the vector goes."""
+
+    def vector(self) -> Vector:
+        """What the snapshot covers."""
+        return {mark.name: (mark.seq, mark.head) for mark in self.marks if mark.seq}
+
+
+class Row(NamedTuple):
+    """A document, a tombstone (``body`` None), or a version that lost to a concurrent one."""
+
+    collection: str
+    key: str
+    body: bytes | None
+    origin: int
+    """Place in the head."""
+    seq: int
+    hlc: int
+    stamps: bytes | None = None
+    """Versions of fields, in collections that merge."""
+
+
+class Rows(NamedTuple):
+    """Any other chunk."""
+
+    kind: int
+    first: int
+    rows: list[Row]
+
+
+def encode_head(head: Head) -> bytes:
+    """The bytes of chunk 0."""
+    return _packed([FORMAT, head.marks, head.clock, head.system])
+
+
+def encode_rows(kind: int, first: int, rows: Sequence[Sequence[Any]]) -> bytes:
+    """The bytes of any other chunk."""
+    return _packed([kind, first, rows])
+
+
+def snapshot_id(digests: Iterable[bytes]) -> str:
+    """The name of what these chunks, in order, make."""
+    return sha256(b"".join(digests)).hexdigest()[:32]
+
+
+def cost(row: Sequence[Any]) -> int:
+    """About how many bytes a row takes in a chunk."""
+    return 40 + len(row[0]) + len(row[1]) + len(row[2] or b"") + len(row[6] or b"")
+
+
+def full(rows: int, size: int) -> bool:
+    """Whether a chunk takes no more rows."""
+    return size >= CHUNK_BYTES_MAX or rows >= ROWS_PER_CHUNK_MAX
+
+
+def decode_head(payload: bytes) -> Head:
+    """Read and validate chunk 0. Raises ProtocolError."""
+    items = _unpacked(payload, 4)
+    _need(items[0] == FORMAT, "format")
+    _need(type(items[1]) is list and len(items[1]) <= ORIGINS_MAX, "list of origins")
+    _need(type(items[2]) is int and 0 <= items[2] <= HLC_MAX and type(items[3]) is bool, "head")
+    marks = tuple(_mark(one) for one in items[1])
+    _need(len({mark.name for mark in marks}) == len(marks), "list of origins")
+    return Head(marks, items[2], items[3])
+
+
+def decode_rows(payload: bytes, origins: int) -> tuple[Rows, list[str | None]]:
+    """Read and validate any other chunk: its rows, and the text of each body. Raises ProtocolError."""
+    kind, first, rows = _unpacked(payload, 3)
+    _need(kind in (DOCUMENTS, CONFLICTS) and type(first) is int and first > 0, "chunk")
+    _need(type(rows) is list and 0 < len(rows) <= ROWS_PER_CHUNK_MAX, "list of rows")
+    names: set[str] = set()
+    try:
+        texts = [_checked(row, kind, origins, names) for row in rows]
+    except EntglError as fault:
+        raise ProtocolError(f"a snapshot's row: {fault.text}") from None
+    return Rows(kind, first, [Row(*row) for row in rows]), texts
+
+
+def _checked(row: Any, kind: int, origins: int, names: set[str]) -> str | None:
+    """The text of a row's body, all else looked at."""
+    _need(type(row) is list and len(row) == 7, "row")
+    collection, key, body, origin, seq, hlc, stamps = row
+    _need(type(collection) is str and type(key) is str, "name")
+    if collection not in names:
+        check_collection(collection, system=True)
+        names.add(collection)
+    check_key(key)
+    _need(type(origin) is int and 0 <= origin < origins, "origin")
+    _need(type(seq) is int and 0 < seq <= _SEQ_MAX and type(hlc) is int and 0 <= hlc <= HLC_MAX, "version")
+    _need(stamps is None or (type(stamps) is bytes and len(stamps) <= _STAMPS_BYTES_MAX), "stamps")
+    if body is None:
+        _need(kind == DOCUMENTS, "conflict")
+        return None
+    _need(type(body) is bytes, "body")
+    return check_body(body)
+
+
+def _mark(item: Any) -> Mark:
+    _need(type(item) is list and len(item) == 4, "origin")
+    name, seq, head, floor = item
+    _need(
+        type(name) is str and 0 < len(name) <= 128 and type(head) is bytes and len(head) in (0, 32), "origin"
+    )
+    _need(type(seq) is int and 0 <= seq <= _SEQ_MAX and type(floor) is int and 0 <= floor <= seq, "origin")
+    return Mark(name, seq, head, floor)
+
+
+def _packed(items: list[Any]) -> bytes:
+    packed: bytes = msgpack.packb(items, buf_size=PACK_BYTES)
+    return packed
+
+
+def _unpacked(payload: bytes, length: int) -> list[Any]:
+    try:
+        items = msgpack.unpackb(payload, raw=False, use_list=True, strict_map_key=True, max_ext_len=0)
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as fault:
+        raise ProtocolError(f"a snapshot's chunk is no msgpack array: {type(fault).__name__}") from None
+    _need(type(items) is list and len(items) >= length, "chunk")
+    found: list[Any] = items[:length]
+    return found
+
+
+def _need(good: bool, what: str) -> None:
+    if not good:
+        raise ProtocolError(f"a snapshot has a bad {what}")

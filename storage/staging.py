@@ -1,0 +1,115 @@
+"""Receiving a snapshot: its chunks become rows of a file of their own, one transaction each.
+
+A process that dies leaves whole chunks; the next one goes on behind the last. Nothing of it is seen until
+``install`` merges it into the node's file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from hashlib import sha256
+from typing import Final
+
+from entgldb.messages.errors import ProtocolError
+from entgldb.storage.rules import chunks
+from entgldb.storage.rules.chunks import DOCUMENTS, Head
+
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS chunks (number INTEGER PRIMARY KEY, sha256 BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS head (payload BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS documents (
+    id INTEGER PRIMARY KEY, collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT,
+    origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL, sha256 BLOB, stamps BLOB
+);
+CREATE TABLE IF NOT EXISTS conflicts (
+    id INTEGER PRIMARY KEY, collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
+    origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL
+);
+"""
+
+
+class Staging:
+    """One snapshot under way. The connection is in autocommit mode."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        for statement in _TABLES.split(";"):
+            if statement.strip():
+                connection.execute(statement)
+        self.next: int = connection.execute("SELECT ifnull(max(number), -1) + 1 FROM chunks").fetchone()[0]
+        self._origins = 0
+        if self.next:
+            self._origins = len(read_head(connection).marks)
+
+    def take(self, number: int, payload: bytes, digest: bytes) -> None:
+        """The next chunk. Raises ProtocolError where it is not the one its digest names, or is malformed."""
+        if number != self.next:
+            raise ProtocolError(f"chunk {number} of a snapshot where {self.next} is next")
+        if sha256(payload).digest() != digest:
+            raise ProtocolError(f"chunk {number} of a snapshot is not what its digest says")
+        head = chunks.decode_head(payload) if number == 0 else None
+        rows = None if head else chunks.decode_rows(payload, self._origins)
+        self.connection.execute("BEGIN")
+        try:
+            if rows is None:
+                self.connection.execute("INSERT INTO head VALUES (?)", (payload,))
+            else:
+                self._insert(*rows)
+            self.connection.execute("INSERT INTO chunks VALUES (?, ?)", (number, digest))
+            self.connection.execute("COMMIT")
+        except BaseException as fault:
+            self.connection.execute("ROLLBACK")
+            if isinstance(fault, sqlite3.IntegrityError):
+                raise ProtocolError(f"chunk {number} of a snapshot repeats a row") from fault
+            raise
+        self.next = number + 1
+        if head is not None:
+            self._origins = len(head.marks)
+
+    def finish(self, snapshot_id: str, *, whole: bool) -> None:
+        """All chunks are here: make it ready to be merged. Raises ProtocolError where they are not one.
+
+        ``whole``: with the chunks that are only for members of the cluster, so that the id can be checked.
+        """
+        digests = self.connection.execute("SELECT sha256 FROM chunks ORDER BY number")
+        if chunks.snapshot_id(digest for (digest,) in digests) != snapshot_id and whole:
+            raise ProtocolError(f"the chunks that came are not those of snapshot {snapshot_id}")
+        try:
+            self.connection.execute(
+                "CREATE UNIQUE INDEX IF NOT EXISTS documents_key ON documents (collection, key)"
+            )
+            self.connection.execute("CREATE INDEX IF NOT EXISTS conflicts_key ON conflicts (collection, key)")
+        except sqlite3.IntegrityError:
+            raise ProtocolError(f"snapshot {snapshot_id} has a key twice") from None
+
+    def _insert(self, taken: chunks.Rows, texts: list[str | None]) -> None:
+        numbered = zip(range(taken.first, taken.first + len(taken.rows)), taken.rows, texts, strict=True)
+        if taken.kind == DOCUMENTS:
+            self.connection.executemany(
+                "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        n,
+                        r[0],
+                        r[1],
+                        text,
+                        r[3],
+                        r[4],
+                        r[5],
+                        None if r[2] is None else sha256(r[2]).digest(),
+                        r[6],
+                    )
+                    for n, r, text in numbered
+                ],
+            )
+        else:
+            self.connection.executemany(
+                "INSERT INTO conflicts VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(n, r[0], r[1], text, r[3], r[4], r[5]) for n, r, text in numbered],
+            )
+
+
+def read_head(connection: sqlite3.Connection, schema: str = "main") -> Head:
+    """Chunk 0 of what is staged."""
+    row = connection.execute(f"SELECT payload FROM {schema}.head").fetchone()  # noqa: S608 -- a constant
+    return chunks.decode_head(row[0])

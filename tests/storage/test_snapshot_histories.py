@@ -1,0 +1,187 @@
+"""Random histories with pruned logs, collected tombstones and absent nodes: in the end all are equal.
+
+What all must agree on is computed anew from the union of all entries that ever were.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.model import Entry
+from entgldb.storage.store import Store
+from tests.simulation import oracle
+from tests.storage.snapshots import send
+
+NOW = 1_790_000_000_000
+NODES = 4
+STEPS = 60
+HISTORIES = 120
+
+
+class History:
+    """Some nodes, one of which may be away."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.now = NOW
+        self.nodes = [Store.memory(f"n{i}", self.random.randbytes(32), NOW) for i in range(NODES)]
+        self.away: int | None = None
+        self.left_out: int | None = None
+        """Was away while the others collected deletes: it may give nothing before it has a snapshot."""
+        self.union: dict[oracle.Id, oracle.Operation] = {}
+        self.reissued = self.snapshots = self.number = 0
+        self.scattered = False
+        """A part of what was issued again is with a node that was away, which nothing is promised of."""
+
+    def step(self) -> None:
+        random = self.random
+        self.now += random.choice((0, 1, 50))
+        kind = random.random()
+        if kind < 0.5:
+            self.write(random.randrange(NODES))
+        elif kind < 0.8:
+            one, two = random.sample(range(NODES), 2)
+            self.sync(one, two)
+        elif kind < 0.9:
+            self.come_or_go()
+        else:
+            self.prune()
+
+    def write(self, index: int) -> None:
+        node, random = self.nodes[index], self.random
+        self.number += 1
+        bodies = [
+            None if random.random() < 0.35 else f'{{"n":{self.number * 10 + i}}}'
+            for i in range(random.randint(1, 2))
+        ]
+        writes = [
+            Write("users", f"k{random.randrange(4)}", None if body is None else body.encode())
+            for body in bodies
+        ]
+        with node.group():
+            node.write(RequestId(b"c" * 16, self.number), writes, self.now)
+        self.look(node)
+
+    def sync(self, one: int, two: int) -> None:
+        if self.away in (one, two):
+            return
+        if one == self.left_out:
+            return
+        source, target = self.nodes[one], self.nodes[two]
+        theirs = {o: seq for o, (seq, _) in target.vector().items()}
+        behind = any(known.floor > theirs.get(o, 0) for o, known in source.state.origins.items())
+        if behind or two == self.left_out:
+            self.snapshot(source, target, rebase=two == self.left_out)
+            self.left_out = None if two == self.left_out else self.left_out
+            return
+        entries = [
+            Entry(row.header, row.body) for row in source.rows(1, 500) if row.seq > theirs.get(row.origin, 0)
+        ]
+        with target.group():
+            assert target.apply(entries, self.now).refused == ""
+
+    def snapshot(self, source: Store, target: Store, *, rebase: bool) -> None:
+        self.snapshots += 1
+        old, before = target.origin, target.vector()
+        done = send(source, target, self.now, rebase=rebase)
+        assert done.refused == ""
+        if done.reborn:
+            self.reissued += 1
+            head = target.vector().get(old, (0, b""))[0]
+            elsewhere = max((n.vector().get(old, (0, b""))[0] for n in self.nodes), default=0)
+            self.scattered |= elsewhere > head
+            for seq in range(max(head, elsewhere) + 1, before[old][0] + 1):
+                del self.union[old, seq]
+        self.look(target)
+
+    def come_or_go(self) -> None:
+        self.away = self.random.randrange(NODES) if self.away is None else None
+
+    def prune(self) -> None:
+        """All who are here are equal; then some forget what all of them have, deletes too."""
+        if self.left_out not in (None, self.away):
+            return
+        here = [i for i in range(NODES) if i != self.away]
+        self.meet(here)
+        vectors = [self.nodes[i].vector() for i in here]
+        if any(vector != vectors[0] for vector in vectors):
+            return
+        self.left_out = self.left_out if self.away is None else self.away
+        for i in here:
+            if self.random.random() < 0.6:
+                forget(self.nodes[i], tombstones=self.random.random() < 0.6)
+
+    def meet(self, here: list[int]) -> None:
+        for _ in range(NODES):
+            for one in here:
+                for two in here:
+                    if one != two:
+                        self.sync(one, two)
+
+    def look(self, node: Store) -> None:
+        for row in oracle.read_log(node.connection):
+            self.union.setdefault(row.operation.id, row.operation)
+
+    def end(self) -> None:
+        self.away = None
+        self.meet(list(range(NODES)))
+        if self.scattered:
+            return
+        wanted = oracle.fold(self.union.values())
+        live = {place: found for place, found in wanted.documents.items() if found[1] is not None}
+        for node in self.nodes:
+            assert node.vector() == self.nodes[0].vector()
+            found = oracle.read_state(node.connection)
+            assert {p: f for p, f in found.documents.items() if f[1] is not None} == live
+            assert found.conflicts == wanted.conflicts
+            exact(node)
+
+
+def forget(node: Store, *, tombstones: bool) -> None:
+    """What retention does when all members have everything."""
+    with node.group():
+        for origin, (seq, _) in node.vector().items():
+            node.state.raise_floor(origin, seq)
+        node.connection.execute("DELETE FROM _entgldb_oplog")
+        node.state.entries = 0
+        node.state.pruned_lsn = node.state.lsn
+        if tombstones:
+            node.connection.execute("DELETE FROM _entgldb_documents WHERE body IS NULL")
+
+
+def exact(node: Store) -> None:
+    """The numbers that are kept are those of the rows."""
+    counted = [
+        node.connection.execute(f"SELECT count(*) FROM {rows}").fetchone()[0]
+        for rows in ("_entgldb_documents WHERE body IS NOT NULL", "_entgldb_oplog", "_entgldb_conflicts")
+    ]
+    assert counted == [node.state.documents, node.state.entries, node.state.conflicts]
+    lsns = [n for (n,) in node.connection.execute("SELECT lsn FROM _entgldb_documents")]
+    assert len(lsns) == len(set(lsns))
+    assert max(lsns, default=0) <= node.state.lsn
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_random_histories_with_snapshots_end_equal(part: int) -> None:
+    snapshots = reissued = ended = 0
+    for seed in range(part * HISTORIES // 4, (part + 1) * HISTORIES // 4):
+        history = History(seed)
+        try:
+            for _ in range(STEPS):
+                history.step()
+            history.end()
+            ended += not history.scattered
+        except AssertionError as fault:
+            fault.add_note(f"seed {seed}")
+            raise
+        finally:
+            for node in history.nodes:
+                node.connection.close()
+        snapshots += history.snapshots
+        reissued += history.reissued
+    assert snapshots > 20
+    assert reissued > 2
+    assert ended > HISTORIES // 4 * 0.8
