@@ -18,7 +18,10 @@ SOCKET_NAME: Final = "entgldb.sock"
 SOCKET_PATH_BYTES_MAX: Final = 100
 """Beyond it a path does not fit the kernel's address and is reached through its directory's descriptor."""
 CONNECT_SECONDS: Final = 2.0
-RECEIVE_BYTES: Final = 256 * 1024
+RECEIVE_BYTES: Final = 64 * 1024
+"""At most: what is larger the C library takes from the kernel, and gives back, for every single read."""
+PATIENCE_SLACK: Final = 0.1
+"""Seconds by which a wait may outlast its deadline: each new timeout of a socket is a call of the kernel."""
 
 
 class WireClient:
@@ -36,6 +39,7 @@ class WireClient:
         self._answers: dict[int, Message] = {}
         self._pushed = False
         self._socket = connected(self._directory)
+        self._patience = CONNECT_SECONDS
 
     def close(self) -> None:
         """Hang up; doing it twice is fine."""
@@ -54,7 +58,7 @@ class WireClient:
         self._last_id += 1
         data = frame(encode(message, self._last_id))
         try:
-            self._socket.settimeout(timeout)
+            self._be_patient(timeout)
             self._socket.sendall(data)
         except OSError as fault:
             raise self._lost(f"the connection broke: {fault}") from None
@@ -98,7 +102,7 @@ class WireClient:
             if left <= 0:
                 return None
             try:
-                self._socket.settimeout(left)
+                self._be_patient(left)
                 data = self._socket.recv(RECEIVE_BYTES)
             except TimeoutError:
                 return None
@@ -109,6 +113,12 @@ class WireClient:
             self._frames.feed(data)
             self._waiting.extend(self._frames)
         return self._waiting.pop(0)
+
+    def _be_patient(self, seconds: float) -> None:
+        """Have the socket wait so long for its next call."""
+        if not seconds <= self._patience <= seconds + PATIENCE_SLACK:
+            self._socket.settimeout(seconds)
+            self._patience = seconds
 
     def _lost(self, text: str) -> NoAnswerError:
         return NoAnswerError(
