@@ -107,6 +107,13 @@ class Caller:
         self._cloud.until(heard, (self.socket,))
         return next(message for message in found if type(message) is kind)
 
+    def live(self, seconds: float) -> None:
+        """Be heard, and let virtual time pass: never more of it than a peer may be silent."""
+        self.say(wire.Heartbeat(0, 0, 0))
+        (peer,) = self._cloud.sync._open.values()
+        self._cloud.until(lambda: peer.session and not peer.session.silent_for(self._cloud.context))
+        self._cloud.context.run(seconds)
+
     def close(self) -> None:
         self.socket.close()
 
@@ -294,8 +301,7 @@ def test_a_new_token_that_cannot_be_judged_does_not_end_a_link_whose_token_is_go
     authority.control(mode="ok")
 
     def judged() -> bool:
-        caller.say(wire.Heartbeat(0, 0, 0))
-        cloud.context.run(1.0)
+        caller.live(1.0)
         return peers(cloud)[0]["token_expires"] > first
 
     cloud.until(judged)
@@ -315,9 +321,7 @@ def test_a_token_never_judged_ends_with_the_one_that_was(
 
     def ended() -> bool:
         if not cloud.sync.counts["token-expired"]:
-            caller.say(wire.Heartbeat(0, 0, 0))
-            cloud.handle_arrivals()
-            cloud.context.run(1.0)
+            caller.live(1.0)
         return cloud.sync.counts["token-expired"] == 1
 
     cloud.until(ended)
