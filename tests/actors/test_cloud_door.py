@@ -109,9 +109,12 @@ class Caller:
 
     def live(self, seconds: float) -> None:
         """Be heard, and let virtual time pass: never more of it than a peer may be silent."""
+        open_ = [peer for peer in self._cloud.sync._open.values() if peer.session and not peer.closing]
+        if not open_:
+            self._cloud.handle_arrivals()
+            return
         self.say(wire.Heartbeat(0, 0, 0))
-        (peer,) = self._cloud.sync._open.values()
-        self._cloud.until(lambda: peer.session and not peer.session.silent_for(self._cloud.context))
+        self._cloud.until(lambda: not open_[0].session.silent_for(self._cloud.context))
         self._cloud.context.run(seconds)
 
     def close(self) -> None:
