@@ -88,11 +88,13 @@ def _secrets(key_file: str, cluster: str) -> Secrets:
 def _store(settings: StoreSettings) -> Built:
     from entgldb.actors.client_socket import ClientSocket
     from entgldb.actors.store import StoreKeeper
+    from entgldb.storage.free_space import FreeSpace
     from entgldb.storage.store import Store
 
     store = Store.open(settings.directory, settings.node_id, time.time_ns() // 1_000_000)
     socket = ClientSocket(settings.directory)
-    return StoreKeeper(settings, store, _secrets(settings.key_file, settings.cluster)), socket
+    secrets = _secrets(settings.key_file, settings.cluster)
+    return StoreKeeper(settings, store, secrets, FreeSpace(settings.directory)), socket
 
 
 def _oplog(settings: OplogSettings) -> Built:

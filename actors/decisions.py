@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import Store
 from entgldb.messages import client
-from entgldb.messages.errors import EntglError, ErrorCode, NotFoundError
+from entgldb.messages.errors import EntglError, ErrorCode, NotFoundError, Reason
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Message
+from entgldb.storage.rules.results import Outcome
+
+Count = Callable[[Reason, int], None]
 
 
-def settle_unfit(store: Store, message: client.SettleUnfit, ctx: Context) -> Message:
+def settle_unfit(store: Store, message: client.SettleUnfit, ctx: Context, count: Count) -> Message:
     """Apply an entry from quarantine, or let it go. Raises EntglError; it stays in quarantine then."""
     version = Version(message.origin, message.seq)
     if not message.retry:
         store.drop_unfit(version)
         return client.Done()
     try:
-        store.retry_unfit(version, ctx.now_ms())
+        _count(store.retry_unfit(version, ctx.now_ms()), count)
     except NotFoundError:
         raise
     except EntglError as fault:
@@ -30,13 +35,19 @@ def settle_unfit(store: Store, message: client.SettleUnfit, ctx: Context) -> Mes
     return client.Done()
 
 
-def release_origin(store: Store, message: client.ReleaseOrigin, ctx: Context) -> Message:
+def release_origin(store: Store, message: client.ReleaseOrigin, ctx: Context, count: Count) -> Message:
     """Apply all that is held of one origin, whatever its clock says; how many entries."""
     before = store.vector().get(message.origin, (0, b""))[0]
     if message.origin not in store.held():
         raise NotFoundError(f"nothing of {message.origin} is held", hint="entgldb held shows what is")
     while message.origin in store.held():
         moved = store.release_held(ctx.now_ms(), accepted=message.origin)
+        _count(moved, count)
         if message.origin not in moved.changes:
             break
     return client.Report({"released": store.vector()[message.origin][0] - before})
+
+
+def _count(outcome: Outcome, count: Count) -> None:
+    for reason, times in outcome.counts.items():
+        count(Reason(reason), times)

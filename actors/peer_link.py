@@ -205,6 +205,12 @@ class PeerLink:
         if self.session is not None:
             self.session.beat_now(ctx, claim)
 
+    def read_clock(self, ctx: Context) -> None:
+        """What its heartbeats say of its clock, rather than its one Hello, once there are enough."""
+        offset = None if self.session is None else self.session.clock.offset_ms(ctx)
+        if offset is not None:
+            self.clock_offset_ms = offset
+
     def status(self) -> dict[str, Json]:
         """One row of ``sync`` status."""
         row: dict[str, Json] = {

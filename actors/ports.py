@@ -94,7 +94,7 @@ class Store(OplogReader, Protocol):
     def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
         """Apply system entries that were recorded without being applied; how many."""
 
-    def retry_unfit(self, version: Version, now_ms: int) -> None:
+    def retry_unfit(self, version: Version, now_ms: int) -> Outcome:
         """Apply an entry from quarantine. Raises NotFoundError, or why it cannot be applied still."""
 
     def drop_unfit(self, version: Version) -> None:
@@ -136,6 +136,9 @@ class Store(OplogReader, Protocol):
     def remember_members(self, rows: Sequence[Member], now_ms: int, *, cloud: bool) -> None:
         """Keep the last words of members that are later than those kept; ``cloud``: our role."""
 
+    def high_mark_ms(self) -> int:
+        """The hybrid clock's milliseconds: no new write is stamped before."""
+
     def status(self) -> dict[str, Json]:
         """documents, oplog_entries, conflicts, held, unfit, quarantined, wal_bytes."""
 
@@ -143,6 +146,13 @@ class Store(OplogReader, Protocol):
         """Keep the WAL small; called when idle."""
 
     def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    """The disk under the file."""
+
+    def free_bytes(self) -> int | None:
+        """What an ordinary user may still write; None where it cannot be known."""
 
 
 class CloudTarget(NamedTuple):

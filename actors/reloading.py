@@ -18,6 +18,8 @@ LIVE: Final = {
     "gateway_timeout": "election.gateway_timeout",
     "backoff_first": "gateway.backoff_first",
     "backoff_max": "gateway.backoff_max",
+    "soft_floor": "disk.soft_floor",
+    "hard_floor": "disk.hard_floor",
     "log_level": "node.log_level",
     "initial_peers": "InitialRemotePeers",
 }

@@ -13,12 +13,13 @@ from collections.abc import Callable
 
 from entgldb.actors import own_log
 from entgldb.actors.behaviour import Context
+from entgldb.actors.clock_watch import PeerClock
 from entgldb.actors.members import Gossip
 from entgldb.actors.outbox import Outbox
 from entgldb.actors.ports import OplogReader
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
-from entgldb.messages.limits import BATCH_BYTES_MAX
+from entgldb.messages.limits import BATCH_BYTES_MAX, WINDOW_BATCHES_MAX
 from entgldb.messages.local import Applied, EntriesReceived, Seen, SessionEnded
 from entgldb.messages.members import MembersHeard
 from entgldb.messages.model import Entry, Vector
@@ -26,6 +27,8 @@ from entgldb.messages.schema import Message
 
 STALLED = 3.0
 """Seconds without progress after which the receiver asks for a new round."""
+FULL_PATIENCE = 30.0
+"""The same while our disk is full."""
 WANT_MAX = 200
 """Recorded entries asked for in one go."""
 
@@ -69,6 +72,8 @@ class Session:
         """Rounds refused since our vector last moved."""
         self._waits = False
         """This round was refused, and the next is not asked for at once."""
+        self._patience = STALLED
+        self.clock = PeerClock()
         self._heard_at = 0.0
         self._moved_at = 0.0
         self._vector_at = 0.0
@@ -124,7 +129,7 @@ class Session:
         if done.round != self._round:
             return
         if done.refused:
-            self._on_refused(ctx)
+            self._on_refused(done, ctx)
             return
         self._moved_at = ctx.monotonic()
         self._applied = max(self._applied, done.batch + 1)
@@ -205,6 +210,7 @@ class Session:
             )
 
     def _on_heartbeat(self, message: wire.Heartbeat, ctx: Context) -> None:
+        self.clock.said(message.clock_ms, ctx)
         self._watch_progress(message, ctx)
         news = [] if self._gossip is None else self._gossip.heard(message.members, ctx.now_ms())
         if news and self._owner == "gateway":
@@ -222,25 +228,32 @@ class Session:
         """Our request for a new round was lost, or batches were, or an actor of ours lost them."""
         if message.round < self._round:
             self._send(wire.GapRequest(self._round, self._log.vector(), self._log.held()))
-        elif message.sent > self._applied and ctx.monotonic() - self._moved_at > STALLED:
+        elif message.sent > self._applied and ctx.monotonic() - self._moved_at > self._patience:
             self._count(Reason.GAP)
             self._ask_again(ctx)
         elif message.sent <= self._applied:
             self._moved_at = ctx.monotonic()
 
-    def _on_refused(self, ctx: Context) -> None:
-        """Ask again at once; a second time in vain (a full disk, a bad entry) only after STALLED."""
-        if self._waits:
+    def _on_refused(self, done: Applied, ctx: Context) -> None:
+        """Ask again at once; a second time in vain (a bad entry) only after STALLED.
+
+        Of a full disk not before the store says that there is room, or, should that get lost, FULL_PATIENCE.
+        """
+        if done.again:
+            self._ask_again(ctx)
+        if done.again or self._waits:
             return
         self._in_vain += 1
-        if self._in_vain == 1:
+        full = done.refused == Reason.DISK_FULL.value
+        if self._in_vain == 1 and not full:
             self._ask_again(ctx)
         else:
             self._waits = True
+            self._patience = FULL_PATIENCE if full else STALLED
             self._moved_at = ctx.monotonic()
 
     def _ask_again(self, ctx: Context) -> None:
-        self._waits = False
+        self._waits, self._patience = False, STALLED
         self._round += 1
         self._received = self._applied = 0
         self._moved_at = ctx.monotonic()
@@ -259,8 +272,11 @@ class Session:
         if self._cloud:
             self._count(Reason.NOT_ALLOWED)
         elif isinstance(message, wire.Want):
-            for batch in _batches(self._log.entries(message.ids[:WANT_MAX])):
+            batches = _batches(self._log.entries(message.ids[:WANT_MAX]))
+            for batch in batches[:WINDOW_BATCHES_MAX]:
                 self._send(wire.Supply(batch))
+            if len(batches) > WINDOW_BATCHES_MAX:
+                self._count(Reason.WINDOW_FULL)  # it asks for the rest again
         else:
             ctx.tell(
                 "oplog",

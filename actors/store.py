@@ -11,9 +11,11 @@ from collections.abc import Callable
 
 from entgldb.actors import decisions, own_log, remote_peers, store_members
 from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
+from entgldb.actors.clock_gate import ClockGate
+from entgldb.actors.disk_gate import DiskGate
 from entgldb.actors.intake import Intake
 from entgldb.actors.notices import Notices
-from entgldb.actors.ports import Secrets, Store
+from entgldb.actors.ports import Disk, Secrets, Store
 from entgldb.messages import client, codec
 from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError, NotFoundError, Reason
 from entgldb.messages.incarnation import OwnLogSeen
@@ -32,9 +34,11 @@ from entgldb.messages.local import (
 )
 from entgldb.messages.members import NodesChanged, NoteSelf, RememberMembers, RetireNode
 from entgldb.messages.model import NODES, REMOTE_PEERS, SYSTEM_PREFIX, check_node_id
+from entgldb.messages.refusals import AcceptClock, ClockJudged
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import StoreSettings
 
+Queue = list[tuple[Asker | None, Message]]
 Answers = list[tuple[Asker | None, Message]]
 CHECKPOINT_INTERVAL = 30.0
 """Seconds between looks at the WAL."""
@@ -45,12 +49,16 @@ class StoreKeeper(Behaviour):
 
     name = "store"
 
-    def __init__(self, settings: StoreSettings, store: Store, secrets: Secrets) -> None:
+    def __init__(
+        self, settings: StoreSettings, store: Store, secrets: Secrets, disk: Disk | None = None
+    ) -> None:
         super().__init__()
+        self._disk = DiskGate(settings, disk, self.count)
+        self._clock = ClockGate()
         self.settings = settings
         self.store = store
         self._secrets = secrets
-        self._queue: list[tuple[Asker | None, Message]] = []
+        self._queue: Queue = []
         self._followers: list[Asker] = []
         self._notices = Notices("sync", "gateway")
         self._intake = Intake(store, self.count)
@@ -76,7 +84,9 @@ class StoreKeeper(Behaviour):
         """Commit all that has arrived in one transaction, then answer."""
         if not self._queue:
             return
-        queue, self._queue = self._queue, []
+        queue, self._queue = self._let_in(self._queue, ctx), []
+        if not queue:
+            return
         before, self._own_last = self.store.last_lsn(), 0
         try:
             with self.store.group():
@@ -101,6 +111,18 @@ class StoreKeeper(Behaviour):
     def on_configure(self, message: Configure, ctx: Context) -> None:
         if message.store is not None:
             self.settings = message.store
+            self._disk.configure(message.store, ctx)
+
+    def on_clock_judged(self, message: ClockJudged, ctx: Context) -> None:
+        self._clock.judged(message, ctx)
+
+    def on_accept_clock(self, message: AcceptClock, ctx: Context) -> None:
+        try:
+            self._clock.accept(ctx)
+        except EntglError as fault:
+            refuse(ctx, fault)
+        else:
+            ctx.answer(ctx.asker, client.Done())
 
     def on_follow(self, message: client.Follow, ctx: Context) -> None:
         if ctx.asker is not None:
@@ -125,13 +147,18 @@ class StoreKeeper(Behaviour):
             ctx.forward(message.actor, message.payload)
 
     def on_status(self, message: client.Status, ctx: Context) -> None:
-        ctx.answer(ctx.asker, client.Report({**self.store.status(), "counts": dict(self.counts)}))
+        gates: dict[str, Json] = {
+            "disk": self._disk.status(),
+            "clock": self._clock.status(self.store.high_mark_ms(), ctx),
+        }
+        ctx.answer(ctx.asker, client.Report({**self.store.status(), **gates, "counts": dict(self.counts)}))
 
     def on_seen(self, message: Seen, ctx: Context) -> None:
         self._notices.seen(message.name, ctx)
 
     def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
         self._intake.forget(message)
+        self._disk.forget(message)
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "committed":
@@ -145,6 +172,36 @@ class StoreKeeper(Behaviour):
         self.flush(ctx)
         self.store.close()
         ctx.answer(ctx.asker, Stopped(self.name))
+
+    def _let_in(self, queue: Queue, ctx: Context) -> Queue:
+        """Turn away, before any transaction, what disk or clock do not allow now; the rest."""
+        self._disk.look(queue, ctx)
+        let_in: Queue = []
+        for asker, message in queue:
+            fault = self._disk.refusal(message) or self._clock.refusal(message, ctx)
+            if fault is None:
+                let_in.append((asker, message))
+            else:
+                self._turn_away(asker, message, fault, ctx)
+        return let_in
+
+    def _turn_away(self, asker: Asker | None, message: Message, fault: EntglError, ctx: Context) -> None:
+        known = self._known(message, ctx)
+        if known is None:
+            self.count(Reason(fault.code.value))
+        if not isinstance(message, Apply):
+            ctx.answer(asker, known or refused(fault))
+        elif not message.supplied:
+            ctx.tell(message.owner, Intake.failed(message, fault.code.value))
+
+    def _known(self, message: Message, ctx: Context) -> Message | None:
+        """The answer of a request that was done before it had to be refused."""
+        request = getattr(message, "request", None)
+        try:
+            known = None if request is None else self.store.answered(request, ctx.now_ms())
+        except EntglError as fault:
+            return refused(fault)
+        return None if known is None else client.CommitDone(*known)
 
     def _carry_out(self, message: Message, ctx: Context) -> Message:
         """One request or batch in its own savepoint; what to answer."""
@@ -230,10 +287,10 @@ class StoreKeeper(Behaviour):
         return client.Done()
 
     def _settle_unfit(self, message: client.SettleUnfit, ctx: Context) -> Message:
-        return decisions.settle_unfit(self.store, message, ctx)
+        return decisions.settle_unfit(self.store, message, ctx, self.count)
 
     def _release_origin(self, message: client.ReleaseOrigin, ctx: Context) -> Message:
-        return decisions.release_origin(self.store, message, ctx)
+        return decisions.release_origin(self.store, message, ctx, self.count)
 
     def _remember(self, message: RememberPeer, ctx: Context) -> Message:
         self.store.remember_peer(message.node_id, message.address, ctx.now_ms())

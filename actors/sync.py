@@ -257,6 +257,9 @@ class Sync(LinkOwner):
             elif peer.session is not None and not peer.closing:
                 peer.bring_again(self._checker)
                 peer.session.beat(ctx, self._claim)
+                peer.read_clock(ctx)
+        if not self.in_cloud:
+            self._clocks.look([peer.session.clock for peer in self._peers.values() if peer.session], ctx)
 
     def _pump_later(self, ctx: Context) -> None:
         waiting = any(peer.session is not None and peer.session.busy for peer in self._peers.values())

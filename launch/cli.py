@@ -29,6 +29,7 @@ _VERBS: Final = {
     "changes": ("cli_streams", "changes", "Show what was written, in order; follow it."),
     "quarantine": ("cli_limits", "quarantine", "Show entries that cannot be applied; decide about one."),
     "held": ("cli_limits", "held", "Show what waits for clocks to agree; release it."),
+    "clock": ("cli_limits", "clock", "Show this node's clock beside its peers'; write in spite of it."),
     "add-cloud-peer": ("cli_peers", "add_cloud_peer", "Add a cloud peer, on all nodes."),
     "add-static-peer": ("cli_peers", "add_static_peer", "Add a LAN peer by address, on all nodes."),
     "update-peer": ("cli_peers", "update_peer", "Change a remote peer, on all nodes."),

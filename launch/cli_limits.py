@@ -1,9 +1,9 @@
-"""The verbs about what a node holds back: quarantine, held."""
+"""The verbs about what a node holds back or refuses: quarantine, held, clock."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -91,6 +91,36 @@ def held(db: Database, as_json: bool, release: str | None) -> None:
         click.echo(f"{one.origin}: {one.entries} entries, the first is due {_time(one.first_due_ms)}")
     if not found:
         click.echo("nothing is held")
+
+
+@click.command()
+@common
+@click.option("--accept", is_flag=True, help="Write all the same, until the clock agrees again.")
+@with_database
+def clock(db: Database, as_json: bool, accept: bool) -> None:
+    """Show how this node's clock compares with its peers', or have it write in spite of it.
+
+    A node whose clock is more than 60 s off against most of its peers (and at least two of them) refuses
+    writes of its own until the clock is right. With --accept it goes on: where its clock runs ahead, the
+    others hold what it writes until time catches up; where it runs behind, it holds what they write.
+
+    Example: entgldb clock
+    """
+    if accept:
+        from entgldb.messages.refusals import AcceptClock
+
+        db.request(AcceptClock())
+    said: Any = db.status("store").get("clock")
+    peers: Any = db.status("sync").get("peers")
+    offsets = {peer["node_id"]: peer["clock_offset_ms"] for peer in peers or []}
+    if as_json:
+        show({**said, "peers": offsets})
+        return
+    off = "" if said["offset_ms"] is None else f", off by {-said['offset_ms'] / 1000:.1f} s"
+    click.echo(f"{said['state']}{off}")
+    click.echo(f"stamps go on from {_time(said['high_mark_ms'])}")
+    for node_id, offset in offsets.items():
+        click.echo(f"peer {node_id} is {offset / 1000:+.3f} s")
 
 
 def _time(ms: int) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from entgldb.launch.cli_common import DEGRADED, common, leave, show, with_database
+from entgldb.messages.limits import DRIFT_MS_MAX
 
 if TYPE_CHECKING:
     from entgldb.launch.client import Database
@@ -41,6 +42,16 @@ def complaints(body: dict[str, Any]) -> list[str]:
         wrong.append("this node was retired: stop it, then `entgldb rejoin`")
     if store.get("quarantined"):
         wrong.append(f"{store['quarantined']} origins are quarantined")
+    disk, clock = store.get("disk") or {}, store.get("clock") or {}
+    if disk.get("state") in ("low", "full"):
+        what = "the node warns" if disk["state"] == "low" else "writes are refused"
+        wrong.append(f"the disk has {disk['free_bytes']} bytes free: {what}")
+    if clock.get("state") in ("off", "accepted"):
+        what = "writes are refused" if clock["state"] == "off" else "which an operator has accepted"
+        wrong.append(f"the clock is off by {-clock['offset_ms'] / 1000:.0f} s, {what}: entgldb clock")
+    if clock.get("behind_mark_ms", 0) > DRIFT_MS_MAX:
+        behind = clock["behind_mark_ms"] / 1000
+        wrong.append(f"the clock is {behind:.0f} s behind what was written here: stamps go on from there")
     if store.get("held"):
         wrong.append(f"{store['held']} entries are held, their clock is ahead: entgldb held")
     if store.get("unfit"):

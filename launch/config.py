@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +41,7 @@ _SECTIONS: Final = {
     "election",
     "gateway",
     "cloud",
+    "disk",
     "EntglDb",
     "InitialRemotePeers",
 }
@@ -124,9 +126,9 @@ class _Builder:
         self.root, self.file, self.faults = root, file, faults
         for name in sorted(set(tables) - _SECTIONS):
             faults.add(f"{file.name}: {name}", "unknown section")
-        self.node, self.network, self.sync, self.election, self.gateway, self.cloud = (
+        self.node, self.network, self.sync, self.election, self.gateway, self.cloud, self.disk = (
             Section(name, tables.get(name, {}), file.name, faults)
-            for name in ("node", "network", "sync", "election", "gateway", "cloud")
+            for name in ("node", "network", "sync", "election", "gateway", "cloud", "disk")
         )
 
     def build(self, peers: tuple[Any, ...], config_file: str) -> NodeSettings:
@@ -136,7 +138,7 @@ class _Builder:
         key_file, cluster = self._cluster(role)
         directory = str(self.root)
         settings = NodeSettings(
-            store=StoreSettings(node_id, directory, role, cluster, key_file),
+            store=self._store(node_id, directory, role, cluster, key_file),
             oplog=OplogSettings(node_id, directory),
             sync=self._sync(node_id, role, cluster),
             election=self._election(node_id, role),
@@ -145,9 +147,21 @@ class _Builder:
             log_level=log_level,
             config_file=config_file,
         )
-        for section in (self.node, self.network, self.sync, self.election, self.gateway, self.cloud):
-            section.finish()
+        self._finish()
         return settings
+
+    def _finish(self) -> None:
+        sections = (self.node, self.network, self.sync, self.election, self.gateway, self.cloud, self.disk)
+        for section in sections:
+            section.finish()
+
+    def _store(self, node_id: str, directory: str, role: str, cluster: str, key_file: str) -> StoreSettings:
+        default = StoreSettings(node_id, directory, role, cluster, key_file)
+        soft = self.disk.size("soft_floor", default.soft_floor)
+        hard = self.disk.size("hard_floor", min(default.hard_floor, soft))
+        if hard > soft:
+            self.disk.fault("hard_floor", f"is above soft_floor, {soft}")
+        return replace(default, soft_floor=soft, hard_floor=hard)
 
     def _cluster(self, role: str) -> tuple[str, str]:
         """Where the cluster key is, and the cluster's name, which follows from it."""

@@ -10,6 +10,8 @@ from entgldb.messages.errors import ConfigError, EntglError
 
 SECONDS_MAX: Final = 86_400.0
 """No interval is longer than a day."""
+BYTES_MAX: Final = 2**50
+"""No size is larger than a pebibyte."""
 _REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::\?([^}]*))?\}")
 
 
@@ -122,6 +124,14 @@ class Section:
         value = self._get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**31:
             self.fault(key, "a whole number is expected")
+            return default
+        return value
+
+    def size(self, key: str, default: int) -> int:
+        """A number of bytes."""
+        value = self._get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= BYTES_MAX:
+            self.fault(key, f"bytes from 0 to {BYTES_MAX} are expected")
             return default
         return value
 

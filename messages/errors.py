@@ -27,6 +27,7 @@ class ErrorCode(StrEnum):
     TOKEN_REFUSED = "token-refused"
     INTERNAL = "internal"
     DISK_ERROR = "disk-error"
+    CLOCK = "clock"
 
 
 class EntglError(Exception):
@@ -185,6 +186,7 @@ class Reason(StrEnum):
     NOT_ALLOWED = "not-allowed"
     INVALID = "invalid"
     UNKNOWN_OUTCOME = "unknown-outcome"
+    DISK_LOW = "disk-low"
     DISK_FULL = "disk-full"
     DISK_ERROR = "disk-error"
     # election

@@ -151,7 +151,7 @@ class Applied(Message):
     """Store to sync or gateway: what became of a batch, after its commit.
 
     ``refused`` is empty, or the Reason (gap, out-of-order, store-busy, bad-entry) for which the session
-    must ask for a new round.
+    must ask for a new round. After ``disk-full`` it comes once more, with ``again``, when there is room.
     """
 
     session: str
@@ -159,6 +159,7 @@ class Applied(Message):
     batch: int
     changes: Vector
     refused: str = ""
+    again: bool = False
 
 
 @message(95)

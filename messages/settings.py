@@ -15,6 +15,10 @@ class StoreSettings(Record):
     cluster: str
     key_file: str = ""
     """Cluster key file, for sealing secrets; empty in the cloud role."""
+    soft_floor: int = 512 * 1024 * 1024
+    """Bytes free on the disk below which the node warns,"""
+    hard_floor: int = 64 * 1024 * 1024
+    """and below which it refuses what makes the file grow."""
 
 
 @record

@@ -216,7 +216,7 @@ class Applier:
         ).fetchone()
         return row is None or row[0] == APPLIED
 
-    def retry(self, version: Version) -> None:
+    def retry(self, version: Version) -> Outcome:
         """Apply an entry from quarantine. Raises NotFoundError, or CannotApply: it stays there then."""
         one = _taken_apart(unfit.take(self.connection, self.state, version))
         text = self._text(one)
@@ -229,6 +229,7 @@ class Applier:
         ).fetchall()
         self._merge_or_tell(one.header, text, row[0][0] if row else self.state.lsn)
         self.batch.flush()
+        return Outcome(self.changes, "", self.counts)
 
     def _supply(self, one: Incoming) -> int:
         header = one.header

@@ -18,6 +18,7 @@ from entgldb.storage import collections, database, fingerprint, forks, installin
 from entgldb.storage.apply import Applier
 from entgldb.storage.batch import Batch
 from entgldb.storage.identity import Identity
+from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Installed, Outcome
 from entgldb.storage.transaction import Transactions
@@ -154,10 +155,10 @@ class Store(Transactions):
         """Apply system entries that were recorded without being applied; how many."""
         return self._setting_aside(lambda known: self._applier(now_ms, known).supply(entries))
 
-    def retry_unfit(self, version: Version, now_ms: int) -> None:
+    def retry_unfit(self, version: Version, now_ms: int) -> Outcome:
         """Apply an entry from quarantine. Raises NotFoundError, or why it cannot be applied still."""
         try:
-            self._applier(now_ms).retry(version)
+            return self._applier(now_ms).retry(version)
         except CannotApply as fault:
             raise fault.fault from fault
 
@@ -235,6 +236,10 @@ class Store(Transactions):
         """Keep the last words of members that are later than those kept."""
         self._need_group()
         members.remember(self.connection, rows, now_ms, cloud=cloud)
+
+    def high_mark_ms(self) -> int:
+        """The hybrid clock's milliseconds: no new write is stamped before."""
+        return ms_of(self.state.clock)
 
     def status(self) -> dict[str, Json]:
         """documents, oplog_entries, conflicts, held, unfit, quarantined, wal_bytes."""

@@ -6,7 +6,7 @@ import pytest
 
 from entgldb.actors import outbox, session
 from entgldb.messages import wire
-from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.messages.limits import BATCH_BYTES_MAX, LINK_QUEUE_BYTES_MAX, PAGE_ROWS_MAX, WINDOW_BATCHES_MAX
 from entgldb.storage.rules.results import Row
 from tests.actors.test_session import ME, YOU, Bench
 
@@ -71,3 +71,36 @@ def test_what_nobody_supplies_does_not_hide_what_comes_behind_it(monkeypatch: py
         bench.session.beat_now(bench.ctx, None)
         asked += [message.ids for message in bench.take(wire.Want)]  # type: ignore[attr-defined]  # Want only
     assert asked == [((ME, 1), (ME, 2)), ((ME, 3),), ((ME, 1), (ME, 2))]
+
+
+def test_a_peer_that_acknowledges_nothing_has_a_window_queued_and_is_then_served_from_the_log() -> None:
+    bench = Bench().open()
+    body = b"x" * (BATCH_BYTES_MAX // 2)
+    rows = [bench.log.add(ME, body) for _ in range(6 * WINDOW_BATCHES_MAX)]
+    for row in rows:
+        bench.session.committed(row.lsn, row.lsn, row.lsn, bench.ctx)
+    queued = bench.take(wire.Entries)
+    assert len(queued) == WINDOW_BATCHES_MAX
+    assert bench.counts["window-full"] > 0
+    assert bench.session.behind_out == len(rows)
+    # far fewer bytes than those at which a link is closed as a slow reader
+    assert 2 * WINDOW_BATCHES_MAX * BATCH_BYTES_MAX <= LINK_QUEUE_BYTES_MAX
+    got: list[bytes] = []
+    acknowledged = 0
+    while queued:
+        for message in queued:
+            assert isinstance(message, wire.Entries)
+            got += [entry.header for entry in message.entries]
+            bench.session.receive(wire.Ack(0, acknowledged), bench.ctx)
+            acknowledged += 1
+        queued = bench.take(wire.Entries)
+        assert len(queued) <= WINDOW_BATCHES_MAX
+    assert got == [row.header for row in rows]
+
+
+def test_what_is_supplied_in_one_go_is_bounded_and_the_rest_is_asked_for_again() -> None:
+    bench = Bench().open()
+    for _ in range(3 * WINDOW_BATCHES_MAX):
+        bench.log.add(ME, b"x" * BATCH_BYTES_MAX, collection="_system_x")
+    bench.session.receive(wire.Want(tuple((ME, seq + 1) for seq in range(3 * WINDOW_BATCHES_MAX))), bench.ctx)
+    assert len(bench.take(wire.Supply)) == WINDOW_BATCHES_MAX

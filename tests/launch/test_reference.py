@@ -38,6 +38,8 @@ def test_the_documented_defaults_are_the_defaults(tmp_path: Path) -> None:
     assert float(DEFAULTS["gateway.backoff_max"]) == found.gateway.backoff_max
     assert int(DEFAULTS["election.priority"]) == found.election.priority
     assert DEFAULTS["sync.live_push"] == str(found.sync.live_push).lower()
+    assert int(DEFAULTS["disk.soft_floor"]) == found.store.soft_floor
+    assert int(DEFAULTS["disk.hard_floor"]) == found.store.hard_floor
     assert DEFAULTS["node.log_level"] == f'"{found.log_level}"'
 
 
@@ -45,11 +47,11 @@ def test_every_documented_setting_is_known(tmp_path: Path) -> None:
     wrong = "".join(
         f"[{section}]\n"
         + "".join(f"{name.split('.')[1]} = {{}}\n" for name in DEFAULTS if name.startswith(section))
-        for section in ("sync", "election", "gateway")
+        for section in ("sync", "election", "gateway", "disk")
     )
     with pytest.raises(ConfigError) as caught:
         settings(tmp_path / "n", wrong)
     assert "unknown" not in caught.value.text
     assert len(caught.value.text.splitlines()) == sum(
-        name.startswith(("sync.", "election.", "gateway.")) for name in DEFAULTS
+        name.startswith(("sync.", "election.", "gateway.", "disk.")) for name in DEFAULTS
     )

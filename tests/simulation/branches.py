@@ -9,7 +9,9 @@ from tests.simulation.run import Result
 
 REASONS = (
     "authority-unreachable",
+    "clock",
     "disk-full",
+    "disk-low",
     "duplicate",
     "duplicate-link",
     "filtered",
@@ -39,6 +41,7 @@ FAULTS = (
     "crash-before-commit",
     "cut-frame",
     "disk-full",
+    "disk-low",
     "duplication",
     "islands",
     "isolate",

@@ -51,6 +51,16 @@ class VirtualTokens:
             self._deliver("gateway", TokenFailed(node_id, ticket, word, "no answer", 0.0))
 
 
+class VirtualDisk:
+    """Implements ``ports.Disk``."""
+
+    def __init__(self) -> None:
+        self.free: int | None = None
+
+    def free_bytes(self) -> int | None:
+        return self.free
+
+
 class VirtualChecker:
     """Implements ``ports.TokenChecker`` for the cloud role."""
 

@@ -58,6 +58,7 @@ class Faults:
             self.isolate,
             self.disk_full,
             self.roll_back,
+            self.disk_low,
         ]
         if options.wild_clocks:
             self._kinds += [self.release_held]
@@ -73,7 +74,7 @@ class Faults:
         self.authority.up = True
         for node in self.nodes:
             node.clock.offset_ms = 0
-            node.store.trap, node.store.full = "", False
+            node.store.trap, node.store.full, node.disk.free = "", False, None
             self._restart(node)
 
     def partition(self) -> None:
@@ -172,6 +173,13 @@ class Faults:
             node.crash()
             self.disks.put_back(node, told=True)
             self.world.after(self.world.random.uniform(0.2, 3.0), self._restart, node)
+
+    def disk_low(self) -> None:
+        """For a while a node's disk has less free than its soft floor, or than its hard one."""
+        node = self._node()
+        node.disk.free = self.world.random.choice((1_000, 10_000_000, 100_000_000))
+        self._count("disk-low", f"{node.name} {node.disk.free}")
+        self.world.after(self.world.random.uniform(0.5, 5.0), setattr, node.disk, "free", None)
 
     def switch_peer(self) -> None:
         """Somebody disables or enables the cloud peer."""

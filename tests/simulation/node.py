@@ -31,7 +31,14 @@ from entgldb.storage.reader import LogReader
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
-from tests.simulation.edges import Authority, VirtualChecker, VirtualProber, VirtualSecrets, VirtualTokens
+from tests.simulation.edges import (
+    Authority,
+    VirtualChecker,
+    VirtualDisk,
+    VirtualProber,
+    VirtualSecrets,
+    VirtualTokens,
+)
 from tests.simulation.host import CrashNow, Host, Slot
 from tests.simulation.network import Network, VirtualLinks
 from tests.simulation.world import Clock, World
@@ -111,6 +118,7 @@ class SimulatedNode:
         self._on_commit = on_commit
         self._opened = False
         self._reborn = False
+        self.disk = VirtualDisk()
         self.store = TornStore.memory(name, world.random.randbytes(32), clock.now_ms())
         self.log = LogReader(self.store.connection)
         network.add(self)
@@ -211,7 +219,7 @@ class SimulatedNode:
                 entropy = self._world.random.randbytes(32)
                 self.store.begin_anew(entropy, Why.ROLLED_BACK, self.clock.now_ms())
                 self._world.reached["new incarnation at the start"] += 1
-            return StoreKeeper(configure.store, self.store, secrets)
+            return StoreKeeper(configure.store, self.store, secrets, self.disk)
         if configure.oplog is not None:
             return OplogKeeper(configure.oplog, self.log)
         if configure.election is not None:

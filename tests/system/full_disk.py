@@ -14,13 +14,14 @@ from pathlib import Path
 
 from entgldb.launch.client import Database
 from entgldb.launch.node import Node, ask
-from entgldb.messages.client import Report, Status
+from entgldb.messages.client import Reload, Report, Status
 from entgldb.messages.errors import EntglError
 from tests.system.load import COLLECTION, flowing
 from tests.system.processes import until
 
 SICK = frozenset({"disk-full", "disk-error"})
-TMPFS_BYTES = 64 * 1024 * 1024
+MIB = 1024 * 1024
+TMPFS_BYTES = 64 * MIB
 """Far more than the WAL grows to before it is written back: it is the ballast that fills the disk."""
 
 
@@ -34,6 +35,57 @@ def fill(directory: Path) -> Path:
         except OSError:
             return ballast
     raise AssertionError("a disk without an end")
+
+
+def floors(directory: Path, soft: int, hard: int) -> None:
+    """Have the running, or yet to be started, node keep so many bytes free."""
+    file = directory / "entgldb.toml"
+    rest = file.read_text().partition("[disk]")[0]
+    file.write_text(f"{rest}[disk]\nsoft_floor = {soft}\nhard_floor = {hard}\n")
+
+
+def leave(directory: Path, free: int) -> Path:
+    """A file so large that ``free`` bytes are left."""
+    found, ballast = os.statvfs(directory), directory / "ballast"
+    ballast.write_bytes(bytes(found.f_bavail * found.f_frsize - free))
+    return ballast
+
+
+def state(db: Database) -> object:
+    """What the store says of the disk."""
+    found = db.status("store")["disk"]
+    assert isinstance(found, dict)
+    return found["state"]
+
+
+def below_the_floors(directory: Path) -> None:
+    """It warns, then refuses while there is room still, and goes on by itself."""
+    floors(directory, 24 * MIB, 12 * MIB)
+    with Database(directory) as db:
+        assert isinstance(db.ask("node", Reload()), Report)
+        until(lambda: state(db) == "ok", 10.0, "room")
+        ballast = leave(directory, 18 * MIB)
+        until(lambda: state(db) == "low", 10.0, "a warning")
+        db["kept"].put("a", {"n": 1})
+        ballast.unlink()
+        ballast = leave(directory, 6 * MIB)
+        until(lambda: state(db) == "full", 10.0, "the end of room")
+        try:
+            db["kept"].put("b", {"n": 2})
+        except EntglError as fault:
+            assert (fault.code, fault.definite) == ("disk-full", True)  # noqa: PT017 -- no test function
+            assert str(12 * MIB) in fault.text  # noqa: PT017 -- as above
+        else:
+            raise AssertionError("there was no room above the floor")
+        assert os.statvfs(directory).f_bavail > 0
+        assert db["kept"].get("a") == {"n": 1}
+        assert db["kept"].delete("a") is not None
+        ballast.unlink()
+        until(lambda: state(db) == "ok", 10.0, "room again")
+        db["kept"].put("b", {"n": 2})
+    floors(directory, 0, 0)
+    with Database(directory) as db:
+        assert isinstance(db.ask("node", Reload()), Report)
 
 
 def scenario(directory: Path) -> None:
@@ -75,9 +127,11 @@ def main(made: str, disk: str) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "none", disk], check=True)
     directory = Path(disk) / "n1"
     shutil.copytree(made, directory)
+    floors(directory, 0, 0)
     node = Node(directory, with_parent=True)
     try:
         node.wait_ready()
+        below_the_floors(directory)
         scenario(directory)
     finally:
         node.stop()

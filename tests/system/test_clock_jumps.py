@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from entgldb.launch.playground import Member, Playground
+from entgldb.messages.errors import EntglError
+from entgldb.messages.refusals import AcceptClock
 from tests.system.load import COLLECTION, flowing, until_equal
 from tests.system.processes import until
 
@@ -34,8 +36,9 @@ def jump(member: Member, nanoseconds: int) -> None:
     new.replace(member.directory.with_suffix(".clock"))
 
 
-@pytest.fixture
-def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Playground]:
+@contextmanager
+def jumping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: int) -> Iterator[Playground]:
+    """A cluster of nodes whose wall clocks can be set."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(JUMPING)
     monkeypatch.setenv(
@@ -43,7 +46,7 @@ def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play
     )
     with Playground(tmp_path / "nodes") as made:
         made.root.mkdir()
-        made.make_lan(2)
+        made.make_lan(nodes)
         for member in made.lan:
             jump(member, 0)
             monkeypatch.setenv("JUMPING_CLOCK", str(member.directory.with_suffix(".clock")))
@@ -52,6 +55,62 @@ def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play
             assert member.node is not None
             member.node.wait_ready()
         yield made
+
+
+@pytest.fixture
+def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Playground]:
+    with jumping(tmp_path, monkeypatch, 2) as made:
+        yield made
+
+
+@pytest.fixture
+def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Playground]:
+    with jumping(tmp_path, monkeypatch, 3) as made:
+        yield made
+
+
+def peers(member: Member) -> list[object]:
+    """Those it is linked to."""
+    found = member.db.status("sync")["peers"]
+    assert isinstance(found, list)
+    return found
+
+
+def clock_state(member: Member) -> object:
+    """What a node's store says of its clock."""
+    found = member.db.status("store")["clock"]
+    assert isinstance(found, dict)
+    return found["state"]
+
+
+def refused(member: Member) -> bool:
+    """Whether a write is refused because of the clock."""
+    try:
+        member.db[COLLECTION].put("refused", {"by": member.node_id})
+    except EntglError as fault:
+        assert (fault.code, fault.definite) == ("clock", True)  # noqa: PT017 -- a helper, called until true
+        return True
+    return False
+
+
+def test_a_node_off_against_both_others_stops_writing_until_it_agrees_or_is_told_to_go_on(
+    three: Playground,
+) -> None:
+    off, *others = three.lan
+    until(lambda: all(len(peers(member)) == 2 for member in three.lan), 15.0, "all links")
+    jump(off, -HOUR_NS)
+    until(lambda: refused(off), 15.0, "a refusal")
+    assert [clock_state(member) for member in three.lan] == ["off", "ok", "ok"]
+    others[0].db[COLLECTION].put("meanwhile", {"n": 1})
+    off.db.request(AcceptClock())
+    off.db[COLLECTION].put("accepted", {"n": 2})
+    assert clock_state(off) == "accepted"
+    jump(off, 0)
+    until(lambda: clock_state(off) == "ok", 10.0, "agreement")
+    off.db[COLLECTION].put("agreed", {"n": 3})
+    until_equal(three)
+    for member in three.lan:
+        assert {"meanwhile", "accepted", "agreed"} <= {found.key for found in member.db[COLLECTION].find()}
 
 
 def stamps(member: Member, prefix: str) -> list[int]:
