@@ -18,6 +18,8 @@ from entgldb.storage.schema import APPLICATION_ID, FORMAT, migrate
 from entgldb.storage.upgrade import keep
 
 FILE: Final = "entgldb.db"
+RESTORING: Final = f"{FILE}.restoring"
+"""Stands in the directory while a restore takes the place of the database: no node starts beside it."""
 CHECK_BYTES_MAX: Final = 64 * 1024 * 1024
 """A larger file is checked after an unclean stop only when the machine has booted since."""
 BUSY_MS: Final = 5_000
@@ -32,6 +34,8 @@ _STATEMENTS: Final = 256
 def open_file(directory: str | Path) -> sqlite3.Connection:
     """Create or open the file read-write. Raises ConfigError, CorruptError or EntglError."""
     path = Path(directory) / FILE
+    if (Path(directory) / RESTORING).exists():
+        raise ConfigError(f"a restore of {directory} was cut short", hint="run `entgldb restore` again")
     fresh = not path.exists()
     connection = _connect(path, "rwc")
     try:

@@ -53,8 +53,8 @@ class Identity:
         row = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
         origin, public = _origin_of(node_of(row[0]), seed)
         connection.executemany(
-            "UPDATE _entgldb_meta SET value = ? WHERE name = ?",
-            [(origin, "origin"), (public, "public_key"), (seed, "private_key")],
+            "INSERT OR REPLACE INTO _entgldb_meta VALUES (?, ?)",
+            [("origin", origin), ("public_key", public), ("private_key", seed)],
         )
         connection.execute("INSERT INTO _entgldb_incarnations VALUES (?, ?, ?)", (origin, now_ms, why.value))
         return origin

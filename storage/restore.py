@@ -1,0 +1,143 @@
+"""Putting a backup into the directory of a node that is down.
+
+All is prepared in a folder of its own; then what was there is set aside, never deleted, and what was
+prepared takes its place. A restore that is cut short leaves ``entgldb.db.restoring``, beside which no node
+starts; running it again completes it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import ConfigError
+from entgldb.messages.limits import GROUP_BYTES_MAX
+from entgldb.storage import backup, fingerprint
+from entgldb.storage.database import FILE, RESTORING
+from entgldb.storage.fingerprint import sync_directory
+from entgldb.storage.rules.incarnations import Why
+from entgldb.storage.store import Store
+
+_PREPARED: Final = "restore.part"
+_PAGE: Final = 250
+_PAGE_BYTES: Final = GROUP_BYTES_MAX // 4
+
+
+class Restored(NamedTuple):
+    """What a restore did."""
+
+    manifest: backup.Manifest
+    origin: str
+    reissued: int
+    """Documents written anew, with ``authoritative``."""
+    set_aside: str
+    """Name of the database that was there before; empty where there was none."""
+
+
+def preview(file: Path) -> dict[str, int]:
+    """Collection -> documents that an authoritative restore would write anew."""
+    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    try:
+        rows = connection.execute(
+            "SELECT collection, count(*) FROM _entgldb_documents WHERE body IS NOT NULL"
+            " AND collection NOT LIKE '\\_system\\_%' ESCAPE '\\' GROUP BY collection ORDER BY collection"
+        )
+        return dict(rows.fetchall())
+    finally:
+        connection.close()
+
+
+def restore(
+    file: Path,
+    directory: Path,
+    node_id: str,
+    now_ms: int,
+    *,
+    authoritative: bool = False,
+    progress: Callable[[int], None] = lambda documents: None,
+) -> Restored:
+    """Install a backup, under the directory's lock. Raises EntglError; what was there stays then."""
+    manifest = backup.verify(file)
+    if manifest.node_id != node_id:
+        raise ConfigError(
+            f"{file.name} is of node {manifest.node_id}, this directory is of {node_id}",
+            hint="restore into a directory of that node id",
+        )
+    part = directory / _PREPARED
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(mode=0o700)
+    try:
+        os.close(os.open(part / FILE, os.O_WRONLY | os.O_CREAT, 0o600))
+        shutil.copyfile(file, part / FILE)
+        origin, reissued = _prepare(part, node_id, now_ms, authoritative=authoritative, progress=progress)
+        aside = _install(directory, part / FILE, now_ms)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Restored(manifest, origin, reissued, aside)
+
+
+def _prepare(
+    part: Path, node_id: str, now_ms: int, *, authoritative: bool, progress: Callable[[int], None]
+) -> tuple[str, int]:
+    store = Store.open(part, node_id, now_ms)
+    try:
+        store.begin_anew(b"", Why.RESTORED, now_ms)
+        # change tokens of the time before would skip what comes back: they expire
+        store.connection.execute("UPDATE _entgldb_meta SET value = ? WHERE name = 'file_id'", (_file_id(),))
+        store.connection.execute("DROP TABLE _entgldb_backup")
+        reissued = _reissue(store, now_ms, progress) if authoritative else 0
+        store.connection.execute("DELETE FROM _entgldb_meta WHERE name = 'mark'")
+        return store.origin, reissued
+    finally:
+        store.close()
+
+
+def _reissue(store: Store, now_ms: int, progress: Callable[[int], None]) -> int:
+    """Write every live document of a user's collection anew, as this node, with a clock of now."""
+    client, done, last = os.urandom(16), 0, 0
+    while page := store.connection.execute(
+        "SELECT id, collection, key, CAST(body AS BLOB) FROM _entgldb_documents WHERE id > ?"
+        " AND body IS NOT NULL AND collection NOT LIKE '\\_system\\_%' ESCAPE '\\' ORDER BY id LIMIT ?",
+        (last, _PAGE),
+    ).fetchall():
+        size = 0
+        writes: list[Write] = []
+        for number, collection, key, body in page:
+            size += len(body)
+            if writes and size > _PAGE_BYTES:
+                break
+            writes.append(Write(collection, key, body))
+            last = number
+        with store.group():
+            store.write(RequestId(client, done), writes, now_ms)
+        done += len(writes)
+        progress(done)
+    return done
+
+
+def _install(directory: Path, prepared: Path, now_ms: int) -> str:
+    """Set aside what is there, then put what was prepared in its place."""
+    marker = directory / RESTORING
+    prepared.replace(marker)
+    sync_directory(directory)
+    aside = ""
+    for ending in ("", "-wal", "-shm"):
+        present = directory / f"{FILE}{ending}"
+        if present.exists():
+            aside = f"{FILE}.before-restore-{now_ms}"
+            present.replace(directory / f"{aside}{ending}")
+    (directory / fingerprint.FILE).unlink(missing_ok=True)
+    sync_directory(directory)
+    marker.replace(directory / FILE)
+    sync_directory(directory)
+    return aside
+
+
+def _file_id() -> str:
+    return sha256(os.urandom(32)).hexdigest()[:32]

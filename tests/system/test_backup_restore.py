@@ -1,0 +1,102 @@
+"""Backup, restore and a copied directory, with real nodes that replicate meanwhile."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from entgldb.launch.client import Database
+from entgldb.launch.playground import Member, Playground
+from tests.system.cluster_fixture import free_port
+from tests.system.load import flowing, until_equal
+from tests.system.processes import until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def playground(tmp_path: Path) -> Iterator[Playground]:
+    with Playground(tmp_path) as made:
+        made.make_lan(2)
+        made.start()
+        yield made
+
+
+def verb(member: Member | Path, *arguments: str) -> str:
+    directory = member if isinstance(member, Path) else member.directory
+    done = subprocess.run(
+        [sys.executable, "-m", "entgldb", arguments[0], "-d", str(directory), *arguments[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def origin(directory: Path) -> str:
+    with Database(directory) as db:
+        history = db.status("store")["incarnations"]
+    return str(history[0]["origin"]) if history else ""
+
+
+def why(directory: Path) -> list[str]:
+    with Database(directory) as db:
+        return [row["why"] for row in db.status("store")["incarnations"]]
+
+
+def test_a_backup_under_load_is_restored_and_catches_up(playground: Playground, tmp_path: Path) -> None:
+    one, two = playground.members[:2]
+    file = tmp_path / "one.db"
+    with flowing(one.directory, "load-") as load:
+        load.more(300)
+        verb(one, "backup", str(file))
+        load.more(300)
+    until_equal(playground)
+    verb(one, "stop")
+    verb(one, "restore", str(file))
+    verb(one, "start", "--detach")
+    until_equal(playground)
+    assert why(one.directory) == ["restored"]
+    with Database(one.directory) as db:
+        db["users"].put("after", {"n": 1})
+    until_equal(playground)
+    with Database(two.directory) as db:
+        assert db["users"].get("after") == {"n": 1}
+        assert db.status("store")["quarantined"] == 0
+
+
+def test_a_copied_directory_writes_as_somebody_new_and_only_one_of_the_two_is_let_in(
+    playground: Playground, tmp_path: Path
+) -> None:
+    one, two = playground.members[:2]
+    until_equal(playground)
+    verb(one, "stop")
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-a", str(one.directory), str(copy)], check=True)
+    config = (copy / "entgldb.toml").read_text()
+    (copy / "entgldb.toml").write_text(re.sub(r"(?m)^(listen = \".*:)\d+\"", rf'\g<1>{free_port()}"', config))
+    verb(one, "start", "--detach")
+    verb(copy, "start", "--detach")
+    try:
+        assert (why(one.directory), why(copy)) == ([], ["cloned"])
+        for number, directory in enumerate((one.directory, copy)):
+            with Database(directory) as db:
+                db["users"].put(f"by-{number}", {"n": number})
+
+        def refused() -> bool:
+            with Database(two.directory) as db:
+                counts = db.status("sync")["counts"]
+            return bool(counts.get("duplicate-node"))
+
+        until(refused, 30.0, "one of two nodes with one id refused")
+        with Database(two.directory) as db:
+            assert db.status("store")["quarantined"] == 0
+    finally:
+        verb(copy, "stop")
