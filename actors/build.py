@@ -99,9 +99,11 @@ def _store(settings: StoreSettings) -> Built:
 
 def _oplog(settings: OplogSettings) -> Built:
     from entgldb.actors.oplog import OplogKeeper
+    from entgldb.storage.copies import Fingerprints
     from entgldb.storage.reader import LogReader
 
-    return OplogKeeper(settings, LogReader.open(settings.directory)), None
+    log = LogReader.open(settings.directory)
+    return OplogKeeper(settings, log, Fingerprints(log.connection)), None
 
 
 def _election(settings: ElectionSettings) -> Built:

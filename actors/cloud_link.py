@@ -15,7 +15,7 @@ from typing import Final
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.members import Gossip, Members
 from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, TokenSource
-from entgldb.actors.session import Session
+from entgldb.actors.session import Partner, Session
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage, known_reason
 from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX
@@ -145,7 +145,7 @@ class CloudLink:
                 self._means.settings.node_id,
                 self._means.log.origin,
                 "",
-                (),
+                wire.FEATURES,
                 ctx.now_ms(),
                 self._means.settings.role,
                 self._token,
@@ -258,9 +258,9 @@ class CloudLink:
         elif node_of(hello.origin) != hello.node_id:
             self._fail(Reason.MALFORMED, "the origin in Hello belongs to another node", ctx)
         else:
-            self._open(ctx)
+            self._open(hello, ctx)
 
-    def _open(self, ctx: Context) -> None:
+    def _open(self, hello: wire.Hello, ctx: Context) -> None:
         self.reason = ""
         self._enter(OPEN, ctx)
         self._connected_at, self._renewals_failed = ctx.monotonic(), 0
@@ -276,6 +276,7 @@ class CloudLink:
             sync_interval=settings.sync_interval,
             count=self._means.count,
             gossip=Gossip(self._means.members, speaks_for=self.peer.node_id),
+            partner=Partner(hello.node_id, hello.features, begins=True),
         )
         self.session.start(ctx)
         ctx.log(INFO, f"cloud peer {self.peer.node_id}: connected to {self.peer.address}")

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from entgldb.actors.behaviour import Asker, Behaviour, Context, refuse
+from entgldb.actors.behaviour import Asker, Context, refuse
 from entgldb.actors.cloud_link import CloudLink, Means
 from entgldb.actors.members import Members
 from entgldb.actors.ports import CloudTarget, Links, OplogReader, Prober, Secrets, TokenSource
+from entgldb.actors.session import Session
+from entgldb.actors.session_owner import SessionOwner
 from entgldb.messages.client import Done, Ping, Report, Status, TestPeer
 from entgldb.messages.errors import InvalidError, NotFoundError, Reason
 from entgldb.messages.local import (
     Applied,
-    Committed,
     Configure,
     Fitness,
     FrameIn,
@@ -24,7 +25,6 @@ from entgldb.messages.local import (
     LinkUp,
     ProbeDone,
     Reconfigure,
-    Seen,
     StopNow,
     Stopped,
     Tick,
@@ -42,7 +42,7 @@ PUMP_SECONDS: Final = 0.02
 """Between looks at running relay delays."""
 
 
-class Gateway(Behaviour):
+class Gateway(SessionOwner):
     """Owns the cloud links of this node."""
 
     name = "gateway"
@@ -77,6 +77,9 @@ class Gateway(Behaviour):
         self._beating = False
         self._pumping = False
 
+    def sessions(self) -> list[Session]:
+        return [link.session for link in self._links.values() if link.session is not None]
+
     def start(self, ctx: Context) -> None:
         # names must differ from those of a life before a restart, which the store may still know
         self._serial = ctx.random.getrandbits(40) << 16
@@ -87,9 +90,8 @@ class Gateway(Behaviour):
         """One small vector change to every cloud for all that was applied in this wake-up."""
         if self._gained:
             gained, self._gained = self._gained, {}
-            for link in self._links.values():
-                if link.session is not None:
-                    link.session.gained(gained)
+            for session in self.sessions():
+                session.gained(gained)
         self._beat_later(ctx)
         self._pump_later(ctx)
         if self._connected() != self._told_connected:
@@ -101,9 +103,8 @@ class Gateway(Behaviour):
         if message.gateway is None:
             return
         self._means.settings = settings = message.gateway
-        for link in self._links.values():
-            if link.session is not None:
-                link.session.reconfigure(live_push=settings.live_push, sync_interval=settings.sync_interval)
+        for session in self.sessions():
+            session.reconfigure(live_push=settings.live_push, sync_interval=settings.sync_interval)
 
     def on_reconfigure(self, message: Reconfigure, ctx: Context) -> None:
         """Make the open links those that should be."""
@@ -169,13 +170,6 @@ class Gateway(Behaviour):
         ctx.answer(asker, Report({"node_id": node_id, "ok": ok, "steps": list(message.steps)}))
 
     # --- what other actors say --------------------------------------------------------------------------
-
-    def on_committed(self, message: Committed, ctx: Context) -> None:
-        sessions = [link.session for link in self._links.values() if link.session is not None]
-        for session in sessions:
-            session.committed(message.first, message.last, message.own_last, ctx)
-        if sessions:
-            ctx.tell("store", Seen(self.name, message.last))
 
     def on_applied(self, message: Applied, ctx: Context) -> None:
         self._gained.update(message.changes)

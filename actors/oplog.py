@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from entgldb.actors.behaviour import Behaviour, Context
-from entgldb.actors.ports import OplogReader
-from entgldb.messages.client import Report, Status
-from entgldb.messages.errors import EntglError, ProtocolError, Reason
+from entgldb.actors.behaviour import INFO, Behaviour, Context, refuse
+from entgldb.actors.ports import Fingerprints, OplogReader
+from entgldb.actors.verifier import Verifier
+from entgldb.messages.checking import Repaired, TellPeers, VerifyHeard, VerifyNow, VerifyPeer
+from entgldb.messages.client import Report, Status, Verify
+from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason
 from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
 from entgldb.messages.local import (
     Apply,
@@ -45,22 +47,53 @@ class OplogKeeper(Behaviour):
 
     name = "oplog"
 
-    def __init__(self, settings: OplogSettings, log: OplogReader | None = None) -> None:
+    def __init__(
+        self,
+        settings: OplogSettings,
+        log: OplogReader | None = None,
+        documents: Fingerprints | None = None,
+    ) -> None:
         super().__init__()
         self.settings = settings
         self._log = log
+        self._verifier = None if log is None or documents is None else Verifier(log, documents, self.count)
+        self._rounds = 0
         self._stages: dict[str, Stage] = {}
         self._verified = 0
         self._release_in = RELEASE_INTERVAL
 
     def start(self, ctx: Context) -> None:
         ctx.after(RELEASE_INTERVAL, Tick("release"))
+        if self._verifier is not None:
+            for owner in ("sync", "gateway"):
+                ctx.tell(owner, TellPeers())
+            self._verify_later(ctx)
 
     def on_configure(self, message: Configure, ctx: Context) -> None:
         if message.oplog is not None:
+            changed = self.settings.verify_interval != message.oplog.verify_interval
             self.settings = message.oplog
+            if changed:
+                self._verify_later(ctx)
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
+        if message.what == "release":
+            self._release(ctx)
+        elif self._verifier is None:
+            return
+        elif message.what != "verify":
+            self._verifier.tick(message, ctx)
+        elif message.generation == self._rounds:
+            self._verify_later(ctx)
+            self._verifier.round(ctx)
+
+    def _verify_later(self, ctx: Context) -> None:
+        """The next run by itself."""
+        self._rounds += 1
+        if self.settings.verify_interval > 0:
+            ctx.after(self.settings.verify_interval, Tick("verify", self._rounds))
+
+    def _release(self, ctx: Context) -> None:
         ctx.after(self._release_in, Tick("release"))
         ctx.tell("store", ReleaseHeld())
         idle = self._log is not None and not self._log.held()
@@ -87,7 +120,43 @@ class OplogKeeper(Behaviour):
 
     def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
         self._stages = {name: stage for name, stage in self._stages.items() if not message.covers(name)}
+        if self._verifier is not None:
+            self._verifier.ended(message, ctx)
         ctx.tell("store", message)
+
+    # --- verification ------------------------------------------------------------------------------
+
+    def on_verify_peer(self, message: VerifyPeer, ctx: Context) -> None:
+        if self._verifier is not None:
+            self._verifier.peer(message, ctx)
+
+    def on_verify_heard(self, message: VerifyHeard, ctx: Context) -> None:
+        if self._verifier is not None:
+            self._verifier.heard(message, ctx)
+
+    def on_repaired(self, message: Repaired, ctx: Context) -> None:
+        if self._verifier is not None:
+            self._verifier.repaired(message, ctx)
+
+    def on_verify_now(self, message: VerifyNow, ctx: Context) -> None:
+        """Something has changed the documents at large, such as a snapshot or a restore."""
+        if self._verifier is not None:
+            ctx.log(INFO, f"verification begins: {message.why}")
+            self._verifier.wish(ctx)
+
+    def on_verify(self, message: Verify, ctx: Context) -> None:
+        """Somebody wants to know; answered with the runs that begin."""
+        if self._verifier is None:
+            refuse(ctx, EntglError("this actor has no documents to verify", code=ErrorCode.UNSUPPORTED))
+            return
+        try:
+            runs = self._verifier.begin(message.peer, ctx, fresh=True, repair=message.repair)
+        except EntglError as fault:
+            refuse(ctx, fault)
+            return
+        ctx.answer(ctx.asker, Report({"runs": runs}))
+
+    # --- looking and stopping ------------------------------------------------------------------------
 
     def on_status(self, message: Status, ctx: Context) -> None:
         staged = sum(len(stage.entries) for stage in self._stages.values())
@@ -95,6 +164,8 @@ class OplogKeeper(Behaviour):
         if self._log is not None:
             heads = {origin: [seq, head.hex()] for origin, (seq, head) in self._log.vector().items()}
             body |= {"vector": heads, "lsn": self._log.last_lsn(), "origin": self._log.origin}
+        if self._verifier is not None:
+            body["verify"] = {"interval": self.settings.verify_interval, **self._verifier.status()}
         ctx.answer(ctx.asker, Report(body))
 
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:

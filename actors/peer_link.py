@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterable
 from entgldb.actors.behaviour import Context
 from entgldb.actors.members import Gossip, Members
 from entgldb.actors.ports import Links, OplogReader, TokenChecker
-from entgldb.actors.session import Session
+from entgldb.actors.session import Partner, Session
 from entgldb.messages import wire
 from entgldb.messages.errors import InvalidError, Reason
 from entgldb.messages.local import LinkUp
@@ -188,6 +188,8 @@ class PeerLink:
         members: Members,
     ) -> None:
         """Both sides have said Hello, and in the cloud role the token was accepted."""
+        features = self.hello.features if self.hello is not None else ()
+        begins = settings.role != "cloud" and settings.node_id < self.node_id
         self.session = Session(
             name=name,
             owner="sync",
@@ -198,6 +200,7 @@ class PeerLink:
             sync_interval=settings.sync_interval,
             count=count,
             gossip=Gossip(members),
+            partner=Partner(self.node_id, features, begins),
         )
 
     def compare_now(self, ctx: Context, claim: wire.Claim | None) -> None:

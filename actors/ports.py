@@ -10,9 +10,9 @@ from entgldb.messages.client import RequestId, Write, Written
 from entgldb.messages.model import Entry, Origin, Vector, Version
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Json, Message
-from entgldb.messages.wire import Member
+from entgldb.messages.wire import Copy, Member
 from entgldb.storage.rules.incarnations import Why
-from entgldb.storage.rules.results import Heard, Installed, Outcome, Row
+from entgldb.storage.rules.results import Heard, Installed, Outcome, Row, Walked
 
 
 class OplogReader(Protocol):
@@ -52,6 +52,19 @@ class OplogReader(Protocol):
 
     def floors(self) -> dict[Origin, int]:
         """Origin -> newest seq whose log rows are gone, for those that have any such."""
+
+
+class Fingerprints(Protocol):
+    """Walks the documents for verification. Every call is one short transaction."""
+
+    def walk(self, after: int) -> Sequence[Walked]:
+        """Rows of documents and tombstones with a higher id, in its order; empty at the end."""
+
+    def copies(self, places: Sequence[tuple[str, str]]) -> list[Copy]:
+        """The rows of those of the keys that have one."""
+
+    def waiting(self) -> list[tuple[str, str]]:
+        """Keys of which an entry is in quarantine, or still to be supplied by a LAN peer."""
 
 
 class Store(OplogReader, Protocol):
@@ -113,6 +126,15 @@ class Store(OplogReader, Protocol):
 
         ``staged``: what ``Staged.finish`` gave. ``entropy``: 32 bytes nobody can guess. ``rebase``: own
         unsent writes are issued again even where no log row that this node lacks was pruned.
+        """
+
+    def repair(
+        self, copies: Sequence[Copy], absent: Sequence[tuple[str, str]], vector: Vector, *, write: bool
+    ) -> list[str]:
+        """Compare own rows with a peer's, and with ``write`` replace those that are wrong by rule.
+
+        A Decision for each of ``copies``, then for each of ``absent``, keys that the peer has not got.
+        ``vector`` is what the peer had taken in before it read them.
         """
 
     def get(self, collection: str, key: str) -> bytes | None:

@@ -20,6 +20,7 @@ LIVE: Final = {
     "backoff_max": "gateway.backoff_max",
     "soft_floor": "disk.soft_floor",
     "hard_floor": "disk.hard_floor",
+    "verify_interval": "verify.interval",
     "log_level": "node.log_level",
     "initial_peers": "InitialRemotePeers",
 }

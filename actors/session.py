@@ -10,6 +10,7 @@ The same session serves the LAN, the gateway and the cloud role.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from entgldb.actors import own_log
 from entgldb.actors.behaviour import Context
@@ -17,13 +18,14 @@ from entgldb.actors.clock_watch import PeerClock
 from entgldb.actors.members import Gossip
 from entgldb.actors.outbox import Outbox
 from entgldb.actors.ports import OplogReader
-from entgldb.messages import wire
+from entgldb.messages import codec, wire
+from entgldb.messages.checking import VerifyHeard, VerifyPeer, VerifySay
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import BATCH_BYTES_MAX, WINDOW_BATCHES_MAX
 from entgldb.messages.local import Applied, EntriesReceived, Seen, SessionEnded
 from entgldb.messages.members import MembersHeard
 from entgldb.messages.model import Entry, Vector
-from entgldb.messages.schema import Message
+from entgldb.messages.schema import Channel, Message
 
 STALLED = 3.0
 """Seconds without progress after which the receiver asks for a new round."""
@@ -31,6 +33,15 @@ FULL_PATIENCE = 30.0
 """The same while our disk is full."""
 WANT_MAX = 200
 """Recorded entries asked for in one go."""
+
+
+class Partner(NamedTuple):
+    """Who is at the other end of a session."""
+
+    node_id: str = ""
+    features: tuple[str, ...] = ()
+    begins: bool = False
+    """This side begins the comparisons of documents that come by themselves."""
 
 
 class Session:
@@ -48,8 +59,10 @@ class Session:
         sync_interval: float = 2.0,
         count: Callable[[Reason], None] = lambda reason: None,
         gossip: Gossip | None = None,
+        partner: Partner | None = None,
     ) -> None:
         self.name = name
+        self._partner = partner or Partner()
         self._owner = owner
         self._log = log
         self._send = send
@@ -87,6 +100,7 @@ class Session:
         self._heard_at = self._moved_at = self._vector_at = ctx.monotonic()
         self._send(wire.Vectors(self._log.vector(), self._log.held()))
         ctx.tell("store", Seen(self._owner, self._log.last_lsn()))
+        self.introduce(ctx)
 
     def receive(self, message: Message, ctx: Context) -> None:
         """Take one decoded frame of the peer."""
@@ -113,6 +127,8 @@ class Session:
                 self._on_heartbeat(message, ctx)
             case wire.Want() | wire.Supply():
                 self._on_system(message, ctx)
+            case wire.Ranges() | wire.Items() | wire.Copies():
+                ctx.tell("oplog", VerifyHeard(self.name, codec.encode(message)))
             case _:
                 self._count(Reason.UNKNOWN_MESSAGE)
 
@@ -180,6 +196,17 @@ class Session:
     def silent_for(self, ctx: Context) -> float:
         """Seconds since the peer was heard."""
         return ctx.monotonic() - self._heard_at
+
+    def introduce(self, ctx: Context) -> None:
+        """To oplog: who the peer is, where it knows verification."""
+        if wire.VERIFY in self._partner.features:
+            node_id, _, begins = self._partner
+            ctx.tell("oplog", VerifyPeer(self._owner, self.name, node_id, self._cloud, begins))
+
+    def say(self, message: VerifySay) -> None:
+        """Oplog verifies with the peer of this session."""
+        if message.session == self.name:
+            self._send(codec.decode(message.payload, Channel.PEER).message)
 
     def end(self, ctx: Context) -> None:
         """The link is gone: let the others forget."""

@@ -14,9 +14,11 @@ from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, r
 from entgldb.actors.clock_gate import ClockGate
 from entgldb.actors.disk_gate import DiskGate
 from entgldb.actors.intake import Intake
+from entgldb.actors.mending import mend
 from entgldb.actors.notices import Notices
 from entgldb.actors.ports import Disk, Secrets, Store
 from entgldb.messages import client, codec
+from entgldb.messages.checking import Repair
 from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError, NotFoundError, Reason
 from entgldb.messages.incarnation import OwnLogSeen
 from entgldb.messages.local import (
@@ -159,6 +161,14 @@ class StoreKeeper(Behaviour):
     def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
         self._intake.forget(message)
         self._disk.forget(message)
+
+    def on_repair(self, message: Repair, ctx: Context) -> None:
+        """In a transaction of its own: a mistake in it must cost nobody else theirs."""
+        last = mend(self.store, message, self.count, ctx)
+        if last:
+            self._tell_followers(last)
+            self._notices.committed(last, last, 0, ctx)
+            self._tell_system(ctx)
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "committed":

@@ -16,7 +16,6 @@ from entgldb.messages.local import (
     Applied,
     ClaimHeard,
     ClaimToSend,
-    Committed,
     FrameIn,
     FromPeer,
     LinkDown,
@@ -24,7 +23,6 @@ from entgldb.messages.local import (
     PeerDown,
     PeerUp,
     RememberPeer,
-    Seen,
     Tick,
     TokenChecked,
     ToPeer,
@@ -43,19 +41,11 @@ class Sync(LinkOwner):
         """One small vector change to everybody for all that was applied in this wake-up."""
         if self._gained:
             gained, self._gained = self._gained, {}
-            for peer in list(self._peers.values()):
-                if peer.session is not None:
-                    peer.session.gained(gained)
+            for session in self.sessions():
+                session.gained(gained)
         self._pump_later(ctx)
 
     # --- what other actors say ------------------------------------------------------------------
-
-    def on_committed(self, message: Committed, ctx: Context) -> None:
-        sessions = [peer.session for peer in self._peers.values() if peer.session is not None]
-        for session in sessions:
-            session.committed(message.first, message.last, message.own_last, ctx)
-        if sessions:
-            ctx.tell("store", Seen(self.name, message.last))
 
     def on_applied(self, message: Applied, ctx: Context) -> None:
         self._gained.update(message.changes)
@@ -67,9 +57,8 @@ class Sync(LinkOwner):
     def on_claim_to_send(self, message: ClaimToSend, ctx: Context) -> None:
         self._claim = message.claim
         if message.now:
-            for peer in list(self._peers.values()):
-                if peer.session is not None:
-                    peer.session.beat(ctx, self._claim)
+            for session in self.sessions():
+                session.beat(ctx, self._claim)
 
     def on_to_peer(self, message: ToPeer, ctx: Context) -> None:
         frame = codec.decode(message.payload, Channel.PEER).message
@@ -145,9 +134,8 @@ class Sync(LinkOwner):
             self._beat(ctx)
         else:
             self._pumping = False
-            for peer in list(self._peers.values()):
-                if peer.session is not None:
-                    peer.session.tick(ctx)
+            for session in self.sessions():
+                session.tick(ctx)
 
     # --- frames ----------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from entgldb.actors.behaviour import Behaviour, Context
+from entgldb.actors.behaviour import Context
 from entgldb.actors.clock_watch import ClockWatch
 from entgldb.actors.dialler import Dialler
 from entgldb.actors.duplicates import Duplicates
@@ -10,6 +10,8 @@ from entgldb.actors.members import Members, shown
 from entgldb.actors.nodes import retired_origins
 from entgldb.actors.peer_link import PeerLink
 from entgldb.actors.ports import Links, OplogReader, TokenChecker
+from entgldb.actors.session import Session
+from entgldb.actors.session_owner import SessionOwner
 from entgldb.messages import wire
 from entgldb.messages.client import Done, Isolate, Ping, Report, Status, SyncNow
 from entgldb.messages.errors import Reason
@@ -28,7 +30,7 @@ from entgldb.messages.schema import Json
 from entgldb.messages.settings import SyncSettings
 
 
-class LinkOwner(Behaviour):
+class LinkOwner(SessionOwner):
     """The links of a node, apart from what is said on them."""
 
     name = "sync"
@@ -63,6 +65,9 @@ class LinkOwner(Behaviour):
     def in_cloud(self) -> bool:
         return self.settings.role == "cloud"
 
+    def sessions(self) -> list[Session]:
+        return [peer.session for peer in self._peers.values() if peer.session is not None]
+
     def start(self, ctx: Context) -> None:
         # Names must differ from those of a life before a restart, which the store may still know.
         self._life = ctx.random.getrandbits(47) + 1
@@ -81,11 +86,8 @@ class LinkOwner(Behaviour):
             return
         self.settings = message.sync
         self._dialler.seeds = message.sync.seeds
-        for peer in self._peers.values():
-            if peer.session is not None:
-                peer.session.reconfigure(
-                    live_push=message.sync.live_push, sync_interval=message.sync.sync_interval
-                )
+        for session in self.sessions():
+            session.reconfigure(live_push=message.sync.live_push, sync_interval=message.sync.sync_interval)
         self._dial(ctx)
 
     def on_static_peers(self, message: StaticPeers, ctx: Context) -> None:

@@ -40,11 +40,13 @@ _SECTIONS: Final = {
     "sync",
     "election",
     "gateway",
+    "verify",
     "cloud",
     "disk",
     "EntglDb",
     "InitialRemotePeers",
 }
+_DEFAULTS_OPLOG = OplogSettings("", "")
 _DEFAULTS_SYNC = SyncSettings("", "", "", "", "")
 _DEFAULTS_ELECTION = ElectionSettings("", "")
 _DEFAULTS_GATEWAY = GatewaySettings("", "", "", "")
@@ -126,9 +128,18 @@ class _Builder:
         self.root, self.file, self.faults = root, file, faults
         for name in sorted(set(tables) - _SECTIONS):
             faults.add(f"{file.name}: {name}", "unknown section")
-        self.node, self.network, self.sync, self.election, self.gateway, self.cloud, self.disk = (
+        (
+            self.node,
+            self.network,
+            self.sync,
+            self.election,
+            self.gateway,
+            self.cloud,
+            self.disk,
+            self.verify,
+        ) = (
             Section(name, tables.get(name, {}), file.name, faults)
-            for name in ("node", "network", "sync", "election", "gateway", "cloud", "disk")
+            for name in ("node", "network", "sync", "election", "gateway", "cloud", "disk", "verify")
         )
 
     def build(self, peers: tuple[Any, ...], config_file: str) -> NodeSettings:
@@ -139,7 +150,11 @@ class _Builder:
         directory = str(self.root)
         settings = NodeSettings(
             store=self._store(node_id, directory, role, cluster, key_file),
-            oplog=OplogSettings(node_id, directory),
+            oplog=OplogSettings(
+                node_id,
+                directory,
+                verify_interval=self.verify.seconds_or_never("interval", _DEFAULTS_OPLOG.verify_interval),
+            ),
             sync=self._sync(node_id, role, cluster),
             election=self._election(node_id, role),
             gateway=self._gateway(node_id, role, cluster, key_file),
@@ -151,8 +166,8 @@ class _Builder:
         return settings
 
     def _finish(self) -> None:
-        sections = (self.node, self.network, self.sync, self.election, self.gateway, self.cloud, self.disk)
-        for section in sections:
+        lan = (self.node, self.network, self.sync, self.election, self.gateway)
+        for section in (*lan, self.cloud, self.disk, self.verify):
             section.finish()
 
     def _store(self, node_id: str, directory: str, role: str, cluster: str, key_file: str) -> StoreSettings:

@@ -143,6 +143,12 @@ class Section:
             return default
         return float(value)
 
+    def seconds_or_never(self, key: str, default: float) -> float:
+        """A time, or 0 for never."""
+        value = self._get(key, default)
+        never = isinstance(value, int | float) and not isinstance(value, bool) and value == 0
+        return 0.0 if never else self.seconds(key, default)
+
     def _get(self, key: str, default: Any) -> Any:
         self._asked.add(key)
         return self._table.get(key, default)

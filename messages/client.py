@@ -213,3 +213,12 @@ class RemovePeer(Message):
 
     request: RequestId
     node_id: str
+
+
+@message(69, Channel.CLIENT, admin=True)
+class Verify(Message):
+    """To ``oplog``: compare documents with ``peer`` (empty: all). Answered by Report; Status tells on."""
+
+    peer: str = ""
+    repair: bool = False
+    """Replace what is wrong by rule; False only lists it."""

@@ -144,6 +144,8 @@ class Reason(StrEnum):
     UNFIT = "unfit"
     STORE_BUSY = "store-busy"
     RELAY_DELAY = "relay-delay"
+    REPAIRED = "repaired"
+    UNDECIDED = "undecided"
     WINDOW_FULL = "window-full"
     BEHIND_SNAPSHOT = "behind-snapshot"
     # frames and messages

@@ -9,7 +9,9 @@ from entgldb.messages.schema import Channel, Message, Record, message, record
 
 PROTOCOL_MIN: Final = 1
 PROTOCOL_MAX: Final = 1
-FEATURES: Final[tuple[str, ...]] = ()
+VERIFY: Final = "verify"
+"""The feature of a node that takes Ranges, Items and Copies."""
+FEATURES: Final[tuple[str, ...]] = (VERIFY,)
 """What this release can do beyond protocol 1, said in ``Hello``: whoever adds a message that a peer must
 know to be served adds a word here, and sends the message only to peers that said the word. Whatever else
 is new may be sent to all: it is counted as ``unknown-message`` and ignored."""
@@ -28,6 +30,22 @@ class Rank(Record):
         """More resolvable peers, then higher priority, then the smaller node id."""
         mine, theirs = (self.resolvable, self.priority), (other.resolvable, other.priority)
         return mine > theirs or (mine == theirs and self.node_id < other.node_id)
+
+
+@record
+class Copy(Record):
+    """One row as a node shows it: a document, or a tombstone (``body`` None)."""
+
+    collection: str
+    key: str
+    origin: Origin
+    seq: int
+    hlc: int
+    body: bytes | None
+    sha256: bytes
+    """The digest stored beside the body; empty for a tombstone."""
+    stamps: bytes | None = None
+    """Versions of fields, in collections that merge."""
 
 
 @record
@@ -203,3 +221,49 @@ class PeersKnown(Message):
     """Where the sender reaches other nodes of the cluster: hints, node id -> address; TLS decides."""
 
     peers: dict[str, str]
+
+
+@message(28, Channel.PEER)
+class Ranges(Message):
+    """Verification: fingerprints of ranges of keys.
+
+    A question holds the 64 of level 1. Its answer names those that differ (``within``, a byte each) and holds
+    the 64 of level 2 for each of them, 20 bytes each: count and sum.
+    """
+
+    run: int
+    answer: bool
+    sums: bytes
+    within: bytes = b""
+    fresh: bool = False
+    """Walk the documents again rather than use what an earlier walk found."""
+
+
+@message(29, Channel.PEER)
+class Items(Message):
+    """Verification: the items of ranges that differ, 8 bytes of place and 8 of value each, by place."""
+
+    run: int
+    buckets: tuple[int, ...]
+    items: bytes
+    after: bytes = b""
+    """Places up to it are dealt with: the answer begins behind it."""
+
+
+@message(30, Channel.PEER)
+class Copies(Message):
+    """Verification: the rows of places that differ; the other side answers with its own of them."""
+
+    run: int
+    answer: bool
+    vector: Vector
+    """What the sender had taken in before it read the rows."""
+    copies: tuple[Copy, ...]
+    unknown: bytes = b""
+    """Places, 8 bytes each, where the sender has no row."""
+    through: bytes = b""
+    """More differ behind this place; empty: none."""
+    repair: bool = False
+    """Rows that are wrong by rule are to be replaced."""
+    waits: bytes = b""
+    """Places about which the sender cannot decide now: an entry is in quarantine, or still to be supplied."""

@@ -13,11 +13,12 @@ from entgldb.messages.client import RequestId, Write, Written
 from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Entry, Origin, Vector, Version, check_node_id
 from entgldb.messages.schema import Json
-from entgldb.messages.wire import Member
+from entgldb.messages.wire import Copy, Member
 from entgldb.storage import collections, database, fingerprint, forks, installing, members, requests, unfit
 from entgldb.storage.apply import Applier
 from entgldb.storage.batch import Batch
 from entgldb.storage.identity import Identity
+from entgldb.storage.mending import Mender
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Installed, Outcome
@@ -184,6 +185,14 @@ class Store(Transactions):
     ) -> Installed:
         """Merge a staged snapshot in a transaction of its own. Raises EntglError; nothing is changed then."""
         return installing.install(self, staged, entropy, now_ms, cloud=cloud, rebase=rebase)
+
+    def repair(
+        self, copies: Sequence[Copy], absent: Sequence[tuple[str, str]], vector: Vector, *, write: bool
+    ) -> list[str]:
+        """Compare rows with a peer's and replace those that are wrong by rule; see ``Mender.mend``."""
+        self._need_group()
+        mender = Mender(self.connection, self.state)
+        return [decision.value for decision in mender.mend(copies, absent, vector, write=write)]
 
     def get(self, collection: str, key: str) -> bytes | None:
         """The body of a live document."""

@@ -59,3 +59,14 @@ class Installed(NamedTuple):
     """The last log row of these; 0 where there are none."""
     reborn: bool = False
     """Whether this node goes on under a new origin."""
+
+
+class Walked(NamedTuple):
+    """One row met by a walk. ``body_sha256`` is computed from the body; None for a tombstone."""
+
+    id: int
+    collection: str
+    key: str
+    origin: Origin
+    seq: int
+    body_sha256: bytes | None

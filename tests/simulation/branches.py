@@ -40,6 +40,7 @@ FAULTS = (
     "crash-after-commit",
     "crash-before-commit",
     "cut-frame",
+    "damage",
     "disk-full",
     "disk-low",
     "duplication",
@@ -78,6 +79,7 @@ SEEN = (
     "request answered from memory",
     "request asked again",
     "round begun again",
+    "row mended",
 )
 """Observed from outside."""
 

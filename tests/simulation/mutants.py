@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from entgldb.actors import walker
 from entgldb.actors.behaviour import Context
 from entgldb.actors.cloud_link import CloudLink
 from entgldb.actors.election import Bully
@@ -24,12 +25,14 @@ from entgldb.messages.errors import Reason
 from entgldb.messages.local import Applied, Apply
 from entgldb.messages.model import Entry, Vector
 from entgldb.messages.schema import Message
-from entgldb.storage import apply, writes
+from entgldb.storage import apply, mending, writes
 from entgldb.storage.apply import Applier, Incoming
 from entgldb.storage.batch import Batch
 from entgldb.storage.log import LogQueries
 from entgldb.storage.rules import clock, header, merge
 from entgldb.storage.rules.header import Header
+from entgldb.storage.rules.reconcile import Item
+from entgldb.storage.rules.repair import Decision, Side, decide
 from entgldb.storage.rules.results import Row
 from entgldb.storage.store import Store
 
@@ -246,6 +249,18 @@ def quarantine_not_relayed() -> Iterator[None]:
 
 
 @contextmanager
+def fingerprints_without_body() -> Iterator[None]:
+    """Verification compares versions and believes the bodies."""
+    item_of = walker.item_of
+
+    def careless(place: bytes, origin: str, seq: int, body_sha256: bytes) -> Item:
+        return item_of(place, origin, seq, b"")
+
+    with patch.object(walker, "item_of", careless):
+        yield
+
+
+@contextmanager
 def held_out_of_order() -> Iterator[None]:
     """Of what is held the newest entry is applied first."""
     due = Applier._due
@@ -266,6 +281,32 @@ def same_incarnation() -> Iterator[None]:
         return self.origin
 
     with patch.object(Store, "reincarnate", careless):
+        yield
+
+
+@contextmanager
+def older_side_taken() -> Iterator[None]:
+    """Verification takes the wrong side."""
+    exchanged = {Decision.TAKE: Decision.KEEP, Decision.KEEP: Decision.TAKE}
+
+    def careless(mine: Side, theirs: Side) -> Decision:
+        found = decide(mine, theirs)
+        return exchanged.get(found, found) if theirs.copy is not None else found
+
+    with patch.object(mending, "decide", careless):
+        yield
+
+
+@contextmanager
+def delay_taken_for_damage() -> Iterator[None]:
+    """Verification does not wait for what the log is about to bring."""
+
+    def careless(mine: Side, theirs: Side) -> Decision:
+        found = decide(mine, theirs)
+        behind = found is Decision.WAIT and theirs.copy is not None and mine.copy is None
+        return Decision.TAKE if behind else found
+
+    with patch.object(mending, "decide", careless):
         yield
 
 
@@ -292,4 +333,7 @@ MUTANTS = {
     "held entries released out of order": Mutant(held_out_of_order, 1),
     "epoch not raised": Mutant(epoch_not_raised, 1),
     "same incarnation after a roll-back": Mutant(same_incarnation, 1),
+    "fingerprints without body": Mutant(fingerprints_without_body, 2),
+    "older side taken": Mutant(older_side_taken, 2),
+    "delay taken for damage": Mutant(delay_taken_for_damage, 12),
 }

@@ -27,6 +27,7 @@ from entgldb.messages.settings import (
     SyncSettings,
 )
 from entgldb.storage.apply import Applier
+from entgldb.storage.copies import Fingerprints
 from entgldb.storage.reader import LogReader
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.incarnations import Why
@@ -111,6 +112,7 @@ class SimulatedNode:
         self.live_push = True
         self.picky = False
         """Whether its release cannot merge some documents."""
+        self.verify_interval = 0.0
         self.initial_peers: tuple[dict[str, Json], ...] = ()
         self._world = world
         self._network = network
@@ -221,7 +223,7 @@ class SimulatedNode:
                 self._world.reached["new incarnation at the start"] += 1
             return StoreKeeper(configure.store, self.store, secrets, self.disk)
         if configure.oplog is not None:
-            return OplogKeeper(configure.oplog, self.log)
+            return OplogKeeper(configure.oplog, self.log, Fingerprints(self.store.connection))
         if configure.election is not None:
             return Bully(configure.election)
         if configure.sync is not None:
@@ -236,7 +238,7 @@ class SimulatedNode:
         cluster = "" if role == "cloud" else CLUSTER
         return NodeSettings(
             StoreSettings(name, "", role, cluster),
-            OplogSettings(name, ""),
+            OplogSettings(name, "", verify_interval=self.verify_interval),
             SyncSettings(
                 name,
                 "",

@@ -10,7 +10,7 @@ from entgldb.actors import outbox
 from entgldb.messages.client import Report, Status
 from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.schema import Message
-from tests.simulation import checks, operators
+from tests.simulation import checks, damage, operators
 from tests.simulation.clients import CLOUD, Acknowledged, Client
 from tests.simulation.disks import Disks
 from tests.simulation.edges import Authority
@@ -99,6 +99,7 @@ class Run:
         """Fault phase, heal phase, checks."""
         self._trouble()
         healed_in = self._heal()
+        damage.at_rest(self.world, self.nodes)
         return self.finish(healed_in)
 
     def finish(self, healed_in: float = 0.0) -> Result:
@@ -275,9 +276,11 @@ class Run:
     def _node(self, name: str, role: str, number: int) -> SimulatedNode:
         clock = Clock(self.world, self.options.grain_ms)
         address = f"10.0.0.{number + 1}:{7000 + number}"
-        return SimulatedNode(
+        node = SimulatedNode(
             name, role, address, self.world, self.network, self.authority, clock, self.watch.look
         )
+        node.verify_interval = damage.interval_of(self.world.seed)
+        return node
 
     def _shape(self) -> None:
         """Who knows and reaches whom on the LAN."""

@@ -1,0 +1,122 @@
+"""Replacing rows that are wrong by rule: the store's part of verification."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from entgldb.messages.errors import EntglError
+from entgldb.messages.model import Vector
+from entgldb.messages.wire import Copy
+from entgldb.storage.collections import ensure_collection
+from entgldb.storage.copies import has_unapplied, read_copy, read_header
+from entgldb.storage.rules.body import check_body
+from entgldb.storage.rules.repair import Decision, Side, decide, is_sound
+from entgldb.storage.state import State
+
+
+class Mender:
+    """Compares rows of this file with a peer's, inside a transaction of the one writer."""
+
+    def __init__(self, connection: sqlite3.Connection, state: State) -> None:
+        self._connection = connection
+        self._state = state
+        self._vector = state.vector()
+        self._miscounted = False
+
+    def mend(
+        self,
+        copies: Sequence[Copy],
+        absent: Sequence[tuple[str, str]],
+        vector: Vector,
+        *,
+        write: bool,
+    ) -> list[Decision]:
+        """One decision for each of ``copies``, then for each of ``absent``, keys that the peer has not got.
+
+        ``vector`` is what the peer had taken in before it read them. ``write``: replace
+        what is wrong by rule.
+        """
+        decisions = []
+        for copy in copies:
+            decision = self.judge(copy, vector)
+            if decision is Decision.TAKE and not _is_document(copy.body):
+                decision = Decision.UNDECIDED
+            if decision is Decision.TAKE and write:
+                self.take(copy)
+            decisions.append(decision)
+        decisions += [self.judge_absent(collection, key, vector) for collection, key in absent]
+        self._finish()
+        return decisions
+
+    def judge(self, copy: Copy, vector: Vector) -> Decision:
+        """About a row that the peer shows."""
+        mine = self._side(copy.collection, copy.key)
+        sound = is_sound(copy, read_header(self._connection, copy.origin, copy.seq))
+        return self._unless_waiting(copy.collection, copy.key, mine, decide(mine, Side(copy, vector, sound)))
+
+    def judge_absent(self, collection: str, key: str, vector: Vector) -> Decision:
+        """About a row of ours that the peer has not got."""
+        mine = self._side(collection, key)
+        return self._unless_waiting(collection, key, mine, decide(mine, Side(None, vector)))
+
+    def take(self, copy: Copy) -> None:
+        """Replace our row by the peer's. The change feed tells of it."""
+        state, connection = self._state, self._connection
+        before = read_copy(connection, copy.collection, copy.key)
+        if copy.collection not in state.collections:
+            ensure_collection(connection, state, copy.collection)
+        state.lsn += 1
+        number = state.known(connection, copy.origin).number
+        text = None if copy.body is None else copy.body.decode()
+        connection.execute(
+            "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
+            " body = excluded.body, origin = excluded.origin, seq = excluded.seq, hlc = excluded.hlc,"
+            " lsn = excluded.lsn, sha256 = excluded.sha256, stamps = excluded.stamps",
+            (
+                copy.collection,
+                copy.key,
+                text,
+                number,
+                copy.seq,
+                copy.hlc,
+                state.lsn,
+                copy.sha256 or None,
+                copy.stamps,
+            ),
+        )
+        if before is None or (before.body is None) != (copy.body is None):
+            self._miscounted = True
+
+    def _finish(self) -> None:
+        """What changed behind our back is not what was counted: count anew."""
+        if self._miscounted:
+            (all_rows,) = self._connection.execute("SELECT count(*) FROM _entgldb_documents").fetchone()
+            (dead,) = self._connection.execute(
+                "SELECT count(*) FROM _entgldb_documents WHERE body IS NULL"
+            ).fetchone()
+            self._state.documents = all_rows - dead
+
+    def _side(self, collection: str, key: str) -> Side:
+        copy = read_copy(self._connection, collection, key)
+        sound = copy is None or is_sound(copy, read_header(self._connection, copy.origin, copy.seq))
+        return Side(copy, self._vector, sound)
+
+    def _unless_waiting(self, collection: str, key: str, mine: Side, decision: Decision) -> Decision:
+        """Quarantine, and entries that are still to be supplied, have their own way."""
+        known = self._state.origins.get(mine.copy.origin) if mine.copy is not None else None
+        if known is not None and known.head.quarantined:
+            return Decision.WAIT
+        if has_unapplied(self._connection, collection, key):
+            return Decision.WAIT
+        return decision
+
+
+def _is_document(body: bytes | None) -> bool:
+    try:
+        if body is not None:
+            check_body(body)
+    except EntglError:
+        return False
+    return True

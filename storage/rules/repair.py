@@ -1,0 +1,127 @@
+"""Two nodes show one key differently: which of them is right, or whether nobody can tell.
+
+A node that has taken in both versions keeps the greater, on every node. So where each side's vector
+covers the other's version, a difference is no delay but damage, whether or not writes are under way
+elsewhere. Nothing is guessed: what these rules do not decide is listed for a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from entgldb.messages.model import Vector
+from entgldb.messages.wire import Copy
+from entgldb.storage.rules.header import Header, digest
+
+
+class Decision(StrEnum):
+    """What a node does about its own row."""
+
+    EQUAL = "equal"
+    TAKE = "take"
+    """The other's row is right: it replaces ours."""
+    KEEP = "keep"
+    """Ours is right: the other side takes it, by the same rule."""
+    WAIT = "wait"
+    """The log will bring what is missing, or the origin is quarantined: no difference yet."""
+    UNDECIDED = "undecided"
+    """Nobody can tell by rule: a person has to."""
+
+
+class Side(NamedTuple):
+    """One side's row of a key, None where it has none, and what it had taken in when it was read."""
+
+    copy: Copy | None
+    vector: Vector
+    sound: bool = True
+    """The body is the one its digest, and the log's header where it is still there, were made for."""
+
+
+def is_sound(copy: Copy, header: Header | None) -> bool:
+    """Whether a row can be what its origin wrote.
+
+    ``header`` is that of its version in the log, None where it is pruned. A body merged from several
+    versions (``stamps``) is in no header.
+    """
+    if (digest(copy.body) if copy.body is not None else b"") != copy.sha256:
+        return False
+    if header is None:
+        return True
+    if (header.collection, header.key, header.hlc) != (copy.collection, copy.key, copy.hlc):
+        return False
+    return copy.stamps is not None or header.body_sha256 == copy.sha256
+
+
+def covers(vector: Vector, copy: Copy) -> bool:
+    """Whether a vector covers a row's version."""
+    return vector.get(copy.origin, (0, b""))[0] >= copy.seq
+
+
+def covers_all(vector: Vector, other: Vector) -> bool:
+    """Whether a vector covers everything that another does."""
+    return all(vector.get(origin, (0, b""))[0] >= seq for origin, (seq, _) in other.items())
+
+
+def decide(mine: Side, theirs: Side) -> Decision:
+    """What this side does; the other side, asked with the sides exchanged, does the opposite."""
+    if theirs.copy is None:
+        return _against_nothing(mine, theirs)
+    if _forked(mine, theirs) or not covers(mine.vector, theirs.copy):
+        return Decision.WAIT
+    if mine.copy is None:
+        if theirs.copy.body is None:
+            return Decision.EQUAL  # a tombstone that was collected here
+        # lost here, or deleted here and the tombstone collected: whoever has all that we have would know
+        if not covers_all(theirs.vector, mine.vector):
+            return Decision.WAIT
+        return Decision.TAKE if theirs.sound else Decision.UNDECIDED
+    if (mine.copy.origin, mine.copy.seq) == (theirs.copy.origin, theirs.copy.seq):
+        return _same_version(mine, theirs)
+    if not covers(theirs.vector, mine.copy):
+        return Decision.WAIT
+    if _rank(theirs.copy) > _rank(mine.copy):
+        return Decision.TAKE if theirs.sound else Decision.UNDECIDED
+    return Decision.KEEP if mine.sound else Decision.UNDECIDED
+
+
+def _rank(copy: Copy) -> tuple[int, str, int]:
+    """Last write wins; the clock of an origin grows with its numbers."""
+    return copy.hlc, copy.origin, copy.seq
+
+
+def _against_nothing(mine: Side, theirs: Side) -> Decision:
+    """Never a reason to delete ours; the other side may take it."""
+    if mine.copy is None or mine.copy.body is None:
+        return Decision.EQUAL
+    settled = covers(theirs.vector, mine.copy) and covers_all(mine.vector, theirs.vector)
+    if not settled:
+        return Decision.WAIT
+    return Decision.KEEP if mine.sound else Decision.UNDECIDED
+
+
+def _same_version(mine: Side, theirs: Side) -> Decision:
+    assert mine.copy is not None and theirs.copy is not None  # noqa: PT018 -- decided by the caller
+    if mine.copy.body == theirs.copy.body:
+        return Decision.EQUAL
+    if mine.sound != theirs.sound:
+        return Decision.TAKE if theirs.sound else Decision.KEEP
+    merged = mine.copy.stamps is not None or theirs.copy.stamps is not None
+    if merged and _seqs(mine.vector) != _seqs(theirs.vector):
+        return Decision.WAIT  # one side has merged a field that is still under way to the other
+    return Decision.UNDECIDED
+
+
+def _forked(mine: Side, theirs: Side) -> bool:
+    """Two logs under one name: fork and quarantine have their own alarm and their own way out."""
+    for side in (mine, theirs):
+        if side.copy is not None:
+            here, there = mine.vector.get(side.copy.origin), theirs.vector.get(side.copy.origin)
+            if here is not None and there is not None and here[0] == there[0] and here[1] != there[1]:
+                return True
+    return False
+
+
+def _seqs(vector: Vector) -> Mapping[str, int]:
+    return {origin: seq for origin, (seq, _) in vector.items()}

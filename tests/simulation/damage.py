@@ -1,0 +1,84 @@
+"""Rows that change behind the store's back, and the verification that finds them."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from entgldb.messages.checking import VerifyNow
+from entgldb.messages.errors import Reason
+from tests.simulation.node import SimulatedNode
+from tests.simulation.oracle import read_state
+from tests.simulation.world import World
+
+DAMAGED_SEEDS, SOUND_SEEDS = 2, 3
+"""Remainders modulo EVERY: seeds whose rows are damaged, and seeds that verify for nothing."""
+EVERY = 5
+INTERVAL_SECONDS = 3.0
+"""Between comparisons in those seeds, all through their troubles."""
+OTHER = '{"damaged":true}'
+PATIENCE_SECONDS = 60.0
+
+
+def interval_of(seed: int) -> float:
+    """How often the nodes of a seed verify by themselves; 0: never."""
+    return INTERVAL_SECONDS if seed % EVERY in (DAMAGED_SEEDS, SOUND_SEEDS) else 0.0
+
+
+def at_rest(world: World, nodes: list[SimulatedNode]) -> None:
+    """All is calm: in some seeds rows are damaged and mended, in some nothing may seem to be wrong."""
+    if not interval_of(world.seed):
+        return
+    false = sum(_counted(node, Reason.REPAIRED) + _counted(node, Reason.UNDECIDED) for node in nodes)
+    if false:
+        world.violate(f"verification found {false} differences where there were none")
+    if world.seed % EVERY == DAMAGED_SEEDS:
+        damage(world, nodes)
+    for node in nodes:
+        node.deliver("oplog", VerifyNow("the end of a run"))
+    world.run(PATIENCE_SECONDS, lambda: _agree(nodes))
+    mended = sum(_counted(node, Reason.REPAIRED) for node in nodes)
+    world.reached["row mended"] += mended
+    if world.seed % EVERY == SOUND_SEEDS and mended:
+        world.violate(f"verification mended {mended} rows that were sound")
+
+
+def damage(world: World, nodes: list[SimulatedNode]) -> None:
+    """On one LAN node some rows change or go, never on two nodes the same."""
+    node = world.random.choice([one for one in nodes if one.role == "lan"])
+    rows = node.store.connection.execute(
+        "SELECT id, body FROM _entgldb_documents WHERE substr(collection, 1, 8) != '_system_' ORDER BY id"
+    ).fetchall()
+    for number, body in world.random.sample(rows, min(len(rows), world.random.randint(1, 8))):
+        ways = [_change, _age] + ([_lose] if body is not None else [])
+        world.random.choice(ways)(node, number)
+        world.fault("damage", node.name)
+
+
+def _change(node: SimulatedNode, number: int) -> None:
+    """Another body under the old digest; a tombstone that seems to live."""
+    node.store.connection.execute("UPDATE _entgldb_documents SET body = ? WHERE id = ?", (OTHER, number))
+
+
+def _age(node: SimulatedNode, number: int) -> None:
+    """Whole in itself, with the digest of another body and an older clock."""
+    node.store.connection.execute(
+        "UPDATE _entgldb_documents SET hlc = hlc - 1, body = ?, sha256 = ? WHERE id = ?",
+        (OTHER, sha256(OTHER.encode()).digest(), number),
+    )
+
+
+def _lose(node: SimulatedNode, number: int) -> None:
+    node.store.connection.execute("DELETE FROM _entgldb_documents WHERE id = ?", (number,))
+
+
+def _counted(node: SimulatedNode, reason: Reason) -> int:
+    return node.all_counts()[reason.value]
+
+
+def _agree(nodes: list[SimulatedNode]) -> bool:
+    """Whether all show the same users' documents."""
+    shown = []
+    for node in nodes:
+        documents = read_state(node.store.connection).documents
+        shown.append({place: it for place, it in documents.items() if not place[0].startswith("_system_")})
+    return all(documents == shown[0] for documents in shown)
