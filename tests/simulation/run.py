@@ -104,6 +104,8 @@ class Run:
 
     def finish(self, healed_in: float = 0.0) -> Result:
         """The checks of the end, and what became of it all."""
+        # before those that a roll-back has taken with it are left out
+        acknowledged = len(self.acks.writes)
         checks.final(self.world, self.nodes, self.watch, self.acks)
         counts: Counter[str] = Counter()
         for node in self.nodes:
@@ -114,7 +116,7 @@ class Run:
             self.world.violations,
             self.world.faults,
             self.faults.injected,
-            len(self.acks.writes),
+            acknowledged,
             self.world.trace,
             healed_in,
             counts,
