@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from entgldb.actors import decisions, own_log, remote_peers, store_members
+from entgldb.actors import decisions, own_log, remote_peers, store_members, store_peers
 from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
 from entgldb.actors.clock_gate import ClockGate
 from entgldb.actors.disk_gate import DiskGate
@@ -260,27 +260,6 @@ class StoreKeeper(Behaviour):
         writes = (client.Write(REMOTE_PEERS, message.node_id, None),)
         return self._write(message.request, writes, ctx, system=True)
 
-    def _initial_peers(self, message: ApplyInitialPeers, ctx: Context) -> Message:
-        for number, fields in enumerate(message.peers):
-            try:
-                self._initial_peer(number, dict(fields), ctx)
-            except EntglError as fault:
-                ctx.log(ERROR, f"InitialRemotePeers[{number}]: {fault.text}")
-                self.count(Reason.INVALID)
-        return client.Done()
-
-    def _initial_peer(self, number: int, fields: dict[str, Json], ctx: Context) -> None:
-        node_id = str(fields.get("node_id", ""))
-        if self.store.known(REMOTE_PEERS, node_id):
-            return
-        scopes = fields.get("scopes")
-        if scopes is not None:
-            fields["scopes"] = tuple(scopes)
-        request = client.RequestId(ctx.random.randbytes(16), number)
-        peer = remote_peers.initial(fields, client.PutPeer(request, True, node_id), self._secrets)
-        write = client.Write(REMOTE_PEERS, peer.node_id, remote_peers.document(peer))
-        self._write(request, (write,), ctx, system=True)
-
     def _apply(self, message: Apply, ctx: Context) -> Message:
         applied = self._intake.take(message, ctx)
         own_log.after_applying(self.store, ctx)
@@ -356,7 +335,7 @@ class StoreKeeper(Behaviour):
         client.RemovePeer: _remove_peer,
         client.SettleUnfit: _settle_unfit,
         client.ReleaseOrigin: _release_origin,
-        ApplyInitialPeers: _initial_peers,
+        ApplyInitialPeers: store_peers.initial_peers,
         Apply: _apply,
         OwnLogSeen: _own_log_seen,
         ReleaseHeld: _release,
