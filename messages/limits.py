@@ -16,6 +16,8 @@ PAGE_ROWS_MAX: Final = 500
 """Rows read in one go; no reader keeps a transaction open between pages."""
 BODY_BYTES_MAX: Final = 1024 * 1024
 """One document as UTF-8 JSON."""
+MERGE_BYTES_MAX: Final = BODY_BYTES_MAX + BODY_BYTES_MAX // 2
+"""The changed fields of one document as they travel, with their paths and what they name."""
 KEY_BYTES_MAX: Final = 512
 """One document key as UTF-8."""
 NAME_CHARS_MAX: Final = 64

@@ -12,9 +12,9 @@ from entgldb.messages.limits import GROUP_ENTRIES_MAX, ORIGINS_MAX, PAGE_ROWS_MA
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector, Version
 from entgldb.storage import unfit
 from entgldb.storage.batch import Batch
+from entgldb.storage.merge_rows import merge_row, named_by
 from entgldb.storage.rules import clock
-from entgldb.storage.rules.body import check_body
-from entgldb.storage.rules.header import DELETE, Header, body_matches, decode, digest
+from entgldb.storage.rules.header import DELETE, MERGE, Header, body_matches, body_text, decode, digest
 from entgldb.storage.rules.merge import NO_HEAD, Head, Keep, Link, link, merge, must_hold
 from entgldb.storage.rules.results import Outcome
 from entgldb.storage.unfit import APPLIED, RECORDED, UNFIT, CannotApply
@@ -167,7 +167,7 @@ class Applier:
         if known is not None or one.body is None:
             return known
         try:
-            return check_body(one.body)
+            return body_text(one.header, one.body)
         except EntglError as fault:
             return fault
 
@@ -189,19 +189,32 @@ class Applier:
         batch = self.batch
         unfit.clear_parent(self.connection, self.state, header)
         current = batch.current(header.collection, header.key)
+        if header.op == MERGE or (current is not None and current.merged):
+            self._merge_fields(header, text, lsn)
+            return
         covered = header.parent is None or self._applied(header.parent, header.collection)
         decision = merge(header, current, parent_covered=covered)
         if decision.clear is not None:
             batch.clear_conflict(decision.clear)
         if decision.parent_absent:
             self.counts[Reason.PARENT_ABSENT.value] += 1
-            batch.note_successor(header)
+            if header.parent is not None:
+                batch.note_successor(header.parent)
         if decision.keep is Keep.CURRENT:
             batch.keep_current(header.collection, header.key, self.now_ms)
         elif decision.keep is Keep.INCOMING and text is not None and not batch.has_successor(header.version):
             batch.keep_incoming(header, text, self.now_ms)
         if decision.wins:
             batch.replace(header, text, lsn, current)
+
+    def _merge_fields(self, header: Header, text: str | None, lsn: int) -> None:
+        named = named_by(header, text)
+        absent = [version for version in named if not self._applied(version, header.collection)]
+        if absent:
+            self.counts[Reason.PARENT_ABSENT.value] += 1
+            for version in absent:
+                self.batch.note_successor(version)
+        merge_row(self.batch, header, text, lsn, self.now_ms, absent=bool(absent))
 
     def _applied(self, version: Version, collection: str) -> bool:
         """Whether our vector covers ``version`` and, in a system collection, it was applied too."""

@@ -6,14 +6,17 @@ import sqlite3
 from typing import Any, Final
 
 from entgldb.messages.limits import CONFLICTS_KEPT_MAX, CONFLICTS_KEPT_MS_MAX
-from entgldb.messages.model import Version
+from entgldb.messages.model import COLLECTIONS, Version
+from entgldb.storage.collection_rules import merges
 from entgldb.storage.collections import ensure_collection
-from entgldb.storage.rules.header import Header
+from entgldb.storage.rules.header import Header, digest
 from entgldb.storage.rules.merge import Current
+from entgldb.storage.rules.merged import Loser
+from entgldb.storage.rules.stored import Tip
 from entgldb.storage.state import State
 
 _CURRENT: Final = (
-    "SELECT o.name, d.seq, d.hlc, d.body IS NOT NULL FROM _entgldb_documents d"
+    "SELECT o.name, d.seq, d.hlc, d.body IS NOT NULL, d.stamps IS NOT NULL FROM _entgldb_documents d"
     " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ? AND d.hlc > 0"
 )
 """A row with hlc 0 is what a snapshot left of a key that is gone, for the change feed alone."""
@@ -23,6 +26,13 @@ _DOCUMENT: Final = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
     " body = excluded.body, origin = excluded.origin, seq = excluded.seq,"
     " hlc = excluded.hlc, lsn = excluded.lsn, sha256 = excluded.sha256"
+)
+"""Never over a row with ``stamps``: ``rules.merged`` decides those."""
+_MERGED: Final = (
+    "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
+    " body = excluded.body, origin = excluded.origin, seq = excluded.seq, hlc = excluded.hlc,"
+    " lsn = excluded.lsn, sha256 = excluded.sha256, stamps = excluded.stamps"
 )
 _LOSER: Final = "INSERT OR IGNORE INTO _entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)"
 
@@ -43,11 +53,19 @@ class Batch:
         if found is not None:
             return found
         row = self.connection.execute(_CURRENT, (collection, key)).fetchone()
-        return None if row is None else Current(row[0], row[1], row[2], row[3] == 1)
+        return None if row is None else Current(row[0], row[1], row[2], row[3] == 1, row[4] == 1)
 
     def pending(self, collection: str, key: str) -> Current | None:
         """The version a key got since the last flush."""
         return self._new.get((collection, key))
+
+    def text(self, collection: str, key: str) -> str | None:
+        """The body a key has now."""
+        self.flush()
+        row = self.connection.execute(
+            "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ?", (collection, key)
+        ).fetchone()
+        return None if row is None else row[0]
 
     def log(self, header: Header, raw: bytes, digest: bytes, text: str | bytes | None, applied: int) -> int:
         """Append a row to the log; its lsn. ``applied``: RECORDED, APPLIED or UNFIT."""
@@ -70,6 +88,25 @@ class Batch:
         self._documents.append((collection, key, text, number, seq, hlc, lsn, sha))
         self._new[collection, key] = Current(origin, seq, hlc, text is not None)
         state.documents += (text is not None) - (before is not None and before.live)
+        if collection == COLLECTIONS:
+            self._set_rule(key, text)
+
+    def write_merged(
+        self, header: Header, newest: Tip, body: str | None, stamps: bytes | None, lsn: int, *, was_live: bool
+    ) -> None:
+        """Write a row that was merged. To be called after ``flush``."""
+        state = self.state
+        collection, key = header.collection, header.key
+        if collection not in state.collections:
+            ensure_collection(self.connection, state, collection)
+        number = state.origins[newest.origin].number
+        sha = None if body is None else digest(body.encode())
+        self.connection.execute(
+            _MERGED, (collection, key, body, number, newest.seq, newest.hlc, lsn, sha, stamps)
+        )
+        state.documents += (body is not None) - was_live
+        if collection == COLLECTIONS:
+            self._set_rule(key, body)
 
     def clear_conflict(self, version: Version) -> None:
         """A version has a successor: it is no conflict any more."""
@@ -100,10 +137,21 @@ class Batch:
             ).rowcount
         )
 
-    def note_successor(self, header: Header) -> None:
-        """The entry came before its parent did: the parent must not be taken for a conflict later."""
-        if header.parent is not None:
-            self.connection.execute("INSERT OR IGNORE INTO _entgldb_successors VALUES (?, ?)", header.parent)
+    def keep_loser(self, collection: str, key: str, loser: Loser, now_ms: int) -> None:
+        """A version whose change was overwritten: keep it as a conflict."""
+        tip = loser.tip
+        number, rule = self.state.origins[tip.origin].number, "lww" if loser.whole else "merge"
+        self._kept(
+            self.connection.execute(
+                "INSERT OR IGNORE INTO _entgldb_conflicts"
+                " (origin, seq, hlc, collection, key, body, found_ms, rule) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (number, tip.seq, tip.hlc, collection, key, loser.text, now_ms, rule),
+            ).rowcount
+        )
+
+    def note_successor(self, version: Version) -> None:
+        """What names a version came before it: the version must not be taken for a conflict later."""
+        self.connection.execute("INSERT OR IGNORE INTO _entgldb_successors VALUES (?, ?)", version)
 
     def has_successor(self, version: Version) -> bool:
         """Whether an entry that names ``version`` as its parent came before it."""
@@ -121,6 +169,10 @@ class Batch:
             self.connection.executemany(_DOCUMENT, self._documents)
             self._documents.clear()
         self._new.clear()
+
+    def _set_rule(self, collection: str, setting: str | None) -> None:
+        change = self.state.merging.add if merges(collection, setting) else self.state.merging.discard
+        change(collection)
 
     def _kept(self, rows: int) -> None:
         self.state.conflicts += rows

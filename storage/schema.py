@@ -94,10 +94,12 @@ CREATE TABLE _entgldb_quarantine (
     reason TEXT NOT NULL, text TEXT NOT NULL, at_ms INTEGER NOT NULL, UNIQUE (origin, seq)
 );
 CREATE INDEX _entgldb_oplog_unfit ON _entgldb_oplog (lsn) WHERE applied = 2;
+ALTER TABLE _entgldb_conflicts ADD COLUMN rule TEXT NOT NULL DEFAULT 'lww';
 """
 """``floor``: newest seq whose log rows are pruned. ``pruned_lsn``, ``collected_lsn``: the highest lsn of
 a log row that was pruned, of a tombstone that was collected. ``sha256``: of the body. ``stamps``:
-versions of fields, in collections that merge. ``_entgldb_incarnations``: all but the file's first."""
+versions of fields, in collections that merge. ``_entgldb_incarnations``: all but the file's first.
+``rule``: ``lww``, or ``merge`` where the body is a change."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:

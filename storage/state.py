@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from entgldb.messages.model import Origin, Vector
+from entgldb.storage.collection_rules import merging_collections
 from entgldb.storage.rules.merge import NO_HEAD, Head
 
 
@@ -40,6 +41,8 @@ class State:
     held: dict[Origin, Head] = field(default_factory=dict)
     """Newest held entry of each origin that has any."""
     collections: set[str] = field(default_factory=set)
+    merging: set[str] = field(default_factory=set)
+    """Collections whose own writes are merges."""
     dirty: set[Origin] = field(default_factory=set)
     """Origins whose head moved since the last save."""
     unfit: int = 0
@@ -71,6 +74,7 @@ class State:
             connection.execute("SELECT 1 FROM _entgldb_oplog WHERE applied = 2 LIMIT 1").fetchone()
             is not None
         )
+        state.merging = merging_collections(connection)
         return state
 
     def copy(self) -> State:
@@ -88,6 +92,7 @@ class State:
             self.origins.copy(),
             self.held.copy(),
             self.collections.copy(),
+            self.merging.copy(),
             self.dirty.copy(),
             self.unfit,
             self.unfit_logged,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from entgldb.messages.client import Write, Written
 from entgldb.messages.errors import InvalidError, NotAllowedError, TooLargeError
 from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
-from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version, check_collection, check_key
+from entgldb.messages.model import ALWAYS_MERGED, SYSTEM_PREFIX, Origin, Version, check_collection, check_key
 from entgldb.storage.batch import Batch
+from entgldb.storage.merge_rows import composed, merge_row, read_row
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.body import check_body
-from entgldb.storage.rules.header import DELETE, PUT, Header, digest, encode
+from entgldb.storage.rules.changes import Change, same
+from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, digest, encode
 from entgldb.storage.rules.merge import Current, Head
 from entgldb.storage.unfit import APPLIED
 
@@ -24,6 +27,10 @@ class Checked(NamedTuple):
     key: str
     body: bytes | None
     text: str | None
+    resolves: tuple[Version, ...] = ()
+    """Conflicts that it settles."""
+    change: Change | None = None
+    """In a collection that merges: the leaves to write, instead of all that differ."""
 
 
 def check_writes(writes: Sequence[Write], *, system: bool) -> list[Checked]:
@@ -46,55 +53,133 @@ def check_writes(writes: Sequence[Write], *, system: bool) -> list[Checked]:
 
 
 def write_group(batch: Batch, origin: Origin, writes: list[Checked], now_ms: int) -> tuple[Written, ...]:
-    """Append one transaction of our own; a delete that meets nothing makes no entry and has seq 0."""
+    """Append one transaction of our own.
+
+    A delete that meets nothing makes no entry and has seq 0; a put that changes no field of a document
+    that merges makes none either and has the version that is there.
+    """
     parents = _effective(batch, writes)
-    size = sum(1 for _, effective in parents if effective)
-    state = batch.state
-    seq, previous, quarantined = state.origins[origin].head
-    written, index = [], 0
+    merging = any(_merges(batch, write, met) for write, (met, _) in zip(writes, parents, strict=True))
+    group = _Group(batch, origin, sum(effective for _, effective in parents), now_ms)
+    written = []
     for write, (current, effective) in zip(writes, parents, strict=True):
-        if not effective:
-            written.append(Written(origin, 0))
-            continue
-        seq += 1
-        state.clock = clock.tick(state.clock, now_ms)
         # what an earlier write of this very group made is what this one replaces
-        current = batch.pending(write.collection, write.key) or current
-        body = write.body
+        if merging:
+            current = batch.current(write.collection, write.key)
+        else:
+            current = batch.pending(write.collection, write.key) or current
+        if effective:
+            written.append(group.write(write, current))
+        elif write.text is not None and current is not None:
+            written.append(Written(current.origin, current.seq))
+        else:
+            written.append(Written(origin, 0))
+    group.end()
+    return tuple(written)
+
+
+class _Group:
+    """One transaction of our own under way: its place in the log, and what it has made."""
+
+    def __init__(self, batch: Batch, origin: Origin, size: int, now_ms: int) -> None:
+        self.batch = batch
+        self.origin = origin
+        self.size = size
+        self.now_ms = now_ms
+        self.seq, self.previous, self.quarantined = batch.state.origins[origin].head
+        self.index = 0
+        self.merged_bytes = 0
+
+    def write(self, write: Checked, current: Current | None) -> Written:
+        """Append one write that replaces ``current``."""
+        batch, state, body = self.batch, self.batch.state, write.body
+        self.seq += 1
+        state.clock = clock.tick(state.clock, self.now_ms)
+        if _merges(batch, write, current):
+            self._merge(write, current)
+        else:
+            op, sha = (DELETE, b"") if body is None else (PUT, digest(body))
+            header, lsn = self._log(write, current, op, sha, write.text)
+            batch.replace(header, write.text, lsn, current)
+        self.index += 1
+        return Written(self.origin, self.seq)
+
+    def end(self) -> None:
+        """Move the head of our log."""
+        self.batch.state.move(self.origin, Head(self.seq, self.previous, self.quarantined))
+
+    def _merge(self, write: Checked, current: Current | None) -> None:
+        body = merge_body(self.batch, write)
+        self.merged_bytes += len(body)
+        if self.merged_bytes > GROUP_BYTES_MAX:
+            raise TooLargeError(
+                f"the changed fields of a commit take more than {GROUP_BYTES_MAX} bytes", hint="split it"
+            )
+        text = body.decode()
+        header, lsn = self._log(write, current, MERGE, digest(body), text)
+        merge_row(self.batch, header, text, lsn, self.now_ms)
+
+    def _log(
+        self, write: Checked, current: Current | None, op: int, sha: bytes, text: str | None
+    ) -> tuple[Header, int]:
         header = Header(
-            origin,
-            seq,
-            state.clock,
+            self.origin,
+            self.seq,
+            self.batch.state.clock,
             write.collection,
             write.key,
-            DELETE if body is None else PUT,
+            op,
             None if current is None else Version(current.origin, current.seq),
-            index,
-            size,
-            b"" if body is None else digest(body),
-            previous,
+            self.index,
+            self.size,
+            sha,
+            self.previous,
         )
         raw = encode(header)
-        previous = digest(raw)
-        lsn = batch.log(header, raw, previous, write.text, APPLIED)
-        batch.replace(header, write.text, lsn, current)
-        written.append(Written(origin, seq))
-        index += 1
-    state.move(origin, Head(seq, previous, quarantined))
-    return tuple(written)
+        self.previous = digest(raw)
+        return header, self.batch.log(header, raw, self.previous, text, APPLIED)
+
+
+def merge_body(batch: Batch, write: Checked) -> bytes:
+    """The body of the merge that a write makes over the row that is there."""
+    row = read_row(batch, write.collection, write.key)
+    document = None if write.text is None else json.loads(write.text)
+    fields = write.collection in batch.state.merging
+    made = composed(row, document, fields=fields, resolves=write.resolves, change=write.change)
+    return made.encode()
+
+
+def _merges(batch: Batch, write: Checked, current: Current | None) -> bool:
+    """Whether a write becomes a merge; one that settles a conflict does, because it must say so."""
+    if write.resolves or (current is not None and current.merged):
+        return True
+    # a first version in a system collection is put: nodes of protocol 1 understand nothing else
+    first = current is None and write.collection in ALWAYS_MERGED
+    return write.collection in batch.state.merging and not first
 
 
 def _effective(batch: Batch, writes: list[Checked]) -> list[tuple[Current | None, bool]]:
     """For each write the version it meets in the file, and whether it changes anything."""
     live: dict[tuple[str, str], bool] = {}
-    found = []
+    texts: dict[tuple[str, str], str] = {}
+    merging, found = batch.state.merging, []
     for write in writes:
         place = (write.collection, write.key)
         current = batch.current(*place)
         was_live = live.get(place, current is not None and current.live)
         live[place] = write.text is not None
-        found.append((current, was_live or write.text is not None))
+        effective = was_live or write.text is not None or bool(write.resolves)
+        if write.collection in merging and write.text is not None:
+            # a put that finds every field as it is changes nothing, and says so to nobody
+            before = texts.get(place) or (batch.text(*place) if was_live else None)
+            texts[place] = write.text
+            effective = not was_live or bool(write.resolves) or _differs(before, write.text)
+        found.append((current, effective))
     return found
+
+
+def _differs(before: str | None, after: str) -> bool:
+    return before is None or not same(json.loads(before), json.loads(after))
 
 
 def _check_name(collection: str, *, system: bool) -> None:

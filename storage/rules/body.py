@@ -12,23 +12,32 @@ from entgldb.messages.limits import BODY_BYTES_MAX, DEPTH_MAX
 
 def check_body(body: bytes) -> str:
     """The body as text, or InvalidError or TooLargeError."""
-    if len(body) > BODY_BYTES_MAX:
-        raise TooLargeError(f"a document of {len(body)} bytes, {BODY_BYTES_MAX} allowed")
+    return _checked(body, BODY_BYTES_MAX, DEPTH_MAX)[0]
+
+
+def check_object(body: bytes, bytes_max: int, depth_max: int) -> dict[str, Any]:
+    """A JSON object with limits of its own, or InvalidError or TooLargeError."""
+    return _checked(body, bytes_max, depth_max)[1]
+
+
+def _checked(body: bytes, bytes_max: int, depth_max: int) -> tuple[str, dict[str, Any]]:
+    if len(body) > bytes_max:
+        raise TooLargeError(f"a document of {len(body)} bytes, {bytes_max} allowed")
     try:
         text = body.decode("utf-8")
         document = _DECODER.decode(text)
     except RecursionError:
-        raise InvalidError(f"a document nested deeper than {DEPTH_MAX}") from None
+        raise InvalidError(f"a document nested deeper than {depth_max}") from None
     except ValueError as fault:
         raise InvalidError(f"a document is no JSON: {fault!s:.120}") from None
     if type(document) is not dict:
         raise InvalidError(f"a document is a JSON object, not a {type(document).__name__}")
     # so few brackets cannot nest too deeply; most documents end here
-    if text.count("{") + text.count("[") > DEPTH_MAX and _depth(document) > DEPTH_MAX:
-        raise InvalidError(f"a document nested deeper than {DEPTH_MAX}")
+    if text.count("{") + text.count("[") > depth_max and _depth(document) > depth_max:
+        raise InvalidError(f"a document nested deeper than {depth_max}")
     if "\\ud" in text or "\\uD" in text:
         _refuse_lone_surrogates(document)
-    return text
+    return text, document
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -53,17 +62,17 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant,
 
 
 def _depth(value: Any) -> int:
-    deepest, waiting = 0, [(value, 1)]
-    while waiting:
-        item, depth = waiting.pop()
-        if type(item) is dict:
-            waiting.extend((child, depth + 1) for child in item.values())
-        elif type(item) is list:
-            waiting.extend((child, depth + 1) for child in item)
-        else:
-            continue
-        deepest = max(deepest, depth)
-    return deepest
+    """Level by level, without recursion: what is too deep for that may stand in a document."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        below: list[Any] = []
+        for item in level:
+            for child in item.values() if type(item) is dict else item:
+                if type(child) is dict or type(child) is list:
+                    below.append(child)
+        level = below
+    return depth
 
 
 def _refuse_lone_surrogates(document: Any) -> None:

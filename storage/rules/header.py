@@ -17,10 +17,13 @@ from entgldb.messages.limits import GROUP_ENTRIES_MAX, HEADER_BYTES_MAX, PACK_BY
 from entgldb.messages.model import Origin, Version, check_collection, check_key
 from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.clock import HLC_MAX
+from entgldb.storage.rules.merged import read_merging
 
 FORMAT: Final = 1
 PUT: Final = 0
 DELETE: Final = 1
+MERGE: Final = 2
+"""Changed fields; the body is that of ``rules.merged``."""
 _FIELDS: Final = 12
 _SEQ_MAX: Final = 2**63 - 1
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}/[0-9a-f]{32}")
@@ -36,7 +39,7 @@ class Header(NamedTuple):
     collection: str
     key: str
     op: int
-    """PUT or DELETE."""
+    """PUT, DELETE or MERGE."""
     parent: Version | None
     """The version the writer replaced."""
     group_index: int
@@ -83,15 +86,23 @@ def body_matches(header: Header, body: bytes | None) -> bool:
 
 
 def entry_text(header: Header, body: bytes | None) -> str | None:
-    """The text of an entry's body; None for a delete and for a filtered put.
+    """The text of an entry's body; None for a delete and for a filtered body.
 
     Raises ProtocolError where it is not the body its header was made for, InvalidError or TooLargeError
-    where it is no document.
+    where it is not what the header's op code calls for.
     """
     if body is None:
         return None
     if not body_matches(header, body):
         raise ProtocolError("a body does not match the hash in its header")
+    return body_text(header, body)
+
+
+def body_text(header: Header, body: bytes) -> str:
+    """A body as text: a document, or what a merge says. Raises InvalidError or TooLargeError."""
+    if header.op == MERGE:
+        read_merging(body, (header.hlc, header.origin))
+        return body.decode()
     return check_body(body)
 
 
@@ -100,10 +111,10 @@ def _checked(items: list[Any]) -> Header:
     _need(_is_origin(origin), "origin")
     _need(type(seq) is int and 1 <= seq <= _SEQ_MAX, "seq")
     _need(type(hlc) is int and 0 <= hlc <= HLC_MAX, "hlc")
-    _need(type(op) is int and op in (PUT, DELETE), "op")
+    _need(type(op) is int and op in (PUT, DELETE, MERGE), "op")
     _need(type(size) is int and 1 <= size <= GROUP_ENTRIES_MAX, "group size")
     _need(type(index) is int and 0 <= index < size, "group index")
-    _need(type(body) is bytes and len(body) == (32 if op == PUT else 0), "body hash")
+    _need(type(body) is bytes and len(body) == (0 if op == DELETE else 32), "body hash")
     _need(type(prev) is bytes and len(prev) == (0 if seq == 1 else 32), "previous hash")
     _check_names(collection, key)
     return Header(origin, seq, hlc, collection, key, op, _checked_parent(parent), index, size, body, prev)

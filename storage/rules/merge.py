@@ -58,6 +58,8 @@ class Current(NamedTuple):
     seq: int
     hlc: int
     live: bool
+    merged: bool = False
+    """Whether it has versions of its fields."""
 
 
 class Keep(Enum):

@@ -65,7 +65,7 @@ def test_round_trip(header: Header) -> None:
         (4, b"users", "collection or key"),
         (5, "", "key"),
         (5, "k" * 513, "key"),
-        (6, 2, "op"),
+        (6, 3, "op"),
         (6, False, "op"),
         (7, [OTHER], "parent"),
         (7, [OTHER, 0], "parent"),

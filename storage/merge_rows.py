@@ -1,0 +1,109 @@
+"""Rows of documents that merge: read, merged with one operation, written back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from entgldb.messages.model import Version
+from entgldb.storage.batch import Batch
+from entgldb.storage.rules.changes import Change, difference, fresh, whole
+from entgldb.storage.rules.header import MERGE, PUT, Header
+from entgldb.storage.rules.merged import (
+    SEEN_MAX,
+    Merging,
+    Operation,
+    absorb,
+    operation,
+    put_operation,
+    read_merging,
+)
+from entgldb.storage.rules.stored import Stored, Tip, load, save
+
+_ROW: Final = (
+    "SELECT o.name, d.seq, d.hlc, d.body, d.stamps, d.lsn FROM _entgldb_documents d"
+    " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ? AND d.hlc > 0"
+)
+
+
+def read_row(batch: Batch, collection: str, key: str) -> Stored | None:
+    """What is known of a key."""
+    batch.flush()
+    row = batch.connection.execute(_ROW, (collection, key)).fetchone()
+    return None if row is None else load(Tip(*row[:3]), row[3], row[4])
+
+
+def read_operation(header: Header, text: str | None) -> Operation:
+    """An entry as the merge sees it; its text was checked."""
+    tip = Tip(header.origin, header.seq, header.hlc)
+    if header.op == MERGE:
+        return operation(tip, header.parent, read_merging(text or "", tip.stamp))
+    return put_operation(tip, header.parent, None if text is None else json.loads(text))
+
+
+def composed(
+    row: Stored | None,
+    document: dict[str, Any] | None,
+    *,
+    fields: bool,
+    resolves: tuple[Version, ...] = (),
+    change: Change | None = None,
+) -> Merging:
+    """The merge that writes ``document`` (None: deletes) over ``row``.
+
+    ``fields``: only what differs; otherwise the document is written whole. ``change`` says instead which
+    leaves to write.
+    """
+    seen = tuple(tip.version for tip in row.tips[:SEEN_MAX]) if row is not None and row.live else ()
+    if not fields:
+        return Merging(whole(document or {}), document is None, None, seen, resolves)
+    if document is None:
+        return Merging({}, True, None, seen, resolves)
+    if row is None:
+        return Merging(fresh(document), resolves=resolves)
+    if not row.live:
+        return Merging(fresh(document), over=row.newest.stamp, resolves=resolves)
+    if change is None:
+        change = difference(row.document(), document, row.tree)
+    return Merging(change, False, None, seen, resolves)
+
+
+def named_by(header: Header, text: str | None) -> frozenset[Version]:
+    """The versions that an entry says its writer knew."""
+    if header.op == MERGE:
+        return read_operation(header, text).named
+    return frozenset(() if header.parent is None else (header.parent,))
+
+
+def merge_row(
+    batch: Batch, header: Header, text: str | None, lsn: int, now_ms: int, *, absent: bool = False
+) -> None:
+    """Merge one logged entry into its row, and keep and clear conflicts.
+
+    ``absent``: a version it names is not here, so that nobody can tell a concurrent write from a
+    successor, and no conflict is kept.
+    """
+    one = read_operation(header, text)
+    batch.flush()
+    row = batch.connection.execute(_ROW, (header.collection, header.key)).fetchone()
+    before = None if row is None else load(Tip(*row[:3]), row[3], row[4])
+    for version in one.named:
+        batch.clear_conflict(version)
+    superseded = before is not None and batch.has_successor(header.version)
+    after = absorb(before, one, superseded=superseded)
+    for tip in after.restored:
+        batch.clear_conflict(tip.version)
+    for loser in () if absent else after.losers:
+        batch.keep_loser(header.collection, header.key, loser, now_ms)
+    newest = after.stored.newest
+    body, stamps = save(after.stored)
+    if stamps is None and row is not None and newest == row[:3]:
+        body = row[3]
+    elif stamps is None and header.op == PUT:
+        # a document that stands as it was put keeps its writer's own text, here as on every node
+        body = text
+    was_live = row is not None and row[3] is not None
+    if row is None or body != row[3] or newest != row[:3]:
+        batch.write_merged(header, newest, body, stamps, lsn, was_live=was_live)
+    elif stamps != row[4]:
+        batch.write_merged(header, newest, body, stamps, row[5], was_live=was_live)

@@ -1,0 +1,173 @@
+"""What a document that merges must show, computed from the set of its operations alone.
+
+Independent of the code under test: leaves stand in one flat table of paths, nothing is incremental, and
+order of arrival plays no part.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+Stamp = tuple[int, str]
+Id = tuple[str, int]
+Path = tuple[str, ...]
+GONE = object()
+
+
+class Step(NamedTuple):
+    """One operation on one key."""
+
+    id: Id
+    hlc: int
+    op: int
+    """0 put, 1 delete, 2 merge."""
+    parent: Id | None
+    body: str | None
+
+    @property
+    def stamp(self) -> Stamp:
+        return (self.hlc, self.id[0])
+
+
+class Outcome(NamedTuple):
+    """What all nodes must agree on about one key."""
+
+    newest: Id
+    document: dict[str, Any] | None
+    conflicts: frozenset[Id]
+
+
+def outcome(steps: Iterable[Step]) -> Outcome:
+    """Fold operations in whatever order they are given."""
+    every = list(steps)
+    registers: dict[Path, tuple[Stamp, Any]] = {}
+    for one in every:
+        for path, (stamp, value) in _leaves(one).items():
+            if path not in registers or stamp > registers[path][0]:
+                registers[path] = (stamp, value)
+    visible = {path: found for path, found in registers.items() if not _hidden(path, found[0], registers)}
+    newest = max(every, key=lambda one: one.stamp)
+    deleted = _deletes(newest)
+    named = {version for one in every for version in _named(one)}
+    conflicts = {
+        one.id
+        for one in every
+        if one.id not in named and one.id != newest.id and not _deletes(one)
+        if deleted or any(path not in visible or visible[path][0] != one.stamp for path in _own(one))
+    }
+    document = (
+        None if deleted else _object({path: value for path, (_, value) in visible.items()}, visible, ())
+    )
+    return Outcome(newest.id, document, frozenset(conflicts))
+
+
+def _leaves(one: Step) -> dict[Path, tuple[Stamp, Any]]:
+    if one.op == 1:
+        return {(): (one.stamp, GONE)}
+    body = json.loads(one.body or "")
+    found: dict[Path, tuple[Stamp, Any]] = {}
+    if one.op == 0:
+        found[()] = (one.stamp, GONE)
+        for name, value in body.items():
+            _spread(value, (f".{name}",), one.stamp, found)
+        return found
+    if body.get("over"):
+        found[()] = ((body["over"][0], body["over"][1]), GONE)
+    _read(body["change"], (), one.stamp, found)
+    return found
+
+
+def _own(one: Step) -> list[Path]:
+    """The leaves with the operation's own stamp."""
+    return [path for path, (stamp, _) in _leaves(one).items() if stamp == one.stamp]
+
+
+def _spread(value: Any, path: Path, stamp: Stamp, found: dict[Path, tuple[Stamp, Any]]) -> None:
+    """All leaves of a value that was put whole."""
+    if isinstance(value, dict):
+        found[(*path, "{")] = (stamp, 1)
+        for name, child in value.items():
+            _spread(child, (*path, f".{name}"), stamp, found)
+        return
+    items = _items(value)
+    if items is None:
+        found[path] = (stamp, value)
+        return
+    found[(*path, "[")] = (stamp, items)
+    for item, child in zip(items, value, strict=True):
+        _spread(child, (*path, item), stamp, found)
+
+
+def _items(value: Any) -> list[str] | None:
+    if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
+        return None
+    letters = {str: "s", int: "i", float: "f"}
+    for name in ("id", "_id"):
+        if all(type(one.get(name)) in letters for one in value):
+            items = [f"#{letters[type(one[name])]}{one[name]}" for one in value]
+            if len(set(items)) == len(items):
+                return items
+    return None
+
+
+def _read(change: dict[str, Any], path: Path, stamp: Stamp, found: dict[Path, tuple[Stamp, Any]]) -> None:
+    for item, value in change.items():
+        if item == "-":
+            found[path] = (stamp, GONE)
+        elif isinstance(value, dict):
+            _read(value, (*path, item), stamp, found)
+        else:
+            found[(*path, item)] = (stamp, value)
+
+
+def _hidden(path: Path, stamp: Stamp, registers: dict[Path, tuple[Stamp, Any]]) -> bool:
+    above = (path[:depth] for depth in range(len(path)))
+    return any(place in registers and registers[place][0] > stamp for place in above)
+
+
+def _named(one: Step) -> set[Id]:
+    found = set() if one.parent is None else {one.parent}
+    if one.op == 2:
+        body = json.loads(one.body or "")
+        found |= {(origin, seq) for field in ("seen", "resolves") for origin, seq in body.get(field, ())}
+    return found
+
+
+def _deletes(one: Step) -> bool:
+    return one.op == 1 or (one.op == 2 and json.loads(one.body or "").get("delete") == 1)
+
+
+def _object(leaves: dict[Path, Any], visible: dict[Path, tuple[Stamp, Any]], at: Path) -> dict[str, Any]:
+    shown = {}
+    for item in {path[len(at)] for path in leaves if path[: len(at)] == at and len(path) > len(at)}:
+        if item[0] == ".":
+            value = _value(leaves, visible, (*at, item))
+            if value is not GONE:
+                shown[item[1:]] = value
+    return shown
+
+
+def _value(leaves: dict[Path, Any], visible: dict[Path, tuple[Stamp, Any]], at: Path) -> Any:
+    below = {path: stamp for path, (stamp, _) in visible.items() if path[: len(at)] == at and path != at}
+    kinds: dict[str, Stamp] = {}
+    for path, stamp in below.items():
+        kind = "object" if path[len(at)][0] in ".{" else "array"
+        kinds[kind] = max(kinds.get(kind, stamp), stamp)
+    fields = _object(leaves, visible, at)
+    elements = {
+        item: _value(leaves, visible, (*at, item))
+        for item in {path[len(at)] for path in below}
+        if item[0] == "#" and (*at, item, "{") in visible
+    }
+    elements = {item: value for item, value in elements.items() if value is not GONE}
+    is_object = bool(fields) or (*at, "{") in visible
+    is_array = bool(elements) or (*at, "[") in visible
+    if is_object and (not is_array or kinds["object"] > kinds["array"]):
+        return fields
+    if is_array:
+        order = leaves.get((*at, "["), [])
+        known = [item for item in order if item in elements]
+        return [elements[item] for item in known + sorted(set(elements) - set(known))]
+    return leaves.get(at, GONE)
