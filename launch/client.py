@@ -19,7 +19,8 @@ from entgldb.messages.errors import NoAnswerError, NoNodeError, NotFoundError
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Json, Message
 from entgldb.storage import set_aside
-from entgldb.storage.documents import Change, Conflict, Documents
+from entgldb.storage.conflicts import Conflict
+from entgldb.storage.documents import Change, Documents
 from entgldb.storage.set_aside import Unfit, Waiting
 
 if TYPE_CHECKING:

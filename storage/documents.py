@@ -14,6 +14,7 @@ from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import REMOTE_PEERS, SYSTEM_PREFIX, Version, check_collection, check_key
 from entgldb.messages.remote_peers import RemotePeer, read_peer
 from entgldb.messages.schema import Json
+from entgldb.storage.conflicts import CONFLICTS, Conflict, conflict
 from entgldb.storage.database import open_reader, translated
 from entgldb.storage.filter import Condition, compile_filter, compile_sort
 from entgldb.storage.rules.clock import ms_of
@@ -33,16 +34,6 @@ class Change(NamedTuple):
     version: Version
     at_ms: int
     """Wall clock of the writer."""
-
-
-class Conflict(NamedTuple):
-    """A version that lost to a concurrent one and is kept for a person to look at."""
-
-    collection: str
-    key: str
-    version: Version
-    document: Document
-    at_ms: int
 
 
 class Documents:
@@ -116,23 +107,10 @@ class Documents:
         return self._all("SELECT collection, path FROM _entgldb_indexes ORDER BY collection, path")
 
     def conflicts(self, collection: str | None = None) -> list[Conflict]:
-        """Losers of concurrent overwrites, by collection, key and time of writing."""
-        found: list[Conflict] = []
-        last: tuple[Any, ...] = ("", "", 0, 0)
-        while page := self._all(
-            "SELECT c.collection, c.key, c.hlc, c.id, o.name, c.seq, c.body FROM _entgldb_conflicts c"
-            " JOIN _entgldb_origins o ON o.id = c.origin"
-            " WHERE (c.collection, c.key, c.hlc, c.id) > (?, ?, ?, ?)"
-            " ORDER BY c.collection, c.key, c.hlc, c.id LIMIT ?",
-            (*last, PAGE_ROWS_MAX),
-        ):
-            last = page[-1][:4]
-            found += [
-                Conflict(name, key, Version(origin, seq), _document(body), ms_of(hlc))
-                for name, key, hlc, _, origin, seq, body in page
-                if collection in (None, name)
-            ]
-        return found
+        """Losers of concurrent writes with what won, by collection, key and time of writing."""
+        return [
+            conflict(row) for row in self._pages(CONFLICTS, ("", "", 0, 0)) if collection in (None, row[0])
+        ]
 
     def changes(self, since: str | None = None, *, collection: str | None = None) -> Iterator[Change]:
         """Changes after a token, oldest first, each key once with its present version; at least once.
@@ -222,6 +200,12 @@ class Documents:
                 return question(self._connection)
             except sqlite3.OperationalError as fault:
                 raise translated(fault, "reading failed") from fault
+
+    def _pages(self, sql: str, last: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        """Rows in the order of their first columns, a page at a time."""
+        while page := self._all(sql, (*last, PAGE_ROWS_MAX)):
+            last = page[-1][: len(last)]
+            yield from page
 
     def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock:

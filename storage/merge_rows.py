@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from entgldb.messages.model import Version
 from entgldb.storage.batch import Batch
-from entgldb.storage.rules.changes import Change, difference, fresh, whole
+from entgldb.storage.rules.changes import difference, fresh, whole
 from entgldb.storage.rules.header import MERGE, PUT, Header
 from entgldb.storage.rules.merged import (
     SEEN_MAX,
@@ -47,12 +47,10 @@ def composed(
     *,
     fields: bool,
     resolves: tuple[Version, ...] = (),
-    change: Change | None = None,
 ) -> Merging:
     """The merge that writes ``document`` (None: deletes) over ``row``.
 
-    ``fields``: only what differs; otherwise the document is written whole. ``change`` says instead which
-    leaves to write.
+    ``fields``: only what differs; otherwise the document is written whole.
     """
     seen = tuple(tip.version for tip in row.tips[:SEEN_MAX]) if row is not None and row.live else ()
     if not fields:
@@ -63,9 +61,7 @@ def composed(
         return Merging(fresh(document), resolves=resolves)
     if not row.live:
         return Merging(fresh(document), over=row.newest.stamp, resolves=resolves)
-    if change is None:
-        change = difference(row.document(), document, row.tree)
-    return Merging(change, False, None, seen, resolves)
+    return Merging(difference(row.document(), document, row.tree), False, None, seen, resolves)
 
 
 def named_by(header: Header, text: str | None) -> frozenset[Version]:

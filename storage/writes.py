@@ -14,7 +14,7 @@ from entgldb.storage.batch import Batch
 from entgldb.storage.merge_rows import composed, merge_row, read_row
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.body import check_body
-from entgldb.storage.rules.changes import Change, same
+from entgldb.storage.rules.changes import same
 from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, digest, encode
 from entgldb.storage.rules.merge import Current, Head
 from entgldb.storage.unfit import APPLIED
@@ -29,8 +29,6 @@ class Checked(NamedTuple):
     text: str | None
     resolves: tuple[Version, ...] = ()
     """Conflicts that it settles."""
-    change: Change | None = None
-    """In a collection that merges: the leaves to write, instead of all that differ."""
 
 
 def check_writes(writes: Sequence[Write], *, system: bool) -> list[Checked]:
@@ -145,7 +143,7 @@ def merge_body(batch: Batch, write: Checked) -> bytes:
     row = read_row(batch, write.collection, write.key)
     document = None if write.text is None else json.loads(write.text)
     fields = write.collection in batch.state.merging
-    made = composed(row, document, fields=fields, resolves=write.resolves, change=write.change)
+    made = composed(row, document, fields=fields, resolves=write.resolves)
     return made.encode()
 
 

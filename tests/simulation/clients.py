@@ -21,7 +21,8 @@ class Acknowledged:
 
     writes: dict[tuple[str, int], bytes | None] = field(default_factory=dict)
     """(origin, seq) -> the body that was acknowledged."""
-    uids: set[str] = field(default_factory=set)
+    edits: dict[tuple[str, int], str] = field(default_factory=dict)
+    """(origin, seq) -> what an acknowledged edit of a document that merges wrote into a field."""
 
 
 class Waiting:

@@ -6,13 +6,19 @@ order of arrival plays no part.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgpack
 
+from tests.simulation import merge_oracle
+
+PUT: Final = 0
+DELETE: Final = 1
+MERGE: Final = 2
 Id = tuple[str, int]
 Place = tuple[str, str]
 
@@ -23,7 +29,8 @@ class Operation(NamedTuple):
     id: Id
     hlc: int
     place: Place
-    delete: bool
+    op: int
+    """0 put, 1 delete, 2 merge."""
     parent: Id | None
     hash: bytes
     previous: bytes
@@ -54,7 +61,7 @@ def read_operation(header: bytes, body: str | None) -> Operation:
         (origin, seq),
         hlc,
         (collection, key),
-        op == 1,
+        op,
         None if parent is None else (parent[0], parent[1]),
         sha256(header).digest(),
         previous,
@@ -72,8 +79,8 @@ def read_log(connection: sqlite3.Connection, after_lsn: int = 0) -> list[Logged]
     return [Logged(lsn, read_operation(header, body), applied == 1) for lsn, header, body, applied in rows]
 
 
-def read_state(connection: sqlite3.Connection) -> State:
-    """What a node shows."""
+def read_state(connection: sqlite3.Connection, merged: Collection[Place] = ()) -> State:
+    """What a node shows; documents of ``merged`` places in the one form of ``fold``."""
     documents = connection.execute(
         "SELECT d.collection, d.key, o.name, d.seq, d.body FROM _entgldb_documents d"
         " JOIN _entgldb_origins o ON o.id = d.origin"
@@ -83,7 +90,10 @@ def read_state(connection: sqlite3.Connection) -> State:
         " JOIN _entgldb_origins o ON o.id = c.origin"
     ).fetchall()
     return State(
-        {(collection, key): ((origin, seq), body) for collection, key, origin, seq, body in documents},
+        {
+            (collection, key): ((origin, seq), _in_one_form(body) if (collection, key) in merged else body)
+            for collection, key, origin, seq, body in documents
+        },
         {((collection, key), (origin, seq)) for collection, key, origin, seq in conflicts},
     )
 
@@ -94,19 +104,42 @@ def count_conflicts(connection: sqlite3.Connection) -> int:
     return int(count)
 
 
+def merged_places(operations: Iterable[Operation]) -> set[Place]:
+    """Where at least one operation is a merge."""
+    return {one.place for one in operations if one.op == MERGE}
+
+
 def fold(operations: Iterable[Operation]) -> State:
-    """The greatest (clock, origin) of a key wins; other puts that nobody has replaced are conflicts."""
+    """The greatest (clock, origin) of a key wins; other puts that nobody has replaced are conflicts.
+
+    Where fields were merged, ``merge_oracle`` says what comes of it.
+    """
     every = list(operations)
-    replaced = {one.parent for one in every if one.parent is not None}
+    merged = merged_places(every)
+    whole = [one for one in every if one.place not in merged]
+    replaced = {one.parent for one in whole if one.parent is not None}
     winners: dict[Place, Operation] = {}
-    for one in every:
+    for one in whole:
         best = winners.get(one.place)
         if best is None or (one.hlc, one.id[0]) > (best.hlc, best.id[0]):
             winners[one.place] = one
     conflicts = {
         (one.place, one.id)
-        for one in every
-        if not one.delete and one.id not in replaced and winners[one.place].id != one.id
+        for one in whole
+        if one.op == PUT and one.id not in replaced and winners[one.place].id != one.id
     }
-    documents = {place: (one.id, None if one.delete else one.body) for place, one in winners.items()}
+    documents = {place: (one.id, None if one.op == DELETE else one.body) for place, one in winners.items()}
+    for place in merged:
+        found = merge_oracle.outcome(_step(one) for one in every if one.place == place)
+        text = None if found.document is None else json.dumps(found.document)
+        documents[place] = (found.newest, _in_one_form(text))
+        conflicts |= {(place, version) for version in found.conflicts}
     return State(documents, conflicts)
+
+
+def _step(one: Operation) -> merge_oracle.Step:
+    return merge_oracle.Step(one.id, one.hlc, one.op, one.parent, one.body)
+
+
+def _in_one_form(body: str | None) -> str | None:
+    return None if body is None else json.dumps(json.loads(body), sort_keys=True)
