@@ -20,9 +20,9 @@ _CONTAINERS: Final = (dict, list)
 _DOCUMENTS: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
-def text_of(document: dict[str, Any]) -> str:
+def text_of(value: Any) -> str:
     """The one text of a merged document: names in order, so that every node has the same bytes."""
-    return _DOCUMENTS.encode(document)
+    return _DOCUMENTS.encode(value)
 
 
 def whole(document: dict[str, Any]) -> Change:

@@ -130,7 +130,7 @@ def _packed(stamp: Stamp, origins: dict[Origin, int]) -> list[Any]:
 
 def _packed_value(leaf: Leaf) -> list[Any]:
     # as JSON text, because msgpack has no integers beyond 64 bits
-    return [] if leaf[1] is REMOVED else [json.dumps(leaf[1], ensure_ascii=False)]
+    return [] if leaf[1] is REMOVED else [text_of(leaf[1])]
 
 
 def _patched(shown: Change, base: Stamp, differences: dict[str, Any], origins: list[Origin]) -> Tree:
