@@ -1,0 +1,116 @@
+"""Named places in the store's way of writing at which it is killed. Production code knows nothing of them.
+
+SQLite tells of every statement before it begins it, so a place is the beginning of a statement. Places inside
+a COMMIT or a checkpoint are the n-th write, sync or truncation that SQLite asks its disk for from there on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any, Final
+
+from tests.storage.faulty_disk import FaultyDisk
+
+STATEMENTS: Final = {
+    "open:migrate": "PRAGMA user_version =",
+    "open:running": "INSERT OR REPLACE INTO _entgldb_meta VALUES ('running'",
+    "begin": "BEGIN IMMEDIATE",
+    "savepoint:begin": "SAVEPOINT",
+    "savepoint:end": "RELEASE",
+    "log:row": "INSERT INTO _entgldb_oplog",
+    "documents:row": "INSERT INTO _entgldb_documents",
+    "collection:new": "INSERT OR IGNORE INTO _entgldb_collections",
+    "collection:view": "CREATE VIEW",
+    "index:new": "CREATE INDEX",
+    "request:remember": "INSERT INTO _entgldb_requests",
+    "origin:new": "INSERT INTO _entgldb_origins",
+    "origin:head": "UPDATE _entgldb_origins",
+    "state:save": "UPDATE _entgldb_state",
+    "commit": "COMMIT",
+    "conflict:keep": "INSERT OR IGNORE INTO _entgldb_conflicts",
+    "conflict:clear": "DELETE FROM _entgldb_conflicts",
+    "successor:note": "INSERT OR IGNORE INTO _entgldb_successors",
+    "held:keep": "INSERT INTO _entgldb_held",
+    "held:release": "DELETE FROM _entgldb_held",
+    "supply": "UPDATE _entgldb_oplog SET applied",
+    "fork": "INSERT INTO _entgldb_forks",
+    "unfit:set-aside": "INSERT OR IGNORE INTO _entgldb_quarantine",
+    "unfit:take": "DELETE FROM _entgldb_quarantine",
+    "tidy:requests": "DELETE FROM _entgldb_requests",
+    "tidy:clients": "INSERT INTO _entgldb_clients",
+    "peer:remember": "INSERT OR REPLACE INTO _entgldb_peers",
+    "incarnation:new": "INSERT INTO _entgldb_incarnations",
+    "checkpoint": "PRAGMA wal_checkpoint",
+}
+"""Killed right before the statement that begins so."""
+DISK: Final = {
+    "commit:disk": ("COMMIT", False),
+    "commit:torn-write": ("COMMIT", True),
+    "checkpoint:disk": ("PRAGMA wal_checkpoint", False),
+    "checkpoint:torn-write": ("PRAGMA wal_checkpoint", True),
+}
+"""Killed inside; torn: half of what should be written is written first."""
+AFTER_COMMIT: Final = "commit:after"
+POINTS: Final = (*STATEMENTS, *DISK, AFTER_COMMIT)
+
+
+class KillingDisk(FaultyDisk):
+    """Where the other kind fails, the power of this process goes."""
+
+    def __init__(self, kill: Callable[[], None]) -> None:
+        self.kill = kill
+        super().__init__()
+
+    def _write(self, real: Callable[..., int]) -> Callable[..., int]:
+        def write(file: int, data: int, amount: int, offset: int) -> int:
+            if self._fails():
+                if self._torn:
+                    real(file, data, amount // 2, offset)
+                self.kill()
+            return real(file, data, amount, offset)
+
+        return write
+
+    def _other(self, real: Callable[..., int], code: int) -> Callable[..., int]:
+        def other(file: int, how: int) -> int:
+            if self._fails():
+                self.kill()
+            return real(file, how)
+
+        return other
+
+
+class Trap:
+    """Kills this process the ``times``-th time that it comes to a place."""
+
+    def __init__(self, point: str, times: int, say: Callable[[dict[str, Any]], None]) -> None:
+        self._point, self._left, self._say = point, times, say
+        self._disk = KillingDisk(self.kill) if point in DISK else None
+        self._begins = DISK[point][0] if point in DISK else STATEMENTS.get(point, "\0")
+
+    def statement(self, sql: str) -> None:
+        """SQLite is about to begin a statement."""
+        if not sql.startswith(self._begins):
+            return
+        if self._disk is not None:
+            # one of the first few things that this statement asks of the disk
+            self._disk.arm(self._left, full=False, torn=DISK[self._point][1])
+        else:
+            self.passed()
+
+    def committed(self) -> None:
+        """A COMMIT is done, and nobody has been told yet."""
+        if self._point == AFTER_COMMIT:
+            self.passed()
+
+    def passed(self) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            self.kill()
+
+    def kill(self) -> None:
+        """kill -9, from the inside."""
+        self._say({"at": self._point})
+        os.kill(os.getpid(), signal.SIGKILL)

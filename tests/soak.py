@@ -1,0 +1,109 @@
+"""``python -m tests.soak HOURS``: fresh seeds and kills, hour after hour, each figure with its time.
+
+Each turn is a share of an hour's work: seeds of the simulation on all cores, then rounds of kill -9. Turns
+follow each other without a pause, so that an hour usually has more than it must have. It ends with 1 at the
+first broken promise, naming the seed and the commit.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+# the checkout need not be installed
+sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
+
+from tests.kills import rounds  # noqa: E402 -- only findable from here on
+from tests.simulation.run import Result, run  # noqa: E402 -- as above
+
+SEEDS_PER_HOUR: Final = 10_000
+KILLS_PER_HOUR: Final = 1_000
+TURNS_PER_HOUR: Final = 20
+"""So many turns have an hour's seeds and kills."""
+
+
+@dataclass
+class Sum:
+    """What has been done until now."""
+
+    seeds: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    writes: int = 0
+    rounds: int = 0
+    kills: int = 0
+    kept: int = 0
+
+    def text(self, seconds: float) -> str:
+        """One line, with what it comes to in an hour."""
+        hours = seconds / 3600
+        return (
+            f"{self.seeds} seeds ({self.seeds / hours:.0f}/h), {self.faults.total()} faults, {self.writes}"
+            f" acknowledged writes; {self.kills} kills in {self.rounds} rounds ({self.kills / hours:.0f}/h),"
+            f" {self.kept} acknowledged writes; {hours:.2f} h, 0 violations"
+        )
+
+
+def soak(hours: float, *, share: float = 1 / TURNS_PER_HOUR) -> int:
+    """Turns until the time is over; the exit code. ``share``: of an hour's work in a turn."""
+    begun, total, first = time.monotonic(), Sum(), int(time.time())
+    say(f"commit {commit()}, seeds from {first}")
+    while True:
+        for text in _turn(total, first + total.seeds, share):
+            say(f"VIOLATION at commit {commit()}: {text}")
+            return 1
+        spent = time.monotonic() - begun
+        say(total.text(spent))
+        if spent >= hours * 3600:
+            return 0
+
+
+def _turn(total: Sum, first: int, share: float) -> Iterator[str]:
+    """One turn's work; every broken promise."""
+    seeds = range(first, first + max(1, round(SEEDS_PER_HOUR * share)))
+    with multiprocessing.get_context("fork").Pool() as pool:
+        for result in pool.imap_unordered(run, seeds, chunksize=4):
+            yield from _broken(result)
+            total.seeds += 1
+            total.faults.update(result.faults)
+            total.writes += result.acknowledged
+    # some named places are not always come to: a tenth more rounds than kills
+    figures = rounds.run(max(2, round(KILLS_PER_HOUR * share * 1.2)), first)
+    yield from figures.violations
+    total.rounds += figures.rounds
+    total.kills += figures.kills.total()
+    total.kept += figures.acknowledged
+
+
+def _broken(result: Result) -> Iterator[str]:
+    for text in result.violations:
+        yield f"seed {result.seed} ({result.options}): {text}"
+
+
+def commit() -> str:
+    """What is being tested; marked where files differ from it."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def say(text: str) -> None:
+    """A line with its time."""
+    print(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(soak(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0))

@@ -1,0 +1,51 @@
+"""A soak counts what it does, and ends at the first broken promise with the seed and the commit."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHORT = "import sys; sys.path.insert(0, 'src'); from tests import soak; sys.exit(soak.soak(0, share=0.002))"
+BROKEN = """
+import sys
+sys.path.insert(0, "src")
+from tests import soak
+from tests.simulation.mutants import no_receive_rule
+with no_receive_rule():
+    sys.exit(soak.soak(0, share=0.002))
+"""
+
+
+def soak(script: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, which may fork: this one has threads."""
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_turn_is_counted_and_timed() -> None:
+    done = soak(SHORT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    began, summed = done.stdout.splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}\S* commit \S+, seeds from \d+", began)
+    found = re.search(r"(\d+) seeds .* (\d+) faults, .*; (\d+) kills in (\d+) rounds .* 0 violations", summed)
+    assert found is not None
+    seeds, faults, kills, rounds = map(int, found.groups())
+    assert (seeds, rounds) == (20, 2)
+    assert faults >= 20 * 100
+    assert 0 < kills <= 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_broken_promise_ends_it_with_seed_and_commit() -> None:
+    done = soak(BROKEN)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(r"VIOLATION at commit \S+: seed \d+ \(Options\(", done.stdout)
