@@ -227,6 +227,7 @@ class CloudLink:
             "since": self._since_ms,
             "behind_in": self.session.behind_in if self.session else None,
             "behind_out": self.session.behind_out if self.session else None,
+            "behind_snapshot": self.session is not None and self.session.outbox.cut_off,
         }
 
     # --- inside ----------------------------------------------------------------------------------------

@@ -79,7 +79,8 @@ class Members:
         if now - self._looked_at < interval - 0.01:
             return
         self._looked_at = now
-        origin, vector = log.origin, vectors.seqs(log.vector())
+        origin = log.origin
+        vector = vectors.seqs(log.vector()) if self.cloud else log.acknowledged()
         self._own = member_name(origin, cloud=self.cloud)
         known = self.rows.get(self._own)
         same = known is not None and (known.row.origin, known.row.vector) == (origin, vector)

@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 
 from entgldb._version import VERSION
-from entgldb.actors.ports import Store
+from entgldb.actors.ports import OplogReader, Store
 from entgldb.messages.errors import InvalidError, NotFoundError
 from entgldb.messages.model import NODES, Origin, incarnation_of, node_of
 from entgldb.messages.schema import Json
@@ -60,6 +60,11 @@ def is_retired(node: Mapping[str, Json]) -> bool:
 def retired_origins(nodes: Iterable[Mapping[str, Json]]) -> frozenset[Origin]:
     """Incarnations that are not spoken to."""
     return frozenset(f"{node.get('NodeId')}/{node['Retired']}" for node in nodes if node.get("Retired"))
+
+
+def read_documents(log: OplogReader, collection: str) -> list[dict[str, Json]]:
+    """The documents of a system collection that are JSON objects."""
+    return [_read(body) for _, body in log.documents(collection)]
 
 
 def _read(body: bytes | None) -> dict[str, Json]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from entgldb.actors.behaviour import INFO, Behaviour, Context, refuse
 from entgldb.actors.ports import Fingerprints, OplogReader
+from entgldb.actors.retention import Retention
 from entgldb.actors.verifier import Verifier
 from entgldb.messages.checking import Repaired, TellPeers, VerifyHeard, VerifyNow, VerifyPeer
 from entgldb.messages.client import Report, Status, Verify
@@ -19,6 +20,7 @@ from entgldb.messages.local import (
     Stopped,
     Tick,
 )
+from entgldb.messages.members import Collected, Pruned
 from entgldb.messages.model import Entry
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import OplogSettings
@@ -61,9 +63,11 @@ class OplogKeeper(Behaviour):
         self._stages: dict[str, Stage] = {}
         self._verified = 0
         self._release_in = RELEASE_INTERVAL
+        self._retention = Retention()
 
     def start(self, ctx: Context) -> None:
         ctx.after(RELEASE_INTERVAL, Tick("release"))
+        ctx.after(Retention.interval(self.settings), Tick("retention"))
         if self._verifier is not None:
             for owner in ("sync", "gateway"):
                 ctx.tell(owner, TellPeers())
@@ -79,6 +83,10 @@ class OplogKeeper(Behaviour):
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "release":
             self._release(ctx)
+        elif message.what == "retention":
+            ctx.after(Retention.interval(self.settings), message)
+            if self._log is not None:
+                self._retention.look(self._log, self.settings, ctx)
         elif self._verifier is None:
             return
         elif message.what != "verify":
@@ -98,6 +106,14 @@ class OplogKeeper(Behaviour):
         ctx.tell("store", ReleaseHeld())
         idle = self._log is not None and not self._log.held()
         self._release_in = RELEASE_INTERVAL_IDLE if idle else RELEASE_INTERVAL
+
+    def on_pruned(self, message: Pruned, ctx: Context) -> None:
+        if self._log is not None:
+            self._retention.on_pruned(message, self._log, self.settings, ctx)
+
+    def on_collected(self, message: Collected, ctx: Context) -> None:
+        if self._log is not None:
+            self._retention.on_collected(message, self._log, ctx)
 
     def on_entries_received(self, message: EntriesReceived, ctx: Context) -> None:
         stage = self._stage(message)
@@ -164,6 +180,7 @@ class OplogKeeper(Behaviour):
         if self._log is not None:
             heads = {origin: [seq, head.hex()] for origin, (seq, head) in self._log.vector().items()}
             body |= {"vector": heads, "lsn": self._log.last_lsn(), "origin": self._log.origin}
+            body |= self._retention.status(self._log, self.settings, ctx)
         if self._verifier is not None:
             body["verify"] = {"interval": self.settings.verify_interval, **self._verifier.status()}
         ctx.answer(ctx.asker, Report(body))

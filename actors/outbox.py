@@ -16,6 +16,7 @@ from entgldb.messages.limits import BATCH_BYTES_MAX, ENTRIES_PER_BATCH_MAX, PAGE
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Vector
 from entgldb.messages.schema import Message
 from entgldb.messages.wire import Entries
+from entgldb.storage.rules import vector as vectors
 from entgldb.storage.rules.results import Row
 
 RELAY_DELAY = 0.05
@@ -61,6 +62,8 @@ class Outbox:
         """Origin -> when the peer last gained entries of it that we had not sent."""
         self._resend_at = 0.0
         self._resend_wait = RESEND_FIRST
+        self.cut_off = False
+        """The peer lacks entries that our log does not have any more: what follows them must not be sent."""
 
     @property
     def waiting(self) -> bool:
@@ -73,6 +76,7 @@ class Outbox:
         self._shipped = {}
         self.peer = {origin: seq for origin, (seq, _) in vector.items()}
         self._held = held
+        self._look_at_floors()
         self._rewind()
         self.pump(ctx)
 
@@ -94,7 +98,8 @@ class Outbox:
             return
         self.learn(vector, ctx)
         self._held = held
-        if self.sent > self._acked:
+        self._look_at_floors()
+        if self.sent > self._acked or self.cut_off:
             return
         start = self._log.first_missing(self._covered())
         if start < self._cursor:
@@ -131,7 +136,7 @@ class Outbox:
             if now < self._relays[0][0] + RELAY_PATIENCE and self._is_fed(now):
                 break
             self._permitted = max(self._permitted, self._relays.popleft()[1])
-        if self.peer is None:
+        if self.peer is None or self.cut_off:
             return
         while self._cursor <= self._permitted and self.sent - self._acked < WINDOW_BATCHES_MAX:
             if not self._send_batch():
@@ -167,6 +172,7 @@ class Outbox:
     def _send_batch(self) -> bool:
         """Fill and send one batch; False when there is nothing to send or the link is gone."""
         covered = self._covered()
+        gone_out = dict(self._passed)
         entries: list[Entry] = []
         recorded: list[int] = []
         size = pages = 0
@@ -182,7 +188,7 @@ class Outbox:
                     entry = self._entry(row)
                     cost = len(entry.header) + len(entry.body or b"")
                     if entries and (size + cost > BATCH_BYTES_MAX or len(entries) >= ENTRIES_PER_BATCH_MAX):
-                        return self._ship(entries, recorded)
+                        return self._ship(entries, recorded, gone_out)
                     if not row.applied and not self._cloud:
                         recorded.append(len(entries))
                     entries.append(entry)
@@ -194,7 +200,7 @@ class Outbox:
                     self._skip(covered)
                 continue
             break
-        return bool(entries) and self._ship(entries, recorded)
+        return bool(entries) and self._ship(entries, recorded, gone_out)
 
     def _skip(self, covered: Mapping[str, int]) -> None:
         """Go to the next row that the peer lacks by one look into the index, not row by row."""
@@ -205,6 +211,16 @@ class Outbox:
         hidden = self._cloud and row.collection.startswith(SYSTEM_PREFIX)
         return Entry(row.header, None if hidden else row.body)
 
-    def _ship(self, entries: list[Entry], recorded: list[int]) -> bool:
+    def _ship(self, entries: list[Entry], recorded: list[int], gone_out: Mapping[str, int]) -> bool:
+        # rows may have been pruned while this batch was read: what follows on them would come too early
+        if vectors.behind(self._log.floors(), vectors.join((self._covered(), gone_out))):
+            self._count(Reason.BEHIND_SNAPSHOT)
+            return False
         self.sent += 1
         return self._send(Entries(self.round, self.sent - 1, tuple(entries), tuple(recorded)))
+
+    def _look_at_floors(self) -> None:
+        """The peer has just said what it has: whether the log can bring it on."""
+        self.cut_off = vectors.behind(self._log.floors(), self._covered())
+        if self.cut_off:
+            self._count(Reason.BEHIND_SNAPSHOT)

@@ -222,6 +222,7 @@ class PeerLink:
             "state": "closing" if self.closing else "connected",
             "behind_in": None if self.session is None else self.session.behind_in,
             "behind_out": None if self.session is None else self.session.behind_out,
+            "behind_snapshot": self.session is not None and self.session.outbox.cut_off,
             "frames_until_synced": None if self.session is None else self.session.frames_until_synced,
             "clock_offset_ms": self.clock_offset_ms,
         }

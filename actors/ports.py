@@ -12,7 +12,16 @@ from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.wire import Copy, Member
 from entgldb.storage.rules.incarnations import Why
-from entgldb.storage.rules.results import Heard, Installed, Outcome, Row, Walked
+from entgldb.storage.rules.results import (
+    Collected,
+    Heard,
+    Installed,
+    Outcome,
+    Pruned,
+    PruneOrder,
+    Row,
+    Walked,
+)
 
 
 class OplogReader(Protocol):
@@ -52,6 +61,24 @@ class OplogReader(Protocol):
 
     def floors(self) -> dict[Origin, int]:
         """Origin -> newest seq whose log rows are gone, for those that have any such."""
+
+    def acknowledged(self) -> dict[Origin, int]:
+        """The vector as far as all of it is applied, not only recorded."""
+
+    def marks(self) -> list[tuple[int, dict[Origin, int]]]:
+        """When by our clock the vector was what, the oldest first."""
+
+    def log_bytes(self) -> int:
+        """Headers and bodies in the log."""
+
+    def tombstones(self, after: Mapping[Origin, int], upto: Mapping[Origin, int]) -> int:
+        """How many collectable tombstones have versions behind ``after`` and not behind ``upto``."""
+
+    def known(self, collection: str, key: str) -> bool:
+        """Whether a document or a tombstone is there."""
+
+    def documents(self, collection: str) -> list[tuple[str, bytes]]:
+        """All live documents of a small (system) collection, by key."""
 
 
 class Fingerprints(Protocol):
@@ -140,12 +167,6 @@ class Store(OplogReader, Protocol):
     def get(self, collection: str, key: str) -> bytes | None:
         """The body of a live document."""
 
-    def known(self, collection: str, key: str) -> bool:
-        """Whether a document or a tombstone is there."""
-
-    def documents(self, collection: str) -> list[tuple[str, bytes]]:
-        """All live documents of a small (system) collection, by key."""
-
     def create_index(self, collection: str, path: str) -> None: ...
 
     def remember_peer(self, node_id: str, address: str, now_ms: int) -> None: ...
@@ -160,6 +181,12 @@ class Store(OplogReader, Protocol):
 
     def high_mark_ms(self) -> int:
         """The hybrid clock's milliseconds: no new write is stamped before."""
+
+    def prune(self, order: PruneOrder, now_ms: int) -> Pruned:
+        """One bounded step of pruning the log, within the group that runs."""
+
+    def collect(self, frontier: Mapping[Origin, int], after_lsn: int) -> Collected:
+        """One bounded step of collecting tombstones within ``frontier`` whose log rows are pruned."""
 
     def status(self) -> dict[str, Json]:
         """documents, oplog_entries, conflicts, held, unfit, quarantined, wal_bytes."""

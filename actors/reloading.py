@@ -21,6 +21,9 @@ LIVE: Final = {
     "soft_floor": "disk.soft_floor",
     "hard_floor": "disk.hard_floor",
     "verify_interval": "verify.interval",
+    "retention_hours": "retention.hours",
+    "retention_bytes": "retention.bytes",
+    "absence_limit": "retention.absence_limit",
     "log_level": "node.log_level",
     "initial_peers": "InitialRemotePeers",
 }

@@ -213,7 +213,10 @@ class Session:
         ctx.tell("oplog", SessionEnded(self.name))
 
     def _on_entries(self, message: wire.Entries, ctx: Context) -> None:
-        if message.round != self._round:
+        if self.outbox.cut_off:
+            # it may have missed deletes of which nothing is left here, and write on as if they had not been
+            self._count(Reason.BEHIND_SNAPSHOT)
+        elif message.round != self._round:
             self._count(Reason.OUT_OF_ORDER)
         elif message.batch > self._received:
             self._count(Reason.GAP)
@@ -255,6 +258,8 @@ class Session:
         """Our request for a new round was lost, or batches were, or an actor of ours lost them."""
         if message.round < self._round:
             self._send(wire.GapRequest(self._round, self._log.vector(), self._log.held()))
+        elif self.outbox.cut_off:
+            self._moved_at = ctx.monotonic()
         elif message.sent > self._applied and ctx.monotonic() - self._moved_at > self._patience:
             self._count(Reason.GAP)
             self._ask_again(ctx)

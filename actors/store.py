@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from entgldb.actors import decisions, own_log, remote_peers, store_members, store_peers
+from entgldb.actors import decisions, own_log, store_members, store_peers
 from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
 from entgldb.actors.clock_gate import ClockGate
 from entgldb.actors.disk_gate import DiskGate
@@ -19,7 +19,7 @@ from entgldb.actors.notices import Notices
 from entgldb.actors.ports import Disk, Secrets, Store
 from entgldb.messages import client, codec
 from entgldb.messages.checking import Repair
-from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError, NotFoundError, Reason
+from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError, Reason
 from entgldb.messages.incarnation import OwnLogSeen
 from entgldb.messages.local import (
     Apply,
@@ -34,8 +34,17 @@ from entgldb.messages.local import (
     Stopped,
     Tick,
 )
-from entgldb.messages.members import NodesChanged, NoteSelf, RememberMembers, RetireNode
-from entgldb.messages.model import NODES, REMOTE_PEERS, SYSTEM_PREFIX, check_node_id
+from entgldb.messages.members import (
+    Collect,
+    Collected,
+    NodesChanged,
+    NoteSelf,
+    Prune,
+    Pruned,
+    RememberMembers,
+    RetireNode,
+)
+from entgldb.messages.model import NODES, REMOTE_PEERS, SYSTEM_PREFIX
 from entgldb.messages.refusals import AcceptClock, ClockJudged
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import StoreSettings
@@ -235,31 +244,6 @@ class StoreKeeper(Behaviour):
         self.store.create_index(message.collection, message.path)
         return client.Done()
 
-    def _put_peer(self, message: client.PutPeer, ctx: Context) -> Message:
-        check_node_id(message.node_id, "NodeId")
-        known = self.store.answered(message.request, ctx.now_ms())
-        if known is not None:
-            return client.CommitDone(*known)
-        self._refuse_in_cloud()
-        change = remote_peers.added if message.add else remote_peers.updated
-        peer = change(message, self.store.get(REMOTE_PEERS, message.node_id), self._secrets)
-        if peer is None:
-            return client.CommitDone((), 0)
-        body = remote_peers.document(peer)
-        return self._write(
-            message.request, (client.Write(REMOTE_PEERS, peer.node_id, body),), ctx, system=True
-        )
-
-    def _remove_peer(self, message: client.RemovePeer, ctx: Context) -> Message:
-        known = self.store.answered(message.request, ctx.now_ms())
-        if known is not None:
-            return client.CommitDone(*known)
-        self._refuse_in_cloud()
-        if self.store.get(REMOTE_PEERS, message.node_id) is None:
-            raise NotFoundError(f"no remote peer {message.node_id}", hint="entgldb list-peers")
-        writes = (client.Write(REMOTE_PEERS, message.node_id, None),)
-        return self._write(message.request, writes, ctx, system=True)
-
     def _apply(self, message: Apply, ctx: Context) -> Message:
         applied = self._intake.take(message, ctx)
         own_log.after_applying(self.store, ctx)
@@ -300,10 +284,6 @@ class StoreKeeper(Behaviour):
             self._own_last = max(self._own_last, lsn)
         return client.CommitDone(written, lsn)
 
-    def _refuse_in_cloud(self) -> None:
-        if self.settings.role == "cloud":
-            raise NotAllowedError("a cloud node keeps no list of remote peers", hint="ask a node of the LAN")
-
     def _answer(self, answers: Answers, queue: list[tuple[Asker | None, Message]], ctx: Context) -> None:
         for (asker, answer), (_, message) in zip(answers, queue, strict=True):
             if asker is not None and not isinstance(message, _UNANSWERED):
@@ -315,6 +295,8 @@ class StoreKeeper(Behaviour):
         for (_, answer), (_, message) in zip(answers, queue, strict=True):
             if isinstance(message, Apply) and not message.supplied:
                 ctx.tell(message.owner, answer)
+            elif isinstance(answer, (Pruned, Collected)):
+                ctx.tell("oplog", answer)
 
     def _tell_followers(self, last: int) -> None:
         self._followers = [f for f in self._followers if not getattr(f, "closed", False)]
@@ -331,8 +313,8 @@ class StoreKeeper(Behaviour):
     _WORKS: dict[type[Message], Callable[..., Message]] = {
         client.Commit: _commit,
         client.CreateIndex: _create_index,
-        client.PutPeer: _put_peer,
-        client.RemovePeer: _remove_peer,
+        client.PutPeer: store_peers.put_peer,
+        client.RemovePeer: store_peers.remove_peer,
         client.SettleUnfit: _settle_unfit,
         client.ReleaseOrigin: _release_origin,
         ApplyInitialPeers: store_peers.initial_peers,
@@ -343,11 +325,23 @@ class StoreKeeper(Behaviour):
         NoteSelf: store_members.note_self,
         RetireNode: store_members.retire_node,
         RememberMembers: store_members.remember_members,
+        Prune: store_members.prune,
+        Collect: store_members.collect,
     }
 
 
 _QUEUED = tuple(StoreKeeper._WORKS)
-_UNANSWERED = (Apply, OwnLogSeen, ApplyInitialPeers, ReleaseHeld, RememberPeer, NoteSelf, RememberMembers)
+_UNANSWERED = (
+    Apply,
+    OwnLogSeen,
+    ApplyInitialPeers,
+    ReleaseHeld,
+    RememberPeer,
+    NoteSelf,
+    RememberMembers,
+    Prune,
+    Collect,
+)
 _TOLD: dict[str, Callable[[tuple[dict[str, Json], ...]], Message]] = {
     REMOTE_PEERS: RemotePeersChanged,
     NODES: NodesChanged,

@@ -9,10 +9,11 @@ from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import Store
 from entgldb.messages import client
 from entgldb.messages.errors import NotAllowedError
-from entgldb.messages.members import NoteSelf, RememberMembers, RetireNode
+from entgldb.messages.members import Collect, Collected, NoteSelf, Prune, Pruned, RememberMembers, RetireNode
 from entgldb.messages.model import NODES, check_node_id, node_of
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import StoreSettings
+from entgldb.storage.rules.results import PruneOrder
 
 
 class Writer(Protocol):
@@ -60,3 +61,14 @@ def remember_members(keeper: Writer, message: RememberMembers, ctx: Context) -> 
     """Keep the last words of members in the file."""
     keeper.store.remember_members(message.rows, ctx.now_ms(), cloud=keeper.settings.role == "cloud")
     return client.Done()
+
+
+def prune(keeper: Writer, message: Prune, ctx: Context) -> Message:
+    """One step of pruning the log."""
+    order = PruneOrder(message.aged, message.stable, message.bytes_max, message.mark_ms, message.aged_ms)
+    return Pruned(*keeper.store.prune(order, ctx.now_ms()))
+
+
+def collect(keeper: Writer, message: Collect, ctx: Context) -> Message:
+    """One step of collecting tombstones."""
+    return Collected(*keeper.store.collect(message.frontier, message.after_lsn))

@@ -1,4 +1,4 @@
-"""What the store does for InitialRemotePeers: each is put where neither it nor its removal is known."""
+"""What the store does for the replicated list of remote peers, those of the configuration included."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from entgldb.actors import remote_peers
 from entgldb.actors.behaviour import ERROR, Context
 from entgldb.actors.ports import Secrets, Store
 from entgldb.messages import client
-from entgldb.messages.errors import EntglError, Reason
+from entgldb.messages.errors import EntglError, NotAllowedError, NotFoundError, Reason
 from entgldb.messages.local import ApplyInitialPeers
-from entgldb.messages.model import REMOTE_PEERS
+from entgldb.messages.model import REMOTE_PEERS, check_node_id
 from entgldb.messages.schema import Json, Message
+from entgldb.messages.settings import StoreSettings
 
 
 class Writer(Protocol):
     """The part of StoreKeeper that writes."""
 
+    settings: StoreSettings
     store: Store
     _secrets: Secrets
 
@@ -30,6 +32,33 @@ class Writer(Protocol):
         *,
         system: bool = False,
     ) -> Message: ...
+
+
+def put_peer(keeper: Writer, message: client.PutPeer, ctx: Context) -> Message:
+    """Add a remote peer, or change the given fields of one."""
+    check_node_id(message.node_id, "NodeId")
+    known = keeper.store.answered(message.request, ctx.now_ms())
+    if known is not None:
+        return client.CommitDone(*known)
+    _refuse_in_cloud(keeper)
+    change = remote_peers.added if message.add else remote_peers.updated
+    peer = change(message, keeper.store.get(REMOTE_PEERS, message.node_id), keeper._secrets)
+    if peer is None:
+        return client.CommitDone((), 0)
+    body = remote_peers.document(peer)
+    return keeper._write(message.request, (client.Write(REMOTE_PEERS, peer.node_id, body),), ctx, system=True)
+
+
+def remove_peer(keeper: Writer, message: client.RemovePeer, ctx: Context) -> Message:
+    """Remove a remote peer everywhere, for good."""
+    known = keeper.store.answered(message.request, ctx.now_ms())
+    if known is not None:
+        return client.CommitDone(*known)
+    _refuse_in_cloud(keeper)
+    if keeper.store.get(REMOTE_PEERS, message.node_id) is None:
+        raise NotFoundError(f"no remote peer {message.node_id}", hint="entgldb list-peers")
+    writes = (client.Write(REMOTE_PEERS, message.node_id, None),)
+    return keeper._write(message.request, writes, ctx, system=True)
 
 
 def initial_peers(keeper: Writer, message: ApplyInitialPeers, ctx: Context) -> Message:
@@ -54,3 +83,8 @@ def _initial_peer(keeper: Writer, number: int, fields: dict[str, Json], ctx: Con
     peer = remote_peers.initial(fields, client.PutPeer(request, True, node_id), keeper._secrets)
     write = client.Write(REMOTE_PEERS, peer.node_id, remote_peers.document(peer))
     keeper._write(request, (write,), ctx, system=True)
+
+
+def _refuse_in_cloud(keeper: Writer) -> None:
+    if keeper.settings.role == "cloud":
+        raise NotAllowedError("a cloud node keeps no list of remote peers", hint="ask a node of the LAN")

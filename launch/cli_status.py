@@ -57,6 +57,11 @@ def complaints(body: dict[str, Any]) -> list[str]:
     if store.get("unfit"):
         wrong.append(f"{store['unfit']} entries cannot be applied: entgldb quarantine")
     wrong += [f"{alarm['code']}: {alarm['text']}" for alarm in body.get("alarms") or []]
+    for peer in ((body.get("sync") or {}).get("peers") or []) + (gateway.get("links") or []):
+        if peer.get("behind_snapshot"):
+            wrong.append(f"{peer.get('node_id')} lacks entries that the log has no more")
+    for node_id, kept in ((body.get("oplog") or {}).get("held_back_by") or {}).items():
+        wrong.append(f"{node_id} holds back {kept.get('entries')} log entries from being pruned")
     for link in gateway.get("links") or []:
         if link.get("state") == "backoff":
             wrong.append(f"cloud peer {link.get('node_id')}: {link.get('reason') or 'backoff'}")

@@ -41,11 +41,14 @@ _SECTIONS: Final = {
     "election",
     "gateway",
     "verify",
+    "retention",
     "cloud",
     "disk",
     "EntglDb",
     "InitialRemotePeers",
 }
+_NAMED: Final = ("node", "network", "sync", "election", "gateway", "retention", "cloud", "disk", "verify")
+_HOURS_MAX: Final = 10 * 365 * 24.0
 _DEFAULTS_OPLOG = OplogSettings("", "")
 _DEFAULTS_SYNC = SyncSettings("", "", "", "", "")
 _DEFAULTS_ELECTION = ElectionSettings("", "")
@@ -128,19 +131,18 @@ class _Builder:
         self.root, self.file, self.faults = root, file, faults
         for name in sorted(set(tables) - _SECTIONS):
             faults.add(f"{file.name}: {name}", "unknown section")
+        self.sections = [Section(name, tables.get(name, {}), file.name, faults) for name in _NAMED]
         (
             self.node,
             self.network,
             self.sync,
             self.election,
             self.gateway,
+            self.retention,
             self.cloud,
             self.disk,
             self.verify,
-        ) = (
-            Section(name, tables.get(name, {}), file.name, faults)
-            for name in ("node", "network", "sync", "election", "gateway", "cloud", "disk", "verify")
-        )
+        ) = self.sections
 
     def build(self, peers: tuple[Any, ...], config_file: str) -> NodeSettings:
         node_id = self.node.text("id", required=True, check=check_node_id)
@@ -150,11 +152,7 @@ class _Builder:
         directory = str(self.root)
         settings = NodeSettings(
             store=self._store(node_id, directory, role, cluster, key_file),
-            oplog=OplogSettings(
-                node_id,
-                directory,
-                verify_interval=self.verify.seconds_or_never("interval", _DEFAULTS_OPLOG.verify_interval),
-            ),
+            oplog=self._oplog(node_id, role),
             sync=self._sync(node_id, role, cluster),
             election=self._election(node_id, role),
             gateway=self._gateway(node_id, role, cluster, key_file),
@@ -162,13 +160,9 @@ class _Builder:
             log_level=log_level,
             config_file=config_file,
         )
-        self._finish()
-        return settings
-
-    def _finish(self) -> None:
-        lan = (self.node, self.network, self.sync, self.election, self.gateway)
-        for section in (*lan, self.cloud, self.disk, self.verify):
+        for section in self.sections:
             section.finish()
+        return settings
 
     def _store(self, node_id: str, directory: str, role: str, cluster: str, key_file: str) -> StoreSettings:
         default = StoreSettings(node_id, directory, role, cluster, key_file)
@@ -189,6 +183,18 @@ class _Builder:
             text = fault.text if isinstance(fault, EntglError) else str(fault.strerror)
             self.faults.add(str(key_file), text, "entgldb init --cluster-key-file FILE")
             return "", ""
+
+    def _oplog(self, node_id: str, role: str) -> OplogSettings:
+        default, retention = _DEFAULTS_OPLOG, self.retention
+        return OplogSettings(
+            node_id=node_id,
+            directory=str(self.root),
+            role=role,
+            retention_hours=retention.number("hours", default.retention_hours, _HOURS_MAX),
+            retention_bytes=int(retention.number("bytes", default.retention_bytes, 2.0**50)),
+            absence_limit=retention.number("absence_limit", default.absence_limit, _HOURS_MAX),
+            verify_interval=self.verify.seconds_or_never("interval", default.verify_interval),
+        )
 
     def _sync(self, node_id: str, role: str, cluster: str) -> SyncSettings:
         default = _DEFAULTS_SYNC

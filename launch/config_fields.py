@@ -135,6 +135,14 @@ class Section:
             return default
         return value
 
+    def number(self, key: str, default: float, most: float) -> float:
+        """A number above 0 and up to ``most``."""
+        value = self._get(key, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= most:
+            self.fault(key, f"a number above 0 and up to {most:,.0f} is expected")
+            return default
+        return float(value)
+
     def seconds(self, key: str, default: float) -> float:
         """A time above 0."""
         value = self._get(key, default)

@@ -42,3 +42,41 @@ class RememberMembers(Message):
     """Sync to store: rows that have changed since the last time, to be kept in the file."""
 
     rows: tuple[Member, ...]
+
+
+@message(144)
+class Prune(Message):
+    """Oplog to store: one bounded step; answered by Pruned after its commit."""
+
+    aged: dict[str, int]
+    """Origin -> seq: stable and old enough."""
+    stable: dict[str, int]
+    """Origin -> seq: every member that counts has it."""
+    bytes_max: int
+    mark_ms: int
+    aged_ms: int
+
+
+@message(145)
+class Pruned(Message):
+    """Store to oplog: so many log rows went; ``more`` are waiting."""
+
+    rows: int
+    more: bool
+
+
+@message(146)
+class Collect(Message):
+    """Oplog to store: one bounded step, beginning after ``after_lsn``; answered by Collected."""
+
+    frontier: dict[str, int]
+    after_lsn: int
+
+
+@message(147)
+class Collected(Message):
+    """Store to oplog: so many tombstones went."""
+
+    rows: int
+    after_lsn: int
+    more: bool

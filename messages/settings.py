@@ -30,6 +30,13 @@ class OplogSettings(Record):
     drift_ms: int = 60_000
     verify_interval: float = 600.0
     """Seconds between comparisons of all documents with every peer; 0: never by itself."""
+    role: str = "lan"
+    retention_hours: float = 24.0
+    """How long log rows are kept that every member has."""
+    retention_bytes: int = 256 * 1024 * 1024
+    """A larger log is pruned of what every member has, however young."""
+    absence_limit: float = 720.0
+    """Hours after which a member that is not heard of holds nothing back any more."""
 
 
 @record

@@ -72,6 +72,7 @@ class Batch:
         state = self.state
         state.lsn += 1
         state.entries += 1
+        state.log_bytes += len(raw) + (0 if text is None else len(text))
         number = state.origins[header.origin].number
         self._log.append(
             (state.lsn, number, header.seq, digest, header.collection, header.key, raw, text, applied)
@@ -191,4 +192,7 @@ class Batch:
             "DELETE FROM _entgldb_successors WHERE EXISTS (SELECT 1 FROM _entgldb_origins o"
             " JOIN _entgldb_oplog l ON l.origin = o.id WHERE o.name = _entgldb_successors.origin"
             " AND l.seq = _entgldb_successors.seq AND l.applied = 1)"
+            # what was pruned had been applied
+            " OR EXISTS (SELECT 1 FROM _entgldb_origins o WHERE o.name = _entgldb_successors.origin"
+            " AND o.floor >= _entgldb_successors.seq)"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -20,6 +20,7 @@ from entgldb.storage.filter import Condition, compile_filter, compile_sort
 from entgldb.storage.rules.clock import ms_of
 
 Document = dict[str, Json]
+Rows = list[tuple[Any, ...]]
 _T = TypeVar("_T")
 
 
@@ -116,7 +117,8 @@ class Documents:
         """Changes after a token, oldest first, each key once with its present version; at least once.
 
         Without ``collection``, all but the system collections. It ends when all is told; call it again
-        with the last token for more. Raises TokenExpired at the call for a token of another file.
+        with the last token for more. Raises TokenExpired for a token of another file, and for one so old
+        that deletes after it may have been forgotten.
         """
         return self._changes(self._lsn(since), collection)
 
@@ -157,25 +159,68 @@ class Documents:
                     yield key, _document(body)
 
     def _changes(self, lsn: int, collection: str | None) -> Iterator[Change]:
+        collected = self._forgotten()[1]
         while True:
-            last = self._all(
-                "SELECT max(lsn) FROM (SELECT lsn FROM _entgldb_oplog WHERE lsn > ? ORDER BY lsn LIMIT ?)",
-                (lsn, PAGE_ROWS_MAX),
-            )[0][0]
+            pruned = self._forgotten()[0]
+            if lsn < pruned:
+                # without log rows, documents tell by themselves when they were last changed
+                found: Iterable[Rows] = self._by_document(lsn, pruned)
+                last: int | None = pruned
+            else:
+                last, rows = self._by_log(lsn)
+                if lsn < self._forgotten()[0]:
+                    continue  # rows were pruned while they were read
+                found = [rows]
+            for page in found:
+                now_collected = self._forgotten()[1]
+                if now_collected > max(collected, lsn):
+                    raise _too_late()
+                for at, name, key, body, origin, seq, hlc in page:
+                    if name == collection or (collection is None and not name.startswith(SYSTEM_PREFIX)):
+                        document = None if body is None else _document(body)
+                        yield Change(self._token(at), name, key, document, Version(origin, seq), ms_of(hlc))
+                    lsn = at
             if last is None:
                 return
-            rows = self._all(
-                "SELECT l.lsn, l.collection, l.key, d.body, o.name, d.seq, d.hlc FROM _entgldb_oplog l"
-                " CROSS JOIN _entgldb_documents d ON d.collection = l.collection AND d.key = l.key"
-                " AND d.lsn = l.lsn CROSS JOIN _entgldb_origins o ON o.id = d.origin"
-                " WHERE l.lsn > ? AND l.lsn <= ? ORDER BY l.lsn",
-                (lsn, last),
-            )
-            for at, name, key, body, origin, seq, hlc in rows:
-                if name == collection or (collection is None and not name.startswith(SYSTEM_PREFIX)):
-                    document = None if body is None else _document(body)
-                    yield Change(self._token(at), name, key, document, Version(origin, seq), ms_of(hlc))
             lsn = last
+
+    def _by_log(self, lsn: int) -> tuple[int | None, Rows]:
+        """The next rows of the log whose documents have not been changed since; None: there are none."""
+        last = self._all(
+            "SELECT max(lsn) FROM (SELECT lsn FROM _entgldb_oplog WHERE lsn > ? ORDER BY lsn LIMIT ?)",
+            (lsn, PAGE_ROWS_MAX),
+        )[0][0]
+        if last is None:
+            return None, []
+        rows = self._all(
+            "SELECT l.lsn, l.collection, l.key, d.body, o.name, d.seq, d.hlc FROM _entgldb_oplog l"
+            " CROSS JOIN _entgldb_documents d ON d.collection = l.collection AND d.key = l.key"
+            " AND d.lsn = l.lsn CROSS JOIN _entgldb_origins o ON o.id = d.origin"
+            " WHERE l.lsn > ? AND l.lsn <= ? ORDER BY l.lsn",
+            (lsn, last),
+        )
+        return last, rows
+
+    def _by_document(self, lsn: int, pruned: int) -> Iterator[Rows]:
+        """Documents last changed after ``lsn`` and up to ``pruned``, in that order, page by page."""
+        places = self._all(
+            "SELECT id, lsn FROM _entgldb_documents WHERE lsn > ? AND lsn <= ? ORDER BY lsn", (lsn, pruned)
+        )
+        for start in range(0, len(places), PAGE_ROWS_MAX):
+            page = places[start : start + PAGE_ROWS_MAX]
+            marks = ",".join("?" * len(page))
+            yield self._all(
+                # one that was changed since comes again later, by its new row
+                "SELECT d.lsn, d.collection, d.key, d.body, o.name, d.seq, d.hlc FROM _entgldb_documents d"  # noqa: S608 -- marks only
+                f" JOIN _entgldb_origins o ON o.id = d.origin WHERE d.id IN ({marks}) AND d.lsn <= ?"
+                " ORDER BY d.lsn",
+                (*[number for number, _ in page], pruned),
+            )
+
+    def _forgotten(self) -> tuple[int, int]:
+        """Highest lsn of a log row that was pruned, and of a tombstone that was collected."""
+        row = self._all("SELECT pruned_lsn, collected_lsn FROM _entgldb_state")[0]
+        return row[0], row[1]
 
     def _token(self, lsn: int) -> str:
         return f"{self.file_id}.{lsn}"
@@ -191,6 +236,8 @@ class Documents:
                 "the change token belongs to another database file",
                 hint="start over with since=None: every document comes once more",
             )
+        if 0 < int(number) < self._forgotten()[1]:
+            raise _too_late()
         return int(number)
 
     def put_to(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
@@ -213,6 +260,13 @@ class Documents:
                 return self._connection.execute(sql, values).fetchall()
             except sqlite3.OperationalError as fault:
                 raise translated(fault, "reading failed") from fault
+
+
+def _too_late() -> TokenExpired:
+    return TokenExpired(
+        "deletes after this change token have been forgotten",
+        hint="start over with since=None: every document comes once more",
+    )
 
 
 def _where(collection: str, condition: Condition) -> str:

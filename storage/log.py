@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgpack
+
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import Entry, Origin, Vector
 from entgldb.storage import members
@@ -135,6 +137,49 @@ class LogQueries:
         """Origin -> newest seq whose log rows are gone, for those that have any such."""
         rows = self.connection.execute("SELECT name, floor FROM _entgldb_origins WHERE floor > 0")
         return dict(rows.fetchall())
+
+    def documents(self, collection: str) -> list[tuple[str, bytes]]:
+        """All live documents of a small (system) collection, by key."""
+        return self.connection.execute(
+            "SELECT key, CAST(body AS BLOB) FROM _entgldb_documents"
+            " WHERE collection = ? AND body IS NOT NULL ORDER BY key",
+            (collection,),
+        ).fetchall()
+
+    def known(self, collection: str, key: str) -> bool:
+        """Whether a document or a tombstone is there."""
+        row = self.connection.execute(
+            "SELECT 1 FROM _entgldb_documents WHERE collection = ? AND key = ?", (collection, key)
+        ).fetchone()
+        return row is not None
+
+    def acknowledged(self) -> dict[Origin, int]:
+        """The vector as far as it is applied: what is only recorded may yet have to be asked for."""
+        found = {name: seq for name, (seq, _) in self.vector().items()}
+        rows = self.connection.execute(
+            "SELECT o.name, min(l.seq) FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+            " WHERE l.applied = 0 GROUP BY l.origin"
+        )
+        found.update((name, seq - 1) for name, seq in rows.fetchall())
+        return found
+
+    def marks(self) -> list[tuple[int, dict[Origin, int]]]:
+        """When by our clock the vector was what, the oldest first."""
+        rows = self.connection.execute("SELECT at_ms, vector FROM _entgldb_marks ORDER BY at_ms").fetchall()
+        return [(at_ms, msgpack.unpackb(vector)) for at_ms, vector in rows]
+
+    def log_bytes(self) -> int:
+        """Headers and bodies in the log."""
+        return int(self.connection.execute("SELECT log_bytes FROM _entgldb_state").fetchone()[0])
+
+    def tombstones(self, after: Mapping[Origin, int], upto: Mapping[Origin, int]) -> int:
+        """How many collectable tombstones have versions behind ``after`` and not behind ``upto``."""
+        rows = self.connection.execute(
+            # '`' is the character after '_'
+            "SELECT o.name, d.seq FROM _entgldb_documents d JOIN _entgldb_origins o ON o.id = d.origin"
+            " WHERE d.body IS NULL AND NOT (d.collection > '_system_' AND d.collection < '_system`')"
+        )
+        return sum(after.get(name, 0) < seq <= upto.get(name, 0) for name, seq in rows)
 
     def close(self) -> None:
         """Give the file back."""

@@ -84,6 +84,10 @@ CREATE TABLE _entgldb_incarnations (
     origin TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, why TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX _entgldb_tombstones ON _entgldb_documents (lsn) WHERE body IS NULL;
+ALTER TABLE _entgldb_state ADD COLUMN log_bytes INTEGER NOT NULL DEFAULT 0;
+UPDATE _entgldb_state SET log_bytes =
+    (SELECT coalesce(sum(length(header) + coalesce(length(body), 0)), 0) FROM _entgldb_oplog);
+CREATE TABLE _entgldb_marks (at_ms INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE _entgldb_members (
     name TEXT PRIMARY KEY, origin TEXT NOT NULL, counter INTEGER NOT NULL,
     seen_ms INTEGER NOT NULL, heard_ms INTEGER NOT NULL, vector BLOB NOT NULL
@@ -97,8 +101,10 @@ CREATE INDEX _entgldb_oplog_unfit ON _entgldb_oplog (lsn) WHERE applied = 2;
 ALTER TABLE _entgldb_conflicts ADD COLUMN rule TEXT NOT NULL DEFAULT 'lww';
 """
 """``floor``: newest seq whose log rows are pruned. ``pruned_lsn``, ``collected_lsn``: the highest lsn of
-a log row that was pruned, of a tombstone that was collected. ``sha256``: of the body. ``stamps``:
-versions of fields, in collections that merge. ``_entgldb_incarnations``: all but the file's first.
+a log row that was pruned, of a tombstone that was collected. ``log_bytes``: headers and bodies in the log.
+``sha256``: of the body. ``stamps``: versions of fields, in collections that merge.
+``_entgldb_incarnations``: all but the file's first. ``_entgldb_marks``: what the vector was when, so that the
+age of a log row is known by this node's own clock. ``_entgldb_members``: the last word of every member.
 ``rule``: ``lww``, or ``merge`` where the body is a change."""
 
 

@@ -37,6 +37,8 @@ class State:
     """Highest lsn of a log row that was pruned."""
     collected_lsn: int = 0
     """Highest lsn of a tombstone that was collected: an older change token may have missed its delete."""
+    log_bytes: int = 0
+    """Headers and bodies in the log, bodies counted by characters."""
     origins: dict[Origin, Known] = field(default_factory=dict)
     held: dict[Origin, Head] = field(default_factory=dict)
     """Newest held entry of each origin that has any."""
@@ -54,7 +56,8 @@ class State:
     def load(cls, connection: sqlite3.Connection) -> State:
         """Read everything from the file."""
         numbers = connection.execute(
-            "SELECT clock, lsn, documents, entries, conflicts, pruned_lsn, collected_lsn FROM _entgldb_state"
+            "SELECT clock, lsn, documents, entries, conflicts, pruned_lsn, collected_lsn, log_bytes"
+            " FROM _entgldb_state"
         ).fetchone()
         own = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
         state = cls("" if own is None else own[0], False, *numbers)
@@ -89,6 +92,7 @@ class State:
             self.conflicts,
             self.pruned_lsn,
             self.collected_lsn,
+            self.log_bytes,
             self.origins.copy(),
             self.held.copy(),
             self.collections.copy(),
@@ -109,7 +113,7 @@ class State:
         self.dirty.clear()
         connection.execute(
             "UPDATE _entgldb_state SET clock = ?, lsn = ?, documents = ?, entries = ?, conflicts = ?,"
-            " pruned_lsn = ?, collected_lsn = ?",
+            " pruned_lsn = ?, collected_lsn = ?, log_bytes = ?",
             (
                 self.clock,
                 self.lsn,
@@ -118,6 +122,7 @@ class State:
                 self.conflicts,
                 self.pruned_lsn,
                 self.collected_lsn,
+                self.log_bytes,
             ),
         )
 

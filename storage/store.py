@@ -14,14 +14,24 @@ from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Entry, Origin, Vector, Version, check_node_id
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Copy, Member
-from entgldb.storage import collections, database, fingerprint, forks, installing, members, requests, unfit
+from entgldb.storage import (
+    collections,
+    database,
+    fingerprint,
+    forks,
+    installing,
+    members,
+    prune,
+    requests,
+    unfit,
+)
 from entgldb.storage.apply import Applier
 from entgldb.storage.batch import Batch
 from entgldb.storage.identity import Identity
 from entgldb.storage.mending import Mender
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.incarnations import Why
-from entgldb.storage.rules.results import Installed, Outcome
+from entgldb.storage.rules.results import Collected, Installed, Outcome, Pruned, PruneOrder
 from entgldb.storage.transaction import Transactions
 from entgldb.storage.unfit import CannotApply
 from entgldb.storage.writes import check_writes, write_group
@@ -202,21 +212,6 @@ class Store(Transactions):
         ).fetchone()
         return None if row is None else row[0]
 
-    def known(self, collection: str, key: str) -> bool:
-        """Whether a document or a tombstone is there."""
-        row = self.connection.execute(
-            "SELECT 1 FROM _entgldb_documents WHERE collection = ? AND key = ?", (collection, key)
-        ).fetchone()
-        return row is not None
-
-    def documents(self, collection: str) -> list[tuple[str, bytes]]:
-        """All live documents of a small (system) collection, by key."""
-        return self.connection.execute(
-            "SELECT key, CAST(body AS BLOB) FROM _entgldb_documents"
-            " WHERE collection = ? AND body IS NOT NULL ORDER BY key",
-            (collection,),
-        ).fetchall()
-
     def create_index(self, collection: str, path: str) -> None:
         """Index a field path. Idempotent. Raises InvalidError for a bad collection or path."""
         self._need_group()
@@ -250,6 +245,16 @@ class Store(Transactions):
         """The hybrid clock's milliseconds: no new write is stamped before."""
         return ms_of(self.state.clock)
 
+    def prune(self, order: PruneOrder, now_ms: int) -> Pruned:
+        """One bounded step of pruning the log; see ``storage.prune``."""
+        self._need_group()
+        return prune.prune(self.connection, self.state, order, now_ms)
+
+    def collect(self, frontier: Mapping[Origin, int], after_lsn: int) -> Collected:
+        """One bounded step of collecting tombstones; see ``storage.prune``."""
+        self._need_group()
+        return prune.collect(self.connection, self.state, frontier, after_lsn)
+
     def status(self) -> dict[str, Json]:
         """documents, oplog_entries, conflicts, held, unfit, quarantined, wal_bytes."""
         held = self.connection.execute("SELECT count(*) FROM _entgldb_held").fetchone()[0]
@@ -257,6 +262,9 @@ class Store(Transactions):
         return {
             "documents": self.state.documents,
             "oplog_entries": self.state.entries,
+            "oplog_bytes": self.state.log_bytes,
+            "pruned_lsn": self.state.pruned_lsn,
+            "collected_lsn": self.state.collected_lsn,
             "conflicts": self.state.conflicts,
             "held": held,
             "unfit": self.state.unfit,

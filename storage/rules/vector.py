@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from entgldb.messages.model import Origin, Vector, Version
 
@@ -32,3 +32,28 @@ def missing(ours: Vector, theirs: Mapping[Origin, tuple[int, bytes]]) -> dict[Or
 def equal(ours: Vector, theirs: Mapping[Origin, tuple[int, bytes]]) -> bool:
     """Whether nothing is to be sent in either direction."""
     return not missing(ours, theirs) and seqs(ours) == seqs(theirs)
+
+
+def behind(floors: Mapping[Origin, int], theirs: Mapping[Origin, int]) -> bool:
+    """Whether somebody lacks entries that a log with these floors does not have any more."""
+    return any(theirs.get(origin, 0) < floor for origin, floor in floors.items())
+
+
+def dominates(ours: Mapping[Origin, int], theirs: Mapping[Origin, int]) -> bool:
+    """Whether ``ours`` covers all that ``theirs`` does."""
+    return all(ours.get(origin, 0) >= seq for origin, seq in theirs.items())
+
+
+def meet(vectors: Iterable[Mapping[Origin, int]]) -> dict[Origin, int]:
+    """What all of them cover; at least one is needed."""
+    first, *others = vectors
+    return {origin: min(seq, *(v.get(origin, 0) for v in others), seq) for origin, seq in first.items()}
+
+
+def join(vectors: Iterable[Mapping[Origin, int]]) -> dict[Origin, int]:
+    """What any of them covers."""
+    found: dict[Origin, int] = {}
+    for vector in vectors:
+        for origin, seq in vector.items():
+            found[origin] = max(seq, found.get(origin, 0))
+    return found

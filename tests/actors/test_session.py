@@ -26,10 +26,12 @@ class ListLog:
 
     def __init__(self) -> None:
         self.all: list[Row] = []
+        self.pruned: dict[str, int] = {}
+        self.last = 0
 
     def add(self, origin: str, body: bytes = b"{}", collection: str = "c", applied: bool = True) -> Row:
-        seq = 1 + sum(row.origin == origin for row in self.all)
-        lsn = len(self.all) + 1
+        seq = 1 + self.pruned.get(origin, 0) + sum(row.origin == origin for row in self.all)
+        self.last = lsn = self.last + 1
         row = Row(lsn, origin, seq, b"h%d" % seq, collection, b"%d" % lsn, body, applied)
         self.all.append(row)
         return row
@@ -41,7 +43,7 @@ class ListLog:
         return {}
 
     def last_lsn(self) -> int:
-        return len(self.all)
+        return max(self.last, self.all[-1].lsn if self.all else 0)
 
     def first_missing(self, theirs: Mapping[str, int]) -> int:
         lacking = (row.lsn for row in self.all if row.seq > theirs.get(row.origin, 0))
@@ -55,7 +57,7 @@ class ListLog:
         return set()
 
     def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
-        return self.all[from_lsn - 1 : from_lsn - 1 + rows_max]
+        return [row for row in self.all if row.lsn >= from_lsn][:rows_max]
 
     def unapplied(self, rows_max: int, after: tuple[str, int] = ("", 0)) -> list[tuple[str, int]]:
         ids = [(row.origin, row.seq) for row in self.all if not row.applied]
@@ -72,7 +74,30 @@ class ListLog:
         return {}
 
     def floors(self) -> dict[str, int]:
-        return {}
+        return self.pruned
+
+    def prune(self, origin: str, seq: int) -> None:
+        """What the store does when all members have it."""
+        self.all = [row for row in self.all if row.origin != origin or row.seq > seq]
+        self.pruned[origin] = seq
+
+    def acknowledged(self) -> dict[str, int]:
+        return {origin: seq for origin, (seq, _) in self.vector().items()}
+
+    def marks(self) -> list[tuple[int, dict[str, int]]]:
+        return []
+
+    def log_bytes(self) -> int:
+        return 0
+
+    def tombstones(self, after: Mapping[str, int], upto: Mapping[str, int]) -> int:
+        return 0
+
+    def documents(self, collection: str) -> list[tuple[str, bytes]]:
+        return []
+
+    def known(self, collection: str, key: str) -> bool:
+        return False
 
 
 class Bench:

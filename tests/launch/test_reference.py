@@ -37,6 +37,9 @@ def test_the_documented_defaults_are_the_defaults(tmp_path: Path) -> None:
     assert float(DEFAULTS["gateway.backoff_first"]) == found.gateway.backoff_first
     assert float(DEFAULTS["gateway.backoff_max"]) == found.gateway.backoff_max
     assert float(DEFAULTS["verify.interval"]) == found.oplog.verify_interval
+    assert float(DEFAULTS["retention.hours"]) == found.oplog.retention_hours
+    assert int(DEFAULTS["retention.bytes"]) == found.oplog.retention_bytes
+    assert float(DEFAULTS["retention.absence_limit"]) == found.oplog.absence_limit
     assert int(DEFAULTS["election.priority"]) == found.election.priority
     assert DEFAULTS["sync.live_push"] == str(found.sync.live_push).lower()
     assert int(DEFAULTS["disk.soft_floor"]) == found.store.soft_floor
@@ -48,11 +51,12 @@ def test_every_documented_setting_is_known(tmp_path: Path) -> None:
     wrong = "".join(
         f"[{section}]\n"
         + "".join(f"{name.split('.')[1]} = {{}}\n" for name in DEFAULTS if name.startswith(section))
-        for section in ("sync", "election", "gateway", "disk", "verify")
+        for section in ("sync", "election", "gateway", "retention", "disk", "verify")
     )
     with pytest.raises(ConfigError) as caught:
         settings(tmp_path / "n", wrong)
     assert "unknown" not in caught.value.text
     assert len(caught.value.text.splitlines()) == sum(
-        name.startswith(("sync.", "election.", "gateway.", "disk.", "verify.")) for name in DEFAULTS
+        name.startswith(("sync.", "election.", "gateway.", "retention.", "disk.", "verify."))
+        for name in DEFAULTS
     )

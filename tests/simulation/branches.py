@@ -26,6 +26,7 @@ REASONS = (
     "peer-closed",
     "peer-disabled",
     "relay-delay",
+    "retired",
     "stale-epoch",
     "stood-down",
     "unfit",
@@ -57,6 +58,7 @@ FAULTS = (
     "release-held",
     "reordering",
     "reset",
+    "retire",
     "roll-back",
     "same-instant",
     "squall",
@@ -74,12 +76,14 @@ SEEN = (
     "gateway taken over by rank",
     "group across batches",
     "held entry released",
+    "log pruned",
     "new incarnation at the start",
     "recorded entry supplied",
     "request answered from memory",
     "request asked again",
     "round begun again",
     "row mended",
+    "tombstone collected",
 )
 """Observed from outside."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 
 from entgldb.messages.errors import Reason
 from tests.simulation import oracle
 from tests.simulation.clients import Acknowledged
 from tests.simulation.node import SimulatedNode
-from tests.simulation.oracle import Id, Logged, Operation
+from tests.simulation.oracle import Id, Logged, Operation, State
 from tests.simulation.world import World
 
 SYSTEM = "_system_"
@@ -26,6 +27,12 @@ class Watch:
         self._causes: dict[Id, dict[str, int]] = {}
         """Entry -> what its writer had in its log when it wrote it."""
         self._read: dict[str, int] = {}
+        self._logs: dict[str, dict[Id, Logged]] = {}
+        """Node -> all that it ever logged, what it has pruned since included."""
+        self._floors: dict[str, dict[str, int]] = {}
+        self._collected: dict[str, int] = {}
+        self.members: Callable[[], list[SimulatedNode]] = list
+        """Those who count when something is to be forgotten."""
         self._heads: dict[str, dict[str, Operation]] = {}
         self._clocks: dict[str, int] = {}
         self._waiting: dict[str, set[str]] = {}
@@ -45,32 +52,70 @@ class Watch:
         self._count_branches(node, held)
         for row in oracle.read_log(node.store.connection, self._read.get(node.name, 0)):
             self._read[node.name] = row.lsn
+            self._logs.setdefault(node.name, {})[row.operation.id] = row
             self._chain(node, row)
             self._cause(node, row)
+        self._forgets(node)
+
+    def log(self, node: SimulatedNode) -> list[Logged]:
+        """All that a node has logged, in its order: what it has now, and what it has pruned."""
+        now = {row.operation.id: row for row in oracle.read_log(node.store.connection)}
+        before = self._logs.get(node.name, {})
+        floors = node.log.floors()
+        pruned = [
+            row._replace(operation=self.union[made], applied=True) if node.role == "lan" else row
+            for made, row in before.items()
+            if made not in now and made[1] <= floors.get(made[0], 0)
+        ]
+        return sorted([*pruned, *now.values()], key=lambda row: row.lsn)
+
+    def _forgets(self, node: SimulatedNode) -> None:
+        """What was pruned everybody had who counts."""
+        floors = node.log.floors()
+        if floors != self._floors.get(node.name, {}):
+            self._floors[node.name] = floors
+            self.world.reached["log pruned"] += 1
+            for other in self.members():
+                heads = self._heads.get(other.name, {})
+                ahead = [o for o, seq in floors.items() if o not in heads or heads[o].id[1] < seq]
+                if ahead:
+                    self.world.violate(f"{node.name} has pruned what {other.name} lacks of {ahead}")
+        collected = node.store.state.collected_lsn
+        if collected != self._collected.get(node.name, 0):
+            self._collected[node.name] = collected
+            self.world.reached["tombstone collected"] += 1
 
     def restarted(self, node: SimulatedNode) -> None:
         """A node's documents are what its own log says, whatever it was in the middle of."""
         if may_lack_parents(node):
             return
-        log = oracle.read_log(node.store.connection)
-        applied = [row.operation for row in log if row.applied]
+        applied = [row.operation for row in self.log(node) if row.applied]
         found = oracle.read_state(node.store.connection, oracle.merged_places(applied))
-        if oracle.fold(applied) != found:
+        if without_collected(oracle.fold(applied), found, node) != found:
             self.world.violate(f"{node.name}: the documents are not what its log says")
 
     def rolled_back(self, node: SimulatedNode, log: list[Logged], lost: set[Id]) -> None:
         """The disk of a node has gone back in time; ``log`` is what it has now."""
         self.excused |= lost
         self._read[node.name] = log[-1].lsn if log else 0
+        self._logs[node.name] = {row.operation.id: row for row in log}
         self._heads[node.name] = {row.operation.id[0]: row.operation for row in log}
         self._clocks[node.name] = max((row.operation.hlc for row in log), default=0)
 
     def forget_lost(self, nodes: list[SimulatedNode], acks: Acknowledged) -> None:
         """What disks have lost and nobody has is gone; it cannot be asked for."""
-        there = {row.operation.id for node in nodes for row in oracle.read_log(node.store.connection)}
+        there = {row.operation.id for node in nodes for row in self.log(node)}
         for gone in self.excused - there:
             self.union.pop(gone, None)
             acks.writes.pop(gone, None)
+
+    def give_up(self, gone: SimulatedNode | None, nodes: list[SimulatedNode], acks: Acknowledged) -> None:
+        """A node was retired: what it alone has is not asked for any more."""
+        if gone is not None:
+            there = {row.operation.id for node in nodes for row in self.log(node)}
+            for made in set(self.union) - there:
+                del self.union[made]
+                acks.writes.pop(made, None)
 
     def _count_branches(self, node: SimulatedNode, held: set[str]) -> None:
         reached = self.world.reached
@@ -122,6 +167,21 @@ class Watch:
         self._clocks[node.name] = max(one.hlc, self._clocks.get(node.name, 0))
 
 
+def without_collected(wanted: State, found: State, node: SimulatedNode) -> State:
+    """``wanted`` without the tombstones that a node has collected, and was allowed to."""
+    floors = node.log.floors()
+    gone = {
+        place
+        for place, ((origin, seq), body) in wanted.documents.items()
+        if body is None
+        and place not in found.documents
+        and not place[0].startswith(SYSTEM)
+        and seq <= floors.get(origin, 0)
+    }
+    kept = {place: document for place, document in wanted.documents.items() if place not in gone}
+    return wanted._replace(documents=kept)
+
+
 def may_lack_parents(node: SimulatedNode) -> bool:
     """Whether an entry was applied before the one it replaces, which leaves no conflict row."""
     return node.all_counts()[Reason.PARENT_ABSENT.value] > 0
@@ -133,7 +193,7 @@ def final(world: World, nodes: list[SimulatedNode], watch: Watch, acks: Acknowle
     _once(world, watch)
     exempt = any(may_lack_parents(node) for node in nodes)
     for node in nodes:
-        log = oracle.read_log(node.store.connection)
+        log = watch.log(node)
         here = {row.operation.id: row for row in log}
         lacking = sorted(set(watch.union) - set(here))
         if lacking:
@@ -178,8 +238,8 @@ def _agreement(
     if in_cloud and any(r.operation.body is not None for r in log if r.operation.place[0].startswith(SYSTEM)):
         world.violate(f"{node.name} has learned a cluster's configuration")
     union = [one for one in watch.union.values() if not in_cloud or not one.place[0].startswith(SYSTEM)]
-    wanted = oracle.fold(union)
     found = oracle.read_state(node.store.connection, oracle.merged_places(union))
+    wanted = without_collected(oracle.fold(union), found, node)
     for place in sorted(wanted.documents.keys() | found.documents.keys()):
         if wanted.documents.get(place) != found.documents.get(place):
             there, here = wanted.documents.get(place), found.documents.get(place)

@@ -23,7 +23,7 @@ from entgldb.messages import wire
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import Reason
 from entgldb.messages.local import Applied, Apply
-from entgldb.messages.model import Entry, Vector
+from entgldb.messages.model import Vector
 from entgldb.messages.schema import Message
 from entgldb.storage import apply, mending, writes
 from entgldb.storage.apply import Applier, Incoming
@@ -143,10 +143,10 @@ def cursor_before_ack() -> Iterator[None]:
     """
     ship, begin = Outbox._ship, Outbox.begin
 
-    def careless_ship(self: Outbox, entries: list[Entry], recorded: list[int]) -> bool:
+    def careless_ship(self: Outbox, *batch: Any) -> bool:
         if self.peer is not None:
             self.peer |= self._shipped
-        return ship(self, entries, recorded)
+        return ship(self, *batch)
 
     def careless_begin(
         self: Outbox, round_: int, vector: Vector, held: Mapping[str, int], ctx: Context

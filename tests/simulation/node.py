@@ -114,6 +114,7 @@ class SimulatedNode:
         """Whether its release cannot merge some documents."""
         self.verify_interval = 0.0
         self.initial_peers: tuple[dict[str, Json], ...] = ()
+        self.retention_hours = 24.0
         self._world = world
         self._network = network
         self._authority = authority
@@ -147,6 +148,12 @@ class SimulatedNode:
         settings = self._settings()
         self.host.boot(NodeKeeper(settings))
         self.host.inject("node", Boot(settings, 1))
+
+    def forget_after(self, hours: float) -> None:
+        """Another retention, taken over while the node runs."""
+        self.retention_hours = hours
+        if self.host is not None:
+            self.host.inject("node", Boot(self._settings(), 1))
 
     def crash(self, *, noticed: bool = True) -> None:
         """Lose everything that is not on disk; ``noticed``: the peers' links break at once."""
@@ -238,7 +245,13 @@ class SimulatedNode:
         cluster = "" if role == "cloud" else CLUSTER
         return NodeSettings(
             StoreSettings(name, "", role, cluster),
-            OplogSettings(name, "", verify_interval=self.verify_interval),
+            OplogSettings(
+                name,
+                "",
+                role=role,
+                retention_hours=self.retention_hours,
+                verify_interval=self.verify_interval,
+            ),
             SyncSettings(
                 name,
                 "",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from entgldb.messages.limits import ENTRIES_PER_BATCH_MAX
 
+DAY_HOURS = 24.0
+"""A retention that no run lasts as long as."""
 SHAPES = ("mesh", "mesh", "line", "star")
 
 
@@ -32,13 +34,17 @@ class Options:
     """Whether clocks jump beyond the drift bound, so that entries are held."""
     batch_entries: int = ENTRIES_PER_BATCH_MAX
     """Small ones cut transactions in two and fill the credit window."""
+    retention_hours: float = DAY_HOURS
+    """So short in some seeds that logs are pruned and tombstones collected in the midst of it all."""
+    retire: bool = False
+    """Whether a node is retired while it is away, and comes back all the same."""
 
     @classmethod
     def draw(cls, random: Random) -> Options:
         """Every seed has at least three nodes."""
         cloud = random.random() < 0.6
         lan = random.choice((3, 3, 4)) if not cloud else random.choice((2, 3, 3))
-        return cls(
+        made = cls(
             lan,
             cloud,
             random.choice(SHAPES),
@@ -51,4 +57,15 @@ class Options:
             random.choice((1, 10, 100)),
             random.random() < 0.2,
             random.choice((ENTRIES_PER_BATCH_MAX, 5, 2)),
+        )
+        forgets = random.random() < 0.5
+        return replace(
+            made,
+            retention_hours=random.choice((0.0005, 0.002)) if forgets else DAY_HOURS,
+            # the others must reach each other without it, and what it wrote unseen not reach them by a cloud
+            retire=forgets
+            and not cloud
+            and not made.wild_clocks
+            and made.shape == "mesh"
+            and random.random() < 0.7,
         )

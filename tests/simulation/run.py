@@ -18,6 +18,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.network import Network
 from tests.simulation.node import SimulatedNode
 from tests.simulation.options import Options
+from tests.simulation.retention import Forgetting
 from tests.simulation.world import Clock, World
 
 FAULT_SECONDS = 12.0
@@ -94,6 +95,8 @@ class Run:
             self.watch.restarted,
             Disks(world, self.watch),
         )
+        self.forgetting = Forgetting(world, self.options, self.nodes)
+        self.watch.members = self.forgetting.remaining
 
     def whole(self) -> Result:
         """Fault phase, heal phase, checks."""
@@ -104,9 +107,10 @@ class Run:
 
     def finish(self, healed_in: float = 0.0) -> Result:
         """The checks of the end, and what became of it all."""
-        # before those that a roll-back has taken with it are left out
-        acknowledged = len(self.acks.writes)
-        checks.final(self.world, self.nodes, self.watch, self.acks)
+        # before those that a roll-back or a retired node has taken with it are left out
+        acknowledged, left = len(self.acks.writes), self.forgetting.remaining()
+        self.watch.give_up(self.forgetting.retired, left, self.acks)
+        checks.final(self.world, left, self.watch, self.acks)
         counts: Counter[str] = Counter()
         for node in self.nodes:
             counts.update(node.all_counts())
@@ -136,6 +140,7 @@ class Run:
         if self.cloud is not None:
             self._add_peer()
         world.after(1.5, self.faults.begin)
+        world.after(2.0, self.forgetting.begin)
         world.run(FAULT_SECONDS)
         world.run(FAULT_SECONDS_MAX - FAULT_SECONDS, self._enough)
 
@@ -146,6 +151,7 @@ class Run:
     def _heal(self) -> float:
         world, began = self.world, self.world.time
         self.faults.heal()
+        self.lan = [node for node in self.lan if node is not self.forgetting.retired]
         for client in self.clients:
             client.stopped = True
         if self.world.seed % ISLAND_SEEDS == 0:
@@ -155,17 +161,21 @@ class Run:
             world.run(1.0)
             why = self.unsettled()
             if not why:
-                return world.time - began
+                healed_in = world.time - began
+                self.forgetting.quiet()
+                return healed_in
         world.violate(f"not settled {HEAL_SECONDS_MAX:.0f} s after all was healed: {why}")
         return HEAL_SECONDS_MAX
 
     def unsettled(self) -> str:
         """What is still to happen; empty when all is calm."""
-        if any(client.waiting for client in self.clients):
+        if any(client.waiting for client in self.clients if client.node is not self.forgetting.retired):
             return "a client has no answer"
         # asking takes time, in which a link may open and bring more: vectors are looked at last
         if operators.retry_unfit(self.nodes):
             return "entries are in quarantine"
+        if self.forgetting.unsettled():
+            return self.forgetting.unsettled()
         looks = (self._lan_unsettled, self._gateway_unsettled, self._cloud_unsettled, self._lan_unsettled)
         return next((why for why in (look() for look in looks) if why), "")
 

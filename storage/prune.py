@@ -1,0 +1,152 @@
+"""Making the file smaller: log rows that nobody needs any more, and tombstones that can meet no old put.
+
+Both go in steps, each in a transaction of its own, so that a writer waits for one step at most.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Final
+
+import msgpack
+
+from entgldb.messages.limits import PACK_BYTES
+from entgldb.messages.model import SYSTEM_PREFIX, Origin
+from entgldb.storage.rules.results import Collected, Pruned, PruneOrder
+from entgldb.storage.state import State
+
+STEP_ROWS: Final = 2_000
+"""Rows deleted in one transaction: some 20 ms."""
+
+
+def prune(connection: sqlite3.Connection, state: State, order: PruneOrder, now_ms: int) -> Pruned:
+    """Delete the oldest rows of each origin as far as ``order`` allows, and raise the floors.
+
+    Rows of one origin go without a gap, in the order of their numbers, which is their order in the log too.
+    """
+    _mark(connection, state, now_ms, order.mark_ms)
+    _forget_marks(connection, order.aged_ms)
+    left = STEP_ROWS
+    order = _spare_quarantined(connection, state, order)
+    for origin, bound in sorted(order.aged.items()):
+        left -= _prune_origin(connection, state, origin, bound, left)
+        if left <= 0:
+            return Pruned(STEP_ROWS, more=True)
+    if state.log_bytes > order.bytes_max:
+        before = left
+        left -= _prune_oldest(connection, state, order, left)
+        # a step that found nothing stable among the oldest rows is not made again at once
+        return Pruned(STEP_ROWS - left, more=left < before and state.log_bytes > order.bytes_max)
+    return Pruned(STEP_ROWS - left, more=False)
+
+
+def collect(
+    connection: sqlite3.Connection, state: State, frontier: Mapping[Origin, int], after_lsn: int
+) -> Collected:
+    """Remove tombstones whose version is within ``frontier`` and whose log row is pruned.
+
+    Tombstones of system collections stay for good: what was once removed stays removed. Nothing goes while an
+    entry is in quarantine: it may be applied one day, and must then meet the delete it was concurrent with.
+    """
+    if state.unfit:
+        return Collected(0, after_lsn, more=False)
+    rows = connection.execute(
+        "SELECT d.id, d.lsn, o.name, d.seq, d.collection"
+        " FROM _entgldb_documents d INDEXED BY _entgldb_tombstones CROSS JOIN _entgldb_origins o"
+        " ON o.id = d.origin WHERE d.body IS NULL AND d.lsn > ? AND d.lsn <= ? ORDER BY d.lsn LIMIT ?",
+        (after_lsn, state.pruned_lsn, STEP_ROWS),
+    ).fetchall()
+    gone = [
+        (number, lsn)
+        for number, lsn, origin, seq, collection in rows
+        if seq <= min(frontier.get(origin, 0), state.origins[origin].floor)
+        and not collection.startswith(SYSTEM_PREFIX)
+    ]
+    connection.executemany("DELETE FROM _entgldb_documents WHERE id = ?", [(number,) for number, _ in gone])
+    if gone:
+        state.collected_lsn = max(state.collected_lsn, gone[-1][1])
+    last = rows[-1][1] if rows else after_lsn
+    return Collected(len(gone), last, more=len(rows) == STEP_ROWS)
+
+
+def _spare_quarantined(connection: sqlite3.Connection, state: State, order: PruneOrder) -> PruneOrder:
+    """An entry that is to be tried again, and what follows it in its log, stays."""
+    if not state.unfit:
+        return order
+    first = connection.execute(
+        "SELECT o.name, min(q.seq) FROM _entgldb_quarantine q JOIN _entgldb_origins o ON o.id = q.origin"
+        " GROUP BY q.origin"
+    ).fetchall()
+    aged, stable = dict(order.aged), dict(order.stable)
+    for origin, seq in first:
+        for bounds in (aged, stable):
+            if origin in bounds:
+                bounds[origin] = min(bounds[origin], seq - 1)
+    return order._replace(aged=aged, stable=stable)
+
+
+def _mark(connection: sqlite3.Connection, state: State, now_ms: int, apart_ms: int) -> None:
+    # a clock that was set back has left marks in the future, which would not grow old for long
+    connection.execute("DELETE FROM _entgldb_marks WHERE at_ms > ?", (now_ms,))
+    (last,) = connection.execute("SELECT max(at_ms) FROM _entgldb_marks").fetchone()
+    if last is None or now_ms - last >= apart_ms:
+        vector = {origin: known.head.seq for origin, known in state.origins.items() if known.head.seq}
+        packed = msgpack.packb(vector, buf_size=PACK_BYTES)
+        connection.execute("INSERT OR REPLACE INTO _entgldb_marks VALUES (?, ?)", (now_ms, packed))
+
+
+def _forget_marks(connection: sqlite3.Connection, before_ms: int) -> None:
+    """Keep of the marks older than ``before_ms`` only the latest."""
+    connection.execute(
+        "DELETE FROM _entgldb_marks WHERE at_ms < (SELECT max(at_ms) FROM _entgldb_marks WHERE at_ms <= ?)",
+        (before_ms,),
+    )
+
+
+def _prune_origin(
+    connection: sqlite3.Connection, state: State, origin: Origin, bound: int, rows_max: int
+) -> int:
+    known = state.origins.get(origin)
+    if known is None or min(bound, known.head.seq) <= known.floor:
+        return 0
+    rows = connection.execute(
+        "SELECT lsn, seq, length(header) + coalesce(length(body), 0) FROM _entgldb_oplog"
+        " WHERE origin = ? AND seq <= ? ORDER BY seq LIMIT ?",
+        (known.number, min(bound, known.head.seq), rows_max),
+    ).fetchall()
+    return _delete(connection, state, origin, rows)
+
+
+def _prune_oldest(connection: sqlite3.Connection, state: State, order: PruneOrder, rows_max: int) -> int:
+    """The oldest rows until the log is small enough, as far as they are stable."""
+    excess = state.log_bytes - order.bytes_max
+    names = {known.number: origin for origin, known in state.origins.items()}
+    found: dict[Origin, list[tuple[int, int, int]]] = {}
+    for lsn, number, seq, size in connection.execute(
+        "SELECT lsn, origin, seq, length(header) + coalesce(length(body), 0) FROM _entgldb_oplog"
+        " ORDER BY lsn LIMIT ?",
+        (rows_max,),
+    ).fetchall():
+        if excess <= 0:
+            break
+        origin = names[number]
+        if seq <= order.stable.get(origin, 0):
+            found.setdefault(origin, []).append((lsn, seq, size))
+            excess -= size
+    return sum(_delete(connection, state, origin, rows) for origin, rows in sorted(found.items()))
+
+
+def _delete(
+    connection: sqlite3.Connection, state: State, origin: Origin, rows: list[tuple[int, int, int]]
+) -> int:
+    """Delete rows (lsn, seq, size) at the beginning of an origin's log; how many."""
+    if not rows:
+        return 0
+    connection.executemany("DELETE FROM _entgldb_oplog WHERE lsn = ?", [(lsn,) for lsn, _, _ in rows])
+    lsn, seq, _ = rows[-1]
+    state.raise_floor(origin, seq)
+    state.pruned_lsn = max(state.pruned_lsn, lsn)
+    state.entries -= len(rows)
+    state.log_bytes = max(0, state.log_bytes - sum(size for _, _, size in rows)) if state.entries else 0
+    return len(rows)

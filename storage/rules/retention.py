@@ -1,0 +1,100 @@
+"""What may be forgotten: a log row once every member has it, a tombstone once no old put can come any more.
+
+A row is *stable* when the acknowledged vector of every member that counts covers it. Causal stability as the
+ground for collecting: Baquero, Almeida and Shoker, "Making Operation-based CRDTs Operation-based" (2014).
+
+A tombstone may go two steps later. Its being stable is witnessed by the members' rows; whatever a member had
+written before it got the delete is covered by the row that says it has it. So once our own vector covers all
+that these rows cover, every put that was concurrent with the delete has been here and has met it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from entgldb.messages.model import Origin
+from entgldb.messages.schema import Json
+from entgldb.storage.rules import vector as vectors
+from entgldb.storage.rules.results import Heard
+
+HOUR_MS: Final = 3_600_000
+GRACE_PART: Final = 100
+"""A node that has just started judges nobody absent for a hundredth of the limit."""
+Seqs = Mapping[Origin, int]
+
+
+class Voice(NamedTuple):
+    """A member that counts: nothing is forgotten that it has not acknowledged."""
+
+    name: str
+    vector: Seqs
+    heard_ms: int | None
+    """When we last heard of it; None: never."""
+
+
+class Survey(NamedTuple):
+    """What may go, and who keeps the rest from going."""
+
+    stable: dict[Origin, int]
+    aged: dict[Origin, int]
+    """Stable and old enough."""
+    old: dict[Origin, int]
+    """Old enough, whether stable or not."""
+    witnessed: dict[Origin, int]
+    """All that the rows cover which witness the stability."""
+    voices: tuple[Voice, ...]
+
+
+def voices(names: Iterable[str], rows: Mapping[str, Heard]) -> list[Voice]:
+    """One for each name; a member that has said nothing yet has acknowledged nothing."""
+    found = []
+    for name in sorted(set(names)):
+        heard = rows.get(name)
+        vector = {} if heard is None else heard.row.vector
+        found.append(Voice(name, vector, None if heard is None else heard.heard_ms))
+    return found
+
+
+def absent(members: Sequence[Voice], now_ms: int, up_since_ms: int, limit_ms: int) -> set[str]:
+    """Who has been silent for longer than ``limit_ms`` while this node could have heard it.
+
+    This node was up all that time, or it hears others that it heard that much later: a node that was
+    itself away for long must not take everybody else for absent, and forget what only it has.
+    """
+    if now_ms - up_since_ms < limit_ms / GRACE_PART:
+        return set()
+    latest = max((voice.heard_ms or 0 for voice in members), default=0)
+    return {
+        voice.name
+        for voice in members
+        if now_ms - max(voice.heard_ms or 0, up_since_ms) > limit_ms
+        or (voice.heard_ms is not None and latest - voice.heard_ms > limit_ms)
+    }
+
+
+def old_enough(marks: Sequence[tuple[int, Seqs]], now_ms: int, age_ms: float) -> dict[Origin, int]:
+    """What the vector was ``age_ms`` ago, by the latest mark that is that old; nothing before the first."""
+    found: Seqs = {}
+    for at_ms, vector in marks:
+        if at_ms <= now_ms - age_ms:
+            found = vector
+    return dict(found)
+
+
+def survey(ours: Seqs, counted: Sequence[Voice], old: Seqs) -> Survey:
+    """What may be forgotten, where ``counted`` are all other members that count."""
+    rows = [ours, *(voice.vector for voice in counted)]
+    stable = {origin: seq for origin, seq in vectors.meet(rows).items() if seq > 0}
+    aged = {origin: min(seq, old[origin]) for origin, seq in stable.items() if old.get(origin, 0) > 0}
+    return Survey(stable, aged, dict(old), vectors.join(rows), tuple(counted))
+
+
+def held_back(found: Survey) -> dict[str, dict[str, Json]]:
+    """Member -> ``entries`` old enough to be forgotten but for it, and ``since`` when it is silent."""
+    held: dict[str, dict[str, Json]] = {}
+    for voice in found.voices:
+        entries = sum(max(0, seq - voice.vector.get(origin, 0)) for origin, seq in found.old.items())
+        if entries:
+            held[voice.name] = {"entries": entries, "since": voice.heard_ms}
+    return held

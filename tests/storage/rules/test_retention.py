@@ -1,0 +1,82 @@
+"""What may be forgotten, and for whose sake the rest is kept."""
+
+from __future__ import annotations
+
+from entgldb.messages.wire import Member
+from entgldb.storage.rules import retention
+from entgldb.storage.rules import vector as vectors
+from entgldb.storage.rules.results import Heard
+from entgldb.storage.rules.retention import HOUR_MS, Voice
+
+A, B = "a/" + "1" * 32, "b/" + "2" * 32
+NOW = 1_800_000_000_000
+LIMIT = 720 * HOUR_MS
+
+
+def test_stable_is_what_every_voice_has() -> None:
+    found = retention.survey({A: 9, B: 4}, [Voice("b", {A: 7, B: 4}, NOW), Voice("c", {A: 8}, NOW)], {})
+    assert found.stable == {A: 7}
+    assert found.aged == {}
+    assert found.witnessed == {A: 9, B: 4}
+
+
+def test_alone_everything_is_stable_once_it_is_old() -> None:
+    found = retention.survey({A: 9}, [], {A: 5})
+    assert (found.stable, found.aged) == ({A: 9}, {A: 5})
+
+
+def test_age_alone_is_never_enough() -> None:
+    found = retention.survey({A: 9}, [Voice("b", {A: 2}, NOW)], {A: 9})
+    assert found.aged == {A: 2}
+
+
+def test_a_member_that_never_spoke_has_acknowledged_nothing_and_is_named() -> None:
+    (voice,) = retention.voices(["b"], {})
+    found = retention.survey({A: 9}, [voice], {A: 9})
+    assert found.aged == {}
+    assert retention.held_back(found) == {"b": {"entries": 9, "since": None}}
+
+
+def test_who_has_everything_old_holds_nothing_back() -> None:
+    voices = retention.voices(["b"], {"b": Heard(Member(B, 1, NOW, {A: 9}), NOW)})
+    assert retention.held_back(retention.survey({A: 12}, voices, {A: 9})) == {}
+
+
+def test_old_enough_is_told_by_the_latest_mark_of_that_age() -> None:
+    marks = [(NOW - 30, {A: 1}), (NOW - 20, {A: 2}), (NOW - 10, {A: 3})]
+    assert retention.old_enough(marks, NOW, 20) == {A: 2}
+    assert retention.old_enough(marks, NOW, 31) == {}
+    assert retention.old_enough([], NOW, 0) == {}
+
+
+def test_a_member_silent_while_others_speak_is_absent_after_the_limit() -> None:
+    silent, heard = Voice("b", {}, NOW - LIMIT - 2), Voice("c", {}, NOW)
+    up = NOW - LIMIT // 2
+    assert retention.absent([silent, heard], NOW, up, LIMIT) == {"b"}
+    assert retention.absent([silent._replace(heard_ms=NOW - LIMIT + 2), heard], NOW, up, LIMIT) == set()
+
+
+def test_a_node_that_was_away_itself_takes_nobody_for_absent() -> None:
+    others = [Voice("b", {}, NOW - 2 * LIMIT), Voice("c", {}, NOW - 2 * LIMIT)]
+    assert retention.absent(others, NOW, NOW - 1000, LIMIT) == set()
+    one_heard = [others[0], Voice("c", {}, NOW)]
+    assert retention.absent(one_heard, NOW, NOW - 1000, LIMIT) == set()
+
+
+def test_a_node_that_was_up_all_the_time_and_heard_nobody_goes_on_alone() -> None:
+    assert retention.absent([Voice("b", {}, None)], NOW, NOW - LIMIT - 1, LIMIT) == {"b"}
+
+
+def test_behind_is_who_lacks_what_is_pruned() -> None:
+    assert not vectors.behind({}, {})
+    assert not vectors.behind({A: 3}, {A: 3})
+    assert vectors.behind({A: 3}, {A: 2, B: 9})
+    assert vectors.behind({A: 3}, {})
+
+
+def test_meet_join_and_dominates() -> None:
+    one, two = {A: 3, B: 1}, {A: 2}
+    assert vectors.meet([one, two]) == {A: 2, B: 0}
+    assert vectors.join([one, two]) == one
+    assert vectors.dominates(one, two)
+    assert not vectors.dominates(two, one)
