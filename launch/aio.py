@@ -127,6 +127,8 @@ class Database:
 
     collections = _aside(client.Database.collections)
     conflicts = _aside(client.Database.conflicts)
+    quarantine = _aside(client.Database.quarantine)
+    held = _aside(client.Database.held)
 
     async def changes(
         self, since: str | None = None, *, collection: str | None = None, follow: bool = False

@@ -116,8 +116,8 @@ def clock(db: Database, as_json: bool, accept: bool) -> None:
     if as_json:
         show({**said, "peers": offsets})
         return
-    off = "" if said["offset_ms"] is None else f", off by {-said['offset_ms'] / 1000:.1f} s"
-    click.echo(f"{said['state']}{off}")
+    off = "" if said["offset_ms"] is None else f": {-said['offset_ms'] / 1000:+.1f} s against its peers"
+    click.echo(f"clock {said['state']}{off}")
     click.echo(f"stamps go on from {_time(said['high_mark_ms'])}")
     for node_id, offset in offsets.items():
         click.echo(f"peer {node_id} is {offset / 1000:+.3f} s")

@@ -97,8 +97,9 @@ def _heads(connection: sqlite3.Connection, log: list[Logged]) -> Iterator[str]:
 
 
 def _documents(connection: sqlite3.Connection, log: list[Logged], *, plain: bool) -> Iterator[str]:
-    wanted = oracle.fold(row.operation for row in log if row.applied)
-    found = oracle.read_state(connection)
+    applied = [row.operation for row in log if row.applied]
+    wanted = oracle.fold(applied)
+    found = oracle.read_state(connection, oracle.merged_places(applied))
     if wanted.documents != found.documents:
         yield f"documents are not what the log says: {set(wanted.documents) ^ set(found.documents)}"
     if plain and wanted.conflicts != found.conflicts:

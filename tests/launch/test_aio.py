@@ -46,6 +46,7 @@ def test_it_does_what_the_blocking_api_does(directory: Path) -> None:
             assert ages == list(range(599, -1, -1))
             assert "users" in await db.collections()
             assert await db.conflicts() == []
+            assert (await db.quarantine(), await db.held()) == ([], [])
             assert (await db.status())["node_id"] == "lan-1"
             assert (await db.status("store"))["documents"] >= 1200
             await db.peers.add_static_peer("lan-9", "127.0.0.1:9", enabled=False)
