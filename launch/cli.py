@@ -27,6 +27,7 @@ _VERBS: Final = {
     "import": ("cli_streams", "import_", "Store every line of a JSON Lines file."),
     "export": ("cli_streams", "export", "Write a collection as JSON Lines."),
     "changes": ("cli_streams", "changes", "Show what was written, in order; follow it."),
+    "verify": ("cli_verify", "verify", "Check the file; compare documents between nodes."),
     "backup": ("cli_backup", "backup", "Copy a node into a file; check such a file."),
     "restore": ("cli_backup", "restore", "Put a backup into the directory of a stopped node."),
     "quarantine": ("cli_limits", "quarantine", "Show entries that cannot be applied; decide about one."),

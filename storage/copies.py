@@ -87,6 +87,16 @@ def has_unapplied(connection: sqlite3.Connection, collection: str, key: str) -> 
     return row is not None
 
 
+def was_dropped(connection: sqlite3.Connection, origin: Origin, seq: int) -> bool:
+    """Whether an entry could not be applied here, and somebody has decided that it never will be."""
+    row = connection.execute(
+        "SELECT l.applied = 2 FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+        " WHERE o.name = ? AND l.seq = ?",
+        (origin, seq),
+    ).fetchone()
+    return row is not None and row[0] == 1
+
+
 def read_header(connection: sqlite3.Connection, origin: Origin, seq: int) -> Header | None:
     """The header of a version, None where it is not in the log any more."""
     row = connection.execute(

@@ -9,7 +9,7 @@ from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Vector
 from entgldb.messages.wire import Copy
 from entgldb.storage.collections import ensure_collection
-from entgldb.storage.copies import has_unapplied, read_copy, read_header
+from entgldb.storage.copies import has_unapplied, read_copy, read_header, was_dropped
 from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.repair import Decision, Side, decide, is_sound
 from entgldb.storage.state import State
@@ -52,6 +52,9 @@ class Mender:
     def judge(self, copy: Copy, vector: Vector) -> Decision:
         """About a row that the peer shows."""
         mine = self._side(copy.collection, copy.key)
+        same = mine.copy is not None and (mine.copy.origin, mine.copy.seq) == (copy.origin, copy.seq)
+        if not same and was_dropped(self._connection, copy.origin, copy.seq):
+            return Decision.WAIT
         sound = is_sound(copy, read_header(self._connection, copy.origin, copy.seq))
         return self._unless_waiting(copy.collection, copy.key, mine, decide(mine, Side(copy, vector, sound)))
 

@@ -111,6 +111,14 @@ def test_what_stands_in_quarantine_on_either_side_is_no_damage(pair: Pair) -> No
     assert (pair.one.body("k1"), pair.two.body("k2")) == (None, None)
 
 
+def test_what_somebody_has_dropped_stays_dropped(pair: Pair) -> None:
+    for side, key in ((pair.one, "k1"), (pair.two, "k2")):
+        side.sql("UPDATE _entgldb_oplog SET applied = 2 WHERE key = ?", key)
+        side.sql(DELETE, key)
+    pair.run()
+    assert (pair.one.body("k1"), pair.two.body("k2")) == (None, None)
+
+
 def test_a_peer_that_replaces_nothing_does_not_keep_a_run_alive(pair: Pair) -> None:
     pair.two.sql(DELETE, "k1")
     pair.two.verifier._mend = lambda *_: None  # type: ignore[method-assign]  # a store that is gone
