@@ -15,7 +15,7 @@ from typing import Final
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.members import Gossip, Members
 from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, TokenSource
-from entgldb.actors.session import Partner, Session
+from entgldb.actors.session import NO_LAG, Partner, Session
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage, known_reason
 from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX
@@ -217,7 +217,7 @@ class CloudLink:
         self._means.count(reason)
         ctx.log(INFO, f"cloud peer {self.peer.node_id}: closed, {reason.value}")
 
-    def status(self) -> dict[str, Json]:
+    def status(self, ctx: Context) -> dict[str, Json]:
         """One row of ``gateway`` status; ``since`` in milliseconds since 1970."""
         return {
             "node_id": self.peer.node_id,
@@ -225,8 +225,7 @@ class CloudLink:
             "state": SHOWN.get(self.phase, "connecting"),
             "reason": self.reason,
             "since": self._since_ms,
-            "behind_in": self.session.behind_in if self.session else None,
-            "behind_out": self.session.behind_out if self.session else None,
+            **(NO_LAG if self.session is None else self.session.lag(ctx)),
             "behind_snapshot": self.session is not None and self.session.outbox.cut_off,
         }
 

@@ -12,7 +12,7 @@ from entgldb.actors.behaviour import Asker, Context, refuse
 from entgldb.actors.cloud_link import CloudLink, Means
 from entgldb.actors.members import Members
 from entgldb.actors.ports import CloudTarget, Links, OplogReader, Prober, Secrets, TokenSource
-from entgldb.actors.session import Session
+from entgldb.actors.session import NO_LAG, Session
 from entgldb.actors.session_owner import SessionOwner
 from entgldb.messages.client import Done, Ping, Report, Status, TestPeer
 from entgldb.messages.errors import InvalidError, NotFoundError, Reason
@@ -145,8 +145,9 @@ class Gateway(SessionOwner):
             "epoch": self._epoch,
             "reconfigured": self._reconfigured_ms,
             "cause": self._cause,
-            "links": self._link_rows() if self._leads else [],
+            "links": self._link_rows(ctx) if self._leads else [],
             "counts": dict(self.counts),
+            "alarms": self.stalls(ctx),
         }
         ctx.answer(ctx.asker, Report(body))
 
@@ -252,8 +253,8 @@ class Gateway(SessionOwner):
             return Reason.PEER_CHANGED
         return None
 
-    def _link_rows(self) -> list[Json]:
-        rows = [link.status() for link in self._links.values()]
+    def _link_rows(self, ctx: Context) -> list[Json]:
+        rows = [link.status(ctx) for link in self._links.values()]
         since = self._reconfigured_ms
         for node_id, peer in self._peers.items():
             if node_id not in self._links:
@@ -304,6 +305,5 @@ def _closed(node_id: str, address: str, reason: Reason, since: int | None) -> di
         "state": "disabled",
         "reason": reason.value,
         "since": since,
-        "behind_in": None,
-        "behind_out": None,
+        **NO_LAG,
     }

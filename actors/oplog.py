@@ -183,6 +183,7 @@ class OplogKeeper(Behaviour):
             body |= self._retention.status(self._log, self.settings, ctx)
         if self._verifier is not None:
             body["verify"] = {"interval": self.settings.verify_interval, **self._verifier.status()}
+            body["alarms"] = self._verifier.alarms()
         ctx.answer(ctx.asker, Report(body))
 
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:

@@ -66,6 +66,11 @@ class Outbox:
         """The peer lacks entries that our log does not have any more: what follows them must not be sent."""
 
     @property
+    def held(self) -> Mapping[str, int]:
+        """Origin -> seq that the peer holds back by its clock."""
+        return self._held
+
+    @property
     def waiting(self) -> bool:
         """A relay delay is running: call ``pump`` again soon."""
         return bool(self._relays)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterable
 from entgldb.actors.behaviour import Context
 from entgldb.actors.members import Gossip, Members
 from entgldb.actors.ports import Links, OplogReader, TokenChecker
-from entgldb.actors.session import Partner, Session
+from entgldb.actors.session import NO_LAG, Partner, Session
 from entgldb.messages import wire
 from entgldb.messages.errors import InvalidError, Reason
 from entgldb.messages.local import LinkUp
@@ -214,14 +214,13 @@ class PeerLink:
         if offset is not None:
             self.clock_offset_ms = offset
 
-    def status(self) -> dict[str, Json]:
+    def status(self, ctx: Context) -> dict[str, Json]:
         """One row of ``sync`` status."""
         row: dict[str, Json] = {
             "node_id": self.node_id,
             "address": self.address,
             "state": "closing" if self.closing else "connected",
-            "behind_in": None if self.session is None else self.session.behind_in,
-            "behind_out": None if self.session is None else self.session.behind_out,
+            **(NO_LAG if self.session is None else self.session.lag(ctx)),
             "behind_snapshot": self.session is not None and self.session.outbox.cut_off,
             "frames_until_synced": None if self.session is None else self.session.frames_until_synced,
             "clock_offset_ms": self.clock_offset_ms,

@@ -18,6 +18,7 @@ from entgldb.actors.clock_watch import PeerClock
 from entgldb.actors.members import Gossip
 from entgldb.actors.outbox import Outbox
 from entgldb.actors.ports import OplogReader
+from entgldb.actors.progress import Progress
 from entgldb.messages import codec, wire
 from entgldb.messages.checking import VerifyHeard, VerifyPeer, VerifySay
 from entgldb.messages.errors import Reason
@@ -25,7 +26,7 @@ from entgldb.messages.limits import BATCH_BYTES_MAX, WINDOW_BATCHES_MAX
 from entgldb.messages.local import Applied, EntriesReceived, Seen, SessionEnded
 from entgldb.messages.members import MembersHeard
 from entgldb.messages.model import Entry, Vector
-from entgldb.messages.schema import Channel, Message
+from entgldb.messages.schema import Channel, Json, Message
 
 STALLED = 3.0
 """Seconds without progress after which the receiver asks for a new round."""
@@ -33,6 +34,10 @@ FULL_PATIENCE = 30.0
 """The same while our disk is full."""
 WANT_MAX = 200
 """Recorded entries asked for in one go."""
+
+
+NO_LAG: dict[str, Json] = dict.fromkeys(("behind_in", "behind_out", "seconds_in", "seconds_out"))
+"""Of a link without a session: unknown, never 0."""
 
 
 class Partner(NamedTuple):
@@ -72,6 +77,7 @@ class Session:
         self._gossip = gossip
         self.outbox = Outbox(log, send, cloud=cloud, live_push=live_push, count=count)
         self._theirs: dict[str, int] | None = None
+        self.progress = Progress(log)
         self.synced = False
         """Once everything the peer had at the start has arrived."""
         self.frames_until_synced = 0
@@ -105,6 +111,7 @@ class Session:
     def receive(self, message: Message, ctx: Context) -> None:
         """Take one decoded frame of the peer."""
         self._heard_at = ctx.monotonic()
+        self.progress.touch(message.TAG, ctx)
         if not self.synced:
             self.frames_until_synced += 1
         match message:
@@ -163,6 +170,8 @@ class Session:
             self._vector_at = ctx.monotonic()
             vector, held = self._log.vector(), self._log.held()
             self._ask_for_recorded()
+            peer_held = self.outbox.held
+            self.progress.look(vector, self._theirs, self.outbox.peer, peer_held, self._partner.node_id, ctx)
         out, members = self.outbox, () if self._gossip is None else self._gossip.news()
         self._send(wire.Heartbeat(ctx.now_ms(), out.round, out.sent, claim, vector, held, members))
 
@@ -192,6 +201,20 @@ class Session:
             return None
         mine = self._log.vector()
         return sum(max(0, seq - mine.get(origin, (0, b""))[0]) for origin, seq in self._theirs.items())
+
+    def lag(self, ctx: Context) -> dict[str, Json]:
+        """How far both are behind, in operations and in seconds; null while unknown."""
+        behind_in, behind_out, progress = self.behind_in, self.behind_out, self.progress
+        return {
+            "behind_in": behind_in,
+            "behind_out": behind_out,
+            "seconds_in": progress.seconds_in(self._log.vector(), behind_in, ctx),
+            "seconds_out": progress.seconds_out(self.outbox.peer, behind_out, ctx),
+        }
+
+    def alarms(self, ctx: Context) -> list[Json]:
+        """Whether this session makes no progress."""
+        return self.progress.alarms(self._partner.node_id or self.name, ctx)
 
     def silent_for(self, ctx: Context) -> float:
         """Seconds since the peer was heard."""

@@ -6,6 +6,7 @@ from entgldb.actors.behaviour import Behaviour, Context
 from entgldb.actors.session import Session
 from entgldb.messages.checking import TellPeers, VerifySay
 from entgldb.messages.local import Committed, Seen
+from entgldb.messages.schema import Json
 
 
 class SessionOwner(Behaviour):
@@ -14,6 +15,10 @@ class SessionOwner(Behaviour):
     def sessions(self) -> list[Session]:
         """Those that run now."""
         raise NotImplementedError
+
+    def stalls(self, ctx: Context) -> list[Json]:
+        """Alarms of sessions that make no progress."""
+        return [one for session in self.sessions() for one in session.alarms(ctx)]
 
     def on_committed(self, message: Committed, ctx: Context) -> None:
         sessions = self.sessions()

@@ -154,13 +154,13 @@ class LinkOwner(SessionOwner):
 
     def on_status(self, message: Status, ctx: Context) -> None:
         report: dict[str, Json] = {
-            "peers": [peer.status() for _, peer in sorted(self._peers.items())],
+            "peers": [peer.status(ctx) for _, peer in sorted(self._peers.items())],
             "port": self._links.port(),
             "isolated": self._isolated(ctx),
             "retired": self._told_retired or self._log.origin in self.retired,
             "members": [{"name": name, **shown(heard)} for name, heard in sorted(self.members.rows.items())],
             "counts": dict(self.counts),
-            "alarms": self._duplicates.report(ctx),
+            "alarms": self._duplicates.report(ctx) + self.stalls(ctx),
         }
         ctx.answer(ctx.asker, Report(report))
 

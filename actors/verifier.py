@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from entgldb.actors.alarms import alarm
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import Fingerprints, OplogReader
 from entgldb.actors.verify_run import Outcome, PeerState, Run, Serving
@@ -300,6 +301,16 @@ class Verifier:
         names = sorted(self._outcomes.keys() | {state.peer.node_id for state in self._peers.values()})
         rows = [self._outcomes.get(name, Outcome()).row(name, running=name in running) for name in names]
         return {"peers": rows, "walks": self.walker.walks}
+
+    def alarms(self) -> list[Json]:
+        """Keys that differ and that no rule decides."""
+        found: list[Json] = []
+        for name, outcome in sorted(self._outcomes.items()):
+            undecided = sum(1 for decision in outcome.keys.values() if decision is Decision.UNDECIDED)
+            if undecided and outcome.at_ms is not None:
+                text = f"{undecided} keys differ on {name}, and no rule tells which is right: entgldb verify"
+                found.append(alarm("undecided", name, text, outcome.at_ms))
+        return found
 
     def _outcome(self, state: PeerState) -> Outcome:
         return self._outcomes.setdefault(state.peer.node_id, Outcome())

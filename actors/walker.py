@@ -16,7 +16,7 @@ from entgldb.storage.rules.results import Walked
 PAGES_PER_STEP: Final = 4
 STEP_PAUSE: Final = 0.005
 """Seconds between two steps, in which whatever has arrived is handled."""
-REST: Final = 1.0
+REST: Final = 0.1
 """A walk that ended so recently is fresh."""
 
 Done = Callable[[Context], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -64,9 +65,10 @@ def complaints(body: dict[str, Any]) -> list[str]:
         wrong.append(f"{node_id} holds back {kept.get('entries')} log entries from being pruned")
     for link in gateway.get("links") or []:
         if link.get("state") == "backoff":
-            wrong.append(f"cloud peer {link.get('node_id')}: {link.get('reason') or 'backoff'}")
+            name, why = link.get("node_id"), link.get("reason") or "backoff"
+            wrong.append(f"cloud peer {name}: {why}: entgldb test-peer {name}")
     if body.get("role") == "lan" and not (body.get("election") or {}).get("gateway"):
-        wrong.append("no gateway is elected")
+        wrong.append("no gateway is elected: entgldb ask election Status")
     return wrong
 
 
@@ -83,16 +85,35 @@ def text(body: dict[str, Any], wrong: list[str]) -> str:
         mine = ", this node" if election.get("is_gateway") else ""
         lines.append(f"gateway   {election.get('gateway') or 'none'} (epoch {election.get('epoch')}{mine})")
     for peer in sync.get("peers") or []:
-        lag = f"behind in {_number(peer.get('behind_in'))}, out {_number(peer.get('behind_out'))}"
-        lines.append(f"peer      {peer.get('node_id')} {peer.get('address')} {peer.get('state')}, {lag}")
+        lines.append(
+            f"peer      {peer.get('node_id')} {peer.get('address')} {peer.get('state')}, {_lag(peer)}"
+        )
     for link in gateway.get("links") or []:
         reason = f" ({link['reason']})" if link.get("reason") else ""
-        lines.append(f"cloud     {link.get('node_id')} {link.get('address')} {link.get('state')}{reason}")
+        state = f"{link.get('state')}{reason}, {_lag(link)}"
+        lines.append(f"cloud     {link.get('node_id')} {link.get('address')} {state}")
+    for row in ((body.get("oplog") or {}).get("verify") or {}).get("peers") or []:
+        when = "never" if row.get("at_ms") is None else _time(row["at_ms"])
+        lines.append(f"verified  {row.get('node_id')} {row.get('result')}, {when}")
     restarts = {name: count for name, count in (body.get("restarts") or {}).items() if count}
     if restarts:
         lines.append("restarts  " + ", ".join(f"{name} {count}" for name, count in restarts.items()))
     lines += [f"attention {complaint}" for complaint in wrong]
     return "\n".join(lines)
+
+
+def _lag(row: dict[str, Any]) -> str:
+    """How far behind, each way; what is not known is a question mark, never 0."""
+    parts = []
+    for way in ("in", "out"):
+        behind, seconds = row.get(f"behind_{way}"), row.get(f"seconds_{way}")
+        since = f" ({seconds:.1f} s)" if behind and seconds is not None else ""
+        parts.append(f"{way} {_number(behind)}{since}")
+    return "behind " + ", ".join(parts)
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _number(value: Any) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
-from entgldb.actors import outbox
+from entgldb.actors import outbox, progress
 from entgldb.messages.client import Report, Status
 from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.schema import Message
@@ -102,8 +102,18 @@ class Run:
         """Fault phase, heal phase, checks."""
         self._trouble()
         healed_in = self._heal()
+        self._no_false_alarm()
         damage.at_rest(self.world, self.nodes)
         return self.finish(healed_in)
+
+    def _no_false_alarm(self) -> None:
+        """At rest nothing is missing, so nothing can be stuck."""
+        for node in self.nodes:
+            for actor in ("sync", "gateway"):
+                told = (self._ask(node, actor) or {}).get("alarms")
+                for alarm in told if isinstance(told, list) else []:
+                    if alarm["code"] == progress.CODE:
+                        self.world.violate(f"{node.name}: {alarm['text']}")
 
     def finish(self, healed_in: float = 0.0) -> Result:
         """The checks of the end, and what became of it all."""

@@ -1,0 +1,141 @@
+"""How far two nodes are behind each other in seconds, and whether that gets any better: the watchdog.
+
+Looked at every sync interval. An alarm (``no-progress``) means: something is missing, the peer is
+heard, and for half a minute nothing has moved. What is held, quarantined, or pruned here so that only a
+snapshot helps has names of its own and does not count.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Final
+
+from entgldb.actors.alarms import alarm
+from entgldb.actors.behaviour import WARNING, Context
+from entgldb.actors.ports import OplogReader
+from entgldb.messages.model import Origin, Vector
+from entgldb.messages.schema import Json
+from entgldb.storage.rules.clock import ms_of
+from entgldb.storage.rules.header import decode
+
+CODE: Final = "no-progress"
+STALLED_SECONDS: Final = 30.0
+"""Of lag without movement, the peer being heard."""
+SEEN_MAX: Final = 256
+"""Marks of when we first saw that we lack something."""
+SNAPSHOT_TAGS: Final = range(24, 28)
+"""Messages that carry a snapshot: while they come, something moves."""
+
+Seqs = Mapping[Origin, int]
+
+
+class _Way:
+    """One direction: since when nothing has moved."""
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self.since_ms = 0
+        self.lag = 0
+        self._covered = -1
+
+    def look(self, lag: int, covered: int, ctx: Context) -> None:
+        """``lag``: operations missing that could come; ``covered``: what is there of what should be."""
+        if not lag:
+            self.since = None
+        elif self.since is None or covered != self._covered:
+            self.since, self.since_ms = ctx.monotonic(), ctx.now_ms()
+        self.lag, self._covered = lag, covered
+
+    def stalled(self, now: float) -> bool:
+        return self.since is not None and now - self.since >= STALLED_SECONDS
+
+
+class Progress:
+    """Of one session."""
+
+    def __init__(self, log: OplogReader) -> None:
+        self._log = log
+        self._ways = {"in": _Way(), "out": _Way()}
+        self._seen: deque[tuple[Origin, int, float]] = deque(maxlen=SEEN_MAX)
+        self._newest: dict[Origin, int] = {}
+        self._told: tuple[str, ...] = ()
+
+    def touch(self, tag: int, ctx: Context) -> None:
+        """A frame came or was asked for that moves a snapshot on."""
+        if tag in SNAPSHOT_TAGS:
+            for way in self._ways.values():
+                way.since = None if way.since is None else ctx.monotonic()
+
+    def look(
+        self, mine: Vector, theirs: Seqs | None, peer: Seqs | None, peer_held: Seqs, name: str, ctx: Context
+    ) -> None:
+        """``theirs``: what the peer says it has; ``peer``: the same as far as sending goes."""
+        have = {origin: seq for origin, (seq, _) in mine.items()}
+        quarantined = self._log.quarantined()
+        if theirs is not None:
+            self._note(have, theirs, ctx)
+            excused = quarantined | set(self._log.held())
+            self._ways["in"].look(*_missing(have, theirs, excused), ctx)
+        if peer is not None:
+            floors = self._log.floors()
+            behind = {origin for origin, floor in floors.items() if peer.get(origin, 0) < floor}
+            self._ways["out"].look(*_missing(peer, have, quarantined | behind | set(peer_held)), ctx)
+        self._tell(name, ctx)
+
+    def seconds_in(self, mine: Vector, lag: int | None, ctx: Context) -> float | None:
+        """Since when we know that we lack the oldest operation that we lack; None while unknown."""
+        if not lag:
+            return None if lag is None else 0.0
+        for origin, seq, at in self._seen:
+            if mine.get(origin, (0, b""))[0] < seq:
+                return ctx.monotonic() - at
+        return None
+
+    def seconds_out(self, peer: Seqs | None, lag: int | None, ctx: Context) -> float | None:
+        """Age of the oldest operation that the peer lacks, by its writer's clock; None while unknown."""
+        if not lag or peer is None:
+            return None if lag is None or peer is None else 0.0
+        rows = self._log.rows(self._log.first_missing(peer), 1)
+        return max(0.0, (ctx.now_ms() - ms_of(decode(rows[0].header).hlc)) / 1000) if rows else None
+
+    def alarms(self, name: str, ctx: Context) -> list[Json]:
+        """What stands now."""
+        return [
+            alarm(CODE, f"{name} {way}", _text(way, self._ways[way].lag, name), self._ways[way].since_ms)
+            for way in self._stalled(ctx)
+        ]
+
+    def _stalled(self, ctx: Context) -> tuple[str, ...]:
+        return tuple(name for name, way in self._ways.items() if way.stalled(ctx.monotonic()))
+
+    def _note(self, have: Seqs, theirs: Seqs, ctx: Context) -> None:
+        while self._seen and have.get(self._seen[0][0], 0) >= self._seen[0][1]:
+            self._seen.popleft()
+        for origin, seq in theirs.items():
+            if seq > max(have.get(origin, 0), self._newest.get(origin, 0)):
+                self._newest[origin] = seq
+                if len(self._seen) < SEEN_MAX:
+                    self._seen.append((origin, seq, ctx.monotonic()))
+
+    def _tell(self, name: str, ctx: Context) -> None:
+        stalled = self._stalled(ctx)
+        for way in set(stalled) - set(self._told):
+            ctx.log(WARNING, f"{CODE}: {_text(way, self._ways[way].lag, name)}")
+        self._told = stalled
+
+
+def _missing(have: Seqs, wanted: Seqs, excused: set[Origin]) -> tuple[int, int]:
+    """Operations missing, and those that are there, of origins that are not excused."""
+    lag = covered = 0
+    for origin, seq in wanted.items():
+        if origin not in excused:
+            lag += max(0, seq - have.get(origin, 0))
+            covered += min(seq, have.get(origin, 0))
+    return lag, covered
+
+
+def _text(way: str, lag: int, name: str) -> str:
+    if way == "in":
+        return f"{lag} operations of {name} are missing here and nothing comes: entgldb tell sync SyncNow"
+    return f"{lag} operations are missing on {name} and it takes nothing: entgldb status on {name}"
