@@ -114,6 +114,25 @@ class Store(OplogReader, Protocol):
         Raises InvalidError, TooLargeError or NotAllowedError (system collections need ``system``).
         """
 
+    def resolve(
+        self,
+        request: RequestId,
+        place: tuple[str, str],
+        version: Version,
+        take: str,
+        body: bytes | None,
+        now_ms: int,
+    ) -> tuple[tuple[Written, ...], int]:
+        """Settle a conflict by a write that names it. Raises NotFoundError, InvalidError, TooLargeError.
+
+        ``place``: collection and key. ``take``: ``loser``, ``winner``, or empty for ``body``.
+        """
+
+    def undelete(
+        self, request: RequestId, collection: str, key: str, now_ms: int
+    ) -> tuple[tuple[Written, ...], int]:
+        """Write the newest live version of a deleted document. Raises NotFoundError, already-exists."""
+
     def reincarnate(self, entropy: bytes, why: Why, now_ms: int) -> Origin:
         """Write under a new origin from now on; the new origin. The old log stays, as any other writer's.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from entgldb.actors import decisions, own_log, store_members, store_peers
+from entgldb.actors import decisions, merge_requests, own_log, store_members, store_peers
 from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
 from entgldb.actors.clock_gate import ClockGate
 from entgldb.actors.disk_gate import DiskGate
@@ -44,6 +44,7 @@ from entgldb.messages.members import (
     RememberMembers,
     RetireNode,
 )
+from entgldb.messages.merging import Resolve, SetConflict, Undelete
 from entgldb.messages.model import NODES, REMOTE_PEERS, SYSTEM_PREFIX
 from entgldb.messages.refusals import AcceptClock, ClockJudged
 from entgldb.messages.schema import Channel, Json, Message
@@ -262,6 +263,11 @@ class StoreKeeper(Behaviour):
     def _settle_unfit(self, message: client.SettleUnfit, ctx: Context) -> Message:
         return decisions.settle_unfit(self.store, message, ctx, self.count)
 
+    def _about_conflicts(self, message: merge_requests.Request, ctx: Context) -> Message:
+        done = merge_requests.carry_out(self.store, message, ctx)
+        self._own_last = max(self._own_last, done.lsn)
+        return done
+
     def _release_origin(self, message: client.ReleaseOrigin, ctx: Context) -> Message:
         return decisions.release_origin(self.store, message, ctx, self.count)
 
@@ -317,6 +323,9 @@ class StoreKeeper(Behaviour):
         client.RemovePeer: store_peers.remove_peer,
         client.SettleUnfit: _settle_unfit,
         client.ReleaseOrigin: _release_origin,
+        Resolve: _about_conflicts,
+        Undelete: _about_conflicts,
+        SetConflict: _about_conflicts,
         ApplyInitialPeers: store_peers.initial_peers,
         Apply: _apply,
         OwnLogSeen: _own_log_seen,
@@ -352,6 +361,7 @@ _TOUCHING = (
     client.RemovePeer,
     client.SettleUnfit,
     client.ReleaseOrigin,
+    Resolve,
     ApplyInitialPeers,
     ReleaseHeld,
     NoteSelf,

@@ -129,6 +129,9 @@ class Database:
     conflicts = _aside(client.Database.conflicts)
     quarantine = _aside(client.Database.quarantine)
     held = _aside(client.Database.held)
+    conflict_rule = _aside(client.Database.conflict_rule)
+    set_conflict_rule = _aside(client.Database.set_conflict_rule)
+    resolve = _aside(client.Database.resolve)
 
     async def changes(
         self, since: str | None = None, *, collection: str | None = None, follow: bool = False
@@ -195,6 +198,8 @@ class Collection:
 
     get = _aside(client.Collection.get)
     count = _aside(client.Collection.count)
+    history = _aside(client.Collection.history)
+    undelete = _aside(client.Collection.undelete)
 
     async def find(
         self,

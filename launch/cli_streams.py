@@ -1,4 +1,4 @@
-"""The verbs that read or write many documents: import, export, changes, conflicts."""
+"""The verbs that read or write many documents: import, export, changes."""
 
 from __future__ import annotations
 
@@ -133,28 +133,3 @@ def changes(db: Database, as_json: bool, collection: str | None, since: str | No
             click.echo(f"{change.token}\t{change.collection}\t{change.key}\t{text}")
         if follow:
             sys.stdout.flush()
-
-
-@click.command()
-@common
-@click.argument("collection", required=False)
-@with_database
-def conflicts(db: Database, as_json: bool, collection: str | None) -> None:
-    """Show versions that lost to a concurrent write; they are kept, not applied.
-
-    Example: entgldb conflicts users
-    """
-    for lost in db.conflicts(collection):
-        if as_json:
-            show(
-                {
-                    "collection": lost.collection,
-                    "key": lost.key,
-                    "version": {"origin": lost.version.origin, "seq": lost.version.seq},
-                    "document": lost.document,
-                    "at_ms": lost.at_ms,
-                }
-            )
-        else:
-            text = json.dumps(lost.document, ensure_ascii=False)
-            click.echo(f"{lost.collection}\t{lost.key}\t{lost.version.origin} {lost.version.seq}\t{text}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from entgldb.launch import client_writes
+from entgldb.launch import client_merging, client_writes
 from entgldb.launch.client_nodes import Nodes
 from entgldb.launch.client_peers import Peers
 from entgldb.messages.client import Commit, CreateIndex, RequestId, Status, Write
@@ -25,6 +25,7 @@ from entgldb.storage.set_aside import Unfit, Waiting
 
 if TYPE_CHECKING:
     from entgldb.launch.wire_client import WireClient
+    from entgldb.storage.history import History
 
 __all__ = ["Change", "Collection", "Conflict", "Database", "Document", "connect"]
 
@@ -124,6 +125,10 @@ class Database:
     def conflicts(self, collection: str | None = None) -> list[Conflict]:
         """Versions that lost to a concurrent write and are kept to be looked at."""
         return self.documents.conflicts(collection)
+
+    conflict_rule = client_merging.conflict_rule
+    set_conflict_rule = client_merging.set_conflict_rule
+    resolve = client_merging.resolve
 
     def quarantine(self) -> list[Unfit]:
         """Entries that could not be applied on this node and wait for a decision."""
@@ -309,6 +314,17 @@ class Collection:
     def delete(self, key: str) -> Version | None:
         """Delete a document, durably; the version made, or None where there was none."""
         return self._commit((Write(self.name, key, None),))[0]
+
+    def history(self, key: str) -> History:
+        """The versions of a document, newest first, as far as the node's log has them."""
+        return client_merging.history(self._database, self.name, key)
+
+    def undelete(self, key: str) -> Version:
+        """Write the newest live version of a deleted document again; the version made.
+
+        Raises NotFoundError where this node has none any more, EntglError ``already-exists``.
+        """
+        return client_merging.undelete(self._database, self.name, key)
 
     def create_index(self, path: str) -> None:
         """Index a field path (``"address.city"``) on this node."""

@@ -10,7 +10,16 @@ from typing import NamedTuple
 
 import msgpack
 
-from entgldb.messages import checking, client, incarnation, local, members, wire  # noqa: F401 -- fills the registry
+from entgldb.messages import (  # noqa: F401 -- fills the registry
+    checking,
+    client,
+    incarnation,
+    local,
+    members,
+    merging,
+    refusals,
+    wire,
+)
 from entgldb.messages.errors import ProtocolError, UnknownMessage
 from entgldb.messages.limits import (
     ARRAY_ITEMS_MAX,

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from entgldb.messages.limits import CONFLICTS_KEPT_MAX, CONFLICTS_KEPT_MS_MAX
 from entgldb.messages.model import COLLECTIONS, Version
-from entgldb.storage.collection_rules import merges
 from entgldb.storage.collections import ensure_collection
+from entgldb.storage.rules.collection_rule import merges
 from entgldb.storage.rules.header import Header, digest
 from entgldb.storage.rules.merge import Current
 from entgldb.storage.rules.merged import Loser

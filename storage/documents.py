@@ -7,17 +7,27 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from entgldb.messages.errors import InvalidError, TokenExpired
 from entgldb.messages.limits import PAGE_ROWS_MAX
-from entgldb.messages.model import REMOTE_PEERS, SYSTEM_PREFIX, Version, check_collection, check_key
+from entgldb.messages.model import (
+    COLLECTIONS,
+    REMOTE_PEERS,
+    SYSTEM_PREFIX,
+    Version,
+    check_collection,
+    check_key,
+)
 from entgldb.messages.remote_peers import RemotePeer, read_peer
 from entgldb.messages.schema import Json
 from entgldb.storage.conflicts import CONFLICTS, Conflict, conflict
 from entgldb.storage.database import open_reader, translated
 from entgldb.storage.filter import Condition, compile_filter, compile_sort
 from entgldb.storage.rules.clock import ms_of
+
+if TYPE_CHECKING:
+    from entgldb.storage.history import History
 
 Document = dict[str, Json]
 Rows = list[tuple[Any, ...]]
@@ -112,6 +122,24 @@ class Documents:
         return [
             conflict(row) for row in self._pages(CONFLICTS, ("", "", 0, 0)) if collection in (None, row[0])
         ]
+
+    def history(self, collection: str, key: str) -> History:
+        """The versions of a document, newest first, as far as the log has them. Raises InvalidError."""
+        # what few readers want is loaded by those
+        from entgldb.storage.history import history
+
+        check_collection(collection, system=True)
+        return self.put_to(lambda connection: history(connection, collection, check_key(key)))
+
+    def conflict_rule(self, collection: str) -> str:
+        """``lww`` or ``merge``. Raises InvalidError."""
+        from entgldb.storage.rules.collection_rule import LWW, MERGE, merges
+
+        check_collection(collection, system=True)
+        rows = self._all(
+            "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ?", (COLLECTIONS, collection)
+        )
+        return MERGE if merges(collection, rows[0][0] if rows else None) else LWW
 
     def changes(self, since: str | None = None, *, collection: str | None = None) -> Iterator[Change]:
         """Changes after a token, oldest first, each key once with its present version; at least once.

@@ -29,12 +29,13 @@ from entgldb.storage.apply import Applier
 from entgldb.storage.batch import Batch
 from entgldb.storage.identity import Identity
 from entgldb.storage.mending import Mender
+from entgldb.storage.resolving import resolving, undeleting
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Collected, Installed, Outcome, Pruned, PruneOrder
 from entgldb.storage.transaction import Transactions
 from entgldb.storage.unfit import CannotApply
-from entgldb.storage.writes import check_writes, write_group
+from entgldb.storage.writes import Checked, check_writes, write_group
 
 _T = TypeVar("_T")
 _TIDY_MS: Final = 60_000
@@ -119,11 +120,35 @@ class Store(Transactions):
         Raises InvalidError, TooLargeError or NotAllowedError; nothing is written then.
         """
         self._need_group()
+        checked = check_writes(writes, system=system)
+        return self._written(request, Batch(self.connection, self.state), checked, now_ms)
+
+    def resolve(
+        self,
+        request: RequestId,
+        place: tuple[str, str],
+        version: Version,
+        take: str,
+        body: bytes | None,
+        now_ms: int,
+    ) -> requests.Answer:
+        """Settle a conflict by a write that names it. Raises NotFoundError, InvalidError, TooLargeError."""
+        self._need_group()
+        batch = Batch(self.connection, self.state)
+        return self._written(request, batch, [resolving(batch, place, version, take, body)], now_ms)
+
+    def undelete(self, request: RequestId, collection: str, key: str, now_ms: int) -> requests.Answer:
+        """Write the newest live version of a deleted document. Raises NotFoundError, already-exists."""
+        self._need_group()
+        batch = Batch(self.connection, self.state)
+        return self._written(request, batch, [undeleting(batch, collection, key)], now_ms)
+
+    def _written(
+        self, request: RequestId, batch: Batch, checked: list[Checked], now_ms: int
+    ) -> requests.Answer:
         if self.state.disowned:
             raise EntglError(f"{self.state.own} has been continued elsewhere, a new incarnation is needed")
-        checked = check_writes(writes, system=system)
         before = self.state.lsn
-        batch = Batch(self.connection, self.state)
         written: tuple[Written, ...] = write_group(batch, self.state.own, checked, now_ms)
         batch.flush()
         lsn = self.state.lsn if self.state.lsn > before else 0

@@ -12,7 +12,7 @@ from typing import Final
 from entgldb.messages.errors import EntglError, ErrorCode, NotFoundError
 from entgldb.messages.limits import QUARANTINE_KEPT_MAX
 from entgldb.messages.model import Entry, Origin, Version
-from entgldb.storage.rules.header import Header
+from entgldb.storage.rules.header import MERGE, Header
 from entgldb.storage.state import State
 
 RECORDED: Final = 0
@@ -84,9 +84,10 @@ def set_aside(
 def clear_parent(connection: sqlite3.Connection, state: State, header: Header) -> None:
     """An entry that replaces one in quarantine ends its matter there.
 
-    A merely later, concurrent one does not: elsewhere the two are a conflict, and are to be here in the end.
+    A merge does not: it is to be added to what it was made from. A merely later, concurrent one does not
+    either: elsewhere the two are a conflict, and are to be here in the end.
     """
-    if state.unfit and header.parent is not None:
+    if state.unfit and header.parent is not None and header.op != MERGE:
         state.unfit -= connection.execute(
             "DELETE FROM _entgldb_quarantine WHERE origin = ? AND seq = ?",
             (_number(state, header.parent.origin), header.parent.seq),

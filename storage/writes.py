@@ -56,9 +56,8 @@ def write_group(batch: Batch, origin: Origin, writes: list[Checked], now_ms: int
     A delete that meets nothing makes no entry and has seq 0; a put that changes no field of a document
     that merges makes none either and has the version that is there.
     """
-    parents = _effective(batch, writes)
-    merging = any(_merges(batch, write, met) for write, (met, _) in zip(writes, parents, strict=True))
-    group = _Group(batch, origin, sum(effective for _, effective in parents), now_ms)
+    parents, merging = _effective(batch, writes)
+    group = _Group(batch, origin, sum([effective for _, effective in parents]), now_ms, merging=merging)
     written = []
     for write, (current, effective) in zip(writes, parents, strict=True):
         # what an earlier write of this very group made is what this one replaces
@@ -79,8 +78,10 @@ def write_group(batch: Batch, origin: Origin, writes: list[Checked], now_ms: int
 class _Group:
     """One transaction of our own under way: its place in the log, and what it has made."""
 
-    def __init__(self, batch: Batch, origin: Origin, size: int, now_ms: int) -> None:
+    def __init__(self, batch: Batch, origin: Origin, size: int, now_ms: int, *, merging: bool) -> None:
         self.batch = batch
+        self.merging = merging
+        """Whether some of it may be a merge."""
         self.origin = origin
         self.size = size
         self.now_ms = now_ms
@@ -93,7 +94,7 @@ class _Group:
         batch, state, body = self.batch, self.batch.state, write.body
         self.seq += 1
         state.clock = clock.tick(state.clock, self.now_ms)
-        if _merges(batch, write, current):
+        if self.merging and _merges(batch, write, current):
             self._merge(write, current)
         else:
             op, sha = (DELETE, b"") if body is None else (PUT, digest(body))
@@ -156,8 +157,12 @@ def _merges(batch: Batch, write: Checked, current: Current | None) -> bool:
     return write.collection in batch.state.merging and not first
 
 
-def _effective(batch: Batch, writes: list[Checked]) -> list[tuple[Current | None, bool]]:
-    """For each write the version it meets in the file, and whether it changes anything."""
+def _effective(batch: Batch, writes: list[Checked]) -> tuple[list[tuple[Current | None, bool]], bool]:
+    """For each write the version it meets in the file, and whether it changes anything.
+
+    And whether some of the writes may be merges.
+    """
+    some = False
     live: dict[tuple[str, str], bool] = {}
     texts: dict[tuple[str, str], str] = {}
     merging, found = batch.state.merging, []
@@ -167,13 +172,15 @@ def _effective(batch: Batch, writes: list[Checked]) -> list[tuple[Current | None
         was_live = live.get(place, current is not None and current.live)
         live[place] = write.text is not None
         effective = was_live or write.text is not None or bool(write.resolves)
-        if write.collection in merging and write.text is not None:
+        merges = write.collection in merging
+        some = some or merges or bool(write.resolves) or (current is not None and current.merged)
+        if merges and write.text is not None:
             # a put that finds every field as it is changes nothing, and says so to nobody
             before = texts.get(place) or (batch.text(*place) if was_live else None)
             texts[place] = write.text
             effective = not was_live or bool(write.resolves) or _differs(before, write.text)
         found.append((current, effective))
-    return found
+    return found, some
 
 
 def _differs(before: str | None, after: str) -> bool:

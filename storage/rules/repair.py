@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from entgldb.messages.model import Vector
 from entgldb.messages.wire import Copy
-from entgldb.storage.rules.header import Header, digest
+from entgldb.storage.rules.header import MERGE, Header, digest
 
 
 class Decision(StrEnum):
@@ -43,7 +43,7 @@ def is_sound(copy: Copy, header: Header | None) -> bool:
     """Whether a row can be what its origin wrote.
 
     ``header`` is that of its version in the log, None where it is pruned. A body merged from several
-    versions (``stamps``) is in no header.
+    versions (``stamps``), or written by a merge, is in no header.
     """
     if (digest(copy.body) if copy.body is not None else b"") != copy.sha256:
         return False
@@ -51,7 +51,7 @@ def is_sound(copy: Copy, header: Header | None) -> bool:
         return True
     if (header.collection, header.key, header.hlc) != (copy.collection, copy.key, copy.hlc):
         return False
-    return copy.stamps is not None or header.body_sha256 == copy.sha256
+    return copy.stamps is not None or header.op == MERGE or header.body_sha256 == copy.sha256
 
 
 def covers(vector: Vector, copy: Copy) -> bool:

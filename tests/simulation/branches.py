@@ -67,6 +67,8 @@ FAULTS = (
 )
 """Injected."""
 SEEN = (
+    "Resolve asked",
+    "Undelete asked",
     "conflict row cleared",
     "conflict row made",
     "credential renewed",

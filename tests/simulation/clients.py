@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from entgldb.messages.client import Commit, CommitDone, PutPeer, Refused, RemovePeer, RequestId, Write
 from entgldb.messages.codec import encode
+from entgldb.messages.merging import SetConflict
 from entgldb.messages.schema import Message
+from tests.simulation.edits import PROFILES, decision, edit
 from tests.simulation.node import SimulatedNode
 from tests.simulation.world import World
 
@@ -45,6 +47,9 @@ class Client:
         self.node = node
         self.id = world.random.randbytes(16)
         self.stopped = False
+        self.merges = False
+        """Whether it also edits documents that merge, and decides about conflicts."""
+        self._edits: dict[bytes, str] = {}
         self.unfit = False
         """Whether it also writes documents that a picky node cannot merge."""
         self._acks = acks
@@ -90,6 +95,26 @@ class Client:
         self._send(self._counter)
         return True
 
+    def set_rule(self, rule: str) -> None:
+        """Have the edited collection settle concurrent writes in another way; asked again until it may be."""
+        if self._pending is not None or not self.node.up:
+            self.world.after(0.2, self.set_rule, rule)
+            return
+        self._counter += 1
+        self._writes = ()
+        self._pending = SetConflict(RequestId(self.id, self._counter), PROFILES, rule)
+        self._send(self._counter)
+
+    def _decide(self) -> None:
+        request = RequestId(self.id, self._counter + 1)
+        decided = decision(self.world.random, self.node, request)
+        if decided is not None:
+            self._counter += 1
+            self._writes = ()
+            self._pending = decided
+            self.world.reached[f"{type(decided).__name__} asked"] += 1
+            self._send(self._counter)
+
     def remove_peer(self) -> None:
         """Remove the cloud peer, everywhere and for good."""
         self._counter += 1
@@ -124,6 +149,10 @@ class Client:
             return
         if self._pending is None and self.node.up:
             random = self.world.random
+            if self.merges and random.random() < 0.1:
+                self._decide()
+                self.begin()
+                return
             count = 1 if random.random() < 0.6 else random.randint(2, 4)
             self._request(tuple(self._any_write() for _ in range(count)))
         self.begin()
@@ -136,6 +165,11 @@ class Client:
 
     def _any_write(self) -> Write:
         random = self.world.random
+        if self.merges and random.random() < 0.5:
+            write, uid = edit(random, self.node, min(self._keys, 5))
+            if write.body is not None:
+                self._edits[write.body] = uid
+            return write
         collection = random.choice(("users", "orders"))
         key = f"k{random.randrange(self._keys)}"
         return Write(collection, key, None) if random.random() < 0.2 else self._put(collection, key)
@@ -176,3 +210,5 @@ class Client:
         for write, made in zip(self._writes, done.written, strict=False):
             if made.seq:
                 self._acks.writes[made.origin, made.seq] = write.body
+                if write.body in self._edits:
+                    self._acks.edits[made.origin, made.seq] = self._edits[write.body]

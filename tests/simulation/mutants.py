@@ -25,11 +25,11 @@ from entgldb.messages.errors import Reason
 from entgldb.messages.local import Applied, Apply
 from entgldb.messages.model import Vector
 from entgldb.messages.schema import Message
-from entgldb.storage import apply, mending, writes
+from entgldb.storage import apply, mending, merge_rows, writes
 from entgldb.storage.apply import Applier, Incoming
 from entgldb.storage.batch import Batch
 from entgldb.storage.log import LogQueries
-from entgldb.storage.rules import clock, header, merge
+from entgldb.storage.rules import changes, clock, fields, header, merge, merged, stored
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.reconcile import Item
 from entgldb.storage.rules.repair import Decision, Side, decide
@@ -298,6 +298,21 @@ def older_side_taken() -> Iterator[None]:
 
 
 @contextmanager
+def removed_field_ignored() -> Iterator[None]:
+    """A field that was removed stays, because only what is there is compared."""
+    plant = changes.plant
+
+    def careless(
+        change: changes.Change, stamp: fields.Stamp, over: fields.Stamp | None = None
+    ) -> fields.Tree:
+        kept = {item: value for item, value in change.items() if value != {changes.GONE: 1}}
+        return plant(kept, stamp, over)
+
+    with patch.object(merged, "plant", careless):
+        yield
+
+
+@contextmanager
 def delay_taken_for_damage() -> Iterator[None]:
     """Verification does not wait for what the log is about to bring."""
 
@@ -307,6 +322,29 @@ def delay_taken_for_damage() -> Iterator[None]:
         return Decision.TAKE if behind else found
 
     with patch.object(mending, "decide", careless):
+        yield
+
+
+@contextmanager
+def fields_without_origin() -> Iterator[None]:
+    """Of two values of a field with equal clocks the later to arrive stands."""
+
+    def careless(ours: fields.Leaf, theirs: fields.Leaf) -> fields.Leaf:
+        return ours if ours[0][0] > theirs[0][0] else theirs
+
+    with patch.object(fields, "_later", careless):
+        yield
+
+
+@contextmanager
+def delete_forgets_fields() -> Iterator[None]:
+    """A tombstone keeps nothing of a document that merges, though an edit elsewhere may bring it back."""
+    save = merge_rows.save
+
+    def careless(row: stored.Stored) -> tuple[str | None, bytes | None]:
+        return save(row if row.live else row._replace(tree={}))
+
+    with patch.object(merge_rows, "save", careless):
         yield
 
 
@@ -336,4 +374,7 @@ MUTANTS = {
     "fingerprints without body": Mutant(fingerprints_without_body, 2),
     "older side taken": Mutant(older_side_taken, 2),
     "delay taken for damage": Mutant(delay_taken_for_damage, 12),
+    "removed field ignored": Mutant(removed_field_ignored, 1),
+    "fields without origin": Mutant(fields_without_origin, 35),
+    "delete forgets fields": Mutant(delete_forgets_fields, 1),
 }

@@ -28,6 +28,8 @@ FAULT_SECONDS_MAX = 60.0
 ISLAND_SEEDS = 4
 """Every fourth seed looks at a partition that lasts: each part has one gateway."""
 ISLAND_SECONDS_MAX = 60.0
+MERGING_SEEDS = 2
+"""Every second seed edits documents that merge; what is written before the rule is known replaces them."""
 PICKY_SEEDS = 3
 """Every third seed has a node that cannot apply all that the others write."""
 HEAL_SECONDS_MAX = 240.0
@@ -81,6 +83,9 @@ class Run:
             Client(world, node, self.acks, keys=self.options.keys, think=self.options.think)
             for node in self.nodes
         ]
+        if seed % MERGING_SEEDS == 1:
+            for client in self.clients:
+                client.merges = True
         if seed % PICKY_SEEDS == 0:
             self.world.random.choice(self.lan).picky = True
             for client in self.clients:
@@ -149,6 +154,10 @@ class Run:
             client.begin()
         if self.cloud is not None:
             self._add_peer()
+        if self.clients[0].merges:
+            for at, rule in ((0.3, "merge"), (6.0, "lww"), (7.5, "merge")):
+                lan = [client for client in self.clients if client.node.role == "lan"]
+                world.after(at + world.random.random(), world.random.choice(lan).set_rule, rule)
         world.after(1.5, self.faults.begin)
         world.after(2.0, self.forgetting.begin)
         world.run(FAULT_SECONDS)

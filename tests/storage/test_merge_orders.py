@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.model import COLLECTIONS, Entry
-from entgldb.storage.collection_rules import LWW, MERGE, rule_document
 from entgldb.storage.documents import Documents
+from entgldb.storage.rules.collection_rule import LWW, MERGE, rule_document
 from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merged import read_merging
 from entgldb.storage.store import Store

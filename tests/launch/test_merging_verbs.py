@@ -1,0 +1,132 @@
+"""Verbs and both APIs about merging, histories and deleted documents, against a real node."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import entgldb.aio
+from entgldb.launch.cli import entgldb as command
+from entgldb.launch.cli_common import run
+from entgldb.launch.client import Database
+from entgldb.launch.client_merging import read_version
+from entgldb.launch.init import Plan, init
+from entgldb.launch.process import start_detached, stop_node
+from entgldb.messages.errors import EntglError, InvalidError, NotFoundError
+from entgldb.messages.model import Version
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    made = init(Plan(tmp_path_factory.mktemp("node") / "n1", "lan-1", host="127.0.0.1"))
+    start_detached(made.directory)
+    yield made.directory
+    stop_node(made.directory)
+
+
+@pytest.mark.slow
+def test_the_blocking_api(directory: Path) -> None:
+    with entgldb.connect(directory) as db:
+        assert db.conflict_rule("users") == "lww"
+        assert db.set_conflict_rule("users", "merge") is True
+        assert db.set_conflict_rule("users", "merge") is False
+        assert db.conflict_rule("users") == "merge"
+        with pytest.raises(InvalidError, match="is none of"):
+            db.set_conflict_rule("users", "both")
+        users = db["users"]
+        first = users.put("u1", {"name": "Ada", "age": 36})
+        assert users.put("u1", {"age": 36, "name": "Ada"}) == first
+        second = users.put("u1", {"name": "Ada", "age": 37})
+        users.delete("u1")
+        assert [past.version for past in users.history("u1").versions][1:] == [second, first]
+        users.undelete("u1")
+        assert users.get("u1") == {"name": "Ada", "age": 37}
+        with pytest.raises(EntglError, match="not deleted"):
+            users.undelete("u1")
+        for take in ("loser", {"name": "x"}):
+            with pytest.raises(NotFoundError, match="is no conflict of users/u1"):
+                db.resolve("users", "u1", second, take)
+
+
+@pytest.mark.slow
+def test_the_asyncio_api(directory: Path) -> None:
+    async def walk() -> None:
+        async with entgldb.aio.connect(directory) as db:
+            await db.set_conflict_rule("notes", "merge")
+            assert await db.conflict_rule("notes") == "merge"
+            notes = db["notes"]
+            await notes.put("n", {"text": "x"})
+            await notes.delete("n")
+            await notes.undelete("n")
+            assert [past.op for past in (await notes.history("n")).versions] == [
+                "merge",
+                "merge-delete",
+                "merge",
+            ]
+            with pytest.raises(NotFoundError):
+                await db.resolve("notes", "n", Version("nobody", 1), "winner")
+
+    asyncio.run(walk())
+
+
+@pytest.mark.slow
+def test_the_verbs(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str, code: int = 0) -> str:
+        assert run(command, [arguments[0], "-d", str(directory), *arguments[1:]]) == code
+        captured = capsys.readouterr()
+        return captured.out or captured.err
+
+    assert said("collection", "c") == "c: lww\n"
+    assert said("collection", "c", "--conflict", "merge") == "c: merge, now on its way to all nodes\n"
+    assert json.loads(said("collection", "c", "--json"))["conflict"] == "merge"
+    said("put", "c", "k", '{"a": 1}')
+    said("put", "c", "k", '{"a": 1, "b": 2}')
+    said("delete", "c", "k")
+    lines = said("history", "c", "k").splitlines()
+    assert [line.split("\t")[1:3] for line in lines if "\t" in line] == [
+        ["merge-delete", "current"],
+        ["merge", "replaced"],
+        ["merge", "replaced"],
+    ]
+    told = json.loads(said("history", "--json", "c", "k"))
+    assert told["versions"][1]["change"] == {".b": 2}
+    assert told["endings"] == []
+    assert said("undelete", "c", "k").startswith("brought back c/k as lan-1/")
+    assert "already-exists" in said("undelete", "c", "k", code=1)
+    assert "not-found" in said("history", "c", "none", code=3)
+    assert said("conflicts") == ""
+    assert "not-found" in said("resolve", "c", "k", "lan-1/0:7", "--take", "loser", code=3)
+    assert "usage" in said("resolve", "c", "k", "lan-1/0:7", code=2)
+
+
+def test_a_version_is_read_as_it_is_printed() -> None:
+    assert read_version("lan-1/00ff:17") == Version("lan-1/00ff", 17)
+    for bad in ("17", "lan-1/00ff", "lan-1/00ff:x", "lan-1/00ff:-1"):
+        with pytest.raises(InvalidError, match="is not a version"):
+            read_version(bad)
+
+
+def test_a_conflict_is_shown_with_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from unittest.mock import patch
+
+    from entgldb.storage.conflicts import Conflict
+
+    lost = Conflict("c", "k", Version("a/0", 3), {"x": 1}, 5, "merge", Version("b/0", 4), {"x": 2}, 6)
+    gone = lost._replace(winner_document=None)
+    with patch.object(Database, "conflicts", lambda self, collection: [lost, gone]):
+        assert run(command, ["conflicts", "-d", str(tmp_path), "c"]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "c\tk\tmerge",
+            '  lost\ta/0:3\t{"x": 1}',
+            '  stands\tb/0:4\t{"x": 2}',
+            "c\tk\tmerge",
+            '  lost\ta/0:3\t{"x": 1}',
+            "  stands\tb/0:4\tdeleted",
+        ]
+        assert run(command, ["conflicts", "-d", str(tmp_path), "--json"]) == 0
+        first = json.loads(capsys.readouterr().out.splitlines()[0])
+        assert first["winner"] == {"version": {"origin": "b/0", "seq": 4}, "document": {"x": 2}, "at_ms": 6}
