@@ -93,11 +93,9 @@ def merge_row(
         batch.keep_loser(header.collection, header.key, loser, now_ms)
     newest = after.stored.newest
     body, stamps = save(after.stored)
-    if stamps is None and row is not None and newest == row[:3]:
-        body = row[3]
-    elif stamps is None and header.op == PUT:
-        # a document that stands as it was put keeps its writer's own text, here as on every node
-        body = text
+    # a document that stands as it was put keeps its writer's own text, here as on every node
+    if body is not None and after.stored.is_whole():
+        body = row[3] if row is not None and newest == row[:3] else text if header.op == PUT else body
     was_live = row is not None and row[3] is not None
     if row is None or body != row[3] or newest != row[:3]:
         batch.write_merged(header, newest, body, stamps, lsn, was_live=was_live)

@@ -53,14 +53,9 @@ class Stored(NamedTuple):
         """What shows, or would show if it were not deleted."""
         return render(self.tree)
 
-    def is_whole(self, counts: dict[Stamp, int]) -> bool:
-        """Whether the row needs no ``stamps``; ``counts`` are those of its leaves."""
-        return (
-            self.tree.get(OWN) == (self.newest.stamp, REMOVED)
-            and len(counts) == 1
-            and not self.tips
-            and (self.live or len(self.tree) == 1)
-        )
+    def is_whole(self) -> bool:
+        """Whether all that shows was written by ``newest``, and nothing older counts."""
+        return self.tree.get(OWN) == (self.newest.stamp, REMOVED) and len(stamps(self.tree, {})) == 1
 
 
 def load(newest: Tip, body: str | None, blob: bytes | None) -> Stored:
@@ -90,9 +85,9 @@ def save(stored: Stored) -> tuple[str | None, bytes | None]:
     """``body`` and ``stamps``."""
     document = stored.document() if stored.live else None
     body = None if document is None else text_of(document)
-    counts = stamps(stored.tree, {})
-    if stored.is_whole(counts):
+    if stored.is_whole() and not stored.tips and (stored.live or len(stored.tree) == 1):
         return body, None
+    counts = stamps(stored.tree, {})
     base = max(counts, key=lambda stamp: (counts[stamp], stamp)) if counts else NOTHING_YET
     names = sorted({base[1], *(stamp[1] for stamp in counts), *(tip.origin for tip in stored.tips)})
     origins = {name: number for number, name in enumerate(names)}
