@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from entgldb.actors.behaviour import INFO, Behaviour, Context, refuse
+from entgldb.actors.compaction import Compaction
 from entgldb.actors.ports import Fingerprints, OplogReader
 from entgldb.actors.retention import Retention
 from entgldb.actors.verifier import Verifier
@@ -20,7 +21,7 @@ from entgldb.messages.local import (
     Stopped,
     Tick,
 )
-from entgldb.messages.members import Collected, Pruned
+from entgldb.messages.members import Collected, Compact, FileCompacted, Pruned
 from entgldb.messages.model import Entry
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import OplogSettings
@@ -64,6 +65,7 @@ class OplogKeeper(Behaviour):
         self._verified = 0
         self._release_in = RELEASE_INTERVAL
         self._retention = Retention()
+        self._compaction = Compaction()
 
     def start(self, ctx: Context) -> None:
         ctx.after(RELEASE_INTERVAL, Tick("release"))
@@ -110,10 +112,21 @@ class OplogKeeper(Behaviour):
     def on_pruned(self, message: Pruned, ctx: Context) -> None:
         if self._log is not None:
             self._retention.on_pruned(message, self._log, self.settings, ctx)
+            self._compaction.go_on(self._retention, ctx)
 
     def on_collected(self, message: Collected, ctx: Context) -> None:
         if self._log is not None:
             self._retention.on_collected(message, self._log, ctx)
+            self._compaction.go_on(self._retention, ctx)
+
+    def on_compact(self, message: Compact, ctx: Context) -> None:
+        self._compaction.ask(ctx.asker)
+        if self._log is not None:
+            self._retention.look(self._log, self.settings, ctx)
+        self._compaction.go_on(self._retention, ctx)
+
+    def on_file_compacted(self, message: FileCompacted, ctx: Context) -> None:
+        self._compaction.done(message, ctx)
 
     def on_entries_received(self, message: EntriesReceived, ctx: Context) -> None:
         stage = self._stage(message)

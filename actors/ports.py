@@ -213,6 +213,9 @@ class Store(OplogReader, Protocol):
     def checkpoint(self) -> None:
         """Keep the WAL small; called when idle."""
 
+    def compact(self) -> tuple[int, int]:
+        """Rewrite the file without its free pages, outside of any group; its bytes before and after."""
+
     def close(self) -> None: ...
 
 

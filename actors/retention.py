@@ -41,6 +41,11 @@ class Retention:
         self._passed: tuple[dict[Origin, int], dict[Origin, int]] | None = None
         """Ripe versions and floors of the last whole pass over the tombstones."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether the store has a step to answer."""
+        return self._asked_at is not None
+
     @staticmethod
     def interval(settings: OplogSettings) -> float:
         """Seconds to the next look."""

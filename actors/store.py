@@ -37,6 +37,7 @@ from entgldb.messages.local import (
 from entgldb.messages.members import (
     Collect,
     Collected,
+    CompactFile,
     NodesChanged,
     NoteSelf,
     Prune,
@@ -179,6 +180,9 @@ class StoreKeeper(Behaviour):
             self._tell_followers(last)
             self._notices.committed(last, last, 0, ctx)
             self._tell_system(ctx)
+
+    def on_compact_file(self, message: CompactFile, ctx: Context) -> None:
+        ctx.tell("oplog", store_members.compact_file(self.store, ctx))
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "committed":

@@ -8,8 +8,17 @@ from entgldb.actors import nodes
 from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import Store
 from entgldb.messages import client
-from entgldb.messages.errors import NotAllowedError
-from entgldb.messages.members import Collect, Collected, NoteSelf, Prune, Pruned, RememberMembers, RetireNode
+from entgldb.messages.errors import EntglError, NotAllowedError
+from entgldb.messages.members import (
+    Collect,
+    Collected,
+    FileCompacted,
+    NoteSelf,
+    Prune,
+    Pruned,
+    RememberMembers,
+    RetireNode,
+)
 from entgldb.messages.model import NODES, check_node_id, node_of
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import StoreSettings
@@ -72,3 +81,13 @@ def prune(keeper: Writer, message: Prune, ctx: Context) -> Message:
 def collect(keeper: Writer, message: Collect, ctx: Context) -> Message:
     """One step of collecting tombstones."""
     return Collected(*keeper.store.collect(message.frontier, message.after_lsn))
+
+
+def compact_file(store: Store, ctx: Context) -> FileCompacted:
+    """Rewrite the file; writers wait for as long as it takes."""
+    began = ctx.monotonic()
+    try:
+        before, after = store.compact()
+    except EntglError as fault:
+        return FileCompacted(0, 0, 0.0, fault.code.value, fault.text, fault.hint)
+    return FileCompacted(before, after, ctx.monotonic() - began)

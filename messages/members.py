@@ -18,6 +18,14 @@ class RetireNode(Message):
     node_id: str
 
 
+@message(66, Channel.CLIENT, admin=True)
+class Compact(Message):
+    """To ``oplog``: forget what may be forgotten, then make the file as small as it can be.
+
+    Answered by Report (``before``, ``after``: bytes; ``seconds`` for which writers waited) or Refused.
+    """
+
+
 @message(140)
 class NoteSelf(Message):
     """Node to store: write what rarely changes of this node into ``_system_nodes``, if it differs."""
@@ -80,3 +88,20 @@ class Collected(Message):
     rows: int
     after_lsn: int
     more: bool
+
+
+@message(148)
+class CompactFile(Message):
+    """Oplog to store: rewrite the file without its free pages; answered by FileCompacted."""
+
+
+@message(149)
+class FileCompacted(Message):
+    """Store to oplog: sizes in bytes; ``code`` is empty, or what kept it from being done."""
+
+    before: int
+    after: int
+    seconds: float
+    code: str = ""
+    text: str = ""
+    hint: str = ""

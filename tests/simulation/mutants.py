@@ -17,6 +17,7 @@ from entgldb.actors.election import Bully
 from entgldb.actors.gateway import Gateway
 from entgldb.actors.intake import Intake
 from entgldb.actors.outbox import Outbox
+from entgldb.actors.retention import Retention
 from entgldb.actors.session import Session
 from entgldb.actors.store import _UNANSWERED, StoreKeeper
 from entgldb.messages import wire
@@ -29,11 +30,12 @@ from entgldb.storage import apply, mending, merge_rows, writes
 from entgldb.storage.apply import Applier, Incoming
 from entgldb.storage.batch import Batch
 from entgldb.storage.log import LogQueries
-from entgldb.storage.rules import changes, clock, fields, header, merge, merged, stored
+from entgldb.storage.rules import changes, clock, fields, header, merge, merged, retention, stored
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.reconcile import Item
 from entgldb.storage.rules.repair import Decision, Side, decide
 from entgldb.storage.rules.results import Row
+from entgldb.storage.state import State
 from entgldb.storage.store import Store
 
 
@@ -337,6 +339,19 @@ def fields_without_origin() -> Iterator[None]:
 
 
 @contextmanager
+def pruned_by_age_alone() -> Iterator[None]:
+    """What is old enough is pruned, whoever lacks it."""
+    survey = retention.survey
+
+    def careless(ours: Mapping[str, int], counted: Any, old: Mapping[str, int]) -> retention.Survey:
+        found = survey(ours, counted, old)
+        return found._replace(aged={origin: min(seq, ours.get(origin, 0)) for origin, seq in old.items()})
+
+    with patch.object(retention, "survey", careless):
+        yield
+
+
+@contextmanager
 def delete_forgets_fields() -> Iterator[None]:
     """A tombstone keeps nothing of a document that merges, though an edit elsewhere may bring it back."""
     save = merge_rows.save
@@ -345,6 +360,29 @@ def delete_forgets_fields() -> Iterator[None]:
         return save(row if row.live else row._replace(tree={}))
 
     with patch.object(merge_rows, "save", careless):
+        yield
+
+
+@contextmanager
+def floor_past_a_gap() -> Iterator[None]:
+    """The floor is raised to the head of the log, over rows that are still there."""
+    raise_floor = State.raise_floor
+
+    def careless(self: State, origin: str, seq: int) -> None:
+        raise_floor(self, origin, self.origins[origin].head.seq)
+
+    with patch.object(State, "raise_floor", careless):
+        yield
+
+
+@contextmanager
+def join_skipped() -> Iterator[None]:
+    """A tombstone goes as soon as everybody has the delete: older puts may still be on their way to us."""
+
+    def careless(self: Retention, found: retention.Survey, log: Any) -> None:
+        self._ripe = dict(found.stable)
+
+    with patch.object(Retention, "_ripen", careless):
         yield
 
 
@@ -377,4 +415,7 @@ MUTANTS = {
     "removed field ignored": Mutant(removed_field_ignored, 1),
     "fields without origin": Mutant(fields_without_origin, 35),
     "delete forgets fields": Mutant(delete_forgets_fields, 1),
+    "log pruned by age alone": Mutant(pruned_by_age_alone, 5),
+    "floor raised past a gap": Mutant(floor_past_a_gap, 5),
+    "tombstone collected before older puts have come": Mutant(join_skipped, 6),
 }
