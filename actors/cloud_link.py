@@ -194,7 +194,9 @@ class CloudLink:
         """Every heartbeat interval."""
         if self.session is None:
             return
-        if self.session.silent_for(ctx) > SILENCE_MAX:
+        if self.session.outdated:
+            self._fail(Reason.HEALED, "a branch of a log was taken out", ctx)
+        elif self.session.silent_for(ctx) > SILENCE_MAX:
             self._fail(Reason.HEARTBEAT_LOST, f"silent for more than {SILENCE_MAX:.0f} s", ctx)
         else:
             self.session.beat(ctx, None)

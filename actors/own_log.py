@@ -6,10 +6,14 @@ snapshot, an fsync that lied), and when a copy of the node runs elsewhere.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import OplogReader, Store
+from entgldb.messages.client import Done
 from entgldb.messages.incarnation import OwnLogSeen
 from entgldb.messages.model import Origin, Vector
+from entgldb.messages.schema import Message
 from entgldb.storage.rules.incarnations import Why
 
 
@@ -18,6 +22,11 @@ def disputed(log: OplogReader, vector: Vector) -> OwnLogSeen | None:
     own = log.origin
     seq, digest = vector.get(own, (0, b""))
     return OwnLogSeen(own, seq, digest) if seq and log.disputes(own, seq, digest) else None
+
+
+def went_back(before: Vector, now: Vector) -> bool:
+    """Whether entries that we had told of are not here any more."""
+    return any(seq > now.get(origin, (0, b""))[0] for origin, (seq, _) in before.items())
 
 
 def forked(log: OplogReader, vector: Vector) -> list[tuple[Origin, int]]:
@@ -36,10 +45,18 @@ def forked(log: OplogReader, vector: Vector) -> list[tuple[Origin, int]]:
     return [(origin, seq) for origin, seq in places if origin not in known]
 
 
-def judge(store: Store, seen: OwnLogSeen, ctx: Context) -> None:
+class Keeper(Protocol):
+    """The part of StoreKeeper that is needed here."""
+
+    store: Store
+
+
+def judge(keeper: Keeper, seen: OwnLogSeen, ctx: Context) -> Message:
     """Go on as a new writer before the next write, if it is still so."""
+    store = keeper.store
     if seen.origin == store.origin and store.disputes(seen.origin, seen.seq, seen.hash):
         begin_anew(store, Why.ROLLED_BACK, ctx)
+    return Done()
 
 
 def tell_of_beginning(store: Store, ctx: Context) -> None:

@@ -170,6 +170,8 @@ class PeerLink:
         """Why this link has to be closed now, or None."""
         if self.said is not None and self.said.origin != log.origin:
             return Reason.REINCARNATED
+        if self.session is not None and self.session.outdated:
+            return Reason.HEALED
         if self.session is None:
             return Reason.HANDSHAKE_TIMEOUT if ctx.monotonic() - self.since > HELLO_TIMEOUT else None
         if self.session.silent_for(ctx) > SILENCE_MAX:

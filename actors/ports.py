@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -138,6 +138,12 @@ class Store(OplogReader, Protocol):
 
         ``entropy``: 32 bytes nobody can guess.
         """
+
+    def branch(self, origin: Origin, keep: str) -> tuple[int, bytes] | None:
+        """An entry (seq, hash) of the branch ``ours`` or ``theirs`` of a quarantined origin."""
+
+    def heal(self, origin: Origin, seq: int, kept: bytes, entropy: Callable[[], bytes], now_ms: int) -> int:
+        """Let the branch with entry ``kept`` at ``seq`` stay; how many entries of another were taken out."""
 
     @property
     def reborn(self) -> Why | None:

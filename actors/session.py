@@ -78,6 +78,9 @@ class Session:
         self.outbox = Outbox(log, send, cloud=cloud, live_push=live_push, count=count)
         self._theirs: dict[str, int] | None = None
         self.progress = Progress(log)
+        self._told: Vector = {}
+        self.outdated = False
+        """A branch of some log was taken out here: what both sides know of each other is not so any more."""
         self.synced = False
         """Once everything the peer had at the start has arrived."""
         self.frames_until_synced = 0
@@ -104,7 +107,8 @@ class Session:
     def start(self, ctx: Context) -> None:
         """Both Hellos are through: say what we have."""
         self._heard_at = self._moved_at = self._vector_at = ctx.monotonic()
-        self._send(wire.Vectors(self._log.vector(), self._log.held()))
+        self._told = self._log.vector()
+        self._send(wire.Vectors(self._told, self._log.held()))
         ctx.tell("store", Seen(self._owner, self._log.last_lsn()))
         self.introduce(ctx)
 
@@ -169,6 +173,8 @@ class Session:
         if ctx.monotonic() - self._vector_at >= self._sync_interval - 0.01:
             self._vector_at = ctx.monotonic()
             vector, held = self._log.vector(), self._log.held()
+            self.outdated = self.outdated or own_log.went_back(self._told, vector)
+            self._told = vector
             self._ask_for_recorded()
             peer_held = self.outbox.held
             self.progress.look(vector, self._theirs, self.outbox.peer, peer_held, self._partner.node_id, ctx)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from entgldb.actors import decisions, merge_requests, own_log, store_members, store_peers
+from entgldb.actors import decisions, healing, merge_requests, own_log, store_members, store_peers
 from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
 from entgldb.actors.clock_gate import ClockGate
 from entgldb.actors.disk_gate import DiskGate
@@ -20,7 +20,7 @@ from entgldb.actors.ports import Disk, Secrets, Store
 from entgldb.messages import client, codec
 from entgldb.messages.checking import Repair
 from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError, Reason
-from entgldb.messages.incarnation import OwnLogSeen
+from entgldb.messages.incarnation import HealOrigin, OwnLogSeen
 from entgldb.messages.local import (
     Apply,
     ApplyInitialPeers,
@@ -254,14 +254,10 @@ class StoreKeeper(Behaviour):
         own_log.after_applying(self.store, ctx)
         return applied
 
-    def _own_log_seen(self, message: OwnLogSeen, ctx: Context) -> Message:
-        own_log.judge(self.store, message, ctx)
-        return client.Done()
-
     def _release(self, message: ReleaseHeld, ctx: Context) -> Message:
         for reason, times in self.store.release_held(ctx.now_ms()).counts.items():
             self.count(Reason(reason), times)
-        own_log.after_applying(self.store, ctx)
+        healing.tend(self, ctx)
         return client.Done()
 
     def _settle_unfit(self, message: client.SettleUnfit, ctx: Context) -> Message:
@@ -332,7 +328,8 @@ class StoreKeeper(Behaviour):
         SetConflict: _about_conflicts,
         ApplyInitialPeers: store_peers.initial_peers,
         Apply: _apply,
-        OwnLogSeen: _own_log_seen,
+        OwnLogSeen: own_log.judge,
+        HealOrigin: healing.heal_origin,
         ReleaseHeld: _release,
         RememberPeer: _remember,
         NoteSelf: store_members.note_self,

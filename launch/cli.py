@@ -34,6 +34,8 @@ _VERBS: Final = {
     "verify": ("cli_verify", "verify", "Check the file; compare documents between nodes."),
     "backup": ("cli_backup", "backup", "Copy a node into a file; check such a file."),
     "restore": ("cli_backup", "restore", "Put a backup into the directory of a stopped node."),
+    "forks": ("cli_forks", "forks", "Show logs that have two branches, with proofs."),
+    "heal-origin": ("cli_forks", "heal_origin", "Decide which branch of a forked log stays."),
     "quarantine": ("cli_limits", "quarantine", "Show entries that cannot be applied; decide about one."),
     "held": ("cli_limits", "held", "Show what waits for clocks to agree; release it."),
     "clock": ("cli_limits", "clock", "Show this node's clock beside its peers'; write in spite of it."),

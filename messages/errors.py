@@ -164,6 +164,7 @@ class Reason(StrEnum):
     DUPLICATE_LINK = "duplicate-link"
     DUPLICATE_NODE = "duplicate-node"
     REINCARNATED = "reincarnated"
+    HEALED = "healed"
     HANDSHAKE_TIMEOUT = "handshake-timeout"
     HEARTBEAT_LOST = "heartbeat-lost"
     SLOW_READER = "slow-reader"

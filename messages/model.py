@@ -21,6 +21,8 @@ COLLECTIONS: Final = "_system_collections"
 """Settings of collections: key = collection, body ``{"Collection", "Conflict": "lww" | "merge"}``."""
 ALWAYS_MERGED: Final = frozenset((REMOTE_PEERS, NODES))
 """System collections whose documents merge field by field."""
+HEALED: Final = "_system_healed"
+"""Decisions about forked logs, by origin."""
 NODE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 COLLECTION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 SYSTEM_COLLECTION: Final = re.compile(r"_system_[a-z0-9_]{1,56}")

@@ -34,7 +34,7 @@ class Identity:
     @staticmethod
     def create(connection: sqlite3.Connection, node_id: str, seed: bytes, file_id: str) -> None:
         """Store a new origin: ``seed`` is the Ed25519 private key (RFC 8032), 32 bytes."""
-        origin, public = _origin_of(node_id, seed)
+        origin, public = origin_of(node_id, seed)
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(
             "INSERT INTO _entgldb_meta VALUES (?, ?)",
@@ -51,7 +51,7 @@ class Identity:
         a log has one writer, ever, and nobody writes that one any more.
         """
         row = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
-        origin, public = _origin_of(node_of(row[0]), seed)
+        origin, public = origin_of(node_of(row[0]), seed)
         connection.executemany(
             "INSERT OR REPLACE INTO _entgldb_meta VALUES (?, ?)",
             [("origin", origin), ("public_key", public), ("private_key", seed)],
@@ -69,7 +69,7 @@ class Identity:
         return [{"origin": origin, "at_ms": at_ms, "why": why} for origin, at_ms, why in rows.fetchall()]
 
 
-def _origin_of(node_id: str, seed: bytes) -> tuple[Origin, bytes]:
+def origin_of(node_id: str, seed: bytes) -> tuple[Origin, bytes]:
     """The origin and the public key of an Ed25519 private key (RFC 8032), 32 bytes.
 
     The incarnation is the first 16 bytes of the public key's SHA-256, so that authorship can be proved

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
@@ -28,12 +27,11 @@ from entgldb.storage import (
 from entgldb.storage.apply import Applier
 from entgldb.storage.batch import Batch
 from entgldb.storage.identity import Identity
+from entgldb.storage.incarnations import Incarnations
 from entgldb.storage.mending import Mender
 from entgldb.storage.resolving import resolving, undeleting
 from entgldb.storage.rules.clock import ms_of
-from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Collected, Installed, Outcome, Pruned, PruneOrder
-from entgldb.storage.transaction import Transactions
 from entgldb.storage.unfit import CannotApply
 from entgldb.storage.writes import Checked, check_writes, write_group
 
@@ -42,15 +40,13 @@ _TIDY_MS: Final = 60_000
 _WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
-class Store(Transactions):
+class Store(Incarnations):
     """Implements ``ports.Store``. One per file; all writing happens inside ``group``."""
 
     def __init__(self, connection: sqlite3.Connection, now_ms: int, path: Path | None) -> None:
-        super().__init__(connection)
-        self.path = path
+        super().__init__(connection, path)
         self._file_id = str(self._meta("file_id"))
         self._tidied_ms = now_ms
-        self._reborn: Why | None = None
 
     @classmethod
     def open(cls, directory: str | Path, node_id: str, now_ms: int) -> Store:
@@ -154,34 +150,6 @@ class Store(Transactions):
         lsn = self.state.lsn if self.state.lsn > before else 0
         requests.remember(self.connection, request, self.state.own, written, lsn, now_ms)
         return written, lsn
-
-    def reincarnate(self, entropy: bytes, why: Why, now_ms: int) -> Origin:
-        """Write under a new origin from now on, within the group that runs; the new origin.
-
-        ``entropy``: 32 bytes nobody can guess; a store with a file adds its own.
-        """
-        self._need_group()
-        seed = sha256(entropy + (b"" if self.path is None else os.urandom(32))).digest()
-        self.state.own = Identity.reincarnate(self.connection, seed, why, now_ms)
-        self.state.known(self.connection, self.state.own)
-        self.state.disowned = False
-        return self.state.own
-
-    def begin_anew(self, entropy: bytes, why: Why, now_ms: int) -> None:
-        """The file was found to be a copy, or older than it had been: write as somebody new."""
-        with self.group():
-            self.reincarnate(entropy, why, now_ms)
-        self._reborn = why
-
-    @property
-    def reborn(self) -> Why | None:
-        """Why the file got a new incarnation when it was opened, if it did."""
-        return self._reborn
-
-    @property
-    def disowned(self) -> bool:
-        """Whether others have continued our own log: ``write`` needs a new incarnation first."""
-        return self.state.disowned
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:
         """Take foreign entries in this order, each after its link in the chain was checked."""
@@ -367,7 +335,3 @@ class Store(Transactions):
                 if found.version in known:
                     raise found.fault from found
                 known[found.version] = found.fault
-
-    def _need_group(self) -> None:
-        if not self.connection.in_transaction:
-            raise EntglError("writing needs a group around it")

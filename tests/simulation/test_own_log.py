@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
+import pytest
+
+from entgldb.messages.client import CommitDone, RequestId
+from entgldb.messages.errors import Reason
+from entgldb.messages.incarnation import HealOrigin
 from entgldb.messages.model import Vector
+from entgldb.messages.schema import Message
+from entgldb.storage.apply import Applier, Incoming
+from entgldb.storage.walk import faults
 from tests.simulation.disks import Disks
 from tests.simulation.node import SimulatedNode
 from tests.simulation.run import Run
@@ -11,12 +21,22 @@ from tests.simulation.test_calm import calm, seconds_until_everywhere
 EVERYTHING = {("lan-1", "lan-2"), ("lan-2", "lan-1"), ("lan-1", "lan-3"), ("lan-3", "lan-1")}
 
 
-def rolled_back(run: Run, node: SimulatedNode, *, told: bool = False) -> None:
+class Answered:
+    """Keeps what it is answered."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    def answer(self, message: Message) -> None:
+        self.messages.append(message)
+
+
+def rolled_back(run: Run, node: SimulatedNode, *, told: bool = False, key: str = "lost") -> None:
     """One write is on the disk that comes back, one is only with the others."""
     disks = Disks(run.world, run.watch)
     seconds_until_everywhere(run, "kept", run.nodes)
     disks.copy(node)
-    seconds_until_everywhere(run, "lost", run.nodes)
+    seconds_until_everywhere(run, key, run.nodes)
     run.world.run(1.0)
     node.crash()
     disks.put_back(node, told=told)
@@ -44,8 +64,8 @@ def test_what_peers_have_of_our_own_log_makes_a_new_writer_before_the_next_write
     assert run.finish().violations == []
 
 
-def test_a_writer_that_went_back_and_wrote_unseen_is_quarantined_and_goes_on_as_another() -> None:
-    run = calm(3)
+def forked(run: Run) -> str:
+    """lan-1 has gone back and has written unseen: all know that its old log has two branches; its name."""
     one, old = run.lan[0], run.lan[0].origin
     rolled_back(run, one)
     run.network.cuts |= EVERYTHING
@@ -56,6 +76,24 @@ def test_a_writer_that_went_back_and_wrote_unseen_is_quarantined_and_goes_on_as_
     run.world.run(8.0)
     assert one.origin != old
     assert all(node.store.status()["quarantined_origins"] == [old] for node in run.lan)
+    return old
+
+
+def shown(node: SimulatedNode) -> tuple[object, object]:
+    """Documents, and conflicts by body."""
+    documents = node.store.connection.execute(
+        "SELECT collection, key, body FROM _entgldb_documents ORDER BY 1, 2"
+    ).fetchall()
+    conflicts = node.store.connection.execute(
+        "SELECT collection, key, body FROM _entgldb_conflicts ORDER BY 1, 2, 3"
+    ).fetchall()
+    return documents, conflicts
+
+
+def test_a_writer_that_went_back_and_wrote_unseen_is_quarantined_and_goes_on_as_another() -> None:
+    run = calm(3)
+    forked(run)
+    one = run.lan[0]
     # both branches end there; what anybody writes from now on is everywhere
     seconds_until_everywhere(run, "after", run.nodes)
     run.clients[1].write_now("other")
@@ -64,3 +102,54 @@ def test_a_writer_that_went_back_and_wrote_unseen_is_quarantined_and_goes_on_as_
     alarms = one.store.status()["alarms"]
     assert isinstance(alarms, list)
     assert [alarm["code"] for alarm in alarms if isinstance(alarm, dict)] == ["fork"]
+
+
+def test_a_fork_that_were_not_quarantined_would_be_noticed() -> None:
+    """A mutant: two branches go on, and no two nodes agree."""
+
+    def careless(self: Applier, one: Incoming) -> None:
+        self.counts[Reason.DUPLICATE.value] += 1
+
+    with patch.object(Applier, "_quarantine", careless), pytest.raises(AssertionError):
+        forked(calm(3))
+
+
+@pytest.mark.parametrize("decider", [0, 1])
+@pytest.mark.parametrize("keep", ["ours", "theirs"])
+def test_after_heal_origin_all_are_equal_and_the_other_branch_is_not_lost(decider: int, keep: str) -> None:
+    run = calm(3)
+    old = forked(run)
+    answer = Answered()
+    run.lan[decider].ask("store", HealOrigin(RequestId(b"h" * 16, 1), old, keep), answer)
+    run.world.run(20.0)
+    assert [type(message) for message in answer.messages] == [CommitDone]
+    assert run.unsettled() == ""
+    for node in run.lan:
+        assert node.store.status()["quarantined"] == 0
+        assert node.store.status()["alarms"] == []
+        assert shown(node) == shown(run.lan[0])
+    # both are keys that the other branch never wrote: each stays as a document
+    assert all(run.lan[0].store.get("users", key) is not None for key in ("kept", "lost", "unseen"))
+    assert run.lan[0].log.vector() == run.lan[1].log.vector() == run.lan[2].log.vector()
+    assert all(faults(node.store.connection) == [] for node in run.lan)
+
+
+def test_of_two_branches_that_wrote_one_key_one_is_the_document_and_one_the_conflict() -> None:
+    run = calm(3)
+    one, old = run.lan[0], run.lan[0].origin
+    rolled_back(run, one, key="both")
+    run.network.cuts |= EVERYTHING
+    run.world.run(1.0)
+    run.clients[0].write_now("both")
+    run.world.run(1.0)
+    unseen = one.store.get("users", "both")
+    seen = run.lan[1].store.get("users", "both")
+    run.network.cuts.clear()
+    run.world.run(8.0)
+    run.lan[1].ask("store", HealOrigin(RequestId(b"h" * 16, 1), old, "ours"), Answered())
+    run.world.run(20.0)
+    assert run.unsettled() == ""
+    for node in run.lan:
+        assert node.store.get("users", "both") == seen
+        found = node.store.connection.execute("SELECT body FROM _entgldb_conflicts").fetchall()
+        assert [body.encode() for (body,) in found] == [unseen]

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import stat
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -170,6 +171,22 @@ def test_a_restored_node_is_a_new_writer_and_gets_back_what_its_peers_have(
     with pytest.raises(TokenExpired):
         documents.changes(token)
     documents.close()
+    peer.close()
+
+
+def test_a_restore_that_kept_the_incarnation_would_be_noticed(home: Path, tmp_path: Path) -> None:
+    """A mutant: the restored node and its peers have two branches of one log."""
+    made(home, tmp_path / "b.db")
+    store, peer = Store.open(home, "a", NOW), Store.memory("b", b"b" * 32, NOW)
+    put(store, "three", b'{"n":3}')
+    give(store, peer)
+    store.close()
+    with patch.object(Store, "begin_anew", lambda *args: None):
+        again = put_back(tmp_path / "b.db", home)
+    put(again, "new", b'{"n":4}')
+    give(peer, again)
+    assert again.status()["quarantined"] == 1
+    again.close()
     peer.close()
 
 

@@ -1,0 +1,74 @@
+"""``heal-origin``: somebody decides which branch of a forked log stays, and every node carries it out.
+
+The decision is a document of a system collection, so that it reaches every node of the LAN, those that
+are away now included. The cloud hears of no system collection: a fork there is healed there.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Protocol
+
+from entgldb.actors import own_log
+from entgldb.actors.behaviour import WARNING, Context
+from entgldb.actors.ports import Store
+from entgldb.messages import client
+from entgldb.messages.errors import InvalidError, NotFoundError
+from entgldb.messages.incarnation import HealOrigin
+from entgldb.messages.model import HEALED, node_of
+from entgldb.messages.schema import Message
+from entgldb.storage.rules.incarnations import Why
+
+
+class Writer(Protocol):
+    """The part of StoreKeeper that writes."""
+
+    store: Store
+
+    def _write(
+        self,
+        request: client.RequestId,
+        writes: tuple[client.Write, ...],
+        ctx: Context,
+        *,
+        system: bool = False,
+    ) -> Message: ...
+
+
+def heal_origin(keeper: Writer, message: HealOrigin, ctx: Context) -> Message:
+    """Decide for all nodes, and carry it out here. A repeated request has the answer it had."""
+    if message.keep not in ("ours", "theirs"):
+        raise InvalidError(f"keep {message.keep!r:.40}", hint="ours or theirs")
+    known = keeper.store.answered(message.request, ctx.now_ms())
+    if known is not None:
+        return client.CommitDone(*known)
+    kept = keeper.store.branch(message.origin, message.keep)
+    if kept is None:
+        raise NotFoundError(f"no fork of {message.origin:.120} waits for a decision", hint="entgldb forks")
+    seq, digest = kept
+    body = {"Origin": message.origin, "Seq": seq, "Hash": digest.hex(), "By": node_of(keeper.store.origin)}
+    write = client.Write(HEALED, message.origin, json.dumps(body).encode())
+    answer = keeper._write(message.request, (write,), ctx, system=True)
+    tend(keeper, ctx)
+    return answer
+
+
+def tend(keeper: Writer, ctx: Context) -> None:
+    """Now and then: do what was decided, wherever it has not been done here."""
+    own_log.after_applying(keeper.store, ctx)
+    for origin, body in keeper.store.documents(HEALED):
+        try:
+            decision = json.loads(body)
+            seq, kept = int(decision["Seq"]), bytes.fromhex(decision["Hash"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        _carry_out(keeper.store, origin, seq, kept, ctx)
+
+
+def _carry_out(store: Store, origin: str, seq: int, kept: bytes, ctx: Context) -> None:
+    if origin == store.origin and store.disputes(origin, seq, kept):
+        own_log.begin_anew(store, Why.HEALED, ctx)
+    # randomness only where it is needed: this is asked every few seconds, and nearly always in vain
+    dropped = store.heal(origin, seq, kept, lambda: ctx.random.randbytes(32), ctx.now_ms())
+    if dropped:
+        ctx.log(WARNING, f"{origin}: {dropped} entries of the branch that was not kept were taken out")
