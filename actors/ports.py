@@ -139,6 +139,9 @@ class Store(OplogReader, Protocol):
         ``entropy``: 32 bytes nobody can guess.
         """
 
+    def reissue_salvaged(self, now_ms: int) -> int:
+        """Write again what a damaged file had and no peer has, once a peer has given what it has."""
+
     def branch(self, origin: Origin, keep: str) -> tuple[int, bytes] | None:
         """An entry (seq, hash) of the branch ``ours`` or ``theirs`` of a quarantined origin."""
 

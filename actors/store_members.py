@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from entgldb.actors import nodes
-from entgldb.actors.behaviour import Context
+from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import Store
 from entgldb.messages import client
 from entgldb.messages.errors import EntglError, NotAllowedError
@@ -44,6 +44,10 @@ class Writer(Protocol):
 def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:
     """Write this node's own document, if something in it differs."""
     store = keeper.store
+    # this is said whenever a peer has given all it has: what it lacks of a damaged file comes back now
+    again = store.reissue_salvaged(ctx.now_ms())
+    if again:
+        ctx.log(WARNING, f"{again} writes of a damaged file, which no peer has, were written again")
     body = None if keeper.settings.role == "cloud" else nodes.about_self(store, ctx.now_ms())
     if body is None:
         return client.Done()

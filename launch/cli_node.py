@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from pathlib import Path
 
 import click
@@ -76,13 +77,21 @@ def init(
     help="entgldb.toml or appsettings.json. [default: DIR/entgldb.toml]",
 )
 @click.option("--detach", is_flag=True, help="Return when the node is ready; it goes on.")
-def start(directory: Path, as_json: bool, config: Path | None, detach: bool) -> None:
+@click.option("--rebuild", is_flag=True, help="Set a damaged database aside first; the peers refill it.")
+def start(directory: Path, as_json: bool, config: Path | None, detach: bool, rebuild: bool) -> None:
     """Run the node until SIGTERM or Ctrl-C.
 
-    An appsettings.json adds its EntglDb block to the directory's own configuration.
+    An appsettings.json adds its EntglDb block to the directory's own configuration. With --rebuild the
+    database is begun anew under a new incarnation; what can be read of the node's own writes, and no peer
+    has, is written again after the first sync.
 
-    Example: entgldb start -d n1 --detach
+    \b
+    Example:
+      entgldb start -d n1 --detach
+      entgldb start -d n1 --detach --rebuild
     """
+    if rebuild:
+        _rebuild(directory, config)
     if not detach:
         from entgldb.launch.config import load
         from entgldb.launch.launcher import run
@@ -96,6 +105,21 @@ def start(directory: Path, as_json: bool, config: Path | None, detach: bool) -> 
         show({"directory": str(directory), **facts})
     else:
         click.echo(f"started in {directory}, pid {facts.get('pid')}")
+
+
+def _rebuild(directory: Path, config: Path | None) -> None:
+    from entgldb.launch.config import load
+    from entgldb.launch.node_files import locked
+    from entgldb.storage.salvage import rebuild
+
+    node_id = load(directory, config).store.node_id
+    with locked(directory):
+        done = rebuild(directory.resolve(), node_id, time.time_ns() // 1_000_000)
+    click.echo(
+        f"the database is kept as {done.set_aside}; {done.salvaged} own writes were read of it,"
+        f" {done.unreadable} rows could not be",
+        err=True,
+    )
 
 
 @click.command()

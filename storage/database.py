@@ -29,6 +29,7 @@ _CHECK_CACHE_KIB: Final = 1_024
 _CHECKPOINT_PAGES: Final = 4_000
 """Of the WAL, instead of 1,000: keys come in no order, and a page written often is copied back less often."""
 _STATEMENTS: Final = 256
+_HINT_DAMAGED: Final = "entgldb start --rebuild (refilled by the peers), or entgldb restore FILE"
 
 
 def open_file(directory: str | Path) -> sqlite3.Connection:
@@ -79,13 +80,24 @@ def open_reader(directory: str | Path) -> sqlite3.Connection:
     return connection
 
 
+def open_damaged(directory: str | Path) -> sqlite3.Connection:
+    """Open a file that fails its checks, to read what can be read. Nobody else has it open."""
+    connection = _connect(Path(directory) / FILE, "ro")
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as fault:
+        connection.close()
+        raise translated(fault, str(directory)) from fault
+    return connection
+
+
 def translated(fault: sqlite3.Error, where: str) -> EntglError:
     """An SQLite error as one of ours."""
     name = getattr(fault, "sqlite_errorname", "") or type(fault).__name__
     if name.startswith("SQLITE_FULL"):
         return EntglError(f"{where}: the disk is full", code=ErrorCode.DISK_FULL, hint="make room, try again")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return CorruptError(f"{where}: {fault} ({name})", hint="restore the file, or set it aside")
+        return CorruptError(f"{where}: {fault} ({name})", hint=_HINT_DAMAGED)
     if name.startswith("SQLITE_BUSY"):
         return EntglError(f"{where}: another process is writing", code=ErrorCode.IN_USE)
     if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
@@ -171,9 +183,7 @@ def _check_after_unclean_stop(connection: sqlite3.Connection, directory: Path) -
         found = [(fault,)]
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     if found != [("ok",)]:
-        raise CorruptError(
-            f"{directory / FILE} is damaged: {found[0][0]!s:.200}", hint="restore it, or set it aside"
-        )
+        raise CorruptError(f"{directory / FILE} is damaged: {found[0][0]!s:.200}", hint=_HINT_DAMAGED)
 
 
 def _boot_id() -> str:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Entry, Origin, node_of
-from entgldb.storage import healing
+from entgldb.storage import healing, requests, salvaged
 from entgldb.storage.batch import Batch
 from entgldb.storage.identity import Identity, origin_of
 from entgldb.storage.rules.incarnations import Why
@@ -57,6 +58,11 @@ class Incarnations(Transactions):
         """An entry (seq, hash) of the branch ``ours`` or ``theirs`` of a quarantined origin."""
         return healing.branch(self.connection, origin, keep)
 
+    def reissue_salvaged(self, now_ms: int) -> int:
+        """Write again what a damaged file had and no peer has, once a peer has given what it has."""
+        self._need_group()
+        return salvaged.write_again(self, now_ms)
+
     def heal(self, origin: Origin, seq: int, kept: bytes, entropy: Callable[[], bytes], now_ms: int) -> int:
         """Let the branch with entry ``kept`` at ``seq`` stay; how many entries of another were taken out."""
         self._need_group()
@@ -73,6 +79,12 @@ class Incarnations(Transactions):
             log = healing.as_versions_that_lost(branch_name, unseen)
             self.apply([Entry(raw, body.encode()) for _, raw, body in log], now_ms)
         return dropped
+
+    def write(
+        self, request: RequestId, writes: Sequence[Write], now_ms: int, *, system: bool = False
+    ) -> requests.Answer:
+        """Write as this node."""
+        raise NotImplementedError
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:
         """Take foreign entries in this order, each after its link in the chain was checked."""

@@ -80,6 +80,10 @@ ALTER TABLE _entgldb_state ADD COLUMN pruned_lsn INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE _entgldb_state ADD COLUMN collected_lsn INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE _entgldb_documents ADD COLUMN sha256 BLOB;
 ALTER TABLE _entgldb_documents ADD COLUMN stamps BLOB;
+CREATE TABLE _entgldb_salvaged (
+    origin TEXT NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL,
+    header BLOB NOT NULL, body BLOB, PRIMARY KEY (origin, seq)
+) WITHOUT ROWID;
 CREATE TABLE _entgldb_incarnations (
     origin TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, why TEXT NOT NULL
 ) WITHOUT ROWID;

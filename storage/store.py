@@ -22,6 +22,7 @@ from entgldb.storage import (
     members,
     prune,
     requests,
+    salvaged,
     unfit,
 )
 from entgldb.storage.apply import Applier
@@ -264,6 +265,7 @@ class Store(Incarnations):
             "quarantined": len(forked),
             "quarantined_origins": forked,
             "alarms": forks.alarms(self.connection),
+            "salvaged": salvaged.waiting(self.connection),
             "incarnations": Identity.history(self.connection),
             "wal_bytes": self._wal_bytes(),
         }

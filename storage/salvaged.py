@@ -1,0 +1,108 @@
+"""Own writes of a damaged file: kept until a peer has given what it has, then written again if it lacks them.
+
+Each key's last one counts. Where the peers have a newer version, that one is written once more after it, so
+that it wins again and the salvaged one is listed as its conflict; with clocks of their own time some nodes
+might take them and others, which remember a delete, not.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.model import Version
+from entgldb.storage.batch import Batch
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest, encode
+from entgldb.storage.rules.merge import Current, Head
+
+if TYPE_CHECKING:
+    from entgldb.storage.incarnations import Incarnations
+
+_CURRENT: Final = (
+    "SELECT d.hlc, o.name, d.seq, CAST(d.body AS BLOB), d.stamps IS NOT NULL FROM _entgldb_documents d"
+    " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ?"
+)
+
+
+def keep(connection: sqlite3.Connection, entries: Sequence[tuple[Header, bytes | None]]) -> None:
+    """Remember entries until it is known which of them are lost elsewhere."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO _entgldb_salvaged VALUES (?, ?, ?, ?, ?)",
+        [(header.origin, header.seq, header.hlc, encode(header), body) for header, body in entries],
+    )
+
+
+def waiting(connection: sqlite3.Connection) -> int:
+    """How many are still to be decided about."""
+    return int(connection.execute("SELECT count(*) FROM _entgldb_salvaged").fetchone()[0])
+
+
+def write_again(store: Incarnations, now_ms: int) -> int:
+    """Those that are not in the log by now; how many keys were written."""
+    connection = store.connection
+    rows = connection.execute("SELECT header, body FROM _entgldb_salvaged ORDER BY hlc, origin").fetchall()
+    if not rows:
+        return 0
+    connection.execute("DELETE FROM _entgldb_salvaged")
+    covered = store.state.vector()
+    last: dict[tuple[str, str], tuple[Header, bytes | None]] = {}
+    for raw, body in rows:
+        header = decode(raw)
+        if header.seq > covered.get(header.origin, (0, b""))[0]:
+            last[header.collection, header.key] = (header, body)
+    for number, (header, body) in enumerate(last.values()):
+        _write(store, header, body, number, now_ms)
+    return len(last)
+
+
+def _write(store: Incarnations, header: Header, body: bytes | None, number: int, now_ms: int) -> None:
+    current = store.connection.execute(_CURRENT, (header.collection, header.key)).fetchone()
+    if current is None or (current[0], current[1]) < (header.hlc, header.origin):
+        # a request id of this origin alone: nobody asks for its answer
+        request = RequestId(digest(store.state.own.encode())[:16], store.state.lsn + number)
+        store.write(request, [Write(header.collection, header.key, body)], now_ms)
+    elif body is not None and body != current[3] and not current[4]:
+        _beside(store, header, body, current, now_ms)
+
+
+def _beside(
+    store: Incarnations,
+    like: Header,
+    body: bytes,
+    current: tuple[int, str, int, bytes | None, bool],
+    now_ms: int,
+) -> None:
+    """The salvaged body, and after it the present one, which replaces not it but what was there before."""
+    state, batch = store.state, Batch(store.connection, store.state)
+    _, origin, seq, present, _ = current
+    before = Current(origin, seq, current[0], present is not None)
+    for index, text in enumerate((body, present)):
+        head = state.origins[state.own].head
+        state.clock = clock.tick(state.clock, now_ms)
+        op, sha = (DELETE, b"") if text is None else (PUT, digest(text))
+        parent = None if index == 0 else Version(origin, seq)
+        made = Header(
+            state.own,
+            head.seq + 1,
+            state.clock,
+            like.collection,
+            like.key,
+            op,
+            parent,
+            index,
+            2,
+            sha,
+            head.hash,
+        )
+        raw = encode(made)
+        shown = None if text is None else text.decode()
+        lsn = batch.log(made, raw, digest(raw), shown, True)
+        if index == 1:
+            batch.keep_current(like.collection, like.key, now_ms)
+        batch.replace(made, shown, lsn, before)
+        before = Current(state.own, made.seq, made.hlc, text is not None)
+        state.move(state.own, Head(made.seq, digest(raw), head.quarantined))
+    batch.flush()
