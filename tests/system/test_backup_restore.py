@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from entgldb.launch.client import Database
+from entgldb.launch.node_files import running
 from entgldb.launch.playground import Member, Playground
 from tests.system.cluster_fixture import free_port
 from tests.system.load import flowing, until_equal
@@ -100,3 +104,37 @@ def test_a_copied_directory_writes_as_somebody_new_and_only_one_of_the_two_is_le
             assert db.status("store")["quarantined"] == 0
     finally:
         verb(copy, "stop")
+
+
+def test_a_damaged_database_is_named_set_aside_and_refilled(playground: Playground) -> None:
+    one, two = playground.members[:2]
+    with flowing(one.directory, "before-") as load:
+        load.more(200)
+    until_equal(playground)
+    # a stop in good order brings all into the file, the kill after it makes the next start look at the file
+    verb(one, "stop")
+    verb(one, "start", "--detach")
+    record = json.loads((one.directory / "node.json").read_text())
+    os.kill(record["pid"], signal.SIGKILL)
+    until(lambda: not running(one.directory), 10.0, "no process of the node left")
+    file = one.directory / "entgldb.db"
+    data = bytearray(file.read_bytes())
+    for page in range(8, len(data) // 4096, 3):
+        data[page * 4096 : page * 4096 + 64] = b"\xa5" * 64
+    file.write_bytes(data)
+
+    refused = subprocess.run(
+        [sys.executable, "-m", "entgldb", "start", "-d", str(one.directory), "--detach"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert refused.returncode != 0
+    assert "--rebuild" in refused.stderr
+    verb(one, "start", "--detach", "--rebuild")
+    until_equal(playground)
+    assert why(one.directory) == ["rebuilt"]
+    assert list(one.directory.glob("entgldb.db.corrupt-*"))
+    with Database(two.directory) as db:
+        assert db.status("store")["quarantined"] == 0
