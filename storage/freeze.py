@@ -32,7 +32,8 @@ _DOCUMENTS: Final = (
     " WHERE (body IS NOT NULL OR hlc > 0) AND {} ORDER BY collection, key"
 )
 _CONFLICTS: Final = (
-    "SELECT collection, key, CAST(body AS BLOB), origin, seq, hlc, NULL FROM _entgldb_conflicts"
+    "SELECT collection, key, CAST(body AS BLOB), origin, seq, hlc,"
+    " CASE rule WHEN 'lww' THEN NULL ELSE CAST(rule AS BLOB) END FROM _entgldb_conflicts"
     " WHERE {} ORDER BY collection, key, origin, seq"
 )
 

@@ -10,13 +10,13 @@ if all entries had come one by one.
 from __future__ import annotations
 
 import sqlite3
-from hashlib import sha256
 from typing import Final
 
 from entgldb.messages.errors import TooLargeError
 from entgldb.messages.limits import CONFLICTS_KEPT_MAX, ORIGINS_MAX
 from entgldb.messages.model import Origin, Vector
 from entgldb.storage.collections import ensure_collection
+from entgldb.storage.merge_install import MergeInstall, risen
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chunks import Head
 from entgldb.storage.rules.merge import Head as ChainHead
@@ -43,7 +43,7 @@ INSERT INTO temp.taken
 SELECT s.id, d.body IS NOT NULL FROM staged.documents s CROSS JOIN temp.places o ON o.place = s.origin
 LEFT JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
 LEFT JOIN temp.origins l ON l.number = d.origin
-WHERE {visible} AND CASE
+WHERE {visible} AND s.id NOT IN (SELECT id FROM temp.joined) AND CASE
     WHEN d.id IS NULL OR (d.body IS NULL AND d.hlc = 0) THEN s.seq > o.ours OR {unseen}
     WHEN d.origin = o.number AND d.seq = s.seq THEN 0
     WHEN d.seq <= l.theirs THEN 1
@@ -57,7 +57,8 @@ WHERE d.body IS NOT NULL AND d.seq <= l.theirs AND {visible} AND NOT EXISTS (
     SELECT 1 FROM staged.documents s WHERE s.collection = d.collection AND s.key = d.key)
 """
 _REPLACED_THERE: Final = """
-DELETE FROM main._entgldb_conflicts AS c WHERE {visible}
+DELETE FROM main._entgldb_conflicts AS c WHERE {visible} AND NOT EXISTS (
+    SELECT 1 FROM temp.joined j WHERE j.collection = c.collection AND j.key = c.key)
 AND c.seq <= (SELECT l.theirs FROM temp.origins l WHERE l.number = c.origin)
 AND NOT EXISTS (SELECT 1 FROM staged.conflicts s CROSS JOIN temp.places o ON o.place = s.origin
     WHERE s.collection = c.collection AND s.key = c.key AND o.number = c.origin AND s.seq = c.seq)
@@ -79,14 +80,17 @@ FROM staged.documents s CROSS JOIN temp.places o ON o.place = s.origin
 CROSS JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
 CROSS JOIN temp.origins l ON l.number = d.origin
 WHERE s.body IS NOT NULL AND (s.seq > o.ours OR {unseen}) AND d.seq > l.theirs
-AND {visible} AND s.id NOT IN (SELECT id FROM temp.taken) AND NOT (d.origin = o.number AND d.seq = s.seq)
+AND {visible} AND s.id NOT IN (SELECT id FROM temp.taken) AND s.id NOT IN (SELECT id FROM temp.joined)
+AND NOT (d.origin = o.number AND d.seq = s.seq)
 """
 _THEIR_CONFLICTS: Final = """
-INSERT OR IGNORE INTO main._entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)
-SELECT o.number, s.seq, s.hlc, s.collection, s.key, s.body, :now
+INSERT OR IGNORE INTO main._entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms, rule)
+SELECT o.number, s.seq, s.hlc, s.collection, s.key, s.body, :now, s.rule
 FROM staged.conflicts s CROSS JOIN temp.places o ON o.place = s.origin
 LEFT JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
-WHERE {visible} AND (s.seq > o.ours OR {unseen} OR (d.origin = o.number AND d.seq = s.seq))
+WHERE {visible} AND NOT EXISTS (
+    SELECT 1 FROM temp.joined j WHERE j.collection = s.collection AND j.key = s.key)
+AND (s.seq > o.ours OR {unseen} OR (d.origin = o.number AND d.seq = s.seq))
 """
 _PUT: Final = """
 INSERT INTO main._entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps)
@@ -107,13 +111,14 @@ DELETE FROM main._entgldb_conflicts AS c WHERE EXISTS (SELECT 1 FROM main._entgl
 """
 # the document is deleted there, where a rival of it is not known: that one wins there as soon as it comes
 _RISEN: Final = """
-SELECT c.body, c.origin, c.seq, c.hlc, g.id FROM temp.gone g
+SELECT c.body, c.rule, c.origin, c.seq, c.hlc, o.name, g.id FROM temp.gone g
 CROSS JOIN main._entgldb_documents d ON d.id = g.id
 CROSS JOIN main._entgldb_conflicts c ON c.collection = d.collection AND c.key = d.key
 CROSS JOIN temp.origins o ON o.number = c.origin WHERE c.seq > o.theirs ORDER BY g.id, c.hlc, o.name
 """
 _RAISE: Final = (
-    "UPDATE main._entgldb_documents SET body = ?, origin = ?, seq = ?, hlc = ?, sha256 = ? WHERE id = ?"
+    "UPDATE main._entgldb_documents SET body = ?, origin = ?, seq = ?, hlc = ?, sha256 = ?, stamps = ?"
+    " WHERE id = ?"
 )
 
 
@@ -134,13 +139,13 @@ class Merger:
 
     def merge(self, now_ms: int) -> None:
         """Documents and conflicts, then the vector. Raises TooLargeError for too many origins."""
-        self._prepare()
+        self._prepare(now_ms)
         self._conflicts(now_ms)
         self._documents()
         self._count_conflicts()
         self._join()
 
-    def _prepare(self) -> None:
+    def _prepare(self, now_ms: int) -> None:
         """Who is who, what is taken, and what goes."""
         execute = self.connection.execute
         for statement in _TEMPORARY.split(";"):
@@ -157,6 +162,8 @@ class Merger:
             "INSERT INTO temp.origins VALUES (?, ?, ?, ?)",
             [(k.number, o, k.head.seq, vector.get(o, (0,))[0]) for o, k in state.origins.items()],
         )
+        joining = MergeInstall(self.connection, state, now_ms)
+        joining.join_all(self._visible("{visible}", "s"), partial=self.partial)
         execute(self._visible(_TAKE, "s"))
         execute(self._visible(_GONE, "d"))
 
@@ -183,12 +190,10 @@ class Merger:
         self.deleted = execute(_BURY, {"base": state.lsn}).rowcount
         state.lsn += self.deleted
         # of several rivals of one document the last, greatest one is left in the dictionary
-        risen = {row[4]: row[:4] for row in execute(_RISEN)}
-        self.connection.executemany(
-            _RAISE, [(*row, sha256(row[0].encode()).digest(), id_) for id_, row in risen.items()]
-        )
-        state.documents += after - before - self.deleted + len(risen)
-        self.deleted -= len(risen)
+        rivals = {row[6]: row[:6] for row in execute(_RISEN)}
+        self.connection.executemany(_RAISE, [(*risen(row), id_) for id_, row in rivals.items()])
+        state.documents += after - before - self.deleted + len(rivals)
+        self.deleted -= len(rivals)
 
     def _count_conflicts(self) -> None:
         execute, state = self.connection.execute, self.state
@@ -215,6 +220,8 @@ class Merger:
                 ).rowcount
                 self._release(mark.name, number, mark.seq)
         state.clock = clock.merge(state.clock, self.head.clock)
+        # what the sender had collected is not in the snapshot, and stands elsewhere perhaps
+        state.collected_hlc = max(state.collected_hlc, self.head.clock)
         if self.changes:
             state.pruned_lsn = state.lsn
         if not self.system and self.changes:

@@ -46,11 +46,13 @@ def composed(
     document: dict[str, Any] | None,
     *,
     fields: bool,
+    collected_hlc: int = 0,
     resolves: tuple[Version, ...] = (),
 ) -> Merging:
     """The merge that writes ``document`` (None: deletes) over ``row``.
 
-    ``fields``: only what differs; otherwise the document is written whole.
+    ``fields``: only what differs; otherwise the document is written whole. ``collected_hlc``: where no row
+    is, a tombstone as new as this may have been collected, and stand elsewhere with the fields it deleted.
     """
     seen = tuple(tip.version for tip in row.tips[:SEEN_MAX]) if row is not None and row.live else ()
     if not fields:
@@ -58,7 +60,8 @@ def composed(
     if document is None:
         return Merging({}, True, None, seen, resolves)
     if row is None:
-        return Merging(fresh(document), resolves=resolves)
+        over = (collected_hlc, "~") if collected_hlc else None
+        return Merging(fresh(document), over=over, resolves=resolves)
     if not row.live:
         return Merging(fresh(document), over=row.newest.stamp, resolves=resolves)
     return Merging(difference(row.document(), document, row.tree), False, None, seen, resolves)
@@ -80,9 +83,7 @@ def merge_row(
     successor, and no conflict is kept.
     """
     one = read_operation(header, text)
-    batch.flush()
-    row = batch.connection.execute(_ROW, (header.collection, header.key)).fetchone()
-    before = None if row is None else load(Tip(*row[:3]), row[3], row[4])
+    before = read_row(batch, header.collection, header.key)
     for version in one.named:
         batch.clear_conflict(version)
     superseded = before is not None and batch.has_successor(header.version)
@@ -91,10 +92,16 @@ def merge_row(
         batch.clear_conflict(tip.version)
     for loser in () if absent else after.losers:
         batch.keep_loser(header.collection, header.key, loser, now_ms)
-    newest = after.stored.newest
-    body, stamps = save(after.stored)
+    write_row(batch, header, text, after.stored, lsn)
+
+
+def write_row(batch: Batch, header: Header, text: str | None, stored: Stored, lsn: int) -> None:
+    """Write what became of a row when the entry was merged into it. To be called after ``flush``."""
+    row = batch.connection.execute(_ROW, (header.collection, header.key)).fetchone()
+    newest = stored.newest
+    body, stamps = save(stored)
     # a document that stands as it was put keeps its writer's own text, here as on every node
-    if body is not None and after.stored.is_whole():
+    if body is not None and stored.is_whole():
         body = row[3] if row is not None and newest == row[:3] else text if header.op == PUT else body
     was_live = row is not None and row[3] is not None
     if row is None or body != row[3] or newest != row[:3]:

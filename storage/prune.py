@@ -52,20 +52,23 @@ def collect(
     if state.unfit:
         return Collected(0, after_lsn, more=False)
     rows = connection.execute(
-        "SELECT d.id, d.lsn, o.name, d.seq, d.collection"
+        "SELECT d.id, d.lsn, o.name, d.seq, d.collection, d.hlc"
         " FROM _entgldb_documents d INDEXED BY _entgldb_tombstones CROSS JOIN _entgldb_origins o"
         " ON o.id = d.origin WHERE d.body IS NULL AND d.lsn > ? AND d.lsn <= ? ORDER BY d.lsn LIMIT ?",
         (after_lsn, state.pruned_lsn, STEP_ROWS),
     ).fetchall()
     gone = [
-        (number, lsn)
-        for number, lsn, origin, seq, collection in rows
+        (number, lsn, hlc)
+        for number, lsn, origin, seq, collection, hlc in rows
         if seq <= min(frontier.get(origin, 0), state.origins[origin].floor)
         and not collection.startswith(SYSTEM_PREFIX)
     ]
-    connection.executemany("DELETE FROM _entgldb_documents WHERE id = ?", [(number,) for number, _ in gone])
+    connection.executemany(
+        "DELETE FROM _entgldb_documents WHERE id = ?", [(number,) for number, _, _ in gone]
+    )
     if gone:
         state.collected_lsn = max(state.collected_lsn, gone[-1][1])
+        state.collected_hlc = max(state.collected_hlc, *(hlc for _, _, hlc in gone))
     last = rows[-1][1] if rows else after_lsn
     return Collected(len(gone), last, more=len(rows) == STEP_ROWS)
 

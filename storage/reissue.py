@@ -15,8 +15,10 @@ from typing import Final, NamedTuple
 from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
 from entgldb.messages.model import Origin, Version
 from entgldb.storage.batch import Batch
+from entgldb.storage.merge_reissue import MergeTail, Restoring
+from entgldb.storage.merge_rows import merge_row
 from entgldb.storage.rules import clock
-from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest, encode
+from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, decode, digest, encode
 from entgldb.storage.rules.merge import Current, Head
 
 PAGE: Final = 500
@@ -59,17 +61,26 @@ class Tail:
         execute("CREATE TEMP TABLE IF NOT EXISTS touched (collection, key, PRIMARY KEY (collection, key))")
         execute("DELETE FROM temp.touched")
         moved: dict[int, Version] = {}
+        fields = MergeTail(self.batch, self.old, now_ms)
         for header, text in self._rows():
             parent = header.parent
             if parent is not None and parent.origin == self.old:
                 parent = moved.get(parent.seq, parent)
-            made, lsn = writer.log(header._replace(parent=parent), text)
+            text, merges = fields.text(header, text), fields.concerns(header)
+            sha = header.body_sha256 if header.op != MERGE else digest((text or "").encode())
+            made, lsn = writer.log(header._replace(parent=parent, body_sha256=sha), text)
             moved[header.seq] = made.version
-            self._rename(header, made, writer.number, lsn)
+            fields.moved(header, made)
+            if merges:
+                fields.again(header, made, text, lsn)
+            else:
+                self._rename(header, made, writer.number, lsn)
             execute("INSERT OR IGNORE INTO temp.touched VALUES (?, ?)", (header.collection, header.key))
         self.batch.flush()
         for group in self._replaced(writer.number):
             writer.once_more(group)
+        for restoring in fields.restoring():
+            writer.restore(restoring)
         writer.end()
         return writer.written
 
@@ -176,6 +187,13 @@ class _Writer:
             made, lsn = self.log(like, one.text)
             # it was there before, as live as it is now: the count of documents stays
             self.batch.replace(made, one.text, lsn, Current(self.new, 1, 0, one.text is not None))
+
+    def restore(self, one: Restoring) -> None:
+        """A document that merges as it was, as a transaction of its own."""
+        sha = digest(one.body)
+        like = Header(self.new, 1, 0, *one.place, MERGE, one.parent, 0, 1, sha, b"")
+        made, lsn = self.log(like, one.body.decode())
+        merge_row(self.batch, made, one.body.decode(), lsn, self.now_ms)
 
     def end(self) -> None:
         """The chain's new end."""

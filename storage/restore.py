@@ -115,7 +115,7 @@ def _reissue(store: Store, now_ms: int, progress: Callable[[int], None]) -> int:
             writes.append(Write(collection, key, body))
             last = number
         with store.group():
-            store.write(RequestId(client, done), writes, now_ms)
+            store.write(RequestId(client, done), writes, now_ms, whole=True)
         done += len(writes)
         progress(done)
     return done

@@ -78,6 +78,7 @@ _FORMAT_2: Final = """
 ALTER TABLE _entgldb_origins ADD COLUMN floor INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE _entgldb_state ADD COLUMN pruned_lsn INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE _entgldb_state ADD COLUMN collected_lsn INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE _entgldb_state ADD COLUMN collected_hlc INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE _entgldb_documents ADD COLUMN sha256 BLOB;
 ALTER TABLE _entgldb_documents ADD COLUMN stamps BLOB;
 CREATE TABLE _entgldb_salvaged (

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS documents (
 );
 CREATE TABLE IF NOT EXISTS conflicts (
     id INTEGER PRIMARY KEY, collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
-    origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL
+    origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL, rule TEXT NOT NULL
 );
 """
 
@@ -104,8 +104,11 @@ class Staging:
             )
         else:
             self.connection.executemany(
-                "INSERT INTO conflicts VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [(n, r[0], r[1], text, r[3], r[4], r[5]) for n, r, text in numbered],
+                "INSERT INTO conflicts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (n, r[0], r[1], text, r[3], r[4], r[5], "lww" if r[6] is None else "merge")
+                    for n, r, text in numbered
+                ],
             )
 
 

@@ -37,6 +37,8 @@ class State:
     """Highest lsn of a log row that was pruned."""
     collected_lsn: int = 0
     """Highest lsn of a tombstone that was collected: an older change token may have missed its delete."""
+    collected_hlc: int = 0
+    """No tombstone that was collected, here or where a snapshot came from, has a greater clock value."""
     log_bytes: int = 0
     """Headers and bodies in the log, bodies counted by characters."""
     origins: dict[Origin, Known] = field(default_factory=dict)
@@ -56,8 +58,8 @@ class State:
     def load(cls, connection: sqlite3.Connection) -> State:
         """Read everything from the file."""
         numbers = connection.execute(
-            "SELECT clock, lsn, documents, entries, conflicts, pruned_lsn, collected_lsn, log_bytes"
-            " FROM _entgldb_state"
+            "SELECT clock, lsn, documents, entries, conflicts, pruned_lsn, collected_lsn,"
+            " collected_hlc, log_bytes FROM _entgldb_state"
         ).fetchone()
         own = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
         state = cls("" if own is None else own[0], False, *numbers)
@@ -92,6 +94,7 @@ class State:
             self.conflicts,
             self.pruned_lsn,
             self.collected_lsn,
+            self.collected_hlc,
             self.log_bytes,
             self.origins.copy(),
             self.held.copy(),
@@ -113,7 +116,7 @@ class State:
         self.dirty.clear()
         connection.execute(
             "UPDATE _entgldb_state SET clock = ?, lsn = ?, documents = ?, entries = ?, conflicts = ?,"
-            " pruned_lsn = ?, collected_lsn = ?, log_bytes = ?",
+            " pruned_lsn = ?, collected_lsn = ?, collected_hlc = ?, log_bytes = ?",
             (
                 self.clock,
                 self.lsn,
@@ -122,6 +125,7 @@ class State:
                 self.conflicts,
                 self.pruned_lsn,
                 self.collected_lsn,
+                self.collected_hlc,
                 self.log_bytes,
             ),
         )

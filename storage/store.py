@@ -110,14 +110,24 @@ class Store(Incarnations):
         return requests.remembered(self.connection, request)
 
     def write(
-        self, request: RequestId, writes: Sequence[Write], now_ms: int, *, system: bool = False
+        self,
+        request: RequestId,
+        writes: Sequence[Write],
+        now_ms: int,
+        *,
+        system: bool = False,
+        whole: bool = False,
     ) -> requests.Answer:
         """Write as this node, remember the answer; the versions and the last lsn (0: nothing changed).
+
+        ``whole``: also what merges is written as it stands, all fields anew.
 
         Raises InvalidError, TooLargeError or NotAllowedError; nothing is written then.
         """
         self._need_group()
         checked = check_writes(writes, system=system)
+        if whole:
+            checked = [write._replace(whole=True) for write in checked]
         return self._written(request, Batch(self.connection, self.state), checked, now_ms)
 
     def resolve(

@@ -29,6 +29,8 @@ class Checked(NamedTuple):
     text: str | None
     resolves: tuple[Version, ...] = ()
     """Conflicts that it settles."""
+    whole: bool = False
+    """Of a document that merges: all of it anew, whatever is there."""
 
 
 def check_writes(writes: Sequence[Write], *, system: bool) -> list[Checked]:
@@ -143,8 +145,9 @@ def merge_body(batch: Batch, write: Checked) -> bytes:
     """The body of the merge that a write makes over the row that is there."""
     row = read_row(batch, write.collection, write.key)
     document = None if write.text is None else json.loads(write.text)
-    fields = write.collection in batch.state.merging
-    made = composed(row, document, fields=fields, resolves=write.resolves)
+    fields = write.collection in batch.state.merging and not write.whole
+    collected = batch.state.collected_hlc
+    made = composed(row, document, fields=fields, collected_hlc=collected, resolves=write.resolves)
     return made.encode()
 
 
@@ -171,14 +174,15 @@ def _effective(batch: Batch, writes: list[Checked]) -> tuple[list[tuple[Current 
         current = batch.current(*place)
         was_live = live.get(place, current is not None and current.live)
         live[place] = write.text is not None
-        effective = was_live or write.text is not None or bool(write.resolves)
+        anew = write.whole or bool(write.resolves)
+        effective = was_live or write.text is not None or anew
         merges = write.collection in merging
         some = some or merges or bool(write.resolves) or (current is not None and current.merged)
         if merges and write.text is not None:
             # a put that finds every field as it is changes nothing, and says so to nobody
             before = texts.get(place) or (batch.text(*place) if was_live else None)
             texts[place] = write.text
-            effective = not was_live or bool(write.resolves) or _differs(before, write.text)
+            effective = not was_live or anew or _differs(before, write.text)
         found.append((current, effective))
     return found, some
 

@@ -14,14 +14,23 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from entgldb.messages.errors import EntglError, ProtocolError
-from entgldb.messages.limits import CHUNK_BYTES_MAX, FRAME_BYTES_MAX, ORIGINS_MAX, PACK_BYTES
+from entgldb.messages.limits import (
+    CHUNK_BYTES_MAX,
+    DEPTH_MAX,
+    FRAME_BYTES_MAX,
+    MERGE_BYTES_MAX,
+    ORIGINS_MAX,
+    PACK_BYTES,
+)
 from entgldb.messages.model import Origin, Vector, check_collection, check_key
-from entgldb.storage.rules.body import check_body
+from entgldb.storage.rules.body import check_body, check_object
+from entgldb.storage.rules.changes import check_change
 from entgldb.storage.rules.clock import HLC_MAX
 
 FORMAT: Final = 1
 DOCUMENTS: Final = 0
 CONFLICTS: Final = 1
+MERGED: Final = b"merge"
 ROWS_PER_CHUNK_MAX: Final = 4096
 _SEQ_MAX: Final = 2**63 - 1
 _STAMPS_BYTES_MAX: Final = FRAME_BYTES_MAX // 4
@@ -62,7 +71,7 @@ class Row(NamedTuple):
     seq: int
     hlc: int
     stamps: bytes | None = None
-    """Versions of fields, in collections that merge."""
+    """Versions of fields, in collections that merge; of a conflict, MERGED where ``body`` is a change."""
 
 
 class Rows(NamedTuple):
@@ -138,7 +147,16 @@ def _checked(row: Any, kind: int, origins: int, names: set[str]) -> str | None:
         _need(kind == DOCUMENTS, "conflict")
         return None
     _need(type(body) is bytes, "body")
-    return check_body(body)
+    if stamps is None:
+        return check_body(body)
+    if kind == DOCUMENTS:
+        # what was merged may be larger than what a writer may write
+        check_object(body, MERGE_BYTES_MAX, DEPTH_MAX)
+    else:
+        _need(stamps == MERGED, "conflict")
+        check_change(check_object(body, MERGE_BYTES_MAX, DEPTH_MAX + 2), DEPTH_MAX + 1)
+    text: str = body.decode()
+    return text
 
 
 def _mark(item: Any) -> Mark:

@@ -135,16 +135,16 @@ def absorb(before: Stored | None, one: Operation, *, superseded: bool = False) -
     if not unnamed and wins:
         # its writer knew all that is here: the ordinary case
         return Absorbed(Stored(newest, live, tree))
-    losers = [_loser(before.tree, tip) for tip in unnamed if _lost(before.tree, tree, tip)]
+    losers = [loser_of(before.tree, tip) for tip in unnamed if _lost(before.tree, tree, tip)]
     gone = {loser.tip for loser in losers}
     if not one.delete and not superseded:
         if _lost(one.tree, tree, one.tip):
-            losers.append(_loser(one.tree, one.tip))
+            losers.append(loser_of(one.tree, one.tip))
         else:
             unnamed.append(one.tip)
     left = sorted((tip for tip in unnamed if tip not in gone and tip != newest), key=_stamp, reverse=True)
     if not live:
-        losers += [_loser(tree, tip) for tip in left]
+        losers += [loser_of(tree, tip) for tip in left]
     restored = tuple(left) if live and not before.live else ()
     return Absorbed(Stored(newest, live, tree, tuple(left)), tuple(losers), restored)
 
@@ -157,7 +157,8 @@ def _stamp(tip: Tip) -> Stamp:
     return tip.stamp
 
 
-def _loser(tree: Tree, tip: Tip) -> Loser:
+def loser_of(tree: Tree, tip: Tip) -> Loser:
+    """What a version wrote, from a tree in which none of it is overwritten."""
     part = only(tree, tip.stamp)
     if part.get(OWN) is not None:
         return Loser(tip, text_of(render(part, partial=True)), True)

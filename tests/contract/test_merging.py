@@ -318,3 +318,30 @@ def test_changed_fields_beyond_the_limit_are_refused_and_nothing_is_written(make
     ):
         a.store.write(a.request(), [Write("c", "crowd", body)], NOW)
     assert a.store.last_lsn() == last
+
+
+def test_a_document_written_anew_as_a_whole_replaces_what_merged(make: Make) -> None:
+    """An authoritative restore means it: what peers have changed since does not stay beside it."""
+    a, b = pair(make)
+    b.put({"name": "Ada", "age": 36, "city": "Rome"})
+    with a.store.group():
+        write = Write("c", "k", b'{"name":"Ada","age":36}')
+        ((made,), _) = a.store.write(a.request(), [write], NOW + 1000, whole=True)
+    b.take(a)
+    a.take(b)
+    assert a.get() == b.get() == {"name": "Ada", "age": 36}
+    assert [lost.document for lost in b.conflicts()] == [{"city": "Rome"}]
+    assert b.conflicts()[0].winner == made.version
+
+
+def test_what_is_put_where_a_delete_was_collected_leaves_no_old_field_elsewhere(make: Make) -> None:
+    a, b = pair(make)
+    a.put(None)
+    b.take(a)
+    with a.store.group():
+        (latest,) = a.store.connection.execute("SELECT max(hlc) FROM _entgldb_documents").fetchone()
+        a.store.connection.execute("DELETE FROM _entgldb_documents WHERE collection = 'c'")
+        a.store.state.collected_hlc = latest
+    a.put({"new": 1})
+    b.take(a)
+    assert a.get() == b.get() == {"new": 1}

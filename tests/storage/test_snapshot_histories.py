@@ -5,6 +5,7 @@ What all must agree on is computed anew from the union of all entries that ever 
 
 from __future__ import annotations
 
+import json
 from random import Random
 
 import pytest
@@ -24,7 +25,8 @@ HISTORIES = 120
 class History:
     """Some nodes, one of which may be away."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, merging: bool = False) -> None:
+        self.merging = merging
         self.random = Random(seed)
         self.now = NOW
         self.nodes = [Store.memory(f"n{i}", self.random.randbytes(32), NOW) for i in range(NODES)]
@@ -32,6 +34,10 @@ class History:
         self.left_out: int | None = None
         """Was away while the others collected deletes: it may give nothing before it has a snapshot."""
         self.union: dict[oracle.Id, oracle.Operation] = {}
+        if merging:
+            for node in self.nodes:
+                # nobody is told: what an entry means is said by itself
+                node.state.merging.add("users")
         self.reissued = self.snapshots = self.number = 0
         self.scattered = False
         """A part of what was issued again is with a node that was away, which nothing is promised of."""
@@ -53,17 +59,25 @@ class History:
     def write(self, index: int) -> None:
         node, random = self.nodes[index], self.random
         self.number += 1
-        bodies = [
-            None if random.random() < 0.35 else f'{{"n":{self.number * 10 + i}}}'
-            for i in range(random.randint(1, 2))
-        ]
-        writes = [
-            Write("users", f"k{random.randrange(4)}", None if body is None else body.encode())
-            for body in bodies
-        ]
+        writes = []
+        for i in range(random.randint(1, 2)):
+            key, body = f"k{random.randrange(4)}", None
+            if random.random() > (0.15 if self.merging else 0.35):
+                body = self.edited(node, key) if self.merging else b'{"n":%d}' % (self.number * 10 + i)
+            writes.append(Write("users", key, body))
         with node.group():
             node.write(RequestId(b"c" * 16, self.number), writes, self.now)
         self.look(node)
+
+    def edited(self, node: Store, key: str) -> bytes:
+        """What the node has, with a field or two changed, or gone."""
+        random, found = self.random, node.get("users", key)
+        document = {} if found is None else json.loads(found)
+        document.pop(random.choice("abxy"), None)
+        document[random.choice("abc")] = self.number
+        if random.random() < 0.4:
+            document["t"] = [{"id": n, "q": self.number} for n in range(random.randrange(3))]
+        return json.dumps(document).encode()
 
     def sync(self, one: int, two: int) -> None:
         if self.away in (one, two):
@@ -134,7 +148,7 @@ class History:
         live = {place: found for place, found in wanted.documents.items() if found[1] is not None}
         for node in self.nodes:
             assert node.vector() == self.nodes[0].vector()
-            found = oracle.read_state(node.connection)
+            found = oracle.read_state(node.connection, oracle.merged_places(self.union.values()))
             assert {p: f for p, f in found.documents.items() if f[1] is not None} == live
             assert found.conflicts == wanted.conflicts
             exact(node)
@@ -149,6 +163,10 @@ def forget(node: Store, *, tombstones: bool) -> None:
         node.state.entries = 0
         node.state.pruned_lsn = node.state.lsn
         if tombstones:
+            (latest,) = node.connection.execute(
+                "SELECT ifnull(max(hlc), 0) FROM _entgldb_documents WHERE body IS NULL"
+            ).fetchone()
+            node.state.collected_hlc = max(node.state.collected_hlc, latest)
             node.connection.execute("DELETE FROM _entgldb_documents WHERE body IS NULL")
 
 
@@ -164,11 +182,12 @@ def exact(node: Store) -> None:
     assert max(lsns, default=0) <= node.state.lsn
 
 
+@pytest.mark.parametrize("merging", [False, True])
 @pytest.mark.parametrize("part", range(4))
-def test_random_histories_with_snapshots_end_equal(part: int) -> None:
+def test_random_histories_with_snapshots_end_equal(part: int, *, merging: bool) -> None:
     snapshots = reissued = ended = 0
     for seed in range(part * HISTORIES // 4, (part + 1) * HISTORIES // 4):
-        history = History(seed)
+        history = History(seed, merging=merging)
         try:
             for _ in range(STEPS):
                 history.step()

@@ -1,0 +1,122 @@
+"""Own unsent writes to documents that merge, issued again on top of a snapshot; for ``reissue.Tail``.
+
+Under a clock behind everything, fields that had lost to newer ones would win now: where a document comes out
+otherwise than it was, the difference is written once more, naming what had won and not what had lost.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from entgldb.messages.model import Origin, Version
+from entgldb.storage.batch import Batch
+from entgldb.storage.merge_rows import read_operation, read_row, write_row
+from entgldb.storage.rules.changes import difference, fresh, same, whole
+from entgldb.storage.rules.fields import Stamp
+from entgldb.storage.rules.header import MERGE, Header
+from entgldb.storage.rules.merged import SEEN_MAX, Merging, absorb, read_merging
+from entgldb.storage.rules.stored import Stored, Tip
+
+Place = tuple[str, str]
+
+
+def _versions(stored: Stored) -> tuple[Version, ...]:
+    return tuple(tip.version for tip in stored.tips[:SEEN_MAX]) if stored.live else ()
+
+
+class Restoring(NamedTuple):
+    """What is to be written so that a document is as it was."""
+
+    place: Place
+    parent: Version
+    body: bytes
+
+
+class MergeTail:
+    """The keys of a tail that merge, as they were before it was written again."""
+
+    def __init__(self, batch: Batch, old: Origin, now_ms: int) -> None:
+        self._batch = batch
+        self._old = old
+        self._now_ms = now_ms
+        self._before: dict[Place, Stored] = {}
+        self._versions: dict[Version, Version] = {}
+        self._stamps: dict[Stamp, Stamp] = {}
+
+    def concerns(self, header: Header) -> bool:
+        """Whether an entry of the tail is to be merged once more, not only renamed."""
+        current = self._batch.current(header.collection, header.key)
+        return header.op == MERGE or (current is not None and current.merged)
+
+    def text(self, header: Header, text: str | None) -> str | None:
+        """The body of an entry, with what it names under its new name."""
+        if header.op != MERGE or text is None:
+            return text
+        said = read_merging(text, (header.hlc, header.origin))
+        made = said._replace(
+            over=None if said.over is None else self._stamps.get(said.over, said.over),
+            seen=self._renamed(said.seen),
+            resolves=self._renamed(said.resolves),
+        )
+        return made.encode().decode()
+
+    def moved(self, old: Header, made: Header) -> None:
+        """An entry has its new name."""
+        self._versions[old.version] = made.version
+        self._stamps[old.hlc, old.origin] = (made.hlc, made.origin)
+
+    def again(self, old: Header, made: Header, text: str | None, lsn: int) -> None:
+        """Merge an entry under its new name into the row that knows it by the old one."""
+        batch, place = self._batch, (made.collection, made.key)
+        stored = read_row(batch, *place)
+        one = read_operation(made, text)
+        for version in (old.version, *one.named):
+            batch.clear_conflict(version)
+        if stored is not None:
+            self._before.setdefault(place, stored)
+            newest = one.tip if stored.newest.version == old.version else stored.newest
+            tips = tuple(tip for tip in stored.tips if tip.version != old.version)
+            stored = stored._replace(newest=newest, tips=tips)
+        after = absorb(stored, one)
+        for tip in after.restored:
+            batch.clear_conflict(tip.version)
+        for loser in after.losers:
+            batch.keep_loser(*place, loser, self._now_ms)
+        write_row(batch, made, text, after.stored, lsn)
+
+    def restoring(self) -> list[Restoring]:
+        """For every document that came out otherwise, what makes it as it was."""
+        found = []
+        for place, before in self._before.items():
+            now = read_row(self._batch, *place)
+            document = before.document() if before.live else None
+            if now is None:
+                continue
+            if not self._lives_in_snapshot(place):
+                # peers may have collected its delete, and with it the fields that were not written again
+                merging = Merging(whole(document or {}), document is None, seen=_versions(now))
+                found.append(Restoring(place, now.newest.version, merging.encode()))
+            elif not same(document, now.document() if now.live else None):
+                body = self._difference(before, document, now).encode()
+                found.append(Restoring(place, self._version(before.newest), body))
+        return found
+
+    def _lives_in_snapshot(self, place: Place) -> bool:
+        row = self._batch.connection.execute(
+            "SELECT 1 FROM staged.documents WHERE collection = ? AND key = ? AND body IS NOT NULL", place
+        ).fetchone()
+        return row is not None
+
+    def _difference(self, before: Stored, document: dict[str, Any] | None, now: Stored) -> Merging:
+        seen = tuple(self._version(tip) for tip in before.tips[:SEEN_MAX])
+        if document is None:
+            return Merging({}, delete=True, seen=seen)
+        if not now.live:
+            return Merging(fresh(document), over=now.newest.stamp, seen=seen)
+        return Merging(difference(now.document(), document, now.tree), seen=seen)
+
+    def _version(self, tip: Tip) -> Version:
+        return self._versions.get(tip.version, tip.version)
+
+    def _renamed(self, versions: tuple[Version, ...]) -> tuple[Version, ...]:
+        return tuple(self._versions.get(version, version) for version in versions)
