@@ -163,7 +163,8 @@ class Merger:
             [(k.number, o, k.head.seq, vector.get(o, (0,))[0]) for o, k in state.origins.items()],
         )
         joining = MergeInstall(self.connection, state, now_ms)
-        joining.join_all(self._visible("{visible}", "s"), partial=self.partial)
+        visible = self._visible("{visible}", "s"), self._visible("{visible}", "d")
+        joining.join_all(*visible, partial=self.partial)
         execute(self._visible(_TAKE, "s"))
         execute(self._visible(_GONE, "d"))
 

@@ -32,6 +32,14 @@ CROSS JOIN temp.origins l ON l.number = d.origin
 WHERE s.id > :after AND d.hlc > 0 AND (s.stamps IS NOT NULL OR d.stamps IS NOT NULL) AND {visible}
 AND NOT (d.origin = o.number AND d.seq = s.seq AND d.stamps IS s.stamps) ORDER BY s.id LIMIT 100
 """
+# of ours alone: what was merged into it may have been named there
+_ALONE: Final = """
+SELECT d.id, d.collection, d.key, l.name, d.seq, d.hlc, d.body, d.stamps
+FROM main._entgldb_documents d CROSS JOIN temp.origins l ON l.number = d.origin
+WHERE d.id > :after AND d.hlc > 0 AND d.stamps IS NOT NULL AND {visible} AND NOT EXISTS (
+    SELECT 1 FROM staged.documents s WHERE s.collection = d.collection AND s.key = d.key)
+ORDER BY d.id LIMIT 100
+"""
 _OURS: Final = (
     "SELECT o.name, c.seq, c.hlc, c.body, c.rule FROM main._entgldb_conflicts c"
     " CROSS JOIN temp.origins o ON o.number = c.origin WHERE c.collection = ? AND c.key = ?"
@@ -63,22 +71,43 @@ class MergeInstall:
         self._ours = {name: ours for name, ours, _ in rows}
         self._theirs = {name: theirs for name, _, theirs in rows}
 
-    def join_all(self, visible: str, *, partial: bool) -> None:
-        """Join every key that needs it. ``partial``: our vector covers system entries never seen here."""
-        for row in self._pairs(visible):
-            ours = {} if partial and row[1].startswith(SYSTEM_PREFIX) else self._ours
+    def join_all(self, staged: str, ours: str, *, partial: bool) -> None:
+        """Join every key that needs it, of the rows that conditions on ``s`` and ``d`` let be seen.
+
+        ``partial``: our vector covers system entries never seen here.
+        """
+        for row in self._pages(_PAIRS.format(visible=staged)):
+            seen = {} if partial and row[1].startswith(SYSTEM_PREFIX) else self._ours
             place = (row[1], row[2])
-            staged = load(Tip(*row[3:6]), row[6], row[7])
+            there = load(Tip(*row[3:6]), row[6], row[7])
             here = load(Tip(*row[8:11]), row[11], row[12])
             joined = join_sides(
-                self._side(here, _OURS, place, ours), self._side(staged, _THEIRS, place, self._theirs)
+                self._side(here, _OURS, place, seen), self._side(there, _THEIRS, place, self._theirs)
             )
             self._connection.execute("INSERT INTO temp.joined VALUES (?, ?, ?)", row[:3])
-            self._write(place, row[8:], joined, text=_own_text(joined.stored, staged, row[6]))
+            self._write(place, row[8:], joined, text=_own_text(joined.stored, there, row[6]))
 
-    def _pairs(self, visible: str) -> Iterator[tuple[Any, ...]]:
+        for row in self._pages(_ALONE.format(visible=ours)):
+            self._forget_named(row)
+
+    def _forget_named(self, row: tuple[Any, ...]) -> None:
+        """Of a row that the snapshot does not have: versions that were named there are settled."""
+        stored = load(Tip(*row[3:6]), row[6], row[7])
+        if not stored.tips:
+            return
+        there = {(name, seq) for name, seq, *_ in self._connection.execute(_THEIRS, row[1:3])}
+        tips = tuple(
+            tip for tip in stored.tips if tip.version in there or self._theirs.get(tip.origin, 0) < tip.seq
+        )
+        if tips != stored.tips:
+            stamps = save(stored._replace(tips=tips))[1]
+            self._connection.execute(
+                "UPDATE main._entgldb_documents SET stamps = ? WHERE id = ?", (stamps, row[0])
+            )
+
+    def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
         after = 0
-        while page := self._connection.execute(_PAIRS.format(visible=visible), {"after": after}).fetchall():
+        while page := self._connection.execute(query, {"after": after}).fetchall():
             after = page[-1][0]
             yield from page
 
