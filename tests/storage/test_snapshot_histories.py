@@ -182,8 +182,7 @@ def exact(node: Store) -> None:
     assert max(lsns, default=0) <= node.state.lsn
 
 
-@pytest.mark.parametrize("merging", [False, True])
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize(("part", "merging"), [(0, False), (1, False), (2, False), (3, False), (0, True)])
 def test_random_histories_with_snapshots_end_equal(part: int, *, merging: bool) -> None:
     snapshots = reissued = ended = 0
     for seed in range(part * HISTORIES // 4, (part + 1) * HISTORIES // 4):
