@@ -46,7 +46,9 @@ def as_retired(store: Store, node_id: str) -> bytes | None:
     heard = store.members().get(node_id)
     incarnation = before.get("Incarnation") or (heard and incarnation_of(heard.row.origin))
     if not incarnation:
-        raise NotFoundError(f"no node {node_id}", hint="entgldb nodes")
+        raise NotFoundError(
+            f"no node {node_id}", hint="entgldb nodes; a cloud peer that was never reached: remove-peer"
+        )
     if before.get("Retired") == incarnation:
         return None
     return _body({"NodeId": node_id, "Incarnation": incarnation, **before, "Retired": incarnation})

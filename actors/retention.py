@@ -199,6 +199,7 @@ def _members(
     clouds = {str(peer.get("NodeId")) for peer in peers if peer.get("Type") == PeerType.CLOUD_REMOTE.value}
     nodes = {str(node.get("NodeId")) for node in documents}
     retired = {str(node.get("NodeId")) for node in documents if is_retired(node)}
-    # a row without a document: a node that has just come, or a cloud peer that was removed
-    strangers = {name for name in heard if name not in nodes and not log.known(REMOTE_PEERS, name)}
+    # a row without a document: a node that has just come, unless it is a cloud peer that was removed
+    listed = {str(peer.get("NodeId")) for peer in peers}
+    strangers = {name for name in heard if name in listed or not log.known(REMOTE_PEERS, name)}
     return nodes | clouds | strangers, retired

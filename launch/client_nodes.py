@@ -50,7 +50,7 @@ class Nodes:
         held = oplog.get("held_back_by", {})
         own = str(oplog.get("origin", "")).partition("/")[0]
         found = []
-        for node_id in sorted(documents.keys() | rows.keys()):
+        for node_id in sorted(documents.keys() | rows.keys() | held.keys()):
             row = _row(node_id, documents.get(node_id, {}), rows.get(node_id), ours)
             here = node_id in linked or node_id == own
             state = "live" if here and row.state != "retired" else row.state
