@@ -42,7 +42,9 @@ class Edge(Protocol):
 Built = tuple[Behaviour, Edge | None]
 
 
-EDGES: Final = "client_socket discovery gateway jwt_check links oauth oplog probe secrets store sync tls"
+EDGES: Final = (
+    "client_socket discovery gateway jwt_check links oauth oplog probe secrets snapshot_files store sync tls"
+)
 
 
 def preload() -> None:
@@ -99,11 +101,14 @@ def _store(settings: StoreSettings) -> Built:
 
 def _oplog(settings: OplogSettings) -> Built:
     from entgldb.actors.oplog import OplogKeeper
+    from entgldb.actors.snapshot_files import FileShelf
     from entgldb.storage.copies import Fingerprints
     from entgldb.storage.reader import LogReader
 
     log = LogReader.open(settings.directory)
-    return OplogKeeper(settings, log, Fingerprints(log.connection)), None
+    loop = SideLoop("oplog")
+    shelf = FileShelf(loop, settings.directory)
+    return OplogKeeper(settings, log, Fingerprints(log.connection), shelf), loop
 
 
 def _election(settings: ElectionSettings) -> Built:
@@ -114,6 +119,7 @@ def _election(settings: ElectionSettings) -> Built:
 
 def _sync(settings: SyncSettings) -> Built:
     from entgldb.actors.links import TlsLinks
+    from entgldb.actors.snapshot_files import FileChunks
     from entgldb.actors.sync import Sync
     from entgldb.storage.reader import LogReader
 
@@ -125,7 +131,7 @@ def _sync(settings: SyncSettings) -> Built:
 
         server = ServerIdentity.load(settings.tls_cert, settings.tls_key)
         links = TlsLinks(loop, lan=None, listen=settings.listen, server=server)
-        return Sync(settings, log, links, JwtChecker(loop, settings)), loop
+        return Sync(settings, log, links, JwtChecker(loop, settings), FileChunks(settings.directory)), loop
     from entgldb.actors.tls import LanIdentity
 
     lan = LanIdentity.load(settings.directory, Path(settings.directory) / "cluster.key", settings.node_id)
@@ -134,7 +140,7 @@ def _sync(settings: SyncSettings) -> Built:
         from entgldb.actors.discovery import Discovery
 
         Discovery(loop, settings, links)
-    return Sync(settings, log, links, None), loop
+    return Sync(settings, log, links, None, FileChunks(settings.directory)), loop
 
 
 def _gateway(settings: GatewaySettings) -> Built:
@@ -143,6 +149,7 @@ def _gateway(settings: GatewaySettings) -> Built:
     from entgldb.actors.oauth import HttpTokenSource
     from entgldb.actors.probe import CloudProber
     from entgldb.actors.secrets import KeyedSecrets
+    from entgldb.actors.snapshot_files import FileChunks
     from entgldb.storage.reader import LogReader
 
     secrets = KeyedSecrets(settings.key_file, settings.cluster)
@@ -150,4 +157,5 @@ def _gateway(settings: GatewaySettings) -> Built:
     tokens = HttpTokenSource(loop, secrets)
     links = TlsLinks(loop, lan=None, server=None)
     log = LogReader.open(settings.directory)
-    return Gateway(settings, log, links, tokens, secrets, CloudProber(loop, tokens)), loop
+    chunks = FileChunks(settings.directory)
+    return Gateway(settings, log, links, tokens, secrets, CloudProber(loop, tokens), chunks), loop

@@ -14,7 +14,7 @@ from typing import Final
 
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.members import Gossip, Members
-from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, TokenSource
+from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, SnapshotChunks, TokenSource
 from entgldb.actors.session import NO_LAG, Partner, Session
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage, known_reason
@@ -58,6 +58,7 @@ class Means:
     serial: Callable[[], int]
     """A number that was not given before, for tickets, timers and session names."""
     members: Members
+    chunks: SnapshotChunks | None = None
 
 
 class CloudLink:
@@ -229,6 +230,7 @@ class CloudLink:
             "since": self._since_ms,
             **(NO_LAG if self.session is None else self.session.lag(ctx)),
             "behind_snapshot": self.session is not None and self.session.outbox.cut_off,
+            "snapshot": self.session.snapshots.status() if self.session else None,
         }
 
     # --- inside ----------------------------------------------------------------------------------------
@@ -279,6 +281,7 @@ class CloudLink:
             count=self._means.count,
             gossip=Gossip(self._means.members, speaks_for=self.peer.node_id),
             partner=Partner(hello.node_id, hello.features, begins=True),
+            chunks=self._means.chunks,
         )
         self.session.start(ctx)
         ctx.log(INFO, f"cloud peer {self.peer.node_id}: connected to {self.peer.address}")

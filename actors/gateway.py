@@ -11,9 +11,9 @@ from typing import Final
 from entgldb.actors.behaviour import Asker, Context, refuse
 from entgldb.actors.cloud_link import CloudLink, Means
 from entgldb.actors.members import Members
-from entgldb.actors.ports import CloudTarget, Links, OplogReader, Prober, Secrets, TokenSource
+from entgldb.actors.ports import CloudTarget, Links, OplogReader, Prober, Secrets, SnapshotChunks, TokenSource
 from entgldb.actors.session import NO_LAG, Session
-from entgldb.actors.session_owner import SessionOwner
+from entgldb.actors.snapshot_routing import SnapshotRouting
 from entgldb.messages.client import Done, Ping, Report, Status, TestPeer
 from entgldb.messages.errors import InvalidError, NotFoundError, Reason
 from entgldb.messages.local import (
@@ -42,7 +42,7 @@ PUMP_SECONDS: Final = 0.02
 """Between looks at running relay delays."""
 
 
-class Gateway(SessionOwner):
+class Gateway(SnapshotRouting):
     """Owns the cloud links of this node."""
 
     name = "gateway"
@@ -55,10 +55,11 @@ class Gateway(SessionOwner):
         tokens: TokenSource,
         secrets: Secrets,
         prober: Prober,
+        chunks: SnapshotChunks | None = None,
     ) -> None:
         super().__init__()
         self._means = Means(
-            settings, log, links, tokens, secrets, self.count, self._next, Members(cloud=False)
+            settings, log, links, tokens, secrets, self.count, self._next, Members(cloud=False), chunks
         )
         self._prober = prober
         self._serial = 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from entgldb.actors.behaviour import INFO, Behaviour, Context, refuse
+from entgldb.actors.behaviour import INFO, Context, refuse
 from entgldb.actors.compaction import Compaction
-from entgldb.actors.ports import Fingerprints, OplogReader
+from entgldb.actors.ports import Fingerprints, OplogReader, SnapshotShelf
 from entgldb.actors.retention import Retention
+from entgldb.actors.snapshot_keeper import SnapshotKeeper
 from entgldb.actors.verifier import Verifier
 from entgldb.messages.checking import Repaired, TellPeers, VerifyHeard, VerifyNow, VerifyPeer
 from entgldb.messages.client import Report, Status, Verify
@@ -45,7 +46,7 @@ class Stage:
         self.bytes = 0
 
 
-class OplogKeeper(Behaviour):
+class OplogKeeper(SnapshotKeeper):
     """Verification is here, in its own process, so that the store's time goes into commits."""
 
     name = "oplog"
@@ -55,10 +56,10 @@ class OplogKeeper(Behaviour):
         settings: OplogSettings,
         log: OplogReader | None = None,
         documents: Fingerprints | None = None,
+        shelf: SnapshotShelf | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(log, shelf)
         self.settings = settings
-        self._log = log
         self._verifier = None if log is None or documents is None else Verifier(log, documents, self.count)
         self._rounds = 0
         self._stages: dict[str, Stage] = {}
@@ -106,6 +107,7 @@ class OplogKeeper(Behaviour):
     def _release(self, ctx: Context) -> None:
         ctx.after(self._release_in, Tick("release"))
         ctx.tell("store", ReleaseHeld())
+        self.tend_snapshots(ctx)
         idle = self._log is not None and not self._log.held()
         self._release_in = RELEASE_INTERVAL_IDLE if idle else RELEASE_INTERVAL
 
@@ -149,6 +151,7 @@ class OplogKeeper(Behaviour):
 
     def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
         self._stages = {name: stage for name, stage in self._stages.items() if not message.covers(name)}
+        self.snapshots_of(message)
         if self._verifier is not None:
             self._verifier.ended(message, ctx)
         ctx.tell("store", message)
@@ -197,7 +200,7 @@ class OplogKeeper(Behaviour):
         if self._verifier is not None:
             body["verify"] = {"interval": self.settings.verify_interval, **self._verifier.status()}
             body["alarms"] = self._verifier.alarms()
-        ctx.answer(ctx.asker, Report(body))
+        ctx.answer(ctx.asker, Report(body | self.snapshot_status()))
 
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:
         ctx.answer(ctx.asker, Stopped(self.name))

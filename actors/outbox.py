@@ -64,6 +64,8 @@ class Outbox:
         self._resend_wait = RESEND_FIRST
         self.cut_off = False
         """The peer lacks entries that our log does not have any more: what follows them must not be sent."""
+        self.quiet = False
+        """The peer is being given a snapshot: what follows what it lacks must not be sent before."""
 
     @property
     def held(self) -> Mapping[str, int]:
@@ -104,7 +106,7 @@ class Outbox:
         self.learn(vector, ctx)
         self._held = held
         self._look_at_floors()
-        if self.sent > self._acked or self.cut_off:
+        if self.sent > self._acked or self.cut_off or self.quiet:
             return
         start = self._log.first_missing(self._covered())
         if start < self._cursor:
@@ -141,7 +143,7 @@ class Outbox:
             if now < self._relays[0][0] + RELAY_PATIENCE and self._is_fed(now):
                 break
             self._permitted = max(self._permitted, self._relays.popleft()[1])
-        if self.peer is None or self.cut_off:
+        if self.peer is None or self.cut_off or self.quiet:
             return
         while self._cursor <= self._permitted and self.sent - self._acked < WINDOW_BATCHES_MAX:
             if not self._send_batch():

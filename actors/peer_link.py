@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterable
 
 from entgldb.actors.behaviour import Context
 from entgldb.actors.members import Gossip, Members
-from entgldb.actors.ports import Links, OplogReader, TokenChecker
+from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker
 from entgldb.actors.session import NO_LAG, Partner, Session
 from entgldb.messages import wire
 from entgldb.messages.errors import InvalidError, Reason
@@ -188,6 +188,7 @@ class PeerLink:
         settings: SyncSettings,
         count: Callable[[Reason], None],
         members: Members,
+        chunks: SnapshotChunks | None,
     ) -> None:
         """Both sides have said Hello, and in the cloud role the token was accepted."""
         features = self.hello.features if self.hello is not None else ()
@@ -203,6 +204,7 @@ class PeerLink:
             count=count,
             gossip=Gossip(members),
             partner=Partner(self.node_id, features, begins),
+            chunks=chunks,
         )
 
     def compare_now(self, ctx: Context, claim: wire.Claim | None) -> None:
@@ -226,6 +228,7 @@ class PeerLink:
             "behind_snapshot": self.session is not None and self.session.outbox.cut_off,
             "frames_until_synced": None if self.session is None else self.session.frames_until_synced,
             "clock_offset_ms": self.clock_offset_ms,
+            "snapshot": None if self.session is None else self.session.snapshots.status(),
         }
         if self.client_id:
             row |= {"client_id": self.client_id, "epoch": self.epoch, "token_expires": self.expires_at}

@@ -59,6 +59,9 @@ class OplogReader(Protocol):
     def members(self) -> dict[str, Heard]:
         """Name (node id; origin in the cloud role) -> the last row of that member kept in the file."""
 
+    def size(self) -> tuple[int, int]:
+        """Live documents, and rows of the log."""
+
     def floors(self) -> dict[Origin, int]:
         """Origin -> newest seq whose log rows are gone, for those that have any such."""
 
@@ -233,6 +236,46 @@ class Disk(Protocol):
 
     def free_bytes(self) -> int | None:
         """What an ordinary user may still write; None where it cannot be known."""
+
+
+class SnapshotChunks(Protocol):
+    """Reads the snapshots that lie ready, from any process."""
+
+    def chunk(self, snapshot_id: str, number: int) -> tuple[bytes, bytes] | None:
+        """A chunk and its SHA-256; None where it is not here (any more)."""
+
+
+class StagedSnapshot(Protocol):
+    """A snapshot that is coming in."""
+
+    @property
+    def next(self) -> int:
+        """The first chunk that is not on disk yet."""
+
+    def take(self, number: int, payload: bytes, digest: bytes) -> None:
+        """The next chunk. Raises ProtocolError for what is no chunk, EntglError where it cannot be kept."""
+
+    def finish(self, snapshot_id: str, *, whole: bool) -> str:
+        """All chunks are here: what ``Store.install`` takes. Raises ProtocolError; EntglError as above."""
+
+    def close(self) -> None:
+        """Leave it on disk, to go on later."""
+
+    def drop(self) -> None:
+        """Remove it."""
+
+
+class SnapshotShelf(Protocol):
+    """Where oplog keeps snapshots: those it gives away, and the one that is coming in."""
+
+    def freeze(self, now_ms: int) -> None:
+        """Begin to write one of the present state; SnapshotWritten follows."""
+
+    def discard(self, snapshot_id: str) -> None:
+        """Remove one that was given away long enough."""
+
+    def stage(self, snapshot_id: str) -> StagedSnapshot:
+        """Begin to take one in, or go on with it; what is staged of any other is removed."""
 
 
 class CloudTarget(NamedTuple):

@@ -17,8 +17,10 @@ from entgldb.actors.behaviour import Context
 from entgldb.actors.clock_watch import PeerClock
 from entgldb.actors.members import Gossip
 from entgldb.actors.outbox import Outbox
-from entgldb.actors.ports import OplogReader
+from entgldb.actors.ports import OplogReader, SnapshotChunks
 from entgldb.actors.progress import Progress
+from entgldb.actors.snapshot_exchange import FRAMES as SNAPSHOT_FRAMES
+from entgldb.actors.snapshot_exchange import SnapshotExchange
 from entgldb.messages import codec, wire
 from entgldb.messages.checking import VerifyHeard, VerifyPeer, VerifySay
 from entgldb.messages.errors import Reason
@@ -27,6 +29,7 @@ from entgldb.messages.local import Applied, EntriesReceived, Seen, SessionEnded
 from entgldb.messages.members import MembersHeard
 from entgldb.messages.model import Entry, Vector
 from entgldb.messages.schema import Channel, Json, Message
+from entgldb.messages.snapshots import SnapshotInstalled
 
 STALLED = 3.0
 """Seconds without progress after which the receiver asks for a new round."""
@@ -65,6 +68,7 @@ class Session:
         count: Callable[[Reason], None] = lambda reason: None,
         gossip: Gossip | None = None,
         partner: Partner | None = None,
+        chunks: SnapshotChunks | None = None,
     ) -> None:
         self.name = name
         self._partner = partner or Partner()
@@ -76,6 +80,8 @@ class Session:
         self._count = count
         self._gossip = gossip
         self.outbox = Outbox(log, send, cloud=cloud, live_push=live_push, count=count)
+        known = chunks if wire.SNAPSHOTS in self._partner.features else None
+        self.snapshots = SnapshotExchange(name, owner, log, send, known, cloud=cloud, count=count)
         self._theirs: dict[str, int] | None = None
         self.progress = Progress(log)
         self._told: Vector = {}
@@ -127,9 +133,11 @@ class Session:
                 self._learn(message.vector)
                 self._compare_logs(message.vector, ctx)
                 if self.outbox.round == 0 and self.outbox.peer is None:
+                    self.outbox.quiet = self.snapshots.giving.look(message.vector, message.held, ctx)
                     self.outbox.begin(0, message.vector, message.held, ctx)
             case wire.GapRequest():
                 if message.round > self.outbox.round:
+                    self.outbox.quiet = self.snapshots.giving.look(message.vector, message.held, ctx)
                     self.outbox.begin(message.round, message.vector, message.held, ctx)
             case wire.VectorChange():
                 self._learn(message.changes)
@@ -140,6 +148,8 @@ class Session:
                 self._on_system(message, ctx)
             case wire.Ranges() | wire.Items() | wire.Copies():
                 ctx.tell("oplog", VerifyHeard(self.name, codec.encode(message)))
+            case _ if isinstance(message, SNAPSHOT_FRAMES):
+                self.snapshots.receive(message, ctx)
             case _:
                 self._count(Reason.UNKNOWN_MESSAGE)
 
@@ -163,6 +173,13 @@ class Session:
         self._send(wire.Ack(done.round, done.batch))
         self._note_synced()
 
+    def installed(self, done: SnapshotInstalled, ctx: Context) -> None:
+        """A snapshot was merged, or refused. Whoever gave it to us goes on from there with its log."""
+        if self.snapshots.taking.installed(done) and done.session == self.name and not done.refused:
+            self._in_vain = 0
+            self._ask_again(ctx)
+        self._note_synced()
+
     def gained(self, changes: Vector) -> None:
         """Tell the peer what we have just got, so that it does not relay it to us."""
         self._send(wire.VectorChange(changes))
@@ -178,6 +195,7 @@ class Session:
             self._ask_for_recorded()
             peer_held = self.outbox.held
             self.progress.look(vector, self._theirs, self.outbox.peer, peer_held, self._partner.node_id, ctx)
+        self.snapshots.taking.beat(ctx)
         out, members = self.outbox, () if self._gossip is None else self._gossip.news()
         self._send(wire.Heartbeat(ctx.now_ms(), out.round, out.sent, claim, vector, held, members))
 
@@ -242,7 +260,8 @@ class Session:
         ctx.tell("oplog", SessionEnded(self.name))
 
     def _on_entries(self, message: wire.Entries, ctx: Context) -> None:
-        if self.outbox.cut_off:
+        unheard = self.outbox.peer is None and self._log.floors()
+        if self.outbox.cut_off or self.outbox.quiet or unheard:
             # it may have missed deletes of which nothing is left here, and write on as if they had not been
             self._count(Reason.BEHIND_SNAPSHOT)
         elif message.round != self._round:
@@ -280,6 +299,7 @@ class Session:
             if self._round == message.round and self._applied:
                 # the Ack of the last batch may have been lost, and with it the sender's credit
                 self._send(wire.Ack(self._round, self._applied - 1))
+            self.outbox.quiet = self.snapshots.giving.look(message.vector, message.held or {}, ctx)
             self.outbox.compare(message.vector, message.held or {}, ctx)
             self._note_synced()
 
@@ -287,7 +307,7 @@ class Session:
         """Our request for a new round was lost, or batches were, or an actor of ours lost them."""
         if message.round < self._round:
             self._send(wire.GapRequest(self._round, self._log.vector(), self._log.held()))
-        elif self.outbox.cut_off:
+        elif self.outbox.cut_off or self.outbox.quiet:
             self._moved_at = ctx.monotonic()
         elif message.sent > self._applied and ctx.monotonic() - self._moved_at > self._patience:
             self._count(Reason.GAP)

@@ -10,13 +10,14 @@ import json
 from collections.abc import Callable
 
 from entgldb.actors import decisions, healing, merge_requests, own_log, store_members, store_peers
-from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
+from entgldb.actors.behaviour import ERROR, Asker, Context, refuse, refused
 from entgldb.actors.clock_gate import ClockGate
 from entgldb.actors.disk_gate import DiskGate
 from entgldb.actors.intake import Intake
 from entgldb.actors.mending import mend
 from entgldb.actors.notices import Notices
 from entgldb.actors.ports import Disk, Secrets, Store
+from entgldb.actors.store_snapshots import SnapshotInstaller
 from entgldb.messages import client, codec
 from entgldb.messages.checking import Repair
 from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError, Reason
@@ -57,7 +58,7 @@ CHECKPOINT_INTERVAL = 30.0
 """Seconds between looks at the WAL."""
 
 
-class StoreKeeper(Behaviour):
+class StoreKeeper(SnapshotInstaller):
     """Owns the database; answers clients after their commit."""
 
     name = "store"

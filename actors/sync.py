@@ -224,7 +224,13 @@ class Sync(LinkOwner):
             self._say_hello(peer, ctx)
         self._serial += 1
         peer.open_session(
-            f"sync:{self._serial}", self._log, self._links, self.settings, self.count, self.members
+            f"sync:{self._serial}",
+            self._log,
+            self._links,
+            self.settings,
+            self.count,
+            self.members,
+            self._chunks,
         )
         self._peers[peer.key] = peer
         assert peer.session is not None

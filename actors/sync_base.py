@@ -9,9 +9,9 @@ from entgldb.actors.duplicates import Duplicates
 from entgldb.actors.members import Members, shown
 from entgldb.actors.nodes import retired_origins
 from entgldb.actors.peer_link import PeerLink
-from entgldb.actors.ports import Links, OplogReader, TokenChecker
+from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker
 from entgldb.actors.session import Session
-from entgldb.actors.session_owner import SessionOwner
+from entgldb.actors.snapshot_routing import SnapshotRouting
 from entgldb.messages import wire
 from entgldb.messages.client import Done, Isolate, Ping, Report, Status, SyncNow
 from entgldb.messages.errors import Reason
@@ -30,16 +30,22 @@ from entgldb.messages.schema import Json
 from entgldb.messages.settings import SyncSettings
 
 
-class LinkOwner(SessionOwner):
+class LinkOwner(SnapshotRouting):
     """The links of a node, apart from what is said on them."""
 
     name = "sync"
 
     def __init__(
-        self, settings: SyncSettings, log: OplogReader, links: Links, checker: TokenChecker | None
+        self,
+        settings: SyncSettings,
+        log: OplogReader,
+        links: Links,
+        checker: TokenChecker | None,
+        chunks: SnapshotChunks | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
+        self._chunks = chunks
         self._log = log
         self._links = links
         self._checker = checker

@@ -18,6 +18,7 @@ from entgldb.messages import (  # noqa: F401 -- fills the registry
     members,
     merging,
     refusals,
+    snapshots,
     wire,
 )
 from entgldb.messages.errors import ProtocolError, UnknownMessage

@@ -148,6 +148,8 @@ class Reason(StrEnum):
     UNDECIDED = "undecided"
     WINDOW_FULL = "window-full"
     BEHIND_SNAPSHOT = "behind-snapshot"
+    SNAPSHOT_GONE = "snapshot-gone"
+    SNAPSHOT_USELESS = "snapshot-useless"
     # frames and messages
     MALFORMED = "malformed"
     UNKNOWN_MESSAGE = "unknown-message"

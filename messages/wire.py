@@ -11,7 +11,9 @@ PROTOCOL_MIN: Final = 1
 PROTOCOL_MAX: Final = 1
 VERIFY: Final = "verify"
 """The feature of a node that takes Ranges, Items and Copies."""
-FEATURES: Final[tuple[str, ...]] = (VERIFY,)
+SNAPSHOTS: Final = "snapshots"
+"""The feature of a node that takes SnapshotOffer and SnapshotChunk."""
+FEATURES: Final[tuple[str, ...]] = (VERIFY, SNAPSHOTS)
 """What this release can do beyond protocol 1, said in ``Hello``: whoever adds a message that a peer must
 know to be served adds a word here, and sends the message only to peers that said the word. Whatever else
 is new may be sent to all: it is counted as ``unknown-message`` and ignored."""
@@ -221,6 +223,47 @@ class PeersKnown(Message):
     """Where the sender reaches other nodes of the cluster: hints, node id -> address; TLS decides."""
 
     peers: dict[str, str]
+
+
+@message(24, Channel.PEER)
+class SnapshotOffer(Message):
+    """The log does not reach back to what you lack, or would take longer: here is a state to take instead."""
+
+    id: str
+    """Made of the digests of all its chunks: equal ids are equal bytes, whoever sends them."""
+    vector: Vector
+    """What it covers."""
+    chunks: int
+    rows: int
+    bytes: int
+    rebase: Origin = ""
+    """The receiver's origin, if its unsent writes must be issued again: deletes were collected without it."""
+
+
+@message(25, Channel.PEER)
+class SnapshotWant(Message):
+    """Send this chunk; several may be asked for at a time, from 0 on."""
+
+    id: str
+    chunk: int
+
+
+@message(26, Channel.PEER)
+class SnapshotChunk(Message):
+    """Answer to SnapshotWant. ``sha256`` is that of ``payload``."""
+
+    id: str
+    chunk: int
+    payload: bytes
+    sha256: bytes
+
+
+@message(27, Channel.PEER)
+class SnapshotEnd(Message):
+    """The receiver does not want it, or the sender has it no more; ``reason`` is a word of ``Reason``."""
+
+    id: str
+    reason: str
 
 
 @message(28, Channel.PEER)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Origin, Vector
 from entgldb.storage.install import is_partial
 from entgldb.storage.rules import chunks
@@ -53,12 +54,16 @@ class Frozen(NamedTuple):
 
 
 def freeze(source: sqlite3.Connection, target: sqlite3.Connection, now_ms: int) -> Frozen:
-    """Write the state that ``source`` has now into the empty ``target``; rows stream, few are in memory."""
+    """Write the state that ``source`` has now into the empty ``target``; rows stream, few are in memory.
+
+    Raises EntglError where entries are in quarantine.
+    """
     for statement in _TABLES.split(";"):
         if statement.strip():
             target.execute(statement)
     source.execute("BEGIN")
     try:
+        _refuse_with_quarantine(source)
         target.execute("BEGIN")
         head, places = _head(source)
         writer = _Writer(target, places)
@@ -128,6 +133,12 @@ class _Writer:
             "INSERT INTO chunks VALUES (?, ?, ?)", (number, payload, sha256(payload).digest())
         )
         self.bytes += len(payload)
+
+
+def _refuse_with_quarantine(source: sqlite3.Connection) -> None:
+    """What this node could not apply would seem to be deleted: others, who could, must not lose it."""
+    if source.execute("SELECT 1 FROM _entgldb_quarantine LIMIT 1").fetchone() is not None:
+        raise EntglError("entries are in quarantine here: this node can vouch for no state")
 
 
 def _head(source: sqlite3.Connection) -> tuple[Head, dict[int, int]]:

@@ -216,9 +216,7 @@ class Merger:
                 state.move(mark.name, ChainHead(mark.seq, mark.head))
                 state.raise_floor(mark.name, mark.seq)
                 self.changes[mark.name] = (mark.seq, mark.head)
-                state.entries -= self.connection.execute(
-                    "DELETE FROM _entgldb_oplog WHERE origin = ? AND seq <= ?", (number, mark.seq)
-                ).rowcount
+                forget_log(self.connection, state, number, 0, mark.seq)
                 self._release(mark.name, number, mark.seq)
         state.clock = clock.merge(state.clock, self.head.clock)
         # what the sender had collected is not in the snapshot, and stands elsewhere perhaps
@@ -247,3 +245,18 @@ class Merger:
 def is_partial(connection: sqlite3.Connection) -> bool:
     """Whether the vector covers entries of system collections that were never here."""
     return connection.execute("SELECT 1 FROM _entgldb_meta WHERE name = ?", (PARTIAL,)).fetchone() is not None
+
+
+def forget_log(connection: sqlite3.Connection, state: State, origin: int, after: int, last: int) -> None:
+    """Log rows of an origin behind ``after`` and up to ``last`` go."""
+    rows, size = connection.execute(
+        "SELECT count(*), ifnull(sum(length(header) + ifnull(length(body), 0)), 0) FROM _entgldb_oplog"
+        " WHERE origin = ? AND seq > ? AND seq <= ?",
+        (origin, after, last),
+    ).fetchone()
+    if rows:
+        connection.execute(
+            "DELETE FROM _entgldb_oplog WHERE origin = ? AND seq > ? AND seq <= ?", (origin, after, last)
+        )
+        state.entries -= rows
+        state.log_bytes -= size

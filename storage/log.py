@@ -133,6 +133,13 @@ class LogQueries:
         """Name (node id; origin in the cloud role) -> the last row of that member kept in the file."""
         return members.members(self.connection)
 
+    def size(self) -> tuple[int, int]:
+        """Live documents, and rows of the log."""
+        documents, entries = self.connection.execute(
+            "SELECT documents, entries FROM _entgldb_state"
+        ).fetchone()
+        return documents, entries
+
     def floors(self) -> dict[Origin, int]:
         """Origin -> newest seq whose log rows are gone, for those that have any such."""
         rows = self.connection.execute("SELECT name, floor FROM _entgldb_origins WHERE floor > 0")

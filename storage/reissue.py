@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
 from entgldb.messages.model import Origin, Version
 from entgldb.storage.batch import Batch
+from entgldb.storage.install import forget_log
 from entgldb.storage.merge_reissue import MergeTail, Restoring
 from entgldb.storage.merge_rows import merge_row
 from entgldb.storage.rules import clock
@@ -87,9 +88,7 @@ class Tail:
     def drop(self) -> None:
         """The old log ends where others have it."""
         state = self.batch.state
-        state.entries -= self.connection.execute(
-            "DELETE FROM _entgldb_oplog WHERE origin = ? AND seq > ?", (self.number, self.covered.seq)
-        ).rowcount
+        forget_log(self.connection, state, self.number, self.covered.seq, state.origins[self.old].head.seq)
         quarantined = state.origins[self.old].head.quarantined
         state.move(self.old, self.covered._replace(quarantined=quarantined))
 

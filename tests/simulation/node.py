@@ -42,6 +42,7 @@ from tests.simulation.edges import (
 )
 from tests.simulation.host import CrashNow, Host, Slot
 from tests.simulation.network import Network, VirtualLinks
+from tests.simulation.shelf import SnapshotDisk, VirtualShelf
 from tests.simulation.world import Clock, World
 
 CLUSTER = "simulated cluster"
@@ -120,6 +121,7 @@ class SimulatedNode:
         self._authority = authority
         self._on_commit = on_commit
         self._opened = False
+        self.snapshots = SnapshotDisk()
         self._reborn = False
         self.disk = VirtualDisk()
         self.store = TornStore.memory(name, world.random.randbytes(32), clock.now_ms())
@@ -166,6 +168,7 @@ class SimulatedNode:
         self.host = None
         if self.store.connection.in_transaction:
             self.store.connection.execute("ROLLBACK")
+        self.snapshots.crash()
 
     def image(self) -> bytes:
         """A copy of the disk, as far as it is committed."""
@@ -230,15 +233,22 @@ class SimulatedNode:
                 self._world.reached["new incarnation at the start"] += 1
             return StoreKeeper(configure.store, self.store, secrets, self.disk)
         if configure.oplog is not None:
-            return OplogKeeper(configure.oplog, self.log, Fingerprints(self.store.connection))
+            shelf = VirtualShelf(
+                self.snapshots, self.store.connection, self._world, deliver, lambda: self.store.full
+            )
+            return OplogKeeper(configure.oplog, self.log, Fingerprints(self.store.connection), shelf)
         if configure.election is not None:
             return Bully(configure.election)
         if configure.sync is not None:
             checker = VirtualChecker(self._world, self.clock.now_ms, deliver)
-            return Sync(configure.sync, self.log, links, checker if self.role == "cloud" else None)
+            return Sync(
+                configure.sync, self.log, links, checker if self.role == "cloud" else None, self.snapshots
+            )
         assert configure.gateway is not None
         tokens = VirtualTokens(self._authority, deliver)
-        return Gateway(configure.gateway, self.log, links, tokens, secrets, VirtualProber(deliver))
+        return Gateway(
+            configure.gateway, self.log, links, tokens, secrets, VirtualProber(deliver), self.snapshots
+        )
 
     def _settings(self) -> NodeSettings:
         name, role = self.name, self.role

@@ -145,6 +145,7 @@ class Run:
         for node in self.nodes:
             node.crash()
             node.store.connection.close()
+            node.snapshots.close()
         return result
 
     def _trouble(self) -> None:

@@ -1,0 +1,52 @@
+"""Both halves of a session's snapshots: what the peer is given, what is taken from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.ports import OplogReader, SnapshotChunks
+from entgldb.actors.snapshot_giving import SnapshotGiving
+from entgldb.actors.snapshot_taking import SnapshotTaking
+from entgldb.messages import wire
+from entgldb.messages.errors import Reason
+from entgldb.messages.schema import Json, Message
+
+FRAMES = (wire.SnapshotOffer, wire.SnapshotWant, wire.SnapshotChunk, wire.SnapshotEnd)
+
+
+class SnapshotExchange:
+    """One per session."""
+
+    def __init__(
+        self,
+        name: str,
+        owner: str,
+        log: OplogReader,
+        send: Callable[[Message], bool],
+        chunks: SnapshotChunks | None,
+        *,
+        cloud: bool,
+        count: Callable[[Reason], None],
+    ) -> None:
+        self.giving = SnapshotGiving(
+            name=name, owner=owner, log=log, send=send, chunks=chunks, cloud=cloud, count=count
+        )
+        self.taking = SnapshotTaking(name=name, owner=owner, log=log, send=send, cloud=cloud, count=count)
+
+    def receive(self, message: Message, ctx: Context) -> None:
+        """One of FRAMES."""
+        match message:
+            case wire.SnapshotOffer():
+                self.taking.offered(message, ctx)
+            case wire.SnapshotChunk():
+                self.taking.came(message, ctx)
+            case wire.SnapshotWant():
+                self.giving.wanted(message, ctx)
+            case wire.SnapshotEnd():
+                self.giving.declined(message, ctx)
+                self.taking.ended(message)
+
+    def status(self) -> Json:
+        """What is being given or taken; None while neither is."""
+        return self.taking.status() or self.giving.status()

@@ -1,0 +1,117 @@
+"""The giving half of a session's snapshots: a peer that the log cannot serve is offered a state instead.
+
+The outbox stays quiet meanwhile: what lies behind the gap may be the effect of what lies in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.ports import OplogReader, SnapshotChunks
+from entgldb.messages import wire
+from entgldb.messages.errors import Reason
+from entgldb.messages.model import Vector
+from entgldb.messages.schema import Json, Message
+from entgldb.messages.snapshots import FreezeSnapshot, SnapshotFrozen
+from entgldb.storage.rules.vector import behind
+
+AGAIN_SECONDS: Final = 5.0
+"""Between two offers to a peer that asks for nothing, and two orders to oplog that stay without answer."""
+DECLINED_SECONDS: Final = 60.0
+"""How long a peer that does not want a snapshot is served from the log, as far as that goes."""
+ENTRIES_PER_DOCUMENT: Final = 2
+ENTRIES_MORE: Final = 4_096
+"""An empty peer gets a snapshot where the log has so many times, and so many, more rows than documents."""
+
+
+class SnapshotGiving:
+    """What one peer is being given. ``chunks`` is None where the peer does not know of snapshots."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        owner: str,
+        log: OplogReader,
+        send: Callable[[Message], bool],
+        chunks: SnapshotChunks | None,
+        cloud: bool,
+        count: Callable[[Reason], None],
+    ) -> None:
+        self._name = name
+        self._owner = owner
+        self._log = log
+        self._send = send
+        self._chunks = chunks
+        self._cloud = cloud
+        self._count = count
+        self._offer: wire.SnapshotOffer | None = None
+        self._next = 0
+        self._acted_at = -AGAIN_SECONDS
+        self._declined_at = -DECLINED_SECONDS
+
+    def look(self, vector: Vector, held: Mapping[str, int], ctx: Context) -> bool:
+        """The peer has all this: whether it needs a snapshot, for which the outbox has to be quiet."""
+        now = ctx.monotonic()
+        if now < self._declined_at + DECLINED_SECONDS or not self._needs(vector, held):
+            self._offer = None
+            return False
+        if self._chunks is None:
+            self._count(Reason.BEHIND_SNAPSHOT)
+        elif now >= self._acted_at + AGAIN_SECONDS:
+            self._count(Reason.BEHIND_SNAPSHOT)
+            self._order(ctx)
+        return True
+
+    def frozen(self, message: SnapshotFrozen, ctx: Context) -> None:
+        """Oplog has one for us: offer it."""
+        if not message.id:
+            return
+        chunks = message.common if self._cloud else message.chunks
+        self._offer = wire.SnapshotOffer(message.id, message.vector, chunks, message.rows, message.bytes)
+        self._acted_at, self._next = ctx.monotonic(), 0
+        self._send(self._offer)
+
+    def wanted(self, message: wire.SnapshotWant, ctx: Context) -> None:
+        """The peer asks for a chunk."""
+        offer = self._offer
+        found = None
+        if self._chunks is not None and offer is not None and message.id == offer.id:
+            # a cloud is not given more than it was offered
+            found = self._chunks.chunk(message.id, message.chunk) if message.chunk < offer.chunks else None
+        if found is None:
+            self._count(Reason.SNAPSHOT_GONE)
+            self._send(wire.SnapshotEnd(message.id, Reason.SNAPSHOT_GONE.value))
+            return
+        self._acted_at, self._next = ctx.monotonic(), message.chunk + 1
+        self._send(wire.SnapshotChunk(message.id, message.chunk, *found))
+
+    def declined(self, message: wire.SnapshotEnd, ctx: Context) -> None:
+        """The peer does not want it."""
+        if self._offer is not None and message.id == self._offer.id:
+            self._declined_at = ctx.monotonic()
+            self._offer = None
+
+    def status(self) -> Json:
+        """None while nothing is given."""
+        offer = self._offer
+        return offer and {"direction": "out", "id": offer.id, "chunks": offer.chunks, "next": self._next}
+
+    def _needs(self, vector: Vector, held: Mapping[str, int]) -> bool:
+        has = {origin: seq for origin, (seq, _) in vector.items()}
+        for origin, seq in held.items():
+            has[origin] = max(seq, has.get(origin, 0))
+        return bool(behind(self._log.floors(), has)) or self._is_cheaper(has)
+
+    def _is_cheaper(self, has: Mapping[str, int]) -> bool:
+        """Whether the peer has nothing of ours, and our log is far longer than our state."""
+        if self._chunks is None or any(has.get(origin) for origin in self._log.vector()):
+            return False
+        documents, entries = self._log.size()
+        return entries > ENTRIES_PER_DOCUMENT * documents + ENTRIES_MORE
+
+    def _order(self, ctx: Context) -> None:
+        self._acted_at = ctx.monotonic()
+        ctx.tell("oplog", FreezeSnapshot(self._owner, self._name))

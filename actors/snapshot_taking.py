@@ -1,0 +1,138 @@
+"""The taking half of a session's snapshots: chunks are asked for, a few at a time, and handed to oplog.
+
+What is on disk decides what comes next, so that a broken link, a lost frame and a dead actor are one case:
+ask oplog how far it has come, and go on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.ports import OplogReader
+from entgldb.messages import wire
+from entgldb.messages.errors import Reason, known_reason
+from entgldb.messages.schema import Json, Message
+from entgldb.messages.snapshots import SnapshotInstalled, SnapshotStaged, StageChunk, StageSnapshot
+
+IN_FLIGHT_MAX: Final = 4
+"""Chunks asked for and not yet on disk."""
+STALLED: Final = 2.0
+"""Seconds without progress after which oplog is asked how far it has come."""
+
+
+class SnapshotTaking:
+    """What is being taken from one peer."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        owner: str,
+        log: OplogReader,
+        send: Callable[[Message], bool],
+        cloud: bool,
+        count: Callable[[Reason], None],
+    ) -> None:
+        self._name = name
+        self._owner = owner
+        self._log = log
+        self._send = send
+        self._cloud = cloud
+        self._count = count
+        self._offer: wire.SnapshotOffer | None = None
+        self._staged = 0
+        self._arrived = 0
+        """The next chunk that oplog can use."""
+        self._asked = 0
+        self._moved_at = 0.0
+
+    def offered(self, offer: wire.SnapshotOffer, ctx: Context) -> None:
+        """The peer has one for us."""
+        if not self._is_useful(offer):
+            self._count(Reason.SNAPSHOT_USELESS)
+            self._send(wire.SnapshotEnd(offer.id, Reason.SNAPSHOT_USELESS.value))
+        elif self._offer is None or self._offer.id != offer.id:
+            self._offer, self._staged = offer, 0
+            self._begin(ctx)
+
+    def staged(self, message: SnapshotStaged, ctx: Context) -> None:
+        """Oplog has come so far."""
+        offer = self._offer
+        if offer is None or message.id != offer.id:
+            return
+        if message.refused:
+            self._count(known_reason(message.refused, Reason.BEHIND_SNAPSHOT))
+            self._offer = None
+            return
+        if message.next > self._staged:
+            self._moved_at = ctx.monotonic()
+        self._staged = message.next
+        self._arrived = max(self._arrived, message.next)
+        self._asked = max(self._asked, message.next)
+        while self._asked < min(offer.chunks, self._staged + IN_FLIGHT_MAX):
+            self._send(wire.SnapshotWant(offer.id, self._asked))
+            self._asked += 1
+
+    def came(self, chunk: wire.SnapshotChunk, ctx: Context) -> None:
+        """One that we have asked for, or one too late."""
+        offer = self._offer
+        if offer is None or chunk.id != offer.id or chunk.chunk != self._arrived:
+            self._count(Reason.OUT_OF_ORDER)
+            return
+        self._arrived += 1
+        ctx.tell("oplog", StageChunk(self._name, chunk.id, chunk.chunk, chunk.payload, chunk.sha256))
+
+    def ended(self, message: wire.SnapshotEnd) -> None:
+        """The sender has it no more: its next offer begins another."""
+        if self._offer is not None and self._offer.id == message.id:
+            self._count(known_reason(message.reason, Reason.SNAPSHOT_GONE))
+            self._offer = None
+
+    def installed(self, done: SnapshotInstalled) -> bool:
+        """It is merged, or will not be; whether it was ours."""
+        if self._offer is None or self._offer.id != done.id:
+            return False
+        self._offer = None
+        if done.refused:
+            self._count(Reason(done.refused))
+        return True
+
+    def beat(self, ctx: Context) -> None:
+        """Every heartbeat interval."""
+        if self._offer is not None and ctx.monotonic() - self._moved_at > STALLED:
+            self._count(Reason.GAP)
+            self._begin(ctx)
+
+    def status(self) -> Json:
+        """None while nothing is taken."""
+        offer = self._offer
+        return offer and {
+            "direction": "in",
+            "id": offer.id,
+            "chunks": offer.chunks,
+            "next": self._staged,
+            "rows": offer.rows,
+            "bytes": offer.bytes,
+        }
+
+    def _begin(self, ctx: Context) -> None:
+        assert self._offer is not None
+        self._moved_at = ctx.monotonic()
+        self._arrived = self._asked = 0
+        offer = self._offer
+        ctx.tell(
+            "oplog",
+            StageSnapshot(self._owner, self._name, offer.id, offer.chunks, self._cloud, offer.rebase),
+        )
+
+    def _is_useful(self, offer: wire.SnapshotOffer) -> bool:
+        """Whether it has anything for us; of an origin in quarantine nothing is taken."""
+        mine, blocked = self._log.vector(), self._log.quarantined()
+        more = any(
+            seq > mine.get(origin, (0, b""))[0]
+            for origin, (seq, _) in offer.vector.items()
+            if origin not in blocked
+        )
+        return offer.chunks > 0 and (more or offer.rebase == self._log.origin)

@@ -1,0 +1,66 @@
+"""The store's part in snapshots: the merge is a transaction of its own, between two group commits."""
+
+from __future__ import annotations
+
+from entgldb.actors.behaviour import ERROR, INFO, Behaviour, Context
+from entgldb.actors.notices import Notices
+from entgldb.actors.ports import Store
+from entgldb.messages.errors import EntglError, Reason
+from entgldb.messages.local import Committed
+from entgldb.messages.snapshots import InstallSnapshot, SnapshotInstalled
+from entgldb.storage.rules.results import Installed
+
+_REASONS = {
+    "disk-full": Reason.DISK_FULL,
+    "disk-error": Reason.DISK_ERROR,
+    "too-large": Reason.TOO_LARGE,
+}
+
+
+class SnapshotInstaller(Behaviour):
+    """A base of StoreKeeper."""
+
+    store: Store
+    _notices: Notices
+
+    def on_install_snapshot(self, message: InstallSnapshot, ctx: Context) -> None:
+        self.flush(ctx)
+        grown = install(self.store, message, ctx)
+        if grown is not None:
+            self._tell_followers(grown.last)
+            self._notices.committed(grown.first, grown.last, grown.own_last, ctx)
+            self._tell_system(ctx)
+
+    def _tell_followers(self, last: int) -> None:
+        raise NotImplementedError
+
+    def _tell_system(self, ctx: Context) -> None:
+        raise NotImplementedError
+
+
+def install(store: Store, message: InstallSnapshot, ctx: Context) -> Committed | None:
+    """Merge it, and tell everybody who waits what came of it; by what the file has grown, if it has."""
+    before = store.last_lsn()
+    try:
+        done = store.install(
+            message.staged,
+            ctx.random.randbytes(32),
+            ctx.now_ms(),
+            cloud=message.cloud,
+            rebase=message.rebase == store.origin,
+        )
+    except EntglError as fault:
+        ctx.log(ERROR, f"snapshot {message.id} was not merged: {fault.text}")
+        done = Installed({}, _REASONS.get(fault.code.value, Reason.STORE_BUSY).value)
+    else:
+        if not done.refused:
+            ctx.log(
+                INFO,
+                f"snapshot {message.id}: {done.documents} taken, {done.deleted} deleted,"
+                f" {done.reissued} own writes issued again",
+            )
+    told = SnapshotInstalled(message.session, message.id, done.changes, done.refused)
+    ctx.tell("oplog", told)
+    ctx.tell(message.owner, told)
+    last = store.last_lsn()
+    return Committed(before + 1, last, done.own_last) if last > before else None

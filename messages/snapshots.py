@@ -1,0 +1,99 @@
+"""What the actors of a node say to each other about snapshots, given and taken. Tags 150 to 159."""
+
+from __future__ import annotations
+
+from entgldb.messages.model import Origin, Vector
+from entgldb.messages.schema import Message, message
+
+
+@message(150)
+class FreezeSnapshot(Message):
+    """A session to oplog: the peer needs a snapshot. Answered by SnapshotFrozen."""
+
+    owner: str
+    session: str
+
+
+@message(151)
+class SnapshotFrozen(Message):
+    """Oplog to a session's owner: one lies ready; ``id`` is empty where none can be made."""
+
+    session: str
+    id: str
+    vector: Vector
+    chunks: int
+    common: int
+    """So many of the chunks may be given to a cloud."""
+    rows: int
+    bytes: int
+
+
+@message(152)
+class SnapshotWritten(Message):
+    """Oplog's edge to oplog: the file is whole; ``id`` is empty where that failed, for ``fault``."""
+
+    id: str
+    vector: Vector
+    chunks: int
+    common: int
+    rows: int
+    bytes: int
+    fault: str = ""
+
+
+@message(153)
+class StageSnapshot(Message):
+    """A session to oplog: such a one is offered to us, or is still coming. Answered by SnapshotStaged."""
+
+    owner: str
+    session: str
+    id: str
+    chunks: int
+    cloud: bool
+    rebase: Origin
+
+
+@message(154)
+class StageChunk(Message):
+    """A session to oplog: a chunk came. Answered by SnapshotStaged."""
+
+    session: str
+    id: str
+    chunk: int
+    payload: bytes
+    sha256: bytes
+
+
+@message(155)
+class SnapshotStaged(Message):
+    """Oplog to a session's owner: all chunks before ``next`` are on disk.
+
+    ``refused`` is empty, or the Reason for which this snapshot is not taken (any more).
+    """
+
+    session: str
+    id: str
+    next: int
+    refused: str = ""
+
+
+@message(156)
+class InstallSnapshot(Message):
+    """Oplog to store: merge what is staged at ``staged``."""
+
+    owner: str
+    session: str
+    id: str
+    staged: str
+    cloud: bool
+    rebase: Origin
+
+
+@message(157)
+class SnapshotInstalled(Message):
+    """Store to oplog and to the session's owner: it is merged and committed, or ``refused`` says why not."""
+
+    session: str
+    id: str
+    changes: Vector
+    refused: str = ""

@@ -1,0 +1,86 @@
+"""Snapshots under faults: whoever comes back too late for the log ends like all others, and loses nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from unittest.mock import patch
+
+import pytest
+
+from entgldb.storage import install
+from entgldb.storage.install import Merger
+from entgldb.storage.reissue import Tail
+from tests.simulation.away import COUNTED, REACHED, run
+from tests.simulation.run import Result
+
+FAST = range(1, 5)
+SEEDS = range(1, 201)
+MUTANT_SEEDS_MAX = 40
+
+
+def check(result: Result) -> None:
+    assert result.violations == [], f"seed {result.seed}: {result.options}"
+    assert result.acknowledged > 100
+
+
+@pytest.mark.parametrize("seed", FAST)
+def test_seed(seed: int) -> None:
+    check(run(seed))
+
+
+def test_the_same_seed_is_the_same_history() -> None:
+    assert run(2).trace == run(2).trace
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_many_seeds_keep_every_promise_and_reach_every_branch(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        results = list(pool.map(run, SEEDS, chunksize=5))
+    reached: Counter[str] = Counter()
+    for result in results:
+        check(result)
+        reached.update({name: result.reached[name] for name in REACHED})
+        reached.update({name: result.counts[name] for name in COUNTED})
+    with capsys.disabled():
+        print(f"\n{len(results)} seeds: {dict(reached)}")
+    assert min(reached[name] for name in (*REACHED, *COUNTED)) > 10
+
+
+@contextmanager
+def what_was_deleted_is_kept() -> Iterator[None]:
+    """A version that the snapshot covers and has not stays."""
+    with patch.object(install, "_GONE", install._GONE.replace("d.seq <= l.theirs", "0")):
+        yield
+
+
+@contextmanager
+def tail_dropped() -> Iterator[None]:
+    """Own unsent writes are not issued again."""
+    with patch.object(Tail, "write_again", lambda self, new, now_ms: 0):
+        yield
+
+
+@contextmanager
+def vector_before_rows() -> Iterator[None]:
+    """The snapshot counts as received before its rows are looked at."""
+    prepare = Merger._prepare
+
+    def careless(self: Merger) -> None:
+        self._join()
+        prepare(self)
+
+    with patch.object(Merger, "_prepare", careless):
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("mutant", [what_was_deleted_is_kept, tail_dropped, vector_before_rows])
+def test_mutant_is_caught(mutant: Callable[[], AbstractContextManager[None]]) -> None:
+    with mutant():
+        assert any(run(seed).violations for seed in range(1, MUTANT_SEEDS_MAX + 1))
