@@ -12,8 +12,11 @@ from typing import NamedTuple
 
 from entgldb.messages.model import SYSTEM_PREFIX, Origin
 from entgldb.storage.batch import Batch
-from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest, encode
+from entgldb.storage.merge_healing import refold_merged
+from entgldb.storage.rules.fields import Stamp
+from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, decode, digest, encode
 from entgldb.storage.rules.merge import Head
+from entgldb.storage.rules.merged import read_merging
 from entgldb.storage.state import State
 from entgldb.storage.unfit import APPLIED
 
@@ -79,7 +82,11 @@ def take_out(batch: Batch, origin: Origin, first: int) -> list[tuple[str, str, s
         (number, first),
     ).fetchall()
     headers = [decode(raw) for raw, _, _ in rows]
-    last = {(h.collection, h.key): row[1] for h, row in zip(headers, rows, strict=True) if row[2] == APPLIED}
+    last = {
+        (h.collection, h.key): row[1] if h.op != MERGE else batch.text(h.collection, h.key)
+        for h, row in zip(headers, rows, strict=True)
+        if row[2] == APPLIED
+    }
     for table in ("_entgldb_oplog", "_entgldb_held"):
         connection.execute(f"DELETE FROM {table} WHERE origin = ? AND seq >= ?", (number, first))  # noqa: S608 -- constants
     state.entries -= len(rows)
@@ -90,12 +97,25 @@ def take_out(batch: Batch, origin: Origin, first: int) -> list[tuple[str, str, s
     state.conflicts -= connection.execute(
         "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq >= ?", dropped
     ).rowcount
-    _refold(batch, set(last), dropped)
+    stamps = frozenset((header.hlc, origin) for header in headers) | _written_over(rows)
+    _refold(batch, set(last), dropped, stamps)
     return [
         (collection, key, body)
         for (collection, key), body in last.items()
         if body is not None and not collection.startswith(SYSTEM_PREFIX)
     ]
+
+
+def _written_over(rows: list[tuple[bytes, str | None, int]]) -> frozenset[Stamp]:
+    """Deletes on whose ruins merges were written: what those hid shows again without them."""
+    found = set[Stamp]()
+    for raw, body, applied in rows:
+        header = decode(raw)
+        if header.op == MERGE and applied == APPLIED and body is not None:
+            over = read_merging(body, (header.hlc, header.origin)).over
+            if over is not None:
+                found.add(over)
+    return frozenset(found)
 
 
 def is_shown(connection: sqlite3.Connection, document: tuple[str, str, str]) -> bool:
@@ -122,12 +142,15 @@ def as_versions_that_lost(
     return made
 
 
-def _refold(batch: Batch, places: set[tuple[str, str]], dropped: tuple[int, int]) -> None:
+def _refold(
+    batch: Batch, places: set[tuple[str, str]], dropped: tuple[int, int], stamps: frozenset[Stamp]
+) -> None:
     """Documents and conflicts of some keys anew, from what is left of the log."""
     connection = batch.connection
     connection.execute("CREATE TEMP TABLE touched (collection, key, PRIMARY KEY (collection, key))")
     connection.executemany("INSERT INTO touched VALUES (?, ?)", sorted(places))
     left: dict[tuple[str, str], list[Logged]] = {place: [] for place in places}
+    entries: dict[tuple[str, str], list[tuple[Header, str | None]]] = {place: [] for place in places}
     rows = connection.execute(
         "SELECT l.lsn, o.name, l.header, l.body FROM _entgldb_oplog l JOIN touched t"
         " ON t.collection = l.collection AND t.key = l.key JOIN _entgldb_origins o ON o.id = l.origin"
@@ -137,12 +160,17 @@ def _refold(batch: Batch, places: set[tuple[str, str]], dropped: tuple[int, int]
     for lsn, name, raw, body in rows:
         header = decode(raw)
         text = None if header.op == DELETE else body
+        entries[header.collection, header.key].append((header, text))
         left[header.collection, header.key].append(
             Logged(header.hlc, name, header.seq, lsn, text, header.parent)
         )
     connection.execute("DROP TABLE touched")
     for place in sorted(places):
-        _refold_key(batch, place, left[place], dropped)
+        merged = batch.current(*place)
+        if (merged and merged.merged) or any(header.op == MERGE for header, _ in entries[place]):
+            refold_merged(batch, place, entries[place], stamps, max(hlc for hlc, _ in stamps) >> 16)
+        else:
+            _refold_key(batch, place, left[place], dropped)
 
 
 def _refold_key(

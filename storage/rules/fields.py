@@ -14,6 +14,7 @@ Replicated Data Types", 2011, section 3.2), and type changes are ordered by vers
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 Stamp = tuple[int, str]
@@ -101,6 +102,20 @@ def only(tree: Tree, stamp: Stamp) -> Tree:
                 made[item] = node
         else:
             below = only(node, stamp)
+            if below:
+                made[item] = below
+    return made
+
+
+def without(tree: Tree, gone: Collection[Stamp]) -> Tree:
+    """The part of a tree that carries none of the stamps ``gone``."""
+    made: Tree = {}
+    for item, node in tree.items():
+        if type(node) is tuple:
+            if node[0] not in gone:
+                made[item] = node
+        else:
+            below = without(node, gone)
             if below:
                 made[item] = below
     return made

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.model import COLLECTIONS, Entry
+from entgldb.storage.batch import Batch
 from entgldb.storage.documents import Documents
+from entgldb.storage.healing import take_out
 from entgldb.storage.rules.collection_rule import LWW, MERGE, rule_document
 from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merged import read_merging
@@ -57,15 +59,7 @@ def test_all_causal_orders_end_alike(history: list[tuple[str, int, Any]], begun:
         told += _play(nodes, 1000 + number, "rule", number, begun, random)
     for at, step in enumerate(history):
         told += _play(nodes, at, *step, random)
-    bodies = {one.header.version: one.entry.body for one in told}
-    expected = _expected(
-        [
-            Step(tuple(h.version), h.hlc, h.op, h.parent and tuple(h.parent), _text(bodies[h.version]))
-            for h in (one.header for one in told)
-            if h.collection == "c"
-        ],
-        told,
-    )
+    expected = _expected(_steps(told), told)
     blobs = set()
     for number in range(3):
         fresh = Store.memory("fresh", bytes([100 + number]), NOW)
@@ -81,6 +75,14 @@ def test_all_causal_orders_end_alike(history: list[tuple[str, int, Any]], begun:
         node.close()
     # to the byte, field versions and conflicts included
     assert len(blobs) == 1
+
+
+def _steps(told: list[Told]) -> list[Step]:
+    return [
+        Step(tuple(h.version), h.hlc, h.op, h.parent and tuple(h.parent), _text(one.entry.body))
+        for one in told
+        if (h := one.header).collection == "c"
+    ]
 
 
 def _text(body: bytes | None) -> str | None:
@@ -176,3 +178,28 @@ def test_an_entry_made_before_the_setting_arrives_says_itself_what_it_means() ->
         b.apply(made[1:], NOW)
     assert "c" not in b.state.merging
     assert b.get("c", "k") == b'{"x":1,"y":1}'
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps, st.integers(2, 5), st.integers(0, 2**32))
+def test_a_branch_that_is_taken_out_leaves_what_the_others_wrote(
+    history: list[tuple[str, int, Any]], first: int, seed: int
+) -> None:
+    random = Random(seed)
+    nodes = [Store.memory(f"n{i}", bytes([i]), NOW) for i in range(NODES)]
+    told = list[Told]()
+    for number in range(NODES):
+        told += _play(nodes, 1000 + number, "rule", number, MERGE, random)
+    for at, step in enumerate(history):
+        if step[0] != "rule":
+            told += _play(nodes, at, *step, random)
+    here = Store.memory("fresh", b"fresh", NOW)
+    _deliver(here, _shuffled(told, random), random)
+    forked = nodes[0].origin
+    left = [one for one in told if one.header.origin != forked or one.header.seq < first]
+    if len(left) < len(told):
+        with here.group():
+            batch = Batch(here.connection, here.state)
+            take_out(batch, forked, first)
+            batch.flush()
+    _check(here, _expected(_steps(left), left))
