@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -81,6 +82,9 @@ def text(body: dict[str, Any], wrong: list[str]) -> str:
         f"store     {store.get('documents')} documents, {store.get('oplog_entries')} oplog entries, "
         f"{store.get('conflicts')} conflicts, {store.get('wal_bytes')} bytes of WAL",
     ]
+    for latest in (store.get("incarnations") or [])[:1]:
+        since = time.strftime("%F %T", time.localtime(latest["at_ms"] / 1000))
+        lines.append(f"writes as {latest['origin']} since {since}: {latest['why']}")
     if body.get("role") == "lan":
         mine = ", this node" if election.get("is_gateway") else ""
         lines.append(f"gateway   {election.get('gateway') or 'none'} (epoch {election.get('epoch')}{mine})")

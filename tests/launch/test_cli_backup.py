@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from entgldb.launch.cli import entgldb
+from entgldb.launch.cli_status import complaints, text
 from entgldb.launch.node_files import locked
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError
@@ -67,3 +68,15 @@ def test_an_authoritative_restore_needs_the_name_of_the_node(
         assert json.loads(done.stdout.splitlines()[-1])["reissued"] == reissued
     else:
         assert list(home.glob("*.before-restore-*")) == []
+
+
+def test_status_says_since_when_and_why_a_node_writes_as_somebody_new() -> None:
+    latest = {"origin": "a/" + "0" * 32, "at_ms": NOW, "why": "cloned"}
+    told = text({"node_id": "a", "role": "lan", "store": {"incarnations": [latest]}}, [])
+    assert any(line.startswith(f"writes as {latest['origin']} since") for line in told.splitlines())
+    assert ": cloned" in told
+
+
+def test_an_alarm_needs_attention() -> None:
+    alarm = {"code": "fork", "subject": "a/1", "text": "two entries", "since_ms": NOW}
+    assert "fork: two entries" in complaints({"alarms": [alarm]})
