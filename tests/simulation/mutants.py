@@ -31,7 +31,7 @@ from entgldb.storage.apply import Applier, Incoming
 from entgldb.storage.batch import Batch
 from entgldb.storage.log import LogQueries
 from entgldb.storage.rules import changes, clock, fields, header, merge, merged, retention, stored
-from entgldb.storage.rules.header import Header
+from entgldb.storage.rules.header import DELETE, Header
 from entgldb.storage.rules.reconcile import Item
 from entgldb.storage.rules.repair import Decision, Side, decide
 from entgldb.storage.rules.results import Row
@@ -386,6 +386,27 @@ def join_skipped() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def delete_loses() -> Iterator[None]:
+    """A concurrent put wins over a delete, whichever is the later."""
+    decide = merge.merge
+
+    def careless(header: Header, current: Any, *, parent_covered: bool) -> merge.Merge:
+        found = decide(header, current, parent_covered=parent_covered)
+        concurrent = current is not None and current.live and header.parent != (current.origin, current.seq)
+        return found._replace(wins=False) if concurrent and header.op == DELETE else found
+
+    with patch.object(apply, "merge", careless):
+        yield
+
+
+@contextmanager
+def conflict_never_cleared() -> Iterator[None]:
+    """A version that lost stays a conflict, whoever has replaced it since."""
+    with patch.object(Batch, "clear_conflict", lambda self, version: None):
+        yield
+
+
 class Mutant(NamedTuple):
     """A mistake, and the first seed that notices it on the house as it is."""
 
@@ -403,10 +424,12 @@ MUTANTS = {
     "cursor before ack": Mutant(cursor_before_ack, 1),
     "retry without request id": Mutant(retry_without_request_id, 5),
     "header without body digest": Mutant(header_without_body_digest, 1),
-    "hold merged into the clock": Mutant(hold_merged, 1),
+    "hold merged into the clock": Mutant(hold_merged, 62),
     "relay before its cause": Mutant(relay_before_cause, 3),
-    "quarantined entry not relayed": Mutant(quarantine_not_relayed, 1),
-    "held entries released out of order": Mutant(held_out_of_order, 1),
+    "quarantined entry not relayed": Mutant(quarantine_not_relayed, 6),
+    "held entries released out of order": Mutant(held_out_of_order, 10),
+    "delete loses to a concurrent put": Mutant(delete_loses, 1),
+    "conflict never cleared": Mutant(conflict_never_cleared, 1),
     "epoch not raised": Mutant(epoch_not_raised, 1),
     "same incarnation after a roll-back": Mutant(same_incarnation, 1),
     "fingerprints without body": Mutant(fingerprints_without_body, 2),

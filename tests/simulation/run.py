@@ -23,8 +23,11 @@ from tests.simulation.world import Clock, World
 
 FAULT_SECONDS = 12.0
 FAULTS_MIN = 20
+"""Beyond what happens to single frames,"""
+ALL_FAULTS_MIN = 100
+"""and with that."""
 ACKNOWLEDGED_MIN = 200
-FAULT_SECONDS_MAX = 60.0
+FAULT_SECONDS_MAX = 90.0
 ISLAND_SEEDS = 4
 """Every fourth seed looks at a partition that lasts: each part has one gateway."""
 ISLAND_SECONDS_MAX = 60.0
@@ -166,7 +169,12 @@ class Run:
 
     def _enough(self) -> bool:
         """Enough has gone wrong, and enough was promised."""
-        return self.faults.injected >= FAULTS_MIN and len(self.acks.writes) >= ACKNOWLEDGED_MIN
+        faults = self.world.faults.total()
+        return (
+            faults >= ALL_FAULTS_MIN
+            and self.faults.injected >= FAULTS_MIN
+            and len(self.acks.writes) >= ACKNOWLEDGED_MIN
+        )
 
     def _heal(self) -> float:
         world, began = self.world, self.world.time
