@@ -33,12 +33,13 @@ def violations(directory: Path, promised: Promised, *, plain: bool) -> list[str]
         ).fetchone():
             return ["the tables are gone"] if promised.writes else []
         log = oracle.read_log(connection)
+        floors = dict(connection.execute("SELECT name, floor FROM _entgldb_origins WHERE floor > 0"))
         found = list(_sound(connection))
-        found += _kept(log, promised)
-        found += _chains(log)
-        found += _heads(connection, log)
-        found += _documents(connection, log, plain=plain)
-        found += _counters(connection, log)
+        found += _kept(log, promised, floors)
+        found += _chains(log, floors)
+        found += _heads(connection, log, floors)
+        found += _remembered(connection, log) if floors else _documents(connection, log, plain=plain)
+        found += _counters(connection, log, floors)
     return found
 
 
@@ -48,10 +49,12 @@ def _sound(connection: sqlite3.Connection) -> Iterator[str]:
         yield f"the file is damaged: {said}"
 
 
-def _kept(log: list[Logged], promised: Promised) -> Iterator[str]:
+def _kept(log: list[Logged], promised: Promised, floors: dict[str, int]) -> Iterator[str]:
     here = {row.operation.id: row.operation for row in log}
     for place, digest in promised.writes.items():
         one = here.get(place)
+        if one is None and place[1] <= floors.get(place[0], 0):
+            continue  # pruned: by then it was in the documents, or had been replaced there
         if one is None:
             yield f"the acknowledged write {place} is lost"
         elif one.body_sha256.hex() != digest:
@@ -64,27 +67,28 @@ def _kept(log: list[Logged], promised: Promised) -> Iterator[str]:
     for origin, seq in here:
         last[origin] = max(seq, last.get(origin, 0))
     for origin, seq in promised.applied.items():
-        if last.get(origin, 0) < seq:
+        if max(last.get(origin, 0), floors.get(origin, 0)) < seq:
             yield f"{origin} is here up to {last.get(origin, 0)}, a peer was told {seq}"
 
 
-def _chains(log: list[Logged]) -> Iterator[str]:
+def _chains(log: list[Logged], floors: dict[str, int]) -> Iterator[str]:
     heads: dict[str, oracle.Operation] = {}
     for row in log:
         one, before = row.operation, heads.get(row.operation.id[0])
-        if one.id[1] != (1 if before is None else before.id[1] + 1):
+        floor = floors.get(one.id[0], 0)
+        if one.id[1] != (floor if before is None else before.id[1]) + 1:
             yield f"{one.id} follows {before and before.id}"
-        if one.previous != (b"" if before is None else before.hash):
+        if one.previous != (b"" if before is None else before.hash) and (before or not floor):
             yield f"the chain breaks at {one.id}"
         if before is not None and one.hlc <= before.hlc:
             yield f"the clock does not grow at {one.id}"
         heads[one.id[0]] = one
 
 
-def _heads(connection: sqlite3.Connection, log: list[Logged]) -> Iterator[str]:
+def _heads(connection: sqlite3.Connection, log: list[Logged], floors: dict[str, int]) -> Iterator[str]:
     wanted = {row.operation.id[0]: (row.operation.id[1], row.operation.hash) for row in log}
     rows = connection.execute("SELECT name, seq, head FROM _entgldb_origins WHERE seq > 0")
-    found = {name: (seq, head) for name, seq, head in rows}
+    found = {name: (seq, head) for name, seq, head in rows if seq > floors.get(name, 0)}
     if found != wanted:
         yield f"the vector is not that of the log: {set(found.items()) ^ set(wanted.items())}"
     held = connection.execute(
@@ -106,12 +110,31 @@ def _documents(connection: sqlite3.Connection, log: list[Logged], *, plain: bool
         yield f"conflicts are not what the log says: {wanted.conflicts ^ found.conflicts}"
 
 
-def _counters(connection: sqlite3.Connection, log: list[Logged]) -> Iterator[str]:
+def _remembered(connection: sqlite3.Connection, log: list[Logged]) -> Iterator[str]:
+    """With a pruned log: of what is left of it, no document shows less.
+
+    Not above what was collected, for the peers of these lives, unlike real ones, write older puts even then.
+    """
+    (collected,) = connection.execute("SELECT collected_hlc FROM _entgldb_state").fetchone()
+    wanted = oracle.fold(row.operation for row in log if row.applied).documents
+    found = oracle.read_state(connection).documents
+    rows = connection.execute("SELECT collection, key, hlc FROM _entgldb_documents").fetchall()
+    shown = {(collection, key): hlc for collection, key, hlc in rows}
+    stamps = {row.operation.id: row.operation.hlc for row in log}
+    for place, (version, body) in wanted.items():
+        if place in found and found[place][0] == version and found[place][1] != body:
+            yield f"{place} is not what {version} says"
+        if stamps[version] > collected and shown.get(place, 0) < stamps[version]:
+            yield f"{place} is gone, or older than {version}, which is in the log"
+
+
+def _counters(connection: sqlite3.Connection, log: list[Logged], floors: dict[str, int]) -> Iterator[str]:
     clock, lsn, documents, entries, conflicts = connection.execute(
         "SELECT clock, lsn, documents, entries, conflicts FROM _entgldb_state"
     ).fetchone()
     (live,) = connection.execute("SELECT count(*) FROM _entgldb_documents WHERE body IS NOT NULL").fetchone()
-    wanted = (log[-1].lsn if log else 0, live, len(log), oracle.count_conflicts(connection))
+    newest = max(log[-1].lsn if log else 0, lsn if floors else 0)
+    wanted = (newest, live, len(log), oracle.count_conflicts(connection))
     if (lsn, documents, entries, conflicts) != wanted:
         found = (lsn, documents, entries, conflicts)
         yield f"counters (lsn, documents, entries, conflicts) are {found}, not {wanted}"

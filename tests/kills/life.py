@@ -21,6 +21,7 @@ from entgldb.actors.store import StoreKeeper
 from entgldb.messages import client, codec
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.local import Applied, Apply, ReleaseHeld, RememberPeer, Tick
+from entgldb.messages.members import Collect, Prune
 from entgldb.messages.model import REMOTE_PEERS, Entry
 from entgldb.messages.schema import Channel, Message
 from entgldb.messages.settings import StoreSettings
@@ -52,6 +53,8 @@ class Plan:
     """Requests (encoded, hex) of former lives that had no answer: they are asked again first."""
     plain: bool = False
     """Only writes and well-behaved peers, so that conflicts can be compared as well."""
+    forgets: bool = False
+    """Plain, and the log is pruned, tombstones are collected, the file is compacted."""
 
 
 class TrappedStore(Store):
@@ -76,6 +79,7 @@ class Life:
         self._now_ms = plan.now_ms
         self._client, self._counter = self.random.randbytes(16), 0
         self._batches: dict[str, int] = {}
+        self._stable: dict[str, int] = {}
         self._peers: dict[str, Store] = {}
         self._sent: dict[str, int] = {}
 
@@ -101,7 +105,9 @@ class Life:
             self._ask(codec.decode(bytes.fromhex(payload), Channel.CLIENT).message, payload)
         self.keeper.flush(self)
         works = [self._write, self._write, self._peer, self._peer, self._beat]
-        if not plan.plain:
+        if plan.forgets:
+            works += [self._prune, self._collect, self._compact]
+        elif not plan.plain:
             works += [
                 self._ahead,
                 self._release,
@@ -238,6 +244,20 @@ class Life:
         if self.random.random() < 0.1:
             self.keeper.flush(self)
             self.store.begin_anew(self.random.randbytes(32), Why.ROLLED_BACK, self._now_ms)
+
+    def _prune(self) -> None:
+        """Every member has all but the newest, and it is old enough."""
+        self._stable = {origin: max(0, seq - 3) for origin, (seq, _) in self.store.vector().items()}
+        self._now_ms += 10_000
+        self._hand(Prune(self._stable, self._stable, 1 << 30, 5_000, 0))
+
+    def _collect(self) -> None:
+        self._hand(Collect(self._stable, 0))
+
+    def _compact(self) -> None:
+        if self.random.random() < 0.2:
+            self.keeper.flush(self)
+            self.store.compact()
 
     def _beat(self) -> None:
         self._now_ms += self.random.choice((0, 1, 50))

@@ -43,6 +43,10 @@ STATEMENTS: Final = {
     "peer:remember": "INSERT OR REPLACE INTO _entgldb_peers",
     "incarnation:new": "INSERT INTO _entgldb_incarnations",
     "checkpoint": "PRAGMA wal_checkpoint",
+    "prune:row": "DELETE FROM _entgldb_oplog",
+    "prune:mark": "INSERT OR REPLACE INTO _entgldb_marks",
+    "collect:row": "DELETE FROM _entgldb_documents WHERE id",
+    "compact": "VACUUM",
 }
 """Killed right before the statement that begins so."""
 DISK: Final = {
@@ -50,10 +54,14 @@ DISK: Final = {
     "commit:torn-write": ("COMMIT", True),
     "checkpoint:disk": ("PRAGMA wal_checkpoint", False),
     "checkpoint:torn-write": ("PRAGMA wal_checkpoint", True),
+    "compact:disk": ("VACUUM", False),
+    "compact:torn-write": ("VACUUM", True),
 }
 """Killed inside; torn: half of what should be written is written first."""
 AFTER_COMMIT: Final = "commit:after"
 POINTS: Final = (*STATEMENTS, *DISK, AFTER_COMMIT)
+FORGETTING: Final = tuple(point for point in POINTS if point.startswith(("prune", "collect", "compact")))
+"""Those that only a life which forgets comes to."""
 
 
 class KillingDisk(FaultyDisk):

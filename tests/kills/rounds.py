@@ -18,14 +18,14 @@ from typing import Any, Final
 
 from tests.kills.checks import Promised, violations
 from tests.kills.life import Plan, live
-from tests.kills.points import AFTER_COMMIT, DISK, POINTS
+from tests.kills.points import AFTER_COMMIT, DISK, FORGETTING, POINTS
 
 START_MS: Final = 1_800_000_000_000
 LIVES: Final = 10
 """Of one directory, before it is made anew."""
 NEW_FILE: Final = "open:migrate"
 """Only the first life of a directory comes there."""
-OFTEN: Final = [point for point in POINTS if point != NEW_FILE]
+OFTEN: Final = [point for point in POINTS if point != NEW_FILE and point not in FORGETTING]
 PATIENCE_SECONDS: Final = 20.0
 """A life that neither ends nor says anything for so long hangs."""
 RANDOM_SECONDS: Final = 0.15
@@ -52,7 +52,8 @@ class Figures:
             f"{self.rounds} rounds, {self.kills.total()} kills, of which {self.kills['random']} at random and"
             f" {self.kills.total() - self.kills['random']} at {len(named)} named places;"
             f" {self.acknowledged} acknowledged writes and {self.applied} batches of peers checked,"
-            f" {self.asked_again} requests asked again; {len(self.violations)} violations"
+            f" {self.asked_again} requests asked again, {self.reborn} new incarnations without need;"
+            f" {len(self.violations)} violations"
         )
 
 
@@ -79,13 +80,14 @@ def _plans(rounds: int, seed: int, root: Path) -> Iterator[tuple[int, Plan, Prom
     promised, points, now_ms, directory, plain = Promised(), list[str](), START_MS, root, False
     for number in range(rounds):
         if number % LIVES == 0:
-            promised, plain = Promised(), number // LIVES % 3 == 2
+            promised, plain = Promised(), number // LIVES % 4 == 2
             directory = root / str(number)
             directory.mkdir()
         if not points:
             points = random.sample(OFTEN, len(OFTEN))
-        point = "random" if number % 2 else points.pop()
-        if number % LIVES == 0 and random.random() < 0.3:
+        forgets = number // LIVES % 4 == 3
+        point = "random" if number % 2 else random.choice(FORGETTING) if forgets else points.pop()
+        if number % LIVES == 0 and number % 2 == 0 and random.random() < 0.3:
             point = NEW_FILE
         now_ms += random.choice((0, 1_000, 7_200_000))
         deep = point in DISK or point in ("commit", "begin", "log:row", "documents:row", AFTER_COMMIT)
@@ -93,7 +95,11 @@ def _plans(rounds: int, seed: int, root: Path) -> Iterator[tuple[int, Plan, Prom
         if point.startswith("open:"):
             times = 1
         again, promised.unanswered = promised.unanswered, []
-        yield number, Plan(directory, random.getrandbits(60), now_ms, point, times, again, plain), promised
+        yield (
+            number,
+            Plan(directory, random.getrandbits(60), now_ms, point, times, again, plain, forgets),
+            promised,
+        )
 
 
 def _round(plan: Plan, promised: Promised, figures: Figures) -> None:
