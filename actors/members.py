@@ -67,11 +67,19 @@ class Members:
             self._counter = max(self._counter, row.counter)
             self._counted_at = -IDLE_SECONDS
             return False
-        if known is None and (len(self.rows) >= MEMBERS_MAX or not _is_origin(row.origin)):
+        if known is None and not _is_origin(row.origin):
             return False
+        if known is None and len(self.rows) >= MEMBERS_MAX:
+            self._forget_oldest()
         self.rows[name] = Heard(row, now_ms)
         self.unkept.add(name)
         return True
+
+    def _forget_oldest(self) -> None:
+        """Who has been silent the longest makes room: in a cloud, mostly an incarnation that is no more."""
+        name = min(self.rows.keys() - {self._own}, key=lambda name: (self.rows[name].heard_ms, name))
+        del self.rows[name]
+        self.unkept.discard(name)
 
     def look(self, log: OplogReader, interval: float, ctx: Context) -> None:
         """Count up our own row when our vector has moved, at most once an interval, and now and then."""

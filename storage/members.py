@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 import msgpack
 
-from entgldb.messages.limits import PACK_BYTES
+from entgldb.messages.limits import MEMBERS_MAX, PACK_BYTES
 from entgldb.messages.wire import Member
 from entgldb.storage.rules.members import member_name
 from entgldb.storage.rules.results import Heard
 
 
 def remember(connection: sqlite3.Connection, rows: Iterable[Member], now_ms: int, *, cloud: bool) -> None:
-    """Keep rows that are later than those kept; they are heard at ``now_ms``."""
+    """Keep rows that are later than those kept, heard at ``now_ms``; the longest silent make room."""
     connection.executemany(
         "INSERT INTO _entgldb_members VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
         " origin = excluded.origin, counter = excluded.counter, seen_ms = excluded.seen_ms,"
@@ -30,6 +30,11 @@ def remember(connection: sqlite3.Connection, rows: Iterable[Member], now_ms: int
             )
             for row in rows
         ],
+    )
+    connection.execute(
+        "DELETE FROM _entgldb_members WHERE name IN (SELECT name FROM _entgldb_members"
+        " ORDER BY heard_ms DESC, name LIMIT -1 OFFSET ?)",
+        (MEMBERS_MAX,),
     )
 
 

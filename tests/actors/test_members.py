@@ -11,7 +11,7 @@ from entgldb.actors.peer_link import PeerLink
 from entgldb.actors.sync import Sync
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import Reason
-from entgldb.messages.limits import MEMBERS_BYTES_MAX
+from entgldb.messages.limits import MEMBERS_BYTES_MAX, MEMBERS_MAX
 from entgldb.messages.local import FrameIn, LinkUp
 from entgldb.messages.members import MembersHeard, NodesChanged, RememberMembers
 from entgldb.messages.settings import SyncSettings
@@ -19,6 +19,7 @@ from entgldb.messages.wire import Member
 from tests.actors.fake_context import FakeContext
 from tests.actors.gateway_parts import FakeLinks
 from tests.actors.test_session import ME, THIRD, YOU, Bench, ListLog
+from tests.actors.test_store_keeper import Bench as StoreBench
 
 INTERVAL = 2.0
 
@@ -203,3 +204,22 @@ def test_judging_a_hello_counts_nothing_else() -> None:
     settings = SyncSettings("n1", "", "lan", "c", "")
     words = Counter([peer.judge(said, settings, {said.origin})])
     assert words == {Reason.WRONG_CLUSTER: 1}
+
+
+def test_who_was_silent_the_longest_makes_room_for_a_newcomer() -> None:
+    table = Members(cloud=True)
+    for number in range(MEMBERS_MAX + 3):
+        assert table.take(Member(f"n{number}/" + "0" * 32, 1, 0, {}), number)
+    assert len(table.rows) == MEMBERS_MAX
+    assert min(heard.heard_ms for heard in table.rows.values()) == 3
+
+
+def test_the_file_keeps_no_more_rows_than_the_table() -> None:
+    bench = StoreBench()
+    rows = tuple(Member(f"n{number}/" + "0" * 32, 1, 0, {}) for number in range(MEMBERS_MAX))
+    bench.ask(RememberMembers(rows))
+    bench.ctx.run(1.0)
+    bench.ask(RememberMembers((Member("late/" + "0" * 32, 1, 0, {}),)))
+    kept = bench.store.members()
+    assert len(kept) == MEMBERS_MAX
+    assert "late" in kept
