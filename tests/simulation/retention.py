@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+from entgldb.actors.nodes import is_retired
 from entgldb.messages.client import RequestId
 from entgldb.messages.members import RetireNode
 from entgldb.messages.model import NODES, REMOTE_PEERS
@@ -66,11 +69,19 @@ class Forgetting:
         if not left or self.retired is not None:
             return
         gone.crash(noticed=self.world.random.random() < 0.5)
+        self.retired = gone
+        self.world.fault("retire", gone.name)
+        self._order(gone)
+        self.world.after(self.world.random.uniform(0.2, 4.0), gone.start)
+
+    def _order(self, gone: SimulatedNode) -> None:
+        """Ask until it is done: the node that is asked may be down, or its disk full."""
+        lan = [node for node in self.remaining() if node.role == "lan"]
+        if any(_says_retired(node, gone.name) for node in lan):
+            return
         order = RetireNode(RequestId(self.world.random.randbytes(16), 1), gone.name)
-        if left[0].ask("store", order, Nobody()):
-            self.retired = gone
-            self.world.fault("retire", gone.name)
-            self.world.after(self.world.random.uniform(0.2, 4.0), gone.start)
+        self.world.random.choice(lan).ask("store", order, Nobody())
+        self.world.after(LOOK_SECONDS, self._order, gone)
 
     def _knows_all(self, node: SimulatedNode) -> bool:
         lan = {other.name for other in self.nodes if other.role == "lan"}
@@ -80,3 +91,8 @@ class Forgetting:
             return origins <= set(node.store.members())
         told = {key for key, _ in node.store.documents(NODES)}
         return lan <= told and (not cloud or node.store.known(REMOTE_PEERS, CLOUD))
+
+
+def _says_retired(node: SimulatedNode, name: str) -> bool:
+    body = node.store.get(NODES, name)
+    return body is not None and is_retired(json.loads(body))

@@ -182,7 +182,8 @@ class Run:
         self.lan = [node for node in self.lan if node is not self.forgetting.retired]
         for client in self.clients:
             client.stopped = True
-        if self.world.seed % ISLAND_SEEDS == 0:
+        # who has not heard yet that a node was retired may still be together with it
+        if self.world.seed % ISLAND_SEEDS == 0 and self.forgetting.retired is None:
             self._islands()
         why = ""
         while world.time - began < HEAL_SECONDS_MAX:
