@@ -39,7 +39,10 @@ class Intake:
             self._count(Reason.OUT_OF_ORDER, 1)
             self._next[batch.session] = (max(round_, batch.round), BROKEN)
             return self.failed(batch, Reason.OUT_OF_ORDER.value)
+        before = self._store.last_lsn()
         changes, refused = self._apply(batch, ctx)
+        if self._store.last_lsn() > before and batch.peer:
+            self._store.note_arrival(before + 1, batch.peer, ctx.now_ms())
         refused = refused or batch.fault
         self._next[batch.session] = (batch.round, BROKEN if refused else expected + 1)
         return Applied(batch.session, batch.round, batch.batch, changes, refused)

@@ -146,6 +146,7 @@ class OplogKeeper(SnapshotKeeper):
                 message.supplied,
                 fault,
                 tuple(index for index, only in enumerate(recorded) if only),
+                "" if self._verifier is None else self._verifier.name_of(message.session),
             ),
         )
 

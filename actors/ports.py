@@ -91,7 +91,7 @@ class Fingerprints(Protocol):
         """Rows of documents and tombstones with a higher id, in its order; empty at the end."""
 
     def copies(self, places: Sequence[tuple[str, str]]) -> list[Copy]:
-        """The rows of those of the keys that have one."""
+        """The rows of those of the keys that have one; a damaged one is not shown to anybody."""
 
     def waiting(self) -> list[tuple[str, str]]:
         """Keys of which an entry is in quarantine, or still to be supplied by a LAN peer."""
@@ -161,6 +161,9 @@ class Store(OplogReader, Protocol):
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:
         """Take foreign entries in this order, each after its link in the chain was checked."""
+
+    def note_arrival(self, first_lsn: int, peer: str, now_ms: int) -> None:
+        """Rows from ``first_lsn`` to the last came from ``peer``."""
 
     def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
         """Apply system entries that were recorded without being applied; how many."""

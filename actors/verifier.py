@@ -65,6 +65,11 @@ class Verifier:
                 self._wanted = False
                 self.begin("", ctx, fresh=True, repair=True)
 
+    def name_of(self, session: str) -> str:
+        """The node at the other end of a session, where it has been told."""
+        state = self._peers.get(session)
+        return "" if state is None else state.peer.node_id
+
     def ended(self, message: SessionEnded, ctx: Context) -> None:
         """Sessions are over, and their runs with them."""
         for session in [name for name in self._peers if message.covers(name)]:

@@ -31,6 +31,7 @@ _VERBS: Final = {
     "import": ("cli_streams", "import_", "Store every line of a JSON Lines file."),
     "export": ("cli_streams", "export", "Write a collection as JSON Lines."),
     "changes": ("cli_streams", "changes", "Show what was written, in order; follow it."),
+    "why": ("cli_why", "why", "Tell where a document is, and why it is not where it is not."),
     "verify": ("cli_verify", "verify", "Check the file; compare documents between nodes."),
     "backup": ("cli_backup", "backup", "Copy a node into a file; check such a file."),
     "restore": ("cli_backup", "restore", "Put a backup into the directory of a stopped node."),

@@ -144,6 +144,8 @@ class Apply(Message):
     supplied: bool = False
     fault: str = ""
     recorded: tuple[int, ...] = ()
+    peer: str = ""
+    """Node id of the sender, where it is known."""
 
 
 @message(94)

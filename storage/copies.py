@@ -10,6 +10,7 @@ from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import Origin
 from entgldb.messages.wire import Copy
 from entgldb.storage.rules.header import Header, decode, digest
+from entgldb.storage.rules.repair import is_sound
 from entgldb.storage.rules.results import Walked
 
 WAITING_MAX: Final = 10_000
@@ -50,9 +51,13 @@ class Fingerprints:
         return [Walked(row[0], row[1], row[2], self._name(row[3]), *row[4:]) for row in found]
 
     def copies(self, places: Sequence[tuple[str, str]]) -> list[Copy]:
-        """The rows of those of the keys that have one."""
+        """The rows of those of the keys that have one; a damaged one is not shown to anybody."""
         found = (read_copy(self._connection, collection, key) for collection, key in places)
-        return [copy for copy in found if copy is not None]
+        return [
+            copy
+            for copy in found
+            if copy is not None and is_sound(copy, read_header(self._connection, copy.origin, copy.seq))
+        ]
 
     def waiting(self) -> list[tuple[str, str]]:
         """Keys of which an entry is in quarantine, or still to be supplied by a LAN peer."""
@@ -95,6 +100,24 @@ def was_dropped(connection: sqlite3.Connection, origin: Origin, seq: int) -> boo
         (origin, seq),
     ).fetchone()
     return row is not None and row[0] == 1
+
+
+def read_logged(connection: sqlite3.Connection, copy: Copy) -> Copy | None:
+    """What the log says of a row's version, where it still has it whole, applied, and for that very key."""
+    row = connection.execute(
+        "SELECT l.header, CAST(l.body AS BLOB) FROM _entgldb_oplog l"
+        " JOIN _entgldb_origins o ON o.id = l.origin WHERE o.name = ? AND l.seq = ? AND l.applied = 1",
+        (copy.origin, copy.seq),
+    ).fetchone()
+    if row is None or copy.stamps is not None:
+        return None
+    header, body = decode(row[0]), row[1]
+    if (header.collection, header.key) != (copy.collection, copy.key):
+        return None
+    if (b"" if body is None else digest(body)) != header.body_sha256:
+        return None
+    place = (copy.collection, copy.key, copy.origin, copy.seq)
+    return Copy(*place, header.hlc, body, header.body_sha256)
 
 
 def read_header(connection: sqlite3.Connection, origin: Origin, seq: int) -> Header | None:

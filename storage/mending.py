@@ -9,7 +9,7 @@ from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Vector
 from entgldb.messages.wire import Copy
 from entgldb.storage.collections import ensure_collection
-from entgldb.storage.copies import has_unapplied, read_copy, read_header, was_dropped
+from entgldb.storage.copies import has_unapplied, read_copy, read_header, read_logged, was_dropped
 from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.repair import Decision, Side, decide, is_sound
 from entgldb.storage.state import State
@@ -23,6 +23,7 @@ class Mender:
         self._state = state
         self._vector = state.vector()
         self._miscounted = False
+        self._mended = False
 
     def mend(
         self,
@@ -39,15 +40,31 @@ class Mender:
         """
         decisions = []
         for copy in copies:
-            decision = self.judge(copy, vector)
+            decision = self._from_own_log(copy.collection, copy.key, write=write) or self.judge(copy, vector)
             if decision is Decision.TAKE and not _is_document(copy.body):
                 decision = Decision.UNDECIDED
-            if decision is Decision.TAKE and write:
+            if decision is Decision.TAKE and write and not self._mended:
                 self.take(copy)
             decisions.append(decision)
-        decisions += [self.judge_absent(collection, key, vector) for collection, key in absent]
+        for collection, key in absent:
+            own = self._from_own_log(collection, key, write=write)
+            decisions.append(own or self.judge_absent(collection, key, vector))
         self._finish()
         return decisions
+
+    def _from_own_log(self, collection: str, key: str, *, write: bool) -> Decision | None:
+        """A row that is not what our own log says of its version: the log is right."""
+        self._mended = False
+        mine = self._side(collection, key)
+        if mine.copy is None or mine.sound:
+            return None
+        logged = read_logged(self._connection, mine.copy)
+        if logged is None:
+            return None
+        self._mended = True
+        if write:
+            self.take(logged)
+        return Decision.TAKE
 
     def judge(self, copy: Copy, vector: Vector) -> Decision:
         """About a row that the peer shows."""

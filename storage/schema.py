@@ -104,6 +104,9 @@ CREATE TABLE _entgldb_quarantine (
 );
 CREATE INDEX _entgldb_oplog_unfit ON _entgldb_oplog (lsn) WHERE applied = 2;
 ALTER TABLE _entgldb_conflicts ADD COLUMN rule TEXT NOT NULL DEFAULT 'lww';
+CREATE TABLE _entgldb_arrivals (
+    first_lsn INTEGER PRIMARY KEY, last_lsn INTEGER NOT NULL, peer TEXT NOT NULL, at_ms INTEGER NOT NULL
+);
 """
 """``floor``: newest seq whose log rows are pruned. ``pruned_lsn``, ``collected_lsn``: the highest lsn of
 a log row that was pruned, of a tombstone that was collected. ``log_bytes``: headers and bodies in the log.

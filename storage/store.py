@@ -14,6 +14,7 @@ from entgldb.messages.model import Entry, Origin, Vector, Version, check_node_id
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Copy, Member
 from entgldb.storage import (
+    arrivals,
     collections,
     database,
     fingerprint,
@@ -166,6 +167,10 @@ class Store(Incarnations):
         """Take foreign entries in this order, each after its link in the chain was checked."""
         return self._setting_aside(lambda known: self._applier(now_ms, known, cloud=cloud).apply(entries))
 
+    def note_arrival(self, first_lsn: int, peer: str, now_ms: int) -> None:
+        """Rows from ``first_lsn`` to the last came from ``peer``."""
+        arrivals.note(self.connection, first_lsn, self.state.lsn, peer, now_ms)
+
     def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
         """Apply system entries that were recorded without being applied; how many."""
         return self._setting_aside(lambda known: self._applier(now_ms, known).supply(entries))
@@ -191,6 +196,7 @@ class Store(Incarnations):
         if abs(now_ms - self._tidied_ms) > _TIDY_MS:
             self._tidied_ms = now_ms
             requests.forget_old(self.connection, now_ms)
+            arrivals.tidy(self.connection)
             Batch(self.connection, self.state).tidy(now_ms)
         return outcome
 

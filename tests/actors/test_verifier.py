@@ -79,6 +79,8 @@ def test_without_repair_differences_are_listed_and_nothing_is_changed(pair: Pair
 
 
 def test_what_nobody_can_tell_is_listed_and_left(pair: Pair) -> None:
+    for side in (pair.one, pair.two):
+        side.sql("DELETE FROM _entgldb_oplog")
     pair.one.sql(UPDATE, '{"a":2}', "k7")
     pair.two.sql(UPDATE, '{"a":3}', "k7")
     found = pair.run()
@@ -95,6 +97,19 @@ def test_what_is_still_on_its_way_is_no_difference(pair: Pair) -> None:
     assert (found["result"], found["differing"], found["waiting"]) == ("waiting", 0, 4)
     assert pair.two.body("new") is None
     assert pair.one.body("k2") == b'{"a":1}'
+
+
+def test_the_own_log_mends_what_it_still_has_and_a_deleted_document_does_not_come_back(pair: Pair) -> None:
+    pair.write_both(doc("k1", None))
+    pair.two.sql(DELETE, "k1")  # collected there
+    for key in ("k1", "k2"):
+        pair.one.sql(
+            "UPDATE _entgldb_documents SET body = '{}', sha256 = ?, hlc = 1 WHERE key = ?", digest(b"{}"), key
+        )
+    assert pair.run()["result"] == "repaired"
+    assert [side.body("k1") for side in (pair.one, pair.two)] == [None, None]
+    assert pair.one.body("k2") == b'{"a":1}'
+    assert pair.one.store.status()["documents"] == 199
 
 
 def test_what_stands_in_quarantine_on_either_side_is_no_damage(pair: Pair) -> None:
