@@ -42,7 +42,7 @@ def open_file(directory: str | Path) -> sqlite3.Connection:
     try:
         path.chmod(0o600)
         _prepare(connection, Path(directory), fresh)
-    except sqlite3.Error as fault:
+    except (sqlite3.Error, UnicodeDecodeError) as fault:
         connection.close()
         raise translated(fault, str(path)) from fault
     except BaseException:
@@ -71,7 +71,7 @@ def open_reader(directory: str | Path) -> sqlite3.Connection:
     try:
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         _refuse_newer(connection)
-    except sqlite3.Error as fault:
+    except (sqlite3.Error, UnicodeDecodeError) as fault:
         connection.close()
         raise translated(fault, str(path)) from fault
     except BaseException:
@@ -85,14 +85,16 @@ def open_damaged(directory: str | Path) -> sqlite3.Connection:
     connection = _connect(Path(directory) / FILE, "ro")
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.Error as fault:
+    except (sqlite3.Error, UnicodeDecodeError) as fault:
         connection.close()
         raise translated(fault, str(directory)) from fault
     return connection
 
 
-def translated(fault: sqlite3.Error, where: str) -> EntglError:
-    """An SQLite error as one of ours."""
+def translated(fault: sqlite3.Error | UnicodeDecodeError, where: str) -> EntglError:
+    """An SQLite error as one of ours; the schema of a damaged file may be no text at all."""
+    if isinstance(fault, UnicodeDecodeError):
+        return CorruptError(f"{where}: {fault}", hint="restore the file, or set it aside")
     name = getattr(fault, "sqlite_errorname", "") or type(fault).__name__
     if name.startswith("SQLITE_FULL"):
         return EntglError(f"{where}: the disk is full", code=ErrorCode.DISK_FULL, hint="make room, try again")
