@@ -57,6 +57,7 @@ FIGURES: Final = (
     Figure("W5", "pss", "MB", Wanted.MOST, 110),
     Figure("W6", "get", "documents/s", Wanted.RATIO, 0.6),
     Figure("W6", "query", "queries/s", Wanted.RATIO, 0.6),
+    Figure("W7", "snapshot", "documents/s", Wanted.RATIO, 0.4),
 )
 
 GROWN_FIGURES: Final = tuple(

@@ -1,4 +1,4 @@
-"""W2: a node with everything, a node with nothing, and a link between them."""
+"""W2 and W7: a node with everything, a node with nothing, and a link between them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from entgldb.launch.bench_link import send_to_floor
 from entgldb.launch.bench_side import COLLECTION, document, key
 from entgldb.launch.playground import Member, Playground, wait_for
 from entgldb.messages.errors import EntglError
+from entgldb.storage.install import forget_log
+from entgldb.storage.rules.vector import missing
+from entgldb.storage.store import Store
 
 if TYPE_CHECKING:
     from entgldb.launch.bench_run import Bench
 
 DOCUMENTS: Final = 100_000
+SNAPSHOT_DOCUMENTS: Final = 200_000
 EQUAL_DOCUMENTS: Final = 10_000
 """On both nodes that find out that they are equal."""
 
@@ -30,8 +34,15 @@ def catchup(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Res
         yield measure[figure.name](bench, root / figure.name, figure)
 
 
-def _fill(bench: Bench, root: Path, figure: Figure) -> Result:
-    documents = [(key(number), document(number)) for number in range(bench.amount(DOCUMENTS))]
+def snapshot(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Result]:
+    """W7: the same, where nothing is left of the log."""
+    for figure in figures:
+        yield _fill(bench, root / figure.name, figure, bench.amount(SNAPSHOT_DOCUMENTS), pruned=True)
+
+
+def _fill(bench: Bench, root: Path, figure: Figure, amount: int = 0, *, pruned: bool = False) -> Result:
+    amount = amount or bench.amount(DOCUMENTS)
+    documents = [(key(number), document(number)) for number in range(amount)]
     folders = (root / f"floor-{number}" for number in count())
     root.mkdir()
     with Playground(root) as playground:
@@ -39,6 +50,10 @@ def _fill(bench: Bench, root: Path, figure: Figure) -> Result:
         full, *empty = playground.lan
         playground.start([full])
         full.db[COLLECTION].put_many(documents)
+        if pruned:
+            playground.stop([full])
+            _prune(full)
+            playground.start([full])
         waiting = iter(empty)
 
         def ours() -> float:
@@ -47,6 +62,17 @@ def _fill(bench: Bench, root: Path, figure: Figure) -> Result:
         return in_turns(
             figure, bench.turns(figure.full_name), ours, lambda: send_to_floor(next(folders), documents)
         )
+
+
+def _prune(full: Member) -> None:
+    """What retention does in a day, once every member has everything."""
+    store = Store.open(full.directory, full.node_id, time.time_ns() // 1_000_000)
+    with store.group():
+        for origin, (seq, _) in store.vector().items():
+            forget_log(store.connection, store.state, store.state.origins[origin].number, 0, seq)
+            store.state.raise_floor(origin, seq)
+        store.state.pruned_lsn = store.state.lsn
+    store.close()
 
 
 def _catch_up(playground: Playground, full: Member, empty: Member, documents: int) -> float:
@@ -59,7 +85,7 @@ def _catch_up(playground: Playground, full: Member, empty: Member, documents: in
                 raise EntglError(f"{empty.node_id} was not empty")
             begun = time.perf_counter()
             together()
-            wait_for("all documents", lambda: there.vector() == wanted, PATIENCE_SECONDS)
+            wait_for("all documents", lambda: not missing(wanted, there.vector()), PATIENCE_SECONDS)
             seconds = time.perf_counter() - begun
     if empty.db[COLLECTION].count() != documents:
         raise EntglError(f"{empty.node_id} has all entries, but not all documents")

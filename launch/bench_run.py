@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from entgldb.launch.bench import DOCUMENTS, Figure, Result, in_turns
-from entgldb.launch.bench_catchup import catchup
+from entgldb.launch.bench_catchup import catchup, snapshot
 from entgldb.launch.bench_cluster import convergence, idle, visibility
 from entgldb.launch.bench_floor import floor
 from entgldb.launch.bench_side import Side, lone_node
@@ -98,4 +98,5 @@ WORKS: Final[dict[str, Callable[[Bench, Path, Sequence[Figure]], Iterator[Result
     "W4": convergence,
     "W5": idle,
     "W6": _reads,
+    "W7": snapshot,
 }

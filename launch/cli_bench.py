@@ -38,6 +38,7 @@ def bench(
     W1 writes                    W4 nodes that were apart
     W2 an empty node catches up  W5 idle nodes
     W3 from one node to another  W6 reads
+    W7 an empty node takes a snapshot
 
     Each figure is the median of several rounds, in turns with its floor; files go to $TMPDIR.
 

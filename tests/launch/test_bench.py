@@ -133,5 +133,5 @@ def test_the_floor_is_durable_and_keeps_two_rows_for_each_document(tmp_path: Pat
 def test_an_unknown_figure_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     from entgldb.launch.cli_bench import bench
 
-    assert run(bench, ["W7"]) == 2
-    assert "W7 is not measured" in capsys.readouterr().err
+    assert run(bench, ["W9"]) == 2
+    assert "W9 is not measured" in capsys.readouterr().err
