@@ -6,6 +6,7 @@ otherwise than it was, the difference is written once more, naming what had won 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from entgldb.messages.model import Origin, Version
@@ -35,8 +36,10 @@ class Restoring(NamedTuple):
 class MergeTail:
     """The keys of a tail that merge, as they were before it was written again."""
 
-    def __init__(self, batch: Batch, old: Origin, now_ms: int) -> None:
+    def __init__(self, batch: Batch, old: Origin, tail: Iterable[Header], now_ms: int) -> None:
         self._batch = batch
+        # one merge and all writes of its key are merged: whoever takes the new log does just that
+        self._merging = {(header.collection, header.key) for header in tail if header.op == MERGE}
         self._old = old
         self._now_ms = now_ms
         self._before: dict[Place, Stored] = {}
@@ -45,8 +48,11 @@ class MergeTail:
 
     def concerns(self, header: Header) -> bool:
         """Whether an entry of the tail is to be merged once more, not only renamed."""
-        current = self._batch.current(header.collection, header.key)
-        return header.op == MERGE or (current is not None and current.merged)
+        place = (header.collection, header.key)
+        current = self._batch.current(*place)
+        if current is not None and current.merged:
+            self._merging.add(place)
+        return place in self._merging
 
     def text(self, header: Header, text: str | None) -> str | None:
         """The body of an entry, with what it names under its new name."""

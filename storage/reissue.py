@@ -62,7 +62,7 @@ class Tail:
         execute("CREATE TEMP TABLE IF NOT EXISTS touched (collection, key, PRIMARY KEY (collection, key))")
         execute("DELETE FROM temp.touched")
         moved: dict[int, Version] = {}
-        fields = MergeTail(self.batch, self.old, now_ms)
+        fields = MergeTail(self.batch, self.old, (header for header, _ in self._rows()), now_ms)
         for header, text in self._rows():
             parent = header.parent
             if parent is not None and parent.origin == self.old:

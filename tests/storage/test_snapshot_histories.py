@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from entgldb.messages.client import RequestId, Write
-from entgldb.messages.model import Entry
+from entgldb.messages.model import Entry, Version
 from entgldb.storage.store import Store
 from tests.simulation import oracle
 from tests.storage.snapshots import send
@@ -25,8 +25,10 @@ HISTORIES = 120
 class History:
     """Some nodes, one of which may be away."""
 
-    def __init__(self, seed: int, *, merging: bool = False) -> None:
+    def __init__(self, seed: int, *, merging: bool = False, mixed: bool = False) -> None:
+        """``mixed``: the rule changes all the time, and conflicts are settled."""
         self.merging = merging
+        self.mixed = mixed
         self.random = Random(seed)
         self.now = NOW
         self.nodes = [Store.memory(f"n{i}", self.random.randbytes(32), NOW) for i in range(NODES)]
@@ -59,6 +61,11 @@ class History:
     def write(self, index: int) -> None:
         node, random = self.nodes[index], self.random
         self.number += 1
+        if self.mixed:
+            change = node.state.merging.add if random.random() < 0.3 else node.state.merging.discard
+            change("users")
+            if random.random() < 0.2 and self.settle(node):
+                return
         writes = []
         for i in range(random.randint(1, 2)):
             key, body = f"k{random.randrange(4)}", None
@@ -68,6 +75,21 @@ class History:
         with node.group():
             node.write(RequestId(b"c" * 16, self.number), writes, self.now)
         self.look(node)
+
+    def settle(self, node: Store) -> bool:
+        """Decide about a conflict of this node, if it has one."""
+        lost = node.connection.execute(
+            "SELECT c.key, o.name, c.seq FROM _entgldb_conflicts c JOIN _entgldb_origins o"
+            " ON o.id = c.origin ORDER BY c.hlc, o.name"
+        ).fetchall()
+        if lost:
+            key, origin, seq = self.random.choice(lost)
+            take = self.random.choice(("loser", "winner"))
+            request = RequestId(b"c" * 16, self.number)
+            with node.group():
+                node.resolve(request, ("users", key), Version(origin, seq), take, None, self.now)
+            self.look(node)
+        return bool(lost)
 
     def edited(self, node: Store, key: str) -> bytes:
         """What the node has, with a field or two changed, or gone."""
@@ -182,11 +204,14 @@ def exact(node: Store) -> None:
     assert max(lsns, default=0) <= node.state.lsn
 
 
-@pytest.mark.parametrize(("part", "merging"), [(0, False), (1, False), (2, False), (3, False), (0, True)])
-def test_random_histories_with_snapshots_end_equal(part: int, *, merging: bool) -> None:
+@pytest.mark.parametrize(
+    ("part", "merging", "mixed"),
+    [(part, False, False) for part in range(4)] + [(0, True, False), (0, False, True), (0, True, True)],
+)
+def test_random_histories_with_snapshots_end_equal(part: int, *, merging: bool, mixed: bool) -> None:
     snapshots = reissued = ended = 0
     for seed in range(part * HISTORIES // 4, (part + 1) * HISTORIES // 4):
-        history = History(seed, merging=merging)
+        history = History(seed, merging=merging, mixed=mixed)
         try:
             for _ in range(STEPS):
                 history.step()
@@ -203,3 +228,82 @@ def test_random_histories_with_snapshots_end_equal(part: int, *, merging: bool) 
     assert snapshots > 20
     assert reissued > 2
     assert ended > HISTORIES // 4 * 0.8
+
+
+class Returned:
+    """Two stores, one of which was away while the other pruned; conflicts of both in the end."""
+
+    def __init__(self) -> None:
+        self.here, self.away = (Store.memory(name, name.encode() * 8, NOW) for name in ("here", "away"))
+        self.number = 0
+        self.put(self.here, {"base": 1}, NOW)
+        self.sent(self.here, self.away, NOW)
+
+    def put(self, node: Store, document: dict[str, object] | None, now: int) -> None:
+        self.number += 1
+        body = None if document is None else json.dumps(document).encode()
+        with node.group():
+            node.write(RequestId(b"c" * 16, self.number), [Write("users", "k", body)], now)
+
+    def settle(self, node: Store, take: str, now: int) -> None:
+        """Decide about the one conflict there is."""
+        ((origin, seq),) = self.conflicts(node)
+        self.number += 1
+        with node.group():
+            request = RequestId(b"c" * 16, self.number)
+            node.resolve(request, ("users", "k"), Version(origin, seq), take, None, now)
+
+    def sent(self, source: Store, target: Store, now: int) -> None:
+        theirs = {origin: seq for origin, (seq, _) in target.vector().items()}
+        rows = [row for row in source.rows(1, 500) if row.seq > theirs.get(row.origin, 0)]
+        with target.group():
+            assert target.apply([Entry(row.header, row.body) for row in rows], now).refused == ""
+
+    def back(self, now: int) -> tuple[dict[str, object], list[str]]:
+        """A snapshot to the one that was away, its tail to the other; what both show."""
+        forget(self.here, tombstones=False)
+        assert send(self.here, self.away, now).reborn
+        self.sent(self.away, self.here, now)
+        assert self.here.vector() == self.away.vector()
+        shown = [self.shows(node) for node in (self.here, self.away)]
+        assert shown[0] == shown[1]
+        for node in (self.here, self.away):
+            exact(node)
+        return shown[0]
+
+    def conflicts(self, node: Store) -> list[tuple[str, int]]:
+        return node.connection.execute(
+            "SELECT o.name, c.seq FROM _entgldb_conflicts c JOIN _entgldb_origins o ON o.id = c.origin"
+        ).fetchall()
+
+    def shows(self, node: Store) -> tuple[dict[str, object], list[str]]:
+        found = node.get("users", "k")
+        assert found is not None
+        bodies = node.connection.execute("SELECT body FROM _entgldb_conflicts ORDER BY hlc, origin")
+        return json.loads(found), [body for (body,) in bodies]
+
+
+def rivals() -> Returned:
+    """Both have changed the same base, and the one that is away knows it."""
+    both = Returned()
+    both.put(both.here, {"n": 1}, NOW + 1)
+    both.put(both.away, {"n": 2}, NOW + 2)
+    both.sent(both.here, both.away, NOW + 3)
+    return both
+
+
+def test_a_whole_write_behind_a_merge_of_the_tail_is_no_rival_of_it() -> None:
+    both = rivals()
+    both.settle(both.away, "loser", NOW + 4)
+    both.put(both.away, {"n": 4}, NOW + 5)
+    both.put(both.here, {"n": 5}, NOW + 6)
+    assert both.back(NOW + 7) == ({"n": 5}, ['{"n":4}'])
+
+
+def test_a_whole_write_before_a_merge_of_the_tail_replaces_what_it_replaces_elsewhere() -> None:
+    both = Returned()
+    both.put(both.away, {"a": 1, "b": 1}, NOW + 1)
+    both.away.state.merging.add("users")
+    both.put(both.away, {"a": 2, "b": 1}, NOW + 2)
+    both.put(both.here, {"c": 5}, NOW + 3)
+    assert both.back(NOW + 4)[0] == {"c": 5}
