@@ -20,7 +20,7 @@ _COPY: Final = (
     "SELECT d.collection, d.key, o.name, d.seq, d.hlc, CAST(d.body AS BLOB),"
     " coalesce(d.sha256, x''), d.stamps"
     " FROM _entgldb_documents d JOIN _entgldb_origins o ON o.id = d.origin"
-    " WHERE d.collection = ? AND d.key = ?"
+    " WHERE d.collection = ? AND d.key = ? AND d.hlc > 0"
 )
 
 
@@ -77,7 +77,7 @@ class Fingerprints:
 
 
 def read_copy(connection: sqlite3.Connection, collection: str, key: str) -> Copy | None:
-    """A document or tombstone, or None."""
+    """A document or tombstone, or None. What a snapshot has buried (hlc 0) counts as none."""
     row = connection.execute(_COPY, (collection, key)).fetchone()
     return None if row is None else Copy(*row)
 

@@ -15,6 +15,7 @@ from entgldb.storage.freeze import read_chunk, read_frozen
 from entgldb.storage.rules import chunks
 from entgldb.storage.staging import Staging
 from entgldb.storage.store import Store
+from tests.simulation import oracle
 from tests.storage.snapshots import frozen, memory, send
 from tests.storage.test_snapshot_histories import exact, forget
 
@@ -100,6 +101,22 @@ def test_what_was_deleted_elsewhere_and_collected_there_is_not_raised_from_the_d
     assert two.store.rows(1, 10)[0].seq == 1
     two.give(one)
     assert one.shows() == two.shows() == {"stays": "y", "old": "new"}
+
+
+def test_what_a_snapshot_has_deleted_is_not_brought_back_from_the_log_by_verification() -> None:
+    one, two = Side("one"), Side("two")
+    two.put("old", "x")
+    two.give(one)
+    one.delete("old")
+    forget(one.store, tombstones=True)
+    send(one.store, two.store, NOW)
+    # the log of its writer still has the put
+    assert [row.operation.op for row in oracle.read_log(two.store.connection)] == [0]
+    with two.store.group():
+        decided = two.store.repair([], [("users", "old")], one.store.vector(), write=True)
+    assert list(decided) == ["equal"]
+    assert two.shows() == one.shows() == {}
+    exact(two.store)
 
 
 def test_a_key_that_was_deleted_here_does_not_come_back_with_an_older_snapshot() -> None:
