@@ -49,6 +49,8 @@ class SnapshotGiving:
         self._count = count
         self._offer: wire.SnapshotOffer | None = None
         self._next = 0
+        self._gone = ""
+        """One of which a chunk could not be read."""
         self._acted_at = -AGAIN_SECONDS
         self._declined_at = -DECLINED_SECONDS
 
@@ -78,9 +80,10 @@ class SnapshotGiving:
         """The peer asks for a chunk."""
         offer = self._offer
         found = None
-        if self._chunks is not None and offer is not None and message.id == offer.id:
-            # a cloud is not given more than it was offered
-            found = self._chunks.chunk(message.id, message.chunk) if message.chunk < offer.chunks else None
+        # a cloud is not given more than it was offered
+        if offer is not None and message.id == offer.id and message.chunk < offer.chunks:
+            found = None if self._chunks is None else self._chunks.chunk(message.id, message.chunk)
+            self._gone = offer.id if found is None else ""
         if found is None:
             self._count(Reason.SNAPSHOT_GONE)
             self._send(wire.SnapshotEnd(message.id, Reason.SNAPSHOT_GONE.value))
@@ -114,4 +117,5 @@ class SnapshotGiving:
 
     def _order(self, ctx: Context) -> None:
         self._acted_at = ctx.monotonic()
-        ctx.tell("oplog", FreezeSnapshot(self._owner, self._name))
+        ctx.tell("oplog", FreezeSnapshot(self._owner, self._name, self._gone))
+        self._gone = ""

@@ -55,6 +55,9 @@ class SnapshotKeeper(Behaviour):
         if self._shelf is None or self._log is None:
             ctx.tell(message.owner, SnapshotFrozen(message.session, "", {}, 0, 0, 0, 0))
             return
+        if self._ready is not None and self._ready.id == message.gone:
+            self._shelf.discard(message.gone)
+            self._ready = None
         ready, now = self._ready, ctx.monotonic()
         fresh = ready is not None and now - self._ready_at < KEPT_SECONDS
         if ready is not None and fresh and not behind(self._log.floors(), seqs(ready.vector)):

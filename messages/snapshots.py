@@ -12,6 +12,8 @@ class FreezeSnapshot(Message):
 
     owner: str
     session: str
+    gone: str = ""
+    """The id of one that was offered and of which a chunk could not be read: another is needed."""
 
 
 @message(151)

@@ -1,0 +1,107 @@
+"""A snapshot that should lie ready cannot be read: another is made, not the same offered for an hour."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from entgldb.actors.oplog import OplogKeeper
+from entgldb.actors.snapshot_giving import AGAIN_SECONDS, SnapshotGiving
+from entgldb.messages import wire
+from entgldb.messages.errors import Reason
+from entgldb.messages.schema import Message
+from entgldb.messages.settings import OplogSettings
+from entgldb.messages.snapshots import FreezeSnapshot, SnapshotFrozen, SnapshotWritten
+from tests.actors.fake_context import FakeContext
+from tests.actors.test_session import ListLog
+
+ORIGIN = "lan-1/" + "ab" * 16
+
+
+class Shelf:
+    """Freezes at once; what is in ``files`` can be read."""
+
+    def __init__(self) -> None:
+        self.frozen = 0
+        self.files: set[str] = set()
+
+    def freeze(self, now_ms: int) -> None:
+        self.frozen += 1
+        self.files.add(f"s{self.frozen}")
+
+    def discard(self, snapshot_id: str) -> None:
+        self.files.discard(snapshot_id)
+
+    def stage(self, snapshot_id: str) -> None:
+        raise AssertionError("nothing comes in")
+
+    def chunk(self, snapshot_id: str, number: int) -> tuple[bytes, bytes] | None:
+        return (b"rows", b"sum") if snapshot_id in self.files else None
+
+
+class Pruned(ListLog):
+    """A log that begins behind what a new peer has."""
+
+    def floors(self) -> dict[str, int]:
+        return {ORIGIN: 1}
+
+
+class Pair:
+    """The giving half of a session, and oplog."""
+
+    def __init__(self) -> None:
+        self.shelf, self.ctx, self.counts = Shelf(), FakeContext(), Counter[Reason]()
+        self.sent: list[Message] = []
+        log = Pruned()
+        self.oplog = OplogKeeper(OplogSettings("n", "/nowhere"), log=log, shelf=self.shelf)  # type: ignore[arg-type]  # nothing is staged
+        self.giving = SnapshotGiving(
+            name="s",
+            owner="sync",
+            log=log,
+            send=lambda message: self.sent.append(message) or True,  # type: ignore[func-returns-value]  # a list's append
+            chunks=self.shelf,
+            cloud=False,
+            count=lambda reason: self.counts.update([reason]),
+        )
+
+    def look(self) -> None:
+        """The peer has nothing: what it needs is ordered, made and offered."""
+        self.ctx.run(AGAIN_SECONDS)
+        assert self.giving.look({}, {}, self.ctx)
+        for _, order in self._said(FreezeSnapshot):
+            before = self.shelf.frozen
+            self.oplog.handle(order, self.ctx)
+            if self.shelf.frozen > before:
+                written = SnapshotWritten(f"s{self.shelf.frozen}", {ORIGIN: (9, b"h")}, 1, 1, 1, 4)
+                self.oplog.handle(written, self.ctx)
+        for _, frozen in self._said(SnapshotFrozen):
+            assert isinstance(frozen, SnapshotFrozen)
+            self.giving.frozen(frozen, self.ctx)
+
+    def _said(self, kind: type[Message]) -> list[tuple[str, Message]]:
+        found = [told for told in self.ctx.told if isinstance(told[1], kind)]
+        self.ctx.told = [told for told in self.ctx.told if told not in found]
+        return found
+
+    def want(self, snapshot_id: str, chunk: int = 0) -> Message:
+        self.giving.wanted(wire.SnapshotWant(snapshot_id, chunk), self.ctx)
+        return self.sent[-1]
+
+
+def test_one_that_cannot_be_read_any_more_is_made_anew() -> None:
+    pair = Pair()
+    pair.look()
+    assert pair.want("s1") == wire.SnapshotChunk("s1", 0, b"rows", b"sum")
+    pair.shelf.files.clear()
+    assert pair.want("s1") == wire.SnapshotEnd("s1", Reason.SNAPSHOT_GONE.value)
+    pair.look()
+    assert pair.want("s2") == wire.SnapshotChunk("s2", 0, b"rows", b"sum")
+    assert pair.counts[Reason.SNAPSHOT_GONE] == 1
+
+
+def test_a_peer_that_asks_for_what_was_not_offered_costs_no_new_one() -> None:
+    pair = Pair()
+    pair.look()
+    assert pair.want("s1", chunk=7) == wire.SnapshotEnd("s1", Reason.SNAPSHOT_GONE.value)
+    assert pair.want("s9") == wire.SnapshotEnd("s9", Reason.SNAPSHOT_GONE.value)
+    pair.look()
+    assert pair.shelf.frozen == 1
