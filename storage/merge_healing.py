@@ -94,7 +94,7 @@ def _judged(stored: Stored, operations: Sequence[Operation]) -> tuple[Stored, li
         if tip in wrote and held(stored.tree, tip.stamp) < held(wrote[tip], tip.stamp)
     ]
     gone = {loser.tip for loser in losers}
-    left = tuple(tip for tip in stored.tips if tip not in gone)
+    left = tuple(tip for tip in stored.tips if tip not in gone and held(stored.tree, tip.stamp))
     if not stored.live:
         losers += [loser_of(stored.tree, tip) for tip in left]
     return stored._replace(tips=left), losers

@@ -11,7 +11,9 @@ A document is deleted where its greatest version is a delete of either kind.
 
 *Conflicts*: a version is one if no other version names it (as ``parent``, in ``seen`` or ``resolves``),
 and a leaf that it wrote was overwritten, or the document is deleted. Nobody has named it, so whoever
-overwrote it did so without knowing it. All of this is a function of the set of operations alone.
+overwrote it did so without knowing it. What wrote no leaf has none to lose, and is no conflict: a tombstone
+that knew of one may be collected here and not there. All of this is a function of the set of operations
+alone.
 """
 
 from __future__ import annotations
@@ -142,7 +144,8 @@ def absorb(before: Stored | None, one: Operation, *, superseded: bool = False) -
             losers.append(loser_of(one.tree, one.tip))
         else:
             unnamed.append(one.tip)
-    left = sorted((tip for tip in unnamed if tip not in gone and tip != newest), key=_stamp, reverse=True)
+    open_ = (tip for tip in unnamed if tip not in gone and tip != newest and held(tree, tip.stamp))
+    left = sorted(open_, key=_stamp, reverse=True)
     if not live:
         losers += [loser_of(tree, tip) for tip in left]
     restored = tuple(left) if live and not before.live else ()

@@ -45,7 +45,10 @@ def join_sides(ours: SideOfKey, theirs: SideOfKey) -> Joined:
     for tip in _open(ours, theirs):
         if tip == later.newest:
             continue
-        loser, lost = _loss(tip, (ours, theirs), held(tree, tip.stamp))
+        kept = held(tree, tip.stamp)
+        loser, lost = _loss(tip, (ours, theirs), kept)
+        if not lost and not kept:
+            continue  # it wrote nothing
         if not lost:
             tips.append(tip)
         if lost or not later.live:

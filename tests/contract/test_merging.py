@@ -216,6 +216,29 @@ def test_a_change_lost_to_a_delete_can_be_taken_back(make: Make) -> None:
     assert a.conflicts() == b.conflicts() == []
 
 
+def test_a_decision_that_changed_no_field_has_nothing_to_lose_to_a_delete(make: Make) -> None:
+    a, b = pair(make)
+    a.put({"name": "Ada", "age": 1})
+    b.put({"name": "Ada", "age": 2})
+    a.take(b)
+    b.take(a)
+    (lost,) = a.conflicts()
+    a.resolve(lost, "winner")
+    b.put(None)
+    b.take(a)
+    a.take(b)
+    assert a.get() is None
+    assert a.conflicts() == b.conflicts() == []
+    # with or without the tombstone, what is written there later knows of no rival
+    with a.store.group():
+        (latest,) = a.store.connection.execute("SELECT max(hlc) FROM _entgldb_documents").fetchone()
+        a.store.connection.execute("DELETE FROM _entgldb_documents WHERE collection = 'c'")
+        a.store.state.collected_hlc = latest
+    a.put({"new": 1})
+    b.take(a)
+    assert (a.get(), a.conflicts()) == (b.get(), b.conflicts()) == ({"new": 1}, [])
+
+
 def test_the_history_tells_every_version_and_who_lost(make: Make) -> None:
     a, b = pair(make)
     a.put({"name": "Lost", "age": 36})

@@ -55,7 +55,7 @@ def outcome(steps: Iterable[Step]) -> Outcome:
         one.id
         for one in every
         if one.id not in named and one.id != newest.id and not _deletes(one)
-        if deleted or any(path not in visible or visible[path][0] != one.stamp for path in _own(one))
+        if any(deleted or path not in visible or visible[path][0] != one.stamp for path in _own(one))
     }
     document = (
         None if deleted else _object({path: value for path, (_, value) in visible.items()}, visible, ())
