@@ -13,7 +13,9 @@ import pytest
 
 from entgldb.storage import install
 from entgldb.storage.install import Merger
+from entgldb.storage.merge_reissue import MergeTail
 from entgldb.storage.reissue import Tail
+from entgldb.storage.rules.header import MERGE
 from tests.simulation.away import COUNTED, REACHED, run
 from tests.simulation.run import Result
 
@@ -85,9 +87,18 @@ def vector_before_rows() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def whole_writes_only_renamed() -> Iterator[None]:
+    """Of a tail only the merges are merged again, not what the same key was put before and after."""
+    with patch.object(MergeTail, "concerns", lambda self, header: header.op == MERGE):
+        yield
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("mutant", [what_was_deleted_is_kept, tail_dropped, vector_before_rows])
+@pytest.mark.parametrize(
+    "mutant", [what_was_deleted_is_kept, tail_dropped, vector_before_rows, whole_writes_only_renamed]
+)
 def test_mutant_is_caught(mutant: Callable[[], AbstractContextManager[None]]) -> None:
     with mutant():
         assert any(run(seed).violations for seed in range(1, MUTANT_SEEDS_MAX + 1))
