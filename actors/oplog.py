@@ -8,7 +8,7 @@ from entgldb.actors.ports import Fingerprints, OplogReader, SnapshotShelf
 from entgldb.actors.retention import Retention
 from entgldb.actors.snapshot_keeper import SnapshotKeeper
 from entgldb.actors.verifier import Verifier
-from entgldb.messages.checking import Repaired, TellPeers, VerifyHeard, VerifyNow, VerifyPeer
+from entgldb.messages.checking import Repaired, TellPeers, VerifyHeard, VerifyPeer
 from entgldb.messages.client import Report, Status, Verify
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason
 from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
@@ -26,10 +26,13 @@ from entgldb.messages.members import Collected, Compact, FileCompacted, Pruned
 from entgldb.messages.model import Entry
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import OplogSettings
+from entgldb.messages.snapshots import SnapshotInstalled
 from entgldb.storage.rules import header as headers
 
 RELEASE_INTERVAL, RELEASE_INTERVAL_IDLE = 1.0, 5.0
 """Seconds between looks at held entries, and while there are none."""
+VERIFY_AFTER_START = 60.0
+"""Seconds to the first verification: after a restore, a rebuild, whatever the disk did meanwhile."""
 
 
 class Stage:
@@ -75,6 +78,7 @@ class OplogKeeper(SnapshotKeeper):
             for owner in ("sync", "gateway"):
                 ctx.tell(owner, TellPeers())
             self._verify_later(ctx)
+            ctx.after(VERIFY_AFTER_START, Tick("verify-first"))
 
     def on_configure(self, message: Configure, ctx: Context) -> None:
         if message.oplog is not None:
@@ -92,6 +96,9 @@ class OplogKeeper(SnapshotKeeper):
                 self._retention.look(self._log, self.settings, ctx)
         elif self._verifier is None:
             return
+        elif message.what == "verify-first":
+            if self.settings.verify_interval > 0:
+                self._verifier.wish(ctx)
         elif message.what != "verify":
             self._verifier.tick(message, ctx)
         elif message.generation == self._rounds:
@@ -171,10 +178,10 @@ class OplogKeeper(SnapshotKeeper):
         if self._verifier is not None:
             self._verifier.repaired(message, ctx)
 
-    def on_verify_now(self, message: VerifyNow, ctx: Context) -> None:
-        """Something has changed the documents at large, such as a snapshot or a restore."""
-        if self._verifier is not None:
-            ctx.log(INFO, f"verification begins: {message.why}")
+    def on_snapshot_installed(self, message: SnapshotInstalled, ctx: Context) -> None:
+        super().on_snapshot_installed(message, ctx)
+        if self._verifier is not None and not message.refused:
+            ctx.log(INFO, "verification begins: a snapshot was merged")
             self._verifier.wish(ctx)
 
     def on_verify(self, message: Verify, ctx: Context) -> None:

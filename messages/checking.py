@@ -64,13 +64,6 @@ class Repaired(Message):
     """The Reason for which nothing could be written."""
 
 
-@message(165)
-class VerifyNow(Message):
-    """To oplog, from any actor: compare with every peer soon, such as after a snapshot or a restore."""
-
-    why: str
-
-
 @message(166)
 class TellPeers(Message):
     """Oplog to sync and gateway, after its start: say VerifyPeer for every open session."""

@@ -8,13 +8,17 @@ import pytest
 
 from entgldb.actors import oplog
 from entgldb.actors.oplog import OplogKeeper
+from entgldb.messages.checking import VerifyPeer, VerifySay
 from entgldb.messages.client import Report, Status
 from entgldb.messages.local import Apply, EntriesReceived, ReleaseHeld, SessionEnded
 from entgldb.messages.model import Entry
 from entgldb.messages.settings import OplogSettings
+from entgldb.messages.snapshots import SnapshotInstalled
+from entgldb.storage.copies import Fingerprints
 from entgldb.storage.rules import header as headers
 from tests.actors.fake_context import FakeAsker, FakeContext
 from tests.actors.test_session import ListLog
+from tests.actors.verify_rig import Side
 
 ORIGIN = "lan-1/" + "ab" * 16
 
@@ -172,3 +176,40 @@ class HoldingLog(ListLog):
 
     def held(self) -> dict[str, int]:
         return self.some
+
+
+def verifying(settings: OplogSettings) -> tuple[OplogKeeper, FakeContext]:
+    """A keeper with one peer to compare with."""
+    side = Side("lan-1")
+    keeper = OplogKeeper(settings, side.store, Fingerprints(side.store.connection))
+    ctx = FakeContext()
+    ctx.behaviour = keeper
+    keeper.start(ctx)
+    keeper.handle(VerifyPeer("sync", "sync:1", "lan-2", False, False), ctx)
+    return keeper, ctx
+
+
+def comparisons(ctx: FakeContext) -> int:
+    return sum(isinstance(message, VerifySay) for _, message in ctx.told)
+
+
+def test_a_node_compares_soon_after_its_start_whoever_is_to_begin_later() -> None:
+    _, ctx = verifying(OplogSettings("lan-1", "/nowhere"))
+    ctx.run(oplog.VERIFY_AFTER_START - 1)
+    assert comparisons(ctx) == 0
+    ctx.run(2.0)
+    assert comparisons(ctx) == 1
+
+
+def test_verification_that_is_off_does_not_begin_at_a_start_either() -> None:
+    _, ctx = verifying(OplogSettings("lan-1", "/nowhere", verify_interval=0.0))
+    ctx.run(2 * oplog.VERIFY_AFTER_START)
+    assert comparisons(ctx) == 0
+
+
+@pytest.mark.parametrize(("refused", "begun"), [("", 1), ("disk-full", 0)])
+def test_a_merged_snapshot_is_compared_at_once(refused: str, begun: int) -> None:
+    keeper, ctx = verifying(OplogSettings("lan-1", "/nowhere"))
+    keeper.handle(SnapshotInstalled("sync:1", "", {}, refused), ctx)
+    ctx.run(0.5)
+    assert comparisons(ctx) == begun

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from entgldb.messages.checking import VerifyNow
+from entgldb.messages.client import Verify
 from entgldb.messages.errors import Reason
 from tests.simulation.node import SimulatedNode
 from tests.simulation.options import DAY_HOURS
@@ -35,7 +35,7 @@ def at_rest(world: World, nodes: list[SimulatedNode]) -> None:
     if world.seed % EVERY == DAMAGED_SEEDS:
         damage(world, nodes)
     for node in nodes:
-        node.deliver("oplog", VerifyNow("the end of a run"))
+        node.deliver("oplog", Verify(repair=True))
     world.run(PATIENCE_SECONDS, lambda: _agree(nodes))
     mended = sum(_counted(node, Reason.REPAIRED) for node in nodes)
     world.reached["row mended"] += mended
