@@ -97,8 +97,9 @@ def text(body: dict[str, Any], wrong: list[str]) -> str:
         state = f"{link.get('state')}{reason}, {_lag(link)}"
         lines.append(f"cloud     {link.get('node_id')} {link.get('address')} {state}")
     for row in ((body.get("oplog") or {}).get("verify") or {}).get("peers") or []:
-        when = "never" if row.get("at_ms") is None else _time(row["at_ms"])
-        lines.append(f"verified  {row.get('node_id')} {row.get('result')}, {when}")
+        at_ms = row.get("at_ms")
+        found = "not yet" if at_ms is None else f"{row.get('result')}, {_time(at_ms)}"
+        lines.append(f"verified  {row.get('node_id')} {found}")
     restarts = {name: count for name, count in (body.get("restarts") or {}).items() if count}
     if restarts:
         lines.append("restarts  " + ", ".join(f"{name} {count}" for name, count in restarts.items()))
