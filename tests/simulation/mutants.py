@@ -10,14 +10,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from entgldb.actors import walker
 from entgldb.actors.behaviour import Context
 from entgldb.actors.cloud_link import CloudLink
 from entgldb.actors.election import Bully
 from entgldb.actors.gateway import Gateway
 from entgldb.actors.intake import Intake
 from entgldb.actors.outbox import Outbox
-from entgldb.actors.retention import Retention
 from entgldb.actors.session import Session
 from entgldb.actors.store import _UNANSWERED, StoreKeeper
 from entgldb.messages import wire
@@ -26,17 +24,15 @@ from entgldb.messages.errors import Reason
 from entgldb.messages.local import Applied, Apply
 from entgldb.messages.model import Vector
 from entgldb.messages.schema import Message
-from entgldb.storage import apply, mending, merge_rows, writes
+from entgldb.storage import apply, writes
 from entgldb.storage.apply import Applier, Incoming
 from entgldb.storage.batch import Batch
 from entgldb.storage.log import LogQueries
-from entgldb.storage.rules import changes, clock, fields, header, merge, merged, retention, stored
+from entgldb.storage.rules import clock, header, merge
 from entgldb.storage.rules.header import DELETE, Header
-from entgldb.storage.rules.reconcile import Item
-from entgldb.storage.rules.repair import Decision, Side, decide
 from entgldb.storage.rules.results import Row
-from entgldb.storage.state import State
 from entgldb.storage.store import Store
+from tests.simulation import mutants_of_keeping as keeping
 
 
 @contextmanager
@@ -251,18 +247,6 @@ def quarantine_not_relayed() -> Iterator[None]:
 
 
 @contextmanager
-def fingerprints_without_body() -> Iterator[None]:
-    """Verification compares versions and believes the bodies."""
-    item_of = walker.item_of
-
-    def careless(place: bytes, origin: str, seq: int, body_sha256: bytes) -> Item:
-        return item_of(place, origin, seq, b"")
-
-    with patch.object(walker, "item_of", careless):
-        yield
-
-
-@contextmanager
 def held_out_of_order() -> Iterator[None]:
     """Of what is held the newest entry is applied first."""
     due = Applier._due
@@ -283,106 +267,6 @@ def same_incarnation() -> Iterator[None]:
         return self.origin
 
     with patch.object(Store, "reincarnate", careless):
-        yield
-
-
-@contextmanager
-def older_side_taken() -> Iterator[None]:
-    """Verification takes the wrong side."""
-    exchanged = {Decision.TAKE: Decision.KEEP, Decision.KEEP: Decision.TAKE}
-
-    def careless(mine: Side, theirs: Side) -> Decision:
-        found = decide(mine, theirs)
-        return exchanged.get(found, found) if theirs.copy is not None else found
-
-    with patch.object(mending, "decide", careless):
-        yield
-
-
-@contextmanager
-def removed_field_ignored() -> Iterator[None]:
-    """A field that was removed stays, because only what is there is compared."""
-    plant = changes.plant
-
-    def careless(
-        change: changes.Change, stamp: fields.Stamp, over: fields.Stamp | None = None
-    ) -> fields.Tree:
-        kept = {item: value for item, value in change.items() if value != {changes.GONE: 1}}
-        return plant(kept, stamp, over)
-
-    with patch.object(merged, "plant", careless):
-        yield
-
-
-@contextmanager
-def delay_taken_for_damage() -> Iterator[None]:
-    """Verification does not wait for what the log is about to bring."""
-
-    def careless(mine: Side, theirs: Side) -> Decision:
-        found = decide(mine, theirs)
-        behind = found is Decision.WAIT and theirs.copy is not None and mine.copy is None
-        return Decision.TAKE if behind else found
-
-    with patch.object(mending, "decide", careless):
-        yield
-
-
-@contextmanager
-def fields_without_origin() -> Iterator[None]:
-    """Of two values of a field with equal clocks the later to arrive stands."""
-
-    def careless(ours: fields.Leaf, theirs: fields.Leaf) -> fields.Leaf:
-        return ours if ours[0][0] > theirs[0][0] else theirs
-
-    with patch.object(fields, "_later", careless):
-        yield
-
-
-@contextmanager
-def pruned_by_age_alone() -> Iterator[None]:
-    """What is old enough is pruned, whoever lacks it."""
-    survey = retention.survey
-
-    def careless(ours: Mapping[str, int], counted: Any, old: Mapping[str, int]) -> retention.Survey:
-        found = survey(ours, counted, old)
-        return found._replace(aged={origin: min(seq, ours.get(origin, 0)) for origin, seq in old.items()})
-
-    with patch.object(retention, "survey", careless):
-        yield
-
-
-@contextmanager
-def delete_forgets_fields() -> Iterator[None]:
-    """A tombstone keeps nothing of a document that merges, though an edit elsewhere may bring it back."""
-    save = merge_rows.save
-
-    def careless(row: stored.Stored) -> tuple[str | None, bytes | None]:
-        return save(row if row.live else row._replace(tree={}))
-
-    with patch.object(merge_rows, "save", careless):
-        yield
-
-
-@contextmanager
-def floor_past_a_gap() -> Iterator[None]:
-    """The floor is raised to the head of the log, over rows that are still there."""
-    raise_floor = State.raise_floor
-
-    def careless(self: State, origin: str, seq: int) -> None:
-        raise_floor(self, origin, self.origins[origin].head.seq)
-
-    with patch.object(State, "raise_floor", careless):
-        yield
-
-
-@contextmanager
-def join_skipped() -> Iterator[None]:
-    """A tombstone goes as soon as everybody has the delete: older puts may still be on their way to us."""
-
-    def careless(self: Retention, found: retention.Survey, log: Any) -> None:
-        self._ripe = dict(found.stable)
-
-    with patch.object(Retention, "_ripen", careless):
         yield
 
 
@@ -432,13 +316,13 @@ MUTANTS = {
     "conflict never cleared": Mutant(conflict_never_cleared, 1),
     "epoch not raised": Mutant(epoch_not_raised, 1),
     "same incarnation after a roll-back": Mutant(same_incarnation, 2),
-    "fingerprints without body": Mutant(fingerprints_without_body, 2),
-    "older side taken": Mutant(older_side_taken, 2),
-    "delay taken for damage": Mutant(delay_taken_for_damage, 2),
-    "removed field ignored": Mutant(removed_field_ignored, 1),
-    "fields without origin": Mutant(fields_without_origin, 35),
-    "delete forgets fields": Mutant(delete_forgets_fields, 1),
-    "log pruned by age alone": Mutant(pruned_by_age_alone, 5),
-    "floor raised past a gap": Mutant(floor_past_a_gap, 5),
-    "tombstone collected before older puts have come": Mutant(join_skipped, 6),
+    "fingerprints without body": Mutant(keeping.fingerprints_without_body, 2),
+    "older side taken": Mutant(keeping.older_side_taken, 2),
+    "delay taken for damage": Mutant(keeping.delay_taken_for_damage, 2),
+    "removed field ignored": Mutant(keeping.removed_field_ignored, 1),
+    "fields without origin": Mutant(keeping.fields_without_origin, 35),
+    "delete forgets fields": Mutant(keeping.delete_forgets_fields, 1),
+    "log pruned by age alone": Mutant(keeping.pruned_by_age_alone, 5),
+    "floor raised past a gap": Mutant(keeping.floor_past_a_gap, 5),
+    "tombstone collected before older puts have come": Mutant(keeping.join_skipped, 6),
 }
