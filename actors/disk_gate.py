@@ -1,7 +1,8 @@
 """What a nearly full disk still lets in: reads always, writes while there is room above the hard floor.
 
 Below it stays possible what frees room or takes hardly any: deletes, removed peers, what an operator
-decides, pruning and compaction. What peers send is refused and asked for again when there is room.
+decides, pruning and compaction. What peers send is refused and asked for again when there is room; a
+snapshot stays staged, and is merged at one of the next offers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local import Applied, Apply, SessionEnded
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import StoreSettings
+from entgldb.messages.snapshots import InstallSnapshot
 
 LOOK_SECONDS = 2.0
 """Between two looks at the disk while little is written,"""
@@ -102,7 +104,7 @@ class DiskGate:
 def _grows(message: Message) -> bool:
     if isinstance(message, client.Commit):
         return any(write.body is not None for write in message.writes)
-    return isinstance(message, (Apply, client.PutPeer, client.CreateIndex))
+    return isinstance(message, (Apply, InstallSnapshot, client.PutPeer, client.CreateIndex))
 
 
 def _bytes_of(message: Message) -> int:

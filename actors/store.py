@@ -51,6 +51,7 @@ from entgldb.messages.model import NODES, REMOTE_PEERS, SYSTEM_PREFIX
 from entgldb.messages.refusals import AcceptClock, ClockJudged
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import StoreSettings
+from entgldb.messages.snapshots import InstallSnapshot
 
 Queue = list[tuple[Asker | None, Message]]
 Answers = list[tuple[Asker | None, Message]]
@@ -197,6 +198,10 @@ class StoreKeeper(SnapshotInstaller):
         self.flush(ctx)
         self.store.close()
         ctx.answer(ctx.asker, Stopped(self.name))
+
+    def _no_room(self, message: InstallSnapshot, ctx: Context) -> EntglError | None:
+        self._disk.look([(None, message)], ctx)
+        return self._disk.refusal(message)
 
     def _let_in(self, queue: Queue, ctx: Context) -> Queue:
         """Turn away, before any transaction, what disk or clock do not allow now; the rest."""

@@ -25,11 +25,15 @@ class SnapshotInstaller(Behaviour):
 
     def on_install_snapshot(self, message: InstallSnapshot, ctx: Context) -> None:
         self.flush(ctx)
-        grown = install(self.store, message, ctx)
+        grown = install(self.store, message, self._no_room(message, ctx), ctx)
         if grown is not None:
             self._tell_followers(grown.last)
             self._notices.committed(grown.first, grown.last, grown.own_last, ctx)
             self._tell_system(ctx)
+
+    def _no_room(self, message: InstallSnapshot, ctx: Context) -> EntglError | None:
+        """Why the disk does not allow it now, or None."""
+        raise NotImplementedError
 
     def _tell_followers(self, last: int) -> None:
         raise NotImplementedError
@@ -38,10 +42,14 @@ class SnapshotInstaller(Behaviour):
         raise NotImplementedError
 
 
-def install(store: Store, message: InstallSnapshot, ctx: Context) -> Committed | None:
+def install(
+    store: Store, message: InstallSnapshot, no_room: EntglError | None, ctx: Context
+) -> Committed | None:
     """Merge it, and tell everybody who waits what came of it; by what the file has grown, if it has."""
     before = store.last_lsn()
     try:
+        if no_room is not None:
+            raise no_room
         done = store.install(
             message.staged,
             ctx.random.randbytes(32),

@@ -13,8 +13,11 @@ from entgldb.messages import client, wire
 from entgldb.messages.local import Applied, Configure, ReleaseHeld, SessionEnded
 from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.schema import Message
+from entgldb.messages.snapshots import InstallSnapshot, SnapshotInstalled
+from entgldb.storage.store import Store
 from tests.actors.test_session import Bench as SessionBench
 from tests.actors.test_store_keeper import Bench, FakeSecrets, batch, foreign
+from tests.storage.snapshots import staged
 
 MIB = 1024 * 1024
 
@@ -175,3 +178,26 @@ def test_should_the_word_of_room_be_lost_it_is_asked_for_all_the_same() -> None:
     bench.wait(FULL_PATIENCE + 1)
     bench.session.receive(wire.Heartbeat(0, 0, 1), bench.ctx)
     assert gap_requests(bench) == 1
+
+
+def test_a_snapshot_waits_for_room_and_is_merged_at_a_later_offer(bench: Bench, disk: Disk) -> None:
+    now_ms = bench.ctx.now_ms()
+    giver = Store.memory("lan-2", b"two", now_ms)
+    with giver.group():
+        giver.write(client.RequestId(b"c" * 16, 1), (client.Write("users", "a", b"{}"),), now_ms)
+
+    def offered(place: str) -> list[str]:
+        bench.ctx.told.clear()
+        bench.keeper.handle(InstallSnapshot("sync", "sync:1", "s", place, False, ""), bench.ctx)
+        return [message.refused for _, message in bench.ctx.told if isinstance(message, SnapshotInstalled)]
+
+    with staged(giver, now_ms) as place:
+        disk.free = 10 * MIB
+        bench.ctx.run(LOOK_SECONDS)
+        assert offered(place) == ["disk-full"] * 2  # oplog and the session's owner
+        assert bench.store.documents("users") == []
+        disk.free = 1000 * MIB
+        bench.ctx.run(LOOK_SECONDS)
+        assert offered(place) == [""] * 2
+        assert bench.store.documents("users") == [("a", b"{}")]
+    giver.close()
