@@ -9,7 +9,7 @@ from typing import Final
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import Origin
 from entgldb.messages.wire import Copy
-from entgldb.storage.rules.header import Header, decode, digest
+from entgldb.storage.rules.header import MERGE, Header, decode, digest
 from entgldb.storage.rules.repair import is_sound
 from entgldb.storage.rules.results import Walked
 
@@ -103,7 +103,10 @@ def was_dropped(connection: sqlite3.Connection, origin: Origin, seq: int) -> boo
 
 
 def read_logged(connection: sqlite3.Connection, copy: Copy) -> Copy | None:
-    """What the log says of a row's version, where it still has it whole, applied, and for that very key."""
+    """What the log says of a row's version, where it still has it whole, applied, and for that very key.
+
+    A merge says which fields it changed, not what became of the document: None for a row it has made.
+    """
     row = connection.execute(
         "SELECT l.header, CAST(l.body AS BLOB) FROM _entgldb_oplog l"
         " JOIN _entgldb_origins o ON o.id = l.origin WHERE o.name = ? AND l.seq = ? AND l.applied = 1",
@@ -112,7 +115,7 @@ def read_logged(connection: sqlite3.Connection, copy: Copy) -> Copy | None:
     if row is None or copy.stamps is not None:
         return None
     header, body = decode(row[0]), row[1]
-    if (header.collection, header.key) != (copy.collection, copy.key):
+    if (header.collection, header.key) != (copy.collection, copy.key) or header.op == MERGE:
         return None
     if (b"" if body is None else digest(body)) != header.body_sha256:
         return None

@@ -8,14 +8,14 @@ from entgldb.actors import verifier
 from entgldb.actors.verify_run import PASSES_MAX
 from entgldb.actors.walker import REST
 from entgldb.messages.checking import VerifyHeard
-from entgldb.messages.client import Write
+from entgldb.messages.client import RequestId, Write
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import NotFoundError
 from entgldb.messages.local import SessionEnded
-from entgldb.messages.model import REMOTE_PEERS
+from entgldb.messages.model import REMOTE_PEERS, Entry, Version
 from entgldb.messages.wire import Ack, Copies, Copy, Items
 from entgldb.storage.rules.header import digest
-from tests.actors.verify_rig import Pair
+from tests.actors.verify_rig import NOW, Pair
 
 UPDATE = "UPDATE _entgldb_documents SET body = ? WHERE key = ?"
 DELETE = "DELETE FROM _entgldb_documents WHERE key = ?"
@@ -110,6 +110,23 @@ def test_the_own_log_mends_what_it_still_has_and_a_deleted_document_does_not_com
     assert [side.body("k1") for side in (pair.one, pair.two)] == [None, None]
     assert pair.one.body("k2") == b'{"a":1}'
     assert pair.one.store.status()["documents"] == 199
+
+
+def test_a_damaged_document_is_not_mended_with_the_fields_that_its_last_merge_changed(pair: Pair) -> None:
+    """Found by seeds 257 and 297: the log has what a merge changed, and not what became of the document."""
+    ours, theirs = pair.one.write(doc("c", b'{"by":"one"}')), pair.two.write(doc("c", b'{"by":"two"}'))
+    pair.one.take(theirs)
+    pair.two.take(ours)
+    store, first = pair.one.store, pair.one.store.last_lsn() + 1
+    (loser,) = store.connection.execute(
+        "SELECT o.name, c.seq FROM _entgldb_conflicts c JOIN _entgldb_origins o ON o.id = c.origin"
+    )
+    with store.group():
+        store.resolve(RequestId(b"r" * 16, 1), ("users", "c"), Version(*loser), "", b'{"by":"both"}', NOW)
+    pair.two.take([Entry(row.header, row.body) for row in store.rows(first, 10)])
+    pair.one.sql(UPDATE, "{}", "c")
+    assert pair.run()["result"] == "repaired"
+    assert [side.body("c") for side in (pair.one, pair.two)] == [b'{"by":"both"}'] * 2
 
 
 def test_what_stands_in_quarantine_on_either_side_is_no_damage(pair: Pair) -> None:

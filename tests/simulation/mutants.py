@@ -33,6 +33,10 @@ from entgldb.storage.rules.header import DELETE, Header
 from entgldb.storage.rules.results import Row
 from entgldb.storage.store import Store
 from tests.simulation import mutants_of_keeping as keeping
+from tests.simulation.run import run
+
+SEEDS_MAX = 500
+"""Seeds on which unchanged code has no violation (``test_simulation``)."""
 
 
 @contextmanager
@@ -326,3 +330,11 @@ MUTANTS = {
     "floor raised past a gap": Mutant(keeping.floor_past_a_gap, 5),
     "tombstone collected before older puts have come": Mutant(keeping.join_skipped, 6),
 }
+
+
+def first_noticed(name: str) -> int | None:
+    """The first seed on which unchanged code keeps every promise and this mistake does not."""
+    mutant = MUTANTS[name]
+    # every change of timing changes what a seed meets: those after the named one stand in for it
+    with mutant.make():
+        return next((seed for seed in range(mutant.first_seed, SEEDS_MAX + 1) if run(seed).violations), None)
