@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -15,6 +16,9 @@ from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import check_authority, split_address
 
+PORT_MIN = 10_240
+"""The lowest port that is picked: below are many well-known ones."""
+PORT_TRIES = 100
 ANY_HOST = "0.0.0.0"  # noqa: S104 -- the TLS port is meant for the network; everything else is loopback
 
 
@@ -84,14 +88,32 @@ def init(plan: Plan) -> Made:
 
 
 def pick_port(host: str) -> int:
-    """A TCP port that is free on ``host`` now."""
+    """A TCP port that is free on ``host`` now, and that the kernel gives to no outgoing connection.
+
+    It is written into a configuration and bound later, and at every start from then on: one of the kernel's
+    ephemeral ports may be taken by then by any connection of any program. Raises InvalidError for no host.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as trial:
-        try:
-            trial.bind((host, 0))
-        except OSError as fault:
-            raise InvalidError(f"--host {host}: {fault.strerror or fault}") from None
-        return int(trial.getsockname()[1])
+    below = _first_ephemeral_port()
+    for _ in range(PORT_TRIES):
+        port = PORT_MIN + secrets.randbelow(below - PORT_MIN) if below > PORT_MIN else 0
+        with socket.socket(family) as trial:
+            try:
+                trial.bind((host, port))
+            except OSError as fault:
+                if fault.errno == errno.EADDRINUSE:
+                    continue
+                raise InvalidError(f"--host {host}: {fault.strerror or fault}") from None
+            return int(trial.getsockname()[1])
+    raise EntglError(f"no free port was found on {host}", hint="give one with --port")
+
+
+def _first_ephemeral_port() -> int:
+    """From here on the kernel takes ports for outgoing connections (ip(7), ip_local_port_range)."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32_768
 
 
 def write_private(file: Path, content: bytes) -> None:

@@ -125,7 +125,7 @@ class Playground:
 
     def make_lan(self, count: int) -> None:
         """Directories ``lan-1``... of one cluster, each with the others as seeds."""
-        ports = [pick_port(HOST) for _ in range(count)]
+        ports = list({pick_port(HOST): None for _ in range(2 * count)})[:count]  # none twice
         key = None
         for number, port in enumerate(ports, 1):
             seeds = tuple(f"{HOST}:{other}" for other in ports if other != port)

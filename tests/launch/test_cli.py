@@ -16,6 +16,7 @@ from entgldb.launch.cli import entgldb
 from entgldb.launch.cli_actors import build_message
 from entgldb.launch.cli_common import run
 from entgldb.launch.cli_status import complaints
+from entgldb.launch.init import PORT_MIN, pick_port
 from entgldb.messages.client import Isolate, Status
 from entgldb.messages.errors import InvalidError
 
@@ -114,3 +115,12 @@ def test_client_verbs_import_neither_actors_nor_tls_nor_asyncio(tmp_path: Path) 
         [sys.executable, "-c", program, tmp_path], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_port_that_is_picked_is_none_that_an_outgoing_connection_may_get() -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    picked = {pick_port("127.0.0.1") for _ in range(50)}
+    assert all(PORT_MIN <= port < first for port in picked)
+    assert len(picked) > 40
+    with pytest.raises(InvalidError, match=r"--host 192\.0\.2\.1"):
+        pick_port("192.0.2.1")

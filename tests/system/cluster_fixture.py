@@ -12,7 +12,6 @@ import os
 import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
+from entgldb.launch.init import pick_port
 from tests.actors.server_certificate import issue_server_certificate
 from tests.system.kernel_view import MARK, Socket, established, eventually, kill_all, pids_of
 
@@ -44,10 +44,8 @@ def _die_with_the_tests() -> None:
 
 
 def free_port() -> int:
-    """A TCP port that is free on loopback now."""
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
+    """A TCP port on loopback that is free now and stays free until a node binds it."""
+    return pick_port("127.0.0.1")
 
 
 class Started:
