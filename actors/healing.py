@@ -7,32 +7,17 @@ are away now included. The cloud hears of no system collection: a fork there is 
 from __future__ import annotations
 
 import json
-from typing import Protocol
 
 from entgldb.actors import own_log
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import Store
+from entgldb.actors.store_members import Writer
 from entgldb.messages import client
 from entgldb.messages.errors import InvalidError, NotFoundError
 from entgldb.messages.incarnation import HealOrigin
 from entgldb.messages.model import HEALED, node_of
 from entgldb.messages.schema import Message
 from entgldb.storage.rules.incarnations import Why
-
-
-class Writer(Protocol):
-    """The part of StoreKeeper that writes."""
-
-    store: Store
-
-    def _write(
-        self,
-        request: client.RequestId,
-        writes: tuple[client.Write, ...],
-        ctx: Context,
-        *,
-        system: bool = False,
-    ) -> Message: ...
 
 
 def heal_origin(keeper: Writer, message: HealOrigin, ctx: Context) -> Message:

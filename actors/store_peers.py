@@ -6,35 +6,24 @@ from typing import Protocol
 
 from entgldb.actors import remote_peers
 from entgldb.actors.behaviour import ERROR, Context
-from entgldb.actors.ports import Secrets, Store
+from entgldb.actors.ports import Secrets
+from entgldb.actors.store_members import Writer
 from entgldb.messages import client
 from entgldb.messages.errors import EntglError, NotAllowedError, NotFoundError, Reason
 from entgldb.messages.local import ApplyInitialPeers
 from entgldb.messages.model import REMOTE_PEERS, check_node_id
 from entgldb.messages.schema import Json, Message
-from entgldb.messages.settings import StoreSettings
 
 
-class Writer(Protocol):
-    """The part of StoreKeeper that writes."""
+class PeersWriter(Writer, Protocol):
+    """What writing remote peers needs besides."""
 
-    settings: StoreSettings
-    store: Store
     _secrets: Secrets
 
     def count(self, reason: Reason, times: int = 1) -> None: ...
 
-    def _write(
-        self,
-        request: client.RequestId,
-        writes: tuple[client.Write, ...],
-        ctx: Context,
-        *,
-        system: bool = False,
-    ) -> Message: ...
 
-
-def put_peer(keeper: Writer, message: client.PutPeer, ctx: Context) -> Message:
+def put_peer(keeper: PeersWriter, message: client.PutPeer, ctx: Context) -> Message:
     """Add a remote peer, or change the given fields of one."""
     check_node_id(message.node_id, "NodeId")
     known = keeper.store.answered(message.request, ctx.now_ms())
@@ -49,7 +38,7 @@ def put_peer(keeper: Writer, message: client.PutPeer, ctx: Context) -> Message:
     return keeper._write(message.request, (client.Write(REMOTE_PEERS, peer.node_id, body),), ctx, system=True)
 
 
-def remove_peer(keeper: Writer, message: client.RemovePeer, ctx: Context) -> Message:
+def remove_peer(keeper: PeersWriter, message: client.RemovePeer, ctx: Context) -> Message:
     """Remove a remote peer everywhere, for good."""
     known = keeper.store.answered(message.request, ctx.now_ms())
     if known is not None:
@@ -61,7 +50,7 @@ def remove_peer(keeper: Writer, message: client.RemovePeer, ctx: Context) -> Mes
     return keeper._write(message.request, writes, ctx, system=True)
 
 
-def initial_peers(keeper: Writer, message: ApplyInitialPeers, ctx: Context) -> Message:
+def initial_peers(keeper: PeersWriter, message: ApplyInitialPeers, ctx: Context) -> Message:
     """Put those that are new; one that is wrong is counted and harms no other."""
     for number, fields in enumerate(message.peers):
         try:
@@ -72,7 +61,7 @@ def initial_peers(keeper: Writer, message: ApplyInitialPeers, ctx: Context) -> M
     return client.Done()
 
 
-def _initial_peer(keeper: Writer, number: int, fields: dict[str, Json], ctx: Context) -> None:
+def _initial_peer(keeper: PeersWriter, number: int, fields: dict[str, Json], ctx: Context) -> None:
     node_id = str(fields.get("node_id", ""))
     if keeper.store.known(REMOTE_PEERS, node_id):
         return
@@ -85,6 +74,6 @@ def _initial_peer(keeper: Writer, number: int, fields: dict[str, Json], ctx: Con
     keeper._write(request, (write,), ctx, system=True)
 
 
-def _refuse_in_cloud(keeper: Writer) -> None:
+def _refuse_in_cloud(keeper: PeersWriter) -> None:
     if keeper.settings.role == "cloud":
         raise NotAllowedError("a cloud node keeps no list of remote peers", hint="ask a node of the LAN")
