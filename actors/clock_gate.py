@@ -9,7 +9,7 @@ from __future__ import annotations
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 from entgldb.messages.refusals import ClockJudged
-from entgldb.messages.schema import Json, Message
+from entgldb.messages.schema import Json
 
 VERDICT_SECONDS = 5.0
 """How long a verdict is good: sync, which repeats it every second, may have died."""
@@ -46,9 +46,9 @@ class ClockGate:
             return OK
         return ACCEPTED if self._accepted else OFF
 
-    def refusal(self, message: Message, ctx: Context) -> EntglError | None:
-        """Why a user's write is not taken now, or None."""
-        if self._verdict is None or not _is_own_write(message) or self.state(ctx) != OFF:
+    def refusal(self, ctx: Context) -> EntglError | None:
+        """Why an own write is not taken now, or None."""
+        if self._verdict is None or self.state(ctx) != OFF:
             return None
         seconds = self._verdict.offset_ms / 1000
         return EntglError(
@@ -66,8 +66,3 @@ class ClockGate:
             "high_mark_ms": high_mark_ms,
             "behind_mark_ms": max(0, high_mark_ms - ctx.now_ms()),
         }
-
-
-def _is_own_write(message: Message) -> bool:
-    """Every request of a user that makes a version carries a request id."""
-    return hasattr(message, "request")

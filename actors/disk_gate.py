@@ -16,7 +16,6 @@ from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local import Applied, Apply, SessionEnded
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import StoreSettings
-from entgldb.messages.snapshots import InstallSnapshot
 
 LOOK_SECONDS = 2.0
 """Between two looks at the disk while little is written,"""
@@ -53,8 +52,8 @@ class DiskGate:
             self._look(ctx)
 
     def refusal(self, message: Message) -> EntglError | None:
-        """Why a message is not let in now, or None."""
-        if self.state != FULL or not _grows(message):
+        """Why a message that makes the file grow is not let in now, or None."""
+        if self.state != FULL:
             return None
         if isinstance(message, Apply):
             self._waiting[message.session] = message
@@ -99,12 +98,6 @@ class DiskGate:
         if self._free < self._settings.hard_floor:
             return FULL
         return LOW if self._free < self._settings.soft_floor else OK
-
-
-def _grows(message: Message) -> bool:
-    if isinstance(message, client.Commit):
-        return any(write.body is not None for write in message.writes)
-    return isinstance(message, (Apply, InstallSnapshot, client.PutPeer, client.CreateIndex))
 
 
 def _bytes_of(message: Message) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from entgldb.actors import decisions, healing, merge_requests, own_log, store_members, store_peers
 from entgldb.actors.behaviour import ERROR, Asker, Context, refuse, refused
@@ -59,6 +60,25 @@ CHECKPOINT_INTERVAL = 30.0
 """Seconds between looks at the WAL."""
 
 
+def always(message: Message) -> bool:
+    """Of a kind of request: each of them."""
+    return True
+
+
+def never(message: Message) -> bool:
+    """Of a kind of request: none of them."""
+    return False
+
+
+def _puts(message: client.Commit) -> bool:
+    return any(write.body is not None for write in message.writes)
+
+
+def _holds_system(message: Apply) -> bool:
+    name = SYSTEM_PREFIX.encode()
+    return any(name in entry.header for entry in message.entries)
+
+
 class StoreKeeper(SnapshotInstaller):
     """Owns the database; answers clients after their commit."""
 
@@ -90,7 +110,7 @@ class StoreKeeper(SnapshotInstaller):
         return {"origin": self.store.origin, "known_peers": self.store.remembered_peers()}
 
     def handle(self, message: Message, ctx: Context) -> None:
-        if isinstance(message, _QUEUED):
+        if type(message) in REQUESTS:
             self._queue.append((ctx.asker, message))
         else:
             super().handle(message, ctx)
@@ -120,7 +140,7 @@ class StoreKeeper(SnapshotInstaller):
         if last > before:
             self._notices.committed(before + 1, last, self._own_last, ctx)
         self._answer(answers, queue, ctx)
-        if any(_touches_system(message) for _, message in queue):
+        if any(REQUESTS[type(message)].touches_system(message) for _, message in queue):
             self._tell_system(ctx)
 
     def on_configure(self, message: Configure, ctx: Context) -> None:
@@ -208,7 +228,10 @@ class StoreKeeper(SnapshotInstaller):
         self._disk.look(queue, ctx)
         let_in: Queue = []
         for asker, message in queue:
-            fault = self._disk.refusal(message) or self._clock.refusal(message, ctx)
+            request = REQUESTS[type(message)]
+            fault = self._disk.refusal(message) if request.grows(message) else None
+            if fault is None and request.own_write:
+                fault = self._clock.refusal(ctx)
             if fault is None:
                 let_in.append((asker, message))
             else:
@@ -237,7 +260,7 @@ class StoreKeeper(SnapshotInstaller):
         """One request or batch in its own savepoint; what to answer."""
         try:
             with self.store.savepoint():
-                return self._WORKS[type(message)](self, message, ctx)
+                return REQUESTS[type(message)].handler(self, message, ctx)
         except EntglError as fault:
             if fault.code.value in _FATAL:
                 raise
@@ -248,36 +271,36 @@ class StoreKeeper(SnapshotInstaller):
             ctx.log(ERROR, f"{message} was undone: {type(fault).__name__} {fault}")
             return _failed(message, EntglError(f"the store failed on {message}; its log tells why"))
 
-    def _commit(self, message: client.Commit, ctx: Context) -> Message:
+    def commit(self, message: client.Commit, ctx: Context) -> Message:
         return self._write(message.request, message.writes, ctx)
 
-    def _create_index(self, message: client.CreateIndex, ctx: Context) -> Message:
+    def create_index(self, message: client.CreateIndex, ctx: Context) -> Message:
         self.store.create_index(message.collection, message.path)
         return client.Done()
 
-    def _apply(self, message: Apply, ctx: Context) -> Message:
+    def apply(self, message: Apply, ctx: Context) -> Message:
         applied = self._intake.take(message, ctx)
         own_log.after_applying(self.store, ctx)
         return applied
 
-    def _release(self, message: ReleaseHeld, ctx: Context) -> Message:
+    def release(self, message: ReleaseHeld, ctx: Context) -> Message:
         for reason, times in self.store.release_held(ctx.now_ms()).counts.items():
             self.count(Reason(reason), times)
         healing.tend(self, ctx)
         return client.Done()
 
-    def _settle_unfit(self, message: client.SettleUnfit, ctx: Context) -> Message:
+    def settle_unfit(self, message: client.SettleUnfit, ctx: Context) -> Message:
         return decisions.settle_unfit(self.store, message, ctx, self.count)
 
-    def _about_conflicts(self, message: merge_requests.Request, ctx: Context) -> Message:
+    def about_conflicts(self, message: merge_requests.Request, ctx: Context) -> Message:
         done = merge_requests.carry_out(self.store, message, ctx)
         self._own_last = max(self._own_last, done.lsn)
         return done
 
-    def _release_origin(self, message: client.ReleaseOrigin, ctx: Context) -> Message:
+    def release_origin(self, message: client.ReleaseOrigin, ctx: Context) -> Message:
         return decisions.release_origin(self.store, message, ctx, self.count)
 
-    def _remember(self, message: RememberPeer, ctx: Context) -> Message:
+    def remember(self, message: RememberPeer, ctx: Context) -> Message:
         self.store.remember_peer(message.node_id, message.address, ctx.now_ms())
         return client.Done()
 
@@ -298,7 +321,7 @@ class StoreKeeper(SnapshotInstaller):
 
     def _answer(self, answers: Answers, queue: list[tuple[Asker | None, Message]], ctx: Context) -> None:
         for (asker, answer), (_, message) in zip(answers, queue, strict=True):
-            if asker is not None and not isinstance(message, _UNANSWERED):
+            if asker is not None and REQUESTS[type(message)].answers:
                 ctx.answer(asker, answer)
 
     def _tell_applied(
@@ -322,58 +345,48 @@ class StoreKeeper(SnapshotInstaller):
                 self._told[collection] = documents
                 ctx.tell("node", told_by(documents))
 
-    _WORKS: dict[type[Message], Callable[..., Message]] = {
-        client.Commit: _commit,
-        client.CreateIndex: _create_index,
-        client.PutPeer: store_peers.put_peer,
-        client.RemovePeer: store_peers.remove_peer,
-        client.SettleUnfit: _settle_unfit,
-        client.ReleaseOrigin: _release_origin,
-        Resolve: _about_conflicts,
-        Undelete: _about_conflicts,
-        SetConflict: _about_conflicts,
-        ApplyInitialPeers: store_peers.initial_peers,
-        Apply: _apply,
-        OwnLogSeen: own_log.judge,
-        HealOrigin: healing.heal_origin,
-        ReleaseHeld: _release,
-        RememberPeer: _remember,
-        NoteSelf: store_members.note_self,
-        RetireNode: store_members.retire_node,
-        RememberMembers: store_members.remember_members,
-        Prune: store_members.prune,
-        Collect: store_members.collect,
-    }
+
+class Request(NamedTuple):
+    """One kind of message that a group commit carries out, and all that the store decides by its kind."""
+
+    handler: Callable[[StoreKeeper, Any, Context], Message]
+    answers: bool = False
+    """Whether somebody waits for the answer."""
+    touches_system: Callable[[Any], bool] = never
+    """Whether documents that the node actor is told of may be others afterwards."""
+    grows: Callable[[Any], bool] = never
+    """Whether it makes the file grow: refused below the hard floor of the disk."""
+    own_write: bool = False
+    """Whether it is stamped by our clock at somebody's wish: refused while the clock is off."""
 
 
-_QUEUED = tuple(StoreKeeper._WORKS)
-_UNANSWERED = (
-    Apply,
-    OwnLogSeen,
-    ApplyInitialPeers,
-    ReleaseHeld,
-    RememberPeer,
-    NoteSelf,
-    RememberMembers,
-    Prune,
-    Collect,
-)
+REQUESTS: dict[type[Message], Request] = {
+    client.Commit: Request(StoreKeeper.commit, True, grows=_puts, own_write=True),
+    client.CreateIndex: Request(StoreKeeper.create_index, True, grows=always),
+    client.PutPeer: Request(store_peers.put_peer, True, always, grows=always, own_write=True),
+    client.RemovePeer: Request(store_peers.remove_peer, True, always, own_write=True),
+    client.SettleUnfit: Request(StoreKeeper.settle_unfit, True, always),
+    client.ReleaseOrigin: Request(StoreKeeper.release_origin, True, always),
+    Resolve: Request(StoreKeeper.about_conflicts, True, always, own_write=True),
+    Undelete: Request(StoreKeeper.about_conflicts, True, own_write=True),
+    SetConflict: Request(StoreKeeper.about_conflicts, True, own_write=True),
+    ApplyInitialPeers: Request(store_peers.initial_peers, touches_system=always),
+    Apply: Request(StoreKeeper.apply, touches_system=_holds_system, grows=always),
+    OwnLogSeen: Request(own_log.judge),
+    HealOrigin: Request(healing.heal_origin, True, always, own_write=True),
+    ReleaseHeld: Request(StoreKeeper.release, touches_system=always),
+    RememberPeer: Request(StoreKeeper.remember),
+    NoteSelf: Request(store_members.note_self, touches_system=always),
+    RetireNode: Request(store_members.retire_node, True, always, own_write=True),
+    RememberMembers: Request(store_members.remember_members),
+    Prune: Request(store_members.prune),
+    Collect: Request(store_members.collect),
+}
 _TOLD: dict[str, Callable[[tuple[dict[str, Json], ...]], Message]] = {
     REMOTE_PEERS: RemotePeersChanged,
     NODES: NodesChanged,
 }
 """System collections whose documents the node actor is told."""
-_TOUCHING = (
-    client.PutPeer,
-    client.RemovePeer,
-    client.SettleUnfit,
-    client.ReleaseOrigin,
-    Resolve,
-    ApplyInitialPeers,
-    ReleaseHeld,
-    NoteSelf,
-    RetireNode,
-)
 _FATAL = ("disk-full", "disk-error", "corrupt", "internal")
 """What no neighbour in the same transaction can be spared."""
 _REASONS = {
@@ -389,10 +402,3 @@ def _failed(message: Message, fault: EntglError) -> Message:
     if isinstance(message, Apply):
         return Intake.failed(message)
     return refused(fault if isinstance(fault, EntglError) else InvalidError(str(fault)))
-
-
-def _touches_system(message: Message) -> bool:
-    if isinstance(message, Apply):
-        name = SYSTEM_PREFIX.encode()
-        return any(name in entry.header for entry in message.entries)
-    return isinstance(message, _TOUCHING)

@@ -1,0 +1,60 @@
+"""The table of requests: what the store decides by the kind of a message stands in one place."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from entgldb.actors.store import REQUESTS
+from entgldb.messages import client
+from entgldb.messages.incarnation import HealOrigin
+from entgldb.messages.local import RemotePeersChanged
+from entgldb.messages.merging import SetConflict, Undelete
+from entgldb.messages.model import REMOTE_PEERS, Entry
+from entgldb.messages.schema import Message
+from entgldb.storage.store import Store
+from tests.actors.test_store_keeper import NOW, Bench
+
+
+@pytest.mark.parametrize("kind", REQUESTS, ids=lambda kind: kind.__name__)
+def test_whoever_names_a_request_is_answered_and_stamps_a_version(kind: type[Message]) -> None:
+    row = REQUESTS[kind]
+    named = "request" in kind.__annotations__
+    assert row.own_write == named
+    assert row.answers or not named
+
+
+def told(bench: Bench) -> list[list[str]]:
+    """The names of the peers, each time the node actor was told of them."""
+    found = [
+        message for _, message in bench.told(RemotePeersChanged) if isinstance(message, RemotePeersChanged)
+    ]
+    return [[str(peer["NodeId"]) for peer in message.peers] for message in found]
+
+
+def write_peer(store: Store, name: str, counter: int) -> list[Entry]:
+    body = json.dumps({"NodeId": name, "Address": "h:1", "Type": 1, "OAuth2Json": "", "IsEnabled": True})
+    request = client.RequestId(b"w" * 16, counter)
+    with store.group():
+        store.write(request, (client.Write(REMOTE_PEERS, name, body.encode()),), NOW + counter, system=True)
+    return [Entry(row.header, row.body) for row in store.rows(1, 9)]
+
+
+def test_a_healed_origin_that_wrote_remote_peers_is_told_to_the_node_at_once() -> None:
+    bench = Bench()
+    one, other = (Store.memory("n2", b"same", NOW) for _ in range(2))
+    with bench.store.group():
+        bench.store.apply(write_peer(one, "on-ours", 1), NOW + 9)
+        bench.store.apply(write_peer(other, "on-theirs", 2), NOW + 9)
+    bench.keeper.start(bench.ctx)
+    assert told(bench)[-1] == ["on-ours"]
+    (answer,) = bench.ask(HealOrigin(bench.request(), one.origin, "theirs"))
+    assert isinstance(answer, client.CommitDone)
+    assert told(bench)[-1] == []
+
+
+def test_what_concerns_no_system_collection_is_not_looked_at() -> None:
+    bench = Bench()
+    for kind in (client.Commit, client.CreateIndex, Undelete, SetConflict):
+        assert not REQUESTS[kind].touches_system(bench.put("a"))
