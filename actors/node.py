@@ -23,6 +23,7 @@ from entgldb.messages.local import (
     Boot,
     ChildExited,
     ElectionOutcome,
+    InitialPeersApplied,
     KnownPeers,
     PeerDown,
     PeerUp,
@@ -50,6 +51,8 @@ ALONE_AFTER: Final = 10.0
 """Seconds after which a node without seeds and remembered peers takes itself for the first."""
 SYNCED_POLL: Final = 0.25
 """Seconds between questions to sync whether a first peer has given all it had."""
+INITIAL_AGAIN: Final = 5.0
+"""Seconds the store has to answer before it is told the initial peers once more."""
 STATUS_TIMEOUT: Final = 2.0
 STOP_PATIENCE: Final = 0.6
 """Seconds the children have to close their links, and then the store its file."""
@@ -78,7 +81,10 @@ class NodeKeeper(Behaviour):
         self._nodes = NodesChanged(())
         self._known: dict[str, str] = {}
         self._peers_up: list[str] = []
-        self._initial_done = False
+        self._initial_ticket = 0
+        """Of the last ApplyInitialPeers; 0: it is too early for any."""
+        self._initial_done = 0
+        """The ticket that the store has answered."""
         self._initial_asked = False
         self._collectors: dict[int, Collector] = {}
         self._numbers = 0
@@ -211,8 +217,9 @@ class NodeKeeper(Behaviour):
         for name, child in self.children.items():
             if child.up and configure(self.settings, name) != before[name]:
                 ctx.tell(name, configure(self.settings, name))
-        if "InitialRemotePeers" in changed and self._initial_done:
-            ctx.tell("store", ApplyInitialPeers(self.settings.initial_peers))
+        if "InitialRemotePeers" in changed and self._initial_ticket:
+            self._initial_ticket += 1
+            self._apply_initial(ctx)
         ctx.log(INFO, f"reload: changed {changed}, restart needed for {restart_needed}")
         return Report({"changed": changed, "restart_needed": restart_needed})
 
@@ -269,9 +276,11 @@ class NodeKeeper(Behaviour):
         if message.what == "alone":
             if not self.settings.sync.seeds and not self._known and not self._peers_up:
                 ctx.tell("store", NoteSelf())
-                self._apply_initial(ctx)
+                self._begin_initial(ctx)
         elif message.what == "synced":
             self._ask_synced(ctx)
+        elif message.what == "initial" and message.generation == self._initial_ticket:
+            self._apply_initial(ctx)
         elif message.what == "collect":
             collector = self._collectors.pop(message.generation, None)
             if collector is not None:
@@ -279,28 +288,32 @@ class NodeKeeper(Behaviour):
 
     def _ask_synced(self, ctx: Context) -> None:
         """Before a peer has given all it has, its tombstones may be missing: do not put anything yet."""
-        if self._initial_done or self._stopping:
-            return
-        if not self.settings.initial_peers:
-            self._initial_done = True
-            return
-        self._collect({"sync": Status()}, self._judge_synced, ctx)
+        if not self._initial_ticket and not self._stopping:
+            self._collect({"sync": Status()}, self._judge_synced, ctx)
 
     def _judge_synced(self, answers: dict[str, Message | None], ctx: Context) -> None:
         report = answers.get("sync")
         peers = report.body.get("peers") if isinstance(report, Report) else None
         found = peers if isinstance(peers, list) else []
-        if any(isinstance(peer, dict) and peer.get("behind_in") == 0 for peer in found):
-            self._apply_initial(ctx)
+        if any(isinstance(peer, dict) and peer.get("synced") is True for peer in found):
+            self._begin_initial(ctx)
         else:
             ctx.after(SYNCED_POLL, Tick("synced"))
 
+    def _begin_initial(self, ctx: Context) -> None:
+        if not self._initial_ticket:
+            self._initial_ticket = 1
+            self._apply_initial(ctx)
+
     def _apply_initial(self, ctx: Context) -> None:
-        if self._initial_done or self.settings.store.role == "cloud":
-            return
-        self._initial_done = True
-        if self.settings.initial_peers:
-            ctx.tell("store", ApplyInitialPeers(self.settings.initial_peers))
+        """Until the store has answered: it may be dead, its disk full, or its clock off."""
+        wanted = bool(self.settings.initial_peers) and self.settings.store.role != "cloud"
+        if wanted and self._initial_done < self._initial_ticket and not self._stopping:
+            ctx.tell("store", ApplyInitialPeers(self.settings.initial_peers, self._initial_ticket))
+            ctx.after(INITIAL_AGAIN, Tick("initial", self._initial_ticket))
+
+    def on_initial_peers_applied(self, message: InitialPeersApplied, ctx: Context) -> None:
+        self._initial_done = max(self._initial_done, message.ticket)
 
     # --- administration ------------------------------------------------------------------------------
 

@@ -225,6 +225,7 @@ class PeerLink:
             "address": self.address,
             "state": "closing" if self.closing else "connected",
             **(NO_LAG if self.session is None else self.session.lag(ctx)),
+            "synced": self.session is not None and self.session.synced,
             "behind_snapshot": self.session is not None and self.session.outbox.cut_off,
             "frames_until_synced": None if self.session is None else self.session.frames_until_synced,
             "clock_offset_ms": self.clock_offset_ms,

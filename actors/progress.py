@@ -75,13 +75,22 @@ class Progress:
         quarantined = self._log.quarantined()
         if theirs is not None:
             self._note(have, theirs, ctx)
-            excused = quarantined | set(self._log.held())
-            self._ways["in"].look(*_missing(have, theirs, excused), ctx)
+            self._ways["in"].look(*_missing(have, theirs, self._excused()), ctx)
         if peer is not None:
             floors = self._log.floors()
             behind = {origin for origin, floor in floors.items() if peer.get(origin, 0) < floor}
             self._ways["out"].look(*_missing(peer, have, quarantined | behind | set(peer_held)), ctx)
         self._tell(name, ctx)
+
+    def lacks(self, theirs: Seqs) -> int:
+        """Operations of ``theirs`` that are missing here and could come."""
+        have = {origin: seq for origin, (seq, _) in self._log.vector().items()}
+        lag, _ = _missing(have, theirs, set())
+        return _missing(have, theirs, self._excused())[0] if lag else 0
+
+    def _excused(self) -> set[Origin]:
+        """What does not come, or not now, whatever the peer sends."""
+        return self._log.quarantined() | set(self._log.held())
 
     def seconds_in(self, mine: Vector, lag: int | None, ctx: Context) -> float | None:
         """Since when we know that we lack the oldest operation that we lack; None while unknown."""

@@ -380,8 +380,8 @@ class Session:
         self._note_synced()
 
     def _note_synced(self) -> None:
-        if not self.synced and self.behind_in == 0:
-            self.synced = True
+        if not self.synced and self._theirs is not None:
+            self.synced = not self.progress.lacks(self._theirs)
 
 
 def _batches(entries: list[Entry]) -> list[tuple[Entry, ...]]:

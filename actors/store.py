@@ -27,6 +27,7 @@ from entgldb.messages.local import (
     Apply,
     ApplyInitialPeers,
     Configure,
+    InitialPeersApplied,
     ReleaseHeld,
     RememberPeer,
     RemotePeersChanged,
@@ -332,6 +333,8 @@ class StoreKeeper(SnapshotInstaller):
                 ctx.tell(message.owner, answer)
             elif isinstance(answer, (Pruned, Collected)):
                 ctx.tell("oplog", answer)
+            elif isinstance(answer, InitialPeersApplied):
+                ctx.tell("node", answer)
 
     def _tell_followers(self, last: int) -> None:
         self._followers = [f for f in self._followers if not getattr(f, "closed", False)]
@@ -370,7 +373,9 @@ REQUESTS: dict[type[Message], Request] = {
     Resolve: Request(StoreKeeper.about_conflicts, True, always, own_write=True),
     Undelete: Request(StoreKeeper.about_conflicts, True, own_write=True),
     SetConflict: Request(StoreKeeper.about_conflicts, True, own_write=True),
-    ApplyInitialPeers: Request(store_peers.initial_peers, touches_system=always),
+    ApplyInitialPeers: Request(
+        store_peers.initial_peers, touches_system=always, grows=always, own_write=True
+    ),
     Apply: Request(StoreKeeper.apply, touches_system=_holds_system, grows=always),
     OwnLogSeen: Request(own_log.judge),
     HealOrigin: Request(healing.heal_origin, True, always, own_write=True),

@@ -9,8 +9,15 @@ from entgldb.actors.behaviour import ERROR, Context
 from entgldb.actors.ports import Secrets
 from entgldb.actors.store_members import Writer
 from entgldb.messages import client
-from entgldb.messages.errors import EntglError, NotAllowedError, NotFoundError, Reason
-from entgldb.messages.local import ApplyInitialPeers
+from entgldb.messages.errors import (
+    InvalidError,
+    NotAllowedError,
+    NotFoundError,
+    Reason,
+    SecretError,
+    TooLargeError,
+)
+from entgldb.messages.local import ApplyInitialPeers, InitialPeersApplied
 from entgldb.messages.model import REMOTE_PEERS, check_node_id
 from entgldb.messages.schema import Json, Message
 
@@ -51,14 +58,14 @@ def remove_peer(keeper: PeersWriter, message: client.RemovePeer, ctx: Context) -
 
 
 def initial_peers(keeper: PeersWriter, message: ApplyInitialPeers, ctx: Context) -> Message:
-    """Put those that are new; one that is wrong is counted and harms no other."""
+    """Put those that are new; one that is wrong is counted and harms no other. Any other fault undoes all."""
     for number, fields in enumerate(message.peers):
         try:
             _initial_peer(keeper, number, dict(fields), ctx)
-        except EntglError as fault:
+        except (InvalidError, SecretError, TooLargeError) as fault:
             ctx.log(ERROR, f"InitialRemotePeers[{number}]: {fault.text}")
             keeper.count(Reason.INVALID)
-    return client.Done()
+    return InitialPeersApplied(message.ticket)
 
 
 def _initial_peer(keeper: PeersWriter, number: int, fields: dict[str, Json], ctx: Context) -> None:

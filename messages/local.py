@@ -193,9 +193,20 @@ class RemotePeersChanged(Message):
 
 @message(98)
 class ApplyInitialPeers(Message):
-    """Node to store: put those for which neither a document nor a tombstone exists."""
+    """Node to store: put those for which neither a document nor a tombstone exists.
+
+    Answered by InitialPeersApplied; without it the node says this again.
+    """
 
     peers: tuple[Json, ...]
+    ticket: int = 0
+
+
+@message(120)
+class InitialPeersApplied(Message):
+    """Store to node, after the commit: the initial peers of this ``ticket`` stand in the file."""
+
+    ticket: int
 
 
 @message(99)

@@ -42,7 +42,7 @@ class Rig(FakeContext):
         super().__init__()
         self.spawned: list[str] = []
         self.deaf: set[str] = set()
-        self.behind: Json = None
+        self.synced: Json = None
         self.known = known or {}
         self.boot = FakeAsker()
         self.node = self.behaviour = NodeKeeper(chosen or settings())
@@ -65,7 +65,7 @@ class Rig(FakeContext):
             answer = Stopped(actor)
         else:
             assert isinstance(question, Status)
-            answer = Report({"peers": [{"behind_in": self.behind}]} if actor == "sync" else {"is": actor})
+            answer = Report({"peers": [{"synced": self.synced}]} if actor == "sync" else {"is": actor})
         self.answer(self.asker, answer)
 
     def ready(self, name: str) -> None:

@@ -10,7 +10,7 @@ from entgldb.actors.clock_gate import VERDICT_SECONDS
 from entgldb.actors.clock_watch import READINGS, ClockWatch, PeerClock
 from entgldb.messages import client
 from entgldb.messages.limits import DRIFT_MS_MAX
-from entgldb.messages.local import ApplyInitialPeers, ReleaseHeld
+from entgldb.messages.local import ApplyInitialPeers, InitialPeersApplied, ReleaseHeld
 from entgldb.messages.refusals import AcceptClock, ClockJudged
 from tests.actors.fake_context import FakeContext
 from tests.actors.test_disk_gate import code
@@ -130,9 +130,10 @@ def test_a_node_whose_clock_is_off_refuses_its_users_writes_and_takes_what_repli
     assert "entgldb clock --accept" in refused.hint
     assert again == done
     assert code(delete) == "clock"
-    bench.ask(batch(foreign(1), 0), ReleaseHeld(), ApplyInitialPeers(()))
+    bench.ask(batch(foreign(1), 0), ReleaseHeld(), ApplyInitialPeers((), 1))
     assert bench.store.get("users", "k0") == b"{}"
-    assert bench.keeper.counts["clock"] == 2
+    assert bench.told(InitialPeersApplied) == []
+    assert bench.keeper.counts["clock"] == 3
     assert (clock(bench)["state"], clock(bench)["offset_ms"]) == ("off", -FAR)
     bench.ask(ClockJudged(False, 0, 0, 3))
     assert code(bench.ask(bench.put("a"))[0]) == "CommitDone"

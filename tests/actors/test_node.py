@@ -14,6 +14,7 @@ from entgldb.messages.local import (
     ChildExited,
     Configure,
     ElectionOutcome,
+    InitialPeersApplied,
     KnownPeers,
     PeerDown,
     PeerUp,
@@ -175,15 +176,32 @@ def test_initial_peers_wait_for_all_that_a_first_peer_has() -> None:
     rig = Rig(settings(initial_peers=INITIAL, seeds=("10.0.0.2:7000",))).all_ready()
     rig.run(20.0)
     assert rig.take(ApplyInitialPeers) == []
-    rig.behind = 5
+    rig.synced = False
     rig.hand(PeerUp("n2"))
     rig.run(5.0)
     assert rig.take(ApplyInitialPeers) == []
-    rig.behind = 0
+    rig.synced = True
     rig.run(1.0)
+    rig.hand(InitialPeersApplied(1))
     rig.hand(PeerUp("n3"))
     rig.run(60.0)
-    assert rig.take(ApplyInitialPeers, "store") == [ApplyInitialPeers(INITIAL)]
+    assert rig.take(ApplyInitialPeers, "store") == [ApplyInitialPeers(INITIAL, 1)]
+
+
+def test_initial_peers_are_said_again_until_the_store_has_answered() -> None:
+    rig = Rig(settings(initial_peers=INITIAL, config_file="/d/entgldb.toml")).all_ready()
+    rig.run(32.0)
+    assert rig.take(ApplyInitialPeers) == [ApplyInitialPeers(INITIAL, 1)] * 5
+    rig.hand(Boot(replace(rig.node.settings, initial_peers=()), 1))
+    rig.hand(Boot(replace(rig.node.settings, initial_peers=INITIAL), 1))
+    rig.told.clear()
+    rig.hand(InitialPeersApplied(1))  # of the list before the reload
+    rig.run(6.0)
+    assert rig.take(ApplyInitialPeers) == [ApplyInitialPeers(INITIAL, 3)]
+    rig.hand(InitialPeersApplied(3))
+    rig.told.clear()
+    rig.run(60.0)
+    assert rig.take(ApplyInitialPeers) == []
 
 
 def test_initial_peers_of_a_lone_first_node_come_after_ten_seconds() -> None:
@@ -191,7 +209,7 @@ def test_initial_peers_of_a_lone_first_node_come_after_ten_seconds() -> None:
     rig.run(9.9)
     assert rig.take(ApplyInitialPeers) == []
     rig.run(0.2)
-    assert rig.take(ApplyInitialPeers) == [ApplyInitialPeers(INITIAL)]
+    assert rig.take(ApplyInitialPeers) == [ApplyInitialPeers(INITIAL, 1)]
     lonely = Rig(settings(initial_peers=INITIAL), known={"n2": "10.0.0.2:7000"}).all_ready()
     lonely.run(60.0)
     assert lonely.take(ApplyInitialPeers) == []

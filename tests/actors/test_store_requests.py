@@ -8,8 +8,9 @@ import pytest
 
 from entgldb.actors.store import REQUESTS
 from entgldb.messages import client
+from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.incarnation import HealOrigin
-from entgldb.messages.local import RemotePeersChanged
+from entgldb.messages.local import ApplyInitialPeers, InitialPeersApplied, RemotePeersChanged
 from entgldb.messages.merging import SetConflict, Undelete
 from entgldb.messages.model import REMOTE_PEERS, Entry
 from entgldb.messages.schema import Message
@@ -21,7 +22,7 @@ from tests.actors.test_store_keeper import NOW, Bench
 def test_whoever_names_a_request_is_answered_and_stamps_a_version(kind: type[Message]) -> None:
     row = REQUESTS[kind]
     named = "request" in kind.__annotations__
-    assert row.own_write == named
+    assert row.own_write == (named or kind is ApplyInitialPeers)
     assert row.answers or not named
 
 
@@ -58,3 +59,20 @@ def test_what_concerns_no_system_collection_is_not_looked_at() -> None:
     bench = Bench()
     for kind in (client.Commit, client.CreateIndex, Undelete, SetConflict):
         assert not REQUESTS[kind].touches_system(bench.put("a"))
+
+
+def test_initial_peers_count_as_applied_only_when_they_stand_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    initial = {"node_id": "s1", "address": "h:9000", "type": 1}
+    write = Store.write
+
+    def full(*_: object, **__: object) -> tuple[tuple[object, ...], int]:
+        raise EntglError("the disk is full", code=ErrorCode.DISK_FULL)
+
+    monkeypatch.setattr(Store, "write", full)
+    bench.ask(ApplyInitialPeers((initial,), 1))
+    assert bench.told(InitialPeersApplied) == []
+    monkeypatch.setattr(Store, "write", write)
+    bench.ask(ApplyInitialPeers(({"node_id": "broken"}, initial), 1))
+    assert bench.told(InitialPeersApplied) == [("node", InitialPeersApplied(1))]
+    assert [peer["NodeId"] for peer in bench.peers()] == ["s1"]
