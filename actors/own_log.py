@@ -1,27 +1,21 @@
 """A log has one writer, ever: what a node does when somebody else knows more of its own log than itself.
 
 That happens after a roll-back that nobody told the node of (a restored disk image, a virtual machine's
-snapshot, an fsync that lied), and when a copy of the node runs elsewhere.
+snapshot, an fsync that lied), and when a copy of the node runs elsewhere. A vector alone, which anybody can
+invent, changes nothing: the entries prove it. Those that we lack come by themselves, those that differ from
+ours are asked for.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
 
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import OplogReader, Store
-from entgldb.messages.client import Done
-from entgldb.messages.incarnation import OwnLogSeen
-from entgldb.messages.model import Origin, Vector
-from entgldb.messages.schema import Message
+from entgldb.messages.errors import ProtocolError
+from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector
+from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.incarnations import Why
-
-
-def disputed(log: OplogReader, vector: Vector) -> OwnLogSeen | None:
-    """What to tell the store when a peer's vector knows our own origin otherwise than our file does."""
-    own = log.origin
-    seq, digest = vector.get(own, (0, b""))
-    return OwnLogSeen(own, seq, digest) if seq and log.disputes(own, seq, digest) else None
 
 
 def went_back(before: Vector, now: Vector) -> bool:
@@ -45,18 +39,21 @@ def forked(log: OplogReader, vector: Vector) -> list[tuple[Origin, int]]:
     return [(origin, seq) for origin, seq in places if origin not in known]
 
 
-class Keeper(Protocol):
-    """The part of StoreKeeper that is needed here."""
+def of_own(entries: Iterable[Entry], own: Origin) -> tuple[Entry, ...]:
+    """The entries of our own log among those that a cloud has supplied: all that it may supply."""
+    return tuple(entry for entry in for_cloud(entries) if decode(entry.header).origin == own)
 
-    store: Store
+
+def for_cloud(entries: Iterable[Entry]) -> list[Entry]:
+    """Entries of no system collection; what cannot be read is none of them."""
+    return [entry for entry in entries if _is_for_cloud(entry)]
 
 
-def judge(keeper: Keeper, seen: OwnLogSeen, ctx: Context) -> Message:
-    """Go on as a new writer before the next write, if it is still so."""
-    store = keeper.store
-    if seen.origin == store.origin and store.disputes(seen.origin, seen.seq, seen.hash):
-        begin_anew(store, Why.ROLLED_BACK, ctx)
-    return Done()
+def _is_for_cloud(entry: Entry) -> bool:
+    try:
+        return not decode(entry.header).collection.startswith(SYSTEM_PREFIX)
+    except ProtocolError:
+        return False
 
 
 def tell_of_beginning(store: Store, ctx: Context) -> None:

@@ -131,7 +131,7 @@ class Session:
                 self.outbox.acknowledged(message.round, message.batch, ctx)
             case wire.Vectors():
                 self._learn(message.vector)
-                self._compare_logs(message.vector, ctx)
+                self._compare_logs(message.vector)
                 if self.outbox.round == 0 and self.outbox.peer is None:
                     self.outbox.quiet = self.snapshots.giving.look(message.vector, message.held, ctx)
                     self.outbox.begin(0, message.vector, message.held, ctx)
@@ -295,7 +295,7 @@ class Session:
             ctx.tell("sync", MembersHeard(tuple(news)))
         if message.vector is not None:
             self._learn(message.vector)
-            self._compare_logs(message.vector, ctx)
+            self._compare_logs(message.vector)
             if self._round == message.round and self._applied:
                 # the Ack of the last batch may have been lost, and with it the sender's credit
                 self._send(wire.Ack(self._round, self._applied - 1))
@@ -349,26 +349,26 @@ class Session:
             self._send(wire.Want(tuple(ids)))
 
     def _on_system(self, message: wire.Want | wire.Supply, ctx: Context) -> None:
-        """Only LAN peers may give or get what configures the cluster."""
-        if self._cloud:
-            self._count(Reason.NOT_ALLOWED)
-        elif isinstance(message, wire.Want):
-            batches = _batches(self._log.entries(message.ids[:WANT_MAX]))
+        """Only LAN peers give or get what configures the cluster; a cloud gives proofs of a fork of ours."""
+        if isinstance(message, wire.Want):
+            found = self._log.entries(message.ids[:WANT_MAX])
+            batches = _batches(own_log.for_cloud(found) if self._cloud else found)
             for batch in batches[:WINDOW_BATCHES_MAX]:
                 self._send(wire.Supply(batch))
             if len(batches) > WINDOW_BATCHES_MAX:
                 self._count(Reason.WINDOW_FULL)  # it asks for the rest again
         else:
-            ctx.tell(
-                "oplog",
-                EntriesReceived(self._owner, self.name, 0, 0, message.entries, cloud=False, supplied=True),
-            )
+            entries = own_log.of_own(message.entries, self._log.origin) if self._cloud else message.entries
+            if len(entries) < len(message.entries):
+                self._count(Reason.NOT_ALLOWED)
+            if entries:
+                heard = EntriesReceived(self._owner, self.name, 0, 0, entries, self._cloud, supplied=True)
+                ctx.tell("oplog", heard)
 
-    def _compare_logs(self, vector: Vector, ctx: Context) -> None:
-        seen = own_log.disputed(self._log, vector)
-        if seen is not None:
-            ctx.tell("store", seen)
-        proofs = [] if self._cloud else own_log.forked(self._log, vector)
+    def _compare_logs(self, vector: Vector) -> None:
+        proofs = own_log.forked(self._log, vector)
+        if self._cloud:
+            proofs = [place for place in proofs if place[0] == self._log.origin]
         if proofs:
             self._send(wire.Want(tuple(proofs[:WANT_MAX])))
 

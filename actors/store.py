@@ -22,7 +22,7 @@ from entgldb.actors.store_snapshots import SnapshotInstaller
 from entgldb.messages import client, codec
 from entgldb.messages.checking import Repair
 from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError, Reason
-from entgldb.messages.incarnation import HealOrigin, OwnLogSeen
+from entgldb.messages.incarnation import HealOrigin
 from entgldb.messages.local import (
     Apply,
     ApplyInitialPeers,
@@ -377,7 +377,6 @@ REQUESTS: dict[type[Message], Request] = {
         store_peers.initial_peers, touches_system=always, grows=always, own_write=True
     ),
     Apply: Request(StoreKeeper.apply, touches_system=_holds_system, grows=always),
-    OwnLogSeen: Request(own_log.judge),
     HealOrigin: Request(healing.heal_origin, True, always, own_write=True),
     ReleaseHeld: Request(StoreKeeper.release, touches_system=always),
     RememberPeer: Request(StoreKeeper.remember),

@@ -1,4 +1,4 @@
-"""What is said about logs that must not be continued. Tags 67 and 180 to 189."""
+"""What is said about logs that must not be continued. Tag 67; 180 was used."""
 
 from __future__ import annotations
 
@@ -14,12 +14,3 @@ class HealOrigin(Message):
     request: RequestId
     origin: Origin
     keep: str
-
-
-@message(180)
-class OwnLogSeen(Message):
-    """A session to store: a peer has an entry of our own origin that our file has not, or has otherwise."""
-
-    origin: Origin
-    seq: int
-    hash: bytes

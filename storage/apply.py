@@ -106,7 +106,6 @@ class Applier:
             case Link.QUARANTINED:
                 self.counts[Reason.QUARANTINED.value] += 1
             case Link.GAP:
-                self.state.disowned |= header.origin == self.state.own
                 return Reason.GAP
             case Link.FORK:
                 self._quarantine(one)

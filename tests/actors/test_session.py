@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from entgldb.actors.outbox import RELAY_DELAY, RELAY_PATIENCE
 from entgldb.actors.session import STALLED, Session
-from entgldb.messages import wire
+from entgldb.messages import client, wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import BATCH_BYTES_MAX, ENTRIES_PER_BATCH_MAX, WINDOW_BATCHES_MAX
 from entgldb.messages.local import Applied, EntriesReceived, Seen
-from entgldb.messages.model import Entry, Vector
+from entgldb.messages.model import REMOTE_PEERS, Entry, Vector
 from entgldb.messages.schema import Message
 from entgldb.storage.rules.results import Heard, Row
+from entgldb.storage.store import Store
 from tests.actors.fake_context import FakeContext
 
 ME, YOU, THIRD = "me/" + "0" * 32, "you/" + "1" * 32, "third/" + "2" * 32
@@ -27,6 +28,8 @@ class ListLog:
     def __init__(self) -> None:
         self.all: list[Row] = []
         self.pruned: dict[str, int] = {}
+        self.set_apart: set[str] = set()
+        self.held_back: dict[str, int] = {}
         self.last = 0
 
     def add(self, origin: str, body: bytes = b"{}", collection: str = "c", applied: bool = True) -> Row:
@@ -40,7 +43,7 @@ class ListLog:
         return {row.origin: (row.seq, row.hash) for row in self.all}
 
     def held(self) -> dict[str, int]:
-        return {}
+        return self.held_back
 
     def last_lsn(self) -> int:
         return max(self.last, self.all[-1].lsn if self.all else 0)
@@ -54,7 +57,7 @@ class ListLog:
         return mine.get(seq) != digest
 
     def quarantined(self) -> set[str]:
-        return set()
+        return self.set_apart
 
     def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
         return [row for row in self.all if row.lsn >= from_lsn][:rows_max]
@@ -368,6 +371,48 @@ def test_the_cloud_is_neither_supplied_nor_believed() -> None:
     bench.session.receive(wire.Supply((Entry(b"1", b"{}"),)), bench.ctx)
     assert bench.take(wire.Supply) == []
     assert bench.ctx.told == [("store", Seen("sync", 1))]
+    assert bench.counts[Reason.NOT_ALLOWED] == 1
+
+
+def test_of_a_cloud_the_proofs_of_a_fork_of_our_own_log_are_taken_and_nothing_else() -> None:
+    bench, store = Bench(cloud=True), Store.memory("me", b"me", 1)
+    bench.log.origin = store.origin
+    writes = (client.Write("users", "k", b"{}"), client.Write(REMOTE_PEERS, "p", b"{}"))
+    with store.group():
+        store.write(client.RequestId(b"r" * 16, 1), writes, 1, system=True)
+    user, system = (Entry(row.header, row.body) for row in store.rows(1, 9))
+    bench.log.add(store.origin)
+    bench.session.receive(
+        wire.Heartbeat(0, 0, 0, None, {store.origin: (1, b"other"), THIRD: (9, b"x")}, {}), bench.ctx
+    )
+    assert bench.take(wire.Want) == [wire.Want(((store.origin, 1),))]
+    bench.session.receive(wire.Supply((system, Entry(b"junk", None), user)), bench.ctx)
+    (received,) = [message for _, message in bench.ctx.told if isinstance(message, EntriesReceived)]
+    assert (received.entries, received.cloud, received.supplied) == ((user,), True, True)
+
+
+def test_an_invented_vector_changes_nothing_here() -> None:
+    bench = Bench()
+    bench.log.add(ME)
+    bench.open({})
+    bench.ctx.told.clear()
+    for seq in range(2, 7):
+        bench.session.receive(wire.Heartbeat(0, 0, 0, None, {ME: (seq, b"invented")}, {}), bench.ctx)
+    assert bench.ctx.told == []
+
+
+def test_a_quarantined_origin_does_not_keep_a_session_from_being_synced() -> None:
+    for quarantined, held in (({THIRD}, {}), (set(), {THIRD: 9})):
+        bench = Bench()
+        bench.log.add(THIRD)
+        bench.session.start(bench.ctx)
+        bench.session.receive(wire.Vectors({THIRD: (9, b"other"), YOU: (1, b"y")}, {}), bench.ctx)
+        bench.log.set_apart, bench.log.held_back = quarantined, held
+        assert not bench.session.synced
+        bench.log.add(YOU)
+        bench.session.receive(wire.VectorChange({}), bench.ctx)
+        assert bench.session.synced
+        assert bench.session.behind_in == 8
 
 
 def test_a_lan_peer_is_supplied() -> None:

@@ -347,3 +347,16 @@ def test_after_a_restart_of_the_store_a_session_begins_anew() -> None:
     (_, applied) = bench.told(Applied)[-1]
     assert isinstance(applied, Applied)
     assert applied.refused == ""
+
+
+def test_only_an_entry_that_is_linked_to_our_log_makes_us_another_writer() -> None:
+    bench, twin = Bench(), Bench()
+    bench.ask(bench.put("a"))
+    for key in ("a", "b", "c"):
+        twin.ask(twin.put(key))
+    old = bench.store.origin
+    entries = tuple(Entry(row.header, row.body) for row in twin.store.rows(1, 9))
+    bench.ask(batch(entries[2:], 0))
+    assert bench.store.origin == old
+    bench.ask(replace(batch(entries[1:], 0), round=1))
+    assert bench.store.origin != old

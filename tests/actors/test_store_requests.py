@@ -61,7 +61,9 @@ def test_what_concerns_no_system_collection_is_not_looked_at() -> None:
         assert not REQUESTS[kind].touches_system(bench.put("a"))
 
 
-def test_initial_peers_count_as_applied_only_when_they_stand_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_initial_peers_count_as_applied_only_when_they_stand_in_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     bench = Bench()
     initial = {"node_id": "s1", "address": "h:9000", "type": 1}
     write = Store.write

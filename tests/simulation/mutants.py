@@ -17,7 +17,7 @@ from entgldb.actors.gateway import Gateway
 from entgldb.actors.intake import Intake
 from entgldb.actors.outbox import Outbox
 from entgldb.actors.session import Session
-from entgldb.actors.store import _UNANSWERED, StoreKeeper
+from entgldb.actors.store import REQUESTS, StoreKeeper
 from entgldb.messages import wire
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import Reason
@@ -112,7 +112,7 @@ def acknowledge_before_commit() -> Iterator[None]:
 
     def careless_carry_out(self: StoreKeeper, message: Message, ctx: Context) -> Message:
         answer, asker = carry_out(self, message, ctx), askers.pop(0)
-        if asker is not None and not isinstance(message, _UNANSWERED):
+        if asker is not None and REQUESTS[type(message)].answers:
             ctx.answer(asker, answer)
         return answer
 

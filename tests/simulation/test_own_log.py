@@ -16,7 +16,7 @@ from entgldb.storage.walk import faults
 from tests.simulation.disks import Disks
 from tests.simulation.node import SimulatedNode
 from tests.simulation.run import Run
-from tests.simulation.test_calm import calm, seconds_until_everywhere
+from tests.simulation.test_calm import calm, quiet, seconds_until_everywhere, start
 
 EVERYTHING = {("lan-1", "lan-2"), ("lan-2", "lan-1"), ("lan-1", "lan-3"), ("lan-3", "lan-1")}
 
@@ -112,6 +112,23 @@ def test_a_fork_that_were_not_quarantined_would_be_noticed() -> None:
 
     with patch.object(Applier, "_quarantine", careless), pytest.raises(AssertionError):
         forked(calm(3))
+
+
+def test_a_node_that_knows_a_cloud_alone_learns_from_it_that_it_went_back_and_wrote_as_much() -> None:
+    run = Run(5, options=quiet(1, cloud=True))
+    one, cloud = run.lan[0], run.nodes[1]
+    start(run)
+    old = one.origin
+    rolled_back(run, one)
+    ways = {(one.name, cloud.name), (cloud.name, one.name)}
+    run.network.cuts |= ways
+    run.world.run(1.0)
+    run.clients[0].write_now("unseen")
+    run.world.run(1.0, lambda: one.store.known("users", "unseen"))
+    assert one.log.vector()[old][0] == cloud.log.vector()[old][0]
+    run.network.cuts -= ways
+    run.world.run(30.0, lambda: one.origin != old)
+    assert one.origin != old
 
 
 @pytest.mark.parametrize("decider", [0, 1])
