@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Origin, Vector
-from entgldb.storage.install import is_partial
+from entgldb.storage.install import has_recorded, is_partial
 from entgldb.storage.rules import chunks
 from entgldb.storage.rules.chunks import CONFLICTS, DOCUMENTS, Head, Mark
 
@@ -148,7 +148,8 @@ def _head(source: sqlite3.Connection) -> tuple[Head, dict[int, int]]:
         "SELECT id, name, seq, head, min(floor, seq) FROM _entgldb_origins ORDER BY name"
     ).fetchall()
     marks = tuple(Mark(name, seq, head, floor) for _, name, seq, head, floor in rows)
-    return Head(marks, clock, not is_partial(source)), {row[0]: place for place, row in enumerate(rows)}
+    whole = not is_partial(source) and not has_recorded(source)
+    return Head(marks, clock, whole), {row[0]: place for place, row in enumerate(rows)}
 
 
 def _close(target: sqlite3.Connection, writer: _Writer, head: Head, common: int, now_ms: int) -> Frozen:

@@ -18,7 +18,7 @@ from entgldb.messages.model import Origin, Vector
 from entgldb.storage.collections import ensure_collection
 from entgldb.storage.merge_install import MergeInstall, risen
 from entgldb.storage.rules import clock
-from entgldb.storage.rules.chunks import Head
+from entgldb.storage.rules.chunks import SEQ_MAX, Head
 from entgldb.storage.rules.merge import Head as ChainHead
 from entgldb.storage.state import State
 
@@ -31,11 +31,21 @@ DROP TABLE IF EXISTS temp.origins;
 DROP TABLE IF EXISTS temp.places;
 DROP TABLE IF EXISTS temp.taken;
 DROP TABLE IF EXISTS temp.gone;
+DROP TABLE IF EXISTS temp.apart;
 CREATE TEMP TABLE origins (number INTEGER PRIMARY KEY, name TEXT, ours INTEGER, theirs INTEGER);
-CREATE TEMP TABLE places (place INTEGER PRIMARY KEY, number INTEGER, name TEXT, ours INTEGER);
+CREATE TEMP TABLE places (place INTEGER PRIMARY KEY, number INTEGER, name TEXT, ours INTEGER, last INTEGER);
 CREATE TEMP TABLE taken (id INTEGER PRIMARY KEY, was_live INTEGER);
-CREATE TEMP TABLE gone (n INTEGER PRIMARY KEY, id INTEGER UNIQUE)
+CREATE TEMP TABLE gone (n INTEGER PRIMARY KEY, id INTEGER UNIQUE);
+CREATE TEMP TABLE apart (collection TEXT, key TEXT, PRIMARY KEY (collection, key)) WITHOUT ROWID
 """
+# of an origin in quarantine nothing is taken beyond our head: what ``places.last`` says
+_APART: Final = """
+INSERT OR IGNORE INTO temp.apart SELECT s.collection, s.key FROM staged.documents s
+CROSS JOIN temp.places o ON o.place = s.origin WHERE s.seq > o.last
+"""
+_IS_APART: Final = (
+    "EXISTS (SELECT 1 FROM temp.apart x WHERE x.collection = {0}.collection AND x.key = {0}.key)"
+)
 # s: staged, o: its origin, d: ours of the same key, l: its origin. A row of ours with hlc 0 and no body is
 # what an earlier snapshot left of a deleted key: it counts as none.
 _TAKE: Final = """
@@ -90,7 +100,7 @@ FROM staged.conflicts s CROSS JOIN temp.places o ON o.place = s.origin
 LEFT JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
 WHERE {visible} AND NOT EXISTS (
     SELECT 1 FROM temp.joined j WHERE j.collection = s.collection AND j.key = s.key)
-AND (s.seq > o.ours OR {unseen} OR (d.origin = o.number AND d.seq = s.seq))
+AND s.seq <= o.last AND (s.seq > o.ours OR {unseen} OR (d.origin = o.number AND d.seq = s.seq))
 """
 _PUT: Final = """
 INSERT INTO main._entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps)
@@ -133,7 +143,8 @@ class Merger:
         before = {o: mark for o, mark in state.vector().items() if o != state.own}
         self.all_seen = all(head.vector().get(o, (0,))[0] >= seq for o, (seq, _) in before.items())
         """Whether the snapshot covers all that we have of others."""
-        self.partial = is_partial(connection)
+        self.partial = is_partial(connection) or has_recorded(connection)
+        self.blocked = any(known.head.quarantined for known in state.origins.values())
         self.changes: Vector = {}
         self.taken = self.deleted = 0
 
@@ -156,13 +167,17 @@ class Merger:
         rows = []
         for place, mark in enumerate(self.head.marks):
             known = state.known(self.connection, mark.name)
-            rows.append((place, known.number, mark.name, known.head.seq))
-        self.connection.executemany("INSERT INTO temp.places VALUES (?, ?, ?, ?)", rows)
+            seq, _, quarantined = known.head[:3]
+            rows.append((place, known.number, mark.name, seq, seq if quarantined else SEQ_MAX))
+        self.connection.executemany("INSERT INTO temp.places VALUES (?, ?, ?, ?, ?)", rows)
         self.connection.executemany(
             "INSERT INTO temp.origins VALUES (?, ?, ?, ?)",
             [(k.number, o, k.head.seq, vector.get(o, (0,))[0]) for o, k in state.origins.items()],
         )
         joining = MergeInstall(self.connection, state, now_ms)
+        if self.blocked:
+            execute(_APART)
+            joining.leave_apart()
         visible = self._visible("{visible}", "s"), self._visible("{visible}", "d")
         joining.join_all(*visible, partial=self.partial)
         execute(self._visible(_TAKE, "s"))
@@ -223,10 +238,24 @@ class Merger:
         state.collected_hlc = max(state.collected_hlc, self.head.clock)
         if self.changes:
             state.pruned_lsn = state.lsn
+        if self.system:
+            self._forget_recorded()
         if not self.system and self.changes:
-            self.connection.execute("INSERT OR REPLACE INTO _entgldb_meta VALUES (?, 1)", (PARTIAL,))
-        elif self.system and self.all_seen:
+            mark_partial(self.connection)
+        elif self.system and self.all_seen and not has_recorded(self.connection):
             self.connection.execute("DELETE FROM _entgldb_meta WHERE name = ?", (PARTIAL,))
+
+    def _forget_recorded(self) -> None:
+        """What was only recorded here and the snapshot covers: it has brought what that did."""
+        state = self.state
+        for number, origin, seq in self.connection.execute(
+            "SELECT l.origin, o.name, max(l.seq) FROM _entgldb_oplog l CROSS JOIN temp.origins o"
+            " ON o.number = l.origin WHERE l.applied = 0 AND l.seq <= o.theirs GROUP BY l.origin"
+        ).fetchall():
+            if not state.origins[origin].head.quarantined:
+                forget_log(self.connection, state, number, 0, seq)
+                state.raise_floor(origin, seq)
+                state.pruned_lsn = state.lsn
 
     def _release(self, origin: Origin, number: int, seq: int) -> None:
         """What was held of it and is covered now."""
@@ -239,12 +268,28 @@ class Merger:
     def _visible(self, statement: str, alias: str) -> str:
         system = f"({_SYSTEM.format(alias)})"
         visible = "true" if self.system else f"NOT {system}"
+        if self.blocked:
+            visible += f" AND NOT {_IS_APART.format(alias)}"
         return statement.format(visible=visible, unseen=system if self.partial else "false")
 
 
 def is_partial(connection: sqlite3.Connection) -> bool:
     """Whether the vector covers entries of system collections that were never here."""
     return connection.execute("SELECT 1 FROM _entgldb_meta WHERE name = ?", (PARTIAL,)).fetchone() is not None
+
+
+def mark_partial(connection: sqlite3.Connection) -> None:
+    """From now on this file can vouch for no system collection."""
+    connection.execute("INSERT OR REPLACE INTO _entgldb_meta VALUES (?, 1)", (PARTIAL,))
+
+
+def has_recorded(connection: sqlite3.Connection, origin: int | None = None, last: int = SEQ_MAX) -> bool:
+    """Whether entries (of ``origin`` up to ``last``) are only recorded here: no document shows them."""
+    row = connection.execute(
+        "SELECT 1 FROM _entgldb_oplog WHERE applied = 0 AND seq <= ? AND origin = ifnull(?, origin) LIMIT 1",
+        (last, origin),
+    ).fetchone()
+    return row is not None
 
 
 def forget_log(connection: sqlite3.Connection, state: State, origin: int, after: int, last: int) -> None:

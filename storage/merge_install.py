@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from entgldb.messages.model import SYSTEM_PREFIX
 from entgldb.storage.rules.changes import plant
+from entgldb.storage.rules.fields import stamps
+from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merged import Loser
 from entgldb.storage.rules.merged_sides import Joined, SideOfKey, join_sides
 from entgldb.storage.rules.stored import Stored, Tip, load, save
@@ -46,8 +48,14 @@ _OURS: Final = (
 )
 _THEIRS: Final = (
     "SELECT o.name, c.seq, c.hlc, c.body, c.rule FROM staged.conflicts c"
-    " CROSS JOIN temp.places o ON o.place = c.origin WHERE c.collection = ? AND c.key = ?"
+    " CROSS JOIN temp.places o ON o.place = c.origin WHERE c.collection = ? AND c.key = ? AND c.seq <= o.last"
 )
+_MERGED: Final = """
+SELECT s.id, s.collection, s.key, o.name, s.seq, s.hlc, s.body, s.stamps
+FROM staged.documents s CROSS JOIN temp.places o ON o.place = s.origin
+WHERE s.id > :after AND s.stamps IS NOT NULL ORDER BY s.id LIMIT 100
+"""
+_HEADER: Final = "SELECT header FROM main._entgldb_oplog WHERE origin = ? AND seq = ?"
 _ROW: Final = (
     "UPDATE main._entgldb_documents SET body = ?, origin = ?, seq = ?, hlc = ?, lsn = ?, sha256 = ?,"
     " stamps = ? WHERE collection = ? AND key = ?"
@@ -90,6 +98,19 @@ class MergeInstall:
         for row in self._pages(_ALONE.format(visible=ours)):
             self._forget_named(row)
 
+    def leave_apart(self) -> None:
+        """Keys with fields that an origin in quarantine wrote beyond our head: nothing takes them out."""
+        execute = self._connection.execute
+        ends = {}
+        for number, name, seq in execute("SELECT number, name, last FROM temp.places WHERE last <= ours"):
+            row = execute(_HEADER, (number, seq)).fetchone()
+            ends[name] = (0 if row is None else decode(row[0]).hlc, name)
+        for row in self._pages(_MERGED):
+            stored = load(Tip(*row[3:6]), row[6], row[7])
+            known = stamps(stored.tree, {}).keys() | {tip.stamp for tip in stored.tips}
+            if any(stamp > ends.get(stamp[1], stamp) for stamp in known):
+                execute("INSERT OR IGNORE INTO temp.apart VALUES (?, ?)", row[1:3])
+
     def _forget_named(self, row: tuple[Any, ...]) -> None:
         """Of a row that the snapshot does not have: versions that were named there are settled."""
         stored = load(Tip(*row[3:6]), row[6], row[7])
@@ -100,9 +121,9 @@ class MergeInstall:
             tip for tip in stored.tips if tip.version in there or self._theirs.get(tip.origin, 0) < tip.seq
         )
         if tips != stored.tips:
-            stamps = save(stored._replace(tips=tips))[1]
+            blob = save(stored._replace(tips=tips))[1]
             self._connection.execute(
-                "UPDATE main._entgldb_documents SET stamps = ? WHERE id = ?", (stamps, row[0])
+                "UPDATE main._entgldb_documents SET stamps = ? WHERE id = ?", (blob, row[0])
             )
 
     def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
@@ -123,14 +144,14 @@ class MergeInstall:
         """``before``: origin, seq, hlc, body and stamps of our row."""
         execute, state = self._connection.execute, self._state
         newest = joined.stored.newest
-        body, stamps = save(joined.stored)
+        body, blob = save(joined.stored)
         if body is not None and joined.stored.is_whole():
             body = before[3] if newest == before[:3] else text
-        if (*newest, body, stamps) != before:
+        if (*newest, body, blob) != before:
             state.lsn += 1
             digest = None if body is None else sha256(body.encode()).digest()
             number = state.origins[newest.origin].number
-            execute(_ROW, (body, number, newest.seq, newest.hlc, state.lsn, digest, stamps, *place))
+            execute(_ROW, (body, number, newest.seq, newest.hlc, state.lsn, digest, blob, *place))
             state.documents += (body is not None) - (before[3] is not None)
         execute("DELETE FROM main._entgldb_conflicts WHERE collection = ? AND key = ?", place)
         for tip, lost, whole in joined.conflicts.values():
@@ -144,11 +165,11 @@ def risen(row: tuple[Any, ...]) -> tuple[Any, ...]:
     ``row``: body, rule, origin, seq, hlc, and the origin's name.
     """
     text, rule, number, seq, hlc, name = row
-    body, stamps = text, None
+    body, blob = text, None
     if rule != "lww":
         tip = Tip(name, seq, hlc)
-        body, stamps = save(Stored(tip, live=True, tree=plant(json.loads(text), tip.stamp)))
-    return body, number, seq, hlc, sha256(body.encode()).digest(), stamps
+        body, blob = save(Stored(tip, live=True, tree=plant(json.loads(text), tip.stamp)))
+    return body, number, seq, hlc, sha256(body.encode()).digest(), blob
 
 
 def _own_text(joined: Stored, staged: Stored, text: str | None) -> str | None:

@@ -13,6 +13,7 @@ import msgpack
 
 from entgldb.messages.limits import PACK_BYTES
 from entgldb.messages.model import SYSTEM_PREFIX, Origin
+from entgldb.storage.install import has_recorded, mark_partial
 from entgldb.storage.rules.results import Collected, Pruned, PruneOrder
 from entgldb.storage.state import State
 
@@ -153,8 +154,10 @@ def _delete(
     """Delete rows (lsn, seq, size) at the beginning of an origin's log; how many."""
     if not rows:
         return 0
-    connection.executemany("DELETE FROM _entgldb_oplog WHERE lsn = ?", [(lsn,) for lsn, _, _ in rows])
     lsn, seq, _ = rows[-1]
+    if has_recorded(connection, state.origins[origin].number, seq):
+        mark_partial(connection)
+    connection.executemany("DELETE FROM _entgldb_oplog WHERE lsn = ?", [(lsn,) for lsn, _, _ in rows])
     state.raise_floor(origin, seq)
     state.pruned_lsn = max(state.pruned_lsn, lsn)
     state.entries -= len(rows)

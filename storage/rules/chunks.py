@@ -32,7 +32,7 @@ DOCUMENTS: Final = 0
 CONFLICTS: Final = 1
 MERGED: Final = b"merge"
 ROWS_PER_CHUNK_MAX: Final = 4096
-_SEQ_MAX: Final = 2**63 - 1
+SEQ_MAX: Final = 2**63 - 1
 _STAMPS_BYTES_MAX: Final = FRAME_BYTES_MAX // 4
 
 
@@ -141,7 +141,7 @@ def _checked(row: Any, kind: int, origins: int, names: set[str]) -> str | None:
         names.add(collection)
     check_key(key)
     _need(type(origin) is int and 0 <= origin < origins, "origin")
-    _need(type(seq) is int and 0 < seq <= _SEQ_MAX and type(hlc) is int and 0 <= hlc <= HLC_MAX, "version")
+    _need(type(seq) is int and 0 < seq <= SEQ_MAX and type(hlc) is int and 0 <= hlc <= HLC_MAX, "version")
     _need(stamps is None or (type(stamps) is bytes and len(stamps) <= _STAMPS_BYTES_MAX), "stamps")
     if body is None:
         _need(kind == DOCUMENTS, "conflict")
@@ -165,7 +165,7 @@ def _mark(item: Any) -> Mark:
     _need(
         type(name) is str and 0 < len(name) <= 128 and type(head) is bytes and len(head) in (0, 32), "origin"
     )
-    _need(type(seq) is int and 0 <= seq <= _SEQ_MAX and type(floor) is int and 0 <= floor <= seq, "origin")
+    _need(type(seq) is int and 0 <= seq <= SEQ_MAX and type(floor) is int and 0 <= floor <= seq, "origin")
     return Mark(name, seq, head, floor)
 
 

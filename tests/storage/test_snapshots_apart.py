@@ -1,0 +1,142 @@
+"""A snapshot between nodes of which one lacks a part: what is in quarantine, or only recorded."""
+
+from __future__ import annotations
+
+import pytest
+
+from entgldb.messages.client import Write
+from entgldb.messages.errors import EntglError
+from entgldb.messages.model import REMOTE_PEERS, Entry
+from entgldb.storage.install import is_partial
+from entgldb.storage.rules.results import PruneOrder
+from tests.storage.snapshots import frozen, send
+from tests.storage.test_snapshots import NOW, Side
+
+
+def fork(*, merging: bool = False) -> tuple[Side, Side, Side, str]:
+    """A writer whose log has two branches: its second life, who has the first branch, who has the other.
+
+    The third is the one whose branch ends where the fork begins; it takes nothing more of that origin.
+    """
+    writer, again = Side("x"), Side("x")
+    giver, taker = Side("giver"), Side("taker")
+    for side in (writer, again, giver, taker):
+        if merging:
+            side.store.state.merging.add("users")
+    writer.put("k1", "first")
+    writer.give(giver)
+    writer.give(taker)
+    writer.put("k2", "beyond", now=NOW + 1)
+    writer.give(giver)
+    again.put("k1", "other")
+    rows = again.store.rows(1, 9)
+    with taker.store.group():
+        taker.store.apply([Entry(row.header, row.body) for row in rows], NOW)
+    assert taker.store.quarantined() == {writer.store.origin}
+    return again, giver, taker, writer.store.origin
+
+
+def healed(again: Side, giver: Side, taker: Side, origin: str) -> None:
+    """Keep the branch that the taker was shown, everywhere."""
+    seq, kept = taker.store.branch(origin, "theirs") or (0, b"")
+    for number, side in enumerate((giver, taker)):
+        with side.store.group():
+            side.store.heal(origin, seq, kept, lambda number=number: b"%d" % number * 32, NOW)
+    for _ in range(2):
+        for side in (giver, taker):
+            again.give(side)
+        giver.give(taker)
+        taker.give(giver)
+
+
+@pytest.mark.parametrize("merging", [False, True])
+def test_of_an_origin_in_quarantine_a_snapshot_brings_nothing_beyond_our_head(*, merging: bool) -> None:
+    again, giver, taker, origin = fork(merging=merging)
+    giver.put("own", "y")
+    if merging:
+        giver.write(Write("users", "k2", b'{"v":"beyond","w":1}'), NOW + 9)
+        giver.write(Write("users", "k1", b'{"v":"first","w":1}'), NOW + 9)
+    send(giver.store, taker.store, NOW)
+    assert "k2" not in taker.shows()
+    assert taker.shows()["own"] == "y"
+    assert taker.store.vector()[origin][0] == 1
+    if merging:
+        assert taker.store.get("users", "k1") == b'{"v":"first","w":1}'
+    else:
+        healed(again, giver, taker, origin)
+        assert taker.store.vector() == giver.store.vector()
+        assert taker.shows() == giver.shows()
+        assert taker.rivals() == giver.rivals()
+
+
+def test_what_an_origin_in_quarantine_replaced_there_stays_here() -> None:
+    _, giver, taker, _ = fork()
+    base = Side("base")
+    base.put("k2", "older", now=NOW - 5)
+    base.give(giver)
+    base.give(taker)
+    send(giver.store, taker.store, NOW)
+    assert (giver.shows()["k2"], taker.shows()["k2"]) == ("beyond", "older")
+
+
+def test_a_loser_of_an_origin_in_quarantine_is_not_taken_either() -> None:
+    _, giver, taker, _ = fork()
+    rival = Side("rival")
+    rival.put("k2", "newer", now=NOW + 5)
+    rival.give(giver)
+    assert giver.rivals() == ["beyond"]
+    send(giver.store, taker.store, NOW)
+    assert (taker.shows()["k2"], taker.rivals()) == ("newer", [])
+
+
+def recorded() -> tuple[Side, Side, Side]:
+    """The writer of a peer, who has only recorded it, and who has it whole."""
+    writer, header, whole = Side("writer"), Side("header"), Side("whole")
+    writer.put("cloud-1", "p", collection=REMOTE_PEERS)
+    rows = writer.store.rows(1, 9)
+    with header.store.group():
+        header.store.apply([Entry(row.header, None) for row in rows], NOW, cloud=True)
+    writer.give(whole)
+    return writer, header, whole
+
+
+def prune_all(side: Side) -> None:
+    """Retention, with nobody else to wait for."""
+    bounds = {origin: seq for origin, (seq, _) in side.store.vector().items()}
+    with side.store.group():
+        side.store.prune(PruneOrder(bounds, bounds, 0, NOW, 0), NOW)
+    assert side.store.rows(1, 9) == []
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_who_has_only_recorded_a_peer_takes_it_away_from_nobody(*, pruned: bool) -> None:
+    _, header, whole = recorded()
+    if pruned:
+        prune_all(header)
+    facts, _ = frozen(header.store)
+    assert facts.common == facts.chunks
+    send(header.store, whole.store, NOW)
+    assert whole.store.get(REMOTE_PEERS, "cloud-1") == b'{"v":"p"}'
+
+
+def test_a_snapshot_brings_what_was_only_recorded_here() -> None:
+    _, header, whole = recorded()
+    prune_all(whole)
+    send(whole.store, header.store, NOW)
+    assert header.store.get(REMOTE_PEERS, "cloud-1") == b'{"v":"p"}'
+    assert header.store.unapplied(9) == []
+    assert not is_partial(header.store.connection)
+    facts, _ = frozen(header.store)
+    assert facts.common < facts.chunks
+
+
+def test_a_node_with_an_entry_in_quarantine_gives_no_snapshot() -> None:
+    one = Side("one")
+    one.put("k", "x")
+    with one.store.group():
+        one.store.connection.execute(
+            "INSERT INTO _entgldb_quarantine (origin, seq, hlc, collection, key, header, reason, text, at_ms)"
+            " VALUES (1, 1, 1, 'users', 'k', x'', 'invalid', '', 0)"
+        )
+    with pytest.raises(EntglError, match="in quarantine"):
+        frozen(one.store)
