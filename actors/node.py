@@ -40,6 +40,7 @@ from entgldb.messages.local import (
 from entgldb.messages.members import NodesChanged, NoteSelf
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import NodeSettings
+from entgldb.messages.snapshots import StoreBegan
 
 CHILDREN: Final = ("store", "oplog", "sync", "election", "gateway")
 BACKOFF_FIRST: Final = 0.02
@@ -163,6 +164,8 @@ class NodeKeeper(Behaviour):
             self._started = True
             for name in CHILDREN[1:]:
                 self._spawn(name, ctx)
+        else:
+            ctx.tell("oplog", StoreBegan())
 
     def _repeat(self, name: str, ctx: Context) -> None:
         """Tell a child that has just started what the others already know."""

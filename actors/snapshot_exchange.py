@@ -45,7 +45,7 @@ class SnapshotExchange:
                 self.giving.wanted(message, ctx)
             case wire.SnapshotEnd():
                 self.giving.declined(message, ctx)
-                self.taking.ended(message)
+                self.taking.ended(message, ctx)
 
     def status(self) -> Json:
         """What is being given or taken; None while neither is."""

@@ -15,12 +15,14 @@ from entgldb.messages.schema import Json, Message
 from entgldb.messages.snapshots import (
     FreezeSnapshot,
     InstallSnapshot,
+    LeaveSnapshot,
     SnapshotFrozen,
     SnapshotInstalled,
     SnapshotStaged,
     SnapshotWritten,
     StageChunk,
     StageSnapshot,
+    StoreBegan,
 )
 from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.vector import behind, seqs
@@ -29,6 +31,11 @@ KEPT_SECONDS: Final = 3600.0
 """How long a snapshot is given away: a receiver that lost its link goes on with it meanwhile."""
 FREEZE_SECONDS_MAX: Final = 600.0
 """After which one that was begun and never told of is begun again."""
+
+IDLE_SECONDS_MAX: Final = 60.0
+"""Without a new chunk for so long, one that somebody else offers is taken instead."""
+MERGE_SECONDS_MAX: Final = 600.0
+"""After which a merge that was ordered and never told of is ordered again."""
 
 
 class SnapshotKeeper(Behaviour):
@@ -47,6 +54,10 @@ class SnapshotKeeper(Behaviour):
         """Whose chunks are taken; None while none is coming in."""
         self._staged: StagedSnapshot | None = None
         self._staged_id = ""
+        self._moved_at = 0.0
+        """When the one that is coming in began, or its last chunk came."""
+        self._merging_since: float | None = None
+        """Whether the store has the staged one in hand: nothing else is staged meanwhile."""
 
     # --- given away -------------------------------------------------------------------------------
 
@@ -93,12 +104,13 @@ class SnapshotKeeper(Behaviour):
 
     def on_stage_snapshot(self, message: StageSnapshot, ctx: Context) -> None:
         """Begin to take one in, or tell how far it has come."""
-        coming = self._coming
-        if self._shelf is None or (coming is not None and coming.session != message.session):
+        if self._shelf is None or self._is_busy(message, ctx):
             self.count(Reason.BEHIND_SNAPSHOT)
             reason = Reason.BEHIND_SNAPSHOT.value
             ctx.tell(message.owner, SnapshotStaged(message.session, message.id, 0, reason))
             return
+        if self._coming is None or self._coming.session != message.session:
+            self._moved_at = ctx.monotonic()
         self._coming = message
         try:
             if self._staged is None or self._staged_id != message.id:
@@ -107,6 +119,16 @@ class SnapshotKeeper(Behaviour):
             self._go_on(ctx)
         except EntglError as fault:
             self._give_up(fault, ctx)
+
+    def on_leave_snapshot(self, message: LeaveSnapshot, ctx: Context) -> None:
+        """Its sender has it no more: what is staged stays, in case another goes on with it."""
+        coming = self._coming
+        if coming is not None and (coming.session, coming.id) == (message.session, message.id):
+            self._coming = None
+
+    def on_store_began(self, message: StoreBegan, ctx: Context) -> None:
+        """A merge that the store had in hand died with it: whoever asks next orders it again."""
+        self._merging_since = None
 
     def on_stage_chunk(self, message: StageChunk, ctx: Context) -> None:
         coming, staged = self._coming, self._staged
@@ -121,6 +143,7 @@ class SnapshotKeeper(Behaviour):
             return
         try:
             staged.take(message.chunk, message.payload, message.sha256)
+            self._moved_at = ctx.monotonic()
             self._go_on(ctx)
         except EntglError as fault:
             self._give_up(fault, ctx)
@@ -129,7 +152,7 @@ class SnapshotKeeper(Behaviour):
         """The store is through with it; one that it could not take now stays for the next offer."""
         if message.id != self._staged_id:
             return
-        self._coming = None
+        self._coming = self._merging_since = None
         if message.refused:
             self.count(Reason(message.refused))
         elif self._staged is not None:
@@ -152,13 +175,27 @@ class SnapshotKeeper(Behaviour):
             else {"id": coming.id, "chunks": coming.chunks, "next": staged.next},
         }
 
+    def _is_busy(self, wanted: StageSnapshot, ctx: Context) -> bool:
+        """Whether another is being merged, or is coming in from somebody who still sends."""
+        if self._is_merging(ctx):
+            return wanted.id != self._staged_id
+        coming = self._coming
+        if coming is None or coming.session == wanted.session:
+            return False
+        return ctx.monotonic() - self._moved_at < IDLE_SECONDS_MAX
+
+    def _is_merging(self, ctx: Context) -> bool:
+        since = self._merging_since
+        return since is not None and ctx.monotonic() - since < MERGE_SECONDS_MAX
+
     def _go_on(self, ctx: Context) -> None:
         coming, staged = self._coming, self._staged
         assert coming is not None
         assert staged is not None
         ctx.tell(coming.owner, SnapshotStaged(coming.session, coming.id, staged.next))
-        if staged.next >= coming.chunks:
+        if staged.next >= coming.chunks and not self._is_merging(ctx):
             place = staged.finish(coming.id, whole=not coming.cloud)
+            self._merging_since = ctx.monotonic()
             ctx.tell(
                 "store",
                 InstallSnapshot(coming.owner, coming.session, coming.id, place, coming.cloud, coming.rebase),

@@ -14,12 +14,23 @@ from entgldb.actors.ports import OplogReader
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason, known_reason
 from entgldb.messages.schema import Json, Message
-from entgldb.messages.snapshots import SnapshotInstalled, SnapshotStaged, StageChunk, StageSnapshot
+from entgldb.messages.snapshots import (
+    LeaveSnapshot,
+    SnapshotInstalled,
+    SnapshotStaged,
+    StageChunk,
+    StageSnapshot,
+)
 
 IN_FLIGHT_MAX: Final = 4
-"""Chunks asked for and not yet on disk."""
-STALLED: Final = 2.0
-"""Seconds without progress after which oplog is asked how far it has come."""
+"""Chunks asked for and not yet on disk, once some have come."""
+PATIENCE_FIRST: Final = 10.0
+"""Seconds without progress after which oplog is asked how far it has come, before one knows the line;"""
+PATIENCE_MIN: Final = 2.0
+PATIENCE_MAX: Final = 60.0
+"""the least and the most after that."""
+CHUNKS_OF_PATIENCE: Final = 4.0
+"""Chunks that might have come meanwhile."""
 
 
 class SnapshotTaking:
@@ -46,7 +57,13 @@ class SnapshotTaking:
         self._arrived = 0
         """The next chunk that oplog can use."""
         self._asked = 0
+        self._window = 1
+        """Chunks that may be under way: one more with each that comes, and one again after a stall."""
         self._moved_at = 0.0
+        """When the last chunk came,"""
+        self._begun_at = 0.0
+        """and when oplog was last asked."""
+        self._patience = PATIENCE_FIRST
 
     def offered(self, offer: wire.SnapshotOffer, ctx: Context) -> None:
         """The peer has one for us."""
@@ -54,7 +71,8 @@ class SnapshotTaking:
             self._count(Reason.SNAPSHOT_USELESS)
             self._send(wire.SnapshotEnd(offer.id, Reason.SNAPSHOT_USELESS.value))
         elif self._offer is None or self._offer.id != offer.id:
-            self._offer, self._staged = offer, 0
+            self._offer, self._staged, self._patience = offer, 0, PATIENCE_FIRST
+            self._moved_at = ctx.monotonic()
             self._begin(ctx)
 
     def staged(self, message: SnapshotStaged, ctx: Context) -> None:
@@ -63,15 +81,23 @@ class SnapshotTaking:
         if offer is None or message.id != offer.id:
             return
         if message.refused:
-            self._count(known_reason(message.refused, Reason.BEHIND_SNAPSHOT))
+            reason = known_reason(message.refused, Reason.BEHIND_SNAPSHOT)
+            self._count(reason)
             self._offer = None
+            if reason is not Reason.BEHIND_SNAPSHOT:
+                # it would be the same again at once
+                self._send(wire.SnapshotEnd(message.id, reason.value))
             return
         if message.next > self._staged:
+            took = ctx.monotonic() - self._moved_at
+            if self._staged:  # the first is small: it tells nothing
+                self._patience = min(PATIENCE_MAX, max(PATIENCE_MIN, CHUNKS_OF_PATIENCE * took))
             self._moved_at = ctx.monotonic()
+            self._window = min(IN_FLIGHT_MAX, self._window + 1)
         self._staged = message.next
         self._arrived = max(self._arrived, message.next)
         self._asked = max(self._asked, message.next)
-        while self._asked < min(offer.chunks, self._staged + IN_FLIGHT_MAX):
+        while self._asked < min(offer.chunks, self._staged + self._window):
             self._send(wire.SnapshotWant(offer.id, self._asked))
             self._asked += 1
 
@@ -84,11 +110,12 @@ class SnapshotTaking:
         self._arrived += 1
         ctx.tell("oplog", StageChunk(self._name, chunk.id, chunk.chunk, chunk.payload, chunk.sha256))
 
-    def ended(self, message: wire.SnapshotEnd) -> None:
-        """The sender has it no more: its next offer begins another."""
+    def ended(self, message: wire.SnapshotEnd, ctx: Context) -> None:
+        """The sender has it no more: its next offer begins another, or somebody else's is taken."""
         if self._offer is not None and self._offer.id == message.id:
             self._count(known_reason(message.reason, Reason.SNAPSHOT_GONE))
             self._offer = None
+            ctx.tell("oplog", LeaveSnapshot(self._name, message.id))
 
     def installed(self, done: SnapshotInstalled) -> bool:
         """It is merged, or will not be; whether it was ours."""
@@ -96,14 +123,19 @@ class SnapshotTaking:
             return False
         self._offer = None
         if done.refused:
-            self._count(Reason(done.refused))
+            self._count(known_reason(done.refused, Reason.STORE_BUSY))
+            self._send(wire.SnapshotEnd(done.id, done.refused))
         return True
 
     def beat(self, ctx: Context) -> None:
         """Every heartbeat interval."""
-        if self._offer is not None and ctx.monotonic() - self._moved_at > STALLED:
+        offer = self._offer
+        if offer is None or ctx.monotonic() - max(self._moved_at, self._begun_at) <= self._patience:
+            return
+        if self._staged < offer.chunks:  # else it is being merged
             self._count(Reason.GAP)
-            self._begin(ctx)
+            self._patience = min(PATIENCE_MAX, 2 * self._patience)
+        self._begin(ctx)
 
     def status(self) -> Json:
         """None while nothing is taken."""
@@ -119,8 +151,9 @@ class SnapshotTaking:
 
     def _begin(self, ctx: Context) -> None:
         assert self._offer is not None
-        self._moved_at = ctx.monotonic()
+        self._begun_at = ctx.monotonic()
         self._arrived = self._asked = 0
+        self._window = 1
         offer = self._offer
         ctx.tell(
             "oplog",

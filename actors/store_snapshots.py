@@ -5,7 +5,7 @@ from __future__ import annotations
 from entgldb.actors.behaviour import ERROR, INFO, Behaviour, Context
 from entgldb.actors.notices import Notices
 from entgldb.actors.ports import Store
-from entgldb.messages.errors import EntglError, Reason
+from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local import Committed
 from entgldb.messages.snapshots import InstallSnapshot, SnapshotInstalled
 from entgldb.storage.rules.results import Installed
@@ -14,6 +14,8 @@ _REASONS = {
     "disk-full": Reason.DISK_FULL,
     "disk-error": Reason.DISK_ERROR,
     "too-large": Reason.TOO_LARGE,
+    "corrupt": Reason.BAD_ENTRY,
+    "internal": Reason.HANDLER_FAILED,
 }
 
 
@@ -48,8 +50,7 @@ def install(
     """Merge it, and tell everybody who waits what came of it; by what the file has grown, if it has."""
     before = store.last_lsn()
     try:
-        if no_room is not None:
-            raise no_room
+        _need(no_room)
         done = store.install(
             message.staged,
             ctx.random.randbytes(32),
@@ -57,7 +58,8 @@ def install(
             cloud=message.cloud,
             rebase=message.rebase == store.origin,
         )
-    except EntglError as fault:
+    except Exception as raised:  # noqa: BLE001 -- whoever waits for the merge has to hear of any end of it
+        fault = raised if isinstance(raised, EntglError) else _bug(raised)
         ctx.log(ERROR, f"snapshot {message.id} was not merged: {fault.text}")
         done = Installed({}, _REASONS.get(fault.code.value, Reason.STORE_BUSY).value)
     else:
@@ -72,3 +74,12 @@ def install(
     ctx.tell(message.owner, told)
     last = store.last_lsn()
     return Committed(before + 1, last, done.own_last) if last > before else None
+
+
+def _need(fault: EntglError | None) -> None:
+    if fault is not None:
+        raise fault
+
+
+def _bug(raised: Exception) -> EntglError:
+    return EntglError(f"{type(raised).__name__}: {raised}"[:500], code=ErrorCode.INTERNAL)

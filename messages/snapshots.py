@@ -99,3 +99,16 @@ class SnapshotInstalled(Message):
     id: str
     changes: Vector
     refused: str = ""
+
+
+@message(158)
+class LeaveSnapshot(Message):
+    """A session to oplog: its peer does not give this one any more; another's may be taken."""
+
+    session: str
+    id: str
+
+
+@message(159)
+class StoreBegan(Message):
+    """Node to oplog: the store was started anew, and knows nothing of what it was merging."""

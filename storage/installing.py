@@ -11,7 +11,7 @@ from entgldb.messages.errors import Reason
 from entgldb.messages.model import Origin
 from entgldb.storage.batch import Batch
 from entgldb.storage.database import translated
-from entgldb.storage.install import Merger
+from entgldb.storage.install import Merger, has_recorded, is_partial
 from entgldb.storage.reissue import Tail
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chunks import Head as SnapshotHead
@@ -35,8 +35,19 @@ def install(
         head = read_head(store.connection, "staged")
         if clock.too_far_ahead(head.clock, now_ms):
             return Installed({}, Reason.HELD_CLOCK.value)
+        if not rebase and _is_covered(store, head, cloud=cloud):
+            return Installed({})
         with store.group():
             return _install(store, head, entropy, now_ms, cloud=cloud, rebase=rebase)
+
+
+def _is_covered(store: Store, head: SnapshotHead, *, cloud: bool) -> bool:
+    """Whether it brings nothing: it was merged before, or the log has brought it meanwhile."""
+    if head.system and not cloud and (is_partial(store.connection) or has_recorded(store.connection)):
+        return False
+    heads = {origin: known.head for origin, known in store.state.origins.items()}
+    ours = [(heads.get(mark.name, NO_HEAD), mark.seq) for mark in head.marks]
+    return all(known.quarantined or known.seq >= seq for known, seq in ours)
 
 
 def _install(

@@ -140,3 +140,16 @@ def test_a_node_with_an_entry_in_quarantine_gives_no_snapshot() -> None:
         )
     with pytest.raises(EntglError, match="in quarantine"):
         frozen(one.store)
+
+
+def test_one_that_was_merged_before_changes_nothing_and_costs_nothing() -> None:
+    one, two = Side("one"), Side("two")
+    one.put("k", "x")
+    assert send(one.store, two.store, NOW).documents == 1
+    before = (two.store.last_lsn(), two.store.vector())
+    two.store.connection.set_trace_callback(lambda text: seen.append(text))
+    seen: list[str] = []
+    done = send(one.store, two.store, NOW)
+    assert (done.changes, done.refused, done.documents) == ({}, "", 0)
+    assert (two.store.last_lsn(), two.store.vector()) == before
+    assert not [text for text in seen if text.startswith("BEGIN")]
