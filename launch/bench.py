@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -66,6 +66,25 @@ GROWN_FIGURES: Final = tuple(
     if figure.full_name in {"W1.single", "W1.bulk", "W6.get", "W6.query"}
 )
 """With ``--documents``: a node that holds so many, and as its floor a node that holds DOCUMENTS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """How it is to be measured. ``scale`` makes every amount smaller, for a trial."""
+
+    rounds: int
+    scale: float
+    tell: Callable[[str], None]
+
+    def turns(self, what: str) -> Iterator[int]:
+        """The numbers of the rounds; tells when each begins."""
+        for number in range(1, self.rounds + 1):
+            self.tell(f"\r{what}: round {number} of {self.rounds} ...")
+            yield number
+
+    def amount(self, whole: int) -> int:
+        """So many of ``whole``."""
+        return max(1, round(whole * self.scale))
 
 
 @dataclass(frozen=True, slots=True)

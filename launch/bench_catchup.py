@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from entgldb.launch.bench import Figure, Result, in_turns
+from entgldb.launch.bench import Bench, Figure, Result, in_turns
 from entgldb.launch.bench_cluster import PATIENCE_SECONDS, apart, cluster, log_of, wait_connected
 from entgldb.launch.bench_link import send_to_floor
 from entgldb.launch.bench_side import COLLECTION, document, key
@@ -17,9 +17,6 @@ from entgldb.messages.errors import EntglError
 from entgldb.storage.install import forget_log
 from entgldb.storage.rules.vector import missing
 from entgldb.storage.store import Store
-
-if TYPE_CHECKING:
-    from entgldb.launch.bench_run import Bench
 
 DOCUMENTS: Final = 100_000
 SNAPSHOT_DOCUMENTS: Final = 200_000

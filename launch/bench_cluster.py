@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from entgldb.launch.bench import Figure, Result, percentile
+from entgldb.launch.bench import Bench, Figure, Result, percentile
 from entgldb.launch.bench_side import COLLECTION, document
 from entgldb.launch.client_writes import PART_DOCUMENTS
 from entgldb.launch.playground import Member, Playground, wait_for
@@ -19,9 +19,6 @@ from entgldb.launch.processes import cpu_seconds, pss_bytes
 from entgldb.messages.client import Isolate
 from entgldb.messages.errors import EntglError
 from entgldb.storage.reader import LogReader
-
-if TYPE_CHECKING:
-    from entgldb.launch.bench_run import Bench
 
 NODES: Final = 3
 PROBES: Final = 300

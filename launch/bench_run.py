@@ -4,36 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from entgldb.launch.bench import DOCUMENTS, Figure, Result, in_turns
+from entgldb.launch.bench import DOCUMENTS, Bench, Figure, Result, in_turns
 from entgldb.launch.bench_catchup import catchup, snapshot
 from entgldb.launch.bench_cluster import convergence, idle, visibility
 from entgldb.launch.bench_floor import floor
 from entgldb.launch.bench_side import Side, lone_node
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """How it is to be measured. ``scale`` makes every amount smaller, for a trial."""
-
-    rounds: int
-    scale: float
-    tell: Callable[[str], None]
-
-    def turns(self, what: str) -> Iterator[int]:
-        """The numbers of the rounds; tells when each begins."""
-        for number in range(1, self.rounds + 1):
-            self.tell(f"\r{what}: round {number} of {self.rounds} ...")
-            yield number
-
-    def amount(self, whole: int) -> int:
-        """So many of ``whole``."""
-        return max(1, round(whole * self.scale))
-
 
 TIMED: Final[dict[str, tuple[Callable[[Side, int], float], int]]] = {
     "W1.single": (Side.single, 2_000),

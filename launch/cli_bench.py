@@ -44,8 +44,8 @@ def bench(
 
     Example: entgldb bench W1.single W6
     """
-    from entgldb.launch.bench import FIGURES, GROWN_FIGURES, select, table
-    from entgldb.launch.bench_run import Bench, run_bench, run_grown
+    from entgldb.launch.bench import FIGURES, GROWN_FIGURES, Bench, select, table
+    from entgldb.launch.bench_run import run_bench, run_grown
     from entgldb.launch.cli_demo import end_well
     from entgldb.launch.demo import quiet, speak
 
