@@ -8,16 +8,18 @@ from entgldb.actors.behaviour import ERROR, Context
 from entgldb.actors.ports import Store
 from entgldb.messages.checking import Repair, Repaired
 from entgldb.messages.errors import EntglError, Reason
+from entgldb.storage.rules import large_copies
 from entgldb.storage.rules.repair import Decision
 
 
 def mend(store: Store, message: Repair, count: Callable[[Reason, int], None], ctx: Context) -> int:
     """Decide, replace where asked to, and tell oplog; the last lsn if anything was replaced, else 0."""
-    places = tuple((copy.collection, copy.key) for copy in message.copies) + message.absent
     before = store.last_lsn()
     try:
+        copies = message.copies + ((large_copies.together(message.pieces),) if message.pieces else ())
+        places = tuple((copy.collection, copy.key) for copy in copies) + message.absent
         with store.group():
-            done = store.repair(message.copies, message.absent, message.vector, write=message.write)
+            done = store.repair(copies, message.absent, message.vector, write=message.write)
     except EntglError as fault:
         ctx.log(ERROR, f"verification could not replace rows: {fault.text}")
         reason = Reason.DISK_FULL if fault.code.value == Reason.DISK_FULL.value else Reason.STORE_BUSY

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -90,8 +90,8 @@ class Fingerprints(Protocol):
     def walk(self, after: int) -> Sequence[Walked]:
         """Rows of documents and tombstones with a higher id, in its order; empty at the end."""
 
-    def copies(self, places: Sequence[tuple[str, str]]) -> list[Copy]:
-        """The rows of those of the keys that have one; a damaged one is not shown to anybody."""
+    def copies(self, places: Iterable[tuple[str, str]]) -> Iterator[Copy]:
+        """The rows of those of the keys that have one, one by one; a damaged one is not shown to anybody."""
 
     def waiting(self) -> list[tuple[str, str]]:
         """Keys of which an entry is in quarantine, or still to be supplied by a LAN peer."""

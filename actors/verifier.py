@@ -8,7 +8,9 @@ The side that begins a run asks, the other serves; both decide about their own r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -25,11 +27,13 @@ from entgldb.messages.limits import BATCH_BYTES_MAX, FRAME_BYTES_MAX
 from entgldb.messages.local import SessionEnded, Tick
 from entgldb.messages.model import SYSTEM_PREFIX
 from entgldb.messages.schema import Channel, Json, Message
-from entgldb.storage.rules import reconcile
+from entgldb.storage.rules import large_copies, reconcile
 from entgldb.storage.rules.repair import Decision
 
 ITEMS_MAX: Final = 50_000
 """Items listed in one pass: 800 KB of frame, a few MB of memory."""
+ANSWERED_MAX: Final = 10_000
+"""Documents listed at a time for a peer, whatever it asks for."""
 COPIES_MAX: Final = 512
 """Rows shown in one message."""
 ANSWER_WAIT: Final = 120.0
@@ -74,6 +78,8 @@ class Verifier:
         """Sessions are over, and their runs with them."""
         for session in [name for name in self._peers if message.covers(name)]:
             state = self._peers.pop(session)
+            if state.walk is not None:
+                self.walker.leave(state.walk)
             if state.run is not None:
                 self._outcome(state).take(state.run, state, ctx.now_ms(), "peer-offline")
 
@@ -159,24 +165,36 @@ class Verifier:
         self._take(state, frame, ctx)
 
     def _take(self, state: PeerState, frame: Message, ctx: Context) -> None:
-        run = state.run
+        run, serving = state.run, state.serving
         match frame:
             case wire.Ranges(answer=False):
-                state.serving = Serving(frame.run)
-                self.walker.sum(partial(self._compare, state, frame), ctx, fresh=frame.fresh)
+                state.serving = Serving(frame)
+                state.pieces.clear()
+                if not state.summing:
+                    state.summing = True
+                    self.walker.sum(partial(self._compare, state), ctx, fresh=frame.fresh)
             case wire.Ranges() if run is not None and run.number == frame.run:
                 self._list(state, run, frame, ctx)
-            case wire.Items() if state.serving is not None and state.serving.number == frame.run:
-                self._serve(state, state.serving, frame, ctx)
+            case wire.Items() if serving is not None and serving.number == frame.run:
+                self._serve(state, serving, frame, ctx)
+            case wire.CopyPiece(answer=False) if run is not None and run.number == frame.run:
+                self._gather(state, frame.payload)
+            case wire.CopyPiece(answer=True) if serving is not None and serving.number == frame.run:
+                self._gather(state, frame.payload)
             case wire.Copies(answer=False) if run is not None and run.number == frame.run:
                 self._compare_copies(state, run, frame, ctx)
-            case wire.Copies(answer=True) if state.serving is not None and state.serving.number == frame.run:
-                self._mend(state, frame, (), frame.repair, ctx)
+            case wire.Copies(answer=True) if serving is not None and serving.number == frame.run:
+                copies, pieces = self._rows(state, frame)
+                self._mend(state, frame, copies, (), pieces, frame.repair, ctx)
             case _:
+                state.pieces.clear()
                 self._count(Reason.OUT_OF_ORDER, 1)
 
-    def _compare(self, state: PeerState, asked: wire.Ranges, ctx: Context) -> None:
+    def _compare(self, state: PeerState, ctx: Context) -> None:
         """Level 1: say which ranges differ, and level 2 of them."""
+        state.summing = False
+        assert state.serving is not None  # it has asked
+        asked = state.serving.asked
         table = self._table(state)
         tops = reconcile.differing_tops(table, asked.sums)
         sums = b"".join(reconcile.pack_sums(table.within(top)) for top in tops)
@@ -195,7 +213,8 @@ class Verifier:
         run.left = len(taken) < len(buckets)
         run.first_bucket = taken[-1] + 1
         run.handled |= set(taken)
-        run.listing = Listing(taken, system=not state.peer.cloud)
+        # a little more than was counted: some may have been written since
+        run.listing = Listing(taken, system=not state.peer.cloud, most=2 * ITEMS_MAX)
         self.walker.list(run.listing, partial(self._send_items, state, run), ctx)
 
     def _send_items(self, state: PeerState, run: Run, ctx: Context) -> None:
@@ -205,61 +224,108 @@ class Verifier:
             self._say(state, wire.Items(run.number, buckets, items, run.after), ctx)
 
     def _serve(self, state: PeerState, serving: Serving, asked: wire.Items, ctx: Context) -> None:
-        if serving.listing is None or serving.listing.buckets != frozenset(asked.buckets):
-            serving.listing = Listing(asked.buckets, system=not state.peer.cloud)
-            self.walker.list(serving.listing, partial(self._show, state, serving, asked), ctx)
-        else:
+        listing = serving.listing
+        if state.walk is not None:
+            self.walker.leave(state.walk)
+        page = listing is not None and listing.buckets == frozenset(asked.buckets)
+        if listing is not None and page and (not listing.through or asked.after < listing.through):
             self._show(state, serving, asked, ctx)
+            return
+        theirs = {place for place, _ in reconcile.unpack_items(asked.items)}
+        system = not state.peer.cloud
+        listing = Listing(asked.buckets, system=system, most=ANSWERED_MAX, after=asked.after, also=theirs)
+
+        def listed(ctx: Context) -> None:
+            state.walk, serving.listing = None, listing
+            items = listing.items
+            serving.places = reconcile.differing_places(items, asked.items, asked.after, listing.through)
+            if state.serving is serving:
+                self._show(state, serving, asked, ctx)
+
+        state.walk = self.walker.list(listing, listed, ctx)
 
     def _show(self, state: PeerState, serving: Serving, asked: wire.Items, ctx: Context) -> None:
         """Our rows of the places that differ, as many as fit."""
         listing = serving.listing
-        if state.serving is not serving or listing is None:
-            return
-        places = reconcile.differing_places(listing.items, asked.items, asked.after)
-        through = places[COPIES_MAX - 1] if len(places) > COPIES_MAX else b""
-        places = places[:COPIES_MAX]
+        assert listing is not None
+        first = bisect_right(serving.places, asked.after)
+        places = serving.places[first : first + COPIES_MAX]
+        through = places[-1] if first + COPIES_MAX < len(serving.places) else listing.through
         # before the rows: what the vector covers has then done its work on them
         vector = self._log.vector()
         waits = {reconcile.place_of(*key) for key in self._documents.waiting()}
         told = [place for place in places if place in listing.keys and place not in waits]
-        copies = self._documents.copies([listing.keys[place] for place in told])
-        shown = _bounded(copies)
-        if len(shown) < len(copies):
+        shown, whole = _bounded(self._documents.copies(listing.keys[place] for place in told))
+        if not whole:
             through = reconcile.place_of(shown[-1].collection, shown[-1].key)
             places = [place for place in places if place <= through]
         have = {reconcile.place_of(copy.collection, copy.key) for copy in shown} | waits
         unknown = b"".join(place for place in places if place not in have)
         put_off = b"".join(place for place in places if place in waits)
-        answer = wire.Copies(asked.run, False, vector, tuple(shown), unknown, through, waits=put_off)
-        self._say(state, answer, ctx)
+        self._say_rows(
+            state, wire.Copies(asked.run, False, vector, tuple(shown), unknown, through, waits=put_off), ctx
+        )
+
+    def _say_rows(self, state: PeerState, frame: wire.Copies, ctx: Context) -> None:
+        """A row that is too large for a frame goes in pieces before it; it is alone then."""
+        if len(frame.copies) == 1 and large_copies.is_large(frame.copies[0]):
+            for piece in large_copies.apart(frame.copies[0]):
+                self._say(state, wire.CopyPiece(frame.run, frame.answer, piece), ctx)
+            frame = replace(frame, copies=())
+        self._say(state, frame, ctx)
+
+    def _gather(self, state: PeerState, piece: bytes) -> None:
+        state.pieces.append(piece)
+        if sum(map(len, state.pieces)) > large_copies.BYTES_MAX:
+            self._count(Reason.TOO_LARGE, 1)
+            state.pieces.clear()
 
     def _compare_copies(self, state: PeerState, run: Run, told: wire.Copies, ctx: Context) -> None:
         """Decide about our rows, and show them, so that the other side can decide about its own."""
         keys = run.listing.keys if run.listing is not None else {}
         absent = tuple(keys[place] for place in reconcile.unpack_places(told.unknown) if place in keys)
         run.put_off(keys[place] for place in reconcile.unpack_places(told.waits) if place in keys)
-        run.after = told.through
+        # one that does not get on is at its end
+        run.after = told.through if told.through > run.after else b""
         vector = self._log.vector()
-        shown = _bounded(self._documents.copies([(c.collection, c.key) for c in told.copies] + [*absent]))
+        copies, pieces = self._rows(state, told)
+        shown, _ = _bounded(self._documents.copies([(c.collection, c.key) for c in copies] + [*absent]))
         answer = wire.Copies(run.number, True, vector, tuple(shown), repair=run.repair)
-        self._mend(state, told, absent, run.repair, ctx)
-        self._say(state, answer, ctx)
+        self._mend(state, told, copies, absent, pieces, run.repair, ctx)
+        self._say_rows(state, answer, ctx)
+
+    def _rows(self, state: PeerState, told: wire.Copies) -> tuple[tuple[wire.Copy, ...], tuple[bytes, ...]]:
+        """What a frame shows, and the pieces of the one of them that came in pieces."""
+        pieces = tuple(state.pieces)
+        state.pieces.clear()
+        try:
+            return (*told.copies, *([large_copies.together(pieces)] if pieces else ())), pieces
+        except ProtocolError:
+            self._count(Reason.MALFORMED, 1)
+            return told.copies, ()
 
     def _mend(
         self,
         state: PeerState,
         told: wire.Copies,
+        copies: tuple[wire.Copy, ...],
         absent: tuple[tuple[str, str], ...],
+        pieces: tuple[bytes, ...],
         write: bool,
         ctx: Context,
     ) -> None:
-        copies = told.copies
+        """``copies``: of which the last came in ``pieces``, if there are any."""
         if state.peer.cloud and any(copy.collection.startswith(SYSTEM_PREFIX) for copy in copies):
             self._count(Reason.NOT_ALLOWED, 1)
-            copies = tuple(copy for copy in copies if not copy.collection.startswith(SYSTEM_PREFIX))
+            if pieces and copies[-1].collection.startswith(SYSTEM_PREFIX):
+                pieces = ()
+        shown = tuple(
+            copy
+            for copy in told.copies
+            if not (state.peer.cloud and copy.collection.startswith(SYSTEM_PREFIX))
+        )
         session = state.peer.session
-        ctx.tell("store", Repair(session, told.answer, told.vector, copies, absent, write))
+        ctx.tell("store", Repair(session, told.answer, told.vector, shown, absent, write, pieces))
 
     # --- what came of it -------------------------------------------------------------------------
 
@@ -332,13 +398,13 @@ class Verifier:
         ctx.tell(state.peer.owner, VerifySay(state.peer.session, payload))
 
 
-def _bounded(copies: Sequence[wire.Copy]) -> list[wire.Copy]:
-    """The first of them that fit into a batch, at least one."""
+def _bounded(copies: Iterable[wire.Copy]) -> tuple[list[wire.Copy], bool]:
+    """The first of them that fit into a batch, at least one; whether that is all of them."""
     shown: list[wire.Copy] = []
     size = 0
     for copy in copies:
-        size += 200 + len(copy.body or b"") + len(copy.stamps or b"") + len(copy.key)
+        size += large_copies.size_of(copy)
         if shown and size > BATCH_BYTES_MAX:
-            break
+            return shown, False
         shown.append(copy)
-    return shown
+    return shown, True

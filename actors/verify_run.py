@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from entgldb.actors.walker import Listing
+from entgldb.actors.walker import Listing, Walk
+from entgldb.messages import wire
 from entgldb.messages.checking import VerifyPeer
 from entgldb.messages.schema import Json
 from entgldb.storage.rules.repair import Decision
@@ -96,9 +97,12 @@ class Run:
 class Serving:
     """A run that the peer began."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, asked: wire.Ranges) -> None:
+        self.number = asked.run
+        self.asked = asked
         self.listing: Listing | None = None
+        self.places: list[bytes] = []
+        """Where the listing and the peer's items differ."""
 
 
 class PeerState:
@@ -108,6 +112,12 @@ class PeerState:
         self.peer = peer
         self.run: Run | None = None
         self.serving: Serving | None = None
+        self.summing = False
+        """Whether the fingerprints are being made for the peer,"""
+        self.walk: Walk | None = None
+        """or its ranges are being listed: one walk at a time."""
+        self.pieces: list[bytes] = []
+        """Of one large row that is coming in."""
         self.heard_at = 0.0
         self.bytes = 0
         """Said and heard since the run began."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Final
 
 from entgldb.actors.behaviour import Context
@@ -23,26 +23,53 @@ Done = Callable[[Context], None]
 
 
 class Listing:
-    """The items of some ranges, by place."""
+    """The items of some ranges, by place: a page of them, the first behind ``after``."""
 
-    def __init__(self, buckets: Iterable[int], *, system: bool) -> None:
+    def __init__(
+        self,
+        buckets: Iterable[int],
+        *,
+        system: bool,
+        most: int,
+        after: bytes = b"",
+        also: Container[bytes] = (),
+    ) -> None:
+        """``most``: documents that are kept. ``also``: places of which a tombstone is kept, too."""
         self.buckets = frozenset(buckets)
+        self.after = after
+        self.through = b""
+        """More may be behind this place; empty: none is."""
         self.items: dict[bytes, bytes] = {}
         """Place of a live document -> its value."""
         self.keys: dict[bytes, tuple[str, str]] = {}
         """Place of a document or tombstone -> collection and key."""
         self._system = system
+        self._most = most
+        self._also = also
 
     def visit(self, row: Walked) -> None:
         """Take a row that is in one of the ranges."""
         place = place_of(row.collection, row.key)
-        if bucket_of(place) not in self.buckets:
+        if bucket_of(place) not in self.buckets or place <= self.after:
             return
         if not self._system and row.collection.startswith(SYSTEM_PREFIX):
             return
-        self.keys[place] = (row.collection, row.key)
+        if self.through and place > self.through:
+            return
         if row.body_sha256 is not None:
             self.items[place] = item_of(place, row.origin, row.seq, row.body_sha256).value
+        elif place not in self._also:
+            return
+        self.keys[place] = (row.collection, row.key)
+        if len(self.items) > 2 * self._most:
+            self.end()
+
+    def end(self) -> None:
+        """Keep the first of what was found, as many as there shall be."""
+        if len(self.items) > self._most:
+            self.through = sorted(self.items)[self._most - 1]
+            self.items = {place: value for place, value in self.items.items() if place <= self.through}
+            self.keys = {place: key for place, key in self.keys.items() if place <= self.through}
 
 
 class _Tables:
@@ -62,7 +89,7 @@ class _Tables:
             (self.system if row.collection.startswith(SYSTEM_PREFIX) else self.user).add(item)
 
 
-class _Job:
+class Walk:
     """One walk that is wanted or under way."""
 
     def __init__(self, visit: Callable[[Walked], None], done: Done) -> None:
@@ -77,9 +104,9 @@ class Walker:
     def __init__(self, documents: Fingerprints, last_lsn: Callable[[], int]) -> None:
         self._documents = documents
         self._last_lsn = last_lsn
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[Walk] = deque()
         self._tables: _Tables | None = None
-        self._summing: _Job | None = None
+        self._summing: Walk | None = None
         self._ticking = False
         self.walks = 0
         """Begun since the start."""
@@ -108,33 +135,43 @@ class Walker:
         self._summing = self._begin(tables.visit, finished, ctx)
         self._summing.done.append(done)
 
-    def list(self, listing: Listing, done: Done, ctx: Context) -> None:
-        """``done`` when ``listing`` is filled."""
-        self._begin(listing.visit, done, ctx)
+    def list(self, listing: Listing, done: Done, ctx: Context) -> Walk:
+        """``done`` when ``listing`` is filled; what ``leave`` takes."""
+
+        def finished(ctx: Context) -> None:
+            listing.end()
+            done(ctx)
+
+        return self._begin(listing.visit, finished, ctx)
+
+    def leave(self, walk: Walk) -> None:
+        """Nobody waits for this one any more."""
+        if walk in self._jobs:
+            self._jobs.remove(walk)
 
     def step(self, ctx: Context) -> None:
         """A few pages of the first walk."""
         self._ticking = False
-        job = self._jobs[0] if self._jobs else None
-        for _ in range(PAGES_PER_STEP if job is not None else 0):
-            assert job is not None
-            rows = self._documents.walk(job.after)
+        walk = self._jobs[0] if self._jobs else None
+        for _ in range(PAGES_PER_STEP if walk is not None else 0):
+            assert walk is not None
+            rows = self._documents.walk(walk.after)
             for row in rows:
-                job.visit(row)
+                walk.visit(row)
             if not rows:
                 self._jobs.popleft()
-                for done in job.done:
+                for done in walk.done:
                     done(ctx)
                 break
-            job.after = rows[-1].id
+            walk.after = rows[-1].id
         self._go_on(ctx)
 
-    def _begin(self, visit: Callable[[Walked], None], done: Done, ctx: Context) -> _Job:
-        job = _Job(visit, done)
-        self._jobs.append(job)
+    def _begin(self, visit: Callable[[Walked], None], done: Done, ctx: Context) -> Walk:
+        walk = Walk(visit, done)
+        self._jobs.append(walk)
         self.walks += 1
         self._go_on(ctx)
-        return job
+        return walk
 
     def _go_on(self, ctx: Context) -> None:
         if self._jobs and not self._ticking:

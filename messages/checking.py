@@ -50,6 +50,8 @@ class Repair(Message):
     """Collection and key of rows of ours that the peer has not got."""
     write: bool
     """False: only say what would be done."""
+    pieces: tuple[bytes, ...] = ()
+    """One more copy, too large for a field, as ``rules.large_copies`` takes it apart."""
 
 
 @message(164)

@@ -18,6 +18,11 @@ BODY_BYTES_MAX: Final = 1024 * 1024
 """One document as UTF-8 JSON."""
 MERGE_BYTES_MAX: Final = BODY_BYTES_MAX + BODY_BYTES_MAX // 2
 """The changed fields of one document as they travel, with their paths and what they name."""
+MERGED_BYTES_MAX: Final = 4 * 1024 * 1024
+"""A document that merges, with the versions of its fields, as one writer makes it. What writers who did not
+know of each other make together may be larger: it is applied all the same, and counted."""
+HISTORY_BYTES_MAX: Final = 1024 * 1024
+"""The versions of its fields alone: beyond it the next writer writes the document whole."""
 KEY_BYTES_MAX: Final = 512
 """One document key as UTF-8."""
 NAME_CHARS_MAX: Final = 64
@@ -28,6 +33,8 @@ GROUP_ENTRIES_MAX: Final = 10_000
 """Entries of one transaction."""
 GROUP_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bodies of one transaction; what a receiver may have to stage."""
+ROW_BYTES_MAX: Final = 2 * GROUP_BYTES_MAX
+"""One row, whoever made it. An entry that would make a larger one is set aside as unfit."""
 ENTRIES_PER_BATCH_MAX: Final = 4096
 """Entries in one ``Entries``, a second bound beside bytes."""
 HEADER_BYTES_MAX: Final = 2048

@@ -310,3 +310,12 @@ class Copies(Message):
     """Rows that are wrong by rule are to be replaced."""
     waits: bytes = b""
     """Places about which the sender cannot decide now: an entry is in quarantine, or still to be supplied."""
+
+
+@message(32, Channel.PEER)
+class CopyPiece(Message):
+    """Verification: a piece of a row too large for a frame; the ``Copies`` that follows stands for it."""
+
+    run: int
+    answer: bool
+    payload: bytes

@@ -213,7 +213,9 @@ class Applier:
             self.counts[Reason.PARENT_ABSENT.value] += 1
             for version in absent:
                 self.batch.note_successor(version)
-        merge_row(self.batch, header, text, lsn, self.now_ms, absent=bool(absent))
+        if merge_row(self.batch, header, text, lsn, self.now_ms, absent=bool(absent)):
+            # nobody's fault and kept back from nobody: whoever writes it next has to make it smaller
+            self.counts[Reason.TOO_LARGE.value] += 1
 
     def _applied(self, version: Version, collection: str) -> bool:
         """Whether our vector covers ``version`` and, in a system collection, it was applied too."""

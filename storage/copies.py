@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from entgldb.messages.limits import PAGE_ROWS_MAX
@@ -50,14 +50,12 @@ class Fingerprints:
             cursor.close()
         return [Walked(row[0], row[1], row[2], self._name(row[3]), *row[4:]) for row in found]
 
-    def copies(self, places: Sequence[tuple[str, str]]) -> list[Copy]:
-        """The rows of those of the keys that have one; a damaged one is not shown to anybody."""
-        found = (read_copy(self._connection, collection, key) for collection, key in places)
-        return [
-            copy
-            for copy in found
-            if copy is not None and is_sound(copy, read_header(self._connection, copy.origin, copy.seq))
-        ]
+    def copies(self, places: Iterable[tuple[str, str]]) -> Iterator[Copy]:
+        """The rows of those of the keys that have one, one by one; a damaged one is not shown to anybody."""
+        for collection, key in places:
+            copy = read_copy(self._connection, collection, key)
+            if copy is not None and is_sound(copy, read_header(self._connection, copy.origin, copy.seq)):
+                yield copy
 
     def waiting(self) -> list[tuple[str, str]]:
         """Keys of which an entry is in quarantine, or still to be supplied by a LAN peer."""

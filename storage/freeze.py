@@ -123,8 +123,9 @@ class _Writer:
             self._put(kind, gathered)
 
     def _put(self, kind: int, rows: list[tuple[Any, ...]]) -> None:
-        self.put(self.number, chunks.encode_rows(kind, self.rows + 1, rows))
-        self.number += 1
+        for payload in chunks.pieces(chunks.encode_rows(kind, self.rows + 1, rows)):
+            self.put(self.number, payload)
+            self.number += 1
         self.rows += len(rows)
 
     def put(self, number: int, payload: bytes) -> None:

@@ -6,12 +6,14 @@ import sqlite3
 from collections.abc import Sequence
 
 from entgldb.messages.errors import EntglError
+from entgldb.messages.limits import DEPTH_MAX, ROW_BYTES_MAX
 from entgldb.messages.model import Vector
 from entgldb.messages.wire import Copy
 from entgldb.storage.collections import ensure_collection
 from entgldb.storage.copies import has_unapplied, read_copy, read_header, read_logged, was_dropped
-from entgldb.storage.rules.body import check_body
+from entgldb.storage.rules.body import check_object
 from entgldb.storage.rules.repair import Decision, Side, decide, is_sound
+from entgldb.storage.rules.stored import Tip, load
 from entgldb.storage.state import State
 
 
@@ -41,7 +43,7 @@ class Mender:
         decisions = []
         for copy in copies:
             decision = self._from_own_log(copy.collection, copy.key, write=write) or self.judge(copy, vector)
-            if decision is Decision.TAKE and not _is_document(copy.body):
+            if decision is Decision.TAKE and not _is_row(copy):
                 decision = Decision.UNDECIDED
             if decision is Decision.TAKE and write and not self._mended:
                 self.take(copy)
@@ -133,10 +135,14 @@ class Mender:
         return decision
 
 
-def _is_document(body: bytes | None) -> bool:
+def _is_row(copy: Copy) -> bool:
+    """Whether a copy can be a row, as far as that can be seen from itself."""
     try:
-        if body is not None:
-            check_body(body)
+        if copy.body is not None:
+            check_object(copy.body, ROW_BYTES_MAX, DEPTH_MAX)
+        if copy.stamps is not None:
+            body = None if copy.body is None else copy.body.decode()
+            load(Tip(copy.origin, copy.seq, copy.hlc), body, copy.stamps)
     except EntglError:
         return False
     return True

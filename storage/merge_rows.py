@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from entgldb.messages.errors import TooLargeError
+from entgldb.messages.limits import HISTORY_BYTES_MAX, MERGED_BYTES_MAX, ROW_BYTES_MAX
 from entgldb.messages.model import Version
 from entgldb.storage.batch import Batch
 from entgldb.storage.rules.changes import difference, fresh, whole
@@ -24,6 +26,8 @@ _ROW: Final = (
     "SELECT o.name, d.seq, d.hlc, d.body, d.stamps, d.lsn FROM _entgldb_documents d"
     " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ? AND d.hlc > 0"
 )
+
+_HISTORY: Final = "SELECT ifnull(length(stamps), 0) FROM _entgldb_documents WHERE collection = ? AND key = ?"
 
 
 def read_row(batch: Batch, collection: str, key: str) -> Stored | None:
@@ -76,8 +80,10 @@ def named_by(header: Header, text: str | None) -> frozenset[Version]:
 
 def merge_row(
     batch: Batch, header: Header, text: str | None, lsn: int, now_ms: int, *, absent: bool = False
-) -> None:
-    """Merge one logged entry into its row, and keep and clear conflicts.
+) -> bool:
+    """Merge one logged entry into its row, and keep and clear conflicts; whether it made a row too large.
+
+    That is one beyond MERGED_BYTES_MAX, and larger than it was. Raises TooLargeError beyond ROW_BYTES_MAX.
 
     ``absent``: a version it names is not here, so that nobody can tell a concurrent write from a
     successor, and no conflict is kept.
@@ -92,11 +98,11 @@ def merge_row(
         batch.clear_conflict(tip.version)
     for loser in () if absent else after.losers:
         batch.keep_loser(header.collection, header.key, loser, now_ms)
-    write_row(batch, header, text, after.stored, lsn)
+    return write_row(batch, header, text, after.stored, lsn)
 
 
-def write_row(batch: Batch, header: Header, text: str | None, stored: Stored, lsn: int) -> None:
-    """Write what became of a row when the entry was merged into it. To be called after ``flush``."""
+def write_row(batch: Batch, header: Header, text: str | None, stored: Stored, lsn: int) -> bool:
+    """Write what became of a row when the entry was merged into it, after ``flush``; as ``merge_row``."""
     row = batch.connection.execute(_ROW, (header.collection, header.key)).fetchone()
     newest = stored.newest
     body, stamps = save(stored)
@@ -104,7 +110,22 @@ def write_row(batch: Batch, header: Header, text: str | None, stored: Stored, ls
     if body is not None and stored.is_whole():
         body = row[3] if row is not None and newest == row[:3] else text if header.op == PUT else body
     was_live = row is not None and row[3] is not None
+    size, before = _bytes(body, stamps), 0 if row is None else _bytes(row[3], row[4])
+    if size > ROW_BYTES_MAX:
+        raise TooLargeError(f"{size} bytes with the versions of its fields, {ROW_BYTES_MAX} allowed")
     if row is None or body != row[3] or newest != row[:3]:
         batch.write_merged(header, newest, body, stamps, lsn, was_live=was_live)
     elif stamps != row[4]:
         batch.write_merged(header, newest, body, stamps, row[5], was_live=was_live)
+    return size > max(before, MERGED_BYTES_MAX)
+
+
+def has_long_history(batch: Batch, collection: str, key: str) -> bool:
+    """Whether the versions of a document's fields take more than HISTORY_BYTES_MAX."""
+    batch.flush()
+    row = batch.connection.execute(_HISTORY, (collection, key)).fetchone()
+    return row is not None and row[0] > HISTORY_BYTES_MAX
+
+
+def _bytes(body: str | None, stamps: bytes | None) -> int:
+    return (0 if body is None else len(body.encode())) + (0 if stamps is None else len(stamps))

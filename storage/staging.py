@@ -11,11 +11,13 @@ from hashlib import sha256
 from typing import Final
 
 from entgldb.messages.errors import ProtocolError
+from entgldb.messages.limits import CHUNK_BYTES_MAX, ROW_BYTES_MAX
 from entgldb.storage.rules import chunks
 from entgldb.storage.rules.chunks import DOCUMENTS, Head
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS chunks (number INTEGER PRIMARY KEY, sha256 BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS pieces (remaining INTEGER PRIMARY KEY, piece BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS head (payload BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS documents (
     id INTEGER PRIMARY KEY, collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT,
@@ -48,13 +50,12 @@ class Staging:
         if sha256(payload).digest() != digest:
             raise ProtocolError(f"chunk {number} of a snapshot is not what its digest says")
         head = chunks.decode_head(payload) if number == 0 else None
-        rows = None if head else chunks.decode_rows(payload, self._origins)
         self.connection.execute("BEGIN")
         try:
-            if rows is None:
+            if head is not None:
                 self.connection.execute("INSERT INTO head VALUES (?)", (payload,))
             else:
-                self._insert(*rows)
+                self._take_rows(payload)
             self.connection.execute("INSERT INTO chunks VALUES (?, ?)", (number, digest))
             self.connection.execute("COMMIT")
         except BaseException as fault:
@@ -71,6 +72,7 @@ class Staging:
 
         ``whole``: with the chunks that are only for members of the cluster, so that the id can be checked.
         """
+        self._need_no_pieces()
         digests = self.connection.execute("SELECT sha256 FROM chunks ORDER BY number")
         if chunks.snapshot_id(digest for (digest,) in digests) != snapshot_id and whole:
             raise ProtocolError(f"the chunks that came are not those of snapshot {snapshot_id}")
@@ -81,6 +83,30 @@ class Staging:
             self.connection.execute("CREATE INDEX IF NOT EXISTS conflicts_key ON conflicts (collection, key)")
         except sqlite3.IntegrityError:
             raise ProtocolError(f"snapshot {snapshot_id} has a key twice") from None
+
+    def _take_rows(self, payload: bytes) -> None:
+        """Rows, or a piece of them; the last piece brings them all."""
+        found = chunks.decode_piece(payload)
+        if found is None:
+            self._need_no_pieces()
+            self._insert(*chunks.decode_rows(payload, self._origins))
+            return
+        left, piece = found
+        execute = self.connection.execute
+        rows, size, least = execute(
+            "SELECT count(*), ifnull(sum(length(piece)), 0), min(remaining) FROM pieces"
+        ).fetchone()
+        if (rows and left != least - 1) or size + len(piece) > ROW_BYTES_MAX + CHUNK_BYTES_MAX:
+            raise ProtocolError("pieces of a snapshot's rows that do not follow each other, or too many")
+        execute("INSERT INTO pieces VALUES (?, ?)", (left, piece))
+        if not left:
+            whole = b"".join(one for (one,) in execute("SELECT piece FROM pieces ORDER BY remaining DESC"))
+            execute("DELETE FROM pieces")
+            self._insert(*chunks.decode_rows(whole, self._origins))
+
+    def _need_no_pieces(self) -> None:
+        if self.connection.execute("SELECT 1 FROM pieces LIMIT 1").fetchone() is not None:
+            raise ProtocolError("the pieces of a snapshot's rows end too early")
 
     def _insert(self, taken: chunks.Rows, texts: list[str | None]) -> None:
         numbered = zip(range(taken.first, taken.first + len(taken.rows)), taken.rows, texts, strict=True)

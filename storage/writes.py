@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from entgldb.messages.client import Write, Written
 from entgldb.messages.errors import InvalidError, NotAllowedError, TooLargeError
-from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
+from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, MERGED_BYTES_MAX
 from entgldb.messages.model import ALWAYS_MERGED, SYSTEM_PREFIX, Origin, Version, check_collection, check_key
 from entgldb.storage.batch import Batch
-from entgldb.storage.merge_rows import composed, merge_row, read_row
+from entgldb.storage.merge_rows import composed, has_long_history, merge_row, read_row
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.changes import same
@@ -118,7 +118,12 @@ class _Group:
             )
         text = body.decode()
         header, lsn = self._log(write, current, MERGE, digest(body), text)
-        merge_row(self.batch, header, text, lsn, self.now_ms)
+        if merge_row(self.batch, header, text, lsn, self.now_ms) and write.text is not None:
+            raise TooLargeError(
+                f"{write.collection}/{write.key} would take more than {MERGED_BYTES_MAX} bytes"
+                " with the versions of its fields",
+                hint="remove fields of it first, or delete it and put it anew",
+            )
 
     def _log(
         self, write: Checked, current: Current | None, op: int, sha: bytes, text: str | None
@@ -146,6 +151,8 @@ def merge_body(batch: Batch, write: Checked) -> bytes:
     row = read_row(batch, write.collection, write.key)
     document = None if write.text is None else json.loads(write.text)
     fields = write.collection in batch.state.merging and not write.whole
+    # written whole, a document sheds the versions of all that it ever had and has no more
+    fields = fields and not has_long_history(batch, write.collection, write.key)
     collected = batch.state.collected_hlc
     made = composed(row, document, fields=fields, collected_hlc=collected, resolves=write.resolves)
     return made.encode()

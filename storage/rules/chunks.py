@@ -2,7 +2,9 @@
 
 Chunk 0 is the head: ``[1, origins, clock, system]``, an origin being ``[name, seq, head hash, floor]``. The
 others are ``[kind, first, rows]``; rows name their origin by its place in the head and are numbered from
-``first`` on. The id of a snapshot is made of the digests of all its chunks: equal ids are equal bytes.
+``first`` on. Where a large row makes such a chunk too long it travels as ``[2, left, piece]``: the chunks
+that follow each other down to ``left`` 0 hold the pieces. The id of a snapshot is made of the digests of all
+its chunks: equal ids are equal bytes.
 """
 
 from __future__ import annotations
@@ -17,23 +19,22 @@ from entgldb.messages.errors import EntglError, ProtocolError
 from entgldb.messages.limits import (
     CHUNK_BYTES_MAX,
     DEPTH_MAX,
-    FRAME_BYTES_MAX,
-    MERGE_BYTES_MAX,
     ORIGINS_MAX,
     PACK_BYTES,
+    ROW_BYTES_MAX,
 )
 from entgldb.messages.model import Origin, Vector, check_collection, check_key
-from entgldb.storage.rules.body import check_body, check_object
+from entgldb.storage.rules.body import check_object
 from entgldb.storage.rules.changes import check_change
 from entgldb.storage.rules.clock import HLC_MAX
 
 FORMAT: Final = 1
 DOCUMENTS: Final = 0
 CONFLICTS: Final = 1
+PIECE: Final = 2
 MERGED: Final = b"merge"
 ROWS_PER_CHUNK_MAX: Final = 4096
 SEQ_MAX: Final = 2**63 - 1
-_STAMPS_BYTES_MAX: Final = FRAME_BYTES_MAX // 4
 
 
 class Mark(NamedTuple):
@@ -92,6 +93,28 @@ def encode_rows(kind: int, first: int, rows: Sequence[Sequence[Any]]) -> bytes:
     return _packed([kind, first, rows])
 
 
+def pieces(payload: bytes) -> list[bytes]:
+    """The chunks as which an encoded chunk travels: itself, or its pieces."""
+    if len(payload) <= 2 * CHUNK_BYTES_MAX:
+        return [payload]
+    starts = range(0, len(payload), CHUNK_BYTES_MAX)
+    return [
+        _packed([PIECE, len(starts) - 1 - number, payload[at : at + CHUNK_BYTES_MAX]])
+        for number, at in enumerate(starts)
+    ]
+
+
+def decode_piece(payload: bytes) -> tuple[int, bytes] | None:
+    """How many pieces follow, and this one; None for a chunk that is whole. Raises ProtocolError."""
+    items = _unpacked(payload, 3)
+    if items[0] != PIECE:
+        return None
+    left, piece = items[1:]
+    _need(type(left) is int and 0 <= left <= ROW_BYTES_MAX, "piece")
+    _need(type(piece) is bytes and len(piece) > 0, "piece")
+    return left, piece
+
+
 def snapshot_id(digests: Iterable[bytes]) -> str:
     """The name of what these chunks, in order, make."""
     return sha256(b"".join(digests)).hexdigest()[:32]
@@ -142,19 +165,17 @@ def _checked(row: Any, kind: int, origins: int, names: set[str]) -> str | None:
     check_key(key)
     _need(type(origin) is int and 0 <= origin < origins, "origin")
     _need(type(seq) is int and 0 < seq <= SEQ_MAX and type(hlc) is int and 0 <= hlc <= HLC_MAX, "version")
-    _need(stamps is None or (type(stamps) is bytes and len(stamps) <= _STAMPS_BYTES_MAX), "stamps")
+    _need(stamps is None or (type(stamps) is bytes and len(stamps) <= ROW_BYTES_MAX), "stamps")
     if body is None:
         _need(kind == DOCUMENTS, "conflict")
         return None
     _need(type(body) is bytes, "body")
-    if stamps is None:
-        return check_body(body)
-    if kind == DOCUMENTS:
-        # what was merged may be larger than what a writer may write
-        check_object(body, MERGE_BYTES_MAX, DEPTH_MAX)
+    # what was merged, or made of what was, may be larger than what a writer may write
+    if stamps is None or kind == DOCUMENTS:
+        check_object(body, ROW_BYTES_MAX, DEPTH_MAX)
     else:
         _need(stamps == MERGED, "conflict")
-        check_change(check_object(body, MERGE_BYTES_MAX, DEPTH_MAX + 2), DEPTH_MAX + 1)
+        check_change(check_object(body, ROW_BYTES_MAX, DEPTH_MAX + 2), DEPTH_MAX + 1)
     text: str = body.decode()
     return text
 

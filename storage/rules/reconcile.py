@@ -136,13 +136,15 @@ def unpack_places(data: bytes) -> list[bytes]:
     return [data[at : at + PLACE_BYTES] for at in range(0, len(data) - len(data) % PLACE_BYTES, PLACE_BYTES)]
 
 
-def differing_places(mine: Mapping[bytes, bytes], theirs: bytes, after: bytes = b"") -> list[bytes]:
-    """Places behind ``after`` where one side has an item that the other has not, in order."""
+def differing_places(
+    mine: Mapping[bytes, bytes], theirs: bytes, after: bytes = b"", through: bytes = b""
+) -> list[bytes]:
+    """Places behind ``after``, up to ``through``, where one side has what the other has not, in order."""
     other = dict(unpack_items(theirs))
     here = {place: value[:ITEM_BYTES] for place, value in mine.items()}
-    return sorted(
-        place for place in here.keys() | other.keys() if place > after and here.get(place) != other.get(place)
-    )
+    both = here.keys() | other.keys()
+    apart = [place for place in both if place > after and here.get(place) != other.get(place)]
+    return sorted(place for place in apart if not through or place <= through)
 
 
 def chosen(buckets: list[int], counts: list[int], items_max: int, first: int) -> list[int]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 
 from entgldb.actors import verifier
 from entgldb.actors.verify_run import PASSES_MAX
-from entgldb.actors.walker import REST
+from entgldb.actors.walker import REST, Listing
 from entgldb.messages.checking import VerifyHeard
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import NotFoundError
 from entgldb.messages.local import SessionEnded
 from entgldb.messages.model import REMOTE_PEERS, Entry, Version
-from entgldb.messages.wire import Ack, Copies, Copy, Items
+from entgldb.messages.wire import Ack, Copies, Copy, CopyPiece, Items, Ranges
+from entgldb.storage.rules import large_copies
 from entgldb.storage.rules.header import digest
-from tests.actors.verify_rig import NOW, Pair
+from entgldb.storage.rules.results import Walked
+from tests.actors.verify_rig import NOW, Pair, Side
 
 UPDATE = "UPDATE _entgldb_documents SET body = ? WHERE key = ?"
 DELETE = "DELETE FROM _entgldb_documents WHERE key = ?"
@@ -279,3 +283,111 @@ def test_two_hundred_thousand_documents_and_twenty_differences_cost_less_than_10
     print(f"{found['differing']} differences of 200,000 documents: {pair.bytes} bytes in all passes")
     assert (found["result"], found["differing"], found["undecided"]) == ("repaired", 20, 0)
     assert pair.bytes <= 100_000
+
+
+@pytest.fixture
+def large() -> Pair:
+    """Two nodes that show a document of some megabytes, which writers made together."""
+    made = Pair()
+    writers = [Side(f"writer-{n}") for n in range(3)]
+    for n, side in enumerate((*writers, made.one, made.two)):
+        side.store.state.merging.add("users")
+        if side in writers:
+            entries = side.write(doc("k", b'{"f%d":"%s"}' % (n, b"x" * 900_000)))
+            for target in (made.one, made.two):
+                target.take(entries)
+    assert len(made.one.body("k") or b"") > 2_700_000
+    return made
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_a_row_that_no_frame_can_carry_is_mended(large: Pair, damaged: int) -> None:
+    side, other = ((large.one, large.two), (large.two, large.one))[damaged]
+    row = "SELECT body, stamps, sha256 FROM _entgldb_documents WHERE key = 'k'"
+    right = other.store.connection.execute(row).fetchone()
+    side.sql(UPDATE, '{"a":2}', "k")
+    found = large.run()
+    assert (found["result"], found["undecided"]) == ("repaired", 0)
+    assert side.store.connection.execute(row).fetchone() == right
+    assert (side.counts["repaired"], side.counts["too-large"]) == (1, 0)
+    assert large.run()["result"] == "equal"
+
+
+def test_a_row_that_no_frame_can_carry_and_that_is_lost_comes_back(large: Pair) -> None:
+    large.one.sql(DELETE, "k")
+    large.write_both(doc("small"))
+    assert large.run()["result"] == "repaired"
+    assert large.one.body("k") == large.two.body("k")
+    assert large.run()["result"] == "equal"
+
+
+def test_pieces_that_make_no_row_are_counted_and_harm_nothing(large: Pair) -> None:
+    large.one.verifier.begin("", large.one.ctx, fresh=True, repair=True)
+    run = large.one.verifier.status()["peers"]
+    assert run
+    hear = large.one.verifier.heard
+    hear(VerifyHeard("sync:1", encode(CopyPiece(1, False, b"no row"))), large.one.ctx)
+    hear(VerifyHeard("sync:1", encode(Copies(1, False, {}, ()))), large.one.ctx)
+    assert large.one.counts["malformed"] == 1
+    with patch.object(large_copies, "BYTES_MAX", 1000):
+        for _ in range(3):
+            hear(VerifyHeard("sync:1", encode(CopyPiece(1, False, b"x" * 400))), large.one.ctx)
+    assert large.one.counts["too-large"] == 1
+    hear(VerifyHeard("sync:1", encode(CopyPiece(9, False, b"of no run"))), large.one.ctx)
+    assert large.one.counts["out-of-order"] == 1
+    large.carry()
+    assert large.one.row()["result"] == "equal"
+
+
+def test_what_a_peer_asks_for_is_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifier, "ANSWERED_MAX", 20)
+    monkeypatch.setattr(verifier, "COPIES_MAX", 7)
+    kept = 0
+    visit = Listing.visit
+
+    def watched(self: Listing, row: Walked) -> None:
+        nonlocal kept
+        visit(self, row)
+        if self._most == 20:
+            kept = max(kept, len(self.items), len(self.keys))
+
+    monkeypatch.setattr(Listing, "visit", watched)
+    pair = Pair()
+    pair.write_both(*(doc(f"k{n}") for n in range(300)))
+    pair.write_both(*(doc(f"k{n}", None) for n in range(250, 300)))
+    for n in (*range(100), *range(120, 240)):
+        pair.one.sql(DELETE, f"k{n}")
+    pair.one.sql("UPDATE _entgldb_documents SET body = ?, sha256 = ?, seq = 299, hlc = 1 WHERE key = 'k299'",
+                 '{"a":1}', digest(b'{"a":1}'))  # fmt: skip
+    assert pair.run()["result"] == "repaired"
+    assert [pair.one.body(f"k{n}") for n in range(250)] == [b'{"a":1}'] * 250
+    assert pair.one.body("k299") is None
+    assert 0 < kept <= 41
+    # a page as large as the asker's ranges holds its tombstones, and no others
+    assert pair.run()["result"] == "equal"
+
+
+def test_a_flood_of_questions_is_one_walk(pair: Pair) -> None:
+    side = pair.one
+    hear = side.verifier.heard
+    for n in range(50):
+        hear(VerifyHeard("sync:1", encode(Ranges(n, False, b"", fresh=True))), side.ctx)
+        for bucket in range(50):
+            hear(VerifyHeard("sync:1", encode(Items(n, (bucket,), b""))), side.ctx)
+    assert len(side.verifier.walker._jobs) == 2
+    side.verifier.ended(SessionEnded("sync:1"), side.ctx)
+    assert len(side.verifier.walker._jobs) == 1
+    pair.carry()
+    assert len(side.verifier.walker._jobs) == 0
+
+
+def test_a_peer_that_always_has_more_behind_the_same_place_comes_to_an_end(pair: Pair) -> None:
+    side = pair.one
+    side.sql(UPDATE, '{"a":2}', "k7")
+    side.verifier.begin("", side.ctx, fresh=True, repair=False)
+    pair.carry(0.2)
+    said = [Copies(1, False, {}, (), through=b"\x10" * 8)] * 3
+    for frame in said:
+        side.verifier.heard(VerifyHeard("sync:1", encode(frame)), side.ctx)
+    pair.carry()
+    assert side.row()["running"] is False

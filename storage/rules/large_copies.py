@@ -1,0 +1,47 @@
+"""A row too large for one frame, taken apart for its way to another node and put together there. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgpack
+
+from entgldb.messages.errors import ProtocolError
+from entgldb.messages.limits import BATCH_BYTES_MAX, FRAME_BYTES_MAX, PACK_BYTES, ROW_BYTES_MAX
+from entgldb.messages.wire import Copy
+
+BYTES_MAX: Final = ROW_BYTES_MAX + BATCH_BYTES_MAX
+"""All pieces of one row."""
+_FIELDS: Final = ((str,), (str,), (str,), (int,), (int,), (bytes, type(None)), (bytes,), (bytes, type(None)))
+
+
+def size_of(copy: Copy) -> int:
+    """About how many bytes it takes in a frame."""
+    return 200 + len(copy.body or b"") + len(copy.stamps or b"") + len(copy.key)
+
+
+def is_large(copy: Copy) -> bool:
+    """Whether it is to be sent in pieces."""
+    return size_of(copy) > FRAME_BYTES_MAX // 2
+
+
+def apart(copy: Copy) -> tuple[bytes, ...]:
+    """The pieces, in order."""
+    fields = (copy.collection, copy.key, copy.origin, copy.seq, copy.hlc, copy.body, copy.sha256, copy.stamps)
+    packed: bytes = msgpack.packb(fields, buf_size=PACK_BYTES)
+    return tuple(packed[at : at + BATCH_BYTES_MAX] for at in range(0, len(packed), BATCH_BYTES_MAX))
+
+
+def together(pieces: Sequence[bytes]) -> Copy:
+    """The row. Raises ProtocolError where the pieces are not those of one."""
+    try:
+        fields = msgpack.unpackb(b"".join(pieces), raw=False, use_list=True, max_ext_len=0)
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as fault:
+        raise ProtocolError(f"the pieces of a row make none: {type(fault).__name__}") from None
+    if type(fields) is not list or len(fields) != len(_FIELDS):
+        raise ProtocolError("the pieces of a row make none")
+    for value, kinds in zip(fields, _FIELDS, strict=True):
+        if type(value) not in kinds or (type(value) is int and not 0 <= value < 2**63):
+            raise ProtocolError(f"a row in pieces has a {type(value).__name__} in a wrong place")
+    return Copy(*fields)
