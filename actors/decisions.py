@@ -28,7 +28,7 @@ def settle_unfit(store: Store, message: client.SettleUnfit, ctx: Context, count:
     except EntglError as fault:
         raise EntglError(
             f"{version.origin} {version.seq} cannot be applied still: {fault.text}",
-            # an internal error would undo the neighbours' requests as well
+            # a bug that an entry meets lies in the entry, for whoever asks
             code=ErrorCode.INVALID if fault.code is ErrorCode.INTERNAL else fault.code,
             hint="write the document again, or entgldb quarantine --drop",
         ) from fault

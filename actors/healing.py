@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 
 from entgldb.actors import own_log
-from entgldb.actors.behaviour import WARNING, Context
+from entgldb.actors.behaviour import ERROR, WARNING, Context
 from entgldb.actors.ports import Store
 from entgldb.actors.store_members import Writer
 from entgldb.messages import client
-from entgldb.messages.errors import InvalidError, NotFoundError
+from entgldb.messages.errors import OF_THE_DISK, EntglError, InvalidError, NotFoundError
 from entgldb.messages.incarnation import HealOrigin
 from entgldb.messages.model import HEALED, node_of
 from entgldb.messages.schema import Message
@@ -47,7 +47,14 @@ def tend(keeper: Writer, ctx: Context) -> None:
             seq, kept = int(decision["Seq"]), bytes.fromhex(decision["Hash"])
         except (KeyError, TypeError, ValueError):
             continue
-        _carry_out(keeper.store, origin, seq, kept, ctx)
+        try:
+            with keeper.store.savepoint():
+                _carry_out(keeper.store, origin, seq, kept, ctx)
+        except EntglError as fault:
+            if fault.code in OF_THE_DISK:
+                raise
+            # one origin that cannot be healed keeps no other waiting, nor what came with this
+            ctx.log(ERROR, f"{origin} could not be healed: {fault.text}")
 
 
 def _carry_out(store: Store, origin: str, seq: int, kept: bytes, ctx: Context) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from entgldb.actors import decisions, healing, merge_requests, own_log, store_members, store_peers
@@ -21,7 +22,7 @@ from entgldb.actors.ports import Disk, Secrets, Store
 from entgldb.actors.store_snapshots import SnapshotInstaller
 from entgldb.messages import client, codec
 from entgldb.messages.checking import Repair
-from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError, Reason
+from entgldb.messages.errors import OF_THE_DISK, EntglError, InvalidError, NotAllowedError, Reason
 from entgldb.messages.incarnation import HealOrigin
 from entgldb.messages.local import (
     Apply,
@@ -117,22 +118,21 @@ class StoreKeeper(SnapshotInstaller):
             super().handle(message, ctx)
 
     def flush(self, ctx: Context) -> None:
-        """Commit all that has arrived in one transaction, then answer."""
+        """Commit all that has arrived in one transaction, then answer.
+
+        This node's own upkeep has transactions of its own, each in its turn: it must cost nobody theirs.
+        """
         if not self._queue:
             return
         queue, self._queue = self._let_in(self._queue, ctx), []
         if not queue:
             return
         before, self._own_last = self.store.last_lsn(), 0
-        try:
-            with self.store.group():
-                answers = [(asker, self._carry_out(message, ctx)) for asker, message in queue]
-        except EntglError as fault:
-            ctx.log(ERROR, f"a transaction of {len(queue)} requests failed: {fault.text}")
-            self.count(_REASONS.get(fault.code.value, Reason.STORE_BUSY), len(queue))
-            self._own_last = 0
-            self._intake.forget_all()
-            answers = [(asker, _failed(message, fault)) for asker, message in queue]
+        answers: Answers = []
+        for upkeep, together in groupby(queue, key=lambda one: REQUESTS[type(one[1])].upkeep):
+            run = list(together)
+            for part in [[one] for one in run] if upkeep else [run]:
+                answers += self._committed(part, ctx)
         last = self.store.last_lsn()
         # the longest way first: a client of this node, the sender of a batch, other nodes, who asked
         if last > before:
@@ -143,6 +143,20 @@ class StoreKeeper(SnapshotInstaller):
         self._answer(answers, queue, ctx)
         if any(REQUESTS[type(message)].touches_system(message) for _, message in queue):
             self._tell_system(ctx)
+
+    def _committed(self, queue: Queue, ctx: Context) -> Answers:
+        """One transaction, and what to answer to each of its requests."""
+        own_last = self._own_last
+        try:
+            with self.store.group():
+                return [(asker, self._carry_out(message, ctx)) for asker, message in queue]
+        except EntglError as fault:
+            ctx.log(ERROR, f"a transaction of {len(queue)} requests failed: {fault.text}")
+            self.count(_REASONS.get(fault.code.value, Reason.STORE_BUSY), len(queue))
+            self._own_last = own_last
+            if any(isinstance(message, Apply) for _, message in queue):
+                self._intake.forget_all()
+            return [(asker, _failed(message, fault)) for asker, message in queue]
 
     def on_configure(self, message: Configure, ctx: Context) -> None:
         if message.store is not None:
@@ -263,7 +277,7 @@ class StoreKeeper(SnapshotInstaller):
             with self.store.savepoint():
                 return REQUESTS[type(message)].handler(self, message, ctx)
         except EntglError as fault:
-            if fault.code.value in _FATAL:
+            if fault.code in OF_THE_DISK:
                 raise
             self.count(_REASONS.get(fault.code.value, Reason.INVALID))
             return _failed(message, fault)
@@ -361,6 +375,8 @@ class Request(NamedTuple):
     """Whether it makes the file grow: refused below the hard floor of the disk."""
     own_write: bool = False
     """Whether it is stamped by our clock at somebody's wish: refused while the clock is off."""
+    upkeep: bool = False
+    """Whether this node's own actors ask for it, on nobody's behalf: it has a transaction of its own."""
 
 
 REQUESTS: dict[type[Message], Request] = {
@@ -374,25 +390,23 @@ REQUESTS: dict[type[Message], Request] = {
     Undelete: Request(StoreKeeper.about_conflicts, True, own_write=True),
     SetConflict: Request(StoreKeeper.about_conflicts, True, own_write=True),
     ApplyInitialPeers: Request(
-        store_peers.initial_peers, touches_system=always, grows=always, own_write=True
+        store_peers.initial_peers, touches_system=always, grows=always, own_write=True, upkeep=True
     ),
     Apply: Request(StoreKeeper.apply, touches_system=_holds_system, grows=always),
     HealOrigin: Request(healing.heal_origin, True, always, own_write=True),
-    ReleaseHeld: Request(StoreKeeper.release, touches_system=always),
-    RememberPeer: Request(StoreKeeper.remember),
-    NoteSelf: Request(store_members.note_self, touches_system=always),
+    ReleaseHeld: Request(StoreKeeper.release, touches_system=always, upkeep=True),
+    RememberPeer: Request(StoreKeeper.remember, upkeep=True),
+    NoteSelf: Request(store_members.note_self, touches_system=always, upkeep=True),
     RetireNode: Request(store_members.retire_node, True, always, own_write=True),
-    RememberMembers: Request(store_members.remember_members),
-    Prune: Request(store_members.prune),
-    Collect: Request(store_members.collect),
+    RememberMembers: Request(store_members.remember_members, upkeep=True),
+    Prune: Request(store_members.prune, upkeep=True),
+    Collect: Request(store_members.collect, upkeep=True),
 }
 _TOLD: dict[str, Callable[[tuple[dict[str, Json], ...]], Message]] = {
     REMOTE_PEERS: RemotePeersChanged,
     NODES: NodesChanged,
 }
 """System collections whose documents the node actor is told."""
-_FATAL = ("disk-full", "disk-error", "corrupt", "internal")
-"""What no neighbour in the same transaction can be spared."""
 _REASONS = {
     "disk-full": Reason.DISK_FULL,
     "disk-error": Reason.DISK_ERROR,

@@ -30,6 +30,10 @@ class ErrorCode(StrEnum):
     CLOCK = "clock"
 
 
+OF_THE_DISK = (ErrorCode.DISK_FULL, ErrorCode.DISK_ERROR, ErrorCode.CORRUPT)
+"""What no neighbour in the same transaction can be spared."""
+
+
 class EntglError(Exception):
     """Base of every error this package raises on purpose.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, Final
 
-from entgldb.messages.limits import CONFLICTS_KEPT_MAX, CONFLICTS_KEPT_MS_MAX
+from entgldb.messages.limits import CONFLICTS_KEPT_MS_MAX
 from entgldb.messages.model import COLLECTIONS, Version
 from entgldb.storage.collections import ensure_collection
+from entgldb.storage.evicting import evict
 from entgldb.storage.rules.collection_rule import merges
 from entgldb.storage.rules.header import Header, digest
 from entgldb.storage.rules.merge import Current
@@ -70,7 +71,7 @@ class Batch:
     def log(self, header: Header, raw: bytes, digest: bytes, text: str | bytes | None, applied: int) -> int:
         """Append a row to the log; its lsn. ``applied``: RECORDED, APPLIED or UNFIT."""
         state = self.state
-        state.lsn += 1
+        state.next_lsn()
         state.entries += 1
         state.log_bytes += len(raw) + (0 if text is None else len(text))
         number = state.origins[header.origin].number
@@ -108,6 +109,14 @@ class Batch:
         state.documents += (body is not None) - was_live
         if collection == COLLECTIONS:
             self._set_rule(key, body)
+
+    def bury(self, collection: str, key: str) -> None:
+        """Take away a document that no entry has deleted: its row says so to change feeds, to nobody else."""
+        self.connection.execute(
+            "UPDATE _entgldb_documents SET body = NULL, sha256 = NULL, stamps = NULL, hlc = 0, lsn = ?"
+            " WHERE collection = ? AND key = ?",
+            (self.state.next_lsn(), collection, key),
+        )
 
     def clear_conflict(self, version: Version) -> None:
         """A version has a successor: it is no conflict any more."""
@@ -177,11 +186,7 @@ class Batch:
 
     def _kept(self, rows: int) -> None:
         self.state.conflicts += rows
-        if self.state.conflicts > CONFLICTS_KEPT_MAX:
-            self.state.conflicts -= self.connection.execute(
-                "DELETE FROM _entgldb_conflicts WHERE id ="
-                " (SELECT id FROM _entgldb_conflicts ORDER BY hlc, origin LIMIT 1)"
-            ).rowcount
+        evict(self.connection, self.state)
 
     def tidy(self, now_ms: int) -> None:
         """Drop conflict rows found too long ago, and notes about parents that have come since."""

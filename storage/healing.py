@@ -8,15 +8,17 @@ the key has another version it loses, and everybody lists it as a conflict; wher
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from entgldb.messages.model import SYSTEM_PREFIX, Origin
 from entgldb.storage.batch import Batch
 from entgldb.storage.merge_healing import refold_merged
 from entgldb.storage.rules.fields import Stamp
-from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, decode, digest, encode
+from entgldb.storage.rules.header import MERGE, PUT, Header, decode, digest, encode
 from entgldb.storage.rules.merge import Head
 from entgldb.storage.rules.merged import read_merging
+from entgldb.storage.scratch import empty
 from entgldb.storage.state import State
 from entgldb.storage.unfit import APPLIED
 
@@ -27,7 +29,6 @@ class Logged(NamedTuple):
     hlc: int
     origin: Origin
     seq: int
-    lsn: int
     body: str | None
     parent: tuple[Origin, int] | None
 
@@ -73,49 +74,74 @@ def release(state: State, origin: Origin) -> None:
         state.move(origin, known.head._replace(quarantined=False))
 
 
-def take_out(batch: Batch, origin: Origin, first: int) -> list[tuple[str, str, str]]:
-    """Remove the entries of ``origin`` from ``first`` on; what they last put to each key."""
+def take_out(batch: Batch, origin: Origin, first: int) -> None:
+    """Remove the entries of ``origin`` from ``first`` on; what they last put to each key ``dropped`` tells.
+
+    One key at a time is in memory, with what the log has of it.
+    """
     connection, state = batch.connection, batch.state
     number = state.origins[origin].number
-    rows = connection.execute(
+    for name in ("touched", "logged", "dropped", "removed"):
+        empty(connection, name)
+    previous, newest, rows, size = b"", 0, 0, 0
+    for raw, body, applied in connection.execute(
         "SELECT header, body, applied FROM _entgldb_oplog WHERE origin = ? AND seq >= ? ORDER BY seq",
         (number, first),
-    ).fetchall()
-    headers = [decode(raw) for raw, _, _ in rows]
-    last = {
-        (h.collection, h.key): row[1] if h.op != MERGE else batch.text(h.collection, h.key)
-        for h, row in zip(headers, rows, strict=True)
-        if row[2] == APPLIED
-    }
-    for table in ("_entgldb_oplog", "_entgldb_held"):
-        connection.execute(f"DELETE FROM {table} WHERE origin = ? AND seq >= ?", (number, first))  # noqa: S608 -- constants
-    state.entries -= len(rows)
-    state.held.pop(origin, None)
-    connection.execute("DELETE FROM _entgldb_held WHERE origin = ?", (number,))
-    state.move(origin, Head(first - 1, headers[0].prev_hash))
-    dropped = (number, first)
-    state.conflicts -= connection.execute(
-        "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq >= ?", dropped
-    ).rowcount
-    stamps = frozenset((header.hlc, origin) for header in headers) | _written_over(rows)
-    _refold(batch, set(last), dropped, stamps)
-    return [
-        (collection, key, body)
-        for (collection, key), body in last.items()
-        if body is not None and not collection.startswith(SYSTEM_PREFIX)
-    ]
-
-
-def _written_over(rows: list[tuple[bytes, str | None, int]]) -> frozenset[Stamp]:
-    """Deletes on whose ruins merges were written: what those hid shows again without them."""
-    found = set[Stamp]()
-    for raw, body, applied in rows:
+    ):
         header = decode(raw)
-        if header.op == MERGE and applied == APPLIED and body is not None:
-            over = read_merging(body, (header.hlc, header.origin)).over
-            if over is not None:
-                found.add(over)
-    return frozenset(found)
+        previous = header.prev_hash if rows == 0 else previous
+        newest = max(newest, header.hlc)
+        rows, size = rows + 1, size + len(raw) + len(body or "")
+        if applied == APPLIED:
+            _remember(batch, header, body)
+    connection.execute(
+        "INSERT INTO temp.logged SELECT t.id, l.lsn FROM _entgldb_oplog l CROSS JOIN temp.touched t"
+        " ON t.collection = l.collection AND t.key = l.key WHERE l.applied = ?"
+        " AND NOT (l.origin = ? AND l.seq >= ?)",
+        (APPLIED, number, first),
+    )
+    connection.execute("DELETE FROM _entgldb_oplog WHERE origin = ? AND seq >= ?", (number, first))
+    connection.execute("DELETE FROM _entgldb_held WHERE origin = ?", (number,))
+    state.entries -= rows
+    state.log_bytes -= size
+    state.held.pop(origin, None)
+    state.move(origin, Head(first - 1, previous))
+    state.conflicts -= connection.execute(
+        "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq >= ?", (number, first)
+    ).rowcount
+    _refold(batch, origin, (number, first), newest >> 16)
+
+
+def dropped(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
+    """Documents of the branch that was taken out: collection, key, body."""
+    last = 0
+    while row := connection.execute(
+        "SELECT id, collection, key, body FROM temp.dropped WHERE id > ? ORDER BY id LIMIT 1", (last,)
+    ).fetchone():
+        last = row[0]
+        yield row[1:]
+
+
+def _remember(batch: Batch, header: Header, body: str | None) -> None:
+    """Note which key an entry of the branch wrote, under which stamps, and what the key has by it."""
+    execute = batch.connection.execute
+    place = (header.collection, header.key)
+    execute("INSERT OR IGNORE INTO temp.touched (collection, key) VALUES (?, ?)", place)
+    stamps: list[Stamp] = [(header.hlc, header.origin)]
+    if header.op == MERGE and body is not None:
+        # a delete on whose ruins the merge was written: what it hid shows again without the merge
+        over = read_merging(body, stamps[0]).over
+        stamps += [] if over is None else [over]
+        body = batch.text(*place)
+    for stamp in stamps:
+        execute(
+            "INSERT OR IGNORE INTO temp.removed SELECT id, ?, ? FROM temp.touched"
+            " WHERE collection = ? AND key = ?",
+            (*stamp, *place),
+        )
+    execute("DELETE FROM temp.dropped WHERE collection = ? AND key = ?", place)
+    if body is not None and not header.collection.startswith(SYSTEM_PREFIX):
+        execute("INSERT INTO temp.dropped (collection, key, body) VALUES (?, ?, ?)", (*place, body))
 
 
 def is_shown(connection: sqlite3.Connection, document: tuple[str, str, str]) -> bool:
@@ -129,48 +155,38 @@ def is_shown(connection: sqlite3.Connection, document: tuple[str, str, str]) -> 
 
 
 def as_versions_that_lost(
-    origin: Origin, documents: list[tuple[str, str, str]]
-) -> list[tuple[Header, bytes, str]]:
-    """A log of ``origin`` that puts ``documents`` with the smallest clocks: headers, their bytes, bodies."""
-    made: list[tuple[Header, bytes, str]] = []
+    origin: Origin, documents: Iterable[tuple[str, str, str]]
+) -> Iterator[tuple[bytes, str]]:
+    """A log of ``origin`` that puts ``documents`` with the smallest clocks: headers and bodies."""
     previous = b""
     for seq, (collection, key, body) in enumerate(documents, 1):
         header = Header(origin, seq, seq, collection, key, PUT, None, 0, 1, digest(body.encode()), previous)
         raw = encode(header)
         previous = digest(raw)
-        made.append((header, raw, body))
-    return made
+        yield raw, body
 
 
-def _refold(
-    batch: Batch, places: set[tuple[str, str]], dropped: tuple[int, int], stamps: frozenset[Stamp]
-) -> None:
-    """Documents and conflicts of some keys anew, from what is left of the log."""
-    connection = batch.connection
-    connection.execute("CREATE TEMP TABLE touched (collection, key, PRIMARY KEY (collection, key))")
-    connection.executemany("INSERT INTO touched VALUES (?, ?)", sorted(places))
-    left: dict[tuple[str, str], list[Logged]] = {place: [] for place in places}
-    entries: dict[tuple[str, str], list[tuple[Header, str | None]]] = {place: [] for place in places}
-    rows = connection.execute(
-        "SELECT l.lsn, o.name, l.header, l.body FROM _entgldb_oplog l JOIN touched t"
-        " ON t.collection = l.collection AND t.key = l.key JOIN _entgldb_origins o ON o.id = l.origin"
-        " WHERE l.applied = ?",
-        (APPLIED,),
-    )
-    for lsn, name, raw, body in rows:
-        header = decode(raw)
-        text = None if header.op == DELETE else body
-        entries[header.collection, header.key].append((header, text))
-        left[header.collection, header.key].append(
-            Logged(header.hlc, name, header.seq, lsn, text, header.parent)
+def _refold(batch: Batch, origin: Origin, dropped: tuple[int, int], found_ms: int) -> None:
+    """Documents and conflicts of the touched keys anew, from what is left of the log."""
+    execute = batch.connection.execute
+    for number, *place in execute("SELECT id, collection, key FROM temp.touched ORDER BY collection, key"):
+        rows = execute(
+            "SELECT o.name, l.header, l.body FROM temp.logged t CROSS JOIN _entgldb_oplog l ON l.lsn = t.lsn"
+            " CROSS JOIN _entgldb_origins o ON o.id = l.origin WHERE t.place = ? ORDER BY t.lsn",
+            (number,),
         )
-    connection.execute("DROP TABLE touched")
-    for place in sorted(places):
-        merged = batch.current(*place)
-        if (merged and merged.merged) or any(header.op == MERGE for header, _ in entries[place]):
-            refold_merged(batch, place, entries[place], stamps, max(hlc for hlc, _ in stamps) >> 16)
+        entries = [(decode(raw), body) for _, raw, body in rows]
+        at = (place[0], place[1])
+        merged = batch.current(*at)
+        if (merged and merged.merged) or any(header.op == MERGE for header, _ in entries):
+            stamps = frozenset(execute("SELECT hlc, origin FROM temp.removed WHERE place = ?", (number,)))
+            refold_merged(batch, at, entries, stamps, found_ms)
         else:
-            _refold_key(batch, place, left[place], dropped)
+            _refold_key(batch, at, [_logged(*one) for one in entries], dropped)
+
+
+def _logged(header: Header, body: str | None) -> Logged:
+    return Logged(header.hlc, header.origin, header.seq, body, header.parent)
 
 
 def _refold_key(
@@ -178,29 +194,31 @@ def _refold_key(
 ) -> None:
     connection, state = batch.connection, batch.state
     current = connection.execute(
-        "SELECT d.hlc, o.name, d.seq, d.lsn, d.body, d.origin, d.stamps IS NOT NULL FROM _entgldb_documents d"
+        "SELECT d.hlc, o.name, d.seq, d.body, d.origin, d.stamps IS NOT NULL FROM _entgldb_documents d"
         " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ?",
         place,
     ).fetchone()
-    if current is None or current[6]:
+    if current is None or current[5]:
         return
-    if (current[5], dropped[1]) != (dropped[0], min(current[2], dropped[1])):
+    kept = (current[4], dropped[1]) != (dropped[0], min(current[2], dropped[1]))
+    if kept:
         # not of the dropped branch: it may stand for entries that are pruned
-        hlc, name, seq, lsn, body = current[:5]
-        versions = [*versions, Logged(hlc, name, seq, lsn, body, None)]
+        hlc, name, seq, body = current[:4]
+        versions = [*versions, Logged(hlc, name, seq, body, None)]
     winner = max(versions, key=lambda one: (one.hlc, one.origin), default=None)
-    state.documents -= current[4] is not None
+    state.documents -= current[3] is not None
     if winner is None:
-        connection.execute("DELETE FROM _entgldb_documents WHERE collection = ? AND key = ?", place)
+        batch.bury(*place)
         return
     state.documents += winner.body is not None
     sha = None if winner.body is None else digest(winner.body.encode())
     number = state.origins[winner.origin].number
-    connection.execute(
-        "UPDATE _entgldb_documents SET body = ?, origin = ?, seq = ?, hlc = ?, lsn = ?, sha256 = ?"
-        " WHERE collection = ? AND key = ?",
-        (winner.body, number, winner.seq, winner.hlc, winner.lsn, sha, *place),
-    )
+    if not kept or (winner.origin, winner.seq) != (current[1], current[2]):
+        connection.execute(
+            "UPDATE _entgldb_documents SET body = ?, origin = ?, seq = ?, hlc = ?, lsn = ?, sha256 = ?"
+            " WHERE collection = ? AND key = ?",
+            (winner.body, number, winner.seq, winner.hlc, state.next_lsn(), sha, *place),
+        )
     # what had been shown as overtaken by the dropped branch may be the document again
     state.conflicts -= connection.execute(
         "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq = ?", (number, winner.seq)

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 from entgldb.messages.client import RequestId, Write
@@ -72,13 +73,20 @@ class Incarnations(Transactions):
             healing.release(state, origin)
             return 0
         dropped = state.origins[origin].head.seq - first + 1
-        documents = healing.take_out(Batch(self.connection, state), origin, first)
-        unseen = [document for document in documents if not healing.is_shown(self.connection, document)]
-        if unseen:
-            branch_name, _ = origin_of(node_of(state.own), self._seed(entropy()))
-            log = healing.as_versions_that_lost(branch_name, unseen)
-            self.apply([Entry(raw, body.encode()) for _, raw, body in log], now_ms)
+        healing.take_out(Batch(self.connection, state), origin, first)
+        self._keep_as_lost(entropy, now_ms)
         return dropped
+
+    def _keep_as_lost(self, entropy: Callable[[], bytes], now_ms: int) -> None:
+        """What a branch had that nobody else has put there, as the log of a writer that always loses."""
+        unseen = (
+            one for one in healing.dropped(self.connection) if not healing.is_shown(self.connection, one)
+        )
+        first = next(unseen, None)
+        if first is not None:
+            name, _ = origin_of(node_of(self.state.own), self._seed(entropy()))
+            for raw, body in healing.as_versions_that_lost(name, chain((first,), unseen)):
+                self.apply([Entry(raw, body.encode())], now_ms)
 
     def write(
         self, request: RequestId, writes: Sequence[Write], now_ms: int, *, system: bool = False

@@ -13,9 +13,10 @@ import sqlite3
 from typing import Final
 
 from entgldb.messages.errors import TooLargeError
-from entgldb.messages.limits import CONFLICTS_KEPT_MAX, ORIGINS_MAX
+from entgldb.messages.limits import ORIGINS_MAX
 from entgldb.messages.model import Origin, Vector
 from entgldb.storage.collections import ensure_collection
+from entgldb.storage.evicting import evict
 from entgldb.storage.merge_install import MergeInstall, risen
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chunks import SEQ_MAX, Head
@@ -215,12 +216,7 @@ class Merger:
         execute, state = self.connection.execute, self.state
         execute(_CURRENT_IS_NO_CONFLICT)
         (state.conflicts,) = execute("SELECT count(*) FROM _entgldb_conflicts").fetchone()
-        if state.conflicts > CONFLICTS_KEPT_MAX:
-            state.conflicts -= execute(
-                "DELETE FROM _entgldb_conflicts WHERE id IN"
-                " (SELECT id FROM _entgldb_conflicts ORDER BY hlc, origin LIMIT ?)",
-                (state.conflicts - CONFLICTS_KEPT_MAX,),
-            ).rowcount
+        evict(self.connection, state)
 
     def _join(self) -> None:
         """Whatever the snapshot covers is here now; its log rows are not, and never will be."""

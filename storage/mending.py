@@ -88,7 +88,6 @@ class Mender:
         before = read_copy(connection, copy.collection, copy.key)
         if copy.collection not in state.collections:
             ensure_collection(connection, state, copy.collection)
-        state.lsn += 1
         number = state.known(connection, copy.origin).number
         text = None if copy.body is None else copy.body.decode()
         connection.execute(
@@ -103,7 +102,7 @@ class Mender:
                 number,
                 copy.seq,
                 copy.hlc,
-                state.lsn,
+                state.next_lsn(),
                 copy.sha256 or None,
                 copy.stamps,
             ),

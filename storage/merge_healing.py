@@ -33,7 +33,7 @@ def refold_merged(
     if before is not None:
         batch.state.documents -= before.live
     if stored is None:
-        batch.connection.execute("DELETE FROM _entgldb_documents WHERE collection = ? AND key = ?", place)
+        batch.bury(*place)
         return
     stored, losers = _judged(stored, operations)
     body, stamps = save(stored)
@@ -43,13 +43,15 @@ def refold_merged(
     batch.state.documents += stored.live
     number = batch.state.origins[stored.newest.origin].number
     batch.connection.execute(
-        "UPDATE _entgldb_documents SET body = ?, origin = ?, seq = ?, hlc = ?, sha256 = ?, stamps = ?"
+        "UPDATE _entgldb_documents SET body = ?, origin = ?, seq = ?, hlc = ?, lsn = ?, sha256 = ?,"
+        " stamps = ?"
         " WHERE collection = ? AND key = ?",
         (
             body,
             number,
             stored.newest.seq,
             stored.newest.hlc,
+            batch.state.next_lsn(),
             None if body is None else digest(body.encode()),
             stamps,
             *place,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Final
 
 import msgpack
@@ -19,6 +20,28 @@ from entgldb.storage.state import State
 
 STEP_ROWS: Final = 2_000
 """Rows deleted in one transaction: some 20 ms."""
+STEP_BYTES: Final = 16 * 1024 * 1024
+"""What they hold, but for one row that may be larger: their pages go to the free list one by one."""
+
+
+class _Room:
+    """What one step may delete yet."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        """Rows so far."""
+        self.full = False
+        self._bytes = STEP_BYTES
+
+    def admits(self, size: int) -> bool:
+        """Whether a row of ``size`` bytes goes in this step; the first always does."""
+        if self.full or (self.taken and size > self._bytes):
+            self.full = True
+            return False
+        self.taken += 1
+        self._bytes -= size
+        self.full = self.taken == STEP_ROWS
+        return True
 
 
 def prune(connection: sqlite3.Connection, state: State, order: PruneOrder, now_ms: int) -> Pruned:
@@ -28,18 +51,18 @@ def prune(connection: sqlite3.Connection, state: State, order: PruneOrder, now_m
     """
     _mark(connection, state, now_ms, order.mark_ms)
     _forget_marks(connection, order.aged_ms)
-    left = STEP_ROWS
+    room = _Room()
     order = _spare_quarantined(connection, state, order)
     for origin, bound in sorted(order.aged.items()):
-        left -= _prune_origin(connection, state, origin, bound, left)
-        if left <= 0:
-            return Pruned(STEP_ROWS, more=True)
+        _prune_origin(connection, state, origin, bound, room)
+        if room.full:
+            return Pruned(room.taken, more=True)
     if state.log_bytes > order.bytes_max:
-        before = left
-        left -= _prune_oldest(connection, state, order, left)
+        before = room.taken
+        _prune_oldest(connection, state, order, room)
         # a step that found nothing stable among the oldest rows is not made again at once
-        return Pruned(STEP_ROWS - left, more=left < before and state.log_bytes > order.bytes_max)
-    return Pruned(STEP_ROWS - left, more=False)
+        return Pruned(room.taken, more=room.taken > before and state.log_bytes > order.bytes_max)
+    return Pruned(room.taken, more=False)
 
 
 def collect(
@@ -53,25 +76,26 @@ def collect(
     if state.unfit:
         return Collected(0, after_lsn, more=False)
     rows = connection.execute(
-        "SELECT d.id, d.lsn, o.name, d.seq, d.collection, d.hlc"
+        "SELECT d.id, d.lsn, o.name, d.seq, d.collection, d.hlc, coalesce(length(d.stamps), 0)"
         " FROM _entgldb_documents d INDEXED BY _entgldb_tombstones CROSS JOIN _entgldb_origins o"
         " ON o.id = d.origin WHERE d.body IS NULL AND d.lsn > ? AND d.lsn <= ? ORDER BY d.lsn LIMIT ?",
         (after_lsn, state.pruned_lsn, STEP_ROWS),
     ).fetchall()
-    gone = [
-        (number, lsn, hlc)
-        for number, lsn, origin, seq, collection, hlc in rows
-        if seq <= min(frontier.get(origin, 0), state.origins[origin].floor)
-        and not collection.startswith(SYSTEM_PREFIX)
-    ]
+    room, gone = _Room(), list[tuple[int, int, int]]()
+    for number, lsn, origin, seq, collection, hlc, size in rows:
+        known = seq <= min(frontier.get(origin, 0), state.origins[origin].floor)
+        if known and not collection.startswith(SYSTEM_PREFIX):
+            if not room.admits(size):
+                break
+            gone.append((number, lsn, hlc))
+        after_lsn = lsn
     connection.executemany(
         "DELETE FROM _entgldb_documents WHERE id = ?", [(number,) for number, _, _ in gone]
     )
     if gone:
         state.collected_lsn = max(state.collected_lsn, gone[-1][1])
         state.collected_hlc = max(state.collected_hlc, *(hlc for _, _, hlc in gone))
-    last = rows[-1][1] if rows else after_lsn
-    return Collected(len(gone), last, more=len(rows) == STEP_ROWS)
+    return Collected(len(gone), after_lsn, more=room.full or len(rows) == STEP_ROWS)
 
 
 def file_bytes(connection: sqlite3.Connection) -> int:
@@ -116,20 +140,20 @@ def _forget_marks(connection: sqlite3.Connection, before_ms: int) -> None:
 
 
 def _prune_origin(
-    connection: sqlite3.Connection, state: State, origin: Origin, bound: int, rows_max: int
-) -> int:
+    connection: sqlite3.Connection, state: State, origin: Origin, bound: int, room: _Room
+) -> None:
     known = state.origins.get(origin)
     if known is None or min(bound, known.head.seq) <= known.floor:
-        return 0
+        return
     rows = connection.execute(
         "SELECT lsn, seq, length(header) + coalesce(length(body), 0) FROM _entgldb_oplog"
         " WHERE origin = ? AND seq <= ? ORDER BY seq LIMIT ?",
-        (known.number, min(bound, known.head.seq), rows_max),
+        (known.number, min(bound, known.head.seq), STEP_ROWS),
     ).fetchall()
-    return _delete(connection, state, origin, rows)
+    _delete(connection, state, origin, list(takewhile(lambda row: room.admits(row[2]), rows)))
 
 
-def _prune_oldest(connection: sqlite3.Connection, state: State, order: PruneOrder, rows_max: int) -> int:
+def _prune_oldest(connection: sqlite3.Connection, state: State, order: PruneOrder, room: _Room) -> None:
     """The oldest rows until the log is small enough, as far as they are stable."""
     excess = state.log_bytes - order.bytes_max
     names = {known.number: origin for origin, known in state.origins.items()}
@@ -137,23 +161,24 @@ def _prune_oldest(connection: sqlite3.Connection, state: State, order: PruneOrde
     for lsn, number, seq, size in connection.execute(
         "SELECT lsn, origin, seq, length(header) + coalesce(length(body), 0) FROM _entgldb_oplog"
         " ORDER BY lsn LIMIT ?",
-        (rows_max,),
+        (STEP_ROWS - room.taken,),
     ).fetchall():
-        if excess <= 0:
-            break
         origin = names[number]
         if seq <= order.stable.get(origin, 0):
+            if excess <= 0 or not room.admits(size):
+                break
             found.setdefault(origin, []).append((lsn, seq, size))
             excess -= size
-    return sum(_delete(connection, state, origin, rows) for origin, rows in sorted(found.items()))
+    for origin, rows in sorted(found.items()):
+        _delete(connection, state, origin, rows)
 
 
 def _delete(
     connection: sqlite3.Connection, state: State, origin: Origin, rows: list[tuple[int, int, int]]
-) -> int:
-    """Delete rows (lsn, seq, size) at the beginning of an origin's log; how many."""
+) -> None:
+    """Delete rows (lsn, seq, size) at the beginning of an origin's log."""
     if not rows:
-        return 0
+        return
     lsn, seq, _ = rows[-1]
     if has_recorded(connection, state.origins[origin].number, seq):
         mark_partial(connection)
@@ -162,4 +187,3 @@ def _delete(
     state.pruned_lsn = max(state.pruned_lsn, lsn)
     state.entries -= len(rows)
     state.log_bytes = max(0, state.log_bytes - sum(size for _, _, size in rows)) if state.entries else 0
-    return len(rows)

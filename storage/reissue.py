@@ -21,13 +21,15 @@ from entgldb.storage.merge_rows import merge_row
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, decode, digest, encode
 from entgldb.storage.rules.merge import Current, Head
+from entgldb.storage.scratch import empty
 
 PAGE: Final = 500
 _REPLACED: Final = (
     "SELECT d.collection, d.key, d.body, o.name, d.seq FROM temp.touched t"
     " CROSS JOIN _entgldb_documents d ON d.collection = t.collection AND d.key = t.key"
     " CROSS JOIN _entgldb_origins o ON o.id = d.origin"
-    " WHERE d.hlc > 0 AND d.origin <> ? ORDER BY d.collection, d.key"
+    " WHERE d.hlc > 0 AND d.origin <> ? AND (t.collection, t.key) > (?, ?)"
+    " ORDER BY t.collection, t.key LIMIT ?"
 )
 
 
@@ -59,8 +61,7 @@ class Tail:
         """All of it, and what had won against it; how many entries that made."""
         writer = _Writer(self.batch, new, now_ms)
         execute = self.connection.execute
-        execute("CREATE TEMP TABLE IF NOT EXISTS touched (collection, key, PRIMARY KEY (collection, key))")
-        execute("DELETE FROM temp.touched")
+        empty(self.connection, "touched")
         moved: dict[int, Version] = {}
         fields = MergeTail(self.batch, self.old, (header for header, _ in self._rows()), now_ms)
         for header, text in self._rows():
@@ -76,7 +77,10 @@ class Tail:
                 fields.again(header, made, text, lsn)
             else:
                 self._rename(header, made, writer.number, lsn)
-            execute("INSERT OR IGNORE INTO temp.touched VALUES (?, ?)", (header.collection, header.key))
+            execute(
+                "INSERT OR IGNORE INTO temp.touched (collection, key) VALUES (?, ?)",
+                (header.collection, header.key),
+            )
         self.batch.flush()
         for group in self._replaced(writer.number):
             writer.once_more(group)
@@ -142,15 +146,20 @@ class Tail:
 
     def _replaced(self, number: int) -> Iterator[list[Once]]:
         """The documents of touched keys that are not the tail's, in groups that a transaction may have."""
-        group: list[Once] = []
-        size = 0
-        for collection, key, text, origin, seq in self.connection.execute(_REPLACED, (number,)).fetchall():
-            if group and (len(group) >= GROUP_ENTRIES_MAX or size > GROUP_BYTES_MAX // 4):
-                yield group
-                group, size = [], 0
-            group.append(Once(collection, key, text, Version(origin, seq)))
-            size += len(text or "")
-        if group:
+        place = ("", "")
+        while True:
+            group: list[Once] = []
+            size = 0
+            found = self.connection.execute(_REPLACED, (number, *place, GROUP_ENTRIES_MAX))
+            for collection, key, text, origin, seq in found:
+                group.append(Once(collection, key, text, Version(origin, seq)))
+                size += len(text or "")
+                if size > GROUP_BYTES_MAX // 4:
+                    break
+            found.close()
+            if not group:
+                return
+            place = group[-1][:2]
             yield group
 
 

@@ -130,6 +130,11 @@ class State:
             ),
         )
 
+    def next_lsn(self) -> int:
+        """The number of the next row of the log, or of the next visible change that has none."""
+        self.lsn += 1
+        return self.lsn
+
     def known(self, connection: sqlite3.Connection, origin: Origin) -> Known:
         """The origin, made known to the file if it was not."""
         found = self.origins.get(origin)

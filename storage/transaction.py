@@ -63,13 +63,19 @@ class Transactions(LogQueries):
             yield
         except BaseException as fault:
             self._restore(before)
-            if self._busy():
-                self.connection.execute("ROLLBACK TO request")
-                self.connection.execute("RELEASE request")
+            self._undo()
             if isinstance(fault, sqlite3.Error):
                 raise translated(fault, "a request failed") from fault
             raise
         self.connection.execute("RELEASE request")
+
+    def _undo(self) -> None:
+        """Back to the savepoint. Raises EntglError ``disk-error`` where the whole transaction has ended."""
+        try:
+            self.connection.execute("ROLLBACK TO request")
+            self.connection.execute("RELEASE request")
+        except sqlite3.Error as fault:
+            raise EntglError(f"the transaction is lost: {fault}", code=ErrorCode.DISK_ERROR) from fault
 
     def _busy(self) -> bool:
         return self.connection.in_transaction

@@ -232,3 +232,9 @@ def test_what_was_acknowledged_outlives_kill_9(tmp_path: Path) -> None:
         assert store.vector()[store.origin][0] in (last + 1, last + 2)
         last = store.vector()[store.origin][0] - 1
         store.close()
+
+
+def test_what_is_deleted_is_not_written_over(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "n1", NOW)
+    assert store.connection.execute("PRAGMA secure_delete").fetchone() == (0,)
+    store.close()

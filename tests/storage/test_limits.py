@@ -10,7 +10,7 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, TooLargeError
 from entgldb.messages.limits import KEY_BYTES_MAX, NAME_CHARS_MAX
 from entgldb.messages.model import Entry, check_collection, check_key, check_node_id
-from entgldb.storage import apply, batch, log, requests, writes
+from entgldb.storage import apply, evicting, log, requests, writes
 from entgldb.storage.documents import Documents
 from entgldb.storage.rules import header
 from entgldb.storage.rules.header import Header
@@ -39,7 +39,7 @@ def store() -> Iterator[Store]:
 
 
 def test_the_oldest_conflicts_go_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "CONFLICTS_KEPT_MAX", 2)
+    monkeypatch.setattr(evicting, "CONFLICTS_KEPT_MAX", 2)
     for number in range(4):
         other = make(f"lan-{number + 2}")
         sent = put(other, 1, now=NOW + number)
@@ -49,6 +49,23 @@ def test_the_oldest_conflicts_go_first(store: Store, monkeypatch: pytest.MonkeyP
     kept = Documents(store.connection).conflicts()
     assert [conflict.at_ms for conflict in kept] == [NOW + 1, NOW + 2]
     assert store.status()["conflicts"] == 2
+
+
+def test_which_conflicts_go_first_does_not_depend_on_who_came_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evicting, "CONFLICTS_KEPT_MAX", 1)
+    others = [make(f"lan-{number}") for number in (2, 3, 4)]
+    sent = [put(other, 1) for other in others]
+    kept = []
+    for order in (sent, sent[::-1]):
+        store = make("lan-1")
+        for entries in order:
+            with store.group():
+                store.apply(entries, NOW)
+        kept.append([conflict.version for conflict in Documents(store.connection).conflicts()])
+        store.close()
+    assert kept[0] == kept[1] == [(others[1].origin, 1)]
+    for other in others:
+        other.close()
 
 
 def test_only_so_many_answers_are_remembered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

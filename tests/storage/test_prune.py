@@ -10,6 +10,7 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import Reason, TokenExpired
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import NODES, Entry
+from entgldb.storage import prune
 from entgldb.storage.documents import Documents
 from entgldb.storage.prune import STEP_ROWS
 from entgldb.storage.rules.results import Collected, Pruned, PruneOrder
@@ -234,3 +235,28 @@ def test_notes_about_parents_that_came_and_were_pruned_do_not_stay(bench: Bench)
     with bench.store.group():
         bench.store.release_held(NOW + 3_600_000)
     assert bench.count("successors") == 0
+
+
+def test_a_step_is_bounded_by_what_its_rows_hold(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "STEP_BYTES", 5_000)
+    for number in range(6):
+        bench.write(*keys(f"k{number}", body=b'{"fill": "' + b"x" * 2_000 + b'"}'))
+    assert bench.prune(aged=6) == Pruned(2, more=True)
+    assert bench.prune(stable=6, bytes_max=0) == Pruned(2, more=True)
+    monkeypatch.setattr(prune, "STEP_BYTES", 10)
+    assert bench.prune(aged=6) == Pruned(1, more=True)
+
+
+def test_a_step_of_collecting_is_bounded_by_what_its_tombstones_hold(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.write(*keys("k1", "k2", "k3"))
+    bench.write(*keys("k1", "k2", "k3", body=None))
+    bench.prune(aged=6)
+    bench.store.connection.execute("UPDATE _entgldb_documents SET stamps = zeroblob(3000)")
+    monkeypatch.setattr(prune, "STEP_BYTES", 5_000)
+    assert bench.collect(6) == Collected(1, 4, more=True)
+    with bench.store.group():
+        assert bench.store.collect({bench.store.origin: 6}, 4) == Collected(1, 5, more=True)
+        assert bench.store.collect({bench.store.origin: 6}, 5) == Collected(1, 6, more=False)
+    assert bench.count("documents") == 0
