@@ -57,7 +57,11 @@ def _is_for_cloud(entry: Entry) -> bool:
 
 
 def tell_of_beginning(store: Store, ctx: Context) -> None:
-    """Log that the file was found to be a copy, or older than it had been."""
+    """Log that the file was found to be a copy, or older than it had been, or not to be there."""
+    if store.reborn is Why.LOST:
+        ctx.log(
+            WARNING, "the database had vanished: this node has begun empty, and has what its peers give it"
+        )
     if store.reborn is not None:
         ctx.log(WARNING, f"{store.reborn.value}: this node now writes as {store.origin}")
 

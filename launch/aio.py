@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from entgldb.launch import client, client_nodes, client_peers, client_writes
-from entgldb.launch.aio_feed import CommitFeed
+from entgldb.launch.aio_feed import PAGE, Following
 from entgldb.launch.aio_requests import Requests
 from entgldb.launch.client import TIMEOUT_SECONDS, Change, Conflict, Document
 from entgldb.messages.client import Commit, CreateIndex, Relay, Report, Status, Write
@@ -24,6 +24,7 @@ from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Json, Message
+from entgldb.storage.documents import Changes
 
 __all__ = ["Change", "Collection", "Conflict", "Database", "Document", "Peers", "connect"]
 
@@ -31,8 +32,6 @@ IN_FLIGHT: Final = 256
 """Requests that wait for their answers at one time; one more waits for its turn."""
 READERS: Final = 4
 """Threads that read; a long query holds one of them."""
-PAGE: Final = 500
-"""Documents taken from a reading thread at a time."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -126,6 +125,7 @@ class Database:
         self._threads.shutdown(wait=False)
 
     collections = _aside(client.Database.collections)
+    token = _aside(client.Database.token)
     conflicts = _aside(client.Database.conflicts)
     quarantine = _aside(client.Database.quarantine)
     held = _aside(client.Database.held)
@@ -133,29 +133,17 @@ class Database:
     set_conflict_rule = _aside(client.Database.set_conflict_rule)
     resolve = _aside(client.Database.resolve)
 
-    async def changes(
+    def changes(
         self, since: str | None = None, *, collection: str | None = None, follow: bool = False
-    ) -> AsyncIterator[Change]:
-        """Changes after the token ``since``, oldest first, at least once.
+    ) -> Following:
+        """Changes after the token ``since``, oldest first, at least once; with a ``token``.
 
-        Each key comes with its present version. ``follow`` waits for more for ever; otherwise it ends
-        when all is told. Raises TokenExpired for a token of another database file.
+        As ``changes`` of the blocking API, to be read by ``async for``.
         """
-        documents = await self._run(lambda: self._blocking.documents)
-        with CommitFeed(self._requests) as feed:
-            while True:
-                # both before reading: what is committed from here on is announced
-                if follow:
-                    await feed.rearm()
-                seen = await self._run(documents.token)
-                found = await self._run(functools.partial(documents.changes, since, collection=collection))
-                async for change in self._paged(found):
-                    since = change.token
-                    yield change
-                if not follow:
-                    return
-                since = client.later_of(seen, since)
-                await feed.wait()
+        return Following(self._requests, self._run, self._changes, since, collection, follow=follow)
+
+    def _changes(self, since: str | None, collection: str | None) -> Changes:
+        return self._blocking.documents.changes(since, collection=collection)
 
     async def ask(self, actor: str, message: Message) -> Message:
         """Send an admin message to ``node``, ``store``, ``oplog``, ``sync``, ``election`` or ``gateway``."""
@@ -238,7 +226,7 @@ class Collection:
         """Index a field path (``"address.city"``) on this node."""
         await self._database.request(CreateIndex(self.name, path))
 
-    def changes(self, since: str | None = None, *, follow: bool = False) -> AsyncIterator[Change]:
+    def changes(self, since: str | None = None, *, follow: bool = False) -> Following:
         """Like ``Database.changes``, of this collection only."""
         return self._database.changes(since, collection=self.name, follow=follow)
 

@@ -1,13 +1,27 @@
-"""Waiting for the next commit in asyncio: the node's push, or a look at the file now and then."""
+"""Changes as they come, in asyncio: read after the node's push, or at a look at the file now and then."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from itertools import islice
 from types import TracebackType
+from typing import Any, Final, Protocol, TypeVar
 
 from entgldb.launch.aio_requests import Requests
 from entgldb.launch.client_feed import POLL_SECONDS, REDIAL_SECONDS, SILENT_SECONDS
 from entgldb.messages.errors import NoAnswerError, NoNodeError
+from entgldb.storage.documents import Change, Changes
+
+PAGE: Final = 500
+"""Documents or changes taken from a reading thread at a time."""
+R = TypeVar("R")
+
+
+class Run(Protocol):
+    """Have a reading thread do something."""
+
+    def __call__(self, work: Callable[[], R]) -> Coroutine[Any, Any, R]: ...
 
 
 class CommitFeed:
@@ -52,3 +66,49 @@ class CommitFeed:
             self._redial_at = now + REDIAL_SECONDS
             return False
         return True
+
+
+class Following(AsyncIterator[Change]):
+    """What ``changes`` gives: it ends when all is told, or with ``follow`` waits for more for ever."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        run: Run,
+        changes: Callable[[str | None, str | None], Changes],
+        since: str | None,
+        collection: str | None,
+        *,
+        follow: bool,
+    ) -> None:
+        self._run, self._changes = run, changes
+        self._since, self._collection = since, collection
+        self._told = self._tell(requests, follow=follow)
+
+    @property
+    def token(self) -> str | None:
+        """Give it to ``changes`` to go on after all that was read so far, what did not match included."""
+        return self._since
+
+    async def __anext__(self) -> Change:
+        return await anext(self._told)
+
+    async def aclose(self) -> None:
+        """Wait no more."""
+        await self._told.aclose()
+
+    async def _tell(self, requests: Requests, *, follow: bool) -> AsyncGenerator[Change, None]:
+        with CommitFeed(requests) as feed:
+            while True:
+                # before reading: what is committed from here on is announced
+                if follow:
+                    await feed.rearm()
+                reading = await self._run(lambda: self._changes(self._since, self._collection))
+                while page := await self._run(lambda: list(islice(reading, PAGE))):  # noqa: B023 -- awaited here
+                    for change in page:
+                        self._since = change.token
+                        yield change
+                self._since = reading.token
+                if not follow:
+                    return
+                await feed.wait()

@@ -14,6 +14,7 @@ from entgldb.messages.limits import DRIFT_MS_MAX
 if TYPE_CHECKING:
     from entgldb.launch.client import Database
 
+_LOST: Final = ", it began empty where a database had been"
 ACTORS: Final = ("store", "oplog", "sync", "election", "gateway")
 
 
@@ -84,7 +85,8 @@ def text(body: dict[str, Any], wrong: list[str]) -> str:
     ]
     for latest in (store.get("incarnations") or [])[:1]:
         since = time.strftime("%F %T", time.localtime(latest["at_ms"] / 1000))
-        lines.append(f"writes as {latest['origin']} since {since}: {latest['why']}")
+        why = f"{latest['why']}{_LOST if latest['why'] == 'lost' else ''}"
+        lines.append(f"writes as {latest['origin']} since {since}: {why}")
     if body.get("role") == "lan":
         mine = ", this node" if election.get("is_gateway") else ""
         lines.append(f"gateway   {election.get('gateway') or 'none'} (epoch {election.get('epoch')}{mine})")

@@ -107,15 +107,22 @@ def export(db: Database, as_json: bool, collection: str) -> None:
 @click.command()
 @common
 @click.argument("collection", required=False)
-@click.option("--since", metavar="TOKEN", help="Go on after this token of an earlier change.")
+@click.option("--since", metavar="TOKEN", help="Go on after this token; now: what comes from here on.")
 @click.option("--follow", is_flag=True, help="Wait for more until Ctrl-C.")
 @with_database
 def changes(db: Database, as_json: bool, collection: str | None, since: str | None, follow: bool) -> None:
     """Show what was written, oldest first, each key with its present version.
 
-    Example: entgldb changes users --follow
+    At the end it tells the token to go on from, which goes with the node, whatever COLLECTION says: on
+    standard error, with --json in a last line that has nothing else.
+
+    \b
+    Example:
+      entgldb changes users --follow
+      entgldb changes users --since now --follow
     """
-    for change in db.changes(since, collection=collection, follow=follow):
+    found = db.changes(db.token() if since == "now" else since, collection=collection, follow=follow)
+    for change in found:
         if as_json:
             show(
                 {
@@ -133,3 +140,7 @@ def changes(db: Database, as_json: bool, collection: str | None, since: str | No
             click.echo(f"{change.token}\t{change.collection}\t{change.key}\t{text}")
         if follow:
             sys.stdout.flush()
+    if as_json:
+        show({"token": found.token})
+    else:
+        click.echo(f"next: --since {found.token}", err=True)

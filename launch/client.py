@@ -20,10 +20,11 @@ from entgldb.messages.model import Version
 from entgldb.messages.schema import Json, Message
 from entgldb.storage import set_aside
 from entgldb.storage.conflicts import Conflict
-from entgldb.storage.documents import Change, Documents
+from entgldb.storage.documents import Change, Changes, Documents
 from entgldb.storage.set_aside import Unfit, Waiting
 
 if TYPE_CHECKING:
+    from entgldb.launch.client_feed import Following
     from entgldb.launch.wire_client import WireClient
     from entgldb.storage.history import History
 
@@ -138,36 +139,25 @@ class Database:
         """What this node holds back because its writer's clock runs too far ahead, by origin."""
         return self.documents.put_to(set_aside.held)
 
+    def token(self) -> str:
+        """The change token after everything that is here now."""
+        return self.documents.token()
+
     def changes(
         self, since: str | None = None, *, collection: str | None = None, follow: bool = False
-    ) -> Iterator[Change]:
-        """Changes after the token ``since``, oldest first, at least once.
+    ) -> Changes | Following:
+        """Changes after the token ``since``, oldest first, at least once; an iterator with a ``token``.
 
         Each key comes with its present version. ``follow`` waits for more for ever; otherwise it ends
-        when all is told. Raises TokenExpired for a token of another database file.
+        when all is told. The iterator's ``token`` goes with the node, whatever matches: where little
+        matches, keep it instead of the last change's. Raises TokenExpired for a token of another
+        database file, or one so old that deletes after it may have been forgotten.
         """
-        documents = self.documents
-        changes = documents.changes(since, collection=collection)
         if not follow:
-            return changes
-        return self._follow(documents, changes, since, collection)
+            return self.documents.changes(since, collection=collection)
+        from entgldb.launch.client_feed import Following
 
-    def _follow(
-        self, documents: Documents, changes: Iterator[Change], since: str | None, collection: str | None
-    ) -> Iterator[Change]:
-        from entgldb.launch.client_feed import CommitFeed
-
-        with CommitFeed(self.directory, documents) as feed:
-            # taken before reading: what is committed from here on is announced, so nothing is slept through
-            seen = documents.token()
-            while True:
-                for change in changes:
-                    since = change.token
-                    yield change
-                since = later_of(seen, since)
-                feed.wait()
-                seen = documents.token()
-                changes = documents.changes(since, collection=collection)
+        return Following(self.directory, self.documents, since, collection)
 
     def ask(self, actor: str, message: Message, *, timeout: float | None = None) -> Message:
         """Send an admin message to ``node``, ``store``, ``oplog``, ``sync``, ``election`` or ``gateway``.
@@ -247,13 +237,6 @@ class Database:
         return self._lost_at is not None and time.monotonic() - self._lost_at < self.timeout
 
 
-def later_of(token: str, other: str | None) -> str:
-    """Whichever of two change tokens of one file comes later."""
-    if other is None or int(token.rpartition(".")[2]) > int(other.rpartition(".")[2]):
-        return token
-    return other
-
-
 class Collection:
     """The documents of one collection."""
 
@@ -330,7 +313,7 @@ class Collection:
         """Index a field path (``"address.city"``) on this node."""
         self._database.request(CreateIndex(self.name, path))
 
-    def changes(self, since: str | None = None, *, follow: bool = False) -> Iterator[Change]:
+    def changes(self, since: str | None = None, *, follow: bool = False) -> Changes | Following:
         """Like ``Database.changes``, of this collection only."""
         return self._database.changes(since, collection=self.name, follow=follow)
 

@@ -1,15 +1,16 @@
-"""Waiting for the next commit: the node's push on a socket of its own, or the file's own counter."""
+"""Changes as they come: read after the node's push on a socket of its own, or when the file has changed."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from entgldb.messages.client import Follow
 from entgldb.messages.errors import EntglError
-from entgldb.storage.documents import Documents
+from entgldb.storage.documents import Change, Documents
 
 if TYPE_CHECKING:
     from entgldb.launch.wire_client import WireClient
@@ -72,3 +73,35 @@ class CommitFeed:
         if self._wire is not None:
             self._wire.close()
         self._wire = None
+
+
+class Following(Iterator[Change]):
+    """What ``changes(follow=True)`` gives: it waits for more for ever."""
+
+    def __init__(
+        self, directory: Path, documents: Documents, since: str | None, collection: str | None
+    ) -> None:
+        self._reading = documents.changes(since, collection=collection)
+        self._told = self._tell(directory, documents, collection)
+
+    @property
+    def token(self) -> str:
+        """Give it to ``changes`` to go on after all that was read so far, what did not match included."""
+        return self._reading.token
+
+    def __next__(self) -> Change:
+        return next(self._told)
+
+    def close(self) -> None:
+        """Wait no more."""
+        self._told.close()
+
+    def _tell(
+        self, directory: Path, documents: Documents, collection: str | None
+    ) -> Generator[Change, None, None]:
+        # begun before reading: what is committed from here on is announced, so nothing is slept through
+        with CommitFeed(directory, documents) as feed:
+            while True:
+                yield from self._reading
+                feed.wait()
+                self._reading = documents.changes(self._reading.token, collection=collection)

@@ -237,11 +237,12 @@ class Applier:
         if isinstance(text, EntglError):
             raise CannotApply(version, text)
         number = self.state.origins[version.origin].number
-        row = self.connection.execute(
-            "UPDATE _entgldb_oplog SET applied = ?, body = ? WHERE origin = ? AND seq = ? RETURNING lsn",
+        self.connection.execute(
+            "UPDATE _entgldb_oplog SET applied = ?, body = ? WHERE origin = ? AND seq = ?",
             (APPLIED, text, number, version.seq),
-        ).fetchall()
-        self._merge_or_tell(one.header, text, row[0][0] if row else self.state.lsn)
+        )
+        # shown only now: change feeds that are past the log row are to hear of it
+        self._merge_or_tell(one.header, text, self.state.next_lsn())
         self.batch.flush()
         return Outcome(self.changes, "", self.counts)
 
@@ -254,18 +255,18 @@ class Applier:
         text = self._text(one)
         fault = text if isinstance(text, EntglError) else None
         stored = unfit.as_kept(one.body) if fault else text
-        row = self.connection.execute(
+        found = self.connection.execute(
             "UPDATE _entgldb_oplog SET applied = ?, body = ?"
-            " WHERE origin = ? AND seq = ? AND hash = ? AND applied = 0 RETURNING lsn",
+            " WHERE origin = ? AND seq = ? AND hash = ? AND applied = 0",
             (UNFIT if fault else APPLIED, stored, known.number, header.seq, one.digest),
-        ).fetchall()
-        if not row:
+        ).rowcount
+        if not found:
             self._look_for_fork(one)
             return 0
         if isinstance(text, EntglError):
             self._set_aside(one, text)
             return 0
-        self._merge_or_tell(header, text, row[0][0])
+        self._merge_or_tell(header, text, self.state.next_lsn())
         return 1
 
     def _look_for_fork(self, one: Incoming) -> None:

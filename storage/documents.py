@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -34,6 +34,13 @@ Rows = list[tuple[Any, ...]]
 _T = TypeVar("_T")
 
 
+_CHANGED: Final = (
+    "SELECT d.lsn, d.collection, d.key, d.body, o.name, d.seq, d.hlc"
+    " FROM _entgldb_documents d INDEXED BY _entgldb_feed CROSS JOIN _entgldb_origins o ON o.id = d.origin"
+    " WHERE d.lsn > ? ORDER BY d.lsn LIMIT ?"
+)
+
+
 class Change(NamedTuple):
     """A key's present version, in the order this node took it in; ``document`` is None for a delete."""
 
@@ -47,18 +54,62 @@ class Change(NamedTuple):
     """Wall clock of the writer."""
 
 
+class Changes(Iterator[Change]):
+    """What ``Documents.changes`` gives, read page by page."""
+
+    def __init__(self, documents: Documents, lsn: int, collection: str | None) -> None:
+        self._documents = documents
+        self._collection = collection
+        self._lsn = lsn
+        self._seen = lsn
+        self._collected = documents.collected_lsn()
+        self._page: list[tuple[Any, ...]] = []
+        """The last row first."""
+        self._whole = False
+
+    @property
+    def token(self) -> str:
+        """Give it to ``changes`` to go on after all that was read so far, what did not match included."""
+        return self._documents.token_of(self._lsn)
+
+    def __next__(self) -> Change:
+        while True:
+            while self._page:
+                self._lsn, name, key, body, origin, seq, hlc = self._page.pop()
+                if name == self._collection or (self._collection is None and not _is_system(name)):
+                    document = None if body is None else _document(body)
+                    return Change(self.token, name, key, document, Version(origin, seq), ms_of(hlc))
+            # a row that is changed meanwhile moves to the end: what is behind ``seen`` by then was read
+            self._lsn = max(self._lsn, self._seen) if self._whole else self._lsn
+            if self._whole:
+                raise StopIteration
+            self._read()
+
+    def _read(self) -> None:
+        """The next page. Raises TokenExpired where a delete behind it may have been forgotten meanwhile."""
+        self._seen = self._documents.last_lsn()
+        self._page = self._documents.changed(self._lsn)[::-1]
+        self._whole = len(self._page) < PAGE_ROWS_MAX
+        if self._documents.collected_lsn() > max(self._collected, self._lsn):
+            raise too_late()
+
+
 class Documents:
     """A node's file as documents. Every call is one short read; safe to use from several threads."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
-        self.file_id: Final = str(self._all("SELECT value FROM _entgldb_meta WHERE name = 'file_id'")[0][0])
 
     @classmethod
     def open(cls, directory: str | Path) -> Documents:
         """Raises NotFoundError where there is no database, ConfigError for a newer format."""
         return cls(open_reader(directory))
+
+    @property
+    def file_id(self) -> str:
+        """Tells this file's change tokens from all others; another one as soon as the file has gone back."""
+        return str(self._all("SELECT value FROM _entgldb_meta WHERE name = 'file_id'")[0][0])
 
     def close(self) -> None:
         """Give the file back."""
@@ -141,21 +192,21 @@ class Documents:
         )
         return MERGE if merges(collection, rows[0][0] if rows else None) else LWW
 
-    def changes(self, since: str | None = None, *, collection: str | None = None) -> Iterator[Change]:
+    def changes(self, since: str | None = None, *, collection: str | None = None) -> Changes:
         """Changes after a token, oldest first, each key once with its present version; at least once.
 
         Without ``collection``, all but the system collections. It ends when all is told; call it again
-        with the last token for more. Raises TokenExpired for a token of another file, and for one so old
+        with its ``token`` for more. Raises TokenExpired for a token of another file, and for one so old
         that deletes after it may have been forgotten.
         """
-        return self._changes(self._lsn(since), collection)
+        return Changes(self, self._lsn(since), collection)
 
     def token(self) -> str:
         """The token after everything that is here now."""
-        return self._token(self.last_lsn())
+        return self.token_of(self.last_lsn())
 
     def last_lsn(self) -> int:
-        """The newest log row's number."""
+        """The number of the newest log row, or of a visible change that has none."""
         return int(self._all("SELECT lsn FROM _entgldb_state")[0][0])
 
     def data_version(self) -> int:
@@ -186,71 +237,16 @@ class Documents:
                     key, body = found[number]
                     yield key, _document(body)
 
-    def _changes(self, lsn: int, collection: str | None) -> Iterator[Change]:
-        collected = self._forgotten()[1]
-        while True:
-            pruned = self._forgotten()[0]
-            if lsn < pruned:
-                # without log rows, documents tell by themselves when they were last changed
-                found: Iterable[Rows] = self._by_document(lsn, pruned)
-                last: int | None = pruned
-            else:
-                last, rows = self._by_log(lsn)
-                if lsn < self._forgotten()[0]:
-                    continue  # rows were pruned while they were read
-                found = [rows]
-            for page in found:
-                now_collected = self._forgotten()[1]
-                if now_collected > max(collected, lsn):
-                    raise _too_late()
-                for at, name, key, body, origin, seq, hlc in page:
-                    if name == collection or (collection is None and not name.startswith(SYSTEM_PREFIX)):
-                        document = None if body is None else _document(body)
-                        yield Change(self._token(at), name, key, document, Version(origin, seq), ms_of(hlc))
-                    lsn = at
-            if last is None:
-                return
-            lsn = last
+    def changed(self, lsn: int) -> Rows:
+        """The next documents and tombstones that were changed after ``lsn``, in that order."""
+        return self._all(_CHANGED, (lsn, PAGE_ROWS_MAX))
 
-    def _by_log(self, lsn: int) -> tuple[int | None, Rows]:
-        """The next rows of the log whose documents have not been changed since; None: there are none."""
-        last = self._all(
-            "SELECT max(lsn) FROM (SELECT lsn FROM _entgldb_oplog WHERE lsn > ? ORDER BY lsn LIMIT ?)",
-            (lsn, PAGE_ROWS_MAX),
-        )[0][0]
-        if last is None:
-            return None, []
-        rows = self._all(
-            "SELECT l.lsn, l.collection, l.key, d.body, o.name, d.seq, d.hlc FROM _entgldb_oplog l"
-            " CROSS JOIN _entgldb_documents d ON d.collection = l.collection AND d.key = l.key"
-            " AND d.lsn = l.lsn CROSS JOIN _entgldb_origins o ON o.id = d.origin"
-            " WHERE l.lsn > ? AND l.lsn <= ? ORDER BY l.lsn",
-            (lsn, last),
-        )
-        return last, rows
+    def collected_lsn(self) -> int:
+        """Highest lsn of a tombstone that was collected."""
+        return int(self._all("SELECT collected_lsn FROM _entgldb_state")[0][0])
 
-    def _by_document(self, lsn: int, pruned: int) -> Iterator[Rows]:
-        """Documents last changed after ``lsn`` and up to ``pruned``, in that order, page by page."""
-        places = self._all(
-            "SELECT id, lsn FROM _entgldb_documents WHERE lsn > ? AND lsn <= ? ORDER BY lsn", (lsn, pruned)
-        )
-        for start in range(0, len(places), PAGE_ROWS_MAX):
-            page = places[start : start + PAGE_ROWS_MAX]
-            marks = ",".join("?" * len(page))
-            yield self._all(
-                # one that was changed since comes again later, by its new row
-                "SELECT d.lsn, d.collection, d.key, d.body, o.name, d.seq, d.hlc FROM _entgldb_documents d"  # noqa: S608 -- marks only
-                f" JOIN _entgldb_origins o ON o.id = d.origin WHERE d.id IN ({marks}) AND d.lsn <= ?"
-                " ORDER BY d.lsn",
-                (*[number for number, _ in page], pruned),
-            )
-
-    def _forgotten(self) -> tuple[int, int]:
-        """Highest lsn of a log row that was pruned, and of a tombstone that was collected."""
-        row = self._all("SELECT pruned_lsn, collected_lsn FROM _entgldb_state")[0]
-        return row[0], row[1]
-
-    def _token(self, lsn: int) -> str:
+    def token_of(self, lsn: int) -> str:
+        """The token after ``lsn``."""
         return f"{self.file_id}.{lsn}"
 
     def _lsn(self, token: str | None) -> int:
@@ -264,8 +260,8 @@ class Documents:
                 "the change token belongs to another database file",
                 hint="start over with since=None: every document comes once more",
             )
-        if 0 < int(number) < self._forgotten()[1]:
-            raise _too_late()
+        if 0 < int(number) < self.collected_lsn():
+            raise too_late()
         return int(number)
 
     def put_to(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
@@ -290,11 +286,16 @@ class Documents:
                 raise translated(fault, "reading failed") from fault
 
 
-def _too_late() -> TokenExpired:
+def too_late() -> TokenExpired:
+    """What a change feed says that cannot know which deletes it has missed."""
     return TokenExpired(
         "deletes after this change token have been forgotten",
         hint="start over with since=None: every document comes once more",
     )
+
+
+def _is_system(name: str) -> bool:
+    return name.startswith(SYSTEM_PREFIX)
 
 
 def _where(collection: str, condition: Condition) -> str:

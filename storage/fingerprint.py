@@ -44,8 +44,8 @@ def examine(connection: sqlite3.Connection, directory: Path) -> Why | None:
     if outside is None:
         return None if inside is None else Why.CLONED
     if inside is None:
-        # an empty database has just been made, with an origin nobody has ever seen
-        return Why.ROLLED_BACK if lsn else None
+        # an empty database has just been made: the first of all, unless a start before came to its end
+        return Why.ROLLED_BACK if lsn else Why.LOST if outside.nonce else None
     if inside not in (outside.nonce, outside.coming) or lsn < outside.lsn:
         return Why.ROLLED_BACK
     return None if _place(directory) == (outside.machine, outside.directory, outside.database) else Why.CLONED

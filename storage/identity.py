@@ -15,6 +15,9 @@ from entgldb.storage.rules.incarnations import Why
 INCARNATIONS_TOLD_MAX: Final = 20
 """Of the latest, in ``status``."""
 
+_GONE_BACK: Final = (Why.RESTORED, Why.CLONED, Why.ROLLED_BACK, Why.REBUILT, Why.LOST)
+"""After these the file may not have what it had."""
+
 
 class Identity:
     """Minted when a database is created, and anew whenever its log must not be continued."""
@@ -56,6 +59,12 @@ class Identity:
             "INSERT OR REPLACE INTO _entgldb_meta VALUES (?, ?)",
             [("origin", origin), ("public_key", public), ("private_key", seed)],
         )
+        if why in _GONE_BACK:
+            # numbers of rows may have been given before, to others: change tokens of that time expire
+            connection.execute(
+                "UPDATE _entgldb_meta SET value = ? WHERE name = 'file_id'",
+                (sha256(b"file" + seed).hexdigest()[:32],),
+            )
         connection.execute("INSERT INTO _entgldb_incarnations VALUES (?, ?, ?)", (origin, now_ms, why.value))
         return origin
 

@@ -11,7 +11,6 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -88,8 +87,6 @@ def _prepare(
     store = Store.open(part, node_id, now_ms)
     try:
         store.begin_anew(b"", Why.RESTORED, now_ms)
-        # change tokens of the time before would skip what comes back: they expire
-        store.connection.execute("UPDATE _entgldb_meta SET value = ? WHERE name = 'file_id'", (_file_id(),))
         store.connection.execute("DROP TABLE _entgldb_backup")
         reissued = _reissue(store, now_ms, progress) if authoritative else 0
         store.connection.execute("DELETE FROM _entgldb_meta WHERE name = 'mark'")
@@ -137,7 +134,3 @@ def _install(directory: Path, prepared: Path, now_ms: int) -> str:
     marker.replace(directory / FILE)
     sync_directory(directory)
     return aside
-
-
-def _file_id() -> str:
-    return sha256(os.urandom(32)).hexdigest()[:32]

@@ -88,6 +88,7 @@ CREATE TABLE _entgldb_salvaged (
 CREATE TABLE _entgldb_incarnations (
     origin TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, why TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX _entgldb_feed ON _entgldb_documents (lsn);
 CREATE INDEX _entgldb_tombstones ON _entgldb_documents (lsn) WHERE body IS NULL;
 ALTER TABLE _entgldb_state ADD COLUMN log_bytes INTEGER NOT NULL DEFAULT 0;
 UPDATE _entgldb_state SET log_bytes =
@@ -111,6 +112,7 @@ CREATE TABLE _entgldb_arrivals (
 """``floor``: newest seq whose log rows are pruned. ``pruned_lsn``, ``collected_lsn``: the highest lsn of
 a log row that was pruned, of a tombstone that was collected. ``log_bytes``: headers and bodies in the log.
 ``sha256``: of the body. ``stamps``: versions of fields, in collections that merge.
+``_entgldb_feed``: what change feeds walk, whether a row's last change was an entry of the log or not.
 ``_entgldb_incarnations``: all but the file's first. ``_entgldb_marks``: what the vector was when, so that the
 age of a log row is known by this node's own clock. ``_entgldb_members``: the last word of every member.
 ``rule``: ``lww``, or ``merge`` where the body is a change."""

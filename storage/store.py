@@ -47,7 +47,6 @@ class Store(Incarnations):
 
     def __init__(self, connection: sqlite3.Connection, now_ms: int, path: Path | None) -> None:
         super().__init__(connection, path)
-        self._file_id = str(self._meta("file_id"))
         self._tidied_ms = now_ms
 
     @classmethod
@@ -92,10 +91,6 @@ class Store(Incarnations):
     @property
     def origin(self) -> Origin:
         return self.state.own
-
-    @property
-    def file_id(self) -> str:
-        return self._file_id
 
     def vector(self) -> Vector:
         return self.state.vector()

@@ -16,6 +16,8 @@ class Why(StrEnum):
     """The database is older than this node has been, by its own note or by what peers have of it."""
     REBUILT = "rebuilt"
     """The database was damaged and was begun anew."""
+    LOST = "lost"
+    """The database had vanished: the node began empty where a file had been."""
     SNAPSHOT = "snapshot"
     """The node's own unsent writes are issued again on top of a snapshot."""
     HEALED = "healed"

@@ -133,7 +133,7 @@ def _counters(connection: sqlite3.Connection, log: list[Logged], floors: dict[st
         "SELECT clock, lsn, documents, entries, conflicts FROM _entgldb_state"
     ).fetchone()
     (live,) = connection.execute("SELECT count(*) FROM _entgldb_documents WHERE body IS NOT NULL").fetchone()
-    newest = max(log[-1].lsn if log else 0, lsn if floors else 0)
+    newest = max(log[-1].lsn if log else 0, lsn)
     wanted = (newest, live, len(log), oracle.count_conflicts(connection))
     if (lsn, documents, entries, conflicts) != wanted:
         found = (lsn, documents, entries, conflicts)

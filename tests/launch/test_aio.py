@@ -92,6 +92,9 @@ def test_changes_resume_and_follow(directory: Path) -> None:
                 if change.key != "a":
                     await items.put(f"{change.key}b", {"n": len(seen)})
             assert seen == [("b", {"n": 2}), ("bb", {"n": 1}), ("bbb", {"n": 2}), ("bbbb", {"n": 3})]
+            quiet = db["quiet"].changes()
+            assert [change async for change in quiet] == []
+            assert quiet.token == await db.token()
 
     asyncio.run(walk())
 

@@ -85,10 +85,31 @@ def test_a_database_without_its_fingerprint_is_somebody_new(tmp_path: Path) -> N
     assert (found != origin, why) == (True, Why.CLONED)
 
 
-def test_a_new_database_beside_an_old_fingerprint_is_nothing_special(tmp_path: Path) -> None:
-    lived(tmp_path)
+def test_a_database_that_has_vanished_is_told_as_lost(tmp_path: Path) -> None:
+    origin = lived(tmp_path)
     for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
         (tmp_path / name).unlink(missing_ok=True)
+    store = Store.open(tmp_path, "a", NOW + 1)
+    assert store.reborn is Why.LOST
+    (told,) = store.status()["incarnations"]  # type: ignore[misc]  # rows of a report
+    assert told == {"origin": store.origin, "at_ms": NOW + 1, "why": "lost"}
+    store.close()
+    assert opened(tmp_path) == (store.origin, None)
+    assert store.origin != origin
+
+
+def test_a_first_start_that_was_cut_short_has_lost_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = fingerprint._write
+
+    def cut(directory: Path, made: fingerprint.Fingerprint) -> None:
+        write(directory, made)
+        raise OSError("cut short")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fingerprint, "_write", cut)
+        assert opened(tmp_path)[1] is None
     assert opened(tmp_path)[1] is None
 
 
