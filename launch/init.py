@@ -15,6 +15,7 @@ from entgldb.launch.config import FILE_NAME, KEY_BYTES, KEY_NAME, read_cluster_k
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import check_authority, split_address
+from entgldb.storage.fingerprint import sync_directory
 
 PORT_MIN = 10_240
 """The lowest port that is picked: below are many well-known ones."""
@@ -124,6 +125,7 @@ def write_private(file: Path, content: bytes) -> None:
         target.flush()
         os.fsync(target.fileno())
     draft.replace(file)
+    sync_directory(file.parent)
 
 
 def _default_node_id() -> str:

@@ -59,7 +59,11 @@ def write(directory: Path, target: Path, version: str, now_ms: int, progress: Pr
         with part.open("rb") as file:
             manifest = manifest._replace(sha256=file_digest(file, "sha256").hexdigest())
             os.fsync(file.fileno())
+        # a manifest of another file would call this one damaged, should this be cut short
+        _beside(target).unlink(missing_ok=True)
+        sync_directory(target.absolute().parent)
         part.replace(target)
+        sync_directory(target.absolute().parent)
         _write_beside(target, manifest)
         return manifest
     except sqlite3.Error as fault:

@@ -13,13 +13,12 @@ from typing import Final
 from urllib.parse import quote
 
 from entgldb.messages.errors import ConfigError, CorruptError, EntglError, ErrorCode, NotFoundError
-from entgldb.storage.fingerprint import sync_directory
+from entgldb.storage import swap
+from entgldb.storage.fingerprint import DATABASE, sync_directory
 from entgldb.storage.schema import APPLICATION_ID, FORMAT, migrate
 from entgldb.storage.upgrade import keep
 
-FILE: Final = "entgldb.db"
-RESTORING: Final = f"{FILE}.restoring"
-"""Stands in the directory while a restore takes the place of the database: no node starts beside it."""
+FILE: Final = DATABASE
 CHECK_BYTES_MAX: Final = 64 * 1024 * 1024
 """A larger file is checked after an unclean stop only when the machine has booted since."""
 BUSY_MS: Final = 5_000
@@ -35,8 +34,7 @@ _HINT_DAMAGED: Final = "entgldb start --rebuild (refilled by the peers), or entg
 def open_file(directory: str | Path) -> sqlite3.Connection:
     """Create or open the file read-write. Raises ConfigError, CorruptError or EntglError."""
     path = Path(directory) / FILE
-    if (Path(directory) / RESTORING).exists():
-        raise ConfigError(f"a restore of {directory} was cut short", hint="run `entgldb restore` again")
+    swap.settle(Path(directory))
     fresh = not path.exists()
     connection = _connect(path, "rwc")
     try:

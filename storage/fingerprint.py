@@ -19,7 +19,7 @@ from typing import Final
 from entgldb.storage.rules.incarnations import Why
 
 FILE: Final = "node.fingerprint"
-_DATABASE: Final = "entgldb.db"
+DATABASE: Final = "entgldb.db"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _place(directory: Path) -> tuple[str, int, int]:
         machine = Path("/etc/machine-id").read_text("ascii").strip()
     except OSError:
         machine = ""
-    return machine, directory.stat().st_ino, (directory / _DATABASE).stat().st_ino
+    return machine, directory.stat().st_ino, (directory / DATABASE).stat().st_ino
 
 
 def _read(directory: Path) -> Fingerprint | None:

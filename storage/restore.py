@@ -1,8 +1,6 @@
 """Putting a backup into the directory of a node that is down.
 
-All is prepared in a folder of its own; then what was there is set aside, never deleted, and what was
-prepared takes its place. A restore that is cut short leaves ``entgldb.db.restoring``, beside which no node
-starts; running it again completes it.
+All is prepared in a folder of its own; then it takes the place of what was there (``swap``).
 """
 
 from __future__ import annotations
@@ -17,13 +15,11 @@ from typing import Final, NamedTuple
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import ConfigError
 from entgldb.messages.limits import GROUP_BYTES_MAX
-from entgldb.storage import backup, fingerprint
-from entgldb.storage.database import FILE, RESTORING
-from entgldb.storage.fingerprint import sync_directory
+from entgldb.storage import backup, swap
+from entgldb.storage.database import FILE, translated
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
 
-_PREPARED: Final = "restore.part"
 _PAGE: Final = 250
 _PAGE_BYTES: Final = GROUP_BYTES_MAX // 4
 
@@ -68,17 +64,22 @@ def restore(
             f"{file.name} is of node {manifest.node_id}, this directory is of {node_id}",
             hint="restore into a directory of that node id",
         )
-    part = directory / _PREPARED
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(mode=0o700)
+    cut = swap.settle(directory)
+    # what an earlier run has put in place was never started: what counts is what that one has set aside
+    aside = cut.aside if cut is not None else swap.free_name(directory, "before-restore", now_ms)
+    part = swap.begin(directory)
     try:
         os.close(os.open(part / FILE, os.O_WRONLY | os.O_CREAT, 0o600))
         shutil.copyfile(file, part / FILE)
         origin, reissued = _prepare(part, node_id, now_ms, authoritative=authoritative, progress=progress)
-        aside = _install(directory, part / FILE, now_ms)
+        swap.install(directory, swap.Swap(aside, {"origin": origin, "reissued": reissued}))
+    except sqlite3.Error as fault:
+        raise translated(fault, str(part)) from fault
+    except OSError as fault:
+        raise swap.told(fault, "nothing was changed") from fault
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return Restored(manifest, origin, reissued, aside)
+    return Restored(manifest, origin, reissued, aside if (directory / aside).exists() else "")
 
 
 def _prepare(
@@ -116,21 +117,3 @@ def _reissue(store: Store, now_ms: int, progress: Callable[[int], None]) -> int:
         done += len(writes)
         progress(done)
     return done
-
-
-def _install(directory: Path, prepared: Path, now_ms: int) -> str:
-    """Set aside what is there, then put what was prepared in its place."""
-    marker = directory / RESTORING
-    prepared.replace(marker)
-    sync_directory(directory)
-    aside = ""
-    for ending in ("", "-wal", "-shm"):
-        present = directory / f"{FILE}{ending}"
-        if present.exists():
-            aside = f"{FILE}.before-restore-{now_ms}"
-            present.replace(directory / f"{aside}{ending}")
-    (directory / fingerprint.FILE).unlink(missing_ok=True)
-    sync_directory(directory)
-    marker.replace(directory / FILE)
-    sync_directory(directory)
-    return aside

@@ -17,6 +17,7 @@ from entgldb.storage.batch import Batch
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest, encode
 from entgldb.storage.rules.merge import Current, Head
+from entgldb.storage.scratch import empty
 
 if TYPE_CHECKING:
     from entgldb.storage.incarnations import Incarnations
@@ -41,21 +42,29 @@ def waiting(connection: sqlite3.Connection) -> int:
 
 
 def write_again(store: Incarnations, now_ms: int) -> int:
-    """Those that are not in the log by now; how many keys were written."""
-    connection = store.connection
-    rows = connection.execute("SELECT header, body FROM _entgldb_salvaged ORDER BY hlc, origin").fetchall()
-    if not rows:
+    """Those that are not in the log by now; how many keys were written. One body is in memory at a time."""
+    execute = store.connection.execute
+    if not waiting(store.connection):
         return 0
-    connection.execute("DELETE FROM _entgldb_salvaged")
     covered = store.state.vector()
-    last: dict[tuple[str, str], tuple[Header, bytes | None]] = {}
-    for raw, body in rows:
-        header = decode(raw)
-        if header.seq > covered.get(header.origin, (0, b""))[0]:
-            last[header.collection, header.key] = (header, body)
-    for number, (header, body) in enumerate(last.values()):
-        _write(store, header, body, number, now_ms)
-    return len(last)
+    empty(store.connection, "lasts")
+    for raw, origin, seq in execute("SELECT header, origin, seq FROM _entgldb_salvaged ORDER BY hlc, origin"):
+        if seq > covered.get(origin, (0, b""))[0]:
+            header = decode(raw)
+            place = (header.collection, header.key)
+            execute("DELETE FROM temp.lasts WHERE collection = ? AND key = ?", place)
+            execute("INSERT INTO temp.lasts VALUES (NULL, ?, ?, ?, ?)", (*place, origin, seq))
+    written = last = 0
+    while row := execute(
+        "SELECT l.id, s.header, s.body FROM temp.lasts l JOIN _entgldb_salvaged s"
+        " ON s.origin = l.origin AND s.seq = l.seq WHERE l.id > ? ORDER BY l.id LIMIT 1",
+        (last,),
+    ).fetchone():
+        last = row[0]
+        _write(store, decode(row[1]), row[2], written, now_ms)
+        written += 1
+    execute("DELETE FROM _entgldb_salvaged")
+    return written
 
 
 def _write(store: Incarnations, header: Header, body: bytes | None, number: int, now_ms: int) -> None:

@@ -9,6 +9,7 @@ _COLUMNS: Final = {
     "touched": "id INTEGER PRIMARY KEY, collection, key, UNIQUE (collection, key)",
     "logged": "place INTEGER, lsn INTEGER, PRIMARY KEY (place, lsn)",
     "removed": "place INTEGER, hlc INTEGER, origin, PRIMARY KEY (place, hlc, origin)",
+    "lasts": "id INTEGER PRIMARY KEY, collection, key, origin, seq, UNIQUE (collection, key)",
     "dropped": "id INTEGER PRIMARY KEY, collection, key, body, UNIQUE (collection, key)",
 }
 

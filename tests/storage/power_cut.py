@@ -224,7 +224,7 @@ class RecordedDisk:
             ours = self._ours(place)
             if place == str(self.directory):
                 self._note(lambda disk: disk.sync_names())
-            elif ours is not None:
+            elif ours is not None and not (self.directory / ours).is_dir():
                 number = self._seen(ours)
                 self._note(lambda disk: disk.sync(number))
 

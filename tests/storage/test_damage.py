@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import random
 import shutil
 import sqlite3
@@ -12,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from entgldb.messages.client import RequestId, Write
-from entgldb.messages.errors import CorruptError, EntglError
+from entgldb.messages.errors import CorruptError, EntglError, ErrorCode
 from entgldb.messages.model import Entry
-from entgldb.storage import salvage, walk
-from entgldb.storage.database import FILE, open_damaged
+from entgldb.storage import salvage, swap, walk
+from entgldb.storage.database import FILE, open_damaged, open_reader
 from entgldb.storage.fingerprint import FILE as FINGERPRINT
 from entgldb.storage.store import Store
 
@@ -187,6 +188,33 @@ def test_a_page_of_the_log_that_is_garbage_costs_its_own_rows(whole: Path, tmp_p
     done = salvage.rebuild(home, "a", NOW + 10)
     assert done.salvaged + done.unreadable == 61
     assert done.salvaged > 40
+
+
+@pytest.mark.parametrize("step", ["keep", "_write_note"])
+def test_a_rebuild_without_room_changes_nothing_and_is_done_when_there_is_some(
+    whole: Path, tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    home = home_of(whole, tmp_path)
+    before = (home / FILE).read_bytes()
+    with monkeypatch.context() as full:
+        full.setattr(salvage if step == "keep" else swap, step, no_room)
+        with pytest.raises(EntglError) as caught:
+            salvage.rebuild(home, "a", NOW + 10)
+    assert caught.value.code is ErrorCode.DISK_FULL
+    assert (home / FILE).read_bytes() == before
+    done = salvage.rebuild(home, "a", NOW + 20)
+    assert done.salvaged == 61
+    with closing(open_reader(home)) as connection:
+        assert connection.execute("SELECT count(*) FROM _entgldb_salvaged").fetchone() == (61,)
+
+
+def test_a_second_rebuild_keeps_what_the_first_has_carried_over(whole: Path, tmp_path: Path) -> None:
+    home = home_of(whole, tmp_path)
+    first = salvage.rebuild(home, "a", NOW + 10)
+    assert salvage.rebuild(home, "a", NOW + 20).salvaged == first.salvaged == 61
 
 
 def test_a_file_that_is_no_database_at_all_is_begun_anew(tmp_path: Path) -> None:
