@@ -34,7 +34,7 @@ class Members:
     def __init__(self, *, cloud: bool) -> None:
         self.cloud = cloud
         self.rows: dict[str, Heard] = {}
-        """Name -> last row."""
+        """Name -> last row, in the order in which they came: the longest silent is the first."""
         self.unkept: set[str] = set()
         """Names whose row has changed since ``changed`` was last asked."""
         self._own = ""
@@ -48,7 +48,7 @@ class Members:
         for name, heard in rows.items():
             known = self.rows.get(name)
             if known is None or heard.row.counter > known.row.counter:
-                self.rows[name] = heard
+                self._put(name, heard)
 
     def reload(self, log: OplogReader, interval: float, ctx: Context) -> None:
         """Now and then what sync has kept, for an actor that hears only one side of it."""
@@ -71,13 +71,17 @@ class Members:
             return False
         if known is None and len(self.rows) >= MEMBERS_MAX:
             self._forget_oldest()
-        self.rows[name] = Heard(row, now_ms)
+        self._put(name, Heard(row, now_ms))
         self.unkept.add(name)
         return True
 
+    def _put(self, name: str, heard: Heard) -> None:
+        self.rows.pop(name, None)
+        self.rows[name] = heard
+
     def _forget_oldest(self) -> None:
         """Who has been silent the longest makes room: in a cloud, mostly an incarnation that is no more."""
-        name = min(self.rows.keys() - {self._own}, key=lambda name: (self.rows[name].heard_ms, name))
+        name = next(name for name in self.rows if name != self._own)
         del self.rows[name]
         self.unkept.discard(name)
 

@@ -71,6 +71,9 @@ class OplogReader(Protocol):
     def marks(self) -> list[tuple[int, dict[Origin, int]]]:
         """When by our clock the vector was what, the oldest first."""
 
+    def lived_ms(self) -> int:
+        """How long a store has had this file open, as of its last commit."""
+
     def log_bytes(self) -> int:
         """Headers and bodies in the log."""
 
@@ -105,6 +108,9 @@ class Store(OplogReader, Protocol):
 
     def savepoint(self) -> AbstractContextManager[None]:
         """Inside a group: undone alone when it raises."""
+
+    def live(self, seconds: float) -> None:
+        """Let this file grow older: ``seconds`` of the monotonic clock have passed since some beginning."""
 
     def answered(self, request: RequestId, now_ms: int) -> tuple[tuple[Written, ...], int] | None:
         """The answer this request id already had. Raises EntglError unknown-outcome if too old to know."""
@@ -216,7 +222,7 @@ class Store(OplogReader, Protocol):
     def high_mark_ms(self) -> int:
         """The hybrid clock's milliseconds: no new write is stamped before."""
 
-    def prune(self, order: PruneOrder, now_ms: int) -> Pruned:
+    def prune(self, order: PruneOrder) -> Pruned:
         """One bounded step of pruning the log, within the group that runs."""
 
     def collect(self, frontier: Mapping[Origin, int], after_lsn: int) -> Collected:

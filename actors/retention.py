@@ -31,6 +31,8 @@ class Retention:
 
     def __init__(self) -> None:
         self._up_since_ms: int | None = None
+        self._lived = (0, 0.0)
+        """The life of the store when we last looked, and our monotonic clock then."""
         self._asked_at: float | None = None
         self._noticed: dict[str, dict[Origin, int]] = {}
         """Retired node -> our vector when we first saw that it is."""
@@ -54,7 +56,7 @@ class Retention:
     def look(self, log: OplogReader, settings: OplogSettings, ctx: Context) -> None:
         """Tell the store what may go, unless it is still busy with the last step."""
         if self._up_since_ms is None:
-            self._up_since_ms = ctx.now_ms()
+            self._up_since_ms = self._lived_ms(log, ctx)
         if self._asked_at is not None and ctx.monotonic() - self._asked_at < ANSWER_SECONDS:
             return
         if self._asked_at is not None:
@@ -62,7 +64,7 @@ class Retention:
         found = self.survey(log, settings, ctx)
         self._ripen(found, log)
         if self._wants_prune(found, log, settings, ctx):
-            self._prune(found, settings, ctx)
+            self._prune(found, log, settings, ctx)
         else:
             self._collect(log, ctx)
 
@@ -70,7 +72,7 @@ class Retention:
         """The next step, or the tombstones whose rows have just gone."""
         self._asked_at = None
         if done.more:
-            self._prune(self.survey(log, settings, ctx), settings, ctx)
+            self._prune(self.survey(log, settings, ctx), log, settings, ctx)
         else:
             self._collect(log, ctx)
 
@@ -84,8 +86,7 @@ class Retention:
         """Who counts, and what all of them have."""
         ours = _ours(log, settings)
         counted = self._counted(log, settings, ours, ctx)
-        now_ms = ctx.now_ms()
-        old = rules.old_enough(log.marks(), now_ms, settings.retention_hours * HOUR_MS)
+        old = rules.old_enough(log.marks(), self._lived_ms(log, ctx), settings.retention_hours * HOUR_MS)
         return rules.survey(ours, counted, old)
 
     def status(self, log: OplogReader, settings: OplogSettings, ctx: Context) -> dict[str, Json]:
@@ -125,9 +126,10 @@ class Retention:
             names, retired = _members(log, documents, rows.keys())
             members = rules.voices(names - {own}, rows)
             retired = self._known_to_all(retired, members, ours)
-        up_since = ctx.now_ms() if self._up_since_ms is None else self._up_since_ms
+        lived_ms = self._lived_ms(log, ctx)
+        up_since = lived_ms if self._up_since_ms is None else self._up_since_ms
         limit_ms = int(settings.absence_limit * HOUR_MS)
-        left_out = retired | rules.absent(members, ctx.now_ms(), up_since, limit_ms)
+        left_out = retired | rules.absent(members, lived_ms, up_since, limit_ms)
         return [voice for voice in members if voice.name not in left_out]
 
     def _known_to_all(
@@ -161,14 +163,24 @@ class Retention:
         if log.log_bytes() > settings.retention_bytes and not vectors.dominates(floors, found.stable):
             return True
         marks = log.marks()
-        fresh = not marks or ctx.now_ms() - marks[-1][0] >= _apart_ms(settings)
+        fresh = not marks or self._lived_ms(log, ctx) - marks[-1][0] >= _apart_ms(settings)
         return fresh and (marks[-1][1] if marks else {}) != vectors.seqs(log.vector())
 
-    def _prune(self, found: Survey, settings: OplogSettings, ctx: Context) -> None:
+    def _prune(self, found: Survey, log: OplogReader, settings: OplogSettings, ctx: Context) -> None:
         self._asked_at = ctx.monotonic()
-        aged_ms = ctx.now_ms() - int(settings.retention_hours * HOUR_MS)
+        aged_ms = self._lived_ms(log, ctx) - int(settings.retention_hours * HOUR_MS)
         order = Prune(found.aged, found.stable, settings.retention_bytes, _apart_ms(settings), aged_ms)
         ctx.tell("store", order)
+
+    def _lived_ms(self, log: OplogReader, ctx: Context) -> int:
+        """The life of the store now: what it last committed of it, and what has passed since we saw that.
+
+        Nothing here is measured by the wall clock: a step of it would make everything old at once.
+        """
+        lived_ms, at = self._lived
+        passed = int((ctx.monotonic() - at) * 1000) if self._up_since_ms is not None else 0
+        self._lived = max(log.lived_ms(), lived_ms + passed), ctx.monotonic()
+        return self._lived[0]
 
     def _collect(self, log: OplogReader, ctx: Context) -> None:
         """A pass over the tombstones whose rows are pruned, when more of them may go than at the last."""

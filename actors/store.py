@@ -127,6 +127,7 @@ class StoreKeeper(SnapshotInstaller):
         queue, self._queue = self._let_in(self._queue, ctx), []
         if not queue:
             return
+        self.store.live(ctx.monotonic())
         before, self._own_last = self.store.last_lsn(), 0
         answers: Answers = []
         for upkeep, together in groupby(queue, key=lambda one: REQUESTS[type(one[1])].upkeep):

@@ -79,7 +79,7 @@ def remember_members(keeper: Writer, message: RememberMembers, ctx: Context) -> 
 def prune(keeper: Writer, message: Prune, ctx: Context) -> Message:
     """One step of pruning the log."""
     order = PruneOrder(message.aged, message.stable, message.bytes_max, message.mark_ms, message.aged_ms)
-    return Pruned(*keeper.store.prune(order, ctx.now_ms()))
+    return Pruned(*keeper.store.prune(order))
 
 
 def collect(keeper: Writer, message: Collect, ctx: Context) -> Message:

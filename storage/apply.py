@@ -200,9 +200,9 @@ class Applier:
             if header.parent is not None:
                 batch.note_successor(header.parent)
         if decision.keep is Keep.CURRENT:
-            batch.keep_current(header.collection, header.key, self.now_ms)
+            batch.keep_current(header.collection, header.key)
         elif decision.keep is Keep.INCOMING and text is not None and not batch.has_successor(header.version):
-            batch.keep_incoming(header, text, self.now_ms)
+            batch.keep_incoming(header, text)
         if decision.wins:
             batch.replace(header, text, lsn, current)
 
@@ -213,7 +213,7 @@ class Applier:
             self.counts[Reason.PARENT_ABSENT.value] += 1
             for version in absent:
                 self.batch.note_successor(version)
-        if merge_row(self.batch, header, text, lsn, self.now_ms, absent=bool(absent)):
+        if merge_row(self.batch, header, text, lsn, absent=bool(absent)):
             # nobody's fault and kept back from nobody: whoever writes it next has to make it smaller
             self.counts[Reason.TOO_LARGE.value] += 1
 

@@ -126,28 +126,36 @@ class Batch:
                 "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq = ?", (known.number, version.seq)
             ).rowcount
 
-    def keep_current(self, collection: str, key: str, now_ms: int) -> None:
+    def keep_current(self, collection: str, key: str) -> None:
         """The current version loses: keep it as a conflict. To be called before ``replace``."""
         self.flush()
         self._kept(
             self.connection.execute(
                 f"{_LOSER} SELECT origin, seq, hlc, collection, key, body, ? FROM _entgldb_documents"  # noqa: S608 -- constants
                 " WHERE collection = ? AND key = ? AND body IS NOT NULL",
-                (now_ms, collection, key),
+                (self.state.lived_ms, collection, key),
             ).rowcount
         )
 
-    def keep_incoming(self, header: Header, text: str, now_ms: int) -> None:
+    def keep_incoming(self, header: Header, text: str) -> None:
         """The entry loses: keep it as a conflict."""
         number = self.state.origins[header.origin].number
         self._kept(
             self.connection.execute(
                 f"{_LOSER} VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (number, header.seq, header.hlc, header.collection, header.key, text, now_ms),
+                (
+                    number,
+                    header.seq,
+                    header.hlc,
+                    header.collection,
+                    header.key,
+                    text,
+                    self.state.lived_ms,
+                ),
             ).rowcount
         )
 
-    def keep_loser(self, collection: str, key: str, loser: Loser, now_ms: int) -> None:
+    def keep_loser(self, collection: str, key: str, loser: Loser) -> None:
         """A version whose change was overwritten: keep it as a conflict."""
         tip = loser.tip
         number, rule = self.state.origins[tip.origin].number, "lww" if loser.whole else "merge"
@@ -155,7 +163,7 @@ class Batch:
             self.connection.execute(
                 "INSERT OR IGNORE INTO _entgldb_conflicts"
                 " (origin, seq, hlc, collection, key, body, found_ms, rule) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (number, tip.seq, tip.hlc, collection, key, loser.text, now_ms, rule),
+                (number, tip.seq, tip.hlc, collection, key, loser.text, self.state.lived_ms, rule),
             ).rowcount
         )
 
@@ -188,10 +196,11 @@ class Batch:
         self.state.conflicts += rows
         evict(self.connection, self.state)
 
-    def tidy(self, now_ms: int) -> None:
+    def tidy(self) -> None:
         """Drop conflict rows found too long ago, and notes about parents that have come since."""
         self.state.conflicts -= self.connection.execute(
-            "DELETE FROM _entgldb_conflicts WHERE found_ms < ?", (now_ms - CONFLICTS_KEPT_MS_MAX,)
+            "DELETE FROM _entgldb_conflicts WHERE found_ms < ?",
+            (self.state.lived_ms - CONFLICTS_KEPT_MS_MAX,),
         ).rowcount
         self.connection.execute(
             "DELETE FROM _entgldb_successors WHERE EXISTS (SELECT 1 FROM _entgldb_origins o"

@@ -109,7 +109,7 @@ def take_out(batch: Batch, origin: Origin, first: int) -> None:
     state.conflicts -= connection.execute(
         "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq >= ?", (number, first)
     ).rowcount
-    _refold(batch, origin, (number, first), newest >> 16)
+    _refold(batch, origin, (number, first))
 
 
 def dropped(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
@@ -166,7 +166,7 @@ def as_versions_that_lost(
         yield raw, body
 
 
-def _refold(batch: Batch, origin: Origin, dropped: tuple[int, int], found_ms: int) -> None:
+def _refold(batch: Batch, origin: Origin, dropped: tuple[int, int]) -> None:
     """Documents and conflicts of the touched keys anew, from what is left of the log."""
     execute = batch.connection.execute
     for number, *place in execute("SELECT id, collection, key FROM temp.touched ORDER BY collection, key"):
@@ -180,7 +180,7 @@ def _refold(batch: Batch, origin: Origin, dropped: tuple[int, int], found_ms: in
         merged = batch.current(*at)
         if (merged and merged.merged) or any(header.op == MERGE for header, _ in entries):
             stamps = frozenset(execute("SELECT hlc, origin FROM temp.removed WHERE place = ?", (number,)))
-            refold_merged(batch, at, entries, stamps, found_ms)
+            refold_merged(batch, at, entries, stamps)
         else:
             _refold_key(batch, at, [_logged(*one) for one in entries], dropped)
 
@@ -230,5 +230,5 @@ def _refold_key(
             state.conflicts += connection.execute(
                 "INSERT OR IGNORE INTO _entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (state.origins[one.origin].number, one.seq, one.hlc, *place, one.body, one.hlc >> 16),
+                (state.origins[one.origin].number, one.seq, one.hlc, *place, one.body, state.lived_ms),
             ).rowcount

@@ -149,15 +149,15 @@ class Merger:
         self.changes: Vector = {}
         self.taken = self.deleted = 0
 
-    def merge(self, now_ms: int) -> None:
+    def merge(self) -> None:
         """Documents and conflicts, then the vector. Raises TooLargeError for too many origins."""
-        self._prepare(now_ms)
-        self._conflicts(now_ms)
+        self._prepare()
+        self._conflicts()
         self._documents()
         self._count_conflicts()
         self._join()
 
-    def _prepare(self, now_ms: int) -> None:
+    def _prepare(self) -> None:
         """Who is who, what is taken, and what goes."""
         execute = self.connection.execute
         for statement in _TEMPORARY.split(";"):
@@ -175,7 +175,7 @@ class Merger:
             "INSERT INTO temp.origins VALUES (?, ?, ?, ?)",
             [(k.number, o, k.head.seq, vector.get(o, (0,))[0]) for o, k in state.origins.items()],
         )
-        joining = MergeInstall(self.connection, state, now_ms)
+        joining = MergeInstall(self.connection, state)
         if self.blocked:
             execute(_APART)
             joining.leave_apart()
@@ -184,11 +184,11 @@ class Merger:
         execute(self._visible(_TAKE, "s"))
         execute(self._visible(_GONE, "d"))
 
-    def _conflicts(self, now_ms: int) -> None:
+    def _conflicts(self) -> None:
         """Versions that nobody has replaced, and that are not the document."""
         self.connection.execute(self._visible(_REPLACED_THERE, "c"))
         for statement in (_THEIR_CONFLICTS, _OUR_LOSERS, _THEIR_LOSERS):
-            self.connection.execute(self._visible(statement, "s"), {"now": now_ms})
+            self.connection.execute(self._visible(statement, "s"), {"now": self.state.lived_ms})
 
     def _documents(self) -> None:
         execute, state = self.connection.execute, self.state

@@ -56,7 +56,7 @@ def _install(
     state, before = store.state, store.state.vector()
     behind = rebase or any(mark.floor > before.get(mark.name, (0, b""))[0] for mark in head.marks)
     merger = Merger(store.connection, state, head, cloud=cloud)
-    merger.merge(now_ms)
+    merger.merge()
     changes = merger.changes
     old, ahead = state.own, state.own in changes
     theirs = {mark.name: mark.seq for mark in head.marks}

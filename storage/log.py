@@ -171,9 +171,13 @@ class LogQueries:
         return found
 
     def marks(self) -> list[tuple[int, dict[Origin, int]]]:
-        """When by our clock the vector was what, the oldest first."""
+        """When in the life of the store the vector was what, the oldest first."""
         rows = self.connection.execute("SELECT at_ms, vector FROM _entgldb_marks ORDER BY at_ms").fetchall()
         return [(at_ms, msgpack.unpackb(vector)) for at_ms, vector in rows]
+
+    def lived_ms(self) -> int:
+        """How long a store has had this file open, as of its last commit."""
+        return int(self.connection.execute("SELECT lived_ms FROM _entgldb_state").fetchone()[0])
 
     def log_bytes(self) -> int:
         """Headers and bodies in the log."""

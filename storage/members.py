@@ -13,12 +13,18 @@ from entgldb.storage.rules.members import member_name
 from entgldb.storage.rules.results import Heard
 
 
-def remember(connection: sqlite3.Connection, rows: Iterable[Member], now_ms: int, *, cloud: bool) -> None:
-    """Keep rows that are later than those kept, heard at ``now_ms``; the longest silent make room."""
+def remember(
+    connection: sqlite3.Connection, rows: Iterable[Member], now_ms: int, lived_ms: int, *, cloud: bool
+) -> None:
+    """Keep rows that are later than those kept, heard at ``now_ms``; the longest silent make room.
+
+    ``lived_ms``: the same moment in the life of the store.
+    """
     connection.executemany(
-        "INSERT INTO _entgldb_members VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+        "INSERT INTO _entgldb_members VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
         " origin = excluded.origin, counter = excluded.counter, seen_ms = excluded.seen_ms,"
-        " heard_ms = excluded.heard_ms, vector = excluded.vector WHERE excluded.counter > counter",
+        " heard_ms = excluded.heard_ms, vector = excluded.vector, lived_ms = excluded.lived_ms"
+        " WHERE excluded.counter > counter",
         [
             (
                 member_name(row.origin, cloud=cloud),
@@ -27,13 +33,14 @@ def remember(connection: sqlite3.Connection, rows: Iterable[Member], now_ms: int
                 row.seen_ms,
                 now_ms,
                 msgpack.packb(row.vector, buf_size=PACK_BYTES),
+                lived_ms,
             )
             for row in rows
         ],
     )
     connection.execute(
         "DELETE FROM _entgldb_members WHERE name IN (SELECT name FROM _entgldb_members"
-        " ORDER BY heard_ms DESC, name LIMIT -1 OFFSET ?)",
+        " ORDER BY lived_ms DESC, name LIMIT -1 OFFSET ?)",
         (MEMBERS_MAX,),
     )
 
@@ -41,9 +48,10 @@ def remember(connection: sqlite3.Connection, rows: Iterable[Member], now_ms: int
 def members(connection: sqlite3.Connection) -> dict[str, Heard]:
     """Name -> the last row kept."""
     rows = connection.execute(
-        "SELECT name, origin, counter, seen_ms, heard_ms, vector FROM _entgldb_members ORDER BY name"
+        "SELECT name, origin, counter, seen_ms, heard_ms, vector, lived_ms"
+        " FROM _entgldb_members ORDER BY lived_ms, name"
     ).fetchall()
     return {
-        name: Heard(Member(origin, counter, seen_ms, msgpack.unpackb(vector)), heard_ms)
-        for name, origin, counter, seen_ms, heard_ms, vector in rows
+        name: Heard(Member(origin, counter, seen_ms, msgpack.unpackb(vector)), heard_ms, lived_ms)
+        for name, origin, counter, seen_ms, heard_ms, vector, lived_ms in rows
     }

@@ -21,7 +21,6 @@ def refold_merged(
     place: tuple[str, str],
     logged: Sequence[tuple[Header, str | None]],
     dropped: frozenset[Stamp],
-    now_ms: int,
 ) -> None:
     """The row of ``place`` anew, from what it has of others and from what is left of the log.
 
@@ -60,7 +59,7 @@ def refold_merged(
     for tip in {stored.newest, *stored.tips, *(one.tip for one in operations)}:
         batch.clear_conflict(tip.version)
     for loser in losers:
-        batch.keep_loser(*place, loser, now_ms)
+        batch.keep_loser(*place, loser)
 
 
 def _folded(

@@ -69,10 +69,9 @@ _CONFLICT: Final = (
 class MergeInstall:
     """The keys of one snapshot that are joined instead of taken or kept; they stand in ``temp.joined``."""
 
-    def __init__(self, connection: sqlite3.Connection, state: State, now_ms: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, state: State) -> None:
         self._connection = connection
         self._state = state
-        self._now_ms = now_ms
         connection.execute("DROP TABLE IF EXISTS temp.joined")
         connection.execute(_TABLE)
         rows = connection.execute("SELECT name, ours, theirs FROM temp.origins").fetchall()
@@ -156,7 +155,7 @@ class MergeInstall:
         execute("DELETE FROM main._entgldb_conflicts WHERE collection = ? AND key = ?", place)
         for tip, lost, whole in joined.conflicts.values():
             number, rule = state.origins[tip.origin].number, "lww" if whole else "merge"
-            execute(_CONFLICT, (number, tip.seq, tip.hlc, *place, lost, self._now_ms, rule))
+            execute(_CONFLICT, (number, tip.seq, tip.hlc, *place, lost, state.lived_ms, rule))
 
 
 def risen(row: tuple[Any, ...]) -> tuple[Any, ...]:

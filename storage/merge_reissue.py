@@ -36,12 +36,11 @@ class Restoring(NamedTuple):
 class MergeTail:
     """The keys of a tail that merge, as they were before it was written again."""
 
-    def __init__(self, batch: Batch, old: Origin, tail: Iterable[Header], now_ms: int) -> None:
+    def __init__(self, batch: Batch, old: Origin, tail: Iterable[Header]) -> None:
         self._batch = batch
         # one merge and all writes of its key are merged: whoever takes the new log does just that
         self._merging = {(header.collection, header.key) for header in tail if header.op == MERGE}
         self._old = old
-        self._now_ms = now_ms
         self._before: dict[Place, Stored] = {}
         self._versions: dict[Version, Version] = {}
         self._stamps: dict[Stamp, Stamp] = {}
@@ -87,7 +86,7 @@ class MergeTail:
         for tip in after.restored:
             batch.clear_conflict(tip.version)
         for loser in after.losers:
-            batch.keep_loser(*place, loser, self._now_ms)
+            batch.keep_loser(*place, loser)
         write_row(batch, made, text, after.stored, lsn)
 
     def restoring(self) -> list[Restoring]:

@@ -78,9 +78,7 @@ def named_by(header: Header, text: str | None) -> frozenset[Version]:
     return frozenset(() if header.parent is None else (header.parent,))
 
 
-def merge_row(
-    batch: Batch, header: Header, text: str | None, lsn: int, now_ms: int, *, absent: bool = False
-) -> bool:
+def merge_row(batch: Batch, header: Header, text: str | None, lsn: int, *, absent: bool = False) -> bool:
     """Merge one logged entry into its row, and keep and clear conflicts; whether it made a row too large.
 
     That is one beyond MERGED_BYTES_MAX, and larger than it was. Raises TooLargeError beyond ROW_BYTES_MAX.
@@ -97,7 +95,7 @@ def merge_row(
     for tip in after.restored:
         batch.clear_conflict(tip.version)
     for loser in () if absent else after.losers:
-        batch.keep_loser(header.collection, header.key, loser, now_ms)
+        batch.keep_loser(header.collection, header.key, loser)
     return write_row(batch, header, text, after.stored, lsn)
 
 

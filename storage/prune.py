@@ -44,12 +44,12 @@ class _Room:
         return True
 
 
-def prune(connection: sqlite3.Connection, state: State, order: PruneOrder, now_ms: int) -> Pruned:
+def prune(connection: sqlite3.Connection, state: State, order: PruneOrder) -> Pruned:
     """Delete the oldest rows of each origin as far as ``order`` allows, and raise the floors.
 
     Rows of one origin go without a gap, in the order of their numbers, which is their order in the log too.
     """
-    _mark(connection, state, now_ms, order.mark_ms)
+    _mark(connection, state, order.mark_ms)
     _forget_marks(connection, order.aged_ms)
     room = _Room()
     order = _spare_quarantined(connection, state, order)
@@ -121,14 +121,12 @@ def _spare_quarantined(connection: sqlite3.Connection, state: State, order: Prun
     return order._replace(aged=aged, stable=stable)
 
 
-def _mark(connection: sqlite3.Connection, state: State, now_ms: int, apart_ms: int) -> None:
-    # a clock that was set back has left marks in the future, which would not grow old for long
-    connection.execute("DELETE FROM _entgldb_marks WHERE at_ms > ?", (now_ms,))
+def _mark(connection: sqlite3.Connection, state: State, apart_ms: int) -> None:
     (last,) = connection.execute("SELECT max(at_ms) FROM _entgldb_marks").fetchone()
-    if last is None or now_ms - last >= apart_ms:
+    if last is None or state.lived_ms - last >= apart_ms:
         vector = {origin: known.head.seq for origin, known in state.origins.items() if known.head.seq}
         packed = msgpack.packb(vector, buf_size=PACK_BYTES)
-        connection.execute("INSERT OR REPLACE INTO _entgldb_marks VALUES (?, ?)", (now_ms, packed))
+        connection.execute("INSERT OR REPLACE INTO _entgldb_marks VALUES (?, ?)", (state.lived_ms, packed))
 
 
 def _forget_marks(connection: sqlite3.Connection, before_ms: int) -> None:

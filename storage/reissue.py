@@ -63,7 +63,7 @@ class Tail:
         execute = self.connection.execute
         empty(self.connection, "touched")
         moved: dict[int, Version] = {}
-        fields = MergeTail(self.batch, self.old, (header for header, _ in self._rows()), now_ms)
+        fields = MergeTail(self.batch, self.old, (header for header, _ in self._rows()))
         for header, text in self._rows():
             parent = header.parent
             if parent is not None and parent.origin == self.old:
@@ -201,7 +201,7 @@ class _Writer:
         sha = digest(one.body)
         like = Header(self.new, 1, 0, *one.place, MERGE, one.parent, 0, 1, sha, b"")
         made, lsn = self.log(like, one.body.decode())
-        merge_row(self.batch, made, one.body.decode(), lsn, self.now_ms)
+        merge_row(self.batch, made, one.body.decode(), lsn)
 
     def end(self) -> None:
         """The chain's new end."""

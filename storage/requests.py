@@ -56,24 +56,24 @@ def remember(
     origin: Origin,
     written: Sequence[Written],
     lsn: int,
-    now_ms: int,
+    lived_ms: int,
 ) -> None:
     """Keep an answer in the transaction that did the work."""
     answer = msgpack.packb([origin, [one.seq for one in written], lsn], buf_size=PACK_BYTES)
     connection.execute(
         "INSERT INTO _entgldb_requests (client, counter, at_ms, answer) VALUES (?, ?, ?, ?)",
-        (request.client, request.counter, now_ms, answer),
+        (request.client, request.counter, lived_ms, answer),
     )
 
 
-def forget_old(connection: sqlite3.Connection, now_ms: int) -> None:
-    """Drop answers beyond 24 h or 100,000 rows; what was dropped is known to be unknown."""
+def forget_old(connection: sqlite3.Connection, lived_ms: int) -> None:
+    """Drop answers beyond 24 h (of the store's life) or 100,000 rows; it stays known that there were some."""
     last = connection.execute("SELECT max(id) FROM _entgldb_requests").fetchone()[0]
     if last is None:
         return
     young = connection.execute(
         "SELECT id FROM _entgldb_requests WHERE at_ms >= ? ORDER BY id LIMIT 1",
-        (now_ms - RESULTS_KEPT_MS_MAX,),
+        (lived_ms - RESULTS_KEPT_MS_MAX,),
     ).fetchone()
     bound = max(last - RESULTS_KEPT_MAX, last if young is None else young[0] - 1)
     connection.execute(
@@ -84,4 +84,4 @@ def forget_old(connection: sqlite3.Connection, now_ms: int) -> None:
         (bound,),
     )
     connection.execute("DELETE FROM _entgldb_requests WHERE id <= ?", (bound,))
-    connection.execute("DELETE FROM _entgldb_clients WHERE at_ms < ?", (now_ms - CLIENTS_KEPT_MS_MAX,))
+    connection.execute("DELETE FROM _entgldb_clients WHERE at_ms < ?", (lived_ms - CLIENTS_KEPT_MS_MAX,))

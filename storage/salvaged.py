@@ -110,7 +110,7 @@ def _beside(
         shown = None if text is None else text.decode()
         lsn = batch.log(made, raw, digest(raw), shown, True)
         if index == 1:
-            batch.keep_current(like.collection, like.key, now_ms)
+            batch.keep_current(like.collection, like.key)
         batch.replace(made, shown, lsn, before)
         before = Current(state.own, made.seq, made.hlc, text is not None)
         state.move(state.own, Head(made.seq, digest(raw), head.quarantined))

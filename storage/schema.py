@@ -91,12 +91,16 @@ CREATE TABLE _entgldb_incarnations (
 CREATE INDEX _entgldb_feed ON _entgldb_documents (lsn);
 CREATE INDEX _entgldb_tombstones ON _entgldb_documents (lsn) WHERE body IS NULL;
 ALTER TABLE _entgldb_state ADD COLUMN log_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE _entgldb_state ADD COLUMN lived_ms INTEGER NOT NULL DEFAULT 0;
+UPDATE _entgldb_requests SET at_ms = 0;
+UPDATE _entgldb_clients SET at_ms = 0;
+UPDATE _entgldb_conflicts SET found_ms = 0;
 UPDATE _entgldb_state SET log_bytes =
     (SELECT coalesce(sum(length(header) + coalesce(length(body), 0)), 0) FROM _entgldb_oplog);
 CREATE TABLE _entgldb_marks (at_ms INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE _entgldb_members (
     name TEXT PRIMARY KEY, origin TEXT NOT NULL, counter INTEGER NOT NULL,
-    seen_ms INTEGER NOT NULL, heard_ms INTEGER NOT NULL, vector BLOB NOT NULL
+    seen_ms INTEGER NOT NULL, heard_ms INTEGER NOT NULL, vector BLOB NOT NULL, lived_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE _entgldb_quarantine (
     id INTEGER PRIMARY KEY, origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL,
@@ -111,10 +115,12 @@ CREATE TABLE _entgldb_arrivals (
 """
 """``floor``: newest seq whose log rows are pruned. ``pruned_lsn``, ``collected_lsn``: the highest lsn of
 a log row that was pruned, of a tombstone that was collected. ``log_bytes``: headers and bodies in the log.
+``lived_ms``: how long a store has had the file open; ``at_ms`` of requests, clients and marks and
+``found_ms`` of conflicts are moments of it. Other times are of the wall clock, for people to read.
 ``sha256``: of the body. ``stamps``: versions of fields, in collections that merge.
 ``_entgldb_feed``: what change feeds walk, whether a row's last change was an entry of the log or not.
 ``_entgldb_incarnations``: all but the file's first. ``_entgldb_marks``: what the vector was when, so that the
-age of a log row is known by this node's own clock. ``_entgldb_members``: the last word of every member.
+age of a log row is known. ``_entgldb_members``: the last word of every member.
 ``rule``: ``lww``, or ``merge`` where the body is a change."""
 
 

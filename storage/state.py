@@ -41,6 +41,9 @@ class State:
     """No tombstone that was collected, here or where a snapshot came from, has a greater clock value."""
     log_bytes: int = 0
     """Headers and bodies in the log, bodies counted by characters."""
+    lived_ms: int = 0
+    """How long a store has had this file open, all its lives together, by the monotonic clock: whatever is
+    kept for a time ages by it, so that no step of the wall clock can make anything old."""
     origins: dict[Origin, Known] = field(default_factory=dict)
     held: dict[Origin, Head] = field(default_factory=dict)
     """Newest held entry of each origin that has any."""
@@ -59,7 +62,7 @@ class State:
         """Read everything from the file."""
         numbers = connection.execute(
             "SELECT clock, lsn, documents, entries, conflicts, pruned_lsn, collected_lsn,"
-            " collected_hlc, log_bytes FROM _entgldb_state"
+            " collected_hlc, log_bytes, lived_ms FROM _entgldb_state"
         ).fetchone()
         own = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
         state = cls("" if own is None else own[0], False, *numbers)
@@ -96,6 +99,7 @@ class State:
             self.collected_lsn,
             self.collected_hlc,
             self.log_bytes,
+            self.lived_ms,
             self.origins.copy(),
             self.held.copy(),
             self.collections.copy(),
@@ -116,7 +120,7 @@ class State:
         self.dirty.clear()
         connection.execute(
             "UPDATE _entgldb_state SET clock = ?, lsn = ?, documents = ?, entries = ?, conflicts = ?,"
-            " pruned_lsn = ?, collected_lsn = ?, collected_hlc = ?, log_bytes = ?",
+            " pruned_lsn = ?, collected_lsn = ?, collected_hlc = ?, log_bytes = ?, lived_ms = ?",
             (
                 self.clock,
                 self.lsn,
@@ -127,6 +131,7 @@ class State:
                 self.collected_lsn,
                 self.collected_hlc,
                 self.log_bytes,
+                self.lived_ms,
             ),
         )
 

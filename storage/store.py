@@ -45,9 +45,11 @@ _WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 class Store(Incarnations):
     """Implements ``ports.Store``. One per file; all writing happens inside ``group``."""
 
-    def __init__(self, connection: sqlite3.Connection, now_ms: int, path: Path | None) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         super().__init__(connection, path)
-        self._tidied_ms = now_ms
+        self._tidied_ms = self.state.lived_ms
+        self._lived_from: float | None = None
+        self._lived_before_ms = self.state.lived_ms
 
     @classmethod
     def open(cls, directory: str | Path, node_id: str, now_ms: int) -> Store:
@@ -61,7 +63,7 @@ class Store(Incarnations):
             Identity.ensure(connection, node_id)
             why = fingerprint.examine(connection, Path(directory))
             database.mark_running(connection)
-            store = cls(connection, now_ms, Path(directory) / database.FILE)
+            store = cls(connection, Path(directory) / database.FILE)
             if why is not None:
                 store.begin_anew(b"", why, now_ms)
             fingerprint.renew(connection, Path(directory))
@@ -79,14 +81,14 @@ class Store(Incarnations):
         connection = database.open_memory()
         seed = sha256(random_bytes).digest()
         Identity.create(connection, node_id, seed, sha256(seed).digest()[:16].hex())
-        return cls(connection, now_ms, None)
+        return cls(connection, None)
 
     @classmethod
     def reopen(cls, store: Store, now_ms: int) -> Store:
         """The simulation's crash and restart: what was not committed is lost, all memory too."""
         if store.connection.in_transaction:
             store.connection.execute("ROLLBACK")
-        return cls(store.connection, now_ms, store.path)
+        return cls(store.connection, store.path)
 
     @property
     def origin(self) -> Origin:
@@ -100,6 +102,12 @@ class Store(Incarnations):
 
     def last_lsn(self) -> int:
         return self.state.lsn
+
+    def live(self, seconds: float) -> None:
+        """Let this file grow older: ``seconds`` of the monotonic clock have passed since some beginning."""
+        if self._lived_from is None:
+            self._lived_from = seconds
+        self.state.lived_ms = self._lived_before_ms + max(0, int((seconds - self._lived_from) * 1000))
 
     def answered(self, request: RequestId, now_ms: int) -> requests.Answer | None:
         """The answer this request id already had. Raises EntglError unknown-outcome if too old to know."""
@@ -155,7 +163,7 @@ class Store(Incarnations):
         written: tuple[Written, ...] = write_group(batch, self.state.own, checked, now_ms)
         batch.flush()
         lsn = self.state.lsn if self.state.lsn > before else 0
-        requests.remember(self.connection, request, self.state.own, written, lsn, now_ms)
+        requests.remember(self.connection, request, self.state.own, written, lsn, self.state.lived_ms)
         return written, lsn
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:
@@ -188,11 +196,11 @@ class Store(Incarnations):
         Of the origin ``accepted`` up to GROUP_ENTRIES_MAX entries, whatever its clock says.
         """
         outcome = self._setting_aside(lambda known: self._applier(now_ms, known).release(accepted))
-        if abs(now_ms - self._tidied_ms) > _TIDY_MS:
-            self._tidied_ms = now_ms
-            requests.forget_old(self.connection, now_ms)
+        if self.state.lived_ms - self._tidied_ms > _TIDY_MS:
+            self._tidied_ms = self.state.lived_ms
+            requests.forget_old(self.connection, self.state.lived_ms)
             arrivals.tidy(self.connection)
-            Batch(self.connection, self.state).tidy(now_ms)
+            Batch(self.connection, self.state).tidy()
         return outcome
 
     def install(
@@ -244,16 +252,16 @@ class Store(Incarnations):
     def remember_members(self, rows: Sequence[Member], now_ms: int, *, cloud: bool) -> None:
         """Keep the last words of members that are later than those kept."""
         self._need_group()
-        members.remember(self.connection, rows, now_ms, cloud=cloud)
+        members.remember(self.connection, rows, now_ms, self.state.lived_ms, cloud=cloud)
 
     def high_mark_ms(self) -> int:
         """The hybrid clock's milliseconds: no new write is stamped before."""
         return ms_of(self.state.clock)
 
-    def prune(self, order: PruneOrder, now_ms: int) -> Pruned:
+    def prune(self, order: PruneOrder) -> Pruned:
         """One bounded step of pruning the log; see ``storage.prune``."""
         self._need_group()
-        return prune.prune(self.connection, self.state, order, now_ms)
+        return prune.prune(self.connection, self.state, order)
 
     def collect(self, frontier: Mapping[Origin, int], after_lsn: int) -> Collected:
         """One bounded step of collecting tombstones; see ``storage.prune``."""

@@ -118,7 +118,7 @@ class _Group:
             )
         text = body.decode()
         header, lsn = self._log(write, current, MERGE, digest(body), text)
-        if merge_row(self.batch, header, text, lsn, self.now_ms) and write.text is not None:
+        if merge_row(self.batch, header, text, lsn) and write.text is not None:
             raise TooLargeError(
                 f"{write.collection}/{write.key} would take more than {MERGED_BYTES_MAX} bytes"
                 " with the versions of its fields",

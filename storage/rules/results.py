@@ -39,7 +39,9 @@ class Heard(NamedTuple):
 
     row: Member
     heard_ms: int
-    """This node's wall clock."""
+    """This node's wall clock, for people to read."""
+    lived_ms: int = 0
+    """The same moment in the life of the store, where it came from the file."""
 
 
 class Installed(NamedTuple):

@@ -30,7 +30,9 @@ class Voice(NamedTuple):
     name: str
     vector: Seqs
     heard_ms: int | None
-    """When we last heard of it; None: never."""
+    """When we last heard of it, by the wall clock; None: never."""
+    lived_ms: int | None = None
+    """The same moment in the life of the store."""
 
 
 class Survey(NamedTuple):
@@ -51,33 +53,34 @@ def voices(names: Iterable[str], rows: Mapping[str, Heard]) -> list[Voice]:
     found = []
     for name in sorted(set(names)):
         heard = rows.get(name)
-        vector = {} if heard is None else heard.row.vector
-        found.append(Voice(name, vector, None if heard is None else heard.heard_ms))
+        if heard is None:
+            found.append(Voice(name, {}, None))
+        else:
+            found.append(Voice(name, heard.row.vector, heard.heard_ms, heard.lived_ms))
     return found
 
 
-def absent(members: Sequence[Voice], now_ms: int, up_since_ms: int, limit_ms: int) -> set[str]:
-    """Who has been silent for longer than ``limit_ms`` while this node could have heard it.
+def absent(members: Sequence[Voice], lived_ms: int, up_since_ms: int, limit_ms: int) -> set[str]:
+    """Who has been silent for longer than ``limit_ms`` while this node was up and could have heard it.
 
-    This node was up all that time, or it hears others that it heard that much later: a node that was
-    itself away for long must not take everybody else for absent, and forget what only it has.
+    All times are moments of the store's life (``State.lived_ms``). It stands still while the node is down: a
+    node that was itself away for long must not take everybody else for absent, and forget what only it has.
+    No step of the wall clock moves it. Who was never heard is waited for from this node's start on.
     """
-    if now_ms - up_since_ms < limit_ms / GRACE_PART:
+    if lived_ms - up_since_ms < limit_ms / GRACE_PART:
         return set()
-    latest = max((voice.heard_ms or 0 for voice in members), default=0)
     return {
         voice.name
         for voice in members
-        if now_ms - max(voice.heard_ms or 0, up_since_ms) > limit_ms
-        or (voice.heard_ms is not None and latest - voice.heard_ms > limit_ms)
+        if lived_ms - (up_since_ms if voice.lived_ms is None else voice.lived_ms) > limit_ms
     }
 
 
-def old_enough(marks: Sequence[tuple[int, Seqs]], now_ms: int, age_ms: float) -> dict[Origin, int]:
+def old_enough(marks: Sequence[tuple[int, Seqs]], lived_ms: int, age_ms: float) -> dict[Origin, int]:
     """What the vector was ``age_ms`` ago, by the latest mark that is that old; nothing before the first."""
     found: Seqs = {}
     for at_ms, vector in marks:
-        if at_ms <= now_ms - age_ms:
+        if at_ms <= lived_ms - age_ms:
             found = vector
     return dict(found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -48,9 +49,17 @@ class Node:
     def say(self, origin: str, vector: Mapping[str, int]) -> None:
         """A member's row comes."""
         self.beats[origin] = self.beats.get(origin, 0) + 1
-        self.bench.ctx._wall_ms = self.ctx.now_ms() - int(self.bench.ctx.monotonic() * 1000)
+        self.same_time()
         row = Member(origin, self.beats[origin], self.ctx.now_ms(), dict(vector))
         self.bench.ask(RememberMembers((row,)))
+
+    def same_time(self) -> None:
+        """The store's clocks are oplog's."""
+        self.bench.ctx._wall_ms, self.bench.ctx._now = self.ctx._wall_ms, self.ctx._now
+
+    def step(self, milliseconds: int) -> None:
+        """The wall clock, and nothing else, is set."""
+        self.ctx._wall_ms += milliseconds
 
     def run(self, seconds: float) -> None:
         """Time passes; every step is carried out and answered."""
@@ -59,7 +68,7 @@ class Node:
             while steps := [m for _, m in self.ctx.told if isinstance(m, (Prune, Collect))]:
                 self.ctx.told.clear()
                 self.steps += steps
-                self.bench.ctx._wall_ms = self.ctx.now_ms() - int(self.bench.ctx.monotonic() * 1000)
+                self.same_time()
                 self.bench.ask(*steps)
                 done = [m for _, m in self.bench.ctx.told if isinstance(m, (Pruned, Collected))]
                 self.bench.ctx.told.clear()
@@ -197,6 +206,54 @@ def test_a_step_that_is_never_answered_is_asked_for_again() -> None:
     node.answers = True
     node.run(2 * ANSWER_SECONDS + 10.0)
     assert (node.entries, node.tombstones) == (0, 0)
+
+
+MONTH_MS, TO_1970_MS = 31 * 24 * 3_600_000, -1_800_000_000_000
+
+
+@pytest.mark.parametrize("step", [MONTH_MS, TO_1970_MS])
+def test_a_step_of_the_wall_clock_makes_nobody_absent_and_nothing_old(step: int) -> None:
+    node = Node()
+    node.write("k1", "k2")
+    node.write("k1", body=None)
+    node.say(B, {node.origin: 2})
+    node.run(10.0)
+    node.step(step)
+    node.run(10.0)
+    assert (node.entries, node.tombstones) == (3, 1)
+    node.step(-step)
+    node.run(120.0)
+    assert (node.entries, node.tombstones) == (1, 1)
+    node.step(step)
+    node.say(B, {node.origin: 3})
+    node.run(60.0)
+    assert (node.entries, node.tombstones) == (0, 0)
+
+
+def test_who_is_silent_for_the_limit_of_this_nodes_life_is_absent_though_its_clock_is_in_1970() -> None:
+    node = Node()
+    node.oplog.settings = node.settings = replace(node.settings, absence_limit=0.02)
+    node.step(TO_1970_MS)
+    node.write("k1")
+    node.say(B, {})
+    node.run(60.0)
+    assert node.entries == 1
+    node.run(60.0)
+    assert node.entries == 0
+
+
+def test_what_the_store_committed_of_its_life_is_not_lived_again_after_a_restart() -> None:
+    node = Node()
+    node.write("k1")
+    node.say(B, {})
+    node.run(100.0)
+    before = node.store.lived_ms()
+    assert before > 0
+    again = FakeContext(wall_ms=0)
+    retention = Retention()
+    retention.look(node.store, node.settings, again)
+    again.run(50.0)
+    assert retention._lived_ms(node.store, again) == before + 50_000
 
 
 @pytest.mark.parametrize("rows", [4500])

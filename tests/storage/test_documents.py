@@ -150,11 +150,14 @@ def test_conflicts_are_listed(node: Node) -> None:
     assert node.documents.conflicts("users") == [conflict]
     assert node.documents.conflicts("others") == []
     assert node.documents.get("users", "ada") == {"by": "lan-2"}
+    for seconds, now in ((0, NOW + 2 * CONFLICTS_KEPT_MS_MAX), (CONFLICTS_KEPT_MS_MAX // 1000, NOW)):
+        node.store.live(float(seconds))
+        with node.store.group():
+            node.store.release_held(now)
+        assert node.documents.conflicts() == [conflict]
+    node.store.live(CONFLICTS_KEPT_MS_MAX / 1000 + 70)
     with node.store.group():
-        node.store.release_held(NOW + CONFLICTS_KEPT_MS_MAX)
-    assert node.documents.conflicts() == [conflict]
-    with node.store.group():
-        node.store.release_held(NOW + CONFLICTS_KEPT_MS_MAX + 70_000)
+        node.store.release_held(NOW)
     assert node.documents.conflicts() == []
     assert node.store.status()["conflicts"] == 0
     other.close()

@@ -49,22 +49,22 @@ def test_old_enough_is_told_by_the_latest_mark_of_that_age() -> None:
     assert retention.old_enough([], NOW, 0) == {}
 
 
-def test_a_member_silent_while_others_speak_is_absent_after_the_limit() -> None:
-    silent, heard = Voice("b", {}, NOW - LIMIT - 2), Voice("c", {}, NOW)
-    up = NOW - LIMIT // 2
-    assert retention.absent([silent, heard], NOW, up, LIMIT) == {"b"}
-    assert retention.absent([silent._replace(heard_ms=NOW - LIMIT + 2), heard], NOW, up, LIMIT) == set()
+def test_a_member_silent_for_the_limit_of_this_nodes_life_is_absent_whatever_wall_clocks_say() -> None:
+    lived = 3 * LIMIT
+    silent, heard = Voice("b", {}, NOW, lived - LIMIT - 2), Voice("c", {}, NOW - 9 * LIMIT, lived)
+    up = lived - LIMIT // 2
+    assert retention.absent([silent, heard], lived, up, LIMIT) == {"b"}
+    assert retention.absent([silent._replace(lived_ms=lived - LIMIT + 2), heard], lived, up, LIMIT) == set()
 
 
-def test_a_node_that_was_away_itself_takes_nobody_for_absent() -> None:
-    others = [Voice("b", {}, NOW - 2 * LIMIT), Voice("c", {}, NOW - 2 * LIMIT)]
-    assert retention.absent(others, NOW, NOW - 1000, LIMIT) == set()
-    one_heard = [others[0], Voice("c", {}, NOW)]
-    assert retention.absent(one_heard, NOW, NOW - 1000, LIMIT) == set()
+def test_who_has_just_started_takes_nobody_for_absent() -> None:
+    others = [Voice("b", {}, NOW, LIMIT), Voice("c", {}, NOW, LIMIT)]
+    assert retention.absent(others, 3 * LIMIT, 3 * LIMIT - 1000, LIMIT) == set()
 
 
-def test_a_node_that_was_up_all_the_time_and_heard_nobody_goes_on_alone() -> None:
-    assert retention.absent([Voice("b", {}, None)], NOW, NOW - LIMIT - 1, LIMIT) == {"b"}
+def test_a_node_that_was_up_all_the_time_and_never_heard_somebody_goes_on_without() -> None:
+    assert retention.absent([Voice("b", {}, None)], LIMIT + 1, 0, LIMIT) == {"b"}
+    assert retention.absent([Voice("b", {}, None)], LIMIT + 1, 2, LIMIT) == set()
 
 
 def test_behind_is_who_lacks_what_is_pruned() -> None:
