@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from entgldb.messages.errors import EntglError, ProtocolError, Reason
@@ -62,9 +63,8 @@ class Applier:
             except ProtocolError:
                 refused = Reason.BAD_ENTRY.value
                 break
-        headers = [one.header for one in incoming]
-        for index, one in enumerate(incoming):
-            reason = self._take(one, headers, index)
+        for one, group in zip(incoming, _groups([one.header for one in incoming]), strict=True):
+            reason = self._take(one, group)
             if reason is not None:
                 refused = reason.value
                 break
@@ -97,7 +97,7 @@ class Applier:
         self.batch.flush()
         return Outcome(self.changes, "", self.counts)
 
-    def _take(self, one: Incoming, headers: list[Header], index: int) -> Reason | None:
+    def _take(self, one: Incoming, group: _Group) -> Reason | None:
         """Take one entry; the reason to stop the batch at it, or None."""
         header = one.header
         match link(header, self._head(header.origin)):
@@ -109,18 +109,20 @@ class Applier:
                 return Reason.GAP
             case Link.FORK:
                 self._quarantine(one)
+            case Link.BACKWARDS:
+                return Reason.BAD_ENTRY
             case Link.NEXT:
-                return self._take_next(one, _last_of_group(headers, index))
+                return self._take_next(one, group)
         return None
 
-    def _take_next(self, one: Incoming, last: Header) -> Reason | None:
-        if not body_matches(one.header, one.body):
+    def _take_next(self, one: Incoming, group: _Group) -> Reason | None:
+        if not group.grows or not body_matches(one.header, one.body):
             return Reason.BAD_ENTRY
         if one.header.origin not in self.state.origins and len(self.state.origins) >= ORIGINS_MAX:
             return Reason.TOO_LARGE
         self.state.known(self.connection, one.header.origin)
         self.state.disowned |= one.header.origin == self.state.own
-        if must_hold(last, self.now_ms, origin_is_held=one.header.origin in self.state.held):
+        if must_hold(group.greatest, self.now_ms, origin_is_held=one.header.origin in self.state.held):
             self._hold(one)
         else:
             self._record(one, cloud=self.cloud)
@@ -152,7 +154,7 @@ class Applier:
             stored = unfit.as_kept(one.body) if isinstance(text, EntglError) else text
             lsn = self.batch.log(header, one.raw, one.digest, stored, applied)
         head = self.state.origins[header.origin].head
-        self.state.move(header.origin, Head(header.seq, one.digest, head.quarantined))
+        self.state.move(header.origin, Head(header.seq, one.digest, head.quarantined, header.hlc))
         self.changes[header.origin] = (header.seq, one.digest)
         self.state.clock = clock.merge(self.state.clock, header.hlc)
         if isinstance(text, EntglError):
@@ -284,7 +286,7 @@ class Applier:
             "INSERT INTO _entgldb_held VALUES (?, ?, ?, ?, ?, ?)",
             (number, header.seq, one.digest, one.raw, one.body, self.cloud),
         )
-        self.state.held[header.origin] = Head(header.seq, one.digest)
+        self.state.held[header.origin] = Head(header.seq, one.digest, hlc=header.hlc)
 
     def _release(self, origin: Origin, *, early: bool) -> None:
         number = self.state.origins[origin].number
@@ -292,7 +294,7 @@ class Applier:
         first = self.connection.execute(
             "SELECT header FROM _entgldb_held WHERE origin = ? ORDER BY seq LIMIT 1", (number,)
         ).fetchone()
-        if not early and must_hold(decode(first[0]), self.now_ms, origin_is_held=False):
+        if not early and must_hold(decode(first[0]).hlc, self.now_ms, origin_is_held=False):
             return
         released = 0
         for one, cloud in self._due(number, early=early):
@@ -312,10 +314,9 @@ class Applier:
             (number, GROUP_ENTRIES_MAX),
         ).fetchall()
         headers = [decode(raw) for (raw,) in rows]
-        for index, header in enumerate(headers):
-            last = _last_of_group(headers, index)
-            torn = last.group_index + 1 < last.group_size and len(rows) == GROUP_ENTRIES_MAX
-            if torn or (not early and must_hold(last, self.now_ms, origin_is_held=False)):
+        for index, (header, group) in enumerate(zip(headers, _groups(headers), strict=True)):
+            torn = not group.whole and len(rows) == GROUP_ENTRIES_MAX
+            if torn or (not early and must_hold(group.greatest, self.now_ms, origin_is_held=False)):
                 break
             if index % PAGE_ROWS_MAX == 0:
                 self.batch.flush()
@@ -375,10 +376,27 @@ def _taken_apart(entry: Entry) -> Incoming:
     return Incoming(decode(entry.header), entry.header, digest(entry.header), entry.body)
 
 
-def _last_of_group(headers: Sequence[Header], index: int) -> Header:
-    """The last entry, within this batch, of the transaction an entry belongs to."""
-    header = headers[index]
-    last = index + header.group_size - 1 - header.group_index
-    while last > index and (last >= len(headers) or headers[last].origin != header.origin):
-        last -= 1
-    return headers[last]
+class _Group(NamedTuple):
+    """The transaction that an entry belongs to, as far as it is in one batch."""
+
+    greatest: int
+    """The greatest stamp in it."""
+    grows: bool
+    """Whether each stamp is greater than the one before."""
+    whole: bool
+    """Whether its end is in the batch."""
+
+
+def _groups(headers: Sequence[Header]) -> list[_Group]:
+    """The transaction of each entry of a batch."""
+    found: list[_Group] = []
+    while len(found) < len(headers):
+        first = headers[len(found)]
+        rest = headers[len(found) : len(found) + first.group_size - first.group_index]
+        alien = (place for place, one in enumerate(rest) if one.origin != first.origin)
+        members = rest[: next(alien, len(rest))]
+        stamps = [one.hlc for one in members]
+        grows = all(one < two for one, two in pairwise(stamps))
+        whole = members[-1].group_index + 1 == members[-1].group_size
+        found += [_Group(max(stamps), grows, whole)] * len(members)
+    return found

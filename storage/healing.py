@@ -83,14 +83,13 @@ def take_out(batch: Batch, origin: Origin, first: int) -> None:
     number = state.origins[origin].number
     for name in ("touched", "logged", "dropped", "removed"):
         empty(connection, name)
-    previous, newest, rows, size = b"", 0, 0, 0
+    previous, rows, size = b"", 0, 0
     for raw, body, applied in connection.execute(
         "SELECT header, body, applied FROM _entgldb_oplog WHERE origin = ? AND seq >= ? ORDER BY seq",
         (number, first),
     ):
         header = decode(raw)
         previous = header.prev_hash if rows == 0 else previous
-        newest = max(newest, header.hlc)
         rows, size = rows + 1, size + len(raw) + len(body or "")
         if applied == APPLIED:
             _remember(batch, header, body)
@@ -105,7 +104,11 @@ def take_out(batch: Batch, origin: Origin, first: int) -> None:
     state.entries -= rows
     state.log_bytes -= size
     state.held.pop(origin, None)
-    state.move(origin, Head(first - 1, previous))
+    before = connection.execute(
+        "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (number, first - 1)
+    ).fetchone()
+    # where it is pruned its stamp is not known any more
+    state.move(origin, Head(first - 1, previous, hlc=0 if before is None else decode(before[0]).hlc))
     state.conflicts -= connection.execute(
         "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq >= ?", (number, first)
     ).rowcount

@@ -224,7 +224,7 @@ class Merger:
         for mark in self.head.marks:
             number, ours, _ = state.origins[mark.name]
             if mark.seq > ours.seq and not ours.quarantined:
-                state.move(mark.name, ChainHead(mark.seq, mark.head))
+                state.move(mark.name, ChainHead(mark.seq, mark.head, hlc=mark.hlc))
                 state.raise_floor(mark.name, mark.seq)
                 self.changes[mark.name] = (mark.seq, mark.head)
                 forget_log(self.connection, state, number, 0, mark.seq)

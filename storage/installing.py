@@ -75,7 +75,7 @@ def _install(
 
 def _covered(head: SnapshotHead, origin: Origin) -> Head:
     """How far a snapshot has an origin's log."""
-    return next((Head(m.seq, m.head) for m in head.marks if m.name == origin and m.seq), NO_HEAD)
+    return next((Head(m.seq, m.head, hlc=m.hlc) for m in head.marks if m.name == origin and m.seq), NO_HEAD)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ class Tail:
         header = decode(row[0])
         last = seq + header.group_size - 1 - header.group_index
         row = self.connection.execute(find, (self.number, last)).fetchone()
-        return otherwise if row is None else Head(last, row[1])
+        return otherwise if row is None else Head(last, row[1], hlc=decode(row[0]).hlc)
 
     def _rows(self) -> Iterator[tuple[Header, str | None]]:
         seq = self.covered.seq
@@ -180,7 +180,7 @@ class _Writer:
         seq, previous = self.head.seq + 1, self.head.hash
         made = like._replace(origin=self.new, seq=seq, hlc=state.clock, prev_hash=previous)
         raw = encode(made)
-        self.head = Head(seq, digest(raw))
+        self.head = Head(seq, digest(raw), hlc=made.hlc)
         self.written += 1
         return made, self.batch.log(made, raw, self.head.hash, text, True)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+from entgldb.storage.rules.header import decode
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -76,6 +78,7 @@ CREATE TABLE _entgldb_peers (
 
 _FORMAT_2: Final = """
 ALTER TABLE _entgldb_origins ADD COLUMN floor INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE _entgldb_origins ADD COLUMN hlc INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE _entgldb_state ADD COLUMN pruned_lsn INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE _entgldb_state ADD COLUMN collected_lsn INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE _entgldb_state ADD COLUMN collected_hlc INTEGER NOT NULL DEFAULT 0;
@@ -158,6 +161,11 @@ def all_migrations() -> Migrations:
     def m002_retention(db: Database) -> None:
         _execute_all(db, _FORMAT_2)
         db.conn.create_function("entgldb_sha256", 1, _sha256_of_text, deterministic=True)
+        db.conn.create_function("entgldb_hlc", 1, _hlc_of_header, deterministic=True)
+        db.execute(
+            "UPDATE _entgldb_origins SET hlc = coalesce((SELECT entgldb_hlc(l.header) FROM _entgldb_oplog l"
+            " WHERE l.origin = _entgldb_origins.id AND l.seq = _entgldb_origins.seq), 0)"
+        )
         db.execute("UPDATE _entgldb_documents SET sha256 = entgldb_sha256(body) WHERE body IS NOT NULL")
         # within the transaction: no earlier release shall open what it has not known
         db.execute("PRAGMA user_version = 2")
@@ -169,6 +177,10 @@ def _execute_all(db: Database, script: str) -> None:
     for statement in script.split(";"):
         if statement.strip():
             db.execute(statement)
+
+
+def _hlc_of_header(raw: bytes) -> int:
+    return decode(raw).hlc
 
 
 def _sha256_of_text(text: str) -> bytes:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from entgldb.messages.model import Origin, Vector
 from entgldb.storage.collection_rules import merging_collections
+from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merge import NO_HEAD, Head
 
 
@@ -66,15 +67,16 @@ class State:
         ).fetchone()
         own = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
         state = cls("" if own is None else own[0], False, *numbers)
-        rows = connection.execute("SELECT name, id, seq, head, quarantined, floor FROM _entgldb_origins")
+        rows = connection.execute("SELECT name, id, seq, head, quarantined, floor, hlc FROM _entgldb_origins")
         state.origins = {
-            name: Known(n, Head(seq, head, bool(q)), floor) for name, n, seq, head, q, floor in rows
+            name: Known(n, Head(seq, head, bool(q), hlc), floor) for name, n, seq, head, q, floor, hlc in rows
         }
+        # of the bare columns beside a maximum SQLite gives those of its row
         held = connection.execute(
-            "SELECT o.name, h.seq, h.hash FROM _entgldb_held h JOIN _entgldb_origins o ON o.id = h.origin"
-            " ORDER BY h.seq"
+            "SELECT o.name, max(h.seq), h.hash, h.header FROM _entgldb_held h"
+            " JOIN _entgldb_origins o ON o.id = h.origin GROUP BY h.origin"
         )
-        state.held = {name: Head(seq, digest) for name, seq, digest in held}
+        state.held = {name: Head(seq, digest, hlc=decode(raw).hlc) for name, seq, digest, raw in held}
         names = connection.execute("SELECT name FROM _entgldb_collections")
         state.collections = {name for (name,) in names}
         (state.unfit,) = connection.execute("SELECT count(*) FROM _entgldb_quarantine").fetchone()
@@ -114,8 +116,9 @@ class State:
         for origin in self.dirty:
             number, head, floor = self.origins[origin]
             connection.execute(
-                "UPDATE _entgldb_origins SET seq = ?, head = ?, quarantined = ?, floor = ? WHERE id = ?",
-                (head.seq, head.hash, head.quarantined, floor, number),
+                "UPDATE _entgldb_origins SET seq = ?, head = ?, quarantined = ?, hlc = ?, floor = ?"
+                " WHERE id = ?",
+                (*head, floor, number),
             )
         self.dirty.clear()
         connection.execute(

@@ -87,7 +87,7 @@ class _Group:
         self.origin = origin
         self.size = size
         self.now_ms = now_ms
-        self.seq, self.previous, self.quarantined = batch.state.origins[origin].head
+        self.seq, self.previous, self.quarantined, self.hlc = batch.state.origins[origin].head
         self.index = 0
         self.merged_bytes = 0
 
@@ -95,7 +95,7 @@ class _Group:
         """Append one write that replaces ``current``."""
         batch, state, body = self.batch, self.batch.state, write.body
         self.seq += 1
-        state.clock = clock.tick(state.clock, self.now_ms)
+        self.hlc = state.clock = clock.tick(state.clock, self.now_ms)
         if self.merging and _merges(batch, write, current):
             self._merge(write, current)
         else:
@@ -107,7 +107,7 @@ class _Group:
 
     def end(self) -> None:
         """Move the head of our log."""
-        self.batch.state.move(self.origin, Head(self.seq, self.previous, self.quarantined))
+        self.batch.state.move(self.origin, Head(self.seq, self.previous, self.quarantined, self.hlc))
 
     def _merge(self, write: Checked, current: Current | None) -> None:
         body = merge_body(self.batch, write)

@@ -1,6 +1,7 @@
 """A snapshot as it travels: bounded, numbered chunks of rows, so that a broken one goes on at the last.
 
-Chunk 0 is the head: ``[1, origins, clock, system]``, an origin being ``[name, seq, head hash, floor]``. The
+Chunk 0 is the head: ``[1, origins, clock, system]``, an origin being ``[name, seq, head hash, floor,
+stamp of the head]``. The
 others are ``[kind, first, rows]``; rows name their origin by its place in the head and are numbered from
 ``first`` on. Where a large row makes such a chunk too long it travels as ``[2, left, piece]``: the chunks
 that follow each other down to ``left`` 0 hold the pieces. The id of a snapshot is made of the digests of all
@@ -45,6 +46,8 @@ class Mark(NamedTuple):
     head: bytes
     floor: int
     """Newest seq whose log rows the sender has no more."""
+    hlc: int
+    """The stamp of the head."""
 
 
 class Head(NamedTuple):
@@ -181,13 +184,14 @@ def _checked(row: Any, kind: int, origins: int, names: set[str]) -> str | None:
 
 
 def _mark(item: Any) -> Mark:
-    _need(type(item) is list and len(item) == 4, "origin")
-    name, seq, head, floor = item
+    _need(type(item) is list and len(item) == 5, "origin")
+    name, seq, head, floor, hlc = item
     _need(
         type(name) is str and 0 < len(name) <= 128 and type(head) is bytes and len(head) in (0, 32), "origin"
     )
     _need(type(seq) is int and 0 <= seq <= SEQ_MAX and type(floor) is int and 0 <= floor <= seq, "origin")
-    return Mark(name, seq, head, floor)
+    _need(type(hlc) is int and 0 <= hlc <= HLC_MAX, "origin")
+    return Mark(name, seq, head, floor, hlc)
 
 
 def _packed(items: list[Any]) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.limits import DRIFT_MS_MAX
 
 COUNTER_BITS: Final = 16
@@ -26,8 +27,18 @@ def ms_of(hlc: int) -> int:
 
 
 def tick(last: int, now_ms: int) -> int:
-    """The clock value of a new write: after ``last`` and not before ``now_ms``."""
-    return max(last + 1, now_ms << COUNTER_BITS)
+    """The clock value of a new write: after ``last`` and not before ``now_ms``.
+
+    Raises EntglError ``clock`` where there is none left.
+    """
+    made = max(last + 1, now_ms << COUNTER_BITS)
+    if made > HLC_MAX:
+        raise EntglError(
+            "the hybrid clock of this node is at its end, in the year 6429: nothing can be stamped",
+            code=ErrorCode.CLOCK,
+            hint="set the clock of this machine right",
+        )
+    return made
 
 
 def merge(last: int, seen: int) -> int:

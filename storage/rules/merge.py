@@ -21,6 +21,8 @@ class Link(Enum):
     """At or before the head: a duplicate, or a fork where the recorded hash differs."""
     GAP = "gap"
     FORK = "fork"
+    BACKWARDS = "backwards"
+    """It links, but its stamp is not greater than the one before."""
     QUARANTINED = "quarantined"
 
 
@@ -30,6 +32,8 @@ class Head(NamedTuple):
     seq: int
     hash: bytes
     quarantined: bool = False
+    hlc: int = 0
+    """Its stamp: the next one is greater, so that the last of several is the greatest."""
 
 
 NO_HEAD = Head(0, b"")
@@ -43,12 +47,14 @@ def link(header: Header, head: Head) -> Link:
         return Link.QUARANTINED
     if header.seq > head.seq + 1:
         return Link.GAP
-    return Link.NEXT if header.prev_hash == head.hash else Link.FORK
+    if header.prev_hash != head.hash:
+        return Link.FORK
+    return Link.NEXT if header.hlc > head.hlc else Link.BACKWARDS
 
 
-def must_hold(last_of_group: Header, now_ms: int, *, origin_is_held: bool) -> bool:
-    """Whether a group waits: its clock runs too far ahead, or an earlier one of its origin waits."""
-    return origin_is_held or too_far_ahead(last_of_group.hlc, now_ms)
+def must_hold(greatest: int, now_ms: int, *, origin_is_held: bool) -> bool:
+    """Whether a group waits: its greatest stamp is too far ahead, or an earlier group of its origin waits."""
+    return origin_is_held or too_far_ahead(greatest, now_ms)
 
 
 class Current(NamedTuple):
@@ -94,9 +100,11 @@ def merge(header: Header, current: Current | None, *, parent_covered: bool) -> M
     if current is None:
         # its parent may be a rival that outlived a collected tombstone
         return Merge(wins=True, clear=header.parent, parent_absent=absent)
-    if header.parent == (current.origin, current.seq):
-        return Merge(wins=True, parent_absent=absent)
     wins = (header.hlc, header.origin) > (current.hlc, current.origin)
+    # an honest writer stamps what it replaces lower; where one did not, the greatest stamp has to stand on
+    # every node, whatever came between the two elsewhere
+    if wins and header.parent == (current.origin, current.seq):
+        return Merge(wins=True, parent_absent=absent)
     if absent:
         return Merge(wins, parent_absent=True)
     loser_is_live = current.live if wins else header.op == PUT

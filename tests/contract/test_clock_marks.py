@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
+import pytest
+
 from entgldb.messages.client import Write
+from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.messages.model import Entry, Version
 from entgldb.storage.rules import clock
-from entgldb.storage.rules.header import decode
+from entgldb.storage.rules.header import PUT, Header, decode, digest, encode
 from entgldb.storage.state import State
 from entgldb.storage.store import Store
 from tests.contract.test_store import NOW, Bench, bench, doc, entries
+from tests.storage.snapshots import send
 
 __all__ = ["bench"]
 
@@ -66,3 +73,83 @@ def test_a_full_counter_carries_into_the_milliseconds(bench: Bench) -> None:
     restarted(a)
     bench.put(a, doc("next"), now=NOW + 1)
     assert stamps(a)[-1] == full + 3
+
+
+def test_at_the_end_of_the_clock_a_write_is_refused_by_name_and_its_neighbours_are_not(bench: Bench) -> None:
+    a = bench.make("a")
+    a.state.clock = clock.HLC_MAX - 1
+    bench.put(a, doc("last"))
+    with pytest.raises(EntglError, match="year 6429") as caught:
+        bench.put(a, doc("beyond"))
+    assert (caught.value.code, caught.value.definite) == (ErrorCode.CLOCK, True)
+    assert stamps(a) == [clock.HLC_MAX]
+    assert bench.apply(a, []).refused == ""
+
+
+def chain(origin: str, *writes: tuple[int, str, Version | None], group: int = 1) -> list[Entry]:
+    """Entries of one origin: stamp, key, parent of each, in groups of so many."""
+    made, previous = [], b""
+    for seq, (hlc, key, parent) in enumerate(writes, 1):
+        body = b'{"v":"%s %d"}' % (origin.encode(), seq)
+        index = (seq - 1) % group
+        header = Header(origin, seq, hlc, "users", key, PUT, parent, index, group, digest(body), previous)
+        raw = encode(header)
+        previous = digest(raw)
+        made.append(Entry(raw, body))
+    return made
+
+
+EVIL, ZED = "evil/" + "0" * 32, "zed/" + "1" * 32
+
+
+@pytest.mark.parametrize("first", [clock.HLC_MAX - 1, clock.from_ms(NOW + MINUTE) + 1])
+def test_a_group_is_held_by_its_greatest_stamp_and_refused_where_stamps_do_not_grow(
+    bench: Bench, first: int
+) -> None:
+    b = bench.make("b")
+    now = clock.from_ms(NOW)
+    backwards = chain(EVIL, (first, "far", None), (now, "near", None), group=2)
+    assert bench.apply(b, backwards).refused == "bad-entry"
+    assert (b.vector(), b.held(), b.state.clock) == ({}, {}, 0)
+    ahead = chain(EVIL, (now, "near", None), (first, "far", None), group=2)
+    assert bench.apply(b, ahead).counts == {"held-clock": 2}
+    assert (b.vector(), b.state.clock) == ({}, 0)
+
+
+@pytest.mark.parametrize("where", ["known", "restarted", "held", "snapshot"])
+def test_stamps_have_to_grow_along_a_chain_however_its_head_came_here(bench: Bench, where: str) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    base = clock.from_ms(NOW + (2 * MINUTE if where == "held" else 0))
+    log = chain(EVIL, (base + 100, "k", None), (base + 50, "k", Version(EVIL, 1)))
+    bench.apply(a, log[:1])
+    if where == "snapshot":
+        assert send(a, b, NOW).changes == a.vector()
+    else:
+        b = a
+    if where in ("restarted", "held"):
+        restarted(b)
+    assert bench.apply(b, log[1:]).refused == "bad-entry"
+    assert max([*b.held().values(), *(seq for seq, _ in b.vector().values())]) == 1
+
+
+@pytest.mark.parametrize("same_origin", [True, False])
+def test_equal_vectors_have_equal_documents_in_every_order_though_a_writer_stamped_backwards(
+    bench: Bench, same_origin: bool
+) -> None:
+    now = clock.from_ms(NOW)
+    first = chain(EVIL, (now + 100, "k", None), (now + 50, "k", Version(EVIL, 1)))
+    if same_origin:
+        p, q = first
+    else:
+        (p,), (q,) = first[:1], chain("fool/" + "2" * 32, (now + 50, "k", Version(EVIL, 1)))
+    (c,) = chain(ZED, (now + 70, "k", None))
+    seen = {}
+    for number, order in enumerate(permutations((p, q, c))):
+        if order.index(q) < order.index(p):
+            continue  # causes come first
+        store = bench.make(f"n{number}")
+        for one in order:
+            bench.apply(store, [one])
+        seen[str(number)] = (sorted(store.vector().items()), store.get("users", "k"))
+    assert len(seen) == 3
+    assert len({repr(found) for found in seen.values()}) == 1

@@ -56,6 +56,8 @@ def test_the_note_about_a_successor_goes_when_the_parent_is_here() -> None:
     apply(slow, put(sane, b"{}", AHEAD), AHEAD)
     notes = "SELECT origin, seq FROM _entgldb_successors"
     assert slow.connection.execute(notes).fetchall() == [(fast.origin, 1)]
+    slow.live(0.0)
+    slow.live(61.0)
     with slow.group():
         slow.release_held(NOW + 61_000)
     assert slow.connection.execute(notes).fetchall() == []

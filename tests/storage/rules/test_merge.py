@@ -33,6 +33,9 @@ def entry(
         (Head(9, HASH), Link.KNOWN),
         (Head(4, HASH, quarantined=True), Link.QUARANTINED),
         (Head(9, HASH, quarantined=True), Link.KNOWN),
+        (Head(4, HASH, hlc=9), Link.NEXT),
+        (Head(4, HASH, hlc=10), Link.BACKWARDS),
+        (Head(4, b"x" * 32, hlc=10), Link.FORK),
     ],
 )
 def test_the_chain(head: Head, found: Link) -> None:
@@ -44,14 +47,20 @@ def test_the_first_entry_needs_no_head() -> None:
 
 
 def test_holding() -> None:
-    ahead = entry(hlc=clock.from_ms(NOW + DRIFT_MS_MAX) + 1)
+    ahead = clock.from_ms(NOW + DRIFT_MS_MAX) + 1
     assert must_hold(ahead, NOW, origin_is_held=False)
     assert not must_hold(ahead, NOW + 1, origin_is_held=False)
-    assert must_hold(entry(), NOW, origin_is_held=True)
+    assert must_hold(1, NOW, origin_is_held=True)
 
 
 def test_the_first_version_of_a_key_wins() -> None:
     assert merge(entry(), None, parent_covered=True) == Merge(wins=True)
+
+
+def test_what_is_stamped_before_the_version_that_it_replaces_loses_against_it() -> None:
+    backwards = entry(hlc=8, parent=Version(A, 3))
+    found = merge(backwards, Current(A, 3, 9, True), parent_covered=True)
+    assert found == Merge(wins=False, clear=Version(A, 3), keep=Keep.INCOMING)
 
 
 def test_a_successor_replaces_and_clears_nothing() -> None:
