@@ -134,7 +134,8 @@ def _sync(settings: SyncSettings) -> Built:
         return Sync(settings, log, links, JwtChecker(loop, settings), FileChunks(settings.directory)), loop
     from entgldb.actors.tls import LanIdentity
 
-    lan = LanIdentity.load(settings.directory, Path(settings.directory) / "cluster.key", settings.node_id)
+    key = Path(settings.directory) / "cluster.key"
+    lan = LanIdentity.load(settings.directory, key, settings.node_id, known_ms=log.high_mark_ms())
     links = TlsLinks(loop, lan=lan, listen=settings.listen, server=None)
     if settings.discovery:
         from entgldb.actors.discovery import Discovery

@@ -67,15 +67,17 @@ def cluster_name(cluster_key: bytes) -> str:
     return _name(_ca_key(cluster_key))
 
 
-def issue(ca: Authority, node_id: str, public: EllipticCurvePublicKey, now: datetime) -> x509.Certificate:
-    """A leaf for ``node_id``, for both ends of a link."""
+def issue(
+    ca: Authority, node_id: str, public: EllipticCurvePublicKey, now: datetime, known: datetime
+) -> x509.Certificate:
+    """A leaf for ``node_id``, for both ends of a link; good at ``now`` and at ``known``, if that is later."""
     ca_public = ca.key.public_key()
     san = x509.UniformResourceIdentifier(_uri(ca.cluster, node_id))
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     serial = x509.random_serial_number()
     issuer, subject = ca.certificate.subject, _common_name(node_id)
     return (
-        x509.CertificateBuilder(issuer, subject, public, serial, now - BACKDATED, now + VALID)
+        x509.CertificateBuilder(issuer, subject, public, serial, now - BACKDATED, max(now, known) + VALID)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
@@ -86,16 +88,20 @@ def issue(ca: Authority, node_id: str, public: EllipticCurvePublicKey, now: date
     )
 
 
-def still_good(leaf: x509.Certificate, ca: Authority, node_id: str, now: datetime) -> bool:
-    """Whether a leaf found on disk is this CA's, this node's, and not yet due for renewal."""
+def is_ours(leaf: x509.Certificate, ca: Authority, node_id: str) -> bool:
+    """Whether a leaf found on disk is this CA's and this node's."""
     try:
         leaf.verify_directly_issued_by(ca.certificate)
         san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except Exception:  # noqa: BLE001 -- whatever is wrong with the file, a new leaf mends it
         return False
     uris = san.get_values_for_type(x509.UniformResourceIdentifier)
-    due = leaf.not_valid_after_utc - VALID + RENEW_AFTER
-    return uris == [_uri(ca.cluster, node_id)] and leaf.not_valid_before_utc <= now < due
+    return uris == [_uri(ca.cluster, node_id)]
+
+
+def still_good(leaf: x509.Certificate, now: datetime) -> bool:
+    """Whether a leaf is valid and not yet due for renewal."""
+    return leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc - VALID + RENEW_AFTER
 
 
 def node_id_in(uri: str, cluster: str) -> str | None:

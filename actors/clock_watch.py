@@ -37,6 +37,21 @@ class PeerClock:
         return round(max(self._readings) + ctx.monotonic() * 1000 - ctx.now_ms())
 
 
+class Steps:
+    """Notices that somebody has set our wall clock: it moves by more or less than the monotonic one."""
+
+    def __init__(self) -> None:
+        self._apart: float | None = None
+
+    def look(self, ctx: Context) -> int:
+        """By how many milliseconds it was set since the last look; 0 for what is within the drift bound."""
+        apart, before = ctx.now_ms() - ctx.monotonic() * 1000, self._apart
+        if before is not None and abs(apart - before) <= DRIFT_MS_MAX:
+            return 0
+        self._apart = apart
+        return 0 if before is None else round(apart - before)
+
+
 class ClockWatch:
     """Tells the store when most peers, and at least two, agree that our clock is off."""
 

@@ -11,6 +11,7 @@ import itertools
 import logging
 import socket
 import ssl
+import time
 from collections import Counter
 from typing import Final
 
@@ -35,7 +36,11 @@ SHUTDOWN_SECONDS_MAX: Final = 1.0
 READ_AHEAD_BYTES_MAX: Final = 16 * 1024 * 1024
 """Received and not yet taken by the actor; beyond it the sockets are not read."""
 RENEWAL_SECONDS: Final = 3600.0
-"""Between looks at the age of the own certificate."""
+"""Between looks at the age of the own certificate, if nothing else gives reason to look:"""
+RENEWAL_LOOK_SECONDS: Final = 5.0
+"""so soon after the wall clock was set, or a handshake was refused."""
+CLOCK_SET_SECONDS: Final = 60.0
+"""The wall clock was set when it has moved by so much more or less than the monotonic one."""
 ACCEPT_PAUSE_SECONDS: Final = 0.1
 """After an accept that failed for want of descriptors."""
 
@@ -60,6 +65,8 @@ class TlsLinks:
         self._inbound: Counter[str] = Counter()
         self._unread_bytes = 0
         self._paused: list[Link] = []
+        self._refused = False
+        """Whether a handshake failed since the own certificate was looked at."""
         if listen and self._identity is None:
             raise ConfigError("a listener needs a certificate")
         self._listener = _listener(listen) if listen else None
@@ -68,7 +75,7 @@ class TlsLinks:
         if self._listener is not None:
             loop.spawn(self._accept(self._listener))
         if lan is not None:
-            loop.spawn(self._renew(lan))
+            loop.spawn(self._renew(lan, _wall_ahead()))
 
     # --- ports.Links, main thread ---------------------------------------------------------------------
 
@@ -176,7 +183,7 @@ class TlsLinks:
         except EntglError as fault:
             link.down(Reason.INVALID, fault.text)
         except (OSError, ValueError) as fault:
-            link.down(*_unopened(fault))
+            self._unopened(link, fault)
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -214,11 +221,21 @@ class TlsLinks:
                 ssl_shutdown_timeout=SHUTDOWN_SECONDS_MAX,
             )
         except OSError as fault:
-            link.down(*_unopened(fault))
+            self._unopened(link, fault)
 
-    async def _renew(self, lan: LanIdentity) -> None:
+    def _unopened(self, link: Link, fault: BaseException) -> None:
+        reason, text = _unopened(fault)
+        self._refused = self._refused or reason in (Reason.CLOCK, Reason.TLS_REFUSED)
+        link.down(reason, text)
+
+    async def _renew(self, lan: LanIdentity, apart: float) -> None:
+        looked = time.monotonic()
         while True:
-            await asyncio.sleep(RENEWAL_SECONDS)
+            await asyncio.sleep(RENEWAL_LOOK_SECONDS)
+            was_set = abs(_wall_ahead() - apart) > CLOCK_SET_SECONDS
+            if not (was_set or self._refused or time.monotonic() - looked > RENEWAL_SECONDS):
+                continue
+            looked, apart, self._refused = time.monotonic(), _wall_ahead(), False
             try:
                 if await asyncio.to_thread(lan.renew_if_due):
                     log.info("%s: the certificate of this node was renewed", self.loop.name)
@@ -257,6 +274,11 @@ def _listener(listen: str) -> socket.socket:
         ) from None
     found.setblocking(False)
     return found
+
+
+def _wall_ahead() -> float:
+    """What the wall clock shows, less the monotonic one: it stays as it is until somebody sets the clock."""
+    return time.time() - time.monotonic()
 
 
 def _unopened(fault: BaseException) -> tuple[Reason, str]:

@@ -71,6 +71,9 @@ class OplogReader(Protocol):
     def marks(self) -> list[tuple[int, dict[Origin, int]]]:
         """When by our clock the vector was what, the oldest first."""
 
+    def high_mark_ms(self) -> int:
+        """The hybrid clock's milliseconds: no new write is stamped before."""
+
     def lived_ms(self) -> int:
         """How long a store has had this file open, as of its last commit."""
 
@@ -218,9 +221,6 @@ class Store(OplogReader, Protocol):
 
     def remember_members(self, rows: Sequence[Member], now_ms: int, *, cloud: bool) -> None:
         """Keep the last words of members that are later than those kept; ``cloud``: our role."""
-
-    def high_mark_ms(self) -> int:
-        """The hybrid clock's milliseconds: no new write is stamped before."""
 
     def prune(self, order: PruneOrder) -> Pruned:
         """One bounded step of pruning the log, within the group that runs."""

@@ -6,7 +6,7 @@ the session's business (``session.py``); how bytes move is the wire's (``links.p
 
 from __future__ import annotations
 
-from entgldb.actors.behaviour import INFO, Context
+from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.claims import repeats
 from entgldb.actors.peer_link import PeerLink, introduce
 from entgldb.actors.sync_base import LinkOwner
@@ -243,6 +243,12 @@ class Sync(LinkOwner):
     # --- time --------------------------------------------------------------------------------------
 
     def _beat(self, ctx: Context) -> None:
+        step_ms = self._steps.look(ctx)
+        if step_ms:
+            # what was refused for the time in a certificate may be accepted now
+            ctx.log(WARNING, f"the clock of this node was set by {step_ms / 1000:+.0f} s")
+            self._dialler.forget_backoff()
+            self._dial(ctx)
         self.tend_members(ctx)
         for peer in list(self._open.values()):
             fault = peer.overdue(ctx, self._log, in_cloud=self.in_cloud)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entgldb.actors.behaviour import Context
-from entgldb.actors.clock_watch import ClockWatch
+from entgldb.actors.clock_watch import ClockWatch, Steps
 from entgldb.actors.dialler import Dialler
 from entgldb.actors.duplicates import Duplicates
 from entgldb.actors.members import Members, shown
@@ -60,7 +60,7 @@ class LinkOwner(SnapshotRouting):
         self._looks = 0
         self._serial = self._life = 0
         self._duplicates = Duplicates()
-        self._clocks = ClockWatch()
+        self._clocks, self._steps = ClockWatch(), Steps()
         self.members = Members(cloud=settings.role == "cloud")
         self.retired: frozenset[Origin] = frozenset()
         """Incarnations that are refused."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +19,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from entgldb._version import BUILT_MS
 from entgldb.actors.certificates import (
     CLUSTER_KEY_BYTES,
     authority,
     cluster_name,
+    is_ours,
     issue,
     node_id_in,
     still_good,
@@ -41,16 +44,26 @@ NOT_YET_VALID: Final = 9
 """OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID."""
 HAS_EXPIRED: Final = 10
 """OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED."""
+_BUILT: Final = datetime.fromtimestamp(BUILT_MS / 1000, UTC)
 
 
 class LanIdentity:
     """A member of a cluster: a leaf of the cluster's CA, and contexts that accept only such leaves."""
 
     def __init__(
-        self, directory: Path, cluster_key: bytes, node_id: str, now: datetime | None = None
+        self,
+        directory: Path,
+        cluster_key: bytes,
+        node_id: str,
+        now: datetime | None = None,
+        known_ms: int = 0,
     ) -> None:
-        """The identity kept in ``directory``, made there first where it is missing, foreign or old."""
+        """The identity kept in ``directory``, made there first where it is missing, foreign or old.
+
+        ``known_ms``: the latest stamp that this node has stored.
+        """
         self.node_id = node_id
+        self._known = datetime.fromtimestamp(known_ms / 1000, UTC)
         self._authority = authority(cluster_key)
         self.cluster = self._authority.cluster
         self._key_file, self._certificate_file = directory / "node.key", directory / "node.crt"
@@ -66,23 +79,28 @@ class LanIdentity:
         cluster_key_file: str | Path,
         node_id: str,
         now: datetime | None = None,
+        known_ms: int = 0,
     ) -> LanIdentity:
         """The same with the key read from its file. Raises ConfigError where that cannot be."""
-        return cls(Path(directory), read_cluster_key(cluster_key_file), node_id, now)
+        return cls(Path(directory), read_cluster_key(cluster_key_file), node_id, now, known_ms)
 
     def renew_if_due(self, now: datetime | None = None) -> bool:
-        """Issue a new leaf at two thirds of the old one's life; links made from now on show it."""
-        now = datetime.now(UTC) if now is None else now
+        """Issue a new leaf at two thirds of the old one's life; links made from now on show it.
+
+        A clock from before this release does not know the time: it replaces no leaf of ours, and where there
+        is none, makes one as of the release that is good for the latest time that was stored, too.
+        """
+        now = datetime.fromtimestamp(time.time(), UTC) if now is None else now
         key = _read_key(self._key_file)
         leaf = None if key is None else _read_certificate(self._certificate_file)
         if key is not None and leaf is not None:
-            ours = leaf.public_key() == key.public_key()
-            if ours and still_good(leaf, self._authority, self.node_id, now):
+            ours = leaf.public_key() == key.public_key() and is_ours(leaf, self._authority, self.node_id)
+            if ours and (now < _BUILT or still_good(leaf, now)):
                 return False
         if key is None:
             key = ec.generate_private_key(ec.SECP256R1())
             _write(self._key_file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        leaf = issue(self._authority, self.node_id, key.public_key(), now)
+        leaf = issue(self._authority, self.node_id, key.public_key(), max(now, _BUILT), self._known)
         _write(self._certificate_file, leaf.public_bytes(Encoding.PEM))
         self._use()
         return True

@@ -11,6 +11,7 @@ import msgpack
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import Entry, Origin, Vector
 from entgldb.storage import members
+from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.results import Heard, Row
 
 PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -174,6 +175,10 @@ class LogQueries:
         """When in the life of the store the vector was what, the oldest first."""
         rows = self.connection.execute("SELECT at_ms, vector FROM _entgldb_marks ORDER BY at_ms").fetchall()
         return [(at_ms, msgpack.unpackb(vector)) for at_ms, vector in rows]
+
+    def high_mark_ms(self) -> int:
+        """The hybrid clock's milliseconds: no new write is stamped before."""
+        return ms_of(int(self.connection.execute("SELECT clock FROM _entgldb_state").fetchone()[0]))
 
     def lived_ms(self) -> int:
         """How long a store has had this file open, as of its last commit."""

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from entgldb.actors.clock_gate import VERDICT_SECONDS
-from entgldb.actors.clock_watch import READINGS, ClockWatch, PeerClock
+from entgldb.actors.clock_watch import READINGS, ClockWatch, PeerClock, Steps
 from entgldb.messages import client
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.local import ApplyInitialPeers, InitialPeersApplied, ReleaseHeld
@@ -104,6 +104,16 @@ def test_when_the_peers_are_gone_it_stays_wrong_until_it_is_set() -> None:
     assert cluster.beat()
     cluster.ctx.jump = FAR
     assert not cluster.beat(1)
+
+
+def test_a_step_of_our_own_clock_is_told_once_and_drift_is_none() -> None:
+    ctx, steps = Jumping(), Steps()
+    found = []
+    for jump in (0, DRIFT_MS_MAX, 0, FAR, FAR, FAR - 1, -FAR):
+        ctx.run(1.0)
+        ctx.jump = jump
+        found.append(steps.look(ctx))
+    assert found == [0, 0, 0, FAR, 0, 0, -2 * FAR]
 
 
 def off(bench: Bench) -> None:

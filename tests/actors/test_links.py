@@ -13,6 +13,7 @@ import pytest
 
 from entgldb.actors import link as link_module
 from entgldb.actors import links as links_module
+from entgldb.actors import tls
 from entgldb.actors.links import TlsLinks
 from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.tls import LanIdentity
@@ -25,6 +26,7 @@ from entgldb.messages.schema import Channel
 from tests.actors.links_rig import BEAT, KEY, Node, bye, identity
 
 OTHER_KEY = bytes(32)
+LONG_AGO = datetime(1971, 1, 1, tzinfo=UTC)
 Make = Callable[..., Node]
 
 
@@ -103,7 +105,8 @@ def test_a_stranger_without_a_certificate_never_gets_a_link(make: Make) -> None:
     assert not node.of(LinkUp)
 
 
-def test_a_clock_that_is_off_is_called_so(make: Make) -> None:
+def test_a_clock_that_is_off_is_called_so(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "_BUILT", LONG_AGO)
     ours, off = make("lan-1"), make("lan-2", now=datetime.now(UTC) - timedelta(days=200))
     ours.links.dial(off.address)
     assert ours.down().reason == Reason.CLOCK
@@ -286,11 +289,38 @@ def test_stopping_the_loop_writes_what_is_queued(make: Make) -> None:
 def test_a_certificate_due_for_renewal_is_renewed_while_running(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tls, "_BUILT", LONG_AGO)
     monkeypatch.setattr(links_module, "RENEWAL_SECONDS", 0.01)
+    monkeypatch.setattr(links_module, "RENEWAL_LOOK_SECONDS", 0.01)
     old = datetime.now(UTC) - timedelta(days=70)
     node = make("lan-1", now=old)
     before = (tmp_path / "lan-1" / "node.crt").read_bytes()
     file = tmp_path / "lan-1" / "node.crt"
+    node.until(lambda: file.read_bytes() != before)
+
+
+def test_a_certificate_of_1970_is_looked_at_again_when_a_handshake_is_refused(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_BUILT", LONG_AGO)
+    monkeypatch.setattr(links_module, "RENEWAL_LOOK_SECONDS", 0.2)
+    late, peer = make("lan-1", now=LONG_AGO), make("lan-2")
+    peer.links.dial(late.address)
+    assert peer.down().reason == Reason.CLOCK
+    peer.until(lambda: peer.of(LinkUp) or (peer.links.dial(late.address) and False))
+    assert peer.up().node_id == "lan-1"
+
+
+def test_a_certificate_is_looked_at_again_when_the_clock_is_set(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links_module, "RENEWAL_LOOK_SECONDS", 0.05)
+    real, ahead = time.time, 0.0
+    monkeypatch.setattr(time, "time", lambda: real() + ahead)
+    node = make("lan-1")
+    file = tmp_path / "lan-1" / "node.crt"
+    before = file.read_bytes()
+    ahead = 70 * 24 * 3600.0
     node.until(lambda: file.read_bytes() != before)
 
 

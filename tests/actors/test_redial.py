@@ -72,3 +72,31 @@ def test_election_hears_a_claim_once_however_many_nodes_repeat_it() -> None:
     ctx.hand(ClaimToSend(echo, False))
     ctx.hand(FrameIn(1, codec.encode(wire.Heartbeat(0, 0, 0, echo, None, None))))
     assert ctx.take(ClaimHeard) == [ClaimHeard("n2", heard) for heard in (claims[0], claims[2], echo)]
+
+
+class Jumping(FakeContext):
+    """A context whose wall clock can be set."""
+
+    jump = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.jump
+
+
+def test_when_the_clock_is_set_whoever_was_refused_for_the_time_is_dialled_at_once() -> None:
+    links, ctx = DialLinks(), Jumping()
+    ctx.jump = -ctx.now_ms()
+    ctx.behaviour = sync = Sync(
+        SyncSettings("n1", "", "lan", "c", "", seeds=("10.0.0.2:7000",)), ListLog(), links, None
+    )
+    sync.start(ctx)
+    for _ in range(300):
+        ctx.run(1.0)
+        ctx.hand(LinkDown(1000 + len(links.addresses), "clock", ""))
+    links.addresses.clear()
+    ctx.run(2.0)
+    assert len(links.addresses) <= 1
+    links.addresses.clear()
+    ctx.jump = 0
+    ctx.run(1.1)
+    assert links.addresses == ["10.0.0.2:7000"]

@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from entgldb._version import BUILT_MS
+from entgldb.actors import tls
 from entgldb.actors.certificates import authority, cluster_name, node_id_in
 from entgldb.actors.tls import LanIdentity, ServerIdentity, classify, cloud_context, read_cluster_key
 from entgldb.messages.errors import ConfigError, ProtocolError, Reason
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(32)
 NOW = datetime.now(UTC)
+LONG_AGO = datetime(1971, 1, 1, tzinfo=UTC)
 
 
 def identity(
@@ -104,12 +107,47 @@ def test_the_identity_is_kept_and_private(tmp_path: Path) -> None:
     ],
 )
 def test_a_leaf_is_renewed_when_due_or_foreign(
-    tmp_path: Path, node_id: str, key: bytes, days: int, renewed: bool
+    tmp_path: Path, node_id: str, key: bytes, days: int, renewed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tls, "_BUILT", LONG_AGO)
     identity(tmp_path, now=NOW)
     before = (tmp_path / "node.crt").read_bytes()
     identity(tmp_path, node_id, key, NOW + timedelta(days=days))
     assert ((tmp_path / "node.crt").read_bytes() != before) is renewed
+
+
+IN_1970 = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+
+
+def leaf(folder: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate((folder / "node.crt").read_bytes())
+
+
+def test_a_clock_that_does_not_know_the_time_replaces_no_certificate(tmp_path: Path) -> None:
+    identity(tmp_path, now=NOW + timedelta(days=400))
+    before = leaf(tmp_path)
+    made = identity(tmp_path, now=IN_1970)
+    assert leaf(tmp_path) == before
+    assert not made.renew_if_due(IN_1970)
+    assert not made.renew_if_due(NOW + timedelta(days=401))
+
+
+def test_a_new_node_in_1970_has_a_certificate_as_of_the_release_and_one_of_today_when_it_knows(
+    tmp_path: Path,
+) -> None:
+    made = identity(tmp_path, now=IN_1970)
+    built = datetime.fromtimestamp(BUILT_MS / 1000, UTC)
+    assert leaf(tmp_path).not_valid_before_utc == built - timedelta(days=30)
+    today = built + timedelta(days=500)
+    assert made.renew_if_due(today)
+    assert leaf(tmp_path).not_valid_before_utc == today - timedelta(days=30)
+
+
+def test_a_certificate_is_good_at_the_latest_time_that_was_stored(tmp_path: Path) -> None:
+    stored = datetime.fromtimestamp(BUILT_MS / 1000, UTC) + timedelta(days=500)
+    known_ms = int(stored.timestamp() * 1000)
+    LanIdentity(tmp_path, KEY, "lan-1", IN_1970, known_ms)
+    assert leaf(tmp_path).not_valid_before_utc < stored < leaf(tmp_path).not_valid_after_utc
 
 
 @pytest.mark.parametrize("name", ["node.crt", "node.key"])
@@ -172,7 +210,10 @@ def test_older_tls_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("days", [-100, 40])
-def test_a_certificate_outside_its_time_is_reported_as_clock(tmp_path: Path, days: int) -> None:
+def test_a_certificate_outside_its_time_is_reported_as_clock(
+    tmp_path: Path, days: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_BUILT", LONG_AGO)
     ours, off = identity(tmp_path / "a"), identity(tmp_path / "b", "lan-2", now=NOW + timedelta(days=days))
     assert handshake(off.server, ours.client)[1] == Reason.CLOCK
     assert handshake(ours.server, off.client)[0] == Reason.CLOCK
