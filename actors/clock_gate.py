@@ -58,11 +58,16 @@ class ClockGate:
             hint="set the clock right, or entgldb clock --accept to write all the same",
         )
 
-    def status(self, high_mark_ms: int, ctx: Context) -> dict[str, Json]:
-        """For ``status`` of the store; ``offset_ms`` is null unless peers disagree."""
+    def status(self, high_mark_ms: int, known_ms: int, ctx: Context) -> dict[str, Json]:
+        """For ``status`` of the store; ``offset_ms`` is null unless peers disagree.
+
+        ``ahead_ms``: how far our stamps run ahead of what most clocks have shown. Beyond the drift bound the
+        others hold what we write.
+        """
         return {
             "state": self.state(ctx),
             "offset_ms": None if self.state(ctx) == OK or self._verdict is None else self._verdict.offset_ms,
             "high_mark_ms": high_mark_ms,
             "behind_mark_ms": max(0, high_mark_ms - ctx.now_ms()),
+            "ahead_ms": max(0, high_mark_ms - known_ms),
         }

@@ -101,7 +101,8 @@ class Members:
         before = max(self._counter, 0 if known is None else known.row.counter)
         self._counter = max(before + 1, ctx.now_ms())
         self._counted_at = now
-        self.rows[self._own] = Heard(Member(origin, self._counter, ctx.now_ms(), vector), ctx.now_ms())
+        row = Member(origin, self._counter, ctx.now_ms(), vector, log.shown_ms())
+        self.rows[self._own] = Heard(row, ctx.now_ms())
         self.unkept.add(self._own)
 
     def changed(self, interval: float, ctx: Context) -> tuple[Member, ...]:

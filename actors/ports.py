@@ -74,6 +74,9 @@ class OplogReader(Protocol):
     def high_mark_ms(self) -> int:
         """The hybrid clock's milliseconds: no new write is stamped before."""
 
+    def shown_ms(self) -> int:
+        """The latest time that this node's own clock has shown, as of its last commit."""
+
     def lived_ms(self) -> int:
         """How long a store has had this file open, as of its last commit."""
 
@@ -112,8 +115,14 @@ class Store(OplogReader, Protocol):
     def savepoint(self) -> AbstractContextManager[None]:
         """Inside a group: undone alone when it raises."""
 
-    def live(self, seconds: float) -> None:
-        """Let this file grow older: ``seconds`` of the monotonic clock have passed since some beginning."""
+    def live(self, seconds: float, shown_ms: int = 0) -> None:
+        """Let this file grow older: ``seconds`` of the monotonic clock have passed since some beginning.
+
+        ``shown_ms``: what the wall clock shows, where it is not known to be wrong.
+        """
+
+    def known_ms(self, now_ms: int) -> int:
+        """The latest time that this node can believe in."""
 
     def answered(self, request: RequestId, now_ms: int) -> tuple[tuple[Written, ...], int] | None:
         """The answer this request id already had. Raises EntglError unknown-outcome if too old to know."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from entgldb.actors import decisions, healing, merge_requests, own_log, store_members, store_peers
 from entgldb.actors.behaviour import ERROR, Asker, Context, refuse, refused
-from entgldb.actors.clock_gate import ClockGate
+from entgldb.actors.clock_gate import OFF, ClockGate
 from entgldb.actors.disk_gate import DiskGate
 from entgldb.actors.intake import Intake
 from entgldb.actors.mending import mend
@@ -127,7 +127,7 @@ class StoreKeeper(SnapshotInstaller):
         queue, self._queue = self._let_in(self._queue, ctx), []
         if not queue:
             return
-        self.store.live(ctx.monotonic())
+        self.store.live(ctx.monotonic(), 0 if self._clock.state(ctx) == OFF else ctx.now_ms())
         before, self._own_last = self.store.last_lsn(), 0
         answers: Answers = []
         for upkeep, together in groupby(queue, key=lambda one: REQUESTS[type(one[1])].upkeep):
@@ -200,7 +200,7 @@ class StoreKeeper(SnapshotInstaller):
     def on_status(self, message: client.Status, ctx: Context) -> None:
         gates: dict[str, Json] = {
             "disk": self._disk.status(),
-            "clock": self._clock.status(self.store.high_mark_ms(), ctx),
+            "clock": self._clock.status(self.store.high_mark_ms(), self.store.known_ms(ctx.now_ms()), ctx),
         }
         ctx.answer(ctx.asker, client.Report({**self.store.status(), **gates, "counts": dict(self.counts)}))
 

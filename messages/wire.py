@@ -80,6 +80,8 @@ class Member(Record):
     """Its wall clock when it said so."""
     vector: dict[str, int]
     """Origin -> newest contiguous seq that is committed there: it acknowledges all of it."""
+    shown_ms: int = 0
+    """The latest time that its own clock has shown, or that an operator let in there; 0: unknown."""
 
 
 @message(1, Channel.PEER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from entgldb.storage.batch import Batch
 from entgldb.storage.merge_rows import merge_row, named_by
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.header import DELETE, MERGE, Header, body_matches, body_text, decode, digest
-from entgldb.storage.rules.merge import NO_HEAD, Head, Keep, Link, link, merge, must_hold
+from entgldb.storage.rules.merge import NO_HEAD, Head, Keep, Link, link, merge
 from entgldb.storage.rules.results import Outcome
 from entgldb.storage.unfit import APPLIED, RECORDED, UNFIT, CannotApply
 
@@ -43,7 +43,10 @@ class Applier:
         *,
         cloud: bool = False,
         known_unfit: Mapping[Version, EntglError] | None = None,
+        known_ms: Callable[[int], int] = int,
     ) -> None:
+        self._known_ms = known_ms
+        """From our clock to the latest time that we can believe in."""
         self.known_unfit = known_unfit or {}
         self.batch = batch
         self.connection = batch.connection
@@ -122,7 +125,7 @@ class Applier:
             return Reason.TOO_LARGE
         self.state.known(self.connection, one.header.origin)
         self.state.disowned |= one.header.origin == self.state.own
-        if must_hold(group.greatest, self.now_ms, origin_is_held=one.header.origin in self.state.held):
+        if one.header.origin in self.state.held or self._too_far_ahead(group.greatest):
             self._hold(one)
         else:
             self._record(one, cloud=self.cloud)
@@ -278,6 +281,11 @@ class Applier:
             if ours != one.digest:
                 self._quarantine(one)
 
+    def _too_far_ahead(self, hlc: int) -> bool:
+        """Whether a stamp waits. Others are asked for the time only where our own clock says that it does."""
+        now_ms = self.now_ms
+        return clock.too_far_ahead(hlc, now_ms) and clock.too_far_ahead(hlc, self._known_ms(now_ms))
+
     def _hold(self, one: Incoming) -> None:
         header = one.header
         self.counts[Reason.HELD_CLOCK.value] += 1
@@ -294,7 +302,7 @@ class Applier:
         first = self.connection.execute(
             "SELECT header FROM _entgldb_held WHERE origin = ? ORDER BY seq LIMIT 1", (number,)
         ).fetchone()
-        if not early and must_hold(decode(first[0]).hlc, self.now_ms, origin_is_held=False):
+        if not early and self._too_far_ahead(decode(first[0]).hlc):
             return
         released = 0
         for one, cloud in self._due(number, early=early):
@@ -316,7 +324,7 @@ class Applier:
         headers = [decode(raw) for (raw,) in rows]
         for index, (header, group) in enumerate(zip(headers, _groups(headers), strict=True)):
             torn = not group.whole and len(rows) == GROUP_ENTRIES_MAX
-            if torn or (not early and must_hold(group.greatest, self.now_ms, origin_is_held=False)):
+            if torn or (not early and self._too_far_ahead(group.greatest)):
                 break
             if index % PAGE_ROWS_MAX == 0:
                 self.batch.flush()

@@ -33,7 +33,7 @@ def install(
     """
     with _attached(store.connection, staged):
         head = read_head(store.connection, "staged")
-        if clock.too_far_ahead(head.clock, now_ms):
+        if clock.too_far_ahead(head.clock, store.known_ms(now_ms)):
             return Installed({}, Reason.HELD_CLOCK.value)
         if not rebase and _is_covered(store, head, cloud=cloud):
             return Installed({})

@@ -180,6 +180,10 @@ class LogQueries:
         """The hybrid clock's milliseconds: no new write is stamped before."""
         return ms_of(int(self.connection.execute("SELECT clock FROM _entgldb_state").fetchone()[0]))
 
+    def shown_ms(self) -> int:
+        """The latest time that this node's own clock has shown, as of its last commit."""
+        return int(self.connection.execute("SELECT shown_ms FROM _entgldb_state").fetchone()[0])
+
     def lived_ms(self) -> int:
         """How long a store has had this file open, as of its last commit."""
         return int(self.connection.execute("SELECT lived_ms FROM _entgldb_state").fetchone()[0])

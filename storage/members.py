@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from typing import Final
 
 import msgpack
 
 from entgldb.messages.limits import MEMBERS_MAX, PACK_BYTES
+from entgldb.messages.model import Origin, node_of
 from entgldb.messages.wire import Member
 from entgldb.storage.rules.members import member_name
 from entgldb.storage.rules.results import Heard
+
+VOICE_MS: Final = 24 * 3600 * 1000
+"""A node that was not heard of for so long has no voice about the time."""
 
 
 def remember(
@@ -21,9 +26,10 @@ def remember(
     ``lived_ms``: the same moment in the life of the store.
     """
     connection.executemany(
-        "INSERT INTO _entgldb_members VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+        "INSERT INTO _entgldb_members VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
         " origin = excluded.origin, counter = excluded.counter, seen_ms = excluded.seen_ms,"
-        " heard_ms = excluded.heard_ms, vector = excluded.vector, lived_ms = excluded.lived_ms"
+        " heard_ms = excluded.heard_ms, vector = excluded.vector, lived_ms = excluded.lived_ms,"
+        " shown_ms = excluded.shown_ms"
         " WHERE excluded.counter > counter",
         [
             (
@@ -34,6 +40,7 @@ def remember(
                 now_ms,
                 msgpack.packb(row.vector, buf_size=PACK_BYTES),
                 lived_ms,
+                row.shown_ms,
             )
             for row in rows
         ],
@@ -48,10 +55,22 @@ def remember(
 def members(connection: sqlite3.Connection) -> dict[str, Heard]:
     """Name -> the last row kept."""
     rows = connection.execute(
-        "SELECT name, origin, counter, seen_ms, heard_ms, vector, lived_ms"
+        "SELECT name, origin, counter, seen_ms, heard_ms, vector, lived_ms, shown_ms"
         " FROM _entgldb_members ORDER BY lived_ms, name"
     ).fetchall()
     return {
-        name: Heard(Member(origin, counter, seen_ms, msgpack.unpackb(vector)), heard_ms, lived_ms)
-        for name, origin, counter, seen_ms, heard_ms, vector, lived_ms in rows
+        name: Heard(Member(origin, counter, seen_ms, msgpack.unpackb(vector), shown_ms), heard_ms, lived_ms)
+        for name, origin, counter, seen_ms, heard_ms, vector, lived_ms, shown_ms in rows
     }
+
+
+def clocks_shown(connection: sqlite3.Connection, own: Origin, lived_ms: int) -> list[int]:
+    """The latest time that the clock of each other node has shown, of those heard of lately."""
+    rows = connection.execute(
+        "SELECT origin, shown_ms FROM _entgldb_members"
+        " WHERE shown_ms > 0 AND lived_ms >= ? ORDER BY lived_ms",
+        (lived_ms - VOICE_MS,),
+    )
+    latest = {node_of(origin): shown_ms for origin, shown_ms in rows}
+    latest.pop(node_of(own), None)
+    return list(latest.values())

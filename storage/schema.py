@@ -95,6 +95,7 @@ CREATE INDEX _entgldb_feed ON _entgldb_documents (lsn);
 CREATE INDEX _entgldb_tombstones ON _entgldb_documents (lsn) WHERE body IS NULL;
 ALTER TABLE _entgldb_state ADD COLUMN log_bytes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE _entgldb_state ADD COLUMN lived_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE _entgldb_state ADD COLUMN shown_ms INTEGER NOT NULL DEFAULT 0;
 UPDATE _entgldb_requests SET at_ms = 0;
 UPDATE _entgldb_clients SET at_ms = 0;
 UPDATE _entgldb_conflicts SET found_ms = 0;
@@ -103,7 +104,8 @@ UPDATE _entgldb_state SET log_bytes =
 CREATE TABLE _entgldb_marks (at_ms INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE _entgldb_members (
     name TEXT PRIMARY KEY, origin TEXT NOT NULL, counter INTEGER NOT NULL,
-    seen_ms INTEGER NOT NULL, heard_ms INTEGER NOT NULL, vector BLOB NOT NULL, lived_ms INTEGER NOT NULL
+    seen_ms INTEGER NOT NULL, heard_ms INTEGER NOT NULL, vector BLOB NOT NULL, lived_ms INTEGER NOT NULL,
+    shown_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE _entgldb_quarantine (
     id INTEGER PRIMARY KEY, origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL,

@@ -45,6 +45,8 @@ class State:
     lived_ms: int = 0
     """How long a store has had this file open, all its lives together, by the monotonic clock: whatever is
     kept for a time ages by it, so that no step of the wall clock can make anything old."""
+    shown_ms: int = 0
+    """The latest time that this node's own wall clock has shown, or that an operator has let in."""
     origins: dict[Origin, Known] = field(default_factory=dict)
     held: dict[Origin, Head] = field(default_factory=dict)
     """Newest held entry of each origin that has any."""
@@ -63,7 +65,7 @@ class State:
         """Read everything from the file."""
         numbers = connection.execute(
             "SELECT clock, lsn, documents, entries, conflicts, pruned_lsn, collected_lsn,"
-            " collected_hlc, log_bytes, lived_ms FROM _entgldb_state"
+            " collected_hlc, log_bytes, lived_ms, shown_ms FROM _entgldb_state"
         ).fetchone()
         own = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
         state = cls("" if own is None else own[0], False, *numbers)
@@ -102,6 +104,7 @@ class State:
             self.collected_hlc,
             self.log_bytes,
             self.lived_ms,
+            self.shown_ms,
             self.origins.copy(),
             self.held.copy(),
             self.collections.copy(),
@@ -123,7 +126,8 @@ class State:
         self.dirty.clear()
         connection.execute(
             "UPDATE _entgldb_state SET clock = ?, lsn = ?, documents = ?, entries = ?, conflicts = ?,"
-            " pruned_lsn = ?, collected_lsn = ?, collected_hlc = ?, log_bytes = ?, lived_ms = ?",
+            " pruned_lsn = ?, collected_lsn = ?, collected_hlc = ?, log_bytes = ?, lived_ms = ?,"
+            " shown_ms = ?",
             (
                 self.clock,
                 self.lsn,
@@ -135,6 +139,7 @@ class State:
                 self.collected_hlc,
                 self.log_bytes,
                 self.lived_ms,
+                self.shown_ms,
             ),
         )
 

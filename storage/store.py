@@ -32,7 +32,7 @@ from entgldb.storage.identity import Identity
 from entgldb.storage.incarnations import Incarnations
 from entgldb.storage.mending import Mender
 from entgldb.storage.resolving import resolving, undeleting
-from entgldb.storage.rules.clock import ms_of
+from entgldb.storage.rules.clock import known_ms, ms_of
 from entgldb.storage.rules.results import Collected, Installed, Outcome, Pruned, PruneOrder
 from entgldb.storage.unfit import CannotApply
 from entgldb.storage.writes import Checked, check_writes, write_group
@@ -103,8 +103,12 @@ class Store(Incarnations):
     def last_lsn(self) -> int:
         return self.state.lsn
 
-    def live(self, seconds: float) -> None:
-        """Let this file grow older: ``seconds`` of the monotonic clock have passed since some beginning."""
+    def live(self, seconds: float, shown_ms: int = 0) -> None:
+        """Let this file grow older: ``seconds`` of the monotonic clock have passed since some beginning.
+
+        ``shown_ms``: what the wall clock shows, where it is not known to be wrong.
+        """
+        self.state.shown_ms = max(self.state.shown_ms, shown_ms)
         if self._lived_from is None:
             self._lived_from = seconds
         self.state.lived_ms = self._lived_before_ms + max(0, int((seconds - self._lived_from) * 1000))
@@ -196,6 +200,8 @@ class Store(Incarnations):
         Of the origin ``accepted`` up to GROUP_ENTRIES_MAX entries, whatever its clock says.
         """
         outcome = self._setting_aside(lambda known: self._applier(now_ms, known).release(accepted))
+        if accepted and outcome.changes:
+            self.state.shown_ms = max(self.state.shown_ms, ms_of(self.state.clock))
         if self.state.lived_ms - self._tidied_ms > _TIDY_MS:
             self._tidied_ms = self.state.lived_ms
             requests.forget_old(self.connection, self.state.lived_ms)
@@ -253,6 +259,11 @@ class Store(Incarnations):
         """Keep the last words of members that are later than those kept."""
         self._need_group()
         members.remember(self.connection, rows, now_ms, self.state.lived_ms, cloud=cloud)
+
+    def known_ms(self, now_ms: int) -> int:
+        """The latest time that this node can believe in: see ``rules.clock.known_ms``."""
+        others = members.clocks_shown(self.connection, self.state.own, self.state.lived_ms)
+        return known_ms(now_ms, [self.state.shown_ms, *others] if self.state.shown_ms else others)
 
     def high_mark_ms(self) -> int:
         """The hybrid clock's milliseconds: no new write is stamped before."""
@@ -343,7 +354,7 @@ class Store(Incarnations):
     ) -> Applier:
         self._need_group()
         batch = Batch(self.connection, self.state)
-        return Applier(batch, now_ms, cloud=cloud, known_unfit=known_unfit)
+        return Applier(batch, now_ms, cloud=cloud, known_unfit=known_unfit, known_ms=self.known_ms)
 
     def _setting_aside(self, work: Callable[[dict[Version, EntglError]], _T]) -> _T:
         """Do ``work`` once, and again without what it turns out that it cannot apply."""

@@ -6,6 +6,7 @@ inside the same integer: a full counter carries into the milliseconds, so that o
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from entgldb.messages.errors import EntglError, ErrorCode
@@ -44,6 +45,18 @@ def tick(last: int, now_ms: int) -> int:
 def merge(last: int, seen: int) -> int:
     """The clock after an entry stamped ``seen`` was applied."""
     return max(last, seen)
+
+
+def known_ms(now_ms: int, shown: Iterable[int]) -> int:
+    """The latest time that a node can believe in: its clock's, or what most clocks have shown.
+
+    ``shown``: the latest time that each node's own clock has ever shown, this node's among them. More than
+    half of them have shown at least the median (of an even number the lower one), so that one that lies, or
+    half of all, move nothing. Nobody's stamps count, only clocks: else whoever stamps at the edge of the
+    drift bound would drag everybody's stamps, and with them the bound, on and on.
+    """
+    voices = sorted(shown)
+    return max(now_ms, voices[(len(voices) - 1) // 2]) if voices else now_ms
 
 
 def too_far_ahead(hlc: int, now_ms: int) -> bool:

@@ -9,7 +9,6 @@ from enum import Enum
 from typing import NamedTuple
 
 from entgldb.messages.model import Origin, Version
-from entgldb.storage.rules.clock import too_far_ahead
 from entgldb.storage.rules.header import PUT, Header
 
 
@@ -50,11 +49,6 @@ def link(header: Header, head: Head) -> Link:
     if header.prev_hash != head.hash:
         return Link.FORK
     return Link.NEXT if header.hlc > head.hlc else Link.BACKWARDS
-
-
-def must_hold(greatest: int, now_ms: int, *, origin_is_held: bool) -> bool:
-    """Whether a group waits: its greatest stamp is too far ahead, or an earlier group of its origin waits."""
-    return origin_is_held or too_far_ahead(greatest, now_ms)
 
 
 class Current(NamedTuple):

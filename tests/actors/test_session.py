@@ -45,6 +45,9 @@ class ListLog:
     def held(self) -> dict[str, int]:
         return self.held_back
 
+    def shown_ms(self) -> int:
+        return 0
+
     def last_lsn(self) -> int:
         return max(self.last, self.all[-1].lsn if self.all else 0)
 

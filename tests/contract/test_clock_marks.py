@@ -9,6 +9,7 @@ import pytest
 from entgldb.messages.client import Write
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.model import Entry, Version
+from entgldb.messages.wire import Member
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.header import PUT, Header, decode, digest, encode
 from entgldb.storage.state import State
@@ -153,3 +154,79 @@ def test_equal_vectors_have_equal_documents_in_every_order_though_a_writer_stamp
         seen[str(number)] = (sorted(store.vector().items()), store.get("users", "k"))
     assert len(seen) == 3
     assert len({repr(found) for found in seen.values()}) == 1
+
+
+MONTH = 31 * 24 * 3_600_000
+
+
+def hear(store: Store, **shown: int) -> None:
+    """Members say what their clocks have shown."""
+    rows = [
+        Member(f"{name}/{number:032x}", len(shown) + store.last_lsn(), NOW, {}, shown_ms)
+        for number, (name, shown_ms) in enumerate(shown.items())
+    ]
+    with store.group():
+        store.remember_members(rows, NOW, cloud=False)
+
+
+def test_what_most_clocks_have_shown_is_no_lie_and_what_one_has_is(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    a.live(0.0, NOW + MONTH)
+    log = bench.put(a, doc("k"), now=NOW + MONTH)
+    b.live(0.0, NOW)
+    hear(b, a=NOW + MONTH)
+    assert bench.apply(b, log).counts == {"held-clock": 1}
+    hear(b, a=NOW + MONTH, c=NOW)
+    with b.group():
+        assert b.release_held(NOW).changes == {}
+    hear(b, a=NOW + MONTH, c=NOW + MONTH, b=NOW)
+    with b.group():
+        assert b.release_held(NOW).changes == a.vector()
+    assert bench.apply(b, bench.put(a, doc("next"))).changes == a.vector()
+    ahead = chain(EVIL, (clock.from_ms(NOW + MONTH + 2 * MINUTE), "far", None))
+    assert bench.apply(b, ahead).counts == {"held-clock": 1}
+
+
+def test_what_all_clocks_of_a_site_have_shown_is_remembered_when_they_are_right_again(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    for store in (a, b):
+        store.live(0.0, NOW + MONTH)
+        hear(store, a=NOW + MONTH, b=NOW + MONTH)
+    bench.apply(b, bench.put(a, doc("k"), now=NOW + MONTH))
+    for store in (a, b):
+        restarted(store)
+        store.live(60.0, NOW)
+    assert bench.apply(b, bench.put(a, doc("k", b'{"v":2}'))).changes == a.vector()
+    assert bench.apply(a, bench.put(b, doc("k", b'{"v":3}'))).changes == {b.origin: b.vector()[b.origin]}
+    assert a.get("users", "k") == b'{"v":3}'
+    assert a.status()["conflicts"] == 0
+
+
+def test_nobody_drags_the_bound_by_stamps_at_its_edge(bench: Bench) -> None:
+    b = bench.make("b")
+    b.live(0.0, NOW)
+    edge, writes = clock.from_ms(NOW + MINUTE), []
+    for step in range(5):
+        writes.append((edge + step * clock.from_ms(MINUTE // 2), "k", None))
+    taken = [bench.apply(b, chain(EVIL, *writes)[n : n + 1]).counts.get("held-clock", 0) for n in range(5)]
+    assert taken == [0, 1, 1, 1, 1]
+    assert b.high_mark_ms() == NOW + MINUTE
+
+
+def test_a_voice_that_was_not_heard_for_a_day_says_nothing_about_the_time(bench: Bench) -> None:
+    b = bench.make("b")
+    b.live(0.0, NOW)
+    hear(b, a=NOW + MONTH, c=NOW + MONTH)
+    assert b.known_ms(NOW) == NOW + MONTH
+    b.live(24 * 3600.0 + 1, NOW)
+    assert b.known_ms(NOW) == NOW
+
+
+def test_what_an_operator_lets_in_is_a_voice_for_its_time(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    log = bench.put(a, doc("k"), now=NOW + MONTH)
+    b.live(0.0, NOW)
+    assert bench.apply(b, log).counts == {"held-clock": 1}
+    with b.group():
+        assert b.release_held(NOW, accepted=a.origin).changes == a.vector()
+    assert b.shown_ms() == NOW + MONTH

@@ -104,7 +104,7 @@ def prune_all(side: Side) -> None:
     """Retention, with nobody else to wait for."""
     bounds = {origin: seq for origin, (seq, _) in side.store.vector().items()}
     with side.store.group():
-        side.store.prune(PruneOrder(bounds, bounds, 0, NOW, 0), NOW)
+        side.store.prune(PruneOrder(bounds, bounds, 0, NOW, 0))
     assert side.store.rows(1, 9) == []
 
 

@@ -1,5 +1,7 @@
 """The hybrid clock: one integer, monotone, carrying."""
 
+import pytest
+
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.storage.rules import clock
 
@@ -32,3 +34,31 @@ def test_the_drift_bound_is_crossed_by_one_millisecond() -> None:
 def test_it_fits_into_an_sqlite_integer_for_a_long_time() -> None:
     in_the_year_4000 = 64_060_588_800_000
     assert clock.from_ms(in_the_year_4000) < clock.HLC_MAX
+
+
+DAY, MONTH = 24 * 3_600_000, 31 * 24 * 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("shown", "known"),
+    [
+        ([], NOW),
+        ([NOW + MONTH], NOW + MONTH),
+        ([NOW, NOW + MONTH], NOW),
+        ([NOW, NOW, NOW + MONTH], NOW),
+        ([NOW, NOW + MONTH, NOW + MONTH], NOW + MONTH),
+        ([NOW, NOW, NOW + MONTH, NOW + MONTH], NOW),
+        ([NOW, NOW + DAY, NOW + MONTH], NOW + DAY),
+        ([0, 1, NOW - DAY], NOW),
+        ([clock.HLC_MAX, NOW, NOW], NOW),
+    ],
+)
+def test_a_time_is_known_when_more_than_half_of_the_clocks_have_shown_it(
+    shown: list[int], known: int
+) -> None:
+    assert clock.known_ms(NOW, shown) == clock.known_ms(NOW, shown[::-1]) == known
+
+
+def test_a_board_in_1970_believes_most_of_the_others() -> None:
+    assert clock.known_ms(0, [0, NOW, NOW + 5]) == NOW
+    assert clock.known_ms(0, [NOW - DAY, NOW]) == NOW - DAY

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import Version
-from entgldb.storage.rules import clock
 from entgldb.storage.rules.header import DELETE, PUT, Header
-from entgldb.storage.rules.merge import NO_HEAD, Current, Head, Keep, Link, Merge, link, merge, must_hold
+from entgldb.storage.rules.merge import NO_HEAD, Current, Head, Keep, Link, Merge, link, merge
 
 NOW = 1_790_000_000_000
 A = "a/" + "0" * 32
@@ -44,13 +42,6 @@ def test_the_chain(head: Head, found: Link) -> None:
 
 def test_the_first_entry_needs_no_head() -> None:
     assert link(entry(seq=1)._replace(prev_hash=b""), NO_HEAD) is Link.NEXT
-
-
-def test_holding() -> None:
-    ahead = clock.from_ms(NOW + DRIFT_MS_MAX) + 1
-    assert must_hold(ahead, NOW, origin_is_held=False)
-    assert not must_hold(ahead, NOW + 1, origin_is_held=False)
-    assert must_hold(1, NOW, origin_is_held=True)
 
 
 def test_the_first_version_of_a_key_wins() -> None:
