@@ -14,6 +14,7 @@ from typing import Final
 
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.members import Gossip, Members
+from entgldb.actors.peer_link import SILENCE_MIN, silence
 from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, SnapshotChunks, TokenSource
 from entgldb.actors.session import NO_LAG, Partner, Session
 from entgldb.messages import codec, wire
@@ -27,12 +28,11 @@ from entgldb.messages.settings import GatewaySettings
 
 TOKEN_WAIT: Final = 30.0
 """Seconds an authorization server may take."""
-DIAL_WAIT: Final = 10.0
-HELLO_WAIT: Final = 5.0
+DIAL_WAIT: Final = 15.0
+HELLO_WAIT: Final = 8.0
 """Seconds the cloud may take to check the token and say Hello."""
 SECRET_WAIT: Final = 5.0
 """Seconds between looks for a secret that is missing."""
-SILENCE_MAX: Final = 3.0
 HEALTHY_AFTER: Final = 60.0
 """Seconds connected after which backoff begins anew."""
 RETRY_AFTER_MAX: Final = 3600.0
@@ -84,6 +84,7 @@ class CloudLink:
         self._ask_at = 0.0
         """Before that the authority does not want to be asked again."""
         self._put_off_for = ""
+        self._silence = SILENCE_MIN
 
     @property
     def oauth2(self) -> OAuth2:
@@ -151,6 +152,7 @@ class CloudLink:
                 self._means.settings.role,
                 self._token,
                 self.epoch,
+                beat_ms=int(1000 * self._means.settings.heartbeat_interval),
             )
         )
 
@@ -159,6 +161,11 @@ class CloudLink:
         bytes_max = FRAME_BYTES_MAX if self.phase == OPEN else HELLO_BYTES_MAX
         try:
             decoded = codec.decode(payload, Channel.PEER, bytes_max)
+            if isinstance(decoded.message, wire.Part) and self.session is not None:
+                whole = self.session.whole(decoded.message, ctx)
+                if whole is None:
+                    return
+                decoded = codec.decode(whole, Channel.PEER)
         except UnknownMessage:
             self._means.count(Reason.UNKNOWN_MESSAGE)
             return
@@ -197,8 +204,8 @@ class CloudLink:
             return
         if self.session.outdated:
             self._fail(Reason.HEALED, "a branch of a log was taken out", ctx)
-        elif self.session.silent_for(ctx) > SILENCE_MAX:
-            self._fail(Reason.HEARTBEAT_LOST, f"silent for more than {SILENCE_MAX:.0f} s", ctx)
+        elif self.session.silent_for(ctx) > self._silence:
+            self._fail(Reason.HEARTBEAT_LOST, f"silent for more than {self._silence:.0f} s", ctx)
         else:
             self.session.beat(ctx, None)
 
@@ -250,6 +257,8 @@ class CloudLink:
             self._means.count(Reason.OUT_OF_ORDER)
         else:
             self.session.receive(message, ctx)
+            if self.session.fault is not None:
+                self._fail(*self.session.fault, ctx)
 
     def _hear_hello(self, hello: wire.Hello, ctx: Context) -> None:
         if self.phase != HELLO:
@@ -270,11 +279,13 @@ class CloudLink:
         self._connected_at, self._renewals_failed = ctx.monotonic(), 0
         self._wake(max(0.0, self._renew_at - ctx.monotonic()), ctx)
         settings = self._means.settings
+        self._silence = silence(settings.heartbeat_interval, hello)
         self.session = Session(
             name=f"gateway:{self._means.serial()}",
             owner="gateway",
             log=self._means.log,
             send=self._send,
+            flow=lambda: self._means.links.flow(self.link),
             cloud=True,
             live_push=settings.live_push,
             sync_interval=settings.sync_interval,

@@ -10,14 +10,15 @@ from typing import Final
 
 from entgldb.actors.alarms import Alarms
 from entgldb.actors.behaviour import WARNING, Context
-from entgldb.actors.peer_link import SILENCE_MAX, PeerLink
+from entgldb.actors.peer_link import PeerLink
 from entgldb.messages.errors import Reason
 from entgldb.messages.schema import Json
 
 CODE: Final = "duplicate-node"
-ALIVE_SECONDS: Final = 1.5
-"""A link heard within it is alive: heartbeats come every second."""
-ALARM_AFTER: Final = 2 * SILENCE_MAX
+ALIVE_SHARE: Final = 0.5
+"""Of the silence after which a link is given up: one heard within it is alive."""
+ALARM_AFTER: Final = 2.0
+"""The same, for refusals without an end."""
 ALARM_OVER: Final = 90.0
 """Seconds without a refusal after which the alarm ends: longer than the longest backoff."""
 
@@ -50,13 +51,17 @@ class Duplicates:
         if newcomer.hello is None or rival.hello is None or rival.session is None:
             return False
         lives = (newcomer.hello.life, rival.hello.life)
-        return 0 not in lives and lives[0] != lives[1] and rival.session.silent_for(ctx) <= ALIVE_SECONDS
+        return (
+            0 not in lives
+            and lives[0] != lives[1]
+            and (rival.session.silent_for(ctx) <= ALIVE_SHARE * rival.silence)
+        )
 
     def _note(self, newcomer: PeerLink, rival: PeerLink, ctx: Context) -> None:
         node_id, now = newcomer.node_id, ctx.monotonic()
         first = self._refused.get(node_id, (now, now))[0]
         self._refused[node_id] = (first, now)
-        if now - first > ALARM_AFTER:
+        if now - first > ALARM_AFTER * rival.silence:
             text = (
                 f"two running nodes call themselves {node_id}, at {rival.address} and {newcomer.address}: "
                 "stop one of them, or give it a node id of its own"

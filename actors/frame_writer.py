@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections import deque
 from typing import Final, cast
 
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.limits import LINK_QUEUE_BYTES_MAX
 
-WRITE_BYTES: Final = 256 * 1024
-"""Frames are joined to writes of about this size."""
+WRITE_BYTES: Final = 16 * 1024
+"""Small frames are joined to writes of about this size: the content of a TLS record (RFC 8446, 5.1)."""
+SLICE_BYTES_MIN: Final = 4 * 1024
+SLICE_BYTES_MAX: Final = 256 * 1024
+"""Handed to asyncio at a time, which keeps what the kernel does not take, and lets nothing overtake it."""
+SLICE_SECONDS: Final = 0.1
+"""A slice takes the line about so long;"""
+GROWTH: Final = 1.25
+"""the next is larger where it took hardly any time."""
+UNSENT_BYTES: Final = 4 * 1024
+"""Kept by the kernel beyond what is on its way (TCP_NOTSENT_LOWAT): half a megabyte and more by itself."""
+TCP_NOTSENT_LOWAT: Final = 25
+"""<linux/tcp.h>; Python does not name it."""
 
 
 class FrameWriter(asyncio.BufferedProtocol):
@@ -20,7 +33,9 @@ class FrameWriter(asyncio.BufferedProtocol):
         self.over = False
         self.transport: asyncio.Transport | None = None
         self._side_loop = loop
-        self._frames: deque[bytes] = deque()
+        self._frames: deque[bytes | memoryview] = deque()
+        self._slice = SLICE_BYTES_MIN
+        self._full_at = 0.0
         # each counter has one writer, so that their difference needs no lock
         self._queued_bytes = self._written_bytes = 0
         self._flush_due = self._full = self._closing = False
@@ -45,6 +60,12 @@ class FrameWriter(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        tcp = transport.get_extra_info("socket")
+        if tcp is not None:
+            tcp.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        # both halves of asyncio's TLS transport have a buffer, and 64 KiB in the lower one are 4 s of 15 kB/s
+        for each in (transport, below_tls(transport)):
+            cast(asyncio.Transport, each).set_write_buffer_limits(high=1, low=0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """What asyncio reads into: one buffer for all, where ``asyncio.Protocol`` has a new one each time."""
@@ -58,10 +79,12 @@ class FrameWriter(asyncio.BufferedProtocol):
         raise NotImplementedError
 
     def pause_writing(self) -> None:
-        self._full = True
+        self._full, self._full_at = True, time.monotonic()
 
     def resume_writing(self) -> None:
         self._full = False
+        took = time.monotonic() - self._full_at
+        self._resize(GROWTH if took < SLICE_SECONDS / 20 else max(0.5, min(1.0, SLICE_SECONDS / took)))
         self.flush()
 
     def flush(self) -> None:
@@ -72,6 +95,8 @@ class FrameWriter(asyncio.BufferedProtocol):
         while self._frames and not self._full:
             data = self._next_write()
             self.transport.write(data)
+            if not self._full:
+                self._resize(GROWTH)
             self._written_bytes += len(data)  # after the write: equal counters mean that all is with asyncio
         if self._closing and not self._frames:
             self.transport.close()
@@ -99,9 +124,21 @@ class FrameWriter(asyncio.BufferedProtocol):
         if self.transport.is_reading() is not on:
             (self.transport.resume_reading if on else self.transport.pause_reading)()
 
-    def _next_write(self) -> bytes:
+    def _next_write(self) -> bytes | memoryview:
         frames, size = [], 0
         while self._frames and size < WRITE_BYTES:
             frames.append(self._frames.popleft())
             size += len(frames[-1])
-        return b"".join(frames)
+        data = memoryview(frames[0] if len(frames) == 1 else b"".join(frames))
+        if size > self._slice:
+            self._frames.appendleft(data[self._slice :])
+        return data[: self._slice]
+
+    def _resize(self, factor: float) -> None:
+        self._slice = int(max(SLICE_BYTES_MIN, min(SLICE_BYTES_MAX, self._slice * factor)))
+
+
+def below_tls(transport: asyncio.BaseTransport) -> asyncio.BaseTransport:
+    """The transport of the socket under asyncio's TLS; ``transport`` itself where there is none."""
+    protocol = getattr(transport, "_ssl_protocol", None)
+    return getattr(protocol, "_transport", transport)

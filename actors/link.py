@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from entgldb.actors.frame_writer import FrameWriter
+from entgldb.actors.line import Flow
 from entgldb.actors.tls import classify
 from entgldb.messages.errors import ProtocolError, Reason
 from entgldb.messages.framing import FrameReader
@@ -33,6 +34,12 @@ class Link(FrameWriter):
         """TLS has said who the other side is; without that it brings a token, which others judge."""
         self._reader = FrameReader(HELLO_BYTES_MAX)
         self._ending: tuple[Reason | str, str] | None = None
+        self._arrived = 0
+
+    def flow(self) -> Flow:
+        """Any thread: the bytes that have gone both ways, and those that wait to."""
+        carried = self._written_bytes
+        return Flow(self._arrived, carried, self._queued_bytes - carried)
 
     # --- what asyncio calls -------------------------------------------------------------------------
 
@@ -52,6 +59,7 @@ class Link(FrameWriter):
     def data_received(self, data: memoryview) -> None:
         if self.over or self._ending is not None:
             return
+        self._arrived += len(data)
         self._reader.feed(data)
         try:
             for payload in self._reader:

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from typing import Final
 
+from entgldb.actors.line import NOTHING, Flow
 from entgldb.actors.link import Link
 from entgldb.actors.ports import CloudTarget
 from entgldb.actors.side_loop import SideLoop
@@ -29,8 +30,10 @@ from entgldb.messages.schema import Message
 
 log = logging.getLogger(__name__)
 
-HANDSHAKE_SECONDS_MAX: Final = 5.0
-"""A TLS handshake that takes longer is given up; so is the way to it (name, TCP connection)."""
+HANDSHAKE_SECONDS_MAX: Final = 8.0
+"""A TLS handshake that takes longer is given up: it goes three times over a line with seconds of delay."""
+DIAL_SECONDS_MAX: Final = 12.0
+"""The same, with the way to it (name, TCP connection)."""
 SHUTDOWN_SECONDS_MAX: Final = 1.0
 """How long the other side may take to answer our close."""
 READ_AHEAD_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -103,6 +106,11 @@ class TlsLinks:
         self.loop.call(found.abort, Reason.SLOW_READER, "the peer does not read what it is sent")
         return False
 
+    def flow(self, link: int) -> Flow:
+        """What has gone over it so far; nothing where it is gone."""
+        found = self._links.get(link)
+        return NOTHING if found is None else found.flow()
+
     def close(self, link: int, reason: str, text: str = "") -> None:
         """Close after what was queued is written; LinkDown follows."""
         found = self._links.get(link)
@@ -169,7 +177,7 @@ class TlsLinks:
     async def _dial(self, link: Link, context: ssl.SSLContext, *, verify_name: bool) -> None:
         try:
             host, port = split_address(link.address)
-            async with asyncio.timeout(2 * HANDSHAKE_SECONDS_MAX):
+            async with asyncio.timeout(DIAL_SECONDS_MAX):
                 await asyncio.get_running_loop().create_connection(
                     lambda: link,
                     host,

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from entgldb.actors.behaviour import Context
+from entgldb.actors.line import Line, weight
 from entgldb.actors.ports import OplogReader
 from entgldb.messages.errors import Reason
-from entgldb.messages.limits import BATCH_BYTES_MAX, ENTRIES_PER_BATCH_MAX, PAGE_ROWS_MAX, WINDOW_BATCHES_MAX
+from entgldb.messages.limits import ENTRIES_PER_BATCH_MAX, PAGE_ROWS_MAX, WINDOW_BATCHES_MAX, WINDOW_BYTES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Vector
-from entgldb.messages.schema import Message
 from entgldb.messages.wire import Entries
 from entgldb.storage.rules import vector as vectors
 from entgldb.storage.rules.results import Row
@@ -35,14 +35,14 @@ class Outbox:
     def __init__(
         self,
         log: OplogReader,
-        send: Callable[[Message], bool],
+        line: Line,
         *,
         cloud: bool,
         live_push: bool,
         count: Callable[[Reason], None],
     ) -> None:
         self._log = log
-        self._send = send
+        self._line = line
         self._cloud = cloud
         self._count = count
         self.live_push = live_push
@@ -52,6 +52,11 @@ class Outbox:
         self.round = 0
         self.sent = 0
         self._acked = 0
+        self._unacked: deque[int] = deque()
+        """Sizes of the batches that are sent and not acknowledged."""
+        self._unacked_bytes = 0
+        self._no_room = False
+        """The line has kept us from sending more."""
         self._cursor = 1
         self._permitted = 0
         self._relays: deque[tuple[float, int]] = deque()
@@ -74,12 +79,20 @@ class Outbox:
 
     @property
     def waiting(self) -> bool:
-        """A relay delay is running: call ``pump`` again soon."""
-        return bool(self._relays)
+        """A relay delay is running, or the line is full: call ``pump`` again soon."""
+        return bool(self._relays) or self._no_room
+
+    @property
+    def handed(self) -> int:
+        """Batches of this round that have left for the peer, to the end of the last of them."""
+        waiting = self._line.queued(Entries)
+        return self.sent - sum(one.round == self.round for one in waiting)
 
     def begin(self, round_: int, vector: Vector, held: Mapping[str, int], ctx: Context) -> None:
         """Start ``round_`` from what the peer truly has."""
         self.round, self.sent, self._acked = round_, 0, 0
+        self._unacked.clear()
+        self._unacked_bytes = 0
         self._shipped = {}
         self.peer = {origin: seq for origin, (seq, _) in vector.items()}
         self._held = held
@@ -133,7 +146,9 @@ class Outbox:
     def acknowledged(self, round_: int, batch: int, ctx: Context) -> None:
         """The peer has committed everything up to ``batch``."""
         if round_ == self.round and batch < self.sent:
-            self._acked = max(self._acked, batch + 1)
+            while self._acked <= batch:
+                self._acked += 1
+                self._unacked_bytes -= self._unacked.popleft()
             self.pump(ctx)
 
     def pump(self, ctx: Context) -> None:
@@ -143,13 +158,19 @@ class Outbox:
             if now < self._relays[0][0] + RELAY_PATIENCE and self._is_fed(now):
                 break
             self._permitted = max(self._permitted, self._relays.popleft()[1])
+        self._no_room = False
         if self.peer is None or self.cut_off or self.quiet:
             return
-        while self._cursor <= self._permitted and self.sent - self._acked < WINDOW_BATCHES_MAX:
-            if not self._send_batch():
+        while self._cursor <= self._permitted and not self._window_full:
+            self._no_room = not self._line.has_room()
+            if self._no_room or not self._send_batch():
                 return
         if self._cursor <= self._permitted:
             self._count(Reason.WINDOW_FULL)
+
+    @property
+    def _window_full(self) -> bool:
+        return len(self._unacked) >= WINDOW_BATCHES_MAX or self._unacked_bytes >= WINDOW_BYTES_MAX
 
     def behind(self) -> int | None:
         """Operations the peer lacks; None while unknown."""
@@ -182,7 +203,7 @@ class Outbox:
         gone_out = dict(self._passed)
         entries: list[Entry] = []
         recorded: list[int] = []
-        size = pages = 0
+        size, most, pages = 0, self._line.batch, 0
         while self._cursor <= self._permitted and not (entries and pages >= PAGES_PER_BATCH_MAX):
             rows = self._log.rows(self._cursor, PAGE_ROWS_MAX)
             if not rows:
@@ -194,7 +215,7 @@ class Outbox:
                 if row.seq > covered.get(row.origin, 0):
                     entry = self._entry(row)
                     cost = len(entry.header) + len(entry.body or b"")
-                    if entries and (size + cost > BATCH_BYTES_MAX or len(entries) >= ENTRIES_PER_BATCH_MAX):
+                    if entries and (size + cost > most or len(entries) >= ENTRIES_PER_BATCH_MAX):
                         return self._ship(entries, recorded, gone_out)
                     if not row.applied and not self._cloud:
                         recorded.append(len(entries))
@@ -223,8 +244,11 @@ class Outbox:
         if vectors.behind(self._log.floors(), vectors.join((self._covered(), gone_out))):
             self._count(Reason.BEHIND_SNAPSHOT)
             return False
+        batch = Entries(self.round, self.sent, tuple(entries), tuple(recorded))
         self.sent += 1
-        return self._send(Entries(self.round, self.sent - 1, tuple(entries), tuple(recorded)))
+        self._unacked.append(weight(batch))
+        self._unacked_bytes += self._unacked[-1]
+        return self._line.send(batch)
 
     def _look_at_floors(self) -> None:
         """The peer has just said what it has: whether the log can bring it on."""

@@ -10,15 +10,18 @@ from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecke
 from entgldb.actors.session import NO_LAG, Partner, Session
 from entgldb.messages import wire
 from entgldb.messages.errors import InvalidError, Reason
+from entgldb.messages.limits import HEARTBEAT_SECONDS_MAX
 from entgldb.messages.local import LinkUp
 from entgldb.messages.model import Origin, check_node_id, node_of
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import SyncSettings
 
-HELLO_TIMEOUT = 5.0
+HELLO_TIMEOUT = 8.0
 """Seconds from an open link to the end of both Hellos."""
-SILENCE_MAX = 3.0
-"""Seconds without a frame after which a peer counts as down."""
+SILENCE_MIN = 3.0
+"""Seconds without a byte after which a peer may count as down;"""
+BEATS_LOST = 3
+"""later where so many heartbeats of the slower side take longer."""
 TOKEN_GRACE = 5.0
 """Seconds after ``exp`` at which the cloud closes a link that brought no new token."""
 
@@ -44,7 +47,14 @@ def hello(settings: SyncSettings, origin: str, port: int, now_ms: int, life: int
         settings.role,
         listen_port=port,
         life=life,
+        beat_ms=int(1000 * settings.heartbeat_interval),
     )
+
+
+def silence(heartbeat_interval: float, said: wire.Hello | None) -> float:
+    """Seconds without a byte after which the link to who said Hello is given up."""
+    theirs = 0.0 if said is None else min(said.beat_ms / 1000, HEARTBEAT_SECONDS_MAX)
+    return max(SILENCE_MIN, BEATS_LOST * max(heartbeat_interval, theirs))
 
 
 def known_addresses(peers: Iterable[PeerLink]) -> wire.PeersKnown:
@@ -83,6 +93,8 @@ class PeerLink:
         self.client_id = ""
         self.epoch = 0
         self.expires_at = 0.0
+        self.silence = SILENCE_MIN
+        """Seconds without a byte after which the peer counts as down."""
         self._paid_until = 0.0
         self._token = ""
         self._put_off = False
@@ -174,7 +186,7 @@ class PeerLink:
             return Reason.HEALED
         if self.session is None:
             return Reason.HANDSHAKE_TIMEOUT if ctx.monotonic() - self.since > HELLO_TIMEOUT else None
-        if self.session.silent_for(ctx) > SILENCE_MAX:
+        if self.session.silent_for(ctx) > self.silence:
             return Reason.HEARTBEAT_LOST
         if in_cloud and ctx.now_ms() / 1000 > self.expires_at + TOKEN_GRACE:
             return Reason.TOKEN_EXPIRED
@@ -192,12 +204,14 @@ class PeerLink:
     ) -> None:
         """Both sides have said Hello, and in the cloud role the token was accepted."""
         features = self.hello.features if self.hello is not None else ()
+        self.silence = silence(settings.heartbeat_interval, self.hello)
         begins = settings.role != "cloud" and settings.node_id < self.node_id
         self.session = Session(
             name=name,
             owner="sync",
             log=log,
             send=lambda message: links.send(self.link, message),
+            flow=lambda: links.flow(self.link),
             cloud=settings.role == "cloud",
             live_push=settings.live_push,
             sync_interval=settings.sync_interval,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
+from entgldb.actors.line import Flow
 from entgldb.messages.client import RequestId, Write, Written
 from entgldb.messages.model import Entry, Origin, Vector, Version
 from entgldb.messages.remote_peers import OAuth2
@@ -315,6 +316,9 @@ class Links(Protocol):
 
     def send(self, link: int, message: Message) -> bool:
         """Queue one message; False when the link is gone or its queue is full (it then closes)."""
+
+    def flow(self, link: int) -> Flow:
+        """What has gone over it so far."""
 
     def close(self, link: int, reason: str, text: str = "") -> None:
         """Close after what was queued is written; LinkDown follows."""

@@ -64,8 +64,13 @@ class Progress:
     def touch(self, tag: int, ctx: Context) -> None:
         """A frame came or was asked for that moves a snapshot on."""
         if tag in SNAPSHOT_TAGS:
-            for way in self._ways.values():
-                way.since = None if way.since is None else ctx.monotonic()
+            for way in self._ways:
+                self.moved(way, ctx)
+
+    def moved(self, way: str, ctx: Context) -> None:
+        """Bytes of what is missing go ``in`` or ``out``: a large document may take minutes."""
+        one = self._ways[way]
+        one.since = None if one.since is None else ctx.monotonic()
 
     def look(
         self, mine: Vector, theirs: Seqs | None, peer: Seqs | None, peer_held: Seqs, name: str, ctx: Context

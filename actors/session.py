@@ -9,12 +9,15 @@ The same session serves the LAN, the gateway and the cloud role.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 from entgldb.actors import own_log
 from entgldb.actors.behaviour import Context
 from entgldb.actors.clock_watch import PeerClock
+from entgldb.actors.line import Flow, Line, Parts, Pulse, weight
 from entgldb.actors.members import Gossip
 from entgldb.actors.outbox import Outbox
 from entgldb.actors.ports import OplogReader, SnapshotChunks
@@ -24,7 +27,12 @@ from entgldb.actors.snapshot_exchange import SnapshotExchange
 from entgldb.messages import codec, wire
 from entgldb.messages.checking import VerifyHeard, VerifyPeer, VerifySay
 from entgldb.messages.errors import Reason
-from entgldb.messages.limits import BATCH_BYTES_MAX, WINDOW_BATCHES_MAX
+from entgldb.messages.limits import (
+    BATCH_BYTES_MAX,
+    ORIGINS_MAX,
+    WINDOW_BATCHES_MAX,
+    WINDOW_BYTES_MAX,
+)
 from entgldb.messages.local import Applied, EntriesReceived, Seen, SessionEnded
 from entgldb.messages.members import MembersHeard
 from entgldb.messages.model import Entry, Vector
@@ -33,6 +41,8 @@ from entgldb.messages.snapshots import SnapshotInstalled
 
 STALLED = 3.0
 """Seconds without progress after which the receiver asks for a new round."""
+FIRST_WORD = 5.0
+"""Seconds more for the first byte after both Hellos: ours has to reach the peer before it says anything."""
 FULL_PATIENCE = 30.0
 """The same while our disk is full."""
 WANT_MAX = 200
@@ -52,6 +62,26 @@ class Partner(NamedTuple):
     """This side begins the comparisons of documents that come by themselves."""
 
 
+class Backlog:
+    """Received and not applied yet: twice the window at most, as a new round may begin behind an old one."""
+
+    def __init__(self) -> None:
+        self._sizes: deque[int] = deque()
+        self._bytes = 0
+
+    def add(self, size: int) -> bool:
+        """One more batch; whether there was too much already."""
+        over = len(self._sizes) >= 2 * WINDOW_BATCHES_MAX or self._bytes > 2 * WINDOW_BYTES_MAX
+        self._sizes.append(size)
+        self._bytes += size
+        return over
+
+    def done(self) -> None:
+        """The store is through with the oldest."""
+        if self._sizes:
+            self._bytes -= self._sizes.popleft()
+
+
 class Session:
     """One replication session. ``send`` gives False when the link is gone."""
 
@@ -62,6 +92,7 @@ class Session:
         owner: str,
         log: OplogReader,
         send: Callable[[Message], bool],
+        flow: Callable[[], Flow] | None = None,
         cloud: bool,
         live_push: bool = True,
         sync_interval: float = 2.0,
@@ -72,16 +103,16 @@ class Session:
     ) -> None:
         self.name = name
         self._partner = partner or Partner()
-        self._owner = owner
-        self._log = log
-        self._send = send
-        self._cloud = cloud
-        self._sync_interval = sync_interval
-        self._count = count
-        self._gossip = gossip
-        self.outbox = Outbox(log, send, cloud=cloud, live_push=live_push, count=count)
+        self._owner, self._log = owner, log
+        self.line = Line(send, flow, parts=wire.PARTS in self._partner.features)
+        self._send, self._parts, self._pulse = self.line.send, Parts(), Pulse(self.line)
+        self._gains: Vector = {}
+        """What we have got and not told the peer yet."""
+        self._cloud, self._sync_interval = cloud, sync_interval
+        self._count, self._gossip = count, gossip
+        self.outbox = Outbox(log, self.line, cloud=cloud, live_push=live_push, count=count)
         known = chunks if wire.SNAPSHOTS in self._partner.features else None
-        self.snapshots = SnapshotExchange(name, owner, log, send, known, cloud=cloud, count=count)
+        self.snapshots = SnapshotExchange(name, owner, log, self.line, known, cloud=cloud, count=count)
         self._theirs: dict[str, int] | None = None
         self.progress = Progress(log)
         self._told: Vector = {}
@@ -91,9 +122,10 @@ class Session:
         """Once everything the peer had at the start has arrived."""
         self.frames_until_synced = 0
         """Frames of the peer taken until then: so many round trips at most."""
-        self._round = 0
-        self._received = 0
-        self._applied = 0
+        self._round = self._received = self._applied = 0
+        self._backlog = Backlog()
+        self.fault: tuple[Reason, str] | None = None
+        """The peer takes more than it may have: its link is to be closed, with this text."""
         self._wanted: tuple[str, int] = ("", 0)
         """The last recorded entry asked for: the next look begins behind it."""
         self._in_vain = 0
@@ -102,9 +134,7 @@ class Session:
         """This round was refused, and the next is not asked for at once."""
         self._patience = STALLED
         self.clock = PeerClock()
-        self._heard_at = 0.0
-        self._moved_at = 0.0
-        self._vector_at = 0.0
+        self._moved_at = self._vector_at = 0.0
 
     def reconfigure(self, *, live_push: bool, sync_interval: float) -> None:
         """New settings of a node that reads its configuration again."""
@@ -112,7 +142,8 @@ class Session:
 
     def start(self, ctx: Context) -> None:
         """Both Hellos are through: say what we have."""
-        self._heard_at = self._moved_at = self._vector_at = ctx.monotonic()
+        self._moved_at = self._vector_at = ctx.monotonic()
+        self._pulse.start(ctx.monotonic() + FIRST_WORD)
         self._told = self._log.vector()
         self._send(wire.Vectors(self._told, self._log.held()))
         ctx.tell("store", Seen(self._owner, self._log.last_lsn()))
@@ -120,7 +151,8 @@ class Session:
 
     def receive(self, message: Message, ctx: Context) -> None:
         """Take one decoded frame of the peer."""
-        self._heard_at = ctx.monotonic()
+        self._pulse.felt(ctx.monotonic())
+        self.line.look(ctx.monotonic())
         self.progress.touch(message.TAG, ctx)
         if not self.synced:
             self.frames_until_synced += 1
@@ -153,6 +185,12 @@ class Session:
             case _:
                 self._count(Reason.UNKNOWN_MESSAGE)
 
+    def whole(self, part: wire.Part, ctx: Context) -> bytes | None:
+        """A piece of a frame has come: the frame, if it was the last one. Raises ProtocolError."""
+        self.progress.moved("in", ctx)
+        self.snapshots.taking.touch(ctx)
+        return self._parts.take(part)
+
     def committed(self, first: int, last: int, own_last: int, ctx: Context) -> None:
         """Our log has grown by ``first``..``last``; ``own_last`` is the last entry of our own (0: none)."""
         self.outbox.committed(last, own_last, ctx)
@@ -163,6 +201,7 @@ class Session:
         self.outbox.learn(done.changes, ctx, gained=False)
         if done.changes:
             self._in_vain = 0
+        self._backlog.done()
         if done.round != self._round:
             return
         if done.refused:
@@ -181,13 +220,23 @@ class Session:
         self._note_synced()
 
     def gained(self, changes: Vector) -> None:
-        """Tell the peer what we have just got, so that it does not relay it to us."""
-        self._send(wire.VectorChange(changes))
+        """Tell the peer, once the line is free, what we have got, so that it does not relay it to us."""
+        self._gains.update(changes)
+        self._tell_gains()
+
+    def _tell_gains(self) -> None:
+        if self._gains and self.line.free:
+            gains, self._gains = self._gains, {}
+            self._send(wire.VectorChange(gains))
 
     def beat(self, ctx: Context, claim: wire.Claim | None) -> None:
         """Every heartbeat interval; the vector rides along every sync interval."""
         vector = held = None
-        if ctx.monotonic() - self._vector_at >= self._sync_interval - 0.01:
+        self.line.look(ctx.monotonic())
+        if self.line.busy:
+            self.progress.moved("out", ctx)
+        wait = max(self._sync_interval - 0.01, self.line.vector_wait(len(self._told)))
+        if ctx.monotonic() - self._vector_at >= wait:
             self._vector_at = ctx.monotonic()
             vector, held = self._log.vector(), self._log.held()
             self.outdated = self.outdated or own_log.went_back(self._told, vector)
@@ -197,21 +246,23 @@ class Session:
             self.progress.look(vector, self._theirs, self.outbox.peer, peer_held, self._partner.node_id, ctx)
         self.snapshots.taking.beat(ctx)
         out, members = self.outbox, () if self._gossip is None else self._gossip.news()
-        self._send(wire.Heartbeat(ctx.now_ms(), out.round, out.sent, claim, vector, held, members))
+        self._send(wire.Heartbeat(ctx.now_ms(), out.round, out.handed, claim, vector, held, members))
 
     def beat_now(self, ctx: Context, claim: wire.Claim | None) -> None:
         """A heartbeat with our vector, without waiting for the sync interval."""
-        self._vector_at = -self._sync_interval
+        self._vector_at = -math.inf
         self.beat(ctx, claim)
 
     def tick(self, ctx: Context) -> None:
         """Soon again while ``busy``."""
+        self._tell_gains()
+        self.line.look(ctx.monotonic())
         self.outbox.pump(ctx)
 
     @property
     def busy(self) -> bool:
-        """Whether a relay delay is running."""
-        return self.outbox.waiting
+        """Whether a relay delay is running, or something waits for the line."""
+        return self.outbox.waiting or self.line.busy or bool(self._gains)
 
     @property
     def behind_out(self) -> int | None:
@@ -241,8 +292,8 @@ class Session:
         return self.progress.alarms(self._partner.node_id or self.name, ctx)
 
     def silent_for(self, ctx: Context) -> float:
-        """Seconds since the peer was heard."""
-        return ctx.monotonic() - self._heard_at
+        """Seconds since the peer was heard, be it a byte of a frame that takes its time."""
+        return self._pulse.silence(ctx.monotonic())
 
     def introduce(self, ctx: Context) -> None:
         """To oplog: who the peer is, where it knows verification."""
@@ -274,6 +325,8 @@ class Session:
         else:
             self._received += 1
             self._moved_at = ctx.monotonic()
+            if self._backlog.add(weight(message)):
+                self.fault = Reason.WINDOW_FULL, "it sends on and on, whatever is acknowledged"
             ctx.tell(
                 "oplog",
                 EntriesReceived(
@@ -306,11 +359,14 @@ class Session:
     def _watch_progress(self, message: wire.Heartbeat, ctx: Context) -> None:
         """Our request for a new round was lost, or batches were, or an actor of ours lost them."""
         if message.round < self._round:
-            self._send(wire.GapRequest(self._round, self._log.vector(), self._log.held()))
+            if ctx.monotonic() - self._moved_at > STALLED:
+                self._moved_at = ctx.monotonic()
+                self._send(wire.GapRequest(self._round, self._log.vector(), self._log.held()))
         elif self.outbox.cut_off or self.outbox.quiet:
             self._moved_at = ctx.monotonic()
         elif message.sent > self._applied and ctx.monotonic() - self._moved_at > self._patience:
             self._count(Reason.GAP)
+            self._backlog = Backlog()
             self._ask_again(ctx)
         elif message.sent <= self._applied:
             self._moved_at = ctx.monotonic()
@@ -344,7 +400,7 @@ class Session:
         if self._cloud:
             return
         ids = self._log.unapplied(WANT_MAX, self._wanted) or self._log.unapplied(WANT_MAX)
-        if ids:
+        if ids and self.line.free:
             self._wanted = ids[-1]
             self._send(wire.Want(tuple(ids)))
 
@@ -377,6 +433,8 @@ class Session:
             self._theirs = {}
         for origin, (seq, _) in vector.items():
             self._theirs[origin] = max(seq, self._theirs.get(origin, 0))
+        if len(self._theirs) > ORIGINS_MAX:
+            self.fault = Reason.MALFORMED, f"it says that it has {len(self._theirs)} origins"
         self._note_synced()
 
     def _note_synced(self) -> None:

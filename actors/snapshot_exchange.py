@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from entgldb.actors.behaviour import Context
+from entgldb.actors.line import Line
 from entgldb.actors.ports import OplogReader, SnapshotChunks
 from entgldb.actors.snapshot_giving import SnapshotGiving
 from entgldb.actors.snapshot_taking import SnapshotTaking
@@ -23,16 +24,18 @@ class SnapshotExchange:
         name: str,
         owner: str,
         log: OplogReader,
-        send: Callable[[Message], bool],
+        line: Line,
         chunks: SnapshotChunks | None,
         *,
         cloud: bool,
         count: Callable[[Reason], None],
     ) -> None:
         self.giving = SnapshotGiving(
-            name=name, owner=owner, log=log, send=send, chunks=chunks, cloud=cloud, count=count
+            name=name, owner=owner, log=log, line=line, chunks=chunks, cloud=cloud, count=count
         )
-        self.taking = SnapshotTaking(name=name, owner=owner, log=log, send=send, cloud=cloud, count=count)
+        self.taking = SnapshotTaking(
+            name=name, owner=owner, log=log, send=line.send, cloud=cloud, count=count
+        )
 
     def receive(self, message: Message, ctx: Context) -> None:
         """One of FRAMES."""

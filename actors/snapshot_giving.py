@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from entgldb.actors.behaviour import Context
+from entgldb.actors.line import Line
 from entgldb.actors.ports import OplogReader, SnapshotChunks
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import Vector
-from entgldb.messages.schema import Json, Message
+from entgldb.messages.schema import Json
 from entgldb.messages.snapshots import FreezeSnapshot, SnapshotFrozen
 from entgldb.storage.rules.vector import behind
 
@@ -35,7 +36,7 @@ class SnapshotGiving:
         name: str,
         owner: str,
         log: OplogReader,
-        send: Callable[[Message], bool],
+        line: Line,
         chunks: SnapshotChunks | None,
         cloud: bool,
         count: Callable[[Reason], None],
@@ -43,7 +44,8 @@ class SnapshotGiving:
         self._name = name
         self._owner = owner
         self._log = log
-        self._send = send
+        self._line = line
+        self._send = line.send
         self._chunks = chunks
         self._cloud = cloud
         self._count = count
@@ -57,6 +59,8 @@ class SnapshotGiving:
     def look(self, vector: Vector, held: Mapping[str, int], ctx: Context) -> bool:
         """The peer has all this: whether it needs a snapshot, for which the outbox has to be quiet."""
         now = ctx.monotonic()
+        if self._on_its_way():
+            self._acted_at = now
         if now < self._declined_at + DECLINED_SECONDS or not self._needs(vector, held):
             self._offer = None
             return False
@@ -79,6 +83,8 @@ class SnapshotGiving:
     def wanted(self, message: wire.SnapshotWant, ctx: Context) -> None:
         """The peer asks for a chunk."""
         offer = self._offer
+        if message in self._on_its_way():
+            return
         found = None
         # a cloud is not given more than it was offered
         if offer is not None and message.id == offer.id and message.chunk < offer.chunks:
@@ -114,6 +120,11 @@ class SnapshotGiving:
             return False
         documents, entries = self._log.size()
         return entries > ENTRIES_PER_DOCUMENT * documents + ENTRIES_MORE
+
+    def _on_its_way(self) -> list[wire.SnapshotWant]:
+        """What was asked for and waits for the line."""
+        chunks = self._line.queued(wire.SnapshotChunk)
+        return [wire.SnapshotWant(one.id, one.chunk) for one in chunks]
 
     def _order(self, ctx: Context) -> None:
         self._acted_at = ctx.monotonic()

@@ -65,6 +65,10 @@ class SnapshotTaking:
         """and when oplog was last asked."""
         self._patience = PATIENCE_FIRST
 
+    def touch(self, ctx: Context) -> None:
+        """A piece of a frame has come, perhaps of a chunk."""
+        self._begun_at = ctx.monotonic()
+
     def offered(self, offer: wire.SnapshotOffer, ctx: Context) -> None:
         """The peer has one for us."""
         if not self._is_useful(offer):

@@ -100,6 +100,11 @@ class Sync(LinkOwner):
             return
         try:
             decoded = codec.decode(message.payload, Channel.PEER)
+            if isinstance(decoded.message, wire.Part) and peer.session is not None:
+                whole = peer.session.whole(decoded.message, ctx)
+                if whole is None:
+                    return
+                decoded = codec.decode(whole, Channel.PEER)
         except UnknownMessage:
             self.count(Reason.UNKNOWN_MESSAGE)
             return
@@ -109,6 +114,8 @@ class Sync(LinkOwner):
         if decoded.trailing:
             self.count(Reason.TRAILING_FIELD)
         self._on_frame(peer, decoded.message, ctx)
+        if peer.session is not None and peer.session.fault is not None:
+            self._close(peer, *peer.session.fault, ctx)
 
     def on_token_checked(self, message: TokenChecked, ctx: Context) -> None:
         peer = self._open.get(message.link)
@@ -195,7 +202,9 @@ class Sync(LinkOwner):
     def _settle(self, peer: PeerLink, ctx: Context) -> None:
         """Of two links to one node, both sides keep the one dialled by the smaller node id."""
         rival = self._peers.get(peer.key)
-        if rival is not None:
+        if rival is not None and rival.closing:
+            self._replace(rival, ctx)
+        elif rival is not None:
             fault = self._duplicates.judge(peer, rival, self.settings.node_id, ctx)
             if fault is not None:
                 self._close(peer, fault, "", ctx)
@@ -254,6 +263,7 @@ class Sync(LinkOwner):
             fault = peer.overdue(ctx, self._log, in_cloud=self.in_cloud)
             if fault is not None:
                 self._close(peer, fault, "", ctx)
+                self._dial(ctx)  # without waiting for the end of the lost link
             elif peer.session is not None and not peer.closing:
                 peer.bring_again(self._checker)
                 peer.session.beat(ctx, self._claim)

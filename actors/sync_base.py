@@ -173,7 +173,8 @@ class LinkOwner(SnapshotRouting):
     def _dial(self, ctx: Context) -> None:
         if self.in_cloud:
             return
-        connected, wait = set(self._peers), self._isolated_until - ctx.monotonic()
+        connected = {key for key, peer in self._peers.items() if not peer.closing}
+        wait = self._isolated_until - ctx.monotonic()
         if wait <= 0:
             self._dialler.dial(connected, ctx)
             wait = self._dialler.due_in(connected, ctx)

@@ -18,6 +18,7 @@ from typing import Any, Final
 from entgldb.launch.config_fields import Faults, Section, expand
 from entgldb.launch.config_peers import initial_peers
 from entgldb.messages.errors import ConfigError, EntglError
+from entgldb.messages.limits import HEARTBEAT_SECONDS_MAX
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import check_authority, split_address
 from entgldb.messages.settings import (
@@ -207,10 +208,14 @@ class _Builder:
             seeds=self.network.texts("seeds", check=_seed),
             discovery=self.network.flag("discovery", role == "lan"),
             sync_interval=self.sync.seconds("interval", default.sync_interval),
-            heartbeat_interval=self.sync.seconds("heartbeat_interval", default.heartbeat_interval),
+            heartbeat_interval=self._beat(),
             live_push=self.sync.flag("live_push", default.live_push),
             **self._cloud(role),
         )
+
+    def _beat(self) -> float:
+        default = _DEFAULTS_SYNC.heartbeat_interval
+        return self.sync.number("heartbeat_interval", default, HEARTBEAT_SECONDS_MAX)
 
     def _cloud(self, role: str) -> dict[str, Any]:
         if role != "cloud":
@@ -254,7 +259,7 @@ class _Builder:
             cluster=cluster,
             key_file=key_file,
             sync_interval=self.sync.seconds("interval", default.sync_interval),
-            heartbeat_interval=self.sync.seconds("heartbeat_interval", default.heartbeat_interval),
+            heartbeat_interval=self._beat(),
             backoff_first=self.gateway.seconds("backoff_first", default.backoff_first),
             backoff_max=self.gateway.seconds("backoff_max", default.backoff_max),
             live_push=self.sync.flag("live_push", default.live_push),

@@ -10,8 +10,10 @@ BATCH_BYTES_MAX: Final = 256 * 1024
 """Headers and bodies of one ``Entries``; a batch holds at least one entry, however large."""
 CHUNK_BYTES_MAX: Final = 256 * 1024
 """Rows of one chunk of a snapshot, not counting the row that crosses it."""
-WINDOW_BATCHES_MAX: Final = 8
-"""Batches sent and not acknowledged on one session."""
+WINDOW_BATCHES_MAX: Final = 64
+"""Batches sent and not acknowledged on one session,"""
+WINDOW_BYTES_MAX: Final = 2 * 1024 * 1024
+"""and their headers and bodies, not counting the batch that crosses it. Who sends more is disconnected."""
 PAGE_ROWS_MAX: Final = 500
 """Rows read in one go; no reader keeps a transaction open between pages."""
 BODY_BYTES_MAX: Final = 1024 * 1024
@@ -71,6 +73,8 @@ CLIENTS_MAX: Final = 512
 """Clients connected to a node's socket at once: Thespian can watch no descriptor from 1,024 on."""
 LINK_QUEUE_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bytes waiting to be written on one link before it is closed as a slow reader."""
+HEARTBEAT_SECONDS_MAX: Final = 60.0
+"""Between two heartbeats of one node, by its settings or by its word."""
 LINKS_MAX: Final = 256
 """Links one listener keeps."""
 LINKS_PER_ADDRESS_MAX: Final = 64

@@ -13,7 +13,9 @@ VERIFY: Final = "verify"
 """The feature of a node that takes Ranges, Items and Copies."""
 SNAPSHOTS: Final = "snapshots"
 """The feature of a node that takes SnapshotOffer and SnapshotChunk."""
-FEATURES: Final[tuple[str, ...]] = (VERIFY, SNAPSHOTS)
+PARTS: Final = "parts"
+"""The feature of a node that puts a frame together from Part."""
+FEATURES: Final[tuple[str, ...]] = (VERIFY, SNAPSHOTS, PARTS)
 """What this release can do beyond protocol 1, said in ``Hello``: whoever adds a message that a peer must
 know to be served adds a word here, and sends the message only to peers that said the word. Whatever else
 is new may be sent to all: it is counted as ``unknown-message`` and ignored."""
@@ -106,6 +108,9 @@ class Hello(Message):
     """Where the sender accepts links (0: nowhere)."""
     life: int = 0
     """Drawn at the start of the sender's process: two that differ are two processes (0: not told)."""
+    beat_ms: int = 1000
+    """How far apart the sender's heartbeats are; a link on which nothing comes for three of the slower side's
+    is down."""
 
 
 @message(2, Channel.PEER)
@@ -321,3 +326,16 @@ class CopyPiece(Message):
     run: int
     answer: bool
     payload: bytes
+
+
+@message(31, Channel.PEER)
+class Part(Message):
+    """A piece of one frame too large for the line: small frames go between two of them."""
+
+    frame: int
+    """Counted up on each link; the parts of a frame come in order, and of one frame at a time."""
+    offset: int
+    """Bytes of it that came before."""
+    last: bool
+    payload: bytes
+    """Of all parts together: the encoded frame."""

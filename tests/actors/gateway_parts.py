@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from entgldb.actors.gateway import Gateway
+from entgldb.actors.line import NOTHING, Flow
 from entgldb.actors.ports import CloudTarget
 from entgldb.messages import codec
 from entgldb.messages.client import Report, Status
@@ -37,6 +38,9 @@ class FakeLinks:
     def send(self, link: int, message: Message) -> bool:
         self.sent.append((link, message))
         return True
+
+    def flow(self, link: int) -> Flow:
+        return NOTHING
 
     def close(self, link: int, reason: str, text: str = "") -> None:
         self.closed.append((link, reason))

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
 UP, DOWN = "up", "down"
 """From who dialled to who listens, and back."""
 HEADER_BYTES: Final = 5
 """Type, version and length of a TLS record (RFC 8446, 5.1)."""
+LINE_BYTES: Final = 1024
+"""Taken by a line with a bandwidth at once."""
+SEGMENT_BYTES: Final = 1448
+LINE_BUFFER_BYTES: Final = 16 * 1024
 CHUNK_BYTES: Final = 4096
 """Forwarded at once while the way is slow, with a small buffer in the kernel."""
 
@@ -34,18 +40,34 @@ class Harm:
     done: bool = False
 
 
+class SlowLine(NamedTuple):
+    """Little is carried, and late."""
+
+    bandwidth: float
+    """Bytes a second, each way."""
+    delay: float = 0.0
+    """Seconds, each way."""
+
+
 class Pipe:
     """One connection: two sockets, two threads."""
 
     def __init__(self, proxy: LinkProxy, near: socket.socket, far: socket.socket) -> None:
         self.records = {UP: 0, DOWN: 0}
+        self.carried = {UP: 0, DOWN: 0}
+        """Bytes, on a line with a bandwidth."""
         self._proxy = proxy
         self._ends = (near, far)
 
     def start(self) -> None:
         near, far = self._ends
         for way, source, target in ((UP, near, far), (DOWN, far, near)):
-            threading.Thread(target=self._carry, args=(way, source, target), daemon=True).start()
+            if self._proxy.line is None:
+                threading.Thread(target=self._carry, args=(way, source, target), daemon=True).start()
+                continue
+            due: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+            threading.Thread(target=self._take, args=(way, source, due), daemon=True).start()
+            threading.Thread(target=self._give, args=(target, due), daemon=True).start()
 
     def cut(self) -> None:
         """End both sides at once."""
@@ -74,6 +96,30 @@ class Pipe:
             pass  # cut, or the end of the test
         self.cut()
 
+    def _take(self, way: str, source: socket.socket, due: SimpleQueue[tuple[float, bytes]]) -> None:
+        """No faster than the line; what is on its way waits there for its time."""
+        line, free_at = self._proxy.line, 0.0
+        assert line is not None
+        try:
+            while data := source.recv(LINE_BYTES):
+                self._proxy.wait_until_open(way)
+                self.carried[way] += len(data)
+                free_at = max(free_at, time.monotonic()) + len(data) / line.bandwidth
+                self._proxy.ended.wait(max(0.0, free_at - time.monotonic()))
+                due.put((free_at + line.delay, data))
+        except OSError:
+            pass  # cut, or the end of the test
+        due.put((0.0, b""))
+
+    def _give(self, target: socket.socket, due: SimpleQueue[tuple[float, bytes]]) -> None:
+        try:
+            while (arrival := due.get())[1]:
+                self._proxy.ended.wait(max(0.0, arrival[0] - time.monotonic()))
+                target.sendall(arrival[1])
+        except OSError:
+            pass  # cut, or the end of the test
+        self.cut()
+
     def _send(self, way: str, target: socket.socket, record: bytes) -> None:
         pause = self._proxy.seconds_a_chunk.get(way, 0.0)
         for start in range(0, len(record), CHUNK_BYTES if pause else len(record)):
@@ -85,7 +131,9 @@ class Pipe:
 class LinkProxy:
     """``with LinkProxy(port) as proxy``: what dials ``proxy.address`` reaches ``port``."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, line: SlowLine | None = None) -> None:
+        self.line = line
+        """What all links go over."""
         self.harm: Harm | None = None
         self.seconds_a_chunk: dict[str, float] = {}
         """Way -> how long each chunk is held up."""
@@ -96,7 +144,10 @@ class LinkProxy:
         self._open = {UP: threading.Event(), DOWN: threading.Event()}
         for way in self._open.values():
             way.set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.socket()
+        _narrow(self._listener)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(64)
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
@@ -150,19 +201,32 @@ class LinkProxy:
                 near.close()
                 continue
             try:
-                far = socket.create_connection(("127.0.0.1", self._port), 5)
+                far = self._connect()
             except OSError:
                 near.close()
                 continue
             far.settimeout(None)
-            if self.seconds_a_chunk:  # or the kernel would swallow megabytes before anybody waits
-                for end in (near, far):
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK_BYTES)
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CHUNK_BYTES)
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.pipes.append(Pipe(self, near, far))
             self.pipes[-1].start()
+
+    def _connect(self) -> socket.socket:
+        far = socket.socket()
+        far.settimeout(5)
+        _narrow(far)
+        try:
+            far.connect(("127.0.0.1", self._port))
+        except OSError:
+            far.close()
+            raise
+        return far
+
+
+def _narrow(end: socket.socket) -> None:
+    """Segments and buffers of a line: those of the loopback swallow megabytes before anybody waits."""
+    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LINE_BUFFER_BYTES)
 
 
 def _record(source: socket.socket) -> bytes:

@@ -71,7 +71,16 @@ class LiveContext:
 class LiveNode:
     """``turn`` does what the hosts of the three actors would do now."""
 
-    def __init__(self, folder: Path, name: str, *, seeds: tuple[str, ...] = (), listens: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        seeds: tuple[str, ...] = (),
+        listens: bool = True,
+        interval: float = 0.1,
+    ) -> None:
+        """``interval``: seconds between two heartbeats; every other one brings the vector."""
         folder.mkdir()
         (folder / "cluster.key").write_bytes(KEY)
         listen = "127.0.0.1:0" if listens else ""
@@ -82,7 +91,15 @@ class LiveNode:
         self.store = Store.memory(name, name.encode(), time.time_ns() // 1_000_000)
         log = LogReader(self.store.connection)
         settings = SyncSettings(
-            name, "", "lan", "c", listen, seeds, False, sync_interval=0.2, heartbeat_interval=0.1
+            name,
+            "",
+            "lan",
+            "c",
+            listen,
+            seeds,
+            False,
+            sync_interval=2 * interval,
+            heartbeat_interval=interval,
         )
         self.sync = Sync(settings, log, self.links, None)
         oplog = OplogKeeper(OplogSettings(name, ""), log)

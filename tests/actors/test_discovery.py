@@ -14,6 +14,7 @@ from zeroconf.asyncio import AsyncZeroconf
 
 from entgldb.actors import discovery
 from entgldb.actors.discovery import Discovery
+from entgldb.actors.line import NOTHING, Flow
 from entgldb.actors.ports import CloudTarget
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.local import PeerFound
@@ -37,6 +38,9 @@ class Listening:
 
     def send(self, link: int, message: Message) -> bool:
         raise AssertionError(message)
+
+    def flow(self, link: int) -> Flow:
+        return NOTHING
 
     def close(self, link: int, reason: str, text: str = "") -> None:
         raise AssertionError(reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from entgldb.actors.cloud_link import DIAL_WAIT, HELLO_WAIT
 from entgldb.messages import codec
 from entgldb.messages.local import FrameIn
 from entgldb.messages.schema import Message
@@ -284,12 +285,12 @@ def test_each_phase_has_its_bound() -> None:
     assert rig.row()["reason"] == "authority-unreachable"
     rig.ctx.run(0.6)
     rig.issue(100_000.0)
-    rig.ctx.run(10.1)
+    rig.ctx.run(DIAL_WAIT + 0.1)
     assert rig.row()["reason"] == "unreachable"
     assert rig.links.closed == [(1, "unreachable")]
     rig.ctx.run(1.1)
     link = rig.up()
-    rig.ctx.run(5.1)
+    rig.ctx.run(HELLO_WAIT + 0.1)
     assert rig.links.closed[-1] == (link, "handshake-timeout")
 
 

@@ -6,9 +6,19 @@ import pytest
 
 from entgldb.actors import outbox, session
 from entgldb.messages import wire
-from entgldb.messages.limits import BATCH_BYTES_MAX, LINK_QUEUE_BYTES_MAX, PAGE_ROWS_MAX, WINDOW_BATCHES_MAX
+from entgldb.messages.errors import Reason
+from entgldb.messages.limits import (
+    BATCH_BYTES_MAX,
+    LINK_QUEUE_BYTES_MAX,
+    ORIGINS_MAX,
+    PAGE_ROWS_MAX,
+    WINDOW_BATCHES_MAX,
+    WINDOW_BYTES_MAX,
+)
+from entgldb.messages.local import Applied
+from entgldb.messages.model import Entry
 from entgldb.storage.rules.results import Row
-from tests.actors.test_session import ME, YOU, Bench
+from tests.actors.test_session import LARGE, ME, YOU, Bench
 
 
 class Read:
@@ -75,16 +85,16 @@ def test_what_nobody_supplies_does_not_hide_what_comes_behind_it(monkeypatch: py
 
 def test_a_peer_that_acknowledges_nothing_has_a_window_queued_and_is_then_served_from_the_log() -> None:
     bench = Bench().open()
-    body = b"x" * (BATCH_BYTES_MAX // 2)
-    rows = [bench.log.add(ME, body) for _ in range(6 * WINDOW_BATCHES_MAX)]
+    body = b"x" * (BATCH_BYTES_MAX * 2 // 3)
+    rows = [bench.log.add(ME, body) for _ in range(12 * LARGE)]
     for row in rows:
         bench.session.committed(row.lsn, row.lsn, row.lsn, bench.ctx)
     queued = bench.take(wire.Entries)
-    assert len(queued) == WINDOW_BATCHES_MAX
+    assert LARGE < len(queued) < 2 * LARGE
     assert bench.counts["window-full"] > 0
     assert bench.session.behind_out == len(rows)
     # far fewer bytes than those at which a link is closed as a slow reader
-    assert 2 * WINDOW_BATCHES_MAX * BATCH_BYTES_MAX <= LINK_QUEUE_BYTES_MAX
+    assert 2 * WINDOW_BYTES_MAX <= LINK_QUEUE_BYTES_MAX
     got: list[bytes] = []
     acknowledged = 0
     while queued:
@@ -94,7 +104,7 @@ def test_a_peer_that_acknowledges_nothing_has_a_window_queued_and_is_then_served
             bench.session.receive(wire.Ack(0, acknowledged), bench.ctx)
             acknowledged += 1
         queued = bench.take(wire.Entries)
-        assert len(queued) <= WINDOW_BATCHES_MAX
+        assert len(queued) <= 2 * LARGE
     assert got == [row.header for row in rows]
 
 
@@ -104,3 +114,41 @@ def test_what_is_supplied_in_one_go_is_bounded_and_the_rest_is_asked_for_again()
         bench.log.add(ME, b"x" * BATCH_BYTES_MAX, collection="_system_x")
     bench.session.receive(wire.Want(tuple((ME, seq + 1) for seq in range(3 * WINDOW_BATCHES_MAX))), bench.ctx)
     assert len(bench.take(wire.Supply)) == WINDOW_BATCHES_MAX
+
+
+def test_who_sends_on_without_an_acknowledgement_is_to_be_disconnected() -> None:
+    bench = Bench().open()
+    for number in range(2 * WINDOW_BATCHES_MAX):
+        bench.session.receive(wire.Entries(0, number, ()), bench.ctx)
+    assert bench.session.fault is None
+    bench.session.receive(wire.Entries(0, 2 * WINDOW_BATCHES_MAX, ()), bench.ctx)
+    assert bench.session.fault is not None
+    assert bench.session.fault[0] is Reason.WINDOW_FULL
+
+
+def test_bytes_beyond_the_window_are_noticed_too() -> None:
+    bench = Bench().open()
+    whole = (Entry(b"h", b"x" * WINDOW_BYTES_MAX),)
+    for number in range(3):
+        assert bench.session.fault is None
+        bench.session.receive(wire.Entries(0, number, whole), bench.ctx)
+    bench.session.receive(wire.Entries(0, 3, whole), bench.ctx)
+    assert bench.session.fault is not None
+
+
+def test_who_is_acknowledged_may_send_for_ever() -> None:
+    bench = Bench().open()
+    for number in range(10 * WINDOW_BATCHES_MAX):
+        bench.session.receive(wire.Entries(0, number, ()), bench.ctx)
+        bench.session.applied(Applied("sync:1", 0, number, {}), bench.ctx)
+    assert bench.session.fault is None
+
+
+def test_a_peer_cannot_have_more_origins_than_there_can_be() -> None:
+    bench = Bench().open()
+    for name in range(ORIGINS_MAX):
+        bench.session.receive(wire.VectorChange({f"n{name}/{'0' * 32}": (1, b"h")}), bench.ctx)
+    assert bench.session.fault is None
+    bench.session.receive(wire.VectorChange({YOU: (1, b"h")}), bench.ctx)
+    assert bench.session.fault is not None
+    assert bench.session.fault[0] is Reason.MALFORMED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from entgldb.actors.line import Line
 from entgldb.actors.oplog import OplogKeeper
 from entgldb.actors.snapshot_giving import AGAIN_SECONDS, SnapshotGiving
 from entgldb.messages import wire
@@ -57,7 +58,7 @@ class Pair:
             name="s",
             owner="sync",
             log=log,
-            send=lambda message: self.sent.append(message) or True,  # type: ignore[func-returns-value]  # a list's append
+            line=Line(lambda message: self.sent.append(message) or True),  # type: ignore[func-returns-value]  # a list's append
             chunks=self.shelf,
             cloud=False,
             count=lambda reason: self.counts.update([reason]),

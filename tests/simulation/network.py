@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from entgldb.actors.line import NOTHING, Flow
 from entgldb.actors.ports import CloudTarget
 from entgldb.messages import codec
 from entgldb.messages.errors import Reason
@@ -59,6 +60,9 @@ class End:
     open: bool = True
     last_arrival: float = 0.0
     """Of a frame sent from here, so that nothing is overtaken by accident."""
+    arrived: int = 0
+    carried: int = 0
+    """Bytes."""
     other: End | None = field(default=None, repr=False)
 
 
@@ -137,6 +141,7 @@ class Network:
 
     def send(self, end: End, payload: bytes) -> None:
         """One frame, under the weather."""
+        end.carried += len(payload)
         random, weather = self.world.random, self.weather
         copies = 1
         if random.random() < weather.loss:
@@ -169,6 +174,7 @@ class Network:
         if not self.passes(end.place, other.place):
             self.world.faults["cut-frame"] += 1
             return
+        other.arrived += len(payload)
         self.world.note(f"{end.place.name}>{other.place.name}", payload)
         if not other.place.deliver(other.actor, FrameIn(other.id, payload)):
             self.close(other, Reason.PEER_CLOSED)
@@ -204,6 +210,10 @@ class VirtualLinks:
             self._network.world.reached[branch] += 1
         self._network.send(end, codec.encode(message))
         return True
+
+    def flow(self, link: int) -> Flow:
+        end = self._network.ends.get(link)
+        return NOTHING if end is None else Flow(end.arrived, end.carried, 0)
 
     def close(self, link: int, reason: str, text: str = "") -> None:
         end = self._network.ends.get(link)

@@ -1,0 +1,139 @@
+"""What a line carries decides how much is handed to it: against a writer that is a number."""
+
+from __future__ import annotations
+
+import pytest
+
+from entgldb.actors.line import (
+    AHEAD_SECONDS,
+    BATCH_BYTES_MIN,
+    PIECE_SECONDS,
+    Flow,
+    Line,
+    Parts,
+)
+from entgldb.messages import codec, wire
+from entgldb.messages.errors import ProtocolError
+from entgldb.messages.limits import BATCH_BYTES_MAX, FRAME_BYTES_MAX, LINK_QUEUE_BYTES_MAX
+from entgldb.messages.model import Entry
+from entgldb.messages.schema import Channel, Message
+
+BEAT = wire.Heartbeat(0, 0, 0)
+STEP = 0.02
+
+
+class Wire:
+    """A writer from which ``rate`` bytes a second are taken."""
+
+    def __init__(self, rate: float, *, parts: bool = True) -> None:
+        self.rate = rate
+        self.now = 0.0
+        self.carried = self.waiting = 0.0
+        self.sent: list[tuple[float, Message, float]] = []
+        """When, what, and how many bytes waited before it."""
+        self.line = Line(self._send, lambda: Flow(0, int(self.carried), int(self.waiting)), parts=parts)
+
+    def run(self, seconds: float, *, wanted: bool = True) -> None:
+        """Time passes; ``wanted``: there is always one more batch to send."""
+        for _ in range(round(seconds / STEP)):
+            self.now += STEP
+            gone = min(self.waiting, self.rate * STEP)
+            self.carried, self.waiting = self.carried + gone, self.waiting - gone
+            self.line.look(self.now)
+            while wanted and self.line.has_room():
+                self.line.send(batch(self.line.batch))
+
+    def _send(self, message: Message) -> bool:
+        self.sent.append((self.now, message, self.waiting))
+        self.waiting += len(codec.encode(message))
+        return True
+
+
+def batch(size: int) -> wire.Entries:
+    return wire.Entries(0, 0, (Entry(b"h", b"x" * size),))
+
+
+@pytest.mark.parametrize("rate", [15_000, 50_000, 1_000_000])
+def test_a_line_is_kept_full_with_frames_of_less_than_a_second(rate: int) -> None:
+    wire_ = Wire(rate)
+    wire_.run(10)
+    begun = wire_.carried
+    wire_.run(20)
+    assert wire_.carried - begun > 0.95 * 20 * rate
+    late = [before for at, _, before in wire_.sent if at > 10]
+    assert max(late) <= 2 * AHEAD_SECONDS * rate, "a heartbeat sent now would wait as long"
+    assert wire_.line.batch <= max(BATCH_BYTES_MIN, rate)
+
+
+def test_a_fast_line_has_full_batches_after_a_few_looks() -> None:
+    wire_ = Wire(100_000_000)
+    wire_.run(1.0)
+    assert wire_.line.batch == BATCH_BYTES_MAX
+
+
+def test_a_line_that_becomes_slow_gets_smaller_frames_and_larger_ones_again() -> None:
+    wire_ = Wire(1_000_000)
+    wire_.run(10)
+    wire_.rate = 15_000
+    wire_.run(120)
+    assert wire_.line.piece < 15_000
+    wire_.rate = 1_000_000
+    wire_.run(20)
+    assert wire_.line.piece > 200_000
+
+
+def test_a_heartbeat_goes_between_two_parts_of_a_large_document() -> None:
+    wire_ = Wire(15_000)
+    wire_.run(10)
+    wire_.line.send(batch(1_000_000))
+    begun = len(wire_.sent)
+    for _ in range(20):
+        wire_.run(1.0, wanted=False)
+        wire_.line.send(BEAT)
+    kinds = [type(message) for _, message, _ in wire_.sent[begun:]]
+    assert kinds.count(wire.Heartbeat) == 20
+    assert kinds.index(wire.Heartbeat) < len(kinds) - 1
+    waits = [before / 15_000 for _, message, before in wire_.sent[begun:] if message is BEAT]
+    assert max(waits) < 2 * (PIECE_SECONDS + AHEAD_SECONDS)
+
+
+def test_parts_make_the_frame_again_and_nothing_else_does() -> None:
+    wire_ = Wire(15_000)
+    wire_.run(5, wanted=False)
+    whole = batch(100_000)
+    wire_.line.send(whole)
+    wire_.run(60, wanted=False)
+    parts = [message for _, message, _ in wire_.sent if isinstance(message, wire.Part)]
+    assert len(parts) > 5
+    joined = Parts()
+    found = [payload for part in parts if (payload := joined.take(part)) is not None]
+    assert [codec.decode(payload, Channel.PEER).message for payload in found] == [whole]
+    assert [Parts().take(part) for part in parts[1:]] == [None] * (len(parts) - 1)
+    del parts[3]
+    joined = Parts()
+    assert [joined.take(part) for part in parts] == [None] * len(parts)
+
+
+def test_parts_beyond_the_largest_frame_are_refused() -> None:
+    joined, piece = Parts(), b"x" * (FRAME_BYTES_MAX // 2)
+    assert joined.take(wire.Part(1, 0, False, piece)) is None
+    assert joined.take(wire.Part(1, len(piece), False, piece)) is None
+    with pytest.raises(ProtocolError):
+        joined.take(wire.Part(1, 2 * len(piece), False, b"x"))
+
+
+def test_a_peer_that_knows_no_parts_gets_whole_frames() -> None:
+    wire_ = Wire(15_000, parts=False)
+    wire_.line.send(batch(100_000))
+    assert [type(message) for _, message, _ in wire_.sent] == [wire.Entries]
+
+
+def test_what_waits_beyond_the_bound_is_the_links_to_refuse() -> None:
+    wire_ = Wire(0)
+    wire_.line.send(batch(BATCH_BYTES_MAX))
+    for _ in range(2 * LINK_QUEUE_BYTES_MAX // BATCH_BYTES_MAX):
+        wire_.line.send(batch(BATCH_BYTES_MAX))
+    assert wire_.waiting > LINK_QUEUE_BYTES_MAX // 2
+    assert sum(len(one.entries[0].body or b"") for one in wire_.line.queued(wire.Entries)) <= (
+        LINK_QUEUE_BYTES_MAX + BATCH_BYTES_MAX
+    )
