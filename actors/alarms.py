@@ -17,9 +17,9 @@ class Alarms:
         self._raised[code, subject] = (text, now_ms if before is None else before[1])
         return before is None
 
-    def clear(self, code: str, subject: str) -> None:
-        """It is over."""
-        self._raised.pop((code, subject), None)
+    def clear(self, code: str, subject: str) -> bool:
+        """It is over; whether it stood."""
+        return self._raised.pop((code, subject), None) is not None
 
     def report(self) -> list[Json]:
         """``[{"code", "subject", "text", "since_ms"}]``, the oldest first."""

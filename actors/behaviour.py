@@ -12,6 +12,7 @@ from collections import Counter
 from random import Random
 from typing import Protocol
 
+from entgldb.actors.child import Life
 from entgldb.messages.client import Refused
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local import Dropped
@@ -19,6 +20,9 @@ from entgldb.messages.schema import Json, Message
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 """Levels for ``Context.log``, as in ``logging``, which a behaviour does not import: it loads threading."""
+
+FAILURES_MAX = 5
+"""Messages of one kind in a row on which a handler may raise."""
 
 
 class Asker(Protocol):
@@ -57,6 +61,12 @@ class Context(Protocol):
     def kill(self, name: str) -> None:
         """Node only: end the child ``name`` at once."""
 
+    def look(self, name: str) -> Life:
+        """Node only: what the child ``name`` and the kernel show of its life."""
+
+    def busy(self, step: str) -> None:
+        """Name a step that may take long, such as ``a commit``; it holds until the handler or flush ends."""
+
     def log(self, level: int, text: str) -> None:
         """One line, never with a secret; levels as in ``logging``."""
 
@@ -65,8 +75,11 @@ class Behaviour:
     """Dispatches a message to ``on_<message_name>`` and counts what it refuses."""
 
     name = ""
+    hopeless = False
+    """Whether some handler failed FAILURES_MAX times in a row: the host then ends the actor."""
 
     def __init__(self) -> None:
+        self._failed: Counter[object] = Counter()
         self.counts: Counter[str] = Counter()
         """Reason -> how often something was dropped, delayed or refused; shown in ``status``."""
 
@@ -92,6 +105,14 @@ class Behaviour:
     def on_dropped(self, message: Dropped, ctx: Context) -> None:
         """Count what a wire of this actor has refused."""
         self.count(Reason(message.reason))
+
+    def went(self, handler: object, *, well: bool) -> None:
+        """A handler has worked, or failed. One that fails on every message needs a new actor around it."""
+        if well:
+            self._failed.pop(handler, None)
+        else:
+            self._failed[handler] += 1
+            self.hopeless = self.hopeless or self._failed[handler] >= FAILURES_MAX
 
     def count(self, reason: Reason, times: int = 1) -> None:
         """Note a drop, delay or refusal."""

@@ -42,6 +42,7 @@ class Edge(Protocol):
 Built = tuple[Behaviour, Edge | None]
 
 
+ACTORS: Final = ("node", "store", "oplog", "sync", "election", "gateway")
 EDGES: Final = (
     "client_socket discovery gateway jwt_check links oauth oplog probe secrets snapshot_files store sync tls"
 )

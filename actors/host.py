@@ -17,10 +17,12 @@ from collections import deque
 from datetime import timedelta
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import Any
+from typing import Any, Final
 
 from entgldb.actors import build, host_wire  # host_wire before thespian: it binds to loopback
 from entgldb.actors.behaviour import Asker, Behaviour, refused
+from entgldb.actors.child import BEAT_SECONDS, Life
+from entgldb.actors.host_cell import Cell
 from entgldb.actors.host_children import Children
 from entgldb.actors.host_lane import Lane
 from entgldb.actors.host_log import LogFile, use_log
@@ -40,6 +42,8 @@ PARKED_MAX = 200
 STAY_SECONDS, STAY_SECONDS_MAX = 0.0005, 0.01
 """How long an actor waits for more after its lane or edge had something, and in all."""
 PR_SET_NAME = 15
+BEAT = 0
+"""The number of a timer that wakes the loop and nobody else."""
 LAUNCHER_CODES = {Stopped: b"S", Reload: b"L"}
 """What ``tell("launcher", ...)`` writes into the launcher's pipe."""
 
@@ -49,6 +53,7 @@ class Inherited:
 
     directory = Path()
     launcher_pipe = -1
+    cells: Final[dict[str, Cell]] = {name: Cell() for name in build.ACTORS}
 
 
 class _ThespianAsker:
@@ -84,6 +89,8 @@ class Host:
         self._numbers = 0
         self._to_send = False
         self._children = Children()
+        self._cell = Inherited.cells.get(name) or Cell()
+        self._beat()
         self._lane: Lane | None = None
         use_log(self._log)
         _name_process(name)
@@ -130,10 +137,17 @@ class Host:
         self._wake_after(seconds, self._number(), message)
 
     def spawn(self, name: str) -> None:
+        Inherited.cells[name].turn()
         self._addresses[name] = self._children.spawn(self._actor, name, CLASSES[name])
 
     def kill(self, name: str) -> None:
         self._children.kill(name)
+
+    def look(self, name: str) -> Life:
+        return Inherited.cells[name].life(self._children.pid(name))
+
+    def busy(self, step: str) -> None:
+        self._cell.busy(step)
 
     def log(self, level: int, text: str) -> None:
         if level >= self._level:
@@ -144,6 +158,7 @@ class Host:
     def receive(self, message: Any, sender: Any) -> None:
         """Take one Thespian message, then everything the edge has, then flush. Never raises."""
         self._to_send = False
+        self._cell.turn()
         if isinstance(message, Envelope):
             self._fenced(self._envelope, message, sender)
         elif isinstance(message, WakeupMessage):
@@ -157,6 +172,8 @@ class Host:
         self._turn()
         if isinstance(message, WatchMessage):
             self._stay()
+        if self._behaviour is not None and self._behaviour.hopeless:
+            self._end()
 
     def _turn(self) -> None:
         """All that lane and edge have, then flush."""
@@ -167,7 +184,8 @@ class Host:
             for asker, arrived in self._edge.drain():
                 self._dispatch(arrived, asker)
         if self._behaviour is not None:
-            self._fenced(self._behaviour.flush, self)
+            self._behaviour.went("flush", well=self._fenced(self._behaviour.flush, self))
+        self._cell.turn()
 
     def _stay(self) -> None:
         """What follows at once is taken without a turn of Thespian, which costs more than a small write.
@@ -240,17 +258,22 @@ class Host:
 
     def _dispatch(self, message: Message, asker: Asker | None) -> None:
         self.asker = asker
+        self._cell.turn()
         if self._behaviour is None:
             text = f"{self.name} is starting"
             self.answer(asker, refused(EntglError(text, code=ErrorCode.TIMEOUT, hint="try again")))
-        elif not self._fenced(self._behaviour.handle, message, self):
-            text = f"{self.name} failed on {message}; its log tells why"
-            self.answer(asker, refused(EntglError(text, definite=False)))
+        else:
+            well = self._fenced(self._behaviour.handle, message, self)
+            self._behaviour.went(type(message).__name__, well=well)
+            if not well:
+                text = f"{self.name} failed on {message}; its log tells why"
+                self.answer(asker, refused(EntglError(text, definite=False)))
         self.asker = None
 
     def _begin(self, configure: Configure) -> None:
         """Build the behaviour; where that fails, say why and let the supervisor start us again."""
         self._level = logging.getLevelName(configure.log_level)
+        self.busy("its start")
         try:
             self._behaviour, self._edge = build.build(configure)
             if self._edge is not None:
@@ -303,7 +326,14 @@ class Host:
             parked.popleft()
             self._dropped()
 
+    def _beat(self) -> None:
+        """An actor that has nothing to do turns its loop all the same, for its supervisor to see."""
+        self._actor.wakeupAfter(timedelta(seconds=BEAT_SECONDS), payload=BEAT)
+
     def _woken(self, number: int) -> None:
+        if number == BEAT:
+            self._beat()
+            return
         due = self._timers.pop(number, None)
         if isinstance(due, Message):
             self._dispatch(due, None)
@@ -325,6 +355,11 @@ class Host:
     def _count(self, reason: Reason) -> None:
         if self._behaviour is not None:
             self._behaviour.count(reason)
+
+    def _end(self) -> None:
+        """As if killed: whoever depends on what it does not finish asks again."""
+        self._log.line(logging.CRITICAL, f"{self.name} fails on all of a kind: it ends, to be started anew")
+        os._exit(1)
 
     def _close(self) -> None:
         edge, self._edge = self._edge, None

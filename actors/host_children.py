@@ -22,10 +22,11 @@ def child_pids(pid: int) -> set[int]:
 
 
 class Children:
-    """Name -> pidfd of the actors this process has forked."""
+    """Name -> pid and pidfd of the actors this process has forked."""
 
     def __init__(self) -> None:
         self._fds: dict[str, int] = {}
+        self._pids: dict[str, int] = {}
 
     def spawn(self, actor: Any, name: str, cls: type) -> Any:
         """Fork a child actor; its Thespian address."""
@@ -33,7 +34,7 @@ class Children:
         address = actor.createActor(cls)
         (pid,) = child_pids(os.getpid()) - before
         self.forget(name)
-        self._fds[name] = os.pidfd_open(pid)
+        self._fds[name], self._pids[name] = os.pidfd_open(pid), pid
         return address
 
     def kill(self, name: str) -> None:
@@ -41,6 +42,10 @@ class Children:
         fd = self._fds.get(name)
         if fd is not None:
             signal.pidfd_send_signal(fd, signal.SIGKILL)
+
+    def pid(self, name: str) -> int:
+        """Of a child that lives; 0 where there is none."""
+        return self._pids[name] if name in self._fds else 0
 
     def exited(self) -> list[str]:
         """The children that have died since the last call."""

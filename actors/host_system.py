@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from entgldb.actors import host_wire  # before thespian: it binds to loopback
+from entgldb.actors.child import Life
 from entgldb.actors.frame_room import with_room
 from entgldb.actors.host import Inherited, NodeActor
 from entgldb.actors.host_children import child_pids
@@ -164,6 +165,10 @@ class NodeSystem:
         if not isinstance(answer, Envelope) or answer.kind != ANSWER:
             return None
         return codec.decode(answer.payload, Channel.LOCAL, LOCAL_FRAME_BYTES_MAX).message
+
+    def life(self) -> Life:
+        """What the node actor shows of its life."""
+        return Inherited.cells["node"].life(self.node_pid)
 
     def kill(self) -> None:
         """End every process of the system at once: the admin's death is the death of all."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from entgldb.actors.alarms import gathered
+from entgldb.actors.alarms import Alarms, gathered
 from entgldb.actors.behaviour import ERROR, INFO, WARNING, Asker, Behaviour, Context, refuse
-from entgldb.actors.child import Child
+from entgldb.actors.child import RESTARTS_MAX, RESTARTS_SECONDS, Child
 from entgldb.actors.collector import Collector
 from entgldb.actors.reloading import merge
 from entgldb.actors.slices import configure, static_peers
@@ -43,11 +43,8 @@ from entgldb.messages.settings import NodeSettings
 from entgldb.messages.snapshots import StoreBegan
 
 CHILDREN: Final = ("store", "oplog", "sync", "election", "gateway")
-BACKOFF_FIRST: Final = 0.02
-"""Seconds before a child that died is started again; doubles with every death."""
-BACKOFF_MAX: Final = 5.0
-HEALTHY_AFTER: Final = 60.0
-"""Seconds a child must have served for its backoff to begin anew."""
+LOOK_SECONDS: Final = 1.0
+"""Between looks at whether the children move."""
 ALONE_AFTER: Final = 10.0
 """Seconds after which a node without seeds and remembered peers takes itself for the first."""
 SYNCED_POLL: Final = 0.25
@@ -89,12 +86,14 @@ class NodeKeeper(Behaviour):
         self._initial_asked = False
         self._collectors: dict[int, Collector] = {}
         self._numbers = 0
+        self._alarms = Alarms()
 
     # --- children ------------------------------------------------------------------------------
 
     def start(self, ctx: Context) -> None:
         self._spawn("store", ctx)
         ctx.after(ALONE_AFTER, Tick("alone"))
+        ctx.after(LOOK_SECONDS, Tick("look"))
 
     def on_boot(self, message: Boot, ctx: Context) -> None:
         """The first is answered when all serve; a later one brings a configuration read again."""
@@ -109,9 +108,7 @@ class NodeKeeper(Behaviour):
         ctx.answer(ctx.asker, self._ready())
 
     def on_ready(self, message: Ready, ctx: Context) -> None:
-        child = self.children[message.name]
-        child.up, child.pid, child.facts = True, message.pid, message.facts
-        child.ready_at = ctx.monotonic()
+        self.children[message.name].serves(message.pid, message.facts, ctx.monotonic())
         self._tell_addresses(ctx)
         if message.name == "store":
             self._store_ready(ctx)
@@ -131,13 +128,9 @@ class NodeKeeper(Behaviour):
 
     def on_child_exited(self, message: ChildExited, ctx: Context) -> None:
         child = self.children[message.name]
-        healthy = child.up and ctx.monotonic() - child.ready_at >= HEALTHY_AFTER
-        child.deaths_in_a_row = 1 if healthy else child.deaths_in_a_row + 1
-        child.up, child.pid = False, 0
+        delay = child.died(ctx.monotonic())
         if self._stopping:
             return
-        child.restarts += 1
-        delay = min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** min(child.deaths_in_a_row - 1, 16))
         ctx.log(WARNING, f"{message.name} died; starting it again in {delay:.2f} s")
         self._tell_addresses(ctx)
         if message.name == "sync":
@@ -153,7 +146,33 @@ class NodeKeeper(Behaviour):
                 ctx.tell(keeper, SessionEnded(message.name))
         self._spawn(message.name, ctx)
 
+    def _look(self, ctx: Context) -> None:
+        """End whoever hangs: the host then tells its death, as any other; and say what is not well."""
+        ctx.after(LOOK_SECONDS, Tick("look"))
+        now = ctx.monotonic()
+        for name, child in self.children.items():
+            why = "" if self._stopping else child.hangs(ctx.look(name), now)
+            if why:
+                ctx.log(ERROR, f"{name} {why}: it is ended and started anew")
+                self.count(Reason.HUNG)
+                ctx.kill(name)
+            died = (
+                f"{name} died more than {RESTARTS_MAX} times in {RESTARTS_SECONDS:.0f} s; it is started again"
+                " all the same, and the others go on: log/entgldb.log tells why it died"
+            )
+            self._alarm("degraded", name, died if child.degraded else "", ctx)
+            # not logged while it lasts: the log is likely to be on the disk that does not answer
+            waits = f"{name} has been waiting for {child.held_up_by} for {child.still(now):.0f} s"
+            self._alarm("held-up", name, waits if child.held_up_by else "", ctx)
+
+    def _alarm(self, code: str, name: str, text: str, ctx: Context) -> None:
+        if text:
+            self._alarms.sound(code, name, text, ctx.now_ms())
+        elif self._alarms.clear(code, name):
+            ctx.log(INFO, f"{name} is no longer {code}")
+
     def _spawn(self, name: str, ctx: Context) -> None:
+        self.children[name].spawned(ctx.monotonic())
         ctx.spawn(name)
         ctx.tell(name, configure(self.settings, name))
 
@@ -276,7 +295,9 @@ class NodeKeeper(Behaviour):
     # --- InitialRemotePeers -----------------------------------------------------------------------
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
-        if message.what == "alone":
+        if message.what == "look":
+            self._look(ctx)
+        elif message.what == "alone":
             if not self.settings.sync.seeds and not self._known and not self._peers_up:
                 ctx.tell("store", NoteSelf())
                 self._begin_initial(ctx)
@@ -342,7 +363,9 @@ class NodeKeeper(Behaviour):
         for name in CHILDREN:
             answer = answers.get(name)
             body[name] = answer.body if isinstance(answer, Report) else None
-        body["alarms"] = gathered([a.body for a in answers.values() if isinstance(a, Report)])
+        told = [a.body for a in answers.values() if isinstance(a, Report)]
+        body["alarms"] = gathered([{"alarms": self._alarms.report()}, *told])
+        body["state"] = "degraded" if any(child.degraded for child in self.children.values()) else "ok"
         return Report(body)
 
     def on_reload(self, message: Reload, ctx: Context) -> None:

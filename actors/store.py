@@ -22,7 +22,14 @@ from entgldb.actors.ports import Disk, Secrets, Store
 from entgldb.actors.store_snapshots import SnapshotInstaller
 from entgldb.messages import client, codec
 from entgldb.messages.checking import Repair
-from entgldb.messages.errors import OF_THE_DISK, EntglError, InvalidError, NotAllowedError, Reason
+from entgldb.messages.errors import (
+    OF_THE_DISK,
+    EntglError,
+    ErrorCode,
+    InvalidError,
+    NotAllowedError,
+    Reason,
+)
 from entgldb.messages.incarnation import HealOrigin
 from entgldb.messages.local import (
     Apply,
@@ -148,16 +155,20 @@ class StoreKeeper(SnapshotInstaller):
     def _committed(self, queue: Queue, ctx: Context) -> Answers:
         """One transaction, and what to answer to each of its requests."""
         own_last = self._own_last
+        ctx.busy("a commit")
         try:
             with self.store.group():
-                return [(asker, self._carry_out(message, ctx)) for asker, message in queue]
+                answers = [(asker, self._carry_out(message, ctx)) for asker, message in queue]
         except EntglError as fault:
             ctx.log(ERROR, f"a transaction of {len(queue)} requests failed: {fault.text}")
             self.count(_REASONS.get(fault.code.value, Reason.STORE_BUSY), len(queue))
             self._own_last = own_last
             if any(isinstance(message, Apply) for _, message in queue):
                 self._intake.forget_all()
+            self.went("group", well=fault.code is not ErrorCode.INTERNAL)
             return [(asker, _failed(message, fault)) for asker, message in queue]
+        self.went("group", well=True)
+        return answers
 
     def on_configure(self, message: Configure, ctx: Context) -> None:
         if message.store is not None:
@@ -213,6 +224,7 @@ class StoreKeeper(SnapshotInstaller):
 
     def on_repair(self, message: Repair, ctx: Context) -> None:
         """In a transaction of its own: a mistake in it must cost nobody else theirs."""
+        ctx.busy("a repair")
         last = mend(self.store, message, self.count, ctx)
         if last:
             self._tell_followers(last)
@@ -220,6 +232,7 @@ class StoreKeeper(SnapshotInstaller):
             self._tell_system(ctx)
 
     def on_compact_file(self, message: CompactFile, ctx: Context) -> None:
+        ctx.busy("compacting the file")
         ctx.tell("oplog", store_members.compact_file(self.store, ctx))
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
@@ -228,10 +241,12 @@ class StoreKeeper(SnapshotInstaller):
         else:
             # first, so that a look that fails is not the last
             ctx.after(CHECKPOINT_INTERVAL, Tick("checkpoint"))
+            ctx.busy("a checkpoint")
             self.store.checkpoint()
 
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:
         self.flush(ctx)
+        ctx.busy("closing the file")
         self.store.close()
         ctx.answer(ctx.asker, Stopped(self.name))
 
@@ -276,16 +291,20 @@ class StoreKeeper(SnapshotInstaller):
         """One request or batch in its own savepoint; what to answer."""
         try:
             with self.store.savepoint():
-                return REQUESTS[type(message)].handler(self, message, ctx)
+                done = REQUESTS[type(message)].handler(self, message, ctx)
         except EntglError as fault:
             if fault.code in OF_THE_DISK:
                 raise
+            self.went(type(message), well=fault.code is not ErrorCode.INTERNAL)
             self.count(_REASONS.get(fault.code.value, Reason.INVALID))
             return _failed(message, fault)
         except Exception as fault:  # noqa: BLE001 -- a bug met by one request must not cost the others theirs
             self.count(Reason.HANDLER_FAILED)
+            self.went(type(message), well=False)
             ctx.log(ERROR, f"{message} was undone: {type(fault).__name__} {fault}")
             return _failed(message, EntglError(f"the store failed on {message}; its log tells why"))
+        self.went(type(message), well=True)
+        return done
 
     def commit(self, message: client.Commit, ctx: Context) -> Message:
         return self._write(message.request, message.writes, ctx)

@@ -27,6 +27,7 @@ class SnapshotInstaller(Behaviour):
 
     def on_install_snapshot(self, message: InstallSnapshot, ctx: Context) -> None:
         self.flush(ctx)
+        ctx.busy("merging a snapshot")
         grown = install(self.store, message, self._no_room(message, ctx), ctx)
         if grown is not None:
             self._tell_followers(grown.last)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import select
 import signal
@@ -19,6 +20,8 @@ from typing import Any
 
 from entgldb.actors import build
 from entgldb.actors.behaviour import refused
+from entgldb.actors.child import Watched
+from entgldb.actors.host_log import LogFile
 from entgldb.actors.host_system import NodeSystem
 from entgldb.launch.node_files import locked, remove_record, wait_stopped, write_record
 from entgldb.messages.client import Refused, Stop
@@ -30,6 +33,8 @@ STOP_PATIENCE = 1.5
 """Seconds the node has for a stop in good order; then its processes are killed."""
 GONE_PATIENCE = 2.0
 NODE_BACKOFF_MAX = 5.0
+LOOK_SECONDS = 2.0
+"""Between looks at whether the node actor moves."""
 POLL = 0.2
 """Seconds between looks at signals while the node starts."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
@@ -101,6 +106,8 @@ class Launcher:
         self._booted_at = 0.0
         self._ports: dict[str, int] = {}
         self._deaths = 0
+        self._watched = Watched()
+        self._looked_at = 0.0
 
     @property
     def system(self) -> NodeSystem:
@@ -122,9 +129,11 @@ class Launcher:
             on_ready(record)
 
     def watch(self) -> None:
-        """Until told to stop: start the node actor again when it dies, end with the admin."""
+        """Until told to stop: start the node actor again when it dies or hangs, end with the admin."""
         while not self._signals.stop:
-            ready, _, _ = select.select([self._signals.fd, self._pipe, self._admin_fd, self._node_fd], [], [])
+            self._look()
+            sources = [self._signals.fd, self._pipe, self._admin_fd, self._node_fd]
+            ready, _, _ = select.select(sources, [], [], LOOK_SECONDS)
             self._signals.drain()
             if self._admin_fd in ready:
                 raise EntglError("the actor system's admin died", hint="start the node again")
@@ -149,6 +158,7 @@ class Launcher:
         if self._node_fd >= 0:
             os.close(self._node_fd)
         self._node_fd = os.pidfd_open(self.system.node_pid)
+        self._watched.begin(time.monotonic())
         if self._booted_at:  # whoever asks while the others start is answered by node itself
             self._record(self._ports["sync"])
         while not self._signals.stop:
@@ -158,6 +168,7 @@ class Launcher:
             if isinstance(answer, Ready):
                 self._booted_at = time.monotonic()
                 return self._record(answer.facts.get("port", 0))
+            self._look()
             dead, _, _ = select.select([self._admin_fd, self._node_fd], [], [], 0)
             if self._admin_fd in dead:
                 raise EntglError("the actor system's admin died", hint="start the node again")
@@ -175,6 +186,18 @@ class Launcher:
         }
         write_record(self.directory, record)
         return record
+
+    def _look(self) -> None:
+        """End a node actor that hangs: its death is then met as any other."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
+        why = self._watched.hangs(self.system.life(), now)
+        if why:
+            text = f"node {why}: it is ended and started anew, with all it supervises"
+            LogFile(self.directory / "log" / "entgldb.log", "launcher").line(logging.ERROR, text)
+            signal.pidfd_send_signal(self._node_fd, signal.SIGKILL)
 
     def _revive(self) -> None:
         """The node actor died, and its children with it."""

@@ -160,6 +160,7 @@ class Reason(StrEnum):
     TRAILING_FIELD = "trailing-field"
     TOO_LARGE = "too-large"
     HANDLER_FAILED = "handler-failed"
+    HUNG = "hung"
     # links
     UNREACHABLE = "unreachable"
     TLS_REFUSED = "tls-refused"

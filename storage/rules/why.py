@@ -49,6 +49,7 @@ EXPLAINS: Final[Mapping[Reason, WhyReason | None]] = {
     Reason.UNKNOWN_MESSAGE: _W.NOT_YET_SENT,
     Reason.TOO_LARGE: _W.NOT_YET_SENT,
     Reason.HANDLER_FAILED: _W.NOT_YET_SENT,
+    Reason.HUNG: _W.NOT_YET_SENT,
     Reason.FORK: _W.QUARANTINED,
     Reason.QUARANTINED: _W.QUARANTINED,
     Reason.UNFIT: _W.QUARANTINED,

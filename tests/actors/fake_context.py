@@ -7,6 +7,7 @@ from random import Random
 from typing import TypeVar
 
 from entgldb.actors.behaviour import Asker, Behaviour
+from entgldb.actors.child import Life
 from entgldb.messages.schema import Message
 
 M = TypeVar("M", bound=Message)
@@ -31,6 +32,8 @@ class FakeContext:
         self.behaviour: Behaviour | None = None
         self.told: list[tuple[str, Message]] = []
         self.lines: list[str] = []
+        self.steps: list[str] = []
+        """What was named as a step that may take long."""
         self._now = 0.0
         self._wall_ms = wall_ms
         self._timers: list[tuple[float, int, Message]] = []
@@ -61,6 +64,12 @@ class FakeContext:
 
     def kill(self, name: str) -> None:
         raise AssertionError("only node ends children")
+
+    def look(self, name: str) -> Life:
+        raise AssertionError("only node looks after children")
+
+    def busy(self, step: str) -> None:
+        self.steps.append(step)
 
     def log(self, level: int, text: str) -> None:
         self.lines.append(text)

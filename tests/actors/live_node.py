@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 from entgldb.actors.behaviour import Asker, Behaviour
+from entgldb.actors.child import Life
 from entgldb.actors.links import TlsLinks
 from entgldb.actors.oplog import OplogKeeper
 from entgldb.actors.side_loop import SideLoop
@@ -63,6 +64,12 @@ class LiveContext:
 
     def kill(self, name: str) -> None:
         raise AssertionError("only node ends children")
+
+    def look(self, name: str) -> Life:
+        raise AssertionError("only node looks after children")
+
+    def busy(self, step: str) -> None:
+        pass
 
     def log(self, level: int, text: str) -> None:
         pass

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from entgldb.actors.child import Life
 from entgldb.actors.node import NodeKeeper
 from entgldb.messages import codec
 from entgldb.messages.client import Report, Status
-from entgldb.messages.local import Boot, Configure, Ready, StopNow, Stopped
+from entgldb.messages.local import Boot, ChildExited, Configure, Ready, StopNow, Stopped
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import (
     ElectionSettings,
@@ -44,6 +45,9 @@ class Rig(FakeContext):
         self.deaf: set[str] = set()
         self.synced: Json = None
         self.known = known or {}
+        self.lives: dict[str, Life] = {}
+        """What a child shows that does not turn its loop; the others do."""
+        self.killed: list[str] = []
         self.boot = FakeAsker()
         self.node = self.behaviour = NodeKeeper(chosen or settings())
         self.node.identity = {"pid": 99, "address": "4099"}
@@ -54,6 +58,16 @@ class Rig(FakeContext):
 
     def spawn(self, name: str) -> None:
         self.spawned.append(name)
+
+    def kill(self, name: str) -> None:
+        self.killed.append(name)
+        self.lives.pop(name, None)
+        self.hand(ChildExited(name))
+
+    def look(self, name: str) -> Life:
+        if name not in self.spawned:
+            return Life()
+        return self.lives.get(name) or Life(int(self.monotonic() * 1000), "", "S", self.monotonic())
 
     def forward(self, actor: str, payload: bytes) -> None:
         question = codec.decode(payload, Channel.LOCAL).message

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from entgldb.actors.behaviour import FAILURES_MAX
 from entgldb.actors.gateway import FITNESS_SECONDS
 from entgldb.actors.store import CHECKPOINT_INTERVAL
 from entgldb.actors.sync import Sync
@@ -47,7 +48,7 @@ def test_a_bug_met_by_one_request_harms_no_neighbour_and_leaves_nobody_waiting(
 
 def test_a_transaction_that_failed_is_counted_and_refused_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
-    monkeypatch.setattr(bench.store, "create_index", Failing(EntglError("i/o error")))
+    monkeypatch.setattr(bench.store, "create_index", Failing(EntglError("torn", code=ErrorCode.CORRUPT)))
     answers = bench.ask(bench.put("a"), client.CreateIndex("users", "age"))
     assert [type(answer) for answer in answers] == [client.Refused] * 2
     assert bench.store.get("users", "a") is None
@@ -127,3 +128,40 @@ def _run_failing(ctx: FakeContext, seconds: float) -> None:
             ctx.run(at - ctx.monotonic())
         except RuntimeError:
             continue
+
+
+def test_a_handler_of_the_store_that_fails_on_all_of_a_kind_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    for times in range(FAILURES_MAX):
+        assert not bench.keeper.hopeless
+        monkeypatch.setattr(bench.store, "create_index", Failing(KeyError("bug")))
+        if times == FAILURES_MAX - 2:
+            bench.ask(bench.put("a"))  # that others work is no comfort
+        bench.ask(client.CreateIndex("users", "age"))
+    assert bench.keeper.hopeless
+    other = Bench()
+    works = other.store.create_index
+    for _ in range(FAILURES_MAX):
+        monkeypatch.setattr(other.store, "create_index", Failing(KeyError("bug")))
+        other.ask(client.CreateIndex("users", "age"))
+        monkeypatch.setattr(other.store, "create_index", works)
+        other.ask(client.CreateIndex("users", "age"))
+    assert not other.keeper.hopeless
+
+
+def test_a_store_whose_transactions_all_fail_by_a_bug_is_ended_and_one_with_a_full_disk_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for code, hopeless in ((ErrorCode.INTERNAL, True), (ErrorCode.DISK_FULL, False)):
+        bench = Bench()
+        monkeypatch.setattr(bench.store, "create_index", Failing(EntglError("no", code=code)))
+        for _ in range(FAILURES_MAX):
+            assert not bench.keeper.hopeless
+            bench.ask(client.CreateIndex("users", "age"))
+        assert bench.keeper.hopeless is hopeless
+
+
+def test_a_step_that_may_take_long_is_named_before_it_begins() -> None:
+    bench = Bench()
+    bench.ask(bench.put("a"))
+    assert bench.ctx.steps == ["a commit"]

@@ -14,7 +14,9 @@ import pytest
 from thespian.actors import WatchMessage
 
 from entgldb.actors import build, host, host_wire
-from entgldb.actors.behaviour import Behaviour, Context
+from entgldb.actors.behaviour import FAILURES_MAX, Behaviour, Context
+from entgldb.actors.child import BEAT_SECONDS
+from entgldb.actors.host_cell import STEP_BYTES_MAX, Cell
 from entgldb.actors.host_lane import Lane
 from entgldb.actors.host_wire import ANSWER, ASK, Envelope
 from entgldb.actors.side_loop import SideLoop
@@ -148,6 +150,56 @@ def test_a_flush_that_raises_is_fenced_too(serving: Rig) -> None:
     assert serving.subject.counts == {"handler-failed": 1}
 
 
+def test_a_handler_that_fails_on_every_message_ends_its_actor(
+    serving: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(host.os, "_exit", ended.append)
+    for number in range(FAILURES_MAX):
+        assert ended == []
+        serving.receive(Status(), 1)  # that others work is no comfort
+        serving.receive(Ping(), number + 2)
+    assert ended == [1]
+    assert "fails on all of a kind" in (tmp_path / "log" / "entgldb.log").read_text()
+
+
+def test_an_idle_actor_turns_its_loop_for_its_supervisor_and_does_nothing_else(serving: Rig) -> None:
+    def beats() -> int:
+        return serving.actor.timers.count((timedelta(seconds=BEAT_SECONDS), host.BEAT))
+
+    assert beats() == 1
+    for times in range(2, 5):
+        turns = serving.host._cell.life(os.getpid()).turns
+        serving.wake(host.BEAT)
+        assert beats() == times
+        assert serving.host._cell.life(os.getpid()).turns > turns
+    assert serving.said(ASK) == []
+
+
+def test_a_named_step_is_seen_from_outside_until_it_ends(rig: Rig) -> None:
+    cell = rig.host._cell
+    seen: list[str] = []
+    rig.subject.start = lambda ctx: seen.append(cell.life(os.getpid()).step)  # type: ignore[method-assign]  # looks from within
+    rig.receive(CONFIGURE, sender=NODE)
+    assert seen == ["its start"]
+    life = cell.life(os.getpid())
+    assert (life.step, life.state) == ("", "R")
+    cell.busy("x" * 200)
+    assert cell.life(os.getpid()).step == "x" * STEP_BYTES_MAX
+    assert cell.life(2**22 + 1).state == ""
+
+
+def test_a_cell_is_shared_with_what_is_forked() -> None:
+    cell = Cell()
+    pid = os.fork()
+    if not pid:
+        cell.turn()
+        cell.busy("a commit")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert cell.life(os.getpid())[:2] == (1, "a commit")
+
+
 def test_an_unknown_message_is_refused_loudly(serving: Rig) -> None:
     serving.receive(Report({}), 6)
     ((_, number, answer),) = serving.said(ANSWER)
@@ -185,7 +237,7 @@ def test_an_actor_that_cannot_be_built_says_why_and_ends(rig: Rig, monkeypatch: 
 
 
 def test_a_timer_brings_its_message_once(serving: Rig) -> None:
-    ((period, number),) = serving.actor.timers
+    period, number = serving.actor.timers[-1]
     assert period == timedelta(seconds=2.5)
     serving.wake(number)
     serving.wake(number)

@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from entgldb.actors import child
 from entgldb.actors.behaviour import Asker
 from entgldb.actors.store import StoreKeeper
 from entgldb.messages import client, codec
@@ -149,6 +150,12 @@ class Life:
 
     def kill(self, name: str) -> None:
         raise AssertionError("a store ends nobody")
+
+    def look(self, name: str) -> child.Life:
+        raise AssertionError("a store looks after nobody")
+
+    def busy(self, step: str) -> None:
+        pass
 
     def log(self, level: int, text: str) -> None:
         self.say({"log": text})

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from random import Random
 
 from entgldb.actors.behaviour import Asker, Behaviour
+from entgldb.actors.child import Life
 from entgldb.messages import codec
 from entgldb.messages.client import Refused
 from entgldb.messages.local import Addresses, ChildExited, Configure, ElectionOutcome, Ready
@@ -93,6 +94,12 @@ class SimulatedContext:
 
     def kill(self, name: str) -> None:
         self._host.kill(name)
+
+    def look(self, name: str) -> Life:
+        return self._host.look(name)
+
+    def busy(self, step: str) -> None:
+        """Virtual time stands still meanwhile."""
 
     def log(self, level: int, text: str) -> None:
         self._host.world.note(f"{self._host.name} {self._slot.name} log {level} {text}")
@@ -184,6 +191,13 @@ class Host:
         self._on_end(slot)
         if told:
             self.tell("host", "node", ChildExited(name))
+
+    def look(self, name: str) -> Life:
+        """As the kernel and a shared cell say it in production: an idle actor turns its loop, too."""
+        slot = self.slots.get(name)
+        if slot is None:
+            return Life()
+        return Life(int(self.world.time * 1000), "", "S", self.world.time)
 
     def end(self) -> None:
         """The whole node is gone."""

@@ -8,18 +8,22 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import entgldb
+from entgldb.launch.client import Database
 from entgldb.launch.init import Plan, init
 from entgldb.launch.node import Node, ask, launch
 from entgldb.launch.node_files import running
 from entgldb.messages.client import Done, Ping, Refused, Reload, Report, Status, Stop
-from entgldb.messages.errors import EntglError, NoNodeError
+from entgldb.messages.errors import EntglError, NoAnswerError, NoNodeError
+from tests.system.frozen_disk import frozen, small_disk
 from tests.system.processes import alive, all_gone, children, tree, until
 
 pytestmark = pytest.mark.slow
@@ -41,6 +45,13 @@ def pids(node: Node) -> dict[str, int]:
     report = node.ask("node", Status())
     assert isinstance(report, Report)
     return dict(report.body["pids"])
+
+
+def alarms(node: Node) -> set[str]:
+    """The codes of all alarms."""
+    report = node.ask("node", Status())
+    assert isinstance(report, Report)
+    return {str(alarm["code"]) for alarm in report.body["alarms"]}
 
 
 def serves(node: Node, actor: str) -> bool:
@@ -72,6 +83,49 @@ def test_only_the_killed_actor_is_started_again(node: Node) -> None:
     until(lambda: pids(node).get("sync") not in (None, before["sync"]), 3.0, "a new sync")
     after = pids(node)
     assert {name for name in before if before[name] != after[name]} == {"sync"}
+
+
+def test_actors_that_are_stopped_are_ended_and_serve_again(node: Node) -> None:
+    before = pids(node)
+    victims = ["store", "sync", "gateway"]
+    for actor in victims:
+        os.kill(before[actor], signal.SIGSTOP)
+    all_gone([before[actor] for actor in victims], 30.0)
+    for actor in victims:
+        until(lambda actor=actor: serves(node, actor), 30.0, f"{actor} serving again")  # type: ignore[misc]  # mypy knows no type of a lambda's default
+    report = node.ask("node", Status())
+    assert isinstance(report, Report)
+    assert {name for name, times in report.body["restarts"].items() if times} == set(victims)
+    assert report.body["counts"]["hung"] == len(victims)
+
+
+def test_a_node_actor_that_is_stopped_is_ended_and_serves_again_with_all_others(node: Node) -> None:
+    before = pids(node)
+    os.kill(before["node"], signal.SIGSTOP)
+    all_gone(list(before.values()), 30.0)
+    until(lambda: serves(node, "store"), 30.0, "the node serving again")
+    assert "node is stopped and has not moved" in (node.directory / "log" / "entgldb.log").read_text()
+
+
+def put_late(db: Database) -> None:
+    """A write whose client gives up before it is done."""
+    with suppress(NoAnswerError):
+        db["c"].put("late", {"n": 1})
+
+
+def test_a_store_that_waits_for_its_disk_is_told_of_and_not_ended(directory: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        (directory / "entgldb.db").symlink_to(disk / "entgldb.db")
+        with launch(directory) as node, entgldb.connect(directory) as db:
+            store = pids(node)["store"]
+            late = threading.Thread(target=put_late, args=(db,), daemon=True)
+            with frozen(disk, 12.0):
+                late.start()
+                until(lambda: "held-up" in alarms(node), 11.0, "word that the store waits")
+            until(lambda: db["c"].get("late") == {"n": 1}, 20.0, "the write that has waited")
+            late.join(20.0)
+            until(lambda: "held-up" not in alarms(node), 10.0, "word that it goes on")
+            assert pids(node)["store"] == store
 
 
 @pytest.mark.parametrize("victim", ["launcher", "admin"])
