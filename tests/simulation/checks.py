@@ -6,11 +6,12 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from entgldb.messages.errors import Reason
+from entgldb.messages.model import node_of
 from tests.simulation import oracle
 from tests.simulation.clients import Acknowledged
 from tests.simulation.edits import PROFILES
 from tests.simulation.node import SimulatedNode
-from tests.simulation.oracle import Id, Logged, Operation, State
+from tests.simulation.oracle import Id, Logged, Operation, Place, State
 from tests.simulation.world import World
 
 SYSTEM = "_system_"
@@ -40,8 +41,12 @@ class Watch:
         self._conflicts: dict[str, int] = {}
         self.excused: set[Id] = set()
         """Entries that some disk lost when it went back in time: who has none of them may do without."""
-        self._held: set[str] = set()
-        """Origins that some node ever held back: causal order is not promised behind them."""
+        self._held: dict[str, set[str]] = {}
+        """Node -> origins that it held back when it was looked at last."""
+        self._early: set[tuple[Id, str]] = set()
+        """(entry, origin): some node that held the origin back took the entry without its cause."""
+        self._orphaned: dict[str, set[Place]] = {}
+        """Node -> places where it took an entry before the one that this replaces."""
 
     def look(self, node: SimulatedNode) -> None:
         """A node has committed."""
@@ -49,13 +54,14 @@ class Watch:
             self.world.violate(f"{node.name} flushed and left a transaction open")
             return
         held = set(node.store.held())
-        self._held |= held
         self._count_branches(node, held)
         for row in oracle.read_log(node.store.connection, self._read.get(node.name, 0)):
             self._read[node.name] = row.lsn
             self._logs.setdefault(node.name, {})[row.operation.id] = row
             self._chain(node, row)
-            self._cause(node, row)
+            self._parent(node, row)
+            self._cause(node, row, held | self._held.get(node.name, set()))
+        self._held[node.name] = held
         self._forgets(node)
 
     def log(self, node: SimulatedNode) -> list[Logged]:
@@ -88,12 +94,20 @@ class Watch:
 
     def restarted(self, node: SimulatedNode) -> None:
         """A node's documents are what its own log says, whatever it was in the middle of."""
-        if may_lack_parents(node):
-            return
         applied = [row.operation for row in self.log(node) if row.applied]
         found = oracle.read_state(node.store.connection, oracle.merged_places(applied))
-        if without_collected(oracle.fold(applied), found, node) != found:
+        wanted = without_collected(oracle.fold(applied), found, node)
+        if self.promised(node, wanted) != self.promised(node, found):
             self.world.violate(f"{node.name}: the documents are not what its log says")
+
+    def promised(self, node: SimulatedNode, state: State) -> State:
+        """``state`` without conflicts of places where the node took an entry without the one it replaces."""
+        log = self.log(node)
+        applied = {row.operation.id for row in log if row.applied}
+        orphaned = self._orphaned.get(node.name, set()) | {
+            row.operation.place for row in log if row.applied and {row.operation.parent} - applied - {None}
+        }
+        return state._replace(conflicts={one for one in state.conflicts if one[0] not in orphaned})
 
     def rolled_back(self, node: SimulatedNode, log: list[Logged], lost: set[Id]) -> None:
         """The disk of a node has gone back in time; ``log`` is what it has now."""
@@ -108,15 +122,16 @@ class Watch:
         there = {row.operation.id for node in nodes for row in self.log(node)}
         for gone in self.excused - there:
             self.union.pop(gone, None)
-            acks.writes.pop(gone, None)
+            acks.forget(gone)
 
     def give_up(self, gone: SimulatedNode | None, nodes: list[SimulatedNode], acks: Acknowledged) -> None:
-        """A node was retired: what it alone has is not asked for any more."""
+        """A node was retired: what it wrote and nobody else has is not asked for any more."""
         if gone is not None:
             there = {row.operation.id for node in nodes for row in self.log(node)}
             for made in set(self.union) - there:
-                del self.union[made]
-                acks.writes.pop(made, None)
+                if node_of(made[0]) == gone.name:
+                    del self.union[made]
+                    acks.forget(made)
 
     def _count_branches(self, node: SimulatedNode, held: set[str]) -> None:
         reached = self.world.reached
@@ -147,7 +162,14 @@ class Watch:
             self.union[one.id] = one
         heads[origin] = one
 
-    def _cause(self, node: SimulatedNode, row: Logged) -> None:
+    def _parent(self, node: SimulatedNode, row: Logged) -> None:
+        """Note a place where an entry is applied before the one that it replaces."""
+        parent = row.operation.parent
+        known = None if parent is None else self._logs[node.name].get(parent)
+        if row.applied and parent is not None and (known is None or not known.applied):
+            self._orphaned.setdefault(node.name, set()).add(row.operation.place)
+
+    def _cause(self, node: SimulatedNode, row: Logged, held: set[str]) -> None:
         one, (origin, seq) = row.operation, row.operation.id
         seen = {o: head.id[1] for o, head in self._heads[node.name].items()}
         if origin == node.origin:
@@ -158,12 +180,10 @@ class Watch:
             if one.hlc > max(self._clocks.get(node.name, 0) + 1, node.clock.highest_ms << COUNTER_BITS):
                 self.world.violate(f"{node.name}: {one.id} is stamped after all it had seen")
         else:
-            lacking = [
-                o
-                for o, need in self._causes.get(one.id, {}).items()
-                if seen.get(o, 0) < need and o not in self._held
-            ]
-            if lacking:
+            lacking = [o for o, need in self._causes.get(one.id, {}).items() if seen.get(o, 0) < need]
+            # behind what it held back a node takes an effect early, and passes it on early
+            self._early |= {(one.id, o) for o in lacking if o in held}
+            if any((one.id, o) not in self._early for o in lacking):
                 self.world.violate(f"{node.name}: {one.id} is here before its cause from {lacking}")
         self._clocks[node.name] = max(one.hlc, self._clocks.get(node.name, 0))
 
@@ -192,7 +212,6 @@ def final(world: World, nodes: list[SimulatedNode], watch: Watch, acks: Acknowle
     """All is healed and calm: everybody must have everything, and agree."""
     watch.forget_lost(nodes, acks)
     _once(world, watch)
-    exempt = any(may_lack_parents(node) for node in nodes)
     for node in nodes:
         log = watch.log(node)
         here = {row.operation.id: row for row in log}
@@ -200,7 +219,7 @@ def final(world: World, nodes: list[SimulatedNode], watch: Watch, acks: Acknowle
         if lacking:
             world.violate(f"{node.name} lacks {len(lacking)} entries, such as {lacking[:3]}")
         _acknowledged(world, node, here, acks)
-        _agreement(world, node, log, watch, conflicts=not exempt)
+        _agreement(world, node, log, watch)
         _vector(world, node, here)
 
 
@@ -230,11 +249,11 @@ def _acknowledged(world: World, node: SimulatedNode, here: dict[Id, Logged], ack
             world.violate(f"{node.name}: the acknowledged write {made} has another body")
         elif body is not None and row.operation.body != body.decode():
             world.violate(f"{node.name}: the body of the acknowledged write {made} is gone")
+    for made in acks.decisions - here.keys():
+        world.violate(f"{node.name} lost the acknowledged decision {made}")
 
 
-def _agreement(
-    world: World, node: SimulatedNode, log: list[Logged], watch: Watch, *, conflicts: bool
-) -> None:
+def _agreement(world: World, node: SimulatedNode, log: list[Logged], watch: Watch) -> None:
     """Documents and conflicts are those of the oracle, which folds the union of all logs."""
     in_cloud = node.role == "cloud"
     if in_cloud and any(r.operation.body is not None for r in log if r.operation.place[0].startswith(SYSTEM)):
@@ -246,8 +265,9 @@ def _agreement(
         if wanted.documents.get(place) != found.documents.get(place):
             there, here = wanted.documents.get(place), found.documents.get(place)
             world.violate(f"{node.name}: {place} is {here}, and should be {there}")
-    if conflicts and wanted.conflicts != found.conflicts:
-        extra, missing = found.conflicts - wanted.conflicts, wanted.conflicts - found.conflicts
+    listed, due = (watch.promised(node, state).conflicts for state in (found, wanted))
+    if listed != due:
+        extra, missing = listed - due, due - listed
         world.violate(f"{node.name}: conflicts too many {sorted(extra)[:2]}, missing {sorted(missing)[:2]}")
 
 

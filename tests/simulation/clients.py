@@ -25,6 +25,13 @@ class Acknowledged:
     """(origin, seq) -> the body that was acknowledged."""
     edits: dict[tuple[str, int], str] = field(default_factory=dict)
     """(origin, seq) -> what an acknowledged edit of a document that merges wrote into a field."""
+    decisions: set[tuple[str, int]] = field(default_factory=set)
+    """Acknowledged changes of peers and rules, and acknowledged settlements of conflicts."""
+
+    def forget(self, made: tuple[str, int]) -> None:
+        """It is not asked for any more."""
+        self.writes.pop(made, None)
+        self.decisions.discard(made)
 
 
 class Waiting:
@@ -201,12 +208,15 @@ class Client:
         return self.node.up and found.fetchone() is not None
 
     def _acknowledge(self, done: CommitDone) -> None:
+        if self.node.store.connection.in_transaction:
+            self.world.violate(f"{self.node.name} acknowledged inside its transaction")
         if not self._writes:
+            made = {(one.origin, one.seq) for one in done.written if one.seq}
+            self.world.reached["decision acknowledged"] += len(made)
+            self._acks.decisions |= made
             return
         if len(done.written) != len(self._writes):
             self.world.violate(f"{self.node.name}: {len(self._writes)} writes, {len(done.written)} versions")
-        if self.node.store.connection.in_transaction:
-            self.world.violate(f"{self.node.name} acknowledged inside its transaction")
         for write, made in zip(self._writes, done.written, strict=False):
             if made.seq:
                 self._acks.writes[made.origin, made.seq] = write.body
