@@ -221,11 +221,12 @@ def _forget(node: SimulatedNode, *, tombstones: bool) -> None:
         store.state.entries = 0
         store.state.pruned_lsn = store.state.lsn
         if tombstones:
-            (latest,) = store.connection.execute(
-                "SELECT ifnull(max(hlc), 0) FROM _entgldb_documents"
+            latest, last = store.connection.execute(
+                "SELECT ifnull(max(hlc), 0), ifnull(max(lsn), 0) FROM _entgldb_documents"
                 " WHERE body IS NULL AND substr(collection, 1, 1) <> '_'"
             ).fetchone()
             store.state.collected_hlc = max(store.state.collected_hlc, latest)
+            store.state.collected_lsn = max(store.state.collected_lsn, last)
             store.connection.execute(
                 "DELETE FROM _entgldb_documents WHERE body IS NULL AND substr(collection, 1, 1) <> '_'"
             )

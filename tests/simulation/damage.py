@@ -37,6 +37,9 @@ def at_rest(world: World, nodes: list[SimulatedNode]) -> None:
     for node in nodes:
         node.deliver("oplog", Verify(repair=True))
     world.run(PATIENCE_SECONDS, lambda: _agree(nodes))
+    for node in nodes:
+        node.followers[0].spoilt.clear()
+        node.followers[0].look(node.store)
     mended = sum(_counted(node, Reason.REPAIRED) for node in nodes)
     world.reached["row mended"] += mended
     if world.seed % EVERY == SOUND_SEEDS and mended:
@@ -47,15 +50,19 @@ def damage(world: World, nodes: list[SimulatedNode]) -> None:
     """On one LAN node some rows change or go, never on two nodes the same."""
     node = world.random.choice([one for one in nodes if one.role == "lan"])
     rows = node.store.connection.execute(
-        "SELECT id, body FROM _entgldb_documents WHERE substr(collection, 1, 8) != '_system_' ORDER BY id"
+        "SELECT id, body, collection, key FROM _entgldb_documents"
+        " WHERE substr(collection, 1, 8) != '_system_' ORDER BY id"
     ).fetchall()
     # a row whose entry is pruned is known by its digest alone, and a tombstone that all others have collected
     # is known by nobody: no rule can tell such a row from a sound one when it is whole in itself
     pruned = node.retention_hours < DAY_HOURS
     rows = [row for row in rows if row[1] is not None or not pruned]
-    for number, body in world.random.sample(rows, min(len(rows), world.random.randint(1, 8))):
+    for number, body, collection, key in world.random.sample(
+        rows, min(len(rows), world.random.randint(1, 8))
+    ):
         ways = [_change] + ([_lose] if body is not None else []) + ([] if pruned else [_age])
         world.random.choice(ways)(node, number)
+        node.followers[0].spoilt.add((collection, key))
         world.fault("damage", node.name)
 
 

@@ -57,6 +57,7 @@ class Faults:
             self.stand_down,
             self.isolate,
             self.disk_full,
+            self.commit_fails,
             self.roll_back,
             self.disk_low,
         ]
@@ -75,6 +76,7 @@ class Faults:
         for node in self.nodes:
             node.clock.offset_ms = 0
             node.store.trap, node.store.full, node.disk.free = "", False, None
+            node.store.fails_next = False
             self._restart(node)
 
     def partition(self) -> None:
@@ -155,6 +157,12 @@ class Faults:
         node.store.full = True
         self._count("disk-full", node.name)
         self.world.after(self.world.random.uniform(0.2, 3.0), self._disk_has_room, node)
+
+    def commit_fails(self) -> None:
+        """One transaction of a node fails while batches of peers are on their way, and the next is fine."""
+        node = self._node()
+        node.store.fails_next = True
+        self._count("commit-fails", node.name)
 
     def release_held(self) -> None:
         """Somebody has a node apply what it holds back, whatever the writer's clock says."""

@@ -328,6 +328,8 @@ MUTANTS = {
     "delete forgets fields": Mutant(keeping.delete_forgets_fields, 1),
     "log pruned by age alone": Mutant(keeping.pruned_by_age_alone, 5),
     "floor raised past a gap": Mutant(keeping.floor_past_a_gap, 5),
+    "mended row under its old number": Mutant(keeping.mended_under_its_old_number, 2),
+    "late entry under its old number": Mutant(keeping.supplied_under_its_old_number, 3),
     "tombstone collected before older puts have come": Mutant(keeping.join_skipped, 6),
 }
 

@@ -9,8 +9,11 @@ from unittest.mock import patch
 
 from entgldb.actors import walker
 from entgldb.actors.retention import Retention
+from entgldb.messages.wire import Copy
 from entgldb.storage import mending, merge_rows
+from entgldb.storage.apply import Applier
 from entgldb.storage.rules import changes, fields, merged, retention, stored
+from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.reconcile import Item
 from entgldb.storage.rules.repair import Decision, Side, decide
 from entgldb.storage.state import State
@@ -125,4 +128,41 @@ def join_skipped() -> Iterator[None]:
         self._ripe = dict(found.stable)
 
     with patch.object(Retention, "_ripen", careless):
+        yield
+
+
+@contextmanager
+def mended_under_its_old_number() -> Iterator[None]:
+    """A row that was mended stays where change feeds have read it already."""
+    take = mending.Mender.take
+
+    def careless(self: mending.Mender, copy: Copy) -> None:
+        place = (copy.collection, copy.key)
+        find = "SELECT lsn FROM _entgldb_documents WHERE collection = ? AND key = ?"
+        before = self._connection.execute(find, place).fetchone()
+        take(self, copy)
+        self._connection.execute(
+            "UPDATE _entgldb_documents SET lsn = ? WHERE collection = ? AND key = ?",
+            (before[0] if before else 0, *place),
+        )
+
+    with patch.object(mending.Mender, "take", careless):
+        yield
+
+
+@contextmanager
+def supplied_under_its_old_number() -> Iterator[None]:
+    """What is applied long after it was recorded is shown under the number of its log row."""
+    merge = Applier._merge
+
+    def careless(self: Applier, header: Header, text: str | None, lsn: int) -> None:
+        self.batch.flush()
+        row = self.connection.execute(
+            "SELECT l.lsn FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+            " WHERE o.name = ? AND l.seq = ?",
+            header.version,
+        ).fetchone()
+        merge(self, header, text, row[0] if row else lsn)
+
+    with patch.object(Applier, "_merge", careless):
         yield

@@ -17,6 +17,7 @@ from entgldb.actors.store import StoreKeeper
 from entgldb.actors.sync import Sync
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.local import Boot, Configure
+from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import (
     ElectionSettings,
@@ -31,6 +32,7 @@ from entgldb.storage.copies import Fingerprints
 from entgldb.storage.reader import LogReader
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.incarnations import Why
+from entgldb.storage.state import State
 from entgldb.storage.store import Store
 from tests.simulation.edges import (
     Authority,
@@ -40,6 +42,7 @@ from tests.simulation.edges import (
     VirtualSecrets,
     VirtualTokens,
 )
+from tests.simulation.feed import Follower
 from tests.simulation.host import CrashNow, Host, Slot
 from tests.simulation.network import Network, VirtualLinks
 from tests.simulation.shelf import SnapshotDisk, VirtualShelf
@@ -65,6 +68,8 @@ class TornStore(Store):
 
     trap = ""
     full = False
+    fails_next = False
+    """Whether the next transaction that takes in foreign entries fails."""
     picky = False
     """Whether it is of a release that cannot merge a document which says so."""
 
@@ -74,10 +79,17 @@ class TornStore(Store):
         applier.__class__ = kind
         return applier
 
+    def _foreign(self) -> dict[str, tuple[int, bytes]]:
+        return {origin: mark for origin, mark in self.vector().items() if origin != self.origin}
+
     @contextmanager
     def group(self) -> Iterator[None]:
         with super().group():
+            before = self._foreign() if self.fails_next else {}
             yield
+            if self.fails_next and self._foreign() != before:
+                self.fails_next = False
+                raise EntglError("I/O error", code=ErrorCode.DISK_ERROR)
             if self.full:
                 raise EntglError("database or disk is full", code=ErrorCode.DISK_FULL)
             if self.trap == "before":
@@ -123,6 +135,7 @@ class SimulatedNode:
         self._opened = False
         self.snapshots = SnapshotDisk()
         self._reborn = False
+        self.followers = [Follower(name, collection, world) for collection in (None, REMOTE_PEERS)]
         self.disk = VirtualDisk()
         self.store = TornStore.memory(name, world.random.randbytes(32), clock.now_ms())
         self.log = LogReader(self.store.connection)
@@ -202,10 +215,26 @@ class SimulatedNode:
     def _flushed(self, actor: str) -> None:
         if actor == "store":
             self._on_commit(self)
+            self._compare_memory()
+            for follower in self.followers:
+                follower.committed(self.store)
         elif actor == "oplog" and self.host is not None:
             oplog = self.host.behaviour(actor)
             if isinstance(oplog, OplogKeeper) and any(stage.entries for stage in oplog._stages.values()):
                 self._world.reached["group across batches"] += 1
+
+    def _compare_memory(self) -> None:
+        """What the one writer remembers is what the next start would read."""
+        state = self.store.state
+        if self.store.connection.in_transaction:
+            return
+        found = State.load(self.store.connection)
+        # known of the present life alone: a dispute, and entries in quarantine that are pruned by now
+        found.disowned = state.disowned
+        found.unfit_logged |= state.unfit_logged
+        if found != state:
+            differing = [name for name in State.__slots__ if getattr(found, name) != getattr(state, name)]
+            self._world.violate(f"{self.name}: memory and file differ in {differing}")
 
     def _ended(self, slot: Slot) -> None:
         self._network.lose_node(self, slot.name, noticed=True)
