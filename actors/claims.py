@@ -8,8 +8,8 @@ from typing import Final
 
 from entgldb.messages.wire import Claim, Rank
 
-EPOCH_MAX: Final = 2**53
-"""No honest epoch comes near it; a claim beyond it would leave no higher one to give."""
+EPOCH_MAX: Final = 2**40
+"""No honest epoch comes near it. Nobody claims a higher one: at it the better rank alone decides."""
 DEAD_CLAIMS_MAX: Final = 64
 
 
@@ -59,6 +59,10 @@ class Claims:
             return False
         self.epoch_seen = max(self.epoch_seen, epoch)
         return True
+
+    def next_epoch(self) -> int:
+        """One that outbids all that was heard, where there is any."""
+        return min(self.epoch_seen + 1, EPOCH_MAX)
 
     def judge(self, claim: Claim) -> Verdict:
         """Compare a claim that was heard with the present one. Changes nothing but ``epoch_seen``."""

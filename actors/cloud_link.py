@@ -198,16 +198,16 @@ class CloudLink:
         elif self.phase == OPEN:
             self._renew(ctx)
 
-    def beat(self, ctx: Context) -> None:
-        """Every heartbeat interval."""
+    def look(self, ctx: Context) -> None:
+        """Every heartbeat interval: whether the session may stay."""
         if self.session is None:
             return
-        if self.session.outdated:
+        if self.session.failed:
+            self._fail(Reason.HANDLER_FAILED, "this node failed on what it heard", ctx)
+        elif self.session.outdated:
             self._fail(Reason.HEALED, "a branch of a log was taken out", ctx)
         elif self.session.silent_for(ctx) > self._silence:
             self._fail(Reason.HEARTBEAT_LOST, f"silent for more than {self._silence:.0f} s", ctx)
-        else:
-            self.session.beat(ctx, None)
 
     # --- from outside --------------------------------------------------------------------------------
 

@@ -237,7 +237,7 @@ class Bully(Behaviour):
         """A claim of an earlier life of this node: only a newer epoch outbids it."""
         mine = self.claims.current
         if self.state == LEADING and mine is not None and self.claims.epoch_seen > mine.epoch:
-            self._lead(self.claims.epoch_seen + 1, ctx)
+            self._lead(self.claims.next_epoch(), ctx)
 
     # --- changes of state ------------------------------------------------------------------------
 
@@ -246,7 +246,7 @@ class Bully(Behaviour):
             self._enter(FOLLOWING if self.claims.current else IDLE, 0, ctx)
             return
         self._enter(ELECTING, ALIVE_WAIT_SECONDS, ctx)
-        self._to_peer("", Election(self.claims.epoch_seen + 1, self._rank), ctx)
+        self._to_peer("", Election(self.claims.next_epoch(), self._rank), ctx)
 
     def _lead(self, epoch: int, ctx: Context) -> None:
         """Claim ``epoch``. The beat begins at the wall clock's seconds, above any beat of an earlier life."""
@@ -324,7 +324,7 @@ class Bully(Behaviour):
                 # a cluster that is just starting: the order of starting shall not matter
                 self._lead(1, ctx)
         elif self.state == ELECTING:
-            self._lead(self.claims.epoch_seen + 1, ctx)
+            self._lead(self.claims.next_epoch(), ctx)
         elif self.state == PENDING and self.claims.current is not None:
             self._enter(FOLLOWING, 0, ctx)
         elif self.state in (STARTING, PENDING):

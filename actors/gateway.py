@@ -91,8 +91,7 @@ class Gateway(SnapshotRouting):
         """One small vector change to every cloud for all that was applied in this wake-up."""
         if self._gained:
             gained, self._gained = self._gained, {}
-            for session in self.sessions():
-                session.gained(gained)
+            self.each(lambda session: session.gained(gained), ctx)
         self._beat_later(ctx)
         self._pump_later(ctx)
         if self._connected() != self._told_connected:
@@ -216,12 +215,11 @@ class Gateway(SnapshotRouting):
             self._beating = False
             self._means.members.reload(self._means.log, self._means.settings.sync_interval, ctx)
             for link in list(self._links.values()):
-                link.beat(ctx)
+                link.look(ctx)
+            self.each(lambda session: session.beat(ctx, None), ctx)
         elif message.what == "pump":
             self._pumping = False
-            for link in self._links.values():
-                if link.session is not None:
-                    link.session.tick(ctx)
+            self.each(lambda session: session.tick(ctx), ctx)
         elif message.what == "fitness":
             ctx.after(FITNESS_SECONDS, Tick("fitness"))
             self._tell_fitness(ctx)

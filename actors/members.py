@@ -14,7 +14,7 @@ from typing import Final
 from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import OplogReader
 from entgldb.messages.errors import InvalidError
-from entgldb.messages.limits import MEMBERS_BYTES_MAX, MEMBERS_MAX
+from entgldb.messages.limits import COUNT_MAX, MEMBERS_BYTES_MAX, MEMBERS_MAX
 from entgldb.messages.model import check_node_id, node_of
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Member
@@ -24,6 +24,8 @@ from entgldb.storage.rules.results import Heard
 
 IDLE_SECONDS: Final = 30.0
 """A node whose vector stands still counts up its row that often, so that its last-seen stays true."""
+OWN_COUNTER_MAX: Final = COUNT_MAX // 2
+"""Others may say that we had counted so far: counted on from here, our rows stay within what they take."""
 KEEP_AFTER: Final = 5
 """Sync intervals between two writings to the file."""
 
@@ -63,9 +65,10 @@ class Members:
         if known is not None and row.counter <= known.row.counter:
             return False
         if name == self._own:
-            # an earlier life of ours counted further: whoever has that row takes ours only beyond it
-            self._counter = max(self._counter, row.counter)
-            self._counted_at = -IDLE_SECONDS
+            if not self.cloud and row.counter <= OWN_COUNTER_MAX:
+                # an earlier life of ours counted further: whoever has that row takes ours only beyond it
+                self._counter = max(self._counter, row.counter)
+                self._counted_at = -IDLE_SECONDS
             return False
         if known is None and not _is_origin(row.origin):
             return False

@@ -184,6 +184,8 @@ class PeerLink:
             return Reason.REINCARNATED
         if self.session is not None and self.session.outdated:
             return Reason.HEALED
+        if self.session is not None and self.session.failed:
+            return Reason.HANDLER_FAILED
         if self.session is None:
             return Reason.HANDSHAKE_TIMEOUT if ctx.monotonic() - self.since > HELLO_TIMEOUT else None
         if self.session.silent_for(ctx) > self.silence:

@@ -85,6 +85,9 @@ class Backlog:
 class Session:
     """One replication session. ``send`` gives False when the link is gone."""
 
+    failed = False
+    """Its owner failed in it: the link is to be closed."""
+
     def __init__(
         self,
         *,

@@ -25,5 +25,4 @@ class SnapshotRouting(SessionOwner):
 
     def on_snapshot_installed(self, message: SnapshotInstalled, ctx: Context) -> None:
         self._gained.update(message.changes)
-        for session in self.sessions():
-            session.installed(message, ctx)
+        self.each(lambda session: session.installed(message, ctx), ctx)

@@ -41,8 +41,7 @@ class Sync(LinkOwner):
         """One small vector change to everybody for all that was applied in this wake-up."""
         if self._gained:
             gained, self._gained = self._gained, {}
-            for session in self.sessions():
-                session.gained(gained)
+            self.each(lambda session: session.gained(gained), ctx)
         self._pump_later(ctx)
 
     # --- what other actors say ------------------------------------------------------------------
@@ -57,8 +56,7 @@ class Sync(LinkOwner):
     def on_claim_to_send(self, message: ClaimToSend, ctx: Context) -> None:
         self._claim = message.claim
         if message.now:
-            for session in self.sessions():
-                session.beat(ctx, self._claim)
+            self.each(lambda session: session.beat(ctx, self._claim), ctx)
 
     def on_to_peer(self, message: ToPeer, ctx: Context) -> None:
         frame = codec.decode(message.payload, Channel.PEER).message
@@ -141,8 +139,7 @@ class Sync(LinkOwner):
             self._beat(ctx)
         else:
             self._pumping = False
-            for session in self.sessions():
-                session.tick(ctx)
+            self.each(lambda session: session.tick(ctx), ctx)
 
     # --- frames ----------------------------------------------------------------------------------
 
@@ -266,8 +263,8 @@ class Sync(LinkOwner):
                 self._dial(ctx)  # without waiting for the end of the lost link
             elif peer.session is not None and not peer.closing:
                 peer.bring_again(self._checker)
-                peer.session.beat(ctx, self._claim)
                 peer.read_clock(ctx)
+        self.each(lambda session: session.beat(ctx, self._claim), ctx)
         if not self.in_cloud:
             self._clocks.look([peer.session.clock for peer in self._peers.values() if peer.session], ctx)
 

@@ -6,7 +6,7 @@ The same messages travel by the Unix socket of a node and by Thespian's ask and 
 from __future__ import annotations
 
 from entgldb.messages.model import Version
-from entgldb.messages.schema import Channel, Json, Message, Record, message, record
+from entgldb.messages.schema import Channel, Count, Json, Message, Record, Small, message, record
 
 
 @record
@@ -15,7 +15,7 @@ class RequestId(Record):
 
     client: bytes
     """16 random bytes a client draws once."""
-    counter: int
+    counter: Count
 
 
 @record
@@ -32,7 +32,7 @@ class Written(Record):
     """The version one write made; ``seq`` 0 where a delete met nothing."""
 
     origin: str
-    seq: int
+    seq: Count
 
     @property
     def version(self) -> Version:
@@ -170,7 +170,7 @@ class SettleUnfit(Message):
     """
 
     origin: str
-    seq: int
+    seq: Count
     retry: bool
 
 
@@ -195,7 +195,7 @@ class PutPeer(Message):
     request: RequestId
     add: bool
     node_id: str
-    type: int | None = None
+    type: Small | None = None
     address: str | None = None
     authority: str | None = None
     client_id: str | None = None

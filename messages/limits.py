@@ -79,6 +79,8 @@ LINKS_MAX: Final = 256
 """Links one listener keeps."""
 LINKS_PER_ADDRESS_MAX: Final = 64
 """Links from one address that one listener keeps."""
+COUNT_MAX: Final = 2**53 - 1
+"""What others may have counted up to: so far below 2**63 that to go on from it overflows nothing."""
 STRING_BYTES_MAX: Final = FRAME_BYTES_MAX
 """One msgpack string or bin; the frame bounds it."""
 ARRAY_ITEMS_MAX: Final = 65_536

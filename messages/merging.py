@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entgldb.messages.client import RequestId
-from entgldb.messages.schema import Channel, Message, message
+from entgldb.messages.schema import Channel, Count, Message, message
 
 
 @message(62, Channel.CLIENT)
@@ -19,7 +19,7 @@ class Resolve(Message):
     key: str
     origin: str
     """With ``seq``: the version that lost."""
-    seq: int
+    seq: Count
     take: str = ""
     body: bytes | None = None
 

@@ -7,11 +7,11 @@ from typing import Final, NamedTuple
 
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import KEY_BYTES_MAX, NAME_CHARS_MAX
-from entgldb.messages.schema import Record, record
+from entgldb.messages.schema import Count, Record, record
 
 Origin = str
 """Who wrote: ``<node id>/<incarnation, 32 hex digits>``. A log has one writer, ever."""
-Vector = dict[str, tuple[int, bytes]]
+Vector = dict[str, tuple[Count, bytes]]
 """Version vector: origin -> (newest contiguous seq, its header hash)."""
 
 SYSTEM_PREFIX: Final = "_system_"

@@ -6,15 +6,16 @@ Tags only grow and are never used again for something else.
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum, Flag, auto
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 from entgldb.messages.errors import ProtocolError
-from entgldb.messages.limits import DEPTH_MAX
+from entgldb.messages.limits import COUNT_MAX, DEPTH_MAX
 
 
 class Channel(Flag):
@@ -31,6 +32,24 @@ class Channel(Flag):
 Convert = Callable[[Any], Any]
 Json = Any
 """A JSON value: None, bool, int, float, str, list or dict with string keys."""
+
+
+class Range(NamedTuple):
+    """Which integers a field takes, both ends included. A field that names none takes 64 bits with sign."""
+
+    low: int
+    high: int
+
+
+INT64 = Range(-(2**63), 2**63 - 1)
+Count = Annotated[int, Range(0, COUNT_MAX)]
+"""Something that is counted up."""
+Millis = Annotated[int, Range(-COUNT_MAX, COUNT_MAX)]
+"""Milliseconds since 1970 by somebody's clock."""
+Stamp = Annotated[int, Range(0, 2**63 - 1)]
+"""A value of a hybrid logical clock."""
+Small = Annotated[int, Range(-(2**31), 2**31 - 1)]
+Port = Annotated[int, Range(0, 65_535)]
 
 _T = TypeVar("_T")
 
@@ -119,7 +138,7 @@ def from_array(cls: type[Any], items: list[Any]) -> Any:
 
 
 def _compile(cls: Any) -> None:
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     cls._writers = tuple((f.name, _writer(hints[f.name])) for f in fields(cls))
     cls._readers = tuple(
         (f.name, _reader(hints[f.name]), f.default is not MISSING or f.default_factory is not MISSING)
@@ -141,6 +160,8 @@ def _union_member(hint: Any) -> Any:
 
 def _writer(hint: Any) -> Convert | None:
     """What turns a field into msgpack's own types; None where it already is."""
+    if typing.get_origin(hint) is Annotated:
+        return None
     inner = _union_member(hint)
     if inner is not None:
         write = _writer(inner)
@@ -156,7 +177,7 @@ def _writer(hint: Any) -> Convert | None:
     return None
 
 
-_EXACT: tuple[type, ...] = (int, str, bytes, bool, float)
+_EXACT: tuple[type, ...] = (str, bytes, bool)
 
 
 def _reader(hint: Any) -> Convert:
@@ -165,6 +186,10 @@ def _reader(hint: Any) -> Convert:
         return _read_json
     if hint in _EXACT:
         return _exact(hint)
+    if hint is int or typing.get_origin(hint) is Annotated:
+        return _integer(INT64 if hint is int else hint.__metadata__[0])
+    if hint is float:
+        return _read_float
     inner = _union_member(hint)
     if inner is not None:
         read = _reader(inner)
@@ -194,11 +219,30 @@ def _exact(kind: type) -> Convert:
     def read(value: Any) -> Any:
         if type(value) is kind:
             return value
-        if kind is float and type(value) is int:
-            return float(value)
         raise ProtocolError(f"{kind.__name__} expected, {type(value).__name__} found")
 
     return read
+
+
+def _integer(within: Range) -> Convert:
+    low, high = within
+
+    def read(value: Any) -> Any:
+        if type(value) is not int:
+            raise ProtocolError(f"int expected, {type(value).__name__} found")
+        if low <= value <= high:
+            return value
+        raise ProtocolError(f"an integer from {low} to {high} expected, {value} found")
+
+    return read
+
+
+def _read_float(value: Any) -> float:
+    if type(value) not in (float, int) or not math.isfinite(value):
+        raise ProtocolError(
+            f"a finite float expected, {str(value) if type(value) is float else type(value).__name__} found"
+        )
+    return float(value)
 
 
 def _expect(value: Any, kind: type[_T]) -> _T:

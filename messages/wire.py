@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 from entgldb.messages.model import Entry, Origin, Vector
-from entgldb.messages.schema import Channel, Message, Record, message, record
+from entgldb.messages.schema import (
+    Channel,
+    Count,
+    Message,
+    Millis,
+    Port,
+    Record,
+    Small,
+    Stamp,
+    message,
+    record,
+)
 
 PROTOCOL_MIN: Final = 1
 PROTOCOL_MAX: Final = 1
@@ -25,9 +36,9 @@ is new may be sent to all: it is counted as ``unknown-message`` and ignored."""
 class Rank(Record):
     """How fit a node is to be gateway; see ``better``."""
 
-    resolvable: int
+    resolvable: Small
     """Enabled cloud peers whose secret the node can resolve."""
-    priority: int
+    priority: Small
     node_id: str
 
     def better(self, other: Rank) -> bool:
@@ -43,8 +54,8 @@ class Copy(Record):
     collection: str
     key: str
     origin: Origin
-    seq: int
-    hlc: int
+    seq: Count
+    hlc: Stamp
     body: bytes | None
     sha256: bytes
     """The digest stored beside the body; empty for a tombstone."""
@@ -56,9 +67,9 @@ class Copy(Record):
 class Claim(Record):
     """Who is gateway as far as the sender knows. ``beat`` is counted up by the gateway alone."""
 
-    epoch: int
+    epoch: Count
     rank: Rank
-    beat: int
+    beat: Count
     connected: tuple[str, ...] = ()
     """Cloud peers the gateway is linked to, for whoever asks another node; nothing is decided by it."""
 
@@ -76,11 +87,11 @@ class Member(Record):
     """
 
     origin: Origin
-    counter: int
+    counter: Count
     """Counted up by that node alone."""
-    seen_ms: int
+    seen_ms: Millis
     """Its wall clock when it said so."""
-    vector: dict[str, int]
+    vector: dict[str, Count]
     """Origin -> newest contiguous seq that is committed there: it acknowledges all of it."""
     shown_ms: int = 0
     """The latest time that its own clock has shown, or that an operator let in there; 0: unknown."""
@@ -90,25 +101,25 @@ class Member(Record):
 class Hello(Message):
     """First frame of a link, from both sides (the dialler first)."""
 
-    protocol_min: int
-    protocol_max: int
+    protocol_min: Count
+    protocol_max: Count
     node_id: str
     origin: Origin
     cluster: str
     """``cluster`` of the certificate; empty on cloud links."""
     features: tuple[str, ...]
-    clock_ms: int
+    clock_ms: Millis
     role: str
     """``lan`` or ``cloud``: what the sender is."""
     token: str = ""
     """Bearer token, gateway to cloud only."""
-    epoch: int = 0
+    epoch: Count = 0
     """The gateway's epoch, gateway to cloud only."""
-    listen_port: int = 0
+    listen_port: Port = 0
     """Where the sender accepts links (0: nowhere)."""
-    life: int = 0
+    life: Stamp = 0
     """Drawn at the start of the sender's process: two that differ are two processes (0: not told)."""
-    beat_ms: int = 1000
+    beat_ms: Count = 1000
     """How far apart the sender's heartbeats are; a link on which nothing comes for three of the slower side's
     is down."""
 
@@ -118,7 +129,7 @@ class Vectors(Message):
     """After Hello: what I have. The peer sends what is missing, in round 0."""
 
     vector: Vector
-    held: dict[str, int]
+    held: dict[str, Count]
     """Origin -> seq received and held back by the clock bound: not to be sent again."""
 
 
@@ -126,10 +137,10 @@ class Vectors(Message):
 class Entries(Message):
     """A batch in the sender's own commit order. ``batch`` counts from 0 in each round."""
 
-    round: int
-    batch: int
+    round: Count
+    batch: Count
     entries: tuple[Entry, ...]
-    recorded: tuple[int, ...] = ()
+    recorded: tuple[Small, ...] = ()
     """Indexes of system entries the sender itself has only recorded: not to be applied either."""
 
 
@@ -137,17 +148,17 @@ class Entries(Message):
 class Ack(Message):
     """All batches of ``round`` up to ``batch`` are committed here (or held, staged, known)."""
 
-    round: int
-    batch: int
+    round: Count
+    batch: Count
 
 
 @message(5, Channel.PEER)
 class GapRequest(Message):
     """Something is missing or out of order: begin ``round`` from this vector."""
 
-    round: int
+    round: Count
     vector: Vector
-    held: dict[str, int]
+    held: dict[str, Count]
 
 
 @message(6, Channel.PEER)
@@ -161,14 +172,14 @@ class VectorChange(Message):
 class Heartbeat(Message):
     """Every second; carries what lets every lost push be noticed."""
 
-    clock_ms: int
-    round: int
-    sent: int
+    clock_ms: Millis
+    round: Count
+    sent: Count
     """Batches sent in ``round``: the receiver sees that the last one was lost."""
     claim: Claim | None = None
     vector: Vector | None = None
     """Rides along every sync interval."""
-    held: dict[str, int] | None = None
+    held: dict[str, Count] | None = None
     members: tuple[Member, ...] = ()
     """Rows that this session has not been told yet, its own sender's among them."""
 
@@ -178,7 +189,7 @@ class Credential(Message):
     """A renewed bearer token on an open cloud link."""
 
     token: str
-    epoch: int = 0
+    epoch: Count = 0
 
 
 @message(9, Channel.PEER)
@@ -193,7 +204,7 @@ class Bye(Message):
 class Election(Message):
     """Bully: the sender, of ``rank``, wants to lead."""
 
-    epoch: int
+    epoch: Count
     rank: Rank
 
 
@@ -201,7 +212,7 @@ class Election(Message):
 class Alive(Message):
     """Bully: a better-ranked node is here and takes over the election."""
 
-    epoch: int
+    epoch: Count
 
 
 @message(12, Channel.PEER)
@@ -215,7 +226,7 @@ class Coordinator(Message):
 class Want(Message):
     """System entries that came by a cloud link without being applied; LAN peers supply them."""
 
-    ids: tuple[tuple[str, int], ...]
+    ids: tuple[tuple[str, Count], ...]
 
 
 @message(14, Channel.PEER)
@@ -240,9 +251,9 @@ class SnapshotOffer(Message):
     """Made of the digests of all its chunks: equal ids are equal bytes, whoever sends them."""
     vector: Vector
     """What it covers."""
-    chunks: int
-    rows: int
-    bytes: int
+    chunks: Count
+    rows: Count
+    bytes: Count
     rebase: Origin = ""
     """The receiver's origin, if its unsent writes must be issued again: deletes were collected without it."""
 
@@ -252,7 +263,7 @@ class SnapshotWant(Message):
     """Send this chunk; several may be asked for at a time, from 0 on."""
 
     id: str
-    chunk: int
+    chunk: Count
 
 
 @message(26, Channel.PEER)
@@ -260,7 +271,7 @@ class SnapshotChunk(Message):
     """Answer to SnapshotWant. ``sha256`` is that of ``payload``."""
 
     id: str
-    chunk: int
+    chunk: Count
     payload: bytes
     sha256: bytes
 
@@ -281,7 +292,7 @@ class Ranges(Message):
     the 64 of level 2 for each of them, 20 bytes each: count and sum.
     """
 
-    run: int
+    run: Count
     answer: bool
     sums: bytes
     within: bytes = b""
@@ -293,8 +304,8 @@ class Ranges(Message):
 class Items(Message):
     """Verification: the items of ranges that differ, 8 bytes of place and 8 of value each, by place."""
 
-    run: int
-    buckets: tuple[int, ...]
+    run: Count
+    buckets: tuple[Small, ...]
     items: bytes
     after: bytes = b""
     """Places up to it are dealt with: the answer begins behind it."""
@@ -304,7 +315,7 @@ class Items(Message):
 class Copies(Message):
     """Verification: the rows of places that differ; the other side answers with its own of them."""
 
-    run: int
+    run: Count
     answer: bool
     vector: Vector
     """What the sender had taken in before it read the rows."""
@@ -323,7 +334,7 @@ class Copies(Message):
 class CopyPiece(Message):
     """Verification: a piece of a row too large for a frame; the ``Copies`` that follows stands for it."""
 
-    run: int
+    run: Count
     answer: bool
     payload: bytes
 

@@ -19,6 +19,7 @@ import msgpack
 from entgldb.messages.errors import EntglError, ProtocolError
 from entgldb.messages.limits import (
     CHUNK_BYTES_MAX,
+    COUNT_MAX,
     DEPTH_MAX,
     ORIGINS_MAX,
     PACK_BYTES,
@@ -35,7 +36,7 @@ CONFLICTS: Final = 1
 PIECE: Final = 2
 MERGED: Final = b"merge"
 ROWS_PER_CHUNK_MAX: Final = 4096
-SEQ_MAX: Final = 2**63 - 1
+SEQ_MAX: Final = COUNT_MAX
 
 
 class Mark(NamedTuple):

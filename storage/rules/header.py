@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from entgldb.messages.errors import InvalidError, ProtocolError
-from entgldb.messages.limits import GROUP_ENTRIES_MAX, HEADER_BYTES_MAX, PACK_BYTES
+from entgldb.messages.limits import COUNT_MAX, GROUP_ENTRIES_MAX, HEADER_BYTES_MAX, PACK_BYTES
 from entgldb.messages.model import Origin, Version, check_collection, check_key
 from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.clock import HLC_MAX
@@ -25,7 +25,6 @@ DELETE: Final = 1
 MERGE: Final = 2
 """Changed fields; the body is that of ``rules.merged``."""
 _FIELDS: Final = 12
-_SEQ_MAX: Final = 2**63 - 1
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}/[0-9a-f]{32}")
 
 
@@ -109,7 +108,7 @@ def body_text(header: Header, body: bytes) -> str:
 def _checked(items: list[Any]) -> Header:
     _, origin, seq, hlc, collection, key, op, parent, index, size, body, prev = items
     _need(_is_origin(origin), "origin")
-    _need(type(seq) is int and 1 <= seq <= _SEQ_MAX, "seq")
+    _need(type(seq) is int and 1 <= seq <= COUNT_MAX, "seq")
     _need(type(hlc) is int and 0 <= hlc <= HLC_MAX, "hlc")
     _need(type(op) is int and op in (PUT, DELETE, MERGE), "op")
     _need(type(size) is int and 1 <= size <= GROUP_ENTRIES_MAX, "group size")
@@ -125,7 +124,7 @@ def _checked_parent(parent: Any) -> Version | None:
         return None
     _need(type(parent) is list and len(parent) == 2, "parent")
     origin, seq = parent
-    _need(_is_origin(origin) and type(seq) is int and 1 <= seq <= _SEQ_MAX, "parent")
+    _need(_is_origin(origin) and type(seq) is int and 1 <= seq <= COUNT_MAX, "parent")
     return Version(origin, seq)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from entgldb.actors.claims import EPOCH_MAX
 from entgldb.messages.client import StandDown
-from entgldb.messages.local import Fitness
+from entgldb.messages.local import ClaimHeard, Fitness
+from entgldb.messages.wire import Claim, Rank
 from tests.actors.election_net import Net
 
 
@@ -200,3 +202,19 @@ def test_the_cloud_role_elects_nobody() -> None:
     net.run(10)
     assert net.leaders() == []
     assert net.nodes["cloud"].outcomes == []
+
+
+def test_a_claim_of_the_highest_epoch_leaves_one_leader_and_further_elections() -> None:
+    net = three()
+    net.nodes["b"].inbox.append(ClaimHeard("a", Claim(EPOCH_MAX, Rank(0, 0, "ghost"), 1)))
+    net.run(30)
+    assert net.leaders() == ["a"]
+    assert net.followed() == {"a"}
+    net.kill("a")
+    net.run(10)
+    assert net.leaders() == ["b"]
+    assert net.followed() == {"b"}
+    net.nodes["c"].ctx.hand(Fitness(1))
+    net.run(30)
+    assert net.leaders() == ["c"]
+    assert net.followed() == {"c"}

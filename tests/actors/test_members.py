@@ -6,14 +6,15 @@ from collections import Counter
 
 import pytest
 
-from entgldb.actors.members import IDLE_SECONDS, Gossip, Members
+from entgldb.actors.members import IDLE_SECONDS, OWN_COUNTER_MAX, Gossip, Members
 from entgldb.actors.peer_link import PeerLink
 from entgldb.actors.sync import Sync
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import Reason
-from entgldb.messages.limits import MEMBERS_BYTES_MAX, MEMBERS_MAX
+from entgldb.messages.limits import COUNT_MAX, MEMBERS_BYTES_MAX, MEMBERS_MAX
 from entgldb.messages.local import FrameIn, LinkUp
 from entgldb.messages.members import MembersHeard, NodesChanged, RememberMembers
+from entgldb.messages.schema import Channel
 from entgldb.messages.settings import SyncSettings
 from entgldb.messages.wire import Member
 from tests.actors.fake_context import FakeContext
@@ -90,7 +91,7 @@ def test_an_older_word_never_replaces_a_newer_one() -> None:
 def test_after_a_restart_that_lost_the_counter_the_word_of_the_node_still_counts() -> None:
     rig = Rig(ME, YOU)
     rig.beat((ME, YOU))
-    far = Member(ME, 2**60, 0, {ME: 99})
+    far = Member(ME, OWN_COUNTER_MAX, 0, {ME: 99})
     rig.tables[YOU].rows.pop("me")
     rig.tables[YOU].take(far, 0)
     rig.links.clear()
@@ -99,6 +100,20 @@ def test_after_a_restart_that_lost_the_counter_the_word_of_the_node_still_counts
     row = rig.tables[YOU].rows["me"].row
     assert row.counter > far.counter
     assert row.vector == {}
+
+
+@pytest.mark.parametrize("cloud", [False, True])
+def test_nobody_makes_a_node_count_so_far_that_nobody_takes_its_rows(cloud: bool) -> None:
+    table, log, ctx = Members(cloud=cloud), ListLog(), FakeContext()
+    table.look(log, INTERVAL, ctx)
+    Gossip(table).heard([Member(ME, COUNT_MAX, 0, {}), Member(ME, OWN_COUNTER_MAX, 0, {})], 0)
+    ctx.run(IDLE_SECONDS)
+    table.look(log, INTERVAL, ctx)
+    (row,) = Gossip(table).news()
+    # a cloud goes by its clock alone: what its clients say of it is not believed
+    assert row.counter == (ctx.now_ms() if cloud else OWN_COUNTER_MAX + 1)
+    beat = wire.Heartbeat(0, 0, 0, members=(row,))
+    assert codec.decode(codec.encode(beat), Channel.PEER).message == beat
 
 
 def test_a_cloud_speaks_for_itself_only_and_for_no_node_of_the_cluster() -> None:

@@ -23,17 +23,17 @@ from entgldb.messages.limits import (
     STRING_BYTES_MAX,
 )
 from entgldb.messages.model import Entry
-from entgldb.messages.schema import REGISTRY, Channel, Message
+from entgldb.messages.schema import INT64, REGISTRY, Channel, Message
 
 
 def values(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
     """Anything a field of this type may hold."""
     simple = {
-        int: st.integers(-(2**63), 2**64 - 1),
+        int: st.integers(*INT64),
         str: st.text(max_size=8),
         bytes: st.binary(max_size=8),
         bool: st.booleans(),
-        float: st.floats(allow_nan=False),
+        float: st.floats(allow_nan=False, allow_infinity=False),
         typing.Any: st.recursive(
             st.none() | st.booleans() | st.integers(0, 9) | st.text(max_size=3),
             lambda inner: (
@@ -45,6 +45,8 @@ def values(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
     if hint in simple:
         return simple[hint]
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return st.integers(*hint.__metadata__[0])
     if origin is tuple:
         if args[-1] is Ellipsis:
             return st.lists(values(args[0]), max_size=2).map(tuple)
@@ -52,7 +54,7 @@ def values(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
     if origin is dict:
         return st.dictionaries(values(args[0]), values(args[1]), max_size=2)
     if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
+        hints = typing.get_type_hints(hint, include_extras=True)
         return st.builds(hint, **{f.name: values(hints[f.name]) for f in dataclasses.fields(hint)})
     if isinstance(hint, type) and issubclass(hint, Enum):
         return st.sampled_from(list(hint))
@@ -111,6 +113,12 @@ def test_a_field_with_a_default_may_be_missing() -> None:
 def test_malformed_frames_are_refused_by_a_typed_error(items: object) -> None:
     with pytest.raises(ProtocolError):
         codec.decode(msgpack.packb(items), Channel.PEER)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("-inf"), float("nan"), True, "1"])
+def test_a_float_from_outside_is_finite(seconds: object) -> None:
+    with pytest.raises(ProtocolError, match="finite float expected"):
+        codec.decode(msgpack.packb([client.StandDown.TAG, 0, seconds]), Channel.CLIENT)
 
 
 @given(st.binary(max_size=200))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import msgpack
 import pytest
 
 from entgldb.messages import codec, limits
+from entgldb.messages.errors import ProtocolError
 from entgldb.messages.schema import REGISTRY, Channel, Message
 from entgldb.storage.rules import header
 
@@ -64,6 +66,26 @@ def test_a_vector_is_read_and_written_as_it_stands(name: str) -> None:
     assert type(decoded.message).__name__ == name
     assert (decoded.request_id, decoded.trailing) == (0, 0)
     assert codec.encode(decoded.message) == payload
+
+
+def with_one_too_large(value: Any) -> Iterator[Any]:
+    """``value`` again and again, each time with another of its integers beyond what any field takes."""
+    if type(value) is int:
+        yield from (2**64 - 1, -(2**63))
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from ([*value[:place], other, *value[place + 1 :]] for other in with_one_too_large(item))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from ({**value, key: other} for other in with_one_too_large(item))
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_no_number_from_outside_is_taken_beyond_its_range(name: str) -> None:
+    tag, request, *fields_ = bytes_again(json.loads(VECTORS[name][0]))
+    for changed in with_one_too_large(fields_):
+        with pytest.raises(ProtocolError, match="expected, "):
+            codec.decode(msgpack.packb([tag, request, *changed]), Channel.PEER)
 
 
 @pytest.mark.parametrize(("array", "raw", "digest"), HEADERS)
