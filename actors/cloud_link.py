@@ -146,7 +146,7 @@ class CloudLink:
                 wire.PROTOCOL_MAX,
                 self._means.settings.node_id,
                 self._means.log.origin,
-                "",
+                self._means.settings.cluster,
                 wire.FEATURES,
                 ctx.now_ms(),
                 self._means.settings.role,
@@ -270,6 +270,8 @@ class CloudLink:
             self._fail(Reason.WRONG_NODE, f"{hello.node_id:.64} is no cloud node", ctx)
         elif node_of(hello.origin) != hello.node_id:
             self._fail(Reason.MALFORMED, "the origin in Hello belongs to another node", ctx)
+        elif hello.node_id != self.peer.node_id:
+            self._fail(Reason.WRONG_NODE, f"it calls itself {hello.node_id:.64}", ctx)
         else:
             self._open(hello, ctx)
 

@@ -162,7 +162,8 @@ class Gateway(SnapshotRouting):
         else:
             ticket = self._next()
             self._probes[ticket] = (ctx.asker, peer.node_id)
-            target = CloudTarget(peer.node_id, peer.address, peer.oauth2.ca_pem)
+            cluster = self._means.settings.cluster
+            target = CloudTarget(peer.node_id, peer.address, peer.oauth2.ca_pem, cluster)
             self._prober.probe(ticket, target, peer.oauth2)
 
     def on_probe_done(self, message: ProbeDone, ctx: Context) -> None:

@@ -32,6 +32,9 @@ class OplogReader(Protocol):
     def origin(self) -> Origin:
         """Who this node is as a writer."""
 
+    def pinned_cluster(self) -> tuple[str, str]:
+        """The cluster that a cloud node serves and the client id that brought it; empty before the first."""
+
     def vector(self) -> Vector: ...
 
     def held(self) -> dict[Origin, int]:
@@ -178,6 +181,9 @@ class Store(OplogReader, Protocol):
     def disowned(self) -> bool:
         """Whether others have continued our own log: ``write`` needs a new incarnation first."""
 
+    def pin_cluster(self, cluster: str, client_id: str) -> None:
+        """From now on this cloud node serves ``cluster``, unless it serves one already."""
+
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:
         """Take foreign entries in this order, each after its link in the chain was checked."""
 
@@ -303,6 +309,8 @@ class CloudTarget(NamedTuple):
     node_id: str
     address: str
     ca_pem: str
+    cluster: str = ""
+    """Ours, for a prober that says Hello by itself."""
 
 
 class Links(Protocol):

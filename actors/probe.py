@@ -73,7 +73,7 @@ async def run_probe(target: CloudTarget, oauth2: OAuth2, tokens: HttpTokenSource
             step.detail = f"lives {token.expires_in:.0f} s"
         offset_ms: int | None = None
         with steps.step("hello") as step:
-            offset_ms, step.detail = await _greet(pipe, token, target.node_id)
+            offset_ms, step.detail = await _greet(pipe, token, target)
         with steps.step("clock") as step:
             step.detail = _judge_clock(offset_ms)
     return steps.done
@@ -138,19 +138,19 @@ def _describe(certificate: dict[str, Any]) -> str:
     return f"{name}, {days:.0f} d left"
 
 
-async def _greet(pipe: Pipe | None, token: Token | None, node_id: str) -> tuple[int, str]:
+async def _greet(pipe: Pipe | None, token: Token | None, target: CloudTarget) -> tuple[int, str]:
     """Say Hello; the peer's clock minus ours in ms, and what it said."""
     if pipe is None or token is None:
         raise ProbeError("not tried: it needs tls and a token")
     began, sent_ms = time.monotonic(), time.time() * 1000
     async with asyncio.timeout(STEP_SECONDS_MAX):
-        await _send(pipe, _hello(token, int(sent_ms)))
+        await _send(pipe, _hello(token, target.cluster, int(sent_ms)))
         hello = await _receive(pipe)
     if isinstance(hello, wire.Bye):
         raise ProbeError(f"refused: {hello.reason} {hello.text}".rstrip())
     if not isinstance(hello, wire.Hello):
         raise ProbeError("the peer did not say Hello")
-    if hello.node_id != node_id:
+    if hello.node_id != target.node_id:
         raise ProbeError(f"{Reason.WRONG_NODE.value}: the peer calls itself {hello.node_id}")
     await _send(pipe, wire.Bye(Reason.PEER_CLOSED.value, "a probe"))
     half_way_ms = sent_ms + (time.monotonic() - began) * 500
@@ -166,14 +166,14 @@ def _judge_clock(offset_ms: int | None) -> str:
     return text
 
 
-def _hello(token: Token, clock_ms: int) -> wire.Hello:
+def _hello(token: Token, cluster: str, clock_ms: int) -> wire.Hello:
     node_id = f"probe-{secrets.token_hex(4)}"
     return wire.Hello(
         protocol_min=wire.PROTOCOL_MIN,
         protocol_max=wire.PROTOCOL_MAX,
         node_id=node_id,
         origin=f"{node_id}/{secrets.token_hex(16)}",
-        cluster="",
+        cluster=cluster,
         features=("probe",),
         clock_ms=clock_ms,
         role="lan",

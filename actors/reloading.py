@@ -13,6 +13,7 @@ LIVE: Final = {
     "sync_interval": "sync.interval",
     "heartbeat_interval": "sync.heartbeat_interval",
     "live_push": "sync.live_push",
+    "shared": "cloud.shared",
     "priority": "election.priority",
     "takeover_delay": "election.takeover_delay",
     "gateway_timeout": "election.gateway_timeout",

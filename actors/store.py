@@ -34,8 +34,10 @@ from entgldb.messages.incarnation import HealOrigin
 from entgldb.messages.local import (
     Apply,
     ApplyInitialPeers,
+    ClusterPinned,
     Configure,
     InitialPeersApplied,
+    PinCluster,
     ReleaseHeld,
     RememberPeer,
     RemotePeersChanged,
@@ -335,6 +337,10 @@ class StoreKeeper(SnapshotInstaller):
     def release_origin(self, message: client.ReleaseOrigin, ctx: Context) -> Message:
         return decisions.release_origin(self.store, message, ctx, self.count)
 
+    def pin(self, message: PinCluster, ctx: Context) -> Message:
+        self.store.pin_cluster(message.cluster, message.client_id)
+        return ClusterPinned(message.link)
+
     def remember(self, message: RememberPeer, ctx: Context) -> Message:
         self.store.remember_peer(message.node_id, message.address, ctx.now_ms())
         return client.Done()
@@ -369,6 +375,8 @@ class StoreKeeper(SnapshotInstaller):
                 ctx.tell("oplog", answer)
             elif isinstance(answer, InitialPeersApplied):
                 ctx.tell("node", answer)
+            elif isinstance(answer, ClusterPinned):
+                ctx.tell("sync", answer)
 
     def _tell_followers(self, last: int) -> None:
         self._followers = [f for f in self._followers if not getattr(f, "closed", False)]
@@ -416,6 +424,7 @@ REQUESTS: dict[type[Message], Request] = {
     HealOrigin: Request(healing.heal_origin, True, always, own_write=True),
     ReleaseHeld: Request(StoreKeeper.release, touches_system=always, upkeep=True),
     RememberPeer: Request(StoreKeeper.remember, upkeep=True),
+    PinCluster: Request(StoreKeeper.pin, upkeep=True),
     NoteSelf: Request(store_members.note_self, touches_system=always, upkeep=True),
     RetireNode: Request(store_members.retire_node, True, always, own_write=True),
     RememberMembers: Request(store_members.remember_members, upkeep=True),

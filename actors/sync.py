@@ -16,12 +16,14 @@ from entgldb.messages.local import (
     Applied,
     ClaimHeard,
     ClaimToSend,
+    ClusterPinned,
     FrameIn,
     FromPeer,
     LinkDown,
     LinkUp,
     PeerDown,
     PeerUp,
+    PinCluster,
     RememberPeer,
     Tick,
     TokenChecked,
@@ -127,7 +129,12 @@ class Sync(LinkOwner):
             return
         peer.client_id, peer.expires_at = message.client_id, message.expires_at
         if peer.session is None:
-            self._open_session(peer, ctx)
+            self._serve(peer, ctx)
+
+    def on_cluster_pinned(self, message: ClusterPinned, ctx: Context) -> None:
+        peer = self._open.get(message.link)
+        if peer is not None and not peer.closing and peer.session is None:
+            self._serve(peer, ctx)
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "dial":
@@ -145,7 +152,7 @@ class Sync(LinkOwner):
 
     def _on_frame(self, peer: PeerLink, frame: Message, ctx: Context) -> None:
         if isinstance(frame, wire.Bye):
-            self.note_farewell(frame)
+            self.note_farewell(peer, frame)
             self._close(peer, known_reason(frame.reason), frame.text, ctx)
         elif isinstance(frame, wire.Hello):
             self._on_hello(peer, frame, ctx)
@@ -195,6 +202,18 @@ class Sync(LinkOwner):
             return
         peer.epoch = max(peer.epoch, brought.epoch)
         peer.bring(brought.token, self._checker)
+
+    def _serve(self, peer: PeerLink, ctx: Context) -> None:
+        """A client was let in. A cloud node serves one cluster: the first that any client brought."""
+        assert peer.hello is not None, "a token is judged after Hello"
+        cluster, (pinned, _) = peer.hello.cluster, self._log.pinned_cluster()
+        if self.settings.shared or (cluster and cluster == pinned):
+            self._open_session(peer, ctx)
+        elif cluster and not pinned:
+            ctx.tell("store", PinCluster(peer.link, cluster, peer.client_id))
+        else:
+            self.note_stranger(peer.client_id, cluster, ctx)
+            self._close(peer, Reason.OTHER_CLUSTER, "this cloud node serves another cluster", ctx)
 
     def _settle(self, peer: PeerLink, ctx: Context) -> None:
         """Of two links to one node, both sides keep the one dialled by the smaller node id."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from entgldb.actors.alarms import Alarms
 from entgldb.actors.behaviour import Context
 from entgldb.actors.clock_watch import ClockWatch, Steps
 from entgldb.actors.dialler import Dialler
@@ -64,6 +65,7 @@ class LinkOwner(SnapshotRouting):
         self.members = Members(cloud=settings.role == "cloud")
         self.retired: frozenset[Origin] = frozenset()
         """Incarnations that are refused."""
+        self._strangers = Alarms()
         self._told_retired = False
         """A peer has refused this very incarnation."""
 
@@ -126,9 +128,16 @@ class LinkOwner(SnapshotRouting):
         for row in message.rows:
             self.members.take(row, ctx.now_ms())
 
-    def note_farewell(self, said: wire.Bye) -> None:
-        """A peer closes the link; it may tell us that we were retired."""
-        self._told_retired = self._told_retired or said.reason == Reason.RETIRED.value
+    def note_farewell(self, peer: PeerLink, said: wire.Bye) -> None:
+        """A member of the cluster closes the link; it may tell us that we were retired."""
+        retired = bool(peer.certified) and said.reason == Reason.RETIRED.value
+        self._told_retired = self._told_retired or retired
+
+    def note_stranger(self, client_id: str, cluster: str, ctx: Context) -> None:
+        """A client of another cluster was refused."""
+        self.count(Reason.OTHER_CLUSTER)
+        text = f"client {client_id} of cluster {cluster or '(none)'} was refused: this node serves another"
+        self._strangers.sound(Reason.OTHER_CLUSTER.value, client_id, text, ctx.now_ms())
 
     def tend_members(self, ctx: Context) -> None:
         """At each heartbeat: our own row, and what the file should know."""
@@ -166,8 +175,11 @@ class LinkOwner(SnapshotRouting):
             "retired": self._told_retired or self._log.origin in self.retired,
             "members": [{"name": name, **shown(heard)} for name, heard in sorted(self.members.rows.items())],
             "counts": dict(self.counts),
-            "alarms": self._duplicates.report(ctx) + self.stalls(ctx),
+            "alarms": self._duplicates.report(ctx) + self.stalls(ctx) + self._strangers.report(),
         }
+        if self.in_cloud:
+            cluster, client_id = self._log.pinned_cluster()
+            report["cluster"] = {"id": cluster, "client_id": client_id, "shared": self.settings.shared}
         ctx.answer(ctx.asker, Report(report))
 
     def _dial(self, ctx: Context) -> None:

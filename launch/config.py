@@ -229,6 +229,7 @@ class _Builder:
             "audience": self.cloud.text("audience", required=True),
             "scopes": self.cloud.texts("scopes") or ("entgldb:sync",),
             "allow_clients": self.cloud.texts("allow_clients"),
+            "shared": self.cloud.flag("shared", False),
         }
 
     def _file(self, name: str, *, required: bool = True) -> str:

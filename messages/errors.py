@@ -166,6 +166,7 @@ class Reason(StrEnum):
     TLS_REFUSED = "tls-refused"
     CLOCK = "clock"
     WRONG_CLUSTER = "wrong-cluster"
+    OTHER_CLUSTER = "other-cluster"
     WRONG_PROTOCOL = "wrong-protocol"
     WRONG_NODE = "wrong-node"
     DUPLICATE_LINK = "duplicate-link"

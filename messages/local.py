@@ -202,6 +202,25 @@ class ApplyInitialPeers(Message):
     ticket: int = 0
 
 
+@message(121)
+class PinCluster(Message):
+    """Sync of a cloud node to store: ``client_id`` brings ``cluster`` over ``link``, the first of all.
+
+    Answered by ClusterPinned.
+    """
+
+    link: int
+    cluster: str
+    client_id: str
+
+
+@message(122)
+class ClusterPinned(Message):
+    """Store to sync, after the commit: the file says now which cluster this cloud node serves."""
+
+    link: int
+
+
 @message(120)
 class InitialPeersApplied(Message):
     """Store to node, after the commit: the initial peers of this ``ticket`` stand in the file."""

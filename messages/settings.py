@@ -65,6 +65,8 @@ class SyncSettings(Record):
     scopes: tuple[str, ...] = ()
     allow_clients: tuple[str, ...] = ()
     """Empty: every client the authority vouches for."""
+    shared: bool = False
+    """Several clusters may mix their data here. False: the first that a client brings is the only one."""
 
 
 @record

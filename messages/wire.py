@@ -106,7 +106,7 @@ class Hello(Message):
     node_id: str
     origin: Origin
     cluster: str
-    """``cluster`` of the certificate; empty on cloud links."""
+    """``cluster`` of the certificate; of a cloud node empty."""
     features: tuple[str, ...]
     clock_ms: Millis
     role: str

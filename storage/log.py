@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -14,6 +15,8 @@ from entgldb.storage import members
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.results import Heard, Row
 
+PINNED: Final = "cluster"
+"""Name in ``_entgldb_meta``."""
 PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 """Headers and bodies of one page of rows, not counting the row that crosses it."""
 
@@ -34,6 +37,12 @@ class LogQueries:
     def file_id(self) -> str:
         """Names this file; a change-feed token of another file is refused."""
         return str(self._meta("file_id"))
+
+    def pinned_cluster(self) -> tuple[str, str]:
+        """The cluster that a cloud node serves and the client id that brought it; empty before the first."""
+        row = self.connection.execute("SELECT value FROM _entgldb_meta WHERE name = ?", (PINNED,)).fetchone()
+        cluster, client_id = ("", "") if row is None else json.loads(row[0])
+        return cluster, client_id
 
     def vector(self) -> Vector:
         """Origin -> (newest contiguous seq, its hash)."""

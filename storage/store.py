@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
@@ -30,6 +31,7 @@ from entgldb.storage.apply import Applier
 from entgldb.storage.batch import Batch
 from entgldb.storage.identity import Identity
 from entgldb.storage.incarnations import Incarnations
+from entgldb.storage.log import PINNED
 from entgldb.storage.mending import Mender
 from entgldb.storage.resolving import resolving, undeleting
 from entgldb.storage.rules.clock import known_ms, ms_of
@@ -169,6 +171,12 @@ class Store(Incarnations):
         lsn = self.state.lsn if self.state.lsn > before else 0
         requests.remember(self.connection, request, self.state.own, written, lsn, self.state.lived_ms)
         return written, lsn
+
+    def pin_cluster(self, cluster: str, client_id: str) -> None:
+        """From now on this cloud node serves ``cluster``, unless it serves one already."""
+        self._need_group()
+        value = json.dumps((cluster, client_id))
+        self.connection.execute("INSERT OR IGNORE INTO _entgldb_meta VALUES (?, ?)", (PINNED, value))
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:
         """Take foreign entries in this order, each after its link in the chain was checked."""

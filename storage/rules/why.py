@@ -83,6 +83,7 @@ EXPLAINS: Final[Mapping[Reason, WhyReason | None]] = {
     Reason.TLS_REFUSED: _W.AUTH,
     Reason.CLOCK: _W.AUTH,
     Reason.WRONG_CLUSTER: _W.AUTH,
+    Reason.OTHER_CLUSTER: _W.AUTH,
     Reason.SECRET_MISSING: _W.AUTH,
     Reason.AUTHORITY_UNREACHABLE: _W.AUTH,
     Reason.AUTHORITY_REFUSED: _W.AUTH,

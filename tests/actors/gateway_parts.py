@@ -139,7 +139,8 @@ class Rig:
     def hear(self, link: int, message: Message) -> None:
         self.ctx.hand(FrameIn(link, codec.encode(message)))
 
-    def hello(self, link: int, *, role: str = "cloud", node_id: str = "cloud-node") -> None:
+    def hello(self, link: int, *, role: str = "cloud", node_id: str = "") -> None:
+        node_id = node_id or self.links.dialled[link - 1].node_id
         origin = CLOUD_ORIGIN.replace("cloud-node", node_id)
         self.hear(link, Hello(1, 1, node_id, origin, "", (), self.ctx.now_ms(), role))
 

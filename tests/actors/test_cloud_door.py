@@ -52,6 +52,8 @@ class Cloud:
         self.links = TlsLinks(self.loop, listen=settings.listen, server=server)
         now_ms = int(time.time() * 1000)
         self.store = Store.memory(settings.node_id, b"cloud", now_ms)
+        with self.store.group():
+            self.store.pin_cluster("cluster", "client")
         self.sync = Sync(settings, self.store, self.links, JwtChecker(self.loop, settings))
         self.context = FakeContext(wall_ms=now_ms)
         self.context.behaviour = self.sync
@@ -92,7 +94,7 @@ class Caller:
         self.socket.setblocking(False)
 
     def hello(self, token: str) -> None:
-        self.say(wire.Hello(1, 1, "lan-1", f"lan-1/{'ab' * 16}", "", (), 0, "lan", token))
+        self.say(wire.Hello(1, 1, "lan-1", f"lan-1/{'ab' * 16}", "cluster", (), 0, "lan", token))
 
     def expect(self, kind: type[Message]) -> Message:
         """The next message of this kind."""
@@ -132,7 +134,7 @@ class Gateway:
 
     def probe(self, cloud: Cloud, ca_pem: str, oauth2: OAuth2) -> dict[str, Any]:
         """Steps by name; meanwhile the cloud handles what arrives."""
-        target = CloudTarget("cloud-1", f"127.0.0.1:{cloud.links.port()}", ca_pem)
+        target = CloudTarget("cloud-1", f"127.0.0.1:{cloud.links.port()}", ca_pem, "cluster")
         self.prober.probe(1, target, oauth2)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:

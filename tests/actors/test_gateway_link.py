@@ -213,6 +213,7 @@ def test_a_reason_of_a_newer_release_is_understood_as_closed() -> None:
         (Hello(1, 1, "cloud-node", CLOUD_ORIGIN, "", (), 0, "lan"), "wrong-node"),
         (Hello(1, 1, "lan-1", "lan-1/" + "ab" * 16, "", (), 0, "cloud"), "wrong-node"),
         (Hello(1, 1, "cloud-node", "x/" + "ab" * 16, "", (), 0, "cloud"), "malformed"),
+        (Hello(1, 1, "cloud-node", CLOUD_ORIGIN, "", (), 0, "cloud"), "wrong-node"),  # it is not c1
     ],
 )
 def test_a_hello_that_is_not_a_clouds_ends_the_link(hello: Hello, reason: str) -> None:

@@ -16,6 +16,7 @@ from entgldb.actors.election import Bully
 from entgldb.actors.gateway import Gateway
 from entgldb.actors.intake import Intake
 from entgldb.actors.outbox import Outbox
+from entgldb.actors.peer_link import PeerLink
 from entgldb.actors.session import Session
 from entgldb.actors.store import REQUESTS, StoreKeeper
 from entgldb.messages import wire
@@ -295,6 +296,19 @@ def conflict_never_cleared() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def certificate_not_compared() -> Iterator[None]:
+    """Hello is believed, whoever the certificate names."""
+    judge = PeerLink.judge
+
+    def careless(self: PeerLink, hello: wire.Hello, *rest: Any) -> Reason | None:
+        self.certified = hello.node_id
+        return judge(self, hello, *rest)
+
+    with patch.object(PeerLink, "judge", careless):
+        yield
+
+
 class Mutant(NamedTuple):
     """A mistake, and the first seed that notices it on the house as it is."""
 
@@ -320,6 +334,7 @@ MUTANTS = {
     "conflict never cleared": Mutant(conflict_never_cleared, 1),
     "epoch not raised": Mutant(epoch_not_raised, 1),
     "same incarnation after a roll-back": Mutant(same_incarnation, 2),
+    "certificate not compared with Hello": Mutant(certificate_not_compared, 5),
     "fingerprints without body": Mutant(keeping.fingerprints_without_body, 2),
     "older side taken": Mutant(keeping.older_side_taken, 2),
     "delay taken for damage": Mutant(keeping.delay_taken_for_damage, 2),

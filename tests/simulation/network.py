@@ -6,7 +6,7 @@ within a link: whatever the protocol survives here, it survives there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from entgldb.actors.line import NOTHING, Flow
@@ -15,6 +15,7 @@ from entgldb.messages import codec
 from entgldb.messages.errors import Reason
 from entgldb.messages.local import FrameIn, LinkDown, LinkUp
 from entgldb.messages.schema import Message
+from entgldb.messages.wire import Hello
 from tests.simulation.world import World
 
 CONNECT_TIMEOUT_SECONDS = 2.0
@@ -78,6 +79,8 @@ class Network:
         """(from, to): nothing passes in this direction."""
         self.forbidden: set[tuple[str, str]] = set()
         """Pairs that can never reach each other: the shape of the network."""
+        self.lies: dict[str, str] = {}
+        """A node -> the name that it says in Hello instead of its own."""
         self._ids = 0
 
     def add(self, place: Place) -> None:
@@ -94,6 +97,15 @@ class Network:
         self._ids += 1
         end = self.ends[self._ids] = End(self._ids, place, actor, place.life)
         return end
+
+    def as_told(self, end: End, message: Message) -> Message:
+        """A frame as its sender says it: a LAN node that lies says Hello under the name of another."""
+        name = self.lies.get(end.place.name)
+        lan = end.other is not None and "cloud" not in (end.place.role, end.other.place.role)
+        if not isinstance(message, Hello) or name is None or not lan:
+            return message
+        self.world.fault("lie", f"{end.place.name} as {name}")
+        return replace(message, node_id=name, origin=f"{name}/{message.origin.rpartition('/')[2]}")
 
     def delay(self) -> float:
         """The time one frame takes."""
@@ -208,7 +220,7 @@ class VirtualLinks:
         branch = FRAMES.get(type(message).__name__)
         if branch is not None:
             self._network.world.reached[branch] += 1
-        self._network.send(end, codec.encode(message))
+        self._network.send(end, codec.encode(self._network.as_told(end, message)))
         return True
 
     def flow(self, link: int) -> Flow:

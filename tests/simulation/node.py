@@ -126,6 +126,9 @@ class SimulatedNode:
         self.picky = False
         """Whether its release cannot merge some documents."""
         self.verify_interval = 0.0
+        self.cluster = "" if role == "cloud" else CLUSTER
+        self.shared = False
+        """A cloud node that serves any cluster."""
         self.initial_peers: tuple[dict[str, Json], ...] = ()
         self.retention_hours = 24.0
         self._world = world
@@ -281,7 +284,7 @@ class SimulatedNode:
 
     def _settings(self) -> NodeSettings:
         name, role = self.name, self.role
-        cluster = "" if role == "cloud" else CLUSTER
+        cluster = self.cluster
         return NodeSettings(
             StoreSettings(name, "", role, cluster),
             OplogSettings(
@@ -300,6 +303,7 @@ class SimulatedNode:
                 seeds=self.seeds,
                 discovery=False,
                 live_push=self.live_push,
+                shared=self.shared,
             ),
             ElectionSettings(name, role, takeover_delay=4.0),
             GatewaySettings(name, "", role, cluster, live_push=self.live_push),

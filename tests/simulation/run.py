@@ -15,6 +15,7 @@ from tests.simulation.clients import CLOUD, Acknowledged, Client
 from tests.simulation.disks import Disks
 from tests.simulation.edges import Authority
 from tests.simulation.faults import Faults
+from tests.simulation.lies import LIAR_SEEDS, Lies
 from tests.simulation.network import Network
 from tests.simulation.node import SimulatedNode
 from tests.simulation.options import Options
@@ -104,6 +105,7 @@ class Run:
             Disks(world, self.watch),
         )
         self.forgetting = Forgetting(world, self.options, self.nodes)
+        self.lies = Lies(world, self.network, self.lan)
         self.watch.members = self.forgetting.remaining
 
     def whole(self) -> Result:
@@ -163,6 +165,8 @@ class Run:
                 lan = [client for client in self.clients if client.node.role == "lan"]
                 world.after(at + world.random.random(), world.random.choice(lan).set_rule, rule)
         world.after(1.5, self.faults.begin)
+        if world.seed % LIAR_SEEDS == 0:
+            world.after(1.8, self.lies.begin)
         world.after(2.0, self.forgetting.begin)
         world.run(FAULT_SECONDS)
         world.run(FAULT_SECONDS_MAX - FAULT_SECONDS, self._enough)
@@ -179,6 +183,8 @@ class Run:
     def _heal(self) -> float:
         world, began = self.world, self.world.time
         self.faults.heal()
+        self.lies.over = True
+        self.network.lies.clear()
         self.lan = [node for node in self.lan if node is not self.forgetting.retired]
         for client in self.clients:
             client.stopped = True

@@ -40,6 +40,14 @@ def start(run: Run) -> None:
         assert run.world.time < 30, why
 
 
+def settled_again(run: Run, seconds: float) -> None:
+    """Within so many seconds all is calm."""
+    began = run.world.time
+    while why := run.unsettled():
+        run.world.run(0.5)
+        assert run.world.time - began < seconds, why
+
+
 def seconds_until_everywhere(run: Run, key: str, nodes: list[SimulatedNode]) -> float:
     """Write on the first node; how long until all others show it."""
     began = run.world.time
