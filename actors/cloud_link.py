@@ -38,8 +38,17 @@ HEALTHY_AFTER: Final = 60.0
 RETRY_AFTER_MAX: Final = 3600.0
 RENEW_AT: Final = 0.8
 TOKEN_LIFE_MAX: Final = 86_400.0
-SLOW_FACTOR: Final = 10
-"""An authority that refuses us changes its mind by an operator's hand only: ten times the backoff."""
+ASK_AGAIN_MAX: Final = 4.0
+"""Seconds between attempts while an authority is what fails: whoever has mended it waits for the link."""
+OF_THE_AUTHORITY: Final = frozenset(
+    (
+        Reason.AUTHORITY_UNREACHABLE,
+        Reason.AUTHORITY_REFUSED,
+        Reason.AUTHORITY_ERROR,
+        Reason.TOKEN_REFUSED,
+        Reason.TOKEN_EXPIRED,
+    )
+)
 
 TOKEN, DIALLING, HELLO, OPEN, BACKOFF, CLOSED = "token", "dialling", "hello", "open", "backoff", "closed"
 SHOWN: Final = {OPEN: "connected", BACKOFF: "backoff"}
@@ -348,8 +357,9 @@ class CloudLink:
 
     def _delay(self, reason: Reason, failures: int, retry_after: float, ctx: Context) -> float:
         settings = self._means.settings
-        first = settings.backoff_first * (SLOW_FACTOR if reason is Reason.AUTHORITY_REFUSED else 1)
-        longest = min(settings.backoff_max, first * 2 ** min(failures - 1, 16))
+        most = settings.backoff_max
+        most = min(most, ASK_AGAIN_MAX) if reason in OF_THE_AUTHORITY else most
+        longest = min(most, settings.backoff_first * 2 ** min(failures - 1, 16))
         delay: float = longest * ctx.random.uniform(0.5, 1.0)
         return max(delay, min(retry_after, RETRY_AFTER_MAX))
 

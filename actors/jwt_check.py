@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jwt
-from jwt.algorithms import ECAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.utils import base64url_decode, base64url_encode
 
 from entgldb.actors.authority import discover, json_object, one_line
@@ -27,10 +28,17 @@ from entgldb.messages.local import TokenChecked
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import SyncSettings
 
-ALGORITHM = "ES256"
-"""The only one: a token cannot choose how it is checked."""
-CURVE = "P-256"
-HEADER_KEYS = frozenset({"alg", "typ", "kid"})
+KINDS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("EC", "P-256"): ("ES256",),
+    ("OKP", "Ed25519"): ("EdDSA",),
+    ("RSA", ""): ("RS256", "PS256"),
+}
+"""``kty`` and ``crv`` of a key -> what it may sign with: the key decides, not the token (RFC 8725, 3.1)."""
+ALGORITHMS = frozenset(name for names in KINDS.values() for name in names)
+RSA_BITS_MIN = 2048
+"""RFC 7518, 3.3."""
+TYPES = frozenset({"at+jwt", "application/at+jwt"})
+"""RFC 9068, section 4."""
 CLAIMS = ("exp", "iat", "iss", "aud", "sub", "client_id", "jti")
 LEEWAY_SECONDS = 5
 """How far the clocks of authority and cloud may differ."""
@@ -79,8 +87,16 @@ class Accepted(NamedTuple):
     scopes: tuple[str, ...]
 
 
-Keys = Mapping[str, Any]
-"""``kid`` -> P-256 public key."""
+class Key(NamedTuple):
+    """A public key of the authority."""
+
+    public: Any
+    algorithms: tuple[str, ...]
+    """What it may sign with."""
+
+
+Keys = Mapping[str, Key]
+"""``kid`` -> key."""
 
 
 def verify(token: str, keys: Keys, rules: Rules) -> Accepted:
@@ -89,6 +105,8 @@ def verify(token: str, keys: Keys, rules: Rules) -> Accepted:
     key = keys.get(kid)
     if key is None:
         raise TokenError("its key is not among those the authority publishes")
+    if _algorithm(jwt.get_unverified_header(token)) not in key.algorithms:
+        raise TokenError(f"its key is for {' or '.join(key.algorithms)}")
     claims = _claims(token, key, rules)
     _check_life(claims)
     for name in ("sub", "client_id", "jti"):
@@ -114,30 +132,34 @@ def key_name(token: str) -> str:
         header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, ValueError, RecursionError):
         raise TokenError("its header cannot be read") from None
-    if set(header) != HEADER_KEYS:
-        raise TokenError("its header must hold exactly alg, typ and kid")
-    if header["typ"] != "at+jwt":
+    # names that are not known are ignored (RFC 7515, 4): a key or an address in a header is never used
+    if "crit" in header:
+        raise TokenError("its header has critical extensions, of which none is known")
+    if header.get("typ") not in TYPES:
         raise TokenError("it is no access token: typ must be at+jwt")
-    if header["alg"] != ALGORITHM:
-        raise TokenError(f"it must be signed with {ALGORITHM}")
-    return _check_text(header["kid"], "kid")
+    if _algorithm(header) not in ALGORITHMS:
+        raise TokenError(f"it must be signed with one of {', '.join(sorted(ALGORITHMS))}")
+    return _check_text(header.get("kid"), "kid")
 
 
-def read_keys(found: Mapping[str, Json]) -> dict[str, Any]:
-    """The usable keys of a JWKS (RFC 7517): public P-256 keys for signatures, under unambiguous names."""
+def read_keys(found: Mapping[str, Json]) -> dict[str, Key]:
+    """The usable keys of a JWKS (RFC 7517): public keys for signatures, under unambiguous names."""
     listed = found.get("keys")
     if not isinstance(listed, list) or len(listed) > KEYS_MAX:
         raise AuthorityError(Reason.AUTHORITY_ERROR, f"the key set is not a list of at most {KEYS_MAX} keys")
-    keys: dict[str, Any] = {}
+    keys: dict[str, Key] = {}
     for item in listed:
-        if not isinstance(item, dict) or not _usable(item):
+        algorithms = _usable_with(item) if isinstance(item, dict) else ()
+        if not algorithms:
             continue
         if item["kid"] in keys:
             raise AuthorityError(Reason.AUTHORITY_ERROR, "the key set has two keys of one name")
         try:
-            keys[item["kid"]] = ECAlgorithm.from_jwk(item)
+            public: Any = _READERS[item["kty"]].from_jwk(item)
         except (jwt.PyJWTError, ValueError, TypeError):
             continue
+        if not isinstance(public, RSAPublicKey) or public.key_size >= RSA_BITS_MIN:
+            keys[item["kid"]] = Key(public, algorithms)
     return keys
 
 
@@ -151,7 +173,7 @@ class TokenVerifier:
         self._rules = rules
         self._ca_pem = ca_pem
         self._clock = clock
-        self._keys: dict[str, Any] = {}
+        self._keys: dict[str, Key] = {}
         self._issuer = ""
         self._fetched = -math.inf
         self._failed = -math.inf
@@ -185,7 +207,7 @@ class TokenVerifier:
         self._fetched, self._fault = self._clock(), None
 
 
-async def fetch_keys(authority: str, ca_pem: str = "") -> tuple[str, dict[str, Any]]:
+async def fetch_keys(authority: str, ca_pem: str = "") -> tuple[str, dict[str, Key]]:
     """The issuer and the keys that ``authority`` publishes now. Raises AuthorityError."""
     try:
         async with asyncio.timeout(TOTAL_SECONDS_MAX):
@@ -233,13 +255,13 @@ class JwtChecker:
         return TokenVerifier(given.authority, rules, ca_pem)
 
 
-def _claims(token: str, key: Any, rules: Rules) -> dict[str, Json]:
+def _claims(token: str, key: Key, rules: Rules) -> dict[str, Json]:
     """Signature, times, issuer, audience and presence, all by PyJWT."""
     try:
         claims: dict[str, Json] = jwt.decode(
             token,
-            key,
-            algorithms=[ALGORITHM],
+            key.public,
+            algorithms=list(key.algorithms),
             issuer=rules.issuer,
             audience=rules.audience,
             leeway=LEEWAY_SECONDS,
@@ -276,12 +298,19 @@ def _scopes(value: Json) -> tuple[str, ...]:
     return tuple(value.split(" "))
 
 
-def _usable(item: Mapping[str, Json]) -> bool:
-    return (
-        item.get("kty") == "EC"
-        and item.get("crv") == CURVE
-        and item.get("use", "sig") == "sig"
-        and item.get("alg", ALGORITHM) == ALGORITHM
-        and isinstance(item.get("kid"), str)
-        and "d" not in item
-    )
+_READERS: Mapping[str, Any] = {"EC": ECAlgorithm, "OKP": OKPAlgorithm, "RSA": RSAAlgorithm}
+
+
+def _algorithm(header: Mapping[str, Json]) -> str:
+    name = header.get("alg")
+    return name if isinstance(name, str) else ""
+
+
+def _usable_with(item: Mapping[str, Json]) -> tuple[str, ...]:
+    """The algorithms of a JWK; none for a key that is not ours to use."""
+    kty, crv = item.get("kty"), item.get("crv", "")
+    public = isinstance(item.get("kid"), str) and item.get("use", "sig") == "sig" and "d" not in item
+    if not public or not isinstance(kty, str) or not isinstance(crv, str):
+        return ()
+    known = KINDS.get((kty, crv), ())
+    return tuple(name for name in known if item.get("alg", name) == name)

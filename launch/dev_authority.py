@@ -1,8 +1,8 @@
 """``entgldb dev-authority``: a small authorization server on loopback, for trying out and for tests only.
 
 ``/control`` changes it while it runs: GET tells its state, POST takes a JSON object with any of
-``mode``, ``delay_s``, ``lifetime_s``, ``retry_after_s``, ``rotate``, ``withdraw``, ``revoke``, ``allow``
-and ``client`` (``{"id": ..., "secret": ...}``). Modes are what goes wrong with real servers.
+``mode``, ``delay_s``, ``lifetime_s``, ``retry_after_s``, ``rotate``, ``withdraw``, ``algorithm``, ``revoke``,
+``allow`` and ``client`` (``{"id": ..., "secret": ...}``). Modes are what goes wrong with real servers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from entgldb.launch.dev_authority_provider import SCOPE, Provider
+from entgldb.launch.dev_authority_provider import ALGORITHMS, SCOPE, Provider
 from entgldb.messages.schema import Json
 
 MODES = ("ok", "down", "hang", "500", "429", "html", "truncated", "huge", "redirect", "empty", "broken-json")
@@ -129,6 +129,12 @@ def _set_mode(server: DevAuthority, mode: Json) -> None:
     server.mode = mode
 
 
+def _set_algorithm(server: DevAuthority, name: Json) -> None:
+    if name not in ALGORITHMS:
+        raise ValueError(f"algorithm is one of {', '.join(ALGORITHMS)}")
+    server.provider.rotate(withdraw=False, algorithm=name)
+
+
 def _set_client(server: DevAuthority, client: Json) -> None:
     server.provider.clients[str(client["id"])] = str(client["secret"])
 
@@ -139,6 +145,7 @@ _CONTROLS: dict[str, Callable[[DevAuthority, Json], None]] = {
     "retry_after_s": lambda server, value: setattr(server, "retry_after_s", int(value)),
     "lifetime_s": lambda server, value: setattr(server.provider, "lifetime_s", int(value)),
     "rotate": lambda server, value: server.provider.rotate(withdraw=False),
+    "algorithm": _set_algorithm,
     "withdraw": lambda server, value: server.provider.rotate(withdraw=True),
     "revoke": lambda server, value: server.provider.revoked.add(str(value)),
     "allow": lambda server, value: server.provider.revoked.discard(str(value)),

@@ -1,6 +1,6 @@
 """What the development authorization server knows: clients, keys, tokens; on oauthlib's provider classes.
 
-Access tokens are those of RFC 9068, signed with ES256.
+Access tokens are those of RFC 9068, signed with ES256 unless told otherwise.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from oauthlib.oauth2 import ClientCredentialsGrant, MetadataEndpoint, RequestValidator, TokenEndpoint
 from oauthlib.oauth2.rfc6749.tokens import BearerToken
 
@@ -26,21 +26,37 @@ from entgldb.messages.schema import Json
 SCOPE = "entgldb:sync"
 
 
+def _rsa_key() -> Any:
+    return rsa.generate_private_key(public_exponent=65_537, key_size=2048)
+
+
+ALGORITHMS: Mapping[str, tuple[Callable[[], Any], Any]] = {
+    "ES256": (lambda: ec.generate_private_key(ec.SECP256R1()), ECAlgorithm),
+    "EdDSA": (ed25519.Ed25519PrivateKey.generate, OKPAlgorithm),
+    "RS256": (_rsa_key, RSAAlgorithm),
+    "PS256": (_rsa_key, RSAAlgorithm),
+}
+"""What it can sign with: how a key is made, and who writes its public half."""
+
+
 class SigningKey(NamedTuple):
     """One key of the set, under its name."""
 
     kid: str
-    private: ec.EllipticCurvePrivateKey
+    private: Any
+    algorithm: str = "ES256"
 
     @classmethod
-    def generate(cls) -> SigningKey:
-        """A new P-256 key under a random name."""
-        return cls(secrets.token_hex(8), ec.generate_private_key(ec.SECP256R1()))
+    def generate(cls, algorithm: str = "ES256") -> SigningKey:
+        """A new key for one of ``ALGORITHMS`` under a random name."""
+        make, _ = ALGORITHMS[algorithm]
+        return cls(secrets.token_hex(8), make(), algorithm)
 
     def public_jwk(self) -> dict[str, Json]:
         """The public half as RFC 7517 writes it."""
-        made: dict[str, Json] = json.loads(ECAlgorithm.to_jwk(self.private.public_key()))
-        return {**made, "kid": self.kid, "use": "sig", "alg": "ES256"}
+        _, writer = ALGORITHMS[self.algorithm]
+        made: dict[str, Json] = json.loads(writer.to_jwk(self.private.public_key()))
+        return {**made, "kid": self.kid, "use": "sig", "alg": self.algorithm}
 
 
 class Provider:
@@ -93,11 +109,11 @@ class Provider:
         with self.lock:
             return json.dumps({"keys": [key.public_jwk() for key in self.keys]})
 
-    def rotate(self, *, withdraw: bool) -> None:
+    def rotate(self, *, withdraw: bool, algorithm: str = "") -> None:
         """Sign with a new key from now on; ``withdraw`` takes the old ones out of the set at once."""
         with self.lock:
             kept = [] if withdraw else self.keys[:1]
-            self.keys = [SigningKey.generate(), *kept]
+            self.keys = [SigningKey.generate(algorithm or self.keys[0].algorithm), *kept]
 
     def _claims(self) -> dict[str, Json]:
         return {
@@ -121,7 +137,7 @@ class Provider:
             "jti": secrets.token_hex(16),
         }
         key = self.keys[0]
-        return jwt.encode(claims, key.private, "ES256", headers={"typ": "at+jwt", "kid": key.kid})
+        return jwt.encode(claims, key.private, key.algorithm, headers={"typ": "at+jwt", "kid": key.kid})
 
 
 class _Client(NamedTuple):

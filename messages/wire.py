@@ -93,7 +93,7 @@ class Member(Record):
     """Its wall clock when it said so."""
     vector: dict[str, Count]
     """Origin -> newest contiguous seq that is committed there: it acknowledges all of it."""
-    shown_ms: int = 0
+    shown_ms: Millis = 0
     """The latest time that its own clock has shown, or that an operator let in there; 0: unknown."""
 
 
@@ -343,9 +343,9 @@ class CopyPiece(Message):
 class Part(Message):
     """A piece of one frame too large for the line: small frames go between two of them."""
 
-    frame: int
+    frame: Count
     """Counted up on each link; the parts of a frame come in order, and of one frame at a time."""
-    offset: int
+    offset: Count
     """Bytes of it that came before."""
     last: bool
     payload: bytes

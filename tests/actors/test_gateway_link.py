@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from entgldb.actors.cloud_link import DIAL_WAIT, HELLO_WAIT
+from entgldb.actors.cloud_link import ASK_AGAIN_MAX, DIAL_WAIT, HELLO_WAIT
 from entgldb.messages import codec
 from entgldb.messages.local import FrameIn
 from entgldb.messages.schema import Message
@@ -141,15 +141,20 @@ def test_backoff_begins_anew_after_a_minute_connected(healthy: int, bound: float
     assert len(rig.links.dialled) == 5
 
 
-def test_an_authority_that_refuses_us_is_asked_slowly() -> None:
+@pytest.mark.parametrize("reason", ["authority-refused", "authority-unreachable", "authority-error"])
+def test_an_authority_is_asked_every_few_seconds_however_long_it_fails(reason: str) -> None:
     rig = Rig()
     rig.reconfigure(peer("c1"))
-    rig.refuse("authority-refused")
-    assert (rig.row()["state"], rig.row()["reason"]) == ("backoff", "authority-refused")
-    rig.ctx.run(2.4)
-    assert len(rig.tokens.requests) == 1
-    rig.ctx.run(2.7)
-    assert len(rig.tokens.requests) == 2
+    while rig.ctx.monotonic() < 170.0:
+        rig.refuse(reason)
+        assert (rig.row()["state"], rig.row()["reason"]) == ("backoff", reason)
+        asked, begun = len(rig.tokens.requests), rig.ctx.monotonic()
+        while len(rig.tokens.requests) == asked:
+            rig.ctx.run(0.05)
+            assert rig.ctx.monotonic() - begun <= ASK_AGAIN_MAX + 0.05
+    assert len(rig.tokens.requests) < 100
+    rig.issue()
+    assert len(rig.links.dialled) == 1
 
 
 def test_retry_after_is_honoured_but_not_for_ever() -> None:

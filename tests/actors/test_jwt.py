@@ -30,7 +30,7 @@ ISSUER = "https://id.example"
 RULES = Rules(ISSUER, "cloud", allow_clients=("gw",))
 KEY = SigningKey.generate()
 OTHER = SigningKey.generate()
-KEYS = {KEY.kid: KEY.private.public_key()}
+KEYS = read_keys({"keys": [KEY.public_jwk()]})
 PUBLIC_PEM = KEY.private.public_key().public_bytes(
     serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
 )
@@ -74,6 +74,12 @@ def token(**changes: Any) -> str:
 
 def headed(**changes: Any) -> str:
     return signed(header(**changes), claims())
+
+
+def signed_as(key: SigningKey, algorithm: str = "") -> str:
+    """A good token but for its algorithm, signed as PyJWT would."""
+    name = algorithm or key.algorithm
+    return jwt.encode(claims(), key.private, name, headers={"typ": "at+jwt", "kid": key.kid})
 
 
 def keyed_by_public_key() -> str:
@@ -149,19 +155,17 @@ BAD: dict[str, Callable[[], str]] = {
     "kid a path": lambda: headed(kid="../../etc/passwd\x00"),
     "kid huge": lambda: headed(kid="k" * 300),
     "crit": lambda: headed(crit=["exp"]),
-    "jku": lambda: headed(jku="https://evil.example/jwks"),
-    "jwk": lambda: headed(jwk=OTHER.public_jwk()),
-    "x5u": lambda: headed(x5u="https://evil.example/cert"),
-    "x5c": lambda: headed(x5c=["AAAA"]),
-    "zip": lambda: headed(zip="DEF"),
+    "crit empty": lambda: headed(crit=[]),
+    "jwk with its key": lambda: signed(header(jwk=OTHER.public_jwk()), claims(), OTHER.private),
     "b64": lambda: headed(b64=False),
     # algorithm and signature
     "alg none": lambda: unsigned("none"),
     "alg None": lambda: unsigned("None"),
     "alg none with a signature": lambda: headed(alg="none"),
     "alg HS256 with the public key": keyed_by_public_key,
-    "alg RS256": with_rsa,
+    "alg RS256 under the name of another kind of key": with_rsa,
     "alg ES384": lambda: headed(alg="ES384"),
+    "alg EdDSA": lambda: headed(alg="EdDSA"),
     "alg missing": lambda: headed(alg=None),
     "alg a list": lambda: headed(alg=["ES256"]),
     "signature empty": lambda: token().rpartition(".")[0] + ".",
@@ -232,6 +236,44 @@ def test_a_bad_token_is_refused_for_a_stated_reason(kind: str) -> None:
     assert not bad or bad not in fault.value.text
     old = kind in ("expired", "exp true")
     assert fault.value.reason is (Reason.TOKEN_EXPIRED if old else Reason.TOKEN_REFUSED)
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256", "PS256", "EdDSA"])
+def test_each_algorithm_is_taken_with_a_key_of_its_kind_and_with_no_other(algorithm: str) -> None:
+    key = SigningKey.generate(algorithm)
+    assert verify(signed_as(key), read_keys({"keys": [key.public_jwk()]}), RULES).client_id == "gw"
+    for other in {"ES256", "RS256", "PS256", "EdDSA"} - {algorithm}:
+        wrong = SigningKey.generate(other)._replace(kid=key.kid)
+        with pytest.raises(TokenError, match="its key is for"):
+            verify(signed_as(key), read_keys({"keys": [wrong.public_jwk()]}), RULES)
+
+
+def test_an_rsa_key_that_names_no_algorithm_may_use_both() -> None:
+    key = SigningKey.generate("RS256")
+    jwk = {name: value for name, value in key.public_jwk().items() if name != "alg"}
+    for algorithm in ("RS256", "PS256"):
+        assert verify(signed_as(key, algorithm), read_keys({"keys": [jwk]}), RULES).client_id == "gw"
+
+
+def test_a_short_rsa_key_is_left_out() -> None:
+    short = SigningKey("short", rsa.generate_private_key(65537, 1024), "RS256")
+    assert read_keys({"keys": [short.public_jwk()]}) == {}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"jku": "https://evil.example/jwks"},
+        {"x5u": "https://evil.example/cert"},
+        {"x5c": ["AAAA"]},
+        {"x5t": "AAAA"},
+        {"cty": "JWT"},
+        {"typ": "application/at+jwt"},
+    ],
+    ids=str,
+)
+def test_header_names_that_are_not_known_are_ignored(more: dict[str, Any]) -> None:
+    assert verify(headed(**more), KEYS, RULES).client_id == "gw"
 
 
 @pytest.mark.parametrize(
