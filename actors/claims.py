@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
+from entgldb.messages.limits import CLOUDS_TOLD_MAX, NAME_CHARS_MAX
 from entgldb.messages.wire import Claim, Rank
 
 EPOCH_MAX: Final = 2**40
@@ -18,6 +18,13 @@ def repeats(claim: Claim, known: Claim | None) -> bool:
     if known is None or (claim.epoch, claim.gateway) != (known.epoch, known.gateway):
         return False
     return claim.beat <= known.beat
+
+
+def _fits(claim: Claim) -> bool:
+    """Whether a claim, which every node repeats, is no larger than an honest one can be."""
+    words = [*claim.connected, *(word for row in claim.troubles for word in row), claim.gateway]
+    rows = max(len(claim.connected), len(claim.troubles))
+    return rows <= CLOUDS_TOLD_MAX and all(len(word) <= NAME_CHARS_MAX for word in words)
 
 
 class Verdict(Enum):
@@ -44,7 +51,9 @@ class Claims:
         """The claim this node follows or makes; kept while it tries to take over from it."""
         self.epoch_seen = 0
         self.connected: tuple[str, ...] = ()
-        """Cloud peers this node is linked to; goes into the claims it makes."""
+        """Cloud peers this node is linked to,"""
+        self.troubles: tuple[tuple[str, str], ...] = ()
+        """and those it is not, or soon not, and why; both go into the claims it makes."""
         self._node_id = node_id
         self._dead: dict[tuple[int, str], int] = {}
 
@@ -66,7 +75,7 @@ class Claims:
 
     def judge(self, claim: Claim) -> Verdict:
         """Compare a claim that was heard with the present one. Changes nothing but ``epoch_seen``."""
-        if claim.epoch == 0 or not self.see_epoch(claim.epoch):
+        if claim.epoch == 0 or not _fits(claim) or not self.see_epoch(claim.epoch):
             return Verdict.MALFORMED
         if claim.gateway == self._node_id:
             return Verdict.ECHO
@@ -84,7 +93,8 @@ class Claims:
     def count_up(self, rank: Rank) -> Claim:
         """Gateway only: its claim with the next beat and its present rank."""
         assert self.current is not None
-        self.current = replace(self.current, rank=rank, beat=self.current.beat + 1, connected=self.connected)
+        beat, told = self.current.beat + 1, (self.connected, self.troubles)
+        self.current = Claim(self.current.epoch, rank, beat, *told)
         return self.current
 
     def bury(self) -> None:

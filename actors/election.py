@@ -14,6 +14,7 @@ from typing import Final
 
 from entgldb.actors.behaviour import Behaviour, Context
 from entgldb.actors.claims import Claims, Verdict
+from entgldb.actors.reach import PROOF_SECONDS
 from entgldb.messages import codec
 from entgldb.messages.client import Done, Ping, Report, StandDown, Status
 from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage
@@ -26,6 +27,7 @@ from entgldb.messages.local import (
     FromPeer,
     PeerDown,
     PeerUp,
+    ProveReach,
     StopNow,
     Stopped,
     Tick,
@@ -42,6 +44,8 @@ ALIVE_WAIT_SECONDS: Final = 0.5
 COORDINATOR_WAIT_SECONDS: Final = 2.0
 LOST_LINK_SECONDS: Final = 1.5
 """How long a gateway may be silent once the direct link to it is gone."""
+PROVE_AFTER: Final = 3.0
+"""How long the gateway has lacked reach, or this node been the better one but for it, before it is proved."""
 STAND_DOWN_SECONDS_MAX: Final = 30 * 86_400.0
 
 STARTING, IDLE, ELECTING, FOLLOWING, LEADING = "starting", "idle", "electing", "following", "leading"
@@ -59,7 +63,8 @@ class Bully(Behaviour):
         self.settings = settings
         self.state = IDLE
         self.claims = Claims(settings.node_id)
-        self._resolvable = 0
+        self._fitness = Fitness(0)
+        self._prove_at = 0.0
         self._peers: set[str] = set()
         self._heard_at = 0.0
         self._suspect_at: float | None = None
@@ -84,8 +89,9 @@ class Bully(Behaviour):
             self._rank_changed(ctx)
 
     def on_fitness(self, message: Fitness, ctx: Context) -> None:
-        if (message.resolvable, message.connected) != (self._resolvable, self.claims.connected):
-            self._resolvable, self.claims.connected = message.resolvable, message.connected
+        if message != self._fitness:
+            self._fitness = message
+            self.claims.connected, self.claims.troubles = message.connected, message.troubles
             self._rank_changed(ctx)
 
     def on_peer_up(self, message: PeerUp, ctx: Context) -> None:
@@ -151,6 +157,7 @@ class Bully(Behaviour):
             "epoch": self.claims.current.epoch if self.claims.current else self.claims.epoch_seen,
             "is_gateway": self.state == LEADING,
             "connected": list(self.claims.current.connected) if self.claims.current else [],
+            "troubles": dict(self.claims.current.troubles) if self.claims.current else {},
             "candidates": sorted(candidates),
             "state": self.state,
             "priority": self.settings.priority,
@@ -250,7 +257,8 @@ class Bully(Behaviour):
 
     def _lead(self, epoch: int, ctx: Context) -> None:
         """Claim ``epoch``. The beat begins at the wall clock's seconds, above any beat of an earlier life."""
-        self.claims.current = Claim(epoch, self._rank, max(0, ctx.now_ms() // 1000))
+        beat = max(0, ctx.now_ms() // 1000)
+        self.claims.current = Claim(epoch, self._rank, beat, self.claims.connected, self.claims.troubles)
         self.claims.see_epoch(epoch)
         self._enter(LEADING, 0, ctx)
         self._to_peer("", Coordinator(self.claims.current), ctx)
@@ -287,7 +295,7 @@ class Bully(Behaviour):
     def _resign(self, ctx: Context) -> None:
         self._enter(IDLE, 0, ctx)
         self._drop_claim(ctx)
-        self._to_peer("", Election(self.claims.epoch_seen, replace(self._rank, resolvable=-1)), ctx)
+        self._to_peer("", Election(self.claims.epoch_seen, replace(self._rank, resolvable=-1, reach=-1)), ctx)
 
     def _rank_changed(self, ctx: Context) -> None:
         if self.state == LEADING:
@@ -301,6 +309,7 @@ class Bully(Behaviour):
             ctx.tell("sync", ClaimToSend(self.claims.count_up(self._rank), False))
         elif self.state == FOLLOWING and self.claims.current is not None:
             self._maybe_take_over(self.claims.current, ctx)
+            self._maybe_prove(self.claims.current, ctx)
 
     def _maybe_take_over(self, claim: Claim, ctx: Context) -> None:
         """Only who has been the better one for ``takeover_delay`` seconds: a flapping node never leads."""
@@ -311,6 +320,17 @@ class Bully(Behaviour):
         elif ctx.monotonic() - self._better_since >= self.settings.takeover_delay:
             self._better_since = None
             self._elect(ctx)
+
+    def _maybe_prove(self, claim: Claim, ctx: Context) -> None:
+        """Where the gateway reaches less than there is, or this node would lead if it reached as much."""
+        fit, now = self._fitness, ctx.monotonic()
+        lacks = claim.rank.reach < fit.resolvable
+        better = replace(self._rank, reach=claim.rank.reach).better(claim.rank)
+        if not self._eligible or not fit.resolvable or not (lacks or (better and claim.rank.reach)):
+            self._prove_at = now + PROVE_AFTER
+        elif now >= self._prove_at:
+            self._prove_at = now + PROOF_SECONDS
+            ctx.tell("gateway", ProveReach())
 
     def _phase_over(self, ctx: Context) -> None:
         """What was waited for has not come."""
@@ -363,7 +383,8 @@ class Bully(Behaviour):
 
     @property
     def _rank(self) -> Rank:
-        return Rank(self._resolvable, self.settings.priority, self.settings.node_id)
+        fit, settings = self._fitness, self.settings
+        return Rank(fit.resolvable, settings.priority, settings.node_id, fit.reach)
 
     def _follows(self, node_id: str) -> bool:
         return (

@@ -12,10 +12,12 @@ from entgldb.actors.behaviour import Asker, Context, refuse
 from entgldb.actors.cloud_link import CloudLink, Means
 from entgldb.actors.members import Members
 from entgldb.actors.ports import CloudTarget, Links, OplogReader, Prober, Secrets, SnapshotChunks, TokenSource
+from entgldb.actors.reach import Reach
 from entgldb.actors.session import NO_LAG, Session
 from entgldb.actors.snapshot_routing import SnapshotRouting
 from entgldb.messages.client import Done, Ping, Report, Status, TestPeer
 from entgldb.messages.errors import InvalidError, NotFoundError, Reason
+from entgldb.messages.limits import CLOUDS_TOLD_MAX
 from entgldb.messages.local import (
     Applied,
     Configure,
@@ -24,6 +26,7 @@ from entgldb.messages.local import (
     LinkDown,
     LinkUp,
     ProbeDone,
+    ProveReach,
     Reconfigure,
     StopNow,
     Stopped,
@@ -74,7 +77,8 @@ class Gateway(SnapshotRouting):
         self._reconfigured_ms: int | None = None
         self._probes: dict[int, tuple[Asker | None, str]] = {}
         self._gained: Vector = {}
-        self._told_connected: tuple[str, ...] = ()
+        self._reach = Reach()
+        self._told = Fitness(0)
         self._beating = False
         self._pumping = False
 
@@ -94,7 +98,8 @@ class Gateway(SnapshotRouting):
             self.each(lambda session: session.gained(gained), ctx)
         self._beat_later(ctx)
         self._pump_later(ctx)
-        if self._connected() != self._told_connected:
+        told = self._told
+        if (self._connected(), self._troubles()) != (told.connected, told.troubles):
             self._tell_fitness(ctx)
 
     # --- what the node says -----------------------------------------------------------------------
@@ -145,6 +150,7 @@ class Gateway(SnapshotRouting):
             "epoch": self._epoch,
             "reconfigured": self._reconfigured_ms,
             "cause": self._cause,
+            "reach": self._reach.count(ctx.monotonic()),
             "links": self._link_rows(ctx) if self._leads else [],
             "counts": dict(self.counts),
             "alarms": self.stalls(ctx),
@@ -160,15 +166,13 @@ class Gateway(SnapshotRouting):
             fault = NotFoundError(f"no cloud peer {message.node_id:.80}", hint="entgldb list-peers")
             refuse(ctx, fault)
         else:
-            ticket = self._next()
-            self._probes[ticket] = (ctx.asker, peer.node_id)
-            cluster = self._means.settings.cluster
-            target = CloudTarget(peer.node_id, peer.address, peer.oauth2.ca_pem, cluster)
-            self._prober.probe(ticket, target, peer.oauth2)
+            self._probe(peer, ctx.asker)
 
     def on_probe_done(self, message: ProbeDone, ctx: Context) -> None:
         asker, node_id = self._probes.pop(message.ticket, (None, ""))
         ok = bool(message.steps) and all(step.get("ok") is True for step in message.steps)
+        self._reach.probed(node_id, ctx.monotonic(), good=ok)
+        self._tell_fitness(ctx)
         ctx.answer(asker, Report({"node_id": node_id, "ok": ok, "steps": list(message.steps)}))
 
     # --- what other actors say --------------------------------------------------------------------------
@@ -178,6 +182,13 @@ class Gateway(SnapshotRouting):
         for link in self._links.values():
             if link.session is not None and link.session.name == message.session:
                 link.session.applied(message, ctx)
+
+    def on_prove_reach(self, message: ProveReach, ctx: Context) -> None:
+        """Another node leads: whether this one would do better only a probe can say."""
+        running = {node_id for asker, node_id in self._probes.values() if asker is None}
+        for peer in self._fit():
+            if not self._leads and peer.node_id not in running:
+                self._probe(peer, None)
 
     # --- what the wires say -----------------------------------------------------------------------------
 
@@ -263,20 +274,43 @@ class Gateway(SnapshotRouting):
             rows.append(_closed(node_id, "", Reason.INVALID, since))
         return sorted(rows, key=lambda row: str(row["node_id"]))
 
-    def _tell_fitness(self, ctx: Context) -> None:
-        """Said again though nothing has changed: an election that was restarted knows nothing."""
+    def _probe(self, peer: RemotePeer, asker: Asker | None) -> None:
+        assert peer.oauth2 is not None, "checked when the peer was read"
+        ticket = self._next()
+        self._probes[ticket] = (asker, peer.node_id)
+        cluster = self._means.settings.cluster
+        target = CloudTarget(peer.node_id, peer.address, peer.oauth2.ca_pem, cluster)
+        self._prober.probe(ticket, target, peer.oauth2)
+
+    def _fit(self) -> list[RemotePeer]:
+        """The enabled peers whose secret this node can resolve."""
         secrets = self._means.secrets
-        fit = [
+        return [
             peer
             for peer in self._peers.values()
             if peer.enabled and peer.oauth2 is not None and secrets.resolvable(peer.node_id, peer.oauth2)
         ]
-        if self._means.settings.role != "cloud":
-            self._told_connected = self._connected()
-            ctx.tell("election", Fitness(len(fit), self._told_connected))
+
+    def _tell_fitness(self, ctx: Context) -> None:
+        """Said again though nothing has changed: an election that was restarted knows nothing."""
+        if self._means.settings.role == "cloud":
+            return
+        fit, connected, now = self._fit(), self._connected(), ctx.monotonic()
+        self._reach.look([peer.node_id for peer in fit], connected, now)
+        if self._leads:
+            self._reach.lost(now)
+        self._told = Fitness(len(fit), connected, self._troubles(), self._reach.count(now))
+        ctx.tell("election", self._told)
 
     def _connected(self) -> tuple[str, ...]:
-        return tuple(sorted(name for name, link in self._links.items() if link.session is not None))
+        return tuple(sorted(name for name, link in self._links.items() if link.session is not None))[
+            :CLOUDS_TOLD_MAX
+        ]
+
+    def _troubles(self) -> tuple[tuple[str, str], ...]:
+        """Links that are down, or will be when their token ends."""
+        found = sorted((name, link.reason) for name, link in self._links.items() if link.reason)
+        return tuple(found)[:CLOUDS_TOLD_MAX]
 
     def _beat_later(self, ctx: Context) -> None:
         if not self._beating and any(link.session is not None for link in self._links.values()):

@@ -174,7 +174,7 @@ def _hello(token: Token, cluster: str, clock_ms: int) -> wire.Hello:
         node_id=node_id,
         origin=f"{node_id}/{secrets.token_hex(16)}",
         cluster=cluster,
-        features=("probe",),
+        features=(wire.PROBE,),
         clock_ms=clock_ms,
         role="lan",
         token=token.text,

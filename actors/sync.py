@@ -207,7 +207,10 @@ class Sync(LinkOwner):
         """A client was let in. A cloud node serves one cluster: the first that any client brought."""
         assert peer.hello is not None, "a token is judged after Hello"
         cluster, (pinned, _) = peer.hello.cluster, self._log.pinned_cluster()
-        if self.settings.shared or (cluster and cluster == pinned):
+        served = self.settings.shared or (cluster and cluster == pinned)
+        if wire.PROBE in peer.hello.features and (served or (cluster and not pinned)):
+            self._say_hello(peer, ctx)  # all that it came for
+        elif served:
             self._open_session(peer, ctx)
         elif cluster and not pinned:
             ctx.tell("store", PinCluster(peer.link, cluster, peer.client_id))

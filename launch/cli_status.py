@@ -65,13 +65,24 @@ def complaints(body: dict[str, Any]) -> list[str]:
             wrong.append(f"{peer.get('node_id')} lacks entries that the log has no more")
     for node_id, kept in ((body.get("oplog") or {}).get("held_back_by") or {}).items():
         wrong.append(f"{node_id} holds back {kept.get('entries')} log entries from being pruned")
-    for link in gateway.get("links") or []:
-        if link.get("state") == "backoff":
-            name, why = link.get("node_id"), link.get("reason") or "backoff"
-            wrong.append(f"cloud peer {name}: {why}: entgldb test-peer {name}")
+    wrong += _cloud_troubles(body.get("election") or {}, gateway)
     if body.get("role") == "lan" and not (body.get("election") or {}).get("gateway"):
         wrong.append("no gateway is elected: entgldb ask election Status")
     return wrong
+
+
+def _cloud_troubles(election: dict[str, Any], gateway: dict[str, Any]) -> list[str]:
+    """Cloud links of the cluster that are down or will be, as the gateway tells every node."""
+    troubles = dict(election.get("troubles") or {})
+    linked = set(election.get("connected") or [])
+    for link in gateway.get("links") or []:
+        if link.get("reason") and link.get("state") in ("backoff", "connected"):
+            troubles[link["node_id"]] = link["reason"]
+    return [
+        f"cloud peer {name}: {why}, its link {'ends with its token' if name in linked else 'is down'}:"
+        f" entgldb test-peer {name}"
+        for name, why in sorted(troubles.items())
+    ]
 
 
 def text(body: dict[str, Any], wrong: list[str]) -> str:

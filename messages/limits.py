@@ -43,6 +43,8 @@ HEADER_BYTES_MAX: Final = 2048
 """One oplog entry header."""
 ORIGINS_MAX: Final = 4096
 """Origins in one version vector."""
+CLOUDS_TOLD_MAX: Final = 32
+"""Cloud peers of which one claim tells."""
 MEMBERS_MAX: Final = 1024
 """Nodes of which the last word is kept."""
 MEMBERS_BYTES_MAX: Final = 64 * 1024

@@ -301,11 +301,21 @@ class ElectionOutcome(Message):
 
 @message(117)
 class Fitness(Message):
-    """Gateway to election: enabled cloud peers whose secret this node can resolve."""
+    """Gateway to election: how fit this node is to lead, and what a gateway tells all others."""
 
     resolvable: int
+    """Enabled cloud peers whose secret this node can resolve."""
     connected: tuple[str, ...] = ()
     """Cloud peers it is linked to."""
+    troubles: tuple[tuple[str, str], ...] = ()
+    """Cloud peers whose link is down, or will be, and why."""
+    reach: int = 0
+    """Cloud peers that it has reached lately."""
+
+
+@message(123)
+class ProveReach(Message):
+    """Election to gateway: say by probes whether this node, which does not lead, reaches the cloud peers."""
 
 
 @message(118)

@@ -26,6 +26,8 @@ SNAPSHOTS: Final = "snapshots"
 """The feature of a node that takes SnapshotOffer and SnapshotChunk."""
 PARTS: Final = "parts"
 """The feature of a node that puts a frame together from Part."""
+PROBE: Final = "probe"
+"""The only feature of a dialler that came to hear a Hello and goes again: it gets no session."""
 FEATURES: Final[tuple[str, ...]] = (VERIFY, SNAPSHOTS, PARTS)
 """What this release can do beyond protocol 1, said in ``Hello``: whoever adds a message that a peer must
 know to be served adds a word here, and sends the message only to peers that said the word. Whatever else
@@ -40,10 +42,13 @@ class Rank(Record):
     """Enabled cloud peers whose secret the node can resolve."""
     priority: Small
     node_id: str
+    reach: Small = 0
+    """Cloud peers that the node has reached lately."""
 
     def better(self, other: Rank) -> bool:
-        """More resolvable peers, then higher priority, then the smaller node id."""
-        mine, theirs = (self.resolvable, self.priority), (other.resolvable, other.priority)
+        """More peers reached, then more resolvable, then higher priority, then the smaller node id."""
+        mine = (self.reach, self.resolvable, self.priority)
+        theirs = (other.reach, other.resolvable, other.priority)
         return mine > theirs or (mine == theirs and self.node_id < other.node_id)
 
 
@@ -72,6 +77,8 @@ class Claim(Record):
     beat: Count
     connected: tuple[str, ...] = ()
     """Cloud peers the gateway is linked to, for whoever asks another node; nothing is decided by it."""
+    troubles: tuple[tuple[str, str], ...] = ()
+    """Cloud peers whose link is down, or will be, and why (a word of ``Reason``); told for the same end."""
 
     @property
     def gateway(self) -> str:

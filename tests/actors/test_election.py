@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from entgldb.actors.claims import EPOCH_MAX
-from entgldb.messages.client import StandDown
-from entgldb.messages.local import ClaimHeard, Fitness
+from entgldb.messages.client import Report, StandDown, Status
+from entgldb.messages.limits import CLOUDS_TOLD_MAX
+from entgldb.messages.local import ClaimHeard, Fitness, ProveReach
 from entgldb.messages.wire import Claim, Rank
 from tests.actors.election_net import Net
 
@@ -194,6 +197,83 @@ def test_a_change_that_all_nodes_see_within_seconds_moves_no_gateway() -> None:
     net.run(15)
     assert net.leaders() == ["a"]
     assert net.nodes["a"].outcomes[-1].epoch == 1
+
+
+class Uplinks:
+    """What the gateways of a net would say: a node reaches the cloud while its way out works."""
+
+    def __init__(self, net: Net, *names: str) -> None:
+        self.net, self.works = net, set(names)
+        self.probes = 0
+        for name in net.nodes:
+            self.tell(name)
+
+    def tell(self, name: str, *, proved: bool = False) -> None:
+        linked = self.net.leaders() == [name] or proved
+        reach = int(name in self.works and linked)
+        self.net.nodes[name].ctx.hand(Fitness(1, reach=reach))
+
+    def run(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.net.run(1.0)
+            for leader in self.net.leaders():
+                self.tell(leader)
+            for name, node in self.net.nodes.items():
+                for _ in node.ctx.take(ProveReach):
+                    self.probes += 1
+                    self.tell(name, proved=True)
+
+
+def test_who_reaches_no_cloud_yields_to_who_does_and_leads_again_when_it_does() -> None:
+    net = three()
+    uplinks = Uplinks(net, "a", "b", "c")
+    uplinks.run(30)
+    assert (net.leaders(), uplinks.probes) == (["a"], 0)
+    uplinks.works = {"c"}
+    uplinks.run(20)
+    assert net.leaders() == net.nodes["b"].bully.claims.gateway.split() == ["c"]
+    epoch = net.nodes["c"].bully.claims.epoch_seen
+    uplinks.run(300)
+    assert (net.leaders(), net.nodes["c"].bully.claims.epoch_seen) == (["c"], epoch)
+    uplinks.works = {"a", "b", "c"}
+    uplinks.run(40)
+    assert net.leaders() == ["a"]
+
+
+def test_where_nobody_reaches_a_cloud_nothing_changes() -> None:
+    net = three()
+    uplinks = Uplinks(net, "a", "b", "c")
+    uplinks.run(10)
+    uplinks.works = set()
+    uplinks.run(300)
+    assert net.leaders() == ["a"]
+    assert {node.bully.claims.epoch_seen for node in net.nodes.values()} == {1}
+
+
+def test_every_node_tells_what_is_wrong_with_the_gateways_links() -> None:
+    net = three()
+    net.nodes["a"].ctx.hand(Fitness(1, ("cloud-1",), (("cloud-1", "authority-refused"),)))
+    net.run(0.5)
+    for node in net.nodes.values():
+        report = node.ctx.ask(Status())
+        assert isinstance(report, Report)
+        assert report.body["troubles"] == {"cloud-1": "authority-refused"}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"connected": ("c",) * (CLOUDS_TOLD_MAX + 1)},
+        {"troubles": (("c", "why"),) * (CLOUDS_TOLD_MAX + 1)},
+        {"troubles": (("c" * 65, "why"),)},
+    ],
+)
+def test_a_claim_that_is_larger_than_an_honest_one_is_not_repeated(told: dict[str, Any]) -> None:
+    net = three()
+    net.nodes["b"].inbox.append(ClaimHeard("a", Claim(9, Rank(0, 0, "ghost"), 1, **told)))
+    net.run(0.1)
+    assert net.nodes["b"].bully.claims.gateway == "a"
+    assert net.nodes["b"].bully.counts["malformed"] == 1
 
 
 def test_the_cloud_role_elects_nobody() -> None:

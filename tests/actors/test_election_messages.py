@@ -282,6 +282,6 @@ def test_a_new_priority_shows_in_the_claim() -> None:
 def test_a_node_that_stops_resigns() -> None:
     ctx = leader()
     assert ctx.ask(StopNow()) == Stopped("election")
-    assert [m for _, m in frames(ctx)] == [Election(1, Rank(-1, 0, "m"))]
+    assert [m for _, m in frames(ctx)] == [Election(1, Rank(-1, 0, "m", -1))]
     ctx.run(10)
     assert bully(ctx).state == "idle"

@@ -38,7 +38,8 @@ def trouble(net: Net, random: Random) -> None:
     elif event == "stand" and one in net.nodes:
         net.nodes[one].ctx.hand(StandDown(random.choice((0.0, 3.0, 8.0))))
     elif event == "fit" and one in net.nodes:
-        net.nodes[one].ctx.hand(Fitness(random.randint(0, 2)))
+        resolvable = random.randint(0, 2)
+        net.nodes[one].ctx.hand(Fitness(resolvable, reach=random.randint(0, resolvable)))
 
 
 def components(net: Net) -> list[set[str]]:
@@ -55,7 +56,9 @@ def components(net: Net) -> list[set[str]]:
 
 def check(net: Net) -> None:
     for group in components(net):
-        best = min(group, key=lambda n: (-net.nodes[n].bully._resolvable, n))
+        best = min(
+            group, key=lambda n: (-net.nodes[n].bully._rank.reach, -net.nodes[n].bully._rank.resolvable, n)
+        )
         assert [n for n in net.leaders() if n in group] == [best]
         assert {net.nodes[n].bully.claims.gateway for n in group} == {best}
         assert len({net.nodes[n].outcomes[-1] for n in group}) == 1

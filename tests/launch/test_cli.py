@@ -101,6 +101,19 @@ def test_status_complains_about_what_needs_attention() -> None:
     assert len(complaints(ill)) == 4
 
 
+def test_status_of_every_node_says_what_is_wrong_with_the_clusters_cloud_links() -> None:
+    told = {
+        "gateway": "lan-1",
+        "connected": ["c"],
+        "troubles": {"c": "authority-refused", "d": "unreachable"},
+    }
+    member = {"role": "lan", "store": {}, "oplog": {}, "sync": {}, "election": told, "gateway": {"links": []}}
+    assert complaints(member) == [
+        "cloud peer c: authority-refused, its link ends with its token: entgldb test-peer c",
+        "cloud peer d: unreachable, its link is down: entgldb test-peer d",
+    ]
+
+
 @pytest.mark.slow
 def test_client_verbs_import_neither_actors_nor_tls_nor_asyncio(tmp_path: Path) -> None:
     program = (

@@ -102,8 +102,14 @@ class VirtualSecrets:
 class VirtualProber:
     """Implements ``ports.Prober``."""
 
-    def __init__(self, deliver: Deliver) -> None:
+    def __init__(self, authority: Authority, deliver: Deliver, reaches: Callable[[str], bool]) -> None:
+        self._authority = authority
         self._deliver = deliver
+        self._reaches = reaches
 
     def probe(self, ticket: int, target: CloudTarget, oauth2: OAuth2) -> None:
-        self._deliver("gateway", ProbeDone(ticket, ({"name": "dns", "ok": True, "seconds": 0.0},)))
+        self._authority.world.after(0.2, self._answer, ticket, target.address)
+
+    def _answer(self, ticket: int, address: str) -> None:
+        ok = self._authority.up and self._reaches(address)
+        self._deliver("gateway", ProbeDone(ticket, ({"name": "hello", "ok": ok, "seconds": 0.2},)))

@@ -195,6 +195,11 @@ class Network:
         if self.passes(end.place, other.place):
             self.drop(other, Reason.PEER_CLOSED)
 
+    def reaches(self, one: Place, address: str) -> bool:
+        """Whether ``one`` could have a link to who is at ``address`` now."""
+        target = self.places.get(address)
+        return target is not None and target.up and self._reachable(one, target)
+
     def _reachable(self, one: Place, two: Place) -> bool:
         return self.passes(one, two) and self.passes(two, one)
 

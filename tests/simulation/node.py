@@ -278,9 +278,8 @@ class SimulatedNode:
             )
         assert configure.gateway is not None
         tokens = VirtualTokens(self._authority, deliver)
-        return Gateway(
-            configure.gateway, self.log, links, tokens, secrets, VirtualProber(deliver), self.snapshots
-        )
+        prober = VirtualProber(self._authority, deliver, partial(self._network.reaches, self))
+        return Gateway(configure.gateway, self.log, links, tokens, secrets, prober, self.snapshots)
 
     def _settings(self) -> NodeSettings:
         name, role = self.name, self.role

@@ -1,0 +1,73 @@
+"""Which cloud peers this node reaches: by a link that is open or was lately, or by a probe of its own.
+
+A gateway that reaches none is no use however well it ranks, and one whose way out comes and goes must not
+make the cluster change with it. So reach outlives a link for a while, and who has lost it as gateway must
+prove it several times before it counts again, each time twice as often (the hysteresis).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+KEPT_SECONDS: Final = 45.0
+"""How long reach outlives a link, or a good probe."""
+PROOF_SECONDS: Final = 15.0
+"""Between two probes of one who has to prove it; several good ones in a row fit into KEPT_SECONDS."""
+PROOFS_FIRST: Final = 2
+PROOFS_MAX: Final = 32
+"""Good probes in a row from one who has lost its reach as gateway: at first, and at most."""
+STEADY_SECONDS: Final = 600.0
+"""Of an open link after which earlier losses are forgotten."""
+
+
+class _Way:
+    """To one cloud peer."""
+
+    def __init__(self) -> None:
+        self.reached_at: float | None = None
+        self.open_since: float | None = None
+        self.needed = 1
+        self.proved = 0
+
+
+class Reach:
+    """Of one node; times are those of its monotonic clock."""
+
+    def __init__(self) -> None:
+        self._ways: dict[str, _Way] = {}
+
+    def look(self, peers: Iterable[str], linked: Iterable[str], now: float) -> None:
+        """``peers``: those that should be reached now; ``linked``: those with an open link."""
+        self._ways = {name: self._ways.get(name) or _Way() for name in peers}
+        for name in set(linked) & self._ways.keys():
+            way = self._ways[name]
+            way.open_since = now if way.open_since is None else way.open_since
+            way.reached_at = now
+            if now - way.open_since >= STEADY_SECONDS:
+                way.needed = 1
+        for name in self._ways.keys() - set(linked):
+            self._ways[name].open_since = None
+
+    def lost(self, now: float) -> None:
+        """As gateway: what is not reached any more has to be proved more often than the last time."""
+        for way in self._ways.values():
+            if way.reached_at is not None and now - way.reached_at > KEPT_SECONDS:
+                way.reached_at, way.proved = None, 0
+                way.needed = min(PROOFS_MAX, max(PROOFS_FIRST, 2 * way.needed))
+
+    def probed(self, name: str, now: float, *, good: bool) -> None:
+        """A probe has ended."""
+        way = self._ways.get(name)
+        if way is None:
+            return
+        way.proved = way.proved + 1 if good else 0
+        if good and way.proved >= way.needed:
+            way.reached_at = now
+        elif not good and way.open_since is None:
+            way.reached_at = None
+
+    def count(self, now: float) -> int:
+        """Peers that count as reached."""
+        times = [way.reached_at for way in self._ways.values()]
+        return sum(at is not None and now - at <= KEPT_SECONDS for at in times)
