@@ -66,7 +66,8 @@ class Intake:
         only = set(batch.recorded)
         marked = [(batch.cloud or index in only, entry) for index, entry in enumerate(batch.entries)]
         for record_only, run in groupby(marked, key=lambda pair: pair[0]):
-            done = self._store.apply([entry for _, entry in run], ctx.now_ms(), cloud=record_only)
+            entries = [entry for _, entry in run]
+            done = self._store.apply(entries, ctx.now_ms(), cloud=record_only, peer=batch.peer)
             changes.update(done.changes)
             for reason, times in done.counts.items():
                 self._count(Reason(reason), times)

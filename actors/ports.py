@@ -184,8 +184,11 @@ class Store(OplogReader, Protocol):
     def pin_cluster(self, cluster: str, client_id: str) -> None:
         """From now on this cloud node serves ``cluster``, unless it serves one already."""
 
-    def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:
-        """Take foreign entries in this order, each after its link in the chain was checked."""
+    def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False, peer: str = "") -> Outcome:
+        """Take foreign entries in this order, each after its link in the chain was checked.
+
+        ``peer``: the node that sent them.
+        """
 
     def note_arrival(self, first_lsn: int, peer: str, now_ms: int) -> None:
         """Rows from ``first_lsn`` to the last came from ``peer``."""

@@ -14,6 +14,7 @@ from typing import Final
 from entgldb.actors.alarms import alarm
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import OplogReader
+from entgldb.messages.limits import STRANGERS_PER_PEER_MAX
 from entgldb.messages.model import Origin, Vector
 from entgldb.messages.schema import Json
 from entgldb.storage.rules.clock import ms_of
@@ -80,7 +81,7 @@ class Progress:
         quarantined = self._log.quarantined()
         if theirs is not None:
             self._note(have, theirs, ctx)
-            self._ways["in"].look(*_missing(have, theirs, self._excused()), ctx)
+            self._ways["in"].look(*_missing(have, theirs, self._excused(have, theirs)), ctx)
         if peer is not None:
             floors = self._log.floors()
             behind = {origin for origin, floor in floors.items() if peer.get(origin, 0) < floor}
@@ -91,11 +92,13 @@ class Progress:
         """Operations of ``theirs`` that are missing here and could come."""
         have = {origin: seq for origin, (seq, _) in self._log.vector().items()}
         lag, _ = _missing(have, theirs, set())
-        return _missing(have, theirs, self._excused())[0] if lag else 0
+        return _missing(have, theirs, self._excused(have, theirs))[0] if lag else 0
 
-    def _excused(self) -> set[Origin]:
+    def _excused(self, have: Seqs, theirs: Seqs) -> set[Origin]:
         """What does not come, or not now, whatever the peer sends."""
-        return self._log.quarantined() | set(self._log.held())
+        crowded = len(have) >= STRANGERS_PER_PEER_MAX
+        left_out = {origin for origin in theirs if origin not in have} if crowded else set()
+        return self._log.quarantined() | set(self._log.held()) | left_out
 
     def seconds_in(self, mine: Vector, lag: int | None, ctx: Context) -> float | None:
         """Since when we know that we lack the oldest operation that we lack; None while unknown."""

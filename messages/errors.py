@@ -146,6 +146,7 @@ class Reason(StrEnum):
     PARENT_ABSENT = "parent-absent"
     BAD_ENTRY = "bad-entry"
     UNFIT = "unfit"
+    TOO_MANY_ORIGINS = "too-many-origins"
     STORE_BUSY = "store-busy"
     RELAY_DELAY = "relay-delay"
     REPAIRED = "repaired"

@@ -47,6 +47,10 @@ CLOUDS_TOLD_MAX: Final = 32
 """Cloud peers of which one claim tells."""
 MEMBERS_MAX: Final = 1024
 """Nodes of which the last word is kept."""
+STRANGERS_MAX: Final = ORIGINS_MAX - MEMBERS_MAX
+"""Origins known in all beyond which only those are taken that a member has named as its own."""
+STRANGERS_PER_PEER_MAX: Final = STRANGERS_MAX // 3
+"""Other origins that one peer may bring while the store is open."""
 MEMBERS_BYTES_MAX: Final = 64 * 1024
 """Rows of members in one heartbeat; at least one goes, however large."""
 TOKEN_BYTES_MAX: Final = 8 * 1024

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from entgldb.messages.errors import EntglError, ProtocolError, Reason
-from entgldb.messages.limits import GROUP_ENTRIES_MAX, ORIGINS_MAX, PAGE_ROWS_MAX
+from entgldb.messages.limits import GROUP_ENTRIES_MAX, PAGE_ROWS_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector, Version
 from entgldb.storage import unfit
 from entgldb.storage.batch import Batch
@@ -44,7 +44,10 @@ class Applier:
         cloud: bool = False,
         known_unfit: Mapping[Version, EntglError] | None = None,
         known_ms: Callable[[int], int] = int,
+        admits: Callable[[Origin], bool] = bool,
     ) -> None:
+        self._admits = admits
+        """Whether an origin that is not known yet is taken."""
         self._known_ms = known_ms
         """From our clock to the latest time that we can believe in."""
         self.known_unfit = known_unfit or {}
@@ -103,6 +106,9 @@ class Applier:
     def _take(self, one: Incoming, group: _Group) -> Reason | None:
         """Take one entry; the reason to stop the batch at it, or None."""
         header = one.header
+        if header.origin not in self.state.origins and not self._admits(header.origin):
+            self.counts[Reason.TOO_MANY_ORIGINS.value] += 1
+            return None
         match link(header, self._head(header.origin)):
             case Link.KNOWN:
                 self._take_known(one)
@@ -121,8 +127,6 @@ class Applier:
     def _take_next(self, one: Incoming, group: _Group) -> Reason | None:
         if not group.grows or not body_matches(one.header, one.body):
             return Reason.BAD_ENTRY
-        if one.header.origin not in self.state.origins and len(self.state.origins) >= ORIGINS_MAX:
-            return Reason.TOO_LARGE
         self.state.known(self.connection, one.header.origin)
         self.state.disowned |= one.header.origin == self.state.own
         if one.header.origin in self.state.held or self._too_far_ahead(group.greatest):

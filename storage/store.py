@@ -36,6 +36,7 @@ from entgldb.storage.mending import Mender
 from entgldb.storage.resolving import resolving, undeleting
 from entgldb.storage.rules.clock import known_ms, ms_of
 from entgldb.storage.rules.results import Collected, Installed, Outcome, Pruned, PruneOrder
+from entgldb.storage.strangers import Strangers
 from entgldb.storage.unfit import CannotApply
 from entgldb.storage.writes import Checked, check_writes, write_group
 
@@ -49,6 +50,7 @@ class Store(Incarnations):
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         super().__init__(connection, path)
+        self._strangers = Strangers()
         self._tidied_ms = self.state.lived_ms
         self._lived_from: float | None = None
         self._lived_before_ms = self.state.lived_ms
@@ -178,9 +180,14 @@ class Store(Incarnations):
         value = json.dumps((cluster, client_id))
         self.connection.execute("INSERT OR IGNORE INTO _entgldb_meta VALUES (?, ?)", (PINNED, value))
 
-    def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False) -> Outcome:
-        """Take foreign entries in this order, each after its link in the chain was checked."""
-        return self._setting_aside(lambda known: self._applier(now_ms, known, cloud=cloud).apply(entries))
+    def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False, peer: str = "") -> Outcome:
+        """Take foreign entries in this order, each after its link in the chain was checked.
+
+        ``peer``: the node that sent them.
+        """
+        return self._setting_aside(
+            lambda known: self._applier(now_ms, known, cloud=cloud, peer=peer).apply(entries)
+        )
 
     def note_arrival(self, first_lsn: int, peer: str, now_ms: int) -> None:
         """Rows from ``first_lsn`` to the last came from ``peer``."""
@@ -302,7 +309,8 @@ class Store(Incarnations):
             "unfit": self.state.unfit,
             "quarantined": len(forked),
             "quarantined_origins": forked,
-            "alarms": forks.alarms(self.connection),
+            "alarms": forks.alarms(self.connection) + self._strangers.alarms(len(self.state.origins)),
+            "origins": len(self.state.origins),
             "salvaged": salvaged.waiting(self.connection),
             "incarnations": Identity.history(self.connection),
             "wal_bytes": self._wal_bytes(),
@@ -358,11 +366,21 @@ class Store(Incarnations):
             return 0
 
     def _applier(
-        self, now_ms: int, known_unfit: Mapping[Version, EntglError] | None = None, *, cloud: bool = False
+        self,
+        now_ms: int,
+        known_unfit: Mapping[Version, EntglError] | None = None,
+        *,
+        cloud: bool = False,
+        peer: str = "",
     ) -> Applier:
         self._need_group()
-        batch = Batch(self.connection, self.state)
-        return Applier(batch, now_ms, cloud=cloud, known_unfit=known_unfit, known_ms=self.known_ms)
+
+        def admits(origin: Origin) -> bool:
+            known = len(self.state.origins)
+            return self._strangers.admits(self.connection, known, origin, peer, now_ms)
+
+        batch, known_ms = Batch(self.connection, self.state), self.known_ms
+        return Applier(batch, now_ms, cloud=cloud, known_unfit=known_unfit, known_ms=known_ms, admits=admits)
 
     def _setting_aside(self, work: Callable[[dict[Version, EntglError]], _T]) -> _T:
         """Do ``work`` once, and again without what it turns out that it cannot apply."""

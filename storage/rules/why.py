@@ -53,6 +53,7 @@ EXPLAINS: Final[Mapping[Reason, WhyReason | None]] = {
     Reason.FORK: _W.QUARANTINED,
     Reason.QUARANTINED: _W.QUARANTINED,
     Reason.UNFIT: _W.QUARANTINED,
+    Reason.TOO_MANY_ORIGINS: _W.QUARANTINED,
     Reason.HELD_CLOCK: _W.HELD_CLOCK,
     Reason.FILTERED: _W.FILTERED,
     Reason.BEHIND_SNAPSHOT: _W.BEHIND_SNAPSHOT,

@@ -10,7 +10,8 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, TooLargeError
 from entgldb.messages.limits import KEY_BYTES_MAX, NAME_CHARS_MAX
 from entgldb.messages.model import Entry, check_collection, check_key, check_node_id
-from entgldb.storage import apply, evicting, log, requests, writes
+from entgldb.messages.wire import Member
+from entgldb.storage import apply, evicting, log, requests, strangers, writes
 from entgldb.storage.documents import Documents
 from entgldb.storage.rules import header
 from entgldb.storage.rules.header import Header
@@ -83,16 +84,32 @@ def test_only_so_many_answers_are_remembered(store: Store, monkeypatch: pytest.M
     assert all(store.answered(RequestId(CLIENT, counter), NOW) for counter in (3, 4, 5))
 
 
-def test_only_so_many_origins_are_taken(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apply, "ORIGINS_MAX", 2)
-    one, two = make("lan-2"), make("lan-3")
+def test_of_too_many_origins_only_those_are_left_out_that_no_member_calls_its_own(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, most in (("STRANGERS_MAX", 4), ("STRANGERS_PER_PEER_MAX", 2), ("ORIGINS_MAX", 5)):
+        monkeypatch.setattr(strangers, name, most)
+    made = [make(f"x-{number}") for number in range(6)]
+    sent = [put(other, 1) + put(other, 2, "k2") for other in made]
+
+    def take(*numbers: int, peer: str) -> tuple[str, int]:
+        with store.group():
+            done = store.apply([entry for n in numbers for entry in sent[n]], NOW, peer=peer)
+        return done.refused, done.counts["too-many-origins"]
+
+    assert take(0, 1, 2, peer="bad") == ("", 2), "of the third both entries are left out, and no gap is seen"
+    assert take(2, peer="good") == ("", 0), "what one peer may not bring another may"
+    assert take(3, peer="good") == ("", 2)
+    assert take(0, 1, 2, peer="bad") == ("", 0)
+    assert [alarm["code"] for alarm in store.status()["alarms"]] == ["too-many-origins"]  # type: ignore[union-attr]  # a list
     with store.group():
-        assert store.apply(put(one, 1), NOW).refused == ""
-        assert store.apply(put(two, 1), NOW).refused == "too-large"
-        assert store.apply(put(one, 2), NOW).refused == ""
-    assert set(store.vector()) == {one.origin}
-    one.close()
-    two.close()
+        words = [Member(other.origin, 1, NOW, {}) for other in made[3:5]]
+        store.remember_members(words, NOW, cloud=False)
+    assert take(3, peer="bad") == ("", 0), "a member's own word makes room"
+    assert take(4, peer="bad") == ("", 2), "as far as the vector has any"
+    assert set(store.vector()) == {other.origin for other in made[:4]}
+    for other in made:
+        other.close()
 
 
 def test_a_page_is_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
