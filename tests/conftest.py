@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from entgldb.storage import database
+from tests import leftovers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite", action="store_true", help="write what comes out into tests/transcripts")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    leftovers.mark()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Whatever a test has started is ended by then, also where it failed."""
+    for what in leftovers.ended():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print(f"\nleft running: {what}", file=sys.__stderr__)
 
 
 @pytest.fixture(autouse=True)

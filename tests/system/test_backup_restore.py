@@ -16,6 +16,7 @@ import pytest
 from entgldb.launch.client import Database
 from entgldb.launch.node_files import running
 from entgldb.launch.playground import Member, Playground
+from entgldb.launch.process import stop_node
 from tests.system.cluster_fixture import free_port
 from tests.system.load import flowing, until_equal
 from tests.system.processes import until
@@ -28,7 +29,11 @@ def playground(tmp_path: Path) -> Iterator[Playground]:
     with Playground(tmp_path) as made:
         made.make_lan(2)
         made.start()
-        yield made
+        try:
+            yield made
+        finally:  # started by the verb, they are no children of the playground
+            for record in tmp_path.rglob("node.json"):
+                stop_node(record.parent)
 
 
 def verb(member: Member | Path, *arguments: str) -> str:
