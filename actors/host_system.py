@@ -35,7 +35,6 @@ from entgldb.messages.settings import NodeSettings
 
 from thespian.actors import ActorSystem  # isort: skip
 from thespian.system import multiprocCommon  # isort: skip
-from thespian.system.messages.status import Thespian_StatusReq  # isort: skip
 
 PR_SET_PDEATHSIG = 1
 CREATE_SECONDS_MAX = 5.0
@@ -221,14 +220,6 @@ class Attached:
         """Hand over ``message``; nobody says what became of it."""
         address = self._find(actor, time.monotonic() + timeout)
         self._system.tell(address, Envelope(ASK, codec.encode(message)))
-
-    def queued(self, actor: str, timeout: float) -> int:
-        """Messages an actor has to send and could not send yet, as Thespian counts them."""
-        address = self._find(actor, time.monotonic() + timeout)
-        status = self._system.ask(address, Thespian_StatusReq(), timeout)
-        if status is None:
-            raise NoAnswerError(f"{actor} did not answer in time", hint="entgldb status")
-        return len(status.pendingMessages)
 
     def _find(self, actor: str, deadline: float) -> Any:
         if actor == "node":
