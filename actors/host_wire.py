@@ -33,6 +33,8 @@ MAC_BYTES = 32
 ASK, ANSWER = b"M", b"A"
 _SYSTEM = b"P"
 _LENGTH_DIGITS_MAX = 12
+UNPROVEN_MAX = 64
+"""Connections to one actor that have not yet shown that they hold the key; the oldest go first."""
 
 
 class WireError(EntglError):
@@ -122,13 +124,19 @@ class Serializer:
             body = item[1].kind + len(sender).to_bytes(2, "big") + sender + item[1].payload
         else:
             body = _SYSTEM + pickle.dumps(item, 5)
-        return cls._mac(body) + body
+        return cls.proof(2 * MAC_BYTES + len(body)) + cls._mac(body) + body
+
+    @classmethod
+    def proof(cls, size: int) -> bytes:
+        """What a frame of ``size`` bytes begins with: only who holds the key may have it read to its end."""
+        return cls._mac(b"size" + size.to_bytes(8, "big"))
 
     @classmethod
     def loads(cls, data: bytes) -> Any:
         """The item, or UnpicklingError; nothing is decoded before the MAC was found right."""
-        body = bytes(data[MAC_BYTES:])
-        if not body or not hmac.compare_digest(bytes(data[:MAC_BYTES]), cls._mac(body)):
+        proof, mac, body = bytes(data[:MAC_BYTES]), data[MAC_BYTES : 2 * MAC_BYTES], data[2 * MAC_BYTES :]
+        right = body and hmac.compare_digest(proof, cls.proof(len(data)))
+        if not right or not hmac.compare_digest(bytes(mac), cls._mac(bytes(body))):
             raise pickle.UnpicklingError("a frame that was not made with this node's actors.key")
         kind = body[:1]
         if kind == _SYSTEM:
@@ -144,7 +152,15 @@ class Serializer:
 
 
 class _BoundedBuffer(streamBuffer.ReceiveBuffer):  # type: ignore[misc]  # thespian is untyped
-    """Refuses a frame by the length it announces, before memory is taken."""
+    """Refuses a frame by the length it announces, before memory is taken, unless the key vouches for it."""
+
+    proven = False
+    """Whether the sender has shown that it holds the key."""
+
+    def remainingAmount(self) -> int:  # noqa: N802 -- Thespian's name
+        if self._size is None or self.proven:
+            return int(super().remainingAmount())
+        return MAC_BYTES - int(self._blen)
 
     def addMore(self, buf: bytes) -> None:  # noqa: N802 -- Thespian's name
         super().addMore(buf)
@@ -152,6 +168,26 @@ class _BoundedBuffer(streamBuffer.ReceiveBuffer):  # type: ignore[misc]  # thesp
             raise ValueError("no length at the head of a frame")
         if self._size is not None and not 0 < self._size <= LOCAL_FRAME_BYTES_MAX:
             raise ValueError(f"a frame of {self._size} bytes announced")
+        if self._size is not None and not self.proven and self._blen >= MAC_BYTES:
+            if not hmac.compare_digest(bytes(self._buf[:MAC_BYTES]), Serializer.proof(self._size)):
+                raise ValueError("a frame that was not made with this node's actors.key")
+            self.proven = True
+
+
+def shed(transport: Any) -> None:
+    """Close the oldest of too many connections that have proved nothing."""
+    waiting = transport._incomingSockets
+    unproven = [number for number, incoming in waiting.items() if not incoming._rData.proven]
+    for number in unproven[: max(0, len(unproven) - UNPROVEN_MAX)]:
+        waiting.pop(number).close()
+
+
+_accept_incoming = TCPTransport.TCPTransport._acceptNewIncoming
+
+
+def _accept_and_shed(transport: Any) -> None:
+    _accept_incoming(transport)
+    shed(transport)
 
 
 _PATCHED: tuple[tuple[object, str], ...] = (
@@ -165,6 +201,7 @@ _PATCHED: tuple[tuple[object, str], ...] = (
     (streamBuffer, "ackPacket"),
     (streamBuffer, "ackDataErrPacket"),
     (TCPTransport.TCPTransport, "set_watch"),
+    (TCPTransport.TCPTransport, "_acceptNewIncoming"),
 )
 
 
@@ -187,6 +224,7 @@ def _patch() -> None:
     TCPTransport.serializer = Serializer
     TCPTransport.selectors = Selectors
     TCPTransport.ReceiveBuffer = _BoundedBuffer
+    TCPTransport.TCPTransport._acceptNewIncoming = _accept_and_shed
 
 
 _patch()

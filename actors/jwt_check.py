@@ -167,7 +167,11 @@ class TokenVerifier:
     """Verifies tokens of one authority, fetching and refreshing its keys. Lives in one asyncio loop."""
 
     def __init__(
-        self, authority: str, rules: Rules, ca_pem: str = "", clock: Callable[[], float] = time.monotonic
+        self,
+        authority: str,
+        rules: Rules,
+        ca_pem: Callable[[], str] = str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._authority = authority
         self._rules = rules
@@ -200,7 +204,7 @@ class TokenVerifier:
             raise AuthorityError(self._fault.reason, self._fault.text, self._fault.retry_after)
         self.fetches += 1
         try:
-            self._issuer, self._keys = await fetch_keys(self._authority, self._ca_pem)
+            self._issuer, self._keys = await fetch_keys(self._authority, self._ca_pem())
         except AuthorityError as fault:
             self._fault, self._failed = fault, self._clock()
             raise
@@ -249,8 +253,12 @@ class JwtChecker:
 
     def _make(self) -> TokenVerifier:
         given = self._settings
-        # a path that is not absolute lies in the node's directory
-        ca_pem = (Path(given.directory) / given.authority_ca).read_text() if given.authority_ca else ""
+
+        def ca_pem() -> str:
+            """As it is now: a private authority renews its certificate, too."""
+            # a path that is not absolute lies in the node's directory
+            return (Path(given.directory) / given.authority_ca).read_text() if given.authority_ca else ""
+
         rules = Rules(given.authority, given.audience, given.scopes or (SCOPE_DEFAULT,), given.allow_clients)
         return TokenVerifier(given.authority, rules, ca_pem)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import ssl
@@ -45,6 +46,8 @@ NOT_YET_VALID: Final = 9
 HAS_EXPIRED: Final = 10
 """OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED."""
 _BUILT: Final = datetime.fromtimestamp(BUILT_MS / 1000, UTC)
+
+log = logging.getLogger(__name__)
 
 
 class LanIdentity:
@@ -129,21 +132,46 @@ class LanIdentity:
 
 
 class ServerIdentity:
-    """A cloud node: an ordinary server certificate. Gateways prove themselves by token instead."""
+    """A cloud node: an ordinary server certificate. Gateways prove themselves by token instead.
 
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self.server = context
+    Whoever renews the certificate (ACME, RFC 8555) replaces the files and need not stop the node.
+    """
+
+    def __init__(self, certificate_file: str | Path, key_file: str | Path) -> None:
+        self._files = Path(certificate_file), Path(key_file)
+        self._seen = self._look()
+        self._context = self._read()
 
     @classmethod
     def load(cls, certificate_file: str | Path, key_file: str | Path) -> ServerIdentity:
         """Raises ConfigError when the files are missing or do not belong together."""
+        return cls(certificate_file, key_file)
+
+    @property
+    def server(self) -> ssl.SSLContext:
+        """For the next link: of the files as they are now, or as they were while they could be used."""
+        seen = self._look()
+        if seen != self._seen:
+            self._seen = seen
+            try:
+                self._context = self._read()
+                log.info("the certificate %s was read again", self._files[0])
+            except ConfigError as fault:  # one of the two may still be on its way
+                log.warning("the certificate of before is used: %s", fault.text)
+        return self._context
+
+    def _look(self) -> list[tuple[int, int, int] | None]:
+        return [_stat(file) for file in self._files]
+
+    def _read(self) -> ssl.SSLContext:
         context = _modern(ssl.PROTOCOL_TLS_SERVER)
+        certificate_file, key_file = self._files
         try:
             # an encrypted key is refused here instead of asking at the terminal
             context.load_cert_chain(certificate_file, key_file, password=lambda: b"")
         except (OSError, ValueError) as fault:
             raise ConfigError(f"tls_cert {certificate_file}, tls_key {key_file}: {fault}") from None
-        return cls(context)
+        return context
 
 
 def cloud_context(ca_pem: str = "") -> ssl.SSLContext:
@@ -203,6 +231,14 @@ def _modern(protocol: int) -> ssl.SSLContext:
     if protocol == ssl.PROTOCOL_TLS_SERVER:
         context.num_tickets = 0  # links live long: nobody resumes a session
     return context
+
+
+def _stat(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _read_key(path: Path) -> ec.EllipticCurvePrivateKey | None:

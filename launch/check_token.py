@@ -55,7 +55,7 @@ def check_token(
         raise click.UsageError(f"--authority: {fault.text}; {fault.hint}") from None
     ca_pem = authority_ca.read(PEM_BYTES_MAX).decode("ascii", "replace") if authority_ca else ""
     token = sys.stdin.buffer.read(TOKEN_BYTES_MAX + 3).decode("latin-1").strip()
-    verifier = TokenVerifier(trusted, Rules(trusted, audience, scopes, clients), ca_pem)
+    verifier = TokenVerifier(trusted, Rules(trusted, audience, scopes, clients), lambda: ca_pem)
     try:
         accepted = asyncio.run(verifier.verify(token))
     except (TokenError, AuthorityError) as fault:

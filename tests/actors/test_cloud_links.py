@@ -16,7 +16,7 @@ from entgldb.actors.links import TlsLinks
 from entgldb.actors.ports import CloudTarget
 from entgldb.actors.tls import ServerIdentity
 from entgldb.messages.errors import ConfigError, Reason
-from entgldb.messages.local import FrameIn, LinkUp
+from entgldb.messages.local import FrameIn, LinkDown, LinkUp
 from tests.actors.links_rig import BEAT, Node
 
 
@@ -60,6 +60,31 @@ def test_a_cloud_peer_is_verified_by_chain_and_name(
     else:
         assert gateway.down().reason == reason
         assert not gateway.of(LinkUp)
+    gateway.loop.stop()
+    cloud.loop.stop()
+
+
+def test_a_renewed_certificate_is_used_from_the_next_link_on(tmp_path: Path) -> None:
+    old = cloud_certificate(tmp_path, "localhost")
+    server = ServerIdentity.load(tmp_path / "tls.crt", tmp_path / "tls.key")
+    cloud = Node(lambda loop: TlsLinks(loop, server=server, listen="127.0.0.1:0"))
+    gateway = Node(lambda loop: TlsLinks(loop))
+
+    def dial(trusted: str) -> str:
+        gateway.links.dial_cloud(CloudTarget("cloud-1", f"localhost:{cloud.links.port()}", trusted))
+        gateway.until(lambda: gateway.of(LinkUp) or gateway.of(LinkDown))
+        outcome, gateway.seen = "up" if gateway.of(LinkUp) else "refused", []
+        return outcome
+
+    assert dial(old) == "up"
+    key = (tmp_path / "tls.key").read_bytes()
+    new = cloud_certificate(tmp_path, "localhost")
+    fresh = (tmp_path / "tls.key").read_bytes()
+    (tmp_path / "tls.key").write_bytes(key)
+    assert dial(old) == "up", "while the two files do not belong together"
+    (tmp_path / "tls.key").write_bytes(fresh)
+    assert dial(old) == "refused"
+    assert dial(new) == "up"
     gateway.loop.stop()
     cloud.loop.stop()
 

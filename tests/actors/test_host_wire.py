@@ -8,11 +8,13 @@ import socket
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from thespian.system.transport import TCPTransport
 
 from entgldb.actors import host_wire
-from entgldb.actors.host_wire import ANSWER, ASK, Envelope, Serializer, WireError
+from entgldb.actors.host_wire import ANSWER, ASK, MAC_BYTES, UNPROVEN_MAX, Envelope, Serializer, WireError
 from entgldb.messages.client import Ping
 from entgldb.messages.codec import encode
 
@@ -60,7 +62,7 @@ def test_other_classes_and_functions_are_not_made(item: object) -> None:
         Serializer.loads(Serializer.dumps(item))
 
 
-@pytest.mark.parametrize("at", [0, 31, 32, 60, -1])
+@pytest.mark.parametrize("at", [0, 31, 32, 63, 64, 90, -1])
 def test_a_changed_byte_is_refused_before_decoding(at: int) -> None:
     frame = bytearray(Serializer.dumps((host_wire.address_of(1), Envelope(ASK, encode(Ping())))))
     frame[at] ^= 1
@@ -68,7 +70,37 @@ def test_a_changed_byte_is_refused_before_decoding(at: int) -> None:
         Serializer.loads(bytes(frame))
 
 
-@pytest.mark.parametrize("frame", [b"", bytes(32), pickle.dumps("ACK")])
+def test_a_frame_is_read_beyond_its_head_only_for_who_holds_the_key() -> None:
+    announced = host_wire.LOCAL_FRAME_BYTES_MAX
+    strange, ours = (TCPTransport.ReceiveBuffer(Serializer.loads) for _ in range(2))
+    strange.addMore(b"%d>" % announced)
+    assert strange.remainingAmount() == MAC_BYTES
+    with pytest.raises(ValueError, match=r"actors\.key"):
+        strange.addMore(bytes(MAC_BYTES))
+    frame = Serializer.dumps(["x" * 100_000])
+    ours.addMore(b"%d>" % len(frame) + frame[:9])
+    assert ours.remainingAmount() == MAC_BYTES - 9
+    ours.addMore(frame[9:MAC_BYTES])
+    assert ours.remainingAmount() == len(frame) - MAC_BYTES
+    ours.addMore(frame[MAC_BYTES:])
+    assert ours.completed() == (["x" * 100_000], b"")
+
+
+def test_of_connections_that_prove_nothing_the_oldest_are_closed() -> None:
+    closed: list[int] = []
+
+    def incoming(number: int, *, proven: bool) -> SimpleNamespace:
+        return SimpleNamespace(_rData=SimpleNamespace(proven=proven), close=lambda: closed.append(number))
+
+    transport = SimpleNamespace(
+        _incomingSockets={n: incoming(n, proven=n == 1) for n in range(UNPROVEN_MAX + 3)}
+    )
+    host_wire.shed(transport)
+    assert closed == [0, 2]
+    assert len(transport._incomingSockets) == UNPROVEN_MAX + 1
+
+
+@pytest.mark.parametrize("frame", [b"", bytes(32), bytes(64), bytes(99), pickle.dumps("ACK")])
 def test_what_carries_no_mac_is_refused(frame: bytes) -> None:
     with pytest.raises(pickle.UnpicklingError, match=r"actors\.key"):
         Serializer.loads(frame)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 import pickle
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,25 +46,29 @@ class Exploit:
         return (os.system, (f"touch {self.path}",))
 
 
-def refused(node: Node, frame: bytes) -> bool:
-    """Whether every Thespian port refused a frame: the refusal itself carries a MAC.
+def refused(node: Node, frame: bytes, *, proven: bool = False) -> bool:
+    """Whether every Thespian port refused a frame: by closing, or, where it is ``proven``, by an answer
+    that carries a MAC.
 
     The launcher reads its own port only while it talks to the node, so nothing can answer there.
     """
     idle = {port for _, port in listeners(node.process.pid)}
     for port in idle:
-        assert send(port, frame, 0.2) == b""
-    return all(b"ACK+DATAERR" in send(port, frame, 2.0) for port in thespian_ports(node) - idle)
+        assert send(port, frame, 0.2) in (None, b"")
+    answers = [send(port, frame, 5.0) for port in thespian_ports(node) - idle]
+    return all(b"ACK+DATAERR" in (answer or b"") if proven else answer == b"" for answer in answers)
 
 
-def send(port: int, frame: bytes, patience: float) -> bytes:
-    """What a Thespian port says to a frame, or nothing when it closes or is silent."""
+def send(port: int, frame: bytes, patience: float) -> bytes | None:
+    """What a Thespian port says to a frame: nothing where it closes, None where it is silent."""
     with socket.create_connection(("127.0.0.1", port), 2.0) as connection:
         connection.settimeout(patience)
         connection.sendall(b"%d>" % len(frame) + frame)
         try:
             return connection.recv(4096)
-        except (TimeoutError, ConnectionResetError):
+        except TimeoutError:
+            return None
+        except ConnectionResetError:
             return b""
 
 
@@ -107,8 +112,32 @@ def test_even_a_holder_of_the_key_unpickles_only_system_classes(node: Node, tmp_
     key = (node.directory / "actors.key").read_bytes()
     body = b"P" + pickle.dumps(Exploit(proof))
     mac = hmac.digest(key, body, "sha256")
-    assert refused(node, mac + body)
+    head = hmac.digest(key, b"size" + (len(mac) * 2 + len(body)).to_bytes(8, "big"), "sha256")
+    assert refused(node, head + mac + body, proven=True)
     assert not proof.exists()
+
+
+def test_strangers_take_neither_memory_nor_the_turn(node: Node) -> None:
+    (port,) = {p for _, p in listeners(pid_of(node, "store"))}
+    connections = []
+    try:
+        for _ in range(3 * host_wire.UNPROVEN_MAX):
+            connections.append(socket.create_connection(("127.0.0.1", port), 5.0))
+            connections[-1].sendall(b"%d>" % host_wire.LOCAL_FRAME_BYTES_MAX)
+        assert node.ask("store", Ping()) == Done()
+
+        def closed() -> int:
+            ready, _, _ = select.select(connections, [], [], 0.0)
+            return len(ready)
+
+        until(lambda: closed() >= 2 * host_wire.UNPROVEN_MAX, 10.0, "the oldest are closed")
+        # whoever is still there sends what it announced: nothing of it is read
+        connections[-1].sendall(bytes(1024))
+        until(lambda: connections[-1] in select.select(connections, [], [], 0.0)[0], 10.0, "it is closed")
+        assert node.ask("store", Ping()) == Done()
+    finally:
+        for connection in connections:
+            connection.close()
 
 
 def test_a_huge_or_endless_frame_is_cut_off(node: Node) -> None:
