@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Final
 
 from entgldb.actors.behaviour import Asker
-from entgldb.messages import codec
-from entgldb.messages.client import Refused
-from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason, UnknownMessage
-from entgldb.messages.framing import FrameReader, frame
-from entgldb.messages.limits import CLIENT_PENDING_BYTES_MAX, CLIENTS_MAX, LINK_QUEUE_BYTES_MAX
+from entgldb.actors.client_connection import Connection
+from entgldb.messages.errors import Reason
+from entgldb.messages.limits import (
+    CLIENT_PENDING_BYTES_MAX,
+    CLIENT_PENDING_MAX,
+    CLIENTS_MAX,
+)
 from entgldb.messages.local import Dropped
-from entgldb.messages.schema import Channel, Message
+from entgldb.messages.schema import Message
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +33,9 @@ SOCKET_PATH_BYTES_MAX: Final = 100
 """A longer path does not fit the kernel's address, and goes through its directory's descriptor."""
 CLOSE_SECONDS_MAX: Final = 1.0
 """How long answers may take to be written when the node stops."""
-READ_BYTES: Final = 64 * 1024
-"""At most: below what the C library takes from the kernel, and gives back, for every single read."""
-READS_PER_TURN_MAX: Final = 16
-"""Reads of one client before the others have their turn; the rest waits in the kernel."""
-WRITE_BYTES: Final = 256 * 1024
-"""Answers are joined to writes of about this size."""
+ACCEPTS_PER_TURN_MAX: Final = 64
+LISTEN_BACKLOG: Final = 1024
+"""Clients that the kernel lets wait to be let in; it may allow fewer."""
 
 Arrived = list[tuple[Asker | None, Message]]
 
@@ -44,7 +43,9 @@ Arrived = list[tuple[Asker | None, Message]]
 class ClientSocket:
     """Listens in ``directory``; ``drain`` gives each request with an asker that writes the answer back.
 
-    While more than CLIENT_PENDING_BYTES_MAX of requests wait for their answers, no client is read.
+    A client has a bounded part of each turn, and is not read while too many of its requests wait for their
+    answers or it does not read these; none is read while too much of all waits. Where all places are taken,
+    the connection that was idle longest makes room.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -52,10 +53,19 @@ class ClientSocket:
         self._listener = _bind(self._path.parent)
         self._inode = self._path.stat().st_ino
         self._poll = select.epoll()
-        self._clients: dict[int, _Client] = {}
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        """Readable while a client has sent more than its turn had room for."""
+        self._poll.register(self._bell, select.EPOLLIN)
+        self._clients: dict[int, Connection] = {}
+        self._later: dict[int, Connection] = {}
         self._arrived: Arrived = []
-        self._pending_bytes = 0
+        self._pending = self._pending_bytes = 0
+        self._reserved = 0
+        """Bytes of large requests whose pieces are arriving."""
+        self._stalled: deque[Connection] = deque()
+        """Who waits for room for a large request."""
         self._paused = False
+        self._swept = 0.0
 
     def start(self) -> None:
         """From now on clients are let in."""
@@ -66,16 +76,26 @@ class ClientSocket:
         return self._poll.fileno()
 
     def drain(self) -> Arrived:
-        """All that has arrived, in each client's order; and what waited goes out as far as it can."""
+        """All that has arrived and whose turn it is, in each client's order; what waited goes out."""
+        turn, self._later = self._later, {}
+        if turn:
+            os.eventfd_read(self._bell)
         for fd, events in self._poll.poll(0):
             client = self._clients.get(fd)
             if client is None:
-                self._accept()
+                if fd != self._bell:
+                    self._accept()
                 continue
             if events & select.EPOLLOUT:
                 client.write()
-            if events & ~select.EPOLLOUT and not client.over:
+            if events & select.EPOLLHUP and client.blocked:
+                client.cut()
+            elif events & ~select.EPOLLOUT:
+                turn[fd] = client
+        for client in turn.values():
+            if not client.over:
                 client.read()
+        self._sweep()
         arrived, self._arrived = self._arrived, []
         return arrived
 
@@ -86,31 +106,56 @@ class ClientSocket:
     def took(self, size: int, message: Message, asker: Asker) -> None:
         """A request of ``size`` bytes goes to the actor."""
         self._arrived.append((asker, message))
+        self._pending += 1
         self._pending_bytes += size
-        if not self._paused and self._pending_bytes > CLIENT_PENDING_BYTES_MAX:
+        full = self._pending > CLIENT_PENDING_MAX or self._pending_bytes > CLIENT_PENDING_BYTES_MAX
+        if full and not self._paused:
             self._read_on(False)
 
     def answered(self, size: int) -> None:
         """A request of ``size`` bytes has its answer."""
+        self._pending -= 1
         self._pending_bytes -= size
-        if self._paused and self._pending_bytes <= CLIENT_PENDING_BYTES_MAX // 2:
+        room = self._pending <= CLIENT_PENDING_MAX // 2
+        if self._paused and room and self._pending_bytes <= CLIENT_PENDING_BYTES_MAX // 2:
             self._read_on(True)
+
+    def reserve(self, client: Connection, size: int) -> bool:
+        """Room for a large request; False: ``client`` has to wait and is called when there is."""
+        if self._reserved and self._reserved + size > CLIENT_PENDING_BYTES_MAX:
+            self._stalled.append(client)
+            return False
+        self._reserved += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """A large request is whole, or will never be."""
+        self._reserved -= size
+        for _ in range(len(self._stalled)):
+            self._stalled.popleft().go_on()
 
     def drop(self, reason: Reason) -> None:
         """The actor counts what it never saw."""
         self._arrived.append((None, Dropped(reason.value)))
 
-    def watch(self, client: _Client) -> None:
+    def watch(self, client: Connection) -> None:
         """Wait for what the client may do next and we can take."""
-        wanted = 0 if self._paused or client.closing else select.EPOLLIN
+        blocked = client.blocked
+        if client.leftover and not blocked:
+            if not self._later:
+                os.eventfd_write(self._bell, 1)
+            self._later[client.fd] = client
+        wanted = 0 if blocked or client.leftover else select.EPOLLIN
         wanted |= select.EPOLLOUT if client.waiting else 0
         if wanted != client.watched:
             client.watched = wanted
             self._poll.modify(client.fd, wanted)
 
-    def closed(self, client: _Client) -> None:
+    def closed(self, client: Connection) -> None:
         """A client has gone; closing its socket takes it out of the poll."""
         self._clients.pop(client.fd, None)
+        if client in self._stalled:
+            self._stalled.remove(client)
 
     @property
     def paused(self) -> bool:
@@ -135,6 +180,7 @@ class ClientSocket:
                     client.write()
         for each in list(self._clients.values()):
             each.cut()
+        os.close(self._bell)
         self._poll.close()
 
     def _read_on(self, on: bool) -> None:
@@ -143,169 +189,38 @@ class ClientSocket:
             self.watch(client)
 
     def _accept(self) -> None:
-        try:
-            made, _ = self._listener.accept()
-        except OSError:  # gone before it was taken
-            return
-        made.setblocking(False)
-        client = self._clients[made.fileno()] = _Client(self, made)
-        self._poll.register(made, 0)
-        self.watch(client)
-        if len(self._clients) > CLIENTS_MAX:
-            self.drop(Reason.TOO_MANY_LINKS)
-            client.refuse(0, EntglError(f"{CLIENTS_MAX} clients are connected", code=ErrorCode.IN_USE))
-            client.finish()
+        for _ in range(ACCEPTS_PER_TURN_MAX):
+            try:
+                made, _ = self._listener.accept()
+            except OSError:  # none is left, or gone before it was taken
+                return
+            made.setblocking(False)
+            room = len(self._clients) < CLIENTS_MAX or self._make_room()
+            client = self._clients[made.fileno()] = Connection(self, made)
+            self._poll.register(made, 0)
+            self.watch(client)
+            if not room:
+                self.drop(Reason.TOO_MANY_LINKS)
+                client.dismiss(f"{CLIENTS_MAX} clients are connected, and none of them is idle")
 
-
-class _Client:
-    """One connection."""
-
-    def __init__(self, owner: ClientSocket, made: socket.socket) -> None:
-        self.fd = made.fileno()
-        self.over = self.closing = False
-        self.waiting = 0
-        """Bytes answered and not yet taken by the kernel."""
-        self.watched = 0
-        """What the poll waits for."""
-        self._owner = owner
-        self._socket = made
-        self._reader = FrameReader()
-        self._frames: deque[bytes] = deque()
-        self._unanswered = 0
-
-    def read(self) -> None:
-        """Take what has come, as far as it is this client's turn."""
-        try:
-            for _ in range(READS_PER_TURN_MAX):
-                data = self._socket.recv(READ_BYTES)
-                self._reader.feed(data)
-                for payload in self._reader:
-                    self._take(payload)
-                if len(data) < READ_BYTES or self._owner.paused:
-                    break
-        except BlockingIOError:
-            return
-        except ProtocolError as fault:
-            log.warning("a client sent a malformed frame and was dropped: %s", fault.text)
-            self._owner.drop(Reason.MALFORMED)
-            self.refuse(0, fault)
-            self.finish()
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.cut()
-
-    def answer(self, data: bytes, *, asked: bool) -> bool:
-        """One answer, or a push to a follower; False when too many bytes wait already.
-
-        Written with all that waits as soon as nobody else on this connection is about to be answered.
-        """
-        self._unanswered -= asked
-        if self.over or self.waiting + len(data) > LINK_QUEUE_BYTES_MAX:
+    def _make_room(self) -> bool:
+        """Close the connection that has been idle longest; False where none is."""
+        now = time.monotonic()
+        idle = [client for client in self._clients.values() if client.idle(now)]
+        if not idle:
             return False
-        idle = not self.waiting
-        self._frames.append(data)
-        self.waiting += len(data)
-        if not self._unanswered:
-            self.write()
-        elif idle:
-            self._owner.watch(self)
+        self.drop(Reason.IDLE)
+        longest = min(idle, key=lambda client: client.heard_at)
+        longest.dismiss(f"this connection was the one of {CLIENTS_MAX} that was idle longest; others waited")
         return True
 
-    def write(self) -> None:
-        """Hand the kernel what waits; where it takes no more, go on when it has room."""
-        try:
-            while self.waiting:
-                data = self._joined()
-                taken = self._socket.send(data)
-                self.waiting -= taken
-                if taken < len(data):
-                    self._frames.appendleft(data[taken:])
-                    break
-        except BlockingIOError:
-            self._frames.appendleft(data)
-        except OSError:
-            self.cut()
-            return
-        if self.closing and not self.waiting:
-            self.cut()
-        else:
-            self._owner.watch(self)
-
-    def refuse(self, request_id: int, fault: EntglError) -> None:
-        """Answer what the actor never saw."""
-        refused = Refused(fault.code.value, fault.text, fault.hint, fault.definite)
-        self.answer(frame(codec.encode(refused, request_id)), asked=False)
-
-    def finish(self) -> None:
-        """Read no more; close as soon as nothing waits any more."""
-        self.closing = True
-        if not self.over:
-            self.write()
-
-    def cut(self) -> None:
-        """Close at once."""
-        if not self.over:
-            self.over = True
-            self.waiting = 0
-            self._frames.clear()
-            self._owner.closed(self)
-            self._socket.close()
-
-    def _joined(self) -> bytes:
-        if len(self._frames) == 1:
-            return self._frames.popleft()
-        frames, size = [], 0
-        while self._frames and size < WRITE_BYTES:
-            frames.append(self._frames.popleft())
-            size += len(frames[-1])
-        return b"".join(frames)
-
-    def _take(self, payload: bytes) -> None:
-        try:
-            decoded = codec.decode(payload, Channel.CLIENT)
-        except UnknownMessage as fault:
-            self._owner.drop(Reason.UNKNOWN_MESSAGE)
-            self.refuse(fault.request_id, EntglError(fault.text, code=ErrorCode.UNSUPPORTED))
-            return
-        if decoded.trailing:
-            self._owner.drop(Reason.TRAILING_FIELD)
-        self._unanswered += 1
-        asker = SocketAsker(self._owner, self, decoded.request_id, len(payload))
-        self._owner.took(len(payload), decoded.message, asker)
-
-
-class SocketAsker:
-    """Whoever waits at the other end of the socket for one answer, or follows what is pushed."""
-
-    __slots__ = ("_client", "_owner", "_request_id", "_size")
-
-    def __init__(self, owner: ClientSocket, client: _Client, request_id: int, size: int) -> None:
-        self._owner = owner
-        self._client = client
-        self._request_id = request_id
-        self._size = size
-
-    @property
-    def closed(self) -> bool:
-        """The client has gone; whoever pushes to it may forget it."""
-        return self._client.over
-
-    def answer(self, message: Message) -> None:
-        """Write ``message`` back. A client that does not read is dropped."""
-        asked = bool(self._size)
-        if asked:
-            self._owner.answered(self._size)
-            self._size = 0
-        try:
-            data = frame(codec.encode(message, self._request_id))
-        except ProtocolError as fault:
-            told = Refused(ErrorCode.TOO_LARGE.value, f"the answer is too large: {fault.text}")
-            data = frame(codec.encode(told, self._request_id))
-        if not self._client.answer(data, asked=asked) and not self._client.over:
-            self._owner.drop(Reason.SLOW_READER)
-            self._client.cut()
+    def _sweep(self) -> None:
+        """Now and then, look for clients that neither read nor go on."""
+        now = time.monotonic()
+        if now - self._swept >= 1.0:
+            self._swept = now
+            for client in list(self._clients.values()):
+                client.be_patient(now)
 
 
 def _bind(directory: Path) -> socket.socket:
@@ -319,7 +234,7 @@ def _bind(directory: Path) -> socket.socket:
         path = str(directory.absolute() / SOCKET_NAME)
         short = len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX
         made.bind(path if short else f"/proc/self/fd/{folder}/{SOCKET_NAME}")
-        made.listen(128)
+        made.listen(LISTEN_BACKLOG)
     except OSError:
         made.close()
         raise

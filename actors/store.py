@@ -105,7 +105,7 @@ class StoreKeeper(SnapshotInstaller):
         self.store = store
         self._secrets = secrets
         self._queue: Queue = []
-        self._followers: list[Asker] = []
+        self._followers: dict[Asker, None] = {}
         self._notices = Notices("sync", "gateway")
         self._intake = Intake(store, self.count)
         self._told: dict[str, tuple[dict[str, Json], ...]] = {}
@@ -190,7 +190,7 @@ class StoreKeeper(SnapshotInstaller):
 
     def on_follow(self, message: client.Follow, ctx: Context) -> None:
         if ctx.asker is not None:
-            self._followers.append(ctx.asker)
+            self._followers.setdefault(ctx.asker)
         ctx.answer(ctx.asker, client.Done())
 
     def on_ping(self, message: client.Ping, ctx: Context) -> None:
@@ -379,7 +379,7 @@ class StoreKeeper(SnapshotInstaller):
                 ctx.tell("sync", answer)
 
     def _tell_followers(self, last: int) -> None:
-        self._followers = [f for f in self._followers if not getattr(f, "closed", False)]
+        self._followers = {f: None for f in self._followers if not getattr(f, "closed", False)}
         for follower in self._followers:
             follower.answer(client.Advanced(last))
 

@@ -19,7 +19,7 @@ from entgldb.launch import client, client_nodes, client_peers, client_writes
 from entgldb.launch.aio_feed import PAGE, Following
 from entgldb.launch.aio_requests import Requests
 from entgldb.launch.client import TIMEOUT_SECONDS, Change, Conflict, Document
-from entgldb.messages.client import Commit, CreateIndex, Relay, Report, Status, Write
+from entgldb.messages.client import Commit, CreateIndex, Relay, Report, RequestId, Status, Write
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Version
@@ -161,10 +161,12 @@ class Database:
 
         Raises what the node refused it with; NoAnswerError when none came within ``timeout``.
         """
-        return await self._requests.request(message)
+        with self._blocking.settling(message):
+            return await self._requests.request(message)
 
-    async def _commit(self, writes: tuple[Write, ...]) -> list[Version | None]:
-        return client_writes.versions(await self.request(Commit(self._blocking.next_request(), writes)))
+    async def _commit(self, writes: tuple[Write, ...], request: RequestId | None) -> list[Version | None]:
+        commit = Commit(request or self._blocking.next_request(), writes)
+        return client_writes.versions(await self.request(commit))
 
     async def _run(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -202,25 +204,40 @@ class Collection:
         async for document in self._database._paged(await self._run(find)):
             yield document
 
-    async def put(self, key: str, document: Mapping[str, Any]) -> Version:
-        """Store a document, durably; the version made."""
-        (version,) = await self._database._commit((client_writes.put(self.name, key, document),))
+    async def put(self, key: str, document: Mapping[str, Any], *, request: str | None = None) -> Version:
+        """Store a document, durably, as in the blocking API; the version made."""
+        write = client_writes.put(self.name, key, document, await self._rule_for(document))
+        (version,) = await self._database._commit((write,), client_writes.request_id(request))
         assert version is not None
+        if isinstance(document, Document):
+            document.was_put(write, version)
         return version
 
-    async def put_many(self, documents: client_writes.Many) -> int:
-        """Store many documents, each part of up to 500 in one transaction; how many.
+    async def put_many(
+        self, documents: client_writes.Many, *, atomic: bool = False, request: str | None = None
+    ) -> int:
+        """Store many documents, each as ``put`` does, each part of up to 500 in one transaction; how many.
 
-        Parts that were stored before an error stay stored.
+        Parts that were stored before an error stay stored. ``atomic`` and ``request`` as in the blocking API.
         """
         stored = 0
-        for part in client_writes.parts(self.name, documents):
-            stored += len(await self._database._commit(part))
+        # one short read, and only where a document that was read is among them
+        merges = functools.cache(self._blocking.merges)
+        cut = client_writes.parts(self.name, documents, merges, atomic=atomic)
+        for number, part in enumerate(cut):
+            named = client_writes.request_id(request, number)
+            stored += part.was_put(await self._database._commit(part.writes, named))
         return stored
 
-    async def delete(self, key: str) -> Version | None:
+    async def _rule_for(self, document: Mapping[str, Any]) -> client_writes.Merges:
+        # only what was read needs to know
+        merges = isinstance(document, Document) and await self._run(self._blocking.merges)
+        return lambda: merges
+
+    async def delete(self, key: str, *, request: str | None = None) -> Version | None:
         """Delete a document, durably; the version made, or None where there was none."""
-        return (await self._database._commit((Write(self.name, key, None),)))[0]
+        named = client_writes.request_id(request)
+        return (await self._database._commit((Write(self.name, key, None),), named))[0]
 
     async def create_index(self, path: str) -> None:
         """Index a field path (``"address.city"``) on this node."""

@@ -9,11 +9,9 @@ from pathlib import Path
 
 from entgldb.launch.aio_wire import AsyncWire, LostError
 from entgldb.launch.client import RETRY_SECONDS
-from entgldb.launch.wire_client import unless_refused
-from entgldb.messages.client import Follow
-from entgldb.messages.codec import encode
-from entgldb.messages.errors import NoAnswerError, NoNodeError
-from entgldb.messages.framing import frame
+from entgldb.launch.wire_client import framed, no_answer, unless_refused
+from entgldb.messages.client import Commit, Follow
+from entgldb.messages.errors import BusyError, EntglError, NoAnswerError, NoNodeError
 from entgldb.messages.schema import Message
 
 
@@ -29,6 +27,8 @@ class Requests:
         self._wire: AsyncWire | None = None
         self._last_id = 0
         self._closed = False
+        self._lost: EntglError | None = None
+        """Why a connection was last lost, or not made, where the node said so."""
 
     async def attached(self) -> AsyncWire:
         """The connection, made anew when it is lost. Raises NoNodeError, NoAnswerError after ``close``."""
@@ -37,7 +37,7 @@ class Requests:
                 if self._closed:
                     raise NoAnswerError("the database was closed", definite=False)
                 if self._wire is None or self._wire.lost:
-                    self._wire = await AsyncWire.open(self._directory, self._pushed)
+                    self._wire = await AsyncWire.open(self._directory, self._pushed, self._timeout)
         return self._wire
 
     async def request(self, message: Message) -> Message:
@@ -48,17 +48,17 @@ class Requests:
         """
         self._last_id += 1
         request_id = self._last_id
-        data = frame(encode(message, request_id))
+        data = framed(message, request_id)
+        begun, lost = time.monotonic(), self._lost
         try:
             # whoever waits for a turn has asked nothing yet
             async with self._slots, asyncio.timeout(self._timeout):
                 return unless_refused(await self._insist(request_id, data))
         except TimeoutError:
-            raise NoAnswerError(
-                f"no answer from the node in {self._directory} within {self._timeout:.1f} s",
-                hint=f"entgldb status --dir {self._directory}",
-                definite=False,
-            ) from None
+            named = message.request if isinstance(message, Commit) else None
+            # only what broke meanwhile says anything about it
+            why = self._lost if self._lost is not lost else None
+            raise no_answer(self._directory, time.monotonic() - begun, why, named) from None
 
     async def follow(self) -> None:
         """Have commits pushed to the ``listeners``. Raises NoNodeError or NoAnswerError."""
@@ -80,9 +80,12 @@ class Requests:
                 wire = await self.attached()
                 sent = True
                 return await wire.ask(request_id, data)
-            except LostError:
+            except LostError as fault:
+                self._lost = fault.why
                 if self._closed:
                     raise NoAnswerError("the database was closed meanwhile", definite=False) from None
+            except BusyError as fault:
+                self._lost = fault
             except NoNodeError:
                 if not sent and not self._may_return():
                     raise

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
 
-from entgldb.launch.wire_client import connected
+from entgldb.launch.wire_client import connected, unless_refused
 from entgldb.messages.client import Advanced
 from entgldb.messages.codec import decode
 from entgldb.messages.errors import EntglError
@@ -20,7 +20,14 @@ READ_BYTES: Final = 64 * 1024
 
 
 class LostError(Exception):
-    """The connection broke before the answer came: it is not known whether the request was done."""
+    """The connection broke before the answer came: it is not known whether the request was done.
+
+    ``why``: what the node said before it hung up.
+    """
+
+    def __init__(self, why: EntglError | None = None) -> None:
+        super().__init__()
+        self.why = why
 
 
 class AsyncWire(asyncio.BufferedProtocol):
@@ -30,6 +37,7 @@ class AsyncWire(asyncio.BufferedProtocol):
         self.lost = self.following = False
         self.lost_at = 0.0
         self._pushed = pushed
+        self._why: EntglError | None = None
         self._transport: asyncio.Transport | None = None
         self._frames = FrameReader()
         self._buffer = memoryview(bytearray(READ_BYTES))
@@ -37,13 +45,14 @@ class AsyncWire(asyncio.BufferedProtocol):
         self._answers: dict[int, asyncio.Future[Message]] = {}
 
     @classmethod
-    async def open(cls, directory: Path, pushed: Callable[[], None]) -> AsyncWire:
+    async def open(cls, directory: Path, pushed: Callable[[], None], patience: float) -> AsyncWire:
         """Connect to the node in ``directory``; ``pushed`` is called for each ``Advanced`` and at the end.
 
-        Raises NoNodeError when nobody listens there.
+        Raises NoNodeError when nobody listens there, BusyError when nobody is let in for ``patience``
+        seconds.
         """
         loop = asyncio.get_running_loop()
-        made = await loop.run_in_executor(None, connected, directory)
+        made = await loop.run_in_executor(None, connected, directory, patience)
         made.setblocking(False)
         _, wire = await loop.create_unix_connection(lambda: cls(pushed), sock=made)
         return wire
@@ -51,7 +60,7 @@ class AsyncWire(asyncio.BufferedProtocol):
     async def ask(self, request_id: int, data: bytes) -> Message:
         """Send one frame and give the answer to its request id. Raises LostError."""
         if self.lost:
-            raise LostError
+            raise LostError(self._why)
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
         self._unsent.append(data)
@@ -84,7 +93,10 @@ class AsyncWire(asyncio.BufferedProtocol):
                     answer.set_result(decoded.message)
                 elif isinstance(decoded.message, Advanced):
                     self._pushed()
-        except EntglError:
+                elif decoded.request_id == 0:
+                    unless_refused(decoded.message)
+        except EntglError as fault:
+            self._why = fault
             self.close()  # not a node of ours, or a broken one; who waits is told so by connection_lost
 
     def connection_lost(self, fault: Exception | None) -> None:
@@ -92,7 +104,7 @@ class AsyncWire(asyncio.BufferedProtocol):
         self.lost_at = time.monotonic()
         for answer in self._answers.values():
             if not answer.done():
-                answer.set_exception(LostError())
+                answer.set_exception(LostError(self._why))
         self._pushed()
 
     def _flush(self) -> None:

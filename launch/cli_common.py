@@ -23,6 +23,7 @@ _EXIT: Final = {
     ErrorCode.NOT_FOUND: NOT_FOUND,
     ErrorCode.NO_NODE: NO_NODE,
     ErrorCode.TIMEOUT: NO_NODE,
+    ErrorCode.BUSY: NO_NODE,
     ErrorCode.NOT_ALLOWED: NOT_ALLOWED,
     ErrorCode.TOKEN_REFUSED: NOT_ALLOWED,
 }
@@ -69,6 +70,8 @@ def run(command: click.Command, arguments: list[str]) -> int:
 def sentence(fault: EntglError) -> str:
     """``code: sentence. Try: command``."""
     text = fault.text if fault.text.endswith((".", "!", "?")) else fault.text + "."
+    if not fault.definite:
+        text += " It may have been done, or may yet be (definite: no)."
     return f"{fault.code.value}: {text}" + (f" Try: {fault.hint}" if fault.hint else "")
 
 

@@ -3,20 +3,51 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from entgldb.launch.cli_common import common, read_json, show, with_database
-from entgldb.messages.errors import NotFoundError
+from entgldb.messages.errors import InvalidError, NotFoundError
 
 if TYPE_CHECKING:
     from entgldb.launch.client import Database
     from entgldb.messages.model import Version
 
 
-def _version(version: Version) -> dict[str, object]:
-    return {"origin": version.origin, "seq": version.seq}
+def _version(version: Version | None) -> dict[str, object] | None:
+    return None if version is None else {"origin": version.origin, "seq": version.seq}
+
+
+request_option = click.option(
+    "--request",
+    metavar="ID",
+    help="Any text that names this write: repeated with the same ID it is not done again.",
+)
+
+
+def _changed(collection: str, key: str, printed: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The document that ``get --json`` had printed, changed to ``fields``. Raises InvalidError."""
+    from entgldb.launch.client_writes import document
+    from entgldb.messages.model import Version
+    from entgldb.storage.documents import Read
+
+    try:
+        got = json.loads(printed)
+        version = Version(str(got["version"]["origin"]), int(got["version"]["seq"]))
+        text = json.dumps(got["document"], ensure_ascii=False)
+        good = (got["collection"], got["key"]) == (collection, key)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        good = False
+    if not good:
+        raise InvalidError(
+            f"--base is not what was got of {collection}/{key}",
+            hint=f"entgldb get {collection} {key} --json > FILE",
+        )
+    made = document(collection, key, Read(text, version))
+    made.clear()
+    made.update(fields)
+    return made
 
 
 @click.command()
@@ -24,13 +55,33 @@ def _version(version: Version) -> dict[str, object]:
 @click.argument("collection")
 @click.argument("key")
 @click.argument("document", default="-", metavar="[JSON|-]")
+@click.option(
+    "--base",
+    type=click.File(encoding="utf-8"),
+    metavar="FILE",
+    help="What `get --json` printed: where the collection merges, only what differs from it is written.",
+)
+@request_option
 @with_database
-def put(db: Database, as_json: bool, collection: str, key: str, document: str) -> None:
+def put(
+    db: Database,
+    as_json: bool,
+    collection: str,
+    key: str,
+    document: str,
+    base: TextIO | None,
+    request: str | None,
+) -> None:
     """Store a document; it is durable when this returns.
+
+    Without --base the document is put whole, over whatever is there.
 
     Example: entgldb put users u1 '{"name": "Ada", "age": 36}'
     """
-    version = db[collection].put(key, read_json(document, "the document"))
+    fields = read_json(document, "the document")
+    if base is not None:
+        fields = _changed(collection, key, base.read(), fields)
+    version = db[collection].put(key, fields, request=request)
     if as_json:
         show({"collection": collection, "key": key, "version": _version(version)})
     else:
@@ -51,7 +102,14 @@ def get(db: Database, as_json: bool, collection: str, key: str) -> None:
     if document is None:
         raise NotFoundError(f"no document {key!r} in {collection}", hint=f"entgldb find {collection}")
     if as_json:
-        show({"collection": collection, "key": key, "document": document})
+        show(
+            {
+                "collection": collection,
+                "key": key,
+                "version": _version(document.version),
+                "document": document,
+            }
+        )
     else:
         click.echo(json.dumps(document, ensure_ascii=False))
 
@@ -60,13 +118,14 @@ def get(db: Database, as_json: bool, collection: str, key: str) -> None:
 @common
 @click.argument("collection")
 @click.argument("key")
+@request_option
 @with_database
-def delete(db: Database, as_json: bool, collection: str, key: str) -> None:
+def delete(db: Database, as_json: bool, collection: str, key: str, request: str | None) -> None:
     """Delete a document; exit code 3 when there is none.
 
     Example: entgldb delete users u1
     """
-    version = db[collection].delete(key)
+    version = db[collection].delete(key, request=request)
     if version is None:
         raise NotFoundError(f"no document {key!r} in {collection}", hint=f"entgldb find {collection}")
     if as_json:

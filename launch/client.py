@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from entgldb.launch import client_merging, client_writes
 from entgldb.launch.client_nodes import Nodes
 from entgldb.launch.client_peers import Peers
+from entgldb.launch.client_writes import Document
 from entgldb.messages.client import Commit, CreateIndex, RequestId, Status, Write
-from entgldb.messages.errors import NoAnswerError, NoNodeError, NotFoundError
+from entgldb.messages.errors import BusyError, EntglError, NoAnswerError, NoNodeError, NotFoundError
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Json, Message
 from entgldb.storage import set_aside
@@ -32,18 +33,10 @@ __all__ = ["Change", "Collection", "Conflict", "Database", "Document", "connect"
 
 TIMEOUT_SECONDS: Final = 10.0
 """How long a request waits for its answer; a restarting actor is back well within."""
+AWAITED_MAX: Final = 1000
+"""Requests without an answer whose repetition stays harmless; beyond it the oldest are given up."""
 RETRY_SECONDS: Final = 0.05
 """Between two attempts to reach a node whose store is being restarted."""
-
-
-class Document(dict[str, Json]):
-    """A JSON object that knows its ``key``."""
-
-    __slots__ = ("key",)
-
-    def __init__(self, key: str, fields: Mapping[str, Json]) -> None:
-        super().__init__(fields)
-        self.key = key
 
 
 def connect(directory: str | os.PathLike[str] = ".", *, timeout: float = TIMEOUT_SECONDS) -> Database:
@@ -74,6 +67,8 @@ class Database:
         self._lost_at: float | None = None
         self._client = os.urandom(16)
         self._counter = 0
+        self._awaited: dict[int, None] = {}
+        """Counters of requests whose outcome is not known yet, in order."""
 
     def __getitem__(self, name: str) -> Collection:
         return Collection(self, name)
@@ -95,14 +90,18 @@ class Database:
                 self._wire.close()
             self._documents = self._wire = None
 
-    def attach(self) -> None:
-        """Connect to the node's socket now. Raises NoNodeError when no node is running."""
+    def attach(self, patience: float | None = None) -> None:
+        """Connect to the node's socket now.
+
+        Raises NoNodeError when no node is running, BusyError when it lets nobody in for ``patience``
+        seconds (None: ``timeout``).
+        """
         with self._lock:
             if self._wire is None:
                 # only what writes or asks needs the socket
                 from entgldb.launch.wire_client import WireClient
 
-                self._wire = WireClient(self.directory)
+                self._wire = WireClient(self.directory, self.timeout if patience is None else patience)
                 self._lost_at = None
 
     @property
@@ -177,7 +176,25 @@ class Database:
         """An id that makes a retry harmless."""
         with self._lock:
             self._counter += 1
-            return RequestId(self._client, self._counter)
+            self._awaited[self._counter] = None
+            if len(self._awaited) > AWAITED_MAX:
+                del self._awaited[next(iter(self._awaited))]
+            return RequestId(self._client, self._counter, next(iter(self._awaited)))
+
+    @contextlib.contextmanager
+    def settling(self, message: Message) -> Iterator[None]:
+        """The outcome of a request is known when this ends, unless it raises something indefinite."""
+        definite = True
+        try:
+            yield
+        except BaseException as fault:
+            definite = isinstance(fault, EntglError) and fault.definite
+            raise
+        finally:
+            request = getattr(message, "request", None)
+            if definite and isinstance(request, RequestId) and request.client == self._client:
+                with self._lock:
+                    self._awaited.pop(request.counter, None)
 
     def request(self, message: Message) -> Message:
         """Send a request to the store and give its answer.
@@ -186,13 +203,14 @@ class Database:
         request id keeps it from being done twice. Raises what the node refused it with, NoNodeError at
         once where no node was there for as long as that.
         """
-        return self._insist(lambda wire, left: wire.request(message, left), self.timeout)
+        with self.settling(message):
+            return self._insist(lambda wire, left: wire.request(message, left), self.timeout, message)
 
     def begin(self, message: Message) -> Callable[[], Message]:
         """Send a request; what is given waits for the answer and keeps what ``request`` promises."""
         deadline = time.monotonic() + self.timeout
         sent: tuple[WireClient, int] | None = None
-        with self._lock, contextlib.suppress(NoNodeError, NoAnswerError):
+        with self._lock, contextlib.suppress(NoNodeError, NoAnswerError, BusyError):
             self.attach()
             assert self._wire is not None
             sent = self._wire, self._wire.send(message, self.timeout)
@@ -202,27 +220,42 @@ class Database:
                 return wire.answer(sent[1], left)
             return wire.request(message, left)
 
-        return lambda: self._insist(finish, max(deadline - time.monotonic(), RETRY_SECONDS))
+        def answer() -> Message:
+            with self.settling(message):
+                left = max(deadline - time.monotonic(), RETRY_SECONDS)
+                return self._insist(finish, left, message, sent=sent is not None)
 
-    def _insist(self, send: Callable[[WireClient, float], Message], timeout: float) -> Message:
-        deadline = time.monotonic() + timeout
-        sent = False
+        return answer
+
+    def _insist(
+        self,
+        send: Callable[[WireClient, float], Message],
+        timeout: float,
+        message: Message | None = None,
+        *,
+        sent: bool = False,
+    ) -> Message:
+        begun = time.monotonic()
         while True:
-            left = deadline - time.monotonic()
+            left = max(begun + timeout - time.monotonic(), RETRY_SECONDS)
             try:
                 with self._lock:
-                    self.attach()
+                    self.attach(left)
                     assert self._wire is not None
                     sent = True
-                    return send(self._wire, max(left, RETRY_SECONDS))
-            except (NoNodeError, NoAnswerError) as fault:
+                    return send(self._wire, left)
+            except (NoNodeError, NoAnswerError, BusyError) as fault:
                 self._detach()
-                if not sent and not self._may_return():
+                if isinstance(fault, NoNodeError) and not sent and not self._may_return():
                     raise
-                if left <= RETRY_SECONDS:
-                    raise NoAnswerError(
-                        f"no answer from the node in {self.directory}: {fault.text}", definite=False
-                    ) from None
+                waited = time.monotonic() - begun
+                if waited + RETRY_SECONDS >= timeout:
+                    if isinstance(fault, BusyError) and not sent:
+                        raise
+                    from entgldb.launch.wire_client import no_answer
+
+                    request = message.request if isinstance(message, Commit) else None
+                    raise no_answer(self.directory, waited, fault, request) from None
                 time.sleep(RETRY_SECONDS)
 
     def _detach(self) -> None:
@@ -245,9 +278,9 @@ class Collection:
         self.name: Final = name
 
     def get(self, key: str) -> Document | None:
-        """One document, or None."""
-        found = self._database.documents.get(self.name, key)
-        return None if found is None else Document(key, found)
+        """One document with the version that was read, or None."""
+        found = self._database.documents.read(self.name, key)
+        return None if found is None else client_writes.document(self.name, key, found)
 
     def find(
         self,
@@ -261,42 +294,63 @@ class Collection:
 
         Filters: equality, ``$gt $gte $lt $lte $in $and $or``; anything else raises UnsupportedError.
         """
-        found = self._database.documents.find(self.name, filter, sort=sort, limit=limit, skip=skip)
-        return (Document(key, fields) for key, fields in found)
+        found = self._database.documents.read_all(self.name, filter, sort=sort, limit=limit, skip=skip)
+        return (client_writes.document(self.name, key, read) for key, read in found)
 
     def count(self, filter: Mapping[str, Any] | None = None) -> int:
         """How many documents match."""
         return self._database.documents.count(self.name, filter)
 
-    def put(self, key: str, document: Mapping[str, Any]) -> Version:
-        """Store a document, durably; the version made."""
-        (version,) = self._commit((client_writes.put(self.name, key, document),))
+    def put(self, key: str, document: Mapping[str, Any], *, request: str | None = None) -> Version:
+        """Store a document, durably; the version made.
+
+        In a collection that merges, a document that ``get`` or ``find`` gave is written as what was changed
+        in it since; any other is put whole, over whatever is there.
+
+        ``request``: any text of yours that names this write, or ``NoAnswerError.request`` of one that had no
+        answer. What was done under it is not done again: the version made then is given.
+        """
+        write = client_writes.put(self.name, key, document, self.merges)
+        (version,) = self._begin((write,), client_writes.request_id(request))()
         assert version is not None
+        if isinstance(document, Document):
+            document.was_put(write, version)
         return version
 
-    def put_many(self, documents: client_writes.Many) -> int:
-        """Store many documents, each part of up to 500 in one transaction; how many.
+    def merges(self) -> bool:
+        """Whether concurrent writes to its documents are merged field by field, as far as the node knows."""
+        return self._database.documents.conflict_rule(self.name) == "merge"
 
-        Parts that were stored before an error stay stored.
+    def put_many(
+        self, documents: client_writes.Many, *, atomic: bool = False, request: str | None = None
+    ) -> int:
+        """Store many documents, each as ``put`` does, each part of up to 500 in one transaction; how many.
+
+        Parts that were stored before an error stay stored. ``atomic``: all in one transaction, of 10,000
+        documents and 16 MiB at most. ``request`` as for ``put``; it is repeated with the same documents.
         """
         stored = 0
-        under_way: Callable[[], list[Version | None]] | None = None
+        under_way: Callable[[], int] | None = None
         try:
             # a part is made while the node writes the one before
-            for part in client_writes.parts(self.name, documents):
+            cut = client_writes.parts(self.name, documents, self.merges, atomic=atomic)
+            for number, part in enumerate(cut):
                 if under_way is not None:
                     answer, under_way = under_way, None
-                    stored += len(answer())
-                under_way = self._begin(part)
+                    stored += answer()
+                under_way = self._begin_part(part, client_writes.request_id(request, number))
         except Exception:
             if under_way is not None:
                 under_way()
             raise
-        return stored + (len(under_way()) if under_way is not None else 0)
+        return stored + (under_way() if under_way is not None else 0)
 
-    def delete(self, key: str) -> Version | None:
-        """Delete a document, durably; the version made, or None where there was none."""
-        return self._commit((Write(self.name, key, None),))[0]
+    def delete(self, key: str, *, request: str | None = None) -> Version | None:
+        """Delete a document, durably; the version made, or None where there was none.
+
+        ``request`` as for ``put``.
+        """
+        return self._begin((Write(self.name, key, None),), client_writes.request_id(request))()[0]
 
     def history(self, key: str) -> History:
         """The versions of a document, newest first, as far as the node's log has them."""
@@ -317,10 +371,13 @@ class Collection:
         """Like ``Database.changes``, of this collection only."""
         return self._database.changes(since, collection=self.name, follow=follow)
 
-    def _commit(self, writes: tuple[Write, ...]) -> list[Version | None]:
-        return self._begin(writes)()
+    def _begin_part(self, part: client_writes.Part, request: RequestId | None) -> Callable[[], int]:
+        answer = self._begin(part.writes, request)
+        return lambda: part.was_put(answer())
 
-    def _begin(self, writes: tuple[Write, ...]) -> Callable[[], list[Version | None]]:
+    def _begin(
+        self, writes: tuple[Write, ...], request: RequestId | None
+    ) -> Callable[[], list[Version | None]]:
         """Send a commit; what is given waits until it is durable, and gives the versions made."""
-        answer = self._database.begin(Commit(self._database.next_request(), writes))
+        answer = self._database.begin(Commit(request or self._database.next_request(), writes))
         return lambda: client_writes.versions(answer())

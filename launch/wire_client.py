@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
 from pathlib import Path
 from typing import Final
 
-from entgldb.messages.client import Advanced, Refused, Relay
-from entgldb.messages.codec import decode, encode
-from entgldb.messages.errors import EntglError, ErrorCode, NoAnswerError, NoNodeError
+from entgldb.messages.client import Advanced, Piece, Refused, Relay, RequestId
+from entgldb.messages.codec import Decoded, decode, encode
+from entgldb.messages.errors import (
+    BusyError,
+    EntglError,
+    ErrorCode,
+    NoAnswerError,
+    NoNodeError,
+    TooLargeError,
+)
 from entgldb.messages.framing import FrameReader, frame
+from entgldb.messages.limits import FRAME_BYTES_MAX, PIECE_BYTES_MAX, REQUEST_BYTES_MAX
 from entgldb.messages.schema import Channel, Message
 
 SOCKET_NAME: Final = "entgldb.sock"
 SOCKET_PATH_BYTES_MAX: Final = 100
 """Beyond it a path does not fit the kernel's address and is reached through its directory's descriptor."""
 CONNECT_SECONDS: Final = 2.0
+CONNECT_AGAIN_SECONDS: Final = 0.02
 RECEIVE_BYTES: Final = 64 * 1024
 """At most: what is larger the C library takes from the kernel, and gives back, for every single read."""
 PATIENCE_SLACK: Final = 0.1
@@ -30,7 +40,8 @@ class WireClient:
     Raises NoNodeError when nobody listens there.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], patience: float = CONNECT_SECONDS) -> None:
+        """``patience``: seconds to wait for a place while the node is there and has none."""
         self._directory = Path(directory)
         self._frames = FrameReader()
         self._waiting: list[bytes] = []
@@ -38,7 +49,7 @@ class WireClient:
         self._due: set[int] = set()
         self._answers: dict[int, Message] = {}
         self._pushed = False
-        self._socket = connected(self._directory)
+        self._socket = connected(self._directory, patience)
         self._patience = CONNECT_SECONDS
 
     def close(self) -> None:
@@ -56,11 +67,14 @@ class WireClient:
     def send(self, message: Message, timeout: float) -> int:
         """Send one request; the number to ask ``answer`` for. Raises NoAnswerError as ``request``."""
         self._last_id += 1
-        data = frame(encode(message, self._last_id))
+        data = framed(message, self._last_id)
         try:
             self._be_patient(timeout)
             self._socket.sendall(data)
+        except TimeoutError:
+            raise self._lost("") from None
         except OSError as fault:
+            self._hear_why()
             raise self._lost(f"the connection broke: {fault}") from None
         self._due.add(self._last_id)
         return self._last_id
@@ -71,13 +85,8 @@ class WireClient:
         while number not in self._answers:
             payload = self._next(deadline)
             if payload is None:
-                raise self._lost(f"no answer within {timeout:.1f} s")
-            decoded = decode(payload, Channel.LOCAL)
-            if decoded.request_id in self._due:
-                self._due.discard(decoded.request_id)
-                self._answers[decoded.request_id] = decoded.message
-            else:
-                self._pushed = self._pushed or isinstance(decoded.message, Advanced)
+                raise self._lost("")
+            self._take(decode(payload, Channel.LOCAL))
         return unless_refused(self._answers.pop(number))
 
     def relay(self, actor: str, message: Message, timeout: float) -> Message:
@@ -91,9 +100,25 @@ class WireClient:
             payload = self._next(deadline)
             if payload is None:
                 return False
-            self._pushed = isinstance(decode(payload, Channel.LOCAL).message, Advanced)
+            self._take(decode(payload, Channel.LOCAL))
         self._pushed = False
         return True
+
+    def _take(self, decoded: Decoded) -> None:
+        """An answer, a push, or why the node hangs up."""
+        if decoded.request_id in self._due:
+            self._due.discard(decoded.request_id)
+            self._answers[decoded.request_id] = decoded.message
+        elif decoded.request_id == 0 and isinstance(decoded.message, Refused):
+            unless_refused(decoded.message)
+        else:
+            self._pushed = self._pushed or isinstance(decoded.message, Advanced)
+
+    def _hear_why(self) -> None:
+        """The node has hung up; it may have said why before. Raises what it said."""
+        with contextlib.suppress(NoAnswerError):
+            while (payload := self._next(time.monotonic() + PATIENCE_SLACK)) is not None:
+                self._take(decode(payload, Channel.LOCAL))
 
     def _next(self, deadline: float) -> bytes | None:
         """The next payload, or None at the deadline."""
@@ -121,29 +146,84 @@ class WireClient:
             self._patience = seconds
 
     def _lost(self, text: str) -> NoAnswerError:
-        return NoAnswerError(
-            f"the node in {self._directory}: {text}",
+        """``text``: what broke; empty where only time has passed."""
+        fault = NoAnswerError(
+            f"the node in {self._directory}: {text or 'no answer in time'}",
             hint=f"entgldb status --dir {self._directory}",
             definite=False,
         )
+        fault.detail = text
+        return fault
 
 
-def connected(directory: Path) -> socket.socket:
-    """A socket connected to the node in ``directory``. Raises NoNodeError when nobody listens there."""
+def framed(message: Message, request_id: int) -> bytes:
+    """A request as one frame, or as the frames of its pieces. Raises TooLargeError."""
+    payload = encode(message, request_id)
+    size = len(payload)
+    if size <= FRAME_BYTES_MAX:
+        return frame(payload)
+    if size > REQUEST_BYTES_MAX:
+        raise TooLargeError(f"a request of {size} bytes, {REQUEST_BYTES_MAX} allowed", hint="split it")
+    return b"".join(
+        frame(encode(Piece(size, payload[at : at + PIECE_BYTES_MAX]), request_id))
+        for at in range(0, size, PIECE_BYTES_MAX)
+    )
+
+
+def no_answer(
+    directory: Path, seconds: float, fault: EntglError | None = None, request: RequestId | None = None
+) -> NoAnswerError:
+    """What to tell of a request that had no answer; ``request``: of a write that can be repeated."""
+    detail = getattr(fault, "detail", "") if fault is None or isinstance(fault, NoAnswerError) else fault.text
+    text = f"no answer from the node in {directory} within {seconds:.1f} s{detail and f' ({detail})'}"
+    hint = f"entgldb status --dir {directory}"
+    told = request_text(request) if request is not None else ""
+    if told:
+        hint += f"; then the same again with --request {told} (request= in Python): it is done once"
+    made = NoAnswerError(text, hint=hint, definite=False)
+    made.request = told
+    return made
+
+
+def request_text(request: RequestId) -> str:
+    """A request id as ``request=`` and ``--request`` take it."""
+    return f"{request.client.hex()}:{request.counter}"
+
+
+def connected(directory: Path, patience: float = CONNECT_SECONDS) -> socket.socket:
+    """A socket connected to the node in ``directory``.
+
+    Raises NoNodeError when nobody listens there, BusyError when somebody does and has no place for
+    ``patience`` seconds: a full queue is no absence.
+    """
     path = str(directory.absolute() / SOCKET_NAME)
+    short = len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX
+    deadline = time.monotonic() + patience
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    made.settimeout(CONNECT_SECONDS)
+    # the kernel answers at once, with EAGAIN where the queue of the listener is full
+    made.setblocking(False)
     try:
-        if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
-            made.connect(path)
-        else:
-            _connect_through_descriptor(made, directory)
+        while True:
+            try:
+                made.connect(path) if short else _connect_through_descriptor(made, directory)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise BusyError(
+                        f"the node in {directory} has let nobody in for {patience:.1f} s",
+                        hint=f"entgldb status --dir {directory}",
+                    ) from None
+                time.sleep(CONNECT_AGAIN_SECONDS)
+            else:
+                made.settimeout(CONNECT_SECONDS)
+                return made
     except OSError:
         made.close()
         raise NoNodeError(
             f"no node is running in {directory}", hint=f"entgldb start --dir {directory}"
         ) from None
-    return made
+    except BusyError:
+        made.close()
+        raise
 
 
 def _connect_through_descriptor(made: socket.socket, directory: Path) -> None:

@@ -16,15 +16,8 @@ class RequestId(Record):
     client: bytes
     """16 random bytes a client draws once."""
     counter: Count
-
-
-@record
-class Write(Record):
-    """One put (``body`` is UTF-8 JSON text of an object) or delete (``body`` is None)."""
-
-    collection: str
-    key: str
-    body: bytes | None
+    awaited: Count = 0
+    """Answers to lower counters have come, or are not waited for: they need not be remembered."""
 
 
 @record
@@ -39,12 +32,45 @@ class Written(Record):
         return Version(self.origin, self.seq)
 
 
+@record
+class Base(Record):
+    """The document that a client had read and changed; where it merges, only the changes are written."""
+
+    versions: tuple[Written, ...]
+    """What it was made of: its newest version first, then those merged into it that nobody had named."""
+    body: bytes
+    """The document as it was read."""
+
+
+@record
+class Write(Record):
+    """One put (``body`` is UTF-8 JSON text of an object) or delete (``body`` is None)."""
+
+    collection: str
+    key: str
+    body: bytes | None
+    base: Base | None = None
+    """None: the document is put whole, over whatever is there."""
+
+
 @message(40, Channel.CLIENT)
 class Commit(Message):
     """Do all ``writes`` in one transaction, or none. Answered by CommitDone or Refused."""
 
     request: RequestId
     writes: tuple[Write, ...]
+
+
+@message(77, Channel.CLIENT)
+class Piece(Message):
+    """A part of a request that is larger than a frame; the pieces of one follow each other, with its number.
+
+    Together they are what would have stood in one frame.
+    """
+
+    size: Count
+    """Bytes of all pieces, at most REQUEST_BYTES_MAX."""
+    data: bytes
 
 
 @message(41, Channel.CLIENT)

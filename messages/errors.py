@@ -28,6 +28,7 @@ class ErrorCode(StrEnum):
     INTERNAL = "internal"
     DISK_ERROR = "disk-error"
     CLOCK = "clock"
+    BUSY = "busy"
 
 
 OF_THE_DISK = (ErrorCode.DISK_FULL, ErrorCode.DISK_ERROR, ErrorCode.CORRUPT)
@@ -90,9 +91,21 @@ class NoNodeError(EntglError):
 
 
 class NoAnswerError(EntglError):
-    """No answer came in time; the operation may have happened."""
+    """No answer came in time; the operation may have happened.
+
+    ``request`` is the id of a write that had none: the same write with ``request=`` is done once.
+    """
 
     code = ErrorCode.TIMEOUT
+    request: str = ""
+    detail: str = ""
+    """What broke; empty where only time has passed."""
+
+
+class BusyError(EntglError):
+    """The node is there and has no place, or no time, for one more client."""
+
+    code = ErrorCode.BUSY
 
 
 class ConfigError(EntglError):
@@ -177,6 +190,7 @@ class Reason(StrEnum):
     HANDSHAKE_TIMEOUT = "handshake-timeout"
     HEARTBEAT_LOST = "heartbeat-lost"
     SLOW_READER = "slow-reader"
+    IDLE = "idle"
     TOO_MANY_LINKS = "too-many-links"
     PEER_CLOSED = "peer-closed"
     ISOLATED = "isolated"

@@ -45,6 +45,14 @@ class FrameReader:
         """Take what a socket gave."""
         self._buffer += data
 
+    @property
+    def ready(self) -> bool:
+        """Whether a whole payload, or a fault, is there to be taken."""
+        if len(self._buffer) < PREFIX_BYTES:
+            return False
+        length = int.from_bytes(self._buffer[:PREFIX_BYTES], "big")
+        return not 0 < length <= self.bytes_max or len(self._buffer) >= PREFIX_BYTES + length
+
     def __iter__(self) -> Iterator[bytes]:
         start = 0
         try:

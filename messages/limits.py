@@ -25,6 +25,8 @@ MERGED_BYTES_MAX: Final = 4 * 1024 * 1024
 know of each other make together may be larger: it is applied all the same, and counted."""
 HISTORY_BYTES_MAX: Final = 1024 * 1024
 """The versions of its fields alone: beyond it the next writer writes the document whole."""
+BASE_BYTES_MAX: Final = 2 * BODY_BYTES_MAX
+"""A document as a client read it, sent along with what it made of it: merged ones may outgrow a write."""
 KEY_BYTES_MAX: Final = 512
 """One document key as UTF-8."""
 NAME_CHARS_MAX: Final = 64
@@ -39,8 +41,10 @@ ROW_BYTES_MAX: Final = 2 * GROUP_BYTES_MAX
 """One row, whoever made it. An entry that would make a larger one is set aside as unfit."""
 ENTRIES_PER_BATCH_MAX: Final = 4096
 """Entries in one ``Entries``, a second bound beside bytes."""
-HEADER_BYTES_MAX: Final = 2048
+HEADER_BYTES_MAX: Final = 5 * 1024
 """One oplog entry header."""
+NAMED_MAX: Final = 32
+"""Versions that one entry names beside its parent; what is beyond is named by the next entry."""
 ORIGINS_MAX: Final = 4096
 """Origins in one version vector."""
 CLOUDS_TOLD_MAX: Final = 32
@@ -65,6 +69,8 @@ DRIFT_MS_MAX: Final = 60_000
 """How far ahead of our clock an entry may be before it is held."""
 RESULTS_KEPT_MAX: Final = 100_000
 """Request ids whose results are remembered."""
+CLIENTS_KEPT_MAX: Final = 100_000
+"""Clients of which it is known that they had results which are forgotten; the oldest go first."""
 RESULTS_KEPT_MS_MAX: Final = 24 * 3600 * 1000
 """How long they are remembered."""
 CONFLICTS_KEPT_MAX: Final = 10_000
@@ -75,8 +81,22 @@ QUARANTINE_KEPT_MAX: Final = 10_000
 """Entries set aside because they cannot be applied; the oldest go first."""
 CLIENT_PENDING_BYTES_MAX: Final = 64 * 1024 * 1024
 """Requests taken from client sockets and not yet committed; beyond it the sockets are not read."""
+CLIENT_PENDING_MAX: Final = 16_384
+"""Requests of all clients that wait for their answers; beyond it the sockets are not read."""
+CLIENT_REQUESTS_MAX: Final = 1024
+"""Requests of one client that wait for their answers; beyond it that client is not read."""
+CLIENT_TURN_MAX: Final = 256
+"""Requests of one client that are taken before the others have their turn."""
+CLIENT_ANSWER_BYTES_MAX: Final = 256 * 1024
+"""Answers that one client has not read yet; beyond it that client is not read either."""
+REQUEST_BYTES_MAX: Final = 48 * 1024 * 1024
+"""One request of a client, in pieces: a commit with what its writer had read of each document."""
+PIECE_BYTES_MAX: Final = 1024 * 1024
+"""One piece of it."""
 CLIENTS_MAX: Final = 512
 """Clients connected to a node's socket at once: Thespian can watch no descriptor from 1,024 on."""
+WAL_ALARM_BYTES: Final = 256 * 1024 * 1024
+"""A larger write-ahead log is an alarm: somebody's open read transaction keeps it from shrinking."""
 LINK_QUEUE_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bytes waiting to be written on one link before it is closed as a slow reader."""
 HEARTBEAT_SECONDS_MAX: Final = 60.0

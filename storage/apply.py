@@ -13,7 +13,7 @@ from entgldb.messages.limits import GROUP_ENTRIES_MAX, PAGE_ROWS_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector, Version
 from entgldb.storage import unfit
 from entgldb.storage.batch import Batch
-from entgldb.storage.merge_rows import merge_row, named_by
+from entgldb.storage.merge_rows import merge_row
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.header import DELETE, MERGE, Header, body_matches, body_text, decode, digest
 from entgldb.storage.rules.merge import NO_HEAD, Head, Keep, Link, link, merge
@@ -202,12 +202,15 @@ class Applier:
             return
         covered = header.parent is None or self._applied(header.parent, header.collection)
         decision = merge(header, current, parent_covered=covered)
-        if decision.clear is not None:
-            batch.clear_conflict(decision.clear)
+        for version in header.named:
+            batch.clear_conflict(version)
         if decision.parent_absent:
             self.counts[Reason.PARENT_ABSENT.value] += 1
             if header.parent is not None:
                 batch.note_successor(header.parent)
+        for version in header.seen:
+            if not self._applied(version, header.collection):
+                batch.note_successor(version)
         if decision.keep is Keep.CURRENT:
             batch.keep_current(header.collection, header.key)
         elif decision.keep is Keep.INCOMING and text is not None and not batch.has_successor(header.version):
@@ -216,8 +219,7 @@ class Applier:
             batch.replace(header, text, lsn, current)
 
     def _merge_fields(self, header: Header, text: str | None, lsn: int) -> None:
-        named = named_by(header, text)
-        absent = [version for version in named if not self._applied(version, header.collection)]
+        absent = [version for version in header.named if not self._applied(version, header.collection)]
         if absent:
             self.counts[Reason.PARENT_ABSENT.value] += 1
             for version in absent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, Final
 
-from entgldb.messages.limits import CONFLICTS_KEPT_MS_MAX
+from entgldb.messages.limits import CONFLICTS_KEPT_MS_MAX, NAMED_MAX
 from entgldb.messages.model import COLLECTIONS, Version
 from entgldb.storage.collections import ensure_collection
 from entgldb.storage.evicting import evict
@@ -121,10 +121,31 @@ class Batch:
     def clear_conflict(self, version: Version) -> None:
         """A version has a successor: it is no conflict any more."""
         known = self.state.origins.get(version.origin)
-        if known is not None:
+        if known is not None and self.state.conflicts:
             self.state.conflicts -= self.connection.execute(
                 "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq = ?", (known.number, version.seq)
             ).rowcount
+
+    def is_of(self, version: Version, collection: str, key: str) -> bool:
+        """Whether the log has an entry as a version of this key, applied."""
+        self.flush()
+        row = self.connection.execute(
+            "SELECT 1 FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+            " WHERE o.name = ? AND l.seq = ? AND l.collection = ? AND l.key = ? AND l.applied = 1",
+            (*version, collection, key),
+        ).fetchone()
+        return row is not None
+
+    def conflicts_of(self, collection: str, key: str) -> list[Version]:
+        """The newest versions of a key that lost, as many as an entry can name."""
+        if not self.state.conflicts:
+            return []
+        rows = self.connection.execute(
+            "SELECT o.name, c.seq FROM _entgldb_conflicts c JOIN _entgldb_origins o ON o.id = c.origin"
+            " WHERE c.collection = ? AND c.key = ? ORDER BY c.hlc DESC, o.name LIMIT ?",
+            (collection, key, NAMED_MAX),
+        )
+        return [Version(*row) for row in rows.fetchall()]
 
     def keep_current(self, collection: str, key: str) -> None:
         """The current version loses: keep it as a conflict. To be called before ``replace``."""

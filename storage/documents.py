@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Document = dict[str, Json]
 Rows = list[tuple[Any, ...]]
 _T = TypeVar("_T")
+_READ: Final = "body, (SELECT name FROM _entgldb_origins WHERE id = origin), seq, stamps"
 
 
 _CHANGED: Final = (
@@ -94,6 +95,23 @@ class Changes(Iterator[Change]):
             raise too_late()
 
 
+class Read(NamedTuple):
+    """A document as it was read, with what it was made of."""
+
+    text: str
+    version: Version
+    """The newest of its versions."""
+    stamps: bytes | None = None
+
+    def versions(self) -> tuple[Version, ...]:
+        """All that it was made of and that nobody had named then, the newest first."""
+        if self.stamps is None:
+            return (self.version,)
+        from entgldb.storage.rules.stored import tips_of
+
+        return (self.version, *tips_of(self.stamps))
+
+
 class Documents:
     """A node's file as documents. Every call is one short read; safe to use from several threads."""
 
@@ -118,12 +136,17 @@ class Documents:
 
     def get(self, collection: str, key: str) -> Document | None:
         """One document, or None. Raises InvalidError for what cannot be a key."""
+        found = self.read(collection, key)
+        return None if found is None else _document(found.text)
+
+    def read(self, collection: str, key: str) -> Read | None:
+        """One document as its text with its version, or None. Raises InvalidError."""
         check_key(key)
         rows = self._all(
-            "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ? AND body IS NOT NULL",
+            f"SELECT {_READ} FROM _entgldb_documents WHERE collection = ? AND key = ? AND body IS NOT NULL",  # noqa: S608 -- constants
             (collection, key),
         )
-        return _document(rows[0][0]) if rows else None
+        return _read(*rows[0]) if rows else None
 
     def find(
         self,
@@ -134,6 +157,19 @@ class Documents:
         limit: int | None = None,
         skip: int = 0,
     ) -> Iterator[tuple[str, Document]]:
+        """Keys and documents that match, as ``read_all`` finds them."""
+        found = self.read_all(collection, filter, sort=sort, limit=limit, skip=skip)
+        return ((key, _document(read.text)) for key, read in found)
+
+    def read_all(
+        self,
+        collection: str,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> Iterator[tuple[str, Read]]:
         """Keys and documents that match, by ``sort`` (``age``, ``-age``, or several), then by key.
 
         Raises UnsupportedError or InvalidError at the call. Long results are read page by page: a
@@ -143,10 +179,10 @@ class Documents:
         where, bounds = _where(collection, condition), (_bound(limit, "limit"), _bound(skip, "skip") or 0)
         if bounds[0] is not None and bounds[0] <= PAGE_ROWS_MAX:
             rows = self._all(
-                f"SELECT key, body FROM {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 -- compiled
+                f"SELECT key, {_READ} FROM {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 -- compiled
                 (*condition.values, *bounds),
             )
-            return iter([(key, _document(body)) for key, body in rows])
+            return iter([(key, _read(*columns)) for key, *columns in rows])
         numbers = self._all(
             f"SELECT id FROM {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 -- compiled
             (*condition.values, -1 if bounds[0] is None else bounds[0], bounds[1]),
@@ -223,19 +259,19 @@ class Documents:
                 continue
         return found
 
-    def _paged(self, where: str, condition: Condition, numbers: list[int]) -> Iterator[tuple[str, Document]]:
+    def _paged(self, where: str, condition: Condition, numbers: list[int]) -> Iterator[tuple[str, Read]]:
         for start in range(0, len(numbers), PAGE_ROWS_MAX):
             page = numbers[start : start + PAGE_ROWS_MAX]
             marks = ",".join("?" * len(page))
             rows = self._all(
-                f"SELECT id, key, body FROM {where} AND id IN ({marks})",  # noqa: S608 -- compiled
+                f"SELECT id, key, {_READ} FROM {where} AND id IN ({marks})",  # noqa: S608 -- compiled
                 (*condition.values, *page),
             )
-            found = {number: (key, body) for number, key, body in rows}
+            found = {number: columns for number, *columns in rows}
             for number in page:
                 if number in found:
-                    key, body = found[number]
-                    yield key, _document(body)
+                    key, *columns = found[number]
+                    yield key, _read(*columns)
 
     def changed(self, lsn: int) -> Rows:
         """The next documents and tombstones that were changed after ``lsn``, in that order."""
@@ -308,6 +344,10 @@ def _bound(value: int | None, name: str) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise InvalidError(f"{name} {value!r:.40} is not a whole number from 0")
     return value
+
+
+def _read(text: str, origin: str, seq: int, stamps: bytes | None) -> Read:
+    return Read(text, Version(origin, seq), stamps)
 
 
 def _document(body: str) -> Document:

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from entgldb.messages.model import SYSTEM_PREFIX, Origin
+from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version
 from entgldb.storage.batch import Batch
 from entgldb.storage.merge_healing import refold_merged
 from entgldb.storage.rules.fields import Stamp
@@ -30,7 +30,7 @@ class Logged(NamedTuple):
     origin: Origin
     seq: int
     body: str | None
-    parent: tuple[Origin, int] | None
+    named: frozenset[Version]
 
 
 def branch(connection: sqlite3.Connection, origin: Origin, keep: str) -> tuple[int, bytes] | None:
@@ -189,7 +189,7 @@ def _refold(batch: Batch, origin: Origin, dropped: tuple[int, int]) -> None:
 
 
 def _logged(header: Header, body: str | None) -> Logged:
-    return Logged(header.hlc, header.origin, header.seq, body, header.parent)
+    return Logged(header.hlc, header.origin, header.seq, body, header.named)
 
 
 def _refold_key(
@@ -207,7 +207,7 @@ def _refold_key(
     if kept:
         # not of the dropped branch: it may stand for entries that are pruned
         hlc, name, seq, body = current[:4]
-        versions = [*versions, Logged(hlc, name, seq, body, None)]
+        versions = [*versions, Logged(hlc, name, seq, body, frozenset())]
     winner = max(versions, key=lambda one: (one.hlc, one.origin), default=None)
     state.documents -= current[3] is not None
     if winner is None:
@@ -226,7 +226,7 @@ def _refold_key(
     state.conflicts -= connection.execute(
         "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq = ?", (number, winner.seq)
     ).rowcount
-    replaced = {one.parent for one in versions if one.parent is not None}
+    replaced = {version for one in versions for version in one.named}
     for one in versions:
         lost = one.body is not None and (one.origin, one.seq) not in replaced
         if lost and (one.origin, one.seq) != (winner.origin, winner.seq):

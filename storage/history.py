@@ -96,9 +96,8 @@ def _walk(connection: sqlite3.Connection, first: Iterable[Version]) -> tuple[lis
             endings.append(Ending(version, reason))
             continue
         found.append(logged)
-        named = read_operation(*logged).named if logged.header.op == MERGE else (logged.header.parent,)
-        for older in named:
-            if older is not None and older not in seen:
+        for older in sorted(logged.header.named):
+            if older not in seen:
                 seen.add(older)
                 waiting.append(older)
     return found, endings

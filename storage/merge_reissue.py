@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from entgldb.messages.limits import NAMED_MAX
 from entgldb.messages.model import Origin, Version
 from entgldb.storage.batch import Batch
 from entgldb.storage.merge_rows import read_operation, read_row, write_row
 from entgldb.storage.rules.changes import difference, fresh, same, whole
 from entgldb.storage.rules.fields import Stamp
 from entgldb.storage.rules.header import MERGE, Header
-from entgldb.storage.rules.merged import SEEN_MAX, Merging, absorb, read_merging
+from entgldb.storage.rules.merged import Merging, absorb, read_merging
 from entgldb.storage.rules.stored import Stored, Tip
 
 Place = tuple[str, str]
 
 
 def _versions(stored: Stored) -> tuple[Version, ...]:
-    return tuple(tip.version for tip in stored.tips[:SEEN_MAX]) if stored.live else ()
+    return tuple(tip.version for tip in stored.tips[:NAMED_MAX]) if stored.live else ()
 
 
 class Restoring(NamedTuple):
@@ -30,6 +31,7 @@ class Restoring(NamedTuple):
 
     place: Place
     parent: Version
+    seen: tuple[Version, ...]
     body: bytes
 
 
@@ -58,11 +60,7 @@ class MergeTail:
         if header.op != MERGE or text is None:
             return text
         said = read_merging(text, (header.hlc, header.origin))
-        made = said._replace(
-            over=None if said.over is None else self._stamps.get(said.over, said.over),
-            seen=self._renamed(said.seen),
-            resolves=self._renamed(said.resolves),
-        )
+        made = said._replace(over=None if said.over is None else self._stamps.get(said.over, said.over))
         return made.encode().decode()
 
     def moved(self, old: Header, made: Header) -> None:
@@ -99,11 +97,12 @@ class MergeTail:
                 continue
             if not self._lives_in_snapshot(place):
                 # peers may have collected its delete, and with it the fields that were not written again
-                merging = Merging(whole(document or {}), document is None, seen=_versions(now))
-                found.append(Restoring(place, now.newest.version, merging.encode()))
+                merging = Merging(whole(document or {}), document is None)
+                found.append(Restoring(place, now.newest.version, _versions(now), merging.encode()))
             elif not same(document, now.document() if now.live else None):
                 body = self._difference(before, document, now).encode()
-                found.append(Restoring(place, self._version(before.newest), body))
+                seen = tuple(self._version(tip) for tip in before.tips[:NAMED_MAX])
+                found.append(Restoring(place, self._version(before.newest), seen, body))
         return found
 
     def _lives_in_snapshot(self, place: Place) -> bool:
@@ -113,15 +112,11 @@ class MergeTail:
         return row is not None
 
     def _difference(self, before: Stored, document: dict[str, Any] | None, now: Stored) -> Merging:
-        seen = tuple(self._version(tip) for tip in before.tips[:SEEN_MAX])
         if document is None:
-            return Merging({}, delete=True, seen=seen)
+            return Merging({}, delete=True)
         if not now.live:
-            return Merging(fresh(document), over=now.newest.stamp, seen=seen)
-        return Merging(difference(now.document(), document, now.tree), seen=seen)
+            return Merging(fresh(document), over=now.newest.stamp)
+        return Merging(difference(now.document(), document, now.tree))
 
     def _version(self, tip: Tip) -> Version:
         return self._versions.get(tip.version, tip.version)
-
-    def _renamed(self, versions: tuple[Version, ...]) -> tuple[Version, ...]:
-        return tuple(self._versions.get(version, version) for version in versions)

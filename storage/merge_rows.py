@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from entgldb.messages.errors import TooLargeError
 from entgldb.messages.limits import HISTORY_BYTES_MAX, MERGED_BYTES_MAX, ROW_BYTES_MAX
-from entgldb.messages.model import Version
 from entgldb.storage.batch import Batch
-from entgldb.storage.rules.changes import difference, fresh, whole
+from entgldb.storage.rules.changes import Change, as_read, difference, fresh, plant, whole
+from entgldb.storage.rules.clock import HLC_MAX
+from entgldb.storage.rules.fields import join, render, settle
 from entgldb.storage.rules.header import MERGE, PUT, Header
 from entgldb.storage.rules.merged import (
-    SEEN_MAX,
     Merging,
     Operation,
     absorb,
@@ -41,8 +41,8 @@ def read_operation(header: Header, text: str | None) -> Operation:
     """An entry as the merge sees it; its text was checked."""
     tip = Tip(header.origin, header.seq, header.hlc)
     if header.op == MERGE:
-        return operation(tip, header.parent, read_merging(text or "", tip.stamp))
-    return put_operation(tip, header.parent, None if text is None else json.loads(text))
+        return operation(tip, header.named, read_merging(text or "", tip.stamp))
+    return put_operation(tip, header.named, None if text is None else json.loads(text))
 
 
 def composed(
@@ -51,31 +51,31 @@ def composed(
     *,
     fields: bool,
     collected_hlc: int = 0,
-    resolves: tuple[Version, ...] = (),
+    read: dict[str, Any] | None = None,
 ) -> Merging:
     """The merge that writes ``document`` (None: deletes) over ``row``.
 
     ``fields``: only what differs; otherwise the document is written whole. ``collected_hlc``: where no row
     is, a tombstone as new as this may have been collected, and stand elsewhere with the fields it deleted.
+    ``read``: what the writer had read and changed, which need not be what stands here now.
     """
-    seen = tuple(tip.version for tip in row.tips[:SEEN_MAX]) if row is not None and row.live else ()
     if not fields:
-        return Merging(whole(document or {}), document is None, None, seen, resolves)
+        return Merging(whole(document or {}), document is None)
     if document is None:
-        return Merging({}, True, None, seen, resolves)
+        return Merging({}, True)
+    if row is not None and row.live and read is not None:
+        return Merging(difference(read, document, as_read(read, row.tree)))
     if row is None:
         over = (collected_hlc, "~") if collected_hlc else None
-        return Merging(fresh(document), over=over, resolves=resolves)
+        return Merging(fresh(document), over=over)
     if not row.live:
-        return Merging(fresh(document), over=row.newest.stamp, resolves=resolves)
-    return Merging(difference(row.document(), document, row.tree), False, None, seen, resolves)
+        return Merging(fresh(document), over=row.newest.stamp)
+    return Merging(difference(row.document(), document, row.tree))
 
 
-def named_by(header: Header, text: str | None) -> frozenset[Version]:
-    """The versions that an entry says its writer knew."""
-    if header.op == MERGE:
-        return read_operation(header, text).named
-    return frozenset(() if header.parent is None else (header.parent,))
+def with_change(row: Stored, change: Change) -> dict[str, Any]:
+    """What a row would show after a change that is later than all that it has."""
+    return render(settle(join(row.tree, plant(change, (HLC_MAX, "~")))))
 
 
 def merge_row(batch: Batch, header: Header, text: str | None, lsn: int, *, absent: bool = False) -> bool:

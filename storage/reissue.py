@@ -65,12 +65,11 @@ class Tail:
         moved: dict[int, Version] = {}
         fields = MergeTail(self.batch, self.old, (header for header, _ in self._rows()))
         for header, text in self._rows():
-            parent = header.parent
-            if parent is not None and parent.origin == self.old:
-                parent = moved.get(parent.seq, parent)
+            parent = None if header.parent is None else self._renamed(header.parent, moved)
+            seen = tuple(self._renamed(version, moved) for version in header.seen)
             text, merges = fields.text(header, text), fields.concerns(header)
             sha = header.body_sha256 if header.op != MERGE else digest((text or "").encode())
-            made, lsn = writer.log(header._replace(parent=parent, body_sha256=sha), text)
+            made, lsn = writer.log(header._replace(parent=parent, seen=seen, body_sha256=sha), text)
             moved[header.seq] = made.version
             fields.moved(header, made)
             if merges:
@@ -107,9 +106,7 @@ class Tail:
                 (known.number, theirs.get(origin, 0)),
             )
             for (raw,) in rows:
-                parent = decode(raw).parent
-                if parent is not None and parent.origin == self.old:
-                    seen = max(seen, parent.seq)
+                seen = max([seen, *(one.seq for one in decode(raw).named if one.origin == self.old)])
         return covered if seen == covered.seq else self._end_of_group(seen, covered)
 
     def _end_of_group(self, seq: int, otherwise: Head) -> Head:
@@ -132,6 +129,9 @@ class Tail:
             seq = page[-1][0]
             for _, raw, text in page:
                 yield decode(raw), text
+
+    def _renamed(self, version: Version, moved: Mapping[int, Version]) -> Version:
+        return moved.get(version.seq, version) if version.origin == self.old else version
 
     def _rename(self, old: Header, made: Header, number: int, lsn: int) -> None:
         """What stands here as the old version is the new one now."""
@@ -199,7 +199,7 @@ class _Writer:
     def restore(self, one: Restoring) -> None:
         """A document that merges as it was, as a transaction of its own."""
         sha = digest(one.body)
-        like = Header(self.new, 1, 0, *one.place, MERGE, one.parent, 0, 1, sha, b"")
+        like = Header(self.new, 1, 0, *one.place, MERGE, one.parent, 0, 1, sha, b"", one.seen)
         made, lsn = self.log(like, one.body.decode())
         merge_row(self.batch, made, one.body.decode(), lsn)
 

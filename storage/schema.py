@@ -114,6 +114,7 @@ CREATE TABLE _entgldb_quarantine (
 );
 CREATE INDEX _entgldb_oplog_unfit ON _entgldb_oplog (lsn) WHERE applied = 2;
 ALTER TABLE _entgldb_conflicts ADD COLUMN rule TEXT NOT NULL DEFAULT 'lww';
+CREATE INDEX _entgldb_conflicts_key ON _entgldb_conflicts (collection, key);
 CREATE TABLE _entgldb_arrivals (
     first_lsn INTEGER PRIMARY KEY, last_lsn INTEGER NOT NULL, peer TEXT NOT NULL, at_ms INTEGER NOT NULL
 );

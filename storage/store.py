@@ -314,6 +314,7 @@ class Store(Incarnations):
             "salvaged": salvaged.waiting(self.connection),
             "incarnations": Identity.history(self.connection),
             "wal_bytes": self._wal_bytes(),
+            "answers_kept_ms": requests.kept_ms(self.connection, self.state.lived_ms),
         }
 
     def checkpoint(self) -> None:

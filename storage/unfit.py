@@ -87,11 +87,12 @@ def clear_parent(connection: sqlite3.Connection, state: State, header: Header) -
     A merge does not: it is to be added to what it was made from. A merely later, concurrent one does not
     either: elsewhere the two are a conflict, and are to be here in the end.
     """
-    if state.unfit and header.parent is not None and header.op != MERGE:
-        state.unfit -= connection.execute(
-            "DELETE FROM _entgldb_quarantine WHERE origin = ? AND seq = ?",
-            (_number(state, header.parent.origin), header.parent.seq),
-        ).rowcount
+    if state.unfit and header.op != MERGE:
+        for version in header.named:
+            state.unfit -= connection.execute(
+                "DELETE FROM _entgldb_quarantine WHERE origin = ? AND seq = ?",
+                (_number(state, version.origin), version.seq),
+            ).rowcount
 
 
 def take(connection: sqlite3.Connection, state: State, version: Version) -> Entry:

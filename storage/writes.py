@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from entgldb.messages.client import Write, Written
+from entgldb.messages.client import Base, Write, Written
 from entgldb.messages.errors import InvalidError, NotAllowedError, TooLargeError
-from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, MERGED_BYTES_MAX
+from entgldb.messages.limits import (
+    BASE_BYTES_MAX,
+    DEPTH_MAX,
+    GROUP_BYTES_MAX,
+    GROUP_ENTRIES_MAX,
+    MERGED_BYTES_MAX,
+    NAMED_MAX,
+)
 from entgldb.messages.model import ALWAYS_MERGED, SYSTEM_PREFIX, Origin, Version, check_collection, check_key
 from entgldb.storage.batch import Batch
-from entgldb.storage.merge_rows import composed, has_long_history, merge_row, read_row
+from entgldb.storage.merge_rows import composed, has_long_history, merge_row, read_row, with_change
 from entgldb.storage.rules import clock
-from entgldb.storage.rules.body import check_body
-from entgldb.storage.rules.changes import same
+from entgldb.storage.rules.body import check_body, check_object
+from entgldb.storage.rules.changes import as_read, difference, same
 from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, digest, encode
 from entgldb.storage.rules.merge import Current, Head
+from entgldb.storage.rules.stored import Stored
 from entgldb.storage.unfit import APPLIED
 
 
@@ -31,6 +39,8 @@ class Checked(NamedTuple):
     """Conflicts that it settles."""
     whole: bool = False
     """Of a document that merges: all of it anew, whatever is there."""
+    base: Base | None = None
+    """What the writer had read; used where the document merges."""
 
 
 def check_writes(writes: Sequence[Write], *, system: bool) -> list[Checked]:
@@ -48,7 +58,8 @@ def check_writes(writes: Sequence[Write], *, system: bool) -> list[Checked]:
             _check_name(collection, system=system)
             names.add(collection)
         text = None if body is None else check_body(body)
-        checked.append(Checked(collection, check_key(write.key), body, text))
+        base = None if body is None else write.base
+        checked.append(Checked(collection, check_key(write.key), body, text, base=base))
     return checked
 
 
@@ -89,19 +100,18 @@ class _Group:
         self.now_ms = now_ms
         self.seq, self.previous, self.quarantined, self.hlc = batch.state.origins[origin].head
         self.index = 0
-        self.merged_bytes = 0
+        self.bytes = 0
+        """Of bodies logged so far."""
 
     def write(self, write: Checked, current: Current | None) -> Written:
         """Append one write that replaces ``current``."""
-        batch, state, body = self.batch, self.batch.state, write.body
+        batch, state = self.batch, self.batch.state
         self.seq += 1
         self.hlc = state.clock = clock.tick(state.clock, self.now_ms)
         if self.merging and _merges(batch, write, current):
-            self._merge(write, current)
+            self._merge(write)
         else:
-            op, sha = (DELETE, b"") if body is None else (PUT, digest(body))
-            header, lsn = self._log(write, current, op, sha, write.text)
-            batch.replace(header, write.text, lsn, current)
+            self._put(write, current)
         self.index += 1
         return Written(self.origin, self.seq)
 
@@ -109,15 +119,13 @@ class _Group:
         """Move the head of our log."""
         self.batch.state.move(self.origin, Head(self.seq, self.previous, self.quarantined, self.hlc))
 
-    def _merge(self, write: Checked, current: Current | None) -> None:
-        body = merge_body(self.batch, write)
-        self.merged_bytes += len(body)
-        if self.merged_bytes > GROUP_BYTES_MAX:
-            raise TooLargeError(
-                f"the changed fields of a commit take more than {GROUP_BYTES_MAX} bytes", hint="split it"
-            )
+    def _merge(self, write: Checked) -> None:
+        row = read_row(self.batch, write.collection, write.key)
+        body = _merge_body(self.batch, write, row)
+        self._count_bytes(len(body))
         text = body.decode()
-        header, lsn = self._log(write, current, MERGE, digest(body), text)
+        known = _known(self.batch, write, row)
+        header, lsn = self._log(write, (known[0] if known else None, known[1:]), MERGE, digest(body), text)
         if merge_row(self.batch, header, text, lsn) and write.text is not None:
             raise TooLargeError(
                 f"{write.collection}/{write.key} would take more than {MERGED_BYTES_MAX} bytes"
@@ -125,9 +133,36 @@ class _Group:
                 hint="remove fields of it first, or delete it and put it anew",
             )
 
+    def _put(self, write: Checked, current: Current | None) -> None:
+        batch, body = self.batch, write.body
+        # whoever writes here has before him what lost, too
+        lost = batch.conflicts_of(write.collection, write.key)
+        parent = None if current is None else Version(current.origin, current.seq)
+        op, sha = (DELETE, b"") if body is None else (PUT, digest(body))
+        self._count_bytes(len(body or b""))
+        header, lsn = self._log(write, (parent, lost), op, sha, write.text)
+        for version in lost:
+            batch.clear_conflict(version)
+        batch.replace(header, write.text, lsn, current)
+
+    def _count_bytes(self, size: int) -> None:
+        """Changed fields may take more than the documents: a receiver has to stage them."""
+        self.bytes += size
+        if self.bytes > GROUP_BYTES_MAX:
+            raise TooLargeError(
+                f"the changed fields of a commit take more than {GROUP_BYTES_MAX} bytes", hint="split it"
+            )
+
     def _log(
-        self, write: Checked, current: Current | None, op: int, sha: bytes, text: str | None
+        self,
+        write: Checked,
+        replaced: tuple[Version | None, Sequence[Version]],
+        op: int,
+        sha: bytes,
+        text: str | None,
     ) -> tuple[Header, int]:
+        """``replaced``: the version that the writer replaced, and others that it knew."""
+        parent, seen = replaced
         header = Header(
             self.origin,
             self.seq,
@@ -135,27 +170,51 @@ class _Group:
             write.collection,
             write.key,
             op,
-            None if current is None else Version(current.origin, current.seq),
+            parent,
             self.index,
             self.size,
             sha,
             self.previous,
+            tuple(seen[:NAMED_MAX]),
         )
         raw = encode(header)
         self.previous = digest(raw)
         return header, self.batch.log(header, raw, self.previous, text, APPLIED)
 
 
-def merge_body(batch: Batch, write: Checked) -> bytes:
+def _merge_body(batch: Batch, write: Checked, row: Stored | None) -> bytes:
     """The body of the merge that a write makes over the row that is there."""
-    row = read_row(batch, write.collection, write.key)
     document = None if write.text is None else json.loads(write.text)
     fields = write.collection in batch.state.merging and not write.whole
-    # written whole, a document sheds the versions of all that it ever had and has no more
-    fields = fields and not has_long_history(batch, write.collection, write.key)
-    collected = batch.state.collected_hlc
-    made = composed(row, document, fields=fields, collected_hlc=collected, resolves=write.resolves)
-    return made.encode()
+    collected, read = batch.state.collected_hlc, _read(write)
+    # what the writer read is what stands: its field versions are at hand
+    if read is not None and row is not None and row.live and same(read, row.document()):
+        read = None
+    if fields and has_long_history(batch, write.collection, write.key):
+        # written whole, a document sheds the versions of all that it ever had and has no more
+        if read is not None and document is not None and row is not None and row.live:
+            document = with_change(row, difference(read, document, as_read(read, row.tree)))
+        fields = False
+    return composed(row, document, fields=fields, collected_hlc=collected, read=read).encode()
+
+
+def _read(write: Checked) -> dict[str, Any] | None:
+    return None if write.base is None else check_object(write.base.body, BASE_BYTES_MAX, DEPTH_MAX)
+
+
+def _known(batch: Batch, write: Checked, row: Stored | None) -> list[Version]:
+    """The versions that the writer of a merge knew, the one that it replaces first."""
+    if row is None:
+        return []
+    tips = [tip.version for tip in row.tips] if row.live else []
+    if write.base is None:
+        return [row.newest.version, *write.resolves, *tips]
+    stand = {row.newest.version, *(tip.version for tip in row.tips)}
+    read = dict.fromkeys(one.version for one in write.base.versions[: NAMED_MAX + 1])
+    # of what a client says only that counts which this node knows to be of this very document
+    return [
+        version for version in read if version in stand or batch.is_of(version, write.collection, write.key)
+    ]
 
 
 def _merges(batch: Batch, write: Checked, current: Current | None) -> bool:
@@ -189,13 +248,15 @@ def _effective(batch: Batch, writes: list[Checked]) -> tuple[list[tuple[Current 
             # a put that finds every field as it is changes nothing, and says so to nobody
             before = texts.get(place) or (batch.text(*place) if was_live else None)
             texts[place] = write.text
-            effective = not was_live or anew or _differs(before, write.text)
+            effective = not was_live or anew or _differs(_read(write), before, write.text)
         found.append((current, effective))
     return found, some
 
 
-def _differs(before: str | None, after: str) -> bool:
-    return before is None or not same(json.loads(before), json.loads(after))
+def _differs(read: dict[str, Any] | None, before: str | None, after: str) -> bool:
+    if read is None and before is not None:
+        read = json.loads(before)
+    return read is None or not same(read, json.loads(after))
 
 
 def _check_name(collection: str, *, system: bool) -> None:

@@ -10,7 +10,7 @@ import json
 from typing import Any, Final
 
 from entgldb.messages.errors import InvalidError
-from entgldb.storage.rules.fields import ABSENT, OBJECT, ORDER, OWN, REMOVED, Stamp, Tree
+from entgldb.storage.rules.fields import ABSENT, NOTHING_YET, OBJECT, ORDER, OWN, REMOVED, Stamp, Tree
 from entgldb.storage.rules.identity_arrays import identities
 
 GONE: Final = "-"
@@ -53,6 +53,26 @@ def difference(old: dict[str, Any], new: dict[str, Any], tree: Tree) -> Change:
         if name not in new:
             change[f".{name}"] = {GONE: 1}
     return change
+
+
+def as_read(document: dict[str, Any], tree: Tree) -> Tree:
+    """The tree of a document that somebody had read, for ``difference``; ``tree`` is what stands now.
+
+    Only what ``tree`` hides is added: where the writer puts something there, that must not show again.
+    """
+    return _with_hidden(_planted(fresh(document), NOTHING_YET), tree)
+
+
+def _with_hidden(read: Tree, tree: Tree) -> Tree:
+    for item, node in tree.items():
+        if type(node) is not dict:
+            continue
+        known = read.get(item)
+        if type(known) is dict:
+            _with_hidden(known, node)
+        elif known is None and item[0] == "#" and OBJECT not in node:
+            read[item] = node
+    return read
 
 
 def plant(change: Change, stamp: Stamp, over: Stamp | None = None) -> Tree:

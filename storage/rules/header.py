@@ -1,7 +1,8 @@
 """Entry headers: the bytes an origin made once, hashed, chained and relayed without a change.
 
 A header is the msgpack array ``[1, origin, seq, hlc, collection, key, op, parent, group_index,
-group_size, body_sha256, prev_hash]``; its hash is the SHA-256 of these bytes.
+group_size, body_sha256, prev_hash]``, and ``seen`` where it is not empty; its hash is the SHA-256 of
+these bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from entgldb.messages.errors import InvalidError, ProtocolError
-from entgldb.messages.limits import COUNT_MAX, GROUP_ENTRIES_MAX, HEADER_BYTES_MAX, PACK_BYTES
+from entgldb.messages.limits import (
+    COUNT_MAX,
+    GROUP_ENTRIES_MAX,
+    HEADER_BYTES_MAX,
+    NAMED_MAX,
+    PACK_BYTES,
+)
 from entgldb.messages.model import Origin, Version, check_collection, check_key
 from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.clock import HLC_MAX
@@ -48,15 +55,23 @@ class Header(NamedTuple):
     """Empty for a delete."""
     prev_hash: bytes
     """Hash of the origin's entry before; empty at seq 1."""
+    seen: tuple[Version, ...] = ()
+    """Versions beside the parent that the writer knew and that nobody had named: it replaces them too."""
 
     @property
     def version(self) -> Version:
         return Version(self.origin, self.seq)
 
+    @property
+    def named(self) -> frozenset[Version]:
+        """All versions that the writer says it knew."""
+        return frozenset(self.seen if self.parent is None else (self.parent, *self.seen))
+
 
 def encode(header: Header) -> bytes:
     """The bytes of a header; deterministic."""
-    packed: bytes = msgpack.packb((FORMAT, *header), buf_size=PACK_BYTES)
+    fields = header if header.seen else header[:-1]
+    packed: bytes = msgpack.packb((FORMAT, *fields), buf_size=PACK_BYTES)
     return packed
 
 
@@ -76,7 +91,7 @@ def decode(data: bytes) -> Header:
     if type(items) is not list or len(items) < _FIELDS or type(items[0]) is not int or items[0] != FORMAT:
         raise ProtocolError(f"a header is an array of {_FIELDS} or more that begins with {FORMAT}")
     # a newer release may append: what it says is stored and relayed as it came, and means nothing here
-    return _checked(items[:_FIELDS])
+    return _checked(items[:_FIELDS], _checked_seen(items[_FIELDS]) if len(items) > _FIELDS else ())
 
 
 def body_matches(header: Header, body: bytes | None) -> bool:
@@ -105,7 +120,7 @@ def body_text(header: Header, body: bytes) -> str:
     return check_body(body)
 
 
-def _checked(items: list[Any]) -> Header:
+def _checked(items: list[Any], seen: tuple[Version, ...]) -> Header:
     _, origin, seq, hlc, collection, key, op, parent, index, size, body, prev = items
     _need(_is_origin(origin), "origin")
     _need(type(seq) is int and 1 <= seq <= COUNT_MAX, "seq")
@@ -116,7 +131,8 @@ def _checked(items: list[Any]) -> Header:
     _need(type(body) is bytes and len(body) == (0 if op == DELETE else 32), "body hash")
     _need(type(prev) is bytes and len(prev) == (0 if seq == 1 else 32), "previous hash")
     _check_names(collection, key)
-    return Header(origin, seq, hlc, collection, key, op, _checked_parent(parent), index, size, body, prev)
+    parent = _checked_parent(parent)
+    return Header(origin, seq, hlc, collection, key, op, parent, index, size, body, prev, seen)
 
 
 def _checked_parent(parent: Any) -> Version | None:
@@ -126,6 +142,12 @@ def _checked_parent(parent: Any) -> Version | None:
     origin, seq = parent
     _need(_is_origin(origin) and type(seq) is int and 1 <= seq <= COUNT_MAX, "parent")
     return Version(origin, seq)
+
+
+def _checked_seen(seen: Any) -> tuple[Version, ...]:
+    _need(type(seen) is list and len(seen) <= NAMED_MAX, "list of versions seen")
+    versions = tuple(_checked_parent(one) for one in seen)
+    return tuple(version for version in versions if version is not None)
 
 
 def _check_names(collection: Any, key: Any) -> None:

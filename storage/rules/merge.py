@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from entgldb.messages.model import Origin, Version
+from entgldb.messages.model import Origin
 from entgldb.storage.rules.header import PUT, Header
 
 
@@ -75,8 +75,6 @@ class Merge(NamedTuple):
 
     wins: bool
     """The entry becomes the current version."""
-    clear: Version | None = None
-    """This version's conflict row goes: it has a successor now."""
     keep: Keep = Keep.NOTHING
     parent_absent: bool = False
 
@@ -89,18 +87,18 @@ def merge(header: Header, current: Current | None, *, parent_covered: bool) -> M
     kept, since nobody can tell a concurrent write from a successor.
     """
     if current is not None and header.version == (current.origin, current.seq):
-        return Merge(wins=False, clear=header.parent)  # a snapshot has brought it
+        return Merge(wins=False)  # a snapshot has brought it
     absent = header.parent is not None and not parent_covered
     if current is None:
         # its parent may be a rival that outlived a collected tombstone
-        return Merge(wins=True, clear=header.parent, parent_absent=absent)
+        return Merge(wins=True, parent_absent=absent)
     wins = (header.hlc, header.origin) > (current.hlc, current.origin)
     # an honest writer stamps what it replaces lower; where one did not, the greatest stamp has to stand on
     # every node, whatever came between the two elsewhere
-    if wins and header.parent == (current.origin, current.seq):
+    if wins and (current.origin, current.seq) in header.named:
         return Merge(wins=True, parent_absent=absent)
     if absent:
         return Merge(wins, parent_absent=True)
     loser_is_live = current.live if wins else header.op == PUT
     keep = Keep.NOTHING if not loser_is_live else Keep.CURRENT if wins else Keep.INCOMING
-    return Merge(wins, header.parent, keep)
+    return Merge(wins, keep)

@@ -9,7 +9,7 @@ Every entry says by its op code what it means, whatever the receiver's setting o
 
 A document is deleted where its greatest version is a delete of either kind.
 
-*Conflicts*: a version is one if no other version names it (as ``parent``, in ``seen`` or ``resolves``),
+*Conflicts*: a version is one if no other version names it (as ``parent`` or in ``seen`` of its header),
 and a leaf that it wrote was overwritten, or the document is deleted. Nobody has named it, so whoever
 overwrote it did so without knowing it. What wrote no leaf has none to lose, and is no conflict: a tombstone
 that knew of one may be collected here and not there. All of this is a function of the set of operations
@@ -29,9 +29,6 @@ from entgldb.storage.rules.changes import Change, check_change, plant, text_of, 
 from entgldb.storage.rules.fields import OWN, REMOVED, Stamp, Tree, held, join, only, render, settle
 from entgldb.storage.rules.stored import Stored, Tip
 
-SEEN_MAX = 64
-"""Versions that one merge names beside its parent."""
-
 
 class Merging(NamedTuple):
     """The body of an entry with op code MERGE."""
@@ -40,10 +37,6 @@ class Merging(NamedTuple):
     delete: bool = False
     over: Stamp | None = None
     """The delete on whose ruins this was written: leaves older than it are gone."""
-    seen: tuple[Version, ...] = ()
-    """Versions beside the parent that the writer had merged."""
-    resolves: tuple[Version, ...] = ()
-    """Conflicts that this write settles."""
 
     def encode(self) -> bytes:
         """The body's bytes. Raises TooLargeError."""
@@ -52,10 +45,6 @@ class Merging(NamedTuple):
             fields["delete"] = 1
         if self.over is not None:
             fields["over"] = self.over
-        if self.seen:
-            fields["seen"] = self.seen
-        if self.resolves:
-            fields["resolves"] = self.resolves
         text = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
         if len(text) > MERGE_BYTES_MAX:
             raise TooLargeError(
@@ -108,20 +97,17 @@ def read_merging(body: bytes | str, stamp: Stamp) -> Merging:
     check_change(change, DEPTH_MAX + 1)
     if any(item in ("{", "[", "=") or item[:1] == "#" for item in change):
         raise InvalidError("a document is an object, not an array")
-    seen, resolves = _versions(fields.get("seen")), _versions(fields.get("resolves"))
-    return Merging(change, fields.get("delete") == 1, over, seen, resolves)
+    return Merging(change, fields.get("delete") == 1, over)
 
 
-def operation(tip: Tip, parent: Version | None, merging: Merging) -> Operation:
+def operation(tip: Tip, named: frozenset[Version], merging: Merging) -> Operation:
     """A merge as the rule sees it."""
-    named = frozenset((*merging.seen, *merging.resolves, *((parent,) if parent is not None else ())))
     return Operation(tip, merging.delete, plant(merging.change, tip.stamp, merging.over), named)
 
 
-def put_operation(tip: Tip, parent: Version | None, document: dict[str, Any] | None) -> Operation:
+def put_operation(tip: Tip, named: frozenset[Version], document: dict[str, Any] | None) -> Operation:
     """A put, or (None) a delete, of the whole document."""
     change = whole({} if document is None else document)
-    named = frozenset(() if parent is None else (parent,))
     return Operation(tip, document is None, plant(change, tip.stamp), named)
 
 
@@ -179,14 +165,3 @@ def lifted(tree: Tree) -> Change:
         else:
             change[item] = {"-": 1} if node[1] is REMOVED else node[1]
     return change
-
-
-def _versions(found: Any) -> tuple[Version, ...]:
-    if found is None:
-        return ()
-    if type(found) is not list or len(found) > SEEN_MAX:
-        raise InvalidError("a merge names bad versions")
-    for one in found:
-        if not (type(one) is list and len(one) == 2 and type(one[0]) is str and type(one[1]) is int):
-            raise InvalidError("a merge names bad versions")
-    return tuple(Version(origin, seq) for origin, seq in found)

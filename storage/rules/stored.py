@@ -74,6 +74,12 @@ def load(newest: Tip, body: str | None, blob: bytes | None) -> Stored:
     return Stored(newest, body is not None, tree, found)
 
 
+def tips_of(blob: bytes) -> tuple[Version, ...]:
+    """The versions in ``stamps`` beside the newest that nobody has named."""
+    _, origins, _, _, tips = msgpack.unpackb(blob, raw=False, strict_map_key=True)
+    return tuple(Version(origins[number], seq) for number, seq, _ in tips)
+
+
 def whole_row(newest: Tip, body: str | None) -> Stored:
     """What a put or delete of the whole document makes."""
     stamp = newest.stamp

@@ -380,7 +380,7 @@ def test_one_client_too_many_is_told_and_the_others_stay(
     second = call()
     refused = second.hear().message
     assert isinstance(refused, Refused)
-    assert refused.code == "in-use"
+    assert refused.code == "busy"
     with pytest.raises(EOFError):
         second.hear()
     first.say(Ping(), 2)

@@ -130,3 +130,70 @@ def test_a_conflict_is_shown_with_both_sides(tmp_path: Path, capsys: pytest.Capt
         assert run(command, ["conflicts", "-d", str(tmp_path), "--json"]) == 0
         first = json.loads(capsys.readouterr().out.splitlines()[0])
         assert first["winner"] == {"version": {"origin": "b/0", "seq": 4}, "document": {"x": 2}, "at_ms": 6}
+
+
+@pytest.mark.slow
+def test_what_a_client_read_and_changed_keeps_what_others_wrote_meanwhile(
+    directory: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with entgldb.connect(directory) as db, entgldb.connect(directory) as other:
+        db.set_conflict_rule("shared", "merge")
+        mine, theirs = db["shared"], other["shared"]
+        first = mine.put("k", {"x": 0, "y": 0})
+        document = mine.get("k")
+        assert document is not None
+        assert document.version == first
+        changed = theirs.get("k") | {"y": 1}  # type: ignore[operator]  # it is there
+        theirs.put("k", changed)
+        document["x"] = 1
+        version = mine.put("k", document)
+        assert mine.get("k") == {"x": 1, "y": 1}
+        # the same object, changed and put again: its own writes are no conflict
+        document["x"] = 2
+        assert document.version == version
+        mine.put("k", document)
+        assert mine.get("k") == {"x": 2, "y": 1}
+        assert db.conflicts("shared") == []
+        # put as it is: nothing is written
+        assert document.version == mine.put("k", document)
+        # found, and put with many others
+        (found,) = mine.find({"x": 2})
+        theirs.put("k", {"x": 2, "y": 5})
+        mine.put_many([("k", found | {"z": 1}), ("l", {"z": 2})])
+        assert mine.get("k") == {"x": 2, "y": 5, "z": 1}
+        # an ordinary object is put whole, and so is a document in another collection
+        mine.put("k", dict(found))
+        assert mine.get("k") == {"x": 2, "y": 1}
+        mine.put("l", found)
+        db["elsewhere"].put("k", found)
+        assert db["elsewhere"].get("k") == mine.get("l") == {"x": 2, "y": 1}
+    got = tmp_path / "got.json"
+    assert run(command, ["get", "-d", str(directory), "shared", "k", "--json"]) == 0
+    got.write_text(capsys.readouterr().out)
+    put = ["put", "-d", str(directory), "shared"]
+    assert run(command, [*put, "k", '{"x": 2, "y": 7}']) == 0
+    assert run(command, [*put, "k", '{"x": 8, "y": 1}', "--base", str(got)]) == 0
+    assert run(command, ["get", "-d", str(directory), "shared", "k"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"x": 8, "y": 7}
+    assert run(command, [*put, "l", "{}", "--base", str(got)]) == 2
+    assert "is not what was got of shared/l" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_so_does_the_asyncio_api(directory: Path) -> None:
+    async def walk() -> None:
+        async with entgldb.aio.connect(directory) as db, entgldb.aio.connect(directory) as other:
+            await db.set_conflict_rule("shared", "merge")
+            mine = db["shared"]
+            await mine.put("a", {"x": 0, "y": 0})
+            document = await mine.get("a")
+            assert document is not None
+            await other["shared"].put("a", (await other["shared"].get("a")) | {"y": 1})  # type: ignore[operator]  # it is there
+            document["x"] = 1
+            assert document.version != await mine.put("a", document.copy())
+            assert await mine.get("a") == {"x": 1, "y": 1}
+            document["x"] = 2
+            await mine.put_many({"a": document})
+            assert await mine.get("a") == {"x": 2, "y": 1}
+
+    asyncio.run(walk())

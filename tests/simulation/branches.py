@@ -67,6 +67,7 @@ FAULTS = (
 )
 """Injected."""
 SEEN = (
+    "edit of what was read",
     "Resolve asked",
     "Undelete asked",
     "conflict row cleared",

@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from entgldb.messages.client import Commit, CommitDone, PutPeer, Refused, RemovePeer, RequestId, Write
+from entgldb.messages.client import (
+    Commit,
+    CommitDone,
+    PutPeer,
+    Refused,
+    RemovePeer,
+    RequestId,
+    Write,
+    Written,
+)
 from entgldb.messages.codec import encode
 from entgldb.messages.merging import SetConflict
 from entgldb.messages.schema import Message
-from tests.simulation.edits import PROFILES, decision, edit
+from entgldb.storage.documents import Read
+from tests.simulation.edits import PROFILES, beyond, decision, edit
 from tests.simulation.node import SimulatedNode
+from tests.simulation.oracle import read_operation
 from tests.simulation.world import World
 
 PATIENCE_SECONDS = 1.5
@@ -57,6 +68,8 @@ class Client:
         self.merges = False
         """Whether it also edits documents that merge, and decides about conflicts."""
         self._edits: dict[bytes, str] = {}
+        self._reads: dict[str, Read] = {}
+        """What it has read of documents that merge, however long ago."""
         self.unfit = False
         """Whether it also writes documents that a picky node cannot merge."""
         self._acks = acks
@@ -173,7 +186,7 @@ class Client:
     def _any_write(self) -> Write:
         random = self.world.random
         if self.merges and random.random() < 0.5:
-            write, uid = edit(random, self.node, min(self._keys, 5))
+            write, uid = edit(random, self.node, min(self._keys, 5), self._reads)
             if write.body is not None:
                 self._edits[write.body] = uid
             return write
@@ -220,5 +233,18 @@ class Client:
         for write, made in zip(self._writes, done.written, strict=False):
             if made.seq:
                 self._acks.writes[made.origin, made.seq] = write.body
+                self._look_beyond(write, made)
                 if write.body in self._edits:
                     self._acks.edits[made.origin, made.seq] = self._edits[write.body]
+
+    def _look_beyond(self, write: Write, made: Written) -> None:
+        """Whoever names what was read writes only what was changed."""
+        row = self.node.store.connection.execute(
+            "SELECT l.header, l.body FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+            " WHERE o.name = ? AND l.seq = ?",
+            (made.origin, made.seq),
+        ).fetchone()
+        if write.base is not None and row is not None:
+            self.world.reached["edit of what was read"] += 1
+            if more := beyond(write, read_operation(*row)):
+                self.world.violate(f"{self.node.name} wrote {sorted(more)}, which nobody had changed")

@@ -6,26 +6,51 @@ import json
 from random import Random
 from typing import Any
 
-from entgldb.messages.client import RequestId, Write
+from entgldb.messages.client import Base, RequestId, Write, Written
 from entgldb.messages.merging import Resolve, Undelete
 from entgldb.messages.schema import Message
+from entgldb.storage.documents import Documents, Read
 from tests.simulation.node import SimulatedNode
+from tests.simulation.oracle import MERGE, Operation
 
 PROFILES = "profiles"
 
 
-def edit(random: Random, node: SimulatedNode, keys: int) -> tuple[Write, str]:
-    """One write, and the text that no other has."""
+def edit(random: Random, node: SimulatedNode, keys: int, reads: dict[str, Read]) -> tuple[Write, str]:
+    """One write, and the text that no other has; half of them change what was read long ago."""
     key = f"p{random.randrange(keys)}"
     if random.random() < 0.1:
         return Write(PROFILES, key, None), ""
-    found = node.store.get(PROFILES, key)
-    document: dict[str, Any] = {} if found is None else json.loads(found)
+    known = reads.get(key)
+    if known is None or random.random() < 0.5:
+        known = Documents(node.store.connection).read(PROFILES, key)
+    document: dict[str, Any] = {} if known is None else json.loads(known.text)
+    base = None
+    if known is not None:
+        reads[key] = known
+        if random.random() < 0.8:
+            base = Base(tuple(Written(*version) for version in known.versions()), known.text.encode())
     uid = f"{random.getrandbits(64):016x}"
     for _ in range(random.choice((0, 0, 1))):
         _shake(random, document)
     _set(random, document, uid)
-    return Write(PROFILES, key, json.dumps(document).encode()), uid
+    return Write(PROFILES, key, json.dumps(document).encode(), base), uid
+
+
+def beyond(write: Write, operation: Operation) -> set[str]:
+    """Fields that a write changed though its client had not; nothing where it had to be put whole."""
+    change = json.loads(operation.body or "{}")
+    if operation.op != MERGE or write.base is None or operation.parent is None or "over" in change:
+        return set()
+    if "-" in change["change"]:
+        return set()
+    read, put = json.loads(write.base.body), json.loads(write.body or b"{}")
+    changed = {name for name in read.keys() | put.keys() if not _same(read, put, name)}
+    return {item[1:] for item in change["change"]} - changed
+
+
+def _same(one: dict[str, Any], two: dict[str, Any], name: str) -> bool:
+    return name in one and name in two and json.dumps(one[name]) == json.dumps(two[name])
 
 
 def decision(random: Random, node: SimulatedNode, request: RequestId) -> Message | None:

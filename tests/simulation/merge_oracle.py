@@ -25,6 +25,7 @@ class Step(NamedTuple):
     """0 put, 1 delete, 2 merge."""
     parent: Id | None
     body: str | None
+    seen: tuple[Id, ...] = ()
 
     @property
     def stamp(self) -> Stamp:
@@ -128,11 +129,7 @@ def _hidden(path: Path, stamp: Stamp, registers: dict[Path, tuple[Stamp, Any]]) 
 
 
 def _named(one: Step) -> set[Id]:
-    found = set() if one.parent is None else {one.parent}
-    if one.op == 2:
-        body = json.loads(one.body or "")
-        found |= {(origin, seq) for field in ("seen", "resolves") for origin, seq in body.get(field, ())}
-    return found
+    return set(one.seen) if one.parent is None else {one.parent, *one.seen}
 
 
 def _deletes(one: Step) -> bool:

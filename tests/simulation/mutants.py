@@ -297,6 +297,13 @@ def conflict_never_cleared() -> Iterator[None]:
 
 
 @contextmanager
+def base_ignored() -> Iterator[None]:
+    """A client's document replaces what others have written since it was read."""
+    with patch.object(writes, "_read", lambda write: None):
+        yield
+
+
+@contextmanager
 def certificate_not_compared() -> Iterator[None]:
     """Hello is believed, whoever the certificate names."""
     judge = PeerLink.judge
@@ -332,6 +339,7 @@ MUTANTS = {
     "held entries released out of order": Mutant(held_out_of_order, 1),
     "delete loses to a concurrent put": Mutant(delete_loses, 1),
     "conflict never cleared": Mutant(conflict_never_cleared, 1),
+    "what was read ignored": Mutant(base_ignored, 1),
     "epoch not raised": Mutant(epoch_not_raised, 1),
     "same incarnation after a roll-back": Mutant(same_incarnation, 2),
     "certificate not compared with Hello": Mutant(certificate_not_compared, 5),

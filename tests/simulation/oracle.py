@@ -37,6 +37,8 @@ class Operation(NamedTuple):
     body_sha256: bytes
     header: bytes
     body: str | None
+    seen: tuple[Id, ...] = ()
+    """Versions named beside the parent."""
 
 
 class Logged(NamedTuple):
@@ -56,7 +58,7 @@ class State(NamedTuple):
 
 def read_operation(header: bytes, body: str | None) -> Operation:
     """Take a header apart."""
-    _, origin, seq, hlc, collection, key, op, parent, _, _, digest, previous = msgpack.unpackb(header)
+    _, origin, seq, hlc, collection, key, op, parent, _, _, digest, previous, *more = msgpack.unpackb(header)
     return Operation(
         (origin, seq),
         hlc,
@@ -68,6 +70,7 @@ def read_operation(header: bytes, body: str | None) -> Operation:
         digest,
         header,
         body,
+        tuple((named[0], named[1]) for named in more[0]) if more else (),
     )
 
 
@@ -117,7 +120,7 @@ def fold(operations: Iterable[Operation]) -> State:
     every = list(operations)
     merged = merged_places(every)
     whole = [one for one in every if one.place not in merged]
-    replaced = {one.parent for one in whole if one.parent is not None}
+    replaced = {version for one in whole for version in (one.parent, *one.seen) if version is not None}
     winners: dict[Place, Operation] = {}
     for one in whole:
         best = winners.get(one.place)
@@ -138,7 +141,7 @@ def fold(operations: Iterable[Operation]) -> State:
 
 
 def _step(one: Operation) -> merge_oracle.Step:
-    return merge_oracle.Step(one.id, one.hlc, one.op, one.parent, one.body)
+    return merge_oracle.Step(one.id, one.hlc, one.op, one.parent, one.body, one.seen)
 
 
 def _in_one_form(body: str | None) -> str | None:

@@ -1,7 +1,7 @@
 """Whatever causal order entries arrive in: the same documents, vectors and conflict sets.
 
 An oracle that knows nothing of tables folds the union of all entries: per key, the winner is the
-greatest ``(hlc, origin)``, and the conflicts are the puts that no entry names as its parent, less it.
+greatest ``(hlc, origin)``, and the conflicts are the puts that no entry names, less it.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _deliver(store: Store, order: list[Entry], random: Random) -> None:
 
 
 def _oracle(headers: list[Header]) -> tuple[dict[str, bool], set[Version]]:
-    parents = {header.parent for header in headers}
+    parents = {version for header in headers for version in header.named}
     documents, conflicts = {}, set[Version]()
     for key in {header.key for header in headers}:
         mine = [header for header in headers if header.key == key]

@@ -79,7 +79,7 @@ def test_all_causal_orders_end_alike(history: list[tuple[str, int, Any]], begun:
 
 def _steps(told: list[Told]) -> list[Step]:
     return [
-        Step(tuple(h.version), h.hlc, h.op, h.parent and tuple(h.parent), _text(one.entry.body))
+        Step(tuple(h.version), h.hlc, h.op, h.parent and tuple(h.parent), _text(one.entry.body), h.seen)
         for one in told
         if (h := one.header).collection == "c"
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import entgldb
 from tests.system.cluster_fixture import Cluster, Node
 from tests.system.kernel_view import eventually
 
@@ -74,6 +75,38 @@ def test_a_conflict_of_fields_is_shown_and_settled_everywhere(cluster: Cluster) 
     settled = both | {"name": "Lost"}
     cluster.until_everywhere(
         lambda node: node.document("users", "u1") == settled and node.run("conflicts") == [], "is settled"
+    )
+
+
+def test_an_edit_that_arrives_while_a_client_holds_the_document_is_kept(cluster: Cluster) -> None:
+    first, second, _ = cluster.lan
+    first.run("collection", "held", "--conflict", "merge")
+    cluster.until_everywhere(
+        lambda node: node.run("collection", "held")[0]["conflict"] == "merge", "knows the rule"
+    )
+    with entgldb.connect(first.directory) as a, entgldb.connect(second.directory) as b:
+        a["held"].put("k", {"x": 0, "y": 0})
+        eventually(lambda: b["held"].get("k") is not None, "lan-2 has the document")
+        read = a["held"].get("k")
+        assert read is not None
+        b["held"].put("k", b["held"].get("k") | {"y": 1})  # type: ignore[operator]  # it is there
+        eventually(lambda: a["held"].get("k") == {"x": 0, "y": 1}, "the edit of lan-2 is here")
+        a["held"].put("k", read | {"x": 1})
+    cluster.until_everywhere(lambda node: node.document("held", "k") == {"x": 1, "y": 1}, "has both edits")
+    assert all(node.run("conflicts", "held") == [] for node in cluster.lan)
+
+
+def test_whoever_shows_a_conflict_ends_it_everywhere_by_writing(cluster: Cluster) -> None:
+    first, second, third = cluster.lan
+    isolated(third, on=True)
+    first.put("whole", "k", {"by": "first"})
+    third.put("whole", "k", {"by": "third"})
+    isolated(third, on=False)
+    cluster.until_everywhere(lambda node: len(node.run("conflicts", "whole")) == 1, "shows the conflict")
+    second.put("whole", "k", {"by": "second"})
+    cluster.until_everywhere(
+        lambda node: (node.document("whole", "k"), node.run("conflicts", "whole")) == ({"by": "second"}, []),
+        "has the new document and no conflict",
     )
 
 

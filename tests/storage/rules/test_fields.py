@@ -52,38 +52,47 @@ class Writer:
         body: str | None
         if kind in ("put", "drop"):
             body = None if kind == "drop" else text_of(document)
+            named, seen = frozenset(() if parent is None else (parent,)), ()
             one, op = (
-                put_operation(tip, parent, None if kind == "drop" else document),
+                put_operation(tip, named, None if kind == "drop" else document),
                 1 if kind == "drop" else 0,
             )
         else:
-            merging = self._merging(kind, document)
-            body, op = merging.encode().decode(), 2
-            one = operation(tip, parent, read_merging(body, tip.stamp))
+            row = self.row
+            seen = tuple(tip.version for tip in row.tips) if row is not None and row.live else ()
+            named = frozenset(seen if parent is None else (parent, *seen))
+            body, op = self._merging(kind, document).encode().decode(), 2
+            one = operation(tip, named, read_merging(body, tip.stamp))
         self.row = absorb(self.row, one).stored
-        return Step((self.origin, self.seq), hlc, op, None if parent is None else tuple(parent), body)
+        return Step(
+            (self.origin, self.seq),
+            hlc,
+            op,
+            None if parent is None else tuple(parent),
+            body,
+            tuple(tuple(version) for version in seen),
+        )
 
     def _merging(self, kind: str, document: dict[str, Any]) -> Merging:
         row = self.row
-        seen = tuple(tip.version for tip in row.tips) if row is not None and row.live else ()
         if kind == "delete":
-            return Merging(delete=True, seen=seen)
+            return Merging(delete=True)
         if row is None:
             return Merging(fresh(document))
         if not row.live:
             return Merging(fresh(document), over=row.newest.stamp)
-        return Merging(difference(row.document(), document, row.tree), seen=seen)
+        return Merging(difference(row.document(), document, row.tree))
 
 
 def read(step: Step) -> Operation:
     tip = Tip(step.id[0], step.id[1], step.hlc)
-    parent = None if step.parent is None else Version(*step.parent)
+    named = frozenset(Version(*one) for one in (step.parent, *step.seen) if one is not None)
     if step.op == 2:
         assert step.body is not None
-        return operation(tip, parent, read_merging(step.body, tip.stamp))
+        return operation(tip, named, read_merging(step.body, tip.stamp))
     import json
 
-    return put_operation(tip, parent, None if step.body is None else json.loads(step.body))
+    return put_operation(tip, named, None if step.body is None else json.loads(step.body))
 
 
 def fold(steps: list[Step]) -> tuple[Stored, frozenset[tuple[str, int]]]:
@@ -337,7 +346,7 @@ def test_merging_is_fast(document: dict[str, Any], edit: Any, times: int, second
         begun = time.process_time()
         for _ in range(times):
             row = load(Tip(ORIGINS[0], 1, 1), body, stamps)
-            one = operation(tip, row.newest.version, read_merging(text, tip.stamp))
+            one = operation(tip, frozenset((row.newest.version,)), read_merging(text, tip.stamp))
             save(absorb(row, one).stored)
         return time.process_time() - begun
 

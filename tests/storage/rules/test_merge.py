@@ -51,7 +51,7 @@ def test_the_first_version_of_a_key_wins() -> None:
 def test_what_is_stamped_before_the_version_that_it_replaces_loses_against_it() -> None:
     backwards = entry(hlc=8, parent=Version(A, 3))
     found = merge(backwards, Current(A, 3, 9, True), parent_covered=True)
-    assert found == Merge(wins=False, clear=Version(A, 3), keep=Keep.INCOMING)
+    assert found == Merge(wins=False, keep=Keep.INCOMING)
 
 
 def test_a_successor_replaces_and_clears_nothing() -> None:
@@ -61,19 +61,19 @@ def test_a_successor_replaces_and_clears_nothing() -> None:
 @pytest.mark.parametrize(
     ("header", "current", "decision"),
     [
-        (entry(), Current(A, 3, 9, True), Merge(True, None, Keep.CURRENT)),
-        (entry(), Current(A, 3, 11, True), Merge(False, None, Keep.INCOMING)),
-        (entry(), Current(A, 3, 10, True), Merge(True, None, Keep.CURRENT)),
-        (entry(origin=A), Current(B, 3, 10, True), Merge(False, None, Keep.INCOMING)),
+        (entry(), Current(A, 3, 9, True), Merge(True, Keep.CURRENT)),
+        (entry(), Current(A, 3, 11, True), Merge(False, Keep.INCOMING)),
+        (entry(), Current(A, 3, 10, True), Merge(True, Keep.CURRENT)),
+        (entry(origin=A), Current(B, 3, 10, True), Merge(False, Keep.INCOMING)),
         (entry(), Current(A, 3, 9, False), Merge(True)),
-        (entry(), Current(A, 3, 11, False), Merge(False, None, Keep.INCOMING)),
-        (entry(op=DELETE), Current(A, 3, 9, True), Merge(True, None, Keep.CURRENT)),
+        (entry(), Current(A, 3, 11, False), Merge(False, Keep.INCOMING)),
+        (entry(op=DELETE), Current(A, 3, 9, True), Merge(True, Keep.CURRENT)),
         (entry(op=DELETE), Current(A, 3, 11, True), Merge(False)),
-        (entry(parent=Version(A, 2)), Current(A, 3, 9, True), Merge(True, Version(A, 2), Keep.CURRENT)),
+        (entry(parent=Version(A, 2)), Current(A, 3, 9, True), Merge(True, Keep.CURRENT)),
         (
             entry(op=DELETE, parent=Version(A, 2)),
             Current(A, 3, 11, True),
-            Merge(False, Version(A, 2), Keep.NOTHING),
+            Merge(False, Keep.NOTHING),
         ),
     ],
 )
@@ -85,3 +85,8 @@ def test_concurrent_writes(header: Header, current: Current, decision: Merge) ->
 def test_an_absent_parent_leaves_no_row(hlc: int, wins: bool) -> None:
     header = entry(parent=Version(A, 99))
     assert merge(header, Current(A, 3, hlc, True), parent_covered=False) == Merge(wins, parent_absent=True)
+
+
+def test_what_an_entry_names_beside_its_parent_it_replaces_too() -> None:
+    header = entry(parent=Version(A, 99))._replace(seen=(Version(A, 3),))
+    assert merge(header, Current(A, 3, 9, True), parent_covered=True) == Merge(True)
