@@ -17,6 +17,7 @@ from entgldb.messages.model import Origin, Vector
 from entgldb.storage.install import has_recorded, is_partial
 from entgldb.storage.rules import chunks
 from entgldb.storage.rules.chunks import CONFLICTS, DOCUMENTS, Head, Mark
+from entgldb.storage.rules.header import decode
 
 _TABLES: Final = """
 CREATE TABLE chunks (number INTEGER PRIMARY KEY, payload BLOB NOT NULL, sha256 BLOB NOT NULL);
@@ -38,6 +39,11 @@ _CONFLICTS: Final = (
     " WHERE {} ORDER BY collection, key, origin, seq"
 )
 
+_SHOWN: Final = (
+    "SELECT d.hlc, o.name FROM _entgldb_documents d JOIN _entgldb_origins o ON o.id = d.origin"
+    " WHERE d.collection = ? AND d.key = ?"
+)
+
 
 class Frozen(NamedTuple):
     """A snapshot that lies ready."""
@@ -56,7 +62,7 @@ class Frozen(NamedTuple):
 def freeze(source: sqlite3.Connection, target: sqlite3.Connection, now_ms: int) -> Frozen:
     """Write the state that ``source`` has now into the empty ``target``; rows stream, few are in memory.
 
-    Raises EntglError where entries are in quarantine.
+    Raises EntglError where entries are in quarantine, or were dropped from it.
     """
     for statement in _TABLES.split(";"):
         if statement.strip():
@@ -140,6 +146,11 @@ def _refuse_with_quarantine(source: sqlite3.Connection) -> None:
     """What this node could not apply would seem to be deleted: others, who could, must not lose it."""
     if source.execute("SELECT 1 FROM _entgldb_quarantine LIMIT 1").fetchone() is not None:
         raise EntglError("entries are in quarantine here: this node can vouch for no state")
+    for (raw,) in source.execute("SELECT header FROM _entgldb_oplog WHERE applied = 2"):
+        dropped = decode(raw)
+        shown = source.execute(_SHOWN, (dropped.collection, dropped.key)).fetchone()
+        if shown is None or shown < (dropped.hlc, dropped.origin):
+            raise EntglError(f"{dropped.version} was dropped here: this node can vouch for no state")
 
 
 def _head(source: sqlite3.Connection) -> tuple[Head, dict[int, int]]:

@@ -6,7 +6,7 @@ from collections import Counter
 
 from entgldb.actors.line import Line
 from entgldb.actors.oplog import OplogKeeper
-from entgldb.actors.snapshot_giving import AGAIN_SECONDS, SnapshotGiving
+from entgldb.actors.snapshot_giving import AGAIN_SECONDS, DECLINED_SECONDS, SnapshotGiving
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.schema import Message
@@ -49,7 +49,7 @@ class Pruned(ListLog):
 class Pair:
     """The giving half of a session, and oplog."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, cloud: bool = False) -> None:
         self.shelf, self.ctx, self.counts = Shelf(), FakeContext(), Counter[Reason]()
         self.sent: list[Message] = []
         log = Pruned()
@@ -60,7 +60,7 @@ class Pair:
             log=log,
             line=Line(lambda message: self.sent.append(message) or True),  # type: ignore[func-returns-value]  # a list's append
             chunks=self.shelf,
-            cloud=False,
+            cloud=cloud,
             count=lambda reason: self.counts.update([reason]),
         )
 
@@ -72,7 +72,7 @@ class Pair:
             before = self.shelf.frozen
             self.oplog.handle(order, self.ctx)
             if self.shelf.frozen > before:
-                written = SnapshotWritten(f"s{self.shelf.frozen}", {ORIGIN: (9, b"h")}, 1, 1, 1, 4)
+                written = SnapshotWritten(f"s{self.shelf.frozen}", {ORIGIN: (9, b"h")}, 3, 1, 1, 4)
                 self.oplog.handle(written, self.ctx)
         for _, frozen in self._said(SnapshotFrozen):
             assert isinstance(frozen, SnapshotFrozen)
@@ -106,3 +106,30 @@ def test_a_peer_that_asks_for_what_was_not_offered_costs_no_new_one() -> None:
     assert pair.want("s9") == wire.SnapshotEnd("s9", Reason.SNAPSHOT_GONE.value)
     pair.look()
     assert pair.shelf.frozen == 1
+
+
+def test_a_cloud_is_neither_offered_nor_given_the_chunks_of_the_members() -> None:
+    pair = Pair(cloud=True)
+    pair.look()
+    (offer,) = [one for one in pair.sent if isinstance(one, wire.SnapshotOffer)]
+    assert offer.chunks == 1
+    assert isinstance(pair.want("s1"), wire.SnapshotChunk)
+    assert pair.want("s1", chunk=1) == wire.SnapshotEnd("s1", Reason.SNAPSHOT_GONE.value)
+    member = Pair()
+    member.look()
+    assert isinstance(member.want("s1", chunk=2), wire.SnapshotChunk)
+
+
+def test_a_peer_that_declines_is_left_alone_for_a_while() -> None:
+    pair = Pair()
+    pair.look()
+    pair.giving.declined(wire.SnapshotEnd("another", Reason.SNAPSHOT_USELESS.value), pair.ctx)
+    assert pair.giving.status() is not None
+    pair.giving.declined(wire.SnapshotEnd("s1", Reason.SNAPSHOT_USELESS.value), pair.ctx)
+    assert pair.giving.status() is None
+    assert not pair.giving.look({}, {}, pair.ctx)
+    pair.ctx.run(DECLINED_SECONDS - 1)
+    assert not pair.giving.look({}, {}, pair.ctx)
+    pair.ctx.run(1)
+    pair.look()
+    assert pair.giving.status() is not None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from unittest.mock import patch
 
 import pytest
 
 from entgldb.actors import verifier
+from entgldb.actors.behaviour import Context
 from entgldb.actors.verify_run import PASSES_MAX
 from entgldb.actors.walker import REST, Listing
 from entgldb.messages.checking import VerifyHeard
@@ -16,7 +18,7 @@ from entgldb.messages.errors import NotFoundError
 from entgldb.messages.local import SessionEnded
 from entgldb.messages.model import REMOTE_PEERS, Entry, Version
 from entgldb.messages.wire import Ack, Copies, Copy, CopyPiece, Items, Ranges
-from entgldb.storage.rules import large_copies
+from entgldb.storage.rules import large_copies, reconcile
 from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.results import Walked
 from tests.actors.verify_rig import NOW, Pair, Side
@@ -391,3 +393,28 @@ def test_a_peer_that_always_has_more_behind_the_same_place_comes_to_an_end(pair:
         side.verifier.heard(VerifyHeard("sync:1", encode(frame)), side.ctx)
     pair.carry()
     assert side.row()["running"] is False
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_no_range_that_differs_takes_configuration_to_a_cloud(damaged: int) -> None:
+    pair = Pair(cloud=True)
+    peer = reconcile.bucket_of(reconcile.place_of(REMOTE_PEERS, "cloud-1"))
+    names = (f"k{n}" for n in range(100_000))
+    key = next(name for name in names if reconcile.bucket_of(reconcile.place_of("users", name)) == peer)
+    pair.write_both(doc(key))
+    for side in (pair.one, pair.two):
+        side.write(doc("cloud-1", b'{"a":"secret"}', REMOTE_PEERS), system=True)
+    said: list[bytes] = []
+    for side in (pair.one, pair.two):
+        hear = side.verifier.heard
+
+        def heard(message: VerifyHeard, ctx: Context, hear: Callable[..., None] = hear) -> None:
+            said.append(message.payload)
+            hear(message, ctx)
+
+        side.verifier.heard = heard  # type: ignore[method-assign]  # listens in
+    (pair.one, pair.two)[damaged].sql(UPDATE, '{"a":2}', key)
+    pair.run()
+    assert [side.store.get("users", key) for side in (pair.one, pair.two)] == [b'{"a":1}'] * 2
+    assert len(said) > 4
+    assert not [payload for payload in said if b"_system_" in payload or b"secret" in payload]

@@ -33,6 +33,7 @@ class Watch:
         """Node -> all that it ever logged, what it has pruned since included."""
         self._floors: dict[str, dict[str, int]] = {}
         self._collected: dict[str, int] = {}
+        self._tombstones: dict[str, dict[Place, Id]] = {}
         self.members: Callable[[], list[SimulatedNode]] = list
         """Those who count when something is to be forgotten."""
         self._heads: dict[str, dict[str, Operation]] = {}
@@ -91,6 +92,34 @@ class Watch:
         if collected != self._collected.get(node.name, 0):
             self._collected[node.name] = collected
             self.world.reached["tombstone collected"] += 1
+        self._quarantine_is_spared(node, floors)
+        self._collects(node, floors)
+
+    def _quarantine_is_spared(self, node: SimulatedNode, floors: dict[str, int]) -> None:
+        """What is to be tried again is still in the log, and all that follows it."""
+        for origin, seq in oracle.quarantined(node.store.connection):
+            self.world.reached["pruned beside quarantine"] += bool(floors)
+            if seq <= floors.get(origin, 0):
+                self.world.violate(f"{node.name} has pruned {origin} {seq}, which is in quarantine")
+
+    def _collects(self, node: SimulatedNode, floors: dict[str, int]) -> None:
+        """A tombstone that goes is pruned, known to all who count, and could meet nothing in quarantine."""
+        connection = node.store.connection
+        before, now = self._tombstones.get(node.name, {}), oracle.tombstones(connection)
+        self._tombstones[node.name] = now
+        gone = {place: id_ for place, id_ in before.items() if place not in now}
+        for place in set(gone) - oracle.places(connection, gone):
+            origin, seq = gone[place]
+            lacking = [
+                other.name
+                for other in self.members()
+                if origin not in self._heads.get(other.name, {})
+                or self._heads[other.name][origin].id[1] < seq
+            ]
+            if lacking or seq > floors.get(origin, 0) or place[0].startswith(SYSTEM):
+                self.world.violate(f"{node.name} has collected {place}, {origin} {seq}; {lacking} lack it")
+            if node.store.state.unfit:
+                self.world.violate(f"{node.name} has collected {place} with entries in quarantine")
 
     def restarted(self, node: SimulatedNode) -> None:
         """A node's documents are what its own log says, whatever it was in the middle of."""
@@ -116,6 +145,7 @@ class Watch:
         self._logs[node.name] = {row.operation.id: row for row in log}
         self._heads[node.name] = {row.operation.id[0]: row.operation for row in log}
         self._clocks[node.name] = max((row.operation.hlc for row in log), default=0)
+        self._tombstones[node.name] = oracle.tombstones(node.store.connection)
 
     def forget_lost(self, nodes: list[SimulatedNode], acks: Acknowledged) -> None:
         """What disks have lost and nobody has is gone; it cannot be asked for."""

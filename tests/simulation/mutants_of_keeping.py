@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from entgldb.actors import walker
+from entgldb.actors import verifier, walker
 from entgldb.actors.retention import Retention
 from entgldb.messages.wire import Copy
-from entgldb.storage import mending, merge_rows
+from entgldb.storage import mending, merge_rows, prune
 from entgldb.storage.apply import Applier
 from entgldb.storage.rules import changes, fields, merged, retention, stored
 from entgldb.storage.rules.header import Header
@@ -117,6 +117,83 @@ def floor_past_a_gap() -> Iterator[None]:
         raise_floor(self, origin, self.origins[origin].head.seq)
 
     with patch.object(State, "raise_floor", careless):
+        yield
+
+
+@contextmanager
+def quarantine_pruned() -> Iterator[None]:
+    """What is in quarantine is pruned like all else."""
+    with patch.object(prune, "_spare_quarantined", lambda connection, state, order: order):
+        yield
+
+
+@contextmanager
+def quarantine_pruned_by_one() -> Iterator[None]:
+    """What follows an entry in quarantine stays, and the entry goes."""
+    spare = prune._spare_quarantined
+
+    def careless(connection: Any, state: State, order: Any) -> Any:
+        found = spare(connection, state, order)
+        raised = [
+            {origin: min(seq + 1, bounds[origin]) for origin, seq in spared.items()}
+            for spared, bounds in ((found.aged, order.aged), (found.stable, order.stable))
+        ]
+        return order._replace(aged=raised[0], stable=raised[1])
+
+    with patch.object(prune, "_spare_quarantined", careless):
+        yield
+
+
+@contextmanager
+def collected_beside_quarantine() -> Iterator[None]:
+    """Tombstones go although an entry in quarantine may be older."""
+    collect = prune.collect
+
+    def careless(connection: Any, state: State, frontier: Mapping[str, int], after_lsn: int) -> Any:
+        kept, state.unfit = state.unfit, 0
+        try:
+            return collect(connection, state, frontier, after_lsn)
+        finally:
+            state.unfit = kept
+
+    with patch.object(prune, "collect", careless):
+        yield
+
+
+@contextmanager
+def collected_by_one_too_many() -> Iterator[None]:
+    """The bound below which tombstones may go is one too high."""
+    collect = prune.collect
+
+    def careless(connection: Any, state: State, frontier: Mapping[str, int], after_lsn: int) -> Any:
+        return collect(connection, state, {o: seq + 1 for o, seq in frontier.items()}, after_lsn)
+
+    with patch.object(prune, "collect", careless):
+        yield
+
+
+@contextmanager
+def stable_by_one_too_many() -> Iterator[None]:
+    """One entry more is pruned than everybody has."""
+    pruned = prune.prune
+
+    def careless(connection: Any, state: State, order: Any, now_ms: int) -> Any:
+        raised = {origin: seq + 1 for origin, seq in order.aged.items()}
+        return pruned(connection, state, order._replace(aged=raised), now_ms)
+
+    with patch.object(prune, "prune", careless):
+        yield
+
+
+@contextmanager
+def system_verified_with_clouds() -> Iterator[None]:
+    """Verification lists the cluster's configuration to a cloud."""
+
+    class Careless(walker.Listing):
+        def __init__(self, buckets: Any, *, system: bool, **named: Any) -> None:
+            super().__init__(buckets, system=True, **named)
+
+    with patch.object(verifier, "Listing", Careless):
         yield
 
 

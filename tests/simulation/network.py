@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from entgldb.actors.line import NOTHING, Flow
+from entgldb.actors.line import NOTHING, Flow, Parts
 from entgldb.actors.ports import CloudTarget
-from entgldb.messages import codec
+from entgldb.messages import codec, wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.local import FrameIn, LinkDown, LinkUp
-from entgldb.messages.schema import Message
+from entgldb.messages.schema import Channel, Message
 from entgldb.messages.wire import Hello
+from tests.simulation.secrecy import leaks
 from tests.simulation.world import World
 
 CONNECT_TIMEOUT_SECONDS = 2.0
@@ -211,6 +212,7 @@ class VirtualLinks:
         self._network = network
         self._place = place
         self._actor = actor
+        self._parts: dict[int, Parts] = {}
 
     def dial(self, address: str) -> int:
         return self._dial(address, cloud=False)
@@ -225,12 +227,24 @@ class VirtualLinks:
         branch = FRAMES.get(type(message).__name__)
         if branch is not None:
             self._network.world.reached[branch] += 1
+        self._keep_secret(end, message)
         self._network.send(end, codec.encode(self._network.as_told(end, message)))
         return True
 
     def flow(self, link: int) -> Flow:
         end = self._network.ends.get(link)
         return NOTHING if end is None else Flow(end.arrived, end.carried, 0)
+
+    def _keep_secret(self, end: End, message: Message) -> None:
+        assert end.other is not None  # it is open
+        if "cloud" in (end.place.role, end.other.place.role):
+            if isinstance(message, wire.Part):
+                whole = self._parts.setdefault(end.id, Parts()).take(message)
+                found = "" if whole is None else leaks(codec.decode(whole, Channel.PEER).message)
+            else:
+                found = leaks(message)
+            if found:
+                self._network.world.violate(f"{end.place.name} sends {end.other.place.name} {found}")
 
     def close(self, link: int, reason: str, text: str = "") -> None:
         end = self._network.ends.get(link)

@@ -107,6 +107,28 @@ def count_conflicts(connection: sqlite3.Connection) -> int:
     return int(count)
 
 
+def quarantined(connection: sqlite3.Connection) -> list[Id]:
+    """Entries that could not be applied and are to be tried again."""
+    return connection.execute(
+        "SELECT o.name, q.seq FROM _entgldb_quarantine q JOIN _entgldb_origins o ON o.id = q.origin"
+    ).fetchall()
+
+
+def tombstones(connection: sqlite3.Connection) -> dict[Place, Id]:
+    """Deleted keys that are still remembered, and the versions that deleted them."""
+    rows = connection.execute(
+        "SELECT d.collection, d.key, o.name, d.seq FROM _entgldb_documents d"
+        " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.body IS NULL"
+    )
+    return {(collection, key): (origin, seq) for collection, key, origin, seq in rows}
+
+
+def places(connection: sqlite3.Connection, wanted: Iterable[Place]) -> set[Place]:
+    """Those of ``wanted`` that have a row."""
+    query = "SELECT 1 FROM _entgldb_documents WHERE collection = ? AND key = ?"
+    return {place for place in wanted if connection.execute(query, place).fetchone() is not None}
+
+
 def merged_places(operations: Iterable[Operation]) -> set[Place]:
     """Where at least one operation is a merge."""
     return {one.place for one in operations if one.op == MERGE}

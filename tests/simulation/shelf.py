@@ -12,6 +12,7 @@ from entgldb.messages.schema import Message
 from entgldb.messages.snapshots import SnapshotWritten
 from entgldb.storage.freeze import freeze, read_chunk
 from entgldb.storage.staging import Staging
+from tests.simulation import oracle
 from tests.simulation.world import World
 
 FREEZE_SECONDS = 0.3
@@ -76,6 +77,8 @@ class VirtualShelf:
         except EntglError as fault:
             self._later(SnapshotWritten("", {}, 0, 0, 0, 0, fault.text))
             return
+        if oracle.quarantined(self._source):
+            self._world.violate("a snapshot was made beside entries in quarantine")
         if done.id in self._disk.frozen:
             target.close()
         else:

@@ -260,3 +260,46 @@ def test_a_step_of_collecting_is_bounded_by_what_its_tombstones_hold(
         assert bench.store.collect({bench.store.origin: 6}, 4) == Collected(1, 5, more=True)
         assert bench.store.collect({bench.store.origin: 6}, 5) == Collected(1, 6, more=False)
     assert bench.count("documents") == 0
+
+
+@pytest.fixture
+def unfit(bench: Bench) -> Bench:
+    """The fourth of six entries is in quarantine; the second deletes what the first put."""
+    bench.write(*keys("k1"))
+    bench.write(("k1", None))
+    bench.write(*keys("k2", "k3", "k4", "k5"))
+    with bench.store.group():
+        bench.store.connection.execute(
+            "INSERT INTO _entgldb_quarantine"
+            " (origin, seq, hlc, collection, key, header, reason, text, at_ms) SELECT origin, seq, 1,"
+            " collection, key, header, 'invalid', '', 0 FROM _entgldb_oplog WHERE seq = 4"
+        )
+        bench.store.state.unfit = 1
+    return bench
+
+
+@pytest.mark.parametrize("by_size", [False, True])
+def test_an_entry_in_quarantine_and_all_behind_it_stay(unfit: Bench, *, by_size: bool) -> None:
+    unfit.prune(**({"stable": 6, "bytes_max": 0} if by_size else {"aged": 6}))
+    assert [row.seq for row in unfit.store.rows(1, 10)] == [4, 5, 6]
+    assert unfit.store.floors() == {unfit.store.origin: 3}
+
+
+def test_no_tombstone_goes_while_an_entry_is_in_quarantine(unfit: Bench) -> None:
+    unfit.prune(aged=6)
+    assert unfit.collect(6) == Collected(0, 0, more=False)
+    with unfit.store.group():
+        unfit.store.connection.execute("DELETE FROM _entgldb_quarantine")
+        unfit.store.state.unfit = 0
+    assert unfit.collect(6).rows == 1
+
+
+@pytest.mark.parametrize(("frontier", "pruned", "gone"), [(1, 2, 0), (2, 1, 0), (2, 2, 1)])
+def test_a_tombstone_goes_at_its_bounds_and_not_one_before(
+    bench: Bench, frontier: int, pruned: int, gone: int
+) -> None:
+    bench.write(*keys("k1"))
+    bench.write(("k1", None))
+    bench.prune(aged=pruned)
+    assert bench.collect(frontier).rows == gone
+    assert bench.count("documents") == 1 - gone

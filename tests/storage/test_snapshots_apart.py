@@ -142,6 +142,19 @@ def test_a_node_with_an_entry_in_quarantine_gives_no_snapshot() -> None:
         frozen(one.store)
 
 
+def test_a_node_that_dropped_an_entry_gives_no_snapshot_until_something_newer_stands_there() -> None:
+    one = Side("one")
+    one.put("k", "x")
+    one.put("other", "y")
+    with one.store.group():
+        one.store.connection.execute("UPDATE _entgldb_oplog SET applied = 2 WHERE key = 'k'")
+        one.store.connection.execute("DELETE FROM _entgldb_documents WHERE key = 'k'")
+    with pytest.raises(EntglError, match="was dropped here"):
+        frozen(one.store)
+    one.put("k", "z", now=NOW + 1)
+    frozen(one.store)
+
+
 def test_one_that_was_merged_before_changes_nothing_and_costs_nothing() -> None:
     one, two = Side("one"), Side("two")
     one.put("k", "x")
