@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from entgldb.actors.child import Life
+from entgldb.actors.node import CHILDREN
 from entgldb.messages.client import Isolate, StandDown
 from entgldb.messages.errors import Reason
 from entgldb.messages.schema import Message
 from tests.simulation.clients import Client
 from tests.simulation.disks import Disks
 from tests.simulation.edges import Authority
+from tests.simulation.host import HOP_SECONDS
 from tests.simulation.network import Network, Weather
 from tests.simulation.node import SimulatedNode
 from tests.simulation.operators import Nobody, release_held
@@ -60,6 +64,9 @@ class Faults:
             self.commit_fails,
             self.roll_back,
             self.disk_low,
+            self.hang,
+            self.hold_up,
+            self.slow_actor,
         ]
         if options.wild_clocks:
             self._kinds += [self.release_held]
@@ -78,6 +85,8 @@ class Faults:
             node.store.trap, node.store.full, node.disk.free = "", False, None
             node.store.fails_next = False
             self._restart(node)
+            for slot in node.host.slots.values() if node.host is not None else ():
+                slot.hop = HOP_SECONDS
 
     def partition(self) -> None:
         """Two groups that do not reach each other for a while."""
@@ -111,10 +120,29 @@ class Faults:
     def kill_actor(self) -> None:
         """One actor dies with all it had not yet read; the node actor starts it again."""
         node = self._node()
-        name = self.world.random.choice(("store", "oplog", "sync", "election", "gateway"))
+        name = self.world.random.choice(CHILDREN)
         if node.host is not None and node.host.behaviour(name) is not None:
             self._count(f"kill-{name}", node.name)
             node.host.kill(name)
+
+    def hang(self) -> None:
+        """One actor turns its loop no more, until the node actor notices."""
+        life = Life(-1, self.world.random.choice(("", "a commit")), "T")
+        self._hold("hang", math.inf, self.world.random.choice((life, Life(-1, "", "S"))))
+
+    def hold_up(self) -> None:
+        """One actor waits long for its disk, or is in a long step that it has named."""
+        lives = (Life(-1, "", "D"), Life(-1, "a commit", "R"))
+        self._hold("hold-up", self.world.random.uniform(1.0, 12.0), self.world.random.choice(lives))
+
+    def slow_actor(self) -> None:
+        """One actor takes its time before each turn, for a while."""
+        node, name = self._node(), self.world.random.choice(CHILDREN)
+        slot = node.host.slots.get(name) if node.host is not None else None
+        if slot is not None:
+            self._count("slow-actor", f"{node.name} {name}")
+            slot.hop = self.world.random.uniform(0.02, 1.5)
+            self.world.after(self.world.random.uniform(0.5, 5.0), setattr, slot, "hop", HOP_SECONDS)
 
     def clock_jump(self) -> None:
         """Forward or back, beyond the drift bound only where the options say so."""
@@ -225,6 +253,11 @@ class Faults:
 
     def _node(self) -> SimulatedNode:
         return self.world.random.choice(self.nodes)
+
+    def _hold(self, kind: str, seconds: float, life: Life) -> None:
+        node, name = self._node(), self.world.random.choice(CHILDREN)
+        if node.host is not None and node.host.hold(name, seconds, life):
+            self._count(kind, f"{node.name} {name} {seconds:.1f}")
 
     def _cut(self, kind: str, ways: set[tuple[str, str]], shortest: float, longest: float) -> None:
         ways -= self.network.cuts

@@ -7,6 +7,7 @@ production.
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -53,6 +54,12 @@ class Slot:
         self.inbox: deque[tuple[Asker | None, bytes | Message]] = deque()
         self.waking = False
         self.dead = False
+        self.held_until = 0.0
+        """It turns its loop no more before this; infinity: it hangs."""
+        self.moved = Life()
+        """What it showed when it was held up."""
+        self.hop = HOP_SECONDS
+        """The longest time between what arrives and its turn."""
         self.epoch = 0
         """The highest that this life of ``election`` has spoken of."""
         self.gateway = ""
@@ -93,7 +100,7 @@ class SimulatedContext:
         self._host.spawn(name)
 
     def kill(self, name: str) -> None:
-        self._host.kill(name)
+        self._host.end_hung(name)
 
     def look(self, name: str) -> Life:
         return self._host.look(name)
@@ -173,7 +180,7 @@ class Host:
         slot.inbox.append((asker, item))
         if not slot.waking:
             slot.waking = True
-            self.world.after(self.world.random.random() * HOP_SECONDS, self._wake, slot)
+            self.world.after(self.world.random.random() * slot.hop, self._wake, slot)
 
     def spawn(self, name: str) -> None:
         """Begin to start a child; what is told to it meanwhile waits."""
@@ -197,7 +204,25 @@ class Host:
         slot = self.slots.get(name)
         if slot is None:
             return Life()
+        if slot.held_until > self.world.time:
+            return slot.moved
         return Life(int(self.world.time * 1000), "", "S", self.world.time)
+
+    def hold(self, name: str, seconds: float, life: Life) -> bool:
+        """An actor turns its loop no more for so long, and shows ``life``; False where there is none."""
+        slot = self.slots.get(name)
+        if slot is None or slot.behaviour is None or slot.held_until > self.world.time:
+            return False
+        slot.held_until, slot.moved = self.world.time + seconds, life
+        return True
+
+    def end_hung(self, name: str) -> None:
+        """Its supervisor ends an actor; one that only waits may not be ended."""
+        slot = self.slots.get(name)
+        if slot is not None and slot.held_until < math.inf:
+            self.violate(f"{name} was ended although it does not hang")
+        self.world.reached["hung actor ended"] += 1
+        self.kill(name)
 
     def end(self) -> None:
         """The whole node is gone."""
@@ -224,6 +249,10 @@ class Host:
 
     def _wake(self, slot: Slot) -> None:
         if slot.dead or not self.alive:
+            return
+        if slot.held_until > self.world.time:
+            if slot.held_until < math.inf:
+                self.world.after(slot.held_until - self.world.time, self._wake, slot)
             return
         slot.waking = False
         self._guarded(slot, lambda ctx: self._drain(slot, ctx))
