@@ -235,6 +235,9 @@ class SimulatedNode:
         # known of the present life alone: a dispute, and entries in quarantine that are pruned by now
         found.disowned = state.disowned
         found.unfit_logged |= state.unfit_logged
+        # time goes on without a commit; what is not written of it yet is only lost
+        found.lived_ms = max(found.lived_ms, state.lived_ms)
+        found.shown_ms = max(found.shown_ms, state.shown_ms)
         if found != state:
             differing = [name for name in State.__slots__ if getattr(found, name) != getattr(state, name)]
             self._world.violate(f"{self.name}: memory and file differ in {differing}")
