@@ -20,7 +20,7 @@ PART_DOCUMENTS: Final = 500
 PART_BYTES: Final = 1024 * 1024
 """Bodies of one such transaction; with one more document it still fits a frame."""
 
-_REQUEST: Final = re.compile(r"([0-9a-f]{32}):([0-9]{1,18})")
+_REQUEST: Final = re.compile(r"([0-9a-f]{32}):([0-9]{1,15})")
 
 Many = Mapping[str, Mapping[str, Any]] | Iterable[tuple[str, Any]]
 

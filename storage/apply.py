@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -33,7 +33,8 @@ class Incoming(NamedTuple):
 class Applier:
     """One batch of foreign entries inside one transaction; make a new one for each.
 
-    ``known_unfit``: what an earlier attempt, since undone, could not apply. Raises CannotApply for more.
+    It raises CannotApply for an entry that it cannot merge; ``careful``, it merges each entry in a savepoint
+    of its own and sets such a one aside.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Applier:
         now_ms: int,
         *,
         cloud: bool = False,
-        known_unfit: Mapping[Version, EntglError] | None = None,
+        careful: bool = False,
         known_ms: Callable[[int], int] = int,
         admits: Callable[[Origin], bool] = bool,
     ) -> None:
@@ -50,7 +51,7 @@ class Applier:
         """Whether an origin that is not known yet is taken."""
         self._known_ms = known_ms
         """From our clock to the latest time that we can believe in."""
-        self.known_unfit = known_unfit or {}
+        self._careful = careful
         self.batch = batch
         self.connection = batch.connection
         self.state = batch.state
@@ -167,13 +168,12 @@ class Applier:
         if isinstance(text, EntglError):
             self._set_aside(one, text)
         elif applied:
-            self._merge_or_tell(header, text, lsn)
+            self._merge_or_tell(one, text, lsn)
 
     def _text(self, one: Incoming) -> str | EntglError | None:
         """The body as text, or why the entry cannot be applied."""
-        known = self.known_unfit.get(one.header.version)
-        if known is not None or one.body is None:
-            return known
+        if one.body is None:
+            return None
         try:
             return body_text(one.header, one.body)
         except EntglError as fault:
@@ -184,14 +184,46 @@ class Applier:
         entry = Entry(one.raw, one.body)
         unfit.set_aside(self.connection, self.state, one.header, entry, fault, self.now_ms)
 
-    def _merge_or_tell(self, header: Header, text: str | None, lsn: int) -> None:
-        """Merge; a failure of the entry's own, such as a bug met by it, must not stop what comes behind."""
+    def _merge_or_tell(self, one: Incoming, text: str | None, lsn: int) -> bool:
+        """Merge; a failure of the entry's own, such as a bug met by it, must not stop what comes behind.
+
+        False where it was set aside.
+        """
         try:
-            self._merge(header, text, lsn)
+            if self._careful:
+                self._merge_alone(one.header, text, lsn)
+            else:
+                self._merge(one.header, text, lsn)
         except sqlite3.Error:
             raise
         except Exception as fault:
-            raise CannotApply(header.version, fault) from fault
+            if not self._careful:
+                raise CannotApply(one.header.version, fault) from fault
+            self.connection.execute(
+                "UPDATE _entgldb_oplog SET applied = ? WHERE origin = ? AND seq = ?",
+                (UNFIT, self.state.origins[one.header.origin].number, one.header.seq),
+            )
+            self._set_aside(one, unfit.why(fault))
+            return False
+        return True
+
+    def _merge_alone(self, header: Header, text: str | None, lsn: int) -> None:
+        """Merge in a savepoint: where it raises, nothing of it is left, in the file or in memory."""
+        self.batch.flush()
+        before = self.state.copy()
+        self.connection.execute("SAVEPOINT entry")
+        try:
+            self._merge(header, text, lsn)
+            self.batch.flush()
+        except sqlite3.Error:
+            raise  # it is the disk: all of the batch is undone
+        except Exception:
+            self.batch.forget()
+            self.state.put_back(before)
+            self.connection.execute("ROLLBACK TO entry")
+            self.connection.execute("RELEASE entry")
+            raise
+        self.connection.execute("RELEASE entry")
 
     def _merge(self, header: Header, text: str | None, lsn: int) -> None:
         batch = self.batch
@@ -253,7 +285,7 @@ class Applier:
             (APPLIED, text, number, version.seq),
         )
         # shown only now: change feeds that are past the log row are to hear of it
-        self._merge_or_tell(one.header, text, self.state.next_lsn())
+        self._merge_or_tell(one, text, self.state.next_lsn())
         self.batch.flush()
         return Outcome(self.changes, "", self.counts)
 
@@ -277,8 +309,7 @@ class Applier:
         if isinstance(text, EntglError):
             self._set_aside(one, text)
             return 0
-        self._merge_or_tell(header, text, self.state.next_lsn())
-        return 1
+        return int(self._merge_or_tell(one, text, self.state.next_lsn()))
 
     def _look_for_fork(self, one: Incoming) -> None:
         """What was supplied is not what we have at its place: a peer has shown us its branch."""

@@ -209,6 +209,12 @@ class Batch:
             self._documents.clear()
         self._new.clear()
 
+    def forget(self) -> None:
+        """Drop what was gathered since the last flush."""
+        self._log.clear()
+        self._documents.clear()
+        self._new.clear()
+
     def _set_rule(self, collection: str, setting: str | None) -> None:
         change = self.state.merging.add if merges(collection, setting) else self.state.merging.discard
         change(collection)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 from entgldb.messages.model import Origin, Vector
@@ -88,6 +88,11 @@ class State:
         )
         state.merging = merging_collections(connection)
         return state
+
+    def put_back(self, before: State) -> None:
+        """Be as ``before`` was, for whoever holds this very object."""
+        for field_ in fields(State):
+            setattr(self, field_.name, getattr(before, field_.name))
 
     def copy(self) -> State:
         """A copy that later changes leave alone."""

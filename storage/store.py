@@ -38,6 +38,7 @@ from entgldb.storage.rules.clock import known_ms, ms_of
 from entgldb.storage.rules.results import Collected, Installed, Outcome, Pruned, PruneOrder
 from entgldb.storage.strangers import Strangers
 from entgldb.storage.unfit import CannotApply
+from entgldb.storage.wal_watch import WalWatch
 from entgldb.storage.writes import Checked, check_writes, write_group
 
 _T = TypeVar("_T")
@@ -52,6 +53,7 @@ class Store(Incarnations):
         super().__init__(connection, path)
         self._strangers = Strangers()
         self._tidied_ms = self.state.lived_ms
+        self._wal = WalWatch(path)
         self._lived_from: float | None = None
         self._lived_before_ms = self.state.lived_ms
 
@@ -186,7 +188,7 @@ class Store(Incarnations):
         ``peer``: the node that sent them.
         """
         return self._setting_aside(
-            lambda known: self._applier(now_ms, known, cloud=cloud, peer=peer).apply(entries)
+            lambda careful: self._applier(now_ms, careful, cloud=cloud, peer=peer).apply(entries)
         )
 
     def note_arrival(self, first_lsn: int, peer: str, now_ms: int) -> None:
@@ -195,7 +197,7 @@ class Store(Incarnations):
 
     def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
         """Apply system entries that were recorded without being applied; how many."""
-        return self._setting_aside(lambda known: self._applier(now_ms, known).supply(entries))
+        return self._setting_aside(lambda careful: self._applier(now_ms, careful).supply(entries))
 
     def retry_unfit(self, version: Version, now_ms: int) -> Outcome:
         """Apply an entry from quarantine. Raises NotFoundError, or why it cannot be applied still."""
@@ -214,9 +216,10 @@ class Store(Incarnations):
 
         Of the origin ``accepted`` up to GROUP_ENTRIES_MAX entries, whatever its clock says.
         """
-        outcome = self._setting_aside(lambda known: self._applier(now_ms, known).release(accepted))
+        outcome = self._setting_aside(lambda careful: self._applier(now_ms, careful).release(accepted))
         if accepted and outcome.changes:
             self.state.shown_ms = max(self.state.shown_ms, ms_of(self.state.clock))
+        self._wal.look(now_ms)
         if self.state.lived_ms - self._tidied_ms > _TIDY_MS:
             self._tidied_ms = self.state.lived_ms
             requests.forget_old(self.connection, self.state.lived_ms)
@@ -309,19 +312,21 @@ class Store(Incarnations):
             "unfit": self.state.unfit,
             "quarantined": len(forked),
             "quarantined_origins": forked,
-            "alarms": forks.alarms(self.connection) + self._strangers.alarms(len(self.state.origins)),
+            "alarms": forks.alarms(self.connection)
+            + self._strangers.alarms(len(self.state.origins))
+            + self._wal.alarms(),
             "origins": len(self.state.origins),
             "salvaged": salvaged.waiting(self.connection),
             "incarnations": Identity.history(self.connection),
-            "wal_bytes": self._wal_bytes(),
+            "wal_bytes": self._wal.bytes(),
             "answers_kept_ms": requests.kept_ms(self.connection, self.state.lived_ms),
         }
 
     def checkpoint(self) -> None:
         """Keep the WAL small; called when idle, never waits for readers."""
-        if self.path is not None and self._wal_bytes():
+        if self.path is not None and self._wal.bytes():
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            if self._wal_bytes() > _WAL_BYTES_MAX:
+            if self._wal.bytes() > _WAL_BYTES_MAX:
                 self._truncate()
             fingerprint.note(self.connection, self.path.parent)
 
@@ -358,18 +363,10 @@ class Store(Incarnations):
         finally:
             self.connection.execute(f"PRAGMA busy_timeout = {database.BUSY_MS}")
 
-    def _wal_bytes(self) -> int:
-        if self.path is None:
-            return 0
-        try:
-            return self.path.with_name(self.path.name + "-wal").stat().st_size
-        except FileNotFoundError:
-            return 0
-
     def _applier(
         self,
         now_ms: int,
-        known_unfit: Mapping[Version, EntglError] | None = None,
+        careful: bool = False,
         *,
         cloud: bool = False,
         peer: str = "",
@@ -381,16 +378,13 @@ class Store(Incarnations):
             return self._strangers.admits(self.connection, known, origin, peer, now_ms)
 
         batch, known_ms = Batch(self.connection, self.state), self.known_ms
-        return Applier(batch, now_ms, cloud=cloud, known_unfit=known_unfit, known_ms=known_ms, admits=admits)
+        return Applier(batch, now_ms, cloud=cloud, careful=careful, known_ms=known_ms, admits=admits)
 
-    def _setting_aside(self, work: Callable[[dict[Version, EntglError]], _T]) -> _T:
-        """Do ``work`` once, and again without what it turns out that it cannot apply."""
-        known: dict[Version, EntglError] = {}
-        while True:
-            try:
-                with self.savepoint():
-                    return work(known)
-            except CannotApply as found:
-                if found.version in known:
-                    raise found.fault from found
-                known[found.version] = found.fault
+    def _setting_aside(self, work: Callable[[bool], _T]) -> _T:
+        """Do ``work``; where an entry cannot be merged, once more with care: it alone is set aside then."""
+        try:
+            with self.savepoint():
+                return work(False)
+        except CannotApply:
+            with self.savepoint():
+                return work(True)
