@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from entgldb._version import VERSION
 from entgldb.actors.ports import OplogReader, Store
 from entgldb.messages.errors import InvalidError, NotFoundError
-from entgldb.messages.model import NODES, Origin, incarnation_of, node_of
+from entgldb.messages.model import NODES, REMOTE_PEERS, Origin, incarnation_of, node_of
 from entgldb.messages.schema import Json
 
 
@@ -62,6 +62,14 @@ def is_retired(node: Mapping[str, Json]) -> bool:
 def retired_origins(nodes: Iterable[Mapping[str, Json]]) -> frozenset[Origin]:
     """Incarnations that are not spoken to."""
     return frozenset(f"{node.get('NodeId')}/{node['Retired']}" for node in nodes if node.get("Retired"))
+
+
+def removed_clouds(log: OplogReader, heard: Iterable[str]) -> set[str]:
+    """Of the names heard of those that were cloud peers, and are none any more."""
+    known = {
+        str(found.get("NodeId")) for name in (NODES, REMOTE_PEERS) for found in read_documents(log, name)
+    }
+    return {name for name in heard if name not in known and log.known(REMOTE_PEERS, name)}
 
 
 def read_documents(log: OplogReader, collection: str) -> list[dict[str, Json]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from entgldb.actors.behaviour import Context
-from entgldb.actors.nodes import is_retired, read_documents
+from entgldb.actors.nodes import is_retired, read_documents, removed_clouds
 from entgldb.actors.ports import OplogReader
 from entgldb.messages.members import Collect, Collected, Prune, Pruned
 from entgldb.messages.model import NODES, REMOTE_PEERS, Origin
@@ -212,6 +212,5 @@ def _members(
     nodes = {str(node.get("NodeId")) for node in documents}
     retired = {str(node.get("NodeId")) for node in documents if is_retired(node)}
     # a row without a document: a node that has just come, unless it is a cloud peer that was removed
-    listed = {str(peer.get("NodeId")) for peer in peers}
-    strangers = {name for name in heard if name in listed or not log.known(REMOTE_PEERS, name)}
-    return nodes | clouds | strangers, retired
+    names = set(heard)
+    return nodes | clouds | (names - removed_clouds(log, names)), retired

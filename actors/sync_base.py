@@ -8,7 +8,7 @@ from entgldb.actors.clock_watch import ClockWatch, Steps
 from entgldb.actors.dialler import Dialler
 from entgldb.actors.duplicates import Duplicates
 from entgldb.actors.members import Members, shown
-from entgldb.actors.nodes import retired_origins
+from entgldb.actors.nodes import removed_clouds, retired_origins
 from entgldb.actors.peer_link import PeerLink
 from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker
 from entgldb.actors.session import Session
@@ -173,7 +173,7 @@ class LinkOwner(SnapshotRouting):
             "port": self._links.port(),
             "isolated": self._isolated(ctx),
             "retired": self._told_retired or self._log.origin in self.retired,
-            "members": [{"name": name, **shown(heard)} for name, heard in sorted(self.members.rows.items())],
+            "members": self._members_shown(),
             "counts": dict(self.counts),
             "alarms": self._duplicates.report(ctx) + self.stalls(ctx) + self._strangers.report(),
         }
@@ -181,6 +181,12 @@ class LinkOwner(SnapshotRouting):
             cluster, client_id = self._log.pinned_cluster()
             report["cluster"] = {"id": cluster, "client_id": client_id, "shared": self.settings.shared}
         ctx.answer(ctx.asker, Report(report))
+
+    def _members_shown(self) -> list[Json]:
+        """All that belong to the cluster as far as is known; in the cloud role, all that were heard of."""
+        rows = self.members.rows
+        gone = set() if self.in_cloud else removed_clouds(self._log, rows)
+        return [{"name": name, **shown(heard)} for name, heard in sorted(rows.items()) if name not in gone]
 
     def _dial(self, ctx: Context) -> None:
         if self.in_cloud:

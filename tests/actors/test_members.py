@@ -10,10 +10,11 @@ from entgldb.actors.members import IDLE_SECONDS, OWN_COUNTER_MAX, Gossip, Member
 from entgldb.actors.peer_link import PeerLink
 from entgldb.actors.sync import Sync
 from entgldb.messages import codec, wire
+from entgldb.messages.client import RemovePeer, Report, Status
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import COUNT_MAX, MEMBERS_BYTES_MAX, MEMBERS_MAX
 from entgldb.messages.local import FrameIn, LinkUp
-from entgldb.messages.members import MembersHeard, NodesChanged, RememberMembers
+from entgldb.messages.members import MembersHeard, NodesChanged, NoteSelf, RememberMembers
 from entgldb.messages.schema import Channel
 from entgldb.messages.settings import SyncSettings
 from entgldb.messages.wire import Member
@@ -239,3 +240,21 @@ def test_the_file_keeps_no_more_rows_than_the_table() -> None:
     kept = bench.store.members()
     assert len(kept) == MEMBERS_MAX
     assert "late" in kept
+
+
+def test_a_cloud_peer_that_was_removed_is_no_member_any_more() -> None:
+    bench, ctx = StoreBench("lan-1"), FakeContext()
+    sync = Sync(SyncSettings("lan-1", "", "lan", "c", "h:1"), bench.store, FakeLinks(), None)
+    ctx.behaviour = sync
+    bench.ask(bench.cloud_peer(), NoteSelf())
+    for name in ("cloud", "lan-1", "lan-2"):
+        sync.members.take(Member(f"{name}/" + "0" * 32, 1, 0, {}), 0)
+
+    def shown() -> list[str]:
+        report = ctx.ask(Status())
+        assert isinstance(report, Report)
+        return [row["name"] for row in report.body["members"]]
+
+    assert shown() == ["cloud", "lan-1", "lan-2"]
+    bench.ask(RemovePeer(bench.request(), "cloud"))
+    assert shown() == ["lan-1", "lan-2"]
