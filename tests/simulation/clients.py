@@ -26,6 +26,7 @@ from tests.simulation.world import World
 
 PATIENCE_SECONDS = 1.5
 CLOUD = "cloud"
+SECOND_CLOUD = "cloud-2"
 
 
 @dataclass

@@ -23,6 +23,9 @@ from tests.simulation.world import World
 
 INTERVAL_SECONDS = 0.5
 """Between two faults, on average."""
+LONG_OUTAGE_SEEDS = 4
+"""In every fourth seed the authority is away so much longer:"""
+LONG_OUTAGE_FACTOR = 10
 
 
 @dataclass
@@ -232,7 +235,10 @@ class Faults:
         """No tokens for a while."""
         self._count("authority-down")
         self.authority.up = False
-        self.world.after(self.world.random.uniform(0.5, 4.0), setattr, self.authority, "up", True)
+        away = self.world.random.uniform(0.5, 4.0)
+        if self.world.seed % LONG_OUTAGE_SEEDS == 1:
+            away *= LONG_OUTAGE_FACTOR  # mostly longer than a token lives
+        self.world.after(away, setattr, self.authority, "up", True)
 
     def _next(self) -> None:
         if not self.over:

@@ -11,7 +11,7 @@ from entgldb.messages.client import Report, Status
 from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.schema import Message
 from tests.simulation import checks, damage, operators
-from tests.simulation.clients import CLOUD, Acknowledged, Client
+from tests.simulation.clients import CLOUD, SECOND_CLOUD, Acknowledged, Client
 from tests.simulation.disks import Disks
 from tests.simulation.edges import Authority
 from tests.simulation.faults import Faults
@@ -34,6 +34,8 @@ ISLAND_SEEDS = 4
 ISLAND_SECONDS_MAX = 60.0
 MERGING_SEEDS = 2
 """Every second seed edits documents that merge; what is written before the rule is known replaces them."""
+SECOND_CLOUD_SEEDS = 6
+"""Every sixth seed, if it has a cloud at all, has another, which all nodes have in their configuration."""
 PICKY_SEEDS = 3
 """Every third seed has a node that cannot apply all that the others write."""
 HEAL_SECONDS_MAX = 240.0
@@ -81,7 +83,8 @@ class Run:
         self.acks = Acknowledged()
         self.lan = [self._node(f"lan-{number}", "lan", number) for number in range(1, self.options.lan + 1)]
         self.cloud = self._node(CLOUD, "cloud", 0) if self.options.cloud else None
-        self.nodes = self.lan + ([self.cloud] if self.cloud is not None else [])
+        self.clouds = [] if self.cloud is None else [self.cloud, *self._second_cloud()]
+        self.nodes = self.lan + self.clouds
         self._shape()
         self.clients = [
             Client(world, node, self.acks, keys=self.options.keys, think=self.options.think)
@@ -274,6 +277,10 @@ class Run:
             return ""
         if not self._peer_enabled():
             return "the cloud peer is not enabled"
+        looks = (self._one_cloud_unsettled(cloud) for cloud in self.clouds)
+        return next((why for why in looks if why), "")
+
+    def _one_cloud_unsettled(self, cloud: SimulatedNode) -> str:
         holders = []
         for node in self.lan:
             report = self._ask(node, "gateway")
@@ -281,17 +288,18 @@ class Run:
                 return "a gateway actor does not answer"
             links = report["links"]
             assert isinstance(links, list)
-            if any(link["state"] == "connected" for link in links):
+            if any((link["node_id"], link["state"]) == (cloud.name, "connected") for link in links):
                 holders.append(node.name)
         leader = self._ask(self.lan[0], "election")
         if leader is None or holders != [leader["gateway"]]:
-            return f"the cloud link is held by {holders}"
+            return f"the link to {cloud.name} is held by {holders}"
         # a member shows no links, so ask the network
-        open_ends = {e.place.name for e in self.network.ends.values() if e.actor == "gateway" and e.other}
+        ends = [end for end in self.network.ends.values() if end.actor == "gateway"]
+        open_ends = {end.place.name for end in ends if end.other is not None and end.other.place is cloud}
         if open_ends != set(holders):
-            return f"cloud links are open on {sorted(open_ends)}"
-        same = self.cloud.log.vector() == self.lan[0].log.vector()
-        return "" if same and not self.cloud.log.held() else "the vector of the cloud differs"
+            return f"links to {cloud.name} are open on {sorted(open_ends)}"
+        same = cloud.log.vector() == self.lan[0].log.vector()
+        return "" if same and not cloud.log.held() else f"the vector of {cloud.name} differs"
 
     def _peer_enabled(self) -> bool:
         """Enabled at last, whatever was switched before."""
@@ -329,6 +337,14 @@ class Run:
         node.verify_interval = damage.interval_of(self.world.seed)
         return node
 
+    def _second_cloud(self) -> list[SimulatedNode]:
+        if self.world.seed % SECOND_CLOUD_SEEDS != 2:
+            return []
+        made = self._node(SECOND_CLOUD, "cloud", 90)
+        for node in self.lan:
+            node.initial_peers = (initial_peer(made),)
+        return [made]
+
     def _shape(self) -> None:
         """Who knows and reaches whom on the LAN."""
         for i, one in enumerate(self.lan):
@@ -344,6 +360,18 @@ class Run:
                 else:
                     self.network.forbidden.add((one.name, two.name))
             one.seeds = tuple(seeds)
+
+
+def initial_peer(cloud: SimulatedNode) -> dict[str, object]:
+    """A cloud peer as ``InitialRemotePeers`` has it."""
+    return {
+        "node_id": cloud.name,
+        "type": 2,
+        "address": cloud.address,
+        "authority": "https://authority.example",
+        "client_id": "cluster",
+        "secret": "env:SECRET",
+    }
 
 
 def run(seed: int, *, keep_trace: bool = False) -> Result:

@@ -10,7 +10,7 @@ from tests.simulation.clients import CLOUD
 from tests.simulation.network import Weather
 from tests.simulation.node import SimulatedNode
 from tests.simulation.options import Options
-from tests.simulation.run import Run
+from tests.simulation.run import Run, initial_peer
 
 SYNC_INTERVAL = 2.0
 
@@ -94,16 +94,7 @@ def test_initial_peers_are_put_once_and_what_was_removed_stays_removed() -> None
     run = Run(1, options=quiet(3, cloud=True))
     assert run.cloud is not None
     for node in run.lan:
-        node.initial_peers = (
-            {
-                "node_id": CLOUD,
-                "type": 2,
-                "address": run.cloud.address,
-                "authority": "https://authority.example",
-                "client_id": "cluster",
-                "secret": "env:SECRET",
-            },
-        )
+        node.initial_peers = (initial_peer(run.cloud),)
     start(run)
     # a second or so after the first session all have it, and it was not put over and over
     puts = [one for one in run.watch.union.values() if one.place == (REMOTE_PEERS, CLOUD)]
