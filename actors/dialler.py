@@ -5,7 +5,7 @@ Exponential backoff with full jitter, after Brooker, "Exponential Backoff And Ji
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from entgldb.actors.behaviour import Context
@@ -19,7 +19,7 @@ REDIAL_FIRST, REDIAL_MAX = 0.25, 60.0
 LOOK_MIN, LOOK_MAX = 0.1, 10.0
 """Seconds between two looks at what is due; whatever changes what is due looks at once."""
 ADDRESSES_MAX = 256
-"""Hints kept; the oldest goes first."""
+"""Hints kept; the oldest goes first that no node has answered at."""
 
 
 @dataclass
@@ -30,6 +30,10 @@ class _Hint:
     """Of the dial under way or the link open; 0: none."""
     failures: int = 0
     not_before: float = 0.0
+    worked: bool = False
+    """``node_id`` has answered here, by TLS: no hint counts for more."""
+    claimed: str = ""
+    """Who listens here by a later hint."""
 
 
 class Dialler:
@@ -42,21 +46,22 @@ class Dialler:
         self.static: dict[str, str] = {}
         self._hints: dict[str, _Hint] = {}
 
-    def found(self, node_id: str, address: str) -> None:
-        """``node_id`` may listen at ``address``."""
+    def found(self, node_id: str, address: str, *, worked: bool = False) -> None:
+        """``node_id`` may listen at ``address``; ``worked``: it once did."""
         if node_id == self._me:
             return
-        hint = self._hints.setdefault(address, _Hint(node_id))
-        if hint.node_id != node_id:
+        hint = self._hints.setdefault(address, _Hint(node_id, worked=worked))
+        if hint.node_id != node_id and hint.worked:
+            hint.claimed = node_id
+        elif hint.node_id != node_id:
             hint.node_id, hint.failures, hint.not_before = node_id, 0, 0.0
         while len(self._hints) > ADDRESSES_MAX:
-            del self._hints[next(iter(self._hints))]
+            del self._hints[min(self._hints, key=self._worth)]
 
     def told(self, peers: Mapping[str, str]) -> None:
-        """A member of the cluster knows these; taken only where we have no hint of our own."""
-        known = {hint.node_id for hint in self._hints.values()}
+        """A member of the cluster is linked to these."""
         for node_id, address in peers.items():
-            if node_id not in known and _plausible(node_id, address):
+            if _plausible(node_id, address):
                 self.found(node_id, address)
 
     def dial(self, connected: set[str], ctx: Context) -> None:
@@ -67,7 +72,7 @@ class Dialler:
             self._hints.setdefault(seed, _Hint(""))
         dialling = {hint.node_id for hint in self._hints.values() if hint.link and hint.node_id}
         for address, hint in self._hints.items():
-            if hint.link or hint.node_id in connected | dialling or ctx.monotonic() < hint.not_before:
+            if hint.link or ctx.monotonic() < hint.not_before or not _wanted(hint, connected | dialling):
                 continue
             hint.link = self._links.dial(address)
             if hint.node_id:
@@ -79,7 +84,7 @@ class Dialler:
         waiting = [
             hint.not_before - now
             for hint in self._hints.values()
-            if not hint.link and hint.node_id not in connected
+            if not hint.link and _wanted(hint, connected)
         ]
         return min(LOOK_MAX, max(LOOK_MIN, min(waiting, default=LOOK_MAX)))
 
@@ -87,13 +92,13 @@ class Dialler:
         """``node_id`` answers at the address of ``link``, whether or not that link stays."""
         for hint in self._hints.values():
             if hint.link == link:
-                hint.node_id = node_id
+                hint.node_id, hint.worked, hint.claimed = node_id, node_id != self._me, ""
 
     def reached(self, node_id: str, link: int) -> None:
         """A session runs over ``link``."""
         for hint in self._hints.values():
             if hint.link == link:
-                hint.node_id, hint.failures = node_id, 0
+                hint.failures = 0
 
     def ended(self, link: int, reason: str, ctx: Context) -> None:
         """``link`` is closed or could not be opened."""
@@ -102,16 +107,26 @@ class Dialler:
                 continue
             hint.link = 0
             hint.failures += 1
-            if reason == "wrong-node" and not hint.node_id and address not in self.seeds:
-                del self._hints[address]
+            if hint.node_id == self._me and address not in (*self.seeds, *self.static.values()):
+                del self._hints[address]  # our own
                 continue
             longest = min(REDIAL_MAX, REDIAL_FIRST * 2 ** min(hint.failures - 1, 10))
             hint.not_before = ctx.monotonic() + longest * ctx.random.uniform(0.5, 1.0)
+
+    def _worth(self, address: str) -> bool:
+        """What may go is worth least; of equals the oldest is found first."""
+        hint = self._hints[address]
+        return hint.worked or bool(hint.link) or address in self.seeds or address in self.static.values()
 
     def forget_backoff(self) -> None:
         """Dial everything now."""
         for hint in self._hints.values():
             hint.failures, hint.not_before = 0, 0.0
+
+
+def _wanted(hint: _Hint, met: Container[str]) -> bool:
+    """Whether somebody may answer there who is not met yet; of a seed nobody knows who."""
+    return hint.node_id not in met or (bool(hint.claimed) and hint.claimed not in met)
 
 
 def _plausible(node_id: str, address: str) -> bool:

@@ -75,6 +75,7 @@ class Sync(LinkOwner):
         peer = PeerLink(message, ctx.monotonic())
         self._open[message.link] = peer
         if not message.inbound:
+            self._dialler.identified(peer.certified, peer.link)
             self._say_hello(peer, ctx)
 
     def on_link_down(self, message: LinkDown, ctx: Context) -> None:
@@ -188,7 +189,6 @@ class Sync(LinkOwner):
             self._close(peer, fault, f"{said.node_id} said Hello", ctx)
             return
         peer.accept(said, ctx)
-        self._dialler.identified(peer.node_id, peer.link)
         if peer.inbound and not self.in_cloud:
             self._say_hello(peer, ctx)
         if self.in_cloud:
@@ -237,7 +237,7 @@ class Sync(LinkOwner):
         if rival is None:
             ctx.log(INFO, f"peer {peer.node_id} is up at {peer.address}")
             ctx.tell("election", PeerUp(peer.node_id))
-            introduce(peer, self._peers.values(), self._links)
+        introduce(peer, self._peers.values(), self._links)
 
     def _replace(self, rival: PeerLink, ctx: Context) -> None:
         if rival.session is not None:

@@ -104,7 +104,7 @@ class LinkOwner(SnapshotRouting):
 
     def on_known_peers(self, message: KnownPeers, ctx: Context) -> None:
         for node_id, address in message.peers.items():
-            self._dialler.found(node_id, address)
+            self._dialler.found(node_id, address, worked=True)
         self._dial(ctx)
 
     def on_peer_found(self, message: PeerFound, ctx: Context) -> None:
