@@ -13,13 +13,9 @@ import socket
 from ipaddress import ip_address
 from typing import Final
 
+from ifaddr import get_adapters  # what zeroconf itself finds interfaces with
 from zeroconf import Error as ZeroconfError
-from zeroconf import (  # type: ignore[attr-defined]  # get_all_addresses is missing in its __all__
-    ServiceInfo,
-    ServiceStateChange,
-    Zeroconf,
-    get_all_addresses,
-)
+from zeroconf import IPVersion, ServiceInfo, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from entgldb.actors.ports import Links
@@ -70,12 +66,10 @@ class Discovery:
     async def _begin(self) -> None:
         host = self._settings.listen.rpartition(":")[0].strip("[]")
         everywhere = not host or ip_address(host).is_unspecified
-        self._multicast = AsyncZeroconf() if everywhere else AsyncZeroconf(interfaces=[host])
+        addresses = _own_addresses(both=host == "::") if everywhere else [host]
+        self._multicast = _multicast(addresses) if everywhere else AsyncZeroconf(interfaces=[host])
         await self._multicast.zeroconf.async_wait_for_start()
         AsyncServiceBrowser(self._multicast.zeroconf, [SERVICE], handlers=[self._heard])
-        addresses = (
-            [a for a in get_all_addresses() if not ip_address(a).is_loopback] if everywhere else [host]
-        )
         info = ServiceInfo(
             SERVICE,
             self._name,
@@ -106,7 +100,7 @@ class Discovery:
             log.info("%s: an announcement is unusable: %s", self._loop.name, fault)
             return
         if properties.get("cluster") == self._settings.cluster and node_id != self._settings.node_id:
-            for address in info.parsed_addresses()[:ADDRESSES_MAX]:
+            for address in info.parsed_scoped_addresses()[:ADDRESSES_MAX]:
                 host = f"[{address}]" if ":" in address else address
                 self._loop.post(PeerFound(node_id, f"{host}:{info.port}"))
 
@@ -118,5 +112,21 @@ class Discovery:
             await multicast.async_close()
 
 
+def _own_addresses(*, both: bool) -> list[str]:
+    """Those of this machine that others can reach it by; of IPv6 too where the listener takes ``both``."""
+    found = [ip.ip if isinstance(ip.ip, str) else ip.ip[0] for each in get_adapters() for ip in each.ips]
+    if not both or not socket.has_dualstack_ipv6():
+        found = [address for address in found if ":" not in address]
+    return [address for address in found if not ip_address(address).is_loopback]
+
+
+def _multicast(addresses: list[str]) -> AsyncZeroconf:
+    """On all interfaces, in whichever of IPv4 and IPv6 they have."""
+    versions = {ip_address(address).version for address in addresses}
+    if 6 not in versions:
+        return AsyncZeroconf()
+    return AsyncZeroconf(ip_version=IPVersion.All if 4 in versions else IPVersion.V6Only)
+
+
 def _packed(address: str) -> bytes:
-    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    return ip_address(address.partition("%")[0]).packed

@@ -35,6 +35,8 @@ class Link(FrameWriter):
         self._reader = FrameReader(HELLO_BYTES_MAX)
         self._ending: tuple[Reason | str, str] | None = None
         self._arrived = 0
+        self.greeting: asyncio.Task[object] | None = None
+        """The handshake of an inbound link: before it is through there is no transport to abort."""
 
     def flow(self) -> Flow:
         """Any thread: the bytes that have gone both ways, and those that wait to."""
@@ -53,6 +55,8 @@ class Link(FrameWriter):
         except ProtocolError as fault:
             self.abort(Reason.TLS_REFUSED, fault.text)
             return
+        if self._lan:
+            self._owner.proved(self)
         self._owner.loop.post(LinkUp(self.number, self.inbound, self.address, node_id))
         self.flush()
 
@@ -80,7 +84,8 @@ class Link(FrameWriter):
     # --- what the owner calls -----------------------------------------------------------------------
 
     def admit(self) -> None:
-        """From now on frames of any allowed size."""
+        """From now on frames of any allowed size: the other side has shown who it is."""
+        self._owner.proved(self)
         self._reader.bytes_max = FRAME_BYTES_MAX
 
     def finish(self, reason: Reason | str, text: str) -> None:
@@ -98,6 +103,8 @@ class Link(FrameWriter):
         """Close at once."""
         self.down(*(self._ending or (reason, text)))
         self.cut()
+        if self.transport is None and self.greeting is not None:
+            self.greeting.cancel()
 
     def down(self, reason: Reason | str, text: str) -> None:
         """Say LinkDown, once."""

@@ -12,9 +12,9 @@ import logging
 import socket
 import ssl
 import time
-from collections import Counter
 from typing import Final
 
+from entgldb.actors.entrance import Entrance
 from entgldb.actors.line import NOTHING, Flow
 from entgldb.actors.link import Link
 from entgldb.actors.ports import CloudTarget
@@ -23,7 +23,6 @@ from entgldb.actors.tls import LanIdentity, ServerIdentity, classify, cloud_cont
 from entgldb.messages import codec
 from entgldb.messages.errors import ConfigError, EntglError, ErrorCode, Reason
 from entgldb.messages.framing import frame
-from entgldb.messages.limits import LINKS_MAX, LINKS_PER_ADDRESS_MAX
 from entgldb.messages.local import FrameIn, LinkDown
 from entgldb.messages.remote_peers import split_address
 from entgldb.messages.schema import Message
@@ -65,7 +64,7 @@ class TlsLinks:
         self._identity = server or lan
         self._links: dict[int, Link] = {}
         self._numbers = itertools.count(1)
-        self._inbound: Counter[str] = Counter()
+        self._entrance = Entrance()
         self._unread_bytes = 0
         self._paused: list[Link] = []
         self._refused = False
@@ -147,11 +146,12 @@ class TlsLinks:
 
     def forget(self, link: Link) -> None:
         """``link`` is down."""
-        if self._links.pop(link.number, None) is not None and link.inbound:
-            host = _host(link.address)
-            self._inbound[host] -= 1
-            if not self._inbound[host]:
-                del self._inbound[host]
+        self._links.pop(link.number, None)
+        self._entrance.leave(link.number)
+
+    def proved(self, link: Link) -> None:
+        """The other side of ``link`` has shown who it is."""
+        self._entrance.proved(link.number)
 
     # --- loop -----------------------------------------------------------------------------------------
 
@@ -203,23 +203,28 @@ class TlsLinks:
                     log.warning("%s: cannot accept a link: %s", self.loop.name, fault.strerror)
                     await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
                     continue
-                self._take(sock, address[0], address[1])
+                self._take(sock, host_of(address), address[1])
 
     def _take(self, sock: socket.socket, host: str, port: int) -> None:
-        if self._inbound.total() >= LINKS_MAX or self._inbound[host] >= LINKS_PER_ADDRESS_MAX:
+        if self._entrance.full(host):
             sock.close()
             self.loop.post(LinkDown(next(self._numbers), Reason.TOO_MANY_LINKS, f"{host} was turned away"))
             return
-        self._inbound[host] += 1
         sock.setblocking(False)
         # asyncio does so only where the socket names its protocol; an accepted one does not
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         link = self._new(address, lan=self._identity is self._lan, inbound=True)
+        for number in self._entrance.enter(link.number, host):
+            self._links[number].abort(Reason.TOO_MANY_LINKS, "others came that had proved as little")
         self.loop.spawn(self._greet(link, sock))
 
     async def _greet(self, link: Link, sock: socket.socket) -> None:
         assert self._identity is not None
+        link.greeting = asyncio.current_task()
+        if link.over:
+            sock.close()
+            return
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: link,
@@ -270,9 +275,8 @@ def _listener(listen: str) -> socket.socket:
     """Bound at once, so that the port is known and a taken one is a fault of the start."""
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        found = socket.create_server((host, int(port)), family=family, backlog=128)
+        found = _bound(host, int(port))
     except (OSError, ValueError, OverflowError) as fault:
         taken = isinstance(fault, OSError) and fault.errno == errno.EADDRINUSE
         raise ConfigError(
@@ -282,6 +286,23 @@ def _listener(listen: str) -> socket.socket:
         ) from None
     found.setblocking(False)
     return found
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """``::`` is all addresses, of IPv4 too, and those alone where the machine has no IPv6."""
+    if host == "::" and not socket.has_dualstack_ipv6():
+        host = "0.0.0.0"  # noqa: S104 -- what was asked for
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    address = socket.getaddrinfo(host or None, port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)[0][4]
+    return socket.create_server(address, family=family, backlog=128, dualstack_ipv6=host == "::")
+
+
+def host_of(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
+    """The host of a socket's address as others write it: with its zone, and IPv4 as IPv4."""
+    host = address[0].removeprefix("::ffff:") if "." in address[0] else address[0]
+    if len(address) == 4 and address[3] and "%" not in host:
+        host = f"{host}%{socket.if_indextoname(address[3])}"
+    return host
 
 
 def _wall_ahead() -> float:
@@ -294,7 +315,3 @@ def _unopened(fault: BaseException) -> tuple[Reason, str]:
     if isinstance(fault, ConnectionResetError | BrokenPipeError):
         return Reason.TLS_REFUSED, "the peer broke the handshake off, as with another cluster key"
     return classify(fault)
-
-
-def _host(address: str) -> str:
-    return address.rpartition(":")[0].strip("[]")

@@ -17,7 +17,12 @@ from entgldb.launch.cli_common import common, show
 @click.option("--node-id", default="", metavar="ID", help="[default: made from the host name]")
 @click.option("--cluster-key-file", type=click.Path(path_type=Path), help="Join the cluster of this key.")
 @click.option("--role", type=click.Choice(["lan", "cloud"]), default="lan", show_default=True)
-@click.option("--host", default="0.0.0.0", show_default=True, help="Address the TLS port listens on.")  # noqa: S104 -- the one port meant for the network
+@click.option(
+    "--host",
+    default="::",
+    show_default=True,
+    help="Address the TLS port listens on (:: is IPv4 and IPv6).",
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="TLS port. [default: a free one]")
 @click.option("--seed", "seeds", multiple=True, metavar="HOST:PORT", help="A node to dial; repeatable.")
 @click.option("--tls-cert", default="", metavar="F", help="Cloud role: server certificate, PEM.")

@@ -20,7 +20,8 @@ from entgldb.storage.fingerprint import sync_directory
 PORT_MIN = 10_240
 """The lowest port that is picked: below are many well-known ones."""
 PORT_TRIES = 100
-ANY_HOST = "0.0.0.0"  # noqa: S104 -- the TLS port is meant for the network; everything else is loopback
+ANY_HOST = "::"
+"""All addresses, IPv6 and IPv4: the TLS port is meant for the network, everything else is loopback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +95,15 @@ def pick_port(host: str) -> int:
     It is written into a configuration and bound later, and at every start from then on: one of the kernel's
     ephemeral ports may be taken by then by any connection of any program. Raises InvalidError for no host.
     """
+    if host == ANY_HOST and not socket.has_dualstack_ipv6():
+        host = "0.0.0.0"  # noqa: S104 -- what was asked for
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     below = _first_ephemeral_port()
     for _ in range(PORT_TRIES):
         port = PORT_MIN + secrets.randbelow(below - PORT_MIN) if below > PORT_MIN else 0
         with socket.socket(family) as trial:
             try:
-                trial.bind((host, port))
+                trial.bind(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4])
             except OSError as fault:
                 if fault.errno == errno.EADDRINUSE:
                     continue

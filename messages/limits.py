@@ -102,9 +102,11 @@ LINK_QUEUE_BYTES_MAX: Final = 16 * 1024 * 1024
 HEARTBEAT_SECONDS_MAX: Final = 60.0
 """Between two heartbeats of one node, by its settings or by its word."""
 LINKS_MAX: Final = 256
-"""Links one listener keeps."""
+"""Links of proven members that one listener keeps."""
 LINKS_PER_ADDRESS_MAX: Final = 64
-"""Links from one address that one listener keeps."""
+"""Those from one address."""
+LINK_STRANGERS_MAX: Final = 64
+"""Links that have proved nothing yet; of the address (of IPv6: /64) with most of them the oldest goes."""
 COUNT_MAX: Final = 2**53 - 1
 """What others may have counted up to: so far below 2**63 that to go on from it overflows nothing."""
 STRING_BYTES_MAX: Final = FRAME_BYTES_MAX

@@ -72,7 +72,7 @@ class RemotePeer:
 
 
 _ADDRESS = re.compile(
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?):(?P<port>\d{1,5})"
+    r"(?P<host>\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]{1,15})?\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?):(?P<port>\d{1,5})"
 )
 _FIELDS = {"NodeId", "Address", "Type", "OAuth2Json", "IsEnabled"}
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+|sealed:v1:[A-Za-z0-9:_=+/-]+")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
+import socket
 import time
 from collections.abc import Callable
 
@@ -82,6 +83,26 @@ def test_members_of_a_cluster_find_each_other_and_nobody_else() -> None:
         assert stranger.loop.drain() == []
     finally:
         for finder in (stranger, one, two):
+            finder.loop.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_members_find_each_other_where_there_is_version_6_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = [address for address in discovery._own_addresses(both=True) if ":" in address]
+    if not own:
+        pytest.skip("this machine has no address of IPv6 but that of loopback")
+    monkeypatch.setattr(discovery, "_own_addresses", lambda both: own)
+    one, two = Finder("lan-1", 7001, host="[::]"), Finder("lan-2", 7002, host="[::]")
+    try:
+        one.until(lambda: one.found)
+        two.until(lambda: two.found)
+        assert {(node_id, address.rpartition(":")[2]) for node_id, address in one.found} == {
+            ("lan-2", "7002")
+        }
+        assert all(address.startswith("[") for _, address in one.found | two.found)
+    finally:
+        for finder in (one, two):
             finder.loop.stop()
 
 

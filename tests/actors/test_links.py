@@ -6,21 +6,22 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from entgldb.actors import entrance, tls
 from entgldb.actors import link as link_module
 from entgldb.actors import links as links_module
-from entgldb.actors import tls
-from entgldb.actors.links import TlsLinks
+from entgldb.actors.links import TlsLinks, host_of
 from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.tls import LanIdentity
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import ConfigError, ErrorCode, Reason
 from entgldb.messages.framing import frame
-from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_QUEUE_BYTES_MAX
+from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_QUEUE_BYTES_MAX, LINK_STRANGERS_MAX
 from entgldb.messages.local import FrameIn, LinkDown, LinkUp
 from entgldb.messages.schema import Channel
 from tests.actors.links_rig import BEAT, KEY, Node, bye, identity
@@ -251,7 +252,7 @@ def test_a_dial_that_cannot_work_ends_in_one_link_down(make: Make, address: str)
 def test_too_many_links_are_turned_away(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(links_module, limit, 2)
+    monkeypatch.setattr(entrance, limit, 2)
     node = make("lan-1")
     who = identity(tmp_path / "x", "lan-2")
     with raw_link(node, who), raw_link(node, who) as second:
@@ -263,6 +264,20 @@ def test_too_many_links_are_turned_away(
         node.expect(LinkDown, 2)
         raw_link(node, who).close()
         node.expect(LinkUp, 3)
+
+
+def test_silent_strangers_keep_no_member_out(make: Make, tmp_path: Path) -> None:
+    """More of them than there is room for, from several addresses: each time the oldest goes."""
+    node = make("lan-1")
+    with ExitStack() as open_ones:
+        for number in range(2 * LINK_STRANGERS_MAX):
+            stranger = open_ones.enter_context(socket.socket())
+            stranger.bind((f"127.0.0.{2 + number % 4}", 0))
+            stranger.connect(("127.0.0.1", node.links.port()))
+        gone = node.expect(LinkDown, LINK_STRANGERS_MAX)
+        assert {each.reason for each in gone} == {Reason.TOO_MANY_LINKS}  # type: ignore[attr-defined]  # LinkDown only
+        with raw_link(node, identity(tmp_path / "x", "lan-2")):
+            node.expect(LinkUp, 1)
 
 
 def test_a_taken_port_is_a_fault_of_the_start(make: Make, tmp_path: Path) -> None:
@@ -335,3 +350,38 @@ def test_frames_flow_in_order_and_fast(make: Make) -> None:
     numbers = [codec.decode(got.payload, Channel.PEER).message for got in frames if isinstance(got, FrameIn)]
     assert [beat.clock_ms for beat in numbers if isinstance(beat, wire.Heartbeat)] == list(range(count))
     assert count / taken > 5_000, f"{count / taken:.0f} frames/s"
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_a_listener_of_all_addresses_takes_both_versions(tmp_path: Path, host: str) -> None:
+    one = Node(lambda loop: TlsLinks(loop, lan=identity(tmp_path / "a", "lan-1"), listen="[::]:0"))
+    two = Node(lambda loop: TlsLinks(loop, lan=identity(tmp_path / "b", "lan-2"), listen="[::1]:0"))
+    try:
+        two.links.dial(f"{host}:{one.links.port()}")
+        assert one.up().address.startswith(f"{host}:")
+        assert two.up().node_id == "lan-1"
+    finally:
+        one.loop.stop()
+        two.loop.stop()
+
+
+def test_a_machine_without_ipv6_listens_at_all_addresses_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    one = Node(lambda loop: TlsLinks(loop, lan=identity(tmp_path / "a", "lan-1"), listen="[::]:0"))
+    two = Node(lambda loop: TlsLinks(loop, lan=identity(tmp_path / "b", "lan-2")))
+    try:
+        two.links.dial(f"127.0.0.1:{one.links.port()}")
+        assert two.up().node_id == "lan-1"
+    finally:
+        one.loop.stop()
+        two.loop.stop()
+
+
+def test_a_link_local_address_is_told_with_its_zone_and_version_4_as_such() -> None:
+    zone = socket.if_nameindex()[0]
+    assert host_of(("fe80::1", 7000, 0, zone[0])) == f"fe80::1%{zone[1]}"
+    assert host_of(("::ffff:10.0.0.1", 7000, 0, 0)) == "10.0.0.1"
+    assert host_of(("10.0.0.1", 7000)) == "10.0.0.1"

@@ -1,0 +1,58 @@
+"""Who may stay at a listener: members and strangers have room of their own.
+
+Whoever has proved nothing yet keeps nobody out: the newest is let in, and the oldest stranger of the busiest
+address goes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+from entgldb.messages.limits import LINK_STRANGERS_MAX, LINKS_MAX, LINKS_PER_ADDRESS_MAX
+
+NETWORK_BITS: Final = 64
+"""Of an IPv6 address: one site has so many that each counts for nothing (RFC 6177)."""
+
+
+class Entrance:
+    """Counts the links of one listener."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, str] = {}
+        """Link -> host."""
+        self._strangers: dict[int, str] = {}
+        """Those of them that have proved nothing yet, the oldest first -> what counts as one address."""
+
+    def full(self, host: str) -> bool:
+        """Whether those who have proved who they are leave no room for one more from ``host``."""
+        members = [place for link, place in self._places.items() if link not in self._strangers]
+        return len(members) >= LINKS_MAX or members.count(host) >= LINKS_PER_ADDRESS_MAX
+
+    def enter(self, link: int, host: str) -> list[int]:
+        """A stranger comes in; the links that have to go for it."""
+        self._places[link], self._strangers[link] = host, place_of(host)
+        gone = []
+        while len(self._strangers) > LINK_STRANGERS_MAX:
+            busiest, _ = Counter(self._strangers.values()).most_common(1)[0]
+            gone.append(next(each for each, place in self._strangers.items() if place == busiest))
+            self.leave(gone[-1])
+        return gone
+
+    def proved(self, link: int) -> None:
+        """It has shown a certificate or a token that counts."""
+        self._strangers.pop(link, None)
+
+    def leave(self, link: int) -> None:
+        """It is down. Harmless when repeated."""
+        self._places.pop(link, None)
+        self._strangers.pop(link, None)
+
+
+def place_of(host: str) -> str:
+    """What counts as one address of a stranger."""
+    address = ip_address(host.partition("%")[0])
+    if not isinstance(address, IPv6Address):
+        return host
+    return f"{int(address) >> (128 - NETWORK_BITS):x}::/{NETWORK_BITS}"
