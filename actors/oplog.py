@@ -11,7 +11,7 @@ from entgldb.actors.verifier import Verifier
 from entgldb.messages.checking import Repaired, TellPeers, VerifyHeard, VerifyPeer
 from entgldb.messages.client import Report, Status, Verify
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason
-from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
+from entgldb.messages.limits import GROUP_ENTRIES_MAX, STAGED_BYTES_MAX
 from entgldb.messages.local import (
     Apply,
     Configure,
@@ -236,7 +236,7 @@ class OplogKeeper(SnapshotKeeper):
                 return ready, recorded, Reason.BAD_ENTRY.value
             stage.entries.append(entry)
             stage.recorded.append(index in marked)
-            stage.bytes += len(entry.body or b"")
+            stage.bytes += len(entry.header) + len(entry.body or b"")
             if message.supplied or header.group_index + 1 == header.group_size:
                 ready += stage.entries
                 recorded += stage.recorded
@@ -248,7 +248,7 @@ class OplogKeeper(SnapshotKeeper):
         # whether it is a document is the store's to say, which sets it aside alone where it is none
         if not headers.body_matches(header, entry.body):
             raise ProtocolError(f"the body of {header.version} is not the one its origin wrote")
-        if len(stage.entries) >= GROUP_ENTRIES_MAX or stage.bytes > GROUP_BYTES_MAX:
+        if len(stage.entries) >= GROUP_ENTRIES_MAX or stage.bytes > STAGED_BYTES_MAX:
             raise EntglError(
                 f"a group that does not end after {len(stage.entries)} entries, {stage.bytes} bytes"
             )

@@ -37,6 +37,8 @@ GROUP_ENTRIES_MAX: Final = 10_000
 """Entries of one transaction."""
 GROUP_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bodies of one transaction; what a receiver may have to stage."""
+STAGED_BYTES_MAX: Final = 2 * GROUP_BYTES_MAX
+"""Bodies and headers of one transaction, as a receiver stages them: the headers may take as much again."""
 ROW_BYTES_MAX: Final = 2 * GROUP_BYTES_MAX
 """One row, whoever made it. An entry that would make a larger one is set aside as unfit."""
 ENTRIES_PER_BATCH_MAX: Final = 4096

@@ -102,6 +102,7 @@ class _Group:
         self.index = 0
         self.bytes = 0
         """Of bodies logged so far."""
+        self.header_bytes = 0
 
     def write(self, write: Checked, current: Current | None) -> Written:
         """Append one write that replaces ``current``."""
@@ -153,6 +154,14 @@ class _Group:
                 f"the changed fields of a commit take more than {GROUP_BYTES_MAX} bytes", hint="split it"
             )
 
+    def _count_header(self, size: int) -> None:
+        self.header_bytes += size
+        if self.header_bytes > GROUP_BYTES_MAX:
+            raise TooLargeError(
+                f"keys, and the versions replaced, of a commit take more than {GROUP_BYTES_MAX} bytes",
+                hint="split it",
+            )
+
     def _log(
         self,
         write: Checked,
@@ -178,6 +187,7 @@ class _Group:
             tuple(seen[:NAMED_MAX]),
         )
         raw = encode(header)
+        self._count_header(len(raw))
         self.previous = digest(raw)
         return header, self.batch.log(header, raw, self.previous, text, APPLIED)
 

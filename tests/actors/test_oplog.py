@@ -7,11 +7,15 @@ from dataclasses import replace
 import pytest
 
 from entgldb.actors import oplog
+from entgldb.actors.host_wire import LOCAL_FRAME_BYTES_MAX
 from entgldb.actors.oplog import OplogKeeper
+from entgldb.messages import codec
 from entgldb.messages.checking import VerifyPeer, VerifySay
 from entgldb.messages.client import Report, Status
+from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
 from entgldb.messages.local import Apply, EntriesReceived, ReleaseHeld, SessionEnded
 from entgldb.messages.model import Entry
+from entgldb.messages.schema import Channel
 from entgldb.messages.settings import OplogSettings
 from entgldb.messages.snapshots import SnapshotInstalled
 from entgldb.storage.copies import Fingerprints
@@ -144,8 +148,10 @@ def test_a_group_that_never_ends_is_refused_and_let_go(monkeypatch: pytest.Monke
 
 
 def test_a_group_of_too_many_bytes_is_refused_and_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oplog, "GROUP_BYTES_MAX", 16)
     some = entries(9, group_size=9)
+    # headers count like bodies: both are staged
+    first = sum(len(one.header) + len(one.body or b"") for one in some[:7])
+    monkeypatch.setattr(oplog, "STAGED_BYTES_MAX", first)
     keeper, ctx = OplogKeeper(OplogSettings("n", "/nowhere")), FakeContext()
     keeper.handle(received(some), ctx)
     (apply,) = [message for _, message in ctx.told if isinstance(message, Apply)]
@@ -154,6 +160,17 @@ def test_a_group_of_too_many_bytes_is_refused_and_let_go(monkeypatch: pytest.Mon
     report = ctx.ask(Status())
     assert isinstance(report, Report)
     assert report.body["staged"] == 0
+
+
+def test_a_group_as_large_as_one_may_be_fits_into_one_frame_between_actors() -> None:
+    made = entries(GROUP_ENTRIES_MAX, GROUP_ENTRIES_MAX)
+    body = b"x" * (GROUP_BYTES_MAX // GROUP_ENTRIES_MAX)
+    staged = tuple(Entry(one.header + bytes(1500), body) for one in made)
+    payload = codec.encode(Apply("sync", "s", 0, 0, staged, cloud=False))
+    assert len(payload) <= LOCAL_FRAME_BYTES_MAX
+    decoded = codec.decode(payload, Channel.LOCAL, LOCAL_FRAME_BYTES_MAX).message
+    assert isinstance(decoded, Apply)
+    assert decoded.entries == staged
 
 
 def test_held_entries_are_looked_at_every_second_and_seldom_while_there_are_none() -> None:
@@ -176,6 +193,9 @@ class HoldingLog(ListLog):
 
     def held(self) -> dict[str, int]:
         return self.some
+
+    def lived_ms(self) -> int:
+        return 0
 
 
 def verifying(settings: OplogSettings) -> tuple[OplogKeeper, FakeContext]:

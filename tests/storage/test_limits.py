@@ -121,11 +121,15 @@ def test_a_page_is_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_commit_is_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writes, "GROUP_BYTES_MAX", 8)
+    body = b'{"text":"%s"}' % (b"x" * 489)
+    monkeypatch.setattr(writes, "GROUP_BYTES_MAX", 2000)
     with store.group():
-        store.write(RequestId(CLIENT, 1), [Write("c", "a", b"{}")] * 4, NOW)
-        with pytest.raises(TooLargeError, match="10 bytes, 8 allowed"):
-            store.write(RequestId(CLIENT, 2), [Write("c", "a", b"{}")] * 5, NOW)
+        store.write(RequestId(CLIENT, 1), [Write("c", "a", body)] * 4, NOW)
+        with pytest.raises(TooLargeError, match="2500 bytes, 2000 allowed"):
+            store.write(RequestId(CLIENT, 2), [Write("c", "a", body)] * 5, NOW)
+        # what a receiver stages is bodies and headers
+        with pytest.raises(TooLargeError, match="keys, and the versions replaced"):
+            store.write(RequestId(CLIENT, 3), [Write("c", "k" * 400 + str(n), b"{}") for n in range(4)], NOW)
 
 
 def test_names_and_keys_are_bounded() -> None:
