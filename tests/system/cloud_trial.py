@@ -40,6 +40,12 @@ class Trial:
         rows: list[dict[str, Any]] = self.gateway.status("gateway")["links"]
         return rows[0]
 
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What a node that is not gateway says of the cluster's cloud links."""
+        found: dict[str, str] = self.member.status("election")["troubles"]
+        return found
+
     def count(self, reason: str) -> int:
         found: int = self.gateway.status("gateway")["counts"].get(reason, 0)
         return found

@@ -68,9 +68,11 @@ def test_a_fault_is_named_harms_no_lan_and_ends_by_itself(trial: Trial, fault: F
     cluster.control(**fault.begin)
     eventually(lambda: trial.link["reason"] == fault.reason, f"{fault.reason} is shown", 25.0)
     assert trial.count(fault.reason) > before
+    eventually(lambda: set(trial.troubles.values()) == {fault.reason}, "every node says why", 25.0)
     trial.lan_is_untouched()
     cluster.control(**fault.end)
     trial.recovers(fault.recovery_seconds)
+    eventually(lambda: trial.troubles == {}, "every node says that it is over")
     assert trial.lan_faults() == lan_before
 
 
