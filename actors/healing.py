@@ -15,6 +15,7 @@ from entgldb.actors.store_members import Writer
 from entgldb.messages import client
 from entgldb.messages.errors import OF_THE_DISK, EntglError, InvalidError, NotFoundError
 from entgldb.messages.incarnation import HealOrigin
+from entgldb.messages.limits import COUNT_MAX
 from entgldb.messages.model import HEALED, node_of
 from entgldb.messages.schema import Message
 from entgldb.storage.rules.incarnations import Why
@@ -44,8 +45,10 @@ def tend(keeper: Writer, ctx: Context) -> None:
     for origin, body in keeper.store.documents(HEALED):
         try:
             decision = json.loads(body)
-            seq, kept = int(decision["Seq"]), bytes.fromhex(decision["Hash"])
+            seq, kept = decision["Seq"], bytes.fromhex(decision["Hash"])
         except (KeyError, TypeError, ValueError):
+            continue
+        if type(seq) is not int or not 0 < seq <= COUNT_MAX:
             continue
         try:
             with keeper.store.savepoint():

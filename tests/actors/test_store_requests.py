@@ -10,9 +10,9 @@ from entgldb.actors.store import REQUESTS
 from entgldb.messages import client
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.incarnation import HealOrigin
-from entgldb.messages.local import ApplyInitialPeers, InitialPeersApplied, RemotePeersChanged
+from entgldb.messages.local import ApplyInitialPeers, InitialPeersApplied, ReleaseHeld, RemotePeersChanged
 from entgldb.messages.merging import SetConflict, Undelete
-from entgldb.messages.model import REMOTE_PEERS, Entry
+from entgldb.messages.model import HEALED, REMOTE_PEERS, Entry
 from entgldb.messages.schema import Message
 from entgldb.storage.store import Store
 from tests.actors.test_store_keeper import NOW, Bench
@@ -53,6 +53,22 @@ def test_a_healed_origin_that_wrote_remote_peers_is_told_to_the_node_at_once() -
     (answer,) = bench.ask(HealOrigin(bench.request(), one.origin, "theirs"))
     assert isinstance(answer, client.CommitDone)
     assert told(bench)[-1] == []
+
+
+@pytest.mark.parametrize("seq", [2**80, 1e300, -1, 0, "7", None, True])
+def test_a_decision_that_cannot_be_one_is_passed_over(seq: object) -> None:
+    bench, before = Bench(), Bench("n2", seed=b"\2" * 32)
+    body = json.dumps({"Origin": bench.store.origin, "Seq": seq, "Hash": "00" * 32}).encode()
+    write = client.Write(HEALED, bench.store.origin, body)
+    with before.store.group():
+        before.store.write(before.request(), (write,), NOW, system=True)
+    entries = [Entry(row.header, row.body) for row in before.store.rows(1, 9)]
+    with bench.store.group():
+        bench.store.apply(entries, NOW)
+    old = bench.store.origin
+    bench.ask(ReleaseHeld())
+    assert bench.store.origin == old
+    assert bench.keeper.counts["handler-failed"] == 0
 
 
 def test_what_concerns_no_system_collection_is_not_looked_at() -> None:
