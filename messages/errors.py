@@ -155,6 +155,7 @@ class Reason(StrEnum):
     FORK = "fork"
     QUARANTINED = "quarantined"
     HELD_CLOCK = "held-clock"
+    HELD_FULL = "held-full"
     FILTERED = "filtered"
     PARENT_ABSENT = "parent-absent"
     BAD_ENTRY = "bad-entry"

@@ -81,6 +81,12 @@ CONFLICTS_KEPT_MS_MAX: Final = 30 * 24 * 3600 * 1000
 """How long a conflict row is kept, from when it was found here."""
 QUARANTINE_KEPT_MAX: Final = 10_000
 """Entries set aside because they cannot be applied; the oldest go first."""
+HELD_ENTRIES_MAX: Final = 100_000
+"""Entries held because their clocks run ahead, but for the rest of a transaction that was begun."""
+HELD_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Their headers and bodies, with the same exception."""
+FORK_PROOFS_MAX: Final = 8
+"""Proofs kept of the forks of one origin."""
 CLIENT_PENDING_BYTES_MAX: Final = 64 * 1024 * 1024
 """Requests taken from client sockets and not yet committed; beyond it the sockets are not read."""
 CLIENT_PENDING_MAX: Final = 16_384

@@ -9,7 +9,13 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from entgldb.messages.errors import EntglError, ProtocolError, Reason
-from entgldb.messages.limits import GROUP_ENTRIES_MAX, PAGE_ROWS_MAX
+from entgldb.messages.limits import (
+    FORK_PROOFS_MAX,
+    GROUP_ENTRIES_MAX,
+    HELD_BYTES_MAX,
+    HELD_ENTRIES_MAX,
+    PAGE_ROWS_MAX,
+)
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector, Version
 from entgldb.storage import unfit
 from entgldb.storage.batch import Batch
@@ -59,6 +65,10 @@ class Applier:
         self.cloud = cloud
         self.changes: Vector = {}
         self.counts: Counter[str] = Counter()
+        self._room: list[int] | None = None
+        """How many entries and bytes may still be held, once it has been looked at."""
+        self._refused: set[Origin] = set()
+        """Origins of which something was not held for want of room."""
 
     def apply(self, entries: Sequence[Entry]) -> Outcome:
         """Take entries in order until one is refused; what came before it stays applied."""
@@ -116,7 +126,7 @@ class Applier:
             case Link.QUARANTINED:
                 self.counts[Reason.QUARANTINED.value] += 1
             case Link.GAP:
-                return Reason.GAP
+                return None if self._follows_what_had_no_room(header) else Reason.GAP
             case Link.FORK:
                 self._quarantine(one)
             case Link.BACKWARDS:
@@ -131,7 +141,10 @@ class Applier:
         self.state.known(self.connection, one.header.origin)
         self.state.disowned |= one.header.origin == self.state.own
         if one.header.origin in self.state.held or self._too_far_ahead(group.greatest):
-            self._hold(one)
+            if one.header.group_index or not self._held_full():
+                self._hold(one)
+            else:
+                self._no_room(one.header)
         else:
             self._record(one, cloud=self.cloud)
         return None
@@ -323,8 +336,33 @@ class Applier:
         now_ms = self.now_ms
         return clock.too_far_ahead(hlc, now_ms) and clock.too_far_ahead(hlc, self._known_ms(now_ms))
 
+    def _held_full(self) -> bool:
+        """Whether so much is held that it has to be sent again once time has caught up with some of it."""
+        if self._room is None:
+            entries, size = self.connection.execute(
+                "SELECT count(*), ifnull(sum(length(header) + ifnull(length(body), 0)), 0) FROM _entgldb_held"
+            ).fetchone()
+            self._room = [HELD_ENTRIES_MAX - entries, HELD_BYTES_MAX - size]
+        return min(self._room) <= 0
+
+    def _no_room(self, header: Header) -> None:
+        self.counts[Reason.HELD_FULL.value] += 1
+        self._refused.add(header.origin)
+
+    def _follows_what_had_no_room(self, header: Header) -> bool:
+        """Of an entry that does not follow what we have: it would be held, and there is no room."""
+        origin = header.origin
+        if origin not in self._refused:
+            waits = origin in self.state.held or self._too_far_ahead(header.hlc)
+            if not (waits and self._held_full()):
+                return False
+        self._no_room(header)
+        return True
+
     def _hold(self, one: Incoming) -> None:
         header = one.header
+        if self._room is not None:
+            self._room = [self._room[0] - 1, self._room[1] - len(one.raw) - len(one.body or b"")]
         self.counts[Reason.HELD_CLOCK.value] += 1
         number = self.state.origins[header.origin].number
         self.connection.execute(
@@ -379,9 +417,16 @@ class Applier:
         number, head, _ = self.state.known(self.connection, origin)
         ours = self._raw(number, min(one.header.seq, self._head(origin).seq))
         self.connection.execute(
-            "INSERT INTO _entgldb_forks (origin, seq, ours, theirs, at_ms) SELECT ?, ?, ?, ?, ?"
-            " WHERE NOT EXISTS (SELECT 1 FROM _entgldb_forks WHERE origin = ? AND theirs = ?)",
-            (number, one.header.seq, ours, one.raw, self.now_ms, number, one.raw),
+            "INSERT INTO _entgldb_forks (origin, seq, ours, theirs, at_ms) SELECT ?1, ?2, ?3, ?4, ?5"
+            " WHERE NOT EXISTS (SELECT 1 FROM _entgldb_forks WHERE origin = ?1 AND theirs = ?4)"
+            # proofs of what was healed make room, those of what is undecided do not
+            " AND (?6 OR (SELECT count(*) FROM _entgldb_forks WHERE origin = ?1) < ?7)",
+            (number, one.header.seq, ours, one.raw, self.now_ms, not head.quarantined, FORK_PROOFS_MAX),
+        )
+        self.connection.execute(
+            "DELETE FROM _entgldb_forks WHERE origin = ?1 AND id NOT IN"
+            " (SELECT id FROM _entgldb_forks WHERE origin = ?1 ORDER BY id DESC LIMIT ?2)",
+            (number, FORK_PROOFS_MAX),
         )
         self.state.move(origin, head._replace(quarantined=True))
 

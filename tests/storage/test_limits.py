@@ -11,7 +11,7 @@ from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, TooLarg
 from entgldb.messages.limits import KEY_BYTES_MAX, NAME_CHARS_MAX
 from entgldb.messages.model import Entry, check_collection, check_key, check_node_id
 from entgldb.messages.wire import Member
-from entgldb.storage import apply, evicting, log, requests, strangers, writes
+from entgldb.storage import apply, evicting, forks, log, requests, strangers, writes
 from entgldb.storage.documents import Documents
 from entgldb.storage.rules import header
 from entgldb.storage.rules.header import Header
@@ -67,6 +67,63 @@ def test_which_conflicts_go_first_does_not_depend_on_who_came_first(monkeypatch:
     assert kept[0] == kept[1] == [(others[1].origin, 1)]
     for other in others:
         other.close()
+
+
+@pytest.mark.parametrize("limit", ["HELD_ENTRIES_MAX", "HELD_BYTES_MAX"])
+def test_only_so_much_is_held_and_the_rest_is_taken_when_it_comes_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    ahead, fine = make("lan-2"), make("lan-3")
+    late = NOW + 100_000
+    sent = [entry for counter in range(1, 6) for entry in put(ahead, counter, f"k{counter}", late)]
+    monkeypatch.setattr(apply, limit, 2 if limit == "HELD_ENTRIES_MAX" else len(sent[0].header) + 20)
+    with store.group():
+        found = store.apply([*sent, *put(fine, 1, "fine")], NOW)
+    assert (found.refused, found.counts) == ("", {"held-clock": 2, "held-full": 3})
+    with store.group():
+        assert store.apply(sent[3:], NOW).counts == {"held-full": 2}
+    assert store.get("c", "fine") is not None
+    assert store.status()["held"] == 2
+    with store.group():
+        assert store.release_held(late).changes[ahead.origin][0] == 2
+    with store.group():
+        assert store.apply(sent, late).refused == ""
+    assert store.vector()[ahead.origin][0] == 5
+    ahead.close()
+    fine.close()
+
+
+def test_a_transaction_that_is_held_is_held_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "HELD_ENTRIES_MAX", 2)
+    ahead = make("lan-2")
+    with ahead.group():
+        writes = [Write("c", f"k{number}", b"{}") for number in range(4)]
+        ahead.write(RequestId(CLIENT, 1), writes, NOW + 100_000)
+    with store.group():
+        found = store.apply([Entry(row.header, row.body) for row in ahead.rows(1, 9)], NOW)
+    assert found.counts == {"held-clock": 4}
+    ahead.close()
+
+
+def test_only_so_many_proofs_of_a_fork_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "FORK_PROOFS_MAX", 3)
+    for number in range(6):
+        clone = make("lan-2")
+        sent = put(clone, 1, f"k{number}")
+        with store.group():
+            store.apply(sent, NOW + number)
+        clone.close()
+    shown = [fork.at_ms - NOW for fork in forks.forks(store.connection)]
+    assert shown == [1, 2, 3], "those of what waits for a decision stay"
+    seq, kept = store.branch(forks.forks(store.connection)[0].origin, "ours") or (0, b"")
+    with store.group():
+        store.heal(forks.forks(store.connection)[0].origin, seq, kept, lambda: b"e" * 32, NOW)
+    clone = make("lan-2")
+    sent = put(clone, 1, "again")
+    with store.group():
+        store.apply(sent, NOW + 9)
+    assert [fork.at_ms - NOW for fork in forks.forks(store.connection)] == [2, 3, 9]
+    clone.close()
 
 
 def test_only_so_many_answers_are_remembered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
