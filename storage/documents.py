@@ -118,16 +118,13 @@ class Documents:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
+        self.file_id = self._file_id()
+        """Tells this file's change tokens from all others."""
 
     @classmethod
     def open(cls, directory: str | Path) -> Documents:
         """Raises NotFoundError where there is no database, ConfigError for a newer format."""
         return cls(open_reader(directory))
-
-    @property
-    def file_id(self) -> str:
-        """Tells this file's change tokens from all others; another one as soon as the file has gone back."""
-        return str(self._all("SELECT value FROM _entgldb_meta WHERE name = 'file_id'")[0][0])
 
     def close(self) -> None:
         """Give the file back."""
@@ -291,6 +288,8 @@ class Documents:
         file_id, _, number = token.partition(".")
         if not number.isascii() or not number.isdigit() or len(number) > 18:
             raise InvalidError(f"{token!r:.80} is not a change token", hint="use one that `changes` gave")
+        # the file may have been found to have gone back while it is open here
+        self.file_id = self._file_id()
         if file_id != self.file_id or int(number) > self.last_lsn():
             raise TokenExpired(
                 "the change token belongs to another database file",
@@ -299,6 +298,9 @@ class Documents:
         if 0 < int(number) < self.collected_lsn():
             raise too_late()
         return int(number)
+
+    def _file_id(self) -> str:
+        return str(self._all("SELECT value FROM _entgldb_meta WHERE name = 'file_id'")[0][0])
 
     def put_to(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
         """Have a question of another module answered by the file, in a few short reads."""

@@ -143,3 +143,26 @@ def test_a_damaged_database_is_named_set_aside_and_refilled(playground: Playgrou
     assert list(one.directory.glob("entgldb.db.corrupt-*"))
     with Database(two.directory) as db:
         assert db.status("store")["quarantined"] == 0
+
+
+def test_a_database_that_vanished_is_refilled_and_its_loss_is_told(playground: Playground) -> None:
+    one = playground.members[0]
+    with flowing(one.directory, "kept-") as load:
+        load.more(50)
+    until_equal(playground)
+    verb(one, "stop")
+    for ending in ("", "-wal", "-shm"):
+        (one.directory / f"entgldb.db{ending}").unlink(missing_ok=True)
+    verb(one, "start", "--detach")
+    until_equal(playground)
+    assert why(one.directory)[0] == "lost"
+    shown = subprocess.run(
+        [sys.executable, "-m", "entgldb", "status", "-d", str(one.directory)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "began empty where a database had been" in shown.stdout
+    logged = "".join(file.read_text("utf-8") for file in (one.directory / "log").iterdir())
+    assert "the database had vanished" in logged
