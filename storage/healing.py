@@ -81,8 +81,7 @@ def take_out(batch: Batch, origin: Origin, first: int) -> None:
     """
     connection, state = batch.connection, batch.state
     number = state.origins[origin].number
-    for name in ("touched", "logged", "dropped", "removed"):
-        empty(connection, name)
+    empty(connection, "touched", "logged", "dropped", "removed")
     previous, rows, size = b"", 0, 0
     for raw, body, applied in connection.execute(
         "SELECT header, body, applied FROM _entgldb_oplog WHERE origin = ? AND seq >= ? ORDER BY seq",

@@ -21,24 +21,13 @@ from entgldb.storage.merge_install import MergeInstall, risen
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chunks import SEQ_MAX, Head
 from entgldb.storage.rules.merge import Head as ChainHead
+from entgldb.storage.scratch import empty
 from entgldb.storage.state import State
 
 PARTIAL: Final = "system_partial"
 """In the file's meta table: a snapshot came by a cloud, whose vector covers a configuration that it has not.
 Whoever has that mark can vouch for no system collection."""
 _SYSTEM: Final = "{0}.collection >= '_system_' AND {0}.collection < '_system`'"
-_TEMPORARY: Final = """
-DROP TABLE IF EXISTS temp.origins;
-DROP TABLE IF EXISTS temp.places;
-DROP TABLE IF EXISTS temp.taken;
-DROP TABLE IF EXISTS temp.gone;
-DROP TABLE IF EXISTS temp.apart;
-CREATE TEMP TABLE origins (number INTEGER PRIMARY KEY, name TEXT, ours INTEGER, theirs INTEGER);
-CREATE TEMP TABLE places (place INTEGER PRIMARY KEY, number INTEGER, name TEXT, ours INTEGER, last INTEGER);
-CREATE TEMP TABLE taken (id INTEGER PRIMARY KEY, was_live INTEGER);
-CREATE TEMP TABLE gone (n INTEGER PRIMARY KEY, id INTEGER UNIQUE);
-CREATE TEMP TABLE apart (collection TEXT, key TEXT, PRIMARY KEY (collection, key)) WITHOUT ROWID
-"""
 # of an origin in quarantine nothing is taken beyond our head: what ``places.last`` says
 _APART: Final = """
 INSERT OR IGNORE INTO temp.apart SELECT s.collection, s.key FROM staged.documents s
@@ -160,8 +149,7 @@ class Merger:
     def _prepare(self) -> None:
         """Who is who, what is taken, and what goes."""
         execute = self.connection.execute
-        for statement in _TEMPORARY.split(";"):
-            execute(statement)
+        empty(self.connection, "origins", "places", "taken", "gone", "apart")
         state, vector = self.state, self.head.vector()
         if len(state.origins.keys() | vector.keys()) > ORIGINS_MAX:
             raise TooLargeError(f"a snapshot of more than {ORIGINS_MAX} origins")

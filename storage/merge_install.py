@@ -19,11 +19,9 @@ from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merged import Loser
 from entgldb.storage.rules.merged_sides import Joined, SideOfKey, join_sides
 from entgldb.storage.rules.stored import Stored, Tip, load, save
+from entgldb.storage.scratch import empty
 from entgldb.storage.state import State
 
-_TABLE: Final = (
-    "CREATE TEMP TABLE joined (id INTEGER PRIMARY KEY, collection TEXT, key TEXT, UNIQUE (collection, key))"
-)
 # what differs and has versions of its fields, on one side or on both
 _PAIRS: Final = """
 SELECT s.id, s.collection, s.key, o.name, s.seq, s.hlc, s.body, s.stamps,
@@ -72,8 +70,7 @@ class MergeInstall:
     def __init__(self, connection: sqlite3.Connection, state: State) -> None:
         self._connection = connection
         self._state = state
-        connection.execute("DROP TABLE IF EXISTS temp.joined")
-        connection.execute(_TABLE)
+        empty(connection, "joined")
         rows = connection.execute("SELECT name, ours, theirs FROM temp.origins").fetchall()
         self._ours = {name: ours for name, ours, _ in rows}
         self._theirs = {name: theirs for name, _, theirs in rows}

@@ -5,16 +5,26 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-_COLUMNS: Final = {
-    "touched": "id INTEGER PRIMARY KEY, collection, key, UNIQUE (collection, key)",
-    "logged": "place INTEGER, lsn INTEGER, PRIMARY KEY (place, lsn)",
-    "removed": "place INTEGER, hlc INTEGER, origin, PRIMARY KEY (place, hlc, origin)",
-    "lasts": "id INTEGER PRIMARY KEY, collection, key, origin, seq, UNIQUE (collection, key)",
-    "dropped": "id INTEGER PRIMARY KEY, collection, key, body, UNIQUE (collection, key)",
+_TABLES: Final = {
+    # healing and reissuing
+    "touched": "(id INTEGER PRIMARY KEY, collection, key, UNIQUE (collection, key))",
+    "logged": "(place INTEGER, lsn INTEGER, PRIMARY KEY (place, lsn)) WITHOUT ROWID",
+    "removed": "(place INTEGER, hlc INTEGER, origin, PRIMARY KEY (place, hlc, origin)) WITHOUT ROWID",
+    "dropped": "(id INTEGER PRIMARY KEY, collection, key, body, UNIQUE (collection, key))",
+    # what a damaged file had
+    "lasts": "(id INTEGER PRIMARY KEY, collection, key, origin, seq, UNIQUE (collection, key))",
+    # merging a snapshot
+    "origins": "(number INTEGER PRIMARY KEY, name TEXT, ours INTEGER, theirs INTEGER)",
+    "places": "(place INTEGER PRIMARY KEY, number INTEGER, name TEXT, ours INTEGER, last INTEGER)",
+    "taken": "(id INTEGER PRIMARY KEY, was_live INTEGER)",
+    "gone": "(n INTEGER PRIMARY KEY, id INTEGER UNIQUE)",
+    "apart": "(collection TEXT, key TEXT, PRIMARY KEY (collection, key)) WITHOUT ROWID",
+    "joined": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, UNIQUE (collection, key))",
 }
 
 
-def empty(connection: sqlite3.Connection, name: str) -> None:
-    """Make ``temp.NAME`` anew, without rows."""
-    connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
-    connection.execute(f"CREATE TEMP TABLE {name} ({_COLUMNS[name]})")
+def empty(connection: sqlite3.Connection, *names: str) -> None:
+    """Make each ``temp.NAME`` anew, without rows."""
+    for name in names:
+        connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
+        connection.execute(f"CREATE TEMP TABLE {name} {_TABLES[name]}")
