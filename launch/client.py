@@ -63,6 +63,8 @@ class Database:
         self.nodes: Final = Nodes(self)
         self._lock = threading.RLock()
         self._documents: Documents | None = None
+        self._replaced: list[Documents] = []
+        """Files in whose place another one stands by now."""
         self._wire: WireClient | None = None
         self._lost_at: float | None = None
         self._client = os.urandom(16)
@@ -84,8 +86,10 @@ class Database:
     def close(self) -> None:
         """Give file and socket back."""
         with self._lock:
-            if self._documents is not None:
-                self._documents.close()
+            for documents in (*self._replaced, self._documents):
+                if documents is not None:
+                    documents.close()
+            self._replaced.clear()
             if self._wire is not None:
                 self._wire.close()
             self._documents = self._wire = None
@@ -108,6 +112,10 @@ class Database:
     def documents(self) -> Documents:
         """The file, opened read-only in this process."""
         with self._lock:
+            if self._documents is not None and self._documents.replaced():
+                # whoever still reads the old file reads it to the end
+                self._replaced.append(self._documents)
+                self._documents = None
             if self._documents is None:
                 try:
                     self._documents = Documents.open(self.directory)
@@ -156,7 +164,7 @@ class Database:
             return self.documents.changes(since, collection=collection)
         from entgldb.launch.client_feed import Following
 
-        return Following(self.directory, self.documents, since, collection)
+        return Following(self.directory, lambda: self.documents, since, collection)
 
     def ask(self, actor: str, message: Message, *, timeout: float | None = None) -> Message:
         """Send an admin message to ``node``, ``store``, ``oplog``, ``sync``, ``election`` or ``gateway``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -46,7 +46,7 @@ class CommitFeed:
         """Return as soon as something may have been committed since the last return."""
         while True:
             seen = self._documents.data_version()
-            if seen != self._seen:
+            if seen != self._seen or self._documents.replaced():
                 self._seen = seen
                 return
             if self._wire is None and time.monotonic() >= self._redial_at:
@@ -79,9 +79,9 @@ class Following(Iterator[Change]):
     """What ``changes(follow=True)`` gives: it waits for more for ever."""
 
     def __init__(
-        self, directory: Path, documents: Documents, since: str | None, collection: str | None
+        self, directory: Path, documents: Callable[[], Documents], since: str | None, collection: str | None
     ) -> None:
-        self._reading = documents.changes(since, collection=collection)
+        self._reading = documents().changes(since, collection=collection)
         self._told = self._tell(directory, documents, collection)
 
     @property
@@ -97,11 +97,12 @@ class Following(Iterator[Change]):
         self._told.close()
 
     def _tell(
-        self, directory: Path, documents: Documents, collection: str | None
+        self, directory: Path, documents: Callable[[], Documents], collection: str | None
     ) -> Generator[Change, None, None]:
         # begun before reading: what is committed from here on is announced, so nothing is slept through
-        with CommitFeed(directory, documents) as feed:
+        with CommitFeed(directory, documents()) as feed:
             while True:
                 yield from self._reading
                 feed.wait()
-                self._reading = documents.changes(self._reading.token, collection=collection)
+                # of another file by now, perhaps: then the token has expired
+                self._reading = documents().changes(self._reading.token, collection=collection)

@@ -22,7 +22,7 @@ from entgldb.messages.model import (
 from entgldb.messages.remote_peers import RemotePeer, read_peer
 from entgldb.messages.schema import Json
 from entgldb.storage.conflicts import CONFLICTS, Conflict, conflict
-from entgldb.storage.database import open_reader, translated
+from entgldb.storage.database import FILE, open_reader, translated
 from entgldb.storage.filter import Condition, compile_filter, compile_sort
 from entgldb.storage.rules.clock import ms_of
 
@@ -115,8 +115,9 @@ class Read(NamedTuple):
 class Documents:
     """A node's file as documents. Every call is one short read; safe to use from several threads."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, file: Path | None = None, inode: int = 0) -> None:
         self._connection = connection
+        self._file, self._inode = file, inode
         self._lock = threading.Lock()
         self.file_id = self._file_id()
         """Tells this file's change tokens from all others."""
@@ -124,7 +125,13 @@ class Documents:
     @classmethod
     def open(cls, directory: str | Path) -> Documents:
         """Raises NotFoundError where there is no database, ConfigError for a newer format."""
-        return cls(open_reader(directory))
+        file = Path(directory) / FILE
+        inode = _inode(file)
+        return cls(open_reader(directory), file, inode)
+
+    def replaced(self) -> bool:
+        """Whether another file stands in the place of this one: a restore, or a database begun anew."""
+        return self._file is not None and _inode(self._file) not in (0, self._inode)
 
     def close(self) -> None:
         """Give the file back."""
@@ -330,6 +337,14 @@ def too_late() -> TokenExpired:
         "deletes after this change token have been forgotten",
         hint="start over with since=None: every document comes once more",
     )
+
+
+def _inode(file: Path) -> int:
+    """0 where there is none."""
+    try:
+        return file.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _is_system(name: str) -> bool:

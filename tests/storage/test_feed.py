@@ -144,7 +144,7 @@ def test_the_token_goes_with_the_node_where_nothing_matches() -> None:
         store.write(RequestId(b"d" * 16, 1), [Write("users", f"k{n}", None) for n in range(50)], NOW)
     assert quiet.read() == []
     with store.group():
-        store.prune(PruneOrder({store.origin: 101}, {}, 2**40, 1, 0), NOW)
+        store.prune(PruneOrder({store.origin: 101}, {}, 2**40, 1, 0))
     with store.group():
         assert store.collect({store.origin: 101}, 0).rows == 50
     assert quiet.read() == []
@@ -161,7 +161,7 @@ def test_a_feed_from_the_beginning_notices_deletes_that_are_forgotten_meanwhile(
     with store.group():
         store.write(RequestId(b"c" * 16, 2), [Write("users", "k0", None)], NOW)
     with store.group():
-        store.prune(PruneOrder({store.origin: count + 1}, {}, 2**40, 1, 0), NOW)
+        store.prune(PruneOrder({store.origin: count + 1}, {}, 2**40, 1, 0))
     with store.group():
         assert store.collect({store.origin: count + 1}, 0).rows == 1
     with pytest.raises(TokenExpired, match="forgotten"):
