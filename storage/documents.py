@@ -35,6 +35,8 @@ _T = TypeVar("_T")
 _READ: Final = "body, (SELECT name FROM _entgldb_origins WHERE id = origin), seq, stamps"
 
 
+_PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Of bodies that a change feed reads in one go, but for the last one."""
 _CHANGED: Final = (
     "SELECT d.lsn, d.collection, d.key, d.body, o.name, d.seq, d.hlc"
     " FROM _entgldb_documents d INDEXED BY _entgldb_feed CROSS JOIN _entgldb_origins o ON o.id = d.origin"
@@ -89,8 +91,8 @@ class Changes(Iterator[Change]):
     def _read(self) -> None:
         """The next page. Raises TokenExpired where a delete behind it may have been forgotten meanwhile."""
         self._seen = self._documents.last_lsn()
-        self._page = self._documents.changed(self._lsn)[::-1]
-        self._whole = len(self._page) < PAGE_ROWS_MAX
+        rows, more = self._documents.changed(self._lsn)
+        self._page, self._whole = rows[::-1], not more
         if self._documents.collected_lsn() > max(self._collected, self._lsn):
             raise too_late()
 
@@ -277,9 +279,10 @@ class Documents:
                     key, *columns = found[number]
                     yield key, _read(*columns)
 
-    def changed(self, lsn: int) -> Rows:
-        """The next documents and tombstones that were changed after ``lsn``, in that order."""
-        return self._all(_CHANGED, (lsn, PAGE_ROWS_MAX))
+    def changed(self, lsn: int) -> tuple[Rows, bool]:
+        """The next documents and tombstones that were changed after ``lsn``, in that order; whether there
+        are more."""
+        return self.put_to(lambda connection: _page(connection.execute(_CHANGED, (lsn, PAGE_ROWS_MAX))))
 
     def collected_lsn(self) -> int:
         """Highest lsn of a tombstone that was collected."""
@@ -337,6 +340,19 @@ def too_late() -> TokenExpired:
         "deletes after this change token have been forgotten",
         hint="start over with since=None: every document comes once more",
     )
+
+
+def _page(cursor: sqlite3.Cursor) -> tuple[Rows, bool]:
+    """Rows of _CHANGED, no more than fit into a page; whether there are more."""
+    rows: Rows = []
+    size = 0
+    for row in cursor:
+        rows.append(row)
+        size += len(row[3] or "")
+        if size >= _PAGE_BYTES or len(rows) == PAGE_ROWS_MAX:
+            cursor.close()
+            return rows, True
+    return rows, False
 
 
 def _inode(file: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from entgldb.messages.errors import EntglError, TokenExpired
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import REMOTE_PEERS, Entry, Version
 from entgldb.messages.wire import Copy
-from entgldb.storage import apply
+from entgldb.storage import apply, documents
 from entgldb.storage.database import FILE
 from entgldb.storage.documents import Documents
 from entgldb.storage.rules.header import digest
@@ -148,6 +149,24 @@ def test_the_token_goes_with_the_node_where_nothing_matches() -> None:
     with store.group():
         assert store.collect({store.origin: 101}, 0).rows == 50
     assert quiet.read() == []
+
+
+def test_a_page_is_bounded_by_what_its_documents_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "_PAGE_BYTES", 2_500)
+    store = made("a")
+    for number in range(7):
+        put(store, number, f"k{number}", fill="x" * 1_000)
+    consumer = Consumer(store)
+    assert consumer.read() == [f"k{number}" for number in range(7)]
+    assert [len(rows) for rows in pages(Documents(store.connection))] == [3, 3, 1]
+
+
+def pages(reader: Documents) -> Iterator[list[tuple[object, ...]]]:
+    lsn, more = 0, True
+    while more:
+        rows, more = reader.changed(lsn)
+        lsn = rows[-1][0]
+        yield rows
 
 
 def test_a_feed_from_the_beginning_notices_deletes_that_are_forgotten_meanwhile() -> None:
