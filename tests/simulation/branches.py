@@ -1,4 +1,4 @@
-"""The rare branches that a thousand seeds must reach: what none meets is not tested."""
+"""The rare branches that the seeds of make test must reach: what none meets is not tested."""
 
 from __future__ import annotations
 
@@ -54,15 +54,18 @@ FAULTS = (
     "kill-oplog",
     "kill-store",
     "kill-sync",
+    "lane-loss",
     "loss",
     "one-way",
     "partition",
+    "refuse-tokens",
     "release-held",
     "reordering",
     "reset",
     "retire",
     "roll-back",
     "same-instant",
+    "send-refused",
     "slow-actor",
     "squall",
     "stand-down",

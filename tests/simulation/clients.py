@@ -71,8 +71,12 @@ class Client:
         self._edits: dict[bytes, str] = {}
         self._reads: dict[str, Read] = {}
         """What it has read of documents that merge, however long ago."""
+        self.wild_clocks = False
+        """Whether a clock may be so wrong that its node writes nothing."""
         self.unfit = False
         """Whether it also writes documents that a picky node cannot merge."""
+        self._failed_before = 0
+        """Transactions of its node that failed and of which it may have been told."""
         self._acks = acks
         self._keys = keys
         self._think = think
@@ -157,7 +161,14 @@ class Client:
         if counter != self._counter or self._pending is None:
             return
         # a peer that is there already, or not yet, is the answer to a question, not a failure
-        expected = ("disk-full", "clock", *(() if self._writes else ("already-exists", "not-found")))
+        expected = set() if self._writes else {"already-exists", "not-found"}
+        if self.node.store.full or self.node.disk.free is not None or self.world.time < self.node.short_until:
+            expected.add("disk-full")
+        if self.node.store.failed != self._failed_before:
+            self._failed_before = self.node.store.failed
+            expected.add("disk-error")
+        if self.wild_clocks:
+            expected.add("clock")
         if isinstance(message, Refused) and message.code not in expected:
             self.world.violate(f"{self.node.name} refused a write: {message.code} {message.text}")
         if isinstance(message, CommitDone):

@@ -23,6 +23,8 @@ class Authority:
     def __init__(self, world: World) -> None:
         self.world = world
         self.up = True
+        self.revoked = False
+        """Whether it has told the clouds to take none of its tokens for now."""
         self.issued = 0
 
     def token(self, client_id: str) -> str:
@@ -64,8 +66,11 @@ class VirtualDisk:
 class VirtualChecker:
     """Implements ``ports.TokenChecker`` for the cloud role."""
 
-    def __init__(self, world: World, now_ms: Callable[[], int], deliver: Deliver) -> None:
+    def __init__(
+        self, world: World, authority: Authority, now_ms: Callable[[], int], deliver: Deliver
+    ) -> None:
         self._world = world
+        self._authority = authority
         self._now_ms = now_ms
         self._deliver = deliver
 
@@ -74,7 +79,7 @@ class VirtualChecker:
 
     def _answer(self, link: int, ticket: int, token: str) -> None:
         parts = token.split("|")
-        if len(parts) != 3:
+        if len(parts) != 3 or self._authority.revoked:
             self._say(link, ticket, "", 0.0, Reason.TOKEN_REFUSED)
             return
         client_id, _, expires = parts

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from entgldb.actors.child import Life
+from entgldb.actors.disk_gate import LOOK_SECONDS
 from entgldb.actors.node import CHILDREN
 from entgldb.messages.client import Isolate, StandDown
 from entgldb.messages.errors import Reason
 from entgldb.messages.schema import Message
-from tests.simulation.clients import Client
+from tests.simulation.clients import PATIENCE_SECONDS, Client
 from tests.simulation.disks import Disks
 from tests.simulation.edges import Authority
 from tests.simulation.host import HOP_SECONDS
@@ -21,6 +22,8 @@ from tests.simulation.operators import Nobody, release_held
 from tests.simulation.options import DAY_HOURS, Options
 from tests.simulation.world import World
 
+ROOM_SECONDS = LOOK_SECONDS + PATIENCE_SECONDS
+"""After it has room again a node may refuse until its next look, and the client hears of it later."""
 INTERVAL_SECONDS = 0.5
 """Between two faults, on average."""
 LONG_OUTAGE_SEEDS = 4
@@ -48,6 +51,7 @@ class Faults:
         """Frames suffer from the start, the rest comes piece by piece."""
         options = self.options
         self.network.weather = Weather(options.loss, options.duplication, options.reordering, options.latency)
+        self.world.lane_loss, self.world.send_refusal = options.lane_loss, options.send_refusal
         self._kinds = [
             self.partition,
             self.partition,
@@ -74,7 +78,7 @@ class Faults:
         if options.wild_clocks:
             self._kinds += [self.release_held]
         if options.cloud:
-            self._kinds += [self.switch_peer, self.authority_down]
+            self._kinds += [self.switch_peer, self.authority_down, self.refuse_tokens]
         self._next()
 
     def heal(self) -> None:
@@ -82,10 +86,12 @@ class Faults:
         self.over = True
         self.network.cuts.clear()
         self.network.weather = Weather(latency=0.002)
-        self.authority.up = True
+        self.world.lane_loss = self.world.send_refusal = 0.0
+        self.authority.up, self.authority.revoked = True, False
         for node in self.nodes:
             node.clock.offset_ms = 0
-            node.store.trap, node.store.full, node.disk.free = "", False, None
+            node.store.trap = ""
+            self._room_again(node)
             node.store.fails_next = False
             self._restart(node)
             for slot in node.host.slots.values() if node.host is not None else ():
@@ -187,7 +193,7 @@ class Faults:
         node = self._node()
         node.store.full = True
         self._count("disk-full", node.name)
-        self.world.after(self.world.random.uniform(0.2, 3.0), self._disk_has_room, node)
+        self.world.after(self.world.random.uniform(0.2, 3.0), self._room_again, node)
 
     def commit_fails(self) -> None:
         """One transaction of a node fails while batches of peers are on their way, and the next is fine."""
@@ -220,7 +226,7 @@ class Faults:
         node = self._node()
         node.disk.free = self.world.random.choice((1_000, 10_000_000, 100_000_000))
         self._count("disk-low", f"{node.name} {node.disk.free}")
-        self.world.after(self.world.random.uniform(0.5, 5.0), setattr, node.disk, "free", None)
+        self.world.after(self.world.random.uniform(0.5, 5.0), self._room_again, node)
 
     def switch_peer(self) -> None:
         """Somebody disables or enables the cloud peer."""
@@ -240,6 +246,12 @@ class Faults:
             away *= LONG_OUTAGE_FACTOR  # mostly longer than a token lives
         self.world.after(away, setattr, self.authority, "up", True)
 
+    def refuse_tokens(self) -> None:
+        """For a while the cloud takes no token, however good."""
+        self._count("refuse-tokens")
+        self.authority.revoked = True
+        self.world.after(self.world.random.uniform(0.5, 4.0), setattr, self.authority, "revoked", False)
+
     def _next(self) -> None:
         if not self.over:
             self.world.random.choice(self._kinds)()
@@ -250,8 +262,9 @@ class Faults:
         if node.ask(actor, order, Nobody()):
             self._count(kind, node.name)
 
-    def _disk_has_room(self, node: SimulatedNode) -> None:
-        node.store.full = False
+    def _room_again(self, node: SimulatedNode) -> None:
+        node.store.full, node.disk.free = False, None
+        node.short_until = self.world.time + ROOM_SECONDS
 
     def _count(self, kind: str, detail: str = "") -> None:
         self.injected += 1

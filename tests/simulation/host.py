@@ -15,6 +15,7 @@ from random import Random
 
 from entgldb.actors.behaviour import Asker, Behaviour
 from entgldb.actors.child import Life
+from entgldb.actors.node import CHILDREN
 from entgldb.messages import codec
 from entgldb.messages.client import Refused
 from entgldb.messages.local import Addresses, ChildExited, Configure, ElectionOutcome, Ready
@@ -159,6 +160,9 @@ class Host:
         """An encoded message on its way; between two actors nothing is overtaken."""
         slot = self.slots.get(actor)
         if slot is None or not self.alive:
+            return
+        if sender in CHILDREN and actor in CHILDREN and self.world.random.random() < self.world.lane_loss:
+            self.world.fault("lane-loss", f"{self.name} {sender}>{actor}")
             return
         due = self.world.time + self.world.random.random() * HOP_SECONDS
         due = max(due, self._arrivals.get((sender, actor), 0.0))

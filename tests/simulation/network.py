@@ -224,6 +224,11 @@ class VirtualLinks:
         end = self._network.ends.get(link)
         if end is None or not end.open or end.other is None:
             return False
+        world = self._network.world
+        if world.random.random() < world.send_refusal:
+            world.fault("send-refused", self._place.name)
+            self.close(link, Reason.SLOW_READER.value, "the peer does not read what it is sent")
+            return False
         branch = FRAMES.get(type(message).__name__)
         if branch is not None:
             self._network.world.reached[branch] += 1

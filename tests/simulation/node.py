@@ -70,6 +70,8 @@ class TornStore(Store):
     full = False
     fails_next = False
     """Whether the next transaction that takes in foreign entries fails."""
+    failed = 0
+    """How many have."""
     picky = False
     """Whether it is of a release that cannot merge a document which says so."""
 
@@ -89,6 +91,7 @@ class TornStore(Store):
             yield
             if self.fails_next and self._foreign() != before:
                 self.fails_next = False
+                self.failed += 1
                 raise EntglError("I/O error", code=ErrorCode.DISK_ERROR)
             if self.full:
                 raise EntglError("database or disk is full", code=ErrorCode.DISK_FULL)
@@ -140,6 +143,8 @@ class SimulatedNode:
         self._reborn = False
         self.followers = [Follower(name, collection, world) for collection in (None, REMOTE_PEERS)]
         self.disk = VirtualDisk()
+        self.short_until = 0.0
+        """Until then it may say that its disk is full, although there is room again: it looks every 2 s."""
         self.store = TornStore.memory(name, world.random.randbytes(32), clock.now_ms())
         self.log = LogReader(self.store.connection)
         network.add(self)
@@ -275,7 +280,7 @@ class SimulatedNode:
         if configure.election is not None:
             return Bully(configure.election)
         if configure.sync is not None:
-            checker = VirtualChecker(self._world, self.clock.now_ms, deliver)
+            checker = VirtualChecker(self._world, self._authority, self.clock.now_ms, deliver)
             return Sync(
                 configure.sync, self.log, links, checker if self.role == "cloud" else None, self.snapshots
             )

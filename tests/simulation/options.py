@@ -36,6 +36,9 @@ class Options:
     """Small ones cut transactions in two and fill the credit window."""
     retention_hours: float = DAY_HOURS
     """So short in some seeds that logs are pruned and tombstones collected in the midst of it all."""
+    lane_loss: float = 0.0
+    send_refusal: float = 0.0
+    """Chances that what one actor tells another, or a link, finds a full queue."""
     retire: bool = False
     """Whether a node is retired while it is away, and comes back all the same."""
 
@@ -59,8 +62,11 @@ class Options:
             random.choice((ENTRIES_PER_BATCH_MAX, 5, 2)),
         )
         forgets = random.random() < 0.5
+        full_queues = random.random() < 0.25
         return replace(
             made,
+            lane_loss=random.choice((0.005, 0.05)) if full_queues else 0.0,
+            send_refusal=random.choice((0.001, 0.01)) if full_queues else 0.0,
             retention_hours=random.choice((0.0005, 0.002)) if forgets else DAY_HOURS,
             # the others must reach each other without it, and what it wrote unseen not reach them by a cloud
             retire=forgets

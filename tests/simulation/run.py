@@ -38,8 +38,8 @@ SECOND_CLOUD_SEEDS = 6
 """Every sixth seed, if it has a cloud at all, has another, which all nodes have in their configuration."""
 PICKY_SEEDS = 3
 """Every third seed has a node that cannot apply all that the others write."""
-HEAL_SECONDS_MAX = 240.0
-"""Within it everything must have settled: backoffs, held entries, elections."""
+HEAL_SECONDS_MAX = 90.0
+"""Within it everything must have settled: backoffs, held entries, elections. Twice the longest seen."""
 
 
 @dataclass
@@ -90,6 +90,8 @@ class Run:
             Client(world, node, self.acks, keys=self.options.keys, think=self.options.think)
             for node in self.nodes
         ]
+        for client in self.clients:
+            client.wild_clocks = self.options.wild_clocks
         if seed % MERGING_SEEDS == 1:
             for client in self.clients:
                 client.merges = True

@@ -16,7 +16,8 @@ from tests.simulation.run import ACKNOWLEDGED_MIN, ALL_FAULTS_MIN, FAULTS_MIN, R
 
 ROOT = Path(__file__).parent.parent.parent
 FAST = range(1, 9)
-FIXED = 980
+FIXED = 180
+"""What else there is, ``make soak`` looks at."""
 FRESH_FIRST, FRESH = int(time.time()), 20
 """Seeds nobody has seen; a failure tells its seed, which then becomes a named test."""
 
@@ -36,7 +37,7 @@ def test_seed(seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_thousand_seeds_keep_every_promise_and_reach_every_rare_branch(
+def test_many_seeds_keep_every_promise_and_reach_every_rare_branch(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     seeds = [*range(1, FIXED + 1), *range(FRESH_FIRST, FRESH_FIRST + FRESH)]

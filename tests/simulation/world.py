@@ -29,6 +29,10 @@ class World:
         """Rare branch -> how often it was seen to be taken."""
         self.violations: list[str] = []
         self.events = 0
+        self.lane_loss = 0.0
+        """The chance that what one actor of a node tells another is dropped, as by a queue that is full."""
+        self.send_refusal = 0.0
+        """The chance that a link's queue is full: the frame is refused, and the link closes."""
         self.lines: list[str] | None = [] if keep_trace else None
         self._digest = blake2b(digest_size=16)
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
