@@ -26,10 +26,11 @@ from entgldb.actors.host_cell import Cell
 from entgldb.actors.host_children import Children
 from entgldb.actors.host_lane import Lane
 from entgldb.actors.host_log import LogFile, use_log
-from entgldb.actors.host_wire import ANSWER, ASK, LOCAL_FRAME_BYTES_MAX, Envelope
+from entgldb.actors.host_wire import ANSWER, ASK, Envelope
 from entgldb.messages import codec
 from entgldb.messages.client import Reload
 from entgldb.messages.errors import EntglError, ErrorCode, NoAnswerError, Reason, UnknownMessage
+from entgldb.messages.limits import LOCAL_FRAME_BYTES_MAX
 from entgldb.messages.local import Addresses, Boot, ChildExited, Configure, Ready, StopNow, Stopped
 from entgldb.messages.schema import Channel, Message
 

@@ -25,10 +25,11 @@ from entgldb.actors.frame_room import with_room
 from entgldb.actors.host import Inherited, NodeActor
 from entgldb.actors.host_children import child_pids
 from entgldb.actors.host_log import LogFile
-from entgldb.actors.host_wire import ANSWER, ASK, LOCAL_FRAME_BYTES_MAX, Envelope, WireError
+from entgldb.actors.host_wire import ANSWER, ASK, Envelope, WireError
 from entgldb.messages import codec
 from entgldb.messages.client import WhoIs
 from entgldb.messages.errors import NoAnswerError, NoNodeError
+from entgldb.messages.limits import LOCAL_FRAME_BYTES_MAX
 from entgldb.messages.local import Addresses, Boot
 from entgldb.messages.schema import Channel, Message
 from entgldb.messages.settings import NodeSettings

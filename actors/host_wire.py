@@ -22,12 +22,10 @@ from typing import Any
 
 from entgldb.actors.host_poll import Selectors
 from entgldb.messages.errors import EntglError
-from entgldb.messages.limits import FRAME_BYTES_MAX, STAGED_BYTES_MAX
+from entgldb.messages.limits import LOCAL_FRAME_BYTES_MAX
 
 LOOPBACK = "127.0.0.1"
 THESPIAN_VERSION = "4.0.1"
-LOCAL_FRAME_BYTES_MAX = STAGED_BYTES_MAX + 2 * FRAME_BYTES_MAX
-"""One frame between actors: a whole group with its headers fits, its last entry and what came with it."""
 KEY_BYTES = 32
 MAC_BYTES = 32
 ASK, ANSWER = b"M", b"A"

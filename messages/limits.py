@@ -39,6 +39,8 @@ GROUP_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bodies of one transaction; what a receiver may have to stage."""
 STAGED_BYTES_MAX: Final = 2 * GROUP_BYTES_MAX
 """Bodies and headers of one transaction, as a receiver stages them: the headers may take as much again."""
+LOCAL_FRAME_BYTES_MAX: Final = STAGED_BYTES_MAX + 2 * FRAME_BYTES_MAX
+"""One frame between actors: a whole group with its headers fits, its last entry and what came with it."""
 ROW_BYTES_MAX: Final = 2 * GROUP_BYTES_MAX
 """One row, whoever made it. An entry that would make a larger one is set aside as unfit."""
 ENTRIES_PER_BATCH_MAX: Final = 4096

@@ -7,12 +7,11 @@ from dataclasses import replace
 import pytest
 
 from entgldb.actors import oplog
-from entgldb.actors.host_wire import LOCAL_FRAME_BYTES_MAX
 from entgldb.actors.oplog import OplogKeeper
 from entgldb.messages import codec
 from entgldb.messages.checking import VerifyPeer, VerifySay
 from entgldb.messages.client import Report, Status
-from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
+from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, LOCAL_FRAME_BYTES_MAX
 from entgldb.messages.local import Apply, EntriesReceived, ReleaseHeld, SessionEnded
 from entgldb.messages.model import Entry
 from entgldb.messages.schema import Channel

@@ -18,6 +18,7 @@ from entgldb.actors.child import Life
 from entgldb.actors.node import CHILDREN
 from entgldb.messages import codec
 from entgldb.messages.client import Refused
+from entgldb.messages.limits import LOCAL_FRAME_BYTES_MAX
 from entgldb.messages.local import Addresses, ChildExited, Configure, ElectionOutcome, Ready
 from entgldb.messages.schema import Channel, Message
 from tests.simulation.world import Clock, World
@@ -264,7 +265,11 @@ class Host:
     def _drain(self, slot: Slot, ctx: SimulatedContext) -> None:
         while slot.inbox and not slot.dead:
             asker, item = slot.inbox.popleft()
-            message = codec.decode(item, Channel.LOCAL).message if isinstance(item, bytes) else item
+            message = (
+                codec.decode(item, Channel.LOCAL, LOCAL_FRAME_BYTES_MAX).message
+                if isinstance(item, bytes)
+                else item
+            )
             ctx.asker = asker
             if isinstance(message, Addresses) and slot.name != "node":
                 continue  # for hosts, which need to know where the others are; names are enough here
@@ -291,3 +296,7 @@ class Host:
             self._on_crash()
         except Exception:  # noqa: BLE001 -- whatever a behaviour raises is the finding
             self.violate(f"{slot.name} raised\n{traceback.format_exc(limit=-6)}")
+
+
+def _decoded(payload: bytes) -> Message:
+    return codec.decode(payload, Channel.LOCAL, LOCAL_FRAME_BYTES_MAX).message

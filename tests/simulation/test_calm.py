@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from entgldb.messages.client import Commit, RequestId, Write
 from entgldb.messages.errors import Reason
+from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
 from entgldb.messages.model import REMOTE_PEERS
+from tests.actors.fake_context import FakeAsker
 from tests.simulation.clients import CLOUD
 from tests.simulation.network import Weather
 from tests.simulation.node import SimulatedNode
@@ -121,3 +124,27 @@ def test_a_dead_gateway_is_replaced_within_five_seconds() -> None:
         run.world.run(0.1)
         assert run.world.time - began <= 5.0
     assert [node.name for node in survivors] == ["lan-2", "lan-3"]
+
+
+@pytest.mark.parametrize(("count", "size"), [(17, GROUP_BYTES_MAX // 17), (GROUP_ENTRIES_MAX, 40)])
+def test_the_largest_transactions_are_one_group_on_every_node(count: int, size: int) -> None:
+    run = calm(3, cloud=True)
+    fill = b"x" * (size - 20)
+    writes = tuple(Write("large", f"k{n}", b'{"n":"%05d","t":"%s"}' % (n, fill)) for n in range(count))
+    asker = FakeAsker()
+    seen: dict[str, set[int]] = {node.name: set() for node in run.nodes}
+
+    def everywhere() -> bool:
+        for node in run.nodes:
+            (found,) = node.store.connection.execute(
+                "SELECT count(*) FROM _entgldb_documents WHERE collection = 'large'"
+            ).fetchone()
+            seen[node.name].add(found)
+        return all(count in found for found in seen.values())
+
+    assert not everywhere()
+    assert run.lan[0].ask("store", Commit(RequestId(b"l" * 16, 1), writes), asker)
+    run.world.run(60.0, everywhere)
+    assert seen == {node.name: {0, count} for node in run.nodes}
+    assert len(asker.answers) == 1
+    assert run.finish().violations == []
