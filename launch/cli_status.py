@@ -101,6 +101,14 @@ def text(body: dict[str, Any], wrong: list[str]) -> str:
     if body.get("role") == "lan":
         mine = ", this node" if election.get("is_gateway") else ""
         lines.append(f"gateway   {election.get('gateway') or 'none'} (epoch {election.get('epoch')}{mine})")
+    pinned = sync.get("cluster") or {}
+    if pinned.get("id") or pinned.get("shared"):
+        who = (
+            "any, mixed (cloud.shared)"
+            if pinned["shared"]
+            else f"{pinned['id']}, client {pinned['client_id']}"
+        )
+        lines.append(f"cluster   {who}")
     for peer in sync.get("peers") or []:
         lines.append(
             f"peer      {peer.get('node_id')} {peer.get('address')} {peer.get('state')}, {_lag(peer)}"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -15,7 +16,7 @@ import entgldb as package
 from entgldb.launch.cli import entgldb
 from entgldb.launch.cli_actors import build_message
 from entgldb.launch.cli_common import run
-from entgldb.launch.cli_status import complaints
+from entgldb.launch.cli_status import complaints, text
 from entgldb.launch.init import PORT_MIN, pick_port
 from entgldb.messages.client import Isolate, Status
 from entgldb.messages.errors import InvalidError
@@ -112,6 +113,17 @@ def test_status_of_every_node_says_what_is_wrong_with_the_clusters_cloud_links()
         "cloud peer c: authority-refused, its link ends with its token: entgldb test-peer c",
         "cloud peer d: unreachable, its link is down: entgldb test-peer d",
     ]
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        ({"id": "ab12", "client_id": "shop", "shared": False}, "cluster   ab12, client shop"),
+        ({"id": "", "client_id": "", "shared": True}, "cluster   any, mixed (cloud.shared)"),
+    ],
+)
+def test_status_of_a_cloud_node_says_which_cluster_it_serves(told: dict[str, Any], line: str) -> None:
+    assert line in text({"node_id": "c", "role": "cloud", "sync": {"cluster": told}}, []).splitlines()
 
 
 @pytest.mark.slow
