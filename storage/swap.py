@@ -16,7 +16,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.messages.errors import CorruptError, EntglError, ErrorCode
 from entgldb.storage import fingerprint
 from entgldb.storage.fingerprint import DATABASE, sync_directory
 
@@ -24,6 +24,7 @@ PART: Final = f"{DATABASE}.part"
 """The folder in which a database is prepared: nothing, until it has left it."""
 _NEW: Final = f"{DATABASE}.new"
 _NOTE: Final = f"{DATABASE}.swap"
+_LATER: Final = "it is completed by the next start, or when it is run again"
 _ENDINGS: Final = ("", "-wal", "-shm")
 
 
@@ -63,15 +64,27 @@ def install(directory: Path, swap: Swap) -> None:
         sync_directory(directory)
         _write_note(directory, swap)
     except OSError as fault:
-        raise told(fault, "nothing was changed") from fault
-    try:
-        settle(directory)
-    except OSError as fault:
-        raise told(fault, "it is completed by the next start, or when it is run again") from fault
+        raise told(fault, _LATER if (directory / _NOTE).exists() else "nothing was changed") from fault
+    settle(directory)
 
 
 def settle(directory: Path) -> Swap | None:
-    """Complete a swap that was cut short; which, or None. The caller holds the directory's lock."""
+    """Complete a swap that was cut short; which, or None. The caller holds the directory's lock.
+
+    Raises EntglError where the disk refuses a step, CorruptError for a note that is none.
+    """
+    try:
+        return _settle(directory)
+    except OSError as fault:
+        raise told(fault, _LATER) from fault
+    except (ValueError, TypeError) as fault:
+        raise CorruptError(
+            f"{directory / _NOTE} is damaged: {fault}",
+            hint=f"remove it; what was there is {DATABASE} still, or the newest file set aside",
+        ) from fault
+
+
+def _settle(directory: Path) -> Swap | None:
     try:
         swap = Swap(**json.loads((directory / _NOTE).read_text("utf-8")))
     except FileNotFoundError:

@@ -352,8 +352,8 @@ MUTANTS = {
     "log pruned by age alone": Mutant(keeping.pruned_by_age_alone, 5),
     "one entry more pruned than all have": Mutant(keeping.stable_by_one_too_many, 6),
     "floor raised past a gap": Mutant(keeping.floor_past_a_gap, 5),
-    "mended row under its old number": Mutant(keeping.mended_under_its_old_number, 2),
-    "late entry under its old number": Mutant(keeping.supplied_under_its_old_number, 3),
+    "mended row under its old number": Mutant(keeping.mended_under_its_old_number, 12),
+    "late entry under its old number": Mutant(keeping.supplied_under_its_old_number, 6),
     "tombstone collected before older puts have come": Mutant(keeping.join_skipped, 6),
 }
 

@@ -211,6 +211,40 @@ def test_a_rebuild_without_room_changes_nothing_and_is_done_when_there_is_some(
         assert connection.execute("SELECT count(*) FROM _entgldb_salvaged").fetchone() == (61,)
 
 
+@pytest.mark.parametrize("step", ["sync_directory", "_write_note"])
+def test_a_swap_that_the_disk_cuts_short_is_completed_by_the_next_start(
+    whole: Path, tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, done = home_of(whole, tmp_path), 0
+    real = getattr(swap, step)
+
+    def worn_out(*given: Path) -> None:
+        nonlocal done
+        done += 1
+        real(*given)
+        # once the note is there
+        if step == "_write_note" or done == 3:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as worn:
+        worn.setattr(swap, step, worn_out)
+        with pytest.raises(EntglError) as caught:
+            salvage.rebuild(home, "a", NOW + 10)
+    assert caught.value.code is ErrorCode.DISK_ERROR
+    store = Store.open(home, "a", NOW + 20)
+    assert store.status()["salvaged"] == 61
+    store.close()
+    assert "completed by the next start" in caught.value.text
+    assert len(list(home.glob(f"{FILE}.corrupt-*"))) == 1
+
+
+def test_a_note_that_is_none_is_named(whole: Path, tmp_path: Path) -> None:
+    home = home_of(whole, tmp_path)
+    (home / f"{FILE}.swap").write_text('{"aside": 1')
+    with pytest.raises(CorruptError, match="swap is damaged"):
+        Store.open(home, "a", NOW)
+
+
 def test_a_second_rebuild_keeps_what_the_first_has_carried_over(whole: Path, tmp_path: Path) -> None:
     home = home_of(whole, tmp_path)
     first = salvage.rebuild(home, "a", NOW + 10)
