@@ -218,15 +218,20 @@ class Collection:
     ) -> int:
         """Store many documents, each as ``put`` does, each part of up to 500 in one transaction; how many.
 
-        Parts that were stored before an error stay stored. ``atomic`` and ``request`` as in the blocking API.
+        Parts that were stored before an error stay stored; ``stored`` of the EntglError counts them.
+        ``atomic`` and ``request`` as in the blocking API.
         """
         stored = 0
         # one short read, and only where a document that was read is among them
         merges = functools.cache(self._blocking.merges)
         cut = client_writes.parts(self.name, documents, merges, atomic=atomic)
-        for number, part in enumerate(cut):
-            named = client_writes.request_id(request, number)
-            stored += part.was_put(await self._database._commit(part.writes, named))
+        try:
+            for number, part in enumerate(cut):
+                named = client_writes.request_id(request, number)
+                stored += part.was_put(await self._database._commit(part.writes, named))
+        except EntglError as fault:
+            fault.stored = stored
+            raise
         return stored
 
     async def _rule_for(self, document: Mapping[str, Any]) -> client_writes.Merges:
@@ -237,7 +242,7 @@ class Collection:
     async def delete(self, key: str, *, request: str | None = None) -> Version | None:
         """Delete a document, durably; the version made, or None where there was none."""
         named = client_writes.request_id(request)
-        return (await self._database._commit((Write(self.name, key, None),), named))[0]
+        return (await self._database._commit((client_writes.delete(self.name, key),), named))[0]
 
     async def create_index(self, path: str) -> None:
         """Index a field path (``"address.city"``) on this node."""

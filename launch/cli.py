@@ -108,6 +108,7 @@ def entgldb() -> None:
 
 def main() -> None:
     """The console script: one line on stderr and an exit code for whatever goes wrong."""
-    from entgldb.launch.cli_common import run
+    from entgldb.launch.cli_common import run, speak_utf8
 
+    speak_utf8()
     sys.exit(run(entgldb, sys.argv[1:]))

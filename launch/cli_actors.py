@@ -10,11 +10,12 @@ from typing import Any, Final
 
 import click
 
-from entgldb.launch.cli_common import common, show
+from entgldb.launch.cli_common import common, say, show
 from entgldb.launch.wire_client import unless_refused
 from entgldb.messages.client import Reload, Report
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.schema import REGISTRY, Message, to_array
+from entgldb.messages.strict_json import read_json
 
 ACTORS: Final = ("node", "store", "oplog", "sync", "election", "gateway")
 ASK_SECONDS: Final = 5.0
@@ -48,13 +49,14 @@ def _any(cls: type[Message]) -> Any:
 def _value(text: str, hint: Any, name: str) -> Any:
     if hint is str:
         return text
+    wanted = getattr(hint, "__name__", str(hint))
     try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
+        value = read_json(text, f"{name}={text!r:.40}")
+    except InvalidError as fault:
+        raise InvalidError(f"{fault.text}; {wanted} is expected") from None
     if type(value) is hint or (hint is float and type(value) is int):
         return hint(value)
-    raise InvalidError(f"{name}={text!r:.40}: {getattr(hint, '__name__', hint)} is expected")
+    raise InvalidError(f"{name}={text!r:.40}: {wanted} is expected")
 
 
 def _arguments(function: Any) -> Any:
@@ -86,7 +88,8 @@ def ask(
     if as_json:
         show({"actor": actor, "answer": body})
     else:
-        click.echo(json.dumps(body, indent=2, ensure_ascii=False, default=repr))
+        for line in json.dumps(body, indent=2, ensure_ascii=False, default=repr).split("\n"):
+            say(line)
 
 
 @click.command()
@@ -105,7 +108,7 @@ def tell(directory: Path, as_json: bool, actor: str, message: str, assignments: 
     if as_json:
         show({"actor": actor, "sent": message})
     else:
-        click.echo(f"sent {message} to {actor}")
+        say(f"sent {message} to {actor}")
 
 
 @click.command()
@@ -126,6 +129,6 @@ def reload(directory: Path, as_json: bool) -> None:
     if as_json:
         show(body)
         return
-    click.echo(f"changed: {', '.join(body['changed']) or 'nothing'}")
+    say(f"changed: {', '.join(body['changed']) or 'nothing'}")
     if body["restart_needed"]:
-        click.echo(f"restart needed for: {', '.join(body['restart_needed'])}")
+        say(f"restart needed for: {', '.join(body['restart_needed'])}")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from entgldb._version import VERSION
-from entgldb.launch.cli_common import common, show
+from entgldb.launch.cli_common import common, say, show
 from entgldb.messages.errors import InvalidError
 
 
@@ -39,7 +39,7 @@ def backup(directory: Path, as_json: bool, verify: bool, file: Path) -> None:
     if as_json:
         show(facts)
         return
-    click.echo(
+    say(
         f"{file}: node {manifest.node_id}, {manifest.documents} documents, {manifest.entries} log entries,"
         f" as of {_time(manifest.at_ms)}; {'it is whole' if verify else 'checked'}"
     )
@@ -93,12 +93,12 @@ def _tell_plan(file: Path, manifest: Any, counts: dict[str, int], *, as_json: bo
     if as_json and done:
         show({"file": str(file), "dry_run": True, **manifest._asdict(), "reissue": counts})
         return
-    click.echo(
+    say(
         f"{file}: node {manifest.node_id} as of {_time(manifest.at_ms)}, {manifest.documents} documents",
         err=as_json,
     )
     for collection, count in counts.items():
-        click.echo(f"would be written anew: {count} documents of {collection}", err=as_json)
+        say(f"would be written anew: {count} documents of {collection}", err=as_json)
 
 
 def _tell_restored(directory: Path, done: Any, *, as_json: bool) -> None:
@@ -113,12 +113,12 @@ def _tell_restored(directory: Path, done: Any, *, as_json: bool) -> None:
             }
         )
         return
-    click.echo(f"restored {done.manifest.documents} documents as of {_time(done.manifest.at_ms)}")
+    say(f"restored {done.manifest.documents} documents as of {_time(done.manifest.at_ms)}")
     if done.reissued:
-        click.echo(f"{done.reissued} documents are written anew and win on all nodes")
+        say(f"{done.reissued} documents are written anew and win on all nodes")
     if done.set_aside:
-        click.echo(f"what was there is kept in {directory / done.set_aside}; remove it when all is well")
-    click.echo(f"next: entgldb start --dir {directory}")
+        say(f"what was there is kept in {directory / done.set_aside}; remove it when all is well")
+    say(f"next: entgldb start --dir {directory}")
 
 
 def _told(pages: int, of: int) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,12 +15,14 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
+from entgldb.messages.strict_json import read_object
 
 SCHEMA_VERSION: Final = 1
 FAILED, USAGE, NOT_FOUND, NO_NODE, DEGRADED, NOT_ALLOWED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 
 _EXIT: Final = {
     ErrorCode.INVALID: USAGE,
+    ErrorCode.TOO_LARGE: USAGE,
     ErrorCode.UNSUPPORTED: USAGE,
     ErrorCode.NOT_FOUND: NOT_FOUND,
     ErrorCode.NO_NODE: NO_NODE,
@@ -27,6 +31,11 @@ _EXIT: Final = {
     ErrorCode.NOT_ALLOWED: NOT_ALLOWED,
     ErrorCode.TOKEN_REFUSED: NOT_ALLOWED,
 }
+
+_UNSAFE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+_SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -57,10 +66,10 @@ def run(command: click.Command, arguments: list[str]) -> int:
         return exit_code(fault)
     except click.UsageError as fault:
         help_command = f"{fault.ctx.command_path} --help" if fault.ctx is not None else "entgldb --help"
-        click.echo(f"usage: {fault.format_message()} Try: {help_command}", err=True)
+        click.echo(harmless(f"usage: {fault.format_message()} Try: {help_command}"), err=True)
         return USAGE
     except click.ClickException as fault:
-        click.echo(f"failed: {fault.format_message()}", err=True)
+        click.echo(harmless(f"failed: {fault.format_message()}"), err=True)
         return FAILED
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
@@ -72,7 +81,9 @@ def sentence(fault: EntglError) -> str:
     text = fault.text if fault.text.endswith((".", "!", "?")) else fault.text + "."
     if not fault.definite:
         text += " It may have been done, or may yet be (definite: no)."
-    return f"{fault.code.value}: {text}" + (f" Try: {fault.hint}" if fault.hint else "")
+    told = f"{fault.code.value}: {text}" + (f" Try: {fault.hint}" if fault.hint else "")
+    # the faults of a configuration are one to a line
+    return "\n".join(map(harmless, told.split("\n"))) if fault.code is ErrorCode.CONFIG else harmless(told)
 
 
 def exit_code(fault: EntglError) -> int:
@@ -87,20 +98,54 @@ def leave(code: int) -> NoReturn:
 
 def show(fields: dict[str, Any]) -> None:
     """One JSON object with the version of its form."""
-    click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **fields}, ensure_ascii=False))
+    click.echo(as_json_text({"schema_version": SCHEMA_VERSION, **fields}))
+
+
+def as_json_text(value: Any) -> str:
+    """JSON on one line that no terminal takes for an order; it reads back as exactly ``value``."""
+    return harmless(json.dumps(value, ensure_ascii=False))
+
+
+def harmless(text: str) -> str:
+    """The text with control characters, line separators and marks of direction as ``\\u`` escapes."""
+    return _UNSAFE.sub(lambda found: _SHORT.get(found[0]) or f"\\u{ord(found[0]):04x}", text)
+
+
+def plain(text: str) -> str:
+    """A key or another text of a user for people: one line, and never the same for two texts."""
+    return harmless(text.replace("\\", "\\\\"))
+
+
+def say(*columns: str, err: bool = False) -> None:
+    """One line for people, its columns parted by tabs; the same in a pipe as on a terminal."""
+    click.echo("\t".join(harmless(column) for column in columns), err=err)
+
+
+def speak_utf8() -> None:
+    """Have this process print UTF-8, whatever the locale says: JSON is nothing else."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def read_stdin() -> str:
+    """Standard input as text. Raises InvalidError for what is no UTF-8."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise InvalidError(
+            f"standard input is no UTF-8: byte {fault.start} is {fault.object[fault.start]:#04x}"
+        ) from None
 
 
 def read_json(text: str, name: str) -> dict[str, Any]:
     """An argument that is a JSON object; ``-`` reads it from stdin. Raises InvalidError."""
     if text == "-":
-        text = sys.stdin.read()
+        text = read_stdin()
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as fault:
-        raise InvalidError(f"{name} is not JSON: {fault}", hint="put it in single quotes") from None
-    if not isinstance(value, dict):
-        raise InvalidError(f"{name} is not a JSON object")
-    return value
+        return read_object(text, name)
+    except InvalidError as fault:
+        raise InvalidError(fault.text, hint=fault.hint or "put it in single quotes") from None
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from entgldb.launch.cli_common import common, show, with_database
+from entgldb.launch.cli_common import common, say, show, with_database
 from entgldb.launch.wire_client import unless_refused
 from entgldb.messages.client import Report
 from entgldb.messages.members import Compact
@@ -34,4 +34,4 @@ def compact(db: Database, as_json: bool) -> None:
         show(body)
     else:
         before, after = body["before"] / 1e6, body["after"] / 1e6
-        click.echo(f"{before:.1f} MB before, {after:.1f} MB after; writers waited {body['seconds']:.1f} s")
+        say(f"{before:.1f} MB before, {after:.1f} MB after; writers waited {body['seconds']:.1f} s")

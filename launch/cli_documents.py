@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from entgldb.launch.cli_common import common, read_json, show, with_database
+from entgldb.launch.cli_common import as_json_text, common, plain, read_json, say, show, with_database
 from entgldb.messages.errors import InvalidError, NotFoundError
+from entgldb.messages.limits import DEPTH_MAX
+from entgldb.messages.strict_json import read_object
 
 if TYPE_CHECKING:
     from entgldb.launch.client import Database
@@ -32,12 +34,13 @@ def _changed(collection: str, key: str, printed: str, fields: dict[str, Any]) ->
     from entgldb.messages.model import Version
     from entgldb.storage.documents import Read
 
+    # what was printed is one level around a document
+    got = read_object(printed, "--base", DEPTH_MAX + 1)
     try:
-        got = json.loads(printed)
         version = Version(str(got["version"]["origin"]), int(got["version"]["seq"]))
         text = json.dumps(got["document"], ensure_ascii=False)
         good = (got["collection"], got["key"]) == (collection, key)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         good = False
     if not good:
         raise InvalidError(
@@ -85,7 +88,7 @@ def put(
     if as_json:
         show({"collection": collection, "key": key, "version": _version(version)})
     else:
-        click.echo(f"stored {collection}/{key} as {version.seq} of {version.origin}")
+        say(f"stored {collection}/{plain(key)} as {version.seq} of {version.origin}")
 
 
 @click.command()
@@ -111,7 +114,7 @@ def get(db: Database, as_json: bool, collection: str, key: str) -> None:
             }
         )
     else:
-        click.echo(json.dumps(document, ensure_ascii=False))
+        say(as_json_text(document))
 
 
 @click.command()
@@ -131,7 +134,7 @@ def delete(db: Database, as_json: bool, collection: str, key: str, request: str 
     if as_json:
         show({"collection": collection, "key": key, "version": _version(version)})
     else:
-        click.echo(f"deleted {collection}/{key}")
+        say(f"deleted {collection}/{plain(key)}")
 
 
 @click.command()
@@ -157,7 +160,7 @@ def find(
         if as_json:
             show({"key": document.key, "document": document})
         else:
-            click.echo(f"{document.key}\t{json.dumps(document, ensure_ascii=False)}")
+            say(plain(document.key), as_json_text(document))
 
 
 @click.command()
@@ -174,7 +177,7 @@ def count(db: Database, as_json: bool, collection: str, filter: str) -> None:
     if as_json:
         show({"collection": collection, "count": number})
     else:
-        click.echo(str(number))
+        say(str(number))
 
 
 @click.command()
@@ -191,4 +194,4 @@ def index(db: Database, as_json: bool, collection: str, path: str) -> None:
     if as_json:
         show({"collection": collection, "path": path})
     else:
-        click.echo(f"indexed {path} of {collection}")
+        say(f"indexed {path} of {collection}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entgldb.launch.cli_common import common, show, with_database
+from entgldb.launch.cli_common import common, plain, say, show, with_database
 from entgldb.messages.client import CommitDone
 from entgldb.messages.errors import ProtocolError
 from entgldb.messages.incarnation import HealOrigin
@@ -49,9 +49,9 @@ def forks(directory: Path, as_json: bool) -> None:
     for row in rows:
         found = time.strftime("%F %T", time.localtime(row["at_ms"] / 1000))
         state = "waits for heal-origin" if row["quarantined"] else "healed"
-        click.echo(f"{row['origin']} {row['seq']}, found {found}, {state}")
+        say(f"{row['origin']} {row['seq']}, found {found}, {state}")
         for name in ("ours", "theirs"):
-            click.echo(f"  {name:<7}{_line(row[name])}")
+            say(f"  {name:<7}{_line(row[name])}")
 
 
 @click.command()
@@ -74,7 +74,7 @@ def heal_origin(db: Database, as_json: bool, keep: str, origin: str) -> None:
     if as_json:
         show({"origin": origin, "keep": keep, "changed": changed})
     else:
-        click.echo(f"{origin}: {keep} stays")
+        say(f"{origin}: {keep} stays")
 
 
 def _proof(raw: bytes) -> dict[str, Any] | None:
@@ -103,4 +103,5 @@ def _line(proof: dict[str, Any] | None) -> str:
     if proof is None or "key" not in proof:
         return "unknown"
     at = time.strftime("%F %T", time.localtime(proof["at_ms"] / 1000))
-    return f"{proof['seq']} {proof['op']} {proof['collection']}/{proof['key']} at {at}, {proof['hash'][:16]}"
+    place = f"{proof['collection']}/{plain(proof['key'])}"
+    return f"{proof['seq']} {proof['op']} {place} at {at}, {proof['hash'][:16]}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entgldb.launch.cli_common import common, show, with_database
+from entgldb.launch.cli_common import common, plain, say, show, with_database
 
 if TYPE_CHECKING:
     from entgldb.launch.client import Database
@@ -43,17 +43,17 @@ def quarantine(
         if as_json:
             show({"origin": chosen[0], "seq": chosen[1], "outcome": done})
         else:
-            click.echo(f"{done}: {chosen[0]} {chosen[1]}")
+            say(f"{done}: {chosen[0]} {chosen[1]}")
         return
     found = db.quarantine()
     if as_json:
         show({"quarantine": [{**one._asdict(), "version": list(one.version)} for one in found]})
         return
     for one in found:
-        click.echo(f"{one.collection} {one.key}: {one.reason}, {one.text}")
-        click.echo(f"  {one.version.origin} {one.version.seq}, set aside {_time(one.at_ms)}")
+        say(f"{one.collection} {plain(one.key)}: {one.reason}, {one.text}")
+        say(f"  {one.version.origin} {one.version.seq}, set aside {_time(one.at_ms)}")
     if not found:
-        click.echo("nothing is in quarantine")
+        say("nothing is in quarantine")
 
 
 @click.command()
@@ -81,16 +81,16 @@ def held(db: Database, as_json: bool, release: str | None) -> None:
         if as_json:
             show({"origin": release, "released": released})
         else:
-            click.echo(f"{released} entries of {release} are applied")
+            say(f"{released} entries of {release} are applied")
         return
     found = db.held()
     if as_json:
         show({"held": [one._asdict() for one in found]})
         return
     for one in found:
-        click.echo(f"{one.origin}: {one.entries} entries, the first is due {_time(one.first_due_ms)}")
+        say(f"{one.origin}: {one.entries} entries, the first is due {_time(one.first_due_ms)}")
     if not found:
-        click.echo("nothing is held")
+        say("nothing is held")
 
 
 @click.command()
@@ -117,10 +117,10 @@ def clock(db: Database, as_json: bool, accept: bool) -> None:
         show({**said, "peers": offsets})
         return
     off = "" if said["offset_ms"] is None else f": {-said['offset_ms'] / 1000:+.1f} s against its peers"
-    click.echo(f"clock {said['state']}{off}")
-    click.echo(f"stamps go on from {_time(said['high_mark_ms'])}")
+    say(f"clock {said['state']}{off}")
+    say(f"stamps go on from {_time(said['high_mark_ms'])}")
     for node_id, offset in offsets.items():
-        click.echo(f"peer {node_id} is {offset / 1000:+.3f} s")
+        say(f"peer {node_id} is {offset / 1000:+.3f} s")
 
 
 def _time(ms: int) -> str:

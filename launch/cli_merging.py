@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from entgldb.launch.cli_common import common, read_json, show, with_database
+from entgldb.launch.cli_common import as_json_text, common, plain, read_json, say, show, with_database
 
 if TYPE_CHECKING:
     from entgldb.launch.client import Database
@@ -23,7 +22,7 @@ def _word(version: Version | None) -> str:
 
 
 def _text(document: Any) -> str:
-    return "deleted" if document is None else json.dumps(document, ensure_ascii=False)
+    return "deleted" if document is None else as_json_text(document)
 
 
 @click.command()
@@ -44,7 +43,7 @@ def collection(db: Database, as_json: bool, name: str, conflict: str | None) -> 
     if as_json:
         show({"collection": name, "conflict": rule, "changed": changed})
     else:
-        click.echo(f"{name}: {rule}" + (", now on its way to all nodes" if changed else ""))
+        say(f"{name}: {rule}" + (", now on its way to all nodes" if changed else ""))
 
 
 @click.command()
@@ -77,9 +76,9 @@ def conflicts(db: Database, as_json: bool, collection: str | None) -> None:
                 }
             )
         else:
-            click.echo(f"{lost.collection}\t{lost.key}\t{lost.rule}")
-            click.echo(f"  lost\t{_word(lost.version)}\t{_text(lost.document)}")
-            click.echo(f"  stands\t{_word(lost.winner)}\t{_text(lost.winner_document)}")
+            say(lost.collection, plain(lost.key), lost.rule)
+            say("  lost", _word(lost.version), _text(lost.document))
+            say("  stands", _word(lost.winner), _text(lost.winner_document))
 
 
 @click.command()
@@ -114,7 +113,7 @@ def resolve(
     if as_json:
         show({"collection": collection, "key": key, "resolved": version, "version": _version(made)})
     else:
-        click.echo(f"settled {collection}/{key}: {_word(made)}")
+        say(f"settled {collection}/{plain(key)}: {_word(made)}")
 
 
 @click.command()
@@ -146,13 +145,13 @@ def history(db: Database, as_json: bool, collection: str, key: str) -> None:
         return
     for past in told.versions:
         at = datetime.fromtimestamp(past.at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-        click.echo(f"{at}Z\t{past.op}\t{past.state}\t{_word(past.version)}")
+        say(f"{at}Z", past.op, past.state, _word(past.version))
         if past.document is not None:
-            click.echo(f"  {_text(past.document)}")
+            say(f"  {_text(past.document)}")
         elif past.change:
-            click.echo(f"  changed {_text(past.change)}")
+            say(f"  changed {_text(past.change)}")
     for version, reason in told.endings:
-        click.echo(f"the log ends here: {_word(version)} {reason}")
+        say(f"the log ends here: {_word(version)} {reason}")
 
 
 @click.command()
@@ -171,4 +170,4 @@ def undelete(db: Database, as_json: bool, collection: str, key: str) -> None:
     if as_json:
         show({"collection": collection, "key": key, "version": _version(version)})
     else:
-        click.echo(f"brought back {collection}/{key} as {_word(version)}")
+        say(f"brought back {collection}/{plain(key)} as {_word(version)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from entgldb._version import VERSION
-from entgldb.launch.cli_common import common, show
+from entgldb.launch.cli_common import common, say, show
 
 
 @click.command()
@@ -67,10 +67,10 @@ def init(
             {"directory": str(made.directory), "node_id": made.node_id, "role": made.role, "port": made.port}
         )
         return
-    click.echo(f"{made.role} node {made.node_id} in {made.directory}, TLS port {made.port}")
+    say(f"{made.role} node {made.node_id} in {made.directory}, TLS port {made.port}")
     if made.key_file is not None and cluster_key_file is None:
-        click.echo(f"other nodes of this LAN need a copy of {made.key_file}; keep it secret")
-    click.echo(f"next: entgldb start --dir {directory}")
+        say(f"other nodes of this LAN need a copy of {made.key_file}; keep it secret")
+    say(f"next: entgldb start --dir {directory}")
 
 
 @click.command()
@@ -109,7 +109,7 @@ def start(directory: Path, as_json: bool, config: Path | None, detach: bool, reb
     if as_json:
         show({"directory": str(directory), **facts})
     else:
-        click.echo(f"started in {directory}, pid {facts.get('pid')}")
+        say(f"started in {directory}, pid {facts.get('pid')}")
 
 
 def _rebuild(directory: Path, config: Path | None) -> None:
@@ -120,7 +120,7 @@ def _rebuild(directory: Path, config: Path | None) -> None:
     node_id = load(directory, config).store.node_id
     with locked(directory):
         done = rebuild(directory.resolve(), node_id, time.time_ns() // 1_000_000)
-    click.echo(
+    say(
         f"the database is kept as {done.set_aside}; {done.salvaged} own writes were read of it,"
         f" {done.unreadable} rows could not be",
         err=True,
@@ -140,7 +140,7 @@ def stop(directory: Path, as_json: bool) -> None:
     if as_json:
         show({"directory": str(directory), "seconds": round(seconds, 3)})
     else:
-        click.echo(f"stopped in {seconds:.1f} s")
+        say(f"stopped in {seconds:.1f} s")
 
 
 @click.command()
@@ -161,4 +161,4 @@ def version(directory: Path, as_json: bool) -> None:
     if as_json:
         show(facts)
     else:
-        click.echo(f"entgldb {VERSION}, Python {facts['python']}, SQLite {facts['sqlite']}")
+        say(f"entgldb {VERSION}, Python {facts['python']}, SQLite {facts['sqlite']}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entgldb.launch.cli_common import common, show, with_database
+from entgldb.launch.cli_common import common, say, show, with_database
 
 if TYPE_CHECKING:
     from entgldb.launch.client import Database
@@ -31,7 +31,7 @@ def nodes(db: Database, as_json: bool) -> None:
         show({"nodes": [row._asdict() for row in rows]})
         return
     for row in rows:
-        click.echo(_text(row))
+        say(_text(row))
 
 
 @click.command()
@@ -49,7 +49,7 @@ def retire_node(db: Database, as_json: bool, node_id: str) -> None:
     if as_json:
         show({"node_id": node_id, "changed": changed})
     else:
-        click.echo(f"{node_id} {'is retired' if changed else 'was retired already'}")
+        say(f"{node_id} {'is retired' if changed else 'was retired already'}")
 
 
 @click.command()
@@ -68,8 +68,8 @@ def rejoin(directory: Path, as_json: bool) -> None:
     if as_json:
         show({"directory": str(directory), "origin": origin})
     else:
-        click.echo(f"the node goes on as {origin}")
-        click.echo(f"next: entgldb start --dir {directory}")
+        say(f"the node goes on as {origin}")
+        say(f"next: entgldb start --dir {directory}")
 
 
 def _text(row: NodeRow) -> str:

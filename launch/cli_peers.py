@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from entgldb.launch.cli_common import FAILED, common, leave, show, with_database
+from entgldb.launch.cli_common import FAILED, common, leave, say, show, with_database
 from entgldb.launch.config_fields import Faults
 from entgldb.launch.config_peers import read_ca_file
 from entgldb.messages.errors import InvalidError, NoAnswerError
@@ -79,7 +79,7 @@ def _told(as_json: bool, node_id: str, changed: bool, did: str, otherwise: str) 
     if as_json:
         show({"node_id": node_id, "changed": changed})
     else:
-        click.echo(f"{did} {node_id}" if changed else f"{node_id} {otherwise}; nothing to do")
+        say(f"{did} {node_id}" if changed else f"{node_id} {otherwise}; nothing to do")
 
 
 @click.command("add-cloud-peer")
@@ -135,7 +135,7 @@ def add_cloud_peer(
     if as_json:
         show({"node_id": node_id, "changed": changed, **outcome.fields()})
     else:
-        click.echo(outcome.sentence())
+        say(outcome.sentence())
     if not outcome.ok:
         raise NoAnswerError(
             f"{node_id} is not connected after {WAIT_SECONDS:.0f} s: {outcome.reason}",
@@ -243,9 +243,9 @@ def list_peers(db: Database, as_json: bool) -> None:
         return
     for peer in peers:
         kind = {PeerType.CLOUD_REMOTE: "cloud", PeerType.STATIC_REMOTE: "static"}.get(peer.type, "lan")
-        authority = f"\t{peer.oauth2.authority} as {peer.oauth2.client_id}" if peer.oauth2 else ""
+        authority = [f"{peer.oauth2.authority} as {peer.oauth2.client_id}"] if peer.oauth2 else []
         state = "enabled" if peer.enabled else "disabled"
-        click.echo(f"{peer.node_id}\t{peer.address}\t{kind}\t{state}{authority}")
+        say(peer.node_id, peer.address, kind, state, *authority)
 
 
 def _shown(peer: RemotePeer) -> dict[str, Any]:
@@ -286,6 +286,6 @@ def test_peer(db: Database, as_json: bool, node_id: str) -> None:
         for step in steps:
             mark = "ok  " if step.get("ok") else "FAIL"
             text = " ".join(f"{k}={v}" for k, v in step.items() if k not in ("name", "ok") and v != "")
-            click.echo(f"{mark} {step.get('name', ''):<10} {text}")
+            say(f"{mark} {step.get('name', ''):<10} {text}")
     if not ok:
         leave(FAILED)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from entgldb.launch.cli_common import DEGRADED, common, leave, show, with_database
+from entgldb.launch.cli_common import DEGRADED, common, leave, say, show, with_database
 from entgldb.messages.limits import DRIFT_MS_MAX
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def status(db: Database, as_json: bool, check: bool) -> None:
     if as_json:
         show({**body, "ok": not wrong, "complaints": wrong})
     else:
-        click.echo(text(body, wrong))
+        for line in text(body, wrong).split("\n"):
+            say(line)
     if check and wrong:
         leave(DEGRADED)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from entgldb.launch.cli_common import common, show, with_database
-from entgldb.messages.errors import InvalidError, UnsupportedError
+from entgldb.launch.cli_common import as_json_text, common, plain, say, show, with_database
+from entgldb.messages.errors import EntglError
 
 if TYPE_CHECKING:
     from entgldb.launch.client import Database
@@ -31,54 +30,42 @@ PROGRESS_SECONDS: Final = 0.1
 def import_(db: Database, as_json: bool, collection: str, file: Path, key: str) -> None:
     """Store every line of a JSON Lines file as a document.
 
-    The key is taken from FIELD. The field _key, as `export` writes it, is left out of the document;
-    any other field stays in it. Importing a file again changes nothing but versions.
+    The key is taken from FIELD: text, or in the whole file whole numbers. The field _key, as `export` writes
+    it, is left out of the document; any other field stays in it. A fault names its line, and how many
+    documents were stored before it. Importing a file again changes nothing but versions.
 
     Example: entgldb import airports airports.jsonl --key icao
     """
+    from entgldb.launch.importing import Lines
+
     begun = time.monotonic()
-    with nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8-sig") as lines:
-        number = db[collection].put_many(_progress(_pairs(lines, key, str(file)), begun))
+    with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as opened:
+        lines = Lines(opened, str(file), key, collection)
+        try:
+            number = db[collection].put_many(_progress(lines, begun))
+        except EntglError as fault:
+            fault.text = f"{fault.text.removesuffix('.')}; {lines.stored(fault.stored)}"
+            raise
     seconds = time.monotonic() - begun
     if as_json:
         show({"collection": collection, "documents": number, "seconds": round(seconds, 3)})
     else:
-        click.echo(f"imported {number} documents into {collection} in {seconds:.1f} s")
-
-
-def _pairs(lines: TextIO, field: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            document = json.loads(line)
-        except (ValueError, RecursionError) as fault:
-            raise InvalidError(f"{name}, line {number}: not JSON: {fault}") from None
-        if not isinstance(document, dict):
-            raise InvalidError(f"{name}, line {number}: not a JSON object")
-        value = document.get(field)
-        if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
-            raise InvalidError(
-                f"{name}, line {number}: no field {field} that could be a key",
-                hint="entgldb import COLLECTION FILE --key FIELD",
-            )
-        if field == "_key":
-            del document[field]
-        yield str(value), document
+        say(f"imported {number} documents into {collection} in {seconds:.1f} s")
 
 
 def _progress(pairs: Iterable[tuple[str, Any]], begun: float) -> Iterator[tuple[str, Any]]:
     """The same pairs, with a line that counts them on a terminal."""
     terminal, shown = sys.stderr.isatty(), begun
-    number = 0
-    for number, pair in enumerate(pairs, 1):
-        yield pair
-        now = time.monotonic()
-        if terminal and now - shown >= PROGRESS_SECONDS:
-            shown = now
-            click.echo(f"\r{number} documents, {number / (now - begun):.0f}/s ", err=True, nl=False)
-    if terminal and number:
-        click.echo("\r\x1b[K", err=True, nl=False)
+    try:
+        for number, pair in enumerate(pairs, 1):
+            yield pair
+            now = time.monotonic()
+            if terminal and now - shown >= PROGRESS_SECONDS:
+                shown = now
+                click.echo(f"\r{number} documents, {number / (now - begun):.0f}/s ", err=True, nl=False)
+    finally:
+        if shown != begun:
+            click.echo("\r\x1b[K", err=True, nl=False)
 
 
 @click.command()
@@ -88,20 +75,18 @@ def _progress(pairs: Iterable[tuple[str, Any]], begun: float) -> Iterator[tuple[
 def export(db: Database, as_json: bool, collection: str) -> None:
     """Write a collection as JSON Lines, by key; the key stands in the field _key.
 
-    With --json every line carries schema_version, key and document instead.
+    A document that has a field _key of its own stands whole in the field _document. With --json every line
+    carries schema_version, key and document instead.
 
     Example: entgldb export users > users.jsonl
     """
+    from entgldb.launch.importing import exported
+
     for document in db[collection].find():
         if as_json:
             show({"key": document.key, "document": document})
-        elif "_key" in document:
-            raise UnsupportedError(
-                f"document {document.key!r:.80} has a field _key of its own",
-                hint=f"entgldb export {collection} --json",
-            )
         else:
-            click.echo(json.dumps({"_key": document.key, **document}, ensure_ascii=False))
+            click.echo(as_json_text(exported(document.key, document)))
 
 
 @click.command()
@@ -136,8 +121,8 @@ def changes(db: Database, as_json: bool, collection: str | None, since: str | No
                 }
             )
         else:
-            text = "deleted" if change.document is None else json.dumps(change.document, ensure_ascii=False)
-            click.echo(f"{change.token}\t{change.collection}\t{change.key}\t{text}")
+            text = "deleted" if change.document is None else as_json_text(change.document)
+            say(change.token, change.collection, plain(change.key), text)
         if follow:
             sys.stdout.flush()
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from entgldb.launch.cli_common import DEGRADED, common, database, leave, show
+from entgldb.launch.cli_common import DEGRADED, common, database, leave, plain, say, show
 from entgldb.messages.errors import NoAnswerError, NoNodeError
 
 if TYPE_CHECKING:
@@ -105,19 +105,19 @@ def _compare(db: Database, peer: str, repair: bool, timeout: float) -> list[dict
 
 def _tell(findings: list[Any], rows: int, peers: list[dict[str, Any]], compared: bool) -> None:
     for one in findings:
-        click.echo(f"{one.kind} {one.where}: {one.text}  -> {one.hint}")
-    click.echo(f"file: {rows} rows read, {len(findings) or 'nothing'} wrong")
+        say(f"{one.kind} {one.where}: {one.text}  -> {one.hint}")
+    say(f"file: {rows} rows read, {len(findings) or 'nothing'} wrong")
     for row in peers:
         for collection, key, decision in row["keys"]:
-            click.echo(f"{row['node_id']} {collection} {key}: {_MEANING[decision]}")
-        click.echo(
+            say(f"{row['node_id']} {collection} {plain(key)}: {_MEANING[decision]}")
+        say(
             f"{row['node_id']}: {row['result']}, {row['differing']} differ, {row['waiting']} on their way,"
             f" {row['bytes']} bytes exchanged"
         )
     if not compared:
-        click.echo("no node was asked to compare")
+        say("no node was asked to compare")
     elif not peers:
-        click.echo("no peer is linked now")
+        say("no peer is linked now")
 
 
 _MEANING: Final = {

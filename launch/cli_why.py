@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entgldb.launch.cli_common import NOT_FOUND, common, database, leave, show
+from entgldb.launch.cli_common import NOT_FOUND, common, database, leave, plain, say, show
 from entgldb.messages.errors import EntglError, NotFoundError
 
 if TYPE_CHECKING:
@@ -142,15 +142,13 @@ def _version(one: Trace, known: Known) -> dict[str, Any]:
 def _tell(collection: str, key: str, rows: list[dict[str, Any]], versions: list[dict[str, Any]]) -> None:
     for row in rows:
         place = f"{row['node_id']}{' (this node)' if row['here'] else ''}"
-        click.echo(f"{place:<24} {'has it' if row['has'] else 'has it not: ' + row['reason']}")
+        say(f"{place:<24} {'has it' if row['has'] else 'has it not: ' + row['reason']}")
     if not versions:
-        click.echo(f"no version of {collection} {key} is known here")
+        say(f"no version of {collection} {plain(key)} is known here")
     for one in versions:
         came = "" if one["came_from"] is None else f", came from {one['came_from']} {_time(one['came_ms'])}"
         state = "shown" if one["shown"] else one["reason"]
-        click.echo(
-            f"  {one['op']} {one['origin']} {one['seq']}, written {_time(one['written_ms'])}{came}: {state}"
-        )
+        say(f"  {one['op']} {one['origin']} {one['seq']}, written {_time(one['written_ms'])}{came}: {state}")
 
 
 def _time(ms: int) -> str:

@@ -329,13 +329,9 @@ class Collection:
         """Whether concurrent writes to its documents are merged field by field, as far as the node knows."""
         return self._database.documents.conflict_rule(self.name) == "merge"
 
-    def put_many(
-        self, documents: client_writes.Many, *, atomic: bool = False, request: str | None = None
-    ) -> int:
-        """Store many documents, each as ``put`` does, each part of up to 500 in one transaction; how many.
-
-        Parts that were stored before an error stay stored. ``atomic``: all in one transaction, of 10,000
-        documents and 16 MiB at most. ``request`` as for ``put``; it is repeated with the same documents.
+        Parts that were stored before an error stay stored; ``stored`` of the EntglError counts them.
+        ``atomic``: all in one transaction, of 10,000 documents and 16 MiB at most. ``request`` as for
+        ``put``; it is repeated with the same documents.
         """
         stored = 0
         under_way: Callable[[], int] | None = None
@@ -347,18 +343,24 @@ class Collection:
                     answer, under_way = under_way, None
                     stored += answer()
                 under_way = self._begin_part(part, client_writes.request_id(request, number))
-        except Exception:
             if under_way is not None:
-                under_way()
+                answer, under_way = under_way, None
+                stored += answer()
+        except Exception as fault:
+            if under_way is not None:
+                with contextlib.suppress(EntglError):
+                    stored += under_way()
+            if isinstance(fault, EntglError):
+                fault.stored = stored
             raise
-        return stored + (under_way() if under_way is not None else 0)
+        return stored
 
     def delete(self, key: str, *, request: str | None = None) -> Version | None:
         """Delete a document, durably; the version made, or None where there was none.
 
         ``request`` as for ``put``.
         """
-        return self._begin((Write(self.name, key, None),), client_writes.request_id(request))()[0]
+        return self._begin((client_writes.delete(self.name, key),), client_writes.request_id(request))()[0]
 
     def history(self, key: str) -> History:
         """The versions of a document, newest first, as far as the node's log has them."""

@@ -11,8 +11,9 @@ from typing import Any, Final, NamedTuple
 from entgldb.messages.client import Base, CommitDone, RequestId, Write, Written
 from entgldb.messages.errors import EntglError, InvalidError, TooLargeError
 from entgldb.messages.limits import BODY_BYTES_MAX, GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, KEY_BYTES_MAX
-from entgldb.messages.model import Version
+from entgldb.messages.model import Version, check_key
 from entgldb.messages.schema import Json, Message
+from entgldb.messages.strict_json import check_value
 from entgldb.storage.documents import Read
 
 PART_DOCUMENTS: Final = 500
@@ -98,20 +99,28 @@ def put(collection: str, key: str, document: Mapping[str, Any], merges: Merges =
 
     With what was read where it merges. Raises InvalidError for what is no JSON object, TooLargeError.
     """
+    what = f"document {check_key(key)!r:.80}"
     if not isinstance(document, Mapping):
-        raise InvalidError(f"document {key!r:.80} is a {type(document).__name__}, not a JSON object")
+        raise InvalidError(f"{what} is a {type(document).__name__}, not a JSON object")
+    fields = dict(document)
     try:
-        text = json.dumps(dict(document), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        body = text.encode("utf-8")
+        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as fault:
-        raise InvalidError(f"document {key!r:.80} is not JSON: {fault}") from None
+        raise InvalidError(f"{what} is no JSON: {fault}") from None
+    check_value(fields, text, what)
+    body = text.encode("utf-8")
     if len(body) > BODY_BYTES_MAX:
-        raise TooLargeError(f"document {key!r:.80} has {len(body)} bytes, {BODY_BYTES_MAX} allowed")
+        raise TooLargeError(f"{what} has {len(body)} bytes, {BODY_BYTES_MAX} allowed")
     read = document.read_from(collection, key) if isinstance(document, Document) else None
     if read is None or not merges():
         return Write(collection, key, body)
     versions = tuple(Written(*version) for version in read.versions())
     return Write(collection, key, body, Base(versions, read.text.encode()))
+
+
+def delete(collection: str, key: str) -> Write:
+    """A delete. Raises InvalidError for what cannot be a key."""
+    return Write(collection, check_key(key), None)
 
 
 def request_id(text: str | None, number: int = 0) -> RequestId | None:

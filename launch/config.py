@@ -8,7 +8,6 @@ reported at once, each with its place, as one ConfigError.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +16,7 @@ from typing import Any, Final
 
 from entgldb.launch.config_fields import Faults, Section, expand
 from entgldb.launch.config_peers import initial_peers
-from entgldb.messages.errors import ConfigError, EntglError
+from entgldb.messages.errors import ConfigError, EntglError, InvalidError
 from entgldb.messages.limits import HEARTBEAT_SECONDS_MAX
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import check_authority, split_address
@@ -29,6 +28,7 @@ from entgldb.messages.settings import (
     StoreSettings,
     SyncSettings,
 )
+from entgldb.messages.strict_json import read_json
 
 FILE_NAME: Final = "entgldb.toml"
 KEY_NAME: Final = "cluster.key"
@@ -91,9 +91,11 @@ def _read(file: Path, faults: Faults) -> dict[str, Any]:
     """The file as nested dicts; an empty one and a fault when it cannot be read."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
-        found = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        found = read_json(text, "it") if file.suffix == ".json" else tomllib.loads(text)
     except OSError as fault:
         faults.add(str(file), fault.strerror or "cannot be read", "entgldb init --dir DIR")
+    except InvalidError as fault:
+        faults.add(file.name, fault.text)
     except (ValueError, RecursionError) as fault:
         faults.add(file.name, f"not valid {file.suffix[1:].upper()}: {fault}")
     else:

@@ -21,7 +21,7 @@ from entgldb.messages import (  # noqa: F401 -- fills the registry
     snapshots,
     wire,
 )
-from entgldb.messages.errors import ProtocolError, UnknownMessage
+from entgldb.messages.errors import InvalidError, ProtocolError, UnknownMessage
 from entgldb.messages.limits import (
     ARRAY_ITEMS_MAX,
     FRAME_BYTES_MAX,
@@ -41,8 +41,13 @@ class Decoded(NamedTuple):
 
 
 def encode(message: Message, request_id: int = 0) -> bytes:
-    """The bytes of one frame's payload."""
-    packed: bytes = msgpack.packb([message.TAG, request_id, *to_array(message)], buf_size=PACK_BYTES)
+    """The bytes of one frame's payload. Raises InvalidError for what no frame can hold."""
+    try:
+        packed: bytes = msgpack.packb([message.TAG, request_id, *to_array(message)], buf_size=PACK_BYTES)
+    except UnicodeEncodeError:
+        raise InvalidError(f"a text in {message} has half a surrogate pair: that is no Unicode") from None
+    except OverflowError:
+        raise InvalidError(f"a number in {message} has more than 64 bits") from None
     return packed
 
 

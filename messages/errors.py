@@ -39,10 +39,12 @@ class EntglError(Exception):
     """Base of every error this package raises on purpose.
 
     ``code`` is a stable word, ``text`` a sentence for a person, ``hint`` what to try next.
-    ``definite`` is False when the operation may have happened all the same.
+    ``definite`` is False when the operation may have happened all the same. ``stored`` is how many documents
+    of a ``put_many`` were stored before it.
     """
 
     code: ErrorCode = ErrorCode.INTERNAL
+    stored: int = 0
 
     def __init__(
         self, text: str, *, code: ErrorCode | None = None, hint: str = "", definite: bool = True

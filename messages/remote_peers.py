@@ -17,6 +17,7 @@ from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import PEM_BYTES_MAX
 from entgldb.messages.model import check_node_id
 from entgldb.messages.schema import Json
+from entgldb.messages.strict_json import read_json
 
 
 class PeerType(IntEnum):
@@ -137,7 +138,7 @@ def read_peer(document: Mapping[str, Json]) -> RemotePeer:
             node_id=_text(document["NodeId"]),
             address=_text(document["Address"]),
             type=PeerType(document["Type"]),
-            oauth2=None if raw in (None, "") else read_oauth2(json.loads(_text(raw))),
+            oauth2=None if raw in (None, "") else read_oauth2(read_json(_text(raw), "OAuth2Json")),
             enabled=document["IsEnabled"] is True,
             extra=tuple((k, v) for k, v in document.items() if k not in _FIELDS),
         )

@@ -83,9 +83,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "launch":
-        # the package itself, which can be called: its name is taken as soon as anything in it is imported
-        return import_module("entgldb.launch")
+    if name in ("aio", "launch"):
+        # modules; `launch` is the package itself, which can be called: its name is taken as soon as anything
+        # in it is imported
+        return import_module(f"entgldb.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'entgldb' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -43,7 +43,7 @@ def test_every_verb_has_help_with_an_example_directory_and_json(
         (["put", "users"], 2, "usage:"),
         (["get", "-d", "{dir}", "users", "u1"], 4, "no-node: no node is running in"),
         (["put", "-d", "{dir}", "users", "u1", "{}"], 4, "no-node: no node is running in"),
-        (["put", "-d", "{dir}", "users", "u1", "{"], 2, "invalid: the document is not JSON"),
+        (["put", "-d", "{dir}", "users", "u1", "{"], 2, "invalid: the document is no JSON"),
         (["put", "-d", "{dir}", "users", "u1", "[1]"], 2, "invalid: the document is not a JSON object"),
         (["status", "-d", "{dir}"], 4, "no-node:"),
         (["stop", "-d", "{dir}"], 4, "no-node:"),
