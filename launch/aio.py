@@ -110,19 +110,28 @@ class Database:
         self._blocking = client.Database(directory, timeout=timeout)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="entgldb-read")
         self._requests = Requests(self._blocking.directory, timeout, in_flight)
+        self._closed = False
 
     def __getitem__(self, name: str) -> Collection:
         return Collection(self, name)
 
     async def attach(self) -> None:
         """Connect to the node's socket now. Raises NoNodeError when no node is running."""
+        if self._closed:
+            raise client.closed()
         await self._requests.attached()
 
     async def close(self) -> None:
-        """Give file, socket and threads back. A request that still waits gets a NoAnswerError."""
-        self._requests.close()
-        await self._run(self._blocking.close)
-        self._threads.shutdown(wait=False)
+        """Give file, socket and threads back for good; what is called later raises InvalidError.
+
+        A request that still waits gets a NoAnswerError.
+        """
+        if not self._closed:
+            self._closed = True
+            self._requests.close()
+            work = asyncio.get_running_loop().run_in_executor(self._threads, self._blocking.close)
+            self._threads.shutdown(wait=False)
+            await work
 
     collections = _aside(client.Database.collections)
     token = _aside(client.Database.token)
@@ -169,6 +178,8 @@ class Database:
         return client_writes.versions(await self.request(commit))
 
     async def _run(self, work: Callable[[], R]) -> R:
+        if self._closed:
+            raise client.closed()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _paged(self, found: Iterator[R]) -> AsyncIterator[R]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from entgldb.launch.aio_wire import AsyncWire, LostError
-from entgldb.launch.client import RETRY_SECONDS
+from entgldb.launch.client import RETRY_SECONDS, closed
 from entgldb.launch.wire_client import framed, no_answer, unless_refused
 from entgldb.messages.client import Commit, Follow
 from entgldb.messages.errors import BusyError, EntglError, NoAnswerError, NoNodeError
@@ -46,6 +46,8 @@ class Requests:
         Raises what the node refused it with; NoAnswerError (not definite) when none came in time;
         NoNodeError at once where no node was there for as long as that.
         """
+        if self._closed:
+            raise closed()
         self._last_id += 1
         request_id = self._last_id
         data = framed(message, request_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,9 +53,18 @@ class AsyncWire(asyncio.BufferedProtocol):
         seconds.
         """
         loop = asyncio.get_running_loop()
-        made = await loop.run_in_executor(None, connected, directory, patience)
-        made.setblocking(False)
-        _, wire = await loop.create_unix_connection(lambda: cls(pushed), sock=made)
+        dialling = loop.run_in_executor(None, connected, directory, patience)
+        try:
+            made = await asyncio.shield(dialling)
+        except asyncio.CancelledError:
+            dialling.add_done_callback(_hang_up)
+            raise
+        try:
+            made.setblocking(False)
+            _, wire = await loop.create_unix_connection(lambda: cls(pushed), sock=made)
+        except BaseException:
+            made.close()
+            raise
         return wire
 
     async def ask(self, request_id: int, data: bytes) -> Message:
@@ -111,3 +121,9 @@ class AsyncWire(asyncio.BufferedProtocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(self._unsent))
         self._unsent.clear()
+
+
+def _hang_up(dialled: asyncio.Future[socket.socket]) -> None:
+    """Close what nobody waits for any more."""
+    if not dialled.cancelled() and dialled.exception() is None:
+        dialled.result().close()

@@ -155,7 +155,7 @@ def idle(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Result
     rounds = []
     with cluster(root, NODES) as members:
         for member in members:
-            member.db.close()
+            member.db.let_go()
         time.sleep(QUIET_SECONDS)
         pids = [member.pids() for member in members]
         for _ in bench.turns("W5"):

@@ -13,8 +13,9 @@ import click
 from entgldb.launch.cli_common import common, say, show
 from entgldb.launch.wire_client import unless_refused
 from entgldb.messages.client import Reload, Report
+from entgldb.messages.codec import known_messages
 from entgldb.messages.errors import InvalidError
-from entgldb.messages.schema import REGISTRY, Message, to_array
+from entgldb.messages.schema import Message, to_array
 from entgldb.messages.strict_json import read_json
 
 ACTORS: Final = ("node", "store", "oplog", "sync", "election", "gateway")
@@ -23,7 +24,7 @@ ASK_SECONDS: Final = 5.0
 
 def build_message(name: str, assignments: tuple[str, ...]) -> Message:
     """An admin message from ``name`` and ``field=value`` texts. Raises InvalidError listing what is known."""
-    known = {cls.__name__: cls for cls in REGISTRY.values() if cls.ADMIN}
+    known = {cls.__name__: cls for cls in known_messages().values() if cls.ADMIN}
     cls = known.get(name)
     if cls is None:
         raise InvalidError(f"no message {name!r:.80}; known: {', '.join(sorted(known))}")

@@ -7,27 +7,34 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from entgldb.launch import client_merging, client_writes
-from entgldb.launch.client_nodes import Nodes
-from entgldb.launch.client_peers import Peers
 from entgldb.launch.client_writes import Document
 from entgldb.messages.client import Commit, CreateIndex, RequestId, Status, Write
-from entgldb.messages.errors import BusyError, EntglError, NoAnswerError, NoNodeError, NotFoundError
+from entgldb.messages.errors import (
+    BusyError,
+    EntglError,
+    InvalidError,
+    NoAnswerError,
+    NoNodeError,
+    NotFoundError,
+)
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Json, Message
-from entgldb.storage import set_aside
 from entgldb.storage.conflicts import Conflict
 from entgldb.storage.documents import Change, Changes, Documents
-from entgldb.storage.set_aside import Unfit, Waiting
 
 if TYPE_CHECKING:
     from entgldb.launch.client_feed import Following
+    from entgldb.launch.client_nodes import Nodes
+    from entgldb.launch.client_peers import Peers
     from entgldb.launch.wire_client import WireClient
     from entgldb.storage.history import History
+    from entgldb.storage.set_aside import Unfit, Waiting
 
 __all__ = ["Change", "Collection", "Conflict", "Database", "Document", "connect"]
 
@@ -59,8 +66,6 @@ class Database:
     def __init__(self, directory: str | os.PathLike[str], *, timeout: float = TIMEOUT_SECONDS) -> None:
         self.directory: Final = Path(directory)
         self.timeout = timeout
-        self.peers: Final = Peers(self)
-        self.nodes: Final = Nodes(self)
         self._lock = threading.RLock()
         self._documents: Documents | None = None
         self._replaced: list[Documents] = []
@@ -71,6 +76,7 @@ class Database:
         self._counter = 0
         self._awaited: dict[int, None] = {}
         """Counters of requests whose outcome is not known yet, in order."""
+        self._closed = False
 
     def __getitem__(self, name: str) -> Collection:
         return Collection(self, name)
@@ -83,8 +89,28 @@ class Database:
     ) -> None:
         self.close()
 
+    # each verb imports what it uses: a cold `get` is mostly imports
+    @cached_property
+    def peers(self) -> Peers:
+        """The replicated list of remote peers."""
+        from entgldb.launch.client_peers import Peers
+
+        return Peers(self)
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        """The nodes of the cluster."""
+        from entgldb.launch.client_nodes import Nodes
+
+        return Nodes(self)
+
     def close(self) -> None:
-        """Give file and socket back."""
+        """Give file and socket back for good; what is called later raises InvalidError."""
+        self._closed = True
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Give file and socket back until the next call."""
         with self._lock:
             for documents in (*self._replaced, self._documents):
                 if documents is not None:
@@ -101,8 +127,8 @@ class Database:
         seconds (None: ``timeout``).
         """
         with self._lock:
+            self._refuse_closed()
             if self._wire is None:
-                # only what writes or asks needs the socket
                 from entgldb.launch.wire_client import WireClient
 
                 self._wire = WireClient(self.directory, self.timeout if patience is None else patience)
@@ -112,6 +138,7 @@ class Database:
     def documents(self) -> Documents:
         """The file, opened read-only in this process."""
         with self._lock:
+            self._refuse_closed()
             if self._documents is not None and self._documents.replaced():
                 # whoever still reads the old file reads it to the end
                 self._replaced.append(self._documents)
@@ -140,11 +167,15 @@ class Database:
 
     def quarantine(self) -> list[Unfit]:
         """Entries that could not be applied on this node and wait for a decision."""
-        return self.documents.put_to(set_aside.unfit)
+        from entgldb.storage.set_aside import unfit
+
+        return self.documents.put_to(unfit)
 
     def held(self) -> list[Waiting]:
         """What this node holds back because its writer's clock runs too far ahead, by origin."""
-        return self.documents.put_to(set_aside.held)
+        from entgldb.storage.set_aside import held
+
+        return self.documents.put_to(held)
 
     def token(self) -> str:
         """The change token after everything that is here now."""
@@ -266,6 +297,10 @@ class Database:
                     raise no_answer(self.directory, waited, fault, request) from None
                 time.sleep(RETRY_SECONDS)
 
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise closed()
+
     def _detach(self) -> None:
         with self._lock:
             if self._wire is not None:
@@ -276,6 +311,11 @@ class Database:
     def _may_return(self) -> bool:
         """Whether the node was here so lately that it may be in the middle of a restart."""
         return self._lost_at is not None and time.monotonic() - self._lost_at < self.timeout
+
+
+def closed() -> InvalidError:
+    """What a database says that was closed."""
+    return InvalidError("this database was closed", hint="connect again")
 
 
 class Collection:
@@ -328,6 +368,11 @@ class Collection:
     def merges(self) -> bool:
         """Whether concurrent writes to its documents are merged field by field, as far as the node knows."""
         return self._database.documents.conflict_rule(self.name) == "merge"
+
+    def put_many(
+        self, documents: client_writes.Many, *, atomic: bool = False, request: str | None = None
+    ) -> int:
+        """Store many documents, each as ``put`` does, each part of up to 500 in one transaction; how many.
 
         Parts that were stored before an error stay stored; ``stored`` of the EntglError counts them.
         ``atomic``: all in one transaction, of 10,000 documents and 16 MiB at most. ``request`` as for

@@ -176,7 +176,7 @@ def search(members: Iterable[Member], secrets: list[str], control: str) -> tuple
     files, controls, found = 0, 0, []
     for member in members:
         # a process that has a database open would lose its locks by opening the file another way
-        member.db.close()
+        member.db.let_go()
         for file in member.directory.rglob("*"):
             try:
                 content = file.read_bytes() if file.is_file() else b""

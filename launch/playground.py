@@ -83,7 +83,7 @@ class Member:
 
     def stop(self) -> None:
         """End in good order; harmless when it does not run."""
-        self.db.close()
+        self.db.let_go()
         if self.node is not None:
             self.node.stop()
         self.node = None

@@ -6,21 +6,11 @@ extension types. A fresh unpacker reads every frame, so that one bad frame canno
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from importlib import import_module
+from typing import Final, NamedTuple
 
 import msgpack
 
-from entgldb.messages import (  # noqa: F401 -- fills the registry
-    checking,
-    client,
-    incarnation,
-    local,
-    members,
-    merging,
-    refusals,
-    snapshots,
-    wire,
-)
 from entgldb.messages.errors import InvalidError, ProtocolError, UnknownMessage
 from entgldb.messages.limits import (
     ARRAY_ITEMS_MAX,
@@ -31,6 +21,19 @@ from entgldb.messages.limits import (
 )
 from entgldb.messages.schema import REGISTRY, Channel, Message, from_array, to_array
 
+_VOCABULARY: Final = (
+    "checking",
+    "client",
+    "incarnation",
+    "local",
+    "members",
+    "merging",
+    "refusals",
+    "snapshots",
+    "wire",
+)
+"""All modules that define messages; a client verb is answered by messages that it has imported itself."""
+
 
 class Decoded(NamedTuple):
     """A message, the request it belongs to (0: none), and how many fields were beyond the known ones."""
@@ -38,6 +41,13 @@ class Decoded(NamedTuple):
     request_id: int
     message: Message
     trailing: int
+
+
+def known_messages() -> dict[int, type[Message]]:
+    """Every message by its number."""
+    for name in _VOCABULARY:
+        import_module(f"entgldb.messages.{name}")
+    return REGISTRY
 
 
 def encode(message: Message, request_id: int = 0) -> bytes:
@@ -62,7 +72,7 @@ def decode(payload: bytes | memoryview, channel: Channel, bytes_max: int = FRAME
     items = _unpack(payload)
     if type(items) is not list or len(items) < 2 or type(items[0]) is not int or type(items[1]) is not int:
         raise ProtocolError("a frame is an array that begins with two integers")
-    cls = REGISTRY.get(items[0])
+    cls = REGISTRY.get(items[0]) or known_messages().get(items[0])
     if cls is None or channel not in cls.CHANNELS:
         fault = UnknownMessage(f"message {items[0]} is not accepted here")
         fault.request_id = items[1]

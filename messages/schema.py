@@ -1,5 +1,7 @@
-"""From a dataclass to a strict reader: messages are arrays, checked field by field.
+"""From annotated fields to a strict reader: messages are arrays, checked field by field.
 
+A class gets what ``dataclasses.dataclass(frozen=True, slots=True)`` would give it, but nothing is compiled
+before it is used: a client verb uses five of a hundred classes.
 ``@record`` makes a value that travels inside messages, ``@message(tag, ...)`` a message.
 Tags only grow and are never used again for something else.
 """
@@ -10,7 +12,6 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
 from enum import Enum, Flag, auto
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
@@ -54,12 +55,51 @@ Port = Annotated[int, Range(0, 65_535)]
 _T = TypeVar("_T")
 
 
+class _Compiled:
+    """An attribute of a record that is made for its class at the first look."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        made = self._make(owner)
+        setattr(owner, self._name, made)
+        return made
+
+
 class Record:
     """A frozen value encoded as the array of its fields."""
 
     __slots__ = ()
-    _writers: ClassVar[tuple[tuple[str, Convert | None], ...]]
-    _readers: ClassVar[tuple[tuple[str, Convert, bool], ...]]
+    _names: ClassVar[tuple[str, ...]] = ()
+    _defaults: ClassVar[dict[str, Any]] = {}
+    _writers: ClassVar[Any] = _Compiled(lambda cls: _writers_of(cls))
+    _readers: ClassVar[Any] = _Compiled(lambda cls: _readers_of(cls))
+    __dataclass_fields__: ClassVar[Any] = _Compiled(lambda cls: _dataclass_fields_of(cls))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return _values(self) == _values(other)
+
+    def __hash__(self) -> int:
+        return hash(_values(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), _values(self)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names)
+        return f"{type(self).__name__}({fields})"
 
 
 class Message(Record):
@@ -82,8 +122,7 @@ REGISTRY: dict[int, type[Message]] = {}
 @dataclass_transform(frozen_default=True)
 def record(cls: type[_T]) -> type[_T]:
     """Make ``cls`` frozen, slotted and able to travel inside messages."""
-    made = dataclass(frozen=True, slots=True)(cls)
-    _compile(made)
+    made: type[_T] = _slotted(cls)
     return made
 
 
@@ -95,7 +134,7 @@ def message(tag: int, *channels: Channel, admin: bool = False) -> Callable[[type
     """
 
     def make(cls: type[_T]) -> type[_T]:
-        made: Any = dataclass(frozen=True, slots=True, repr=False)(cls)
+        made = _slotted(cls)
         if tag in REGISTRY:
             raise TypeError(f"tag {tag} is taken by {REGISTRY[tag].__name__}")
         made.TAG = tag
@@ -103,9 +142,8 @@ def message(tag: int, *channels: Channel, admin: bool = False) -> Callable[[type
         for channel in channels:
             made.CHANNELS |= channel
         made.ADMIN = admin
-        _compile(made)
         REGISTRY[tag] = made
-        return made  # type: ignore[no-any-return]  # slots=True makes a new class, typed Any here
+        return made  # type: ignore[no-any-return]  # the slots make a new class, typed Any here
 
     return make
 
@@ -137,17 +175,56 @@ def from_array(cls: type[Any], items: list[Any]) -> Any:
     return cls(*values)
 
 
-def _compile(cls: Any) -> None:
+def _slotted(cls: Any) -> Any:
+    """The same class with a slot for each annotated field, and with what a frozen dataclass has."""
+    names = tuple(cls.__annotations__)
+    body = {k: v for k, v in vars(cls).items() if k not in (*names, "__dict__", "__weakref__")}
+    defaults = {name: vars(cls)[name] for name in names if name in vars(cls)}
+    body |= {"__slots__": names, "__match_args__": names, "_names": names, "_defaults": defaults}
+    return type(cls)(cls.__name__, cls.__bases__, {**body, "__init__": _first_init})
+
+
+def _first_init(self: Any, *values: Any, **named: Any) -> None:
+    """Make the class's own ``__init__`` when its first value is made, and call it."""
+    cls = type(self)
+    setters = {f"_set_{name}": getattr(cls, name).__set__ for name in cls._names}
+    takes = ", ".join(f"{n}=_defaults[{n!r}]" if n in cls._defaults else n for n in cls._names)
+    body = "; ".join(f"_set_{name}(self, {name})" for name in cls._names) or "pass"
+    space: dict[str, Any] = {**setters, "_defaults": cls._defaults}
+    exec(f"def __init__({', '.join(filter(None, ['self', takes]))}): {body}", space)  # noqa: S102 -- as dataclasses do; of our own names
+    cls.__init__ = space["__init__"]
+    cls.__init__(self, *values, **named)
+
+
+def _values(value: Any) -> tuple[Any, ...]:
+    return tuple([getattr(value, name) for name in value._names])
+
+
+def _writers_of(cls: Any) -> tuple[tuple[str, Convert | None], ...]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    cls._writers = tuple((f.name, _writer(hints[f.name])) for f in fields(cls))
-    cls._readers = tuple(
-        (f.name, _reader(hints[f.name]), f.default is not MISSING or f.default_factory is not MISSING)
-        for f in fields(cls)
-    )
+    return tuple((name, _writer(hints[name])) for name in cls._names)
+
+
+def _readers_of(cls: Any) -> tuple[tuple[str, Convert, bool], ...]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return tuple((name, _reader(hints[name]), name in cls._defaults) for name in cls._names)
+
+
+def _dataclass_fields_of(cls: Any) -> Any:
+    """What makes ``dataclasses.fields`` and ``dataclasses.replace`` know a record."""
+    from dataclasses import field, make_dataclass
+
+    made = [
+        (name, cls.__annotations__[name], field(default=cls._defaults[name]))
+        if name in cls._defaults
+        else (name, cls.__annotations__[name])
+        for name in cls._names
+    ]
+    return vars(make_dataclass(cls.__name__, made))["__dataclass_fields__"]
 
 
 def _is_record(hint: Any) -> bool:
-    return isinstance(hint, type) and hasattr(hint, "_writers")
+    return isinstance(hint, type) and issubclass(hint, Record)
 
 
 def _union_member(hint: Any) -> Any:

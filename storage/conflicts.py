@@ -7,9 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Json
-from entgldb.storage.rules.changes import plant
 from entgldb.storage.rules.clock import ms_of
-from entgldb.storage.rules.fields import NOTHING_YET, render
 
 CONFLICTS: Final = (
     "SELECT c.collection, c.key, c.hlc, c.id, o.name, c.seq, c.body, c.rule, w.name, d.seq, d.hlc, d.body"
@@ -43,11 +41,17 @@ def conflict(row: tuple[Any, ...]) -> Conflict:
     """A row of CONFLICTS."""
     collection, key, hlc, _, origin, seq, text, rule, winner, winner_seq, winner_hlc, body = row
     lost = json.loads(text)
+    if rule != "lww":
+        # only collections that merge need the rules of merging
+        from entgldb.storage.rules.changes import plant
+        from entgldb.storage.rules.fields import NOTHING_YET, render
+
+        lost = render(plant(lost, NOTHING_YET), partial=True)
     return Conflict(
         collection,
         key,
         Version(origin, seq),
-        lost if rule == "lww" else render(plant(lost, NOTHING_YET), partial=True),
+        lost,
         ms_of(hlc),
         rule,
         None if winner is None else Version(winner, winner_seq),

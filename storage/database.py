@@ -13,10 +13,8 @@ from typing import Final
 from urllib.parse import quote
 
 from entgldb.messages.errors import ConfigError, CorruptError, EntglError, ErrorCode, NotFoundError
-from entgldb.storage import swap
 from entgldb.storage.fingerprint import DATABASE, sync_directory
 from entgldb.storage.schema import APPLICATION_ID, FORMAT, migrate
-from entgldb.storage.upgrade import keep
 
 FILE: Final = DATABASE
 CHECK_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -34,6 +32,8 @@ _HINT_DAMAGED: Final = "entgldb start --rebuild (refilled by the peers), or entg
 def open_file(directory: str | Path) -> sqlite3.Connection:
     """Create or open the file read-write. Raises ConfigError, CorruptError or EntglError."""
     path = Path(directory) / FILE
+    from entgldb.storage import swap
+
     swap.settle(Path(directory))
     fresh = not path.exists()
     connection = _connect(path, "rwc")
@@ -128,6 +128,9 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, directory: Path, fresh: bool) -> None:
+    # a reader does not need it
+    from entgldb.storage.upgrade import keep
+
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute("PRAGMA synchronous = EXTRA")
     _read_back(connection, "synchronous", 3)

@@ -19,7 +19,6 @@ from entgldb.messages.model import (
     check_collection,
     check_key,
 )
-from entgldb.messages.remote_peers import RemotePeer, read_peer
 from entgldb.messages.schema import Json
 from entgldb.storage.conflicts import CONFLICTS, Conflict, conflict
 from entgldb.storage.database import FILE, open_reader, translated
@@ -27,6 +26,7 @@ from entgldb.storage.filter import Condition, compile_filter, compile_sort
 from entgldb.storage.rules.clock import ms_of
 
 if TYPE_CHECKING:
+    from entgldb.messages.remote_peers import RemotePeer
     from entgldb.storage.history import History
 
 Document = dict[str, Json]
@@ -257,6 +257,8 @@ class Documents:
 
     def peers(self) -> list[RemotePeer]:
         """The remote peers that this node knows, by node id; documents that cannot be one are left out."""
+        from entgldb.messages.remote_peers import read_peer
+
         found = []
         for _, document in self.find(REMOTE_PEERS):
             try:
@@ -317,7 +319,7 @@ class Documents:
         with self._lock:
             try:
                 return question(self._connection)
-            except sqlite3.OperationalError as fault:
+            except sqlite3.Error as fault:
                 raise translated(fault, "reading failed") from fault
 
     def _pages(self, sql: str, last: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
@@ -330,7 +332,7 @@ class Documents:
         with self._lock:
             try:
                 return self._connection.execute(sql, values).fetchall()
-            except sqlite3.OperationalError as fault:
+            except sqlite3.Error as fault:
                 raise translated(fault, "reading failed") from fault
 
 

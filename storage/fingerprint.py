@@ -12,9 +12,8 @@ import contextlib
 import json
 import os
 import sqlite3
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from entgldb.storage.rules.incarnations import Why
 
@@ -22,8 +21,7 @@ FILE: Final = "node.fingerprint"
 DATABASE: Final = "entgldb.db"
 
 
-@dataclass(frozen=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """What the file says. Device numbers are left out: many change with each boot."""
 
     machine: str
@@ -61,7 +59,7 @@ def renew(connection: sqlite3.Connection, directory: Path) -> None:
     with contextlib.suppress(OSError, sqlite3.OperationalError):
         _write(directory, made)
         connection.execute("INSERT OR REPLACE INTO _entgldb_meta VALUES ('mark', ?)", (coming,))
-        _write(directory, replace(made, nonce=coming, coming=""))
+        _write(directory, made._replace(nonce=coming, coming=""))
 
 
 def note(connection: sqlite3.Connection, directory: Path) -> None:
@@ -69,7 +67,7 @@ def note(connection: sqlite3.Connection, directory: Path) -> None:
     found, lsn = _read(directory), _lsn(connection)
     if found is not None and found.lsn < lsn:
         with contextlib.suppress(OSError):
-            _write(directory, replace(found, lsn=lsn))
+            _write(directory, found._replace(lsn=lsn))
 
 
 def _mark(connection: sqlite3.Connection) -> str | None:
@@ -101,7 +99,7 @@ def _write(directory: Path, fingerprint: Fingerprint) -> None:
     new = directory / f"{FILE}.new"
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as file:
-        json.dump(asdict(fingerprint), file)
+        json.dump(fingerprint._asdict(), file)
         file.flush()
         os.fsync(file.fileno())
     new.replace(directory / FILE)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import entgldb.aio
+from entgldb.launch import aio_wire
 from entgldb.launch.init import Plan, init
 from entgldb.launch.process import start_detached, stop_node
+from entgldb.launch.wire_client import connected
 from entgldb.messages.errors import InvalidError, NoNodeError, NotFoundError, TooLargeError, UnsupportedError
 
 pytestmark = pytest.mark.slow
@@ -73,6 +77,64 @@ def test_faults_come_as_the_errors_they_are(directory: Path, tmp_path: Path) -> 
         await db.close()
         with pytest.raises(NoNodeError, match="no node is running in"):
             await entgldb.aio.connect(tmp_path)
+
+    asyncio.run(walk())
+
+
+def test_after_close_every_call_says_so(directory: Path) -> None:
+    async def walk() -> None:
+        db = await entgldb.aio.connect(directory)
+        await db["closing"].put_many({f"k{n}": {"n": n} for n in range(1200)})
+        under_way = db["closing"].find()
+        await anext(under_way)
+        await db.close()
+        await db.close()
+        for call in (
+            lambda: db["closing"].get("k1"),
+            lambda: db["closing"].put("k1", {}),
+            lambda: db["closing"].count(),
+            lambda: db["closing"].create_index("n"),
+            lambda: anext(db["closing"].find()),
+            lambda: anext(db.changes()),
+            lambda: anext(db.changes(follow=True)),
+            lambda: db.collections(),
+            lambda: db.status(),
+            lambda: db.peers.get_all_remote_peers(),
+            lambda: db.nodes.all(),
+            lambda: db.attach(),
+        ):
+            with pytest.raises(InvalidError, match="this database was closed"):
+                await call()
+        with pytest.raises(InvalidError, match="this database was closed"):
+            [one async for one in under_way]
+
+    asyncio.run(walk())
+
+
+def test_a_connect_that_is_cancelled_leaves_no_socket(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialled, go_on = threading.Event(), threading.Event()
+    made: list[socket.socket] = []
+
+    def slowly(where: Path) -> socket.socket:
+        dialled.set()
+        go_on.wait(20)
+        made.append(connected(where))
+        return made[-1]
+
+    monkeypatch.setattr(aio_wire, "connected", slowly)
+
+    async def walk() -> None:
+        task = asyncio.ensure_future(entgldb.aio.connect(directory)._connect())
+        await asyncio.to_thread(dialled.wait, 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        async with asyncio.timeout(20):
+            while not made or made[0].fileno() != -1:
+                await asyncio.sleep(0.01)
 
     asyncio.run(walk())
 

@@ -18,9 +18,34 @@ from entgldb.launch.cli_actors import build_message
 from entgldb.launch.cli_common import run
 from entgldb.launch.cli_status import complaints, text
 from entgldb.launch.init import PORT_MIN, pick_port
-from entgldb.messages.client import Isolate, Status
+from entgldb.messages.client import Isolate, RequestId, Status, Write
 from entgldb.messages.errors import InvalidError
+from entgldb.storage.store import Store
 
+NOT_FOR_READING = {
+    "asyncio",
+    "cryptography",
+    "dataclasses",
+    "entgldb.launch.client_nodes",
+    "entgldb.launch.client_peers",
+    "entgldb.launch.wire_client",
+    "entgldb.messages.codec",
+    "entgldb.messages.local",
+    "entgldb.messages.members",
+    "entgldb.messages.remote_peers",
+    "entgldb.messages.wire",
+    "entgldb.storage.rules.header",
+    "entgldb.storage.rules.merged",
+    "entgldb.storage.set_aside",
+    "entgldb.storage.store",
+    "logging",
+    "msgpack",
+    "socket",
+    "sqlite_utils",
+    "ssl",
+    "thespian",
+}
+"""A cold `get` is mostly imports: each of these would be felt at every call."""
 CTX = click.Context(entgldb, info_name="entgldb")
 VERBS = entgldb.list_commands(CTX)
 
@@ -51,6 +76,12 @@ def test_every_verb_has_help_with_an_example_directory_and_json(
         (["init", "-d", "{dir}/n", "--authority", "https://a.example"], 2, "usage:"),
         (["update-peer", "-d", "{dir}", "cloud-1"], 2, "usage:"),
         (["ask", "-d", "{dir}", "sync", "Isolate"], 2, "invalid: Isolate needs seconds"),
+        (
+            ["ask", "-d", "{dir}", "sync", "Isolate", "seconds=Infinity"],
+            2,
+            "invalid: Isolate.seconds='Infinity' is no JSON: Infinity is no JSON number; float is expected",
+        ),
+        (["tell", "-d", "{dir}", "election", "StandDown", "seconds=1e999"], 2, "invalid: StandDown.seconds="),
         (["ask", "-d", "{dir}", "nobody", "Status"], 2, "usage:"),
     ],
 )
@@ -140,6 +171,26 @@ def test_client_verbs_import_neither_actors_nor_tls_nor_asyncio(tmp_path: Path) 
         [sys.executable, "-c", program, tmp_path], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_read_imports_only_what_it_uses(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "lan-1", 1_790_000_000_000)
+    with store.group():
+        store.write(RequestId(b"c" * 16, 1), [Write("users", "u1", b'{"n":1}')], 1_790_000_000_000)
+    store.close()
+    program = (
+        "import sys; from entgldb.launch.cli import entgldb; from entgldb.launch.cli_common import run\n"
+        "for verb in ('get users u1', 'find users {}', 'count users', 'export users'):\n"
+        "    assert run(entgldb, [*verb.split(), '-d', sys.argv[1]]) == 0\n"
+        "print(*sys.modules)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__path__[0]).parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], env=environment, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "entgldb.storage.documents" in loaded
+    assert loaded & NOT_FOR_READING == set()
 
 
 def test_a_port_that_is_picked_is_none_that_an_outgoing_connection_may_get() -> None:

@@ -21,7 +21,7 @@ from entgldb.launch.client import Database
 from entgldb.launch.init import Plan, init
 from entgldb.launch.process import start_detached, stop_node
 from entgldb.launch.processes import tree
-from entgldb.messages.client import Ping
+from entgldb.messages.client import Isolate, Ping
 from entgldb.messages.errors import (
     EntglError,
     ErrorCode,
@@ -72,6 +72,39 @@ def test_launch_can_be_called_after_anything_else_was_used(tmp_path: Path) -> No
 def test_an_update_names_the_field_it_does_not_know(db: Database) -> None:
     with pytest.raises(InvalidError, match="addres is no field"):
         db.peers.update_remote_peer("cloud-1", addres="remote.example.com:9000")
+
+
+def test_a_number_that_is_none_is_refused_by_name(db: Database) -> None:
+    with pytest.raises(EntglError, match=r"Isolate\.seconds: a finite float expected"):
+        db.ask("sync", Isolate(float("inf")))
+    assert db.status("sync")["isolated"] is False
+
+
+def test_after_close_every_call_says_so(directory: Path) -> None:
+    db = entgldb.connect(directory)
+    db["closing"].put("k", {"n": 1})
+    under_way = db["closing"].find()
+    feed = db.changes(collection="closing", follow=True)
+    next(feed)
+    db.close()
+    db.close()
+    for call in (
+        lambda: db["closing"].get("k"),
+        lambda: db["closing"].put("k", {}),
+        lambda: list(db["closing"].find()),
+        lambda: db["closing"].count(),
+        lambda: db.collections(),
+        lambda: db.status(),
+        lambda: db.peers.get_all_remote_peers(),
+        lambda: db.nodes.all(),
+        lambda: db.attach(),
+        lambda: next(db.changes()),
+    ):
+        with pytest.raises(InvalidError, match="this database was closed"):
+            call()
+    for going_on in (under_way, feed):
+        with pytest.raises(EntglError, match="closed"):
+            list(going_on)
 
 
 def test_nobody_runs_there(tmp_path: Path) -> None:

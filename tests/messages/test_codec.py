@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
 import typing
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -13,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import entgldb
 from entgldb.messages import client, codec, local, wire
-from entgldb.messages.errors import ProtocolError, UnknownMessage
+from entgldb.messages.errors import InvalidError, ProtocolError, UnknownMessage
 from entgldb.messages.limits import (
     ARRAY_ITEMS_MAX,
     DEPTH_MAX,
@@ -23,7 +29,7 @@ from entgldb.messages.limits import (
     STRING_BYTES_MAX,
 )
 from entgldb.messages.model import Entry
-from entgldb.messages.schema import INT64, REGISTRY, Channel, Message
+from entgldb.messages.schema import INT64, Channel, Message, Record, record
 
 
 def values(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
@@ -61,7 +67,7 @@ def values(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
     return st.one_of(*(st.none() if a is type(None) else values(a) for a in args))
 
 
-@pytest.mark.parametrize("cls", REGISTRY.values(), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", codec.known_messages().values(), ids=lambda cls: cls.__name__)
 def test_every_message_survives_the_round_trip(cls: type[Message]) -> None:
     @given(values(cls))
     def check(message: Message) -> None:
@@ -168,7 +174,7 @@ def test_messages_have_a_constant_text_that_shows_no_secret() -> None:
 
 
 def test_tags_are_unique_and_in_their_ranges() -> None:
-    for tag, cls in REGISTRY.items():
+    for tag, cls in codec.known_messages().items():
         outside = cls.CHANNELS & ~Channel.LOCAL
         low, high = {Channel.PEER: (1, 39), Channel.CLIENT: (40, 79)}.get(outside, (80, 999))
         assert low <= tag <= high
@@ -181,3 +187,62 @@ def test_rank_prefers_resolvable_peers_then_priority_then_the_smaller_id() -> No
         assert better.better(worse)
         assert not worse.better(better)
     assert not ranks[0].better(ranks[0])
+
+
+@record
+class Sample(Record):
+    """A record of this test."""
+
+    name: str
+    size: int = 3
+    parts: tuple[int, ...] = ()
+
+
+def test_a_record_is_what_a_frozen_dataclass_with_slots_would_be() -> None:
+    made = Sample("a", parts=(1,))
+    assert (made.name, made.size, made.parts) == ("a", 3, (1,))
+    assert repr(made) == "Sample(name='a', size=3, parts=(1,))"
+    assert made == Sample("a", 3, (1,)) != Sample("a", 4, (1,))
+    assert len({made, Sample("a", 3, (1,)), Sample("b")}) == 2
+    assert dataclasses.replace(made, size=4) == Sample("a", 4, (1,))
+    assert [field.name for field in dataclasses.fields(Sample)] == ["name", "size", "parts"]  # type: ignore[arg-type]  # the checker does not see that it is one
+    assert copy.deepcopy(made) == copy.copy(made) == made
+    assert not hasattr(made, "__dict__")
+    for wrong in (lambda: Sample(), lambda: Sample("a", 1, (), 2), lambda: Sample(sise=1)):  # type: ignore[call-arg]  # what is shown
+        with pytest.raises(TypeError):
+            wrong()
+    for change in (lambda: setattr(made, "size", 5), lambda: delattr(made, "size")):
+        with pytest.raises(AttributeError, match=r"Sample\.size cannot be changed"):
+            change()
+
+
+def test_nothing_is_compiled_for_a_message_that_is_not_used() -> None:
+    program = (
+        "from entgldb.messages import codec\n"
+        "used = [c for c in codec.known_messages().values() if {'_readers', '_writers'} & set(vars(c))]\n"
+        "assert used == [], used\n"
+        "from entgldb.messages.client import Ping, Status\n"
+        "codec.encode(Ping())\n"
+        "assert '_writers' in vars(Ping) and '_writers' not in vars(Status)\n"
+    )
+    root = str(Path(entgldb.__path__[0]).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        client.CreateIndex("c", "\ud800"),
+        client.CommitDone((client.Written("o", 2**64),), 0),
+        client.Report({"a": 2**70}),
+    ],
+)
+def test_what_no_frame_can_hold_is_refused_by_a_typed_error(message: Message) -> None:
+    with pytest.raises(InvalidError, match=r"half a surrogate pair|more than 64 bits"):
+        codec.encode(message)
