@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 import threading
@@ -22,7 +23,7 @@ from entgldb.messages.model import (
 from entgldb.messages.schema import Json
 from entgldb.storage.conflicts import CONFLICTS, Conflict, conflict
 from entgldb.storage.database import FILE, open_reader, translated
-from entgldb.storage.filter import Condition, compile_filter, compile_sort
+from entgldb.storage.filter import Condition, compile_filter, compile_sort, register, unusual
 from entgldb.storage.rules.clock import ms_of
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class Documents:
     def __init__(self, connection: sqlite3.Connection, file: Path | None = None, inode: int = 0) -> None:
         self._connection = connection
         self._file, self._inode = file, inode
+        register(connection)
         self._lock = threading.Lock()
         self.file_id = self._file_id()
         """Tells this file's change tokens from all others."""
@@ -181,7 +183,8 @@ class Documents:
         Raises UnsupportedError or InvalidError at the call. Long results are read page by page: a
         document that is changed meanwhile appears as it is then, if it still matches.
         """
-        condition, order = compile_filter(filter), compile_sort(sort)
+        plain = functools.partial(self._plain, collection)
+        condition, order = compile_filter(filter, plain), compile_sort(sort, plain)
         where, bounds = _where(collection, condition), (_bound(limit, "limit"), _bound(skip, "skip") or 0)
         if bounds[0] is not None and bounds[0] <= PAGE_ROWS_MAX:
             rows = self._all(
@@ -197,7 +200,7 @@ class Documents:
 
     def count(self, collection: str, filter: Mapping[str, Any] | None = None) -> int:
         """How many documents match."""
-        condition = compile_filter(filter)
+        condition = compile_filter(filter, functools.partial(self._plain, collection))
         sql = f"SELECT count(*) FROM {_where(collection, condition)}"  # noqa: S608 -- compiled
         return int(self._all(sql, condition.values)[0][0])
 
@@ -266,6 +269,16 @@ class Documents:
             except InvalidError:
                 continue
         return found
+
+    def _plain(self, collection: str, parts: tuple[str, ...]) -> bool:
+        """Whether an index says that no document has an array or a number beyond 64 bits at a path."""
+        place = (collection, ".".join(parts))
+        if not self._all("SELECT 1 FROM _entgldb_indexes WHERE collection = ? AND path = ?", place):
+            return False
+        return not any(
+            self._all(f"SELECT 1 FROM {_where(collection, Condition(odd, ()))} LIMIT 1")  # noqa: S608 -- compiled
+            for odd in unusual(parts)
+        )
 
     def _paged(self, where: str, condition: Condition, numbers: list[int]) -> Iterator[tuple[str, Read]]:
         for start in range(0, len(numbers), PAGE_ROWS_MAX):
