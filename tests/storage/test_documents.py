@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import InvalidError, NotFoundError, TokenExpired
 from entgldb.messages.limits import CONFLICTS_KEPT_MS_MAX
 from entgldb.messages.model import REMOTE_PEERS, Entry
+from entgldb.storage.collections import VIEWS_MAX, view_names
 from entgldb.storage.database import FILE
 from entgldb.storage.documents import Change, Documents
 from entgldb.storage.store import Store
@@ -165,16 +167,40 @@ def test_conflicts_are_listed(node: Node) -> None:
 
 def test_collections_have_views_for_people(node: Node) -> None:
     node.put("Users", a={"v": 1})
+    shell = sqlite3.connect(f"file:{node.directory / FILE}?mode=ro", uri=True)
+    assert shell.execute('SELECT * FROM "Users"').fetchall() == [("a", '{"v": 1}')]
     node.put("users", b={"v": 2}, gone={})
     node.put("users", gone=None)
     node.put("with.dots-2", c={})
     assert node.documents.collections() == ["Users", "users", "with.dots-2"]
     assert node.documents.collections(system=True) == ["Users", "users", "with.dots-2"]
-    shell = sqlite3.connect(f"file:{node.directory / FILE}?mode=ro", uri=True)
-    assert shell.execute('SELECT * FROM "Users"').fetchall() == [("a", '{"v": 1}')]
-    assert shell.execute('SELECT * FROM "users_2"').fetchall() == [("b", '{"v": 2}')]
+    assert shell.execute('SELECT * FROM "users"').fetchall() == [("b", '{"v": 2}')]
+    assert shell.execute('SELECT * FROM "Users_2"').fetchall() == [("a", '{"v": 1}')]
     assert shell.execute('SELECT count(*) FROM "with.dots-2"').fetchall() == [(1,)]
     shell.close()
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["Users", "users", "USERS", "users_2"])))
+def test_views_are_the_same_in_whatever_order_collections_are_written(
+    order: tuple[str, ...], node: Node
+) -> None:
+    for name in order:
+        node.put(name, k={"name": name})
+    shell = sqlite3.connect(f"file:{node.directory / FILE}?mode=ro", uri=True)
+    views = shell.execute("SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY name").fetchall()
+    shown = {
+        view: json.loads(shell.execute(f'SELECT body FROM "{view}"').fetchone()[0])["name"]
+        for (view,) in views
+    }
+    shell.close()
+    assert shown == {"USERS_3": "USERS", "Users_4": "Users", "users": "users", "users_2": "users_2"}
+
+
+def test_no_more_views_than_open_quickly_and_the_same_ones_everywhere() -> None:
+    names = [f"c{number:04}" for number in range(VIEWS_MAX + 5)]
+    assert view_names(reversed(names)) == {name: name for name in names[:VIEWS_MAX]}
+    clash = [*"abcABC", "a_2", "A_2"]
+    assert len({view.lower() for view in view_names(clash).values()}) == len(clash)
 
 
 def test_peers(node: Node) -> None:
