@@ -23,6 +23,7 @@ _VERBS: Final = {
     "find": ("cli_documents", "find", "Show the documents a filter matches."),
     "count": ("cli_documents", "count", "Count the documents a filter matches."),
     "index": ("cli_documents", "index", "Index a field path of a collection."),
+    "collections": ("cli_documents", "collections", "Show the collections of the node."),
     "collection": ("cli_merging", "collection", "Show or set whether a collection merges fields."),
     "conflicts": ("cli_merging", "conflicts", "Show versions that lost a concurrent write."),
     "resolve": ("cli_merging", "resolve", "Settle a conflict, on all nodes."),

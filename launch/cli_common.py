@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
-from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
+from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotFoundError
 from entgldb.messages.strict_json import read_object
 
 SCHEMA_VERSION: Final = 1
@@ -78,12 +78,16 @@ def run(command: click.Command, arguments: list[str]) -> int:
 
 def sentence(fault: EntglError) -> str:
     """``code: sentence. Try: command``."""
-    text = fault.text if fault.text.endswith((".", "!", "?")) else fault.text + "."
+    text = _ended(fault.text)
     if not fault.definite:
         text += " It may have been done, or may yet be (definite: no)."
     told = f"{fault.code.value}: {text}" + (f" Try: {fault.hint}" if fault.hint else "")
     # the faults of a configuration are one to a line
     return "\n".join(map(harmless, told.split("\n"))) if fault.code is ErrorCode.CONFIG else harmless(told)
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else text + "."
 
 
 def exit_code(fault: EntglError) -> int:
@@ -146,6 +150,33 @@ def read_json(text: str, name: str) -> dict[str, Any]:
         return read_object(text, name)
     except InvalidError as fault:
         raise InvalidError(fault.text, hint=fault.hint or "put it in single quotes") from None
+
+
+def meant(db: Any, collection: str) -> str:
+    """What to say of a collection in which there has never been a document; empty where there has."""
+    known = db.collections(system=True)
+    if collection in known:
+        return ""
+    # difflib is needed by whoever mistyped, and by nobody else
+    from difflib import get_close_matches
+
+    near = get_close_matches(collection, known, 1, 0.5)
+    return f"there has never been a document in {collection} here" + (
+        f"; did you mean {near[0]}?" if near else ""
+    )
+
+
+def hint_at(db: Any, collection: str) -> None:
+    """On standard error: that nothing was found because the collection is none."""
+    if unknown := meant(db, collection):
+        say(f"note: {_ended(unknown)} Try: entgldb collections", err=True)
+
+
+def no_document(db: Any, collection: str, key: str, what: str = "no document") -> NotFoundError:
+    """The error of a key that is not there."""
+    unknown = meant(db, collection)
+    text = f"{what} {key!r} in {collection}" + (f": {unknown}" if unknown else "")
+    return NotFoundError(text, hint="entgldb collections" if unknown else f"entgldb find {collection}")
 
 
 @contextmanager

@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from entgldb.launch.cli_common import as_json_text, common, plain, read_json, say, show, with_database
-from entgldb.messages.errors import InvalidError, NotFoundError
+from entgldb.launch.cli_common import (
+    as_json_text,
+    common,
+    hint_at,
+    no_document,
+    plain,
+    read_json,
+    say,
+    show,
+    with_database,
+)
+from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import DEPTH_MAX
 from entgldb.messages.strict_json import read_object
 
@@ -103,7 +113,7 @@ def get(db: Database, as_json: bool, collection: str, key: str) -> None:
     """
     document = db[collection].get(key)
     if document is None:
-        raise NotFoundError(f"no document {key!r} in {collection}", hint=f"entgldb find {collection}")
+        raise no_document(db, collection, key)
     if as_json:
         show(
             {
@@ -130,7 +140,7 @@ def delete(db: Database, as_json: bool, collection: str, key: str, request: str 
     """
     version = db[collection].delete(key, request=request)
     if version is None:
-        raise NotFoundError(f"no document {key!r} in {collection}", hint=f"entgldb find {collection}")
+        raise no_document(db, collection, key)
     if as_json:
         show({"collection": collection, "key": key, "version": _version(version)})
     else:
@@ -156,11 +166,14 @@ def find(
     Example: entgldb find users '{"age": {"$gte": 30}}' --sort -age --limit 10
     """
     wanted = read_json(filter, "the filter")
+    document = None
     for document in db[collection].find(wanted, sort=sort, limit=limit, skip=skip):
         if as_json:
             show({"key": document.key, "document": document})
         else:
             say(plain(document.key), as_json_text(document))
+    if document is None:
+        hint_at(db, collection)
 
 
 @click.command()
@@ -178,6 +191,27 @@ def count(db: Database, as_json: bool, collection: str, filter: str) -> None:
         show({"collection": collection, "count": number})
     else:
         say(str(number))
+    if not number:
+        hint_at(db, collection)
+
+
+@click.command()
+@common
+@click.option("--system", is_flag=True, help="Those of EntglDB itself, too.")
+@with_database
+def collections(db: Database, as_json: bool, system: bool) -> None:
+    """Show the collections that ever had a document on this node, and how many each has now.
+
+    Example: entgldb collections
+    """
+    rows = [(name, db[name].count(), db.conflict_rule(name)) for name in db.collections(system=system)]
+    if as_json:
+        show({"collections": [{"collection": n, "documents": many, "conflict": r} for n, many, r in rows]})
+        return
+    for name, number, rule in rows:
+        say(name, str(number), rule)
+    if not rows:
+        say("note: there has never been a document here. Try: entgldb put --help", err=True)
 
 
 @click.command()

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entgldb.launch.cli_common import as_json_text, common, plain, read_json, say, show, with_database
+from entgldb.launch.cli_common import (
+    as_json_text,
+    common,
+    no_document,
+    plain,
+    read_json,
+    say,
+    show,
+    with_database,
+)
 
 if TYPE_CHECKING:
     from entgldb.launch.client import Database
@@ -130,11 +139,9 @@ def history(db: Database, as_json: bool, collection: str, key: str) -> None:
     """
     from datetime import UTC, datetime
 
-    from entgldb.messages.errors import NotFoundError
-
     told = db[collection].history(key)
     if not told.versions and not told.endings:
-        raise NotFoundError(f"no version of {key!r} in {collection}", hint=f"entgldb find {collection}")
+        raise no_document(db, collection, key, "no version of")
     if as_json:
         versions = [
             {**past._asdict(), "version": _version(past.version), "parent": _version(past.parent)}

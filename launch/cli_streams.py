@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from entgldb.launch.cli_common import as_json_text, common, plain, say, show, with_database
-from entgldb.messages.errors import EntglError
+from entgldb.launch.cli_common import as_json_text, common, hint_at, plain, say, show, with_database
+from entgldb.messages.errors import EntglError, TokenExpired
 
 if TYPE_CHECKING:
     from entgldb.launch.client import Database
@@ -82,11 +82,14 @@ def export(db: Database, as_json: bool, collection: str) -> None:
     """
     from entgldb.launch.importing import exported
 
+    document = None
     for document in db[collection].find():
         if as_json:
             show({"key": document.key, "document": document})
         else:
             click.echo(as_json_text(exported(document.key, document)))
+    if document is None:
+        hint_at(db, collection)
 
 
 @click.command()
@@ -106,7 +109,19 @@ def changes(db: Database, as_json: bool, collection: str | None, since: str | No
       entgldb changes users --follow
       entgldb changes users --since now --follow
     """
-    found = db.changes(db.token() if since == "now" else since, collection=collection, follow=follow)
+    if collection:
+        hint_at(db, collection)
+    try:
+        _show_changes(db, as_json, collection, db.token() if since == "now" else since, follow)
+    except TokenExpired as fault:
+        fault.hint = f"entgldb changes {collection or ''}".strip() + ": every document comes once more"
+        raise
+
+
+def _show_changes(
+    db: Database, as_json: bool, collection: str | None, since: str | None, follow: bool
+) -> None:
+    found = db.changes(since, collection=collection, follow=follow)
     for change in found:
         if as_json:
             show(
