@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from entgldb.launch.access import check_access
 from entgldb.launch.aio_wire import AsyncWire, LostError
 from entgldb.launch.client import RETRY_SECONDS, closed
 from entgldb.launch.wire_client import framed, no_answer, unless_refused
@@ -37,6 +38,7 @@ class Requests:
                 if self._closed:
                     raise NoAnswerError("the database was closed", definite=False)
                 if self._wire is None or self._wire.lost:
+                    check_access(self._directory)
                     self._wire = await AsyncWire.open(self._directory, self._pushed, self._timeout)
         return self._wire
 

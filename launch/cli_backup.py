@@ -50,7 +50,7 @@ def backup(directory: Path, as_json: bool, verify: bool, file: Path) -> None:
 @click.option("--authoritative", is_flag=True, help="What the backup holds wins on all nodes.")
 @click.option("--dry-run", is_flag=True, help="Check FILE and show what would be done.")
 @click.option("--yes", is_flag=True, help="Do not ask for the node's name.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=False, path_type=Path))
 def restore(
     directory: Path, as_json: bool, authoritative: bool, dry_run: bool, yes: bool, file: Path
 ) -> None:

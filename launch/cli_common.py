@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
+from entgldb.launch.access import check_access, refused
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotFoundError
 from entgldb.messages.strict_json import read_object
 
@@ -39,11 +40,18 @@ _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+
+def _accessible(ctx: click.Context, parameter: click.Parameter, directory: Path) -> Path:
+    check_access(directory)
+    return directory
+
+
 directory_option = click.option(
     "-d",
     "--dir",
     "directory",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, readable=False, path_type=Path),
+    callback=_accessible,
     envvar="ENTGLDB_DIR",
     default=".",
     help="Directory of the node. [default: $ENTGLDB_DIR, then .]",
@@ -64,6 +72,9 @@ def run(command: click.Command, arguments: list[str]) -> int:
     except EntglError as fault:
         click.echo(sentence(fault), err=True)
         return exit_code(fault)
+    except OSError as fault:
+        click.echo(sentence(refused(fault)), err=True)
+        return exit_code(refused(fault))
     except click.UsageError as fault:
         help_command = f"{fault.ctx.command_path} --help" if fault.ctx is not None else "entgldb --help"
         click.echo(harmless(f"usage: {fault.format_message()} Try: {help_command}"), err=True)

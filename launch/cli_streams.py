@@ -24,7 +24,9 @@ PROGRESS_SECONDS: Final = 0.1
 @click.command("import")
 @common
 @click.argument("collection")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.argument(
+    "file", type=click.Path(exists=True, dir_okay=False, readable=False, allow_dash=True, path_type=Path)
+)
 @click.option("--key", default="_key", show_default=True, metavar="FIELD", help="Field that is the key.")
 @with_database
 def import_(db: Database, as_json: bool, collection: str, file: Path, key: str) -> None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from entgldb.launch import client_merging, client_writes
+from entgldb.launch.access import check_access
 from entgldb.launch.client_writes import Document
 from entgldb.messages.client import Commit, CreateIndex, RequestId, Status, Write
 from entgldb.messages.errors import (
@@ -129,6 +130,7 @@ class Database:
         with self._lock:
             self._refuse_closed()
             if self._wire is None:
+                check_access(self.directory)
                 from entgldb.launch.wire_client import WireClient
 
                 self._wire = WireClient(self.directory, self.timeout if patience is None else patience)
@@ -144,6 +146,7 @@ class Database:
                 self._replaced.append(self._documents)
                 self._documents = None
             if self._documents is None:
+                check_access(self.directory)
                 try:
                     self._documents = Documents.open(self.directory)
                 except NotFoundError:

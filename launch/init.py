@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from entgldb.launch.access import check_writable
 from entgldb.launch.config import FILE_NAME, KEY_BYTES, KEY_NAME, read_cluster_key
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 from entgldb.messages.model import check_node_id
@@ -72,6 +73,7 @@ def init(plan: Plan) -> Made:
     root = plan.directory.resolve()
     node_id = check_node_id(plan.node_id or _default_node_id(), "--node-id")
     _check(plan)
+    check_writable(root)
     if (root / FILE_NAME).exists():
         raise EntglError(
             f"{root} holds a node already", code=ErrorCode.EXISTS, hint=f"entgldb start --dir {root}"

@@ -7,6 +7,7 @@ with the file's SHA-256, beside it in ``FILE.json``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -15,7 +16,7 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from entgldb.messages.errors import ConfigError, CorruptError, NotFoundError
+from entgldb.messages.errors import ConfigError, CorruptError, NotAllowedError, NotFoundError
 from entgldb.messages.model import node_of
 from entgldb.messages.schema import Json
 from entgldb.storage import walk
@@ -69,7 +70,8 @@ def write(directory: Path, target: Path, version: str, now_ms: int, progress: Pr
     except sqlite3.Error as fault:
         raise translated(fault, str(target)) from fault
     except OSError as fault:
-        raise ConfigError(f"{target}: {fault.strerror}", hint="choose another place") from fault
+        kind = NotAllowedError if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else ConfigError
+        raise kind(f"{target}: {fault.strerror}", hint="choose another place") from fault
     finally:
         for name in (part.name, f"{part.name}-journal"):
             with contextlib.suppress(OSError):
@@ -94,6 +96,8 @@ def read_manifest(file: Path) -> Manifest:
     """What a backup says of itself. Raises NotFoundError, ConfigError or CorruptError."""
     if not file.is_file():
         raise NotFoundError(f"there is no file {file}")
+    if not os.access(file, os.R_OK):
+        raise NotAllowedError(f"this user may not read {file}", hint="run it as its owner")
     connection = _open(file)
     try:
         owner = connection.execute("PRAGMA application_id").fetchone()[0]

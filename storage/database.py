@@ -7,12 +7,20 @@ SQLite's POSIX locks (https://www.sqlite.org/howtocorrupt.html, section 2.2).
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from entgldb.messages.errors import ConfigError, CorruptError, EntglError, ErrorCode, NotFoundError
+from entgldb.messages.errors import (
+    ConfigError,
+    CorruptError,
+    EntglError,
+    ErrorCode,
+    NotAllowedError,
+    NotFoundError,
+)
 from entgldb.storage.fingerprint import DATABASE, sync_directory
 from entgldb.storage.schema import APPLICATION_ID, FORMAT, migrate
 
@@ -65,13 +73,16 @@ def open_reader(directory: str | Path) -> sqlite3.Connection:
     path = Path(directory) / FILE
     if not path.exists():
         raise NotFoundError(f"there is no {FILE} in {directory}", hint="start the node there first")
-    connection = _connect(path, "ro")
+    try:
+        connection = _connect(path, "ro")
+    except sqlite3.Error as fault:
+        raise _not_allowed(path) or translated(fault, str(path)) from fault
     try:
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         _refuse_newer(connection)
     except (sqlite3.Error, UnicodeDecodeError) as fault:
         connection.close()
-        raise translated(fault, str(path)) from fault
+        raise _not_allowed(path) or translated(fault, str(path)) from fault
     except BaseException:
         connection.close()
         raise
@@ -103,6 +114,18 @@ def translated(fault: sqlite3.Error | UnicodeDecodeError, where: str) -> EntglEr
     if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
         return EntglError(f"{where}: {fault} ({name})", code=ErrorCode.DISK_ERROR, hint="look at the disk")
     return EntglError(f"{where}: {fault} ({name})")
+
+
+def _not_allowed(path: Path) -> EntglError | None:
+    """What this user may not do; SQLite writes beside a file even to read it."""
+    if not os.access(path, os.R_OK):
+        return NotAllowedError(f"this user may not read {path}", hint="run it as the user of the node")
+    if not os.access(path.parent, os.W_OK):
+        return NotAllowedError(
+            f"this user may not write in {path.parent}, which reading a stopped node needs, too",
+            hint="run it as the user of the node, or copy the directory",
+        )
+    return None
 
 
 def mark_running(connection: sqlite3.Connection) -> None:
