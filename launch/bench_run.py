@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +12,7 @@ from entgldb.launch.bench_catchup import catchup, snapshot
 from entgldb.launch.bench_cluster import convergence, idle, visibility
 from entgldb.launch.bench_floor import floor
 from entgldb.launch.bench_side import Side, lone_node
+from entgldb.launch.temporary import temporary
 
 TIMED: Final[dict[str, tuple[Callable[[Side, int], float], int]]] = {
     "W1.single": (Side.single, 2_000),
@@ -28,10 +28,10 @@ def run_bench(bench: Bench, figures: Sequence[Figure]) -> list[Result]:
     """Measure, in the order of ``figures``; leaves no process and no file."""
     results = []
     for work, of_work in groupby(figures, lambda figure: figure.work):
-        with tempfile.TemporaryDirectory(prefix="entgldb-bench-") as root:
+        with temporary("bench") as root:
             wanted = list(of_work)
             bench.tell(f"{work}: starting ...")
-            for result in WORKS[work](bench, Path(root), wanted):
+            for result in WORKS[work](bench, root, wanted):
                 bench.tell(f"\r{result.line()}\n")
                 results.append(result)
     return results
@@ -41,8 +41,7 @@ def run_grown(bench: Bench, figures: Sequence[Figure], documents: int) -> list[R
     """The figures of a node that holds so many documents, with one that holds DOCUMENTS as their floor."""
     results = []
     few = bench.amount(DOCUMENTS)
-    with tempfile.TemporaryDirectory(prefix="entgldb-bench-") as name:
-        root = Path(name)
+    with temporary("bench") as root:
         bench.tell(f"writing {few} and {documents} documents ...")
         with lone_node(root / "few", few) as small, lone_node(root / "many", documents) as large:
             for result in _compared(bench, figures, large, small):

@@ -30,7 +30,9 @@ def cluster(directory: Path, lan: int, cloud: int, as_json: bool) -> None:
     if directory.exists() and any(directory.iterdir()):
         raise click.UsageError(f"{directory} is not empty.")
     from entgldb.launch.playground import Playground
+    from entgldb.launch.temporary import sweep
 
+    sweep()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Playground(directory) as playground:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -28,6 +27,7 @@ from entgldb.launch.demo_peers import (
 from entgldb.launch.demo_stage import Stage
 from entgldb.launch.demo_start import import_airports, nodes_up, replicated
 from entgldb.launch.playground import Playground
+from entgldb.launch.temporary import temporary
 from entgldb.messages.errors import EntglError
 
 TAKEOVER_SECONDS: Final = 2.0
@@ -94,7 +94,7 @@ def run_demo(keep: Path | None, tell: Callable[[str], None]) -> Result:
     _require_airports()
     result = Result()
     with ExitStack() as stack:
-        root = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="entgldb-demo-")))
+        root = keep or stack.enter_context(temporary("demo"))
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = {"election": {"takeover_delay": TAKEOVER_SECONDS}}
         playground = stack.enter_context(Playground(root, settings=settings))
