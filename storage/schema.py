@@ -5,8 +5,6 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from entgldb.storage.rules.header import decode
-
 if TYPE_CHECKING:
     import sqlite3
 
@@ -183,6 +181,9 @@ def _execute_all(db: Database, script: str) -> None:
 
 
 def _hlc_of_header(raw: bytes) -> int:
+    # a reader needs the numbers above, and no header
+    from entgldb.storage.rules.header import decode
+
     return decode(raw).hlc
 
 

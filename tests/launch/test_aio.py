@@ -117,10 +117,10 @@ def test_a_connect_that_is_cancelled_leaves_no_socket(
     dialled, go_on = threading.Event(), threading.Event()
     made: list[socket.socket] = []
 
-    def slowly(where: Path) -> socket.socket:
+    def slowly(where: Path, patience: float) -> socket.socket:
         dialled.set()
         go_on.wait(20)
-        made.append(connected(where))
+        made.append(connected(where, patience))
         return made[-1]
 
     monkeypatch.setattr(aio_wire, "connected", slowly)
