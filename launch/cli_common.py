@@ -160,7 +160,9 @@ def read_json(text: str, name: str) -> dict[str, Any]:
     try:
         return read_object(text, name)
     except InvalidError as fault:
-        raise InvalidError(fault.text, hint=fault.hint or "put it in single quotes") from None
+        # a shell has taken the double quotes, or the person has given none
+        like = """like this: '{"name": "Ada"}'"""
+        raise InvalidError(fault.text, hint=fault.hint or like) from None
 
 
 def meant(db: Any, collection: str) -> str:

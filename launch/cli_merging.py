@@ -9,6 +9,7 @@ import click
 from entgldb.launch.cli_common import (
     as_json_text,
     common,
+    hint_at,
     no_document,
     plain,
     read_json,
@@ -67,6 +68,8 @@ def conflicts(db: Database, as_json: bool, collection: str | None) -> None:
       entgldb conflicts users
       entgldb resolve users u1 lan-2/0f3c...:17 --take loser
     """
+    if collection:
+        hint_at(db, collection)
     for lost in db.conflicts(collection):
         if as_json:
             show(

@@ -152,7 +152,7 @@ class _Compiler:
 
     def _field(self, parts: tuple[str, ...], value: Any) -> Condition:
         if not isinstance(value, Mapping):
-            return self._any_of(parts, [value], "comparison")
+            return self._any_of(parts, [value], "equality")
         if not value:
             raise _unsupported("equality with an object")
         conditions = []
@@ -173,6 +173,11 @@ class _Compiler:
         for value in values:
             if value is None:
                 conditions.append(Condition(f"{extract(parts)} IS NULL", ()))
+            elif isinstance(value, (list, tuple)):
+                raise UnsupportedError(
+                    f"a filter with {what} with an array is not supported",
+                    hint="one value finds the arrays that have it",
+                )
             elif _is_large(value):
                 conditions.append(_compared(parts, "=", value))
             elif isinstance(value, (bool, float, str, int)):

@@ -41,7 +41,14 @@ def test_the_collections_that_there_are(verb: Verb) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("find", "usres"), ("count", "usres"), ("export", "usres"), ("changes", "usres")]
+    "arguments",
+    [
+        ("find", "usres"),
+        ("count", "usres"),
+        ("export", "usres"),
+        ("changes", "usres"),
+        ("conflicts", "usres"),
+    ],
 )
 def test_a_mistyped_collection_is_noticed_beside_the_output(verb: Verb, arguments: tuple[str, ...]) -> None:
     code, out, err = verb(*arguments)
