@@ -187,7 +187,8 @@ class Gateway(SnapshotRouting):
         """Another node leads: whether this one would do better only a probe can say."""
         running = {node_id for asker, node_id in self._probes.values() if asker is None}
         for peer in self._fit():
-            if not self._leads and peer.node_id not in running:
+            due = self._reach.may_probe(peer.node_id, ctx.monotonic())
+            if due and not self._leads and peer.node_id not in running:
                 self._probe(peer, None)
 
     # --- what the wires say -----------------------------------------------------------------------------

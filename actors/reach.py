@@ -14,6 +14,8 @@ KEPT_SECONDS: Final = 45.0
 """How long reach outlives a link, or a good probe."""
 PROOF_SECONDS: Final = 15.0
 """Between two probes of one who has to prove it; several good ones in a row fit into KEPT_SECONDS."""
+IN_VAIN_SECONDS_MAX: Final = 60.0
+"""The same after several that were in vain: each asks the authority for a token."""
 PROOFS_FIRST: Final = 2
 PROOFS_MAX: Final = 32
 """Good probes in a row from one who has lost its reach as gateway: at first, and at most."""
@@ -29,6 +31,8 @@ class _Way:
         self.open_since: float | None = None
         self.needed = 1
         self.proved = 0
+        self.in_vain = 0
+        self.not_before = 0.0
 
 
 class Reach:
@@ -62,10 +66,17 @@ class Reach:
         if way is None:
             return
         way.proved = way.proved + 1 if good else 0
+        way.in_vain = 0 if good else way.in_vain + 1
+        wait = PROOF_SECONDS * 2 ** min(way.in_vain - 1, 16) if way.in_vain else 0.0
+        way.not_before = now + min(wait, IN_VAIN_SECONDS_MAX)
         if good and way.proved >= way.needed:
             way.reached_at = now
         elif not good and way.open_since is None:
             way.reached_at = None
+
+    def may_probe(self, name: str, now: float) -> bool:
+        """Whether it is time again."""
+        return name in self._ways and now >= self._ways[name].not_before
 
     def count(self, now: float) -> int:
         """Peers that count as reached."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from entgldb.actors.reach import (
+    IN_VAIN_SECONDS_MAX,
     KEPT_SECONDS,
     PROOF_SECONDS,
     PROOFS_FIRST,
@@ -76,9 +77,28 @@ def test_a_node_that_does_not_lead_proves_its_reach_by_a_probe_of_each_peer() ->
     rig.ctx.hand(ProveReach())
     rig.ctx.hand(ProbeDone(rig.prober.probes[-1][0], BAD))
     assert rig.ctx.take(Fitness)[-1] == Fitness(1, reach=0)
+    rig.ctx.hand(ProveReach())
+    assert len(rig.prober.probes) == 2, "what was in vain is tried again later"
+    rig.ctx.run(PROOF_SECONDS)
     rig.reconfigure(peer("c1"))
     rig.ctx.hand(ProveReach())
     assert len(rig.prober.probes) == 2, "a gateway has links for that"
+
+
+def test_probes_in_vain_become_rare_and_a_good_one_makes_them_frequent_again() -> None:
+    reach, now, waits = Reach(), 0.0, []
+    reach.look(["c1"], [], now)
+    for _ in range(6):
+        assert reach.may_probe("c1", now)
+        reach.probed("c1", now, good=False)
+        began = now
+        while not reach.may_probe("c1", now):
+            now += 1.0
+        waits.append(now - began)
+    assert waits == [PROOF_SECONDS, 2 * PROOF_SECONDS, *[IN_VAIN_SECONDS_MAX] * 4]
+    reach.probed("c1", now, good=True)
+    assert reach.may_probe("c1", now)
+    assert not reach.may_probe("nobody", now)
 
 
 def test_a_gateway_tells_what_is_wrong_at_once_and_that_it_is_over() -> None:
