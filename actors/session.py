@@ -410,6 +410,7 @@ class Session:
     def _on_system(self, message: wire.Want | wire.Supply, ctx: Context) -> None:
         """Only LAN peers give or get what configures the cluster; a cloud gives proofs of a fork of ours."""
         if isinstance(message, wire.Want):
+            self.snapshots.giving.asked_for(message.ids[:WANT_MAX], ctx)
             found = self._log.entries(message.ids[:WANT_MAX])
             batches = _batches(own_log.for_cloud(found) if self._cloud else found)
             for batch in batches[:WINDOW_BATCHES_MAX]:

@@ -5,7 +5,7 @@ The outbox stays quiet meanwhile: what lies behind the gap may be the effect of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from entgldb.actors.behaviour import Context
@@ -13,7 +13,7 @@ from entgldb.actors.line import Line
 from entgldb.actors.ports import OplogReader, SnapshotChunks
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
-from entgldb.messages.model import Vector
+from entgldb.messages.model import Origin, Vector
 from entgldb.messages.schema import Json
 from entgldb.messages.snapshots import FreezeSnapshot, SnapshotFrozen
 from entgldb.storage.rules.vector import behind
@@ -22,6 +22,8 @@ AGAIN_SECONDS: Final = 5.0
 """Between two offers to a peer that asks for nothing, and two orders to oplog that stay without answer."""
 DECLINED_SECONDS: Final = 60.0
 """How long a peer that does not want a snapshot is served from the log, as far as that goes."""
+VAIN_SECONDS: Final = 10.0
+"""How long a peer is taken to lack what it asked for in vain; it asks every sync interval."""
 ENTRIES_PER_DOCUMENT: Final = 2
 ENTRIES_MORE: Final = 4_096
 """An empty peer gets a snapshot where the log has so many times, and so many, more rows than documents."""
@@ -55,13 +57,15 @@ class SnapshotGiving:
         """One of which a chunk could not be read."""
         self._acted_at = -AGAIN_SECONDS
         self._declined_at = -DECLINED_SECONDS
+        self._asked_in_vain_at = -VAIN_SECONDS
 
     def look(self, vector: Vector, held: Mapping[str, int], ctx: Context) -> bool:
         """The peer has all this: whether it needs a snapshot, for which the outbox has to be quiet."""
         now = ctx.monotonic()
         if self._on_its_way():
             self._acted_at = now
-        if now < self._declined_at + DECLINED_SECONDS or not self._needs(vector, held):
+        needs = now < self._asked_in_vain_at + VAIN_SECONDS or self._needs(vector, held)
+        if now < self._declined_at + DECLINED_SECONDS or not needs:
             self._offer = None
             return False
         if self._chunks is None:
@@ -70,6 +74,12 @@ class SnapshotGiving:
             self._count(Reason.BEHIND_SNAPSHOT)
             self._order(ctx)
         return True
+
+    def asked_for(self, ids: Sequence[tuple[Origin, int]], ctx: Context) -> None:
+        """The peer wants entries that it has only recorded: of those that are pruned only a state tells."""
+        floors = self._log.floors()
+        if not self._cloud and any(seq <= floors.get(origin, 0) for origin, seq in ids):
+            self._asked_in_vain_at = ctx.monotonic()
 
     def frozen(self, message: SnapshotFrozen, ctx: Context) -> None:
         """Oplog has one for us: offer it."""

@@ -64,6 +64,8 @@ class SnapshotTaking:
         self._begun_at = 0.0
         """and when oplog was last asked."""
         self._patience = PATIENCE_FIRST
+        self._in_vain = False
+        """Whether one that was taken for the sake of recorded entries did not have them."""
 
     def touch(self, ctx: Context) -> None:
         """A piece of a frame has come, perhaps of a chunk."""
@@ -126,6 +128,7 @@ class SnapshotTaking:
         if self._offer is None or self._offer.id != done.id:
             return False
         self._offer = None
+        self._in_vain = not (done.refused or done.changes) and bool(self._log.unapplied(1))
         if done.refused:
             self._count(known_reason(done.refused, Reason.STORE_BUSY))
             self._send(wire.SnapshotEnd(done.id, done.refused))
@@ -172,4 +175,5 @@ class SnapshotTaking:
             for origin, (seq, _) in offer.vector.items()
             if origin not in blocked
         )
-        return offer.chunks > 0 and (more or offer.rebase == self._log.origin)
+        recorded = not self._cloud and not self._in_vain and bool(self._log.unapplied(1))
+        return offer.chunks > 0 and (more or recorded or offer.rebase == self._log.origin)

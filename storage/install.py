@@ -15,6 +15,7 @@ from typing import Final
 from entgldb.messages.errors import TooLargeError
 from entgldb.messages.limits import ORIGINS_MAX
 from entgldb.messages.model import Origin, Vector
+from entgldb.storage.collection_rules import merging_collections
 from entgldb.storage.collections import ensure_collection
 from entgldb.storage.evicting import evict
 from entgldb.storage.merge_install import MergeInstall, risen
@@ -122,6 +123,18 @@ _RAISE: Final = (
 )
 
 
+# our vector covers it, and nothing of ours shows it
+_SET_ASIDE: Final = (
+    "EXISTS (SELECT 1 FROM main._entgldb_quarantine q WHERE q.origin = o.number AND q.seq = s.seq)"
+)
+
+_LET_GO: Final = """
+DELETE FROM main._entgldb_quarantine AS q WHERE {visible} AND q.seq <= (SELECT min(o.theirs, p.last)
+    FROM temp.origins o JOIN temp.places p ON p.number = o.number WHERE o.number = q.origin)
+RETURNING origin, seq
+"""
+
+
 class Merger:
     """One staged snapshot (attached as ``staged``) and the file's state, inside one transaction."""
 
@@ -222,12 +235,24 @@ class Merger:
         state.collected_hlc = max(state.collected_hlc, self.head.clock)
         if self.changes:
             state.pruned_lsn = state.lsn
+        state.merging = merging_collections(self.connection)
+        if state.unfit:
+            self._let_go()
         if self.system:
             self._forget_recorded()
         if not self.system and self.changes:
             mark_partial(self.connection)
         elif self.system and self.all_seen and not has_recorded(self.connection):
             self.connection.execute("DELETE FROM _entgldb_meta WHERE name = ?", (PARTIAL,))
+
+    def _let_go(self) -> None:
+        """Of what is set aside here: whoever gives a snapshot has applied what that covers."""
+        visible = "true" if self.system else f"NOT ({_SYSTEM.format('q')})"
+        ended = self.connection.execute(_LET_GO.format(visible=visible)).fetchall()
+        self.state.unfit -= len(ended)
+        self.connection.executemany(
+            "UPDATE _entgldb_oplog SET applied = 1 WHERE origin = ? AND seq = ? AND applied = 2", ended
+        )
 
     def _forget_recorded(self) -> None:
         """What was only recorded here and the snapshot covers: it has brought what that did."""
@@ -254,7 +279,10 @@ class Merger:
         visible = "true" if self.system else f"NOT {system}"
         if self.blocked:
             visible += f" AND NOT {_IS_APART.format(alias)}"
-        return statement.format(visible=visible, unseen=system if self.partial else "false")
+        unseen = system if self.partial else "false"
+        if self.state.unfit:
+            unseen = f"({unseen} OR {_SET_ASIDE})"
+        return statement.format(visible=visible, unseen=unseen)
 
 
 def is_partial(connection: sqlite3.Connection) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from entgldb.messages.errors import EntglError
 from entgldb.messages.limits import DEPTH_MAX, ROW_BYTES_MAX
-from entgldb.messages.model import Vector
+from entgldb.messages.model import COLLECTIONS, Vector
 from entgldb.messages.wire import Copy
+from entgldb.storage.collection_rules import merging_collections
 from entgldb.storage.collections import ensure_collection
 from entgldb.storage.copies import has_unapplied, read_copy, read_header, read_logged, was_dropped
 from entgldb.storage.rules.body import check_object
@@ -107,6 +108,8 @@ class Mender:
                 copy.stamps,
             ),
         )
+        if copy.collection == COLLECTIONS:
+            state.merging = merging_collections(connection)
         if before is None or (before.body is None) != (copy.body is None):
             self._miscounted = True
 

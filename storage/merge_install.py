@@ -54,6 +54,9 @@ FROM staged.documents s CROSS JOIN temp.places o ON o.place = s.origin
 WHERE s.id > :after AND s.stamps IS NOT NULL ORDER BY s.id LIMIT 100
 """
 _HEADER: Final = "SELECT header FROM main._entgldb_oplog WHERE origin = ? AND seq = ?"
+_SET_ASIDE: Final = (
+    "SELECT o.name, q.seq FROM main._entgldb_quarantine q CROSS JOIN temp.origins o ON o.number = q.origin"
+)
 _ROW: Final = (
     "UPDATE main._entgldb_documents SET body = ?, origin = ?, seq = ?, hlc = ?, lsn = ?, sha256 = ?,"
     " stamps = ? WHERE collection = ? AND key = ?"
@@ -74,6 +77,7 @@ class MergeInstall:
         rows = connection.execute("SELECT name, ours, theirs FROM temp.origins").fetchall()
         self._ours = {name: ours for name, ours, _ in rows}
         self._theirs = {name: theirs for name, _, theirs in rows}
+        self._set_aside = set(connection.execute(_SET_ASIDE).fetchall()) if state.unfit else set()
 
     def join_all(self, staged: str, ours: str, *, partial: bool) -> None:
         """Join every key that needs it, of the rows that conditions on ``s`` and ``d`` let be seen.
@@ -132,7 +136,12 @@ class MergeInstall:
         rows = self._connection.execute(query, place)
         losers = [Loser(Tip(name, seq, hlc), text, rule == "lww") for name, seq, hlc, text, rule in rows]
         conflicts = {loser.tip.version: loser for loser in losers}
-        return SideOfKey(stored, conflicts, lambda version: seen.get(version.origin, 0) >= version.seq)
+        aside = self._set_aside if query == _OURS else ()
+        return SideOfKey(
+            stored,
+            conflicts,
+            lambda version: seen.get(version.origin, 0) >= version.seq and version not in aside,
+        )
 
     def _write(
         self, place: tuple[str, str], before: tuple[Any, ...], joined: Joined, *, text: str | None

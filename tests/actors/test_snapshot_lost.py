@@ -6,7 +6,7 @@ from collections import Counter
 
 from entgldb.actors.line import Line
 from entgldb.actors.oplog import OplogKeeper
-from entgldb.actors.snapshot_giving import AGAIN_SECONDS, DECLINED_SECONDS, SnapshotGiving
+from entgldb.actors.snapshot_giving import AGAIN_SECONDS, DECLINED_SECONDS, VAIN_SECONDS, SnapshotGiving
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.schema import Message
@@ -44,6 +44,9 @@ class Pruned(ListLog):
 
     def floors(self) -> dict[str, int]:
         return {ORIGIN: 1}
+
+    def size(self) -> tuple[int, int]:
+        return 1, 1
 
 
 class Pair:
@@ -133,3 +136,20 @@ def test_a_peer_that_declines_is_left_alone_for_a_while() -> None:
     pair.ctx.run(1)
     pair.look()
     assert pair.giving.status() is not None
+
+
+def test_a_peer_that_asks_for_what_is_pruned_is_offered_a_state() -> None:
+    pair = Pair()
+    has = {ORIGIN: (1, b"h")}
+    pair.ctx.run(AGAIN_SECONDS)
+    assert not pair.giving.look(has, {}, pair.ctx)
+    pair.giving.asked_for([(ORIGIN, 2)], pair.ctx)
+    assert not pair.giving.look(has, {}, pair.ctx)
+    pair.giving.asked_for([(ORIGIN, 1)], pair.ctx)
+    assert pair.giving.look(has, {}, pair.ctx)
+    pair.ctx.run(VAIN_SECONDS)
+    assert not pair.giving.look(has, {}, pair.ctx)
+    cloud = Pair(cloud=True)
+    cloud.ctx.run(AGAIN_SECONDS)
+    cloud.giving.asked_for([(ORIGIN, 1)], cloud.ctx)
+    assert not cloud.giving.look(has, {}, cloud.ctx)

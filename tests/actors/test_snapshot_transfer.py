@@ -15,6 +15,7 @@ from entgldb.actors.store_snapshots import install
 from entgldb.messages import wire
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason
 from entgldb.messages.local import SessionEnded
+from entgldb.messages.model import Vector
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings
 from entgldb.messages.snapshots import (
@@ -77,9 +78,9 @@ class Shelf:
 class Receiver:
     """Oplog, and the taking half of some sessions; ``settle`` hands over what they say to each other."""
 
-    def __init__(self, *sessions: str) -> None:
+    def __init__(self, *sessions: str, log: ListLog | None = None) -> None:
         self.ctx, self.shelf = FakeContext(), Shelf()
-        self.log = ListLog()
+        self.log = log or ListLog()
         self.counts: Counter[Reason] = Counter()
         self.sent: dict[str, list[Message]] = {name: [] for name in sessions}
         self.merges: list[InstallSnapshot] = []
@@ -380,6 +381,39 @@ def test_a_node_without_a_shelf_takes_none() -> None:
     oplog.handle(StageSnapshot("sync", "sync:a", "s", 1, False, ""), ctx)
     (answer,) = ctx.take(SnapshotStaged)
     assert answer.refused == Reason.BEHIND_SNAPSHOT.value
+
+
+class Recorded(ListLog):
+    """A log that has everything, some of it only recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lacks = True
+
+    def vector(self) -> Vector:
+        return VECTOR
+
+    def unapplied(self, rows_max: int, after: tuple[str, int] = ("", 0)) -> list[tuple[str, int]]:
+        return [("x/" + "1" * 32, 9)] if self.lacks else []
+
+
+def test_a_state_is_taken_for_what_is_only_recorded_but_not_again_in_vain() -> None:
+    one = Receiver("a", log=Recorded())
+    one.offer("a", "s", 1)
+    one.give("a")
+    last = one.merges[-1]
+    one.takers["a"].installed(SnapshotInstalled(last.session, last.id, {}))
+    one.sent["a"].clear()
+    one.offer("a", "s2", 1)
+    assert one.sent["a"] == [wire.SnapshotEnd("s2", Reason.SNAPSHOT_USELESS.value)]
+
+
+def test_a_state_that_brings_nothing_is_useless() -> None:
+    log = Recorded()
+    log.lacks = False
+    one = Receiver("a", log=log)
+    one.offer("a", "s", 1)
+    assert one.sent["a"] == [wire.SnapshotEnd("s", Reason.SNAPSHOT_USELESS.value)]
 
 
 class Broken:

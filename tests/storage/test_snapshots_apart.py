@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 
 from entgldb.messages.client import Write
 from entgldb.messages.errors import EntglError
-from entgldb.messages.model import REMOTE_PEERS, Entry
+from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry
+from entgldb.storage.apply import Applier
+from entgldb.storage.copies import read_copy
 from entgldb.storage.install import is_partial
+from entgldb.storage.rules.collection_rule import rule_document
+from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.results import PruneOrder
 from tests.storage.snapshots import frozen, send
+from tests.storage.test_snapshot_histories import exact
 from tests.storage.test_snapshots import NOW, Side
 
 
@@ -166,3 +173,50 @@ def test_one_that_was_merged_before_changes_nothing_and_costs_nothing() -> None:
     assert (done.changes, done.refused, done.documents) == ({}, "", 0)
     assert (two.store.last_lsn(), two.store.vector()) == before
     assert not [text for text in seen if text.startswith("BEGIN")]
+
+
+@pytest.mark.parametrize("beyond", [False, True])
+@pytest.mark.parametrize("merging", [False, True])
+def test_a_snapshot_brings_what_is_set_aside_here(*, beyond: bool, merging: bool) -> None:
+    writer, giver, taker = Side("writer"), Side("giver"), Side("taker")
+    for side in (writer, giver, taker):
+        if merging:
+            side.store.state.merging.add("users")
+    writer.put("k", "base")
+    writer.give(taker)
+    writer.write(Write("users", "k", b'{"v":"base","w":"unfit"}'), NOW + 1)
+    writer.put("new", "unfit", now=NOW + 2)
+
+    def careless(self: Applier, header: Header, text: str | None, lsn: int) -> None:
+        raise ValueError("this release cannot")
+
+    with patch.object(Applier, "_merge", careless):
+        writer.give(taker)
+    assert taker.store.state.unfit == 2
+    if beyond:
+        writer.put("more", "x", now=NOW + 3)
+    writer.give(giver)
+    giver.put("another", "y", now=NOW + 4)
+    send(giver.store, taker.store, NOW + 5)
+    assert taker.store.documents("users") == giver.store.documents("users")
+    assert taker.store.state.unfit == 0
+    exact(taker.store)
+    frozen(taker.store)
+    rows = taker.store.connection.execute("SELECT count(*) FROM _entgldb_oplog WHERE applied = 2")
+    assert rows.fetchone() == (0,)
+
+
+def test_a_rule_that_a_snapshot_or_verification_brings_holds_at_once() -> None:
+    one, two, three = Side("one"), Side("two"), Side("three")
+    one.write(Write(COLLECTIONS, "users", rule_document("users", "merge")), NOW)
+    one.give(three)
+    send(one.store, two.store, NOW)
+    assert "users" in two.store.state.merging
+    copy = read_copy(one.store.connection, COLLECTIONS, "users")
+    assert copy is not None
+    with three.store.group():
+        three.store.connection.execute("DELETE FROM _entgldb_documents")
+        three.store.connection.execute("DELETE FROM _entgldb_oplog")
+        three.store.state.merging.clear()
+        assert three.store.repair([copy], [], one.store.vector(), write=True) == ["take"]
+    assert "users" in three.store.state.merging
