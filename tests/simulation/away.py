@@ -7,11 +7,12 @@ all entries that ever were says, less those that were issued again.
 
 from __future__ import annotations
 
+from hashlib import sha256
 from unittest.mock import patch
 
 from entgldb.messages.errors import Reason
 from entgldb.storage.rules import chunks
-from tests.simulation import checks, oracle
+from tests.simulation import checks, operators, oracle
 from tests.simulation.network import Weather
 from tests.simulation.node import SimulatedNode
 from tests.simulation.options import Options
@@ -20,7 +21,18 @@ from tests.simulation.world import World
 
 CHUNK_BYTES = 250
 """So small that a snapshot of some dozen documents has many chunks."""
+LARGE_SEEDS = 8
+"""Of so many seeds one has documents of some hundred kilobytes, which merge and grow large together,"""
+LARGE_CHUNK_BYTES = 64 * 1024
+"""and chunks that they span."""
 TROUBLE_SECONDS = 9.0
+RETENTION_SEEDS = 2
+"""Every second seed forgets by production's own retention, once the node that is away counts as absent."""
+RETENTION_HOURS, ABSENCE_HOURS = 0.0005, 0.0125
+"""Members say every 30 s what they have: absence is more than that."""
+FORGETTING_SECONDS_MAX = 150.0
+PICKY_SEEDS = 3
+"""Of so many seeds one has a node that cannot apply all that the others write."""
 
 
 class Union(checks.Watch):
@@ -32,16 +44,24 @@ class Union(checks.Watch):
         self.dropped: dict[oracle.Id, oracle.Operation] = {}
         self._origins: dict[str, str] = {}
         self._seen: dict[str, dict[str, int]] = {}
+        self._ended: set[str] = set()
+        """Origins whose writer goes on under another name: their ends are with nobody else."""
 
     def look(self, node: SimulatedNode) -> None:
+        if node.store.connection.in_transaction:
+            self.world.violate(f"{node.name} flushed and left a transaction open")
+            return
         rows = oracle.read_log(node.store.connection, self._read.get(node.name, 0))
+        vector = {origin: seq for origin, (seq, _) in node.log.vector().items()}
+        before = self._seen.get(node.name, {})
         for row in rows:
             self._read[node.name] = row.lsn
             known = self.union.setdefault(row.operation.id, row.operation)
             if known.body is None and row.operation.body is not None:
                 self.union[row.operation.id] = row.operation
-        vector = {origin: seq for origin, (seq, _) in node.log.vector().items()}
-        before = self._seen.get(node.name, {})
+            self._linked(node, row.operation)
+            self._caused(node, row.operation, vector, before)
+        self._quarantine_is_spared(node, node.log.floors())
         logged = {row.operation.id for row in rows}
         jumped = [o for o, seq in vector.items() if seq > before.get(o, 0) and (o, seq) not in logged]
         self.world.reached["snapshot installed"] += bool(jumped)
@@ -51,8 +71,37 @@ class Union(checks.Watch):
             self._origins[node.name] = node.origin
             self._reborn(old)
 
+    def _linked(self, node: SimulatedNode, one: oracle.Operation) -> None:
+        """Whatever is logged follows on what stands before it anywhere."""
+        (origin, seq), known = one.id, self.union[one.id]
+        if known.header != one.header:
+            self.world.violate(f"{node.name}: another entry at {one.id}")
+        before = self.union.get((origin, seq - 1)) or self.dropped.get((origin, seq - 1))
+        if before is None and seq > 1:
+            self.world.violate(f"{node.name}: {one.id} stands after what nobody ever had")
+        if before is not None and (one.previous != before.hash or one.hlc <= before.hlc):
+            self.world.violate(f"{node.name}: {one.id} does not follow on the one before")
+        if one.body is not None and sha256(one.body.encode()).digest() != one.body_sha256:
+            self.world.violate(f"{node.name}: the body of {one.id} is not the one its header names")
+
+    def _caused(
+        self, node: SimulatedNode, one: oracle.Operation, vector: dict[str, int], before: dict[str, int]
+    ) -> None:
+        """What its writer had seen is here, in the log or by a snapshot."""
+        origin, seq = one.id
+        if origin == node.origin and one.id not in self._causes:
+            # of what was issued again, the log that it stood in has an end that nobody else ever gets
+            own = {o: n for o, n in before.items() if o not in self._ended}
+            self._causes[one.id] = {**own, origin: seq - 1}
+            return
+        needs = self._causes.get(one.id, {}).items()
+        lacking = [o for o, need in needs if vector.get(o, 0) < need and o not in self._ended]
+        if lacking:
+            self.world.violate(f"{node.name}: {one.id} is here before its cause from {lacking}")
+
     def _reborn(self, old: str) -> None:
         self.world.reached["tail re-issued"] += 1
+        self._ended.add(old)
         most = max(node.log.vector().get(old, (0, b""))[0] for node in self.nodes)
         for made in [made for made in self.union if made[0] == old and made[1] > most]:
             self.dropped[made] = self.union.pop(made)
@@ -70,12 +119,19 @@ class AwayRun(Run):
         assert isinstance(self.watch, Union)
         self.watch.nodes = self.nodes
         self.away = self.lan[0]
+        self._is_back = False
+        self.large = seed % LARGE_SEEDS == 5
         for node in self.nodes:
             node.picky = False
+        for client in self.clients:
+            client.unfit = seed % PICKY_SEEDS == 0
+            client.large = self.large
+        if seed % PICKY_SEEDS == 0:
+            self.world.random.choice(self.lan).picky = True
 
     def whole(self) -> Result:
         """Together, apart, back, checked."""
-        with patch.object(chunks, "CHUNK_BYTES_MAX", CHUNK_BYTES):
+        with patch.object(chunks, "CHUNK_BYTES_MAX", LARGE_CHUNK_BYTES if self.large else CHUNK_BYTES):
             self._together()
             self._apart()
             self._back()
@@ -92,7 +148,7 @@ class AwayRun(Run):
             client.begin()
         if self.cloud is not None:
             self._add_peer()
-        if self.world.seed % 8 == 3:
+        if self.world.seed % 8 == 3 or self.large:
             # in other seeds documents merge only where a conflict was settled
             self.world.after(1.0, self.clients[0].set_rule, "merge")
         self.world.run(5.0)
@@ -100,7 +156,11 @@ class AwayRun(Run):
     def _apart(self) -> None:
         """The others go on, agree, and forget."""
         others = [node for node in self.nodes if node is not self.away]
-        names = {node.name for node in others}
+        # by the cloud it goes on to hear of others' configuration: headers, which it can only record
+        by_cloud = self.cloud is not None and self.world.seed % RETENTION_SEEDS == 1
+        names = {node.name for node in others if node is not self.cloud or not by_cloud}
+        if by_cloud:
+            self.world.after(3.0, self.clients[1].set_rule, "merge" if self.clients[1].merges else "lww")
         self.network.cuts |= {(self.away.name, name) for name in names}
         self.network.cuts |= {(name, self.away.name) for name in names}
         if self.world.random.random() < 0.3:
@@ -109,13 +169,33 @@ class AwayRun(Run):
         for node, client in zip(self.nodes, self.clients, strict=True):
             client.stopped = node is not self.away
         self._settled(others, 60.0)
-        for node in others:
-            _forget(node, tombstones=self.world.random.random() < 0.6)
-        for node, client in zip(self.nodes, self.clients, strict=True):
-            if node is not self.away:
+        if self.world.seed % RETENTION_SEEDS == 0:
+            self._forget_in_time(others)
+        else:
+            for node in others:
+                _forget(node, tombstones=self.world.random.random() < 0.6)
+        for client in self.clients:
+            if client.stopped:
                 client.stopped = False
                 client.begin()
         self.world.run(self.world.random.uniform(0.0, 2.0))
+
+    def _forget_in_time(self, others: list[SimulatedNode]) -> None:
+        """Until at least one of them has nothing left of what it had when the forgetting began."""
+        wanted = {node.name: node.log.vector() for node in others}
+        # minutes pass, in which it would write a thousand times
+        self.clients[0].stopped = True
+        for node in others:
+            node.forget_after(RETENTION_HOURS, ABSENCE_HOURS)
+        began = self.world.time
+        while self.world.time - began < FORGETTING_SECONDS_MAX:
+            self.world.run(1.0)
+            for node in others:
+                floors = node.log.floors()
+                if all(floors.get(origin, 0) >= seq for origin, (seq, _) in wanted[node.name].items()):
+                    self.world.reached["forgotten in time"] += 1
+                    return
+        self.world.violate("nothing was forgotten in time")
 
     def _back(self) -> None:
         self.network.cuts.clear()
@@ -136,6 +216,7 @@ class AwayRun(Run):
                 )
             )()
         self.faults.heal()
+        self._is_back = True
         for client in self.clients:
             client.stopped = True
 
@@ -172,6 +253,9 @@ class AwayRun(Run):
         apart = [name for name, vector in vectors.items() if vector != first]
         if apart:
             return f"the vectors of {nodes[0].name} and {apart} differ"
+        if self._is_back and operators.retry_unfit(nodes):
+            return "entries are in quarantine"
+        self.world.reached["recorded entry"] += bool(self.away.up and self.away.log.unapplied(1))
         held = [
             node.name for node in nodes if node.log.held() or (node.role == "lan" and node.log.unapplied(1))
         ]
@@ -214,6 +298,8 @@ def _live(state: oracle.State) -> dict[oracle.Place, object]:
 def _forget(node: SimulatedNode, *, tombstones: bool) -> None:
     """What retention does once everybody who counts has everything."""
     store = node.store
+    if oracle.quarantined(store.connection):
+        return
     with store.group():
         for origin, (seq, _) in store.vector().items():
             store.state.raise_floor(origin, seq)
@@ -253,7 +339,7 @@ def _options(seed: int) -> Options:
     )
 
 
-REACHED = ("snapshot installed", "snapshot resumed", "tail re-issued")
+REACHED = ("snapshot installed", "snapshot resumed", "tail re-issued", "forgotten in time", "large row")
 COUNTED = (Reason.BEHIND_SNAPSHOT.value, Reason.SNAPSHOT_GONE.value)
 
 

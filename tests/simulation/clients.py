@@ -19,7 +19,7 @@ from entgldb.messages.codec import encode
 from entgldb.messages.merging import SetConflict
 from entgldb.messages.schema import Message
 from entgldb.storage.documents import Read
-from tests.simulation.edits import PROFILES, beyond, decision, edit
+from tests.simulation.edits import LARGE_BYTES, PROFILES, beyond, decision, edit
 from tests.simulation.node import SimulatedNode
 from tests.simulation.oracle import read_operation
 from tests.simulation.world import World
@@ -73,6 +73,8 @@ class Client:
         """What it has read of documents that merge, however long ago."""
         self.wild_clocks = False
         """Whether a clock may be so wrong that its node writes nothing."""
+        self.large = False
+        """Whether some of their fields are large."""
         self.unfit = False
         """Whether it also writes documents that a picky node cannot merge."""
         self._failed_before = 0
@@ -198,7 +200,8 @@ class Client:
     def _any_write(self) -> Write:
         random = self.world.random
         if self.merges and random.random() < 0.5:
-            write, uid = edit(random, self.node, min(self._keys, 5), self._reads)
+            write, uid = edit(random, self.node, min(self._keys, 5), self._reads, large=self.large)
+            self.world.reached["large row"] += len(write.body or b"") > LARGE_BYTES
             if write.body is not None:
                 self._edits[write.body] = uid
             return write

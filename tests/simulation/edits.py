@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 from entgldb.messages.client import Base, RequestId, Write, Written
+from entgldb.messages.limits import BODY_BYTES_MAX
 from entgldb.messages.merging import Resolve, Undelete
 from entgldb.messages.schema import Message
 from entgldb.storage.documents import Documents, Read
@@ -16,7 +18,13 @@ from tests.simulation.oracle import MERGE, Operation
 PROFILES = "profiles"
 
 
-def edit(random: Random, node: SimulatedNode, keys: int, reads: dict[str, Read]) -> tuple[Write, str]:
+LARGE_BYTES = 100_000
+"""At least so many has a field that is large; several nodes' fields make a document of some megabytes."""
+
+
+def edit(
+    random: Random, node: SimulatedNode, keys: int, reads: dict[str, Read], *, large: bool = False
+) -> tuple[Write, str]:
     """One write, and the text that no other has; half of them change what was read long ago."""
     key = f"p{random.randrange(keys)}"
     if random.random() < 0.1:
@@ -33,8 +41,15 @@ def edit(random: Random, node: SimulatedNode, keys: int, reads: dict[str, Read])
     uid = f"{random.getrandbits(64):016x}"
     for _ in range(random.choice((0, 0, 1))):
         _shake(random, document)
-    _set(random, document, uid)
-    return Write(PROFILES, key, json.dumps(document).encode(), base), uid
+    if large and random.random() < 0.08:
+        document[f"fill of {node.name}"] = uid + "x" * random.randrange(LARGE_BYTES, 8 * LARGE_BYTES)
+    else:
+        _set(random, document, uid)
+    body = json.dumps(document).encode()
+    while len(body) > BODY_BYTES_MAX:  # others have made it larger than one may write
+        del document[max((name for name in document if uid not in str(document[name])), key=_size(document))]
+        body = json.dumps(document).encode()
+    return Write(PROFILES, key, body, base), uid
 
 
 def beyond(write: Write, operation: Operation) -> set[str]:
@@ -51,6 +66,10 @@ def beyond(write: Write, operation: Operation) -> set[str]:
 
 def _same(one: dict[str, Any], two: dict[str, Any], name: str) -> bool:
     return name in one and name in two and json.dumps(one[name]) == json.dumps(two[name])
+
+
+def _size(document: dict[str, Any]) -> Callable[[str], int]:
+    return lambda name: len(str(document[name]))
 
 
 def decision(random: Random, node: SimulatedNode, request: RequestId) -> Message | None:

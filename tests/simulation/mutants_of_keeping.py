@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from entgldb.actors import verifier, walker
+from entgldb.actors import walker
 from entgldb.actors.retention import Retention
 from entgldb.messages.wire import Copy
 from entgldb.storage import mending, merge_rows, prune
@@ -145,34 +145,6 @@ def quarantine_pruned_by_one() -> Iterator[None]:
 
 
 @contextmanager
-def collected_beside_quarantine() -> Iterator[None]:
-    """Tombstones go although an entry in quarantine may be older."""
-    collect = prune.collect
-
-    def careless(connection: Any, state: State, frontier: Mapping[str, int], after_lsn: int) -> Any:
-        kept, state.unfit = state.unfit, 0
-        try:
-            return collect(connection, state, frontier, after_lsn)
-        finally:
-            state.unfit = kept
-
-    with patch.object(prune, "collect", careless):
-        yield
-
-
-@contextmanager
-def collected_by_one_too_many() -> Iterator[None]:
-    """The bound below which tombstones may go is one too high."""
-    collect = prune.collect
-
-    def careless(connection: Any, state: State, frontier: Mapping[str, int], after_lsn: int) -> Any:
-        return collect(connection, state, {o: seq + 1 for o, seq in frontier.items()}, after_lsn)
-
-    with patch.object(prune, "collect", careless):
-        yield
-
-
-@contextmanager
 def stable_by_one_too_many() -> Iterator[None]:
     """One entry more is pruned than everybody has."""
     pruned = prune.prune
@@ -182,18 +154,6 @@ def stable_by_one_too_many() -> Iterator[None]:
         return pruned(connection, state, order._replace(aged=raised), now_ms)
 
     with patch.object(prune, "prune", careless):
-        yield
-
-
-@contextmanager
-def system_verified_with_clouds() -> Iterator[None]:
-    """Verification lists the cluster's configuration to a cloud."""
-
-    class Careless(walker.Listing):
-        def __init__(self, buckets: Any, *, system: bool, **named: Any) -> None:
-            super().__init__(buckets, system=True, **named)
-
-    with patch.object(verifier, "Listing", Careless):
         yield
 
 

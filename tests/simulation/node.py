@@ -101,6 +101,13 @@ class TornStore(Store):
             raise CrashNow
 
 
+class Launcher:
+    """Who boots a node; only a later word of it is a configuration read again."""
+
+    def answer(self, message: Message) -> None:
+        pass
+
+
 class SimulatedNode:
     """A node with its disk; ``host`` is its present life, if any."""
 
@@ -134,6 +141,7 @@ class SimulatedNode:
         """A cloud node that serves any cluster."""
         self.initial_peers: tuple[dict[str, Json], ...] = ()
         self.retention_hours = 24.0
+        self.absence_hours = 720.0
         self._world = world
         self._network = network
         self._authority = authority
@@ -170,13 +178,13 @@ class SimulatedNode:
         )
         settings = self._settings()
         self.host.boot(NodeKeeper(settings))
-        self.host.inject("node", Boot(settings, 1))
+        self.host.inject("node", Boot(settings, 1), Launcher())
 
-    def forget_after(self, hours: float) -> None:
+    def forget_after(self, hours: float, absence_hours: float = 720.0) -> None:
         """Another retention, taken over while the node runs."""
-        self.retention_hours = hours
+        self.retention_hours, self.absence_hours = hours, absence_hours
         if self.host is not None:
-            self.host.inject("node", Boot(self._settings(), 1))
+            self.host.inject("node", Boot(self._settings(), 1), Launcher())
 
     def crash(self, *, noticed: bool = True) -> None:
         """Lose everything that is not on disk; ``noticed``: the peers' links break at once."""
@@ -299,6 +307,7 @@ class SimulatedNode:
                 "",
                 role=role,
                 retention_hours=self.retention_hours,
+                absence_limit=self.absence_hours,
                 verify_interval=self.verify_interval,
             ),
             SyncSettings(

@@ -36,6 +36,8 @@ MERGING_SEEDS = 2
 """Every second seed edits documents that merge; what is written before the rule is known replaces them."""
 SECOND_CLOUD_SEEDS = 6
 """Every sixth seed, if it has a cloud at all, has another, which all nodes have in their configuration."""
+LARGE_SEEDS = 64
+"""Of so many seeds one has documents that merge and grow to some megabytes."""
 PICKY_SEEDS = 3
 """Every third seed has a node that cannot apply all that the others write."""
 HEAL_SECONDS_MAX = 90.0
@@ -95,6 +97,7 @@ class Run:
         if seed % MERGING_SEEDS == 1:
             for client in self.clients:
                 client.merges = True
+                client.large = seed % LARGE_SEEDS == 5
         if seed % PICKY_SEEDS == 0:
             self.world.random.choice(self.lan).picky = True
             for client in self.clients:

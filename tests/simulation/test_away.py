@@ -11,12 +11,13 @@ from unittest.mock import patch
 
 import pytest
 
-from entgldb.storage import install
+from entgldb.storage import freeze, install
 from entgldb.storage.install import Merger
 from entgldb.storage.merge_reissue import MergeTail
 from entgldb.storage.reissue import Tail
 from entgldb.storage.rules.header import MERGE
 from tests.simulation.away import COUNTED, REACHED, run
+from tests.simulation.mutants_of_keeping import quarantine_pruned, quarantine_pruned_by_one
 from tests.simulation.run import Result
 
 FAST = range(1, 5)
@@ -27,7 +28,7 @@ FOUND = {
     310: "a snapshot of which no chunk could be read was offered again and again",
 }
 """Seeds, and what was wrong when they failed."""
-SEEDS = range(1, 121)
+SEEDS = range(1, 97)
 MUTANT_SEEDS_MAX = 40
 
 
@@ -94,11 +95,35 @@ def whole_writes_only_renamed() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def frozen_beside_quarantine() -> Iterator[None]:
+    """A snapshot is made of documents that lack what is in quarantine."""
+    with patch.object(freeze, "_refuse_with_quarantine", lambda source: None):
+        yield
+
+
+@contextmanager
+def set_aside_and_pruned() -> Iterator[None]:
+    """What a snapshot covers stays in quarantine, without its place in the log."""
+    with patch.object(Merger, "_let_go", lambda self: None):
+        yield
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    "mutant", [what_was_deleted_is_kept, tail_dropped, vector_before_rows, whole_writes_only_renamed]
+    ("mutant", "first"),
+    [
+        (what_was_deleted_is_kept, 1),
+        (tail_dropped, 1),
+        (vector_before_rows, 1),
+        (whole_writes_only_renamed, 1),
+        (frozen_beside_quarantine, 9),
+        (set_aside_and_pruned, 3),
+        (quarantine_pruned, 12),
+        (quarantine_pruned_by_one, 12),
+    ],
 )
-def test_mutant_is_caught(mutant: Callable[[], AbstractContextManager[None]]) -> None:
+def test_mutant_is_caught(mutant: Callable[[], AbstractContextManager[None]], first: int) -> None:
     with mutant():
-        assert any(run(seed).violations for seed in range(1, MUTANT_SEEDS_MAX + 1))
+        assert any(run(seed).violations for seed in range(first, MUTANT_SEEDS_MAX + 1))
