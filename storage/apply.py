@@ -240,7 +240,9 @@ class Applier:
 
     def _merge(self, header: Header, text: str | None, lsn: int) -> None:
         batch = self.batch
-        unfit.clear_parent(self.connection, self.state, header)
+        if self.state.unfit_logged:
+            batch.flush()
+            header = unfit.replace_unfit(self.connection, self.state, header)
         current = batch.current(header.collection, header.key)
         if header.op == MERGE or (current is not None and current.merged):
             self._merge_fields(header, text, lsn)

@@ -12,7 +12,7 @@ from typing import Final
 from entgldb.messages.errors import EntglError, ErrorCode, NotFoundError
 from entgldb.messages.limits import QUARANTINE_KEPT_MAX
 from entgldb.messages.model import Entry, Origin, Version
-from entgldb.storage.rules.header import MERGE, Header
+from entgldb.storage.rules.header import MERGE, Header, decode
 from entgldb.storage.state import State
 
 RECORDED: Final = 0
@@ -20,6 +20,10 @@ RECORDED: Final = 0
 APPLIED: Final = 1
 UNFIT: Final = 2
 """A row of the log whose entry is, or was, in quarantine."""
+
+
+NAMED_MAX: Final = 1_000
+"""Versions looked for behind one entry: a longer row of unfit ones counts as absent."""
 
 
 class CannotApply(Exception):  # noqa: N818 -- a signal inside one transaction, never shown to a user
@@ -56,7 +60,7 @@ def set_aside(
 ) -> None:
     """Put one entry into quarantine; beyond QUARANTINE_KEPT_MAX the oldest leaves it."""
     number = state.origins[header.origin].number
-    clear_parent(connection, state, header)
+    replace_unfit(connection, state, header)
     state.unfit_logged = True
     state.unfit += connection.execute(
         "INSERT OR IGNORE INTO _entgldb_quarantine"
@@ -81,18 +85,34 @@ def set_aside(
         ).rowcount
 
 
-def clear_parent(connection: sqlite3.Connection, state: State, header: Header) -> None:
-    """An entry that replaces one in quarantine ends its matter there.
+def replace_unfit(connection: sqlite3.Connection, state: State, header: Header) -> Header:
+    """An entry that replaces one in quarantine ends its matter there; what the entry replaces beyond it.
 
-    A merge does not: it is to be added to what it was made from. A merely later, concurrent one does not
-    either: elsewhere the two are a conflict, and are to be here in the end.
+    The unfit one was never merged: the version that it had replaced is the one that its successor meets
+    here. A merge ends nothing: it is to be added to what it was made from. A merely later, concurrent entry
+    does not either: elsewhere the two are a conflict, and are to be here in the end.
     """
-    if state.unfit and header.op != MERGE:
-        for version in header.named:
-            state.unfit -= connection.execute(
-                "DELETE FROM _entgldb_quarantine WHERE origin = ? AND seq = ?",
-                (_number(state, version.origin), version.seq),
-            ).rowcount
+    if not state.unfit_logged or header.op == MERGE:
+        return header
+    parent, named = header.parent, dict.fromkeys(header.named, True)
+    waiting = list(named)
+    while waiting and len(named) <= NAMED_MAX:
+        version = waiting.pop()
+        number = _number(state, version.origin)
+        row = connection.execute(
+            "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq = ? AND applied = ?",
+            (number, version.seq, UNFIT),
+        ).fetchone()
+        older = None if row is None else decode(row[0])
+        state.unfit -= connection.execute(
+            "DELETE FROM _entgldb_quarantine WHERE origin = ? AND seq = ?", (number, version.seq)
+        ).rowcount
+        if older is not None and older.op != MERGE:
+            waiting += [one for one in older.named if one not in named]
+            named = dict.fromkeys(older.named, True) | named | {version: False}
+            parent = older.parent if version == parent else parent
+    seen = tuple(one for one, merged in named.items() if merged and one != parent)
+    return header._replace(parent=parent, seen=seen)
 
 
 def take(connection: sqlite3.Connection, state: State, version: Version) -> Entry:

@@ -120,7 +120,7 @@ def test_the_version_that_replaces_it_ends_it_without_a_conflict(bench: Bench) -
     bench.apply(b, sent[:3])
     assert b.get("users", "k") == b'{"v":0}'
     assert [one.version.seq for one in set_aside.unfit(b.connection)] == [3]
-    assert bench.apply(b, sent[3:]).counts == {"parent-absent": 1}
+    assert bench.apply(b, sent[3:]).counts == {}
     assert b.get("users", "k") == b'{"v":3}'
     assert b.status()["unfit"] == 0
     assert b.status()["conflicts"] == 0
@@ -138,6 +138,21 @@ def test_a_concurrent_write_does_not_end_it_and_the_retry_shows_the_conflict(ben
         b.retry_unfit(left.version, NOW)
     assert b.get("users", "k") == b'{"v":"mine"}'
     assert b.status()["conflicts"] == 1
+
+
+def test_the_version_that_replaces_it_is_the_rival_of_what_it_did_not_know(bench: Bench) -> None:
+    a, b, c, fit = (bench.make(name) for name in ("a", "b", "c", "fit"))
+    sent = bench.put(a, doc("k", b'{"v":0}'))
+    bench.apply(c, sent)
+    sent += [bench.put(a, doc("k", b'{"v":%d}' % v))[0] for v in (1, 2, 3)]
+    rival = bench.put(c, doc("k", b'{"v":"mine"}'), now=NOW + 9)
+    bench.apply(b, chain(sent, {1: b"[]", 2: b"[]"})[:3])
+    for store, rest in ((fit, [*sent, *rival]), (b, [*rival, *chain(sent, {1: b"[]", 2: b"[]"})[3:]])):
+        for entry in rest:
+            bench.apply(store, [entry])
+        assert store.get("users", "k") == b'{"v":"mine"}'
+        lost = store.connection.execute("SELECT seq, body FROM _entgldb_conflicts").fetchall()
+        assert lost == [(4, '{"v":3}')]
 
 
 def test_a_group_keeps_its_other_writes(bench: Bench) -> None:

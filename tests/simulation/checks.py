@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from hashlib import sha256
 
 from entgldb.messages.errors import Reason
@@ -123,19 +123,18 @@ class Watch:
 
     def restarted(self, node: SimulatedNode) -> None:
         """A node's documents are what its own log says, whatever it was in the middle of."""
-        applied = [row.operation for row in self.log(node) if row.applied]
+        log = self.log(node)
+        applied = [row.operation for row in log if row.applied]
         found = oracle.read_state(node.store.connection, oracle.merged_places(applied))
         wanted = without_collected(oracle.fold(applied), found, node)
-        if self.promised(node, wanted) != self.promised(node, found):
+        # what an entry in quarantine had replaced is replaced only by what comes after it
+        unfit = {row.operation.place for row in log if not row.applied}
+        if self.promised(node, wanted, unfit) != self.promised(node, found, unfit):
             self.world.violate(f"{node.name}: the documents are not what its log says")
 
-    def promised(self, node: SimulatedNode, state: State) -> State:
-        """``state`` without conflicts of places where the node took an entry without the one it replaces."""
-        log = self.log(node)
-        applied = {row.operation.id for row in log if row.applied}
-        orphaned = self._orphaned.get(node.name, set()) | {
-            row.operation.place for row in log if row.applied and {row.operation.parent} - applied - {None}
-        }
+    def promised(self, node: SimulatedNode, state: State, but: Set[Place] = frozenset()) -> State:
+        """``state`` without conflicts of places where the node took an entry before the one it replaces."""
+        orphaned = self._orphaned.get(node.name, set()) | but
         return state._replace(conflicts={one for one in state.conflicts if one[0] not in orphaned})
 
     def rolled_back(self, node: SimulatedNode, log: list[Logged], lost: set[Id]) -> None:
@@ -193,10 +192,9 @@ class Watch:
         heads[origin] = one
 
     def _parent(self, node: SimulatedNode, row: Logged) -> None:
-        """Note a place where an entry is applied before the one that it replaces."""
-        parent = row.operation.parent
-        known = None if parent is None else self._logs[node.name].get(parent)
-        if row.applied and parent is not None and (known is None or not known.applied):
+        """Note a place where an entry came before one that it replaces."""
+        named = {row.operation.parent, *row.operation.seen} - {None}
+        if named - self._logs[node.name].keys():
             self._orphaned.setdefault(node.name, set()).add(row.operation.place)
 
     def _cause(self, node: SimulatedNode, row: Logged, held: set[str]) -> None:
