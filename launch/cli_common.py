@@ -16,6 +16,7 @@ import click
 
 from entgldb.launch.access import check_access, refused
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotFoundError
+from entgldb.messages.model import check_collection
 from entgldb.messages.strict_json import read_object
 
 SCHEMA_VERSION: Final = 1
@@ -161,12 +162,16 @@ def read_json(text: str, name: str) -> dict[str, Any]:
         return read_object(text, name)
     except InvalidError as fault:
         # a shell has taken the double quotes, or the person has given none
-        like = """like this: '{"name": "Ada"}'"""
+        like = """like this: '{"name": "Ada"}'""" if "JSON" in fault.text else ""
         raise InvalidError(fault.text, hint=fault.hint or like) from None
 
 
 def meant(db: Any, collection: str) -> str:
-    """What to say of a collection in which there has never been a document; empty where there has."""
+    """What to say of a collection in which there has never been a document; empty where there has.
+
+    Raises InvalidError for what is no name of one.
+    """
+    check_collection(collection, system=True)
     known = db.collections(system=True)
     if collection in known:
         return ""

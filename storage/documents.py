@@ -149,6 +149,7 @@ class Documents:
 
     def read(self, collection: str, key: str) -> Read | None:
         """One document as its text with its version, or None. Raises InvalidError."""
+        check_collection(collection, system=True)
         check_key(key)
         rows = self._all(
             f"SELECT {_READ} FROM _entgldb_documents WHERE collection = ? AND key = ? AND body IS NOT NULL",  # noqa: S608 -- constants
@@ -215,6 +216,8 @@ class Documents:
 
     def conflicts(self, collection: str | None = None) -> list[Conflict]:
         """Losers of concurrent writes with what won, by collection, key and time of writing."""
+        if collection is not None:
+            check_collection(collection, system=True)
         return [
             conflict(row) for row in self._pages(CONFLICTS, ("", "", 0, 0)) if collection in (None, row[0])
         ]
@@ -244,6 +247,8 @@ class Documents:
         with its ``token`` for more. Raises TokenExpired for a token of another file, and for one so old
         that deletes after it may have been forgotten.
         """
+        if collection is not None:
+            check_collection(collection, system=True)
         return Changes(self, self._lsn(since), collection)
 
     def token(self) -> str:

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
-from entgldb.messages.model import NODES, REMOTE_PEERS, Origin, Version, check_key
+from entgldb.messages.model import NODES, REMOTE_PEERS, Origin, Version, check_collection, check_key
 from entgldb.storage import arrivals, members
 from entgldb.storage.arrivals import Arrival
 from entgldb.storage.database import open_reader, translated
@@ -57,6 +57,7 @@ class Tracer:
 
     def trace(self, collection: str, key: str) -> tuple[Known, list[Trace]]:
         """What is known of a key. Raises InvalidError for what cannot be one."""
+        check_collection(collection, system=True)
         check_key(key)
         place = (collection, key)
         row = self._connection.execute(

@@ -70,6 +70,32 @@ def test_a_key_of_a_mistyped_collection_is_not_there_and_the_error_says_why(verb
     assert (code, err.partition(" Try: ")[2]) == (3, "entgldb find users\n")
 
 
+@pytest.mark.parametrize("name", ["my users", "us\udcff", "", "_x"])
+def test_what_is_no_collection_name_is_told_so_by_every_verb_that_reads(verb: Verb, name: str) -> None:
+    for arguments in (
+        ("find", name),
+        ("count", name),
+        ("export", name),
+        ("changes", name),
+        ("conflicts", name),
+        ("collection", name),
+        ("get", name, "u1"),
+        ("history", name, "u1"),
+        ("why", name, "u1"),
+    ):
+        code, out, err = verb(*arguments)
+        assert (code, out) == (2, ""), arguments
+        assert err.startswith(f"invalid: collection {name!r} is not a collection name. Try: use 1 to 64 ")
+
+
+@pytest.mark.parametrize("key", ["", "\udcff", "x" * 513, "a\x00b"])
+def test_what_is_no_key_is_told_so_by_every_verb_that_reads(verb: Verb, key: str) -> None:
+    for name in ("get", "history", "why"):
+        code, out, err = verb(name, "users", key)
+        assert (code, out) == (2, "")
+        assert err.startswith(("invalid: a key of ", "invalid: the key is not valid Unicode text"))
+
+
 def test_an_expired_token_says_what_to_type(verb: Verb) -> None:
     code, out, err = verb("changes", "users", "--since", "0" * 32 + ".1")
     assert (code, out) == (1, "")
