@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from datetime import UTC, datetime
 from typing import IO
@@ -12,6 +11,7 @@ import click
 
 from entgldb.actors.http import AuthorityError
 from entgldb.actors.jwt_check import SCOPE_DEFAULT, Accepted, Rules, TokenError, TokenVerifier
+from entgldb.launch.cli_common import say, show
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import PEM_BYTES_MAX, TOKEN_BYTES_MAX
 from entgldb.messages.remote_peers import check_authority
@@ -68,27 +68,25 @@ def _accept(accepted: Accepted, as_json: bool) -> None:
     until = datetime.fromtimestamp(accepted.expires_at, UTC).isoformat(timespec="seconds")
     if as_json:
         facts = {
-            "schema_version": 1,
             "accepted": True,
             "client_id": accepted.client_id,
             "subject": accepted.subject,
             "scopes": accepted.scopes,
             "expires_at": until,
         }
-        click.echo(json.dumps(facts))
+        show(facts)
     else:
-        click.echo(f"accepted: client {accepted.client_id}, scope {' '.join(accepted.scopes)}, until {until}")
+        say(f"accepted: client {accepted.client_id}, scope {' '.join(accepted.scopes)}, until {until}")
 
 
 def _refuse(fault: TokenError | AuthorityError, as_json: bool) -> None:
     if as_json:
         facts = {
-            "schema_version": 1,
             "accepted": False,
             "reason": fault.reason.value,
             "text": fault.text,
         }
-        click.echo(json.dumps(facts))
+        show(facts)
     else:
-        click.echo(f"{fault.reason.value}: {fault.text}", err=True)
+        say(f"{fault.reason.value}: {fault.text}", err=True)
     sys.exit(EXIT_REFUSED)

@@ -89,7 +89,7 @@ def export(db: Database, as_json: bool, collection: str) -> None:
         if as_json:
             show({"key": document.key, "document": document})
         else:
-            click.echo(as_json_text(exported(document.key, document)))
+            say(as_json_text(exported(document.key, document)))
     if document is None:
         hint_at(db, collection)
 

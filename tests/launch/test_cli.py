@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -191,6 +192,16 @@ def test_a_read_imports_only_what_it_uses(tmp_path: Path) -> None:
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "entgldb.storage.documents" in loaded
     assert loaded & NOT_FOR_READING == set()
+
+
+def test_no_verb_prints_a_text_of_somebody_else_as_it_stands() -> None:
+    """``say`` and ``show`` escape what a terminal would take for an order."""
+    rooms = Path(package.__path__[0]) / "launch"
+    own = {"cli_common.py", "cli_bench.py", "cli_demo.py", "cli_cluster.py"}
+    verbs = [file for file in (*rooms.glob("cli_*.py"), rooms / "check_token.py") if file.name not in own]
+    raw = re.compile(r"click\.echo\((?!.*err=True)|\bprint\(")
+    assert len(verbs) > 10
+    assert [file.name for file in verbs if raw.search(file.read_text())] == []
 
 
 def test_a_port_that_is_picked_is_none_that_an_outgoing_connection_may_get() -> None:
