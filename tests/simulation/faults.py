@@ -141,7 +141,7 @@ class Faults:
 
     def hold_up(self) -> None:
         """One actor waits long for its disk, or is in a long step that it has named."""
-        lives = (Life(-1, "", "D"), Life(-1, "a commit", "R"))
+        lives = (Life(-1, "", "D"), Life(-1, "a commit", "S"))
         self._hold("hold-up", self.world.random.uniform(1.0, 12.0), self.world.random.choice(lives))
 
     def slow_actor(self) -> None:

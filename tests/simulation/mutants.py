@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from entgldb.actors.behaviour import Context
+from entgldb.actors.child import Life, Watched
 from entgldb.actors.cloud_link import CloudLink
 from entgldb.actors.election import Bully
 from entgldb.actors.gateway import Gateway
@@ -37,7 +38,7 @@ from tests.simulation import mutants_of_keeping as keeping
 from tests.simulation.run import run
 
 SEEDS_MAX = 500
-"""Seeds on which unchanged code has no violation (``test_simulation``)."""
+"""Seeds that are tried."""
 
 
 @contextmanager
@@ -316,6 +317,25 @@ def certificate_not_compared() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def hung_left_alone() -> Iterator[None]:
+    """Nobody looks whether an actor turns its loop."""
+    with patch.object(Watched, "hangs", lambda self, life, now: ""):
+        yield
+
+
+@contextmanager
+def long_step_ended() -> Iterator[None]:
+    """An actor in a long step is taken for one that hangs."""
+    hangs = Watched.hangs
+
+    def careless(self: Watched, life: Life, now: float) -> str:
+        return hangs(self, life._replace(step=""), now)
+
+    with patch.object(Watched, "hangs", careless):
+        yield
+
+
 class Mutant(NamedTuple):
     """A mistake, and the first seed that notices it on the house as it is."""
 
@@ -343,6 +363,8 @@ MUTANTS = {
     "epoch not raised": Mutant(epoch_not_raised, 1),
     "same incarnation after a roll-back": Mutant(same_incarnation, 2),
     "certificate not compared with Hello": Mutant(certificate_not_compared, 5),
+    "hung actor left alone": Mutant(hung_left_alone, 1),
+    "actor in a long step ended": Mutant(long_step_ended, 4),
     "fingerprints without body": Mutant(keeping.fingerprints_without_body, 2),
     "older side taken": Mutant(keeping.older_side_taken, 2),
     "delay taken for damage": Mutant(keeping.delay_taken_for_damage, 2),
