@@ -146,6 +146,17 @@ def test_committed_is_sent_once_until_it_is_seen_and_ranges_are_merged() -> None
     assert bench.told(Committed)[-1] == ("sync", Committed(2, 3, 3))
 
 
+def test_who_follows_again_is_still_one_follower() -> None:
+    bench = Bench()
+    follower = FakeAsker()
+    bench.ctx.asker = follower
+    for _ in range(100):
+        bench.keeper.handle(client.Follow(), bench.ctx)
+    assert follower.answers == [client.Done()] * 100
+    bench.ask(bench.put("a"))
+    assert follower.answers[100:] == [client.Advanced(1)]
+
+
 def test_followers_hear_of_commits() -> None:
     bench = Bench()
     follower = FakeAsker()
