@@ -10,7 +10,13 @@ from typing import Any, Final, NamedTuple
 
 from entgldb.messages.client import Base, CommitDone, RequestId, Write, Written
 from entgldb.messages.errors import EntglError, InvalidError, TooLargeError
-from entgldb.messages.limits import BODY_BYTES_MAX, GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, KEY_BYTES_MAX
+from entgldb.messages.limits import (
+    BASE_BYTES_MAX,
+    BODY_BYTES_MAX,
+    GROUP_BYTES_MAX,
+    GROUP_ENTRIES_MAX,
+    KEY_BYTES_MAX,
+)
 from entgldb.messages.model import Version, check_key
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.strict_json import check_value
@@ -114,6 +120,11 @@ def put(collection: str, key: str, document: Mapping[str, Any], merges: Merges =
     read = document.read_from(collection, key) if isinstance(document, Document) else None
     if read is None or not merges():
         return Write(collection, key, body)
+    if len(read.text.encode()) > BASE_BYTES_MAX:
+        raise TooLargeError(
+            f"document {key!r:.80} was read with over {BASE_BYTES_MAX} bytes: its changes cannot be told",
+            hint="put dict(document), which puts it whole",
+        )
     versions = tuple(Written(*version) for version in read.versions())
     return Write(collection, key, body, Base(versions, read.text.encode()))
 
