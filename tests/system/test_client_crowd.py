@@ -15,6 +15,7 @@ import entgldb
 from entgldb.launch.playground import Playground
 from entgldb.launch.wire_client import SOCKET_NAME, framed
 from entgldb.messages.client import Status
+from entgldb.messages.errors import NoAnswerError
 from entgldb.messages.limits import CLIENTS_MAX, GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
 from tests.system.load import pid
 from tests.system.processes import until
@@ -109,3 +110,23 @@ def test_the_largest_transactions_are_one_on_every_node(playground: Playground) 
 
             until(whole, 90.0, f"{name} is there")
             assert seen <= {0, len(documents)}
+
+
+def test_a_write_to_a_stopped_store_is_repeated_as_the_same(playground: Playground) -> None:
+    directory = playground.lan[0].directory
+    store = pid(playground.lan[0], "store")
+    os.kill(store, signal.SIGSTOP)
+    try:
+        with entgldb.connect(directory, timeout=1.0) as db:
+            with pytest.raises(NoAnswerError, match="no answer from the node") as caught:
+                db["stopped"].put("k", {"v": 1})
+            os.kill(store, signal.SIGCONT)
+    finally:
+        os.kill(store, signal.SIGCONT)
+    assert not caught.value.definite
+    # the first may be done before this one, or after it: it is one write
+    with entgldb.connect(directory, timeout=60) as db:
+        version = db["stopped"].put("k", {"v": 1}, request=caught.value.request)
+        assert db["stopped"].put("k", {"v": 1}, request=caught.value.request) == version
+        db.status("store")
+        assert [past.version for past in db["stopped"].history("k").versions] == [version]
