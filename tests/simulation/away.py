@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from entgldb.messages.errors import Reason
 from entgldb.storage.rules import chunks
-from tests.simulation import checks, operators, oracle
+from tests.simulation import checks, operators, oracle, times
 from tests.simulation.network import Weather
 from tests.simulation.node import SimulatedNode
 from tests.simulation.options import Options
@@ -33,6 +33,8 @@ RETENTION_HOURS, ABSENCE_HOURS = 0.0005, 0.0125
 FORGETTING_SECONDS_MAX = 150.0
 PICKY_SEEDS = 3
 """Of so many seeds one has a node that cannot apply all that the others write."""
+BAD_TIMES_SEEDS = 4
+"""Every fourth seed sets clocks back by a month, or to 1970, while the node comes back."""
 
 
 class Union(checks.Watch):
@@ -202,6 +204,8 @@ class AwayRun(Run):
         self.away.start()
         options = self.options
         self.network.weather = Weather(options.loss, options.duplication, options.reordering, options.latency)
+        bad = times.Times(self.world, self.nodes, self.faults._restart)
+        bad_times = (bad.back, bad.boot) if self.world.seed % BAD_TIMES_SEEDS == 1 else ()
         end = self.world.time + TROUBLE_SECONDS
         while self.world.time < end:
             self.world.run(self.world.random.expovariate(1 / 0.5))
@@ -213,6 +217,7 @@ class AwayRun(Run):
                     self.faults.disk_full,
                     self._torn_merge,
                     self._kill_oplog,
+                    *bad_times,
                 )
             )()
         self.faults.heal()
@@ -244,6 +249,8 @@ class AwayRun(Run):
 
     def _differ(self, nodes: list[SimulatedNode]) -> str:
         waiting = [c.node.name for c in self.clients if c.waiting and c.node in nodes]
+        if times.reset_clocks(nodes, self.world.random):
+            return "stamps run ahead"
         if waiting:
             return f"{waiting} wait for an answer"
         if self.cloud is not None and not self._peer_enabled():

@@ -40,6 +40,11 @@ class Watch:
         self._clocks: dict[str, int] = {}
         self._waiting: dict[str, set[str]] = {}
         self._conflicts: dict[str, int] = {}
+        self._origins: dict[str, str] = {}
+        self.ends: dict[str, int] = {}
+        """Logs that their own node has ended, and where."""
+        self.written_again: dict[Id, Operation] = {}
+        """Entries behind such an end."""
         self.excused: set[Id] = set()
         """Entries that some disk lost when it went back in time: who has none of them may do without."""
         self._held: dict[str, set[str]] = {}
@@ -56,6 +61,7 @@ class Watch:
             return
         held = set(node.store.held())
         self._count_branches(node, held)
+        self._goes_back(node)
         for row in oracle.read_log(node.store.connection, self._read.get(node.name, 0)):
             self._read[node.name] = row.lsn
             self._logs.setdefault(node.name, {})[row.operation.id] = row
@@ -137,6 +143,30 @@ class Watch:
         orphaned = self._orphaned.get(node.name, set()) | but
         return state._replace(conflicts={one for one in state.conflicts if one[0] not in orphaned})
 
+    def _goes_back(self, node: SimulatedNode) -> None:
+        """After ``clock --reset`` what was stamped ahead goes where it is written again, or to be held."""
+        before = self._origins.setdefault(node.name, node.origin)
+        heads, log = self._heads.setdefault(node.name, {}), self._logs.setdefault(node.name, {})
+        known, ended = node.store.state.origins, node.store.state.ended
+        self.ends |= ended
+        for origin, head in list(heads.items()):
+            seq = known[origin].head.seq if origin in known else 0
+            if seq >= head.id[1] or not ended:
+                continue
+            gone = {made for made in log if made[0] == origin and made[1] > seq}
+            self.world.reached["log went back"] += 1
+            heads.pop(origin)
+            if (origin, seq) in log:
+                heads[origin] = log[origin, seq].operation
+            for made in gone:
+                del log[made]
+                if made[1] > ended.get(origin, made[1]) and made in self.union:
+                    self.written_again[made] = self.union.pop(made)
+        if before != node.origin and before in ended:
+            # it has lowered its clock to what is left
+            self._clocks[node.name] = max((row.operation.hlc for row in log.values()), default=0)
+        self._origins[node.name] = node.origin
+
     def rolled_back(self, node: SimulatedNode, log: list[Logged], lost: set[Id]) -> None:
         """The disk of a node has gone back in time; ``log`` is what it has now."""
         self.excused |= lost
@@ -208,7 +238,11 @@ class Watch:
             if one.hlc > max(self._clocks.get(node.name, 0) + 1, node.clock.highest_ms << COUNTER_BITS):
                 self.world.violate(f"{node.name}: {one.id} is stamped after all it had seen")
         else:
-            lacking = [o for o, need in self._causes.get(one.id, {}).items() if seen.get(o, 0) < need]
+            lacking = [
+                o
+                for o, need in self._causes.get(one.id, {}).items()
+                if seen.get(o, 0) < min(need, self.ends.get(o, need))
+            ]
             # behind what it held back a node takes an effect early, and passes it on early
             self._early |= {(one.id, o) for o in lacking if o in held}
             if any((one.id, o) not in self._early for o in lacking):
@@ -239,6 +273,7 @@ def may_lack_parents(node: SimulatedNode) -> bool:
 def final(world: World, nodes: list[SimulatedNode], watch: Watch, acks: Acknowledged) -> None:
     """All is healed and calm: everybody must have everything, and agree."""
     watch.forget_lost(nodes, acks)
+    _written_again(world, watch, acks)
     _once(world, watch)
     for node in nodes:
         log = watch.log(node)
@@ -249,6 +284,15 @@ def final(world: World, nodes: list[SimulatedNode], watch: Watch, acks: Acknowle
         _acknowledged(world, node, here, acks)
         _agreement(world, node, log, watch)
         _vector(world, node, here)
+
+
+def _written_again(world: World, watch: Watch, acks: Acknowledged) -> None:
+    """What stood behind the end that a node gave its log stands in its next one."""
+    bodies = {one.body for one in watch.union.values()}
+    for made, one in watch.written_again.items():
+        if made in acks.writes and one.op == oracle.PUT and one.body not in bodies:
+            world.violate(f"the acknowledged write {made} was not written again")
+        acks.forget(made)
 
 
 def _once(world: World, watch: Watch) -> None:

@@ -20,6 +20,7 @@ from tests.simulation.network import Network, Weather
 from tests.simulation.node import SimulatedNode
 from tests.simulation.operators import Nobody, release_held
 from tests.simulation.options import DAY_HOURS, Options
+from tests.simulation.times import Times
 from tests.simulation.world import World
 
 ROOM_SECONDS = LOOK_SECONDS + PATIENCE_SECONDS
@@ -75,6 +76,9 @@ class Faults:
             self.hold_up,
             self.slow_actor,
         ]
+        if options.bad_times:
+            bad = Times(self.world, self.nodes, self._restart)
+            self._kinds += bad.kinds(forgets=options.retention_hours < DAY_HOURS)
         if options.wild_clocks:
             self._kinds += [self.release_held]
         if options.cloud:

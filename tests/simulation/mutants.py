@@ -35,6 +35,7 @@ from entgldb.storage.rules.header import DELETE, Header
 from entgldb.storage.rules.results import Row
 from entgldb.storage.store import Store
 from tests.simulation import mutants_of_keeping as keeping
+from tests.simulation import mutants_of_time as times
 from tests.simulation.run import run
 
 SEEDS_MAX = 500
@@ -377,6 +378,9 @@ MUTANTS = {
     "mended row under its old number": Mutant(keeping.mended_under_its_old_number, 12),
     "late entry under its old number": Mutant(keeping.supplied_under_its_old_number, 6),
     "tombstone collected before older puts have come": Mutant(keeping.join_skipped, 6),
+    "age by the wall clock": Mutant(times.age_by_the_wall_clock, 2),
+    "held by the own clock alone": Mutant(times.own_clock_alone, 2),
+    "end of a log forgotten": Mutant(times.end_forgotten, 2),
 }
 
 

@@ -41,6 +41,8 @@ class Options:
     """Chances that what one actor tells another, or a link, finds a full queue."""
     retire: bool = False
     """Whether a node is retired while it is away, and comes back all the same."""
+    bad_times: bool = False
+    """Whether clocks are set by a month, and boards boot in 1970."""
 
     @classmethod
     def draw(cls, random: Random) -> Options:

@@ -10,7 +10,7 @@ from entgldb.actors import outbox, progress
 from entgldb.messages.client import Report, Status
 from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.schema import Message
-from tests.simulation import checks, damage, operators
+from tests.simulation import checks, damage, operators, times
 from tests.simulation.clients import CLOUD, SECOND_CLOUD, Acknowledged, Client
 from tests.simulation.disks import Disks
 from tests.simulation.edges import Authority
@@ -78,7 +78,7 @@ class Run:
 
     def __init__(self, seed: int, *, keep_trace: bool = False, options: Options | None = None) -> None:
         self.world = world = World(seed, keep_trace=keep_trace)
-        self.options = options or Options.draw(world.random)
+        self.options = options or times.of_seed(seed, Options.draw(world.random))
         self.network = Network(world)
         self.authority = Authority(world)
         self.watch = checks.Watch(world)
@@ -93,7 +93,7 @@ class Run:
             for node in self.nodes
         ]
         for client in self.clients:
-            client.wild_clocks = self.options.wild_clocks
+            client.wild_clocks = self.options.wild_clocks or self.options.bad_times
         if seed % MERGING_SEEDS == 1:
             for client in self.clients:
                 client.merges = True
@@ -217,6 +217,8 @@ class Run:
         # asking takes time, in which a link may open and bring more: vectors are looked at last
         if operators.retry_unfit(self.nodes):
             return "entries are in quarantine"
+        if times.reset_clocks(self.nodes, self.world.random):
+            return "stamps run ahead"
         if self.forgetting.unsettled():
             return self.forgetting.unsettled()
         looks = (self._lan_unsettled, self._gateway_unsettled, self._cloud_unsettled, self._lan_unsettled)
