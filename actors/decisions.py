@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from entgldb.actors.behaviour import Context
+from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import Store
 from entgldb.messages import client
 from entgldb.messages.errors import EntglError, ErrorCode, NotFoundError, Reason
 from entgldb.messages.model import Version
+from entgldb.messages.refusals import ResetClock
 from entgldb.messages.schema import Message
 from entgldb.storage.rules.results import Outcome
 
@@ -46,6 +47,13 @@ def release_origin(store: Store, message: client.ReleaseOrigin, ctx: Context, co
         if message.origin not in moved.changes:
             break
     return client.Report({"released": store.vector()[message.origin][0] - before})
+
+
+def reset_clock(store: Store, message: ResetClock, ctx: Context) -> Message:
+    """The clock is right again: go on as a new writer with right stamps. Raises InvalidError."""
+    origin, written = store.reset_clock(message.request, ctx.random.randbytes(32), ctx.now_ms())
+    ctx.log(WARNING, f"clock reset: this node now writes as {origin}, {written} entries were stamped anew")
+    return client.Report({"origin": origin, "written": written})
 
 
 def _count(outcome: Outcome, count: Count) -> None:

@@ -125,6 +125,12 @@ class Store(OplogReader, Protocol):
         ``shown_ms``: what the wall clock shows, where it is not known to be wrong.
         """
 
+    def reset_clock(self, request: RequestId, entropy: bytes, now_ms: int) -> tuple[Origin, int]:
+        """Stamp anew, as a new writer, what a clock far ahead has stamped and nobody else has.
+
+        Gives who the node writes as now and how many entries that made. Raises InvalidError.
+        """
+
     def known_ms(self, now_ms: int) -> int:
         """The latest time that this node can believe in."""
 

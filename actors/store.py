@@ -60,7 +60,7 @@ from entgldb.messages.members import (
 )
 from entgldb.messages.merging import Resolve, SetConflict, Undelete
 from entgldb.messages.model import NODES, REMOTE_PEERS, SYSTEM_PREFIX
-from entgldb.messages.refusals import AcceptClock, ClockJudged
+from entgldb.messages.refusals import AcceptClock, ClockJudged, ResetClock
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import StoreSettings
 from entgldb.messages.snapshots import InstallSnapshot
@@ -341,6 +341,11 @@ class StoreKeeper(SnapshotInstaller):
         self.store.pin_cluster(message.cluster, message.client_id)
         return ClusterPinned(message.link)
 
+    def reset_clock(self, message: ResetClock, ctx: Context) -> Message:
+        done = decisions.reset_clock(self.store, message, ctx)
+        self._own_last = max(self._own_last, self.store.last_lsn())
+        return done
+
     def remember(self, message: RememberPeer, ctx: Context) -> Message:
         self.store.remember_peer(message.node_id, message.address, ctx.now_ms())
         return client.Done()
@@ -422,6 +427,7 @@ REQUESTS: dict[type[Message], Request] = {
     ),
     Apply: Request(StoreKeeper.apply, touches_system=_holds_system, grows=always),
     HealOrigin: Request(healing.heal_origin, True, always, own_write=True),
+    ResetClock: Request(StoreKeeper.reset_clock, True, always, own_write=True),
     ReleaseHeld: Request(StoreKeeper.release, touches_system=always, upkeep=True),
     RememberPeer: Request(StoreKeeper.remember, upkeep=True),
     PinCluster: Request(StoreKeeper.pin, upkeep=True),

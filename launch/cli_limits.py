@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from entgldb.launch.cli_common import common, plain, say, show, with_database
+from entgldb.messages.limits import DRIFT_MS_MAX
 
 if TYPE_CHECKING:
     from entgldb.launch.client import Database
@@ -96,16 +97,32 @@ def held(db: Database, as_json: bool, release: str | None) -> None:
 @click.command()
 @common
 @click.option("--accept", is_flag=True, help="Write all the same, until the clock agrees again.")
+@click.option("--reset", is_flag=True, help="The clock is right again: go on with right stamps.")
 @with_database
-def clock(db: Database, as_json: bool, accept: bool) -> None:
+def clock(db: Database, as_json: bool, accept: bool, reset: bool) -> None:
     """Show how this node's clock compares with its peers', or have it write in spite of it.
 
     A node whose clock is more than 60 s off against most of its peers (and at least two of them) refuses
     writes of its own until the clock is right. With --accept it goes on: where its clock runs ahead, the
     others hold what it writes until time catches up; where it runs behind, it holds what they write.
 
+    Stamps never go back: after a clock that ran ahead is set right they go on from there, and the others hold
+    them. With --reset the node writes on under a new incarnation with right stamps, and takes along what
+    nobody else has; what others hold of the old one they drop.
+
     Example: entgldb clock
     """
+    if reset:
+        from entgldb.messages.client import Report
+        from entgldb.messages.refusals import ResetClock
+
+        done = db.request(ResetClock(db.next_request()))
+        body = done.body if isinstance(done, Report) else {}
+        if as_json:
+            show(body)
+        else:
+            say(f"{body['written']} entries were stamped anew; this node writes as {body['origin']}")
+        return
     if accept:
         from entgldb.messages.refusals import AcceptClock
 
@@ -119,6 +136,10 @@ def clock(db: Database, as_json: bool, accept: bool) -> None:
     off = "" if said["offset_ms"] is None else f": {-said['offset_ms'] / 1000:+.1f} s against its peers"
     say(f"clock {said['state']}{off}")
     say(f"stamps go on from {_time(said['high_mark_ms'])}")
+    if said["ahead_ms"] > DRIFT_MS_MAX:
+        say("which others hold: once this clock is right, entgldb clock --reset")
+    elif said["behind_mark_ms"] > DRIFT_MS_MAX:
+        say("which most clocks have shown: nothing is held for it")
     for node_id, offset in offsets.items():
         say(f"peer {node_id} is {offset / 1000:+.3f} s")
 

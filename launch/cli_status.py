@@ -53,7 +53,10 @@ def complaints(body: dict[str, Any]) -> list[str]:
     if clock.get("state") in ("off", "accepted"):
         what = "writes are refused" if clock["state"] == "off" else "which an operator has accepted"
         wrong.append(f"the clock is off by {-clock['offset_ms'] / 1000:.0f} s, {what}: entgldb clock")
-    if clock.get("behind_mark_ms", 0) > DRIFT_MS_MAX:
+    if clock.get("ahead_ms", 0) > DRIFT_MS_MAX:
+        ahead = clock["ahead_ms"] / 1000
+        wrong.append(f"stamps run {ahead:.0f} s ahead, others hold them: entgldb clock --reset")
+    elif clock.get("behind_mark_ms", 0) > DRIFT_MS_MAX:
         behind = clock["behind_mark_ms"] / 1000
         wrong.append(f"the clock is {behind:.0f} s behind what was written here: stamps go on from there")
     if store.get("held"):

@@ -190,6 +190,7 @@ class Reason(StrEnum):
     DUPLICATE_NODE = "duplicate-node"
     REINCARNATED = "reincarnated"
     HEALED = "healed"
+    ENDED = "ended"
     HANDSHAKE_TIMEOUT = "handshake-timeout"
     HEARTBEAT_LOST = "heartbeat-lost"
     SLOW_READER = "slow-reader"

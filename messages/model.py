@@ -23,6 +23,8 @@ ALWAYS_MERGED: Final = frozenset((REMOTE_PEERS, NODES))
 """System collections whose documents merge field by field."""
 HEALED: Final = "_system_healed"
 """Decisions about forked logs, by origin."""
+ENDED: Final = "_system_ended"
+"""Logs that their own node has ended: key = ``<origin>/<last seq>``."""
 NODE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 COLLECTION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 SYSTEM_COLLECTION: Final = re.compile(r"_system_[a-z0-9_]{1,56}")

@@ -1,7 +1,8 @@
-"""Who may write now: what is said about full disks and wrong clocks. Client tag 76, local tags 170-179."""
+"""Who may write now: what is said about full disks and wrong clocks. Tags 76, 79 and 170 to 179."""
 
 from __future__ import annotations
 
+from entgldb.messages.client import RequestId
 from entgldb.messages.schema import Channel, Message, message
 
 
@@ -11,6 +12,17 @@ class AcceptClock(Message):
 
     Good until it agrees again, or the store is started again. Answered by Done or Refused.
     """
+
+
+@message(79, Channel.CLIENT)
+class ResetClock(Message):
+    """To ``store``: the clock is right again, and stamps run far ahead of it: go on as a new writer from now.
+
+    What nobody else has of the old log is written again. Answered by Report (``origin``, ``written``)
+    or Refused.
+    """
+
+    request: RequestId
 
 
 @message(170)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 from entgldb.messages.errors import EntglError, ProtocolError, Reason
@@ -21,6 +20,8 @@ from entgldb.storage import unfit
 from entgldb.storage.batch import Batch
 from entgldb.storage.merge_rows import merge_row
 from entgldb.storage.rules import clock
+from entgldb.storage.rules.ended import ended_by
+from entgldb.storage.rules.groups import Group, groups
 from entgldb.storage.rules.header import DELETE, MERGE, Header, body_matches, body_text, decode, digest
 from entgldb.storage.rules.merge import NO_HEAD, Head, Keep, Link, link, merge
 from entgldb.storage.rules.results import Outcome
@@ -80,7 +81,7 @@ class Applier:
             except ProtocolError:
                 refused = Reason.BAD_ENTRY.value
                 break
-        for one, group in zip(incoming, _groups([one.header for one in incoming]), strict=True):
+        for one, group in zip(incoming, groups([one.header for one in incoming]), strict=True):
             reason = self._take(one, group)
             if reason is not None:
                 refused = reason.value
@@ -114,9 +115,12 @@ class Applier:
         self.batch.flush()
         return Outcome(self.changes, "", self.counts)
 
-    def _take(self, one: Incoming, group: _Group) -> Reason | None:
+    def _take(self, one: Incoming, group: Group) -> Reason | None:
         """Take one entry; the reason to stop the batch at it, or None."""
         header = one.header
+        if header.seq > self.state.ended.get(header.origin, header.seq):
+            self.counts[Reason.ENDED.value] += 1
+            return None
         if header.origin not in self.state.origins and not self._admits(header.origin):
             self.counts[Reason.TOO_MANY_ORIGINS.value] += 1
             return None
@@ -135,7 +139,7 @@ class Applier:
                 return self._take_next(one, group)
         return None
 
-    def _take_next(self, one: Incoming, group: _Group) -> Reason | None:
+    def _take_next(self, one: Incoming, group: Group) -> Reason | None:
         if not group.grows or not body_matches(one.header, one.body):
             return Reason.BAD_ENTRY
         self.state.known(self.connection, one.header.origin)
@@ -178,6 +182,9 @@ class Applier:
         self.state.move(header.origin, Head(header.seq, one.digest, head.quarantined, header.hlc))
         self.changes[header.origin] = (header.seq, one.digest)
         self.state.clock = clock.merge(self.state.clock, header.hlc)
+        end = ended_by(header)
+        if end is not None:
+            self.state.end(self.connection, *end)
         if isinstance(text, EntglError):
             self._set_aside(one, text)
         elif applied:
@@ -287,6 +294,10 @@ class Applier:
             "SELECT applied FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (known.number, version.seq)
         ).fetchone()
         return row is None or row[0] == APPLIED
+
+    def merge_own(self, header: Header, text: str | None, lsn: int) -> None:
+        """Merge what this node has just logged as if it came from elsewhere."""
+        self._merge(header, text, lsn)
 
     def retry(self, version: Version) -> Outcome:
         """Apply an entry from quarantine. Raises NotFoundError, or CannotApply: it stays there then."""
@@ -399,7 +410,7 @@ class Applier:
             (number, GROUP_ENTRIES_MAX),
         ).fetchall()
         headers = [decode(raw) for (raw,) in rows]
-        for index, (header, group) in enumerate(zip(headers, _groups(headers), strict=True)):
+        for index, (header, group) in enumerate(zip(headers, groups(headers), strict=True)):
             torn = not group.whole and len(rows) == GROUP_ENTRIES_MAX
             if torn or (not early and self._too_far_ahead(group.greatest)):
                 break
@@ -466,29 +477,3 @@ class Applier:
 
 def _taken_apart(entry: Entry) -> Incoming:
     return Incoming(decode(entry.header), entry.header, digest(entry.header), entry.body)
-
-
-class _Group(NamedTuple):
-    """The transaction that an entry belongs to, as far as it is in one batch."""
-
-    greatest: int
-    """The greatest stamp in it."""
-    grows: bool
-    """Whether each stamp is greater than the one before."""
-    whole: bool
-    """Whether its end is in the batch."""
-
-
-def _groups(headers: Sequence[Header]) -> list[_Group]:
-    """The transaction of each entry of a batch."""
-    found: list[_Group] = []
-    while len(found) < len(headers):
-        first = headers[len(found)]
-        rest = headers[len(found) : len(found) + first.group_size - first.group_index]
-        alien = (place for place, one in enumerate(rest) if one.origin != first.origin)
-        members = rest[: next(alien, len(rest))]
-        stamps = [one.hlc for one in members]
-        grows = all(one < two for one, two in pairwise(stamps))
-        whole = members[-1].group_index + 1 == members[-1].group_size
-        found += [_Group(max(stamps), grows, whole)] * len(members)
-    return found

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from entgldb.messages.errors import Reason
-from entgldb.messages.model import Origin
+from entgldb.messages.model import ENDED, Origin
 from entgldb.storage.batch import Batch
 from entgldb.storage.database import translated
 from entgldb.storage.install import Merger, has_recorded, is_partial
 from entgldb.storage.reissue import Tail
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chunks import Head as SnapshotHead
+from entgldb.storage.rules.ended import read_ending
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.merge import NO_HEAD, Head
 from entgldb.storage.rules.results import Installed
@@ -57,6 +58,10 @@ def _install(
     behind = rebase or any(mark.floor > before.get(mark.name, (0, b""))[0] for mark in head.marks)
     merger = Merger(store.connection, state, head, cloud=cloud)
     merger.merge()
+    for key, _ in store.documents(ENDED):
+        end = read_ending(key)
+        if end is not None:
+            state.end(store.connection, *end)
     changes = merger.changes
     old, ahead = state.own, state.own in changes
     theirs = {mark.name: mark.seq for mark in head.marks}

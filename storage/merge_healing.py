@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from entgldb.messages.model import Version
 from entgldb.storage.batch import Batch
 from entgldb.storage.merge_rows import read_operation, read_row
 from entgldb.storage.rules.fields import Stamp, Tree, held, join, settle, without
-from entgldb.storage.rules.header import Header, digest
+from entgldb.storage.rules.header import PUT, Header, digest
 from entgldb.storage.rules.merged import Loser, Operation, loser_of
 from entgldb.storage.rules.stored import Stored, Tip, save
 
@@ -36,7 +35,8 @@ def refold_merged(
         return
     stored, losers = _judged(stored, operations)
     body, stamps = save(stored)
-    texts = {Version(header.origin, header.seq): text for header, text in logged}
+    # a document that stands as it was put keeps its writer's own text; what merges say is no document
+    texts = {header.version: text for header, text in logged if header.op == PUT}
     if stamps is None and body is not None:
         body = texts.get(stored.newest.version) or body
     batch.state.documents += stored.live

@@ -59,7 +59,7 @@ class Tail:
 
     def write_again(self, new: Origin, now_ms: int) -> int:
         """All of it, and what had won against it; how many entries that made."""
-        writer = _Writer(self.batch, new, now_ms)
+        writer = Writer(self.batch, new, now_ms)
         execute = self.connection.execute
         empty(self.connection, "touched")
         moved: dict[int, Version] = {}
@@ -163,7 +163,7 @@ class Tail:
             yield group
 
 
-class _Writer:
+class Writer:
     """Appends to the log of the new origin."""
 
     def __init__(self, batch: Batch, new: Origin, now_ms: int) -> None:

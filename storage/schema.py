@@ -105,6 +105,7 @@ CREATE TABLE _entgldb_members (
     seen_ms INTEGER NOT NULL, heard_ms INTEGER NOT NULL, vector BLOB NOT NULL, lived_ms INTEGER NOT NULL,
     shown_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE _entgldb_ended (origin TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE _entgldb_quarantine (
     id INTEGER PRIMARY KEY, origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL,
     collection TEXT NOT NULL, key TEXT NOT NULL, header BLOB NOT NULL, body BLOB,
@@ -123,7 +124,8 @@ a log row that was pruned, of a tombstone that was collected. ``log_bytes``: hea
 ``found_ms`` of conflicts are moments of it. Other times are of the wall clock, for people to read.
 ``sha256``: of the body. ``stamps``: versions of fields, in collections that merge.
 ``_entgldb_feed``: what change feeds walk, whether a row's last change was an entry of the log or not.
-``_entgldb_incarnations``: all but the file's first. ``_entgldb_marks``: what the vector was when, so that the
+``_entgldb_ended``: logs that their own node has ended. ``_entgldb_incarnations``: all but the file's first.
+``_entgldb_marks``: what the vector was when, so that the
 age of a log row is known. ``_entgldb_members``: the last word of every member.
 ``rule``: ``lww``, or ``merge`` where the body is a change."""
 

@@ -20,6 +20,8 @@ _TABLES: Final = {
     "gone": "(n INTEGER PRIMARY KEY, id INTEGER UNIQUE)",
     "apart": "(collection TEXT, key TEXT, PRIMARY KEY (collection, key)) WITHOUT ROWID",
     "joined": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, UNIQUE (collection, key))",
+    # own writes that are stamped anew
+    "tail": "(seq INTEGER PRIMARY KEY, header, body)",
 }
 
 

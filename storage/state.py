@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
+from entgldb.messages.limits import ORIGINS_MAX
 from entgldb.messages.model import Origin, Vector
 from entgldb.storage.collection_rules import merging_collections
 from entgldb.storage.rules.header import decode
@@ -50,6 +51,8 @@ class State:
     origins: dict[Origin, Known] = field(default_factory=dict)
     held: dict[Origin, Head] = field(default_factory=dict)
     """Newest held entry of each origin that has any."""
+    ended: dict[Origin, int] = field(default_factory=dict)
+    """Logs that their own node has ended: nothing is taken of them behind this seq."""
     collections: set[str] = field(default_factory=set)
     merging: set[str] = field(default_factory=set)
     """Collections whose own writes are merges."""
@@ -73,12 +76,8 @@ class State:
         state.origins = {
             name: Known(n, Head(seq, head, bool(q), hlc), floor) for name, n, seq, head, q, floor, hlc in rows
         }
-        # of the bare columns beside a maximum SQLite gives those of its row
-        held = connection.execute(
-            "SELECT o.name, max(h.seq), h.hash, h.header FROM _entgldb_held h"
-            " JOIN _entgldb_origins o ON o.id = h.origin GROUP BY h.origin"
-        )
-        state.held = {name: Head(seq, digest, hlc=decode(raw).hlc) for name, seq, digest, raw in held}
+        state.held = _held(connection)
+        state.ended = dict(connection.execute("SELECT origin, seq FROM _entgldb_ended").fetchall())
         names = connection.execute("SELECT name FROM _entgldb_collections")
         state.collections = {name for (name,) in names}
         (state.unfit,) = connection.execute("SELECT count(*) FROM _entgldb_quarantine").fetchone()
@@ -112,6 +111,7 @@ class State:
             self.shown_ms,
             self.origins.copy(),
             self.held.copy(),
+            self.ended.copy(),
             self.collections.copy(),
             self.merging.copy(),
             self.dirty.copy(),
@@ -170,6 +170,20 @@ class State:
         self.origins[origin] = self.origins[origin]._replace(head=head)
         self.dirty.add(origin)
 
+    def end(self, connection: sqlite3.Connection, origin: Origin, seq: int) -> None:
+        """Nothing is taken of ``origin`` behind ``seq`` any more, and what is held behind it goes."""
+        if origin not in self.ended and len(self.ended) >= ORIGINS_MAX:
+            return
+        seq = self.ended[origin] = min(seq, self.ended.get(origin, seq))
+        connection.execute("INSERT OR REPLACE INTO _entgldb_ended VALUES (?, ?)", (origin, seq))
+        # whoever ended it is the node itself: it has to go on as another writer
+        self.disowned |= origin == self.own
+        if origin in self.held and self.held[origin].seq > seq:
+            number = self.origins[origin].number
+            connection.execute("DELETE FROM _entgldb_held WHERE origin = ? AND seq > ?", (number, seq))
+            del self.held[origin]
+            self.held |= _held(connection, "WHERE h.origin = ?", number)
+
     def raise_floor(self, origin: Origin, seq: int) -> None:
         """The log of a known origin begins after ``seq`` now."""
         known = self.origins[origin]
@@ -180,3 +194,14 @@ class State:
     def vector(self) -> Vector:
         """Origin -> (newest contiguous seq, its hash)."""
         return {o: (k.head.seq, k.head.hash) for o, k in self.origins.items() if k.head.seq}
+
+
+def _held(connection: sqlite3.Connection, where: str = "", *values: int) -> dict[Origin, Head]:
+    """The newest held entry of each origin that has any."""
+    # of the bare columns beside a maximum SQLite gives those of its row
+    rows = connection.execute(
+        "SELECT o.name, max(h.seq), h.hash, h.header FROM _entgldb_held h"  # noqa: S608 -- a constant
+        f" JOIN _entgldb_origins o ON o.id = h.origin {where} GROUP BY h.origin",
+        values,
+    )
+    return {name: Head(seq, digest, hlc=decode(raw).hlc) for name, seq, digest, raw in rows}

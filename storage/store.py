@@ -20,10 +20,12 @@ from entgldb.storage import (
     database,
     fingerprint,
     forks,
+    healing,
     installing,
     members,
     prune,
     requests,
+    resetting,
     salvaged,
     unfit,
 )
@@ -55,7 +57,8 @@ class Store(Incarnations):
         self._tidied_ms = self.state.lived_ms
         self._wal = WalWatch(path)
         self._lived_from: float | None = None
-        self._lived_before_ms = self.state.lived_ms
+        self._lived_before_ms = self._lived_ms = self.state.lived_ms
+        self._shown_ms = 0
 
     @classmethod
     def open(cls, directory: str | Path, node_id: str, now_ms: int) -> Store:
@@ -112,12 +115,17 @@ class Store(Incarnations):
     def live(self, seconds: float, shown_ms: int = 0) -> None:
         """Let this file grow older: ``seconds`` of the monotonic clock have passed since some beginning.
 
-        ``shown_ms``: what the wall clock shows, where it is not known to be wrong.
+        ``shown_ms``: what the wall clock shows, where it is not known to be wrong. The next group keeps both.
         """
-        self.state.shown_ms = max(self.state.shown_ms, shown_ms)
         if self._lived_from is None:
             self._lived_from = seconds
-        self.state.lived_ms = self._lived_before_ms + max(0, int((seconds - self._lived_from) * 1000))
+        self._lived_ms = self._lived_before_ms + max(0, int((seconds - self._lived_from) * 1000))
+        self._shown_ms = shown_ms
+
+    def _age(self) -> None:
+        self.state.lived_ms = max(self.state.lived_ms, self._lived_ms)
+        self.state.shown_ms = max(self.state.shown_ms, self._shown_ms)
+        self._shown_ms = 0
 
     def answered(self, request: RequestId, now_ms: int) -> requests.Answer | None:
         """The answer this request id already had. Raises EntglError unknown-outcome if too old to know."""
@@ -220,12 +228,28 @@ class Store(Incarnations):
         if accepted and outcome.changes:
             self.state.shown_ms = max(self.state.shown_ms, ms_of(self.state.clock))
         self._wal.look(now_ms)
+        self._cut_ended()
         if self.state.lived_ms - self._tidied_ms > _TIDY_MS:
             self._tidied_ms = self.state.lived_ms
             requests.forget_old(self.connection, self.state.lived_ms)
             arrivals.tidy(self.connection)
             Batch(self.connection, self.state).tidy()
         return outcome
+
+    def reset_clock(self, request: RequestId, entropy: bytes, now_ms: int) -> tuple[Origin, int]:
+        """Stamp anew, as a new writer, what a clock far ahead has stamped and nobody else has.
+
+        Gives who the node writes as now and how many entries that made. Raises InvalidError.
+        """
+        self._need_group()
+        return resetting.reset_clock(self, request, entropy, now_ms)
+
+    def _cut_ended(self) -> None:
+        """Take out what was applied of a log behind the end that its own node has given it."""
+        for origin, seq in self.state.ended.items():
+            known = self.state.origins.get(origin)
+            if known is not None and known.head.seq > seq >= known.floor:
+                healing.take_out(Batch(self.connection, self.state), origin, seq + 1)
 
     def install(
         self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool = False

@@ -36,6 +36,7 @@ class Transactions(LogQueries):
         committing = False
         try:
             self.connection.execute("BEGIN IMMEDIATE")
+            self._age()
             yield
             self.state.save(self.connection)
             committing = True
@@ -76,6 +77,9 @@ class Transactions(LogQueries):
             self.connection.execute("RELEASE request")
         except sqlite3.Error as fault:
             raise EntglError(f"the transaction is lost: {fault}", code=ErrorCode.DISK_ERROR) from fault
+
+    def _age(self) -> None:
+        """Take over what clocks say: with the transaction, so that memory is what the file is."""
 
     def _busy(self) -> bool:
         return self.connection.in_transaction

@@ -122,7 +122,7 @@ def body_text(header: Header, body: bytes) -> str:
 
 def _checked(items: list[Any], seen: tuple[Version, ...]) -> Header:
     _, origin, seq, hlc, collection, key, op, parent, index, size, body, prev = items
-    _need(_is_origin(origin), "origin")
+    _need(is_origin(origin), "origin")
     _need(type(seq) is int and 1 <= seq <= COUNT_MAX, "seq")
     _need(type(hlc) is int and 0 <= hlc <= HLC_MAX, "hlc")
     _need(type(op) is int and op in (PUT, DELETE, MERGE), "op")
@@ -140,7 +140,7 @@ def _checked_parent(parent: Any) -> Version | None:
         return None
     _need(type(parent) is list and len(parent) == 2, "parent")
     origin, seq = parent
-    _need(_is_origin(origin) and type(seq) is int and 1 <= seq <= COUNT_MAX, "parent")
+    _need(is_origin(origin) and type(seq) is int and 1 <= seq <= COUNT_MAX, "parent")
     return Version(origin, seq)
 
 
@@ -159,7 +159,8 @@ def _check_names(collection: Any, key: Any) -> None:
         raise ProtocolError(f"a header: {fault.text}") from None
 
 
-def _is_origin(value: Any) -> bool:
+def is_origin(value: Any) -> bool:
+    """Whether a value is the name of a writer."""
     return type(value) is str and _ORIGIN.fullmatch(value) is not None
 
 

@@ -22,5 +22,7 @@ class Why(StrEnum):
     """The node's own unsent writes are issued again on top of a snapshot."""
     HEALED = "healed"
     """The node's own log was forked, and one branch of it was chosen."""
+    CLOCK = "clock"
+    """Its clock had run far ahead, and its operator had it go on with right stamps."""
     REJOINED = "rejoined"
     """The incarnation before was retired, and its operator let the node come back."""

@@ -11,10 +11,12 @@ from entgldb.actors.clock_watch import READINGS, ClockWatch, PeerClock, Steps
 from entgldb.messages import client
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.local import ApplyInitialPeers, InitialPeersApplied, ReleaseHeld
-from entgldb.messages.refusals import AcceptClock, ClockJudged
+from entgldb.messages.members import RememberMembers
+from entgldb.messages.refusals import AcceptClock, ClockJudged, ResetClock
+from entgldb.messages.wire import Member
 from tests.actors.fake_context import FakeContext
 from tests.actors.test_disk_gate import code
-from tests.actors.test_store_keeper import Bench, batch, foreign
+from tests.actors.test_store_keeper import NOW, Bench, batch, foreign
 
 FAR = 10 * DRIFT_MS_MAX
 
@@ -161,6 +163,36 @@ def test_an_operator_may_have_it_go_on_until_it_agrees_again() -> None:
     bench.ask(ClockJudged(False, 0, 0, 3))
     off(bench)
     assert code(bench.ask(bench.put("b"))[0]) == "clock"
+
+
+def test_after_its_clock_ran_ahead_a_node_goes_on_with_right_stamps_when_it_is_told_to() -> None:
+    bench = Bench()
+    bench.ctx._wall_ms += FAR
+    bench.ask(bench.put("ahead"))
+    bench.ctx._wall_ms -= FAR
+    bench.ask(RememberMembers((Member("n2/" + "2" * 32, 1, NOW, {}, NOW),)))
+    assert (clock(bench)["ahead_ms"], clock(bench)["behind_mark_ms"]) == (FAR, FAR)
+    off(bench)
+    assert code(bench.ask(ResetClock(bench.request()))[0]) == "clock"
+    bench.ask(ClockJudged(False, 0, 0, 3))
+    (done,) = bench.ask(ResetClock(bench.request()))
+    assert isinstance(done, client.Report)
+    assert done.body == {"origin": bench.store.origin, "written": 1}
+    assert clock(bench)["ahead_ms"] == clock(bench)["behind_mark_ms"] == 0
+    assert bench.store.get("users", "ahead") == b"{}"
+    assert code(bench.ask(ResetClock(bench.request()))[0]) == "invalid"
+
+
+def test_what_a_clock_shows_that_is_known_to_be_off_has_no_voice() -> None:
+    bench = Bench()
+    bench.ask(bench.put("a"))
+    off(bench)
+    bench.ctx._wall_ms += FAR
+    bench.ask(ReleaseHeld())
+    assert bench.store.shown_ms() == NOW
+    bench.ask(ClockJudged(False, 0, 0, 3))
+    bench.ask(ReleaseHeld())
+    assert bench.store.shown_ms() == NOW + FAR
 
 
 def test_a_verdict_that_nobody_repeats_is_forgotten() -> None:

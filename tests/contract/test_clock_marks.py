@@ -219,6 +219,7 @@ def test_a_voice_that_was_not_heard_for_a_day_says_nothing_about_the_time(bench:
     hear(b, a=NOW + MONTH, c=NOW + MONTH)
     assert b.known_ms(NOW) == NOW + MONTH
     b.live(24 * 3600.0 + 1, NOW)
+    bench.apply(b, [])
     assert b.known_ms(NOW) == NOW
 
 

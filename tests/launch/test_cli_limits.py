@@ -12,7 +12,8 @@ from entgldb.launch.cli import entgldb
 from entgldb.launch.cli_common import run
 from entgldb.launch.cli_status import complaints
 from entgldb.launch.client import Database
-from entgldb.messages.refusals import AcceptClock
+from entgldb.messages.client import Report
+from entgldb.messages.refusals import AcceptClock, ResetClock
 from entgldb.messages.schema import Message
 
 WELL: dict[str, Any] = {name: {} for name in ("store", "oplog", "sync", "election", "gateway")}
@@ -36,6 +37,10 @@ WELL: dict[str, Any] = {name: {} for name in ("store", "oplog", "sync", "electio
             {"clock": {"state": "ok", "behind_mark_ms": 61_000}},
             ["the clock is 61 s behind what was written here: stamps go on from there"],
         ),
+        (
+            {"clock": {"state": "ok", "behind_mark_ms": 864_000_000, "ahead_ms": 864_000_000}},
+            ["stamps run 864000 s ahead, others hold them: entgldb clock --reset"],
+        ),
         ({"held": 2}, ["2 entries are held, their clock is ahead: entgldb held"]),
         ({"unfit": 3}, ["3 entries cannot be applied: entgldb quarantine"]),
     ],
@@ -49,7 +54,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
     """A node whose clock is 61 s behind; what it is asked."""
     messages: list[Message] = []
     said = {
-        "store": {"clock": {"state": "off", "offset_ms": 61_000, "high_mark_ms": 0, "behind_mark_ms": 0}},
+        "store": {
+            "clock": {
+                "state": "off",
+                "offset_ms": 61_000,
+                "high_mark_ms": 0,
+                "behind_mark_ms": 0,
+                "ahead_ms": 61_000,
+            }
+        },
         "sync": {"peers": [{"node_id": "lan-2", "clock_offset_ms": 61_000}]},
     }
     monkeypatch.setattr(Database, "status", lambda self, actor: said[actor])
@@ -64,11 +77,27 @@ def test_clock_shows_who_is_off(
     assert capsys.readouterr().out.splitlines() == [
         "clock off: -61.0 s against its peers",
         "stamps go on from 1970-01-01T00:00:00+00:00",
+        "which others hold: once this clock is right, entgldb clock --reset",
         "peer lan-2 is +61.000 s",
     ]
     assert run(entgldb, ["clock", "-d", str(tmp_path), "--accept", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["peers"] == {"lan-2": 61_000}
     assert asked == [AcceptClock()]
+
+
+def test_clock_reset_says_who_writes_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Message] = []
+
+    def request(self: Database, message: Message) -> Message:
+        asked.append(message)
+        return Report({"origin": "lan-1/ab", "written": 2})
+
+    monkeypatch.setattr(Database, "request", request)
+    assert run(entgldb, ["clock", "-d", str(tmp_path), "--reset"]) == 0
+    assert capsys.readouterr().out == "2 entries were stamped anew; this node writes as lan-1/ab\n"
+    assert [type(message) for message in asked] == [ResetClock]
 
 
 def test_one_entry_is_retried_or_dropped_not_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,167 @@
+"""``clock --reset``: own writes that a clock far ahead has stamped, stamped anew, as a new writer.
+
+Nobody else has them: others hold what is stamped far ahead. Left alone they would be applied when time has
+caught up, and win against all that was written meanwhile. So the old log *ends* before them. That is said by
+the key of an entry of ``_system_ended``, in the new log and before the rest of it: headers go everywhere, a
+cloud included, so that every node drops what it holds beyond the end, and takes nothing more of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import InvalidError
+from entgldb.messages.limits import DRIFT_MS_MAX
+from entgldb.messages.model import ENDED, Origin, Version, node_of
+from entgldb.storage import healing
+from entgldb.storage.apply import Applier
+from entgldb.storage.batch import Batch
+from entgldb.storage.merge_reissue import MergeTail
+from entgldb.storage.reissue import PAGE, Tail, Writer
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.ended import ending
+from entgldb.storage.rules.header import MERGE, Header, decode, digest
+from entgldb.storage.rules.incarnations import Why
+from entgldb.storage.rules.merge import NO_HEAD, Head
+from entgldb.storage.scratch import empty
+
+if TYPE_CHECKING:
+    from entgldb.storage.store import Store
+
+
+class Reset(NamedTuple):
+    """What became of it."""
+
+    origin: Origin
+    """Who this node writes as from now on."""
+    written: int
+    """Entries that were stamped anew."""
+
+
+def reset_clock(store: Store, request: RequestId, entropy: bytes, now_ms: int) -> Reset:
+    """Go on from ``now_ms``, which is right, with the node's unseen writes. Raises InvalidError."""
+    state, connection = store.state, store.connection
+    state.shown_ms = now_ms
+    bound = clock.from_ms(store.known_ms(now_ms) + DRIFT_MS_MAX)
+    if state.clock <= bound:
+        raise InvalidError(
+            "the stamps of this node do not run ahead of most clocks: there is nothing to reset"
+        )
+    old = state.own
+    tail = Tail(Batch(connection, state), old, _seen_elsewhere(store, bound), {})
+    if tail.covered.hlc <= bound:
+        _put_off(store, bound)
+    before = _greatest_without(store, tail)
+    if before > bound:
+        raise InvalidError(
+            "others have taken what was stamped ahead: every node goes on from there",
+            hint="nothing is held for it where most clocks have shown that time: entgldb clock",
+        )
+    state.clock = before
+    if not tail.exists():
+        return Reset(old, 0)
+    _set_aside(tail)
+    healing.take_out(Batch(connection, state), old, tail.covered.seq + 1)
+    new = store.reincarnate(entropy, Why.CLOCK, now_ms)
+    store.write(request, [Write(ENDED, ending(old, tail.covered.seq), b"{}")], now_ms, system=True)
+    state.end(connection, old, tail.covered.seq)
+    return Reset(new, _write_again(store, old, new, now_ms))
+
+
+def _put_off(store: Store, bound: int) -> None:
+    """What others have stamped ahead goes: it comes again, and is held, until they reset their clocks too."""
+    for origin, known in list(store.state.origins.items()):
+        if origin == store.origin or known.head.hlc <= bound:
+            continue
+        first = _first_ahead(store, known.number, known.head.seq, bound)
+        if first > known.floor:
+            healing.take_out(Batch(store.connection, store.state), origin, first)
+
+
+def _first_ahead(store: Store, number: int, head: int, bound: int) -> int:
+    """The first seq of a log that is not stamped right; a transaction is one thing, and goes as a whole."""
+    rows = store.connection.execute(
+        "SELECT header FROM _entgldb_oplog WHERE origin = ? ORDER BY seq DESC", (number,)
+    )
+    first = head + 1
+    for (raw,) in rows:
+        header = decode(raw)
+        if header.hlc <= bound:
+            break
+        first = header.seq - header.group_index
+    rows.close()
+    return first
+
+
+def _write_again(store: Store, old: Origin, new: Origin, now_ms: int) -> int:
+    """The entries that were set aside, each merged as it will be by whoever takes the new log."""
+    batch = Batch(store.connection, store.state)
+    writer, applier = Writer(batch, new, now_ms), Applier(batch, now_ms)
+    stamps, moved = MergeTail(batch, old, ()), dict[Version, Version]()
+    for header, text in _rows(store):
+        parent = None if header.parent is None else moved.get(header.parent, header.parent)
+        seen = tuple(moved.get(version, version) for version in header.seen)
+        text = stamps.text(header, text)
+        sha = header.body_sha256 if header.op != MERGE else digest((text or "").encode())
+        made, lsn = writer.log(header._replace(parent=parent, seen=seen, body_sha256=sha), text)
+        stamps.moved(header, made)
+        moved[header.version] = made.version
+        store.state.move(new, writer.head)
+        applier.merge_own(made, text, lsn)
+    writer.end()
+    return writer.written
+
+
+def _set_aside(tail: Tail) -> None:
+    empty(tail.connection, "tail")
+    tail.connection.execute(
+        "INSERT INTO temp.tail SELECT seq, header, body FROM _entgldb_oplog WHERE origin = ? AND seq > ?",
+        (tail.number, tail.covered.seq),
+    )
+
+
+def _rows(store: Store) -> Iterator[tuple[Header, str | None]]:
+    seq = 0
+    while page := store.connection.execute(
+        "SELECT seq, header, body FROM temp.tail WHERE seq > ? ORDER BY seq LIMIT ?", (seq, PAGE)
+    ).fetchall():
+        seq = page[-1][0]
+        for _, raw, text in page:
+            yield decode(raw), text
+
+
+def _seen_elsewhere(store: Store, bound: int) -> Head:
+    """The end of our log as far as some other node has it, or it is stamped right."""
+    known = store.state.origins[store.origin]
+    seq = _first_ahead(store, known.number, known.head.seq, bound) - 1
+    own, others = node_of(store.origin), [one.row for one in store.members().values()]
+    told = [row.vector.get(store.origin, 0) for row in others if node_of(row.origin) != own]
+    return _head(store, known.number, max([seq, known.floor, *told]))
+
+
+def _head(store: Store, number: int, seq: int) -> Head:
+    """Our log as it was when it ended at ``seq``."""
+    find = "SELECT header, hash FROM _entgldb_oplog WHERE origin = ? AND seq = ?"
+    row = store.connection.execute(find, (number, seq)).fetchone()
+    if row is not None:
+        return Head(seq, row[1], hlc=decode(row[0]).hlc)
+    after = store.connection.execute(find, (number, seq + 1)).fetchone()
+    if seq == 0 or after is None:
+        return store.state.origins[store.origin].head if seq else NO_HEAD
+    return Head(seq, decode(after[0]).prev_hash)
+
+
+def _greatest_without(store: Store, tail: Tail) -> int:
+    """The greatest stamp of all that stays: nothing may be stamped before what its writer had seen."""
+    state = store.state
+    heads = [known.head.hlc for origin, known in state.origins.items() if origin != tail.old]
+    found = [state.collected_hlc, tail.covered.hlc, *heads]
+    for table in ("_entgldb_documents", "_entgldb_conflicts"):
+        (hlc,) = store.connection.execute(
+            f"SELECT ifnull(max(hlc), 0) FROM {table} WHERE NOT (origin = ? AND seq > ?)",  # noqa: S608 -- constants
+            (tail.number, tail.covered.seq),
+        ).fetchone()
+        found.append(hlc)
+    return max(found)

@@ -1,0 +1,210 @@
+"""``clock --reset``: what a clock far ahead has stamped, and nobody else has, a new writer stamps anew."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from entgldb.messages.client import Write
+from entgldb.messages.errors import InvalidError
+from entgldb.messages.model import COLLECTIONS, ENDED, SYSTEM_PREFIX, Entry, node_of
+from entgldb.messages.wire import Member
+from entgldb.storage.rules.clock import ms_of
+from entgldb.storage.rules.header import decode
+from entgldb.storage.state import State
+from entgldb.storage.store import Store
+from tests.contract.test_store import NOW, Bench, bench, doc, entries
+from tests.storage.snapshots import send
+
+__all__ = ["bench"]
+
+DAYS = 10 * 24 * 3_600_000
+AHEAD, LATER = NOW + DAYS, NOW + 2 * DAYS
+
+
+def reset(bench: Bench, store: Store, now: int = NOW) -> tuple[str, int]:
+    with store.group():
+        return store.reset_clock(bench.request(), b"e" * 32, now)
+
+
+def exchange(bench: Bench, *stores: Store, now: int = NOW) -> None:
+    """Everybody gives everybody else all that it has, until nobody learns anything."""
+    moved = True
+    while moved:
+        moved = False
+        for giver in stores:
+            for taker in stores:
+                if giver is not taker:
+                    moved |= bool(bench.apply(taker, entries(giver), now).changes)
+
+
+def tidy(*stores: Store, now: int = NOW) -> None:
+    for store in stores:
+        with store.group():
+            store.release_held(now)
+
+
+def shown(store: Store) -> list[tuple[object, ...]]:
+    rows = store.connection.execute(
+        "SELECT d.collection, d.key, d.body, o.name, d.seq, d.hlc, d.stamps FROM _entgldb_documents d"
+        " JOIN _entgldb_origins o ON o.id = d.origin ORDER BY 1, 2"
+    ).fetchall()
+    lost = store.connection.execute(
+        "SELECT c.collection, c.key, c.body, o.name, c.seq, c.hlc FROM _entgldb_conflicts c"
+        " JOIN _entgldb_origins o ON o.id = c.origin ORDER BY 1, 2, 4, 5"
+    ).fetchall()
+    return [*rows, *lost]
+
+
+def for_a_cloud(store: Store) -> list[Entry]:
+    """All that is in a log, as it travels on a cloud link."""
+    system = SYSTEM_PREFIX.encode()
+    return [Entry(one.header, None if system in one.header else one.body) for one in entries(store)]
+
+
+def two(bench: Bench, collection: str = "users") -> tuple[Store, Store]:
+    """b holds what a has written with its clock ten days ahead; both have written since."""
+    a, b = bench.make("a"), bench.make("b")
+    if collection != "users":
+        bench.put(a, Write(COLLECTIONS, collection, b'{"Conflict":"merge"}'), system=True)
+    bench.put(a, doc("kept", b'{"x":1,"y":1}', collection), doc("gone", b'{"x":1}', collection))
+    exchange(bench, a, b)
+    bench.put(a, doc("kept", b'{"x":2,"y":1}', collection), now=AHEAD)
+    bench.put(a, doc("gone", None, collection), doc("new", b'{"n":1}', collection), now=AHEAD)
+    bench.put(a, doc("kept", b'{"x":3,"y":1}', collection))
+    bench.put(b, doc("kept", b'{"x":1,"y":9}', collection), now=NOW + 5)
+    bench.apply(a, entries(b))
+    assert bench.apply(b, entries(a)).counts["held-clock"] == 4
+    return a, b
+
+
+@pytest.mark.parametrize("collection", ["users", "merging"])
+def test_unseen_writes_go_along_with_right_stamps_and_what_is_held_of_the_old_log_goes(
+    bench: Bench, collection: str
+) -> None:
+    a, b = two(bench, collection)
+    old, before = a.origin, {key: a.get(collection, key) for key in ("kept", "gone", "new")}
+    new, written = reset(bench, a)
+    assert (new, written) == (a.origin, 4)
+    assert new != old
+    assert {key: a.get(collection, key) for key in before} == before
+    assert a.high_mark_ms() <= NOW + 60_000
+    exchange(bench, a, b)
+    assert b.held() == {}
+    assert a.vector() == b.vector()
+    assert shown(a) == shown(b)
+    assert {key: b.get(collection, key) for key in before} == before
+    bench.put(b, doc("kept", b'{"x":4}', collection), now=NOW + 60_000)
+    exchange(bench, a, b, now=NOW + 60_000)
+    tidy(a, b, now=LATER)
+    assert shown(a) == shown(b)
+    assert json.loads(a.get(collection, "kept") or b"")["x"] == 4
+    assert max(ms_of(decode(entry.header).hlc) for entry in entries(a)) < AHEAD
+
+
+def test_who_still_has_the_end_of_the_old_log_gives_it_to_nobody(bench: Bench) -> None:
+    a, b = two(bench)
+    held = entries(a)
+    reset(bench, a)
+    exchange(bench, a, b)
+    for store in (a, b):
+        state = State.load(store.connection)
+        assert (state.ended, state.held) == (store.state.ended, store.state.held)
+        assert bench.apply(store, held, LATER).counts["ended"] == 4
+    assert a.vector() == b.vector()
+
+
+def test_a_cloud_learns_of_the_end_by_the_header_alone(bench: Bench) -> None:
+    a, _ = two(bench)
+    cloud = bench.make("cloud")
+    assert bench.apply(cloud, for_a_cloud(a), cloud=True).counts["held-clock"] == 4
+    reset(bench, a)
+    bench.apply(cloud, for_a_cloud(a), cloud=True)
+    assert cloud.held() == {}
+    assert {**cloud.vector(), **a.vector()} == cloud.vector()
+    assert cloud.get("users", "new") == b'{"n":1}'
+
+
+def test_who_had_let_the_end_of_the_old_log_in_takes_it_out_again(bench: Bench) -> None:
+    a, b = two(bench)
+    with b.group():
+        b.release_held(NOW, accepted=a.origin)
+    reset(bench, a)
+    exchange(bench, a, b)
+    tidy(a, b)
+    exchange(bench, a, b)
+    assert a.vector() == b.vector()
+    assert shown(a) == shown(b)
+
+
+def test_what_another_member_says_it_has_stays_as_it_is(bench: Bench) -> None:
+    a, b = two(bench)
+    with b.group():
+        b.release_held(NOW, accepted=a.origin)
+    row = Member(b.origin, 1, NOW, {origin: seq for origin, (seq, _) in b.vector().items()})
+    with a.group():
+        a.remember_members([row], NOW, cloud=False)
+    before = a.origin
+    with pytest.raises(InvalidError, match="others have taken"):
+        reset(bench, a)
+    assert a.origin == before
+    assert bench.apply(b, entries(a)).changes == {}
+
+
+def test_a_new_node_learns_of_the_end_by_a_snapshot(bench: Bench) -> None:
+    a, b = two(bench)
+    held = entries(a)
+    reset(bench, a)
+    exchange(bench, a, b)
+    fresh = bench.make("c")
+    send(b, fresh, NOW)
+    assert bench.apply(fresh, held, LATER).counts["ended"] == 4
+    assert fresh.vector() == b.vector()
+
+
+def test_nobody_ends_the_log_of_another_node(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    bench.put(a, doc("k"))
+    bench.apply(b, entries(a))
+    bench.put(b, Write(ENDED, f"{a.origin}/0", b"{}"), system=True)
+    bench.apply(a, entries(b))
+    assert (a.state.ended, b.state.ended) == ({}, {})
+    assert not a.disowned
+
+
+def test_where_stamps_are_right_there_is_nothing_to_reset(bench: Bench) -> None:
+    a = bench.make("a")
+    bench.put(a, doc("k"), now=NOW + 59_000)
+    with pytest.raises(InvalidError, match="nothing to reset"):
+        reset(bench, a)
+
+
+def test_two_that_ran_ahead_together_go_on_one_after_the_other(bench: Bench) -> None:
+    a, b = two(bench)
+    c, d = bench.make("c"), bench.make("d")
+    exchange(bench, a, c, d)
+    bench.apply(c, entries(a), AHEAD)
+    bench.put(c, doc("kept", b'{"x":5}'), doc("from c", b'{"c":1}'), now=AHEAD)
+    bench.apply(a, entries(c), AHEAD)
+    clocks = {"a": AHEAD, "b": NOW, "c": AHEAD, "d": NOW}
+    for store in (a, b, c, d):
+        store.live(0.0, clocks[node_of(store.origin)])
+        rows = [Member(f"{name}/{7:032x}", 1, NOW, {}, clocks[name]) for name in clocks]
+        with store.group():
+            store.remember_members(rows, NOW, cloud=False)
+    for store in (c, a):
+        assert reset(bench, store)[1] > 0
+        assert store.high_mark_ms() <= NOW + 60_000
+    exchange(bench, a, b, c, d)
+    tidy(a, b, c, d)
+    exchange(bench, a, b, c, d)
+    assert [store.held() for store in (a, b, c, d)] == [{}, {}, {}, {}]
+    assert len({repr(sorted(store.vector().items())) for store in (a, b, c, d)}) == 1
+    assert len({repr(documents(store)) for store in (a, b, c, d)}) == 1
+    assert a.get("users", "from c") == b'{"c":1}'
+
+
+def documents(store: Store) -> list[tuple[object, ...]]:
+    """What shows; a key that a log had alone and that is gone is as good as absent."""
+    return [row for row in shown(store) if row[2] is not None]
