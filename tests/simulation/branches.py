@@ -14,6 +14,7 @@ REASONS = (
     "disk-low",
     "duplicate",
     "duplicate-link",
+    "ended",
     "filtered",
     "gap",
     "handshake-timeout",
@@ -37,6 +38,7 @@ REASONS = (
 FAULTS = (
     "authority-down",
     "clock-jump",
+    "clock-step",
     "crash",
     "crash-after-commit",
     "crash-before-commit",
@@ -87,6 +89,7 @@ SEEN = (
     "held entry released",
     "hung actor ended",
     "log pruned",
+    "log went back",
     "new incarnation at the start",
     "recorded entry supplied",
     "request answered from memory",

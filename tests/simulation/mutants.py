@@ -378,9 +378,9 @@ MUTANTS = {
     "mended row under its old number": Mutant(keeping.mended_under_its_old_number, 12),
     "late entry under its old number": Mutant(keeping.supplied_under_its_old_number, 6),
     "tombstone collected before older puts have come": Mutant(keeping.join_skipped, 6),
-    "age by the wall clock": Mutant(times.age_by_the_wall_clock, 2),
-    "held by the own clock alone": Mutant(times.own_clock_alone, 2),
-    "end of a log forgotten": Mutant(times.end_forgotten, 2),
+    "age by the wall clock": Mutant(times.age_by_the_wall_clock, 42),
+    "held by the own clock alone": Mutant(times.own_clock_alone, 52),
+    "end of a log forgotten": Mutant(times.end_forgotten, 47),
 }
 
 
