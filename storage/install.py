@@ -242,7 +242,7 @@ class Merger:
             self._forget_recorded()
         if not self.system and self.changes:
             mark_partial(self.connection)
-        elif self.system and self.all_seen and not has_recorded(self.connection):
+        elif self.system and self.all_seen:
             self.connection.execute("DELETE FROM _entgldb_meta WHERE name = ?", (PARTIAL,))
 
     def _let_go(self) -> None:
