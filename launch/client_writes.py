@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from entgldb.messages.client import Base, CommitDone, RequestId, Write, Written
@@ -143,6 +142,8 @@ def request_id(text: str | None, number: int = 0) -> RequestId | None:
         return None
     if not 0 < len(text.encode("utf-8", "replace")) <= KEY_BYTES_MAX:
         raise InvalidError(f"a request id of {len(text)} characters", hint=f"use 1 to {KEY_BYTES_MAX} bytes")
+    from hashlib import sha256
+
     made = _REQUEST.fullmatch(text)
     if made is not None:
         return RequestId(bytes.fromhex(made[1]), int(made[2]) + number)

@@ -11,7 +11,6 @@ import os
 import sqlite3
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from entgldb.messages.errors import (
     ConfigError,
@@ -139,8 +138,12 @@ def mark_stopped(connection: sqlite3.Connection) -> None:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    name = str(path.absolute())
+    for mark in "%?#":
+        # what SQLite reads in a URI as more than a letter; urllib would take longer to import than to read
+        name = name.replace(mark, f"%{ord(mark):02x}")
     return sqlite3.connect(
-        f"file:{quote(str(path.absolute()))}?mode={mode}",
+        f"file:{name}?mode={mode}",
         uri=True,
         isolation_level=None,
         cached_statements=_STATEMENTS,

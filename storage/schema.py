@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -190,4 +189,6 @@ def _hlc_of_header(raw: bytes) -> int:
 
 
 def _sha256_of_text(text: str) -> bytes:
+    from hashlib import sha256
+
     return sha256(text.encode()).digest()

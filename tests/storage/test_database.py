@@ -90,6 +90,14 @@ def test_opening_again_does_not_load_the_migrations(tmp_path: Path) -> None:
     assert found.stdout.strip() == "[]"
 
 
+def test_a_directory_may_have_any_name(tmp_path: Path) -> None:
+    directory = tmp_path / "100%? #1 %20"
+    directory.mkdir()
+    Store.open(directory, "lan-1", NOW).close()
+    assert (directory / FILE).exists()
+    Documents.open(directory).close()
+
+
 def test_a_newer_format_is_refused_by_writer_and_readers(tmp_path: Path) -> None:
     store = Store.open(tmp_path, "lan-1", NOW)
     store.connection.execute(f"PRAGMA user_version = {schema.FORMAT + 1}")
