@@ -80,7 +80,7 @@ class Faults:
             bad = Times(self.world, self.nodes, self._restart)
             self._kinds += bad.kinds(forgets=options.retention_hours < DAY_HOURS)
         if options.wild_clocks:
-            self._kinds += [self.release_held]
+            self._kinds += [self.release_held] * 4  # it takes that something is held at the moment
         if options.cloud:
             self._kinds += [self.switch_peer, self.authority_down, self.refuse_tokens]
         self._next()
