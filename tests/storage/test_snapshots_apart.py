@@ -11,7 +11,9 @@ from entgldb.messages.errors import EntglError
 from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry
 from entgldb.storage.apply import Applier
 from entgldb.storage.copies import read_copy
+from entgldb.storage.freeze import read_chunk
 from entgldb.storage.install import is_partial
+from entgldb.storage.rules.chunks import decode_head
 from entgldb.storage.rules.collection_rule import rule_document
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.results import PruneOrder
@@ -120,9 +122,11 @@ def test_who_has_only_recorded_a_peer_takes_it_away_from_nobody(*, pruned: bool)
     _, header, whole = recorded()
     if pruned:
         prune_all(header)
-    facts, _ = frozen(header.store)
+    header.put("user", "x")
+    facts, made = frozen(header.store)
     assert facts.common == facts.chunks
-    send(header.store, whole.store, NOW)
+    assert not decode_head((read_chunk(made, 0) or (b"", b""))[0]).system
+    assert send(header.store, whole.store, NOW).documents == 1
     assert whole.store.get(REMOTE_PEERS, "cloud-1") == b'{"v":"p"}'
 
 
@@ -204,6 +208,27 @@ def test_a_snapshot_brings_what_is_set_aside_here(*, beyond: bool, merging: bool
     frozen(taker.store)
     rows = taker.store.connection.execute("SELECT count(*) FROM _entgldb_oplog WHERE applied = 2")
     assert rows.fetchone() == (0,)
+
+
+def test_a_change_that_is_set_aside_here_is_as_open_as_at_the_giver() -> None:
+    writer, rival, giver, taker = (Side(name) for name in ("writer", "rival", "giver", "taker"))
+    for side in (writer, rival, giver, taker):
+        side.store.state.merging.add("users")
+    writer.put("k", "base")
+    for side in (rival, giver, taker):
+        writer.give(side)
+    rival.write(Write("users", "k", b'{"v":"base","w":"unfit"}'), NOW + 1)
+
+    def careless(self: Applier, header: Header, text: str | None, lsn: int) -> None:
+        raise ValueError("this release cannot")
+
+    with patch.object(Applier, "_merge", careless):
+        rival.give(taker)
+    giver.write(Write("users", "k", b'{"v":"base","x":1}'), NOW + 5)
+    rival.give(giver)
+    send(giver.store, taker.store, NOW + 6)
+    row = "SELECT body, stamps FROM _entgldb_documents WHERE key = 'k'"
+    assert taker.store.connection.execute(row).fetchone() == giver.store.connection.execute(row).fetchone()
 
 
 def test_a_rule_that_a_snapshot_or_verification_brings_holds_at_once() -> None:
