@@ -13,7 +13,6 @@ from unittest.mock import patch
 from entgldb.messages.errors import Reason
 from entgldb.storage.rules import chunks
 from tests.simulation import checks, operators, oracle, times
-from tests.simulation.network import Weather
 from tests.simulation.node import SimulatedNode
 from tests.simulation.options import Options
 from tests.simulation.run import HEAL_SECONDS_MAX, Result, Run
@@ -203,7 +202,7 @@ class AwayRun(Run):
         self.network.cuts.clear()
         self.away.start()
         options = self.options
-        self.network.weather = Weather(options.loss, options.duplication, options.reordering, options.latency)
+        self.network.weather = options.weather()
         bad = times.Times(self.world, self.nodes, self.faults._restart)
         bad_times = (bad.back, bad.boot) if self.world.seed % BAD_TIMES_SEEDS == 1 else ()
         end = self.world.time + TROUBLE_SECONDS

@@ -51,7 +51,7 @@ class Faults:
     def begin(self) -> None:
         """Frames suffer from the start, the rest comes piece by piece."""
         options = self.options
-        self.network.weather = Weather(options.loss, options.duplication, options.reordering, options.latency)
+        self.network.weather = options.weather()
         self.world.lane_loss, self.world.send_refusal = options.lane_loss, options.send_refusal
         self._kinds = [
             self.partition,
@@ -89,7 +89,7 @@ class Faults:
         """Everything works again; what was lost stays lost."""
         self.over = True
         self.network.cuts.clear()
-        self.network.weather = Weather(latency=0.002)
+        self.network.weather = self.options.calm()
         self.world.lane_loss = self.world.send_refusal = 0.0
         self.authority.up, self.authority.revoked = True, False
         for node in self.nodes:
@@ -175,7 +175,8 @@ class Faults:
     def squall(self) -> None:
         """For a while the network is far worse."""
         self._count("squall")
-        self.network.weather = Weather(0.5, 0.3, 0.5, 0.1)
+        options = self.options
+        self.network.weather = Weather(0.5, 0.3, 0.5, 0.1, options.delay, options.bandwidth)
         self.world.after(self.world.random.uniform(0.2, 1.5), self._calm)
 
     def same_instant(self) -> None:
@@ -292,11 +293,8 @@ class Faults:
         self.network.cuts -= ways
 
     def _calm(self) -> None:
-        options = self.options
         if not self.over:
-            self.network.weather = Weather(
-                options.loss, options.duplication, options.reordering, options.latency
-            )
+            self.network.weather = self.options.weather()
 
     def _restart(self, node: SimulatedNode) -> None:
         """Once more from the disk, unless it is up (the trapped commit never came)."""

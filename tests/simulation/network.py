@@ -6,6 +6,8 @@ within a link: whatever the protocol survives here, it survives there.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -49,6 +51,10 @@ class Weather:
     duplication: float = 0.0
     reordering: float = 0.0
     latency: float = 0.002
+    delay: float = 0.0
+    """The way itself, always as long."""
+    bandwidth: float = math.inf
+    """Bytes a second that each way of a link carries: a frame takes as long as its bytes take."""
 
 
 @dataclass
@@ -62,9 +68,14 @@ class End:
     open: bool = True
     last_arrival: float = 0.0
     """Of a frame sent from here, so that nothing is overtaken by accident."""
+    sent: int = 0
+    """Bytes, the next three too."""
     arrived: int = 0
-    carried: int = 0
-    """Bytes."""
+    """Of whole frames."""
+    free_at: float = 0.0
+    """When the line has taken all that was sent from here."""
+    coming: deque[tuple[float, float, int]] = field(default_factory=deque, repr=False)
+    """Frames on their way to here: when the first and the last byte come, and how many they are."""
     other: End | None = field(default=None, repr=False)
 
 
@@ -110,7 +121,7 @@ class Network:
 
     def delay(self) -> float:
         """The time one frame takes."""
-        return self.weather.latency * (0.5 + self.world.random.random())
+        return self.weather.delay + self.weather.latency * (0.5 + self.world.random.random())
 
     def connect(self, end: End, address: str, cloud: bool) -> None:
         """The second half of a dial: the other side is there, or is not."""
@@ -153,8 +164,10 @@ class Network:
             self.world.after(due - self.world.time, self._closed_by_peer, end, other)
 
     def send(self, end: End, payload: bytes) -> None:
-        """One frame, under the weather."""
-        end.carried += len(payload)
+        """One frame, under the weather, behind all that was sent before."""
+        took = len(payload) / self.weather.bandwidth
+        end.sent += len(payload)
+        end.free_at = max(end.free_at, self.world.time) + took
         random, weather = self.world.random, self.weather
         copies = 1
         if random.random() < weather.loss:
@@ -164,13 +177,25 @@ class Network:
             self.world.fault("duplication", f"{end.place.name}")
             copies = 2
         for _ in range(copies):
-            due = self.world.time + self.delay()
+            due = end.free_at + self.delay()
             if random.random() < weather.reordering:
                 self.world.fault("reordering", f"{end.place.name}")
                 due += weather.latency * 3 * random.random()
             else:
                 due = end.last_arrival = max(due, end.last_arrival)
+            if end.other is not None and took:
+                end.other.coming.append((due - took, due, len(payload)))
             self.world.after(due - self.world.time, self._arrive, end, payload)
+
+    def flow(self, end: End) -> Flow:
+        """What has gone over a link, to and from one side; of a frame as much as there was time for."""
+        now = self.world.time
+        while end.coming and end.coming[0][1] <= now:
+            end.coming.popleft()
+        partly = sum(int(size * (now - at) / (due - at)) for at, due, size in end.coming if at < now < due)
+        late = max(0.0, end.free_at - now)
+        waiting = min(end.sent, int(late * self.weather.bandwidth)) if late else 0
+        return Flow(end.arrived + partly, end.sent - waiting, waiting)
 
     def lose_node(self, place: Place, actor: str | None, *, noticed: bool) -> None:
         """A node or one actor of it is gone; ``noticed``: its kernel still says so to the others."""
@@ -238,7 +263,7 @@ class VirtualLinks:
 
     def flow(self, link: int) -> Flow:
         end = self._network.ends.get(link)
-        return NOTHING if end is None else Flow(end.arrived, end.carried, 0)
+        return NOTHING if end is None else self._network.flow(end)
 
     def _keep_secret(self, end: End, message: Message) -> None:
         assert end.other is not None  # it is open

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from random import Random
 
 from entgldb.messages.limits import ENTRIES_PER_BATCH_MAX
+from tests.simulation.network import Weather
 
 DAY_HOURS = 24.0
 """A retention that no run lasts as long as."""
@@ -44,6 +46,11 @@ class Options:
     bad_times: bool = False
     """Whether clocks are set by a month, and boards boot in 1970."""
 
+    bandwidth: float = math.inf
+    """Bytes a second of each way of a link in some seeds, in good weather too,"""
+    delay: float = 0.0
+    """which may have seconds of delay then."""
+
     @classmethod
     def draw(cls, random: Random) -> Options:
         """Every seed has at least three nodes."""
@@ -65,10 +72,13 @@ class Options:
         )
         forgets = random.random() < 0.5
         full_queues = random.random() < 0.25
+        slow = random.random() < 0.2
         return replace(
             made,
             lane_loss=random.choice((0.005, 0.05)) if full_queues else 0.0,
             send_refusal=random.choice((0.001, 0.01)) if full_queues else 0.0,
+            bandwidth=random.choice((15_000.0, 50_000.0, 250_000.0, 1_000_000.0)) if slow else math.inf,
+            delay=random.choice((0.0, 0.15, 0.5, 2.0)) if slow else 0.0,
             retention_hours=random.choice((0.0005, 0.002)) if forgets else DAY_HOURS,
             # the others must reach each other without it, and what it wrote unseen not reach them by a cloud
             retire=forgets
@@ -77,3 +87,11 @@ class Options:
             and made.shape == "mesh"
             and random.random() < 0.7,
         )
+
+    def weather(self) -> Weather:
+        """What frames suffer while there is trouble."""
+        return Weather(self.loss, self.duplication, self.reordering, self.latency, self.delay, self.bandwidth)
+
+    def calm(self) -> Weather:
+        """The line as it is in good weather."""
+        return Weather(delay=self.delay, bandwidth=self.bandwidth)

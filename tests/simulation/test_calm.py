@@ -32,15 +32,15 @@ def quiet(lan: int, *, shape: str = "mesh", cloud: bool = False) -> Options:
     return Options(lan, cloud, shape, 0.0, 0.0, 0.0, 0.001, 10, 0.2, 1, wild_clocks=False)
 
 
-def start(run: Run) -> None:
+def start(run: Run, weather: Weather | None = None) -> None:
     """Start all nodes and wait until they have settled."""
-    run.network.weather = Weather(latency=0.001)
+    run.network.weather = weather or Weather(latency=0.001)
     for node in run.nodes:
         node.start()
     run.world.run(8.0)
     while why := run.unsettled():
         run.world.run(0.5)
-        assert run.world.time < 30, why
+        assert run.world.time < 60, why
 
 
 def settled_again(run: Run, seconds: float) -> None:

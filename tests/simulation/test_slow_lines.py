@@ -1,0 +1,113 @@
+"""Lines that carry little, on the virtual clock: all comes, nothing flaps, and each mend is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from entgldb.actors.line import Line, Pulse
+from entgldb.actors.outbox import Outbox
+from entgldb.messages import wire
+from entgldb.messages.client import Write
+from tests.simulation.network import Weather
+from tests.simulation.run import Run
+from tests.simulation.test_calm import quiet, settled_again, start
+
+BANDWIDTH, DELAY = 15_000.0, 2.0
+LARGE = 150_000
+SMALL, SMALL_BYTES = 60, 500
+Patch = pytest.MonkeyPatch
+
+
+def over_a_slow_line(delay: float, *, cloud: bool = False) -> Run:
+    """The gateway writes a large document and many small ones; all have them soon, nothing else happens."""
+    run = Run(1, options=quiet(3, cloud=cloud))
+    start(run, Weather(latency=0.001, delay=delay, bandwidth=BANDWIDTH))
+    run.world.run(30.0)
+    before, counted = leaders(run), lost(run)
+    assert before[0][0] == run.lan[0].name
+    began = run.world.time
+    bodies = [body(number, size) for number, size in enumerate((LARGE, *[SMALL_BYTES] * SMALL))]
+    for number, one in enumerate(bodies):
+        run.clients[0]._request((Write("users", f"slow{number}", one),))
+        run.world.run(1.0, lambda: not run.clients[0].waiting)
+    line = sum(len(one) + 400 for one in bodies) / BANDWIDTH
+
+    def everywhere() -> bool:
+        return all(node.store.known("users", f"slow{SMALL}") for node in run.nodes)
+
+    run.world.run(line / 0.8 + 6 * delay + 5, everywhere)
+    assert everywhere(), f"not there {run.world.time - began:.0f} s after, of {line:.0f} s of the line"
+    run.world.run(10.0)
+    assert lost(run) == counted
+    assert leaders(run) == before, "another gateway was elected"
+    settled_again(run, 60.0)
+    return run
+
+
+def body(number: int, size: int) -> bytes:
+    """No two are equal: the checker tells writes apart by ``uid``."""
+    return b'{"uid": "slow%d", "t": "%s"}' % (number, b"x" * size)
+
+
+def lost(run: Run) -> list[tuple[int, int]]:
+    """What each node has counted as lost."""
+    return [(counts["heartbeat-lost"], counts["gap"]) for counts in (n.all_counts() for n in run.nodes)]
+
+
+def leaders(run: Run) -> list[tuple[object, object]]:
+    """Gateway and epoch, as each node of the LAN sees them."""
+    reports = [run._ask(node, "election") for node in run.lan]
+    return [(report["gateway"], report["epoch"]) for report in reports if report]
+
+
+@pytest.mark.parametrize("cloud", [False, True])
+@pytest.mark.parametrize("delay", [0.0, DELAY])
+def test_much_comes_over_a_slow_line_and_nothing_flaps(delay: float, cloud: bool) -> None:
+    assert over_a_slow_line(delay, cloud=cloud).finish().violations == []
+
+
+def test_a_frame_that_takes_longer_than_silence_may_last_is_life(monkeypatch: Patch) -> None:
+    """Between nodes that know no parts."""
+    monkeypatch.setattr(wire, "FEATURES", (wire.VERIFY, wire.SNAPSHOTS))
+    run = Run(1, options=quiet(2))
+    start(run, Weather(delay=DELAY, bandwidth=BANDWIDTH))
+    before = lost(run)
+    run.clients[0]._request((Write("users", "large", body(0, LARGE)),))
+    run.world.run(60.0, lambda: run.nodes[1].store.known("users", "large"))
+    assert run.nodes[1].store.known("users", "large")
+    assert lost(run) == before
+
+
+def bytes_are_no_life(patch: Patch) -> None:
+    """Whole frames alone count."""
+    patch.setattr(Pulse, "silence", lambda self, now: max(0.0, now - self._at))
+
+
+def all_at_once(patch: Patch) -> None:
+    """The writer is handed all there is."""
+    patch.setattr(Line, "free", True)
+
+
+def no_parts(patch: Patch) -> None:
+    """A large document goes in one piece."""
+    patch.setattr(wire, "PARTS", "no such feature")
+
+
+def what_waits_has_left(patch: Patch) -> None:
+    """Heartbeats count batches that are still to be handed over."""
+    patch.setattr(Outbox, "handed", property(lambda self: self.sent))
+
+
+def test_the_mutant_is_caught_bytes_are_no_life(monkeypatch: Patch) -> None:
+    bytes_are_no_life(monkeypatch)
+    with pytest.raises(AssertionError):
+        test_a_frame_that_takes_longer_than_silence_may_last_is_life(monkeypatch)
+
+
+@pytest.mark.parametrize("mutant", [all_at_once, no_parts, what_waits_has_left])
+def test_a_mutant_is_caught(monkeypatch: Patch, mutant: Callable[[Patch], None]) -> None:
+    mutant(monkeypatch)
+    with pytest.raises(AssertionError):
+        over_a_slow_line(DELAY)
