@@ -8,9 +8,11 @@ Service", 1998).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
+from entgldb.actors.alarms import alarm
 from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import OplogReader
 from entgldb.messages.errors import InvalidError
@@ -26,6 +28,9 @@ IDLE_SECONDS: Final = 30.0
 """A node whose vector stands still counts up its row that often, so that its last-seen stays true."""
 OWN_COUNTER_MAX: Final = COUNT_MAX // 2
 """Others may say that we had counted so far: counted on from here, our rows stay within what they take."""
+UNHEARD: Final = "not-heard"
+UNHEARD_SECONDS: Final = 2 * IDLE_SECONDS + 15
+"""A member whose row stands still for longer is missed."""
 KEEP_AFTER: Final = 5
 """Sync intervals between two writings to the file."""
 
@@ -160,6 +165,42 @@ class Gossip:
             if self._members.take(row, now_ms):
                 found.append(row)
         return found
+
+
+class Unheard:
+    """Who should be there and is silent: neither linked nor told of by others, by our own monotonic clock."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[int, float]] = {}
+        """Name -> its counter, and when we first saw that."""
+
+    def look(self, rows: Mapping[str, Heard], ctx: Context) -> None:
+        """Often: note whose row has moved."""
+        now = ctx.monotonic()
+        for name, heard in rows.items():
+            known = self._last.get(name)
+            if known is None or known[0] != heard.row.counter:
+                self._last[name] = heard.row.counter, now
+        for name in self._last.keys() - rows.keys():
+            del self._last[name]
+
+    def alarms(self, expected: Mapping[str, Heard], linked: Container[str], ctx: Context) -> list[Json]:
+        """One for all who are silent; ``expected`` holds ourselves too."""
+        now = ctx.monotonic()
+        silent = {
+            name: heard.heard_ms
+            for name, heard in expected.items()
+            if name not in linked and now - self._last.get(name, (0, now))[1] > UNHEARD_SECONDS
+        }
+        if not silent:
+            return []
+        since = min(silent.values())
+        text = (
+            f"{len(silent)} of {len(expected)} members not heard since"
+            f" {datetime.fromtimestamp(since / 1000, UTC):%F %T} UTC: {', '.join(sorted(silent))};"
+            " for good: entgldb retire-node"
+        )
+        return [alarm(UNHEARD, "", text, since)]
 
 
 def shown(heard: Heard) -> dict[str, Json]:

@@ -7,8 +7,8 @@ from entgldb.actors.behaviour import Context
 from entgldb.actors.clock_watch import ClockWatch, Steps
 from entgldb.actors.dialler import Dialler
 from entgldb.actors.duplicates import Duplicates
-from entgldb.actors.members import Members, shown
-from entgldb.actors.nodes import removed_clouds, retired_origins
+from entgldb.actors.members import Members, Unheard, shown
+from entgldb.actors.nodes import read_documents, removed_clouds, retired_origins
 from entgldb.actors.peer_link import PeerLink
 from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker
 from entgldb.actors.session import Session
@@ -26,7 +26,7 @@ from entgldb.messages.local import (
     Tick,
 )
 from entgldb.messages.members import MembersHeard, NodesChanged, RememberMembers
-from entgldb.messages.model import Origin, Vector
+from entgldb.messages.model import REMOTE_PEERS, Origin, Vector
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import SyncSettings
 
@@ -62,6 +62,7 @@ class LinkOwner(SnapshotRouting):
         self._serial = self._life = 0
         self._duplicates = Duplicates()
         self._clocks, self._steps = ClockWatch(), Steps()
+        self._unheard = Unheard()
         self.members = Members(cloud=settings.role == "cloud")
         self.retired: frozenset[Origin] = frozenset()
         """Incarnations that are refused."""
@@ -143,6 +144,7 @@ class LinkOwner(SnapshotRouting):
         """At each heartbeat: our own row, and what the file should know."""
         interval = self.settings.sync_interval
         self.members.look(self._log, interval, ctx)
+        self._unheard.look(self.members.rows, ctx)
         rows = self.members.changed(interval, ctx)
         if rows:
             ctx.tell("store", RememberMembers(rows))
@@ -175,12 +177,26 @@ class LinkOwner(SnapshotRouting):
             "retired": self._told_retired or self._log.origin in self.retired,
             "members": self._members_shown(),
             "counts": dict(self.counts),
-            "alarms": self._duplicates.report(ctx) + self.stalls(ctx) + self._strangers.report(),
+            "alarms": self._alarms(ctx),
         }
         if self.in_cloud:
             cluster, client_id = self._log.pinned_cluster()
             report["cluster"] = {"id": cluster, "client_id": client_id, "shared": self.settings.shared}
         ctx.answer(ctx.asker, Report(report))
+
+    def _alarms(self, ctx: Context) -> list[Json]:
+        found = self._duplicates.report(ctx) + self.stalls(ctx) + self._strangers.report()
+        if self.in_cloud or self._isolated(ctx):
+            return found
+        clouds = {document.get("NodeId") for document in read_documents(self._log, REMOTE_PEERS)}
+        clouds |= removed_clouds(self._log, self.members.rows)
+        expected = {
+            name: heard
+            for name, heard in self.members.rows.items()
+            if name not in clouds and heard.row.origin not in self.retired
+        }
+        linked = {name for name, peer in self._peers.items() if not peer.closing}
+        return found + self._unheard.alarms(expected, {*linked, *self.members.own()}, ctx)
 
     def _members_shown(self) -> list[Json]:
         """All that belong to the cluster as far as is known; in the cloud role, all that were heard of."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
-from entgldb.actors.members import IDLE_SECONDS, OWN_COUNTER_MAX, Gossip, Members
+from entgldb.actors.members import IDLE_SECONDS, OWN_COUNTER_MAX, UNHEARD_SECONDS, Gossip, Members
 from entgldb.actors.peer_link import PeerLink
 from entgldb.actors.sync import Sync
 from entgldb.messages import codec, wire
@@ -258,3 +259,49 @@ def test_a_cloud_peer_that_was_removed_is_no_member_any_more() -> None:
     assert shown() == ["cloud", "lan-1", "lan-2"]
     bench.ask(RemovePeer(bench.request(), "cloud"))
     assert shown() == ["lan-1", "lan-2"]
+
+
+def missed(ctx: FakeContext) -> list[str]:
+    """What status says of members that are not heard."""
+    report = ctx.ask(Status())
+    assert isinstance(report, Report)
+    alarms: Any = report.body["alarms"]
+    return [alarm["text"].partition(" since ")[0] for alarm in alarms if alarm["code"] == "not-heard"]
+
+
+def told_of(ctx: FakeContext, name: str, counter: int) -> None:
+    """n2 says in a heartbeat what it was told of a third."""
+    row = Member(f"{name}/" + "3" * 32, counter, ctx.now_ms(), {})
+    ctx.hand(FrameIn(1, codec.encode(wire.Heartbeat(ctx.now_ms(), 0, 0, members=(row,)))))
+
+
+def beats(ctx: FakeContext, seconds: int, *, of: tuple[str, ...] = ()) -> None:
+    """n2 is there all the time, and tells of some."""
+    for second in range(seconds):
+        for name in of:
+            told_of(ctx, name, ctx.now_ms() + second)
+        ctx.hand(FrameIn(1, codec.encode(wire.Heartbeat(ctx.now_ms(), 0, 0))))
+        ctx.run(1.0)
+
+
+def test_a_member_that_is_neither_linked_nor_told_of_is_missed_and_heard_again() -> None:
+    ctx, _, _ = linked()
+    say_hello(ctx, "2" * 32)
+    told_of(ctx, "n2", 1)
+    beats(ctx, 200, of=("n3", "n4"))
+    assert missed(ctx) == [], "n2 is linked, the others are told of"
+    beats(ctx, int(UNHEARD_SECONDS) - 5, of=("n3",))
+    assert missed(ctx) == []
+    beats(ctx, 10, of=("n3",))
+    assert missed(ctx) == ["1 of 4 members not heard"]
+    beats(ctx, 1, of=("n3", "n4"))
+    assert missed(ctx) == []
+
+
+def test_whoever_is_retired_is_not_missed() -> None:
+    ctx, _, _ = linked()
+    say_hello(ctx, "2" * 32)
+    told_of(ctx, "n3", 1)
+    ctx.hand(NodesChanged(({"NodeId": "n3", "Incarnation": "3" * 32, "Retired": "3" * 32},)))
+    beats(ctx, 2 * int(UNHEARD_SECONDS))
+    assert missed(ctx) == []

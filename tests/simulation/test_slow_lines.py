@@ -10,6 +10,7 @@ from entgldb.actors.line import Line, Pulse
 from entgldb.actors.outbox import Outbox
 from entgldb.messages import wire
 from entgldb.messages.client import Write
+from tests.simulation.away import _forget
 from tests.simulation.network import Weather
 from tests.simulation.run import Run
 from tests.simulation.test_calm import quiet, settled_again, start
@@ -78,6 +79,25 @@ def test_a_frame_that_takes_longer_than_silence_may_last_is_life(monkeypatch: Pa
     run.world.run(60.0, lambda: run.nodes[1].store.known("users", "large"))
     assert run.nodes[1].store.known("users", "large")
     assert lost(run) == before
+
+
+def test_a_snapshot_comes_over_a_slow_line_in_the_time_of_its_bytes() -> None:
+    """The second node joins when the log of the first does not reach back any more."""
+    run = Run(1, options=quiet(2))
+    giver, taker = run.nodes
+    giver.start()
+    for number in range(30):
+        run.clients[0]._request((Write("users", f"large{number}", body(number, 10_000)),))
+        run.world.run(1.0, lambda: not run.clients[0].waiting)
+    _forget(giver, tombstones=False)
+    run.network.weather = Weather(latency=0.001, delay=DELAY, bandwidth=BANDWIDTH)
+    taker.start()
+    run.world.run(
+        30 * 10_000 / BANDWIDTH / 0.8 + 10 * DELAY + 15, lambda: taker.log.vector() == giver.log.vector()
+    )
+    assert taker.log.vector() == giver.log.vector(), f"not there at {run.world.time:.0f} s"
+    assert taker.all_counts()["gap"] == 0
+    assert lost(run)[0][0] == lost(run)[1][0] == 0
 
 
 def bytes_are_no_life(patch: Patch) -> None:
