@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.actors.link_proxy import DOWN, UP, Harm, LinkProxy
+from tests.actors.link_proxy import DOWN, UP, Harm, LinkProxy, SlowLine
 from tests.system.cloud_trial import Trial
 from tests.system.cluster_fixture import Cluster, sessions
 from tests.system.kernel_view import eventually
@@ -72,3 +72,22 @@ def test_silence_is_noticed_and_ends_with_the_silence(trial: Trial, proxy: LinkP
     comes_back(trial, proxy, pipes)
     assert trial.cloud["notes"].get("in the silence") is not None
     assert trial.lan_faults() == lan_before
+
+
+def test_a_line_of_60_kilobytes_a_second_carries_what_waits_and_nothing_flaps(
+    trial: Trial, proxy: LinkProxy
+) -> None:
+    """Last: all later links go over it too."""
+    trial.is_well()
+    pipes = len(proxy.pipes)
+    proxy.line = SlowLine(60_000)
+    proxy.cut()
+    comes_back(trial, proxy, pipes)
+    pipes, before = len(proxy.pipes), trial.count("heartbeat-lost")
+    for start in range(0, 500, 100):
+        trial.member["notes"].put_many({f"slow{n}": {"t": "x" * 1000} for n in range(start, start + 100)})
+    trial.member["notes"].put("large", {"t": "x" * 300_000})
+    eventually(lambda: trial.cloud["notes"].get("large") is not None, "all is at the cloud", 60.0)
+    assert trial.cloud["notes"].get("slow499") is not None
+    assert len(proxy.pipes) == pipes
+    assert trial.count("heartbeat-lost") == before
