@@ -153,7 +153,9 @@ class Session:
         self.introduce(ctx)
 
     def receive(self, message: Message, ctx: Context) -> None:
-        """Take one decoded frame of the peer."""
+        """Take one decoded frame of the peer; none any more once there is a ``fault``."""
+        if self.fault is not None:
+            return
         self._pulse.felt(ctx.monotonic())
         self.line.look(ctx.monotonic())
         self.progress.touch(message.TAG, ctx)

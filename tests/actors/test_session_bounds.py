@@ -124,6 +124,9 @@ def test_who_sends_on_without_an_acknowledgement_is_to_be_disconnected() -> None
     bench.session.receive(wire.Entries(0, 2 * WINDOW_BATCHES_MAX, ()), bench.ctx)
     assert bench.session.fault is not None
     assert bench.session.fault[0] is Reason.WINDOW_FULL
+    bench.ctx.told.clear()
+    bench.session.receive(wire.Entries(0, 2 * WINDOW_BATCHES_MAX + 1, ()), bench.ctx)
+    assert bench.ctx.told == [], "nothing more is taken"
 
 
 def test_bytes_beyond_the_window_are_noticed_too() -> None:
