@@ -342,6 +342,12 @@ class StoreKeeper(SnapshotInstaller):
         return ClusterPinned(message.link)
 
     def reset_clock(self, message: ResetClock, ctx: Context) -> Message:
+        if self.settings.role == "cloud":
+            # a cloud takes part in no system collection, and where a log ends stands in one
+            raise NotAllowedError(
+                "the log of a cloud node has no end that others would hear of",
+                hint="on a node of the LAN: entgldb held --release ORIGIN",
+            )
         done = decisions.reset_clock(self.store, message, ctx)
         self._own_last = max(self._own_last, self.store.last_lsn())
         return done

@@ -22,6 +22,7 @@ from entgldb.messages.local import (
     SessionEnded,
 )
 from entgldb.messages.model import REMOTE_PEERS, Entry
+from entgldb.messages.refusals import ResetClock
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings, StoreSettings
@@ -277,6 +278,13 @@ def test_initial_peers_fill_only_what_was_never_there() -> None:
 def test_a_cloud_node_keeps_no_peers() -> None:
     bench = Bench(role="cloud")
     (answer,) = bench.ask(bench.cloud_peer())
+    assert isinstance(answer, client.Refused)
+    assert answer.code == "not-allowed"
+
+
+def test_a_cloud_node_resets_no_clock() -> None:
+    bench = Bench(role="cloud")
+    (answer,) = bench.ask(ResetClock(bench.request()))
     assert isinstance(answer, client.Refused)
     assert answer.code == "not-allowed"
 
