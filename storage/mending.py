@@ -14,7 +14,7 @@ from entgldb.storage.collections import ensure_collection
 from entgldb.storage.copies import has_unapplied, read_copy, read_header, read_logged, was_dropped
 from entgldb.storage.rules.body import check_object
 from entgldb.storage.rules.repair import Decision, Side, decide, is_sound
-from entgldb.storage.rules.stored import Tip, load
+from entgldb.storage.rules.stored import Tip, load_foreign
 from entgldb.storage.state import State
 
 
@@ -44,7 +44,7 @@ class Mender:
         decisions = []
         for copy in copies:
             decision = self._from_own_log(copy.collection, copy.key, write=write) or self.judge(copy, vector)
-            if decision is Decision.TAKE and not _is_row(copy):
+            if decision is Decision.TAKE and not self._is_row(copy):
                 decision = Decision.UNDECIDED
             if decision is Decision.TAKE and write and not self._mended:
                 self.take(copy)
@@ -136,15 +136,16 @@ class Mender:
             return Decision.WAIT
         return decision
 
-
-def _is_row(copy: Copy) -> bool:
-    """Whether a copy can be a row, as far as that can be seen from itself."""
-    try:
-        if copy.body is not None:
-            check_object(copy.body, ROW_BYTES_MAX, DEPTH_MAX)
-        if copy.stamps is not None:
-            body = None if copy.body is None else copy.body.decode()
-            load(Tip(copy.origin, copy.seq, copy.hlc), body, copy.stamps)
-    except EntglError:
-        return False
-    return True
+    def _is_row(self, copy: Copy) -> bool:
+        """Whether a copy can be a row, as far as that can be seen from itself."""
+        try:
+            if copy.body is not None:
+                check_object(copy.body, ROW_BYTES_MAX, DEPTH_MAX)
+            if copy.stamps is not None:
+                body = None if copy.body is None else copy.body.decode()
+                tip = Tip(copy.origin, copy.seq, copy.hlc)
+                load_foreign(tip, body, copy.stamps, self._state.origins, self._state.clock)
+        except EntglError:
+            return False
+        # it is covered by our vector, and so is its stamp by our clock
+        return copy.hlc <= self._state.clock

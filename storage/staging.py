@@ -28,6 +28,9 @@ CREATE TABLE IF NOT EXISTS conflicts (
     origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL, rule TEXT NOT NULL
 );
 """
+_LAST: Final = (
+    "SELECT max(ifnull((SELECT max(id) FROM documents), 0), ifnull((SELECT max(id) FROM conflicts), 0))"
+)
 
 
 class Staging:
@@ -39,9 +42,7 @@ class Staging:
             if statement.strip():
                 connection.execute(statement)
         self.next: int = connection.execute("SELECT ifnull(max(number), -1) + 1 FROM chunks").fetchone()[0]
-        self._origins = 0
-        if self.next:
-            self._origins = len(read_head(connection).marks)
+        self._head = read_head(connection) if self.next else Head((), 0, system=False)
 
     def take(self, number: int, payload: bytes, digest: bytes) -> None:
         """The next chunk. Raises ProtocolError where it is not the one its digest names, or is malformed."""
@@ -65,7 +66,7 @@ class Staging:
             raise
         self.next = number + 1
         if head is not None:
-            self._origins = len(head.marks)
+            self._head = head
 
     def finish(self, snapshot_id: str, *, whole: bool) -> None:
         """All chunks are here: make it ready to be merged. Raises ProtocolError where they are not one.
@@ -89,7 +90,7 @@ class Staging:
         found = chunks.decode_piece(payload)
         if found is None:
             self._need_no_pieces()
-            self._insert(*chunks.decode_rows(payload, self._origins))
+            self._insert(*chunks.decode_rows(payload, self._head))
             return
         left, piece = found
         execute = self.connection.execute
@@ -102,13 +103,17 @@ class Staging:
         if not left:
             whole = b"".join(one for (one,) in execute("SELECT piece FROM pieces ORDER BY remaining DESC"))
             execute("DELETE FROM pieces")
-            self._insert(*chunks.decode_rows(whole, self._origins))
+            self._insert(*chunks.decode_rows(whole, self._head))
 
     def _need_no_pieces(self) -> None:
         if self.connection.execute("SELECT 1 FROM pieces LIMIT 1").fetchone() is not None:
             raise ProtocolError("the pieces of a snapshot's rows end too early")
 
     def _insert(self, taken: chunks.Rows, texts: list[str | None]) -> None:
+        # the change feed's numbers come of them: a gap would never be filled, and their end be reached
+        (last,) = self.connection.execute(_LAST).fetchone()
+        if taken.first != last + 1:
+            raise ProtocolError(f"row {taken.first} of a snapshot where {last + 1} is next")
         numbered = zip(range(taken.first, taken.first + len(taken.rows)), taken.rows, texts, strict=True)
         if taken.kind == DOCUMENTS:
             self.connection.executemany(

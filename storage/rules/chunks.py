@@ -29,6 +29,7 @@ from entgldb.messages.model import Origin, Vector, check_collection, check_key
 from entgldb.storage.rules.body import check_object
 from entgldb.storage.rules.changes import check_change
 from entgldb.storage.rules.clock import HLC_MAX
+from entgldb.storage.rules.stored import Tip, load_foreign
 
 FORMAT: Final = 1
 DOCUMENTS: Final = 0
@@ -142,23 +143,32 @@ def decode_head(payload: bytes) -> Head:
     _need(type(items[2]) is int and 0 <= items[2] <= HLC_MAX and type(items[3]) is bool, "head")
     marks = tuple(_mark(one) for one in items[1])
     _need(len({mark.name for mark in marks}) == len(marks), "list of origins")
+    _need(all(mark.hlc <= items[2] and bool(mark.head) == bool(mark.seq) for mark in marks), "origin")
     return Head(marks, items[2], items[3])
 
 
-def decode_rows(payload: bytes, origins: int) -> tuple[Rows, list[str | None]]:
-    """Read and validate any other chunk: its rows, and the text of each body. Raises ProtocolError."""
+def decode_rows(payload: bytes, head: Head) -> tuple[Rows, list[str | None]]:
+    """Read and validate any other chunk: its rows, and the text of each body. Raises ProtocolError.
+
+    No version in it is later than the clock of whoever gives it.
+    """
     kind, first, rows = _unpacked(payload, 3)
     _need(kind in (DOCUMENTS, CONFLICTS) and type(first) is int and first > 0, "chunk")
     _need(type(rows) is list and 0 < len(rows) <= ROWS_PER_CHUNK_MAX, "list of rows")
     names: set[str] = set()
+    origins = {mark.name for mark in head.marks}
     try:
-        texts = [_checked(row, kind, origins, names) for row in rows]
+        texts = [_checked(row, kind, head, names) for row in rows]
+        for row, text in zip(rows, texts, strict=True):
+            if kind == DOCUMENTS and row[6] is not None:
+                tip = Tip(head.marks[row[3]].name, row[4], row[5])
+                load_foreign(tip, text, row[6], origins, head.clock)
     except EntglError as fault:
         raise ProtocolError(f"a snapshot's row: {fault.text}") from None
     return Rows(kind, first, [Row(*row) for row in rows]), texts
 
 
-def _checked(row: Any, kind: int, origins: int, names: set[str]) -> str | None:
+def _checked(row: Any, kind: int, head: Head, names: set[str]) -> str | None:
     """The text of a row's body, all else looked at."""
     _need(type(row) is list and len(row) == 7, "row")
     collection, key, body, origin, seq, hlc, stamps = row
@@ -167,8 +177,8 @@ def _checked(row: Any, kind: int, origins: int, names: set[str]) -> str | None:
         check_collection(collection, system=True)
         names.add(collection)
     check_key(key)
-    _need(type(origin) is int and 0 <= origin < origins, "origin")
-    _need(type(seq) is int and 0 < seq <= SEQ_MAX and type(hlc) is int and 0 <= hlc <= HLC_MAX, "version")
+    _need(type(origin) is int and 0 <= origin < len(head.marks), "origin")
+    _need(type(seq) is int and 0 < seq <= SEQ_MAX and type(hlc) is int and 0 <= hlc <= head.clock, "version")
     _need(stamps is None or (type(stamps) is bytes and len(stamps) <= ROW_BYTES_MAX), "stamps")
     if body is None:
         _need(kind == DOCUMENTS, "conflict")
@@ -191,7 +201,7 @@ def _mark(item: Any) -> Mark:
         type(name) is str and 0 < len(name) <= 128 and type(head) is bytes and len(head) in (0, 32), "origin"
     )
     _need(type(seq) is int and 0 <= seq <= SEQ_MAX and type(floor) is int and 0 <= floor <= seq, "origin")
-    _need(type(hlc) is int and 0 <= hlc <= HLC_MAX, "origin")
+    _need(type(hlc) is int and hlc >= 0, "origin")
     return Mark(name, seq, head, floor, hlc)
 
 

@@ -8,16 +8,19 @@ row's own version, and nothing older counts. Otherwise it is the msgpack array
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from typing import Any, Final, NamedTuple
 
 import msgpack
 
 from entgldb.messages.errors import CorruptError
+from entgldb.messages.limits import COUNT_MAX
 from entgldb.messages.model import Origin, Version
 from entgldb.storage.rules.changes import Change, fresh, text_of
 from entgldb.storage.rules.fields import NOTHING_YET, ORDER, OWN, REMOVED, Leaf, Stamp, Tree, render, stamps
 
 _FORMAT: Final = 1
+_UNREADABLE: Final = (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError)
 _DROPPED: Final = 0
 """In the place of an item that ``body`` suggests and the tree does not have."""
 
@@ -67,11 +70,32 @@ def load(newest: Tip, body: str | None, blob: bytes | None) -> Stored:
         shown = {} if body is None else fresh(json.loads(body))
         tree = _patched(shown, (base[1], origins[base[0]]), differences, origins)
         found = tuple(Tip(origins[number], seq, hlc) for number, seq, hlc in tips)
-    except (ValueError, TypeError, IndexError, KeyError, msgpack.exceptions.UnpackException) as fault:
+    except (*_UNREADABLE, msgpack.exceptions.UnpackException) as fault:
         raise CorruptError(f"the field versions of a document cannot be read: {fault}") from None
     if form != _FORMAT:
         raise CorruptError(f"field versions of form {form} are unknown to this release")
     return Stored(newest, body is not None, tree, found)
+
+
+def load_foreign(
+    newest: Tip, body: str | None, blob: bytes, origins: Container[Origin], clock: int
+) -> Stored:
+    """A row that came from elsewhere. Raises CorruptError, also for a version that nobody can have written.
+
+    ``origins``: whose versions may stand in it; ``clock``: what no stamp in it is beyond.
+    """
+    stored = load(newest, body, blob)
+    try:
+        known = stamps(stored.tree, {})
+        good = all(type(hlc) is int and 0 <= hlc <= clock and type(name) is str for hlc, name in known)
+        for name, seq, hlc in stored.tips:
+            good &= name in origins and type(seq) is int and 0 < seq <= COUNT_MAX
+            good &= type(hlc) is int and 0 <= hlc <= clock
+    except _UNREADABLE:
+        good = False
+    if not good:
+        raise CorruptError("the field versions of a document are none")
+    return stored
 
 
 def tips_of(blob: bytes) -> tuple[Version, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from hashlib import sha256
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from entgldb.messages.client import RequestId, Write
@@ -258,7 +260,54 @@ def test_chunks_are_bounded_checked_and_taken_in_order() -> None:
 )
 def test_a_malformed_chunk_is_refused(payload: bytes) -> None:
     with pytest.raises(ProtocolError):
-        chunks.decode_rows(payload, 1)
+        chunks.decode_rows(payload, HEAD)
+
+
+HEAD = chunks.Head((chunks.Mark("one/1", 1, b"h" * 32, 0, 5),), 5, system=True)
+
+
+def fields(*parts: object) -> list[object]:
+    """A row with field versions."""
+    return ["c", "k", b'{"v":1}', 0, 1, 5, msgpack.packb([1, ["one/1"], *parts])]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ["c", "k", b"{}", 0, 1, 6, None],
+        fields([0, 5], [], []),
+        fields([0, "x"], {}, []),
+        fields([0, 6], {}, []),
+        fields([0, 5], {".v": [0, None]}, []),
+        fields([0, 5], {".v": [0, -1]}, []),
+        fields([0, 5], {}, [[0, 2**63, 5]]),
+        fields([0, 5], {}, [[0, 1, 6]]),
+        fields([0, 5], {}, [[[], 1, 5]]),
+        ["c", "k", b'{"v":1}', 0, 1, 5, msgpack.packb([1, ["else/1"], [0, 5], {}, [[0, 1, 4]]])],
+    ],
+)
+def test_a_row_of_versions_that_the_giver_cannot_have_is_refused(row: list[object]) -> None:
+    chunks.decode_rows(chunks.encode_rows(0, 1, [fields([0, 5], {".w": [0, 4]}, [[0, 1, 4]])]), HEAD)
+    with pytest.raises(ProtocolError):
+        chunks.decode_rows(chunks.encode_rows(0, 1, [row]), HEAD)
+
+
+@pytest.mark.parametrize(
+    "mark", [("one/1", 1, b"h" * 32, 0, 6), ("one/1", 1, b"", 0, 5), ("o", 0, b"h" * 32, 0, 0)]
+)
+def test_a_head_that_no_log_can_have_is_refused(mark: tuple[str, int, bytes, int, int]) -> None:
+    with pytest.raises(ProtocolError):
+        chunks.decode_head(chunks.encode_head(HEAD._replace(marks=(chunks.Mark(*mark),))))
+
+
+@pytest.mark.parametrize("first", [2, 2**62, 2**64 - 1])
+def test_rows_are_numbered_without_a_gap_so_that_no_number_comes_to_its_end(first: int) -> None:
+    staging = Staging(memory()[1])
+    row = ["c", "k", b"{}", 0, 1, 5, None]
+    payloads = [chunks.encode_head(HEAD), chunks.encode_rows(0, first, [row])]
+    staging.take(0, payloads[0], sha256(payloads[0]).digest())
+    with pytest.raises(ProtocolError, match="1 is next"):
+        staging.take(1, payloads[1], sha256(payloads[1]).digest())
 
 
 def test_a_failed_merge_changes_nothing(tmp_path: Path) -> None:
