@@ -66,7 +66,8 @@ class Changes(Iterator[Change]):
         self._collection = collection
         self._lsn = lsn
         self._seen = lsn
-        self._collected = documents.collected_lsn()
+        # of a token it was checked against this very number, and more may have been collected since
+        self._collected = lsn or documents.collected_lsn()
         self._page: list[tuple[Any, ...]] = []
         """The last row first."""
         self._whole = False

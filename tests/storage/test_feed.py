@@ -185,3 +185,26 @@ def test_a_feed_from_the_beginning_notices_deletes_that_are_forgotten_meanwhile(
         assert store.collect({store.origin: count + 1}, 0).rows == 1
     with pytest.raises(TokenExpired, match="forgotten"):
         list(found)
+
+
+def test_a_delete_that_is_forgotten_while_a_feed_begins_is_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = made("a")
+    put(store, 1, "k1")
+    reader = Documents(store.connection)
+    token, checked = reader.token(), Documents._lsn
+    with store.group():
+        store.write(RequestId(b"d" * 16, 1), [Write("users", "k1", None)], NOW)
+
+    def collected_behind(self: Documents, since: str | None) -> int:
+        lsn = checked(self, since)
+        with store.group():
+            store.prune(PruneOrder({store.origin: 2}, {}, 2**40, 1, 0))
+        with store.group():
+            assert store.collect({store.origin: 2}, 0).rows == 1
+        return lsn
+
+    monkeypatch.setattr(Documents, "_lsn", collected_behind)
+    with pytest.raises(TokenExpired, match="forgotten"):
+        list(reader.changes(token))
