@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from entgldb.actors.child import Life
 from entgldb.messages.client import Refused
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local import Dropped
@@ -29,6 +28,19 @@ class Asker(Protocol):
     """Whoever sent the message at hand and waits for an answer."""
 
     def answer(self, message: Message) -> None: ...
+
+
+class Life(NamedTuple):
+    """What an actor shows of itself, and the kernel of it."""
+
+    turns: int = 0
+    """Grows with every turn of its loop."""
+    step: str = ""
+    """The long step that it has named and is in."""
+    state: str = ""
+    """Of its main thread, a letter of proc(5); empty where there is no such process."""
+    cpu: float = 0.0
+    """Seconds of processor time it has used."""
 
 
 class Context(Protocol):

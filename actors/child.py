@@ -9,8 +9,9 @@ time.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, NamedTuple
+from typing import Final
 
+from entgldb.actors.behaviour import Life
 from entgldb.messages.schema import Json
 
 BEAT_SECONDS: Final = 2.0
@@ -33,19 +34,6 @@ HEALTHY_AFTER: Final = 60.0
 """Seconds a child must have served for its backoff to begin anew, and to be degraded no more."""
 STOPPED, ON_DISK, ASLEEP = "Tt", "D", "S"
 """States of proc(5)."""
-
-
-class Life(NamedTuple):
-    """What an actor shows of itself, and the kernel of it."""
-
-    turns: int = 0
-    """Grows with every turn of its loop."""
-    step: str = ""
-    """The long step that it has named and is in."""
-    state: str = ""
-    """Of its main thread, a letter of proc(5); empty where there is no such process."""
-    cpu: float = 0.0
-    """Seconds of processor time it has used."""
 
 
 class Watched:

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from entgldb.actors import silence
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.members import Gossip, Members
-from entgldb.actors.peer_link import SILENCE_MIN, silence
 from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, SnapshotChunks, TokenSource
 from entgldb.actors.session import NO_LAG, Partner, Session
 from entgldb.messages import codec, wire
@@ -93,7 +93,7 @@ class CloudLink:
         self._ask_at = 0.0
         """Before that the authority does not want to be asked again."""
         self._put_off_for = ""
-        self._silence = SILENCE_MIN
+        self._silence = silence.SECONDS_MIN
 
     @property
     def oauth2(self) -> OAuth2:
@@ -290,7 +290,7 @@ class CloudLink:
         self._connected_at, self._renewals_failed = ctx.monotonic(), 0
         self._wake(max(0.0, self._renew_at - ctx.monotonic()), ctx)
         settings = self._means.settings
-        self._silence = silence(settings.heartbeat_interval, hello)
+        self._silence = silence.patience(settings.heartbeat_interval, hello)
         self.session = Session(
             name=f"gateway:{self._means.serial()}",
             owner="gateway",

@@ -20,8 +20,8 @@ from random import Random, SystemRandom
 from typing import Any, Final
 
 from entgldb.actors import build, host_wire  # host_wire before thespian: it binds to loopback
-from entgldb.actors.behaviour import Asker, Behaviour, refused
-from entgldb.actors.child import BEAT_SECONDS, Life
+from entgldb.actors.behaviour import Asker, Behaviour, Life, refused
+from entgldb.actors.child import BEAT_SECONDS
 from entgldb.actors.host_cell import Cell
 from entgldb.actors.host_children import Children
 from entgldb.actors.host_lane import Lane

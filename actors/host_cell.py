@@ -9,7 +9,7 @@ import mmap
 from pathlib import Path
 from typing import Final
 
-from entgldb.actors.child import Life
+from entgldb.actors.behaviour import Life
 
 CELL_BYTES: Final = 64
 STEP_BYTES_MAX: Final = CELL_BYTES - 9

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from entgldb.actors import host_wire  # before thespian: it binds to loopback
-from entgldb.actors.child import Life
+from entgldb.actors.behaviour import Life
 from entgldb.actors.frame_room import with_room
 from entgldb.actors.host import Inherited, NodeActor
 from entgldb.actors.host_children import child_pids

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 
+from entgldb.actors import silence
 from entgldb.actors.behaviour import Context
 from entgldb.actors.members import Gossip, Members
 from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker
 from entgldb.actors.session import NO_LAG, Partner, Session
 from entgldb.messages import wire
 from entgldb.messages.errors import InvalidError, Reason
-from entgldb.messages.limits import HEARTBEAT_SECONDS_MAX
 from entgldb.messages.local import LinkUp
 from entgldb.messages.model import Origin, check_node_id, node_of
 from entgldb.messages.schema import Json
@@ -18,10 +18,6 @@ from entgldb.messages.settings import SyncSettings
 
 HELLO_TIMEOUT = 8.0
 """Seconds from an open link to the end of both Hellos."""
-SILENCE_MIN = 3.0
-"""Seconds without a byte after which a peer may count as down;"""
-BEATS_LOST = 3
-"""later where so many heartbeats of the slower side take longer."""
 TOKEN_GRACE = 5.0
 """Seconds after ``exp`` at which the cloud closes a link that brought no new token."""
 
@@ -49,12 +45,6 @@ def hello(settings: SyncSettings, origin: str, port: int, now_ms: int, life: int
         life=life,
         beat_ms=int(1000 * settings.heartbeat_interval),
     )
-
-
-def silence(heartbeat_interval: float, said: wire.Hello | None) -> float:
-    """Seconds without a byte after which the link to who said Hello is given up."""
-    theirs = 0.0 if said is None else min(said.beat_ms / 1000, HEARTBEAT_SECONDS_MAX)
-    return max(SILENCE_MIN, BEATS_LOST * max(heartbeat_interval, theirs))
 
 
 def known_addresses(peers: Iterable[PeerLink]) -> wire.PeersKnown:
@@ -93,7 +83,7 @@ class PeerLink:
         self.client_id = ""
         self.epoch = 0
         self.expires_at = 0.0
-        self.silence = SILENCE_MIN
+        self.silence = silence.SECONDS_MIN
         """Seconds without a byte after which the peer counts as down."""
         self._paid_until = 0.0
         self._token = ""
@@ -206,7 +196,7 @@ class PeerLink:
     ) -> None:
         """Both sides have said Hello, and in the cloud role the token was accepted."""
         features = self.hello.features if self.hello is not None else ()
-        self.silence = silence(settings.heartbeat_interval, self.hello)
+        self.silence = silence.patience(settings.heartbeat_interval, self.hello)
         begins = settings.role != "cloud" and settings.node_id < self.node_id
         self.session = Session(
             name=name,

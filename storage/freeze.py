@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Origin, Vector
-from entgldb.storage.install import has_recorded, is_partial
+from entgldb.storage.recorded import has_recorded, is_partial
 from entgldb.storage.rules import chunks
 from entgldb.storage.rules.chunks import CONFLICTS, DOCUMENTS, Head, Mark
 from entgldb.storage.rules.header import decode

@@ -19,15 +19,13 @@ from entgldb.storage.collection_rules import merging_collections
 from entgldb.storage.collections import ensure_collection
 from entgldb.storage.evicting import evict
 from entgldb.storage.merge_install import MergeInstall, risen
+from entgldb.storage.recorded import PARTIAL, has_recorded, is_partial, mark_partial
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chunks import SEQ_MAX, Head
 from entgldb.storage.rules.merge import Head as ChainHead
 from entgldb.storage.scratch import empty
 from entgldb.storage.state import State
 
-PARTIAL: Final = "system_partial"
-"""In the file's meta table: a snapshot came by a cloud, whose vector covers a configuration that it has not.
-Whoever has that mark can vouch for no system collection."""
 _SYSTEM: Final = "{0}.collection >= '_system_' AND {0}.collection < '_system`'"
 # of an origin in quarantine nothing is taken beyond our head: what ``places.last`` says
 _APART: Final = """
@@ -283,25 +281,6 @@ class Merger:
         if self.state.unfit:
             unseen = f"({unseen} OR {_SET_ASIDE})"
         return statement.format(visible=visible, unseen=unseen)
-
-
-def is_partial(connection: sqlite3.Connection) -> bool:
-    """Whether the vector covers entries of system collections that were never here."""
-    return connection.execute("SELECT 1 FROM _entgldb_meta WHERE name = ?", (PARTIAL,)).fetchone() is not None
-
-
-def mark_partial(connection: sqlite3.Connection) -> None:
-    """From now on this file can vouch for no system collection."""
-    connection.execute("INSERT OR REPLACE INTO _entgldb_meta VALUES (?, 1)", (PARTIAL,))
-
-
-def has_recorded(connection: sqlite3.Connection, origin: int | None = None, last: int = SEQ_MAX) -> bool:
-    """Whether entries (of ``origin`` up to ``last``) are only recorded here: no document shows them."""
-    row = connection.execute(
-        "SELECT 1 FROM _entgldb_oplog WHERE applied = 0 AND seq <= ? AND origin = ifnull(?, origin) LIMIT 1",
-        (last, origin),
-    ).fetchone()
-    return row is not None
 
 
 def forget_log(connection: sqlite3.Connection, state: State, origin: int, after: int, last: int) -> None:

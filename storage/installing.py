@@ -11,7 +11,8 @@ from entgldb.messages.errors import Reason
 from entgldb.messages.model import ENDED, Origin
 from entgldb.storage.batch import Batch
 from entgldb.storage.database import translated
-from entgldb.storage.install import Merger, has_recorded, is_partial
+from entgldb.storage.install import Merger
+from entgldb.storage.recorded import has_recorded, is_partial
 from entgldb.storage.reissue import Tail
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chunks import Head as SnapshotHead

@@ -14,7 +14,7 @@ import msgpack
 
 from entgldb.messages.limits import PACK_BYTES
 from entgldb.messages.model import SYSTEM_PREFIX, Origin
-from entgldb.storage.install import has_recorded, mark_partial
+from entgldb.storage.recorded import has_recorded, mark_partial
 from entgldb.storage.rules.results import Collected, Pruned, PruneOrder
 from entgldb.storage.state import State
 

@@ -6,8 +6,7 @@ import heapq
 from random import Random
 from typing import TypeVar
 
-from entgldb.actors.behaviour import Asker, Behaviour
-from entgldb.actors.child import Life
+from entgldb.actors.behaviour import Asker, Behaviour, Life
 from entgldb.messages.schema import Message
 
 M = TypeVar("M", bound=Message)

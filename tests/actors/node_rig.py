@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from entgldb.actors.child import Life
+from entgldb.actors.behaviour import Life
 from entgldb.actors.node import NodeKeeper
 from entgldb.messages import codec
 from entgldb.messages.client import Report, Status

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from entgldb.actors.duplicates import ALARM_AFTER, ALARM_OVER, Duplicates
-from entgldb.actors.peer_link import SILENCE_MIN, PeerLink, hello
+from entgldb.actors.peer_link import PeerLink, hello
+from entgldb.actors.silence import SECONDS_MIN
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.local import LinkUp
@@ -43,7 +44,7 @@ def test_the_alarm_waits_until_no_dead_link_can_be_meant_and_ends_by_itself() ->
     ctx, duplicates = FakeContext(), Duplicates()
     duplicates.judge(link(2, 8, ctx), link(1, 7, ctx), "lan-2", ctx)
     assert duplicates.report(ctx) == []
-    ctx._now += ALARM_AFTER * SILENCE_MIN + 1
+    ctx._now += ALARM_AFTER * SECONDS_MIN + 1
     duplicates.judge(link(2, 8, ctx), link(1, 7, ctx), "lan-2", ctx)
     (alarm,) = duplicates.report(ctx)
     assert isinstance(alarm, dict)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from entgldb.actors import dialler, frame_writer, outbox, peer_link
+from entgldb.actors import dialler, frame_writer, outbox, silence
 from entgldb.actors import links as links_module
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import BATCH_BYTES_MAX, WINDOW_BYTES_MAX
@@ -114,7 +114,7 @@ def test_a_corrupt_byte_is_refused_by_tls_and_the_link_made_anew(pair: Pair, way
 def test_a_link_that_goes_silent_without_an_end_is_noticed(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, ways: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(peer_link, "SILENCE_MIN", 0.6)
+    monkeypatch.setattr(silence, "SECONDS_MIN", 0.6)
     monkeypatch.setattr(links_module, "HANDSHAKE_SECONDS_MAX", 0.3)
     deaf = {UP: pair.far, DOWN: pair.near}
     with pair.proxy.stalled(*ways):

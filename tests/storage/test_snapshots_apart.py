@@ -12,7 +12,7 @@ from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry
 from entgldb.storage.apply import Applier
 from entgldb.storage.copies import read_copy
 from entgldb.storage.freeze import read_chunk
-from entgldb.storage.install import is_partial
+from entgldb.storage.recorded import is_partial
 from entgldb.storage.rules.chunks import decode_head
 from entgldb.storage.rules.collection_rule import rule_document
 from entgldb.storage.rules.header import Header
