@@ -108,6 +108,11 @@ DELETE FROM main._entgldb_conflicts AS c WHERE EXISTS (SELECT 1 FROM main._entgl
     WHERE d.collection = c.collection AND d.key = c.key AND d.origin = c.origin AND d.seq = c.seq
     AND d.hlc > 0)
 """
+# what names it came here before it, and not there at all
+_NAMED_HERE: Final = """
+DELETE FROM main._entgldb_conflicts WHERE (origin, seq) IN (SELECT o.id, s.seq
+    FROM main._entgldb_successors s CROSS JOIN main._entgldb_origins o ON o.name = s.origin)
+"""
 # the document is deleted there, where a rival of it is not known: that one wins there as soon as it comes
 _RISEN: Final = """
 SELECT c.body, c.rule, c.origin, c.seq, c.hlc, o.name, g.id FROM temp.gone g
@@ -214,6 +219,7 @@ class Merger:
     def _count_conflicts(self) -> None:
         execute, state = self.connection.execute, self.state
         execute(_CURRENT_IS_NO_CONFLICT)
+        execute(_NAMED_HERE)
         (state.conflicts,) = execute("SELECT count(*) FROM _entgldb_conflicts").fetchone()
         evict(self.connection, state)
 

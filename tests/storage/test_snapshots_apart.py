@@ -245,3 +245,22 @@ def test_a_rule_that_a_snapshot_or_verification_brings_holds_at_once() -> None:
         three.store.state.merging.clear()
         assert three.store.repair([copy], [], one.store.vector(), write=True) == ["take"]
     assert "users" in three.store.state.merging
+
+
+@pytest.mark.parametrize("lost_there", [False, True])
+def test_a_version_that_was_named_here_before_it_came_is_no_conflict(*, lost_there: bool) -> None:
+    first, second, giver, taker = Side("first"), Side("second"), Side("giver"), Side("taker")
+    first.put("k", "replaced")
+    first.give(second)
+    first.give(giver)
+    second.put("k", "stands", now=NOW + 2)
+    rows = [row for row in second.store.rows(1, 9) if row.origin == second.store.origin]
+    with taker.store.group():
+        taker.store.apply([Entry(row.header, row.body) for row in rows], NOW)
+    if lost_there:
+        giver.put("k", "between", now=NOW + 1)
+    send(giver.store, taker.store, NOW)
+    second.give(giver)
+    assert taker.store.vector() == giver.store.vector()
+    assert taker.shows() == giver.shows() == {"k": "stands"}
+    assert taker.rivals() == giver.rivals() == ["between"] * lost_there
