@@ -276,7 +276,8 @@ class Verifier:
 
     def _gather(self, state: PeerState, piece: bytes) -> None:
         state.pieces.append(piece)
-        if sum(map(len, state.pieces)) > large_copies.BYTES_MAX:
+        many = len(state.pieces) > large_copies.PIECES_MAX
+        if many or sum(map(len, state.pieces)) > large_copies.BYTES_MAX:
             self._count(Reason.TOO_LARGE, 1)
             state.pieces.clear()
 

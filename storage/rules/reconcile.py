@@ -108,9 +108,12 @@ def differing_tops(table: Table, theirs: bytes) -> bytes:
 
 
 def differing_buckets(table: Table, tops: bytes, theirs: bytes) -> list[int]:
-    """The ranges of level 2 that differ, within those of level 1 that the other side named."""
+    """The ranges of level 2 that differ, within those of level 1 that the other side named.
+
+    Of names beyond the number of ranges the first count.
+    """
     sums, found = unpack_sums(theirs), []
-    for position, top in enumerate(tops):
+    for position, top in enumerate(tops[:FANOUT]):
         if top >= FANOUT:
             continue
         other = sums[position * FANOUT : (position + 1) * FANOUT]

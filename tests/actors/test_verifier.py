@@ -341,6 +341,16 @@ def test_pieces_that_make_no_row_are_counted_and_harm_nothing(large: Pair) -> No
     assert large.one.row()["result"] == "equal"
 
 
+def test_pieces_of_hardly_a_byte_are_counted_as_well(large: Pair) -> None:
+    one = large.one
+    one.verifier.begin("", one.ctx, fresh=True, repair=True)
+    (state,) = one.verifier._peers.values()
+    for _ in range(2 * large_copies.PIECES_MAX + 2):
+        one.verifier.heard(VerifyHeard("sync:1", encode(CopyPiece(1, False, b""))), one.ctx)
+        assert len(state.pieces) <= large_copies.PIECES_MAX
+    assert one.counts["too-large"] == 2
+
+
 def test_what_a_peer_asks_for_is_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verifier, "ANSWERED_MAX", 20)
     monkeypatch.setattr(verifier, "COPIES_MAX", 7)

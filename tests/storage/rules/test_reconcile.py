@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,3 +72,10 @@ def test_a_pass_takes_what_fits_and_the_next_goes_on_behind_it() -> None:
     assert reconcile.chosen([1, 5, 9], counts, 20, 0) == [1, 5]
     assert reconcile.chosen([1, 5, 9], counts, 20, 6) == [9, 1]
     assert reconcile.chosen([1, 5, 9], counts, 5, 0) == [1]
+
+
+def test_a_range_that_is_named_for_ever_is_compared_no_more_often_than_there_are_ranges() -> None:
+    table = reconcile.Table()
+    with patch.object(reconcile.Table, "within", autospec=True, side_effect=reconcile.Table.within) as within:
+        assert reconcile.differing_buckets(table, bytes(10 * reconcile.FANOUT), b"") == []
+    assert within.call_count == reconcile.FANOUT
