@@ -21,7 +21,7 @@ HANG_SECONDS: Final = 5.0
 STEP_SECONDS_MAX: Final = 3600.0
 """A step that was named beforehand may take so long."""
 START_SECONDS_MAX: Final = 30.0
-"""Between the start of an actor that turns its loop and its word that it serves."""
+"""How long an actor that is started may turn its loop without the word that it serves."""
 LATE_SECONDS: Final = 4.0
 """A supervisor that has not looked for so long was held up itself: nobody is judged by that time."""
 RESTARTS_MAX: Final = 5
@@ -44,12 +44,14 @@ class Watched:
         self._seen = Life()
         self._cpu = 0.0
         """What it had used when it last moved."""
+        self._turns_since = 0.0
+        """Since when it has been seen to turn its loop, look after look."""
         self.held_up_by = ""
         """What it has been in for longer than others may: a step that it has named, or the disk."""
 
     def begin(self, now: float) -> None:
         """It was started."""
-        self._moved_at = self._looked_at = now
+        self._moved_at = self._looked_at = self._turns_since = now
         self._seen, self._cpu = Life(turns=-1), 0.0
 
     def still(self, now: float) -> float:
@@ -63,6 +65,8 @@ class Watched:
         if late or life.turns != before.turns:
             self._moved_at, self._cpu = now, life.cpu
         still = self.still(now)
+        if late or still or not life.state:
+            self._turns_since = now
         self.held_up_by = ""
         if still < HANG_SECONDS or not life.state:
             return ""
@@ -91,14 +95,13 @@ class Child(Watched):
         self.facts: dict[str, Json] = {}
         self.degraded = False
         """It died too often; it is started again all the same, and the others go on."""
-        self._spawned_at = self._ready_at = 0.0
+        self._ready_at = 0.0
         self._deaths_in_a_row = 0
         self._deaths: deque[float] = deque(maxlen=RESTARTS_MAX + 1)
 
     def spawned(self, now: float) -> None:
         """It was started."""
         self.begin(now)
-        self._spawned_at = now
 
     def serves(self, pid: int, facts: dict[str, Json], now: float) -> None:
         """It said Ready."""
@@ -122,6 +125,6 @@ class Child(Watched):
         """As Watched; and whoever is told to begin has to serve one day."""
         self.degraded = self.degraded and not self.healthy(now)
         why = super().hangs(life, now)
-        if not self.up and not self.still(now) and now - self._spawned_at >= START_SECONDS_MAX:
-            return f"turns its loop, and does not serve {START_SECONDS_MAX:.0f} s after its start"
+        if not self.up and now - self._turns_since >= START_SECONDS_MAX:
+            return f"has turned its loop for {START_SECONDS_MAX:.0f} s and does not serve"
         return why

@@ -133,6 +133,29 @@ def test_a_long_start_is_no_fault() -> None:
     assert alarms(rig) == [("held-up", "store")]
 
 
+@pytest.mark.parametrize("looks", [[1.0, 61.0], [float(second) for second in range(1, 41)]])
+def test_a_start_that_was_held_up_or_took_long_has_its_time_from_its_end_on(looks: list[float]) -> None:
+    """The whole node was stopped for a minute; or the file was looked through for forty seconds."""
+    child = Child()
+    child.spawned(0.0)
+    for now in looks:
+        assert child.hangs(Life(1, "its start", "R", now), now) == ""
+    ended = int(looks[-1]) + 1
+    for now in range(ended, ended + int(START_SECONDS_MAX) - 1):
+        assert child.hangs(Life(now, "", "S", 60.0), float(now)) == ""
+    assert "does not serve" in child.hangs(Life(2000, "", "S", 60.0), ended + START_SECONDS_MAX)
+
+
+def test_one_that_is_dead_and_waits_to_be_started_is_not_ended() -> None:
+    child = Child()
+    child.spawned(0.0)
+    child.serves(7, {}, 0.0)
+    for now in range(1, int(START_SECONDS_MAX) + 2):
+        assert child.hangs(Life(now, "", "S", 0.0), float(now)) == ""
+    child.died(START_SECONDS_MAX + 1.5)
+    assert child.hangs(Life(int(START_SECONDS_MAX) + 1, "", "", 0.0), START_SECONDS_MAX + 2.0) == ""
+
+
 def test_one_that_dies_too_often_is_told_as_degraded_while_the_others_go_on() -> None:
     rig = Rig().all_ready()
     for deaths in range(1, RESTARTS_MAX + 2):
