@@ -194,6 +194,7 @@ class SnapshotKeeper(Behaviour):
         assert staged is not None
         ctx.tell(coming.owner, SnapshotStaged(coming.session, coming.id, staged.next))
         if staged.next >= coming.chunks and not self._is_merging(ctx):
+            ctx.busy("indexing a snapshot")
             place = staged.finish(coming.id, whole=not coming.cloud)
             self._merging_since = ctx.monotonic()
             ctx.tell(

@@ -165,7 +165,10 @@ def test_chunks_are_asked_for_one_by_one_at_first_and_then_a_few_at_a_time() -> 
         one.give("a")
         assert len(one.wanted("a")) <= IN_FLIGHT_MAX
     assert len(one.wanted("a")) == IN_FLIGHT_MAX
-    one.give_all("a", 8)
+    one.give_all("a", 7)
+    assert one.ctx.steps == []
+    one.give("a")
+    assert one.ctx.steps == ["indexing a snapshot"]
     assert [(order.id, order.staged) for order in one.merges] == [("s", "file:s")]
     assert one.merged() == [True]
     assert one.shelf.staged["s"].dropped
