@@ -99,7 +99,7 @@ class Gateway(SnapshotRouting):
         self._beat_later(ctx)
         self._pump_later(ctx)
         told = self._told
-        if (self._connected(), self._troubles()) != (told.connected, told.troubles):
+        if (self._connected()[:CLOUDS_TOLD_MAX], self._troubles()) != (told.connected, told.troubles):
             self._tell_fitness(ctx)
 
     # --- what the node says -----------------------------------------------------------------------
@@ -300,13 +300,12 @@ class Gateway(SnapshotRouting):
         self._reach.look([peer.node_id for peer in fit], connected, now)
         if self._leads:
             self._reach.lost(now)
-        self._told = Fitness(len(fit), connected, self._troubles(), self._reach.count(now))
+        count = self._reach.count(now)
+        self._told = Fitness(len(fit), connected[:CLOUDS_TOLD_MAX], self._troubles(), count)
         ctx.tell("election", self._told)
 
     def _connected(self) -> tuple[str, ...]:
-        return tuple(sorted(name for name, link in self._links.items() if link.session is not None))[
-            :CLOUDS_TOLD_MAX
-        ]
+        return tuple(sorted(name for name, link in self._links.items() if link.session is not None))
 
     def _troubles(self) -> tuple[tuple[str, str], ...]:
         """Links that are down, or will be when their token ends."""

@@ -11,7 +11,8 @@ from entgldb.actors.reach import (
     STEADY_SECONDS,
     Reach,
 )
-from entgldb.messages.local import Fitness, ProbeDone, ProveReach
+from entgldb.messages.limits import CLOUDS_TOLD_MAX
+from entgldb.messages.local import Fitness, ProbeDone, ProveReach, TokenIssued
 from tests.actors.gateway_parts import Rig, peer
 
 GOOD, BAD = ({"name": "hello", "ok": True},), ({"name": "hello", "ok": False},)
@@ -112,3 +113,15 @@ def test_a_gateway_tells_what_is_wrong_at_once_and_that_it_is_over() -> None:
     rig.ctx.run(1.0)
     rig.issue()
     assert rig.ctx.take(Fitness)[-1] == Fitness(1, ("cloud-node",), reach=1)
+
+
+def test_more_links_than_a_claim_names_count_as_reached() -> None:
+    rig, names = Rig(), [f"c{number:02}" for number in range(CLOUDS_TOLD_MAX + 2)]
+    rig.reconfigure(*map(peer, names))
+    for node_id, ticket, _ in list(rig.tokens.requests):
+        rig.ctx.hand(TokenIssued(node_id, ticket, "t0k", 3000.0))
+        rig.hello(rig.up())
+    rig.reconfigure(*map(peer, names))
+    told = rig.ctx.take(Fitness)[-1]
+    assert (told.resolvable, told.reach) == (len(names), len(names))
+    assert told.connected == tuple(names[:CLOUDS_TOLD_MAX])
