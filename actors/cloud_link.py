@@ -212,11 +212,15 @@ class CloudLink:
         if self.session is None:
             return
         if self.session.failed:
-            self._fail(Reason.HANDLER_FAILED, "this node failed on what it heard", ctx)
+            self.failed(ctx)
         elif self.session.outdated:
             self._fail(Reason.HEALED, "a branch of a log was taken out", ctx)
         elif self.session.silent_for(ctx) > self._silence:
             self._fail(Reason.HEARTBEAT_LOST, f"silent for more than {self._silence:.0f} s", ctx)
+
+    def failed(self, ctx: Context) -> None:
+        """A bug met by this link: it is dialled anew."""
+        self._fail(Reason.HANDLER_FAILED, "this node failed on what it heard", ctx)
 
     # --- from outside --------------------------------------------------------------------------------
 

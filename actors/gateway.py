@@ -215,8 +215,13 @@ class Gateway(SnapshotRouting):
 
     def on_frame_in(self, message: FrameIn, ctx: Context) -> None:
         link = self._by_number(message.link)
-        if link is not None:
+        if link is None:
+            return
+        try:
             link.frame(message.payload, ctx)
+        except Exception:
+            link.failed(ctx)
+            raise
 
     # --- time ---------------------------------------------------------------------------------------------
 

@@ -114,7 +114,12 @@ class Sync(LinkOwner):
             return
         if decoded.trailing:
             self.count(Reason.TRAILING_FIELD)
-        self._on_frame(peer, decoded.message, ctx)
+        try:
+            self._on_frame(peer, decoded.message, ctx)
+        except Exception:
+            # whoever sends on what we fail on must not end the links of others with this actor
+            self._close(peer, Reason.HANDLER_FAILED, "this node failed on what it heard", ctx)
+            raise
         if peer.session is not None and peer.session.fault is not None:
             self._close(peer, *peer.session.fault, ctx)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from entgldb.actors.behaviour import FAILURES_MAX
 from entgldb.actors.sync import Sync
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import Reason
@@ -78,3 +79,20 @@ def test_a_cloud_session_that_fails_is_closed_and_dialled_anew() -> None:
         rig.ctx.run(1.0)
     assert rig.row()["reason"] == "handler-failed"
     assert rig.gateway.counts[Reason.HANDLER_FAILED] >= 1
+
+
+def test_frames_that_a_node_fails_on_cost_their_link_alone_and_at_once() -> None:
+    """Five failures in a row end an actor, with the links of all others."""
+    lan, rig = Lan(), Rig()
+    link = rig.connect(peer("cloud-node"))
+    for session in (lan.sync.sessions()[0], rig.gateway.sessions()[0]):
+        session.receive = broken  # type: ignore[method-assign]  # a bug met by this session
+    with pytest.raises(OverflowError):
+        lan.hear(1, wire.Heartbeat(0, 0, 0))
+    with pytest.raises(OverflowError):
+        rig.hear(link, wire.Heartbeat(0, 0, 0))
+    for _ in range(FAILURES_MAX):
+        lan.hear(1, wire.Heartbeat(0, 0, 0))
+        rig.hear(link, wire.Heartbeat(0, 0, 0))
+    assert lan.links.closed == [(1, "handler-failed")]
+    assert rig.row()["reason"] == "handler-failed"
