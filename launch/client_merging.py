@@ -12,16 +12,16 @@ from entgldb.messages.merging import Resolve, SetConflict, Undelete
 from entgldb.messages.model import Version
 
 if TYPE_CHECKING:
-    from entgldb.launch.client import Database
+    from entgldb.launch.client_door import Door
     from entgldb.storage.history import History
 
 
-def conflict_rule(database: Database, collection: str) -> str:
+def conflict_rule(database: Door, collection: str) -> str:
     """``lww`` or ``merge``."""
     return database.documents.conflict_rule(collection)
 
 
-def set_conflict_rule(database: Database, collection: str, conflict: str) -> bool:
+def set_conflict_rule(database: Door, collection: str, conflict: str) -> bool:
     """Have a collection merge fields (``merge``) or keep the later document (``lww``), on all nodes.
 
     False where it is so already. Raises InvalidError.
@@ -31,7 +31,7 @@ def set_conflict_rule(database: Database, collection: str, conflict: str) -> boo
 
 
 def resolve(
-    database: Database,
+    database: Door,
     collection: str,
     key: str,
     version: Version,
@@ -49,12 +49,12 @@ def resolve(
     return client_writes.versions(answer)[0]
 
 
-def history(database: Database, collection: str, key: str) -> History:
+def history(database: Door, collection: str, key: str) -> History:
     """The versions of a document, newest first, as far as the node's log has them."""
     return database.documents.history(collection, key)
 
 
-def undelete(database: Database, collection: str, key: str) -> Version:
+def undelete(database: Door, collection: str, key: str) -> Version:
     """Write the newest live version of a deleted document again; the version made.
 
     Raises NotFoundError where this node's log has none any more, EntglError ``already-exists``.

@@ -11,7 +11,7 @@ from entgldb.messages.members import RetireNode
 from entgldb.messages.model import NODES, incarnation_of
 
 if TYPE_CHECKING:
-    from entgldb.launch.client import Database
+    from entgldb.launch.client_door import Door
 
 LIVE_MS: Final = 100_000
 """A node heard of within that time counts as live; an idle one says something every 30 s."""
@@ -37,7 +37,7 @@ class NodeRow(NamedTuple):
 class Nodes:
     """A list made of ``_system_nodes`` and of what heartbeats have told."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Door) -> None:
         self._database = database
 
     def all(self) -> list[NodeRow]:

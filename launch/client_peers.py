@@ -11,7 +11,7 @@ from entgldb.messages.remote_peers import PeerType, RemotePeer
 from entgldb.messages.schema import Json
 
 if TYPE_CHECKING:
-    from entgldb.launch.client import Database
+    from entgldb.launch.client_door import Door
 
 TEST_PEER_SECONDS: Final = 60.0
 """Five steps, each bounded by the gateway; this only bounds a gateway that does not answer."""
@@ -33,7 +33,7 @@ UPDATABLE: Final = (
 class Peers:
     """Changes reach every node of the LAN and take effect there, without a restart."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Door) -> None:
         self._database = database
 
     def add_cloud_peer(
