@@ -6,8 +6,9 @@ import logging
 import socket
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
+from entgldb.actors.behaviour import Asker
 from entgldb.messages import codec
 from entgldb.messages.client import Follow, Piece, Refused
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason, UnknownMessage
@@ -21,9 +22,6 @@ from entgldb.messages.limits import (
     REQUEST_BYTES_MAX,
 )
 from entgldb.messages.schema import Channel, Message
-
-if TYPE_CHECKING:
-    from entgldb.actors.client_socket import ClientSocket
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +37,47 @@ WRITE_BYTES: Final = 256 * 1024
 """Answers are joined to writes of about this size."""
 
 
+class Owner(Protocol):
+    """The part of ``ClientSocket`` that a connection calls."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether nobody is read now."""
+        ...
+
+    def took(self, size: int, message: Message, asker: Asker) -> None:
+        """A request of ``size`` bytes goes to the actor."""
+        ...
+
+    def answered(self, size: int) -> None:
+        """A request of ``size`` bytes has its answer."""
+        ...
+
+    def reserve(self, client: Connection, size: int) -> bool:
+        """Room for a large request; False: ``client`` has to wait and is called when there is."""
+        ...
+
+    def give_back(self, size: int) -> None:
+        """A large request is whole, or will never be."""
+        ...
+
+    def drop(self, reason: Reason) -> None:
+        """The actor counts what it never saw."""
+        ...
+
+    def watch(self, client: Connection) -> None:
+        """Wait for what the client may do next and we can take."""
+        ...
+
+    def closed(self, client: Connection) -> None:
+        """A client has gone."""
+        ...
+
+
 class Connection:
     """One connection."""
 
-    def __init__(self, owner: ClientSocket, made: socket.socket) -> None:
+    def __init__(self, owner: Owner, made: socket.socket) -> None:
         self.fd = made.fileno()
         self.over = self.closing = self.following = False
         self.waiting = 0
@@ -274,7 +309,7 @@ class SocketAsker:
 
     __slots__ = ("_client", "_owner", "_request_id", "_size")
 
-    def __init__(self, owner: ClientSocket, client: Connection, request_id: int, size: int) -> None:
+    def __init__(self, owner: Owner, client: Connection, request_id: int, size: int) -> None:
         self._owner = owner
         self._client = client
         self._request_id = request_id

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from entgldb.actors.frame_writer import FrameWriter
 from entgldb.actors.line import Flow
+from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.tls import classify
 from entgldb.messages.errors import ProtocolError, Reason
 from entgldb.messages.framing import FrameReader
 from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX
 from entgldb.messages.local import LinkDown, LinkUp
 
-if TYPE_CHECKING:
-    from entgldb.actors.links import TlsLinks
-
 CLOSE_SECONDS_MAX: Final = 3.0
 """How long a closing link may take to write what is queued."""
+
+
+class Owner(Protocol):
+    """The part of ``TlsLinks`` that a link calls."""
+
+    loop: SideLoop
+
+    def peer_of(self, transport: asyncio.BaseTransport) -> str:
+        """The node id in the certificate of the other side. Raises ProtocolError."""
+        ...
+
+    def proved(self, link: Link) -> None:
+        """The other side of ``link`` has shown who it is."""
+        ...
+
+    def frame_in(self, link: Link, payload: bytes) -> None:
+        """Hand one frame to the actor."""
+        ...
+
+    def forget(self, link: Link) -> None:
+        """``link`` is down."""
+        ...
 
 
 class Link(FrameWriter):
     """From the dial or the accept to the end; in the loop, but for ``queue``."""
 
-    def __init__(self, owner: TlsLinks, number: int, address: str, *, inbound: bool, lan: bool) -> None:
+    def __init__(self, owner: Owner, number: int, address: str, *, inbound: bool, lan: bool) -> None:
         super().__init__(owner.loop)
         self.number = number
         self.address = address

@@ -126,7 +126,7 @@ class TlsLinks:
         """The port the listener is bound to; 0 without one."""
         return self._port
 
-    # --- what links call ------------------------------------------------------------------------------
+    # --- link.Owner -----------------------------------------------------------------------------------
 
     def peer_of(self, transport: asyncio.BaseTransport) -> str:
         """The node id in the certificate of the other side. Raises ProtocolError."""
