@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Final
 
 from entgldb.messages.model import check_collection
-from entgldb.storage.filter import extract, parse_path
+from entgldb.storage.rules.field_path import extract, parse_path
 from entgldb.storage.state import State
 
 VIEWS_MAX: Final = 1000

@@ -1,26 +1,23 @@
 """Filters to SQL: equality, $gt $gte $lt $lte $in $and $or on dotted field paths.
 
-A field path is a literal in one canonical form, ``json_extract(body,'$."a"."b"')``, in indexes and in
-queries alike: SQLite uses an expression index only where the two are the same text. Values are bound.
-SQLite reads an integer beyond 64 bits as a double: such numbers are compared by ``rank``, a function of ours.
+Field paths are literals in their canonical form, values are bound. SQLite reads an integer beyond 64 bits
+as a double: such numbers are compared by ``rank``, a function of ours.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import InvalidError, UnsupportedError
 from entgldb.messages.limits import DEPTH_MAX
+from entgldb.storage.rules.field_path import extract, literal, parse_path
 
-PATH_CHARS_MAX: Final = 256
 IN_VALUES_MAX: Final = 1000
 """Values of one ``$in``."""
-_NOT_IN_PATHS: Final = re.compile("[\\x00-\\x1f\"'\\\\\ud800-\udfff]")
 _COMPARE: Final = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _INT_MAX: Final = 2**63 - 1
 _LARGE: Final = "9223372036854775808.0"
@@ -42,25 +39,6 @@ def register(connection: sqlite3.Connection) -> None:
     """Give a connection the functions that conditions and orders call."""
     connection.create_function("entgldb_rank", 2, _rank_at, deterministic=True)
     connection.create_function("entgldb_has", 2, _has, deterministic=True)
-
-
-def parse_path(path: str) -> tuple[str, ...]:
-    """``a.b`` as its parts, or InvalidError."""
-    if not isinstance(path, str) or not 0 < len(path) <= PATH_CHARS_MAX:
-        raise InvalidError(f"a field path has 1 to {PATH_CHARS_MAX} characters")
-    parts = tuple(path.split("."))
-    for part in parts:
-        if not part or part.startswith("$") or _NOT_IN_PATHS.search(part):
-            raise InvalidError(
-                f"{path!r:.80} is not a field path",
-                hint="use names joined by dots, without quotes, backslashes, line ends, or a leading '$'",
-            )
-    return parts
-
-
-def extract(parts: Sequence[str]) -> str:
-    """The canonical SQL of a field's value."""
-    return f"json_extract(body,'{_literal(parts)}')"
 
 
 def compile_filter(wanted: Mapping[str, Any] | None, plain: Plain = lambda parts: True) -> Condition:
@@ -106,12 +84,8 @@ def rank(number: float) -> str:
     return f"9{text}" if number > 0 else "1" + text.translate(_COMPLEMENT)
 
 
-def _literal(parts: Sequence[str]) -> str:
-    return "$" + "".join(f'."{part}"' for part in parts)
-
-
 def _type(parts: Sequence[str]) -> str:
-    return f"json_type(body,'{_literal(parts)}')"
+    return f"json_type(body,'{literal(parts)}')"
 
 
 def _exact_order(parts: Sequence[str]) -> tuple[str, str]:
