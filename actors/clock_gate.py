@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
-from entgldb.messages.refusals import ClockJudged
+from entgldb.messages.local import ClockJudged
 from entgldb.messages.schema import Json
 
 VERDICT_SECONDS = 5.0

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from entgldb.actors.behaviour import Context
 from entgldb.messages.limits import DRIFT_MS_MAX
-from entgldb.messages.refusals import ClockJudged
+from entgldb.messages.local import ClockJudged
 
 READINGS, READINGS_MIN = 5, 3
 """Heartbeats of a peer that are looked at, and how many it takes to know its clock."""

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import Store
 from entgldb.messages import client
+from entgldb.messages.administration import ResetClock
 from entgldb.messages.errors import EntglError, ErrorCode, NotFoundError, Reason
 from entgldb.messages.model import Version
-from entgldb.messages.refusals import ResetClock
 from entgldb.messages.schema import Message
 from entgldb.storage.rules.results import Outcome
 

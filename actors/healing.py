@@ -13,8 +13,8 @@ from entgldb.actors.behaviour import ERROR, WARNING, Context
 from entgldb.actors.ports import Store
 from entgldb.actors.store_members import Writer
 from entgldb.messages import client
+from entgldb.messages.administration import HealOrigin
 from entgldb.messages.errors import OF_THE_DISK, EntglError, InvalidError, NotFoundError
-from entgldb.messages.incarnation import HealOrigin
 from entgldb.messages.limits import COUNT_MAX
 from entgldb.messages.model import HEALED, node_of
 from entgldb.messages.schema import Message

@@ -8,6 +8,7 @@ from entgldb.actors.ports import Fingerprints, OplogReader, SnapshotShelf
 from entgldb.actors.retention import Retention
 from entgldb.actors.snapshot_keeper import SnapshotKeeper
 from entgldb.actors.verifier import Verifier
+from entgldb.messages.administration import Compact
 from entgldb.messages.checking import Repaired, TellPeers, VerifyHeard, VerifyPeer
 from entgldb.messages.client import Report, Status, Verify
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason
@@ -22,7 +23,7 @@ from entgldb.messages.local import (
     Stopped,
     Tick,
 )
-from entgldb.messages.members import Collected, Compact, FileCompacted, Pruned
+from entgldb.messages.members import Collected, FileCompacted, Pruned
 from entgldb.messages.model import Entry
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import OplogSettings

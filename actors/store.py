@@ -21,6 +21,7 @@ from entgldb.actors.notices import Notices
 from entgldb.actors.ports import Disk, Secrets, Store
 from entgldb.actors.store_snapshots import SnapshotInstaller
 from entgldb.messages import client, codec
+from entgldb.messages.administration import AcceptClock, HealOrigin, ResetClock, RetireNode
 from entgldb.messages.checking import Repair
 from entgldb.messages.errors import (
     OF_THE_DISK,
@@ -30,10 +31,10 @@ from entgldb.messages.errors import (
     NotAllowedError,
     Reason,
 )
-from entgldb.messages.incarnation import HealOrigin
 from entgldb.messages.local import (
     Apply,
     ApplyInitialPeers,
+    ClockJudged,
     ClusterPinned,
     Configure,
     InitialPeersApplied,
@@ -56,11 +57,9 @@ from entgldb.messages.members import (
     Prune,
     Pruned,
     RememberMembers,
-    RetireNode,
 )
 from entgldb.messages.merging import Resolve, SetConflict, Undelete
 from entgldb.messages.model import NODES, REMOTE_PEERS, SYSTEM_PREFIX
-from entgldb.messages.refusals import AcceptClock, ClockJudged, ResetClock
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import StoreSettings
 from entgldb.messages.snapshots import InstallSnapshot

@@ -8,6 +8,7 @@ from entgldb.actors import nodes
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import Store
 from entgldb.messages import client
+from entgldb.messages.administration import RetireNode
 from entgldb.messages.errors import EntglError, NotAllowedError
 from entgldb.messages.members import (
     Collect,
@@ -17,7 +18,6 @@ from entgldb.messages.members import (
     Prune,
     Pruned,
     RememberMembers,
-    RetireNode,
 )
 from entgldb.messages.model import NODES, check_node_id, node_of
 from entgldb.messages.schema import Message

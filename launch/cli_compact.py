@@ -8,8 +8,8 @@ import click
 
 from entgldb.launch.cli_common import common, say, show, with_database
 from entgldb.launch.wire_client import unless_refused
+from entgldb.messages.administration import Compact
 from entgldb.messages.client import Report
-from entgldb.messages.members import Compact
 
 if TYPE_CHECKING:
     from entgldb.launch.client import Database

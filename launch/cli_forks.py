@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from entgldb.launch.cli_common import common, plain, say, show, with_database
+from entgldb.messages.administration import HealOrigin
 from entgldb.messages.client import CommitDone
 from entgldb.messages.errors import ProtocolError
-from entgldb.messages.incarnation import HealOrigin
 
 if TYPE_CHECKING:
     from entgldb.launch.client import Database

@@ -113,8 +113,8 @@ def clock(db: Database, as_json: bool, accept: bool, reset: bool) -> None:
     Example: entgldb clock
     """
     if reset:
+        from entgldb.messages.administration import ResetClock
         from entgldb.messages.client import Report
-        from entgldb.messages.refusals import ResetClock
 
         done = db.request(ResetClock(db.next_request()))
         body = done.body if isinstance(done, Report) else {}
@@ -124,7 +124,7 @@ def clock(db: Database, as_json: bool, accept: bool, reset: bool) -> None:
             say(f"{body['written']} entries were stamped anew; this node writes as {body['origin']}")
         return
     if accept:
-        from entgldb.messages.refusals import AcceptClock
+        from entgldb.messages.administration import AcceptClock
 
         db.request(AcceptClock())
     said: Any = db.status("store").get("clock")

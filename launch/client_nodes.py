@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from entgldb.messages.administration import RetireNode
 from entgldb.messages.client import CommitDone
-from entgldb.messages.members import RetireNode
 from entgldb.messages.model import NODES, incarnation_of
 
 if TYPE_CHECKING:

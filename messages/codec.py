@@ -22,13 +22,12 @@ from entgldb.messages.limits import (
 from entgldb.messages.schema import REGISTRY, Channel, Message, from_array, to_array
 
 _VOCABULARY: Final = (
+    "administration",
     "checking",
     "client",
-    "incarnation",
     "local",
     "members",
     "merging",
-    "refusals",
     "snapshots",
     "wire",
 )

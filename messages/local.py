@@ -422,3 +422,16 @@ class Dropped(Message):
     """A wire has dropped or refused something that no behaviour saw: to be counted."""
 
     reason: str
+
+
+@message(170)
+class ClockJudged(Message):
+    """Sync to store: what the peers' clocks say of ours. Repeated at every heartbeat while it is ``off``."""
+
+    off: bool
+    offset_ms: int
+    """How far the clocks of those that disagree are ahead of ours, in the middle; negative: behind."""
+    against: int
+    """Peers that disagree, at the last count."""
+    peers: int
+    """Peers whose clocks are known, at the last count."""

@@ -1,29 +1,9 @@
-"""Who belongs to the cluster and what each has: client tags 65-66, local tags 140-149."""
+"""Who belongs to the cluster and what each has: tags 140-149."""
 
 from __future__ import annotations
 
-from entgldb.messages.client import RequestId
-from entgldb.messages.schema import Channel, Json, Message, message
+from entgldb.messages.schema import Json, Message, message
 from entgldb.messages.wire import Member
-
-
-@message(65, Channel.CLIENT)
-class RetireNode(Message):
-    """The node ``node_id`` will not come back as it was: nothing is kept for it any more, anywhere.
-
-    Answered by CommitDone or Refused.
-    """
-
-    request: RequestId
-    node_id: str
-
-
-@message(66, Channel.CLIENT, admin=True)
-class Compact(Message):
-    """To ``oplog``: forget what may be forgotten, then make the file as small as it can be.
-
-    Answered by Report (``before``, ``after``: bytes; ``seconds`` for which writers waited) or Refused.
-    """
 
 
 @message(140)

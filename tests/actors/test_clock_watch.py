@@ -9,10 +9,10 @@ import pytest
 from entgldb.actors.clock_gate import VERDICT_SECONDS
 from entgldb.actors.clock_watch import READINGS, ClockWatch, PeerClock, Steps
 from entgldb.messages import client
+from entgldb.messages.administration import AcceptClock, ResetClock
 from entgldb.messages.limits import DRIFT_MS_MAX
-from entgldb.messages.local import ApplyInitialPeers, InitialPeersApplied, ReleaseHeld
+from entgldb.messages.local import ApplyInitialPeers, ClockJudged, InitialPeersApplied, ReleaseHeld
 from entgldb.messages.members import RememberMembers
-from entgldb.messages.refusals import AcceptClock, ClockJudged, ResetClock
 from entgldb.messages.wire import Member
 from tests.actors.fake_context import FakeContext
 from tests.actors.test_disk_gate import code

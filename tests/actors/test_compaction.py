@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from entgldb.messages.administration import Compact
 from entgldb.messages.client import Refused, Report
 from entgldb.messages.errors import EntglError, ErrorCode
-from entgldb.messages.members import Compact, CompactFile, FileCompacted, Prune
+from entgldb.messages.members import CompactFile, FileCompacted, Prune
 from entgldb.storage.store import Store
 from tests.actors.fake_context import FakeAsker
 from tests.actors.test_retention import HOURS, Node

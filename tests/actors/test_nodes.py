@@ -9,7 +9,8 @@ from hashlib import sha256
 from entgldb._version import VERSION
 from entgldb.actors.nodes import is_retired, retired_origins
 from entgldb.messages import client
-from entgldb.messages.members import NodesChanged, NoteSelf, RememberMembers, RetireNode
+from entgldb.messages.administration import RetireNode
+from entgldb.messages.members import NodesChanged, NoteSelf, RememberMembers
 from entgldb.messages.model import NODES, incarnation_of
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Member

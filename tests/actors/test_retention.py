@@ -10,8 +10,9 @@ import pytest
 from entgldb.actors.oplog import OplogKeeper
 from entgldb.actors.retention import ANSWER_SECONDS, Retention
 from entgldb.messages import client
+from entgldb.messages.administration import RetireNode
 from entgldb.messages.client import RequestId, Write
-from entgldb.messages.members import Collect, Collected, NoteSelf, Prune, Pruned, RememberMembers, RetireNode
+from entgldb.messages.members import Collect, Collected, NoteSelf, Prune, Pruned, RememberMembers
 from entgldb.messages.model import Entry
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import OplogSettings

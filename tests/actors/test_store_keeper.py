@@ -10,6 +10,7 @@ import pytest
 from entgldb.actors.oplog import OplogKeeper
 from entgldb.actors.store import StoreKeeper
 from entgldb.messages import client, codec
+from entgldb.messages.administration import ResetClock
 from entgldb.messages.errors import SecretError
 from entgldb.messages.local import (
     Applied,
@@ -22,7 +23,6 @@ from entgldb.messages.local import (
     SessionEnded,
 )
 from entgldb.messages.model import REMOTE_PEERS, Entry
-from entgldb.messages.refusals import ResetClock
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings, StoreSettings

@@ -8,8 +8,8 @@ import pytest
 
 from entgldb.actors.store import REQUESTS
 from entgldb.messages import client
+from entgldb.messages.administration import HealOrigin
 from entgldb.messages.errors import EntglError, ErrorCode
-from entgldb.messages.incarnation import HealOrigin
 from entgldb.messages.local import ApplyInitialPeers, InitialPeersApplied, ReleaseHeld, RemotePeersChanged
 from entgldb.messages.merging import SetConflict, Undelete
 from entgldb.messages.model import HEALED, REMOTE_PEERS, Entry

@@ -12,8 +12,8 @@ from entgldb.launch.cli import entgldb
 from entgldb.launch.cli_common import run
 from entgldb.launch.cli_status import complaints
 from entgldb.launch.client import Database
+from entgldb.messages.administration import AcceptClock, ResetClock
 from entgldb.messages.client import Report
-from entgldb.messages.refusals import AcceptClock, ResetClock
 from entgldb.messages.schema import Message
 
 WELL: dict[str, Any] = {name: {} for name in ("store", "oplog", "sync", "election", "gateway")}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from entgldb.actors.nodes import is_retired
+from entgldb.messages.administration import RetireNode
 from entgldb.messages.client import RequestId
-from entgldb.messages.members import RetireNode
 from entgldb.messages.model import NODES, REMOTE_PEERS
 from tests.simulation.clients import CLOUD
 from tests.simulation.faults import Nobody

@@ -6,9 +6,9 @@ from unittest.mock import patch
 
 import pytest
 
+from entgldb.messages.administration import HealOrigin
 from entgldb.messages.client import CommitDone, RequestId
 from entgldb.messages.errors import Reason
-from entgldb.messages.incarnation import HealOrigin
 from entgldb.messages.model import Vector
 from entgldb.messages.schema import Message
 from entgldb.storage.apply import Applier, Incoming

@@ -11,9 +11,9 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
+from entgldb.messages.administration import ResetClock
 from entgldb.messages.client import RequestId
 from entgldb.messages.limits import DRIFT_MS_MAX
-from entgldb.messages.refusals import ResetClock
 from tests.simulation.node import SimulatedNode
 from tests.simulation.operators import Nobody
 from tests.simulation.options import Options

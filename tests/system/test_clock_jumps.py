@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from entgldb.launch.playground import Member, Playground
+from entgldb.messages.administration import AcceptClock
 from entgldb.messages.errors import EntglError
-from entgldb.messages.refusals import AcceptClock
 from tests.system.load import COLLECTION, flowing, until_equal
 from tests.system.processes import until
 

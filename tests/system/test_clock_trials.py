@@ -13,8 +13,8 @@ from cryptography import x509
 from entgldb.launch.cli import entgldb
 from entgldb.launch.cli_common import run
 from entgldb.launch.playground import Member, Playground
+from entgldb.messages.administration import Compact
 from entgldb.messages.errors import EntglError
-from entgldb.messages.members import Compact
 from tests.system.load import COLLECTION, until_equal
 from tests.system.processes import until
 from tests.system.test_clock_jumps import clock_state, held, jump, jumping, peers, refused

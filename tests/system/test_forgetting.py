@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from entgldb.launch.playground import Member, Playground
+from entgldb.messages.administration import Compact
 from entgldb.messages.client import Commit, Write
-from entgldb.messages.members import Compact
 from tests.system.processes import until
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,54 @@
+"""What an administrator decides about nodes, logs and clocks. Tags 65 to 67, 76 and 79; 180 was used."""
+
+from __future__ import annotations
+
+from entgldb.messages.client import RequestId
+from entgldb.messages.model import Origin
+from entgldb.messages.schema import Channel, Message, message
+
+
+@message(65, Channel.CLIENT)
+class RetireNode(Message):
+    """The node ``node_id`` will not come back as it was: nothing is kept for it any more, anywhere.
+
+    Answered by CommitDone or Refused.
+    """
+
+    request: RequestId
+    node_id: str
+
+
+@message(66, Channel.CLIENT, admin=True)
+class Compact(Message):
+    """To ``oplog``: forget what may be forgotten, then make the file as small as it can be.
+
+    Answered by Report (``before``, ``after``: bytes; ``seconds`` for which writers waited) or Refused.
+    """
+
+
+@message(67, Channel.CLIENT)
+class HealOrigin(Message):
+    """Keep one branch of a forked log on all nodes: ``ours`` or ``theirs``. Answered by CommitDone."""
+
+    request: RequestId
+    origin: Origin
+    keep: str
+
+
+@message(76, Channel.CLIENT)
+class AcceptClock(Message):
+    """To ``store``: go on writing although this node's clock is off against most of its peers.
+
+    Good until it agrees again, or the store is started again. Answered by Done or Refused.
+    """
+
+
+@message(79, Channel.CLIENT)
+class ResetClock(Message):
+    """To ``store``: the clock is right again, and stamps run far ahead of it: go on as a new writer from now.
+
+    What nobody else has of the old log is written again. Answered by Report (``origin``, ``written``)
+    or Refused.
+    """
+
+    request: RequestId
