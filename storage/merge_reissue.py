@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from entgldb.messages.limits import NAMED_MAX
+from entgldb.messages.limits import HEADER_BYTES_MAX, MERGE_BYTES_MAX, NAMED_MAX
 from entgldb.messages.model import Origin, Version
 from entgldb.storage.batch import Batch
 from entgldb.storage.merge_rows import read_operation, read_row, write_row
-from entgldb.storage.rules.changes import difference, fresh, same, whole
+from entgldb.storage.rules.changes import difference, fresh, same, split, whole
 from entgldb.storage.rules.fields import Stamp
 from entgldb.storage.rules.header import MERGE, Header
 from entgldb.storage.rules.merged import Merging, absorb, read_merging
@@ -24,6 +24,12 @@ Place = tuple[str, str]
 
 def _versions(stored: Stored) -> tuple[Version, ...]:
     return tuple(tip.version for tip in stored.tips[:NAMED_MAX]) if stored.live else ()
+
+
+def _parts(merging: Merging) -> list[bytes]:
+    """One body, or several where several writers have made a document larger than one may write at once."""
+    changes = split(merging.change, MERGE_BYTES_MAX - HEADER_BYTES_MAX)
+    return [merging._replace(change=change).encode() for change in changes]
 
 
 class Restoring(NamedTuple):
@@ -98,11 +104,14 @@ class MergeTail:
             if not self._lives_in_snapshot(place):
                 # peers may have collected its delete, and with it the fields that were not written again
                 merging = Merging(whole(document or {}), document is None)
-                found.append(Restoring(place, now.newest.version, _versions(now), merging.encode()))
+                found += [
+                    Restoring(place, now.newest.version, _versions(now), part) for part in _parts(merging)
+                ]
             elif not same(document, now.document() if now.live else None):
-                body = self._difference(before, document, now).encode()
                 seen = tuple(self._version(tip) for tip in before.tips[:NAMED_MAX])
-                found.append(Restoring(place, self._version(before.newest), seen, body))
+                newest = self._version(before.newest)
+                parts = _parts(self._difference(before, document, now))
+                found += [Restoring(place, newest, seen, part) for part in parts]
         return found
 
     def _lives_in_snapshot(self, place: Place) -> bool:

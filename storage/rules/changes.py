@@ -16,6 +16,8 @@ from entgldb.storage.rules.identity_arrays import identities
 GONE: Final = "-"
 Change = dict[str, Any]
 
+_AROUND: Final = 8
+"""Quotes and braces around a part of a change."""
 _CONTAINERS: Final = (dict, list)
 _DOCUMENTS: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
@@ -102,6 +104,26 @@ def check_change(change: Any, depth: int) -> None:
                 check_change(value, depth - 1)
         if not good:
             raise InvalidError(f"a change has a bad item {item!r:.40}")
+
+
+def split(change: Change, bytes_max: int) -> list[Change]:
+    """Changes that come to the same, one after the other, each of ``bytes_max`` as text; no leaf is cut."""
+    made: list[Change] = [{}]
+    room = bytes_max
+    # what says that all before is gone comes before all else
+    for item in sorted(change, key=lambda item: item[0] in ".#"):
+        size = len(_DOCUMENTS.encode({item: change[item]}).encode())
+        if size > bytes_max and type(change[item]) is dict:
+            below = split(change[item], bytes_max - len(item.encode()) - _AROUND)
+            made += [{item: part} for part in below]
+            room = 0
+            continue
+        if made[-1] and size > room:
+            made.append({})
+            room = bytes_max
+        made[-1][item] = change[item]
+        room -= size
+    return [part for part in made if part] or [{}]
 
 
 def same(one: Any, two: Any) -> bool:

@@ -9,20 +9,23 @@ from unittest.mock import patch
 
 import pytest
 
-from entgldb.messages.client import Write
+from entgldb.messages.client import Base, Write, Written
 from entgldb.messages.errors import ProtocolError, Reason, TooLargeError
 from entgldb.messages.limits import (
     BODY_BYTES_MAX,
     CHUNK_BYTES_MAX,
     HISTORY_BYTES_MAX,
+    MERGE_BYTES_MAX,
     MERGED_BYTES_MAX,
 )
 from entgldb.messages.model import Entry
 from entgldb.storage import merge_rows, staging
+from entgldb.storage.documents import Documents
 from entgldb.storage.freeze import read_chunk
 from entgldb.storage.rules import chunks
 from entgldb.storage.staging import Staging
 from tests.storage.snapshots import frozen, memory, send
+from tests.storage.test_snapshot_histories import forget
 from tests.storage.test_snapshots import NOW, Side
 
 
@@ -220,3 +223,25 @@ def test_a_loser_that_grew_when_it_was_written_anew_travels() -> None:
     assert len(loser[0]) > 2 * BODY_BYTES_MAX
     send(one.store, new.store, NOW + 5)
     assert new.store.connection.execute("SELECT body FROM _entgldb_conflicts").fetchall() == [loser]
+
+
+def test_a_small_unsent_change_of_a_large_document_that_was_deleted_elsewhere_is_written_again() -> None:
+    one, two, three = rivals(3)
+    away = Merging("away")
+    for other in (one, two, three):
+        away.took(other)
+    read = Documents(away.store.connection).read("users", "k")
+    assert read is not None
+    base = Base(tuple(Written(*version) for version in read.versions()), b'{"f0":1}')
+    away.write(Write("users", "k", b'{"f0":2}', base), NOW + 1)
+    before = json.loads(away.store.get("users", "k") or b"")
+    assert len(away.store.get("users", "k") or b"") > MERGE_BYTES_MAX
+    one.delete("k", now=NOW + 2)
+    for other in (two, three):
+        other.took(one)
+    forget(one.store, tombstones=True)
+    done = send(one.store, away.store, NOW + 3)
+    assert (done.refused, done.reborn) == ("", True)
+    assert json.loads(away.store.get("users", "k") or b"") == before
+    counts = one.took(away)
+    assert (counts[Reason.UNFIT.value], one.row()[0]) == (0, away.row()[0])

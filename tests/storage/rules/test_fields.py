@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entgldb.messages.model import Version
-from entgldb.storage.rules.changes import difference, fresh, plant, same, text_of, whole
-from entgldb.storage.rules.fields import Tree, join, settle
+from entgldb.storage.rules.changes import check_change, difference, fresh, plant, same, split, text_of, whole
+from entgldb.storage.rules.fields import Tree, join, render, settle
 from entgldb.storage.rules.merged import (
     Merging,
     Operation,
@@ -355,3 +355,18 @@ def test_merging_takes_few_steps(document: dict[str, Any], edit: Any, calls_max:
     finally:
         sys.setprofile(None)
     assert calls <= calls_max
+
+
+@given(documents, documents, st.integers(0, 60))
+def test_a_change_in_parts_comes_to_the_same(
+    before: dict[str, Any], after: dict[str, Any], size: int
+) -> None:
+    tree = settle(plant(whole(before), (1, "a")))
+    for change in (whole(after), difference(before, after, tree)):
+        made = tree
+        parts = split(change, size)
+        for number, part in enumerate(parts):
+            check_change(part, 40)
+            made = settle(join(made, plant(part, (2 + number, "b"))))
+        assert same(render(made), after)
+        assert len(parts) == 1 or size < len(text_of(change).encode()) + 8
