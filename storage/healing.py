@@ -11,10 +11,12 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from entgldb.messages.limits import BODY_BYTES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version
 from entgldb.storage.batch import Batch
 from entgldb.storage.merge_healing import refold_merged
-from entgldb.storage.rules.fields import Stamp
+from entgldb.storage.rules.changes import plant, text_of
+from entgldb.storage.rules.fields import Stamp, render, settle
 from entgldb.storage.rules.header import MERGE, PUT, Header, decode, digest, encode
 from entgldb.storage.rules.merge import Head
 from entgldb.storage.rules.merged import read_merging
@@ -132,9 +134,12 @@ def _remember(batch: Batch, header: Header, body: str | None) -> None:
     stamps: list[Stamp] = [(header.hlc, header.origin)]
     if header.op == MERGE and body is not None:
         # a delete on whose ruins the merge was written: what it hid shows again without the merge
-        over = read_merging(body, stamps[0]).over
-        stamps += [] if over is None else [over]
+        said = read_merging(body, stamps[0])
+        stamps += [] if said.over is None else [said.over]
         body = batch.text(*place)
+        if body is not None and len(body.encode()) > BODY_BYTES_MAX:
+            # larger than anybody can take as a put: the branch's own fields, without what others wrote
+            body = text_of(render(settle(plant(said.change, stamps[0]))))
     for stamp in stamps:
         execute(
             "INSERT OR IGNORE INTO temp.removed SELECT id, ?, ? FROM temp.touched"
@@ -142,7 +147,8 @@ def _remember(batch: Batch, header: Header, body: str | None) -> None:
             (*stamp, *place),
         )
     execute("DELETE FROM temp.dropped WHERE collection = ? AND key = ?", place)
-    if body is not None and not header.collection.startswith(SYSTEM_PREFIX):
+    fits = body is not None and len(body.encode()) <= BODY_BYTES_MAX
+    if fits and not header.collection.startswith(SYSTEM_PREFIX):
         execute("INSERT INTO temp.dropped (collection, key, body) VALUES (?, ?, ?)", (*place, body))
 
 

@@ -245,3 +245,21 @@ def test_a_small_unsent_change_of_a_large_document_that_was_deleted_elsewhere_is
     assert json.loads(away.store.get("users", "k") or b"") == before
     counts = one.took(away)
     assert (counts[Reason.UNFIT.value], one.row()[0]) == (0, away.row()[0])
+
+
+def test_a_branch_that_made_a_document_large_is_taken_out_without_an_entry_that_nobody_can_apply() -> None:
+    first, again, rival = Merging("x"), Merging("x"), Merging("rival")
+    first.fields(forked="x" * 900_000)
+    rival.fields(mine="y" * 900_000)
+    rival.took(first)
+    assert len(rival.store.get("users", "k") or b"") > BODY_BYTES_MAX
+    again.fields(other="z")
+    rival.took(again)
+    origin = first.store.origin
+    seq, kept = rival.store.branch(origin, "theirs") or (0, b"")
+    with rival.store.group():
+        assert rival.store.heal(origin, seq, kept, lambda: b"e" * 32, NOW) == 1
+    assert rival.store.state.unfit == 0
+    # what the branch had written, and nobody else, is not gone
+    assert sorted(json.loads(rival.store.get("users", "k") or b"")) == ["forked", "mine"]
+    frozen(rival.store)
