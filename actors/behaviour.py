@@ -55,6 +55,9 @@ class Context(Protocol):
     def monotonic(self) -> float:
         """Seconds that never go back, for intervals."""
 
+    def since_boot(self) -> float:
+        """As ``monotonic``, and it goes on while the machine sleeps: what the wall clock is compared with."""
+
     def tell(self, actor: str, message: Message) -> None:
         """To an actor of this node by name, at most once."""
 

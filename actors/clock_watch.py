@@ -20,7 +20,8 @@ class PeerClock:
 
     A reading is older than it says by its way here. Of the last few the one with the shortest way counts,
     that is the one furthest ahead (Cristian, "Probabilistic clock synchronization", 1989). Readings are kept
-    against the monotonic clock, so that a jump of our own is noticed at once.
+    against a clock that nobody sets, so that a jump of our own is noticed at once, and that goes on while
+    the machine sleeps: by another one a laptop that wakes is hours ahead of all its peers.
     """
 
     def __init__(self) -> None:
@@ -28,13 +29,13 @@ class PeerClock:
 
     def said(self, clock_ms: int, ctx: Context) -> None:
         """A heartbeat has brought the peer's wall clock."""
-        self._readings.append(clock_ms - ctx.monotonic() * 1000)
+        self._readings.append(clock_ms - ctx.since_boot() * 1000)
 
     def offset_ms(self, ctx: Context) -> int | None:
         """How far the peer's clock is ahead of ours; None while unknown."""
         if len(self._readings) < READINGS_MIN:
             return None
-        return round(max(self._readings) + ctx.monotonic() * 1000 - ctx.now_ms())
+        return round(max(self._readings) + ctx.since_boot() * 1000 - ctx.now_ms())
 
 
 class Steps:
@@ -58,14 +59,14 @@ class ClockWatch:
     def __init__(self) -> None:
         self.off = False
         self._reference = 0.0
-        """What the peers' clocks showed, less the monotonic clock, when they last disagreed with ours."""
+        """What the peers' clocks showed, less the time since the boot, when they last disagreed with ours."""
         self._counted = (0, 0)
 
     def look(self, clocks: Iterable[PeerClock], ctx: Context) -> None:
         """At each heartbeat, with the clocks of all peers that live."""
         offsets = sorted(o for clock in clocks if (o := clock.offset_ms(ctx)) is not None)
         before = self.off
-        apart = ctx.monotonic() * 1000 - ctx.now_ms()
+        apart = ctx.since_boot() * 1000 - ctx.now_ms()
         if len(offsets) >= PEERS_MIN:
             ahead = [o for o in offsets if o > DRIFT_MS_MAX]
             behind = [o for o in offsets if o < -DRIFT_MS_MAX]

@@ -105,6 +105,9 @@ class Host:
     def monotonic(self) -> float:
         return time.monotonic()
 
+    def since_boot(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
     def tell(self, actor: str, message: Message) -> None:
         if actor == "launcher":
             with contextlib.suppress(OSError):  # the launcher is gone, and we with it

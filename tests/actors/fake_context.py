@@ -44,6 +44,9 @@ class FakeContext:
     def monotonic(self) -> float:
         return self._now
 
+    def since_boot(self) -> float:
+        return self.monotonic()
+
     def tell(self, actor: str, message: Message) -> None:
         self.told.append((actor, message))
 

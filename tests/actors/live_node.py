@@ -45,6 +45,9 @@ class LiveContext:
     def monotonic(self) -> float:
         return time.monotonic()
 
+    def since_boot(self) -> float:
+        return self.monotonic()
+
     def tell(self, actor: str, message: Message) -> None:
         self._node.inbox.append((actor, message))
 

@@ -25,9 +25,14 @@ class Jumping(FakeContext):
     """A context whose wall clock can be set."""
 
     jump = 0
+    slept = 0
+    """Seconds for which the machine was suspended: its monotonic clock stood still meanwhile."""
 
     def now_ms(self) -> int:
-        return super().now_ms() + self.jump
+        return super().now_ms() + self.jump + 1000 * self.slept
+
+    def since_boot(self) -> float:
+        return super().since_boot() + self.slept
 
 
 class Cluster:
@@ -54,6 +59,16 @@ class Cluster:
 
     def said(self) -> list[ClockJudged]:
         return self.ctx.take(ClockJudged, "store")
+
+
+def test_a_machine_that_wakes_far_from_its_peers_takes_writes() -> None:
+    cluster = Cluster(0, 0, 0)
+    assert not cluster.beat()
+    cluster.ctx.slept = 3600
+    cluster.watch.look(cluster.clocks.values(), cluster.ctx)
+    assert not cluster.watch.off
+    cluster.watch.look([], cluster.ctx)  # the links of before are dead, and nobody else is there
+    assert (cluster.watch.off, cluster.said()) == (False, [])
 
 
 @pytest.mark.parametrize(

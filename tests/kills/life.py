@@ -131,6 +131,9 @@ class Life:
     def monotonic(self) -> float:
         return time.monotonic()
 
+    def since_boot(self) -> float:
+        return self.monotonic()
+
     def tell(self, actor: str, message: Message) -> None:
         if isinstance(message, Applied) and message.changes:
             self.say({"applied": {origin: seq for origin, (seq, _) in message.changes.items()}})

@@ -83,6 +83,9 @@ class SimulatedContext:
     def monotonic(self) -> float:
         return self._host.world.time
 
+    def since_boot(self) -> float:
+        return self.monotonic()
+
     def tell(self, actor: str, message: Message) -> None:
         if not self._slot.dead:
             self._host.tell(self._slot.name, actor, message)
