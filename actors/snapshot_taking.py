@@ -13,6 +13,7 @@ from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import OplogReader
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason, known_reason
+from entgldb.messages.limits import NAME_CHARS_MAX
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.snapshots import (
     LeaveSnapshot,
@@ -168,7 +169,7 @@ class SnapshotTaking:
         )
 
     def _is_useful(self, offer: wire.SnapshotOffer) -> bool:
-        """Whether it has anything for us; of an origin in quarantine nothing is taken."""
+        """Whether a file can be named so, and it has anything for us: of origins in quarantine nothing is."""
         mine, blocked = self._log.vector(), self._log.quarantined()
         more = any(
             seq > mine.get(origin, (0, b""))[0]
@@ -176,4 +177,5 @@ class SnapshotTaking:
             if origin not in blocked
         )
         recorded = not self._cloud and not self._in_vain and bool(self._log.unapplied(1))
-        return offer.chunks > 0 and (more or recorded or offer.rebase == self._log.origin)
+        named = offer.id.isascii() and offer.id.isalnum() and len(offer.id) <= NAME_CHARS_MAX
+        return named and offer.chunks > 0 and (more or recorded or offer.rebase == self._log.origin)

@@ -14,6 +14,7 @@ from entgldb.actors.snapshot_taking import IN_FLIGHT_MAX, PATIENCE_FIRST, PATIEN
 from entgldb.actors.store_snapshots import install
 from entgldb.messages import wire
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason
+from entgldb.messages.limits import NAME_CHARS_MAX
 from entgldb.messages.local import SessionEnded
 from entgldb.messages.model import Vector
 from entgldb.messages.schema import Message
@@ -172,6 +173,14 @@ def test_chunks_are_asked_for_one_by_one_at_first_and_then_a_few_at_a_time() -> 
     assert [(order.id, order.staged) for order in one.merges] == [("s", "file:s")]
     assert one.merged() == [True]
     assert one.shelf.staged["s"].dropped
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "../b", "*", "\u00e9", "a" * (NAME_CHARS_MAX + 1)])
+def test_a_name_that_no_snapshot_has_comes_to_no_file(name: str) -> None:
+    one = Receiver("a")
+    one.offer("a", name)
+    assert one.shelf.staged == {}
+    assert one.sent["a"] == [wire.SnapshotEnd(name, Reason.SNAPSHOT_USELESS.value)]
 
 
 def test_a_damaged_chunk_is_asked_for_again() -> None:
