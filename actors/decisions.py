@@ -1,4 +1,4 @@
-"""What an operator decides about entries that the store has set aside or holds back."""
+"""Decisions of people: about entries set aside or held back, about conflicts, about the clock."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from entgldb.actors.ports import Store
 from entgldb.messages import client
 from entgldb.messages.administration import ResetClock
 from entgldb.messages.errors import EntglError, ErrorCode, NotFoundError, Reason
-from entgldb.messages.model import Version
+from entgldb.messages.merging import Resolve, SetConflict, Undelete
+from entgldb.messages.model import COLLECTIONS, Version
 from entgldb.messages.schema import Message
+from entgldb.storage.rules.collection_rule import rule_document
 from entgldb.storage.rules.results import Outcome
 
 Count = Callable[[Reason, int], None]
+AboutConflicts = Resolve | Undelete | SetConflict
 
 
 def settle_unfit(store: Store, message: client.SettleUnfit, ctx: Context, count: Count) -> Message:
@@ -54,6 +57,28 @@ def reset_clock(store: Store, message: ResetClock, ctx: Context) -> Message:
     origin, written = store.reset_clock(message.request, ctx.random.randbytes(32), ctx.now_ms())
     ctx.log(WARNING, f"clock reset: this node now writes as {origin}, {written} entries were stamped anew")
     return client.Report({"origin": origin, "written": written})
+
+
+def settle_conflict(store: Store, message: AboutConflicts, ctx: Context) -> client.CommitDone:
+    """Inside the running transaction. Raises EntglError; nothing is written then."""
+    now_ms = ctx.now_ms()
+    known = store.answered(message.request, now_ms)
+    if known is not None:
+        return client.CommitDone(*known)
+    match message:
+        case Resolve():
+            version = Version(message.origin, message.seq)
+            place = (message.collection, message.key)
+            done = store.resolve(message.request, place, version, message.take, message.body, now_ms)
+        case Undelete():
+            done = store.undelete(message.request, message.collection, message.key, now_ms)
+        case SetConflict():
+            body = rule_document(message.collection, message.conflict)
+            if store.get(COLLECTIONS, message.collection) == body:
+                return client.CommitDone((), 0)
+            write = client.Write(COLLECTIONS, message.collection, body)
+            done = store.write(message.request, (write,), now_ms, system=True)
+    return client.CommitDone(*done)
 
 
 def _count(outcome: Outcome, count: Count) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from entgldb.actors import decisions, healing, merge_requests, own_log, store_members, store_peers
+from entgldb.actors import decisions, healing, own_log, store_members, store_peers
 from entgldb.actors.behaviour import ERROR, Asker, Context, refuse, refused
 from entgldb.actors.clock_gate import OFF, ClockGate
 from entgldb.actors.disk_gate import DiskGate
@@ -328,8 +328,8 @@ class StoreKeeper(SnapshotInstaller):
     def settle_unfit(self, message: client.SettleUnfit, ctx: Context) -> Message:
         return decisions.settle_unfit(self.store, message, ctx, self.count)
 
-    def about_conflicts(self, message: merge_requests.Request, ctx: Context) -> Message:
-        done = merge_requests.carry_out(self.store, message, ctx)
+    def about_conflicts(self, message: decisions.AboutConflicts, ctx: Context) -> Message:
+        done = decisions.settle_conflict(self.store, message, ctx)
         self._own_last = max(self._own_last, done.lsn)
         return done
 
