@@ -14,14 +14,14 @@ from typing import Final
 
 from entgldb.messages.errors import TooLargeError
 from entgldb.messages.limits import ORIGINS_MAX
-from entgldb.messages.model import Origin, Vector
+from entgldb.messages.model import Vector
 from entgldb.storage.collection_rules import merging_collections
 from entgldb.storage.collections import ensure_collection
 from entgldb.storage.evicting import evict
 from entgldb.storage.merge_install import MergeInstall, risen
 from entgldb.storage.recorded import PARTIAL, has_recorded, is_partial, mark_partial
 from entgldb.storage.rules import clock
-from entgldb.storage.rules.chunks import SEQ_MAX, Head
+from entgldb.storage.rules.chunks import SEQ_MAX, Head, Mark
 from entgldb.storage.rules.merge import Head as ChainHead
 from entgldb.storage.scratch import empty
 from entgldb.storage.state import State
@@ -233,7 +233,7 @@ class Merger:
                 state.raise_floor(mark.name, mark.seq)
                 self.changes[mark.name] = (mark.seq, mark.head)
                 forget_log(self.connection, state, number, 0, mark.seq)
-                self._release(mark.name, number, mark.seq)
+                self._release(mark, number)
         state.clock = clock.merge(state.clock, self.head.clock)
         # what the sender had collected is not in the snapshot, and stands elsewhere perhaps
         state.collected_hlc = max(state.collected_hlc, self.head.clock)
@@ -270,13 +270,18 @@ class Merger:
                 state.raise_floor(origin, seq)
                 state.pruned_lsn = state.lsn
 
-    def _release(self, origin: Origin, number: int, seq: int) -> None:
-        """What was held of it and is covered now."""
-        execute = self.connection.execute
-        execute("DELETE FROM _entgldb_held WHERE origin = ? AND seq <= ?", (number, seq))
-        if origin in self.state.held and self.state.held[origin].seq <= seq:
-            del self.state.held[origin]
-        execute("DELETE FROM _entgldb_successors WHERE origin = ? AND seq <= ?", (origin, seq))
+    def _release(self, mark: Mark, number: int) -> None:
+        """What was held of it and is covered now; all of it where it is of another branch."""
+        execute, held = self.connection.execute, self.state.held.get(mark.name)
+        row = execute(
+            "SELECT hash FROM _entgldb_held WHERE origin = ? AND seq = ?", (number, mark.seq)
+        ).fetchone()
+        # what is held links to what was held before it: it comes again, and is found to be a fork
+        last = mark.seq if row is None or row[0] == mark.head else SEQ_MAX
+        execute("DELETE FROM _entgldb_held WHERE origin = ? AND seq <= ?", (number, last))
+        if held is not None and held.seq <= last:
+            del self.state.held[mark.name]
+        execute("DELETE FROM _entgldb_successors WHERE origin = ? AND seq <= ?", (mark.name, mark.seq))
 
     def _visible(self, statement: str, alias: str) -> str:
         system = f"({_SYSTEM.format(alias)})"

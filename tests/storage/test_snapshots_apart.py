@@ -8,6 +8,7 @@ import pytest
 
 from entgldb.messages.client import Write
 from entgldb.messages.errors import EntglError
+from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry
 from entgldb.storage.apply import Applier
 from entgldb.storage.copies import read_copy
@@ -17,7 +18,7 @@ from entgldb.storage.rules.chunks import decode_head
 from entgldb.storage.rules.collection_rule import rule_document
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.results import PruneOrder
-from tests.storage.snapshots import frozen, send
+from tests.storage.snapshots import frozen, send, staged
 from tests.storage.test_snapshot_histories import exact
 from tests.storage.test_snapshots import NOW, Side
 
@@ -264,3 +265,26 @@ def test_a_version_that_was_named_here_before_it_came_is_no_conflict(*, lost_the
     assert taker.store.vector() == giver.store.vector()
     assert taker.shows() == giver.shows() == {"k": "stands"}
     assert taker.rivals() == giver.rivals() == ["between"] * lost_there
+
+
+def test_what_is_held_of_another_branch_than_a_snapshot_has_is_never_added_to_that() -> None:
+    one, again, giver, taker = Side("x"), Side("x"), Side("giver"), Side("taker")
+    later = NOW + 2 * DRIFT_MS_MAX
+    for key in ("a", "b", "c"):
+        one.put(key, "one", now=later)
+    for key in ("a", "d"):
+        again.put(key, "other", now=later)
+    rows = {side: [Entry(row.header, row.body) for row in side.store.rows(1, 9)] for side in (one, again)}
+    with taker.store.group():
+        taker.store.apply(rows[one], NOW)
+    assert taker.store.held() == {one.store.origin: 3}
+    with giver.store.group():
+        giver.store.apply(rows[again], later)
+    with staged(giver.store, later) as name:
+        assert taker.store.install(name, b"e" * 32, later, cloud=False).refused == ""
+    with taker.store.group():
+        taker.store.release_held(later)
+    assert taker.shows() == giver.shows() == {"a": "other", "d": "other"}
+    with taker.store.group():
+        taker.store.apply(rows[one], later)
+    assert taker.store.quarantined() == {one.store.origin}
