@@ -28,6 +28,7 @@ Progress = Callable[[int, int], None]
 """Told pages done and pages in all."""
 _PAGES: Final = 512
 """Copied in one go."""
+_BESIDE: Final = "remove it to use the backup without it, or use another"
 _STRIPPED: Final = ("private_key", "running", "mark")
 """Of ``_entgldb_meta``: what belongs to one life of one directory."""
 
@@ -51,8 +52,8 @@ class Manifest(NamedTuple):
 def write(directory: Path, target: Path, version: str, now_ms: int, progress: Progress) -> Manifest:
     """Back up the node in ``directory``, running or not. Raises EntglError; nothing is left then."""
     part = target.with_name(f"{target.name}.part")
-    part.unlink(missing_ok=True)
     try:
+        part.unlink(missing_ok=True)
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         _copy(directory, part, progress)
         manifest = _finish(part, version, now_ms)
@@ -83,7 +84,10 @@ def verify(file: Path) -> Manifest:
     manifest = read_manifest(file)
     beside = _beside(file)
     if beside.exists():
-        told = _manifest(json.loads(beside.read_text("utf-8")))
+        try:
+            told = _manifest(json.loads(beside.read_text("utf-8")))
+        except (ValueError, TypeError) as fault:
+            raise CorruptError(f"{beside}: {fault!s:.200}", hint=_BESIDE) from fault
         with file.open("rb") as opened:
             manifest = manifest._replace(sha256=file_digest(opened, "sha256").hexdigest())
         if told != manifest:
@@ -180,7 +184,10 @@ def _refuse_faults(file: Path) -> None:
         )
 
 
-def _manifest(fields: dict[str, Any]) -> Manifest:
+def _manifest(fields: Any) -> Manifest:
+    """Raises TypeError for what is none."""
+    if type(fields) is not dict:
+        raise TypeError("no manifest")
     known = {name: value for name, value in fields.items() if name in Manifest._fields}
     return Manifest(**known)
 

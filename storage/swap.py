@@ -38,10 +38,13 @@ class Swap(NamedTuple):
 
 
 def begin(directory: Path) -> Path:
-    """A new, empty folder to prepare a database in."""
+    """A new, empty folder to prepare a database in. Raises EntglError."""
     part = directory / PART
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(mode=0o700)
+    try:
+        part.mkdir(mode=0o700)
+    except OSError as fault:
+        raise told(fault, "nothing was changed") from fault
     return part
 
 
@@ -87,6 +90,8 @@ def settle(directory: Path) -> Swap | None:
 def _settle(directory: Path) -> Swap | None:
     try:
         swap = Swap(**json.loads((directory / _NOTE).read_text("utf-8")))
+        if type(swap.aside) is not str or type(swap.facts) is not dict:
+            raise TypeError("it names no file, or tells no facts")
     except FileNotFoundError:
         # what was only prepared is nothing
         shutil.rmtree(directory / PART, ignore_errors=True)

@@ -14,7 +14,7 @@ import pytest
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import ConfigError, CorruptError, EntglError, TokenExpired
 from entgldb.messages.model import Entry, Vector
-from entgldb.storage import backup, restore
+from entgldb.storage import backup, restore, swap
 from entgldb.storage.database import FILE
 from entgldb.storage.documents import Documents
 from entgldb.storage.store import Store
@@ -122,6 +122,31 @@ def test_a_flipped_bit_is_found(home: Path, tmp_path: Path, place: float) -> Non
     (tmp_path / "b.db").write_bytes(damaged)
     with pytest.raises(CorruptError):
         backup.verify(tmp_path / "b.db")
+
+
+@pytest.mark.parametrize("told", [b"{", b"[]", b'{"node_id":"a"}', b"\xff"])
+def test_a_damaged_manifest_is_named(home: Path, tmp_path: Path, told: bytes) -> None:
+    made(home, tmp_path / "b.db")
+    (tmp_path / "b.db.json").write_bytes(told)
+    with pytest.raises(CorruptError, match=r"b\.db\.json"):
+        backup.verify(tmp_path / "b.db")
+
+
+def test_what_stands_in_the_way_is_told_and_nothing_is_changed(home: Path, tmp_path: Path) -> None:
+    made(home, tmp_path / "b.db")
+    (tmp_path / "c.db.part").mkdir()
+    with pytest.raises(EntglError, match=r"c\.db"):
+        made(home, tmp_path / "c.db")
+    (home / swap.PART).write_text("")
+    with pytest.raises(EntglError, match="nothing was changed"):
+        restore.restore(tmp_path / "b.db", home, "a", NOW)
+
+
+@pytest.mark.parametrize("note", ['{"aside": "x", "facts": []}', '{"aside": 1, "facts": {}}', "[]"])
+def test_a_note_that_is_none_is_named(tmp_path: Path, note: str) -> None:
+    (tmp_path / f"{FILE}.swap").write_text(note)
+    with pytest.raises(CorruptError, match="swap is damaged"):
+        swap.settle(tmp_path)
 
 
 def test_another_file_is_no_backup(home: Path, tmp_path: Path) -> None:
