@@ -11,6 +11,7 @@ from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecke
 from entgldb.actors.session import NO_LAG, Partner, Session
 from entgldb.messages import wire
 from entgldb.messages.errors import InvalidError, Reason
+from entgldb.messages.limits import NAME_CHARS_MAX
 from entgldb.messages.local import LinkUp
 from entgldb.messages.model import Origin, check_node_id, node_of
 from entgldb.messages.schema import Json
@@ -113,7 +114,7 @@ class PeerLink:
             check_node_id(hello.node_id)
         except InvalidError:
             return Reason.MALFORMED
-        if node_of(hello.origin) != hello.node_id:
+        if node_of(hello.origin) != hello.node_id or len(hello.cluster) > NAME_CHARS_MAX:
             return Reason.MALFORMED
         if settings.role == "cloud":
             return Reason.WRONG_NODE if hello.node_id == settings.node_id else None

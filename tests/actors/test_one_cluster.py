@@ -10,6 +10,7 @@ import pytest
 from entgldb.actors.sync import Sync
 from entgldb.messages import codec, wire
 from entgldb.messages.client import Report, Status
+from entgldb.messages.limits import NAME_CHARS_MAX
 from entgldb.messages.local import ClusterPinned, FrameIn, LinkUp, PinCluster, TokenChecked
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import SyncSettings
@@ -85,6 +86,13 @@ def test_the_first_cluster_pins_the_cloud_and_another_is_refused_and_told() -> N
     cloud.come(3, "shop-a", "client-renamed")
     assert cloud.said(3) == ["Hello"]
     assert cloud.status()["cluster"]["client_id"] == "client-a"
+
+
+def test_what_can_be_no_name_of_a_cluster_pins_nothing() -> None:
+    cloud = Cloud()
+    cloud.come(1, "c" * (NAME_CHARS_MAX + 1), "shop-1")
+    assert cloud.links.closed == [(1, "malformed")]
+    assert cloud.bench.store.pinned_cluster() == ("", "")
 
 
 def test_of_two_that_come_at_once_one_pins_and_the_other_is_refused() -> None:
