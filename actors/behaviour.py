@@ -87,11 +87,13 @@ class Context(Protocol):
 
 
 class Behaviour:
-    """Dispatches a message to ``on_<message_name>`` and counts what it refuses."""
+    """Dispatches a message to ``on_<message_name>``, its own or a part's, and counts what it refuses."""
 
     name = ""
     hopeless = False
     """Whether some handler failed FAILURES_MAX times in a row: the host then ends the actor."""
+    parts: tuple[object, ...] = ()
+    """Objects it holds whose ``on_`` methods take messages too, where it has none itself."""
 
     def __init__(self) -> None:
         self._failed: Counter[object] = Counter()
@@ -100,7 +102,8 @@ class Behaviour:
 
     def handle(self, message: Message, ctx: Context) -> None:
         """Take one message. An unknown one is refused loudly."""
-        handler = getattr(self, _handler_name(type(message)), None)
+        name = _handler_name(type(message))
+        handler = next((getattr(part, name) for part in (self, *self.parts) if hasattr(part, name)), None)
         if handler is None:
             self.count(Reason.UNKNOWN_MESSAGE)
             refuse(ctx, EntglError(f"{self.name} does not take {message}", code=ErrorCode.UNSUPPORTED))

@@ -15,15 +15,16 @@ from typing import Final
 from entgldb.actors import silence
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.members import Gossip, Members
-from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, SnapshotChunks, TokenSource
+from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, TokenSource
 from entgldb.actors.session import NO_LAG, Partner, Session
-from entgldb.messages import codec, wire
-from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage, known_reason
+from entgldb.actors.sessions import Sessions
+from entgldb.messages import wire
+from entgldb.messages.errors import ProtocolError, Reason, known_reason
 from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX
 from entgldb.messages.local import Tick, TokenFailed, TokenIssued
 from entgldb.messages.model import node_of
 from entgldb.messages.remote_peers import OAuth2, RemotePeer
-from entgldb.messages.schema import Channel, Json, Message
+from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import GatewaySettings
 
 TOKEN_WAIT: Final = 30.0
@@ -65,9 +66,9 @@ class Means:
     secrets: Secrets
     count: Callable[[Reason], None]
     serial: Callable[[], int]
-    """A number that was not given before, for tickets, timers and session names."""
+    """A number that was not given before, for tickets and timers."""
     members: Members
-    chunks: SnapshotChunks | None = None
+    sessions: Sessions
 
 
 class CloudLink:
@@ -169,21 +170,12 @@ class CloudLink:
         """One frame of the cloud. What breaks the format closes this link and nothing else."""
         bytes_max = FRAME_BYTES_MAX if self.phase == OPEN else HELLO_BYTES_MAX
         try:
-            decoded = codec.decode(payload, Channel.PEER, bytes_max)
-            if isinstance(decoded.message, wire.Part) and self.session is not None:
-                whole = self.session.whole(decoded.message, ctx)
-                if whole is None:
-                    return
-                decoded = codec.decode(whole, Channel.PEER)
-        except UnknownMessage:
-            self._means.count(Reason.UNKNOWN_MESSAGE)
-            return
+            frame = self._means.sessions.decode(payload, self.session, ctx, bytes_max)
         except ProtocolError as fault:
             self._fail(Reason.MALFORMED, fault.text, ctx)
             return
-        if decoded.trailing:
-            self._means.count(Reason.TRAILING_FIELD)
-        self._hear(decoded.message, ctx)
+        if frame is not None:
+            self._hear(frame, ctx)
 
     def link_down(self, reason: str, text: str, ctx: Context) -> None:
         self.link = 0
@@ -293,21 +285,12 @@ class CloudLink:
         self._enter(OPEN, ctx)
         self._connected_at, self._renewals_failed = ctx.monotonic(), 0
         self._wake(max(0.0, self._renew_at - ctx.monotonic()), ctx)
-        settings = self._means.settings
-        self._silence = silence.patience(settings.heartbeat_interval, hello)
-        self.session = Session(
-            name=f"gateway:{self._means.serial()}",
-            owner="gateway",
-            log=self._means.log,
-            send=self._send,
-            flow=lambda: self._means.links.flow(self.link),
-            cloud=True,
-            live_push=settings.live_push,
-            sync_interval=settings.sync_interval,
-            count=self._means.count,
-            gossip=Gossip(self._means.members, speaks_for=self.peer.node_id),
-            partner=Partner(hello.node_id, hello.features, begins=True),
-            chunks=self._means.chunks,
+        self._silence = silence.patience(self._means.settings.heartbeat_interval, hello)
+        self.session = self._means.sessions.open(
+            Partner(hello.node_id, hello.features, begins=True),
+            Gossip(self._means.members, speaks_for=self.peer.node_id),
+            self._send,
+            lambda: self._means.links.flow(self.link),
         )
         self.session.start(ctx)
         ctx.log(INFO, f"cloud peer {self.peer.node_id}: connected to {self.peer.address}")
@@ -371,7 +354,7 @@ class CloudLink:
         self._connected_at = None
         self._ticket = 0
         if self.session is not None:
-            self.session.end(ctx)
+            self._means.sessions.end(self.session, ctx)
             self.session = None
         link, self.link = self.link, 0
         if link:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from entgldb.actors.behaviour import Asker, Context, refuse
+from entgldb.actors.behaviour import Asker, Behaviour, Context, refuse
 from entgldb.actors.cloud_link import CloudLink, Means
 from entgldb.actors.members import Members
 from entgldb.actors.ports import CloudTarget, Links, OplogReader, Prober, Secrets, SnapshotChunks, TokenSource
 from entgldb.actors.reach import Reach
-from entgldb.actors.session import NO_LAG, Session
-from entgldb.actors.snapshot_routing import SnapshotRouting
+from entgldb.actors.session import NO_LAG
+from entgldb.actors.sessions import Sessions
 from entgldb.messages.client import Done, Ping, Report, Status, TestPeer
 from entgldb.messages.errors import InvalidError, NotFoundError, Reason
 from entgldb.messages.limits import CLOUDS_TOLD_MAX
 from entgldb.messages.local import (
-    Applied,
     Configure,
     Fitness,
     FrameIn,
@@ -34,18 +33,15 @@ from entgldb.messages.local import (
     TokenFailed,
     TokenIssued,
 )
-from entgldb.messages.model import Vector
 from entgldb.messages.remote_peers import PeerType, RemotePeer, read_peer
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import GatewaySettings
 
 FITNESS_SECONDS: Final = 5.0
 """How often this node looks which secrets it can resolve."""
-PUMP_SECONDS: Final = 0.02
-"""Between looks at running relay delays."""
 
 
-class Gateway(SnapshotRouting):
+class Gateway(Behaviour):
     """Owns the cloud links of this node."""
 
     name = "gateway"
@@ -61,8 +57,10 @@ class Gateway(SnapshotRouting):
         chunks: SnapshotChunks | None = None,
     ) -> None:
         super().__init__()
+        self.sessions = Sessions("gateway", settings, log, chunks, self.count, cloud=True)
+        self.parts = (self.sessions,)
         self._means = Means(
-            settings, log, links, tokens, secrets, self.count, self._next, Members(cloud=False), chunks
+            settings, log, links, tokens, secrets, self.count, self._next, Members(cloud=False), self.sessions
         )
         self._prober = prober
         self._serial = 0
@@ -76,28 +74,21 @@ class Gateway(SnapshotRouting):
         self._cause = ""
         self._reconfigured_ms: int | None = None
         self._probes: dict[int, tuple[Asker | None, str]] = {}
-        self._gained: Vector = {}
         self._reach = Reach()
         self._told = Fitness(0)
         self._beating = False
-        self._pumping = False
-
-    def sessions(self) -> list[Session]:
-        return [link.session for link in self._links.values() if link.session is not None]
 
     def start(self, ctx: Context) -> None:
-        # names must differ from those of a life before a restart, which the store may still know
         self._serial = ctx.random.getrandbits(40) << 16
+        self.sessions.number_from(self._serial)
         if self._means.settings.role != "cloud":
             ctx.after(FITNESS_SECONDS, Tick("fitness"))
 
     def flush(self, ctx: Context) -> None:
-        """One small vector change to every cloud for all that was applied in this wake-up."""
-        if self._gained:
-            gained, self._gained = self._gained, {}
-            self.each(lambda session: session.gained(gained), ctx)
-        self._beat_later(ctx)
-        self._pump_later(ctx)
+        self.sessions.flush(ctx)
+        if self.sessions and not self._beating:
+            self._beating = True
+            ctx.after(self._means.settings.heartbeat_interval, Tick("beat"))
         told = self._told
         if (self._connected()[:CLOUDS_TOLD_MAX], self._troubles()) != (told.connected, told.troubles):
             self._tell_fitness(ctx)
@@ -107,9 +98,8 @@ class Gateway(SnapshotRouting):
     def on_configure(self, message: Configure, ctx: Context) -> None:
         if message.gateway is None:
             return
-        self._means.settings = settings = message.gateway
-        for session in self.sessions():
-            session.reconfigure(live_push=settings.live_push, sync_interval=settings.sync_interval)
+        self._means.settings = message.gateway
+        self.sessions.configure(message.gateway)
 
     def on_reconfigure(self, message: Reconfigure, ctx: Context) -> None:
         """Make the open links those that should be."""
@@ -153,7 +143,7 @@ class Gateway(SnapshotRouting):
             "reach": self._reach.count(ctx.monotonic()),
             "links": self._link_rows(ctx) if self._leads else [],
             "counts": dict(self.counts),
-            "alarms": self.stalls(ctx),
+            "alarms": self.sessions.alarms(ctx),
         }
         ctx.answer(ctx.asker, Report(body))
 
@@ -176,12 +166,6 @@ class Gateway(SnapshotRouting):
         ctx.answer(asker, Report({"node_id": node_id, "ok": ok, "steps": list(message.steps)}))
 
     # --- what other actors say --------------------------------------------------------------------------
-
-    def on_applied(self, message: Applied, ctx: Context) -> None:
-        self._gained.update(message.changes)
-        for link in self._links.values():
-            if link.session is not None and link.session.name == message.session:
-                link.session.applied(message, ctx)
 
     def on_prove_reach(self, message: ProveReach, ctx: Context) -> None:
         """Another node leads: whether this one would do better only a probe can say."""
@@ -234,10 +218,9 @@ class Gateway(SnapshotRouting):
             self._means.members.reload(self._means.log, self._means.settings.sync_interval, ctx)
             for link in list(self._links.values()):
                 link.look(ctx)
-            self.each(lambda session: session.beat(ctx, None), ctx)
+            self.sessions.beat(None, ctx)
         elif message.what == "pump":
-            self._pumping = False
-            self.each(lambda session: session.tick(ctx), ctx)
+            self.sessions.pump(ctx)
         elif message.what == "fitness":
             ctx.after(FITNESS_SECONDS, Tick("fitness"))
             self._tell_fitness(ctx)
@@ -316,17 +299,6 @@ class Gateway(SnapshotRouting):
         """Links that are down, or will be when their token ends."""
         found = sorted((name, link.reason) for name, link in self._links.items() if link.reason)
         return tuple(found)[:CLOUDS_TOLD_MAX]
-
-    def _beat_later(self, ctx: Context) -> None:
-        if not self._beating and any(link.session is not None for link in self._links.values()):
-            self._beating = True
-            ctx.after(self._means.settings.heartbeat_interval, Tick("beat"))
-
-    def _pump_later(self, ctx: Context) -> None:
-        busy = any(link.session is not None and link.session.busy for link in self._links.values())
-        if busy and not self._pumping:
-            self._pumping = True
-            ctx.after(PUMP_SECONDS, Tick("pump"))
 
     def _by_number(self, number: int) -> CloudLink | None:
         """The link whose connection has this number; none for one that was hung up."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 
 from entgldb.actors import silence
 from entgldb.actors.behaviour import Context
-from entgldb.actors.members import Gossip, Members
-from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker
+from entgldb.actors.members import Gossip
+from entgldb.actors.ports import Links, OplogReader, TokenChecker
 from entgldb.actors.session import NO_LAG, Partner, Session
+from entgldb.actors.sessions import Sessions
 from entgldb.messages import wire
 from entgldb.messages.errors import InvalidError, Reason
 from entgldb.messages.limits import NAME_CHARS_MAX
@@ -186,33 +187,19 @@ class PeerLink:
         return None
 
     def open_session(
-        self,
-        name: str,
-        log: OplogReader,
-        links: Links,
-        settings: SyncSettings,
-        count: Callable[[Reason], None],
-        members: Members,
-        chunks: SnapshotChunks | None,
-    ) -> None:
+        self, sessions: Sessions, gossip: Gossip, links: Links, settings: SyncSettings
+    ) -> Session:
         """Both sides have said Hello, and in the cloud role the token was accepted."""
         features = self.hello.features if self.hello is not None else ()
         self.silence = silence.patience(settings.heartbeat_interval, self.hello)
         begins = settings.role != "cloud" and settings.node_id < self.node_id
-        self.session = Session(
-            name=name,
-            owner="sync",
-            log=log,
-            send=lambda message: links.send(self.link, message),
-            flow=lambda: links.flow(self.link),
-            cloud=settings.role == "cloud",
-            live_push=settings.live_push,
-            sync_interval=settings.sync_interval,
-            count=count,
-            gossip=Gossip(members),
-            partner=Partner(self.node_id, features, begins),
-            chunks=chunks,
+        self.session = sessions.open(
+            Partner(self.node_id, features, begins),
+            gossip,
+            lambda message: links.send(self.link, message),
+            lambda: links.flow(self.link),
         )
+        return self.session
 
     def compare_now(self, ctx: Context, claim: wire.Claim | None) -> None:
         """Send a heartbeat with our vector at once."""

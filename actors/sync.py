@@ -6,59 +6,186 @@ the session's business (``session.py``); how bytes move is the wire's (``links.p
 
 from __future__ import annotations
 
-from entgldb.actors.behaviour import INFO, WARNING, Context
+from entgldb.actors.alarms import Alarms
+from entgldb.actors.behaviour import INFO, WARNING, Behaviour, Context
 from entgldb.actors.claims import repeats
+from entgldb.actors.clock_watch import ClockWatch, Steps
+from entgldb.actors.dialler import Dialler
+from entgldb.actors.duplicates import Duplicates
+from entgldb.actors.members import Gossip
+from entgldb.actors.membership import Membership
+from entgldb.actors.nodes import retired_origins
 from entgldb.actors.peer_link import PeerLink, introduce
-from entgldb.actors.sync_base import LinkOwner
+from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker
+from entgldb.actors.sessions import Sessions
 from entgldb.messages import codec, wire
-from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage, known_reason
+from entgldb.messages.client import Done, Isolate, Ping, Report, Status, SyncNow
+from entgldb.messages.errors import ProtocolError, Reason, known_reason
 from entgldb.messages.local import (
     Applied,
     ClaimHeard,
     ClaimToSend,
     ClusterPinned,
+    Configure,
     FrameIn,
     FromPeer,
+    KnownPeers,
     LinkDown,
     LinkUp,
     PeerDown,
+    PeerFound,
     PeerUp,
     PinCluster,
     RememberPeer,
+    StaticPeers,
+    StopNow,
+    Stopped,
     Tick,
     TokenChecked,
     ToPeer,
 )
-from entgldb.messages.schema import Channel, Message
+from entgldb.messages.members import NodesChanged
+from entgldb.messages.model import Origin
+from entgldb.messages.schema import Channel, Json, Message
+from entgldb.messages.settings import SyncSettings
 
-PUMP_INTERVAL = 0.02
-"""Seconds between looks at running relay delays."""
 ELECTION_FRAMES = (wire.Election, wire.Alive, wire.Coordinator)
 
 
-class Sync(LinkOwner):
+class Sync(Behaviour):
     """Owns the links of this node to other nodes, and their sessions."""
 
+    name = "sync"
+
+    def __init__(
+        self,
+        settings: SyncSettings,
+        log: OplogReader,
+        links: Links,
+        checker: TokenChecker | None,
+        chunks: SnapshotChunks | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self._log = log
+        self._links = links
+        self._checker = checker
+        self._open: dict[int, PeerLink] = {}
+        self._peers: dict[str, PeerLink] = {}
+        """Node id (in the cloud role: link name) -> the link whose session runs."""
+        self._dialler = Dialler(settings.node_id, links, settings.seeds)
+        self._claim: wire.Claim | None = None
+        self._isolated_until = 0.0
+        self._looks = self._life = 0
+        self._duplicates = Duplicates()
+        self._clocks, self._steps = ClockWatch(), Steps()
+        self.sessions = Sessions("sync", settings, log, chunks, self.count, cloud=self.in_cloud)
+        self.membership = Membership(log, cloud=self.in_cloud)
+        self.parts = (self.sessions, self.membership)
+        self.retired: frozenset[Origin] = frozenset()
+        """Incarnations that are refused."""
+        self._strangers = Alarms()
+        self._told_retired = False
+        """A peer has refused this very incarnation."""
+
+    @property
+    def in_cloud(self) -> bool:
+        return self.settings.role == "cloud"
+
+    def start(self, ctx: Context) -> None:
+        self._life = ctx.random.getrandbits(47) + 1
+        self.sessions.number_from(self._life << 16)
+        self.membership.members.load(self._log.members())
+        self._dial(ctx)
+        ctx.after(self.settings.heartbeat_interval, Tick("beat"))
+
     def flush(self, ctx: Context) -> None:
-        """One small vector change to everybody for all that was applied in this wake-up."""
-        if self._gained:
-            gained, self._gained = self._gained, {}
-            self.each(lambda session: session.gained(gained), ctx)
-        self._pump_later(ctx)
+        self.sessions.flush(ctx)
+
+    def facts(self) -> dict[str, Json]:
+        return {"port": self._links.port()}
+
+    # --- what the node says -------------------------------------------------------------------
+
+    def on_configure(self, message: Configure, ctx: Context) -> None:
+        if message.sync is None:
+            return
+        self.settings = message.sync
+        self._dialler.seeds = message.sync.seeds
+        self.sessions.configure(message.sync)
+        self._dial(ctx)
+
+    def on_static_peers(self, message: StaticPeers, ctx: Context) -> None:
+        self._dialler.static = dict(message.peers)
+        self._dial(ctx)
+
+    def on_known_peers(self, message: KnownPeers, ctx: Context) -> None:
+        for node_id, address in message.peers.items():
+            self._dialler.found(node_id, address, worked=True)
+        self._dial(ctx)
+
+    def on_peer_found(self, message: PeerFound, ctx: Context) -> None:
+        self._dialler.found(message.node_id, message.address)
+        self._dial(ctx)
+
+    def on_stop_now(self, message: StopNow, ctx: Context) -> None:
+        self._drop_all(Reason.STOPPING, ctx)
+        ctx.answer(ctx.asker, Stopped(self.name))
+
+    def on_nodes_changed(self, message: NodesChanged, ctx: Context) -> None:
+        """A retired incarnation is not spoken to, from now on and on links that are open."""
+        self.retired = retired_origins(message.nodes)
+        for peer in list(self._open.values()):
+            if peer.hello is not None and peer.hello.origin in self.retired and not self.in_cloud:
+                self._close(peer, Reason.RETIRED, f"{peer.node_id} was retired", ctx)
+
+    # --- what administrators say ----------------------------------------------------------------
+
+    def on_ping(self, message: Ping, ctx: Context) -> None:
+        ctx.answer(ctx.asker, Done())
+
+    def on_sync_now(self, message: SyncNow, ctx: Context) -> None:
+        self._dialler.forget_backoff()
+        self._dial(ctx)
+        for peer in self._peers.values():
+            peer.compare_now(ctx, self._claim)
+        ctx.answer(ctx.asker, Done())
+
+    def on_isolate(self, message: Isolate, ctx: Context) -> None:
+        self._isolated_until = ctx.monotonic() + max(0.0, message.seconds)
+        if message.seconds > 0:
+            self._drop_all(Reason.ISOLATED, ctx)
+        self._dialler.forget_backoff()
+        self._dial(ctx)
+        ctx.answer(ctx.asker, Done())
+
+    def on_status(self, message: Status, ctx: Context) -> None:
+        report: dict[str, Json] = {
+            "peers": [peer.status(ctx) for _, peer in sorted(self._peers.items())],
+            "port": self._links.port(),
+            "isolated": self._isolated(ctx),
+            "retired": self._told_retired or self._log.origin in self.retired,
+            "members": self.membership.rows(),
+            "counts": dict(self.counts),
+            "alarms": self._alarms(ctx),
+        }
+        if self.in_cloud:
+            cluster, client_id = self._log.pinned_cluster()
+            report["cluster"] = {"id": cluster, "client_id": client_id, "shared": self.settings.shared}
+        ctx.answer(ctx.asker, Report(report))
 
     # --- what other actors say ------------------------------------------------------------------
 
     def on_applied(self, message: Applied, ctx: Context) -> None:
-        self._gained.update(message.changes)
+        self.sessions.on_applied(message, ctx)
         for peer in self._peers.values():
             if peer.session is not None and peer.session.name == message.session:
-                peer.session.applied(message, ctx)
                 self._note_synced(peer, ctx)
 
     def on_claim_to_send(self, message: ClaimToSend, ctx: Context) -> None:
         self._claim = message.claim
         if message.now:
-            self.each(lambda session: session.beat(ctx, self._claim), ctx)
+            self.sessions.beat(self._claim, ctx)
 
     def on_to_peer(self, message: ToPeer, ctx: Context) -> None:
         frame = codec.decode(message.payload, Channel.PEER).message
@@ -86,7 +213,7 @@ class Sync(LinkOwner):
             self._dial(ctx)
             return
         if peer.session is not None:
-            peer.session.end(ctx)
+            self.sessions.end(peer.session, ctx)
         if self._peers.get(peer.key) is peer:
             del self._peers[peer.key]
             if not self.in_cloud:
@@ -100,22 +227,14 @@ class Sync(LinkOwner):
         if peer is None or peer.closing:
             return
         try:
-            decoded = codec.decode(message.payload, Channel.PEER)
-            if isinstance(decoded.message, wire.Part) and peer.session is not None:
-                whole = peer.session.whole(decoded.message, ctx)
-                if whole is None:
-                    return
-                decoded = codec.decode(whole, Channel.PEER)
-        except UnknownMessage:
-            self.count(Reason.UNKNOWN_MESSAGE)
-            return
+            frame = self.sessions.decode(message.payload, peer.session, ctx)
         except ProtocolError as fault:
             self._close(peer, Reason.MALFORMED, fault.text, ctx)
             return
-        if decoded.trailing:
-            self.count(Reason.TRAILING_FIELD)
+        if frame is None:
+            return
         try:
-            self._on_frame(peer, decoded.message, ctx)
+            self._on_frame(peer, frame, ctx)
         except Exception:
             # whoever sends on what we fail on must not end the links of others with this actor
             self._close(peer, Reason.HANDLER_FAILED, "this node failed on what it heard", ctx)
@@ -151,14 +270,15 @@ class Sync(LinkOwner):
             ctx.after(self.settings.heartbeat_interval, Tick("beat"))
             self._beat(ctx)
         else:
-            self._pumping = False
-            self.each(lambda session: session.tick(ctx), ctx)
+            self.sessions.pump(ctx)
 
     # --- frames ----------------------------------------------------------------------------------
 
     def _on_frame(self, peer: PeerLink, frame: Message, ctx: Context) -> None:
         if isinstance(frame, wire.Bye):
-            self.note_farewell(peer, frame)
+            # only a member of the cluster can know that we were retired
+            retired = bool(peer.certified) and frame.reason == Reason.RETIRED.value
+            self._told_retired = self._told_retired or retired
             self._close(peer, known_reason(frame.reason), frame.text, ctx)
         elif isinstance(frame, wire.Hello):
             self._on_hello(peer, frame, ctx)
@@ -220,7 +340,10 @@ class Sync(LinkOwner):
         elif cluster and not pinned:
             ctx.tell("store", PinCluster(peer.link, cluster, peer.client_id))
         else:
-            self.note_stranger(peer.client_id, cluster, ctx)
+            self.count(Reason.OTHER_CLUSTER)
+            who = f"client {peer.client_id} of cluster {cluster or '(none)'}"
+            text = f"{who} was refused: this node serves another"
+            self._strangers.sound(Reason.OTHER_CLUSTER.value, peer.client_id, text, ctx.now_ms())
             self._close(peer, Reason.OTHER_CLUSTER, "this cloud node serves another cluster", ctx)
 
     def _settle(self, peer: PeerLink, ctx: Context) -> None:
@@ -246,7 +369,7 @@ class Sync(LinkOwner):
 
     def _replace(self, rival: PeerLink, ctx: Context) -> None:
         if rival.session is not None:
-            rival.session.end(ctx)
+            self.sessions.end(rival.session, ctx)
             rival.session = None
         del self._peers[rival.key]
         self._close(rival, Reason.DUPLICATE_LINK, "", ctx)
@@ -255,19 +378,11 @@ class Sync(LinkOwner):
         if self.in_cloud:
             self._links.admit(peer.link)
             self._say_hello(peer, ctx)
-        self._serial += 1
-        peer.open_session(
-            f"sync:{self._serial}",
-            self._log,
-            self._links,
-            self.settings,
-            self.count,
-            self.members,
-            self._chunks,
+        session = peer.open_session(
+            self.sessions, Gossip(self.membership.members), self._links, self.settings
         )
         self._peers[peer.key] = peer
-        assert peer.session is not None
-        peer.session.start(ctx)
+        session.start(ctx)
         self._dialler.reached(peer.node_id, peer.link)
 
     def _say_hello(self, peer: PeerLink, ctx: Context) -> None:
@@ -282,7 +397,7 @@ class Sync(LinkOwner):
             ctx.log(WARNING, f"the clock of this node was set by {step_ms / 1000:+.0f} s")
             self._dialler.forget_backoff()
             self._dial(ctx)
-        self.tend_members(ctx)
+        self.membership.tend(self.settings.sync_interval, ctx)
         for peer in list(self._open.values()):
             fault = peer.overdue(ctx, self._log, in_cloud=self.in_cloud)
             if fault is not None:
@@ -291,18 +406,48 @@ class Sync(LinkOwner):
             elif peer.session is not None and not peer.closing:
                 peer.bring_again(self._checker)
                 peer.read_clock(ctx)
-        self.each(lambda session: session.beat(ctx, self._claim), ctx)
+        self.sessions.beat(self._claim, ctx)
         if not self.in_cloud:
-            self._clocks.look([peer.session.clock for peer in self._peers.values() if peer.session], ctx)
-
-    def _pump_later(self, ctx: Context) -> None:
-        waiting = any(peer.session is not None and peer.session.busy for peer in self._peers.values())
-        if waiting and not self._pumping:
-            self._pumping = True
-            ctx.after(PUMP_INTERVAL, Tick("pump"))
+            self._clocks.look([session.clock for session in self.sessions], ctx)
 
     def _note_synced(self, peer: PeerLink, ctx: Context) -> None:
         """The node applies InitialRemotePeers only after it has seen what the cluster already knows."""
         if not peer.told_synced and peer.session is not None and peer.session.synced:
             peer.told_synced = True
             ctx.tell("node", PeerUp(peer.node_id))
+
+    # --- inside ------------------------------------------------------------------------------------
+
+    def _alarms(self, ctx: Context) -> list[Json]:
+        found = self._duplicates.report(ctx) + self.sessions.alarms(ctx) + self._strangers.report()
+        if self.in_cloud or self._isolated(ctx):
+            return found
+        return found + self.membership.alarms(self._connected(), self.retired, ctx)
+
+    def _dial(self, ctx: Context) -> None:
+        if self.in_cloud:
+            return
+        connected = self._connected()
+        wait = self._isolated_until - ctx.monotonic()
+        if wait <= 0:
+            self._dialler.dial(connected, ctx)
+            wait = self._dialler.due_in(connected, ctx)
+        self._looks += 1
+        ctx.after(wait, Tick("dial", self._looks))
+
+    def _connected(self) -> set[str]:
+        return {key for key, peer in self._peers.items() if not peer.closing}
+
+    def _isolated(self, ctx: Context) -> bool:
+        return ctx.monotonic() < self._isolated_until
+
+    def _drop_all(self, reason: Reason, ctx: Context) -> None:
+        for peer in list(self._open.values()):
+            self._close(peer, reason, "", ctx)
+
+    def _close(self, peer: PeerLink, reason: Reason, text: str, ctx: Context) -> None:
+        if peer.closing:
+            return
+        peer.closing = True
+        self._links.send(peer.link, wire.Bye(reason.value, text))
+        self._links.close(peer.link, reason.value, text)

@@ -249,7 +249,7 @@ def test_a_cloud_peer_that_was_removed_is_no_member_any_more() -> None:
     ctx.behaviour = sync
     bench.ask(bench.cloud_peer(), NoteSelf())
     for name in ("cloud", "lan-1", "lan-2"):
-        sync.members.take(Member(f"{name}/" + "0" * 32, 1, 0, {}), 0)
+        sync.membership.members.take(Member(f"{name}/" + "0" * 32, 1, 0, {}), 0)
 
     def shown() -> list[str]:
         report = ctx.ask(Status())

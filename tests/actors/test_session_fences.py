@@ -59,9 +59,9 @@ def broken(*_: object, **__: object) -> None:
 def test_a_lan_session_that_fails_is_closed_and_the_others_are_served(way: str) -> None:
     lan = Lan()
     assert lan.heard_beats() == {1, 2, 3}
-    (first, *_) = lan.sync.sessions()
+    (first, *_) = lan.sync.sessions
     setattr(first, way, broken)
-    lan.sync._gained = {"x": (1, b"")}
+    lan.sync.sessions._gained = {"x": (1, b"")}
     lan.ctx.hand(Committed(1, 1, 1))
     lan.heard_beats()
     assert lan.sync.counts[Reason.HANDLER_FAILED] >= 1
@@ -72,7 +72,7 @@ def test_a_lan_session_that_fails_is_closed_and_the_others_are_served(way: str) 
 def test_a_cloud_session_that_fails_is_closed_and_dialled_anew() -> None:
     rig = Rig()
     link = rig.connect(peer("cloud-node"))
-    (session,) = rig.gateway.sessions()
+    (session,) = rig.gateway.sessions
     session.beat = broken  # type: ignore[method-assign]  # a bug met by this session
     for _ in range(3):
         rig.hear(link, wire.Heartbeat(0, 0, 0))
@@ -85,7 +85,7 @@ def test_frames_that_a_node_fails_on_cost_their_link_alone_and_at_once() -> None
     """Five failures in a row end an actor, with the links of all others."""
     lan, rig = Lan(), Rig()
     link = rig.connect(peer("cloud-node"))
-    for session in (lan.sync.sessions()[0], rig.gateway.sessions()[0]):
+    for session in (next(iter(lan.sync.sessions)), next(iter(rig.gateway.sessions))):
         session.receive = broken  # type: ignore[method-assign]  # a bug met by this session
     with pytest.raises(OverflowError):
         lan.hear(1, wire.Heartbeat(0, 0, 0))
