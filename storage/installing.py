@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import ENDED, Origin
+from entgldb.storage import members
 from entgldb.storage.batch import Batch
 from entgldb.storage.database import translated
+from entgldb.storage.incarnations import Incarnations
 from entgldb.storage.install import Merger
+from entgldb.storage.log import LogQueries
 from entgldb.storage.recorded import has_recorded, is_partial
 from entgldb.storage.reissue import Tail
 from entgldb.storage.rules import clock
@@ -21,62 +23,75 @@ from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.merge import NO_HEAD, Head
 from entgldb.storage.rules.results import Installed
 from entgldb.storage.staging import read_head
-
-if TYPE_CHECKING:
-    from entgldb.storage.store import Store
+from entgldb.storage.transaction import Transaction
 
 
-def install(
-    store: Store, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool
-) -> Installed:
-    """Merge what is staged at the URI ``staged``. ``cloud``: it came by a cloud link.
+class Installing:
+    """Merges a staged snapshot in a ``group`` of its own."""
 
-    ``rebase``: own unsent writes are issued again even where no log row that we lack was pruned.
-    """
-    with _attached(store.connection, staged):
-        head = read_head(store.connection, "staged")
-        if clock.too_far_ahead(head.clock, store.known_ms(now_ms)):
-            return Installed({}, Reason.HELD_CLOCK.value)
-        if not rebase and _is_covered(store, head, cloud=cloud):
-            return Installed({})
-        with store.group():
-            return _install(store, head, entropy, now_ms, cloud=cloud, rebase=rebase)
+    def __init__(
+        self,
+        transaction: Transaction,
+        incarnations: Incarnations,
+        group: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._transaction = transaction
+        self._incarnations = incarnations
+        self._group = group
 
+    def install(self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool) -> Installed:
+        """Merge what is staged at the URI ``staged``. ``cloud``: it came by a cloud link.
 
-def _is_covered(store: Store, head: SnapshotHead, *, cloud: bool) -> bool:
-    """Whether it brings nothing: it was merged before, or the log has brought it meanwhile."""
-    if head.system and not cloud and (is_partial(store.connection) or has_recorded(store.connection)):
-        return False
-    heads = {origin: known.head for origin, known in store.state.origins.items()}
-    ours = [(heads.get(mark.name, NO_HEAD), mark.seq) for mark in head.marks]
-    return all(known.quarantined or known.seq >= seq for known, seq in ours)
+        ``rebase``: own unsent writes are issued again even where no log row that we lack was pruned.
+        """
+        connection, state = self._transaction.connection, self._transaction.state
+        with _attached(connection, staged):
+            head = read_head(connection, "staged")
+            if clock.too_far_ahead(head.clock, members.known_ms(connection, state, now_ms)):
+                return Installed({}, Reason.HELD_CLOCK.value)
+            if not rebase and self._is_covered(head, cloud=cloud):
+                return Installed({})
+            with self._group():
+                return self._install(head, entropy, now_ms, cloud=cloud, rebase=rebase)
 
+    def _is_covered(self, head: SnapshotHead, *, cloud: bool) -> bool:
+        """Whether it brings nothing: it was merged before, or the log has brought it meanwhile."""
+        connection = self._transaction.connection
+        if head.system and not cloud and (is_partial(connection) or has_recorded(connection)):
+            return False
+        heads = {origin: known.head for origin, known in self._transaction.state.origins.items()}
+        ours = [(heads.get(mark.name, NO_HEAD), mark.seq) for mark in head.marks]
+        return all(known.quarantined or known.seq >= seq for known, seq in ours)
 
-def _install(
-    store: Store, head: SnapshotHead, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool
-) -> Installed:
-    state, before = store.state, store.state.vector()
-    behind = rebase or any(mark.floor > before.get(mark.name, (0, b""))[0] for mark in head.marks)
-    merger = Merger(store.connection, state, head, cloud=cloud)
-    merger.merge()
-    for key, _ in store.documents(ENDED):
-        end = read_ending(key)
-        if end is not None:
-            state.end(store.connection, *end)
-    changes = merger.changes
-    old, ahead = state.own, state.own in changes
-    theirs = {mark.name: mark.seq for mark in head.marks}
-    tail = Tail(Batch(store.connection, state), old, _covered(head, old), theirs)
-    reissued = own_last = 0
-    if ahead or (behind and tail.exists()):
-        new = store.reincarnate(entropy, Why.ROLLED_BACK if ahead else Why.SNAPSHOT, now_ms)
-        if not ahead:
-            reissued = tail.write_again(new, now_ms)
-            tail.drop()
-            own_last = state.lsn if reissued else 0
-        if reissued:
-            changes[new] = (state.origins[new].head.seq, state.origins[new].head.hash)
-    return Installed(changes, "", merger.taken, merger.deleted, reissued, own_last, reborn=state.own != old)
+    def _install(
+        self, head: SnapshotHead, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool
+    ) -> Installed:
+        connection, state = self._transaction.connection, self._transaction.state
+        before = state.vector()
+        behind = rebase or any(mark.floor > before.get(mark.name, (0, b""))[0] for mark in head.marks)
+        merger = Merger(connection, state, head, cloud=cloud)
+        merger.merge()
+        for key, _ in LogQueries(connection).documents(ENDED):
+            end = read_ending(key)
+            if end is not None:
+                state.end(connection, *end)
+        changes = merger.changes
+        old, ahead = state.own, state.own in changes
+        theirs = {mark.name: mark.seq for mark in head.marks}
+        tail = Tail(Batch(connection, state), old, _covered(head, old), theirs)
+        reissued = own_last = 0
+        if ahead or (behind and tail.exists()):
+            why = Why.ROLLED_BACK if ahead else Why.SNAPSHOT
+            new = self._incarnations.reincarnate(entropy, why, now_ms)
+            if not ahead:
+                reissued = tail.write_again(new, now_ms)
+                tail.drop()
+                own_last = state.lsn if reissued else 0
+            if reissued:
+                changes[new] = (state.origins[new].head.seq, state.origins[new].head.hash)
+        return Installed(
+            changes, "", merger.taken, merger.deleted, reissued, own_last, reborn=state.own != old
+        )
 
 
 def _covered(head: SnapshotHead, origin: Origin) -> Head:

@@ -11,8 +11,10 @@ import msgpack
 from entgldb.messages.limits import MEMBERS_MAX, PACK_BYTES
 from entgldb.messages.model import Origin, node_of
 from entgldb.messages.wire import Member
+from entgldb.storage.rules import clock
 from entgldb.storage.rules.members import member_name
 from entgldb.storage.rules.results import Heard
+from entgldb.storage.state import State
 
 VOICE_MS: Final = 24 * 3600 * 1000
 """A node that was not heard of for so long has no voice about the time."""
@@ -74,3 +76,9 @@ def clocks_shown(connection: sqlite3.Connection, own: Origin, lived_ms: int) -> 
     latest = {node_of(origin): shown_ms for origin, shown_ms in rows}
     latest.pop(node_of(own), None)
     return list(latest.values())
+
+
+def known_ms(connection: sqlite3.Connection, state: State, now_ms: int) -> int:
+    """The latest time that this node can believe in: see ``rules.clock.known_ms``."""
+    others = clocks_shown(connection, state.own, state.lived_ms)
+    return clock.known_ms(now_ms, [state.shown_ms, *others] if state.shown_ms else others)

@@ -9,15 +9,16 @@ cloud included, so that every node drops what it holds beyond the end, and takes
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import ENDED, Origin, Version, node_of
-from entgldb.storage import healing
+from entgldb.storage import healing, members
 from entgldb.storage.apply import Applier
 from entgldb.storage.batch import Batch
+from entgldb.storage.incarnations import Incarnations
 from entgldb.storage.merge_reissue import MergeTail
 from entgldb.storage.reissue import PAGE, Tail, Writer
 from entgldb.storage.rules import clock
@@ -26,9 +27,8 @@ from entgldb.storage.rules.header import MERGE, Header, decode, digest
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.merge import NO_HEAD, Head
 from entgldb.storage.scratch import empty
-
-if TYPE_CHECKING:
-    from entgldb.storage.store import Store
+from entgldb.storage.transaction import Transaction
+from entgldb.storage.writes import Writing
 
 
 class Reset(NamedTuple):
@@ -40,20 +40,27 @@ class Reset(NamedTuple):
     """Entries that were stamped anew."""
 
 
-def reset_clock(store: Store, request: RequestId, entropy: bytes, now_ms: int) -> Reset:
+def reset_clock(
+    transaction: Transaction,
+    incarnations: Incarnations,
+    writing: Writing,
+    request: RequestId,
+    entropy: bytes,
+    now_ms: int,
+) -> Reset:
     """Go on from ``now_ms``, which is right, with the node's unseen writes. Raises InvalidError."""
-    state, connection = store.state, store.connection
+    state, connection = transaction.state, transaction.connection
     state.shown_ms = now_ms
-    bound = clock.from_ms(store.known_ms(now_ms) + DRIFT_MS_MAX)
+    bound = clock.from_ms(members.known_ms(connection, state, now_ms) + DRIFT_MS_MAX)
     if state.clock <= bound:
         raise InvalidError(
             "the stamps of this node do not run ahead of most clocks: there is nothing to reset"
         )
     old = state.own
-    tail = Tail(Batch(connection, state), old, _seen_elsewhere(store, bound), {})
+    tail = Tail(Batch(connection, state), old, _seen_elsewhere(transaction, bound), {})
     if tail.covered.hlc <= bound:
-        _put_off(store, bound)
-    before = _greatest_without(store, tail)
+        _put_off(transaction, bound)
+    before = _greatest_without(transaction, tail)
     if before > bound:
         raise InvalidError(
             "others have taken what was stamped ahead: every node goes on from there",
@@ -64,25 +71,25 @@ def reset_clock(store: Store, request: RequestId, entropy: bytes, now_ms: int) -
         return Reset(old, 0)
     _set_aside(tail)
     healing.take_out(Batch(connection, state), old, tail.covered.seq + 1)
-    new = store.reincarnate(entropy, Why.CLOCK, now_ms)
-    store.write(request, [Write(ENDED, ending(old, tail.covered.seq), b"{}")], now_ms, system=True)
+    new = incarnations.reincarnate(entropy, Why.CLOCK, now_ms)
+    writing.write(request, [Write(ENDED, ending(old, tail.covered.seq), b"{}")], now_ms, system=True)
     state.end(connection, old, tail.covered.seq)
-    return Reset(new, _write_again(store, old, new, now_ms))
+    return Reset(new, _write_again(transaction, old, new, now_ms))
 
 
-def _put_off(store: Store, bound: int) -> None:
+def _put_off(transaction: Transaction, bound: int) -> None:
     """What others have stamped ahead goes: it comes again, and is held, until they reset their clocks too."""
-    for origin, known in list(store.state.origins.items()):
-        if origin == store.origin or known.head.hlc <= bound:
+    for origin, known in list(transaction.state.origins.items()):
+        if origin == transaction.state.own or known.head.hlc <= bound:
             continue
-        first = _first_ahead(store, known.number, known.head.seq, bound)
+        first = _first_ahead(transaction, known.number, known.head.seq, bound)
         if first > known.floor:
-            healing.take_out(Batch(store.connection, store.state), origin, first)
+            healing.take_out(Batch(transaction.connection, transaction.state), origin, first)
 
 
-def _first_ahead(store: Store, number: int, head: int, bound: int) -> int:
+def _first_ahead(transaction: Transaction, number: int, head: int, bound: int) -> int:
     """The first seq of a log that is not stamped right; a transaction is one thing, and goes as a whole."""
-    rows = store.connection.execute(
+    rows = transaction.connection.execute(
         "SELECT header FROM _entgldb_oplog WHERE origin = ? ORDER BY seq DESC", (number,)
     )
     first = head + 1
@@ -95,12 +102,12 @@ def _first_ahead(store: Store, number: int, head: int, bound: int) -> int:
     return first
 
 
-def _write_again(store: Store, old: Origin, new: Origin, now_ms: int) -> int:
+def _write_again(transaction: Transaction, old: Origin, new: Origin, now_ms: int) -> int:
     """The entries that were set aside, each merged as it will be by whoever takes the new log."""
-    batch = Batch(store.connection, store.state)
+    batch = Batch(transaction.connection, transaction.state)
     writer, applier = Writer(batch, new, now_ms), Applier(batch, now_ms)
     stamps, moved = MergeTail(batch, old, ()), dict[Version, Version]()
-    for header, text in _rows(store):
+    for header, text in _rows(transaction):
         parent = None if header.parent is None else moved.get(header.parent, header.parent)
         seen = tuple(moved.get(version, version) for version in header.seen)
         text = stamps.text(header, text)
@@ -108,7 +115,7 @@ def _write_again(store: Store, old: Origin, new: Origin, now_ms: int) -> int:
         made, lsn = writer.log(header._replace(parent=parent, seen=seen, body_sha256=sha), text)
         stamps.moved(header, made)
         moved[header.version] = made.version
-        store.state.move(new, writer.head)
+        transaction.state.move(new, writer.head)
         applier.merge_own(made, text, lsn)
     writer.end()
     return writer.written
@@ -122,9 +129,9 @@ def _set_aside(tail: Tail) -> None:
     )
 
 
-def _rows(store: Store) -> Iterator[tuple[Header, str | None]]:
+def _rows(transaction: Transaction) -> Iterator[tuple[Header, str | None]]:
     seq = 0
-    while page := store.connection.execute(
+    while page := transaction.connection.execute(
         "SELECT seq, header, body FROM temp.tail WHERE seq > ? ORDER BY seq LIMIT ?", (seq, PAGE)
     ).fetchall():
         seq = page[-1][0]
@@ -132,34 +139,37 @@ def _rows(store: Store) -> Iterator[tuple[Header, str | None]]:
             yield decode(raw), text
 
 
-def _seen_elsewhere(store: Store, bound: int) -> Head:
+def _seen_elsewhere(transaction: Transaction, bound: int) -> Head:
     """The end of our log as far as some other node has it, or it is stamped right."""
-    known = store.state.origins[store.origin]
-    seq = _first_ahead(store, known.number, known.head.seq, bound) - 1
-    own, others = node_of(store.origin), [one.row for one in store.members().values()]
-    told = [row.vector.get(store.origin, 0) for row in others if node_of(row.origin) != own]
-    return _head(store, known.number, max([seq, known.floor, *told]))
+    known = transaction.state.origins[transaction.state.own]
+    seq = _first_ahead(transaction, known.number, known.head.seq, bound) - 1
+    own, others = (
+        node_of(transaction.state.own),
+        [one.row for one in members.members(transaction.connection).values()],
+    )
+    told = [row.vector.get(transaction.state.own, 0) for row in others if node_of(row.origin) != own]
+    return _head(transaction, known.number, max([seq, known.floor, *told]))
 
 
-def _head(store: Store, number: int, seq: int) -> Head:
+def _head(transaction: Transaction, number: int, seq: int) -> Head:
     """Our log as it was when it ended at ``seq``."""
     find = "SELECT header, hash FROM _entgldb_oplog WHERE origin = ? AND seq = ?"
-    row = store.connection.execute(find, (number, seq)).fetchone()
+    row = transaction.connection.execute(find, (number, seq)).fetchone()
     if row is not None:
         return Head(seq, row[1], hlc=decode(row[0]).hlc)
-    after = store.connection.execute(find, (number, seq + 1)).fetchone()
+    after = transaction.connection.execute(find, (number, seq + 1)).fetchone()
     if seq == 0 or after is None:
-        return store.state.origins[store.origin].head if seq else NO_HEAD
+        return transaction.state.origins[transaction.state.own].head if seq else NO_HEAD
     return Head(seq, decode(after[0]).prev_hash)
 
 
-def _greatest_without(store: Store, tail: Tail) -> int:
+def _greatest_without(transaction: Transaction, tail: Tail) -> int:
     """The greatest stamp of all that stays: nothing may be stamped before what its writer had seen."""
-    state = store.state
+    state = transaction.state
     heads = [known.head.hlc for origin, known in state.origins.items() if origin != tail.old]
     found = [state.collected_hlc, tail.covered.hlc, *heads]
     for table in ("_entgldb_documents", "_entgldb_conflicts"):
-        (hlc,) = store.connection.execute(
+        (hlc,) = transaction.connection.execute(
             f"SELECT ifnull(max(hlc), 0) FROM {table} WHERE NOT (origin = ? AND seq > ?)",  # noqa: S608 -- constants
             (tail.number, tail.covered.seq),
         ).fetchone()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.model import Version
@@ -18,9 +18,8 @@ from entgldb.storage.rules import clock
 from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest, encode
 from entgldb.storage.rules.merge import Current, Head
 from entgldb.storage.scratch import empty
-
-if TYPE_CHECKING:
-    from entgldb.storage.incarnations import Incarnations
+from entgldb.storage.transaction import Transaction
+from entgldb.storage.writes import Writing
 
 _CURRENT: Final = (
     "SELECT d.hlc, o.name, d.seq, CAST(d.body AS BLOB), d.stamps IS NOT NULL FROM _entgldb_documents d"
@@ -41,13 +40,13 @@ def waiting(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM _entgldb_salvaged").fetchone()[0])
 
 
-def write_again(store: Incarnations, now_ms: int) -> int:
+def write_again(transaction: Transaction, writing: Writing, now_ms: int) -> int:
     """Those that are not in the log by now; how many keys were written. One body is in memory at a time."""
-    execute = store.connection.execute
-    if not waiting(store.connection):
+    execute = transaction.connection.execute
+    if not waiting(transaction.connection):
         return 0
-    covered = store.state.vector()
-    empty(store.connection, "lasts")
+    covered = transaction.state.vector()
+    empty(transaction.connection, "lasts")
     for raw, origin, seq in execute("SELECT header, origin, seq FROM _entgldb_salvaged ORDER BY hlc, origin"):
         if seq > covered.get(origin, (0, b""))[0]:
             header = decode(raw)
@@ -61,31 +60,33 @@ def write_again(store: Incarnations, now_ms: int) -> int:
         (last,),
     ).fetchone():
         last = row[0]
-        _write(store, decode(row[1]), row[2], written, now_ms)
+        _write(transaction, writing, decode(row[1]), row[2], written, now_ms)
         written += 1
     execute("DELETE FROM _entgldb_salvaged")
     return written
 
 
-def _write(store: Incarnations, header: Header, body: bytes | None, number: int, now_ms: int) -> None:
-    current = store.connection.execute(_CURRENT, (header.collection, header.key)).fetchone()
+def _write(
+    transaction: Transaction, writing: Writing, header: Header, body: bytes | None, number: int, now_ms: int
+) -> None:
+    current = transaction.connection.execute(_CURRENT, (header.collection, header.key)).fetchone()
     if current is None or (current[0], current[1]) < (header.hlc, header.origin):
         # a request id of this origin alone: nobody asks for its answer
-        request = RequestId(digest(store.state.own.encode())[:16], store.state.lsn + number)
-        store.write(request, [Write(header.collection, header.key, body)], now_ms)
+        request = RequestId(digest(transaction.state.own.encode())[:16], transaction.state.lsn + number)
+        writing.write(request, [Write(header.collection, header.key, body)], now_ms)
     elif body is not None and body != current[3] and not current[4]:
-        _beside(store, header, body, current, now_ms)
+        _beside(transaction, header, body, current, now_ms)
 
 
 def _beside(
-    store: Incarnations,
+    transaction: Transaction,
     like: Header,
     body: bytes,
     current: tuple[int, str, int, bytes | None, bool],
     now_ms: int,
 ) -> None:
     """The salvaged body, and after it the present one, which replaces not it but what was there before."""
-    state, batch = store.state, Batch(store.connection, store.state)
+    state, batch = transaction.state, Batch(transaction.connection, transaction.state)
     _, origin, seq, present, _ = current
     before = Current(origin, seq, current[0], present is not None)
     for index, text in enumerate((body, present)):

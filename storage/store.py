@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-from entgldb.messages.client import RequestId, Write, Written
-from entgldb.messages.errors import EntglError
+from entgldb.messages.client import RequestId, Write
 from entgldb.messages.model import Entry, Origin, Vector, Version, check_node_id
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Copy, Member
@@ -21,44 +21,48 @@ from entgldb.storage import (
     fingerprint,
     forks,
     healing,
-    installing,
     members,
     prune,
     requests,
     resetting,
     salvaged,
-    unfit,
 )
-from entgldb.storage.apply import Applier
+from entgldb.storage.applying import Applying
 from entgldb.storage.batch import Batch
 from entgldb.storage.identity import Identity
 from entgldb.storage.incarnations import Incarnations
-from entgldb.storage.log import PINNED
+from entgldb.storage.installing import Installing
+from entgldb.storage.log import PINNED, LogQueries
 from entgldb.storage.mending import Mender
 from entgldb.storage.resolving import resolving, undeleting
-from entgldb.storage.rules.clock import known_ms, ms_of
+from entgldb.storage.rules.clock import ms_of
+from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Collected, Installed, Outcome, Pruned, PruneOrder
-from entgldb.storage.strangers import Strangers
-from entgldb.storage.unfit import CannotApply
+from entgldb.storage.state import State
+from entgldb.storage.transaction import Transaction
 from entgldb.storage.wal_watch import WalWatch
-from entgldb.storage.writes import Checked, check_writes, write_group
+from entgldb.storage.writes import Writing
 
-_T = TypeVar("_T")
 _TIDY_MS: Final = 60_000
 _WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
-class Store(Incarnations):
-    """Implements ``ports.Store``. One per file; all writing happens inside ``group``."""
+class Store(LogQueries):
+    """Implements ``ports.Store``: a reader of the log that writes, too, by its parts.
+
+    One per file; all writing happens inside ``group``.
+    """
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
-        super().__init__(connection, path)
-        self._strangers = Strangers()
+        super().__init__(connection)
+        self.path = path
+        self.transaction = Transaction(connection, self._names.clear)
+        self.writing = Writing(self.transaction)
+        self.applying = Applying(self.transaction)
+        self.incarnations = Incarnations(self.transaction, self.applying, path)
         self._tidied_ms = self.state.lived_ms
         self._wal = WalWatch(path)
-        self._lived_from: float | None = None
-        self._lived_before_ms = self._lived_ms = self.state.lived_ms
-        self._shown_ms = 0
+        self._reborn: Why | None = None
 
     @classmethod
     def open(cls, directory: str | Path, node_id: str, now_ms: int) -> Store:
@@ -100,6 +104,19 @@ class Store(Incarnations):
         return cls(store.connection, store.path)
 
     @property
+    def state(self) -> State:
+        """What is kept in memory of the file."""
+        return self.transaction.state
+
+    def group(self) -> AbstractContextManager[None]:
+        """One transaction; see ``Transaction.group``."""
+        return self.transaction.group()
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Inside a group: undone alone when it raises."""
+        return self.transaction.savepoint()
+
+    @property
     def origin(self) -> Origin:
         return self.state.own
 
@@ -117,15 +134,7 @@ class Store(Incarnations):
 
         ``shown_ms``: what the wall clock shows, where it is not known to be wrong. The next group keeps both.
         """
-        if self._lived_from is None:
-            self._lived_from = seconds
-        self._lived_ms = self._lived_before_ms + max(0, int((seconds - self._lived_from) * 1000))
-        self._shown_ms = shown_ms
-
-    def _age(self) -> None:
-        self.state.lived_ms = max(self.state.lived_ms, self._lived_ms)
-        self.state.shown_ms = max(self.state.shown_ms, self._shown_ms)
-        self._shown_ms = 0
+        self.transaction.age.live(seconds, shown_ms)
 
     def answered(self, request: RequestId, now_ms: int) -> requests.Answer | None:
         """The answer this request id already had. Raises EntglError unknown-outcome if too old to know."""
@@ -146,11 +155,7 @@ class Store(Incarnations):
 
         Raises InvalidError, TooLargeError or NotAllowedError; nothing is written then.
         """
-        self._need_group()
-        checked = check_writes(writes, system=system)
-        if whole:
-            checked = [write._replace(whole=True) for write in checked]
-        return self._written(request, Batch(self.connection, self.state), checked, now_ms)
+        return self.writing.write(request, writes, now_ms, system=system, whole=whole)
 
     def resolve(
         self,
@@ -162,31 +167,50 @@ class Store(Incarnations):
         now_ms: int,
     ) -> requests.Answer:
         """Settle a conflict by a write that names it. Raises NotFoundError, InvalidError, TooLargeError."""
-        self._need_group()
-        batch = Batch(self.connection, self.state)
-        return self._written(request, batch, [resolving(batch, place, version, take, body)], now_ms)
+        batch = self.writing.batch()
+        return self.writing.commit(request, batch, [resolving(batch, place, version, take, body)], now_ms)
 
     def undelete(self, request: RequestId, collection: str, key: str, now_ms: int) -> requests.Answer:
         """Write the newest live version of a deleted document. Raises NotFoundError, already-exists."""
-        self._need_group()
-        batch = Batch(self.connection, self.state)
-        return self._written(request, batch, [undeleting(batch, collection, key)], now_ms)
+        batch = self.writing.batch()
+        return self.writing.commit(request, batch, [undeleting(batch, collection, key)], now_ms)
 
-    def _written(
-        self, request: RequestId, batch: Batch, checked: list[Checked], now_ms: int
-    ) -> requests.Answer:
-        if self.state.disowned:
-            raise EntglError(f"{self.state.own} has been continued elsewhere, a new incarnation is needed")
-        before = self.state.lsn
-        written: tuple[Written, ...] = write_group(batch, self.state.own, checked, now_ms)
-        batch.flush()
-        lsn = self.state.lsn if self.state.lsn > before else 0
-        requests.remember(self.connection, request, self.state.own, written, lsn, self.state.lived_ms)
-        return written, lsn
+    def reincarnate(self, entropy: bytes, why: Why, now_ms: int) -> Origin:
+        """Write under a new origin from now on; see ``Incarnations.reincarnate``."""
+        return self.incarnations.reincarnate(entropy, why, now_ms)
+
+    def begin_anew(self, entropy: bytes, why: Why, now_ms: int) -> None:
+        """The file was found to be a copy, or older than it had been: write as somebody new."""
+        with self.group():
+            self.reincarnate(entropy, why, now_ms)
+        self._reborn = why
+
+    @property
+    def reborn(self) -> Why | None:
+        """Why the file got a new incarnation when it was opened, if it did."""
+        return self._reborn
+
+    @property
+    def disowned(self) -> bool:
+        """Whether others have continued our own log: ``write`` needs a new incarnation first."""
+        return self.state.disowned
+
+    def branch(self, origin: Origin, keep: str) -> tuple[int, bytes] | None:
+        """An entry (seq, hash) of the branch ``ours`` or ``theirs`` of a quarantined origin."""
+        return healing.branch(self.connection, origin, keep)
+
+    def heal(self, origin: Origin, seq: int, kept: bytes, entropy: Callable[[], bytes], now_ms: int) -> int:
+        """Let the branch with entry ``kept`` at ``seq`` stay; how many entries of another were taken out."""
+        return self.incarnations.heal(origin, seq, kept, entropy, now_ms)
+
+    def reissue_salvaged(self, now_ms: int) -> int:
+        """Write again what a damaged file had and no peer has, once a peer has given what it has."""
+        self.transaction.need_group()
+        return salvaged.write_again(self.transaction, self.writing, now_ms)
 
     def pin_cluster(self, cluster: str, client_id: str) -> None:
         """From now on this cloud node serves ``cluster``, unless it serves one already."""
-        self._need_group()
+        self.transaction.need_group()
         value = json.dumps((cluster, client_id))
         self.connection.execute("INSERT OR IGNORE INTO _entgldb_meta VALUES (?, ?)", (PINNED, value))
 
@@ -195,9 +219,7 @@ class Store(Incarnations):
 
         ``peer``: the node that sent them.
         """
-        return self._setting_aside(
-            lambda careful: self._applier(now_ms, careful, cloud=cloud, peer=peer).apply(entries)
-        )
+        return self.applying.apply(entries, now_ms, cloud=cloud, peer=peer)
 
     def note_arrival(self, first_lsn: int, peer: str, now_ms: int) -> None:
         """Rows from ``first_lsn`` to the last came from ``peer``."""
@@ -205,28 +227,22 @@ class Store(Incarnations):
 
     def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
         """Apply system entries that were recorded without being applied; how many."""
-        return self._setting_aside(lambda careful: self._applier(now_ms, careful).supply(entries))
+        return self.applying.supply(entries, now_ms)
 
     def retry_unfit(self, version: Version, now_ms: int) -> Outcome:
         """Apply an entry from quarantine. Raises NotFoundError, or why it cannot be applied still."""
-        try:
-            return self._applier(now_ms).retry(version)
-        except CannotApply as fault:
-            raise fault.fault from fault
+        return self.applying.retry(version, now_ms)
 
     def drop_unfit(self, version: Version) -> None:
         """Take an entry out of quarantine for good; it stays in the log. Raises NotFoundError."""
-        self._need_group()
-        unfit.take(self.connection, self.state, version)
+        self.applying.drop(version)
 
     def release_held(self, now_ms: int, *, accepted: Origin = "") -> Outcome:
         """Apply held entries that time has caught up with; what moved. Now and then tidies up, too.
 
         Of the origin ``accepted`` up to GROUP_ENTRIES_MAX entries, whatever its clock says.
         """
-        outcome = self._setting_aside(lambda careful: self._applier(now_ms, careful).release(accepted))
-        if accepted and outcome.changes:
-            self.state.shown_ms = max(self.state.shown_ms, ms_of(self.state.clock))
+        outcome = self.applying.release(now_ms, accepted)
         self._wal.look(now_ms)
         self._cut_ended()
         if self.state.lived_ms - self._tidied_ms > _TIDY_MS:
@@ -241,8 +257,10 @@ class Store(Incarnations):
 
         Gives who the node writes as now and how many entries that made. Raises InvalidError.
         """
-        self._need_group()
-        return resetting.reset_clock(self, request, entropy, now_ms)
+        self.transaction.need_group()
+        return resetting.reset_clock(
+            self.transaction, self.incarnations, self.writing, request, entropy, now_ms
+        )
 
     def _cut_ended(self) -> None:
         """Take out what was applied of a log behind the end that its own node has given it."""
@@ -255,13 +273,14 @@ class Store(Incarnations):
         self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool = False
     ) -> Installed:
         """Merge a staged snapshot in a transaction of its own. Raises EntglError; nothing is changed then."""
-        return installing.install(self, staged, entropy, now_ms, cloud=cloud, rebase=rebase)
+        installing = Installing(self.transaction, self.incarnations, self.group)
+        return installing.install(staged, entropy, now_ms, cloud=cloud, rebase=rebase)
 
     def repair(
         self, copies: Sequence[Copy], absent: Sequence[tuple[str, str]], vector: Vector, *, write: bool
     ) -> list[str]:
         """Compare rows with a peer's and replace those that are wrong by rule; see ``Mender.mend``."""
-        self._need_group()
+        self.transaction.need_group()
         mender = Mender(self.connection, self.state)
         return [decision.value for decision in mender.mend(copies, absent, vector, write=write)]
 
@@ -275,7 +294,7 @@ class Store(Incarnations):
 
     def create_index(self, collection: str, path: str) -> None:
         """Index a field path. Idempotent. Raises InvalidError for a bad collection or path."""
-        self._need_group()
+        self.transaction.need_group()
         collections.create_index(self.connection, collection, path)
 
     def remember_peer(self, node_id: str, address: str, now_ms: int) -> None:
@@ -299,13 +318,12 @@ class Store(Incarnations):
 
     def remember_members(self, rows: Sequence[Member], now_ms: int, *, cloud: bool) -> None:
         """Keep the last words of members that are later than those kept."""
-        self._need_group()
+        self.transaction.need_group()
         members.remember(self.connection, rows, now_ms, self.state.lived_ms, cloud=cloud)
 
     def known_ms(self, now_ms: int) -> int:
         """The latest time that this node can believe in: see ``rules.clock.known_ms``."""
-        others = members.clocks_shown(self.connection, self.state.own, self.state.lived_ms)
-        return known_ms(now_ms, [self.state.shown_ms, *others] if self.state.shown_ms else others)
+        return members.known_ms(self.connection, self.state, now_ms)
 
     def high_mark_ms(self) -> int:
         """The hybrid clock's milliseconds: no new write is stamped before."""
@@ -313,12 +331,12 @@ class Store(Incarnations):
 
     def prune(self, order: PruneOrder) -> Pruned:
         """One bounded step of pruning the log; see ``storage.prune``."""
-        self._need_group()
+        self.transaction.need_group()
         return prune.prune(self.connection, self.state, order)
 
     def collect(self, frontier: Mapping[Origin, int], after_lsn: int) -> Collected:
         """One bounded step of collecting tombstones; see ``storage.prune``."""
-        self._need_group()
+        self.transaction.need_group()
         return prune.collect(self.connection, self.state, frontier, after_lsn)
 
     def status(self) -> dict[str, Json]:
@@ -337,7 +355,7 @@ class Store(Incarnations):
             "quarantined": len(forked),
             "quarantined_origins": forked,
             "alarms": forks.alarms(self.connection)
-            + self._strangers.alarms(len(self.state.origins))
+            + self.applying.strangers.alarms(len(self.state.origins))
             + self._wal.alarms(),
             "origins": len(self.state.origins),
             "salvaged": salvaged.waiting(self.connection),
@@ -386,29 +404,3 @@ class Store(Incarnations):
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
             self.connection.execute(f"PRAGMA busy_timeout = {database.BUSY_MS}")
-
-    def _applier(
-        self,
-        now_ms: int,
-        careful: bool = False,
-        *,
-        cloud: bool = False,
-        peer: str = "",
-    ) -> Applier:
-        self._need_group()
-
-        def admits(origin: Origin) -> bool:
-            known = len(self.state.origins)
-            return self._strangers.admits(self.connection, known, origin, peer, now_ms)
-
-        batch, known_ms = Batch(self.connection, self.state), self.known_ms
-        return Applier(batch, now_ms, cloud=cloud, careful=careful, known_ms=known_ms, admits=admits)
-
-    def _setting_aside(self, work: Callable[[bool], _T]) -> _T:
-        """Do ``work``; where an entry cannot be merged, once more with care: it alone is set aside then."""
-        try:
-            with self.savepoint():
-                return work(False)
-        except CannotApply:
-            with self.savepoint():
-                return work(True)

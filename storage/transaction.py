@@ -3,25 +3,54 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.storage.database import translated
-from entgldb.storage.log import LogQueries
 from entgldb.storage.state import State
 
 _UNKNOWN: Final = (ErrorCode.DISK_ERROR, ErrorCode.INTERNAL)
 """Failures of a commit after which it may be in the file all the same."""
 
 
-class Transactions(LogQueries):
-    """``group`` and ``savepoint`` of ``ports.Store``."""
+class Age:
+    """How long a store has had its file open, and what its wall clock has shown meanwhile."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, lived_ms: int) -> None:
+        self._lived_from: float | None = None
+        self._lived_before_ms = self._lived_ms = lived_ms
+        self._shown_ms = 0
+
+    def live(self, seconds: float, shown_ms: int) -> None:
+        """``seconds`` of the monotonic clock have passed since some beginning."""
+        if self._lived_from is None:
+            self._lived_from = seconds
+        self._lived_ms = self._lived_before_ms + max(0, int((seconds - self._lived_from) * 1000))
+        self._shown_ms = shown_ms
+
+    def tell(self, state: State) -> None:
+        """Put it into the state of a transaction: what is kept in memory is what the file has."""
+        state.lived_ms = max(state.lived_ms, self._lived_ms)
+        state.shown_ms = max(state.shown_ms, self._shown_ms)
+        self._shown_ms = 0
+
+
+class Transaction:
+    """``group`` and ``savepoint`` of ``ports.Store``, and the state that goes with the file."""
+
+    def __init__(self, connection: sqlite3.Connection, undone: Callable[[], None]) -> None:
+        """``undone`` is called whenever something was rolled back: what was read meanwhile is void."""
+        self.connection = connection
         self.state = State.load(connection)
+        self.age = Age(self.state.lived_ms)
+        self._undone = undone
+
+    def need_group(self) -> None:
+        """Raise EntglError outside of any group."""
+        if not self._busy():
+            raise EntglError("writing needs a group around it")
 
     @contextmanager
     def group(self) -> Iterator[None]:
@@ -36,7 +65,7 @@ class Transactions(LogQueries):
         committing = False
         try:
             self.connection.execute("BEGIN IMMEDIATE")
-            self._age()
+            self.age.tell(self.state)
             yield
             self.state.save(self.connection)
             committing = True
@@ -78,12 +107,9 @@ class Transactions(LogQueries):
         except sqlite3.Error as fault:
             raise EntglError(f"the transaction is lost: {fault}", code=ErrorCode.DISK_ERROR) from fault
 
-    def _age(self) -> None:
-        """Take over what clocks say: with the transaction, so that memory is what the file is."""
-
     def _busy(self) -> bool:
         return self.connection.in_transaction
 
     def _restore(self, before: State) -> None:
         self.state = before
-        self._names.clear()
+        self._undone()

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from entgldb.messages.client import Base, Write, Written
-from entgldb.messages.errors import InvalidError, NotAllowedError, TooLargeError
+from entgldb.messages.client import Base, RequestId, Write, Written
+from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError, TooLargeError
 from entgldb.messages.limits import (
     BASE_BYTES_MAX,
     DEPTH_MAX,
@@ -17,6 +17,7 @@ from entgldb.messages.limits import (
     NAMED_MAX,
 )
 from entgldb.messages.model import ALWAYS_MERGED, SYSTEM_PREFIX, Origin, Version, check_collection, check_key
+from entgldb.storage import requests
 from entgldb.storage.batch import Batch
 from entgldb.storage.merge_rows import composed, has_long_history, merge_row, read_row, with_change
 from entgldb.storage.rules import clock
@@ -25,6 +26,7 @@ from entgldb.storage.rules.changes import as_read, difference, same
 from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, digest, encode
 from entgldb.storage.rules.merge import Current, Head
 from entgldb.storage.rules.stored import Stored
+from entgldb.storage.transaction import Transaction
 from entgldb.storage.unfit import APPLIED
 
 
@@ -41,6 +43,48 @@ class Checked(NamedTuple):
     """Of a document that merges: all of it anew, whatever is there."""
     base: Base | None = None
     """What the writer had read; used where the document merges."""
+
+
+class Writing:
+    """What this node writes, request by request, within the group that runs."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def write(
+        self,
+        request: RequestId,
+        writes: Sequence[Write],
+        now_ms: int,
+        *,
+        system: bool = False,
+        whole: bool = False,
+    ) -> requests.Answer:
+        """Check and write; as ``Store.write``."""
+        self._transaction.need_group()
+        checked = check_writes(writes, system=system)
+        if whole:
+            checked = [write._replace(whole=True) for write in checked]
+        return self.commit(request, self.batch(), checked, now_ms)
+
+    def batch(self) -> Batch:
+        """A new batch of the group that runs."""
+        self._transaction.need_group()
+        return Batch(self._transaction.connection, self._transaction.state)
+
+    def commit(
+        self, request: RequestId, batch: Batch, checked: list[Checked], now_ms: int
+    ) -> requests.Answer:
+        """Write what was checked, remember the answer; the versions and the last lsn (0: nothing changed)."""
+        state = batch.state
+        if state.disowned:
+            raise EntglError(f"{state.own} has been continued elsewhere, a new incarnation is needed")
+        before = state.lsn
+        written: tuple[Written, ...] = write_group(batch, state.own, checked, now_ms)
+        batch.flush()
+        lsn = state.lsn if state.lsn > before else 0
+        requests.remember(batch.connection, request, state.own, written, lsn, state.lived_ms)
+        return written, lsn
 
 
 def check_writes(writes: Sequence[Write], *, system: bool) -> list[Checked]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("messages", "storage", "actors", "launch")
-FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+ROOMS = ("messages", "storage", "actors", "launch")
+FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PURE = [
     "entgldb.actors.store",
@@ -52,6 +52,43 @@ def functions(path: Path) -> list[tuple[str, int]]:
     ]
 
 
+def modules() -> dict[str, Path]:
+    """Name -> file, of every module of ours."""
+    names = {}
+    for path in FILES:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        names[".".join(("entgldb", *(parts[:-1] if parts[-1] == "__init__" else parts)))] = path
+    return names
+
+
+def imports() -> dict[str, set[str]]:
+    """Module -> those of ours that it imports anywhere, for types only too."""
+    known = modules()
+    graph: dict[str, set[str]] = {}
+    for name, path in known.items():
+        found = graph[name] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                full = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= (full & known.keys()) or ({node.module} & known.keys())
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names} & known.keys()
+        found.discard(name)
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that can reach themselves, by what is left after all that reach nobody were taken away."""
+    left = dict(graph)
+    while True:
+        ends = [name for name, found in left.items() if not found & left.keys()]
+        starts = [name for name in left if not any(name in found for found in left.values())]
+        if not ends and not starts:
+            return [sorted(left)] if left else []
+        for name in {*ends, *starts}:
+            del left[name]
+
+
 def test_files_are_short() -> None:
     sizes = {str(path.relative_to(ROOT)): lines(path) for path in FILES}
     assert {name: size for name, size in sizes.items() if size > 500} == {}
@@ -60,6 +97,14 @@ def test_files_are_short() -> None:
 def test_functions_are_short() -> None:
     sizes = dict(size for path in FILES for size in functions(path))
     assert {name: size for name, size in sizes.items() if size > 50} == {}
+
+
+def test_imports_run_in_no_circle() -> None:
+    assert circles(imports()) == []
+
+
+def test_a_circle_would_be_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
 
 
 def test_only_the_host_names_thespian() -> None:
@@ -73,8 +118,8 @@ def test_only_the_host_names_thespian() -> None:
 
 
 def test_the_source_folder_is_made_of_relative_links() -> None:
-    for folder in FOLDERS:
-        assert os.readlink(ROOT / "src" / "entgldb" / folder) == f"../../{folder}"
+    for room in ROOMS:
+        assert os.readlink(ROOT / "src" / "entgldb" / room) == f"../../{room}"
 
 
 @pytest.mark.parametrize("module", PURE)
@@ -98,5 +143,5 @@ def test_no_test_sleeps() -> None:
 
 
 def test_every_import_names_the_package() -> None:
-    bare = re.compile(rf"^\s*(from|import) ({'|'.join(FOLDERS)})\b", re.MULTILINE)
+    bare = re.compile(rf"^\s*(from|import) ({'|'.join(ROOMS)})\b", re.MULTILINE)
     assert [str(path) for path in FILES + TESTS if bare.search(path.read_text())] == []

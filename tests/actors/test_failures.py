@@ -82,7 +82,7 @@ class FailingCommit:
 
 def test_a_commit_that_failed_may_have_happened(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
-    monkeypatch.setattr(bench.store, "connection", FailingCommit(bench.store.connection))
+    monkeypatch.setattr(bench.store.transaction, "connection", FailingCommit(bench.store.connection))
     (answer,) = bench.ask(bench.put("a"))
     assert isinstance(answer, client.Refused)
     assert not answer.definite

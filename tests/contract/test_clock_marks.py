@@ -24,7 +24,7 @@ MINUTE = 60_000
 
 def restarted(store: Store) -> None:
     """All memory is gone."""
-    store.state = State.load(store.connection)
+    store.transaction.state = State.load(store.connection)
 
 
 def stamps(store: Store) -> list[int]:

@@ -29,11 +29,11 @@ from entgldb.messages.schema import Message
 from entgldb.storage import apply, writes
 from entgldb.storage.apply import Applier, Incoming
 from entgldb.storage.batch import Batch
+from entgldb.storage.incarnations import Incarnations
 from entgldb.storage.log import LogQueries
 from entgldb.storage.rules import clock, header, merge
 from entgldb.storage.rules.header import DELETE, Header
 from entgldb.storage.rules.results import Row
-from entgldb.storage.store import Store
 from tests.simulation import mutants_of_keeping as keeping
 from tests.simulation import mutants_of_time as times
 from tests.simulation.run import run
@@ -269,11 +269,12 @@ def held_out_of_order() -> Iterator[None]:
 def same_incarnation() -> Iterator[None]:
     """A node whose disk went back in time goes on where the disk says it was."""
 
-    def careless(self: Store, entropy: bytes, why: Any, now_ms: int) -> str:
-        self.state.disowned = False
-        return self.origin
+    def careless(self: Incarnations, entropy: bytes, why: Any, now_ms: int) -> str:
+        state = self._transaction.state
+        state.disowned = False
+        return state.own
 
-    with patch.object(Store, "reincarnate", careless):
+    with patch.object(Incarnations, "reincarnate", careless):
         yield
 
 

@@ -7,19 +7,20 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from entgldb.actors.retention import Retention
+from entgldb.storage import members
 from entgldb.storage.state import State
-from entgldb.storage.store import Store
+from entgldb.storage.transaction import Age
 
 
 @contextmanager
 def age_by_the_wall_clock() -> Iterator[None]:
     """Whatever is kept for a time is as old as the wall clock says."""
 
-    def live(self: Store, seconds: float, shown_ms: int = 0) -> None:
+    def live(self: Age, seconds: float, shown_ms: int) -> None:
         self._lived_ms = self._shown_ms = max(self._lived_ms, shown_ms)
 
     with (
-        patch.object(Store, "live", live),
+        patch.object(Age, "live", live),
         patch.object(Retention, "_lived_ms", lambda self, log, ctx: ctx.now_ms()),
     ):
         yield
@@ -28,7 +29,7 @@ def age_by_the_wall_clock() -> Iterator[None]:
 @contextmanager
 def own_clock_alone() -> Iterator[None]:
     """What is stamped ahead of a node's own wall clock is held, whatever most clocks have shown."""
-    with patch.object(Store, "known_ms", lambda self, now_ms: now_ms):
+    with patch.object(members, "known_ms", lambda connection, state, now_ms: now_ms):
         yield
 
 

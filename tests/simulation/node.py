@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 from entgldb.actors.behaviour import Asker, Behaviour
 from entgldb.actors.election import Bully
@@ -72,14 +71,15 @@ class TornStore(Store):
     """Whether the next transaction that takes in foreign entries fails."""
     failed = 0
     """How many have."""
-    picky = False
-    """Whether it is of a release that cannot merge a document which says so."""
 
-    def _applier(self, *given: Any, **named: Any) -> Applier:
-        kind = PickyApplier if self.picky else Applier
-        applier = super()._applier(*given, **named)
-        applier.__class__ = kind
-        return applier
+    @property
+    def picky(self) -> bool:
+        """Whether it is of a release that cannot merge a document which says so."""
+        return self.applying.kind is PickyApplier
+
+    @picky.setter
+    def picky(self, on: bool) -> None:
+        self.applying.kind = PickyApplier if on else Applier
 
     def _foreign(self) -> dict[str, tuple[int, bytes]]:
         return {origin: mark for origin, mark in self.vector().items() if origin != self.origin}
