@@ -117,7 +117,10 @@ def test_a_conflict_is_shown_with_both_sides(tmp_path: Path, capsys: pytest.Capt
 
     lost = Conflict("c", "k", Version("a/0", 3), {"x": 1}, 5, "merge", Version("b/0", 4), {"x": 2}, 6)
     gone = lost._replace(winner_document=None)
-    with patch.object(Database, "conflicts", lambda self, collection: [lost, gone]):
+    with (
+        patch.object(Database, "conflicts", lambda self, collection: [lost, gone]),
+        patch("entgldb.launch.cli_merging.hint_at"),
+    ):
         assert run(command, ["conflicts", "-d", str(tmp_path), "c"]) == 0
         assert capsys.readouterr().out.splitlines() == [
             "c\tk\tmerge",
