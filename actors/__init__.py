@@ -1,1 +1,1 @@
-"""Who acts: behaviours (pure), the session, and the hosts and wires that carry them."""
+"""The actors: behaviours (pure), the session, and the hosts and wires that carry them."""

@@ -1,4 +1,4 @@
-"""What a person should look at, as ``status`` tells it: a stable code, a sentence, since when."""
+"""Alarms, which ``status`` shows to a person: a stable code, a sentence, since when."""
 
 from __future__ import annotations
 

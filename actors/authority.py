@@ -1,4 +1,4 @@
-"""What an authorization server says about itself: RFC 8414 metadata, or OpenID discovery."""
+"""The metadata of an authorization server: RFC 8414 metadata, or OpenID discovery."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ async def discover(authority: str, ca_pem: str = "") -> Metadata:
 
 
 def metadata_urls(authority: str) -> tuple[str, str]:
-    """Where metadata lies: RFC 8414 puts its path in front of the issuer's path, OpenID behind it.
+    """The two URLs at which metadata may lie: RFC 8414 puts its path in front of the issuer's path, OpenID
+    behind it.
 
     >>> metadata_urls("https://a.example/x")
     ('https://a.example/.well-known/oauth-authorization-server/x', 'https://a.example/x/.well-known/openid-configuration')

@@ -25,13 +25,13 @@ FAILURES_MAX = 5
 
 
 class Asker(Protocol):
-    """Whoever sent the message at hand and waits for an answer."""
+    """The sender of the message at hand, who waits for an answer."""
 
     def answer(self, message: Message) -> None: ...
 
 
 class Life(NamedTuple):
-    """What an actor shows of itself, and the kernel of it."""
+    """The signs of life that an actor shows, and those that the kernel shows of it."""
 
     turns: int = 0
     """Grows with every turn of its loop."""
@@ -114,7 +114,7 @@ class Behaviour:
         """Called once, right after the behaviour was built: the moment to set timers."""
 
     def facts(self) -> dict[str, Json]:
-        """What goes into Ready."""
+        """The facts that the actor tells in Ready."""
         return {}
 
     def flush(self, ctx: Context) -> None:

@@ -28,7 +28,7 @@ from entgldb.messages.settings import (
 
 
 class Edge(Protocol):
-    """Where a behaviour's sockets are: ``start`` it, watch ``fileno()``, ``drain()`` when it is readable."""
+    """The sockets of a behaviour: ``start`` it, watch ``fileno()``, ``drain()`` when it is readable."""
 
     def start(self) -> None: ...
 

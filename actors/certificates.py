@@ -136,7 +136,7 @@ def _common_name(text: str) -> x509.Name:
 
 
 def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    """What a key is for, as VERIFY_X509_STRICT wants it said (RFC 5280, section 4.2.1.3)."""
+    """The uses of a key, in the form that VERIFY_X509_STRICT wants (RFC 5280, section 4.2.1.3)."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         key_cert_sign=signs_certificates,

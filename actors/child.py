@@ -1,4 +1,4 @@
-"""What a supervisor knows of a process, and when it ends one that hangs. It has no hands of its own.
+"""A supervisor's record of a process, and the rule by which it ends one that hangs. It ends nothing itself.
 
 An actor that has nothing to do turns its loop every ``BEAT_SECONDS`` all the same. One that does not is
 ended when it is stopped, sleeps, or has used the processor for so long. It is not ended while it waits for
@@ -43,11 +43,11 @@ class Watched:
         self._moved_at = self._looked_at = 0.0
         self._seen = Life()
         self._cpu = 0.0
-        """What it had used when it last moved."""
+        """Seconds of processor time that it had used when it last moved."""
         self._turns_since = 0.0
         """Since when it has been seen to turn its loop, look after look."""
         self.held_up_by = ""
-        """What it has been in for longer than others may: a step that it has named, or the disk."""
+        """The reason why it may stand still for longer than others: a step that it has named, or the disk."""
 
     def begin(self, now: float) -> None:
         """It was started."""
@@ -85,7 +85,7 @@ class Watched:
 
 
 class Child(Watched):
-    """What is known of one child of the node actor."""
+    """The node actor's record of one child."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a node knows of claims to be gateway: the present one, the highest epoch, and the dead ones."""
+"""A node's knowledge of claims to be gateway: the present one, the highest epoch, and the dead ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _fits(claim: Claim) -> bool:
 
 
 class Verdict(Enum):
-    """What a claim that was heard is, compared with what is known."""
+    """The judgement of a claim that was heard, by the claims that are known."""
 
     MALFORMED = auto()
     ECHO = auto()
@@ -51,9 +51,10 @@ class Claims:
         """The claim this node follows or makes; kept while it tries to take over from it."""
         self.epoch_seen = 0
         self.connected: tuple[str, ...] = ()
-        """Cloud peers this node is linked to,"""
+        """Cloud peers that this node is linked to; a claim of this node tells them."""
         self.troubles: tuple[tuple[str, str], ...] = ()
-        """and those it is not, or soon not, and why; both go into the claims it makes."""
+        """Cloud peers that this node is not linked to, or soon will not be, and why; a claim of this node
+        tells them."""
         self._node_id = node_id
         self._dead: dict[tuple[int, str], int] = {}
 

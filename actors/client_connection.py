@@ -83,7 +83,7 @@ class Connection:
         self.waiting = 0
         """Bytes answered and not yet taken by the kernel."""
         self.watched = 0
-        """What the poll waits for."""
+        """The events that the poll waits for."""
         self.heard_at = self._moved_at = time.monotonic()
         """When it last said something, and when it last read or had nothing to read."""
         self._owner = owner
@@ -305,7 +305,7 @@ class _Large:
 
 
 class SocketAsker:
-    """Whoever waits at the other end of the socket for one answer, or follows what is pushed."""
+    """The client at the other end of the socket, who waits for one answer or follows pushed messages."""
 
     __slots__ = ("_client", "_owner", "_request_id", "_size")
 
@@ -316,7 +316,7 @@ class SocketAsker:
         self._size = size
 
     def __eq__(self, other: object) -> bool:
-        """Who asks twice on one connection is one listener."""
+        """Two askers on one connection are one listener."""
         return isinstance(other, SocketAsker) and other._client is self._client
 
     def __hash__(self) -> int:

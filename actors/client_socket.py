@@ -44,8 +44,8 @@ class ClientSocket:
     """Listens in ``directory``; ``drain`` gives each request with an asker that writes the answer back.
 
     A client has a bounded part of each turn, and is not read while too many of its requests wait for their
-    answers or it does not read these; none is read while too much of all waits. Where all places are taken,
-    the connection that was idle longest makes room.
+    answers or it does not read these; none is read while too much of all waits. If all places are taken, the
+    connection that was idle longest makes room.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -63,7 +63,7 @@ class ClientSocket:
         self._reserved = 0
         """Bytes of large requests whose pieces are arriving."""
         self._stalled: deque[Connection] = deque()
-        """Who waits for room for a large request."""
+        """The connections that wait for room for a large request."""
         self._paused = False
         self._swept = 0.0
 

@@ -1,7 +1,8 @@
 """A node whose clock is off against most of its peers takes no writes of its own until it agrees again.
 
-Stamped by a clock that runs ahead, its writes would be held by everybody else and later win over newer
-ones; by one that runs behind, what the others write is held here. What replicates in is not touched.
+Stamped by a clock that runs ahead, its writes would be held by everybody else and later win over newer ones;
+by one that runs behind, what the others write is held here. The gate does not touch entries that replicate
+in.
 """
 
 from __future__ import annotations

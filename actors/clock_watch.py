@@ -59,7 +59,7 @@ class ClockWatch:
     def __init__(self) -> None:
         self.off = False
         self._reference = 0.0
-        """What the peers' clocks showed, less the time since the boot, when they last disagreed with ours."""
+        """The time of the peers' clocks, less the time since the boot, when they last disagreed with ours."""
         self._counted = (0, 0)
 
     def look(self, clocks: Iterable[PeerClock], ctx: Context) -> None:

@@ -57,7 +57,7 @@ SHOWN: Final = {OPEN: "connected", BACKOFF: "backoff"}
 
 @dataclass
 class Means:
-    """What all cloud links of a gateway share."""
+    """The means that all cloud links of a gateway share."""
 
     settings: GatewaySettings
     log: OplogReader
@@ -167,7 +167,7 @@ class CloudLink:
         )
 
     def frame(self, payload: bytes, ctx: Context) -> None:
-        """One frame of the cloud. What breaks the format closes this link and nothing else."""
+        """One frame of the cloud. A frame that breaks the format closes this link and nothing else."""
         bytes_max = FRAME_BYTES_MAX if self.phase == OPEN else HELLO_BYTES_MAX
         try:
             frame = self._means.sessions.decode(payload, self.session, ctx, bytes_max)

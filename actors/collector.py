@@ -20,7 +20,7 @@ class Collector:
         self._ctx = ctx
 
     def asker(self, name: str) -> Asker:
-        """What stands as asker of the question to ``name``."""
+        """The asker of the question to ``name``."""
         return _One(self, name)
 
     def take(self, name: str, message: Message) -> None:

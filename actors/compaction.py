@@ -9,7 +9,8 @@ from entgldb.messages.members import CompactFile, FileCompacted
 
 
 class Compaction:
-    """Who waits for a smaller file. All who ask before it is rewritten share one rewriting."""
+    """The askers that wait for a smaller file. All who ask before the file is rewritten share one
+    rewriting."""
 
     def __init__(self) -> None:
         self._askers: list[Asker | None] = []

@@ -33,7 +33,7 @@ class _Hint:
     worked: bool = False
     """``node_id`` has answered here, by TLS: no hint counts for more."""
     claimed: str = ""
-    """Who listens here by a later hint."""
+    """The node that listens here by a later hint."""
 
 
 class Dialler:
@@ -114,7 +114,7 @@ class Dialler:
             hint.not_before = ctx.monotonic() + longest * ctx.random.uniform(0.5, 1.0)
 
     def _worth(self, address: str) -> bool:
-        """What may go is worth least; of equals the oldest is found first."""
+        """Whether the hint is worth keeping: a hint that is not makes room first, of equals the oldest."""
         hint = self._hints[address]
         return hint.worked or bool(hint.link) or address in self.seeds or address in self.static.values()
 

@@ -1,6 +1,6 @@
 """Finding peers by DNS service discovery (RFC 6763) over multicast DNS (RFC 6762), with zeroconf.
 
-What is found is a hint: whom a node believes is decided by TLS. Where multicast does not work, the
+An address that discovery finds is a hint: TLS decides whom a node believes. If multicast does not work, the
 node lives by its seeds and by the peers it remembers.
 """
 

@@ -1,8 +1,9 @@
-"""What a nearly full disk still lets in: reads always, writes while there is room above the hard floor.
+"""The rule of a nearly full disk: it lets in reads always, and writes while there is room above the hard
+floor.
 
-Below it stays possible what frees room or takes hardly any: deletes, removed peers, what an operator
-decides, pruning and compaction. What peers send is refused and asked for again when there is room; a
-snapshot stays staged, and is merged at one of the next offers.
+Below the floor the gate lets in requests that free room or take hardly any: deletes, removed peers, an
+operator's decisions, pruning and compaction. The gate refuses entries from peers, and the node asks for them
+again when there is room. A snapshot stays staged, and is merged at one of the next offers.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import StoreSettings
 
 LOOK_SECONDS = 2.0
-"""Between two looks at the disk while little is written,"""
+"""Seconds between two looks at the disk while little is written."""
 LOOK_BYTES = 1024 * 1024
-"""and after so many bytes that were to be written."""
+"""The gate also looks at the disk after so many bytes that were to be written."""
 OK, LOW, FULL = "ok", "low", "full"
 
 

@@ -1,4 +1,4 @@
-"""Who is gateway: the Bully algorithm with epochs (H. Garcia-Molina, Elections in a Distributed
+"""The election of the gateway: the Bully algorithm with epochs (H. Garcia-Molina, Elections in a Distributed
 Computing System, IEEE Transactions on Computers C-31, 1982).
 
 A claim is (epoch, rank, beat). Its gateway alone counts the beat up; every heartbeat of every node
@@ -119,7 +119,8 @@ class Bully(Behaviour):
             self._consider(message.claim, ctx)
 
     def on_from_peer(self, message: FromPeer, ctx: Context) -> None:
-        """One election frame. What cannot be read, or speaks for another node, is counted and dropped."""
+        """One election frame. A frame that cannot be read, or speaks for another node, is counted and
+        dropped."""
         if self._elects_nobody:
             return
         try:
@@ -322,7 +323,8 @@ class Bully(Behaviour):
             self._elect(ctx)
 
     def _maybe_prove(self, claim: Claim, ctx: Context) -> None:
-        """Where the gateway reaches less than there is, or this node would lead if it reached as much."""
+        """Have the cloud peers probed, if the gateway reaches less than there is to reach, or if this node
+        would lead once it reached as much."""
         fit, now = self._fitness, ctx.monotonic()
         lacks = claim.rank.reach < fit.resolvable
         better = replace(self._rank, reach=claim.rank.reach).better(claim.rank)
@@ -333,7 +335,7 @@ class Bully(Behaviour):
             ctx.tell("gateway", ProveReach())
 
     def _phase_over(self, ctx: Context) -> None:
-        """What was waited for has not come."""
+        """The phase ends: the messages that it waited for have not come."""
         if self.state == STARTING and self.claims.current is not None:
             self._enter(FOLLOWING, 0, ctx)
             if (
@@ -363,7 +365,8 @@ class Bully(Behaviour):
             self._elect(ctx)
 
     def _deadline(self) -> float:
-        """Who has lost every link is likelier the cause than a witness, and waits longer."""
+        """The moment at which this node gives the gateway up. A node without any link waits longer: it is
+        more likely the cause than a witness."""
         still = self._heard_at + self.settings.gateway_timeout
         return min(still, self._suspect_at) if self._suspect_at is not None and self._peers else still
 

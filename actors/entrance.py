@@ -1,7 +1,7 @@
-"""Who may stay at a listener: members and strangers have room of their own.
+"""The connections that may stay at a listener: members and strangers have room of their own.
 
-Whoever has proved nothing yet keeps nobody out: the newest is let in, and the oldest stranger of the busiest
-address goes.
+A stranger, which has proved nothing yet, keeps nobody out: the listener lets the newest in, and the oldest
+stranger of the busiest address goes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Entrance:
 
 
 def place_of(host: str) -> str:
-    """What counts as one address of a stranger."""
+    """The name of all addresses that count as one address of a stranger."""
     address = ip_address(host.partition("%")[0])
     if not isinstance(address, IPv6Address):
         return host

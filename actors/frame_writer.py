@@ -17,9 +17,9 @@ SLICE_BYTES_MIN: Final = 4 * 1024
 SLICE_BYTES_MAX: Final = 256 * 1024
 """Handed to asyncio at a time, which keeps what the kernel does not take, and lets nothing overtake it."""
 SLICE_SECONDS: Final = 0.1
-"""A slice takes the line about so long;"""
+"""Seconds for which a slice may take the line, about."""
 GROWTH: Final = 1.25
-"""the next is larger where it took hardly any time."""
+"""A slice that took hardly any time makes the next one larger by this factor."""
 UNSENT_BYTES: Final = 4 * 1024
 """Kept by the kernel beyond what is on its way (TCP_NOTSENT_LOWAT): half a megabyte and more by itself."""
 TCP_NOTSENT_LOWAT: Final = 25
@@ -68,7 +68,8 @@ class FrameWriter(asyncio.BufferedProtocol):
             cast(asyncio.Transport, each).set_write_buffer_limits(high=1, low=0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """What asyncio reads into: one buffer for all, where ``asyncio.Protocol`` has a new one each time."""
+        """The buffer that asyncio reads into: one for all, while ``asyncio.Protocol`` has a new one each
+        time."""
         return self._side_loop.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -46,11 +46,11 @@ PR_SET_NAME = 15
 BEAT = 0
 """The number of a timer that wakes the loop and nobody else."""
 LAUNCHER_CODES = {Stopped: b"S", Reload: b"L"}
-"""What ``tell("launcher", ...)`` writes into the launcher's pipe."""
+"""The bytes that ``tell("launcher", ...)`` writes into the launcher's pipe."""
 
 
 class Inherited:
-    """What the launcher sets before the first fork and every actor process finds set."""
+    """The facts that the launcher sets before the first fork, and that every actor process finds set."""
 
     directory = Path()
     launcher_pipe = -1
@@ -192,7 +192,7 @@ class Host:
         self._cell.turn()
 
     def _stay(self) -> None:
-        """What follows at once is taken without a turn of Thespian, which costs more than a small write.
+        """Take messages that follow at once without a turn of Thespian, which costs more than a small write.
 
         Not where something waits to be sent by Thespian, and not for long: its timers wait meanwhile.
         """
@@ -380,7 +380,7 @@ def _name_process(name: str) -> None:
 
 
 class _HostActor(Actor):  # type: ignore[misc]  # thespian is untyped
-    """What all six have in common."""
+    """The parts that all six actors have in common."""
 
     host_name = ""
     host: Host | None = None
@@ -417,7 +417,7 @@ class SyncActor(_HostActor):
 
 
 class ElectionActor(_HostActor):
-    """Who is gateway."""
+    """Elects the gateway."""
 
     host_name = "election"
 

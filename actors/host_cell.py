@@ -40,7 +40,7 @@ class Cell:
         self._bytes[8] = len(named)
 
     def life(self, pid: int) -> Life:
-        """What it shows, with what the kernel says of its process."""
+        """The actor's signs of life, with those that the kernel shows of its process."""
         step = bytes(self._bytes[9 : 9 + self._bytes[8]]).decode(errors="replace")
         return Life(self._turns[0], step, *of_process(pid))
 

@@ -1,4 +1,5 @@
-"""What Thespian waits with: one poll(2) instead of an epoll descriptor made, filled and closed every turn."""
+"""The selector of Thespian's transport: one poll(2) instead of an epoll descriptor made, filled and closed
+every turn."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 
 class Ready(NamedTuple):
-    """What Thespian reads of a ``selectors.SelectorKey``."""
+    """The part of a ``selectors.SelectorKey`` that Thespian reads."""
 
     fd: int
 
@@ -30,7 +31,8 @@ class Poll:
         self._poll.register(fd, wanted | (select.POLLOUT if events & EVENT_WRITE else 0))
 
     def select(self, timeout: float | None) -> list[tuple[Ready, int]]:
-        """What is ready within ``timeout`` seconds (None: whenever). OSError EBADF where one is closed."""
+        """The descriptors that are ready within ``timeout`` seconds (None: whenever). OSError EBADF where
+        one is closed."""
         found = []
         for fd, got in self._poll.poll(None if timeout is None else math.ceil(timeout * 1000)):
             if got & select.POLLNVAL:

@@ -167,7 +167,7 @@ class NodeSystem:
         return codec.decode(answer.payload, Channel.LOCAL, LOCAL_FRAME_BYTES_MAX).message
 
     def life(self) -> Life:
-        """What the node actor shows of its life."""
+        """The signs of life that the node actor shows."""
         return Inherited.cells["node"].life(self.node_pid)
 
     def kill(self) -> None:

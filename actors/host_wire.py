@@ -59,7 +59,7 @@ with _no_name_service():
 
 
 class Envelope:
-    """What our actors send each other: an encoded message, asked or answered."""
+    """The item that our actors send each other: an encoded message, asked or answered."""
 
     __slots__ = ("kind", "payload")
 
@@ -126,7 +126,8 @@ class Serializer:
 
     @classmethod
     def proof(cls, size: int) -> bytes:
-        """What a frame of ``size`` bytes begins with: only who holds the key may have it read to its end."""
+        """The first bytes of a frame of ``size`` bytes: a sender without the key cannot make the receiver
+        read on."""
         return cls._mac(b"size" + size.to_bytes(8, "big"))
 
     @classmethod

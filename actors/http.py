@@ -169,7 +169,7 @@ async def _receive(reader: asyncio.StreamReader, place: str) -> bytes:
 
 
 def _announced_end(head: bytes, place: str) -> int | None:
-    """Where an answer of a given length ends; None when only the closing of the connection tells."""
+    """The end of an answer that gives its length; None when only the closing of the connection tells."""
     answer = _begin(head, place)
     if answer.length is None:
         return None

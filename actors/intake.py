@@ -1,7 +1,7 @@
 """The last gate before the file: batches of a session are taken in order, or not at all.
 
-Whatever was lost on the way here (a frame, an actor with its queue), the gap shows as a batch number
-out of turn. Taking it would show an effect before its cause; so the session asks for a new round.
+If something was lost on the way here (a frame, an actor with its queue), the gap shows as a batch number out
+of turn. Taking that batch would show an effect before its cause; so the session asks for a new round.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Intake:
 
     @staticmethod
     def failed(batch: Apply, reason: str = Reason.STORE_BUSY.value) -> Applied:
-        """What to say of a batch that was not taken."""
+        """The answer to a batch that was not taken."""
         return Applied(batch.session, batch.round, batch.batch, {}, reason)
 
     def _apply(self, batch: Apply, ctx: Context) -> tuple[Vector, str]:

@@ -68,7 +68,7 @@ class TokenError(EntglError):
 
 
 class Rules(NamedTuple):
-    """What a token must say to be accepted."""
+    """The claims that a token must make to be accepted."""
 
     issuer: str
     audience: str
@@ -92,7 +92,7 @@ class Key(NamedTuple):
 
     public: Any
     algorithms: tuple[str, ...]
-    """What it may sign with."""
+    """The algorithms that the key may sign with."""
 
 
 Keys = Mapping[str, Key]

@@ -1,7 +1,7 @@
-"""What one link carries: large frames wait here in pieces, so that small ones overtake them. Pure.
+"""The queue of one link: large frames wait here in pieces, so that small ones overtake them. Pure.
 
 A writer that is handed megabytes at once has nothing left to overtake: on 50 kB/s the next heartbeat comes
-after a minute. So the writer gets about half a second of what the line carries at a time.
+after a minute. So the writer gets, at a time, as many bytes as the line carries in about half a second.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from entgldb.messages.model import Entry
 from entgldb.messages.schema import Message
 
 RATE_FIRST: Final = 16 * 1024.0
-"""Bytes a second that a new line is taken to carry;"""
+"""Bytes a second that a new line is taken to carry."""
 RATE_MIN: Final = 2 * 1024.0
 RATE_MAX: Final = 8 * 1024 * 1024.0
-"""what the slowest and the fastest are taken for."""
+"""Bytes a second that the fastest line is taken to carry; ``RATE_MIN`` is for the slowest."""
 PIECE_SECONDS: Final = 0.5
-"""How long one frame may keep the line to itself,"""
+"""Seconds for which one frame may keep the line to itself."""
 AHEAD_SECONDS: Final = 0.25
-"""and how much of the frame before may wait still when the next one is handed over."""
+"""Seconds of the frame before that may still wait when the next one is handed over."""
 SAMPLE_SECONDS: Final = 1.0
 """A rate is measured over at least as long: kernels take bytes in lumps."""
 BATCH_BYTES_MIN: Final = 4 * 1024
@@ -33,9 +33,11 @@ MEMORY_SECONDS: Final = 3.0
 """How far back a measured rate looks."""
 GROWTH_FIRST: Final = 2.0
 GROWTH: Final = 1.1
-"""What a line is given more of than it was seen to carry, before and after it was first seen to be full."""
+"""Factor by which the rate of a line rises that took all it was given. Until the line is first seen to be
+full, the factor is ``GROWTH_FIRST``."""
 SLACK_SECONDS: Final = 2.0
-"""What the kernel and the way itself swallow of a line's first bytes says nothing of what it carries."""
+"""A new line counts as faster only once it took the bytes of so many seconds: the kernel and the way itself
+swallow the first bytes."""
 URGENT_BYTES_MAX: Final = 8 * 1024
 """A frame that is larger waits its turn, whatever it says."""
 VECTOR_SHARE: Final = 0.1
@@ -57,14 +59,14 @@ M = TypeVar("M", bound=Message)
 
 
 class Flow(NamedTuple):
-    """What has gone over one link so far, in bytes."""
+    """The traffic of one link so far, in bytes."""
 
     arrived: int
     """From the peer, whole frames or not."""
     carried: int
-    """Taken by the line;"""
+    """Taken by the line."""
     waiting: int
-    """handed to the writer, and not taken by the line yet."""
+    """Handed to the writer, and not taken by the line yet."""
 
 
 NOTHING: Final = Flow(0, 0, 0)
@@ -84,7 +86,8 @@ class Line:
         self._queue: deque[tuple[Message, int]] = deque()
         self._queued = 0
         self._cut = b""
-        """What the first of the queue is sent of, and how far that has come."""
+        """The encoded first message of the queue while it is sent in pieces; ``_offset`` bytes of it are
+        sent."""
         self._offset = 0
         self._frames = 0
         self._refused = False

@@ -38,9 +38,10 @@ SHUTDOWN_SECONDS_MAX: Final = 1.0
 READ_AHEAD_BYTES_MAX: Final = 16 * 1024 * 1024
 """Received and not yet taken by the actor; beyond it the sockets are not read."""
 RENEWAL_SECONDS: Final = 3600.0
-"""Between looks at the age of the own certificate, if nothing else gives reason to look:"""
+"""Seconds between looks at the age of the own certificate, if nothing else gives reason to look."""
 RENEWAL_LOOK_SECONDS: Final = 5.0
-"""so soon after the wall clock was set, or a handshake was refused."""
+"""Seconds between checks whether the wall clock was set or a handshake was refused: both give reason to
+look."""
 CLOCK_SET_SECONDS: Final = 60.0
 """The wall clock was set when it has moved by so much more or less than the monotonic one."""
 ACCEPT_PAUSE_SECONDS: Final = 0.1
@@ -106,7 +107,7 @@ class TlsLinks:
         return False
 
     def flow(self, link: int) -> Flow:
-        """What has gone over it so far; nothing where it is gone."""
+        """The traffic of a link so far; nothing where the link is gone."""
         found = self._links.get(link)
         return NOTHING if found is None else found.flow()
 
@@ -306,7 +307,8 @@ def host_of(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
 
 
 def _wall_ahead() -> float:
-    """What the wall clock shows, less the monotonic one: it stays as it is until somebody sets the clock."""
+    """The wall clock less the monotonic clock: the difference stays as it is until somebody sets the
+    clock."""
     return time.time() - time.monotonic()
 
 

@@ -88,7 +88,8 @@ class Members:
         self.rows[name] = heard
 
     def _forget_oldest(self) -> None:
-        """Who has been silent the longest makes room: in a cloud, mostly an incarnation that is no more."""
+        """Drop the row that has been silent the longest: in a cloud, mostly of an incarnation that is no
+        more."""
         name = next(name for name in self.rows if name != self._own)
         del self.rows[name]
         self.unkept.discard(name)
@@ -127,7 +128,7 @@ class Members:
 
 
 class Gossip:
-    """What one session has been told, and what may be believed of it.
+    """The rows that one session was told, and the rule which of them to believe.
 
     A cloud node speaks for itself only: it serves several clusters, which need not know of each other, and
     it must not be able to say what a node of the cluster has.
@@ -168,7 +169,8 @@ class Gossip:
 
 
 class Unheard:
-    """Who should be there and is silent: neither linked nor told of by others, by our own monotonic clock."""
+    """The members that should be there and are silent: neither linked nor told of by others. Times are of
+    our own monotonic clock."""
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[int, float]] = {}

@@ -1,7 +1,7 @@
 """NodeActor: the children, their restarts, their configuration, and what they must be told again.
 
-The store starts first, because it makes the file that all others read. Whatever a child was told
-that it needs to serve (its slice, the peer list, who is gateway) is repeated after its restart.
+The store starts first, because it makes the file that all others read. After a restart of a child, the node
+repeats all that the child needs to serve: its slice, the peer list, who is gateway.
 """
 
 from __future__ import annotations
@@ -412,5 +412,6 @@ class NodeKeeper(Behaviour):
 
 
 def _handle(name: str, facts: dict[str, Json]) -> bytes:
-    """Where an actor is: what its host put into its facts; its name where a host needs no more."""
+    """The handle of an actor: the address that its host put into its facts, or its name where a host needs
+    no more."""
     return str(facts.get("address", name)).encode()

@@ -215,7 +215,7 @@ class OplogKeeper(SnapshotKeeper):
         ctx.answer(ctx.asker, Stopped(self.name))
 
     def _stage(self, message: EntriesReceived) -> Stage:
-        """What is left over of this session's round; an older round's rest is worth nothing."""
+        """The stage that holds the rest of this session's round; an older round's rest is worth nothing."""
         if message.supplied:
             return Stage(0)
         stage = self._stages.get(message.session)

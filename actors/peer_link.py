@@ -24,16 +24,17 @@ TOKEN_GRACE = 5.0
 """Seconds after ``exp`` at which the cloud closes a link that brought no new token."""
 
 CREDENTIAL_SECONDS = 0.5
-"""A cloud link may bring a new token each so often in the long run,"""
+"""A cloud link may bring one new token in so many seconds in the long run: each costs the check of a
+signature."""
 CREDENTIALS_AT_ONCE_MAX = 10
-"""and so many at once: each costs the check of a signature."""
+"""A cloud link may bring so many new tokens at once."""
 
 UNJUDGED = frozenset({Reason.AUTHORITY_UNREACHABLE.value, Reason.AUTHORITY_ERROR.value})
 """Said of a token when the authority's keys cannot be had: nothing is known against it."""
 
 
 def hello(settings: SyncSettings, origin: str, port: int, now_ms: int, life: int) -> wire.Hello:
-    """What we say first."""
+    """The first message of a node on a link."""
     return wire.Hello(
         wire.PROTOCOL_MIN,
         wire.PROTOCOL_MAX,
@@ -50,7 +51,7 @@ def hello(settings: SyncSettings, origin: str, port: int, now_ms: int, life: int
 
 
 def known_addresses(peers: Iterable[PeerLink]) -> wire.PeersKnown:
-    """Where ``peers`` can be dialled, as far as we know."""
+    """The addresses at which ``peers`` can be dialled, as far as we know."""
     return wire.PeersKnown({peer.node_id: peer.dial_address for peer in peers if peer.dial_address})
 
 
@@ -63,7 +64,7 @@ def introduce(newcomer: PeerLink, peers: Iterable[PeerLink], links: Links) -> No
 
 
 class PeerLink:
-    """What is known of the other end."""
+    """A link, and what this node knows of its other end."""
 
     def __init__(self, up: LinkUp, now: float) -> None:
         self.link = up.link
@@ -93,7 +94,7 @@ class PeerLink:
 
     @property
     def dial_address(self) -> str:
-        """Where the peer can be dialled again; empty where it does not listen."""
+        """The address at which the peer can be dialled again; empty where it does not listen."""
         if not self.inbound:
             return self.address
         if self.hello is None or not self.hello.listen_port:
@@ -207,7 +208,8 @@ class PeerLink:
             self.session.beat_now(ctx, claim)
 
     def read_clock(self, ctx: Context) -> None:
-        """What its heartbeats say of its clock, rather than its one Hello, once there are enough."""
+        """Take the offset of the peer's clock from its heartbeats, once there are enough, and no longer from
+        its Hello."""
         offset = None if self.session is None else self.session.clock.offset_ms(ctx)
         if offset is not None:
             self.clock_offset_ms = offset

@@ -1,4 +1,4 @@
-"""What behaviours are handed: small protocols behind which SQLite, TLS and HTTP live."""
+"""The ports of behaviours: small protocols behind which SQLite, TLS and HTTP live."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OplogReader(Protocol):
 
     @property
     def origin(self) -> Origin:
-        """Who this node is as a writer."""
+        """The origin under which this node writes."""
 
     def pinned_cluster(self) -> tuple[str, str]:
         """The cluster that a cloud node serves and the client id that brought it; empty before the first."""
@@ -269,7 +269,7 @@ class Disk(Protocol):
     """The disk under the file."""
 
     def free_bytes(self) -> int | None:
-        """What an ordinary user may still write; None where it cannot be known."""
+        """The bytes that an ordinary user may still write; None where they cannot be known."""
 
 
 class SnapshotChunks(Protocol):
@@ -300,7 +300,7 @@ class StagedSnapshot(Protocol):
 
 
 class SnapshotShelf(Protocol):
-    """Where oplog keeps snapshots: those it gives away, and the one that is coming in."""
+    """Oplog's shelf of snapshots: those it gives away, and the one that is coming in."""
 
     def freeze(self, now_ms: int) -> None:
         """Begin to write one of the present state; SnapshotWritten follows."""
@@ -335,7 +335,7 @@ class Links(Protocol):
         """Queue one message; False when the link is gone or its queue is full (it then closes)."""
 
     def flow(self, link: int) -> Flow:
-        """What has gone over it so far."""
+        """The traffic of a link so far."""
 
     def close(self, link: int, reason: str, text: str = "") -> None:
         """Close after what was queued is written; LinkDown follows."""

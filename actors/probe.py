@@ -131,7 +131,7 @@ async def _resolve(host: str, port: int) -> str:
 
 
 def _describe(certificate: dict[str, Any]) -> str:
-    """Who issued the certificate and how many days are left."""
+    """The issuer of the certificate, and how many days are left."""
     issuer = {key: value for part in certificate.get("issuer", ()) for key, value in part}
     name = issuer.get("organizationName") or issuer.get("commonName") or "unnamed issuer"
     days = (ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) / DAY_SECONDS

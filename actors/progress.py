@@ -1,8 +1,8 @@
 """How far two nodes are behind each other in seconds, and whether that gets any better: the watchdog.
 
-Looked at every sync interval. An alarm (``no-progress``) means: something is missing, the peer is
-heard, and for half a minute nothing has moved. What is held, quarantined, or pruned here so that only a
-snapshot helps has names of its own and does not count.
+Looked at every sync interval. An alarm (``no-progress``) means: something is missing, the peer is heard, and
+for half a minute nothing has moved. Entries that are held, in quarantine, or pruned here so that only a
+snapshot helps, do not count: they have names of their own.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Progress:
         return _missing(have, theirs, self._excused(have, theirs))[0] if lag else 0
 
     def _excused(self, have: Seqs, theirs: Seqs) -> set[Origin]:
-        """What does not come, or not now, whatever the peer sends."""
+        """The origins whose entries do not come, or not now, whatever the peer sends."""
         crowded = len(have) >= STRANGERS_PER_PEER_MAX
         left_out = {origin for origin in theirs if origin not in have} if crowded else set()
         return self._log.quarantined() | set(self._log.held()) | left_out
@@ -117,7 +117,7 @@ class Progress:
         return max(0.0, (ctx.now_ms() - ms_of(decode(rows[0].header).hlc)) / 1000) if rows else None
 
     def alarms(self, name: str, ctx: Context) -> list[Json]:
-        """What stands now."""
+        """The alarms that stand now."""
         return [
             alarm(CODE, f"{name} {way}", _text(way, self._ways[way].lag, name), self._ways[way].since_ms)
             for way in self._stalled(ctx)

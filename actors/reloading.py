@@ -43,13 +43,13 @@ FIXED: Final = {
     "scopes": "cloud.scopes",
     "allow_clients": "cloud.allow_clients",
 }
-"""What sockets, certificates and files were made from at the start."""
+"""The settings from which sockets, certificates and files were made at the start."""
 FROM_THE_PLACE: Final = {"directory", "key_file", "drift_ms", "config_file"}
-"""What no setting in the file changes."""
+"""Fields that no setting in the file changes."""
 
 
 class Merged(NamedTuple):
-    """What a node runs with after a reload; the names are those of the file, sorted."""
+    """The settings that a node runs with after a reload; the names are those of the file, sorted."""
 
     settings: NodeSettings
     changed: list[str]
@@ -57,7 +57,8 @@ class Merged(NamedTuple):
 
 
 def merge(running: NodeSettings, read: NodeSettings) -> Merged:
-    """What of ``read`` takes effect at once; the rest stays as it runs and is named."""
+    """The running settings with the part of ``read`` that takes effect at once; the rest stays as it runs
+    and is named."""
     changed: set[str] = set()
     restart: set[str] = set()
     settings = _merge(running, read, changed, restart)

@@ -1,4 +1,4 @@
-"""What OplogActor decides about forgetting, by ``storage.rules.retention``; the store carries it out."""
+"""OplogActor's decisions about forgetting, by ``storage.rules.retention``; the store carries them out."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ class Retention:
             ctx.tell("store", Collect(self._passed[0], done.after_lsn))
 
     def survey(self, log: OplogReader, settings: OplogSettings, ctx: Context) -> Survey:
-        """Who counts, and what all of them have."""
+        """The members that count, and the entries that all of them have."""
         ours = _ours(log, settings)
         counted = self._counted(log, settings, ours, ctx)
         old = rules.old_enough(log.marks(), self._lived_ms(log, ctx), settings.retention_hours * HOUR_MS)
         return rules.survey(ours, counted, old)
 
     def status(self, log: OplogReader, settings: OplogSettings, ctx: Context) -> dict[str, Json]:
-        """What is kept, and for whose sake.
+        """The entries that are kept, and the members for whose sake.
 
         ``held_back_by``: member -> ``entries``, ``tombstones``, ``since`` (ms since 1970, null: never heard).
         ``tombstones_wait_for``: origins of which we still lack what some member has.

@@ -1,4 +1,4 @@
-"""What two nodes say to each other once both have said Hello: pure, one object a link.
+"""The dialogue of two nodes once both have said Hello: pure, one object a link.
 
     Vectors -> Entries within a credit window -> Ack after commit -> live pushes; Heartbeats throughout
 
@@ -54,7 +54,7 @@ NO_LAG: dict[str, Json] = dict.fromkeys(("behind_in", "behind_out", "seconds_in"
 
 
 class Partner(NamedTuple):
-    """Who is at the other end of a session."""
+    """The node at the other end of a session."""
 
     node_id: str = ""
     features: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class Session:
         self.line = Line(send, flow, parts=wire.PARTS in self._partner.features)
         self._send, self._parts, self._pulse = self.line.send, Parts(), Pulse(self.line)
         self._gains: Vector = {}
-        """What we have got and not told the peer yet."""
+        """Heads that we have gained and not told the peer yet."""
         self._cloud, self._sync_interval = cloud, sync_interval
         self._count, self._gossip = count, gossip
         self.outbox = Outbox(log, self.line, cloud=cloud, live_push=live_push, count=count)
@@ -218,7 +218,7 @@ class Session:
         self._note_synced()
 
     def installed(self, done: SnapshotInstalled, ctx: Context) -> None:
-        """A snapshot was merged, or refused. Whoever gave it to us goes on from there with its log."""
+        """A snapshot was merged, or refused. The peer that gave it goes on from there with its log."""
         if self.snapshots.taking.installed(done) and done.session == self.name and not done.refused:
             self._in_vain = 0
             self._ask_again(ctx)

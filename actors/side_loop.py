@@ -113,7 +113,7 @@ class SideLoop:
                 self._outbox.clear()  # the loop is closed: its links are gone as well
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run ``coroutine`` in the loop, from any thread. What it raises is logged."""
+        """Run ``coroutine`` in the loop, from any thread. An exception that it raises is logged."""
         if self._stopped:
             coroutine.close()
         else:

@@ -8,9 +8,9 @@ from entgldb.messages.limits import HEARTBEAT_SECONDS_MAX
 from entgldb.messages.wire import Hello
 
 SECONDS_MIN: Final = 3.0
-"""Without a byte; then a peer may count as down,"""
+"""Seconds without a byte after which a peer may count as down, unless its heartbeats are far apart."""
 BEATS_LOST: Final = 3
-"""later where so many heartbeats of the slower side take longer."""
+"""A peer counts as down only after the time of so many heartbeats of the slower side."""
 
 
 def patience(heartbeat_interval: float, said: Hello | None) -> float:

@@ -1,4 +1,4 @@
-"""What of the configuration and of the remote peers each child is told."""
+"""The slice of the configuration and of the remote peers that each child is told."""
 
 from __future__ import annotations
 

@@ -51,5 +51,5 @@ class SnapshotExchange:
                 self.taking.ended(message, ctx)
 
     def status(self) -> Json:
-        """What is being given or taken; None while neither is."""
+        """The snapshot that is being given or taken; None while there is none."""
         return self.taking.status() or self.giving.status()

@@ -1,8 +1,9 @@
 """Snapshots as files of the node's directory: ``ports.SnapshotShelf`` and ``ports.SnapshotChunks``.
 
 ``snapshots/ID.db`` is given away, ``snapshots/staging-ID.db`` is coming in. Both are SQLite files of a few
-tables, for this node's user alone. What was frozen by an earlier process is removed at the start, since
-nobody knows any more how old it is; what was coming in stays for a while, to be gone on with.
+tables, for this node's user alone. A snapshot that an earlier process has frozen is removed at the start,
+since nobody knows any more how old it is. A snapshot that was coming in stays for a while, so that the node
+can go on with it.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ ENTRIES_MORE: Final = 4_096
 
 
 class SnapshotGiving:
-    """What one peer is being given. ``chunks`` is None where the peer does not know of snapshots."""
+    """The giving of a snapshot to one peer. ``chunks`` is None where the peer does not know of snapshots."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class SnapshotGiving:
         return entries > ENTRIES_PER_DOCUMENT * documents + ENTRIES_MORE
 
     def _on_its_way(self) -> list[wire.SnapshotWant]:
-        """What was asked for and waits for the line."""
+        """The chunks that the peer has asked for and that wait for the line."""
         chunks = self._line.queued(wire.SnapshotChunk)
         return [wire.SnapshotWant(one.id, one.chunk) for one in chunks]
 

@@ -51,7 +51,7 @@ class SnapshotKeeper(Behaviour):
         self._askers: dict[str, str] = {}
         """Session -> owner, of those that wait for one to be written."""
         self._coming: StageSnapshot | None = None
-        """Whose chunks are taken; None while none is coming in."""
+        """The snapshot whose chunks are taken; None while none is coming in."""
         self._staged: StagedSnapshot | None = None
         self._staged_id = ""
         self._moved_at = 0.0
@@ -166,7 +166,7 @@ class SnapshotKeeper(Behaviour):
             self._coming = None
 
     def snapshot_status(self) -> dict[str, Json]:
-        """What lies ready and what is coming in, for ``status``."""
+        """The snapshot that lies ready and the one that is coming in, for ``status``."""
         ready, coming, staged = self._ready, self._coming, self._staged
         return {
             "snapshot": ready and {"id": ready.id, "rows": ready.rows, "bytes": ready.bytes},

@@ -1,7 +1,7 @@
 """The taking half of a session's snapshots: chunks are asked for, a few at a time, and handed to oplog.
 
-What is on disk decides what comes next, so that a broken link, a lost frame and a dead actor are one case:
-ask oplog how far it has come, and go on from there.
+The chunks on disk decide which ones to ask for next. So a broken link, a lost frame and a dead actor are one
+case: the session asks oplog how far it has come, and goes on from there.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from entgldb.messages.snapshots import (
 IN_FLIGHT_MAX: Final = 4
 """Chunks asked for and not yet on disk, once some have come."""
 PATIENCE_FIRST: Final = 10.0
-"""Seconds without progress after which oplog is asked how far it has come, before one knows the line;"""
+"""Seconds without progress after which the session asks oplog how far it has come, before it knows the
+line."""
 PATIENCE_MIN: Final = 2.0
 PATIENCE_MAX: Final = 60.0
-"""the least and the most after that."""
+"""Seconds of that patience at most, once the line is known; ``PATIENCE_MIN`` at least."""
 CHUNKS_OF_PATIENCE: Final = 4.0
 """Chunks that might have come meanwhile."""
 
 
 class SnapshotTaking:
-    """What is being taken from one peer."""
+    """The taking of a snapshot from one peer."""
 
     def __init__(
         self,
@@ -61,9 +62,9 @@ class SnapshotTaking:
         self._window = 1
         """Chunks that may be under way: one more with each that comes, and one again after a stall."""
         self._moved_at = 0.0
-        """When the last chunk came,"""
+        """When the last chunk came."""
         self._begun_at = 0.0
-        """and when oplog was last asked."""
+        """When oplog was last asked."""
         self._patience = PATIENCE_FIRST
         self._in_vain = False
         """Whether one that was taken for the sake of recorded entries did not have them."""

@@ -1,4 +1,4 @@
-"""What the store does for the list of members: writes into ``_system_nodes``, and the table of last words."""
+"""The store's work for the list of members: writes into ``_system_nodes``, and the table of last words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the store does for the replicated list of remote peers, those of the configuration included."""
+"""The store's work for the replicated list of remote peers, those of the configuration included."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from entgldb.messages.schema import Json, Message
 
 
 class PeersWriter(Writer, Protocol):
-    """What writing remote peers needs besides."""
+    """The parts of a writer that writing remote peers needs besides."""
 
     _secrets: Secrets
 

@@ -1,7 +1,7 @@
 """SyncActor: LAN links. Whom to dial, who may speak, which of two links stays, who is alive.
 
-In the cloud role the same actor serves the token-checked listener. What is said on an open link is
-the session's business (``session.py``); how bytes move is the wire's (``links.py``).
+In the cloud role the same actor serves the token-checked listener. The session (``session.py``) holds the
+dialogue on an open link; the wire (``links.py``) moves the bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who a node is on the network: its certificate, the TLS contexts, and why a handshake failed."""
+"""The identity of a node on the network: its certificate, the TLS contexts, and why a handshake failed."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class LanIdentity:
 class ServerIdentity:
     """A cloud node: an ordinary server certificate. Gateways prove themselves by token instead.
 
-    Whoever renews the certificate (ACME, RFC 8555) replaces the files and need not stop the node.
+    A renewal of the certificate (ACME, RFC 8555) replaces the files and need not stop the node.
     """
 
     def __init__(self, certificate_file: str | Path, key_file: str | Path) -> None:

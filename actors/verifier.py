@@ -296,7 +296,7 @@ class Verifier:
         self._say_rows(state, answer, ctx)
 
     def _rows(self, state: PeerState, told: wire.Copies) -> tuple[tuple[wire.Copy, ...], tuple[bytes, ...]]:
-        """What a frame shows, and the pieces of the one of them that came in pieces."""
+        """The rows that a frame shows, and the pieces of the one of them that came in pieces."""
         pieces = tuple(state.pieces)
         state.pieces.clear()
         try:

@@ -40,11 +40,11 @@ class Run:
         self.listing: Listing | None = None
         self.after = b""
         self.now: dict[Place, Decision] = {}
-        """What this pass has found."""
+        """The decisions of this pass on rows that differ."""
         self._stuck = 0
         self._before: dict[Place, Decision] = {}
         self.found: dict[Place, Decision] = {}
-        """What all passes have found."""
+        """The decisions of all passes."""
 
     def begin_pass(self) -> None:
         """Look again from the top."""
@@ -53,7 +53,7 @@ class Run:
         self.listing, self.after, self.left = None, b"", False
 
     def note(self, places: tuple[Place, ...], decisions: tuple[str, ...]) -> None:
-        """What the store has decided."""
+        """Take the decisions of the store."""
         for place, word in zip(places, decisions, strict=False):
             decision = Decision(word)
             if decision is not Decision.EQUAL:
@@ -102,7 +102,7 @@ class Serving:
         self.asked = asked
         self.listing: Listing | None = None
         self.places: list[bytes] = []
-        """Where the listing and the peer's items differ."""
+        """The places at which the listing and the peer's items differ."""
 
 
 class PeerState:
@@ -113,9 +113,9 @@ class PeerState:
         self.run: Run | None = None
         self.serving: Serving | None = None
         self.summing = False
-        """Whether the fingerprints are being made for the peer,"""
+        """Whether the fingerprints are being made for the peer."""
         self.walk: Walk | None = None
-        """or its ranges are being listed: one walk at a time."""
+        """The walk that lists the peer's ranges, or None; a new one ends the one before."""
         self.pieces: list[bytes] = []
         """Of one large row that is coming in."""
         self.heard_at = 0.0

@@ -112,7 +112,7 @@ class Walker:
         """Begun since the start."""
 
     def table(self, *, system: bool) -> Table:
-        """What the last walk found."""
+        """The fingerprints that the last walk found."""
         assert self._tables is not None, "sum first"
         found = self._tables
         return found.user.joined(found.system) if system else found.user

@@ -1,4 +1,4 @@
-"""What the operating system does not let this user do, in one sentence and before anything is changed."""
+"""The permissions that this user lacks, told in one sentence and before anything is changed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def refused(fault: OSError) -> EntglError:
 
 
 def _whose(place: Path) -> str:
-    """Who may do it, of the nearest place that can be looked at."""
+    """A hint that names the owner of the nearest place that can be looked at."""
     for one in (place, *place.parents):
         try:
             owner = one.stat().st_uid

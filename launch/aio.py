@@ -159,7 +159,7 @@ class Database:
         return await self.request(Relay(actor, encode(message)))
 
     async def status(self, actor: str = "node") -> dict[str, Json]:
-        """What an actor says of itself."""
+        """The status of an actor, in its own words."""
         answer = await self.ask(actor, Status())
         if not isinstance(answer, Report):
             raise EntglError(f"{actor} answered {answer} to a question for its status")

@@ -69,7 +69,8 @@ class CommitFeed:
 
 
 class Following(AsyncIterator[Change]):
-    """What ``changes`` gives: it ends when all is told, or with ``follow`` waits for more for ever."""
+    """The iterator that ``changes`` returns: it ends when all is told, or with ``follow`` waits for more for
+    ever."""
 
     def __init__(
         self,

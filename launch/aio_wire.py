@@ -32,7 +32,7 @@ class LostError(Exception):
 
 
 class AsyncWire(asyncio.BufferedProtocol):
-    """One connection. What is sent within one turn of the loop is one write."""
+    """One connection. All requests sent within one turn of the loop are one write."""
 
     def __init__(self, pushed: Callable[[], None]) -> None:
         self.lost = self.following = False

@@ -1,4 +1,4 @@
-"""What ``entgldb bench`` measures, what is wanted of it, and how it is told. No node is run here."""
+"""The figures of ``entgldb bench``, their targets, and their report. No node is run here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOCUMENTS: Final = 100_000
 
 
 class Wanted(Enum):
-    """What a target bounds."""
+    """The quantity that a target bounds."""
 
     RATIO = "of the floor"
     LEAST = "at least"

@@ -62,7 +62,7 @@ def _fill(bench: Bench, root: Path, figure: Figure, amount: int = 0, *, pruned: 
 
 
 def _prune(full: Member) -> None:
-    """What retention does in a day, once every member has everything."""
+    """Do the work of a day's retention, once every member has everything."""
     store = Store.open(full.directory, full.node_id, time.time_ns() // 1_000_000)
     with store.group():
         for origin, (seq, _) in store.vector().items():

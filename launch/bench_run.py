@@ -21,7 +21,7 @@ TIMED: Final[dict[str, tuple[Callable[[Side, int], float], int]]] = {
     "W6.get": (Side.gets, 20_000),
     "W6.query": (Side.queries, 500),
 }
-"""What is timed for a figure, and how much of it in one turn."""
+"""The method that is timed for a figure, and the number of its calls in one turn."""
 
 
 def run_bench(bench: Bench, figures: Sequence[Figure]) -> list[Result]:

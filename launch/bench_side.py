@@ -36,7 +36,7 @@ def key(number: int) -> str:
 
 
 class Side(ABC):
-    """What can be done on either side, and how fast it is done."""
+    """The work that either side can do, and the measuring of its speed."""
 
     def __init__(self) -> None:
         self._written = 0

@@ -56,10 +56,10 @@ def restore(
 ) -> None:
     """Put a backup into the directory of a node that is stopped.
 
-    What is there now is set aside. The node goes on under a new incarnation and, when it is started, gets
-    from its peers all that happened since. With --authoritative every document of the backup is written
-    anew, with the clock of now: it wins over whatever was written before this moment, on all nodes.
-    Documents made since, of which the backup knows nothing, stay; so does the list of remote peers.
+    The database that is there now is set aside. The node goes on under a new incarnation and, when it is
+    started, gets from its peers all that happened since. With --authoritative every document of the backup
+    is written anew, with the clock of now: it wins over whatever was written before this moment, on all
+    nodes. Documents made since, of which the backup knows nothing, stay; so does the list of remote peers.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""What all verbs share: the directory option, ``--json``, errors as one line, exit codes."""
+"""The parts that all verbs share: the directory option, ``--json``, errors as one line, exit codes."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _ended(text: str) -> str:
 
 
 def exit_code(fault: EntglError) -> int:
-    """What a shell script is told about ``fault``."""
+    """The exit code that tells a shell script of ``fault``."""
     return _EXIT.get(fault.code, FAILED)
 
 
@@ -167,7 +167,7 @@ def read_json(text: str, name: str) -> dict[str, Any]:
 
 
 def meant(db: Any, collection: str) -> str:
-    """What to say of a collection in which there has never been a document; empty where there has.
+    """A remark on a collection in which there has never been a document; empty where there has.
 
     Raises InvalidError for what is no name of one.
     """

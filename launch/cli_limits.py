@@ -26,7 +26,7 @@ def quarantine(
 
     They are in the log and were passed on to other nodes; the document shown here is an older one. A later
     version of the document that can be applied ends the matter by itself. After an update of entgldb,
-    retry. What is dropped is never applied on this node.
+    retry. An entry that you drop is never applied on this node.
 
     \b
     Example:

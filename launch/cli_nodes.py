@@ -57,7 +57,7 @@ def retire_node(db: Database, as_json: bool, node_id: str) -> None:
 def rejoin(directory: Path, as_json: bool) -> None:
     """Let a node that was retired come back, as a new incarnation. The node must not be running.
 
-    What it has is kept, and it catches up with the others when it starts.
+    The node keeps all that it has, and catches up with the others when it starts.
 
     Example: entgldb rejoin -d n3
     """

@@ -39,7 +39,7 @@ def status(db: Database, as_json: bool, check: bool) -> None:
 
 
 def complaints(body: dict[str, Any]) -> list[str]:
-    """What an operator should look at."""
+    """The matters that an operator should look at."""
     wrong = [f"{name} does not answer" for name in ACTORS if body.get(name) is None]
     store, gateway = body.get("store") or {}, body.get("gateway") or {}
     if (body.get("sync") or {}).get("retired"):

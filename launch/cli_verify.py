@@ -35,9 +35,9 @@ def verify(
     """Check the file of a node, and compare its documents with those of other nodes.
 
     The file: chains of the log, digests, rows, counts; this works without a running node, too. With other
-    nodes: fingerprints of ranges of keys, and what differs is listed. What is merely on its way is no
-    difference. --repair replaces rows where a rule tells which side is right; the others stay, listed.
-    Exits with 5 when something is wrong.
+    nodes: fingerprints of ranges of keys, and rows that differ are listed. An entry that is merely on its
+    way is no difference. --repair replaces rows where a rule tells which side is right; the others stay,
+    listed. Exits with 5 when something is wrong.
 
     \b
     Example:

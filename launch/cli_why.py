@@ -56,7 +56,7 @@ def why(directory: Path, as_json: bool, collection: str, key: str, on: str) -> N
 
 
 def _live(directory: Path) -> dict[str, Any]:
-    """What a running node says; empty where none runs or answers."""
+    """The status of the running node; empty where none runs or answers."""
     try:
         with database(directory) as db:
             return dict(db.status("node"))

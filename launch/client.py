@@ -175,7 +175,8 @@ class Database:
         return self.documents.put_to(unfit)
 
     def held(self) -> list[Waiting]:
-        """What this node holds back because its writer's clock runs too far ahead, by origin."""
+        """The entries that this node holds back because their writer's clock runs too far ahead, by
+        origin."""
         from entgldb.storage.set_aside import held
 
         return self.documents.put_to(held)
@@ -210,7 +211,7 @@ class Database:
         return self._insist(lambda wire, left: wire.relay(actor, message, left), patience)
 
     def status(self, actor: str = "node") -> dict[str, Json]:
-        """What an actor says of itself."""
+        """The status of an actor, in its own words."""
         body: dict[str, Json] = getattr(self.ask(actor, Status()), "body", {})
         return body
 
@@ -317,7 +318,7 @@ class Database:
 
 
 def closed() -> InvalidError:
-    """What a database says that was closed."""
+    """The error of a database that was closed."""
     return InvalidError("this database was closed", hint="connect again")
 
 
@@ -359,7 +360,7 @@ class Collection:
         in it since; any other is put whole, over whatever is there.
 
         ``request``: any text of yours that names this write, or ``NoAnswerError.request`` of one that had no
-        answer. What was done under it is not done again: the version made then is given.
+        answer. A write that was done under that name is not done again: the version made then is returned.
         """
         write = client_writes.put(self.name, key, document, self.merges)
         (version,) = self._begin((write,), client_writes.request_id(request))()

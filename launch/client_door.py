@@ -31,5 +31,5 @@ class Door(Protocol):
         ...
 
     def status(self, actor: str = "node") -> dict[str, Json]:
-        """What an actor says of itself."""
+        """The status of an actor, in its own words."""
         ...

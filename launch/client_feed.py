@@ -76,7 +76,7 @@ class CommitFeed:
 
 
 class Following(Iterator[Change]):
-    """What ``changes(follow=True)`` gives: it waits for more for ever."""
+    """The iterator that ``changes(follow=True)`` returns: it waits for more for ever."""
 
     def __init__(
         self, directory: Path, documents: Callable[[], Documents], since: str | None, collection: str | None

@@ -1,4 +1,4 @@
-"""What an application does about conflicts, histories and deleted documents, for both APIs."""
+"""An application's work with conflicts, histories and deleted documents, for both APIs."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class NodeRow(NamedTuple):
     state: str
     """``live``, ``absent`` or ``retired``."""
     holds_back: dict[str, Any] | None
-    """What is kept for its sake: ``entries``, ``tombstones``, ``since``; None: nothing."""
+    """The data that is kept for its sake: ``entries``, ``tombstones``, ``since``; None: nothing."""
 
 
 class Nodes:

@@ -27,7 +27,7 @@ UPDATABLE: Final = (
     "token_endpoint",
     "enabled",
 )
-"""What ``update_remote_peer`` takes."""
+"""The fields that ``update_remote_peer`` takes."""
 
 
 class Peers:

@@ -64,7 +64,7 @@ class Document(dict[str, Json]):
         return made
 
     def read_from(self, collection: str, key: str) -> Read | None:
-        """What was read, if it was read there."""
+        """The state in which the document was read, if it was read at that place."""
         return self._read if (self.collection, self.key) == (collection, key) else None
 
     def was_put(self, write: Write, version: Version) -> None:
@@ -82,7 +82,7 @@ def document(collection: str, key: str, read: Read) -> Document:
 
 
 class Part(NamedTuple):
-    """What is one transaction of ``put_many``."""
+    """One transaction of ``put_many``."""
 
     writes: tuple[Write, ...]
     documents: tuple[Mapping[str, Any], ...]

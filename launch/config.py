@@ -176,7 +176,7 @@ class _Builder:
         return replace(default, soft_floor=soft, hard_floor=hard)
 
     def _cluster(self, role: str) -> tuple[str, str]:
-        """Where the cluster key is, and the cluster's name, which follows from it."""
+        """The path of the cluster key, and the cluster's name, which follows from the key."""
         if role == "cloud":
             return "", ""
         key_file = self.root / KEY_NAME

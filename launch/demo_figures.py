@@ -1,4 +1,4 @@
-"""What the demo measures on the way, against what is wanted of it."""
+"""The figures that the demo measures on the way, with their targets."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def gateway_connects(stage: Stage) -> str:
 
 
 def cloud_to_lan(stage: Stage) -> str:
-    """What is written at the cloud is on every LAN node."""
+    """A document written at the cloud arrives on every LAN node."""
     begun = time.monotonic()
     stage.playground.clouds[0].db[NOTES].put("from-cloud", {"text": "hello"})
     lan = stage.playground.lan

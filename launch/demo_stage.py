@@ -1,4 +1,5 @@
-"""What the demo's steps share: the nodes, how to drive them, and how to look at them from outside."""
+"""The stage that the demo's steps share: the nodes, how to drive them, and how to look at them from
+outside."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ class Stage:
         self.figures = Figures()
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Who took part, and what each used when all was done."""
+        """The nodes that took part, and the resources that each had used when all was done."""
         used = {row["node_id"]: row for row in self.figures.usage}
         return [
             {
@@ -110,7 +111,7 @@ def digest(member: Member, only: str = "") -> str:
 
 
 def vector(member: Member) -> dict[str, Any]:
-    """Whose entries a node has, up to where, and the hashes at the heads."""
+    """A node's version vector: each origin, its newest seq, and the hash at its head."""
     found: dict[str, Any] = member.db.status("oplog")["vector"]
     return found
 
@@ -136,7 +137,7 @@ def equal(members: Iterable[Member], seconds: float = SETTLE_SECONDS, only: str 
 
 
 def guests(cloud: Member) -> list[dict[str, Any]]:
-    """Who is connected to a cloud node, in that node's own words."""
+    """The peers that are connected to a cloud node, in that node's own words."""
     peers = cloud.db.status("sync")["peers"]
     return [peer for peer in peers if peer["state"] == "connected"]
 

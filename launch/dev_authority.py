@@ -56,7 +56,7 @@ class DevAuthority(ThreadingHTTPServer):
 
     @property
     def issuer(self) -> str:
-        """What clients and cloud nodes are given as authority."""
+        """The URL that clients and cloud nodes are given as authority."""
         return self.provider.issuer
 
     def control(self, wanted: dict[str, Json]) -> None:
@@ -70,7 +70,7 @@ class DevAuthority(ThreadingHTTPServer):
             self.changed.notify_all()
 
     def state(self) -> dict[str, Json]:
-        """What tests count; no secrets."""
+        """The counts that tests look at; no secrets."""
         provider = self.provider
         return {
             "authority": self.issuer,

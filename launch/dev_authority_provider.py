@@ -1,4 +1,4 @@
-"""What the development authorization server knows: clients, keys, tokens; on oauthlib's provider classes.
+"""The data of the development authorization server: clients, keys, tokens; on oauthlib's provider classes.
 
 Access tokens are those of RFC 9068, signed with ES256 unless told otherwise.
 """
@@ -36,7 +36,7 @@ ALGORITHMS: Mapping[str, tuple[Callable[[], Any], Any]] = {
     "RS256": (_rsa_key, RSAAlgorithm),
     "PS256": (_rsa_key, RSAAlgorithm),
 }
-"""What it can sign with: how a key is made, and who writes its public half."""
+"""Algorithm -> the function that makes a key for it, and the class that writes the key's public half."""
 
 
 class SigningKey(NamedTuple):
@@ -141,7 +141,7 @@ class Provider:
 
 
 class _Client(NamedTuple):
-    """What oauthlib wants to find at ``request.client``."""
+    """The object that oauthlib wants to find at ``request.client``."""
 
     client_id: str
 

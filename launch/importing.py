@@ -57,7 +57,7 @@ class Lines:
                 yield pair
 
     def stored(self, count: int) -> str:
-        """What became of the file when ``count`` of its documents were stored."""
+        """The result for a person when ``count`` documents of the file were stored."""
         if not count:
             return "nothing stored"
         last = self._given[count - 1 - self._count]
@@ -122,7 +122,7 @@ class Lines:
             )
 
     def _hint(self, text: str) -> str:
-        """What a file that is no JSON Lines may be instead."""
+        """A hint for a file that is no JSON Lines: its likely format, and how to convert it."""
         if text.startswith("["):
             return f"one document a line: jq -c '.[]' {self._piped}"
         if self._count == 0 and text.startswith("{") and not text.endswith("}"):

@@ -27,7 +27,7 @@ ANY_HOST = "::"
 
 @dataclass(frozen=True, slots=True)
 class CloudOptions:
-    """What only the cloud role needs; file paths as the user gave them."""
+    """The options that only the cloud role needs; file paths as the user gave them."""
 
     tls_cert: str
     tls_key: str
@@ -55,7 +55,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What ``init`` made."""
+    """The node that ``init`` made."""
 
     directory: Path
     node_id: str

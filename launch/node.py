@@ -95,7 +95,7 @@ class Node:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What stands in ``node.json``: pid, ports, pids."""
+        """The contents of ``node.json``: pid, ports, pids."""
         return read_record(self.directory)
 
     def ask(self, actor: str, message: Message, timeout: float = ASK_SECONDS) -> Message:

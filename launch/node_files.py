@@ -1,4 +1,4 @@
-"""What a running node leaves in its directory for others to find: the lock and ``node.json``."""
+"""The files that a running node leaves in its directory for others to find: the lock and ``node.json``."""
 
 from __future__ import annotations
 

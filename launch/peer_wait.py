@@ -54,7 +54,7 @@ def wait_until_connected(db: Database, node_id: str, begun: float, patience: flo
 
 
 def look(db: Database, node_id: str, begun: float) -> Waited:
-    """What this node knows: its peers by their vectors, the gateway's links by its claim."""
+    """The state as this node knows it: its peers by their vectors, the gateway's links by its claim."""
     try:
         sync, election = db.status("sync"), db.status("election")
     except EntglError as fault:

@@ -59,7 +59,7 @@ class Member:
 
     @property
     def address(self) -> str:
-        """Where its TLS port is."""
+        """The address of its TLS port."""
         return f"{HOST}:{self.port}"
 
     def start(self) -> None:

@@ -90,7 +90,7 @@ def stop_node(directory: Path) -> float:
 
 
 def _gave_up(said: str, code: int) -> EntglError:
-    """What a node wrote before it ended, as the error it was."""
+    """The error that a node wrote before it ended."""
     lines = said.strip().splitlines() or [f"the node ended with code {code}"]
     for number, line in enumerate(lines):
         word, _, text = line.partition(": ")

@@ -1,4 +1,4 @@
-"""What the kernel says about processes and their connections, read from /proc: no node is asked."""
+"""The kernel's facts about processes and their connections, read from /proc: no node is asked."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def framed(message: Message, request_id: int) -> bytes:
 def no_answer(
     directory: Path, seconds: float, fault: EntglError | None = None, request: RequestId | None = None
 ) -> NoAnswerError:
-    """What to tell of a request that had no answer; ``request``: of a write that can be repeated."""
+    """The error of a request that had no answer; ``request``: the id of a write that can be repeated."""
     detail = getattr(fault, "detail", "") if fault is None or isinstance(fault, NoAnswerError) else fault.text
     text = f"no answer from the node in {directory} within {seconds:.1f} s{detail and f' ({detail})'}"
     hint = f"entgldb status --dir {directory}"

@@ -1,1 +1,1 @@
-"""What is said: every message between actors, nodes and clients. Pure; imports nothing of ours."""
+"""Every message between actors, nodes and clients. Pure; imports nothing of ours."""

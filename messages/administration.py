@@ -1,4 +1,4 @@
-"""What an administrator decides about nodes, logs and clocks. Tags 65 to 67, 76 and 79; 180 was used."""
+"""Decisions of an administrator about nodes, logs and clocks. Tags 65 to 67, 76 and 79; 180 was used."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class AcceptClock(Message):
 class ResetClock(Message):
     """To ``store``: the clock is right again, and stamps run far ahead of it: go on as a new writer from now.
 
-    What nobody else has of the old log is written again. Answered by Report (``origin``, ``written``)
-    or Refused.
+    The node writes again the entries of the old log that nobody else has. Answered by Report (``origin``,
+    ``written``) or Refused.
     """
 
     request: RequestId

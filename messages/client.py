@@ -1,4 +1,4 @@
-"""What clients and administrators say to a node, and what it answers. Tags 40-79.
+"""Requests of clients and administrators to a node, and its answers. Tags 40-79.
 
 The same messages travel by the Unix socket of a node and by Thespian's ask and tell.
 """
@@ -37,7 +37,7 @@ class Base(Record):
     """The document that a client had read and changed; where it merges, only the changes are written."""
 
     versions: tuple[Written, ...]
-    """What it was made of: its newest version first, then those merged into it that nobody had named."""
+    """The document's newest version, then the versions merged into it that no other version names."""
     body: bytes
     """The document as it was read."""
 

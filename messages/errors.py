@@ -32,7 +32,7 @@ class ErrorCode(StrEnum):
 
 
 OF_THE_DISK = (ErrorCode.DISK_FULL, ErrorCode.DISK_ERROR, ErrorCode.CORRUPT)
-"""What no neighbour in the same transaction can be spared."""
+"""Errors of the whole disk: they also fail every other write of the same transaction."""
 
 
 class EntglError(Exception):
@@ -63,7 +63,7 @@ class InvalidError(EntglError):
 
 
 class NotFoundError(EntglError):
-    """What the caller named does not exist."""
+    """The caller named something that does not exist."""
 
     code = ErrorCode.NOT_FOUND
 
@@ -101,7 +101,7 @@ class NoAnswerError(EntglError):
     code = ErrorCode.TIMEOUT
     request: str = ""
     detail: str = ""
-    """What broke; empty where only time has passed."""
+    """The fault that broke the request; empty where only time has passed."""
 
 
 class BusyError(EntglError):

@@ -11,9 +11,10 @@ BATCH_BYTES_MAX: Final = 256 * 1024
 CHUNK_BYTES_MAX: Final = 256 * 1024
 """Rows of one chunk of a snapshot, not counting the row that crosses it."""
 WINDOW_BATCHES_MAX: Final = 64
-"""Batches sent and not acknowledged on one session,"""
+"""Batches sent and not acknowledged on one session. The receiver disconnects a peer that sends more."""
 WINDOW_BYTES_MAX: Final = 2 * 1024 * 1024
-"""and their headers and bodies, not counting the batch that crosses it. Who sends more is disconnected."""
+"""Bytes of their headers and bodies, not counting the batch that crosses it. The receiver disconnects a peer
+that sends more."""
 PAGE_ROWS_MAX: Final = 500
 """Rows read in one go; no reader keeps a transaction open between pages."""
 BODY_BYTES_MAX: Final = 1024 * 1024
@@ -21,8 +22,8 @@ BODY_BYTES_MAX: Final = 1024 * 1024
 MERGE_BYTES_MAX: Final = BODY_BYTES_MAX + BODY_BYTES_MAX // 2
 """The changed fields of one document as they travel, with their paths and what they name."""
 MERGED_BYTES_MAX: Final = 4 * 1024 * 1024
-"""A document that merges, with the versions of its fields, as one writer makes it. What writers who did not
-know of each other make together may be larger: it is applied all the same, and counted."""
+"""A document that merges, with the versions of its fields, as one writer makes it. Concurrent writers may
+together make a larger one: the node applies it all the same, and counts it."""
 HISTORY_BYTES_MAX: Final = 1024 * 1024
 """The versions of its fields alone: beyond it the next writer writes the document whole."""
 BASE_BYTES_MAX: Final = 2 * BODY_BYTES_MAX
@@ -118,7 +119,7 @@ LINKS_PER_ADDRESS_MAX: Final = 64
 LINK_STRANGERS_MAX: Final = 64
 """Links that have proved nothing yet; of the address (of IPv6: /64) with most of them the oldest goes."""
 COUNT_MAX: Final = 2**53 - 1
-"""What others may have counted up to: so far below 2**63 that to go on from it overflows nothing."""
+"""The greatest counter taken from others: so far below 2**63 that counting on from it overflows nothing."""
 STRING_BYTES_MAX: Final = FRAME_BYTES_MAX
 """One msgpack string or bin; the frame bounds it."""
 ARRAY_ITEMS_MAX: Final = 65_536
@@ -127,5 +128,6 @@ MAP_ITEMS_MAX: Final = 65_536
 """Items of one msgpack map."""
 
 PACK_BYTES: Final = 4096
-"""What packing a message begins with, growing as it must: msgpack's own 256 KiB are taken from the kernel
-and given back for every single message, ten times the time of the packing."""
+"""First size of the buffer for packing a message; it grows as needed. For msgpack's own 256 KiB the process
+would take memory from the kernel and give it back for every single message: ten times the time of the
+packing."""

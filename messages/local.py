@@ -1,4 +1,4 @@
-"""What the actors of one node say to each other, and what their wires report. Tags 80 and up.
+"""Messages between the actors of one node, and the reports of their wires. Tags 80 and up.
 
 None of these can arrive from a network or a client: the codec refuses them there.
 """
@@ -47,7 +47,7 @@ class Ready(Message):
     name: str
     pid: int
     facts: dict[str, Json]
-    """What became known at the start, such as the bound TLS port."""
+    """Facts that only the start could tell, such as the bound TLS port."""
 
 
 @message(83)

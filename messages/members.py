@@ -1,4 +1,4 @@
-"""Who belongs to the cluster and what each has: tags 140-149."""
+"""The members of the cluster and the entries that each has: tags 140-149."""
 
 from __future__ import annotations
 

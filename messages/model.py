@@ -10,7 +10,7 @@ from entgldb.messages.limits import KEY_BYTES_MAX, NAME_CHARS_MAX
 from entgldb.messages.schema import Count, Record, record
 
 Origin = str
-"""Who wrote: ``<node id>/<incarnation, 32 hex digits>``. A log has one writer, ever."""
+"""The writer of a log: ``<node id>/<incarnation, 32 hex digits>``. A log has one writer, ever."""
 Vector = dict[str, tuple[Count, bytes]]
 """Version vector: origin -> (newest contiguous seq, its header hash)."""
 

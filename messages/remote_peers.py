@@ -21,7 +21,7 @@ from entgldb.messages.strict_json import read_json
 
 
 class PeerType(IntEnum):
-    """What kind of remote a peer is, and with it who dials it."""
+    """The kind of a remote peer; it decides which nodes dial the peer."""
 
     LAN_DISCOVERED = 0
     STATIC_REMOTE = 1

@@ -20,7 +20,7 @@ from entgldb.messages.limits import COUNT_MAX, DEPTH_MAX
 
 
 class Channel(Flag):
-    """Where a message may arrive from."""
+    """The ways by which a message may arrive."""
 
     LOCAL = auto()
     """Another actor of this node, over Thespian's authenticated loopback."""
@@ -211,7 +211,7 @@ def _readers_of(cls: Any) -> tuple[tuple[str, Convert, bool], ...]:
 
 
 def _dataclass_fields_of(cls: Any) -> Any:
-    """What makes ``dataclasses.fields`` and ``dataclasses.replace`` know a record."""
+    """The table of fields by which ``dataclasses.fields`` and ``dataclasses.replace`` know a record."""
     from dataclasses import field, make_dataclass
 
     made = [
@@ -236,7 +236,7 @@ def _union_member(hint: Any) -> Any:
 
 
 def _writer(hint: Any) -> Convert | None:
-    """What turns a field into msgpack's own types; None where it already is."""
+    """The function that turns a field into msgpack's own types; None where the field already is of one."""
     if typing.get_origin(hint) is Annotated:
         return None
     inner = _union_member(hint)
@@ -258,7 +258,7 @@ _EXACT: tuple[type, ...] = (str, bytes, bool)
 
 
 def _reader(hint: Any) -> Convert:
-    """What checks and rebuilds a field; strict on types, so that True is never 1."""
+    """The function that checks and rebuilds a field; strict on types, so that True is never 1."""
     if hint is Any:
         return _read_json
     if hint in _EXACT:

@@ -1,4 +1,4 @@
-"""What each actor is told about itself: one frozen slice of the configuration per actor."""
+"""The settings of each actor: one frozen slice of the configuration per actor."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class StoreSettings(Record):
     key_file: str = ""
     """Cluster key file, for sealing secrets; empty in the cloud role."""
     soft_floor: int = 512 * 1024 * 1024
-    """Bytes free on the disk below which the node warns,"""
+    """Bytes free on the disk below which the node warns."""
     hard_floor: int = 64 * 1024 * 1024
-    """and below which it refuses what makes the file grow."""
+    """Bytes free on the disk below which the node refuses each request that makes the file grow."""
 
 
 @record

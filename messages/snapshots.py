@@ -1,4 +1,4 @@
-"""What the actors of a node say to each other about snapshots, given and taken. Tags 150 to 159."""
+"""Messages between the actors of a node about snapshots, given and taken. Tags 150 to 159."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The one strict reader of JSON text: of arguments, imports, configurations, and of what the store takes in.
 
-RFC 8259 leaves open what a doubled name, half a surrogate pair or a number beyond a double means. Whoever
-writes such a text is told so, with its place; nothing of it is stored.
+RFC 8259 leaves open what a doubled name, half a surrogate pair or a number beyond a double means. This
+reader refuses such a text with an error that names the place; nothing of the text is stored.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _walk(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _doubled_in(text: str) -> str:
-    """Where the first object is in which a name occurs twice."""
+    """The place of the first object in which a name occurs twice."""
     try:
         value = json.loads(text, object_pairs_hook=_marked)
     except (ValueError, RecursionError):

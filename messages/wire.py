@@ -1,4 +1,4 @@
-"""What nodes say to each other. Tags 1-39. ONLY APPEND to this list, and only fields with defaults."""
+"""Messages between nodes. Tags 1-39. ONLY APPEND to this list, and only fields with defaults."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ PARTS: Final = "parts"
 PROBE: Final = "probe"
 """The only feature of a dialler that came to hear a Hello and goes again: it gets no session."""
 FEATURES: Final[tuple[str, ...]] = (VERIFY, SNAPSHOTS, PARTS)
-"""What this release can do beyond protocol 1, said in ``Hello``: whoever adds a message that a peer must
-know to be served adds a word here, and sends the message only to peers that said the word. Whatever else
-is new may be sent to all: it is counted as ``unknown-message`` and ignored."""
+"""The features of this release beyond protocol 1, named in ``Hello``. A new message that a peer must know to
+be served needs a new word here, and a node sends it only to peers that named the word. A node may send any
+other new message to all: an older peer counts it as ``unknown-message`` and ignores it."""
 
 
 @record
@@ -70,7 +70,7 @@ class Copy(Record):
 
 @record
 class Claim(Record):
-    """Who is gateway as far as the sender knows. ``beat`` is counted up by the gateway alone."""
+    """The gateway as far as the sender knows. The gateway alone counts ``beat`` up."""
 
     epoch: Count
     rank: Rank
@@ -87,7 +87,7 @@ class Claim(Record):
 
 @record
 class Member(Record):
-    """What a node has said of itself; of two rows of one node the greater ``counter`` is the later.
+    """A node's report on itself; of two rows of one node the greater ``counter`` is the later.
 
     It travels from node to node in heartbeats and is never an operation: an acknowledged vector that is
     itself an operation would move the vectors that it reports, and never come to rest.
@@ -123,7 +123,7 @@ class Hello(Message):
     epoch: Count = 0
     """The gateway's epoch, gateway to cloud only."""
     listen_port: Port = 0
-    """Where the sender accepts links (0: nowhere)."""
+    """The port on which the sender accepts links (0: none)."""
     life: Stamp = 0
     """Drawn at the start of the sender's process: two that differ are two processes (0: not told)."""
     beat_ms: Count = 1000
@@ -170,7 +170,7 @@ class GapRequest(Message):
 
 @message(6, Channel.PEER)
 class VectorChange(Message):
-    """What has just been added to my vector, so that nobody relays it to me."""
+    """Heads just added to the sender's vector, so that nobody relays their entries to it."""
 
     changes: Vector
 
@@ -245,7 +245,8 @@ class Supply(Message):
 
 @message(15, Channel.PEER)
 class PeersKnown(Message):
-    """Where the sender reaches other nodes of the cluster: hints, node id -> address; TLS decides."""
+    """The addresses at which the sender reaches other nodes of the cluster: hints, node id -> address; TLS
+    decides."""
 
     peers: dict[str, str]
 
@@ -257,7 +258,7 @@ class SnapshotOffer(Message):
     id: str
     """Made of the digests of all its chunks: equal ids are equal bytes, whoever sends them."""
     vector: Vector
-    """What it covers."""
+    """The entries that the snapshot covers."""
     chunks: Count
     rows: Count
     bytes: Count
@@ -325,7 +326,7 @@ class Copies(Message):
     run: Count
     answer: bool
     vector: Vector
-    """What the sender had taken in before it read the rows."""
+    """The entries that the sender had taken in before it read the rows."""
     copies: tuple[Copy, ...]
     unknown: bytes = b""
     """Places, 8 bytes each, where the sender has no row."""

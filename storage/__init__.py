@@ -1,1 +1,1 @@
-"""What is kept: rules/ (pure) and the SQLite code around them."""
+"""The data that a node keeps: rules/ (pure) and the SQLite code around them."""

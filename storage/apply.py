@@ -338,7 +338,8 @@ class Applier:
         return int(self._merge_or_tell(one, text, self.state.next_lsn()))
 
     def _look_for_fork(self, one: Incoming) -> None:
-        """What was supplied is not what we have at its place: a peer has shown us its branch."""
+        """Quarantine the origin of a supplied entry that differs from ours at its place: it is of another
+        branch."""
         if one.header.seq <= self._head(one.header.origin).seq and self._place_is_kept(one.header):
             ours, _ = self._recorded(one.header)
             if ours != one.digest:

@@ -1,7 +1,7 @@
 """A whole node in one file: consistent, checked, without private keys, and written whole or not at all.
 
-The file is a database as it stands in a directory. What it is stands in the table ``_entgldb_backup`` and,
-with the file's SHA-256, beside it in ``FILE.json``.
+The file is a database as it stands in a directory. Its table ``_entgldb_backup`` holds the manifest.
+``FILE.json`` beside it holds the manifest with the file's SHA-256.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _STRIPPED: Final = ("private_key", "running", "mark")
 
 
 class Manifest(NamedTuple):
-    """What a backup holds."""
+    """The contents of a backup."""
 
     node_id: str
     origin: str
@@ -97,7 +97,7 @@ def verify(file: Path) -> Manifest:
 
 
 def read_manifest(file: Path) -> Manifest:
-    """What a backup says of itself. Raises NotFoundError, ConfigError or CorruptError."""
+    """The manifest of a backup. Raises NotFoundError, ConfigError or CorruptError."""
     if not file.is_file():
         raise NotFoundError(f"there is no file {file}")
     if not os.access(file, os.R_OK):

@@ -189,7 +189,8 @@ class Batch:
         )
 
     def note_successor(self, version: Version) -> None:
-        """What names a version came before it: the version must not be taken for a conflict later."""
+        """Note that an entry that names ``version`` came before it, so that ``version`` becomes no conflict
+        later."""
         self.connection.execute("INSERT OR IGNORE INTO _entgldb_successors VALUES (?, ?)", version)
 
     def has_successor(self, version: Version) -> bool:

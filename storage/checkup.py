@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 
 Progress = Callable[[str, int, int], None]
-"""What is looked at, rows done, rows in all."""
+"""Called with the name of the part at hand, its rows done, its rows in all."""
 
 
 class _Chain(NamedTuple):
@@ -157,7 +157,7 @@ class Checkup:
             self._progress("documents", done, max(done, total))
 
     def _counts(self) -> Iterator[Finding]:
-        """What the state row says is what there is; one statement, so one moment."""
+        """Compare the counts of the state row with the rows that there are; one statement, so one moment."""
         row = self._connection.execute(
             "SELECT documents, (SELECT count(*) FROM _entgldb_documents)"
             " - (SELECT count(*) FROM _entgldb_documents WHERE body IS NULL),"

@@ -26,7 +26,7 @@ class Conflict(NamedTuple):
     key: str
     version: Version
     document: dict[str, Json]
-    """What the loser wrote: the document, or under the rule ``merge`` the fields that it changed."""
+    """The loser's content: the document, or under the rule ``merge`` the fields that it changed."""
     at_ms: int
     rule: str = "lww"
     """``lww``: of whole documents the later is kept. ``merge``: of each field the later is kept."""

@@ -75,7 +75,7 @@ class Fingerprints:
 
 
 def read_copy(connection: sqlite3.Connection, collection: str, key: str) -> Copy | None:
-    """A document or tombstone, or None. What a snapshot has buried (hlc 0) counts as none."""
+    """A document or tombstone, or None. A row that a snapshot has buried (hlc 0) counts as none."""
     row = connection.execute(_COPY, (collection, key)).fetchone()
     return None if row is None else Copy(*row)
 
@@ -101,7 +101,7 @@ def was_dropped(connection: sqlite3.Connection, origin: Origin, seq: int) -> boo
 
 
 def read_logged(connection: sqlite3.Connection, copy: Copy) -> Copy | None:
-    """What the log says of a row's version, where it still has it whole, applied, and for that very key.
+    """The logged form of a row's version, if the log still has it whole, applied, and for that very key.
 
     A merge says which fields it changed, not what became of the document: None for a row it has made.
     """

@@ -116,7 +116,7 @@ def translated(fault: sqlite3.Error | UnicodeDecodeError, where: str) -> EntglEr
 
 
 def _not_allowed(path: Path) -> EntglError | None:
-    """What this user may not do; SQLite writes beside a file even to read it."""
+    """The error for a permission that this user lacks; SQLite writes beside a file even to read it."""
     if not os.access(path, os.R_OK):
         return NotAllowedError(f"this user may not read {path}", hint="run it as the user of the node")
     if not os.access(path.parent, os.W_OK):

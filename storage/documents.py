@@ -59,7 +59,7 @@ class Change(NamedTuple):
 
 
 class Changes(Iterator[Change]):
-    """What ``Documents.changes`` gives, read page by page."""
+    """The iterator that ``Documents.changes`` returns; it reads page by page."""
 
     def __init__(self, documents: Documents, lsn: int, collection: str | None) -> None:
         self._documents = documents
@@ -356,7 +356,7 @@ class Documents:
 
 
 def too_late() -> TokenExpired:
-    """What a change feed says that cannot know which deletes it has missed."""
+    """The error of a change feed that cannot know which deletes it has missed."""
     return TokenExpired(
         "deletes after this change token have been forgotten",
         hint="start over with since=None: every document comes once more",

@@ -2,8 +2,8 @@
 
 The file stands beside the database and holds a nonce that the database holds too, made anew at each start;
 the machine and the inodes; and the last lsn that was noted. A directory that was copied has other inodes or
-another machine; a database that was put back has an old nonce or a smaller lsn. Whatever rolls back both
-together, such as a virtual machine's snapshot, is noticed by what the peers have.
+another machine; a database that was put back has an old nonce or a smaller lsn. A rollback of both together,
+as by a virtual machine's snapshot, shows in the entries that the peers have.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DATABASE: Final = "entgldb.db"
 
 
 class Fingerprint(NamedTuple):
-    """What the file says. Device numbers are left out: many change with each boot."""
+    """The contents of the file. Device numbers are left out: many change with each boot."""
 
     machine: str
     directory: int

@@ -13,7 +13,7 @@ class FreeSpace:
         self._directory = directory
 
     def free_bytes(self) -> int | None:
-        """What an ordinary user may still write; None where it cannot be known."""
+        """The bytes that an ordinary user may still write; None where they cannot be known."""
         try:
             found = os.statvfs(self._directory)
         except OSError:

@@ -1,8 +1,8 @@
 """Writing a snapshot: one read transaction of a node's file becomes numbered chunks in a file of their own.
 
-What the chunks hold can be given to any member: documents, tombstones and conflicts with their versions,
-and the vector. No private key, no request, no address. The system collections come last, so that a cloud
-can be given all but them.
+A node may give the chunks to any member. They hold documents, tombstones and conflicts with their versions,
+and the vector. They hold no private key, no request, no address. The system collections come last, so that a
+cloud can be given all but them.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def freeze(source: sqlite3.Connection, target: sqlite3.Connection, now_ms: int) 
 
 
 def read_frozen(connection: sqlite3.Connection) -> Frozen:
-    """What a file that ``freeze`` has written holds. Raises sqlite3.Error where it did not finish."""
+    """The facts of a file that ``freeze`` has written. Raises sqlite3.Error where it did not finish."""
     row = connection.execute("SELECT id, chunks, common, rows, bytes, frozen_ms FROM facts").fetchone()
     payload = connection.execute("SELECT payload FROM chunks WHERE number = 0").fetchone()
     if row is None or payload is None:
@@ -143,7 +143,8 @@ class _Writer:
 
 
 def _refuse_with_quarantine(source: sqlite3.Connection) -> None:
-    """What this node could not apply would seem to be deleted: others, who could, must not lose it."""
+    """Raise EntglError while this node lacks entries that it could not apply. A receiver of the snapshot
+    would take their documents for deleted, and may itself have been able to apply them."""
     if source.execute("SELECT 1 FROM _entgldb_quarantine LIMIT 1").fetchone() is not None:
         raise EntglError("entries are in quarantine here: this node can vouch for no state")
     for (raw,) in source.execute("SELECT header FROM _entgldb_oplog WHERE applied = 2"):

@@ -1,8 +1,9 @@
 """Ending a fork: one branch of an origin's log stays, the other is taken out and kept as versions that lost.
 
-Two branches use the same numbers, so they cannot both stand in one log. What the other branch wrote last to
-each key is put into a log of its own, under a new origin and with the smallest clocks there are: wherever
-the key has another version it loses, and everybody lists it as a conflict; where there is none it stays.
+Two branches use the same numbers, so they cannot both stand in one log. The other branch's last write to
+each key goes into a log of its own, under a new origin and with the smallest clocks there are. If the key
+has another version, this write loses, and every node lists it as a conflict. If the key has none, this write
+stays.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def cut(connection: sqlite3.Connection, state: State, origin: Origin, seq: int, 
 
 
 def release(state: State, origin: Origin) -> None:
-    """What we have is the branch to keep, as far as it goes: take the origin's entries again."""
+    """Take the origin's entries again: our entries are the branch to keep, as far as they go."""
     known = state.origins.get(origin)
     if known is not None and known.head.quarantined:
         state.move(origin, known.head._replace(quarantined=False))

@@ -37,7 +37,7 @@ class Past(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """Where the log ends: a version that is named and is not here."""
+    """An end of the logged history: a version that is named and is not here."""
 
     version: Version
     reason: str
@@ -45,7 +45,7 @@ class Ending(NamedTuple):
 
 
 class History(NamedTuple):
-    """What the log says of one document."""
+    """The versions of one document in the log."""
 
     versions: list[Past]
     endings: list[Ending]

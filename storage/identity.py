@@ -1,4 +1,4 @@
-"""Who a database is: its node, its incarnation with a key pair, and the file's own id."""
+"""The identity of a database: its node, its incarnation with a key pair, and the file's own id."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ class Merger:
         self._join()
 
     def _prepare(self) -> None:
-        """Who is who, what is taken, and what goes."""
+        """Fill the temporary tables: the origins on both sides, the rows to take, the rows that go."""
         execute = self.connection.execute
         empty(self.connection, "origins", "places", "taken", "gone", "apart")
         state, vector = self.state, self.head.vector()
@@ -224,7 +224,8 @@ class Merger:
         evict(self.connection, state)
 
     def _join(self) -> None:
-        """Whatever the snapshot covers is here now; its log rows are not, and never will be."""
+        """Move each head to the snapshot's: its documents are here now, its log rows are not and never will
+        be."""
         state = self.state
         for mark in self.head.marks:
             number, ours, _ = state.origins[mark.name]
@@ -259,7 +260,8 @@ class Merger:
         )
 
     def _forget_recorded(self) -> None:
-        """What was only recorded here and the snapshot covers: it has brought what that did."""
+        """Forget entries that were only recorded here and that the snapshot covers: it has brought their
+        effect."""
         state = self.state
         for number, origin, seq in self.connection.execute(
             "SELECT l.origin, o.name, max(l.seq) FROM _entgldb_oplog l CROSS JOIN temp.origins o"
@@ -271,7 +273,8 @@ class Merger:
                 state.pruned_lsn = state.lsn
 
     def _release(self, mark: Mark, number: int) -> None:
-        """What was held of it and is covered now; all of it where it is of another branch."""
+        """Delete the held entries of an origin that the snapshot covers now, or all of them if they are of
+        another branch."""
         execute, held = self.connection.execute, self.state.held.get(mark.name)
         row = execute(
             "SELECT hash FROM _entgldb_held WHERE origin = ? AND seq = ?", (number, mark.seq)

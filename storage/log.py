@@ -30,7 +30,7 @@ class LogQueries:
 
     @property
     def origin(self) -> Origin:
-        """Who this node is as a writer."""
+        """The origin under which this node writes."""
         return str(self._meta("origin"))
 
     @property

@@ -114,7 +114,7 @@ class Mender:
             self._miscounted = True
 
     def _finish(self) -> None:
-        """What changed behind our back is not what was counted: count anew."""
+        """Count the documents anew if rows have changed behind our back."""
         if self._miscounted:
             (all_rows,) = self._connection.execute("SELECT count(*) FROM _entgldb_documents").fetchone()
             (dead,) = self._connection.execute(

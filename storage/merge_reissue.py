@@ -33,7 +33,7 @@ def _parts(merging: Merging) -> list[bytes]:
 
 
 class Restoring(NamedTuple):
-    """What is to be written so that a document is as it was."""
+    """The write that makes a document as it was."""
 
     place: Place
     parent: Version

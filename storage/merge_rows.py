@@ -31,7 +31,7 @@ _HISTORY: Final = "SELECT ifnull(length(stamps), 0) FROM _entgldb_documents WHER
 
 
 def read_row(batch: Batch, collection: str, key: str) -> Stored | None:
-    """What is known of a key."""
+    """The row of a key, or None."""
     batch.flush()
     row = batch.connection.execute(_ROW, (collection, key)).fetchone()
     return None if row is None else load(Tip(*row[:3]), row[3], row[4])
@@ -74,7 +74,7 @@ def composed(
 
 
 def with_change(row: Stored, change: Change) -> dict[str, Any]:
-    """What a row would show after a change that is later than all that it has."""
+    """The document that a row would show after a change that is later than all that the row has."""
     return render(settle(join(row.tree, plant(change, (HLC_MAX, "~")))))
 
 

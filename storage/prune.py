@@ -21,11 +21,12 @@ from entgldb.storage.state import State
 STEP_ROWS: Final = 2_000
 """Rows deleted in one transaction: some 20 ms."""
 STEP_BYTES: Final = 16 * 1024 * 1024
-"""What they hold, but for one row that may be larger: their pages go to the free list one by one."""
+"""Bytes of the rows deleted in one transaction. A larger row goes by itself. SQLite frees the pages one by
+one."""
 
 
 class _Room:
-    """What one step may delete yet."""
+    """The room that one step of deleting has left."""
 
     def __init__(self) -> None:
         self.taken = 0

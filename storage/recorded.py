@@ -9,7 +9,7 @@ from entgldb.storage.rules.chunks import SEQ_MAX
 
 PARTIAL: Final = "system_partial"
 """In the file's meta table: a snapshot came by a cloud, whose vector covers a configuration that it has not.
-Whoever has that mark can vouch for no system collection."""
+A node whose file has that mark can vouch for no system collection."""
 
 
 def is_partial(connection: sqlite3.Connection) -> bool:

@@ -34,7 +34,7 @@ _REPLACED: Final = (
 
 
 class Once(NamedTuple):
-    """What won against a write of the tail, to be written once more."""
+    """A version that won against a write of the tail, to be written once more."""
 
     collection: str
     key: str
@@ -110,7 +110,7 @@ class Tail:
         return covered if seen == covered.seq else self._end_of_group(seen, covered)
 
     def _end_of_group(self, seq: int, otherwise: Head) -> Head:
-        """Whoever has an entry has its whole transaction."""
+        """The end of the transaction of entry ``seq``: a node that has an entry has its whole transaction."""
         find = "SELECT header, hash FROM _entgldb_oplog WHERE origin = ? AND seq = ?"
         row = self.connection.execute(find, (self.number, seq)).fetchone()
         if row is None:
@@ -134,7 +134,7 @@ class Tail:
         return moved.get(version.seq, version) if version.origin == self.old else version
 
     def _rename(self, old: Header, made: Header, number: int, lsn: int) -> None:
-        """What stands here as the old version is the new one now."""
+        """Put the new version into each row that names the old one."""
         for table in ("_entgldb_documents", "_entgldb_conflicts"):
             with_lsn = ", lsn = ?" if table == "_entgldb_documents" else ""
             values = (number, made.seq, made.hlc, *((lsn,) if with_lsn else ()))

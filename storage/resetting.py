@@ -32,10 +32,10 @@ from entgldb.storage.writes import Writing
 
 
 class Reset(NamedTuple):
-    """What became of it."""
+    """The result of a reset."""
 
     origin: Origin
-    """Who this node writes as from now on."""
+    """The origin under which this node writes from now on."""
     written: int
     """Entries that were stamped anew."""
 

@@ -25,7 +25,7 @@ _PAGE_BYTES: Final = GROUP_BYTES_MAX // 4
 
 
 class Restored(NamedTuple):
-    """What a restore did."""
+    """The result of a restore."""
 
     manifest: backup.Manifest
     origin: str

@@ -31,7 +31,7 @@ _COLUMNS: Final = "SELECT lsn, hash, header, CAST(body AS BLOB) FROM _entgldb_op
 
 
 class Rebuilt(NamedTuple):
-    """What became of a damaged file."""
+    """The result of rebuilding a damaged file."""
 
     set_aside: str
     salvaged: int
@@ -78,7 +78,7 @@ def _prepare(directory: Path, part: Path, node_id: str, now_ms: int) -> tuple[in
 
 
 def _carry_over(directory: Path, store: Store, node_id: str) -> int:
-    """What can be read goes over page by page; how many rows could not."""
+    """Carry the readable entries over, page by page; return how many rows could not be read."""
     try:
         damaged = open_damaged(directory)
     except EntglError:
@@ -124,7 +124,7 @@ def _rows(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...] | None]:
 
 
 def _waiting(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
-    """What an earlier rebuild has carried over, as long as no peer has been met."""
+    """The entries that an earlier rebuild has carried over, as long as the node has met no peer."""
     with contextlib.suppress(sqlite3.Error):
         for raw, body in damaged.execute("SELECT header, body FROM _entgldb_salvaged"):
             yield 0, digest(raw), raw, body

@@ -1,8 +1,8 @@
 """Own writes of a damaged file: kept until a peer has given what it has, then written again if it lacks them.
 
-Each key's last one counts. Where the peers have a newer version, that one is written once more after it, so
-that it wins again and the salvaged one is listed as its conflict; with clocks of their own time some nodes
-might take them and others, which remember a delete, not.
+Each key's last one counts. If the peers have a newer version, the node writes that one once more after it:
+the newer version wins again, and the salvaged one is listed as its conflict. With the clocks of their own
+time, some nodes might take the salvaged writes, and others, which remember a delete, might not.
 """
 
 from __future__ import annotations

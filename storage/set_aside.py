@@ -1,4 +1,4 @@
-"""What waits for somebody's decision, read from the file: entries in quarantine, entries that are held."""
+"""The entries that wait for somebody's decision, read from the file: those in quarantine, those held."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Unfit(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """What is held of one origin because its clock runs ahead."""
+    """The held entries of one origin, whose clock runs ahead."""
 
     origin: Origin
     entries: int
@@ -58,7 +58,7 @@ def unfit(connection: sqlite3.Connection) -> list[Unfit]:
 
 
 def held(connection: sqlite3.Connection) -> list[Waiting]:
-    """What is held, by origin."""
+    """The held entries, by origin."""
     rows = connection.execute(
         "SELECT o.name, count(*), (SELECT f.header FROM _entgldb_held f WHERE f.origin = h.origin"
         " ORDER BY f.seq LIMIT 1) FROM _entgldb_held h JOIN _entgldb_origins o ON o.id = h.origin"

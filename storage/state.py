@@ -1,4 +1,4 @@
-"""What the one writer keeps in memory and saves with every commit."""
+"""The state that the one writer keeps in memory and saves with every commit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class State:
     """Copied at the beginning of a transaction and put back when it is undone."""
 
     own: Origin = ""
-    """Who this node is as a writer."""
+    """The origin under which this node writes."""
     disowned: bool = False
     """Others have continued the log of ``own``, or have another one: it must not be written any more."""
     clock: int = 0

@@ -29,12 +29,12 @@ _ENDINGS: Final = ("", "-wal", "-shm")
 
 
 class Swap(NamedTuple):
-    """What took the place of what."""
+    """The result of putting one database in the place of another."""
 
     aside: str
     """Name of the database that was there before, if there was one."""
     facts: dict[str, Any]
-    """What the verb that began it has to tell."""
+    """The report of the verb that began the swap."""
 
 
 def begin(directory: Path) -> Path:
@@ -58,7 +58,7 @@ def free_name(directory: Path, why: str, now_ms: int) -> str:
 def install(directory: Path, swap: Swap) -> None:
     """Put the closed database in ``PART`` in its place. Raises EntglError.
 
-    What is there stays where the error says so; else the next start or the same verb completes it.
+    The old database stays where the error says so; else the next start or the same verb completes the swap.
     """
     try:
         _fold(directory)
@@ -145,7 +145,7 @@ def _sync(file: Path) -> None:
 
 
 def told(fault: OSError, then: str) -> EntglError:
-    """What the disk refused, as an error of ours; ``then``: what that means."""
+    """The disk's refusal as an error of ours; ``then`` names its consequence."""
     code = ErrorCode.DISK_FULL if fault.errno in (errno.ENOSPC, errno.EDQUOT) else ErrorCode.DISK_ERROR
     return EntglError(
         f"{fault.filename or 'the disk'}: {fault.strerror}; {then}", code=code, hint="make room, try again"

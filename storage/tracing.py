@@ -1,4 +1,4 @@
-"""What a node's file knows of one key: its versions, where they came from, what keeps one back."""
+"""The trace of one key in a node's file: its versions, where they came from, what keeps one back."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Tracer:
         self._connection.close()
 
     def trace(self, collection: str, key: str) -> tuple[Known, list[Trace]]:
-        """What is known of a key. Raises InvalidError for what cannot be one."""
+        """The state of a key and its versions. Raises InvalidError for a key that cannot be one."""
         check_collection(collection, system=True)
         check_key(key)
         place = (collection, key)

@@ -36,7 +36,7 @@ class CannotApply(Exception):  # noqa: N818 -- a signal inside one transaction, 
 
 
 def why(fault: Exception) -> EntglError:
-    """What is wrong with an entry; a stable word and a sentence."""
+    """The fault of an entry: a stable word and a sentence."""
     if isinstance(fault, EntglError):
         return fault
     return EntglError(f"{type(fault).__name__}: {fault}"[:500], code=ErrorCode.INTERNAL)

@@ -15,7 +15,7 @@ _PAGE: Final = 500
 
 
 def faults(connection: sqlite3.Connection) -> list[str]:
-    """What is wrong with a database, the first few of it; empty when all is as it should be.
+    """The first few faults of a database; empty when all is as it should be.
 
     SQLite keeps no checksums of its pages: a flipped bit in a header shows in its hash, in a body or a
     document in its digest, anywhere else in SQLite's own checks or in the counts.

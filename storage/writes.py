@@ -42,7 +42,7 @@ class Checked(NamedTuple):
     whole: bool = False
     """Of a document that merges: all of it anew, whatever is there."""
     base: Base | None = None
-    """What the writer had read; used where the document merges."""
+    """The document that the writer had read; used where the document merges."""
 
 
 class Writing:

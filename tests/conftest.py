@@ -1,4 +1,4 @@
-"""What every test has."""
+"""The fixtures and checks of every test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Whatever a test has started is ended by then, also where it failed."""
+    """End each process that a test has left running, and fail the run for it."""
     for what in leftovers.ended():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         print(f"\nleft running: {what}", file=sys.__stderr__)

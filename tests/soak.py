@@ -33,7 +33,7 @@ TURNS_PER_HOUR: Final = 20
 
 @dataclass
 class Sum:
-    """What has been done until now."""
+    """The work done until now."""
 
     seeds: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -89,7 +89,7 @@ def _broken(result: Result) -> Iterator[str]:
 
 
 def commit() -> str:
-    """What is being tested; marked where files differ from it."""
+    """The commit under test; marked where files differ from it."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],
         cwd=ROOT,

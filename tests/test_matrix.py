@@ -1,4 +1,5 @@
-"""What is said of Python versions agrees: classifiers, README, and what ``make matrix`` can find."""
+"""All statements on Python versions agree: classifiers, README, and the versions that ``make matrix`` can
+find."""
 
 from __future__ import annotations
 

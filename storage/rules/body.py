@@ -1,4 +1,4 @@
-"""What a document body may be: a JSON object of RFC 8259, bounded, without NaN or repeated names."""
+"""The rule for a document body: a JSON object of RFC 8259, bounded, without NaN or repeated names."""
 
 from __future__ import annotations
 

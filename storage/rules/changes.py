@@ -41,7 +41,7 @@ def fresh(document: dict[str, Any]) -> Change:
 
 
 def difference(old: dict[str, Any], new: dict[str, Any], tree: Tree) -> Change:
-    """What turns ``old``, which ``tree`` shows, into ``new``; empty when they are equal."""
+    """The change that turns ``old``, which ``tree`` shows, into ``new``; empty when they are equal."""
     change: Change = {}
     for name, value in new.items():
         item = f".{name}"

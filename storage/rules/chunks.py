@@ -3,7 +3,7 @@
 Chunk 0 is the head: ``[1, origins, clock, system]``, an origin being ``[name, seq, head hash, floor,
 stamp of the head]``. The
 others are ``[kind, first, rows]``; rows name their origin by its place in the head and are numbered from
-``first`` on. Where a large row makes such a chunk too long it travels as ``[2, left, piece]``: the chunks
+``first`` on. A large row that makes such a chunk too long travels as ``[2, left, piece]``: the chunks
 that follow each other down to ``left`` 0 hold the pieces. The id of a snapshot is made of the digests of all
 its chunks: equal ids are equal bytes.
 """
@@ -41,7 +41,7 @@ SEQ_MAX: Final = COUNT_MAX
 
 
 class Mark(NamedTuple):
-    """What the sender has of an origin."""
+    """The sender's state of an origin."""
 
     name: Origin
     seq: int
@@ -62,7 +62,7 @@ class Head(NamedTuple):
     """Whether the system collections are in it, as far as the vector goes."""
 
     def vector(self) -> Vector:
-        """What the snapshot covers."""
+        """The vector that the snapshot covers."""
         return {mark.name: (mark.seq, mark.head) for mark in self.marks if mark.seq}
 
 

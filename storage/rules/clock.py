@@ -14,7 +14,7 @@ from entgldb.messages.limits import DRIFT_MS_MAX
 
 COUNTER_BITS: Final = 16
 HLC_MAX: Final = 2**63 - 1
-"""What SQLite can store; in the year 6429."""
+"""The greatest integer that SQLite can store; the clock reaches it in the year 6429."""
 
 
 def from_ms(now_ms: int) -> int:

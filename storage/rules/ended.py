@@ -25,7 +25,7 @@ def ended_by(header: Header) -> tuple[Origin, int] | None:
 
 
 def read_ending(key: str) -> tuple[Origin, int] | None:
-    """What a key says: a log and its last seq; None where it is no such key."""
+    """The log and its last seq that a key names; None where it is no such key."""
     origin, _, seq = key.rpartition("/")
     if is_origin(origin) and seq.isascii() and seq.isdigit() and len(seq) < 19:
         return origin, int(seq)

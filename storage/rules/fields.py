@@ -37,7 +37,7 @@ class Removed:
 
 
 class Absent:
-    """What shows where nothing shows."""
+    """The value of a place where nothing shows."""
 
 
 REMOVED: Final = Removed()
@@ -150,7 +150,7 @@ def _later(ours: Leaf, theirs: Leaf) -> Leaf:
 
 
 def _shown(node: Any, partial: bool) -> Any:
-    """What stands at one place, or ABSENT."""
+    """The value that shows at one place, or ABSENT."""
     if type(node) is tuple:
         return ABSENT if node[1] is REMOVED else node[1]
     fields: dict[str, Any] = {}

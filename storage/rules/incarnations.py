@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Why(StrEnum):
-    """What made a node go on as a new writer."""
+    """The reason why a node went on as a new writer."""
 
     RESTORED = "restored"
     """From a backup: what the node wrote after it may be with its peers."""

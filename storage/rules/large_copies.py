@@ -12,9 +12,9 @@ from entgldb.messages.limits import BATCH_BYTES_MAX, FRAME_BYTES_MAX, PACK_BYTES
 from entgldb.messages.wire import Copy
 
 BYTES_MAX: Final = ROW_BYTES_MAX + BATCH_BYTES_MAX
-"""All pieces of one row;"""
+"""Bytes of all pieces of one row."""
 PIECES_MAX: Final = BYTES_MAX // BATCH_BYTES_MAX
-"""all but its last are of one size, so they are no more than that."""
+"""Pieces of one row: all but the last are of one size, so there are no more than that."""
 _FIELDS: Final = ((str,), (str,), (str,), (int,), (int,), (bytes, type(None)), (bytes,), (bytes, type(None)))
 
 

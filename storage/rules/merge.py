@@ -1,4 +1,4 @@
-"""What becomes of one entry: first its place in the chain, then its place among the versions of a key.
+"""The rules for one entry: first its place in the chain, then its place among the versions of a key.
 
 Both are pure, so that the store, the tests and an independent oracle can be held against each other.
 """
@@ -39,7 +39,7 @@ NO_HEAD = Head(0, b"")
 
 
 def link(header: Header, head: Head) -> Link:
-    """Where ``header`` stands relative to ``head``."""
+    """The place of ``header`` relative to ``head``."""
     if header.seq <= head.seq:
         return Link.KNOWN
     if head.quarantined:

@@ -1,4 +1,4 @@
-"""What becomes of an operation that meets a document with field versions. Pure.
+"""The effect of an operation on a document with field versions. Pure.
 
 Every entry says by its op code what it means, whatever the receiver's setting of the collection is:
 
@@ -9,9 +9,9 @@ Every entry says by its op code what it means, whatever the receiver's setting o
 
 A document is deleted where its greatest version is a delete of either kind.
 
-*Conflicts*: a version is one if no other version names it (as ``parent`` or in ``seen`` of its header),
-and a leaf that it wrote was overwritten, or the document is deleted. Nobody has named it, so whoever
-overwrote it did so without knowing it. What wrote no leaf has none to lose, and is no conflict: a tombstone
+*Conflicts*: a version is one if no other version names it (as ``parent`` or in ``seen`` of its header), and
+a leaf that it wrote was overwritten, or the document is deleted. Nobody has named it, so whoever overwrote
+it did so without knowing it. A version that wrote no leaf has none to lose, and is no conflict: a tombstone
 that knew of one may be collected here and not there. All of this is a function of the set of operations
 alone.
 """
@@ -73,7 +73,7 @@ class Loser(NamedTuple):
 
 
 class Absorbed(NamedTuple):
-    """What a row becomes."""
+    """The row after an operation, and the effect on its conflicts."""
 
     stored: Stored
     losers: tuple[Loser, ...] = ()
@@ -147,7 +147,7 @@ def _stamp(tip: Tip) -> Stamp:
 
 
 def loser_of(tree: Tree, tip: Tip) -> Loser:
-    """What a version wrote, from a tree in which none of it is overwritten."""
+    """The content that a version wrote, from a tree in which none of it is overwritten."""
     part = only(tree, tip.stamp)
     if part.get(OWN) is not None:
         return Loser(tip, text_of(render(part, partial=True)), True)

@@ -37,7 +37,7 @@ class Joined(NamedTuple):
 
 
 def join_sides(ours: SideOfKey, theirs: SideOfKey) -> Joined:
-    """What both know together; the same whoever joins."""
+    """The knowledge of both sides, joined; the same whoever joins."""
     tree = settle(join(ours.stored.tree, theirs.stored.tree))
     later = max((ours.stored, theirs.stored), key=lambda stored: stored.newest.stamp)
     conflicts: dict[Version, Loser] = {}

@@ -17,7 +17,8 @@ FANOUT: Final = 64
 BUCKETS: Final = FANOUT * FANOUT
 PLACE_BYTES: Final = 8
 ITEM_BYTES: Final = 8
-"""What stands for a key, and for a version of it with its body, where they are listed."""
+"""Bytes of the digest that stands for a version with its body in a listing; ``PLACE_BYTES`` stand for its
+key."""
 SUM_BYTES: Final = 20
 """One fingerprint: 4 bytes of count, 16 of sum."""
 _MODULUS: Final = 1 << 128
@@ -37,7 +38,7 @@ Sum = tuple[int, int]
 
 
 def place_of(collection: str, key: str) -> bytes:
-    """Where a key stands in the order that both sides share."""
+    """The place of a key in the order that both sides share."""
     return sha256(f"{collection}\0{key}".encode()).digest()[:PLACE_BYTES]
 
 

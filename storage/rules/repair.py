@@ -17,7 +17,7 @@ from entgldb.storage.rules.header import MERGE, Header, digest
 
 
 class Decision(StrEnum):
-    """What a node does about its own row."""
+    """A node's decision about its own row."""
 
     EQUAL = "equal"
     TAKE = "take"
@@ -65,7 +65,7 @@ def covers_all(vector: Vector, other: Vector) -> bool:
 
 
 def decide(mine: Side, theirs: Side) -> Decision:
-    """What this side does; the other side, asked with the sides exchanged, does the opposite."""
+    """The decision of this side. The other side, asked with the sides exchanged, decides the opposite."""
     if theirs.copy is None:
         return _against_nothing(mine, theirs)
     if _forked(mine, theirs) or not covers(mine.vector, theirs.copy):

@@ -1,4 +1,4 @@
-"""What readers and the apply step give back; plain data that behaviours may hold."""
+"""The results of readers and of the apply step; plain data that behaviours may hold."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What applying foreign entries did."""
+    """The result of applying foreign entries."""
 
     changes: Vector
     """Origins whose part of the vector moved, with their new heads."""
@@ -45,7 +45,7 @@ class Heard(NamedTuple):
 
 
 class Installed(NamedTuple):
-    """What a snapshot has changed."""
+    """The result of installing a snapshot."""
 
     changes: Vector
     """Origins whose part of the vector moved, with their new heads."""
@@ -90,7 +90,7 @@ class PruneOrder(NamedTuple):
 
 
 class Pruned(NamedTuple):
-    """What one step of pruning did."""
+    """The result of one step of pruning."""
 
     rows: int
     more: bool
@@ -98,9 +98,9 @@ class Pruned(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """What one step of collecting tombstones did."""
+    """The result of one step of collecting tombstones."""
 
     rows: int
     after_lsn: int
-    """Where the next step begins."""
+    """The lsn after which the next step begins."""
     more: bool

@@ -1,4 +1,4 @@
-"""What may be forgotten: a log row once every member has it, a tombstone once no old put can come any more.
+"""The bounds of forgetting: a log row goes once every member has it, a tombstone once no old put can come.
 
 A row is *stable* when the acknowledged vector of every member that counts covers it. Causal stability as the
 ground for collecting: Baquero, Almeida and Shoker, "Making Operation-based CRDTs Operation-based" (2014).
@@ -36,7 +36,7 @@ class Voice(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What may go, and who keeps the rest from going."""
+    """The entries that may go, and the members that keep the rest from going."""
 
     stable: dict[Origin, int]
     aged: dict[Origin, int]
@@ -61,11 +61,13 @@ def voices(names: Iterable[str], rows: Mapping[str, Heard]) -> list[Voice]:
 
 
 def absent(members: Sequence[Voice], lived_ms: int, up_since_ms: int, limit_ms: int) -> set[str]:
-    """Who has been silent for longer than ``limit_ms`` while this node was up and could have heard it.
+    """The members that were silent for longer than ``limit_ms`` while this node was up and could have heard
+    it.
 
     All times are moments of the store's life (``State.lived_ms``). It stands still while the node is down: a
     node that was itself away for long must not take everybody else for absent, and forget what only it has.
-    No step of the wall clock moves it. Who was never heard is waited for from this node's start on.
+    No step of the wall clock moves it. For a member that was never heard, the time counts from this node's
+    start on.
     """
     if lived_ms - up_since_ms < limit_ms / GRACE_PART:
         return set()
@@ -77,7 +79,7 @@ def absent(members: Sequence[Voice], lived_ms: int, up_since_ms: int, limit_ms: 
 
 
 def old_enough(marks: Sequence[tuple[int, Seqs]], lived_ms: int, age_ms: float) -> dict[Origin, int]:
-    """What the vector was ``age_ms`` ago, by the latest mark that is that old; nothing before the first."""
+    """The vector of ``age_ms`` ago, by the latest mark that is that old; empty before the first."""
     found: Seqs = {}
     for at_ms, vector in marks:
         if at_ms <= lived_ms - age_ms:
@@ -86,7 +88,7 @@ def old_enough(marks: Sequence[tuple[int, Seqs]], lived_ms: int, age_ms: float) 
 
 
 def survey(ours: Seqs, counted: Sequence[Voice], old: Seqs) -> Survey:
-    """What may be forgotten, where ``counted`` are all other members that count."""
+    """The entries that may be forgotten, where ``counted`` are all other members that count."""
     rows = [ours, *(voice.vector for voice in counted)]
     stable = {origin: seq for origin, seq in vectors.meet(rows).items() if seq > 0}
     aged = {origin: min(seq, old[origin]) for origin, seq in stable.items() if old.get(origin, 0) > 0}

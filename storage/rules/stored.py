@@ -53,7 +53,7 @@ class Stored(NamedTuple):
     """Others beside ``newest``; greatest first."""
 
     def document(self) -> dict[str, Any]:
-        """What shows, or would show if it were not deleted."""
+        """The document that shows, or would show if it were not deleted."""
         return render(self.tree)
 
     def is_whole(self) -> bool:
@@ -105,7 +105,7 @@ def tips_of(blob: bytes) -> tuple[Version, ...]:
 
 
 def whole_row(newest: Tip, body: str | None) -> Stored:
-    """What a put or delete of the whole document makes."""
+    """The row that a put or delete of the whole document makes."""
     stamp = newest.stamp
     tree = {} if body is None else _patched(fresh(json.loads(body)), stamp, {}, [])
     return Stored(newest, body is not None, {**tree, OWN: (stamp, REMOVED)})
@@ -128,7 +128,7 @@ def save(stored: Stored) -> tuple[str | None, bytes | None]:
 
 
 def _differences(shown: Change, tree: Tree, base: Stamp, origins: dict[Origin, int]) -> dict[str, Any]:
-    """What a tree has beyond ``shown`` with all its leaves at ``base``."""
+    """The part of a tree that differs from ``shown`` with all its leaves at ``base``."""
     found: dict[str, Any] = {}
     for item, node in tree.items():
         guess = shown.get(item)

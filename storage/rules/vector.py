@@ -19,7 +19,7 @@ def covers(vector: Mapping[Origin, tuple[int, bytes]], version: Version) -> bool
 
 
 def missing(ours: Vector, theirs: Mapping[Origin, tuple[int, bytes]]) -> dict[Origin, int]:
-    """What we have and they lack: origin -> first seq to send."""
+    """The entries that we have and they lack: origin -> first seq to send."""
     found = {}
     for origin, (seq, _) in ours.items():
         known = theirs.get(origin)
@@ -45,13 +45,13 @@ def dominates(ours: Mapping[Origin, int], theirs: Mapping[Origin, int]) -> bool:
 
 
 def meet(vectors: Iterable[Mapping[Origin, int]]) -> dict[Origin, int]:
-    """What all of them cover; at least one is needed."""
+    """The entries that all of them cover; at least one vector is needed."""
     first, *others = vectors
     return {origin: min(seq, *(v.get(origin, 0) for v in others), seq) for origin, seq in first.items()}
 
 
 def join(vectors: Iterable[Mapping[Origin, int]]) -> dict[Origin, int]:
-    """What any of them covers."""
+    """The entries that any of them covers."""
     found: dict[Origin, int] = {}
     for vector in vectors:
         for origin, seq in vector.items():

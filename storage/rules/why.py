@@ -108,7 +108,7 @@ EXPLAINS: Final[Mapping[Reason, WhyReason | None]] = {
 
 
 class Known(NamedTuple):
-    """What this node's file knows of a key."""
+    """The state of a key in this node's file."""
 
     collection: str
     current: Version | None = None
@@ -125,7 +125,7 @@ class Known(NamedTuple):
 
 
 class Other(NamedTuple):
-    """What is known of another node."""
+    """The state of another node, as far as this node knows it."""
 
     node_id: str
     vector: Mapping[Origin, int] | None = None

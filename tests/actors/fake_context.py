@@ -32,7 +32,7 @@ class FakeContext:
         self.told: list[tuple[str, Message]] = []
         self.lines: list[str] = []
         self.steps: list[str] = []
-        """What was named as a step that may take long."""
+        """The steps that were named as ones that may take long."""
         self._now = 0.0
         self._wall_ms = wall_ms
         self._timers: list[tuple[float, int, Message]] = []
@@ -106,7 +106,7 @@ class FakeContext:
         self._now = end
 
     def take(self, kind: type[M], actor: str = "") -> list[M]:
-        """What was said of this kind (to ``actor``) since the last time, taken out."""
+        """Take out the messages of this kind (to ``actor``) that were told since the last time."""
         found = [m for a, m in self.told if isinstance(m, kind) and actor in ("", a)]
         self.told = [(a, m) for a, m in self.told if not (isinstance(m, kind) and actor in ("", a))]
         return found

@@ -1,4 +1,5 @@
-"""What a gateway is handed, as recorders: links, token source, secrets, prober; and a rig of it all."""
+"""The parts that a gateway is handed, as recorders: links, token source, secrets, prober; and a rig of it
+all."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ class FakeLinks:
         return 0
 
     def take(self, link: int) -> list[Message]:
-        """What was sent on ``link`` since the last time."""
+        """Take out the messages that were sent on ``link`` since the last time."""
         found = [m for at, m in self.sent if at == link]
         self.sent = [(at, m) for at, m in self.sent if at != link]
         return found

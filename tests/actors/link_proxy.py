@@ -30,7 +30,7 @@ CHUNK_BYTES: Final = 4096
 
 @dataclass
 class Harm:
-    """What befalls one record of the next link, once."""
+    """The harm done to one record of the next link, once."""
 
     way: str
     record: int
@@ -133,7 +133,7 @@ class LinkProxy:
 
     def __init__(self, port: int, line: SlowLine | None = None) -> None:
         self.line = line
-        """What all links go over."""
+        """The slow line that all links share, if any."""
         self.harm: Harm | None = None
         self.seconds_a_chunk: dict[str, float] = {}
         """Way -> how long each chunk is held up."""

@@ -30,7 +30,7 @@ KEY = bytes(range(32))
 
 
 class LiveContext:
-    """Of one actor. What is said to actors that are not here goes nowhere."""
+    """The context of one actor. A message to an actor that is not here goes nowhere."""
 
     def __init__(self, node: LiveNode, seed: int) -> None:
         self.random = Random(seed)

@@ -46,7 +46,7 @@ class Rig(FakeContext):
         self.synced: Json = None
         self.known = known or {}
         self.lives: dict[str, Life] = {}
-        """What a child shows that does not turn its loop; the others do."""
+        """Signs of life of each child that does not turn its loop; the others do."""
         self.killed: list[str] = []
         self.boot = FakeAsker()
         self.node = self.behaviour = NodeKeeper(chosen or settings())

@@ -44,7 +44,7 @@ class Served:
             self.turn()
 
     def turn(self) -> None:
-        """What the host does when the socket's descriptor is readable."""
+        """Drain the socket once its descriptor is readable, as the host does."""
         select.select([self.socket.fileno()], [], [], 0.05)
         self.seen += self.socket.drain()
 

@@ -1,4 +1,4 @@
-"""Whose clock is wrong: what heartbeats say of it, when a node stops writing, and when it goes on."""
+"""Wrong clocks: how heartbeats show them, when a node stops writing, and when it goes on."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Cloud:
         self.sync.start(self.context)
 
     def handle_arrivals(self) -> None:
-        """What its host does at a wake-up."""
+        """Hand over the messages that have arrived, as its host does at a wake-up."""
         for _, message in self.loop.drain():
             self.context.hand(message)
 

@@ -1,4 +1,4 @@
-"""What an operator decides reaches the store as messages, and is answered in words."""
+"""An operator's decisions reach the store as messages, and are answered in words."""
 
 from __future__ import annotations
 

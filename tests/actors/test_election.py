@@ -200,7 +200,7 @@ def test_a_change_that_all_nodes_see_within_seconds_moves_no_gateway() -> None:
 
 
 class Uplinks:
-    """What the gateways of a net would say: a node reaches the cloud while its way out works."""
+    """The words of a net's gateways: a node reaches the cloud while its way out works."""
 
     def __init__(self, net: Net, *names: str) -> None:
         self.net, self.works = net, set(names)

@@ -76,7 +76,7 @@ class Subject(Behaviour):
 
 
 class PretendedActor:
-    """What the host needs of a Thespian actor."""
+    """The part of a Thespian actor that the host needs."""
 
     def __init__(self) -> None:
         self.myAddress = SOMEBODY

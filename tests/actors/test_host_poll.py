@@ -1,4 +1,4 @@
-"""What Thespian waits with answers as ``selectors`` does, where Thespian relies on it."""
+"""Our selector for Thespian's transport answers as ``selectors`` does, where Thespian relies on it."""
 
 from __future__ import annotations
 

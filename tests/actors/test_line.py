@@ -1,4 +1,4 @@
-"""What a line carries decides how much is handed to it: against a writer that is a number."""
+"""The rate of a line decides how much is handed to it: against a writer that is a number."""
 
 from __future__ import annotations
 

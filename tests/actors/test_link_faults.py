@@ -1,4 +1,4 @@
-"""What a network does to a link: cut anywhere, half-open, slow, one-way, flapping, corrupt."""
+"""Faults of a network on a link: cut anywhere, half-open, slow, one-way, flapping, corrupt."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ def test_a_cloud_peer_that_was_removed_is_no_member_any_more() -> None:
 
 
 def missed(ctx: FakeContext) -> list[str]:
-    """What status says of members that are not heard."""
+    """The alarms of ``status`` about members that are not heard."""
     report = ctx.ask(Status())
     assert isinstance(report, Report)
     alarms: Any = report.body["alarms"]

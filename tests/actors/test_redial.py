@@ -1,4 +1,4 @@
-"""Whoever was dialled can dial: a peer whose sync died may have forgotten where we are."""
+"""A node that was dialled can dial: a peer whose sync died may have forgotten where we are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reload changes in a running node, and what it only names."""
+"""The settings that a reload changes in a running node, and those that it only names."""
 
 from __future__ import annotations
 

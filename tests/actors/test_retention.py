@@ -1,4 +1,4 @@
-"""What the oplog actor decides about forgetting, against a store that does as it is told."""
+"""The oplog actor's decisions about forgetting, against a store that does as it is told."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class ListLog:
         return self.pruned
 
     def prune(self, origin: str, seq: int) -> None:
-        """What the store does when all members have it."""
+        """Forget the rows up to ``seq``, as the store does when all members have them."""
         self.all = [row for row in self.all if row.origin != origin or row.seq > seq]
         self.pruned[origin] = seq
 
@@ -136,7 +136,7 @@ class Bench:
         return self
 
     def take(self, kind: type[Message]) -> list[Message]:
-        """What of ``kind`` was sent since; forgets everything sent."""
+        """The messages of ``kind`` sent since the last time; forgets everything sent."""
         found = [message for message in self.sent if type(message) is kind]
         self.sent.clear()
         return found

@@ -1,4 +1,4 @@
-"""What a session reads and asks for in one go is bounded, however the log lies."""
+"""A session reads and asks for a bounded number of rows in one go, however the log lies."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Receiver:
         )
 
     def settle(self) -> None:
-        """Whatever was said arrives."""
+        """Deliver messages until none is left."""
         while told := self.ctx.told:
             self.ctx.told = []
             for actor, message in told:

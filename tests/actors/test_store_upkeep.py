@@ -1,4 +1,4 @@
-"""What the store does on nobody's behalf, and transactions that fail: neither costs anybody else theirs."""
+"""The store's own upkeep, and transactions that fail: neither costs anybody else theirs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is ended because it does not move, who is left alone, and what is told of one that dies too often."""
+"""A child that does not move is ended or left alone, and one that dies too often is told of."""
 
 from __future__ import annotations
 

@@ -206,5 +206,5 @@ def test_two_that_ran_ahead_together_go_on_one_after_the_other(bench: Bench) -> 
 
 
 def documents(store: Store) -> list[tuple[object, ...]]:
-    """What shows; a key that a log had alone and that is gone is as good as absent."""
+    """The documents that show; a key that a log had alone and that is gone is as good as absent."""
     return [row for row in shown(store) if row[2] is not None]

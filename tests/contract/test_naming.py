@@ -1,4 +1,5 @@
-"""What a write says it replaces: the version its client had read, and all conflicts that its node shows."""
+"""A write names the versions that it replaces: the one its client had read, and all conflicts its node
+shows."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def node(name: str, rule: str = "merge") -> Node:
 
 
 def base(at: Node, key: str = "k") -> Base:
-    """What a client reads now."""
+    """The base that a client reads now."""
     found = Documents(at.store.connection).read("c", key)
     assert found is not None
     versions = tuple(Written(*version) for version in found.versions())

@@ -1,4 +1,4 @@
-"""What must be true of a file whose store was killed, whatever it was in the middle of."""
+"""The truths that must hold of a file whose store was killed, whatever it was in the middle of."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One life of a store: the real behaviour on the real file, fed with all it may meet, until it is killed.
 
-What it has promised it says on a pipe, a line each, right after the answer went out.
+It tells each promise on a pipe, a line each, right after the answer went out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Say = Callable[[dict[str, Any]], None]
 
 @dataclass
 class Plan:
-    """What the parent has in store for one life."""
+    """The parent's plan for one life."""
 
     directory: Path
     seed: int
@@ -230,7 +230,7 @@ class Life:
         self._deliver(name, [other])
 
     def _unfit(self) -> None:
-        """What is no document; later it is let go."""
+        """Deliver an entry whose body is no document; later it is let go."""
         name = f"u{self.random.randrange(1000)}"
         peer = self._known(name)
         write = self._any_write_of("users")

@@ -65,7 +65,7 @@ FORGETTING: Final = tuple(point for point in POINTS if point.startswith(("prune"
 
 
 class KillingDisk(FaultyDisk):
-    """Where the other kind fails, the power of this process goes."""
+    """A disk that kills this process at the places where a ``FaultyDisk`` fails."""
 
     def __init__(self, kill: Callable[[], None]) -> None:
         self.kill = kill

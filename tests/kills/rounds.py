@@ -34,7 +34,7 @@ RANDOM_SECONDS: Final = 0.15
 
 @dataclass
 class Figures:
-    """What many rounds amount to."""
+    """The sums of many rounds."""
 
     rounds: int = 0
     kills: Counter[str] = field(default_factory=Counter)

@@ -73,7 +73,7 @@ def directory(tmp_path: Path) -> Iterator[Path]:
 
 
 def refusals(directory: Path, verbs: list[str]) -> list[tuple[str, int, str]]:
-    """What each verb says, and its code, run by a user whom permissions bind."""
+    """Each verb with its exit code and its words, run by a user whom permissions bind."""
     typed = [verb.format(n=f"-d {directory}", file="/dev/null").split() for verb in verbs]
     bound = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     done = subprocess.run(

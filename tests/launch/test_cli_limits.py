@@ -1,4 +1,4 @@
-"""What ``status`` says of floors, clocks and what is set aside; what ``clock`` prints."""
+"""The words of ``status`` on floors, clocks and entries that are set aside, and the output of ``clock``."""
 
 from __future__ import annotations
 

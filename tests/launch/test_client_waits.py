@@ -1,4 +1,5 @@
-"""What clients do while a node is there and has no place or no answer, and how a write is repeated."""
+"""Clients of a node that is there and has no place or no answer: their waiting, and how they repeat a
+write."""
 
 from __future__ import annotations
 

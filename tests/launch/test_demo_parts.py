@@ -1,4 +1,4 @@
-"""What the demo looks with must itself see: secrets in files, connections, certificates, patience."""
+"""The demo's own eyes must see: secrets in files, connections, certificates, patience."""
 
 from __future__ import annotations
 

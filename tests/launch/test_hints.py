@@ -1,4 +1,4 @@
-"""What the command line says to a person who has mistyped something. No node runs: reads need none."""
+"""The hints of the command line to a person who has mistyped something. No node runs: reads need none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What goes in and out of the command line: JSON that is ambiguous, texts that are no plain text, files."""
+"""Texts that go in and out of the command line: JSON that is ambiguous, texts that are no plain text,
+files."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Every claim of the requirement "Remote Peer Configuration - Automatic Synchronization", one test each.
 
-Real nodes, real TLS, real tokens, the command line only. Who holds a cloud link is read from the
+Real nodes, real TLS, real tokens, the command line only. The tests read the holder of a cloud link from the
 kernel's sockets and from the cloud's own status, never from the LAN node's word.
 """
 

@@ -73,7 +73,7 @@ class Union(checks.Watch):
             self._reborn(old)
 
     def _linked(self, node: SimulatedNode, one: oracle.Operation) -> None:
-        """Whatever is logged follows on what stands before it anywhere."""
+        """Each logged entry follows on the entry that stands before it in any log."""
         (origin, seq), known = one.id, self.union[one.id]
         if known.header != one.header:
             self.world.violate(f"{node.name}: another entry at {one.id}")
@@ -88,7 +88,7 @@ class Union(checks.Watch):
     def _caused(
         self, node: SimulatedNode, one: oracle.Operation, vector: dict[str, int], before: dict[str, int]
     ) -> None:
-        """What its writer had seen is here, in the log or by a snapshot."""
+        """Each entry that the writer had seen is here, in the log or by a snapshot."""
         origin, seq = one.id
         if origin == node.origin and one.id not in self._causes:
             # of what was issued again, the log that it stood in has an end that nobody else ever gets
@@ -283,7 +283,7 @@ class AwayRun(Run):
         self._acknowledged(watch)
 
     def _acknowledged(self, watch: Union) -> None:
-        """What was promised is there: as it was written, or written again."""
+        """Each acknowledged write is there: as it was written, or written again."""
         bodies = {one.body for one in watch.union.values()}
         for made, body in self.acks.writes.items():
             if made in watch.union:
@@ -302,7 +302,7 @@ def _live(state: oracle.State) -> dict[oracle.Place, object]:
 
 
 def _forget(node: SimulatedNode, *, tombstones: bool) -> None:
-    """What retention does once everybody who counts has everything."""
+    """Do the work of retention once everybody who counts has everything."""
     store = node.store
     if oracle.quarantined(store.connection):
         return

@@ -84,7 +84,7 @@ class Watch:
         return sorted([*pruned, *now.values()], key=lambda row: row.lsn)
 
     def _forgets(self, node: SimulatedNode) -> None:
-        """What was pruned everybody had who counts."""
+        """Everybody who counts had each pruned entry."""
         floors = node.log.floors()
         if floors != self._floors.get(node.name, {}):
             self._floors[node.name] = floors
@@ -102,7 +102,8 @@ class Watch:
         self._collects(node, floors)
 
     def _quarantine_is_spared(self, node: SimulatedNode, floors: dict[str, int]) -> None:
-        """What is to be tried again is still in the log, and all that follows it."""
+        """An entry in quarantine, which is to be tried again, is still in the log, and so is all that
+        follows it."""
         for origin, seq in oracle.quarantined(node.store.connection):
             self.world.reached["pruned beside quarantine"] += bool(floors)
             if seq <= floors.get(origin, 0):
@@ -177,7 +178,7 @@ class Watch:
         self._tombstones[node.name] = oracle.tombstones(node.store.connection)
 
     def forget_lost(self, nodes: list[SimulatedNode], acks: Acknowledged) -> None:
-        """What disks have lost and nobody has is gone; it cannot be asked for."""
+        """Forget the entries that disks have lost and nobody has: no check can ask for them."""
         there = {row.operation.id for node in nodes for row in self.log(node)}
         for gone in self.excused - there:
             self.union.pop(gone, None)
@@ -287,7 +288,7 @@ def final(world: World, nodes: list[SimulatedNode], watch: Watch, acks: Acknowle
 
 
 def _written_again(world: World, watch: Watch, acks: Acknowledged) -> None:
-    """What stood behind the end that a node gave its log stands in its next one."""
+    """Each write that stood behind the end that a node gave its log stands in its next one."""
     bodies = {one.body for one in watch.union.values()}
     for made, one in watch.written_again.items():
         if made in acks.writes and one.op == oracle.PUT and one.body not in bodies:

@@ -70,7 +70,7 @@ class Client:
         """Whether it also edits documents that merge, and decides about conflicts."""
         self._edits: dict[bytes, str] = {}
         self._reads: dict[str, Read] = {}
-        """What it has read of documents that merge, however long ago."""
+        """The documents that merge as it has read them, however long ago."""
         self.wild_clocks = False
         """Whether a clock may be so wrong that its node writes nothing."""
         self.large = False
@@ -253,7 +253,7 @@ class Client:
                     self._acks.edits[made.origin, made.seq] = self._edits[write.body]
 
     def _look_beyond(self, write: Write, made: Written) -> None:
-        """Whoever names what was read writes only what was changed."""
+        """A write that names its base writes only the changed fields."""
         row = self.node.store.connection.execute(
             "SELECT l.header, l.body FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
             " WHERE o.name = ? AND l.seq = ?",

@@ -73,7 +73,7 @@ def _size(document: dict[str, Any]) -> Callable[[str], int]:
 
 
 def decision(random: Random, node: SimulatedNode, request: RequestId) -> Message | None:
-    """What a person decides about a conflict or a deleted document of this node, if there is one."""
+    """A person's decision about a conflict or a deleted document of this node, if there is one."""
     connection = node.store.connection
     lost = connection.execute(
         "SELECT c.collection, c.key, o.name, c.seq FROM _entgldb_conflicts c JOIN _entgldb_origins o"

@@ -1,4 +1,4 @@
-"""What goes wrong: one random fault at a time, many at once in the end. Each heals by itself or at last."""
+"""The faults: one at random at a time, many at once in the end. Each heals by itself or at last."""
 
 from __future__ import annotations
 

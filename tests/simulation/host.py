@@ -59,7 +59,7 @@ class Slot:
         self.held_until = 0.0
         """It turns its loop no more before this; infinity: it hangs."""
         self.moved = Life()
-        """What it showed when it was held up."""
+        """The signs of life that it showed when it was held up."""
         self.hop = HOP_SECONDS
         """The longest time between what arrives and its turn."""
         self.epoch = 0
@@ -69,7 +69,7 @@ class Slot:
 
 
 class SimulatedContext:
-    """What a behaviour may do to the world, here to the virtual one."""
+    """All that a behaviour may do to the world, here to the virtual one."""
 
     def __init__(self, host: Host, slot: Slot) -> None:
         self._host = host
@@ -243,7 +243,8 @@ class Host:
         self.world.violate(f"{self.name}: {text}")
 
     def _see_outcome(self, slot: Slot, outcome: ElectionOutcome) -> None:
-        """Who begins to lead outbids every claim it knew of; while a cluster starts, rank is enough."""
+        """A node that begins to lead outbids every claim it knew of; while a cluster starts, rank is
+        enough."""
         starting = outcome.epoch == 1 and slot.gateway != ""
         if outcome.gateway == self.name and outcome.epoch <= slot.epoch and not starting:
             self.violate(f"leads in epoch {outcome.epoch} after {slot.epoch}")

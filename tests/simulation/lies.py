@@ -43,7 +43,7 @@ class Lies:
         self._world.after(INTERVAL_SECONDS / 2, self.look)
 
     def look(self) -> None:
-        """Whose sessions run under a name that is not that of the node at the other end."""
+        """Report each session that runs under a name that is not that of the node at the other end."""
         for node in self._lan:
             sync = None if node.host is None else node.host.behaviour("sync")
             for link in list(sync._peers.values()) if isinstance(sync, Sync) else []:

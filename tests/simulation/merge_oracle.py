@@ -1,4 +1,4 @@
-"""What a document that merges must show, computed from the set of its operations alone.
+"""The content that a document that merges must show, computed from the set of its operations alone.
 
 Independent of the code under test: leaves stand in one flat table of paths, nothing is incremental, and
 order of arrival plays no part.
@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What all nodes must agree on about one key."""
+    """The state of one key that all nodes must agree on."""
 
     newest: Id
     document: dict[str, Any] | None

@@ -141,7 +141,7 @@ def link_kept() -> Iterator[None]:
 
 @contextmanager
 def cursor_before_ack() -> Iterator[None]:
-    """What was sent counts as what the peer has.
+    """A sent entry counts as one that the peer has.
 
     The cursor of a session is never stored here, so the mistake is made where it would be felt: a new
     round begins behind what was sent instead of at what the peer says it has.
@@ -228,7 +228,7 @@ def relay_before_cause() -> Iterator[None]:
 
 @contextmanager
 def epoch_not_raised() -> Iterator[None]:
-    """Who takes over claims the epoch of the gateway before."""
+    """A node that takes over claims the epoch of the gateway before."""
     lead = Bully._lead
 
     def careless(self: Bully, epoch: int, ctx: Context) -> None:
@@ -240,7 +240,7 @@ def epoch_not_raised() -> Iterator[None]:
 
 @contextmanager
 def quarantine_not_relayed() -> Iterator[None]:
-    """What cannot be applied is kept from the other nodes as well."""
+    """An entry that cannot be applied is kept from the other nodes as well."""
     rows = LogQueries.rows
 
     def careless(self: LogQueries, from_lsn: int, rows_max: int) -> list[Row]:

@@ -85,7 +85,7 @@ def fields_without_origin() -> Iterator[None]:
 
 @contextmanager
 def pruned_by_age_alone() -> Iterator[None]:
-    """What is old enough is pruned, whoever lacks it."""
+    """An entry that is old enough is pruned, whoever lacks it."""
     survey = retention.survey
 
     def careless(ours: Mapping[str, int], counted: Any, old: Mapping[str, int]) -> retention.Survey:
@@ -122,14 +122,14 @@ def floor_past_a_gap() -> Iterator[None]:
 
 @contextmanager
 def quarantine_pruned() -> Iterator[None]:
-    """What is in quarantine is pruned like all else."""
+    """An entry in quarantine is pruned like all others."""
     with patch.object(prune, "_spare_quarantined", lambda connection, state, order: order):
         yield
 
 
 @contextmanager
 def quarantine_pruned_by_one() -> Iterator[None]:
-    """What follows an entry in quarantine stays, and the entry goes."""
+    """An entry in quarantine is pruned, and the entries that follow it stay."""
     spare = prune._spare_quarantined
 
     def careless(connection: Any, state: State, order: Any) -> Any:
@@ -189,7 +189,7 @@ def mended_under_its_old_number() -> Iterator[None]:
 
 @contextmanager
 def supplied_under_its_old_number() -> Iterator[None]:
-    """What is applied long after it was recorded is shown under the number of its log row."""
+    """A document that is applied long after it was recorded is shown under the number of its log row."""
     merge = Applier._merge
 
     def careless(self: Applier, header: Header, text: str | None, lsn: int) -> None:

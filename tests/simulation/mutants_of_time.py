@@ -14,7 +14,7 @@ from entgldb.storage.transaction import Age
 
 @contextmanager
 def age_by_the_wall_clock() -> Iterator[None]:
-    """Whatever is kept for a time is as old as the wall clock says."""
+    """Data that is kept for a time is as old as the wall clock says."""
 
     def live(self: Age, seconds: float, shown_ms: int) -> None:
         self._lived_ms = self._shown_ms = max(self._lived_ms, shown_ms)
@@ -35,6 +35,6 @@ def own_clock_alone() -> Iterator[None]:
 
 @contextmanager
 def end_forgotten() -> Iterator[None]:
-    """Who holds entries behind the end of a log keeps them."""
+    """A node that holds entries behind the end of a log keeps them."""
     with patch.object(State, "end", lambda self, connection, origin, seq: None):
         yield

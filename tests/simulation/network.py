@@ -45,7 +45,7 @@ class Place(Protocol):
 
 @dataclass
 class Weather:
-    """What the network does to frames; chances between 0 and 1, times in seconds."""
+    """The network's treatment of frames; chances between 0 and 1, times in seconds."""
 
     loss: float = 0.0
     duplication: float = 0.0
@@ -188,7 +188,7 @@ class Network:
             self.world.after(due - self.world.time, self._arrive, end, payload)
 
     def flow(self, end: End) -> Flow:
-        """What has gone over a link, to and from one side; of a frame as much as there was time for."""
+        """The traffic of a link, to and from one side; of a frame as much as there was time for."""
         now = self.world.time
         while end.coming and end.coming[0][1] <= now:
             end.coming.popleft()

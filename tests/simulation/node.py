@@ -102,7 +102,7 @@ class TornStore(Store):
 
 
 class Launcher:
-    """Who boots a node; only a later word of it is a configuration read again."""
+    """The asker that boots a node; only a later word of it is a configuration read again."""
 
     def answer(self, message: Message) -> None:
         pass
@@ -129,7 +129,7 @@ class SimulatedNode:
         self.up = False
         self.life = 0
         self.counts: Counter[str] = Counter()
-        """What the behaviours of ended lives had counted."""
+        """The counts of the behaviours of ended lives."""
         self.host: Host | None = None
         self.seeds: tuple[str, ...] = ()
         self.live_push = True
@@ -240,7 +240,7 @@ class SimulatedNode:
                 self._world.reached["group across batches"] += 1
 
     def _compare_memory(self) -> None:
-        """What the one writer remembers is what the next start would read."""
+        """The one writer remembers the same state that the next start would read."""
         state = self.store.state
         if self.store.connection.in_transaction:
             return
@@ -265,7 +265,7 @@ class SimulatedNode:
         return life == self.life and self.deliver(actor, message)
 
     def _build(self, name: str, configure: Configure) -> Behaviour:
-        """What ``actors.build`` does in production, with virtual edges."""
+        """Build one behaviour as ``actors.build`` does in production, with virtual edges."""
         deliver = partial(self._deliver_in, self.life)
         links = VirtualLinks(self._network, self, name)
         secrets = VirtualSecrets()

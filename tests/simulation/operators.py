@@ -1,4 +1,4 @@
-"""What people do about what their nodes hold back."""
+"""The decisions of people about entries that their nodes hold back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one seed stands for; printed with it, so that a failure can be understood at a glance."""
+"""The options that one seed stands for; printed with it, so that a failure can be understood at a glance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Options:
     lan: int
     cloud: bool
     shape: str
-    """Who can reach whom: everybody, a line (relays only), or a star."""
+    """The shape of the LAN: a mesh (everybody reaches everybody), a line (relays only), or a star."""
     loss: float
     duplication: float
     reordering: float
@@ -89,7 +89,7 @@ class Options:
         )
 
     def weather(self) -> Weather:
-        """What frames suffer while there is trouble."""
+        """The treatment of frames while there is trouble."""
         return Weather(self.loss, self.duplication, self.reordering, self.latency, self.delay, self.bandwidth)
 
     def calm(self) -> Weather:

@@ -1,4 +1,4 @@
-"""What all nodes must agree on, computed anew from the union of all logs.
+"""The state that all nodes must agree on, computed anew from the union of all logs.
 
 Independent of the code under test: headers are read with msgpack alone, nothing is incremental, and
 order of arrival plays no part.
@@ -83,7 +83,7 @@ def read_log(connection: sqlite3.Connection, after_lsn: int = 0) -> list[Logged]
 
 
 def read_state(connection: sqlite3.Connection, merged: Collection[Place] = ()) -> State:
-    """What a node shows; documents of ``merged`` places in the one form of ``fold``."""
+    """The state that a node shows; documents of ``merged`` places in the one form of ``fold``."""
     documents = connection.execute(
         "SELECT d.collection, d.key, o.name, d.seq, d.body FROM _entgldb_documents d"
         " JOIN _entgldb_origins o ON o.id = d.origin"
@@ -130,14 +130,14 @@ def places(connection: sqlite3.Connection, wanted: Iterable[Place]) -> set[Place
 
 
 def merged_places(operations: Iterable[Operation]) -> set[Place]:
-    """Where at least one operation is a merge."""
+    """The places at which at least one operation is a merge."""
     return {one.place for one in operations if one.op == MERGE}
 
 
 def fold(operations: Iterable[Operation]) -> State:
     """The greatest (clock, origin) of a key wins; other puts that nobody has replaced are conflicts.
 
-    Where fields were merged, ``merge_oracle`` says what comes of it.
+    ``merge_oracle`` computes the documents whose fields were merged.
     """
     every = list(operations)
     merged = merged_places(every)

@@ -46,7 +46,7 @@ HEAL_SECONDS_MAX = 90.0
 
 @dataclass
 class Result:
-    """What became of one seed."""
+    """The result of one seed."""
 
     seed: int
     options: Options
@@ -211,7 +211,7 @@ class Run:
         return HEAL_SECONDS_MAX
 
     def unsettled(self) -> str:
-        """What is still to happen; empty when all is calm."""
+        """A thing that is still to happen; empty when all is calm."""
         if any(client.waiting for client in self.clients if client.node is not self.forgetting.retired):
             return "a client has no answer"
         # asking takes time, in which a link may open and bring more: vectors are looked at last
@@ -353,7 +353,7 @@ class Run:
         return [made]
 
     def _shape(self) -> None:
-        """Who knows and reaches whom on the LAN."""
+        """Give each node of the LAN its seeds and its ways, by the shape of the net."""
         for i, one in enumerate(self.lan):
             seeds = []
             for j, two in enumerate(self.lan):

@@ -13,7 +13,8 @@ _WORD = SYSTEM_PREFIX.encode()
 
 
 def leaks(message: Message) -> str:
-    """What a frame would tell a cloud, or a cloud's word would change; empty: nothing."""
+    """The secret that a frame would tell a cloud, or the thing that a cloud's word would change; empty:
+    none."""
     match message:
         case wire.Entries() | wire.Supply():
             return next(filter(None, map(_of_entry, message.entries)), "")

@@ -20,14 +20,14 @@ _numbers = itertools.count(1)
 
 
 class SnapshotDisk:
-    """What lies in the folder ``snapshots`` of one node."""
+    """The files in the folder ``snapshots`` of one node."""
 
     def __init__(self) -> None:
         self.frozen: dict[str, sqlite3.Connection] = {}
         self.staged: dict[str, tuple[str, sqlite3.Connection]] = {}
 
     def crash(self) -> None:
-        """What was not committed is lost."""
+        """Lose the writes that were not committed."""
         for _, connection in self.staged.values():
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

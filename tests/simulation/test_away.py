@@ -104,7 +104,7 @@ def frozen_beside_quarantine() -> Iterator[None]:
 
 @contextmanager
 def set_aside_and_pruned() -> Iterator[None]:
-    """What a snapshot covers stays in quarantine, without its place in the log."""
+    """An entry that a snapshot covers stays in quarantine, without its place in the log."""
     with patch.object(Merger, "_let_go", lambda self: None):
         yield
 

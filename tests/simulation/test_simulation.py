@@ -17,7 +17,7 @@ from tests.simulation.run import ACKNOWLEDGED_MIN, ALL_FAULTS_MIN, FAULTS_MIN, R
 ROOT = Path(__file__).parent.parent.parent
 FAST = range(1, 9)
 FIXED = 180
-"""What else there is, ``make soak`` looks at."""
+"""The last of the fixed seeds; ``make soak`` runs more."""
 FRESH_FIRST, FRESH = int(time.time()), 20
 """Seeds nobody has seen; a failure tells its seed, which then becomes a named test."""
 

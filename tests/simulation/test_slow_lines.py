@@ -53,7 +53,7 @@ def body(number: int, size: int) -> bytes:
 
 
 def lost(run: Run) -> list[tuple[int, int]]:
-    """What each node has counted as lost."""
+    """The heartbeats and gaps that each node has counted as lost."""
     return [(counts["heartbeat-lost"], counts["gap"]) for counts in (n.all_counts() for n in run.nodes)]
 
 

@@ -1,6 +1,6 @@
 """Bad times: wall clocks that step by a month, boards that boot in 1970, a time source that misleads a site.
 
-What ages must not be forgotten for it, and all must converge once the clocks are right: by themselves where
+Nodes must not forget ageing data for it. All must converge once the clocks are right: by themselves where
 most clocks had shown the time, by ``clock --reset`` where one node had run ahead alone.
 """
 
@@ -44,7 +44,8 @@ class Times:
         self._restart = restart
 
     def kinds(self, *, forgets: bool) -> tuple[Callable[[], None], ...]:
-        """What may happen. One node that runs ahead alone has to be reset, which takes a log that is whole.
+        """The faults that may happen. One node that runs ahead alone has to be reset, which takes a log that
+        is whole.
 
         ``forgets``: logs are pruned, so that a reset may leave a conflict listed that was settled long ago.
         """

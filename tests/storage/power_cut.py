@@ -1,4 +1,4 @@
-"""What a power cut leaves of a directory: all that is done to its files is noted, any moment can be cut.
+"""A directory after a power cut: all that is done to its files is noted, any moment can be cut.
 
 Synced bytes are there. Of other bytes each sector is there or not by itself, as on a disk with a cache.
 Changes of names (made, renamed, removed) come back in their order, up to some moment after the last sync of
@@ -36,7 +36,7 @@ class _Content:
 
 @dataclass
 class _Disk:
-    """What is on the disk, and what only the cache knows of."""
+    """The bytes on the disk, and the changes that only the cache knows of."""
 
     contents: dict[int, _Content] = field(default_factory=dict)
     names: dict[str, int] = field(default_factory=dict)
@@ -199,7 +199,8 @@ class RecordedDisk:
         return sync
 
     def _whole(self, name: str, number: int) -> None:
-        """What Python has written into a file is one write, taken when something is done with the file."""
+        """Take all that Python has written into a file as one write, at the moment when something is done
+        with the file."""
         written = (self.directory / name).read_bytes()
         size = len(written)
         self._note(lambda disk: disk.contents[number].pending.extend(((size, None), (0, written))))

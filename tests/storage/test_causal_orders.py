@@ -1,4 +1,4 @@
-"""Whatever causal order entries arrive in: the same documents, vectors and conflict sets.
+"""Entries in every causal order make the same documents, vectors and conflict sets.
 
 An oracle that knows nothing of tables folds the union of all entries: per key, the winner is the
 greatest ``(hlc, origin)``, and the conflicts are the puts that no entry names, less it.

@@ -75,7 +75,7 @@ def is_sound(store: Store) -> bool:
 
 
 def after_a_crash(directory: Path, copy: Path) -> Store:
-    """What the next start would find if the power went now."""
+    """The store that the next start would find if the power went now."""
     subprocess.run(["cp", "-r", str(directory), str(copy)], check=True)
     (copy / f"{FILE}-shm").unlink(missing_ok=True)
     return Store.open(copy, "lan-1", NOW)

@@ -35,7 +35,7 @@ class Consumer:
         self.has: dict[str, object] = {}
 
     def read(self) -> list[str]:
-        """What was told, and a copy that is what the store shows."""
+        """The keys that the feed tells; the copy then holds the documents that the store shows."""
         found = Documents(self._store.connection).changes(self.token, collection=self._collection)
         keys = []
         for change in found:

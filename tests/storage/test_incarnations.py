@@ -63,7 +63,7 @@ def test_a_new_incarnation_that_is_undone_leaves_the_old_one(tmp_path: Path) -> 
 
 
 def test_the_old_origin_is_a_foreign_one_from_then_on() -> None:
-    """What its last life wrote beyond this file comes back from peers, and is taken."""
+    """Entries that its last life wrote beyond this file come back from peers, and are taken."""
     store, twin = Store.memory("a", b"s" * 32, NOW), Store.memory("a", b"s" * 32, NOW)
     for one in (store, twin):
         put(one, 1, "k")

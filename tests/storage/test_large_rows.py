@@ -46,7 +46,7 @@ class Merging(Side):
         return found
 
     def took(self, other: Side) -> Counter[str]:
-        """What it counted when it took in all that the other has."""
+        """The counts of this side when it took in all that the other has."""
         rows = [row for row in other.store.rows(1, 500) if row.origin == other.store.origin]
         with self.store.group():
             return self.store.apply([Entry(row.header, row.body) for row in rows], NOW).counts

@@ -26,7 +26,8 @@ CUTS: Final = 10
 
 @pytest.fixture(autouse=True)
 def one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes back after a power cut has the inodes that it had; what a test writes anew has others."""
+    """Files that come back after a power cut have the inodes that they had; files that a test writes anew
+    have others."""
     try:
         library()
     except AttributeError:

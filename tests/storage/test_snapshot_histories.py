@@ -1,6 +1,6 @@
 """Random histories with pruned logs, collected tombstones and absent nodes: in the end all are equal.
 
-What all must agree on is computed anew from the union of all entries that ever were.
+The test computes the state that all must agree on anew, from the union of all entries that ever were.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class History:
         return bool(lost)
 
     def edited(self, node: Store, key: str) -> bytes:
-        """What the node has, with a field or two changed, or gone."""
+        """The node's document with a field or two changed, or gone."""
         random, found = self.random, node.get("users", key)
         document = {} if found is None else json.loads(found)
         document.pop(random.choice("abxy"), None)
@@ -177,7 +177,7 @@ class History:
 
 
 def forget(node: Store, *, tombstones: bool) -> None:
-    """What retention does when all members have everything."""
+    """Do the work of retention when all members have everything."""
     with node.group():
         for origin, (seq, _) in node.vector().items():
             node.state.raise_floor(origin, seq)

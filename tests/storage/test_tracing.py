@@ -1,4 +1,4 @@
-"""What a file knows of a key: its versions, when and from whom they came, what keeps one back."""
+"""The trace of a key in a file: its versions, when and from whom they came, what keeps one back."""
 
 from __future__ import annotations
 

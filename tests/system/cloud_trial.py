@@ -42,7 +42,7 @@ class Trial:
 
     @property
     def troubles(self) -> dict[str, str]:
-        """What a node that is not gateway says of the cluster's cloud links."""
+        """The troubles of the cluster's cloud links, as a node that is not gateway tells them."""
         found: dict[str, str] = self.member.status("election")["troubles"]
         return found
 

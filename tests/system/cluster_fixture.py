@@ -65,7 +65,7 @@ class Started:
             )
 
     def first_line(self, seconds: float = READY_SECONDS) -> str:
-        """What the process says first."""
+        """The first line that the process prints."""
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], seconds)
         assert ready, f"{self.process.args} said nothing within {seconds} s"

@@ -52,7 +52,7 @@ def leave(directory: Path, free: int) -> Path:
 
 
 def state(db: Database) -> object:
-    """What the store says of the disk."""
+    """The state of the disk, as the store tells it."""
     found = db.status("store")["disk"]
     assert isinstance(found, dict)
     return found["state"]

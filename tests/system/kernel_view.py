@@ -73,12 +73,12 @@ def established(pids: Iterable[int], port: int) -> list[Socket]:
 
 
 def listeners(pids: Iterable[int]) -> list[Socket]:
-    """Where these processes listen, TCP."""
+    """The TCP sockets on which these processes listen."""
     return [s for s in sockets(pids, "tcp") if s.state == LISTEN]
 
 
 def bound_udp(pids: Iterable[int]) -> list[Socket]:
-    """Where these processes take datagrams."""
+    """The sockets on which these processes take datagrams."""
     return [s for s in sockets(pids, "udp") if s.state == UDP_UNCONNECTED]
 
 

@@ -36,7 +36,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
 
 @dataclass(frozen=True)
 class Fault:
-    """What befalls the server, how it ends, and the reason that is shown."""
+    """A fault of the server, how it ends, and the reason that is shown."""
 
     begin: dict[str, Any]
     end: dict[str, Any]

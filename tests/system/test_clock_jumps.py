@@ -77,7 +77,7 @@ def peers(member: Member) -> list[object]:
 
 
 def clock_state(member: Member) -> object:
-    """What a node's store says of its clock."""
+    """The state of a node's clock, as its store tells it."""
     found = member.db.status("store")["clock"]
     assert isinstance(found, dict)
     return found["state"]
@@ -124,7 +124,7 @@ def stamps(member: Member, prefix: str) -> list[int]:
 
 
 def election(playground: Playground) -> list[tuple[object, object]]:
-    """What each node says of the gateway."""
+    """The gateway and epoch, as each node tells them."""
     found = [member.db.status("election") for member in playground.lan]
     return [(said["gateway"], said["epoch"]) for said in found]
 

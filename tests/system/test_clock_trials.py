@@ -67,7 +67,7 @@ def linked(playground: Playground) -> None:
 
 
 def entries(member: Member) -> int:
-    """What the log has once everything that may be forgotten is forgotten."""
+    """The number of log entries once everything that may be forgotten is forgotten."""
     member.db.ask("oplog", Compact(), timeout=30.0)
     return int(str(member.db.status("store")["oplog_entries"]))
 

@@ -1,4 +1,4 @@
-"""What a node lets in and where it can be reached, judged from outside."""
+"""The peers that a node lets in and the ports at which it can be reached, judged from outside."""
 
 from __future__ import annotations
 
@@ -139,7 +139,8 @@ def test_the_client_secret_stands_in_no_file_of_any_node(cluster: Cluster) -> No
 
 
 def base64_forms(raw: bytes) -> list[bytes]:
-    """What base64 of anything that contains ``raw`` contains, wherever ``raw`` begins in it."""
+    """The texts of which base64 of anything that contains ``raw`` contains one, wherever ``raw`` begins in
+    it."""
     return [base64.b64encode(b"\0" * shift + raw)[4:-4] for shift in range(3)]
 
 

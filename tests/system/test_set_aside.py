@@ -1,4 +1,5 @@
-"""What cannot be applied, and what is held, between real nodes: shown and settled by the command line."""
+"""Entries that cannot be applied, and held ones, between real nodes: shown and settled by the command
+line."""
 
 from __future__ import annotations
 
@@ -66,14 +67,14 @@ def playground(tmp_path: Path) -> Iterator[Playground]:
 
 
 def said(capsys: pytest.CaptureFixture[str], member: Member, *arguments: str) -> dict[str, object]:
-    """What a verb prints as JSON."""
+    """The JSON that a verb prints."""
     assert run(entgldb, [arguments[0], "-d", str(member.directory), "--json", *arguments[1:]]) == 0
     body: dict[str, object] = json.loads(capsys.readouterr().out)
     return body
 
 
 def words(capsys: pytest.CaptureFixture[str], member: Member, *arguments: str) -> str:
-    """What a verb prints for a person."""
+    """The text that a verb prints for a person."""
     run(entgldb, [arguments[0], "-d", str(member.directory), *arguments[1:]])
     return capsys.readouterr().out
 

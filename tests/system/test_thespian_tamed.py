@@ -1,4 +1,4 @@
-"""What Thespian alone would allow, tried on a running node."""
+"""Attacks that Thespian alone would allow, tried on a running node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.system.processes import listeners, tree, until
 pytestmark = pytest.mark.slow
 LOOPBACK = "0100007F"
 APART = "127.0.0.2"
-"""Where the TLS port listens here, so that the kernel's table tells it from the others."""
+"""The address on which the TLS port listens here, so that the kernel's table tells it from the others."""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def refused(node: Node, frame: bytes, *, proven: bool = False) -> bool:
 
 
 def send(port: int, frame: bytes, patience: float) -> bytes | None:
-    """What a Thespian port says to a frame: nothing where it closes, None where it is silent."""
+    """The answer of a Thespian port to a frame: empty where it closes, None where it is silent."""
     with socket.create_connection(("127.0.0.1", port), 2.0) as connection:
         connection.settimeout(patience)
         connection.sendall(b"%d>" % len(frame) + frame)

@@ -1,4 +1,4 @@
-"""What the transcripts of the election are played on: several elections on one virtual clock."""
+"""The stage of the election's transcripts: several elections on one virtual clock."""
 
 from __future__ import annotations
 

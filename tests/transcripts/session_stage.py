@@ -1,4 +1,4 @@
-"""What the transcripts of the session are played on: one session, its peer and its store played by hand."""
+"""The stage of the session's transcripts: one session, its peer and its store played by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a document may be."""
+"""The rule for a document body."""
 
 import pytest
 

@@ -96,7 +96,8 @@ def read(step: Step) -> Operation:
 
 
 def fold(steps: list[Step]) -> tuple[Stored, frozenset[tuple[str, int]]]:
-    """What one node makes of operations in this order, saving and loading its row each time."""
+    """The row and conflicts that one node makes of operations in this order, saving and loading its row each
+    time."""
     row: Stored | None = None
     conflicts: set[tuple[str, int]] = set()
     for step in steps:
@@ -250,7 +251,7 @@ def test_all_orders_of_seven_concurrent_operations_leave_the_same_conflicts() ->
 
 
 def both(old: dict[str, Any], one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
-    """What two concurrent edits of ``old`` make, ``two`` the later."""
+    """The document that two concurrent edits of ``old`` make, ``two`` the later."""
     writers = [Writer(number) for number in range(2)]
     first = writers[0].write(1, "merge", old)
     writers[1].row = fold([first])[0]

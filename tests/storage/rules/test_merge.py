@@ -1,4 +1,4 @@
-"""Where an entry stands in its chain, and what it does to the versions of its key."""
+"""An entry's place in its chain, and its effect on the versions of its key."""
 
 from __future__ import annotations
 

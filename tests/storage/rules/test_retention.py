@@ -1,4 +1,4 @@
-"""What may be forgotten, and for whose sake the rest is kept."""
+"""The entries that may be forgotten, and the members for whose sake the rest is kept."""
 
 from __future__ import annotations
 
