@@ -38,7 +38,7 @@ class Life(NamedTuple):
     step: str = ""
     """The long step that it has named and is in."""
     state: str = ""
-    """Of its main thread, a letter of proc(5); empty where there is no such process."""
+    """State of its main thread, a letter of proc(5); empty where there is no such process."""
     cpu: float = 0.0
     """Seconds of processor time it has used."""
 

@@ -18,7 +18,7 @@ class Compaction:
 
     def ask(self, asker: Asker | None) -> None:
         """Somebody wants it; he is answered when it is done."""
-        # whoever asks again while the store works asks for a store that has died, or in vain
+        # a second question while the store works is in vain, or the store has died
         self._under_way = False
         self._askers.append(asker)
 

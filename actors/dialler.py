@@ -27,7 +27,7 @@ class _Hint:
     node_id: str
     """Empty for a seed whose node is not known yet."""
     link: int = 0
-    """Of the dial under way or the link open; 0: none."""
+    """The number of the dial under way or the open link; 0: none."""
     failures: int = 0
     not_before: float = 0.0
     worked: bool = False

@@ -13,7 +13,7 @@ import socket
 from ipaddress import ip_address
 from typing import Final
 
-from ifaddr import get_adapters  # what zeroconf itself finds interfaces with
+from ifaddr import get_adapters  # zeroconf itself finds interfaces with it
 from zeroconf import Error as ZeroconfError
 from zeroconf import IPVersion, ServiceInfo, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf

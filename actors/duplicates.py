@@ -16,7 +16,7 @@ from entgldb.messages.schema import Json
 
 CODE: Final = "duplicate-node"
 ALIVE_SHARE: Final = 0.5
-"""Of the silence after which a link is given up: one heard within it is alive."""
+"""A share of the silence after which a link is given up: a link heard within this share is alive."""
 ALARM_AFTER: Final = 2.0
 """The same, for refusals without an end."""
 ALARM_OVER: Final = 90.0

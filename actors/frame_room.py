@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 SLOTS: Final = 32_000
-"""Of 8 bytes each; the chunk is the next power of two, and what is left of it is the callees' room."""
+"""Slots of 8 bytes each. The chunk is the next power of two, and the rest of it is the callees' room."""
 _T = TypeVar("_T")
 
 

@@ -189,7 +189,7 @@ class TokenVerifier:
     async def verify(self, token: str) -> Accepted:
         """Accept or raise TokenError, or AuthorityError when there are no keys to check with."""
         kid = key_name(token)
-        if self._due(kid):  # whoever has a known key need not wait for a fetch that somebody else caused
+        if self._due(kid):  # a client with a known key need not wait for a fetch that somebody else caused
             async with self._lock:  # one fetch serves all that wait for it
                 if self._due(kid):
                     await self._refresh()

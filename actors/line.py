@@ -41,7 +41,7 @@ swallow the first bytes."""
 URGENT_BYTES_MAX: Final = 8 * 1024
 """A frame that is larger waits its turn, whatever it says."""
 VECTOR_SHARE: Final = 0.1
-"""Of the line, for vectors that say again what was said before."""
+"""The share of the line for vectors that repeat what was told before."""
 ORIGIN_BYTES: Final = 96
 """One origin of a vector, about."""
 BULK: Final = (

@@ -80,7 +80,7 @@ class NodeKeeper(Behaviour):
         self._known: dict[str, str] = {}
         self._peers_up: list[str] = []
         self._initial_ticket = 0
-        """Of the last ApplyInitialPeers; 0: it is too early for any."""
+        """The ticket of the last ApplyInitialPeers; 0: it is too early for any."""
         self._initial_done = 0
         """The ticket that the store has answered."""
         self._initial_asked = False
@@ -141,7 +141,7 @@ class NodeKeeper(Behaviour):
         if self._stopping:
             return
         if message.name in ("sync", "gateway"):
-            # what it had sent has been read by now: the others forget the sessions that died with it
+            # the others have read its messages by now: they forget the sessions that died with it
             for keeper in ("oplog", "store"):
                 ctx.tell(keeper, SessionEnded(message.name))
         self._spawn(message.name, ctx)

@@ -26,7 +26,7 @@ from entgldb.messages.schema import Json, Message
 
 FORM = "application/x-www-form-urlencoded"
 LIFE_SECONDS_DEFAULT = 300.0
-"""Of a token whose server does not say (RFC 6749, 5.1 only recommends that it does)."""
+"""The life of a token whose server does not tell it (RFC 6749, 5.1 only recommends that it does)."""
 TEMPORARY = frozenset({"temporarily_unavailable", "server_error"})
 """Error words with which a server blames itself; all others blame the client and wait for an operator."""
 

@@ -22,7 +22,7 @@ from entgldb.storage.rules.header import decode
 
 CODE: Final = "no-progress"
 STALLED_SECONDS: Final = 30.0
-"""Of lag without movement, the peer being heard."""
+"""Seconds of lag without movement, while the peer is heard."""
 SEEN_MAX: Final = 256
 """Marks of when we first saw that we lack something."""
 SNAPSHOT_TAGS: Final = range(24, 28)

@@ -20,7 +20,7 @@ PROOFS_FIRST: Final = 2
 PROOFS_MAX: Final = 32
 """Good probes in a row from one who has lost its reach as gateway: at first, and at most."""
 STEADY_SECONDS: Final = 600.0
-"""Of an open link after which earlier losses are forgotten."""
+"""A link that was open for so long makes the gateway forget earlier losses."""
 
 
 class _Way:

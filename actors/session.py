@@ -50,7 +50,7 @@ WANT_MAX = 200
 
 
 NO_LAG: dict[str, Json] = dict.fromkeys(("behind_in", "behind_out", "seconds_in", "seconds_out"))
-"""Of a link without a session: unknown, never 0."""
+"""The lag of a link without a session: unknown, never 0."""
 
 
 class Partner(NamedTuple):
@@ -202,7 +202,7 @@ class Session:
 
     def applied(self, done: Applied, ctx: Context) -> None:
         """The store is through with a batch of this session."""
-        # who sent it has it: without this every entry would be relayed back to where it came from
+        # the sender has the entries: without this every entry would be relayed back to it
         self.outbox.learn(done.changes, ctx, gained=False)
         if done.changes:
             self._in_vain = 0

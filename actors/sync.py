@@ -236,7 +236,7 @@ class Sync(Behaviour):
         try:
             self._on_frame(peer, frame, ctx)
         except Exception:
-            # whoever sends on what we fail on must not end the links of others with this actor
+            # a peer that sends on a frame that we fail on must not end the links of others with this actor
             self._close(peer, Reason.HANDLER_FAILED, "this node failed on what it heard", ctx)
             raise
         if peer.session is not None and peer.session.fault is not None:
@@ -360,7 +360,7 @@ class Sync(Behaviour):
         self._open_session(peer, ctx)
         if peer.dial_address:
             ctx.tell("store", RememberPeer(peer.node_id, peer.dial_address))
-            # whoever dialled us may forget us when its sync dies; this end then dials
+            # a peer that dialled us may forget us when its sync dies; this end then dials
             self._dialler.found(peer.node_id, peer.dial_address)
         if rival is None:
             ctx.log(INFO, f"peer {peer.node_id} is up at {peer.address}")
@@ -393,7 +393,7 @@ class Sync(Behaviour):
     def _beat(self, ctx: Context) -> None:
         step_ms = self._steps.look(ctx)
         if step_ms:
-            # what was refused for the time in a certificate may be accepted now
+            # a peer that was refused for the time in a certificate may be accepted now
             ctx.log(WARNING, f"the clock of this node was set by {step_ms / 1000:+.0f} s")
             self._dialler.forget_backoff()
             self._dial(ctx)

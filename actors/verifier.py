@@ -39,7 +39,7 @@ COPIES_MAX: Final = 512
 ANSWER_WAIT: Final = 120.0
 """Seconds a peer may take for a step: it may have to walk many documents."""
 FRESH_EVERY: Final = 6
-"""Of so many runs by themselves one walks the documents although the log has not moved."""
+"""One run in so many walks the documents although the log has not moved."""
 
 
 class Verifier:

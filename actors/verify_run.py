@@ -117,7 +117,7 @@ class PeerState:
         self.walk: Walk | None = None
         """The walk that lists the peer's ranges, or None; a new one ends the one before."""
         self.pieces: list[bytes] = []
-        """Of one large row that is coming in."""
+        """The pieces of one large row that is coming in."""
         self.heard_at = 0.0
         self.bytes = 0
         """Said and heard since the run began."""

@@ -77,7 +77,7 @@ class _Tables:
 
     def __init__(self, lsn: int) -> None:
         self.lsn = lsn
-        """Of the log when the walk began."""
+        """The lsn of the log when the walk began."""
         self.at = 0.0
         self.user = Table()
         self.system = Table()

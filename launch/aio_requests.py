@@ -55,7 +55,7 @@ class Requests:
         data = framed(message, request_id)
         begun, lost = time.monotonic(), self._lost
         try:
-            # whoever waits for a turn has asked nothing yet
+            # a caller that waits for a turn has asked nothing yet
             async with self._slots, asyncio.timeout(self._timeout):
                 return unless_refused(await self._insist(request_id, data))
         except TimeoutError:

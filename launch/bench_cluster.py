@@ -26,7 +26,7 @@ PROBE_INTERVAL: Final = 0.02
 """Seconds between two writes, so that no one waits for another."""
 SHARED_KEYS: Final = 1_000
 WRITES: Final = 5_000
-"""Of each node while apart."""
+"""The writes of each node while it is apart."""
 IDLE_SECONDS: Final = 20.0
 QUIET_SECONDS: Final = 4.0
 """From the last thing that happened to when a node counts as idle; elections are over by then."""

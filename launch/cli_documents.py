@@ -44,7 +44,7 @@ def _changed(collection: str, key: str, printed: str, fields: dict[str, Any]) ->
     from entgldb.messages.model import Version
     from entgldb.storage.documents import Read
 
-    # what was printed is one level around a document
+    # the printed text is one level around a document
     got = read_object(printed, "--base", DEPTH_MAX + 1)
     try:
         version = Version(str(got["version"]["origin"]), int(got["version"]["seq"]))

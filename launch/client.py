@@ -142,7 +142,7 @@ class Database:
         with self._lock:
             self._refuse_closed()
             if self._documents is not None and self._documents.replaced():
-                # whoever still reads the old file reads it to the end
+                # a thread that still reads the old file reads it to the end
                 self._replaced.append(self._documents)
                 self._documents = None
             if self._documents is None:

@@ -121,7 +121,7 @@ class Launcher:
         _return_memory()
         build.preload()
         gc.collect()
-        gc.freeze()  # what is shared by the fork shall not be touched by the collector
+        gc.freeze()  # the collector shall not touch the objects that the fork shares
         self._system = NodeSystem(self.directory, self._node_end)
         self._admin_fd = os.pidfd_open(self.system.admin_pid)
         record = self._boot()
@@ -159,7 +159,7 @@ class Launcher:
             os.close(self._node_fd)
         self._node_fd = os.pidfd_open(self.system.node_pid)
         self._watched.begin(time.monotonic())
-        if self._booted_at:  # whoever asks while the others start is answered by node itself
+        if self._booted_at:  # node itself answers those who ask while the others start
             self._record(self._ports["sync"])
         while not self._signals.stop:
             answer = self.system.poll(POLL)
@@ -236,7 +236,7 @@ class Launcher:
         """Let the children close their links and files; patience ends, the signal was not a question."""
         remove_record(self.directory)
         deadline = time.monotonic() + STOP_PATIENCE
-        with contextlib.suppress(Exception):  # whatever is broken ends by kill
+        with contextlib.suppress(Exception):  # a broken system ends by kill
             self.system.tell(Stop(), 0)
         while not self._heard_stopped() and (left := deadline - time.monotonic()) > 0:
             ready, _, _ = select.select([self._pipe, self._node_fd, self._admin_fd], [], [], left)

@@ -144,7 +144,7 @@ class UnknownMessage(ProtocolError):  # noqa: N818 -- a signal to count and igno
     """A message number this release does not know, or may not arrive by this channel."""
 
     request_id: int = 0
-    """Of the request that cannot be taken, so that it can be refused."""
+    """The id of the request that cannot be taken, so that it can be refused."""
 
 
 class Reason(StrEnum):

@@ -357,4 +357,4 @@ class Part(Message):
     """Bytes of it that came before."""
     last: bool
     payload: bytes
-    """Of all parts together: the encoded frame."""
+    """A part of the encoded frame; all parts together are the frame."""

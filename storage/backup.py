@@ -30,7 +30,7 @@ _PAGES: Final = 512
 """Copied in one go."""
 _BESIDE: Final = "remove it to use the backup without it, or use another"
 _STRIPPED: Final = ("private_key", "running", "mark")
-"""Of ``_entgldb_meta``: what belongs to one life of one directory."""
+"""The rows of ``_entgldb_meta`` that belong to one life of one directory."""
 
 
 class Manifest(NamedTuple):
@@ -46,7 +46,7 @@ class Manifest(NamedTuple):
     entries: int
     at_ms: int
     sha256: str = ""
-    """Of the file, in hexadecimal digits; empty inside the file itself."""
+    """The digest of the file, in hexadecimal digits; empty inside the file itself."""
 
 
 def write(directory: Path, target: Path, version: str, now_ms: int, progress: Progress) -> Manifest:

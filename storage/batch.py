@@ -234,7 +234,7 @@ class Batch:
             "DELETE FROM _entgldb_successors WHERE EXISTS (SELECT 1 FROM _entgldb_origins o"
             " JOIN _entgldb_oplog l ON l.origin = o.id WHERE o.name = _entgldb_successors.origin"
             " AND l.seq = _entgldb_successors.seq AND l.applied = 1)"
-            # what was pruned had been applied
+            # every pruned entry had been applied
             " OR EXISTS (SELECT 1 FROM _entgldb_origins o WHERE o.name = _entgldb_successors.origin"
             " AND o.floor >= _entgldb_successors.seq)"
         )

@@ -31,7 +31,8 @@ BUSY_MS: Final = 5_000
 _CACHE_KIB: Final = 6_144
 _CHECK_CACHE_KIB: Final = 1_024
 _CHECKPOINT_PAGES: Final = 4_000
-"""Of the WAL, instead of 1,000: keys come in no order, and a page written often is copied back less often."""
+"""Pages of the WAL before a checkpoint, instead of 1,000. Keys come in no order: so SQLite copies a page
+that is written often back less often."""
 _STATEMENTS: Final = 256
 _HINT_DAMAGED: Final = "entgldb start --rebuild (refilled by the peers), or entgldb restore FILE"
 
@@ -140,7 +141,7 @@ def mark_stopped(connection: sqlite3.Connection) -> None:
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     name = str(path.absolute())
     for mark in "%?#":
-        # what SQLite reads in a URI as more than a letter; urllib would take longer to import than to read
+        # SQLite reads these in a URI as more than a letter; urllib would take longer to import than to read
         name = name.replace(mark, f"%{ord(mark):02x}")
     return sqlite3.connect(
         f"file:{name}?mode={mode}",

@@ -37,7 +37,7 @@ _READ: Final = "body, (SELECT name FROM _entgldb_origins WHERE id = origin), seq
 
 
 _PAGE_BYTES: Final = 4 * 1024 * 1024
-"""Of bodies that a change feed reads in one go, but for the last one."""
+"""Bytes of bodies that a change feed reads in one go, not counting the last one."""
 _CHANGED: Final = (
     "SELECT d.lsn, d.collection, d.key, d.body, o.name, d.seq, d.hlc"
     " FROM _entgldb_documents d INDEXED BY _entgldb_feed CROSS JOIN _entgldb_origins o ON o.id = d.origin"
@@ -225,7 +225,7 @@ class Documents:
 
     def history(self, collection: str, key: str) -> History:
         """The versions of a document, newest first, as far as the log has them. Raises InvalidError."""
-        # what few readers want is loaded by those
+        # few readers want the history: those alone load the module
         from entgldb.storage.history import history
 
         check_collection(collection, system=True)

@@ -134,7 +134,8 @@ def _remember(batch: Batch, header: Header, body: str | None) -> None:
     execute("INSERT OR IGNORE INTO temp.touched (collection, key) VALUES (?, ?)", place)
     stamps: list[Stamp] = [(header.hlc, header.origin)]
     if header.op == MERGE and body is not None:
-        # a delete on whose ruins the merge was written: what it hid shows again without the merge
+        # the merge carries the stamp of a delete below it: without the merge, leaves that the delete hid
+        # show again
         said = read_merging(body, stamps[0])
         stamps += [] if said.over is None else [said.over]
         body = batch.text(*place)
@@ -228,7 +229,7 @@ def _refold_key(
             " WHERE collection = ? AND key = ?",
             (winner.body, number, winner.seq, winner.hlc, state.next_lsn(), sha, *place),
         )
-    # what had been shown as overtaken by the dropped branch may be the document again
+    # a version that the dropped branch had overtaken may be the document again
     state.conflicts -= connection.execute(
         "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq = ?", (number, winner.seq)
     ).rowcount

@@ -31,7 +31,7 @@ class Past(NamedTuple):
     document: dict[str, Json] | None
     """The document after it, all versions older than it included. None: deleted, or too much is missing."""
     change: dict[str, Json] | None
-    """Of a merge, the fields that it wrote: ``.name``, ``#`` an element, ``-`` removed."""
+    """The fields that a merge wrote: ``.name``, ``#`` an element, ``-`` removed."""
     state: str
     """``current``, ``merged`` (beside the current), ``conflict`` or ``replaced``."""
 
@@ -124,7 +124,7 @@ def _told(found: list[_Logged], states: dict[Version, str], *, whole: bool) -> l
         one = read_operation(header, text)
         row = absorb(row, one).stored
         own = one.tree.get(OWN)
-        # what is missing below a document that was written whole does not matter
+        # a version that is missing below a document that was written whole does not matter
         whole = whole or (own is not None and own[0] == one.tip.stamp)
         op = "delete" if header.op == DELETE else "put"
         change = None

@@ -13,7 +13,7 @@ from entgldb.messages.schema import Json
 from entgldb.storage.rules.incarnations import Why
 
 INCARNATIONS_TOLD_MAX: Final = 20
-"""Of the latest, in ``status``."""
+"""The number of latest incarnations that ``status`` tells."""
 
 _GONE_BACK: Final = (Why.RESTORED, Why.CLONED, Why.ROLLED_BACK, Why.REBUILT, Why.LOST)
 """After these the file may not have what it had."""

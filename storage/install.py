@@ -35,8 +35,8 @@ CROSS JOIN temp.places o ON o.place = s.origin WHERE s.seq > o.last
 _IS_APART: Final = (
     "EXISTS (SELECT 1 FROM temp.apart x WHERE x.collection = {0}.collection AND x.key = {0}.key)"
 )
-# s: staged, o: its origin, d: ours of the same key, l: its origin. A row of ours with hlc 0 and no body is
-# what an earlier snapshot left of a deleted key: it counts as none.
+# s: staged, o: its origin, d: ours of the same key, l: its origin. A row of ours with hlc 0 and no body
+# stands for a key that an earlier snapshot deleted: it counts as none.
 _TAKE: Final = """
 INSERT INTO temp.taken
 SELECT s.id, d.body IS NOT NULL FROM staged.documents s CROSS JOIN temp.places o ON o.place = s.origin
@@ -108,7 +108,7 @@ DELETE FROM main._entgldb_conflicts AS c WHERE EXISTS (SELECT 1 FROM main._entgl
     WHERE d.collection = c.collection AND d.key = c.key AND d.origin = c.origin AND d.seq = c.seq
     AND d.hlc > 0)
 """
-# what names it came here before it, and not there at all
+# an entry that names the conflict came here before it, and not there at all
 _NAMED_HERE: Final = """
 DELETE FROM main._entgldb_conflicts WHERE (origin, seq) IN (SELECT o.id, s.seq
     FROM main._entgldb_successors s CROSS JOIN main._entgldb_origins o ON o.name = s.origin)
@@ -236,7 +236,8 @@ class Merger:
                 forget_log(self.connection, state, number, 0, mark.seq)
                 self._release(mark, number)
         state.clock = clock.merge(state.clock, self.head.clock)
-        # what the sender had collected is not in the snapshot, and stands elsewhere perhaps
+        # tombstones that the sender had collected are not in the snapshot; other nodes may have their
+        # documents
         state.collected_hlc = max(state.collected_hlc, self.head.clock)
         if self.changes:
             state.pruned_lsn = state.lsn
@@ -279,7 +280,7 @@ class Merger:
         row = execute(
             "SELECT hash FROM _entgldb_held WHERE origin = ? AND seq = ?", (number, mark.seq)
         ).fetchone()
-        # what is held links to what was held before it: it comes again, and is found to be a fork
+        # a held entry links to the held one before it: it comes again, and is found to be a fork
         last = mark.seq if row is None or row[0] == mark.head else SEQ_MAX
         execute("DELETE FROM _entgldb_held WHERE origin = ? AND seq <= ?", (number, last))
         if held is not None and held.seq <= last:

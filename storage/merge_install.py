@@ -22,7 +22,7 @@ from entgldb.storage.rules.stored import Stored, Tip, load, save
 from entgldb.storage.scratch import empty
 from entgldb.storage.state import State
 
-# what differs and has versions of its fields, on one side or on both
+# the rows that differ and have versions of their fields, on one side or on both
 _PAIRS: Final = """
 SELECT s.id, s.collection, s.key, o.name, s.seq, s.hlc, s.body, s.stamps,
     l.name, d.seq, d.hlc, d.body, d.stamps

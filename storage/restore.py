@@ -65,7 +65,7 @@ def restore(
             hint="restore into a directory of that node id",
         )
     cut = swap.settle(directory)
-    # what an earlier run has put in place was never started: what counts is what that one has set aside
+    # the database that an earlier run has put in place was never started: the one that it set aside counts
     aside = cut.aside if cut is not None else swap.free_name(directory, "before-restore", now_ms)
     part = swap.begin(directory)
     try:

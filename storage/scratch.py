@@ -11,7 +11,7 @@ _TABLES: Final = {
     "logged": "(place INTEGER, lsn INTEGER, PRIMARY KEY (place, lsn)) WITHOUT ROWID",
     "removed": "(place INTEGER, hlc INTEGER, origin, PRIMARY KEY (place, hlc, origin)) WITHOUT ROWID",
     "dropped": "(id INTEGER PRIMARY KEY, collection, key, body, UNIQUE (collection, key))",
-    # what a damaged file had
+    # the entries that a damaged file had
     "lasts": "(id INTEGER PRIMARY KEY, collection, key, origin, seq, UNIQUE (collection, key))",
     # merging a snapshot
     "origins": "(number INTEGER PRIMARY KEY, name TEXT, ours INTEGER, theirs INTEGER)",

@@ -176,7 +176,7 @@ class State:
             return
         seq = self.ended[origin] = min(seq, self.ended.get(origin, seq))
         connection.execute("INSERT OR REPLACE INTO _entgldb_ended VALUES (?, ?)", (origin, seq))
-        # whoever ended it is the node itself: it has to go on as another writer
+        # a node ends its own logs only: it has to go on as another writer
         self.disowned |= origin == self.own
         if origin in self.held and self.held[origin].seq > seq:
             number = self.origins[origin].number

@@ -93,7 +93,7 @@ def _settle(directory: Path) -> Swap | None:
         if type(swap.aside) is not str or type(swap.facts) is not dict:
             raise TypeError("it names no file, or tells no facts")
     except FileNotFoundError:
-        # what was only prepared is nothing
+        # a database that was only prepared counts for nothing
         shutil.rmtree(directory / PART, ignore_errors=True)
         (directory / _NEW).unlink(missing_ok=True)
         return None

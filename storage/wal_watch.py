@@ -46,7 +46,7 @@ class WalWatch:
             self._since_ms, self._readers = 0, frozenset()
             return
         readers = readers_of(self._path.with_name(f"{self._path.name}-shm")) - {os.getpid()}
-        # who is seen again is no short reader
+        # a reader that is seen again is no short one
         self._readers = (readers & self._readers) or readers
         self._since_ms = self._since_ms or now_ms
 

@@ -40,7 +40,7 @@ class Checked(NamedTuple):
     resolves: tuple[Version, ...] = ()
     """Conflicts that it settles."""
     whole: bool = False
-    """Of a document that merges: all of it anew, whatever is there."""
+    """Write all of a document that merges anew, whatever is there."""
     base: Base | None = None
     """The document that the writer had read; used where the document merges."""
 
@@ -117,7 +117,7 @@ def write_group(batch: Batch, origin: Origin, writes: list[Checked], now_ms: int
     group = _Group(batch, origin, sum([effective for _, effective in parents]), now_ms, merging=merging)
     written = []
     for write, (current, effective) in zip(writes, parents, strict=True):
-        # what an earlier write of this very group made is what this one replaces
+        # this write replaces the version that an earlier write of this very group made
         if merging:
             current = batch.current(write.collection, write.key)
         else:
@@ -145,7 +145,7 @@ class _Group:
         self.seq, self.previous, self.quarantined, self.hlc = batch.state.origins[origin].head
         self.index = 0
         self.bytes = 0
-        """Of bodies logged so far."""
+        """Bytes of the bodies logged so far."""
         self.header_bytes = 0
 
     def write(self, write: Checked, current: Current | None) -> Written:
@@ -180,7 +180,7 @@ class _Group:
 
     def _put(self, write: Checked, current: Current | None) -> None:
         batch, body = self.batch, write.body
-        # whoever writes here has before him what lost, too
+        # a client that writes here has the conflicts before him, too
         lost = batch.conflicts_of(write.collection, write.key)
         parent = None if current is None else Version(current.origin, current.seq)
         op, sha = (DELETE, b"") if body is None else (PUT, digest(body))
@@ -241,7 +241,7 @@ def _merge_body(batch: Batch, write: Checked, row: Stored | None) -> bytes:
     document = None if write.text is None else json.loads(write.text)
     fields = write.collection in batch.state.merging and not write.whole
     collected, read = batch.state.collected_hlc, _read(write)
-    # what the writer read is what stands: its field versions are at hand
+    # the writer has read the row as it stands: its field versions are at hand
     if read is not None and row is not None and row.live and same(read, row.document()):
         read = None
     if fields and has_long_history(batch, write.collection, write.key):

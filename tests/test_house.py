@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ EDGES = {
     "cryptography",
     "zeroconf",
 }
+PRONOUN = re.compile(r"(What|Whatever|Who|Whoever|Whose|Whosever|Whichever)\b")
 
 
 def lines(path: Path) -> int:
@@ -145,3 +147,36 @@ def test_no_test_sleeps() -> None:
 def test_every_import_names_the_package() -> None:
     bare = re.compile(rf"^\s*(from|import) ({'|'.join(ROOMS)})\b", re.MULTILINE)
     assert [str(path) for path in FILES + TESTS if bare.search(path.read_text())] == []
+
+
+def docstrings(path: Path) -> list[tuple[str, str, bool]]:
+    """Place, text and whether the text stands below an assignment, of each docstring of a file."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        body = getattr(node, "body", None)
+        for before, one in pairwise([None, *(body if isinstance(body, list) else [])]):
+            if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant):
+                of_field = isinstance(before, ast.Assign | ast.AnnAssign)
+                text = str(one.value.value).strip()
+                found.append((f"{path.relative_to(ROOT)}:{one.lineno}", text, of_field))
+    return found
+
+
+def led_by_a_pronoun(text: str) -> list[str]:
+    """The sentences that begin with What, Who and their like as their subject; a question may."""
+    sentences = re.split(r"(?<=[.!?])\s+|\n\s*\n", text)
+    return [one for one in sentences if PRONOUN.match(one) and not one.endswith("?")]
+
+
+def test_a_sentence_names_its_subject() -> None:
+    assert led_by_a_pronoun("Rows go. What\nis held stays. What is held?") == ["What\nis held stays."]
+    assert led_by_a_pronoun("A head.\n\nWhoever asks is told.") == ["Whoever asks is told."]
+    found = [(place, led_by_a_pronoun(text)) for path in FILES for place, text, _ in docstrings(path)]
+    assert len(found) > 1000
+    assert [one for one in found if one[1]] == []
+
+
+def test_no_two_constants_share_a_sentence() -> None:
+    fields = [(place, text) for path in FILES for place, text, of_field in docstrings(path) if of_field]
+    assert len(fields) > 100
+    assert [one for one in fields if one[1][0].islower() or one[1][-1] in ",;:"] == []

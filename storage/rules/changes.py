@@ -110,7 +110,7 @@ def split(change: Change, bytes_max: int) -> list[Change]:
     """Changes that come to the same, one after the other, each of ``bytes_max`` as text; no leaf is cut."""
     made: list[Change] = [{}]
     room = bytes_max
-    # what says that all before is gone comes before all else
+    # an item that removes all that was before comes before all others
     for item in sorted(change, key=lambda item: item[0] in ".#"):
         size = len(_DOCUMENTS.encode({item: change[item]}).encode())
         if size > bytes_max and type(change[item]) is dict:

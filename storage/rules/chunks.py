@@ -184,7 +184,7 @@ def _checked(row: Any, kind: int, head: Head, names: set[str]) -> str | None:
         _need(kind == DOCUMENTS, "conflict")
         return None
     _need(type(body) is bytes, "body")
-    # what was merged, or made of what was, may be larger than what a writer may write
+    # a document that was merged, or made of a merged one, may be larger than one that a writer may write
     if stamps is None or kind == DOCUMENTS:
         check_object(body, ROW_BYTES_MAX, DEPTH_MAX)
     else:

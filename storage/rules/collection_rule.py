@@ -24,5 +24,5 @@ def merges(collection: str, setting: str | None) -> bool:
     """Whether a collection with this document in ``_system_collections`` merges."""
     if collection in ALWAYS_MERGED:
         return True
-    # whatever else a later release may write there, this one knows two rules
+    # a later release may write other rules there: this one knows two
     return setting is not None and json.loads(setting).get("Conflict") == MERGE

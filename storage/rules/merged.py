@@ -36,7 +36,7 @@ class Merging(NamedTuple):
     change: Change = {}
     delete: bool = False
     over: Stamp | None = None
-    """The delete on whose ruins this was written: leaves older than it are gone."""
+    """The stamp of the delete over which the merge was written: the delete takes all older leaves."""
 
     def encode(self) -> bytes:
         """The body's bytes. Raises TooLargeError."""

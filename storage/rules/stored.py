@@ -137,7 +137,7 @@ def _differences(shown: Change, tree: Tree, base: Stamp, origins: dict[Origin, i
             if below or type(guess) is not dict:
                 found[item] = below
         elif (guess is node[1] and item in shown) or (item == ORDER and guess == node[1]):
-            # what shows was rendered from this very tree: the same values, not only equal ones
+            # the document was rendered from this very tree: it has the same values, not only equal ones
             if node[0] != base:
                 found[item] = _packed(node[0], origins)
         else:
