@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 
 class Applying:
-    """What this node takes from others, within the group that runs."""
+    """Takes entries and snapshots from other nodes, within the group that runs."""
 
     def __init__(self, transaction: Transaction, kind: type[Applier] = Applier) -> None:
         self.kind = kind

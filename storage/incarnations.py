@@ -1,4 +1,4 @@
-"""Who the node is as a writer, and which branch of a log stays."""
+"""The node's identity as a writer, and the branch of a log that stays."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ class Incarnations:
         return dropped
 
     def _keep_as_lost(self, entropy: Callable[[], bytes], now_ms: int) -> None:
-        """What a branch had that nobody else has put there, as the log of a writer that always loses."""
+        """Log the documents of a dropped branch that nobody else has written, under a writer that always
+        loses."""
         connection = self._transaction.connection
         unseen = (one for one in healing.dropped(connection) if not healing.is_shown(connection, one))
         first = next(unseen, None)

@@ -78,7 +78,8 @@ def reset_clock(
 
 
 def _put_off(transaction: Transaction, bound: int) -> None:
-    """What others have stamped ahead goes: it comes again, and is held, until they reset their clocks too."""
+    """Take out the entries that others have stamped ahead. They come again, and this node holds them until
+    their writers reset their clocks too."""
     for origin, known in list(transaction.state.origins.items()):
         if origin == transaction.state.own or known.head.hlc <= bound:
             continue

@@ -105,7 +105,7 @@ class Store(LogQueries):
 
     @property
     def state(self) -> State:
-        """What is kept in memory of the file."""
+        """The state of the file that is kept in memory."""
         return self.transaction.state
 
     def group(self) -> AbstractContextManager[None]:

@@ -46,7 +46,7 @@ class Checked(NamedTuple):
 
 
 class Writing:
-    """What this node writes, request by request, within the group that runs."""
+    """Writes this node's own entries, request by request, within the group that runs."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction

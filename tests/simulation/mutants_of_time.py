@@ -28,7 +28,7 @@ def age_by_the_wall_clock() -> Iterator[None]:
 
 @contextmanager
 def own_clock_alone() -> Iterator[None]:
-    """What is stamped ahead of a node's own wall clock is held, whatever most clocks have shown."""
+    """An entry stamped ahead of a node's own wall clock is held, whatever most clocks have shown."""
     with patch.object(members, "known_ms", lambda connection, state, now_ms: now_ms):
         yield
 
