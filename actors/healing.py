@@ -34,7 +34,7 @@ def heal_origin(keeper: Writer, message: HealOrigin, ctx: Context) -> Message:
     seq, digest = kept
     body = {"Origin": message.origin, "Seq": seq, "Hash": digest.hex(), "By": node_of(keeper.store.origin)}
     write = client.Write(HEALED, message.origin, json.dumps(body).encode())
-    answer = keeper._write(message.request, (write,), ctx, system=True)
+    answer = keeper.write(message.request, (write,), ctx, system=True)
     tend(keeper, ctx)
     return answer
 

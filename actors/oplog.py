@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from entgldb.actors.behaviour import INFO, Context, refuse
+from entgldb.actors.behaviour import INFO, Behaviour, Context, refuse
 from entgldb.actors.compaction import Compaction
 from entgldb.actors.ports import Fingerprints, OplogReader, SnapshotShelf
 from entgldb.actors.retention import Retention
@@ -50,7 +50,7 @@ class Stage:
         self.bytes = 0
 
 
-class OplogKeeper(SnapshotKeeper):
+class OplogKeeper(Behaviour):
     """Verification is here, in its own process, so that the store's time goes into commits."""
 
     name = "oplog"
@@ -62,8 +62,11 @@ class OplogKeeper(SnapshotKeeper):
         documents: Fingerprints | None = None,
         shelf: SnapshotShelf | None = None,
     ) -> None:
-        super().__init__(log, shelf)
+        super().__init__()
         self.settings = settings
+        self._log = log
+        self._snapshots = SnapshotKeeper(log, shelf, self.count)
+        self.parts = (self._snapshots,)
         self._verifier = None if log is None or documents is None else Verifier(log, documents, self.count)
         self._rounds = 0
         self._stages: dict[str, Stage] = {}
@@ -115,7 +118,7 @@ class OplogKeeper(SnapshotKeeper):
     def _release(self, ctx: Context) -> None:
         ctx.after(self._release_in, Tick("release"))
         ctx.tell("store", ReleaseHeld())
-        self.tend_snapshots(ctx)
+        self._snapshots.tend(ctx)
         idle = self._log is not None and not self._log.held()
         self._release_in = RELEASE_INTERVAL_IDLE if idle else RELEASE_INTERVAL
 
@@ -160,7 +163,7 @@ class OplogKeeper(SnapshotKeeper):
 
     def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
         self._stages = {name: stage for name, stage in self._stages.items() if not message.covers(name)}
-        self.snapshots_of(message)
+        self._snapshots.ended(message)
         if self._verifier is not None:
             self._verifier.ended(message, ctx)
         ctx.tell("store", message)
@@ -180,7 +183,7 @@ class OplogKeeper(SnapshotKeeper):
             self._verifier.repaired(message, ctx)
 
     def on_snapshot_installed(self, message: SnapshotInstalled, ctx: Context) -> None:
-        super().on_snapshot_installed(message, ctx)
+        self._snapshots.on_snapshot_installed(message, ctx)
         if self._verifier is not None and not message.refused:
             ctx.log(INFO, "verification begins: a snapshot was merged")
             self._verifier.wish(ctx)
@@ -209,7 +212,7 @@ class OplogKeeper(SnapshotKeeper):
         if self._verifier is not None:
             body["verify"] = {"interval": self.settings.verify_interval, **self._verifier.status()}
             body["alarms"] = self._verifier.alarms()
-        ctx.answer(ctx.asker, Report(body | self.snapshot_status()))
+        ctx.answer(ctx.asker, Report(body | self._snapshots.status()))
 
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:
         ctx.answer(ctx.asker, Stopped(self.name))

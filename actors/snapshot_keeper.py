@@ -5,9 +5,10 @@ Only one is taken in at a time, whoever offers: each goes to disk chunk by chunk
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from entgldb.actors.behaviour import ERROR, INFO, Behaviour, Context
+from entgldb.actors.behaviour import ERROR, INFO, Context
 from entgldb.actors.ports import OplogReader, SnapshotShelf, StagedSnapshot
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason
 from entgldb.messages.local import SessionEnded
@@ -38,13 +39,13 @@ MERGE_SECONDS_MAX: Final = 600.0
 """After which a merge that was ordered and never told of is ordered again."""
 
 
-class SnapshotKeeper(Behaviour):
-    """A base of OplogKeeper."""
+class SnapshotKeeper:
+    """A part of OplogKeeper."""
 
-    def __init__(self, log: OplogReader | None, shelf: SnapshotShelf | None) -> None:
-        super().__init__()
-        self._log = log
-        self._shelf = shelf
+    def __init__(
+        self, log: OplogReader | None, shelf: SnapshotShelf | None, count: Callable[[Reason], None]
+    ) -> None:
+        self._log, self._shelf, self._count = log, shelf, count
         self._ready: SnapshotWritten | None = None
         self._ready_at = 0.0
         self._freezing_since: float | None = None
@@ -82,7 +83,7 @@ class SnapshotKeeper(Behaviour):
     def on_snapshot_written(self, message: SnapshotWritten, ctx: Context) -> None:
         self._freezing_since = None
         if message.fault:
-            self.count(Reason.DISK_ERROR)
+            self._count(Reason.DISK_ERROR)
             ctx.log(ERROR, f"no snapshot can be written: {message.fault}")
         elif self._shelf is not None:
             if self._ready is not None and self._ready.id != message.id:
@@ -93,7 +94,7 @@ class SnapshotKeeper(Behaviour):
         for session, owner in askers.items():
             ctx.tell(owner, _frozen(session, message))
 
-    def tend_snapshots(self, ctx: Context) -> None:
+    def tend(self, ctx: Context) -> None:
         """Now and then: what has been given away long enough goes."""
         if self._ready is not None and ctx.monotonic() - self._ready_at >= KEPT_SECONDS:
             assert self._shelf is not None  # it wrote it
@@ -105,7 +106,7 @@ class SnapshotKeeper(Behaviour):
     def on_stage_snapshot(self, message: StageSnapshot, ctx: Context) -> None:
         """Begin to take one in, or tell how far it has come."""
         if self._shelf is None or self._is_busy(message, ctx):
-            self.count(Reason.BEHIND_SNAPSHOT)
+            self._count(Reason.BEHIND_SNAPSHOT)
             reason = Reason.BEHIND_SNAPSHOT.value
             ctx.tell(message.owner, SnapshotStaged(message.session, message.id, 0, reason))
             return
@@ -133,13 +134,13 @@ class SnapshotKeeper(Behaviour):
     def on_stage_chunk(self, message: StageChunk, ctx: Context) -> None:
         coming, staged = self._coming, self._staged
         if staged is None or coming is None or coming.session != message.session or coming.id != message.id:
-            self.count(Reason.OUT_OF_ORDER)
+            self._count(Reason.OUT_OF_ORDER)
             return
         if message.chunk != staged.next:
-            self.count(Reason.DUPLICATE if message.chunk < staged.next else Reason.OUT_OF_ORDER)
+            self._count(Reason.DUPLICATE if message.chunk < staged.next else Reason.OUT_OF_ORDER)
             return
         if digest(message.payload) != message.sha256:
-            self.count(Reason.BAD_ENTRY)  # it is asked for again, as one that was lost
+            self._count(Reason.BAD_ENTRY)  # it is asked for again, as one that was lost
             return
         try:
             staged.take(message.chunk, message.payload, message.sha256)
@@ -154,18 +155,18 @@ class SnapshotKeeper(Behaviour):
             return
         self._coming = self._merging_since = None
         if message.refused:
-            self.count(Reason(message.refused))
+            self._count(Reason(message.refused))
         elif self._staged is not None:
             self._staged.drop()
             self._staged, self._staged_id = None, ""
 
-    def snapshots_of(self, ended: SessionEnded) -> None:
+    def ended(self, message: SessionEnded) -> None:
         """A session is over: what it staged stays, and another may go on with it."""
-        self._askers = {name: owner for name, owner in self._askers.items() if not ended.covers(name)}
-        if self._coming is not None and ended.covers(self._coming.session):
+        self._askers = {name: owner for name, owner in self._askers.items() if not message.covers(name)}
+        if self._coming is not None and message.covers(self._coming.session):
             self._coming = None
 
-    def snapshot_status(self) -> dict[str, Json]:
+    def status(self) -> dict[str, Json]:
         """The snapshot that lies ready and the one that is coming in, for ``status``."""
         ready, coming, staged = self._ready, self._coming, self._staged
         return {
@@ -208,7 +209,7 @@ class SnapshotKeeper(Behaviour):
         reason = Reason.BAD_ENTRY if isinstance(fault, ProtocolError) else Reason.DISK_ERROR
         if fault.code is ErrorCode.DISK_FULL:
             reason = Reason.DISK_FULL
-        self.count(reason)
+        self._count(reason)
         ctx.log(ERROR, f"a snapshot cannot be taken: {fault.text}")
         if self._staged is not None and reason is Reason.BAD_ENTRY:
             self._staged.drop()

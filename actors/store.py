@@ -12,14 +12,14 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from entgldb.actors import decisions, healing, own_log, store_members, store_peers
-from entgldb.actors.behaviour import ERROR, Asker, Context, refuse, refused
+from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
 from entgldb.actors.clock_gate import OFF, ClockGate
 from entgldb.actors.disk_gate import DiskGate
 from entgldb.actors.intake import Intake
 from entgldb.actors.mending import mend
 from entgldb.actors.notices import Notices
 from entgldb.actors.ports import Disk, Secrets, Store
-from entgldb.actors.store_snapshots import SnapshotInstaller
+from entgldb.actors.store_snapshots import install
 from entgldb.messages import client, codec
 from entgldb.messages.administration import AcceptClock, HealOrigin, ResetClock, RetireNode
 from entgldb.messages.checking import Repair
@@ -89,7 +89,7 @@ def _holds_system(message: Apply) -> bool:
     return any(name in entry.header for entry in message.entries)
 
 
-class StoreKeeper(SnapshotInstaller):
+class StoreKeeper(Behaviour):
     """Owns the database; answers clients after their commit."""
 
     name = "store"
@@ -102,7 +102,7 @@ class StoreKeeper(SnapshotInstaller):
         self._clock = ClockGate()
         self.settings = settings
         self.store = store
-        self._secrets = secrets
+        self.secrets = secrets
         self._queue: Queue = []
         self._followers: dict[Asker, None] = {}
         self._notices = Notices("sync", "gateway")
@@ -232,6 +232,17 @@ class StoreKeeper(SnapshotInstaller):
             self._notices.committed(last, last, 0, ctx)
             self._tell_system(ctx)
 
+    def on_install_snapshot(self, message: InstallSnapshot, ctx: Context) -> None:
+        """Merge it in a transaction of its own, after all that came before it."""
+        self.flush(ctx)
+        ctx.busy("merging a snapshot")
+        self._disk.look([(None, message)], ctx)
+        grown = install(self.store, message, self._disk.refusal(message), ctx)
+        if grown is not None:
+            self._tell_followers(grown.last)
+            self._notices.committed(grown.first, grown.last, grown.own_last, ctx)
+            self._tell_system(ctx)
+
     def on_compact_file(self, message: CompactFile, ctx: Context) -> None:
         ctx.busy("compacting the file")
         ctx.tell("oplog", store_members.compact_file(self.store, ctx))
@@ -250,10 +261,6 @@ class StoreKeeper(SnapshotInstaller):
         ctx.busy("closing the file")
         self.store.close()
         ctx.answer(ctx.asker, Stopped(self.name))
-
-    def _no_room(self, message: InstallSnapshot, ctx: Context) -> EntglError | None:
-        self._disk.look([(None, message)], ctx)
-        return self._disk.refusal(message)
 
     def _let_in(self, queue: Queue, ctx: Context) -> Queue:
         """Turn away, before any transaction, what disk or clock do not allow now; the rest."""
@@ -308,7 +315,7 @@ class StoreKeeper(SnapshotInstaller):
         return done
 
     def commit(self, message: client.Commit, ctx: Context) -> Message:
-        return self._write(message.request, message.writes, ctx)
+        return self.write(message.request, message.writes, ctx)
 
     def create_index(self, message: client.CreateIndex, ctx: Context) -> Message:
         self.store.create_index(message.collection, message.path)
@@ -355,7 +362,7 @@ class StoreKeeper(SnapshotInstaller):
         self.store.remember_peer(message.node_id, message.address, ctx.now_ms())
         return client.Done()
 
-    def _write(
+    def write(
         self,
         request: client.RequestId,
         writes: tuple[client.Write, ...],

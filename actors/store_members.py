@@ -31,7 +31,7 @@ class Writer(Protocol):
     settings: StoreSettings
     store: Store
 
-    def _write(
+    def write(
         self,
         request: client.RequestId,
         writes: tuple[client.Write, ...],
@@ -53,7 +53,7 @@ def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:
         return client.Done()
     request = client.RequestId(ctx.random.randbytes(16), 0)
     write = client.Write(NODES, node_of(store.origin), body)
-    return keeper._write(request, (write,), ctx, system=True)
+    return keeper.write(request, (write,), ctx, system=True)
 
 
 def retire_node(keeper: Writer, message: RetireNode, ctx: Context) -> Message:
@@ -67,7 +67,7 @@ def retire_node(keeper: Writer, message: RetireNode, ctx: Context) -> Message:
     body = nodes.as_retired(keeper.store, message.node_id)
     if body is None:
         return client.CommitDone((), 0)
-    return keeper._write(message.request, (client.Write(NODES, message.node_id, body),), ctx, system=True)
+    return keeper.write(message.request, (client.Write(NODES, message.node_id, body),), ctx, system=True)
 
 
 def remember_members(keeper: Writer, message: RememberMembers, ctx: Context) -> Message:

@@ -25,7 +25,7 @@ from entgldb.messages.schema import Json, Message
 class PeersWriter(Writer, Protocol):
     """The parts of a writer that writing remote peers needs besides."""
 
-    _secrets: Secrets
+    secrets: Secrets
 
     def count(self, reason: Reason, times: int = 1) -> None: ...
 
@@ -38,11 +38,11 @@ def put_peer(keeper: PeersWriter, message: client.PutPeer, ctx: Context) -> Mess
         return client.CommitDone(*known)
     _refuse_in_cloud(keeper)
     change = remote_peers.added if message.add else remote_peers.updated
-    peer = change(message, keeper.store.get(REMOTE_PEERS, message.node_id), keeper._secrets)
+    peer = change(message, keeper.store.get(REMOTE_PEERS, message.node_id), keeper.secrets)
     if peer is None:
         return client.CommitDone((), 0)
     body = remote_peers.document(peer)
-    return keeper._write(message.request, (client.Write(REMOTE_PEERS, peer.node_id, body),), ctx, system=True)
+    return keeper.write(message.request, (client.Write(REMOTE_PEERS, peer.node_id, body),), ctx, system=True)
 
 
 def remove_peer(keeper: PeersWriter, message: client.RemovePeer, ctx: Context) -> Message:
@@ -54,7 +54,7 @@ def remove_peer(keeper: PeersWriter, message: client.RemovePeer, ctx: Context) -
     if keeper.store.get(REMOTE_PEERS, message.node_id) is None:
         raise NotFoundError(f"no remote peer {message.node_id}", hint="entgldb list-peers")
     writes = (client.Write(REMOTE_PEERS, message.node_id, None),)
-    return keeper._write(message.request, writes, ctx, system=True)
+    return keeper.write(message.request, writes, ctx, system=True)
 
 
 def initial_peers(keeper: PeersWriter, message: ApplyInitialPeers, ctx: Context) -> Message:
@@ -76,9 +76,9 @@ def _initial_peer(keeper: PeersWriter, number: int, fields: dict[str, Json], ctx
     if scopes is not None:
         fields["scopes"] = tuple(scopes)
     request = client.RequestId(ctx.random.randbytes(16), number)
-    peer = remote_peers.initial(fields, client.PutPeer(request, True, node_id), keeper._secrets)
+    peer = remote_peers.initial(fields, client.PutPeer(request, True, node_id), keeper.secrets)
     write = client.Write(REMOTE_PEERS, peer.node_id, remote_peers.document(peer))
-    keeper._write(request, (write,), ctx, system=True)
+    keeper.write(request, (write,), ctx, system=True)
 
 
 def _refuse_in_cloud(keeper: PeersWriter) -> None:

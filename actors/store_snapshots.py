@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from entgldb.actors.behaviour import ERROR, INFO, Behaviour, Context
-from entgldb.actors.notices import Notices
+from entgldb.actors.behaviour import ERROR, INFO, Context
 from entgldb.actors.ports import Store
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local import Committed
@@ -17,32 +16,6 @@ _REASONS = {
     "corrupt": Reason.BAD_ENTRY,
     "internal": Reason.HANDLER_FAILED,
 }
-
-
-class SnapshotInstaller(Behaviour):
-    """A base of StoreKeeper."""
-
-    store: Store
-    _notices: Notices
-
-    def on_install_snapshot(self, message: InstallSnapshot, ctx: Context) -> None:
-        self.flush(ctx)
-        ctx.busy("merging a snapshot")
-        grown = install(self.store, message, self._no_room(message, ctx), ctx)
-        if grown is not None:
-            self._tell_followers(grown.last)
-            self._notices.committed(grown.first, grown.last, grown.own_last, ctx)
-            self._tell_system(ctx)
-
-    def _no_room(self, message: InstallSnapshot, ctx: Context) -> EntglError | None:
-        """Why the disk does not allow it now, or None."""
-        raise NotImplementedError
-
-    def _tell_followers(self, last: int) -> None:
-        raise NotImplementedError
-
-    def _tell_system(self, ctx: Context) -> None:
-        raise NotImplementedError
 
 
 def install(

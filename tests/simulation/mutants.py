@@ -167,7 +167,7 @@ def cursor_before_ack() -> Iterator[None]:
 @contextmanager
 def retry_without_request_id() -> Iterator[None]:
     """A request that comes again is work to be done again."""
-    write = StoreKeeper._write
+    write = StoreKeeper.write
 
     def careless(
         self: StoreKeeper,
@@ -179,7 +179,7 @@ def retry_without_request_id() -> Iterator[None]:
     ) -> Message:
         return write(self, RequestId(ctx.random.randbytes(16), 0), writes, ctx, system=system)
 
-    with patch.object(StoreKeeper, "_write", careless):
+    with patch.object(StoreKeeper, "write", careless):
         yield
 
 
