@@ -1,4 +1,4 @@
-"""From the cluster key to certificates: whoever holds the key is a member, and nobody else.
+"""From the cluster key to certificates: a node that holds the key is a member, and no other node is.
 
 The CA is derived, not stored: Ed25519 from HKDF-SHA256 (RFC 5869) of the cluster key, and as Ed25519
 signs deterministically (RFC 8032), every node makes the very same certificate of it. The leaf of a

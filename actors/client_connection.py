@@ -324,7 +324,7 @@ class SocketAsker:
 
     @property
     def closed(self) -> bool:
-        """The client has gone; whoever pushes to it may forget it."""
+        """The client has gone; an actor that pushes to it may forget it."""
         return self._client.over
 
     def answer(self, message: Message) -> None:

@@ -40,7 +40,7 @@ RETRY_AFTER_MAX: Final = 3600.0
 RENEW_AT: Final = 0.8
 TOKEN_LIFE_MAX: Final = 86_400.0
 ASK_AGAIN_MAX: Final = 4.0
-"""Seconds between attempts while an authority is what fails: whoever has mended it waits for the link."""
+"""Seconds between attempts while the authority fails: a person who has mended it waits for the link."""
 OF_THE_AUTHORITY: Final = frozenset(
     (
         Reason.AUTHORITY_UNREACHABLE,

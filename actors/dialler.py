@@ -17,7 +17,7 @@ from entgldb.messages.remote_peers import split_address
 REDIAL_FIRST, REDIAL_MAX = 0.25, 60.0
 """Seconds of the first and the longest backoff."""
 LOOK_MIN, LOOK_MAX = 0.1, 10.0
-"""Seconds between two looks at what is due; whatever changes what is due looks at once."""
+"""Seconds between two looks at the dials that are due; an event that makes one due looks at once."""
 ADDRESSES_MAX = 256
 """Hints kept; the oldest goes first that no node has answered at."""
 

@@ -287,7 +287,7 @@ class Bully(Behaviour):
             self._announce(ctx, now=False)
 
     def _give_up(self, ctx: Context) -> None:
-        """Lead no more, stand no more; whoever is fit shall elect at once."""
+        """Lead no more, stand no more; a node that is fit shall elect at once."""
         if self.state == LEADING:
             self._resign(ctx)
         if self.state != FOLLOWING:

@@ -1,6 +1,6 @@
 """CloudGatewayActor: compares the cloud links that should be with those that are, and acts on the difference.
 
-Only the elected gateway has links. Every Reconfigure states the whole wish; what differs is opened,
+Only the elected gateway has links. Every Reconfigure states the whole wish; a link that differs is opened,
 closed or dialled anew, what does not is left alone. One bad peer harms no other.
 """
 

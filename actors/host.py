@@ -309,7 +309,7 @@ class Host:
         self._dispatch(boot, asker)
 
     def _meet(self, message: Addresses) -> None:
-        """The table of actors as node has it; whoever is not in it is being started again."""
+        """The table of actors as node has it; an actor that is not in it is being started again."""
         known = {name: host_wire.address_of(int(handle)) for name, handle in message.actors.items()}
         self._addresses = {**known, "node": self._addresses["node"]}
         if self._lane is not None:
@@ -361,7 +361,7 @@ class Host:
             self._behaviour.count(reason)
 
     def _end(self) -> None:
-        """As if killed: whoever depends on what it does not finish asks again."""
+        """End as if killed: an actor that depends on unfinished work asks again."""
         self._log.line(logging.CRITICAL, f"{self.name} fails on all of a kind: it ends, to be started anew")
         os._exit(1)
 

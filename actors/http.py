@@ -2,7 +2,7 @@
 
 The transport is asyncio's, so that a timeout or the end of the node cancels a request without leaving a
 thread behind; the answer is parsed by the standard library's ``http.client``. No proxy variables are read
-and no redirect is followed: whoever answers for an authority cannot send our secret elsewhere.
+and no redirect is followed: an impostor of an authority cannot send our secret elsewhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The table of members: what every node has said of itself, told on and on in heartbeats.
+"""The table of members: each node's report on itself, told on and on in heartbeats.
 
 Of two rows of one node the greater counter wins, so that order and repetition of telling do not matter, and
 in a chain A-B-C A learns of C by B. Each node counts up its own row and no other, as in the failure
@@ -71,7 +71,7 @@ class Members:
             return False
         if name == self._own:
             if not self.cloud and row.counter <= OWN_COUNTER_MAX:
-                # an earlier life of ours counted further: whoever has that row takes ours only beyond it
+                # an earlier life of ours counted further: a node that has that row takes ours only beyond it
                 self._counter = max(self._counter, row.counter)
                 self._counted_at = -IDLE_SECONDS
             return False

@@ -68,9 +68,11 @@ class Outbox:
         self._resend_at = 0.0
         self._resend_wait = RESEND_FIRST
         self.cut_off = False
-        """The peer lacks entries that our log does not have any more: what follows them must not be sent."""
+        """The peer lacks entries that our log does not have any more: the entries after them must not be
+        sent."""
         self.quiet = False
-        """The peer is being given a snapshot: what follows what it lacks must not be sent before."""
+        """The peer is being given a snapshot: the entries after those that it lacks must not be sent
+        before."""
 
     @property
     def held(self) -> Mapping[str, int]:
@@ -240,7 +242,7 @@ class Outbox:
         return Entry(row.header, None if hidden else row.body)
 
     def _ship(self, entries: list[Entry], recorded: list[int], gone_out: Mapping[str, int]) -> bool:
-        # rows may have been pruned while this batch was read: what follows on them would come too early
+        # rows may have been pruned while this batch was read: the entries after them would come too early
         if vectors.behind(self._log.floors(), vectors.join((self._covered(), gone_out))):
             self._count(Reason.BEHIND_SNAPSHOT)
             return False

@@ -45,7 +45,7 @@ def of_own(entries: Iterable[Entry], own: Origin) -> tuple[Entry, ...]:
 
 
 def for_cloud(entries: Iterable[Entry]) -> list[Entry]:
-    """Entries of no system collection; what cannot be read is none of them."""
+    """Entries of no system collection; an entry that cannot be read is none of them."""
     return [entry for entry in entries if _is_for_cloud(entry)]
 
 

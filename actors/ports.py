@@ -309,7 +309,7 @@ class SnapshotShelf(Protocol):
         """Remove one that was given away long enough."""
 
     def stage(self, snapshot_id: str) -> StagedSnapshot:
-        """Begin to take one in, or go on with it; what is staged of any other is removed."""
+        """Begin to take one in, or go on with it; the staged chunks of any other are removed."""
 
 
 class CloudTarget(NamedTuple):

@@ -54,7 +54,8 @@ class Reach:
             self._ways[name].open_since = None
 
     def lost(self, now: float) -> None:
-        """As gateway: what is not reached any more has to be proved more often than the last time."""
+        """As gateway: a cloud peer that is not reached any more has to be proved more often than the last
+        time."""
         for way in self._ways.values():
             if way.reached_at is not None and now - way.reached_at > KEPT_SECONDS:
                 way.reached_at, way.proved = None, 0

@@ -120,7 +120,7 @@ class Session:
         self.progress = Progress(log)
         self._told: Vector = {}
         self.outdated = False
-        """A branch of some log was taken out here: what both sides know of each other is not so any more."""
+        """A branch of some log was taken out here: both sides' knowledge of each other is void."""
         self.synced = False
         """Once everything the peer had at the start has arrived."""
         self.frames_until_synced = 0

@@ -69,7 +69,7 @@ class SideLoop:
         """Main thread: all that has arrived since the last call, in order."""
         with contextlib.suppress(BlockingIOError, InterruptedError):
             self._receiver.recv(4096)
-        # before the deque is emptied: whoever posts from here on wakes us again
+        # before the deque is emptied: a thread that posts from here on wakes us again
         self._posted = False
         arrived = []
         while self._inbox:

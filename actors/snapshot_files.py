@@ -54,7 +54,7 @@ class FileShelf:
         _remove(self._folder / f"{snapshot_id}.db")
 
     def stage(self, snapshot_id: str) -> FileStaging:
-        """Begin to take one in, or go on with it; what is staged of any other is removed."""
+        """Begin to take one in, or go on with it; the staged chunks of any other are removed."""
         path = self._folder / f"staging-{snapshot_id}.db"
         for other in self._folder.glob("staging-*.db"):
             if other != path:

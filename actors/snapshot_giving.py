@@ -1,6 +1,6 @@
 """The giving half of a session's snapshots: a peer that the log cannot serve is offered a state instead.
 
-The outbox stays quiet meanwhile: what lies behind the gap may be the effect of what lies in it.
+The outbox stays quiet meanwhile: an entry behind the gap may be the effect of one in the gap.
 """
 
 from __future__ import annotations

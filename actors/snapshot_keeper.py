@@ -122,13 +122,13 @@ class SnapshotKeeper:
             self._give_up(fault, ctx)
 
     def on_leave_snapshot(self, message: LeaveSnapshot, ctx: Context) -> None:
-        """Its sender has it no more: what is staged stays, in case another goes on with it."""
+        """Its sender has it no more: the staged chunks stay, in case another sender goes on with it."""
         coming = self._coming
         if coming is not None and (coming.session, coming.id) == (message.session, message.id):
             self._coming = None
 
     def on_store_began(self, message: StoreBegan, ctx: Context) -> None:
-        """A merge that the store had in hand died with it: whoever asks next orders it again."""
+        """A merge that the store had in hand died with it: the next session that asks orders it again."""
         self._merging_since = None
 
     def on_stage_chunk(self, message: StageChunk, ctx: Context) -> None:
@@ -204,7 +204,7 @@ class SnapshotKeeper:
             )
 
     def _give_up(self, fault: EntglError, ctx: Context) -> None:
-        """It cannot be kept, or is none: what there is of it is worth nothing."""
+        """It cannot be kept, or is none: its chunks are worth nothing."""
         coming, self._coming = self._coming, None
         reason = Reason.BAD_ENTRY if isinstance(fault, ProtocolError) else Reason.DISK_ERROR
         if fault.code is ErrorCode.DISK_FULL:

@@ -99,7 +99,7 @@ class Walk:
 
 
 class Walker:
-    """One walk after the other; what an earlier one found is used again while the log stands still."""
+    """One walk after the other; the result of an earlier one is used again while the log stands still."""
 
     def __init__(self, documents: Fingerprints, last_lsn: Callable[[], int]) -> None:
         self._documents = documents

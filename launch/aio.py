@@ -122,7 +122,7 @@ class Database:
         await self._requests.attached()
 
     async def close(self) -> None:
-        """Give file, socket and threads back for good; what is called later raises InvalidError.
+        """Give file, socket and threads back for good; a later call raises InvalidError.
 
         A request that still waits gets a NoAnswerError.
         """

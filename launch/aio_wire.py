@@ -107,7 +107,7 @@ class AsyncWire(asyncio.BufferedProtocol):
                     unless_refused(decoded.message)
         except EntglError as fault:
             self._why = fault
-            self.close()  # not a node of ours, or a broken one; who waits is told so by connection_lost
+            self.close()  # not a node of ours, or a broken one; connection_lost tells the callers that wait
 
     def connection_lost(self, fault: Exception | None) -> None:
         self.lost = True

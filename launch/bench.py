@@ -162,7 +162,7 @@ def in_turns(
     ours: Callable[[], float],
     floor: Callable[[], float] | None = None,
 ) -> Result:
-    """Ours, the floor, ours again, in every round: what slows the machine down for a while slows both.
+    """Ours, the floor, ours again, in every round: a load that slows the machine down for a while slows both.
 
     The median of all turns of each.
     """

@@ -87,8 +87,8 @@ def start(directory: Path, as_json: bool, config: Path | None, detach: bool, reb
     """Run the node until SIGTERM or Ctrl-C.
 
     An appsettings.json adds its EntglDb block to the directory's own configuration. With --rebuild the
-    database is begun anew under a new incarnation; what can be read of the node's own writes, and no peer
-    has, is written again after the first sync.
+    database is begun anew under a new incarnation; the node's own writes that can be read, and that no peer
+    has, are written again after the first sync.
 
     \b
     Example:

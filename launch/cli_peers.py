@@ -209,7 +209,7 @@ def enable_peer(db: Database, as_json: bool, node_id: str) -> None:
 @click.argument("node_id", metavar="N")
 @with_database
 def disable_peer(db: Database, as_json: bool, node_id: str) -> None:
-    """Close the link to a peer until it is enabled; what is written meanwhile waits.
+    """Close the link to a peer until it is enabled; writes made meanwhile wait.
 
     Example: entgldb disable-peer cloud-1
     """

@@ -133,7 +133,7 @@ def text(body: dict[str, Any], wrong: list[str]) -> str:
 
 
 def _lag(row: dict[str, Any]) -> str:
-    """How far behind, each way; what is not known is a question mark, never 0."""
+    """How far behind, each way; an unknown number is a question mark, never 0."""
     parts = []
     for way in ("in", "out"):
         behind, seconds = row.get(f"behind_{way}"), row.get(f"seconds_{way}")

@@ -106,7 +106,7 @@ class Database:
         return Nodes(self)
 
     def close(self) -> None:
-        """Give file and socket back for good; what is called later raises InvalidError."""
+        """Give file and socket back for good; a later call raises InvalidError."""
         self._closed = True
         self.let_go()
 
@@ -250,7 +250,8 @@ class Database:
             return self._insist(lambda wire, left: wire.request(message, left), self.timeout, message)
 
     def begin(self, message: Message) -> Callable[[], Message]:
-        """Send a request; what is given waits for the answer and keeps what ``request`` promises."""
+        """Send a request; the function returned waits for the answer and keeps the promises of
+        ``request``."""
         deadline = time.monotonic() + self.timeout
         sent: tuple[WireClient, int] | None = None
         with self._lock, contextlib.suppress(NoNodeError, NoAnswerError, BusyError):
@@ -437,6 +438,7 @@ class Collection:
     def _begin(
         self, writes: tuple[Write, ...], request: RequestId | None
     ) -> Callable[[], list[Version | None]]:
-        """Send a commit; what is given waits until it is durable, and gives the versions made."""
+        """Send a commit; the function returned waits until the commit is durable, and returns the versions
+        made."""
         answer = self._database.begin(Commit(request or self._database.next_request(), writes))
         return lambda: client_writes.versions(answer())

@@ -151,7 +151,7 @@ def quiet(_: str) -> None:
 
 
 def speak(text: str) -> None:
-    """Tells a person, at once; what is overwritten later is for terminals only."""
+    """Tells a person, at once; a line that is overwritten later is for terminals only."""
     if sys.stderr.isatty():
         click.echo(text.replace("\r", "\r\x1b[K"), err=True, nl=False)
     elif text.endswith("\n"):

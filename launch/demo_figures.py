@@ -45,7 +45,7 @@ class Figure:
 
 
 class Figures:
-    """Taken by the steps; what no step came to stays None."""
+    """Taken by the steps; a figure that no step came to stays None."""
 
     def __init__(self) -> None:
         self.import_to_all: float | None = None

@@ -176,7 +176,7 @@ class _Checks(RequestValidator):  # type: ignore[misc]  # oauthlib ships no type
         return set(scopes) <= set(self._provider.scopes)
 
     def save_token(self, token: Any, request: Any, *_: Any, **__: Any) -> None:
-        """Nothing is kept: whoever gets a token checks its signature."""
+        """Nothing is kept: the receiver of a token checks its signature."""
 
 
 def _credentials(request: Any) -> tuple[str, str]:

@@ -45,7 +45,7 @@ class Waited:
 
 
 def wait_until_connected(db: Database, node_id: str, begun: float, patience: float) -> Waited:
-    """Look until all is well or ``patience`` seconds are over; what was seen last."""
+    """Look until all is well or ``patience`` seconds are over; return the last look."""
     while True:
         seen = look(db, node_id, begun)
         if seen.ok or time.monotonic() - begun > patience:

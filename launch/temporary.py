@@ -1,4 +1,4 @@
-"""Directories for a while: removed at the end; what a killed owner left is removed by the next one."""
+"""Directories for a while: removed at the end; the next owner removes those that a killed one left."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OWNER: Final = "entgldb.owner"
 
 @contextlib.contextmanager
 def temporary(kind: str) -> Iterator[Path]:
-    """A new directory of ours alone; what dead owners have left is removed first."""
+    """A new directory of ours alone; those that dead owners have left are removed first."""
     sweep()
     made = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-"))
     owner = os.open(made / f"{OWNER}.new", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -37,7 +37,7 @@ DEPTH_MAX: Final = 32
 GROUP_ENTRIES_MAX: Final = 10_000
 """Entries of one transaction."""
 GROUP_BYTES_MAX: Final = 16 * 1024 * 1024
-"""Bodies of one transaction; what a receiver may have to stage."""
+"""Bodies of one transaction; a receiver may have to stage so many bytes."""
 STAGED_BYTES_MAX: Final = 2 * GROUP_BYTES_MAX
 """Bodies and headers of one transaction, as a receiver stages them: the headers may take as much again."""
 LOCAL_FRAME_BYTES_MAX: Final = STAGED_BYTES_MAX + 2 * FRAME_BYTES_MAX
@@ -49,7 +49,7 @@ ENTRIES_PER_BATCH_MAX: Final = 4096
 HEADER_BYTES_MAX: Final = 5 * 1024
 """One oplog entry header."""
 NAMED_MAX: Final = 32
-"""Versions that one entry names beside its parent; what is beyond is named by the next entry."""
+"""Versions that one entry names beside its parent; the next entry names those beyond."""
 ORIGINS_MAX: Final = 4096
 """Origins in one version vector."""
 CLOUDS_TOLD_MAX: Final = 32

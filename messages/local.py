@@ -150,7 +150,7 @@ class Apply(Message):
 
 @message(94)
 class Applied(Message):
-    """Store to sync or gateway: what became of a batch, after its commit.
+    """Store to sync or gateway: the result of a batch, after its commit.
 
     ``refused`` is empty, or the Reason (gap, out-of-order, store-busy, bad-entry) for which the session
     must ask for a new round. After ``disk-full`` it comes once more, with ``again``, when there is room.
@@ -320,7 +320,8 @@ class ProveReach(Message):
 
 @message(118)
 class Reconfigure(Message):
-    """Node to gateway: what should be. ``cause`` is ``election``, ``peers`` or ``restart``."""
+    """Node to gateway: the cloud links that should be. ``cause`` is ``election``, ``peers`` or
+    ``restart``."""
 
     gateway: str
     epoch: int
@@ -398,7 +399,7 @@ class TokenFailed(Message):
 
 @message(136)
 class TokenChecked(Message):
-    """Cloud role: what a token on ``link`` is good for; ``reason`` empty when accepted."""
+    """Cloud role: the judgement of a token on ``link``; ``reason`` empty when accepted."""
 
     link: int
     ticket: int
@@ -426,7 +427,8 @@ class Dropped(Message):
 
 @message(170)
 class ClockJudged(Message):
-    """Sync to store: what the peers' clocks say of ours. Repeated at every heartbeat while it is ``off``."""
+    """Sync to store: the judgement of the peers' clocks on ours. Repeated at every heartbeat while it is
+    ``off``."""
 
     off: bool
     offset_ms: int

@@ -72,7 +72,7 @@ class Applier:
         """Origins of which something was not held for want of room."""
 
     def apply(self, entries: Sequence[Entry]) -> Outcome:
-        """Take entries in order until one is refused; what came before it stays applied."""
+        """Take entries in order until one is refused; those before it stay applied."""
         refused = ""
         incoming = []
         for entry in entries:
@@ -279,7 +279,7 @@ class Applier:
             for version in absent:
                 self.batch.note_successor(version)
         if merge_row(self.batch, header, text, lsn, absent=bool(absent)):
-            # nobody's fault and kept back from nobody: whoever writes it next has to make it smaller
+            # nobody's fault and kept back from nobody: its next writer has to make it smaller
             self.counts[Reason.TOO_LARGE.value] += 1
 
     def _applied(self, version: Version, collection: str) -> bool:

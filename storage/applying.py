@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 
 class Applying:
-    """Takes entries and snapshots from other nodes, within the group that runs."""
+    """Applies entries that other nodes wrote, within the group that runs."""
 
     def __init__(self, transaction: Transaction, kind: type[Applier] = Applier) -> None:
         self.kind = kind

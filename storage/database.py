@@ -171,7 +171,7 @@ def _prepare(connection: sqlite3.Connection, directory: Path, fresh: bool) -> No
     sync_directory(directory)
     connection.execute("PRAGMA synchronous = FULL")
     _read_back(connection, "synchronous", 2)
-    # some builds have it on: what is deleted would be written over with zeros, page after page
+    # some builds have it on: SQLite would write zeros over deleted rows, page after page
     connection.execute("PRAGMA secure_delete = OFF")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")

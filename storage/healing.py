@@ -78,7 +78,8 @@ def release(state: State, origin: Origin) -> None:
 
 
 def take_out(batch: Batch, origin: Origin, first: int) -> None:
-    """Remove the entries of ``origin`` from ``first`` on; what they last put to each key ``dropped`` tells.
+    """Remove the entries of ``origin`` from ``first`` on; ``dropped`` tells the last document that they put
+    to each key.
 
     One key at a time is in memory, with what the log has of it.
     """

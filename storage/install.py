@@ -252,7 +252,8 @@ class Merger:
             self.connection.execute("DELETE FROM _entgldb_meta WHERE name = ?", (PARTIAL,))
 
     def _let_go(self) -> None:
-        """Of what is set aside here: whoever gives a snapshot has applied what that covers."""
+        """Settle entries that are set aside here: the giver of a snapshot has applied those that it
+        covers."""
         visible = "true" if self.system else f"NOT ({_SYSTEM.format('q')})"
         ended = self.connection.execute(_LET_GO.format(visible=visible)).fetchall()
         self.state.unfit -= len(ended)

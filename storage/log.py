@@ -171,7 +171,8 @@ class LogQueries:
         return row is not None
 
     def acknowledged(self) -> dict[Origin, int]:
-        """The vector as far as it is applied: what is only recorded may yet have to be asked for."""
+        """The vector as far as it is applied: a node may yet have to ask for entries that are only
+        recorded."""
         found = {name: seq for name, (seq, _) in self.vector().items()}
         rows = self.connection.execute(
             "SELECT o.name, min(l.seq) FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"

@@ -71,8 +71,9 @@ def collect(
 ) -> Collected:
     """Remove tombstones whose version is within ``frontier`` and whose log row is pruned.
 
-    Tombstones of system collections stay for good: what was once removed stays removed. Nothing goes while an
-    entry is in quarantine: it may be applied one day, and must then meet the delete it was concurrent with.
+    Tombstones of system collections stay for good: a document that was once removed stays removed. Nothing
+    goes while an entry is in quarantine: it may be applied one day, and must then meet the delete it was
+    concurrent with.
     """
     if state.unfit:
         return Collected(0, after_lsn, more=False)

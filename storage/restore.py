@@ -57,7 +57,8 @@ def restore(
     authoritative: bool = False,
     progress: Callable[[int], None] = lambda documents: None,
 ) -> Restored:
-    """Install a backup, under the directory's lock. Raises EntglError; what was there stays then."""
+    """Install a backup, under the directory's lock. Raises EntglError; the database that was there stays
+    then."""
     manifest = backup.verify(file)
     if manifest.node_id != node_id:
         raise ConfigError(

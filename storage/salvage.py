@@ -1,4 +1,4 @@
-"""A damaged file is set aside and begun anew; what this node had written and nobody else has is carried over.
+"""A damaged file is set aside and begun anew; the node's own writes that nobody else has are carried over.
 
 The peers have the rest. Of the damaged log every row is read that can be, found by halving the ranges that
 cannot; a row counts when its header has the hash it was recorded with and its body the digest that one names.

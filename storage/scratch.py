@@ -1,4 +1,4 @@
-"""Temporary tables by name: whoever needs one gets it empty, whatever another use of it has left behind."""
+"""Temporary tables by name: each caller gets its table empty, whatever another use of it has left behind."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class Store(LogQueries):
 
     @classmethod
     def reopen(cls, store: Store, now_ms: int) -> Store:
-        """The simulation's crash and restart: what was not committed is lost, all memory too."""
+        """The simulation's crash and restart: uncommitted writes are lost, and all memory too."""
         if store.connection.in_transaction:
             store.connection.execute("ROLLBACK")
         return cls(store.connection, store.path)

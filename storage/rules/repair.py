@@ -2,7 +2,7 @@
 
 A node that has taken in both versions keeps the greater, on every node. So where each side's vector
 covers the other's version, a difference is no delay but damage, whether or not writes are under way
-elsewhere. Nothing is guessed: what these rules do not decide is listed for a person.
+elsewhere. Nothing is guessed: a difference that these rules do not decide is listed for a person.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def decide(mine: Side, theirs: Side) -> Decision:
     if mine.copy is None:
         if theirs.copy.body is None:
             return Decision.EQUAL  # a tombstone that was collected here
-        # lost here, or deleted here and the tombstone collected: whoever has all that we have would know
+        # lost here, or deleted here and the tombstone collected: a node that has all that we have would know
         if not covers_all(theirs.vector, mine.vector):
             return Decision.WAIT
         return Decision.TAKE if theirs.sound else Decision.UNDECIDED

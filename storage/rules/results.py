@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
     changes: Vector
     """Origins whose part of the vector moved, with their new heads."""
     refused: str
-    """Empty, or the Reason that stopped the batch (gap, bad-entry); what came before it is applied."""
+    """Empty, or the Reason that stopped the batch (gap, bad-entry); the entries before it are applied."""
     counts: Mapping[str, int]
     """Reason -> times: duplicate, held-clock, parent-absent, quarantined, fork, filtered, unfit."""
 

@@ -3,9 +3,9 @@
 A row is *stable* when the acknowledged vector of every member that counts covers it. Causal stability as the
 ground for collecting: Baquero, Almeida and Shoker, "Making Operation-based CRDTs Operation-based" (2014).
 
-A tombstone may go two steps later. Its being stable is witnessed by the members' rows; whatever a member had
-written before it got the delete is covered by the row that says it has it. So once our own vector covers all
-that these rows cover, every put that was concurrent with the delete has been here and has met it.
+A tombstone may go two steps later. Its being stable is witnessed by the members' rows; the row in which a
+member says that it has the delete covers all that the member had written before. So once our own vector
+covers all that these rows cover, every put that was concurrent with the delete has been here and has met it.
 """
 
 from __future__ import annotations
