@@ -56,7 +56,8 @@ class Context(Protocol):
         """Seconds that never go back, for intervals."""
 
     def since_boot(self) -> float:
-        """As ``monotonic``, and it goes on while the machine sleeps: what the wall clock is compared with."""
+        """As ``monotonic``, and it goes on while the machine sleeps: behaviours compare the wall clock with
+        it."""
 
     def tell(self, actor: str, message: Message) -> None:
         """To an actor of this node by name, at most once."""
@@ -77,7 +78,7 @@ class Context(Protocol):
         """Node only: end the child ``name`` at once."""
 
     def look(self, name: str) -> Life:
-        """Node only: what the child ``name`` and the kernel show of its life."""
+        """Node only: the signs of life that the child ``name`` and the kernel show."""
 
     def busy(self, step: str) -> None:
         """Name a step that may take long, such as ``a commit``; it holds until the handler or flush ends."""

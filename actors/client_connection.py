@@ -1,4 +1,4 @@
-"""One client of a node's Unix socket: what it sent and is not taken yet, what it is told and has not read."""
+"""One client of a node's Unix socket: its requests not taken yet, and its answers not read yet."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class FrameWriter(asyncio.BufferedProtocol):
         self.data_received(self._side_loop.read_buffer[:nbytes])
 
     def data_received(self, data: memoryview) -> None:
-        """Loop: what has arrived; it is overwritten after the call."""
+        """Loop: bytes have arrived; they are overwritten after the call."""
         raise NotImplementedError
 
     def pause_writing(self) -> None:
@@ -90,7 +90,7 @@ class FrameWriter(asyncio.BufferedProtocol):
 
     def flush(self) -> None:
         """Write what is queued, as far as the socket takes it."""
-        self._flush_due = False  # before the queue is looked at: what comes later asks for another flush
+        self._flush_due = False  # before the queue is looked at: a later frame asks for another flush
         if self.over or self.transport is None or self.transport.is_closing():
             return
         while self._frames and not self._full:

@@ -188,7 +188,7 @@ class _Inward:
 
 
 class _Outward:
-    """To one other actor: what the kernel has not taken yet stands in a queue."""
+    """The lane to one other actor: messages that the kernel has not taken yet stand in a queue."""
 
     __slots__ = ("_queue", "life", "socket", "waiting", "watched")
 

@@ -233,7 +233,8 @@ class NodeKeeper(Behaviour):
         return Addresses({**handles, "node": _handle("node", self.identity)}, pids)
 
     def _apply_settings(self, read: NodeSettings, ctx: Context) -> Report:
-        """Take over what can change in a running node; what changed, and what waits for a restart."""
+        """Take over the settings that can change in a running node; tell those that changed and those that
+        wait for a restart."""
         before = {name: configure(self.settings, name) for name in CHILDREN}
         self.settings, changed, restart_needed = merge(self.settings, read)
         for name, child in self.children.items():

@@ -1,4 +1,5 @@
-"""``_system_nodes``: what rarely changes of a node. Key = node id; written by each node about itself.
+"""``_system_nodes``: the facts of a node that rarely change. Key = node id; written by each node about
+itself.
 
     {"NodeId", "Incarnation", "PublicKey", "FirstSeen", "Version", "Retired"}
 

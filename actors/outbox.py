@@ -24,7 +24,7 @@ RELAY_DELAY = 0.05
 FED_WINDOW, RELAY_PATIENCE = 0.5, 5.0
 """Seconds for which a peer counts as fed by others, and for which a relay waits at most because of it."""
 PAGES_PER_BATCH_MAX = 16
-"""Pages of the log read for one batch: what the peer lacks may lie far apart in it."""
+"""Pages of the log read for one batch: the entries that the peer lacks may lie far apart in it."""
 RESEND_FIRST, RESEND_MAX = 2.0, 60.0
 """Seconds between sending the same missing entries again to a peer whose vector does not move."""
 

@@ -1,4 +1,4 @@
-"""A log has one writer, ever: what a node does when somebody else knows more of its own log than itself.
+"""A log has one writer, ever: the rule for a node of whose own log somebody else knows more than itself.
 
 That happens after a roll-back that nobody told the node of (a restored disk image, a virtual machine's
 snapshot, an fsync that lied), and when a copy of the node runs elsewhere. A vector alone, which anybody can

@@ -122,7 +122,7 @@ class Store(OplogReader, Protocol):
     def live(self, seconds: float, shown_ms: int = 0) -> None:
         """Let this file grow older: ``seconds`` of the monotonic clock have passed since some beginning.
 
-        ``shown_ms``: what the wall clock shows, where it is not known to be wrong.
+        ``shown_ms``: the time of the wall clock, where it is not known to be wrong.
         """
 
     def reset_clock(self, request: RequestId, entropy: bytes, now_ms: int) -> tuple[Origin, int]:

@@ -41,7 +41,8 @@ class _Way:
         self._covered = -1
 
     def look(self, lag: int, covered: int, ctx: Context) -> None:
-        """``lag``: operations missing that could come; ``covered``: what is there of what should be."""
+        """``lag``: operations missing that could come; ``covered``: the number that is there of those that
+        should be."""
         if not lag:
             self.since = None
         elif self.since is None or covered != self._covered:
@@ -76,7 +77,7 @@ class Progress:
     def look(
         self, mine: Vector, theirs: Seqs | None, peer: Seqs | None, peer_held: Seqs, name: str, ctx: Context
     ) -> None:
-        """``theirs``: what the peer says it has; ``peer``: the same as far as sending goes."""
+        """``theirs``: the vector that the peer tells; ``peer``: the same as far as sending goes."""
         have = {origin: seq for origin, (seq, _) in mine.items()}
         quarantined = self._log.quarantined()
         if theirs is not None:

@@ -173,7 +173,7 @@ class Retention:
         ctx.tell("store", order)
 
     def _lived_ms(self, log: OplogReader, ctx: Context) -> int:
-        """The life of the store now: what it last committed of it, and what has passed since we saw that.
+        """The life of the store now: the time that it last committed, and the time since we saw that.
 
         Nothing here is measured by the wall clock: a step of it would make everything old at once.
         """

@@ -301,7 +301,7 @@ class Session:
         return self._pulse.silence(ctx.monotonic())
 
     def introduce(self, ctx: Context) -> None:
-        """To oplog: who the peer is, where it knows verification."""
+        """Introduce the peer to oplog, if it knows verification."""
         if wire.VERIFY in self._partner.features:
             node_id, _, begins = self._partner
             ctx.tell("oplog", VerifyPeer(self._owner, self.name, node_id, self._cloud, begins))

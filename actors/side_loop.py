@@ -42,7 +42,7 @@ class SideLoop:
     def __init__(self, name: str) -> None:
         self.name = name
         self.read_buffer = memoryview(bytearray(READ_BYTES))
-        """Loop thread: who reads a socket reads into it, and is through with it before anybody else reads."""
+        """Loop thread: a link reads its socket into it, and is through with it before another link reads."""
         self._inbox: deque[tuple[Asker | None, Message]] = deque()
         self._outbox: deque[Work] = deque()
         self._receiver, self._sender = socket.socketpair()

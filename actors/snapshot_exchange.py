@@ -1,4 +1,4 @@
-"""Both halves of a session's snapshots: what the peer is given, what is taken from it."""
+"""Both halves of a session's snapshots: the giving to the peer, and the taking from it."""
 
 from __future__ import annotations
 

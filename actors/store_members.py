@@ -44,7 +44,8 @@ class Writer(Protocol):
 def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:
     """Write this node's own document, if something in it differs."""
     store = keeper.store
-    # this is said whenever a peer has given all it has: what it lacks of a damaged file comes back now
+    # this is said whenever a peer has given all it has: the entries of a damaged file that it lacks come
+    # back now
     again = store.reissue_salvaged(ctx.now_ms())
     if again:
         ctx.log(WARNING, f"{again} writes of a damaged file, which no peer has, were written again")

@@ -101,7 +101,7 @@ class Following(AsyncIterator[Change]):
     async def _tell(self, requests: Requests, *, follow: bool) -> AsyncGenerator[Change, None]:
         with CommitFeed(requests) as feed:
             while True:
-                # before reading: what is committed from here on is announced
+                # before reading: every commit from here on is announced
                 if follow:
                     await feed.rearm()
                 reading = await self._run(lambda: self._changes(self._since, self._collection))

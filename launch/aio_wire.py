@@ -23,7 +23,7 @@ READ_BYTES: Final = 64 * 1024
 class LostError(Exception):
     """The connection broke before the answer came: it is not known whether the request was done.
 
-    ``why``: what the node said before it hung up.
+    ``why``: the node's words before it hung up.
     """
 
     def __init__(self, why: EntglError | None = None) -> None:

@@ -1,4 +1,4 @@
-"""W3, W4 and W5: what several connected nodes do, seen from outside them."""
+"""W3, W4 and W5: the work of several connected nodes, seen from outside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs for forked logs: what is known, and which branch stays."""
+"""The verbs for forked logs: they show the branches, and decide which one stays."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def forks(directory: Path, as_json: bool) -> None:
 def heal_origin(db: Database, as_json: bool, keep: str, origin: str) -> None:
     """Decide which branch of a forked log stays, for all nodes of the LAN.
 
-    Every node takes the other branch out; what that one put last to each key is kept as a conflict, or as
+    Every node takes the other branch out; its last put to each key is kept as a conflict, or as
     the document where the key has no other version.
 
     Example: entgldb heal-origin lan-1/0123456789abcdef0123456789abcdef --keep ours

@@ -108,7 +108,7 @@ def clock(db: Database, as_json: bool, accept: bool, reset: bool) -> None:
 
     Stamps never go back: after a clock that ran ahead is set right they go on from there, and the others hold
     them. With --reset the node writes on under a new incarnation with right stamps, and takes along what
-    nobody else has; what others hold of the old one they drop.
+    nobody else has; others drop the entries of the old one that they hold.
 
     Example: entgldb clock
     """

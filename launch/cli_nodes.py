@@ -1,4 +1,5 @@
-"""The verbs for the nodes of a cluster: who is there, who will not come back, coming back after all."""
+"""The verbs for the nodes of a cluster: the list, a node that will not come back, and its return after
+all."""
 
 from __future__ import annotations
 

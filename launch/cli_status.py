@@ -1,4 +1,4 @@
-"""``entgldb status``: what every actor says, on one screen."""
+"""``entgldb status``: the reports of all actors, on one screen."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Following(Iterator[Change]):
     def _tell(
         self, directory: Path, documents: Callable[[], Documents], collection: str | None
     ) -> Generator[Change, None, None]:
-        # begun before reading: what is committed from here on is announced, so nothing is slept through
+        # begun before reading: every commit from here on is announced, so nothing is slept through
         with CommitFeed(directory, documents()) as feed:
             while True:
                 yield from self._reading

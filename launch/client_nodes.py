@@ -1,4 +1,4 @@
-"""``db.nodes``: who belongs to the cluster, what each has, and who will not come back."""
+"""``db.nodes``: the members of the cluster, the entries that each has, and those that will not come back."""
 
 from __future__ import annotations
 

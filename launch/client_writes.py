@@ -34,9 +34,9 @@ Many = Mapping[str, Mapping[str, Any]] | Iterable[tuple[str, Any]]
 class Document(dict[str, Json]):
     """A JSON object that knows its ``key`` and the ``version`` that was read.
 
-    Changed and put again where collections merge, only what was changed is written: what others have changed
-    meanwhile stays. ``copy`` and ``|`` keep that; ``dict(document)`` and ``{**document}`` make an ordinary
-    object, which is put whole.
+    Changed and put again where collections merge, only the changes are written: changes that others have
+    made meanwhile stay. ``copy`` and ``|`` keep that; ``dict(document)`` and ``{**document}`` make an
+    ordinary object, which is put whole.
     """
 
     __slots__ = ("_read", "collection", "key")

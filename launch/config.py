@@ -270,7 +270,7 @@ class _Builder:
 
 
 def cluster_name(key_file: Path) -> str:
-    """The first 16 hex digits of SHA-256(CA public key): what two nodes of a cluster have in common."""
+    """The first 16 hex digits of SHA-256(CA public key): all nodes of a cluster have it in common."""
     # certificates cost every importer 80 ms; only whoever starts a node needs them
     from entgldb.actors import certificates
 

@@ -32,7 +32,7 @@ _OAUTH2_KEYS: Final = {name.lower(): name for name in _OAUTH2_NAMES}
 
 
 def initial_peers(entries: Any, place: str, folder: Path, faults: Faults) -> list[dict[str, Any]]:
-    """Every entry as PutPeer fields; what is wrong with them goes to ``faults``.
+    """Every entry as PutPeer fields; their errors go to ``faults``.
 
     A ``caFile`` is read here, relative to ``folder``, because only its content may replicate.
     """

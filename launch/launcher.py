@@ -211,7 +211,7 @@ class Launcher:
         try:
             self._boot()
         except StartError:
-            # it stands in the log; what has run before is tried again, after a longer pause
+            # it stands in the log; a node that has run before is tried again, after a longer pause
             signal.pidfd_send_signal(self._node_fd, signal.SIGKILL)
 
     def _reload(self) -> None:

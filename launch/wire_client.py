@@ -146,7 +146,7 @@ class WireClient:
             self._patience = seconds
 
     def _lost(self, text: str) -> NoAnswerError:
-        """``text``: what broke; empty where only time has passed."""
+        """``text``: the fault; empty where only time has passed."""
         fault = NoAnswerError(
             f"the node in {self._directory}: {text or 'no answer in time'}",
             hint=f"entgldb status --dir {self._directory}",

@@ -118,7 +118,7 @@ class EntriesReceived(Message):
     """Sync or gateway to oplog: a batch of a session, as it came."""
 
     owner: str
-    """``sync`` or ``gateway``: who hears Applied."""
+    """The actor that hears Applied: ``sync`` or ``gateway``."""
     session: str
     """Unique in the life of the node."""
     round: int
@@ -293,7 +293,7 @@ class ClaimToSend(Message):
 
 @message(116)
 class ElectionOutcome(Message):
-    """Election to node: who is gateway. ``gateway`` is empty while nobody is."""
+    """Election to node: the present gateway. ``gateway`` is empty while nobody is."""
 
     epoch: int
     gateway: str

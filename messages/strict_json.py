@@ -120,7 +120,7 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_co
 
 
 def _walk(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every value with its place, without recursion: what is too deep for that may stand in a document."""
+    """Every value with its place, without recursion: a document may hold values too deep for that."""
     waiting = [("", value)]
     while waiting:
         place, item = waiting.pop()

@@ -117,7 +117,7 @@ class Hello(Message):
     features: tuple[str, ...]
     clock_ms: Millis
     role: str
-    """``lan`` or ``cloud``: what the sender is."""
+    """The role of the sender: ``lan`` or ``cloud``."""
     token: str = ""
     """Bearer token, gateway to cloud only."""
     epoch: Count = 0
@@ -133,7 +133,7 @@ class Hello(Message):
 
 @message(2, Channel.PEER)
 class Vectors(Message):
-    """After Hello: what I have. The peer sends what is missing, in round 0."""
+    """After Hello: the vector of the sender. The peer sends the missing entries, in round 0."""
 
     vector: Vector
     held: dict[str, Count]

@@ -84,7 +84,7 @@ class Changes(Iterator[Change]):
                 if name == self._collection or (self._collection is None and not _is_system(name)):
                     document = None if body is None else _document(body)
                     return Change(self.token, name, key, document, Version(origin, seq), ms_of(hlc))
-            # a row that is changed meanwhile moves to the end: what is behind ``seen`` by then was read
+            # a row that is changed meanwhile moves to the end: the rows behind ``seen`` by then were read
             self._lsn = max(self._lsn, self._seen) if self._whole else self._lsn
             if self._whole:
                 raise StopIteration

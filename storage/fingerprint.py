@@ -1,4 +1,4 @@
-"""``node.fingerprint``: what tells a directory from its copy, and a database from an older copy of itself.
+"""``node.fingerprint``: it tells a directory from its copy, and a database from an older copy of itself.
 
 The file stands beside the database and holds a nonce that the database holds too, made anew at each start;
 the machine and the inodes; and the last lsn that was noted. A directory that was copied has other inodes or

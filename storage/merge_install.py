@@ -32,7 +32,7 @@ CROSS JOIN temp.origins l ON l.number = d.origin
 WHERE s.id > :after AND d.hlc > 0 AND (s.stamps IS NOT NULL OR d.stamps IS NOT NULL) AND {visible}
 AND NOT (d.origin = o.number AND d.seq = s.seq AND d.stamps IS s.stamps) ORDER BY s.id LIMIT 100
 """
-# of ours alone: what was merged into it may have been named there
+# of ours alone: versions merged into it may have been named there
 _ALONE: Final = """
 SELECT d.id, d.collection, d.key, l.name, d.seq, d.hlc, d.body, d.stamps
 FROM main._entgldb_documents d CROSS JOIN temp.origins l ON l.number = d.origin

@@ -46,7 +46,7 @@ class MergeTail:
 
     def __init__(self, batch: Batch, old: Origin, tail: Iterable[Header]) -> None:
         self._batch = batch
-        # one merge and all writes of its key are merged: whoever takes the new log does just that
+        # one merge and all writes of its key are merged: a node that takes the new log does just that
         self._merging = {(header.collection, header.key) for header in tail if header.op == MERGE}
         self._old = old
         self._before: dict[Place, Stored] = {}

@@ -1,4 +1,4 @@
-"""Documents that a person brings back or decides about: what is to be written."""
+"""The writes for documents that a person brings back or decides about."""
 
 from __future__ import annotations
 

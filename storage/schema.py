@@ -124,7 +124,7 @@ a log row that was pruned, of a tombstone that was collected. ``log_bytes``: hea
 ``sha256``: of the body. ``stamps``: versions of fields, in collections that merge.
 ``_entgldb_feed``: what change feeds walk, whether a row's last change was an entry of the log or not.
 ``_entgldb_ended``: logs that their own node has ended. ``_entgldb_incarnations``: all but the file's first.
-``_entgldb_marks``: what the vector was when, so that the
+``_entgldb_marks``: the vector at past times, so that the
 age of a log row is known. ``_entgldb_members``: the last word of every member.
 ``rule``: ``lww``, or ``merge`` where the body is a change."""
 

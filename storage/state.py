@@ -44,7 +44,7 @@ class State:
     log_bytes: int = 0
     """Headers and bodies in the log, bodies counted by characters."""
     lived_ms: int = 0
-    """How long a store has had this file open, all its lives together, by the monotonic clock: whatever is
+    """How long a store has had this file open, all its lives together, by the monotonic clock: data that is
     kept for a time ages by it, so that no step of the wall clock can make anything old."""
     shown_ms: int = 0
     """The latest time that this node's own wall clock has shown, or that an operator has let in."""

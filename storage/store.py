@@ -132,7 +132,8 @@ class Store(LogQueries):
     def live(self, seconds: float, shown_ms: int = 0) -> None:
         """Let this file grow older: ``seconds`` of the monotonic clock have passed since some beginning.
 
-        ``shown_ms``: what the wall clock shows, where it is not known to be wrong. The next group keeps both.
+        ``shown_ms``: the time of the wall clock, where it is not known to be wrong. The next group keeps
+        both.
         """
         self.transaction.age.live(seconds, shown_ms)
 

@@ -31,7 +31,7 @@ class Age:
         self._shown_ms = shown_ms
 
     def tell(self, state: State) -> None:
-        """Put it into the state of a transaction: what is kept in memory is what the file has."""
+        """Put it into the state of a transaction: the memory then agrees with the file."""
         state.lived_ms = max(state.lived_ms, self._lived_ms)
         state.shown_ms = max(state.shown_ms, self._shown_ms)
         self._shown_ms = 0
@@ -41,7 +41,7 @@ class Transaction:
     """``group`` and ``savepoint`` of ``ports.Store``, and the state that goes with the file."""
 
     def __init__(self, connection: sqlite3.Connection, undone: Callable[[], None]) -> None:
-        """``undone`` is called whenever something was rolled back: what was read meanwhile is void."""
+        """``undone`` is called whenever something was rolled back: data that was read meanwhile is void."""
         self.connection = connection
         self.state = State.load(connection)
         self.age = Age(self.state.lived_ms)

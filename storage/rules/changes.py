@@ -28,7 +28,7 @@ def text_of(value: Any) -> str:
 
 
 def whole(document: dict[str, Any]) -> Change:
-    """All that was there is gone, and this stands there instead: what a put means."""
+    """The meaning of a put: all that was there is gone, and this stands there instead."""
     return {GONE: 1, **fresh(document)}
 
 

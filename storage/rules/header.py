@@ -90,7 +90,7 @@ def decode(data: bytes) -> Header:
         raise ProtocolError(f"a header is no msgpack array: {type(fault).__name__}") from None
     if type(items) is not list or len(items) < _FIELDS or type(items[0]) is not int or items[0] != FORMAT:
         raise ProtocolError(f"a header is an array of {_FIELDS} or more that begins with {FORMAT}")
-    # a newer release may append: what it says is stored and relayed as it came, and means nothing here
+    # a newer release may append fields: they are stored and relayed as they came, and mean nothing here
     return _checked(items[:_FIELDS], _checked_seen(items[_FIELDS]) if len(items) > _FIELDS else ())
 
 

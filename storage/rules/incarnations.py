@@ -9,7 +9,7 @@ class Why(StrEnum):
     """The reason why a node went on as a new writer."""
 
     RESTORED = "restored"
-    """From a backup: what the node wrote after it may be with its peers."""
+    """From a backup: its peers may have the node's later writes."""
     CLONED = "cloned"
     """The directory is a copy, or stands on another machine or file system."""
     ROLLED_BACK = "rolled-back"

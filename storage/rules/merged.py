@@ -79,7 +79,7 @@ class Absorbed(NamedTuple):
     losers: tuple[Loser, ...] = ()
     """To be kept as conflicts."""
     restored: tuple[Tip, ...] = ()
-    """No conflicts any more: what had deleted them was itself overwritten."""
+    """No conflicts any more: the delete over them was itself overwritten."""
 
 
 def read_merging(body: bytes | str, stamp: Stamp) -> Merging:

@@ -82,7 +82,7 @@ def load_foreign(
 ) -> Stored:
     """A row that came from elsewhere. Raises CorruptError, also for a version that nobody can have written.
 
-    ``origins``: whose versions may stand in it; ``clock``: what no stamp in it is beyond.
+    ``origins``: whose versions may stand in it; ``clock``: the bound of all stamps in it.
     """
     stored = load(newest, body, blob)
     try:
