@@ -67,18 +67,6 @@ class FrameWriter(asyncio.BufferedProtocol):
         for each in (transport, below_tls(transport)):
             cast(asyncio.Transport, each).set_write_buffer_limits(high=1, low=0)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """The buffer that asyncio reads into: one for all, while ``asyncio.Protocol`` has a new one each
-        time."""
-        return self._side_loop.read_buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(self._side_loop.read_buffer[:nbytes])
-
-    def data_received(self, data: memoryview) -> None:
-        """Loop: bytes have arrived; they are overwritten after the call."""
-        raise NotImplementedError
-
     def pause_writing(self) -> None:
         self._full, self._full_at = True, time.monotonic()
 

@@ -80,11 +80,15 @@ class Link(FrameWriter):
         self._owner.loop.post(LinkUp(self.number, self.inbound, self.address, node_id))
         self.flush()
 
-    def data_received(self, data: memoryview) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """One buffer for all links, where ``asyncio.Protocol`` has a new one each time."""
+        return self._owner.loop.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self.over or self._ending is not None:
             return
-        self._arrived += len(data)
-        self._reader.feed(data)
+        self._arrived += nbytes
+        self._reader.feed(self._owner.loop.read_buffer[:nbytes])
         try:
             for payload in self._reader:
                 if self._certified:
