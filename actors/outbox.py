@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from entgldb.actors.behaviour import Context
 from entgldb.actors.line import Line, weight
-from entgldb.actors.ports import OplogReader
+from entgldb.actors.ports import LogReader
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import ENTRIES_PER_BATCH_MAX, PAGE_ROWS_MAX, WINDOW_BATCHES_MAX, WINDOW_BYTES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Vector
@@ -34,7 +34,7 @@ class Outbox:
 
     def __init__(
         self,
-        log: OplogReader,
+        log: LogReader,
         line: Line,
         *,
         cloud: bool,

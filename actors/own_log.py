@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from entgldb.actors.behaviour import WARNING, Context
-from entgldb.actors.ports import OplogReader, Store
+from entgldb.actors.ports import LogReader, Store
 from entgldb.messages.errors import ProtocolError
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector
 from entgldb.storage.rules.header import decode
@@ -23,7 +23,7 @@ def went_back(before: Vector, now: Vector) -> bool:
     return any(seq > now.get(origin, (0, b""))[0] for origin, (seq, _) in before.items())
 
 
-def forked(log: OplogReader, vector: Vector) -> list[tuple[Origin, int]]:
+def forked(log: LogReader, vector: Vector) -> list[tuple[Origin, int]]:
     """Entries to ask the peer for, because it has others at these places than we: proofs of a fork.
 
     Two branches of equal length would otherwise never meet: neither side lacks anything of the other.

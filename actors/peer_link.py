@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable
 from entgldb.actors import silence
 from entgldb.actors.behaviour import Context
 from entgldb.actors.members import Gossip
-from entgldb.actors.ports import Links, OplogReader, TokenChecker
+from entgldb.actors.ports import Links, LogReader, TokenChecker
 from entgldb.actors.session import NO_LAG, Partner, Session
 from entgldb.actors.sessions import Sessions
 from entgldb.messages import wire
@@ -171,7 +171,7 @@ class PeerLink:
         self.said = hello(settings, origin, links.port(), ctx.now_ms(), life)
         links.send(self.link, self.said)
 
-    def overdue(self, ctx: Context, log: OplogReader, *, in_cloud: bool) -> Reason | None:
+    def overdue(self, ctx: Context, log: LogReader, *, in_cloud: bool) -> Reason | None:
         """Why this link has to be closed now, or None."""
         if self.said is not None and self.said.origin != log.origin:
             return Reason.REINCARNATED

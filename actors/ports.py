@@ -25,15 +25,12 @@ from entgldb.storage.rules.results import (
 )
 
 
-class OplogReader(Protocol):
-    """Reads the log from any process. Every call is one short transaction."""
+class LogReader(Protocol):
+    """Reads for sessions what one node has that another lacks. Every call is one short transaction."""
 
     @property
     def origin(self) -> Origin:
         """The origin under which this node writes."""
-
-    def pinned_cluster(self) -> tuple[str, str]:
-        """The cluster that a cloud node serves and the client id that brought it; empty before the first."""
 
     def vector(self) -> Vector: ...
 
@@ -60,14 +57,21 @@ class OplogReader(Protocol):
     def entries(self, ids: Sequence[tuple[Origin, int]]) -> list[Entry]:
         """Those of the named entries that are here and applied, in lsn order."""
 
-    def members(self) -> dict[str, Heard]:
-        """Name (node id; origin in the cloud role) -> the last row of that member kept in the file."""
-
     def size(self) -> tuple[int, int]:
         """Live documents, and rows of the log."""
 
     def floors(self) -> dict[Origin, int]:
         """Origin -> newest seq whose log rows are gone, for those that have any such."""
+
+
+class OplogReader(LogReader, Protocol):
+    """Reads besides what members, retention and the clock are judged by, from any process."""
+
+    def pinned_cluster(self) -> tuple[str, str]:
+        """The cluster that a cloud node serves and the client id that brought it; empty before the first."""
+
+    def members(self) -> dict[str, Heard]:
+        """Name (node id; origin in the cloud role) -> the last row of that member kept in the file."""
 
     def acknowledged(self) -> dict[Origin, int]:
         """The vector as far as all of it is applied, not only recorded."""

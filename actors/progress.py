@@ -13,7 +13,7 @@ from typing import Final
 
 from entgldb.actors.alarms import alarm
 from entgldb.actors.behaviour import WARNING, Context
-from entgldb.actors.ports import OplogReader
+from entgldb.actors.ports import LogReader
 from entgldb.messages.limits import STRANGERS_PER_PEER_MAX
 from entgldb.messages.model import Origin, Vector
 from entgldb.messages.schema import Json
@@ -56,7 +56,7 @@ class _Way:
 class Progress:
     """Of one session."""
 
-    def __init__(self, log: OplogReader) -> None:
+    def __init__(self, log: LogReader) -> None:
         self._log = log
         self._ways = {"in": _Way(), "out": _Way()}
         self._seen: deque[tuple[Origin, int, float]] = deque(maxlen=SEEN_MAX)

@@ -20,7 +20,7 @@ from entgldb.actors.clock_watch import PeerClock
 from entgldb.actors.line import Flow, Line, Parts, Pulse, weight
 from entgldb.actors.members import Gossip
 from entgldb.actors.outbox import Outbox
-from entgldb.actors.ports import OplogReader, SnapshotChunks
+from entgldb.actors.ports import LogReader, SnapshotChunks
 from entgldb.actors.progress import Progress
 from entgldb.actors.snapshot_exchange import FRAMES as SNAPSHOT_FRAMES
 from entgldb.actors.snapshot_exchange import SnapshotExchange
@@ -93,7 +93,7 @@ class Session:
         *,
         name: str,
         owner: str,
-        log: OplogReader,
+        log: LogReader,
         send: Callable[[Message], bool],
         flow: Callable[[], Flow] | None = None,
         cloud: bool,

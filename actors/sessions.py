@@ -8,7 +8,7 @@ from typing import Final
 from entgldb.actors.behaviour import ERROR, Context
 from entgldb.actors.line import Flow
 from entgldb.actors.members import Gossip
-from entgldb.actors.ports import OplogReader, SnapshotChunks
+from entgldb.actors.ports import LogReader, SnapshotChunks
 from entgldb.actors.session import Partner, Session
 from entgldb.messages import codec, wire
 from entgldb.messages.checking import TellPeers, VerifySay
@@ -31,7 +31,7 @@ class Sessions:
         self,
         owner: str,
         settings: SyncSettings | GatewaySettings,
-        log: OplogReader,
+        log: LogReader,
         chunks: SnapshotChunks | None,
         count: Callable[[Reason], None],
         *,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from entgldb.actors.behaviour import Context
 from entgldb.actors.line import Line
-from entgldb.actors.ports import OplogReader, SnapshotChunks
+from entgldb.actors.ports import LogReader, SnapshotChunks
 from entgldb.actors.snapshot_giving import SnapshotGiving
 from entgldb.actors.snapshot_taking import SnapshotTaking
 from entgldb.messages import wire
@@ -23,7 +23,7 @@ class SnapshotExchange:
         self,
         name: str,
         owner: str,
-        log: OplogReader,
+        log: LogReader,
         line: Line,
         chunks: SnapshotChunks | None,
         *,

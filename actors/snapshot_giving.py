@@ -10,7 +10,7 @@ from typing import Final
 
 from entgldb.actors.behaviour import Context
 from entgldb.actors.line import Line
-from entgldb.actors.ports import OplogReader, SnapshotChunks
+from entgldb.actors.ports import LogReader, SnapshotChunks
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import Origin, Vector
@@ -37,7 +37,7 @@ class SnapshotGiving:
         *,
         name: str,
         owner: str,
-        log: OplogReader,
+        log: LogReader,
         line: Line,
         chunks: SnapshotChunks | None,
         cloud: bool,

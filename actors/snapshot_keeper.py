@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from entgldb.actors.behaviour import ERROR, INFO, Context
-from entgldb.actors.ports import OplogReader, SnapshotShelf, StagedSnapshot
+from entgldb.actors.ports import LogReader, SnapshotShelf, StagedSnapshot
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason
 from entgldb.messages.local import SessionEnded
 from entgldb.messages.schema import Json, Message
@@ -43,7 +43,7 @@ class SnapshotKeeper:
     """A part of OplogKeeper."""
 
     def __init__(
-        self, log: OplogReader | None, shelf: SnapshotShelf | None, count: Callable[[Reason], None]
+        self, log: LogReader | None, shelf: SnapshotShelf | None, count: Callable[[Reason], None]
     ) -> None:
         self._log, self._shelf, self._count = log, shelf, count
         self._ready: SnapshotWritten | None = None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from entgldb.actors.behaviour import Context
-from entgldb.actors.ports import OplogReader
+from entgldb.actors.ports import LogReader
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason, known_reason
 from entgldb.messages.limits import NAME_CHARS_MAX
@@ -43,7 +43,7 @@ class SnapshotTaking:
         *,
         name: str,
         owner: str,
-        log: OplogReader,
+        log: LogReader,
         send: Callable[[Message], bool],
         cloud: bool,
         count: Callable[[Reason], None],

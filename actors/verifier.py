@@ -16,7 +16,7 @@ from typing import Final
 
 from entgldb.actors.alarms import alarm
 from entgldb.actors.behaviour import WARNING, Context
-from entgldb.actors.ports import Fingerprints, OplogReader
+from entgldb.actors.ports import Fingerprints, LogReader
 from entgldb.actors.verify_run import Outcome, PeerState, Run, Serving
 from entgldb.actors.walker import Listing, Walker
 from entgldb.messages import wire
@@ -45,9 +45,7 @@ FRESH_EVERY: Final = 6
 class Verifier:
     """All runs of a node, those it began and those it serves."""
 
-    def __init__(
-        self, log: OplogReader, documents: Fingerprints, count: Callable[[Reason, int], None]
-    ) -> None:
+    def __init__(self, log: LogReader, documents: Fingerprints, count: Callable[[Reason, int], None]) -> None:
         self._log = log
         self._documents = documents
         self._count = count
