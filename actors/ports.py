@@ -194,6 +194,9 @@ class Store(OplogReader, Protocol):
     def pin_cluster(self, cluster: str, client_id: str) -> None:
         """From now on this cloud node serves ``cluster``, unless it serves one already."""
 
+    def unpin_cluster(self) -> None:
+        """Serve no cluster until the next one is pinned."""
+
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False, peer: str = "") -> Outcome:
         """Take foreign entries in this order, each after its link in the chain was checked.
 

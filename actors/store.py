@@ -21,7 +21,7 @@ from entgldb.actors.notices import Notices
 from entgldb.actors.ports import Disk, Secrets, Store
 from entgldb.actors.store_snapshots import install
 from entgldb.messages import client, codec
-from entgldb.messages.administration import AcceptClock, HealOrigin, ResetClock, RetireNode
+from entgldb.messages.administration import AcceptClock, HealOrigin, ResetClock, RetireNode, UnpinCluster
 from entgldb.messages.checking import Repair
 from entgldb.messages.errors import (
     OF_THE_DISK,
@@ -443,6 +443,7 @@ REQUESTS: dict[type[Message], Request] = {
     ReleaseHeld: Request(StoreKeeper.release, touches_system=always, upkeep=True),
     RememberPeer: Request(StoreKeeper.remember, upkeep=True),
     PinCluster: Request(StoreKeeper.pin, upkeep=True),
+    UnpinCluster: Request(store_members.unpin_cluster, True),
     NoteSelf: Request(store_members.note_self, touches_system=always, upkeep=True),
     RetireNode: Request(store_members.retire_node, True, always, own_write=True),
     RememberMembers: Request(store_members.remember_members, upkeep=True),

@@ -8,7 +8,7 @@ from entgldb.actors import nodes
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import Store
 from entgldb.messages import client
-from entgldb.messages.administration import RetireNode
+from entgldb.messages.administration import RetireNode, UnpinCluster
 from entgldb.messages.errors import EntglError, NotAllowedError
 from entgldb.messages.members import (
     Collect,
@@ -55,6 +55,18 @@ def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:
     request = client.RequestId(ctx.random.randbytes(16), 0)
     write = client.Write(NODES, node_of(store.origin), body)
     return keeper.write(request, (write,), ctx, system=True)
+
+
+def unpin_cluster(keeper: Writer, message: UnpinCluster, ctx: Context) -> Message:
+    """Forget which cluster a cloud node serves; what it was."""
+    if keeper.settings.role != "cloud":
+        raise NotAllowedError(
+            "only a cloud node has a cluster pinned", hint="run it in the cloud node's directory"
+        )
+    cluster, client_id = keeper.store.pinned_cluster()
+    keeper.store.unpin_cluster()
+    ctx.log(WARNING, f"cluster {cluster or '(none)'} of client {client_id or '(none)'} was unpinned")
+    return client.Report({"cluster": cluster, "client_id": client_id})
 
 
 def retire_node(keeper: Writer, message: RetireNode, ctx: Context) -> Message:

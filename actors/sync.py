@@ -6,7 +6,6 @@ dialogue on an open link; the wire (``links.py``) moves the bytes.
 
 from __future__ import annotations
 
-from entgldb.actors.alarms import Alarms
 from entgldb.actors.behaviour import INFO, WARNING, Behaviour, Context
 from entgldb.actors.claims import repeats
 from entgldb.actors.clock_watch import ClockWatch, Steps
@@ -18,6 +17,7 @@ from entgldb.actors.nodes import retired_origins
 from entgldb.actors.peer_link import PeerLink, introduce
 from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker
 from entgldb.actors.sessions import Sessions
+from entgldb.actors.strangers import Strangers
 from entgldb.messages import codec, wire
 from entgldb.messages.client import Done, Isolate, Ping, Report, Status, SyncNow
 from entgldb.messages.errors import ProtocolError, Reason, known_reason
@@ -84,7 +84,7 @@ class Sync(Behaviour):
         self.parts = (self.sessions, self.membership)
         self.retired: frozenset[Origin] = frozenset()
         """Incarnations that are refused."""
-        self._strangers = Alarms()
+        self._strangers = Strangers()
         self._told_retired = False
         """A peer has refused this very incarnation."""
 
@@ -257,6 +257,12 @@ class Sync(Behaviour):
             self._serve(peer, ctx)
 
     def on_cluster_pinned(self, message: ClusterPinned, ctx: Context) -> None:
+        pinned, _ = self._log.pinned_cluster()
+        for other in list(self._peers.values()):
+            # served until an administrator unpinned its cluster
+            served = self.settings.shared or (other.hello is not None and other.hello.cluster == pinned)
+            if not served and not other.closing:
+                self._refuse(other, ctx)
         peer = self._open.get(message.link)
         if peer is not None and not peer.closing and peer.session is None:
             self._serve(peer, ctx)
@@ -340,11 +346,13 @@ class Sync(Behaviour):
         elif cluster and not pinned:
             ctx.tell("store", PinCluster(peer.link, cluster, peer.client_id))
         else:
-            self.count(Reason.OTHER_CLUSTER)
-            who = f"client {peer.client_id} of cluster {cluster or '(none)'}"
-            text = f"{who} was refused: this node serves another"
-            self._strangers.sound(Reason.OTHER_CLUSTER.value, peer.client_id, text, ctx.now_ms())
-            self._close(peer, Reason.OTHER_CLUSTER, "this cloud node serves another cluster", ctx)
+            self._refuse(peer, ctx)
+
+    def _refuse(self, peer: PeerLink, ctx: Context) -> None:
+        assert peer.hello is not None, "it named its cluster"
+        self.count(Reason.OTHER_CLUSTER)
+        self._strangers.refused(peer.client_id, peer.hello.cluster, ctx)
+        self._close(peer, Reason.OTHER_CLUSTER, "this cloud node serves another cluster", ctx)
 
     def _settle(self, peer: PeerLink, ctx: Context) -> None:
         """Of two links to one node, both sides keep the one dialled by the smaller node id."""
@@ -419,8 +427,10 @@ class Sync(Behaviour):
     # --- inside ------------------------------------------------------------------------------------
 
     def _alarms(self, ctx: Context) -> list[Json]:
-        found = self._duplicates.report(ctx) + self.sessions.alarms(ctx) + self._strangers.report()
-        if self.in_cloud or self._isolated(ctx):
+        found = self._duplicates.report(ctx) + self.sessions.alarms(ctx)
+        if self.in_cloud:
+            return found + self._strangers.report(self._log.pinned_cluster()[0], ctx)
+        if self._isolated(ctx):
             return found
         return found + self.membership.alarms(self._connected(), self.retired, ctx)
 

@@ -52,6 +52,7 @@ _VERBS: Final = {
     "nodes": ("cli_nodes", "nodes", "Show the nodes of the cluster and what each lacks."),
     "retire-node": ("cli_nodes", "retire_node", "A node will not come back: keep nothing for it."),
     "rejoin": ("cli_nodes", "rejoin", "Let a retired node come back, while it is down."),
+    "unpin-cluster": ("cli_nodes", "unpin_cluster", "Have a cloud node serve another cluster."),
     "compact": ("cli_compact", "compact", "Forget what may be forgotten, make the file small."),
     "ask": ("cli_actors", "ask", "Send an actor a message, show its answer."),
     "tell": ("cli_actors", "tell", "Send an actor a message."),

@@ -55,6 +55,31 @@ def retire_node(db: Database, as_json: bool, node_id: str) -> None:
 
 @click.command()
 @common
+@with_database
+def unpin_cluster(db: Database, as_json: bool) -> None:
+    """Let a cloud node serve another cluster: the next that a client brings.
+
+    Run it on the cloud node after the cluster key was changed, or when somebody else's client came first;
+    name the clients that may come in cloud.allow_clients before that. Clients of the cluster that was
+    served are refused as soon as another one has come.
+
+    Example: entgldb unpin-cluster
+    """
+    from entgldb.messages.administration import UnpinCluster
+    from entgldb.messages.client import Report
+
+    done = db.request(UnpinCluster())
+    body = done.body if isinstance(done, Report) else {}
+    if as_json:
+        show(body)
+    elif body["cluster"]:
+        say(f"cluster {body['cluster']}, client {body['client_id']}, was unpinned: the next is served")
+    else:
+        say("no cluster was pinned; the next that comes is served")
+
+
+@click.command()
+@common
 def rejoin(directory: Path, as_json: bool) -> None:
     """Let a node that was retired come back, as a new incarnation. The node must not be running.
 

@@ -110,7 +110,7 @@ def text(body: dict[str, Any], wrong: list[str]) -> str:
         who = (
             "any, mixed (cloud.shared)"
             if pinned["shared"]
-            else f"{pinned['id']}, client {pinned['client_id']}"
+            else f"{pinned['id']}, client {pinned['client_id']} (serve another: entgldb unpin-cluster)"
         )
         lines.append(f"cluster   {who}")
     for peer in sync.get("peers") or []:

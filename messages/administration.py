@@ -1,4 +1,4 @@
-"""Decisions of an administrator about nodes, logs and clocks. Tags 65 to 67, 76 and 79; 180 was used."""
+"""Decisions of an administrator about nodes, logs and clocks. Tags 58, 65 to 67, 76 and 79; 180 was used."""
 
 from __future__ import annotations
 
@@ -52,3 +52,11 @@ class ResetClock(Message):
     """
 
     request: RequestId
+
+
+@message(58, Channel.CLIENT)
+class UnpinCluster(Message):
+    """To ``store`` of a cloud node: it serves no cluster now; the next that a client brings is the one.
+
+    Answered by Report (``cluster``, ``client_id``: which it was, empty where there was none) or Refused.
+    """

@@ -215,6 +215,11 @@ class Store(LogQueries):
         value = json.dumps((cluster, client_id))
         self.connection.execute("INSERT OR IGNORE INTO _entgldb_meta VALUES (?, ?)", (PINNED, value))
 
+    def unpin_cluster(self) -> None:
+        """Serve no cluster until the next one is pinned."""
+        self.transaction.need_group()
+        self.connection.execute("DELETE FROM _entgldb_meta WHERE name = ?", (PINNED,))
+
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False, peer: str = "") -> Outcome:
         """Take foreign entries in this order, each after its link in the chain was checked.
 

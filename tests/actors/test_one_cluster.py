@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from entgldb.actors.strangers import COMES_NO_MORE, TOLD_MAX
 from entgldb.actors.sync import Sync
 from entgldb.messages import codec, wire
-from entgldb.messages.client import Report, Status
+from entgldb.messages.administration import UnpinCluster
+from entgldb.messages.client import Refused, Report, Status
 from entgldb.messages.limits import NAME_CHARS_MAX
 from entgldb.messages.local import ClusterPinned, FrameIn, LinkUp, PinCluster, TokenChecked
 from entgldb.messages.schema import Message
@@ -130,3 +132,49 @@ def test_nobody_retires_a_cloud_node_by_saying_so() -> None:
     for link in (1, 2):
         cloud.hear(link, wire.Bye("retired", ""))
     assert cloud.status()["retired"] is False
+
+
+def test_after_an_unpin_the_next_cluster_is_served_and_the_other_refused() -> None:
+    cloud = Cloud()
+    cloud.come(1, "old-key", "shop")
+    cloud.come(2, "new-key", "shop-2")
+    assert cloud.said(2) == ["other-cluster"]
+    (alarm,) = cloud.status()["alarms"]
+    assert "entgldb unpin-cluster" in alarm["text"]
+    assert cloud.bench.ask(UnpinCluster()) == [Report({"cluster": "old-key", "client_id": "shop"})]
+    assert cloud.status()["alarms"] == []
+    assert cloud.bench.ask(UnpinCluster()) == [Report({"cluster": "", "client_id": ""})]
+    cloud.said(1)
+    cloud.come(3, "new-key", "shop-2")
+    assert cloud.said(3) == ["Hello"]
+    # whoever was served until then is not mixed with it
+    assert cloud.said(1) == ["other-cluster"]
+    assert cloud.status()["cluster"]["id"] == "new-key"
+
+
+def test_a_node_of_the_lan_has_nothing_to_unpin() -> None:
+    (refused,) = Bench("lan-1").ask(UnpinCluster())
+    assert isinstance(refused, Refused)
+    assert refused.code == "not-allowed"
+
+
+def test_a_stranger_that_comes_no_more_is_told_of_no_more() -> None:
+    cloud = Cloud()
+    cloud.come(1, "shop-a", "client-a")
+    cloud.come(2, "shop-b", "client-b")
+    cloud.ctx.run(COMES_NO_MORE / 2)
+    cloud.come(3, "shop-b", "client-b")
+    cloud.ctx.run(COMES_NO_MORE / 2)
+    assert len(cloud.status()["alarms"]) == 1
+    cloud.ctx.run(COMES_NO_MORE / 2)
+    assert cloud.status()["alarms"] == []
+
+
+def test_of_very_many_strangers_the_last_are_told_of() -> None:
+    cloud = Cloud()
+    cloud.come(1, "shop-a", "client-a")
+    for number in range(TOLD_MAX + 1):
+        cloud.come(2 + number, "shop-b", f"client-{number}")
+    told = [alarm["subject"] for alarm in cloud.status()["alarms"]]
+    assert len(told) == TOLD_MAX
+    assert "client-0" not in told

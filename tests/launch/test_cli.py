@@ -150,7 +150,10 @@ def test_status_of_every_node_says_what_is_wrong_with_the_clusters_cloud_links()
 @pytest.mark.parametrize(
     ("told", "line"),
     [
-        ({"id": "ab12", "client_id": "shop", "shared": False}, "cluster   ab12, client shop"),
+        (
+            {"id": "ab12", "client_id": "shop", "shared": False},
+            "cluster   ab12, client shop (serve another: entgldb unpin-cluster)",
+        ),
         ({"id": "", "client_id": "", "shared": True}, "cluster   any, mixed (cloud.shared)"),
     ],
 )

@@ -104,3 +104,16 @@ def test_one_entry_is_retried_or_dropped_not_both(tmp_path: Path, capsys: pytest
     both = ["--retry", "a/b", "1", "--drop", "a/b", "1"]
     assert run(entgldb, ["quarantine", "-d", str(tmp_path), *both]) == 2
     assert "exclude each other" in capsys.readouterr().err
+
+
+def test_unpin_cluster_says_what_was_served(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = iter(({"cluster": "ab12", "client_id": "shop"}, {"cluster": "", "client_id": ""}))
+    monkeypatch.setattr(Database, "request", lambda self, message: Report(next(said)))
+    for expected in (
+        "cluster ab12, client shop, was unpinned: the next is served\n",
+        "no cluster was pinned; the next that comes is served\n",
+    ):
+        assert run(entgldb, ["unpin-cluster", "-d", str(tmp_path)]) == 0
+        assert capsys.readouterr().out == expected
