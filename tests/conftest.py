@@ -30,7 +30,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(autouse=True)
 def memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Stores in memory are made by the dozen; whoever makes one may leave it to the end of its test."""
+    """Stores in memory are made by the dozen; a test may leave its stores to its end."""
     made: list[sqlite3.Connection] = []
     open_memory = database.open_memory
 

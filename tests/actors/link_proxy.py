@@ -97,7 +97,7 @@ class Pipe:
         self.cut()
 
     def _take(self, way: str, source: socket.socket, due: SimpleQueue[tuple[float, bytes]]) -> None:
-        """No faster than the line; what is on its way waits there for its time."""
+        """No faster than the line; bytes on their way wait there for their time."""
         line, free_at = self._proxy.line, 0.0
         assert line is not None
         try:
@@ -129,7 +129,7 @@ class Pipe:
 
 
 class LinkProxy:
-    """``with LinkProxy(port) as proxy``: what dials ``proxy.address`` reaches ``port``."""
+    """``with LinkProxy(port) as proxy``: a dial to ``proxy.address`` reaches ``port``."""
 
     def __init__(self, port: int, line: SlowLine | None = None) -> None:
         self.line = line

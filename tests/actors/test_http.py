@@ -1,4 +1,4 @@
-"""One bounded request: what crosses a limit or leads elsewhere goes no further."""
+"""One bounded request: an answer that crosses a limit or leads elsewhere goes no further."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ B, C = "b/" + "b" * 32, "c/" + "c" * 32
 
 
 class Node:
-    """Store and oplog of one node; what others have is told by hand."""
+    """Store and oplog of one node; the test tells the vectors of others by hand."""
 
     def __init__(self, role: str = "lan") -> None:
         self.bench = Bench(role=role)

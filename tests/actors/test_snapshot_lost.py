@@ -68,7 +68,7 @@ class Pair:
         )
 
     def look(self) -> None:
-        """The peer has nothing: what it needs is ordered, made and offered."""
+        """The peer has nothing: the snapshot that it needs is ordered, made and offered."""
         self.ctx.run(AGAIN_SECONDS)
         assert self.giving.look({}, {}, self.ctx)
         for _, order in self._said(FreezeSnapshot):

@@ -1,4 +1,5 @@
-"""``clock --reset``: what a clock far ahead has stamped, and nobody else has, a new writer stamps anew."""
+"""``clock --reset``: a new writer stamps anew the entries that a clock far ahead has stamped and nobody else
+has."""
 
 from __future__ import annotations
 

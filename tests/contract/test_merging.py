@@ -139,7 +139,7 @@ def test_enabling_a_peer_here_and_its_new_address_there_both_survive(make: Make)
     b.take(a)
     assert a.get(REMOTE_PEERS, "cloud") == peer | {"IsEnabled": True, "Address": "new:2"}
     assert b.get(REMOTE_PEERS, "cloud") == a.get(REMOTE_PEERS, "cloud")
-    # what nodes of the first release understand: a first version is put whole
+    # nodes of the first release understand it: a first version is put whole
     assert [decode(entry.header).op for entry in a.entries()] == [0, 2, 2]
 
 

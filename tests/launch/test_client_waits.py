@@ -172,7 +172,7 @@ def test_a_write_without_an_answer_says_what_is_known_and_is_repeated_as_the_sam
         assert another["c"].put("k", {"v": 1}, request=fault.request) == version
     places = {(one.request.client, one.request.counter) for one in keeper.asked if one.writes[0].key == "k"}
     assert len(places) == 1
-    # what has no answer is awaited, whatever is written after it
+    # a request without an answer is awaited, whatever is written after it
     assert next(one for one in keeper.asked if one.writes[0].key == "other").request.awaited == 1
 
 

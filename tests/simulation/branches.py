@@ -1,4 +1,4 @@
-"""The rare branches that the seeds of make test must reach: what none meets is not tested."""
+"""The rare branches that the seeds of make test must reach: a branch that no seed meets is not tested."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class Watch:
         applied = [row.operation for row in log if row.applied]
         found = oracle.read_state(node.store.connection, oracle.merged_places(applied))
         wanted = without_collected(oracle.fold(applied), found, node)
-        # what an entry in quarantine had replaced is replaced only by what comes after it
+        # the version under an entry in quarantine is replaced only by a version after that entry
         unfit = {row.operation.place for row in log if not row.applied}
         if self.promised(node, wanted, unfit) != self.promised(node, found, unfit):
             self.world.violate(f"{node.name}: the documents are not what its log says")
@@ -235,7 +235,7 @@ class Watch:
             self._causes[one.id] = {**seen, origin: seq - 1}
             if one.hlc <= self._clocks.get(node.name, 0):
                 self.world.violate(f"{node.name}: {one.id} is stamped before what it had seen")
-            # what is only held is not seen yet: a clock far ahead must not spread
+            # a node has not seen an entry that it only holds: a clock far ahead must not spread
             if one.hlc > max(self._clocks.get(node.name, 0) + 1, node.clock.highest_ms << COUNTER_BITS):
                 self.world.violate(f"{node.name}: {one.id} is stamped after all it had seen")
         else:
@@ -302,7 +302,7 @@ def _once(world: World, watch: Watch) -> None:
     for one in watch.union.values():
         # a disk that went back in time has forgotten which requests it had done
         if one.id not in watch.excused and one.body is not None and not one.place[0].startswith(SYSTEM):
-            # what was decided twice, on two nodes, may look alike
+            # two decisions on two nodes may look alike
             if one.op == oracle.MERGE or one.place[0] == PROFILES:
                 continue
             first = seen.setdefault(one.body, one.id)

@@ -86,7 +86,7 @@ class Faults:
         self._next()
 
     def heal(self) -> None:
-        """Everything works again; what was lost stays lost."""
+        """Everything works again; lost data stay lost."""
         self.over = True
         self.network.cuts.clear()
         self.network.weather = self.options.calm()

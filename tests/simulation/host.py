@@ -191,7 +191,7 @@ class Host:
             self.world.after(self.world.random.random() * slot.hop, self._wake, slot)
 
     def spawn(self, name: str) -> None:
-        """Begin to start a child; what is told to it meanwhile waits."""
+        """Begin to start a child; messages to it wait meanwhile."""
         self.kill(name, told=False)
         slot = self.slots[name] = Slot(name, None)
         slot.waking = True

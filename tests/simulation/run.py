@@ -196,7 +196,7 @@ class Run:
         self.lan = [node for node in self.lan if node is not self.forgetting.retired]
         for client in self.clients:
             client.stopped = True
-        # who has not heard yet that a node was retired may still be together with it
+        # a node that has not heard yet that another was retired may still be together with it
         if self.world.seed % ISLAND_SEEDS == 0 and self.forgetting.retired is None:
             self._islands()
         why = ""

@@ -1,4 +1,5 @@
-"""Snapshots under faults: whoever comes back too late for the log ends like all others, and loses nothing."""
+"""Snapshots under faults: a node that comes back too late for the log ends like all others, and loses
+nothing."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class World:
         self._count = 0
 
     def after(self, seconds: float, work: Callable[..., None], *args: Any) -> None:
-        """Do ``work`` later; what is due at the same time is done in the order of asking."""
+        """Do ``work`` later; works due at the same time are done in the order of asking."""
         self._count += 1
         heapq.heappush(self._heap, (self.time + max(0.0, seconds), self._count, work, args))
 

@@ -1,4 +1,4 @@
-"""Damaged files: whatever is cut off or flipped is noticed or harmless, and a rebuilt node loses little."""
+"""Damaged files: a cut or a flipped bit is noticed or harmless, and a rebuilt node loses little."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Change feeds miss nothing: whatever becomes visible is told after every token given before."""
+"""Change feeds miss nothing: a document that becomes visible is told after every token given before."""
 
 from __future__ import annotations
 

@@ -260,6 +260,6 @@ def test_a_branch_that_made_a_document_large_is_taken_out_without_an_entry_that_
     with rival.store.group():
         assert rival.store.heal(origin, seq, kept, lambda: b"e" * 32, NOW) == 1
     assert rival.store.state.unfit == 0
-    # what the branch had written, and nobody else, is not gone
+    # the field that the branch alone had written is not gone
     assert sorted(json.loads(rival.store.get("users", "k") or b"")) == ["forked", "mine"]
     frozen(rival.store)

@@ -184,7 +184,7 @@ def test_a_commit_is_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPa
         store.write(RequestId(CLIENT, 1), [Write("c", "a", body)] * 4, NOW)
         with pytest.raises(TooLargeError, match="2500 bytes, 2000 allowed"):
             store.write(RequestId(CLIENT, 2), [Write("c", "a", body)] * 5, NOW)
-        # what a receiver stages is bodies and headers
+        # a receiver stages bodies and headers
         with pytest.raises(TooLargeError, match="keys, and the versions replaced"):
             store.write(RequestId(CLIENT, 3), [Write("c", "k" * 400 + str(n), b"{}") for n in range(4)], NOW)
 

@@ -1,4 +1,4 @@
-"""A power cut at any moment, on a disk with a cache: whatever was acknowledged is there afterwards."""
+"""A power cut at any moment, on a disk with a cache: every acknowledged write is there afterwards."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def test_a_cloud_neither_gets_nor_gives_the_configuration() -> None:
     two.put("peer", "ours", collection=REMOTE_PEERS)
     send(one.store, two.store, NOW, cloud=True)
     assert two.store.get(REMOTE_PEERS, "peer") == b'{"v":"ours"}'
-    # who has it that way can vouch for no configuration, and takes nobody's away
+    # a node that has it that way can vouch for no configuration, and takes nobody's away
     three = Side("three")
     three.put("peer", "theirs", collection=REMOTE_PEERS)
     send(two.store, three.store, NOW)

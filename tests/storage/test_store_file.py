@@ -1,4 +1,4 @@
-"""The store on a real file: what is acknowledged is there after closing, opening and reading."""
+"""The store on a real file: every acknowledged write is there after closing, opening and reading."""
 
 from __future__ import annotations
 

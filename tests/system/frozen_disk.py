@@ -1,4 +1,4 @@
-"""A disk that stops answering for a while: what writes to it waits in the kernel."""
+"""A disk that stops answering for a while: a process that writes to it waits in the kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collections that merge, in a real cluster: what was written while apart survives on both sides."""
+"""Collections that merge, in a real cluster: the writes made while apart survive on both sides."""
 
 from __future__ import annotations
 

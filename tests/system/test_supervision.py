@@ -1,4 +1,4 @@
-"""Actors, admin and launcher of a real node are killed; what must come back does, what must go goes."""
+"""Actors, admin and launcher of a real node are killed; some processes must come back, the others must go."""
 
 from __future__ import annotations
 

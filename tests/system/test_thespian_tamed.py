@@ -131,7 +131,7 @@ def test_strangers_take_neither_memory_nor_the_turn(node: Node) -> None:
             return len(ready)
 
         until(lambda: closed() >= 2 * host_wire.UNPROVEN_MAX, 10.0, "the oldest are closed")
-        # whoever is still there sends what it announced: nothing of it is read
+        # a connection that is still there sends the bytes it announced: none of them is read
         connections[-1].sendall(bytes(1024))
         until(lambda: connections[-1] in select.select(connections, [], [], 0.0)[0], 10.0, "it is closed")
         assert node.ask("store", Ping()) == Done()
