@@ -222,12 +222,20 @@ class Store(OplogReader, Protocol):
         """
 
     def install(
-        self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool = False
+        self,
+        staged: str,
+        entropy: bytes,
+        now_ms: int,
+        *,
+        cloud: bool,
+        rebase: bool = False,
+        peer: str = "",
     ) -> Installed:
         """Merge a staged snapshot in a transaction of its own. Raises EntglError; nothing is changed then.
 
         ``staged``: what ``Staged.finish`` gave. ``entropy``: 32 bytes nobody can guess. ``rebase``: own
-        unsent writes are issued again even where no log row that this node lacks was pruned.
+        unsent writes are issued again even where no log row that this node lacks was pruned. ``peer``: the
+        node that gave it.
         """
 
     def repair(

@@ -115,9 +115,10 @@ class Session:
         self._count, self._gossip = count, gossip
         self.outbox = Outbox(log, self.line, cloud=cloud, live_push=live_push, count=count)
         known = chunks if wire.SNAPSHOTS in self._partner.features else None
-        self.snapshots = SnapshotExchange(name, owner, log, self.line, known, cloud=cloud, count=count)
+        ends = (name, owner, self._partner.node_id)
+        self.snapshots = SnapshotExchange(ends, log, self.line, known, cloud=cloud, count=count)
         self._theirs: dict[str, int] | None = None
-        self.progress = Progress(log)
+        self.progress, self.clock = Progress(log), PeerClock()
         self._told: Vector = {}
         self.outdated = False
         """A branch of some log was taken out here: both sides' knowledge of each other is void."""
@@ -136,7 +137,6 @@ class Session:
         self._waits = False
         """This round was refused, and the next is not asked for at once."""
         self._patience = STALLED
-        self.clock = PeerClock()
         self._moved_at = self._vector_at = 0.0
 
     def reconfigure(self, *, live_push: bool, sync_interval: float) -> None:

@@ -21,8 +21,7 @@ class SnapshotExchange:
 
     def __init__(
         self,
-        name: str,
-        owner: str,
+        ends: tuple[str, str, str],
         log: LogReader,
         line: Line,
         chunks: SnapshotChunks | None,
@@ -30,11 +29,13 @@ class SnapshotExchange:
         cloud: bool,
         count: Callable[[Reason], None],
     ) -> None:
+        """``ends``: the session, the actor that has it, the node at its other end."""
+        name, owner, peer = ends
         self.giving = SnapshotGiving(
             name=name, owner=owner, log=log, line=line, chunks=chunks, cloud=cloud, count=count
         )
         self.taking = SnapshotTaking(
-            name=name, owner=owner, log=log, send=line.send, cloud=cloud, count=count
+            name=name, owner=owner, log=log, send=line.send, cloud=cloud, count=count, peer=peer
         )
 
     def receive(self, message: Message, ctx: Context) -> None:

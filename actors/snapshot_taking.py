@@ -47,7 +47,9 @@ class SnapshotTaking:
         send: Callable[[Message], bool],
         cloud: bool,
         count: Callable[[Reason], None],
+        peer: str = "",
     ) -> None:
+        self._peer = peer
         self._name = name
         self._owner = owner
         self._log = log
@@ -166,7 +168,15 @@ class SnapshotTaking:
         offer = self._offer
         ctx.tell(
             "oplog",
-            StageSnapshot(self._owner, self._name, offer.id, offer.chunks, self._cloud, offer.rebase),
+            StageSnapshot(
+                self._owner,
+                self._name,
+                offer.id,
+                offer.chunks,
+                self._cloud,
+                offer.rebase,
+                self._peer,
+            ),
         )
 
     def _is_useful(self, offer: wire.SnapshotOffer) -> bool:

@@ -31,6 +31,7 @@ def install(
             ctx.now_ms(),
             cloud=message.cloud,
             rebase=message.rebase == store.origin,
+            peer=message.peer,
         )
     except Exception as raised:  # noqa: BLE001 -- whoever waits for the merge has to hear of any end of it
         fault = raised if isinstance(raised, EntglError) else _bug(raised)

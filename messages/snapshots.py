@@ -53,6 +53,7 @@ class StageSnapshot(Message):
     chunks: int
     cloud: bool
     rebase: Origin
+    peer: str = ""
 
 
 @message(154)
@@ -89,6 +90,7 @@ class InstallSnapshot(Message):
     staged: str
     cloud: bool
     rebase: Origin
+    peer: str = ""
 
 
 @message(157)

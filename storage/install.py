@@ -12,8 +12,6 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from entgldb.messages.errors import TooLargeError
-from entgldb.messages.limits import ORIGINS_MAX
 from entgldb.messages.model import Vector
 from entgldb.storage.collection_rules import merging_collections
 from entgldb.storage.collections import ensure_collection
@@ -155,7 +153,7 @@ class Merger:
         self.taken = self.deleted = 0
 
     def merge(self) -> None:
-        """Documents and conflicts, then the vector. Raises TooLargeError for too many origins."""
+        """Documents and conflicts, then the vector."""
         self._prepare()
         self._conflicts()
         self._documents()
@@ -167,8 +165,6 @@ class Merger:
         execute = self.connection.execute
         empty(self.connection, "origins", "places", "taken", "gone", "apart")
         state, vector = self.state, self.head.vector()
-        if len(state.origins.keys() | vector.keys()) > ORIGINS_MAX:
-            raise TooLargeError(f"a snapshot of more than {ORIGINS_MAX} origins")
         rows = []
         for place, mark in enumerate(self.head.marks):
             known = state.known(self.connection, mark.name)

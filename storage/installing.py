@@ -23,6 +23,7 @@ from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.merge import NO_HEAD, Head
 from entgldb.storage.rules.results import Installed
 from entgldb.storage.staging import read_head
+from entgldb.storage.strangers import Strangers
 from entgldb.storage.transaction import Transaction
 
 
@@ -33,16 +34,21 @@ class Installing:
         self,
         transaction: Transaction,
         incarnations: Incarnations,
+        strangers: Strangers,
         group: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._transaction = transaction
         self._incarnations = incarnations
+        self._strangers = strangers
         self._group = group
 
-    def install(self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool) -> Installed:
+    def install(
+        self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool, peer: str
+    ) -> Installed:
         """Merge what is staged at the URI ``staged``. ``cloud``: it came by a cloud link.
 
-        ``rebase``: own unsent writes are issued again even where no log row that we lack was pruned.
+        ``peer``: the node that gave it. ``rebase``: own unsent writes are issued again even where no log row
+        that we lack was pruned.
         """
         connection, state = self._transaction.connection, self._transaction.state
         with _attached(connection, staged):
@@ -51,8 +57,14 @@ class Installing:
                 return Installed({}, Reason.HELD_CLOCK.value)
             if not rebase and self._is_covered(head, cloud=cloud):
                 return Installed({})
+            strangers = self._strangers.in_snapshot(connection, state, head.vector(), peer, cloud=cloud)
+            if strangers is None:
+                self._strangers.left_out(now_ms)
+                return Installed({}, Reason.TOO_MANY_ORIGINS.value)
             with self._group():
-                return self._install(head, entropy, now_ms, cloud=cloud, rebase=rebase)
+                done = self._install(head, entropy, now_ms, cloud=cloud, rebase=rebase)
+            self._strangers.note(peer, strangers)
+            return done
 
     def _is_covered(self, head: SnapshotHead, *, cloud: bool) -> bool:
         """Whether it brings nothing: it was merged before, or the log has brought it meanwhile."""

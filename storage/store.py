@@ -276,11 +276,18 @@ class Store(LogQueries):
                 healing.take_out(Batch(self.connection, self.state), origin, seq + 1)
 
     def install(
-        self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool = False
+        self,
+        staged: str,
+        entropy: bytes,
+        now_ms: int,
+        *,
+        cloud: bool,
+        rebase: bool = False,
+        peer: str = "",
     ) -> Installed:
         """Merge a staged snapshot in a transaction of its own. Raises EntglError; nothing is changed then."""
-        installing = Installing(self.transaction, self.incarnations, self.group)
-        return installing.install(staged, entropy, now_ms, cloud=cloud, rebase=rebase)
+        installing = Installing(self.transaction, self.incarnations, self.applying.strangers, self.group)
+        return installing.install(staged, entropy, now_ms, cloud=cloud, rebase=rebase, peer=peer)
 
     def repair(
         self, copies: Sequence[Copy], absent: Sequence[tuple[str, str]], vector: Vector, *, write: bool

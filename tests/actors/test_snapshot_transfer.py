@@ -105,6 +105,7 @@ class Receiver:
             send=send,
             cloud=False,
             count=lambda reason: self.counts.update([reason]),
+            peer=name,
         )
 
     def settle(self) -> None:
@@ -374,11 +375,12 @@ def test_an_oplog_that_starts_anew_goes_on_with_what_is_on_disk() -> None:
     assert set(one.wanted("a")) == {4}
 
 
-@pytest.mark.parametrize("refused", [Reason.HELD_CLOCK, Reason.DISK_FULL])
+@pytest.mark.parametrize("refused", [Reason.HELD_CLOCK, Reason.DISK_FULL, Reason.TOO_MANY_ORIGINS])
 def test_one_that_cannot_be_merged_now_stays_and_is_not_offered_again_at_once(refused: Reason) -> None:
     one = Receiver("a")
     one.offer("a", "s", 2)
     one.give_all("a", 2)
+    assert one.merges[-1].peer == "a"
     one.merged(refused.value)
     assert not one.shelf.staged["s"].dropped
     assert (one.oplog.counts[refused.value], one.counts[refused]) == (1, 1)
