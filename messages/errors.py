@@ -160,6 +160,7 @@ class Reason(StrEnum):
     HELD_FULL = "held-full"
     FILTERED = "filtered"
     PARENT_ABSENT = "parent-absent"
+    PARENT_FORGOTTEN = "parent-forgotten"
     BAD_ENTRY = "bad-entry"
     UNFIT = "unfit"
     TOO_MANY_ORIGINS = "too-many-origins"

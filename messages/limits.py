@@ -60,6 +60,8 @@ STRANGERS_MAX: Final = ORIGINS_MAX - MEMBERS_MAX
 """Origins known in all beyond which only those are taken that a member has named as its own."""
 STRANGERS_PER_PEER_MAX: Final = STRANGERS_MAX // 3
 """Other origins that one peer may bring while the store is open."""
+SUCCESSORS_MAX: Final = 100_000
+"""Versions that entries name and that have not come: so many of the last are remembered."""
 MEMBERS_BYTES_MAX: Final = 64 * 1024
 """Rows of members in one heartbeat; at least one goes, however large."""
 TOKEN_BYTES_MAX: Final = 8 * 1024

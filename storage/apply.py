@@ -261,10 +261,10 @@ class Applier:
         if decision.parent_absent:
             self.counts[Reason.PARENT_ABSENT.value] += 1
             if header.parent is not None:
-                batch.note_successor(header.parent)
+                self._note_successor(header.parent)
         for version in header.seen:
             if not self._applied(version, header.collection):
-                batch.note_successor(version)
+                self._note_successor(version)
         if decision.keep is Keep.CURRENT:
             batch.keep_current(header.collection, header.key)
         elif decision.keep is Keep.INCOMING and text is not None and not batch.has_successor(header.version):
@@ -272,12 +272,17 @@ class Applier:
         if decision.wins:
             batch.replace(header, text, lsn, current)
 
+    def _note_successor(self, version: Version) -> None:
+        forgotten = self.batch.note_successor(version)
+        if forgotten:
+            self.counts[Reason.PARENT_FORGOTTEN.value] += forgotten
+
     def _merge_fields(self, header: Header, text: str | None, lsn: int) -> None:
         absent = [version for version in header.named if not self._applied(version, header.collection)]
         if absent:
             self.counts[Reason.PARENT_ABSENT.value] += 1
             for version in absent:
-                self.batch.note_successor(version)
+                self._note_successor(version)
         if merge_row(self.batch, header, text, lsn, absent=bool(absent)):
             # nobody's fault and kept back from nobody: its next writer has to make it smaller
             self.counts[Reason.TOO_LARGE.value] += 1

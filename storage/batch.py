@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, Final
 
-from entgldb.messages.limits import CONFLICTS_KEPT_MS_MAX, NAMED_MAX
+from entgldb.messages.limits import CONFLICTS_KEPT_MS_MAX, NAMED_MAX, SUCCESSORS_MAX
 from entgldb.messages.model import COLLECTIONS, Version
 from entgldb.storage.collections import ensure_collection
 from entgldb.storage.evicting import evict
@@ -35,6 +35,8 @@ _MERGED: Final = (
     " body = excluded.body, origin = excluded.origin, seq = excluded.seq, hlc = excluded.hlc,"
     " lsn = excluded.lsn, sha256 = excluded.sha256, stamps = excluded.stamps"
 )
+TIDY_ROWS: Final = 2_000
+"""Notes about parents that ``tidy`` looks at in one go."""
 _LOSER: Final = "INSERT OR IGNORE INTO _entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)"
 
 
@@ -188,10 +190,20 @@ class Batch:
             ).rowcount
         )
 
-    def note_successor(self, version: Version) -> None:
+    def note_successor(self, version: Version) -> int:
         """Note that an entry that names ``version`` came before it, so that ``version`` becomes no conflict
-        later."""
-        self.connection.execute("INSERT OR IGNORE INTO _entgldb_successors VALUES (?, ?)", version)
+        later.
+
+        Gives how many of the oldest notes had to make room.
+        """
+        noted = self.connection.execute(
+            "INSERT OR IGNORE INTO _entgldb_successors (origin, seq) VALUES (?, ?)", version
+        )
+        if not noted.rowcount:
+            return 0
+        return self.connection.execute(
+            "DELETE FROM _entgldb_successors WHERE id <= ?", ((noted.lastrowid or 0) - SUCCESSORS_MAX,)
+        ).rowcount
 
     def has_successor(self, version: Version) -> bool:
         """Whether an entry that names ``version`` as its parent came before it."""
@@ -224,17 +236,27 @@ class Batch:
         self.state.conflicts += rows
         evict(self.connection, self.state)
 
-    def tidy(self) -> None:
-        """Drop conflict rows found too long ago, and notes about parents that have come since."""
+    def tidy(self, after: int) -> int:
+        """Drop conflict rows found too long ago, and of some notes those about parents that have come since.
+
+        ``after``: what the last call gave, 0 at first.
+        """
         self.state.conflicts -= self.connection.execute(
             "DELETE FROM _entgldb_conflicts WHERE found_ms < ?",
             (self.state.lived_ms - CONFLICTS_KEPT_MS_MAX,),
         ).rowcount
+        step = self.connection.execute(
+            "SELECT id FROM _entgldb_successors WHERE id > ? ORDER BY id LIMIT ?", (after, TIDY_ROWS)
+        ).fetchall()
+        last = int(step[-1][0]) if step else 0
         self.connection.execute(
-            "DELETE FROM _entgldb_successors WHERE EXISTS (SELECT 1 FROM _entgldb_origins o"
+            "DELETE FROM _entgldb_successors WHERE id > ? AND id <= ? AND (EXISTS ("
+            "SELECT 1 FROM _entgldb_origins o"
             " JOIN _entgldb_oplog l ON l.origin = o.id WHERE o.name = _entgldb_successors.origin"
             " AND l.seq = _entgldb_successors.seq AND l.applied = 1)"
             # every pruned entry had been applied
             " OR EXISTS (SELECT 1 FROM _entgldb_origins o WHERE o.name = _entgldb_successors.origin"
-            " AND o.floor >= _entgldb_successors.seq)"
+            " AND o.floor >= _entgldb_successors.seq))",
+            (after, last),
         )
+        return last if len(step) == TIDY_ROWS else 0

@@ -113,6 +113,12 @@ CREATE TABLE _entgldb_quarantine (
 CREATE INDEX _entgldb_oplog_unfit ON _entgldb_oplog (lsn) WHERE applied = 2;
 ALTER TABLE _entgldb_conflicts ADD COLUMN rule TEXT NOT NULL DEFAULT 'lww';
 CREATE INDEX _entgldb_conflicts_key ON _entgldb_conflicts (collection, key);
+ALTER TABLE _entgldb_successors RENAME TO _entgldb_successors_1;
+CREATE TABLE _entgldb_successors (
+    id INTEGER PRIMARY KEY, origin TEXT NOT NULL, seq INTEGER NOT NULL, UNIQUE (origin, seq)
+);
+INSERT INTO _entgldb_successors (origin, seq) SELECT origin, seq FROM _entgldb_successors_1;
+DROP TABLE _entgldb_successors_1;
 CREATE TABLE _entgldb_arrivals (
     first_lsn INTEGER PRIMARY KEY, last_lsn INTEGER NOT NULL, peer TEXT NOT NULL, at_ms INTEGER NOT NULL
 );

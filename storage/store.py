@@ -61,6 +61,7 @@ class Store(LogQueries):
         self.applying = Applying(self.transaction)
         self.incarnations = Incarnations(self.transaction, self.applying, path)
         self._tidied_ms = self.state.lived_ms
+        self._tidied_to = 0
         self._wal = WalWatch(path)
         self._reborn: Why | None = None
 
@@ -255,7 +256,7 @@ class Store(LogQueries):
             self._tidied_ms = self.state.lived_ms
             requests.forget_old(self.connection, self.state.lived_ms)
             arrivals.tidy(self.connection)
-            Batch(self.connection, self.state).tidy()
+            self._tidied_to = Batch(self.connection, self.state).tidy(self._tidied_to)
         return outcome
 
     def reset_clock(self, request: RequestId, entropy: bytes, now_ms: int) -> tuple[Origin, int]:

@@ -35,6 +35,7 @@ EXPLAINS: Final[Mapping[Reason, WhyReason | None]] = {
     # the entry is here, or comes at once by itself
     Reason.DUPLICATE: None,
     Reason.PARENT_ABSENT: None,
+    Reason.PARENT_FORGOTTEN: None,
     Reason.REPAIRED: None,
     Reason.HEALED: None,
     # written again by its node, under another name

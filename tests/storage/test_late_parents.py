@@ -6,8 +6,11 @@ import pytest
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.limits import DRIFT_MS_MAX
-from entgldb.messages.model import Entry
+from entgldb.messages.model import Entry, Version
+from entgldb.storage import batch
 from entgldb.storage.documents import Documents
+from entgldb.storage.rules.clock import from_ms
+from entgldb.storage.rules.header import DELETE, Header, digest, encode
 from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000
@@ -74,3 +77,61 @@ def test_a_true_rival_of_a_late_parent_is_still_kept() -> None:
     (conflict,) = Documents(slow.connection).conflicts()
     assert conflict.document == {"by": "fast"}
     assert slow.get("c", "k") == b'{"by":"rival"}'
+
+
+def naming(store: Store, seqs: range, *, rival: Store) -> list[Entry]:
+    """Deletes by ``store``, each over a version of ``rival`` that nobody has."""
+    found, before = [], b""
+    for number, seq in enumerate(seqs, 1):
+        raw = encode(
+            Header(
+                store.origin,
+                number,
+                from_ms(NOW) + number,
+                "c",
+                "k",
+                DELETE,
+                Version(rival.origin, seq),
+                0,
+                1,
+                b"",
+                before,
+            )
+        )
+        before = digest(raw)
+        found.append(Entry(raw, None))
+    return found
+
+
+def notes(store: Store) -> list[int]:
+    rows = store.connection.execute("SELECT seq FROM _entgldb_successors ORDER BY id")
+    return [seq for (seq,) in rows]
+
+
+def test_only_so_many_absent_parents_are_remembered_and_the_oldest_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batch, "SUCCESSORS_MAX", 3)
+    one, writer, rival = make("one"), make("writer"), make("rival")
+    with one.group():
+        counts = one.apply(naming(writer, range(10, 60, 10), rival=rival), NOW).counts
+    assert counts == {"parent-absent": 5, "parent-forgotten": 2}
+    assert notes(one) == [30, 40, 50]
+
+
+def test_notes_are_tidied_in_steps_and_all_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "TIDY_ROWS", 2)
+    one, writer, rival = make("one"), make("writer"), make("rival")
+    with one.group():
+        one.apply(naming(writer, range(1, 6), rival=rival), NOW)
+    for _ in range(4):
+        apply(one, put(rival, b"{}", NOW), NOW)
+    assert notes(one) == [1, 2, 3, 4, 5]
+    left = []
+    one.live(0.0)
+    for minute in (1, 2, 3, 4):
+        one.live(61.0 * minute)
+        with one.group():
+            one.release_held(NOW)
+        left.append(notes(one))
+    assert left == [[3, 4, 5], [5], [5], [5]]

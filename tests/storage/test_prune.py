@@ -228,7 +228,8 @@ def test_a_feed_that_is_overtaken_by_forgetting_says_so(bench: Bench) -> None:
 
 def test_notes_about_parents_that_came_and_were_pruned_do_not_stay(bench: Bench) -> None:
     bench.write(*keys("k1"))
-    bench.store.connection.execute("INSERT INTO _entgldb_successors VALUES (?, 1)", (bench.store.origin,))
+    note = "INSERT INTO _entgldb_successors (origin, seq) VALUES (?, 1)"
+    bench.store.connection.execute(note, (bench.store.origin,))
     bench.prune(aged=1)
     for seconds in (0.0, 3600.0):
         bench.store.live(seconds)
