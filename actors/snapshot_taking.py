@@ -77,9 +77,11 @@ class SnapshotTaking:
 
     def offered(self, offer: wire.SnapshotOffer, ctx: Context) -> None:
         """The peer has one for us."""
-        if not self._is_useful(offer):
-            self._count(Reason.SNAPSHOT_USELESS)
-            self._send(wire.SnapshotEnd(offer.id, Reason.SNAPSHOT_USELESS.value))
+        forked = self._is_of_a_fork(offer)
+        if forked or not self._is_useful(offer):
+            reason = Reason.QUARANTINED if forked else Reason.SNAPSHOT_USELESS
+            self._count(reason)
+            self._send(wire.SnapshotEnd(offer.id, reason.value))
         elif self._offer is None or self._offer.id != offer.id:
             self._offer, self._staged, self._patience = offer, 0, PATIENCE_FIRST
             self._moved_at = ctx.monotonic()
@@ -179,14 +181,19 @@ class SnapshotTaking:
             ),
         )
 
+    def _is_of_a_fork(self, offer: wire.SnapshotOffer) -> bool:
+        """Whether the store would refuse it: of an origin in quarantine it has more than we, or another."""
+        mine = self._log.vector()
+        for origin in self._log.quarantined() & offer.vector.keys():
+            ours, theirs = mine.get(origin, (0, b"")), offer.vector[origin]
+            if theirs[0] > ours[0] or (theirs[0] == ours[0] and theirs[1] != ours[1]):
+                return True
+        return False
+
     def _is_useful(self, offer: wire.SnapshotOffer) -> bool:
-        """Whether a file can be named so, and it has anything for us: of origins in quarantine nothing is."""
-        mine, blocked = self._log.vector(), self._log.quarantined()
-        more = any(
-            seq > mine.get(origin, (0, b""))[0]
-            for origin, (seq, _) in offer.vector.items()
-            if origin not in blocked
-        )
+        """Whether a file can be named so, and it has anything for us."""
+        mine = self._log.vector()
+        more = any(seq > mine.get(origin, (0, b""))[0] for origin, (seq, _) in offer.vector.items())
         recorded = not self._cloud and not self._in_vain and bool(self._log.unapplied(1))
         named = offer.id.isascii() and offer.id.isalnum() and len(offer.id) <= NAME_CHARS_MAX
         return named and offer.chunks > 0 and (more or recorded or offer.rebase == self._log.origin)

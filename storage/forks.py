@@ -44,7 +44,8 @@ def alarms(connection: sqlite3.Connection) -> list[Json]:
         {
             "code": "fork",
             "subject": origin,
-            "text": f"{origin} has written two different entries {seq}: nothing more of it is taken until "
+            "text": f"{origin} has written two different entries {seq}: nothing more of it is taken, and no "
+            "snapshot that has more of it, until "
             f"`entgldb heal-origin {origin}` decides",
             "since_ms": since,
         }

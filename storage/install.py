@@ -25,14 +25,6 @@ from entgldb.storage.scratch import empty
 from entgldb.storage.state import State
 
 _SYSTEM: Final = "{0}.collection >= '_system_' AND {0}.collection < '_system`'"
-# of an origin in quarantine nothing is taken beyond our head: what ``places.last`` says
-_APART: Final = """
-INSERT OR IGNORE INTO temp.apart SELECT s.collection, s.key FROM staged.documents s
-CROSS JOIN temp.places o ON o.place = s.origin WHERE s.seq > o.last
-"""
-_IS_APART: Final = (
-    "EXISTS (SELECT 1 FROM temp.apart x WHERE x.collection = {0}.collection AND x.key = {0}.key)"
-)
 # s: staged, o: its origin, d: ours of the same key, l: its origin. A row of ours with hlc 0 and no body
 # stands for a key that an earlier snapshot deleted: it counts as none.
 _TAKE: Final = """
@@ -87,7 +79,7 @@ FROM staged.conflicts s CROSS JOIN temp.places o ON o.place = s.origin
 LEFT JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
 WHERE {visible} AND NOT EXISTS (
     SELECT 1 FROM temp.joined j WHERE j.collection = s.collection AND j.key = s.key)
-AND s.seq <= o.last AND (s.seq > o.ours OR {unseen} OR (d.origin = o.number AND d.seq = s.seq))
+AND (s.seq > o.ours OR {unseen} OR (d.origin = o.number AND d.seq = s.seq))
 """
 _PUT: Final = """
 INSERT INTO main._entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps)
@@ -130,8 +122,8 @@ _SET_ASIDE: Final = (
 )
 
 _LET_GO: Final = """
-DELETE FROM main._entgldb_quarantine AS q WHERE {visible} AND q.seq <= (SELECT min(o.theirs, p.last)
-    FROM temp.origins o JOIN temp.places p ON p.number = o.number WHERE o.number = q.origin)
+DELETE FROM main._entgldb_quarantine AS q WHERE {visible} AND q.seq <= (
+    SELECT o.theirs FROM temp.origins o WHERE o.number = q.origin)
 RETURNING origin, seq
 """
 
@@ -148,7 +140,6 @@ class Merger:
         self.all_seen = all(head.vector().get(o, (0,))[0] >= seq for o, (seq, _) in before.items())
         """Whether the snapshot covers all that we have of others."""
         self.partial = is_partial(connection) or has_recorded(connection)
-        self.blocked = any(known.head.quarantined for known in state.origins.values())
         self.changes: Vector = {}
         self.taken = self.deleted = 0
 
@@ -163,22 +154,18 @@ class Merger:
     def _prepare(self) -> None:
         """Fill the temporary tables: the origins on both sides, the rows to take, the rows that go."""
         execute = self.connection.execute
-        empty(self.connection, "origins", "places", "taken", "gone", "apart")
+        empty(self.connection, "origins", "places", "taken", "gone")
         state, vector = self.state, self.head.vector()
         rows = []
         for place, mark in enumerate(self.head.marks):
             known = state.known(self.connection, mark.name)
-            seq, _, quarantined = known.head[:3]
-            rows.append((place, known.number, mark.name, seq, seq if quarantined else SEQ_MAX))
-        self.connection.executemany("INSERT INTO temp.places VALUES (?, ?, ?, ?, ?)", rows)
+            rows.append((place, known.number, mark.name, known.head.seq))
+        self.connection.executemany("INSERT INTO temp.places VALUES (?, ?, ?, ?)", rows)
         self.connection.executemany(
             "INSERT INTO temp.origins VALUES (?, ?, ?, ?)",
             [(k.number, o, k.head.seq, vector.get(o, (0,))[0]) for o, k in state.origins.items()],
         )
         joining = MergeInstall(self.connection, state)
-        if self.blocked:
-            execute(_APART)
-            joining.leave_apart()
         visible = self._visible("{visible}", "s"), self._visible("{visible}", "d")
         joining.join_all(*visible, partial=self.partial)
         execute(self._visible(_TAKE, "s"))
@@ -225,7 +212,7 @@ class Merger:
         state = self.state
         for mark in self.head.marks:
             number, ours, _ = state.origins[mark.name]
-            if mark.seq > ours.seq and not ours.quarantined:
+            if mark.seq > ours.seq:
                 state.move(mark.name, ChainHead(mark.seq, mark.head, hlc=mark.hlc))
                 state.raise_floor(mark.name, mark.seq)
                 self.changes[mark.name] = (mark.seq, mark.head)
@@ -287,8 +274,6 @@ class Merger:
     def _visible(self, statement: str, alias: str) -> str:
         system = f"({_SYSTEM.format(alias)})"
         visible = "true" if self.system else f"NOT {system}"
-        if self.blocked:
-            visible += f" AND NOT {_IS_APART.format(alias)}"
         unseen = system if self.partial else "false"
         if self.state.unfit:
             unseen = f"({unseen} OR {_SET_ASIDE})"

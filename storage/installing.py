@@ -55,6 +55,8 @@ class Installing:
             head = read_head(connection, "staged")
             if clock.too_far_ahead(head.clock, members.known_ms(connection, state, now_ms)):
                 return Installed({}, Reason.HELD_CLOCK.value)
+            if self._is_of_a_fork(head):
+                return Installed({}, Reason.QUARANTINED.value)
             if not rebase and self._is_covered(head, cloud=cloud):
                 return Installed({})
             strangers = self._strangers.in_snapshot(connection, state, head.vector(), peer, cloud=cloud)
@@ -73,7 +75,24 @@ class Installing:
             return False
         heads = {origin: known.head for origin, known in self._transaction.state.origins.items()}
         ours = [(heads.get(mark.name, NO_HEAD), mark.seq) for mark in head.marks]
-        return all(known.quarantined or known.seq >= seq for known, seq in ours)
+        return all(known.seq >= seq for known, seq in ours)
+
+    def _is_of_a_fork(self, head: SnapshotHead) -> bool:
+        """Whether it has more of an origin in quarantine than our branch of that, or another branch.
+
+        Its rows and its vector would then say what our branch has not seen: nobody could tell what to keep.
+        """
+        for mark in head.marks:
+            known = self._transaction.state.origins.get(mark.name)
+            if known is None or not known.head.quarantined or not mark.seq:
+                continue
+            row = self._transaction.connection.execute(
+                "SELECT hash FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (known.number, mark.seq)
+            ).fetchone()
+            ours = {known.head.seq: known.head.hash}.get(mark.seq, b"" if row is None else row[0])
+            if mark.seq > known.head.seq or ours != mark.head:
+                return True
+        return False
 
     def _install(
         self, head: SnapshotHead, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool

@@ -14,8 +14,6 @@ from typing import Any, Final
 
 from entgldb.messages.model import SYSTEM_PREFIX
 from entgldb.storage.rules.changes import plant
-from entgldb.storage.rules.fields import stamps
-from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merged import Loser
 from entgldb.storage.rules.merged_sides import Joined, SideOfKey, join_sides
 from entgldb.storage.rules.stored import Stored, Tip, load, save
@@ -46,14 +44,8 @@ _OURS: Final = (
 )
 _THEIRS: Final = (
     "SELECT o.name, c.seq, c.hlc, c.body, c.rule FROM staged.conflicts c"
-    " CROSS JOIN temp.places o ON o.place = c.origin WHERE c.collection = ? AND c.key = ? AND c.seq <= o.last"
+    " CROSS JOIN temp.places o ON o.place = c.origin WHERE c.collection = ? AND c.key = ?"
 )
-_MERGED: Final = """
-SELECT s.id, s.collection, s.key, o.name, s.seq, s.hlc, s.body, s.stamps
-FROM staged.documents s CROSS JOIN temp.places o ON o.place = s.origin
-WHERE s.id > :after AND s.stamps IS NOT NULL ORDER BY s.id LIMIT 100
-"""
-_HEADER: Final = "SELECT header FROM main._entgldb_oplog WHERE origin = ? AND seq = ?"
 _SET_ASIDE: Final = (
     "SELECT o.name, q.seq FROM main._entgldb_quarantine q CROSS JOIN temp.origins o ON o.number = q.origin"
 )
@@ -97,19 +89,6 @@ class MergeInstall:
 
         for row in self._pages(_ALONE.format(visible=ours)):
             self._forget_named(row)
-
-    def leave_apart(self) -> None:
-        """Keys with fields that an origin in quarantine wrote beyond our head: nothing takes them out."""
-        execute = self._connection.execute
-        ends = {}
-        for number, name, seq in execute("SELECT number, name, last FROM temp.places WHERE last <= ours"):
-            row = execute(_HEADER, (number, seq)).fetchone()
-            ends[name] = (0 if row is None else decode(row[0]).hlc, name)
-        for row in self._pages(_MERGED):
-            stored = load(Tip(*row[3:6]), row[6], row[7])
-            known = stamps(stored.tree, {}).keys() | {tip.stamp for tip in stored.tips}
-            if any(stamp > ends.get(stamp[1], stamp) for stamp in known):
-                execute("INSERT OR IGNORE INTO temp.apart VALUES (?, ?)", row[1:3])
 
     def _forget_named(self, row: tuple[Any, ...]) -> None:
         """Of a row that the snapshot does not have: versions that were named there are settled."""

@@ -15,10 +15,9 @@ _TABLES: Final = {
     "lasts": "(id INTEGER PRIMARY KEY, collection, key, origin, seq, UNIQUE (collection, key))",
     # merging a snapshot
     "origins": "(number INTEGER PRIMARY KEY, name TEXT, ours INTEGER, theirs INTEGER)",
-    "places": "(place INTEGER PRIMARY KEY, number INTEGER, name TEXT, ours INTEGER, last INTEGER)",
+    "places": "(place INTEGER PRIMARY KEY, number INTEGER, name TEXT, ours INTEGER)",
     "taken": "(id INTEGER PRIMARY KEY, was_live INTEGER)",
     "gone": "(n INTEGER PRIMARY KEY, id INTEGER UNIQUE)",
-    "apart": "(collection TEXT, key TEXT, PRIMARY KEY (collection, key)) WITHOUT ROWID",
     "joined": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, UNIQUE (collection, key))",
     # own writes that are stamped anew
     "tail": "(seq INTEGER PRIMARY KEY, header, body)",

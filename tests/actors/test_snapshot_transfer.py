@@ -403,9 +403,10 @@ class Recorded(ListLog):
     def __init__(self) -> None:
         super().__init__()
         self.lacks = True
+        self.known = VECTOR
 
     def vector(self) -> Vector:
-        return VECTOR
+        return self.known
 
     def unapplied(self, rows_max: int, after: tuple[str, int] = ("", 0)) -> list[tuple[str, int]]:
         return [("x/" + "1" * 32, 9)] if self.lacks else []
@@ -428,6 +429,21 @@ def test_a_state_that_brings_nothing_is_useless() -> None:
     one = Receiver("a", log=log)
     one.offer("a", "s", 1)
     assert one.sent["a"] == [wire.SnapshotEnd("s", Reason.SNAPSHOT_USELESS.value)]
+
+
+@pytest.mark.parametrize(("ours", "asked"), [(8, False), (9, True)])
+def test_a_state_with_more_of_an_origin_in_quarantine_is_not_fetched_at_all(
+    ours: int, *, asked: bool
+) -> None:
+    log = Recorded()
+    (origin,) = VECTOR
+    log.set_apart = {origin}
+    log.known = {origin: (ours, b"h")}
+    one = Receiver("a", log=log)
+    one.offer("a", "s", 1)
+    declined = wire.SnapshotEnd("s", Reason.QUARANTINED.value)
+    assert (declined in one.sent["a"]) is not asked
+    assert one.counts[Reason.QUARANTINED] == (not asked)
 
 
 class Broken:

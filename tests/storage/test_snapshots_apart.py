@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 
 from entgldb.messages.client import Write
-from entgldb.messages.errors import EntglError
+from entgldb.messages.errors import EntglError, Reason
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry
 from entgldb.storage.apply import Applier
@@ -46,57 +46,80 @@ def fork(*, merging: bool = False) -> tuple[Side, Side, Side, str]:
     return again, giver, taker, writer.store.origin
 
 
-def healed(again: Side, giver: Side, taker: Side, origin: str) -> None:
-    """Keep the branch that the taker was shown, everywhere."""
-    seq, kept = taker.store.branch(origin, "theirs") or (0, b"")
+def healed(again: Side, giver: Side, taker: Side, origin: str, keep: str) -> None:
+    """Keep one branch everywhere, and let everybody have everything."""
+    seq, kept = taker.store.branch(origin, keep) or (0, b"")
     for number, side in enumerate((giver, taker)):
         with side.store.group():
             side.store.heal(origin, seq, kept, lambda number=number: b"%d" % number * 32, NOW)
     for _ in range(2):
         for side in (giver, taker):
-            again.give(side)
+            if keep == "theirs":
+                again.give(side)
         giver.give(taker)
         taker.give(giver)
 
 
+@pytest.mark.parametrize("keep", ["ours", "theirs"])
 @pytest.mark.parametrize("merging", [False, True])
-def test_of_an_origin_in_quarantine_a_snapshot_brings_nothing_beyond_our_head(*, merging: bool) -> None:
+def test_a_snapshot_with_more_of_an_origin_in_quarantine_waits_for_a_decision(
+    keep: str, *, merging: bool
+) -> None:
     again, giver, taker, origin = fork(merging=merging)
-    giver.put("own", "y")
-    if merging:
-        giver.write(Write("users", "k2", b'{"v":"beyond","w":1}'), NOW + 9)
-        giver.write(Write("users", "k1", b'{"v":"first","w":1}'), NOW + 9)
-    send(giver.store, taker.store, NOW)
-    assert "k2" not in taker.shows()
-    assert taker.shows()["own"] == "y"
-    assert taker.store.vector()[origin][0] == 1
-    if merging:
-        assert taker.store.get("users", "k1") == b'{"v":"first","w":1}'
-    else:
-        healed(again, giver, taker, origin)
-        assert taker.store.vector() == giver.store.vector()
-        assert taker.shows() == giver.shows()
-        assert taker.rivals() == giver.rivals()
-
-
-def test_what_an_origin_in_quarantine_replaced_there_stays_here() -> None:
-    _, giver, taker, _ = fork()
     base = Side("base")
-    base.put("k2", "older", now=NOW - 5)
+    base.put("k2", "older", now=NOW - 5)  # the branch beyond our head has overtaken it at the giver
     base.give(giver)
-    base.give(taker)
-    send(giver.store, taker.store, NOW)
-    assert (giver.shows()["k2"], taker.shows()["k2"]) == ("beyond", "older")
+    giver.put("own", "y")
+    before = (taker.shows(), taker.rivals(), taker.store.vector())
+    assert send(giver.store, taker.store, NOW).refused == Reason.QUARANTINED.value
+    assert (taker.shows(), taker.rivals(), taker.store.vector()) == before
+    healed(again, giver, taker, origin, keep)
+    assert taker.store.vector() == giver.store.vector()
+    assert taker.shows() == giver.shows()
+    assert taker.rivals() == giver.rivals()
+    giver.put("more", "z", now=NOW + 9)
+    assert send(giver.store, taker.store, NOW + 9).refused == ""
+    assert taker.shows() == giver.shows()
 
 
-def test_a_loser_of_an_origin_in_quarantine_is_not_taken_either() -> None:
-    _, giver, taker, _ = fork()
-    rival = Side("rival")
-    rival.put("k2", "newer", now=NOW + 5)
-    rival.give(giver)
-    assert giver.rivals() == ["beyond"]
-    send(giver.store, taker.store, NOW)
-    assert (taker.shows()["k2"], taker.rivals()) == ("newer", [])
+@pytest.mark.parametrize("more", [1, 2, 3])
+def test_a_snapshot_of_another_branch_of_an_origin_in_quarantine_takes_nothing_away(more: int) -> None:
+    writer, again, giver, taker = Side("x"), Side("x"), Side("giver"), Side("taker")
+    for side in (writer, again):
+        side.put("k1", "first")
+    writer.give(taker)
+    for number in range(2):
+        writer.put(f"ours{number}", "branch", now=NOW + 1)
+    writer.give(taker)
+    for number in range(more):
+        again.put(f"theirs{number}", "branch", now=NOW + 2)
+    again.give(giver)
+    giver.put("own", "y")
+    rows = [row for row in again.store.rows(1, 9) if row.seq > 1]
+    with taker.store.group():
+        taker.store.apply([Entry(row.header, row.body) for row in rows], NOW)
+    assert taker.store.quarantined() == {writer.store.origin}
+    shown = taker.shows()
+    assert send(giver.store, taker.store, NOW).refused == Reason.QUARANTINED.value
+    assert taker.shows() == shown
+
+
+@pytest.mark.parametrize("all_of_it", [False, True])
+def test_a_snapshot_that_has_our_own_branch_of_an_origin_in_quarantine_is_taken(*, all_of_it: bool) -> None:
+    writer, again, giver, taker = Side("x"), Side("x"), Side("giver"), Side("taker")
+    writer.put("k1", "first")
+    writer.give(giver)
+    writer.put("k2", "second", now=NOW + 1)
+    if all_of_it:
+        writer.give(giver)
+    writer.give(taker)
+    again.put("k1", "other")
+    with taker.store.group():
+        taker.store.apply([Entry(row.header, row.body) for row in again.store.rows(1, 9)], NOW)
+    assert taker.store.quarantined() == {writer.store.origin}
+    giver.put("own", "y")
+    assert send(giver.store, taker.store, NOW).refused == ""
+    assert taker.shows() == {"k1": "first", "k2": "second", "own": "y"}
 
 
 def recorded() -> tuple[Side, Side, Side]:
