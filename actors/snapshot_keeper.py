@@ -35,6 +35,8 @@ FREEZE_SECONDS_MAX: Final = 600.0
 
 IDLE_SECONDS_MAX: Final = 60.0
 """Without a new chunk for so long, one that somebody else offers is taken instead."""
+TAKEN_BYTES_PER_SECOND_MIN: Final = 1024
+"""A giver that is slower than this on the whole does not keep others out, however regularly it sends."""
 MERGE_SECONDS_MAX: Final = 600.0
 """After which a merge that was ordered and never told of is ordered again."""
 
@@ -57,6 +59,11 @@ class SnapshotKeeper:
         self._staged_id = ""
         self._moved_at = 0.0
         """When the one that is coming in began, or its last chunk came."""
+        self._began_at = 0.0
+        self._taken_bytes = 0
+        """When the present giver began, and what came of it since then."""
+        self._staged_bytes = 0
+        """What was added to the staged one since it was opened."""
         self._merging_since: float | None = None
         """Whether the store has the staged one in hand: nothing else is staged meanwhile."""
 
@@ -111,12 +118,14 @@ class SnapshotKeeper:
             ctx.tell(message.owner, SnapshotStaged(message.session, message.id, 0, reason))
             return
         if self._coming is None or self._coming.session != message.session:
-            self._moved_at = ctx.monotonic()
+            self._moved_at = self._began_at = ctx.monotonic()
+            self._taken_bytes = 0
         self._coming = message
         try:
             if self._staged is None or self._staged_id != message.id:
                 self._close()
                 self._staged, self._staged_id = self._shelf.stage(message.id), message.id
+                self._staged_bytes = 0
             self._go_on(ctx)
         except EntglError as fault:
             self._give_up(fault, ctx)
@@ -142,7 +151,11 @@ class SnapshotKeeper:
         if digest(message.payload) != message.sha256:
             self._count(Reason.BAD_ENTRY)  # it is asked for again, as one that was lost
             return
+        self._taken_bytes += len(message.payload)
+        self._staged_bytes += len(message.payload)
         try:
+            if staged.next >= coming.chunks or self._staged_bytes > coming.bytes:
+                raise ProtocolError(f"snapshot {coming.id} is larger than its offer said")
             staged.take(message.chunk, message.payload, message.sha256)
             self._moved_at = ctx.monotonic()
             self._go_on(ctx)
@@ -183,7 +196,9 @@ class SnapshotKeeper:
         coming = self._coming
         if coming is None or coming.session == wanted.session:
             return False
-        return ctx.monotonic() - self._moved_at < IDLE_SECONDS_MAX
+        now = ctx.monotonic()
+        earned = IDLE_SECONDS_MAX + self._taken_bytes / TAKEN_BYTES_PER_SECOND_MIN
+        return now - self._moved_at < IDLE_SECONDS_MAX and now - self._began_at < earned
 
     def _is_merging(self, ctx: Context) -> bool:
         since = self._merging_since

@@ -7,13 +7,19 @@ case: the session asks oplog how far it has come, and goes on from there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import LogReader
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason, known_reason
-from entgldb.messages.limits import NAME_CHARS_MAX
+from entgldb.messages.limits import (
+    NAME_CHARS_MAX,
+    SNAPSHOT_BYTES_MAX,
+    SNAPSHOT_CHUNKS_MAX,
+    SNAPSHOT_ROWS_MAX,
+)
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.snapshots import (
     LeaveSnapshot,
@@ -77,11 +83,14 @@ class SnapshotTaking:
 
     def offered(self, offer: wire.SnapshotOffer, ctx: Context) -> None:
         """The peer has one for us."""
-        forked = self._is_of_a_fork(offer)
-        if forked or not self._is_useful(offer):
-            reason = Reason.QUARANTINED if forked else Reason.SNAPSHOT_USELESS
-            self._count(reason)
-            self._send(wire.SnapshotEnd(offer.id, reason.value))
+        if self._cloud and offer.rebase:
+            # a cloud has no say in how this node's own writes are issued
+            self._count(Reason.NOT_ALLOWED)
+            offer = replace(offer, rebase="")
+        fault = self._fault(offer)
+        if fault is not None:
+            self._count(fault)
+            self._send(wire.SnapshotEnd(offer.id, fault.value))
         elif self._offer is None or self._offer.id != offer.id:
             self._offer, self._staged, self._patience = offer, 0, PATIENCE_FIRST
             self._moved_at = ctx.monotonic()
@@ -177,6 +186,7 @@ class SnapshotTaking:
                 offer.chunks,
                 self._cloud,
                 offer.rebase,
+                offer.bytes,
                 self._peer,
             ),
         )
@@ -190,6 +200,13 @@ class SnapshotTaking:
                 return True
         return False
 
+    def _fault(self, offer: wire.SnapshotOffer) -> Reason | None:
+        if _is_too_large(offer):
+            return Reason.TOO_LARGE
+        if self._is_of_a_fork(offer):
+            return Reason.QUARANTINED
+        return None if self._is_useful(offer) else Reason.SNAPSHOT_USELESS
+
     def _is_useful(self, offer: wire.SnapshotOffer) -> bool:
         """Whether a file can be named so, and it has anything for us."""
         mine = self._log.vector()
@@ -197,3 +214,11 @@ class SnapshotTaking:
         recorded = not self._cloud and not self._in_vain and bool(self._log.unapplied(1))
         named = offer.id.isascii() and offer.id.isalnum() and len(offer.id) <= NAME_CHARS_MAX
         return named and offer.chunks > 0 and (more or recorded or offer.rebase == self._log.origin)
+
+
+def _is_too_large(offer: wire.SnapshotOffer) -> bool:
+    return (
+        offer.chunks > SNAPSHOT_CHUNKS_MAX
+        or offer.rows > SNAPSHOT_ROWS_MAX
+        or offer.bytes > SNAPSHOT_BYTES_MAX
+    )

@@ -133,3 +133,9 @@ PACK_BYTES: Final = 4096
 """First size of the buffer for packing a message; it grows as needed. For msgpack's own 256 KiB the process
 would take memory from the kernel and give it back for every single message: ten times the time of the
 packing."""
+SNAPSHOT_CHUNKS_MAX: Final = 2**24
+"""Chunks of one snapshot that is offered,"""
+SNAPSHOT_ROWS_MAX: Final = 2**32
+"""its rows,"""
+SNAPSHOT_BYTES_MAX: Final = 2**40
+"""and its bytes: an offer of more is declined."""

@@ -53,6 +53,8 @@ class StageSnapshot(Message):
     chunks: int
     cloud: bool
     rebase: Origin
+    bytes: int
+    """Of all chunks, as the offer says: no more is taken."""
     peer: str = ""
 
 

@@ -14,7 +14,13 @@ from entgldb.actors.snapshot_taking import IN_FLIGHT_MAX, PATIENCE_FIRST, PATIEN
 from entgldb.actors.store_snapshots import install
 from entgldb.messages import wire
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason
-from entgldb.messages.limits import NAME_CHARS_MAX
+from entgldb.messages.limits import (
+    CHUNK_BYTES_MAX,
+    NAME_CHARS_MAX,
+    SNAPSHOT_BYTES_MAX,
+    SNAPSHOT_CHUNKS_MAX,
+    SNAPSHOT_ROWS_MAX,
+)
 from entgldb.messages.local import SessionEnded
 from entgldb.messages.model import Vector
 from entgldb.messages.schema import Message
@@ -79,7 +85,8 @@ class Shelf:
 class Receiver:
     """Oplog, and the taking half of some sessions; ``settle`` hands over what they say to each other."""
 
-    def __init__(self, *sessions: str, log: ListLog | None = None) -> None:
+    def __init__(self, *sessions: str, log: ListLog | None = None, cloud: bool = False) -> None:
+        self.cloud = cloud
         self.ctx, self.shelf = FakeContext(), Shelf()
         self.log = log or ListLog()
         self.counts: Counter[Reason] = Counter()
@@ -103,7 +110,7 @@ class Receiver:
             owner="sync",
             log=self.log,
             send=send,
-            cloud=False,
+            cloud=self.cloud,
             count=lambda reason: self.counts.update([reason]),
             peer=name,
         )
@@ -120,15 +127,15 @@ class Receiver:
                 elif actor == "oplog":
                     self.oplog.handle(message, self.ctx)
 
-    def offer(self, name: str, snapshot_id: str, chunks: int = 5) -> None:
-        self.takers[name].offered(wire.SnapshotOffer(snapshot_id, VECTOR, chunks, 1, 1), self.ctx)
+    def offer(self, name: str, snapshot_id: str, chunks: int = 5, size: int = SNAPSHOT_BYTES_MAX) -> None:
+        self.takers[name].offered(wire.SnapshotOffer(snapshot_id, VECTOR, chunks, 1, size), self.ctx)
         self.settle()
 
-    def give(self, name: str, *, damaged: bool = False) -> None:
+    def give(self, name: str, *, damaged: bool = False, size: int = 0) -> None:
         """Answer the oldest question for a chunk, once if it was asked again."""
         want = next(one for one in self.sent[name] if isinstance(one, wire.SnapshotWant))
         self.sent[name] = [one for one in self.sent[name] if one != want]
-        payload = b"chunk %d" % want.chunk
+        payload = b"chunk %d" % want.chunk + bytes(size)
         chunk = wire.SnapshotChunk(want.id, want.chunk, payload, sha256(payload).digest())
         if damaged:
             chunk = wire.SnapshotChunk(want.id, want.chunk, payload + b"?", chunk.sha256)
@@ -269,10 +276,55 @@ def test_a_slow_giver_is_not_left() -> None:
     two = Receiver("a", "b")
     two.offer("a", "sa", 10)
     for _ in range(9):
-        two.give("a")
+        two.give("a", size=CHUNK_BYTES_MAX)
         two.wait(IDLE_SECONDS_MAX - 5)
         two.offer("b", "sb")
         assert two.wanted("b") == []
+
+
+def test_a_giver_of_hardly_a_byte_now_and_then_does_not_keep_others_out() -> None:
+    two = Receiver("a", "b")
+    two.offer("a", "sa", 10)
+    for _ in range(2):
+        two.give("a")
+        two.wait(IDLE_SECONDS_MAX - 5)
+    two.offer("b", "sb")
+    assert two.wanted("b") == [0]
+
+
+def test_what_is_larger_than_its_offer_said_is_thrown_away() -> None:
+    one = Receiver("a")
+    one.offer("a", "s", 5, size=20)
+    one.give("a", size=10)
+    one.give("a", size=10)
+    assert one.shelf.staged["s"].dropped
+    assert one.sent["a"][-1] == wire.SnapshotEnd("s", Reason.BAD_ENTRY.value)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        (SNAPSHOT_CHUNKS_MAX + 1, 1, 1),
+        (1, SNAPSHOT_ROWS_MAX + 1, 1),
+        (1, 1, SNAPSHOT_BYTES_MAX + 1),
+    ],
+)
+def test_an_offer_of_more_than_any_snapshot_has_is_declined(size: tuple[int, int, int]) -> None:
+    one = Receiver("a")
+    one.takers["a"].offered(wire.SnapshotOffer("s", VECTOR, *size), one.ctx)
+    assert one.sent["a"] == [wire.SnapshotEnd("s", Reason.TOO_LARGE.value)]
+    assert one.counts[Reason.TOO_LARGE] == 1
+
+
+def test_a_cloud_does_not_say_that_own_writes_are_issued_again() -> None:
+    for cloud, believed in ((True, ""), (False, ListLog().origin)):
+        one = Receiver("a", cloud=cloud)
+        offer = wire.SnapshotOffer("s", VECTOR, 1, 1, 100, rebase=one.log.origin)
+        one.takers["a"].offered(offer, one.ctx)
+        one.settle()
+        one.give("a")
+        assert [merge.rebase for merge in one.merges] == [believed]
+        assert one.counts[Reason.NOT_ALLOWED] == int(cloud)
 
 
 def test_a_session_that_is_over_keeps_nobody_out_and_its_chunks_are_gone_on_with() -> None:
@@ -392,7 +444,7 @@ def test_one_that_cannot_be_merged_now_stays_and_is_not_offered_again_at_once(re
 def test_a_node_without_a_shelf_takes_none() -> None:
     ctx = FakeContext()
     oplog = OplogKeeper(OplogSettings("n", "/nowhere"), log=ListLog())
-    oplog.handle(StageSnapshot("sync", "sync:a", "s", 1, False, ""), ctx)
+    oplog.handle(StageSnapshot("sync", "sync:a", "s", 1, False, "", 1), ctx)
     (answer,) = ctx.take(SnapshotStaged)
     assert answer.refused == Reason.BEHIND_SNAPSHOT.value
 
