@@ -38,6 +38,8 @@ COPIES_MAX: Final = 512
 """Rows shown in one message."""
 ANSWER_WAIT: Final = 120.0
 """Seconds a peer may take for a step: it may have to walk many documents."""
+FRESH_PAUSE: Final = 5.0
+"""Seconds between two walks of all documents at the wish of one peer."""
 FRESH_EVERY: Final = 6
 """One run in so many walks the documents although the log has not moved."""
 
@@ -133,6 +135,11 @@ class Verifier:
         if message.what == "walk":
             self.walker.step(ctx)
             return
+        if message.what == "verify-put-off":
+            for state in self._peers.values():
+                if state.put_off:
+                    self._sum_for(state, True, ctx)
+            return
         for state in self._peers.values():
             run = state.run
             if run is None or run.number != message.generation:
@@ -170,7 +177,7 @@ class Verifier:
                 state.pieces.clear()
                 if not state.summing:
                     state.summing = True
-                    self.walker.sum(partial(self._compare, state), ctx, fresh=frame.fresh)
+                    self._sum_for(state, frame.fresh, ctx)
             case wire.Ranges() if run is not None and run.number == frame.run:
                 self._list(state, run, frame, ctx)
             case wire.Items() if serving is not None and serving.number == frame.run:
@@ -187,6 +194,17 @@ class Verifier:
             case _:
                 state.pieces.clear()
                 self._count(Reason.OUT_OF_ORDER, 1)
+
+    def _sum_for(self, state: PeerState, fresh: bool, ctx: Context) -> None:
+        """A peer that wants one walk after the other waits; what it is told then is still exact."""
+        wait = state.fresh_from - ctx.monotonic() if fresh else 0.0
+        state.put_off = wait > 0
+        if state.put_off:
+            ctx.after(wait, Tick("verify-put-off"))
+            return
+        if fresh:
+            state.fresh_from = ctx.monotonic() + FRESH_PAUSE
+        self.walker.sum(partial(self._compare, state), ctx, fresh=fresh)
 
     def _compare(self, state: PeerState, ctx: Context) -> None:
         """Level 1: say which ranges differ, and level 2 of them."""

@@ -114,6 +114,10 @@ class PeerState:
         self.serving: Serving | None = None
         self.summing = False
         """Whether the fingerprints are being made for the peer."""
+        self.put_off = False
+        """Whether that waits,"""
+        self.fresh_from = 0.0
+        """until the peer may have another walk."""
         self.walk: Walk | None = None
         """The walk that lists the peer's ranges, or None; a new one ends the one before."""
         self.pieces: list[bytes] = []

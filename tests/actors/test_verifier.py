@@ -9,19 +9,21 @@ import pytest
 
 from entgldb.actors import verifier
 from entgldb.actors.behaviour import Context
+from entgldb.actors.verifier import FRESH_PAUSE
 from entgldb.actors.verify_run import PASSES_MAX
 from entgldb.actors.walker import REST, Listing
-from entgldb.messages.checking import VerifyHeard
+from entgldb.messages.checking import VerifyHeard, VerifySay
 from entgldb.messages.client import RequestId, Write
-from entgldb.messages.codec import encode
+from entgldb.messages.codec import decode, encode
 from entgldb.messages.errors import NotFoundError
 from entgldb.messages.local import SessionEnded
 from entgldb.messages.model import REMOTE_PEERS, Entry, Version
+from entgldb.messages.schema import Channel
 from entgldb.messages.wire import Ack, Copies, Copy, CopyPiece, Items, Ranges
 from entgldb.storage.rules import large_copies, reconcile
 from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.results import Walked
-from tests.actors.verify_rig import NOW, Pair, Side
+from tests.actors.verify_rig import NOW, Pair, Side, _Ticker
 
 UPDATE = "UPDATE _entgldb_documents SET body = ? WHERE key = ?"
 DELETE = "DELETE FROM _entgldb_documents WHERE key = ?"
@@ -429,3 +431,27 @@ def test_no_range_that_differs_takes_configuration_to_a_cloud(damaged: int) -> N
     assert [side.store.get("users", key) for side in (pair.one, pair.two)] == [b'{"a":1}'] * 2
     assert len(said) > 4
     assert not [payload for payload in said if b"_system_" in payload or b"secret" in payload]
+
+
+def test_a_peer_that_asks_again_and_again_has_a_walk_every_few_seconds(pair: Pair) -> None:
+    side = pair.two
+    side.ctx.behaviour = _Ticker(side)  # type: ignore[assignment]  # all it needs is handle and flush
+    for n in range(100):
+        question = Ranges(n + 1, False, b"", fresh=True)
+        side.verifier.heard(VerifyHeard("sync:1", encode(question)), side.ctx)
+        side.ctx.run(2 * REST)
+    assert side.verifier.walker.walks <= 100 * 2 * REST / FRESH_PAUSE + 1
+    # what was asked last is answered at last, by a walk that began after the question
+    side.sql(UPDATE, '{"a":2}', "k7")
+    side.ctx.run(FRESH_PAUSE)
+    said = [decode(m.payload, Channel.PEER).message for m in side.ctx.take(VerifySay)]
+    assert isinstance(said[-1], Ranges)
+    assert said[-1].run == 100
+
+
+def test_who_verifies_twice_in_a_row_is_told_the_truth_twice(pair: Pair) -> None:
+    assert pair.run()["result"] == "equal"
+    pair.one.ctx.run(REST)
+    pair.two.ctx.run(REST)
+    pair.two.sql(UPDATE, '{"a":2}', "k7")
+    assert pair.run()["result"] == "repaired"
