@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from entgldb.actors import silence
+from entgldb.actors import cloud_hello, silence
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.members import Gossip, Members
 from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, TokenSource
@@ -22,7 +22,6 @@ from entgldb.messages import wire
 from entgldb.messages.errors import ProtocolError, Reason, known_reason
 from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX
 from entgldb.messages.local import Tick, TokenFailed, TokenIssued
-from entgldb.messages.model import node_of
 from entgldb.messages.remote_peers import OAuth2, RemotePeer
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import GatewaySettings
@@ -268,15 +267,8 @@ class CloudLink:
     def _hear_hello(self, hello: wire.Hello, ctx: Context) -> None:
         if self.phase != HELLO:
             self._fail(Reason.MALFORMED, "a Hello out of turn", ctx)
-        elif hello.protocol_min > wire.PROTOCOL_MAX or hello.protocol_max < wire.PROTOCOL_MIN:
-            text = f"protocols {hello.protocol_min} to {hello.protocol_max}"
-            self._fail(Reason.WRONG_PROTOCOL, text, ctx)
-        elif hello.role != "cloud" or hello.node_id == self._means.settings.node_id:
-            self._fail(Reason.WRONG_NODE, f"{hello.node_id:.64} is no cloud node", ctx)
-        elif node_of(hello.origin) != hello.node_id:
-            self._fail(Reason.MALFORMED, "the origin in Hello belongs to another node", ctx)
-        elif hello.node_id != self.peer.node_id:
-            self._fail(Reason.WRONG_NODE, f"it calls itself {hello.node_id:.64}", ctx)
+        elif (fault := cloud_hello.fault(hello, self.peer.node_id, self._means.settings.node_id)) is not None:
+            self._fail(*fault, ctx)
         else:
             self._open(hello, ctx)
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+from entgldb.actors import cloud_hello
 from entgldb.actors.http import AuthorityError
 from entgldb.actors.oauth import HttpTokenSource, Token
 from entgldb.actors.ports import CloudTarget
@@ -150,8 +151,11 @@ async def _greet(pipe: Pipe | None, token: Token | None, target: CloudTarget) ->
         raise ProbeError(f"refused: {hello.reason} {hello.text}".rstrip())
     if not isinstance(hello, wire.Hello):
         raise ProbeError("the peer did not say Hello")
-    if hello.node_id != target.node_id:
-        raise ProbeError(f"{Reason.WRONG_NODE.value}: the peer calls itself {hello.node_id}")
+    # a probe has a name that nobody has
+    found = cloud_hello.fault(hello, target.node_id, own="")
+    if found is not None:
+        reason, text = found
+        raise ProbeError(f"{reason.value}: {text}")
     await _send(pipe, wire.Bye(Reason.PEER_CLOSED.value, "a probe"))
     half_way_ms = sent_ms + (time.monotonic() - began) * 500
     return round(hello.clock_ms - half_way_ms), f"protocol {hello.protocol_max}, role {hello.role}"

@@ -132,12 +132,15 @@ def test_a_peer_that_refuses_says_why(
     ("reply", "detail"),
     [
         (lambda _: None, "peer-closed"),
-        (lambda _: hello(node_id="cloud-2"), "wrong-node: the peer calls itself cloud-2"),
+        (lambda _: hello(node_id="cloud-2"), "wrong-node: it calls itself cloud-2"),
+        (lambda _: replace(hello(), protocol_min=9, protocol_max=9), "wrong-protocol: protocols 9 to 9"),
+        (lambda _: replace(hello(), role="lan"), "wrong-node: cloud-1 is no cloud node"),
+        (lambda _: replace(hello(), origin="lan-1/" + "0" * 32), "malformed: the origin"),
         (lambda _: wire.Credential("x"), "the peer did not say Hello"),
     ],
-    ids=["closes", "another node", "no hello"],
+    ids=["closes", "another node", "another protocol", "no cloud", "another origin", "no hello"],
 )
-def test_an_odd_answer_fails_the_hello(
+def test_what_opens_no_link_fails_the_hello(
     certificate: ServerCertificate, tokens: HttpTokenSource, oauth2: OAuth2, reply: Reply, detail: str
 ) -> None:
     steps = asyncio.run(Cloud(certificate, reply).probe(tokens, oauth2))
