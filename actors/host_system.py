@@ -125,6 +125,8 @@ class NodeSystem:
         (self.admin_pid,) = child_pids(os.getpid()) - before
         self._node: Any = None
         self.node_pid = self.node_port = 0
+        self._before: set[int] | None = None
+        """What ran before an attempt that created no node in time; a node that came late is taken."""
         self.check()
 
     def check(self) -> None:
@@ -137,7 +139,7 @@ class NodeSystem:
 
     def boot(self, settings: NodeSettings) -> None:
         """Create the node actor and send it Boot; ``poll`` gives its answer."""
-        before = child_pids(self.admin_pid)
+        before = self._before = child_pids(self.admin_pid) if self._before is None else self._before
         deadline = time.monotonic() + CREATE_SECONDS_MAX
         while True:
             # Until the admin has noticed a death it gives back the address of the dead.
@@ -153,6 +155,7 @@ class NodeSystem:
                 raise NoAnswerError("the actor system starts no node actor")
             time.sleep(POLL)
         (self.node_pid,) = fresh
+        self._before = None
         self.tell(Boot(settings, os.getpid()))
 
     def tell(self, message: Message, number: int = 1) -> None:

@@ -25,7 +25,7 @@ from entgldb.actors.host_log import LogFile
 from entgldb.actors.host_system import NodeSystem
 from entgldb.launch.node_files import locked, remove_record, wait_stopped, write_record
 from entgldb.messages.client import Refused, Stop
-from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.messages.errors import EntglError, ErrorCode, NoAnswerError
 from entgldb.messages.local import Boot, Ready
 from entgldb.messages.settings import NodeSettings
 
@@ -196,8 +196,11 @@ class Launcher:
         why = self._watched.hangs(self.system.life(), now)
         if why:
             text = f"node {why}: it is ended and started anew, with all it supervises"
-            LogFile(self.directory / "log" / "entgldb.log", "launcher").line(logging.ERROR, text)
+            self._log_line(text)
             signal.pidfd_send_signal(self._node_fd, signal.SIGKILL)
+
+    def _log_line(self, text: str) -> None:
+        LogFile(self.directory / "log" / "entgldb.log", "launcher").line(logging.ERROR, text)
 
     def _revive(self) -> None:
         """The node actor died, and its children with it."""
@@ -210,9 +213,12 @@ class Launcher:
             return
         try:
             self._boot()
-        except StartError:
-            # it stands in the log; a node that has run before is tried again, after a longer pause
-            signal.pidfd_send_signal(self._node_fd, signal.SIGKILL)
+        except (StartError, NoAnswerError) as fault:
+            # a node that has run before is tried again, after a longer pause
+            self._booted_at = self._booted_at and time.monotonic()
+            self._log_line(f"the node cannot be started anew, it is tried again: {fault.text}")
+            with contextlib.suppress(ProcessLookupError):  # of the one before, where none was created
+                signal.pidfd_send_signal(self._node_fd, signal.SIGKILL)
 
     def _reload(self) -> None:
         self._signals.reload = False
