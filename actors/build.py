@@ -104,12 +104,15 @@ def _oplog(settings: OplogSettings) -> Built:
     from entgldb.actors.oplog import OplogKeeper
     from entgldb.actors.snapshot_files import FileShelf
     from entgldb.storage.copies import Fingerprints
+    from entgldb.storage.free_space import FreeSpace
     from entgldb.storage.reader import LogReader
 
     log = LogReader.open(settings.directory)
     loop = SideLoop("oplog")
     shelf = FileShelf(loop, settings.directory)
-    return OplogKeeper(settings, log, Fingerprints(log.connection), shelf), loop
+    return OplogKeeper(
+        settings, log, Fingerprints(log.connection), shelf, FreeSpace(settings.directory)
+    ), loop
 
 
 def _election(settings: ElectionSettings) -> Built:

@@ -1,4 +1,4 @@
-"""What a cloud's Hello has to say, to a link as to a probe: where a probe succeeds a link opens."""
+"""A link and a probe judge the Hello of a cloud alike: where a probe succeeds a link opens."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class NodeSystem:
         self._node: Any = None
         self.node_pid = self.node_port = 0
         self._before: set[int] | None = None
-        """What ran before an attempt that created no node in time; a node that came late is taken."""
+        """Processes from before an attempt that created no node in time; a node that came late is taken."""
         self.check()
 
     def check(self) -> None:

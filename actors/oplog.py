@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from entgldb.actors.behaviour import INFO, Behaviour, Context, refuse
 from entgldb.actors.compaction import Compaction
-from entgldb.actors.ports import Fingerprints, OplogReader, SnapshotShelf
+from entgldb.actors.ports import Disk, Fingerprints, OplogReader, SnapshotShelf
 from entgldb.actors.retention import Retention
 from entgldb.actors.snapshot_keeper import SnapshotKeeper
 from entgldb.actors.verifier import Verifier
@@ -61,11 +61,12 @@ class OplogKeeper(Behaviour):
         log: OplogReader | None = None,
         documents: Fingerprints | None = None,
         shelf: SnapshotShelf | None = None,
+        disk: Disk | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
-        self._log = log
-        self._snapshots = SnapshotKeeper(log, shelf, self.count)
+        self._log, self._disk = log, disk
+        self._snapshots = SnapshotKeeper(log, shelf, self.count, self._room)
         self.parts = (self._snapshots,)
         self._verifier = None if log is None or documents is None else Verifier(log, documents, self.count)
         self._rounds = 0
@@ -90,6 +91,10 @@ class OplogKeeper(Behaviour):
             self.settings = message.oplog
             if changed:
                 self._verify_later(ctx)
+
+    def _room(self) -> int | None:
+        free = None if self._disk is None else self._disk.free_bytes()
+        return None if free is None else free - self.settings.hard_floor
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "release":

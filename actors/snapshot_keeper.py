@@ -45,9 +45,14 @@ class SnapshotKeeper:
     """A part of OplogKeeper."""
 
     def __init__(
-        self, log: LogReader | None, shelf: SnapshotShelf | None, count: Callable[[Reason], None]
+        self,
+        log: LogReader | None,
+        shelf: SnapshotShelf | None,
+        count: Callable[[Reason], None],
+        room: Callable[[], int | None] = lambda: None,
     ) -> None:
-        self._log, self._shelf, self._count = log, shelf, count
+        """``room``: bytes that may still be written before the disk counts as full; None while unknown."""
+        self._log, self._shelf, self._count, self._room = log, shelf, count, room
         self._ready: SnapshotWritten | None = None
         self._ready_at = 0.0
         self._freezing_since: float | None = None
@@ -61,9 +66,9 @@ class SnapshotKeeper:
         """When the one that is coming in began, or its last chunk came."""
         self._began_at = 0.0
         self._taken_bytes = 0
-        """When the present giver began, and what came of it since then."""
+        """When the present giver began, and the bytes that it has sent since then."""
         self._staged_bytes = 0
-        """What was added to the staged one since it was opened."""
+        """Added to the staged one since it was opened."""
         self._merging_since: float | None = None
         """Whether the store has the staged one in hand: nothing else is staged meanwhile."""
 
@@ -123,6 +128,7 @@ class SnapshotKeeper:
         self._coming = message
         try:
             if self._staged is None or self._staged_id != message.id:
+                self._need_room(message.bytes)
                 self._close()
                 self._staged, self._staged_id = self._shelf.stage(message.id), message.id
                 self._staged_bytes = 0
@@ -156,6 +162,7 @@ class SnapshotKeeper:
         try:
             if staged.next >= coming.chunks or self._staged_bytes > coming.bytes:
                 raise ProtocolError(f"snapshot {coming.id} is larger than its offer said")
+            self._need_room(len(message.payload))
             staged.take(message.chunk, message.payload, message.sha256)
             self._moved_at = ctx.monotonic()
             self._go_on(ctx)
@@ -199,6 +206,12 @@ class SnapshotKeeper:
         now = ctx.monotonic()
         earned = IDLE_SECONDS_MAX + self._taken_bytes / TAKEN_BYTES_PER_SECOND_MIN
         return now - self._moved_at < IDLE_SECONDS_MAX and now - self._began_at < earned
+
+    def _need_room(self, size: int) -> None:
+        room = self._room()
+        if room is not None and room < size:
+            text = f"{size} bytes of a snapshot are to be kept, and the disk has room for {max(0, room)}"
+            raise EntglError(text, code=ErrorCode.DISK_FULL)
 
     def _is_merging(self, ctx: Context) -> bool:
         since = self._merging_since

@@ -115,9 +115,9 @@ class PeerState:
         self.summing = False
         """Whether the fingerprints are being made for the peer."""
         self.put_off = False
-        """Whether that waits,"""
+        """Whether the walk that it asked for waits."""
         self.fresh_from = 0.0
-        """until the peer may have another walk."""
+        """The peer may have no other walk before that moment."""
         self.walk: Walk | None = None
         """The walk that lists the peer's ranges, or None; a new one ends the one before."""
         self.pieces: list[bytes] = []

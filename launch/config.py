@@ -153,9 +153,10 @@ class _Builder:
         log_level = self.node.choice("log_level", LOG_LEVELS, "INFO")
         key_file, cluster = self._cluster(role)
         directory = str(self.root)
+        store = self._store(node_id, directory, role, cluster, key_file)
         settings = NodeSettings(
-            store=self._store(node_id, directory, role, cluster, key_file),
-            oplog=self._oplog(node_id, role),
+            store=store,
+            oplog=self._oplog(node_id, role, store.hard_floor),
             sync=self._sync(node_id, role, cluster),
             election=self._election(node_id, role),
             gateway=self._gateway(node_id, role, cluster, key_file),
@@ -187,7 +188,7 @@ class _Builder:
             self.faults.add(str(key_file), text, "entgldb init --cluster-key-file FILE")
             return "", ""
 
-    def _oplog(self, node_id: str, role: str) -> OplogSettings:
+    def _oplog(self, node_id: str, role: str, hard_floor: int) -> OplogSettings:
         default, retention = _DEFAULTS_OPLOG, self.retention
         return OplogSettings(
             node_id=node_id,
@@ -197,6 +198,7 @@ class _Builder:
             retention_bytes=int(retention.number("bytes", default.retention_bytes, 2.0**50)),
             absence_limit=retention.number("absence_limit", default.absence_limit, _HOURS_MAX),
             verify_interval=self.verify.seconds_or_never("interval", default.verify_interval),
+            hard_floor=hard_floor,
         )
 
     def _sync(self, node_id: str, role: str, cluster: str) -> SyncSettings:

@@ -134,8 +134,8 @@ PACK_BYTES: Final = 4096
 would take memory from the kernel and give it back for every single message: ten times the time of the
 packing."""
 SNAPSHOT_CHUNKS_MAX: Final = 2**24
-"""Chunks of one snapshot that is offered,"""
+"""Chunks of a snapshot; an offer of more is declined."""
 SNAPSHOT_ROWS_MAX: Final = 2**32
-"""its rows,"""
+"""Rows of a snapshot; an offer of more is declined."""
 SNAPSHOT_BYTES_MAX: Final = 2**40
-"""and its bytes: an offer of more is declined."""
+"""Bytes of a snapshot; an offer of more is declined."""

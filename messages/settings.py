@@ -37,6 +37,8 @@ class OplogSettings(Record):
     """A larger log is pruned of what every member has, however young."""
     absence_limit: float = 720.0
     """Hours after which a member that is not heard of holds nothing back any more."""
+    hard_floor: int = 64 * 1024 * 1024
+    """Free bytes on the disk below which no snapshot is taken in."""
 
 
 @record

@@ -82,12 +82,22 @@ class Shelf:
         return found
 
 
+class Disk:
+    """``ports.Disk`` with as much room as a test says."""
+
+    def __init__(self) -> None:
+        self.free: int | None = None
+
+    def free_bytes(self) -> int | None:
+        return self.free
+
+
 class Receiver:
     """Oplog, and the taking half of some sessions; ``settle`` hands over what they say to each other."""
 
     def __init__(self, *sessions: str, log: ListLog | None = None, cloud: bool = False) -> None:
         self.cloud = cloud
-        self.ctx, self.shelf = FakeContext(), Shelf()
+        self.ctx, self.shelf, self.disk = FakeContext(), Shelf(), Disk()
         self.log = log or ListLog()
         self.counts: Counter[Reason] = Counter()
         self.sent: dict[str, list[Message]] = {name: [] for name in sessions}
@@ -97,7 +107,9 @@ class Receiver:
 
     def started_anew(self) -> None:
         """Oplog begins a life; what is staged is on disk."""
-        self.oplog = OplogKeeper(OplogSettings("n", "/nowhere"), log=self.log, shelf=self.shelf)
+        self.oplog = OplogKeeper(
+            OplogSettings("n", "/nowhere"), log=self.log, shelf=self.shelf, disk=self.disk
+        )
         self.ctx.behaviour = self.oplog
 
     def _taker(self, name: str) -> SnapshotTaking:
@@ -227,6 +239,24 @@ def test_a_full_disk_keeps_what_has_come() -> None:
     one.sent["a"].clear()
     one.offer("a", "s")
     assert one.wanted("a")[0] == 1
+
+
+def test_without_room_for_what_is_offered_none_of_it_is_staged() -> None:
+    one = Receiver("a")
+    floor = OplogSettings("n", "/nowhere").hard_floor
+    one.disk.free = floor + 99
+    one.offer("a", "s", size=100)
+    assert one.shelf.staged == {}
+    assert one.sent["a"] == [wire.SnapshotEnd("s", Reason.DISK_FULL.value)]
+    assert one.counts[Reason.DISK_FULL] == 1
+    one.disk.free = floor + 100
+    one.sent["a"].clear()
+    one.offer("a", "s", size=100)
+    one.give("a")
+    one.disk.free = floor
+    one.give("a")
+    assert one.sent["a"][-1] == wire.SnapshotEnd("s", Reason.DISK_FULL.value)
+    assert one.shelf.staged["s"].next == 1
 
 
 def test_only_one_is_taken_at_a_time_and_the_other_waits() -> None:
