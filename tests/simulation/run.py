@@ -18,7 +18,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.lies import LIAR_SEEDS, Lies
 from tests.simulation.network import Network
 from tests.simulation.node import SimulatedNode
-from tests.simulation.options import Options
+from tests.simulation.options import DAY_HOURS, Options
 from tests.simulation.retention import Forgetting
 from tests.simulation.world import Clock, World
 
@@ -82,6 +82,8 @@ class Run:
         self.network = Network(world)
         self.authority = Authority(world)
         self.watch = checks.Watch(world)
+        forgets = self.options.retention_hours < DAY_HOURS
+        self.watch.settled_may_be_listed = self.options.bad_times and forgets
         self.acks = Acknowledged()
         self.lan = [self._node(f"lan-{number}", "lan", number) for number in range(1, self.options.lan + 1)]
         self.cloud = self._node(CLOUD, "cloud", 0) if self.options.cloud else None
