@@ -1,7 +1,7 @@
 """The one idea: an actor is a plain class that takes one message and an injected context.
 
 A behaviour imports no Thespian, socket, ssl, asyncio, threading, sqlite3, time, random or os.
-``actors/host.py`` carries behaviours in production, ``tests/simulation`` carries the same ones on a
+``actors/host/actor.py`` carries behaviours in production, ``tests/simulation`` carries the same ones on a
 virtual clock and network.
 """
 
@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from entgldb.messages.client import Refused
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
-from entgldb.messages.local import Dropped
+from entgldb.messages.local.actors import Dropped
 from entgldb.messages.schema import Json, Message
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40

@@ -12,15 +12,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from entgldb.launch.node import Node
+    from entgldb.launch.node.handle import Node
 
 
 class _Launch(ModuleType):
     """A package that can be called."""
 
     def __call__(self, directory: str | Path, **options: Any) -> Node:
-        """Start the node of ``directory`` as a child process; see ``entgldb.launch.node.launch``."""
-        from entgldb.launch.node import launch
+        """Start the node of ``directory`` as a child process; see ``entgldb.launch.node.handle.launch``."""
+        from entgldb.launch.node.handle import launch
 
         return launch(directory, **options)
 

@@ -23,12 +23,12 @@ from entgldb.messages.schema import REGISTRY, Channel, Message, from_array, to_a
 
 _VOCABULARY: Final = (
     "administration",
-    "checking",
+    "local.verification",
     "client",
-    "local",
-    "members",
+    "local.actors",
+    "local.members",
     "merging",
-    "snapshots",
+    "local.snapshots",
     "wire",
 )
 """All modules that define messages; a client verb is answered by messages that it has imported itself."""

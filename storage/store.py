@@ -14,34 +14,25 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.model import Entry, Origin, Vector, Version, check_node_id
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Copy, Member
-from entgldb.storage import (
-    arrivals,
-    collections,
-    database,
-    fingerprint,
-    forks,
-    healing,
-    members,
-    prune,
-    requests,
-    resetting,
-    salvaged,
-)
-from entgldb.storage.applying import Applying
-from entgldb.storage.batch import Batch
-from entgldb.storage.identity import Identity
-from entgldb.storage.incarnations import Incarnations
-from entgldb.storage.installing import Installing
-from entgldb.storage.log import PINNED, LogQueries
-from entgldb.storage.mending import Mender
-from entgldb.storage.resolving import resolving, undeleting
+from entgldb.storage.documents.resolving import resolving, undeleting
+from entgldb.storage.file import collections, fingerprint
+from entgldb.storage.file import open as database
+from entgldb.storage.file.identity import Identity
+from entgldb.storage.file.state import State
+from entgldb.storage.file.wal_watch import WalWatch
+from entgldb.storage.log import arrivals, members, prune, requests
+from entgldb.storage.log.append import Batch
+from entgldb.storage.log.read import PINNED, LogQueries
+from entgldb.storage.log.transaction import Transaction
+from entgldb.storage.log.writes import Writing
+from entgldb.storage.repair import forks, healing, resetting, salvaged
+from entgldb.storage.repair.applying import Applying
+from entgldb.storage.repair.incarnations import Incarnations
+from entgldb.storage.repair.installing import Installing
+from entgldb.storage.repair.mending import Mender
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Collected, Installed, Outcome, Pruned, PruneOrder
-from entgldb.storage.state import State
-from entgldb.storage.transaction import Transaction
-from entgldb.storage.wal_watch import WalWatch
-from entgldb.storage.writes import Writing
 
 _TIDY_MS: Final = 60_000
 _WAL_BYTES_MAX: Final = 16 * 1024 * 1024

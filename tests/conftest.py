@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from entgldb.storage import database
+from entgldb.storage.file import open as database
 from tests import leftovers
 
 

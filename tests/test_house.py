@@ -7,22 +7,23 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("messages", "storage", "actors", "launch")
+ROOMS = ("messages", "storage", "actors", "client", "launch")
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
+FILES_MAX = 14
+"""In one folder, its page left out."""
+PAGE_LINES_MAX = 10
+ACTORS = ("store", "oplog", "sync", "election", "gateway", "node")
 PURE = [
-    "entgldb.actors.store",
-    "entgldb.actors.oplog",
-    "entgldb.actors.sync",
-    "entgldb.actors.election",
-    "entgldb.actors.gateway",
-    "entgldb.actors.node",
+    *(f"entgldb.actors.{actor}.behaviour" for actor in ACTORS),
+    "entgldb.actors.session.session",
     "entgldb.storage.rules.header",
     "entgldb.storage.rules.clock",
     "entgldb.storage.rules.merge",
@@ -101,6 +102,24 @@ def test_functions_are_short() -> None:
     assert {name: size for name, size in sizes.items() if size > 50} == {}
 
 
+def test_folders_are_small() -> None:
+    sizes = Counter(str(path.parent.relative_to(ROOT)) for path in FILES if path.name != "__init__.py")
+    assert {name: size for name, size in sizes.items() if size > FILES_MAX} == {}
+
+
+def test_every_package_has_its_page() -> None:
+    """What lives there and where to begin, in ten lines; ``launch`` can be called, so its page has code."""
+    for folder in {path.parent for path in FILES}:
+        page = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+        assert page, folder
+        assert len(page.splitlines()) <= PAGE_LINES_MAX, folder
+
+
+@pytest.mark.parametrize("actor", ACTORS)
+def test_the_behaviour_of_an_actor_is_found_under_its_name(actor: str) -> None:
+    assert (ROOT / "actors" / actor / "behaviour.py").exists()
+
+
 def test_imports_run_in_no_circle() -> None:
     assert circles(imports()) == []
 
@@ -111,12 +130,10 @@ def test_a_circle_would_be_found() -> None:
 
 def test_only_the_host_names_thespian() -> None:
     naming = [
-        path.name
-        for path in FILES
-        if re.search(r"^\s*(import|from) thespian", path.read_text(), re.MULTILINE)
+        path for path in FILES if re.search(r"^\s*(import|from) thespian", path.read_text(), re.MULTILINE)
     ]
     assert naming
-    assert all(name.startswith("host") for name in naming)
+    assert {path.parent for path in naming} == {ROOT / "actors" / "host"}
 
 
 def test_the_source_folder_is_made_of_relative_links() -> None:

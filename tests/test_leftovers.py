@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests import leftovers
-from tests.system.processes import all_gone
+from tests.system.support.processes import all_gone
 
 ROOT = Path(__file__).parent.parent
 BAD = """

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from entgldb._version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from entgldb.launch.client import Change, Collection, Conflict, Database, Document, connect
-    from entgldb.launch.node import Node, launch
+    from entgldb.client.database import Change, Collection, Conflict, Database, Document, connect
+    from entgldb.launch.node.handle import Node, launch
     from entgldb.messages.errors import (
         ConfigError,
         CorruptError,
@@ -46,13 +46,13 @@ _ERRORS = (
     "UnsupportedError",
 )
 _HOMES = {
-    "Change": "entgldb.launch.client",
-    "Collection": "entgldb.launch.client",
-    "Conflict": "entgldb.launch.client",
-    "Database": "entgldb.launch.client",
-    "Document": "entgldb.launch.client",
-    "connect": "entgldb.launch.client",
-    "Node": "entgldb.launch.node",
+    "Change": "entgldb.client.database",
+    "Collection": "entgldb.client.database",
+    "Conflict": "entgldb.client.database",
+    "Database": "entgldb.client.database",
+    "Document": "entgldb.client.database",
+    "connect": "entgldb.client.database",
+    "Node": "entgldb.launch.node.handle",
     **dict.fromkeys(_ERRORS, "entgldb.messages.errors"),
 }
 

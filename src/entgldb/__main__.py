@@ -1,5 +1,5 @@
 """``python -m entgldb`` is the ``entgldb`` command."""
 
-from entgldb.launch.cli import main
+from entgldb.launch.cli.main import main
 
 main()

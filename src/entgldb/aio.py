@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from entgldb.launch.aio import Change, Collection, Conflict, Database, Document, Peers, connect
+from entgldb.client.aio.database import Change, Collection, Conflict, Database, Document, Peers, connect
 
 __all__ = ["Change", "Collection", "Conflict", "Database", "Document", "Peers", "connect"]

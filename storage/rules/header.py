@@ -24,7 +24,7 @@ from entgldb.messages.limits import (
 from entgldb.messages.model import Origin, Version, check_collection, check_key
 from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.clock import HLC_MAX
-from entgldb.storage.rules.merged import read_merging
+from entgldb.storage.rules.merging.row import read_merging
 
 FORMAT: Final = 1
 PUT: Final = 0

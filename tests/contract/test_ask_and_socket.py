@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from entgldb.launch.init import Plan, init
-from entgldb.launch.node import Node, launch
-from entgldb.launch.wire_client import WireClient
+from entgldb.client.wire import WireClient
+from entgldb.launch.node.handle import Node, launch
+from entgldb.launch.node.init import Plan, init
 from entgldb.messages import client
 from entgldb.messages.client import Commit, CommitDone, RequestId, Write
 from entgldb.messages.codec import encode

@@ -10,12 +10,12 @@ from entgldb.messages.client import Write
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.model import Entry, Version
 from entgldb.messages.wire import Member
+from entgldb.storage.file.state import State
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.header import PUT, Header, decode, digest, encode
-from entgldb.storage.state import State
 from entgldb.storage.store import Store
 from tests.contract.test_store import NOW, Bench, bench, doc, entries
-from tests.storage.snapshots import send
+from tests.unit.storage.snapshot.snapshots import send
 
 __all__ = ["bench"]
 

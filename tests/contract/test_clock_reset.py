@@ -11,12 +11,12 @@ from entgldb.messages.client import Write
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.model import COLLECTIONS, ENDED, SYSTEM_PREFIX, Entry, node_of
 from entgldb.messages.wire import Member
+from entgldb.storage.file.state import State
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.header import decode
-from entgldb.storage.state import State
 from entgldb.storage.store import Store
 from tests.contract.test_store import NOW, Bench, bench, doc, entries
-from tests.storage.snapshots import send
+from tests.unit.storage.snapshot.snapshots import send
 
 __all__ = ["bench"]
 

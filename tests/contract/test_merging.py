@@ -14,11 +14,11 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotFoundError, TooLargeError
 from entgldb.messages.limits import BODY_BYTES_MAX, MERGE_BYTES_MAX
 from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry, Version
-from entgldb.storage.conflicts import Conflict
-from entgldb.storage.documents import Documents
-from entgldb.storage.history import History, history
-from entgldb.storage.rules.collection_rule import rule_document
+from entgldb.storage.documents.conflicts import Conflict
+from entgldb.storage.documents.history import History, history
+from entgldb.storage.documents.query import Documents
 from entgldb.storage.rules.header import decode
+from entgldb.storage.rules.merging.collection_rule import rule_document
 from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000

@@ -12,8 +12,8 @@ from entgldb.messages.client import Base, RequestId, Write, Written
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import NAMED_MAX
 from entgldb.messages.model import Version
-from entgldb.storage import merge_rows
-from entgldb.storage.documents import Documents
+from entgldb.storage.documents.query import Documents
+from entgldb.storage.log import rows as merge_rows
 from entgldb.storage.rules.header import decode
 from entgldb.storage.store import Store
 from tests.contract.test_merging import NOW, Node

@@ -12,8 +12,9 @@ import pytest
 from entgldb.messages.errors import InvalidError, NotFoundError
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import REMOTE_PEERS, Entry, Version
-from entgldb.storage import set_aside, unfit
-from entgldb.storage.apply import Applier
+from entgldb.storage.documents import set_aside
+from entgldb.storage.log import unfit
+from entgldb.storage.log.apply import Applier
 from entgldb.storage.rules.header import Header, decode, digest, encode
 from entgldb.storage.store import Store
 from tests.contract.test_store import NOW, Bench, bench, doc, entries

@@ -8,8 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.simulation import oracle
-from tests.simulation.oracle import Logged
+from tests.simulation.watch import oracle
+from tests.simulation.watch.oracle import Logged
 
 
 @dataclass

@@ -16,22 +16,22 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from entgldb.actors import child
 from entgldb.actors.behaviour import Asker
-from entgldb.actors.store import StoreKeeper
+from entgldb.actors.host.free_space import FreeSpace
+from entgldb.actors.node import supervision as child
+from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.messages import client, codec
 from entgldb.messages.limits import DRIFT_MS_MAX
-from entgldb.messages.local import Applied, Apply, ReleaseHeld, RememberPeer, Tick
-from entgldb.messages.members import Collect, Prune
+from entgldb.messages.local.actors import Applied, Apply, ReleaseHeld, RememberPeer, Tick
+from entgldb.messages.local.members import Collect, Prune
 from entgldb.messages.model import REMOTE_PEERS, Entry
 from entgldb.messages.schema import Channel, Message
 from entgldb.messages.settings import StoreSettings
-from entgldb.storage.free_space import FreeSpace
 from entgldb.storage.rules.header import decode, digest, encode
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
-from tests.actors.test_store_keeper import FakeSecrets
 from tests.kills.points import Trap
+from tests.unit.actors.store.test_store_keeper import FakeSecrets
 
 NODE: Final = "n1"
 STEPS: Final = 400

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, Final
 
-from tests.storage.faulty_disk import FaultyDisk
+from tests.unit.storage.file.faulty_disk import FaultyDisk
 
 STATEMENTS: Final = {
     "open:migrate": "PRAGMA user_version =",

@@ -23,11 +23,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.model import Entry
-from entgldb.storage import backup, fingerprint, restore, salvage
-from entgldb.storage.database import FILE, open_reader
-from entgldb.storage.freeze import freeze, read_chunk
+from entgldb.storage.file import fingerprint
+from entgldb.storage.file.open import FILE, open_reader
+from entgldb.storage.recovery import backup, restore
+from entgldb.storage.recovery import rebuild as salvage
 from entgldb.storage.rules.header import digest
-from entgldb.storage.staging import Staging
+from entgldb.storage.snapshot.freeze import freeze, read_chunk
+from entgldb.storage.snapshot.staging import Staging
 from entgldb.storage.store import Store
 
 NOW: Final = 1_800_000_000_000

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.system.cluster_fixture import CLIENT, SECRET, Cluster, Node, on_each, sessions
-from tests.system.kernel_view import eventually
+from tests.system.support.cluster_fixture import CLIENT, SECRET, Cluster, Node, on_each, sessions
+from tests.system.support.kernel_view import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(100, method="signal")]
 

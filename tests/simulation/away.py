@@ -11,12 +11,13 @@ from hashlib import sha256
 from unittest.mock import patch
 
 from entgldb.messages.errors import Reason
-from entgldb.storage.rules import chunks
-from tests.simulation import checks, operators, oracle, times
-from tests.simulation.node import SimulatedNode
-from tests.simulation.options import Options
+from entgldb.storage.rules.comparing import chunks
+from tests.simulation.events import operators, times
 from tests.simulation.run import HEAL_SECONDS_MAX, Result, Run
-from tests.simulation.world import World
+from tests.simulation.watch import checks, oracle
+from tests.simulation.world.node import SimulatedNode
+from tests.simulation.world.options import Options
+from tests.simulation.world.world import World
 
 CHUNK_BYTES = 250
 """So small that a snapshot of some dozen documents has many chunks."""

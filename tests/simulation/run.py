@@ -6,21 +6,22 @@ from collections import Counter
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
-from entgldb.actors import outbox, progress
+from entgldb.actors.session import outbox, progress
 from entgldb.messages.client import Report, Status
 from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.schema import Message
-from tests.simulation import checks, damage, operators, times
-from tests.simulation.clients import CLOUD, SECOND_CLOUD, Acknowledged, Client
-from tests.simulation.disks import Disks
-from tests.simulation.edges import Authority
-from tests.simulation.faults import Faults
-from tests.simulation.lies import LIAR_SEEDS, Lies
-from tests.simulation.network import Network
-from tests.simulation.node import SimulatedNode
-from tests.simulation.options import DAY_HOURS, Options
-from tests.simulation.retention import Forgetting
-from tests.simulation.world import Clock, World
+from tests.simulation.events import damage, operators, times
+from tests.simulation.events.clients import CLOUD, SECOND_CLOUD, Acknowledged, Client
+from tests.simulation.events.faults import Faults
+from tests.simulation.events.lies import LIAR_SEEDS, Lies
+from tests.simulation.events.retention import Forgetting
+from tests.simulation.watch import checks
+from tests.simulation.world.disks import Disks
+from tests.simulation.world.edges import Authority
+from tests.simulation.world.network import Network
+from tests.simulation.world.node import SimulatedNode
+from tests.simulation.world.options import DAY_HOURS, Options
+from tests.simulation.world.world import Clock, World
 
 FAULT_SECONDS = 12.0
 FAULTS_MIN = 20

@@ -12,13 +12,13 @@ from unittest.mock import patch
 
 import pytest
 
-from entgldb.storage import freeze, install
-from entgldb.storage.install import Merger
-from entgldb.storage.merge_reissue import MergeTail
-from entgldb.storage.reissue import Tail
+from entgldb.storage.repair.merge_rewrite import MergeTail
+from entgldb.storage.repair.rewrite import Tail
 from entgldb.storage.rules.header import MERGE
+from entgldb.storage.snapshot import freeze, install
+from entgldb.storage.snapshot.install import Merger
 from tests.simulation.away import COUNTED, REACHED, run
-from tests.simulation.mutants_of_keeping import quarantine_pruned, quarantine_pruned_by_one
+from tests.simulation.mutants.keeping import quarantine_pruned, quarantine_pruned_by_one
 from tests.simulation.run import Result
 
 FAST = range(1, 5)

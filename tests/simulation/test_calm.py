@@ -8,12 +8,12 @@ from entgldb.messages.client import Commit, RequestId, Write
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
 from entgldb.messages.model import REMOTE_PEERS
-from tests.actors.fake_context import FakeAsker
-from tests.simulation.clients import CLOUD
-from tests.simulation.network import Weather
-from tests.simulation.node import SimulatedNode
-from tests.simulation.options import Options
+from tests.simulation.events.clients import CLOUD
 from tests.simulation.run import Run, initial_peer
+from tests.simulation.world.network import Weather
+from tests.simulation.world.node import SimulatedNode
+from tests.simulation.world.options import Options
+from tests.support.fake_context import FakeAsker
 
 SYNC_INTERVAL = 2.0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entgldb.messages.errors import Reason
-from tests.simulation.lies import Lies
+from tests.simulation.events.lies import Lies
 from tests.simulation.test_calm import calm, settled_again
 
 

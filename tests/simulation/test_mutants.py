@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, first_noticed
+from tests.simulation.mutants.replication import MUTANTS, first_noticed
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from entgldb.messages.client import CommitDone, RequestId
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import Vector
 from entgldb.messages.schema import Message
-from entgldb.storage.apply import Applier, Incoming
-from entgldb.storage.walk import faults
-from tests.simulation.disks import Disks
-from tests.simulation.node import SimulatedNode
+from entgldb.storage.file.walk import faults
+from entgldb.storage.log.apply import Applier, Incoming
 from tests.simulation.run import Run
 from tests.simulation.test_calm import calm, quiet, seconds_until_everywhere, start
+from tests.simulation.world.disks import Disks
+from tests.simulation.world.node import SimulatedNode
 
 EVERYTHING = {("lan-1", "lan-2"), ("lan-2", "lan-1"), ("lan-1", "lan-3"), ("lan-3", "lan-1")}
 

@@ -8,11 +8,11 @@ from unittest.mock import patch
 import msgpack
 
 from entgldb.messages import codec, wire
-from entgldb.messages.local import FrameIn, LinkUp
+from entgldb.messages.local.actors import FrameIn, LinkUp
 from entgldb.messages.schema import Channel, Message
-from tests.simulation.network import VirtualLinks, Weather
 from tests.simulation.run import Run
 from tests.simulation.test_calm import quiet
+from tests.simulation.world.network import VirtualLinks, Weather
 
 SESSION = Path(__file__).parents[1] / "corpus" / "protocol-1" / "session.txt"
 LINK = 1_000_000

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation import branches
 from tests.simulation.run import ACKNOWLEDGED_MIN, ALL_FAULTS_MIN, FAULTS_MIN, Result, run
+from tests.simulation.watch import branches
 
 ROOT = Path(__file__).parent.parent.parent
 FAST = range(1, 9)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from entgldb.actors.line import Line, Pulse
-from entgldb.actors.outbox import Outbox
+from entgldb.actors.session.outbox import Outbox
 from entgldb.messages import wire
 from entgldb.messages.client import Write
 from tests.simulation.away import _forget
-from tests.simulation.network import Weather
 from tests.simulation.run import Run
 from tests.simulation.test_calm import quiet, settled_again, start
+from tests.simulation.world.network import Weather
 
 BANDWIDTH, DELAY = 15_000.0, 2.0
 LARGE = 150_000

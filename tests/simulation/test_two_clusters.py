@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.clients import CLOUD, Acknowledged, Client
+from tests.simulation.events.clients import CLOUD, Acknowledged, Client
 from tests.simulation.run import Run
 from tests.simulation.test_calm import quiet, start
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from entgldb.messages import codec, wire
 from entgldb.messages.client import StandDown
-from entgldb.messages.local import ClaimHeard, Fitness, FromPeer
+from entgldb.messages.local.actors import ClaimHeard, Fitness, FromPeer
 from entgldb.messages.schema import Channel
-from tests.actors.election_net import Net, Node
+from tests.unit.actors.election.election_net import Net, Node
 
 
 class ToldNet(Net):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from entgldb.messages import wire
-from entgldb.messages.local import Applied, EntriesReceived, SessionEnded
+from entgldb.messages.local.actors import Applied, EntriesReceived, SessionEnded
 from entgldb.messages.model import Entry, Vector, node_of
 from entgldb.messages.schema import Message
-from tests.actors.test_session import ME, THIRD, YOU, Bench
+from tests.unit.actors.session.test_session import ME, THIRD, YOU, Bench
 
 ORIGINS = {"me": ME, "you": YOU, "third": THIRD}
 

@@ -1,0 +1,424 @@
+"""The election of the gateway: the Bully algorithm with epochs (H. Garcia-Molina, Elections in a Distributed
+Computing System, IEEE Transactions on Computers C-31, 1982).
+
+A claim is (epoch, rank, beat). Its gateway alone counts the beat up; every heartbeat of every node
+carries the newest claim it knows, so a node follows a gateway it sees only through others. Of two
+claims the higher epoch wins, then the better rank. A claim whose beat stands still is dead.
+Correctness never rests on leadership: two gateways are waste, not damage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from entgldb.actors.behaviour import Behaviour, Context
+from entgldb.actors.session.claims import Claims, Verdict
+from entgldb.actors.session.reach import PROOF_SECONDS
+from entgldb.messages import codec
+from entgldb.messages.client import Done, Ping, Report, StandDown, Status
+from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage
+from entgldb.messages.local.actors import (
+    ClaimHeard,
+    ClaimToSend,
+    Configure,
+    ElectionOutcome,
+    Fitness,
+    FromPeer,
+    PeerDown,
+    PeerUp,
+    ProveReach,
+    StopNow,
+    Stopped,
+    Tick,
+    ToPeer,
+)
+from entgldb.messages.schema import Channel, Message
+from entgldb.messages.settings import ElectionSettings
+from entgldb.messages.wire import Alive, Claim, Coordinator, Election, Rank
+
+BEAT_SECONDS: Final = 1.0
+START_WAIT_SECONDS: Final = 1.0
+"""How long a new node listens for claims before it elects; up to half as much again by chance."""
+ALIVE_WAIT_SECONDS: Final = 0.5
+COORDINATOR_WAIT_SECONDS: Final = 2.0
+LOST_LINK_SECONDS: Final = 1.5
+"""How long a gateway may be silent once the direct link to it is gone."""
+PROVE_AFTER: Final = 3.0
+"""How long the gateway has lacked reach, or this node been the better one but for it, before it is proved."""
+STAND_DOWN_SECONDS_MAX: Final = 30 * 86_400.0
+
+STARTING, IDLE, ELECTING, FOLLOWING, LEADING = "starting", "idle", "electing", "following", "leading"
+PENDING: Final = "pending"
+"""A better node has said that it is alive; it should lead soon."""
+
+
+class Bully(Behaviour):
+    """One node's part in the election. In the cloud role it takes no part."""
+
+    name = "election"
+
+    def __init__(self, settings: ElectionSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.state = IDLE
+        self.claims = Claims(settings.node_id)
+        self._fitness = Fitness(0)
+        self._prove_at = 0.0
+        self._peers: set[str] = set()
+        self._heard_at = 0.0
+        self._suspect_at: float | None = None
+        self._better_since: float | None = None
+        self._stood_down = False
+        self._generations: dict[str, int] = {}
+        self._outcome: tuple[int, str] | None = None
+
+    # --- what the outside says ---------------------------------------------------------------
+
+    def start(self, ctx: Context) -> None:
+        """Listen for claims first: a node that joins must not disturb a gateway that lives."""
+        if self._elects_nobody:
+            return
+        self._enter(STARTING, START_WAIT_SECONDS * (1 + ctx.random.random() / 2), ctx)
+        self._arm("beat", BEAT_SECONDS, ctx)
+
+    def on_configure(self, message: Configure, ctx: Context) -> None:
+        """New settings on Reload; a changed priority changes the rank."""
+        if message.election is not None:
+            self.settings = message.election
+            self._rank_changed(ctx)
+
+    def on_fitness(self, message: Fitness, ctx: Context) -> None:
+        if message != self._fitness:
+            self._fitness = message
+            self.claims.connected, self.claims.troubles = message.connected, message.troubles
+            self._rank_changed(ctx)
+
+    def on_peer_up(self, message: PeerUp, ctx: Context) -> None:
+        """A new peer hears at once who leads."""
+        self._peers.add(message.node_id)
+        if self.claims.current is None:
+            return
+        if self.claims.current.gateway == message.node_id:
+            self._suspect_at = None
+        if self.state == LEADING:
+            self._to_peer(message.node_id, Coordinator(self.claims.current), ctx)
+        else:
+            ctx.tell("sync", ClaimToSend(self.claims.current, True))
+
+    def on_peer_down(self, message: PeerDown, ctx: Context) -> None:
+        """The gateway's own link is gone: unless another node still hears its beat, it is soon expired."""
+        self._peers.discard(message.node_id)
+        if self._follows(message.node_id) and self._suspect_at is None:
+            self._suspect_at = ctx.monotonic() + LOST_LINK_SECONDS
+            self._watch(ctx)
+
+    def on_claim_heard(self, message: ClaimHeard, ctx: Context) -> None:
+        if not self._elects_nobody:
+            self._peers.add(message.node_id)
+            self._consider(message.claim, ctx)
+
+    def on_from_peer(self, message: FromPeer, ctx: Context) -> None:
+        """One election frame. A frame that cannot be read, or speaks for another node, is counted and
+        dropped."""
+        if self._elects_nobody:
+            return
+        try:
+            decoded = codec.decode(message.payload, Channel.PEER)
+        except UnknownMessage:
+            self.count(Reason.UNKNOWN_MESSAGE)
+            return
+        except ProtocolError:
+            self.count(Reason.MALFORMED)
+            return
+        if decoded.trailing:
+            self.count(Reason.TRAILING_FIELD)
+        self._peers.add(message.node_id)
+        self._hear(message.node_id, decoded.message, ctx)
+
+    def on_stand_down(self, message: StandDown, ctx: Context) -> None:
+        """Do not lead for some seconds; 0 ends an earlier order."""
+        self._stood_down = message.seconds > 0
+        self._better_since = None
+        if self._stood_down:
+            self.count(Reason.STOOD_DOWN)
+            self._arm("stand", min(message.seconds, STAND_DOWN_SECONDS_MAX), ctx)
+            self._give_up(ctx)
+        elif self.state == IDLE:
+            self._elect(ctx)
+        ctx.answer(ctx.asker, Done())
+
+    def on_ping(self, message: Ping, ctx: Context) -> None:
+        ctx.answer(ctx.asker, Done())
+
+    def on_status(self, message: Status, ctx: Context) -> None:
+        candidates = self._peers | ({self.settings.node_id} if self._eligible else set())
+        body = {
+            "gateway": self.claims.gateway or None,
+            "epoch": self.claims.current.epoch if self.claims.current else self.claims.epoch_seen,
+            "is_gateway": self.state == LEADING,
+            "connected": list(self.claims.current.connected) if self.claims.current else [],
+            "troubles": dict(self.claims.current.troubles) if self.claims.current else {},
+            "candidates": sorted(candidates),
+            "state": self.state,
+            "priority": self.settings.priority,
+            "counts": dict(self.counts),
+        }
+        ctx.answer(ctx.asker, Report(body))
+
+    def on_stop_now(self, message: StopNow, ctx: Context) -> None:
+        """The others learn at once that this node leads no more."""
+        if self.state == LEADING:
+            self._resign(ctx)
+        self._stood_down = True
+        self._enter(IDLE, 0, ctx)
+        ctx.answer(ctx.asker, Stopped(self.name))
+
+    def on_tick(self, message: Tick, ctx: Context) -> None:
+        if self._generations.get(message.what) != message.generation:
+            return
+        if message.what == "beat":
+            self._arm("beat", BEAT_SECONDS, ctx)
+            self._beat(ctx)
+        elif message.what == "phase":
+            self._phase_over(ctx)
+        elif message.what == "watch":
+            self._watch(ctx)
+        elif message.what == "stand":
+            self._stood_down = False
+            if self.state == IDLE:
+                self._elect(ctx)
+
+    # --- the three messages of the algorithm ---------------------------------------------------
+
+    def _hear(self, sender: str, message: Message, ctx: Context) -> None:
+        if isinstance(message, Election) and message.rank.node_id == sender:
+            self._hear_election(sender, message, ctx)
+        elif isinstance(message, Coordinator) and message.claim.gateway == sender:
+            self._consider(message.claim, ctx)
+        elif isinstance(message, Alive) and self.claims.see_epoch(message.epoch):
+            if self.state == ELECTING:
+                self._enter(PENDING, COORDINATOR_WAIT_SECONDS, ctx)
+        else:
+            self.count(Reason.MALFORMED)
+
+    def _hear_election(self, sender: str, message: Election, ctx: Context) -> None:
+        if self.state == LEADING:
+            self._answer_as_leader(sender, message, ctx)
+            return
+        if self._follows(sender):
+            # a gateway that asks for an election leads no more
+            self._drop_claim(ctx)
+        if not self._eligible or message.rank.better(self._rank):
+            if self.claims.current is None and self.state in (IDLE, FOLLOWING):
+                self._enter(PENDING, COORDINATOR_WAIT_SECONDS, ctx)
+            return
+        self._to_peer(sender, Alive(self.claims.epoch_seen), ctx)
+        if self.claims.current is not None and not self._stale(ctx):
+            ctx.tell("sync", ClaimToSend(self.claims.current, True))
+        elif self.state not in (ELECTING, PENDING):
+            self._drop_claim(ctx)
+            self._elect(ctx)
+
+    def _answer_as_leader(self, sender: str, message: Election, ctx: Context) -> None:
+        """A better node that knows of us and asks for a higher epoch is taking over: let it."""
+        # counted up because the sender may have taken this claim for dead at its present beat
+        claim = self.claims.count_up(self._rank)
+        if message.epoch <= claim.epoch or not message.rank.better(claim.rank):
+            self._to_peer(sender, Coordinator(claim), ctx)
+
+    def _consider(self, claim: Claim, ctx: Context) -> None:
+        """Follow ``claim``, take its newer beat, or leave it."""
+        verdict = self.claims.judge(claim)
+        if verdict is Verdict.OUTBIDS:
+            self._follow(claim, ctx)
+        elif verdict is Verdict.NEWER_BEAT:
+            self._refresh(claim, ctx)
+        elif verdict is Verdict.ECHO:
+            self._hear_echo(ctx)
+        elif verdict is Verdict.MALFORMED:
+            self.count(Reason.MALFORMED)
+        elif verdict is not Verdict.OLD:
+            self.count(Reason.STALE_EPOCH)
+
+    def _hear_echo(self, ctx: Context) -> None:
+        """A claim of an earlier life of this node: only a newer epoch outbids it."""
+        mine = self.claims.current
+        if self.state == LEADING and mine is not None and self.claims.epoch_seen > mine.epoch:
+            self._lead(self.claims.next_epoch(), ctx)
+
+    # --- changes of state ------------------------------------------------------------------------
+
+    def _elect(self, ctx: Context) -> None:
+        if not self._eligible:
+            self._enter(FOLLOWING if self.claims.current else IDLE, 0, ctx)
+            return
+        self._enter(ELECTING, ALIVE_WAIT_SECONDS, ctx)
+        self._to_peer("", Election(self.claims.next_epoch(), self._rank), ctx)
+
+    def _lead(self, epoch: int, ctx: Context) -> None:
+        """Claim ``epoch``. The beat begins at the wall clock's seconds, above any beat of an earlier life."""
+        beat = max(0, ctx.now_ms() // 1000)
+        self.claims.current = Claim(epoch, self._rank, beat, self.claims.connected, self.claims.troubles)
+        self.claims.see_epoch(epoch)
+        self._enter(LEADING, 0, ctx)
+        self._to_peer("", Coordinator(self.claims.current), ctx)
+        self._announce(ctx, now=True)
+
+    def _follow(self, claim: Claim, ctx: Context) -> None:
+        starting = self.state == STARTING
+        self.claims.current = claim
+        self._heard_at, self._suspect_at, self._better_since = ctx.monotonic(), None, None
+        if not starting:
+            self._enter(FOLLOWING, 0, ctx)
+        self._announce(ctx, now=True)
+        self._watch(ctx)
+
+    def _refresh(self, claim: Claim, ctx: Context) -> None:
+        self.claims.current = claim
+        self._heard_at, self._suspect_at = ctx.monotonic(), None
+        ctx.tell("sync", ClaimToSend(claim, False))
+
+    def _drop_claim(self, ctx: Context) -> None:
+        """Take the present claim for dead."""
+        if self.claims.current is not None:
+            self.claims.bury()
+            self._suspect_at, self._better_since = None, None
+            self._announce(ctx, now=False)
+
+    def _give_up(self, ctx: Context) -> None:
+        """Lead no more, stand no more; a node that is fit shall elect at once."""
+        if self.state == LEADING:
+            self._resign(ctx)
+        if self.state != FOLLOWING:
+            self._enter(FOLLOWING if self.claims.current else IDLE, 0, ctx)
+
+    def _resign(self, ctx: Context) -> None:
+        self._enter(IDLE, 0, ctx)
+        self._drop_claim(ctx)
+        self._to_peer("", Election(self.claims.epoch_seen, replace(self._rank, resolvable=-1, reach=-1)), ctx)
+
+    def _rank_changed(self, ctx: Context) -> None:
+        if self.state == LEADING:
+            self.claims.count_up(self._rank)
+            self._announce(ctx, now=True)
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def _beat(self, ctx: Context) -> None:
+        if self.state == LEADING:
+            ctx.tell("sync", ClaimToSend(self.claims.count_up(self._rank), False))
+        elif self.state == FOLLOWING and self.claims.current is not None:
+            self._maybe_take_over(self.claims.current, ctx)
+            self._maybe_prove(self.claims.current, ctx)
+
+    def _maybe_take_over(self, claim: Claim, ctx: Context) -> None:
+        """Only who has been the better one for ``takeover_delay`` seconds: a flapping node never leads."""
+        if not self._eligible or not self._rank.better(claim.rank):
+            self._better_since = None
+        elif self._better_since is None:
+            self._better_since = ctx.monotonic()
+        elif ctx.monotonic() - self._better_since >= self.settings.takeover_delay:
+            self._better_since = None
+            self._elect(ctx)
+
+    def _maybe_prove(self, claim: Claim, ctx: Context) -> None:
+        """Have the cloud peers probed, if the gateway reaches less than there is to reach, or if this node
+        would lead once it reached as much."""
+        fit, now = self._fitness, ctx.monotonic()
+        lacks = claim.rank.reach < fit.resolvable
+        better = replace(self._rank, reach=claim.rank.reach).better(claim.rank)
+        if not self._eligible or not fit.resolvable or not (lacks or (better and claim.rank.reach)):
+            self._prove_at = now + PROVE_AFTER
+        elif now >= self._prove_at:
+            self._prove_at = now + PROOF_SECONDS
+            ctx.tell("gateway", ProveReach())
+
+    def _phase_over(self, ctx: Context) -> None:
+        """The phase ends: the messages that it waited for have not come."""
+        if self.state == STARTING and self.claims.current is not None:
+            self._enter(FOLLOWING, 0, ctx)
+            if (
+                self.claims.current.epoch == 1
+                and self._eligible
+                and self._rank.better(self.claims.current.rank)
+            ):
+                # a cluster that is just starting: the order of starting shall not matter
+                self._lead(1, ctx)
+        elif self.state == ELECTING:
+            self._lead(self.claims.next_epoch(), ctx)
+        elif self.state == PENDING and self.claims.current is not None:
+            self._enter(FOLLOWING, 0, ctx)
+        elif self.state in (STARTING, PENDING):
+            self._elect(ctx)
+
+    def _watch(self, ctx: Context) -> None:
+        """Expire the followed claim when its time is up, else look again when it may be."""
+        if self.claims.current is None or self.state == LEADING:
+            return
+        left = self._deadline() - ctx.monotonic()
+        if left > 0:
+            self._arm("watch", left, ctx)
+            return
+        self._drop_claim(ctx)
+        if self.state not in (STARTING, ELECTING):
+            self._elect(ctx)
+
+    def _deadline(self) -> float:
+        """The moment at which this node gives the gateway up. A node without any link waits longer: it is
+        more likely the cause than a witness."""
+        still = self._heard_at + self.settings.gateway_timeout
+        return min(still, self._suspect_at) if self._suspect_at is not None and self._peers else still
+
+    def _stale(self, ctx: Context) -> bool:
+        """Whether there is a doubt about the followed gateway that a second node's doubt confirms."""
+        return self._suspect_at is not None or ctx.monotonic() - self._heard_at > LOST_LINK_SECONDS
+
+    # --- small things ------------------------------------------------------------------------------
+
+    @property
+    def _elects_nobody(self) -> bool:
+        return self.settings.role == "cloud"
+
+    @property
+    def _eligible(self) -> bool:
+        return not self._elects_nobody and not self._stood_down
+
+    @property
+    def _rank(self) -> Rank:
+        fit, settings = self._fitness, self.settings
+        return Rank(fit.resolvable, settings.priority, settings.node_id, fit.reach)
+
+    def _follows(self, node_id: str) -> bool:
+        return (
+            self.state != LEADING
+            and self.claims.current is not None
+            and self.claims.current.gateway == node_id
+        )
+
+    def _enter(self, state: str, seconds: float, ctx: Context) -> None:
+        """Change the state; after ``seconds`` (0: never) its phase is over."""
+        self.state = state
+        if seconds > 0:
+            self._arm("phase", seconds, ctx)
+        else:
+            self._generations["phase"] = self._generations.get("phase", 0) + 1
+
+    def _arm(self, what: str, seconds: float, ctx: Context) -> None:
+        generation = self._generations[what] = self._generations.get(what, 0) + 1
+        ctx.after(seconds, Tick(what, generation))
+
+    def _announce(self, ctx: Context, *, now: bool) -> None:
+        """Heartbeats carry the new claim; node hears who is gateway if that has changed."""
+        ctx.tell("sync", ClaimToSend(self.claims.current, now))
+        outcome = (
+            (self.claims.current.epoch, self.claims.current.gateway)
+            if self.claims.current
+            else (self.claims.epoch_seen, "")
+        )
+        if outcome != self._outcome:
+            self._outcome = outcome
+            ctx.tell("node", ElectionOutcome(*outcome))
+
+    def _to_peer(self, node_id: str, message: Message, ctx: Context) -> None:
+        ctx.tell("sync", ToPeer(node_id, codec.encode(message)))

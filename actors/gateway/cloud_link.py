@@ -1,0 +1,371 @@
+"""One cloud link of the gateway: secret, token, dial, Hello, session; and backoff when one of them fails.
+
+    backoff <-> token -> dialling -> hello -> open
+
+Backoff is exponential with jitter (Brooker, "Exponential Backoff And Jitter", AWS, 2015) and begins
+anew after a minute connected. The token is kept in memory only, renewed at 80 % of its life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from entgldb.actors.behaviour import INFO, WARNING, Context
+from entgldb.actors.gateway import cloud_hello
+from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, TokenSource
+from entgldb.actors.session import silence
+from entgldb.actors.session.members import Gossip, Members
+from entgldb.actors.session.session import NO_LAG, Partner, Session
+from entgldb.actors.session.sessions import Sessions
+from entgldb.messages import wire
+from entgldb.messages.errors import ProtocolError, Reason, known_reason
+from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX
+from entgldb.messages.local.actors import Tick, TokenFailed, TokenIssued
+from entgldb.messages.remote_peers import OAuth2, RemotePeer
+from entgldb.messages.schema import Json, Message
+from entgldb.messages.settings import GatewaySettings
+
+TOKEN_WAIT: Final = 30.0
+"""Seconds an authorization server may take."""
+DIAL_WAIT: Final = 15.0
+HELLO_WAIT: Final = 8.0
+"""Seconds the cloud may take to check the token and say Hello."""
+SECRET_WAIT: Final = 5.0
+"""Seconds between looks for a secret that is missing."""
+HEALTHY_AFTER: Final = 60.0
+"""Seconds connected after which backoff begins anew."""
+RETRY_AFTER_MAX: Final = 3600.0
+RENEW_AT: Final = 0.8
+TOKEN_LIFE_MAX: Final = 86_400.0
+ASK_AGAIN_MAX: Final = 4.0
+"""Seconds between attempts while the authority fails: a person who has mended it waits for the link."""
+OF_THE_AUTHORITY: Final = frozenset(
+    (
+        Reason.AUTHORITY_UNREACHABLE,
+        Reason.AUTHORITY_REFUSED,
+        Reason.AUTHORITY_ERROR,
+        Reason.TOKEN_REFUSED,
+        Reason.TOKEN_EXPIRED,
+    )
+)
+
+TOKEN, DIALLING, HELLO, OPEN, BACKOFF, CLOSED = "token", "dialling", "hello", "open", "backoff", "closed"
+SHOWN: Final = {OPEN: "connected", BACKOFF: "backoff"}
+
+
+@dataclass
+class Means:
+    """The means that all cloud links of a gateway share."""
+
+    settings: GatewaySettings
+    log: OplogReader
+    links: Links
+    tokens: TokenSource
+    secrets: Secrets
+    count: Callable[[Reason], None]
+    serial: Callable[[], int]
+    """A number that was not given before, for tickets and timers."""
+    members: Members
+    sessions: Sessions
+
+
+class CloudLink:
+    """The state of the link to one cloud peer, from the wish to have it to its end."""
+
+    def __init__(self, peer: RemotePeer, means: Means, epoch: int) -> None:
+        self.peer = peer
+        self.epoch = epoch
+        self.link = 0
+        self.session: Session | None = None
+        self.phase = CLOSED
+        self.reason = ""
+        """Why the last attempt failed, until one succeeds."""
+        self._means = means
+        self._since_ms = 0
+        self._failures = 0
+        self._renewals_failed = 0
+        self._connected_at: float | None = None
+        self._timer = 0
+        self._ticket = 0
+        self._token = ""
+        self._renew_at = 0.0
+        self._ask_at = 0.0
+        """Before that the authority does not want to be asked again."""
+        self._put_off_for = ""
+        self._silence = silence.SECONDS_MIN
+
+    @property
+    def oauth2(self) -> OAuth2:
+        assert self.peer.oauth2 is not None, "checked when the peer was read"
+        return self.peer.oauth2
+
+    # --- towards the open link -------------------------------------------------------------------
+
+    def begin(self, ctx: Context) -> None:
+        """The next attempt."""
+        if not self._means.secrets.resolvable(self.peer.node_id, self.oauth2):
+            self._wait_for_secret(ctx)
+        elif self._token and ctx.monotonic() < self._renew_at:
+            self._dial(ctx)
+        elif ctx.monotonic() < self._ask_at:
+            self.reason = self._put_off_for
+            self._enter(BACKOFF, ctx)
+            self._wake(self._ask_at - ctx.monotonic(), ctx)
+        else:
+            self._enter(TOKEN, ctx)
+            self._request_token(ctx)
+
+    def token_issued(self, message: TokenIssued, ctx: Context) -> None:
+        if message.ticket != self._ticket:
+            return
+        self._ticket = 0
+        self._token = message.token
+        life = min(max(message.expires_in, 1.0), TOKEN_LIFE_MAX)
+        self._renew_at = ctx.monotonic() + RENEW_AT * life
+        if self.phase == TOKEN:
+            self._dial(ctx)
+        elif self.phase == OPEN:
+            self.reason = ""
+            self._renewals_failed = 0
+            self._send(wire.Credential(self._token, self.epoch))
+            self._wake(RENEW_AT * life, ctx)
+
+    def token_failed(self, message: TokenFailed, ctx: Context) -> None:
+        if message.ticket != self._ticket:
+            return
+        self._ticket = 0
+        reason = known_reason(message.reason, Reason.AUTHORITY_ERROR)
+        self._ask_at = ctx.monotonic() + min(message.retry_after, RETRY_AFTER_MAX)
+        self._put_off_for = reason.value
+        if self.phase == TOKEN:
+            self._fail(reason, message.text, ctx, message.retry_after)
+        elif self.phase == OPEN:
+            self._renewal_failed(reason, message.text, ctx, message.retry_after)
+
+    def link_up(self, ctx: Context) -> None:
+        """TLS is through: say who we are."""
+        if self.phase != DIALLING:
+            return
+        self._enter(HELLO, ctx)
+        self._wake(HELLO_WAIT, ctx)
+        self._send(
+            wire.Hello(
+                wire.PROTOCOL_MIN,
+                wire.PROTOCOL_MAX,
+                self._means.settings.node_id,
+                self._means.log.origin,
+                self._means.settings.cluster,
+                wire.FEATURES,
+                ctx.now_ms(),
+                self._means.settings.role,
+                self._token,
+                self.epoch,
+                beat_ms=int(1000 * self._means.settings.heartbeat_interval),
+            )
+        )
+
+    def frame(self, payload: bytes, ctx: Context) -> None:
+        """One frame of the cloud. A frame that breaks the format closes this link and nothing else."""
+        bytes_max = FRAME_BYTES_MAX if self.phase == OPEN else HELLO_BYTES_MAX
+        try:
+            frame = self._means.sessions.decode(payload, self.session, ctx, bytes_max)
+        except ProtocolError as fault:
+            self._fail(Reason.MALFORMED, fault.text, ctx)
+            return
+        if frame is not None:
+            self._hear(frame, ctx)
+
+    def link_down(self, reason: str, text: str, ctx: Context) -> None:
+        self.link = 0
+        self._fail(known_reason(reason, Reason.PEER_CLOSED), text, ctx)
+
+    # --- time --------------------------------------------------------------------------------------
+
+    def timer(self, generation: int, ctx: Context) -> None:
+        """The time of the present phase is up."""
+        if generation != self._timer:
+            return
+        if self.phase == BACKOFF:
+            self.begin(ctx)
+        elif self.phase == TOKEN:
+            self._ticket = 0
+            self._fail(Reason.AUTHORITY_UNREACHABLE, f"no answer in {TOKEN_WAIT:.0f} s", ctx)
+        elif self.phase == DIALLING:
+            self._fail(Reason.UNREACHABLE, f"no connection in {DIAL_WAIT:.0f} s", ctx)
+        elif self.phase == HELLO:
+            self._fail(Reason.HANDSHAKE_TIMEOUT, f"no Hello in {HELLO_WAIT:.0f} s", ctx)
+        elif self.phase == OPEN:
+            self._renew(ctx)
+
+    def look(self, ctx: Context) -> None:
+        """Every heartbeat interval: whether the session may stay."""
+        if self.session is None:
+            return
+        if self.session.failed:
+            self.failed(ctx)
+        elif self.session.outdated:
+            self._fail(Reason.HEALED, "a branch of a log was taken out", ctx)
+        elif self.session.silent_for(ctx) > self._silence:
+            self._fail(Reason.HEARTBEAT_LOST, f"silent for more than {self._silence:.0f} s", ctx)
+
+    def failed(self, ctx: Context) -> None:
+        """A bug met by this link: it is dialled anew."""
+        self._fail(Reason.HANDLER_FAILED, "this node failed on what it heard", ctx)
+
+    # --- from outside --------------------------------------------------------------------------------
+
+    def new_epoch(self, epoch: int) -> None:
+        """The same gateway has won another election: the cloud shall show it."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            if self.phase == OPEN:
+                self._send(wire.Credential(self._token, epoch))
+
+    def close(self, reason: Reason, ctx: Context) -> None:
+        """For good; the cloud is told why."""
+        self._hang_up(reason, "", ctx)
+        self._enter(CLOSED, ctx)
+        self._timer = self._ticket = 0
+        self._token = ""
+        self._means.count(reason)
+        ctx.log(INFO, f"cloud peer {self.peer.node_id}: closed, {reason.value}")
+
+    def status(self, ctx: Context) -> dict[str, Json]:
+        """One row of ``gateway`` status; ``since`` in milliseconds since 1970."""
+        return {
+            "node_id": self.peer.node_id,
+            "address": self.peer.address,
+            "state": SHOWN.get(self.phase, "connecting"),
+            "reason": self.reason,
+            "since": self._since_ms,
+            **(NO_LAG if self.session is None else self.session.lag(ctx)),
+            "behind_snapshot": self.session is not None and self.session.outbox.cut_off,
+            "snapshot": self.session.snapshots.status() if self.session else None,
+        }
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    def _dial(self, ctx: Context) -> None:
+        self._enter(DIALLING, ctx)
+        self._wake(DIAL_WAIT, ctx)
+        target = CloudTarget(self.peer.node_id, self.peer.address, self.oauth2.ca_pem)
+        self.link = self._means.links.dial_cloud(target)
+
+    def _hear(self, message: Message, ctx: Context) -> None:
+        if isinstance(message, wire.Bye):
+            self._fail(known_reason(message.reason, Reason.PEER_CLOSED), message.text, ctx)
+        elif isinstance(message, wire.Hello):
+            self._hear_hello(message, ctx)
+        elif self.session is None:
+            self._means.count(Reason.OUT_OF_ORDER)
+        else:
+            self.session.receive(message, ctx)
+            if self.session.fault is not None:
+                self._fail(*self.session.fault, ctx)
+
+    def _hear_hello(self, hello: wire.Hello, ctx: Context) -> None:
+        if self.phase != HELLO:
+            self._fail(Reason.MALFORMED, "a Hello out of turn", ctx)
+        elif (fault := cloud_hello.fault(hello, self.peer.node_id, self._means.settings.node_id)) is not None:
+            self._fail(*fault, ctx)
+        else:
+            self._open(hello, ctx)
+
+    def _open(self, hello: wire.Hello, ctx: Context) -> None:
+        self.reason = ""
+        self._enter(OPEN, ctx)
+        self._connected_at, self._renewals_failed = ctx.monotonic(), 0
+        self._wake(max(0.0, self._renew_at - ctx.monotonic()), ctx)
+        self._silence = silence.patience(self._means.settings.heartbeat_interval, hello)
+        self.session = self._means.sessions.open(
+            Partner(hello.node_id, hello.features, begins=True),
+            Gossip(self._means.members, speaks_for=self.peer.node_id),
+            self._send,
+            lambda: self._means.links.flow(self.link),
+        )
+        self.session.start(ctx)
+        ctx.log(INFO, f"cloud peer {self.peer.node_id}: connected to {self.peer.address}")
+
+    def _renew(self, ctx: Context) -> None:
+        if self._ticket:
+            self._ticket = 0
+            text = f"no answer in {TOKEN_WAIT:.0f} s"
+            self._renewal_failed(Reason.AUTHORITY_UNREACHABLE, text, ctx, 0.0)
+        elif not self._means.secrets.resolvable(self.peer.node_id, self.oauth2):
+            self._renewal_failed(Reason.SECRET_MISSING, "", ctx, SECRET_WAIT)
+        else:
+            self._request_token(ctx)
+
+    def _renewal_failed(self, reason: Reason, text: str, ctx: Context, retry_after: float) -> None:
+        """The link stays open until the cloud closes it for the token's age."""
+        self.reason = reason.value
+        self._renewals_failed += 1
+        delay = self._delay(reason, self._renewals_failed, retry_after, ctx)
+        self._means.count(reason)
+        self._wake(delay, ctx)
+        self._warn(f"token not renewed, {reason.value} {text}; again in {delay:.1f} s", ctx)
+
+    def _request_token(self, ctx: Context) -> None:
+        self._ticket = self._means.serial()
+        self._wake(TOKEN_WAIT, ctx)
+        self._means.tokens.request(self.peer.node_id, self._ticket, self.oauth2)
+
+    def _wait_for_secret(self, ctx: Context) -> None:
+        if self.reason != Reason.SECRET_MISSING.value:
+            self._means.count(Reason.SECRET_MISSING)
+            self._warn("its client secret cannot be resolved on this node", ctx)
+        self.reason = Reason.SECRET_MISSING.value
+        self._enter(BACKOFF, ctx)
+        self._wake(SECRET_WAIT, ctx)
+
+    def _fail(self, reason: Reason, text: str, ctx: Context, retry_after: float = 0.0) -> None:
+        """This attempt or this connection is over; try again after a backoff."""
+        if self._connected_at is not None and ctx.monotonic() - self._connected_at >= HEALTHY_AFTER:
+            self._failures = 0
+        self._hang_up(reason, text, ctx)
+        if reason in (Reason.TOKEN_REFUSED, Reason.TOKEN_EXPIRED):
+            self._token = ""
+        self._failures += 1
+        delay = self._delay(reason, self._failures, retry_after, ctx)
+        self.reason = reason.value
+        self._enter(BACKOFF, ctx)
+        self._wake(delay, ctx)
+        self._means.count(reason)
+        self._warn(f"{reason.value} {text}; again in {delay:.1f} s", ctx)
+
+    def _delay(self, reason: Reason, failures: int, retry_after: float, ctx: Context) -> float:
+        settings = self._means.settings
+        most = settings.backoff_max
+        most = min(most, ASK_AGAIN_MAX) if reason in OF_THE_AUTHORITY else most
+        longest = min(most, settings.backoff_first * 2 ** min(failures - 1, 16))
+        delay: float = longest * ctx.random.uniform(0.5, 1.0)
+        return max(delay, min(retry_after, RETRY_AFTER_MAX))
+
+    def _hang_up(self, reason: Reason, text: str, ctx: Context) -> None:
+        self._connected_at = None
+        self._ticket = 0
+        if self.session is not None:
+            self._means.sessions.end(self.session, ctx)
+            self.session = None
+        link, self.link = self.link, 0
+        if link:
+            if self.phase in (HELLO, OPEN):
+                self._means.links.send(link, wire.Bye(reason.value, text))
+            self._means.links.close(link, reason.value, text)
+
+    def _send(self, message: Message) -> bool:
+        return bool(self.link) and self._means.links.send(self.link, message)
+
+    def _enter(self, phase: str, ctx: Context) -> None:
+        if SHOWN.get(phase) != SHOWN.get(self.phase) or not self._since_ms:
+            self._since_ms = ctx.now_ms()
+        self.phase = phase
+
+    def _wake(self, seconds: float, ctx: Context) -> None:
+        self._timer = self._means.serial()
+        ctx.after(seconds, Tick("link", self._timer))
+
+    def _warn(self, text: str, ctx: Context) -> None:
+        ctx.log(WARNING, f"cloud peer {self.peer.node_id}: {text}")

@@ -1,0 +1,435 @@
+"""The host of production: carries a behaviour inside a Thespian actor.
+
+It decodes, dispatches, carries out and fences errors; it decides nothing about the protocol. One
+Thespian class per actor name, so that a process list tells them apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import select
+import time
+import traceback
+from collections import deque
+from datetime import timedelta
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Any, Final
+
+from entgldb.actors.behaviour import Asker, Behaviour, Life, refused
+from entgldb.actors.host import build  # host_wire before thespian: it binds to loopback
+from entgldb.actors.host import wire as host_wire
+from entgldb.actors.host.cell import Cell
+from entgldb.actors.host.children import Children
+from entgldb.actors.host.lane import Lane
+from entgldb.actors.host.log import LogFile, use_log
+from entgldb.actors.host.wire import ANSWER, ASK, Envelope
+from entgldb.actors.node.supervision import BEAT_SECONDS
+from entgldb.messages import codec
+from entgldb.messages.client import Reload
+from entgldb.messages.errors import EntglError, ErrorCode, NoAnswerError, Reason, UnknownMessage
+from entgldb.messages.limits import LOCAL_FRAME_BYTES_MAX
+from entgldb.messages.local.actors import Addresses, Boot, ChildExited, Configure, Ready, StopNow, Stopped
+from entgldb.messages.schema import Channel, Message
+
+from thespian.actors import Actor, ActorExitRequest, ThespianWatch, WakeupMessage, WatchMessage  # isort: skip
+
+FORWARD_TIMEOUT = 30.0
+"""Seconds a forwarded question may stay without an answer."""
+PARKED_MAX = 200
+"""Messages kept for an actor that is being started again; the oldest go first."""
+STAY_SECONDS, STAY_SECONDS_MAX = 0.0005, 0.01
+"""How long an actor waits for more after its lane or edge had something, and in all."""
+PR_SET_NAME = 15
+BEAT = 0
+"""The number of a timer that wakes the loop and nobody else."""
+LAUNCHER_CODES = {Stopped: b"S", Reload: b"L"}
+"""The bytes that ``tell("launcher", ...)`` writes into the launcher's pipe."""
+
+
+class Inherited:
+    """The facts that the launcher sets before the first fork, and that every actor process finds set."""
+
+    directory = Path()
+    launcher_pipe = -1
+    cells: Final[dict[str, Cell]] = {name: Cell() for name in build.ACTORS}
+
+
+class _ThespianAsker:
+    """Somebody who asked by Thespian and waits."""
+
+    def __init__(self, host: Host, address: Any, request_id: int) -> None:
+        self._host = host
+        self._address = address
+        self._request_id = request_id
+
+    def answer(self, message: Message) -> None:
+        self._host.send(self._address, Envelope(ANSWER, codec.encode(message, self._request_id)))
+
+
+class Host:
+    """One actor: the behaviour, its edge, its timers, and whom it knows."""
+
+    random: Random
+
+    def __init__(self, name: str, actor: Any) -> None:
+        self.name = name
+        self.random = SystemRandom()
+        self.asker: Asker | None = None
+        self._actor = actor
+        self._log = LogFile(Inherited.directory / "log" / "entgldb.log", name)
+        self._level = logging.INFO
+        self._behaviour: Behaviour | None = None
+        self._edge: build.Edge | None = None
+        self._addresses: dict[str, Any] = {}
+        self._parked: dict[str, deque[Envelope]] = {}
+        self._asked: dict[int, tuple[Asker | None, str]] = {}
+        self._timers: dict[int, Message | int] = {}
+        self._numbers = 0
+        self._to_send = False
+        self._children = Children()
+        self._cell = Inherited.cells.get(name) or Cell()
+        self._beat()
+        self._lane: Lane | None = None
+        use_log(self._log)
+        _name_process(name)
+        host_wire.check_listeners()
+
+    # --- Context -------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def since_boot(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def tell(self, actor: str, message: Message) -> None:
+        if actor == "launcher":
+            with contextlib.suppress(OSError):  # the launcher is gone, and we with it
+                os.write(Inherited.launcher_pipe, LAUNCHER_CODES[type(message)])
+        else:
+            payload = codec.encode(message)
+            if self._lane is None or not self._lane.send(actor, payload):
+                self._send_to(actor, Envelope(ASK, payload))
+
+    def answer(self, asker: Asker | None, message: Message) -> None:
+        if asker is not None:
+            asker.answer(message)
+
+    def forward(self, actor: str, payload: bytes) -> None:
+        asker = self.asker
+        try:
+            inner = codec.decode(payload, Channel.LOCAL).message
+        except EntglError as fault:
+            self.answer(asker, refused(fault))
+            return
+        if actor not in self._addresses and actor not in self._children.names() and actor != self.name:
+            text = f"{actor} is not here now"
+            self.answer(asker, refused(EntglError(text, code=ErrorCode.TIMEOUT, hint="try again")))
+            return
+        number = self._number()
+        self._asked[number] = (asker, actor)
+        self._wake_after(FORWARD_TIMEOUT, number, number)
+        self._send_to(actor, Envelope(ASK, codec.encode(inner, number)))
+
+    def after(self, seconds: float, message: Message) -> None:
+        self._wake_after(seconds, self._number(), message)
+
+    def spawn(self, name: str) -> None:
+        Inherited.cells[name].turn()
+        self._addresses[name] = self._children.spawn(self._actor, name, CLASSES[name])
+
+    def kill(self, name: str) -> None:
+        self._children.kill(name)
+
+    def look(self, name: str) -> Life:
+        return Inherited.cells[name].life(self._children.pid(name))
+
+    def busy(self, step: str) -> None:
+        self._cell.busy(step)
+
+    def log(self, level: int, text: str) -> None:
+        if level >= self._level:
+            self._log.line(level, text)
+
+    # --- what Thespian calls -------------------------------------------------------------------
+
+    def receive(self, message: Any, sender: Any) -> None:
+        """Take one Thespian message, then everything the edge has, then flush. Never raises."""
+        self._to_send = False
+        self._cell.turn()
+        if isinstance(message, Envelope):
+            self._fenced(self._envelope, message, sender)
+        elif isinstance(message, WakeupMessage):
+            self._fenced(self._woken, message.payload)
+        elif isinstance(message, ActorExitRequest):
+            self._fenced(self._close)
+            return
+        for name in self._children.exited():
+            self._addresses.pop(name, None)
+            self._dispatch(ChildExited(name), None)
+        self._turn()
+        if isinstance(message, WatchMessage):
+            self._stay()
+        if self._behaviour is not None and self._behaviour.hopeless:
+            self._end()
+
+    def _turn(self) -> None:
+        """All that lane and edge have, then flush."""
+        if self._lane is not None:
+            for payload in self._lane.turn():
+                self._fenced(self._envelope, Envelope(ASK, payload), None)
+        if self._edge is not None:
+            for asker, arrived in self._edge.drain():
+                self._dispatch(arrived, asker)
+        if self._behaviour is not None:
+            self._behaviour.went("flush", well=self._fenced(self._behaviour.flush, self))
+        self._cell.turn()
+
+    def _stay(self) -> None:
+        """Take messages that follow at once without a turn of Thespian, which costs more than a small write.
+
+        Not where something waits to be sent by Thespian, and not for long: its timers wait meanwhile.
+        """
+        deadline = time.monotonic() + STAY_SECONDS_MAX
+        while not self._to_send and self._ready_soon() and time.monotonic() < deadline:
+            self._turn()
+
+    def _ready_soon(self) -> bool:
+        edges = [edge.fileno() for edge in (self._edge, self._lane) if edge is not None]
+        return bool(edges) and bool(select.select(edges, [], [], STAY_SECONDS)[0])
+
+    def watch(self) -> Any:
+        """Thespian forgets what it watches after every message: this is returned each time."""
+        fds = self._children.fds()
+        fds += [edge.fileno() for edge in (self._edge, self._lane) if edge is not None]
+        return ThespianWatch(fds) if fds else None
+
+    def send(self, address: Any, envelope: Envelope) -> None:
+        """To any Thespian address."""
+        self._to_send = True
+        self._actor.send(address, envelope)
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _fenced(self, function: Any, *arguments: Any) -> bool:
+        """Thespian runs a handler that raised once more with the same message: none may raise."""
+        try:
+            function(*arguments)
+        except Exception:  # noqa: BLE001 -- the fence
+            self._log.line(logging.ERROR, traceback.format_exc())
+            if self._behaviour is not None:
+                self._behaviour.count(Reason.HANDLER_FAILED)
+            return False
+        return True
+
+    def _envelope(self, envelope: Envelope, sender: Any) -> None:
+        try:
+            decoded = codec.decode(envelope.payload, Channel.LOCAL, LOCAL_FRAME_BYTES_MAX)
+        except EntglError as fault:
+            unknown = isinstance(fault, UnknownMessage)
+            self._count(Reason.UNKNOWN_MESSAGE if unknown else Reason.MALFORMED)
+            self._log.line(logging.WARNING, f"a message was refused: {fault.text}")
+            return
+        number = decoded.request_id
+        if envelope.kind == ANSWER:
+            asker, _ = self._asked.pop(number, (None, ""))
+            self.answer(asker, decoded.message)
+            return
+        asker = _ThespianAsker(self, sender, number) if number else None
+        self._local(decoded.message, asker, sender)
+
+    def _local(self, message: Message, asker: Asker | None, sender: Any) -> None:
+        """Messages meant for the host itself, or for host and behaviour both."""
+        if isinstance(message, Addresses):
+            self._meet(message)
+        elif isinstance(message, Configure) and self._behaviour is None:
+            self._addresses["node"] = sender
+            self._begin(message)
+        elif isinstance(message, Boot) and self._behaviour is None:
+            self._begin_node(message, asker)
+        else:
+            if isinstance(message, Configure):
+                self._level = logging.getLevelName(message.log_level)
+            self._dispatch(message, asker)
+            if isinstance(message, StopNow):
+                self._close()
+
+    def _dispatch(self, message: Message, asker: Asker | None) -> None:
+        self.asker = asker
+        self._cell.turn()
+        if self._behaviour is None:
+            text = f"{self.name} is starting"
+            self.answer(asker, refused(EntglError(text, code=ErrorCode.TIMEOUT, hint="try again")))
+        else:
+            well = self._fenced(self._behaviour.handle, message, self)
+            self._behaviour.went(type(message).__name__, well=well)
+            if not well:
+                text = f"{self.name} failed on {message}; its log tells why"
+                self.answer(asker, refused(EntglError(text, definite=False)))
+        self.asker = None
+
+    def _begin(self, configure: Configure) -> None:
+        """Build the behaviour; where that fails, say why and let the supervisor start us again."""
+        self._level = logging.getLevelName(configure.log_level)
+        self.busy("its start")
+        try:
+            self._behaviour, self._edge = build.build(configure)
+            if self._edge is not None:
+                self._edge.start()
+            self._lane = Lane(Inherited.directory, self.name, LOCAL_FRAME_BYTES_MAX, self._dropped)
+            self._behaviour.start(self)
+        except Exception as fault:  # noqa: BLE001 -- told to the supervisor, then we end
+            self._give_up(fault)
+            return
+        facts = {**self._behaviour.facts(), "address": str(host_wire.port_of(self._actor.myAddress))}
+        self.tell("node", Ready(self.name, os.getpid(), facts))
+
+    def _give_up(self, fault: Exception) -> None:
+        self._log.line(logging.CRITICAL, "".join(traceback.format_exception(fault)))
+        if not isinstance(fault, EntglError):
+            fault = EntglError(f"{self.name} cannot start: {type(fault).__name__} {fault}")
+        self.tell("node", refused(fault))
+        self._behaviour = None
+        self._close()
+        self._actor.send(self._actor.myAddress, ActorExitRequest())
+
+    def _begin_node(self, boot: Boot, asker: Asker | None) -> None:
+        self._level = logging.getLevelName(boot.settings.log_level)
+        keeper = build.node(boot.settings)
+        keeper.identity = {"pid": os.getpid(), "address": str(host_wire.port_of(self._actor.myAddress))}
+        self._behaviour = keeper
+        self._addresses["node"] = self._actor.myAddress
+        self._fenced(keeper.start, self)
+        self._dispatch(boot, asker)
+
+    def _meet(self, message: Addresses) -> None:
+        """The table of actors as node has it; an actor that is not in it is being started again."""
+        known = {name: host_wire.address_of(int(handle)) for name, handle in message.actors.items()}
+        self._addresses = {**known, "node": self._addresses["node"]}
+        if self._lane is not None:
+            self._lane.meet({name: handle for name, handle in message.actors.items() if name != self.name})
+        for name in [name for name in self._parked if name in self._addresses]:
+            for envelope in self._parked.pop(name):
+                if self._lane is None or not self._lane.send(name, envelope.payload):
+                    self.send(self._addresses[name], envelope)
+
+    def _send_to(self, name: str, envelope: Envelope) -> None:
+        address = self._addresses.get(name)
+        if address is not None:
+            self.send(address, envelope)
+            return
+        parked = self._parked.setdefault(name, deque())
+        parked.append(envelope)
+        if len(parked) > PARKED_MAX:
+            parked.popleft()
+            self._dropped()
+
+    def _beat(self) -> None:
+        """An actor that has nothing to do turns its loop all the same, for its supervisor to see."""
+        self._actor.wakeupAfter(timedelta(seconds=BEAT_SECONDS), payload=BEAT)
+
+    def _woken(self, number: int) -> None:
+        if number == BEAT:
+            self._beat()
+            return
+        due = self._timers.pop(number, None)
+        if isinstance(due, Message):
+            self._dispatch(due, None)
+        elif due in self._asked:
+            asker, actor = self._asked.pop(due)
+            self.answer(asker, refused(NoAnswerError(f"{actor} did not answer", definite=False)))
+
+    def _wake_after(self, seconds: float, number: int, due: Message | int) -> None:
+        self._timers[number] = due
+        self._actor.wakeupAfter(timedelta(seconds=max(0.0, seconds)), payload=number)
+
+    def _number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def _dropped(self) -> None:
+        self._count(Reason.UNREACHABLE)
+
+    def _count(self, reason: Reason) -> None:
+        if self._behaviour is not None:
+            self._behaviour.count(reason)
+
+    def _end(self) -> None:
+        """End as if killed: an actor that depends on unfinished work asks again."""
+        self._log.line(logging.CRITICAL, f"{self.name} fails on all of a kind: it ends, to be started anew")
+        os._exit(1)
+
+    def _close(self) -> None:
+        edge, self._edge = self._edge, None
+        if edge is not None:
+            edge.stop()
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.close()
+
+
+def _name_process(name: str) -> None:
+    """So that ``ps`` and ``top`` tell the actors apart."""
+    ctypes.CDLL(None).prctl(PR_SET_NAME, f"entgldb-{name}".encode(), 0, 0, 0)
+
+
+class _HostActor(Actor):  # type: ignore[misc]  # thespian is untyped
+    """The parts that all six actors have in common."""
+
+    host_name = ""
+    host: Host | None = None
+
+    def receiveMessage(self, message: Any, sender: Any) -> Any:  # noqa: N802 -- Thespian's name
+        if self.host is None:
+            self.host = Host(self.host_name, self)
+        self.host.receive(message, sender)
+        return self.host.watch()
+
+
+class NodeActor(_HostActor):
+    """Supervisor of the others."""
+
+    host_name = "node"
+
+
+class StoreActor(_HostActor):
+    """The only writer of the file."""
+
+    host_name = "store"
+
+
+class OplogActor(_HostActor):
+    """Verifies what comes in."""
+
+    host_name = "oplog"
+
+
+class SyncActor(_HostActor):
+    """Links to the LAN, or the cloud's listener."""
+
+    host_name = "sync"
+
+
+class ElectionActor(_HostActor):
+    """Elects the gateway."""
+
+    host_name = "election"
+
+
+class CloudGatewayActor(_HostActor):
+    """Links to cloud peers."""
+
+    host_name = "gateway"
+
+
+CLASSES: dict[str, type[_HostActor]] = {
+    cls.host_name: cls
+    for cls in (NodeActor, StoreActor, OplogActor, SyncActor, ElectionActor, CloudGatewayActor)
+}

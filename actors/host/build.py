@@ -1,0 +1,178 @@
+"""The one place where a behaviour meets its edges: files, sockets, tokens. Called in the actor's process.
+
+Edges are imported here, on the first Configure, so that an actor loads only what it uses.
+"""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Final, Protocol, assert_never
+
+from entgldb.actors.behaviour import Asker, Behaviour
+from entgldb.actors.node.behaviour import NodeKeeper
+from entgldb.actors.ports import Secrets
+from entgldb.actors.side_loop import SideLoop
+from entgldb.messages.errors import EntglError
+from entgldb.messages.local.actors import Configure
+from entgldb.messages.schema import Message
+from entgldb.messages.settings import (
+    ElectionSettings,
+    GatewaySettings,
+    NodeSettings,
+    OplogSettings,
+    StoreSettings,
+    SyncSettings,
+)
+
+
+class Edge(Protocol):
+    """The sockets of a behaviour: ``start`` it, watch ``fileno()``, ``drain()`` when it is readable."""
+
+    def start(self) -> None: ...
+
+    def fileno(self) -> int: ...
+
+    def drain(self) -> list[tuple[Asker | None, Message]]: ...
+
+    def stop(self) -> None: ...
+
+
+Built = tuple[Behaviour, Edge | None]
+
+
+ACTORS: Final = ("node", "store", "oplog", "sync", "election", "gateway")
+EDGES: Final = (
+    "store.client_socket",
+    "sync.discovery",
+    "gateway.behaviour",
+    "oauth.resource_server",
+    "tls.links",
+    "oauth.client",
+    "oplog.behaviour",
+    "gateway.probe",
+    "oauth.secrets",
+    "oplog.snapshot_files",
+    "store.behaviour",
+    "sync.behaviour",
+    "tls.identity",
+)
+
+
+def preload() -> None:
+    """Import what the actors will need, before the fork: the pages are then shared by all of them."""
+    for name in EDGES:
+        import_module(f"entgldb.actors.{name}")
+    for name in ("store", "log.reader"):
+        import_module(f"entgldb.storage.{name}")
+
+
+def node(settings: NodeSettings) -> NodeKeeper:
+    """The supervisor; it has no edge."""
+    return NodeKeeper(settings)
+
+
+def build(configure: Configure) -> Built:
+    """The behaviour for the one slice that is filled, and its edge, not started yet."""
+    slices = (configure.store, configure.oplog, configure.sync, configure.election, configure.gateway)
+    filled = [part for part in slices if part is not None]
+    if len(filled) != 1:
+        raise EntglError(f"a Configure with {len(filled)} slices, exactly one is needed")
+    match filled[0]:
+        case StoreSettings() as part:
+            return _store(part)
+        case OplogSettings() as part:
+            return _oplog(part)
+        case SyncSettings() as part:
+            return _sync(part)
+        case ElectionSettings() as part:
+            return _election(part)
+        case GatewaySettings() as part:
+            return _gateway(part)
+        case never:
+            assert_never(never)
+
+
+def _secrets(key_file: str, cluster: str) -> Secrets:
+    from entgldb.actors.oauth.secrets import KeyedSecrets
+
+    return KeyedSecrets(key_file, cluster)
+
+
+def _store(settings: StoreSettings) -> Built:
+    from entgldb.actors.host.free_space import FreeSpace
+    from entgldb.actors.store.behaviour import StoreKeeper
+    from entgldb.actors.store.client_socket import ClientSocket
+    from entgldb.storage.store import Store
+
+    store = Store.open(settings.directory, settings.node_id, time.time_ns() // 1_000_000)
+    socket = ClientSocket(settings.directory)
+    secrets = _secrets(settings.key_file, settings.cluster)
+    return StoreKeeper(settings, store, secrets, FreeSpace(settings.directory)), socket
+
+
+def _oplog(settings: OplogSettings) -> Built:
+    from entgldb.actors.host.free_space import FreeSpace
+    from entgldb.actors.oplog.behaviour import OplogKeeper
+    from entgldb.actors.oplog.snapshot_files import FileShelf
+    from entgldb.storage.log.reader import LogReader
+    from entgldb.storage.repair.copies import Fingerprints
+
+    log = LogReader.open(settings.directory)
+    loop = SideLoop("oplog")
+    shelf = FileShelf(loop, settings.directory)
+    return OplogKeeper(
+        settings, log, Fingerprints(log.connection), shelf, FreeSpace(settings.directory)
+    ), loop
+
+
+def _election(settings: ElectionSettings) -> Built:
+    from entgldb.actors.election.behaviour import Bully
+
+    return Bully(settings), None
+
+
+def _sync(settings: SyncSettings) -> Built:
+    from entgldb.actors.oplog.snapshot_files import FileChunks
+    from entgldb.actors.sync.behaviour import Sync
+    from entgldb.actors.tls.links import TlsLinks
+    from entgldb.storage.log.reader import LogReader
+
+    log = LogReader.open(settings.directory)
+    loop = SideLoop("sync")
+    if settings.role == "cloud":
+        from entgldb.actors.oauth.resource_server import JwtChecker
+        from entgldb.actors.tls.identity import ServerIdentity
+
+        server = ServerIdentity.load(settings.tls_cert, settings.tls_key)
+        links = TlsLinks(loop, lan=None, listen=settings.listen, server=server)
+        return Sync(settings, log, links, JwtChecker(loop, settings), FileChunks(settings.directory)), loop
+    from entgldb.actors.tls.identity import LanIdentity
+
+    key = Path(settings.directory) / "cluster.key"
+    lan = LanIdentity.load(settings.directory, key, settings.node_id, known_ms=log.high_mark_ms())
+    links = TlsLinks(loop, lan=lan, listen=settings.listen, server=None)
+    if settings.discovery:
+        from entgldb.actors.sync.discovery import Discovery
+
+        Discovery(loop, settings, links)
+    return Sync(settings, log, links, None, FileChunks(settings.directory)), loop
+
+
+def _gateway(settings: GatewaySettings) -> Built:
+    from entgldb.actors.gateway.behaviour import Gateway
+    from entgldb.actors.gateway.probe import CloudProber
+    from entgldb.actors.oauth.client import HttpTokenSource
+    from entgldb.actors.oauth.secrets import KeyedSecrets
+    from entgldb.actors.oplog.snapshot_files import FileChunks
+    from entgldb.actors.tls.links import TlsLinks
+    from entgldb.storage.log.reader import LogReader
+
+    secrets = KeyedSecrets(settings.key_file, settings.cluster)
+    loop = SideLoop("gateway")
+    tokens = HttpTokenSource(loop, secrets)
+    links = TlsLinks(loop, lan=None, server=None)
+    log = LogReader.open(settings.directory)
+    chunks = FileChunks(settings.directory)
+    return Gateway(settings, log, links, tokens, secrets, CloudProber(loop, tokens), chunks), loop

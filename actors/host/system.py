@@ -1,0 +1,286 @@
+"""Starting a node's actor system, and attaching to one that runs. The launcher's and the CLI's side.
+
+The admin stays a child of the launcher and every process dies with the one that forked it, so that
+nothing is left behind whoever is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from entgldb.actors.behaviour import Life
+from entgldb.actors.frame_room import with_room
+from entgldb.actors.host import wire as host_wire  # before thespian: it binds to loopback
+from entgldb.actors.host.actor import Inherited, NodeActor
+from entgldb.actors.host.children import child_pids
+from entgldb.actors.host.log import LogFile
+from entgldb.actors.host.wire import ANSWER, ASK, Envelope, WireError
+from entgldb.messages import codec
+from entgldb.messages.client import WhoIs
+from entgldb.messages.errors import NoAnswerError, NoNodeError
+from entgldb.messages.limits import LOCAL_FRAME_BYTES_MAX
+from entgldb.messages.local.actors import Addresses, Boot
+from entgldb.messages.schema import Channel, Message
+from entgldb.messages.settings import NodeSettings
+
+from thespian.actors import ActorSystem  # isort: skip
+from thespian.system import multiprocCommon  # isort: skip
+
+PR_SET_PDEATHSIG = 1
+CREATE_SECONDS_MAX = 5.0
+POLL = 0.01
+"""Seconds between looks at something only the kernel or Thespian can tell."""
+_PATCHED: tuple[tuple[object, str], ...] = (
+    (multiprocCommon, "startAdmin"),
+    (multiprocCommon, "startChild"),
+    (multiprocCommon, "startupASLogger"),
+    (multiprocCommon, "ThespianLogForwarder"),
+    (multiprocCommon, "MultiProcAdmin"),
+    (multiprocCommon.multiprocessCommon, "_startAdmin"),
+)
+_RESERVED: list[socket.socket] = []
+"""Bound, never listening: in the launcher until its admin serves, in the admin until it begins."""
+_ONE_SYSTEM = threading.RLock()
+"""The key is one per process: two nodes are talked to one after the other."""
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when the one that forked it is gone."""
+    parent = multiprocessing.parent_process()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent.pid:
+        os._exit(1)
+
+
+def _dying(original: Callable[..., None]) -> Callable[..., None]:
+    def start(*arguments: Any) -> None:
+        _die_with_parent()
+        with_room(lambda: original(*arguments))
+
+    return start
+
+
+def _start_admin(original: Callable[..., None]) -> Callable[..., None]:
+    """Thespian's admin forks once more to leave its parent; ours stays the launcher's child."""
+
+    def start(*arguments: Any) -> None:
+        _die_with_parent()
+        host_wire.close_listeners()
+        let_go()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        fork = os.fork
+
+        def stay() -> int:
+            os.fork = fork
+            return 0
+
+        os.fork = stay
+        original(*arguments)
+
+    return start
+
+
+def _patch() -> None:
+    host_wire.require(_PATCHED)
+    multiprocCommon.startAdmin = _start_admin(multiprocCommon.startAdmin)
+    multiprocCommon.startChild = _dying(multiprocCommon.startChild)
+    multiprocCommon.startupASLogger = _dying(multiprocCommon.startupASLogger)
+
+
+_patch()
+
+
+class NodeSystem:
+    """The actor system of one node, in the process that launches it."""
+
+    def __init__(self, directory: Path, pipe: int) -> None:
+        """``pipe``: where the node actor writes one byte when it has stopped or wants a reload."""
+        Inherited.directory, Inherited.launcher_pipe = directory, pipe
+        host_wire.use_key(host_wire.load_key(directory))
+        os.environ["THESPLOG_FILE"] = str(directory / "log" / "thespian.log")
+        self.port = reserve_port()
+        # Thespian's admin forgets this, looks for it when its logger has died, and dies of its absence.
+        multiprocCommon.MultiProcAdmin.logDefs = _log_settings(directory)
+        before = child_pids(os.getpid())
+        self._system = ActorSystem(
+            "multiprocTCPBase",
+            capabilities={"Admin Port": self.port, "Process Startup Method": "fork"},
+            logDefs=_log_settings(directory),
+            transientUnique=True,
+        )
+        let_go()
+        (self.admin_pid,) = child_pids(os.getpid()) - before
+        self._node: Any = None
+        self.node_pid = self.node_port = 0
+        self._before: set[int] | None = None
+        """Processes from before an attempt that created no node in time; a node that came late is taken."""
+        self.check()
+
+    def check(self) -> None:
+        """Raise WireError unless the admin is ours and nothing listens beyond loopback."""
+        host_wire.check_listeners()
+        for pid in (self.admin_pid, *child_pids(self.admin_pid)):
+            host_wire.check_listeners(pid)
+        if ("127.0.0.1", self.port) not in host_wire.listeners(self.admin_pid):
+            raise WireError(f"another process took port {self.port}", hint="start the node again")
+
+    def boot(self, settings: NodeSettings) -> None:
+        """Create the node actor and send it Boot; ``poll`` gives its answer."""
+        before = self._before = child_pids(self.admin_pid) if self._before is None else self._before
+        deadline = time.monotonic() + CREATE_SECONDS_MAX
+        while True:
+            # Until the admin has noticed a death it gives back the address of the dead.
+            self._node = self._system.createActor(NodeActor, globalName="node")
+            self.node_port = host_wire.port_of(self._node)
+            listening = (host_wire.LOOPBACK, self.node_port)
+            fresh = [
+                pid for pid in child_pids(self.admin_pid) - before if listening in host_wire.listeners(pid)
+            ]
+            if fresh:
+                break
+            if time.monotonic() > deadline:
+                raise NoAnswerError("the actor system starts no node actor")
+            time.sleep(POLL)
+        (self.node_pid,) = fresh
+        self._before = None
+        self.tell(Boot(settings, os.getpid()))
+
+    def tell(self, message: Message, number: int = 1) -> None:
+        """To the node actor; its answer comes by ``poll``."""
+        self._system.tell(self._node, Envelope(ASK, codec.encode(message, number)))
+
+    def poll(self, seconds: float) -> Message | None:
+        """The next answer of the node actor within ``seconds``."""
+        answer = self._system.listen(seconds)
+        if not isinstance(answer, Envelope) or answer.kind != ANSWER:
+            return None
+        return codec.decode(answer.payload, Channel.LOCAL, LOCAL_FRAME_BYTES_MAX).message
+
+    def life(self) -> Life:
+        """The signs of life that the node actor shows."""
+        return Inherited.cells["node"].life(self.node_pid)
+
+    def kill(self) -> None:
+        """End every process of the system at once: the admin's death is the death of all."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.admin_pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.admin_pid, 0)
+
+
+def reserve_port() -> int:
+    """A port that the kernel gives to nobody else until the admin, which may share it, listens there."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind((host_wire.LOOPBACK, 0))
+    _RESERVED.append(held)
+    return int(held.getsockname()[1])
+
+
+def let_go() -> None:
+    """Close what holds the reserved port."""
+    while _RESERVED:
+        _RESERVED.pop().close()
+
+
+def _log_settings(directory: Path) -> dict[str, Any]:
+    """For Thespian's own logger process: its warnings go into the node's log."""
+    file = {"()": LogFile, "path": directory / "log" / "entgldb.log", "who": "thespian"}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"file": file},
+        "root": {"handlers": ["file"], "level": "WARNING"},
+    }
+
+
+class Attached:
+    """A running node's actors, reached by Thespian's own ask and tell."""
+
+    def __init__(self, system: Any, node: Any) -> None:
+        self._system = system
+        self._node = node
+
+    def ask(self, actor: str, message: Message, timeout: float) -> Message:
+        """The answer, or NoAnswerError."""
+        deadline = time.monotonic() + timeout
+        address = self._find(actor, deadline)
+        return self._exchange(address, actor, message, deadline)
+
+    def tell(self, actor: str, message: Message, timeout: float) -> None:
+        """Hand over ``message``; nobody says what became of it."""
+        address = self._find(actor, time.monotonic() + timeout)
+        self._system.tell(address, Envelope(ASK, codec.encode(message)))
+
+    def _find(self, actor: str, deadline: float) -> Any:
+        if actor == "node":
+            return self._node
+        while True:
+            found = self._exchange(self._node, "node", WhoIs(), deadline)
+            handle = found.actors.get(actor) if isinstance(found, Addresses) else None
+            if handle is not None:
+                return host_wire.address_of(int(handle))
+            if time.monotonic() > deadline:
+                raise NoAnswerError(f"{actor} is not serving", hint="entgldb status")
+            time.sleep(POLL)
+
+    def _exchange(self, address: Any, actor: str, message: Message, deadline: float) -> Message:
+        number = secrets.randbits(48) | 1
+        answer = self._system.ask(
+            address, Envelope(ASK, codec.encode(message, number)), max(0.001, deadline - time.monotonic())
+        )
+        while isinstance(answer, Envelope) and answer.kind == ANSWER:
+            decoded = codec.decode(answer.payload, Channel.LOCAL, LOCAL_FRAME_BYTES_MAX)
+            if decoded.request_id == number:
+                return decoded.message
+            answer = self._system.listen(max(0.001, deadline - time.monotonic()))
+        raise NoAnswerError(f"{actor} did not answer in time", hint="entgldb status", definite=False)
+
+
+@contextlib.contextmanager
+def attached(directory: Path, admin_port: int, node_port: int) -> Iterator[Attached]:
+    """Attach to the node of ``directory``. Raises NoNodeError; never starts one."""
+
+    def refuse(*_arguments: Any) -> None:
+        raise NoNodeError(f"no node is running in {directory}", hint=f"entgldb start -d {directory}")
+
+    with _ONE_SYSTEM:
+        host_wire.use_key(host_wire.load_key(directory))
+        base = multiprocCommon.multiprocessCommon
+        start, base._startAdmin = base._startAdmin, refuse
+        try:
+            system = ActorSystem(
+                "multiprocTCPBase", capabilities={"Admin Port": admin_port}, transientUnique=True
+            )
+        finally:
+            base._startAdmin = start
+        try:
+            yield Attached(system, host_wire.address_of(node_port))
+        finally:
+            _detach(system)
+
+
+def _detach(system: Any) -> None:
+    """Close every socket of a system that was attached to; Thespian would leave them to the collector."""
+    transport = system._systemBase.transport
+    open_sockets = [held.socket for held in transport._openSockets.values()]
+    sending = [*transport._transmitIntents.values(), *transport._waitingTransmits]
+    open_sockets += [intent.socket for intent in sending if hasattr(intent, "socket")]
+    open_sockets.append(transport.socket)
+    transport._openSockets.clear()
+    transport.close()
+    for held in open_sockets:
+        held.close()

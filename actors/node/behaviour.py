@@ -1,0 +1,418 @@
+"""NodeActor: the children, their restarts, their configuration, and what they must be told again.
+
+The store starts first, because it makes the file that all others read. After a restart of a child, the node
+repeats all that the child needs to serve: its slice, the peer list, who is gateway.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from entgldb.actors.alarms import Alarms, gathered
+from entgldb.actors.behaviour import ERROR, INFO, WARNING, Asker, Behaviour, Context, refuse
+from entgldb.actors.node.collector import Collector
+from entgldb.actors.node.configuration import configure, static_peers
+from entgldb.actors.node.reloading import merge
+from entgldb.actors.node.supervision import RESTARTS_MAX, RESTARTS_SECONDS, Child
+from entgldb.messages.client import Done, Ping, Refused, Reload, Report, Status, Stop, WhoIs
+from entgldb.messages.codec import encode
+from entgldb.messages.errors import EntglError, ErrorCode, Reason
+from entgldb.messages.local.actors import (
+    Addresses,
+    ApplyInitialPeers,
+    Boot,
+    ChildExited,
+    ElectionOutcome,
+    InitialPeersApplied,
+    KnownPeers,
+    PeerDown,
+    PeerUp,
+    Ready,
+    Reconfigure,
+    RemotePeersChanged,
+    Restart,
+    SessionEnded,
+    StaticPeers,
+    StopNow,
+    Stopped,
+    Tick,
+)
+from entgldb.messages.local.members import NodesChanged, NoteSelf
+from entgldb.messages.local.snapshots import StoreBegan
+from entgldb.messages.schema import Json, Message
+from entgldb.messages.settings import NodeSettings
+
+CHILDREN: Final = ("store", "oplog", "sync", "election", "gateway")
+LOOK_SECONDS: Final = 1.0
+"""Between looks at whether the children move."""
+ALONE_AFTER: Final = 10.0
+"""Seconds after which a node without seeds and remembered peers takes itself for the first."""
+SYNCED_POLL: Final = 0.25
+"""Seconds between questions to sync whether a first peer has given all it had."""
+INITIAL_AGAIN: Final = 5.0
+"""Seconds the store has to answer before it is told the initial peers once more."""
+STATUS_TIMEOUT: Final = 2.0
+STOP_PATIENCE: Final = 0.6
+"""Seconds the children have to close their links, and then the store its file."""
+
+
+class NodeKeeper(Behaviour):
+    """Supervisor of the other five."""
+
+    name = "node"
+
+    def __init__(self, settings: NodeSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.identity: dict[str, Json] = {}
+        """Filled by the host: pid and address of this actor."""
+        self.children = {name: Child() for name in CHILDREN}
+        self._boot: Asker | None = None
+        self._reported = False
+        self._reloads: list[Asker] = []
+        self._started = False
+        self._stopping = False
+        self._fault: Refused | None = None
+        self._gateway = ElectionOutcome(0, "")
+        self._peers: tuple[dict[str, Json], ...] | None = None
+        self._static: dict[str, str] = {}
+        self._nodes = NodesChanged(())
+        self._known: dict[str, str] = {}
+        self._peers_up: list[str] = []
+        self._initial_ticket = 0
+        """The ticket of the last ApplyInitialPeers; 0: it is too early for any."""
+        self._initial_done = 0
+        """The ticket that the store has answered."""
+        self._initial_asked = False
+        self._collectors: dict[int, Collector] = {}
+        self._numbers = 0
+        self._alarms = Alarms()
+
+    # --- children ------------------------------------------------------------------------------
+
+    def start(self, ctx: Context) -> None:
+        self._spawn("store", ctx)
+        ctx.after(ALONE_AFTER, Tick("alone"))
+        ctx.after(LOOK_SECONDS, Tick("look"))
+
+    def on_boot(self, message: Boot, ctx: Context) -> None:
+        """The first is answered when all serve; a later one brings a configuration read again."""
+        if self._boot is None:
+            self._boot = ctx.asker
+            self._report_start(ctx)
+            return
+        told = self._apply_settings(message.settings, ctx)
+        for asker in self._reloads:
+            ctx.answer(asker, told)
+        self._reloads.clear()
+        ctx.answer(ctx.asker, self._ready())
+
+    def on_ready(self, message: Ready, ctx: Context) -> None:
+        self.children[message.name].serves(message.pid, message.facts, ctx.monotonic())
+        self._tell_addresses(ctx)
+        if message.name == "store":
+            self._store_ready(ctx)
+        self._repeat(message.name, ctx)
+        self._report_start(ctx)
+
+    def on_refused(self, message: Refused, ctx: Context) -> None:
+        """A child could not be built, or the launcher could not read the configuration again."""
+        ctx.log(ERROR, f"{message.code}: {message.text}")
+        if self._reloads:
+            for asker in self._reloads:
+                ctx.answer(asker, message)
+            self._reloads.clear()
+        elif not self._reported:
+            self._fault = message
+            self._report_start(ctx)
+
+    def on_child_exited(self, message: ChildExited, ctx: Context) -> None:
+        child = self.children[message.name]
+        delay = child.died(ctx.monotonic())
+        if self._stopping:
+            return
+        ctx.log(WARNING, f"{message.name} died; starting it again in {delay:.2f} s")
+        self._tell_addresses(ctx)
+        if message.name == "sync":
+            self._forget_peers(ctx)
+        ctx.after(delay, Restart(message.name))
+
+    def on_restart(self, message: Restart, ctx: Context) -> None:
+        if self._stopping:
+            return
+        if message.name in ("sync", "gateway"):
+            # the others have read its messages by now: they forget the sessions that died with it
+            for keeper in ("oplog", "store"):
+                ctx.tell(keeper, SessionEnded(message.name))
+        self._spawn(message.name, ctx)
+
+    def _look(self, ctx: Context) -> None:
+        """End whoever hangs: the host then tells its death, as any other; and say what is not well."""
+        ctx.after(LOOK_SECONDS, Tick("look"))
+        now = ctx.monotonic()
+        for name, child in self.children.items():
+            why = "" if self._stopping else child.hangs(ctx.look(name), now)
+            if why:
+                ctx.log(ERROR, f"{name} {why}: it is ended and started anew")
+                self.count(Reason.HUNG)
+                ctx.kill(name)
+            died = (
+                f"{name} died more than {RESTARTS_MAX} times in {RESTARTS_SECONDS:.0f} s; it is started again"
+                " all the same, and the others go on: log/entgldb.log tells why it died"
+            )
+            self._alarm("degraded", name, died if child.degraded else "", ctx)
+            # not logged while it lasts: the log is likely to be on the disk that does not answer
+            waits = f"{name} has been waiting for {child.held_up_by} for {child.still(now):.0f} s"
+            self._alarm("held-up", name, waits if child.held_up_by else "", ctx)
+
+    def _alarm(self, code: str, name: str, text: str, ctx: Context) -> None:
+        if text:
+            self._alarms.sound(code, name, text, ctx.now_ms())
+        elif self._alarms.clear(code, name):
+            ctx.log(INFO, f"{name} is no longer {code}")
+
+    def _spawn(self, name: str, ctx: Context) -> None:
+        self.children[name].spawned(ctx.monotonic())
+        ctx.spawn(name)
+        ctx.tell(name, configure(self.settings, name))
+
+    def _store_ready(self, ctx: Context) -> None:
+        known = self.children["store"].facts.get("known_peers")
+        self._known = known if isinstance(known, dict) else {}
+        if not self._started:
+            self._started = True
+            for name in CHILDREN[1:]:
+                self._spawn(name, ctx)
+        else:
+            ctx.tell("oplog", StoreBegan())
+
+    def _repeat(self, name: str, ctx: Context) -> None:
+        """Tell a child that has just started what the others already know."""
+        if name == "sync":
+            ctx.tell("sync", StaticPeers(self._static))
+            ctx.tell("sync", self._nodes)
+            ctx.tell("sync", KnownPeers(self._known))
+        elif name == "gateway":
+            self._reconfigure("restart", ctx)
+        elif name == "election":
+            for node_id in self._peers_up:
+                ctx.tell("election", PeerUp(node_id))
+            # The gateway answers every Reconfigure with its fitness, which election has forgotten.
+            self._reconfigure("restart", ctx)
+
+    def _report_start(self, ctx: Context) -> None:
+        if self._boot is None or self._reported:
+            return
+        if self._fault is not None:
+            ctx.answer(self._boot, self._fault)
+            self._reported = True
+        elif all(child.up for child in self.children.values()):
+            ctx.answer(self._boot, self._ready())
+            self._reported = True
+
+    def _ready(self) -> Ready:
+        facts: dict[str, Json] = {**self.identity}
+        for name in ("store", "sync"):
+            known = self.children[name].facts
+            facts |= {key: known[key] for key in known.keys() - {"address", "known_peers"}}
+        pid = self.identity.get("pid")
+        return Ready("node", pid if isinstance(pid, int) else 0, facts)
+
+    def _tell_addresses(self, ctx: Context) -> None:
+        addresses = self._addresses()
+        for name, child in self.children.items():
+            if child.up:
+                ctx.tell(name, addresses)
+
+    def _addresses(self) -> Addresses:
+        handles = {name: _handle(name, child.facts) for name, child in self.children.items() if child.up}
+        pids = {name: child.pid for name, child in self.children.items() if child.up}
+        pid = self.identity.get("pid")
+        if isinstance(pid, int):
+            pids["node"] = pid
+        return Addresses({**handles, "node": _handle("node", self.identity)}, pids)
+
+    def _apply_settings(self, read: NodeSettings, ctx: Context) -> Report:
+        """Take over the settings that can change in a running node; tell those that changed and those that
+        wait for a restart."""
+        before = {name: configure(self.settings, name) for name in CHILDREN}
+        self.settings, changed, restart_needed = merge(self.settings, read)
+        for name, child in self.children.items():
+            if child.up and configure(self.settings, name) != before[name]:
+                ctx.tell(name, configure(self.settings, name))
+        if "InitialRemotePeers" in changed and self._initial_ticket:
+            self._initial_ticket += 1
+            self._apply_initial(ctx)
+        ctx.log(INFO, f"reload: changed {changed}, restart needed for {restart_needed}")
+        return Report({"changed": changed, "restart_needed": restart_needed})
+
+    # --- who is gateway, which peers ------------------------------------------------------------
+
+    def on_election_outcome(self, message: ElectionOutcome, ctx: Context) -> None:
+        if message != self._gateway:
+            self._gateway = message
+            ctx.log(INFO, f"gateway {message.gateway or 'nobody'}, epoch {message.epoch}")
+            self._reconfigure("election", ctx)
+
+    def on_remote_peers_changed(self, message: RemotePeersChanged, ctx: Context) -> None:
+        if message.peers == self._peers:
+            return
+        self._peers = message.peers
+        static = static_peers(message.peers, self.count, ctx)
+        if static != self._static:
+            self._static = static
+            ctx.tell("sync", StaticPeers(static))
+        self._reconfigure("peers", ctx)
+
+    def on_nodes_changed(self, message: NodesChanged, ctx: Context) -> None:
+        self._nodes = message
+        ctx.tell("sync", message)
+
+    def on_peer_up(self, message: PeerUp, ctx: Context) -> None:
+        # said again for every peer: the store may have been dead, or its disk full
+        ctx.tell("store", NoteSelf())
+        if message.node_id not in self._peers_up:
+            self._peers_up.append(message.node_id)
+        if not self._initial_asked:
+            self._initial_asked = True
+            ctx.after(SYNCED_POLL, Tick("synced"))
+
+    def on_peer_down(self, message: PeerDown, ctx: Context) -> None:
+        if message.node_id in self._peers_up:
+            self._peers_up.remove(message.node_id)
+
+    def _reconfigure(self, cause: str, ctx: Context) -> None:
+        """Nothing before the list of peers is known: an empty one would close links for nothing."""
+        if self._peers is not None:
+            outcome = self._gateway
+            ctx.tell("gateway", Reconfigure(outcome.gateway, outcome.epoch, self._peers, cause))
+
+    def _forget_peers(self, ctx: Context) -> None:
+        """The links died with sync; it will say PeerUp anew for each."""
+        for node_id in self._peers_up:
+            ctx.tell("election", PeerDown(node_id, Reason.STOPPING.value))
+        self._peers_up.clear()
+
+    # --- InitialRemotePeers -----------------------------------------------------------------------
+
+    def on_tick(self, message: Tick, ctx: Context) -> None:
+        if message.what == "look":
+            self._look(ctx)
+        elif message.what == "alone":
+            if not self.settings.sync.seeds and not self._known and not self._peers_up:
+                ctx.tell("store", NoteSelf())
+                self._begin_initial(ctx)
+        elif message.what == "synced":
+            self._ask_synced(ctx)
+        elif message.what == "initial" and message.generation == self._initial_ticket:
+            self._apply_initial(ctx)
+        elif message.what == "collect":
+            collector = self._collectors.pop(message.generation, None)
+            if collector is not None:
+                collector.finish()
+
+    def _ask_synced(self, ctx: Context) -> None:
+        """Before a peer has given all it has, its tombstones may be missing: do not put anything yet."""
+        if not self._initial_ticket and not self._stopping:
+            self._collect({"sync": Status()}, self._judge_synced, ctx)
+
+    def _judge_synced(self, answers: dict[str, Message | None], ctx: Context) -> None:
+        report = answers.get("sync")
+        peers = report.body.get("peers") if isinstance(report, Report) else None
+        found = peers if isinstance(peers, list) else []
+        if any(isinstance(peer, dict) and peer.get("synced") is True for peer in found):
+            self._begin_initial(ctx)
+        else:
+            ctx.after(SYNCED_POLL, Tick("synced"))
+
+    def _begin_initial(self, ctx: Context) -> None:
+        if not self._initial_ticket:
+            self._initial_ticket = 1
+            self._apply_initial(ctx)
+
+    def _apply_initial(self, ctx: Context) -> None:
+        """Until the store has answered: it may be dead, its disk full, or its clock off."""
+        wanted = bool(self.settings.initial_peers) and self.settings.store.role != "cloud"
+        if wanted and self._initial_done < self._initial_ticket and not self._stopping:
+            ctx.tell("store", ApplyInitialPeers(self.settings.initial_peers, self._initial_ticket))
+            ctx.after(INITIAL_AGAIN, Tick("initial", self._initial_ticket))
+
+    def on_initial_peers_applied(self, message: InitialPeersApplied, ctx: Context) -> None:
+        self._initial_done = max(self._initial_done, message.ticket)
+
+    # --- administration ------------------------------------------------------------------------------
+
+    def on_ping(self, message: Ping, ctx: Context) -> None:
+        ctx.answer(ctx.asker, Done())
+
+    def on_who_is(self, message: WhoIs, ctx: Context) -> None:
+        ctx.answer(ctx.asker, self._addresses())
+
+    def on_status(self, message: Status, ctx: Context) -> None:
+        asker = ctx.asker
+        up = {name: Status() for name, child in self.children.items() if child.up}
+        self._collect(up, lambda answers, ctx: ctx.answer(asker, self._report(answers)), ctx)
+
+    def _report(self, answers: dict[str, Message | None]) -> Report:
+        body: dict[str, Json] = {
+            "node_id": self.settings.store.node_id,
+            "role": self.settings.store.role,
+            "restarts": {name: child.restarts for name, child in self.children.items()},
+            "pids": dict(self._addresses().pids),
+            "counts": dict(self.counts),
+        }
+        for name in CHILDREN:
+            answer = answers.get(name)
+            body[name] = answer.body if isinstance(answer, Report) else None
+        told = [a.body for a in answers.values() if isinstance(a, Report)]
+        body["alarms"] = gathered([{"alarms": self._alarms.report()}, *told])
+        body["state"] = "degraded" if any(child.degraded for child in self.children.values()) else "ok"
+        return Report(body)
+
+    def on_reload(self, message: Reload, ctx: Context) -> None:
+        """The launcher reads the file and sends Boot again, or Refused."""
+        if not self.settings.config_file:
+            refuse(ctx, EntglError("this node was started without a file", code=ErrorCode.CONFIG))
+            return
+        if ctx.asker is not None:
+            self._reloads.append(ctx.asker)
+        ctx.tell("launcher", Reload())
+
+    def on_stop(self, message: Stop, ctx: Context) -> None:
+        """Links first, then the store, so that what has arrived is still committed."""
+        ctx.answer(ctx.asker, Done())
+        if self._stopping:
+            return
+        self._stopping = True
+        first = {name: StopNow() for name in CHILDREN[1:] if self.children[name].up}
+        self._collect(first, lambda _, ctx: self._stop_store(ctx), ctx, STOP_PATIENCE)
+
+    def _stop_store(self, ctx: Context) -> None:
+        last = {"store": StopNow()} if self.children["store"].up else {}
+        self._collect(last, lambda _, ctx: ctx.tell("launcher", Stopped("node")), ctx, STOP_PATIENCE)
+
+    def _collect(
+        self,
+        questions: dict[str, Status] | dict[str, StopNow],
+        done: Collector.Callback,
+        ctx: Context,
+        timeout: float = STATUS_TIMEOUT,
+    ) -> None:
+        """Ask several children; ``done`` once, when all have answered or ``timeout`` has passed."""
+        self._numbers += 1
+        collector = Collector(set(questions), done, ctx)
+        self._collectors[self._numbers] = collector
+        ctx.after(timeout, Tick("collect", self._numbers))
+        before = ctx.asker
+        for name, question in questions.items():
+            ctx.asker = collector.asker(name)
+            ctx.forward(name, encode(question))
+        ctx.asker = before
+        if not questions:
+            collector.finish()
+
+
+def _handle(name: str, facts: dict[str, Json]) -> bytes:
+    """The handle of an actor: the address that its host put into its facts, or its name where a host needs
+    no more."""
+    return str(facts.get("address", name)).encode()

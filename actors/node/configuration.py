@@ -1,0 +1,45 @@
+"""The slice of the configuration and of the remote peers that each child is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from entgldb.actors.behaviour import WARNING, Context
+from entgldb.messages.errors import EntglError, Reason
+from entgldb.messages.local.actors import Configure
+from entgldb.messages.remote_peers import PeerType, read_peer
+from entgldb.messages.schema import Json
+from entgldb.messages.settings import NodeSettings
+
+
+def configure(settings: NodeSettings, name: str) -> Configure:
+    """The one slice of the child ``name``."""
+    level = settings.log_level
+    match name:
+        case "store":
+            return Configure(store=settings.store, log_level=level)
+        case "oplog":
+            return Configure(oplog=settings.oplog, log_level=level)
+        case "sync":
+            return Configure(sync=settings.sync, log_level=level)
+        case "election":
+            return Configure(election=settings.election, log_level=level)
+        case _:
+            return Configure(gateway=settings.gateway, log_level=level)
+
+
+def static_peers(
+    peers: tuple[dict[str, Json], ...], count: Callable[[Reason], None], ctx: Context
+) -> dict[str, str]:
+    """Enabled StaticRemote peers, node id -> address; a document that cannot be one is left out."""
+    static = {}
+    for document in peers:
+        try:
+            peer = read_peer(document)
+        except EntglError as fault:
+            count(Reason.INVALID)
+            ctx.log(WARNING, f"remote peer left out: {fault.text}")
+            continue
+        if peer.type is PeerType.STATIC_REMOTE and peer.enabled:
+            static[peer.node_id] = peer.address
+    return static

@@ -1,0 +1,204 @@
+"""Snapshots as files of the node's directory: ``ports.SnapshotShelf`` and ``ports.SnapshotChunks``.
+
+``snapshots/ID.db`` is given away, ``snapshots/staging-ID.db`` is coming in. Both are SQLite files of a few
+tables, for this node's user alone. A snapshot that an earlier process has frozen is removed at the start,
+since nobody knows any more how old it is. A snapshot that was coming in stays for a while, so that the node
+can go on with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Final
+from urllib.parse import quote
+
+from entgldb.actors.side_loop import SideLoop
+from entgldb.messages.errors import EntglError
+from entgldb.messages.local.snapshots import SnapshotWritten
+from entgldb.storage.file.open import open_reader, translated
+from entgldb.storage.snapshot.freeze import freeze, read_chunk
+from entgldb.storage.snapshot.staging import Staging
+
+log = logging.getLogger(__name__)
+
+FOLDER: Final = "snapshots"
+STAGED_SECONDS_MAX: Final = 3600.0
+"""How long a snapshot that stopped coming in is kept at a start: as long as its sender keeps it."""
+_CACHE_KIB: Final = 2_048
+
+
+class FileShelf:
+    """For oplog. One thread at a time writes; all else is done at once."""
+
+    def __init__(self, edge: SideLoop, directory: str | Path) -> None:
+        self._edge = edge
+        self._directory = Path(directory)
+        self._folder = self._directory / FOLDER
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._clear()
+
+    def freeze(self, now_ms: int) -> None:
+        """Begin to write one of the present state; SnapshotWritten follows."""
+        Thread(target=self._freeze, args=(now_ms,), name="freeze", daemon=True).start()
+
+    def discard(self, snapshot_id: str) -> None:
+        """Remove one that was given away long enough."""
+        _remove(self._folder / f"{snapshot_id}.db")
+
+    def stage(self, snapshot_id: str) -> FileStaging:
+        """Begin to take one in, or go on with it; the staged chunks of any other are removed."""
+        path = self._folder / f"staging-{snapshot_id}.db"
+        for other in self._folder.glob("staging-*.db"):
+            if other != path:
+                _remove(other)
+        return FileStaging(path)
+
+    def _freeze(self, now_ms: int) -> None:
+        part = self._folder / f"part-{os.getpid()}-{time.monotonic_ns()}.db"
+        try:
+            with (
+                _faults(part),
+                contextlib.closing(open_reader(self._directory)) as source,
+                contextlib.closing(_create(part)) as target,
+            ):
+                # nobody reads it before it is whole, and a half one is worth nothing
+                target.execute("PRAGMA journal_mode = OFF")
+                target.execute("PRAGMA synchronous = OFF")
+                done = freeze(source, target, now_ms)
+            part.rename(self._folder / f"{done.id}.db")
+        except (EntglError, OSError) as fault:
+            _remove(part)
+            text = fault.text if isinstance(fault, EntglError) else str(fault)
+            self._edge.post(SnapshotWritten("", {}, 0, 0, 0, 0, text))
+            return
+        self._edge.post(
+            SnapshotWritten(done.id, done.vector, done.chunks, done.common, done.rows, done.bytes)
+        )
+
+    def _clear(self) -> None:
+        for path in self._folder.iterdir():
+            staging = path.name.startswith("staging-")
+            with contextlib.suppress(FileNotFoundError):
+                if not staging or time.time() - path.stat().st_mtime > STAGED_SECONDS_MAX:
+                    path.unlink()
+
+
+class FileStaging:
+    """``ports.StagedSnapshot`` in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _faults(path):
+            self._staging = self._open()
+
+    @property
+    def next(self) -> int:
+        """The first chunk that is not on disk yet."""
+        return self._staging.next
+
+    def take(self, number: int, payload: bytes, digest: bytes) -> None:
+        """The next chunk."""
+        with _faults(self._path):
+            self._staging.take(number, payload, digest)
+
+    def finish(self, snapshot_id: str, *, whole: bool) -> str:
+        """All chunks are here; the URI of the file, which nothing else holds while the store reads it."""
+        with _faults(self._path):
+            self._staging.finish(snapshot_id, whole=whole)
+            self._staging.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return f"file:{quote(str(self._path.absolute()))}?mode=rw"
+
+    def close(self) -> None:
+        """Leave it on disk."""
+        self._staging.connection.close()
+
+    def drop(self) -> None:
+        """Remove it."""
+        self.close()
+        _remove(self._path)
+
+    def _open(self) -> Staging:
+        try:
+            return _staging(self._path)
+        except sqlite3.DatabaseError as fault:
+            if isinstance(fault, sqlite3.OperationalError):
+                raise
+            # torn by a power cut: begin again
+            log.warning("%s cannot be gone on with: %s", self._path.name, fault)
+            _remove(self._path)
+            return _staging(self._path)
+
+
+class FileChunks:
+    """For sync and gateway: ``ports.SnapshotChunks``. Keeps the last file open that was asked for."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self._folder = Path(directory) / FOLDER
+        self._id = ""
+        self._connection: sqlite3.Connection | None = None
+
+    def chunk(self, snapshot_id: str, number: int) -> tuple[bytes, bytes] | None:
+        """A chunk and its SHA-256; None where it is not here (any more)."""
+        path = self._folder / f"{snapshot_id}.db"
+        if not snapshot_id.isalnum() or not path.exists():
+            self._close()
+            return None
+        try:
+            if self._id != snapshot_id or self._connection is None:
+                self._close()
+                self._connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)
+                self._id = snapshot_id
+            return read_chunk(self._connection, number)
+        except sqlite3.Error as fault:
+            log.warning("snapshot %s cannot be read: %s", snapshot_id, fault)
+            self._close()
+            return None
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._id = None, ""
+
+
+def _staging(path: Path) -> Staging:
+    connection = _create(path)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # a power cut may lose the last chunks, which are then asked for again
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return Staging(connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _create(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    return connection
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """SQLite's and the system's errors as ours."""
+    try:
+        yield
+    except sqlite3.Error as fault:
+        raise translated(fault, str(path)) from fault
+    except OSError as fault:
+        raise translated(sqlite3.OperationalError(fault.strerror), str(path)) from fault
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + suffix).unlink()

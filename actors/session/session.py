@@ -1,0 +1,462 @@
+"""The dialogue of two nodes once both have said Hello: pure, one object a link.
+
+    Vectors -> Entries within a credit window -> Ack after commit -> live pushes; Heartbeats throughout
+
+The receiver asks for a new *round* whenever something is missing or out of order; frames of earlier
+rounds are ignored. Every push may be lost: the vector that rides along every sync interval shows it.
+The same session serves the LAN, the gateway and the cloud role.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.line import Flow, Line, Parts, Pulse, weight
+from entgldb.actors.ports import LogReader, SnapshotChunks
+from entgldb.actors.session import own_log
+from entgldb.actors.session.clock_watch import PeerClock
+from entgldb.actors.session.members import Gossip
+from entgldb.actors.session.outbox import Outbox
+from entgldb.actors.session.progress import Progress
+from entgldb.actors.session.snapshot_exchange import FRAMES as SNAPSHOT_FRAMES
+from entgldb.actors.session.snapshot_exchange import SnapshotExchange
+from entgldb.messages import codec, wire
+from entgldb.messages.errors import Reason
+from entgldb.messages.limits import (
+    BATCH_BYTES_MAX,
+    ORIGINS_MAX,
+    WINDOW_BATCHES_MAX,
+    WINDOW_BYTES_MAX,
+)
+from entgldb.messages.local.actors import Applied, EntriesReceived, Seen, SessionEnded
+from entgldb.messages.local.members import MembersHeard
+from entgldb.messages.local.snapshots import SnapshotInstalled
+from entgldb.messages.local.verification import VerifyHeard, VerifyPeer, VerifySay
+from entgldb.messages.model import Entry, Vector
+from entgldb.messages.schema import Channel, Json, Message
+
+STALLED = 3.0
+"""Seconds without progress after which the receiver asks for a new round."""
+FIRST_WORD = 5.0
+"""Seconds more for the first byte after both Hellos: ours has to reach the peer before it says anything."""
+FULL_PATIENCE = 30.0
+"""The same while our disk is full."""
+WANT_MAX = 200
+"""Recorded entries asked for in one go."""
+
+
+NO_LAG: dict[str, Json] = dict.fromkeys(("behind_in", "behind_out", "seconds_in", "seconds_out"))
+"""The lag of a link without a session: unknown, never 0."""
+
+
+class Partner(NamedTuple):
+    """The node at the other end of a session."""
+
+    node_id: str = ""
+    features: tuple[str, ...] = ()
+    begins: bool = False
+    """This side begins the comparisons of documents that come by themselves."""
+
+
+class Backlog:
+    """Received and not applied yet: twice the window at most, as a new round may begin behind an old one."""
+
+    def __init__(self) -> None:
+        self._sizes: deque[int] = deque()
+        self._bytes = 0
+
+    def add(self, size: int) -> bool:
+        """One more batch; whether there was too much already."""
+        over = len(self._sizes) >= 2 * WINDOW_BATCHES_MAX or self._bytes > 2 * WINDOW_BYTES_MAX
+        self._sizes.append(size)
+        self._bytes += size
+        return over
+
+    def done(self) -> None:
+        """The store is through with the oldest."""
+        if self._sizes:
+            self._bytes -= self._sizes.popleft()
+
+
+class Session:
+    """One replication session. ``send`` gives False when the link is gone."""
+
+    failed = False
+    """Its owner failed in it: the link is to be closed."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        owner: str,
+        log: LogReader,
+        send: Callable[[Message], bool],
+        flow: Callable[[], Flow] | None = None,
+        cloud: bool,
+        live_push: bool = True,
+        sync_interval: float = 2.0,
+        count: Callable[[Reason], None] = lambda reason: None,
+        gossip: Gossip | None = None,
+        partner: Partner | None = None,
+        chunks: SnapshotChunks | None = None,
+    ) -> None:
+        self.name = name
+        self._partner = partner or Partner()
+        self._owner, self._log = owner, log
+        self.line = Line(send, flow, parts=wire.PARTS in self._partner.features)
+        self._send, self._parts, self._pulse = self.line.send, Parts(), Pulse(self.line)
+        self._gains: Vector = {}
+        """Heads that we have gained and not told the peer yet."""
+        self._cloud, self._sync_interval = cloud, sync_interval
+        self._count, self._gossip = count, gossip
+        self.outbox = Outbox(log, self.line, cloud=cloud, live_push=live_push, count=count)
+        known = chunks if wire.SNAPSHOTS in self._partner.features else None
+        ends = (name, owner, self._partner.node_id)
+        self.snapshots = SnapshotExchange(ends, log, self.line, known, cloud=cloud, count=count)
+        self._theirs: dict[str, int] | None = None
+        self.progress, self.clock = Progress(log), PeerClock()
+        self._told: Vector = {}
+        self.outdated = False
+        """A branch of some log was taken out here: both sides' knowledge of each other is void."""
+        self.synced = False
+        """Once everything the peer had at the start has arrived."""
+        self.frames_until_synced = 0
+        """Frames of the peer taken until then: so many round trips at most."""
+        self._round = self._received = self._applied = 0
+        self._backlog = Backlog()
+        self.fault: tuple[Reason, str] | None = None
+        """The peer takes more than it may have: its link is to be closed, with this text."""
+        self._wanted: tuple[str, int] = ("", 0)
+        """The last recorded entry asked for: the next look begins behind it."""
+        self._in_vain = 0
+        """Rounds refused since our vector last moved."""
+        self._waits = False
+        """This round was refused, and the next is not asked for at once."""
+        self._patience = STALLED
+        self._moved_at = self._vector_at = 0.0
+
+    def reconfigure(self, *, live_push: bool, sync_interval: float) -> None:
+        """New settings of a node that reads its configuration again."""
+        self.outbox.live_push, self._sync_interval = live_push, sync_interval
+
+    def start(self, ctx: Context) -> None:
+        """Both Hellos are through: say what we have."""
+        self._moved_at = self._vector_at = ctx.monotonic()
+        self._pulse.start(ctx.monotonic() + FIRST_WORD)
+        self._told = self._log.vector()
+        self._send(wire.Vectors(self._told, self._log.held()))
+        ctx.tell("store", Seen(self._owner, self._log.last_lsn()))
+        self.introduce(ctx)
+
+    def receive(self, message: Message, ctx: Context) -> None:
+        """Take one decoded frame of the peer; none any more once there is a ``fault``."""
+        if self.fault is not None:
+            return
+        self._pulse.felt(ctx.monotonic())
+        self.line.look(ctx.monotonic())
+        self.progress.touch(message.TAG, ctx)
+        if not self.synced:
+            self.frames_until_synced += 1
+        match message:
+            case wire.Entries():
+                self._on_entries(message, ctx)
+            case wire.Ack():
+                self.outbox.acknowledged(message.round, message.batch, ctx)
+            case wire.Vectors():
+                self._learn(message.vector)
+                self._compare_logs(message.vector)
+                if self.outbox.round == 0 and self.outbox.peer is None:
+                    self.outbox.quiet = self.snapshots.giving.look(message.vector, message.held, ctx)
+                    self.outbox.begin(0, message.vector, message.held, ctx)
+            case wire.GapRequest():
+                if message.round > self.outbox.round:
+                    self.outbox.quiet = self.snapshots.giving.look(message.vector, message.held, ctx)
+                    self.outbox.begin(message.round, message.vector, message.held, ctx)
+            case wire.VectorChange():
+                self._learn(message.changes)
+                self.outbox.learn(message.changes, ctx)
+            case wire.Heartbeat():
+                self._on_heartbeat(message, ctx)
+            case wire.Want() | wire.Supply():
+                self._on_system(message, ctx)
+            case wire.Ranges() | wire.Items() | wire.Copies():
+                ctx.tell("oplog", VerifyHeard(self.name, codec.encode(message)))
+            case _ if isinstance(message, SNAPSHOT_FRAMES):
+                self.snapshots.receive(message, ctx)
+            case _:
+                self._count(Reason.UNKNOWN_MESSAGE)
+
+    def whole(self, part: wire.Part, ctx: Context) -> bytes | None:
+        """A piece of a frame has come: the frame, if it was the last one. Raises ProtocolError."""
+        self.progress.moved("in", ctx)
+        self.snapshots.taking.touch(ctx)
+        return self._parts.take(part)
+
+    def committed(self, first: int, last: int, own_last: int, ctx: Context) -> None:
+        """Our log has grown by ``first``..``last``; ``own_last`` is the last entry of our own (0: none)."""
+        self.outbox.committed(last, own_last, ctx)
+
+    def applied(self, done: Applied, ctx: Context) -> None:
+        """The store is through with a batch of this session."""
+        # the sender has the entries: without this every entry would be relayed back to it
+        self.outbox.learn(done.changes, ctx, gained=False)
+        if done.changes:
+            self._in_vain = 0
+        self._backlog.done()
+        if done.round != self._round:
+            return
+        if done.refused:
+            self._on_refused(done, ctx)
+            return
+        self._moved_at = ctx.monotonic()
+        self._applied = max(self._applied, done.batch + 1)
+        self._send(wire.Ack(done.round, done.batch))
+        self._note_synced()
+
+    def installed(self, done: SnapshotInstalled, ctx: Context) -> None:
+        """A snapshot was merged, or refused. The peer that gave it goes on from there with its log."""
+        if self.snapshots.taking.installed(done) and done.session == self.name and not done.refused:
+            self._in_vain = 0
+            self._ask_again(ctx)
+        self._note_synced()
+
+    def gained(self, changes: Vector) -> None:
+        """Tell the peer, once the line is free, what we have got, so that it does not relay it to us."""
+        self._gains.update(changes)
+        self._tell_gains()
+
+    def _tell_gains(self) -> None:
+        if self._gains and self.line.free:
+            gains, self._gains = self._gains, {}
+            self._send(wire.VectorChange(gains))
+
+    def beat(self, ctx: Context, claim: wire.Claim | None) -> None:
+        """Every heartbeat interval; the vector rides along every sync interval."""
+        vector = held = None
+        self.line.look(ctx.monotonic())
+        if self.line.busy:
+            self.progress.moved("out", ctx)
+        wait = max(self._sync_interval - 0.01, self.line.vector_wait(len(self._told)))
+        if ctx.monotonic() - self._vector_at >= wait:
+            self._vector_at = ctx.monotonic()
+            vector, held = self._log.vector(), self._log.held()
+            self.outdated = self.outdated or own_log.went_back(self._told, vector)
+            self._told = vector
+            self._ask_for_recorded()
+            peer_held = self.outbox.held
+            self.progress.look(vector, self._theirs, self.outbox.peer, peer_held, self._partner.node_id, ctx)
+        self.snapshots.taking.beat(ctx)
+        out, members = self.outbox, () if self._gossip is None else self._gossip.news()
+        self._send(wire.Heartbeat(ctx.now_ms(), out.round, out.handed, claim, vector, held, members))
+
+    def beat_now(self, ctx: Context, claim: wire.Claim | None) -> None:
+        """A heartbeat with our vector, without waiting for the sync interval."""
+        self._vector_at = -math.inf
+        self.beat(ctx, claim)
+
+    def tick(self, ctx: Context) -> None:
+        """Soon again while ``busy``."""
+        self._tell_gains()
+        self.line.look(ctx.monotonic())
+        self.outbox.pump(ctx)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a relay delay is running, or something waits for the line."""
+        return self.outbox.waiting or self.line.busy or bool(self._gains)
+
+    @property
+    def behind_out(self) -> int | None:
+        """Operations the peer lacks; None while unknown."""
+        return self.outbox.behind()
+
+    @property
+    def behind_in(self) -> int | None:
+        """Operations we lack of what the peer has said it has; None while unknown."""
+        if self._theirs is None:
+            return None
+        mine = self._log.vector()
+        return sum(max(0, seq - mine.get(origin, (0, b""))[0]) for origin, seq in self._theirs.items())
+
+    def lag(self, ctx: Context) -> dict[str, Json]:
+        """How far both are behind, in operations and in seconds; null while unknown."""
+        behind_in, behind_out, progress = self.behind_in, self.behind_out, self.progress
+        return {
+            "behind_in": behind_in,
+            "behind_out": behind_out,
+            "seconds_in": progress.seconds_in(self._log.vector(), behind_in, ctx),
+            "seconds_out": progress.seconds_out(self.outbox.peer, behind_out, ctx),
+        }
+
+    def alarms(self, ctx: Context) -> list[Json]:
+        """Whether this session makes no progress."""
+        return self.progress.alarms(self._partner.node_id or self.name, ctx)
+
+    def silent_for(self, ctx: Context) -> float:
+        """Seconds since the peer was heard, be it a byte of a frame that takes its time."""
+        return self._pulse.silence(ctx.monotonic())
+
+    def introduce(self, ctx: Context) -> None:
+        """Introduce the peer to oplog, if it knows verification."""
+        if wire.VERIFY in self._partner.features:
+            node_id, _, begins = self._partner
+            ctx.tell("oplog", VerifyPeer(self._owner, self.name, node_id, self._cloud, begins))
+
+    def say(self, message: VerifySay) -> None:
+        """Oplog verifies with the peer of this session."""
+        if message.session == self.name:
+            self._send(codec.decode(message.payload, Channel.PEER).message)
+
+    def end(self, ctx: Context) -> None:
+        """The link is gone: let the others forget."""
+        ctx.tell("oplog", SessionEnded(self.name))
+
+    def _on_entries(self, message: wire.Entries, ctx: Context) -> None:
+        unheard = self.outbox.peer is None and self._log.floors()
+        if self.outbox.cut_off or self.outbox.quiet or unheard:
+            # it may have missed deletes of which nothing is left here, and write on as if they had not been
+            self._count(Reason.BEHIND_SNAPSHOT)
+        elif message.round != self._round:
+            self._count(Reason.OUT_OF_ORDER)
+        elif message.batch > self._received:
+            self._count(Reason.GAP)
+            self._ask_again(ctx)
+        elif message.batch < self._received:
+            self._count(Reason.DUPLICATE)
+        else:
+            self._received += 1
+            self._moved_at = ctx.monotonic()
+            if self._backlog.add(weight(message)):
+                self.fault = Reason.WINDOW_FULL, "it sends on and on, whatever is acknowledged"
+            ctx.tell(
+                "oplog",
+                EntriesReceived(
+                    self._owner,
+                    self.name,
+                    message.round,
+                    message.batch,
+                    message.entries,
+                    self._cloud,
+                    recorded=message.recorded,
+                ),
+            )
+
+    def _on_heartbeat(self, message: wire.Heartbeat, ctx: Context) -> None:
+        self.clock.said(message.clock_ms, ctx)
+        self._watch_progress(message, ctx)
+        news = [] if self._gossip is None else self._gossip.heard(message.members, ctx.now_ms())
+        if news and self._owner == "gateway":
+            ctx.tell("sync", MembersHeard(tuple(news)))
+        if message.vector is not None:
+            self._learn(message.vector)
+            self._compare_logs(message.vector)
+            if self._round == message.round and self._applied:
+                # the Ack of the last batch may have been lost, and with it the sender's credit
+                self._send(wire.Ack(self._round, self._applied - 1))
+            self.outbox.quiet = self.snapshots.giving.look(message.vector, message.held or {}, ctx)
+            self.outbox.compare(message.vector, message.held or {}, ctx)
+            self._note_synced()
+
+    def _watch_progress(self, message: wire.Heartbeat, ctx: Context) -> None:
+        """Our request for a new round was lost, or batches were, or an actor of ours lost them."""
+        if message.round < self._round:
+            if ctx.monotonic() - self._moved_at > STALLED:
+                self._moved_at = ctx.monotonic()
+                self._send(wire.GapRequest(self._round, self._log.vector(), self._log.held()))
+        elif self.outbox.cut_off or self.outbox.quiet:
+            self._moved_at = ctx.monotonic()
+        elif message.sent > self._applied and ctx.monotonic() - self._moved_at > self._patience:
+            self._count(Reason.GAP)
+            self._backlog = Backlog()
+            self._ask_again(ctx)
+        elif message.sent <= self._applied:
+            self._moved_at = ctx.monotonic()
+
+    def _on_refused(self, done: Applied, ctx: Context) -> None:
+        """Ask again at once; a second time in vain (a bad entry) only after STALLED.
+
+        Of a full disk not before the store says that there is room, or, should that get lost, FULL_PATIENCE.
+        """
+        if done.again:
+            self._ask_again(ctx)
+        if done.again or self._waits:
+            return
+        self._in_vain += 1
+        full = done.refused == Reason.DISK_FULL.value
+        if self._in_vain == 1 and not full:
+            self._ask_again(ctx)
+        else:
+            self._waits = True
+            self._patience = FULL_PATIENCE if full else STALLED
+            self._moved_at = ctx.monotonic()
+
+    def _ask_again(self, ctx: Context) -> None:
+        self._waits, self._patience = False, STALLED
+        self._round += 1
+        self._received = self._applied = 0
+        self._moved_at = ctx.monotonic()
+        self._send(wire.GapRequest(self._round, self._log.vector(), self._log.held()))
+
+    def _ask_for_recorded(self) -> None:
+        if self._cloud:
+            return
+        ids = self._log.unapplied(WANT_MAX, self._wanted) or self._log.unapplied(WANT_MAX)
+        if ids and self.line.free:
+            self._wanted = ids[-1]
+            self._send(wire.Want(tuple(ids)))
+
+    def _on_system(self, message: wire.Want | wire.Supply, ctx: Context) -> None:
+        """Only LAN peers give or get what configures the cluster; a cloud gives proofs of a fork of ours."""
+        if isinstance(message, wire.Want):
+            self.snapshots.giving.asked_for(message.ids[:WANT_MAX], ctx)
+            found = self._log.entries(message.ids[:WANT_MAX])
+            batches = _batches(own_log.for_cloud(found) if self._cloud else found)
+            for batch in batches[:WINDOW_BATCHES_MAX]:
+                self._send(wire.Supply(batch))
+            if len(batches) > WINDOW_BATCHES_MAX:
+                self._count(Reason.WINDOW_FULL)  # it asks for the rest again
+        else:
+            entries = own_log.of_own(message.entries, self._log.origin) if self._cloud else message.entries
+            if len(entries) < len(message.entries):
+                self._count(Reason.NOT_ALLOWED)
+            if entries:
+                heard = EntriesReceived(self._owner, self.name, 0, 0, entries, self._cloud, supplied=True)
+                ctx.tell("oplog", heard)
+
+    def _compare_logs(self, vector: Vector) -> None:
+        proofs = own_log.forked(self._log, vector)
+        if self._cloud:
+            proofs = [place for place in proofs if place[0] == self._log.origin]
+        if proofs:
+            self._send(wire.Want(tuple(proofs[:WANT_MAX])))
+
+    def _learn(self, vector: Vector) -> None:
+        if self._theirs is None:
+            self._theirs = {}
+        for origin, (seq, _) in vector.items():
+            self._theirs[origin] = max(seq, self._theirs.get(origin, 0))
+        if len(self._theirs) > ORIGINS_MAX:
+            self.fault = Reason.MALFORMED, f"it says that it has {len(self._theirs)} origins"
+        self._note_synced()
+
+    def _note_synced(self) -> None:
+        if not self.synced and self._theirs is not None:
+            self.synced = not self.progress.lacks(self._theirs)
+
+
+def _batches(entries: list[Entry]) -> list[tuple[Entry, ...]]:
+    """Cut into frames of bounded size, each with at least one entry."""
+    batches: list[list[Entry]] = []
+    size = BATCH_BYTES_MAX
+    for entry in entries:
+        cost = len(entry.header) + len(entry.body or b"")
+        if size + cost > BATCH_BYTES_MAX:
+            batches.append([])
+            size = 0
+        batches[-1].append(entry)
+        size += cost
+    return [tuple(batch) for batch in batches]

@@ -1,0 +1,142 @@
+"""The giving half of a session's snapshots: a peer that the log cannot serve is offered a state instead.
+
+The outbox stays quiet meanwhile: an entry behind the gap may be the effect of one in the gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.line import Line
+from entgldb.actors.ports import LogReader, SnapshotChunks
+from entgldb.messages import wire
+from entgldb.messages.errors import Reason
+from entgldb.messages.local.snapshots import FreezeSnapshot, SnapshotFrozen
+from entgldb.messages.model import Origin, Vector
+from entgldb.messages.schema import Json
+from entgldb.storage.rules.vector import behind
+
+AGAIN_SECONDS: Final = 5.0
+"""Between two offers to a peer that asks for nothing, and two orders to oplog that stay without answer."""
+DECLINED_SECONDS: Final = 60.0
+"""How long a peer that does not want a snapshot is served from the log, as far as that goes."""
+VAIN_SECONDS: Final = 10.0
+"""How long a peer is taken to lack what it asked for in vain; it asks every sync interval."""
+ENTRIES_PER_DOCUMENT: Final = 2
+ENTRIES_MORE: Final = 4_096
+"""An empty peer gets a snapshot where the log has so many times, and so many, more rows than documents."""
+
+
+class SnapshotGiving:
+    """The giving of a snapshot to one peer. ``chunks`` is None where the peer does not know of snapshots."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        owner: str,
+        log: LogReader,
+        line: Line,
+        chunks: SnapshotChunks | None,
+        cloud: bool,
+        count: Callable[[Reason], None],
+    ) -> None:
+        self._name = name
+        self._owner = owner
+        self._log = log
+        self._line = line
+        self._send = line.send
+        self._chunks = chunks
+        self._cloud = cloud
+        self._count = count
+        self._offer: wire.SnapshotOffer | None = None
+        self._next = 0
+        self._gone = ""
+        """One of which a chunk could not be read."""
+        self._acted_at = -AGAIN_SECONDS
+        self._declined_at = -DECLINED_SECONDS
+        self._asked_in_vain_at = -VAIN_SECONDS
+
+    def look(self, vector: Vector, held: Mapping[str, int], ctx: Context) -> bool:
+        """The peer has all this: whether it needs a snapshot, for which the outbox has to be quiet."""
+        now = ctx.monotonic()
+        if self._on_its_way():
+            self._acted_at = now
+        needs = now < self._asked_in_vain_at + VAIN_SECONDS or self._needs(vector, held)
+        if now < self._declined_at + DECLINED_SECONDS or not needs:
+            self._offer = None
+            return False
+        if self._chunks is None:
+            self._count(Reason.BEHIND_SNAPSHOT)
+        elif now >= self._acted_at + AGAIN_SECONDS:
+            self._count(Reason.BEHIND_SNAPSHOT)
+            self._order(ctx)
+        return True
+
+    def asked_for(self, ids: Sequence[tuple[Origin, int]], ctx: Context) -> None:
+        """The peer wants entries that it has only recorded: of those that are pruned only a state tells."""
+        floors = self._log.floors()
+        if not self._cloud and any(seq <= floors.get(origin, 0) for origin, seq in ids):
+            self._asked_in_vain_at = ctx.monotonic()
+
+    def frozen(self, message: SnapshotFrozen, ctx: Context) -> None:
+        """Oplog has one for us: offer it."""
+        if not message.id:
+            return
+        chunks = message.common if self._cloud else message.chunks
+        self._offer = wire.SnapshotOffer(message.id, message.vector, chunks, message.rows, message.bytes)
+        self._acted_at, self._next = ctx.monotonic(), 0
+        self._send(self._offer)
+
+    def wanted(self, message: wire.SnapshotWant, ctx: Context) -> None:
+        """The peer asks for a chunk."""
+        offer = self._offer
+        if message in self._on_its_way():
+            return
+        found = None
+        # a cloud is not given more than it was offered
+        if offer is not None and message.id == offer.id and message.chunk < offer.chunks:
+            found = None if self._chunks is None else self._chunks.chunk(message.id, message.chunk)
+            self._gone = offer.id if found is None else ""
+        if found is None:
+            self._count(Reason.SNAPSHOT_GONE)
+            self._send(wire.SnapshotEnd(message.id, Reason.SNAPSHOT_GONE.value))
+            return
+        self._acted_at, self._next = ctx.monotonic(), message.chunk + 1
+        self._send(wire.SnapshotChunk(message.id, message.chunk, *found))
+
+    def declined(self, message: wire.SnapshotEnd, ctx: Context) -> None:
+        """The peer does not want it."""
+        if self._offer is not None and message.id == self._offer.id:
+            self._declined_at = ctx.monotonic()
+            self._offer = None
+
+    def status(self) -> Json:
+        """None while nothing is given."""
+        offer = self._offer
+        return offer and {"direction": "out", "id": offer.id, "chunks": offer.chunks, "next": self._next}
+
+    def _needs(self, vector: Vector, held: Mapping[str, int]) -> bool:
+        has = {origin: seq for origin, (seq, _) in vector.items()}
+        for origin, seq in held.items():
+            has[origin] = max(seq, has.get(origin, 0))
+        return bool(behind(self._log.floors(), has)) or self._is_cheaper(has)
+
+    def _is_cheaper(self, has: Mapping[str, int]) -> bool:
+        """Whether the peer has nothing of ours, and our log is far longer than our state."""
+        if self._chunks is None or any(has.get(origin) for origin in self._log.vector()):
+            return False
+        documents, entries = self._log.size()
+        return entries > ENTRIES_PER_DOCUMENT * documents + ENTRIES_MORE
+
+    def _on_its_way(self) -> list[wire.SnapshotWant]:
+        """The chunks that the peer has asked for and that wait for the line."""
+        chunks = self._line.queued(wire.SnapshotChunk)
+        return [wire.SnapshotWant(one.id, one.chunk) for one in chunks]
+
+    def _order(self, ctx: Context) -> None:
+        self._acted_at = ctx.monotonic()
+        ctx.tell("oplog", FreezeSnapshot(self._owner, self._name, self._gone))
+        self._gone = ""

@@ -1,0 +1,224 @@
+"""The taking half of a session's snapshots: chunks are asked for, a few at a time, and handed to oplog.
+
+The chunks on disk decide which ones to ask for next. So a broken link, a lost frame and a dead actor are one
+case: the session asks oplog how far it has come, and goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.ports import LogReader
+from entgldb.messages import wire
+from entgldb.messages.errors import Reason, known_reason
+from entgldb.messages.limits import (
+    NAME_CHARS_MAX,
+    SNAPSHOT_BYTES_MAX,
+    SNAPSHOT_CHUNKS_MAX,
+    SNAPSHOT_ROWS_MAX,
+)
+from entgldb.messages.local.snapshots import (
+    LeaveSnapshot,
+    SnapshotInstalled,
+    SnapshotStaged,
+    StageChunk,
+    StageSnapshot,
+)
+from entgldb.messages.schema import Json, Message
+
+IN_FLIGHT_MAX: Final = 4
+"""Chunks asked for and not yet on disk, once some have come."""
+PATIENCE_FIRST: Final = 10.0
+"""Seconds without progress after which the session asks oplog how far it has come, before it knows the
+line."""
+PATIENCE_MIN: Final = 2.0
+PATIENCE_MAX: Final = 60.0
+"""Seconds of that patience at most, once the line is known; ``PATIENCE_MIN`` at least."""
+CHUNKS_OF_PATIENCE: Final = 4.0
+"""Chunks that might have come meanwhile."""
+
+
+class SnapshotTaking:
+    """The taking of a snapshot from one peer."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        owner: str,
+        log: LogReader,
+        send: Callable[[Message], bool],
+        cloud: bool,
+        count: Callable[[Reason], None],
+        peer: str = "",
+    ) -> None:
+        self._peer = peer
+        self._name = name
+        self._owner = owner
+        self._log = log
+        self._send = send
+        self._cloud = cloud
+        self._count = count
+        self._offer: wire.SnapshotOffer | None = None
+        self._staged = 0
+        self._arrived = 0
+        """The next chunk that oplog can use."""
+        self._asked = 0
+        self._window = 1
+        """Chunks that may be under way: one more with each that comes, and one again after a stall."""
+        self._moved_at = 0.0
+        """When the last chunk came."""
+        self._begun_at = 0.0
+        """When oplog was last asked."""
+        self._patience = PATIENCE_FIRST
+        self._in_vain = False
+        """Whether one that was taken for the sake of recorded entries did not have them."""
+
+    def touch(self, ctx: Context) -> None:
+        """A piece of a frame has come, perhaps of a chunk."""
+        self._begun_at = ctx.monotonic()
+
+    def offered(self, offer: wire.SnapshotOffer, ctx: Context) -> None:
+        """The peer has one for us."""
+        if self._cloud and offer.rebase:
+            # a cloud has no say in how this node's own writes are issued
+            self._count(Reason.NOT_ALLOWED)
+            offer = replace(offer, rebase="")
+        fault = self._fault(offer)
+        if fault is not None:
+            self._count(fault)
+            self._send(wire.SnapshotEnd(offer.id, fault.value))
+        elif self._offer is None or self._offer.id != offer.id:
+            self._offer, self._staged, self._patience = offer, 0, PATIENCE_FIRST
+            self._moved_at = ctx.monotonic()
+            self._begin(ctx)
+
+    def staged(self, message: SnapshotStaged, ctx: Context) -> None:
+        """Oplog has come so far."""
+        offer = self._offer
+        if offer is None or message.id != offer.id:
+            return
+        if message.refused:
+            reason = known_reason(message.refused, Reason.BEHIND_SNAPSHOT)
+            self._count(reason)
+            self._offer = None
+            if reason is not Reason.BEHIND_SNAPSHOT:
+                # it would be the same again at once
+                self._send(wire.SnapshotEnd(message.id, reason.value))
+            return
+        if message.next > self._staged:
+            took = ctx.monotonic() - self._moved_at
+            if self._staged:  # the first is small: it tells nothing
+                self._patience = min(PATIENCE_MAX, max(PATIENCE_MIN, CHUNKS_OF_PATIENCE * took))
+            self._moved_at = ctx.monotonic()
+            self._window = min(IN_FLIGHT_MAX, self._window + 1)
+        self._staged = message.next
+        self._arrived = max(self._arrived, message.next)
+        self._asked = max(self._asked, message.next)
+        while self._asked < min(offer.chunks, self._staged + self._window):
+            self._send(wire.SnapshotWant(offer.id, self._asked))
+            self._asked += 1
+
+    def came(self, chunk: wire.SnapshotChunk, ctx: Context) -> None:
+        """One that we have asked for, or one too late."""
+        offer = self._offer
+        if offer is None or chunk.id != offer.id or chunk.chunk != self._arrived:
+            self._count(Reason.OUT_OF_ORDER)
+            return
+        self._arrived += 1
+        ctx.tell("oplog", StageChunk(self._name, chunk.id, chunk.chunk, chunk.payload, chunk.sha256))
+
+    def ended(self, message: wire.SnapshotEnd, ctx: Context) -> None:
+        """The sender has it no more: its next offer begins another, or somebody else's is taken."""
+        if self._offer is not None and self._offer.id == message.id:
+            self._count(known_reason(message.reason, Reason.SNAPSHOT_GONE))
+            self._offer = None
+            ctx.tell("oplog", LeaveSnapshot(self._name, message.id))
+
+    def installed(self, done: SnapshotInstalled) -> bool:
+        """It is merged, or will not be; whether it was ours."""
+        if self._offer is None or self._offer.id != done.id:
+            return False
+        self._offer = None
+        self._in_vain = not (done.refused or done.changes) and bool(self._log.unapplied(1))
+        if done.refused:
+            self._count(known_reason(done.refused, Reason.STORE_BUSY))
+            self._send(wire.SnapshotEnd(done.id, done.refused))
+        return True
+
+    def beat(self, ctx: Context) -> None:
+        """Every heartbeat interval."""
+        offer = self._offer
+        if offer is None or ctx.monotonic() - max(self._moved_at, self._begun_at) <= self._patience:
+            return
+        if self._staged < offer.chunks:  # else it is being merged
+            self._count(Reason.GAP)
+            self._patience = min(PATIENCE_MAX, 2 * self._patience)
+        self._begin(ctx)
+
+    def status(self) -> Json:
+        """None while nothing is taken."""
+        offer = self._offer
+        return offer and {
+            "direction": "in",
+            "id": offer.id,
+            "chunks": offer.chunks,
+            "next": self._staged,
+            "rows": offer.rows,
+            "bytes": offer.bytes,
+        }
+
+    def _begin(self, ctx: Context) -> None:
+        assert self._offer is not None
+        self._begun_at = ctx.monotonic()
+        self._arrived = self._asked = 0
+        self._window = 1
+        offer = self._offer
+        ctx.tell(
+            "oplog",
+            StageSnapshot(
+                self._owner,
+                self._name,
+                offer.id,
+                offer.chunks,
+                self._cloud,
+                offer.rebase,
+                offer.bytes,
+                self._peer,
+            ),
+        )
+
+    def _is_of_a_fork(self, offer: wire.SnapshotOffer) -> bool:
+        """Whether the store would refuse it: of an origin in quarantine it has more than we, or another."""
+        mine = self._log.vector()
+        for origin in self._log.quarantined() & offer.vector.keys():
+            ours, theirs = mine.get(origin, (0, b"")), offer.vector[origin]
+            if theirs[0] > ours[0] or (theirs[0] == ours[0] and theirs[1] != ours[1]):
+                return True
+        return False
+
+    def _fault(self, offer: wire.SnapshotOffer) -> Reason | None:
+        if _is_too_large(offer):
+            return Reason.TOO_LARGE
+        if self._is_of_a_fork(offer):
+            return Reason.QUARANTINED
+        return None if self._is_useful(offer) else Reason.SNAPSHOT_USELESS
+
+    def _is_useful(self, offer: wire.SnapshotOffer) -> bool:
+        """Whether a file can be named so, and it has anything for us."""
+        mine = self._log.vector()
+        more = any(seq > mine.get(origin, (0, b""))[0] for origin, (seq, _) in offer.vector.items())
+        recorded = not self._cloud and not self._in_vain and bool(self._log.unapplied(1))
+        named = offer.id.isascii() and offer.id.isalnum() and len(offer.id) <= NAME_CHARS_MAX
+        return named and offer.chunks > 0 and (more or recorded or offer.rebase == self._log.origin)
+
+
+def _is_too_large(offer: wire.SnapshotOffer) -> bool:
+    return (
+        offer.chunks > SNAPSHOT_CHUNKS_MAX
+        or offer.rows > SNAPSHOT_ROWS_MAX
+        or offer.bytes > SNAPSHOT_BYTES_MAX
+    )

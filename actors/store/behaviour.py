@@ -1,0 +1,473 @@
+"""StoreActor: the only writer of the file. Everything that has arrived is one transaction.
+
+Requests and foreign batches queue up in ``handle``; ``flush`` commits them together, each in a
+savepoint so that a refused one harms no neighbour, and answers after the commit: group commit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
+from entgldb.actors.ports import Disk, Secrets, Store
+from entgldb.actors.session import own_log
+from entgldb.actors.store import decisions, healing
+from entgldb.actors.store import nodes as store_members
+from entgldb.actors.store import peers as store_peers
+from entgldb.actors.store.clock_gate import OFF, ClockGate
+from entgldb.actors.store.disk_gate import DiskGate
+from entgldb.actors.store.intake import Intake
+from entgldb.actors.store.mending import mend
+from entgldb.actors.store.notices import Notices
+from entgldb.actors.store.snapshots import install
+from entgldb.messages import client, codec
+from entgldb.messages.administration import AcceptClock, HealOrigin, ResetClock, RetireNode, UnpinCluster
+from entgldb.messages.errors import (
+    OF_THE_DISK,
+    EntglError,
+    ErrorCode,
+    InvalidError,
+    NotAllowedError,
+    Reason,
+)
+from entgldb.messages.local.actors import (
+    Apply,
+    ApplyInitialPeers,
+    ClockJudged,
+    ClusterPinned,
+    Configure,
+    InitialPeersApplied,
+    PinCluster,
+    ReleaseHeld,
+    RememberPeer,
+    RemotePeersChanged,
+    Seen,
+    SessionEnded,
+    StopNow,
+    Stopped,
+    Tick,
+)
+from entgldb.messages.local.members import (
+    Collect,
+    Collected,
+    CompactFile,
+    NodesChanged,
+    NoteSelf,
+    Prune,
+    Pruned,
+    RememberMembers,
+)
+from entgldb.messages.local.snapshots import InstallSnapshot
+from entgldb.messages.local.verification import Repair
+from entgldb.messages.merging import Resolve, SetConflict, Undelete
+from entgldb.messages.model import NODES, REMOTE_PEERS, SYSTEM_PREFIX
+from entgldb.messages.schema import Channel, Json, Message
+from entgldb.messages.settings import StoreSettings
+
+Queue = list[tuple[Asker | None, Message]]
+Answers = list[tuple[Asker | None, Message]]
+CHECKPOINT_INTERVAL = 30.0
+"""Seconds between looks at the WAL."""
+
+
+def always(message: Message) -> bool:
+    """Of a kind of request: each of them."""
+    return True
+
+
+def never(message: Message) -> bool:
+    """Of a kind of request: none of them."""
+    return False
+
+
+def _puts(message: client.Commit) -> bool:
+    return any(write.body is not None for write in message.writes)
+
+
+def _holds_system(message: Apply) -> bool:
+    name = SYSTEM_PREFIX.encode()
+    return any(name in entry.header for entry in message.entries)
+
+
+class StoreKeeper(Behaviour):
+    """Owns the database; answers clients after their commit."""
+
+    name = "store"
+
+    def __init__(
+        self, settings: StoreSettings, store: Store, secrets: Secrets, disk: Disk | None = None
+    ) -> None:
+        super().__init__()
+        self._disk = DiskGate(settings, disk, self.count)
+        self._clock = ClockGate()
+        self.settings = settings
+        self.store = store
+        self.secrets = secrets
+        self._queue: Queue = []
+        self._followers: dict[Asker, None] = {}
+        self._notices = Notices("sync", "gateway")
+        self._intake = Intake(store, self.count)
+        self._told: dict[str, tuple[dict[str, Json], ...]] = {}
+        """System collection -> its documents as the node actor knows them."""
+        self._own_last = 0
+
+    def start(self, ctx: Context) -> None:
+        own_log.tell_of_beginning(self.store, ctx)
+        self._tell_system(ctx)
+        ctx.after(CHECKPOINT_INTERVAL, Tick("checkpoint"))
+
+    def facts(self) -> dict[str, Json]:
+        return {"origin": self.store.origin, "known_peers": self.store.remembered_peers()}
+
+    def handle(self, message: Message, ctx: Context) -> None:
+        if type(message) in REQUESTS:
+            self._queue.append((ctx.asker, message))
+        else:
+            super().handle(message, ctx)
+
+    def flush(self, ctx: Context) -> None:
+        """Commit all that has arrived in one transaction, then answer.
+
+        This node's own upkeep has transactions of its own, each in its turn: it must cost nobody theirs.
+        """
+        if not self._queue:
+            return
+        queue, self._queue = self._let_in(self._queue, ctx), []
+        if not queue:
+            return
+        self.store.live(ctx.monotonic(), 0 if self._clock.state(ctx) == OFF else ctx.now_ms())
+        before, self._own_last = self.store.last_lsn(), 0
+        answers: Answers = []
+        for upkeep, together in groupby(queue, key=lambda one: REQUESTS[type(one[1])].upkeep):
+            run = list(together)
+            for part in [[one] for one in run] if upkeep else [run]:
+                answers += self._committed(part, ctx)
+        last = self.store.last_lsn()
+        # the longest way first: a client of this node, the sender of a batch, other nodes, who asked
+        if last > before:
+            self._tell_followers(last)
+        self._tell_applied(answers, queue, ctx)
+        if last > before:
+            self._notices.committed(before + 1, last, self._own_last, ctx)
+        self._answer(answers, queue, ctx)
+        if any(REQUESTS[type(message)].touches_system(message) for _, message in queue):
+            self._tell_system(ctx)
+
+    def _committed(self, queue: Queue, ctx: Context) -> Answers:
+        """One transaction, and what to answer to each of its requests."""
+        own_last = self._own_last
+        ctx.busy("a commit")
+        try:
+            with self.store.group():
+                answers = [(asker, self._carry_out(message, ctx)) for asker, message in queue]
+        except EntglError as fault:
+            ctx.log(ERROR, f"a transaction of {len(queue)} requests failed: {fault.text}")
+            self.count(_REASONS.get(fault.code.value, Reason.STORE_BUSY), len(queue))
+            self._own_last = own_last
+            if any(isinstance(message, Apply) for _, message in queue):
+                self._intake.forget_all()
+            self.went("group", well=fault.code is not ErrorCode.INTERNAL)
+            return [(asker, _failed(message, fault)) for asker, message in queue]
+        self.went("group", well=True)
+        return answers
+
+    def on_configure(self, message: Configure, ctx: Context) -> None:
+        if message.store is not None:
+            self.settings = message.store
+            self._disk.configure(message.store, ctx)
+
+    def on_clock_judged(self, message: ClockJudged, ctx: Context) -> None:
+        self._clock.judged(message, ctx)
+
+    def on_accept_clock(self, message: AcceptClock, ctx: Context) -> None:
+        try:
+            self._clock.accept(ctx)
+        except EntglError as fault:
+            refuse(ctx, fault)
+        else:
+            ctx.answer(ctx.asker, client.Done())
+
+    def on_follow(self, message: client.Follow, ctx: Context) -> None:
+        if ctx.asker is not None:
+            self._followers.setdefault(ctx.asker)
+        ctx.answer(ctx.asker, client.Done())
+
+    def on_ping(self, message: client.Ping, ctx: Context) -> None:
+        ctx.answer(ctx.asker, client.Done())
+
+    def on_relay(self, message: client.Relay, ctx: Context) -> None:
+        try:
+            inner = codec.decode(message.payload, Channel.CLIENT).message
+        except EntglError as fault:
+            refuse(ctx, fault)
+            return
+        if not inner.ADMIN:
+            self.count(Reason.NOT_ALLOWED)
+            refuse(ctx, NotAllowedError(f"{inner} is no admin message", hint="send it to the store directly"))
+        elif message.actor == self.name:
+            self.handle(inner, ctx)
+        else:
+            ctx.forward(message.actor, message.payload)
+
+    def on_status(self, message: client.Status, ctx: Context) -> None:
+        gates: dict[str, Json] = {
+            "disk": self._disk.status(),
+            "clock": self._clock.status(self.store.high_mark_ms(), self.store.known_ms(ctx.now_ms()), ctx),
+        }
+        ctx.answer(ctx.asker, client.Report({**self.store.status(), **gates, "counts": dict(self.counts)}))
+
+    def on_seen(self, message: Seen, ctx: Context) -> None:
+        self._notices.seen(message.name, ctx)
+
+    def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
+        self._intake.forget(message)
+        self._disk.forget(message)
+
+    def on_repair(self, message: Repair, ctx: Context) -> None:
+        """In a transaction of its own: a mistake in it must cost nobody else theirs."""
+        ctx.busy("a repair")
+        last = mend(self.store, message, self.count, ctx)
+        if last:
+            self._tell_followers(last)
+            self._notices.committed(last, last, 0, ctx)
+            self._tell_system(ctx)
+
+    def on_install_snapshot(self, message: InstallSnapshot, ctx: Context) -> None:
+        """Merge it in a transaction of its own, after all that came before it."""
+        self.flush(ctx)
+        ctx.busy("merging a snapshot")
+        self._disk.look([(None, message)], ctx)
+        grown = install(self.store, message, self._disk.refusal(message), ctx)
+        if grown is not None:
+            self._tell_followers(grown.last)
+            self._notices.committed(grown.first, grown.last, grown.own_last, ctx)
+            self._tell_system(ctx)
+
+    def on_compact_file(self, message: CompactFile, ctx: Context) -> None:
+        ctx.busy("compacting the file")
+        ctx.tell("oplog", store_members.compact_file(self.store, ctx))
+
+    def on_tick(self, message: Tick, ctx: Context) -> None:
+        if message.what == "committed":
+            self._notices.tick(ctx)
+        else:
+            # first, so that a look that fails is not the last
+            ctx.after(CHECKPOINT_INTERVAL, Tick("checkpoint"))
+            ctx.busy("a checkpoint")
+            self.store.checkpoint()
+
+    def on_stop_now(self, message: StopNow, ctx: Context) -> None:
+        self.flush(ctx)
+        ctx.busy("closing the file")
+        self.store.close()
+        ctx.answer(ctx.asker, Stopped(self.name))
+
+    def _let_in(self, queue: Queue, ctx: Context) -> Queue:
+        """Turn away, before any transaction, what disk or clock do not allow now; the rest."""
+        self._disk.look(queue, ctx)
+        let_in: Queue = []
+        for asker, message in queue:
+            request = REQUESTS[type(message)]
+            fault = self._disk.refusal(message) if request.grows(message) else None
+            if fault is None and request.own_write:
+                fault = self._clock.refusal(ctx)
+            if fault is None:
+                let_in.append((asker, message))
+            else:
+                self._turn_away(asker, message, fault, ctx)
+        return let_in
+
+    def _turn_away(self, asker: Asker | None, message: Message, fault: EntglError, ctx: Context) -> None:
+        known = self._known(message, ctx)
+        if known is None:
+            self.count(Reason(fault.code.value))
+        if not isinstance(message, Apply):
+            ctx.answer(asker, known or refused(fault))
+        elif not message.supplied:
+            ctx.tell(message.owner, Intake.failed(message, fault.code.value))
+
+    def _known(self, message: Message, ctx: Context) -> Message | None:
+        """The answer of a request that was done before it had to be refused."""
+        request = getattr(message, "request", None)
+        try:
+            known = None if request is None else self.store.answered(request, ctx.now_ms())
+        except EntglError as fault:
+            return refused(fault)
+        return None if known is None else client.CommitDone(*known)
+
+    def _carry_out(self, message: Message, ctx: Context) -> Message:
+        """One request or batch in its own savepoint; what to answer."""
+        try:
+            with self.store.savepoint():
+                done = REQUESTS[type(message)].handler(self, message, ctx)
+        except EntglError as fault:
+            if fault.code in OF_THE_DISK:
+                raise
+            self.went(type(message), well=fault.code is not ErrorCode.INTERNAL)
+            self.count(_REASONS.get(fault.code.value, Reason.INVALID))
+            return _failed(message, fault)
+        except Exception as fault:  # noqa: BLE001 -- a bug met by one request must not cost the others theirs
+            self.count(Reason.HANDLER_FAILED)
+            self.went(type(message), well=False)
+            ctx.log(ERROR, f"{message} was undone: {type(fault).__name__} {fault}")
+            return _failed(message, EntglError(f"the store failed on {message}; its log tells why"))
+        self.went(type(message), well=True)
+        return done
+
+    def commit(self, message: client.Commit, ctx: Context) -> Message:
+        return self.write(message.request, message.writes, ctx)
+
+    def create_index(self, message: client.CreateIndex, ctx: Context) -> Message:
+        self.store.create_index(message.collection, message.path)
+        return client.Done()
+
+    def apply(self, message: Apply, ctx: Context) -> Message:
+        applied = self._intake.take(message, ctx)
+        own_log.after_applying(self.store, ctx)
+        return applied
+
+    def release(self, message: ReleaseHeld, ctx: Context) -> Message:
+        for reason, times in self.store.release_held(ctx.now_ms()).counts.items():
+            self.count(Reason(reason), times)
+        healing.tend(self, ctx)
+        return client.Done()
+
+    def settle_unfit(self, message: client.SettleUnfit, ctx: Context) -> Message:
+        return decisions.settle_unfit(self.store, message, ctx, self.count)
+
+    def about_conflicts(self, message: decisions.AboutConflicts, ctx: Context) -> Message:
+        done = decisions.settle_conflict(self.store, message, ctx)
+        self._own_last = max(self._own_last, done.lsn)
+        return done
+
+    def release_origin(self, message: client.ReleaseOrigin, ctx: Context) -> Message:
+        return decisions.release_origin(self.store, message, ctx, self.count)
+
+    def pin(self, message: PinCluster, ctx: Context) -> Message:
+        self.store.pin_cluster(message.cluster, message.client_id)
+        return ClusterPinned(message.link)
+
+    def reset_clock(self, message: ResetClock, ctx: Context) -> Message:
+        if self.settings.role == "cloud":
+            # a cloud takes part in no system collection, and where a log ends stands in one
+            raise NotAllowedError(
+                "the log of a cloud node has no end that others would hear of",
+                hint="on a node of the LAN: entgldb held --release ORIGIN",
+            )
+        done = decisions.reset_clock(self.store, message, ctx)
+        self._own_last = max(self._own_last, self.store.last_lsn())
+        return done
+
+    def remember(self, message: RememberPeer, ctx: Context) -> Message:
+        self.store.remember_peer(message.node_id, message.address, ctx.now_ms())
+        return client.Done()
+
+    def write(
+        self,
+        request: client.RequestId,
+        writes: tuple[client.Write, ...],
+        ctx: Context,
+        *,
+        system: bool = False,
+    ) -> Message:
+        now_ms = ctx.now_ms()
+        known = None if system else self.store.answered(request, now_ms)
+        written, lsn = known or self.store.write(request, writes, now_ms, system=system)
+        if known is None:
+            self._own_last = max(self._own_last, lsn)
+        return client.CommitDone(written, lsn)
+
+    def _answer(self, answers: Answers, queue: list[tuple[Asker | None, Message]], ctx: Context) -> None:
+        for (asker, answer), (_, message) in zip(answers, queue, strict=True):
+            if asker is not None and REQUESTS[type(message)].answers:
+                ctx.answer(asker, answer)
+
+    def _tell_applied(
+        self, answers: Answers, queue: list[tuple[Asker | None, Message]], ctx: Context
+    ) -> None:
+        for (_, answer), (_, message) in zip(answers, queue, strict=True):
+            if isinstance(message, Apply) and not message.supplied:
+                ctx.tell(message.owner, answer)
+            elif isinstance(answer, (Pruned, Collected)):
+                ctx.tell("oplog", answer)
+            elif isinstance(answer, InitialPeersApplied):
+                ctx.tell("node", answer)
+            elif isinstance(answer, ClusterPinned):
+                ctx.tell("sync", answer)
+
+    def _tell_followers(self, last: int) -> None:
+        self._followers = {f: None for f in self._followers if not getattr(f, "closed", False)}
+        for follower in self._followers:
+            follower.answer(client.Advanced(last))
+
+    def _tell_system(self, ctx: Context) -> None:
+        for collection, told_by in _TOLD.items():
+            documents = tuple(json.loads(body) for _, body in self.store.documents(collection))
+            if documents != self._told.get(collection):
+                self._told[collection] = documents
+                ctx.tell("node", told_by(documents))
+
+
+class Request(NamedTuple):
+    """One kind of message that a group commit carries out, and all that the store decides by its kind."""
+
+    handler: Callable[[StoreKeeper, Any, Context], Message]
+    answers: bool = False
+    """Whether somebody waits for the answer."""
+    touches_system: Callable[[Any], bool] = never
+    """Whether documents that the node actor is told of may be others afterwards."""
+    grows: Callable[[Any], bool] = never
+    """Whether it makes the file grow: refused below the hard floor of the disk."""
+    own_write: bool = False
+    """Whether it is stamped by our clock at somebody's wish: refused while the clock is off."""
+    upkeep: bool = False
+    """Whether this node's own actors ask for it, on nobody's behalf: it has a transaction of its own."""
+
+
+REQUESTS: dict[type[Message], Request] = {
+    client.Commit: Request(StoreKeeper.commit, True, grows=_puts, own_write=True),
+    client.CreateIndex: Request(StoreKeeper.create_index, True, grows=always),
+    client.PutPeer: Request(store_peers.put_peer, True, always, grows=always, own_write=True),
+    client.RemovePeer: Request(store_peers.remove_peer, True, always, own_write=True),
+    client.SettleUnfit: Request(StoreKeeper.settle_unfit, True, always),
+    client.ReleaseOrigin: Request(StoreKeeper.release_origin, True, always),
+    Resolve: Request(StoreKeeper.about_conflicts, True, always, own_write=True),
+    Undelete: Request(StoreKeeper.about_conflicts, True, own_write=True),
+    SetConflict: Request(StoreKeeper.about_conflicts, True, own_write=True),
+    ApplyInitialPeers: Request(
+        store_peers.initial_peers, touches_system=always, grows=always, own_write=True, upkeep=True
+    ),
+    Apply: Request(StoreKeeper.apply, touches_system=_holds_system, grows=always),
+    HealOrigin: Request(healing.heal_origin, True, always, own_write=True),
+    ResetClock: Request(StoreKeeper.reset_clock, True, always, own_write=True),
+    ReleaseHeld: Request(StoreKeeper.release, touches_system=always, upkeep=True),
+    RememberPeer: Request(StoreKeeper.remember, upkeep=True),
+    PinCluster: Request(StoreKeeper.pin, upkeep=True),
+    UnpinCluster: Request(store_members.unpin_cluster, True),
+    NoteSelf: Request(store_members.note_self, touches_system=always, upkeep=True),
+    RetireNode: Request(store_members.retire_node, True, always, own_write=True),
+    RememberMembers: Request(store_members.remember_members, upkeep=True),
+    Prune: Request(store_members.prune, upkeep=True),
+    Collect: Request(store_members.collect, upkeep=True),
+}
+_TOLD: dict[str, Callable[[tuple[dict[str, Json], ...]], Message]] = {
+    REMOTE_PEERS: RemotePeersChanged,
+    NODES: NodesChanged,
+}
+"""System collections whose documents the node actor is told."""
+_REASONS = {
+    "disk-full": Reason.DISK_FULL,
+    "disk-error": Reason.DISK_ERROR,
+    "not-allowed": Reason.NOT_ALLOWED,
+    "too-large": Reason.TOO_LARGE,
+    "unknown-outcome": Reason.UNKNOWN_OUTCOME,
+}
+
+
+def _failed(message: Message, fault: EntglError) -> Message:
+    if isinstance(message, Apply):
+        return Intake.failed(message)
+    return refused(fault if isinstance(fault, EntglError) else InvalidError(str(fault)))

@@ -1,0 +1,74 @@
+"""A node whose clock is off against most of its peers takes no writes of its own until it agrees again.
+
+Stamped by a clock that runs ahead, its writes would be held by everybody else and later win over newer ones;
+by one that runs behind, what the others write is held here. The gate does not touch entries that replicate
+in.
+"""
+
+from __future__ import annotations
+
+from entgldb.actors.behaviour import INFO, WARNING, Context
+from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
+from entgldb.messages.local.actors import ClockJudged
+from entgldb.messages.schema import Json
+
+VERDICT_SECONDS = 5.0
+"""How long a verdict is good: sync, which repeats it every second, may have died."""
+OK, OFF, ACCEPTED = "ok", "off", "accepted"
+
+
+class ClockGate:
+    """Remembers what sync says of the clock, and what an operator says to that."""
+
+    def __init__(self) -> None:
+        self._verdict: ClockJudged | None = None
+        self._heard_at = 0.0
+        self._accepted = False
+
+    def judged(self, verdict: ClockJudged, ctx: Context) -> None:
+        """Sync has compared clocks."""
+        before = self.state(ctx)
+        self._heard_at = ctx.monotonic()
+        self._verdict = verdict if verdict.off else None
+        self._accepted = self._accepted and verdict.off
+        if self.state(ctx) != before:
+            level = WARNING if verdict.off else INFO
+            ctx.log(level, f"clock {self.state(ctx)}: the peers' are {verdict.offset_ms} ms ahead of ours")
+
+    def accept(self, ctx: Context) -> None:
+        """An operator says: go on. Raises InvalidError where nothing is to be accepted."""
+        if self.state(ctx) == OK:
+            raise InvalidError("the clock of this node is not off against its peers; writes are taken")
+        self._accepted = True
+
+    def state(self, ctx: Context) -> str:
+        """``ok``, ``off`` or ``accepted``."""
+        if self._verdict is None or ctx.monotonic() - self._heard_at > VERDICT_SECONDS:
+            return OK
+        return ACCEPTED if self._accepted else OFF
+
+    def refusal(self, ctx: Context) -> EntglError | None:
+        """Why an own write is not taken now, or None."""
+        if self._verdict is None or self.state(ctx) != OFF:
+            return None
+        seconds = self._verdict.offset_ms / 1000
+        return EntglError(
+            f"the clock of this node is off by {abs(seconds):.0f} s: {self._verdict.against} of"
+            f" {self._verdict.peers} peers are {'ahead' if seconds > 0 else 'behind'}",
+            code=ErrorCode.CLOCK,
+            hint="set the clock right, or entgldb clock --accept to write all the same",
+        )
+
+    def status(self, high_mark_ms: int, known_ms: int, ctx: Context) -> dict[str, Json]:
+        """For ``status`` of the store; ``offset_ms`` is null unless peers disagree.
+
+        ``ahead_ms``: how far our stamps run ahead of what most clocks have shown. Beyond the drift bound the
+        others hold what we write.
+        """
+        return {
+            "state": self.state(ctx),
+            "offset_ms": None if self.state(ctx) == OK or self._verdict is None else self._verdict.offset_ms,
+            "high_mark_ms": high_mark_ms,
+            "behind_mark_ms": max(0, high_mark_ms - ctx.now_ms()),
+            "ahead_ms": max(0, high_mark_ms - known_ms),
+        }

@@ -1,0 +1,69 @@
+"""``heal-origin``: somebody decides which branch of a forked log stays, and every node carries it out.
+
+The decision is a document of a system collection, so that it reaches every node of the LAN, those that
+are away now included. The cloud hears of no system collection: a fork there is healed there.
+"""
+
+from __future__ import annotations
+
+import json
+
+from entgldb.actors.behaviour import ERROR, WARNING, Context
+from entgldb.actors.ports import Store
+from entgldb.actors.session import own_log
+from entgldb.actors.store.nodes import Writer
+from entgldb.messages import client
+from entgldb.messages.administration import HealOrigin
+from entgldb.messages.errors import OF_THE_DISK, EntglError, InvalidError, NotFoundError
+from entgldb.messages.limits import COUNT_MAX
+from entgldb.messages.model import HEALED, node_of
+from entgldb.messages.schema import Message
+from entgldb.storage.rules.incarnations import Why
+
+
+def heal_origin(keeper: Writer, message: HealOrigin, ctx: Context) -> Message:
+    """Decide for all nodes, and carry it out here. A repeated request has the answer it had."""
+    if message.keep not in ("ours", "theirs"):
+        raise InvalidError(f"keep {message.keep!r:.40}", hint="ours or theirs")
+    known = keeper.store.answered(message.request, ctx.now_ms())
+    if known is not None:
+        return client.CommitDone(*known)
+    kept = keeper.store.branch(message.origin, message.keep)
+    if kept is None:
+        raise NotFoundError(f"no fork of {message.origin:.120} waits for a decision", hint="entgldb forks")
+    seq, digest = kept
+    body = {"Origin": message.origin, "Seq": seq, "Hash": digest.hex(), "By": node_of(keeper.store.origin)}
+    write = client.Write(HEALED, message.origin, json.dumps(body).encode())
+    answer = keeper.write(message.request, (write,), ctx, system=True)
+    tend(keeper, ctx)
+    return answer
+
+
+def tend(keeper: Writer, ctx: Context) -> None:
+    """Now and then: do what was decided, wherever it has not been done here."""
+    own_log.after_applying(keeper.store, ctx)
+    for origin, body in keeper.store.documents(HEALED):
+        try:
+            decision = json.loads(body)
+            seq, kept = decision["Seq"], bytes.fromhex(decision["Hash"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if type(seq) is not int or not 0 < seq <= COUNT_MAX:
+            continue
+        try:
+            with keeper.store.savepoint():
+                _carry_out(keeper.store, origin, seq, kept, ctx)
+        except EntglError as fault:
+            if fault.code in OF_THE_DISK:
+                raise
+            # one origin that cannot be healed keeps no other waiting, nor what came with this
+            ctx.log(ERROR, f"{origin} could not be healed: {fault.text}")
+
+
+def _carry_out(store: Store, origin: str, seq: int, kept: bytes, ctx: Context) -> None:
+    if origin == store.origin and store.disputes(origin, seq, kept):
+        own_log.begin_anew(store, Why.HEALED, ctx)
+    # randomness only where it is needed: this is asked every few seconds, and nearly always in vain
+    dropped = store.heal(origin, seq, kept, lambda: ctx.random.randbytes(32), ctx.now_ms())
+    if dropped:
+        ctx.log(WARNING, f"{origin}: {dropped} entries of the branch that was not kept were taken out")

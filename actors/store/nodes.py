@@ -1,0 +1,110 @@
+"""The store's work for the list of members: writes into ``_system_nodes``, and the table of last words."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from entgldb.actors import nodes
+from entgldb.actors.behaviour import WARNING, Context
+from entgldb.actors.ports import Store
+from entgldb.messages import client
+from entgldb.messages.administration import RetireNode, UnpinCluster
+from entgldb.messages.errors import EntglError, NotAllowedError
+from entgldb.messages.local.members import (
+    Collect,
+    Collected,
+    FileCompacted,
+    NoteSelf,
+    Prune,
+    Pruned,
+    RememberMembers,
+)
+from entgldb.messages.model import NODES, check_node_id, node_of
+from entgldb.messages.schema import Message
+from entgldb.messages.settings import StoreSettings
+from entgldb.storage.rules.results import PruneOrder
+
+
+class Writer(Protocol):
+    """The part of StoreKeeper that writes."""
+
+    settings: StoreSettings
+    store: Store
+
+    def write(
+        self,
+        request: client.RequestId,
+        writes: tuple[client.Write, ...],
+        ctx: Context,
+        *,
+        system: bool = False,
+    ) -> Message: ...
+
+
+def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:
+    """Write this node's own document, if something in it differs."""
+    store = keeper.store
+    # this is said whenever a peer has given all it has: the entries of a damaged file that it lacks come
+    # back now
+    again = store.reissue_salvaged(ctx.now_ms())
+    if again:
+        ctx.log(WARNING, f"{again} writes of a damaged file, which no peer has, were written again")
+    body = None if keeper.settings.role == "cloud" else nodes.about_self(store, ctx.now_ms())
+    if body is None:
+        return client.Done()
+    request = client.RequestId(ctx.random.randbytes(16), 0)
+    write = client.Write(NODES, node_of(store.origin), body)
+    return keeper.write(request, (write,), ctx, system=True)
+
+
+def unpin_cluster(keeper: Writer, message: UnpinCluster, ctx: Context) -> Message:
+    """Forget which cluster a cloud node serves; what it was."""
+    if keeper.settings.role != "cloud":
+        raise NotAllowedError(
+            "only a cloud node has a cluster pinned", hint="run it in the cloud node's directory"
+        )
+    cluster, client_id = keeper.store.pinned_cluster()
+    keeper.store.unpin_cluster()
+    ctx.log(WARNING, f"cluster {cluster or '(none)'} of client {client_id or '(none)'} was unpinned")
+    return client.Report({"cluster": cluster, "client_id": client_id})
+
+
+def retire_node(keeper: Writer, message: RetireNode, ctx: Context) -> Message:
+    """Retire a node for everybody. A repeated request has the answer it had."""
+    check_node_id(message.node_id)
+    if keeper.settings.role == "cloud":
+        raise NotAllowedError("a cloud node keeps no list of nodes", hint="ask a node of the LAN")
+    known = keeper.store.answered(message.request, ctx.now_ms())
+    if known is not None:
+        return client.CommitDone(*known)
+    body = nodes.as_retired(keeper.store, message.node_id)
+    if body is None:
+        return client.CommitDone((), 0)
+    return keeper.write(message.request, (client.Write(NODES, message.node_id, body),), ctx, system=True)
+
+
+def remember_members(keeper: Writer, message: RememberMembers, ctx: Context) -> Message:
+    """Keep the last words of members in the file."""
+    keeper.store.remember_members(message.rows, ctx.now_ms(), cloud=keeper.settings.role == "cloud")
+    return client.Done()
+
+
+def prune(keeper: Writer, message: Prune, ctx: Context) -> Message:
+    """One step of pruning the log."""
+    order = PruneOrder(message.aged, message.stable, message.bytes_max, message.mark_ms, message.aged_ms)
+    return Pruned(*keeper.store.prune(order))
+
+
+def collect(keeper: Writer, message: Collect, ctx: Context) -> Message:
+    """One step of collecting tombstones."""
+    return Collected(*keeper.store.collect(message.frontier, message.after_lsn))
+
+
+def compact_file(store: Store, ctx: Context) -> FileCompacted:
+    """Rewrite the file; writers wait for as long as it takes."""
+    began = ctx.monotonic()
+    try:
+        before, after = store.compact()
+    except EntglError as fault:
+        return FileCompacted(0, 0, 0.0, fault.code.value, fault.text, fault.hint)
+    return FileCompacted(before, after, ctx.monotonic() - began)

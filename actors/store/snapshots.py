@@ -1,0 +1,60 @@
+"""The store's part in snapshots: the merge is a transaction of its own, between two group commits."""
+
+from __future__ import annotations
+
+from entgldb.actors.behaviour import ERROR, INFO, Context
+from entgldb.actors.ports import Store
+from entgldb.messages.errors import EntglError, ErrorCode, Reason
+from entgldb.messages.local.actors import Committed
+from entgldb.messages.local.snapshots import InstallSnapshot, SnapshotInstalled
+from entgldb.storage.rules.results import Installed
+
+_REASONS = {
+    "disk-full": Reason.DISK_FULL,
+    "disk-error": Reason.DISK_ERROR,
+    "too-large": Reason.TOO_LARGE,
+    "corrupt": Reason.BAD_ENTRY,
+    "internal": Reason.HANDLER_FAILED,
+}
+
+
+def install(
+    store: Store, message: InstallSnapshot, no_room: EntglError | None, ctx: Context
+) -> Committed | None:
+    """Merge it, and tell everybody who waits what came of it; by what the file has grown, if it has."""
+    before = store.last_lsn()
+    try:
+        _need(no_room)
+        done = store.install(
+            message.staged,
+            ctx.random.randbytes(32),
+            ctx.now_ms(),
+            cloud=message.cloud,
+            rebase=message.rebase == store.origin,
+            peer=message.peer,
+        )
+    except Exception as raised:  # noqa: BLE001 -- whoever waits for the merge has to hear of any end of it
+        fault = raised if isinstance(raised, EntglError) else _bug(raised)
+        ctx.log(ERROR, f"snapshot {message.id} was not merged: {fault.text}")
+        done = Installed({}, _REASONS.get(fault.code.value, Reason.STORE_BUSY).value)
+    else:
+        if not done.refused:
+            ctx.log(
+                INFO,
+                f"snapshot {message.id}: {done.documents} taken, {done.deleted} deleted,"
+                f" {done.reissued} own writes issued again",
+            )
+    told = SnapshotInstalled(message.session, message.id, done.changes, done.refused)
+    ctx.tell("oplog", told)
+    ctx.tell(message.owner, told)
+    last = store.last_lsn()
+    return Committed(before + 1, last, done.own_last) if last > before else None
+
+
+def _need(fault: EntglError | None) -> None:
+    if fault is not None:
+        raise fault
+
+
+def _bug(raised: Exception) -> EntglError:
+    return EntglError(f"{type(raised).__name__}: {raised}"[:500], code=ErrorCode.INTERNAL)

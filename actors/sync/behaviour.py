@@ -1,0 +1,463 @@
+"""SyncActor: LAN links. Whom to dial, who may speak, which of two links stays, who is alive.
+
+In the cloud role the same actor serves the token-checked listener. The session (``session.py``) holds the
+dialogue on an open link; the wire (``links.py``) moves the bytes.
+"""
+
+from __future__ import annotations
+
+from entgldb.actors.behaviour import INFO, WARNING, Behaviour, Context
+from entgldb.actors.nodes import retired_origins
+from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker
+from entgldb.actors.session.claims import repeats
+from entgldb.actors.session.clock_watch import ClockWatch, Steps
+from entgldb.actors.session.members import Gossip
+from entgldb.actors.session.sessions import Sessions
+from entgldb.actors.sync.dialler import Dialler
+from entgldb.actors.sync.duplicates import Duplicates
+from entgldb.actors.sync.membership import Membership
+from entgldb.actors.sync.peer_link import PeerLink, introduce
+from entgldb.actors.sync.strangers import Strangers
+from entgldb.messages import codec, wire
+from entgldb.messages.client import Done, Isolate, Ping, Report, Status, SyncNow
+from entgldb.messages.errors import ProtocolError, Reason, known_reason
+from entgldb.messages.local.actors import (
+    Applied,
+    ClaimHeard,
+    ClaimToSend,
+    ClusterPinned,
+    Configure,
+    FrameIn,
+    FromPeer,
+    KnownPeers,
+    LinkDown,
+    LinkUp,
+    PeerDown,
+    PeerFound,
+    PeerUp,
+    PinCluster,
+    RememberPeer,
+    StaticPeers,
+    StopNow,
+    Stopped,
+    Tick,
+    TokenChecked,
+    ToPeer,
+)
+from entgldb.messages.local.members import NodesChanged
+from entgldb.messages.model import Origin
+from entgldb.messages.schema import Channel, Json, Message
+from entgldb.messages.settings import SyncSettings
+
+ELECTION_FRAMES = (wire.Election, wire.Alive, wire.Coordinator)
+
+
+class Sync(Behaviour):
+    """Owns the links of this node to other nodes, and their sessions."""
+
+    name = "sync"
+
+    def __init__(
+        self,
+        settings: SyncSettings,
+        log: OplogReader,
+        links: Links,
+        checker: TokenChecker | None,
+        chunks: SnapshotChunks | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self._log = log
+        self._links = links
+        self._checker = checker
+        self._open: dict[int, PeerLink] = {}
+        self._peers: dict[str, PeerLink] = {}
+        """Node id (in the cloud role: link name) -> the link whose session runs."""
+        self._dialler = Dialler(settings.node_id, links, settings.seeds)
+        self._claim: wire.Claim | None = None
+        self._isolated_until = 0.0
+        self._looks = self._life = 0
+        self._duplicates = Duplicates()
+        self._clocks, self._steps = ClockWatch(), Steps()
+        self.sessions = Sessions("sync", settings, log, chunks, self.count, cloud=self.in_cloud)
+        self.membership = Membership(log, cloud=self.in_cloud)
+        self.parts = (self.sessions, self.membership)
+        self.retired: frozenset[Origin] = frozenset()
+        """Incarnations that are refused."""
+        self._strangers = Strangers()
+        self._told_retired = False
+        """A peer has refused this very incarnation."""
+
+    @property
+    def in_cloud(self) -> bool:
+        return self.settings.role == "cloud"
+
+    def start(self, ctx: Context) -> None:
+        self._life = ctx.random.getrandbits(47) + 1
+        self.sessions.number_from(self._life << 16)
+        self.membership.members.load(self._log.members())
+        self._dial(ctx)
+        ctx.after(self.settings.heartbeat_interval, Tick("beat"))
+
+    def flush(self, ctx: Context) -> None:
+        self.sessions.flush(ctx)
+
+    def facts(self) -> dict[str, Json]:
+        return {"port": self._links.port()}
+
+    # --- what the node says -------------------------------------------------------------------
+
+    def on_configure(self, message: Configure, ctx: Context) -> None:
+        if message.sync is None:
+            return
+        self.settings = message.sync
+        self._dialler.seeds = message.sync.seeds
+        self.sessions.configure(message.sync)
+        self._dial(ctx)
+
+    def on_static_peers(self, message: StaticPeers, ctx: Context) -> None:
+        self._dialler.static = dict(message.peers)
+        self._dial(ctx)
+
+    def on_known_peers(self, message: KnownPeers, ctx: Context) -> None:
+        for node_id, address in message.peers.items():
+            self._dialler.found(node_id, address, worked=True)
+        self._dial(ctx)
+
+    def on_peer_found(self, message: PeerFound, ctx: Context) -> None:
+        self._dialler.found(message.node_id, message.address)
+        self._dial(ctx)
+
+    def on_stop_now(self, message: StopNow, ctx: Context) -> None:
+        self._drop_all(Reason.STOPPING, ctx)
+        ctx.answer(ctx.asker, Stopped(self.name))
+
+    def on_nodes_changed(self, message: NodesChanged, ctx: Context) -> None:
+        """A retired incarnation is not spoken to, from now on and on links that are open."""
+        self.retired = retired_origins(message.nodes)
+        for peer in list(self._open.values()):
+            if peer.hello is not None and peer.hello.origin in self.retired and not self.in_cloud:
+                self._close(peer, Reason.RETIRED, f"{peer.node_id} was retired", ctx)
+
+    # --- what administrators say ----------------------------------------------------------------
+
+    def on_ping(self, message: Ping, ctx: Context) -> None:
+        ctx.answer(ctx.asker, Done())
+
+    def on_sync_now(self, message: SyncNow, ctx: Context) -> None:
+        self._dialler.forget_backoff()
+        self._dial(ctx)
+        for peer in self._peers.values():
+            peer.compare_now(ctx, self._claim)
+        ctx.answer(ctx.asker, Done())
+
+    def on_isolate(self, message: Isolate, ctx: Context) -> None:
+        self._isolated_until = ctx.monotonic() + max(0.0, message.seconds)
+        if message.seconds > 0:
+            self._drop_all(Reason.ISOLATED, ctx)
+        self._dialler.forget_backoff()
+        self._dial(ctx)
+        ctx.answer(ctx.asker, Done())
+
+    def on_status(self, message: Status, ctx: Context) -> None:
+        report: dict[str, Json] = {
+            "peers": [peer.status(ctx) for _, peer in sorted(self._peers.items())],
+            "port": self._links.port(),
+            "isolated": self._isolated(ctx),
+            "retired": self._told_retired or self._log.origin in self.retired,
+            "members": self.membership.rows(),
+            "counts": dict(self.counts),
+            "alarms": self._alarms(ctx),
+        }
+        if self.in_cloud:
+            cluster, client_id = self._log.pinned_cluster()
+            report["cluster"] = {"id": cluster, "client_id": client_id, "shared": self.settings.shared}
+        ctx.answer(ctx.asker, Report(report))
+
+    # --- what other actors say ------------------------------------------------------------------
+
+    def on_applied(self, message: Applied, ctx: Context) -> None:
+        self.sessions.on_applied(message, ctx)
+        for peer in self._peers.values():
+            if peer.session is not None and peer.session.name == message.session:
+                self._note_synced(peer, ctx)
+
+    def on_claim_to_send(self, message: ClaimToSend, ctx: Context) -> None:
+        self._claim = message.claim
+        if message.now:
+            self.sessions.beat(self._claim, ctx)
+
+    def on_to_peer(self, message: ToPeer, ctx: Context) -> None:
+        frame = codec.decode(message.payload, Channel.PEER).message
+        for peer in self._peers.values():
+            if message.node_id in ("", peer.key):
+                self._links.send(peer.link, frame)
+
+    # --- what the wires say ----------------------------------------------------------------------
+
+    def on_link_up(self, message: LinkUp, ctx: Context) -> None:
+        if self._isolated(ctx):
+            self._links.close(message.link, Reason.ISOLATED.value)
+            return
+        peer = PeerLink(message, ctx.monotonic())
+        self._open[message.link] = peer
+        if not message.inbound:
+            self._dialler.identified(peer.certified, peer.link)
+            self._say_hello(peer, ctx)
+
+    def on_link_down(self, message: LinkDown, ctx: Context) -> None:
+        self._dialler.ended(message.link, message.reason, ctx)
+        self.count(known_reason(message.reason))
+        peer = self._open.pop(message.link, None)
+        if peer is None:
+            self._dial(ctx)
+            return
+        if peer.session is not None:
+            self.sessions.end(peer.session, ctx)
+        if self._peers.get(peer.key) is peer:
+            del self._peers[peer.key]
+            if not self.in_cloud:
+                ctx.tell("election", PeerDown(peer.node_id, message.reason))
+            if peer.told_synced:
+                ctx.tell("node", PeerDown(peer.node_id, message.reason))
+        self._dial(ctx)
+
+    def on_frame_in(self, message: FrameIn, ctx: Context) -> None:
+        peer = self._open.get(message.link)
+        if peer is None or peer.closing:
+            return
+        try:
+            frame = self.sessions.decode(message.payload, peer.session, ctx)
+        except ProtocolError as fault:
+            self._close(peer, Reason.MALFORMED, fault.text, ctx)
+            return
+        if frame is None:
+            return
+        try:
+            self._on_frame(peer, frame, ctx)
+        except Exception:
+            # a peer that sends on a frame that we fail on must not end the links of others with this actor
+            self._close(peer, Reason.HANDLER_FAILED, "this node failed on what it heard", ctx)
+            raise
+        if peer.session is not None and peer.session.fault is not None:
+            self._close(peer, *peer.session.fault, ctx)
+
+    def on_token_checked(self, message: TokenChecked, ctx: Context) -> None:
+        peer = self._open.get(message.link)
+        if peer is None or peer.closing or peer.ticket != message.ticket:
+            return
+        if message.reason and peer.put_off(message.reason):
+            self.count(known_reason(message.reason))
+            return
+        if message.reason:
+            self._close(peer, known_reason(message.reason), message.text, ctx)
+            return
+        peer.client_id, peer.expires_at = message.client_id, message.expires_at
+        if peer.session is None:
+            self._serve(peer, ctx)
+
+    def on_cluster_pinned(self, message: ClusterPinned, ctx: Context) -> None:
+        pinned, _ = self._log.pinned_cluster()
+        for other in list(self._peers.values()):
+            # served until an administrator unpinned its cluster
+            served = self.settings.shared or (other.hello is not None and other.hello.cluster == pinned)
+            if not served and not other.closing:
+                self._refuse(other, ctx)
+        peer = self._open.get(message.link)
+        if peer is not None and not peer.closing and peer.session is None:
+            self._serve(peer, ctx)
+
+    def on_tick(self, message: Tick, ctx: Context) -> None:
+        if message.what == "dial":
+            if message.generation == self._looks:
+                self._dial(ctx)
+        elif message.what == "beat":
+            # first, so that a handler that fails does not end the beat for good
+            ctx.after(self.settings.heartbeat_interval, Tick("beat"))
+            self._beat(ctx)
+        else:
+            self.sessions.pump(ctx)
+
+    # --- frames ----------------------------------------------------------------------------------
+
+    def _on_frame(self, peer: PeerLink, frame: Message, ctx: Context) -> None:
+        if isinstance(frame, wire.Bye):
+            # only a member of the cluster can know that we were retired
+            retired = bool(peer.certified) and frame.reason == Reason.RETIRED.value
+            self._told_retired = self._told_retired or retired
+            self._close(peer, known_reason(frame.reason), frame.text, ctx)
+        elif isinstance(frame, wire.Hello):
+            self._on_hello(peer, frame, ctx)
+        elif isinstance(frame, wire.Credential) and self.in_cloud and peer.hello is not None:
+            self._on_credential(peer, frame, ctx)
+        elif peer.session is None or self._peers.get(peer.key) is not peer:
+            self.count(Reason.OUT_OF_ORDER)
+        elif isinstance(frame, wire.PeersKnown):
+            if not self.in_cloud:
+                self._dialler.told(frame.peers)
+                self._dial(ctx)
+        elif isinstance(frame, ELECTION_FRAMES):
+            if not self.in_cloud:
+                ctx.tell("election", FromPeer(peer.node_id, codec.encode(frame)))
+        else:
+            claim = frame.claim if isinstance(frame, wire.Heartbeat) else None
+            if claim is not None and self._is_news(claim):
+                ctx.tell("election", ClaimHeard(peer.node_id, claim))
+            peer.session.receive(frame, ctx)
+            self._note_synced(peer, ctx)
+
+    def _is_news(self, claim: wire.Claim) -> bool:
+        """Every node repeats the present claim: election knows it, and listens to echoes of its own alone."""
+        own = claim.gateway == self.settings.node_id
+        return not self.in_cloud and (own or not repeats(claim, self._claim))
+
+    def _on_hello(self, peer: PeerLink, said: wire.Hello, ctx: Context) -> None:
+        if peer.hello is not None:
+            self._close(peer, Reason.MALFORMED, "a second Hello", ctx)
+            return
+        fault = peer.judge(said, self.settings, self.retired)
+        if fault is not None:
+            self._close(peer, fault, f"{said.node_id} said Hello", ctx)
+            return
+        peer.accept(said, ctx)
+        if peer.inbound and not self.in_cloud:
+            self._say_hello(peer, ctx)
+        if self.in_cloud:
+            peer.bring(said.token, self._checker)
+        else:
+            self._settle(peer, ctx)
+
+    def _on_credential(self, peer: PeerLink, brought: wire.Credential, ctx: Context) -> None:
+        if not peer.may_bring_token(ctx.monotonic()):
+            self._close(peer, Reason.TOO_MANY_CREDENTIALS, "more tokens than can be checked", ctx)
+            return
+        peer.epoch = max(peer.epoch, brought.epoch)
+        peer.bring(brought.token, self._checker)
+
+    def _serve(self, peer: PeerLink, ctx: Context) -> None:
+        """A client was let in. A cloud node serves one cluster: the first that any client brought."""
+        assert peer.hello is not None, "a token is judged after Hello"
+        cluster, (pinned, _) = peer.hello.cluster, self._log.pinned_cluster()
+        served = self.settings.shared or (cluster and cluster == pinned)
+        if wire.PROBE in peer.hello.features and (served or (cluster and not pinned)):
+            self._say_hello(peer, ctx)  # all that it came for
+        elif served:
+            self._open_session(peer, ctx)
+        elif cluster and not pinned:
+            ctx.tell("store", PinCluster(peer.link, cluster, peer.client_id))
+        else:
+            self._refuse(peer, ctx)
+
+    def _refuse(self, peer: PeerLink, ctx: Context) -> None:
+        assert peer.hello is not None, "it named its cluster"
+        self.count(Reason.OTHER_CLUSTER)
+        self._strangers.refused(peer.client_id, peer.hello.cluster, ctx)
+        self._close(peer, Reason.OTHER_CLUSTER, "this cloud node serves another cluster", ctx)
+
+    def _settle(self, peer: PeerLink, ctx: Context) -> None:
+        """Of two links to one node, both sides keep the one dialled by the smaller node id."""
+        rival = self._peers.get(peer.key)
+        if rival is not None and rival.closing:
+            self._replace(rival, ctx)
+        elif rival is not None:
+            fault = self._duplicates.judge(peer, rival, self.settings.node_id, ctx)
+            if fault is not None:
+                self._close(peer, fault, "", ctx)
+                return
+            self._replace(rival, ctx)
+        self._open_session(peer, ctx)
+        if peer.dial_address:
+            ctx.tell("store", RememberPeer(peer.node_id, peer.dial_address))
+            # a peer that dialled us may forget us when its sync dies; this end then dials
+            self._dialler.found(peer.node_id, peer.dial_address)
+        if rival is None:
+            ctx.log(INFO, f"peer {peer.node_id} is up at {peer.address}")
+            ctx.tell("election", PeerUp(peer.node_id))
+        introduce(peer, self._peers.values(), self._links)
+
+    def _replace(self, rival: PeerLink, ctx: Context) -> None:
+        if rival.session is not None:
+            self.sessions.end(rival.session, ctx)
+            rival.session = None
+        del self._peers[rival.key]
+        self._close(rival, Reason.DUPLICATE_LINK, "", ctx)
+
+    def _open_session(self, peer: PeerLink, ctx: Context) -> None:
+        if self.in_cloud:
+            self._links.admit(peer.link)
+            self._say_hello(peer, ctx)
+        session = peer.open_session(
+            self.sessions, Gossip(self.membership.members), self._links, self.settings
+        )
+        self._peers[peer.key] = peer
+        session.start(ctx)
+        self._dialler.reached(peer.node_id, peer.link)
+
+    def _say_hello(self, peer: PeerLink, ctx: Context) -> None:
+        peer.say_hello(self.settings, self._log.origin, self._life, self._links, ctx)
+
+    # --- time --------------------------------------------------------------------------------------
+
+    def _beat(self, ctx: Context) -> None:
+        step_ms = self._steps.look(ctx)
+        if step_ms:
+            # a peer that was refused for the time in a certificate may be accepted now
+            ctx.log(WARNING, f"the clock of this node was set by {step_ms / 1000:+.0f} s")
+            self._dialler.forget_backoff()
+            self._dial(ctx)
+        self.membership.tend(self.settings.sync_interval, ctx)
+        for peer in list(self._open.values()):
+            fault = peer.overdue(ctx, self._log, in_cloud=self.in_cloud)
+            if fault is not None:
+                self._close(peer, fault, "", ctx)
+                self._dial(ctx)  # without waiting for the end of the lost link
+            elif peer.session is not None and not peer.closing:
+                peer.bring_again(self._checker)
+                peer.read_clock(ctx)
+        self.sessions.beat(self._claim, ctx)
+        if not self.in_cloud:
+            self._clocks.look([session.clock for session in self.sessions], ctx)
+
+    def _note_synced(self, peer: PeerLink, ctx: Context) -> None:
+        """The node applies InitialRemotePeers only after it has seen what the cluster already knows."""
+        if not peer.told_synced and peer.session is not None and peer.session.synced:
+            peer.told_synced = True
+            ctx.tell("node", PeerUp(peer.node_id))
+
+    # --- inside ------------------------------------------------------------------------------------
+
+    def _alarms(self, ctx: Context) -> list[Json]:
+        found = self._duplicates.report(ctx) + self.sessions.alarms(ctx)
+        if self.in_cloud:
+            return found + self._strangers.report(self._log.pinned_cluster()[0], ctx)
+        if self._isolated(ctx):
+            return found
+        return found + self.membership.alarms(self._connected(), self.retired, ctx)
+
+    def _dial(self, ctx: Context) -> None:
+        if self.in_cloud:
+            return
+        connected = self._connected()
+        wait = self._isolated_until - ctx.monotonic()
+        if wait <= 0:
+            self._dialler.dial(connected, ctx)
+            wait = self._dialler.due_in(connected, ctx)
+        self._looks += 1
+        ctx.after(wait, Tick("dial", self._looks))
+
+    def _connected(self) -> set[str]:
+        return {key for key, peer in self._peers.items() if not peer.closing}
+
+    def _isolated(self, ctx: Context) -> bool:
+        return ctx.monotonic() < self._isolated_until
+
+    def _drop_all(self, reason: Reason, ctx: Context) -> None:
+        for peer in list(self._open.values()):
+            self._close(peer, reason, "", ctx)
+
+    def _close(self, peer: PeerLink, reason: Reason, text: str, ctx: Context) -> None:
+        if peer.closing:
+            return
+        peer.closing = True
+        self._links.send(peer.link, wire.Bye(reason.value, text))
+        self._links.close(peer.link, reason.value, text)

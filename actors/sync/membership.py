@@ -1,0 +1,51 @@
+"""SyncActor's part about members: whose rows are kept, who is missed, what ``status`` shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.nodes import read_documents, removed_clouds
+from entgldb.actors.ports import OplogReader
+from entgldb.actors.session.members import Members, Unheard, shown
+from entgldb.messages.local.members import MembersHeard, RememberMembers
+from entgldb.messages.model import REMOTE_PEERS, Origin
+from entgldb.messages.schema import Json
+
+
+class Membership:
+    """The table of members, and what comes of it."""
+
+    def __init__(self, log: OplogReader, *, cloud: bool) -> None:
+        self._log = log
+        self._unheard = Unheard()
+        self.members = Members(cloud=cloud)
+
+    def on_members_heard(self, message: MembersHeard, ctx: Context) -> None:
+        for row in message.rows:
+            self.members.take(row, ctx.now_ms())
+
+    def tend(self, interval: float, ctx: Context) -> None:
+        """At each heartbeat: our own row, and what the file should know."""
+        self.members.look(self._log, interval, ctx)
+        self._unheard.look(self.members.rows, ctx)
+        rows = self.members.changed(interval, ctx)
+        if rows:
+            ctx.tell("store", RememberMembers(rows))
+
+    def alarms(self, linked: set[str], retired: Container[Origin], ctx: Context) -> list[Json]:
+        """Of members of the LAN who are silent; ``linked`` are the node ids that have a link."""
+        clouds = {document.get("NodeId") for document in read_documents(self._log, REMOTE_PEERS)}
+        clouds |= removed_clouds(self._log, self.members.rows)
+        expected = {
+            name: heard
+            for name, heard in self.members.rows.items()
+            if name not in clouds and heard.row.origin not in retired
+        }
+        return self._unheard.alarms(expected, {*linked, *self.members.own()}, ctx)
+
+    def rows(self) -> list[Json]:
+        """All that belong to the cluster as far as is known; in the cloud role, all that were heard of."""
+        rows = self.members.rows
+        gone = set() if self.members.cloud else removed_clouds(self._log, rows)
+        return [{"name": name, **shown(heard)} for name, heard in sorted(rows.items()) if name not in gone]

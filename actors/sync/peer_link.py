@@ -1,0 +1,232 @@
+"""One link of the SyncActor: from LinkUp over Hello to its session."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.ports import Links, LogReader, TokenChecker
+from entgldb.actors.session import silence
+from entgldb.actors.session.members import Gossip
+from entgldb.actors.session.session import NO_LAG, Partner, Session
+from entgldb.actors.session.sessions import Sessions
+from entgldb.messages import wire
+from entgldb.messages.errors import InvalidError, Reason
+from entgldb.messages.limits import NAME_CHARS_MAX
+from entgldb.messages.local.actors import LinkUp
+from entgldb.messages.model import Origin, check_node_id, node_of
+from entgldb.messages.schema import Json
+from entgldb.messages.settings import SyncSettings
+
+HELLO_TIMEOUT = 8.0
+"""Seconds from an open link to the end of both Hellos."""
+TOKEN_GRACE = 5.0
+"""Seconds after ``exp`` at which the cloud closes a link that brought no new token."""
+
+CREDENTIAL_SECONDS = 0.5
+"""A cloud link may bring one new token in so many seconds in the long run: each costs the check of a
+signature."""
+CREDENTIALS_AT_ONCE_MAX = 10
+"""A cloud link may bring so many new tokens at once."""
+
+UNJUDGED = frozenset({Reason.AUTHORITY_UNREACHABLE.value, Reason.AUTHORITY_ERROR.value})
+"""Said of a token when the authority's keys cannot be had: nothing is known against it."""
+
+
+def hello(settings: SyncSettings, origin: str, port: int, now_ms: int, life: int) -> wire.Hello:
+    """The first message of a node on a link."""
+    return wire.Hello(
+        wire.PROTOCOL_MIN,
+        wire.PROTOCOL_MAX,
+        settings.node_id,
+        origin,
+        "" if settings.role == "cloud" else settings.cluster,
+        wire.FEATURES,
+        now_ms,
+        settings.role,
+        listen_port=port,
+        life=life,
+        beat_ms=int(1000 * settings.heartbeat_interval),
+    )
+
+
+def known_addresses(peers: Iterable[PeerLink]) -> wire.PeersKnown:
+    """The addresses at which ``peers`` can be dialled, as far as we know."""
+    return wire.PeersKnown({peer.node_id: peer.dial_address for peer in peers if peer.dial_address})
+
+
+def introduce(newcomer: PeerLink, peers: Iterable[PeerLink], links: Links) -> None:
+    """Tell the newcomer of the others and them of it, so that one seed is enough to meet all."""
+    others = [peer for peer in peers if peer is not newcomer]
+    links.send(newcomer.link, known_addresses(others))
+    for peer in others:
+        links.send(peer.link, known_addresses([newcomer]))
+
+
+class PeerLink:
+    """A link, and what this node knows of its other end."""
+
+    def __init__(self, up: LinkUp, now: float) -> None:
+        self.link = up.link
+        self.inbound = up.inbound
+        self.address = up.address
+        self.certified = up.node_id
+        """Node id of the TLS certificate; empty on a cloud link."""
+        self.since = now
+        self.hello: wire.Hello | None = None
+        self.said: wire.Hello | None = None
+        """Our own."""
+        self.session: Session | None = None
+        self.node_id = up.node_id
+        self.key = up.node_id
+        self.closing = False
+        self.told_synced = False
+        self.clock_offset_ms = 0
+        self.ticket = 0
+        self.client_id = ""
+        self.epoch = 0
+        self.expires_at = 0.0
+        self.silence = silence.SECONDS_MIN
+        """Seconds without a byte after which the peer counts as down."""
+        self._paid_until = 0.0
+        self._token = ""
+        self._put_off = False
+
+    @property
+    def dial_address(self) -> str:
+        """The address at which the peer can be dialled again; empty where it does not listen."""
+        if not self.inbound:
+            return self.address
+        if self.hello is None or not self.hello.listen_port:
+            return ""
+        host = self.address.rpartition(":")[0]
+        return f"{host}:{self.hello.listen_port}" if host else ""
+
+    def knows(self, feature: str) -> bool:
+        """Whether the peer has said that it takes the messages of ``feature``."""
+        return self.hello is not None and feature in self.hello.features
+
+    def judge(
+        self, hello: wire.Hello, settings: SyncSettings, retired: Container[Origin] = ()
+    ) -> Reason | None:
+        """Why this Hello is not acceptable, or None."""
+        if hello.protocol_min > wire.PROTOCOL_MAX or hello.protocol_max < wire.PROTOCOL_MIN:
+            return Reason.WRONG_PROTOCOL
+        try:
+            check_node_id(hello.node_id)
+        except InvalidError:
+            return Reason.MALFORMED
+        if node_of(hello.origin) != hello.node_id or len(hello.cluster) > NAME_CHARS_MAX:
+            return Reason.MALFORMED
+        if settings.role == "cloud":
+            return Reason.WRONG_NODE if hello.node_id == settings.node_id else None
+        if hello.cluster != settings.cluster:
+            return Reason.WRONG_CLUSTER
+        if hello.node_id != self.certified or hello.node_id == settings.node_id:
+            return Reason.WRONG_NODE
+        return Reason.RETIRED if hello.origin in retired else None
+
+    def accept(self, hello: wire.Hello, ctx: Context) -> None:
+        """Take over what the Hello says."""
+        self.hello = hello
+        self.node_id = hello.node_id
+        # Several clusters may use the same node ids with one cloud: the link tells them apart there.
+        self.key = hello.node_id if self.certified else f"{hello.node_id}#{self.link}"
+        self.epoch = hello.epoch
+        self.clock_offset_ms = hello.clock_ms - ctx.now_ms()
+
+    def may_bring_token(self, now: float) -> bool:
+        """Whether one more token is taken now. Generic cell rate algorithm (ITU-T I.371)."""
+        self._paid_until = max(self._paid_until, now) + CREDENTIAL_SECONDS
+        return self._paid_until - now <= CREDENTIALS_AT_ONCE_MAX * CREDENTIAL_SECONDS
+
+    def bring(self, token: str, checker: TokenChecker | None) -> None:
+        """Have a token judged; TokenChecked with the present ticket follows."""
+        self.ticket += 1
+        self._token, self._put_off = token, False
+        if checker is not None:
+            checker.check(self.link, self.ticket, token)
+
+    def put_off(self, reason: str) -> bool:
+        """Whether the verdict can wait: there were no keys to judge by, and an accepted token still lives."""
+        self._put_off = self.session is not None and reason in UNJUDGED
+        return self._put_off
+
+    def bring_again(self, checker: TokenChecker | None) -> None:
+        """At each heartbeat: a token that could not be judged is tried again until the accepted one ends."""
+        if self._put_off:
+            self.bring(self._token, checker)
+
+    def beats(self, rival: PeerLink, me: str) -> bool:
+        """Whether this link stays: the smaller id's dial, and of two by the same dialler the newer."""
+        if self.inbound == rival.inbound:
+            return True
+        dialled_by = self.node_id if self.inbound else me
+        return dialled_by == min(self.node_id, me)
+
+    def say_hello(
+        self, settings: SyncSettings, origin: Origin, life: int, links: Links, ctx: Context
+    ) -> None:
+        """Our Hello; a link over which we said another name than we have now does not stay."""
+        self.said = hello(settings, origin, links.port(), ctx.now_ms(), life)
+        links.send(self.link, self.said)
+
+    def overdue(self, ctx: Context, log: LogReader, *, in_cloud: bool) -> Reason | None:
+        """Why this link has to be closed now, or None."""
+        if self.said is not None and self.said.origin != log.origin:
+            return Reason.REINCARNATED
+        if self.session is not None and self.session.outdated:
+            return Reason.HEALED
+        if self.session is not None and self.session.failed:
+            return Reason.HANDLER_FAILED
+        if self.session is None:
+            return Reason.HANDSHAKE_TIMEOUT if ctx.monotonic() - self.since > HELLO_TIMEOUT else None
+        if self.session.silent_for(ctx) > self.silence:
+            return Reason.HEARTBEAT_LOST
+        if in_cloud and ctx.now_ms() / 1000 > self.expires_at + TOKEN_GRACE:
+            return Reason.TOKEN_EXPIRED
+        return None
+
+    def open_session(
+        self, sessions: Sessions, gossip: Gossip, links: Links, settings: SyncSettings
+    ) -> Session:
+        """Both sides have said Hello, and in the cloud role the token was accepted."""
+        features = self.hello.features if self.hello is not None else ()
+        self.silence = silence.patience(settings.heartbeat_interval, self.hello)
+        begins = settings.role != "cloud" and settings.node_id < self.node_id
+        self.session = sessions.open(
+            Partner(self.node_id, features, begins),
+            gossip,
+            lambda message: links.send(self.link, message),
+            lambda: links.flow(self.link),
+        )
+        return self.session
+
+    def compare_now(self, ctx: Context, claim: wire.Claim | None) -> None:
+        """Send a heartbeat with our vector at once."""
+        if self.session is not None:
+            self.session.beat_now(ctx, claim)
+
+    def read_clock(self, ctx: Context) -> None:
+        """Take the offset of the peer's clock from its heartbeats, once there are enough, and no longer from
+        its Hello."""
+        offset = None if self.session is None else self.session.clock.offset_ms(ctx)
+        if offset is not None:
+            self.clock_offset_ms = offset
+
+    def status(self, ctx: Context) -> dict[str, Json]:
+        """One row of ``sync`` status."""
+        row: dict[str, Json] = {
+            "node_id": self.node_id,
+            "address": self.address,
+            "state": "closing" if self.closing else "connected",
+            **(NO_LAG if self.session is None else self.session.lag(ctx)),
+            "synced": self.session is not None and self.session.synced,
+            "behind_snapshot": self.session is not None and self.session.outbox.cut_off,
+            "frames_until_synced": None if self.session is None else self.session.frames_until_synced,
+            "clock_offset_ms": self.clock_offset_ms,
+            "snapshot": None if self.session is None else self.session.snapshots.status(),
+        }
+        if self.client_id:
+            row |= {"client_id": self.client_id, "epoch": self.epoch, "token_expires": self.expires_at}
+        return row

@@ -1,0 +1,75 @@
+"""An application's work with conflicts, histories and deleted documents, for both APIs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from entgldb.client import writes as client_writes
+from entgldb.messages.client import CommitDone
+from entgldb.messages.errors import InvalidError
+from entgldb.messages.merging import Resolve, SetConflict, Undelete
+from entgldb.messages.model import Version
+
+if TYPE_CHECKING:
+    from entgldb.client.door import Door
+    from entgldb.storage.documents.history import History
+
+
+def conflict_rule(database: Door, collection: str) -> str:
+    """``lww`` or ``merge``."""
+    return database.documents.conflict_rule(collection)
+
+
+def set_conflict_rule(database: Door, collection: str, conflict: str) -> bool:
+    """Have a collection merge fields (``merge``) or keep the later document (``lww``), on all nodes.
+
+    False where it is so already. Raises InvalidError.
+    """
+    answer = database.request(SetConflict(database.next_request(), collection, conflict))
+    return isinstance(answer, CommitDone) and answer.lsn > 0
+
+
+def resolve(
+    database: Door,
+    collection: str,
+    key: str,
+    version: Version,
+    take: str | Mapping[str, Any],
+) -> Version | None:
+    """Settle a conflict on all nodes: ``take`` is ``"loser"``, ``"winner"`` or a document.
+
+    ``version`` is the one that lost, as ``conflicts`` lists it. The version made. Raises NotFoundError.
+    """
+    name, body = (
+        (take, None) if isinstance(take, str) else ("", client_writes.put(collection, key, take).body)
+    )
+    request = database.next_request()
+    answer = database.request(Resolve(request, collection, key, version.origin, version.seq, name, body))
+    return client_writes.versions(answer)[0]
+
+
+def history(database: Door, collection: str, key: str) -> History:
+    """The versions of a document, newest first, as far as the node's log has them."""
+    return database.documents.history(collection, key)
+
+
+def undelete(database: Door, collection: str, key: str) -> Version:
+    """Write the newest live version of a deleted document again; the version made.
+
+    Raises NotFoundError where this node's log has none any more, EntglError ``already-exists``.
+    """
+    answer = database.request(Undelete(database.next_request(), collection, key))
+    (version,) = client_writes.versions(answer)
+    assert version is not None
+    return version
+
+
+def read_version(text: str) -> Version:
+    """``ORIGIN:SEQ``, as ``conflicts`` and ``history`` print it. Raises InvalidError."""
+    origin, _, seq = text.rpartition(":")
+    if not origin or not seq.isascii() or not seq.isdigit():
+        raise InvalidError(
+            f"{text!r:.120} is not a version", hint="ORIGIN:SEQ, as entgldb conflicts prints it"
+        )
+    return Version(origin, int(seq))

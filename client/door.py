@@ -1,0 +1,35 @@
+"""``Door``: the part of ``Database`` that its verbs need, each in a file of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from entgldb.messages.client import RequestId
+    from entgldb.messages.schema import Json, Message
+    from entgldb.storage.documents.query import Documents
+
+
+class Door(Protocol):
+    """The file of a node, and the way to its actors."""
+
+    @property
+    def documents(self) -> Documents:
+        """The file, opened read-only in this process."""
+        ...
+
+    def next_request(self) -> RequestId:
+        """An id that makes a retry harmless."""
+        ...
+
+    def request(self, message: Message) -> Message:
+        """Send a request to the store and give its answer."""
+        ...
+
+    def ask(self, actor: str, message: Message, *, timeout: float | None = None) -> Message:
+        """Send an admin message to an actor and give its answer; ``timeout`` in seconds."""
+        ...
+
+    def status(self, actor: str = "node") -> dict[str, Json]:
+        """The status of an actor, in its own words."""
+        ...

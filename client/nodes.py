@@ -1,0 +1,88 @@
+"""``db.nodes``: the members of the cluster, the entries that each has, and those that will not come back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from entgldb.messages.administration import RetireNode
+from entgldb.messages.client import CommitDone
+from entgldb.messages.model import NODES, incarnation_of
+
+if TYPE_CHECKING:
+    from entgldb.client.door import Door
+
+LIVE_MS: Final = 100_000
+"""A node heard of within that time counts as live; an idle one says something every 30 s."""
+
+
+class NodeRow(NamedTuple):
+    """One node as this one sees it. Times in milliseconds since 1970; None is unknown."""
+
+    node_id: str
+    incarnation: str | None
+    version: str | None
+    first_seen: int | None
+    last_seen: int | None
+    """By its own clock."""
+    behind: int | None
+    """Operations that we have and it has not acknowledged."""
+    state: str
+    """``live``, ``absent`` or ``retired``."""
+    holds_back: dict[str, Any] | None
+    """The data that is kept for its sake: ``entries``, ``tombstones``, ``since``; None: nothing."""
+
+
+class Nodes:
+    """A list made of ``_system_nodes`` and of what heartbeats have told."""
+
+    def __init__(self, database: Door) -> None:
+        self._database = database
+
+    def all(self) -> list[NodeRow]:
+        """Every node that was ever heard of, this one and cloud peers included, by id."""
+        documents = {key: dict(body) for key, body in self._database.documents.find(NODES)}
+        sync, oplog = self._database.status("sync"), self._database.status("oplog")
+        rows = {row["name"].partition("/")[0]: row for row in sync.get("members", [])}
+        linked = {peer["node_id"] for peer in sync.get("peers", [])}
+        ours = {origin: head[0] for origin, head in oplog.get("vector", {}).items()}
+        held = oplog.get("held_back_by", {})
+        own = str(oplog.get("origin", "")).partition("/")[0]
+        found = []
+        for node_id in sorted(documents.keys() | rows.keys() | held.keys()):
+            row = _row(node_id, documents.get(node_id, {}), rows.get(node_id), ours)
+            here = node_id in linked or node_id == own
+            state = "live" if here and row.state != "retired" else row.state
+            found.append(row._replace(holds_back=held.get(node_id), state=state))
+        return found
+
+    def retire(self, node_id: str) -> bool:
+        """Say that a node will not come back as it was; False when it is retired already.
+
+        From then on nothing is kept for it, on any node, and it is refused until it rejoins. Raises
+        NotFoundError for a node nobody has heard of, InvalidError for the node that is asked itself.
+        """
+        answer = self._database.request(RetireNode(self._database.next_request(), node_id))
+        return isinstance(answer, CommitDone) and answer.lsn > 0
+
+
+def _row(
+    node_id: str, document: Mapping[str, Any], row: Mapping[str, Any] | None, ours: Mapping[str, int]
+) -> NodeRow:
+    incarnation = document.get("Incarnation") or (None if row is None else incarnation_of(row["origin"]))
+    retired = bool(document.get("Retired")) and document.get("Retired") == incarnation
+    heard = row is not None and time.time() * 1000 - row["heard_ms"] < LIVE_MS
+    behind = None
+    if row is not None:
+        behind = sum(max(0, seq - row["vector"].get(origin, 0)) for origin, seq in ours.items())
+    return NodeRow(
+        node_id,
+        incarnation,
+        document.get("Version"),
+        document.get("FirstSeen"),
+        None if row is None else row["seen_ms"],
+        behind,
+        "retired" if retired else "live" if heard else "absent",
+        None,
+    )

@@ -1,0 +1,187 @@
+"""From documents to the writes of a commit, for both APIs: checked before anything is sent."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from entgldb.messages.client import Base, CommitDone, RequestId, Write, Written
+from entgldb.messages.errors import EntglError, InvalidError, TooLargeError
+from entgldb.messages.limits import (
+    BASE_BYTES_MAX,
+    BODY_BYTES_MAX,
+    GROUP_BYTES_MAX,
+    GROUP_ENTRIES_MAX,
+    KEY_BYTES_MAX,
+)
+from entgldb.messages.model import Version, check_key
+from entgldb.messages.schema import Json, Message
+from entgldb.messages.strict_json import check_value
+from entgldb.storage.documents.query import Read
+
+PART_DOCUMENTS: Final = 500
+"""Documents of ``put_many`` that are one transaction."""
+PART_BYTES: Final = 1024 * 1024
+"""Bodies of one such transaction; with one more document it still fits a frame."""
+
+_REQUEST: Final = re.compile(r"([0-9a-f]{32}):([0-9]{1,15})")
+
+Many = Mapping[str, Mapping[str, Any]] | Iterable[tuple[str, Any]]
+
+
+class Document(dict[str, Json]):
+    """A JSON object that knows its ``key`` and the ``version`` that was read.
+
+    Changed and put again where collections merge, only the changes are written: changes that others have
+    made meanwhile stay. ``copy`` and ``|`` keep that; ``dict(document)`` and ``{**document}`` make an
+    ordinary object, which is put whole.
+    """
+
+    __slots__ = ("_read", "collection", "key")
+
+    def __init__(
+        self, key: str, fields: Mapping[str, Json], *, collection: str = "", read: Read | None = None
+    ) -> None:
+        super().__init__(fields)
+        self.collection = collection
+        self.key = key
+        self._read = read
+
+    @property
+    def version(self) -> Version | None:
+        """The newest version of what was read or last put; None for what never was."""
+        return None if self._read is None else self._read.version
+
+    def copy(self) -> Document:
+        """Another one with the same fields, read as the same version."""
+        return Document(self.key, self, collection=self.collection, read=self._read)
+
+    def __or__(self, other: Any) -> Any:
+        made = self.copy()
+        made.update(other)
+        return made
+
+    def read_from(self, collection: str, key: str) -> Read | None:
+        """The state in which the document was read, if it was read at that place."""
+        return self._read if (self.collection, self.key) == (collection, key) else None
+
+    def was_put(self, write: Write, version: Version) -> None:
+        """It is the version ``version`` now, unless it was put as it had been read."""
+        text = (write.body or b"").decode()
+        read = self.read_from(write.collection, write.key)
+        if read is None or json.loads(read.text) != json.loads(text):
+            self.collection, self.key = write.collection, write.key
+            self._read = Read(text, version)
+
+
+def document(collection: str, key: str, read: Read) -> Document:
+    """A document that was read."""
+    return Document(key, json.loads(read.text), collection=collection, read=read)
+
+
+class Part(NamedTuple):
+    """One transaction of ``put_many``."""
+
+    writes: tuple[Write, ...]
+    documents: tuple[Mapping[str, Any], ...]
+
+    def was_put(self, versions: list[Version | None]) -> int:
+        """It is durable; how many documents it was."""
+        for document, write, version in zip(self.documents, self.writes, versions, strict=True):
+            if isinstance(document, Document) and version is not None:
+                document.was_put(write, version)
+        return len(self.writes)
+
+
+Merges = Callable[[], bool]
+"""Whether the collection merges, as far as this node knows."""
+
+
+def put(collection: str, key: str, document: Mapping[str, Any], merges: Merges = lambda: False) -> Write:
+    """One document as the bytes that will travel unchanged to the last replica.
+
+    With what was read where it merges. Raises InvalidError for what is no JSON object, TooLargeError.
+    """
+    what = f"document {check_key(key)!r:.80}"
+    if not isinstance(document, Mapping):
+        raise InvalidError(f"{what} is a {type(document).__name__}, not a JSON object")
+    fields = dict(document)
+    try:
+        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise InvalidError(f"{what} is no JSON: {fault}") from None
+    check_value(fields, text, what)
+    body = text.encode("utf-8")
+    if len(body) > BODY_BYTES_MAX:
+        raise TooLargeError(f"{what} has {len(body)} bytes, {BODY_BYTES_MAX} allowed")
+    read = document.read_from(collection, key) if isinstance(document, Document) else None
+    if read is None or not merges():
+        return Write(collection, key, body)
+    if len(read.text.encode()) > BASE_BYTES_MAX:
+        raise TooLargeError(
+            f"document {key!r:.80} was read with over {BASE_BYTES_MAX} bytes: its changes cannot be told",
+            hint="put dict(document), which puts it whole",
+        )
+    versions = tuple(Written(*version) for version in read.versions())
+    return Write(collection, key, body, Base(versions, read.text.encode()))
+
+
+def delete(collection: str, key: str) -> Write:
+    """A delete. Raises InvalidError for what cannot be a key."""
+    return Write(collection, check_key(key), None)
+
+
+def request_id(text: str | None, number: int = 0) -> RequestId | None:
+    """The id of the ``number``-th transaction that is done under a name; None for None.
+
+    Raises InvalidError.
+    """
+    if text is None:
+        return None
+    if not 0 < len(text.encode("utf-8", "replace")) <= KEY_BYTES_MAX:
+        raise InvalidError(f"a request id of {len(text)} characters", hint=f"use 1 to {KEY_BYTES_MAX} bytes")
+    from hashlib import sha256
+
+    made = _REQUEST.fullmatch(text)
+    if made is not None:
+        return RequestId(bytes.fromhex(made[1]), int(made[2]) + number)
+    return RequestId(sha256(b"entgldb request " + text.encode("utf-8", "replace")).digest()[:16], number)
+
+
+def parts(
+    collection: str, documents: Many, merges: Merges = lambda: False, *, atomic: bool = False
+) -> Iterator[Part]:
+    """Many documents, cut into transactions; ``atomic``: not cut. Raises TooLargeError."""
+    pairs = documents.items() if isinstance(documents, Mapping) else documents
+    part: list[tuple[Write, Mapping[str, Any]]] = []
+    size = 0
+    for key, document in pairs:
+        write = put(collection, key, document, merges)
+        bytes_more = len(write.body or b"") + (0 if write.base is None else len(write.base.body))
+        full = len(part) == PART_DOCUMENTS or size + bytes_more > PART_BYTES
+        if atomic and (len(part) == GROUP_ENTRIES_MAX or size + len(write.body or b"") > GROUP_BYTES_MAX):
+            raise TooLargeError(
+                f"a transaction has at most {GROUP_ENTRIES_MAX} documents and {GROUP_BYTES_MAX} bytes",
+                hint="put them without atomic",
+            )
+        if part and full and not atomic:
+            yield _part(part)
+            part, size = [], 0
+        part.append((write, document))
+        size += len(write.body or b"") if atomic else bytes_more
+    if part:
+        yield _part(part)
+
+
+def _part(pairs: list[tuple[Write, Mapping[str, Any]]]) -> Part:
+    writes, documents = zip(*pairs, strict=True)
+    return Part(writes, documents)
+
+
+def versions(answer: Message) -> list[Version | None]:
+    """The versions a commit made; None where a delete met nothing."""
+    if not isinstance(answer, CommitDone):
+        raise EntglError(f"the node answered {answer} to a commit", definite=False)
+    return [written.version if written.seq else None for written in answer.written]

@@ -1,0 +1,80 @@
+"""Runs what ``entgldb bench`` was asked for, work by work, each on nodes of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from entgldb.launch.bench.catchup import catchup, snapshot
+from entgldb.launch.bench.cluster import convergence, idle, visibility
+from entgldb.launch.bench.floor import floor
+from entgldb.launch.bench.sides import Side, lone_node
+from entgldb.launch.bench.works import DOCUMENTS, Bench, Figure, Result, in_turns
+from entgldb.launch.playground.temporary import temporary
+
+TIMED: Final[dict[str, tuple[Callable[[Side, int], float], int]]] = {
+    "W1.single": (Side.single, 2_000),
+    "W1.bulk": (Side.bulk, 20_000),
+    "W1.inflight64": (Side.in_flight, 20_000),
+    "W6.get": (Side.gets, 20_000),
+    "W6.query": (Side.queries, 500),
+}
+"""The method that is timed for a figure, and the number of its calls in one turn."""
+
+
+def run_bench(bench: Bench, figures: Sequence[Figure]) -> list[Result]:
+    """Measure, in the order of ``figures``; leaves no process and no file."""
+    results = []
+    for work, of_work in groupby(figures, lambda figure: figure.work):
+        with temporary("bench") as root:
+            wanted = list(of_work)
+            bench.tell(f"{work}: starting ...")
+            for result in WORKS[work](bench, root, wanted):
+                bench.tell(f"\r{result.line()}\n")
+                results.append(result)
+    return results
+
+
+def run_grown(bench: Bench, figures: Sequence[Figure], documents: int) -> list[Result]:
+    """The figures of a node that holds so many documents, with one that holds DOCUMENTS as their floor."""
+    results = []
+    few = bench.amount(DOCUMENTS)
+    with temporary("bench") as root:
+        bench.tell(f"writing {few} and {documents} documents ...")
+        with lone_node(root / "few", few) as small, lone_node(root / "many", documents) as large:
+            for result in _compared(bench, figures, large, small):
+                bench.tell(f"\r{result.line()}\n")
+                results.append(result)
+    return results
+
+
+def _writes(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Result]:
+    with lone_node(root) as ours, floor(root / "floor.db") as least:
+        yield from _compared(bench, figures, ours, least)
+
+
+def _reads(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Result]:
+    documents = bench.amount(DOCUMENTS)
+    with lone_node(root, documents) as ours, floor(root / "floor.db", documents) as least:
+        yield from _compared(bench, figures, ours, least)
+
+
+def _compared(bench: Bench, figures: Sequence[Figure], ours: Side, least: Side) -> Iterator[Result]:
+    for figure in figures:
+        do, whole = TIMED[figure.full_name]
+        amount, rounds = bench.amount(whole), bench.turns(figure.full_name)
+        # both are called before the next figure is taken up
+        yield in_turns(figure, rounds, lambda: do(ours, amount), lambda: do(least, amount))  # noqa: B023 -- as said above
+
+
+WORKS: Final[dict[str, Callable[[Bench, Path, Sequence[Figure]], Iterator[Result]]]] = {
+    "W1": _writes,
+    "W2": catchup,
+    "W3": visibility,
+    "W4": convergence,
+    "W5": idle,
+    "W6": _reads,
+    "W7": snapshot,
+}

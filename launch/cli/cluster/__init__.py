@@ -1,0 +1,4 @@
+"""The cluster: remote peers, nodes, forks.
+
+Each verb is loaded when it is called; begin with ``entgldb.launch.cli.main``.
+"""

@@ -1,0 +1,111 @@
+"""The verbs for the nodes of a cluster: the list, a node that will not come back, and its return after
+all."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from entgldb.launch.cli.common import common, say, show, with_database
+
+if TYPE_CHECKING:
+    from entgldb.client.database import Database
+    from entgldb.client.nodes import NodeRow
+
+
+@click.command()
+@common
+@with_database
+def nodes(db: Database, as_json: bool) -> None:
+    """Show every node: version, when it was first and last seen, how far behind it is, what it holds back.
+
+    Unknown is shown as ? and, in JSON, as null. An absent node keeps log entries and tombstones from being
+    collected on all nodes, until it returns, is retired, or retention.absence_limit has passed.
+
+    Example: entgldb nodes --json
+    """
+    rows = db.nodes.all()
+    if as_json:
+        show({"nodes": [row._asdict() for row in rows]})
+        return
+    for row in rows:
+        say(_text(row))
+
+
+@click.command()
+@common
+@click.argument("node_id", metavar="N")
+@with_database
+def retire_node(db: Database, as_json: bool, node_id: str) -> None:
+    """Say that a node will not come back: nothing is kept for it any more, on any node.
+
+    If it returns all the same it is refused, until `entgldb rejoin` is run on it.
+
+    Example: entgldb retire-node lan-3
+    """
+    changed = db.nodes.retire(node_id)
+    if as_json:
+        show({"node_id": node_id, "changed": changed})
+    else:
+        say(f"{node_id} {'is retired' if changed else 'was retired already'}")
+
+
+@click.command()
+@common
+@with_database
+def unpin_cluster(db: Database, as_json: bool) -> None:
+    """Let a cloud node serve another cluster: the next that a client brings.
+
+    Run it on the cloud node after the cluster key was changed, or when somebody else's client came first;
+    name the clients that may come in cloud.allow_clients before that. Clients of the cluster that was
+    served are refused as soon as another one has come.
+
+    Example: entgldb unpin-cluster
+    """
+    from entgldb.messages.administration import UnpinCluster
+    from entgldb.messages.client import Report
+
+    done = db.request(UnpinCluster())
+    body = done.body if isinstance(done, Report) else {}
+    if as_json:
+        show(body)
+    elif body["cluster"]:
+        say(f"cluster {body['cluster']}, client {body['client_id']}, was unpinned: the next is served")
+    else:
+        say("no cluster was pinned; the next that comes is served")
+
+
+@click.command()
+@common
+def rejoin(directory: Path, as_json: bool) -> None:
+    """Let a node that was retired come back, as a new incarnation. The node must not be running.
+
+    The node keeps all that it has, and catches up with the others when it starts.
+
+    Example: entgldb rejoin -d n3
+    """
+    from entgldb.launch.node.config import load
+    from entgldb.launch.node.rejoining import rejoin as make
+
+    origin = make(directory, load(directory).store.node_id)
+    if as_json:
+        show({"directory": str(directory), "origin": origin})
+    else:
+        say(f"the node goes on as {origin}")
+        say(f"next: entgldb start --dir {directory}")
+
+
+def _text(row: NodeRow) -> str:
+    seen = "?" if row.last_seen is None else time.strftime("%F %T", time.localtime(row.last_seen / 1000))
+    behind = "?" if row.behind is None else str(row.behind)
+    line = f"{row.node_id:<20} {row.state:<8} {row.version or '?':<10} last seen {seen}, behind {behind}"
+    return line + _kept(row.holds_back)
+
+
+def _kept(holds_back: dict[str, Any] | None) -> str:
+    if not holds_back:
+        return ""
+    return f", holds back {holds_back['entries']} entries and {holds_back['tombstones']} tombstones"

@@ -1,0 +1,291 @@
+"""The verbs for remote peers: a change on any node is a change on all of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from entgldb.launch.cli.common import FAILED, common, leave, say, show, with_database
+from entgldb.launch.node.config_fields import Faults
+from entgldb.launch.node.config_peers import read_ca_file
+from entgldb.messages.errors import InvalidError, NoAnswerError
+from entgldb.messages.limits import SECRET_BYTES_MAX
+from entgldb.messages.remote_peers import PeerType, RemotePeer
+
+if TYPE_CHECKING:
+    from entgldb.client.database import Database
+
+SECRET_VARIABLE: Final = "ENTGLDB_CLIENT_SECRET"
+WAIT_SECONDS: Final = 15.0
+
+
+def _oauth2_options(function: Any) -> Any:
+    for option in (
+        click.option("--ca-file", type=click.Path(path_type=Path), help="PEM of the cloud's own CA."),
+        click.option("--token-endpoint", metavar="URL", help="Where metadata does not name it."),
+        click.option("--audience", metavar="A", help="Audience to ask a token for."),
+        click.option("--scope", "scopes", multiple=True, metavar="S", help="May be repeated."),
+        click.option("--client-secret-stdin", "from_stdin", is_flag=True, help="Read it from stdin."),
+        click.option("--client-secret", metavar="env:NAME|file:PATH", help="Where the gateway finds it."),
+    ):
+        function = option(function)
+    return function
+
+
+def _secret(reference: str | None, from_stdin: bool, *, needed: bool) -> str | None:
+    """The secret, or a reference to it; never from an argument, which every user of the machine may read."""
+    if reference is not None and from_stdin:
+        raise click.UsageError("--client-secret and --client-secret-stdin exclude each other.")
+    if reference is not None:
+        if not reference.startswith(("env:", "file:")):
+            raise InvalidError(
+                "--client-secret takes env:NAME or file:PATH, because arguments can be read by others",
+                hint="--client-secret-stdin",
+            )
+        return reference
+    if from_stdin:
+        secret = sys.stdin.read(SECRET_BYTES_MAX + 1).rstrip("\r\n")
+    elif not needed:
+        return None
+    elif os.environ.get(SECRET_VARIABLE):
+        secret = os.environ[SECRET_VARIABLE]
+    elif sys.stdin.isatty():
+        secret = click.prompt("Client secret", hide_input=True, err=True)
+    else:
+        raise InvalidError(
+            "the client secret is missing", hint=f"--client-secret-stdin, or set {SECRET_VARIABLE}"
+        )
+    if not secret or len(secret) > SECRET_BYTES_MAX:
+        raise InvalidError(f"the client secret is empty or longer than {SECRET_BYTES_MAX} bytes")
+    return str(secret)
+
+
+def _ca_pem(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    faults = Faults()
+    text = read_ca_file(file, "--ca-file", faults)
+    if faults.lines:
+        raise InvalidError(faults.lines[0])
+    return text
+
+
+def _told(as_json: bool, node_id: str, changed: bool, did: str, otherwise: str) -> None:
+    if as_json:
+        show({"node_id": node_id, "changed": changed})
+    else:
+        say(f"{did} {node_id}" if changed else f"{node_id} {otherwise}; nothing to do")
+
+
+@click.command("add-cloud-peer")
+@common
+@click.option("--node-id", required=True, metavar="N", help="What the cloud node calls itself.")
+@click.option("--address", required=True, metavar="HOST:PORT")
+@click.option("--authority", required=True, metavar="URL", help="The authorization server.")
+@click.option("--client-id", required=True, metavar="ID")
+@_oauth2_options
+@click.option("--wait", is_flag=True, help="Until all nodes list it and the gateway has connected.")
+@with_database
+def add_cloud_peer(
+    db: Database,
+    as_json: bool,
+    node_id: str,
+    address: str,
+    authority: str,
+    client_id: str,
+    client_secret: str | None,
+    from_stdin: bool,
+    scopes: tuple[str, ...],
+    audience: str | None,
+    token_endpoint: str | None,
+    ca_file: Path | None,
+    wait: bool,
+) -> None:
+    """Add a cloud peer, on all nodes of the LAN; the gateway dials it.
+
+    Without an option for it the client secret is taken from ENTGLDB_CLIENT_SECRET, or asked for on a
+    terminal. It is sealed under the cluster key before anything is stored.
+
+    Example: entgldb add-cloud-peer --node-id cloud-1 --address cloud.example.com:9000
+    --authority https://identity.example.com --client-id lan --wait
+    """
+    begun = time.monotonic()
+    changed = db.peers.add_cloud_peer(
+        node_id,
+        address,
+        authority=authority,
+        client_id=client_id,
+        client_secret=_secret(client_secret, from_stdin, needed=True) or "",
+        scopes=scopes or ("entgldb:sync",),
+        audience=audience or "",
+        ca_pem=_ca_pem(ca_file) or "",
+        token_endpoint=token_endpoint or "",
+    )
+    if not wait:
+        _told(as_json, node_id, changed, "added", "is there already")
+        return
+    from entgldb.launch.cli.cluster.peer_wait import wait_until_connected
+
+    outcome = wait_until_connected(db, node_id, begun, WAIT_SECONDS)
+    if as_json:
+        show({"node_id": node_id, "changed": changed, **outcome.fields()})
+    else:
+        say(outcome.sentence())
+    if not outcome.ok:
+        raise NoAnswerError(
+            f"{node_id} is not connected after {WAIT_SECONDS:.0f} s: {outcome.reason}",
+            hint=f"entgldb test-peer {node_id}",
+        )
+
+
+@click.command("add-static-peer")
+@common
+@click.option("--node-id", required=True, metavar="N")
+@click.option("--address", required=True, metavar="HOST:PORT")
+@with_database
+def add_static_peer(db: Database, as_json: bool, node_id: str, address: str) -> None:
+    """Add a LAN peer by address; every node dials it, also where discovery does not reach.
+
+    Example: entgldb add-static-peer --node-id lan-9 --address 10.0.5.7:9000
+    """
+    changed = db.peers.add_static_peer(node_id, address)
+    _told(as_json, node_id, changed, "added", "is there already")
+
+
+@click.command("update-peer")
+@common
+@click.argument("node_id", metavar="N")
+@click.option("--address", metavar="HOST:PORT")
+@click.option("--authority", metavar="URL")
+@click.option("--client-id", metavar="ID")
+@_oauth2_options
+@with_database
+def update_peer(
+    db: Database,
+    as_json: bool,
+    node_id: str,
+    client_secret: str | None,
+    from_stdin: bool,
+    scopes: tuple[str, ...],
+    ca_file: Path | None,
+    **fields: str | None,
+) -> None:
+    """Change what is given of a remote peer, on all nodes; its link is dialled again.
+
+    Example: entgldb update-peer cloud-1 --address cloud2.example.com:9000
+    """
+    given: dict[str, Any] = {
+        **fields,
+        "client_secret": _secret(client_secret, from_stdin, needed=False),
+        "scopes": scopes or None,
+        "ca_pem": _ca_pem(ca_file),
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if not given:
+        raise click.UsageError("Nothing to change was given.")
+    changed = db.peers.update_remote_peer(node_id, **given)
+    _told(as_json, node_id, changed, "changed", "is so already")
+
+
+@click.command("enable-peer")
+@common
+@click.argument("node_id", metavar="N")
+@with_database
+def enable_peer(db: Database, as_json: bool, node_id: str) -> None:
+    """Let the peer be dialled again, by whoever is gateway.
+
+    Example: entgldb enable-peer cloud-1
+    """
+    _told(as_json, node_id, db.peers.enable_peer(node_id), "enabled", "is enabled")
+
+
+@click.command("disable-peer")
+@common
+@click.argument("node_id", metavar="N")
+@with_database
+def disable_peer(db: Database, as_json: bool, node_id: str) -> None:
+    """Close the link to a peer until it is enabled; writes made meanwhile wait.
+
+    Example: entgldb disable-peer cloud-1
+    """
+    _told(as_json, node_id, db.peers.disable_peer(node_id), "disabled", "is disabled")
+
+
+@click.command("remove-peer")
+@common
+@click.argument("node_id", metavar="N")
+@with_database
+def remove_peer(db: Database, as_json: bool, node_id: str) -> None:
+    """Remove a remote peer for good, on all nodes.
+
+    Example: entgldb remove-peer cloud-1
+    """
+    db.peers.remove_remote_peer(node_id)
+    _told(as_json, node_id, True, "removed", "")
+
+
+@click.command("list-peers")
+@common
+@with_database
+def list_peers(db: Database, as_json: bool) -> None:
+    """Show the remote peers this node knows; secrets are references or sealed.
+
+    Example: entgldb list-peers --json
+    """
+    peers = db.peers.get_all_remote_peers()
+    if as_json:
+        show({"peers": [_shown(peer) for peer in peers]})
+        return
+    for peer in peers:
+        kind = {PeerType.CLOUD_REMOTE: "cloud", PeerType.STATIC_REMOTE: "static"}.get(peer.type, "lan")
+        authority = [f"{peer.oauth2.authority} as {peer.oauth2.client_id}"] if peer.oauth2 else []
+        state = "enabled" if peer.enabled else "disabled"
+        say(peer.node_id, peer.address, kind, state, *authority)
+
+
+def _shown(peer: RemotePeer) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "node_id": peer.node_id,
+        "address": peer.address,
+        "type": int(peer.type),
+        "enabled": peer.enabled,
+    }
+    if peer.oauth2 is not None:
+        secret = peer.oauth2.client_secret
+        shown["oauth2"] = {
+            "authority": peer.oauth2.authority,
+            "client_id": peer.oauth2.client_id,
+            # a reference helps whoever looks for it; of a sealed text only that it is there
+            "client_secret": "sealed" if secret.startswith("sealed:") else secret,
+            "scopes": list(peer.oauth2.scopes),
+            "audience": peer.oauth2.audience,
+            "ca_pem": bool(peer.oauth2.ca_pem),
+        }
+    return shown
+
+
+@click.command("test-peer")
+@common
+@click.argument("node_id", metavar="N")
+@with_database
+def test_peer(db: Database, as_json: bool, node_id: str) -> None:
+    """Try a cloud peer step by step from this node: DNS, TLS, token, hello, clock offset.
+
+    Example: entgldb test-peer cloud-1
+    """
+    steps = db.peers.test_peer(node_id)
+    ok = bool(steps) and all(step.get("ok") for step in steps)
+    if as_json:
+        show({"node_id": node_id, "ok": ok, "steps": steps})
+    else:
+        for step in steps:
+            mark = "ok  " if step.get("ok") else "FAIL"
+            text = " ".join(f"{k}={v}" for k, v in step.items() if k not in ("name", "ok") and v != "")
+            say(f"{mark} {step.get('name', ''):<10} {text}")
+    if not ok:
+        leave(FAILED)

@@ -1,0 +1,217 @@
+"""The parts that all verbs share: the directory option, ``--json``, errors as one line, exit codes."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
+
+import click
+
+from entgldb.client.access import check_access, refused
+from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotFoundError
+from entgldb.messages.model import check_collection
+from entgldb.messages.strict_json import read_object
+
+SCHEMA_VERSION: Final = 1
+FAILED, USAGE, NOT_FOUND, NO_NODE, DEGRADED, NOT_ALLOWED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+
+_EXIT: Final = {
+    ErrorCode.INVALID: USAGE,
+    ErrorCode.TOO_LARGE: USAGE,
+    ErrorCode.UNSUPPORTED: USAGE,
+    ErrorCode.NOT_FOUND: NOT_FOUND,
+    ErrorCode.NO_NODE: NO_NODE,
+    ErrorCode.TIMEOUT: NO_NODE,
+    ErrorCode.BUSY: NO_NODE,
+    ErrorCode.NOT_ALLOWED: NOT_ALLOWED,
+    ErrorCode.TOKEN_REFUSED: NOT_ALLOWED,
+}
+
+_UNSAFE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+_SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _accessible(ctx: click.Context, parameter: click.Parameter, directory: Path) -> Path:
+    check_access(directory)
+    return directory
+
+
+directory_option = click.option(
+    "-d",
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, readable=False, path_type=Path),
+    callback=_accessible,
+    envvar="ENTGLDB_DIR",
+    default=".",
+    help="Directory of the node. [default: $ENTGLDB_DIR, then .]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def common(function: _F) -> _F:
+    """The options every verb takes."""
+    decorated: _F = directory_option(json_option(function))
+    return decorated
+
+
+def run(command: click.Command, arguments: list[str]) -> int:
+    """Run ``command`` and give its exit code; every error becomes one line on stderr."""
+    try:
+        result = command.main(arguments, prog_name="entgldb", standalone_mode=False)
+    except EntglError as fault:
+        click.echo(sentence(fault), err=True)
+        return exit_code(fault)
+    except OSError as fault:
+        click.echo(sentence(refused(fault)), err=True)
+        return exit_code(refused(fault))
+    except click.UsageError as fault:
+        help_command = f"{fault.ctx.command_path} --help" if fault.ctx is not None else "entgldb --help"
+        click.echo(harmless(f"usage: {fault.format_message()} Try: {help_command}"), err=True)
+        return USAGE
+    except click.ClickException as fault:
+        click.echo(harmless(f"failed: {fault.format_message()}"), err=True)
+        return FAILED
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    return result if isinstance(result, int) else 0
+
+
+def sentence(fault: EntglError) -> str:
+    """``code: sentence. Try: command``."""
+    text = _ended(fault.text)
+    if not fault.definite:
+        text += " It may have been done, or may yet be (definite: no)."
+    told = f"{fault.code.value}: {text}" + (f" Try: {fault.hint}" if fault.hint else "")
+    # the faults of a configuration are one to a line
+    return "\n".join(map(harmless, told.split("\n"))) if fault.code is ErrorCode.CONFIG else harmless(told)
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def exit_code(fault: EntglError) -> int:
+    """The exit code that tells a shell script of ``fault``."""
+    return _EXIT.get(fault.code, FAILED)
+
+
+def leave(code: int) -> NoReturn:
+    """End the verb with an exit code of its own, after its output."""
+    click.get_current_context().exit(code)
+
+
+def show(fields: dict[str, Any]) -> None:
+    """One JSON object with the version of its form."""
+    click.echo(as_json_text({"schema_version": SCHEMA_VERSION, **fields}))
+
+
+def as_json_text(value: Any) -> str:
+    """JSON on one line that no terminal takes for an order; it reads back as exactly ``value``."""
+    return harmless(json.dumps(value, ensure_ascii=False))
+
+
+def harmless(text: str) -> str:
+    """The text with control characters, line separators and marks of direction as ``\\u`` escapes."""
+    return _UNSAFE.sub(lambda found: _SHORT.get(found[0]) or f"\\u{ord(found[0]):04x}", text)
+
+
+def plain(text: str) -> str:
+    """A key or another text of a user for people: one line, and never the same for two texts."""
+    return harmless(text.replace("\\", "\\\\"))
+
+
+def say(*columns: str, err: bool = False) -> None:
+    """One line for people, its columns parted by tabs; the same in a pipe as on a terminal."""
+    click.echo("\t".join(harmless(column) for column in columns), err=err)
+
+
+def speak_utf8() -> None:
+    """Have this process print UTF-8, whatever the locale says: JSON is nothing else."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def read_stdin() -> str:
+    """Standard input as text. Raises InvalidError for what is no UTF-8."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise InvalidError(
+            f"standard input is no UTF-8: byte {fault.start} is {fault.object[fault.start]:#04x}"
+        ) from None
+
+
+def read_json(text: str, name: str) -> dict[str, Any]:
+    """An argument that is a JSON object; ``-`` reads it from stdin. Raises InvalidError."""
+    if text == "-":
+        text = read_stdin()
+    try:
+        return read_object(text, name)
+    except InvalidError as fault:
+        # a shell has taken the double quotes, or the person has given none
+        like = """like this: '{"name": "Ada"}'""" if "JSON" in fault.text else ""
+        raise InvalidError(fault.text, hint=fault.hint or like) from None
+
+
+def meant(db: Any, collection: str) -> str:
+    """A remark on a collection in which there has never been a document; empty where there has.
+
+    Raises InvalidError for what is no name of one.
+    """
+    check_collection(collection, system=True)
+    known = db.collections(system=True)
+    if collection in known:
+        return ""
+    # difflib is needed by whoever mistyped, and by nobody else
+    from difflib import get_close_matches
+
+    near = get_close_matches(collection, known, 1, 0.5)
+    return f"there has never been a document in {collection} here" + (
+        f"; did you mean {near[0]}?" if near else ""
+    )
+
+
+def hint_at(db: Any, collection: str) -> None:
+    """On standard error: that nothing was found because the collection is none."""
+    if unknown := meant(db, collection):
+        say(f"note: {_ended(unknown)} Try: entgldb collections", err=True)
+
+
+def no_document(db: Any, collection: str, key: str, what: str = "no document") -> NotFoundError:
+    """The error of a key that is not there."""
+    unknown = meant(db, collection)
+    text = f"{what} {key!r} in {collection}" + (f": {unknown}" if unknown else "")
+    return NotFoundError(text, hint="entgldb collections" if unknown else f"entgldb find {collection}")
+
+
+@contextmanager
+def database(directory: Path) -> Iterator[Any]:
+    """The node's database for one verb; it connects when something is written."""
+    from entgldb.client.database import Database
+
+    with Database(directory) as opened:
+        yield opened
+
+
+def with_database(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb ``db`` in place of ``directory``."""
+
+    @functools.wraps(function)
+    def verb(directory: Path, **options: Any) -> Any:
+        with database(directory) as db:
+            return function(db=db, **options)
+
+    return verb

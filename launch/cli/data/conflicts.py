@@ -1,0 +1,183 @@
+"""The verbs about concurrent writes and versions: collection, conflicts, resolve, history, undelete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from entgldb.launch.cli.common import (
+    as_json_text,
+    common,
+    hint_at,
+    no_document,
+    plain,
+    read_json,
+    say,
+    show,
+    with_database,
+)
+
+if TYPE_CHECKING:
+    from entgldb.client.database import Database
+    from entgldb.messages.model import Version
+
+
+def _version(version: Version | None) -> dict[str, object] | None:
+    return None if version is None else {"origin": version.origin, "seq": version.seq}
+
+
+def _word(version: Version | None) -> str:
+    return "none" if version is None else f"{version.origin}:{version.seq}"
+
+
+def _text(document: Any) -> str:
+    return "deleted" if document is None else as_json_text(document)
+
+
+@click.command()
+@common
+@click.argument("name")
+@click.option("--conflict", type=click.Choice(["lww", "merge"]), help="Set the rule, on all nodes.")
+@with_database
+def collection(db: Database, as_json: bool, name: str, conflict: str | None) -> None:
+    """Show or set how a collection settles concurrent writes.
+
+    lww: of two documents the later one stands, the other is kept as a conflict. merge: fields are merged,
+    of each field the later value stands. Set it once all nodes have this release of entgldb.
+
+    Example: entgldb collection users --conflict merge
+    """
+    changed = conflict is not None and db.set_conflict_rule(name, conflict)
+    rule = db.conflict_rule(name)
+    if as_json:
+        show({"collection": name, "conflict": rule, "changed": changed})
+    else:
+        say(f"{name}: {rule}" + (", now on its way to all nodes" if changed else ""))
+
+
+@click.command()
+@common
+@click.argument("collection", required=False)
+@with_database
+def conflicts(db: Database, as_json: bool, collection: str | None) -> None:
+    """Show what lost to a concurrent write, beside what stands; it is kept, not applied.
+
+    \b
+    Example:
+      entgldb conflicts users
+      entgldb resolve users u1 lan-2/0f3c...:17 --take loser
+    """
+    if collection:
+        hint_at(db, collection)
+    for lost in db.conflicts(collection):
+        if as_json:
+            show(
+                {
+                    "collection": lost.collection,
+                    "key": lost.key,
+                    "rule": lost.rule,
+                    "version": _version(lost.version),
+                    "document": lost.document,
+                    "at_ms": lost.at_ms,
+                    "winner": {
+                        "version": _version(lost.winner),
+                        "document": lost.winner_document,
+                        "at_ms": lost.winner_at_ms,
+                    },
+                }
+            )
+        else:
+            say(lost.collection, plain(lost.key), lost.rule)
+            say("  lost", _word(lost.version), _text(lost.document))
+            say("  stands", _word(lost.winner), _text(lost.winner_document))
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("key")
+@click.argument("version")
+@click.argument("document", required=False, metavar="[JSON|-]")
+@click.option("--take", type=click.Choice(["loser", "winner"]), help="Which of the two is to stand.")
+@with_database
+def resolve(
+    db: Database,
+    as_json: bool,
+    collection: str,
+    key: str,
+    version: str,
+    document: str | None,
+    take: str | None,
+) -> None:
+    """Settle a conflict, on all nodes: VERSION is what lost, as `conflicts` prints it.
+
+    A new write settles it: of what lost (--take loser), of what stands (--take winner), or of a document.
+
+    Example: entgldb resolve users u1 lan-2/0f3c...:17 --take loser
+    """
+    from entgldb.client.conflicts import read_version
+
+    if (take is None) == (document is None):
+        raise click.UsageError("Give either --take loser, --take winner, or a document.")
+    choice = take if take is not None else read_json(document or "", "the document")
+    made = db.resolve(collection, key, read_version(version), choice)
+    if as_json:
+        show({"collection": collection, "key": key, "resolved": version, "version": _version(made)})
+    else:
+        say(f"settled {collection}/{plain(key)}: {_word(made)}")
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("key")
+@with_database
+def history(db: Database, as_json: bool, collection: str, key: str) -> None:
+    """Show the versions of a document, newest first, as far as this node's log has them.
+
+    Exit code 3 when nothing is known of it.
+
+    Example: entgldb history users u1
+    """
+    from datetime import UTC, datetime
+
+    told = db[collection].history(key)
+    if not told.versions and not told.endings:
+        raise no_document(db, collection, key, "no version of")
+    if as_json:
+        versions = [
+            {**past._asdict(), "version": _version(past.version), "parent": _version(past.parent)}
+            for past in told.versions
+        ]
+        endings = [{"version": _version(version), "reason": reason} for version, reason in told.endings]
+        show({"collection": collection, "key": key, "versions": versions, "endings": endings})
+        return
+    for past in told.versions:
+        at = datetime.fromtimestamp(past.at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        say(f"{at}Z", past.op, past.state, _word(past.version))
+        if past.document is not None:
+            say(f"  {_text(past.document)}")
+        elif past.change:
+            say(f"  changed {_text(past.change)}")
+    for version, reason in told.endings:
+        say(f"the log ends here: {_word(version)} {reason}")
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("key")
+@with_database
+def undelete(db: Database, as_json: bool, collection: str, key: str) -> None:
+    """Bring a deleted document back: its newest live version that this node still has is written again.
+
+    Exit code 3, and why, when there is none any more.
+
+    Example: entgldb undelete users u1
+    """
+    version = db[collection].undelete(key)
+    if as_json:
+        show({"collection": collection, "key": key, "version": _version(version)})
+    else:
+        say(f"brought back {collection}/{plain(key)} as {_word(version)}")

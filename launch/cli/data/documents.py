@@ -1,0 +1,231 @@
+"""The verbs for single documents and queries."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from entgldb.launch.cli.common import (
+    as_json_text,
+    common,
+    hint_at,
+    no_document,
+    plain,
+    read_json,
+    say,
+    show,
+    with_database,
+)
+from entgldb.messages.errors import InvalidError
+from entgldb.messages.limits import DEPTH_MAX
+from entgldb.messages.strict_json import read_object
+
+if TYPE_CHECKING:
+    from entgldb.client.database import Database
+    from entgldb.messages.model import Version
+
+
+def _version(version: Version | None) -> dict[str, object] | None:
+    return None if version is None else {"origin": version.origin, "seq": version.seq}
+
+
+request_option = click.option(
+    "--request",
+    metavar="ID",
+    help="Any text that names this write: repeated with the same ID it is not done again.",
+)
+
+
+def _changed(collection: str, key: str, printed: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The document that ``get --json`` had printed, changed to ``fields``. Raises InvalidError."""
+    from entgldb.client.writes import document
+    from entgldb.messages.model import Version
+    from entgldb.storage.documents.query import Read
+
+    # the printed text is one level around a document
+    got = read_object(printed, "--base", DEPTH_MAX + 1)
+    try:
+        version = Version(str(got["version"]["origin"]), int(got["version"]["seq"]))
+        text = json.dumps(got["document"], ensure_ascii=False)
+        good = (got["collection"], got["key"]) == (collection, key)
+    except (ValueError, TypeError, KeyError):
+        good = False
+    if not good:
+        raise InvalidError(
+            f"--base is not what was got of {collection}/{key}",
+            hint=f"entgldb get {collection} {key} --json > FILE",
+        )
+    made = document(collection, key, Read(text, version))
+    made.clear()
+    made.update(fields)
+    return made
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("key")
+@click.argument("document", default="-", metavar="[JSON|-]")
+@click.option(
+    "--base",
+    type=click.File(encoding="utf-8"),
+    metavar="FILE",
+    help="What `get --json` printed: where the collection merges, only what differs from it is written.",
+)
+@request_option
+@with_database
+def put(
+    db: Database,
+    as_json: bool,
+    collection: str,
+    key: str,
+    document: str,
+    base: TextIO | None,
+    request: str | None,
+) -> None:
+    """Store a document; it is durable when this returns.
+
+    Without --base the document is put whole, over whatever is there.
+
+    Example: entgldb put users u1 '{"name": "Ada", "age": 36}'
+    """
+    fields = read_json(document, "the document")
+    if base is not None:
+        fields = _changed(collection, key, base.read(), fields)
+    version = db[collection].put(key, fields, request=request)
+    if as_json:
+        show({"collection": collection, "key": key, "version": _version(version)})
+    else:
+        say(f"stored {collection}/{plain(key)} as {version.seq} of {version.origin}")
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("key")
+@with_database
+def get(db: Database, as_json: bool, collection: str, key: str) -> None:
+    """Show a document; exit code 3 when there is none.
+
+    Example: entgldb get users u1
+    """
+    document = db[collection].get(key)
+    if document is None:
+        raise no_document(db, collection, key)
+    if as_json:
+        show(
+            {
+                "collection": collection,
+                "key": key,
+                "version": _version(document.version),
+                "document": document,
+            }
+        )
+    else:
+        say(as_json_text(document))
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("key")
+@request_option
+@with_database
+def delete(db: Database, as_json: bool, collection: str, key: str, request: str | None) -> None:
+    """Delete a document; exit code 3 when there is none.
+
+    Example: entgldb delete users u1
+    """
+    version = db[collection].delete(key, request=request)
+    if version is None:
+        raise no_document(db, collection, key)
+    if as_json:
+        show({"collection": collection, "key": key, "version": _version(version)})
+    else:
+        say(f"deleted {collection}/{plain(key)}")
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("filter", default="{}", metavar="[FILTER]")
+@click.option("--sort", metavar="F", help="Field path to sort by; -F for descending.")
+@click.option("--limit", type=click.IntRange(0), metavar="N", help="At most so many.")
+@click.option("--skip", type=click.IntRange(0), default=0, metavar="N", help="Leave out the first.")
+@with_database
+def find(
+    db: Database, as_json: bool, collection: str, filter: str, sort: str | None, limit: int | None, skip: int
+) -> None:
+    """Show the documents a filter matches, one per line.
+
+    A filter is a JSON object: {"age": 36}, {"age": {"$gte": 30}}, {"$or": [...]};
+    $gt $gte $lt $lte $in $and $or are known. {"tags": "a"} also finds an array that has it.
+
+    Example: entgldb find users '{"age": {"$gte": 30}}' --sort -age --limit 10
+    """
+    wanted = read_json(filter, "the filter")
+    document = None
+    for document in db[collection].find(wanted, sort=sort, limit=limit, skip=skip):
+        if as_json:
+            show({"key": document.key, "document": document})
+        else:
+            say(plain(document.key), as_json_text(document))
+    if document is None:
+        hint_at(db, collection)
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("filter", default="{}", metavar="[FILTER]")
+@with_database
+def count(db: Database, as_json: bool, collection: str, filter: str) -> None:
+    """Count the documents a filter matches.
+
+    Example: entgldb count airports '{"country": "IT"}'
+    """
+    number = db[collection].count(read_json(filter, "the filter"))
+    if as_json:
+        show({"collection": collection, "count": number})
+    else:
+        say(str(number))
+    if not number:
+        hint_at(db, collection)
+
+
+@click.command()
+@common
+@click.option("--system", is_flag=True, help="Those of EntglDB itself, too.")
+@with_database
+def collections(db: Database, as_json: bool, system: bool) -> None:
+    """Show the collections that ever had a document on this node, and how many each has now.
+
+    Example: entgldb collections
+    """
+    rows = [(name, db[name].count(), db.conflict_rule(name)) for name in db.collections(system=system)]
+    if as_json:
+        show({"collections": [{"collection": n, "documents": many, "conflict": r} for n, many, r in rows]})
+        return
+    for name, number, rule in rows:
+        say(name, str(number), rule)
+    if not rows:
+        say("note: there has never been a document here. Try: entgldb put --help", err=True)
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("path")
+@with_database
+def index(db: Database, as_json: bool, collection: str, path: str) -> None:
+    """Index a field path of a collection on this node; finding by it gets fast.
+
+    Example: entgldb index users address.city
+    """
+    db[collection].create_index(path)
+    if as_json:
+        show({"collection": collection, "path": path})
+    else:
+        say(f"indexed {path} of {collection}")

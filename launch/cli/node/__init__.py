@@ -1,0 +1,4 @@
+"""One node: init, start, stop, status, ask, tell, held, quarantine, clock.
+
+Each verb is loaded when it is called; begin with ``entgldb.launch.cli.main``.
+"""

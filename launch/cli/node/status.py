@@ -1,0 +1,150 @@
+"""``entgldb status``: the reports of all actors, on one screen."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from entgldb.launch.cli.common import DEGRADED, common, leave, say, show, with_database
+from entgldb.messages.limits import DRIFT_MS_MAX
+
+if TYPE_CHECKING:
+    from entgldb.client.database import Database
+
+_LOST: Final = ", it began empty where a database had been"
+ACTORS: Final = ("store", "oplog", "sync", "election", "gateway")
+
+
+@click.command()
+@common
+@click.option("--check", is_flag=True, help="Exit with 5 when anything needs attention.")
+@with_database
+def status(db: Database, as_json: bool, check: bool) -> None:
+    """Show how the node is: documents, peers, gateway, cloud links, and what needs attention.
+
+    Example: entgldb status --check
+    """
+    body = db.status("node")
+    wrong = complaints(body)
+    if as_json:
+        show({**body, "ok": not wrong, "complaints": wrong})
+    else:
+        for line in text(body, wrong).split("\n"):
+            say(line)
+    if check and wrong:
+        leave(DEGRADED)
+
+
+def complaints(body: dict[str, Any]) -> list[str]:
+    """The matters that an operator should look at."""
+    wrong = [f"{name} does not answer" for name in ACTORS if body.get(name) is None]
+    store, gateway = body.get("store") or {}, body.get("gateway") or {}
+    if (body.get("sync") or {}).get("retired"):
+        wrong.append("this node was retired: stop it, then `entgldb rejoin`")
+    if store.get("quarantined"):
+        wrong.append(f"{store['quarantined']} origins are quarantined")
+    disk, clock = store.get("disk") or {}, store.get("clock") or {}
+    if disk.get("state") in ("low", "full"):
+        what = "the node warns" if disk["state"] == "low" else "writes are refused"
+        wrong.append(f"the disk has {disk['free_bytes']} bytes free: {what}")
+    if clock.get("state") in ("off", "accepted"):
+        what = "writes are refused" if clock["state"] == "off" else "which an operator has accepted"
+        wrong.append(f"the clock is off by {-clock['offset_ms'] / 1000:.0f} s, {what}: entgldb clock")
+    if clock.get("ahead_ms", 0) > DRIFT_MS_MAX:
+        ahead = clock["ahead_ms"] / 1000
+        wrong.append(f"stamps run {ahead:.0f} s ahead, others hold them: entgldb clock --reset")
+    elif clock.get("behind_mark_ms", 0) > DRIFT_MS_MAX:
+        behind = clock["behind_mark_ms"] / 1000
+        wrong.append(f"the clock is {behind:.0f} s behind what was written here: stamps go on from there")
+    if store.get("held"):
+        wrong.append(f"{store['held']} entries are held, their clock is ahead: entgldb held")
+    if store.get("unfit"):
+        wrong.append(f"{store['unfit']} entries cannot be applied: entgldb quarantine")
+    wrong += [f"{alarm['code']}: {alarm['text']}" for alarm in body.get("alarms") or []]
+    for peer in ((body.get("sync") or {}).get("peers") or []) + (gateway.get("links") or []):
+        if peer.get("behind_snapshot"):
+            wrong.append(f"{peer.get('node_id')} lacks entries that the log has no more")
+    for node_id, kept in ((body.get("oplog") or {}).get("held_back_by") or {}).items():
+        wrong.append(f"{node_id} holds back {kept.get('entries')} log entries from being pruned")
+    wrong += _cloud_troubles(body.get("election") or {}, gateway)
+    if body.get("role") == "lan" and not (body.get("election") or {}).get("gateway"):
+        wrong.append("no gateway is elected: entgldb ask election Status")
+    return wrong
+
+
+def _cloud_troubles(election: dict[str, Any], gateway: dict[str, Any]) -> list[str]:
+    """Cloud links of the cluster that are down or will be, as the gateway tells every node."""
+    troubles = dict(election.get("troubles") or {})
+    linked = set(election.get("connected") or [])
+    for link in gateway.get("links") or []:
+        if link.get("reason") and link.get("state") in ("backoff", "connected"):
+            troubles[link["node_id"]] = link["reason"]
+    return [
+        f"cloud peer {name}: {why}, its link {'ends with its token' if name in linked else 'is down'}:"
+        f" entgldb test-peer {name}"
+        for name, why in sorted(troubles.items())
+    ]
+
+
+def text(body: dict[str, Any], wrong: list[str]) -> str:
+    """The same for a person."""
+    store, sync = body.get("store") or {}, body.get("sync") or {}
+    election, gateway = body.get("election") or {}, body.get("gateway") or {}
+    lines = [
+        f"node      {body.get('node_id')} ({body.get('role')})",
+        f"store     {store.get('documents')} documents, {store.get('oplog_entries')} oplog entries, "
+        f"{store.get('conflicts')} conflicts, {store.get('wal_bytes')} bytes of WAL",
+    ]
+    for latest in (store.get("incarnations") or [])[:1]:
+        since = time.strftime("%F %T", time.localtime(latest["at_ms"] / 1000))
+        why = f"{latest['why']}{_LOST if latest['why'] == 'lost' else ''}"
+        lines.append(f"writes as {latest['origin']} since {since}: {why}")
+    if body.get("role") == "lan":
+        mine = ", this node" if election.get("is_gateway") else ""
+        lines.append(f"gateway   {election.get('gateway') or 'none'} (epoch {election.get('epoch')}{mine})")
+    pinned = sync.get("cluster") or {}
+    if pinned.get("id") or pinned.get("shared"):
+        who = (
+            "any, mixed (cloud.shared)"
+            if pinned["shared"]
+            else f"{pinned['id']}, client {pinned['client_id']} (serve another: entgldb unpin-cluster)"
+        )
+        lines.append(f"cluster   {who}")
+    for peer in sync.get("peers") or []:
+        lines.append(
+            f"peer      {peer.get('node_id')} {peer.get('address')} {peer.get('state')}, {_lag(peer)}"
+        )
+    for link in gateway.get("links") or []:
+        reason = f" ({link['reason']})" if link.get("reason") else ""
+        state = f"{link.get('state')}{reason}, {_lag(link)}"
+        lines.append(f"cloud     {link.get('node_id')} {link.get('address')} {state}")
+    for row in ((body.get("oplog") or {}).get("verify") or {}).get("peers") or []:
+        at_ms = row.get("at_ms")
+        found = "not yet" if at_ms is None else f"{row.get('result')}, {_time(at_ms)}"
+        lines.append(f"verified  {row.get('node_id')} {found}")
+    restarts = {name: count for name, count in (body.get("restarts") or {}).items() if count}
+    if restarts:
+        lines.append("restarts  " + ", ".join(f"{name} {count}" for name, count in restarts.items()))
+    lines += [f"attention {complaint}" for complaint in wrong]
+    return "\n".join(lines)
+
+
+def _lag(row: dict[str, Any]) -> str:
+    """How far behind, each way; an unknown number is a question mark, never 0."""
+    parts = []
+    for way in ("in", "out"):
+        behind, seconds = row.get(f"behind_{way}"), row.get(f"seconds_{way}")
+        since = f" ({seconds:.1f} s)" if behind and seconds is not None else ""
+        parts.append(f"{way} {_number(behind)}{since}")
+    return "behind " + ", ".join(parts)
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _number(value: Any) -> str:
+    return "?" if value is None else str(value)

@@ -1,0 +1,61 @@
+"""``entgldb bench``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from entgldb.launch.cli.common import FAILED, json_option, leave, show
+
+SECONDS_MAX: Final = 3_600
+"""It takes five minutes; with a million documents less than twenty, on any machine an hour."""
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[W1 | W1.single]...")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 100), help="Of taking turns.")
+@click.option(
+    "--documents",
+    type=click.IntRange(1_000, 10_000_000),
+    metavar="N",
+    help="Compare a node that holds N documents with one that holds 100,000 (W1 single and bulk, W6).",
+)
+@click.option(
+    "--scale",
+    default=1.0,
+    type=click.FloatRange(0.0001, 1.0),
+    help="Do only this share of everything: a trial, whose figures mean nothing.",
+)
+@click.option("--check", is_flag=True, help="Exit with 1 where a target is missed.")
+@json_option
+def bench(
+    names: tuple[str, ...], rounds: int, documents: int | None, scale: float, check: bool, as_json: bool
+) -> None:
+    """Measure real nodes, beside what SQLite alone does: in all in five minutes.
+
+    \b
+    W1 writes                    W4 nodes that were apart
+    W2 an empty node catches up  W5 idle nodes
+    W3 from one node to another  W6 reads
+    W7 an empty node takes a snapshot
+
+    Each figure is the median of several rounds, in turns with its floor; files go to $TMPDIR.
+
+    Example: entgldb bench W1.single W6
+    """
+    from entgldb.launch.bench.run import run_bench, run_grown
+    from entgldb.launch.bench.works import FIGURES, GROWN_FIGURES, Bench, select, table
+    from entgldb.launch.cli.trials.demo import end_well
+    from entgldb.launch.demo.run import quiet, speak
+
+    figures = select(names, FIGURES if documents is None else GROWN_FIGURES)
+    end_well(SECONDS_MAX)
+    plan = Bench(rounds, scale, quiet if as_json else speak)
+    results = run_bench(plan, figures) if documents is None else run_grown(plan, figures, documents)
+    if as_json:
+        show({"results": [result.fields() for result in results]})
+    else:
+        click.echo(table(results))
+    if check and not all(result.reached for result in results):
+        leave(FAILED)

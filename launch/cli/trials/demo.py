@@ -1,0 +1,67 @@
+"""``entgldb demo``."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Final
+
+import click
+
+from entgldb.launch.cli.common import FAILED, json_option, leave, show
+from entgldb.messages.errors import EntglError
+
+SECONDS_MAX: Final = 110
+"""The step that runs then has failed; stopping everything takes less than the rest of two minutes."""
+
+
+@click.command()
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep the directories of the nodes in DIR, which must be empty or new.",
+)
+@json_option
+def demo(keep: Path | None, as_json: bool) -> None:
+    """The whole of EntglDB in fourteen steps, each checked from outside the nodes.
+
+    Starts an authorization server, cloud nodes and three LAN nodes as real processes, and stops them.
+
+    Example: entgldb demo --keep /tmp/demo
+    """
+    if keep is not None and keep.exists() and any(keep.iterdir()):
+        raise click.UsageError(f"{keep} is not empty.")
+    from entgldb.launch.demo.run import quiet, run_demo, speak, table
+
+    end_well()
+    result = run_demo(keep, quiet if as_json else speak)
+    if as_json:
+        show(result.fields())
+    else:
+        click.echo(table(result))
+    if not result.ok:
+        leave(FAILED)
+
+
+class _Interrupted(KeyboardInterrupt):
+    """After a plain one inside ``exec`` (dataclasses use it) CPython dies by SIGINT, not by exit code."""
+
+
+def end_well(seconds_max: int = SECONDS_MAX) -> None:
+    """A verb that is terminated, hung up or too slow unwinds as after Ctrl-C and leaves no process."""
+    endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(*_: object) -> None:
+        # impatience shall not cut the cleaning up short
+        for number in endings:
+            signal.signal(number, signal.SIG_IGN)
+        raise _Interrupted
+
+    def too_slow(*_: object) -> None:
+        raise EntglError(f"not done after {seconds_max} s")
+
+    for number in endings:
+        signal.signal(number, interrupt)
+    signal.signal(signal.SIGALRM, too_slow)
+    signal.alarm(seconds_max)

@@ -1,0 +1,4 @@
+"""Upkeep of a file: verify, backup, restore, compact.
+
+Each verb is loaded when it is called; begin with ``entgldb.launch.cli.main``.
+"""

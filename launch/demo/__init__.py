@@ -1,0 +1,4 @@
+"""The main job end to end on real processes, told step by step.
+
+Begin with ``run.py``.
+"""

@@ -1,0 +1,4 @@
+"""How a node starts: its directory, its configuration, its launcher.
+
+Begin with ``launcher.py``; ``init.py`` makes the directory.
+"""

@@ -1,0 +1,298 @@
+"""The configuration of a node: read once, checked whole, handed on as frozen settings.
+
+A node reads ``entgldb.toml`` in its directory. ``--config`` may name another TOML file instead, or an
+``appsettings.json`` whose ``EntglDb`` block adds ``InitialRemotePeers`` to the directory's own file.
+``${NAME}`` and ``${NAME:?message}`` in any string stand for environment variables. All faults are
+reported at once, each with its place, as one ConfigError.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from entgldb.launch.node.config_fields import Faults, Section, expand
+from entgldb.launch.node.config_peers import initial_peers
+from entgldb.messages.errors import ConfigError, EntglError, InvalidError
+from entgldb.messages.limits import HEARTBEAT_SECONDS_MAX
+from entgldb.messages.model import check_node_id
+from entgldb.messages.remote_peers import check_authority, split_address
+from entgldb.messages.settings import (
+    ElectionSettings,
+    GatewaySettings,
+    NodeSettings,
+    OplogSettings,
+    StoreSettings,
+    SyncSettings,
+)
+from entgldb.messages.strict_json import read_json
+
+FILE_NAME: Final = "entgldb.toml"
+KEY_NAME: Final = "cluster.key"
+KEY_BYTES: Final = 32
+ROLES: Final = ("lan", "cloud")
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+_SECTIONS: Final = {
+    "node",
+    "network",
+    "sync",
+    "election",
+    "gateway",
+    "verify",
+    "retention",
+    "cloud",
+    "disk",
+    "EntglDb",
+    "InitialRemotePeers",
+}
+_NAMED: Final = ("node", "network", "sync", "election", "gateway", "retention", "cloud", "disk", "verify")
+_HOURS_MAX: Final = 10 * 365 * 24.0
+_DEFAULTS_OPLOG = OplogSettings("", "")
+_DEFAULTS_SYNC = SyncSettings("", "", "", "", "")
+_DEFAULTS_ELECTION = ElectionSettings("", "")
+_DEFAULTS_GATEWAY = GatewaySettings("", "", "", "")
+
+
+def load(
+    directory: str | Path, config_file: str | Path | None = None, environ: Mapping[str, str] | None = None
+) -> NodeSettings:
+    """The settings of the node in ``directory``.
+
+    ``environ`` defaults to the environment of this process. Raises ConfigError with every fault found.
+    """
+    root = Path(directory).resolve()
+    file = Path(config_file) if config_file is not None else None
+    overlay = file if file is not None and file.suffix == ".json" else None
+    base = file if file is not None and overlay is None else root / FILE_NAME
+    faults = Faults()
+    values = _environment() if environ is None else environ
+    tables = expand(_read(base, faults), base.name, values, faults)
+    faults.raise_all()
+    peers = _blocks(tables, base, faults)
+    if overlay is not None:
+        extra = expand(_read(overlay, faults), overlay.name, values, faults)
+        faults.raise_all()
+        peers += _blocks({"EntglDb": _no_case(extra, "EntglDb")}, overlay, faults)
+    settings = _Builder(root, base, tables, faults).build(tuple(peers), str(overlay or base))
+    faults.raise_all()
+    return settings
+
+
+def _environment() -> Mapping[str, str]:
+    import os
+
+    return os.environ
+
+
+def _read(file: Path, faults: Faults) -> dict[str, Any]:
+    """The file as nested dicts; an empty one and a fault when it cannot be read."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+        found = read_json(text, "it") if file.suffix == ".json" else tomllib.loads(text)
+    except OSError as fault:
+        faults.add(str(file), fault.strerror or "cannot be read", "entgldb init --dir DIR")
+    except InvalidError as fault:
+        faults.add(file.name, fault.text)
+    except (ValueError, RecursionError) as fault:
+        faults.add(file.name, f"not valid {file.suffix[1:].upper()}: {fault}")
+    else:
+        if isinstance(found, dict):
+            return found
+        faults.add(file.name, "an object is expected at the top")
+    return {}
+
+
+def _no_case(table: Mapping[str, Any], name: str) -> Any:
+    """A key as .NET configuration finds it: by its letters, in any case."""
+    return next((value for key, value in table.items() if key.lower() == name.lower()), None)
+
+
+def _blocks(tables: Mapping[str, Any], file: Path, faults: Faults) -> list[Any]:
+    """InitialRemotePeers of a file, at the top or inside the EntglDb block."""
+    found: list[Any] = []
+    block = _no_case(tables, "EntglDb")
+    if block is not None and not isinstance(block, dict):
+        faults.add(f"{file.name}: EntglDb", "an object is expected")
+        block = None
+    for key in block or {}:
+        if key.lower() != "initialremotepeers":
+            faults.add(f"{file.name}: EntglDb.{key}", "unknown setting; InitialRemotePeers is known")
+    for place, holder in (("EntglDb.", block or {}), ("", tables)):
+        entries = _no_case(holder, "InitialRemotePeers")
+        if entries is not None:
+            found += initial_peers(entries, f"{file.name}: {place}InitialRemotePeers", file.parent, faults)
+    return found
+
+
+class _Builder:
+    """Turns the tables of entgldb.toml into settings, noting faults as it goes."""
+
+    def __init__(self, root: Path, file: Path, tables: dict[str, Any], faults: Faults) -> None:
+        self.root, self.file, self.faults = root, file, faults
+        for name in sorted(set(tables) - _SECTIONS):
+            faults.add(f"{file.name}: {name}", "unknown section")
+        self.sections = [Section(name, tables.get(name, {}), file.name, faults) for name in _NAMED]
+        (
+            self.node,
+            self.network,
+            self.sync,
+            self.election,
+            self.gateway,
+            self.retention,
+            self.cloud,
+            self.disk,
+            self.verify,
+        ) = self.sections
+
+    def build(self, peers: tuple[Any, ...], config_file: str) -> NodeSettings:
+        node_id = self.node.text("id", required=True, check=check_node_id)
+        role = self.node.choice("role", ROLES, "lan")
+        log_level = self.node.choice("log_level", LOG_LEVELS, "INFO")
+        key_file, cluster = self._cluster(role)
+        directory = str(self.root)
+        store = self._store(node_id, directory, role, cluster, key_file)
+        settings = NodeSettings(
+            store=store,
+            oplog=self._oplog(node_id, role, store.hard_floor),
+            sync=self._sync(node_id, role, cluster),
+            election=self._election(node_id, role),
+            gateway=self._gateway(node_id, role, cluster, key_file),
+            initial_peers=peers,
+            log_level=log_level,
+            config_file=config_file,
+        )
+        for section in self.sections:
+            section.finish()
+        return settings
+
+    def _store(self, node_id: str, directory: str, role: str, cluster: str, key_file: str) -> StoreSettings:
+        default = StoreSettings(node_id, directory, role, cluster, key_file)
+        soft = self.disk.size("soft_floor", default.soft_floor)
+        hard = self.disk.size("hard_floor", min(default.hard_floor, soft))
+        if hard > soft:
+            self.disk.fault("hard_floor", f"is above soft_floor, {soft}")
+        return replace(default, soft_floor=soft, hard_floor=hard)
+
+    def _cluster(self, role: str) -> tuple[str, str]:
+        """The path of the cluster key, and the cluster's name, which follows from the key."""
+        if role == "cloud":
+            return "", ""
+        key_file = self.root / KEY_NAME
+        try:
+            return str(key_file), cluster_name(key_file)
+        except (OSError, EntglError) as fault:
+            text = fault.text if isinstance(fault, EntglError) else str(fault.strerror)
+            self.faults.add(str(key_file), text, "entgldb init --cluster-key-file FILE")
+            return "", ""
+
+    def _oplog(self, node_id: str, role: str, hard_floor: int) -> OplogSettings:
+        default, retention = _DEFAULTS_OPLOG, self.retention
+        return OplogSettings(
+            node_id=node_id,
+            directory=str(self.root),
+            role=role,
+            retention_hours=retention.number("hours", default.retention_hours, _HOURS_MAX),
+            retention_bytes=int(retention.number("bytes", default.retention_bytes, 2.0**50)),
+            absence_limit=retention.number("absence_limit", default.absence_limit, _HOURS_MAX),
+            verify_interval=self.verify.seconds_or_never("interval", default.verify_interval),
+            hard_floor=hard_floor,
+        )
+
+    def _sync(self, node_id: str, role: str, cluster: str) -> SyncSettings:
+        default = _DEFAULTS_SYNC
+        return SyncSettings(
+            node_id=node_id,
+            directory=str(self.root),
+            role=role,
+            cluster=cluster,
+            listen=self.network.text("listen", required=True, check=_listen),
+            seeds=self.network.texts("seeds", check=_seed),
+            discovery=self.network.flag("discovery", role == "lan"),
+            sync_interval=self.sync.seconds("interval", default.sync_interval),
+            heartbeat_interval=self._beat(),
+            live_push=self.sync.flag("live_push", default.live_push),
+            **self._cloud(role),
+        )
+
+    def _beat(self) -> float:
+        default = _DEFAULTS_SYNC.heartbeat_interval
+        return self.sync.number("heartbeat_interval", default, HEARTBEAT_SECONDS_MAX)
+
+    def _cloud(self, role: str) -> dict[str, Any]:
+        if role != "cloud":
+            self.cloud.refuse_all('only a node with role = "cloud" has this section')
+            return {}
+        return {
+            "tls_cert": self._file("tls_cert"),
+            "tls_key": self._file("tls_key"),
+            "authority": self.cloud.text("authority", required=True, check=check_authority).rstrip("/"),
+            "authority_ca": self._file("authority_ca", required=False),
+            "audience": self.cloud.text("audience", required=True),
+            "scopes": self.cloud.texts("scopes") or ("entgldb:sync",),
+            "allow_clients": self.cloud.texts("allow_clients"),
+            "shared": self.cloud.flag("shared", False),
+        }
+
+    def _file(self, name: str, *, required: bool = True) -> str:
+        value = self.cloud.text(name, required=required)
+        if not value:
+            return ""
+        file = self.root / value
+        if not file.is_file():
+            self.cloud.fault(name, f"no file {file}")
+        return str(file)
+
+    def _election(self, node_id: str, role: str) -> ElectionSettings:
+        default = _DEFAULTS_ELECTION
+        return ElectionSettings(
+            node_id=node_id,
+            role=role,
+            priority=self.election.integer("priority", default.priority),
+            takeover_delay=self.election.seconds("takeover_delay", default.takeover_delay),
+            gateway_timeout=self.election.seconds("gateway_timeout", default.gateway_timeout),
+        )
+
+    def _gateway(self, node_id: str, role: str, cluster: str, key_file: str) -> GatewaySettings:
+        default = _DEFAULTS_GATEWAY
+        return GatewaySettings(
+            node_id=node_id,
+            directory=str(self.root),
+            role=role,
+            cluster=cluster,
+            key_file=key_file,
+            sync_interval=self.sync.seconds("interval", default.sync_interval),
+            heartbeat_interval=self._beat(),
+            backoff_first=self.gateway.seconds("backoff_first", default.backoff_first),
+            backoff_max=self.gateway.seconds("backoff_max", default.backoff_max),
+            live_push=self.sync.flag("live_push", default.live_push),
+        )
+
+
+def cluster_name(key_file: Path) -> str:
+    """The first 16 hex digits of SHA-256(CA public key): all nodes of a cluster have it in common."""
+    # certificates cost every importer 80 ms; only whoever starts a node needs them
+    from entgldb.actors.tls import certificates
+
+    return certificates.cluster_name(read_cluster_key(key_file))
+
+
+def read_cluster_key(key_file: Path) -> bytes:
+    """The 32 bytes of a cluster key file. Raises OSError, or ConfigError when it is something else."""
+    with key_file.open("rb") as file:
+        key = file.read(KEY_BYTES + 1)
+    if len(key) != KEY_BYTES:
+        raise ConfigError(f"{key_file} is no cluster key of {KEY_BYTES} bytes")
+    return key
+
+
+def _listen(value: str) -> str:
+    split_address(value, "listen")
+    return value
+
+
+def _seed(value: str) -> str:
+    split_address(value, "seed")
+    return value

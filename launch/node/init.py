@@ -1,0 +1,215 @@
+"""``entgldb init``: the directory of a new node, with its keys and its configuration."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from entgldb.client.access import check_writable
+from entgldb.launch.node.config import FILE_NAME, KEY_BYTES, KEY_NAME, read_cluster_key
+from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
+from entgldb.messages.model import check_node_id
+from entgldb.messages.remote_peers import check_authority, split_address
+from entgldb.storage.file.fingerprint import sync_directory
+
+PORT_MIN = 10_240
+"""The lowest port that is picked: below are many well-known ones."""
+PORT_TRIES = 100
+ANY_HOST = "::"
+"""All addresses, IPv6 and IPv4: the TLS port is meant for the network, everything else is loopback."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloudOptions:
+    """The options that only the cloud role needs; file paths as the user gave them."""
+
+    tls_cert: str
+    tls_key: str
+    authority: str
+    audience: str
+    scopes: tuple[str, ...] = ("entgldb:sync",)
+    allow_clients: tuple[str, ...] = ()
+    authority_ca: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that ``init`` is told. ``port`` 0 picks a free one, which the configuration then keeps."""
+
+    directory: Path
+    node_id: str = ""
+    host: str = ANY_HOST
+    port: int = 0
+    seeds: tuple[str, ...] = ()
+    cluster_key_file: Path | None = None
+    cloud: CloudOptions | None = None
+    settings: dict[str, dict[str, bool | int | float]] = field(default_factory=dict)
+    """Further settings by section, such as ``{"sync": {"interval": 1.0}}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The node that ``init`` made."""
+
+    directory: Path
+    node_id: str
+    role: str
+    port: int
+    key_file: Path | None
+
+
+def init(plan: Plan) -> Made:
+    """Make the directory of a node.
+
+    Raises EntglError ``already-exists`` where there is a configuration already, InvalidError naming the
+    option that is wrong, before anything is written.
+    """
+    root = plan.directory.resolve()
+    node_id = check_node_id(plan.node_id or _default_node_id(), "--node-id")
+    _check(plan)
+    check_writable(root)
+    if (root / FILE_NAME).exists():
+        raise EntglError(
+            f"{root} holds a node already", code=ErrorCode.EXISTS, hint=f"entgldb start --dir {root}"
+        )
+    key = _cluster_key(plan)
+    port = plan.port or pick_port(plan.host)
+    text = _toml(plan, node_id, port)
+    root.mkdir(parents=True, exist_ok=True)
+    root.chmod(0o700)
+    if key is not None:
+        write_private(root / KEY_NAME, key)
+    # the configuration comes last: a directory without one is no node, so an init cut short can be repeated
+    write_private(root / FILE_NAME, text.encode())
+    role = "lan" if plan.cloud is None else "cloud"
+    return Made(root, node_id, role, port, None if key is None else root / KEY_NAME)
+
+
+def pick_port(host: str) -> int:
+    """A TCP port that is free on ``host`` now, and that the kernel gives to no outgoing connection.
+
+    It is written into a configuration and bound later, and at every start from then on: one of the kernel's
+    ephemeral ports may be taken by then by any connection of any program. Raises InvalidError for no host.
+    """
+    if host == ANY_HOST and not socket.has_dualstack_ipv6():
+        host = "0.0.0.0"  # noqa: S104 -- what was asked for
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    below = _first_ephemeral_port()
+    for _ in range(PORT_TRIES):
+        port = PORT_MIN + secrets.randbelow(below - PORT_MIN) if below > PORT_MIN else 0
+        with socket.socket(family) as trial:
+            try:
+                trial.bind(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4])
+            except OSError as fault:
+                if fault.errno == errno.EADDRINUSE:
+                    continue
+                raise InvalidError(f"--host {host}: {fault.strerror or fault}") from None
+            return int(trial.getsockname()[1])
+    raise EntglError(f"no free port was found on {host}", hint="give one with --port")
+
+
+def _first_ephemeral_port() -> int:
+    """From here on the kernel takes ports for outgoing connections (ip(7), ip_local_port_range)."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32_768
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """Write ``file`` whole or not at all, readable by its owner only."""
+    draft = file.with_name(file.name + ".new")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as target:
+        target.write(content)
+        target.flush()
+        os.fsync(target.fileno())
+    draft.replace(file)
+    sync_directory(file.parent)
+
+
+def _default_node_id() -> str:
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()).strip("-._")[:40]
+    return f"{host or 'node'}-{secrets.token_hex(2)}"
+
+
+def _check(plan: Plan) -> None:
+    for seed in plan.seeds:
+        split_address(seed, "--seed")
+    if not 0 <= plan.port < 65536:
+        raise InvalidError(f"--port {plan.port} is not a port")
+    if plan.cloud is None:
+        return
+    if plan.cluster_key_file is not None:
+        raise InvalidError("--cluster-key-file: a cloud node never holds the cluster key")
+    check_authority(plan.cloud.authority, "--authority")
+    if not plan.cloud.audience:
+        raise InvalidError("--audience is missing")
+    files = (
+        ("--tls-cert", plan.cloud.tls_cert),
+        ("--tls-key", plan.cloud.tls_key),
+        ("--authority-ca", plan.cloud.authority_ca),
+    )
+    for option, file in files:
+        if (file or option != "--authority-ca") and not Path(file).is_file():
+            raise InvalidError(f"{option} {file or 'is missing'}: no such file")
+
+
+def _cluster_key(plan: Plan) -> bytes | None:
+    if plan.cloud is not None:
+        return None
+    if plan.cluster_key_file is not None:
+        try:
+            return read_cluster_key(plan.cluster_key_file)
+        except OSError as fault:
+            raise InvalidError(f"--cluster-key-file {plan.cluster_key_file}: {fault.strerror}") from None
+    kept = plan.directory / KEY_NAME
+    return read_cluster_key(kept) if kept.exists() else secrets.token_bytes(KEY_BYTES)
+
+
+def _toml(plan: Plan, node_id: str, port: int) -> str:
+    host = f"[{plan.host}]" if ":" in plan.host else plan.host
+    loopback = plan.host in ("127.0.0.1", "::1", "localhost")
+    sections: dict[str, dict[str, object]] = {
+        "node": {"id": node_id, "role": "lan" if plan.cloud is None else "cloud"},
+        # nobody else on the network could reach a loopback listener, so it is not announced there
+        "network": {
+            "listen": f"{host}:{port}",
+            "seeds": plan.seeds,
+            "discovery": plan.cloud is None and not loopback,
+        },
+    }
+    if plan.cloud is not None:
+        cloud = plan.cloud
+        sections["cloud"] = {
+            "tls_cert": str(Path(cloud.tls_cert).resolve()),
+            "tls_key": str(Path(cloud.tls_key).resolve()),
+            "authority": cloud.authority,
+            "authority_ca": str(Path(cloud.authority_ca).resolve()) if cloud.authority_ca else "",
+            "audience": cloud.audience,
+            "scopes": cloud.scopes,
+            "allow_clients": cloud.allow_clients,
+        }
+    for name, values in plan.settings.items():
+        sections.setdefault(name, {}).update(values)
+    lines = ["# A node of EntglDB. Strings may use ${NAME} and ${NAME:?what is missing}."]
+    for name, table in sections.items():
+        lines += ["", f"[{name}]", *(f"{key} = {_value(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: object) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

@@ -1,0 +1,137 @@
+"""The versions of one document, newest first, as far as the log still has them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from entgldb.messages.model import Version
+from entgldb.messages.schema import Json
+from entgldb.storage.log.rows import read_operation
+from entgldb.storage.rules.clock import ms_of
+from entgldb.storage.rules.header import DELETE, MERGE, Header, decode
+from entgldb.storage.rules.merging.row import absorb, read_merging
+from entgldb.storage.rules.merging.stored import Stored, Tip, load
+from entgldb.storage.rules.merging.tree import OWN
+
+VERSIONS_MAX: Final = 10_000
+"""Versions that are looked for; older ones are ``beyond-limit``."""
+
+
+class Past(NamedTuple):
+    """One version of a document."""
+
+    version: Version
+    parent: Version | None
+    op: str
+    """``put`` or ``delete`` of the whole document, ``merge`` of some fields, ``merge-delete``."""
+    at_ms: int
+    document: dict[str, Json] | None
+    """The document after it, all versions older than it included. None: deleted, or too much is missing."""
+    change: dict[str, Json] | None
+    """The fields that a merge wrote: ``.name``, ``#`` an element, ``-`` removed."""
+    state: str
+    """``current``, ``merged`` (beside the current), ``conflict`` or ``replaced``."""
+
+
+class Ending(NamedTuple):
+    """An end of the logged history: a version that is named and is not here."""
+
+    version: Version
+    reason: str
+    """``pruned``, ``not-here``, ``no-body`` or ``beyond-limit``."""
+
+
+class History(NamedTuple):
+    """The versions of one document in the log."""
+
+    versions: list[Past]
+    endings: list[Ending]
+    """Empty when the history is whole."""
+
+
+class _Logged(NamedTuple):
+    header: Header
+    text: str | None
+
+
+def history(connection: sqlite3.Connection, collection: str, key: str) -> History:
+    """Everything that led to a document, or to its tombstone, from the log of this node."""
+    row = connection.execute(
+        "SELECT o.name, d.seq, d.hlc, d.body, d.stamps FROM _entgldb_documents d"
+        " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ?",
+        (collection, key),
+    ).fetchone()
+    lost = connection.execute(
+        "SELECT o.name, c.seq FROM _entgldb_conflicts c JOIN _entgldb_origins o ON o.id = c.origin"
+        " WHERE c.collection = ? AND c.key = ?",
+        (collection, key),
+    ).fetchall()
+    states = {Version(*version): "conflict" for version in lost}
+    if row is not None:
+        stored = load(Tip(*row[:3]), row[3], row[4])
+        states |= dict.fromkeys((tip.version for tip in stored.tips), "merged")
+        states[stored.newest.version] = "current"
+    found, endings = _walk(connection, states)
+    return History(_told(found, states, whole=not endings), endings)
+
+
+def newest_live(told: History) -> dict[str, Any] | None:
+    """The newest document that the log can still tell."""
+    return next((past.document for past in told.versions if past.document is not None), None)
+
+
+def _walk(connection: sqlite3.Connection, first: Iterable[Version]) -> tuple[list[_Logged], list[Ending]]:
+    """All logged versions that lead to the given ones, and those that are missing."""
+    waiting, seen = deque(first), set(first)
+    found, endings = list[_Logged](), list[Ending]()
+    while waiting:
+        version = waiting.popleft()
+        logged, reason = _look_up(connection, version)
+        if logged is not None and len(found) == VERSIONS_MAX:
+            logged, reason = None, "beyond-limit"
+        if logged is None:
+            endings.append(Ending(version, reason))
+            continue
+        found.append(logged)
+        for older in sorted(logged.header.named):
+            if older not in seen:
+                seen.add(older)
+                waiting.append(older)
+    return found, endings
+
+
+def _look_up(connection: sqlite3.Connection, version: Version) -> tuple[_Logged | None, str]:
+    row = connection.execute(
+        "SELECT o.floor, l.header, l.body, l.applied FROM _entgldb_origins o"
+        " LEFT JOIN _entgldb_oplog l ON l.origin = o.id AND l.seq = ? WHERE o.name = ?",
+        (version.seq, version.origin),
+    ).fetchone()
+    if row is None or row[1] is None:
+        return None, "pruned" if row is not None and version.seq <= row[0] else "not-here"
+    header = decode(row[1])
+    if row[3] != 1 or (row[2] is None and header.op != DELETE):
+        return None, "no-body"
+    return _Logged(header, row[2]), ""
+
+
+def _told(found: list[_Logged], states: dict[Version, str], *, whole: bool) -> list[Past]:
+    row: Stored | None = None
+    told = []
+    for header, text in sorted(found, key=lambda one: (one.header.hlc, one.header.origin)):
+        one = read_operation(header, text)
+        row = absorb(row, one).stored
+        own = one.tree.get(OWN)
+        # a version that is missing below a document that was written whole does not matter
+        whole = whole or (own is not None and own[0] == one.tip.stamp)
+        op = "delete" if header.op == DELETE else "put"
+        change = None
+        if header.op == MERGE:
+            op = "merge-delete" if one.delete else "merge"
+            change = read_merging(text or "", one.tip.stamp).change
+        document = row.document() if whole and not one.delete else None
+        state = states.get(header.version, "replaced")
+        told.append(Past(header.version, header.parent, op, ms_of(header.hlc), document, change, state))
+    return told[::-1]

@@ -1,0 +1,409 @@
+"""Documents for clients: read-only, in the client's own process, without asking any actor."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+from entgldb.messages.errors import InvalidError, TokenExpired
+from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.messages.model import (
+    COLLECTIONS,
+    REMOTE_PEERS,
+    SYSTEM_PREFIX,
+    Version,
+    check_collection,
+    check_key,
+)
+from entgldb.messages.schema import Json
+from entgldb.storage.documents.conflicts import CONFLICTS, Conflict, conflict
+from entgldb.storage.documents.filter import Condition, compile_filter, compile_sort, register, unusual
+from entgldb.storage.file.open import FILE, open_reader, translated
+from entgldb.storage.rules.clock import ms_of
+
+if TYPE_CHECKING:
+    from entgldb.messages.remote_peers import RemotePeer
+    from entgldb.storage.documents.history import History
+
+Document = dict[str, Json]
+Rows = list[tuple[Any, ...]]
+_T = TypeVar("_T")
+_READ: Final = "body, (SELECT name FROM _entgldb_origins WHERE id = origin), seq, stamps"
+
+
+_PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of bodies that a change feed reads in one go, not counting the last one."""
+_CHANGED: Final = (
+    "SELECT d.lsn, d.collection, d.key, d.body, o.name, d.seq, d.hlc"
+    " FROM _entgldb_documents d INDEXED BY _entgldb_feed CROSS JOIN _entgldb_origins o ON o.id = d.origin"
+    " WHERE d.lsn > ? ORDER BY d.lsn LIMIT ?"
+)
+
+
+class Change(NamedTuple):
+    """A key's present version, in the order this node took it in; ``document`` is None for a delete."""
+
+    token: str
+    """Give it to ``changes`` to go on after this change."""
+    collection: str
+    key: str
+    document: Document | None
+    version: Version
+    at_ms: int
+    """Wall clock of the writer."""
+
+
+class Changes(Iterator[Change]):
+    """The iterator that ``Documents.changes`` returns; it reads page by page."""
+
+    def __init__(self, documents: Documents, lsn: int, collection: str | None) -> None:
+        self._documents = documents
+        self._collection = collection
+        self._lsn = lsn
+        self._seen = lsn
+        # of a token it was checked against this very number, and more may have been collected since
+        self._collected = lsn or documents.collected_lsn()
+        self._page: list[tuple[Any, ...]] = []
+        """The last row first."""
+        self._whole = False
+
+    @property
+    def token(self) -> str:
+        """Give it to ``changes`` to go on after all that was read so far, what did not match included."""
+        return self._documents.token_of(self._lsn)
+
+    def __next__(self) -> Change:
+        while True:
+            while self._page:
+                self._lsn, name, key, body, origin, seq, hlc = self._page.pop()
+                if name == self._collection or (self._collection is None and not _is_system(name)):
+                    document = None if body is None else _document(body)
+                    return Change(self.token, name, key, document, Version(origin, seq), ms_of(hlc))
+            # a row that is changed meanwhile moves to the end: the rows behind ``seen`` by then were read
+            self._lsn = max(self._lsn, self._seen) if self._whole else self._lsn
+            if self._whole:
+                raise StopIteration
+            self._read()
+
+    def _read(self) -> None:
+        """The next page. Raises TokenExpired where a delete behind it may have been forgotten meanwhile."""
+        self._seen = self._documents.last_lsn()
+        rows, more = self._documents.changed(self._lsn)
+        self._page, self._whole = rows[::-1], not more
+        if self._documents.collected_lsn() > max(self._collected, self._lsn):
+            raise too_late()
+
+
+class Read(NamedTuple):
+    """A document as it was read, with what it was made of."""
+
+    text: str
+    version: Version
+    """The newest of its versions."""
+    stamps: bytes | None = None
+
+    def versions(self) -> tuple[Version, ...]:
+        """All that it was made of and that nobody had named then, the newest first."""
+        if self.stamps is None:
+            return (self.version,)
+        from entgldb.storage.rules.merging.stored import tips_of
+
+        return (self.version, *tips_of(self.stamps))
+
+
+class Documents:
+    """A node's file as documents. Every call is one short read; safe to use from several threads."""
+
+    def __init__(self, connection: sqlite3.Connection, file: Path | None = None, inode: int = 0) -> None:
+        self._connection = connection
+        self._file, self._inode = file, inode
+        register(connection)
+        self._lock = threading.Lock()
+        self.file_id = self._file_id()
+        """Tells this file's change tokens from all others."""
+
+    @classmethod
+    def open(cls, directory: str | Path) -> Documents:
+        """Raises NotFoundError where there is no database, ConfigError for a newer format."""
+        file = Path(directory) / FILE
+        inode = _inode(file)
+        return cls(open_reader(directory), file, inode)
+
+    def replaced(self) -> bool:
+        """Whether another file stands in the place of this one: a restore, or a database begun anew."""
+        return self._file is not None and _inode(self._file) not in (0, self._inode)
+
+    def close(self) -> None:
+        """Give the file back."""
+        with self._lock:
+            self._connection.close()
+
+    def get(self, collection: str, key: str) -> Document | None:
+        """One document, or None. Raises InvalidError for what cannot be a key."""
+        found = self.read(collection, key)
+        return None if found is None else _document(found.text)
+
+    def read(self, collection: str, key: str) -> Read | None:
+        """One document as its text with its version, or None. Raises InvalidError."""
+        check_collection(collection, system=True)
+        check_key(key)
+        rows = self._all(
+            f"SELECT {_READ} FROM _entgldb_documents WHERE collection = ? AND key = ? AND body IS NOT NULL",  # noqa: S608 -- constants
+            (collection, key),
+        )
+        return _read(*rows[0]) if rows else None
+
+    def find(
+        self,
+        collection: str,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> Iterator[tuple[str, Document]]:
+        """Keys and documents that match, as ``read_all`` finds them."""
+        found = self.read_all(collection, filter, sort=sort, limit=limit, skip=skip)
+        return ((key, _document(read.text)) for key, read in found)
+
+    def read_all(
+        self,
+        collection: str,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> Iterator[tuple[str, Read]]:
+        """Keys and documents that match, by ``sort`` (``age``, ``-age``, or several), then by key.
+
+        Raises UnsupportedError or InvalidError at the call. Long results are read page by page: a
+        document that is changed meanwhile appears as it is then, if it still matches.
+        """
+        plain = functools.partial(self._plain, collection)
+        condition, order = compile_filter(filter, plain), compile_sort(sort, plain)
+        where, bounds = _where(collection, condition), (_bound(limit, "limit"), _bound(skip, "skip") or 0)
+        if bounds[0] is not None and bounds[0] <= PAGE_ROWS_MAX:
+            rows = self._all(
+                f"SELECT key, {_READ} FROM {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 -- compiled
+                (*condition.values, *bounds),
+            )
+            return iter([(key, _read(*columns)) for key, *columns in rows])
+        numbers = self._all(
+            f"SELECT id FROM {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 -- compiled
+            (*condition.values, -1 if bounds[0] is None else bounds[0], bounds[1]),
+        )
+        return self._paged(where, condition, [number for (number,) in numbers])
+
+    def count(self, collection: str, filter: Mapping[str, Any] | None = None) -> int:
+        """How many documents match."""
+        condition = compile_filter(filter, functools.partial(self._plain, collection))
+        sql = f"SELECT count(*) FROM {_where(collection, condition)}"  # noqa: S608 -- compiled
+        return int(self._all(sql, condition.values)[0][0])
+
+    def collections(self, *, system: bool = False) -> list[str]:
+        """Names of collections that ever had a document here."""
+        names = [name for (name,) in self._all("SELECT name FROM _entgldb_collections ORDER BY name")]
+        return [name for name in names if system or not name.startswith(SYSTEM_PREFIX)]
+
+    def indexes(self) -> list[tuple[str, str]]:
+        """Collections and the field paths indexed in them."""
+        return self._all("SELECT collection, path FROM _entgldb_indexes ORDER BY collection, path")
+
+    def conflicts(self, collection: str | None = None) -> list[Conflict]:
+        """Losers of concurrent writes with what won, by collection, key and time of writing."""
+        if collection is not None:
+            check_collection(collection, system=True)
+        return [
+            conflict(row) for row in self._pages(CONFLICTS, ("", "", 0, 0)) if collection in (None, row[0])
+        ]
+
+    def history(self, collection: str, key: str) -> History:
+        """The versions of a document, newest first, as far as the log has them. Raises InvalidError."""
+        # few readers want the history: those alone load the module
+        from entgldb.storage.documents.history import history
+
+        check_collection(collection, system=True)
+        return self.put_to(lambda connection: history(connection, collection, check_key(key)))
+
+    def conflict_rule(self, collection: str) -> str:
+        """``lww`` or ``merge``. Raises InvalidError."""
+        from entgldb.storage.rules.merging.collection_rule import LWW, MERGE, merges
+
+        check_collection(collection, system=True)
+        rows = self._all(
+            "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ?", (COLLECTIONS, collection)
+        )
+        return MERGE if merges(collection, rows[0][0] if rows else None) else LWW
+
+    def changes(self, since: str | None = None, *, collection: str | None = None) -> Changes:
+        """Changes after a token, oldest first, each key once with its present version; at least once.
+
+        Without ``collection``, all but the system collections. It ends when all is told; call it again
+        with its ``token`` for more. Raises TokenExpired for a token of another file, and for one so old
+        that deletes after it may have been forgotten.
+        """
+        if collection is not None:
+            check_collection(collection, system=True)
+        return Changes(self, self._lsn(since), collection)
+
+    def token(self) -> str:
+        """The token after everything that is here now."""
+        return self.token_of(self.last_lsn())
+
+    def last_lsn(self) -> int:
+        """The number of the newest log row, or of a visible change that has none."""
+        return int(self._all("SELECT lsn FROM _entgldb_state")[0][0])
+
+    def data_version(self) -> int:
+        """Differs from the value before whenever somebody has committed since."""
+        return int(self._all("PRAGMA data_version")[0][0])
+
+    def peers(self) -> list[RemotePeer]:
+        """The remote peers that this node knows, by node id; documents that cannot be one are left out."""
+        from entgldb.messages.remote_peers import read_peer
+
+        found = []
+        for _, document in self.find(REMOTE_PEERS):
+            try:
+                found.append(read_peer(document))
+            except InvalidError:
+                continue
+        return found
+
+    def _plain(self, collection: str, parts: tuple[str, ...]) -> bool:
+        """Whether an index says that no document has an array or a number beyond 64 bits at a path."""
+        place = (collection, ".".join(parts))
+        if not self._all("SELECT 1 FROM _entgldb_indexes WHERE collection = ? AND path = ?", place):
+            return False
+        return not any(
+            self._all(f"SELECT 1 FROM {_where(collection, Condition(odd, ()))} LIMIT 1")  # noqa: S608 -- compiled
+            for odd in unusual(parts)
+        )
+
+    def _paged(self, where: str, condition: Condition, numbers: list[int]) -> Iterator[tuple[str, Read]]:
+        for start in range(0, len(numbers), PAGE_ROWS_MAX):
+            page = numbers[start : start + PAGE_ROWS_MAX]
+            marks = ",".join("?" * len(page))
+            rows = self._all(
+                f"SELECT id, key, {_READ} FROM {where} AND id IN ({marks})",  # noqa: S608 -- compiled
+                (*condition.values, *page),
+            )
+            found = {number: columns for number, *columns in rows}
+            for number in page:
+                if number in found:
+                    key, *columns = found[number]
+                    yield key, _read(*columns)
+
+    def changed(self, lsn: int) -> tuple[Rows, bool]:
+        """The next documents and tombstones that were changed after ``lsn``, in that order; whether there
+        are more."""
+        return self.put_to(lambda connection: _page(connection.execute(_CHANGED, (lsn, PAGE_ROWS_MAX))))
+
+    def collected_lsn(self) -> int:
+        """Highest lsn of a tombstone that was collected."""
+        return int(self._all("SELECT collected_lsn FROM _entgldb_state")[0][0])
+
+    def token_of(self, lsn: int) -> str:
+        """The token after ``lsn``."""
+        return f"{self.file_id}.{lsn}"
+
+    def _lsn(self, token: str | None) -> int:
+        if token is None:
+            return 0
+        file_id, _, number = token.partition(".")
+        if not number.isascii() or not number.isdigit() or len(number) > 18:
+            raise InvalidError(f"{token!r:.80} is not a change token", hint="use one that `changes` gave")
+        # the file may have been found to have gone back while it is open here
+        self.file_id = self._file_id()
+        if file_id != self.file_id or int(number) > self.last_lsn():
+            raise TokenExpired(
+                "the change token belongs to another database file",
+                hint="start over with since=None: every document comes once more",
+            )
+        if 0 < int(number) < self.collected_lsn():
+            raise too_late()
+        return int(number)
+
+    def _file_id(self) -> str:
+        return str(self._all("SELECT value FROM _entgldb_meta WHERE name = 'file_id'")[0][0])
+
+    def put_to(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Have a question of another module answered by the file, in a few short reads."""
+        with self._lock:
+            try:
+                return question(self._connection)
+            except sqlite3.Error as fault:
+                raise translated(fault, "reading failed") from fault
+
+    def _pages(self, sql: str, last: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        """Rows in the order of their first columns, a page at a time."""
+        while page := self._all(sql, (*last, PAGE_ROWS_MAX)):
+            last = page[-1][: len(last)]
+            yield from page
+
+    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            try:
+                return self._connection.execute(sql, values).fetchall()
+            except sqlite3.Error as fault:
+                raise translated(fault, "reading failed") from fault
+
+
+def too_late() -> TokenExpired:
+    """The error of a change feed that cannot know which deletes it has missed."""
+    return TokenExpired(
+        "deletes after this change token have been forgotten",
+        hint="start over with since=None: every document comes once more",
+    )
+
+
+def _page(cursor: sqlite3.Cursor) -> tuple[Rows, bool]:
+    """Rows of _CHANGED, no more than fit into a page; whether there are more."""
+    rows: Rows = []
+    size = 0
+    for row in cursor:
+        rows.append(row)
+        size += len(row[3] or "")
+        if size >= _PAGE_BYTES or len(rows) == PAGE_ROWS_MAX:
+            cursor.close()
+            return rows, True
+    return rows, False
+
+
+def _inode(file: Path) -> int:
+    """0 where there is none."""
+    try:
+        return file.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _is_system(name: str) -> bool:
+    return name.startswith(SYSTEM_PREFIX)
+
+
+def _where(collection: str, condition: Condition) -> str:
+    # the name stands as a literal because a partial index is used only where it is provably implied
+    check_collection(collection, system=True)
+    return f"_entgldb_documents WHERE collection = '{collection}' AND body IS NOT NULL AND {condition.sql}"
+
+
+def _bound(value: int | None, name: str) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise InvalidError(f"{name} {value!r:.40} is not a whole number from 0")
+    return value
+
+
+def _read(text: str, origin: str, seq: int, stamps: bytes | None) -> Read:
+    return Read(text, Version(origin, seq), stamps)
+
+
+def _document(body: str) -> Document:
+    made: Document = json.loads(body)
+    return made

@@ -1,0 +1,206 @@
+"""Looking a file over, read-only, beside a running node or without one: chains, bodies, rows, counts.
+
+Nothing is kept open between two pages, and what a running node does meanwhile is no finding.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from entgldb.messages.errors import CorruptError, ProtocolError
+from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.messages.model import Origin
+from entgldb.storage.file.open import open_reader
+from entgldb.storage.rules.header import decode, digest
+
+FINDINGS_MAX: Final = 1000
+"""More are not told: the file is broken, not a row of it."""
+MEND: Final = "entgldb verify --repair"
+RECOUNT: Final = "a number in status alone; entgldb verify --repair counts anew where it mends a row"
+RESTORE: Final = (
+    "restore a backup with entgldb restore, or move the file away: it is made anew from the peers"
+)
+
+
+class Finding(NamedTuple):
+    """Something that is not as it should be."""
+
+    kind: str
+    """``chain``, ``body``, ``document``, ``count`` or ``file``."""
+    where: str
+    text: str
+    hint: str
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of the part at hand, its rows done, its rows in all."""
+
+
+class _Chain(NamedTuple):
+    """One origin as it stood at the beginning, and how far the walk has come."""
+
+    name: Origin
+    seq: int
+    head: bytes
+    floor: int
+
+
+class Checkup:
+    """One look at a file."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, progress: Progress = lambda what, done, total: None
+    ) -> None:
+        self._connection = connection
+        self._progress = progress
+        self.rows = 0
+        """Rows of log and documents that were read."""
+
+    @classmethod
+    def open(cls, directory: str | Path, progress: Progress = lambda what, done, total: None) -> Checkup:
+        """Raises NotFoundError where there is no file, ConfigError for a newer format, CorruptError."""
+        return cls(open_reader(directory), progress)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._connection.close()
+
+    def run(self, *, deep: bool = False) -> list[Finding]:
+        """All findings, FINDINGS_MAX at most; ``deep`` has SQLite read every page of the file, too."""
+        found: list[Finding] = []
+        parts = [self._chains(), self._documents(), self._counts()] + ([self._pages()] if deep else [])
+        try:
+            for part in parts:
+                for finding in part:
+                    found.append(finding)
+                    if len(found) >= FINDINGS_MAX:
+                        return found
+        except (sqlite3.DatabaseError, CorruptError) as fault:
+            found.append(Finding("file", "entgldb.db", f"SQLite cannot read it: {fault}", RESTORE))
+        return found
+
+    def _chains(self) -> Iterator[Finding]:
+        """Each origin's log: no number missing above its floor, every entry linked to the one before."""
+        chains, total = self._heads(), self._one("SELECT entries FROM _entgldb_state")
+        reached: dict[int, tuple[int, bytes]] = {}
+        after = done = 0
+        while page := self._page(
+            "SELECT lsn, origin, seq, hash, header, CAST(body AS BLOB) FROM _entgldb_oplog WHERE lsn > ?"
+            " ORDER BY lsn LIMIT ?",
+            after,
+        ):
+            for _, number, seq, stored, raw, body in page:
+                yield from self._entry(chains, reached, number, seq, stored, raw, body)
+                reached[number] = (seq, stored)
+            after = page[-1][0]
+            done += len(page)
+            self._progress("log", done, total)
+        now = self._heads()
+        for number, chain in chains.items():
+            seq, head = reached.get(number, (0, b""))
+            floor = now[number].floor if number in now else chain.seq
+            if chain.seq > max(seq, floor) or (seq == chain.seq and head != chain.head):
+                yield Finding(
+                    "chain", f"{chain.name} {chain.seq}", "the log does not end in its head", RESTORE
+                )
+
+    def _entry(
+        self,
+        chains: dict[int, _Chain],
+        reached: dict[int, tuple[int, bytes]],
+        number: int,
+        seq: int,
+        stored: bytes,
+        raw: bytes,
+        body: bytes | None,
+    ) -> Iterator[Finding]:
+        name = chains[number].name if number in chains else f"origin {number}"
+        where = f"{name} {seq}"
+        before = reached.get(number)
+        if digest(raw) != stored:
+            yield Finding("chain", where, "the header is not the one its hash was made of", RESTORE)
+        try:
+            header = decode(raw)
+        except ProtocolError as fault:
+            yield Finding("chain", where, f"the header cannot be read: {fault.text}", RESTORE)
+            return
+        if header.seq != seq or (number in chains and header.origin != name):
+            yield Finding("chain", where, f"the header says {header.origin} {header.seq}", RESTORE)
+        if before is not None and seq == before[0] + 1 and header.prev_hash != before[1]:
+            yield Finding("chain", where, "it does not link to the entry before", RESTORE)
+        if before is not None and seq != before[0] + 1 and seq - 1 > self._floor(number):
+            yield Finding("chain", where, f"it follows {before[0]}: entries are missing", RESTORE)
+        if body is not None and digest(body) != header.body_sha256:
+            yield Finding(
+                "body", where, f"{header.collection} {header.key}: not the body it was written with", MEND
+            )
+
+    def _documents(self) -> Iterator[Finding]:
+        """Each row: the body that its digest was made of, JSON, a version that the vector covers."""
+        total = self._one("SELECT documents FROM _entgldb_state")
+        after = done = 0
+        while page := self._page(
+            "SELECT d.id, d.collection, d.key, CAST(d.body AS BLOB), d.sha256, d.seq, o.name, o.seq"
+            " FROM _entgldb_documents d LEFT JOIN _entgldb_origins o ON o.id = d.origin"
+            " WHERE d.id > ? ORDER BY d.id LIMIT ?",
+            after,
+        ):
+            for _, collection, key, *values in page:
+                for text in _faults(*values):
+                    yield Finding("document", f"{collection} {key}", text, MEND)
+            after = page[-1][0]
+            done += len(page)
+            self._progress("documents", done, max(done, total))
+
+    def _counts(self) -> Iterator[Finding]:
+        """Compare the counts of the state row with the rows that there are; one statement, so one moment."""
+        row = self._connection.execute(
+            "SELECT documents, (SELECT count(*) FROM _entgldb_documents)"
+            " - (SELECT count(*) FROM _entgldb_documents WHERE body IS NULL),"
+            " entries, (SELECT count(*) FROM _entgldb_oplog),"
+            " conflicts, (SELECT count(*) FROM _entgldb_conflicts) FROM _entgldb_state"
+        ).fetchone()
+        for name, said, there in zip(("documents", "entries", "conflicts"), row[::2], row[1::2], strict=True):
+            if said != there:
+                yield Finding("count", name, f"{said} are counted, {there} are there", RECOUNT)
+
+    def _pages(self) -> Iterator[Finding]:
+        self._progress("pages", 0, 1)
+        for (text,) in self._connection.execute("PRAGMA quick_check(20)").fetchall():
+            if text != "ok":
+                yield Finding("file", "entgldb.db", str(text)[:200], RESTORE)
+
+    def _heads(self) -> dict[int, _Chain]:
+        rows = self._connection.execute("SELECT id, name, seq, head, floor FROM _entgldb_origins").fetchall()
+        return {row[0]: _Chain(*row[1:]) for row in rows}
+
+    def _floor(self, number: int) -> int:
+        return self._one("SELECT floor FROM _entgldb_origins WHERE id = ?", number)
+
+    def _page(self, sql: str, after: int) -> list[Any]:
+        page: list[Any] = self._connection.execute(sql, (after, PAGE_ROWS_MAX)).fetchall()
+        self.rows += len(page)
+        return page
+
+    def _one(self, sql: str, *values: int) -> int:
+        row = self._connection.execute(sql, values).fetchone()
+        return 0 if row is None else int(row[0])
+
+
+def _faults(
+    body: bytes | None, sha256: bytes | None, seq: int, origin: Origin | None, head: int | None
+) -> Iterator[str]:
+    if (None if body is None else digest(body)) != sha256:
+        yield "the body is not the one its digest was made of"
+    if origin is None or head is None or seq > head:
+        yield f"its version {origin} {seq} is in no log"
+    if body is not None:
+        try:
+            if not isinstance(json.loads(body), dict):
+                yield "the body is no JSON object"
+        except ValueError:
+            yield "the body is no JSON"

@@ -1,0 +1,225 @@
+"""Opening the one file so that an acknowledged commit outlives a power cut.
+
+Order of creation: ``synchronous=EXTRA``, then WAL, the first transaction, fsync of the directory, then
+FULL. Nothing here or elsewhere opens the file by plain ``open()``: closing such a handle would drop
+SQLite's POSIX locks (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from entgldb.messages.errors import (
+    ConfigError,
+    CorruptError,
+    EntglError,
+    ErrorCode,
+    NotAllowedError,
+    NotFoundError,
+)
+from entgldb.storage.file.fingerprint import DATABASE, sync_directory
+from entgldb.storage.file.schema import APPLICATION_ID, FORMAT, migrate
+
+FILE: Final = DATABASE
+CHECK_BYTES_MAX: Final = 64 * 1024 * 1024
+"""A larger file is checked after an unclean stop only when the machine has booted since."""
+BUSY_MS: Final = 5_000
+"""How long a writer waits for another process, such as an sqlite3 shell."""
+_CACHE_KIB: Final = 6_144
+_CHECK_CACHE_KIB: Final = 1_024
+_CHECKPOINT_PAGES: Final = 4_000
+"""Pages of the WAL before a checkpoint, instead of 1,000. Keys come in no order: so SQLite copies a page
+that is written often back less often."""
+_STATEMENTS: Final = 256
+_HINT_DAMAGED: Final = "entgldb start --rebuild (refilled by the peers), or entgldb restore FILE"
+
+
+def open_file(directory: str | Path) -> sqlite3.Connection:
+    """Create or open the file read-write. Raises ConfigError, CorruptError or EntglError."""
+    path = Path(directory) / FILE
+    from entgldb.storage.file import swap
+
+    swap.settle(Path(directory))
+    fresh = not path.exists()
+    connection = _connect(path, "rwc")
+    try:
+        path.chmod(0o600)
+        _prepare(connection, Path(directory), fresh)
+    except (sqlite3.Error, UnicodeDecodeError) as fault:
+        connection.close()
+        raise translated(fault, str(path)) from fault
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_memory() -> sqlite3.Connection:
+    """A database for the simulation: same tables, nothing on disk."""
+    # by URI, so that a staged snapshot can be attached by one
+    connection = sqlite3.connect(
+        "file::memory:", uri=True, isolation_level=None, cached_statements=_STATEMENTS
+    )
+    connection.execute("PRAGMA synchronous = OFF")
+    migrate(connection)
+    return connection
+
+
+def open_reader(directory: str | Path) -> sqlite3.Connection:
+    """Open the file read-only, as every process but the store does."""
+    path = Path(directory) / FILE
+    if not path.exists():
+        raise NotFoundError(f"there is no {FILE} in {directory}", hint="start the node there first")
+    try:
+        connection = _connect(path, "ro")
+    except sqlite3.Error as fault:
+        raise _not_allowed(path) or translated(fault, str(path)) from fault
+    try:
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        _refuse_newer(connection)
+    except (sqlite3.Error, UnicodeDecodeError) as fault:
+        connection.close()
+        raise _not_allowed(path) or translated(fault, str(path)) from fault
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_damaged(directory: str | Path) -> sqlite3.Connection:
+    """Open a file that fails its checks, to read what can be read. Nobody else has it open."""
+    connection = _connect(Path(directory) / FILE, "ro")
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except (sqlite3.Error, UnicodeDecodeError) as fault:
+        connection.close()
+        raise translated(fault, str(directory)) from fault
+    return connection
+
+
+def translated(fault: sqlite3.Error | UnicodeDecodeError, where: str) -> EntglError:
+    """An SQLite error as one of ours; the schema of a damaged file may be no text at all."""
+    if isinstance(fault, UnicodeDecodeError):
+        return CorruptError(f"{where}: {fault}", hint="restore the file, or set it aside")
+    name = getattr(fault, "sqlite_errorname", "") or type(fault).__name__
+    if name.startswith("SQLITE_FULL"):
+        return EntglError(f"{where}: the disk is full", code=ErrorCode.DISK_FULL, hint="make room, try again")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return CorruptError(f"{where}: {fault} ({name})", hint=_HINT_DAMAGED)
+    if name.startswith("SQLITE_BUSY"):
+        return EntglError(f"{where}: another process is writing", code=ErrorCode.IN_USE)
+    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
+        return EntglError(f"{where}: {fault} ({name})", code=ErrorCode.DISK_ERROR, hint="look at the disk")
+    return EntglError(f"{where}: {fault} ({name})")
+
+
+def _not_allowed(path: Path) -> EntglError | None:
+    """The error for a permission that this user lacks; SQLite writes beside a file even to read it."""
+    if not os.access(path, os.R_OK):
+        return NotAllowedError(f"this user may not read {path}", hint="run it as the user of the node")
+    if not os.access(path.parent, os.W_OK):
+        return NotAllowedError(
+            f"this user may not write in {path.parent}, which reading a stopped node needs, too",
+            hint="run it as the user of the node, or copy the directory",
+        )
+    return None
+
+
+def mark_running(connection: sqlite3.Connection) -> None:
+    """Note that the file is open, so that the next start knows whether the stop was clean."""
+    connection.execute("INSERT OR REPLACE INTO _entgldb_meta VALUES ('running', ?)", (_boot_id(),))
+
+
+def mark_stopped(connection: sqlite3.Connection) -> None:
+    """Note a clean stop."""
+    connection.execute("DELETE FROM _entgldb_meta WHERE name = 'running'")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    name = str(path.absolute())
+    for mark in "%?#":
+        # SQLite reads these in a URI as more than a letter; urllib would take longer to import than to read
+        name = name.replace(mark, f"%{ord(mark):02x}")
+    return sqlite3.connect(
+        f"file:{name}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        cached_statements=_STATEMENTS,
+        timeout=BUSY_MS / 1000,
+        # a client may read from several threads, under a lock of its own
+        check_same_thread=mode != "ro",
+    )
+
+
+def _prepare(connection: sqlite3.Connection, directory: Path, fresh: bool) -> None:
+    # a reader does not need it
+    from entgldb.storage.file.upgrade import keep
+
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.execute("PRAGMA synchronous = EXTRA")
+    _read_back(connection, "synchronous", 3)
+    _refuse_newer(connection)
+    if not fresh:
+        _check_after_unclean_stop(connection, directory)
+    connection.execute("PRAGMA journal_mode = WAL")
+    _read_back(connection, "journal_mode", "wal")
+    keep(connection, directory / FILE)
+    migrate(connection)
+    sync_directory(directory)
+    connection.execute("PRAGMA synchronous = FULL")
+    _read_back(connection, "synchronous", 2)
+    # some builds have it on: SQLite would write zeros over deleted rows, page after page
+    connection.execute("PRAGMA secure_delete = OFF")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+
+
+def _read_back(connection: sqlite3.Connection, pragma: str, wanted: int | str) -> None:
+    found = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+    if found != wanted:
+        raise EntglError(
+            f"SQLite has {pragma} = {found} where {wanted} was asked for",
+            hint="the file system may not support it; network file systems do not",
+        )
+
+
+def _refuse_newer(connection: sqlite3.Connection) -> None:
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found > FORMAT:
+        raise ConfigError(
+            f"{FILE} has format {found}, this release knows up to {FORMAT}",
+            hint="use the newer release of entgldb that wrote it",
+        )
+    owner = connection.execute("PRAGMA application_id").fetchone()[0]
+    if owner not in (0, APPLICATION_ID):
+        raise ConfigError(f"{FILE} is a database of another program", hint="choose another directory")
+
+
+def _check_after_unclean_stop(connection: sqlite3.Connection, directory: Path) -> None:
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_entgldb_meta'").fetchone():
+        return
+    row = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'running'").fetchone()
+    if row is None:
+        return
+    # a killed process cannot tear a page, a power cut can: large files are read only after the latter
+    if row[0] == _boot_id() and (directory / FILE).stat().st_size > CHECK_BYTES_MAX:
+        return
+    # reading the whole file once shall not leave a full cache in a process that may then be idle
+    connection.execute(f"PRAGMA cache_size = -{_CHECK_CACHE_KIB}")
+    try:
+        found = connection.execute("PRAGMA quick_check(10)").fetchall()
+    except sqlite3.DatabaseError as fault:
+        found = [(fault,)]
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    if found != [("ok",)]:
+        raise CorruptError(f"{directory / FILE} is damaged: {found[0][0]!s:.200}", hint=_HINT_DAMAGED)
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return "unknown"

@@ -1,0 +1,79 @@
+"""Which origins may still be taken: a version vector has room for so many, and anybody can invent one.
+
+An origin that a member has named as its own in its last word always finds room. All others (incarnations of
+the past, nodes not heard of yet, inventions) have a bounded part of it, and what one peer brings a part of
+that. The entries of an origin that is not taken are left out and counted; everything else flows on. They
+come again, because our vector lacks them, and are taken as soon as the origin counts.
+
+A snapshot is counted as its entries would be, and taken whole or not at all. The first one that an empty node
+takes from its own LAN may bring all that a vector has room for: such a node has heard of no members yet.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from entgldb.messages.limits import MEMBERS_MAX, ORIGINS_MAX, STRANGERS_MAX, STRANGERS_PER_PEER_MAX
+from entgldb.messages.model import Origin, node_of
+from entgldb.messages.schema import Json
+from entgldb.storage.file.state import State
+
+CODE: Final = "too-many-origins"
+
+
+class Strangers:
+    """Of one store, since it was opened."""
+
+    def __init__(self) -> None:
+        self._brought: Counter[str] = Counter()
+        self._since_ms: int | None = None
+
+    def admits(
+        self, connection: sqlite3.Connection, known: int, origin: Origin, peer: str, now_ms: int
+    ) -> bool:
+        """Whether ``origin``, which ``peer`` brings, is taken beside ``known`` others."""
+        own_word = connection.execute("SELECT 1 FROM _entgldb_members WHERE origin = ?", (origin,)).fetchone()
+        if own_word is not None and known < ORIGINS_MAX:
+            return True
+        if known < STRANGERS_MAX and self._brought[peer] < STRANGERS_PER_PEER_MAX:
+            self.note(peer, 1)
+            return True
+        self.left_out(now_ms)
+        return False
+
+    def in_snapshot(
+        self, connection: sqlite3.Connection, state: State, heads: Iterable[Origin], peer: str, *, cloud: bool
+    ) -> int | None:
+        """How many strangers a snapshot from ``peer`` brings, for ``note``; None where it is not taken."""
+        new = {origin for origin in heads if origin not in state.origins}
+        strangers = len(
+            new - {origin for (origin,) in connection.execute("SELECT origin FROM _entgldb_members")}
+        )
+        known, mine = len(state.origins), node_of(state.own)
+        if known + len(new) > ORIGINS_MAX:
+            return None
+        if not strangers or (not cloud and all(node_of(origin) == mine for origin in state.origins)):
+            return 0
+        if known + strangers > STRANGERS_MAX or self._brought[peer] + strangers > STRANGERS_PER_PEER_MAX:
+            return None
+        return strangers
+
+    def alarms(self, known: int) -> list[Json]:
+        """Whether any was left out, in the form of ``actors.alarms``."""
+        if self._since_ms is None:
+            return []
+        text = f"{known} origins are known; those that no member has named as its own are not taken any more"
+        return [{"code": CODE, "subject": "", "text": text, "since_ms": self._since_ms}]
+
+    def note(self, peer: str, strangers: int) -> None:
+        """So many that ``peer`` has brought were taken."""
+        if peer not in self._brought and len(self._brought) >= MEMBERS_MAX:
+            del self._brought[min(self._brought, key=lambda name: (self._brought[name], name))]
+        self._brought[peer] += strangers
+
+    def left_out(self, now_ms: int) -> None:
+        """Something was not taken: the alarm stands from the first time."""
+        self._since_ms = now_ms if self._since_ms is None else self._since_ms

@@ -1,0 +1,152 @@
+"""A prepared database takes the place of the one that is there, which is set aside and never deleted.
+
+It is prepared in a folder of its own. The step that decides is the note, which names the file that is set
+aside: before it nothing has happened, from then on whoever opens the directory completes what it says. The
+directory is synced between the steps, so that a power cut at any of them leaves a state that is known here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from entgldb.messages.errors import CorruptError, EntglError, ErrorCode
+from entgldb.storage.file import fingerprint
+from entgldb.storage.file.fingerprint import DATABASE, sync_directory
+
+PART: Final = f"{DATABASE}.part"
+"""The folder in which a database is prepared: nothing, until it has left it."""
+_NEW: Final = f"{DATABASE}.new"
+_NOTE: Final = f"{DATABASE}.swap"
+_LATER: Final = "it is completed by the next start, or when it is run again"
+_ENDINGS: Final = ("", "-wal", "-shm")
+
+
+class Swap(NamedTuple):
+    """The result of putting one database in the place of another."""
+
+    aside: str
+    """Name of the database that was there before, if there was one."""
+    facts: dict[str, Any]
+    """The report of the verb that began the swap."""
+
+
+def begin(directory: Path) -> Path:
+    """A new, empty folder to prepare a database in. Raises EntglError."""
+    part = directory / PART
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(mode=0o700)
+    except OSError as fault:
+        raise told(fault, "nothing was changed") from fault
+    return part
+
+
+def free_name(directory: Path, why: str, now_ms: int) -> str:
+    """A name for what is to be set aside that nothing has."""
+    while (directory / f"{DATABASE}.{why}-{now_ms}").exists():
+        now_ms += 1
+    return f"{DATABASE}.{why}-{now_ms}"
+
+
+def install(directory: Path, swap: Swap) -> None:
+    """Put the closed database in ``PART`` in its place. Raises EntglError.
+
+    The old database stays where the error says so; else the next start or the same verb completes the swap.
+    """
+    try:
+        _fold(directory)
+        (directory / PART / DATABASE).replace(directory / _NEW)
+        _sync(directory / _NEW)
+        sync_directory(directory)
+        _write_note(directory, swap)
+    except OSError as fault:
+        raise told(fault, _LATER if (directory / _NOTE).exists() else "nothing was changed") from fault
+    settle(directory)
+
+
+def settle(directory: Path) -> Swap | None:
+    """Complete a swap that was cut short; which, or None. The caller holds the directory's lock.
+
+    Raises EntglError where the disk refuses a step, CorruptError for a note that is none.
+    """
+    try:
+        return _settle(directory)
+    except OSError as fault:
+        raise told(fault, _LATER) from fault
+    except (ValueError, TypeError) as fault:
+        raise CorruptError(
+            f"{directory / _NOTE} is damaged: {fault}",
+            hint=f"remove it; what was there is {DATABASE} still, or the newest file set aside",
+        ) from fault
+
+
+def _settle(directory: Path) -> Swap | None:
+    try:
+        swap = Swap(**json.loads((directory / _NOTE).read_text("utf-8")))
+        if type(swap.aside) is not str or type(swap.facts) is not dict:
+            raise TypeError("it names no file, or tells no facts")
+    except FileNotFoundError:
+        # a database that was only prepared counts for nothing
+        shutil.rmtree(directory / PART, ignore_errors=True)
+        (directory / _NEW).unlink(missing_ok=True)
+        return None
+    if (directory / _NEW).exists():
+        for ending in _ENDINGS:
+            present, aside = directory / f"{DATABASE}{ending}", directory / f"{swap.aside}{ending}"
+            if present.exists() and not aside.exists():
+                present.replace(aside)
+        (directory / fingerprint.FILE).unlink(missing_ok=True)
+        sync_directory(directory)
+        (directory / _NEW).replace(directory / DATABASE)
+        sync_directory(directory)
+    (directory / _NOTE).unlink()
+    sync_directory(directory)
+    shutil.rmtree(directory / PART, ignore_errors=True)
+    return swap
+
+
+def _fold(directory: Path) -> None:
+    """Bring what is acknowledged and only in the WAL into its file, as far as damage and room allow."""
+    present = directory / DATABASE
+    # beside an empty file SQLite takes a WAL for a stale one, and removes it
+    if not present.exists() or not present.stat().st_size:
+        return
+    with (
+        contextlib.suppress(sqlite3.Error, UnicodeDecodeError),
+        contextlib.closing(sqlite3.connect(present, isolation_level=None)) as connection,
+    ):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _write_note(directory: Path, swap: Swap) -> None:
+    """Whole or not at all."""
+    new = directory / f"{_NOTE}.new"
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(swap._asdict(), file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(directory / _NOTE)
+    sync_directory(directory)
+
+
+def _sync(file: Path) -> None:
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def told(fault: OSError, then: str) -> EntglError:
+    """The disk's refusal as an error of ours; ``then`` names its consequence."""
+    code = ErrorCode.DISK_FULL if fault.errno in (errno.ENOSPC, errno.EDQUOT) else ErrorCode.DISK_ERROR
+    return EntglError(
+        f"{fault.filename or 'the disk'}: {fault.strerror}; {then}", code=code, hint="make room, try again"
+    )

@@ -1,0 +1,44 @@
+"""Before a file of an earlier format is changed, a copy of it is made beside it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from entgldb.storage.file.fingerprint import sync_directory
+from entgldb.storage.file.schema import FORMAT
+
+
+def keep(connection: sqlite3.Connection, file: Path) -> Path | None:
+    """Copy a database of an earlier format to ``FILE.format-N.bak``; None where there is nothing to keep.
+
+    It stays until the operator removes it. A copy that was cut short is made again; one that is whole is not.
+    """
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if not 0 < found < FORMAT:
+        return None
+    kept = file.with_name(f"{file.name}.format-{found}.bak")
+    if not kept.exists():
+        new = kept.with_name(f"{kept.name}.new")
+        new.unlink(missing_ok=True)
+        os.close(os.open(new, os.O_WRONLY | os.O_CREAT, 0o600))
+        _fill(connection, new)
+        new.replace(kept)
+        sync_directory(kept.parent)
+    return kept
+
+
+def _fill(connection: sqlite3.Connection, new: Path) -> None:
+    """A whole database in one file, as of now: SQLite's online backup."""
+    copy = sqlite3.connect(new)
+    try:
+        connection.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
+    finally:
+        copy.close()
+    handle = os.open(new, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

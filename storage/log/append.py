@@ -1,0 +1,262 @@
+"""The rows of one write or one incoming batch, gathered and then written by two statements."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, Final
+
+from entgldb.messages.limits import CONFLICTS_KEPT_MS_MAX, NAMED_MAX, SUCCESSORS_MAX
+from entgldb.messages.model import COLLECTIONS, Version
+from entgldb.storage.file.collections import ensure_collection
+from entgldb.storage.file.state import State
+from entgldb.storage.log.evicting import evict
+from entgldb.storage.rules.header import Header, digest
+from entgldb.storage.rules.merge import Current
+from entgldb.storage.rules.merging.collection_rule import merges
+from entgldb.storage.rules.merging.row import Loser
+from entgldb.storage.rules.merging.stored import Tip
+
+_CURRENT: Final = (
+    "SELECT o.name, d.seq, d.hlc, d.body IS NOT NULL, d.stamps IS NOT NULL FROM _entgldb_documents d"
+    " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ? AND d.hlc > 0"
+)
+"""A row with hlc 0 is what a snapshot left of a key that is gone, for the change feed alone."""
+_LOG: Final = "INSERT INTO _entgldb_oplog VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_DOCUMENT: Final = (
+    "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
+    " body = excluded.body, origin = excluded.origin, seq = excluded.seq,"
+    " hlc = excluded.hlc, lsn = excluded.lsn, sha256 = excluded.sha256"
+)
+"""Never over a row with ``stamps``: ``rules.merged`` decides those."""
+_MERGED: Final = (
+    "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
+    " body = excluded.body, origin = excluded.origin, seq = excluded.seq, hlc = excluded.hlc,"
+    " lsn = excluded.lsn, sha256 = excluded.sha256, stamps = excluded.stamps"
+)
+TIDY_ROWS: Final = 2_000
+"""Notes about parents that ``tidy`` looks at in one go."""
+_LOSER: Final = "INSERT OR IGNORE INTO _entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)"
+
+
+class Batch:
+    """Changes of documents, log and conflicts inside one transaction. ``flush`` before anyone reads."""
+
+    def __init__(self, connection: sqlite3.Connection, state: State) -> None:
+        self.connection = connection
+        self.state = state
+        self._log: list[tuple[Any, ...]] = []
+        self._documents: list[tuple[Any, ...]] = []
+        self._new: dict[tuple[str, str], Current] = {}
+
+    def current(self, collection: str, key: str) -> Current | None:
+        """The version a key has now, changes not yet flushed included."""
+        found = self._new.get((collection, key))
+        if found is not None:
+            return found
+        row = self.connection.execute(_CURRENT, (collection, key)).fetchone()
+        return None if row is None else Current(row[0], row[1], row[2], row[3] == 1, row[4] == 1)
+
+    def pending(self, collection: str, key: str) -> Current | None:
+        """The version a key got since the last flush."""
+        return self._new.get((collection, key))
+
+    def text(self, collection: str, key: str) -> str | None:
+        """The body a key has now."""
+        self.flush()
+        row = self.connection.execute(
+            "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ?", (collection, key)
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def log(self, header: Header, raw: bytes, digest: bytes, text: str | bytes | None, applied: int) -> int:
+        """Append a row to the log; its lsn. ``applied``: RECORDED, APPLIED or UNFIT."""
+        state = self.state
+        state.next_lsn()
+        state.entries += 1
+        state.log_bytes += len(raw) + (0 if text is None else len(text))
+        number = state.origins[header.origin].number
+        self._log.append(
+            (state.lsn, number, header.seq, digest, header.collection, header.key, raw, text, applied)
+        )
+        return state.lsn
+
+    def replace(self, header: Header, text: str | None, lsn: int, before: Current | None) -> None:
+        """Make the entry the current version of its key; ``text`` None leaves a tombstone."""
+        state = self.state
+        if header.collection not in state.collections:
+            ensure_collection(self.connection, state, header.collection)
+        origin, seq, hlc, collection, key = header[:5]
+        number, sha = state.origins[origin].number, header.body_sha256 or None
+        self._documents.append((collection, key, text, number, seq, hlc, lsn, sha))
+        self._new[collection, key] = Current(origin, seq, hlc, text is not None)
+        state.documents += (text is not None) - (before is not None and before.live)
+        if collection == COLLECTIONS:
+            self._set_rule(key, text)
+
+    def write_merged(
+        self, header: Header, newest: Tip, body: str | None, stamps: bytes | None, lsn: int, *, was_live: bool
+    ) -> None:
+        """Write a row that was merged. To be called after ``flush``."""
+        state = self.state
+        collection, key = header.collection, header.key
+        if collection not in state.collections:
+            ensure_collection(self.connection, state, collection)
+        number = state.origins[newest.origin].number
+        sha = None if body is None else digest(body.encode())
+        self.connection.execute(
+            _MERGED, (collection, key, body, number, newest.seq, newest.hlc, lsn, sha, stamps)
+        )
+        state.documents += (body is not None) - was_live
+        if collection == COLLECTIONS:
+            self._set_rule(key, body)
+
+    def bury(self, collection: str, key: str) -> None:
+        """Take away a document that no entry has deleted: its row says so to change feeds, to nobody else."""
+        self.connection.execute(
+            "UPDATE _entgldb_documents SET body = NULL, sha256 = NULL, stamps = NULL, hlc = 0, lsn = ?"
+            " WHERE collection = ? AND key = ?",
+            (self.state.next_lsn(), collection, key),
+        )
+
+    def clear_conflict(self, version: Version) -> None:
+        """A version has a successor: it is no conflict any more."""
+        known = self.state.origins.get(version.origin)
+        if known is not None and self.state.conflicts:
+            self.state.conflicts -= self.connection.execute(
+                "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq = ?", (known.number, version.seq)
+            ).rowcount
+
+    def is_of(self, version: Version, collection: str, key: str) -> bool:
+        """Whether the log has an entry as a version of this key, applied."""
+        self.flush()
+        row = self.connection.execute(
+            "SELECT 1 FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+            " WHERE o.name = ? AND l.seq = ? AND l.collection = ? AND l.key = ? AND l.applied = 1",
+            (*version, collection, key),
+        ).fetchone()
+        return row is not None
+
+    def conflicts_of(self, collection: str, key: str) -> list[Version]:
+        """The newest versions of a key that lost, as many as an entry can name."""
+        if not self.state.conflicts:
+            return []
+        rows = self.connection.execute(
+            "SELECT o.name, c.seq FROM _entgldb_conflicts c JOIN _entgldb_origins o ON o.id = c.origin"
+            " WHERE c.collection = ? AND c.key = ? ORDER BY c.hlc DESC, o.name LIMIT ?",
+            (collection, key, NAMED_MAX),
+        )
+        return [Version(*row) for row in rows.fetchall()]
+
+    def keep_current(self, collection: str, key: str) -> None:
+        """The current version loses: keep it as a conflict. To be called before ``replace``."""
+        self.flush()
+        self._kept(
+            self.connection.execute(
+                f"{_LOSER} SELECT origin, seq, hlc, collection, key, body, ? FROM _entgldb_documents"  # noqa: S608 -- constants
+                " WHERE collection = ? AND key = ? AND body IS NOT NULL",
+                (self.state.lived_ms, collection, key),
+            ).rowcount
+        )
+
+    def keep_incoming(self, header: Header, text: str) -> None:
+        """The entry loses: keep it as a conflict."""
+        number = self.state.origins[header.origin].number
+        self._kept(
+            self.connection.execute(
+                f"{_LOSER} VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    number,
+                    header.seq,
+                    header.hlc,
+                    header.collection,
+                    header.key,
+                    text,
+                    self.state.lived_ms,
+                ),
+            ).rowcount
+        )
+
+    def keep_loser(self, collection: str, key: str, loser: Loser) -> None:
+        """A version whose change was overwritten: keep it as a conflict."""
+        tip = loser.tip
+        number, rule = self.state.origins[tip.origin].number, "lww" if loser.whole else "merge"
+        self._kept(
+            self.connection.execute(
+                "INSERT OR IGNORE INTO _entgldb_conflicts"
+                " (origin, seq, hlc, collection, key, body, found_ms, rule) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (number, tip.seq, tip.hlc, collection, key, loser.text, self.state.lived_ms, rule),
+            ).rowcount
+        )
+
+    def note_successor(self, version: Version) -> int:
+        """Note that an entry that names ``version`` came before it, so that ``version`` becomes no conflict
+        later.
+
+        Gives how many of the oldest notes had to make room.
+        """
+        noted = self.connection.execute(
+            "INSERT OR IGNORE INTO _entgldb_successors (origin, seq) VALUES (?, ?)", version
+        )
+        if not noted.rowcount:
+            return 0
+        return self.connection.execute(
+            "DELETE FROM _entgldb_successors WHERE id <= ?", ((noted.lastrowid or 0) - SUCCESSORS_MAX,)
+        ).rowcount
+
+    def has_successor(self, version: Version) -> bool:
+        """Whether an entry that names ``version`` as its parent came before it."""
+        found = self.connection.execute(
+            "SELECT 1 FROM _entgldb_successors WHERE origin = ? AND seq = ?", version
+        ).fetchone()
+        return found is not None
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if self._log:
+            self.connection.executemany(_LOG, self._log)
+            self._log.clear()
+        if self._documents:
+            self.connection.executemany(_DOCUMENT, self._documents)
+            self._documents.clear()
+        self._new.clear()
+
+    def forget(self) -> None:
+        """Drop what was gathered since the last flush."""
+        self._log.clear()
+        self._documents.clear()
+        self._new.clear()
+
+    def _set_rule(self, collection: str, setting: str | None) -> None:
+        change = self.state.merging.add if merges(collection, setting) else self.state.merging.discard
+        change(collection)
+
+    def _kept(self, rows: int) -> None:
+        self.state.conflicts += rows
+        evict(self.connection, self.state)
+
+    def tidy(self, after: int) -> int:
+        """Drop conflict rows found too long ago, and of some notes those about parents that have come since.
+
+        ``after``: what the last call gave, 0 at first.
+        """
+        self.state.conflicts -= self.connection.execute(
+            "DELETE FROM _entgldb_conflicts WHERE found_ms < ?",
+            (self.state.lived_ms - CONFLICTS_KEPT_MS_MAX,),
+        ).rowcount
+        step = self.connection.execute(
+            "SELECT id FROM _entgldb_successors WHERE id > ? ORDER BY id LIMIT ?", (after, TIDY_ROWS)
+        ).fetchall()
+        last = int(step[-1][0]) if step else 0
+        self.connection.execute(
+            "DELETE FROM _entgldb_successors WHERE id > ? AND id <= ? AND (EXISTS ("
+            "SELECT 1 FROM _entgldb_origins o"
+            " JOIN _entgldb_oplog l ON l.origin = o.id WHERE o.name = _entgldb_successors.origin"
+            " AND l.seq = _entgldb_successors.seq AND l.applied = 1)"
+            # every pruned entry had been applied
+            " OR EXISTS (SELECT 1 FROM _entgldb_origins o WHERE o.name = _entgldb_successors.origin"
+            " AND o.floor >= _entgldb_successors.seq))",
+            (after, last),
+        )
+        return last if len(step) == TIDY_ROWS else 0

@@ -1,0 +1,485 @@
+"""Taking foreign entries: each checked against the chain of its origin, then merged, held or refused."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from entgldb.messages.errors import EntglError, ProtocolError, Reason
+from entgldb.messages.limits import (
+    FORK_PROOFS_MAX,
+    GROUP_ENTRIES_MAX,
+    HELD_BYTES_MAX,
+    HELD_ENTRIES_MAX,
+    PAGE_ROWS_MAX,
+)
+from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector, Version
+from entgldb.storage.log import unfit
+from entgldb.storage.log.append import Batch
+from entgldb.storage.log.rows import merge_row
+from entgldb.storage.log.unfit import APPLIED, RECORDED, UNFIT, CannotApply
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.ended import ended_by
+from entgldb.storage.rules.groups import Group, groups
+from entgldb.storage.rules.header import DELETE, MERGE, Header, body_matches, body_text, decode, digest
+from entgldb.storage.rules.merge import NO_HEAD, Head, Keep, Link, link, merge
+from entgldb.storage.rules.results import Outcome
+
+
+class Incoming(NamedTuple):
+    """An entry taken apart."""
+
+    header: Header
+    raw: bytes
+    digest: bytes
+    body: bytes | None
+
+
+class Applier:
+    """One batch of foreign entries inside one transaction; make a new one for each.
+
+    It raises CannotApply for an entry that it cannot merge; ``careful``, it merges each entry in a savepoint
+    of its own and sets such a one aside.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        now_ms: int,
+        *,
+        cloud: bool = False,
+        careful: bool = False,
+        known_ms: Callable[[int], int] = int,
+        admits: Callable[[Origin], bool] = bool,
+    ) -> None:
+        self._admits = admits
+        """Whether an origin that is not known yet is taken."""
+        self._known_ms = known_ms
+        """From our clock to the latest time that we can believe in."""
+        self._careful = careful
+        self.batch = batch
+        self.connection = batch.connection
+        self.state = batch.state
+        self.now_ms = now_ms
+        self.cloud = cloud
+        self.changes: Vector = {}
+        self.counts: Counter[str] = Counter()
+        self._room: list[int] | None = None
+        """How many entries and bytes may still be held, once it has been looked at."""
+        self._refused: set[Origin] = set()
+        """Origins of which something was not held for want of room."""
+
+    def apply(self, entries: Sequence[Entry]) -> Outcome:
+        """Take entries in order until one is refused; those before it stay applied."""
+        refused = ""
+        incoming = []
+        for entry in entries:
+            try:
+                incoming.append(_taken_apart(entry))
+            except ProtocolError:
+                refused = Reason.BAD_ENTRY.value
+                break
+        for one, group in zip(incoming, groups([one.header for one in incoming]), strict=True):
+            reason = self._take(one, group)
+            if reason is not None:
+                refused = reason.value
+                break
+        self.batch.flush()
+        return Outcome(self.changes, refused, self.counts)
+
+    def supply(self, entries: Sequence[Entry]) -> int:
+        """Apply entries recorded earlier without being applied; how many."""
+        applied = 0
+        for entry in entries:
+            try:
+                one = _taken_apart(entry)
+            except ProtocolError:
+                self.counts[Reason.BAD_ENTRY.value] += 1
+                continue
+            if body_matches(one.header, one.body):
+                applied += self._supply(one)
+            else:
+                self.counts[Reason.BAD_ENTRY.value] += 1
+        self.batch.flush()
+        return applied
+
+    def release(self, accepted: Origin = "") -> Outcome:
+        """Apply held entries that time has caught up with, whole groups only; what moved.
+
+        Of the origin ``accepted`` all that fits into one go, whatever its clock says.
+        """
+        for origin in list(self.state.held):
+            self._release(origin, early=origin == accepted)
+        self.batch.flush()
+        return Outcome(self.changes, "", self.counts)
+
+    def _take(self, one: Incoming, group: Group) -> Reason | None:
+        """Take one entry; the reason to stop the batch at it, or None."""
+        header = one.header
+        if header.seq > self.state.ended.get(header.origin, header.seq):
+            self.counts[Reason.ENDED.value] += 1
+            return None
+        if header.origin not in self.state.origins and not self._admits(header.origin):
+            self.counts[Reason.TOO_MANY_ORIGINS.value] += 1
+            return None
+        match link(header, self._head(header.origin)):
+            case Link.KNOWN:
+                self._take_known(one)
+            case Link.QUARANTINED:
+                self.counts[Reason.QUARANTINED.value] += 1
+            case Link.GAP:
+                return None if self._follows_what_had_no_room(header) else Reason.GAP
+            case Link.FORK:
+                self._quarantine(one)
+            case Link.BACKWARDS:
+                return Reason.BAD_ENTRY
+            case Link.NEXT:
+                return self._take_next(one, group)
+        return None
+
+    def _take_next(self, one: Incoming, group: Group) -> Reason | None:
+        if not group.grows or not body_matches(one.header, one.body):
+            return Reason.BAD_ENTRY
+        self.state.known(self.connection, one.header.origin)
+        self.state.disowned |= one.header.origin == self.state.own
+        if one.header.origin in self.state.held or self._too_far_ahead(group.greatest):
+            if one.header.group_index or not self._held_full():
+                self._hold(one)
+            else:
+                self._no_room(one.header)
+        else:
+            self._record(one, cloud=self.cloud)
+        return None
+
+    def _take_known(self, one: Incoming) -> None:
+        if one.header.seq <= self.state.origins[one.header.origin].floor:
+            self.counts[Reason.DUPLICATE.value] += 1
+            return
+        ours, applied = self._recorded(one.header)
+        if ours != one.digest:
+            self._quarantine(one)
+        elif not applied and not self.cloud and (one.body is not None or one.header.op == DELETE):
+            self.supply([Entry(one.raw, one.body)])
+        else:
+            self.counts[Reason.DUPLICATE.value] += 1
+
+    def _record(self, one: Incoming, *, cloud: bool) -> None:
+        header = one.header
+        filtered = header.op != DELETE and one.body is None
+        if filtered or (cloud and header.collection.startswith(SYSTEM_PREFIX)):
+            self.counts[Reason.FILTERED.value] += 1
+            lsn = self.batch.log(header, one.raw, one.digest, None, RECORDED)
+            text: str | EntglError | None = None
+            applied = RECORDED
+        else:
+            text = self._text(one)
+            applied = UNFIT if isinstance(text, EntglError) else APPLIED
+            stored = unfit.as_kept(one.body) if isinstance(text, EntglError) else text
+            lsn = self.batch.log(header, one.raw, one.digest, stored, applied)
+        head = self.state.origins[header.origin].head
+        self.state.move(header.origin, Head(header.seq, one.digest, head.quarantined, header.hlc))
+        self.changes[header.origin] = (header.seq, one.digest)
+        self.state.clock = clock.merge(self.state.clock, header.hlc)
+        end = ended_by(header)
+        if end is not None:
+            self.state.end(self.connection, *end)
+        if isinstance(text, EntglError):
+            self._set_aside(one, text)
+        elif applied:
+            self._merge_or_tell(one, text, lsn)
+
+    def _text(self, one: Incoming) -> str | EntglError | None:
+        """The body as text, or why the entry cannot be applied."""
+        if one.body is None:
+            return None
+        try:
+            return body_text(one.header, one.body)
+        except EntglError as fault:
+            return fault
+
+    def _set_aside(self, one: Incoming, fault: EntglError) -> None:
+        self.counts[Reason.UNFIT.value] += 1
+        entry = Entry(one.raw, one.body)
+        unfit.set_aside(self.connection, self.state, one.header, entry, fault, self.now_ms)
+
+    def _merge_or_tell(self, one: Incoming, text: str | None, lsn: int) -> bool:
+        """Merge; a failure of the entry's own, such as a bug met by it, must not stop what comes behind.
+
+        False where it was set aside.
+        """
+        try:
+            if self._careful:
+                self._merge_alone(one.header, text, lsn)
+            else:
+                self._merge(one.header, text, lsn)
+        except sqlite3.Error:
+            raise
+        except Exception as fault:
+            if not self._careful:
+                raise CannotApply(one.header.version, fault) from fault
+            self.connection.execute(
+                "UPDATE _entgldb_oplog SET applied = ? WHERE origin = ? AND seq = ?",
+                (UNFIT, self.state.origins[one.header.origin].number, one.header.seq),
+            )
+            self._set_aside(one, unfit.why(fault))
+            return False
+        return True
+
+    def _merge_alone(self, header: Header, text: str | None, lsn: int) -> None:
+        """Merge in a savepoint: where it raises, nothing of it is left, in the file or in memory."""
+        self.batch.flush()
+        before = self.state.copy()
+        self.connection.execute("SAVEPOINT entry")
+        try:
+            self._merge(header, text, lsn)
+            self.batch.flush()
+        except sqlite3.Error:
+            raise  # it is the disk: all of the batch is undone
+        except Exception:
+            self.batch.forget()
+            self.state.put_back(before)
+            self.connection.execute("ROLLBACK TO entry")
+            self.connection.execute("RELEASE entry")
+            raise
+        self.connection.execute("RELEASE entry")
+
+    def _merge(self, header: Header, text: str | None, lsn: int) -> None:
+        batch = self.batch
+        if self.state.unfit_logged:
+            batch.flush()
+            header = unfit.replace_unfit(self.connection, self.state, header)
+        current = batch.current(header.collection, header.key)
+        if header.op == MERGE or (current is not None and current.merged):
+            self._merge_fields(header, text, lsn)
+            return
+        covered = header.parent is None or self._applied(header.parent, header.collection)
+        decision = merge(header, current, parent_covered=covered)
+        for version in header.named:
+            batch.clear_conflict(version)
+        if decision.parent_absent:
+            self.counts[Reason.PARENT_ABSENT.value] += 1
+            if header.parent is not None:
+                self._note_successor(header.parent)
+        for version in header.seen:
+            if not self._applied(version, header.collection):
+                self._note_successor(version)
+        if decision.keep is Keep.CURRENT:
+            batch.keep_current(header.collection, header.key)
+        elif decision.keep is Keep.INCOMING and text is not None and not batch.has_successor(header.version):
+            batch.keep_incoming(header, text)
+        if decision.wins:
+            batch.replace(header, text, lsn, current)
+
+    def _note_successor(self, version: Version) -> None:
+        forgotten = self.batch.note_successor(version)
+        if forgotten:
+            self.counts[Reason.PARENT_FORGOTTEN.value] += forgotten
+
+    def _merge_fields(self, header: Header, text: str | None, lsn: int) -> None:
+        absent = [version for version in header.named if not self._applied(version, header.collection)]
+        if absent:
+            self.counts[Reason.PARENT_ABSENT.value] += 1
+            for version in absent:
+                self._note_successor(version)
+        if merge_row(self.batch, header, text, lsn, absent=bool(absent)):
+            # nobody's fault and kept back from nobody: its next writer has to make it smaller
+            self.counts[Reason.TOO_LARGE.value] += 1
+
+    def _applied(self, version: Version, collection: str) -> bool:
+        """Whether our vector covers ``version`` and, in a system collection, it was applied too."""
+        known = self.state.origins.get(version.origin)
+        if known is None or known.head.seq < version.seq:
+            return False
+        if not collection.startswith(SYSTEM_PREFIX) and not self.state.unfit_logged:
+            return True
+        self.batch.flush()
+        row = self.connection.execute(
+            "SELECT applied FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (known.number, version.seq)
+        ).fetchone()
+        return row is None or row[0] == APPLIED
+
+    def merge_own(self, header: Header, text: str | None, lsn: int) -> None:
+        """Merge what this node has just logged as if it came from elsewhere."""
+        self._merge(header, text, lsn)
+
+    def retry(self, version: Version) -> Outcome:
+        """Apply an entry from quarantine. Raises NotFoundError, or CannotApply: it stays there then."""
+        one = _taken_apart(unfit.take(self.connection, self.state, version))
+        text = self._text(one)
+        if isinstance(text, EntglError):
+            raise CannotApply(version, text)
+        number = self.state.origins[version.origin].number
+        self.connection.execute(
+            "UPDATE _entgldb_oplog SET applied = ?, body = ? WHERE origin = ? AND seq = ?",
+            (APPLIED, text, number, version.seq),
+        )
+        # shown only now: change feeds that are past the log row are to hear of it
+        self._merge_or_tell(one, text, self.state.next_lsn())
+        self.batch.flush()
+        return Outcome(self.changes, "", self.counts)
+
+    def _supply(self, one: Incoming) -> int:
+        header = one.header
+        known = self.state.origins.get(header.origin)
+        if known is None or (one.body is None and header.op != DELETE):
+            return 0
+        self.batch.flush()
+        text = self._text(one)
+        fault = text if isinstance(text, EntglError) else None
+        stored = unfit.as_kept(one.body) if fault else text
+        found = self.connection.execute(
+            "UPDATE _entgldb_oplog SET applied = ?, body = ?"
+            " WHERE origin = ? AND seq = ? AND hash = ? AND applied = 0",
+            (UNFIT if fault else APPLIED, stored, known.number, header.seq, one.digest),
+        ).rowcount
+        if not found:
+            self._look_for_fork(one)
+            return 0
+        if isinstance(text, EntglError):
+            self._set_aside(one, text)
+            return 0
+        return int(self._merge_or_tell(one, text, self.state.next_lsn()))
+
+    def _look_for_fork(self, one: Incoming) -> None:
+        """Quarantine the origin of a supplied entry that differs from ours at its place: it is of another
+        branch."""
+        if one.header.seq <= self._head(one.header.origin).seq and self._place_is_kept(one.header):
+            ours, _ = self._recorded(one.header)
+            if ours != one.digest:
+                self._quarantine(one)
+
+    def _too_far_ahead(self, hlc: int) -> bool:
+        """Whether a stamp waits. Others are asked for the time only where our own clock says that it does."""
+        now_ms = self.now_ms
+        return clock.too_far_ahead(hlc, now_ms) and clock.too_far_ahead(hlc, self._known_ms(now_ms))
+
+    def _held_full(self) -> bool:
+        """Whether so much is held that it has to be sent again once time has caught up with some of it."""
+        if self._room is None:
+            entries, size = self.connection.execute(
+                "SELECT count(*), ifnull(sum(length(header) + ifnull(length(body), 0)), 0) FROM _entgldb_held"
+            ).fetchone()
+            self._room = [HELD_ENTRIES_MAX - entries, HELD_BYTES_MAX - size]
+        return min(self._room) <= 0
+
+    def _no_room(self, header: Header) -> None:
+        self.counts[Reason.HELD_FULL.value] += 1
+        self._refused.add(header.origin)
+
+    def _follows_what_had_no_room(self, header: Header) -> bool:
+        """Of an entry that does not follow what we have: it would be held, and there is no room."""
+        origin = header.origin
+        if origin not in self._refused:
+            waits = origin in self.state.held or self._too_far_ahead(header.hlc)
+            if not (waits and self._held_full()):
+                return False
+        self._no_room(header)
+        return True
+
+    def _hold(self, one: Incoming) -> None:
+        header = one.header
+        if self._room is not None:
+            self._room = [self._room[0] - 1, self._room[1] - len(one.raw) - len(one.body or b"")]
+        self.counts[Reason.HELD_CLOCK.value] += 1
+        number = self.state.origins[header.origin].number
+        self.connection.execute(
+            "INSERT INTO _entgldb_held VALUES (?, ?, ?, ?, ?, ?)",
+            (number, header.seq, one.digest, one.raw, one.body, self.cloud),
+        )
+        self.state.held[header.origin] = Head(header.seq, one.digest, hlc=header.hlc)
+
+    def _release(self, origin: Origin, *, early: bool) -> None:
+        number = self.state.origins[origin].number
+        # asked every second, and nearly always in vain: one header says so
+        first = self.connection.execute(
+            "SELECT header FROM _entgldb_held WHERE origin = ? ORDER BY seq LIMIT 1", (number,)
+        ).fetchone()
+        if not early and self._too_far_ahead(decode(first[0]).hlc):
+            return
+        released = 0
+        for one, cloud in self._due(number, early=early):
+            self._record(one, cloud=cloud)
+            released = one.header.seq
+        if released:
+            self.connection.execute(
+                "DELETE FROM _entgldb_held WHERE origin = ? AND seq <= ?", (number, released)
+            )
+        if released == self.state.held[origin].seq:
+            del self.state.held[origin]
+
+    def _due(self, number: int, *, early: bool) -> Iterator[tuple[Incoming, bool]]:
+        """Held entries of an origin whose whole group is due, one body in memory at a time."""
+        rows = self.connection.execute(
+            "SELECT header FROM _entgldb_held WHERE origin = ? ORDER BY seq LIMIT ?",
+            (number, GROUP_ENTRIES_MAX),
+        ).fetchall()
+        headers = [decode(raw) for (raw,) in rows]
+        for index, (header, group) in enumerate(zip(headers, groups(headers), strict=True)):
+            torn = not group.whole and len(rows) == GROUP_ENTRIES_MAX
+            if torn or (not early and self._too_far_ahead(group.greatest)):
+                break
+            if index % PAGE_ROWS_MAX == 0:
+                self.batch.flush()
+            digest_, raw, body, cloud = self.connection.execute(
+                "SELECT hash, header, body, cloud FROM _entgldb_held WHERE origin = ? AND seq = ?",
+                (number, header.seq),
+            ).fetchone()
+            yield Incoming(header, raw, digest_, body), cloud == 1
+
+    def _quarantine(self, one: Incoming) -> None:
+        """Keep both proofs and take nothing more of this origin; all others go on."""
+        origin = one.header.origin
+        self.counts[Reason.FORK.value] += 1
+        self.state.disowned |= origin == self.state.own
+        number, head, _ = self.state.known(self.connection, origin)
+        ours = self._raw(number, min(one.header.seq, self._head(origin).seq))
+        self.connection.execute(
+            "INSERT INTO _entgldb_forks (origin, seq, ours, theirs, at_ms) SELECT ?1, ?2, ?3, ?4, ?5"
+            " WHERE NOT EXISTS (SELECT 1 FROM _entgldb_forks WHERE origin = ?1 AND theirs = ?4)"
+            # proofs of what was healed make room, those of what is undecided do not
+            " AND (?6 OR (SELECT count(*) FROM _entgldb_forks WHERE origin = ?1) < ?7)",
+            (number, one.header.seq, ours, one.raw, self.now_ms, not head.quarantined, FORK_PROOFS_MAX),
+        )
+        self.connection.execute(
+            "DELETE FROM _entgldb_forks WHERE origin = ?1 AND id NOT IN"
+            " (SELECT id FROM _entgldb_forks WHERE origin = ?1 ORDER BY id DESC LIMIT ?2)",
+            (number, FORK_PROOFS_MAX),
+        )
+        self.state.move(origin, head._replace(quarantined=True))
+
+    def _head(self, origin: Origin) -> Head:
+        known = self.state.origins.get(origin)
+        if known is None:
+            return NO_HEAD
+        held = self.state.held.get(origin)
+        return known.head if held is None else held._replace(quarantined=known.head.quarantined)
+
+    def _recorded(self, header: Header) -> tuple[bytes, bool]:
+        """Hash of what we have at an entry's place, and whether it is more than recorded."""
+        self.batch.flush()
+        number = self.state.origins[header.origin].number
+        row = self.connection.execute(
+            "SELECT hash, applied FROM _entgldb_oplog WHERE origin = ? AND seq = ? UNION ALL"
+            " SELECT hash, 1 FROM _entgldb_held WHERE origin = ? AND seq = ?",
+            (number, header.seq) * 2,
+        ).fetchone()
+        return row[0], row[1] != RECORDED
+
+    def _place_is_kept(self, header: Header) -> bool:
+        """Whether what we had at an entry's place has not been pruned."""
+        return header.seq > self.state.origins[header.origin].floor
+
+    def _raw(self, number: int, seq: int) -> bytes:
+        self.batch.flush()
+        row = self.connection.execute(
+            "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq = ? UNION ALL"
+            " SELECT header FROM _entgldb_held WHERE origin = ? AND seq = ?",
+            (number, seq) * 2,
+        ).fetchone()
+        return b"" if row is None else bytes(row[0])
+
+
+def _taken_apart(entry: Entry) -> Incoming:
+    return Incoming(decode(entry.header), entry.header, digest(entry.header), entry.body)

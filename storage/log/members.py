@@ -1,0 +1,84 @@
+"""The last word of every member, kept in the file: a local table, never an operation."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Final
+
+import msgpack
+
+from entgldb.messages.limits import MEMBERS_MAX, PACK_BYTES
+from entgldb.messages.model import Origin, node_of
+from entgldb.messages.wire import Member
+from entgldb.storage.file.state import State
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.members import member_name
+from entgldb.storage.rules.results import Heard
+
+VOICE_MS: Final = 24 * 3600 * 1000
+"""A node that was not heard of for so long has no voice about the time."""
+
+
+def remember(
+    connection: sqlite3.Connection, rows: Iterable[Member], now_ms: int, lived_ms: int, *, cloud: bool
+) -> None:
+    """Keep rows that are later than those kept, heard at ``now_ms``; the longest silent make room.
+
+    ``lived_ms``: the same moment in the life of the store.
+    """
+    connection.executemany(
+        "INSERT INTO _entgldb_members VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+        " origin = excluded.origin, counter = excluded.counter, seen_ms = excluded.seen_ms,"
+        " heard_ms = excluded.heard_ms, vector = excluded.vector, lived_ms = excluded.lived_ms,"
+        " shown_ms = excluded.shown_ms"
+        " WHERE excluded.counter > counter",
+        [
+            (
+                member_name(row.origin, cloud=cloud),
+                row.origin,
+                row.counter,
+                row.seen_ms,
+                now_ms,
+                msgpack.packb(row.vector, buf_size=PACK_BYTES),
+                lived_ms,
+                row.shown_ms,
+            )
+            for row in rows
+        ],
+    )
+    connection.execute(
+        "DELETE FROM _entgldb_members WHERE name IN (SELECT name FROM _entgldb_members"
+        " ORDER BY lived_ms DESC, name LIMIT -1 OFFSET ?)",
+        (MEMBERS_MAX,),
+    )
+
+
+def members(connection: sqlite3.Connection) -> dict[str, Heard]:
+    """Name -> the last row kept."""
+    rows = connection.execute(
+        "SELECT name, origin, counter, seen_ms, heard_ms, vector, lived_ms, shown_ms"
+        " FROM _entgldb_members ORDER BY lived_ms, name"
+    ).fetchall()
+    return {
+        name: Heard(Member(origin, counter, seen_ms, msgpack.unpackb(vector), shown_ms), heard_ms, lived_ms)
+        for name, origin, counter, seen_ms, heard_ms, vector, lived_ms, shown_ms in rows
+    }
+
+
+def clocks_shown(connection: sqlite3.Connection, own: Origin, lived_ms: int) -> list[int]:
+    """The latest time that the clock of each other node has shown, of those heard of lately."""
+    rows = connection.execute(
+        "SELECT origin, shown_ms FROM _entgldb_members"
+        " WHERE shown_ms > 0 AND lived_ms >= ? ORDER BY lived_ms",
+        (lived_ms - VOICE_MS,),
+    )
+    latest = {node_of(origin): shown_ms for origin, shown_ms in rows}
+    latest.pop(node_of(own), None)
+    return list(latest.values())
+
+
+def known_ms(connection: sqlite3.Connection, state: State, now_ms: int) -> int:
+    """The latest time that this node can believe in: see ``rules.clock.known_ms``."""
+    others = clocks_shown(connection, state.own, state.lived_ms)
+    return clock.known_ms(now_ms, [state.shown_ms, *others] if state.shown_ms else others)

@@ -1,0 +1,228 @@
+"""Reading the log: the part the read-only LogReader and the Store have in common."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgpack
+
+from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.messages.model import Entry, Origin, Vector
+from entgldb.storage.log import members
+from entgldb.storage.rules.clock import ms_of
+from entgldb.storage.rules.results import Heard, Row
+
+PINNED: Final = "cluster"
+"""Name in ``_entgldb_meta``."""
+PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Headers and bodies of one page of rows, not counting the row that crosses it."""
+
+
+class LogQueries:
+    """Short read transactions on the log; nothing is open between two calls."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._names: dict[int, Origin] = {}
+
+    @property
+    def origin(self) -> Origin:
+        """The origin under which this node writes."""
+        return str(self._meta("origin"))
+
+    @property
+    def file_id(self) -> str:
+        """Names this file; a change-feed token of another file is refused."""
+        return str(self._meta("file_id"))
+
+    def pinned_cluster(self) -> tuple[str, str]:
+        """The cluster that a cloud node serves and the client id that brought it; empty before the first."""
+        row = self.connection.execute("SELECT value FROM _entgldb_meta WHERE name = ?", (PINNED,)).fetchone()
+        cluster, client_id = ("", "") if row is None else json.loads(row[0])
+        return cluster, client_id
+
+    def vector(self) -> Vector:
+        """Origin -> (newest contiguous seq, its hash)."""
+        rows = self.connection.execute("SELECT name, seq, head FROM _entgldb_origins WHERE seq > 0")
+        return {name: (seq, head) for name, seq, head in rows.fetchall()}
+
+    def held(self) -> dict[Origin, int]:
+        """Origin -> newest seq that is held."""
+        rows = self.connection.execute(
+            "SELECT o.name, max(h.seq) FROM _entgldb_held h JOIN _entgldb_origins o ON o.id = h.origin"
+            " GROUP BY h.origin"
+        )
+        return dict(rows.fetchall())
+
+    def last_lsn(self) -> int:
+        """The newest row's number; 0 in an empty log."""
+        return int(self.connection.execute("SELECT lsn FROM _entgldb_state").fetchone()[0])
+
+    def first_missing(self, theirs: Mapping[Origin, int]) -> int:
+        """Lowest lsn of an entry that ``theirs`` does not cover; last lsn + 1 when it covers all."""
+        first = self.last_lsn() + 1
+        heads = self.connection.execute("SELECT id, name, seq FROM _entgldb_origins").fetchall()
+        for number, name, seq in heads:
+            known = theirs.get(name, 0)
+            if seq <= known:
+                continue
+            row = self.connection.execute(
+                "SELECT lsn FROM _entgldb_oplog WHERE origin = ? AND seq > ? ORDER BY seq LIMIT 1",
+                (number, known),
+            ).fetchone()
+            if row is not None:
+                first = min(first, row[0])
+        return first
+
+    def disputes(self, origin: Origin, seq: int, digest: bytes) -> bool:
+        """Whether our file has another entry of ``origin`` at ``seq``, or has not come so far."""
+        row = self.connection.execute(
+            "SELECT o.seq, l.hash FROM _entgldb_origins o LEFT JOIN _entgldb_oplog l"
+            " ON l.origin = o.id AND l.seq = ? WHERE o.name = ?",
+            (seq, origin),
+        ).fetchone()
+        head, recorded = (0, None) if row is None else row
+        # without a row at or before the head it is pruned: nothing can be said against it
+        return bool(seq > head or (recorded is not None and recorded != digest))
+
+    def quarantined(self) -> set[Origin]:
+        """Origins of which nothing more is taken."""
+        rows = self.connection.execute("SELECT name FROM _entgldb_origins WHERE quarantined = 1")
+        return {name for (name,) in rows.fetchall()}
+
+    def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
+        """Rows with lsn >= ``from_lsn``, in lsn order, at most ``rows_max`` and about 4 MiB."""
+        cursor = self.connection.execute(
+            "SELECT lsn, origin, seq, hash, collection, header, CAST(body AS BLOB), applied"
+            " FROM _entgldb_oplog WHERE lsn >= ? ORDER BY lsn LIMIT ?",
+            (from_lsn, min(rows_max, PAGE_ROWS_MAX)),
+        )
+        found, size = [], 0
+        try:
+            for lsn, number, seq, digest, collection, header, body, applied in cursor:
+                found.append(
+                    Row(lsn, self._name(number), seq, digest, collection, header, body, applied != 0)
+                )
+                size += len(header) + (len(body) if body is not None else 0)
+                if size >= PAGE_BYTES_MAX:
+                    break
+        finally:
+            cursor.close()
+        return found
+
+    def unapplied(self, rows_max: int, after: tuple[Origin, int] = ("", 0)) -> list[tuple[Origin, int]]:
+        """System entries recorded from a cloud link, not supplied by a LAN peer since: behind ``after``."""
+        rows = self.connection.execute(
+            # '`' is the character after '_'
+            "SELECT origin, seq FROM _entgldb_oplog WHERE applied = 0"
+            " AND collection > '_system_' AND collection < '_system`' AND lsn > coalesce("
+            " (SELECT l.lsn FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+            " WHERE o.name = ? AND l.seq = ?), 0) ORDER BY lsn LIMIT ?",
+            (*after, rows_max),
+        ).fetchall()
+        return [(self._name(number), seq) for number, seq in rows]
+
+    def entries(self, ids: Sequence[tuple[Origin, int]]) -> list[Entry]:
+        """Those of the named entries that are here and applied, in lsn order."""
+        found = []
+        for origin, seq in ids:
+            row = self.connection.execute(
+                "SELECT l.lsn, l.header, CAST(l.body AS BLOB) FROM _entgldb_oplog l"
+                " JOIN _entgldb_origins o ON o.id = l.origin"
+                " WHERE o.name = ? AND l.seq = ? AND l.applied = 1",
+                (origin, seq),
+            ).fetchone()
+            if row is not None:
+                found.append(row)
+        return [Entry(header, body) for _, header, body in sorted(found)]
+
+    def members(self) -> dict[str, Heard]:
+        """Name (node id; origin in the cloud role) -> the last row of that member kept in the file."""
+        return members.members(self.connection)
+
+    def size(self) -> tuple[int, int]:
+        """Live documents, and rows of the log."""
+        documents, entries = self.connection.execute(
+            "SELECT documents, entries FROM _entgldb_state"
+        ).fetchone()
+        return documents, entries
+
+    def floors(self) -> dict[Origin, int]:
+        """Origin -> newest seq whose log rows are gone, for those that have any such."""
+        rows = self.connection.execute("SELECT name, floor FROM _entgldb_origins WHERE floor > 0")
+        return dict(rows.fetchall())
+
+    def documents(self, collection: str) -> list[tuple[str, bytes]]:
+        """All live documents of a small (system) collection, by key."""
+        return self.connection.execute(
+            "SELECT key, CAST(body AS BLOB) FROM _entgldb_documents"
+            " WHERE collection = ? AND body IS NOT NULL ORDER BY key",
+            (collection,),
+        ).fetchall()
+
+    def known(self, collection: str, key: str) -> bool:
+        """Whether a document or a tombstone is there."""
+        row = self.connection.execute(
+            "SELECT 1 FROM _entgldb_documents WHERE collection = ? AND key = ?", (collection, key)
+        ).fetchone()
+        return row is not None
+
+    def acknowledged(self) -> dict[Origin, int]:
+        """The vector as far as it is applied: a node may yet have to ask for entries that are only
+        recorded."""
+        found = {name: seq for name, (seq, _) in self.vector().items()}
+        rows = self.connection.execute(
+            "SELECT o.name, min(l.seq) FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+            " WHERE l.applied = 0 GROUP BY l.origin"
+        )
+        found.update((name, seq - 1) for name, seq in rows.fetchall())
+        return found
+
+    def marks(self) -> list[tuple[int, dict[Origin, int]]]:
+        """When in the life of the store the vector was what, the oldest first."""
+        rows = self.connection.execute("SELECT at_ms, vector FROM _entgldb_marks ORDER BY at_ms").fetchall()
+        return [(at_ms, msgpack.unpackb(vector)) for at_ms, vector in rows]
+
+    def high_mark_ms(self) -> int:
+        """The hybrid clock's milliseconds: no new write is stamped before."""
+        return ms_of(int(self.connection.execute("SELECT clock FROM _entgldb_state").fetchone()[0]))
+
+    def shown_ms(self) -> int:
+        """The latest time that this node's own clock has shown, as of its last commit."""
+        return int(self.connection.execute("SELECT shown_ms FROM _entgldb_state").fetchone()[0])
+
+    def lived_ms(self) -> int:
+        """How long a store has had this file open, as of its last commit."""
+        return int(self.connection.execute("SELECT lived_ms FROM _entgldb_state").fetchone()[0])
+
+    def log_bytes(self) -> int:
+        """Headers and bodies in the log."""
+        return int(self.connection.execute("SELECT log_bytes FROM _entgldb_state").fetchone()[0])
+
+    def tombstones(self, after: Mapping[Origin, int], upto: Mapping[Origin, int]) -> int:
+        """How many collectable tombstones have versions behind ``after`` and not behind ``upto``."""
+        rows = self.connection.execute(
+            # '`' is the character after '_'
+            "SELECT o.name, d.seq FROM _entgldb_documents d JOIN _entgldb_origins o ON o.id = d.origin"
+            " WHERE d.body IS NULL AND NOT (d.collection > '_system_' AND d.collection < '_system`')"
+        )
+        return sum(after.get(name, 0) < seq <= upto.get(name, 0) for name, seq in rows)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self.connection.close()
+
+    def _meta(self, name: str) -> object:
+        return self.connection.execute("SELECT value FROM _entgldb_meta WHERE name = ?", (name,)).fetchone()[
+            0
+        ]
+
+    def _name(self, number: int) -> Origin:
+        name = self._names.get(number)
+        if name is None:
+            self._names.update(self.connection.execute("SELECT id, name FROM _entgldb_origins").fetchall())
+            name = self._names[number]
+        return name

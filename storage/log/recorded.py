@@ -1,0 +1,31 @@
+"""Entries that are recorded and not applied: a file that has some can vouch for no system collection."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from entgldb.storage.rules.comparing.chunks import SEQ_MAX
+
+PARTIAL: Final = "system_partial"
+"""In the file's meta table: a snapshot came by a cloud, whose vector covers a configuration that it has not.
+A node whose file has that mark can vouch for no system collection."""
+
+
+def is_partial(connection: sqlite3.Connection) -> bool:
+    """Whether the vector covers entries of system collections that were never here."""
+    return connection.execute("SELECT 1 FROM _entgldb_meta WHERE name = ?", (PARTIAL,)).fetchone() is not None
+
+
+def mark_partial(connection: sqlite3.Connection) -> None:
+    """From now on this file can vouch for no system collection."""
+    connection.execute("INSERT OR REPLACE INTO _entgldb_meta VALUES (?, 1)", (PARTIAL,))
+
+
+def has_recorded(connection: sqlite3.Connection, origin: int | None = None, last: int = SEQ_MAX) -> bool:
+    """Whether entries (of ``origin`` up to ``last``) are only recorded here: no document shows them."""
+    row = connection.execute(
+        "SELECT 1 FROM _entgldb_oplog WHERE applied = 0 AND seq <= ? AND origin = ifnull(?, origin) LIMIT 1",
+        (last, origin),
+    ).fetchone()
+    return row is not None

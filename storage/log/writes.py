@@ -1,0 +1,322 @@
+"""Writing as this node: from checked requests to headers, rows and a remembered answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from entgldb.messages.client import Base, RequestId, Write, Written
+from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError, TooLargeError
+from entgldb.messages.limits import (
+    BASE_BYTES_MAX,
+    DEPTH_MAX,
+    GROUP_BYTES_MAX,
+    GROUP_ENTRIES_MAX,
+    MERGED_BYTES_MAX,
+    NAMED_MAX,
+)
+from entgldb.messages.model import ALWAYS_MERGED, SYSTEM_PREFIX, Origin, Version, check_collection, check_key
+from entgldb.storage.log import requests
+from entgldb.storage.log.append import Batch
+from entgldb.storage.log.rows import composed, has_long_history, merge_row, read_row, with_change
+from entgldb.storage.log.transaction import Transaction
+from entgldb.storage.log.unfit import APPLIED
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.body import check_body, check_object
+from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, digest, encode
+from entgldb.storage.rules.merge import Current, Head
+from entgldb.storage.rules.merging.changes import as_read, difference, same
+from entgldb.storage.rules.merging.stored import Stored
+
+
+class Checked(NamedTuple):
+    """A write whose limits hold; ``text`` is None for a delete."""
+
+    collection: str
+    key: str
+    body: bytes | None
+    text: str | None
+    resolves: tuple[Version, ...] = ()
+    """Conflicts that it settles."""
+    whole: bool = False
+    """Write all of a document that merges anew, whatever is there."""
+    base: Base | None = None
+    """The document that the writer had read; used where the document merges."""
+
+
+class Writing:
+    """Writes this node's own entries, request by request, within the group that runs."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def write(
+        self,
+        request: RequestId,
+        writes: Sequence[Write],
+        now_ms: int,
+        *,
+        system: bool = False,
+        whole: bool = False,
+    ) -> requests.Answer:
+        """Check and write; as ``Store.write``."""
+        self._transaction.need_group()
+        checked = check_writes(writes, system=system)
+        if whole:
+            checked = [write._replace(whole=True) for write in checked]
+        return self.commit(request, self.batch(), checked, now_ms)
+
+    def batch(self) -> Batch:
+        """A new batch of the group that runs."""
+        self._transaction.need_group()
+        return Batch(self._transaction.connection, self._transaction.state)
+
+    def commit(
+        self, request: RequestId, batch: Batch, checked: list[Checked], now_ms: int
+    ) -> requests.Answer:
+        """Write what was checked, remember the answer; the versions and the last lsn (0: nothing changed)."""
+        state = batch.state
+        if state.disowned:
+            raise EntglError(f"{state.own} has been continued elsewhere, a new incarnation is needed")
+        before = state.lsn
+        written: tuple[Written, ...] = write_group(batch, state.own, checked, now_ms)
+        batch.flush()
+        lsn = state.lsn if state.lsn > before else 0
+        requests.remember(batch.connection, request, state.own, written, lsn, state.lived_ms)
+        return written, lsn
+
+
+def check_writes(writes: Sequence[Write], *, system: bool) -> list[Checked]:
+    """All of a request's writes, or the first fault as an EntglError."""
+    if not 0 < len(writes) <= GROUP_ENTRIES_MAX:
+        raise InvalidError(f"a commit of {len(writes)} writes", hint=f"1 to {GROUP_ENTRIES_MAX} are possible")
+    size = sum(len(write.body) for write in writes if write.body is not None)
+    if size > GROUP_BYTES_MAX:
+        raise TooLargeError(f"a commit of {size} bytes, {GROUP_BYTES_MAX} allowed", hint="split it")
+    names: set[str] = set()
+    checked = []
+    for write in writes:
+        collection, body = write.collection, write.body
+        if collection not in names:
+            _check_name(collection, system=system)
+            names.add(collection)
+        text = None if body is None else check_body(body)
+        base = None if body is None else write.base
+        checked.append(Checked(collection, check_key(write.key), body, text, base=base))
+    return checked
+
+
+def write_group(batch: Batch, origin: Origin, writes: list[Checked], now_ms: int) -> tuple[Written, ...]:
+    """Append one transaction of our own.
+
+    A delete that meets nothing makes no entry and has seq 0; a put that changes no field of a document
+    that merges makes none either and has the version that is there.
+    """
+    parents, merging = _effective(batch, writes)
+    group = _Group(batch, origin, sum([effective for _, effective in parents]), now_ms, merging=merging)
+    written = []
+    for write, (current, effective) in zip(writes, parents, strict=True):
+        # this write replaces the version that an earlier write of this very group made
+        if merging:
+            current = batch.current(write.collection, write.key)
+        else:
+            current = batch.pending(write.collection, write.key) or current
+        if effective:
+            written.append(group.write(write, current))
+        elif write.text is not None and current is not None:
+            written.append(Written(current.origin, current.seq))
+        else:
+            written.append(Written(origin, 0))
+    group.end()
+    return tuple(written)
+
+
+class _Group:
+    """One transaction of our own under way: its place in the log, and what it has made."""
+
+    def __init__(self, batch: Batch, origin: Origin, size: int, now_ms: int, *, merging: bool) -> None:
+        self.batch = batch
+        self.merging = merging
+        """Whether some of it may be a merge."""
+        self.origin = origin
+        self.size = size
+        self.now_ms = now_ms
+        self.seq, self.previous, self.quarantined, self.hlc = batch.state.origins[origin].head
+        self.index = 0
+        self.bytes = 0
+        """Bytes of the bodies logged so far."""
+        self.header_bytes = 0
+
+    def write(self, write: Checked, current: Current | None) -> Written:
+        """Append one write that replaces ``current``."""
+        batch, state = self.batch, self.batch.state
+        self.seq += 1
+        self.hlc = state.clock = clock.tick(state.clock, self.now_ms)
+        if self.merging and _merges(batch, write, current):
+            self._merge(write)
+        else:
+            self._put(write, current)
+        self.index += 1
+        return Written(self.origin, self.seq)
+
+    def end(self) -> None:
+        """Move the head of our log."""
+        self.batch.state.move(self.origin, Head(self.seq, self.previous, self.quarantined, self.hlc))
+
+    def _merge(self, write: Checked) -> None:
+        row = read_row(self.batch, write.collection, write.key)
+        body = _merge_body(self.batch, write, row)
+        self._count_bytes(len(body))
+        text = body.decode()
+        known = _known(self.batch, write, row)
+        header, lsn = self._log(write, (known[0] if known else None, known[1:]), MERGE, digest(body), text)
+        if merge_row(self.batch, header, text, lsn) and write.text is not None:
+            raise TooLargeError(
+                f"{write.collection}/{write.key} would take more than {MERGED_BYTES_MAX} bytes"
+                " with the versions of its fields",
+                hint="remove fields of it first, or delete it and put it anew",
+            )
+
+    def _put(self, write: Checked, current: Current | None) -> None:
+        batch, body = self.batch, write.body
+        # a client that writes here has the conflicts before him, too
+        lost = batch.conflicts_of(write.collection, write.key)
+        parent = None if current is None else Version(current.origin, current.seq)
+        op, sha = (DELETE, b"") if body is None else (PUT, digest(body))
+        self._count_bytes(len(body or b""))
+        header, lsn = self._log(write, (parent, lost), op, sha, write.text)
+        for version in lost:
+            batch.clear_conflict(version)
+        batch.replace(header, write.text, lsn, current)
+
+    def _count_bytes(self, size: int) -> None:
+        """Changed fields may take more than the documents: a receiver has to stage them."""
+        self.bytes += size
+        if self.bytes > GROUP_BYTES_MAX:
+            raise TooLargeError(
+                f"the changed fields of a commit take more than {GROUP_BYTES_MAX} bytes", hint="split it"
+            )
+
+    def _count_header(self, size: int) -> None:
+        self.header_bytes += size
+        if self.header_bytes > GROUP_BYTES_MAX:
+            raise TooLargeError(
+                f"keys, and the versions replaced, of a commit take more than {GROUP_BYTES_MAX} bytes",
+                hint="split it",
+            )
+
+    def _log(
+        self,
+        write: Checked,
+        replaced: tuple[Version | None, Sequence[Version]],
+        op: int,
+        sha: bytes,
+        text: str | None,
+    ) -> tuple[Header, int]:
+        """``replaced``: the version that the writer replaced, and others that it knew."""
+        parent, seen = replaced
+        header = Header(
+            self.origin,
+            self.seq,
+            self.batch.state.clock,
+            write.collection,
+            write.key,
+            op,
+            parent,
+            self.index,
+            self.size,
+            sha,
+            self.previous,
+            tuple(seen[:NAMED_MAX]),
+        )
+        raw = encode(header)
+        self._count_header(len(raw))
+        self.previous = digest(raw)
+        return header, self.batch.log(header, raw, self.previous, text, APPLIED)
+
+
+def _merge_body(batch: Batch, write: Checked, row: Stored | None) -> bytes:
+    """The body of the merge that a write makes over the row that is there."""
+    document = None if write.text is None else json.loads(write.text)
+    fields = write.collection in batch.state.merging and not write.whole
+    collected, read = batch.state.collected_hlc, _read(write)
+    # the writer has read the row as it stands: its field versions are at hand
+    if read is not None and row is not None and row.live and same(read, row.document()):
+        read = None
+    if fields and has_long_history(batch, write.collection, write.key):
+        # written whole, a document sheds the versions of all that it ever had and has no more
+        if read is not None and document is not None and row is not None and row.live:
+            document = with_change(row, difference(read, document, as_read(read, row.tree)))
+        fields = False
+    return composed(row, document, fields=fields, collected_hlc=collected, read=read).encode()
+
+
+def _read(write: Checked) -> dict[str, Any] | None:
+    return None if write.base is None else check_object(write.base.body, BASE_BYTES_MAX, DEPTH_MAX)
+
+
+def _known(batch: Batch, write: Checked, row: Stored | None) -> list[Version]:
+    """The versions that the writer of a merge knew, the one that it replaces first."""
+    if row is None:
+        return []
+    tips = [tip.version for tip in row.tips] if row.live else []
+    if write.base is None:
+        return [row.newest.version, *write.resolves, *tips]
+    stand = {row.newest.version, *(tip.version for tip in row.tips)}
+    read = dict.fromkeys(one.version for one in write.base.versions[: NAMED_MAX + 1])
+    # of what a client says only that counts which this node knows to be of this very document
+    return [
+        version for version in read if version in stand or batch.is_of(version, write.collection, write.key)
+    ]
+
+
+def _merges(batch: Batch, write: Checked, current: Current | None) -> bool:
+    """Whether a write becomes a merge; one that settles a conflict does, because it must say so."""
+    if write.resolves or (current is not None and current.merged):
+        return True
+    # a first version in a system collection is put: nodes of protocol 1 understand nothing else
+    first = current is None and write.collection in ALWAYS_MERGED
+    return write.collection in batch.state.merging and not first
+
+
+def _effective(batch: Batch, writes: list[Checked]) -> tuple[list[tuple[Current | None, bool]], bool]:
+    """For each write the version it meets in the file, and whether it changes anything.
+
+    And whether some of the writes may be merges.
+    """
+    some = False
+    live: dict[tuple[str, str], bool] = {}
+    texts: dict[tuple[str, str], str] = {}
+    merging, found = batch.state.merging, []
+    for write in writes:
+        place = (write.collection, write.key)
+        current = batch.current(*place)
+        was_live = live.get(place, current is not None and current.live)
+        live[place] = write.text is not None
+        anew = write.whole or bool(write.resolves)
+        effective = was_live or write.text is not None or anew
+        merges = write.collection in merging
+        some = some or merges or bool(write.resolves) or (current is not None and current.merged)
+        if merges and write.text is not None:
+            # a put that finds every field as it is changes nothing, and says so to nobody
+            before = texts.get(place) or (batch.text(*place) if was_live else None)
+            texts[place] = write.text
+            effective = not was_live or anew or _differs(_read(write), before, write.text)
+        found.append((current, effective))
+    return found, some
+
+
+def _differs(read: dict[str, Any] | None, before: str | None, after: str) -> bool:
+    if read is None and before is not None:
+        read = json.loads(before)
+    return read is None or not same(read, json.loads(after))
+
+
+def _check_name(collection: str, *, system: bool) -> None:
+    if collection.startswith(SYSTEM_PREFIX) and not system:
+        raise NotAllowedError(
+            f"{collection} is written by its own verbs only",
+            hint="add-cloud-peer, update-peer or remove-peer",
+        )
+    check_collection(collection, system=system)

@@ -1,0 +1,5 @@
+"""Whole files moved: backup, restore, rebuild of a damaged one.
+
+Stands above ``store.py``, which it opens. Only ``launch`` imports it.
+Begin with ``backup.py``.
+"""

@@ -1,0 +1,175 @@
+"""A damaged file is set aside and begun anew; the node's own writes that nobody else has are carried over.
+
+The peers have the rest. Of the damaged log every row is read that can be, found by halving the ranges that
+cannot; a row counts when its header has the hash it was recorded with and its body the digest that one names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from entgldb.messages.errors import EntglError, NotFoundError, ProtocolError
+from entgldb.messages.model import SYSTEM_PREFIX, node_of
+from entgldb.storage.file import swap
+from entgldb.storage.file.open import FILE, open_damaged, translated
+from entgldb.storage.repair.salvaged import keep, waiting
+from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest
+from entgldb.storage.rules.incarnations import Why
+from entgldb.storage.store import Store
+
+_PAGE: Final = 1_000
+"""Rows read and written in one go, or fewer where they are large."""
+_PAGE_BYTES: Final = 16 * 1024 * 1024
+_COLUMNS: Final = "SELECT lsn, hash, header, CAST(body AS BLOB) FROM _entgldb_oplog"
+
+
+class Rebuilt(NamedTuple):
+    """The result of rebuilding a damaged file."""
+
+    set_aside: str
+    salvaged: int
+    """Own entries that were read whole; those that peers lack are written again after the first sync."""
+    unreadable: int
+    """Rows of the log that could not be read, or are not what they were."""
+
+
+def rebuild(directory: Path, node_id: str, now_ms: int) -> Rebuilt:
+    """Begin the database of a node anew. The caller holds the directory's lock. Raises EntglError.
+
+    It is made beside the damaged one and then takes its place: a run that was cut short has changed nothing,
+    or is completed by the next, which tells the same.
+    """
+    cut = swap.settle(directory)
+    if cut is not None:
+        return Rebuilt(cut.aside, cut.facts.get("salvaged", 0), cut.facts.get("unreadable", 0))
+    if not (directory / FILE).exists():
+        raise NotFoundError(f"there is no {FILE} in {directory}", hint="start the node without --rebuild")
+    part = swap.begin(directory)
+    try:
+        salvaged, unreadable = _prepare(directory, part, node_id, now_ms)
+        aside = swap.free_name(directory, "corrupt", now_ms)
+        swap.install(directory, swap.Swap(aside, {"salvaged": salvaged, "unreadable": unreadable}))
+    except sqlite3.Error as fault:
+        raise translated(fault, str(part)) from fault
+    except OSError as fault:
+        raise swap.told(fault, "nothing was changed") from fault
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Rebuilt(aside, salvaged, unreadable)
+
+
+def _prepare(directory: Path, part: Path, node_id: str, now_ms: int) -> tuple[int, int]:
+    """The new database in ``part``; how many own entries it keeps, how many rows could not be read."""
+    store = Store.open(part, node_id, now_ms)
+    try:
+        store.begin_anew(b"", Why.REBUILT, now_ms)
+        unreadable = _carry_over(directory, store, node_id)
+        store.connection.execute("DELETE FROM _entgldb_meta WHERE name = 'mark'")
+        return waiting(store.connection), unreadable
+    finally:
+        store.close()
+
+
+def _carry_over(directory: Path, store: Store, node_id: str) -> int:
+    """Carry the readable entries over, page by page; return how many rows could not be read."""
+    try:
+        damaged = open_damaged(directory)
+    except EntglError:
+        return 0
+    unreadable = 0
+    with closing(damaged):
+        rows = chain(_rows(damaged), _waiting(damaged))
+        while page := _page(rows):
+            unreadable += page.count(None)
+            entries = [entry for entry in page if entry is not None and _is_own(entry[0], node_id)]
+            with store.group():
+                store.state.clock = max(store.state.clock, *(header.hlc for header, _ in entries), 0)
+                keep(store.connection, entries)
+        with contextlib.suppress(sqlite3.Error), store.group():
+            for peer in damaged.execute(
+                "SELECT node_id, address, seen_ms FROM _entgldb_peers LIMIT ?", (_PAGE,)
+            ):
+                store.remember_peer(*peer)
+    return unreadable
+
+
+def _is_own(header: Header, node_id: str) -> bool:
+    return node_of(header.origin) == node_id and not header.collection.startswith(SYSTEM_PREFIX)
+
+
+def _page(rows: Iterator[tuple[Any, ...] | None]) -> list[tuple[Header, bytes | None] | None]:
+    """The next entries, None for each that is unreadable or not what it was; empty at the end."""
+    page: list[tuple[Header, bytes | None] | None] = []
+    size = 0
+    for row in islice(rows, _PAGE):
+        page.append(_entry(row))
+        size += 0 if row is None else len(row[3] or b"")
+        if size > _PAGE_BYTES:
+            break
+    return page
+
+
+def _rows(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...] | None]:
+    """Every row that can be read, and None for each number at which there is one that cannot."""
+    last = _last(damaged)
+    for first in range(1, last + 1, _PAGE):
+        yield from _range(damaged, first, min(last, first + _PAGE - 1))
+
+
+def _waiting(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    """The entries that an earlier rebuild has carried over, as long as the node has met no peer."""
+    with contextlib.suppress(sqlite3.Error):
+        for raw, body in damaged.execute("SELECT header, body FROM _entgldb_salvaged"):
+            yield 0, digest(raw), raw, body
+
+
+def _range(damaged: sqlite3.Connection, first: int, last: int) -> Iterator[tuple[Any, ...] | None]:
+    try:
+        for row in damaged.execute(f"{_COLUMNS} WHERE lsn BETWEEN ? AND ? ORDER BY lsn", (first, last)):
+            if row[0] < first:
+                raise sqlite3.DatabaseError("rows are out of order")
+            first = row[0] + 1
+            yield row
+    except sqlite3.Error:
+        if first >= last:
+            yield None
+            return
+        middle = (first + last) // 2
+        yield from _range(damaged, first, middle)
+        yield from _range(damaged, middle + 1, last)
+
+
+def _last(damaged: sqlite3.Connection) -> int:
+    found = 0
+    for query in ("SELECT lsn FROM _entgldb_state", "SELECT max(lsn) FROM _entgldb_oplog"):
+        with contextlib.suppress(sqlite3.Error):
+            row = damaged.execute(query).fetchone()
+            value = row[0] if row is not None else 0
+            found = max(found, value if isinstance(value, int) else 0)
+    # a number that makes no sense is damage, too
+    return min(found, 2**40)
+
+
+def _entry(row: tuple[Any, ...] | None) -> tuple[Header, bytes | None] | None:
+    """A row that is what it was when it was written."""
+    if row is None:
+        return None
+    _, recorded, raw, body = row
+    try:
+        if digest(raw) != recorded:
+            return None
+        header = decode(raw)
+        # changed fields alone are nothing to be written again: their document may be the peers'
+        whole = (
+            header.op == DELETE if body is None else header.op == PUT and digest(body) == header.body_sha256
+        )
+    except (ProtocolError, TypeError):
+        return None
+    return (header, body) if whole else None

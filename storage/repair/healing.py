@@ -1,0 +1,245 @@
+"""Ending a fork: one branch of an origin's log stays, the other is taken out and kept as versions that lost.
+
+Two branches use the same numbers, so they cannot both stand in one log. The other branch's last write to
+each key goes into a log of its own, under a new origin and with the smallest clocks there are. If the key
+has another version, this write loses, and every node lists it as a conflict. If the key has none, this write
+stays.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from entgldb.messages.limits import BODY_BYTES_MAX
+from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version
+from entgldb.storage.file.scratch import empty
+from entgldb.storage.file.state import State
+from entgldb.storage.log.append import Batch
+from entgldb.storage.log.unfit import APPLIED
+from entgldb.storage.repair.merge_healing import refold_merged
+from entgldb.storage.rules.header import MERGE, PUT, Header, decode, digest, encode
+from entgldb.storage.rules.merge import Head
+from entgldb.storage.rules.merging.changes import plant, text_of
+from entgldb.storage.rules.merging.row import read_merging
+from entgldb.storage.rules.merging.tree import Stamp, render, settle
+
+
+class Logged(NamedTuple):
+    """An applied entry of the log, or the row of a document whose entry is pruned."""
+
+    hlc: int
+    origin: Origin
+    seq: int
+    body: str | None
+    named: frozenset[Version]
+
+
+def branch(connection: sqlite3.Connection, origin: Origin, keep: str) -> tuple[int, bytes] | None:
+    """An entry that tells the branch to keep, ``ours`` or ``theirs``, from the other; None without a fork."""
+    row = connection.execute(
+        "SELECT f.seq, f.ours, f.theirs FROM _entgldb_forks f JOIN _entgldb_origins o ON o.id = f.origin"
+        " WHERE o.name = ? AND o.quarantined = 1 ORDER BY f.seq, f.id LIMIT 1",
+        (origin,),
+    ).fetchone()
+    if row is None:
+        return None
+    raw = row[1] if keep == "ours" else row[2]
+    return (decode(raw).seq, digest(raw)) if raw else None
+
+
+def cut(connection: sqlite3.Connection, state: State, origin: Origin, seq: int, kept: bytes) -> int:
+    """First seq to take out so that the branch with entry ``kept`` at ``seq`` can stay; 0: nothing."""
+    known = state.origins.get(origin)
+    if known is None or seq <= known.floor:
+        return 0
+    number, head, floor = known
+    row = connection.execute(
+        "SELECT hash FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (number, seq)
+    ).fetchone()
+    if row is not None:
+        return 0 if row[0] == kept else seq
+    if not head.quarantined or head.seq <= floor:
+        return 0
+    # the branches part earlier than the entry we know them by: go back one by one until they meet
+    proofs = connection.execute(
+        "SELECT theirs FROM _entgldb_forks WHERE origin = ? AND seq = ?", (number, head.seq + 1)
+    )
+    apart = any(decode(raw).prev_hash != head.hash for (raw,) in proofs.fetchall() if raw)
+    return head.seq if apart else 0
+
+
+def release(state: State, origin: Origin) -> None:
+    """Take the origin's entries again: our entries are the branch to keep, as far as they go."""
+    known = state.origins.get(origin)
+    if known is not None and known.head.quarantined:
+        state.move(origin, known.head._replace(quarantined=False))
+
+
+def take_out(batch: Batch, origin: Origin, first: int) -> None:
+    """Remove the entries of ``origin`` from ``first`` on; ``dropped`` tells the last document that they put
+    to each key.
+
+    One key at a time is in memory, with what the log has of it.
+    """
+    connection, state = batch.connection, batch.state
+    number = state.origins[origin].number
+    empty(connection, "touched", "logged", "dropped", "removed")
+    previous, rows, size = b"", 0, 0
+    for raw, body, applied in connection.execute(
+        "SELECT header, body, applied FROM _entgldb_oplog WHERE origin = ? AND seq >= ? ORDER BY seq",
+        (number, first),
+    ):
+        header = decode(raw)
+        previous = header.prev_hash if rows == 0 else previous
+        rows, size = rows + 1, size + len(raw) + len(body or "")
+        if applied == APPLIED:
+            _remember(batch, header, body)
+    connection.execute(
+        "INSERT INTO temp.logged SELECT t.id, l.lsn FROM _entgldb_oplog l CROSS JOIN temp.touched t"
+        " ON t.collection = l.collection AND t.key = l.key WHERE l.applied = ?"
+        " AND NOT (l.origin = ? AND l.seq >= ?)",
+        (APPLIED, number, first),
+    )
+    connection.execute("DELETE FROM _entgldb_oplog WHERE origin = ? AND seq >= ?", (number, first))
+    connection.execute("DELETE FROM _entgldb_held WHERE origin = ?", (number,))
+    state.entries -= rows
+    state.log_bytes -= size
+    state.held.pop(origin, None)
+    before = connection.execute(
+        "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (number, first - 1)
+    ).fetchone()
+    # where it is pruned its stamp is not known any more
+    state.move(origin, Head(first - 1, previous, hlc=0 if before is None else decode(before[0]).hlc))
+    state.conflicts -= connection.execute(
+        "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq >= ?", (number, first)
+    ).rowcount
+    _refold(batch, origin, (number, first))
+
+
+def dropped(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
+    """Documents of the branch that was taken out: collection, key, body."""
+    last = 0
+    while row := connection.execute(
+        "SELECT id, collection, key, body FROM temp.dropped WHERE id > ? ORDER BY id LIMIT 1", (last,)
+    ).fetchone():
+        last = row[0]
+        yield row[1:]
+
+
+def _remember(batch: Batch, header: Header, body: str | None) -> None:
+    """Note which key an entry of the branch wrote, under which stamps, and what the key has by it."""
+    execute = batch.connection.execute
+    place = (header.collection, header.key)
+    execute("INSERT OR IGNORE INTO temp.touched (collection, key) VALUES (?, ?)", place)
+    stamps: list[Stamp] = [(header.hlc, header.origin)]
+    if header.op == MERGE and body is not None:
+        # the merge carries the stamp of a delete below it: without the merge, leaves that the delete hid
+        # show again
+        said = read_merging(body, stamps[0])
+        stamps += [] if said.over is None else [said.over]
+        body = batch.text(*place)
+        if body is not None and len(body.encode()) > BODY_BYTES_MAX:
+            # larger than anybody can take as a put: the branch's own fields, without what others wrote
+            body = text_of(render(settle(plant(said.change, stamps[0]))))
+    for stamp in stamps:
+        execute(
+            "INSERT OR IGNORE INTO temp.removed SELECT id, ?, ? FROM temp.touched"
+            " WHERE collection = ? AND key = ?",
+            (*stamp, *place),
+        )
+    execute("DELETE FROM temp.dropped WHERE collection = ? AND key = ?", place)
+    fits = body is not None and len(body.encode()) <= BODY_BYTES_MAX
+    if fits and not header.collection.startswith(SYSTEM_PREFIX):
+        execute("INSERT INTO temp.dropped (collection, key, body) VALUES (?, ?, ?)", (*place, body))
+
+
+def is_shown(connection: sqlite3.Connection, document: tuple[str, str, str]) -> bool:
+    """Whether somebody has put the same body beside or in the place of it already."""
+    row = connection.execute(
+        "SELECT 1 FROM _entgldb_documents WHERE collection = ?1 AND key = ?2 AND body = ?3 UNION ALL"
+        " SELECT 1 FROM _entgldb_conflicts WHERE collection = ?1 AND key = ?2 AND body = ?3",
+        document,
+    ).fetchone()
+    return row is not None
+
+
+def as_versions_that_lost(
+    origin: Origin, documents: Iterable[tuple[str, str, str]]
+) -> Iterator[tuple[bytes, str]]:
+    """A log of ``origin`` that puts ``documents`` with the smallest clocks: headers and bodies."""
+    previous = b""
+    for seq, (collection, key, body) in enumerate(documents, 1):
+        header = Header(origin, seq, seq, collection, key, PUT, None, 0, 1, digest(body.encode()), previous)
+        raw = encode(header)
+        previous = digest(raw)
+        yield raw, body
+
+
+def _refold(batch: Batch, origin: Origin, dropped: tuple[int, int]) -> None:
+    """Documents and conflicts of the touched keys anew, from what is left of the log."""
+    execute = batch.connection.execute
+    for number, *place in execute("SELECT id, collection, key FROM temp.touched ORDER BY collection, key"):
+        rows = execute(
+            "SELECT o.name, l.header, l.body FROM temp.logged t CROSS JOIN _entgldb_oplog l ON l.lsn = t.lsn"
+            " CROSS JOIN _entgldb_origins o ON o.id = l.origin WHERE t.place = ? ORDER BY t.lsn",
+            (number,),
+        )
+        entries = [(decode(raw), body) for _, raw, body in rows]
+        at = (place[0], place[1])
+        merged = batch.current(*at)
+        if (merged and merged.merged) or any(header.op == MERGE for header, _ in entries):
+            stamps = frozenset(execute("SELECT hlc, origin FROM temp.removed WHERE place = ?", (number,)))
+            refold_merged(batch, at, entries, stamps)
+        else:
+            _refold_key(batch, at, [_logged(*one) for one in entries], dropped)
+
+
+def _logged(header: Header, body: str | None) -> Logged:
+    return Logged(header.hlc, header.origin, header.seq, body, header.named)
+
+
+def _refold_key(
+    batch: Batch, place: tuple[str, str], versions: list[Logged], dropped: tuple[int, int]
+) -> None:
+    connection, state = batch.connection, batch.state
+    current = connection.execute(
+        "SELECT d.hlc, o.name, d.seq, d.body, d.origin, d.stamps IS NOT NULL FROM _entgldb_documents d"
+        " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ?",
+        place,
+    ).fetchone()
+    if current is None or current[5]:
+        return
+    kept = (current[4], dropped[1]) != (dropped[0], min(current[2], dropped[1]))
+    if kept:
+        # not of the dropped branch: it may stand for entries that are pruned
+        hlc, name, seq, body = current[:4]
+        versions = [*versions, Logged(hlc, name, seq, body, frozenset())]
+    winner = max(versions, key=lambda one: (one.hlc, one.origin), default=None)
+    state.documents -= current[3] is not None
+    if winner is None:
+        batch.bury(*place)
+        return
+    state.documents += winner.body is not None
+    sha = None if winner.body is None else digest(winner.body.encode())
+    number = state.origins[winner.origin].number
+    if not kept or (winner.origin, winner.seq) != (current[1], current[2]):
+        connection.execute(
+            "UPDATE _entgldb_documents SET body = ?, origin = ?, seq = ?, hlc = ?, lsn = ?, sha256 = ?"
+            " WHERE collection = ? AND key = ?",
+            (winner.body, number, winner.seq, winner.hlc, state.next_lsn(), sha, *place),
+        )
+    # a version that the dropped branch had overtaken may be the document again
+    state.conflicts -= connection.execute(
+        "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq = ?", (number, winner.seq)
+    ).rowcount
+    replaced = {version for one in versions for version in one.named}
+    for one in versions:
+        lost = one.body is not None and (one.origin, one.seq) not in replaced
+        if lost and (one.origin, one.seq) != (winner.origin, winner.seq):
+            state.conflicts += connection.execute(
+                "INSERT OR IGNORE INTO _entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (state.origins[one.origin].number, one.seq, one.hlc, *place, one.body, state.lived_ms),
+            ).rowcount

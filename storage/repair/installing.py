@@ -1,0 +1,145 @@
+"""From a staged snapshot to one committed transaction: documents, vector, own unsent writes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from entgldb.messages.errors import Reason
+from entgldb.messages.model import ENDED, Origin
+from entgldb.storage.file.open import translated
+from entgldb.storage.file.strangers import Strangers
+from entgldb.storage.log import members
+from entgldb.storage.log.append import Batch
+from entgldb.storage.log.read import LogQueries
+from entgldb.storage.log.recorded import has_recorded, is_partial
+from entgldb.storage.log.transaction import Transaction
+from entgldb.storage.repair.incarnations import Incarnations
+from entgldb.storage.repair.rewrite import Tail
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.comparing.chunks import Head as SnapshotHead
+from entgldb.storage.rules.ended import read_ending
+from entgldb.storage.rules.incarnations import Why
+from entgldb.storage.rules.merge import NO_HEAD, Head
+from entgldb.storage.rules.results import Installed
+from entgldb.storage.snapshot.install import Merger
+from entgldb.storage.snapshot.staging import read_head
+
+
+class Installing:
+    """Merges a staged snapshot in a ``group`` of its own."""
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        incarnations: Incarnations,
+        strangers: Strangers,
+        group: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._transaction = transaction
+        self._incarnations = incarnations
+        self._strangers = strangers
+        self._group = group
+
+    def install(
+        self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool, peer: str
+    ) -> Installed:
+        """Merge what is staged at the URI ``staged``. ``cloud``: it came by a cloud link.
+
+        ``peer``: the node that gave it. ``rebase``: own unsent writes are issued again even where no log row
+        that we lack was pruned.
+        """
+        connection, state = self._transaction.connection, self._transaction.state
+        with _attached(connection, staged):
+            head = read_head(connection, "staged")
+            if clock.too_far_ahead(head.clock, members.known_ms(connection, state, now_ms)):
+                return Installed({}, Reason.HELD_CLOCK.value)
+            if self._is_of_a_fork(head):
+                return Installed({}, Reason.QUARANTINED.value)
+            if not rebase and self._is_covered(head, cloud=cloud):
+                return Installed({})
+            strangers = self._strangers.in_snapshot(connection, state, head.vector(), peer, cloud=cloud)
+            if strangers is None:
+                self._strangers.left_out(now_ms)
+                return Installed({}, Reason.TOO_MANY_ORIGINS.value)
+            with self._group():
+                done = self._install(head, entropy, now_ms, cloud=cloud, rebase=rebase)
+            self._strangers.note(peer, strangers)
+            return done
+
+    def _is_covered(self, head: SnapshotHead, *, cloud: bool) -> bool:
+        """Whether it brings nothing: it was merged before, or the log has brought it meanwhile."""
+        connection = self._transaction.connection
+        if head.system and not cloud and (is_partial(connection) or has_recorded(connection)):
+            return False
+        heads = {origin: known.head for origin, known in self._transaction.state.origins.items()}
+        ours = [(heads.get(mark.name, NO_HEAD), mark.seq) for mark in head.marks]
+        return all(known.seq >= seq for known, seq in ours)
+
+    def _is_of_a_fork(self, head: SnapshotHead) -> bool:
+        """Whether it has more of an origin in quarantine than our branch of that, or another branch.
+
+        Its rows and its vector would then say what our branch has not seen: nobody could tell what to keep.
+        """
+        for mark in head.marks:
+            known = self._transaction.state.origins.get(mark.name)
+            if known is None or not known.head.quarantined or not mark.seq:
+                continue
+            row = self._transaction.connection.execute(
+                "SELECT hash FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (known.number, mark.seq)
+            ).fetchone()
+            ours = {known.head.seq: known.head.hash}.get(mark.seq, b"" if row is None else row[0])
+            if mark.seq > known.head.seq or ours != mark.head:
+                return True
+        return False
+
+    def _install(
+        self, head: SnapshotHead, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool
+    ) -> Installed:
+        connection, state = self._transaction.connection, self._transaction.state
+        before = state.vector()
+        behind = rebase or any(mark.floor > before.get(mark.name, (0, b""))[0] for mark in head.marks)
+        merger = Merger(connection, state, head, cloud=cloud)
+        merger.merge()
+        for key, _ in LogQueries(connection).documents(ENDED):
+            end = read_ending(key)
+            if end is not None:
+                state.end(connection, *end)
+        changes = merger.changes
+        old, ahead = state.own, state.own in changes
+        theirs = {mark.name: mark.seq for mark in head.marks}
+        tail = Tail(Batch(connection, state), old, _covered(head, old), theirs)
+        reissued = own_last = 0
+        if ahead or (behind and tail.exists()):
+            why = Why.ROLLED_BACK if ahead else Why.SNAPSHOT
+            new = self._incarnations.reincarnate(entropy, why, now_ms)
+            if not ahead:
+                reissued = tail.write_again(new, now_ms)
+                tail.drop()
+                own_last = state.lsn if reissued else 0
+            if reissued:
+                changes[new] = (state.origins[new].head.seq, state.origins[new].head.hash)
+        return Installed(
+            changes, "", merger.taken, merger.deleted, reissued, own_last, reborn=state.own != old
+        )
+
+
+def _covered(head: SnapshotHead, origin: Origin) -> Head:
+    """How far a snapshot has an origin's log."""
+    return next((Head(m.seq, m.head, hlc=m.hlc) for m in head.marks if m.name == origin and m.seq), NO_HEAD)
+
+
+@contextmanager
+def _attached(connection: sqlite3.Connection, staged: str) -> Iterator[None]:
+    """ATTACH is not possible inside a transaction, and a failed one is the staged file's fault."""
+    try:
+        connection.execute("ATTACH ? AS staged", (staged,))
+    except sqlite3.Error as fault:
+        raise translated(fault, "the staged snapshot cannot be opened") from fault
+    try:
+        yield
+    except sqlite3.Error as fault:
+        raise translated(fault, "the staged snapshot cannot be read") from fault
+    finally:
+        connection.execute("DETACH staged")

@@ -1,0 +1,179 @@
+"""``clock --reset``: own writes that a clock far ahead has stamped, stamped anew, as a new writer.
+
+Nobody else has them: others hold what is stamped far ahead. Left alone they would be applied when time has
+caught up, and win against all that was written meanwhile. So the old log *ends* before them. That is said by
+the key of an entry of ``_system_ended``, in the new log and before the rest of it: headers go everywhere, a
+cloud included, so that every node drops what it holds beyond the end, and takes nothing more of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import InvalidError
+from entgldb.messages.limits import DRIFT_MS_MAX
+from entgldb.messages.model import ENDED, Origin, Version, node_of
+from entgldb.storage.file.scratch import empty
+from entgldb.storage.log import members
+from entgldb.storage.log.append import Batch
+from entgldb.storage.log.apply import Applier
+from entgldb.storage.log.transaction import Transaction
+from entgldb.storage.log.writes import Writing
+from entgldb.storage.repair import healing
+from entgldb.storage.repair.incarnations import Incarnations
+from entgldb.storage.repair.merge_rewrite import MergeTail
+from entgldb.storage.repair.rewrite import PAGE, Tail, Writer
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.ended import ending
+from entgldb.storage.rules.header import MERGE, Header, decode, digest
+from entgldb.storage.rules.incarnations import Why
+from entgldb.storage.rules.merge import NO_HEAD, Head
+
+
+class Reset(NamedTuple):
+    """The result of a reset."""
+
+    origin: Origin
+    """The origin under which this node writes from now on."""
+    written: int
+    """Entries that were stamped anew."""
+
+
+def reset_clock(
+    transaction: Transaction,
+    incarnations: Incarnations,
+    writing: Writing,
+    request: RequestId,
+    entropy: bytes,
+    now_ms: int,
+) -> Reset:
+    """Go on from ``now_ms``, which is right, with the node's unseen writes. Raises InvalidError."""
+    state, connection = transaction.state, transaction.connection
+    state.shown_ms = now_ms
+    bound = clock.from_ms(members.known_ms(connection, state, now_ms) + DRIFT_MS_MAX)
+    if state.clock <= bound:
+        raise InvalidError(
+            "the stamps of this node do not run ahead of most clocks: there is nothing to reset"
+        )
+    old = state.own
+    tail = Tail(Batch(connection, state), old, _seen_elsewhere(transaction, bound), {})
+    if tail.covered.hlc <= bound:
+        _put_off(transaction, bound)
+    before = _greatest_without(transaction, tail)
+    if before > bound:
+        raise InvalidError(
+            "others have taken what was stamped ahead: every node goes on from there",
+            hint="nothing is held for it where most clocks have shown that time: entgldb clock",
+        )
+    state.clock = before
+    if not tail.exists():
+        return Reset(old, 0)
+    _set_aside(tail)
+    healing.take_out(Batch(connection, state), old, tail.covered.seq + 1)
+    new = incarnations.reincarnate(entropy, Why.CLOCK, now_ms)
+    writing.write(request, [Write(ENDED, ending(old, tail.covered.seq), b"{}")], now_ms, system=True)
+    state.end(connection, old, tail.covered.seq)
+    return Reset(new, _write_again(transaction, old, new, now_ms))
+
+
+def _put_off(transaction: Transaction, bound: int) -> None:
+    """Take out the entries that others have stamped ahead. They come again, and this node holds them until
+    their writers reset their clocks too."""
+    for origin, known in list(transaction.state.origins.items()):
+        if origin == transaction.state.own or known.head.hlc <= bound:
+            continue
+        first = _first_ahead(transaction, known.number, known.head.seq, bound)
+        if first > known.floor:
+            healing.take_out(Batch(transaction.connection, transaction.state), origin, first)
+
+
+def _first_ahead(transaction: Transaction, number: int, head: int, bound: int) -> int:
+    """The first seq of a log that is not stamped right; a transaction is one thing, and goes as a whole."""
+    rows = transaction.connection.execute(
+        "SELECT header FROM _entgldb_oplog WHERE origin = ? ORDER BY seq DESC", (number,)
+    )
+    first = head + 1
+    for (raw,) in rows:
+        header = decode(raw)
+        if header.hlc <= bound:
+            break
+        first = header.seq - header.group_index
+    rows.close()
+    return first
+
+
+def _write_again(transaction: Transaction, old: Origin, new: Origin, now_ms: int) -> int:
+    """The entries that were set aside, each merged as it will be by whoever takes the new log."""
+    batch = Batch(transaction.connection, transaction.state)
+    writer, applier = Writer(batch, new, now_ms), Applier(batch, now_ms)
+    stamps, moved = MergeTail(batch, old, ()), dict[Version, Version]()
+    for header, text in _rows(transaction):
+        parent = None if header.parent is None else moved.get(header.parent, header.parent)
+        seen = tuple(moved.get(version, version) for version in header.seen)
+        text = stamps.text(header, text)
+        sha = header.body_sha256 if header.op != MERGE else digest((text or "").encode())
+        made, lsn = writer.log(header._replace(parent=parent, seen=seen, body_sha256=sha), text)
+        stamps.moved(header, made)
+        moved[header.version] = made.version
+        transaction.state.move(new, writer.head)
+        applier.merge_own(made, text, lsn)
+    writer.end()
+    return writer.written
+
+
+def _set_aside(tail: Tail) -> None:
+    empty(tail.connection, "tail")
+    tail.connection.execute(
+        "INSERT INTO temp.tail SELECT seq, header, body FROM _entgldb_oplog WHERE origin = ? AND seq > ?",
+        (tail.number, tail.covered.seq),
+    )
+
+
+def _rows(transaction: Transaction) -> Iterator[tuple[Header, str | None]]:
+    seq = 0
+    while page := transaction.connection.execute(
+        "SELECT seq, header, body FROM temp.tail WHERE seq > ? ORDER BY seq LIMIT ?", (seq, PAGE)
+    ).fetchall():
+        seq = page[-1][0]
+        for _, raw, text in page:
+            yield decode(raw), text
+
+
+def _seen_elsewhere(transaction: Transaction, bound: int) -> Head:
+    """The end of our log as far as some other node has it, or it is stamped right."""
+    known = transaction.state.origins[transaction.state.own]
+    seq = _first_ahead(transaction, known.number, known.head.seq, bound) - 1
+    own, others = (
+        node_of(transaction.state.own),
+        [one.row for one in members.members(transaction.connection).values()],
+    )
+    told = [row.vector.get(transaction.state.own, 0) for row in others if node_of(row.origin) != own]
+    return _head(transaction, known.number, max([seq, known.floor, *told]))
+
+
+def _head(transaction: Transaction, number: int, seq: int) -> Head:
+    """Our log as it was when it ended at ``seq``."""
+    find = "SELECT header, hash FROM _entgldb_oplog WHERE origin = ? AND seq = ?"
+    row = transaction.connection.execute(find, (number, seq)).fetchone()
+    if row is not None:
+        return Head(seq, row[1], hlc=decode(row[0]).hlc)
+    after = transaction.connection.execute(find, (number, seq + 1)).fetchone()
+    if seq == 0 or after is None:
+        return transaction.state.origins[transaction.state.own].head if seq else NO_HEAD
+    return Head(seq, decode(after[0]).prev_hash)
+
+
+def _greatest_without(transaction: Transaction, tail: Tail) -> int:
+    """The greatest stamp of all that stays: nothing may be stamped before what its writer had seen."""
+    state = transaction.state
+    heads = [known.head.hlc for origin, known in state.origins.items() if origin != tail.old]
+    found = [state.collected_hlc, tail.covered.hlc, *heads]
+    for table in ("_entgldb_documents", "_entgldb_conflicts"):
+        (hlc,) = transaction.connection.execute(
+            f"SELECT ifnull(max(hlc), 0) FROM {table} WHERE NOT (origin = ? AND seq > ?)",  # noqa: S608 -- constants
+            (tail.number, tail.covered.seq),
+        ).fetchone()
+        found.append(hlc)
+    return max(found)

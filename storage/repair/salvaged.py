@@ -1,0 +1,118 @@
+"""Own writes of a damaged file: kept until a peer has given what it has, then written again if it lacks them.
+
+Each key's last one counts. If the peers have a newer version, the node writes that one once more after it:
+the newer version wins again, and the salvaged one is listed as its conflict. With the clocks of their own
+time, some nodes might take the salvaged writes, and others, which remember a delete, might not.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.model import Version
+from entgldb.storage.file.scratch import empty
+from entgldb.storage.log.append import Batch
+from entgldb.storage.log.transaction import Transaction
+from entgldb.storage.log.writes import Writing
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest, encode
+from entgldb.storage.rules.merge import Current, Head
+
+_CURRENT: Final = (
+    "SELECT d.hlc, o.name, d.seq, CAST(d.body AS BLOB), d.stamps IS NOT NULL FROM _entgldb_documents d"
+    " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ?"
+)
+
+
+def keep(connection: sqlite3.Connection, entries: Sequence[tuple[Header, bytes | None]]) -> None:
+    """Remember entries until it is known which of them are lost elsewhere."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO _entgldb_salvaged VALUES (?, ?, ?, ?, ?)",
+        [(header.origin, header.seq, header.hlc, encode(header), body) for header, body in entries],
+    )
+
+
+def waiting(connection: sqlite3.Connection) -> int:
+    """How many are still to be decided about."""
+    return int(connection.execute("SELECT count(*) FROM _entgldb_salvaged").fetchone()[0])
+
+
+def write_again(transaction: Transaction, writing: Writing, now_ms: int) -> int:
+    """Those that are not in the log by now; how many keys were written. One body is in memory at a time."""
+    execute = transaction.connection.execute
+    if not waiting(transaction.connection):
+        return 0
+    covered = transaction.state.vector()
+    empty(transaction.connection, "lasts")
+    for raw, origin, seq in execute("SELECT header, origin, seq FROM _entgldb_salvaged ORDER BY hlc, origin"):
+        if seq > covered.get(origin, (0, b""))[0]:
+            header = decode(raw)
+            place = (header.collection, header.key)
+            execute("DELETE FROM temp.lasts WHERE collection = ? AND key = ?", place)
+            execute("INSERT INTO temp.lasts VALUES (NULL, ?, ?, ?, ?)", (*place, origin, seq))
+    written = last = 0
+    while row := execute(
+        "SELECT l.id, s.header, s.body FROM temp.lasts l JOIN _entgldb_salvaged s"
+        " ON s.origin = l.origin AND s.seq = l.seq WHERE l.id > ? ORDER BY l.id LIMIT 1",
+        (last,),
+    ).fetchone():
+        last = row[0]
+        _write(transaction, writing, decode(row[1]), row[2], written, now_ms)
+        written += 1
+    execute("DELETE FROM _entgldb_salvaged")
+    return written
+
+
+def _write(
+    transaction: Transaction, writing: Writing, header: Header, body: bytes | None, number: int, now_ms: int
+) -> None:
+    current = transaction.connection.execute(_CURRENT, (header.collection, header.key)).fetchone()
+    if current is None or (current[0], current[1]) < (header.hlc, header.origin):
+        # a request id of this origin alone: nobody asks for its answer
+        request = RequestId(digest(transaction.state.own.encode())[:16], transaction.state.lsn + number)
+        writing.write(request, [Write(header.collection, header.key, body)], now_ms)
+    elif body is not None and body != current[3] and not current[4]:
+        _beside(transaction, header, body, current, now_ms)
+
+
+def _beside(
+    transaction: Transaction,
+    like: Header,
+    body: bytes,
+    current: tuple[int, str, int, bytes | None, bool],
+    now_ms: int,
+) -> None:
+    """The salvaged body, and after it the present one, which replaces not it but what was there before."""
+    state, batch = transaction.state, Batch(transaction.connection, transaction.state)
+    _, origin, seq, present, _ = current
+    before = Current(origin, seq, current[0], present is not None)
+    for index, text in enumerate((body, present)):
+        head = state.origins[state.own].head
+        state.clock = clock.tick(state.clock, now_ms)
+        op, sha = (DELETE, b"") if text is None else (PUT, digest(text))
+        parent = None if index == 0 else Version(origin, seq)
+        made = Header(
+            state.own,
+            head.seq + 1,
+            state.clock,
+            like.collection,
+            like.key,
+            op,
+            parent,
+            index,
+            2,
+            sha,
+            head.hash,
+        )
+        raw = encode(made)
+        shown = None if text is None else text.decode()
+        lsn = batch.log(made, raw, digest(raw), shown, True)
+        if index == 1:
+            batch.keep_current(like.collection, like.key)
+        batch.replace(made, shown, lsn, before)
+        before = Current(state.own, made.seq, made.hlc, text is not None)
+        state.move(state.own, Head(made.seq, digest(raw), head.quarantined, made.hlc))
+    batch.flush()

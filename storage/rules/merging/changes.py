@@ -1,0 +1,202 @@
+"""From two documents to the leaves that a writer changed, and from these to a tree with its stamp.
+
+A *change* has the form of a tree, without stamps: item -> change or value. A value is a scalar or a list,
+never an object, so that an object is always a change; ``-`` means that what was there before is gone.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from entgldb.messages.errors import InvalidError
+from entgldb.storage.rules.merging.identity_arrays import identities
+from entgldb.storage.rules.merging.tree import ABSENT, NOTHING_YET, OBJECT, ORDER, OWN, REMOVED, Stamp, Tree
+
+GONE: Final = "-"
+Change = dict[str, Any]
+
+_AROUND: Final = 8
+"""Quotes and braces around a part of a change."""
+_CONTAINERS: Final = (dict, list)
+_DOCUMENTS: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def text_of(value: Any) -> str:
+    """The one text of a merged document: names in order, so that every node has the same bytes."""
+    return _DOCUMENTS.encode(value)
+
+
+def whole(document: dict[str, Any]) -> Change:
+    """The meaning of a put: all that was there is gone, and this stands there instead."""
+    return {GONE: 1, **fresh(document)}
+
+
+def fresh(document: dict[str, Any]) -> Change:
+    """All leaves of a document where none was."""
+    return {
+        "." + name: _made(value, None) if type(value) in _CONTAINERS else value
+        for name, value in document.items()
+    }
+
+
+def difference(old: dict[str, Any], new: dict[str, Any], tree: Tree) -> Change:
+    """The change that turns ``old``, which ``tree`` shows, into ``new``; empty when they are equal."""
+    change: Change = {}
+    for name, value in new.items():
+        item = f".{name}"
+        if name not in old:
+            change[item] = _made(value, tree.get(item))
+        else:
+            below = _between(old[name], value, tree.get(item))
+            if below is not ABSENT:
+                change[item] = below
+    for name in old:
+        if name not in new:
+            change[f".{name}"] = {GONE: 1}
+    return change
+
+
+def as_read(document: dict[str, Any], tree: Tree) -> Tree:
+    """The tree of a document that somebody had read, for ``difference``; ``tree`` is what stands now.
+
+    Only what ``tree`` hides is added: where the writer puts something there, that must not show again.
+    """
+    return _with_hidden(_planted(fresh(document), NOTHING_YET), tree)
+
+
+def _with_hidden(read: Tree, tree: Tree) -> Tree:
+    for item, node in tree.items():
+        if type(node) is not dict:
+            continue
+        known = read.get(item)
+        if type(known) is dict:
+            _with_hidden(known, node)
+        elif known is None and item[0] == "#" and OBJECT not in node:
+            read[item] = node
+    return read
+
+
+def plant(change: Change, stamp: Stamp, over: Stamp | None = None) -> Tree:
+    """The tree of a change made at ``stamp``; ``over``: the stamp of a delete that its writer had seen."""
+    tree = _planted(change, stamp)
+    if over is not None and OWN not in tree:
+        tree[OWN] = (over, REMOVED)
+    return tree
+
+
+def check_change(change: Any, depth: int) -> None:
+    """Raises InvalidError for what cannot be a change. ``depth`` bounds its nesting."""
+    if type(change) is not dict:
+        raise InvalidError("a change is no object")
+    if depth == 0:
+        raise InvalidError("a change is nested too deeply")
+    for item, value in change.items():
+        if item[:1] == "." and type(value) is not dict:
+            continue
+        if item == ORDER:
+            good = type(value) is list and all(type(one) is str and one[:1] == "#" for one in value)
+        elif item in (GONE, OBJECT):
+            good = value == 1
+        else:
+            good = item[:1] in (".", "#")
+            if type(value) is dict:
+                check_change(value, depth - 1)
+        if not good:
+            raise InvalidError(f"a change has a bad item {item!r:.40}")
+
+
+def split(change: Change, bytes_max: int) -> list[Change]:
+    """Changes that come to the same, one after the other, each of ``bytes_max`` as text; no leaf is cut."""
+    made: list[Change] = [{}]
+    room = bytes_max
+    # an item that removes all that was before comes before all others
+    for item in sorted(change, key=lambda item: item[0] in ".#"):
+        size = len(_DOCUMENTS.encode({item: change[item]}).encode())
+        if size > bytes_max and type(change[item]) is dict:
+            below = split(change[item], bytes_max - len(item.encode()) - _AROUND)
+            made += [{item: part} for part in below]
+            room = 0
+            continue
+        if made[-1] and size > room:
+            made.append({})
+            room = bytes_max
+        made[-1][item] = change[item]
+        room -= size
+    return [part for part in made if part] or [{}]
+
+
+def same(one: Any, two: Any) -> bool:
+    """Equal as JSON texts: 1, 1.0 and true are three values, and so are 0.0 and -0.0."""
+    if type(one) is not type(two):
+        return False
+    if type(one) in (str, int, bool) or one is None:
+        return bool(one == two)
+    return _DOCUMENTS.encode(one) == _DOCUMENTS.encode(two)
+
+
+def _planted(change: Change, stamp: Stamp) -> Tree:
+    tree: Tree = {}
+    for item, value in change.items():
+        if type(value) is dict:
+            below = _planted(value, stamp)
+            tree[item] = below[OWN] if len(below) == 1 and OWN in below else below
+        elif item == GONE:
+            tree[OWN] = (stamp, REMOVED)
+        else:
+            tree[item] = (stamp, value)
+    return tree
+
+
+def _made(value: Any, residue: Any) -> Any:
+    """A value where none, or one of another type, was; ``residue`` is what the tree has there.
+
+    Only what may hide below is declared gone: two writers who each give an absent object or an empty
+    array its first content keep both.
+    """
+    if type(value) is dict:
+        change: Change = {OBJECT: 1}
+        for name, child in value.items():
+            change["." + name] = _made(child, None) if type(child) in _CONTAINERS else child
+    else:
+        items = identities(value)
+        if items is None:
+            return value
+        change = {ORDER: items}
+        for item, element in zip(items, value, strict=True):
+            change[item] = _made(element, None)
+    if type(residue) is dict:
+        change[GONE] = 1
+    return change
+
+
+def _between(old: Any, new: Any, node: Any) -> Any:
+    """The change at one place, or ABSENT; null is a value."""
+    if type(old) is dict and type(new) is dict and type(node) is dict:
+        change = difference(old, new, node)
+        if change and OBJECT not in node:
+            change[OBJECT] = 1
+        return change or ABSENT
+    before, after = identities(old), identities(new)
+    if before is not None and after is not None and type(node) is dict:
+        return _between_arrays(dict(zip(before, old, strict=True)), dict(zip(after, new, strict=True)), node)
+    if same(old, new):
+        return ABSENT
+    return _made(new, node)
+
+
+def _between_arrays(old: dict[str, Any], new: dict[str, Any], node: Tree) -> Any:
+    change: Change = {}
+    for item, element in new.items():
+        if item not in old:
+            change[item] = _made(element, node.get(item))
+        else:
+            below = _between(old[item], element, node.get(item))
+            if below is not ABSENT:
+                change[item] = below
+    for item in old:
+        if item not in new:
+            change[item] = {GONE: 1}
+    if list(old) != list(new) or (change and ORDER not in node):
+        change[ORDER] = list(new)
+    return change or ABSENT

@@ -1,0 +1,186 @@
+"""A row of the documents table as a tree, and back: ``body`` is what shows, ``stamps`` is the rest.
+
+``stamps`` is NULL for a document (or tombstone) that was put or deleted whole: all its leaves have the
+row's own version, and nothing older counts. Otherwise it is the msgpack array
+``[1, origins, base, differences, tips]``: most leaves have the stamp ``base``, only others are listed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from entgldb.messages.errors import CorruptError
+from entgldb.messages.limits import COUNT_MAX
+from entgldb.messages.model import Origin, Version
+from entgldb.storage.rules.merging.changes import Change, fresh, text_of
+from entgldb.storage.rules.merging.tree import (
+    NOTHING_YET,
+    ORDER,
+    OWN,
+    REMOVED,
+    Leaf,
+    Stamp,
+    Tree,
+    render,
+    stamps,
+)
+
+_FORMAT: Final = 1
+_UNREADABLE: Final = (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError)
+_DROPPED: Final = 0
+"""In the place of an item that ``body`` suggests and the tree does not have."""
+
+
+class Tip(NamedTuple):
+    """A version merged into a document that no later version has named."""
+
+    origin: Origin
+    seq: int
+    hlc: int
+
+    @property
+    def version(self) -> Version:
+        return Version(self.origin, self.seq)
+
+    @property
+    def stamp(self) -> Stamp:
+        return (self.hlc, self.origin)
+
+
+class Stored(NamedTuple):
+    """Everything a node knows of one key."""
+
+    newest: Tip
+    """The greatest version of all that were merged."""
+    live: bool
+    """False where the greatest version is a delete."""
+    tree: Tree
+    tips: tuple[Tip, ...] = ()
+    """Others beside ``newest``; greatest first."""
+
+    def document(self) -> dict[str, Any]:
+        """The document that shows, or would show if it were not deleted."""
+        return render(self.tree)
+
+    def is_whole(self) -> bool:
+        """Whether all that shows was written by ``newest``, and nothing older counts."""
+        return self.tree.get(OWN) == (self.newest.stamp, REMOVED) and len(stamps(self.tree, {})) == 1
+
+
+def load(newest: Tip, body: str | None, blob: bytes | None) -> Stored:
+    """A row as it was saved. Raises CorruptError."""
+    if blob is None:
+        return whole_row(newest, body)
+    try:
+        form, origins, base, differences, tips = msgpack.unpackb(blob, raw=False, strict_map_key=True)
+        shown = {} if body is None else fresh(json.loads(body))
+        tree = _patched(shown, (base[1], origins[base[0]]), differences, origins)
+        found = tuple(Tip(origins[number], seq, hlc) for number, seq, hlc in tips)
+    except (*_UNREADABLE, msgpack.exceptions.UnpackException) as fault:
+        raise CorruptError(f"the field versions of a document cannot be read: {fault}") from None
+    if form != _FORMAT:
+        raise CorruptError(f"field versions of form {form} are unknown to this release")
+    return Stored(newest, body is not None, tree, found)
+
+
+def load_foreign(
+    newest: Tip, body: str | None, blob: bytes, origins: Container[Origin], clock: int
+) -> Stored:
+    """A row that came from elsewhere. Raises CorruptError, also for a version that nobody can have written.
+
+    ``origins``: whose versions may stand in it; ``clock``: the bound of all stamps in it.
+    """
+    stored = load(newest, body, blob)
+    try:
+        known = stamps(stored.tree, {})
+        good = all(type(hlc) is int and 0 <= hlc <= clock and type(name) is str for hlc, name in known)
+        for name, seq, hlc in stored.tips:
+            good &= name in origins and type(seq) is int and 0 < seq <= COUNT_MAX
+            good &= type(hlc) is int and 0 <= hlc <= clock
+    except _UNREADABLE:
+        good = False
+    if not good:
+        raise CorruptError("the field versions of a document are none")
+    return stored
+
+
+def tips_of(blob: bytes) -> tuple[Version, ...]:
+    """The versions in ``stamps`` beside the newest that nobody has named."""
+    _, origins, _, _, tips = msgpack.unpackb(blob, raw=False, strict_map_key=True)
+    return tuple(Version(origins[number], seq) for number, seq, _ in tips)
+
+
+def whole_row(newest: Tip, body: str | None) -> Stored:
+    """The row that a put or delete of the whole document makes."""
+    stamp = newest.stamp
+    tree = {} if body is None else _patched(fresh(json.loads(body)), stamp, {}, [])
+    return Stored(newest, body is not None, {**tree, OWN: (stamp, REMOVED)})
+
+
+def save(stored: Stored) -> tuple[str | None, bytes | None]:
+    """``body`` and ``stamps``."""
+    document = stored.document() if stored.live else None
+    body = None if document is None else text_of(document)
+    if stored.is_whole() and not stored.tips and (stored.live or len(stored.tree) == 1):
+        return body, None
+    counts = stamps(stored.tree, {})
+    base = max(counts, key=lambda stamp: (counts[stamp], stamp)) if counts else NOTHING_YET
+    names = sorted({base[1], *(stamp[1] for stamp in counts), *(tip.origin for tip in stored.tips)})
+    origins = {name: number for number, name in enumerate(names)}
+    shown = {} if document is None else fresh(document)
+    differences = _differences(shown, stored.tree, base, origins)
+    tips = [(origins[tip.origin], tip.seq, tip.hlc) for tip in stored.tips]
+    return body, msgpack.packb((_FORMAT, names, (origins[base[1]], base[0]), differences, tips))
+
+
+def _differences(shown: Change, tree: Tree, base: Stamp, origins: dict[Origin, int]) -> dict[str, Any]:
+    """The part of a tree that differs from ``shown`` with all its leaves at ``base``."""
+    found: dict[str, Any] = {}
+    for item, node in tree.items():
+        guess = shown.get(item)
+        if type(node) is not tuple:
+            below = _differences(guess if type(guess) is dict else {}, node, base, origins)
+            if below or type(guess) is not dict:
+                found[item] = below
+        elif (guess is node[1] and item in shown) or (item == ORDER and guess == node[1]):
+            # the document was rendered from this very tree: it has the same values, not only equal ones
+            if node[0] != base:
+                found[item] = _packed(node[0], origins)
+        else:
+            found[item] = _packed(node[0], origins) + _packed_value(node)
+    for item in shown:
+        if item not in tree:
+            found[item] = _DROPPED
+    # in order, so that nodes that know the same have the same bytes
+    return dict(sorted(found.items())) if len(found) > 1 else found
+
+
+def _packed(stamp: Stamp, origins: dict[Origin, int]) -> list[Any]:
+    return [origins[stamp[1]], stamp[0]]
+
+
+def _packed_value(leaf: Leaf) -> list[Any]:
+    # as JSON text, because msgpack has no integers beyond 64 bits
+    return [] if leaf[1] is REMOVED else [text_of(leaf[1])]
+
+
+def _patched(shown: Change, base: Stamp, differences: dict[str, Any], origins: list[Origin]) -> Tree:
+    tree: Tree = {}
+    for item, guess in shown.items():
+        if item not in differences:
+            tree[item] = _patched(guess, base, {}, origins) if type(guess) is dict else (base, guess)
+    for item, found in differences.items():
+        guess = shown.get(item)
+        if type(found) is dict:
+            tree[item] = _patched(guess if type(guess) is dict else {}, base, found, origins)
+        elif found != _DROPPED:
+            stamp = (found[1], origins[found[0]])
+            if len(found) == 3:
+                tree[item] = (stamp, json.loads(found[2]))
+            else:
+                tree[item] = (stamp, guess if item in shown and type(guess) is not dict else REMOVED)
+    return tree

@@ -1,0 +1,174 @@
+"""Writing a snapshot: one read transaction of a node's file becomes numbered chunks in a file of their own.
+
+A node may give the chunks to any member. They hold documents, tombstones and conflicts with their versions,
+and the vector. They hold no private key, no request, no address. The system collections come last, so that a
+cloud can be given all but them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from entgldb.messages.errors import EntglError
+from entgldb.messages.model import Origin, Vector
+from entgldb.storage.log.recorded import has_recorded, is_partial
+from entgldb.storage.rules.comparing import chunks
+from entgldb.storage.rules.comparing.chunks import CONFLICTS, DOCUMENTS, Head, Mark
+from entgldb.storage.rules.header import decode
+
+_TABLES: Final = """
+CREATE TABLE chunks (number INTEGER PRIMARY KEY, payload BLOB NOT NULL, sha256 BLOB NOT NULL);
+CREATE TABLE facts (
+    id TEXT NOT NULL, chunks INTEGER NOT NULL, common INTEGER NOT NULL, rows INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, frozen_ms INTEGER NOT NULL
+);
+"""
+_SYSTEM: Final = "collection >= '_system_' AND collection < '_system`'"
+"""A range of the index; '`' is the character after '_'."""
+_DOCUMENTS: Final = (
+    "SELECT collection, key, CAST(body AS BLOB), origin, seq, hlc, stamps FROM _entgldb_documents"
+    # a tombstone that a snapshot left (hlc 0) says no more than that nothing is there
+    " WHERE (body IS NOT NULL OR hlc > 0) AND {} ORDER BY collection, key"
+)
+_CONFLICTS: Final = (
+    "SELECT collection, key, CAST(body AS BLOB), origin, seq, hlc,"
+    " CASE rule WHEN 'lww' THEN NULL ELSE CAST(rule AS BLOB) END FROM _entgldb_conflicts"
+    " WHERE {} ORDER BY collection, key, origin, seq"
+)
+
+_SHOWN: Final = (
+    "SELECT d.hlc, o.name FROM _entgldb_documents d JOIN _entgldb_origins o ON o.id = d.origin"
+    " WHERE d.collection = ? AND d.key = ?"
+)
+
+
+class Frozen(NamedTuple):
+    """A snapshot that lies ready."""
+
+    id: str
+    vector: Vector
+    chunks: int
+    """All of them, the head included."""
+    common: int
+    """So many, from the first on, are for everybody; the rest only for members of the cluster."""
+    rows: int
+    bytes: int
+    frozen_ms: int
+
+
+def freeze(source: sqlite3.Connection, target: sqlite3.Connection, now_ms: int) -> Frozen:
+    """Write the state that ``source`` has now into the empty ``target``; rows stream, few are in memory.
+
+    Raises EntglError where entries are in quarantine, or were dropped from it.
+    """
+    for statement in _TABLES.split(";"):
+        if statement.strip():
+            target.execute(statement)
+    source.execute("BEGIN")
+    try:
+        _refuse_with_quarantine(source)
+        target.execute("BEGIN")
+        head, places = _head(source)
+        writer = _Writer(target, places)
+        writer.write(DOCUMENTS, source.execute(_DOCUMENTS.format(f"NOT ({_SYSTEM})")))
+        writer.write(CONFLICTS, source.execute(_CONFLICTS.format(f"NOT ({_SYSTEM})")))
+        common = writer.number
+        if head.system:
+            writer.write(DOCUMENTS, source.execute(_DOCUMENTS.format(_SYSTEM)))
+            writer.write(CONFLICTS, source.execute(_CONFLICTS.format(_SYSTEM)))
+        found = _close(target, writer, head, common, now_ms)
+        target.execute("COMMIT")
+    finally:
+        source.execute("ROLLBACK")
+    return found
+
+
+def read_frozen(connection: sqlite3.Connection) -> Frozen:
+    """The facts of a file that ``freeze`` has written. Raises sqlite3.Error where it did not finish."""
+    row = connection.execute("SELECT id, chunks, common, rows, bytes, frozen_ms FROM facts").fetchone()
+    payload = connection.execute("SELECT payload FROM chunks WHERE number = 0").fetchone()
+    if row is None or payload is None:
+        raise sqlite3.DatabaseError("a snapshot that was not written to its end")
+    return Frozen(row[0], chunks.decode_head(payload[0]).vector(), *row[1:])
+
+
+def read_chunk(connection: sqlite3.Connection, number: int) -> tuple[bytes, bytes] | None:
+    """A chunk and its SHA-256."""
+    row: tuple[bytes, bytes] | None = connection.execute(
+        "SELECT payload, sha256 FROM chunks WHERE number = ?", (number,)
+    ).fetchone()
+    return row
+
+
+class _Writer:
+    """Cuts rows into chunks."""
+
+    def __init__(self, target: sqlite3.Connection, places: dict[int, int]) -> None:
+        self.target = target
+        self.number = 1
+        self.rows = 0
+        self.bytes = 0
+        self._places = places
+
+    def write(self, kind: int, rows: Iterator[tuple[Any, ...]]) -> None:
+        """All rows of one kind."""
+        places = self._places
+        gathered: list[tuple[Any, ...]] = []
+        size = 0
+        for row in rows:
+            made = (*row[:3], places[row[3]], *row[4:])
+            gathered.append(made)
+            size += chunks.cost(made)
+            if chunks.full(len(gathered), size):
+                self._put(kind, gathered)
+                gathered, size = [], 0
+        if gathered:
+            self._put(kind, gathered)
+
+    def _put(self, kind: int, rows: list[tuple[Any, ...]]) -> None:
+        for payload in chunks.pieces(chunks.encode_rows(kind, self.rows + 1, rows)):
+            self.put(self.number, payload)
+            self.number += 1
+        self.rows += len(rows)
+
+    def put(self, number: int, payload: bytes) -> None:
+        """One chunk."""
+        self.target.execute(
+            "INSERT INTO chunks VALUES (?, ?, ?)", (number, payload, sha256(payload).digest())
+        )
+        self.bytes += len(payload)
+
+
+def _refuse_with_quarantine(source: sqlite3.Connection) -> None:
+    """Raise EntglError while this node lacks entries that it could not apply. A receiver of the snapshot
+    would take their documents for deleted, and may itself have been able to apply them."""
+    if source.execute("SELECT 1 FROM _entgldb_quarantine LIMIT 1").fetchone() is not None:
+        raise EntglError("entries are in quarantine here: this node can vouch for no state")
+    for (raw,) in source.execute("SELECT header FROM _entgldb_oplog WHERE applied = 2"):
+        dropped = decode(raw)
+        shown = source.execute(_SHOWN, (dropped.collection, dropped.key)).fetchone()
+        if shown is None or shown < (dropped.hlc, dropped.origin):
+            raise EntglError(f"{dropped.version} was dropped here: this node can vouch for no state")
+
+
+def _head(source: sqlite3.Connection) -> tuple[Head, dict[int, int]]:
+    """The head, and where in it each origin of the file stands."""
+    (clock,) = source.execute("SELECT clock FROM _entgldb_state").fetchone()
+    rows: list[tuple[int, Origin, int, bytes, int, int]] = source.execute(
+        "SELECT id, name, seq, head, min(floor, seq), hlc FROM _entgldb_origins ORDER BY name"
+    ).fetchall()
+    marks = tuple(Mark(*row[1:]) for row in rows)
+    whole = not is_partial(source) and not has_recorded(source)
+    return Head(marks, clock, whole), {row[0]: place for place, row in enumerate(rows)}
+
+
+def _close(target: sqlite3.Connection, writer: _Writer, head: Head, common: int, now_ms: int) -> Frozen:
+    writer.put(0, chunks.encode_head(head))
+    digests = target.execute("SELECT sha256 FROM chunks ORDER BY number")
+    name = chunks.snapshot_id(digest for (digest,) in digests)
+    found = Frozen(name, head.vector(), writer.number, common, writer.rows, writer.bytes, now_ms)
+    target.execute("INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?)", (found.id, *found[2:]))
+    return found

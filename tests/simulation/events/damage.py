@@ -1,0 +1,96 @@
+"""Rows that change behind the store's back, and the verification that finds them."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from entgldb.messages.client import Verify
+from entgldb.messages.errors import Reason
+from tests.simulation.watch.oracle import read_state
+from tests.simulation.world.node import SimulatedNode
+from tests.simulation.world.options import DAY_HOURS
+from tests.simulation.world.world import World
+
+DAMAGED_SEEDS, SOUND_SEEDS = 2, 3
+"""Remainders modulo EVERY: seeds whose rows are damaged, and seeds that verify for nothing."""
+EVERY = 5
+INTERVAL_SECONDS = 3.0
+"""Between comparisons in those seeds, all through their troubles."""
+OTHER = '{"damaged":true}'
+PATIENCE_SECONDS = 60.0
+
+
+def interval_of(seed: int) -> float:
+    """How often the nodes of a seed verify by themselves; 0: never."""
+    return INTERVAL_SECONDS if seed % EVERY in (DAMAGED_SEEDS, SOUND_SEEDS) else 0.0
+
+
+def at_rest(world: World, nodes: list[SimulatedNode]) -> None:
+    """All is calm: in some seeds rows are damaged and mended, in some nothing may seem to be wrong."""
+    if not interval_of(world.seed):
+        return
+    false = sum(_counted(node, Reason.REPAIRED) + _counted(node, Reason.UNDECIDED) for node in nodes)
+    if false:
+        world.violate(f"verification found {false} differences where there were none")
+    if world.seed % EVERY == DAMAGED_SEEDS:
+        damage(world, nodes)
+    for node in nodes:
+        node.deliver("oplog", Verify(repair=True))
+    world.run(PATIENCE_SECONDS, lambda: _agree(nodes))
+    for node in nodes:
+        node.followers[0].spoilt.clear()
+        node.followers[0].look(node.store)
+    mended = sum(_counted(node, Reason.REPAIRED) for node in nodes)
+    world.reached["row mended"] += mended
+    if world.seed % EVERY == SOUND_SEEDS and mended:
+        world.violate(f"verification mended {mended} rows that were sound")
+
+
+def damage(world: World, nodes: list[SimulatedNode]) -> None:
+    """On one LAN node some rows change or go, never on two nodes the same."""
+    node = world.random.choice([one for one in nodes if one.role == "lan"])
+    rows = node.store.connection.execute(
+        "SELECT id, body, collection, key FROM _entgldb_documents"
+        " WHERE substr(collection, 1, 8) != '_system_' ORDER BY id"
+    ).fetchall()
+    # a row whose entry is pruned is known by its digest alone, and a tombstone that all others have collected
+    # is known by nobody: no rule can tell such a row from a sound one when it is whole in itself
+    pruned = node.retention_hours < DAY_HOURS
+    rows = [row for row in rows if row[1] is not None or not pruned]
+    for number, body, collection, key in world.random.sample(
+        rows, min(len(rows), world.random.randint(1, 8))
+    ):
+        ways = [_change] + ([_lose] if body is not None else []) + ([] if pruned else [_age])
+        world.random.choice(ways)(node, number)
+        node.followers[0].spoilt.add((collection, key))
+        world.fault("damage", node.name)
+
+
+def _change(node: SimulatedNode, number: int) -> None:
+    """Another body under the old digest; a tombstone that seems to live."""
+    node.store.connection.execute("UPDATE _entgldb_documents SET body = ? WHERE id = ?", (OTHER, number))
+
+
+def _age(node: SimulatedNode, number: int) -> None:
+    """Whole in itself, with the digest of another body and an older clock."""
+    node.store.connection.execute(
+        "UPDATE _entgldb_documents SET hlc = hlc - 1, body = ?, sha256 = ? WHERE id = ?",
+        (OTHER, sha256(OTHER.encode()).digest(), number),
+    )
+
+
+def _lose(node: SimulatedNode, number: int) -> None:
+    node.store.connection.execute("DELETE FROM _entgldb_documents WHERE id = ?", (number,))
+
+
+def _counted(node: SimulatedNode, reason: Reason) -> int:
+    return node.all_counts()[reason.value]
+
+
+def _agree(nodes: list[SimulatedNode]) -> bool:
+    """Whether all show the same users' documents."""
+    shown = []
+    for node in nodes:
+        documents = read_state(node.store.connection).documents
+        shown.append({place: it for place, it in documents.items() if not place[0].startswith("_system_")})
+    return all(documents == shown[0] for documents in shown)

@@ -1,0 +1,93 @@
+"""Bad times: wall clocks that step by a month, boards that boot in 1970, a time source that misleads a site.
+
+Nodes must not forget ageing data for it. All must converge once the clocks are right: by themselves where
+most clocks had shown the time, by ``clock --reset`` where one node had run ahead alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from random import Random
+from typing import Final
+
+from entgldb.messages.administration import ResetClock
+from entgldb.messages.client import RequestId
+from entgldb.messages.limits import DRIFT_MS_MAX
+from tests.simulation.events.operators import Nobody
+from tests.simulation.world.node import SimulatedNode
+from tests.simulation.world.options import Options
+from tests.simulation.world.world import EPOCH_MS, World
+
+STEPPING_SEEDS: Final = 5
+"""Every fifth seed has bad times."""
+MONTH_MS: Final = 31 * 24 * 3_600_000
+"""Beyond the absence limit."""
+
+
+def of_seed(seed: int, options: Options) -> Options:
+    """The options of a seed, with bad times where it has them."""
+    if seed % STEPPING_SEEDS != 2:
+        return options
+    # operators who release what is held, and retire who is away, are looked at in other seeds
+    return replace(options, bad_times=True, wild_clocks=False, retire=False)
+
+
+class Times:
+    """Sets the clocks of LAN nodes; a cloud is no board."""
+
+    def __init__(
+        self, world: World, nodes: Sequence[SimulatedNode], restart: Callable[[SimulatedNode], None]
+    ):
+        self._world = world
+        self._lan = [node for node in nodes if node.role == "lan"]
+        self._restart = restart
+
+    def kinds(self, *, forgets: bool) -> tuple[Callable[[], None], ...]:
+        """The faults that may happen. One node that runs ahead alone has to be reset, which takes a log that
+        is whole.
+
+        ``forgets``: logs are pruned, so that a reset may leave a conflict listed that was settled long ago.
+        """
+        return (self.back, self.boot, self.site) if forgets else (self.ahead, self.back, self.boot, self.site)
+
+    def ahead(self) -> None:
+        """The clock of one node is set a month ahead, and after a while is right again."""
+        random = self._world.random
+        self._set(random.choice(self._lan), MONTH_MS, random.uniform(0.5, 4.0))
+
+    def back(self) -> None:
+        """The clock of one node is set back, and after a while is right again."""
+        random = self._world.random
+        node = random.choice(self._lan)
+        self._set(node, random.choice((-MONTH_MS, -EPOCH_MS)), random.uniform(0.5, 4.0))
+
+    def site(self) -> None:
+        """The time source of the whole site is a month ahead."""
+        seconds = self._world.random.uniform(2.0, 6.0)
+        for node in self._lan:
+            self._set(node, MONTH_MS, seconds)
+
+    def boot(self) -> None:
+        """A board without a clock boots, and learns the time while it runs."""
+        node = self._world.random.choice(self._lan)
+        if node.up:
+            node.crash()
+            self._set(node, -EPOCH_MS, self._world.random.uniform(3.0, 8.0))
+            self._world.after(self._world.random.uniform(0.2, 2.0), self._restart, node)
+
+    def _set(self, node: SimulatedNode, offset_ms: int, seconds: float) -> None:
+        node.clock.offset_ms = offset_ms
+        self._world.fault("clock-step", f"{node.name} {offset_ms}")
+        self._world.after(seconds, setattr, node.clock, "offset_ms", 0)
+
+
+def reset_clocks(nodes: Sequence[SimulatedNode], random: Random) -> int:
+    """All clocks are right: operators look at ``status``, and do what it says; how many had to."""
+    asked = 0
+    for node in nodes:
+        store = node.store
+        if node.up and store.high_mark_ms() - store.known_ms(node.clock.now_ms()) > DRIFT_MS_MAX:
+            asked += 1
+            node.ask("store", ResetClock(RequestId(random.randbytes(16), 1)), Nobody())
+    return asked

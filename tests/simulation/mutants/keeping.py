@@ -1,0 +1,210 @@
+"""Mistakes in what a node keeps and forgets: fields, rows that are verified, history that is pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from entgldb.actors.oplog import walker
+from entgldb.actors.oplog.retention import Retention
+from entgldb.messages.wire import Copy
+from entgldb.storage.file.state import State
+from entgldb.storage.log import prune
+from entgldb.storage.log import rows as merge_rows
+from entgldb.storage.log.apply import Applier
+from entgldb.storage.repair import mending
+from entgldb.storage.rules import retention
+from entgldb.storage.rules.comparing.reconcile import Item
+from entgldb.storage.rules.comparing.repair import Decision, Side, decide
+from entgldb.storage.rules.header import Header
+from entgldb.storage.rules.merging import changes, stored
+from entgldb.storage.rules.merging import row as merged
+from entgldb.storage.rules.merging import tree as fields
+
+
+@contextmanager
+def fingerprints_without_body() -> Iterator[None]:
+    """Verification compares versions and believes the bodies."""
+    item_of = walker.item_of
+
+    def careless(place: bytes, origin: str, seq: int, body_sha256: bytes) -> Item:
+        return item_of(place, origin, seq, b"")
+
+    with patch.object(walker, "item_of", careless):
+        yield
+
+
+@contextmanager
+def older_side_taken() -> Iterator[None]:
+    """Verification takes the wrong side."""
+    exchanged = {Decision.TAKE: Decision.KEEP, Decision.KEEP: Decision.TAKE}
+
+    def careless(mine: Side, theirs: Side) -> Decision:
+        found = decide(mine, theirs)
+        return exchanged.get(found, found) if theirs.copy is not None else found
+
+    with patch.object(mending, "decide", careless):
+        yield
+
+
+@contextmanager
+def removed_field_ignored() -> Iterator[None]:
+    """A field that was removed stays, because only what is there is compared."""
+    plant = changes.plant
+
+    def careless(
+        change: changes.Change, stamp: fields.Stamp, over: fields.Stamp | None = None
+    ) -> fields.Tree:
+        kept = {item: value for item, value in change.items() if value != {changes.GONE: 1}}
+        return plant(kept, stamp, over)
+
+    with patch.object(merged, "plant", careless):
+        yield
+
+
+@contextmanager
+def delay_taken_for_damage() -> Iterator[None]:
+    """Verification does not wait for what the log is about to bring."""
+
+    def careless(mine: Side, theirs: Side) -> Decision:
+        found = decide(mine, theirs)
+        behind = found is Decision.WAIT and theirs.copy is not None and mine.copy is None
+        return Decision.TAKE if behind else found
+
+    with patch.object(mending, "decide", careless):
+        yield
+
+
+@contextmanager
+def fields_without_origin() -> Iterator[None]:
+    """Of two values of a field with equal clocks the later to arrive stands."""
+
+    def careless(ours: fields.Leaf, theirs: fields.Leaf) -> fields.Leaf:
+        return ours if ours[0][0] > theirs[0][0] else theirs
+
+    with patch.object(fields, "_later", careless):
+        yield
+
+
+@contextmanager
+def pruned_by_age_alone() -> Iterator[None]:
+    """An entry that is old enough is pruned, whoever lacks it."""
+    survey = retention.survey
+
+    def careless(ours: Mapping[str, int], counted: Any, old: Mapping[str, int]) -> retention.Survey:
+        found = survey(ours, counted, old)
+        return found._replace(aged={origin: min(seq, ours.get(origin, 0)) for origin, seq in old.items()})
+
+    with patch.object(retention, "survey", careless):
+        yield
+
+
+@contextmanager
+def delete_forgets_fields() -> Iterator[None]:
+    """A tombstone keeps nothing of a document that merges, though an edit elsewhere may bring it back."""
+    save = merge_rows.save
+
+    def careless(row: stored.Stored) -> tuple[str | None, bytes | None]:
+        return save(row if row.live else row._replace(tree={}))
+
+    with patch.object(merge_rows, "save", careless):
+        yield
+
+
+@contextmanager
+def floor_past_a_gap() -> Iterator[None]:
+    """The floor is raised to the head of the log, over rows that are still there."""
+    raise_floor = State.raise_floor
+
+    def careless(self: State, origin: str, seq: int) -> None:
+        raise_floor(self, origin, self.origins[origin].head.seq)
+
+    with patch.object(State, "raise_floor", careless):
+        yield
+
+
+@contextmanager
+def quarantine_pruned() -> Iterator[None]:
+    """An entry in quarantine is pruned like all others."""
+    with patch.object(prune, "_spare_quarantined", lambda connection, state, order: order):
+        yield
+
+
+@contextmanager
+def quarantine_pruned_by_one() -> Iterator[None]:
+    """An entry in quarantine is pruned, and the entries that follow it stay."""
+    spare = prune._spare_quarantined
+
+    def careless(connection: Any, state: State, order: Any) -> Any:
+        found = spare(connection, state, order)
+        raised = [
+            {origin: min(seq + 1, bounds[origin]) for origin, seq in spared.items()}
+            for spared, bounds in ((found.aged, order.aged), (found.stable, order.stable))
+        ]
+        return order._replace(aged=raised[0], stable=raised[1])
+
+    with patch.object(prune, "_spare_quarantined", careless):
+        yield
+
+
+@contextmanager
+def stable_by_one_too_many() -> Iterator[None]:
+    """One entry more is pruned than everybody has."""
+    pruned = prune.prune
+
+    def careless(connection: Any, state: State, order: Any, now_ms: int) -> Any:
+        raised = {origin: seq + 1 for origin, seq in order.aged.items()}
+        return pruned(connection, state, order._replace(aged=raised), now_ms)
+
+    with patch.object(prune, "prune", careless):
+        yield
+
+
+@contextmanager
+def join_skipped() -> Iterator[None]:
+    """A tombstone goes as soon as everybody has the delete: older puts may still be on their way to us."""
+
+    def careless(self: Retention, found: retention.Survey, log: Any) -> None:
+        self._ripe = dict(found.stable)
+
+    with patch.object(Retention, "_ripen", careless):
+        yield
+
+
+@contextmanager
+def mended_under_its_old_number() -> Iterator[None]:
+    """A row that was mended stays where change feeds have read it already."""
+    take = mending.Mender.take
+
+    def careless(self: mending.Mender, copy: Copy) -> None:
+        place = (copy.collection, copy.key)
+        find = "SELECT lsn FROM _entgldb_documents WHERE collection = ? AND key = ?"
+        before = self._connection.execute(find, place).fetchone()
+        take(self, copy)
+        self._connection.execute(
+            "UPDATE _entgldb_documents SET lsn = ? WHERE collection = ? AND key = ?",
+            (before[0] if before else 0, *place),
+        )
+
+    with patch.object(mending.Mender, "take", careless):
+        yield
+
+
+@contextmanager
+def supplied_under_its_old_number() -> Iterator[None]:
+    """A document that is applied long after it was recorded is shown under the number of its log row."""
+    merge = Applier._merge
+
+    def careless(self: Applier, header: Header, text: str | None, lsn: int) -> None:
+        self.batch.flush()
+        row = self.connection.execute(
+            "SELECT l.lsn FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+            " WHERE o.name = ? AND l.seq = ?",
+            header.version,
+        ).fetchone()
+        merge(self, header, text, row[0] if row else lsn)
+
+    with patch.object(Applier, "_merge", careless):
+        yield

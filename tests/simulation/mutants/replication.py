@@ -1,0 +1,393 @@
+"""Mistakes put into production code, to see that the simulation notices: mutants test the checker.
+
+Each is what a tired programmer might write. None touches the simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.election.behaviour import Bully
+from entgldb.actors.gateway.behaviour import Gateway
+from entgldb.actors.gateway.cloud_link import CloudLink
+from entgldb.actors.node.supervision import Life, Watched
+from entgldb.actors.session.outbox import Outbox
+from entgldb.actors.session.session import Session
+from entgldb.actors.store.behaviour import REQUESTS, StoreKeeper
+from entgldb.actors.store.intake import Intake
+from entgldb.actors.sync.peer_link import PeerLink
+from entgldb.messages import wire
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import Reason
+from entgldb.messages.local.actors import Applied, Apply
+from entgldb.messages.model import Vector
+from entgldb.messages.schema import Message
+from entgldb.storage.log import apply, writes
+from entgldb.storage.log.append import Batch
+from entgldb.storage.log.apply import Applier, Incoming
+from entgldb.storage.log.read import LogQueries
+from entgldb.storage.repair.incarnations import Incarnations
+from entgldb.storage.rules import clock, header, merge
+from entgldb.storage.rules.header import DELETE, Header
+from entgldb.storage.rules.results import Row
+from tests.simulation.mutants import keeping as keeping
+from tests.simulation.mutants import time as times
+from tests.simulation.run import run
+
+SEEDS_MAX = 500
+"""Seeds that are tried."""
+
+
+@contextmanager
+def gap_accepted() -> Iterator[None]:
+    """Batches and entries out of turn are taken as if nothing were missing."""
+    take, on_entries, link = Intake.take, Session._on_entries, merge.link
+
+    def careless_take(self: Intake, batch: Apply, ctx: Context) -> Applied:
+        self._next[batch.session] = (batch.round, batch.batch)
+        return take(self, batch, ctx)
+
+    def careless_entries(self: Session, message: wire.Entries, ctx: Context) -> None:
+        self._received = message.batch
+        on_entries(self, message, ctx)
+
+    def careless_link(header: Header, head: merge.Head) -> merge.Link:
+        found = link(header, head)
+        return merge.Link.NEXT if found is merge.Link.GAP else found
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(Intake, "take", careless_take))
+        stack.enter_context(patch.object(Session, "_on_entries", careless_entries))
+        stack.enter_context(patch.object(apply, "link", careless_link))
+        yield
+
+
+@contextmanager
+def tie_without_origin() -> Iterator[None]:
+    """Of two versions with equal clocks the later to arrive wins."""
+    decide = merge.merge
+
+    def careless(header: Header, current: Any, *, parent_covered: bool) -> merge.Merge:
+        return decide(header._replace(origin="~"), current, parent_covered=parent_covered)
+
+    with patch.object(apply, "merge", careless):
+        yield
+
+
+@contextmanager
+def tombstone_dropped() -> Iterator[None]:
+    """A delete removes the row, so that nothing remembers how new the delete was."""
+    replace = Batch.replace
+
+    def careless(self: Batch, header: Header, text: str | None, lsn: int, before: Any) -> None:
+        replace(self, header, text, lsn, before)
+        if text is None:
+            self.flush()
+            self.connection.execute(
+                "DELETE FROM _entgldb_documents WHERE collection = ? AND key = ?",
+                (header.collection, header.key),
+            )
+
+    with patch.object(Batch, "replace", careless):
+        yield
+
+
+@contextmanager
+def no_receive_rule() -> Iterator[None]:
+    """The clock does not move when a foreign entry is applied."""
+    with patch.object(clock, "merge", lambda last, seen: last):
+        yield
+
+
+@contextmanager
+def acknowledge_before_commit() -> Iterator[None]:
+    """A request is answered inside the transaction that does its work."""
+    flush, carry_out = StoreKeeper.flush, StoreKeeper._carry_out
+    askers: list[Any] = []
+
+    def careless_flush(self: StoreKeeper, ctx: Context) -> None:
+        askers[:] = [asker for asker, _ in self._queue]
+        flush(self, ctx)
+
+    def careless_carry_out(self: StoreKeeper, message: Message, ctx: Context) -> Message:
+        answer, asker = carry_out(self, message, ctx), askers.pop(0)
+        if asker is not None and REQUESTS[type(message)].answers:
+            ctx.answer(asker, answer)
+        return answer
+
+    with (
+        patch.object(StoreKeeper, "flush", careless_flush),
+        patch.object(StoreKeeper, "_carry_out", careless_carry_out),
+    ):
+        yield
+
+
+@contextmanager
+def link_kept() -> Iterator[None]:
+    """A node that leads no more keeps its cloud links."""
+    fault = Gateway._fault
+
+    def careless(self: Gateway, link: CloudLink) -> Reason | None:
+        found = fault(self, link)
+        return None if found is Reason.NOT_GATEWAY else found
+
+    with patch.object(Gateway, "_fault", careless):
+        yield
+
+
+@contextmanager
+def cursor_before_ack() -> Iterator[None]:
+    """A sent entry counts as one that the peer has.
+
+    The cursor of a session is never stored here, so the mistake is made where it would be felt: a new
+    round begins behind what was sent instead of at what the peer says it has.
+    """
+    ship, begin = Outbox._ship, Outbox.begin
+
+    def careless_ship(self: Outbox, *batch: Any) -> bool:
+        if self.peer is not None:
+            self.peer |= self._shipped
+        return ship(self, *batch)
+
+    def careless_begin(
+        self: Outbox, round_: int, vector: Vector, held: Mapping[str, int], ctx: Context
+    ) -> None:
+        sent = self.peer or {}
+        said = {origin: (max(seq, sent.get(origin, 0)), head) for origin, (seq, head) in vector.items()}
+        begin(self, round_, said, held, ctx)
+
+    with patch.object(Outbox, "_ship", careless_ship), patch.object(Outbox, "begin", careless_begin):
+        yield
+
+
+@contextmanager
+def retry_without_request_id() -> Iterator[None]:
+    """A request that comes again is work to be done again."""
+    write = StoreKeeper.write
+
+    def careless(
+        self: StoreKeeper,
+        request: RequestId,
+        writes: tuple[Write, ...],
+        ctx: Context,
+        *,
+        system: bool = False,
+    ) -> Message:
+        return write(self, RequestId(ctx.random.randbytes(16), 0), writes, ctx, system=system)
+
+    with patch.object(StoreKeeper, "write", careless):
+        yield
+
+
+@contextmanager
+def header_without_body_digest() -> Iterator[None]:
+    """Headers name no body, and nobody looks whether a body is the one its header names."""
+    digest = header.digest
+
+    def careless_header(*fields: Any) -> Header:
+        made = Header(*fields)
+        return made._replace(body_sha256=digest(b"") if made.body_sha256 else b"")
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(writes, "Header", careless_header))
+        stack.enter_context(patch("entgldb.actors.oplog.behaviour.headers.digest", lambda body: digest(b"")))
+        stack.enter_context(patch.object(apply, "digest", digest))
+        yield
+
+
+@contextmanager
+def hold_merged() -> Iterator[None]:
+    """The clock follows an entry that is held because its clock runs too far ahead."""
+    hold = Applier._hold
+
+    def careless(self: Applier, one: Incoming) -> None:
+        hold(self, one)
+        self.state.clock = clock.merge(self.state.clock, one.header.hlc)
+
+    with patch.object(Applier, "_hold", careless):
+        yield
+
+
+@contextmanager
+def relay_before_cause() -> Iterator[None]:
+    """An own entry overtakes the foreign ones that still wait for their relay delay."""
+    committed = Outbox.committed
+
+    def careless(self: Outbox, last: int, own_last: int, ctx: Context) -> None:
+        if own_last and self.sent - self._acked == 0:
+            self._cursor = max(self._cursor, own_last)
+        committed(self, last, own_last, ctx)
+
+    with patch.object(Outbox, "committed", careless):
+        yield
+
+
+@contextmanager
+def epoch_not_raised() -> Iterator[None]:
+    """A node that takes over claims the epoch of the gateway before."""
+    lead = Bully._lead
+
+    def careless(self: Bully, epoch: int, ctx: Context) -> None:
+        lead(self, max(1, min(epoch, self.claims.epoch_seen)), ctx)
+
+    with patch.object(Bully, "_lead", careless):
+        yield
+
+
+@contextmanager
+def quarantine_not_relayed() -> Iterator[None]:
+    """An entry that cannot be applied is kept from the other nodes as well."""
+    rows = LogQueries.rows
+
+    def careless(self: LogQueries, from_lsn: int, rows_max: int) -> list[Row]:
+        unfit = {
+            lsn for (lsn,) in self.connection.execute("SELECT lsn FROM _entgldb_oplog WHERE applied = 2")
+        }
+        return [row for row in rows(self, from_lsn, rows_max) if row.lsn not in unfit]
+
+    with patch.object(LogQueries, "rows", careless):
+        yield
+
+
+@contextmanager
+def held_out_of_order() -> Iterator[None]:
+    """Of what is held the newest entry is applied first."""
+    due = Applier._due
+
+    def careless(self: Applier, number: int, *, early: bool) -> Iterator[tuple[Incoming, bool]]:
+        return iter(list(due(self, number, early=early))[::-1])
+
+    with patch.object(Applier, "_due", careless):
+        yield
+
+
+@contextmanager
+def same_incarnation() -> Iterator[None]:
+    """A node whose disk went back in time goes on where the disk says it was."""
+
+    def careless(self: Incarnations, entropy: bytes, why: Any, now_ms: int) -> str:
+        state = self._transaction.state
+        state.disowned = False
+        return state.own
+
+    with patch.object(Incarnations, "reincarnate", careless):
+        yield
+
+
+@contextmanager
+def delete_loses() -> Iterator[None]:
+    """A concurrent put wins over a delete, whichever is the later."""
+    decide = merge.merge
+
+    def careless(header: Header, current: Any, *, parent_covered: bool) -> merge.Merge:
+        found = decide(header, current, parent_covered=parent_covered)
+        concurrent = current is not None and current.live and header.parent != (current.origin, current.seq)
+        return found._replace(wins=False) if concurrent and header.op == DELETE else found
+
+    with patch.object(apply, "merge", careless):
+        yield
+
+
+@contextmanager
+def conflict_never_cleared() -> Iterator[None]:
+    """A version that lost stays a conflict, whoever has replaced it since."""
+    with patch.object(Batch, "clear_conflict", lambda self, version: None):
+        yield
+
+
+@contextmanager
+def base_ignored() -> Iterator[None]:
+    """A client's document replaces what others have written since it was read."""
+    with patch.object(writes, "_read", lambda write: None):
+        yield
+
+
+@contextmanager
+def certificate_not_compared() -> Iterator[None]:
+    """Hello is believed, whoever the certificate names."""
+    judge = PeerLink.judge
+
+    def careless(self: PeerLink, hello: wire.Hello, *rest: Any) -> Reason | None:
+        self.certified = hello.node_id
+        return judge(self, hello, *rest)
+
+    with patch.object(PeerLink, "judge", careless):
+        yield
+
+
+@contextmanager
+def hung_left_alone() -> Iterator[None]:
+    """Nobody looks whether an actor turns its loop."""
+    with patch.object(Watched, "hangs", lambda self, life, now: ""):
+        yield
+
+
+@contextmanager
+def long_step_ended() -> Iterator[None]:
+    """An actor in a long step is taken for one that hangs."""
+    hangs = Watched.hangs
+
+    def careless(self: Watched, life: Life, now: float) -> str:
+        return hangs(self, life._replace(step=""), now)
+
+    with patch.object(Watched, "hangs", careless):
+        yield
+
+
+class Mutant(NamedTuple):
+    """A mistake, and the first seed that notices it on the house as it is."""
+
+    make: Callable[[], AbstractContextManager[None]]
+    first_seed: int
+
+
+MUTANTS = {
+    "acknowledge before commit": Mutant(acknowledge_before_commit, 1),
+    "no receive rule": Mutant(no_receive_rule, 1),
+    "tombstone dropped": Mutant(tombstone_dropped, 1),
+    "gap accepted": Mutant(gap_accepted, 1),
+    "tie without origin": Mutant(tie_without_origin, 2),
+    "link kept after losing the election": Mutant(link_kept, 3),
+    "cursor before ack": Mutant(cursor_before_ack, 3),
+    "retry without request id": Mutant(retry_without_request_id, 1),
+    "header without body digest": Mutant(header_without_body_digest, 1),
+    "hold merged into the clock": Mutant(hold_merged, 1),
+    "relay before its cause": Mutant(relay_before_cause, 2),
+    "quarantined entry not relayed": Mutant(quarantine_not_relayed, 6),
+    "held entries released out of order": Mutant(held_out_of_order, 1),
+    "delete loses to a concurrent put": Mutant(delete_loses, 1),
+    "conflict never cleared": Mutant(conflict_never_cleared, 1),
+    "what was read ignored": Mutant(base_ignored, 1),
+    "epoch not raised": Mutant(epoch_not_raised, 1),
+    "same incarnation after a roll-back": Mutant(same_incarnation, 2),
+    "certificate not compared with Hello": Mutant(certificate_not_compared, 5),
+    "hung actor left alone": Mutant(hung_left_alone, 1),
+    "actor in a long step ended": Mutant(long_step_ended, 4),
+    "fingerprints without body": Mutant(keeping.fingerprints_without_body, 2),
+    "older side taken": Mutant(keeping.older_side_taken, 2),
+    "delay taken for damage": Mutant(keeping.delay_taken_for_damage, 2),
+    "removed field ignored": Mutant(keeping.removed_field_ignored, 1),
+    "fields without origin": Mutant(keeping.fields_without_origin, 35),
+    "delete forgets fields": Mutant(keeping.delete_forgets_fields, 1),
+    "log pruned by age alone": Mutant(keeping.pruned_by_age_alone, 5),
+    "one entry more pruned than all have": Mutant(keeping.stable_by_one_too_many, 6),
+    "floor raised past a gap": Mutant(keeping.floor_past_a_gap, 5),
+    "mended row under its old number": Mutant(keeping.mended_under_its_old_number, 12),
+    "late entry under its old number": Mutant(keeping.supplied_under_its_old_number, 6),
+    "tombstone collected before older puts have come": Mutant(keeping.join_skipped, 6),
+    "age by the wall clock": Mutant(times.age_by_the_wall_clock, 42),
+    "held by the own clock alone": Mutant(times.own_clock_alone, 52),
+    "end of a log forgotten": Mutant(times.end_forgotten, 47),
+}
+
+
+def first_noticed(name: str) -> int | None:
+    """The first seed on which unchanged code keeps every promise and this mistake does not."""
+    mutant = MUTANTS[name]
+    # every change of timing changes what a seed meets: those after the named one stand in for it
+    with mutant.make():
+        return next((seed for seed in range(mutant.first_seed, SEEDS_MAX + 1) if run(seed).violations), None)

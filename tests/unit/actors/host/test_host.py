@@ -1,0 +1,383 @@
+"""The production host around a behaviour, with a pretended Thespian actor: fences, timers, forwarding."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from thespian.actors import WatchMessage
+
+from entgldb.actors.behaviour import FAILURES_MAX, Behaviour, Context
+from entgldb.actors.host import actor as host
+from entgldb.actors.host import build
+from entgldb.actors.host import wire as host_wire
+from entgldb.actors.host.cell import STEP_BYTES_MAX, Cell
+from entgldb.actors.host.lane import Lane
+from entgldb.actors.host.wire import ANSWER, ASK, Envelope
+from entgldb.actors.node.supervision import BEAT_SECONDS
+from entgldb.actors.side_loop import SideLoop
+from entgldb.messages import codec
+from entgldb.messages.client import Done, Ping, Refused, Relay, Report, Status
+from entgldb.messages.errors import ConfigError
+from entgldb.messages.limits import FRAME_BYTES_MAX
+from entgldb.messages.local.actors import Addresses, Configure, Ready, StopNow, Stopped, Tick
+from entgldb.messages.schema import Channel, Message
+from entgldb.messages.settings import OplogSettings
+from tests.unit.actors.host.test_host_lane import taken
+
+NODE = host_wire.address_of(1001)
+PEER = host_wire.address_of(1002)
+SOMEBODY = host_wire.address_of(1003)
+CONFIGURE = Configure(oplog=OplogSettings("n1", "/nowhere"))
+
+
+class Subject(Behaviour):
+    """Does what a test needs, and notes how often."""
+
+    name = "subject"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pings = 0
+        self.flushes = 0
+        self.ticks: list[Tick] = []
+        self.fail_flush = False
+
+    def start(self, ctx: Context) -> None:
+        ctx.after(2.5, Tick("later", 7))
+
+    def on_ping(self, message: Ping, ctx: Context) -> None:
+        self.pings += 1
+        raise ValueError("a bug")
+
+    def on_status(self, message: Status, ctx: Context) -> None:
+        ctx.answer(ctx.asker, Report({"ok": True}))
+
+    def on_relay(self, message: Relay, ctx: Context) -> None:
+        ctx.forward(message.actor, message.payload)
+
+    def on_tick(self, message: Tick, ctx: Context) -> None:
+        self.ticks.append(message)
+
+    def on_done(self, message: Done, ctx: Context) -> None:
+        ctx.tell("peer", Ping())
+
+    def on_stop_now(self, message: StopNow, ctx: Context) -> None:
+        ctx.answer(ctx.asker, Stopped("subject"))
+
+    def flush(self, ctx: Context) -> None:
+        self.flushes += 1
+        if self.fail_flush:
+            raise RuntimeError("a bug in flush")
+
+
+class PretendedActor:
+    """The part of a Thespian actor that the host needs."""
+
+    def __init__(self) -> None:
+        self.myAddress = SOMEBODY
+        self.sent: list[tuple[Any, Any]] = []
+        self.timers: list[tuple[timedelta, int]] = []
+
+    def send(self, address: Any, message: Any) -> None:
+        self.sent.append((address, message))
+
+    def wakeupAfter(self, period: timedelta, payload: int) -> None:  # noqa: N802 -- Thespian's name
+        self.timers.append((period, payload))
+
+
+class Rig:
+    def __init__(self, behaviour: Subject, loop: SideLoop | None) -> None:
+        self.subject = behaviour
+        self.loop = loop
+        self.actor = PretendedActor()
+        self.host = host.Host("subject", self.actor)
+
+    def receive(self, message: Message, number: int = 0, kind: bytes = ASK, sender: Any = PEER) -> None:
+        self.host.receive(Envelope(kind, codec.encode(message, number)), sender)
+
+    def said(self, kind: bytes) -> list[tuple[int, int, Message]]:
+        """(port, request id, message) of all envelopes of that kind since the last call."""
+        sent, self.actor.sent = self.actor.sent, []
+        found = [(a, codec.decode(e.payload, Channel.LOCAL)) for a, e in sent if e.kind == kind]
+        return [(host_wire.port_of(a), d.request_id, d.message) for a, d in found]
+
+    def wake(self, number: int) -> None:
+        self.host.receive(host.WakeupMessage(timedelta(), number), SOMEBODY)
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    (tmp_path / "log").mkdir()
+    monkeypatch.setattr(host.Inherited, "directory", tmp_path)
+    monkeypatch.setattr(host, "use_log", lambda log: None)
+    monkeypatch.setattr(host, "_name_process", lambda name: None)
+    monkeypatch.setattr(host_wire, "check_listeners", lambda: None)
+    subject = Subject()
+    made = Rig(subject, None)
+    monkeypatch.setattr(build, "build", lambda configure: (subject, made.loop))
+    yield made
+    made.host.receive(host.ActorExitRequest(), SOMEBODY)
+
+
+@pytest.fixture
+def serving(rig: Rig) -> Rig:
+    rig.receive(CONFIGURE, sender=NODE)
+    ready = rig.said(ASK)
+    assert ready == [(1001, 0, Ready("subject", os.getpid(), {"address": "1003"}))]
+    return rig
+
+
+def test_a_handler_that_raises_runs_once_is_counted_and_answered(serving: Rig, tmp_path: Path) -> None:
+    serving.receive(Ping(), 5)
+    ((port, number, answer),) = serving.said(ANSWER)
+    assert (port, number) == (1002, 5)
+    assert isinstance(answer, Refused)
+    assert (answer.code, answer.definite) == ("internal", False)
+    assert serving.subject.pings == 1
+    assert serving.subject.counts == {"handler-failed": 1}
+    assert "ValueError: a bug" in (tmp_path / "log" / "entgldb.log").read_text()
+
+
+def test_a_flush_that_raises_is_fenced_too(serving: Rig) -> None:
+    serving.subject.fail_flush = True
+    serving.receive(Status(), 5)
+    assert serving.said(ANSWER) == [(1002, 5, Report({"ok": True}))]
+    assert serving.subject.counts == {"handler-failed": 1}
+
+
+def test_a_handler_that_fails_on_every_message_ends_its_actor(
+    serving: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(host.os, "_exit", ended.append)
+    for number in range(FAILURES_MAX):
+        assert ended == []
+        serving.receive(Status(), 1)  # that others work is no comfort
+        serving.receive(Ping(), number + 2)
+    assert ended == [1]
+    assert "fails on all of a kind" in (tmp_path / "log" / "entgldb.log").read_text()
+
+
+def test_an_idle_actor_turns_its_loop_for_its_supervisor_and_does_nothing_else(serving: Rig) -> None:
+    def beats() -> int:
+        return serving.actor.timers.count((timedelta(seconds=BEAT_SECONDS), host.BEAT))
+
+    assert beats() == 1
+    for times in range(2, 5):
+        turns = serving.host._cell.life(os.getpid()).turns
+        serving.wake(host.BEAT)
+        assert beats() == times
+        assert serving.host._cell.life(os.getpid()).turns > turns
+    assert serving.said(ASK) == []
+
+
+def test_a_named_step_is_seen_from_outside_until_it_ends(rig: Rig) -> None:
+    cell = rig.host._cell
+    seen: list[str] = []
+    rig.subject.start = lambda ctx: seen.append(cell.life(os.getpid()).step)  # type: ignore[method-assign]  # looks from within
+    rig.receive(CONFIGURE, sender=NODE)
+    assert seen == ["its start"]
+    life = cell.life(os.getpid())
+    assert (life.step, life.state) == ("", "R")
+    cell.busy("x" * 200)
+    assert cell.life(os.getpid()).step == "x" * STEP_BYTES_MAX
+    assert cell.life(2**22 + 1).state == ""
+
+
+def test_a_cell_is_shared_with_what_is_forked() -> None:
+    cell = Cell()
+    pid = os.fork()
+    if not pid:
+        cell.turn()
+        cell.busy("a commit")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert cell.life(os.getpid())[:2] == (1, "a commit")
+
+
+def test_an_unknown_message_is_refused_loudly(serving: Rig) -> None:
+    serving.receive(Report({}), 6)
+    ((_, number, answer),) = serving.said(ANSWER)
+    assert number == 6
+    assert isinstance(answer, Refused)
+    assert answer.code == "unsupported"
+    assert serving.subject.counts == {"unknown-message": 1}
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"), [(b"\xc1", "malformed"), (b"\x92\xcd\xff\xff\x00", "unknown-message")]
+)
+def test_bytes_that_are_no_message_are_counted(serving: Rig, payload: bytes, reason: str) -> None:
+    serving.host.receive(Envelope(ASK, payload), PEER)
+    assert serving.subject.counts == {reason: 1}
+
+
+def test_before_its_configuration_an_actor_asks_for_patience(rig: Rig) -> None:
+    rig.receive(Status(), 3)
+    ((_, _, answer),) = rig.said(ANSWER)
+    assert isinstance(answer, Refused)
+    assert (answer.code, answer.text) == ("timeout", "subject is starting")
+
+
+def test_an_actor_that_cannot_be_built_says_why_and_ends(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(configure: Configure) -> Any:
+        raise ConfigError("cluster.key is no key")
+
+    monkeypatch.setattr(build, "build", broken)
+    rig.receive(CONFIGURE, sender=NODE)
+    (address, envelope), (to_itself, exit_request) = rig.actor.sent
+    assert host_wire.port_of(address) == 1001
+    assert codec.decode(envelope.payload, Channel.LOCAL).message == Refused("config", "cluster.key is no key")
+    assert (to_itself, type(exit_request).__name__) == (SOMEBODY, "ActorExitRequest")
+
+
+def test_a_timer_brings_its_message_once(serving: Rig) -> None:
+    period, number = serving.actor.timers[-1]
+    assert period == timedelta(seconds=2.5)
+    serving.wake(number)
+    serving.wake(number)
+    assert serving.subject.ticks == [Tick("later", 7)]
+
+
+def test_what_is_told_to_an_absent_actor_waits_for_it_within_bounds(serving: Rig) -> None:
+    for _ in range(host.PARKED_MAX + 3):
+        serving.receive(Done())
+    assert serving.said(ASK) == []
+    serving.receive(Addresses({"peer": b"1002"}, {}), sender=NODE)
+    assert serving.said(ASK) == [(1002, 0, Ping())] * host.PARKED_MAX
+    assert serving.subject.counts == {"unreachable": 3}
+
+
+def test_a_forwarded_question_brings_its_answer_to_whoever_asked(serving: Rig) -> None:
+    serving.receive(Addresses({"peer": b"1002"}, {}), sender=NODE)
+    serving.receive(Relay("peer", codec.encode(Status())), 77, sender=SOMEBODY)
+    ((port, number, question),) = serving.said(ASK)
+    assert (port, question) == (1002, Status())
+    assert number != 0
+    serving.receive(Report({"from": "peer"}), number, ANSWER)
+    assert serving.said(ANSWER) == [(1003, 77, Report({"from": "peer"}))]
+    serving.receive(Report({"from": "peer"}), number, ANSWER)
+    assert serving.said(ANSWER) == []
+
+
+def test_a_forwarded_question_without_an_answer_ends_after_a_while(serving: Rig) -> None:
+    serving.receive(Addresses({"peer": b"1002"}, {}), sender=NODE)
+    serving.receive(Relay("peer", codec.encode(Status())), 77, sender=SOMEBODY)
+    (period, number) = serving.actor.timers[-1]
+    assert period == timedelta(seconds=host.FORWARD_TIMEOUT)
+    serving.said(ASK)
+    serving.wake(number)
+    ((_, _, answer),) = serving.said(ANSWER)
+    assert isinstance(answer, Refused)
+    assert (answer.code, answer.definite) == ("timeout", False)
+
+
+def test_a_question_for_an_absent_actor_is_refused_at_once(serving: Rig) -> None:
+    serving.receive(Relay("peer", codec.encode(Status())), 77)
+    ((_, number, answer),) = serving.said(ANSWER)
+    assert number == 77
+    assert isinstance(answer, Refused)
+    assert answer.text == "peer is not here now"
+
+
+def test_what_the_side_loop_has_is_handled_then_flushed_once(rig: Rig) -> None:
+    rig.loop = SideLoop("test")
+    rig.receive(CONFIGURE, sender=NODE)
+    try:
+        assert rig.loop.fileno() in rig.host.watch().filenos
+        before = rig.subject.flushes
+        for number in range(3):
+            rig.loop.post(Tick("wire", number))
+        rig.host.receive(WatchMessage([rig.loop.fileno()]), SOMEBODY)
+        assert rig.subject.ticks == [Tick("wire", 0), Tick("wire", 1), Tick("wire", 2)]
+        assert rig.subject.flushes == before + 1
+        rig.receive(StopNow(), 9, sender=NODE)
+        assert rig.said(ANSWER) == [(1001, 9, Stopped("subject"))]
+        assert rig.host.watch() is None
+    finally:
+        rig.loop.stop()
+
+
+def test_what_is_told_to_an_actor_with_a_lane_goes_by_it_and_in_order(serving: Rig, tmp_path: Path) -> None:
+    with closing(Lane(tmp_path, "peer", FRAME_BYTES_MAX, lambda: None)) as peer:
+        serving.receive(Done())  # told before the host knows where the other is
+        serving.receive(Addresses({"peer": b"1002", "subject": b"1003"}, {}))
+        serving.receive(Done())
+        assert [codec.decode(payload, Channel.LOCAL).message for payload in taken(peer, 2)] == [Ping()] * 2
+    assert serving.said(ASK) == []
+
+
+def test_what_comes_by_a_lane_is_handled_then_flushed(serving: Rig, tmp_path: Path) -> None:
+    with closing(Lane(tmp_path, "peer", FRAME_BYTES_MAX, lambda: None)) as peer:
+        peer.meet({"subject": b"1"})
+        flushes = serving.subject.flushes
+        assert peer.send("subject", codec.encode(Tick("now", 1)))
+        (watched,) = serving.host.watch().filenos
+        assert select.select([watched], [], [], 5)[0]
+        while not serving.subject.ticks:
+            serving.host.receive(WatchMessage([watched]), SOMEBODY)
+        assert serving.subject.ticks == [Tick("now", 1)]
+        assert serving.subject.flushes > flushes
+
+
+class Busy(SideLoop):
+    """Has one message more whenever it was emptied, ``left`` times."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__("busy")
+        self.left = left
+        self.post(Tick("wire", left))
+
+    def drain(self) -> list[tuple[Any, Message]]:
+        arrived = super().drain()
+        if arrived and self.left:
+            self.left -= 1
+            self.post(Tick("wire", self.left))
+        return arrived
+
+
+def test_what_follows_at_once_is_taken_in_the_same_turn(rig: Rig) -> None:
+    rig.loop = Busy(3)
+    rig.receive(CONFIGURE, sender=NODE)
+    try:
+        rig.subject.ticks.clear()
+        rig.loop.left = 3
+        rig.loop.post(Tick("wire", 9))
+        rig.host.receive(WatchMessage([rig.loop.fileno()]), SOMEBODY)
+        assert [tick.generation for tick in rig.subject.ticks][-3:] == [2, 1, 0]
+    finally:
+        rig.loop.stop()
+
+
+def test_what_has_to_leave_by_thespian_is_not_kept_waiting(rig: Rig) -> None:
+    rig.loop = Busy(0)
+    rig.receive(CONFIGURE, sender=NODE)
+    try:
+        rig.subject.ticks.clear()
+        rig.loop.left = 3
+        rig.loop.post(Done())  # has the subject tell a peer that only Thespian reaches
+        rig.receive(Addresses({"peer": b"1002"}, {}), sender=NODE)
+        rig.loop.post(Done())
+        rig.host.receive(WatchMessage([rig.loop.fileno()]), SOMEBODY)
+        assert rig.loop.left > 0
+    finally:
+        rig.loop.stop()
+
+
+def test_an_actor_that_is_never_idle_returns_to_thespian_all_the_same(rig: Rig) -> None:
+    rig.loop = Busy(0)
+    rig.receive(CONFIGURE, sender=NODE)
+    try:
+        rig.loop.left = 10**9
+        rig.loop.post(Tick("wire", 1))
+        rig.host.receive(WatchMessage([rig.loop.fileno()]), SOMEBODY)
+        assert rig.loop.left > 0
+    finally:
+        rig.loop.stop()

@@ -1,0 +1,124 @@
+"""Lag is told in operations and seconds, unknown is never 0, and a wedge is named after half a minute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from entgldb.actors.session.progress import CODE, STALLED_SECONDS, Progress
+from entgldb.messages.model import Vector
+from entgldb.messages.wire import Heartbeat
+from tests.support.fake_context import FakeContext
+from tests.unit.actors.session.test_session import ME, THIRD, YOU, Bench, ListLog
+
+
+class Rig:
+    """The watchdog of one session, looked at every two seconds."""
+
+    def __init__(self) -> None:
+        self.log = ListLog()
+        self.log.add(ME)
+        self.progress = Progress(self.log)
+        self.ctx = FakeContext()
+        self.theirs: dict[str, int] | None = {ME: 1}
+        self.held: dict[str, int] = {}
+
+    def wait(self, seconds: float) -> list[str]:
+        """Names of the alarms that stand then."""
+        end = self.ctx.monotonic() + seconds
+        while self.ctx.monotonic() < end:
+            self.ctx.run(2.0)
+            self.progress.look(self.log.vector(), self.theirs, self.theirs, self.held, "lan-2", self.ctx)
+        alarms: list[Any] = self.progress.alarms("lan-2", self.ctx)
+        assert {one["code"] for one in alarms} <= {CODE}
+        return [one["subject"] for one in alarms]
+
+
+def test_a_peer_from_which_nothing_comes_is_named_once_and_until_something_moves() -> None:
+    rig = Rig()
+    rig.theirs = {ME: 1, YOU: 5}
+    assert rig.wait(STALLED_SECONDS - 2) == []
+    assert rig.wait(STALLED_SECONDS) == ["lan-2 in"]
+    assert len(rig.ctx.lines) == 1
+    rig.log.add(YOU)
+    assert rig.wait(2) == []
+    assert rig.wait(STALLED_SECONDS + 2) == ["lan-2 in"]
+    rig.theirs = {ME: 1, YOU: 1}
+    assert rig.wait(2) == []
+
+
+def test_a_peer_that_takes_nothing_is_named() -> None:
+    rig = Rig()
+    rig.theirs = {}
+    assert rig.wait(STALLED_SECONDS + 4) == ["lan-2 out"]
+    rig.theirs = {ME: 1}
+    assert rig.wait(2) == []
+
+
+def test_what_has_a_name_of_its_own_is_no_wedge(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    rig.theirs, rig.held = {YOU: 3, THIRD: 2}, {ME: 1}
+    monkeypatch.setattr(rig.log, "held", lambda: {YOU: 3})
+    monkeypatch.setattr(rig.log, "quarantined", lambda: {THIRD})
+    assert rig.wait(100) == []
+    rig.held = {}
+    monkeypatch.setattr(rig.log, "floors", lambda: {ME: 1})
+    assert rig.wait(100) == []
+    monkeypatch.setattr(rig.log, "floors", dict)
+    assert rig.wait(100) == ["lan-2 out"]
+
+
+def test_steady_writes_on_both_sides_are_movement() -> None:
+    rig = Rig()
+    rig.theirs = {ME: 1, YOU: 2}
+    for n in range(40):
+        rig.log.add(YOU)
+        rig.log.add(ME)
+        rig.theirs = {ME: n + 1, YOU: n + 3}
+        assert rig.wait(2) == []
+
+
+def test_a_snapshot_that_comes_in_is_movement() -> None:
+    rig = Rig()
+    rig.theirs = {ME: 1, YOU: 5}
+    for _ in range(50):
+        rig.progress.touch(24, rig.ctx)
+        assert rig.wait(2) == []
+        rig.progress.touch(7, rig.ctx)
+    assert rig.wait(STALLED_SECONDS + 4) == ["lan-2 in"]
+
+
+def test_seconds_are_those_of_the_oldest_operation_and_null_while_unknown() -> None:
+    rig = Rig()
+    mine: Vector = rig.log.vector()
+    assert rig.progress.seconds_in(mine, None, rig.ctx) is None
+    assert rig.progress.seconds_out(None, None, rig.ctx) is None
+    assert rig.progress.seconds_in(mine, 0, rig.ctx) == 0.0
+    rig.theirs = {ME: 1, YOU: 1}
+    rig.wait(2)
+    rig.theirs = {ME: 1, YOU: 4}
+    rig.wait(10)
+    assert rig.progress.seconds_in(mine, 4, rig.ctx) == 10.0
+    rig.log.add(YOU)
+    rig.wait(2)
+    assert rig.progress.seconds_in(rig.log.vector(), 3, rig.ctx) == 10.0
+
+
+def test_a_session_tells_its_lag_and_its_alarm() -> None:
+    bench = Bench()
+    assert bench.session.lag(bench.ctx) == {
+        "behind_in": None,
+        "behind_out": None,
+        "seconds_in": None,
+        "seconds_out": None,
+    }
+    bench.session.start(bench.ctx)
+    for _ in range(40):
+        bench.session.receive(Heartbeat(0, 0, 0, None, {YOU: (3, b"h")}, {}), bench.ctx)
+        bench.ctx.run(1.0)
+        bench.session.beat(bench.ctx, None)
+    told = bench.session.lag(bench.ctx)
+    assert told["behind_in"] == 3
+    assert told["seconds_in"] >= STALLED_SECONDS
+    assert [one["code"] for one in bench.session.alarms(bench.ctx)] == [CODE]

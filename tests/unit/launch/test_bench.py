@@ -1,0 +1,137 @@
+"""The bench's arithmetic, its tables, and that both sides of a comparison do the same work."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from entgldb.launch.bench.floor import Floor, floor
+from entgldb.launch.bench.sides import COLLECTION, document, key
+from entgldb.launch.bench.works import (
+    FIGURES,
+    GROWN_FIGURES,
+    Figure,
+    Result,
+    Wanted,
+    in_turns,
+    percentile,
+    select,
+    table,
+)
+from entgldb.launch.cli.common import run
+from entgldb.messages.errors import InvalidError
+
+RATIO = Figure("W1", "single", "documents/s", Wanted.RATIO, 0.5)
+LEAST = Figure("W1", "inflight64", "documents/s", Wanted.LEAST, 10_000)
+MOST = Figure("W3", "p50", "ms", Wanted.MOST, 4)
+
+
+def test_ours_is_measured_before_and_after_the_floor_in_every_round() -> None:
+    order: list[str] = []
+    ours, floors = iter([1.0, 9.0, 2.0, 8.0, 3.0, 7.0]), iter([4.0, 100.0, 5.0])
+
+    def take(side: str, values: object) -> float:
+        order.append(side)
+        return next(values)  # type: ignore[call-overload,no-any-return]  # an iterator of floats
+
+    result = in_turns(RATIO, range(3), lambda: take("ours", ours), lambda: take("floor", floors))
+    assert order == ["ours", "floor", "ours"] * 3
+    assert (result.ours, result.floor, result.ratio) == (5.0, 5.0, 1.0)
+
+
+def test_without_a_floor_there_is_no_ratio() -> None:
+    values = iter([3.0, 1.0, 2.0])
+    result = in_turns(MOST, range(3), lambda: next(values))
+    assert (result.ours, result.floor, result.ratio) == (2.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("figure", "ours", "base", "reached"),
+    [
+        (RATIO, 5.0, 10.0, True),
+        (RATIO, 4.9, 10.0, False),
+        (LEAST, 10_000.0, 90_000.0, True),
+        (LEAST, 9_999.0, 1.0, False),
+        (MOST, 4.0, None, True),
+        (MOST, 4.1, None, False),
+    ],
+)
+def test_a_target_is_reached_or_missed(
+    figure: Figure, ours: float, base: float | None, reached: bool
+) -> None:
+    result = Result(figure, ours, base)
+    assert result.reached is reached
+    assert result.line().endswith("reached" if reached else "missed")
+
+
+def test_results_are_told_with_these_fields_and_no_others() -> None:
+    assert Result(RATIO, 1234.567, 4321.987).fields() == {
+        "work": "W1",
+        "figure": "single",
+        "ours": 1235.0,
+        "floor": 4322.0,
+        "ratio": 0.286,
+        "unit": "documents/s",
+    }
+    assert Result(MOST, 0.0012344, None).fields() | {"ours": 0, "work": 0, "figure": 0, "unit": 0} == {
+        "work": 0,
+        "figure": 0,
+        "ours": 0,
+        "floor": None,
+        "ratio": None,
+        "unit": 0,
+    }
+    assert "1 of 2 targets reached" in table([Result(RATIO, 1.0, 1.0), Result(MOST, 5.0)])
+
+
+def test_figures_are_chosen_by_work_or_by_name() -> None:
+    assert select([]) == list(FIGURES)
+    assert [figure.full_name for figure in select(["W6", "W1.bulk", "W6.get"])] == [
+        "W1.bulk",
+        "W6.get",
+        "W6.query",
+    ]
+    with pytest.raises(InvalidError, match=r"W9 is not measured"):
+        select(["W1", "W9"])
+    assert {figure.full_name for figure in GROWN_FIGURES} == {"W1.single", "W1.bulk", "W6.get", "W6.query"}
+    assert len({figure.full_name for figure in FIGURES}) == len(FIGURES)
+
+
+def test_a_percentile_is_one_of_the_values() -> None:
+    values = [float(n) for n in range(100, 0, -1)]
+    assert (percentile(values, 0.5), percentile(values, 0.99), percentile([7.0], 0.99)) == (51.0, 100.0, 7.0)
+
+
+def test_documents_have_two_hundred_bytes_and_keys_are_not_repeated() -> None:
+    assert 180 <= len(json.dumps(document(50_000), separators=(",", ":"))) <= 220
+    assert len({key(number) for number in range(20_000)}) == 20_000
+
+
+def test_the_floor_is_durable_and_keeps_two_rows_for_each_document(tmp_path: Path) -> None:
+    with floor(tmp_path / "floor.db", 1_000) as side:
+        assert isinstance(side, Floor)
+        assert side.single(10) > 0
+        assert side.bulk(600) > 0
+        assert side.in_flight(90) > 0
+        assert side.gets(50) > 0
+        assert side.queries(20) > 0
+        assert side.get(key(999)) == document(999, 10)
+        assert len(side.query(3)) == 100
+    connection = sqlite3.connect(tmp_path / "floor.db")
+    try:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("SELECT count(*) FROM log").fetchone() == (1_700,)
+        rows = connection.execute("SELECT count(*) FROM documents WHERE collection = ?", (COLLECTION,))
+        assert rows.fetchone() == (1_700,)
+    finally:
+        connection.close()
+
+
+def test_an_unknown_figure_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    from entgldb.launch.cli.trials.bench import bench
+
+    assert run(bench, ["W9"]) == 2
+    assert "W9 is not measured" in capsys.readouterr().err

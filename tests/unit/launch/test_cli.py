@@ -1,0 +1,216 @@
+"""The command line without a node: help, errors as one line, exit codes, and what it imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+import entgldb as package
+from entgldb.launch.cli.common import run
+from entgldb.launch.cli.main import entgldb
+from entgldb.launch.cli.node.actors import build_message
+from entgldb.launch.cli.node.status import complaints, text
+from entgldb.launch.node.init import PORT_MIN, pick_port
+from entgldb.messages.client import Isolate, RequestId, Status, Write
+from entgldb.messages.errors import InvalidError
+from entgldb.storage.store import Store
+
+NOT_FOR_READING = {
+    "asyncio",
+    "cryptography",
+    "dataclasses",
+    "entgldb.client.nodes",
+    "entgldb.client.peers",
+    "entgldb.client.wire",
+    "entgldb.messages.codec",
+    "entgldb.messages.local.actors",
+    "entgldb.messages.local.members",
+    "entgldb.messages.remote_peers",
+    "entgldb.messages.wire",
+    "entgldb.storage.rules.header",
+    "entgldb.storage.rules.merging.row",
+    "entgldb.storage.documents.set_aside",
+    "entgldb.storage.store",
+    "logging",
+    "msgpack",
+    "socket",
+    "sqlite_utils",
+    "ssl",
+    "thespian",
+}
+"""A cold `get` is mostly imports: each of these would be felt at every call."""
+CTX = click.Context(entgldb, info_name="entgldb")
+VERBS = entgldb.list_commands(CTX)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example_directory_and_json(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(entgldb, [verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Example:" in text
+    assert "--json" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["nonsense"], 2, "usage:"),
+        (["lst-peers"], 2, "usage: No such command 'lst-peers'. Did you mean list-peers?"),
+        (["put", "users"], 2, "usage:"),
+        (["get", "-d", "{dir}", "users", "u1"], 4, "no-node: no node is running in"),
+        (["put", "-d", "{dir}", "users", "u1", "{}"], 4, "no-node: no node is running in"),
+        (["put", "-d", "{dir}", "users", "u1", "{"], 2, "invalid: the document is no JSON"),
+        (["put", "-d", "{dir}", "users", "u1", "[1]"], 2, "invalid: the document is not a JSON object"),
+        (["status", "-d", "{dir}"], 4, "no-node:"),
+        (["stop", "-d", "{dir}"], 4, "no-node:"),
+        (["init", "-d", "{dir}/n", "--node-id", "a b"], 2, "invalid: --node-id"),
+        (["init", "-d", "{dir}/n", "--authority", "https://a.example"], 2, "usage:"),
+        (["update-peer", "-d", "{dir}", "cloud-1"], 2, "usage:"),
+        (["ask", "-d", "{dir}", "sync", "Isolate"], 2, "invalid: Isolate needs seconds"),
+        (
+            ["ask", "-d", "{dir}", "sync", "Isolate", "seconds=Infinity"],
+            2,
+            "invalid: Isolate.seconds='Infinity' is no JSON: Infinity is no JSON number; float is expected",
+        ),
+        (["tell", "-d", "{dir}", "election", "StandDown", "seconds=1e999"], 2, "invalid: StandDown.seconds="),
+        (["ask", "-d", "{dir}", "nobody", "Status"], 2, "usage:"),
+    ],
+)
+def test_errors_are_one_line_with_a_code(
+    arguments: list[str], code: int, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(entgldb, [part.replace("{dir}", str(tmp_path)) for part in arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(word)
+    assert len(err.splitlines()) == 1
+
+
+def test_init_prints_one_object_of_a_known_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(entgldb, ["init", "-d", str(tmp_path / "n"), "--node-id", "lan-1", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["schema_version"] == 1
+    assert shown["node_id"] == "lan-1"
+    assert 0 < shown["port"] < 65536
+
+
+def test_a_secret_is_never_taken_from_an_argument(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["add-cloud-peer", "-d", str(tmp_path), "--node-id", "c", "--address", "a.example:1"]
+    arguments += ["--authority", "https://a.example", "--client-id", "x", "--client-secret", "hunter2"]
+    assert run(entgldb, arguments) == 2
+    assert "hunter2" not in capsys.readouterr().err
+
+
+def test_messages_are_built_strictly() -> None:
+    assert build_message("Isolate", ("seconds=3",)) == Isolate(3.0)
+    assert build_message("Status", ()) == Status()
+    for name, given in (("Commit", ()), ("Isolate", ("seconds=soon",)), ("Status", ("x=1",))):
+        with pytest.raises(InvalidError):
+            build_message(name, given)
+
+
+def test_status_complains_about_what_needs_attention() -> None:
+    well = {
+        "role": "lan",
+        "store": {"quarantined": 0, "held": 0},
+        "oplog": {},
+        "sync": {},
+        "election": {"gateway": "lan-1"},
+        "gateway": {"links": [{"node_id": "c", "state": "connected"}]},
+    }
+    assert complaints(well) == []
+    ill = {**well, "oplog": None, "store": {"quarantined": 1}, "election": {"gateway": ""}}
+    ill["gateway"] = {"links": [{"node_id": "c", "state": "backoff", "reason": "secret-missing"}]}
+    assert len(complaints(ill)) == 4
+
+
+def test_status_of_every_node_says_what_is_wrong_with_the_clusters_cloud_links() -> None:
+    told = {
+        "gateway": "lan-1",
+        "connected": ["c"],
+        "troubles": {"c": "authority-refused", "d": "unreachable"},
+    }
+    member = {"role": "lan", "store": {}, "oplog": {}, "sync": {}, "election": told, "gateway": {"links": []}}
+    assert complaints(member) == [
+        "cloud peer c: authority-refused, its link ends with its token: entgldb test-peer c",
+        "cloud peer d: unreachable, its link is down: entgldb test-peer d",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        (
+            {"id": "ab12", "client_id": "shop", "shared": False},
+            "cluster   ab12, client shop (serve another: entgldb unpin-cluster)",
+        ),
+        ({"id": "", "client_id": "", "shared": True}, "cluster   any, mixed (cloud.shared)"),
+    ],
+)
+def test_status_of_a_cloud_node_says_which_cluster_it_serves(told: dict[str, Any], line: str) -> None:
+    assert line in text({"node_id": "c", "role": "cloud", "sync": {"cluster": told}}, []).splitlines()
+
+
+@pytest.mark.slow
+def test_client_verbs_import_neither_actors_nor_tls_nor_asyncio(tmp_path: Path) -> None:
+    program = (
+        "import sys; from entgldb.launch.cli.main import entgldb; from entgldb.launch.cli.common import run\n"
+        "for verb in (['find', 'users'], ['put', 'users', 'u1', '{}'], ['list-peers'], ['status']):\n"
+        "    assert run(entgldb, [*verb, '-d', sys.argv[1]]) == 4\n"
+        "heavy = {'thespian', 'sqlite_utils', 'asyncio', 'cryptography', 'ssl'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__path__[0]).parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_read_imports_only_what_it_uses(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "lan-1", 1_790_000_000_000)
+    with store.group():
+        store.write(RequestId(b"c" * 16, 1), [Write("users", "u1", b'{"n":1}')], 1_790_000_000_000)
+    store.close()
+    program = (
+        "import sys; from entgldb.launch.cli.main import entgldb; from entgldb.launch.cli.common import run\n"
+        "for verb in ('get users u1', 'find users {}', 'count users', 'export users'):\n"
+        "    assert run(entgldb, [*verb.split(), '-d', sys.argv[1]]) == 0\n"
+        "print(*sys.modules)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__path__[0]).parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], env=environment, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "entgldb.storage.documents.query" in loaded
+    assert loaded & NOT_FOR_READING == set()
+
+
+def test_no_verb_prints_a_text_of_somebody_else_as_it_stands() -> None:
+    """``say`` and ``show`` escape what a terminal would take for an order."""
+    rooms = Path(package.__path__[0]) / "launch"
+    own = {"cli_common.py", "cli_bench.py", "cli_demo.py", "cli_cluster.py"}
+    verbs = [file for file in (*rooms.glob("cli_*.py"), rooms / "check_token.py") if file.name not in own]
+    raw = re.compile(r"click\.echo\((?!.*err=True)|\bprint\(")
+    assert len(verbs) > 10
+    assert [file.name for file in verbs if raw.search(file.read_text())] == []
+
+
+def test_a_port_that_is_picked_is_none_that_an_outgoing_connection_may_get() -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    picked = {pick_port("127.0.0.1") for _ in range(50)}
+    assert all(PORT_MIN <= port < first for port in picked)
+    assert len(picked) > 40
+    with pytest.raises(InvalidError, match=r"--host 192\.0\.2\.1"):
+        pick_port("192.0.2.1")

@@ -1,0 +1,61 @@
+"""The launcher when the actor system creates no node actor in time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from entgldb.actors.host import system as host_system
+from entgldb.actors.host.system import NodeSystem
+from entgldb.launch.node.launcher import Launcher
+from entgldb.messages.errors import NoAnswerError
+from entgldb.messages.local.actors import Boot
+
+
+def test_a_node_that_cannot_be_created_is_tried_again_after_longer_and_longer_pauses(tmp_path: Path) -> None:
+    def boot(settings: object) -> None:
+        raise NoAnswerError("the actor system starts no node actor")
+
+    (tmp_path / "log").mkdir()
+    silent, _keep = os.pipe()
+    gone = os.fork()
+    if not gone:
+        os._exit(0)
+    launcher = Launcher.__new__(Launcher)
+    launcher.directory, launcher._settings = tmp_path, None  # type: ignore[assignment]  # boot is ours
+    launcher._signals = SimpleNamespace(fd=silent, stop=False)  # type: ignore[assignment]  # no signals here
+    launcher._system = SimpleNamespace(boot=boot)  # type: ignore[assignment]  # all that is asked of it
+    launcher._admin_fd, launcher._node_fd = silent, os.pidfd_open(gone)
+    os.waitpid(gone, 0)
+    launcher._booted_at, launcher._deaths = 1.0, 0
+    for times in range(3):
+        launcher._revive()
+        assert launcher._deaths == times
+    assert "tried again" in (tmp_path / "log" / "entgldb.log").read_text()
+    for fd in (silent, _keep, launcher._node_fd):
+        os.close(fd)
+
+
+def test_a_node_actor_that_came_too_late_is_the_node_at_the_next_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    children = {5}
+    monkeypatch.setattr(host_system, "CREATE_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(host_system, "child_pids", lambda pid: set(children))
+    monkeypatch.setattr(host_system.host_wire, "port_of", lambda address: 4)
+    monkeypatch.setattr(host_system.host_wire, "listeners", lambda pid: {("127.0.0.1", 4)})
+    told: list[Any] = []
+    system = NodeSystem.__new__(NodeSystem)
+    system._system = SimpleNamespace(createActor=lambda *_, **__: "node")
+    system._before, system.admin_pid = None, 1
+    monkeypatch.setattr(NodeSystem, "tell", lambda self, message: told.append(message))
+    with pytest.raises(NoAnswerError):
+        system.boot(None)  # type: ignore[arg-type]  # goes on as it is
+    children.add(7)
+    system.boot(None)  # type: ignore[arg-type]  # goes on as it is
+    assert system.node_pid == 7
+    assert [type(message) for message in told] == [Boot]

@@ -1,0 +1,111 @@
+"""``docs/wire-format.md`` is the format: its tables and golden vectors against the code, both ways."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+from entgldb.messages import codec, limits
+from entgldb.messages.codec import known_messages
+from entgldb.messages.errors import ProtocolError
+from entgldb.messages.schema import Channel, Message
+from entgldb.storage.rules import header
+
+PAGE = (Path(__file__).parents[3] / "docs" / "wire-format.md").read_text()
+ROWS = {
+    name: (int(tag), told)
+    for tag, name, told in re.findall(r"^\| (\d+) \| `(\w+)` \| (.*?) \| [^|]*\|$", PAGE, re.MULTILINE)
+}
+VECTORS = {
+    name: (array, payload)
+    for name, array, payload in re.findall(r"### (\w+)\n\n```json\n(.*)\n```\n```hex\n(.*)\n```", PAGE)
+}
+HEADERS = re.findall(r"```header\n(.*)\n(.*)\n(.*)\n```", PAGE)
+
+
+def outside(channel: Channel) -> list[type[Message]]:
+    return [kind for kind in known_messages().values() if channel in kind.CHANNELS]
+
+
+def bytes_again(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith("hex:"):
+        return bytes.fromhex(value[4:])
+    if isinstance(value, list):
+        return [bytes_again(item) for item in value]
+    return {key: bytes_again(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def test_every_message_from_outside_has_its_row() -> None:
+    known = {kind.__name__ for channel in (Channel.PEER, Channel.CLIENT) for kind in outside(channel)}
+    assert set(ROWS) == known
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_tells_tag_and_fields(name: str) -> None:
+    tag, told = ROWS[name]
+    found = [f"{field.name}: {field.type}" for field in fields(known_messages()[tag])]  # type: ignore[arg-type]  # @message makes a dataclass
+    assert known_messages()[tag].__name__ == name
+    assert re.findall(r"`(.*?)`", told.replace("\\|", "|")) == found
+
+
+def test_every_message_between_nodes_has_a_vector() -> None:
+    assert set(VECTORS) == {kind.__name__ for kind in outside(Channel.PEER)}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_a_vector_is_read_and_written_as_it_stands(name: str) -> None:
+    array, payload = bytes_again(json.loads(VECTORS[name][0])), bytes.fromhex(VECTORS[name][1])
+    assert msgpack.packb(array) == payload
+    decoded = codec.decode(payload, Channel.PEER)
+    assert type(decoded.message).__name__ == name
+    assert (decoded.request_id, decoded.trailing) == (0, 0)
+    assert codec.encode(decoded.message) == payload
+
+
+def with_one_too_large(value: Any) -> Iterator[Any]:
+    """``value`` again and again, each time with another of its integers beyond what any field takes."""
+    if type(value) is int:
+        yield from (2**64 - 1, -(2**63))
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from ([*value[:place], other, *value[place + 1 :]] for other in with_one_too_large(item))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from ({**value, key: other} for other in with_one_too_large(item))
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_no_number_from_outside_is_taken_beyond_its_range(name: str) -> None:
+    tag, request, *fields_ = bytes_again(json.loads(VECTORS[name][0]))
+    for changed in with_one_too_large(fields_):
+        with pytest.raises(ProtocolError, match="expected, "):
+            codec.decode(msgpack.packb([tag, request, *changed]), Channel.PEER)
+
+
+@pytest.mark.parametrize(("array", "raw", "digest"), HEADERS)
+def test_a_header_is_read_and_written_as_it_stands(array: str, raw: str, digest: str) -> None:
+    items = bytes_again(json.loads(array))
+    made = header.decode(bytes.fromhex(raw))
+    assert header.encode(made).hex() == msgpack.packb(items).hex() == raw
+    assert header.digest(bytes.fromhex(raw)).hex() == digest
+
+
+def test_the_two_headers_are_a_chain() -> None:
+    (_, first, hash_of_first), (_, second, _) = HEADERS
+    one, two = (header.decode(bytes.fromhex(raw)) for raw in (first, second))
+    assert (one.seq, two.seq) == (1, 2)
+    assert two.prev_hash.hex() == hash_of_first
+    assert two.parent == one.version
+    assert one.body_sha256 == header.digest(b'{"name":"Ada"}')
+
+
+@pytest.mark.parametrize("name", ["FRAME_BYTES_MAX", "HELLO_BYTES_MAX"])
+def test_the_bounds_are_told(name: str) -> None:
+    assert f"{getattr(limits, name):,} (`{name}`)" in PAGE.replace("\n", " ")

@@ -1,0 +1,146 @@
+"""Filters and orders against what Python says: numbers of any size, arrays, each kind beside the others."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import InvalidError, UnsupportedError
+from entgldb.storage.documents.query import Documents
+from entgldb.storage.store import Store
+
+NOW = 1_790_000_000_000
+EDGES = [sign * (2**power + more) for sign in (1, -1) for power in (53, 63, 64, 100) for more in range(-2, 3)]
+NUMBERS: list[Any] = [0, 1, -1, 0.5, -0.5, *EDGES, *map(float, EDGES), 10**30, 1e30, 10**31, -(10**30), 1e300]
+OTHERS: list[Any] = [True, False, None, "", "a", "[", "[1]", "\N{GRINNING FACE}", "9223372036854775808"]
+SCALARS = NUMBERS + OTHERS
+LISTS: list[Any] = [
+    [],
+    [1],
+    ["a"],
+    [True],
+    [2**63, 2**63 + 1],
+    [[1]],
+    [{"a": 1}],
+    ["a", None, 1.0],
+    ["\\u0061"],
+]
+VALUES = [*SCALARS, *LISTS, {"a": 1}]
+OPERATORS = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documents]:
+    directory: Path = tmp_path_factory.mktemp("exact")
+    store = Store.open(directory, "lan-1", NOW)
+    rows = {
+        f"{number:03}": {"v": value, "plain": value, "in": {"v": value}}
+        for number, value in enumerate(VALUES)
+    }
+    with store.group():
+        writes = [Write("all", key, json.dumps(body).encode()) for key, body in rows.items()]
+        writes += [Write("numbers", f"{n:03}", json.dumps({"v": v}).encode()) for n, v in enumerate(NUMBERS)]
+        writes += [Write("small", f"{n}", json.dumps({"v": n}).encode()) for n in range(9)]
+        store.write(RequestId(b"c" * 16, 1), writes, NOW)
+        for collection in ("all", "numbers", "small"):
+            store.create_index(collection, "v")
+        store.create_index("all", "in.v")
+    opened = Documents.open(directory)
+    yield opened
+    opened.close()
+    store.close()
+
+
+def kind(value: Any) -> str:
+    return "number" if type(value) in (int, float) else type(value).__name__
+
+
+def equal(stored: Any, value: Any) -> bool:
+    if type(stored) is list:
+        return value is not None and any(kind(item) == kind(value) and item == value for item in stored)
+    return kind(stored) == kind(value) and bool(stored == value)
+
+
+@pytest.mark.parametrize("path", ["v", "plain", "in.v"])
+@pytest.mark.parametrize("value", SCALARS, ids=repr)
+def test_equality_and_in_find_exactly_what_is_equal(documents: Documents, path: str, value: Any) -> None:
+    wanted = [f"{number:03}" for number, stored in enumerate(VALUES) if equal(stored, value)]
+    assert [key for key, _ in documents.find("all", {path: value})] == wanted
+    assert documents.count("all", {path: {"$in": [value]}}) == len(wanted)
+    assert len(wanted) >= 1
+    missing = {path: {"$in": [value, "not there", 2**70 + 1, 77]}}
+    assert [key for key, _ in documents.find("all", missing)] == wanted
+
+
+@pytest.mark.parametrize("path", ["v", "plain"])
+@pytest.mark.parametrize("value", [v for v in SCALARS if v is not None and not isinstance(v, bool)], ids=repr)
+def test_comparisons_are_exact_for_numbers_of_any_size(documents: Documents, path: str, value: Any) -> None:
+    for name, holds in OPERATORS.items():
+        wanted = [
+            f"{number:03}"
+            for number, stored in enumerate(VALUES)
+            if kind(stored) == kind(value) and holds(stored, value)
+        ]
+        assert [key for key, _ in documents.find("all", {path: {name: value}})] == wanted, name
+
+
+@pytest.mark.parametrize("sort", ["v", "-v"])
+def test_numbers_of_any_size_are_sorted_exactly(documents: Documents, sort: str) -> None:
+    places = sorted(range(len(NUMBERS)), key=lambda at: (NUMBERS[at], at), reverse=sort == "-v")
+    found = [key for key, _ in documents.find("numbers", sort=sort)]
+    assert found == [f"{at:03}" for at in places]
+    by_plain = [body["plain"] for _, body in documents.find("all", sort=sort.replace("v", "plain"))]
+    assert [v for v in by_plain if kind(v) == "number"] == [NUMBERS[at] for at in places]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(2**62, 2**66))
+def test_any_number_finds_what_it_equals(documents: Documents, value: float) -> None:
+    wanted = [f"{at:03}" for at, number in enumerate(NUMBERS) if number == value]
+    assert [key for key, _ in documents.find("numbers", {"v": value})] == wanted
+    above = [f"{at:03}" for at, number in enumerate(NUMBERS) if number > value]
+    assert [key for key, _ in documents.find("numbers", {"v": {"$gt": value}})] == above
+
+
+def test_an_index_serves_a_field_that_has_neither_arrays_nor_large_numbers(documents: Documents) -> None:
+    asked: list[str] = []
+    documents._connection.set_trace_callback(asked.append)
+    assert [key for key, _ in documents.find("small", {"v": {"$gte": 7}}, sort="-v", limit=9)] == ["8", "7"]
+    documents._connection.set_trace_callback(None)
+    plan = documents._all(f"EXPLAIN QUERY PLAN {asked[-1]}")
+    assert "_entgldb_ix_" in str(plan)
+    assert "TEMP B-TREE" not in str(plan)
+
+
+def test_what_has_no_answer_is_refused_by_name(documents: Documents) -> None:
+    with pytest.raises(UnsupportedError, match="4,300 digits"):
+        documents.find("numbers", {"v": 10**5000})
+    for value in (float("inf"), float("nan")):
+        with pytest.raises(InvalidError, match="finite"):
+            documents.find("numbers", {"v": value})
+
+
+def test_a_field_may_have_any_name_that_a_path_can_hold(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "lan-1", NOW)
+    names = ["\N{GRINNING FACE}", "\ufdd0", "\ue000", "naïve", "a b", "[0]", "#", "*", "a-b", "1"]
+    with store.group():
+        for number, name in enumerate(names):
+            body = json.dumps({name: {name: number}}, ensure_ascii=False).encode()
+            store.write(RequestId(b"c" * 16, number + 1), [Write("c", str(number), body)], NOW)
+            store.create_index("c", f"{name}.{name}")
+    opened = Documents.open(tmp_path)
+    for number, name in enumerate(names):
+        assert [key for key, _ in opened.find("c", {f"{name}.{name}": number})] == [str(number)]
+        assert next(opened.find("c", sort=f"-{name}.{name}"))[0] == str(number)
+    with pytest.raises(InvalidError, match="is not a field path"):
+        opened.find("c", {"a\x1bb": 1})
+    opened.close()
+    store.close()

@@ -1,0 +1,109 @@
+"""Answers that are remembered: as long as somebody may ask for them, within bounds, in small steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from entgldb.messages.client import RequestId, Written
+from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.messages.limits import RESULTS_KEPT_MS_MAX
+from entgldb.storage.log import requests
+from entgldb.storage.store import Store
+
+NOW = 1_790_000_000_000
+CLIENT = b"c" * 16
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    made = Store.memory("lan-1", b"lan-1", NOW)
+    yield made
+    made.close()
+
+
+def remember(store: Store, *given: RequestId, now: int = NOW) -> None:
+    with store.group():
+        for request in given:
+            requests.remember(store.connection, request, store.origin, [Written(store.origin, 1)], 1, now)
+
+
+def kept(store: Store) -> int:
+    return int(store.connection.execute("SELECT count(*) FROM _entgldb_requests").fetchone()[0])
+
+
+def is_unknown(store: Store, request: RequestId) -> bool:
+    with pytest.raises(EntglError) as caught:
+        store.answered(request, NOW)
+    return caught.value.code is ErrorCode.UNKNOWN_OUTCOME
+
+
+def test_what_a_client_does_not_wait_for_is_forgotten_and_not_done_again(store: Store) -> None:
+    for counter in range(1, 1001):
+        remember(store, RequestId(CLIENT, counter, max(1, counter - 5)))
+    assert kept(store) < 2 * requests.SETTLE_EVERY
+    assert is_unknown(store, RequestId(CLIENT, 1))
+    assert is_unknown(store, RequestId(CLIENT, 900))
+    for counter in range(995, 1001):
+        assert store.answered(RequestId(CLIENT, counter), NOW) is not None
+    assert store.answered(RequestId(CLIENT, 1001), NOW) is None
+
+
+def test_what_is_awaited_stays_however_many_come_after_it(store: Store) -> None:
+    remember(store, *(RequestId(CLIENT, counter, 7) for counter in range(1, 1001)))
+    assert store.answered(RequestId(CLIENT, 7), NOW) is not None
+    assert is_unknown(store, RequestId(CLIENT, 6))
+
+
+def test_forgetting_goes_by_small_steps(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "RESULTS_KEPT_MAX", 10)
+    monkeypatch.setattr(requests, "FORGET_ROWS_MAX", 20)
+    monkeypatch.setattr(requests, "FORGET_EVERY", 1000)
+    remember(store, *(RequestId(CLIENT, counter) for counter in range(1, 100)))
+    assert kept(store) == 99
+    for left in (79, 59, 39, 19, 10, 10):
+        with store.group():
+            requests.forget_old(store.connection, NOW)
+        assert kept(store) == left
+    assert is_unknown(store, RequestId(CLIENT, 89))
+    assert store.answered(RequestId(CLIENT, 90), NOW) is not None
+
+
+def test_a_flood_is_forgotten_while_it_comes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "RESULTS_KEPT_MAX", 100)
+    monkeypatch.setattr(requests, "FORGET_EVERY", 32)
+    monkeypatch.setattr(requests, "FORGET_ROWS_MAX", 64)
+    for number in range(1000):
+        remember(store, RequestId(number.to_bytes(16, "big"), 1))
+    assert kept(store) < 200
+    assert is_unknown(store, RequestId(bytes(16), 1))
+
+
+def test_what_is_older_than_a_day_goes_even_if_it_is_awaited(store: Store) -> None:
+    remember(store, RequestId(CLIENT, 1), RequestId(CLIENT, 2, 1))
+    remember(store, RequestId(CLIENT, 3, 1), now=NOW + RESULTS_KEPT_MS_MAX)
+    assert requests.kept_ms(store.connection, NOW + RESULTS_KEPT_MS_MAX) == RESULTS_KEPT_MS_MAX
+    assert "answers_kept_ms" in store.status()
+    with store.group():
+        requests.forget_old(store.connection, NOW + RESULTS_KEPT_MS_MAX + 1)
+    assert kept(store) == 1
+    assert requests.kept_ms(store.connection, NOW + RESULTS_KEPT_MS_MAX) == 0
+
+
+def test_it_goes_by_the_order_in_which_they_came(store: Store) -> None:
+    remember(store, RequestId(CLIENT, 1), now=NOW + RESULTS_KEPT_MS_MAX)
+    remember(store, RequestId(CLIENT, 2), now=NOW)
+    with store.group():
+        requests.forget_old(store.connection, NOW + RESULTS_KEPT_MS_MAX + 1)
+    assert kept(store) == 2
+
+
+def test_only_so_many_clients_are_noted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "RESULTS_KEPT_MAX", 0)
+    monkeypatch.setattr(requests, "CLIENTS_KEPT_MAX", 5)
+    remember(store, *(RequestId(number.to_bytes(16, "big"), 1) for number in range(20)))
+    with store.group():
+        requests.forget_old(store.connection, NOW)
+    (clients,) = store.connection.execute("SELECT count(*) FROM _entgldb_clients").fetchone()
+    assert (kept(store), clients) == (0, 5)

@@ -1,0 +1,73 @@
+"""Ending a fork on a file that has lived: after a reissue, and what is counted and told of it."""
+
+from __future__ import annotations
+
+import json
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.model import Entry
+from entgldb.storage.store import Store
+from tests.unit.storage.snapshot.snapshots import send
+
+NOW = 1_790_000_000_000
+
+
+def put(store: Store, counter: int, key: str, now_ms: int = NOW, **body: object) -> None:
+    with store.group():
+        write = Write("users", key, json.dumps(body or {"by": key}).encode())
+        store.write(RequestId(b"c" * 16, counter), [write], now_ms)
+
+
+def entries(store: Store) -> list[Entry]:
+    return [Entry(row.header, row.body) for row in store.rows(1, 500)]
+
+
+def take(store: Store, sent: list[Entry]) -> None:
+    with store.group():
+        store.apply(sent, NOW)
+
+
+def other_branch() -> list[Entry]:
+    """The branch that is to stay."""
+    two = Store.memory("f", b"f" * 32, NOW)
+    put(two, 1, "k", branch=2)
+    return entries(two)
+
+
+def forked(store: Store) -> tuple[str, int, bytes]:
+    """A fork of which ``store`` has the branch that is not to stay: origin, seq, hash."""
+    one = Store.memory("f", b"f" * 32, NOW)
+    put(one, 1, "k", branch=1)
+    put(one, 2, "only-there", branch=1)
+    take(store, entries(one))
+    take(store, other_branch())
+    found = store.branch(one.origin, "theirs")
+    assert found is not None
+    return (one.origin, *found)
+
+
+def heal(store: Store, origin: str, seq: int, kept: bytes) -> int:
+    with store.group(), store.savepoint():
+        return store.heal(origin, seq, kept, lambda: b"z" * 32, NOW)
+
+
+def test_a_fork_is_healed_on_a_file_that_has_issued_its_writes_again() -> None:
+    giver, taker = Store.memory("g", b"g" * 32, NOW), Store.memory("t", b"t" * 32, NOW)
+    put(giver, 1, "x")
+    put(taker, 1, "own")
+    assert send(giver, taker, NOW, rebase=True).reissued == 1
+    assert heal(taker, *forked(taker)) == 2
+    take(taker, other_branch())
+    assert taker.get("users", "k") == b'{"branch": 2}'
+    assert taker.get("users", "only-there") == b'{"branch": 1}'
+    assert taker.status()["quarantined"] == 0
+
+
+def test_what_a_branch_took_of_the_log_is_counted_off() -> None:
+    store = Store.memory("s", b"s" * 32, NOW)
+    put(store, 1, "own")
+    assert heal(store, *forked(store)) == 2
+    (held,) = store.connection.execute(
+        "SELECT sum(length(header) + coalesce(length(body), 0)) FROM _entgldb_oplog"
+    ).fetchone()
+    assert store.state.log_bytes == held

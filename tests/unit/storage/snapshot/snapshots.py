@@ -1,0 +1,52 @@
+"""Snapshots between stores in memory, without any node around them."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from entgldb.storage.rules.results import Installed
+from entgldb.storage.snapshot.freeze import Frozen, freeze, read_chunk
+from entgldb.storage.snapshot.staging import Staging
+from entgldb.storage.store import Store
+
+_names = itertools.count(1)
+
+
+def memory() -> tuple[str, sqlite3.Connection]:
+    """A database that another connection can attach by the name, as long as this one is open."""
+    name = f"file:/test-snapshot-{next(_names)}?vfs=memdb"
+    return name, sqlite3.connect(name, uri=True, isolation_level=None)
+
+
+def frozen(source: Store, now_ms: int = 0) -> tuple[Frozen, sqlite3.Connection]:
+    """The snapshot that a node would give away now."""
+    target = sqlite3.connect(":memory:", isolation_level=None)
+    return freeze(source.connection, target, now_ms), target
+
+
+@contextmanager
+def staged(source: Store, now_ms: int, *, cloud: bool = False) -> Iterator[str]:
+    """The snapshot that ``source`` gives away, staged whole; the name of its place."""
+    facts, chunks = frozen(source)
+    name, connection = memory()
+    staging = Staging(connection)
+    for number in range(facts.common if cloud else facts.chunks):
+        found = read_chunk(chunks, number)
+        assert found is not None
+        staging.take(number, *found)
+    staging.finish(facts.id, whole=not cloud)
+    yield name
+    connection.close()
+    chunks.close()
+
+
+def send(
+    source: Store, target: Store, now_ms: int, *, cloud: bool = False, rebase: bool = False
+) -> Installed:
+    """From freezing to the merge."""
+    with staged(source, now_ms, cloud=cloud) as name:
+        entropy = b"e" * 31 + bytes([next(_names) % 256])
+        return target.install(name, entropy, now_ms, cloud=cloud, rebase=rebase)

@@ -1,0 +1,309 @@
+"""Random histories with pruned logs, collected tombstones and absent nodes: in the end all are equal.
+
+The test computes the state that all must agree on anew, from the union of all entries that ever were.
+"""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+import pytest
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.model import Entry, Version
+from entgldb.storage.store import Store
+from tests.simulation.watch import oracle
+from tests.unit.storage.snapshot.snapshots import send
+
+NOW = 1_790_000_000_000
+NODES = 4
+STEPS = 60
+HISTORIES = 120
+
+
+class History:
+    """Some nodes, one of which may be away."""
+
+    def __init__(self, seed: int, *, merging: bool = False, mixed: bool = False) -> None:
+        """``mixed``: the rule changes all the time, and conflicts are settled."""
+        self.merging = merging
+        self.mixed = mixed
+        self.random = Random(seed)
+        self.now = NOW
+        self.nodes = [Store.memory(f"n{i}", self.random.randbytes(32), NOW) for i in range(NODES)]
+        self.away: int | None = None
+        self.left_out: int | None = None
+        """Was away while the others collected deletes: it may give nothing before it has a snapshot."""
+        self.union: dict[oracle.Id, oracle.Operation] = {}
+        if merging:
+            for node in self.nodes:
+                # nobody is told: what an entry means is said by itself
+                node.state.merging.add("users")
+        self.reissued = self.snapshots = self.number = 0
+        self.scattered = False
+        """A part of what was issued again is with a node that was away, which nothing is promised of."""
+
+    def step(self) -> None:
+        random = self.random
+        self.now += random.choice((0, 1, 50))
+        kind = random.random()
+        if kind < 0.5:
+            self.write(random.randrange(NODES))
+        elif kind < 0.8:
+            one, two = random.sample(range(NODES), 2)
+            self.sync(one, two)
+        elif kind < 0.9:
+            self.come_or_go()
+        else:
+            self.prune()
+
+    def write(self, index: int) -> None:
+        node, random = self.nodes[index], self.random
+        self.number += 1
+        if self.mixed:
+            change = node.state.merging.add if random.random() < 0.3 else node.state.merging.discard
+            change("users")
+            if random.random() < 0.2 and self.settle(node):
+                return
+        writes = []
+        for i in range(random.randint(1, 2)):
+            key, body = f"k{random.randrange(4)}", None
+            if random.random() > (0.15 if self.merging else 0.35):
+                body = self.edited(node, key) if self.merging else b'{"n":%d}' % (self.number * 10 + i)
+            writes.append(Write("users", key, body))
+        with node.group():
+            node.write(RequestId(b"c" * 16, self.number), writes, self.now)
+        self.look(node)
+
+    def settle(self, node: Store) -> bool:
+        """Decide about a conflict of this node, if it has one."""
+        lost = node.connection.execute(
+            "SELECT c.key, o.name, c.seq FROM _entgldb_conflicts c JOIN _entgldb_origins o"
+            " ON o.id = c.origin ORDER BY c.hlc, o.name"
+        ).fetchall()
+        if lost:
+            key, origin, seq = self.random.choice(lost)
+            take = self.random.choice(("loser", "winner"))
+            request = RequestId(b"c" * 16, self.number)
+            with node.group():
+                node.resolve(request, ("users", key), Version(origin, seq), take, None, self.now)
+            self.look(node)
+        return bool(lost)
+
+    def edited(self, node: Store, key: str) -> bytes:
+        """The node's document with a field or two changed, or gone."""
+        random, found = self.random, node.get("users", key)
+        document = {} if found is None else json.loads(found)
+        document.pop(random.choice("abxy"), None)
+        document[random.choice("abc")] = self.number
+        if random.random() < 0.4:
+            document["t"] = [{"id": n, "q": self.number} for n in range(random.randrange(3))]
+        return json.dumps(document).encode()
+
+    def sync(self, one: int, two: int) -> None:
+        if self.away in (one, two):
+            return
+        if one == self.left_out:
+            return
+        source, target = self.nodes[one], self.nodes[two]
+        theirs = {o: seq for o, (seq, _) in target.vector().items()}
+        behind = any(known.floor > theirs.get(o, 0) for o, known in source.state.origins.items())
+        if behind or two == self.left_out:
+            self.snapshot(source, target, rebase=two == self.left_out)
+            self.left_out = None if two == self.left_out else self.left_out
+            return
+        entries = [
+            Entry(row.header, row.body) for row in source.rows(1, 500) if row.seq > theirs.get(row.origin, 0)
+        ]
+        with target.group():
+            assert target.apply(entries, self.now).refused == ""
+
+    def snapshot(self, source: Store, target: Store, *, rebase: bool) -> None:
+        self.snapshots += 1
+        old, before = target.origin, target.vector()
+        done = send(source, target, self.now, rebase=rebase)
+        assert done.refused == ""
+        if done.reborn:
+            self.reissued += 1
+            head = target.vector().get(old, (0, b""))[0]
+            elsewhere = max((n.vector().get(old, (0, b""))[0] for n in self.nodes), default=0)
+            self.scattered |= elsewhere > head
+            for seq in range(max(head, elsewhere) + 1, before[old][0] + 1):
+                del self.union[old, seq]
+        self.look(target)
+
+    def come_or_go(self) -> None:
+        self.away = self.random.randrange(NODES) if self.away is None else None
+
+    def prune(self) -> None:
+        """All who are here are equal; then some forget what all of them have, deletes too."""
+        if self.left_out not in (None, self.away):
+            return
+        here = [i for i in range(NODES) if i != self.away]
+        self.meet(here)
+        vectors = [self.nodes[i].vector() for i in here]
+        if any(vector != vectors[0] for vector in vectors):
+            return
+        self.left_out = self.left_out if self.away is None else self.away
+        for i in here:
+            if self.random.random() < 0.6:
+                forget(self.nodes[i], tombstones=self.random.random() < 0.6)
+
+    def meet(self, here: list[int]) -> None:
+        for _ in range(NODES):
+            for one in here:
+                for two in here:
+                    if one != two:
+                        self.sync(one, two)
+
+    def look(self, node: Store) -> None:
+        for row in oracle.read_log(node.connection):
+            self.union.setdefault(row.operation.id, row.operation)
+
+    def end(self) -> None:
+        self.away = None
+        self.meet(list(range(NODES)))
+        if self.scattered:
+            return
+        wanted = oracle.fold(self.union.values())
+        live = {place: found for place, found in wanted.documents.items() if found[1] is not None}
+        for node in self.nodes:
+            assert node.vector() == self.nodes[0].vector()
+            found = oracle.read_state(node.connection, oracle.merged_places(self.union.values()))
+            assert {p: f for p, f in found.documents.items() if f[1] is not None} == live
+            assert found.conflicts == wanted.conflicts
+            exact(node)
+
+
+def forget(node: Store, *, tombstones: bool) -> None:
+    """Do the work of retention when all members have everything."""
+    with node.group():
+        for origin, (seq, _) in node.vector().items():
+            node.state.raise_floor(origin, seq)
+        node.connection.execute("DELETE FROM _entgldb_oplog")
+        node.state.entries = 0
+        node.state.pruned_lsn = node.state.lsn
+        if tombstones:
+            (latest,) = node.connection.execute(
+                "SELECT ifnull(max(hlc), 0) FROM _entgldb_documents WHERE body IS NULL"
+            ).fetchone()
+            node.state.collected_hlc = max(node.state.collected_hlc, latest)
+            node.connection.execute("DELETE FROM _entgldb_documents WHERE body IS NULL")
+
+
+def exact(node: Store) -> None:
+    """The numbers that are kept are those of the rows."""
+    counted = [
+        node.connection.execute(f"SELECT count(*) FROM {rows}").fetchone()[0]
+        for rows in ("_entgldb_documents WHERE body IS NOT NULL", "_entgldb_oplog", "_entgldb_conflicts")
+    ]
+    assert counted == [node.state.documents, node.state.entries, node.state.conflicts]
+    lsns = [n for (n,) in node.connection.execute("SELECT lsn FROM _entgldb_documents")]
+    assert len(lsns) == len(set(lsns))
+    assert max(lsns, default=0) <= node.state.lsn
+
+
+@pytest.mark.parametrize(
+    ("part", "merging", "mixed"),
+    [(part, False, False) for part in range(4)] + [(0, True, False), (0, False, True), (0, True, True)],
+)
+def test_random_histories_with_snapshots_end_equal(part: int, *, merging: bool, mixed: bool) -> None:
+    snapshots = reissued = ended = 0
+    for seed in range(part * HISTORIES // 4, (part + 1) * HISTORIES // 4):
+        history = History(seed, merging=merging, mixed=mixed)
+        try:
+            for _ in range(STEPS):
+                history.step()
+            history.end()
+            ended += not history.scattered
+        except AssertionError as fault:
+            fault.add_note(f"seed {seed}")
+            raise
+        finally:
+            for node in history.nodes:
+                node.connection.close()
+        snapshots += history.snapshots
+        reissued += history.reissued
+    assert snapshots > 20
+    assert reissued > 2
+    assert ended > HISTORIES // 4 * 0.8
+
+
+class Returned:
+    """Two stores, one of which was away while the other pruned; conflicts of both in the end."""
+
+    def __init__(self) -> None:
+        self.here, self.away = (Store.memory(name, name.encode() * 8, NOW) for name in ("here", "away"))
+        self.number = 0
+        self.put(self.here, {"base": 1}, NOW)
+        self.sent(self.here, self.away, NOW)
+
+    def put(self, node: Store, document: dict[str, object] | None, now: int) -> None:
+        self.number += 1
+        body = None if document is None else json.dumps(document).encode()
+        with node.group():
+            node.write(RequestId(b"c" * 16, self.number), [Write("users", "k", body)], now)
+
+    def settle(self, node: Store, take: str, now: int) -> None:
+        """Decide about the one conflict there is."""
+        ((origin, seq),) = self.conflicts(node)
+        self.number += 1
+        with node.group():
+            request = RequestId(b"c" * 16, self.number)
+            node.resolve(request, ("users", "k"), Version(origin, seq), take, None, now)
+
+    def sent(self, source: Store, target: Store, now: int) -> None:
+        theirs = {origin: seq for origin, (seq, _) in target.vector().items()}
+        rows = [row for row in source.rows(1, 500) if row.seq > theirs.get(row.origin, 0)]
+        with target.group():
+            assert target.apply([Entry(row.header, row.body) for row in rows], now).refused == ""
+
+    def back(self, now: int) -> tuple[dict[str, object], list[str]]:
+        """A snapshot to the one that was away, its tail to the other; what both show."""
+        forget(self.here, tombstones=False)
+        assert send(self.here, self.away, now).reborn
+        self.sent(self.away, self.here, now)
+        assert self.here.vector() == self.away.vector()
+        shown = [self.shows(node) for node in (self.here, self.away)]
+        assert shown[0] == shown[1]
+        for node in (self.here, self.away):
+            exact(node)
+        return shown[0]
+
+    def conflicts(self, node: Store) -> list[tuple[str, int]]:
+        return node.connection.execute(
+            "SELECT o.name, c.seq FROM _entgldb_conflicts c JOIN _entgldb_origins o ON o.id = c.origin"
+        ).fetchall()
+
+    def shows(self, node: Store) -> tuple[dict[str, object], list[str]]:
+        found = node.get("users", "k")
+        assert found is not None
+        bodies = node.connection.execute("SELECT body FROM _entgldb_conflicts ORDER BY hlc, origin")
+        return json.loads(found), [body for (body,) in bodies]
+
+
+def rivals() -> Returned:
+    """Both have changed the same base, and the one that is away knows it."""
+    both = Returned()
+    both.put(both.here, {"n": 1}, NOW + 1)
+    both.put(both.away, {"n": 2}, NOW + 2)
+    both.sent(both.here, both.away, NOW + 3)
+    return both
+
+
+def test_a_whole_write_behind_a_merge_of_the_tail_is_no_rival_of_it() -> None:
+    both = rivals()
+    both.settle(both.away, "loser", NOW + 4)
+    both.put(both.away, {"n": 4}, NOW + 5)
+    both.put(both.here, {"n": 5}, NOW + 6)
+    assert both.back(NOW + 7) == ({"n": 5}, ['{"n":4}'])
+
+
+def test_a_whole_write_before_a_merge_of_the_tail_replaces_what_it_replaces_elsewhere() -> None:
+    both = Returned()
+    both.put(both.away, {"a": 1, "b": 1}, NOW + 1)
+    both.away.state.merging.add("users")
+    both.put(both.away, {"a": 2, "b": 1}, NOW + 2)
+    both.put(both.here, {"c": 5}, NOW + 3)
+    assert both.back(NOW + 4)[0] == {"c": 5}
