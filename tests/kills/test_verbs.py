@@ -12,7 +12,7 @@ MISTAKEN = """
 import sys, tempfile
 from pathlib import Path
 from tests.kills import verbs
-from entgldb.storage import fingerprint, swap
+from entgldb.storage.file import fingerprint, swap
 
 def without_a_note(directory, made):
     for ending in swap._ENDINGS:

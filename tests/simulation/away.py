@@ -206,6 +206,8 @@ class AwayRun(Run):
         self.network.weather = options.weather()
         bad = times.Times(self.world, self.nodes, self.faults._restart)
         bad_times = (bad.back, bad.boot) if self.world.seed % BAD_TIMES_SEEDS == 1 else ()
+        for client in self.clients:
+            client.wild_clocks = bool(bad_times)
         end = self.world.time + TROUBLE_SECONDS
         while self.world.time < end:
             self.world.run(self.world.random.expovariate(1 / 0.5))

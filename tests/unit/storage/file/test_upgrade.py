@@ -106,7 +106,7 @@ def test_it_goes_on_replicating_with_a_file_that_was_never_upgraded(directory: P
 
 KILLED = """
 import os, signal, sys
-from entgldb.storage import {module}
+from entgldb.storage.file import {module}
 from entgldb.storage.store import Store
 after = {module}.{function}
 def cut(*args):
