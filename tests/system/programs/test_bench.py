@@ -13,7 +13,7 @@ import pytest
 
 from entgldb.launch.bench.works import FIGURES, GROWN_FIGURES, Wanted
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 SOURCE = Path(__file__).parents[3] / "src"
 
 
@@ -24,7 +24,7 @@ def bench(folder: Path, *options: str) -> dict[str, Any]:
         env={**os.environ, "PYTHONPATH": str(SOURCE), "TMPDIR": str(folder)},
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=170,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
