@@ -71,6 +71,7 @@ def reset_clock(
     if not tail.exists():
         return Reset(old, 0)
     _set_aside(tail)
+    _need_whole_log(transaction)
     healing.take_out(Batch(connection, state), old, tail.covered.seq + 1)
     new = incarnations.reincarnate(entropy, Why.CLOCK, now_ms)
     writing.write(request, [Write(ENDED, ending(old, tail.covered.seq), b"{}")], now_ms, system=True)
@@ -129,6 +130,18 @@ def _set_aside(tail: Tail) -> None:
         "INSERT INTO temp.tail SELECT seq, header, body FROM _entgldb_oplog WHERE origin = ? AND seq > ?",
         (tail.number, tail.covered.seq),
     )
+
+
+def _need_whole_log(transaction: Transaction) -> None:
+    """A change of fields can be written again only on what it was made from. Raises InvalidError."""
+    for header, _ in _rows(transaction):
+        for version in header.named if header.op == MERGE else ():
+            known = transaction.state.origins.get(version.origin)
+            if known is None or version.seq <= known.floor:
+                raise InvalidError(
+                    f"{header.collection}/{header.key} was changed on a version that is pruned here",
+                    hint="wait until time has caught up, or entgldb held --release on the others",
+                )
 
 
 def _rows(transaction: Transaction) -> Iterator[tuple[Header, str | None]]:
