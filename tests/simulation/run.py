@@ -221,6 +221,12 @@ class Run:
         if operators.retry_unfit(self.nodes):
             return "entries are in quarantine"
         if times.reset_clocks(self.nodes, self.world.random):
+            # refused where the log is pruned: then the others let the writes in, as the hint says
+            self.world.reached["reset asked for"] += 1
+            refused = self.world.reached["reset asked for"] > 10
+            if refused and any(operators.release_held(node) for node in self.nodes):
+                self.world.reached["held after a refused reset"] += 1
+                return "held entries are let in"
             return "stamps run ahead"
         if self.forgetting.unsettled():
             return self.forgetting.unsettled()
