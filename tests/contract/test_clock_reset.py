@@ -14,6 +14,7 @@ from entgldb.messages.wire import Member
 from entgldb.storage.file.state import State
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.header import decode
+from entgldb.storage.rules.results import PruneOrder
 from entgldb.storage.store import Store
 from tests.contract.test_store import NOW, Bench, bench, doc, entries
 from tests.unit.storage.snapshot.snapshots import send
@@ -179,6 +180,69 @@ def test_where_stamps_are_right_there_is_nothing_to_reset(bench: Bench) -> None:
     bench.put(a, doc("k"), now=NOW + 59_000)
     with pytest.raises(InvalidError, match="nothing to reset"):
         reset(bench, a)
+
+
+def prune(store: Store, *origins: str) -> None:
+    """Forget all that the log has of ``origins`` up to now, but the own writes that nobody else has."""
+    bounds = {origin: store.vector()[origin][0] for origin in origins}
+    with store.group():
+        store.prune(PruneOrder(bounds, bounds, 1 << 30, 1, 0))
+
+
+def everything(store: Store) -> tuple[object, ...]:
+    state = store.state
+    log = [(row.lsn, row.header, row.body) for row in store.rows(1, 1000)]
+    return store.origin, state.clock, state.ended, state.entries, store.vector(), log, shown(store)
+
+
+@pytest.mark.parametrize("op", ["put", "delete"])
+def test_a_change_of_fields_on_a_pruned_version_refuses_the_reset_and_leaves_all_as_it_was(
+    bench: Bench, op: str
+) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    bench.put(a, Write(COLLECTIONS, "merging", b'{"Conflict":"merge"}'), system=True)
+    exchange(bench, a, b)
+    bench.put(b, doc("k", b'{"x":1,"y":1}', "merging"), now=NOW + 1)
+    exchange(bench, a, b)
+    bench.put(a, doc("k", b'{"x":2,"y":1}' if op == "put" else None, "merging"), now=AHEAD)
+    prune(a, b.origin)
+    before = everything(a)
+    with pytest.raises(InvalidError, match="merging/k was changed on a version that is pruned") as refused:
+        reset(bench, a)
+    assert "held --release" in (refused.value.hint or "")
+    assert everything(a) == before
+    assert State.load(a.connection) == a.state
+    # as the hint says: others let it in
+    bench.apply(b, entries(a))
+    with b.group():
+        b.release_held(NOW, accepted=a.origin)
+    assert (a.vector(), shown(a)) == (b.vector(), shown(b))
+
+
+def test_a_whole_write_on_a_pruned_version_does_not_refuse_the_reset(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    bench.put(b, doc("k", b'{"x":1,"y":1}'), doc("gone"))
+    exchange(bench, a, b)
+    bench.put(a, doc("k", b'{"x":2,"y":1}'), doc("gone", None), now=AHEAD)
+    prune(a, b.origin)
+    assert reset(bench, a)[1] == 2
+    exchange(bench, a, b)
+    assert a.vector() == b.vector()
+    assert documents(a) == documents(b)
+    assert a.get("users", "k") == b'{"x":2,"y":1}'
+
+
+def test_changes_of_fields_on_versions_that_the_reset_writes_again_do_not_refuse_it(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    bench.put(a, Write(COLLECTIONS, "merging", b'{"Conflict":"merge"}'), system=True)
+    exchange(bench, a, b)
+    prune(a, a.origin)
+    bench.put(a, doc("k", b'{"x":1,"y":1}', "merging"), now=AHEAD)
+    bench.put(a, doc("k", b'{"x":2,"y":1}', "merging"), now=AHEAD)
+    assert reset(bench, a)[1] == 2
+    exchange(bench, a, b)
+    assert (a.vector(), shown(a)) == (b.vector(), shown(b))
+    assert json.loads(b.get("merging", "k") or b"") == {"x": 2, "y": 1}
 
 
 def test_two_that_ran_ahead_together_go_on_one_after_the_other(bench: Bench) -> None:
