@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from entgldb.actors.line import Flow
 from entgldb.messages.client import RequestId, Write, Written
-from entgldb.messages.model import Entry, Origin, Vector, Version
+from entgldb.messages.model import Entry, Origin, Place, Vector, Version
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.wire import Copy, Member
@@ -107,10 +107,10 @@ class Fingerprints(Protocol):
     def walk(self, after: int) -> Sequence[Walked]:
         """Rows of documents and tombstones with a higher id, in its order; empty at the end."""
 
-    def copies(self, places: Iterable[tuple[str, str]]) -> Iterator[Copy]:
+    def copies(self, places: Iterable[Place]) -> Iterator[Copy]:
         """The rows of those of the keys that have one, one by one; a damaged one is not shown to anybody."""
 
-    def waiting(self) -> list[tuple[str, str]]:
+    def waiting(self) -> list[Place]:
         """Keys of which an entry is in quarantine, or still to be supplied by a LAN peer."""
 
 
@@ -150,13 +150,7 @@ class Store(OplogReader, Protocol):
         """
 
     def resolve(
-        self,
-        request: RequestId,
-        place: tuple[str, str],
-        version: Version,
-        take: str,
-        body: bytes | None,
-        now_ms: int,
+        self, request: RequestId, place: Place, version: Version, take: str, body: bytes | None, now_ms: int
     ) -> tuple[tuple[Written, ...], int]:
         """Settle a conflict by a write that names it. Raises NotFoundError, InvalidError, TooLargeError.
 
@@ -222,14 +216,7 @@ class Store(OplogReader, Protocol):
         """
 
     def install(
-        self,
-        staged: str,
-        entropy: bytes,
-        now_ms: int,
-        *,
-        cloud: bool,
-        rebase: bool = False,
-        peer: str = "",
+        self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool = False, peer: str = ""
     ) -> Installed:
         """Merge a staged snapshot in a transaction of its own. Raises EntglError; nothing is changed then.
 
@@ -239,7 +226,7 @@ class Store(OplogReader, Protocol):
         """
 
     def repair(
-        self, copies: Sequence[Copy], absent: Sequence[tuple[str, str]], vector: Vector, *, write: bool
+        self, copies: Sequence[Copy], absent: Sequence[Place], vector: Vector, *, write: bool
     ) -> list[str]:
         """Compare own rows with a peer's, and with ``write`` replace those that are wrong by rule.
 

@@ -13,6 +13,8 @@ Origin = str
 """The writer of a log: ``<node id>/<incarnation, 32 hex digits>``. A log has one writer, ever."""
 Vector = dict[str, tuple[Count, bytes]]
 """Version vector: origin -> (newest contiguous seq, its header hash)."""
+Place = tuple[str, str]
+"""Where a document stands: collection and key."""
 
 SYSTEM_PREFIX: Final = "_system_"
 REMOTE_PEERS: Final = "_system_remote_peers"

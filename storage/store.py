@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from entgldb.messages.client import RequestId, Write
-from entgldb.messages.model import Entry, Origin, Vector, Version, check_node_id
+from entgldb.messages.model import Entry, Origin, Place, Vector, Version, check_node_id
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Copy, Member
 from entgldb.storage.documents.resolving import resolving, undeleting
 from entgldb.storage.file import collections, fingerprint
 from entgldb.storage.file import open as database
+from entgldb.storage.file.faults import translated
 from entgldb.storage.file.identity import Identity
 from entgldb.storage.file.state import State
 from entgldb.storage.file.wal_watch import WalWatch
@@ -24,7 +25,7 @@ from entgldb.storage.log import arrivals, members, prune, requests
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.read import PINNED, LogQueries
 from entgldb.storage.log.transaction import Transaction
-from entgldb.storage.log.writes import Writing
+from entgldb.storage.log.writes import Writing, check_writes
 from entgldb.storage.repair import forks, healing, resetting, salvaged
 from entgldb.storage.repair.applying import Applying
 from entgldb.storage.repair.incarnations import Incarnations
@@ -75,7 +76,7 @@ class Store(LogQueries):
             return store
         except sqlite3.Error as fault:
             connection.close()
-            raise database.translated(fault, str(directory)) from fault
+            raise translated(fault, str(directory)) from fault
         except BaseException:
             connection.close()
             raise
@@ -148,16 +149,11 @@ class Store(LogQueries):
 
         Raises InvalidError, TooLargeError or NotAllowedError; nothing is written then.
         """
-        return self.writing.write(request, writes, now_ms, system=system, whole=whole)
+        batch = self.writing.batch()
+        return self.writing.commit(request, batch, check_writes(writes, system=system, whole=whole), now_ms)
 
     def resolve(
-        self,
-        request: RequestId,
-        place: tuple[str, str],
-        version: Version,
-        take: str,
-        body: bytes | None,
-        now_ms: int,
+        self, request: RequestId, place: Place, version: Version, take: str, body: bytes | None, now_ms: int
     ) -> requests.Answer:
         """Settle a conflict by a write that names it. Raises NotFoundError, InvalidError, TooLargeError."""
         batch = self.writing.batch()
@@ -213,18 +209,15 @@ class Store(LogQueries):
         self.connection.execute("DELETE FROM _entgldb_meta WHERE name = ?", (PINNED,))
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False, peer: str = "") -> Outcome:
-        """Take foreign entries in this order, each after its link in the chain was checked.
-
-        ``peer``: the node that sent them.
-        """
+        """Take foreign entries; see ``ports.Store``."""
         return self.applying.apply(entries, now_ms, cloud=cloud, peer=peer)
 
     def note_arrival(self, first_lsn: int, peer: str, now_ms: int) -> None:
-        """Rows from ``first_lsn`` to the last came from ``peer``."""
+        """Remember who sent the rows from ``first_lsn`` on."""
         arrivals.note(self.connection, first_lsn, self.state.lsn, peer, now_ms)
 
     def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
-        """Apply system entries that were recorded without being applied; how many."""
+        """Apply what was recorded alone."""
         return self.applying.supply(entries, now_ms)
 
     def retry_unfit(self, version: Version, now_ms: int) -> Outcome:
@@ -232,7 +225,7 @@ class Store(LogQueries):
         return self.applying.retry(version, now_ms)
 
     def drop_unfit(self, version: Version) -> None:
-        """Take an entry out of quarantine for good; it stays in the log. Raises NotFoundError."""
+        """Take an entry out of quarantine for good."""
         self.applying.drop(version)
 
     def release_held(self, now_ms: int, *, accepted: Origin = "") -> Outcome:
@@ -268,21 +261,14 @@ class Store(LogQueries):
                 healing.take_out(Batch(self.connection, self.state), origin, seq + 1)
 
     def install(
-        self,
-        staged: str,
-        entropy: bytes,
-        now_ms: int,
-        *,
-        cloud: bool,
-        rebase: bool = False,
-        peer: str = "",
+        self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool = False, peer: str = ""
     ) -> Installed:
         """Merge a staged snapshot in a transaction of its own. Raises EntglError; nothing is changed then."""
         installing = Installing(self.transaction, self.incarnations, self.applying.strangers, self.group)
         return installing.install(staged, entropy, now_ms, cloud=cloud, rebase=rebase, peer=peer)
 
     def repair(
-        self, copies: Sequence[Copy], absent: Sequence[tuple[str, str]], vector: Vector, *, write: bool
+        self, copies: Sequence[Copy], absent: Sequence[Place], vector: Vector, *, write: bool
     ) -> list[str]:
         """Compare rows with a peer's and replace those that are wrong by rule; see ``Mender.mend``."""
         self.transaction.need_group()
@@ -290,7 +276,7 @@ class Store(LogQueries):
         return [decision.value for decision in mender.mend(copies, absent, vector, write=write)]
 
     def get(self, collection: str, key: str) -> bytes | None:
-        """The body of a live document."""
+        """The body of a live document, or None."""
         row = self.connection.execute(
             "SELECT CAST(body AS BLOB) FROM _entgldb_documents WHERE collection = ? AND key = ?",
             (collection, key),
@@ -389,7 +375,7 @@ class Store(LogQueries):
             if self.path is not None:
                 self._truncate()
         except sqlite3.Error as fault:
-            raise database.translated(fault, "compacting failed") from fault
+            raise translated(fault, "compacting failed") from fault
         return before, prune.file_bytes(self.connection)
 
     def close(self) -> None:

@@ -14,17 +14,10 @@ from entgldb.actors.behaviour import Asker, Behaviour
 from entgldb.actors.node.behaviour import NodeKeeper
 from entgldb.actors.ports import Secrets
 from entgldb.actors.side_loop import SideLoop
+from entgldb.messages import settings
 from entgldb.messages.errors import EntglError
 from entgldb.messages.local.actors import Configure
 from entgldb.messages.schema import Message
-from entgldb.messages.settings import (
-    ElectionSettings,
-    GatewaySettings,
-    NodeSettings,
-    OplogSettings,
-    StoreSettings,
-    SyncSettings,
-)
 
 
 class Edge(Protocol):
@@ -68,7 +61,7 @@ def preload() -> None:
         import_module(f"entgldb.storage.{name}")
 
 
-def node(settings: NodeSettings) -> NodeKeeper:
+def node(settings: settings.NodeSettings) -> NodeKeeper:
     """The supervisor; it has no edge."""
     return NodeKeeper(settings)
 
@@ -80,15 +73,15 @@ def build(configure: Configure) -> Built:
     if len(filled) != 1:
         raise EntglError(f"a Configure with {len(filled)} slices, exactly one is needed")
     match filled[0]:
-        case StoreSettings() as part:
+        case settings.StoreSettings() as part:
             return _store(part)
-        case OplogSettings() as part:
+        case settings.OplogSettings() as part:
             return _oplog(part)
-        case SyncSettings() as part:
+        case settings.SyncSettings() as part:
             return _sync(part)
-        case ElectionSettings() as part:
+        case settings.ElectionSettings() as part:
             return _election(part)
-        case GatewaySettings() as part:
+        case settings.GatewaySettings() as part:
             return _gateway(part)
         case never:
             assert_never(never)
@@ -100,7 +93,7 @@ def _secrets(key_file: str, cluster: str) -> Secrets:
     return KeyedSecrets(key_file, cluster)
 
 
-def _store(settings: StoreSettings) -> Built:
+def _store(settings: settings.StoreSettings) -> Built:
     from entgldb.actors.host.free_space import FreeSpace
     from entgldb.actors.store.behaviour import StoreKeeper
     from entgldb.actors.store.client_socket import ClientSocket
@@ -112,7 +105,7 @@ def _store(settings: StoreSettings) -> Built:
     return StoreKeeper(settings, store, secrets, FreeSpace(settings.directory)), socket
 
 
-def _oplog(settings: OplogSettings) -> Built:
+def _oplog(settings: settings.OplogSettings) -> Built:
     from entgldb.actors.host.free_space import FreeSpace
     from entgldb.actors.oplog.behaviour import OplogKeeper
     from entgldb.actors.oplog.snapshot_files import FileShelf
@@ -127,13 +120,13 @@ def _oplog(settings: OplogSettings) -> Built:
     ), loop
 
 
-def _election(settings: ElectionSettings) -> Built:
+def _election(settings: settings.ElectionSettings) -> Built:
     from entgldb.actors.election.behaviour import Bully
 
     return Bully(settings), None
 
 
-def _sync(settings: SyncSettings) -> Built:
+def _sync(settings: settings.SyncSettings) -> Built:
     from entgldb.actors.oplog.snapshot_files import FileChunks
     from entgldb.actors.sync.behaviour import Sync
     from entgldb.actors.tls.links import TlsLinks
@@ -160,7 +153,7 @@ def _sync(settings: SyncSettings) -> Built:
     return Sync(settings, log, links, None, FileChunks(settings.directory)), loop
 
 
-def _gateway(settings: GatewaySettings) -> Built:
+def _gateway(settings: settings.GatewaySettings) -> Built:
     from entgldb.actors.gateway.behaviour import Gateway
     from entgldb.actors.gateway.probe import CloudProber
     from entgldb.actors.oauth.client import HttpTokenSource

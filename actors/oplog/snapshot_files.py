@@ -23,7 +23,8 @@ from urllib.parse import quote
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import EntglError
 from entgldb.messages.local.snapshots import SnapshotWritten
-from entgldb.storage.file.open import open_reader, translated
+from entgldb.storage.file.faults import translated
+from entgldb.storage.file.open import open_reader
 from entgldb.storage.snapshot.freeze import freeze, read_chunk
 from entgldb.storage.snapshot.staging import Staging
 

@@ -9,6 +9,7 @@ from typing import Final
 from entgldb.actors.oplog.walker import Listing, Walk
 from entgldb.messages import wire
 from entgldb.messages.local.verification import VerifyPeer
+from entgldb.messages.model import Place
 from entgldb.messages.schema import Json
 from entgldb.storage.rules.comparing.repair import Decision
 
@@ -20,8 +21,6 @@ STUCK_MAX: Final = 5
 """Looks again, while the other side should replace its rows and does not, before the run ends."""
 WAITS_MAX: Final = 5
 """Looks again, while all that differs is on its way, before the run ends."""
-
-Place = tuple[str, str]
 
 
 class Run:

@@ -22,8 +22,9 @@ from entgldb.actors.session.clock_watch import PeerClock
 from entgldb.actors.session.members import Gossip
 from entgldb.actors.session.outbox import Outbox
 from entgldb.actors.session.progress import Progress
-from entgldb.actors.session.snapshot_exchange import FRAMES as SNAPSHOT_FRAMES
-from entgldb.actors.session.snapshot_exchange import SnapshotExchange
+from entgldb.actors.session.snapshot_giving import FRAMES as SNAPSHOT_FRAMES
+from entgldb.actors.session.snapshot_giving import SnapshotExchange
+from entgldb.actors.session.snapshot_taking import Ends
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import (
@@ -115,8 +116,8 @@ class Session:
         self._count, self._gossip = count, gossip
         self.outbox = Outbox(log, self.line, cloud=cloud, live_push=live_push, count=count)
         known = chunks if wire.SNAPSHOTS in self._partner.features else None
-        ends = (name, owner, self._partner.node_id)
-        self.snapshots = SnapshotExchange(ends, log, self.line, known, cloud=cloud, count=count)
+        ends = Ends(name, owner, self._partner.node_id, cloud)
+        self.snapshots = SnapshotExchange(ends, log, self.line, known, count)
         self._theirs: dict[str, int] | None = None
         self.progress, self.clock = Progress(log), PeerClock()
         self._told: Vector = {}

@@ -1,6 +1,7 @@
 """The giving half of a session's snapshots: a peer that the log cannot serve is offered a state instead.
 
-The outbox stays quiet meanwhile: an entry behind the gap may be the effect of one in the gap.
+The outbox stays quiet meanwhile: an entry behind the gap may be the effect of one in the gap. The session
+holds both halves as one exchange.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from typing import Final
 from entgldb.actors.behaviour import Context
 from entgldb.actors.line import Line
 from entgldb.actors.ports import LogReader, SnapshotChunks
+from entgldb.actors.session.snapshot_taking import Ends, SnapshotTaking
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.snapshots import FreezeSnapshot, SnapshotFrozen
 from entgldb.messages.model import Origin, Vector
-from entgldb.messages.schema import Json
+from entgldb.messages.schema import Json, Message
 from entgldb.storage.rules.vector import behind
 
+Count = Callable[[Reason], None]
+FRAMES: Final = (wire.SnapshotOffer, wire.SnapshotWant, wire.SnapshotChunk, wire.SnapshotEnd)
 AGAIN_SECONDS: Final = 5.0
 """Between two offers to a peer that asks for nothing, and two orders to oplog that stay without answer."""
 DECLINED_SECONDS: Final = 60.0
@@ -33,23 +37,13 @@ class SnapshotGiving:
     """The giving of a snapshot to one peer. ``chunks`` is None where the peer does not know of snapshots."""
 
     def __init__(
-        self,
-        *,
-        name: str,
-        owner: str,
-        log: LogReader,
-        line: Line,
-        chunks: SnapshotChunks | None,
-        cloud: bool,
-        count: Callable[[Reason], None],
+        self, ends: Ends, log: LogReader, line: Line, chunks: SnapshotChunks | None, count: Count
     ) -> None:
-        self._name = name
-        self._owner = owner
+        self._name, self._owner, _, self._cloud = ends
         self._log = log
         self._line = line
         self._send = line.send
         self._chunks = chunks
-        self._cloud = cloud
         self._count = count
         self._offer: wire.SnapshotOffer | None = None
         self._next = 0
@@ -140,3 +134,30 @@ class SnapshotGiving:
         self._acted_at = ctx.monotonic()
         ctx.tell("oplog", FreezeSnapshot(self._owner, self._name, self._gone))
         self._gone = ""
+
+
+class SnapshotExchange:
+    """Both halves, one per session."""
+
+    def __init__(
+        self, ends: Ends, log: LogReader, line: Line, chunks: SnapshotChunks | None, count: Count
+    ) -> None:
+        self.giving = SnapshotGiving(ends, log, line, chunks, count)
+        self.taking = SnapshotTaking(ends, log, line.send, count)
+
+    def receive(self, message: Message, ctx: Context) -> None:
+        """One of FRAMES."""
+        match message:
+            case wire.SnapshotOffer():
+                self.taking.offered(message, ctx)
+            case wire.SnapshotChunk():
+                self.taking.came(message, ctx)
+            case wire.SnapshotWant():
+                self.giving.wanted(message, ctx)
+            case wire.SnapshotEnd():
+                self.giving.declined(message, ctx)
+                self.taking.ended(message, ctx)
+
+    def status(self) -> Json:
+        """The snapshot that is being given or taken; None while there is none."""
+        return self.taking.status() or self.giving.status()

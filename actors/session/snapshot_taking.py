@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import LogReader
@@ -41,26 +41,26 @@ CHUNKS_OF_PATIENCE: Final = 4.0
 """Chunks that might have come meanwhile."""
 
 
+class Ends(NamedTuple):
+    """Between whom a snapshot goes."""
+
+    session: str
+    owner: str
+    """The actor that has the session."""
+    peer: str
+    """The node at its other end."""
+    cloud: bool
+
+
 class SnapshotTaking:
     """The taking of a snapshot from one peer."""
 
     def __init__(
-        self,
-        *,
-        name: str,
-        owner: str,
-        log: LogReader,
-        send: Callable[[Message], bool],
-        cloud: bool,
-        count: Callable[[Reason], None],
-        peer: str = "",
+        self, ends: Ends, log: LogReader, send: Callable[[Message], bool], count: Callable[[Reason], None]
     ) -> None:
-        self._peer = peer
-        self._name = name
-        self._owner = owner
+        self._name, self._owner, self._peer, self._cloud = ends
         self._log = log
         self._send = send
-        self._cloud = cloud
         self._count = count
         self._offer: wire.SnapshotOffer | None = None
         self._staged = 0

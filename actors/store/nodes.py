@@ -24,6 +24,8 @@ from entgldb.messages.schema import Message
 from entgldb.messages.settings import StoreSettings
 from entgldb.storage.rules.results import PruneOrder
 
+Writes = tuple[client.Write, ...]
+
 
 class Writer(Protocol):
     """The part of StoreKeeper that writes."""
@@ -32,12 +34,7 @@ class Writer(Protocol):
     store: Store
 
     def write(
-        self,
-        request: client.RequestId,
-        writes: tuple[client.Write, ...],
-        ctx: Context,
-        *,
-        system: bool = False,
+        self, request: client.RequestId, writes: Writes, ctx: Context, *, system: bool = ...
     ) -> Message: ...
 
 

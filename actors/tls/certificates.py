@@ -31,6 +31,14 @@ VALID: Final = timedelta(days=90)
 RENEW_AFTER: Final = VALID * 2 / 3
 FIRST_DAY: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_DAY: Final = datetime(9999, 12, 31, tzinfo=UTC)
+_UNUSED: Final = [
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "encipher_only",
+    "decipher_only",
+]
 
 
 class Authority(NamedTuple):
@@ -141,10 +149,5 @@ def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
         digital_signature=not signs_certificates,
         key_cert_sign=signs_certificates,
         crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
+        **dict.fromkeys(_UNUSED, False),
     )

@@ -108,9 +108,9 @@ class Database:
         timeout: float = TIMEOUT_SECONDS,
         in_flight: int = IN_FLIGHT,
     ) -> None:
+        self._blocking = client.Database(directory, timeout=timeout)
         self.peers: Final = Peers(self)
         self.nodes: Final = Nodes(self)
-        self._blocking = client.Database(directory, timeout=timeout)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="entgldb-read")
         self._requests = Requests(self._blocking.directory, timeout, in_flight)
         self._closed = False
@@ -271,14 +271,7 @@ class Peers:
     """``db.peers``: the replicated list of remote peers, as in the blocking API."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-
-    @property
-    def _blocking(self) -> client_peers.Peers:
-        return self._database._blocking.peers
-
-    async def _run(self, work: Callable[[], R]) -> R:
-        return await self._database._run(work)
+        self._run, self._blocking = database._run, database._blocking.peers
 
     async def update_remote_peer(self, node_id: str, **fields: Any) -> bool:
         """Change the given fields, as in the blocking API; False when nothing differs."""
@@ -298,14 +291,7 @@ class Nodes:
     """``db.nodes``: the nodes of the cluster, as in the blocking API."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-
-    @property
-    def _blocking(self) -> client_nodes.Nodes:
-        return self._database._blocking.nodes
-
-    async def _run(self, work: Callable[[], R]) -> R:
-        return await self._database._run(work)
+        self._run, self._blocking = database._run, database._blocking.nodes
 
     all = _aside(client_nodes.Nodes.all)
     retire = _aside(client_nodes.Nodes.retire)

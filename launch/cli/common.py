@@ -117,6 +117,11 @@ def show(fields: dict[str, Any]) -> None:
     click.echo(as_json_text({"schema_version": SCHEMA_VERSION, **fields}))
 
 
+def version_fields(version: Any) -> dict[str, object] | None:
+    """A version as JSON shows it."""
+    return None if version is None else {"origin": version.origin, "seq": version.seq}
+
+
 def as_json_text(value: Any) -> str:
     """JSON on one line that no terminal takes for an order; it reads back as exactly ``value``."""
     return harmless(json.dumps(value, ensure_ascii=False))

@@ -30,32 +30,6 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
 
-_ERRORS = (
-    "ConfigError",
-    "CorruptError",
-    "EntglError",
-    "InvalidError",
-    "NoAnswerError",
-    "NoNodeError",
-    "NotAllowedError",
-    "NotFoundError",
-    "ProtocolError",
-    "SecretError",
-    "TokenExpired",
-    "TooLargeError",
-    "UnsupportedError",
-)
-_HOMES = {
-    "Change": "entgldb.client.database",
-    "Collection": "entgldb.client.database",
-    "Conflict": "entgldb.client.database",
-    "Database": "entgldb.client.database",
-    "Document": "entgldb.client.database",
-    "connect": "entgldb.client.database",
-    "Node": "entgldb.launch.node.handle",
-    **dict.fromkeys(_ERRORS, "entgldb.messages.errors"),
-}
-
 __all__ = [
     "Change",
     "Collection",
@@ -80,6 +54,16 @@ __all__ = [
     "connect",
     "launch",
 ]
+_HOMES = dict.fromkeys(__all__, "entgldb.messages.errors") | {
+    "Change": "entgldb.client.database",
+    "Collection": "entgldb.client.database",
+    "Conflict": "entgldb.client.database",
+    "Database": "entgldb.client.database",
+    "Document": "entgldb.client.database",
+    "connect": "entgldb.client.database",
+    "Node": "entgldb.launch.node.handle",
+}
+"""The module of each public name: of an error, unless it says another."""
 
 
 def __getattr__(name: str) -> Any:

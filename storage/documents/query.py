@@ -23,7 +23,8 @@ from entgldb.messages.model import (
 from entgldb.messages.schema import Json
 from entgldb.storage.documents.conflicts import CONFLICTS, Conflict, conflict
 from entgldb.storage.documents.filter import Condition, compile_filter, compile_sort, register, unusual
-from entgldb.storage.file.open import FILE, open_reader, translated
+from entgldb.storage.file.faults import translated
+from entgldb.storage.file.open import FILE, open_reader
 from entgldb.storage.rules.clock import ms_of
 
 if TYPE_CHECKING:
@@ -159,16 +160,10 @@ class Documents:
         return _read(*rows[0]) if rows else None
 
     def find(
-        self,
-        collection: str,
-        filter: Mapping[str, Any] | None = None,
-        *,
-        sort: str | Sequence[str] | None = None,
-        limit: int | None = None,
-        skip: int = 0,
+        self, collection: str, filter: Mapping[str, Any] | None = None, **how: Any
     ) -> Iterator[tuple[str, Document]]:
-        """Keys and documents that match, as ``read_all`` finds them."""
-        found = self.read_all(collection, filter, sort=sort, limit=limit, skip=skip)
+        """Keys and documents that match, as ``read_all`` finds them; ``how`` is what it takes."""
+        found = self.read_all(collection, filter, **how)
         return ((key, _document(read.text)) for key, read in found)
 
     def read_all(

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotFoundError
-from entgldb.messages.model import Version, check_collection, check_key
+from entgldb.messages.model import Place, Version, check_collection, check_key
 from entgldb.storage.documents.history import history, newest_live
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.rows import read_row
@@ -21,9 +21,7 @@ LOSER = "loser"
 WINNER = "winner"
 
 
-def resolving(
-    batch: Batch, place: tuple[str, str], version: Version, take: str, body: bytes | None
-) -> Checked:
+def resolving(batch: Batch, place: Place, version: Version, take: str, body: bytes | None) -> Checked:
     """The write that settles a conflict: ``take`` LOSER or WINNER, or (empty) ``body``.
 
     Raises NotFoundError where there is no such conflict, InvalidError.
@@ -89,8 +87,6 @@ def _with_loser(row: Stored | None, lost: dict[str, Any], *, whole: bool) -> dic
     return render(change if row is None else settle(join(row.tree, change)))
 
 
-def _checked(
-    place: tuple[str, str], document: dict[str, Any] | None, resolves: tuple[Version, ...]
-) -> Checked:
+def _checked(place: Place, document: dict[str, Any] | None, resolves: tuple[Version, ...]) -> Checked:
     text = None if document is None else text_of(document)
     return Checked(*place, None if text is None else text.encode(), text, resolves)

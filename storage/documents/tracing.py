@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from entgldb.messages.model import NODES, REMOTE_PEERS, Origin, Version, check_collection, check_key
-from entgldb.storage.file.open import open_reader, translated
+from entgldb.storage.file.faults import translated
+from entgldb.storage.file.open import open_reader
 from entgldb.storage.log import arrivals, members
 from entgldb.storage.log.arrivals import Arrival
 from entgldb.storage.rules.clock import ms_of

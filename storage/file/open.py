@@ -16,10 +16,10 @@ from entgldb.messages.errors import (
     ConfigError,
     CorruptError,
     EntglError,
-    ErrorCode,
     NotAllowedError,
     NotFoundError,
 )
+from entgldb.storage.file.faults import HINT_DAMAGED, translated
 from entgldb.storage.file.fingerprint import DATABASE, sync_directory
 from entgldb.storage.file.schema import APPLICATION_ID, FORMAT, migrate
 
@@ -34,7 +34,6 @@ _CHECKPOINT_PAGES: Final = 4_000
 """Pages of the WAL before a checkpoint, instead of 1,000. Keys come in no order: so SQLite copies a page
 that is written often back less often."""
 _STATEMENTS: Final = 256
-_HINT_DAMAGED: Final = "entgldb start --rebuild (refilled by the peers), or entgldb restore FILE"
 
 
 def open_file(directory: str | Path) -> sqlite3.Connection:
@@ -98,22 +97,6 @@ def open_damaged(directory: str | Path) -> sqlite3.Connection:
         connection.close()
         raise translated(fault, str(directory)) from fault
     return connection
-
-
-def translated(fault: sqlite3.Error | UnicodeDecodeError, where: str) -> EntglError:
-    """An SQLite error as one of ours; the schema of a damaged file may be no text at all."""
-    if isinstance(fault, UnicodeDecodeError):
-        return CorruptError(f"{where}: {fault}", hint="restore the file, or set it aside")
-    name = getattr(fault, "sqlite_errorname", "") or type(fault).__name__
-    if name.startswith("SQLITE_FULL"):
-        return EntglError(f"{where}: the disk is full", code=ErrorCode.DISK_FULL, hint="make room, try again")
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return CorruptError(f"{where}: {fault} ({name})", hint=_HINT_DAMAGED)
-    if name.startswith("SQLITE_BUSY"):
-        return EntglError(f"{where}: another process is writing", code=ErrorCode.IN_USE)
-    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
-        return EntglError(f"{where}: {fault} ({name})", code=ErrorCode.DISK_ERROR, hint="look at the disk")
-    return EntglError(f"{where}: {fault} ({name})")
 
 
 def _not_allowed(path: Path) -> EntglError | None:
@@ -215,7 +198,7 @@ def _check_after_unclean_stop(connection: sqlite3.Connection, directory: Path) -
         found = [(fault,)]
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     if found != [("ok",)]:
-        raise CorruptError(f"{directory / FILE} is damaged: {found[0][0]!s:.200}", hint=_HINT_DAMAGED)
+        raise CorruptError(f"{directory / FILE} is damaged: {found[0][0]!s:.200}", hint=HINT_DAMAGED)
 
 
 def _boot_id() -> str:

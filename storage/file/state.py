@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 from entgldb.messages.limits import ORIGINS_MAX
-from entgldb.messages.model import Origin, Vector
-from entgldb.storage.file.collection_rules import merging_collections
+from entgldb.messages.model import ALWAYS_MERGED, COLLECTIONS, Origin, Vector
 from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merge import NO_HEAD, Head
+from entgldb.storage.rules.merging.collection_rule import merges
+
+_COLUMNS: Final = [
+    "clock",
+    "lsn",
+    "documents",
+    "entries",
+    "conflicts",
+    "pruned_lsn",
+    "collected_lsn",
+    "collected_hlc",
+    "log_bytes",
+    "lived_ms",
+    "shown_ms",
+]
+"""Of ``_entgldb_state``; the fields of ``State`` that hold them have their names and their order."""
+_LOAD: Final = f"SELECT {', '.join(_COLUMNS)} FROM _entgldb_state"  # noqa: S608 -- constants
+_SAVE: Final = f"UPDATE _entgldb_state SET {', '.join(f'{name} = ?' for name in _COLUMNS)}"  # noqa: S608 -- constants
+_numbers: Final = attrgetter(*_COLUMNS)
 
 
 class Known(NamedTuple):
@@ -66,10 +85,7 @@ class State:
     @classmethod
     def load(cls, connection: sqlite3.Connection) -> State:
         """Read everything from the file."""
-        numbers = connection.execute(
-            "SELECT clock, lsn, documents, entries, conflicts, pruned_lsn, collected_lsn,"
-            " collected_hlc, log_bytes, lived_ms, shown_ms FROM _entgldb_state"
-        ).fetchone()
+        numbers = connection.execute(_LOAD).fetchone()
         own = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
         state = cls("" if own is None else own[0], False, *numbers)
         rows = connection.execute("SELECT name, id, seq, head, quarantined, floor, hlc FROM _entgldb_origins")
@@ -95,29 +111,12 @@ class State:
 
     def copy(self) -> State:
         """A copy that later changes leave alone."""
-        return State(
-            self.own,
-            self.disowned,
-            self.clock,
-            self.lsn,
-            self.documents,
-            self.entries,
-            self.conflicts,
-            self.pruned_lsn,
-            self.collected_lsn,
-            self.collected_hlc,
-            self.log_bytes,
-            self.lived_ms,
-            self.shown_ms,
-            self.origins.copy(),
-            self.held.copy(),
-            self.ended.copy(),
-            self.collections.copy(),
-            self.merging.copy(),
-            self.dirty.copy(),
-            self.unfit,
-            self.unfit_logged,
-        )
+        made = State(self.own, self.disowned, *_numbers(self))
+        made.unfit, made.unfit_logged = self.unfit, self.unfit_logged
+        made.origins, made.held, made.ended = self.origins.copy(), self.held.copy(), self.ended.copy()
+        made.collections, made.merging = self.collections.copy(), self.merging.copy()
+        made.dirty = self.dirty.copy()
+        return made
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Write what moved; the last act before COMMIT."""
@@ -129,24 +128,7 @@ class State:
                 (*head, floor, number),
             )
         self.dirty.clear()
-        connection.execute(
-            "UPDATE _entgldb_state SET clock = ?, lsn = ?, documents = ?, entries = ?, conflicts = ?,"
-            " pruned_lsn = ?, collected_lsn = ?, collected_hlc = ?, log_bytes = ?, lived_ms = ?,"
-            " shown_ms = ?",
-            (
-                self.clock,
-                self.lsn,
-                self.documents,
-                self.entries,
-                self.conflicts,
-                self.pruned_lsn,
-                self.collected_lsn,
-                self.collected_hlc,
-                self.log_bytes,
-                self.lived_ms,
-                self.shown_ms,
-            ),
-        )
+        connection.execute(_SAVE, _numbers(self))
 
     def next_lsn(self) -> int:
         """The number of the next row of the log, or of the next visible change that has none."""
@@ -205,3 +187,11 @@ def _held(connection: sqlite3.Connection, where: str = "", *values: int) -> dict
         values,
     )
     return {name: Head(seq, digest, hlc=decode(raw).hlc) for name, seq, digest, raw in rows}
+
+
+def merging_collections(connection: sqlite3.Connection) -> set[str]:
+    """Names of all collections that merge."""
+    rows = connection.execute(
+        "SELECT key, body FROM _entgldb_documents WHERE collection = ? AND body IS NOT NULL", (COLLECTIONS,)
+    )
+    return {key for key, body in rows if merges(key, body)} | ALWAYS_MERGED

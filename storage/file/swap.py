@@ -8,16 +8,17 @@ directory is synced between the steps, so that a power cut at any of them leaves
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from entgldb.messages.errors import CorruptError, EntglError, ErrorCode
+from entgldb.messages.errors import CorruptError
 from entgldb.storage.file import fingerprint
+from entgldb.storage.file.faults import told, translated
 from entgldb.storage.file.fingerprint import DATABASE, sync_directory
 
 PART: Final = f"{DATABASE}.part"
@@ -37,15 +38,20 @@ class Swap(NamedTuple):
     """The report of the verb that began the swap."""
 
 
-def begin(directory: Path) -> Path:
-    """A new, empty folder to prepare a database in. Raises EntglError."""
+@contextlib.contextmanager
+def preparing(directory: Path) -> Iterator[Path]:
+    """A new, empty folder to prepare a database in, which ``install`` then takes. Raises EntglError."""
     part = directory / PART
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(mode=0o700)
+        yield part
+    except sqlite3.Error as fault:
+        raise translated(fault, str(part)) from fault
     except OSError as fault:
         raise told(fault, "nothing was changed") from fault
-    return part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def free_name(directory: Path, why: str, now_ms: int) -> str:
@@ -142,11 +148,3 @@ def _sync(file: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def told(fault: OSError, then: str) -> EntglError:
-    """The disk's refusal as an error of ours; ``then`` names its consequence."""
-    code = ErrorCode.DISK_FULL if fault.errno in (errno.ENOSPC, errno.EDQUOT) else ErrorCode.DISK_ERROR
-    return EntglError(
-        f"{fault.filename or 'the disk'}: {fault.strerror}; {then}", code=code, hint="make room, try again"
-    )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from entgldb.messages.errors import EntglError, ErrorCode
-from entgldb.storage.file.open import translated
+from entgldb.storage.file.faults import translated
 from entgldb.storage.file.state import State
 
 _UNKNOWN: Final = (ErrorCode.DISK_ERROR, ErrorCode.INTERNAL)

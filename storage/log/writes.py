@@ -52,20 +52,10 @@ class Writing:
         self._transaction = transaction
 
     def write(
-        self,
-        request: RequestId,
-        writes: Sequence[Write],
-        now_ms: int,
-        *,
-        system: bool = False,
-        whole: bool = False,
+        self, request: RequestId, writes: Sequence[Write], now_ms: int, *, system: bool = False
     ) -> requests.Answer:
         """Check and write; as ``Store.write``."""
-        self._transaction.need_group()
-        checked = check_writes(writes, system=system)
-        if whole:
-            checked = [write._replace(whole=True) for write in checked]
-        return self.commit(request, self.batch(), checked, now_ms)
+        return self.commit(request, self.batch(), check_writes(writes, system=system), now_ms)
 
     def batch(self) -> Batch:
         """A new batch of the group that runs."""
@@ -87,7 +77,7 @@ class Writing:
         return written, lsn
 
 
-def check_writes(writes: Sequence[Write], *, system: bool) -> list[Checked]:
+def check_writes(writes: Sequence[Write], *, system: bool, whole: bool = False) -> list[Checked]:
     """All of a request's writes, or the first fault as an EntglError."""
     if not 0 < len(writes) <= GROUP_ENTRIES_MAX:
         raise InvalidError(f"a commit of {len(writes)} writes", hint=f"1 to {GROUP_ENTRIES_MAX} are possible")
@@ -103,7 +93,7 @@ def check_writes(writes: Sequence[Write], *, system: bool) -> list[Checked]:
             names.add(collection)
         text = None if body is None else check_body(body)
         base = None if body is None else write.base
-        checked.append(Checked(collection, check_key(write.key), body, text, base=base))
+        checked.append(Checked(collection, check_key(write.key), body, text, whole=whole, base=base))
     return checked
 
 

@@ -20,8 +20,9 @@ from entgldb.messages.errors import ConfigError, CorruptError, NotAllowedError, 
 from entgldb.messages.model import node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.file import walk
+from entgldb.storage.file.faults import translated
 from entgldb.storage.file.fingerprint import sync_directory
-from entgldb.storage.file.open import open_reader, translated
+from entgldb.storage.file.open import open_reader
 from entgldb.storage.file.schema import APPLICATION_ID, FORMAT
 
 Progress = Callable[[int, int], None]

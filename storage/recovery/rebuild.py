@@ -7,7 +7,6 @@ cannot; a row counts when its header has the hash it was recorded with and its b
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from entgldb.messages.errors import EntglError, NotFoundError, ProtocolError
 from entgldb.messages.model import SYSTEM_PREFIX, node_of
 from entgldb.storage.file import swap
-from entgldb.storage.file.open import FILE, open_damaged, translated
+from entgldb.storage.file.open import FILE, open_damaged
 from entgldb.storage.repair.salvaged import keep, waiting
 from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest
 from entgldb.storage.rules.incarnations import Why
@@ -51,17 +50,10 @@ def rebuild(directory: Path, node_id: str, now_ms: int) -> Rebuilt:
         return Rebuilt(cut.aside, cut.facts.get("salvaged", 0), cut.facts.get("unreadable", 0))
     if not (directory / FILE).exists():
         raise NotFoundError(f"there is no {FILE} in {directory}", hint="start the node without --rebuild")
-    part = swap.begin(directory)
-    try:
+    with swap.preparing(directory) as part:
         salvaged, unreadable = _prepare(directory, part, node_id, now_ms)
         aside = swap.free_name(directory, "corrupt", now_ms)
         swap.install(directory, swap.Swap(aside, {"salvaged": salvaged, "unreadable": unreadable}))
-    except sqlite3.Error as fault:
-        raise translated(fault, str(part)) from fault
-    except OSError as fault:
-        raise swap.told(fault, "nothing was changed") from fault
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return Rebuilt(aside, salvaged, unreadable)
 
 

@@ -16,7 +16,7 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import ConfigError
 from entgldb.messages.limits import GROUP_BYTES_MAX
 from entgldb.storage.file import swap
-from entgldb.storage.file.open import FILE, translated
+from entgldb.storage.file.open import FILE
 from entgldb.storage.recovery import backup
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
@@ -69,18 +69,11 @@ def restore(
     cut = swap.settle(directory)
     # the database that an earlier run has put in place was never started: the one that it set aside counts
     aside = cut.aside if cut is not None else swap.free_name(directory, "before-restore", now_ms)
-    part = swap.begin(directory)
-    try:
+    with swap.preparing(directory) as part:
         os.close(os.open(part / FILE, os.O_WRONLY | os.O_CREAT, 0o600))
         shutil.copyfile(file, part / FILE)
         origin, reissued = _prepare(part, node_id, now_ms, authoritative=authoritative, progress=progress)
         swap.install(directory, swap.Swap(aside, {"origin": origin, "reissued": reissued}))
-    except sqlite3.Error as fault:
-        raise translated(fault, str(part)) from fault
-    except OSError as fault:
-        raise swap.told(fault, "nothing was changed") from fault
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return Restored(manifest, origin, reissued, aside if (directory / aside).exists() else "")
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import ENDED, Origin
-from entgldb.storage.file.open import translated
+from entgldb.storage.file.faults import translated
 from entgldb.storage.file.strangers import Strangers
 from entgldb.storage.log import members
 from entgldb.storage.log.append import Batch

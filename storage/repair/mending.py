@@ -9,9 +9,8 @@ from entgldb.messages.errors import EntglError
 from entgldb.messages.limits import DEPTH_MAX, ROW_BYTES_MAX
 from entgldb.messages.model import COLLECTIONS, Vector
 from entgldb.messages.wire import Copy
-from entgldb.storage.file.collection_rules import merging_collections
 from entgldb.storage.file.collections import ensure_collection
-from entgldb.storage.file.state import State
+from entgldb.storage.file.state import State, merging_collections
 from entgldb.storage.repair.copies import has_unapplied, read_copy, read_header, read_logged, was_dropped
 from entgldb.storage.rules.body import check_object
 from entgldb.storage.rules.comparing.repair import Decision, Side, decide, is_sound

@@ -13,10 +13,9 @@ import sqlite3
 from typing import Final
 
 from entgldb.messages.model import Vector
-from entgldb.storage.file.collection_rules import merging_collections
 from entgldb.storage.file.collections import ensure_collection
 from entgldb.storage.file.scratch import empty
-from entgldb.storage.file.state import State
+from entgldb.storage.file.state import State, merging_collections
 from entgldb.storage.log.evicting import evict
 from entgldb.storage.log.recorded import PARTIAL, has_recorded, is_partial, mark_partial
 from entgldb.storage.rules import clock

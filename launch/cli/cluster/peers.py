@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -73,6 +74,16 @@ def _ca_pem(file: Path | None) -> str | None:
     if faults.lines:
         raise InvalidError(faults.lines[0])
     return text
+
+
+def _peer_command(name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """A verb that takes the node id of a peer, and nothing else of its own."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        taking = click.argument("node_id", metavar="N")(with_database(function))
+        return click.command(name)(common(taking))
+
+    return decorate
 
 
 def _told(as_json: bool, node_id: str, changed: bool, did: str, otherwise: str) -> None:
@@ -192,10 +203,17 @@ def update_peer(
     _told(as_json, node_id, changed, "changed", "is so already")
 
 
-@click.command("enable-peer")
-@common
-@click.argument("node_id", metavar="N")
-@with_database
+@_peer_command("remove-peer")
+def remove_peer(db: Database, as_json: bool, node_id: str) -> None:
+    """Remove a remote peer for good, on all nodes.
+
+    Example: entgldb remove-peer cloud-1
+    """
+    db.peers.remove_remote_peer(node_id)
+    _told(as_json, node_id, True, "removed", "")
+
+
+@_peer_command("enable-peer")
 def enable_peer(db: Database, as_json: bool, node_id: str) -> None:
     """Let the peer be dialled again, by whoever is gateway.
 
@@ -204,29 +222,13 @@ def enable_peer(db: Database, as_json: bool, node_id: str) -> None:
     _told(as_json, node_id, db.peers.enable_peer(node_id), "enabled", "is enabled")
 
 
-@click.command("disable-peer")
-@common
-@click.argument("node_id", metavar="N")
-@with_database
+@_peer_command("disable-peer")
 def disable_peer(db: Database, as_json: bool, node_id: str) -> None:
     """Close the link to a peer until it is enabled; writes made meanwhile wait.
 
     Example: entgldb disable-peer cloud-1
     """
     _told(as_json, node_id, db.peers.disable_peer(node_id), "disabled", "is disabled")
-
-
-@click.command("remove-peer")
-@common
-@click.argument("node_id", metavar="N")
-@with_database
-def remove_peer(db: Database, as_json: bool, node_id: str) -> None:
-    """Remove a remote peer for good, on all nodes.
-
-    Example: entgldb remove-peer cloud-1
-    """
-    db.peers.remove_remote_peer(node_id)
-    _told(as_json, node_id, True, "removed", "")
 
 
 @click.command("list-peers")
@@ -269,10 +271,7 @@ def _shown(peer: RemotePeer) -> dict[str, Any]:
     return shown
 
 
-@click.command("test-peer")
-@common
-@click.argument("node_id", metavar="N")
-@with_database
+@_peer_command("test-peer")
 def test_peer(db: Database, as_json: bool, node_id: str) -> None:
     """Try a cloud peer step by step from this node: DNS, TLS, token, hello, clock offset.
 

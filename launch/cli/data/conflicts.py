@@ -15,16 +15,13 @@ from entgldb.launch.cli.common import (
     read_json,
     say,
     show,
+    version_fields,
     with_database,
 )
 
 if TYPE_CHECKING:
     from entgldb.client.database import Database
     from entgldb.messages.model import Version
-
-
-def _version(version: Version | None) -> dict[str, object] | None:
-    return None if version is None else {"origin": version.origin, "seq": version.seq}
 
 
 def _word(version: Version | None) -> str:
@@ -77,11 +74,11 @@ def conflicts(db: Database, as_json: bool, collection: str | None) -> None:
                     "collection": lost.collection,
                     "key": lost.key,
                     "rule": lost.rule,
-                    "version": _version(lost.version),
+                    "version": version_fields(lost.version),
                     "document": lost.document,
                     "at_ms": lost.at_ms,
                     "winner": {
-                        "version": _version(lost.winner),
+                        "version": version_fields(lost.winner),
                         "document": lost.winner_document,
                         "at_ms": lost.winner_at_ms,
                     },
@@ -123,7 +120,7 @@ def resolve(
     choice = take if take is not None else read_json(document or "", "the document")
     made = db.resolve(collection, key, read_version(version), choice)
     if as_json:
-        show({"collection": collection, "key": key, "resolved": version, "version": _version(made)})
+        show({"collection": collection, "key": key, "resolved": version, "version": version_fields(made)})
     else:
         say(f"settled {collection}/{plain(key)}: {_word(made)}")
 
@@ -147,10 +144,10 @@ def history(db: Database, as_json: bool, collection: str, key: str) -> None:
         raise no_document(db, collection, key, "no version of")
     if as_json:
         versions = [
-            {**past._asdict(), "version": _version(past.version), "parent": _version(past.parent)}
+            {**past._asdict(), "version": version_fields(past.version), "parent": version_fields(past.parent)}
             for past in told.versions
         ]
-        endings = [{"version": _version(version), "reason": reason} for version, reason in told.endings]
+        endings = [{"version": version_fields(version), "reason": reason} for version, reason in told.endings]
         show({"collection": collection, "key": key, "versions": versions, "endings": endings})
         return
     for past in told.versions:
@@ -178,6 +175,6 @@ def undelete(db: Database, as_json: bool, collection: str, key: str) -> None:
     """
     version = db[collection].undelete(key)
     if as_json:
-        show({"collection": collection, "key": key, "version": _version(version)})
+        show({"collection": collection, "key": key, "version": version_fields(version)})
     else:
         say(f"brought back {collection}/{plain(key)} as {_word(version)}")

@@ -16,6 +16,7 @@ from entgldb.launch.cli.common import (
     read_json,
     say,
     show,
+    version_fields,
     with_database,
 )
 from entgldb.messages.errors import InvalidError
@@ -24,11 +25,6 @@ from entgldb.messages.strict_json import read_object
 
 if TYPE_CHECKING:
     from entgldb.client.database import Database
-    from entgldb.messages.model import Version
-
-
-def _version(version: Version | None) -> dict[str, object] | None:
-    return None if version is None else {"origin": version.origin, "seq": version.seq}
 
 
 request_option = click.option(
@@ -96,7 +92,7 @@ def put(
         fields = _changed(collection, key, base.read(), fields)
     version = db[collection].put(key, fields, request=request)
     if as_json:
-        show({"collection": collection, "key": key, "version": _version(version)})
+        show({"collection": collection, "key": key, "version": version_fields(version)})
     else:
         say(f"stored {collection}/{plain(key)} as {version.seq} of {version.origin}")
 
@@ -119,7 +115,7 @@ def get(db: Database, as_json: bool, collection: str, key: str) -> None:
             {
                 "collection": collection,
                 "key": key,
-                "version": _version(document.version),
+                "version": version_fields(document.version),
                 "document": document,
             }
         )
@@ -142,7 +138,7 @@ def delete(db: Database, as_json: bool, collection: str, key: str, request: str 
     if version is None:
         raise no_document(db, collection, key)
     if as_json:
-        show({"collection": collection, "key": key, "version": _version(version)})
+        show({"collection": collection, "key": key, "version": version_fields(version)})
     else:
         say(f"deleted {collection}/{plain(key)}")
 

@@ -10,7 +10,13 @@ import pytest
 
 from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.oplog.snapshots import IDLE_SECONDS_MAX, MERGE_SECONDS_MAX
-from entgldb.actors.session.snapshot_taking import IN_FLIGHT_MAX, PATIENCE_FIRST, PATIENCE_MAX, SnapshotTaking
+from entgldb.actors.session.snapshot_taking import (
+    IN_FLIGHT_MAX,
+    PATIENCE_FIRST,
+    PATIENCE_MAX,
+    Ends,
+    SnapshotTaking,
+)
 from entgldb.actors.store.snapshots import install
 from entgldb.messages import wire
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason
@@ -117,15 +123,8 @@ class Receiver:
             self.sent[name].append(message)
             return True
 
-        return SnapshotTaking(
-            name=f"sync:{name}",
-            owner="sync",
-            log=self.log,
-            send=send,
-            cloud=self.cloud,
-            count=lambda reason: self.counts.update([reason]),
-            peer=name,
-        )
+        ends = Ends(f"sync:{name}", "sync", name, self.cloud)
+        return SnapshotTaking(ends, self.log, send, lambda reason: self.counts.update([reason]))
 
     def settle(self) -> None:
         """Deliver messages until none is left."""

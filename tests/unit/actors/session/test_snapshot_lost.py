@@ -12,6 +12,7 @@ from entgldb.actors.session.snapshot_giving import (
     VAIN_SECONDS,
     SnapshotGiving,
 )
+from entgldb.actors.session.snapshot_taking import Ends
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.snapshots import FreezeSnapshot, SnapshotFrozen, SnapshotWritten
@@ -63,13 +64,11 @@ class Pair:
         log = Pruned()
         self.oplog = OplogKeeper(OplogSettings("n", "/nowhere"), log=log, shelf=self.shelf)  # type: ignore[arg-type]  # nothing is staged
         self.giving = SnapshotGiving(
-            name="s",
-            owner="sync",
-            log=log,
-            line=Line(lambda message: self.sent.append(message) or True),  # type: ignore[func-returns-value]  # a list's append
-            chunks=self.shelf,
-            cloud=cloud,
-            count=lambda reason: self.counts.update([reason]),
+            Ends("s", "sync", "", cloud),
+            log,
+            Line(lambda message: self.sent.append(message) or True),  # type: ignore[func-returns-value]  # a list's append
+            self.shelf,
+            lambda reason: self.counts.update([reason]),
         )
 
     def look(self) -> None:

@@ -204,7 +204,7 @@ def test_the_wal_is_kept_small(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from entgldb.messages.client import RequestId, Write
-from entgldb.storage.schema import all_migrations
+from entgldb.storage.file.schema import all_migrations
 from entgldb.storage.store import Store
 store = Store.open(sys.argv[1], "lan-1", 1)
 for number in range(1_000_000):

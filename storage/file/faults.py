@@ -1,0 +1,35 @@
+"""Refusals of SQLite and of the disk, as errors of ours."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from typing import Final
+
+from entgldb.messages.errors import CorruptError, EntglError, ErrorCode
+
+HINT_DAMAGED: Final = "entgldb start --rebuild (refilled by the peers), or entgldb restore FILE"
+
+
+def translated(fault: sqlite3.Error | UnicodeDecodeError, where: str) -> EntglError:
+    """An SQLite error as one of ours; the schema of a damaged file may be no text at all."""
+    if isinstance(fault, UnicodeDecodeError):
+        return CorruptError(f"{where}: {fault}", hint="restore the file, or set it aside")
+    name = getattr(fault, "sqlite_errorname", "") or type(fault).__name__
+    if name.startswith("SQLITE_FULL"):
+        return EntglError(f"{where}: the disk is full", code=ErrorCode.DISK_FULL, hint="make room, try again")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return CorruptError(f"{where}: {fault} ({name})", hint=HINT_DAMAGED)
+    if name.startswith("SQLITE_BUSY"):
+        return EntglError(f"{where}: another process is writing", code=ErrorCode.IN_USE)
+    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
+        return EntglError(f"{where}: {fault} ({name})", code=ErrorCode.DISK_ERROR, hint="look at the disk")
+    return EntglError(f"{where}: {fault} ({name})")
+
+
+def told(fault: OSError, then: str) -> EntglError:
+    """The disk's refusal as an error of ours; ``then`` names its consequence."""
+    code = ErrorCode.DISK_FULL if fault.errno in (errno.ENOSPC, errno.EDQUOT) else ErrorCode.DISK_ERROR
+    return EntglError(
+        f"{fault.filename or 'the disk'}: {fault.strerror}; {then}", code=code, hint="make room, try again"
+    )
