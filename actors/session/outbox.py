@@ -207,7 +207,9 @@ class Outbox:
         recorded: list[int] = []
         size, most, pages = 0, self._line.batch, 0
         while self._cursor <= self._permitted and not (entries and pages >= PAGES_PER_BATCH_MAX):
-            rows = self._log.rows(self._cursor, PAGE_ROWS_MAX)
+            # no row behind what may be sent, nor many more than the batch has room for
+            fitting = min(self._permitted - self._cursor, ENTRIES_PER_BATCH_MAX - len(entries)) + 1
+            rows = self._log.rows(self._cursor, min(fitting, PAGE_ROWS_MAX))
             if not rows:
                 break
             pages, before = pages + 1, len(entries)

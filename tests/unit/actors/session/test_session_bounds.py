@@ -22,16 +22,18 @@ from tests.unit.actors.session.test_session import LARGE, ME, YOU, Bench
 
 
 class Read:
-    """Counts the pages read of a log."""
+    """Counts the pages read of a log, and their rows."""
 
     def __init__(self, bench: Bench) -> None:
-        self.pages = 0
+        self.pages = self.count = 0
         self._rows = bench.log.rows
         bench.log.rows = self.rows  # type: ignore[method-assign]  # the same, counted
 
     def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
         self.pages += 1
-        return self._rows(from_lsn, rows_max)
+        found = self._rows(from_lsn, rows_max)
+        self.count += len(found)
+        return found
 
 
 def logged(*origins: str) -> Bench:
@@ -51,6 +53,15 @@ def test_rows_that_the_peer_has_are_passed_without_reading_them() -> None:
     bench.open({YOU: (2 * many, b"h")})
     assert bench.headers() == [b"1", b"%d" % (many + 2), b"%d" % (2 * many + 3)]
     assert read.pages < 10
+
+
+def test_rows_that_a_batch_has_no_room_for_are_not_read_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "ENTRIES_PER_BATCH_MAX", 4)
+    bench = logged(*[ME] * 100)
+    read = Read(bench)
+    bench.open({})
+    assert len(bench.headers()) == 100
+    assert read.count <= 100 + 100 // 4
 
 
 def test_a_batch_is_sent_after_so_many_pages_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
