@@ -104,7 +104,9 @@ class Behaviour:
     def handle(self, message: Message, ctx: Context) -> None:
         """Take one message. An unknown one is refused loudly."""
         name = _handler_name(type(message))
-        handler = next((getattr(part, name) for part in (self, *self.parts) if hasattr(part, name)), None)
+        handler = getattr(self, name, None)
+        if handler is None:
+            handler = next((getattr(part, name) for part in self.parts if hasattr(part, name)), None)
         if handler is None:
             self.count(Reason.UNKNOWN_MESSAGE)
             refuse(ctx, EntglError(f"{self.name} does not take {message}", code=ErrorCode.UNSUPPORTED))
