@@ -17,7 +17,7 @@ from tests.simulation.run import HEAL_SECONDS_MAX, Result, Run
 from tests.simulation.watch import checks, oracle
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.options import Options
-from tests.simulation.world.world import World
+from tests.simulation.world.world import World, no_collector
 
 CHUNK_BYTES = 250
 """So small that a snapshot of some dozen documents has many chunks."""
@@ -354,4 +354,5 @@ COUNTED = (Reason.BEHIND_SNAPSHOT.value, Reason.SNAPSHOT_GONE.value)
 
 def run(seed: int) -> Result:
     """Live through one seed."""
-    return AwayRun(seed).whole()
+    with no_collector():
+        return AwayRun(seed).whole()

@@ -36,7 +36,15 @@ def at_rest(world: World, nodes: list[SimulatedNode]) -> None:
         damage(world, nodes)
     for node in nodes:
         node.deliver("oplog", Verify(repair=True))
-    world.run(PATIENCE_SECONDS, lambda: _agree(nodes))
+    written = 0
+
+    def agree() -> bool:
+        nonlocal written
+        before, written = written, sum(node.store.connection.total_changes for node in nodes)
+        # they agree, or do not, as they did before, until somebody writes
+        return written != before and _agree(nodes)
+
+    world.run(PATIENCE_SECONDS, agree)
     for node in nodes:
         node.followers[0].spoilt.clear()
         node.followers[0].look(node.store)

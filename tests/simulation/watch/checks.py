@@ -226,8 +226,10 @@ class Watch:
 
     def _parent(self, node: SimulatedNode, row: Logged) -> None:
         """Note a place where an entry came before one that it replaces."""
-        named = {row.operation.parent, *row.operation.seen} - {None}
-        if named - self._logs[node.name].keys():
+        log = self._logs[node.name]
+        if any(
+            named is not None and named not in log for named in (row.operation.parent, *row.operation.seen)
+        ):
             self._orphaned.setdefault(node.name, set()).add(row.operation.place)
 
     def _cause(self, node: SimulatedNode, row: Logged, held: set[str]) -> None:

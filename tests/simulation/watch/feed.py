@@ -29,6 +29,9 @@ class Follower:
         self._token: str | None = None
         self._has: dict[Place, dict[str, Json]] = {}
         self._commits = 0
+        self._documents: Documents | None = None
+        self._texts: dict[Place, tuple[str, dict[str, Json]]] = {}
+        """The bodies that the last look saw, and what they say."""
         self.spoilt: set[Place] = set()
         """Rows that were damaged behind everybody's back: they are told when they are mended."""
 
@@ -49,11 +52,15 @@ class Follower:
             self._world.reached["feed begun anew"] += 1
             self._token, self._has = None, {}
             self._read(store)
-        shown = {
-            (collection, key): json.loads(body)
-            for collection, key, body in store.connection.execute(_SHOWN, (self._collection,))
-            if (collection, key) not in self.spoilt
-        }
+        before, self._texts = self._texts, {}
+        shown = {}
+        for collection, key, body in store.connection.execute(_SHOWN, (self._collection,)):
+            place = (collection, key)
+            if place not in self.spoilt:
+                known = before.get(place)
+                document = known[1] if known is not None and known[0] == body else json.loads(body)
+                self._texts[place] = (body, document)
+                shown[place] = document
         has = {place: document for place, document in self._has.items() if place not in self.spoilt}
         for place in sorted(shown.keys() | has.keys()):
             if shown.get(place) != has.get(place):
@@ -63,7 +70,10 @@ class Follower:
                 return
 
     def _read(self, store: Store) -> None:
-        found, before = Documents(store.connection).changes(self._token, collection=self._collection), -1
+        if self._documents is None:
+            # as a client does that stays connected; the file is the same one in every life
+            self._documents = Documents(store.connection)
+        found, before = self._documents.changes(self._token, collection=self._collection), -1
         for change in found:
             at = int(change.token.rpartition(".")[2])
             if at <= before:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -57,7 +58,13 @@ class State(NamedTuple):
 
 
 def read_operation(header: bytes, body: str | None) -> Operation:
-    """Take a header apart."""
+    """An entry of a log."""
+    return _taken_apart(header)._replace(body=body)
+
+
+@lru_cache(maxsize=4096)
+def _taken_apart(header: bytes) -> Operation:
+    """The same bytes stand in the log of every node, and are read there again at every check."""
     _, origin, seq, hlc, collection, key, op, parent, _, _, digest, previous, *more = msgpack.unpackb(header)
     return Operation(
         (origin, seq),
@@ -69,7 +76,7 @@ def read_operation(header: bytes, body: str | None) -> Operation:
         previous,
         digest,
         header,
-        body,
+        None,
         tuple((named[0], named[1]) for named in more[0]) if more else (),
     )
 

@@ -98,8 +98,8 @@ class SimulatedContext:
         self._host.carry(self._slot.name, actor, payload, self.asker)
 
     def after(self, seconds: float, message: Message) -> None:
-        payload = codec.encode(message)
-        self._host.world.after(seconds, self._host.arrive, self._slot, None, payload)
+        # as in production: no bytes are made of it
+        self._host.world.after(seconds, self._host.arrive, self._slot, None, message)
 
     def spawn(self, name: str) -> None:
         self._host.spawn(name)

@@ -190,6 +190,8 @@ class Network:
     def flow(self, end: End) -> Flow:
         """The traffic of a link, to and from one side; of a frame as much as there was time for."""
         now = self.world.time
+        if not end.coming and end.free_at <= now:
+            return Flow(end.arrived, end.sent, 0)
         while end.coming and end.coming[0][1] <= now:
             end.coming.popleft()
         partly = sum(int(size * (now - at) / (due - at)) for at, due, size in end.coming if at < now < due)

@@ -149,6 +149,8 @@ class SimulatedNode:
         self._opened = False
         self.snapshots = SnapshotDisk()
         self._reborn = False
+        self._looked: tuple[Store | None, int] = (None, 0)
+        """The store in its present life, and how many rows it had written, at the last look."""
         self.followers = [Follower(name, collection, world) for collection in (None, REMOTE_PEERS)]
         self.disk = VirtualDisk()
         self.short_until = 0.0
@@ -230,14 +232,21 @@ class SimulatedNode:
 
     def _flushed(self, actor: str) -> None:
         if actor == "store":
-            self._on_commit(self)
-            self._compare_memory()
-            for follower in self.followers:
-                follower.committed(self.store)
+            self._look_at_store()
         elif actor == "oplog" and self.host is not None:
             oplog = self.host.behaviour(actor)
             if isinstance(oplog, OplogKeeper) and any(stage.entries for stage in oplog._stages.values()):
                 self._world.reached["group across batches"] += 1
+
+    def _look_at_store(self) -> None:
+        """Check what was committed; a flush that wrote no row since the last look shows nothing new."""
+        looked, self._looked = self._looked, (self.store, self.store.connection.total_changes)
+        if self._looked == looked and not self.store.connection.in_transaction:
+            return
+        self._on_commit(self)
+        self._compare_memory()
+        for follower in self.followers:
+            follower.committed(self.store)
 
     def _compare_memory(self) -> None:
         """The one writer remembers the same state that the next start would read."""
