@@ -1,6 +1,8 @@
 """Looking a file over, read-only, beside a running node or without one: chains, bodies, rows, counts.
 
-Nothing is kept open between two pages, and what a running node does meanwhile is no finding.
+Nothing is kept open between two pages, and what a running node does meanwhile is no finding. SQLite keeps no
+checksums of its pages: a flipped bit in a header shows in its hash, in a body or a document in its digest,
+anywhere else in SQLite's own checks or in the counts.
 """
 
 from __future__ import annotations
@@ -69,17 +71,24 @@ class Checkup:
         """Give the file back."""
         self._connection.close()
 
-    def run(self, *, deep: bool = False) -> list[Finding]:
-        """All findings, FINDINGS_MAX at most; ``deep`` has SQLite read every page of the file, too."""
+    def run(self, *, deep: bool = False, still: bool = False) -> list[Finding]:
+        """All findings, FINDINGS_MAX at most.
+
+        ``deep`` has SQLite read every page of the file, too. ``still`` says that nobody has the file open:
+        every page is read, and every index is compared with its table.
+        """
         found: list[Finding] = []
-        parts = [self._chains(), self._documents(), self._counts()] + ([self._pages()] if deep else [])
+        parts = [self._chains(), self._documents(), self._counts()]
+        if deep or still:
+            parts.append(self._pages("integrity_check" if still else "quick_check"))
         try:
             for part in parts:
                 for finding in part:
                     found.append(finding)
                     if len(found) >= FINDINGS_MAX:
                         return found
-        except (sqlite3.DatabaseError, CorruptError) as fault:
+        except (sqlite3.Error, TypeError, ValueError, CorruptError) as fault:
+            # a flipped bit may make a text of a number, or bytes of a text
             found.append(Finding("file", "entgldb.db", f"SQLite cannot read it: {fault}", RESTORE))
         return found
 
@@ -89,20 +98,23 @@ class Checkup:
         reached: dict[int, tuple[int, bytes]] = {}
         after = done = 0
         while page := self._page(
-            "SELECT lsn, origin, seq, hash, header, CAST(body AS BLOB) FROM _entgldb_oplog WHERE lsn > ?"
-            " ORDER BY lsn LIMIT ?",
+            "SELECT lsn, origin, seq, hash, collection, key, header, CAST(body AS BLOB) FROM _entgldb_oplog"
+            " WHERE lsn > ? ORDER BY lsn LIMIT ?",
             after,
         ):
-            for _, number, seq, stored, raw, body in page:
-                yield from self._entry(chains, reached, number, seq, stored, raw, body)
-                reached[number] = (seq, stored)
+            for _, number, *row in page:
+                name = chains[number].name if number in chains else ""
+                yield from self._entry(number, name, reached.get(number), *row)
+                reached[number] = (row[0], row[1])
             after = page[-1][0]
             done += len(page)
             self._progress("log", done, total)
         now = self._heads()
         for number, chain in chains.items():
             seq, head = reached.get(number, (0, b""))
-            floor = now[number].floor if number in now else chain.seq
+            floor, last = (now[number].floor, now[number].seq) if number in now else (chain.seq, 0)
+            if seq > chain.seq == last:
+                yield Finding("chain", f"{chain.name} {seq}", "the log goes on behind its head", RESTORE)
             if chain.seq > max(seq, floor) or (seq == chain.seq and head != chain.head):
                 yield Finding(
                     "chain", f"{chain.name} {chain.seq}", "the log does not end in its head", RESTORE
@@ -110,17 +122,20 @@ class Checkup:
 
     def _entry(
         self,
-        chains: dict[int, _Chain],
-        reached: dict[int, tuple[int, bytes]],
         number: int,
+        name: Origin,
+        before: tuple[int, bytes] | None,
         seq: int,
         stored: bytes,
+        collection: str,
+        key: str,
         raw: bytes,
         body: bytes | None,
     ) -> Iterator[Finding]:
-        name = chains[number].name if number in chains else f"origin {number}"
-        where = f"{name} {seq}"
-        before = reached.get(number)
+        """``name``: of the origin, empty for one that was not there at the beginning. ``before``: its entry
+        before this one."""
+        where = f"{name or f'origin {number}'} {seq}"
+        at, link = before or (0, b"")
         if digest(raw) != stored:
             yield Finding("chain", where, "the header is not the one its hash was made of", RESTORE)
         try:
@@ -128,12 +143,15 @@ class Checkup:
         except ProtocolError as fault:
             yield Finding("chain", where, f"the header cannot be read: {fault.text}", RESTORE)
             return
-        if header.seq != seq or (number in chains and header.origin != name):
+        if header.seq != seq or header.origin != (name or header.origin):
             yield Finding("chain", where, f"the header says {header.origin} {header.seq}", RESTORE)
-        if before is not None and seq == before[0] + 1 and header.prev_hash != before[1]:
+        if (header.collection, header.key) != (collection, key):
+            text = f"the header says {header.collection} {header.key}, not {collection} {key}"
+            yield Finding("chain", where, text, RESTORE)
+        if seq == at + 1 and header.prev_hash != link:
             yield Finding("chain", where, "it does not link to the entry before", RESTORE)
-        if before is not None and seq != before[0] + 1 and seq - 1 > self._floor(number):
-            yield Finding("chain", where, f"it follows {before[0]}: entries are missing", RESTORE)
+        if seq != at + 1 and seq - 1 > self._floor(number):
+            yield Finding("chain", where, f"it follows {at}: entries are missing", RESTORE)
         if body is not None and digest(body) != header.body_sha256:
             yield Finding(
                 "body", where, f"{header.collection} {header.key}: not the body it was written with", MEND
@@ -168,9 +186,9 @@ class Checkup:
             if said != there:
                 yield Finding("count", name, f"{said} are counted, {there} are there", RECOUNT)
 
-    def _pages(self) -> Iterator[Finding]:
+    def _pages(self, check: str) -> Iterator[Finding]:
         self._progress("pages", 0, 1)
-        for (text,) in self._connection.execute("PRAGMA quick_check(20)").fetchall():
+        for (text,) in self._connection.execute(f"PRAGMA {check}(20)").fetchall():
             if text != "ok":
                 yield Finding("file", "entgldb.db", str(text)[:200], RESTORE)
 

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from entgldb.messages.errors import ConfigError, CorruptError, NotAllowedError, NotFoundError
 from entgldb.messages.model import node_of
 from entgldb.messages.schema import Json
-from entgldb.storage.file import walk
+from entgldb.storage.file.check import Checkup
 from entgldb.storage.file.faults import translated
 from entgldb.storage.file.fingerprint import sync_directory
 from entgldb.storage.file.open import open_reader
@@ -175,12 +175,12 @@ def _described(copy: sqlite3.Connection, version: str, now_ms: int) -> Manifest:
 def _refuse_faults(file: Path) -> None:
     connection = _open(file)
     try:
-        found = walk.faults(connection)
+        found = Checkup(connection).run(still=True)
     finally:
         connection.close()
     if found:
         raise CorruptError(
-            f"{file.name} is damaged: {'; '.join(found[:3])}",
+            f"{file.name} is damaged: {'; '.join(f'{one.where}: {one.text}' for one in found[:3])}",
             hint="use another backup, or mend the node first",
         )
 

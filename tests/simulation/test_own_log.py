@@ -11,7 +11,7 @@ from entgldb.messages.client import CommitDone, RequestId
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import Vector
 from entgldb.messages.schema import Message
-from entgldb.storage.file.walk import faults
+from entgldb.storage.file.check import Checkup
 from entgldb.storage.log.apply import Applier, Incoming
 from tests.simulation.run import Run
 from tests.simulation.test_calm import calm, quiet, seconds_until_everywhere, start
@@ -148,7 +148,7 @@ def test_after_heal_origin_all_are_equal_and_the_other_branch_is_not_lost(decide
     # both are keys that the other branch never wrote: each stays as a document
     assert all(run.lan[0].store.get("users", key) is not None for key in ("kept", "lost", "unseen"))
     assert run.lan[0].log.vector() == run.lan[1].log.vector() == run.lan[2].log.vector()
-    assert all(faults(node.store.connection) == [] for node in run.lan)
+    assert all(Checkup(node.store.connection).run(still=True) == [] for node in run.lan)
 
 
 def test_of_two_branches_that_wrote_one_key_one_is_the_document_and_one_the_conflict() -> None:

@@ -69,6 +69,9 @@ def test_a_pruned_log_is_sound_above_its_floor(node: Path) -> None:
         ("DELETE FROM _entgldb_oplog WHERE seq = 7", {"chain", "count"}, "missing"),
         ("DELETE FROM _entgldb_oplog WHERE seq > 20", {"chain", "count"}, "does not end"),
         ("UPDATE _entgldb_oplog SET header = x'90' WHERE seq = 7", {"chain"}, "cannot be read"),
+        ("UPDATE _entgldb_oplog SET key = 'k9' WHERE seq = 7", {"chain"}, "not users k9"),
+        ("DELETE FROM _entgldb_oplog WHERE seq < 7", {"chain", "count"}, "follows 0"),
+        ("UPDATE _entgldb_origins SET seq = seq - 1", {"chain", "document"}, "goes on behind its head"),
     ],
 )
 def test_damage_is_named(node: Path, statement: str, kinds: set[str], text: str) -> None:

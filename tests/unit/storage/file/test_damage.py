@@ -15,7 +15,8 @@ import pytest
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import CorruptError, EntglError, ErrorCode
 from entgldb.messages.model import Entry
-from entgldb.storage.file import swap, walk
+from entgldb.storage.file import swap
+from entgldb.storage.file.check import Checkup
 from entgldb.storage.file.fingerprint import FILE as FINGERPRINT
 from entgldb.storage.file.open import FILE, open_damaged, open_reader
 from entgldb.storage.recovery import rebuild as salvage
@@ -61,7 +62,7 @@ def noticed(file: Path) -> bool:
     """Whether reading the whole file says that something is wrong with it."""
     try:
         with closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as connection:
-            return walk.faults(connection) != []
+            return Checkup(connection).run(still=True) != []
     except (sqlite3.Error, TypeError, ValueError):
         return True
 
@@ -157,7 +158,7 @@ def test_a_damaged_node_is_begun_anew_and_its_unsent_writes_come_back(whole: Pat
         conflicts = node.connection.execute("SELECT key, body FROM _entgldb_conflicts").fetchall()
         assert conflicts == [("k5", '{"n":"unsent, overtaken"}')]
         assert node.status()["quarantined"] == 0
-        assert walk.faults(node.connection) == []
+        assert Checkup(node.connection).run(still=True) == []
     assert again.vector() == peer.vector()
     assert again.vector()[old][0] == 61
     with again.group():

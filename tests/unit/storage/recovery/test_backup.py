@@ -108,7 +108,7 @@ def test_a_backup_that_fails_leaves_nothing(home: Path, tmp_path: Path) -> None:
     connection.execute("UPDATE _entgldb_documents SET body = '{}' WHERE key = 'one'")
     connection.commit()
     connection.close()
-    with pytest.raises(CorruptError, match="users/one is not the one that was written"):
+    with pytest.raises(CorruptError, match="users one: the body is not the one"):
         made(home, tmp_path / "b.db")
     with pytest.raises(ConfigError, match="No such file"):
         made(home, tmp_path / "nowhere" / "b.db")
