@@ -13,13 +13,12 @@ import os
 import select
 import socket
 import struct
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from entgldb.messages.errors import ProtocolError
-from entgldb.messages.framing import PREFIX_BYTES, FrameReader
+from entgldb.messages.framing import PREFIX_BYTES, FrameReader, FrameWriter
 
 FOLDER: Final = "lane"
 READ_BYTES: Final = 64 * 1024
@@ -68,11 +67,10 @@ class Lane:
         lane = self._outward.get(name)
         if lane is None:
             return False
-        if lane.waiting + len(payload) > QUEUE_BYTES_MAX:
+        idle = not lane.writer.waiting
+        if not lane.writer.put(len(payload).to_bytes(PREFIX_BYTES, "big"), payload):
             self._dropped()
             return True
-        idle = not lane.waiting
-        lane.put(payload)
         return self._push(name, lane) if idle else True
 
     def turn(self) -> list[bytes]:
@@ -161,10 +159,11 @@ class Lane:
     def _push(self, name: str, lane: _Outward) -> bool:
         """Write what waits; where the kernel's buffer is full, go on when it has room."""
         try:
-            full = not lane.write()
+            lane.writer.write_to(lane.socket)
         except OSError:
             self._hang_up(name)
             return False
+        full = lane.writer.waiting > 0
         if full is not lane.watched:
             lane.watched = full
             if full:
@@ -190,32 +189,10 @@ class _Inward:
 class _Outward:
     """The lane to one other actor: messages that the kernel has not taken yet stand in a queue."""
 
-    __slots__ = ("_queue", "life", "socket", "waiting", "watched")
+    __slots__ = ("life", "socket", "watched", "writer")
 
     def __init__(self, made: socket.socket, life: bytes) -> None:
         self.socket = made
         self.life = life
-        self.waiting = 0
         self.watched = False
-        self._queue: deque[bytes | memoryview] = deque()
-
-    def put(self, payload: bytes) -> None:
-        """Queue one frame."""
-        self._queue.append(len(payload).to_bytes(PREFIX_BYTES, "big"))
-        self._queue.append(payload)
-        self.waiting += PREFIX_BYTES + len(payload)
-
-    def write(self) -> bool:
-        """True when all is written, False when the kernel takes no more. Raises OSError on a broken lane."""
-        while self._queue:
-            parts = [self._queue[at] for at in range(min(len(self._queue), 64))]
-            try:
-                taken = self.socket.sendmsg(parts)
-            except BlockingIOError:
-                return False
-            self.waiting -= taken
-            while self._queue and taken >= len(self._queue[0]):
-                taken -= len(self._queue.popleft())
-            if taken:
-                self._queue[0] = memoryview(self._queue[0])[taken:]
-        return True
+        self.writer = FrameWriter(QUEUE_BYTES_MAX)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections import deque
 from typing import Final, Protocol
 
 from entgldb.actors.behaviour import Asker
 from entgldb.messages import codec
 from entgldb.messages.client import Follow, Piece, Refused
 from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason, UnknownMessage
-from entgldb.messages.framing import FrameReader, frame
+from entgldb.messages.framing import FrameReader, FrameWriter, frame
 from entgldb.messages.limits import (
     CLIENT_ANSWER_BYTES_MAX,
     CLIENT_REQUESTS_MAX,
@@ -33,8 +32,6 @@ READ_BYTES: Final = 64 * 1024
 """At most: below what the C library takes from the kernel, and gives back, for every single read."""
 READS_PER_TURN_MAX: Final = 16
 """Reads of one client before the others have their turn; the rest waits in the kernel."""
-WRITE_BYTES: Final = 256 * 1024
-"""Answers are joined to writes of about this size."""
 
 
 class Owner(Protocol):
@@ -80,8 +77,6 @@ class Connection:
     def __init__(self, owner: Owner, made: socket.socket) -> None:
         self.fd = made.fileno()
         self.over = self.closing = self.following = False
-        self.waiting = 0
-        """Bytes answered and not yet taken by the kernel."""
         self.watched = 0
         """The events that the poll waits for."""
         self.heard_at = self._moved_at = time.monotonic()
@@ -89,10 +84,15 @@ class Connection:
         self._owner = owner
         self._socket = made
         self._reader = FrameReader()
-        self._frames: deque[bytes] = deque()
+        self._writer = FrameWriter(LINK_QUEUE_BYTES_MAX)
         self._unanswered = 0
         self._large: _Large | None = None
         self._stalled: tuple[int, Piece] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Bytes answered and not yet taken by the kernel."""
+        return self._writer.waiting
 
     @property
     def blocked(self) -> bool:
@@ -157,13 +157,11 @@ class Connection:
         Written with all that waits as soon as nobody else on this connection is about to be answered.
         """
         self._unanswered -= asked
-        if self.over or self.waiting + len(data) > LINK_QUEUE_BYTES_MAX:
-            return False
         idle = not self.waiting
+        if self.over or not self._writer.put(data):
+            return False
         if idle:
             self._moved_at = time.monotonic()
-        self._frames.append(data)
-        self.waiting += len(data)
         if not self._unanswered:
             self.write()
         elif idle or self._unanswered == CLIENT_REQUESTS_MAX - 1:
@@ -172,20 +170,14 @@ class Connection:
 
     def write(self) -> None:
         """Hand the kernel what waits; where it takes no more, go on when it has room."""
+        waiting = self.waiting
         try:
-            while self.waiting:
-                data = self._joined()
-                taken = self._socket.send(data)
-                self.waiting -= taken
-                self._moved_at = time.monotonic()
-                if taken < len(data):
-                    self._frames.appendleft(data[taken:])
-                    break
-        except BlockingIOError:
-            self._frames.appendleft(data)
+            self._writer.write_to(self._socket)
         except OSError:
             self.cut()
             return
+        if self.waiting < waiting:
+            self._moved_at = time.monotonic()
         if self.closing and not self.waiting:
             self.cut()
         else:
@@ -211,8 +203,7 @@ class Connection:
         """Close at once."""
         if not self.over:
             self.over = True
-            self.waiting = 0
-            self._frames.clear()
+            self._writer.clear()
             self._owner.closed(self)
             self._socket.close()
             if self._large is not None:
@@ -236,15 +227,6 @@ class Connection:
         self._owner.drop(Reason.MALFORMED)
         self.refuse(0, fault)
         self.finish()
-
-    def _joined(self) -> bytes:
-        if len(self._frames) == 1:
-            return self._frames.popleft()
-        frames, size = [], 0
-        while self._frames and size < WRITE_BYTES:
-            frames.append(self._frames.popleft())
-            size += len(frames[-1])
-        return b"".join(frames)
 
     def _take_frames(self, left: int) -> int:
         """Take up to ``left`` frames; how many more it may be."""

@@ -7,8 +7,8 @@ from typing import Final, Protocol
 
 from entgldb.actors.line import Flow
 from entgldb.actors.side_loop import SideLoop
-from entgldb.actors.tls.frame_writer import FrameWriter
 from entgldb.actors.tls.identity import classify
+from entgldb.actors.tls.link_writer import LinkWriter
 from entgldb.messages.errors import ProtocolError, Reason
 from entgldb.messages.framing import FrameReader
 from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX
@@ -40,11 +40,11 @@ class Owner(Protocol):
         ...
 
 
-class Link(FrameWriter):
-    """From the dial or the accept to the end; in the loop, but for ``queue``."""
+class Link(asyncio.BufferedProtocol):
+    """From the dial or the accept to the end; in the loop, but for ``writer.queue``."""
 
     def __init__(self, owner: Owner, number: int, address: str, *, inbound: bool, lan: bool) -> None:
-        super().__init__(owner.loop)
+        self.writer: Final = LinkWriter(owner.loop)
         self.number = number
         self.address = address
         self.inbound = inbound
@@ -60,14 +60,14 @@ class Link(FrameWriter):
 
     def flow(self) -> Flow:
         """Any thread: the bytes that have gone both ways, and those that wait to."""
-        carried = self._written_bytes
-        return Flow(self._arrived, carried, self._queued_bytes - carried)
+        frames = self.writer.frames
+        return Flow(self._arrived, frames.written, frames.waiting)
 
     # --- what asyncio calls -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if self.over:
+        self.writer.begin(transport)
+        if self.writer.over:
             transport.abort()  # type: ignore[attr-defined]  # asyncio calls this with a Transport
             return
         try:
@@ -78,14 +78,20 @@ class Link(FrameWriter):
         if self._lan:
             self._owner.proved(self)
         self._owner.loop.post(LinkUp(self.number, self.inbound, self.address, node_id))
-        self.flush()
+        self.writer.flush()
+
+    def pause_writing(self) -> None:
+        self.writer.pause()
+
+    def resume_writing(self) -> None:
+        self.writer.resume()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """One buffer for all links, where ``asyncio.Protocol`` has a new one each time."""
         return self._owner.loop.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.over or self._ending is not None:
+        if self.writer.over or self._ending is not None:
             return
         self._arrived += nbytes
         self._reader.feed(self._owner.loop.read_buffer[:nbytes])
@@ -114,25 +120,25 @@ class Link(FrameWriter):
 
     def finish(self, reason: Reason | str, text: str) -> None:
         """Close after what is queued was written, or after CLOSE_SECONDS_MAX. The first reason counts."""
-        if self.over or self._ending is not None:
+        if self.writer.over or self._ending is not None:
             return
         self._ending = reason, text
-        if self.transport is None:
+        if self.writer.transport is None:
             self.down(reason, text)
         else:
             asyncio.get_running_loop().call_later(CLOSE_SECONDS_MAX, self.abort, reason, text)
-            self.close_when_written()
+            self.writer.close_when_written()
 
     def abort(self, reason: Reason | str, text: str) -> None:
         """Close at once."""
         self.down(*(self._ending or (reason, text)))
-        self.cut()
-        if self.transport is None and self.greeting is not None:
+        self.writer.cut()
+        if self.writer.transport is None and self.greeting is not None:
             self.greeting.cancel()
 
     def down(self, reason: Reason | str, text: str) -> None:
         """Say LinkDown, once."""
-        if not self.over:
-            self.drop_queue()
+        if not self.writer.over:
+            self.writer.drop_queue()
             self._owner.forget(self)
             self._owner.loop.post(LinkDown(self.number, str(reason), text))

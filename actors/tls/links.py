@@ -101,7 +101,7 @@ class TlsLinks:
         found = self._links.get(link)
         if found is None:
             return False
-        if found.queue(frame(codec.encode(message))):
+        if found.writer.queue(frame(codec.encode(message))):
             return True
         self.loop.call(found.abort, Reason.SLOW_READER, "the peer does not read what it is sent")
         return False
@@ -140,7 +140,7 @@ class TlsLinks:
             self._unread_bytes = 0
         self._unread_bytes += len(payload)
         if self._unread_bytes > READ_AHEAD_BYTES_MAX and link not in self._paused:
-            link.read_on(False)
+            link.writer.read_on(False)
             self._paused.append(link)
             self.loop.when_drained(self._read_on)
         self.loop.post(FrameIn(link.number, payload))
@@ -165,7 +165,7 @@ class TlsLinks:
         self._unread_bytes = 0
         paused, self._paused = self._paused, []
         for link in paused:
-            link.read_on(True)
+            link.writer.read_on(True)
 
     async def _dial_cloud(self, link: Link, ca_pem: str) -> None:
         try:
@@ -223,7 +223,7 @@ class TlsLinks:
     async def _greet(self, link: Link, sock: socket.socket) -> None:
         assert self._identity is not None
         link.greeting = asyncio.current_task()
-        if link.over:
+        if link.writer.over:
             sock.close()
             return
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -42,6 +43,44 @@ def test_the_first_frame_has_a_smaller_bound() -> None:
 def test_a_frame_too_large_is_not_sent() -> None:
     with pytest.raises(ProtocolError):
         framing.frame(b"x" * (FRAME_BYTES_MAX + 1))
+
+
+class Reluctant:
+    """A socket that takes as many bytes as it likes, and now and then none."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.taken = b""
+        self._data = data
+
+    def send(self, data: bytes, /) -> int:
+        most = self._data.draw(st.integers(0, 2 * len(data)))
+        if most == 0:
+            raise BlockingIOError
+        self.taken += data[:most]
+        return min(most, len(data))
+
+    def sendmsg(self, parts: Sequence[bytes], /) -> int:
+        return self.send(b"".join(parts))
+
+
+@given(st.lists(st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=3), max_size=12), st.data())
+def test_a_writer_loses_and_repeats_no_byte_whatever_the_stream_takes(
+    frames: list[list[bytes]], data: st.DataObject
+) -> None:
+    writer, stream = framing.FrameWriter(bytes_max=200), Reluctant(data)
+    kept = b""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(framing, "WRITE_BYTES", data.draw(st.integers(1, 60)))
+        for parts in frames:
+            size = len(b"".join(parts))
+            fits = writer.waiting + size <= 200
+            assert writer.put(*parts) is fits
+            kept += b"".join(parts) if fits else b""
+            writer.write_to(stream)
+            assert writer.waiting == len(kept) - len(stream.taken) == len(kept) - writer.written
+    assert kept.startswith(stream.taken)
+    rest = writer.take(1_000)
+    assert stream.taken + b"".join(rest) == kept
 
 
 def test_the_example_in_the_docstring_runs() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from entgldb.actors.session import outbox, silence
 from entgldb.actors.sync import dialler
-from entgldb.actors.tls import frame_writer
+from entgldb.actors.tls import link_writer
 from entgldb.actors.tls import links as links_module
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import BATCH_BYTES_MAX, WINDOW_BYTES_MAX
@@ -72,7 +72,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
 @pytest.fixture
 def frame_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every frame is a write and so a TLS record of its own, and a catch-up has many."""
-    monkeypatch.setattr(frame_writer, "WRITE_BYTES", 1)
+    monkeypatch.setattr(link_writer, "WRITE_BYTES", 1)
     monkeypatch.setattr(outbox, "ENTRIES_PER_BATCH_MAX", 4)
 
 
@@ -141,7 +141,7 @@ def test_a_slow_reader_takes_bounded_memory_and_holds_nobody_else_up(pair: Pair,
     def third_has_all() -> bool:
         nonlocal most
         for link in pair.far.links._links.values():
-            most = max(most, link._queued_bytes - link._written_bytes)
+            most = max(most, link.writer.frames.waiting)
         return equal(third, pair.far)
 
     pair.far.put(*[bulk] * 100)

@@ -79,7 +79,7 @@ def test_one_key_connects_and_each_side_knows_the_other(make: Make) -> None:
 def test_small_packets_are_not_delayed(make: Make) -> None:
     one, two, mine, theirs = connected(make)
     for node, number in ((one, mine), (two, theirs)):
-        transport = node.links._links[number].transport
+        transport = node.links._links[number].writer.transport
         assert transport is not None
         sock = transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -1,14 +1,14 @@
-"""The sending half of a connection: frames queued by the main thread, written by the loop, bounded."""
+"""The sending half of a link: frames queued by the main thread, written by the loop, bounded."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import time
-from collections import deque
 from typing import Final, cast
 
 from entgldb.actors.side_loop import SideLoop
+from entgldb.messages.framing import FrameWriter
 from entgldb.messages.limits import LINK_QUEUE_BYTES_MAX
 
 WRITE_BYTES: Final = 16 * 1024
@@ -26,39 +26,29 @@ TCP_NOTSENT_LOWAT: Final = 25
 """<linux/tcp.h>; Python does not name it."""
 
 
-class FrameWriter(asyncio.BufferedProtocol):
+class LinkWriter:
     """``queue`` belongs to the main thread, everything else to the loop."""
 
     def __init__(self, loop: SideLoop) -> None:
         self.over = False
         self.transport: asyncio.Transport | None = None
         self._side_loop = loop
-        self._frames: deque[bytes | memoryview] = deque()
+        self.frames: Final = FrameWriter(LINK_QUEUE_BYTES_MAX)
         self._slice = SLICE_BYTES_MIN
         self._full_at = 0.0
-        # each counter has one writer, so that their difference needs no lock
-        self._queued_bytes = self._written_bytes = 0
         self._flush_due = self._full = self._closing = False
 
     def queue(self, data: bytes) -> bool:
         """Main thread: take one frame to be written; False when too many bytes wait already."""
-        if self.over or self._queued_bytes - self._written_bytes + len(data) > LINK_QUEUE_BYTES_MAX:
+        if self.over or not self.frames.put(data):
             return False
-        self._queued_bytes += len(data)
-        self._frames.append(data)
         if not self._flush_due:
             self._flush_due = True
             self._side_loop.call(self.flush)
         return True
 
-    @property
-    def waiting(self) -> bool:
-        """Whether anything queued has not been taken by the kernel yet."""
-        if self.transport is None or self._queued_bytes != self._written_bytes:
-            return True
-        return self.transport.get_write_buffer_size() > 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def begin(self, transport: asyncio.BaseTransport) -> None:
+        """The link is open."""
         self.transport = cast(asyncio.Transport, transport)
         tcp = transport.get_extra_info("socket")
         if tcp is not None:
@@ -67,10 +57,12 @@ class FrameWriter(asyncio.BufferedProtocol):
         for each in (transport, below_tls(transport)):
             cast(asyncio.Transport, each).set_write_buffer_limits(high=1, low=0)
 
-    def pause_writing(self) -> None:
+    def pause(self) -> None:
+        """The socket takes no more now."""
         self._full, self._full_at = True, time.monotonic()
 
-    def resume_writing(self) -> None:
+    def resume(self) -> None:
+        """The socket has taken everything."""
         self._full = False
         took = time.monotonic() - self._full_at
         self._resize(GROWTH if took < SLICE_SECONDS / 20 else max(0.5, min(1.0, SLICE_SECONDS / took)))
@@ -81,13 +73,13 @@ class FrameWriter(asyncio.BufferedProtocol):
         self._flush_due = False  # before the queue is looked at: a later frame asks for another flush
         if self.over or self.transport is None or self.transport.is_closing():
             return
-        while self._frames and not self._full:
-            data = self._next_write()
+        while not self._full and (parts := self.frames.take(WRITE_BYTES)):
+            data = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))[: self._slice]
             self.transport.write(data)
             if not self._full:
                 self._resize(GROWTH)
-            self._written_bytes += len(data)  # after the write: equal counters mean that all is with asyncio
-        if self._closing and not self._frames:
+            self.frames.wrote(parts, len(data))  # after the write: nothing waits when all is with asyncio
+        if self._closing and not self.frames.waiting:
             self.transport.close()
 
     def close_when_written(self) -> None:
@@ -104,7 +96,7 @@ class FrameWriter(asyncio.BufferedProtocol):
     def drop_queue(self) -> None:
         """Nothing will be written any more."""
         self.over = True
-        self._frames.clear()
+        self.frames.clear()
 
     def read_on(self, on: bool) -> None:
         """Stop or go on reading from the socket."""
@@ -112,16 +104,6 @@ class FrameWriter(asyncio.BufferedProtocol):
             return
         if self.transport.is_reading() is not on:
             (self.transport.resume_reading if on else self.transport.pause_reading)()
-
-    def _next_write(self) -> bytes | memoryview:
-        frames, size = [], 0
-        while self._frames and size < WRITE_BYTES:
-            frames.append(self._frames.popleft())
-            size += len(frames[-1])
-        data = memoryview(frames[0] if len(frames) == 1 else b"".join(frames))
-        if size > self._slice:
-            self._frames.appendleft(data[self._slice :])
-        return data[: self._slice]
 
     def _resize(self, factor: float) -> None:
         self._slice = int(max(SLICE_BYTES_MIN, min(SLICE_BYTES_MAX, self._slice * factor)))
