@@ -5,11 +5,16 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Iterator
+from typing import Any, Final
 
 import pytest
 
 from entgldb.storage.file import open as database
 from tests import leftovers
+
+LEFT: Final = "left_running"
+_left: list[str] = []
+"""Told by the processes that run tests for this one."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,10 +25,21 @@ def pytest_configure(config: pytest.Config) -> None:
     leftovers.mark()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of several processes that run tests has ended: note the processes that its tests have left."""
+    _left.extend(getattr(node, "workeroutput", {}).get(LEFT, ()))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End each process that a test has left running, and fail the run for it."""
-    for what in leftovers.ended():
+    told = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        # only the process that began the run can fail it
+        told[LEFT] = leftovers.ended()
+        return
+    for what in (*_left, *leftovers.ended()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         print(f"\nleft running: {what}", file=sys.__stderr__)
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import leftovers
 from tests.system.support.processes import all_gone
 
@@ -14,20 +16,21 @@ ROOT = Path(__file__).parent.parent
 BAD = """
 import subprocess, sys
 
-def test_bad(capfd):
+def test_bad():
     child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)
-    print("PID", child.pid)
-    with capfd.disabled():
-        print("PID", child.pid)
+    open({pid!r}, "w").write(str(child.pid))
     child.returncode = 0  # no warning: what is to be seen is the process itself
 """
 
 
-def test_a_run_that_leaves_a_process_fails_and_ends_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_run_that_leaves_a_process_fails_and_ends_it(tmp_path: Path, processes: int) -> None:
     file = tmp_path / "test_bad.py"
-    file.write_text(BAD)
+    pid = tmp_path / "pid"
+    file.write_text(BAD.format(pid=str(pid)))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-p", "no:cacheprovider", str(file)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-p", "no:cacheprovider"]
+        + ["-n", str(processes), str(file)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -38,8 +41,7 @@ def test_a_run_that_leaves_a_process_fails_and_ends_it(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "left running: " in done.stdout + done.stderr
     assert "test_bad.py::test_bad" in done.stdout + done.stderr
-    pid = int(done.stdout.partition("PID ")[2].split()[0])
-    all_gone([pid])
+    all_gone([int(pid.read_text())])
 
 
 def test_what_this_run_has_started_is_known_by_its_mark() -> None:
