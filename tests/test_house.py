@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -164,6 +166,28 @@ def test_no_test_sleeps() -> None:
 def test_every_import_names_the_package() -> None:
     bare = re.compile(rf"^\s*(from|import) ({'|'.join(ROOMS)})\b", re.MULTILINE)
     assert [str(path) for path in FILES + TESTS if bare.search(path.read_text())] == []
+
+
+def test_programs_that_are_texts_in_tests_import_what_there_is() -> None:
+    written = re.compile(r"^\s*from ((?:entgldb|tests)[\w.]*) import ([\w, ]+)$", re.MULTILINE)
+    looked_at, absent = 0, []
+    for path in TESTS:
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            for module, names in written.findall(text):
+                for name in names.split(", "):
+                    looked_at += 1
+                    if not there_is(module, name):
+                        absent.append(f"{path.name}:{node.lineno}: {module}.{name}")
+    assert looked_at > 10
+    assert absent == []
+
+
+def there_is(module: str, name: str) -> bool:
+    try:
+        return hasattr(import_module(module), name) or find_spec(f"{module}.{name}") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def docstrings(path: Path) -> list[tuple[str, str, bool]]:

@@ -15,7 +15,7 @@ BROKEN = """
 import sys
 sys.path.insert(0, "src")
 from tests import soak
-from tests.simulation.mutants import no_receive_rule
+from tests.simulation.mutants.replication import no_receive_rule
 with no_receive_rule():
     sys.exit(soak.soak(0, share=0.002))
 """

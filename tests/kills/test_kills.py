@@ -15,7 +15,7 @@ NAMED_MIN = 20
 MISTAKEN = """
 import sys
 from tests.kills.rounds import run
-from tests.simulation.mutants import acknowledge_before_commit
+from tests.simulation.mutants.replication import acknowledge_before_commit
 with acknowledge_before_commit():
     print(*run(60, 1).violations, sep="\\n")
 """

@@ -89,7 +89,9 @@ def test_one_bad_document_stops_nothing_and_an_operator_settles_it(
         (found,) = member.db.quarantine()
         assert (found.collection, found.key, found.reason) == ("notes", "bad", "invalid")
     assert "entgldb quarantine" in words(capsys, there, "status")
-    assert "notes bad: invalid, a document is a JSON object, not a list" in words(capsys, there, "quarantine")
+    assert "notes bad: invalid, a document is not a JSON object but an array" in words(
+        capsys, there, "quarantine"
+    )
     origin, seq = found.version
     assert run(entgldb, ["quarantine", "-d", str(there.directory), "--retry", origin, str(seq)]) == 2
     assert "cannot be applied still" in capsys.readouterr().err

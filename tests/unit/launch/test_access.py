@@ -26,8 +26,8 @@ NOW = 1_790_000_000_000
 NOBODY = 65534
 PROGRAM = """
 import json, sys
-from entgldb.launch.cli import entgldb
-from entgldb.launch.cli_common import run
+from entgldb.launch.cli.main import entgldb
+from entgldb.launch.cli.common import run
 for verb in json.loads(sys.argv[1]):
     code = run(entgldb, verb)
     print(json.dumps([verb[0], code]), flush=True)

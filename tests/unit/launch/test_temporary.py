@@ -17,7 +17,7 @@ from entgldb.launch.playground.temporary import OWNER, sweep, temporary
 
 PROGRAM = """
 import signal
-from entgldb.launch.temporary import temporary
+from entgldb.launch.playground.temporary import temporary
 with temporary("demo") as made:
     (made / "lan-1").mkdir()
     (made / "lan-1" / "entgldb.db").write_bytes(b"x" * 1000)

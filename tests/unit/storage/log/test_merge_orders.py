@@ -129,7 +129,7 @@ def _expected(every: list[Step], told: list[Told]) -> dict[str, tuple[Id, Any, f
 def _check(store: Store, expected: dict[str, tuple[Id, Any, frozenset[Id]]]) -> None:
     rows = store.connection.execute(
         "SELECT d.key, o.name, d.seq, d.body FROM _entgldb_documents d JOIN _entgldb_origins o"
-        " ON o.id = d.origin WHERE d.collection = 'c'"
+        " ON o.id = d.origin WHERE d.collection = 'c' AND d.hlc > 0"
     ).fetchall()
     lost = list(Documents(store.connection).conflicts("c"))
     found = {
