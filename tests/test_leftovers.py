@@ -13,6 +13,7 @@ from tests import leftovers
 from tests.system.support.processes import all_gone
 
 ROOT = Path(__file__).parent.parent
+PLUGINS = ("-p", "tests.conftest", "-p", "no:cacheprovider")
 BAD = """
 import subprocess, sys
 
@@ -29,8 +30,7 @@ def test_a_run_that_leaves_a_process_fails_and_ends_it(tmp_path: Path, processes
     pid = tmp_path / "pid"
     file.write_text(BAD.format(pid=str(pid)))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-p", "no:cacheprovider"]
-        + ["-n", str(processes), str(file)],
+        [sys.executable, "-m", "pytest", "-q", *PLUGINS, "-n", str(processes), str(file)],
         cwd=ROOT,
         capture_output=True,
         text=True,

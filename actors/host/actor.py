@@ -85,6 +85,7 @@ class Host:
         self._behaviour: Behaviour | None = None
         self._edge: build.Edge | None = None
         self._addresses: dict[str, Any] = {}
+        self._pids: dict[str, int] = {}
         self._parked: dict[str, deque[Envelope]] = {}
         self._asked: dict[int, tuple[Asker | None, str]] = {}
         self._timers: dict[int, Message | int] = {}
@@ -173,6 +174,7 @@ class Host:
             return
         for name in self._children.exited():
             self._addresses.pop(name, None)
+            self._forget_asked({name})
             self._dispatch(ChildExited(name), None)
         self._turn()
         if isinstance(message, WatchMessage):
@@ -313,12 +315,21 @@ class Host:
         """The table of actors as node has it; an actor that is not in it is being started again."""
         known = {name: host_wire.address_of(int(handle)) for name, handle in message.actors.items()}
         self._addresses = {**known, "node": self._addresses["node"]}
+        before, self._pids = self._pids, message.pids
+        self._forget_asked({name for name, pid in before.items() if self._pids.get(name) != pid})
         if self._lane is not None:
             self._lane.meet({name: handle for name, handle in message.actors.items() if name != self.name})
         for name in [name for name in self._parked if name in self._addresses]:
             for envelope in self._parked.pop(name):
                 if self._lane is None or not self._lane.send(name, envelope.payload):
                     self.send(self._addresses[name], envelope)
+
+    def _forget_asked(self, gone: set[str]) -> None:
+        """Questions to an actor that is gone have no answer: whoever asked may ask the next one at once."""
+        for number in [number for number, (_, actor) in self._asked.items() if actor in gone]:
+            asker, actor = self._asked.pop(number)
+            text = f"{actor} ended before it answered"
+            self.answer(asker, refused(NoAnswerError(text, hint="try again", definite=False)))
 
     def _send_to(self, name: str, envelope: Envelope) -> None:
         address = self._addresses.get(name)

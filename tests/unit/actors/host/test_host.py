@@ -279,6 +279,20 @@ def test_a_forwarded_question_without_an_answer_ends_after_a_while(serving: Rig)
     assert (answer.code, answer.definite) == ("timeout", False)
 
 
+@pytest.mark.parametrize("later", [{}, {"peer": 8}])
+def test_a_forwarded_question_ends_with_the_actor_that_had_it(serving: Rig, later: dict[str, int]) -> None:
+    serving.receive(Addresses({"peer": b"1002", "other": b"1004"}, {"peer": 7, "other": 9}), sender=NODE)
+    serving.receive(Relay("peer", codec.encode(Status())), 77, sender=SOMEBODY)
+    serving.receive(Relay("other", codec.encode(Status())), 78, sender=SOMEBODY)
+    serving.said(ASK)
+    handles = {"peer": b"1005"} if later else {}
+    serving.receive(Addresses({**handles, "other": b"1004"}, {**later, "other": 9}), sender=NODE)
+    ((port, number, answer),) = serving.said(ANSWER)
+    assert (port, number) == (1003, 77)
+    assert isinstance(answer, Refused)
+    assert (answer.code, answer.text, answer.definite) == ("timeout", "peer ended before it answered", False)
+
+
 def test_a_question_for_an_absent_actor_is_refused_at_once(serving: Rig) -> None:
     serving.receive(Relay("peer", codec.encode(Status())), 77)
     ((_, number, answer),) = serving.said(ANSWER)
