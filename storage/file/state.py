@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from entgldb.messages.limits import ORIGINS_MAX
 from entgldb.messages.model import ALWAYS_MERGED, COLLECTIONS, Origin, Vector
+from entgldb.storage.file.undo import UndoDict, UndoSet
 from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merge import NO_HEAD, Head
 from entgldb.storage.rules.merging.collection_rule import merges
@@ -41,9 +43,14 @@ class Known(NamedTuple):
     """Newest seq whose log rows are pruned, or were never here because a snapshot brought what they did."""
 
 
+_CONTAINERS: Final = ("origins", "held", "ended", "collections", "merging", "dirty")
+Moment = tuple[tuple[Any, ...], list[tuple[UndoDict[Any, Any] | UndoSet[Any], int]]]
+"""A state as it was: the fields that are one value, and how far the containers had been changed."""
+
+
 @dataclass(slots=True)
 class State:
-    """Copied at the beginning of a transaction and put back when it is undone."""
+    """Taken back when a transaction is undone; the same object all the time."""
 
     own: Origin = ""
     """The origin under which this node writes."""
@@ -67,15 +74,15 @@ class State:
     kept for a time ages by it, so that no step of the wall clock can make anything old."""
     shown_ms: int = 0
     """The latest time that this node's own wall clock has shown, or that an operator has let in."""
-    origins: dict[Origin, Known] = field(default_factory=dict)
-    held: dict[Origin, Head] = field(default_factory=dict)
+    origins: UndoDict[Origin, Known] = field(default_factory=UndoDict)
+    held: UndoDict[Origin, Head] = field(default_factory=UndoDict)
     """Newest held entry of each origin that has any."""
-    ended: dict[Origin, int] = field(default_factory=dict)
+    ended: UndoDict[Origin, int] = field(default_factory=UndoDict)
     """Logs that their own node has ended: nothing is taken of them behind this seq."""
-    collections: set[str] = field(default_factory=set)
-    merging: set[str] = field(default_factory=set)
+    collections: UndoSet[str] = field(default_factory=UndoSet)
+    merging: UndoSet[str] = field(default_factory=UndoSet)
     """Collections whose own writes are merges."""
-    dirty: set[Origin] = field(default_factory=set)
+    dirty: UndoSet[Origin] = field(default_factory=UndoSet)
     """Origins whose head moved since the last save."""
     unfit: int = 0
     """Entries in quarantine because they cannot be applied here."""
@@ -89,13 +96,14 @@ class State:
         own = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
         state = cls("" if own is None else own[0], False, *numbers)
         rows = connection.execute("SELECT name, id, seq, head, quarantined, floor, hlc FROM _entgldb_origins")
-        state.origins = {
-            name: Known(n, Head(seq, head, bool(q), hlc), floor) for name, n, seq, head, q, floor, hlc in rows
-        }
-        state.held = _held(connection)
-        state.ended = dict(connection.execute("SELECT origin, seq FROM _entgldb_ended").fetchall())
+        state.origins = UndoDict(
+            (name, Known(n, Head(seq, head, bool(q), hlc), floor))
+            for name, n, seq, head, q, floor, hlc in rows
+        )
+        state.held = UndoDict(_held(connection))
+        state.ended = UndoDict(connection.execute("SELECT origin, seq FROM _entgldb_ended").fetchall())
         names = connection.execute("SELECT name FROM _entgldb_collections")
-        state.collections = {name for (name,) in names}
+        state.collections = UndoSet(name for (name,) in names)
         (state.unfit,) = connection.execute("SELECT count(*) FROM _entgldb_quarantine").fetchone()
         state.unfit_logged = (
             connection.execute("SELECT 1 FROM _entgldb_oplog WHERE applied = 2 LIMIT 1").fetchone()
@@ -104,19 +112,24 @@ class State:
         state.merging = merging_collections(connection)
         return state
 
-    def put_back(self, before: State) -> None:
-        """Be as ``before`` was, for whoever holds this very object."""
-        for field_ in fields(State):
-            setattr(self, field_.name, getattr(before, field_.name))
+    def begin(self) -> None:
+        """A transaction begins: nobody comes back to a moment before."""
+        for name in _CONTAINERS:
+            getattr(self, name).settle()
 
-    def copy(self) -> State:
-        """A copy that later changes leave alone."""
-        made = State(self.own, self.disowned, *_numbers(self))
-        made.unfit, made.unfit_logged = self.unfit, self.unfit_logged
-        made.origins, made.held, made.ended = self.origins.copy(), self.held.copy(), self.ended.copy()
-        made.collections, made.merging = self.collections.copy(), self.merging.copy()
-        made.dirty = self.dirty.copy()
-        return made
+    def moment(self) -> Moment:
+        """The present, for ``back_to``."""
+        containers = _containers_of(self)
+        return _values_of(self), [(one, one.moment()) for one in containers]
+
+    def back_to(self, moment: Moment) -> None:
+        """Be as at an earlier moment of this transaction."""
+        values, containers = moment
+        for name, value in zip(_VALUES, values, strict=True):
+            setattr(self, name, value)
+        for name, (container, at) in zip(_CONTAINERS, containers, strict=True):
+            container.back_to(at)
+            setattr(self, name, container)
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Write what moved; the last act before COMMIT."""
@@ -127,7 +140,8 @@ class State:
                 " WHERE id = ?",
                 (*head, floor, number),
             )
-        self.dirty.clear()
+        for origin in list(self.dirty):
+            self.dirty.discard(origin)
         connection.execute(_SAVE, _numbers(self))
 
     def next_lsn(self) -> int:
@@ -164,7 +178,8 @@ class State:
             number = self.origins[origin].number
             connection.execute("DELETE FROM _entgldb_held WHERE origin = ? AND seq > ?", (number, seq))
             del self.held[origin]
-            self.held |= _held(connection, "WHERE h.origin = ?", number)
+            for name, head in _held(connection, "WHERE h.origin = ?", number).items():
+                self.held[name] = head
 
     def raise_floor(self, origin: Origin, seq: int) -> None:
         """The log of a known origin begins after ``seq`` now."""
@@ -178,6 +193,13 @@ class State:
         return {o: (k.head.seq, k.head.hash) for o, k in self.origins.items() if k.head.seq}
 
 
+_VALUES: Final = tuple(one.name for one in fields(State) if one.name not in _CONTAINERS)
+_values_of: Final[Callable[[State], tuple[Any, ...]]] = attrgetter(*_VALUES)
+_containers_of: Final[Callable[[State], tuple[UndoDict[Any, Any] | UndoSet[Any], ...]]] = attrgetter(
+    *_CONTAINERS
+)
+
+
 def _held(connection: sqlite3.Connection, where: str = "", *values: int) -> dict[Origin, Head]:
     """The newest held entry of each origin that has any."""
     # of the bare columns beside a maximum SQLite gives those of its row
@@ -189,9 +211,9 @@ def _held(connection: sqlite3.Connection, where: str = "", *values: int) -> dict
     return {name: Head(seq, digest, hlc=decode(raw).hlc) for name, seq, digest, raw in rows}
 
 
-def merging_collections(connection: sqlite3.Connection) -> set[str]:
+def merging_collections(connection: sqlite3.Connection) -> UndoSet[str]:
     """Names of all collections that merge."""
     rows = connection.execute(
         "SELECT key, body FROM _entgldb_documents WHERE collection = ? AND body IS NOT NULL", (COLLECTIONS,)
     )
-    return {key for key, body in rows if merges(key, body)} | ALWAYS_MERGED
+    return UndoSet({key for key, body in rows if merges(key, body)} | ALWAYS_MERGED)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from entgldb.messages.limits import CONFLICTS_KEPT_MS_MAX, NAMED_MAX, SUCCESSORS_MAX
@@ -18,7 +21,12 @@ from entgldb.storage.rules.merging.stored import Tip
 
 _CURRENT: Final = (
     "SELECT o.name, d.seq, d.hlc, d.body IS NOT NULL, d.stamps IS NOT NULL FROM _entgldb_documents d"
-    " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ? AND d.hlc > 0"
+    " CROSS JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ? AND d.hlc > 0"
+)
+TOGETHER: Final = 64
+"""Versions looked up by one statement."""
+_CURRENT_OF_MANY: Final = _CURRENT.replace("SELECT ", "SELECT d.key, ", 1).replace(
+    "d.key = ?", f"d.key IN ({', '.join('?' * TOGETHER)})"
 )
 """A row with hlc 0 is what a snapshot left of a key that is gone, for the change feed alone."""
 _LOG: Final = "INSERT INTO _entgldb_oplog VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -57,6 +65,24 @@ class Batch:
             return found
         row = self.connection.execute(_CURRENT, (collection, key)).fetchone()
         return None if row is None else Current(row[0], row[1], row[2], row[3] == 1, row[4] == 1)
+
+    def currents(self, places: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Current]:
+        """The version that each of many keys has now, as ``current``; none for those that have none."""
+        if len(places) == 1:
+            only = self.current(*places[0])
+            return {} if only is None else {places[0]: only}
+        found: dict[tuple[str, str], Current] = {}
+        for collection, group in groupby(sorted(set(places)), key=itemgetter(0)):
+            keys = [key for _, key in group]
+            for start in range(0, len(keys), TOGETHER):
+                part = keys[start : start + TOGETHER]
+                # the same key again is found once: one statement for every number of keys
+                part += part[-1:] * (TOGETHER - len(part))
+                rows = self.connection.execute(_CURRENT_OF_MANY, (collection, *part))
+                for key, origin, seq, hlc, live, merged in rows:
+                    found[collection, key] = Current(origin, seq, hlc, live == 1, merged == 1)
+        found.update((place, self._new[place]) for place in places if place in self._new)
+        return found
 
     def pending(self, collection: str, key: str) -> Current | None:
         """The version a key got since the last flush."""

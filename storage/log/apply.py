@@ -230,7 +230,7 @@ class Applier:
     def _merge_alone(self, header: Header, text: str | None, lsn: int) -> None:
         """Merge in a savepoint: where it raises, nothing of it is left, in the file or in memory."""
         self.batch.flush()
-        before = self.state.copy()
+        before = self.state.moment()
         self.connection.execute("SAVEPOINT entry")
         try:
             self._merge(header, text, lsn)
@@ -239,7 +239,7 @@ class Applier:
             raise  # it is the disk: all of the batch is undone
         except Exception:
             self.batch.forget()
-            self.state.put_back(before)
+            self.state.back_to(before)
             self.connection.execute("ROLLBACK TO entry")
             self.connection.execute("RELEASE entry")
             raise

@@ -9,7 +9,7 @@ from typing import Final
 
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.storage.file.faults import translated
-from entgldb.storage.file.state import State
+from entgldb.storage.file.state import Moment, State
 
 _UNKNOWN: Final = (ErrorCode.DISK_ERROR, ErrorCode.INTERNAL)
 """Failures of a commit after which it may be in the file all the same."""
@@ -46,6 +46,8 @@ class Transaction:
         self.state = State.load(connection)
         self.age = Age(self.state.lived_ms)
         self._undone = undone
+        self._unchanged = 0
+        """How many rows the connection had changed in all when the transaction began."""
 
     def need_group(self) -> None:
         """Raise EntglError outside of any group."""
@@ -61,10 +63,11 @@ class Transaction:
         """
         if self._busy():
             raise EntglError("a group cannot be inside another")
-        before = self.state.copy()
+        self.state.begin()
+        before = self.state.moment()
         committing = False
         try:
-            self.connection.execute("BEGIN IMMEDIATE")
+            self._begin()
             self.age.tell(self.state)
             yield
             self.state.save(self.connection)
@@ -84,32 +87,45 @@ class Transaction:
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Inside a group: undone alone when it raises; errors as in ``group``."""
+        """Inside a group: undone alone when it raises; errors as in ``group``.
+
+        The first that changes anything needs no savepoint of SQLite: before it there is nothing to keep.
+        """
         if not self._busy():
             raise EntglError("a savepoint needs a group around it")
-        before = self.state.copy()
-        self.connection.execute("SAVEPOINT request")
+        before, first = self.state.moment(), self.connection.total_changes == self._unchanged
+        if not first:
+            self.connection.execute("SAVEPOINT request")
         try:
             yield
         except BaseException as fault:
             self._restore(before)
-            self._undo()
+            self._undo(first=first)
             if isinstance(fault, sqlite3.Error):
                 raise translated(fault, "a request failed") from fault
             raise
-        self.connection.execute("RELEASE request")
+        if not first:
+            self.connection.execute("RELEASE request")
 
-    def _undo(self) -> None:
+    def _begin(self) -> None:
+        self.connection.execute("BEGIN IMMEDIATE")
+        self._unchanged = self.connection.total_changes
+
+    def _undo(self, *, first: bool) -> None:
         """Back to the savepoint. Raises EntglError ``disk-error`` where the whole transaction has ended."""
         try:
-            self.connection.execute("ROLLBACK TO request")
-            self.connection.execute("RELEASE request")
+            if first:
+                self.connection.execute("ROLLBACK")
+                self._begin()
+            else:
+                self.connection.execute("ROLLBACK TO request")
+                self.connection.execute("RELEASE request")
         except sqlite3.Error as fault:
             raise EntglError(f"the transaction is lost: {fault}", code=ErrorCode.DISK_ERROR) from fault
 
     def _busy(self) -> bool:
         return self.connection.in_transaction
 
-    def _restore(self, before: State) -> None:
-        self.state = before
+    def _restore(self, before: Moment) -> None:
+        self.state.back_to(before)
         self._undone()

@@ -279,9 +279,10 @@ def _effective(batch: Batch, writes: list[Checked]) -> tuple[list[tuple[Current 
     live: dict[tuple[str, str], bool] = {}
     texts: dict[tuple[str, str], str] = {}
     merging, found = batch.state.merging, []
+    currents = batch.currents([(write.collection, write.key) for write in writes])
     for write in writes:
         place = (write.collection, write.key)
-        current = batch.current(*place)
+        current = currents.get(place)
         was_live = live.get(place, current is not None and current.live)
         live[place] = write.text is not None
         anew = write.whole or bool(write.resolves)

@@ -106,7 +106,7 @@ def take_out(batch: Batch, origin: Origin, first: int) -> None:
     connection.execute("DELETE FROM _entgldb_held WHERE origin = ?", (number,))
     state.entries -= rows
     state.log_bytes -= size
-    state.held.pop(origin, None)
+    state.held.discard(origin)
     before = connection.execute(
         "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (number, first - 1)
     ).fetchone()

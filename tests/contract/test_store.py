@@ -397,3 +397,32 @@ def test_a_reader_of_the_same_data_says_the_same(bench: Bench) -> None:
     assert reader.last_lsn() == a.last_lsn()
     assert reader.rows(1, 9) == a.rows(1, 9)
     assert reader.first_missing({}) == a.first_missing({}) == 1
+
+
+def test_the_first_request_of_a_group_is_undone_alone(bench: Bench) -> None:
+    """Nothing is before it: it has no savepoint of SQLite, and must be undone all the same."""
+    store = bench.make("a")
+    bench.put(store, doc("before"))
+    with store.group():
+        for number in range(2):
+            with suppress(RuntimeError), store.savepoint():
+                store.write(bench.request(), [doc(f"undone {number}", collection=f"new{number}")], NOW)
+                raise RuntimeError
+        with store.savepoint():
+            store.write(bench.request(), [doc("kept", collection="new0")], NOW)
+        with suppress(RuntimeError), store.savepoint():
+            store.write(bench.request(), [doc("undone at last")], NOW)
+            raise RuntimeError
+    assert [decode(row.header).key for row in store.rows(1, 10)] == ["before", "kept"]
+    assert store.status()["documents"] == store.status()["oplog_entries"] == 2
+
+
+def test_many_writes_meet_the_versions_that_are_there(bench: Bench) -> None:
+    store = bench.make("a")
+    names = [(f"c{number % 3}", f"k{number}") for number in range(300)]
+    bench.put(store, *[doc(key, collection=collection) for collection, key in names[::2]])
+    firsts = {(h.collection, h.key): h.version for h in map(decode, (r.header for r in store.rows(1, 500)))}
+    last = store.last_lsn()
+    bench.put(store, *[doc(key, b'{"b":2}', collection=collection) for collection, key in names])
+    for header in (decode(row.header) for row in store.rows(last + 1, 500)):
+        assert header.parent == firsts.get((header.collection, header.key))
