@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.gateway import cloud_hello
 from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, TokenSource
@@ -339,8 +340,7 @@ class CloudLink:
         settings = self._means.settings
         most = settings.backoff_max
         most = min(most, ASK_AGAIN_MAX) if reason in OF_THE_AUTHORITY else most
-        longest = min(most, settings.backoff_first * 2 ** min(failures - 1, 16))
-        delay: float = longest * ctx.random.uniform(0.5, 1.0)
+        delay = backoff(failures, settings.backoff_first, most, ctx.random)
         return max(delay, min(retry_after, RETRY_AFTER_MAX))
 
     def _hang_up(self, reason: Reason, text: str, ctx: Context) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import Life
 from entgldb.messages.schema import Json
 
@@ -115,7 +116,7 @@ class Child(Watched):
         self.restarts += 1
         recent = [at for at in self._deaths if now - at <= RESTARTS_SECONDS]
         self.degraded = self.degraded or len(recent) > RESTARTS_MAX
-        return float(min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** min(self._deaths_in_a_row - 1, 16)))
+        return backoff(self._deaths_in_a_row, BACKOFF_FIRST, BACKOFF_MAX)
 
     def healthy(self, now: float) -> bool:
         """Whether it has served for long."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 
+from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import Context
 from entgldb.actors.line import Line, weight
 from entgldb.actors.ports import LogReader
@@ -66,7 +67,7 @@ class Outbox:
         self._fed_at: dict[str, float] = {}
         """Origin -> when the peer last gained entries of it that we had not sent."""
         self._resend_at = 0.0
-        self._resend_wait = RESEND_FIRST
+        self._resends = 0
         self.cut_off = False
         """The peer lacks entries that our log does not have any more: the entries after them must not be
         sent."""
@@ -111,7 +112,7 @@ class Outbox:
                 self.peer[origin] = seq
                 if gained and seq > self._shipped.get(origin, 0):
                     self._fed_at[origin] = ctx.monotonic()
-                self._resend_wait = RESEND_FIRST
+                self._resends = 0
 
     def compare(self, vector: Vector, held: Mapping[str, int], ctx: Context) -> None:
         """Anti-entropy: with nothing on its way, whatever the peer's whole vector lacks goes out again."""
@@ -128,8 +129,8 @@ class Outbox:
             # An entry the peer cannot take (quarantined there) must not be sent for ever at full speed.
             if ctx.monotonic() < self._resend_at:
                 return
-            self._resend_at = ctx.monotonic() + self._resend_wait
-            self._resend_wait = min(RESEND_MAX, self._resend_wait * 2)
+            self._resends += 1
+            self._resend_at = ctx.monotonic() + backoff(self._resends, RESEND_FIRST, RESEND_MAX)
         elif self._relays:
             return  # all that is missing waits for its relay delay: the peer may be about to get it
         self._rewind()

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from entgldb.actors.backoff import backoff
+
 KEPT_SECONDS: Final = 45.0
 """How long reach outlives a link, or a good probe."""
 PROOF_SECONDS: Final = 15.0
@@ -68,8 +70,8 @@ class Reach:
             return
         way.proved = way.proved + 1 if good else 0
         way.in_vain = 0 if good else way.in_vain + 1
-        wait = PROOF_SECONDS * 2 ** min(way.in_vain - 1, 16) if way.in_vain else 0.0
-        way.not_before = now + min(wait, IN_VAIN_SECONDS_MAX)
+        wait = backoff(way.in_vain, PROOF_SECONDS, IN_VAIN_SECONDS_MAX) if way.in_vain else 0.0
+        way.not_before = now + wait
         if good and way.proved >= way.needed:
             way.reached_at = now
         elif not good and way.open_since is None:

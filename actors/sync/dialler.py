@@ -1,13 +1,11 @@
-"""Whom to dial and when: hints with backoff. A hint is only a hint; TLS decides who answers.
-
-Exponential backoff with full jitter, after Brooker, "Exponential Backoff And Jitter" (AWS, 2015).
-"""
+"""Whom to dial and when: hints with backoff. A hint is only a hint; TLS decides who answers."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
+from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import Links
 from entgldb.messages.errors import InvalidError
@@ -110,8 +108,8 @@ class Dialler:
             if hint.node_id == self._me and address not in (*self.seeds, *self.static.values()):
                 del self._hints[address]  # our own
                 continue
-            longest = min(REDIAL_MAX, REDIAL_FIRST * 2 ** min(hint.failures - 1, 10))
-            hint.not_before = ctx.monotonic() + longest * ctx.random.uniform(0.5, 1.0)
+            wait = backoff(hint.failures, REDIAL_FIRST, REDIAL_MAX, ctx.random)
+            hint.not_before = ctx.monotonic() + wait
 
     def _worth(self, address: str) -> bool:
         """Whether the hint is worth keeping: a hint that is not makes room first, of equals the oldest."""

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import refused
 from entgldb.actors.host import build
 from entgldb.actors.host.log import LogFile
@@ -32,7 +33,7 @@ from entgldb.messages.settings import NodeSettings
 STOP_PATIENCE = 1.5
 """Seconds the node has for a stop in good order; then its processes are killed."""
 GONE_PATIENCE = 2.0
-NODE_BACKOFF_MAX = 5.0
+NODE_BACKOFF_FIRST, NODE_BACKOFF_MAX = 0.1, 5.0
 LOOK_SECONDS = 2.0
 """Between looks at whether the node actor moves."""
 POLL = 0.2
@@ -207,7 +208,7 @@ class Launcher:
         healthy = self._booted_at and time.monotonic() - self._booted_at > 60
         self._deaths = 0 if healthy else self._deaths + 1
         if self._deaths > 1:
-            pause = min(NODE_BACKOFF_MAX, 0.05 * 2 ** min(self._deaths, 10))
+            pause = backoff(self._deaths, NODE_BACKOFF_FIRST, NODE_BACKOFF_MAX)
             select.select([self._signals.fd, self._admin_fd], [], [], pause)
         if self._signals.stop:
             return
