@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol, assert_never
 
 from entgldb.actors.behaviour import Asker, Behaviour
+from entgldb.actors.cluster_key import CLUSTER_KEY_NAME
 from entgldb.actors.node.behaviour import NodeKeeper
 from entgldb.actors.ports import Secrets
 from entgldb.actors.side_loop import SideLoop
@@ -143,7 +144,7 @@ def _sync(settings: settings.SyncSettings) -> Built:
         return Sync(settings, log, links, JwtChecker(loop, settings), FileChunks(settings.directory)), loop
     from entgldb.actors.tls.identity import LanIdentity
 
-    key = Path(settings.directory) / "cluster.key"
+    key = Path(settings.directory) / CLUSTER_KEY_NAME
     lan = LanIdentity.load(settings.directory, key, settings.node_id, known_ms=log.high_mark_ms())
     links = TlsLinks(loop, lan=lan, listen=settings.listen, server=None)
     if settings.discovery:

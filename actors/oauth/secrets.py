@@ -20,13 +20,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from entgldb.messages.errors import SecretError
+from entgldb.actors.cluster_key import read_cluster_key
+from entgldb.messages.errors import ConfigError, SecretError
 from entgldb.messages.limits import SECRET_BYTES_MAX
 from entgldb.messages.remote_peers import OAuth2, is_reference
 
 SEALED = "sealed:v1:"
 NONCE_BYTES = 12
-KEY_BYTES = 32
 
 
 class KeyedSecrets:
@@ -109,21 +109,16 @@ class KeyedSecrets:
             cluster_key = read_cluster_key(self._key_file)
         except OSError as fault:
             raise SecretError(f"the cluster key cannot be read: {fault.strerror}") from None
-        return _derive(cluster_key, b"secret-seal v1", KEY_BYTES), _derive(
-            cluster_key, b"secret-seal-id v1", 8
-        ).hex()
+        except ConfigError as fault:
+            raise SecretError(fault.text) from None
+        key, key_id = (
+            _derive(cluster_key, b"secret-seal v1", 32),
+            _derive(cluster_key, b"secret-seal-id v1", 8),
+        )
+        return key, key_id.hex()
 
     def _beside_key(self, path: str) -> str:
         return path if os.path.isabs(path) else str(Path(self._key_file).parent / path)
-
-
-def read_cluster_key(path: str) -> bytes:
-    """The 32 bytes of a cluster key file. Raises OSError or SecretError."""
-    with open(path, "rb") as file:
-        key = file.read(KEY_BYTES + 1)
-    if len(key) != KEY_BYTES:
-        raise SecretError(f"{path} is no cluster key of {KEY_BYTES} bytes")
-    return key
 
 
 def _derive(cluster_key: bytes, info: bytes, size: int) -> bytes:

@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES
 from entgldb.messages.errors import ConfigError, EntglError
 from entgldb.messages.model import check_node_id
 
-CLUSTER_KEY_BYTES: Final = 32
 BACKDATED: Final = timedelta(days=30)
 """A leaf is valid from so long before its issue, for peers whose clocks are behind."""
 VALID: Final = timedelta(days=90)

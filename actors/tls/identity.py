@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from entgldb._version import BUILT_MS
+from entgldb.actors.cluster_key import read_cluster_key
 from entgldb.actors.tls.certificates import (
-    CLUSTER_KEY_BYTES,
     authority,
     cluster_name,
     is_ours,
@@ -38,7 +38,6 @@ __all__ = [
     "classify",
     "cloud_context",
     "cluster_name",
-    "read_cluster_key",
 ]
 
 NOT_YET_VALID: Final = 9
@@ -85,7 +84,13 @@ class LanIdentity:
         known_ms: int = 0,
     ) -> LanIdentity:
         """The same with the key read from its file. Raises ConfigError where that cannot be."""
-        return cls(Path(directory), read_cluster_key(cluster_key_file), node_id, now, known_ms)
+        try:
+            key = read_cluster_key(cluster_key_file)
+        except OSError as fault:
+            raise ConfigError(
+                f"the cluster key {cluster_key_file} cannot be read: {fault.strerror}"
+            ) from None
+        return cls(Path(directory), key, node_id, now, known_ms)
 
     def renew_if_due(self, now: datetime | None = None) -> bool:
         """Issue a new leaf at two thirds of the old one's life; links made from now on show it.
@@ -185,18 +190,6 @@ def cloud_context(ca_pem: str = "") -> ssl.SSLContext:
     else:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     return context
-
-
-def read_cluster_key(path: str | Path) -> bytes:
-    """The 32 bytes of a cluster key file. Raises ConfigError."""
-    try:
-        with open(path, "rb") as file:
-            key = file.read(CLUSTER_KEY_BYTES + 1)
-    except OSError as fault:
-        raise ConfigError(f"the cluster key {path} cannot be read: {fault.strerror}") from None
-    if len(key) != CLUSTER_KEY_BYTES:
-        raise ConfigError(f"{path} is no cluster key of {CLUSTER_KEY_BYTES} bytes")
-    return key
 
 
 def classify(fault: BaseException) -> tuple[Reason, str]:

@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, read_cluster_key
 from entgldb.launch.node.config_fields import Faults, Section, expand
 from entgldb.launch.node.config_peers import initial_peers
-from entgldb.messages.errors import ConfigError, EntglError, InvalidError
+from entgldb.messages.errors import EntglError, InvalidError
 from entgldb.messages.limits import HEARTBEAT_SECONDS_MAX
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import check_authority, split_address
@@ -31,8 +32,6 @@ from entgldb.messages.settings import (
 from entgldb.messages.strict_json import read_json
 
 FILE_NAME: Final = "entgldb.toml"
-KEY_NAME: Final = "cluster.key"
-KEY_BYTES: Final = 32
 ROLES: Final = ("lan", "cloud")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 _SECTIONS: Final = {
@@ -180,7 +179,7 @@ class _Builder:
         """The path of the cluster key, and the cluster's name, which follows from the key."""
         if role == "cloud":
             return "", ""
-        key_file = self.root / KEY_NAME
+        key_file = self.root / CLUSTER_KEY_NAME
         try:
             return str(key_file), cluster_name(key_file)
         except (OSError, EntglError) as fault:
@@ -277,15 +276,6 @@ def cluster_name(key_file: Path) -> str:
     from entgldb.actors.tls import certificates
 
     return certificates.cluster_name(read_cluster_key(key_file))
-
-
-def read_cluster_key(key_file: Path) -> bytes:
-    """The 32 bytes of a cluster key file. Raises OSError, or ConfigError when it is something else."""
-    with key_file.open("rb") as file:
-        key = file.read(KEY_BYTES + 1)
-    if len(key) != KEY_BYTES:
-        raise ConfigError(f"{key_file} is no cluster key of {KEY_BYTES} bytes")
-    return key
 
 
 def _listen(value: str) -> str:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, CLUSTER_KEY_NAME, read_cluster_key
 from entgldb.client.access import check_writable
-from entgldb.launch.node.config import FILE_NAME, KEY_BYTES, KEY_NAME, read_cluster_key
+from entgldb.launch.node.config import FILE_NAME
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import check_authority, split_address
@@ -84,11 +85,11 @@ def init(plan: Plan) -> Made:
     root.mkdir(parents=True, exist_ok=True)
     root.chmod(0o700)
     if key is not None:
-        write_private(root / KEY_NAME, key)
+        write_private(root / CLUSTER_KEY_NAME, key)
     # the configuration comes last: a directory without one is no node, so an init cut short can be repeated
     write_private(root / FILE_NAME, text.encode())
     role = "lan" if plan.cloud is None else "cloud"
-    return Made(root, node_id, role, port, None if key is None else root / KEY_NAME)
+    return Made(root, node_id, role, port, None if key is None else root / CLUSTER_KEY_NAME)
 
 
 def pick_port(host: str) -> int:
@@ -168,8 +169,8 @@ def _cluster_key(plan: Plan) -> bytes | None:
             return read_cluster_key(plan.cluster_key_file)
         except OSError as fault:
             raise InvalidError(f"--cluster-key-file {plan.cluster_key_file}: {fault.strerror}") from None
-    kept = plan.directory / KEY_NAME
-    return read_cluster_key(kept) if kept.exists() else secrets.token_bytes(KEY_BYTES)
+    kept = plan.directory / CLUSTER_KEY_NAME
+    return read_cluster_key(kept) if kept.exists() else secrets.token_bytes(CLUSTER_KEY_BYTES)
 
 
 def _toml(plan: Plan, node_id: str, port: int) -> str:

@@ -13,9 +13,10 @@ import pytest
 from cryptography import x509
 
 from entgldb._version import BUILT_MS
+from entgldb.actors.cluster_key import read_cluster_key
 from entgldb.actors.tls import identity as tls
 from entgldb.actors.tls.certificates import authority, cluster_name, node_id_in
-from entgldb.actors.tls.identity import LanIdentity, ServerIdentity, classify, cloud_context, read_cluster_key
+from entgldb.actors.tls.identity import LanIdentity, ServerIdentity, classify, cloud_context
 from entgldb.messages.errors import ConfigError, ProtocolError, Reason
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(32)
@@ -81,7 +82,7 @@ def test_a_cluster_key_has_32_bytes(tmp_path: Path, size: int) -> None:
 
 def test_an_unreadable_cluster_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.key"):
-        read_cluster_key(tmp_path / "nowhere.key")
+        LanIdentity.load(tmp_path, tmp_path / "nowhere.key", "lan-1")
 
 
 def test_the_identity_is_kept_and_private(tmp_path: Path) -> None:
