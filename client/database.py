@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from entgldb.client.peers import Peers
     from entgldb.client.wire import WireClient
     from entgldb.storage.documents.history import History
-    from entgldb.storage.documents.set_aside import Unfit, Waiting
+    from entgldb.storage.log.held import Waiting
+    from entgldb.storage.log.unfit import Unfit
 
 __all__ = ["Change", "Collection", "Conflict", "Database", "Document", "connect"]
 
@@ -171,16 +172,16 @@ class Database:
 
     def quarantine(self) -> list[Unfit]:
         """Entries that could not be applied on this node and wait for a decision."""
-        from entgldb.storage.documents.set_aside import unfit
+        from entgldb.storage.log.unfit import shown
 
-        return self.documents.put_to(unfit)
+        return self.documents.put_to(shown)
 
     def held(self) -> list[Waiting]:
         """The entries that this node holds back because their writer's clock runs too far ahead, by
         origin."""
-        from entgldb.storage.documents.set_aside import held
+        from entgldb.storage.log.held import shown
 
-        return self.documents.put_to(held)
+        return self.documents.put_to(shown)
 
     def token(self) -> str:
         """The change token after everything that is here now."""

@@ -110,7 +110,7 @@ def _oplog(settings: settings.OplogSettings) -> Built:
     from entgldb.actors.host.free_space import FreeSpace
     from entgldb.actors.oplog.behaviour import OplogKeeper
     from entgldb.actors.oplog.snapshot_files import FileShelf
-    from entgldb.storage.log.reader import LogReader
+    from entgldb.storage.log.read import LogReader
     from entgldb.storage.repair.copies import Fingerprints
 
     log = LogReader.open(settings.directory)
@@ -131,7 +131,7 @@ def _sync(settings: settings.SyncSettings) -> Built:
     from entgldb.actors.oplog.snapshot_files import FileChunks
     from entgldb.actors.sync.behaviour import Sync
     from entgldb.actors.tls.links import TlsLinks
-    from entgldb.storage.log.reader import LogReader
+    from entgldb.storage.log.read import LogReader
 
     log = LogReader.open(settings.directory)
     loop = SideLoop("sync")
@@ -161,7 +161,7 @@ def _gateway(settings: settings.GatewaySettings) -> Built:
     from entgldb.actors.oauth.secrets import KeyedSecrets
     from entgldb.actors.oplog.snapshot_files import FileChunks
     from entgldb.actors.tls.links import TlsLinks
-    from entgldb.storage.log.reader import LogReader
+    from entgldb.storage.log.read import LogReader
 
     secrets = KeyedSecrets(settings.key_file, settings.cluster)
     loop = SideLoop("gateway")

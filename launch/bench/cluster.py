@@ -18,7 +18,7 @@ from entgldb.launch.playground.cluster import Member, Playground, wait_for
 from entgldb.launch.playground.processes import cpu_seconds, pss_bytes
 from entgldb.messages.client import Isolate
 from entgldb.messages.errors import EntglError
-from entgldb.storage.log.reader import LogReader
+from entgldb.storage.log.read import LogReader
 
 NODES: Final = 3
 PROBES: Final = 300

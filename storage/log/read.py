@@ -1,16 +1,18 @@
-"""Reading the log: the part the read-only LogReader and the Store have in common."""
+"""Reading the log: for the store, and read-only for every other process, one short transaction per call."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgpack
 
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import Entry, Origin, Vector
+from entgldb.storage.file.open import open_reader
 from entgldb.storage.log import members
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.results import Heard, Row
@@ -226,3 +228,12 @@ class LogQueries:
             self._names.update(self.connection.execute("SELECT id, name FROM _entgldb_origins").fetchall())
             name = self._names[number]
         return name
+
+
+class LogReader(LogQueries):
+    """Implements ``ports.OplogReader`` on a node's file."""
+
+    @classmethod
+    def open(cls, directory: str | Path) -> LogReader:
+        """Raises NotFoundError where there is no database, ConfigError for a newer format."""
+        return cls(open_reader(directory))

@@ -1,4 +1,5 @@
-"""Entries that cannot be applied: set aside one by one with the reason, so that the rest flows on.
+"""The quarantine: entries that cannot be applied, set aside one by one with the reason, so that the rest
+flows on.
 
 Such an entry stands in the log as unapplied and is relayed like any other: another node may well be
 able to apply it. The version that replaces it ends the matter.
@@ -7,10 +8,10 @@ able to apply it. The version that replaces it ends the matter.
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
+from typing import Final, NamedTuple
 
 from entgldb.messages.errors import EntglError, ErrorCode, NotFoundError
-from entgldb.messages.limits import QUARANTINE_KEPT_MAX
+from entgldb.messages.limits import PAGE_ROWS_MAX, QUARANTINE_KEPT_MAX
 from entgldb.messages.model import Entry, Origin, Version
 from entgldb.storage.file.state import State
 from entgldb.storage.rules.header import MERGE, Header, decode
@@ -20,10 +21,23 @@ RECORDED: Final = 0
 APPLIED: Final = 1
 UNFIT: Final = 2
 """A row of the log whose entry is, or was, in quarantine."""
-
-
+SHOWN_MAX: Final = 10_000
+"""Rows given out in one go."""
 NAMED_MAX: Final = 1_000
 """Versions looked for behind one entry: a longer row of unfit ones counts as absent."""
+
+
+class Unfit(NamedTuple):
+    """An entry that cannot be applied here."""
+
+    collection: str
+    key: str
+    version: Version
+    reason: str
+    """A stable word: ``invalid``, ``too-large``, ``internal``."""
+    text: str
+    at_ms: int
+    """When it was set aside."""
 
 
 class CannotApply(Exception):  # noqa: N818 -- a signal inside one transaction, never shown to a user
@@ -40,6 +54,27 @@ def why(fault: Exception) -> EntglError:
     if isinstance(fault, EntglError):
         return fault
     return EntglError(f"{type(fault).__name__}: {fault}"[:500], code=ErrorCode.INTERNAL)
+
+
+def shown(connection: sqlite3.Connection) -> list[Unfit]:
+    """All entries in quarantine, by collection and key; each page is one short read."""
+    found: list[Unfit] = []
+    last = 0
+    while len(found) < SHOWN_MAX:
+        page = connection.execute(
+            "SELECT q.id, q.collection, q.key, o.name, q.seq, q.reason, q.text, q.at_ms"
+            " FROM _entgldb_quarantine q JOIN _entgldb_origins o ON o.id = q.origin"
+            " WHERE q.id > ? ORDER BY q.id LIMIT ?",
+            (last, PAGE_ROWS_MAX),
+        ).fetchall()
+        if not page:
+            break
+        last = page[-1][0]
+        found += [
+            Unfit(name, key, Version(origin, seq), reason, text, at_ms)
+            for _, name, key, origin, seq, reason, text, at_ms in page
+        ]
+    return sorted(found)
 
 
 def as_kept(body: bytes | None) -> str | bytes | None:

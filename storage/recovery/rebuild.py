@@ -18,7 +18,7 @@ from entgldb.messages.errors import EntglError, NotFoundError, ProtocolError
 from entgldb.messages.model import SYSTEM_PREFIX, node_of
 from entgldb.storage.file import swap
 from entgldb.storage.file.open import FILE, open_damaged
-from entgldb.storage.repair.salvaged import keep, waiting
+from entgldb.storage.repair.salvaged import keep, kept, waiting
 from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
@@ -118,7 +118,7 @@ def _rows(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...] | None]:
 def _waiting(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
     """The entries that an earlier rebuild has carried over, as long as the node has met no peer."""
     with contextlib.suppress(sqlite3.Error):
-        for raw, body in damaged.execute("SELECT header, body FROM _entgldb_salvaged"):
+        for raw, body in kept(damaged):
             yield 0, digest(raw), raw, body
 
 

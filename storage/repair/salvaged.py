@@ -8,7 +8,7 @@ time, some nodes might take the salvaged writes, and others, which remember a de
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from entgldb.messages.client import RequestId, Write
@@ -33,6 +33,11 @@ def keep(connection: sqlite3.Connection, entries: Sequence[tuple[Header, bytes |
         "INSERT OR REPLACE INTO _entgldb_salvaged VALUES (?, ?, ?, ?, ?)",
         [(header.origin, header.seq, header.hlc, encode(header), body) for header, body in entries],
     )
+
+
+def kept(connection: sqlite3.Connection) -> Iterator[tuple[bytes, bytes | None]]:
+    """Header and body of each that is still to be decided about."""
+    yield from connection.execute("SELECT header, body FROM _entgldb_salvaged")
 
 
 def waiting(connection: sqlite3.Connection) -> int:

@@ -19,7 +19,7 @@ from entgldb.messages.limits import (
     RESULTS_KEPT_MS_MAX,
 )
 from entgldb.messages.model import REMOTE_PEERS, Entry
-from entgldb.storage.log.reader import LogReader
+from entgldb.storage.log.read import LogReader
 from entgldb.storage.rules.header import decode, encode
 from entgldb.storage.store import Store
 

@@ -28,7 +28,7 @@ from entgldb.messages.settings import (
 )
 from entgldb.storage.file.state import State
 from entgldb.storage.log.apply import Applier
-from entgldb.storage.log.reader import LogReader
+from entgldb.storage.log.read import LogReader
 from entgldb.storage.repair.copies import Fingerprints
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.incarnations import Why

@@ -37,7 +37,7 @@ NOT_FOR_READING = {
     "entgldb.messages.wire",
     "entgldb.storage.rules.header",
     "entgldb.storage.rules.merging.row",
-    "entgldb.storage.documents.set_aside",
+    "entgldb.storage.log.unfit",
     "entgldb.storage.store",
     "logging",
     "msgpack",

@@ -21,7 +21,7 @@ from entgldb.actors.tls.links import TlsLinks
 from entgldb.messages import client
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings, StoreSettings, SyncSettings
-from entgldb.storage.log.reader import LogReader
+from entgldb.storage.log.read import LogReader
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeAsker
 from tests.unit.actors.store.test_store_keeper import FakeSecrets

@@ -20,7 +20,7 @@ from entgldb.storage.file import open as database
 from entgldb.storage.file import schema
 from entgldb.storage.file.open import FILE
 from entgldb.storage.file.schema import all_migrations
-from entgldb.storage.log.reader import LogReader
+from entgldb.storage.log.read import LogReader
 from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000

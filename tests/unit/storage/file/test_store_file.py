@@ -10,7 +10,7 @@ import pytest
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import ConfigError, NotFoundError
 from entgldb.storage.file.open import FILE
-from entgldb.storage.log.reader import LogReader
+from entgldb.storage.log.read import LogReader
 from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000

@@ -9,7 +9,7 @@ import pytest
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Entry, node_of
-from entgldb.storage.log.reader import LogReader
+from entgldb.storage.log.read import LogReader
 from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
