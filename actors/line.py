@@ -43,6 +43,7 @@ URGENT_BYTES_MAX: Final = 8 * 1024
 VECTOR_SHARE: Final = 0.1
 """The share of the line for vectors that repeat what was told before."""
 ORIGIN_BYTES: Final = 96
+AUTHOR_BYTES: Final = 192
 """One origin of a vector, about."""
 BULK: Final = (
     wire.Entries,
@@ -244,7 +245,8 @@ def weight(message: Message) -> int:
     """About how many bytes a frame is, without making it."""
     match message:
         case wire.Entries() | wire.Supply():
-            return sum(_entry(entry) for entry in message.entries)
+            authors = AUTHOR_BYTES * len(message.authors)
+            return authors + sum(_entry(entry) for entry in message.entries)
         case wire.SnapshotChunk() | wire.CopyPiece():
             return len(message.payload)
         case wire.Ranges():

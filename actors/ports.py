@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from entgldb.actors.line import Flow
 from entgldb.messages.client import RequestId, Write, Written
-from entgldb.messages.model import Entry, Origin, Place, Vector, Version
+from entgldb.messages.model import Author, Entry, Origin, Place, Vector, Version
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.wire import Copy, Member
@@ -56,6 +56,9 @@ class LogReader(Protocol):
 
     def entries(self, ids: Sequence[tuple[Origin, int]]) -> list[Entry]:
         """Those of the named entries that are here and applied, in lsn order."""
+
+    def author(self, origin: Origin) -> Author | None:
+        """The author of a log; None where nobody has named it yet."""
 
     def size(self) -> tuple[int, int]:
         """Live documents, and rows of the log."""
@@ -196,6 +199,9 @@ class Store(OplogReader, Protocol):
 
         ``peer``: the node that sent them.
         """
+
+    def keep_authors(self, named: Sequence[Author]) -> None:
+        """Remember whose keys the logs that are known here are signed with."""
 
     def note_arrival(self, first_lsn: int, peer: str, now_ms: int) -> None:
         """Rows from ``first_lsn`` to the last came from ``peer``."""

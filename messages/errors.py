@@ -164,6 +164,7 @@ class Reason(StrEnum):
     BAD_ENTRY = "bad-entry"
     UNFIT = "unfit"
     TOO_MANY_ORIGINS = "too-many-origins"
+    NOT_ATTESTED = "not-attested"
     STORE_BUSY = "store-busy"
     RELAY_DELAY = "relay-delay"
     REPAIRED = "repaired"

@@ -38,6 +38,12 @@ GROUP_ENTRIES_MAX: Final = 10_000
 """Entries of one transaction."""
 GROUP_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bodies of one transaction; a receiver may have to stage so many bytes."""
+SIGNED_BYTES_MAX: Final = 128 * 1024
+"""Headers and bodies of own entries after which the end of a request is signed, though the commit goes on."""
+SIGNATURE_BYTES: Final = 64
+"""An Ed25519 signature (RFC 8032)."""
+PUBLIC_KEY_BYTES: Final = 32
+"""An Ed25519 public key."""
 STAGED_BYTES_MAX: Final = 2 * GROUP_BYTES_MAX
 """Bodies and headers of one transaction, as a receiver stages them: the headers may take as much again."""
 LOCAL_FRAME_BYTES_MAX: Final = STAGED_BYTES_MAX + 2 * FRAME_BYTES_MAX

@@ -45,6 +45,19 @@ class Entry(Record):
 
     header: bytes
     body: bytes | None
+    signature: bytes | None = None
+    """Its origin's, of the chain up to this entry; not every entry has one."""
+
+
+@record
+class Author(Record):
+    """The proof that an origin is a writer of this cluster."""
+
+    origin: Origin
+    public_key: bytes
+    """The first 16 bytes of its SHA-256 are the incarnation."""
+    attestation: bytes
+    """The signature by which the cluster's CA says that the node has this key; empty: nobody has said so."""
 
 
 def node_of(origin: Origin) -> str:

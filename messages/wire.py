@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from entgldb.messages.model import Entry, Origin, Vector
+from entgldb.messages.model import Author, Entry, Origin, Vector
 from entgldb.messages.schema import (
     Channel,
     Count,
@@ -149,6 +149,8 @@ class Entries(Message):
     entries: tuple[Entry, ...]
     recorded: tuple[Small, ...] = ()
     """Indexes of system entries the sender itself has only recorded: not to be applied either."""
+    authors: tuple[Author, ...] = ()
+    """Of each origin whose entries go out for the first time in this round."""
 
 
 @message(4, Channel.PEER)
@@ -241,6 +243,7 @@ class Supply(Message):
     """Answer to Want: whole entries the sender has applied."""
 
     entries: tuple[Entry, ...]
+    authors: tuple[Author, ...] = ()
 
 
 @message(15, Channel.PEER)

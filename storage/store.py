@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Final
 
 from entgldb.messages.client import RequestId, Write
-from entgldb.messages.model import Entry, Origin, Place, Vector, Version, check_node_id
+from entgldb.messages.model import Author, Entry, Origin, Place, Vector, Version, check_node_id
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Copy, Member
+from entgldb.storage.authorship import authors
+from entgldb.storage.authorship.authors import Attest, no_attestation
+from entgldb.storage.authorship.identity import Identity
 from entgldb.storage.documents.resolving import resolving, undeleting
 from entgldb.storage.file import collections, fingerprint
 from entgldb.storage.file import open as database
 from entgldb.storage.file.faults import translated
-from entgldb.storage.file.identity import Identity
 from entgldb.storage.file.state import State
 from entgldb.storage.file.wal_watch import WalWatch
 from entgldb.storage.log import arrivals, members, prune, requests
@@ -45,21 +47,23 @@ class Store(LogQueries):
     One per file; all writing happens inside ``group``.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path | None, attest: Attest = no_attestation
+    ) -> None:
         super().__init__(connection)
         self.path = path
         self.transaction = Transaction(connection, self._names.clear)
         self.writing = Writing(self.transaction)
         self.applying = Applying(self.transaction)
-        self.incarnations = Incarnations(self.transaction, self.applying, path)
+        self.incarnations = Incarnations(self.transaction, self.applying, path, attest)
         self._tidied_ms = self.state.lived_ms
         self._tidied_to = 0
         self._wal = WalWatch(path)
         self._reborn: Why | None = None
 
     @classmethod
-    def open(cls, directory: str | Path, node_id: str, now_ms: int) -> Store:
-        """Create or open ``entgldb.db`` in ``directory``.
+    def open(cls, directory: str | Path, node_id: str, now_ms: int, attest: Attest = no_attestation) -> Store:
+        """Create or open ``entgldb.db`` in ``directory``. ``attest``: the word of the cluster for a key.
 
         Raises ConfigError (newer format, another node's file), CorruptError, or EntglError.
         """
@@ -69,9 +73,10 @@ class Store(LogQueries):
             Identity.ensure(connection, node_id)
             why = fingerprint.examine(connection, Path(directory))
             database.mark_running(connection)
-            store = cls(connection, Path(directory) / database.FILE)
+            store = cls(connection, Path(directory) / database.FILE, attest)
             if why is not None:
                 store.begin_anew(b"", why, now_ms)
+            store.incarnations.attest()
             fingerprint.renew(connection, Path(directory))
             return store
         except sqlite3.Error as fault:
@@ -82,19 +87,21 @@ class Store(LogQueries):
             raise
 
     @classmethod
-    def memory(cls, node_id: str, random_bytes: bytes, now_ms: int) -> Store:
+    def memory(cls, node_id: str, random_bytes: bytes, now_ms: int, attest: Attest = no_attestation) -> Store:
         """A store without a file, for the simulation: all its randomness is ``random_bytes``."""
         connection = database.open_memory()
         seed = sha256(random_bytes).digest()
         Identity.create(connection, node_id, seed, sha256(seed).digest()[:16].hex())
-        return cls(connection, None)
+        store = cls(connection, None, attest)
+        store.incarnations.attest()
+        return store
 
     @classmethod
     def reopen(cls, store: Store, now_ms: int) -> Store:
         """The simulation's crash and restart: uncommitted writes are lost, and all memory too."""
         if store.connection.in_transaction:
             store.connection.execute("ROLLBACK")
-        return cls(store.connection, store.path)
+        return cls(store.connection, store.path, store.incarnations.attestation)
 
     @property
     def state(self) -> State:
@@ -211,6 +218,10 @@ class Store(LogQueries):
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False, peer: str = "") -> Outcome:
         """Take foreign entries; see ``ports.Store``."""
         return self.applying.apply(entries, now_ms, cloud=cloud, peer=peer)
+
+    def keep_authors(self, named: Sequence[Author]) -> None:
+        """Remember whose keys the logs that are known here are signed with."""
+        authors.keep(self.connection, named)
 
     def note_arrival(self, first_lsn: int, peer: str, now_ms: int) -> None:
         """Remember who sent the rows from ``first_lsn`` on."""

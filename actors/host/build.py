@@ -49,6 +49,7 @@ EDGES: Final = (
     "oauth.secrets",
     "oplog.snapshot_files",
     "store.behaviour",
+    "tls.attestation",
     "sync.behaviour",
     "tls.identity",
 )
@@ -100,7 +101,15 @@ def _store(settings: settings.StoreSettings) -> Built:
     from entgldb.actors.store.client_socket import ClientSocket
     from entgldb.storage.store import Store
 
-    store = Store.open(settings.directory, settings.node_id, time.time_ns() // 1_000_000)
+    now_ms = time.time_ns() // 1_000_000
+    if settings.role == "cloud":
+        store = Store.open(settings.directory, settings.node_id, now_ms)
+    else:
+        from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, read_cluster_key
+        from entgldb.actors.tls.attestation import attester
+
+        attest = attester(read_cluster_key(Path(settings.directory) / CLUSTER_KEY_NAME))
+        store = Store.open(settings.directory, settings.node_id, now_ms, attest)
     socket = ClientSocket(settings.directory)
     secrets = _secrets(settings.key_file, settings.cluster)
     return StoreKeeper(settings, store, secrets, FreeSpace(settings.directory)), socket

@@ -163,6 +163,7 @@ class OplogKeeper(Behaviour):
                 fault,
                 tuple(index for index, only in enumerate(recorded) if only),
                 "" if self._verifier is None else self._verifier.name_of(message.session),
+                message.authors,
             ),
         )
 

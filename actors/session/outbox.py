@@ -7,12 +7,13 @@ nobody sees an effect before its cause (causal delivery for the price of one int
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import Context
-from entgldb.actors.line import Line, weight
+from entgldb.actors.line import AUTHOR_BYTES, Line, weight
 from entgldb.actors.ports import LogReader
+from entgldb.actors.session import own_log
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import ENTRIES_PER_BATCH_MAX, PAGE_ROWS_MAX, WINDOW_BATCHES_MAX, WINDOW_BYTES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Vector
@@ -64,6 +65,8 @@ class Outbox:
         self._shipped: dict[str, int] = {}
         self._passed: dict[str, int] = {}
         """Origin -> seq that has gone out since the cursor was last set back."""
+        self._named: set[str] = set()
+        """Origins whose authors have gone out in this round."""
         self._fed_at: dict[str, float] = {}
         """Origin -> when the peer last gained entries of it that we had not sent."""
         self._resend_at = 0.0
@@ -97,6 +100,7 @@ class Outbox:
         self._unacked.clear()
         self._unacked_bytes = 0
         self._shipped = {}
+        self._named = set()
         self.peer = {origin: seq for origin, (seq, _) in vector.items()}
         self._held = held
         self._look_at_floors()
@@ -206,6 +210,7 @@ class Outbox:
         gone_out = dict(self._passed)
         entries: list[Entry] = []
         recorded: list[int] = []
+        unnamed: dict[str, None] = {}
         size, most, pages = 0, self._line.batch, 0
         while self._cursor <= self._permitted and not (entries and pages >= PAGES_PER_BATCH_MAX):
             # no row behind what may be sent, nor many more than the batch has room for
@@ -220,11 +225,14 @@ class Outbox:
                 if row.seq > covered.get(row.origin, 0):
                     entry = self._entry(row)
                     cost = len(entry.header) + len(entry.body or b"")
+                    named = row.origin in self._named or row.origin in unnamed
+                    cost += 0 if named else AUTHOR_BYTES
                     if entries and (size + cost > most or len(entries) >= ENTRIES_PER_BATCH_MAX):
-                        return self._ship(entries, recorded, gone_out)
+                        return self._ship(entries, recorded, gone_out, unnamed)
                     if not row.applied and not self._cloud:
                         recorded.append(len(entries))
                     entries.append(entry)
+                    unnamed.setdefault(row.origin)
                     self._shipped[row.origin] = self._passed[row.origin] = row.seq
                     size += cost
                 self._cursor = row.lsn + 1
@@ -233,7 +241,7 @@ class Outbox:
                     self._skip(covered)
                 continue
             break
-        return bool(entries) and self._ship(entries, recorded, gone_out)
+        return bool(entries) and self._ship(entries, recorded, gone_out, unnamed)
 
     def _skip(self, covered: Mapping[str, int]) -> None:
         """Go to the next row that the peer lacks by one look into the index, not row by row."""
@@ -242,14 +250,22 @@ class Outbox:
 
     def _entry(self, row: Row) -> Entry:
         hidden = self._cloud and row.collection.startswith(SYSTEM_PREFIX)
-        return Entry(row.header, None if hidden else row.body)
+        return Entry(row.header, None if hidden else row.body, row.signature)
 
-    def _ship(self, entries: list[Entry], recorded: list[int], gone_out: Mapping[str, int]) -> bool:
+    def _ship(
+        self,
+        entries: list[Entry],
+        recorded: list[int],
+        gone_out: Mapping[str, int],
+        origins: Iterable[str],
+    ) -> bool:
         # rows may have been pruned while this batch was read: the entries after them would come too early
         if vectors.behind(self._log.floors(), vectors.join((self._covered(), gone_out))):
             self._count(Reason.BEHIND_SNAPSHOT)
             return False
-        batch = Entries(self.round, self.sent, tuple(entries), tuple(recorded))
+        authors = own_log.authors_of(self._log, [one for one in origins if one not in self._named])
+        self._named.update(origins)
+        batch = Entries(self.round, self.sent, tuple(entries), tuple(recorded), authors)
         self.sent += 1
         self._unacked.append(weight(batch))
         self._unacked_bytes += self._unacked[-1]

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import LogReader, Store
 from entgldb.messages.errors import ProtocolError
-from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector
+from entgldb.messages.model import SYSTEM_PREFIX, Author, Entry, Origin, Vector
 from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.incarnations import Why
 
@@ -54,6 +54,12 @@ def _is_for_cloud(entry: Entry) -> bool:
         return not decode(entry.header).collection.startswith(SYSTEM_PREFIX)
     except ProtocolError:
         return False
+
+
+def authors_of(log: LogReader, origins: Iterable[Origin]) -> tuple[Author, ...]:
+    """The authors of logs, as far as our file has them."""
+    found = [log.author(origin) for origin in origins]
+    return tuple(author for author in found if author is not None)
 
 
 def tell_of_beginning(store: Store, ctx: Context) -> None:

@@ -343,6 +343,7 @@ class Session:
                     message.entries,
                     self._cloud,
                     recorded=message.recorded,
+                    authors=message.authors,
                 ),
             )
 
@@ -415,9 +416,10 @@ class Session:
         if isinstance(message, wire.Want):
             self.snapshots.giving.asked_for(message.ids[:WANT_MAX], ctx)
             found = self._log.entries(message.ids[:WANT_MAX])
+            authors = own_log.authors_of(self._log, sorted({origin for origin, _ in message.ids[:WANT_MAX]}))
             batches = _batches(own_log.for_cloud(found) if self._cloud else found)
             for batch in batches[:WINDOW_BATCHES_MAX]:
-                self._send(wire.Supply(batch))
+                self._send(wire.Supply(batch, authors))
             if len(batches) > WINDOW_BATCHES_MAX:
                 self._count(Reason.WINDOW_FULL)  # it asks for the rest again
         else:
@@ -425,7 +427,8 @@ class Session:
             if len(entries) < len(message.entries):
                 self._count(Reason.NOT_ALLOWED)
             if entries:
-                heard = EntriesReceived(self._owner, self.name, 0, 0, entries, self._cloud, supplied=True)
+                ends = (self._owner, self.name, 0, 0)
+                heard = EntriesReceived(*ends, entries, self._cloud, supplied=True, authors=message.authors)
                 ctx.tell("oplog", heard)
 
     def _compare_logs(self, vector: Vector) -> None:

@@ -31,6 +31,7 @@ class Intake:
         """Apply one batch inside the running transaction."""
         if batch.supplied:
             self._store.supply(batch.entries, ctx.now_ms())
+            self._store.keep_authors(batch.authors)
             return Applied(batch.session, batch.round, batch.batch, {})
         round_, expected = self._next.get(batch.session, (-1, 0))
         if batch.round > round_:
@@ -41,6 +42,7 @@ class Intake:
             return self.failed(batch, Reason.OUT_OF_ORDER.value)
         before = self._store.last_lsn()
         changes, refused = self._apply(batch, ctx)
+        self._store.keep_authors(batch.authors)
         if self._store.last_lsn() > before and batch.peer:
             self._store.note_arrival(before + 1, batch.peer, ctx.now_ms())
         refused = refused or batch.fault

@@ -7,7 +7,6 @@ node is P-256 and issued by the node itself. All certificates pass OpenSSL's str
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
@@ -17,12 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES
 from entgldb.messages.errors import ConfigError, EntglError
 from entgldb.messages.model import check_node_id
+from entgldb.storage.rules.authorship import cluster_of
 
 BACKDATED: Final = timedelta(days=30)
 """A leaf is valid from so long before its issue, for peers whose clocks are behind."""
@@ -55,7 +55,7 @@ class Authority(NamedTuple):
 
 def authority(cluster_key: bytes) -> Authority:
     """The CA that follows from a cluster key. Raises ConfigError for a key of the wrong size."""
-    key = _ca_key(cluster_key)
+    key = ca_key(cluster_key)
     cluster = _name(key)
     name = _common_name(f"entgldb {cluster}")
     public = key.public_key()
@@ -72,7 +72,7 @@ def authority(cluster_key: bytes) -> Authority:
 
 def cluster_name(cluster_key: bytes) -> str:
     """The first 16 hex digits of SHA-256(CA public key): tells clusters apart, gives nothing away."""
-    return _name(_ca_key(cluster_key))
+    return _name(ca_key(cluster_key))
 
 
 def issue(
@@ -127,7 +127,8 @@ def _uri(cluster: str, node_id: str) -> str:
     return f"entgldb://{cluster}/node/{quote(node_id, safe='')}"
 
 
-def _ca_key(cluster_key: bytes) -> Ed25519PrivateKey:
+def ca_key(cluster_key: bytes) -> Ed25519PrivateKey:
+    """The private key of the CA. Raises ConfigError for a key of the wrong size."""
     if len(cluster_key) != CLUSTER_KEY_BYTES:
         raise ConfigError(f"a cluster key has {CLUSTER_KEY_BYTES} bytes, this one {len(cluster_key)}")
     seed = HKDF(SHA256(), 32, salt=b"entgldb", info=b"cluster-ca v1").derive(cluster_key)
@@ -135,8 +136,7 @@ def _ca_key(cluster_key: bytes) -> Ed25519PrivateKey:
 
 
 def _name(key: Ed25519PrivateKey) -> str:
-    public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return hashlib.sha256(public).hexdigest()[:16]
+    return cluster_of(key.public_key().public_bytes_raw())
 
 
 def _common_name(text: str) -> x509.Name:

@@ -5,7 +5,7 @@ None of these can arrive from a network or a client: the codec refuses them ther
 
 from __future__ import annotations
 
-from entgldb.messages.model import Entry, Vector
+from entgldb.messages.model import Author, Entry, Vector
 from entgldb.messages.schema import Json, Message, message
 from entgldb.messages.settings import (
     ElectionSettings,
@@ -129,6 +129,7 @@ class EntriesReceived(Message):
     supplied: bool = False
     """An answer to Want: applies rows already recorded; no batch order, no Applied."""
     recorded: tuple[int, ...] = ()
+    authors: tuple[Author, ...] = ()
 
 
 @message(93)
@@ -146,6 +147,8 @@ class Apply(Message):
     recorded: tuple[int, ...] = ()
     peer: str = ""
     """Node id of the sender, where it is known."""
+    authors: tuple[Author, ...] = ()
+    """Of the origins that the sender has named."""
 
 
 @message(94)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Migrations
     from sqlite_utils.db import Database
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """``PRAGMA user_version``, the number of migrations: a program refuses files with a higher one."""
 APPLICATION_ID: Final = 0x456E744C
 """``PRAGMA application_id``: "EntL"."""
@@ -134,6 +134,15 @@ a log row that was pruned, of a tombstone that was collected. ``log_bytes``: hea
 age of a log row is known. ``_entgldb_members``: the last word of every member.
 ``rule``: ``lww``, or ``merge`` where the body is a change."""
 
+_FORMAT_3: Final = """
+ALTER TABLE _entgldb_oplog ADD COLUMN signature BLOB;
+ALTER TABLE _entgldb_held ADD COLUMN signature BLOB;
+ALTER TABLE _entgldb_origins ADD COLUMN public_key BLOB;
+ALTER TABLE _entgldb_origins ADD COLUMN attestation BLOB;
+"""
+"""``signature``: of the origin, over its log up to this row; not every row has one. ``attestation``: by which
+the cluster's CA says that the origin's node has ``public_key``."""
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the tables to this release's form, each step in a transaction of its own."""
@@ -177,6 +186,11 @@ def all_migrations() -> Migrations:
         db.execute("UPDATE _entgldb_documents SET sha256 = entgldb_sha256(body) WHERE body IS NOT NULL")
         # within the transaction: no earlier release shall open what it has not known
         db.execute("PRAGMA user_version = 2")
+
+    @migrations()
+    def m003_authorship(db: Database) -> None:
+        _execute_all(db, _FORMAT_3)
+        db.execute("PRAGMA user_version = 3")
 
     return migrations
 

@@ -88,6 +88,8 @@ class State:
     """Entries in quarantine because they cannot be applied here."""
     unfit_logged: bool = False
     """Whether the log has entries that are, or were, in quarantine."""
+    unsigned: int = 0
+    """Bytes of own entries since the last signed one; 0 between two transactions."""
 
     @classmethod
     def load(cls, connection: sqlite3.Connection) -> State:

@@ -29,7 +29,7 @@ _CURRENT_OF_MANY: Final = _CURRENT.replace("SELECT ", "SELECT d.key, ", 1).repla
     "d.key = ?", f"d.key IN ({', '.join('?' * TOGETHER)})"
 )
 """A row with hlc 0 is what a snapshot left of a key that is gone, for the change feed alone."""
-_LOG: Final = "INSERT INTO _entgldb_oplog VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_LOG: Final = "INSERT INTO _entgldb_oplog VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DOCUMENT: Final = (
     "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
@@ -96,16 +96,29 @@ class Batch:
         ).fetchone()
         return None if row is None else row[0]
 
-    def log(self, header: Header, raw: bytes, digest: bytes, text: str | bytes | None, applied: int) -> int:
-        """Append a row to the log; its lsn. ``applied``: RECORDED, APPLIED or UNFIT."""
+    def log(
+        self,
+        header: Header,
+        raw: bytes,
+        digest: bytes,
+        text: str | bytes | None,
+        applied: int,
+        signature: bytes | None = None,
+    ) -> int:
+        """Append a row to the log; its lsn. ``applied``: RECORDED, APPLIED or UNFIT.
+
+        An own one is signed later: by the end of the transaction.
+        """
         state = self.state
         state.next_lsn()
         state.entries += 1
-        state.log_bytes += len(raw) + (0 if text is None else len(text))
+        size = len(raw) + (0 if text is None else len(text))
+        state.log_bytes += size
+        if header.origin == state.own and signature is None:
+            state.unsigned += size
         number = state.origins[header.origin].number
-        self._log.append(
-            (state.lsn, number, header.seq, digest, header.collection, header.key, raw, text, applied)
-        )
+        place = (header.collection, header.key)
+        self._log.append((state.lsn, number, header.seq, digest, *place, raw, text, applied, signature))
         return state.lsn
 
     def replace(self, header: Header, text: str | None, lsn: int, before: Current | None) -> None:

@@ -35,6 +35,7 @@ class Incoming(NamedTuple):
     raw: bytes
     digest: bytes
     body: bytes | None
+    signature: bytes | None = None
 
 
 class Applier:
@@ -161,7 +162,7 @@ class Applier:
         if ours != one.digest:
             self._quarantine(one)
         elif not applied and not self.cloud and (one.body is not None or one.header.op == DELETE):
-            self.supply([Entry(one.raw, one.body)])
+            self.supply([Entry(one.raw, one.body, one.signature)])
         else:
             self.counts[Reason.DUPLICATE.value] += 1
 
@@ -170,14 +171,14 @@ class Applier:
         filtered = header.op != DELETE and one.body is None
         if filtered or (cloud and header.collection.startswith(SYSTEM_PREFIX)):
             self.counts[Reason.FILTERED.value] += 1
-            lsn = self.batch.log(header, one.raw, one.digest, None, RECORDED)
+            lsn = self.batch.log(header, one.raw, one.digest, None, RECORDED, one.signature)
             text: str | EntglError | None = None
             applied = RECORDED
         else:
             text = self._text(one)
             applied = UNFIT if isinstance(text, EntglError) else APPLIED
             stored = unfit.as_kept(one.body) if isinstance(text, EntglError) else text
-            lsn = self.batch.log(header, one.raw, one.digest, stored, applied)
+            lsn = self.batch.log(header, one.raw, one.digest, stored, applied, one.signature)
         head = self.state.origins[header.origin].head
         self.state.move(header.origin, Head(header.seq, one.digest, head.quarantined, header.hlc))
         self.changes[header.origin] = (header.seq, one.digest)
@@ -330,9 +331,9 @@ class Applier:
         fault = text if isinstance(text, EntglError) else None
         stored = unfit.as_kept(one.body) if fault else text
         found = self.connection.execute(
-            "UPDATE _entgldb_oplog SET applied = ?, body = ?"
+            "UPDATE _entgldb_oplog SET applied = ?, body = ?, signature = ifnull(signature, ?)"
             " WHERE origin = ? AND seq = ? AND hash = ? AND applied = 0",
-            (UNFIT if fault else APPLIED, stored, known.number, header.seq, one.digest),
+            (UNFIT if fault else APPLIED, stored, one.signature, known.number, header.seq, one.digest),
         ).rowcount
         if not found:
             self._look_for_fork(one)
@@ -385,8 +386,8 @@ class Applier:
         self.counts[Reason.HELD_CLOCK.value] += 1
         number = self.state.origins[header.origin].number
         self.connection.execute(
-            "INSERT INTO _entgldb_held VALUES (?, ?, ?, ?, ?, ?)",
-            (number, header.seq, one.digest, one.raw, one.body, self.cloud),
+            "INSERT INTO _entgldb_held VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (number, header.seq, one.digest, one.raw, one.body, self.cloud, one.signature),
         )
         self.state.held[header.origin] = Head(header.seq, one.digest, hlc=header.hlc)
 
@@ -422,11 +423,11 @@ class Applier:
                 break
             if index % PAGE_ROWS_MAX == 0:
                 self.batch.flush()
-            digest_, raw, body, cloud = self.connection.execute(
-                "SELECT hash, header, body, cloud FROM _entgldb_held WHERE origin = ? AND seq = ?",
+            digest_, raw, body, cloud, signature = self.connection.execute(
+                "SELECT hash, header, body, cloud, signature FROM _entgldb_held WHERE origin = ? AND seq = ?",
                 (number, header.seq),
             ).fetchone()
-            yield Incoming(header, raw, digest_, body), cloud == 1
+            yield Incoming(header, raw, digest_, body, signature), cloud == 1
 
     def _quarantine(self, one: Incoming) -> None:
         """Keep both proofs and take nothing more of this origin; all others go on."""
@@ -482,4 +483,5 @@ class Applier:
 
 
 def _taken_apart(entry: Entry) -> Incoming:
-    return Incoming(decode(entry.header), entry.header, digest(entry.header), entry.body)
+    raw = entry.header
+    return Incoming(decode(raw), raw, digest(raw), entry.body, entry.signature)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
 import msgpack
 
 from entgldb.messages.limits import PAGE_ROWS_MAX
-from entgldb.messages.model import Entry, Origin, Vector
+from entgldb.messages.model import Author, Entry, Origin, Vector
+from entgldb.storage.authorship import authors
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.log import members
 from entgldb.storage.rules.clock import ms_of
@@ -98,16 +100,15 @@ class LogQueries:
     def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
         """Rows with lsn >= ``from_lsn``, in lsn order, at most ``rows_max`` and about 4 MiB."""
         cursor = self.connection.execute(
-            "SELECT lsn, origin, seq, hash, collection, header, CAST(body AS BLOB), applied"
+            "SELECT lsn, origin, seq, hash, collection, header, CAST(body AS BLOB), applied, signature"
             " FROM _entgldb_oplog WHERE lsn >= ? ORDER BY lsn LIMIT ?",
             (from_lsn, min(rows_max, PAGE_ROWS_MAX)),
         )
         found, size = [], 0
         try:
-            for lsn, number, seq, digest, collection, header, body, applied in cursor:
-                found.append(
-                    Row(lsn, self._name(number), seq, digest, collection, header, body, applied != 0)
-                )
+            for lsn, number, seq, digest, collection, header, body, applied, signature in cursor:
+                place = (lsn, self._name(number), seq, digest, collection)
+                found.append(Row(*place, header, body, applied != 0, signature))
                 size += len(header) + (len(body) if body is not None else 0)
                 if size >= PAGE_BYTES_MAX:
                     break
@@ -132,14 +133,18 @@ class LogQueries:
         found = []
         for origin, seq in ids:
             row = self.connection.execute(
-                "SELECT l.lsn, l.header, CAST(l.body AS BLOB) FROM _entgldb_oplog l"
+                "SELECT l.lsn, l.header, CAST(l.body AS BLOB), l.signature FROM _entgldb_oplog l"
                 " JOIN _entgldb_origins o ON o.id = l.origin"
                 " WHERE o.name = ? AND l.seq = ? AND l.applied = 1",
                 (origin, seq),
             ).fetchone()
             if row is not None:
                 found.append(row)
-        return [Entry(header, body) for _, header, body in sorted(found)]
+        return [Entry(*row[1:]) for row in sorted(found, key=itemgetter(0))]
+
+    def author(self, origin: Origin) -> Author | None:
+        """The author of a log; None where nobody has named it yet."""
+        return authors.read(self.connection, origin)
 
     def members(self) -> dict[str, Heard]:
         """Name (node id; origin in the cloud role) -> the last row of that member kept in the file."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.storage.authorship.signing import Signing
 from entgldb.storage.file.faults import translated
 from entgldb.storage.file.state import Moment, State
 
@@ -45,6 +46,7 @@ class Transaction:
         self.connection = connection
         self.state = State.load(connection)
         self.age = Age(self.state.lived_ms)
+        self.signing = Signing(connection)
         self._undone = undone
         self._unchanged = 0
         """How many rows the connection had changed in all when the transaction began."""
@@ -70,6 +72,7 @@ class Transaction:
             self._begin()
             self.age.tell(self.state)
             yield
+            self.signing.before_commit(self.state)
             self.state.save(self.connection)
             committing = True
             self.connection.execute("COMMIT")
@@ -98,6 +101,7 @@ class Transaction:
             self.connection.execute("SAVEPOINT request")
         try:
             yield
+            self.signing.after_request(self.state)
         except BaseException as fault:
             self._restore(before)
             self._undo(first=first)

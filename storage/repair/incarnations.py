@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 
-from entgldb.messages.model import Entry, Origin, node_of
-from entgldb.storage.file.identity import Identity, origin_of
+from entgldb.messages.limits import SIGNED_BYTES_MAX
+from entgldb.messages.model import Author, Entry, Origin, node_of
+from entgldb.storage.authorship import authors
+from entgldb.storage.authorship.authors import Attest
+from entgldb.storage.authorship.identity import Identity, origin_of
+from entgldb.storage.authorship.keys import Signer
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.repair import healing
 from entgldb.storage.repair.applying import Applying
+from entgldb.storage.rules.authorship import head_statement
+from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.incarnations import Why
 
 
 class Incarnations:
     """``reincarnate`` and ``heal`` of ``ports.Store``, within the group that runs."""
 
-    def __init__(self, transaction: Transaction, applying: Applying, path: Path | None) -> None:
+    def __init__(
+        self, transaction: Transaction, applying: Applying, path: Path | None, attest: Attest
+    ) -> None:
+        self.attestation = attest
         self._transaction = transaction
         self._applying = applying
         self._path = path
@@ -32,10 +41,20 @@ class Incarnations:
         """
         self._transaction.need_group()
         connection, state = self._transaction.connection, self._transaction.state
+        self._transaction.signing.head(state)
         state.own = Identity.reincarnate(connection, self._seed(entropy), why, now_ms)
         state.known(connection, state.own)
         state.disowned = False
+        authors.attest_own(connection, self.attestation)
         return state.own
+
+    def attest(self) -> None:
+        """At each start: have the key attested, and sign a log that an earlier release has left unsigned.
+
+        Nearly always nothing is to be written, so there is no transaction around it.
+        """
+        authors.attest_own(self._transaction.connection, self.attestation)
+        self._transaction.signing.head(self._transaction.state)
 
     def heal(self, origin: Origin, seq: int, kept: bytes, entropy: Callable[[], bytes], now_ms: int) -> int:
         """Let the branch with entry ``kept`` at ``seq`` stay; how many entries of another were taken out."""
@@ -57,9 +76,30 @@ class Incarnations:
         unseen = (one for one in healing.dropped(connection) if not healing.is_shown(connection, one))
         first = next(unseen, None)
         if first is not None:
-            name, _ = origin_of(node_of(self._transaction.state.own), self._seed(entropy()))
-            for raw, body in healing.as_versions_that_lost(name, chain((first,), unseen)):
-                self._applying.apply([Entry(raw, body.encode())], now_ms)
+            node_id, seed = node_of(self._transaction.state.own), self._seed(entropy())
+            name, public = origin_of(node_id, seed)
+            for entries in _signed(healing.as_versions_that_lost(name, chain((first,), unseen)), seed):
+                self._applying.apply(entries, now_ms)
+            authors.keep(connection, [Author(name, public, self.attestation(node_id, public))])
 
     def _seed(self, entropy: bytes) -> bytes:
         return sha256(entropy + (b"" if self._path is None else os.urandom(32))).digest()
+
+
+def _signed(log: Iterable[tuple[bytes, str]], seed: bytes) -> Iterator[list[Entry]]:
+    """The entries of a log in runs, the last of each signed; few are in memory at a time."""
+    signer, run, size = Signer(seed), list[Entry](), 0
+    for raw, body in log:
+        if size >= SIGNED_BYTES_MAX:
+            yield _closed(run, signer)
+            run, size = [], 0
+        run.append(Entry(raw, body.encode()))
+        size += len(raw) + len(body)
+    if run:
+        yield _closed(run, signer)
+
+
+def _closed(run: list[Entry], signer: Signer) -> list[Entry]:
+    last = run.pop()
+    signature = signer.sign(head_statement(digest(last.header)))
+    return [*run, Entry(last.header, last.body, signature)]

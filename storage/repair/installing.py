@@ -113,6 +113,8 @@ class Installing:
         reissued = own_last = 0
         if ahead or (behind and tail.exists()):
             why = Why.ROLLED_BACK if ahead else Why.SNAPSHOT
+            # the old log ends there, and nobody can sign it later
+            self._transaction.signing.at(state, tail.covered.seq, tail.covered.hash)
             new = self._incarnations.reincarnate(entropy, why, now_ms)
             if not ahead:
                 reissued = tail.write_again(new, now_ms)

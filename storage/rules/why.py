@@ -57,6 +57,7 @@ EXPLAINS: Final[Mapping[Reason, WhyReason | None]] = {
     Reason.QUARANTINED: _W.QUARANTINED,
     Reason.UNFIT: _W.QUARANTINED,
     Reason.TOO_MANY_ORIGINS: _W.QUARANTINED,
+    Reason.NOT_ATTESTED: _W.QUARANTINED,
     Reason.HELD_CLOCK: _W.HELD_CLOCK,
     Reason.HELD_FULL: _W.HELD_CLOCK,
     Reason.FILTERED: _W.FILTERED,

@@ -13,6 +13,7 @@ import sqlite3
 from typing import Final
 
 from entgldb.messages.model import Vector
+from entgldb.storage.authorship import authors
 from entgldb.storage.file.collections import ensure_collection
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.file.state import State, merging_collections
@@ -159,6 +160,7 @@ class Merger:
         for place, mark in enumerate(self.head.marks):
             known = state.known(self.connection, mark.name)
             rows.append((place, known.number, mark.name, known.head.seq))
+        authors.keep(self.connection, self.head.authors())
         self.connection.executemany("INSERT INTO temp.places VALUES (?, ?, ?, ?)", rows)
         self.connection.executemany(
             "INSERT INTO temp.origins VALUES (?, ?, ?, ?)",

@@ -1,11 +1,10 @@
 """A snapshot as it travels: bounded, numbered chunks of rows, so that a broken one goes on at the last.
 
 Chunk 0 is the head: ``[1, origins, clock, system]``, an origin being ``[name, seq, head hash, floor,
-stamp of the head]``. The
-others are ``[kind, first, rows]``; rows name their origin by its place in the head and are numbered from
-``first`` on. A large row that makes such a chunk too long travels as ``[2, left, piece]``: the chunks
-that follow each other down to ``left`` 0 hold the pieces. The id of a snapshot is made of the digests of all
-its chunks: equal ids are equal bytes.
+stamp of the head, public key, attestation]``. The others are ``[kind, first, rows]``; rows name their origin
+by its place in the head and are numbered from ``first`` on. A large row that makes such a chunk too long
+travels as ``[2, left, piece]``: the chunks that follow each other down to ``left`` 0 hold the pieces. The id
+of a snapshot is made of the digests of all its chunks: equal ids are equal bytes.
 """
 
 from __future__ import annotations
@@ -24,8 +23,10 @@ from entgldb.messages.limits import (
     ORIGINS_MAX,
     PACK_BYTES,
     ROW_BYTES_MAX,
+    SIGNATURE_BYTES,
 )
-from entgldb.messages.model import Origin, Vector, check_collection, check_key
+from entgldb.messages.model import Author, Origin, Vector, check_collection, check_key
+from entgldb.storage.rules.authorship import fits
 from entgldb.storage.rules.body import check_object
 from entgldb.storage.rules.clock import HLC_MAX
 from entgldb.storage.rules.merging.changes import check_change
@@ -50,6 +51,9 @@ class Mark(NamedTuple):
     """Newest seq whose log rows the sender has no more."""
     hlc: int
     """The stamp of the head."""
+    public_key: bytes = b""
+    """Empty where the sender has not been told it."""
+    attestation: bytes = b""
 
 
 class Head(NamedTuple):
@@ -64,6 +68,10 @@ class Head(NamedTuple):
     def vector(self) -> Vector:
         """The vector that the snapshot covers."""
         return {mark.name: (mark.seq, mark.head) for mark in self.marks if mark.seq}
+
+    def authors(self) -> list[Author]:
+        """The writers of these logs, as far as the sender has been told."""
+        return [Author(mark.name, *mark[-2:]) for mark in self.marks if mark.public_key]
 
 
 class Row(NamedTuple):
@@ -195,14 +203,16 @@ def _checked(row: Any, kind: int, head: Head, names: set[str]) -> str | None:
 
 
 def _mark(item: Any) -> Mark:
-    _need(type(item) is list and len(item) == 5, "origin")
-    name, seq, head, floor, hlc = item
+    _need(type(item) is list and len(item) == 7, "origin")
+    name, seq, head, floor, hlc, public_key, attestation = item
     _need(
         type(name) is str and 0 < len(name) <= 128 and type(head) is bytes and len(head) in (0, 32), "origin"
     )
     _need(type(seq) is int and 0 <= seq <= SEQ_MAX and type(floor) is int and 0 <= floor <= seq, "origin")
     _need(type(hlc) is int and hlc >= 0, "origin")
-    return Mark(name, seq, head, floor, hlc)
+    _need(type(attestation) is bytes and len(attestation) in (0, SIGNATURE_BYTES), "attestation")
+    _need(public_key == b"" or fits(Author(name, public_key, attestation)), "public key")
+    return Mark(name, seq, head, floor, hlc, public_key, attestation)
 
 
 def _packed(items: list[Any]) -> bytes:

@@ -46,8 +46,11 @@ from tests.simulation.world.host import CrashNow, Host, Slot
 from tests.simulation.world.network import Network, VirtualLinks
 from tests.simulation.world.shelf import SnapshotDisk, VirtualShelf
 from tests.simulation.world.world import Clock, World
+from tests.support.keys import attests, cluster
 
-CLUSTER = "simulated cluster"
+WORDS = {cluster(word): word for word in ("simulated cluster", "another simulated cluster")}
+"""The clusters that nodes of a simulation belong to, by name."""
+CLUSTER = cluster("simulated cluster")
 
 
 UNFIT = '"unfit":'
@@ -155,13 +158,17 @@ class SimulatedNode:
         self.disk = VirtualDisk()
         self.short_until = 0.0
         """Until then it may say that its disk is full, although there is room again: it looks every 2 s."""
-        self.store = TornStore.memory(name, world.random.randbytes(32), clock.now_ms())
+        self.store = TornStore.memory(name, world.random.randbytes(32), clock.now_ms(), self._attest)
         self.log = LogReader(self.store.connection)
         network.add(self)
 
     @property
     def origin(self) -> str:
         return self.store.origin
+
+    def _attest(self, node_id: str, public_key: bytes) -> bytes:
+        """A cloud node has no cluster key."""
+        return attests(WORDS[self.cluster])(node_id, public_key) if self.cluster else b""
 
     def start(self) -> None:
         """Begin a life."""
@@ -281,6 +288,7 @@ class SimulatedNode:
         if configure.store is not None:
             if self._opened:
                 self.store = TornStore.reopen(self.store, self.clock.now_ms())
+            self.store.incarnations.attest()
             self._opened = True
             self.store.picky = self.picky
             if self._reborn:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import pytest
 from entgldb.messages import codec, limits
 from entgldb.messages.codec import known_messages
 from entgldb.messages.errors import ProtocolError
+from entgldb.messages.model import Author
 from entgldb.messages.schema import Channel, Message
+from entgldb.storage.authorship.keys import Signer, public_of
 from entgldb.storage.rules import header
+from entgldb.storage.rules.authorship import author_statement, fits, head_statement, incarnation
 
 PAGE = (Path(__file__).parents[3] / "docs" / "wire-format.md").read_text()
 ROWS = {
@@ -27,6 +31,7 @@ VECTORS = {
     name: (array, payload)
     for name, array, payload in re.findall(r"### (\w+)\n\n```json\n(.*)\n```\n```hex\n(.*)\n```", PAGE)
 }
+AUTHORSHIP = re.findall(r"```authorship\n(.*?)\n```", PAGE, re.DOTALL)[0].split("\n")
 HEADERS = re.findall(r"```header\n(.*)\n(.*)\n(.*)\n```", PAGE)
 
 
@@ -106,6 +111,19 @@ def test_the_two_headers_are_a_chain() -> None:
     assert one.body_sha256 == header.digest(b'{"name":"Ada"}')
 
 
-@pytest.mark.parametrize("name", ["FRAME_BYTES_MAX", "HELLO_BYTES_MAX"])
+def test_signature_and_attestation_are_made_as_it_says() -> None:
+    seed, ca, public, origin, cluster, signature, attestation = AUTHORSHIP
+    key = public_of(bytes.fromhex(seed))
+    assert (key.hex(), origin) == (public, f"lan-1/{incarnation(key)}")
+    assert cluster == sha256(public_of(bytes.fromhex(ca))).hexdigest()[:16]
+    head = head_statement(bytes.fromhex(HEADERS[1][2]))
+    assert Signer(bytes.fromhex(seed)).sign(head).hex() == signature
+    author = author_statement(cluster, "lan-1", key)
+    assert Signer(bytes.fromhex(ca)).sign(author).hex() == attestation
+    assert fits(Author(origin, key, bytes.fromhex(attestation)))
+    assert not fits(Author(f"lan-1/{32 * '0'}", key, bytes.fromhex(attestation)))
+
+
+@pytest.mark.parametrize("name", ["FRAME_BYTES_MAX", "HELLO_BYTES_MAX", "SIGNED_BYTES_MAX"])
 def test_the_bounds_are_told(name: str) -> None:
     assert f"{getattr(limits, name):,} (`{name}`)" in PAGE.replace("\n", " ")

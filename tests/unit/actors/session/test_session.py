@@ -11,7 +11,7 @@ from entgldb.messages import client, wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import BATCH_BYTES_MAX, ENTRIES_PER_BATCH_MAX, WINDOW_BYTES_MAX
 from entgldb.messages.local.actors import Applied, EntriesReceived, Seen
-from entgldb.messages.model import REMOTE_PEERS, Entry, Vector
+from entgldb.messages.model import REMOTE_PEERS, Author, Entry, Vector
 from entgldb.messages.schema import Message
 from entgldb.storage.rules.results import Heard, Row
 from entgldb.storage.store import Store
@@ -29,6 +29,7 @@ class ListLog:
 
     def __init__(self) -> None:
         self.all: list[Row] = []
+        self.authors: dict[str, Author] = {}
         self.pruned: dict[str, int] = {}
         self.set_apart: set[str] = set()
         self.held_back: dict[str, int] = {}
@@ -77,6 +78,9 @@ class ListLog:
             for row in self.all
             if (row.origin, row.seq) in set(ids) and row.applied
         ]
+
+    def author(self, origin: str) -> Author | None:
+        return self.authors.get(origin)
 
     def members(self) -> dict[str, Heard]:
         return {}

@@ -10,6 +10,8 @@ from typing import Final
 from entgldb.messages.errors import ConfigError
 from entgldb.messages.model import Origin, node_of
 from entgldb.messages.schema import Json
+from entgldb.storage.authorship.keys import public_of
+from entgldb.storage.rules.authorship import incarnation
 from entgldb.storage.rules.incarnations import Why
 
 INCARNATIONS_TOLD_MAX: Final = 20
@@ -79,13 +81,6 @@ class Identity:
 
 
 def origin_of(node_id: str, seed: bytes) -> tuple[Origin, bytes]:
-    """The origin and the public key of an Ed25519 private key (RFC 8032), 32 bytes.
-
-    The incarnation is the first 16 bytes of the public key's SHA-256, so that authorship can be proved
-    one day without a new format.
-    """
-    # cryptography takes long to import: only the process that owns a file pays for it
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
-    return f"{node_id}/{sha256(public).digest()[:16].hex()}", public
+    """The origin and the public key of an Ed25519 private key (RFC 8032), 32 bytes."""
+    public = public_of(seed)
+    return f"{node_id}/{incarnation(public)}", public

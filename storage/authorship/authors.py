@@ -1,0 +1,57 @@
+"""The writers of the logs: their keys, and the word of the cluster's CA for them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+
+from entgldb.messages.model import Author, Origin, node_of
+
+Attest = Callable[[str, bytes], bytes]
+"""From node id and public key to the attestation of the cluster's CA; empty without a cluster key."""
+
+
+def no_attestation(node_id: str, public_key: bytes) -> bytes:
+    """For whoever opens a file without a cluster key; the node itself attests at its next start."""
+    return b""
+
+
+def read(connection: sqlite3.Connection, origin: Origin) -> Author | None:
+    """The author of a log; None where nobody has named it yet."""
+    row = connection.execute(
+        "SELECT public_key, attestation FROM _entgldb_origins WHERE name = ?", (origin,)
+    ).fetchone()
+    return None if row is None or row[0] is None else Author(origin, row[0], row[1] or b"")
+
+
+def keep(connection: sqlite3.Connection, authors: Iterable[Author]) -> None:
+    """Remember the authors of origins that the file knows, unless it has an attestation of them already."""
+    connection.executemany(
+        "UPDATE _entgldb_origins SET public_key = ?, attestation = ?"
+        " WHERE name = ? AND ifnull(length(attestation), 0) = 0",
+        [(author.public_key, author.attestation, author.origin) for author in authors],
+    )
+
+
+def attest_own(connection: sqlite3.Connection, attest: Attest) -> None:
+    """Have the node's present key attested, and those of its past that could not be when they were made."""
+    meta = dict(
+        connection.execute(
+            "SELECT name, value FROM _entgldb_meta WHERE name IN ('origin', 'public_key')"
+        ).fetchall()
+    )
+    own = Author(meta["origin"], meta["public_key"], attest(node_of(meta["origin"]), meta["public_key"]))
+    if read(connection, own.origin) != own:
+        connection.execute(
+            "UPDATE _entgldb_origins SET public_key = ?, attestation = ? WHERE name = ?",
+            (own.public_key, own.attestation, own.origin),
+        )
+    waiting = connection.execute(
+        "SELECT name, public_key FROM _entgldb_origins"
+        " WHERE public_key IS NOT NULL AND ifnull(length(attestation), 0) = 0"
+    ).fetchall()
+    node_id = node_of(own.origin)
+    keep(
+        connection,
+        [Author(name, key, attest(node_id, key)) for name, key in waiting if node_of(name) == node_id],
+    )
