@@ -31,10 +31,10 @@ BATCH_BYTES_MIN: Final = 4 * 1024
 """Headers and bodies of one ``Entries`` on the slowest line."""
 MEMORY_SECONDS: Final = 3.0
 """How far back a measured rate looks."""
-GROWTH_FIRST: Final = 2.0
-GROWTH: Final = 1.1
+RATE_GROWTH_FIRST: Final = 2.0
+RATE_GROWTH: Final = 1.1
 """Factor by which the rate of a line rises that took all it was given. Until the line is first seen to be
-full, the factor is ``GROWTH_FIRST``."""
+full, the factor is ``RATE_GROWTH_FIRST``."""
 SLACK_SECONDS: Final = 2.0
 """A new line counts as faster only once it took the bytes of so many seconds: the kernel and the way itself
 swallow the first bytes."""
@@ -148,7 +148,7 @@ class Line:
         self._emptied = self._emptied or not waiting
         enough = max(self.piece // 2, SLACK_SECONDS * self._rate - self._carried)
         if self._emptied and not self._full and taken >= enough:
-            self._begin(GROWTH_FIRST * self._rate, carried, now)
+            self._begin(RATE_GROWTH_FIRST * self._rate, carried, now)
         elif not wanted:
             self._begin(self._rate, carried, now)
         elif elapsed >= SAMPLE_SECONDS:
@@ -156,7 +156,7 @@ class Line:
             rate = (1 - share) * self._rate + share * taken / elapsed
             self._full = self._full or not self._emptied
             self._begin(
-                rate * GROWTH if self._emptied else rate, carried, now
+                rate * RATE_GROWTH if self._emptied else rate, carried, now
             )  # it may carry more than it got
         self._go_on()
 

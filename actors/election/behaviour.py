@@ -37,7 +37,7 @@ from entgldb.messages.schema import Channel, Message
 from entgldb.messages.settings import ElectionSettings
 from entgldb.messages.wire import Alive, Claim, Coordinator, Election, Rank
 
-BEAT_SECONDS: Final = 1.0
+CLAIM_SECONDS: Final = 1.0
 START_WAIT_SECONDS: Final = 1.0
 """How long a new node listens for claims before it elects; up to half as much again by chance."""
 ALIVE_WAIT_SECONDS: Final = 0.5
@@ -80,7 +80,7 @@ class Bully(Behaviour):
         if self._elects_nobody:
             return
         self._enter(STARTING, START_WAIT_SECONDS * (1 + ctx.random.random() / 2), ctx)
-        self._arm("beat", BEAT_SECONDS, ctx)
+        self._arm("beat", CLAIM_SECONDS, ctx)
 
     def on_configure(self, message: Configure, ctx: Context) -> None:
         """New settings on Reload; a changed priority changes the rank."""
@@ -178,7 +178,7 @@ class Bully(Behaviour):
         if self._generations.get(message.what) != message.generation:
             return
         if message.what == "beat":
-            self._arm("beat", BEAT_SECONDS, ctx)
+            self._arm("beat", CLAIM_SECONDS, ctx)
             self._beat(ctx)
         elif message.what == "phase":
             self._phase_over(ctx)

@@ -28,7 +28,7 @@ from entgldb.messages.local.actors import ProbeDone
 from entgldb.messages.remote_peers import OAuth2, split_address
 from entgldb.messages.schema import Channel, Json, Message
 
-STEP_SECONDS_MAX = 5.0
+PROBE_SECONDS_MAX = 5.0
 """Each of dns, tls and hello; the token has the bounds of its own."""
 DAY_SECONDS = 86_400
 
@@ -115,7 +115,7 @@ async def _connection(steps: _Steps, host: str, port: int, ca_pem: str) -> Async
     with steps.step("tls") as step:
         if not steps.done[-1]["ok"]:
             raise ProbeError("not tried: the name was not resolved")
-        async with asyncio.timeout(STEP_SECONDS_MAX):
+        async with asyncio.timeout(PROBE_SECONDS_MAX):
             pipe = Pipe(*await asyncio.open_connection(host, port, ssl=cloud_context(ca_pem)))
         step.detail = _describe(pipe.writer.get_extra_info("peercert"))
     try:
@@ -126,7 +126,7 @@ async def _connection(steps: _Steps, host: str, port: int, ca_pem: str) -> Async
 
 
 async def _resolve(host: str, port: int) -> str:
-    async with asyncio.timeout(STEP_SECONDS_MAX):
+    async with asyncio.timeout(PROBE_SECONDS_MAX):
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return ", ".join(dict.fromkeys(str(address[0]) for *_, address in found))
 
@@ -144,7 +144,7 @@ async def _greet(pipe: Pipe | None, token: Token | None, target: CloudTarget) ->
     if pipe is None or token is None:
         raise ProbeError("not tried: it needs tls and a token")
     began, sent_ms = time.monotonic(), time.time() * 1000
-    async with asyncio.timeout(STEP_SECONDS_MAX):
+    async with asyncio.timeout(PROBE_SECONDS_MAX):
         await _send(pipe, _hello(token, target.cluster, int(sent_ms)))
         hello = await _receive(pipe)
     if isinstance(hello, wire.Bye):

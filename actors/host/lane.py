@@ -20,7 +20,7 @@ from typing import Final
 from entgldb.messages.errors import ProtocolError
 from entgldb.messages.framing import PREFIX_BYTES, FrameReader, FrameWriter
 
-FOLDER: Final = "lane"
+LANE_FOLDER: Final = "lane"
 READ_BYTES: Final = 64 * 1024
 """At most: below what the C library takes from the kernel, and gives back, for every single read."""
 READS_PER_TURN_MAX: Final = 32
@@ -39,7 +39,7 @@ class Lane:
 
     def __init__(self, directory: Path, name: str, frame_bytes_max: int, dropped: Callable[[], None]) -> None:
         """Listen for the others. ``dropped`` is called for each message that finds a full queue."""
-        folder = directory / FOLDER
+        folder = directory / LANE_FOLDER
         folder.mkdir(mode=0o700, exist_ok=True)
         self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         self._frame_bytes_max = frame_bytes_max

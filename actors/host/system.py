@@ -183,11 +183,11 @@ class NodeSystem:
 
 def reserve_port() -> int:
     """A port that the kernel gives to nobody else until the admin, which may share it, listens there."""
-    held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind((host_wire.LOOPBACK, 0))
-    _RESERVED.append(held)
-    return int(held.getsockname()[1])
+    taken = socket.socket()
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    taken.bind((host_wire.LOOPBACK, 0))
+    _RESERVED.append(taken)
+    return int(taken.getsockname()[1])
 
 
 def let_go() -> None:
@@ -276,11 +276,11 @@ def attached(directory: Path, admin_port: int, node_port: int) -> Iterator[Attac
 def _detach(system: Any) -> None:
     """Close every socket of a system that was attached to; Thespian would leave them to the collector."""
     transport = system._systemBase.transport
-    open_sockets = [held.socket for held in transport._openSockets.values()]
+    open_sockets = [taken.socket for taken in transport._openSockets.values()]
     sending = [*transport._transmitIntents.values(), *transport._waitingTransmits]
     open_sockets += [intent.socket for intent in sending if hasattr(intent, "socket")]
     open_sockets.append(transport.socket)
     transport._openSockets.clear()
     transport.close()
-    for held in open_sockets:
-        held.close()
+    for taken in open_sockets:
+        taken.close()

@@ -162,8 +162,8 @@ class NodeKeeper(Behaviour):
             )
             self._alarm("degraded", name, died if child.degraded else "", ctx)
             # not logged while it lasts: the log is likely to be on the disk that does not answer
-            waits = f"{name} has been waiting for {child.held_up_by} for {child.still(now):.0f} s"
-            self._alarm("held-up", name, waits if child.held_up_by else "", ctx)
+            waits = f"{name} has been waiting for {child.waits_for} for {child.still(now):.0f} s"
+            self._alarm("held-up", name, waits if child.waits_for else "", ctx)
 
     def _alarm(self, code: str, name: str, text: str, ctx: Context) -> None:
         if text:

@@ -47,7 +47,7 @@ class Watched:
         """Seconds of processor time that it had used when it last moved."""
         self._turns_since = 0.0
         """Since when it has been seen to turn its loop, look after look."""
-        self.held_up_by = ""
+        self.waits_for = ""
         """The reason why it may stand still for longer than others: a step that it has named, or the disk."""
 
     def begin(self, now: float) -> None:
@@ -68,13 +68,13 @@ class Watched:
         still = self.still(now)
         if late or still or not life.state:
             self._turns_since = now
-        self.held_up_by = ""
+        self.waits_for = ""
         if still < HANG_SECONDS or not life.state:
             return ""
         if life.state in STOPPED:
             return f"is stopped and has not moved for {still:.0f} s"
         if life.state == ON_DISK or (life.step and still < STEP_SECONDS_MAX):
-            self.held_up_by = life.step or "the disk"
+            self.waits_for = life.step or "the disk"
             return ""
         if life.step:
             return f"has been in one step ({life.step}) for {still:.0f} s"

@@ -30,7 +30,7 @@ from entgldb.storage.snapshot.staging import Staging
 
 log = logging.getLogger(__name__)
 
-FOLDER: Final = "snapshots"
+SNAPSHOT_FOLDER: Final = "snapshots"
 STAGED_SECONDS_MAX: Final = 3600.0
 """How long a snapshot that stopped coming in is kept at a start: as long as its sender keeps it."""
 _CACHE_KIB: Final = 2_048
@@ -42,7 +42,7 @@ class FileShelf:
     def __init__(self, edge: SideLoop, directory: str | Path) -> None:
         self._edge = edge
         self._directory = Path(directory)
-        self._folder = self._directory / FOLDER
+        self._folder = self._directory / SNAPSHOT_FOLDER
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._clear()
 
@@ -142,7 +142,7 @@ class FileChunks:
     """For sync and gateway: ``ports.SnapshotChunks``. Keeps the last file open that was asked for."""
 
     def __init__(self, directory: str | Path) -> None:
-        self._folder = Path(directory) / FOLDER
+        self._folder = Path(directory) / SNAPSHOT_FOLDER
         self._id = ""
         self._connection: sqlite3.Connection | None = None
 

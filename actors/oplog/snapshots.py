@@ -28,7 +28,7 @@ from entgldb.messages.schema import Json, Message
 from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.vector import behind, seqs
 
-KEPT_SECONDS: Final = 3600.0
+SNAPSHOT_SECONDS: Final = 3600.0
 """How long a snapshot is given away: a receiver that lost its link goes on with it meanwhile."""
 FREEZE_SECONDS_MAX: Final = 600.0
 """After which one that was begun and never told of is begun again."""
@@ -83,7 +83,7 @@ class SnapshotKeeper:
             self._shelf.discard(message.gone)
             self._ready = None
         ready, now = self._ready, ctx.monotonic()
-        fresh = ready is not None and now - self._ready_at < KEPT_SECONDS
+        fresh = ready is not None and now - self._ready_at < SNAPSHOT_SECONDS
         if ready is not None and fresh and not behind(self._log.floors(), seqs(ready.vector)):
             ctx.tell(message.owner, _frozen(message.session, ready))
             return
@@ -108,7 +108,7 @@ class SnapshotKeeper:
 
     def tend(self, ctx: Context) -> None:
         """Now and then: what has been given away long enough goes."""
-        if self._ready is not None and ctx.monotonic() - self._ready_at >= KEPT_SECONDS:
+        if self._ready is not None and ctx.monotonic() - self._ready_at >= SNAPSHOT_SECONDS:
             assert self._shelf is not None  # it wrote it
             self._shelf.discard(self._ready.id)
             self._ready = None

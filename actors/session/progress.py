@@ -20,7 +20,7 @@ from entgldb.messages.schema import Json
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.header import decode
 
-CODE: Final = "no-progress"
+NO_PROGRESS: Final = "no-progress"
 STALLED_SECONDS: Final = 30.0
 """Seconds of lag without movement, while the peer is heard."""
 SEEN_MAX: Final = 256
@@ -120,7 +120,9 @@ class Progress:
     def alarms(self, name: str, ctx: Context) -> list[Json]:
         """The alarms that stand now."""
         return [
-            alarm(CODE, f"{name} {way}", _text(way, self._ways[way].lag, name), self._ways[way].since_ms)
+            alarm(
+                NO_PROGRESS, f"{name} {way}", _text(way, self._ways[way].lag, name), self._ways[way].since_ms
+            )
             for way in self._stalled(ctx)
         ]
 
@@ -139,7 +141,7 @@ class Progress:
     def _tell(self, name: str, ctx: Context) -> None:
         stalled = self._stalled(ctx)
         for way in set(stalled) - set(self._told):
-            ctx.log(WARNING, f"{CODE}: {_text(way, self._ways[way].lag, name)}")
+            ctx.log(WARNING, f"{NO_PROGRESS}: {_text(way, self._ways[way].lag, name)}")
         self._told = stalled
 
 

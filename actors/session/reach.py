@@ -12,10 +12,10 @@ from typing import Final
 
 from entgldb.actors.backoff import backoff
 
-KEPT_SECONDS: Final = 45.0
+REACHED_SECONDS: Final = 45.0
 """How long reach outlives a link, or a good probe."""
 PROOF_SECONDS: Final = 15.0
-"""Between two probes of one who has to prove it; several good ones in a row fit into KEPT_SECONDS."""
+"""Between two probes of one who has to prove it; several good ones in a row fit into REACHED_SECONDS."""
 IN_VAIN_SECONDS_MAX: Final = 60.0
 """The same after several that were in vain: each asks the authority for a token."""
 PROOFS_FIRST: Final = 2
@@ -59,7 +59,7 @@ class Reach:
         """As gateway: a cloud peer that is not reached any more has to be proved more often than the last
         time."""
         for way in self._ways.values():
-            if way.reached_at is not None and now - way.reached_at > KEPT_SECONDS:
+            if way.reached_at is not None and now - way.reached_at > REACHED_SECONDS:
                 way.reached_at, way.proved = None, 0
                 way.needed = min(PROOFS_MAX, max(PROOFS_FIRST, 2 * way.needed))
 
@@ -84,4 +84,4 @@ class Reach:
     def count(self, now: float) -> int:
         """Peers that count as reached."""
         times = [way.reached_at for way in self._ways.values()]
-        return sum(at is not None and now - at <= KEPT_SECONDS for at in times)
+        return sum(at is not None and now - at <= REACHED_SECONDS for at in times)

@@ -20,7 +20,7 @@ from entgldb.messages.model import Origin, Vector
 from entgldb.messages.schema import Json, Message
 from entgldb.storage.rules.vector import behind
 
-Count = Callable[[Reason], None]
+CountReason = Callable[[Reason], None]
 FRAMES: Final = (wire.SnapshotOffer, wire.SnapshotWant, wire.SnapshotChunk, wire.SnapshotEnd)
 AGAIN_SECONDS: Final = 5.0
 """Between two offers to a peer that asks for nothing, and two orders to oplog that stay without answer."""
@@ -37,7 +37,7 @@ class SnapshotGiving:
     """The giving of a snapshot to one peer. ``chunks`` is None where the peer does not know of snapshots."""
 
     def __init__(
-        self, ends: Ends, log: LogReader, line: Line, chunks: SnapshotChunks | None, count: Count
+        self, ends: Ends, log: LogReader, line: Line, chunks: SnapshotChunks | None, count: CountReason
     ) -> None:
         self._name, self._owner, _, self._cloud = ends
         self._log = log
@@ -140,7 +140,7 @@ class SnapshotExchange:
     """Both halves, one per session."""
 
     def __init__(
-        self, ends: Ends, log: LogReader, line: Line, chunks: SnapshotChunks | None, count: Count
+        self, ends: Ends, log: LogReader, line: Line, chunks: SnapshotChunks | None, count: CountReason
     ) -> None:
         self.giving = SnapshotGiving(ends, log, line, chunks, count)
         self.taking = SnapshotTaking(ends, log, line.send, count)

@@ -34,7 +34,7 @@ READS_PER_TURN_MAX: Final = 16
 """Reads of one client before the others have their turn; the rest waits in the kernel."""
 
 
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """The part of ``ClientSocket`` that a connection calls."""
 
     @property
@@ -74,7 +74,7 @@ class Owner(Protocol):
 class Connection:
     """One connection."""
 
-    def __init__(self, owner: Owner, made: socket.socket) -> None:
+    def __init__(self, owner: ConnectionOwner, made: socket.socket) -> None:
         self.fd = made.fileno()
         self.over = self.closing = self.following = False
         self.watched = 0
@@ -291,7 +291,7 @@ class SocketAsker:
 
     __slots__ = ("_client", "_owner", "_request_id", "_size")
 
-    def __init__(self, owner: Owner, client: Connection, request_id: int, size: int) -> None:
+    def __init__(self, owner: ConnectionOwner, client: Connection, request_id: int, size: int) -> None:
         self._owner = owner
         self._client = client
         self._request_id = request_id

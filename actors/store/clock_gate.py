@@ -14,7 +14,7 @@ from entgldb.messages.schema import Json
 
 VERDICT_SECONDS = 5.0
 """How long a verdict is good: sync, which repeats it every second, may have died."""
-OK, OFF, ACCEPTED = "ok", "off", "accepted"
+CLOCK_OK, OFF, ACCEPTED = "ok", "off", "accepted"
 
 
 class ClockGate:
@@ -37,14 +37,14 @@ class ClockGate:
 
     def accept(self, ctx: Context) -> None:
         """An operator says: go on. Raises InvalidError where nothing is to be accepted."""
-        if self.state(ctx) == OK:
+        if self.state(ctx) == CLOCK_OK:
             raise InvalidError("the clock of this node is not off against its peers; writes are taken")
         self._accepted = True
 
     def state(self, ctx: Context) -> str:
         """``ok``, ``off`` or ``accepted``."""
         if self._verdict is None or ctx.monotonic() - self._heard_at > VERDICT_SECONDS:
-            return OK
+            return CLOCK_OK
         return ACCEPTED if self._accepted else OFF
 
     def refusal(self, ctx: Context) -> EntglError | None:
@@ -67,7 +67,9 @@ class ClockGate:
         """
         return {
             "state": self.state(ctx),
-            "offset_ms": None if self.state(ctx) == OK or self._verdict is None else self._verdict.offset_ms,
+            "offset_ms": None
+            if self.state(ctx) == CLOCK_OK or self._verdict is None
+            else self._verdict.offset_ms,
             "high_mark_ms": high_mark_ms,
             "behind_mark_ms": max(0, high_mark_ms - ctx.now_ms()),
             "ahead_ms": max(0, high_mark_ms - known_ms),

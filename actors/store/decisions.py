@@ -15,11 +15,11 @@ from entgldb.messages.schema import Message
 from entgldb.storage.rules.merging.collection_rule import rule_document
 from entgldb.storage.rules.results import Outcome
 
-Count = Callable[[Reason, int], None]
+CountReasons = Callable[[Reason, int], None]
 AboutConflicts = Resolve | Undelete | SetConflict
 
 
-def settle_unfit(store: Store, message: client.SettleUnfit, ctx: Context, count: Count) -> Message:
+def settle_unfit(store: Store, message: client.SettleUnfit, ctx: Context, count: CountReasons) -> Message:
     """Apply an entry from quarantine, or let it go. Raises EntglError; it stays in quarantine then."""
     version = Version(message.origin, message.seq)
     if not message.retry:
@@ -39,7 +39,7 @@ def settle_unfit(store: Store, message: client.SettleUnfit, ctx: Context, count:
     return client.Done()
 
 
-def release_origin(store: Store, message: client.ReleaseOrigin, ctx: Context, count: Count) -> Message:
+def release_origin(store: Store, message: client.ReleaseOrigin, ctx: Context, count: CountReasons) -> Message:
     """Apply all that is held of one origin, whatever its clock says; how many entries."""
     before = store.vector().get(message.origin, (0, b""))[0]
     if message.origin not in store.held():
@@ -81,6 +81,6 @@ def settle_conflict(store: Store, message: AboutConflicts, ctx: Context) -> clie
     return client.CommitDone(*done)
 
 
-def _count(outcome: Outcome, count: Count) -> None:
+def _count(outcome: Outcome, count: CountReasons) -> None:
     for reason, times in outcome.counts.items():
         count(Reason(reason), times)

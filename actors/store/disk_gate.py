@@ -22,7 +22,7 @@ LOOK_SECONDS = 2.0
 """Seconds between two looks at the disk while little is written."""
 LOOK_BYTES = 1024 * 1024
 """The gate also looks at the disk after so many bytes that were to be written."""
-OK, LOW, FULL = "ok", "low", "full"
+DISK_OK, LOW, FULL = "ok", "low", "full"
 
 
 class DiskGate:
@@ -34,7 +34,7 @@ class DiskGate:
         self._settings = settings
         self._disk = disk
         self._count = count
-        self.state = OK
+        self.state = DISK_OK
         self._free: int | None = None
         self._looked_at = -LOOK_SECONDS
         self._bytes = 0
@@ -83,9 +83,9 @@ class DiskGate:
         before, self.state = self.state, self._judged()
         if self.state == before:
             return
-        if before == OK:
+        if before == DISK_OK:
             self._count(Reason.DISK_LOW, 1)
-        ctx.log(INFO if self.state == OK else WARNING, f"disk {self.state}: {self._free} bytes are free")
+        ctx.log(INFO if self.state == DISK_OK else WARNING, f"disk {self.state}: {self._free} bytes are free")
         if before == FULL:
             for batch in self._waiting.values():
                 refused = Reason.DISK_FULL.value
@@ -95,10 +95,10 @@ class DiskGate:
 
     def _judged(self) -> str:
         if self._free is None:
-            return OK
+            return DISK_OK
         if self._free < self._settings.hard_floor:
             return FULL
-        return LOW if self._free < self._settings.soft_floor else OK
+        return LOW if self._free < self._settings.soft_floor else DISK_OK
 
 
 def _bytes_of(message: Message) -> int:

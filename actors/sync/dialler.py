@@ -16,7 +16,7 @@ REDIAL_FIRST, REDIAL_MAX = 0.25, 60.0
 """Seconds of the first and the longest backoff."""
 LOOK_MIN, LOOK_MAX = 0.1, 10.0
 """Seconds between two looks at the dials that are due; an event that makes one due looks at once."""
-ADDRESSES_MAX = 256
+HINTS_MAX = 256
 """Hints kept; the oldest goes first that no node has answered at."""
 
 
@@ -53,7 +53,7 @@ class Dialler:
             hint.claimed = node_id
         elif hint.node_id != node_id:
             hint.node_id, hint.failures, hint.not_before = node_id, 0, 0.0
-        while len(self._hints) > ADDRESSES_MAX:
+        while len(self._hints) > HINTS_MAX:
             del self._hints[min(self._hints, key=self._worth)]
 
     def told(self, peers: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from entgldb.actors.sync.peer_link import PeerLink
 from entgldb.messages.errors import Reason
 from entgldb.messages.schema import Json
 
-CODE: Final = "duplicate-node"
+DUPLICATE_NODE: Final = "duplicate-node"
 ALIVE_SHARE: Final = 0.5
 """A share of the silence after which a link is given up: a link heard within this share is alive."""
 ALARM_AFTER: Final = 2.0
@@ -43,7 +43,7 @@ class Duplicates:
         for node_id, (_, last) in list(self._refused.items()):
             if ctx.monotonic() - last > ALARM_OVER:
                 del self._refused[node_id]
-                self._alarms.clear(CODE, node_id)
+                self._alarms.clear(DUPLICATE_NODE, node_id)
         return self._alarms.report()
 
     def _is_another(self, newcomer: PeerLink, rival: PeerLink, ctx: Context) -> bool:
@@ -66,5 +66,5 @@ class Duplicates:
                 f"two running nodes call themselves {node_id}, at {rival.address} and {newcomer.address}: "
                 "stop one of them, or give it a node id of its own"
             )
-            if self._alarms.sound(CODE, node_id, text, ctx.now_ms()):
+            if self._alarms.sound(DUPLICATE_NODE, node_id, text, ctx.now_ms()):
                 ctx.log(WARNING, text)

@@ -18,7 +18,7 @@ CLOSE_SECONDS_MAX: Final = 3.0
 """How long a closing link may take to write what is queued."""
 
 
-class Owner(Protocol):
+class LinkOwner(Protocol):
     """The part of ``TlsLinks`` that a link calls."""
 
     loop: SideLoop
@@ -43,7 +43,7 @@ class Owner(Protocol):
 class Link(asyncio.BufferedProtocol):
     """From the dial or the accept to the end; in the loop, but for ``writer.queue``."""
 
-    def __init__(self, owner: Owner, number: int, address: str, *, inbound: bool, lan: bool) -> None:
+    def __init__(self, owner: LinkOwner, number: int, address: str, *, inbound: bool, lan: bool) -> None:
         self.writer: Final = LinkWriter(owner.loop)
         self.number = number
         self.address = address

@@ -18,7 +18,7 @@ SLICE_BYTES_MAX: Final = 256 * 1024
 """Handed to asyncio at a time, which keeps what the kernel does not take, and lets nothing overtake it."""
 SLICE_SECONDS: Final = 0.1
 """Seconds for which a slice may take the line, about."""
-GROWTH: Final = 1.25
+SLICE_GROWTH: Final = 1.25
 """A slice that took hardly any time makes the next one larger by this factor."""
 UNSENT_BYTES: Final = 4 * 1024
 """Kept by the kernel beyond what is on its way (TCP_NOTSENT_LOWAT): half a megabyte and more by itself."""
@@ -65,7 +65,7 @@ class LinkWriter:
         """The socket has taken everything."""
         self._full = False
         took = time.monotonic() - self._full_at
-        self._resize(GROWTH if took < SLICE_SECONDS / 20 else max(0.5, min(1.0, SLICE_SECONDS / took)))
+        self._resize(SLICE_GROWTH if took < SLICE_SECONDS / 20 else max(0.5, min(1.0, SLICE_SECONDS / took)))
         self.flush()
 
     def flush(self) -> None:
@@ -77,7 +77,7 @@ class LinkWriter:
             data = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))[: self._slice]
             self.transport.write(data)
             if not self._full:
-                self._resize(GROWTH)
+                self._resize(SLICE_GROWTH)
             self.frames.wrote(parts, len(data))  # after the write: nothing waits when all is with asyncio
         if self._closing and not self.frames.waiting:
             self.transport.close()

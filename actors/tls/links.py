@@ -127,7 +127,7 @@ class TlsLinks:
         """The port the listener is bound to; 0 without one."""
         return self._port
 
-    # --- link.Owner -----------------------------------------------------------------------------------
+    # --- link.LinkOwner -----------------------------------------------------------------------------------
 
     def peer_of(self, transport: asyncio.BaseTransport) -> str:
         """The node id in the certificate of the other side. Raises ProtocolError."""

@@ -18,7 +18,7 @@ from entgldb.storage.rules.vector import missing
 from entgldb.storage.snapshot.install import forget_log
 from entgldb.storage.store import Store
 
-DOCUMENTS: Final = 100_000
+FILLED_DOCUMENTS: Final = 100_000
 SNAPSHOT_DOCUMENTS: Final = 200_000
 EQUAL_DOCUMENTS: Final = 10_000
 """On both nodes that find out that they are equal."""
@@ -38,7 +38,7 @@ def snapshot(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Re
 
 
 def _fill(bench: Bench, root: Path, figure: Figure, amount: int = 0, *, pruned: bool = False) -> Result:
-    amount = amount or bench.amount(DOCUMENTS)
+    amount = amount or bench.amount(FILLED_DOCUMENTS)
     documents = [(key(number), document(number)) for number in range(amount)]
     folders = (root / f"floor-{number}" for number in count())
     root.mkdir()

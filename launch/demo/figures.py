@@ -14,16 +14,16 @@ from entgldb.messages.model import REMOTE_PEERS
 if TYPE_CHECKING:
     from entgldb.launch.playground.cluster import Member
 
-PROBES: Final = 40
+FEED_PROBES: Final = 40
 """Single writes whose way to another node is timed."""
 PROBE_SECONDS: Final = 5.0
 PROBE_POLL_SECONDS: Final = 0.0005
-IDLE_SECONDS: Final = 5.0
+IDLE_LOOK_SECONDS: Final = 5.0
 """How long the nodes are watched doing nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class DemoFigure:
     """One measurement."""
 
     name: str
@@ -54,7 +54,7 @@ class Figures:
         self.link_changes: list[float] = []
         self.usage: list[dict[str, Any]] = []
 
-    def all(self) -> list[Figure]:
+    def all(self) -> list[DemoFigure]:
         """Those that were taken."""
         lan = [row for row in self.usage if row["role"] == "lan"]
         taken = [
@@ -66,7 +66,7 @@ class Figures:
             ("a LAN node idle, most", max((r["idle_cpu_percent"] for r in lan), default=None), 1, "%"),
         ]
         return [
-            Figure(name, round(value, 3), wanted, unit)
+            DemoFigure(name, round(value, 3), wanted, unit)
             for name, value, wanted, unit in taken
             if value is not None
         ]
@@ -75,7 +75,7 @@ class Figures:
 def visibility_ms(writer: Member, reader: Member) -> float:
     """From calling put on one node to reading the document on another, median. Raises NoAnswerError."""
     taken = []
-    for number in range(PROBES):
+    for number in range(FEED_PROBES):
         key, begun = f"p{number}", time.monotonic()
         writer.db["probes"].put(key, {"number": number})
         while reader.db["probes"].get(key) is None:
@@ -102,7 +102,7 @@ def usage(members: list[Member]) -> list[dict[str, Any]]:
     pids = {member.node_id: member.pids() for member in members}
     before = {name: cpu_seconds(pids[name]) for name in pids}
     begun = time.monotonic()
-    time.sleep(IDLE_SECONDS)
+    time.sleep(IDLE_LOOK_SECONDS)
     used = {name: cpu_seconds(pids[name]) - before[name] for name in pids}
     seconds = time.monotonic() - begun
     return [

@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from entgldb.launch.demo.faults import gateway_killed, restart_all
-from entgldb.launch.demo.figures import Figure, usage
+from entgldb.launch.demo.figures import DemoFigure, usage
 from entgldb.launch.demo.partition import partition, rejoin
 from entgldb.launch.demo.peers import (
     add_cloud_peer,
@@ -65,13 +65,13 @@ class Step:
 
 
 @dataclass(slots=True)
-class Result:
+class DemoResult:
     """The steps up to the first that failed, the nodes that took part, and what was measured."""
 
     steps: list[Step] = field(default_factory=list)
     nodes: list[dict[str, Any]] = field(default_factory=list)
 
-    figures: list[Figure] = field(default_factory=list)
+    figures: list[DemoFigure] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -86,13 +86,13 @@ class Result:
         }
 
 
-def run_demo(keep: Path | None, tell: Callable[[str], None]) -> Result:
+def run_demo(keep: Path | None, tell: Callable[[str], None]) -> DemoResult:
     """Run the steps until one fails; ``tell`` is given a line when a step begins and one when it ends.
 
     Leaves no process, and no directory unless ``keep`` names one. Raises EntglError where it cannot begin.
     """
     _require_airports()
-    result = Result()
+    result = DemoResult()
     with ExitStack() as stack:
         root = keep or stack.enter_context(temporary("demo"))
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def _require_airports() -> None:
         ) from None
 
 
-def table(result: Result) -> str:
+def report(result: DemoResult) -> str:
     """The outcome for a person."""
     lines = [_line(step) for step in result.steps]
     total = sum(step.seconds for step in result.steps)

@@ -43,7 +43,7 @@ MALLOC = {M_TRIM_THRESHOLD: 256 * 1024, M_MMAP_THRESHOLD: 128 * 1024, M_ARENA_MA
 ReadyHook = Callable[[dict[str, Any]], None]
 
 
-def run(directory: Path, load: Callable[[], NodeSettings], on_ready: ReadyHook | None = None) -> None:
+def run_node(directory: Path, load: Callable[[], NodeSettings], on_ready: ReadyHook | None = None) -> None:
     """Run the node of ``directory`` until SIGTERM, SIGINT or a Stop; SIGHUP reads the configuration again.
 
     ``load`` reads the configuration; ``on_ready`` is told what stands in ``node.json`` when all serve.

@@ -133,7 +133,7 @@ class Run:
             for actor in ("sync", "gateway"):
                 told = (self._ask(node, actor) or {}).get("alarms")
                 for alarm in told if isinstance(told, list) else []:
-                    if alarm["code"] == progress.CODE:
+                    if alarm["code"] == progress.NO_PROGRESS:
                         self.world.violate(f"{node.name}: {alarm['text']}")
 
     def finish(self, healed_in: float = 0.0) -> Result:

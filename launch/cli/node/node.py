@@ -99,9 +99,9 @@ def start(directory: Path, as_json: bool, config: Path | None, detach: bool, reb
         _rebuild(directory, config)
     if not detach:
         from entgldb.launch.node.config import load
-        from entgldb.launch.node.launcher import run
+        from entgldb.launch.node.launcher import run_node
 
-        run(directory, lambda: load(directory, config))
+        run_node(directory, lambda: load(directory, config))
         return
     from entgldb.launch.node.process import start_detached
 

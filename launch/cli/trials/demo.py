@@ -32,14 +32,14 @@ def demo(keep: Path | None, as_json: bool) -> None:
     """
     if keep is not None and keep.exists() and any(keep.iterdir()):
         raise click.UsageError(f"{keep} is not empty.")
-    from entgldb.launch.demo.run import quiet, run_demo, speak, table
+    from entgldb.launch.demo.run import quiet, report, run_demo, speak
 
     end_well()
     result = run_demo(keep, quiet if as_json else speak)
     if as_json:
         show(result.fields())
     else:
-        click.echo(table(result))
+        click.echo(report(result))
     if not result.ok:
         leave(FAILED)
 

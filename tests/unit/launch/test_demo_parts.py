@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from entgldb.launch.cli.common import run
-from entgldb.launch.demo.run import STEPS, Result, Step
+from entgldb.launch.demo.run import STEPS, DemoResult, Step
 from entgldb.launch.demo.stage import search
 from entgldb.launch.playground.certificate import make_server_certificate
 from entgldb.launch.playground.cluster import Member, wait_for
@@ -86,9 +86,9 @@ def test_patience_ends_with_what_was_waited_for() -> None:
 def test_the_demo_is_ok_only_when_all_steps_are() -> None:
     steps = [Step(name, True, 0.1, "") for name in STEPS]
     assert len(STEPS) == 14
-    assert Result(steps).ok
-    assert not Result(steps[:-1]).ok
-    assert not Result([*steps[:-1], Step("restart-all", False, 0.1, "lost")]).ok
+    assert DemoResult(steps).ok
+    assert not DemoResult(steps[:-1]).ok
+    assert not DemoResult([*steps[:-1], Step("restart-all", False, 0.1, "lost")]).ok
 
 
 def test_demo_and_cluster_refuse_a_directory_that_is_not_empty(

@@ -103,7 +103,7 @@ def test_a_frame_beyond_its_limit_ends_that_lane_alone(tmp_path: Path, make: Mak
     store, sync = make("store"), make("sync")
     sync.meet({"store": b"1"})
     with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.connect(str(tmp_path / host_lane.FOLDER / "store"))
+        stranger.connect(str(tmp_path / host_lane.LANE_FOLDER / "store"))
         stranger.sendall((FRAME_MAX + 1).to_bytes(4, "big"))
         stranger.settimeout(SECONDS)
         assert sync.send("store", b"good")
@@ -116,13 +116,13 @@ def test_a_frame_beyond_its_limit_ends_that_lane_alone(tmp_path: Path, make: Mak
 
 def test_another_user_finds_no_way_in(tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     make("sync")
-    assert (tmp_path / host_lane.FOLDER).stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / host_lane.LANE_FOLDER).stat().st_mode & 0o777 == 0o700
     store = make("store")
     uid = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: uid + 1)
     monkeypatch.setattr(host_lane, "ROOT", -1)
     with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.connect(str(tmp_path / host_lane.FOLDER / "store"))
+        stranger.connect(str(tmp_path / host_lane.LANE_FOLDER / "store"))
         stranger.settimeout(SECONDS)
         assert select.select([store], [], [], SECONDS)[0]
         assert store.turn() == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from entgldb.actors.session.progress import CODE, STALLED_SECONDS, Progress
+from entgldb.actors.session.progress import NO_PROGRESS, STALLED_SECONDS, Progress
 from entgldb.messages.model import Vector
 from entgldb.messages.wire import Heartbeat
 from tests.support.fake_context import FakeContext
@@ -31,7 +31,7 @@ class Rig:
             self.ctx.run(2.0)
             self.progress.look(self.log.vector(), self.theirs, self.theirs, self.held, "lan-2", self.ctx)
         alarms: list[Any] = self.progress.alarms("lan-2", self.ctx)
-        assert {one["code"] for one in alarms} <= {CODE}
+        assert {one["code"] for one in alarms} <= {NO_PROGRESS}
         return [one["subject"] for one in alarms]
 
 
@@ -121,4 +121,4 @@ def test_a_session_tells_its_lag_and_its_alarm() -> None:
     told = bench.session.lag(bench.ctx)
     assert told["behind_in"] == 3
     assert told["seconds_in"] >= STALLED_SECONDS
-    assert [one["code"] for one in bench.session.alarms(bench.ctx)] == [CODE]
+    assert [one["code"] for one in bench.session.alarms(bench.ctx)] == [NO_PROGRESS]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from entgldb.actors.session.reach import (
     IN_VAIN_SECONDS_MAX,
-    KEPT_SECONDS,
     PROOF_SECONDS,
     PROOFS_FIRST,
     PROOFS_MAX,
+    REACHED_SECONDS,
     STEADY_SECONDS,
     Reach,
 )
@@ -22,9 +22,9 @@ def test_reach_outlives_a_link_for_a_while() -> None:
     reach = Reach()
     reach.look(["c1", "c2"], ["c1"], 0.0)
     assert reach.count(0.0) == 1
-    reach.look(["c1", "c2"], [], KEPT_SECONDS)
-    assert reach.count(KEPT_SECONDS) == 1
-    assert reach.count(KEPT_SECONDS + 1) == 0
+    reach.look(["c1", "c2"], [], REACHED_SECONDS)
+    assert reach.count(REACHED_SECONDS) == 1
+    assert reach.count(REACHED_SECONDS + 1) == 0
     reach.look(["c2"], ["c2"], 50.0)
     assert reach.count(50.0) == 1
 
@@ -51,7 +51,7 @@ def test_each_loss_as_gateway_asks_for_twice_as_many_proofs_until_a_link_is_stea
     reach, now, needed = Reach(), 0.0, []
     for _ in range(7):
         reach.look(["c1"], ["c1"], now)
-        now += KEPT_SECONDS + 1
+        now += REACHED_SECONDS + 1
         reach.look(["c1"], [], now)
         reach.lost(now)
         needed.append(proofs(reach, now))
@@ -59,7 +59,7 @@ def test_each_loss_as_gateway_asks_for_twice_as_many_proofs_until_a_link_is_stea
     assert needed == [PROOFS_FIRST, 4, 8, 16, 32, PROOFS_MAX, PROOFS_MAX]
     for second in range(int(STEADY_SECONDS) + 1):
         reach.look(["c1"], ["c1"], now + second)
-    now += STEADY_SECONDS + KEPT_SECONDS + 1
+    now += STEADY_SECONDS + REACHED_SECONDS + 1
     reach.look(["c1"], [], now)
     reach.lost(now)
     assert proofs(reach, now) == PROOFS_FIRST

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from entgldb.actors.sync.dialler import ADDRESSES_MAX, LOOK_MAX, LOOK_MIN, Dialler
+from entgldb.actors.sync.dialler import HINTS_MAX, LOOK_MAX, LOOK_MIN, Dialler
 from tests.support.fake_context import FakeContext
 
 
@@ -42,12 +42,12 @@ def test_a_flood_of_hints_takes_no_address_that_has_worked_nor_a_seed() -> None:
     dialler.dial(set(), ctx)
     dialler.identified("c", 3)
     dialler.ended(3, "peer-closed", ctx)
-    for number in range(2 * ADDRESSES_MAX):
+    for number in range(2 * HINTS_MAX):
         dialler.found(f"x{number}", f"10.9.{number // 250}.{number % 250}:1")
     links.dialled.clear()
     ctx.run(1000.0)
     dialler.dial(set(), ctx)
-    assert len(links.dialled) <= ADDRESSES_MAX
+    assert len(links.dialled) <= HINTS_MAX
     assert "10.0.0.3:1" in links.dialled
     dialler.ended(2, "unreachable", ctx)
     ctx.run(1000.0)
