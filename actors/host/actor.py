@@ -10,11 +10,9 @@ import contextlib
 import ctypes
 import logging
 import os
-import select
 import time
 import traceback
 from collections import deque
-from datetime import timedelta
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Final
@@ -26,6 +24,8 @@ from entgldb.actors.host.cell import Cell
 from entgldb.actors.host.children import Children
 from entgldb.actors.host.lane import Lane
 from entgldb.actors.host.log import LogFile, use_log
+from entgldb.actors.host.poll import Selectors
+from entgldb.actors.host.timers import Timers
 from entgldb.actors.host.wire import ANSWER, ASK, Envelope
 from entgldb.actors.node.supervision import BEAT_SECONDS
 from entgldb.messages import codec
@@ -35,17 +35,15 @@ from entgldb.messages.limits import LOCAL_FRAME_BYTES_MAX
 from entgldb.messages.local.actors import Addresses, Boot, ChildExited, Configure, Ready, StopNow, Stopped
 from entgldb.messages.schema import Channel, Message
 
-from thespian.actors import Actor, ActorExitRequest, ThespianWatch, WakeupMessage, WatchMessage  # isort: skip
+from thespian.actors import Actor, ActorExitRequest  # isort: skip
 
 FORWARD_TIMEOUT = 30.0
 """Seconds a forwarded question may stay without an answer."""
 PARKED_MAX = 200
 """Messages kept for an actor that is being started again; the oldest go first."""
-STAY_SECONDS, STAY_SECONDS_MAX = 0.0005, 0.01
-"""How long an actor waits for more after its lane or edge had something, and in all."""
 PR_SET_NAME = 15
 BEAT = 0
-"""The number of a timer that wakes the loop and nobody else."""
+"""A timer that wakes the loop and nobody else."""
 LAUNCHER_CODES = {Stopped: b"S", Reload: b"L"}
 """The bytes that ``tell("launcher", ...)`` writes into the launcher's pipe."""
 
@@ -88,16 +86,18 @@ class Host:
         self._pids: dict[str, int] = {}
         self._parked: dict[str, deque[Envelope]] = {}
         self._asked: dict[int, tuple[Asker | None, str]] = {}
-        self._timers: dict[int, Message | int] = {}
+        self._timers: Timers[Message | int] = Timers()
+        self.within = False
         self._numbers = 0
         self._to_send = False
         self._children = Children()
         self._cell = Inherited.cells.get(name) or Cell()
-        self._beat()
+        self._wake_after(BEAT_SECONDS, BEAT)
         self._lane: Lane | None = None
         use_log(self._log)
         _name_process(name)
         host_wire.check_listeners()
+        Selectors.waiter = self
 
     # --- Context -------------------------------------------------------------------------------
 
@@ -136,11 +136,11 @@ class Host:
             return
         number = self._number()
         self._asked[number] = (asker, actor)
-        self._wake_after(FORWARD_TIMEOUT, number, number)
+        self._wake_after(FORWARD_TIMEOUT, number)
         self._send_to(actor, Envelope(ASK, codec.encode(inner, number)))
 
     def after(self, seconds: float, message: Message) -> None:
-        self._wake_after(seconds, self._number(), message)
+        self._wake_after(seconds, message)
 
     def spawn(self, name: str) -> None:
         Inherited.cells[name].turn()
@@ -162,28 +162,40 @@ class Host:
     # --- what Thespian calls -------------------------------------------------------------------
 
     def receive(self, message: Any, sender: Any) -> None:
-        """Take one Thespian message, then everything the edge has, then flush. Never raises."""
-        self._to_send = False
+        """Take one Thespian message, then all that is ready, then flush. Never raises."""
+        self.within, self._to_send = True, False
         self._cell.turn()
         if isinstance(message, Envelope):
             self._fenced(self._envelope, message, sender)
-        elif isinstance(message, WakeupMessage):
-            self._fenced(self._woken, message.payload)
         elif isinstance(message, ActorExitRequest):
             self._fenced(self._close)
+            Selectors.waiter = None
             return
+        self._turn()
+
+    def fds(self) -> list[int]:
+        """All that this actor waits for beside Thespian."""
+        edges = [edge.fileno() for edge in (self._edge, self._lane) if edge is not None]
+        return edges + self._children.fds()
+
+    def due(self) -> float:
+        """When the next timer is due."""
+        return self._timers.next()
+
+    def turn(self) -> bool:
+        """Serve what is ready; whether something is to leave by Thespian."""
+        self.within, self._to_send = True, False
+        self._turn()
+        return self._to_send
+
+    def _turn(self) -> None:
+        """All that timers, children, lane and edge have, then flush."""
+        for due in self._timers.take(self.monotonic()):
+            self._fenced(self._woken, due)
         for name in self._children.exited():
             self._addresses.pop(name, None)
             self._forget_asked({name})
             self._dispatch(ChildExited(name), None)
-        self._turn()
-        if isinstance(message, WatchMessage):
-            self._stay()
-        if self._behaviour is not None and self._behaviour.hopeless:
-            self._end()
-
-    def _turn(self) -> None:
-        """All that lane and edge have, then flush."""
         if self._lane is not None:
             for payload in self._lane.turn():
                 self._fenced(self._envelope, Envelope(ASK, payload), None)
@@ -193,25 +205,9 @@ class Host:
         if self._behaviour is not None:
             self._behaviour.went("flush", well=self._fenced(self._behaviour.flush, self))
         self._cell.turn()
-
-    def _stay(self) -> None:
-        """Take messages that follow at once without a turn of Thespian, which costs more than a small write.
-
-        Not where something waits to be sent by Thespian, and not for long: its timers wait meanwhile.
-        """
-        deadline = time.monotonic() + STAY_SECONDS_MAX
-        while not self._to_send and self._ready_soon() and time.monotonic() < deadline:
-            self._turn()
-
-    def _ready_soon(self) -> bool:
-        edges = [edge.fileno() for edge in (self._edge, self._lane) if edge is not None]
-        return bool(edges) and bool(select.select(edges, [], [], STAY_SECONDS)[0])
-
-    def watch(self) -> Any:
-        """Thespian forgets what it watches after every message: this is returned each time."""
-        fds = self._children.fds()
-        fds += [edge.fileno() for edge in (self._edge, self._lane) if edge is not None]
-        return ThespianWatch(fds) if fds else None
+        if self._behaviour is not None and self._behaviour.hopeless:
+            self._end()
+        self.within = False
 
     def send(self, address: Any, envelope: Envelope) -> None:
         """To any Thespian address."""
@@ -300,6 +296,7 @@ class Host:
         self.tell("node", refused(fault))
         self._behaviour = None
         self._close()
+        self._to_send = True
         self._actor.send(self._actor.myAddress, ActorExitRequest())
 
     def _begin_node(self, boot: Boot, asker: Asker | None) -> None:
@@ -342,24 +339,18 @@ class Host:
             parked.popleft()
             self._dropped()
 
-    def _beat(self) -> None:
-        """An actor that has nothing to do turns its loop all the same, for its supervisor to see."""
-        self._actor.wakeupAfter(timedelta(seconds=BEAT_SECONDS), payload=BEAT)
-
-    def _woken(self, number: int) -> None:
-        if number == BEAT:
-            self._beat()
-            return
-        due = self._timers.pop(number, None)
+    def _woken(self, due: Message | int) -> None:
         if isinstance(due, Message):
             self._dispatch(due, None)
+        elif due == BEAT:
+            # an actor that has nothing to do turns its loop all the same, for its supervisor to see
+            self._wake_after(BEAT_SECONDS, BEAT)
         elif due in self._asked:
             asker, actor = self._asked.pop(due)
             self.answer(asker, refused(NoAnswerError(f"{actor} did not answer", definite=False)))
 
-    def _wake_after(self, seconds: float, number: int, due: Message | int) -> None:
-        self._timers[number] = due
-        self._actor.wakeupAfter(timedelta(seconds=max(0.0, seconds)), payload=number)
+    def _wake_after(self, seconds: float, due: Message | int) -> None:
+        self._timers.add(self.monotonic() + max(0.0, seconds), due)
 
     def _number(self) -> int:
         self._numbers += 1
@@ -397,11 +388,10 @@ class _HostActor(Actor):  # type: ignore[misc]  # thespian is untyped
     host_name = ""
     host: Host | None = None
 
-    def receiveMessage(self, message: Any, sender: Any) -> Any:  # noqa: N802 -- Thespian's name
+    def receiveMessage(self, message: Any, sender: Any) -> None:  # noqa: N802 -- Thespian's name
         if self.host is None:
             self.host = Host(self.host_name, self)
         self.host.receive(message, sender)
-        return self.host.watch()
 
 
 class NodeActor(_HostActor):

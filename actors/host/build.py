@@ -22,7 +22,7 @@ from entgldb.messages.schema import Message
 
 
 class Edge(Protocol):
-    """The sockets of a behaviour: ``start`` it, watch ``fileno()``, ``drain()`` when it is readable."""
+    """The sockets of a behaviour: ``start`` it, wait for ``fileno()``, ``drain()`` when it is readable."""
 
     def start(self) -> None: ...
 

@@ -2,7 +2,7 @@
 
 Thespian creates, supervises, addresses and answers; but a message by its transport costs the sender 0.3 ms
 and arrives 0.8 to 1.2 ms later. A lane takes a tenth of that: one stream in each direction, watched by one
-epoll descriptor, which Thespian watches in turn. The directory belongs to the owner alone (0700), and the
+epoll descriptor, which the host waits for. The directory belongs to the owner alone (0700), and the
 kernel names the user at the other end, so a lane needs no key. If no lane leads to an actor, Thespian
 carries.
 """

@@ -1,6 +1,6 @@
 """The Unix socket of a node: clients' requests in, answers out, both bounded.
 
-All of it happens on the actor's main thread, from one epoll descriptor that Thespian watches: a second
+All of it happens on the actor's main thread, from one epoll descriptor that the host waits for: a second
 thread that reads the sockets has to be woken and to hand over the interpreter for every single write.
 """
 

@@ -6,12 +6,10 @@ import os
 import select
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from thespian.actors import WatchMessage
 
 from entgldb.actors.behaviour import FAILURES_MAX, Behaviour, Context
 from entgldb.actors.host import actor as host
@@ -83,20 +81,21 @@ class PretendedActor:
     def __init__(self) -> None:
         self.myAddress = SOMEBODY
         self.sent: list[tuple[Any, Any]] = []
-        self.timers: list[tuple[timedelta, int]] = []
 
     def send(self, address: Any, message: Any) -> None:
         self.sent.append((address, message))
 
-    def wakeupAfter(self, period: timedelta, payload: int) -> None:  # noqa: N802 -- Thespian's name
-        self.timers.append((period, payload))
+
+class Clock:
+    now = 1000.0
 
 
 class Rig:
-    def __init__(self, behaviour: Subject, loop: SideLoop | None) -> None:
+    def __init__(self, behaviour: Subject, loop: SideLoop | None, clock: Clock) -> None:
         self.subject = behaviour
         self.loop = loop
         self.actor = PretendedActor()
+        self.clock = clock
         self.host = host.Host("subject", self.actor)
 
     def receive(self, message: Message, number: int = 0, kind: bytes = ASK, sender: Any = PEER) -> None:
@@ -108,8 +107,11 @@ class Rig:
         found = [(a, codec.decode(e.payload, Channel.LOCAL)) for a, e in sent if e.kind == kind]
         return [(host_wire.port_of(a), d.request_id, d.message) for a, d in found]
 
-    def wake(self, number: int) -> None:
-        self.host.receive(host.WakeupMessage(timedelta(), number), SOMEBODY)
+    def wake(self) -> float:
+        """Let the time come when the next timer is due; how many seconds that took."""
+        begun, self.clock.now = self.clock.now, self.host.due()
+        self.host.turn()
+        return self.clock.now - begun
 
 
 @pytest.fixture
@@ -120,7 +122,9 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     monkeypatch.setattr(host, "_name_process", lambda name: None)
     monkeypatch.setattr(host_wire, "check_listeners", lambda: None)
     subject = Subject()
-    made = Rig(subject, None)
+    clock = Clock()
+    monkeypatch.setattr(host.Host, "monotonic", lambda self: clock.now)
+    made = Rig(subject, None, clock)
     monkeypatch.setattr(build, "build", lambda configure: (subject, made.loop))
     yield made
     made.host.receive(host.ActorExitRequest(), SOMEBODY)
@@ -166,14 +170,9 @@ def test_a_handler_that_fails_on_every_message_ends_its_actor(
 
 
 def test_an_idle_actor_turns_its_loop_for_its_supervisor_and_does_nothing_else(serving: Rig) -> None:
-    def beats() -> int:
-        return serving.actor.timers.count((timedelta(seconds=BEAT_SECONDS), host.BEAT))
-
-    assert beats() == 1
-    for times in range(2, 5):
+    for _ in range(5):
         turns = serving.host._cell.life(os.getpid()).turns
-        serving.wake(host.BEAT)
-        assert beats() == times
+        assert serving.wake() <= BEAT_SECONDS
         assert serving.host._cell.life(os.getpid()).turns > turns
     assert serving.said(ASK) == []
 
@@ -239,10 +238,12 @@ def test_an_actor_that_cannot_be_built_says_why_and_ends(rig: Rig, monkeypatch: 
 
 
 def test_a_timer_brings_its_message_once(serving: Rig) -> None:
-    period, number = serving.actor.timers[-1]
-    assert period == timedelta(seconds=2.5)
-    serving.wake(number)
-    serving.wake(number)
+    seconds = 0.0
+    while not serving.subject.ticks:
+        seconds += serving.wake()
+    assert seconds == 2.5
+    for _ in range(3):
+        serving.wake()
     assert serving.subject.ticks == [Tick("later", 7)]
 
 
@@ -270,11 +271,12 @@ def test_a_forwarded_question_brings_its_answer_to_whoever_asked(serving: Rig) -
 def test_a_forwarded_question_without_an_answer_ends_after_a_while(serving: Rig) -> None:
     serving.receive(Addresses({"peer": b"1002"}, {}), sender=NODE)
     serving.receive(Relay("peer", codec.encode(Status())), 77, sender=SOMEBODY)
-    (period, number) = serving.actor.timers[-1]
-    assert period == timedelta(seconds=host.FORWARD_TIMEOUT)
-    serving.said(ASK)
-    serving.wake(number)
-    ((_, _, answer),) = serving.said(ANSWER)
+    answers, seconds = serving.said(ANSWER), 0.0
+    while not answers:
+        seconds += serving.wake()
+        answers = serving.said(ANSWER)
+    assert seconds == host.FORWARD_TIMEOUT
+    ((_, _, answer),) = answers
     assert isinstance(answer, Refused)
     assert (answer.code, answer.definite) == ("timeout", False)
 
@@ -305,16 +307,16 @@ def test_what_the_side_loop_has_is_handled_then_flushed_once(rig: Rig) -> None:
     rig.loop = SideLoop("test")
     rig.receive(CONFIGURE, sender=NODE)
     try:
-        assert rig.loop.fileno() in rig.host.watch().filenos
+        assert rig.loop.fileno() in rig.host.fds()
         before = rig.subject.flushes
         for number in range(3):
             rig.loop.post(Tick("wire", number))
-        rig.host.receive(WatchMessage([rig.loop.fileno()]), SOMEBODY)
+        rig.host.turn()
         assert rig.subject.ticks == [Tick("wire", 0), Tick("wire", 1), Tick("wire", 2)]
         assert rig.subject.flushes == before + 1
         rig.receive(StopNow(), 9, sender=NODE)
         assert rig.said(ANSWER) == [(1001, 9, Stopped("subject"))]
-        assert rig.host.watch() is None
+        assert rig.host.fds() == []
     finally:
         rig.loop.stop()
 
@@ -333,65 +335,9 @@ def test_what_comes_by_a_lane_is_handled_then_flushed(serving: Rig, tmp_path: Pa
         peer.meet({"subject": b"1"})
         flushes = serving.subject.flushes
         assert peer.send("subject", codec.encode(Tick("now", 1)))
-        (watched,) = serving.host.watch().filenos
+        (watched,) = serving.host.fds()
         assert select.select([watched], [], [], 5)[0]
         while not serving.subject.ticks:
-            serving.host.receive(WatchMessage([watched]), SOMEBODY)
+            serving.host.turn()
         assert serving.subject.ticks == [Tick("now", 1)]
         assert serving.subject.flushes > flushes
-
-
-class Busy(SideLoop):
-    """Has one message more whenever it was emptied, ``left`` times."""
-
-    def __init__(self, left: int) -> None:
-        super().__init__("busy")
-        self.left = left
-        self.post(Tick("wire", left))
-
-    def drain(self) -> list[tuple[Any, Message]]:
-        arrived = super().drain()
-        if arrived and self.left:
-            self.left -= 1
-            self.post(Tick("wire", self.left))
-        return arrived
-
-
-def test_what_follows_at_once_is_taken_in_the_same_turn(rig: Rig) -> None:
-    rig.loop = Busy(3)
-    rig.receive(CONFIGURE, sender=NODE)
-    try:
-        rig.subject.ticks.clear()
-        rig.loop.left = 3
-        rig.loop.post(Tick("wire", 9))
-        rig.host.receive(WatchMessage([rig.loop.fileno()]), SOMEBODY)
-        assert [tick.generation for tick in rig.subject.ticks][-3:] == [2, 1, 0]
-    finally:
-        rig.loop.stop()
-
-
-def test_what_has_to_leave_by_thespian_is_not_kept_waiting(rig: Rig) -> None:
-    rig.loop = Busy(0)
-    rig.receive(CONFIGURE, sender=NODE)
-    try:
-        rig.subject.ticks.clear()
-        rig.loop.left = 3
-        rig.loop.post(Done())  # has the subject tell a peer that only Thespian reaches
-        rig.receive(Addresses({"peer": b"1002"}, {}), sender=NODE)
-        rig.loop.post(Done())
-        rig.host.receive(WatchMessage([rig.loop.fileno()]), SOMEBODY)
-        assert rig.loop.left > 0
-    finally:
-        rig.loop.stop()
-
-
-def test_an_actor_that_is_never_idle_returns_to_thespian_all_the_same(rig: Rig) -> None:
-    rig.loop = Busy(0)
-    rig.receive(CONFIGURE, sender=NODE)
-    try:
-        rig.loop.left = 10**9
-        rig.loop.post(Tick("wire", 1))
-        rig.host.receive(WatchMessage([rig.loop.fileno()]), SOMEBODY)
-        assert rig.loop.left > 0
-    finally:
-        rig.loop.stop()
