@@ -59,7 +59,7 @@ def preload() -> None:
     """Import what the actors will need, before the fork: the pages are then shared by all of them."""
     for name in EDGES:
         import_module(f"entgldb.actors.{name}")
-    for name in ("store", "log.reader"):
+    for name in ("store", "log.read"):
         import_module(f"entgldb.storage.{name}")
 
 
