@@ -7,6 +7,7 @@ all entries that ever were says, less those that were issued again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 from unittest.mock import patch
 
@@ -33,6 +34,10 @@ RETENTION_HOURS, ABSENCE_HOURS = 0.0005, 0.0125
 FORGETTING_SECONDS_MAX = 150.0
 PICKY_SEEDS = 3
 """Of so many seeds one has a node that cannot apply all that the others write."""
+DELETING_SEEDS = 6
+"""Every sixth seed deletes, last before the others forget,"""
+UNSEEN = ("unseen0", "unseen1", "unseen2")
+"""these, which the node that is away still has."""
 BAD_TIMES_SEEDS = 4
 """Every fourth seed sets clocks back by a month, or to 1970, while the node comes back."""
 
@@ -123,6 +128,7 @@ class AwayRun(Run):
         self.away = self.lan[0]
         self._is_back = False
         self.large = seed % LARGE_SEEDS == 5
+        self._deletes = seed % DELETING_SEEDS == 5
         for node in self.nodes:
             node.picky = False
         for client in self.clients:
@@ -153,6 +159,8 @@ class AwayRun(Run):
         if self.world.seed % 8 == 3 or self.large:
             # in other seeds documents merge only where a conflict was settled
             self.world.after(1.0, self.clients[0].set_rule, "merge")
+        if self._deletes:
+            self.world.after(2.0, self._once_free, self.clients[1].write_now)
         self.world.run(5.0)
 
     def _apart(self) -> None:
@@ -168,6 +176,9 @@ class AwayRun(Run):
         if self.world.random.random() < 0.3:
             self.world.after(self.world.random.uniform(0.5, 3.0), self.away.crash)
         self.world.run(6.0)
+        if self._deletes:
+            self._once_free(self.clients[1].delete_now)
+            self.world.run(0.5)
         for node, client in zip(self.nodes, self.clients, strict=True):
             client.stopped = node is not self.away
         self._settled(others, 60.0)
@@ -175,12 +186,19 @@ class AwayRun(Run):
             self._forget_in_time(others)
         else:
             for node in others:
-                _forget(node, tombstones=self.world.random.random() < 0.6)
+                _forget(node, tombstones=self.world.random.random() < 0.6 or self._deletes)
         for client in self.clients:
             if client.stopped:
                 client.stopped = False
                 client.begin()
         self.world.run(self.world.random.uniform(0.0, 2.0))
+
+    def _once_free(self, act: Callable[..., None]) -> None:
+        """Have the second client write, or delete, the documents that nobody else ever writes."""
+        if self.clients[1].waiting or not self.nodes[1].up:
+            self.world.after(0.01, self._once_free, act)
+        else:
+            act(*UNSEEN)
 
     def _forget_in_time(self, others: list[SimulatedNode]) -> None:
         """Until at least one of them has nothing left of what it had when the forgetting began."""

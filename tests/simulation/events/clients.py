@@ -149,10 +149,15 @@ class Client:
         self._pending = RemovePeer(RequestId(self.id, self._counter), CLOUD)
         self._send(self._counter)
 
-    def write_now(self, key: str) -> None:
-        """One write of a given key at this very moment, unless a request is under way."""
+    def write_now(self, *keys: str) -> None:
+        """Write documents of these keys at this very moment, unless a request is under way."""
         if self._pending is None and not self.stopped:
-            self._request((self._put("users", key),))
+            self._request(tuple(self._put("users", key) for key in keys))
+
+    def delete_now(self, *keys: str) -> None:
+        """Delete these at this very moment, unless a request is under way."""
+        if self._pending is None and not self.stopped:
+            self._request(tuple(Write("users", key, None) for key in keys))
 
     def answered(self, counter: int, message: Message) -> None:
         """An answer, perhaps one of several to the same request: all must be equal."""

@@ -208,9 +208,10 @@ class Faults:
 
     def release_held(self) -> None:
         """Somebody has a node apply what it holds back, whatever the writer's clock says."""
-        node = self._node()
-        if node.up and release_held(node):
-            self._count("release-held", node.name)
+        for node in (self._node(), *self.nodes):
+            if node.up and release_held(node):
+                self._count("release-held", node.name)
+                return
 
     def roll_back(self) -> None:
         """A copy of a node's disk is taken; the next time it takes the place of the disk."""
