@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgpack
 
@@ -59,14 +59,15 @@ class State(NamedTuple):
 
 def read_operation(header: bytes, body: str | None) -> Operation:
     """An entry of a log."""
-    return _taken_apart(header)._replace(body=body)
+    told, seen = _taken_apart(header)
+    return Operation(*told, header, body, seen)
 
 
-@lru_cache(maxsize=4096)
-def _taken_apart(header: bytes) -> Operation:
-    """The same bytes stand in the log of every node, and are read there again at every check."""
+@lru_cache(maxsize=16_384)
+def _taken_apart(header: bytes) -> tuple[tuple[Any, ...], tuple[Id, ...]]:
+    """What stands before and behind the body; the log of every node has the same bytes, at every check."""
     _, origin, seq, hlc, collection, key, op, parent, _, _, digest, previous, *more = msgpack.unpackb(header)
-    return Operation(
+    told = (
         (origin, seq),
         hlc,
         (collection, key),
@@ -75,10 +76,8 @@ def _taken_apart(header: bytes) -> Operation:
         sha256(header).digest(),
         previous,
         digest,
-        header,
-        None,
-        tuple((named[0], named[1]) for named in more[0]) if more else (),
     )
+    return told, tuple((named[0], named[1]) for named in more[0]) if more else ()
 
 
 def read_log(connection: sqlite3.Connection, after_lsn: int = 0) -> list[Logged]:
