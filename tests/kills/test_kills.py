@@ -1,4 +1,4 @@
-"""200 rounds of kill -9, at random and at named places, lose nothing that was acknowledged."""
+"""120 rounds of kill -9, at random and at named places, lose nothing that was acknowledged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = 200
+ROUNDS = 120
+"""``make soak`` runs more."""
 NAMED_MIN = 20
 MISTAKEN = """
 import sys
@@ -32,7 +33,7 @@ def run(*arguments: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_two_hundred_kills_lose_no_acknowledged_write(capsys: pytest.CaptureFixture[str]) -> None:
+def test_kills_lose_no_acknowledged_write(capsys: pytest.CaptureFixture[str]) -> None:
     said = run("-m", "tests.kills", "--rounds", str(ROUNDS))
     with capsys.disabled():
         print(f"\n{said}")
@@ -42,7 +43,7 @@ def test_two_hundred_kills_lose_no_acknowledged_write(capsys: pytest.CaptureFixt
     assert rounds == ROUNDS
     assert kills > ROUNDS * 3 // 4
     assert named >= NAMED_MIN
-    assert acknowledged > 1000
+    assert acknowledged > 600
 
 
 @pytest.mark.slow
