@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from random import Random
 from unittest.mock import patch
 
 from entgldb.actors.session import outbox, progress
@@ -21,7 +22,7 @@ from tests.simulation.world.edges import Authority
 from tests.simulation.world.network import Network
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.options import DAY_HOURS, Options
-from tests.simulation.world.world import Clock, World, no_collector
+from tests.simulation.world.world import BrokenPromise, Clock, World, no_collector
 
 FAULT_SECONDS = 12.0
 FAULTS_MIN = 20
@@ -63,6 +64,11 @@ class Result:
     lines: list[str] | None = None
 
 
+def options_of(seed: int, random: Random) -> Options:
+    """The options of a seed; they are the first that its source of chance is asked for."""
+    return times.of_seed(seed, Options.draw(random))
+
+
 class Answer:
     """Keeps the answer to one question."""
 
@@ -79,7 +85,7 @@ class Run:
 
     def __init__(self, seed: int, *, keep_trace: bool = False, options: Options | None = None) -> None:
         self.world = world = World(seed, keep_trace=keep_trace)
-        self.options = options or times.of_seed(seed, Options.draw(world.random))
+        self.options = options or options_of(seed, world.random)
         self.network = Network(world)
         self.authority = Authority(world)
         self.watch = checks.Watch(world)
@@ -158,11 +164,15 @@ class Run:
             self.world.reached,
             self.world.lines,
         )
+        self.close()
+        return result
+
+    def close(self) -> None:
+        """Give the memory back."""
         for node in self.nodes:
             node.crash()
             node.store.connection.close()
             node.snapshots.close()
-        return result
 
     def _trouble(self) -> None:
         world = self.world
@@ -376,6 +386,18 @@ class Run:
                 else:
                     self.network.forbidden.add((one.name, two.name))
             one.seeds = tuple(seeds)
+
+
+def broken(one: Run) -> str:
+    """The first promise that a history breaks, which ends it there; empty: it keeps all of them."""
+    one.world.ends_when_broken = True
+    try:
+        with no_collector(), patch.object(outbox, "ENTRIES_PER_BATCH_MAX", one.options.batch_entries):
+            one.whole()
+    except BrokenPromise as fault:
+        one.close()
+        return str(fault)
+    return ""
 
 
 def initial_peer(cloud: SimulatedNode) -> dict[str, object]:

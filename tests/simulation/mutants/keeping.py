@@ -154,9 +154,9 @@ def stable_by_one_too_many() -> Iterator[None]:
     """One entry more is pruned than everybody has."""
     pruned = prune.prune
 
-    def careless(connection: Any, state: State, order: Any, now_ms: int) -> Any:
+    def careless(connection: Any, state: State, order: Any) -> Any:
         raised = {origin: seq + 1 for origin, seq in order.aged.items()}
-        return pruned(connection, state, order._replace(aged=raised), now_ms)
+        return pruned(connection, state, order._replace(aged=raised))
 
     with patch.object(prune, "prune", careless):
         yield

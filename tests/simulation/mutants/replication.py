@@ -5,9 +5,9 @@ Each is what a tired programmer might write. None touches the simulation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
 from unittest.mock import patch
 
 from entgldb.actors.behaviour import Context
@@ -34,12 +34,6 @@ from entgldb.storage.repair.incarnations import Incarnations
 from entgldb.storage.rules import clock, header, merge
 from entgldb.storage.rules.header import DELETE, Header
 from entgldb.storage.rules.results import Row
-from tests.simulation.mutants import keeping as keeping
-from tests.simulation.mutants import time as times
-from tests.simulation.run import run
-
-SEEDS_MAX = 500
-"""Seeds that are tried."""
 
 
 @contextmanager
@@ -336,58 +330,3 @@ def long_step_ended() -> Iterator[None]:
 
     with patch.object(Watched, "hangs", careless):
         yield
-
-
-class Mutant(NamedTuple):
-    """A mistake, and the first seed that notices it on the house as it is."""
-
-    make: Callable[[], AbstractContextManager[None]]
-    first_seed: int
-
-
-MUTANTS = {
-    "acknowledge before commit": Mutant(acknowledge_before_commit, 1),
-    "no receive rule": Mutant(no_receive_rule, 1),
-    "tombstone dropped": Mutant(tombstone_dropped, 1),
-    "gap accepted": Mutant(gap_accepted, 1),
-    "tie without origin": Mutant(tie_without_origin, 2),
-    "link kept after losing the election": Mutant(link_kept, 3),
-    "cursor before ack": Mutant(cursor_before_ack, 3),
-    "retry without request id": Mutant(retry_without_request_id, 1),
-    "header without body digest": Mutant(header_without_body_digest, 1),
-    "hold merged into the clock": Mutant(hold_merged, 1),
-    "relay before its cause": Mutant(relay_before_cause, 2),
-    "quarantined entry not relayed": Mutant(quarantine_not_relayed, 6),
-    "held entries released out of order": Mutant(held_out_of_order, 1),
-    "delete loses to a concurrent put": Mutant(delete_loses, 1),
-    "conflict never cleared": Mutant(conflict_never_cleared, 1),
-    "what was read ignored": Mutant(base_ignored, 1),
-    "epoch not raised": Mutant(epoch_not_raised, 1),
-    "same incarnation after a roll-back": Mutant(same_incarnation, 2),
-    "certificate not compared with Hello": Mutant(certificate_not_compared, 5),
-    "hung actor left alone": Mutant(hung_left_alone, 1),
-    "actor in a long step ended": Mutant(long_step_ended, 4),
-    "fingerprints without body": Mutant(keeping.fingerprints_without_body, 2),
-    "older side taken": Mutant(keeping.older_side_taken, 2),
-    "delay taken for damage": Mutant(keeping.delay_taken_for_damage, 2),
-    "removed field ignored": Mutant(keeping.removed_field_ignored, 1),
-    "fields without origin": Mutant(keeping.fields_without_origin, 35),
-    "delete forgets fields": Mutant(keeping.delete_forgets_fields, 1),
-    "log pruned by age alone": Mutant(keeping.pruned_by_age_alone, 5),
-    "one entry more pruned than all have": Mutant(keeping.stable_by_one_too_many, 6),
-    "floor raised past a gap": Mutant(keeping.floor_past_a_gap, 5),
-    "mended row under its old number": Mutant(keeping.mended_under_its_old_number, 12),
-    "late entry under its old number": Mutant(keeping.supplied_under_its_old_number, 6),
-    "tombstone collected before older puts have come": Mutant(keeping.join_skipped, 6),
-    "age by the wall clock": Mutant(times.age_by_the_wall_clock, 42),
-    "held by the own clock alone": Mutant(times.own_clock_alone, 52),
-    "end of a log forgotten": Mutant(times.end_forgotten, 47),
-}
-
-
-def first_noticed(name: str) -> int | None:
-    """The first seed on which unchanged code keeps every promise and this mistake does not."""
-    mutant = MUTANTS[name]
-    # every change of timing changes what a seed meets: those after the named one stand in for it
-    with mutant.make():
-        return next((seed for seed in range(mutant.first_seed, SEEDS_MAX + 1) if run(seed).violations), None)

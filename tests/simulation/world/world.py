@@ -28,6 +28,10 @@ def no_collector() -> Iterator[None]:
         gc.enable()
 
 
+class BrokenPromise(BaseException):
+    """Ends a history of which only this is asked: whether it breaks a promise. Nothing below may catch it."""
+
+
 class World:
     """The scheduler. ``time`` is virtual seconds since the start."""
 
@@ -40,6 +44,7 @@ class World:
         self.reached: Counter[str] = Counter()
         """Rare branch -> how often it was seen to be taken."""
         self.violations: list[str] = []
+        self.ends_when_broken = False
         self.events = 0
         self.lane_loss = 0.0
         """The chance that what one actor of a node tells another is dropped, as by a queue that is full."""
@@ -83,6 +88,8 @@ class World:
         """A promise was broken."""
         self.violations.append(f"at {self.time:.3f} s: {text}")
         self.note(f"violation {text}")
+        if self.ends_when_broken:
+            raise BrokenPromise(text)
 
     @property
     def trace(self) -> str:

@@ -1,0 +1,110 @@
+"""Every mistake that the simulation must notice, with seeds that do."""
+
+from __future__ import annotations
+
+from tests.simulation.events.damage import DAMAGED_SEEDS, EVERY, interval_of
+from tests.simulation.events.lies import LIAR_SEEDS
+from tests.simulation.mutants import keeping, replication
+from tests.simulation.mutants import time as times
+from tests.simulation.mutants.noticing import Mutant, always
+from tests.simulation.run import MERGING_SEEDS, PICKY_SEEDS
+from tests.simulation.world.options import DAY_HOURS, Options
+
+
+def merges(seed: int, options: Options) -> bool:
+    """Documents merge."""
+    return always(seed, options) and seed % MERGING_SEEDS == 1
+
+
+def has_cloud(seed: int, options: Options) -> bool:
+    """There is a gateway with a link to lose."""
+    return always(seed, options) and options.cloud
+
+
+def has_quarantine(seed: int, options: Options) -> bool:
+    """A node cannot apply all that the others write."""
+    return always(seed, options) and seed % PICKY_SEEDS == 0
+
+
+def has_liar(seed: int, options: Options) -> bool:
+    """A node says Hello under the name of another."""
+    return always(seed, options) and seed % LIAR_SEEDS == 0
+
+
+def verifies(seed: int, options: Options) -> bool:
+    """Nodes compare their documents."""
+    return always(seed, options) and interval_of(seed) > 0
+
+
+def has_damage(seed: int, options: Options) -> bool:
+    """Rows are damaged."""
+    return always(seed, options) and seed % EVERY == DAMAGED_SEEDS
+
+
+def forgets(seed: int, options: Options) -> bool:
+    """Logs are pruned."""
+    return always(seed, options) and options.retention_hours < DAY_HOURS
+
+
+def forgets_behind_slow_lines(seed: int, options: Options) -> bool:
+    """Logs are pruned while older entries are on their way for seconds."""
+    slow = options.bandwidth <= 50_000 or options.delay >= 0.5
+    return forgets(seed, options) and slow and options.retention_hours < 0.001
+
+
+def has_bad_clocks(seed: int, options: Options) -> bool:
+    """Clocks run so far ahead that entries are held."""
+    return always(seed, options) and (options.wild_clocks or options.bad_times)
+
+
+def has_bad_times(seed: int, options: Options) -> bool:
+    """Clocks are set by a month, and boards boot in 1970."""
+    return always(seed, options) and options.bad_times
+
+
+MUTANTS = {
+    "acknowledge before commit": Mutant(replication.acknowledge_before_commit, (3, 4, 6, 2)),
+    "no receive rule": Mutant(replication.no_receive_rule, (4, 3, 2, 6)),
+    "tombstone dropped": Mutant(replication.tombstone_dropped, (2, 1, 4, 3)),
+    "gap accepted": Mutant(replication.gap_accepted, (6, 1, 4, 3)),
+    "tie without origin": Mutant(replication.tie_without_origin, (2, 14, 10, 15), verifies),
+    "link kept after losing the election": Mutant(replication.link_kept, (1, 7, 9, 10), has_cloud),
+    "cursor before ack": Mutant(replication.cursor_before_ack, (8, 1, 6, 12)),
+    "retry without request id": Mutant(replication.retry_without_request_id, (7, 10, 4, 11)),
+    "header without body digest": Mutant(replication.header_without_body_digest, (4, 1, 3, 6)),
+    "hold merged into the clock": Mutant(replication.hold_merged, (28, 2, 12, 22), has_bad_clocks),
+    "relay before its cause": Mutant(replication.relay_before_cause, (12, 8, 3, 9)),
+    "quarantined entry not relayed": Mutant(replication.quarantine_not_relayed, (24, 42, 21), has_quarantine),
+    "held entries released out of order": Mutant(
+        replication.held_out_of_order, (28, 2, 12, 22), has_bad_clocks
+    ),
+    "delete loses to a concurrent put": Mutant(replication.delete_loses, (4, 2, 6, 3)),
+    "conflict never cleared": Mutant(replication.conflict_never_cleared, (4, 2, 1, 3)),
+    "what was read ignored": Mutant(replication.base_ignored, (7, 9, 1, 3), merges),
+    "epoch not raised": Mutant(replication.epoch_not_raised, (4, 2, 1, 3)),
+    "same incarnation after a roll-back": Mutant(replication.same_incarnation, (2, 12, 7)),
+    "certificate not compared with Hello": Mutant(
+        replication.certificate_not_compared, (40, 20, 60, 45), has_liar
+    ),
+    "hung actor left alone": Mutant(replication.hung_left_alone, (4, 1, 10, 3)),
+    "actor in a long step ended": Mutant(replication.long_step_ended, (14, 22)),
+    "fingerprints without body": Mutant(keeping.fingerprints_without_body, (2, 17, 7, 12), has_damage),
+    "older side taken": Mutant(keeping.older_side_taken, (7, 3, 17, 22), verifies),
+    "delay taken for damage": Mutant(keeping.delay_taken_for_damage, (22, 23, 13, 17), verifies),
+    "removed field ignored": Mutant(keeping.removed_field_ignored, (9, 3, 7, 1), merges),
+    "fields without origin": Mutant(keeping.fields_without_origin, (21,), merges),
+    "delete forgets fields": Mutant(keeping.delete_forgets_fields, (19, 39), merges),
+    "log pruned by age alone": Mutant(keeping.pruned_by_age_alone, (23, 6, 27, 15), forgets),
+    "one entry more pruned than all have": Mutant(keeping.stable_by_one_too_many, (23, 42), forgets),
+    "floor raised past a gap": Mutant(keeping.floor_past_a_gap, (23, 38, 27, 15), forgets),
+    "mended row under its old number": Mutant(
+        keeping.mended_under_its_old_number, (32, 62, 7, 22), has_damage
+    ),
+    "late entry under its old number": Mutant(keeping.supplied_under_its_old_number, (6, 18, 3)),
+    "tombstone collected before older puts have come": Mutant(
+        keeping.join_skipped, (302,), forgets_behind_slow_lines
+    ),
+    "age by the wall clock": Mutant(times.age_by_the_wall_clock, (22, 87, 72, 42), has_bad_times),
+    "held by the own clock alone": Mutant(times.own_clock_alone, (2, 12, 22, 37), has_bad_times),
+    "end of a log forgotten": Mutant(times.end_forgotten, (32, 62, 52, 7), has_bad_times),
+}
