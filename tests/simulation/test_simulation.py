@@ -15,10 +15,12 @@ from tests.simulation.run import ACKNOWLEDGED_MIN, ALL_FAULTS_MIN, FAULTS_MIN, R
 from tests.simulation.watch import branches
 
 ROOT = Path(__file__).parent.parent.parent
-FAST = range(1, 9)
-FIXED = 180
-"""The last of the fixed seeds; ``make soak`` runs more."""
-FRESH_FIRST, FRESH = int(time.time()), 20
+FAST = range(1, 5)
+RARE = (95, 97, 117)
+"""Seeds that take ways which few others take."""
+FIXED = (*range(1, 81), *RARE)
+"""Each rare branch is taken by two of them at least; ``make soak`` begins with the others up to 200."""
+FRESH_FIRST, FRESH = int(time.time()), 10
 """Seeds nobody has seen; a failure tells its seed, which then becomes a named test."""
 
 
@@ -36,11 +38,11 @@ def test_seed(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(600)
 def test_many_seeds_keep_every_promise_and_reach_every_rare_branch(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    seeds = [*range(1, FIXED + 1), *range(FRESH_FIRST, FRESH_FIRST + FRESH)]
+    seeds = [*FIXED, *range(FRESH_FIRST, FRESH_FIRST + FRESH)]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         results = list(pool.map(run, seeds, chunksize=5))
     reached = branches.total(results)
@@ -52,12 +54,13 @@ def test_many_seeds_keep_every_promise_and_reach_every_rare_branch(
 
 
 def test_the_same_seed_is_the_same_history() -> None:
-    assert run(3).trace == run(3).trace
-    assert run(3).trace != run(4).trace
+    one = run(3).trace
+    assert one == run(3).trace
+    assert one != run(4).trace
 
 
 def test_history_does_not_depend_on_the_hash_seed() -> None:
-    script = "from tests.simulation.run import run; print(run(5).trace)"
+    script = "from tests.simulation.run import run; print(run(7).trace)"
     traces = {
         subprocess.run(
             [sys.executable, "-c", script],
