@@ -17,10 +17,10 @@ from entgldb.storage.rules.results import (
     Collected,
     Heard,
     Installed,
+    LogRow,
     Outcome,
     Pruned,
     PruneOrder,
-    Row,
     Walked,
 )
 
@@ -48,7 +48,7 @@ class LogReader(Protocol):
     def quarantined(self) -> set[Origin]:
         """Origins of which nothing more is taken."""
 
-    def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
+    def rows(self, from_lsn: int, rows_max: int) -> list[LogRow]:
         """Rows with lsn >= ``from_lsn``, in lsn order, at most ``rows_max`` and about 4 MiB."""
 
     def unapplied(self, rows_max: int, after: tuple[Origin, int] = ("", 0)) -> list[tuple[Origin, int]]:

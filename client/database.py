@@ -172,16 +172,16 @@ class Database:
 
     def quarantine(self) -> list[Unfit]:
         """Entries that could not be applied on this node and wait for a decision."""
-        from entgldb.storage.log.unfit import shown
+        from entgldb.storage.log.unfit import list_unfit
 
-        return self.documents.put_to(shown)
+        return self.documents.put_to(list_unfit)
 
     def held(self) -> list[Waiting]:
         """The entries that this node holds back because their writer's clock runs too far ahead, by
         origin."""
-        from entgldb.storage.log.held import shown
+        from entgldb.storage.log.held import list_held
 
-        return self.documents.put_to(shown)
+        return self.documents.put_to(list_held)
 
     def token(self) -> str:
         """The change token after everything that is here now."""

@@ -83,12 +83,12 @@ class Stream(Protocol):
 
 
 class FrameWriter:
-    """Frames that wait to be written, bounded. One thread may put while another one takes.
+    """Frames that wait to be written, bounded. One thread may put while another one writes.
 
     >>> writer = FrameWriter(bytes_max=10)
     >>> writer.put(frame(b"hi")), writer.put(frame(b"there"))
     (True, False)
-    >>> parts = writer.take(100)
+    >>> parts = writer.next_parts(100)
     >>> writer.wrote(parts, 5)
     >>> writer.waiting
     1
@@ -114,7 +114,7 @@ class FrameWriter:
         self._parts.extend(parts)
         return True
 
-    def take(self, size: int) -> list[bytes | memoryview]:
+    def next_parts(self, size: int) -> list[bytes | memoryview]:
         """The next parts, of about ``size`` bytes together; ``wrote`` takes what becomes of them."""
         parts: list[bytes | memoryview] = []
         while self._parts and size > 0 and len(parts) < WRITE_PARTS_MAX:
@@ -134,7 +134,7 @@ class FrameWriter:
 
     def write_to(self, stream: Stream) -> None:
         """Write what waits, as far as the stream takes it. Raises OSError."""
-        while parts := self.take(WRITE_BYTES):
+        while parts := self.next_parts(WRITE_BYTES):
             size = sum(map(len, parts))
             try:
                 small = size <= 2 * WRITE_BYTES

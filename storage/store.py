@@ -225,7 +225,7 @@ class Store(LogQueries):
 
     def note_arrival(self, first_lsn: int, peer: str, now_ms: int) -> None:
         """Remember who sent the rows from ``first_lsn`` on."""
-        arrivals.note(self.connection, first_lsn, self.state.lsn, peer, now_ms)
+        arrivals.note_arrival(self.connection, first_lsn, self.state.lsn, peer, now_ms)
 
     def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
         """Apply what was recorded alone."""
@@ -321,7 +321,7 @@ class Store(LogQueries):
     def remember_members(self, rows: Sequence[Member], now_ms: int, *, cloud: bool) -> None:
         """Keep the last words of members that are later than those kept."""
         self.transaction.need_group()
-        members.remember(self.connection, rows, now_ms, self.state.lived_ms, cloud=cloud)
+        members.remember_members(self.connection, rows, now_ms, self.state.lived_ms, cloud=cloud)
 
     def known_ms(self, now_ms: int) -> int:
         """The latest time that this node can believe in: see ``rules.clock.known_ms``."""
@@ -372,7 +372,7 @@ class Store(LogQueries):
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             if self._wal.bytes() > _WAL_BYTES_MAX:
                 self._truncate()
-            fingerprint.note(self.connection, self.path.parent)
+            fingerprint.note_progress(self.connection, self.path.parent)
 
     def compact(self) -> tuple[int, int]:
         """Rewrite the file without its free pages; its bytes before and after. Outside of any group.
@@ -395,7 +395,7 @@ class Store(LogQueries):
             self.connection.execute("ROLLBACK")
         if self.path is not None:
             database.mark_stopped(self.connection)
-            fingerprint.note(self.connection, self.path.parent)
+            fingerprint.note_progress(self.connection, self.path.parent)
             # readers in other processes keep SQLite from doing this at the close of the last connection
             self._truncate()
         self.connection.close()

@@ -19,7 +19,7 @@ from entgldb.messages.limits import ENTRIES_PER_BATCH_MAX, PAGE_ROWS_MAX, WINDOW
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Vector
 from entgldb.messages.wire import Entries
 from entgldb.storage.rules import vector as vectors
-from entgldb.storage.rules.results import Row
+from entgldb.storage.rules.results import LogRow
 
 RELAY_DELAY = 0.05
 """Seconds a foreign entry waits: by then the peer usually says that it has it from its origin."""
@@ -248,7 +248,7 @@ class Outbox:
         beyond = {o: max(seq, self._passed.get(o, 0)) for o, seq in (self._passed | dict(covered)).items()}
         self._cursor = max(self._cursor, self._log.first_missing(beyond))
 
-    def _entry(self, row: Row) -> Entry:
+    def _entry(self, row: LogRow) -> Entry:
         hidden = self._cloud and row.collection.startswith(SYSTEM_PREFIX)
         return Entry(row.header, None if hidden else row.body, row.signature)
 
@@ -260,7 +260,7 @@ class Outbox:
         origins: Iterable[str],
     ) -> bool:
         # rows may have been pruned while this batch was read: the entries after them would come too early
-        if vectors.behind(self._log.floors(), vectors.join((self._covered(), gone_out))):
+        if vectors.behind(self._log.floors(), vectors.covered_by_any((self._covered(), gone_out))):
             self._count(Reason.BEHIND_SNAPSHOT)
             return False
         authors = own_log.authors_of(self._log, [one for one in origins if one not in self._named])

@@ -73,7 +73,7 @@ class LinkWriter:
         self._flush_due = False  # before the queue is looked at: a later frame asks for another flush
         if self.over or self.transport is None or self.transport.is_closing():
             return
-        while not self._full and (parts := self.frames.take(WRITE_BYTES)):
+        while not self._full and (parts := self.frames.next_parts(WRITE_BYTES)):
             data = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))[: self._slice]
             self.transport.write(data)
             if not self._full:

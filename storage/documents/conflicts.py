@@ -9,7 +9,7 @@ from entgldb.messages.model import Version
 from entgldb.messages.schema import Json
 from entgldb.storage.rules.clock import ms_of
 
-CONFLICTS: Final = (
+CONFLICT_ROWS: Final = (
     "SELECT c.collection, c.key, c.hlc, c.id, o.name, c.seq, c.body, c.rule, w.name, d.seq, d.hlc, d.body"
     " FROM _entgldb_conflicts c JOIN _entgldb_origins o ON o.id = c.origin"
     " LEFT JOIN _entgldb_documents d ON d.collection = c.collection AND d.key = c.key"
@@ -38,7 +38,7 @@ class Conflict(NamedTuple):
 
 
 def conflict(row: tuple[Any, ...]) -> Conflict:
-    """A row of CONFLICTS."""
+    """A row of CONFLICT_ROWS."""
     collection, key, hlc, _, origin, seq, text, rule, winner, winner_seq, winner_hlc, body = row
     lost = json.loads(text)
     if rule != "lww":

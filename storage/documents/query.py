@@ -21,7 +21,7 @@ from entgldb.messages.model import (
     check_key,
 )
 from entgldb.messages.schema import Json
-from entgldb.storage.documents.conflicts import CONFLICTS, Conflict, conflict
+from entgldb.storage.documents.conflicts import CONFLICT_ROWS, Conflict, conflict
 from entgldb.storage.documents.filter import Condition, compile_filter, compile_sort, register, unusual
 from entgldb.storage.file.faults import translated
 from entgldb.storage.file.open import FILE, open_reader
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from entgldb.storage.documents.history import History
 
 Document = dict[str, Json]
-Rows = list[tuple[Any, ...]]
+_Rows = list[tuple[Any, ...]]
 _T = TypeVar("_T")
 _READ: Final = "body, (SELECT name FROM _entgldb_origins WHERE id = origin), seq, stamps"
 
@@ -215,7 +215,9 @@ class Documents:
         if collection is not None:
             check_collection(collection, system=True)
         return [
-            conflict(row) for row in self._pages(CONFLICTS, ("", "", 0, 0)) if collection in (None, row[0])
+            conflict(row)
+            for row in self._pages(CONFLICT_ROWS, ("", "", 0, 0))
+            if collection in (None, row[0])
         ]
 
     def history(self, collection: str, key: str) -> History:
@@ -295,7 +297,7 @@ class Documents:
                     key, *columns = found[number]
                     yield key, _read(*columns)
 
-    def changed(self, lsn: int) -> tuple[Rows, bool]:
+    def changed(self, lsn: int) -> tuple[_Rows, bool]:
         """The next documents and tombstones that were changed after ``lsn``, in that order; whether there
         are more."""
         return self.put_to(lambda connection: _page(connection.execute(_CHANGED, (lsn, PAGE_ROWS_MAX))))
@@ -358,9 +360,9 @@ def too_late() -> TokenExpired:
     )
 
 
-def _page(cursor: sqlite3.Cursor) -> tuple[Rows, bool]:
+def _page(cursor: sqlite3.Cursor) -> tuple[_Rows, bool]:
     """Rows of _CHANGED, no more than fit into a page; whether there are more."""
-    rows: Rows = []
+    rows: _Rows = []
     size = 0
     for row in cursor:
         rows.append(row)

@@ -14,9 +14,9 @@ from entgldb.storage.log.arrivals import Arrival
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.header import DELETE, decode
 from entgldb.storage.rules.results import Heard
-from entgldb.storage.rules.why import Known
+from entgldb.storage.rules.why import KeyState
 
-VERSIONS_MAX = 20
+TRACES_MAX = 20
 """Versions of a key that are told, the newest first."""
 
 
@@ -56,7 +56,7 @@ class Tracer:
         """Give the file back."""
         self._connection.close()
 
-    def trace(self, collection: str, key: str) -> tuple[Known, list[Trace]]:
+    def trace(self, collection: str, key: str) -> tuple[KeyState, list[Trace]]:
         """The state of a key and its versions. Raises InvalidError for a key that cannot be one."""
         check_collection(collection, system=True)
         check_key(key)
@@ -74,7 +74,7 @@ class Tracer:
         waiting = held + unfit
         ranked = [(hlc, *version) for version, hlc in waiting] + [(one.hlc, *one.version) for one in traces]
         newest = Version(*max(ranked)[1:]) if ranked else current
-        known = Known(
+        known = KeyState(
             collection,
             current,
             row is not None and row[3] == 1,
@@ -83,7 +83,7 @@ class Tracer:
             unfit=newest in [version for version, _ in unfit] or self._quarantined(newest),
             recorded=current is None and bool(traces) and not waiting,
         )
-        return known, traces[:VERSIONS_MAX]
+        return known, traces[:TRACES_MAX]
 
     def vector(self) -> dict[Origin, int]:
         """Origin -> newest seq."""

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from entgldb.storage.rules.incarnations import Why
 
-FILE: Final = "node.fingerprint"
+FINGERPRINT_FILE: Final = "node.fingerprint"
 DATABASE: Final = "entgldb.db"
 
 
@@ -62,7 +62,7 @@ def renew(connection: sqlite3.Connection, directory: Path) -> None:
         _write(directory, made._replace(nonce=coming, coming=""))
 
 
-def note(connection: sqlite3.Connection, directory: Path) -> None:
+def note_progress(connection: sqlite3.Connection, directory: Path) -> None:
     """Remember outside how far the database has come."""
     found, lsn = _read(directory), _lsn(connection)
     if found is not None and found.lsn < lsn:
@@ -90,19 +90,19 @@ def _place(directory: Path) -> tuple[str, int, int]:
 def _read(directory: Path) -> Fingerprint | None:
     """None where there is none, or what no release has written."""
     try:
-        return Fingerprint(**json.loads((directory / FILE).read_text("utf-8")))
+        return Fingerprint(**json.loads((directory / FINGERPRINT_FILE).read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
 def _write(directory: Path, fingerprint: Fingerprint) -> None:
-    new = directory / f"{FILE}.new"
+    new = directory / f"{FINGERPRINT_FILE}.new"
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as file:
         json.dump(fingerprint._asdict(), file)
         file.flush()
         os.fsync(file.fileno())
-    new.replace(directory / FILE)
+    new.replace(directory / FINGERPRINT_FILE)
     sync_directory(directory)
 
 

@@ -43,7 +43,7 @@ def open_file(directory: str | Path) -> sqlite3.Connection:
     path = Path(directory) / FILE
     from entgldb.storage.file import swap
 
-    swap.settle(Path(directory))
+    swap.complete(Path(directory))
     fresh = not path.exists()
     connection = _connect(path, "rwc")
     try:
@@ -149,7 +149,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 def _prepare(connection: sqlite3.Connection, directory: Path, fresh: bool) -> None:
     # a reader does not need it
-    from entgldb.storage.file.upgrade import keep
+    from entgldb.storage.file.upgrade import keep_copy
 
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute("PRAGMA synchronous = EXTRA")
@@ -159,7 +159,7 @@ def _prepare(connection: sqlite3.Connection, directory: Path, fresh: bool) -> No
         _check_after_unclean_stop(connection, directory)
     connection.execute("PRAGMA journal_mode = WAL")
     _read_back(connection, "journal_mode", "wal")
-    keep(connection, directory / FILE)
+    keep_copy(connection, directory / FILE)
     migrate(connection)
     sync_directory(directory)
     connection.execute("PRAGMA synchronous = FULL")

@@ -21,7 +21,7 @@ from entgldb.messages.model import Origin, node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.file.state import State
 
-CODE: Final = "too-many-origins"
+TOO_MANY_ORIGINS: Final = "too-many-origins"
 
 
 class Strangers:
@@ -66,7 +66,7 @@ class Strangers:
         if self._since_ms is None:
             return []
         text = f"{known} origins are known; those that no member has named as its own are not taken any more"
-        return [{"code": CODE, "subject": "", "text": text, "since_ms": self._since_ms}]
+        return [{"code": TOO_MANY_ORIGINS, "subject": "", "text": text, "since_ms": self._since_ms}]
 
     def note(self, peer: str, strangers: int) -> None:
         """So many that ``peer`` has brought were taken."""

@@ -74,16 +74,16 @@ def install(directory: Path, swap: Swap) -> None:
         _write_note(directory, swap)
     except OSError as fault:
         raise told(fault, _LATER if (directory / _NOTE).exists() else "nothing was changed") from fault
-    settle(directory)
+    complete(directory)
 
 
-def settle(directory: Path) -> Swap | None:
+def complete(directory: Path) -> Swap | None:
     """Complete a swap that was cut short; which, or None. The caller holds the directory's lock.
 
     Raises EntglError where the disk refuses a step, CorruptError for a note that is none.
     """
     try:
-        return _settle(directory)
+        return _complete(directory)
     except OSError as fault:
         raise told(fault, _LATER) from fault
     except (ValueError, TypeError) as fault:
@@ -93,7 +93,7 @@ def settle(directory: Path) -> Swap | None:
         ) from fault
 
 
-def _settle(directory: Path) -> Swap | None:
+def _complete(directory: Path) -> Swap | None:
     try:
         swap = Swap(**json.loads((directory / _NOTE).read_text("utf-8")))
         if type(swap.aside) is not str or type(swap.facts) is not dict:
@@ -108,7 +108,7 @@ def _settle(directory: Path) -> Swap | None:
             present, aside = directory / f"{DATABASE}{ending}", directory / f"{swap.aside}{ending}"
             if present.exists() and not aside.exists():
                 present.replace(aside)
-        (directory / fingerprint.FILE).unlink(missing_ok=True)
+        (directory / fingerprint.FINGERPRINT_FILE).unlink(missing_ok=True)
         sync_directory(directory)
         (directory / _NEW).replace(directory / DATABASE)
         sync_directory(directory)

@@ -10,7 +10,7 @@ from entgldb.storage.file.fingerprint import sync_directory
 from entgldb.storage.file.schema import FORMAT
 
 
-def keep(connection: sqlite3.Connection, file: Path) -> Path | None:
+def keep_copy(connection: sqlite3.Connection, file: Path) -> Path | None:
     """Copy a database of an earlier format to ``FILE.format-N.bak``; None where there is nothing to keep.
 
     It stays until the operator removes it. A copy that was cut short is made again; one that is whole is not.

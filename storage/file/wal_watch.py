@@ -15,7 +15,7 @@ from typing import Final
 from entgldb.messages.limits import WAL_ALARM_BYTES
 from entgldb.messages.schema import Json
 
-CODE: Final = "wal-large"
+WAL_LARGE: Final = "wal-large"
 _READ_LOCKS: Final = range(123, 128)
 _NAMED_MAX: Final = 5
 """Readers that an alarm names."""
@@ -57,7 +57,7 @@ class WalWatch:
         told = [_name(process) for process in sorted(self._readers)[:_NAMED_MAX]]
         who = "a read transaction of " + ", ".join(told) if told else "somebody's open read transaction"
         text = f"the write-ahead log has {self._bytes >> 20} MiB: {who} keeps it from shrinking"
-        return [{"code": CODE, "subject": self._path.name, "text": text, "since_ms": self._since_ms}]
+        return [{"code": WAL_LARGE, "subject": self._path.name, "text": text, "since_ms": self._since_ms}]
 
 
 def readers_of(shared: Path) -> frozenset[int]:

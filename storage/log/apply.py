@@ -182,7 +182,7 @@ class Applier:
         head = self.state.origins[header.origin].head
         self.state.move(header.origin, Head(header.seq, one.digest, head.quarantined, header.hlc))
         self.changes[header.origin] = (header.seq, one.digest)
-        self.state.clock = clock.merge(self.state.clock, header.hlc)
+        self.state.clock = clock.advance(self.state.clock, header.hlc)
         end = ended_by(header)
         if end is not None:
             self.state.end(self.connection, *end)
@@ -307,7 +307,7 @@ class Applier:
 
     def retry(self, version: Version) -> Outcome:
         """Apply an entry from quarantine. Raises NotFoundError, or CannotApply: it stays there then."""
-        one = _taken_apart(unfit.take(self.connection, self.state, version))
+        one = _taken_apart(unfit.withdraw(self.connection, self.state, version))
         text = self._text(one)
         if isinstance(text, EntglError):
             raise CannotApply(version, text)

@@ -20,7 +20,7 @@ class Arrival(NamedTuple):
     """This node's clock."""
 
 
-def note(connection: sqlite3.Connection, first: int, last: int, peer: str, now_ms: int) -> None:
+def note_arrival(connection: sqlite3.Connection, first: int, last: int, peer: str, now_ms: int) -> None:
     """Rows ``first`` to ``last`` of the log came from ``peer``."""
     joined = connection.execute(
         "UPDATE _entgldb_arrivals SET last_lsn = ? WHERE first_lsn ="

@@ -20,7 +20,7 @@ class Waiting(NamedTuple):
     """Wall clock at which its first entry is applied by itself."""
 
 
-def shown(connection: sqlite3.Connection) -> list[Waiting]:
+def list_held(connection: sqlite3.Connection) -> list[Waiting]:
     """The held entries, by origin."""
     rows = connection.execute(
         "SELECT o.name, count(*), (SELECT f.header FROM _entgldb_held f WHERE f.origin = h.origin"

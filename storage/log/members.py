@@ -20,7 +20,7 @@ VOICE_MS: Final = 24 * 3600 * 1000
 """A node that was not heard of for so long has no voice about the time."""
 
 
-def remember(
+def remember_members(
     connection: sqlite3.Connection, rows: Iterable[Member], now_ms: int, lived_ms: int, *, cloud: bool
 ) -> None:
     """Keep rows that are later than those kept, heard at ``now_ms``; the longest silent make room.

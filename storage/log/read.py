@@ -17,7 +17,7 @@ from entgldb.storage.authorship import authors
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.log import members
 from entgldb.storage.rules.clock import ms_of
-from entgldb.storage.rules.results import Heard, Row
+from entgldb.storage.rules.results import Heard, LogRow
 
 PINNED: Final = "cluster"
 """Name in ``_entgldb_meta``."""
@@ -97,7 +97,7 @@ class LogQueries:
         rows = self.connection.execute("SELECT name FROM _entgldb_origins WHERE quarantined = 1")
         return {name for (name,) in rows.fetchall()}
 
-    def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
+    def rows(self, from_lsn: int, rows_max: int) -> list[LogRow]:
         """Rows with lsn >= ``from_lsn``, in lsn order, at most ``rows_max`` and about 4 MiB."""
         cursor = self.connection.execute(
             "SELECT lsn, origin, seq, hash, collection, header, CAST(body AS BLOB), applied, signature"
@@ -108,7 +108,7 @@ class LogQueries:
         try:
             for lsn, number, seq, digest, collection, header, body, applied, signature in cursor:
                 place = (lsn, self._name(number), seq, digest, collection)
-                found.append(Row(*place, header, body, applied != 0, signature))
+                found.append(LogRow(*place, header, body, applied != 0, signature))
                 size += len(header) + (len(body) if body is not None else 0)
                 if size >= PAGE_BYTES_MAX:
                     break

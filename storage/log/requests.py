@@ -60,7 +60,7 @@ def remembered(connection: sqlite3.Connection, request: RequestId) -> Answer | N
     return None
 
 
-def remember(
+def remember_answer(
     connection: sqlite3.Connection,
     request: RequestId,
     origin: Origin,

@@ -56,7 +56,7 @@ def why(fault: Exception) -> EntglError:
     return EntglError(f"{type(fault).__name__}: {fault}"[:500], code=ErrorCode.INTERNAL)
 
 
-def shown(connection: sqlite3.Connection) -> list[Unfit]:
+def list_unfit(connection: sqlite3.Connection) -> list[Unfit]:
     """All entries in quarantine, by collection and key; each page is one short read."""
     found: list[Unfit] = []
     last = 0
@@ -150,7 +150,7 @@ def replace_unfit(connection: sqlite3.Connection, state: State, header: Header) 
     return header._replace(parent=parent, seen=seen)
 
 
-def take(connection: sqlite3.Connection, state: State, version: Version) -> Entry:
+def withdraw(connection: sqlite3.Connection, state: State, version: Version) -> Entry:
     """Take one entry out of quarantine. Raises NotFoundError."""
     number = _number(state, version.origin)
     rows = connection.execute(

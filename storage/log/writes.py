@@ -73,7 +73,7 @@ class Writing:
         written: tuple[Written, ...] = write_group(batch, state.own, checked, now_ms)
         batch.flush()
         lsn = state.lsn if state.lsn > before else 0
-        requests.remember(batch.connection, request, state.own, written, lsn, state.lived_ms)
+        requests.remember_answer(batch.connection, request, state.own, written, lsn, state.lived_ms)
         return written, lsn
 
 

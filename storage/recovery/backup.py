@@ -25,7 +25,7 @@ from entgldb.storage.file.fingerprint import sync_directory
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.file.schema import APPLICATION_ID, FORMAT
 
-Progress = Callable[[int, int], None]
+PagesCopied = Callable[[int, int], None]
 """Told pages done and pages in all."""
 _PAGES: Final = 512
 """Copied in one go."""
@@ -50,7 +50,7 @@ class Manifest(NamedTuple):
     """The digest of the file, in hexadecimal digits; empty inside the file itself."""
 
 
-def write(directory: Path, target: Path, version: str, now_ms: int, progress: Progress) -> Manifest:
+def write(directory: Path, target: Path, version: str, now_ms: int, progress: PagesCopied) -> Manifest:
     """Back up the node in ``directory``, running or not. Raises EntglError; nothing is left then."""
     part = target.with_name(f"{target.name}.part")
     try:
@@ -123,7 +123,7 @@ def _open(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
 
 
-def _copy(directory: Path, part: Path, progress: Progress) -> None:
+def _copy(directory: Path, part: Path, progress: PagesCopied) -> None:
     """SQLite's online backup. One read transaction holds still what is copied, however much is written."""
     source, copy = open_reader(directory), sqlite3.connect(part, isolation_level=None)
     try:

@@ -45,7 +45,7 @@ def rebuild(directory: Path, node_id: str, now_ms: int) -> Rebuilt:
     It is made beside the damaged one and then takes its place: a run that was cut short has changed nothing,
     or is completed by the next, which tells the same.
     """
-    cut = swap.settle(directory)
+    cut = swap.complete(directory)
     if cut is not None:
         return Rebuilt(cut.aside, cut.facts.get("salvaged", 0), cut.facts.get("unreadable", 0))
     if not (directory / FILE).exists():

@@ -66,7 +66,7 @@ def restore(
             f"{file.name} is of node {manifest.node_id}, this directory is of {node_id}",
             hint="restore into a directory of that node id",
         )
-    cut = swap.settle(directory)
+    cut = swap.complete(directory)
     # the database that an earlier run has put in place was never started: the one that it set aside counts
     aside = cut.aside if cut is not None else swap.free_name(directory, "before-restore", now_ms)
     with swap.preparing(directory) as part:

@@ -46,7 +46,7 @@ class Applying:
     def drop(self, version: Version) -> None:
         """Take an entry out of quarantine for good; it stays in the log. Raises NotFoundError."""
         self._transaction.need_group()
-        unfit.take(self._transaction.connection, self._transaction.state, version)
+        unfit.withdraw(self._transaction.connection, self._transaction.state, version)
 
     def release(self, now_ms: int, accepted: Origin) -> Outcome:
         """Apply held entries that time has caught up with, and of ``accepted`` whatever its clock says."""

@@ -70,7 +70,7 @@ def cut(connection: sqlite3.Connection, state: State, origin: Origin, seq: int, 
     return head.seq if apart else 0
 
 
-def release(state: State, origin: Origin) -> None:
+def reopen(state: State, origin: Origin) -> None:
     """Take the origin's entries again: our entries are the branch to keep, as far as they go."""
     known = state.origins.get(origin)
     if known is not None and known.head.quarantined:

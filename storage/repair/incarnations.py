@@ -62,7 +62,7 @@ class Incarnations:
         connection, state = self._transaction.connection, self._transaction.state
         first = healing.cut(connection, state, origin, seq, kept)
         if not first:
-            healing.release(state, origin)
+            healing.reopen(state, origin)
             return 0
         dropped = state.origins[origin].head.seq - first + 1
         healing.take_out(Batch(connection, state), origin, first)

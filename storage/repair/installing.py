@@ -18,7 +18,7 @@ from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.repair.incarnations import Incarnations
 from entgldb.storage.repair.rewrite import Tail
 from entgldb.storage.rules import clock
-from entgldb.storage.rules.comparing.chunks import Head as SnapshotHead
+from entgldb.storage.rules.comparing.chunks import Preface
 from entgldb.storage.rules.ended import read_ending
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.merge import NO_HEAD, Head
@@ -68,7 +68,7 @@ class Installing:
             self._strangers.note(peer, strangers)
             return done
 
-    def _is_covered(self, head: SnapshotHead, *, cloud: bool) -> bool:
+    def _is_covered(self, head: Preface, *, cloud: bool) -> bool:
         """Whether it brings nothing: it was merged before, or the log has brought it meanwhile."""
         connection = self._transaction.connection
         if head.system and not cloud and (is_partial(connection) or has_recorded(connection)):
@@ -77,7 +77,7 @@ class Installing:
         ours = [(heads.get(mark.name, NO_HEAD), mark.seq) for mark in head.marks]
         return all(known.seq >= seq for known, seq in ours)
 
-    def _is_of_a_fork(self, head: SnapshotHead) -> bool:
+    def _is_of_a_fork(self, head: Preface) -> bool:
         """Whether it has more of an origin in quarantine than our branch of that, or another branch.
 
         Its rows and its vector would then say what our branch has not seen: nobody could tell what to keep.
@@ -94,9 +94,7 @@ class Installing:
                 return True
         return False
 
-    def _install(
-        self, head: SnapshotHead, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool
-    ) -> Installed:
+    def _install(self, head: Preface, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool) -> Installed:
         connection, state = self._transaction.connection, self._transaction.state
         before = state.vector()
         behind = rebase or any(mark.floor > before.get(mark.name, (0, b""))[0] for mark in head.marks)
@@ -127,7 +125,7 @@ class Installing:
         )
 
 
-def _covered(head: SnapshotHead, origin: Origin) -> Head:
+def _covered(head: Preface, origin: Origin) -> Head:
     """How far a snapshot has an origin's log."""
     return next((Head(m.seq, m.head, hlc=m.hlc) for m in head.marks if m.name == origin and m.seq), NO_HEAD)
 

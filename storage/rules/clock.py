@@ -42,7 +42,7 @@ def tick(last: int, now_ms: int) -> int:
     return made
 
 
-def merge(last: int, seen: int) -> int:
+def advance(last: int, seen: int) -> int:
     """The clock after an entry stamped ``seen`` was applied."""
     return max(last, seen)
 

@@ -26,7 +26,7 @@ from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.clock import HLC_MAX
 from entgldb.storage.rules.merging.row import read_merging
 
-FORMAT: Final = 1
+HEADER_FORMAT: Final = 1
 PUT: Final = 0
 DELETE: Final = 1
 MERGE: Final = 2
@@ -71,7 +71,7 @@ class Header(NamedTuple):
 def encode(header: Header) -> bytes:
     """The bytes of a header; deterministic."""
     fields = header if header.seen else header[:-1]
-    packed: bytes = msgpack.packb((FORMAT, *fields), buf_size=PACK_BYTES)
+    packed: bytes = msgpack.packb((HEADER_FORMAT, *fields), buf_size=PACK_BYTES)
     return packed
 
 
@@ -88,8 +88,13 @@ def decode(data: bytes) -> Header:
         items = msgpack.unpackb(data, raw=False, use_list=True, strict_map_key=True, max_ext_len=0)
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as fault:
         raise ProtocolError(f"a header is no msgpack array: {type(fault).__name__}") from None
-    if type(items) is not list or len(items) < _FIELDS or type(items[0]) is not int or items[0] != FORMAT:
-        raise ProtocolError(f"a header is an array of {_FIELDS} or more that begins with {FORMAT}")
+    if (
+        type(items) is not list
+        or len(items) < _FIELDS
+        or type(items[0]) is not int
+        or items[0] != HEADER_FORMAT
+    ):
+        raise ProtocolError(f"a header is an array of {_FIELDS} or more that begins with {HEADER_FORMAT}")
     # a newer release may append fields: they are stored and relayed as they came, and mean nothing here
     return _checked(items[:_FIELDS], _checked_seen(items[_FIELDS]) if len(items) > _FIELDS else ())
 

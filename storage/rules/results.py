@@ -9,7 +9,7 @@ from entgldb.messages.model import Origin, Vector
 from entgldb.messages.wire import Member
 
 
-class Row(NamedTuple):
+class LogRow(NamedTuple):
     """An oplog row. ``body`` is None for a delete and for a filtered body."""
 
     lsn: int

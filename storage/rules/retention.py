@@ -90,9 +90,9 @@ def old_enough(marks: Sequence[tuple[int, Seqs]], lived_ms: int, age_ms: float) 
 def survey(ours: Seqs, counted: Sequence[Voice], old: Seqs) -> Survey:
     """The entries that may be forgotten, where ``counted`` are all other members that count."""
     rows = [ours, *(voice.vector for voice in counted)]
-    stable = {origin: seq for origin, seq in vectors.meet(rows).items() if seq > 0}
+    stable = {origin: seq for origin, seq in vectors.covered_by_all(rows).items() if seq > 0}
     aged = {origin: min(seq, old[origin]) for origin, seq in stable.items() if old.get(origin, 0) > 0}
-    return Survey(stable, aged, dict(old), vectors.join(rows), tuple(counted))
+    return Survey(stable, aged, dict(old), vectors.covered_by_any(rows), tuple(counted))
 
 
 def held_back(found: Survey) -> dict[str, dict[str, Json]]:

@@ -44,13 +44,13 @@ def dominates(ours: Mapping[Origin, int], theirs: Mapping[Origin, int]) -> bool:
     return all(ours.get(origin, 0) >= seq for origin, seq in theirs.items())
 
 
-def meet(vectors: Iterable[Mapping[Origin, int]]) -> dict[Origin, int]:
+def covered_by_all(vectors: Iterable[Mapping[Origin, int]]) -> dict[Origin, int]:
     """The entries that all of them cover; at least one vector is needed."""
     first, *others = vectors
     return {origin: min(seq, *(v.get(origin, 0) for v in others), seq) for origin, seq in first.items()}
 
 
-def join(vectors: Iterable[Mapping[Origin, int]]) -> dict[Origin, int]:
+def covered_by_any(vectors: Iterable[Mapping[Origin, int]]) -> dict[Origin, int]:
     """The entries that any of them covers."""
     found: dict[Origin, int] = {}
     for vector in vectors:

@@ -109,7 +109,7 @@ EXPLAINS: Final[Mapping[Reason, WhyReason | None]] = {
 }
 
 
-class Known(NamedTuple):
+class KeyState(NamedTuple):
     """The state of a key in this node's file."""
 
     collection: str
@@ -151,7 +151,7 @@ class Ourselves(NamedTuple):
     """Nodes that we are not linked to."""
 
 
-def here(known: Known, us: Ourselves) -> WhyReason | None:
+def here(known: KeyState, us: Ourselves) -> WhyReason | None:
     """Why the key is not shown on this node; None: it is."""
     if known.live:
         return None
@@ -175,7 +175,7 @@ def here(known: Known, us: Ourselves) -> WhyReason | None:
     )
 
 
-def there(known: Known, other: Other) -> WhyReason | None:
+def there(known: KeyState, other: Other) -> WhyReason | None:
     """Why another node does not show what this node knows as the newest; None: it does."""
     newest = known.newest or known.current
     if newest is None:
@@ -195,7 +195,7 @@ def there(known: Known, other: Other) -> WhyReason | None:
     return WhyReason.UNKNOWN if other.vector is None else WhyReason.NOT_YET_SENT
 
 
-def of_version(version: Version, known: Known, *, delete: bool) -> WhyReason | None:
+def of_version(version: Version, known: KeyState, *, delete: bool) -> WhyReason | None:
     """Why one version in the log is not what is shown; None: it is."""
     if version == known.current:
         return WhyReason.DELETED if delete else None

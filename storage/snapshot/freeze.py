@@ -16,7 +16,7 @@ from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Origin, Vector
 from entgldb.storage.log.recorded import has_recorded, is_partial
 from entgldb.storage.rules.comparing import chunks
-from entgldb.storage.rules.comparing.chunks import CONFLICTS, DOCUMENTS, Head, Mark
+from entgldb.storage.rules.comparing.chunks import CONFLICTS, DOCUMENTS, Mark, Preface
 from entgldb.storage.rules.header import decode
 
 _TABLES: Final = """
@@ -92,7 +92,7 @@ def read_frozen(connection: sqlite3.Connection) -> Frozen:
     payload = connection.execute("SELECT payload FROM chunks WHERE number = 0").fetchone()
     if row is None or payload is None:
         raise sqlite3.DatabaseError("a snapshot that was not written to its end")
-    return Frozen(row[0], chunks.decode_head(payload[0]).vector(), *row[1:])
+    return Frozen(row[0], chunks.decode_preface(payload[0]).vector(), *row[1:])
 
 
 def read_chunk(connection: sqlite3.Connection, number: int) -> tuple[bytes, bytes] | None:
@@ -154,7 +154,7 @@ def _refuse_with_quarantine(source: sqlite3.Connection) -> None:
             raise EntglError(f"{dropped.version} was dropped here: this node can vouch for no state")
 
 
-def _head(source: sqlite3.Connection) -> tuple[Head, dict[int, int]]:
+def _head(source: sqlite3.Connection) -> tuple[Preface, dict[int, int]]:
     """The head, and where in it each origin of the file stands."""
     (clock,) = source.execute("SELECT clock FROM _entgldb_state").fetchone()
     rows: list[tuple[int, Origin, int, bytes, int, int, bytes, bytes]] = source.execute(
@@ -163,11 +163,11 @@ def _head(source: sqlite3.Connection) -> tuple[Head, dict[int, int]]:
     ).fetchall()
     marks = tuple(Mark(*row[1:]) for row in rows)
     whole = not is_partial(source) and not has_recorded(source)
-    return Head(marks, clock, whole), {row[0]: place for place, row in enumerate(rows)}
+    return Preface(marks, clock, whole), {row[0]: place for place, row in enumerate(rows)}
 
 
-def _close(target: sqlite3.Connection, writer: _Writer, head: Head, common: int, now_ms: int) -> Frozen:
-    writer.put(0, chunks.encode_head(head))
+def _close(target: sqlite3.Connection, writer: _Writer, head: Preface, common: int, now_ms: int) -> Frozen:
+    writer.put(0, chunks.encode_preface(head))
     digests = target.execute("SELECT sha256 FROM chunks ORDER BY number")
     name = chunks.snapshot_id(digest for (digest,) in digests)
     found = Frozen(name, head.vector(), writer.number, common, writer.rows, writer.bytes, now_ms)

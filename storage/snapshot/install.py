@@ -20,8 +20,8 @@ from entgldb.storage.file.state import State, merging_collections
 from entgldb.storage.log.evicting import evict
 from entgldb.storage.log.recorded import PARTIAL, has_recorded, is_partial, mark_partial
 from entgldb.storage.rules import clock
-from entgldb.storage.rules.comparing.chunks import SEQ_MAX, Head, Mark
-from entgldb.storage.rules.merge import Head as ChainHead
+from entgldb.storage.rules.comparing.chunks import SEQ_MAX, Mark, Preface
+from entgldb.storage.rules.merge import Head
 from entgldb.storage.snapshot.merge_install import MergeInstall, risen
 
 _SYSTEM: Final = "{0}.collection >= '_system_' AND {0}.collection < '_system`'"
@@ -131,7 +131,7 @@ RETURNING origin, seq
 class Merger:
     """One staged snapshot (attached as ``staged``) and the file's state, inside one transaction."""
 
-    def __init__(self, connection: sqlite3.Connection, state: State, head: Head, *, cloud: bool) -> None:
+    def __init__(self, connection: sqlite3.Connection, state: State, head: Preface, *, cloud: bool) -> None:
         self.connection = connection
         self.state = state
         self.head = head
@@ -214,12 +214,12 @@ class Merger:
         for mark in self.head.marks:
             number, ours, _ = state.origins[mark.name]
             if mark.seq > ours.seq:
-                state.move(mark.name, ChainHead(mark.seq, mark.head, hlc=mark.hlc))
+                state.move(mark.name, Head(mark.seq, mark.head, hlc=mark.hlc))
                 state.raise_floor(mark.name, mark.seq)
                 self.changes[mark.name] = (mark.seq, mark.head)
                 forget_log(self.connection, state, number, 0, mark.seq)
                 self._release(mark, number)
-        state.clock = clock.merge(state.clock, self.head.clock)
+        state.clock = clock.advance(state.clock, self.head.clock)
         # tombstones that the sender had collected are not in the snapshot; other nodes may have their
         # documents
         state.collected_hlc = max(state.collected_hlc, self.head.clock)

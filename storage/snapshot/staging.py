@@ -13,7 +13,7 @@ from typing import Final
 from entgldb.messages.errors import ProtocolError
 from entgldb.messages.limits import CHUNK_BYTES_MAX, ROW_BYTES_MAX
 from entgldb.storage.rules.comparing import chunks
-from entgldb.storage.rules.comparing.chunks import DOCUMENTS, Head
+from entgldb.storage.rules.comparing.chunks import DOCUMENTS, Preface
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS chunks (number INTEGER PRIMARY KEY, sha256 BLOB NOT NULL);
@@ -42,7 +42,7 @@ class Staging:
             if statement.strip():
                 connection.execute(statement)
         self.next: int = connection.execute("SELECT ifnull(max(number), -1) + 1 FROM chunks").fetchone()[0]
-        self._head = read_head(connection) if self.next else Head((), 0, system=False)
+        self._head = read_head(connection) if self.next else Preface((), 0, system=False)
 
     def take(self, number: int, payload: bytes, digest: bytes) -> None:
         """The next chunk. Raises ProtocolError where it is not the one its digest names, or is malformed."""
@@ -50,7 +50,7 @@ class Staging:
             raise ProtocolError(f"chunk {number} of a snapshot where {self.next} is next")
         if sha256(payload).digest() != digest:
             raise ProtocolError(f"chunk {number} of a snapshot is not what its digest says")
-        head = chunks.decode_head(payload) if number == 0 else None
+        head = chunks.decode_preface(payload) if number == 0 else None
         self.connection.execute("BEGIN")
         try:
             if head is not None:
@@ -143,7 +143,7 @@ class Staging:
             )
 
 
-def read_head(connection: sqlite3.Connection, schema: str = "main") -> Head:
+def read_head(connection: sqlite3.Connection, schema: str = "main") -> Preface:
     """Chunk 0 of what is staged."""
     row = connection.execute(f"SELECT payload FROM {schema}.head").fetchone()  # noqa: S608 -- a constant
-    return chunks.decode_head(row[0])
+    return chunks.decode_preface(row[0])

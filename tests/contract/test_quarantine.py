@@ -46,7 +46,7 @@ def test_what_is_no_document_is_set_aside_and_the_rest_flows_on(bench: Bench, bo
     assert (outcome.refused, outcome.counts) == ("", {"unfit": 1})
     assert [key for key, _ in b.documents("users")] == ["k1", "k3"]
     assert b.status()["unfit"] == 1
-    (found,) = unfit.shown(b.connection)
+    (found,) = unfit.list_unfit(b.connection)
     assert (found.collection, found.key, found.reason) == ("users", "k2", "invalid")
     assert found.version == Version(decode(sent[1].header).origin, 2)
 
@@ -84,7 +84,7 @@ def test_a_merge_that_fails_is_undone_and_set_aside_alone(bench: Bench) -> None:
     assert b.vector() == a.vector()
     assert [key for key, _ in b.documents("users")] == ["k1", "k3"]
     assert b.status()["documents"] == 2
-    (found,) = unfit.shown(b.connection)
+    (found,) = unfit.list_unfit(b.connection)
     assert (found.reason, found.text) == ("internal", "ZeroDivisionError: a bug met by one document")
     with (
         patch.object(Applier, "_merge", failing("k2")),
@@ -104,12 +104,12 @@ def test_a_merge_that_fails_is_undone_and_set_aside_alone(bench: Bench) -> None:
 def test_what_is_dropped_stays_in_the_log_unapplied(bench: Bench) -> None:
     b, sent = poisoned(bench)
     bench.apply(b, sent)
-    (found,) = unfit.shown(b.connection)
+    (found,) = unfit.list_unfit(b.connection)
     with pytest.raises(InvalidError), b.group():
         b.retry_unfit(found.version, NOW)
     with b.group():
         b.drop_unfit(found.version)
-    assert (unfit.shown(b.connection), b.status()["unfit"]) == ([], 0)
+    assert (unfit.list_unfit(b.connection), b.status()["unfit"]) == ([], 0)
     assert entries(b) == sent
 
 
@@ -119,7 +119,7 @@ def test_the_version_that_replaces_it_ends_it_without_a_conflict(bench: Bench) -
     sent = chain(sent, {1: b"[]", 2: b"[]"})
     bench.apply(b, sent[:3])
     assert b.get("users", "k") == b'{"v":0}'
-    assert [one.version.seq for one in unfit.shown(b.connection)] == [3]
+    assert [one.version.seq for one in unfit.list_unfit(b.connection)] == [3]
     assert bench.apply(b, sent[3:]).counts == {}
     assert b.get("users", "k") == b'{"v":3}'
     assert b.status()["unfit"] == 0
@@ -132,7 +132,7 @@ def test_a_concurrent_write_does_not_end_it_and_the_retry_shows_the_conflict(ben
     with patch.object(Applier, "_merge", failing("k")):
         bench.apply(b, sent)
     bench.put(b, doc("k", b'{"v":"mine"}'), now=NOW + 1)
-    (left,) = unfit.shown(b.connection)
+    (left,) = unfit.list_unfit(b.connection)
     assert left.version.seq == 1
     with b.group():
         b.retry_unfit(left.version, NOW)
@@ -186,7 +186,7 @@ def test_only_so_many_are_kept_and_the_oldest_go(bench: Bench, monkeypatch: Any)
     a, b = bench.make("a"), bench.make("b")
     sent = [entry for n in range(4) for entry in bench.put(a, doc(f"k{n}"))]
     bench.apply(b, chain(sent, dict.fromkeys(range(4), b"[]")))
-    assert [one.key for one in unfit.shown(b.connection)] == ["k2", "k3"]
+    assert [one.key for one in unfit.list_unfit(b.connection)] == ["k2", "k3"]
     assert b.status()["unfit"] == 2
 
 
@@ -207,7 +207,7 @@ def test_held_entries_are_listed_and_an_operator_may_release_one_origin(bench: B
     mine = [*bench.put(a, doc("k1"), now=ahead), *bench.put(a, doc("k2"), now=ahead + 1)]
     other = bench.put(c, doc("k3"), now=ahead)
     bench.apply(b, mine + other)
-    assert [(w.origin, w.entries, w.first_due_ms) for w in held.shown(b.connection)] == [
+    assert [(w.origin, w.entries, w.first_due_ms) for w in held.list_held(b.connection)] == [
         (a.origin, 2, NOW + 5_000),
         (c.origin, 1, NOW + 5_000),
     ]

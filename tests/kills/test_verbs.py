@@ -19,7 +19,7 @@ def without_a_note(directory, made):
         present = directory / f"{swap.DATABASE}{ending}"
         if present.exists():
             present.replace(directory / f"{made.aside}{ending}")
-    (directory / fingerprint.FILE).unlink(missing_ok=True)
+    (directory / fingerprint.FINGERPRINT_FILE).unlink(missing_ok=True)
     (directory / swap.PART / swap.DATABASE).replace(directory / swap.DATABASE)
 
 fingerprint._place = lambda directory: ("machine", 1, 2)

@@ -13,7 +13,7 @@ from entgldb.messages.errors import EntglError, NotFoundError
 
 if TYPE_CHECKING:
     from entgldb.storage.documents.tracing import Trace, Tracer
-    from entgldb.storage.rules.why import Known, Other, Ourselves
+    from entgldb.storage.rules.why import KeyState, Other, Ourselves
 
 
 @click.command()
@@ -64,7 +64,7 @@ def _live(directory: Path) -> dict[str, Any]:
         return {}
 
 
-def _rows(tracer: Tracer, known: Known, live: dict[str, Any]) -> list[dict[str, Any]]:
+def _rows(tracer: Tracer, known: KeyState, live: dict[str, Any]) -> list[dict[str, Any]]:
     """This node first, then all others that are known."""
     from entgldb.storage.rules import why as rules
 
@@ -123,7 +123,7 @@ def _ourselves(live: dict[str, Any], others: list[Other]) -> Ourselves:
     )
 
 
-def _version(one: Trace, known: Known) -> dict[str, Any]:
+def _version(one: Trace, known: KeyState) -> dict[str, Any]:
     from entgldb.storage.rules.why import of_version
 
     reason = of_version(one.version, known, delete=one.delete)

@@ -32,7 +32,7 @@ from entgldb.storage.rules.clock import HLC_MAX
 from entgldb.storage.rules.merging.changes import check_change
 from entgldb.storage.rules.merging.stored import Tip, load_foreign
 
-FORMAT: Final = 1
+SNAPSHOT_FORMAT: Final = 1
 DOCUMENTS: Final = 0
 CONFLICTS: Final = 1
 PIECE: Final = 2
@@ -56,7 +56,7 @@ class Mark(NamedTuple):
     attestation: bytes = b""
 
 
-class Head(NamedTuple):
+class Preface(NamedTuple):
     """Chunk 0."""
 
     marks: tuple[Mark, ...]
@@ -96,9 +96,9 @@ class Rows(NamedTuple):
     rows: list[Row]
 
 
-def encode_head(head: Head) -> bytes:
+def encode_preface(head: Preface) -> bytes:
     """The bytes of chunk 0."""
-    return _packed([FORMAT, head.marks, head.clock, head.system])
+    return _packed([SNAPSHOT_FORMAT, head.marks, head.clock, head.system])
 
 
 def encode_rows(kind: int, first: int, rows: Sequence[Sequence[Any]]) -> bytes:
@@ -143,19 +143,19 @@ def full(rows: int, size: int) -> bool:
     return size >= CHUNK_BYTES_MAX or rows >= ROWS_PER_CHUNK_MAX
 
 
-def decode_head(payload: bytes) -> Head:
+def decode_preface(payload: bytes) -> Preface:
     """Read and validate chunk 0. Raises ProtocolError."""
     items = _unpacked(payload, 4)
-    _need(items[0] == FORMAT, "format")
+    _need(items[0] == SNAPSHOT_FORMAT, "format")
     _need(type(items[1]) is list and len(items[1]) <= ORIGINS_MAX, "list of origins")
     _need(type(items[2]) is int and 0 <= items[2] <= HLC_MAX and type(items[3]) is bool, "head")
     marks = tuple(_mark(one) for one in items[1])
     _need(len({mark.name for mark in marks}) == len(marks), "list of origins")
     _need(all(mark.hlc <= items[2] and bool(mark.head) == bool(mark.seq) for mark in marks), "origin")
-    return Head(marks, items[2], items[3])
+    return Preface(marks, items[2], items[3])
 
 
-def decode_rows(payload: bytes, head: Head) -> tuple[Rows, list[str | None]]:
+def decode_rows(payload: bytes, head: Preface) -> tuple[Rows, list[str | None]]:
     """Read and validate any other chunk: its rows, and the text of each body. Raises ProtocolError.
 
     No version in it is later than the clock of whoever gives it.
@@ -176,7 +176,7 @@ def decode_rows(payload: bytes, head: Head) -> tuple[Rows, list[str | None]]:
     return Rows(kind, first, [Row(*row) for row in rows]), texts
 
 
-def _checked(row: Any, kind: int, head: Head, names: set[str]) -> str | None:
+def _checked(row: Any, kind: int, head: Preface, names: set[str]) -> str | None:
     """The text of a row's body, all else looked at."""
     _need(type(row) is list and len(row) == 7, "row")
     collection, key, body, origin, seq, hlc, stamps = row

@@ -54,7 +54,7 @@ def is_sound(copy: Copy, header: Header | None) -> bool:
     return copy.stamps is not None or header.op == MERGE or header.body_sha256 == copy.sha256
 
 
-def covers(vector: Vector, copy: Copy) -> bool:
+def covers_copy(vector: Vector, copy: Copy) -> bool:
     """Whether a vector covers a row's version."""
     return vector.get(copy.origin, (0, b""))[0] >= copy.seq
 
@@ -68,7 +68,7 @@ def decide(mine: Side, theirs: Side) -> Decision:
     """The decision of this side. The other side, asked with the sides exchanged, decides the opposite."""
     if theirs.copy is None:
         return _against_nothing(mine, theirs)
-    if _forked(mine, theirs) or not covers(mine.vector, theirs.copy):
+    if _forked(mine, theirs) or not covers_copy(mine.vector, theirs.copy):
         return Decision.WAIT
     if mine.copy is None:
         if theirs.copy.body is None:
@@ -79,7 +79,7 @@ def decide(mine: Side, theirs: Side) -> Decision:
         return Decision.TAKE if theirs.sound else Decision.UNDECIDED
     if (mine.copy.origin, mine.copy.seq) == (theirs.copy.origin, theirs.copy.seq):
         return _same_version(mine, theirs)
-    if not covers(theirs.vector, mine.copy):
+    if not covers_copy(theirs.vector, mine.copy):
         return Decision.WAIT
     if _rank(theirs.copy) > _rank(mine.copy):
         return Decision.TAKE if theirs.sound else Decision.UNDECIDED
@@ -95,7 +95,7 @@ def _against_nothing(mine: Side, theirs: Side) -> Decision:
     """Never a reason to delete ours; the other side may take it."""
     if mine.copy is None or mine.copy.body is None:
         return Decision.EQUAL
-    settled = covers(theirs.vector, mine.copy) and covers_all(mine.vector, theirs.vector)
+    settled = covers_copy(theirs.vector, mine.copy) and covers_all(mine.vector, theirs.vector)
     if not settled:
         return Decision.WAIT
     return Decision.KEEP if mine.sound else Decision.UNDECIDED

@@ -22,7 +22,7 @@ def retry_unfit(nodes: Sequence[SimulatedNode]) -> int:
     left = 0
     for node in nodes:
         node.picky = node.store.picky = False
-        for one in unfit.shown(node.store.connection):
+        for one in unfit.list_unfit(node.store.connection):
             left += 1
             node.ask("store", SettleUnfit(one.version.origin, one.version.seq, retry=True), Nobody())
     return left
@@ -30,5 +30,5 @@ def retry_unfit(nodes: Sequence[SimulatedNode]) -> int:
 
 def release_held(node: SimulatedNode) -> bool:
     """Somebody accepts what a clock far ahead has stamped; whether there was anything."""
-    waiting = held.shown(node.store.connection)
+    waiting = held.list_held(node.store.connection)
     return bool(waiting) and node.ask("store", ReleaseOrigin(waiting[0].origin), Nobody())

@@ -33,7 +33,7 @@ from entgldb.storage.log.read import LogQueries
 from entgldb.storage.repair.incarnations import Incarnations
 from entgldb.storage.rules import clock, header, merge
 from entgldb.storage.rules.header import DELETE, Header
-from entgldb.storage.rules.results import Row
+from entgldb.storage.rules.results import LogRow
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def tombstone_dropped() -> Iterator[None]:
 @contextmanager
 def no_receive_rule() -> Iterator[None]:
     """The clock does not move when a foreign entry is applied."""
-    with patch.object(clock, "merge", lambda last, seen: last):
+    with patch.object(clock, "advance", lambda last, seen: last):
         yield
 
 
@@ -200,7 +200,7 @@ def hold_merged() -> Iterator[None]:
 
     def careless(self: Applier, one: Incoming) -> None:
         hold(self, one)
-        self.state.clock = clock.merge(self.state.clock, one.header.hlc)
+        self.state.clock = clock.advance(self.state.clock, one.header.hlc)
 
     with patch.object(Applier, "_hold", careless):
         yield
@@ -237,7 +237,7 @@ def quarantine_not_relayed() -> Iterator[None]:
     """An entry that cannot be applied is kept from the other nodes as well."""
     rows = LogQueries.rows
 
-    def careless(self: LogQueries, from_lsn: int, rows_max: int) -> list[Row]:
+    def careless(self: LogQueries, from_lsn: int, rows_max: int) -> list[LogRow]:
         unfit = {
             lsn for (lsn,) in self.connection.execute("SELECT lsn FROM _entgldb_oplog WHERE applied = 2")
         }

@@ -79,7 +79,7 @@ def test_a_writer_loses_and_repeats_no_byte_whatever_the_stream_takes(
             writer.write_to(stream)
             assert writer.waiting == len(kept) - len(stream.taken) == len(kept) - writer.written
     assert kept.startswith(stream.taken)
-    rest = writer.take(1_000)
+    rest = writer.next_parts(1_000)
     assert stream.taken + b"".join(rest) == kept
 
 

@@ -13,7 +13,7 @@ from entgldb.messages.limits import BATCH_BYTES_MAX, ENTRIES_PER_BATCH_MAX, WIND
 from entgldb.messages.local.actors import Applied, EntriesReceived, Seen
 from entgldb.messages.model import REMOTE_PEERS, Author, Entry, Vector
 from entgldb.messages.schema import Message
-from entgldb.storage.rules.results import Heard, Row
+from entgldb.storage.rules.results import Heard, LogRow
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeContext
 
@@ -28,17 +28,17 @@ class ListLog:
     origin = ME
 
     def __init__(self) -> None:
-        self.all: list[Row] = []
+        self.all: list[LogRow] = []
         self.authors: dict[str, Author] = {}
         self.pruned: dict[str, int] = {}
         self.set_apart: set[str] = set()
         self.held_back: dict[str, int] = {}
         self.last = 0
 
-    def add(self, origin: str, body: bytes = b"{}", collection: str = "c", applied: bool = True) -> Row:
+    def add(self, origin: str, body: bytes = b"{}", collection: str = "c", applied: bool = True) -> LogRow:
         seq = 1 + self.pruned.get(origin, 0) + sum(row.origin == origin for row in self.all)
         self.last = lsn = self.last + 1
-        row = Row(lsn, origin, seq, b"h%d" % seq, collection, b"%d" % lsn, body, applied)
+        row = LogRow(lsn, origin, seq, b"h%d" % seq, collection, b"%d" % lsn, body, applied)
         self.all.append(row)
         return row
 
@@ -65,7 +65,7 @@ class ListLog:
     def quarantined(self) -> set[str]:
         return self.set_apart
 
-    def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
+    def rows(self, from_lsn: int, rows_max: int) -> list[LogRow]:
         return [row for row in self.all if row.lsn >= from_lsn][:rows_max]
 
     def unapplied(self, rows_max: int, after: tuple[str, int] = ("", 0)) -> list[tuple[str, int]]:
@@ -194,7 +194,7 @@ def test_the_window_bounds_what_is_on_its_way() -> None:
 def test_a_batch_holds_at_most_so_many_entries_however_small() -> None:
     bench = Bench()
     numbers = range(1, ENTRIES_PER_BATCH_MAX + 2)
-    bench.log.all = [Row(number, ME, number, b"h", "c", b"", b"", applied=True) for number in numbers]
+    bench.log.all = [LogRow(number, ME, number, b"h", "c", b"", b"", applied=True) for number in numbers]
     bench.open()
     assert [len(batch.entries) for batch in bench.take(wire.Entries)] == [ENTRIES_PER_BATCH_MAX, 1]  # type: ignore[attr-defined]  # Entries only
 

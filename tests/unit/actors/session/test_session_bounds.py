@@ -17,7 +17,7 @@ from entgldb.messages.limits import (
 )
 from entgldb.messages.local.actors import Applied
 from entgldb.messages.model import Entry
-from entgldb.storage.rules.results import Row
+from entgldb.storage.rules.results import LogRow
 from tests.unit.actors.session.test_session import LARGE, ME, YOU, Bench
 
 
@@ -29,7 +29,7 @@ class Read:
         self._rows = bench.log.rows
         bench.log.rows = self.rows  # type: ignore[method-assign]  # the same, counted
 
-    def rows(self, from_lsn: int, rows_max: int) -> list[Row]:
+    def rows(self, from_lsn: int, rows_max: int) -> list[LogRow]:
         self.pages += 1
         found = self._rows(from_lsn, rows_max)
         self.count += len(found)
@@ -42,7 +42,7 @@ def logged(*origins: str) -> Bench:
     seqs: dict[str, int] = {}
     for lsn, origin in enumerate(origins, 1):
         seq = seqs[origin] = seqs.get(origin, 0) + 1
-        bench.log.all.append(Row(lsn, origin, seq, b"h", "c", b"%d" % lsn, b"{}", True))
+        bench.log.all.append(LogRow(lsn, origin, seq, b"h", "c", b"%d" % lsn, b"{}", True))
     return bench
 
 

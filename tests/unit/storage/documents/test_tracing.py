@@ -12,7 +12,7 @@ from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import Entry
 from entgldb.storage.documents.tracing import Tracer
 from entgldb.storage.log import arrivals
-from entgldb.storage.rules.why import Known
+from entgldb.storage.rules.why import KeyState
 from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000
@@ -62,7 +62,7 @@ def test_versions_are_told_with_when_and_from_whom_they_came(pair: Pair) -> None
     pair.write(pair.me, "k", None, NOW + 6_000)
     known, traces = tracer.trace("users", "k")
     assert (known.live, traces[0].delete) == (False, True)
-    assert tracer.trace("users", "nothing") == (Known("users"), [])
+    assert tracer.trace("users", "nothing") == (KeyState("users"), [])
     tracer.close()
 
 
@@ -98,7 +98,7 @@ def test_batches_of_one_peer_are_one_row_for_a_second_and_rows_are_bounded(
         (9, "a", 5_000),
         (10, "b", 5_001),
     ):
-        arrivals.note(connection, lsn, lsn, peer, at)
+        arrivals.note_arrival(connection, lsn, lsn, peer, at)
     rows = connection.execute("SELECT * FROM _entgldb_arrivals").fetchall()
     assert rows == [
         (1, 2, "a", 0),

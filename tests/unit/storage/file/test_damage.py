@@ -17,7 +17,7 @@ from entgldb.messages.errors import CorruptError, EntglError, ErrorCode
 from entgldb.messages.model import Entry
 from entgldb.storage.file import swap
 from entgldb.storage.file.check import Checkup
-from entgldb.storage.file.fingerprint import FILE as FINGERPRINT
+from entgldb.storage.file.fingerprint import FINGERPRINT_FILE
 from entgldb.storage.file.open import FILE, open_damaged, open_reader
 from entgldb.storage.recovery import rebuild as salvage
 from entgldb.storage.store import Store
@@ -120,7 +120,7 @@ def damaged(home: Path) -> None:
 def home_of(whole: Path, tmp_path: Path) -> Path:
     home = tmp_path / "home"
     home.mkdir()
-    for name in (FILE, FINGERPRINT):
+    for name in (FILE, FINGERPRINT_FILE):
         shutil.copy(whole / name, home / name)
     return home
 

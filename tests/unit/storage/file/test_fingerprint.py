@@ -37,7 +37,7 @@ def test_a_directory_that_stays_stays_itself(tmp_path: Path) -> None:
     origin = lived(tmp_path)
     assert opened(tmp_path) == (origin, None)
     assert opened(tmp_path) == (origin, None)
-    assert stat.S_IMODE((tmp_path / fingerprint.FILE).stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / fingerprint.FINGERPRINT_FILE).stat().st_mode) == 0o600
 
 
 def test_a_directory_that_is_moved_stays_itself(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_database_that_was_put_back_is_somebody_new(tmp_path: Path, runs: int)
 
 def test_a_database_without_its_fingerprint_is_somebody_new(tmp_path: Path) -> None:
     origin = lived(tmp_path)
-    (tmp_path / fingerprint.FILE).unlink()
+    (tmp_path / fingerprint.FINGERPRINT_FILE).unlink()
     found, why = opened(tmp_path)
     assert (found != origin, why) == (True, Why.CLONED)
 
@@ -131,11 +131,11 @@ def test_a_start_that_is_cut_short_is_not_taken_for_a_roll_back(
     with monkeypatch.context() as patched:
         patched.setattr(fingerprint, "_write", cut)
         assert opened(tmp_path) == (origin, None)
-    assert json.loads((tmp_path / fingerprint.FILE).read_text())["coming"] != ""
+    assert json.loads((tmp_path / fingerprint.FINGERPRINT_FILE).read_text())["coming"] != ""
     assert opened(tmp_path) == (origin, None)
 
 
 def test_a_garbled_fingerprint_counts_as_none(tmp_path: Path) -> None:
     lived(tmp_path)
-    (tmp_path / fingerprint.FILE).write_text('{"nonce": 1}')
+    (tmp_path / fingerprint.FINGERPRINT_FILE).write_text('{"nonce": 1}')
     assert opened(tmp_path)[1] is Why.CLONED

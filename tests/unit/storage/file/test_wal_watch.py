@@ -63,7 +63,7 @@ def look(store: Store) -> None:
 
 def alarms(store: Store) -> list[str]:
     found = store.status()["alarms"]
-    return [alarm["text"] for alarm in found if alarm["code"] == wal_watch.CODE]
+    return [alarm["text"] for alarm in found if alarm["code"] == wal_watch.WAL_LARGE]
 
 
 def test_who_keeps_the_log_from_shrinking_is_named_until_it_has_shrunk(

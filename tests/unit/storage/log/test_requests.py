@@ -26,7 +26,9 @@ def store() -> Iterator[Store]:
 def remember(store: Store, *given: RequestId, now: int = NOW) -> None:
     with store.group():
         for request in given:
-            requests.remember(store.connection, request, store.origin, [Written(store.origin, 1)], 1, now)
+            requests.remember_answer(
+                store.connection, request, store.origin, [Written(store.origin, 1)], 1, now
+            )
 
 
 def kept(store: Store) -> int:

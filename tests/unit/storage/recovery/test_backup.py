@@ -147,7 +147,7 @@ def test_what_stands_in_the_way_is_told_and_nothing_is_changed(home: Path, tmp_p
 def test_a_note_that_is_none_is_named(tmp_path: Path, note: str) -> None:
     (tmp_path / f"{FILE}.swap").write_text(note)
     with pytest.raises(CorruptError, match="swap is damaged"):
-        swap.settle(tmp_path)
+        swap.complete(tmp_path)
 
 
 def test_another_file_is_no_backup(home: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from entgldb.messages.model import Vector
 from entgldb.messages.wire import Copy
-from entgldb.storage.rules.comparing.repair import Decision, Side, covers, decide, is_sound
+from entgldb.storage.rules.comparing.repair import Decision, Side, covers_copy, decide, is_sound
 from entgldb.storage.rules.header import PUT, Header, digest
 
 BODY, OTHER = b'{"a":1}', b'{"a":2}'
@@ -88,7 +88,7 @@ def test_at_most_one_side_takes_and_then_the_other_keeps(one: Side, two: Side) -
     if one.copy is None and two.copy is None:
         return
     # nobody has a version that its own vector does not cover
-    assume(all(side.copy is None or covers(side.vector, side.copy) for side in (one, two)))
+    assume(all(side.copy is None or covers_copy(side.vector, side.copy) for side in (one, two)))
     here, there = decide(one, two), decide(two, one)
     assert not (here is there is Decision.TAKE)
     assert not (here is there is Decision.KEEP)

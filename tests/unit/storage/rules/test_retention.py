@@ -76,7 +76,7 @@ def test_behind_is_who_lacks_what_is_pruned() -> None:
 
 def test_meet_join_and_dominates() -> None:
     one, two = {A: 3, B: 1}, {A: 2}
-    assert vectors.meet([one, two]) == {A: 2, B: 0}
-    assert vectors.join([one, two]) == one
+    assert vectors.covered_by_all([one, two]) == {A: 2, B: 0}
+    assert vectors.covered_by_any([one, two]) == one
     assert vectors.dominates(one, two)
     assert not vectors.dominates(two, one)

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import REMOTE_PEERS, Version
-from entgldb.storage.rules.why import EXPLAINS, Known, Other, Ourselves, WhyReason, here, of_version, there
+from entgldb.storage.rules.why import EXPLAINS, KeyState, Other, Ourselves, WhyReason, here, of_version, there
 
 A = Version("a/" + "0" * 32, 3)
 B = Version("b/" + "0" * 32, 1)
-SHOWN = Known("users", A, live=True, newest=A)
-GONE = Known("users", A, newest=A)
-NOTHING = Known("users")
+SHOWN = KeyState("users", A, live=True, newest=A)
+GONE = KeyState("users", A, newest=A)
+NOTHING = KeyState("users")
 
 
 def test_every_reason_of_the_code_has_its_answer() -> None:
@@ -34,9 +34,9 @@ def test_the_set_is_the_promised_one() -> None:
     [
         (SHOWN, Ourselves(disk_full=True, behind_in=5), None),
         (GONE, Ourselves(behind_in=5), WhyReason.DELETED),
-        (Known("users", newest=A, held=True), Ourselves(), WhyReason.HELD_CLOCK),
-        (Known("users", newest=A, unfit=True), Ourselves(), WhyReason.QUARANTINED),
-        (Known("users", newest=A, recorded=True), Ourselves(), WhyReason.FILTERED),
+        (KeyState("users", newest=A, held=True), Ourselves(), WhyReason.HELD_CLOCK),
+        (KeyState("users", newest=A, unfit=True), Ourselves(), WhyReason.QUARANTINED),
+        (KeyState("users", newest=A, recorded=True), Ourselves(), WhyReason.FILTERED),
         (NOTHING, Ourselves(disk_full=True, behind_in=1), WhyReason.DISK_FULL),
         (NOTHING, Ourselves(behind_snapshot=True), WhyReason.BEHIND_SNAPSHOT),
         (NOTHING, Ourselves(behind_in=1), WhyReason.NOT_YET_SENT),
@@ -45,7 +45,7 @@ def test_the_set_is_the_promised_one() -> None:
         (NOTHING, Ourselves(), WhyReason.UNKNOWN),
     ],
 )
-def test_here(known: Known, us: Ourselves, answer: WhyReason | None) -> None:
+def test_here(known: KeyState, us: Ourselves, answer: WhyReason | None) -> None:
     assert here(known, us) is answer
 
 
@@ -62,15 +62,15 @@ def test_here(known: Known, us: Ourselves, answer: WhyReason | None) -> None:
         (SHOWN, Other("x", {}, linked=True, behind_floor=True), WhyReason.BEHIND_SNAPSHOT),
         (GONE, Other("x", {A.origin: 3}), WhyReason.DELETED),
         (
-            Known(REMOTE_PEERS, A, live=True, newest=A),
+            KeyState(REMOTE_PEERS, A, live=True, newest=A),
             Other("x", {A.origin: 3}, cloud=True),
             WhyReason.FILTERED,
         ),
-        (Known("users", newest=A, unfit=True), Other("x", {}, linked=True), WhyReason.QUARANTINED),
+        (KeyState("users", newest=A, unfit=True), Other("x", {}, linked=True), WhyReason.QUARANTINED),
         (NOTHING, Other("x", {}, linked=True), WhyReason.UNKNOWN),
     ],
 )
-def test_there(known: Known, other: Other, answer: WhyReason | None) -> None:
+def test_there(known: KeyState, other: Other, answer: WhyReason | None) -> None:
     assert there(known, other) is answer
 
 
@@ -81,12 +81,12 @@ def test_a_version_is_shown_deleted_or_overwritten() -> None:
 
 
 @given(
-    st.builds(Known, st.sampled_from(["users", REMOTE_PEERS]), st.none() | st.just(A), st.booleans(),
+    st.builds(KeyState, st.sampled_from(["users", REMOTE_PEERS]), st.none() | st.just(A), st.booleans(),
               st.none() | st.sampled_from([A, B]), st.booleans(), st.booleans(), st.booleans()),
     st.builds(Other, st.just("x"), st.none() | st.dictionaries(st.sampled_from([A.origin, B.origin]),
               st.integers(0, 4)), st.booleans(), st.sampled_from(["", *(one.value for one in Reason)]),
               st.booleans(), st.just({}), st.booleans()),
 )  # fmt: skip
-def test_there_is_always_one_answer(known: Known, other: Other) -> None:
+def test_there_is_always_one_answer(known: KeyState, other: Other) -> None:
     assert there(known, other) in {None, *WhyReason}
     assert here(known, Ourselves(absent=(other,))) in {None, *WhyReason}

@@ -263,7 +263,7 @@ def test_a_malformed_chunk_is_refused(payload: bytes) -> None:
         chunks.decode_rows(payload, HEAD)
 
 
-HEAD = chunks.Head((chunks.Mark("one/1", 1, b"h" * 32, 0, 5),), 5, system=True)
+HEAD = chunks.Preface((chunks.Mark("one/1", 1, b"h" * 32, 0, 5),), 5, system=True)
 
 
 def fields(*parts: object) -> list[object]:
@@ -297,14 +297,14 @@ def test_a_row_of_versions_that_the_giver_cannot_have_is_refused(row: list[objec
 )
 def test_a_head_that_no_log_can_have_is_refused(mark: tuple[str, int, bytes, int, int]) -> None:
     with pytest.raises(ProtocolError):
-        chunks.decode_head(chunks.encode_head(HEAD._replace(marks=(chunks.Mark(*mark),))))
+        chunks.decode_preface(chunks.encode_preface(HEAD._replace(marks=(chunks.Mark(*mark),))))
 
 
 @pytest.mark.parametrize("first", [2, 2**62, 2**64 - 1])
 def test_rows_are_numbered_without_a_gap_so_that_no_number_comes_to_its_end(first: int) -> None:
     staging = Staging(memory()[1])
     row = ["c", "k", b"{}", 0, 1, 5, None]
-    payloads = [chunks.encode_head(HEAD), chunks.encode_rows(0, first, [row])]
+    payloads = [chunks.encode_preface(HEAD), chunks.encode_rows(0, first, [row])]
     staging.take(0, payloads[0], sha256(payloads[0]).digest())
     with pytest.raises(ProtocolError, match="1 is next"):
         staging.take(1, payloads[1], sha256(payloads[1]).digest())

@@ -13,7 +13,7 @@ from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry
 from entgldb.storage.log.apply import Applier
 from entgldb.storage.log.recorded import is_partial
 from entgldb.storage.repair.copies import read_copy
-from entgldb.storage.rules.comparing.chunks import decode_head
+from entgldb.storage.rules.comparing.chunks import decode_preface
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.merging.collection_rule import rule_document
 from entgldb.storage.rules.results import PruneOrder
@@ -149,7 +149,7 @@ def test_who_has_only_recorded_a_peer_takes_it_away_from_nobody(*, pruned: bool)
     header.put("user", "x")
     facts, made = frozen(header.store)
     assert facts.common == facts.chunks
-    assert not decode_head((read_chunk(made, 0) or (b"", b""))[0]).system
+    assert not decode_preface((read_chunk(made, 0) or (b"", b""))[0]).system
     assert send(header.store, whole.store, NOW).documents == 1
     assert whole.store.get(REMOTE_PEERS, "cloud-1") == b'{"v":"p"}'
 
