@@ -45,7 +45,7 @@ class LogReader(Protocol):
     def disputes(self, origin: Origin, seq: int, digest: bytes) -> bool:
         """Whether our file has another entry of ``origin`` at ``seq``, or has not come so far."""
 
-    def quarantined(self) -> set[Origin]:
+    def forked(self) -> set[Origin]:
         """Origins of which nothing more is taken."""
 
     def rows(self, from_lsn: int, rows_max: int) -> list[LogRow]:
@@ -175,7 +175,7 @@ class Store(OplogReader, Protocol):
         """Write again what a damaged file had and no peer has, once a peer has given what it has."""
 
     def branch(self, origin: Origin, keep: str) -> tuple[int, bytes] | None:
-        """An entry (seq, hash) of the branch ``ours`` or ``theirs`` of a quarantined origin."""
+        """An entry (seq, hash) of the branch ``ours`` or ``theirs`` of a forked origin."""
 
     def heal(self, origin: Origin, seq: int, kept: bytes, entropy: Callable[[], bytes], now_ms: int) -> int:
         """Let the branch with entry ``kept`` at ``seq`` stay; how many entries of another were taken out."""

@@ -192,7 +192,7 @@ class Store(LogQueries):
         return self.state.disowned
 
     def branch(self, origin: Origin, keep: str) -> tuple[int, bytes] | None:
-        """An entry (seq, hash) of the branch ``ours`` or ``theirs`` of a quarantined origin."""
+        """An entry (seq, hash) of the branch ``ours`` or ``theirs`` of a forked origin."""
         return healing.branch(self.connection, origin, keep)
 
     def heal(self, origin: Origin, seq: int, kept: bytes, entropy: Callable[[], bytes], now_ms: int) -> int:
@@ -344,7 +344,7 @@ class Store(LogQueries):
     def status(self) -> dict[str, Json]:
         """documents, oplog_entries, conflicts, held, unfit, quarantined, wal_bytes."""
         held = self.connection.execute("SELECT count(*) FROM _entgldb_held").fetchone()[0]
-        forked = sorted(o for o, known in self.state.origins.items() if known.head.quarantined)
+        forked = sorted(o for o, known in self.state.origins.items() if known.head.forked)
         return {
             "documents": self.state.documents,
             "oplog_entries": self.state.entries,

@@ -35,7 +35,7 @@ def forked(log: LogReader, vector: Vector) -> list[tuple[Origin, int]]:
         if 0 < seq <= mine.get(origin, (0, b""))[0] and mine[origin] != (seq, digest)
         if log.disputes(origin, seq, digest)
     ]
-    known = log.quarantined() if places else set()
+    known = log.forked() if places else set()
     return [(origin, seq) for origin, seq in places if origin not in known]
 
 

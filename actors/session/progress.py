@@ -79,14 +79,14 @@ class Progress:
     ) -> None:
         """``theirs``: the vector that the peer tells; ``peer``: the same as far as sending goes."""
         have = {origin: seq for origin, (seq, _) in mine.items()}
-        quarantined = self._log.quarantined()
+        forked = self._log.forked()
         if theirs is not None:
             self._note(have, theirs, ctx)
             self._ways["in"].look(*_missing(have, theirs, self._excused(have, theirs)), ctx)
         if peer is not None:
             floors = self._log.floors()
             behind = {origin for origin, floor in floors.items() if peer.get(origin, 0) < floor}
-            self._ways["out"].look(*_missing(peer, have, quarantined | behind | set(peer_held)), ctx)
+            self._ways["out"].look(*_missing(peer, have, forked | behind | set(peer_held)), ctx)
         self._tell(name, ctx)
 
     def lacks(self, theirs: Seqs) -> int:
@@ -99,7 +99,7 @@ class Progress:
         """The origins whose entries do not come, or not now, whatever the peer sends."""
         crowded = len(have) >= STRANGERS_PER_PEER_MAX
         left_out = {origin for origin in theirs if origin not in have} if crowded else set()
-        return self._log.quarantined() | set(self._log.held()) | left_out
+        return self._log.forked() | set(self._log.held()) | left_out
 
     def seconds_in(self, mine: Vector, lag: int | None, ctx: Context) -> float | None:
         """Since when we know that we lack the oldest operation that we lack; None while unknown."""

@@ -192,9 +192,9 @@ class SnapshotTaking:
         )
 
     def _is_of_a_fork(self, offer: wire.SnapshotOffer) -> bool:
-        """Whether the store would refuse it: of an origin in quarantine it has more than we, or another."""
+        """Whether the store would refuse it: of a forked origin it has more than we, or another."""
         mine = self._log.vector()
-        for origin in self._log.quarantined() & offer.vector.keys():
+        for origin in self._log.forked() & offer.vector.keys():
             ours, theirs = mine.get(origin, (0, b"")), offer.vector[origin]
             if theirs[0] > ours[0] or (theirs[0] == ours[0] and theirs[1] != ours[1]):
                 return True

@@ -80,7 +80,7 @@ class Tracer:
             row is not None and row[3] == 1,
             newest,
             held=newest in [version for version, _ in held],
-            unfit=newest in [version for version, _ in unfit] or self._quarantined(newest),
+            unfit=newest in [version for version, _ in unfit] or self._is_forked(newest),
             recorded=current is None and bool(traces) and not waiting,
         )
         return known, traces[:TRACES_MAX]
@@ -134,7 +134,7 @@ class Tracer:
         ).fetchall()
         return [(Version(name, seq), hlc) for name, seq, hlc in rows]
 
-    def _quarantined(self, version: Version | None) -> bool:
+    def _is_forked(self, version: Version | None) -> bool:
         if version is None:
             return False
         row = self._connection.execute(

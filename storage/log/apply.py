@@ -128,12 +128,12 @@ class Applier:
         match link(header, self._head(header.origin)):
             case Link.KNOWN:
                 self._take_known(one)
-            case Link.QUARANTINED:
+            case Link.FORKED:
                 self.counts[Reason.QUARANTINED.value] += 1
             case Link.GAP:
                 return None if self._follows_what_had_no_room(header) else Reason.GAP
             case Link.FORK:
-                self._quarantine(one)
+                self._note_fork(one)
             case Link.BACKWARDS:
                 return Reason.BAD_ENTRY
             case Link.NEXT:
@@ -160,7 +160,7 @@ class Applier:
             return
         ours, applied = self._recorded(one.header)
         if ours != one.digest:
-            self._quarantine(one)
+            self._note_fork(one)
         elif not applied and not self.cloud and (one.body is not None or one.header.op == DELETE):
             self.supply([Entry(one.raw, one.body, one.signature)])
         else:
@@ -180,7 +180,7 @@ class Applier:
             stored = unfit.as_kept(one.body) if isinstance(text, EntglError) else text
             lsn = self.batch.log(header, one.raw, one.digest, stored, applied, one.signature)
         head = self.state.origins[header.origin].head
-        self.state.move(header.origin, Head(header.seq, one.digest, head.quarantined, header.hlc))
+        self.state.move(header.origin, Head(header.seq, one.digest, head.forked, header.hlc))
         self.changes[header.origin] = (header.seq, one.digest)
         self.state.clock = clock.advance(self.state.clock, header.hlc)
         end = ended_by(header)
@@ -349,7 +349,7 @@ class Applier:
         if one.header.seq <= self._head(one.header.origin).seq and self._place_is_kept(one.header):
             ours, _ = self._recorded(one.header)
             if ours != one.digest:
-                self._quarantine(one)
+                self._note_fork(one)
 
     def _too_far_ahead(self, hlc: int) -> bool:
         """Whether a stamp waits. Others are asked for the time only where our own clock says that it does."""
@@ -429,7 +429,7 @@ class Applier:
             ).fetchone()
             yield Incoming(header, raw, digest_, body, signature), cloud == 1
 
-    def _quarantine(self, one: Incoming) -> None:
+    def _note_fork(self, one: Incoming) -> None:
         """Keep both proofs and take nothing more of this origin; all others go on."""
         origin = one.header.origin
         self.counts[Reason.FORK.value] += 1
@@ -441,21 +441,21 @@ class Applier:
             " WHERE NOT EXISTS (SELECT 1 FROM _entgldb_forks WHERE origin = ?1 AND theirs = ?4)"
             # proofs of what was healed make room, those of what is undecided do not
             " AND (?6 OR (SELECT count(*) FROM _entgldb_forks WHERE origin = ?1) < ?7)",
-            (number, one.header.seq, ours, one.raw, self.now_ms, not head.quarantined, FORK_PROOFS_MAX),
+            (number, one.header.seq, ours, one.raw, self.now_ms, not head.forked, FORK_PROOFS_MAX),
         )
         self.connection.execute(
             "DELETE FROM _entgldb_forks WHERE origin = ?1 AND id NOT IN"
             " (SELECT id FROM _entgldb_forks WHERE origin = ?1 ORDER BY id DESC LIMIT ?2)",
             (number, FORK_PROOFS_MAX),
         )
-        self.state.move(origin, head._replace(quarantined=True))
+        self.state.move(origin, head._replace(forked=True))
 
     def _head(self, origin: Origin) -> Head:
         known = self.state.origins.get(origin)
         if known is None:
             return NO_HEAD
         held = self.state.held.get(origin)
-        return known.head if held is None else held._replace(quarantined=known.head.quarantined)
+        return known.head if held is None else held._replace(forked=known.head.forked)
 
     def _recorded(self, header: Header) -> tuple[bytes, bool]:
         """Hash of what we have at an entry's place, and whether it is more than recorded."""

@@ -92,7 +92,7 @@ class LogQueries:
         # without a row at or before the head it is pruned: nothing can be said against it
         return bool(seq > head or (recorded is not None and recorded != digest))
 
-    def quarantined(self) -> set[Origin]:
+    def forked(self) -> set[Origin]:
         """Origins of which nothing more is taken."""
         rows = self.connection.execute("SELECT name FROM _entgldb_origins WHERE quarantined = 1")
         return {name for (name,) in rows.fetchall()}

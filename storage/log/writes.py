@@ -132,7 +132,7 @@ class _Group:
         self.origin = origin
         self.size = size
         self.now_ms = now_ms
-        self.seq, self.previous, self.quarantined, self.hlc = batch.state.origins[origin].head
+        self.seq, self.previous, self.forked, self.hlc = batch.state.origins[origin].head
         self.index = 0
         self.bytes = 0
         """Bytes of the bodies logged so far."""
@@ -152,7 +152,7 @@ class _Group:
 
     def end(self) -> None:
         """Move the head of our log."""
-        self.batch.state.move(self.origin, Head(self.seq, self.previous, self.quarantined, self.hlc))
+        self.batch.state.move(self.origin, Head(self.seq, self.previous, self.forked, self.hlc))
 
     def _merge(self, write: Checked) -> None:
         row = read_row(self.batch, write.collection, write.key)

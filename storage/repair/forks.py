@@ -18,7 +18,7 @@ class Fork(NamedTuple):
     theirs: bytes
     at_ms: int
     """When it was found here."""
-    quarantined: bool
+    open: bool
     """Whether nothing of the origin is taken yet."""
 
 
@@ -29,8 +29,8 @@ def forks(connection: sqlite3.Connection) -> list[Fork]:
         " JOIN _entgldb_origins o ON o.id = f.origin ORDER BY f.at_ms, f.id"
     )
     return [
-        Fork(origin, seq, ours, theirs, at_ms, quarantined == 1)
-        for origin, seq, ours, theirs, at_ms, quarantined in rows.fetchall()
+        Fork(origin, seq, ours, theirs, at_ms, open=is_open == 1)
+        for origin, seq, ours, theirs, at_ms, is_open in rows.fetchall()
     ]
 
 

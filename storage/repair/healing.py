@@ -60,7 +60,7 @@ def cut(connection: sqlite3.Connection, state: State, origin: Origin, seq: int, 
     ).fetchone()
     if row is not None:
         return 0 if row[0] == kept else seq
-    if not head.quarantined or head.seq <= floor:
+    if not head.forked or head.seq <= floor:
         return 0
     # the branches part earlier than the entry we know them by: go back one by one until they meet
     proofs = connection.execute(
@@ -73,8 +73,8 @@ def cut(connection: sqlite3.Connection, state: State, origin: Origin, seq: int, 
 def reopen(state: State, origin: Origin) -> None:
     """Take the origin's entries again: our entries are the branch to keep, as far as they go."""
     known = state.origins.get(origin)
-    if known is not None and known.head.quarantined:
-        state.move(origin, known.head._replace(quarantined=False))
+    if known is not None and known.head.forked:
+        state.move(origin, known.head._replace(forked=False))
 
 
 def take_out(batch: Batch, origin: Origin, first: int) -> None:

@@ -78,13 +78,13 @@ class Installing:
         return all(known.seq >= seq for known, seq in ours)
 
     def _is_of_a_fork(self, head: Preface) -> bool:
-        """Whether it has more of an origin in quarantine than our branch of that, or another branch.
+        """Whether it has more of a forked origin than our branch of that, or another branch.
 
         Its rows and its vector would then say what our branch has not seen: nobody could tell what to keep.
         """
         for mark in head.marks:
             known = self._transaction.state.origins.get(mark.name)
-            if known is None or not known.head.quarantined or not mark.seq:
+            if known is None or not known.head.forked or not mark.seq:
                 continue
             row = self._transaction.connection.execute(
                 "SELECT hash FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (known.number, mark.seq)

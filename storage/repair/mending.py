@@ -129,7 +129,7 @@ class Mender:
     def _unless_waiting(self, collection: str, key: str, mine: Side, decision: Decision) -> Decision:
         """Quarantine, and entries that are still to be supplied, have their own way."""
         known = self._state.origins.get(mine.copy.origin) if mine.copy is not None else None
-        if known is not None and known.head.quarantined:
+        if known is not None and known.head.forked:
             return Decision.WAIT
         if has_unapplied(self._connection, collection, key):
             return Decision.WAIT

@@ -92,8 +92,8 @@ class Tail:
         """The old log ends where others have it."""
         state = self.batch.state
         forget_log(self.connection, state, self.number, self.covered.seq, state.origins[self.old].head.seq)
-        quarantined = state.origins[self.old].head.quarantined
-        state.move(self.old, self.covered._replace(quarantined=quarantined))
+        forked = state.origins[self.old].head.forked
+        state.move(self.old, self.covered._replace(forked=forked))
 
     def _known_elsewhere(self, covered: Head, theirs: Mapping[Origin, int]) -> Head:
         """The end of what the snapshot covers, or of what the writer of a later foreign entry had seen."""

@@ -119,5 +119,5 @@ def _beside(
             batch.keep_current(like.collection, like.key)
         batch.replace(made, shown, lsn, before)
         before = Current(state.own, made.seq, made.hlc, text is not None)
-        state.move(state.own, Head(made.seq, digest(raw), head.quarantined, made.hlc))
+        state.move(state.own, Head(made.seq, digest(raw), head.forked, made.hlc))
     batch.flush()

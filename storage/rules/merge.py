@@ -22,7 +22,7 @@ class Link(Enum):
     FORK = "fork"
     BACKWARDS = "backwards"
     """It links, but its stamp is not greater than the one before."""
-    QUARANTINED = "quarantined"
+    FORKED = "forked"
 
 
 class Head(NamedTuple):
@@ -30,7 +30,7 @@ class Head(NamedTuple):
 
     seq: int
     hash: bytes
-    quarantined: bool = False
+    forked: bool = False
     hlc: int = 0
     """Its stamp: the next one is greater, so that the last of several is the greatest."""
 
@@ -42,8 +42,8 @@ def link(header: Header, head: Head) -> Link:
     """The place of ``header`` relative to ``head``."""
     if header.seq <= head.seq:
         return Link.KNOWN
-    if head.quarantined:
-        return Link.QUARANTINED
+    if head.forked:
+        return Link.FORKED
     if header.seq > head.seq + 1:
         return Link.GAP
     if header.prev_hash != head.hash:
@@ -83,7 +83,7 @@ def merge(header: Header, current: Current | None, *, parent_covered: bool) -> M
     """Last write wins by ``(hlc, origin)``; the loser of a concurrent overwrite is kept.
 
     By causal delivery a parent that is not the current version is exactly a concurrent write. Behind
-    held or quarantined origins the parent may be missing (``parent_covered`` false): then no row is
+    held or forked origins the parent may be missing (``parent_covered`` false): then no row is
     kept, since nobody can tell a concurrent write from a successor.
     """
     if current is not None and header.version == (current.origin, current.seq):

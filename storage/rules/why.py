@@ -121,7 +121,7 @@ class KeyState(NamedTuple):
     held: bool = False
     """It waits for time to catch up."""
     unfit: bool = False
-    """It, or its origin, is quarantined."""
+    """It is in quarantine, or its origin has a fork."""
     recorded: bool = False
     """It is only recorded: a system entry from a cloud link."""
 

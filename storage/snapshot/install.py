@@ -253,7 +253,7 @@ class Merger:
             "SELECT l.origin, o.name, max(l.seq) FROM _entgldb_oplog l CROSS JOIN temp.origins o"
             " ON o.number = l.origin WHERE l.applied = 0 AND l.seq <= o.theirs GROUP BY l.origin"
         ).fetchall():
-            if not state.origins[origin].head.quarantined:
+            if not state.origins[origin].head.forked:
                 forget_log(self.connection, state, number, 0, seq)
                 state.raise_floor(origin, seq)
                 state.pruned_lsn = state.lsn

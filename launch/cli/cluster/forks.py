@@ -37,7 +37,7 @@ def forks(directory: Path, as_json: bool) -> None:
                 "origin": one.origin,
                 "seq": one.seq,
                 "at_ms": one.at_ms,
-                "quarantined": one.quarantined,
+                "quarantined": one.open,
                 "ours": _proof(one.ours),
                 "theirs": _proof(one.theirs),
             }

@@ -25,7 +25,7 @@ class Decision(StrEnum):
     KEEP = "keep"
     """Ours is right: the other side takes it, by the same rule."""
     WAIT = "wait"
-    """The log will bring what is missing, or the origin is quarantined: no difference yet."""
+    """The log will bring what is missing, or the origin has a fork: no difference yet."""
     UNDECIDED = "undecided"
     """Nobody can tell by rule: a person has to."""
 
@@ -114,7 +114,7 @@ def _same_version(mine: Side, theirs: Side) -> Decision:
 
 
 def _forked(mine: Side, theirs: Side) -> bool:
-    """Two logs under one name: fork and quarantine have their own alarm and their own way out."""
+    """Two logs under one name: a fork has its own alarm and its own way out."""
     for side in (mine, theirs):
         if side.copy is not None:
             here, there = mine.vector.get(side.copy.origin), theirs.vector.get(side.copy.origin)

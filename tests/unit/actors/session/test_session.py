@@ -62,7 +62,7 @@ class ListLog:
         mine = {row.seq: row.hash for row in self.all if row.origin == origin}
         return mine.get(seq) != digest
 
-    def quarantined(self) -> set[str]:
+    def forked(self) -> set[str]:
         return self.set_apart
 
     def rows(self, from_lsn: int, rows_max: int) -> list[LogRow]:

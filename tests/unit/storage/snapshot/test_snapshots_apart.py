@@ -42,7 +42,7 @@ def fork(*, merging: bool = False) -> tuple[Side, Side, Side, str]:
     rows = again.store.rows(1, 9)
     with taker.store.group():
         taker.store.apply([Entry(row.header, row.body) for row in rows], NOW)
-    assert taker.store.quarantined() == {writer.store.origin}
+    assert taker.store.forked() == {writer.store.origin}
     return again, giver, taker, writer.store.origin
 
 
@@ -98,7 +98,7 @@ def test_a_snapshot_of_another_branch_of_an_origin_in_quarantine_takes_nothing_a
     rows = [row for row in again.store.rows(1, 9) if row.seq > 1]
     with taker.store.group():
         taker.store.apply([Entry(row.header, row.body) for row in rows], NOW)
-    assert taker.store.quarantined() == {writer.store.origin}
+    assert taker.store.forked() == {writer.store.origin}
     shown = taker.shows()
     assert send(giver.store, taker.store, NOW).refused == Reason.QUARANTINED.value
     assert taker.shows() == shown
@@ -116,7 +116,7 @@ def test_a_snapshot_that_has_our_own_branch_of_an_origin_in_quarantine_is_taken(
     again.put("k1", "other")
     with taker.store.group():
         taker.store.apply([Entry(row.header, row.body) for row in again.store.rows(1, 9)], NOW)
-    assert taker.store.quarantined() == {writer.store.origin}
+    assert taker.store.forked() == {writer.store.origin}
     giver.put("own", "y")
     assert send(giver.store, taker.store, NOW).refused == ""
     assert taker.shows() == {"k1": "first", "k2": "second", "own": "y"}
@@ -310,4 +310,4 @@ def test_what_is_held_of_another_branch_than_a_snapshot_has_is_never_added_to_th
     assert taker.shows() == giver.shows() == {"a": "other", "d": "other"}
     with taker.store.group():
         taker.store.apply(rows[one], later)
-    assert taker.store.quarantined() == {one.store.origin}
+    assert taker.store.forked() == {one.store.origin}
