@@ -79,7 +79,7 @@ class Store(LogQueries):
             store.incarnations.attest()
             fingerprint.renew(connection, Path(directory))
             return store
-        except sqlite3.Error as fault:
+        except (sqlite3.Error, UnicodeDecodeError) as fault:
             connection.close()
             raise translated(fault, str(directory)) from fault
         except BaseException:
@@ -123,6 +123,9 @@ class Store(LogQueries):
     def vector(self) -> Vector:
         return self.state.vector()
 
+    def _heads(self) -> dict[int, tuple[Origin, int, bytes]]:
+        return {one.number: (name, *one.head[:2]) for name, one in self.state.origins.items()}
+
     def held(self) -> dict[Origin, int]:
         return {origin: head.seq for origin, head in self.state.held.items()}
 
@@ -139,7 +142,7 @@ class Store(LogQueries):
 
     def answered(self, request: RequestId, now_ms: int) -> requests.Answer | None:
         """The answer this request id already had. Raises EntglError unknown-outcome if too old to know."""
-        return requests.remembered(self.connection, request)
+        return requests.remembered(self.connection, self.state, request)
 
     def write(
         self,
@@ -249,7 +252,7 @@ class Store(LogQueries):
         self._cut_ended()
         if self.state.lived_ms - self._tidied_ms > _TIDY_MS:
             self._tidied_ms = self.state.lived_ms
-            requests.forget_old(self.connection, self.state.lived_ms)
+            requests.forget_old(self.connection, self.state)
             arrivals.tidy(self.connection)
             self._tidied_to = Batch(self.connection, self.state).tidy(self._tidied_to)
         return outcome
@@ -363,7 +366,7 @@ class Store(LogQueries):
             "salvaged": salvaged.waiting(self.connection),
             "incarnations": Identity.history(self.connection),
             "wal_bytes": self._wal.bytes(),
-            "answers_kept_ms": requests.kept_ms(self.connection, self.state.lived_ms),
+            "answers_kept_ms": requests.kept_ms(self.connection, self.state),
         }
 
     def checkpoint(self) -> None:
@@ -394,7 +397,10 @@ class Store(LogQueries):
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
         if self.path is not None:
-            database.mark_stopped(self.connection)
+            with self.group():
+                # the next start, and whoever reads meanwhile, needs no tail of the log
+                self.state.loose = True
+                database.mark_stopped(self.connection)
             fingerprint.note_progress(self.connection, self.path.parent)
             # readers in other processes keep SQLite from doing this at the close of the last connection
             self._truncate()

@@ -255,7 +255,7 @@ class Documents:
 
     def last_lsn(self) -> int:
         """The number of the newest log row, or of a visible change that has none."""
-        return int(self._all("SELECT lsn FROM _entgldb_state")[0][0])
+        return int(self._all("SELECT lsn FROM _entgldb_last")[0][0])
 
     def data_version(self) -> int:
         """Differs from the value before whenever somebody has committed since."""
@@ -335,7 +335,7 @@ class Documents:
         with self._lock:
             try:
                 return question(self._connection)
-            except sqlite3.Error as fault:
+            except (sqlite3.Error, UnicodeDecodeError) as fault:
                 raise translated(fault, "reading failed") from fault
 
     def _pages(self, sql: str, last: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
@@ -348,7 +348,7 @@ class Documents:
         with self._lock:
             try:
                 return self._connection.execute(sql, values).fetchall()
-            except sqlite3.Error as fault:
+            except (sqlite3.Error, UnicodeDecodeError) as fault:
                 raise translated(fault, "reading failed") from fault
 
 

@@ -87,7 +87,7 @@ class Tracer:
 
     def vector(self) -> dict[Origin, int]:
         """Origin -> newest seq."""
-        rows = self._connection.execute("SELECT name, seq FROM _entgldb_origins WHERE seq > 0").fetchall()
+        rows = self._connection.execute("SELECT name, seq FROM _entgldb_heads WHERE seq > 0").fetchall()
         return dict(rows)
 
     def floors(self) -> dict[Origin, int]:

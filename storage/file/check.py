@@ -94,7 +94,7 @@ class Checkup:
 
     def _chains(self) -> Iterator[Finding]:
         """Each origin's log: no number missing above its floor, every entry linked to the one before."""
-        chains, total = self._heads(), self._one("SELECT entries FROM _entgldb_state")
+        chains, total = self._heads(), self._one("SELECT entries FROM _entgldb_now")
         reached: dict[int, tuple[int, bytes]] = {}
         after = done = 0
         while page := self._page(
@@ -159,16 +159,18 @@ class Checkup:
 
     def _documents(self) -> Iterator[Finding]:
         """Each row: the body that its digest was made of, JSON, a version that the vector covers."""
-        total = self._one("SELECT documents FROM _entgldb_state")
-        after = done = 0
+        total = self._one("SELECT documents FROM _entgldb_now")
+        heads, after, done = self._heads(), 0, 0
         while page := self._page(
-            "SELECT d.id, d.collection, d.key, CAST(d.body AS BLOB), d.sha256, d.seq, o.name, o.seq"
-            " FROM _entgldb_documents d LEFT JOIN _entgldb_origins o ON o.id = d.origin"
-            " WHERE d.id > ? ORDER BY d.id LIMIT ?",
+            "SELECT id, collection, key, CAST(body AS BLOB), sha256, origin, seq FROM _entgldb_documents"
+            " WHERE id > ? ORDER BY id LIMIT ?",
             after,
         ):
-            for _, collection, key, *values in page:
-                for text in _faults(*values):
+            if any(number not in heads or seq > heads[number].seq for *_, number, seq in page):
+                # written since they were read
+                heads = self._heads()
+            for _, collection, key, body, sha256, number, seq in page:
+                for text in _faults(body, sha256, seq, heads.get(number)):
                     yield Finding("document", f"{collection} {key}", text, MEND)
             after = page[-1][0]
             done += len(page)
@@ -180,7 +182,7 @@ class Checkup:
             "SELECT documents, (SELECT count(*) FROM _entgldb_documents)"
             " - (SELECT count(*) FROM _entgldb_documents WHERE body IS NULL),"
             " entries, (SELECT count(*) FROM _entgldb_oplog),"
-            " conflicts, (SELECT count(*) FROM _entgldb_conflicts) FROM _entgldb_state"
+            " conflicts, (SELECT count(*) FROM _entgldb_conflicts) FROM _entgldb_now"
         ).fetchone()
         for name, said, there in zip(("documents", "entries", "conflicts"), row[::2], row[1::2], strict=True):
             if said != there:
@@ -193,7 +195,7 @@ class Checkup:
                 yield Finding("file", "entgldb.db", str(text)[:200], RESTORE)
 
     def _heads(self) -> dict[int, _Chain]:
-        rows = self._connection.execute("SELECT id, name, seq, head, floor FROM _entgldb_origins").fetchall()
+        rows = self._connection.execute("SELECT id, name, seq, head, floor FROM _entgldb_heads").fetchall()
         return {row[0]: _Chain(*row[1:]) for row in rows}
 
     def _floor(self, number: int) -> int:
@@ -209,13 +211,11 @@ class Checkup:
         return 0 if row is None else int(row[0])
 
 
-def _faults(
-    body: bytes | None, sha256: bytes | None, seq: int, origin: Origin | None, head: int | None
-) -> Iterator[str]:
+def _faults(body: bytes | None, sha256: bytes | None, seq: int, origin: _Chain | None) -> Iterator[str]:
     if (None if body is None else digest(body)) != sha256:
         yield "the body is not the one its digest was made of"
-    if origin is None or head is None or seq > head:
-        yield f"its version {origin} {seq} is in no log"
+    if origin is None or seq > origin.seq:
+        yield f"its version {origin and origin.name} {seq} is in no log"
     if body is not None:
         try:
             if not isinstance(json.loads(body), dict):

@@ -76,7 +76,7 @@ def _mark(connection: sqlite3.Connection) -> str | None:
 
 
 def _lsn(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT lsn FROM _entgldb_state").fetchone()[0])
+    return int(connection.execute("SELECT lsn FROM _entgldb_last").fetchone()[0])
 
 
 def _place(directory: Path) -> tuple[str, int, int]:

@@ -32,6 +32,8 @@ BUSY_MS: Final = 5_000
 """How long a writer waits for another process, such as an sqlite3 shell."""
 _CACHE_KIB: Final = 6_144
 _CHECK_CACHE_KIB: Final = 1_024
+_PART_OF_FORMAT: Final = "SELECT 1 FROM sqlite_master WHERE name = '_entgldb_heads'"
+"""The newest part of the newest format: files of development releases do not have it."""
 _CHECKPOINT_PAGES: Final = 4_000
 """Pages of the WAL before a checkpoint, instead of 1,000. Keys come in no order: so SQLite copies a page
 that is written often back less often."""
@@ -185,6 +187,11 @@ def _refuse_newer(connection: sqlite3.Connection) -> None:
         raise ConfigError(
             f"{FILE} has format {found}, this release knows up to {FORMAT}",
             hint="use the newer release of entgldb that wrote it",
+        )
+    if found == FORMAT and not connection.execute(_PART_OF_FORMAT).fetchone():
+        raise ConfigError(
+            f"{FILE} has format {found} as it was before its release",
+            hint="begin with an empty directory, which the other nodes fill",
         )
     owner = connection.execute("PRAGMA application_id").fetchone()[0]
     if owner not in (0, APPLICATION_ID):

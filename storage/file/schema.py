@@ -139,9 +139,34 @@ ALTER TABLE _entgldb_oplog ADD COLUMN signature BLOB;
 ALTER TABLE _entgldb_held ADD COLUMN signature BLOB;
 ALTER TABLE _entgldb_origins ADD COLUMN public_key BLOB;
 ALTER TABLE _entgldb_origins ADD COLUMN attestation BLOB;
+ALTER TABLE _entgldb_oplog ADD COLUMN hlc INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE _entgldb_oplog ADD COLUMN grew INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE _entgldb_oplog ADD COLUMN request BLOB;
+CREATE VIEW _entgldb_last AS
+    SELECT max(lsn, ifnull((SELECT max(lsn) FROM _entgldb_oplog), 0)) AS lsn FROM _entgldb_state;
+CREATE VIEW _entgldb_heads AS
+    SELECT o.id, o.name, ifnull(t.seq, o.seq) AS seq, ifnull(t.hash, o.head) AS head, o.quarantined, o.floor,
+        ifnull(t.hlc, o.hlc) AS hlc, o.public_key, o.attestation
+    FROM _entgldb_origins o LEFT JOIN (
+        SELECT origin, max(seq) AS seq, hash, hlc FROM _entgldb_oplog NOT INDEXED
+        WHERE lsn > (SELECT lsn FROM _entgldb_state) GROUP BY origin
+    ) t ON t.origin = o.id;
+CREATE VIEW _entgldb_now AS
+    SELECT max(s.clock, ifnull(t.clock, 0)) AS clock, ifnull(t.lsn, s.lsn) AS lsn,
+        s.documents + t.grew AS documents, s.entries + t.entries AS entries, s.conflicts, s.pruned_lsn,
+        s.collected_lsn, s.collected_hlc, s.log_bytes + t.log_bytes AS log_bytes, s.lived_ms, s.shown_ms
+    FROM _entgldb_state s CROSS JOIN (
+        SELECT max(hlc) AS clock, max(lsn) AS lsn, ifnull(sum(grew), 0) AS grew, count(*) AS entries,
+            ifnull(sum(length(header) + ifnull(length(body), 0)), 0) AS log_bytes
+        FROM _entgldb_oplog NOT INDEXED WHERE lsn > (SELECT lsn FROM _entgldb_state)
+    ) t;
 """
 """``signature``: of the origin, over its log up to this row; not every row has one. ``attestation``: by which
-the cluster's CA says that the origin's node has ``public_key``."""
+the cluster's CA says that the origin's node has ``public_key``.
+The row of ``_entgldb_state`` and the heads in ``_entgldb_origins`` are of the last save; rows of the log with
+a greater lsn are its tail, and the views put both together. Of a log row ``hlc`` stands in its header, too;
+``grew`` says by how many it changed the number of documents; ``request`` is the id (client, then counter) of
+the request whose first row it is."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -1,16 +1,19 @@
-"""The state that the one writer keeps in memory and saves with every commit."""
+"""The state that the one writer keeps in memory, and the part of it that has to be saved.
+
+Most commits save none of it: it follows from the rows of the log that came since the last save.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from entgldb.messages.limits import ORIGINS_MAX
 from entgldb.messages.model import ALWAYS_MERGED, COLLECTIONS, Origin, Vector
-from entgldb.storage.file.undo import UndoDict, UndoSet
+from entgldb.storage.file.undo import Journal, UndoDict, UndoSet
 from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merge import NO_HEAD, Head
 from entgldb.storage.rules.merging.collection_rule import merges
@@ -29,9 +32,15 @@ _COLUMNS: Final = [
     "shown_ms",
 ]
 """Of ``_entgldb_state``; the fields of ``State`` that hold them have their names and their order."""
-_LOAD: Final = f"SELECT {', '.join(_COLUMNS)} FROM _entgldb_state"  # noqa: S608 -- constants
+_LOAD: Final = f"SELECT {', '.join(_COLUMNS)} FROM _entgldb_now"  # noqa: S608 -- constants
 _SAVE: Final = f"UPDATE _entgldb_state SET {', '.join(f'{name} = ?' for name in _COLUMNS)}"  # noqa: S608 -- constants
-_numbers: Final = attrgetter(*_COLUMNS)
+_numbers: Final[Callable[[State], tuple[int, ...]]] = attrgetter(*_COLUMNS)
+SAVE_ROWS: Final = 1_000
+"""Rows of the log after which the state is saved, so that whoever opens the file reads few."""
+SAVE_BYTES: Final = 4 * 1024 * 1024
+"""The same for bytes of those rows."""
+SAVE_MS: Final = 1_000
+"""The same for time: how old ``lived_ms`` and ``shown_ms`` in the file may be at a commit."""
 
 
 class Known(NamedTuple):
@@ -43,9 +52,53 @@ class Known(NamedTuple):
     """Newest seq whose log rows are pruned, or were never here because a snapshot brought what they did."""
 
 
-_CONTAINERS: Final = ("origins", "held", "ended", "collections", "merging", "dirty")
-Moment = tuple[tuple[Any, ...], list[tuple[UndoDict[Any, Any] | UndoSet[Any], int]]]
-"""A state as it was: the fields that are one value, and how far the containers had been changed."""
+class Saved(NamedTuple):
+    """The part of the state of the last save that bounds what may follow from the log since."""
+
+    lsn: int
+    log_bytes: int
+    lived_ms: int
+    shown_ms: int
+
+
+class Rows(NamedTuple):
+    """The effect of log rows that a transaction has written, as it can be read from them."""
+
+    lsn: int = 0
+    clock: int = 0
+    documents: int = 0
+    entries: int = 0
+    log_bytes: int = 0
+
+
+class Remembered(NamedTuple):
+    """The answer to a request that wrote entries in a row, the last with ``lsn``."""
+
+    origin: Origin
+    first_seq: int
+    entries: int
+    lsn: int
+    at_ms: int
+    """When it was given, in the life of the store."""
+
+
+RowHead = tuple[int, bytes, int]
+"""Seq, hash and stamp of an entry."""
+_NO_ROWS: Final = Rows()
+_CONTAINERS: Final = (
+    "origins",
+    "held",
+    "ended",
+    "collections",
+    "merging",
+    "dirty",
+    "moved",
+    "row_heads",
+    "answers",
+    "settled",
+)
+Moment = tuple[tuple[Any, ...], int]
+"""A state as it was: the values of its fields, and how far the containers among them had been changed."""
 
 
 @dataclass(slots=True)
@@ -84,12 +137,33 @@ class State:
     """Collections whose own writes are merges."""
     dirty: UndoSet[Origin] = field(default_factory=UndoSet)
     """Origins whose head moved since the last save."""
+    moved: UndoSet[Origin] = field(default_factory=UndoSet, compare=False)
+    """Origins whose head this transaction moved."""
+    answers: UndoDict[tuple[bytes, int], Remembered] = field(default_factory=UndoDict, compare=False)
+    """Client and counter -> what the log since the last save says that the answer was."""
+    settled: UndoDict[bytes, int] = field(default_factory=UndoDict, compare=False)
+    """Client -> the lowest of its requests that it still awaits, as told since the last save."""
     unfit: int = 0
     """Entries in quarantine because they cannot be applied here."""
     unfit_logged: bool = False
     """Whether the log has entries that are, or were, in quarantine."""
     unsigned: int = 0
     """Bytes of own entries since the last signed one; 0 between two transactions."""
+    saved: Saved = field(default_factory=lambda: Saved(0, 0, 0, 0))
+    told: tuple[int, ...] = field(default=(), compare=False)
+    """The numbers as they follow from the file."""
+    rows: Rows = field(default=_NO_ROWS, compare=False)
+    """Of this transaction."""
+    row_heads: UndoDict[Origin, RowHead] = field(default_factory=UndoDict, compare=False)
+    """The heads that rows of this transaction give."""
+    loose: bool = field(default=False, compare=False)
+    """Whether this transaction has changed something that no row of the log tells."""
+    journal: Journal = field(default_factory=Journal, compare=False, repr=False)
+    """Of all containers, since the transaction began."""
+
+    def __post_init__(self) -> None:
+        for name in _CONTAINERS:
+            getattr(self, name).journal = self.journal
 
     @classmethod
     def load(cls, connection: sqlite3.Connection) -> State:
@@ -97,11 +171,21 @@ class State:
         numbers = connection.execute(_LOAD).fetchone()
         own = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
         state = cls("" if own is None else own[0], False, *numbers)
-        rows = connection.execute("SELECT name, id, seq, head, quarantined, floor, hlc FROM _entgldb_origins")
+        state.told = _numbers(state)
+        state.saved = Saved(
+            *connection.execute("SELECT lsn, log_bytes, lived_ms, shown_ms FROM _entgldb_state").fetchone()
+        )
+        rows = connection.execute("SELECT name, id, seq, head, quarantined, floor, hlc FROM _entgldb_heads")
         state.origins = UndoDict(
             (name, Known(n, Head(seq, head, bool(q), hlc), floor))
             for name, n, seq, head, q, floor, hlc in rows
         )
+        tail = connection.execute(
+            "SELECT DISTINCT o.name FROM _entgldb_oplog l NOT INDEXED CROSS JOIN _entgldb_origins o"
+            " ON o.id = l.origin WHERE l.lsn > ?",
+            (state.saved.lsn,),
+        )
+        state.dirty = UndoSet(name for (name,) in tail)
         state.held = UndoDict(_held(connection))
         state.ended = UndoDict(connection.execute("SELECT origin, seq FROM _entgldb_ended").fetchall())
         names = connection.execute("SELECT name FROM _entgldb_collections")
@@ -112,29 +196,77 @@ class State:
             is not None
         )
         state.merging = merging_collections(connection)
+        state.__post_init__()
         return state
 
     def begin(self) -> None:
         """A transaction begins: nobody comes back to a moment before."""
-        for name in _CONTAINERS:
-            getattr(self, name).settle()
+        self.moved.clear()
+        self.row_heads.clear()
+        self.journal.clear()
+        self.rows, self.loose = _NO_ROWS, False
 
     def moment(self) -> Moment:
         """The present, for ``back_to``."""
-        containers = _containers_of(self)
-        return _values_of(self), [(one, one.moment()) for one in containers]
+        return _values_of(self), len(self.journal)
 
     def back_to(self, moment: Moment) -> None:
         """Be as at an earlier moment of this transaction."""
-        values, containers = moment
+        values, journalled = moment
         for name, value in zip(_VALUES, values, strict=True):
             setattr(self, name, value)
-        for name, (container, at) in zip(_CONTAINERS, containers, strict=True):
-            container.back_to(at)
-            setattr(self, name, container)
+        self.journal.back_to(journalled)
 
-    def save(self, connection: sqlite3.Connection) -> None:
-        """Write what moved; the last act before COMMIT."""
+    def set_merging(self, names: UndoSet[str]) -> None:
+        """The collections that merge are these now."""
+        names.journal = self.journal
+        self.merging = names
+
+    def forget_answers(self) -> None:
+        """The answers since the last save stand elsewhere, and will not follow from the log any more."""
+        # the old ones are put back where the commit fails
+        self.answers, self.settled, self.loose = UndoDict(), UndoDict(), True
+        self.answers.journal = self.settled.journal = self.journal
+
+    def follows(self) -> bool:
+        """Whether all of it follows from what was saved last and the rows of the log since.
+
+        Nothing is taken on trust: what this transaction has made of each number and each head is compared
+        with what its rows say.
+        """
+        if self.loose:
+            return False
+        clock, lsn, documents, entries, conflicts, pruned, collected, collected_hlc, size, _, _ = self.told
+        rows, saved = self.rows, self.saved
+        wanted = (
+            max(clock, rows.clock),
+            max(lsn, rows.lsn),
+            documents + rows.documents,
+            entries + rows.entries,
+            conflicts,
+            pruned,
+            collected,
+            collected_hlc,
+            size + rows.log_bytes,
+        )
+        if _numbers(self)[: len(wanted)] != wanted:
+            return False
+        for origin in self.moved:
+            head = self.origins[origin].head
+            if (head.seq, head.hash, head.hlc) != self.row_heads.get(origin):
+                return False
+        return (
+            self.lsn - saved.lsn < SAVE_ROWS
+            and self.log_bytes - saved.log_bytes < SAVE_BYTES
+            and self.lived_ms - saved.lived_ms < SAVE_MS
+            and self.shown_ms - saved.shown_ms < SAVE_MS
+        )
+
+    def save(self, connection: sqlite3.Connection, *, follows: bool = False) -> None:
+        """Write what moved, unless it ``follows`` from the log; the last act before COMMIT."""
+        self.told = _numbers(self)
+        if follows:
+            return
         for origin in self.dirty:
             number, head, floor = self.origins[origin]
             connection.execute(
@@ -142,9 +274,11 @@ class State:
                 " WHERE id = ?",
                 (*head, floor, number),
             )
-        for origin in list(self.dirty):
-            self.dirty.discard(origin)
-        connection.execute(_SAVE, _numbers(self))
+        connection.execute(_SAVE, self.told)
+        # the old ones are put back where the commit fails
+        self.dirty = UndoSet()
+        self.dirty.journal = self.journal
+        self.saved = Saved(self.lsn, self.log_bytes, self.lived_ms, self.shown_ms)
 
     def next_lsn(self) -> int:
         """The number of the next row of the log, or of the next visible change that has none."""
@@ -163,10 +297,28 @@ class State:
             found = self.origins[origin] = Known(number, NO_HEAD)
         return found
 
+    def logged(self, rows: Rows, heads: Mapping[Origin, RowHead]) -> None:
+        """Rows of the log were written, with these effects; ``heads``: of each origin the last of them."""
+        before = self.rows
+        self.rows = Rows(
+            rows.lsn,
+            max(before.clock, rows.clock),
+            before.documents + rows.documents,
+            before.entries + rows.entries,
+            before.log_bytes + rows.log_bytes,
+        )
+        for origin, head in heads.items():
+            self.row_heads[origin] = head
+
     def move(self, origin: Origin, head: Head) -> None:
         """Set a known origin's head."""
-        self.origins[origin] = self.origins[origin]._replace(head=head)
+        known = self.origins[origin]
+        if head == known.head:
+            return
+        self.loose |= head.forked != known.head.forked
+        self.origins[origin] = known._replace(head=head)
         self.dirty.add(origin)
+        self.moved.add(origin)
 
     def end(self, connection: sqlite3.Connection, origin: Origin, seq: int) -> None:
         """Nothing is taken of ``origin`` behind ``seq`` any more, and what is held behind it goes."""
@@ -189,17 +341,15 @@ class State:
         if seq > known.floor:
             self.origins[origin] = known._replace(floor=seq)
             self.dirty.add(origin)
+            self.loose = True
 
     def vector(self) -> Vector:
         """Origin -> (newest contiguous seq, its hash)."""
         return {o: (k.head.seq, k.head.hash) for o, k in self.origins.items() if k.head.seq}
 
 
-_VALUES: Final = tuple(one.name for one in fields(State) if one.name not in _CONTAINERS)
+_VALUES: Final = tuple(one.name for one in fields(State) if one.name != "journal")
 _values_of: Final[Callable[[State], tuple[Any, ...]]] = attrgetter(*_VALUES)
-_containers_of: Final[Callable[[State], tuple[UndoDict[Any, Any] | UndoSet[Any], ...]]] = attrgetter(
-    *_CONTAINERS
-)
 
 
 def _held(connection: sqlite3.Connection, where: str = "", *values: int) -> dict[Origin, Head]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
 K = TypeVar("K")
@@ -11,70 +11,67 @@ _ABSENT: Final = object()
 
 
 class UndoDict(dict[K, V], Generic[K, V]):
-    """A dict that notes what each change replaced."""
+    """A dict that notes what each change replaced, in a journal that it may share with others."""
+
+    __slots__ = ("journal",)
 
     def __init__(self, items: Mapping[K, V] | Iterable[tuple[K, V]] = ()) -> None:
         super().__init__(items)
-        self._undo: list[tuple[K, V | object]] = []
+        self.journal = Journal()
 
     def __setitem__(self, key: K, value: V) -> None:
-        self._undo.append((key, self.get(key, _ABSENT)))
-        super().__setitem__(key, value)
+        self.journal.append((self, key, self.get(key, _ABSENT)))
+        dict.__setitem__(self, key, value)
 
     def __delitem__(self, key: K) -> None:
-        self._undo.append((key, self[key]))
-        super().__delitem__(key)
+        self.journal.append((self, key, self[key]))
+        dict.__delitem__(self, key)
 
     def discard(self, key: K) -> None:
         """Take a key out if it is there."""
         if key in self:
             del self[key]
 
-    def moment(self) -> int:
-        """The present, for ``back_to``."""
-        return len(self._undo)
-
-    def back_to(self, moment: int) -> None:
-        """Be as at an earlier moment."""
-        while len(self._undo) > moment:
-            key, value = self._undo.pop()
-            if value is _ABSENT:
-                super().pop(key, None)
-            else:
-                super().__setitem__(key, value)  # type: ignore[assignment]
-
-    def settle(self) -> None:
-        """Nobody comes back to a moment before now."""
-        self._undo.clear()
+    def put_back(self, key: K, value: Any) -> None:
+        """Undo one change."""
+        if value is _ABSENT:
+            dict.__delitem__(self, key)
+        else:
+            dict.__setitem__(self, key, value)
 
 
 class UndoSet(set[K], Generic[K]):
-    """A set that notes each change."""
+    """A set that notes each change, likewise."""
+
+    __slots__ = ("journal",)
 
     def __init__(self, items: Iterable[K] = ()) -> None:
         super().__init__(items)
-        self._undo: list[tuple[Callable[[Any], None], Any]] = []
+        self.journal = Journal()
 
     def add(self, item: K) -> None:
         if item not in self:
-            self._undo.append((super().discard, item))
-            super().add(item)
+            self.journal.append((self, item, _ABSENT))
+            set.add(self, item)
 
     def discard(self, item: object) -> None:
         if item in self:
-            self._undo.append((super().add, item))
-            super().discard(item)
+            self.journal.append((self, item, item))
+            set.discard(self, item)
 
-    def moment(self) -> int:
-        """The present, for ``back_to``."""
-        return len(self._undo)
+    def put_back(self, item: K, value: Any) -> None:
+        """Undo one change."""
+        if value is _ABSENT:
+            set.discard(self, item)
+        else:
+            set.add(self, item)
+
+
+class Journal(list[tuple[UndoDict[Any, Any] | UndoSet[Any], Any, Any]]):
+    """Changes of containers: where, of what, and what was there before. Its length is a moment."""
 
     def back_to(self, moment: int) -> None:
-        """Be as at an earlier moment."""
-        while len(self._undo) > moment:
-            undo, item = self._undo.pop()
-            undo(item)
-
-    def settle(self) -> None:
-        """Nobody comes back to a moment before now."""
-        self._undo.clear()
+        """Undo all that came after an earlier moment."""
+        while len(self) > moment:
+            container, key, value = self.pop()
+            container.put_back(key, value)

@@ -9,9 +9,9 @@ from operator import itemgetter
 from typing import Any, Final
 
 from entgldb.messages.limits import CONFLICTS_KEPT_MS_MAX, NAMED_MAX, SUCCESSORS_MAX
-from entgldb.messages.model import COLLECTIONS, Version
+from entgldb.messages.model import COLLECTIONS, Origin, Version
 from entgldb.storage.file.collections import ensure_collection
-from entgldb.storage.file.state import State
+from entgldb.storage.file.state import RowHead, Rows, State
 from entgldb.storage.log.evicting import evict
 from entgldb.storage.rules.header import Header, digest
 from entgldb.storage.rules.merge import Current
@@ -29,7 +29,11 @@ _CURRENT_OF_MANY: Final = _CURRENT.replace("SELECT ", "SELECT d.key, ", 1).repla
     "d.key = ?", f"d.key IN ({', '.join('?' * TOGETHER)})"
 )
 """A row with hlc 0 is what a snapshot left of a key that is gone, for the change feed alone."""
-_LOG: Final = "INSERT INTO _entgldb_oplog VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_LOG: Final = (
+    "INSERT INTO _entgldb_oplog"
+    " (lsn, origin, seq, hash, collection, key, header, body, applied, signature, hlc, request, grew)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _DOCUMENT: Final = (
     "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
@@ -54,7 +58,12 @@ class Batch:
     def __init__(self, connection: sqlite3.Connection, state: State) -> None:
         self.connection = connection
         self.state = state
-        self._log: list[tuple[Any, ...]] = []
+        self._log: list[list[Any]] = []
+        self._heads: dict[Origin, RowHead] = {}
+        self._clock = self._bytes = self._grown = 0
+        """Of the rows in ``_log``: the greatest stamp, the bytes, the change of the number of documents."""
+        self.request: bytes | None = None
+        """The request whose first row the next one is."""
         self._documents: list[tuple[Any, ...]] = []
         self._new: dict[tuple[str, str], Current] = {}
 
@@ -111,15 +120,18 @@ class Batch:
         """
         state = self.state
         state.next_lsn()
-        state.entries += 1
         size = len(raw) + (0 if text is None else len(text))
+        state.entries += 1
         state.log_bytes += size
-        if header.origin == state.own and signature is None:
+        origin, seq, hlc, collection, key = header[:5]
+        if origin == state.own and signature is None:
             state.unsigned += size
-        number = state.origins[header.origin].number
-        place = (header.collection, header.key)
-        self._log.append((state.lsn, number, header.seq, digest, *place, raw, text, applied, signature))
-        return state.lsn
+        number, lsn = state.origins[origin].number, state.lsn
+        row = [lsn, number, seq, digest, collection, key, raw, text, applied, signature, hlc, self.request, 0]
+        self._log.append(row)
+        self._heads[origin] = (seq, digest, hlc)
+        self._clock, self._bytes, self.request = max(self._clock, hlc), self._bytes + size, None
+        return lsn
 
     def replace(self, header: Header, text: str | None, lsn: int, before: Current | None) -> None:
         """Make the entry the current version of its key; ``text`` None leaves a tombstone."""
@@ -130,7 +142,13 @@ class Batch:
         number, sha = state.origins[origin].number, header.body_sha256 or None
         self._documents.append((collection, key, text, number, seq, hlc, lsn, sha))
         self._new[collection, key] = Current(origin, seq, hlc, text is not None)
-        state.documents += (text is not None) - (before is not None and before.live)
+        grown = (text is not None) - (before is not None and before.live)
+        if grown:
+            state.documents += grown
+            # a change that no row tells makes the state be saved
+            if self._log and self._log[-1][0] == lsn:
+                self._log[-1][-1] = grown
+                self._grown += grown
         if collection == COLLECTIONS:
             self._set_rule(key, text)
 
@@ -255,7 +273,9 @@ class Batch:
         """Write what was gathered."""
         if self._log:
             self.connection.executemany(_LOG, self._log)
-            self._log.clear()
+            rows = Rows(self._log[-1][0], self._clock, self._grown, len(self._log), self._bytes)
+            self.state.logged(rows, self._heads)
+            self._forget_log()
         if self._documents:
             self.connection.executemany(_DOCUMENT, self._documents)
             self._documents.clear()
@@ -263,9 +283,14 @@ class Batch:
 
     def forget(self) -> None:
         """Drop what was gathered since the last flush."""
-        self._log.clear()
+        self._forget_log()
         self._documents.clear()
         self._new.clear()
+
+    def _forget_log(self) -> None:
+        self._log.clear()
+        self._heads.clear()
+        self._clock = self._bytes = self._grown = 0
 
     def _set_rule(self, collection: str, setting: str | None) -> None:
         change = self.state.merging.add if merges(collection, setting) else self.state.merging.discard

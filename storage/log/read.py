@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgpack
 
@@ -25,12 +25,31 @@ PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 """Headers and bodies of one page of rows, not counting the row that crosses it."""
 
 
+_SINCE: Final = (
+    "SELECT 0, lsn, 0, NULL FROM _entgldb_state"
+    " UNION ALL SELECT lsn, origin, seq, hash FROM _entgldb_oplog WHERE lsn > ?"
+)
+_HEADS: Final = (
+    "SELECT id, name, seq, head, (SELECT lsn FROM _entgldb_state), (SELECT lsn FROM _entgldb_last)"
+    " FROM _entgldb_heads"
+)
+
+
+class _Heads(NamedTuple):
+    """All heads, as of row ``last`` of the log and of the save at row ``saved``."""
+
+    saved: int
+    last: int
+    heads: dict[int, tuple[Origin, int, bytes]]
+
+
 class LogQueries:
     """Short read transactions on the log; nothing is open between two calls."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self._names: dict[int, Origin] = {}
+        self._known = _Heads(0, 0, {})
 
     @property
     def origin(self) -> Origin:
@@ -50,8 +69,7 @@ class LogQueries:
 
     def vector(self) -> Vector:
         """Origin -> (newest contiguous seq, its hash)."""
-        rows = self.connection.execute("SELECT name, seq, head FROM _entgldb_origins WHERE seq > 0")
-        return {name: (seq, head) for name, seq, head in rows.fetchall()}
+        return {name: (seq, head) for name, seq, head in self._heads().values() if seq}
 
     def held(self) -> dict[Origin, int]:
         """Origin -> newest seq that is held."""
@@ -63,13 +81,12 @@ class LogQueries:
 
     def last_lsn(self) -> int:
         """The newest row's number; 0 in an empty log."""
-        return int(self.connection.execute("SELECT lsn FROM _entgldb_state").fetchone()[0])
+        return int(self.connection.execute("SELECT lsn FROM _entgldb_last").fetchone()[0])
 
     def first_missing(self, theirs: Mapping[Origin, int]) -> int:
         """Lowest lsn of an entry that ``theirs`` does not cover; last lsn + 1 when it covers all."""
         first = self.last_lsn() + 1
-        heads = self.connection.execute("SELECT id, name, seq FROM _entgldb_origins").fetchall()
-        for number, name, seq in heads:
+        for number, (name, seq, _) in self._heads().items():
             known = theirs.get(name, 0)
             if seq <= known:
                 continue
@@ -84,7 +101,7 @@ class LogQueries:
     def disputes(self, origin: Origin, seq: int, digest: bytes) -> bool:
         """Whether our file has another entry of ``origin`` at ``seq``, or has not come so far."""
         row = self.connection.execute(
-            "SELECT o.seq, l.hash FROM _entgldb_origins o LEFT JOIN _entgldb_oplog l"
+            "SELECT o.seq, l.hash FROM _entgldb_heads o LEFT JOIN _entgldb_oplog l"
             " ON l.origin = o.id AND l.seq = ? WHERE o.name = ?",
             (seq, origin),
         ).fetchone()
@@ -152,9 +169,7 @@ class LogQueries:
 
     def size(self) -> tuple[int, int]:
         """Live documents, and rows of the log."""
-        documents, entries = self.connection.execute(
-            "SELECT documents, entries FROM _entgldb_state"
-        ).fetchone()
+        documents, entries = self.connection.execute("SELECT documents, entries FROM _entgldb_now").fetchone()
         return documents, entries
 
     def floors(self) -> dict[Origin, int]:
@@ -195,19 +210,19 @@ class LogQueries:
 
     def high_mark_ms(self) -> int:
         """The hybrid clock's milliseconds: no new write is stamped before."""
-        return ms_of(int(self.connection.execute("SELECT clock FROM _entgldb_state").fetchone()[0]))
+        return ms_of(int(self.connection.execute("SELECT clock FROM _entgldb_now").fetchone()[0]))
 
     def shown_ms(self) -> int:
-        """The latest time that this node's own clock has shown, as of its last commit."""
+        """The latest time that this node's own clock has shown, a second of commits behind at most."""
         return int(self.connection.execute("SELECT shown_ms FROM _entgldb_state").fetchone()[0])
 
     def lived_ms(self) -> int:
-        """How long a store has had this file open, as of its last commit."""
+        """How long a store has had this file open, a second of commits behind at most."""
         return int(self.connection.execute("SELECT lived_ms FROM _entgldb_state").fetchone()[0])
 
     def log_bytes(self) -> int:
         """Headers and bodies in the log."""
-        return int(self.connection.execute("SELECT log_bytes FROM _entgldb_state").fetchone()[0])
+        return int(self.connection.execute("SELECT log_bytes FROM _entgldb_now").fetchone()[0])
 
     def tombstones(self, after: Mapping[Origin, int], upto: Mapping[Origin, int]) -> int:
         """How many collectable tombstones have versions behind ``after`` and not behind ``upto``."""
@@ -217,6 +232,27 @@ class LogQueries:
             " WHERE d.body IS NULL AND NOT (d.collection > '_system_' AND d.collection < '_system`')"
         )
         return sum(after.get(name, 0) < seq <= upto.get(name, 0) for name, seq in rows)
+
+    def _heads(self) -> dict[int, tuple[Origin, int, bytes]]:
+        """Number of each origin -> its name, newest seq and hash.
+
+        While the state is not saved anew, heads move by new rows of the log alone: only those are read. Each
+        statement sees one moment of the file.
+        """
+        saved, last, heads = self._known
+        rows = self.connection.execute(_SINCE, (last,)).fetchall()
+        if rows[0][1] == saved and all(number in heads for _, number, _, _ in rows[1:]):
+            for lsn, number, seq, digest in rows[1:]:
+                heads[number] = (heads[number][0], seq, digest)
+                last = max(last, lsn)
+            self._known = _Heads(saved, last, heads)
+        else:
+            found = self.connection.execute(_HEADS).fetchall()
+            saved, last = found[0][4:] if found else (0, 0)
+            self._known = _Heads(
+                saved, last, {number: (name, seq, head) for number, name, seq, head, *_ in found}
+            )
+        return self._known.heads
 
     def close(self) -> None:
         """Give the file back."""

@@ -11,9 +11,11 @@ import msgpack
 from entgldb.messages.client import RequestId, Written
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 from entgldb.messages.limits import CLIENTS_KEPT_MAX, PACK_BYTES, RESULTS_KEPT_MAX, RESULTS_KEPT_MS_MAX
-from entgldb.messages.model import Origin
+from entgldb.storage.file.state import Remembered, State
+from entgldb.storage.rules.header import decode
 
 CLIENT_BYTES: Final = 16
+COUNTER_BYTES: Final = 8
 COUNTER_MAX: Final = 2**63 - 1
 CLIENTS_KEPT_MS_MAX: Final = 30 * 24 * 3600 * 1000
 """How long it is known that a client had answers which are forgotten."""
@@ -30,7 +32,12 @@ _NOTE: Final = (
 Answer = tuple[tuple[Written, ...], int]
 
 
-def remembered(connection: sqlite3.Connection, request: RequestId) -> Answer | None:
+def request_name(request: RequestId) -> bytes:
+    """A request id as the log has it, beside the first entry that the request made."""
+    return request.client + request.counter.to_bytes(COUNTER_BYTES, "big")
+
+
+def remembered(connection: sqlite3.Connection, state: State, request: RequestId) -> Answer | None:
     """The answer this id had.
 
     Raises InvalidError for what is no request id, EntglError unknown-outcome where it is forgotten.
@@ -39,18 +46,21 @@ def remembered(connection: sqlite3.Connection, request: RequestId) -> Answer | N
         raise InvalidError(
             "a request id is 16 bytes and a counter from 0", hint="draw the bytes once per client"
         )
+    known = state.answers.get((request.client, request.counter))
+    if known is not None:
+        return _answer(known)
     found = connection.execute(
         "SELECT answer, 0 FROM _entgldb_requests WHERE client = ? AND counter = ?"
         " UNION ALL SELECT NULL, forgotten FROM _entgldb_clients WHERE client = ?",
         (request.client, request.counter, request.client),
     ).fetchone()
-    if found is None:
-        return None
-    answer, forgotten = found
+    answer, forgotten = found or (None, -1)
     if answer is not None:
-        origin, seqs, lsn = msgpack.unpackb(answer)
-        return tuple(Written(origin, seq) for seq in seqs), lsn
-    if request.counter <= forgotten:
+        origins, seqs, lsn = msgpack.unpackb(answer)
+        if isinstance(origins, str):
+            origins = [origins] * len(seqs)
+        return tuple(map(Written, origins, seqs)), lsn
+    if request.counter <= max(forgotten, state.settled.get(request.client, 0) - 1):
         raise EntglError(
             f"request {request.counter} is too old: its outcome is not known any more",
             code=ErrorCode.UNKNOWN_OUTCOME,
@@ -62,43 +72,116 @@ def remembered(connection: sqlite3.Connection, request: RequestId) -> Answer | N
 
 def remember_answer(
     connection: sqlite3.Connection,
+    state: State,
     request: RequestId,
-    origin: Origin,
     written: Sequence[Written],
-    lsn: int,
-    lived_ms: int,
+    lsns: tuple[int, int],
 ) -> None:
-    """Keep an answer in the transaction that did the work; now and then forget a few."""
-    answer = msgpack.packb([origin, [one.seq for one in written], lsn], buf_size=PACK_BYTES)
-    row = connection.execute(
-        "INSERT INTO _entgldb_requests (client, counter, at_ms, answer) VALUES (?, ?, ?, ?)",
-        (request.client, request.counter, lived_ms, answer),
-    ).lastrowid
-    if request.awaited and request.counter % SETTLE_EVERY == 0:
-        _settle(connection, request, lived_ms)
-    if row is not None and row % FORGET_EVERY == 0:
-        forget_old(connection, lived_ms)
+    """Remember an answer in the transaction that did the work.
 
-
-def _settle(connection: sqlite3.Connection, request: RequestId, lived_ms: int) -> None:
-    """Forget what the client does not wait for any more, but that there was something.
-
-    A client names the lowest request that it still waits for (Ongaro, "Consensus: Bridging Theory and
-    Practice", 2014, section 6.3). A copy of an earlier one may still be on its way: it is not done again.
+    ``lsns``: the last before the request, and its own last, 0 where it made no entry. An answer that follows
+    from the log goes to a table only when the state is saved, and only if somebody may still wait for it.
     """
+    client, counter = request.client, request.counter
+    before, last = lsns
+    first, number = written[0].seq, len(written)
+    if last == before + number and (
+        number == 1
+        or all(one.seq == first + at and one.origin == state.own for at, one in enumerate(written))
+    ):
+        state.answers[client, counter] = Remembered(state.own, first, number, last, state.lived_ms)
+    else:
+        _insert(connection, state, [(client, counter, state.lived_ms, written, last)])
+    if request.awaited:
+        # the lowest request that the client still waits for (Ongaro, "Consensus: Bridging Theory and
+        # Practice", 2014, section 6.3); a copy of an earlier one may yet be on its way: it is not done again
+        state.settled[client] = max(request.awaited, state.settled.get(client, 0))
+        if counter % SETTLE_EVERY == 0:
+            _settle(connection, state, client)
+
+
+def recall_answers(connection: sqlite3.Connection, state: State) -> None:
+    """When the file is opened: the answers that follow from the log since the last save."""
+    rows = connection.execute(
+        "SELECT lsn, header, request FROM _entgldb_oplog NOT INDEXED WHERE lsn > ? AND request IS NOT NULL",
+        (state.saved.lsn,),
+    )
+    for lsn, raw, name in rows.fetchall():
+        client, counter = name[:CLIENT_BYTES], int.from_bytes(name[CLIENT_BYTES:], "big")
+        # one that does not follow was written down with its entries
+        if not connection.execute(
+            "SELECT 1 FROM _entgldb_requests WHERE client = ? AND counter = ?", (client, counter)
+        ).fetchone():
+            header = decode(raw)
+            size = header.group_size
+            state.answers[client, counter] = Remembered(
+                header.origin, header.seq, size, lsn + size - 1, state.saved.lived_ms
+            )
+
+
+def keep_answers(connection: sqlite3.Connection, state: State) -> None:
+    """Write down the answers that will not follow from the log any more, and have the state saved."""
+    settled = state.settled
+    if not state.answers and not settled:
+        return
+    awaited = [
+        (client, counter, answer.at_ms, *_answer(answer))
+        for (client, counter), answer in state.answers.items()
+        if counter >= settled.get(client, 0)
+    ]
+    if len(awaited) < len(state.answers):
+        dropped = {client for client, counter in state.answers if counter < settled.get(client, 0)}
+        for client in dropped:
+            _settle(connection, state, client)
+    if awaited:
+        _insert(connection, state, awaited)
+    state.forget_answers()
+
+
+def _answer(known: Remembered) -> Answer:
+    origin, first, entries, lsn, _ = known
+    return tuple(Written(origin, seq) for seq in range(first, first + entries)), lsn
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    state: State,
+    answers: Sequence[tuple[bytes, int, int, Sequence[Written], int]],
+) -> None:
+    """Write answers down; now and then forget a few."""
+    rows = []
+    for client, counter, at_ms, written, lsn in answers:
+        # a write that found all as it was names the version that it found, which may be another's
+        origins = [one.origin for one in written]
+        one_origin = origins[0] if len(set(origins)) == 1 else origins
+        packed = msgpack.packb([one_origin, [one.seq for one in written], lsn], buf_size=PACK_BYTES)
+        rows.append((client, counter, at_ms, packed))
+    connection.executemany(
+        "INSERT INTO _entgldb_requests (client, counter, at_ms, answer) VALUES (?, ?, ?, ?)", rows
+    )
+    (last,) = connection.execute("SELECT max(id) FROM _entgldb_requests").fetchone()
+    if last // FORGET_EVERY != (last - len(rows)) // FORGET_EVERY:
+        _forget(connection, state.lived_ms)
+
+
+def _settle(connection: sqlite3.Connection, state: State, client: bytes) -> None:
+    """Forget what a client does not wait for any more, but that there was something."""
+    awaited = state.settled[client]
     connection.execute(
         "DELETE FROM _entgldb_requests WHERE id IN"
         " (SELECT id FROM _entgldb_requests WHERE client = ? AND counter < ? LIMIT ?)",
-        (request.client, request.awaited, FORGET_ROWS_MAX),
+        (client, awaited, FORGET_ROWS_MAX),
     )
-    connection.execute(
-        _NOTE,
-        (request.client, request.awaited - 1, lived_ms),
-    )
+    connection.execute(_NOTE, (client, awaited - 1, state.lived_ms))
 
 
-def forget_old(connection: sqlite3.Connection, lived_ms: int) -> None:
+def forget_old(connection: sqlite3.Connection, state: State) -> None:
     """A step of dropping answers beyond 24 h (of the store's life) or 100,000; that they were stays known."""
+    keep_answers(connection, state)
+    _forget(connection, state.lived_ms)
+
+
+def _forget(connection: sqlite3.Connection, lived_ms: int) -> None:
     count = connection.execute("SELECT count(*) FROM _entgldb_requests").fetchone()[0]
     young = connection.execute(
         "SELECT id FROM _entgldb_requests WHERE at_ms >= ? ORDER BY id LIMIT 1",
@@ -129,7 +212,9 @@ def forget_old(connection: sqlite3.Connection, lived_ms: int) -> None:
         )
 
 
-def kept_ms(connection: sqlite3.Connection, lived_ms: int) -> int | None:
+def kept_ms(connection: sqlite3.Connection, state: State) -> int | None:
     """How far back all answers that somebody may wait for are remembered; None: there are none."""
     row = connection.execute("SELECT at_ms FROM _entgldb_requests ORDER BY id LIMIT 1").fetchone()
-    return None if row is None else lived_ms - row[0]
+    if row is None:
+        return 0 if state.answers else None
+    return state.lived_ms - int(row[0])

@@ -11,6 +11,7 @@ from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.storage.authorship.signing import Signing
 from entgldb.storage.file.faults import translated
 from entgldb.storage.file.state import Moment, State
+from entgldb.storage.log import requests
 
 _UNKNOWN: Final = (ErrorCode.DISK_ERROR, ErrorCode.INTERNAL)
 """Failures of a commit after which it may be in the file all the same."""
@@ -45,6 +46,7 @@ class Transaction:
         """``undone`` is called whenever something was rolled back: data that was read meanwhile is void."""
         self.connection = connection
         self.state = State.load(connection)
+        requests.recall_answers(connection, self.state)
         self.age = Age(self.state.lived_ms)
         self.signing = Signing(connection)
         self._undone = undone
@@ -73,7 +75,10 @@ class Transaction:
             self.age.tell(self.state)
             yield
             self.signing.before_commit(self.state)
-            self.state.save(self.connection)
+            follows = self.state.follows()
+            if not follows:
+                requests.keep_answers(self.connection, self.state)
+            self.state.save(self.connection, follows=follows)
             committing = True
             self.connection.execute("COMMIT")
         except BaseException as fault:

@@ -69,11 +69,11 @@ class Writing:
         state = batch.state
         if state.disowned:
             raise EntglError(f"{state.own} has been continued elsewhere, a new incarnation is needed")
-        before = state.lsn
+        before, batch.request = state.lsn, requests.request_name(request)
         written: tuple[Written, ...] = write_group(batch, state.own, checked, now_ms)
         batch.flush()
         lsn = state.lsn if state.lsn > before else 0
-        requests.remember_answer(batch.connection, request, state.own, written, lsn, state.lived_ms)
+        requests.remember_answer(batch.connection, state, request, written, (before, lsn))
         return written, lsn
 
 

@@ -24,6 +24,7 @@ from entgldb.storage.file.faults import translated
 from entgldb.storage.file.fingerprint import sync_directory
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.file.schema import APPLICATION_ID, FORMAT
+from entgldb.storage.log.transaction import Transaction
 
 PagesCopied = Callable[[int, int], None]
 """Told pages done and pages in all."""
@@ -69,7 +70,7 @@ def write(directory: Path, target: Path, version: str, now_ms: int, progress: Pa
         sync_directory(target.absolute().parent)
         _write_beside(target, manifest)
         return manifest
-    except sqlite3.Error as fault:
+    except (sqlite3.Error, UnicodeDecodeError) as fault:
         raise translated(fault, str(target)) from fault
     except OSError as fault:
         kind = NotAllowedError if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else ConfigError
@@ -131,7 +132,7 @@ def _copy(directory: Path, part: Path, progress: PagesCopied) -> None:
         if found != FORMAT:
             raise ConfigError(f"{directory} has format {found}", hint="start the node once: it brings it up")
         source.execute("BEGIN")
-        source.execute("SELECT lsn FROM _entgldb_state").fetchone()
+        source.execute("SELECT lsn FROM _entgldb_last").fetchone()
         source.backup(copy, pages=_PAGES, progress=lambda _, left, total: progress(total - left, total))
     finally:
         copy.close()
@@ -147,6 +148,9 @@ def _finish(part: Path, version: str, now_ms: int) -> Manifest:
         copy.execute("PRAGMA secure_delete = ON")
         copy.execute("PRAGMA temp_store = MEMORY")
         copy.executemany("DELETE FROM _entgldb_meta WHERE name = ?", [(name,) for name in _STRIPPED])
+        transaction = Transaction(copy, lambda: None)
+        with transaction.group():
+            transaction.state.loose = True
         # requests of this life: after a restore their outcome is not known
         copy.execute(
             "INSERT INTO _entgldb_clients SELECT client, max(counter), max(at_ms) FROM _entgldb_requests"
@@ -166,8 +170,8 @@ def _finish(part: Path, version: str, now_ms: int) -> Manifest:
 
 def _described(copy: sqlite3.Connection, version: str, now_ms: int) -> Manifest:
     (origin,) = copy.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
-    heads = copy.execute("SELECT name, seq, head FROM _entgldb_origins WHERE seq > 0 ORDER BY name")
-    hlc, documents, entries = copy.execute("SELECT clock, documents, entries FROM _entgldb_state").fetchone()
+    heads = copy.execute("SELECT name, seq, head FROM _entgldb_heads WHERE seq > 0 ORDER BY name")
+    hlc, documents, entries = copy.execute("SELECT clock, documents, entries FROM _entgldb_now").fetchone()
     vector: dict[str, Json] = {name: [seq, head.hex()] for name, seq, head in heads}
     return Manifest(node_of(origin), origin, vector, hlc, FORMAT, version, documents, entries, now_ms)
 

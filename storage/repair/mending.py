@@ -108,7 +108,7 @@ class Mender:
             ),
         )
         if copy.collection == COLLECTIONS:
-            state.merging = merging_collections(connection)
+            state.set_merging(merging_collections(connection))
         if before is None or (before.body is None) != (copy.body is None):
             self._miscounted = True
 

@@ -156,10 +156,10 @@ def _refuse_with_quarantine(source: sqlite3.Connection) -> None:
 
 def _head(source: sqlite3.Connection) -> tuple[Preface, dict[int, int]]:
     """The head, and where in it each origin of the file stands."""
-    (clock,) = source.execute("SELECT clock FROM _entgldb_state").fetchone()
+    (clock,) = source.execute("SELECT clock FROM _entgldb_now").fetchone()
     rows: list[tuple[int, Origin, int, bytes, int, int, bytes, bytes]] = source.execute(
         "SELECT id, name, seq, head, min(floor, seq), hlc, ifnull(public_key, x''), ifnull(attestation, x'')"
-        " FROM _entgldb_origins ORDER BY name"
+        " FROM _entgldb_heads ORDER BY name"
     ).fetchall()
     marks = tuple(Mark(*row[1:]) for row in rows)
     whole = not is_partial(source) and not has_recorded(source)

@@ -225,7 +225,7 @@ class Merger:
         state.collected_hlc = max(state.collected_hlc, self.head.clock)
         if self.changes:
             state.pruned_lsn = state.lsn
-        state.merging = merging_collections(self.connection)
+        state.set_merging(merging_collections(self.connection))
         if state.unfit:
             self._let_go()
         if self.system:

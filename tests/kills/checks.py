@@ -87,13 +87,13 @@ def _chains(log: list[Logged], floors: dict[str, int]) -> Iterator[str]:
 
 def _heads(connection: sqlite3.Connection, log: list[Logged], floors: dict[str, int]) -> Iterator[str]:
     wanted = {row.operation.id[0]: (row.operation.id[1], row.operation.hash) for row in log}
-    rows = connection.execute("SELECT name, seq, head FROM _entgldb_origins WHERE seq > 0")
+    rows = connection.execute("SELECT name, seq, head FROM _entgldb_heads WHERE seq > 0")
     found = {name: (seq, head) for name, seq, head in rows if seq > floors.get(name, 0)}
     if found != wanted:
         yield f"the vector is not that of the log: {set(found.items()) ^ set(wanted.items())}"
     held = connection.execute(
         "SELECT o.name, o.seq, min(h.seq), max(h.seq), count(*) FROM _entgldb_held h"
-        " JOIN _entgldb_origins o ON o.id = h.origin GROUP BY h.origin"
+        " JOIN _entgldb_heads o ON o.id = h.origin GROUP BY h.origin"
     )
     for name, head, first, last, count in held:
         if first != head + 1 or count != last - first + 1:
@@ -130,7 +130,7 @@ def _remembered(connection: sqlite3.Connection, log: list[Logged]) -> Iterator[s
 
 def _counters(connection: sqlite3.Connection, log: list[Logged], floors: dict[str, int]) -> Iterator[str]:
     clock, lsn, documents, entries, conflicts = connection.execute(
-        "SELECT clock, lsn, documents, entries, conflicts FROM _entgldb_state"
+        "SELECT clock, lsn, documents, entries, conflicts FROM _entgldb_now"
     ).fetchone()
     (live,) = connection.execute("SELECT count(*) FROM _entgldb_documents WHERE body IS NOT NULL").fetchone()
     newest = max(log[-1].lsn if log else 0, lsn)

@@ -235,6 +235,8 @@ class Client:
         self.world.after(PATIENCE_SECONDS, self._send, counter)
 
     def _is_remembered(self, counter: int) -> bool:
+        if (self.id, counter) in self.node.store.state.answers:
+            return self.node.up
         found = self.node.store.connection.execute(
             "SELECT 1 FROM _entgldb_requests WHERE client = ? AND counter = ?", (self.id, counter)
         )

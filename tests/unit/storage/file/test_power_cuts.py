@@ -12,8 +12,9 @@ from typing import Final
 import pytest
 
 from entgldb.messages.client import RequestId, Write
-from entgldb.storage.file import fingerprint
+from entgldb.storage.file import fingerprint, state
 from entgldb.storage.file import open as database
+from entgldb.storage.file.check import Checkup
 from entgldb.storage.store import Store
 from tests.unit.storage.file.faulty_disk import library
 from tests.unit.storage.file.power_cut import RecordedDisk
@@ -34,6 +35,8 @@ def one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     except AttributeError:
         pytest.skip("the SQLite of this Python does not show its functions")
     monkeypatch.setattr(fingerprint, "_place", lambda directory: ("machine", 1, 2))
+    # the state is saved now and then, and follows from the log in between
+    monkeypatch.setattr(state, "SAVE_ROWS", 7)
 
 
 @pytest.fixture
@@ -83,12 +86,21 @@ def live(disk: RecordedDisk, random: Random) -> Acknowledged:
     return acknowledged
 
 
-def shown(home: Path) -> dict[str, bytes] | str:
-    """The live documents, or why this file goes on as somebody else."""
+def shown(home: Path, requests: int) -> dict[str, bytes] | str:
+    """The live documents, or why this file goes on as somebody else, or the first fault of it.
+
+    ``requests``: so many were answered.
+    """
     with closing(Store.open(home, "lan-1", NOW + 1_000)) as store:
         if store.reborn is not None:
             return store.reborn.value
         assert store.connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        # log, heads, counters
+        for finding in Checkup(store.connection).run():
+            return str(finding)
+        for number in range(requests):
+            if store.answered(RequestId(CLIENT, number), NOW) is None:
+                return f"request {number} would be done again"
         return {
             key: bytes(body)
             for key, body in store.connection.execute(
@@ -107,7 +119,7 @@ def lost(disk: RecordedDisk, acknowledged: Acknowledged, random: Random, after: 
         disk.cut(moment, random, home)
         told = [documents for at, documents in acknowledged if at <= moment]
         allowed = [told[-1] if told else {}, *(documents for _, documents in acknowledged[len(told) :][:1])]
-        found = shown(home)
+        found = shown(home, len(told))
         if found not in [{k: v for k, v in documents.items() if v is not None} for documents in allowed]:
             faults.append(f"cut at {moment}: {found}")
     return faults

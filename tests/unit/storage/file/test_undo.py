@@ -13,7 +13,8 @@ from entgldb.storage.file.undo import UndoDict, UndoSet
 def test_they_are_what_they_were_at_each_moment(seed: int) -> None:
     draw = random.Random(seed)
     numbers, names = UndoDict({1: "one"}), UndoSet(["a"])
-    moments: list[tuple[int, dict[int, str], int, set[str]]] = []
+    journal = names.journal = numbers.journal
+    moments: list[tuple[int, dict[int, str], set[str]]] = []
     for _ in range(200):
         key, name = draw.randrange(6), draw.choice("abcdef")
         match draw.randrange(6):
@@ -26,23 +27,21 @@ def test_they_are_what_they_were_at_each_moment(seed: int) -> None:
             case 3:
                 names.discard(name)
             case 4:
-                moments.append((numbers.moment(), dict(numbers), names.moment(), set(names)))
+                moments.append((len(journal), dict(numbers), set(names)))
             case _ if moments:
                 del moments[draw.randrange(len(moments)) + 1 :]
-                number_moment, numbers_then, name_moment, names_then = moments[-1]
-                numbers.back_to(number_moment)
-                names.back_to(name_moment)
+                moment, numbers_then, names_then = moments[-1]
+                journal.back_to(moment)
                 assert (numbers, names) == (numbers_then, names_then)
 
 
-def test_what_is_settled_stays() -> None:
+def test_what_the_journal_has_forgotten_stays() -> None:
     numbers, names = UndoDict[int, str](), UndoSet[str]()
+    journal = names.journal = numbers.journal
     numbers[1] = "one"
     names.add("a")
-    numbers.settle()
-    names.settle()
+    journal.clear()
     numbers[2] = "two"
     names.discard("a")
-    numbers.back_to(0)
-    names.back_to(0)
+    journal.back_to(0)
     assert (numbers, names) == ({1: "one"}, {"a"})

@@ -148,3 +148,14 @@ def test_a_newer_format_is_refused_and_left_alone(directory: Path) -> None:
     with pytest.raises(ConfigError, match=f"format {FORMAT + 1}"):
         Store.open(directory, "lan-1", NOW)
     assert list(directory.glob("*.bak")) == []
+
+
+def test_a_file_of_a_release_that_never_was_is_refused(tmp_path: Path) -> None:
+    Store.open(tmp_path, "lan-1", NOW).close()
+    connection = sqlite3.connect(tmp_path / FILE)
+    connection.execute("DROP VIEW _entgldb_heads")
+    connection.close()
+    with pytest.raises(ConfigError, match="before its release"):
+        Store.open(tmp_path, "lan-1", NOW)
+    with pytest.raises(ConfigError, match="before its release"):
+        Documents.open(tmp_path)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from entgldb.messages.client import RequestId, Written
+from entgldb.messages.client import RequestId, Write, Written
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.limits import RESULTS_KEPT_MS_MAX
 from entgldb.storage.log import requests
@@ -23,12 +23,26 @@ def store() -> Iterator[Store]:
     made.close()
 
 
-def remember(store: Store, *given: RequestId, now: int = NOW) -> None:
+def remember(store: Store, *given: RequestId, lived: int = 0) -> None:
+    """Remember answers that do not follow from the log."""
     with store.group():
+        store.state.lived_ms = lived
         for request in given:
             requests.remember_answer(
-                store.connection, request, store.origin, [Written(store.origin, 1)], 1, now
+                store.connection, store.state, request, [Written(store.origin, 0)], (0, 0)
             )
+
+
+def write(store: Store, *given: RequestId) -> None:
+    for request in given:
+        with store.group():
+            store.write(request, [Write("c", f"k{request.counter}", b"{}")], NOW)
+
+
+def forget(store: Store, lived: int = 0) -> None:
+    with store.group():
+        store.state.lived_ms = lived
+        requests.forget_old(store.connection, store.state)
 
 
 def kept(store: Store) -> int:
@@ -65,8 +79,7 @@ def test_forgetting_goes_by_small_steps(store: Store, monkeypatch: pytest.Monkey
     remember(store, *(RequestId(CLIENT, counter) for counter in range(1, 100)))
     assert kept(store) == 99
     for left in (79, 59, 39, 19, 10, 10):
-        with store.group():
-            requests.forget_old(store.connection, NOW)
+        forget(store)
         assert kept(store) == left
     assert is_unknown(store, RequestId(CLIENT, 89))
     assert store.answered(RequestId(CLIENT, 90), NOW) is not None
@@ -84,20 +97,17 @@ def test_a_flood_is_forgotten_while_it_comes(store: Store, monkeypatch: pytest.M
 
 def test_what_is_older_than_a_day_goes_even_if_it_is_awaited(store: Store) -> None:
     remember(store, RequestId(CLIENT, 1), RequestId(CLIENT, 2, 1))
-    remember(store, RequestId(CLIENT, 3, 1), now=NOW + RESULTS_KEPT_MS_MAX)
-    assert requests.kept_ms(store.connection, NOW + RESULTS_KEPT_MS_MAX) == RESULTS_KEPT_MS_MAX
-    assert "answers_kept_ms" in store.status()
-    with store.group():
-        requests.forget_old(store.connection, NOW + RESULTS_KEPT_MS_MAX + 1)
+    remember(store, RequestId(CLIENT, 3, 1), lived=RESULTS_KEPT_MS_MAX)
+    assert store.status()["answers_kept_ms"] == RESULTS_KEPT_MS_MAX
+    forget(store, RESULTS_KEPT_MS_MAX + 1)
     assert kept(store) == 1
-    assert requests.kept_ms(store.connection, NOW + RESULTS_KEPT_MS_MAX) == 0
+    assert store.status()["answers_kept_ms"] == 1
 
 
 def test_it_goes_by_the_order_in_which_they_came(store: Store) -> None:
-    remember(store, RequestId(CLIENT, 1), now=NOW + RESULTS_KEPT_MS_MAX)
-    remember(store, RequestId(CLIENT, 2), now=NOW)
-    with store.group():
-        requests.forget_old(store.connection, NOW + RESULTS_KEPT_MS_MAX + 1)
+    remember(store, RequestId(CLIENT, 1), lived=RESULTS_KEPT_MS_MAX)
+    remember(store, RequestId(CLIENT, 2))
+    forget(store, RESULTS_KEPT_MS_MAX + 1)
     assert kept(store) == 2
 
 
@@ -105,7 +115,48 @@ def test_only_so_many_clients_are_noted(store: Store, monkeypatch: pytest.Monkey
     monkeypatch.setattr(requests, "RESULTS_KEPT_MAX", 0)
     monkeypatch.setattr(requests, "CLIENTS_KEPT_MAX", 5)
     remember(store, *(RequestId(number.to_bytes(16, "big"), 1) for number in range(20)))
-    with store.group():
-        requests.forget_old(store.connection, NOW)
+    forget(store)
     (clients,) = store.connection.execute("SELECT count(*) FROM _entgldb_clients").fetchone()
     assert (kept(store), clients) == (0, 5)
+
+
+def test_answers_follow_from_the_log_until_the_state_is_saved(store: Store) -> None:
+    write(store, *(RequestId(CLIENT, counter) for counter in range(1, 6)))
+    answers = [store.answered(RequestId(CLIENT, counter), NOW) for counter in range(1, 6)]
+    assert (kept(store), store.status()["answers_kept_ms"]) == (0, 0)
+    again = Store.reopen(store, NOW)
+    assert [again.answered(RequestId(CLIENT, counter), NOW) for counter in range(1, 6)] == answers
+    forget(again)
+    assert kept(again) == 5
+    assert [again.answered(RequestId(CLIENT, counter), NOW) for counter in range(1, 6)] == answers
+
+
+def test_an_answer_that_does_not_follow_is_the_one_that_was_given(store: Store) -> None:
+    """A request of three writes of which one changes nothing, and one that changes nothing at all."""
+    request, nothing = RequestId(CLIENT, 1), RequestId(CLIENT, 2)
+    writes = [Write("c", "k1", b"{}"), Write("c", "absent", None), Write("c", "k2", b"{}")]
+    with store.group():
+        given = store.write(request, writes, NOW)
+        assert store.write(nothing, writes[1:2], NOW)[1] == 0
+    assert [one.seq for one in given[0]] == [1, 0, 2]
+    for node in (store, Store.reopen(store, NOW)):
+        assert node.answered(request, NOW) == given
+        assert node.answered(nothing, NOW) == ((Written(store.origin, 0),), 0)
+
+
+def test_of_what_is_not_awaited_nothing_is_written_down(store: Store) -> None:
+    for counter in range(1, 40):
+        with store.group():
+            store.write(RequestId(CLIENT, counter, max(1, counter - 2)), [Write("c", "k", b"{}")], NOW)
+    forget(store)
+    assert kept(store) == 3
+    assert is_unknown(store, RequestId(CLIENT, 36))
+    for counter in range(37, 40):
+        assert store.answered(RequestId(CLIENT, counter), NOW) is not None
+
+
+def test_an_answer_that_names_another_writers_version_says_so_again(store: Store) -> None:
+    others = [Written("n2/" + "0" * 32, 7), Written(store.origin, 3)]
+    with store.group():
+        requests.remember_answer(store.connection, store.state, RequestId(CLIENT, 1), others, (0, 0))
+    assert store.answered(RequestId(CLIENT, 1), NOW) == (tuple(others), 0)
