@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from entgldb.storage.file.check import Checkup
 from tests.simulation.watch import oracle
 from tests.simulation.watch.oracle import Logged
 
@@ -40,6 +41,8 @@ def violations(directory: Path, promised: Promised, *, plain: bool) -> list[str]
         found += _heads(connection, log, floors)
         found += _remembered(connection, log) if floors else _documents(connection, log, plain=plain)
         found += _counters(connection, log, floors)
+    with closing(Checkup.open(directory)) as checkup:
+        found += [f"verify: {finding}" for finding in checkup.run()]
     return found
 
 
