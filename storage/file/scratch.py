@@ -10,6 +10,7 @@ _TABLES: Final = {
     "touched": "(id INTEGER PRIMARY KEY, collection, key, UNIQUE (collection, key))",
     "logged": "(place INTEGER, lsn INTEGER, PRIMARY KEY (place, lsn)) WITHOUT ROWID",
     "removed": "(place INTEGER, hlc INTEGER, origin, PRIMARY KEY (place, hlc, origin)) WITHOUT ROWID",
+    "replaced": "(place INTEGER, origin, seq INTEGER, PRIMARY KEY (place, origin, seq)) WITHOUT ROWID",
     "dropped": "(id INTEGER PRIMARY KEY, collection, key, body, UNIQUE (collection, key))",
     # the entries that a damaged file had
     "lasts": "(id INTEGER PRIMARY KEY, collection, key, origin, seq, UNIQUE (collection, key))",

@@ -15,11 +15,12 @@ from typing import NamedTuple
 from entgldb.messages.limits import BODY_BYTES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version
 from entgldb.storage.file.scratch import empty
-from entgldb.storage.file.state import State
+from entgldb.storage.file.state import State, merging_collections
 from entgldb.storage.log.append import Batch
+from entgldb.storage.log.rows import read_row
 from entgldb.storage.log.unfit import APPLIED
 from entgldb.storage.repair.merge_healing import refold_merged
-from entgldb.storage.rules.header import MERGE, PUT, Header, decode, digest, encode
+from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, decode, digest, encode
 from entgldb.storage.rules.merge import Head
 from entgldb.storage.rules.merging.changes import plant, text_of
 from entgldb.storage.rules.merging.row import read_merging
@@ -85,7 +86,7 @@ def take_out(batch: Batch, origin: Origin, first: int) -> None:
     """
     connection, state = batch.connection, batch.state
     number = state.origins[origin].number
-    empty(connection, "touched", "logged", "dropped", "removed")
+    empty(connection, "touched", "logged", "dropped", "removed", "replaced")
     previous, rows, size = b"", 0, 0
     for raw, body, applied in connection.execute(
         "SELECT header, body, applied FROM _entgldb_oplog WHERE origin = ? AND seq >= ? ORDER BY seq",
@@ -116,6 +117,8 @@ def take_out(batch: Batch, origin: Origin, first: int) -> None:
         "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq >= ?", (number, first)
     ).rowcount
     _refold(batch, origin, (number, first))
+    # the branch may have set the rule of a collection
+    state.merging = merging_collections(connection)
 
 
 def dropped(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
@@ -148,6 +151,12 @@ def _remember(batch: Batch, header: Header, body: str | None) -> None:
             "INSERT OR IGNORE INTO temp.removed SELECT id, ?, ? FROM temp.touched"
             " WHERE collection = ? AND key = ?",
             (*stamp, *place),
+        )
+    for version in header.named:
+        execute(
+            "INSERT OR IGNORE INTO temp.replaced SELECT id, ?, ? FROM temp.touched"
+            " WHERE collection = ? AND key = ?",
+            (*version, *place),
         )
     execute("DELETE FROM temp.dropped WHERE collection = ? AND key = ?", place)
     fits = body is not None and len(body.encode()) <= BODY_BYTES_MAX
@@ -188,12 +197,34 @@ def _refold(batch: Batch, origin: Origin, dropped: tuple[int, int]) -> None:
         )
         entries = [(decode(raw), body) for _, raw, body in rows]
         at = (place[0], place[1])
+        settled = _settled(batch, number, at, [header for header, _ in entries])
         merged = batch.current(*at)
         if (merged and merged.merged) or any(header.op == MERGE for header, _ in entries):
             stamps = frozenset(execute("SELECT hlc, origin FROM temp.removed WHERE place = ?", (number,)))
-            refold_merged(batch, at, entries, stamps)
+            refold_merged(batch, at, entries, stamps, settled)
         else:
-            _refold_key(batch, at, [_logged(*one) for one in entries], dropped)
+            # what they have replaced is as little to be shown again as they are
+            gone = settled | {version for header, _ in entries for version in header.named if settled}
+            versions = [_logged(*one) for one in entries if one[0].version not in gone]
+            _refold_key(batch, at, versions, dropped)
+
+
+def _settled(batch: Batch, touched: int, place: tuple[str, str], left: list[Header]) -> set[Version]:
+    """The versions that only an entry which is pruned can have replaced: nothing in the log names them, the
+    branch included, and yet they neither stand nor are listed."""
+    execute = batch.connection.execute
+    known = execute(
+        "SELECT origin, seq FROM temp.replaced WHERE place = ? UNION ALL"
+        " SELECT o.name, c.seq FROM _entgldb_conflicts c JOIN _entgldb_origins o ON o.id = c.origin"
+        " WHERE c.collection = ? AND c.key = ? UNION ALL"
+        " SELECT o.name, d.seq FROM _entgldb_documents d JOIN _entgldb_origins o ON o.id = d.origin"
+        " WHERE d.collection = ? AND d.key = ?",
+        (touched, *place, *place),
+    )
+    named = {Version(*row) for row in known} | {version for header in left for version in header.named}
+    row = read_row(batch, *place)
+    named |= {tip.version for tip in row.tips} if row else set()
+    return {header.version for header in left if header.op != DELETE} - named
 
 
 def _logged(header: Header, body: str | None) -> Logged:

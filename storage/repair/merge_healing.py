@@ -5,8 +5,9 @@ Fields that the branch wrote go; values that it had overwritten come back from t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
+from entgldb.messages.model import Version
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.rows import read_operation, read_row
 from entgldb.storage.rules.header import PUT, Header, digest
@@ -20,14 +21,16 @@ def refold_merged(
     place: tuple[str, str],
     logged: Sequence[tuple[Header, str | None]],
     dropped: frozenset[Stamp],
+    settled: Set[Version],
 ) -> None:
     """The row of ``place`` anew, from what it has of others and from what is left of the log.
 
-    ``dropped``: the stamps of the branch, and of the deletes that it was written over.
+    ``dropped``: the stamps of the branch, and of the deletes that it was written over; ``settled``: versions
+    that an entry which is pruned has named.
     """
     before = read_row(batch, *place)
     operations = [read_operation(header, text) for header, text in logged]
-    stored = _folded(before, operations, dropped)
+    stored = _folded(before, operations, dropped, settled)
     if before is not None:
         batch.state.documents -= before.live
     if stored is None:
@@ -63,7 +66,10 @@ def refold_merged(
 
 
 def _folded(
-    before: Stored | None, operations: Sequence[Operation], dropped: frozenset[Stamp]
+    before: Stored | None,
+    operations: Sequence[Operation],
+    dropped: frozenset[Stamp],
+    settled: Set[Version],
 ) -> Stored | None:
     """All that is left; of tips, those that nobody named."""
     tree: Tree = {} if before is None else without(before.tree, dropped)
@@ -80,7 +86,7 @@ def _folded(
     for one in operations:
         tree = join(tree, one.tree)
     newest = max(known, key=lambda tip: tip.stamp)
-    named = {version for one in operations for version in one.named}
+    named = settled | {version for one in operations for version in one.named}
     tips = [tip for tip, live in known.items() if live and tip != newest and tip.version not in named]
     tips.sort(key=lambda tip: tip.stamp, reverse=True)
     return Stored(newest, known[newest], settle(tree), tuple(tips))

@@ -59,6 +59,13 @@ def shown(store: Store) -> list[tuple[object, ...]]:
     return [*rows, *lost]
 
 
+def conflicts(store: Store) -> list[tuple[str, int]]:
+    """The versions that are listed."""
+    return store.connection.execute(
+        "SELECT o.name, c.seq FROM _entgldb_conflicts c JOIN _entgldb_origins o ON o.id = c.origin"
+    ).fetchall()
+
+
 def for_a_cloud(store: Store) -> list[Entry]:
     """All that is in a log, as it travels on a cloud link."""
     system = SYSTEM_PREFIX.encode()
@@ -230,6 +237,67 @@ def test_a_whole_write_on_a_pruned_version_does_not_refuse_the_reset(bench: Benc
     assert a.vector() == b.vector()
     assert documents(a) == documents(b)
     assert a.get("users", "k") == b'{"x":2,"y":1}'
+
+
+@pytest.mark.parametrize("last", [b'{"x":9}', None])
+def test_what_was_settled_by_a_version_that_is_pruned_stays_settled(bench: Bench, last: bytes | None) -> None:
+    a, b, c = bench.make("a"), bench.make("b"), bench.make("c")
+    bench.put(b, doc("k", b'{"x":1}'), doc("rival", b'{"x":1}'), now=NOW + 1)
+    bench.put(c, doc("rival", b'{"x":2}'), now=NOW + 2)
+    exchange(bench, a, b, c)
+    bench.put(c, doc("k", b'{"x":3}'), doc("rival", b'{"x":3}'), now=NOW + 3)
+    exchange(bench, a, b, c)
+    bench.put(a, doc("k", last), doc("rival", last), now=AHEAD)
+    for store in (a, b):
+        prune(store, c.origin)
+    assert [conflicts(store) for store in (a, b)] == [[], []]
+    bench.apply(b, entries(a))
+    assert reset(bench, a)[1] == 2
+    exchange(bench, a, b)
+    assert [conflicts(store) for store in (a, b)] == [[], []]
+    assert a.get("users", "k") == b.get("users", "k") == last
+    assert shown(a) == shown(b)
+
+
+def test_fields_that_were_settled_by_a_version_that_is_pruned_stay_settled_where_a_log_is_cut(
+    bench: Bench,
+) -> None:
+    a, b, c = bench.make("a"), bench.make("b"), bench.make("c")
+    bench.put(a, Write(COLLECTIONS, "merging", b'{"Conflict":"merge"}'), system=True)
+    exchange(bench, a, b, c)
+    bench.put(b, doc("k", b'{"x":1,"y":1}', "merging"), now=NOW + 1)
+    exchange(bench, a, b, c)
+    bench.put(c, doc("k", b'{"x":3,"y":1}', "merging"), now=NOW + 3)
+    exchange(bench, a, b, c)
+    bench.put(b, doc("k", b'{"x":3,"y":4}', "merging"), now=NOW + 4)
+    exchange(bench, a, b, c)
+    bench.put(a, doc("k", b'{"x":3,"y":9}', "merging"), now=AHEAD)
+    prune(b, c.origin)
+    bench.apply(b, entries(a))
+    with b.group():
+        b.release_held(NOW, accepted=a.origin)
+    assert (shown(a), conflicts(b)) == (shown(b), [])
+    assert reset(bench, a)[1] == 1
+    exchange(bench, a, b)
+    tidy(a, b)
+    exchange(bench, a, b)
+    assert (shown(a), conflicts(b)) == (shown(b), [])
+
+
+def test_a_rule_that_the_end_of_a_log_had_set_goes_with_it_from_memory_too(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    bench.put(a, doc("k"))
+    exchange(bench, a, b)
+    bench.put(a, Write(COLLECTIONS, "users", b'{"Conflict":"merge"}'), now=AHEAD, system=True)
+    bench.apply(b, entries(a))
+    with b.group():
+        b.release_held(NOW, accepted=a.origin)
+    assert "users" in b.state.merging
+    reset(bench, a)
+    bench.apply(b, [one for one in entries(a) if decode(one.header).collection != COLLECTIONS])
+    tidy(b)
+    assert State.load(b.connection) == b.state
+    assert "users" not in b.state.merging
 
 
 def test_changes_of_fields_on_versions_that_the_reset_writes_again_do_not_refuse_it(bench: Bench) -> None:
