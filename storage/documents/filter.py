@@ -33,6 +33,8 @@ class Condition(NamedTuple):
 
     sql: str
     values: tuple[Any, ...]
+    either: bool = False
+    """Whether it is a list of alternatives."""
 
 
 def register(connection: sqlite3.Connection) -> None:
@@ -41,12 +43,16 @@ def register(connection: sqlite3.Connection) -> None:
     connection.create_function("entgldb_has", 2, _has, deterministic=True)
 
 
-def compile_filter(wanted: Mapping[str, Any] | None, plain: Plain = lambda parts: True) -> Condition:
+def compile_filter(
+    wanted: Mapping[str, Any] | None, plain: Plain = lambda parts: True, scope: str = ""
+) -> Condition:
     """A filter as SQL. Raises UnsupportedError for what is not listed above, InvalidError for bad values.
 
-    Equality and ``$in`` match elements of an array, too; without arrays an index serves them.
+    Equality and ``$in`` match elements of an array, too. An index serves both: the scalars by their values,
+    the arrays by the one place in it where all of them stand. ``scope``: what holds for every document that
+    is looked at; SQLite uses a partial index for an alternative only where that is said within it.
     """
-    return _Compiler(plain).document({} if wanted is None else wanted, 0)
+    return _Compiler(plain, scope).document({} if wanted is None else wanted, 0)
 
 
 def compile_sort(sort: str | Sequence[str] | None, plain: Plain = lambda parts: True) -> str:
@@ -67,7 +73,7 @@ def unusual(parts: Sequence[str]) -> Iterable[str]:
     # in an index numbers stand before all text, and an array as the text of it
     yield f"{field} >= {_LARGE} AND {field} < ''"
     yield f"{field} <= -{_LARGE}"
-    yield f"{field} >= '[' AND {field} < '\\' AND {_type(parts)} = 'array'"
+    yield _array(parts)
 
 
 def rank(number: float) -> str:
@@ -88,6 +94,13 @@ def _type(parts: Sequence[str]) -> str:
     return f"json_type(body,'{literal(parts)}')"
 
 
+def _array(parts: Sequence[str]) -> str:
+    """That a path has an array: its text begins with a bracket, and with others like it stands together in an
+    index."""
+    field = extract(parts)
+    return f"{field} >= '[' AND {field} < '\\' AND {_type(parts)} = 'array'"
+
+
 def _exact_order(parts: Sequence[str]) -> tuple[str, str]:
     """Terms for a path that may have numbers beyond 64 bits: those at both ends, there by rank."""
     field = extract(parts)
@@ -101,8 +114,9 @@ def _exact_order(parts: Sequence[str]) -> tuple[str, str]:
 class _Compiler:
     """Compiles one filter."""
 
-    def __init__(self, plain: Plain) -> None:
+    def __init__(self, plain: Plain, scope: str) -> None:
         self._plain = plain
+        self._scope = scope
 
     def document(self, wanted: Mapping[str, Any], depth: int) -> Condition:
         if not isinstance(wanted, Mapping):
@@ -122,7 +136,16 @@ class _Compiler:
     def _several(self, name: str, value: Any, depth: int) -> Condition:
         if not isinstance(value, (list, tuple)) or not value:
             raise InvalidError(f"{name} takes a list of at least one filter")
-        return _joined([self.document(item, depth + 1) for item in value], name[1:].upper())
+        found = [self.document(item, depth + 1) for item in value]
+        return self._either(found) if name == "$or" else _joined(found, "AND")
+
+    def _either(self, conditions: list[Condition]) -> Condition:
+        """Alternatives; those of one of them are alternatives of the whole."""
+        if len(conditions) == 1:
+            return conditions[0]
+        scoped = f"{self._scope} AND " if self._scope else ""
+        within = [one if one.either else one._replace(sql=f"({scoped}{one.sql})") for one in conditions]
+        return _joined(within, "OR")._replace(either=True)
 
     def _field(self, parts: tuple[str, ...], value: Any) -> Condition:
         if not isinstance(value, Mapping):
@@ -166,9 +189,9 @@ class _Compiler:
                 conditions.append(_typed(parts, same[0], marks, tuple(same)))
         some = [value for value in values if value is not None]
         if some and not self._plain(parts):
-            has = f"({_type(parts)} = 'array' AND entgldb_has({extract(parts)}, ?))"
+            has = f"({_array(parts)} AND entgldb_has({extract(parts)}, ?))"
             conditions.append(Condition(has, (json.dumps(some),)))
-        return _joined(conditions, "OR") if conditions else Condition("0", ())
+        return self._either(conditions) if conditions else Condition("0", ())
 
 
 def _joined(conditions: list[Condition], word: str) -> Condition:
@@ -190,9 +213,12 @@ def _compared(parts: tuple[str, ...], operator: str, value: Any) -> Condition:
         f"CASE WHEN {field} >= {_LARGE} OR {field} <= -{_LARGE} THEN entgldb_rank(body,'{'.'.join(parts)}')"
         f" ELSE '{_BETWEEN}' END"
     )
-    return Condition(
-        f"({_type(parts)} IN ('integer','real') AND {found} {operator} ?)", (rank(_finite(value)),)
-    )
+    kinds = f"{_type(parts)} IN ('integer','real')"
+    if operator == "=":
+        # all that it can be stands at one end of an index
+        ends = (_LARGE, "1e999") if value > 0 else ("-1e999", f"-{_LARGE}")
+        kinds += f" AND {field} BETWEEN {ends[0]} AND {ends[1]}"
+    return Condition(f"({kinds} AND {found} {operator} ?)", (rank(_finite(value)),))
 
 
 def _typed(parts: tuple[str, ...], value: Any, term: str, values: tuple[Any, ...]) -> Condition:

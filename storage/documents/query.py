@@ -181,7 +181,8 @@ class Documents:
         document that is changed meanwhile appears as it is then, if it still matches.
         """
         plain = functools.partial(self._plain, collection)
-        condition, order = compile_filter(filter, plain), compile_sort(sort, plain)
+        condition = compile_filter(filter, plain, _scope(collection))
+        order = compile_sort(sort, plain)
         where, bounds = _where(collection, condition), (_bound(limit, "limit"), _bound(skip, "skip") or 0)
         if bounds[0] is not None and bounds[0] <= PAGE_ROWS_MAX:
             rows = self._all(
@@ -197,7 +198,7 @@ class Documents:
 
     def count(self, collection: str, filter: Mapping[str, Any] | None = None) -> int:
         """How many documents match."""
-        condition = compile_filter(filter, functools.partial(self._plain, collection))
+        condition = compile_filter(filter, functools.partial(self._plain, collection), _scope(collection))
         sql = f"SELECT count(*) FROM {_where(collection, condition)}"  # noqa: S608 -- compiled
         return int(self._all(sql, condition.values)[0][0])
 
@@ -385,10 +386,14 @@ def _is_system(name: str) -> bool:
     return name.startswith(SYSTEM_PREFIX)
 
 
-def _where(collection: str, condition: Condition) -> str:
+def _scope(collection: str) -> str:
     # the name stands as a literal because a partial index is used only where it is provably implied
     check_collection(collection, system=True)
-    return f"_entgldb_documents WHERE collection = '{collection}' AND body IS NOT NULL AND {condition.sql}"
+    return f"collection = '{collection}' AND body IS NOT NULL"
+
+
+def _where(collection: str, condition: Condition) -> str:
+    return f"_entgldb_documents WHERE {_scope(collection)} AND {condition.sql}"
 
 
 def _bound(value: int | None, name: str) -> int | None:

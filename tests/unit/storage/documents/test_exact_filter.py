@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import operator
 from collections.abc import Iterator
@@ -118,6 +119,75 @@ def test_an_index_serves_a_field_that_has_neither_arrays_nor_large_numbers(docum
     plan = documents._all(f"EXPLAIN QUERY PLAN {asked[-1]}")
     assert "_entgldb_ix_" in str(plan)
     assert "TEMP B-TREE" not in str(plan)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documents]:
+    """Some thousand documents with a number, and a few with whatever else there is."""
+    directory: Path = tmp_path_factory.mktemp("mixed")
+    store = Store.open(directory, "lan-1", NOW)
+    bodies = [{"v": n} for n in range(3000)] + [{"v": value} for value in VALUES]
+    with store.group():
+        writes = [Write("c", f"{n:04}", json.dumps(body).encode()) for n, body in enumerate(bodies)]
+        store.write(RequestId(b"c" * 16, 1), writes, NOW)
+        store.create_index("c", "v")
+    opened = Documents.open(directory)
+    yield opened
+    opened.close()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        *({"v": value} for value in (5, 5.0, "a", True, False, None, 2**63, -(10**30))),
+        {"v": {"$in": [5, "a", True, None, 2**70]}},
+        {"$or": [{"v": 5}, {"v": "a"}]},
+        {"v": 5, "w": None},
+        {"v": {"$in": [*range(10)]}},
+    ],
+    ids=repr,
+)
+def test_an_index_serves_equality_beside_arrays_and_large_numbers(
+    mixed: Documents, wanted: dict[str, Any]
+) -> None:
+    asked: list[str] = []
+    mixed._connection.set_trace_callback(asked.append)
+    found = [key for key, _ in mixed.find("c", wanted, limit=500)]
+    mixed._connection.set_trace_callback(None)
+    plan = "\n".join(row[3] for row in mixed._all(f"EXPLAIN QUERY PLAN {asked[-1]}"))
+    assert "_entgldb_ix_" in plan
+    assert "SCAN" not in plan
+    assert "INDEX _entgldb_ix" in plan
+    assert "sqlite_autoindex" not in plan  # by the name of the collection alone
+    assert found == [key for key, body in mixed.find("c") if matches(body, wanted)]
+
+
+def matches(body: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """The plain matcher: equality, ``$in`` and ``$or``."""
+    for name, value in wanted.items():
+        if name == "$or":
+            if not any(matches(body, one) for one in value):
+                return False
+            continue
+        values = value["$in"] if isinstance(value, dict) else [value]
+        if not any(equal(body.get(name), one) for one in values):
+            return False
+    return True
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from([*SCALARS, 5, 2999, 77.0, "not there"]), max_size=5))
+def test_in_finds_by_the_index_what_the_plain_matcher_finds(mixed: Documents, values: list[Any]) -> None:
+    wanted = {"v": {"$in": values}}
+    found = [key for key, _ in mixed.find("c", wanted)]
+    assert found == [key for key, body in every(mixed) if matches(body, wanted)]
+    assert mixed.count("c", wanted) == len(found)
+
+
+@functools.cache
+def every(documents: Documents) -> list[tuple[str, dict[str, Any]]]:
+    return list(documents.find("c"))
 
 
 def test_what_has_no_answer_is_refused_by_name(documents: Documents) -> None:
