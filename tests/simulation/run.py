@@ -21,7 +21,7 @@ from tests.simulation.world.disks import Disks
 from tests.simulation.world.edges import Authority
 from tests.simulation.world.network import Network
 from tests.simulation.world.node import SimulatedNode
-from tests.simulation.world.options import DAY_HOURS, Options
+from tests.simulation.world.options import Options
 from tests.simulation.world.world import BrokenPromise, Clock, World, no_collector
 
 FAULT_SECONDS = 12.0
@@ -89,8 +89,6 @@ class Run:
         self.network = Network(world)
         self.authority = Authority(world)
         self.watch = checks.Watch(world)
-        forgets = self.options.retention_hours < DAY_HOURS
-        self.watch.settled_may_be_listed = self.options.bad_times and forgets
         self.acks = Acknowledged()
         self.lan = [self._node(f"lan-{number}", "lan", number) for number in range(1, self.options.lan + 1)]
         self.cloud = self._node(CLOUD, "cloud", 0) if self.options.cloud else None
@@ -122,6 +120,7 @@ class Run:
             Disks(world, self.watch),
         )
         self.forgetting = Forgetting(world, self.options, self.nodes)
+        self.resets = times.Resets(world)
         self.lies = Lies(world, self.network, self.lan)
         self.watch.members = self.forgetting.remaining
 
@@ -230,14 +229,9 @@ class Run:
         # asking takes time, in which a link may open and bring more: vectors are looked at last
         if operators.retry_unfit(self.nodes):
             return "entries are in quarantine"
-        if times.reset_clocks(self.nodes, self.world.random):
-            # refused where the log is pruned: then the others let the writes in, as the hint says
-            self.world.reached["reset asked for"] += 1
-            refused = self.world.reached["reset asked for"] > 10
-            if refused and any(operators.release_held(node) for node in self.nodes):
-                self.world.reached["held after a refused reset"] += 1
-                return "held entries are let in"
-            return "stamps run ahead"
+        ahead = self.resets.unsettled(self.nodes)
+        if ahead:
+            return ahead
         if self.forgetting.unsettled():
             return self.forgetting.unsettled()
         looks = (self._lan_unsettled, self._gateway_unsettled, self._cloud_unsettled, self._lan_unsettled)

@@ -78,7 +78,7 @@ class Faults:
         ]
         if options.bad_times:
             bad = Times(self.world, self.nodes, self._restart)
-            self._kinds += bad.kinds(forgets=options.retention_hours < DAY_HOURS)
+            self._kinds += bad.kinds()
         if options.wild_clocks:
             self._kinds += [self.release_held] * 4  # it takes that something is held at the moment
         if options.cloud:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from random import Random
 from typing import Final
 
 from entgldb.messages.administration import ResetClock
-from entgldb.messages.client import RequestId
+from entgldb.messages.client import Refused, RequestId
+from entgldb.messages.errors import ErrorCode
 from entgldb.messages.limits import DRIFT_MS_MAX
-from tests.simulation.events.operators import Nobody
+from entgldb.messages.schema import Message
+from tests.simulation.events import operators
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.options import Options
 from tests.simulation.world.world import EPOCH_MS, World
@@ -43,13 +44,9 @@ class Times:
         self._lan = [node for node in nodes if node.role == "lan"]
         self._restart = restart
 
-    def kinds(self, *, forgets: bool) -> tuple[Callable[[], None], ...]:
-        """The faults that may happen. One node that runs ahead alone has to be reset, which takes a log that
-        is whole.
-
-        ``forgets``: logs are pruned, so that a reset may leave a conflict listed that was settled long ago.
-        """
-        return (self.back, self.boot, self.site) if forgets else (self.ahead, self.back, self.boot, self.site)
+    def kinds(self) -> tuple[Callable[[], None], ...]:
+        """The faults that may happen."""
+        return (self.ahead, self.back, self.boot, self.site)
 
     def ahead(self) -> None:
         """The clock of one node is set a month ahead, and after a while is right again."""
@@ -82,12 +79,48 @@ class Times:
         self._world.after(seconds, setattr, node.clock, "offset_ms", 0)
 
 
-def reset_clocks(nodes: Sequence[SimulatedNode], random: Random) -> int:
-    """All clocks are right: operators look at ``status``, and do what it says; how many had to."""
-    asked = 0
-    for node in nodes:
-        store = node.store
-        if node.up and store.high_mark_ms() - store.known_ms(node.clock.now_ms()) > DRIFT_MS_MAX:
-            asked += 1
-            node.ask("store", ResetClock(RequestId(random.randbytes(16), 1)), Nobody())
-    return asked
+class Resets:
+    """Operators of nodes whose stamps run ahead, once all clocks are right: they do what ``status`` says, and
+    where that is refused, what the refusal says."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._refused: set[str] = set()
+        """Nodes that could not be reset when they were asked last."""
+
+    def unsettled(self, nodes: Sequence[SimulatedNode]) -> str:
+        """The thing that is still to happen; empty where no stamp of a LAN node runs ahead."""
+        ahead = [node for node in nodes if _runs_ahead(node)]
+        # the log of a cloud node has no end that others would hear of
+        to_reset = [node for node in ahead if node.role == "lan"]
+        self._refused &= {node.name for node in to_reset}
+        clouds = {node.name for node in ahead} - {node.name for node in to_reset}
+        if self._refused:
+            # they share the time that they cannot go back from, and nobody goes back for himself
+            self._world.reached["reset refused"] += 1
+            operators.release_all(nodes)
+        elif clouds and operators.release_all(nodes, clouds):
+            return f"what {clouds} have stamped ahead is let in"
+        else:
+            for node in to_reset:
+                request = RequestId(self._world.random.randbytes(16), 1)
+                node.ask("store", ResetClock(request), _Told(self._refused, node.name))
+        return f"stamps of {[node.name for node in to_reset]} run ahead" if to_reset else ""
+
+
+class _Told:
+    """Notes whether a node could be reset."""
+
+    def __init__(self, refused: set[str], name: str) -> None:
+        self._refused = refused
+        self._name = name
+
+    def answer(self, message: Message) -> None:
+        self._refused.discard(self._name)
+        if isinstance(message, Refused) and message.code == ErrorCode.INVALID.value:
+            self._refused.add(self._name)
+
+
+def _runs_ahead(node: SimulatedNode) -> bool:
+    store = node.store
+    return node.up and store.high_mark_ms() - store.known_ms(node.clock.now_ms()) > DRIFT_MS_MAX

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from hashlib import sha256
 
-from entgldb.messages.errors import Reason
 from entgldb.messages.model import node_of
 from tests.simulation.events.clients import Acknowledged
 from tests.simulation.events.edits import PROFILES
@@ -36,8 +35,6 @@ class Watch:
         self._tombstones: dict[str, dict[Place, Id]] = {}
         self.members: Callable[[], list[SimulatedNode]] = list
         """Those who count when something is to be forgotten."""
-        self.settled_may_be_listed = False
-        """A clock reset on a pruned log may leave a conflict listed that was settled before."""
         self._heads: dict[str, dict[str, Operation]] = {}
         self._clocks: dict[str, int] = {}
         self._waiting: dict[str, set[str]] = {}
@@ -270,11 +267,6 @@ def without_collected(wanted: State, found: State, node: SimulatedNode) -> State
     return wanted._replace(documents=kept)
 
 
-def may_lack_parents(node: SimulatedNode) -> bool:
-    """Whether an entry was applied before the one it replaces, which leaves no conflict row."""
-    return node.all_counts()[Reason.PARENT_ABSENT.value] > 0
-
-
 def final(world: World, nodes: list[SimulatedNode], watch: Watch, acks: Acknowledged) -> None:
     """All is healed and calm: everybody must have everything, and agree."""
     watch.forget_lost(nodes, acks)
@@ -343,8 +335,6 @@ def _agreement(world: World, node: SimulatedNode, log: list[Logged], watch: Watc
             there, here = wanted.documents.get(place), found.documents.get(place)
             world.violate(f"{node.name}: {place} is {here}, and should be {there}")
     listed, due = (watch.promised(node, state).conflicts for state in (found, wanted))
-    if watch.settled_may_be_listed:
-        listed &= due
     if listed != due:
         extra, missing = listed - due, due - listed
         world.violate(f"{node.name}: conflicts too many {sorted(extra)[:2]}, missing {sorted(missing)[:2]}")
