@@ -26,7 +26,7 @@ class Forgetting:
         self.world = world
         self.options = options
         self.nodes = nodes
-        self.begun = False
+        self.begun = self._over = False
         self.retired: SimulatedNode | None = None
 
     def begin(self) -> None:
@@ -35,7 +35,7 @@ class Forgetting:
         Before that a node may fall behind a floor without having done anything wrong: it then needs a
         snapshot, which is another matter.
         """
-        if self.options.retention_hours >= DAY_HOURS:
+        if self._over or self.options.retention_hours >= DAY_HOURS:
             return
         if not all(self._knows_all(node) for node in self.nodes):
             self.world.after(LOOK_SECONDS, self.begin)
@@ -58,7 +58,8 @@ class Forgetting:
         return ""
 
     def quiet(self) -> None:
-        """Time for what was deleted to be collected: nothing of it may come back."""
+        """Time for what was deleted to be collected: nothing of it may come back. It begins no more now."""
+        self._over = True
         if self.begun:
             self.world.run(QUIET_SECONDS)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from hashlib import sha256
 
+from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import node_of
 from tests.simulation.events.clients import Acknowledged
 from tests.simulation.events.edits import PROFILES
@@ -149,11 +150,15 @@ class Watch:
         heads, log = self._heads.setdefault(node.name, {}), self._logs.setdefault(node.name, {})
         known, ended = node.store.state.origins, node.store.state.ended
         self.ends |= ended
+        lowered = before != node.origin and before in ended
         for origin, head in list(heads.items()):
             seq = known[origin].head.seq if origin in known else 0
-            if seq >= head.id[1] or not ended:
-                continue
             gone = {made for made in log if made[0] == origin and made[1] > seq}
+            # of others it puts off what they have stamped ahead, whether it ends a log of its own or not
+            put_off = seq < head.id[1] and head.hlc > node.clock.now_ms() + DRIFT_MS_MAX << COUNTER_BITS
+            if seq >= head.id[1] or not (ended or put_off):
+                continue
+            lowered |= put_off
             self.world.reached["log went back"] += 1
             heads.pop(origin)
             if (origin, seq) in log:
@@ -162,7 +167,7 @@ class Watch:
                 del log[made]
                 if made[1] > ended.get(origin, made[1]) and made in self.union:
                     self.written_again[made] = self.union.pop(made)
-        if before != node.origin and before in ended:
+        if lowered:
             # it has lowered its clock to what is left
             self._clocks[node.name] = max((row.operation.hlc for row in log.values()), default=0)
         self._origins[node.name] = node.origin
