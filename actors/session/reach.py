@@ -18,6 +18,8 @@ PROOF_SECONDS: Final = 15.0
 """Between two probes of one who has to prove it; several good ones in a row fit into REACHED_SECONDS."""
 IN_VAIN_SECONDS_MAX: Final = 60.0
 """The same after several that were in vain: each asks the authority for a token."""
+PROVED_SECONDS_MAX: Final = 240.0
+"""The same for one that was proved long since: while another cloud is away it is asked for ever."""
 PROOFS_FIRST: Final = 2
 PROOFS_MAX: Final = 32
 """Good probes in a row from one who has lost its reach as gateway: at first, and at most."""
@@ -30,6 +32,7 @@ class _Way:
 
     def __init__(self) -> None:
         self.reached_at: float | None = None
+        self.lasts = REACHED_SECONDS
         self.open_since: float | None = None
         self.needed = 1
         self.proved = 0
@@ -49,7 +52,7 @@ class Reach:
         for name in set(linked) & self._ways.keys():
             way = self._ways[name]
             way.open_since = now if way.open_since is None else way.open_since
-            way.reached_at = now
+            way.reached_at, way.lasts = now, REACHED_SECONDS
             if now - way.open_since >= STEADY_SECONDS:
                 way.needed = 1
         for name in self._ways.keys() - set(linked):
@@ -59,7 +62,7 @@ class Reach:
         """As gateway: a cloud peer that is not reached any more has to be proved more often than the last
         time."""
         for way in self._ways.values():
-            if way.reached_at is not None and now - way.reached_at > REACHED_SECONDS:
+            if way.reached_at is not None and now - way.reached_at > way.lasts:
                 way.reached_at, way.proved = None, 0
                 way.needed = min(PROOFS_MAX, max(PROOFS_FIRST, 2 * way.needed))
 
@@ -70,10 +73,10 @@ class Reach:
             return
         way.proved = way.proved + 1 if good else 0
         way.in_vain = 0 if good else way.in_vain + 1
-        wait = backoff(way.in_vain, PROOF_SECONDS, IN_VAIN_SECONDS_MAX) if way.in_vain else 0.0
+        wait = _wait(way)
         way.not_before = now + wait
         if good and way.proved >= way.needed:
-            way.reached_at = now
+            way.reached_at, way.lasts = now, wait + REACHED_SECONDS
         elif not good and way.open_since is None:
             way.reached_at = None
 
@@ -83,5 +86,13 @@ class Reach:
 
     def count(self, now: float) -> int:
         """Peers that count as reached."""
-        times = [way.reached_at for way in self._ways.values()]
-        return sum(at is not None and now - at <= REACHED_SECONDS for at in times)
+        ways = self._ways.values()
+        return sum(way.reached_at is not None and now - way.reached_at <= way.lasts for way in ways)
+
+
+def _wait(way: _Way) -> float:
+    """Seconds until the next probe may be made; who asks for proofs does so every PROOF_SECONDS."""
+    if way.in_vain:
+        return backoff(way.in_vain, PROOF_SECONDS, IN_VAIN_SECONDS_MAX)
+    more = way.proved - way.needed
+    return backoff(more + 1, PROOF_SECONDS, PROVED_SECONDS_MAX) if more > 0 else 0.0

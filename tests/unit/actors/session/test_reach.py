@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 from entgldb.actors.session.reach import (
     IN_VAIN_SECONDS_MAX,
     PROOF_SECONDS,
     PROOFS_FIRST,
     PROOFS_MAX,
+    PROVED_SECONDS_MAX,
     REACHED_SECONDS,
     STEADY_SECONDS,
     Reach,
@@ -45,6 +48,26 @@ def test_one_good_probe_is_enough_for_a_newcomer_and_one_bad_one_against_it() ->
     reach.probed("c1", 20.0, good=False)
     reach.probed("gone", 20.0, good=True)
     assert reach.count(20.0) == 0
+
+
+def test_a_cloud_that_was_proved_is_probed_ever_more_seldom_and_counts_all_the_while() -> None:
+    reach, asked = Reach(), []
+    reach.look(["c1", "down"], [], 0.0)
+    for number in range(240):
+        now = number * PROOF_SECONDS
+        if reach.may_probe("c1", now):
+            asked.append(now)
+            reach.probed("c1", now, good=True)
+        assert reach.count(now) == 1
+    apart = [after - before for before, after in itertools.pairwise(asked)]
+    assert apart[:5] == [15.0, 30.0, 60.0, 120.0, 240.0]
+    assert set(apart[5:]) == {PROVED_SECONDS_MAX}
+    now = asked[-1] + PROVED_SECONDS_MAX
+    assert reach.count(now + REACHED_SECONDS) == 1
+    assert reach.count(now + REACHED_SECONDS + 1) == 0
+    reach.probed("c1", now, good=False)
+    assert reach.count(now) == 0
+    assert reach.may_probe("c1", now + PROOF_SECONDS)
 
 
 def test_each_loss_as_gateway_asks_for_twice_as_many_proofs_until_a_link_is_steady() -> None:
