@@ -348,8 +348,8 @@ class Links(Protocol):
     def close(self, link: int, reason: str, text: str = "") -> None:
         """Close after what was queued is written; LinkDown follows."""
 
-    def admit(self, link: int) -> None:
-        """Cloud role: its token was accepted, so its frames may be larger than a Hello."""
+    def admit(self, link: int, client_id: str) -> None:
+        """Cloud role: its token, of this client, was accepted: its frames may be larger than a Hello."""
 
     def port(self) -> int:
         """The port the listener is bound to; 0 without one."""

@@ -122,8 +122,8 @@ HEARTBEAT_SECONDS_MAX: Final = 60.0
 """Between two heartbeats of one node, by its settings or by its word."""
 LINKS_MAX: Final = 256
 """Links of proven members that one listener keeps."""
-LINKS_PER_ADDRESS_MAX: Final = 64
-"""Those from one address."""
+LINKS_PER_MEMBER_MAX: Final = 64
+"""Those of one member: of one node of a LAN, or of one client of a cloud, from whatever addresses."""
 LINK_STRANGERS_MAX: Final = 64
 """Links that have proved nothing yet; of the address (of IPv6: /64) with most of them the oldest goes."""
 COUNT_MAX: Final = 2**53 - 1

@@ -384,7 +384,7 @@ class Sync(Behaviour):
 
     def _open_session(self, peer: PeerLink, ctx: Context) -> None:
         if self.in_cloud:
-            self._links.admit(peer.link)
+            self._links.admit(peer.link, peer.client_id)
             self._say_hello(peer, ctx)
         session = peer.open_session(
             self.sessions, Gossip(self.membership.members), self._links, self.settings

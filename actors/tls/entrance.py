@@ -1,7 +1,8 @@
 """The connections that may stay at a listener: members and strangers have room of their own.
 
 A stranger, which has proved nothing yet, keeps nobody out: the listener lets the newest in, and the oldest
-stranger of the busiest address goes.
+stranger of the busiest address goes. A member is counted by who it is: many come from one address, and one of
+them can have as many addresses as it likes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import Counter
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-from entgldb.messages.limits import LINK_STRANGERS_MAX, LINKS_MAX, LINKS_PER_ADDRESS_MAX
+from entgldb.messages.limits import LINK_STRANGERS_MAX, LINKS_MAX, LINKS_PER_MEMBER_MAX
 
 NETWORK_BITS: Final = 64
 """The bits of an IPv6 address that count: one site has so many addresses that each counts for nothing (RFC
@@ -21,19 +22,18 @@ class Entrance:
     """Counts the links of one listener."""
 
     def __init__(self) -> None:
-        self._places: dict[int, str] = {}
-        """Link -> host."""
+        self._members: dict[int, str] = {}
+        """Link that has proved who it is, the oldest first -> who."""
         self._strangers: dict[int, str] = {}
-        """Those of them that have proved nothing yet, the oldest first -> what counts as one address."""
+        """Those that have proved nothing yet, the oldest first -> what counts as one address."""
 
-    def full(self, host: str) -> bool:
-        """Whether those who have proved who they are leave no room for one more from ``host``."""
-        members = [place for link, place in self._places.items() if link not in self._strangers]
-        return len(members) >= LINKS_MAX or members.count(host) >= LINKS_PER_ADDRESS_MAX
+    def full(self) -> bool:
+        """Whether those who have proved who they are leave no room for one more."""
+        return len(self._members) >= LINKS_MAX
 
     def enter(self, link: int, host: str) -> list[int]:
         """A stranger comes in; the links that have to go for it."""
-        self._places[link], self._strangers[link] = host, place_of(host)
+        self._strangers[link] = place_of(host)
         gone = []
         while len(self._strangers) > LINK_STRANGERS_MAX:
             busiest, _ = Counter(self._strangers.values()).most_common(1)[0]
@@ -41,13 +41,21 @@ class Entrance:
             self.leave(gone[-1])
         return gone
 
-    def proved(self, link: int) -> None:
-        """It has shown a certificate or a token that counts."""
-        self._strangers.pop(link, None)
+    def proved(self, link: int, who: str) -> int | None:
+        """It has shown a certificate or a token that counts; the link of the same member that has to go for
+        it."""
+        if self._strangers.pop(link, None) is None:
+            return None
+        same = [each for each, other in self._members.items() if other == who]
+        self._members[link] = who
+        if len(same) < LINKS_PER_MEMBER_MAX:
+            return None
+        self.leave(same[0])
+        return same[0]
 
     def leave(self, link: int) -> None:
         """It is down. Harmless when repeated."""
-        self._places.pop(link, None)
+        self._members.pop(link, None)
         self._strangers.pop(link, None)
 
 

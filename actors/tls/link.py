@@ -27,8 +27,8 @@ class LinkOwner(Protocol):
         """The node id in the certificate of the other side. Raises ProtocolError."""
         ...
 
-    def proved(self, link: Link) -> None:
-        """The other side of ``link`` has shown who it is."""
+    def proved(self, link: Link, who: str) -> None:
+        """The other side of ``link`` has shown who it is: a node, or a client of a cloud."""
         ...
 
     def frame_in(self, link: Link, payload: bytes) -> None:
@@ -76,7 +76,7 @@ class Link(asyncio.BufferedProtocol):
             self.abort(Reason.TLS_REFUSED, fault.text)
             return
         if self._lan:
-            self._owner.proved(self)
+            self._owner.proved(self, node_id)
         self._owner.loop.post(LinkUp(self.number, self.inbound, self.address, node_id))
         self.writer.flush()
 
@@ -98,7 +98,7 @@ class Link(asyncio.BufferedProtocol):
         try:
             for payload in self._reader:
                 if self._certified:
-                    self.admit()  # the first frame was a Hello
+                    self._reader.bytes_max = FRAME_BYTES_MAX  # the first frame was a Hello
                 self._owner.frame_in(self, payload)
         except ProtocolError as fault:
             self.finish(Reason.MALFORMED, fault.text)
@@ -113,9 +113,9 @@ class Link(asyncio.BufferedProtocol):
 
     # --- what the owner calls -----------------------------------------------------------------------
 
-    def admit(self) -> None:
+    def admit(self, who: str) -> None:
         """From now on frames of any allowed size: the other side has shown who it is."""
-        self._owner.proved(self)
+        self._owner.proved(self, who)
         self._reader.bytes_max = FRAME_BYTES_MAX
 
     def finish(self, reason: Reason | str, text: str) -> None:

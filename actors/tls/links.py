@@ -117,11 +117,11 @@ class TlsLinks:
         if found is not None:
             self.loop.call(found.finish, reason, text)
 
-    def admit(self, link: int) -> None:
-        """Take frames larger than a Hello from a link whose token was accepted."""
+    def admit(self, link: int, client_id: str) -> None:
+        """Take frames larger than a Hello from a link whose token, of this client, was accepted."""
         found = self._links.get(link)
         if found is not None:
-            self.loop.call(found.admit)
+            self.loop.call(found.admit, client_id)
 
     def port(self) -> int:
         """The port the listener is bound to; 0 without one."""
@@ -150,9 +150,11 @@ class TlsLinks:
         self._links.pop(link.number, None)
         self._entrance.leave(link.number)
 
-    def proved(self, link: Link) -> None:
-        """The other side of ``link`` has shown who it is."""
-        self._entrance.proved(link.number)
+    def proved(self, link: Link, who: str) -> None:
+        """The other side of ``link`` has shown who it is: a node, or a client of a cloud."""
+        gone = self._entrance.proved(link.number, who)
+        if gone is not None:
+            self._links[gone].abort(Reason.TOO_MANY_LINKS, f"{who} has opened others since")
 
     # --- loop -----------------------------------------------------------------------------------------
 
@@ -207,7 +209,7 @@ class TlsLinks:
                 self._take(sock, host_of(address), address[1])
 
     def _take(self, sock: socket.socket, host: str, port: int) -> None:
-        if self._entrance.full(host):
+        if self._entrance.full():
             sock.close()
             self.loop.post(LinkDown(next(self._numbers), Reason.TOO_MANY_LINKS, f"{host} was turned away"))
             return

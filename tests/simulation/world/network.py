@@ -283,7 +283,7 @@ class VirtualLinks:
         if end is not None:
             self._network.world.after(0.0, self._network.close, end, Reason(reason), text)
 
-    def admit(self, link: int) -> None:
+    def admit(self, link: int, client_id: str) -> None:
         """Frames have no limit here but that of the codec."""
 
     def port(self) -> int:

@@ -46,7 +46,7 @@ class FakeLinks:
     def close(self, link: int, reason: str, text: str = "") -> None:
         self.closed.append((link, reason))
 
-    def admit(self, link: int) -> None:
+    def admit(self, link: int, client_id: str) -> None:
         raise AssertionError("the gateway lets nobody in")
 
     def port(self) -> int:

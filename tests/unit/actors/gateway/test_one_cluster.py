@@ -22,7 +22,7 @@ from tests.unit.actors.store.test_store_keeper import Bench
 
 
 class DoorLinks(LanLinks):
-    def admit(self, link: int) -> None:
+    def admit(self, link: int, client_id: str) -> None:
         """Frames have no limit here."""
 
 

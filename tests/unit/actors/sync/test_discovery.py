@@ -46,7 +46,7 @@ class Listening:
     def close(self, link: int, reason: str, text: str = "") -> None:
         raise AssertionError(reason)
 
-    def admit(self, link: int) -> None:
+    def admit(self, link: int, client_id: str) -> None:
         raise AssertionError(link)
 
     def port(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from entgldb.actors.tls.entrance import Entrance, place_of
-from entgldb.messages.limits import LINK_STRANGERS_MAX, LINKS_MAX, LINKS_PER_ADDRESS_MAX
+from entgldb.messages.limits import LINK_STRANGERS_MAX, LINKS_MAX, LINKS_PER_MEMBER_MAX
 
 
 def test_a_flood_from_one_address_turns_out_its_own_oldest() -> None:
@@ -16,14 +16,13 @@ def test_a_flood_from_one_address_turns_out_its_own_oldest() -> None:
     ]
     assert gone == list(range(2, 2 + len(gone)))
     assert 1 not in gone
-    assert not entrance.full("10.0.0.9")
-    assert not entrance.full("10.0.0.1")
+    assert not entrance.full()
 
 
 def test_a_link_that_has_proved_itself_is_no_stranger_any_more() -> None:
     entrance = Entrance()
     entrance.enter(1, "10.0.0.1")
-    entrance.proved(1)
+    assert entrance.proved(1, "lan-1") is None
     gone = [
         link for number in range(2, 3 * LINK_STRANGERS_MAX) for link in entrance.enter(number, "10.0.0.1")
     ]
@@ -31,17 +30,29 @@ def test_a_link_that_has_proved_itself_is_no_stranger_any_more() -> None:
     assert 1 not in gone
 
 
-def test_members_have_a_bound_and_one_for_each_address() -> None:
+def test_members_have_a_bound_wherever_they_come_from() -> None:
     entrance = Entrance()
     for number in range(LINKS_MAX):
-        host = f"10.0.0.{number // LINKS_PER_ADDRESS_MAX}"
-        assert not entrance.full(host)
-        entrance.enter(number, host)
-        entrance.proved(number)
-        assert entrance.full("10.0.0.0") is (number >= LINKS_PER_ADDRESS_MAX - 1)
-    assert entrance.full("10.9.9.9")
+        assert not entrance.full()
+        entrance.enter(number, "10.0.0.1")
+        assert entrance.proved(number, f"lan-{number}") is None
+    assert entrance.full()
     entrance.leave(0)
-    assert not entrance.full("10.0.0.0")
+    assert not entrance.full()
+
+
+def test_a_member_with_many_addresses_takes_its_own_room_alone() -> None:
+    entrance = Entrance()
+    entrance.enter(0, "2001:db8::1")
+    entrance.proved(0, "other")
+    gone = []
+    for number in range(1, 2 * LINKS_MAX):
+        assert not entrance.full()
+        entrance.enter(number, f"2001:db8:{number:x}::1")
+        gone.append(entrance.proved(number, "shop"))
+        assert entrance.proved(number, "shop") is None
+    assert gone[:LINKS_PER_MEMBER_MAX] == [None] * LINKS_PER_MEMBER_MAX
+    assert gone[LINKS_PER_MEMBER_MAX:] == list(range(1, 2 * LINKS_MAX - LINKS_PER_MEMBER_MAX))
 
 
 @pytest.mark.parametrize(

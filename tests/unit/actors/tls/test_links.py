@@ -249,11 +249,21 @@ def test_a_dial_that_cannot_work_ends_in_one_link_down(make: Make, address: str)
     assert down.text
 
 
-@pytest.mark.parametrize("limit", ["LINKS_PER_ADDRESS_MAX", "LINKS_MAX"])
-def test_too_many_links_are_turned_away(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+def test_a_member_that_opens_too_many_links_loses_its_oldest(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entrance, limit, 2)
+    monkeypatch.setattr(entrance, "LINKS_PER_MEMBER_MAX", 2)
+    node = make("lan-1")
+    who, other = identity(tmp_path / "x", "lan-2"), identity(tmp_path / "y", "lan-3")
+    with raw_link(node, other), raw_link(node, who), raw_link(node, who), raw_link(node, who):
+        ups = node.expect(LinkUp, 4)
+        down = node.down()
+        oldest = next(up.link for up in ups if up.node_id == "lan-2")  # type: ignore[attr-defined]  # LinkUp only
+        assert (down.link, down.reason) == (oldest, Reason.TOO_MANY_LINKS)
+
+
+def test_too_many_links_are_turned_away(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entrance, "LINKS_MAX", 2)
     node = make("lan-1")
     who = identity(tmp_path / "x", "lan-2")
     with raw_link(node, who), raw_link(node, who) as second:
