@@ -80,7 +80,7 @@ class TlsLinks:
         if lan is not None:
             loop.spawn(self._renew(lan, _wall_ahead()))
 
-    # --- ports.Links, main thread ---------------------------------------------------------------------
+    # --- ports.Links ----------------------------------------------------------------------------------
 
     def dial(self, address: str) -> int:
         """Begin to dial a LAN peer; the id of the link."""
