@@ -12,7 +12,6 @@ import binascii
 import hmac
 import json
 import os
-import stat
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from entgldb.actors.cluster_key import read_cluster_key
+from entgldb.actors.oauth.secret_file import read_bounded
 from entgldb.messages.errors import ConfigError, SecretError
 from entgldb.messages.limits import SECRET_BYTES_MAX
 from entgldb.messages.remote_peers import OAuth2, is_reference
@@ -133,13 +133,8 @@ def _from_environment(name: str) -> str:
 
 
 def _from_file(path: str) -> str:
-    """The first and only line of a regular file; a pipe is refused instead of waited for."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise SecretError(f"{path} is not a regular file")
-            text = file.read(SECRET_BYTES_MAX + 3).decode()
+        text = read_bounded(path, SECRET_BYTES_MAX + 3).decode()
     except OSError as fault:
         raise SecretError(f"{path} cannot be read: {fault.strerror}") from None
     except ValueError:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from entgldb.actors.oauth import secret_file
 from entgldb.actors.oauth.secrets import KeyedSecrets
 from entgldb.messages.errors import SecretError
 from entgldb.messages.limits import SECRET_BYTES_MAX
@@ -148,6 +150,40 @@ def test_a_pipe_a_directory_and_nothing_are_refused_at_once(secrets: KeyedSecret
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", ".", "absent"):
         assert not secrets.resolvable("cloud-1", replace(SETTINGS, client_secret=f"file:{name}"))
+    for name in ("pipe", "."):
+        with pytest.raises(SecretError, match="not a regular file"):
+            secrets.resolve("cloud-1", replace(SETTINGS, client_secret=f"file:{name}"))
+
+
+def test_a_mount_that_does_not_answer_holds_nobody_for_long(
+    secrets: KeyedSecrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread is left behind, however often the secret is asked for; later it is read as always."""
+    answers, opened = threading.Event(), list[str]()
+    really = os.open
+
+    def hung(path: str, flags: int) -> int:
+        opened.append(path)
+        assert answers.wait(30)
+        return really(path, flags)
+
+    (tmp_path / "secret").write_text(CLEAR)
+    (tmp_path / "other").write_text(CLEAR)
+    settings = replace(SETTINGS, client_secret="file:secret")
+    monkeypatch.setattr(secret_file, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(secret_file.os, "open", hung)
+    for _ in range(100):
+        with pytest.raises(SecretError, match="was not read within"):
+            secrets.resolve("cloud-1", settings)
+    assert opened == [str(tmp_path / "secret")]
+    monkeypatch.setattr(secret_file.os, "open", really)
+    assert secrets.resolve("cloud-1", replace(SETTINGS, client_secret="file:other")) == CLEAR
+    left = secret_file._hanging[str(tmp_path / "secret")]
+    answers.set()
+    left.join(30)
+    monkeypatch.setattr(secret_file, "WAIT_SECONDS", 10.0)
+    assert secrets.resolve("cloud-1", settings) == CLEAR
+    assert secret_file._hanging == {}
 
 
 def test_the_largest_secret_is_sealed_and_one_byte_more_is_not(secrets: KeyedSecrets) -> None:
