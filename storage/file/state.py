@@ -39,6 +39,8 @@ SAVE_ROWS: Final = 1_000
 """Rows of the log after which the state is saved, so that whoever opens the file reads few."""
 SAVE_BYTES: Final = 4 * 1024 * 1024
 """The same for bytes of those rows."""
+CLIENTS_KNOWN_MAX: Final = 1_000
+"""Clients whose newest request is remembered beyond a save."""
 SAVE_MS: Final = 1_000
 """The same for time: how old ``lived_ms`` and ``shown_ms`` in the file may be at a commit."""
 
@@ -80,6 +82,8 @@ class Remembered(NamedTuple):
     lsn: int
     at_ms: int
     """When it was given, in the life of the store."""
+    awaited: int = 0
+    """The lowest request that its client still awaited then; 0: it did not say."""
 
 
 RowHead = tuple[int, bytes, int]
@@ -96,6 +100,7 @@ _CONTAINERS: Final = (
     "row_heads",
     "answers",
     "settled",
+    "newest",
 )
 Moment = tuple[tuple[Any, ...], int]
 """A state as it was: the values of its fields, and how far the containers among them had been changed."""
@@ -142,7 +147,9 @@ class State:
     answers: UndoDict[tuple[bytes, int], Remembered] = field(default_factory=UndoDict, compare=False)
     """Client and counter -> what the log since the last save says that the answer was."""
     settled: UndoDict[bytes, int] = field(default_factory=UndoDict, compare=False)
-    """Client -> the lowest of its requests that it still awaits, as told since the last save."""
+    """Client -> the lowest of its requests that it still awaits, where no answer in ``answers`` tells it."""
+    newest: UndoDict[bytes, int] = field(default_factory=UndoDict, compare=False)
+    """Client -> counter behind which none of its requests was answered; of all that are in ``answers``."""
     unfit: int = 0
     """Entries in quarantine because they cannot be applied here."""
     unfit_logged: bool = False
@@ -227,6 +234,9 @@ class State:
         # the old ones are put back where the commit fails
         self.answers, self.settled, self.loose = UndoDict(), UndoDict(), True
         self.answers.journal = self.settled.journal = self.journal
+        if len(self.newest) > CLIENTS_KNOWN_MAX:
+            self.newest = UndoDict()
+            self.newest.journal = self.journal
 
     def follows(self) -> bool:
         """Whether all of it follows from what was saved last and the rows of the log since.
@@ -299,14 +309,17 @@ class State:
 
     def logged(self, rows: Rows, heads: Mapping[Origin, RowHead]) -> None:
         """Rows of the log were written, with these effects; ``heads``: of each origin the last of them."""
-        before = self.rows
-        self.rows = Rows(
-            rows.lsn,
-            max(before.clock, rows.clock),
-            before.documents + rows.documents,
-            before.entries + rows.entries,
-            before.log_bytes + rows.log_bytes,
-        )
+        if self.rows is _NO_ROWS:
+            self.rows = rows
+        else:
+            _, clock, documents, entries, log_bytes = self.rows
+            self.rows = Rows(
+                rows.lsn,
+                clock if clock > rows.clock else rows.clock,
+                documents + rows.documents,
+                entries + rows.entries,
+                log_bytes + rows.log_bytes,
+            )
         for origin, head in heads.items():
             self.row_heads[origin] = head
 
@@ -316,7 +329,7 @@ class State:
         if head == known.head:
             return
         self.loose |= head.forked != known.head.forked
-        self.origins[origin] = known._replace(head=head)
+        self.origins[origin] = Known(known.number, head, known.floor)
         self.dirty.add(origin)
         self.moved.add(origin)
 

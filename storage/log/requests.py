@@ -46,6 +46,8 @@ def remembered(connection: sqlite3.Connection, state: State, request: RequestId)
         raise InvalidError(
             "a request id is 16 bytes and a counter from 0", hint="draw the bytes once per client"
         )
+    if request.counter > _newest(connection, state, request.client):
+        return None
     known = state.answers.get((request.client, request.counter))
     if known is not None:
         return _answer(known)
@@ -60,7 +62,7 @@ def remembered(connection: sqlite3.Connection, state: State, request: RequestId)
         if isinstance(origins, str):
             origins = [origins] * len(seqs)
         return tuple(map(Written, origins, seqs)), lsn
-    if request.counter <= max(forgotten, state.settled.get(request.client, 0) - 1):
+    if request.counter <= max(forgotten, _awaited(state, request.client) - 1):
         raise EntglError(
             f"request {request.counter} is too old: its outcome is not known any more",
             code=ErrorCode.UNKNOWN_OUTCOME,
@@ -82,22 +84,26 @@ def remember_answer(
     ``lsns``: the last before the request, and its own last, 0 where it made no entry. An answer that follows
     from the log goes to a table only when the state is saved, and only if somebody may still wait for it.
     """
-    client, counter = request.client, request.counter
+    client, counter, awaited = request.client, request.counter, request.awaited
     before, last = lsns
     first, number = written[0].seq, len(written)
     if last == before + number and (
         number == 1
         or all(one.seq == first + at and one.origin == state.own for at, one in enumerate(written))
     ):
-        state.answers[client, counter] = Remembered(state.own, first, number, last, state.lived_ms)
+        answer = Remembered(state.own, first, number, last, state.lived_ms, awaited)
+        state.answers[client, counter] = answer
     else:
         _insert(connection, state, [(client, counter, state.lived_ms, written, last)])
-    if request.awaited:
-        # the lowest request that the client still waits for (Ongaro, "Consensus: Bridging Theory and
-        # Practice", 2014, section 6.3); a copy of an earlier one may yet be on its way: it is not done again
-        state.settled[client] = max(request.awaited, state.settled.get(client, 0))
-        if counter % SETTLE_EVERY == 0:
-            _settle(connection, state, client)
+        if awaited:
+            state.settled[client] = max(awaited, state.settled.get(client, 0))
+    newest = counter if counter >= awaited else awaited - 1
+    if newest > _newest(connection, state, client):
+        state.newest[client] = newest
+    # the lowest request that the client still waits for (Ongaro, "Consensus: Bridging Theory and Practice",
+    # 2014, section 6.3); a copy of an earlier one may yet be on its way: it is not done again
+    if awaited and counter % SETTLE_EVERY == 0:
+        _settle(connection, state, client, awaited)
 
 
 def recall_answers(connection: sqlite3.Connection, state: State) -> None:
@@ -114,6 +120,7 @@ def recall_answers(connection: sqlite3.Connection, state: State) -> None:
         ).fetchone():
             header = decode(raw)
             size = header.group_size
+            state.newest[client] = max(counter, _newest(connection, state, client))
             state.answers[client, counter] = Remembered(
                 header.origin, header.seq, size, lsn + size - 1, state.saved.lived_ms
             )
@@ -121,25 +128,40 @@ def recall_answers(connection: sqlite3.Connection, state: State) -> None:
 
 def keep_answers(connection: sqlite3.Connection, state: State) -> None:
     """Write down the answers that will not follow from the log any more, and have the state saved."""
-    settled = state.settled
-    if not state.answers and not settled:
+    if not state.answers and not state.settled:
         return
+    settled = dict(state.settled)
+    for (client, _), answer in state.answers.items():
+        if answer.awaited > settled.get(client, 0):
+            settled[client] = answer.awaited
     awaited = [
         (client, counter, answer.at_ms, *_answer(answer))
         for (client, counter), answer in state.answers.items()
         if counter >= settled.get(client, 0)
     ]
     if len(awaited) < len(state.answers):
-        dropped = {client for client, counter in state.answers if counter < settled.get(client, 0)}
-        for client in dropped:
-            _settle(connection, state, client)
+        for client in {client for client, counter in state.answers if counter < settled.get(client, 0)}:
+            _settle(connection, state, client, settled[client])
     if awaited:
         _insert(connection, state, awaited)
     state.forget_answers()
 
 
+def _newest(connection: sqlite3.Connection, state: State, client: bytes) -> int:
+    """The counter behind which no request of a client was answered: most need no look at the file."""
+    known = state.newest.get(client)
+    if known is None:
+        (known,) = connection.execute(
+            "SELECT max(ifnull((SELECT max(counter) FROM _entgldb_requests WHERE client = ?1), -1),"
+            " ifnull((SELECT forgotten FROM _entgldb_clients WHERE client = ?1), -1))",
+            (client,),
+        ).fetchone()
+        state.newest[client] = known
+    return int(known)
+
+
 def _answer(known: Remembered) -> Answer:
-    origin, first, entries, lsn, _ = known
+    origin, first, entries, lsn, *_ = known
     return tuple(Written(origin, seq) for seq in range(first, first + entries)), lsn
 
 
@@ -164,9 +186,14 @@ def _insert(
         _forget(connection, state.lived_ms)
 
 
-def _settle(connection: sqlite3.Connection, state: State, client: bytes) -> None:
+def _awaited(state: State, client: bytes) -> int:
+    """The lowest request that a client still waits for, as told since the last save."""
+    told = (answer.awaited for (other, _), answer in state.answers.items() if other == client)
+    return max(state.settled.get(client, 0), *told, 0)
+
+
+def _settle(connection: sqlite3.Connection, state: State, client: bytes, awaited: int) -> None:
     """Forget what a client does not wait for any more, but that there was something."""
-    awaited = state.settled[client]
     connection.execute(
         "DELETE FROM _entgldb_requests WHERE id IN"
         " (SELECT id FROM _entgldb_requests WHERE client = ? AND counter < ? LIMIT ?)",

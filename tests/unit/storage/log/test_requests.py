@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from entgldb.messages.client import RequestId, Write, Written
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.limits import RESULTS_KEPT_MS_MAX
+from entgldb.storage.file import state
 from entgldb.storage.log import requests
 from entgldb.storage.store import Store
 
@@ -160,3 +162,33 @@ def test_an_answer_that_names_another_writers_version_says_so_again(store: Store
     with store.group():
         requests.remember_answer(store.connection, store.state, RequestId(CLIENT, 1), others, (0, 0))
     assert store.answered(RequestId(CLIENT, 1), NOW) == (tuple(others), 0)
+
+
+def test_a_request_is_known_whether_its_client_is_remembered_or_looked_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a client that asks in order the file is not asked: what it says must be the same."""
+    monkeypatch.setattr(state, "CLIENTS_KNOWN_MAX", 0)
+    clients = [bytes([number]) * 16 for number in range(4)]
+    given = {}
+    for counter in (3, 1, 7, 2):
+        for client in clients:
+            request = RequestId(client, counter)
+            with store.group():
+                assert store.answered(request, NOW) is None
+                given[request] = store.write(request, [Write("c", f"k{counter}", b"{}")], NOW)
+        if counter == 1:
+            forget(store)
+            assert not store.state.newest
+        for node in (store, Store.reopen(store, NOW)):
+            assert {request: node.answered(request, NOW) for request in given} == given
+            assert node.answered(RequestId(clients[0], 8), NOW) is None
+
+
+def test_a_lookup_in_a_group_that_is_undone_leaves_nothing(store: Store) -> None:
+    with suppress(RuntimeError), store.group():
+        store.write(RequestId(CLIENT, 5), [Write("c", "k", b"{}")], NOW)
+        raise RuntimeError
+    assert store.answered(RequestId(CLIENT, 5), NOW) is None
+    write(store, RequestId(CLIENT, 5))
+    assert store.answered(RequestId(CLIENT, 5), NOW) is not None
