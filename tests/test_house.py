@@ -28,7 +28,7 @@ PURE = [
     "entgldb.actors.session.session",
     "entgldb.storage.rules.header",
     "entgldb.storage.rules.clock",
-    "entgldb.storage.rules.merge",
+    "entgldb.storage.rules.merging.row",
 ]
 EDGES = {
     "thespian",

@@ -14,7 +14,6 @@ from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.header import DELETE, MERGE, Header, decode
 from entgldb.storage.rules.merging.row import absorb, read_merging
 from entgldb.storage.rules.merging.stored import Stored, Tip, load
-from entgldb.storage.rules.merging.tree import OWN
 
 VERSIONS_MAX: Final = 10_000
 """Versions that are looked for; older ones are ``beyond-limit``."""
@@ -123,15 +122,14 @@ def _told(found: list[_Logged], states: dict[Version, str], *, whole: bool) -> l
     for header, text in sorted(found, key=lambda one: (one.header.hlc, one.header.origin)):
         one = read_operation(header, text)
         row = absorb(row, one).stored
-        own = one.tree.get(OWN)
         # a version that is missing below a document that was written whole does not matter
-        whole = whole or (own is not None and own[0] == one.tip.stamp)
+        whole = whole or one.row.fields is None
         op = "delete" if header.op == DELETE else "put"
         change = None
         if header.op == MERGE:
-            op = "merge-delete" if one.delete else "merge"
-            change = read_merging(text or "", one.tip.stamp).change
-        document = row.document() if whole and not one.delete else None
+            op = "merge" if one.row.live else "merge-delete"
+            change = read_merging(text or "", one.row.newest.stamp).change
+        document = row.document() if whole and one.row.live else None
         state = states.get(header.version, "replaced")
         told.append(Past(header.version, header.parent, op, ms_of(header.hlc), document, change, state))
     return told[::-1]

@@ -15,7 +15,7 @@ from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.clock import HLC_MAX
 from entgldb.storage.rules.merging.changes import plant, text_of
 from entgldb.storage.rules.merging.stored import Stored
-from entgldb.storage.rules.merging.tree import join, render, settle
+from entgldb.storage.rules.merging.tree import render, settle, union
 
 LOSER = "loser"
 WINNER = "winner"
@@ -84,7 +84,7 @@ def _with_loser(row: Stored | None, lost: dict[str, Any], *, whole: bool) -> dic
     if whole:
         return lost
     change = plant(lost, (HLC_MAX, "~"))
-    return render(change if row is None else settle(join(row.tree, change)))
+    return render(change if row is None else settle(union(row.tree, change)))
 
 
 def _checked(place: Place, document: dict[str, Any] | None, resolves: tuple[Version, ...]) -> Checked:

@@ -12,6 +12,9 @@ _TABLES: Final = {
     "removed": "(place INTEGER, hlc INTEGER, origin, PRIMARY KEY (place, hlc, origin)) WITHOUT ROWID",
     "replaced": "(place INTEGER, origin, seq INTEGER, PRIMARY KEY (place, origin, seq)) WITHOUT ROWID",
     "dropped": "(id INTEGER PRIMARY KEY, collection, key, body, UNIQUE (collection, key))",
+    "before": "(id INTEGER PRIMARY KEY, collection, key, origin, seq, hlc, body, stamps,"
+    " UNIQUE (collection, key))",
+    "restamped": "(hlc INTEGER PRIMARY KEY, now INTEGER)",
     # the entries that a damaged file had
     "lasts": "(id INTEGER PRIMARY KEY, collection, key, origin, seq, UNIQUE (collection, key))",
     # merging a snapshot
@@ -19,7 +22,7 @@ _TABLES: Final = {
     "places": "(place INTEGER PRIMARY KEY, number INTEGER, name TEXT, ours INTEGER)",
     "taken": "(id INTEGER PRIMARY KEY, was_live INTEGER)",
     "gone": "(n INTEGER PRIMARY KEY, id INTEGER UNIQUE)",
-    "joined": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, UNIQUE (collection, key))",
+    "joined": "(id INTEGER PRIMARY KEY, collection, key, UNIQUE (collection, key))",
     # own writes that are stamped anew
     "tail": "(seq INTEGER PRIMARY KEY, header, body)",
 }

@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 from entgldb.messages.limits import ORIGINS_MAX
 from entgldb.messages.model import ALWAYS_MERGED, COLLECTIONS, Origin, Vector
 from entgldb.storage.file.undo import Journal, UndoDict, UndoSet
+from entgldb.storage.rules.chain import NO_HEAD, Head
 from entgldb.storage.rules.header import decode
-from entgldb.storage.rules.merge import NO_HEAD, Head
 from entgldb.storage.rules.merging.collection_rule import merges
 
 _COLUMNS: Final = [

@@ -14,9 +14,8 @@ from entgldb.storage.file.collections import ensure_collection
 from entgldb.storage.file.state import RowHead, Rows, State
 from entgldb.storage.log.evicting import evict
 from entgldb.storage.rules.header import Header, digest
-from entgldb.storage.rules.merge import Current
 from entgldb.storage.rules.merging.collection_rule import merges
-from entgldb.storage.rules.merging.row import Loser
+from entgldb.storage.rules.merging.row import Current, Loser
 from entgldb.storage.rules.merging.stored import Tip
 
 _CURRENT: Final = (
@@ -40,8 +39,8 @@ _DOCUMENT: Final = (
     " body = excluded.body, origin = excluded.origin, seq = excluded.seq,"
     " hlc = excluded.hlc, lsn = excluded.lsn, sha256 = excluded.sha256"
 )
-"""Never over a row with ``stamps``: ``rules.merged`` decides those."""
-_MERGED: Final = (
+"""Never over a row with ``stamps``: ``rules.merging.row`` decides those."""
+_ROW: Final = (
     "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
     " body = excluded.body, origin = excluded.origin, seq = excluded.seq, hlc = excluded.hlc,"
@@ -49,7 +48,6 @@ _MERGED: Final = (
 )
 TIDY_ROWS: Final = 2_000
 """Notes about parents that ``tidy`` looks at in one go."""
-_LOSER: Final = "INSERT OR IGNORE INTO _entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)"
 
 
 class Batch:
@@ -152,22 +150,25 @@ class Batch:
         if collection == COLLECTIONS:
             self._set_rule(key, text)
 
-    def write_merged(
-        self, header: Header, newest: Tip, body: str | None, stamps: bytes | None, lsn: int, *, was_live: bool
+    def write(
+        self,
+        place: tuple[str, str],
+        newest: Tip,
+        saved: tuple[str | None, bytes | None],
+        lsn: int,
+        *,
+        was_live: bool,
     ) -> None:
-        """Write a row that was merged. To be called after ``flush``."""
-        state = self.state
-        collection, key = header.collection, header.key
-        if collection not in state.collections:
-            ensure_collection(self.connection, state, collection)
+        """Write a row, body and stamps. To be called after ``flush``."""
+        state, (body, stamps) = self.state, saved
+        if place[0] not in state.collections:
+            ensure_collection(self.connection, state, place[0])
         number = state.origins[newest.origin].number
         sha = None if body is None else digest(body.encode())
-        self.connection.execute(
-            _MERGED, (collection, key, body, number, newest.seq, newest.hlc, lsn, sha, stamps)
-        )
+        self.connection.execute(_ROW, (*place, body, number, newest.seq, newest.hlc, lsn, sha, stamps))
         state.documents += (body is not None) - was_live
-        if collection == COLLECTIONS:
-            self._set_rule(key, body)
+        if place[0] == COLLECTIONS:
+            self._set_rule(place[1], body)
 
     def bury(self, collection: str, key: str) -> None:
         """Take away a document that no entry has deleted: its row says so to change feeds, to nobody else."""
@@ -206,46 +207,16 @@ class Batch:
         )
         return [Version(*row) for row in rows.fetchall()]
 
-    def keep_current(self, collection: str, key: str) -> None:
-        """The current version loses: keep it as a conflict. To be called before ``replace``."""
-        self.flush()
-        self._kept(
-            self.connection.execute(
-                f"{_LOSER} SELECT origin, seq, hlc, collection, key, body, ? FROM _entgldb_documents"  # noqa: S608 -- constants
-                " WHERE collection = ? AND key = ? AND body IS NOT NULL",
-                (self.state.lived_ms, collection, key),
-            ).rowcount
-        )
-
-    def keep_incoming(self, header: Header, text: str) -> None:
-        """The entry loses: keep it as a conflict."""
-        number = self.state.origins[header.origin].number
-        self._kept(
-            self.connection.execute(
-                f"{_LOSER} VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    number,
-                    header.seq,
-                    header.hlc,
-                    header.collection,
-                    header.key,
-                    text,
-                    self.state.lived_ms,
-                ),
-            ).rowcount
-        )
-
     def keep_loser(self, collection: str, key: str, loser: Loser) -> None:
         """A version whose change was overwritten: keep it as a conflict."""
         tip = loser.tip
         number, rule = self.state.origins[tip.origin].number, "lww" if loser.whole else "merge"
-        self._kept(
-            self.connection.execute(
-                "INSERT OR IGNORE INTO _entgldb_conflicts"
-                " (origin, seq, hlc, collection, key, body, found_ms, rule) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (number, tip.seq, tip.hlc, collection, key, loser.text, self.state.lived_ms, rule),
-            ).rowcount
-        )
+        self.state.conflicts += self.connection.execute(
+            "INSERT OR IGNORE INTO _entgldb_conflicts"
+            " (origin, seq, hlc, collection, key, body, found_ms, rule) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (number, tip.seq, tip.hlc, collection, key, loser.text, self.state.lived_ms, rule),
+        ).rowcount
+        evict(self.connection, self.state)
 
     def note_successor(self, version: Version) -> int:
         """Note that an entry that names ``version`` came before it, so that ``version`` becomes no conflict
@@ -295,10 +266,6 @@ class Batch:
     def _set_rule(self, collection: str, setting: str | None) -> None:
         change = self.state.merging.add if merges(collection, setting) else self.state.merging.discard
         change(collection)
-
-    def _kept(self, rows: int) -> None:
-        self.state.conflicts += rows
-        evict(self.connection, self.state)
 
     def tidy(self, after: int) -> int:
         """Drop conflict rows found too long ago, and of some notes those about parents that have come since.

@@ -21,10 +21,10 @@ from entgldb.storage.log.append import Batch
 from entgldb.storage.log.rows import merge_row
 from entgldb.storage.log.unfit import APPLIED, RECORDED, UNFIT, CannotApply
 from entgldb.storage.rules import clock
+from entgldb.storage.rules.chain import NO_HEAD, Head, Link, link
 from entgldb.storage.rules.ended import ended_by
 from entgldb.storage.rules.groups import Group, groups
 from entgldb.storage.rules.header import DELETE, MERGE, Header, body_matches, body_text, decode, digest
-from entgldb.storage.rules.merge import NO_HEAD, Head, Keep, Link, link, merge
 from entgldb.storage.rules.results import Outcome
 
 
@@ -251,42 +251,28 @@ class Applier:
         if self.state.unfit_logged:
             batch.flush()
             header = unfit.replace_unfit(self.connection, self.state, header)
+        named = header.named
+        missing = [version for version in named if not self._applied(version, header.collection)]
+        for version in sorted(missing):
+            self._note_successor(version)
         current = batch.current(header.collection, header.key)
-        if header.op == MERGE or (current is not None and current.merged):
-            self._merge_fields(header, text, lsn)
-            return
-        covered = header.parent is None or self._applied(header.parent, header.collection)
-        decision = merge(header, current, parent_covered=covered)
-        for version in header.named:
-            batch.clear_conflict(version)
-        if decision.parent_absent:
+        fields = header.op == MERGE or (current is not None and current.merged)
+        absent = bool(missing) and (fields or header.parent in missing)
+        if absent:
             self.counts[Reason.PARENT_ABSENT.value] += 1
-            if header.parent is not None:
-                self._note_successor(header.parent)
-        for version in header.seen:
-            if not self._applied(version, header.collection):
-                self._note_successor(version)
-        if decision.keep is Keep.CURRENT:
-            batch.keep_current(header.collection, header.key)
-        elif decision.keep is Keep.INCOMING and text is not None and not batch.has_successor(header.version):
-            batch.keep_incoming(header, text)
-        if decision.wins:
+        if not fields and (current is None or current.yields_to((header.hlc, header.origin), named)):
+            # nearly always; it needs to know neither the document that was there nor its leaves
+            for version in named:
+                batch.clear_conflict(version)
             batch.replace(header, text, lsn, current)
+        elif merge_row(batch, header, text, lsn, absent=absent):
+            # nobody's fault and kept back from nobody: its next writer has to make it smaller
+            self.counts[Reason.TOO_LARGE.value] += 1
 
     def _note_successor(self, version: Version) -> None:
         forgotten = self.batch.note_successor(version)
         if forgotten:
             self.counts[Reason.PARENT_FORGOTTEN.value] += forgotten
-
-    def _merge_fields(self, header: Header, text: str | None, lsn: int) -> None:
-        absent = [version for version in header.named if not self._applied(version, header.collection)]
-        if absent:
-            self.counts[Reason.PARENT_ABSENT.value] += 1
-            for version in absent:
-                self._note_successor(version)
-        if merge_row(self.batch, header, text, lsn, absent=bool(absent)):
-            # nobody's fault and kept back from nobody: its next writer has to make it smaller
-            self.counts[Reason.TOO_LARGE.value] += 1
 
     def _applied(self, version: Version, collection: str) -> bool:
         """Whether our vector covers ``version`` and, in a system collection, it was applied too."""

@@ -1,15 +1,14 @@
-"""Rows of documents that merge: read, merged with one operation, written back."""
+"""Rows of documents: read, merged with one operation, written back."""
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from entgldb.messages.errors import TooLargeError
 from entgldb.messages.limits import HISTORY_BYTES_MAX, MERGED_BYTES_MAX, ROW_BYTES_MAX
 from entgldb.storage.log.append import Batch
 from entgldb.storage.rules.clock import HLC_MAX
-from entgldb.storage.rules.header import MERGE, PUT, Header
+from entgldb.storage.rules.header import MERGE, Header
 from entgldb.storage.rules.merging.changes import Change, as_read, difference, fresh, plant, whole
 from entgldb.storage.rules.merging.row import (
     Merging,
@@ -20,7 +19,7 @@ from entgldb.storage.rules.merging.row import (
     read_merging,
 )
 from entgldb.storage.rules.merging.stored import Stored, Tip, load, save
-from entgldb.storage.rules.merging.tree import join, render, settle
+from entgldb.storage.rules.merging.tree import render, settle, union
 
 _ROW: Final = (
     "SELECT o.name, d.seq, d.hlc, d.body, d.stamps, d.lsn FROM _entgldb_documents d"
@@ -32,8 +31,7 @@ _HISTORY: Final = "SELECT ifnull(length(stamps), 0) FROM _entgldb_documents WHER
 
 def read_row(batch: Batch, collection: str, key: str) -> Stored | None:
     """The row of a key, or None."""
-    batch.flush()
-    row = batch.connection.execute(_ROW, (collection, key)).fetchone()
+    row = _raw(batch, (collection, key))
     return None if row is None else load(Tip(*row[:3]), row[3], row[4])
 
 
@@ -42,7 +40,7 @@ def read_operation(header: Header, text: str | None) -> Operation:
     tip = Tip(header.origin, header.seq, header.hlc)
     if header.op == MERGE:
         return operation(tip, header.named, read_merging(text or "", tip.stamp))
-    return put_operation(tip, header.named, None if text is None else json.loads(text))
+    return put_operation(tip, header.named, text)
 
 
 def composed(
@@ -75,7 +73,7 @@ def composed(
 
 def with_change(row: Stored, change: Change) -> dict[str, Any]:
     """The document that a row would show after a change that is later than all that the row has."""
-    return render(settle(join(row.tree, plant(change, (HLC_MAX, "~")))))
+    return render(settle(union(row.tree, plant(change, (HLC_MAX, "~")))))
 
 
 def merge_row(batch: Batch, header: Header, text: str | None, lsn: int, *, absent: bool = False) -> bool:
@@ -86,8 +84,9 @@ def merge_row(batch: Batch, header: Header, text: str | None, lsn: int, *, absen
     ``absent``: a version it names is not here, so that nobody can tell a concurrent write from a
     successor, and no conflict is kept.
     """
-    one = read_operation(header, text)
-    before = read_row(batch, header.collection, header.key)
+    one, place = read_operation(header, text), (header.collection, header.key)
+    row = _raw(batch, place)
+    before = None if row is None else load(Tip(*row[:3]), row[3], row[4])
     for version in one.named:
         batch.clear_conflict(version)
     superseded = before is not None and batch.has_successor(header.version)
@@ -95,26 +94,37 @@ def merge_row(batch: Batch, header: Header, text: str | None, lsn: int, *, absen
     for tip in after.restored:
         batch.clear_conflict(tip.version)
     for loser in () if absent else after.losers:
-        batch.keep_loser(header.collection, header.key, loser)
-    return write_row(batch, header, text, after.stored, lsn)
+        batch.keep_loser(*place, loser)
+    return _write(batch, place, row, after.stored, lsn)
 
 
-def write_row(batch: Batch, header: Header, text: str | None, stored: Stored, lsn: int) -> bool:
-    """Write what became of a row when the entry was merged into it, after ``flush``; as ``merge_row``."""
-    row = batch.connection.execute(_ROW, (header.collection, header.key)).fetchone()
-    newest = stored.newest
+def write_row(
+    batch: Batch, place: tuple[str, str], stored: Stored, lsn: int, *, bounded: bool = True
+) -> bool:
+    """Write what became of a row; as ``merge_row``.
+
+    ``lsn`` is its new place in change feeds, if anything else shows now. ``bounded``: raise where it is too
+    large.
+    """
+    return _write(batch, place, _raw(batch, place), stored, lsn, bounded=bounded)
+
+
+def _raw(batch: Batch, place: tuple[str, str]) -> Any:
+    batch.flush()
+    return batch.connection.execute(_ROW, place).fetchone()
+
+
+def _write(
+    batch: Batch, place: tuple[str, str], row: Any, stored: Stored, lsn: int, *, bounded: bool = True
+) -> bool:
     body, stamps = save(stored)
-    # a document that stands as it was put keeps its writer's own text, here as on every node
-    if body is not None and stored.is_whole():
-        body = row[3] if row is not None and newest == row[:3] else text if header.op == PUT else body
-    was_live = row is not None and row[3] is not None
     size, before = _bytes(body, stamps), 0 if row is None else _bytes(row[3], row[4])
-    if size > ROW_BYTES_MAX:
+    if bounded and size > ROW_BYTES_MAX:
         raise TooLargeError(f"{size} bytes with the versions of its fields, {ROW_BYTES_MAX} allowed")
-    if row is None or body != row[3] or newest != row[:3]:
-        batch.write_merged(header, newest, body, stamps, lsn, was_live=was_live)
-    elif stamps != row[4]:
-        batch.write_merged(header, newest, body, stamps, row[5], was_live=was_live)
+    was_live = row is not None and row[3] is not None
+    same = row is not None and body == row[3] and stored.newest == row[:3]
+    if not same or stamps != row[4]:
+        batch.write(place, stored.newest, (body, stamps), row[5] if same else lsn, was_live=was_live)
     return size > max(before, MERGED_BYTES_MAX)
 
 

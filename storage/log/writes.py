@@ -24,9 +24,10 @@ from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.log.unfit import APPLIED
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.body import check_body, check_object
+from entgldb.storage.rules.chain import Head
 from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, digest, encode
-from entgldb.storage.rules.merge import Current, Head
 from entgldb.storage.rules.merging.changes import as_read, difference, same
+from entgldb.storage.rules.merging.row import Current
 from entgldb.storage.rules.merging.stored import Stored
 
 

@@ -10,31 +10,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from entgldb.messages.limits import BODY_BYTES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.file.state import State, merging_collections
 from entgldb.storage.log.append import Batch
-from entgldb.storage.log.rows import read_row
+from entgldb.storage.log.rows import read_operation, read_row, write_row
 from entgldb.storage.log.unfit import APPLIED
-from entgldb.storage.repair.merge_healing import refold_merged
-from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, decode, digest, encode
-from entgldb.storage.rules.merge import Head
+from entgldb.storage.rules.chain import Head
+from entgldb.storage.rules.header import MERGE, PUT, Header, decode, digest, encode
 from entgldb.storage.rules.merging.changes import plant, text_of
-from entgldb.storage.rules.merging.row import read_merging
+from entgldb.storage.rules.merging.row import Operation, read_merging, refolded
+from entgldb.storage.rules.merging.stored import Stored
 from entgldb.storage.rules.merging.tree import Stamp, render, settle
-
-
-class Logged(NamedTuple):
-    """An applied entry of the log, or the row of a document whose entry is pruned."""
-
-    hlc: int
-    origin: Origin
-    seq: int
-    body: str | None
-    named: frozenset[Version]
 
 
 def branch(connection: sqlite3.Connection, origin: Origin, keep: str) -> tuple[int, bytes] | None:
@@ -116,7 +105,7 @@ def take_out(batch: Batch, origin: Origin, first: int) -> None:
     state.conflicts -= connection.execute(
         "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq >= ?", (number, first)
     ).rowcount
-    _refold(batch, origin, (number, first))
+    _refold(batch)
     # the branch may have set the rule of a collection
     state.merging = merging_collections(connection)
 
@@ -186,30 +175,36 @@ def as_versions_that_lost(
         yield raw, body
 
 
-def _refold(batch: Batch, origin: Origin, dropped: tuple[int, int]) -> None:
-    """Documents and conflicts of the touched keys anew, from what is left of the log."""
+def _refold(batch: Batch) -> None:
+    """Documents and conflicts of the touched keys anew: what they have without the branch, and the log."""
     execute = batch.connection.execute
-    for number, *place in execute("SELECT id, collection, key FROM temp.touched ORDER BY collection, key"):
-        rows = execute(
-            "SELECT o.name, l.header, l.body FROM temp.logged t CROSS JOIN _entgldb_oplog l ON l.lsn = t.lsn"
-            " CROSS JOIN _entgldb_origins o ON o.id = l.origin WHERE t.place = ? ORDER BY t.lsn",
+    for number, *names in execute("SELECT id, collection, key FROM temp.touched ORDER BY collection, key"):
+        place = (names[0], names[1])
+        before = read_row(batch, *place)
+        if before is None:
+            continue
+        logged = execute(
+            "SELECT l.header, l.body FROM temp.logged t CROSS JOIN _entgldb_oplog l ON l.lsn = t.lsn"
+            " WHERE t.place = ? ORDER BY t.lsn",
             (number,),
         )
-        entries = [(decode(raw), body) for _, raw, body in rows]
-        at = (place[0], place[1])
-        settled = _settled(batch, number, at, [header for header, _ in entries])
-        merged = batch.current(*at)
-        if (merged and merged.merged) or any(header.op == MERGE for header, _ in entries):
-            stamps = frozenset(execute("SELECT hlc, origin FROM temp.removed WHERE place = ?", (number,)))
-            refold_merged(batch, at, entries, stamps, settled)
-        else:
-            # what they have replaced is as little to be shown again as they are
-            gone = settled | {version for header, _ in entries for version in header.named if settled}
-            versions = [_logged(*one) for one in entries if one[0].version not in gone]
-            _refold_key(batch, at, versions, dropped)
+        operations = [read_operation(decode(raw), body) for raw, body in logged]
+        gone = set(execute("SELECT hlc, origin FROM temp.removed WHERE place = ?", (number,)))
+        row, losers = refolded(before, operations, gone, _settled(batch, number, place, before, operations))
+        if row is None:
+            batch.bury(*place)
+            batch.state.documents -= before.live
+            continue
+        write_row(batch, place, row, batch.state.next_lsn(), bounded=False)
+        for tip in {row.newest, *row.tips, *(one.row.newest for one in operations)}:
+            batch.clear_conflict(tip.version)
+        for loser in losers:
+            batch.keep_loser(*place, loser)
 
 
-def _settled(batch: Batch, touched: int, place: tuple[str, str], left: list[Header]) -> set[Version]:
+def _settled(
+    batch: Batch, touched: int, place: tuple[str, str], row: Stored, left: list[Operation]
+) -> set[Version]:
     """The versions that only an entry which is pruned can have replaced: nothing in the log names them, the
     branch included, and yet they neither stand nor are listed."""
     execute = batch.connection.execute
@@ -221,56 +216,7 @@ def _settled(batch: Batch, touched: int, place: tuple[str, str], left: list[Head
         " WHERE d.collection = ? AND d.key = ?",
         (touched, *place, *place),
     )
-    named = {Version(*row) for row in known} | {version for header in left for version in header.named}
-    row = read_row(batch, *place)
-    named |= {tip.version for tip in row.tips} if row else set()
-    return {header.version for header in left if header.op != DELETE} - named
-
-
-def _logged(header: Header, body: str | None) -> Logged:
-    return Logged(header.hlc, header.origin, header.seq, body, header.named)
-
-
-def _refold_key(
-    batch: Batch, place: tuple[str, str], versions: list[Logged], dropped: tuple[int, int]
-) -> None:
-    connection, state = batch.connection, batch.state
-    current = connection.execute(
-        "SELECT d.hlc, o.name, d.seq, d.body, d.origin, d.stamps IS NOT NULL FROM _entgldb_documents d"
-        " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ?",
-        place,
-    ).fetchone()
-    if current is None or current[5]:
-        return
-    kept = (current[4], dropped[1]) != (dropped[0], min(current[2], dropped[1]))
-    if kept:
-        # not of the dropped branch: it may stand for entries that are pruned
-        hlc, name, seq, body = current[:4]
-        versions = [*versions, Logged(hlc, name, seq, body, frozenset())]
-    winner = max(versions, key=lambda one: (one.hlc, one.origin), default=None)
-    state.documents -= current[3] is not None
-    if winner is None:
-        batch.bury(*place)
-        return
-    state.documents += winner.body is not None
-    sha = None if winner.body is None else digest(winner.body.encode())
-    number = state.origins[winner.origin].number
-    if not kept or (winner.origin, winner.seq) != (current[1], current[2]):
-        connection.execute(
-            "UPDATE _entgldb_documents SET body = ?, origin = ?, seq = ?, hlc = ?, lsn = ?, sha256 = ?"
-            " WHERE collection = ? AND key = ?",
-            (winner.body, number, winner.seq, winner.hlc, state.next_lsn(), sha, *place),
-        )
-    # a version that the dropped branch had overtaken may be the document again
-    state.conflicts -= connection.execute(
-        "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq = ?", (number, winner.seq)
-    ).rowcount
-    replaced = {version for one in versions for version in one.named}
-    for one in versions:
-        lost = one.body is not None and (one.origin, one.seq) not in replaced
-        if lost and (one.origin, one.seq) != (winner.origin, winner.seq):
-            state.conflicts += connection.execute(
-                "INSERT OR IGNORE INTO _entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (state.origins[one.origin].number, one.seq, one.hlc, *place, one.body, state.lived_ms),
-            ).rowcount
+    named = {Version(*version) for version in known} | {version for one in left for version in one.named}
+    named |= {tip.version for tip in row.tips}
+    # a delete of the whole document has nothing to be shown
+    return {one.row.newest.version for one in left if one.row.live or one.row.fields is not None} - named

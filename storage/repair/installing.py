@@ -18,10 +18,10 @@ from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.repair.incarnations import Incarnations
 from entgldb.storage.repair.rewrite import Tail
 from entgldb.storage.rules import clock
+from entgldb.storage.rules.chain import NO_HEAD, Head
 from entgldb.storage.rules.comparing.chunks import Preface
 from entgldb.storage.rules.ended import read_ending
 from entgldb.storage.rules.incarnations import Why
-from entgldb.storage.rules.merge import NO_HEAD, Head
 from entgldb.storage.rules.results import Installed
 from entgldb.storage.snapshot.install import Merger
 from entgldb.storage.snapshot.staging import read_head

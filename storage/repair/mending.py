@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from entgldb.messages.errors import EntglError
 from entgldb.messages.limits import DEPTH_MAX, ROW_BYTES_MAX
-from entgldb.messages.model import COLLECTIONS, Vector
+from entgldb.messages.model import Vector
 from entgldb.messages.wire import Copy
-from entgldb.storage.file.collections import ensure_collection
-from entgldb.storage.file.state import State, merging_collections
+from entgldb.storage.file.state import State
+from entgldb.storage.log.append import Batch
 from entgldb.storage.repair.copies import has_unapplied, read_copy, read_header, read_logged, was_dropped
 from entgldb.storage.rules.body import check_object
 from entgldb.storage.rules.comparing.repair import Decision, Side, decide, is_sound
@@ -86,29 +86,13 @@ class Mender:
         """Replace our row by the peer's. The change feed tells of it."""
         state, connection = self._state, self._connection
         before = read_copy(connection, copy.collection, copy.key)
-        if copy.collection not in state.collections:
-            ensure_collection(connection, state, copy.collection)
-        number = state.known(connection, copy.origin).number
+        state.known(connection, copy.origin)
         text = None if copy.body is None else copy.body.decode()
-        connection.execute(
-            "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
-            " body = excluded.body, origin = excluded.origin, seq = excluded.seq, hlc = excluded.hlc,"
-            " lsn = excluded.lsn, sha256 = excluded.sha256, stamps = excluded.stamps",
-            (
-                copy.collection,
-                copy.key,
-                text,
-                number,
-                copy.seq,
-                copy.hlc,
-                state.next_lsn(),
-                copy.sha256 or None,
-                copy.stamps,
-            ),
+        newest = Tip(copy.origin, copy.seq, copy.hlc)
+        was_live = before is not None and before.body is not None
+        Batch(connection, state).write(
+            (copy.collection, copy.key), newest, (text, copy.stamps), state.next_lsn(), was_live=was_live
         )
-        if copy.collection == COLLECTIONS:
-            state.set_merging(merging_collections(connection))
         if before is None or (before.body is None) != (copy.body is None):
             self._miscounted = True
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import DRIFT_MS_MAX
-from entgldb.messages.model import ENDED, Origin, Version, node_of
+from entgldb.messages.model import ENDED, Origin, node_of
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.log import members
 from entgldb.storage.log.append import Batch
@@ -23,13 +23,12 @@ from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.log.writes import Writing
 from entgldb.storage.repair import healing
 from entgldb.storage.repair.incarnations import Incarnations
-from entgldb.storage.repair.merge_rewrite import MergeTail
-from entgldb.storage.repair.rewrite import PAGE, Tail, Writer
+from entgldb.storage.repair.rewrite import Tail, Writer, entries
 from entgldb.storage.rules import clock
+from entgldb.storage.rules.chain import NO_HEAD, Head
 from entgldb.storage.rules.ended import ending
-from entgldb.storage.rules.header import MERGE, Header, decode, digest
+from entgldb.storage.rules.header import MERGE, Header, decode
 from entgldb.storage.rules.incarnations import Why
-from entgldb.storage.rules.merge import NO_HEAD, Head
 
 
 class Reset(NamedTuple):
@@ -76,7 +75,7 @@ def reset_clock(
     new = incarnations.reincarnate(entropy, Why.CLOCK, now_ms)
     writing.write(request, [Write(ENDED, ending(old, tail.covered.seq), b"{}")], now_ms, system=True)
     state.end(connection, old, tail.covered.seq)
-    return Reset(new, _write_again(transaction, old, new, now_ms))
+    return Reset(new, _write_again(transaction, tail, new, now_ms))
 
 
 def _put_off(transaction: Transaction, bound: int) -> None:
@@ -105,21 +104,15 @@ def _first_ahead(transaction: Transaction, number: int, head: int, bound: int) -
     return first
 
 
-def _write_again(transaction: Transaction, old: Origin, new: Origin, now_ms: int) -> int:
+def _write_again(transaction: Transaction, tail: Tail, new: Origin, now_ms: int) -> int:
     """The entries that were set aside, each merged as it will be by whoever takes the new log."""
     batch = Batch(transaction.connection, transaction.state)
-    writer, applier = Writer(batch, new, now_ms), Applier(batch, now_ms)
-    stamps, moved = MergeTail(batch, old, ()), dict[Version, Version]()
+    writer = Writer(batch, new, now_ms, old=tail.old, after=tail.covered.seq)
+    applier = Applier(batch, now_ms)
     for header, text in _rows(transaction):
-        parent = None if header.parent is None else moved.get(header.parent, header.parent)
-        seen = tuple(moved.get(version, version) for version in header.seen)
-        text = stamps.text(header, text)
-        sha = header.body_sha256 if header.op != MERGE else digest((text or "").encode())
-        made, lsn = writer.log(header._replace(parent=parent, seen=seen, body_sha256=sha), text)
-        stamps.moved(header, made)
-        moved[header.version] = made.version
+        made, said, lsn = writer.again(header, text)
         transaction.state.move(new, writer.head)
-        applier.merge_own(made, text, lsn)
+        applier.merge_own(made, said, lsn)
     writer.end()
     return writer.written
 
@@ -145,13 +138,7 @@ def _need_whole_log(transaction: Transaction) -> None:
 
 
 def _rows(transaction: Transaction) -> Iterator[tuple[Header, str | None]]:
-    seq = 0
-    while page := transaction.connection.execute(
-        "SELECT seq, header, body FROM temp.tail WHERE seq > ? ORDER BY seq LIMIT ?", (seq, PAGE)
-    ).fetchall():
-        seq = page[-1][0]
-        for _, raw, text in page:
-            yield decode(raw), text
+    return entries(transaction.connection, "temp.tail WHERE seq > ?", after=0)
 
 
 def _seen_elsewhere(transaction: Transaction, bound: int) -> Head:

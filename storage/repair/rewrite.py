@@ -3,43 +3,105 @@
 As they stand they could not be sent: peers may have collected deletes that they were concurrent with, and
 some would then take an old put that others refuse. Under a new origin, with clocks behind all that the
 snapshot has, every peer decides alike. Each keeps its place in its transaction and its parent, so that what
-it replaces and what it is a rival of stays as it was; where it had lost against a newer write, that one is
-written once more after it, and wins again.
+it replaces and what it is a rival of stays as it was. Under its new clock it also wins against what it had
+lost to: where a document comes out otherwise than it was, the difference is written once more, naming what
+had won and not what had lost.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
 
-from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
+from entgldb.messages.limits import HEADER_BYTES_MAX, MERGE_BYTES_MAX, NAMED_MAX
 from entgldb.messages.model import Origin, Version
+from entgldb.messages.schema import Json
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.log.append import Batch
-from entgldb.storage.log.rows import merge_row
-from entgldb.storage.repair.merge_rewrite import MergeTail, Restoring
+from entgldb.storage.log.rows import merge_row, read_operation, read_row, write_row
 from entgldb.storage.rules import clock
+from entgldb.storage.rules.chain import Head
 from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, decode, digest, encode
-from entgldb.storage.rules.merge import Current, Head
+from entgldb.storage.rules.merging.changes import difference, fresh, same, split, whole
+from entgldb.storage.rules.merging.row import Merging, absorb, read_merging
+from entgldb.storage.rules.merging.stored import Stored, Tip, load, save
 from entgldb.storage.snapshot.install import forget_log
 
-PAGE: Final = 500
-_REPLACED: Final = (
-    "SELECT d.collection, d.key, d.body, o.name, d.seq FROM temp.touched t"
-    " CROSS JOIN _entgldb_documents d ON d.collection = t.collection AND d.key = t.key"
-    " CROSS JOIN _entgldb_origins o ON o.id = d.origin"
-    " WHERE d.hlc > 0 AND d.origin <> ? AND (t.collection, t.key) > (?, ?)"
-    " ORDER BY t.collection, t.key LIMIT ?"
-)
+Place = tuple[str, str]
 
 
-class Once(NamedTuple):
-    """A version that won against a write of the tail, to be written once more."""
+class Writer:
+    """Appends to the log of an origin, and gives entries of an older log their new names."""
 
-    collection: str
-    key: str
-    text: str | None
-    version: Version
+    def __init__(self, batch: Batch, new: Origin, now_ms: int, *, old: Origin = "", after: int = 0) -> None:
+        """``old``: the log of which all entries behind ``after`` are written again, one by one."""
+        self.batch = batch
+        self.new = new
+        self.now_ms = now_ms
+        self.written = 0
+        self.head = batch.state.known(batch.connection, new).head
+        self._old = old
+        self._after = after
+        self._gap = 0
+        """From an entry's old number to its new one."""
+        empty(batch.connection, "restamped")
+
+    def log(self, like: Header, text: str | None) -> tuple[Header, int]:
+        """The same write as the next of the new origin; its header and log row."""
+        state = self.batch.state
+        state.clock = clock.tick(state.clock, self.now_ms)
+        seq, previous = self.head.seq + 1, self.head.hash
+        made = like._replace(origin=self.new, seq=seq, hlc=state.clock, prev_hash=previous)
+        raw = encode(made)
+        self.head = Head(seq, digest(raw), self.head.forked, made.hlc)
+        self.written += 1
+        return made, self.batch.log(made, raw, self.head.hash, text, True)
+
+    def again(self, header: Header, text: str | None) -> tuple[Header, str | None, int]:
+        """An entry of the old log, with what it names under its new name: header, text and log row."""
+        self._gap = self.head.seq + 1 - header.seq
+        parent = None if header.parent is None else self.renamed(header.parent)
+        seen, sha = tuple(self.renamed(version) for version in header.seen), header.body_sha256
+        if header.op == MERGE and text is not None:
+            text = self._restamped(read_merging(text, (header.hlc, header.origin)))
+            sha = digest(text.encode())
+        made, lsn = self.log(header._replace(parent=parent, seen=seen, body_sha256=sha), text)
+        self.batch.connection.execute("INSERT INTO temp.restamped VALUES (?, ?)", (header.hlc, made.hlc))
+        return made, text, lsn
+
+    def renamed(self, version: Version) -> Version:
+        """A version under its new name, if it has one."""
+        if version.origin != self._old or version.seq <= self._after:
+            return version
+        return Version(self.new, version.seq + self._gap)
+
+    def write(
+        self,
+        place: Place,
+        body: Merging | str | None,
+        parent: Version | None,
+        seen: tuple[Version, ...] = (),
+        group: tuple[int, int] = (0, 1),
+    ) -> None:
+        """Write fields, a document or (None) a delete; ``group``: index in a transaction, and its size."""
+        op = MERGE if isinstance(body, Merging) else DELETE if body is None else PUT
+        text = body.encode().decode() if isinstance(body, Merging) else body
+        sha = b"" if text is None else digest(text.encode())
+        made, lsn = self.log(Header(self.new, 1, 0, *place, op, parent, *group, sha, b"", seen), text)
+        merge_row(self.batch, made, text, lsn)
+
+    def end(self) -> None:
+        """The chain's new end."""
+        self.batch.state.move(self.new, self.head)
+        self.batch.flush()
+
+    def _restamped(self, said: Merging) -> str:
+        if said.over is not None and said.over[1] == self._old:
+            row = self.batch.connection.execute(
+                "SELECT now FROM temp.restamped WHERE hlc = ?", said.over[:1]
+            ).fetchone()
+            said = said if row is None else said._replace(over=(row[0], self.new))
+        return said.encode().decode()
 
 
 class Tail:
@@ -58,33 +120,19 @@ class Tail:
         return self.batch.state.origins[self.old].head.seq > self.covered.seq
 
     def write_again(self, new: Origin, now_ms: int) -> int:
-        """All of it, and what had won against it; how many entries that made."""
-        writer = Writer(self.batch, new, now_ms)
-        execute = self.connection.execute
-        empty(self.connection, "touched")
-        moved: dict[int, Version] = {}
-        fields = MergeTail(self.batch, self.old, (header for header, _ in self._rows()))
-        for header, text in self._rows():
-            parent = None if header.parent is None else self._renamed(header.parent, moved)
-            seen = tuple(self._renamed(version, moved) for version in header.seen)
-            text, merges = fields.text(header, text), fields.concerns(header)
-            sha = header.body_sha256 if header.op != MERGE else digest((text or "").encode())
-            made, lsn = writer.log(header._replace(parent=parent, seen=seen, body_sha256=sha), text)
-            moved[header.seq] = made.version
-            fields.moved(header, made)
-            if merges:
-                fields.again(header, made, text, lsn)
-            else:
-                self._rename(header, made, writer.number, lsn)
-            execute(
-                "INSERT OR IGNORE INTO temp.touched (collection, key) VALUES (?, ?)",
-                (header.collection, header.key),
-            )
-        self.batch.flush()
-        for group in self._replaced(writer.number):
-            writer.once_more(group)
-        for restoring in fields.restoring():
-            writer.restore(restoring)
+        """All of it, and what had won against it; how many entries that made. One body is in memory."""
+        writer = Writer(self.batch, new, now_ms, old=self.old, after=self.covered.seq)
+        empty(self.connection, "before")
+        rows = "_entgldb_oplog WHERE origin = ? AND seq > ?"
+        for header, text in entries(self.connection, rows, self.number, after=self.covered.seq):
+            made, said, lsn = writer.again(header, text)
+            self._merge_again(header, made, said, lsn)
+        last = 0
+        while row := self.connection.execute(
+            "SELECT * FROM temp.before WHERE id > ? ORDER BY id LIMIT 1", (last,)
+        ).fetchone():
+            last = row[0]
+            self._restore(writer, row[1:3], load(Tip(*row[3:6]), row[6], row[7]))
         writer.end()
         return writer.written
 
@@ -120,90 +168,82 @@ class Tail:
         row = self.connection.execute(find, (self.number, last)).fetchone()
         return otherwise if row is None else Head(last, row[1], hlc=decode(row[0]).hlc)
 
-    def _rows(self) -> Iterator[tuple[Header, str | None]]:
-        seq = self.covered.seq
-        while page := self.connection.execute(
-            "SELECT seq, header, body FROM _entgldb_oplog WHERE origin = ? AND seq > ? ORDER BY seq LIMIT ?",
-            (self.number, seq, PAGE),
-        ).fetchall():
-            seq = page[-1][0]
-            for _, raw, text in page:
-                yield decode(raw), text
+    def _merge_again(self, old: Header, made: Header, text: str | None, lsn: int) -> None:
+        """Merge an entry under its new name into the row that knows it by the old one."""
+        batch, place = self.batch, (made.collection, made.key)
+        stored = read_row(batch, *place)
+        one = read_operation(made, text)
+        for version in (old.version, *one.named):
+            batch.clear_conflict(version)
+        if stored is not None:
+            self._remember(place, stored)
+            newest = one.row.newest if stored.newest.version == old.version else stored.newest
+            tips = tuple(tip for tip in stored.tips if tip.version != old.version)
+            stored = stored._replace(newest=newest, tips=tips)
+        after = absorb(stored, one)
+        for tip in after.restored:
+            batch.clear_conflict(tip.version)
+        for loser in after.losers:
+            batch.keep_loser(*place, loser)
+        write_row(batch, place, after.stored, lsn)
 
-    def _renamed(self, version: Version, moved: Mapping[int, Version]) -> Version:
-        return moved.get(version.seq, version) if version.origin == self.old else version
+    def _remember(self, place: Place, stored: Stored) -> None:
+        """Note a row as it was before any of the tail was written again."""
+        self.connection.execute(
+            "INSERT OR IGNORE INTO temp.before VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
+            (*place, *stored.newest, *((None, None) if self._is_of_tail(stored) else save(stored))),
+        )
 
-    def _rename(self, old: Header, made: Header, number: int, lsn: int) -> None:
-        """Put the new version into each row that names the old one."""
-        for table in ("_entgldb_documents", "_entgldb_conflicts"):
-            with_lsn = ", lsn = ?" if table == "_entgldb_documents" else ""
-            values = (number, made.seq, made.hlc, *((lsn,) if with_lsn else ()))
-            self.connection.execute(
-                f"UPDATE {table} SET origin = ?, seq = ?, hlc = ?{with_lsn}"  # noqa: S608 -- constants
-                " WHERE collection = ? AND key = ? AND origin = ? AND seq = ?",
-                (*values, old.collection, old.key, self.number, old.seq),
-            )
+    def _is_of_tail(self, stored: Stored) -> bool:
+        """Whether a row is what the tail put last: nothing else was there, and it comes out as it was."""
+        return stored.fields is None and stored.newest.origin == self.old
 
-    def _replaced(self, number: int) -> Iterator[list[Once]]:
-        """The documents of touched keys that are not the tail's, in groups that a transaction may have."""
-        place = ("", "")
-        while True:
-            group: list[Once] = []
-            size = 0
-            found = self.connection.execute(_REPLACED, (number, *place, GROUP_ENTRIES_MAX))
-            for collection, key, text, origin, seq in found:
-                group.append(Once(collection, key, text, Version(origin, seq)))
-                size += len(text or "")
-                if size > GROUP_BYTES_MAX // 4:
-                    break
-            found.close()
-            if not group:
-                return
-            place = group[-1][:2]
-            yield group
+    def _restore(self, writer: Writer, place: Place, before: Stored) -> None:
+        """Write what makes a document as it was."""
+        now = read_row(self.batch, *place)
+        if now is None or self._is_of_tail(before):
+            return
+        newest = writer.renamed(before.newest.version)
+        if before.fields is None and now.fields is None:
+            writer.write(place, before.text, newest)
+            return
+        document = before.document() if before.live else None
+        seen = tuple(writer.renamed(tip.version) for tip in before.tips[:NAMED_MAX])
+        if not self._lives_in_snapshot(place):
+            # peers may have collected its delete, and with it the fields that were not written again
+            merging = Merging(whole(document or {}), document is None)
+            newest = now.newest.version
+            seen = tuple(tip.version for tip in now.tips[:NAMED_MAX]) if now.live else ()
+        elif not same(document, now.document() if now.live else None):
+            merging = _difference(document, now)
+        else:
+            return
+        # several writers may have made a document larger than one may write at once
+        for change in split(merging.change, MERGE_BYTES_MAX - HEADER_BYTES_MAX):
+            writer.write(place, merging._replace(change=change), newest, seen)
+
+    def _lives_in_snapshot(self, place: Place) -> bool:
+        row = self.connection.execute(
+            "SELECT 1 FROM staged.documents WHERE collection = ? AND key = ? AND body IS NOT NULL", place
+        ).fetchone()
+        return row is not None
 
 
-class Writer:
-    """Appends to the log of the new origin."""
+def _difference(document: dict[str, Json] | None, now: Stored) -> Merging:
+    if document is None:
+        return Merging(delete=True)
+    if not now.live:
+        return Merging(fresh(document), over=now.newest.stamp)
+    return Merging(difference(now.document(), document, now.tree))
 
-    def __init__(self, batch: Batch, new: Origin, now_ms: int) -> None:
-        self.batch = batch
-        self.new = new
-        self.now_ms = now_ms
-        self.written = 0
-        self.number, self.head, _ = batch.state.known(batch.connection, new)
 
-    def log(self, like: Header, text: str | None) -> tuple[Header, int]:
-        """The same write as the next of the new origin; its header and log row."""
-        state = self.batch.state
-        state.clock = clock.tick(state.clock, self.now_ms)
-        seq, previous = self.head.seq + 1, self.head.hash
-        made = like._replace(origin=self.new, seq=seq, hlc=state.clock, prev_hash=previous)
-        raw = encode(made)
-        self.head = Head(seq, digest(raw), hlc=made.hlc)
-        self.written += 1
-        return made, self.batch.log(made, raw, self.head.hash, text, True)
-
-    def once_more(self, group: list[Once]) -> None:
-        """Documents as they are, as one transaction."""
-        for index, one in enumerate(group):
-            body = None if one.text is None else one.text.encode()
-            op, sha = (DELETE, b"") if body is None else (PUT, digest(body))
-            like = Header(
-                self.new, 1, 0, one.collection, one.key, op, one.version, index, len(group), sha, b""
-            )
-            made, lsn = self.log(like, one.text)
-            # it was there before, as live as it is now: the count of documents stays
-            self.batch.replace(made, one.text, lsn, Current(self.new, 1, 0, one.text is not None))
-
-    def restore(self, one: Restoring) -> None:
-        """A document that merges as it was, as a transaction of its own."""
-        sha = digest(one.body)
-        like = Header(self.new, 1, 0, *one.place, MERGE, one.parent, 0, 1, sha, b"", one.seen)
-        made, lsn = self.log(like, one.body.decode())
-        merge_row(self.batch, made, one.body.decode(), lsn)
-
-    def end(self) -> None:
-        """The chain's new end."""
-        self.batch.state.move(self.new, self.head)
-        self.batch.flush()
+def entries(
+    connection: sqlite3.Connection, rows: str, *values: int, after: int
+) -> Iterator[tuple[Header, str | None]]:
+    """The entries behind ``after``, one body in memory; ``rows``: a table, a condition that ends in seq."""
+    while row := connection.execute(
+        f"SELECT seq, header, body FROM {rows} ORDER BY seq LIMIT 1",  # noqa: S608 -- constants
+        (*values, after),
+    ).fetchone():
+        after = row[0]
+        yield decode(row[1]), row[2]

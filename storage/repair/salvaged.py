@@ -9,22 +9,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from entgldb.messages.client import RequestId, Write
-from entgldb.messages.model import Version
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.log.append import Batch
+from entgldb.storage.log.rows import read_row
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.log.writes import Writing
-from entgldb.storage.rules import clock
-from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest, encode
-from entgldb.storage.rules.merge import Current, Head
-
-_CURRENT: Final = (
-    "SELECT d.hlc, o.name, d.seq, CAST(d.body AS BLOB), d.stamps IS NOT NULL FROM _entgldb_documents d"
-    " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ?"
-)
+from entgldb.storage.repair.rewrite import Writer
+from entgldb.storage.rules.header import Header, decode, digest, encode
 
 
 def keep(connection: sqlite3.Connection, entries: Sequence[tuple[Header, bytes | None]]) -> None:
@@ -74,50 +67,15 @@ def write_again(transaction: Transaction, writing: Writing, now_ms: int) -> int:
 def _write(
     transaction: Transaction, writing: Writing, header: Header, body: bytes | None, number: int, now_ms: int
 ) -> None:
-    current = transaction.connection.execute(_CURRENT, (header.collection, header.key)).fetchone()
-    if current is None or (current[0], current[1]) < (header.hlc, header.origin):
+    batch = Batch(transaction.connection, transaction.state)
+    row = read_row(batch, header.collection, header.key)
+    if row is None or row.newest.stamp < (header.hlc, header.origin):
         # a request id of this origin alone: nobody asks for its answer
         request = RequestId(digest(transaction.state.own.encode())[:16], transaction.state.lsn + number)
         writing.write(request, [Write(header.collection, header.key, body)], now_ms)
-    elif body is not None and body != current[3] and not current[4]:
-        _beside(transaction, header, body, current, now_ms)
-
-
-def _beside(
-    transaction: Transaction,
-    like: Header,
-    body: bytes,
-    current: tuple[int, str, int, bytes | None, bool],
-    now_ms: int,
-) -> None:
-    """The salvaged body, and after it the present one, which replaces not it but what was there before."""
-    state, batch = transaction.state, Batch(transaction.connection, transaction.state)
-    _, origin, seq, present, _ = current
-    before = Current(origin, seq, current[0], present is not None)
-    for index, text in enumerate((body, present)):
-        head = state.origins[state.own].head
-        state.clock = clock.tick(state.clock, now_ms)
-        op, sha = (DELETE, b"") if text is None else (PUT, digest(text))
-        parent = None if index == 0 else Version(origin, seq)
-        made = Header(
-            state.own,
-            head.seq + 1,
-            state.clock,
-            like.collection,
-            like.key,
-            op,
-            parent,
-            index,
-            2,
-            sha,
-            head.hash,
-        )
-        raw = encode(made)
-        shown = None if text is None else text.decode()
-        lsn = batch.log(made, raw, digest(raw), shown, True)
-        if index == 1:
-            batch.keep_current(like.collection, like.key)
-        batch.replace(made, shown, lsn, before)
-        before = Current(state.own, made.seq, made.hlc, text is not None)
-        state.move(state.own, Head(made.seq, digest(raw), head.forked, made.hlc))
-    batch.flush()
+    elif body is not None and row.fields is None and body.decode() != row.text:
+        # the salvaged body, and after it the present one, which replaces not it but what was there before
+        writer, place = Writer(batch, transaction.state.own, now_ms), (header.collection, header.key)
+        writer.write(place, body.decode(), None, group=(0, 2))
+        writer.write(place, row.text, row.newest.version, group=(1, 2))
+        writer.end()

@@ -10,77 +10,71 @@ if all entries had come one by one.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from typing import Final
 
-from entgldb.messages.model import Vector
+from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.messages.model import SYSTEM_PREFIX, Vector, Version
 from entgldb.storage.authorship import authors
 from entgldb.storage.file.collections import ensure_collection
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.file.state import State, merging_collections
+from entgldb.storage.log.append import Batch
 from entgldb.storage.log.evicting import evict
 from entgldb.storage.log.recorded import PARTIAL, has_recorded, is_partial, mark_partial
+from entgldb.storage.log.rows import write_row
 from entgldb.storage.rules import clock
+from entgldb.storage.rules.chain import Head
 from entgldb.storage.rules.comparing.chunks import SEQ_MAX, Mark, Preface
-from entgldb.storage.rules.merge import Head
-from entgldb.storage.snapshot.merge_install import MergeInstall, risen
+from entgldb.storage.rules.merging.collection_rule import LWW
+from entgldb.storage.rules.merging.row import Joined, Loser, Side, join
+from entgldb.storage.rules.merging.stored import Tip, load
 
 _SYSTEM: Final = "{0}.collection >= '_system_' AND {0}.collection < '_system`'"
 # s: staged, o: its origin, d: ours of the same key, l: its origin. A row of ours with hlc 0 and no body
 # stands for a key that an earlier snapshot deleted: it counts as none.
+# to be joined: we show a version that the giver has not seen, or one side has versions of fields, which are
+# more than the newest says. All else that we have the giver has seen: its side says what became of it
+_JOINED: Final = """
+INSERT INTO temp.joined (collection, key)
+SELECT d.collection, d.key FROM main._entgldb_documents d CROSS JOIN temp.origins l ON l.number = d.origin
+LEFT JOIN staged.documents s ON s.collection = d.collection AND s.key = d.key
+LEFT JOIN temp.places o ON o.place = s.origin
+WHERE d.hlc > 0 AND {visible} AND CASE
+    WHEN d.stamps IS NOT NULL OR s.stamps IS NOT NULL
+    THEN NOT (d.origin IS o.number AND d.seq IS s.seq AND d.stamps IS s.stamps)
+    ELSE d.seq > l.theirs AND (s.id IS NOT NULL OR EXISTS (
+        SELECT 1 FROM staged.conflicts c WHERE c.collection = d.collection AND c.key = d.key)) END
+UNION SELECT d.collection, d.key FROM main._entgldb_conflicts d
+CROSS JOIN temp.origins l ON l.number = d.origin WHERE d.seq > l.theirs AND {visible}
+"""
 _TAKE: Final = """
 INSERT INTO temp.taken
 SELECT s.id, d.body IS NOT NULL FROM staged.documents s CROSS JOIN temp.places o ON o.place = s.origin
 LEFT JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
-LEFT JOIN temp.origins l ON l.number = d.origin
-WHERE {visible} AND s.id NOT IN (SELECT id FROM temp.joined) AND CASE
+WHERE {visible} AND {apart} AND CASE
     WHEN d.id IS NULL OR (d.body IS NULL AND d.hlc = 0) THEN s.seq > o.ours OR {unseen}
-    WHEN d.origin = o.number AND d.seq = s.seq THEN 0
-    WHEN d.seq <= l.theirs THEN 1
-    WHEN s.seq <= o.ours AND NOT {unseen} THEN 0
-    ELSE (s.hlc, o.name) > (d.hlc, l.name) END
+    ELSE NOT (d.origin = o.number AND d.seq = s.seq) END
 """
 _GONE: Final = """
 INSERT INTO temp.gone (id)
-SELECT d.id FROM main._entgldb_documents d CROSS JOIN temp.origins l ON l.number = d.origin
-WHERE d.body IS NOT NULL AND d.seq <= l.theirs AND {visible} AND NOT EXISTS (
-    SELECT 1 FROM staged.documents s WHERE s.collection = d.collection AND s.key = d.key)
+SELECT s.id FROM main._entgldb_documents s CROSS JOIN temp.origins l ON l.number = s.origin
+WHERE s.body IS NOT NULL AND s.seq <= l.theirs AND {visible} AND {apart} AND NOT EXISTS (
+    SELECT 1 FROM staged.documents t WHERE t.collection = s.collection AND t.key = s.key)
 """
 _REPLACED_THERE: Final = """
-DELETE FROM main._entgldb_conflicts AS c WHERE {visible} AND NOT EXISTS (
-    SELECT 1 FROM temp.joined j WHERE j.collection = c.collection AND j.key = c.key)
-AND c.seq <= (SELECT l.theirs FROM temp.origins l WHERE l.number = c.origin)
-AND NOT EXISTS (SELECT 1 FROM staged.conflicts s CROSS JOIN temp.places o ON o.place = s.origin
-    WHERE s.collection = c.collection AND s.key = c.key AND o.number = c.origin AND s.seq = c.seq)
-AND NOT EXISTS (SELECT 1 FROM staged.documents s CROSS JOIN temp.places o ON o.place = s.origin
-    WHERE s.collection = c.collection AND s.key = c.key AND o.number = c.origin AND s.seq = c.seq)
-"""
-_OUR_LOSERS: Final = """
-INSERT OR IGNORE INTO main._entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)
-SELECT d.origin, d.seq, d.hlc, d.collection, d.key, d.body, :now
-FROM temp.taken t CROSS JOIN staged.documents s ON s.id = t.id
-CROSS JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
-CROSS JOIN temp.origins l ON l.number = d.origin
-WHERE t.was_live AND d.seq > l.theirs
-"""
-_THEIR_LOSERS: Final = """
-INSERT OR IGNORE INTO main._entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms)
-SELECT o.number, s.seq, s.hlc, s.collection, s.key, s.body, :now
-FROM staged.documents s CROSS JOIN temp.places o ON o.place = s.origin
-CROSS JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
-CROSS JOIN temp.origins l ON l.number = d.origin
-WHERE s.body IS NOT NULL AND (s.seq > o.ours OR {unseen}) AND d.seq > l.theirs
-AND {visible} AND s.id NOT IN (SELECT id FROM temp.taken) AND s.id NOT IN (SELECT id FROM temp.joined)
-AND NOT (d.origin = o.number AND d.seq = s.seq)
+DELETE FROM main._entgldb_conflicts AS s WHERE {visible} AND {apart}
+AND NOT EXISTS (SELECT 1 FROM staged.conflicts c CROSS JOIN temp.places o ON o.place = c.origin
+    WHERE c.collection = s.collection AND c.key = s.key AND o.number = s.origin AND c.seq = s.seq)
 """
 _THEIR_CONFLICTS: Final = """
 INSERT OR IGNORE INTO main._entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms, rule)
 SELECT o.number, s.seq, s.hlc, s.collection, s.key, s.body, :now, s.rule
 FROM staged.conflicts s CROSS JOIN temp.places o ON o.place = s.origin
 LEFT JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
-WHERE {visible} AND NOT EXISTS (
-    SELECT 1 FROM temp.joined j WHERE j.collection = s.collection AND j.key = s.key)
-AND (s.seq > o.ours OR {unseen} OR (d.origin = o.number AND d.seq = s.seq))
+WHERE {visible} AND {apart} AND (s.seq > o.ours OR {unseen} OR (d.origin = o.number AND d.seq = s.seq))
 """
+_APART: Final = "NOT EXISTS (SELECT 1 FROM temp.joined j WHERE j.collection = s.collection AND j.key = s.key)"
 _PUT: Final = """
 INSERT INTO main._entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps)
 SELECT s.collection, s.key, s.body, o.number, s.seq, s.hlc, :base + s.id, s.sha256, s.stamps
@@ -103,19 +97,29 @@ _NAMED_HERE: Final = """
 DELETE FROM main._entgldb_conflicts WHERE (origin, seq) IN (SELECT o.id, s.seq
     FROM main._entgldb_successors s CROSS JOIN main._entgldb_origins o ON o.name = s.origin)
 """
-# the document is deleted there, where a rival of it is not known: that one wins there as soon as it comes
-_RISEN: Final = """
-SELECT c.body, c.rule, c.origin, c.seq, c.hlc, o.name, g.id FROM temp.gone g
-CROSS JOIN main._entgldb_documents d ON d.id = g.id
-CROSS JOIN main._entgldb_conflicts c ON c.collection = d.collection AND c.key = d.key
-CROSS JOIN temp.origins o ON o.number = c.origin WHERE c.seq > o.theirs ORDER BY g.id, c.hlc, o.name
-"""
-_RAISE: Final = (
-    "UPDATE main._entgldb_documents SET body = ?, origin = ?, seq = ?, hlc = ?, sha256 = ?, stamps = ?"
-    " WHERE id = ?"
+_OURS: Final = (
+    (
+        "SELECT o.name, d.seq, d.hlc, d.body, d.stamps FROM main._entgldb_documents d"
+        " CROSS JOIN temp.origins o ON o.number = d.origin WHERE d.collection = ? AND d.key = ? AND d.hlc > 0"
+    ),
+    (
+        "SELECT o.name, c.seq, c.hlc, c.body, c.rule FROM main._entgldb_conflicts c"
+        " CROSS JOIN temp.origins o ON o.number = c.origin WHERE c.collection = ? AND c.key = ?"
+    ),
 )
-
-
+_THEIRS: Final = (
+    (
+        "SELECT o.name, s.seq, s.hlc, s.body, s.stamps FROM staged.documents s"
+        " CROSS JOIN temp.places o ON o.place = s.origin WHERE s.collection = ? AND s.key = ?"
+    ),
+    (
+        "SELECT o.name, c.seq, c.hlc, c.body, c.rule FROM staged.conflicts c"
+        " CROSS JOIN temp.places o ON o.place = c.origin WHERE c.collection = ? AND c.key = ?"
+    ),
+)
+_ALL_SET_ASIDE: Final = (
+    "SELECT o.name, q.seq FROM main._entgldb_quarantine q CROSS JOIN temp.origins o ON o.number = q.origin"
+)
 # our vector covers it, and nothing of ours shows it
 _SET_ASIDE: Final = (
     "EXISTS (SELECT 1 FROM main._entgldb_quarantine q WHERE q.origin = o.number AND q.seq = s.seq)"
@@ -154,7 +158,7 @@ class Merger:
     def _prepare(self) -> None:
         """Fill the temporary tables: the origins on both sides, the rows to take, the rows that go."""
         execute = self.connection.execute
-        empty(self.connection, "origins", "places", "taken", "gone")
+        empty(self.connection, "origins", "places", "joined", "taken", "gone")
         state, vector = self.state, self.head.vector()
         rows = []
         for place, mark in enumerate(self.head.marks):
@@ -166,17 +170,65 @@ class Merger:
             "INSERT INTO temp.origins VALUES (?, ?, ?, ?)",
             [(k.number, o, k.head.seq, vector.get(o, (0,))[0]) for o, k in state.origins.items()],
         )
-        joining = MergeInstall(self.connection, state)
-        visible = self._visible("{visible}", "s"), self._visible("{visible}", "d")
-        joining.join_all(*visible, partial=self.partial)
+        execute(self._visible(_JOINED, "d"))
+        self._join_keys()
         execute(self._visible(_TAKE, "s"))
-        execute(self._visible(_GONE, "d"))
+        execute(self._visible(_GONE, "s"))
+
+    def _join_keys(self) -> None:
+        """Every key of which a version says too little: what both sides know, joined."""
+        connection, state = self.connection, self.state
+        batch = Batch(connection, state)
+        seen = {name: known.head.seq for name, known in state.origins.items()}
+        theirs = {name: seq for name, (seq, _) in self.head.vector().items()}
+        aside = set(connection.execute(_ALL_SET_ASIDE).fetchall()) if state.unfit else set()
+        last = 0
+        while page := connection.execute(
+            "SELECT id, collection, key FROM temp.joined WHERE id > ? ORDER BY id LIMIT ?",
+            (last, PAGE_ROWS_MAX),
+        ).fetchall():
+            last = page[-1][0]
+            for _, *names in page:
+                place = (names[0], names[1])
+                # our vector may cover system entries that were never seen here
+                ours = {} if self.partial and place[0].startswith(SYSTEM_PREFIX) else seen
+                here = self._side(_OURS, place, ours, aside)
+                joined = join(here, self._side(_THEIRS, place, theirs, set()))
+                self._write(batch, place, here, joined)
+
+    def _side(
+        self, queries: tuple[str, str], place: tuple[str, str], seen: Mapping[str, int], aside: set[Version]
+    ) -> Side:
+        row = self.connection.execute(queries[0], place).fetchone()
+        stored = None if row is None else load(Tip(*row[:3]), row[3], row[4])
+        losers = [
+            Loser(Tip(name, seq, hlc), text, rule == LWW)
+            for name, seq, hlc, text, rule in self.connection.execute(queries[1], place)
+        ]
+        return Side(
+            stored,
+            {loser.tip.version: loser for loser in losers},
+            lambda version: seen.get(version.origin, 0) >= version.seq and version not in aside,
+        )
+
+    def _write(self, batch: Batch, place: tuple[str, str], here: Side, joined: Joined) -> None:
+        state = self.state
+        if joined.row is not None:
+            write_row(batch, place, joined.row, state.next_lsn(), bounded=False)
+            self.taken += joined.row != here.row
+        elif here.row is not None:
+            batch.bury(*place)
+            state.documents -= here.row.live
+            self.deleted += 1
+        for version in here.conflicts.keys() - joined.conflicts.keys():
+            batch.clear_conflict(version)
+        for loser in joined.conflicts.values():
+            batch.keep_loser(*place, loser)
 
     def _conflicts(self) -> None:
         """Versions that nobody has replaced, and that are not the document."""
-        self.connection.execute(self._visible(_REPLACED_THERE, "c"))
-        for statement in (_THEIR_CONFLICTS, _OUR_LOSERS, _THEIR_LOSERS):
-            self.connection.execute(self._visible(statement, "s"), {"now": self.state.lived_ms})
+        self.connection.execute(self._visible(_REPLACED_THERE, "s"))
+        self.connection.execute(self._visible(_THEIR_CONFLICTS, "s"), {"now": self.state.lived_ms})
 
     def _documents(self) -> None:
         execute, state = self.connection.execute, self.state
@@ -185,20 +237,18 @@ class Merger:
         ).fetchall():
             if name not in state.collections:
                 ensure_collection(self.connection, state, name)
-        self.taken, before = execute("SELECT count(*), ifnull(sum(was_live), 0) FROM temp.taken").fetchone()
+        taken, before = execute("SELECT count(*), ifnull(sum(was_live), 0) FROM temp.taken").fetchone()
+        self.taken += taken
         (after,) = execute(
             "SELECT count(*) FROM temp.taken t CROSS JOIN staged.documents s ON s.id = t.id"
             " WHERE s.body IS NOT NULL"
         ).fetchone()
         execute(_PUT, {"base": state.lsn})
         state.lsn += execute("SELECT ifnull(max(id), 0) FROM temp.taken").fetchone()[0]
-        self.deleted = execute(_BURY, {"base": state.lsn}).rowcount
-        state.lsn += self.deleted
-        # of several rivals of one document the last, greatest one is left in the dictionary
-        rivals = {row[6]: row[:6] for row in execute(_RISEN)}
-        self.connection.executemany(_RAISE, [(*risen(row), id_) for id_, row in rivals.items()])
-        state.documents += after - before - self.deleted + len(rivals)
-        self.deleted -= len(rivals)
+        buried = execute(_BURY, {"base": state.lsn}).rowcount
+        state.lsn += buried
+        state.documents += after - before - buried
+        self.deleted += buried
 
     def _count_conflicts(self) -> None:
         execute, state = self.connection.execute, self.state
@@ -278,7 +328,7 @@ class Merger:
         unseen = system if self.partial else "false"
         if self.state.unfit:
             unseen = f"({unseen} OR {_SET_ASIDE})"
-        return statement.format(visible=visible, unseen=unseen)
+        return statement.format(visible=visible, unseen=unseen, apart=_APART)
 
 
 def forget_log(connection: sqlite3.Connection, state: State, origin: int, after: int, last: int) -> None:

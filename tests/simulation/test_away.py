@@ -12,9 +12,8 @@ from unittest.mock import patch
 
 import pytest
 
-from entgldb.storage.repair.merge_rewrite import MergeTail
 from entgldb.storage.repair.rewrite import Tail
-from entgldb.storage.rules.header import MERGE
+from entgldb.storage.rules.header import MERGE, Header
 from entgldb.storage.snapshot import freeze, install
 from entgldb.storage.snapshot.install import Merger
 from tests.simulation.away import (
@@ -76,7 +75,7 @@ def test_many_seeds_keep_every_promise_and_reach_every_branch(capsys: pytest.Cap
 @contextmanager
 def what_was_deleted_is_kept() -> Iterator[None]:
     """A version that the snapshot covers and has not stays."""
-    with patch.object(install, "_GONE", install._GONE.replace("d.seq <= l.theirs", "0")):
+    with patch.object(install, "_GONE", install._GONE.replace("s.seq <= l.theirs", "0")):
         yield
 
 
@@ -103,7 +102,28 @@ def vector_before_rows() -> Iterator[None]:
 @contextmanager
 def whole_writes_only_renamed() -> Iterator[None]:
     """Of a tail only the merges are merged again, not what the same key was put before and after."""
-    with patch.object(MergeTail, "concerns", lambda self, header: header.op == MERGE):
+    merge_again = Tail._merge_again
+
+    def careless(self: Tail, old: Header, made: Header, text: str | None, lsn: int) -> None:
+        if old.op == MERGE:
+            merge_again(self, old, made, text, lsn)
+            return
+        for table in ("_entgldb_documents", "_entgldb_conflicts"):
+            self.connection.execute(
+                f"UPDATE {table} SET origin = ?, seq = ?, hlc = ?"
+                " WHERE collection = ? AND key = ? AND origin = ? AND seq = ?",
+                (
+                    self.batch.state.origins[made.origin].number,
+                    made.seq,
+                    made.hlc,
+                    old.collection,
+                    old.key,
+                    self.number,
+                    old.seq,
+                ),
+            )
+
+    with patch.object(Tail, "_merge_again", careless):
         yield
 
 

@@ -111,7 +111,7 @@ def split(change: Change, bytes_max: int) -> list[Change]:
     made: list[Change] = [{}]
     room = bytes_max
     # an item that removes all that was before comes before all others
-    for item in sorted(change, key=lambda item: item[0] in ".#"):
+    for item in sorted(change, key=lambda item: (item != GONE, item[0] in ".#")):
         size = len(_DOCUMENTS.encode({item: change[item]}).encode())
         if size > bytes_max and type(change[item]) is dict:
             below = split(change[item], bytes_max - len(item.encode()) - _AROUND)

@@ -16,11 +16,10 @@ import msgpack
 from entgldb.messages.errors import CorruptError
 from entgldb.messages.limits import COUNT_MAX
 from entgldb.messages.model import Origin, Version
-from entgldb.storage.rules.merging.changes import Change, fresh, text_of
+from entgldb.storage.rules.merging.changes import Change, fresh, plant, text_of, whole
 from entgldb.storage.rules.merging.tree import (
     NOTHING_YET,
     ORDER,
-    OWN,
     REMOVED,
     Leaf,
     Stamp,
@@ -52,29 +51,38 @@ class Tip(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """Everything a node knows of one key."""
+    """Everything a node knows of one key: a tree, which of a document that one version put is one leaf."""
 
     newest: Tip
     """The greatest version of all that were merged."""
     live: bool
     """False where the greatest version is a delete."""
-    tree: Tree
+    fields: Tree | None = None
+    """None where ``newest`` wrote all there is, and nothing older counts: ``text`` is the only leaf."""
     tips: tuple[Tip, ...] = ()
-    """Others beside ``newest``; greatest first."""
+    """Versions beside ``newest`` that nobody has named; greatest first."""
+    text: str | None = None
+    """The document that ``newest`` put, as its writer said it; None where it deleted it, or wrote fields."""
+
+    @property
+    def tree(self) -> Tree:
+        """All leaves with their stamps."""
+        if self.fields is not None:
+            return self.fields
+        return plant(whole(self.document()), self.newest.stamp)
 
     def document(self) -> dict[str, Any]:
         """The document that shows, or would show if it were not deleted."""
-        return render(self.tree)
-
-    def is_whole(self) -> bool:
-        """Whether all that shows was written by ``newest``, and nothing older counts."""
-        return self.tree.get(OWN) == (self.newest.stamp, REMOVED) and len(stamps(self.tree, {})) == 1
+        if self.fields is not None:
+            return render(self.fields)
+        found: dict[str, Any] = {} if self.text is None else json.loads(self.text)
+        return found
 
 
 def load(newest: Tip, body: str | None, blob: bytes | None) -> Stored:
     """A row as it was saved. Raises CorruptError."""
     if blob is None:
-        return whole_row(newest, body)
+        return Stored(newest, body is not None, text=body)
     try:
         form, origins, base, differences, tips = msgpack.unpackb(blob, raw=False, strict_map_key=True)
         shown = {} if body is None else fresh(json.loads(body))
@@ -114,27 +122,20 @@ def tips_of(blob: bytes) -> tuple[Version, ...]:
     return tuple(Version(origins[number], seq) for number, seq, _ in tips)
 
 
-def whole_row(newest: Tip, body: str | None) -> Stored:
-    """The row that a put or delete of the whole document makes."""
-    stamp = newest.stamp
-    tree = {} if body is None else _patched(fresh(json.loads(body)), stamp, {}, [])
-    return Stored(newest, body is not None, {**tree, OWN: (stamp, REMOVED)})
-
-
 def save(stored: Stored) -> tuple[str | None, bytes | None]:
     """``body`` and ``stamps``."""
-    document = stored.document() if stored.live else None
-    body = None if document is None else text_of(document)
-    if stored.is_whole() and not stored.tips and (stored.live or len(stored.tree) == 1):
-        return body, None
-    counts = stamps(stored.tree, {})
+    if stored.fields is None:
+        return stored.text, None
+    document = render(stored.fields) if stored.live else None
+    counts = stamps(stored.fields, {})
     base = max(counts, key=lambda stamp: (counts[stamp], stamp)) if counts else NOTHING_YET
     names = sorted({base[1], *(stamp[1] for stamp in counts), *(tip.origin for tip in stored.tips)})
     origins = {name: number for number, name in enumerate(names)}
     shown = {} if document is None else fresh(document)
-    differences = _differences(shown, stored.tree, base, origins)
+    differences = _differences(shown, stored.fields, base, origins)
     tips = [(origins[tip.origin], tip.seq, tip.hlc) for tip in stored.tips]
-    return body, msgpack.packb((_FORMAT, names, (origins[base[1]], base[0]), differences, tips))
+    blob: bytes = msgpack.packb((_FORMAT, names, (origins[base[1]], base[0]), differences, tips))
+    return None if document is None else text_of(document), blob
 
 
 def _differences(shown: Change, tree: Tree, base: Stamp, origins: dict[Origin, int]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ the order of the elements) and ``=`` (what stands at this very place when nothin
 An item leads to a tree or to a *leaf*: ``(stamp, value)`` with ``stamp = (hlc, origin)`` and a value that
 is a scalar, a list that is one value, or REMOVED.
 
-``join`` keeps the greater stamp of every leaf; ``settle`` drops what something newer above it hides for
+``union`` keeps the greater stamp of every leaf; ``settle`` drops what something newer above it hides for
 ever. Both only ever go up, so that joining is idempotent, commutative and associative (a join of
 last-writer-wins registers: Shapiro et al., "A comprehensive study of Convergent and Commutative
 Replicated Data Types", 2011, section 3.2), and type changes are ordered by version.
@@ -14,7 +14,7 @@ Replicated Data Types", 2011, section 3.2), and type changes are ordered by vers
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 from typing import Any, Final
 
 Stamp = tuple[int, str]
@@ -44,7 +44,7 @@ REMOVED: Final = Removed()
 ABSENT: Final = Absent()
 
 
-def join(ours: Tree, theirs: Tree) -> Tree:
+def union(ours: Tree, theirs: Tree) -> Tree:
     """Everything both know; to be settled."""
     made = ours.copy()
     for item, node in theirs.items():
@@ -81,41 +81,15 @@ def render(tree: Tree, *, partial: bool = False) -> dict[str, Any]:
     return shown
 
 
-def held(tree: Tree, stamp: Stamp) -> int:
-    """How many leaves carry ``stamp``."""
-    found = 0
-    for node in tree.values():
-        if type(node) is tuple:
-            if node[0] == stamp:
-                found += 1
-        else:
-            found += held(node, stamp)
-    return found
-
-
-def only(tree: Tree, stamp: Stamp) -> Tree:
-    """The part of a tree that carries ``stamp``."""
+def part(tree: Tree, keeps: Callable[[Stamp], bool]) -> Tree:
+    """The leaves of a tree whose stamp is to be kept."""
     made: Tree = {}
     for item, node in tree.items():
         if type(node) is tuple:
-            if node[0] == stamp:
+            if keeps(node[0]):
                 made[item] = node
         else:
-            below = only(node, stamp)
-            if below:
-                made[item] = below
-    return made
-
-
-def without(tree: Tree, gone: Collection[Stamp]) -> Tree:
-    """The part of a tree that carries none of the stamps ``gone``."""
-    made: Tree = {}
-    for item, node in tree.items():
-        if type(node) is tuple:
-            if node[0] not in gone:
-                made[item] = node
-        else:
-            below = without(node, gone)
+            below = part(node, keeps)
             if below:
                 made[item] = below
     return made
@@ -138,7 +112,7 @@ def _join_nodes(ours: Any, theirs: Any) -> Any:
         ours = {OWN: ours}
     elif type(theirs) is tuple:
         theirs = {OWN: theirs}
-    return join(ours, theirs)
+    return union(ours, theirs)
 
 
 def _later(ours: Leaf, theirs: Leaf) -> Leaf:

@@ -31,15 +31,17 @@ from entgldb.storage.log.append import Batch
 from entgldb.storage.log.apply import Applier, Incoming
 from entgldb.storage.log.read import LogQueries
 from entgldb.storage.repair.incarnations import Incarnations
-from entgldb.storage.rules import clock, header, merge
-from entgldb.storage.rules.header import DELETE, Header
+from entgldb.storage.rules import chain, clock, header
+from entgldb.storage.rules.header import Header
+from entgldb.storage.rules.merging import row
+from entgldb.storage.rules.merging.stored import Stored
 from entgldb.storage.rules.results import LogRow
 
 
 @contextmanager
 def gap_accepted() -> Iterator[None]:
     """Batches and entries out of turn are taken as if nothing were missing."""
-    take, on_entries, link = Intake.take, Session._on_entries, merge.link
+    take, on_entries, link = Intake.take, Session._on_entries, chain.link
 
     def careless_take(self: Intake, batch: Apply, ctx: Context) -> Applied:
         self._next[batch.session] = (batch.round, batch.batch)
@@ -49,9 +51,9 @@ def gap_accepted() -> Iterator[None]:
         self._received = message.batch
         on_entries(self, message, ctx)
 
-    def careless_link(header: Header, head: merge.Head) -> merge.Link:
+    def careless_link(header: Header, head: chain.Head) -> chain.Link:
         found = link(header, head)
-        return merge.Link.NEXT if found is merge.Link.GAP else found
+        return chain.Link.NEXT if found is chain.Link.GAP else found
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(Intake, "take", careless_take))
@@ -63,12 +65,13 @@ def gap_accepted() -> Iterator[None]:
 @contextmanager
 def tie_without_origin() -> Iterator[None]:
     """Of two versions with equal clocks the later to arrive wins."""
-    decide = merge.merge
+    together = row._together
 
-    def careless(header: Header, current: Any, *, parent_covered: bool) -> merge.Merge:
-        return decide(header._replace(origin="~"), current, parent_covered=parent_covered)
+    def careless(ours: Stored, theirs: Stored) -> Stored:
+        tie = ours.newest.hlc == theirs.newest.hlc and theirs.fields is None
+        return theirs if tie else together(ours, theirs)
 
-    with patch.object(apply, "merge", careless):
+    with patch.object(row, "_together", careless):
         yield
 
 
@@ -275,14 +278,13 @@ def same_incarnation() -> Iterator[None]:
 @contextmanager
 def delete_loses() -> Iterator[None]:
     """A concurrent put wins over a delete, whichever is the later."""
-    decide = merge.merge
+    together = row._together
 
-    def careless(header: Header, current: Any, *, parent_covered: bool) -> merge.Merge:
-        found = decide(header, current, parent_covered=parent_covered)
-        concurrent = current is not None and current.live and header.parent != (current.origin, current.seq)
-        return found._replace(wins=False) if concurrent and header.op == DELETE else found
+    def careless(ours: Stored, theirs: Stored) -> Stored:
+        loses = ours.live and ours.fields is None and not theirs.live and theirs.fields is None
+        return ours if loses else together(ours, theirs)
 
-    with patch.object(apply, "merge", careless):
+    with patch.object(row, "_together", careless):
         yield
 
 

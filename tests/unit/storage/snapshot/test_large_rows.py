@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections import Counter
 from hashlib import sha256
 from unittest.mock import patch
@@ -218,12 +219,31 @@ def test_a_loser_that_grew_when_it_was_written_anew_travels() -> None:
         side.store.state.merging.discard("users")
     one.write(Write("users", "k", short), NOW)
     two.store.state.merging.add("users")
-    two.fields(NOW + 5, a=1)
+    # beside a field of another writer it is a tree, of which the texts are written anew
+    two.fields(NOW + 4, b=1)
+    one.took(two)
+    two.fields(NOW + 5, a=1, b=1)
     one.took(two)
     (loser,) = one.store.connection.execute("SELECT body FROM _entgldb_conflicts").fetchall()
     assert len(loser[0]) > 2 * BODY_BYTES_MAX
     send(one.store, new.store, NOW + 5)
     assert new.store.connection.execute("SELECT body FROM _entgldb_conflicts").fetchall() == [loser]
+
+
+def test_a_tail_is_written_again_with_one_document_in_memory() -> None:
+    here, away = Merging("here"), Merging("away")
+    here.fields(a=1)
+    here.fields(a=2)
+    number = 100
+    for n in range(number):
+        away.write(Write("users", f"k{n}", b'{"a":"%s"}' % (b"x" * 100_000)), NOW)
+    tracemalloc.start()
+    try:
+        assert send(here.store, away.store, NOW + 1, rebase=True).reissued >= number
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 30 * 100_000
 
 
 def test_a_small_unsent_change_of_a_large_document_that_was_deleted_elsewhere_is_written_again() -> None:

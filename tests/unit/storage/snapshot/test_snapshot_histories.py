@@ -297,7 +297,7 @@ def test_a_whole_write_behind_a_merge_of_the_tail_is_no_rival_of_it() -> None:
     both.settle(both.away, "loser", NOW + 4)
     both.put(both.away, {"n": 4}, NOW + 5)
     both.put(both.here, {"n": 5}, NOW + 6)
-    assert both.back(NOW + 7) == ({"n": 5}, ['{"n":4}'])
+    assert both.back(NOW + 7) == ({"n": 5}, ['{"n": 4}'])
 
 
 def test_a_whole_write_before_a_merge_of_the_tail_replaces_what_it_replaces_elsewhere() -> None:

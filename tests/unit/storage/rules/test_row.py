@@ -7,7 +7,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from entgldb.messages.model import Version
@@ -22,15 +22,20 @@ from entgldb.storage.rules.merging.changes import (
     whole,
 )
 from entgldb.storage.rules.merging.row import (
+    Current,
+    Loser,
     Merging,
     Operation,
+    Side,
     absorb,
+    join,
     operation,
     put_operation,
     read_merging,
+    refolded,
 )
 from entgldb.storage.rules.merging.stored import Stored, Tip, load, save
-from entgldb.storage.rules.merging.tree import Tree, join, render, settle
+from entgldb.storage.rules.merging.tree import Stamp, Tree, render, settle, union
 from tests.simulation.watch.merge_oracle import Step, outcome
 
 ORIGINS = ("a/" + "0" * 32, "b/" + "1" * 32, "c/" + "2" * 32)
@@ -63,7 +68,7 @@ class Writer:
             body = None if kind == "drop" else text_of(document)
             named, seen = frozenset(() if parent is None else (parent,)), ()
             one, op = (
-                put_operation(tip, named, None if kind == "drop" else document),
+                put_operation(tip, named, body),
                 1 if kind == "drop" else 0,
             )
         else:
@@ -99,9 +104,7 @@ def read(step: Step) -> Operation:
     if step.op == 2:
         assert step.body is not None
         return operation(tip, named, read_merging(step.body, tip.stamp))
-    import json
-
-    return put_operation(tip, named, None if step.body is None else json.loads(step.body))
+    return put_operation(tip, named, step.body)
 
 
 def fold(steps: list[Step]) -> tuple[Stored, frozenset[tuple[str, int]]]:
@@ -190,7 +193,7 @@ trees = st.lists(st.tuples(st.integers(0, 20), st.sampled_from(ORIGINS)), unique
 def merged(*parts: Tree) -> Tree:
     made: Tree = {}
     for part in parts:
-        made = settle(join(made, part))
+        made = settle(union(made, part))
     return made
 
 
@@ -367,6 +370,7 @@ def test_merging_takes_few_steps(document: dict[str, Any], edit: Any, calls_max:
     assert calls <= calls_max
 
 
+@example({"a": [{"id": 1}]}, {"a": {}}, 0)
 @given(documents, documents, st.integers(0, 60))
 def test_a_change_in_parts_comes_to_the_same(
     before: dict[str, Any], after: dict[str, Any], size: int
@@ -377,6 +381,165 @@ def test_a_change_in_parts_comes_to_the_same(
         parts = split(change, size)
         for number, part in enumerate(parts):
             check_change(part, 40)
-            made = settle(join(made, plant(part, (2 + number, "b"))))
+            made = settle(union(made, plant(part, (2 + number, "b"))))
         assert same(render(made), after)
         assert len(parts) == 1 or size < len(text_of(change).encode()) + 8
+
+
+class Known:
+    """A node's knowledge of one key: its row, its conflicts, and the versions it has taken in."""
+
+    def __init__(self, taken: list[Step]) -> None:
+        self.versions = {Version(*step.id) for step in taken}
+        self.row: Stored | None = None
+        self.conflicts: dict[Version, Loser] = {}
+        for step in taken:
+            one = read(step)
+            after = absorb(self.row, one)
+            self.row = after.stored
+            for version in (*one.named, *(tip.version for tip in after.restored)):
+                self.conflicts.pop(version, None)
+            self.conflicts |= {loser.tip.version: loser for loser in after.losers}
+
+    def side(self) -> Side:
+        return Side(self.row, self.conflicts, self.versions.__contains__)
+
+    def joined(self, other: Known) -> Known:
+        made = Known([])
+        made.versions = self.versions | other.versions
+        made.row, made.conflicts = join(self.side(), other.side())
+        return made
+
+    def told(self) -> tuple[Any, ...]:
+        blob = None if self.row is None else (self.row.newest, self.row.live, *save(self.row))
+        return blob, frozenset(self.conflicts)
+
+
+def causal(steps: list[Step], chosen: set[int]) -> list[Step]:
+    """Some of a history, with everything that their writers had named, and their own earlier writes."""
+    ids = {step.id: at for at, step in enumerate(steps)}
+    waiting, found = list(chosen), set[int]()
+    while waiting:
+        at = waiting.pop()
+        if at in found:
+            continue
+        found.add(at)
+        step = steps[at]
+        named = [one for one in (step.parent, *step.seen) if one is not None]
+        waiting += [ids[tuple(one)] for one in named]
+        waiting += [before for before in range(at) if steps[before].id[0] == step.id[0]]
+    return [steps[at] for at in sorted(found)]
+
+
+chosen = st.sets(st.integers(0, 8), max_size=5)
+
+
+@settings(max_examples=400, deadline=None)
+@given(histories, chosen, chosen, chosen)
+def test_joining_sides_is_a_semilattice_and_comes_to_the_union_of_their_operations(
+    history: Any, one: set[int], two: set[int], three: set[int]
+) -> None:
+    steps = played(history)
+    parts = [causal(steps, {at for at in some if at < len(steps)}) for some in (one, two, three)]
+    a, b, c = (Known(part) for part in parts)
+    assert a.joined(a).told() == a.told()
+    assert a.joined(b).told() == b.joined(a).told()
+    assert a.joined(b).joined(c).told() == a.joined(b.joined(c)).told()
+    together = [step for step in steps if step in parts[0] or step in parts[1]]
+    assert a.joined(b).told() == Known(together).told()
+
+
+@settings(max_examples=400, deadline=None)
+@given(histories, st.integers(0, 2))
+def test_an_operation_counts_once_however_often_it_comes(history: Any, again: int) -> None:
+    steps = played(history)
+    once = Known(steps)
+    row = once.row
+    for step in steps[: again + 1]:
+        row = absorb(row, read(step), superseded=True).stored
+    assert row is None or once.row is None or row._replace(tips=()) == once.row._replace(tips=())
+
+
+@settings(max_examples=400, deadline=None)
+@given(histories, st.integers(0, 2))
+def test_without_a_writer_a_key_is_what_the_others_made_of_it(history: Any, number: int) -> None:
+    steps = played(history)
+    if not steps:
+        return
+    stamps = {step.hlc: (step.hlc, step.id[0]) for step in steps if step.id[0] == ORIGINS[number]}
+    left = [step for step in steps if step.hlc not in stamps]
+    overs = [over for step in steps if step.hlc in stamps if (over := read_over(step)) is not None]
+    row = fold(steps)[0]
+    found, losers = refolded(row, [read(step) for step in left], {*stamps.values(), *overs}, set())
+    if not left:
+        assert found is None
+        return
+    wanted = outcome(left)
+    assert found is not None
+    assert (tuple(found.newest.version), same(shown(found), wanted.document)) == (wanted.newest, True)
+    assert {tuple(loser.tip.version) for loser in losers} == wanted.conflicts
+
+
+def read_over(step: Step) -> Stamp | None:
+    return read_merging(step.body or "", (step.hlc, step.id[0])).over if step.op == 2 else None
+
+
+def plain(origin: str, seq: int, hlc: int, text: str | None, *named: Version) -> Operation:
+    return put_operation(Tip(origin, seq, hlc), frozenset(named), text)
+
+
+A3 = Version(ORIGINS[0], 3)
+
+
+@pytest.mark.parametrize(
+    ("hlc", "text", "there", "stands", "lost"),
+    [
+        (9, "{}", "{}", True, "there"),
+        (11, "{}", "{}", False, "incoming"),
+        (10, "{}", "{}", True, "there"),
+        (9, "{}", None, True, ""),
+        (11, "{}", None, False, "incoming"),
+        (9, None, "{}", True, "there"),
+        (11, None, "{}", False, ""),
+        (9, None, None, True, ""),
+    ],
+)
+def test_of_two_whole_writes_that_do_not_know_each_other_the_greater_stands(
+    hlc: int, text: str | None, there: str | None, stands: bool, lost: str
+) -> None:
+    """``hlc``: of the row that the second writer's entry, stamped 10, meets."""
+    before = plain(ORIGINS[0], 3, hlc, there).row
+    after = absorb(before, plain(ORIGINS[1], 5, 10, text))
+    assert (after.stored.newest.origin == ORIGINS[1]) is stands
+    origins = {"there": [ORIGINS[0]], "incoming": [ORIGINS[1]], "": []}
+    assert [loser.tip.origin for loser in after.losers] == origins[lost]
+    assert all(loser.whole for loser in after.losers)
+
+
+def test_what_an_entry_names_it_replaces_and_no_conflict_is_left() -> None:
+    before = plain(ORIGINS[0], 3, 9, '{"n": 1}').row
+    after = absorb(before, plain(ORIGINS[1], 5, 10, '{"n": 2}', Version(ORIGINS[0], 99), A3))
+    assert (after.stored.text, after.losers) == ('{"n": 2}', ())
+
+
+def test_what_is_stamped_before_the_version_that_it_replaces_loses_against_it() -> None:
+    before = plain(ORIGINS[0], 3, 9, "{}").row
+    after = absorb(before, plain(ORIGINS[1], 5, 8, "{}", A3))
+    assert after.stored == before
+    assert [loser.tip.origin for loser in after.losers] == [ORIGINS[1]]
+
+
+@pytest.mark.parametrize(
+    ("current", "named", "yields"),
+    [
+        (Current(ORIGINS[0], 3, 9, True), (A3,), True),
+        (Current(ORIGINS[0], 3, 9, True), (), False),
+        (Current(ORIGINS[0], 3, 9, False), (), True),
+        (Current(ORIGINS[0], 3, 11, True), (A3,), False),
+        (Current(ORIGINS[0], 3, 9, True, merged=True), (A3,), False),
+    ],
+)
+def test_a_version_yields_to_a_whole_write_that_is_later_and_knew_it(
+    current: Current, named: tuple[Version, ...], yields: bool
+) -> None:
+    assert current.yields_to((10, ORIGINS[1]), named) is yields
