@@ -192,11 +192,14 @@ class SnapshotTaking:
         )
 
     def _is_of_a_fork(self, offer: wire.SnapshotOffer) -> bool:
-        """Whether the store would refuse it: of a forked origin it has more than we, or another."""
-        mine = self._log.vector()
-        for origin in self._log.forked() & offer.vector.keys():
-            ours, theirs = mine.get(origin, (0, b"")), offer.vector[origin]
-            if theirs[0] > ours[0] or (theirs[0] == ours[0] and theirs[1] != ours[1]):
+        """Whether the store would refuse it: it has another branch of a log than we, or more of one
+        that has a fork."""
+        mine, forked = self._log.vector(), self._log.forked()
+        for origin in mine.keys() & offer.vector.keys():
+            ours, theirs = mine[origin], offer.vector[origin]
+            if theirs[0] == ours[0] and theirs[1] != ours[1]:
+                return True
+            if theirs[0] > ours[0] and origin in forked:
                 return True
         return False
 

@@ -107,7 +107,7 @@ def take_out(batch: Batch, origin: Origin, first: int) -> None:
     ).rowcount
     _refold(batch)
     # the branch may have set the rule of a collection
-    state.merging = merging_collections(connection)
+    state.set_merging(merging_collections(connection))
 
 
 def dropped(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:

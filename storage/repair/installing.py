@@ -78,19 +78,21 @@ class Installing:
         return all(known.seq >= seq for known, seq in ours)
 
     def _is_of_a_fork(self, head: Preface) -> bool:
-        """Whether it has more of a forked origin than our branch of that, or another branch.
+        """Whether it has another branch of a log than we, or more of one that has a fork.
 
         Its rows and its vector would then say what our branch has not seen: nobody could tell what to keep.
+        Where nobody has seen the fork yet, the session asks for its proofs.
         """
         for mark in head.marks:
             known = self._transaction.state.origins.get(mark.name)
-            if known is None or not known.head.forked or not mark.seq:
+            if known is None or not mark.seq:
                 continue
             row = self._transaction.connection.execute(
                 "SELECT hash FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (known.number, mark.seq)
             ).fetchone()
-            ours = {known.head.seq: known.head.hash}.get(mark.seq, b"" if row is None else row[0])
-            if mark.seq > known.head.seq or ours != mark.head:
+            ours = known.head.hash if mark.seq == known.head.seq else row and row[0]
+            # what is pruned here may have been of either branch
+            if ours != mark.head and (ours is not None or known.head.forked):
                 return True
         return False
 

@@ -19,7 +19,7 @@ from entgldb.storage.rules.merging.collection_rule import rule_document
 from entgldb.storage.rules.results import PruneOrder
 from entgldb.storage.snapshot.freeze import read_chunk
 from tests.unit.storage.snapshot.snapshots import frozen, send, staged
-from tests.unit.storage.snapshot.test_snapshot_histories import exact
+from tests.unit.storage.snapshot.test_snapshot_histories import exact, forget
 from tests.unit.storage.snapshot.test_snapshots import NOW, Side
 
 
@@ -104,6 +104,21 @@ def test_a_snapshot_of_another_branch_of_an_origin_in_quarantine_takes_nothing_a
     assert taker.shows() == shown
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_snapshot_of_another_branch_is_refused_before_anybody_has_seen_the_fork(more: int) -> None:
+    writer, again, giver, taker = Side("x"), Side("x"), Side("giver"), Side("taker")
+    writer.put("k1", "ours")
+    for number in range(more):
+        writer.put(f"more{number}", "ours", now=NOW + 1)
+    writer.give(taker)
+    again.put("k1", "theirs")
+    again.give(giver)
+    giver.put("own", "y")
+    before = (taker.shows(), taker.rivals(), taker.store.vector())
+    assert send(giver.store, taker.store, NOW).refused == Reason.QUARANTINED.value
+    assert (taker.shows(), taker.rivals(), taker.store.vector()) == before
+
+
 @pytest.mark.parametrize("all_of_it", [False, True])
 def test_a_snapshot_that_has_our_own_branch_of_an_origin_in_quarantine_is_taken(*, all_of_it: bool) -> None:
     writer, again, giver, taker = Side("x"), Side("x"), Side("giver"), Side("taker")
@@ -120,6 +135,25 @@ def test_a_snapshot_that_has_our_own_branch_of_an_origin_in_quarantine_is_taken(
     giver.put("own", "y")
     assert send(giver.store, taker.store, NOW).refused == ""
     assert taker.shows() == {"k1": "first", "k2": "second", "own": "y"}
+
+
+def test_a_delete_that_a_snapshot_has_forgotten_takes_no_change_that_its_giver_has_not_seen() -> None:
+    writer, late, giver, taker = Side("w"), Side("late"), Side("giver"), Side("taker")
+    for side in (writer, late, giver, taker):
+        side.store.state.merging.add("users")
+    late.write(Write("users", "k", b'{"y":1}'), NOW + 1)
+    writer.write(Write("users", "k", b'{"x":1}'), NOW + 2)
+    late.give(taker)
+    writer.give(taker)
+    assert taker.store.get("users", "k") == b'{"x":1,"y":1}'
+    writer.delete("k", now=NOW + 3)
+    writer.give(giver)
+    forget(giver.store, tombstones=True)
+    assert send(giver.store, taker.store, NOW + 4).refused == ""
+    late.give(giver)
+    assert taker.store.get("users", "k") == giver.store.get("users", "k") == b'{"y":1}'
+    assert taker.store.vector() == giver.store.vector()
+    exact(taker.store)
 
 
 def recorded() -> tuple[Side, Side, Side]:
