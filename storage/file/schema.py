@@ -142,6 +142,7 @@ ALTER TABLE _entgldb_origins ADD COLUMN attestation BLOB;
 ALTER TABLE _entgldb_oplog ADD COLUMN hlc INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE _entgldb_oplog ADD COLUMN grew INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE _entgldb_oplog ADD COLUMN request BLOB;
+ALTER TABLE _entgldb_state ADD COLUMN saves INTEGER NOT NULL DEFAULT 0;
 CREATE VIEW _entgldb_last AS
     SELECT max(lsn, ifnull((SELECT max(lsn) FROM _entgldb_oplog), 0)) AS lsn FROM _entgldb_state;
 CREATE VIEW _entgldb_heads AS
@@ -166,7 +167,8 @@ the cluster's CA says that the origin's node has ``public_key``.
 The row of ``_entgldb_state`` and the heads in ``_entgldb_origins`` are of the last save; rows of the log with
 a greater lsn are its tail, and the views put both together. Of a log row ``hlc`` stands in its header, too;
 ``grew`` says by how many it changed the number of documents; ``request`` is the id (client, then counter) of
-the request whose first row it is."""
+the request whose first row it is. ``saves`` counts the saves, so that a reader knows that nothing but rows
+has come since it looked."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:

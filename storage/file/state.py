@@ -33,7 +33,7 @@ _COLUMNS: Final = [
 ]
 """Of ``_entgldb_state``; the fields of ``State`` that hold them have their names and their order."""
 _LOAD: Final = f"SELECT {', '.join(_COLUMNS)} FROM _entgldb_now"  # noqa: S608 -- constants
-_SAVE: Final = f"UPDATE _entgldb_state SET {', '.join(f'{name} = ?' for name in _COLUMNS)}"  # noqa: S608 -- constants
+_SAVE: Final = f"UPDATE _entgldb_state SET {', '.join(f'{name} = ?' for name in _COLUMNS)}, saves = saves + 1"  # noqa: S608 -- constants
 _numbers: Final[Callable[[State], tuple[int, ...]]] = attrgetter(*_COLUMNS)
 SAVE_ROWS: Final = 1_000
 """Rows of the log after which the state is saved, so that whoever opens the file reads few."""

@@ -26,17 +26,17 @@ PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
 _SINCE: Final = (
-    "SELECT 0, lsn, 0, NULL FROM _entgldb_state"
+    "SELECT 0, saves, 0, NULL FROM _entgldb_state"
     " UNION ALL SELECT lsn, origin, seq, hash FROM _entgldb_oplog WHERE lsn > ?"
 )
 _HEADS: Final = (
-    "SELECT id, name, seq, head, (SELECT lsn FROM _entgldb_state), (SELECT lsn FROM _entgldb_last)"
+    "SELECT id, name, seq, head, (SELECT saves FROM _entgldb_state), (SELECT lsn FROM _entgldb_last)"
     " FROM _entgldb_heads"
 )
 
 
 class _Heads(NamedTuple):
-    """All heads, as of row ``last`` of the log and of the save at row ``saved``."""
+    """All heads, as of row ``last`` of the log and of save number ``saved``."""
 
     saved: int
     last: int

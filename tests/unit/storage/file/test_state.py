@@ -133,3 +133,19 @@ def test_a_reader_sees_each_commit(store: Store, tmp_path: Path, monkeypatch: py
         assert reader.log_bytes() == store.state.log_bytes
     reader.close()
     other.close()
+
+
+def test_a_reader_sees_a_head_that_goes_back(store: Store, tmp_path: Path) -> None:
+    """No row of the log, and no number of one, says so."""
+    put(store, 1, "a")
+    before = store.state.origins[store.origin].head
+    put(store, 2, "b")
+    with store.group():
+        store.state.loose = True
+    reader = LogQueries(open_reader(tmp_path))
+    assert reader.vector()[store.origin][0] == 2
+    with store.group():
+        store.connection.execute("DELETE FROM _entgldb_oplog WHERE seq = 2")
+        store.state.move(store.origin, before)
+    assert reader.vector() == store.vector() == {store.origin: before[:2]}
+    reader.close()
