@@ -60,7 +60,7 @@ def test_what_has_a_name_of_its_own_is_no_wedge(monkeypatch: pytest.MonkeyPatch)
     rig = Rig()
     rig.theirs, rig.held = {YOU: 3, THIRD: 2}, {ME: 1}
     monkeypatch.setattr(rig.log, "held", lambda: {YOU: 3})
-    monkeypatch.setattr(rig.log, "quarantined", lambda: {THIRD})
+    monkeypatch.setattr(rig.log, "forked", lambda: {THIRD})
     assert rig.wait(100) == []
     rig.held = {}
     monkeypatch.setattr(rig.log, "floors", lambda: {ME: 1})
