@@ -110,7 +110,7 @@ def test_a_fork_that_were_not_quarantined_would_be_noticed() -> None:
     def careless(self: Applier, one: Incoming) -> None:
         self.counts[Reason.DUPLICATE.value] += 1
 
-    with patch.object(Applier, "_quarantine", careless), pytest.raises(AssertionError):
+    with patch.object(Applier, "_note_fork", careless), pytest.raises(AssertionError):
         forked(calm(3))
 
 
