@@ -82,6 +82,7 @@ SEEN = (
     "conflict row made",
     "credential renewed",
     "entries lost in a roll-back",
+    "entries of others put off",
     "gateway changed by rank at the start",
     "gateway lost",
     "gateway taken over by rank",

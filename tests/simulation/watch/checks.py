@@ -40,7 +40,6 @@ class Watch:
         self._clocks: dict[str, int] = {}
         self._waiting: dict[str, set[str]] = {}
         self._conflicts: dict[str, int] = {}
-        self._origins: dict[str, str] = {}
         self.ends: dict[str, int] = {}
         """Logs that their own node has ended, and where."""
         self.written_again: dict[Id, Operation] = {}
@@ -61,8 +60,9 @@ class Watch:
             return
         held = set(node.store.held())
         self._count_branches(node, held)
-        self._goes_back(node)
-        for row in oracle.read_log(node.store.connection, self._read.get(node.name, 0)):
+        rows = oracle.read_log(node.store.connection, self._read.get(node.name, 0))
+        self._goes_back(node, rows)
+        for row in rows:
             self._read[node.name] = row.lsn
             self._logs.setdefault(node.name, {})[row.operation.id] = row
             self._chain(node, row)
@@ -144,33 +144,35 @@ class Watch:
         orphaned = self._orphaned.get(node.name, set()) | but
         return state._replace(conflicts={one for one in state.conflicts if one[0] not in orphaned})
 
-    def _goes_back(self, node: SimulatedNode) -> None:
+    def _goes_back(self, node: SimulatedNode, rows: list[Logged]) -> None:
         """After ``clock --reset`` what was stamped ahead goes where it is written again, or to be held."""
-        before = self._origins.setdefault(node.name, node.origin)
         heads, log = self._heads.setdefault(node.name, {}), self._logs.setdefault(node.name, {})
         known, ended = node.store.state.origins, node.store.state.ended
         self.ends |= ended
-        lowered = before != node.origin and before in ended
+        # what was taken out may be back at the same look: a node that hung does all at once
+        first = {row.operation.id[0]: row.operation.id[1] for row in reversed(rows)}
+        went_back = False
         for origin, head in list(heads.items()):
             seq = known[origin].head.seq if origin in known else 0
-            gone = {made for made in log if made[0] == origin and made[1] > seq}
-            # of others it puts off what they have stamped ahead, whether it ends a log of its own or not
-            put_off = seq < head.id[1] and head.hlc > node.clock.now_ms() + DRIFT_MS_MAX << COUNTER_BITS
-            if seq >= head.id[1] or not (ended or put_off):
+            seq = min(seq, first.get(origin, head.id[1] + 1) - 1)
+            if seq >= head.id[1]:
                 continue
-            lowered |= put_off
+            if seq < ended.get(origin, head.id[1]) and not _is_ahead(node, head):
+                self.world.violate(f"{node.name}: its log of {origin} went back from {head.id[1]} to {seq}")
+                continue
+            went_back = True
             self.world.reached["log went back"] += 1
+            self.world.reached["entries of others put off"] += origin not in ended
             heads.pop(origin)
             if (origin, seq) in log:
                 heads[origin] = log[origin, seq].operation
-            for made in gone:
+            for made in [made for made in log if made[0] == origin and made[1] > seq]:
                 del log[made]
                 if made[1] > ended.get(origin, made[1]) and made in self.union:
                     self.written_again[made] = self.union.pop(made)
-        if lowered:
-            # it has lowered its clock to what is left
+        if went_back and node.store.state.clock < self._clocks.get(node.name, 0):
+            # it was this node's own clock, and it goes on from the greatest stamp that is left
             self._clocks[node.name] = max((row.operation.hlc for row in log.values()), default=0)
-        self._origins[node.name] = node.origin
 
     def rolled_back(self, node: SimulatedNode, log: list[Logged], lost: set[Id]) -> None:
         """The disk of a node has gone back in time; ``log`` is what it has now."""
@@ -255,6 +257,11 @@ class Watch:
             if any((one.id, o) not in self._early for o in lacking):
                 self.world.violate(f"{node.name}: {one.id} is here before its cause from {lacking}")
         self._clocks[node.name] = max(one.hlc, self._clocks.get(node.name, 0))
+
+
+def _is_ahead(node: SimulatedNode, one: Operation) -> bool:
+    """Whether a node whose clock is right would hold an entry back."""
+    return one.hlc >> COUNTER_BITS > node.clock.now_ms() + DRIFT_MS_MAX
 
 
 def without_collected(wanted: State, found: State, node: SimulatedNode) -> State:

@@ -1,0 +1,79 @@
+"""``Watch`` lets a log go back where ``clock --reset`` takes it back, and nowhere else."""
+
+from __future__ import annotations
+
+import pytest
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.storage.log.append import Batch
+from entgldb.storage.repair import healing
+from tests.contract.test_store import entries
+from tests.simulation.events.times import MONTH_MS
+from tests.simulation.run import Run
+from tests.simulation.test_calm import quiet
+from tests.simulation.world.node import SimulatedNode
+
+
+def two(*, ahead_ms: int) -> tuple[Run, SimulatedNode, SimulatedNode]:
+    """Two nodes, not started: the first has all that the second wrote, the end of it stamped ahead."""
+    run = Run(1, options=quiet(2))
+    one, other = run.lan
+    write(run, other, 1)
+    other.clock.offset_ms = ahead_ms
+    write(run, other, 2)
+    write(run, other, 3)
+    take(run, one, other)
+    run.watch.look(one)
+    assert run.world.violations == []
+    return run, one, other
+
+
+def write(run: Run, node: SimulatedNode, number: int) -> None:
+    with node.store.group():
+        node.store.write(
+            RequestId(b"c" * 16, number),
+            [Write("users", f"k{number}", b'{"n":%d}' % number)],
+            node.clock.now_ms(),
+        )
+    run.watch.look(node)
+
+
+def take(run: Run, node: SimulatedNode, giver: SimulatedNode) -> None:
+    """Take all, as it is when somebody accepts what would be held."""
+    now = node.clock.now_ms()
+    with node.store.group():
+        node.store.apply(entries(giver.store), now)
+        node.store.release_held(now, accepted=giver.origin)
+
+
+def reset(node: SimulatedNode) -> None:
+    with node.store.group():
+        node.store.reset_clock(RequestId(b"r" * 16, 1), b"e" * 32, node.clock.now_ms())
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["commit by commit", "all at one look"])
+def test_a_reset_may_put_off_what_others_stamped_ahead_though_no_log_ends(looks: bool) -> None:
+    run, one, other = two(ahead_ms=MONTH_MS)
+    before = one.origin
+    reset(one)
+    assert (one.origin, one.store.state.ended) == (before, {})
+    assert one.store.vector()[other.origin][0] == 1
+    if looks:
+        run.watch.look(one)
+        # its clock has gone back as well
+        write(run, one, 4)
+    take(run, one, other)
+    run.watch.look(one)
+    assert run.world.violations == []
+    assert run.world.reached["entries of others put off"] == 1
+    assert one.store.vector()[other.origin][0] == 3
+
+
+def test_what_is_stamped_right_never_goes() -> None:
+    run, one, other = two(ahead_ms=0)
+    with one.store.group():
+        healing.take_out(Batch(one.store.connection, one.store.state), other.origin, 2)
+    run.watch.look(one)
+    assert [text.split(": ", 1)[1] for text in run.world.violations] == [
+        f"{one.name}: its log of {other.origin} went back from 3 to 1"
+    ]
