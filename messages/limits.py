@@ -58,11 +58,15 @@ NAMED_MAX: Final = 32
 """Versions that one entry names beside its parent; the next entry names those beyond."""
 ORIGINS_MAX: Final = 4096
 """Origins in one version vector."""
+INCARNATIONS_RESERVED: Final = 64
+"""Places of these that are kept for the node's own incarnations to come, whoever else brings origins."""
+TAKEN_MAX: Final = ORIGINS_MAX - INCARNATIONS_RESERVED
+"""Origins known in all beyond which none is taken from others."""
 CLOUDS_TOLD_MAX: Final = 32
 """Cloud peers of which one claim tells."""
 MEMBERS_MAX: Final = 1024
 """Nodes of which the last word is kept."""
-STRANGERS_MAX: Final = ORIGINS_MAX - MEMBERS_MAX
+STRANGERS_MAX: Final = TAKEN_MAX - MEMBERS_MAX
 """Origins known in all beyond which only those are taken that a member has named as its own."""
 STRANGERS_PER_PEER_MAX: Final = STRANGERS_MAX // 3
 """Other origins that one peer may bring while the store is open."""

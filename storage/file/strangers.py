@@ -5,6 +5,9 @@ the past, nodes not heard of yet, inventions) have a bounded part of it, and wha
 that. The entries of an origin that is not taken are left out and counted; everything else flows on. They
 come again, because our vector lacks them, and are taken as soon as the origin counts.
 
+Some places stay free whatever comes, for the incarnations under which the node itself goes on one day: peers
+refuse a vector that is larger than a vector may be.
+
 A snapshot is counted as its entries would be, and taken whole or not at all. The first one that an empty node
 takes from its own LAN may bring all that a vector has room for: such a node has heard of no members yet.
 """
@@ -16,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from entgldb.messages.limits import MEMBERS_MAX, ORIGINS_MAX, STRANGERS_MAX, STRANGERS_PER_PEER_MAX
+from entgldb.messages.limits import MEMBERS_MAX, STRANGERS_MAX, STRANGERS_PER_PEER_MAX, TAKEN_MAX
 from entgldb.messages.model import Origin, node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.file.state import State
@@ -36,7 +39,7 @@ class Strangers:
     ) -> bool:
         """Whether ``origin``, which ``peer`` brings, is taken beside ``known`` others."""
         own_word = connection.execute("SELECT 1 FROM _entgldb_members WHERE origin = ?", (origin,)).fetchone()
-        if own_word is not None and known < ORIGINS_MAX:
+        if own_word is not None and known < TAKEN_MAX:
             return True
         if known < STRANGERS_MAX and self._brought[peer] < STRANGERS_PER_PEER_MAX:
             self.note(peer, 1)
@@ -53,7 +56,7 @@ class Strangers:
             new - {origin for (origin,) in connection.execute("SELECT origin FROM _entgldb_members")}
         )
         known, mine = len(state.origins), node_of(state.own)
-        if known + len(new) > ORIGINS_MAX:
+        if known + len(new) > TAKEN_MAX:
             return None
         if not strangers or (not cloud and all(node_of(origin) == mine for origin in state.origins)):
             return 0

@@ -78,6 +78,8 @@ class Incarnations:
         if first is not None:
             node_id, seed = node_of(self._transaction.state.own), self._seed(entropy())
             name, public = origin_of(node_id, seed)
+            # made here: it is not to be taken for one that somebody brings, and left out for want of room
+            self._transaction.state.known(connection, name)
             for entries in _signed(healing.as_versions_that_lost(name, chain((first,), unseen)), seed):
                 self._applying.apply(entries, now_ms)
             authors.keep(connection, [Author(name, public, self.attestation(node_id, public))])

@@ -19,7 +19,7 @@ from tests.unit.storage.snapshot.test_snapshots import NOW, Side
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, most in (("STRANGERS_MAX", 8), ("STRANGERS_PER_PEER_MAX", 3), ("ORIGINS_MAX", 12)):
+    for name, most in (("STRANGERS_MAX", 8), ("STRANGERS_PER_PEER_MAX", 3), ("TAKEN_MAX", 12)):
         monkeypatch.setattr(strangers, name, most)
 
 

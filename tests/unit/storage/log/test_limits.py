@@ -6,9 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from entgldb.actors.session import session
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, TooLargeError
-from entgldb.messages.limits import KEY_BYTES_MAX, NAME_CHARS_MAX
+from entgldb.messages.limits import (
+    INCARNATIONS_RESERVED,
+    KEY_BYTES_MAX,
+    MEMBERS_MAX,
+    NAME_CHARS_MAX,
+    ORIGINS_MAX,
+    STRANGERS_MAX,
+    TAKEN_MAX,
+)
 from entgldb.messages.model import Entry, check_collection, check_key, check_node_id
 from entgldb.messages.wire import Member
 from entgldb.storage.documents.query import Documents
@@ -17,8 +26,10 @@ from entgldb.storage.log import apply, evicting, requests, writes
 from entgldb.storage.log import read as log
 from entgldb.storage.repair import forks
 from entgldb.storage.rules import header
-from entgldb.storage.rules.header import Header
+from entgldb.storage.rules.header import PUT, Header, digest
+from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
+from tests.unit.actors.session.test_session import Bench
 
 NOW = 1_790_000_000_000
 CLIENT = b"c" * 16
@@ -147,7 +158,7 @@ def test_only_so_many_answers_are_remembered(store: Store, monkeypatch: pytest.M
 def test_of_too_many_origins_only_those_are_left_out_that_no_member_calls_its_own(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, most in (("STRANGERS_MAX", 4), ("STRANGERS_PER_PEER_MAX", 2), ("ORIGINS_MAX", 5)):
+    for name, most in (("STRANGERS_MAX", 4), ("STRANGERS_PER_PEER_MAX", 2), ("TAKEN_MAX", 5)):
         monkeypatch.setattr(strangers, name, most)
     made = [make(f"x-{number}") for number in range(6)]
     sent = [put(other, 1) + put(other, 2, "k2") for other in made]
@@ -169,6 +180,49 @@ def test_of_too_many_origins_only_those_are_left_out_that_no_member_calls_its_ow
     assert take(4, peer="bad") == ("", 2), "as far as the vector has any"
     assert set(store.vector()) == {other.origin for other in made[:4]}
     for other in made:
+        other.close()
+
+
+def test_a_node_that_knows_all_the_origins_it_may_goes_on_as_another_writer_and_peers_take_its_vector(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strangers, "TAKEN_MAX", TAKEN_MAX - STRANGERS_MAX + 4)
+    monkeypatch.setattr(strangers, "STRANGERS_MAX", 4)
+    monkeypatch.setattr(session, "ORIGINS_MAX", ORIGINS_MAX - STRANGERS_MAX + 4)
+    put(store, 1)
+    origins = [f"m{number}/{number:032x}" for number in range(session.ORIGINS_MAX)]
+    with store.group():
+        named = origins[4 : 4 + MEMBERS_MAX]
+        store.remember_members([Member(origin, 1, NOW, {}) for origin in named], NOW, cloud=False)
+        done = store.apply([first_of(origin) for origin in origins], NOW)
+    assert done.counts["too-many-origins"] > 0
+    for number in range(INCARNATIONS_RESERVED):
+        with store.group():
+            store.reincarnate(bytes([number]) * 32, Why.RESTORED, NOW)
+        put(store, 2 + number, f"k{number}")
+    assert len(store.vector()) == session.ORIGINS_MAX
+    peer = Bench().open(store.vector())
+    assert peer.session.fault is None
+
+
+def first_of(origin: str) -> Entry:
+    return Entry(header.encode(Header(origin, 1, 1, "c", origin, PUT, None, 0, 1, digest(b"{}"), b"")), b"{}")
+
+
+def test_a_branch_that_goes_is_kept_as_lost_however_many_origins_are_known(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, rival = make("lan-2"), make("lan-2")
+    for sent in (put(one, 1, "only here"), put(rival, 1)):
+        with store.group():
+            store.apply(sent, NOW)
+    monkeypatch.setattr(strangers, "STRANGERS_MAX", 1)
+    (fork,) = forks.forks(store.connection)
+    seq, kept = store.branch(fork.origin, "theirs") or (0, b"")
+    with store.group():
+        assert store.heal(fork.origin, seq, kept, lambda: b"e" * 32, NOW) == 1
+    assert store.get("c", "only here") is not None
+    for other in (one, rival):
         other.close()
 
 
