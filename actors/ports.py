@@ -60,6 +60,9 @@ class LogReader(Protocol):
     def author(self, origin: Origin) -> Author | None:
         """The author of a log; None where nobody has named it yet."""
 
+    def signed_upto(self, origin: Origin) -> int:
+        """The seq of the newest entry of a log that is signed: what follows is nobody's to relay yet."""
+
     def size(self) -> tuple[int, int]:
         """Live documents, and rows of the log."""
 
@@ -72,6 +75,9 @@ class OplogReader(LogReader, Protocol):
 
     def pinned_cluster(self) -> tuple[str, str]:
         """The cluster that a cloud node serves and the client id that brought it; empty before the first."""
+
+    def authorities(self) -> dict[str, bytes]:
+        """Cluster -> the public key of its CA, of the clusters that a cloud node serves."""
 
     def members(self) -> dict[str, Heard]:
         """Name (node id; origin in the cloud role) -> the last row of that member kept in the file."""
@@ -191,6 +197,9 @@ class Store(OplogReader, Protocol):
     def pin_cluster(self, cluster: str, client_id: str) -> None:
         """From now on this cloud node serves ``cluster``, unless it serves one already."""
 
+    def trust(self, cluster: str, ca_key: bytes) -> None:
+        """Believe the CA of a cluster that this cloud node serves; of each cluster the first one counts."""
+
     def unpin_cluster(self) -> None:
         """Serve no cluster until the next one is pinned."""
 
@@ -271,6 +280,25 @@ class Store(OplogReader, Protocol):
         """Rewrite the file without its free pages, outside of any group; its bytes before and after."""
 
     def close(self) -> None: ...
+
+
+class Witness(Protocol):
+    """Knows what keys have signed."""
+
+    def signed(self, public_key: bytes, statement: bytes, signature: bytes) -> bool:
+        """Whether the holder of the key has signed the statement."""
+
+    def attested(self, author: Author) -> bool:
+        """Whether the CA of a cluster of ours says that the node of an origin has its key."""
+
+
+class ClusterCa(Protocol):
+    """The CA of our cluster."""
+
+    public_key: bytes
+
+    def attest(self, node_id: str, public_key: bytes) -> bytes:
+        """The signature by which the CA says that a node writes with a key."""
 
 
 class Disk(Protocol):

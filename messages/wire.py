@@ -26,6 +26,8 @@ SNAPSHOTS: Final = "snapshots"
 """The feature of a node that takes SnapshotOffer and SnapshotChunk."""
 PARTS: Final = "parts"
 """The feature of a node that puts a frame together from Part."""
+SHARED: Final = "shared"
+"""The feature of a cloud node that mixes the documents of several clusters: it answers for their writers."""
 PROBE: Final = "probe"
 """The only feature of a dialler that came to hear a Hello and goes again: it gets no session."""
 FEATURES: Final[tuple[str, ...]] = (VERIFY, SNAPSHOTS, PARTS)
@@ -129,6 +131,8 @@ class Hello(Message):
     beat_ms: Count = 1000
     """How far apart the sender's heartbeats are; a link on which nothing comes for three of the slower side's
     is down."""
+    ca_key: bytes = b""
+    """The public key of the cluster's CA, gateway to cloud only: ``cluster`` is made from it."""
 
 
 @message(2, Channel.PEER)

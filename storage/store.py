@@ -213,10 +213,16 @@ class Store(LogQueries):
         value = json.dumps((cluster, client_id))
         self.connection.execute("INSERT OR IGNORE INTO _entgldb_meta VALUES (?, ?)", (PINNED, value))
 
+    def trust(self, cluster: str, ca_key: bytes) -> None:
+        """Believe the CA of a cluster that this cloud node serves; of each cluster the first one counts."""
+        self.transaction.need_group()
+        authors.trust(self.connection, cluster, ca_key)
+
     def unpin_cluster(self) -> None:
         """Serve no cluster until the next one is pinned."""
         self.transaction.need_group()
         self.connection.execute("DELETE FROM _entgldb_meta WHERE name = ?", (PINNED,))
+        authors.trust_nobody(self.connection)
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False, peer: str = "") -> Outcome:
         """Take foreign entries; see ``ports.Store``."""

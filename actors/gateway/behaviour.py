@@ -10,7 +10,16 @@ from typing import Final
 
 from entgldb.actors.behaviour import Asker, Behaviour, Context, refuse
 from entgldb.actors.gateway.cloud_link import CloudLink, Means
-from entgldb.actors.ports import CloudTarget, Links, OplogReader, Prober, Secrets, SnapshotChunks, TokenSource
+from entgldb.actors.ports import (
+    CloudTarget,
+    ClusterCa,
+    Links,
+    OplogReader,
+    Prober,
+    Secrets,
+    SnapshotChunks,
+    TokenSource,
+)
 from entgldb.actors.session.members import Members
 from entgldb.actors.session.reach import Reach
 from entgldb.actors.session.session import NO_LAG
@@ -55,12 +64,14 @@ class Gateway(Behaviour):
         secrets: Secrets,
         prober: Prober,
         chunks: SnapshotChunks | None = None,
+        ca: ClusterCa | None = None,
     ) -> None:
         super().__init__()
         self.sessions = Sessions("gateway", settings, log, chunks, self.count, cloud=True)
         self.parts = (self.sessions,)
+        members = Members(cloud=False)
         self._means = Means(
-            settings, log, links, tokens, secrets, self.count, self._next, Members(cloud=False), self.sessions
+            settings, log, links, tokens, secrets, self.count, self._next, members, self.sessions, ca
         )
         self._prober = prober
         self._serial = 0

@@ -15,7 +15,8 @@ from typing import Final
 from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.gateway import cloud_hello
-from entgldb.actors.ports import CloudTarget, Links, OplogReader, Secrets, TokenSource
+from entgldb.actors.gateway.vouching import Vouching
+from entgldb.actors.ports import CloudTarget, ClusterCa, Links, OplogReader, Secrets, TokenSource
 from entgldb.actors.session import silence
 from entgldb.actors.session.members import Gossip, Members
 from entgldb.actors.session.session import NO_LAG, Partner, Session
@@ -70,6 +71,8 @@ class Means:
     """A number that was not given before, for tickets and timers."""
     members: Members
     sessions: Sessions
+    ca: ClusterCa | None
+    """None where this node has no cluster key: it leads no cluster."""
 
 
 class CloudLink:
@@ -164,6 +167,7 @@ class CloudLink:
                 self._token,
                 self.epoch,
                 beat_ms=int(1000 * self._means.settings.heartbeat_interval),
+                ca_key=b"" if self._means.ca is None else self._means.ca.public_key,
             )
         )
 
@@ -285,6 +289,7 @@ class CloudLink:
             Gossip(self._means.members, speaks_for=self.peer.node_id),
             self._send,
             lambda: self._means.links.flow(self.link),
+            Vouching(self._means.ca, hello).attested,
         )
         self.session.start(ctx)
         ctx.log(INFO, f"cloud peer {self.peer.node_id}: connected to {self.peer.address}")

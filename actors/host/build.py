@@ -13,7 +13,7 @@ from typing import Final, Protocol, assert_never
 from entgldb.actors.behaviour import Asker, Behaviour
 from entgldb.actors.cluster_key import CLUSTER_KEY_NAME
 from entgldb.actors.node.behaviour import NodeKeeper
-from entgldb.actors.ports import Secrets
+from entgldb.actors.ports import ClusterCa, Secrets
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages import settings
 from entgldb.messages.errors import EntglError
@@ -52,6 +52,7 @@ EDGES: Final = (
     "oplog.snapshot_files",
     "store.behaviour",
     "tls.attestation",
+    "tls.witness",
     "sync.behaviour",
     "tls.identity",
 )
@@ -97,6 +98,13 @@ def _secrets(key_file: str, cluster: str) -> Secrets:
     return KeyedSecrets(key_file, cluster)
 
 
+def _ca(directory: str) -> ClusterCa:
+    from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, read_cluster_key
+    from entgldb.actors.tls.attestation import CaOfCluster
+
+    return CaOfCluster(read_cluster_key(Path(directory) / CLUSTER_KEY_NAME))
+
+
 def _store(settings: settings.StoreSettings) -> Built:
     from entgldb.actors.host.free_space import FreeSpace
     from entgldb.actors.store.behaviour import StoreKeeper
@@ -107,11 +115,7 @@ def _store(settings: settings.StoreSettings) -> Built:
     if settings.role == "cloud":
         store = Store.open(settings.directory, settings.node_id, now_ms)
     else:
-        from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, read_cluster_key
-        from entgldb.actors.tls.attestation import attester
-
-        attest = attester(read_cluster_key(Path(settings.directory) / CLUSTER_KEY_NAME))
-        store = Store.open(settings.directory, settings.node_id, now_ms, attest)
+        store = Store.open(settings.directory, settings.node_id, now_ms, _ca(settings.directory).attest)
     socket = ClientSocket(settings.directory)
     secrets = _secrets(settings.key_file, settings.cluster)
     return StoreKeeper(settings, store, secrets, FreeSpace(settings.directory)), socket
@@ -121,14 +125,18 @@ def _oplog(settings: settings.OplogSettings) -> Built:
     from entgldb.actors.host.free_space import FreeSpace
     from entgldb.actors.oplog.behaviour import OplogKeeper
     from entgldb.actors.oplog.snapshot_files import FileShelf
+    from entgldb.actors.tls.witness import CaWitness
     from entgldb.storage.log.read import LogReader
     from entgldb.storage.repair.copies import Fingerprints
 
     log = LogReader.open(settings.directory)
     loop = SideLoop("oplog")
     shelf = FileShelf(loop, settings.directory)
+    witness = CaWitness(log.authorities)
+    if settings.role != "cloud":
+        witness = CaWitness.of(_ca(settings.directory).public_key)
     return OplogKeeper(
-        settings, log, Fingerprints(log.connection), shelf, FreeSpace(settings.directory)
+        settings, witness, log, Fingerprints(log.connection), shelf, FreeSpace(settings.directory)
     ), loop
 
 
@@ -180,4 +188,5 @@ def _gateway(settings: settings.GatewaySettings) -> Built:
     links = TlsLinks(loop, lan=None, server=None)
     log = LogReader.open(settings.directory)
     chunks = FileChunks(settings.directory)
-    return Gateway(settings, log, links, tokens, secrets, CloudProber(loop, tokens), chunks), loop
+    ca = None if settings.role == "cloud" else _ca(settings.directory)
+    return Gateway(settings, log, links, tokens, secrets, CloudProber(loop, tokens), chunks, ca), loop

@@ -6,12 +6,13 @@ from entgldb.actors.behaviour import INFO, Behaviour, Context, refuse
 from entgldb.actors.oplog.compaction import Compaction
 from entgldb.actors.oplog.retention import Retention
 from entgldb.actors.oplog.snapshots import SnapshotKeeper
+from entgldb.actors.oplog.staging import Ready, Stage
 from entgldb.actors.oplog.verifier import Verifier
-from entgldb.actors.ports import Disk, Fingerprints, OplogReader, SnapshotShelf
+from entgldb.actors.oplog.writers import Writers
+from entgldb.actors.ports import Disk, Fingerprints, OplogReader, SnapshotShelf, Witness
 from entgldb.messages.administration import Compact
 from entgldb.messages.client import Report, Status, Verify
-from entgldb.messages.errors import EntglError, ErrorCode, ProtocolError, Reason
-from entgldb.messages.limits import GROUP_ENTRIES_MAX, STAGED_BYTES_MAX
+from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.local.actors import (
     Apply,
     Configure,
@@ -25,29 +26,13 @@ from entgldb.messages.local.actors import (
 from entgldb.messages.local.members import Collected, FileCompacted, Pruned
 from entgldb.messages.local.snapshots import SnapshotInstalled
 from entgldb.messages.local.verification import Repaired, TellPeers, VerifyHeard, VerifyPeer
-from entgldb.messages.model import Entry
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import OplogSettings
-from entgldb.storage.rules import header as headers
 
 RELEASE_INTERVAL, RELEASE_INTERVAL_IDLE = 1.0, 5.0
 """Seconds between looks at held entries, and while there are none."""
 VERIFY_AFTER_START = 60.0
 """Seconds to the first verification: after a restore, a rebuild, whatever the disk did meanwhile."""
-
-
-class Stage:
-    """The end of a batch that is the beginning of a group: kept until the rest comes."""
-
-    def __init__(self, round_: int) -> None:
-        self.round = round_
-        self.clear()
-
-    def clear(self) -> None:
-        """Nothing is left over."""
-        self.entries: list[Entry] = []
-        self.recorded: list[bool] = []
-        self.bytes = 0
 
 
 class OplogKeeper(Behaviour):
@@ -58,6 +43,7 @@ class OplogKeeper(Behaviour):
     def __init__(
         self,
         settings: OplogSettings,
+        witness: Witness,
         log: OplogReader | None = None,
         documents: Fingerprints | None = None,
         shelf: SnapshotShelf | None = None,
@@ -66,6 +52,7 @@ class OplogKeeper(Behaviour):
         super().__init__()
         self.settings = settings
         self._log, self._disk = log, disk
+        self._writers = Writers(settings.node_id, witness, log)
         self._snapshots = SnapshotKeeper(log, shelf, self.count, self._room)
         self.parts = (self._snapshots,)
         self._verifier = None if log is None or documents is None else Verifier(log, documents, self.count)
@@ -147,9 +134,8 @@ class OplogKeeper(Behaviour):
         self._compaction.done(message, ctx)
 
     def on_entries_received(self, message: EntriesReceived, ctx: Context) -> None:
-        stage = self._stage(message)
-        ready, recorded, fault = self._take(stage, message)
-        self._verified += len(ready)
+        ready = self._supplied(message) if message.supplied else self._next(message, ctx)
+        self._verified += len(ready.entries)
         ctx.tell(
             "store",
             Apply(
@@ -157,15 +143,24 @@ class OplogKeeper(Behaviour):
                 message.session,
                 message.round,
                 message.batch,
-                tuple(ready),
+                ready.entries,
                 message.cloud,
                 message.supplied,
-                fault,
-                tuple(index for index, only in enumerate(recorded) if only),
+                ready.fault,
+                ready.recorded,
                 "" if self._verifier is None else self._verifier.name_of(message.session),
-                message.authors,
+                ready.authors,
             ),
         )
+
+    def _next(self, message: EntriesReceived, ctx: Context) -> Ready:
+        return self._stage(message).take(
+            message.entries, message.recorded, message.authors, self._writers, ctx, self.count
+        )
+
+    def _supplied(self, message: EntriesReceived) -> Ready:
+        """Without a stage: each was asked for by itself."""
+        return Ready(self._writers.supplied(message.entries, message.authors))
 
     def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
         self._stages = {name: stage for name, stage in self._stages.items() if not message.covers(name)}
@@ -209,7 +204,7 @@ class OplogKeeper(Behaviour):
     # --- looking and stopping ------------------------------------------------------------------------
 
     def on_status(self, message: Status, ctx: Context) -> None:
-        staged = sum(len(stage.entries) for stage in self._stages.values())
+        staged = sum(len(stage) for stage in self._stages.values())
         body: dict[str, Json] = {"verified": self._verified, "staged": staged, "counts": dict(self.counts)}
         if self._log is not None:
             heads = {origin: [seq, head.hex()] for origin, (seq, head) in self._log.vector().items()}
@@ -225,41 +220,7 @@ class OplogKeeper(Behaviour):
 
     def _stage(self, message: EntriesReceived) -> Stage:
         """The stage that holds the rest of this session's round; an older round's rest is worth nothing."""
-        if message.supplied:
-            return Stage(0)
         stage = self._stages.get(message.session)
         if stage is None or stage.round != message.round:
             stage = self._stages[message.session] = Stage(message.round)
         return stage
-
-    def _take(self, stage: Stage, message: EntriesReceived) -> tuple[list[Entry], list[bool], str]:
-        """Verify entry by entry; give out all up to the last whole group, and the fault that stopped it."""
-        ready: list[Entry] = []
-        recorded: list[bool] = []
-        marked = set(message.recorded)
-        for index, entry in enumerate(message.entries):
-            try:
-                header = self._verify(entry, stage)
-            except EntglError:
-                self.count(Reason.BAD_ENTRY)
-                stage.clear()  # the store takes nothing more of this round
-                return ready, recorded, Reason.BAD_ENTRY.value
-            stage.entries.append(entry)
-            stage.recorded.append(index in marked)
-            stage.bytes += len(entry.header) + len(entry.body or b"")
-            if message.supplied or header.group_index + 1 == header.group_size:
-                ready += stage.entries
-                recorded += stage.recorded
-                stage.clear()
-        return ready, recorded, ""
-
-    def _verify(self, entry: Entry, stage: Stage) -> headers.Header:
-        header = headers.decode(entry.header)
-        # whether it is a document is the store's to say, which sets it aside alone where it is none
-        if not headers.body_matches(header, entry.body):
-            raise ProtocolError(f"the body of {header.version} is not the one its origin wrote")
-        if len(stage.entries) >= GROUP_ENTRIES_MAX or stage.bytes > STAGED_BYTES_MAX:
-            raise EntglError(
-                f"a group that does not end after {len(stage.entries)} entries, {stage.bytes} bytes"
-            )
-        return header

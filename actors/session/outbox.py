@@ -210,7 +210,7 @@ class Outbox:
         gone_out = dict(self._passed)
         entries: list[Entry] = []
         recorded: list[int] = []
-        unnamed: dict[str, None] = {}
+        unnamed, signed = dict[str, None](), dict[str, int]()
         size, most, pages = 0, self._line.batch, 0
         while self._cursor <= self._permitted and not (entries and pages >= PAGES_PER_BATCH_MAX):
             # no row behind what may be sent, nor many more than the batch has room for
@@ -222,7 +222,7 @@ class Outbox:
             for row in rows:
                 if row.lsn > self._permitted:
                     break
-                if row.seq > covered.get(row.origin, 0):
+                if self._is_due(row, covered, signed):
                     entry = self._entry(row)
                     cost = len(entry.header) + len(entry.body or b"")
                     named = row.origin in self._named or row.origin in unnamed
@@ -242,6 +242,17 @@ class Outbox:
                 continue
             break
         return bool(entries) and self._ship(entries, recorded, gone_out, unnamed)
+
+    def _is_due(self, row: Row, covered: Mapping[str, int], signed: dict[str, int]) -> bool:
+        """Whether the peer lacks a row, and can be shown who wrote it. ``signed`` is kept for a batch.
+
+        Where a branch was taken out, the end of a log is without a signature until the other one comes.
+        """
+        if row.seq <= covered.get(row.origin, 0):
+            return False
+        if row.seq > signed.get(row.origin, 0):
+            signed[row.origin] = self._log.signed_upto(row.origin)
+        return row.seq <= signed[row.origin]
 
     def _skip(self, covered: Mapping[str, int]) -> None:
         """Go to the next row that the peer lacks by one look into the index, not row by row."""

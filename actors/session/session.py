@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from entgldb.actors.behaviour import Context
@@ -37,7 +37,7 @@ from entgldb.messages.local.actors import Applied, EntriesReceived, Seen, Sessio
 from entgldb.messages.local.members import MembersHeard
 from entgldb.messages.local.snapshots import SnapshotInstalled
 from entgldb.messages.local.verification import VerifyHeard, VerifyPeer, VerifySay
-from entgldb.messages.model import Entry, Vector
+from entgldb.messages.model import Author, Entry, Vector
 from entgldb.messages.schema import Channel, Json, Message
 
 STALLED = 3.0
@@ -52,6 +52,9 @@ WANT_MAX = 200
 
 NO_LAG: dict[str, Json] = dict.fromkeys(("behind_in", "behind_out", "seconds_in", "seconds_out"))
 """The lag of a link without a session: unknown, never 0."""
+
+
+Vouch = Callable[[Iterable[Author]], tuple[Author, ...]]
 
 
 class Partner(NamedTuple):
@@ -104,14 +107,14 @@ class Session:
         gossip: Gossip | None = None,
         partner: Partner | None = None,
         chunks: SnapshotChunks | None = None,
+        vouch: Vouch = tuple,
     ) -> None:
-        self.name = name
+        self.name, self._vouch = name, vouch  # what we say ourselves of the authors that the peer names
         self._partner = partner or Partner()
-        self._owner, self._log = owner, log
+        self._owner, self._log, self._gains = owner, log, Vector()
+        """Heads that we have gained and not told the peer yet."""
         self.line = Line(send, flow, parts=wire.PARTS in self._partner.features)
         self._send, self._parts, self._pulse = self.line.send, Parts(), Pulse(self.line)
-        self._gains: Vector = {}
-        """Heads that we have gained and not told the peer yet."""
         self._cloud, self._sync_interval = cloud, sync_interval
         self._count, self._gossip = count, gossip
         self.outbox = Outbox(log, self.line, cloud=cloud, live_push=live_push, count=count)
@@ -343,7 +346,7 @@ class Session:
                     message.entries,
                     self._cloud,
                     recorded=message.recorded,
-                    authors=message.authors,
+                    authors=self._vouch(message.authors),
                 ),
             )
 
@@ -428,7 +431,9 @@ class Session:
                 self._count(Reason.NOT_ALLOWED)
             if entries:
                 ends = (self._owner, self.name, 0, 0)
-                heard = EntriesReceived(*ends, entries, self._cloud, supplied=True, authors=message.authors)
+                heard = EntriesReceived(
+                    *ends, entries, self._cloud, supplied=True, authors=self._vouch(message.authors)
+                )
                 ctx.tell("oplog", heard)
 
     def _compare_logs(self, vector: Vector) -> None:

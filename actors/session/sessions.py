@@ -9,7 +9,7 @@ from entgldb.actors.behaviour import ERROR, Context
 from entgldb.actors.line import Flow
 from entgldb.actors.ports import LogReader, SnapshotChunks
 from entgldb.actors.session.members import Gossip
-from entgldb.actors.session.session import Partner, Session
+from entgldb.actors.session.session import Partner, Session, Vouch
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import Reason, UnknownMessage
 from entgldb.messages.limits import FRAME_BYTES_MAX
@@ -55,7 +55,12 @@ class Sessions:
         self._serial = first
 
     def open(
-        self, partner: Partner, gossip: Gossip, send: Callable[[Message], bool], flow: Callable[[], Flow]
+        self,
+        partner: Partner,
+        gossip: Gossip,
+        send: Callable[[Message], bool],
+        flow: Callable[[], Flow],
+        vouch: Vouch = tuple,
     ) -> Session:
         """A session with ``partner`` that its owner is to start."""
         self._serial += 1
@@ -72,6 +77,7 @@ class Sessions:
             gossip=gossip,
             partner=partner,
             chunks=self._chunks,
+            vouch=vouch,
         )
         return session
 

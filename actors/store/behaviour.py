@@ -347,7 +347,10 @@ class StoreKeeper(Behaviour):
         return decisions.release_origin(self.store, message, ctx, self.count)
 
     def pin(self, message: PinCluster, ctx: Context) -> Message:
-        self.store.pin_cluster(message.cluster, message.client_id)
+        if not message.shared:
+            self.store.pin_cluster(message.cluster, message.client_id)
+        if message.ca_key:
+            self.store.trust(message.cluster, message.ca_key)
         return ClusterPinned(message.link)
 
     def reset_clock(self, message: ResetClock, ctx: Context) -> Message:

@@ -265,7 +265,7 @@ class Sync(Behaviour):
                 self._refuse(other, ctx)
         peer = self._open.get(message.link)
         if peer is not None and not peer.closing and peer.session is None:
-            self._serve(peer, ctx)
+            self._serve(peer, ctx, noted=True)
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "dial":
@@ -334,17 +334,21 @@ class Sync(Behaviour):
         peer.epoch = max(peer.epoch, brought.epoch)
         peer.bring(brought.token, self._checker)
 
-    def _serve(self, peer: PeerLink, ctx: Context) -> None:
-        """A client was let in. A cloud node serves one cluster: the first that any client brought."""
+    def _serve(self, peer: PeerLink, ctx: Context, *, noted: bool = False) -> None:
+        """A client was let in. A cloud node serves one cluster: the first that any client brought.
+
+        ``noted``: the store has looked at what the client says of its cluster.
+        """
         assert peer.hello is not None, "a token is judged after Hello"
-        cluster, (pinned, _) = peer.hello.cluster, self._log.pinned_cluster()
+        cluster, (pinned, _), ca_key = peer.hello.cluster, self._log.pinned_cluster(), peer.ca_key
         served = self.settings.shared or (cluster and cluster == pinned)
         if wire.PROBE in peer.hello.features and (served or (cluster and not pinned)):
             self._say_hello(peer, ctx)  # all that it came for
-        elif served:
+        elif served and (noted or not ca_key or cluster in self._log.authorities()):
             self._open_session(peer, ctx)
-        elif cluster and not pinned:
-            ctx.tell("store", PinCluster(peer.link, cluster, peer.client_id))
+        elif served or (cluster and not pinned):
+            shared = self.settings.shared
+            ctx.tell("store", PinCluster(peer.link, cluster, peer.client_id, ca_key, shared))
         else:
             self._refuse(peer, ctx)
 

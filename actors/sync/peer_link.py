@@ -17,6 +17,7 @@ from entgldb.messages.local.actors import LinkUp
 from entgldb.messages.model import Origin, check_node_id, node_of
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import SyncSettings
+from entgldb.storage.rules.authorship import cluster_of
 
 HELLO_TIMEOUT = 8.0
 """Seconds from an open link to the end of both Hellos."""
@@ -41,7 +42,7 @@ def hello(settings: SyncSettings, origin: str, port: int, now_ms: int, life: int
         settings.node_id,
         origin,
         "" if settings.role == "cloud" else settings.cluster,
-        wire.FEATURES,
+        (*wire.FEATURES, wire.SHARED) if settings.shared else wire.FEATURES,
         now_ms,
         settings.role,
         listen_port=port,
@@ -101,6 +102,12 @@ class PeerLink:
             return ""
         host = self.address.rpartition(":")[0]
         return f"{host}:{self.hello.listen_port}" if host else ""
+
+    @property
+    def ca_key(self) -> bytes:
+        """The key of the CA that its cluster is named after; empty where it has said none, or another."""
+        said = self.hello
+        return said.ca_key if said is not None and cluster_of(said.ca_key) == said.cluster else b""
 
     def knows(self, feature: str) -> bool:
         """Whether the peer has said that it takes the messages of ``feature``."""

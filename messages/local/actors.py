@@ -215,6 +215,10 @@ class PinCluster(Message):
     link: int
     cluster: str
     client_id: str
+    ca_key: bytes = b""
+    """The public key that the name of the cluster is made from; empty where the client has not said it."""
+    shared: bool = False
+    """Others may come, too: nothing is pinned, the key is only believed."""
 
 
 @message(122)

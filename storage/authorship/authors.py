@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from entgldb.messages.model import Author, Origin, node_of
 
+CLUSTERS_MAX: Final = 64
+"""Clusters that may mix their documents in one cloud node that is shared."""
+_CA: Final = "ca:"
+"""Names in ``_entgldb_meta`` begin with it, and go on with that of a cluster."""
 Attest = Callable[[str, bytes], bytes]
 """From node id and public key to the attestation of the cluster's CA; empty without a cluster key."""
 
@@ -55,3 +60,20 @@ def attest_own(connection: sqlite3.Connection, attest: Attest) -> None:
         connection,
         [Author(name, key, attest(node_id, key)) for name, key in waiting if node_of(name) == node_id],
     )
+
+
+def trust(connection: sqlite3.Connection, cluster: str, ca_key: bytes) -> None:
+    """Believe the CA of a cluster from now on; of each cluster the first one counts."""
+    if len(authorities(connection)) < CLUSTERS_MAX:
+        connection.execute("INSERT OR IGNORE INTO _entgldb_meta VALUES (?, ?)", (f"{_CA}{cluster}", ca_key))
+
+
+def trust_nobody(connection: sqlite3.Connection) -> None:
+    """Believe no CA until the next cluster comes."""
+    connection.execute("DELETE FROM _entgldb_meta WHERE name GLOB ?", (f"{_CA}*",))
+
+
+def authorities(connection: sqlite3.Connection) -> dict[str, bytes]:
+    """Cluster -> the public key of its CA, of those that are believed."""
+    rows = connection.execute("SELECT name, value FROM _entgldb_meta WHERE name GLOB ?", (f"{_CA}*",))
+    return {name.removeprefix(_CA): key for name, key in rows.fetchall()}

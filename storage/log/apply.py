@@ -322,7 +322,8 @@ class Applier:
             (UNFIT if fault else APPLIED, stored, one.signature, known.number, header.seq, one.digest),
         ).rowcount
         if not found:
-            self._look_for_fork(one)
+            if one.signature is not None:
+                self._look_for_fork(one)
             return 0
         if isinstance(text, EntglError):
             self._set_aside(one, text)

@@ -67,6 +67,10 @@ class LogQueries:
         cluster, client_id = ("", "") if row is None else json.loads(row[0])
         return cluster, client_id
 
+    def authorities(self) -> dict[str, bytes]:
+        """Cluster -> the public key of its CA, of the clusters that a cloud node serves."""
+        return authors.authorities(self.connection)
+
     def vector(self) -> Vector:
         """Origin -> (newest contiguous seq, its hash)."""
         return {name: (seq, head) for name, seq, head in self._heads().values() if seq}
@@ -158,6 +162,15 @@ class LogQueries:
             if row is not None:
                 found.append(row)
         return [Entry(*row[1:]) for row in sorted(found, key=itemgetter(0))]
+
+    def signed_upto(self, origin: Origin) -> int:
+        """The seq of the newest entry of a log that is signed: what follows is nobody's to relay yet."""
+        row = self.connection.execute(
+            "SELECT l.seq FROM _entgldb_origins o CROSS JOIN _entgldb_oplog l ON l.origin = o.id"
+            " WHERE o.name = ? AND l.signature IS NOT NULL ORDER BY l.seq DESC LIMIT 1",
+            (origin,),
+        ).fetchone()
+        return 0 if row is None else int(row[0])
 
     def author(self, origin: Origin) -> Author | None:
         """The author of a log; None where nobody has named it yet."""

@@ -6,13 +6,14 @@ which key. Each kind of statement begins with a word of its own, so that none ca
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 
 import msgpack
 
-from entgldb.messages.limits import PUBLIC_KEY_BYTES
-from entgldb.messages.model import Author, incarnation_of
+from entgldb.messages.limits import BATCH_BYTES_MAX, PUBLIC_KEY_BYTES
+from entgldb.messages.model import Author, Origin, incarnation_of
 
 _HEAD: Final = b"entgldb head 1\x00"
 _AUTHOR: Final = b"entgldb author 1\x00"
@@ -43,3 +44,48 @@ def fits(author: Author) -> bool:
     """Whether the origin is made from the key."""
     key = author.public_key
     return len(key) == PUBLIC_KEY_BYTES and incarnation_of(author.origin) == incarnation(key)
+
+
+class Link(Protocol):
+    """An entry among those that wait for a proof."""
+
+    @property
+    def origin(self) -> Origin: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def hlc(self) -> int: ...
+
+    @property
+    def closes(self) -> bool:
+        """Whether it is signed, where a transaction ends."""
+
+
+def worth_checking(links: Iterable[Link], bound: int) -> list[int]:
+    """The places up to which entries are to be proven, each origin by the last of its signatures before it.
+
+    That is the last place at which no origin is without one, because it proves all before it. And those
+    places without which a relay would have to send too much before the next, or could prove nothing of what
+    it has applied: the last before an entry that will be held, its stamp being beyond ``bound``.
+    """
+    found: list[int] = []
+    unproven: set[Origin] = set()
+    ahead: set[Origin] = set()
+    candidate, size, upto = None, 0, 0
+    for place, one in enumerate(links):
+        turns = one.hlc > bound and one.origin not in ahead
+        if turns:
+            ahead.add(one.origin)
+        if candidate is not None and (turns or size + one.size > BATCH_BYTES_MAX):
+            found.append(candidate)
+            candidate, size = None, size - upto
+        size += one.size
+        if one.closes:
+            unproven.discard(one.origin)
+        else:
+            unproven.add(one.origin)
+        if not unproven:
+            candidate, upto = place, size
+    return found if candidate is None else [*found, candidate]

@@ -14,6 +14,7 @@ from entgldb.messages.schema import Message
 from tests.simulation.events import damage, operators, times
 from tests.simulation.events.clients import CLOUD, SECOND_CLOUD, Acknowledged, Client
 from tests.simulation.events.faults import Faults
+from tests.simulation.events.forgeries import FORGER, FORGER_SEEDS, Forgeries, believed
 from tests.simulation.events.lies import LIAR_SEEDS, Lies
 from tests.simulation.events.retention import Forgetting
 from tests.simulation.watch import checks
@@ -122,6 +123,7 @@ class Run:
         self.forgetting = Forgetting(world, self.options, self.nodes)
         self.resets = times.Resets(world)
         self.lies = Lies(world, self.network, self.lan)
+        self.forgeries = Forgeries(world, self.network, self.nodes)
         self.watch.members = self.forgetting.remaining
 
     def whole(self) -> Result:
@@ -130,6 +132,7 @@ class Run:
         healed_in = self._heal()
         self._no_false_alarm()
         damage.at_rest(self.world, self.nodes)
+        believed(self.world, self.nodes)
         return self.finish(healed_in)
 
     def _no_false_alarm(self) -> None:
@@ -187,6 +190,8 @@ class Run:
         world.after(1.5, self.faults.begin)
         if world.seed % LIAR_SEEDS == 0:
             world.after(1.8, self.lies.begin)
+        if world.seed % FORGER_SEEDS == FORGER:
+            world.after(1.8, self.forgeries.begin)
         world.after(2.0, self.forgetting.begin)
         world.run(FAULT_SECONDS)
         world.run(FAULT_SECONDS_MAX - FAULT_SECONDS, self._enough)
@@ -205,6 +210,7 @@ class Run:
         self.faults.heal()
         self.lies.over = True
         self.network.lies.clear()
+        self.forgeries.end()
         self.lan = [node for node in self.lan if node is not self.forgetting.retired]
         for client in self.clients:
             client.stopped = True

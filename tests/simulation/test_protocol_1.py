@@ -27,7 +27,8 @@ def of_our_cluster(frame: bytes) -> bytes:
     return msgpack.packb([CLUSTER if item == "simulated cluster" else item for item in items])
 
 
-def test_a_session_with_a_recorded_peer_syncs_and_says_nothing_it_would_not_know() -> None:
+def test_a_recorded_peer_without_signatures_is_heard_and_nothing_of_it_is_taken() -> None:
+    """Nor is anything said that it would not know; it gets what this node writes."""
     run = Run(1, options=quiet(2))
     run.network.weather = Weather(latency=0.001)
     node = run.lan[1]
@@ -44,12 +45,11 @@ def test_a_session_with_a_recorded_peer_syncs_and_says_nothing_it_would_not_know
         for line in SESSION.read_text().splitlines()[:-1]:
             node.deliver("sync", FrameIn(LINK, of_our_cluster(bytes.fromhex(line.split()[1]))))
             run.world.run(0.3)
-        run.clients[1].write_now("reply")
-        run.world.run(1.0)
-    assert {key: node.store.get("users", key) is not None for key in ("before", "live")} == {
-        "before": True,
-        "live": True,
-    }
+        for key in ("first", "reply"):
+            run.clients[1].write_now(key)  # the recorded peer says that it has one entry of this node
+            run.world.run(1.0)
+    assert [node.store.get("users", key) for key in ("before", "live")] == [None, None]
+    assert node.all_counts()["not-attested"] > 0
     assert node.all_counts()["malformed"] == node.all_counts()["unknown-message"] == 0
     tags = {msgpack.unpackb(codec.encode(message))[0] for message in said}
     assert {1, 2, 4, 7} <= tags

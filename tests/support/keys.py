@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import sha256
 
-from entgldb.actors.tls.attestation import attester, ca_public_key
+from entgldb.actors.tls.attestation import CaOfCluster
 from entgldb.actors.tls.certificates import cluster_name
 from entgldb.messages.model import Author, Entry
 from entgldb.storage.authorship.identity import origin_of
@@ -27,14 +27,19 @@ def cluster(word: str) -> str:
 
 
 @lru_cache
+def ca(word: str) -> CaOfCluster:
+    """Its CA."""
+    return CaOfCluster(cluster_key(word))
+
+
 def attests(word: str) -> Callable[[str, bytes], bytes]:
-    """The word of its CA."""
-    return attester(cluster_key(word))
+    """The word of its CA for a key."""
+    return ca(word).attest
 
 
 def ca_key_of(word: str) -> bytes:
     """The public key of its CA."""
-    return ca_public_key(cluster_key(word))
+    return ca(word).public_key
 
 
 class Writer:
@@ -60,3 +65,13 @@ def ends_of_groups(entries: Iterable[Entry], writer: Writer) -> list[Entry]:
         ends = header.group_index + 1 == header.group_size
         made.append(writer.signed(entry) if ends else entry)
     return made
+
+
+class Trusting:
+    """A ``ports.Witness`` that believes every signature and every author: for tests that are about others."""
+
+    def signed(self, public_key: bytes, statement: bytes, signature: bytes) -> bool:
+        return True
+
+    def attested(self, author: Author) -> bool:
+        return True

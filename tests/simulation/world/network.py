@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -93,6 +94,8 @@ class Network:
         """Pairs that can never reach each other: the shape of the network."""
         self.lies: dict[str, str] = {}
         """A node -> the name that it says in Hello instead of its own."""
+        self.forge: Callable[[End, Message], Message] | None = None
+        """From a frame to the one that is said in its place."""
         self._ids = 0
 
     def add(self, place: Place) -> None:
@@ -112,6 +115,8 @@ class Network:
 
     def as_told(self, end: End, message: Message) -> Message:
         """A frame as its sender says it: a LAN node that lies says Hello under the name of another."""
+        if self.forge is not None:
+            message = self.forge(end, message)
         name = self.lies.get(end.place.name)
         lan = end.other is not None and "cloud" not in (end.place.role, end.other.place.role)
         if not isinstance(message, Hello) or name is None or not lan:

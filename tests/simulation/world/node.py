@@ -14,6 +14,7 @@ from entgldb.actors.node.behaviour import NodeKeeper
 from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.sync.behaviour import Sync
+from entgldb.actors.tls.witness import CaWitness
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.local.actors import Boot, Configure
 from entgldb.messages.model import REMOTE_PEERS
@@ -46,7 +47,7 @@ from tests.simulation.world.host import CrashNow, Host, Slot
 from tests.simulation.world.network import Network, VirtualLinks
 from tests.simulation.world.shelf import SnapshotDisk, VirtualShelf
 from tests.simulation.world.world import Clock, World
-from tests.support.keys import attests, cluster
+from tests.support.keys import attests, ca, cluster
 
 WORDS = {cluster(word): word for word in ("simulated cluster", "another simulated cluster")}
 """The clusters that nodes of a simulation belong to, by name."""
@@ -242,7 +243,7 @@ class SimulatedNode:
             self._look_at_store()
         elif actor == "oplog" and self.host is not None:
             oplog = self.host.behaviour(actor)
-            if isinstance(oplog, OplogKeeper) and any(stage.entries for stage in oplog._stages.values()):
+            if isinstance(oplog, OplogKeeper) and any(map(len, oplog._stages.values())):
                 self._world.reached["group across batches"] += 1
 
     def _look_at_store(self) -> None:
@@ -301,7 +302,12 @@ class SimulatedNode:
             shelf = VirtualShelf(
                 self.snapshots, self.store.connection, self._world, deliver, lambda: self.store.full
             )
-            return OplogKeeper(configure.oplog, self.log, Fingerprints(self.store.connection), shelf)
+            witness = (
+                CaWitness.of(ca(WORDS[self.cluster]).public_key)
+                if self.cluster
+                else CaWitness(self.log.authorities)
+            )
+            return OplogKeeper(configure.oplog, witness, self.log, Fingerprints(self.store.connection), shelf)
         if configure.election is not None:
             return Bully(configure.election)
         if configure.sync is not None:
@@ -312,7 +318,8 @@ class SimulatedNode:
         assert configure.gateway is not None
         tokens = VirtualTokens(self._authority, deliver)
         prober = VirtualProber(self._authority, deliver, partial(self._network.reaches, self))
-        return Gateway(configure.gateway, self.log, links, tokens, secrets, prober, self.snapshots)
+        own = ca(WORDS[self.cluster]) if self.cluster else None
+        return Gateway(configure.gateway, self.log, links, tokens, secrets, prober, self.snapshots, own)
 
     def _settings(self) -> NodeSettings:
         name, role = self.name, self.role

@@ -16,8 +16,10 @@ from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.sync.behaviour import Sync
+from entgldb.actors.tls.attestation import CaOfCluster
 from entgldb.actors.tls.identity import LanIdentity
 from entgldb.actors.tls.links import TlsLinks
+from entgldb.actors.tls.witness import CaWitness
 from entgldb.messages import client
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings, StoreSettings, SyncSettings
@@ -98,7 +100,8 @@ class LiveNode:
         self.loop = SideLoop(name)
         identity = LanIdentity.load(folder, folder / "cluster.key", name, None)
         self.links = TlsLinks(self.loop, lan=identity, listen=listen)
-        self.store = Store.memory(name, name.encode(), time.time_ns() // 1_000_000)
+        ca = CaOfCluster(KEY)
+        self.store = Store.memory(name, name.encode(), time.time_ns() // 1_000_000, ca.attest)
         log = LogReader(self.store.connection)
         settings = SyncSettings(
             name,
@@ -112,7 +115,7 @@ class LiveNode:
             heartbeat_interval=interval,
         )
         self.sync = Sync(settings, log, self.links, None)
-        oplog = OplogKeeper(OplogSettings(name, ""), log)
+        oplog = OplogKeeper(OplogSettings(name, ""), CaWitness.of(ca.public_key), log)
         keeper = StoreKeeper(StoreSettings(name, "", "lan", "c"), self.store, FakeSecrets())
         self.inbox: deque[tuple[str, Message]] = deque()
         self._actors: dict[str, tuple[Behaviour, LiveContext]] = {

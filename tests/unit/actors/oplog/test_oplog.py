@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from entgldb.actors.oplog import behaviour as oplog
+from entgldb.actors.oplog import staging
 from entgldb.actors.oplog.behaviour import OplogKeeper
+from entgldb.actors.tls.witness import CaWitness
 from entgldb.messages import codec
 from entgldb.messages.client import Report, Status
 from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, LOCAL_FRAME_BYTES_MAX
@@ -20,10 +22,12 @@ from entgldb.messages.settings import OplogSettings
 from entgldb.storage.repair.copies import Fingerprints
 from entgldb.storage.rules import header as headers
 from tests.support.fake_context import FakeAsker, FakeContext
+from tests.support.keys import Writer, ca_key_of, ends_of_groups
 from tests.unit.actors.oplog.verify_rig import Side
 from tests.unit.actors.session.test_session import ListLog
 
-ORIGIN = "lan-1/" + "ab" * 16
+WRITER = Writer("lan-1")
+ORIGIN = WRITER.origin
 
 
 def entries(count: int, group_size: int = 1) -> tuple[Entry, ...]:
@@ -49,15 +53,20 @@ def entries(count: int, group_size: int = 1) -> tuple[Entry, ...]:
         )
         previous = headers.digest(raw)
         made.append(Entry(raw, body))
-    return tuple(made)
+    return tuple(ends_of_groups(made, WRITER))
+
+
+def without_signatures(some: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Of several signatures in one batch only the last is checked and kept."""
+    return tuple(Entry(one.header, one.body) for one in some)
 
 
 def received(some: tuple[Entry, ...], batch: int = 0, round_: int = 0) -> EntriesReceived:
-    return EntriesReceived("sync", "s", round_, batch, some, cloud=False)
+    return EntriesReceived("sync", "s", round_, batch, some, cloud=False, authors=(WRITER.author,))
 
 
 def applies(*messages: object) -> list[Apply]:
-    keeper, ctx = OplogKeeper(OplogSettings("n", "/nowhere")), FakeContext()
+    keeper, ctx = OplogKeeper(OplogSettings("n", "/nowhere"), CaWitness.of(ca_key_of("tests"))), FakeContext()
     for message in messages:
         keeper.handle(message, ctx)  # type: ignore[arg-type]  # the tests pass messages only
     return [message for _, message in ctx.told if isinstance(message, Apply)]
@@ -66,7 +75,7 @@ def applies(*messages: object) -> list[Apply]:
 def test_single_entries_pass_at_once() -> None:
     some = entries(3)
     (apply,) = applies(received(some))
-    assert apply.entries == some
+    assert apply.entries == without_signatures(some[:2]) + some[2:]
     assert apply.fault == ""
 
 
@@ -91,7 +100,7 @@ def test_the_end_of_a_session_drops_what_was_staged() -> None:
 
 
 def test_the_sessions_of_a_dead_actor_are_dropped_and_no_others() -> None:
-    keeper, ctx = OplogKeeper(OplogSettings("n", "/nowhere")), FakeContext()
+    keeper, ctx = OplogKeeper(OplogSettings("n", "/nowhere"), CaWitness.of(ca_key_of("tests"))), FakeContext()
     for session in ("sync:1", "sync:2", "gateway:1"):
         keeper.handle(replace(received(entries(1, group_size=2)), session=session), ctx)
     keeper.handle(SessionEnded("sync"), ctx)
@@ -120,8 +129,9 @@ def test_a_body_that_is_no_document_is_handed_on_for_it_is_what_its_origin_wrote
     raw = headers.encode(
         headers.Header(ORIGIN, 1, 1, "c", "k", headers.PUT, None, 0, 1, headers.digest(body), b"")
     )
-    (apply,) = applies(received((Entry(raw, body),)))
-    assert (apply.entries, apply.fault) == ((Entry(raw, body),), "")
+    entry = WRITER.signed(Entry(raw, body))
+    (apply,) = applies(received((entry,)))
+    assert (apply.entries, apply.fault) == ((entry,), "")
 
 
 def test_a_header_without_body_passes_as_filtered() -> None:
@@ -132,7 +142,7 @@ def test_a_header_without_body_passes_as_filtered() -> None:
 
 def test_recorded_indexes_follow_their_entries_through_the_stage() -> None:
     some = entries(4, group_size=2)
-    first = EntriesReceived("sync", "s", 0, 0, some[:3], cloud=False, recorded=(2,))
+    first = EntriesReceived("sync", "s", 0, 0, some[:3], cloud=False, recorded=(2,), authors=(WRITER.author,))
     second = EntriesReceived("sync", "s", 0, 1, some[3:], cloud=False, recorded=(0,))
     one, two = applies(first, second)
     assert one.recorded == ()
@@ -140,18 +150,18 @@ def test_recorded_indexes_follow_their_entries_through_the_stage() -> None:
 
 
 def test_a_group_that_never_ends_is_refused_and_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oplog, "GROUP_ENTRIES_MAX", 4)
-    beginning = entries(1, group_size=9)[0]
-    done = applies(received((beginning,) * 4), received((beginning,), batch=1))
+    monkeypatch.setattr(staging, "STAGE_ENTRIES_MAX", 4)
+    beginning = entries(5, group_size=9)
+    done = applies(received(beginning[:4]), received(beginning[4:], batch=1))
     assert [apply.fault for apply in done] == ["", "bad-entry"]
 
 
 def test_a_group_of_too_many_bytes_is_refused_and_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    some = entries(9, group_size=9)
+    some = entries(8, group_size=9)
     # headers count like bodies: both are staged
     first = sum(len(one.header) + len(one.body or b"") for one in some[:7])
-    monkeypatch.setattr(oplog, "STAGED_BYTES_MAX", first)
-    keeper, ctx = OplogKeeper(OplogSettings("n", "/nowhere")), FakeContext()
+    monkeypatch.setattr(staging, "STAGE_BYTES_MAX", first)
+    keeper, ctx = OplogKeeper(OplogSettings("n", "/nowhere"), CaWitness.of(ca_key_of("tests"))), FakeContext()
     keeper.handle(received(some), ctx)
     (apply,) = [message for _, message in ctx.told if isinstance(message, Apply)]
     assert (apply.entries, apply.fault) == ((), "bad-entry")
@@ -174,7 +184,9 @@ def test_a_group_as_large_as_one_may_be_fits_into_one_frame_between_actors() -> 
 
 def test_held_entries_are_looked_at_every_second_and_seldom_while_there_are_none() -> None:
     log, ctx = HoldingLog(), FakeContext()
-    keeper = ctx.behaviour = OplogKeeper(OplogSettings("n", "/nowhere"), log)
+    keeper = ctx.behaviour = OplogKeeper(
+        OplogSettings("n", "/nowhere"), CaWitness.of(ca_key_of("tests")), log
+    )
     keeper.start(ctx)
     ctx.run(21.5)
     assert ctx.told.count(("store", ReleaseHeld())) == 5
@@ -200,7 +212,9 @@ class HoldingLog(ListLog):
 def verifying(settings: OplogSettings) -> tuple[OplogKeeper, FakeContext]:
     """A keeper with one peer to compare with."""
     side = Side("lan-1")
-    keeper = OplogKeeper(settings, side.store, Fingerprints(side.store.connection))
+    keeper = OplogKeeper(
+        settings, CaWitness.of(ca_key_of("tests")), side.store, Fingerprints(side.store.connection)
+    )
     ctx = FakeContext()
     ctx.behaviour = keeper
     keeper.start(ctx)

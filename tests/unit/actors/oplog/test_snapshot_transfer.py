@@ -41,6 +41,7 @@ from entgldb.messages.model import Vector
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings
 from tests.support.fake_context import FakeContext
+from tests.support.keys import Trusting
 from tests.unit.actors.session.test_session import ListLog
 
 VECTOR = {"x/" + "1" * 32: (9, b"h")}
@@ -114,7 +115,7 @@ class Receiver:
     def started_anew(self) -> None:
         """Oplog begins a life; what is staged is on disk."""
         self.oplog = OplogKeeper(
-            OplogSettings("n", "/nowhere"), log=self.log, shelf=self.shelf, disk=self.disk
+            OplogSettings("n", "/nowhere"), Trusting(), log=self.log, shelf=self.shelf, disk=self.disk
         )
         self.ctx.behaviour = self.oplog
 
@@ -472,7 +473,7 @@ def test_one_that_cannot_be_merged_now_stays_and_is_not_offered_again_at_once(re
 
 def test_a_node_without_a_shelf_takes_none() -> None:
     ctx = FakeContext()
-    oplog = OplogKeeper(OplogSettings("n", "/nowhere"), log=ListLog())
+    oplog = OplogKeeper(OplogSettings("n", "/nowhere"), Trusting(), log=ListLog())
     oplog.handle(StageSnapshot("sync", "sync:a", "s", 1, False, "", 1), ctx)
     (answer,) = ctx.take(SnapshotStaged)
     assert answer.refused == Reason.BEHIND_SNAPSHOT.value

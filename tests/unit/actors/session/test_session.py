@@ -79,6 +79,9 @@ class ListLog:
             if (row.origin, row.seq) in set(ids) and row.applied
         ]
 
+    def signed_upto(self, origin: str) -> int:
+        return max((row.seq for row in self.all if row.origin == origin), default=0)
+
     def author(self, origin: str) -> Author | None:
         return self.authors.get(origin)
 

@@ -28,6 +28,7 @@ from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings, StoreSettings
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeAsker, FakeContext
+from tests.support.keys import Trusting
 
 NOW = 1_800_000_000_000
 
@@ -335,19 +336,23 @@ def test_the_sessions_of_a_dead_actor_are_forgotten_and_no_others() -> None:
 def test_a_group_whose_beginning_died_with_the_oplog_is_not_applied_in_part() -> None:
     bench, other = Bench(), Bench("n2", seed=b"\2" * 32)
     other.ask(client.Commit(other.request(), tuple(client.Write("users", f"k{n}", b"{}") for n in range(4))))
-    group = [Entry(row.header, row.body) for row in other.store.rows(1, 4)]
+    group = [Entry(row.header, row.body, row.signature) for row in other.store.rows(1, 4)]
+    author = other.store.author(other.store.origin)
+    assert author is not None
 
     def by(keeper: OplogKeeper, entries: list[Entry], number: int, round_: int = 0) -> str:
         ctx = FakeContext()
-        received = EntriesReceived("sync", "sync:1", round_, number, tuple(entries), cloud=False)
+        received = EntriesReceived(
+            "sync", "sync:1", round_, number, tuple(entries), cloud=False, authors=(author,)
+        )
         keeper.handle(received, ctx)
         bench.ask(*(message for _, message in ctx.told))
         (_, applied) = bench.told(Applied)[-1]
         assert isinstance(applied, Applied)
         return applied.refused
 
-    assert by(OplogKeeper(OplogSettings("n1", "")), group[:2], 0) == ""
-    restarted = OplogKeeper(OplogSettings("n1", ""))
+    assert by(OplogKeeper(OplogSettings("n1", ""), Trusting()), group[:2], 0) == ""
+    restarted = OplogKeeper(OplogSettings("n1", ""), Trusting())
     assert by(restarted, group[2:], 1) == "gap"
     spoilt = replace(group[2], body=b"[]")
     assert by(restarted, [*group[:2], spoilt, group[3]], 0, round_=1) == "bad-entry"

@@ -1,0 +1,43 @@
+"""The gateway's word for writers behind a cloud link: a cloud has no cluster key, so it cannot attest itself.
+
+Its name was verified by TLS, so the gateway attests the keys that write under it. A cloud that several
+clusters share answers for the writers of the others as well: theirs is another CA, which nobody here knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from entgldb.actors.ports import ClusterCa
+from entgldb.messages import wire
+from entgldb.messages.model import Author, node_of
+from entgldb.storage.rules.authorship import fits
+
+INCARNATIONS_MAX: Final = 16
+"""Incarnations of one cloud node that are attested over one link: it takes a new one only after a mishap."""
+GUESTS_MAX: Final = 256
+"""Writers of other clusters that are attested over one link."""
+
+
+class Vouching:
+    """For one link."""
+
+    def __init__(self, ca: ClusterCa | None, hello: wire.Hello) -> None:
+        self._ca = ca
+        self._node_id = hello.node_id
+        self._shared = wire.SHARED in hello.features
+        self._left = GUESTS_MAX if self._shared else INCARNATIONS_MAX
+
+    def attested(self, authors: Iterable[Author]) -> tuple[Author, ...]:
+        """The authors that the cloud has named, attested where this node answers for them."""
+        return tuple(self._attested(author) for author in authors)
+
+    def _attested(self, author: Author) -> Author:
+        node_id = node_of(author.origin)
+        if self._ca is None or not (self._shared or node_id == self._node_id) or not fits(author):
+            return author
+        if self._left <= 0:
+            return author
+        self._left -= 1
+        return Author(author.origin, author.public_key, self._ca.attest(node_id, author.public_key))

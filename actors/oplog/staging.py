@@ -1,0 +1,208 @@
+"""Entries of a session's round that cannot be handed on yet, and the proof that lets them go.
+
+An origin signs its log up to an entry, and the chain of headers covers all before that: so a batch is proven,
+mostly, by one signature for each origin. Entries go on in the order in which they came, so that no effect
+comes before its cause: as far as all origins among them are proven. The rest waits here, as the beginning of
+a transaction does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.oplog.writers import Writers
+from entgldb.messages.errors import EntglError, ProtocolError, Reason
+from entgldb.messages.limits import (
+    BATCH_BYTES_MAX,
+    DRIFT_MS_MAX,
+    ENTRIES_PER_BATCH_MAX,
+    GROUP_ENTRIES_MAX,
+    ORIGINS_MAX,
+    STAGED_BYTES_MAX,
+)
+from entgldb.messages.model import Author, Entry, Origin
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.authorship import worth_checking
+from entgldb.storage.rules.header import Header, body_matches, decode, digest
+
+STAGE_ENTRIES_MAX = GROUP_ENTRIES_MAX + ENTRIES_PER_BATCH_MAX
+"""A transaction, and what its writer has signed together with it."""
+STAGE_BYTES_MAX = STAGED_BYTES_MAX + 2 * BATCH_BYTES_MAX
+
+
+REFUSED_SECONDS = 5.0
+"""For so long nothing is taken of an origin that could not be proven: what is sent again later may be."""
+
+
+class Staged(NamedTuple):
+    """An entry that waits; a ``Link``."""
+
+    origin: Origin
+    size: int
+    hlc: int
+    closes: bool
+    """Whether a transaction ends here, and the origin has signed that it does."""
+    entry: Entry
+    header: Header
+    digest: bytes
+    recorded: bool
+
+
+class Ready(NamedTuple):
+    """Entries that may be handed on."""
+
+    entries: tuple[Entry, ...] = ()
+    recorded: tuple[int, ...] = ()
+    """Indexes of those that their sender has only recorded."""
+    authors: tuple[Author, ...] = ()
+    """Of the origins among them that came with theirs in this round."""
+    fault: str = ""
+    """A word of ``Reason`` that ends the round."""
+
+
+class Done(NamedTuple):
+    """Entries that are proven, as ``Ready`` has them."""
+
+    entries: list[Entry]
+    recorded: list[int]
+    origins: dict[Origin, Staged]
+
+    def take(self, part: Sequence[Staged], last: Mapping[Origin, Staged]) -> None:
+        """All of ``part``; only signatures that were checked, those of ``last``, are kept and relayed."""
+        self.origins.update(last)
+        for one in part:
+            entry = one.entry
+            if one.recorded:
+                self.recorded.append(len(self.entries))
+            if entry.signature is not None and last[one.origin] is not one:
+                entry = Entry(entry.header, entry.body)
+            self.entries.append(entry)
+
+
+class Stage:
+    """The entries of one round of one session."""
+
+    def __init__(self, round_: int) -> None:
+        self.round = round_
+        self._waiting: list[Staged] = []
+        self._carried = 0
+        """How many of them came in earlier batches."""
+        self._tails: dict[Origin, Staged] = {}
+        """The last of each origin among them, and those that came in this batch."""
+        self._named: dict[Origin, Author] = {}
+        self._refused: dict[Origin, float] = {}
+        """Origins that nobody has attested, and until when nothing is taken of them."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(
+        self,
+        entries: Iterable[Entry],
+        recorded: Sequence[int],
+        authors: Iterable[Author],
+        writers: Writers,
+        ctx: Context,
+        count: Callable[[Reason], None],
+    ) -> Ready:
+        """One more batch: all of it, and of what waited, that is proven now."""
+        for author in authors:
+            if len(self._named) < ORIGINS_MAX:
+                self._named[author.origin] = author
+        self._forgive(ctx)
+        sound, done, self._carried = True, Done([], [], {}), len(self._waiting)
+        try:
+            for index, entry in enumerate(entries):
+                self._add(_read(entry, recorded=index in recorded), writers, ctx, count)
+        except EntglError:
+            sound = False  # what came before it may be good
+        try:
+            self._prove(done, writers, ctx)
+        except EntglError:
+            sound = False
+        if not sound or self._is_full():
+            # the store takes nothing more of this round
+            sound = False
+            count(Reason.BAD_ENTRY)
+            self._waiting.clear()
+        self._tails = {one.origin: one for one in self._waiting}
+        return Ready(
+            tuple(done.entries),
+            tuple(done.recorded),
+            self._fresh(done.origins, writers),
+            "" if sound else Reason.BAD_ENTRY.value,
+        )
+
+    def _add(self, one: Staged, writers: Writers, ctx: Context, count: Callable[[Reason], None]) -> None:
+        origin = one.origin
+        before = self._tails.get(origin)
+        if before is None:
+            if origin in self._refused or writers.author(origin, self._named.get(origin)) is None:
+                self._refuse(origin, ctx, count)
+                return
+        elif not _follows(one, before):
+            # those of one origin are always a chain: the last signature proves them all
+            self._begin_anew(one, before)
+        self._waiting.append(one)
+        self._tails[origin] = one
+
+    def _refuse(self, origin: Origin, ctx: Context, count: Callable[[Reason], None]) -> None:
+        count(Reason.NOT_ATTESTED)
+        if len(self._refused) < ORIGINS_MAX:
+            self._refused.setdefault(origin, ctx.monotonic() + REFUSED_SECONDS)
+
+    def _begin_anew(self, one: Staged, before: Staged) -> None:
+        """The sender has begun again with what we do not have: all that waits comes once more.
+
+        Raises ProtocolError where it has not.
+        """
+        if one.header.seq > before.header.seq or before not in self._waiting[: self._carried]:
+            raise ProtocolError(f"{one.header.version} does not follow {before.header.version}")
+        del self._waiting[: self._carried]
+        self._carried = 0
+        self._tails = {old.origin: old for old in self._waiting}
+
+    def _prove(self, done: Done, writers: Writers, ctx: Context) -> None:
+        """Move the beginning that signatures cover to ``done``. Raises ProtocolError where one is wrong."""
+        run, first = self._waiting, 0
+        for place in worth_checking(run, clock.from_ms(ctx.now_ms() + DRIFT_MS_MAX)):
+            part = run[first : place + 1]
+            last = {one.origin: one for one in part}
+            for origin, one in last.items():
+                if not writers.has_signed(origin, one.digest, one.entry.signature):
+                    raise ProtocolError(f"{origin} has not signed {one.header.version}")
+            done.take(part, last)
+            first = place + 1
+        del run[:first]
+
+    def _fresh(self, origins: Iterable[Origin], writers: Writers) -> tuple[Author, ...]:
+        """The authors of these origins that this round has brought, and that count."""
+        named = [self._named.pop(origin) for origin in origins if origin in self._named]
+        return tuple(author for author in named if author == writers.author(author.origin))
+
+    def _forgive(self, ctx: Context) -> None:
+        now = ctx.monotonic()
+        for origin in [one for one, until in self._refused.items() if until <= now]:
+            del self._refused[origin]
+
+    def _is_full(self) -> bool:
+        """Whether a transaction waits that does not end."""
+        size = sum(one.size for one in self._waiting)
+        return len(self._waiting) > STAGE_ENTRIES_MAX or size > STAGE_BYTES_MAX
+
+
+def _read(entry: Entry, *, recorded: bool) -> Staged:
+    raw, body = entry.header, entry.body
+    header = decode(raw)
+    # whether it is a document is the store's to say, which sets it aside alone where it is none
+    if not body_matches(header, body):
+        raise ProtocolError(f"the body of {header.version} is not the one its origin wrote")
+    closes = entry.signature is not None and header.group_index + 1 == header.group_size
+    size = len(raw) + len(body or b"")
+    return Staged(header.origin, size, header.hlc, closes, entry, header, digest(raw), recorded)
+
+
+def _follows(one: Staged, before: Staged) -> bool:
+    return one.header.seq == before.header.seq + 1 and one.header.prev_hash == before.digest

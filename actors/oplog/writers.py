@@ -1,0 +1,73 @@
+"""The origins whose word counts: those with a key that the cluster's CA has attested."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from entgldb.actors.ports import OplogReader, Witness
+from entgldb.messages.errors import ProtocolError
+from entgldb.messages.limits import ORIGINS_MAX
+from entgldb.messages.model import Author, Entry, Origin, node_of
+from entgldb.storage.rules.authorship import fits, head_statement
+from entgldb.storage.rules.header import decode, digest
+
+SUPPLIED_CHECKED_MAX = 256
+"""Signatures that are checked of what one message supplies; an entry beyond is as good as unsigned."""
+
+
+class Writers:
+    """Looks each origin up once: its key cannot change."""
+
+    def __init__(self, node_id: str, witness: Witness, log: OplogReader | None) -> None:
+        self._node_id, self._witness, self._log = node_id, witness, log
+        self._known: dict[Origin, Author] = {}
+
+    def author(self, origin: Origin, named: Author | None = None) -> Author | None:
+        """An origin that may write here, or None; ``named``: its author by the word of a peer."""
+        found = self._known.get(origin)
+        if found is None:
+            kept = None if self._log is None else self._log.author(origin)
+            ours = node_of(origin) == self._node_id
+            if kept is not None and self._may_write(kept, trusted=ours):
+                found = kept
+            elif named is not None and self._may_write(named):
+                found = named
+            else:
+                return None
+            if len(self._known) >= ORIGINS_MAX:
+                self._known.clear()
+            self._known[origin] = found
+        return found
+
+    def has_signed(self, origin: Origin, header_hash: bytes, signature: bytes | None) -> bool:
+        """Whether an origin that may write here has signed its log up to the entry with this hash."""
+        author = self.author(origin)
+        if author is None or signature is None:
+            return False
+        return self._witness.signed(author.public_key, head_statement(header_hash), signature)
+
+    def supplied(self, entries: Iterable[Entry], named: Iterable[Author]) -> tuple[Entry, ...]:
+        """Entries that were asked for one by one: those with a wrong signature are left out.
+
+        One without a signature is good for what the file knows by its hash already, and proves nothing else.
+        """
+        authors = {author.origin: author for author in named}
+        return tuple(
+            one
+            for number, entry in enumerate(entries)
+            if (one := self._checked(entry, authors, sure=number < SUPPLIED_CHECKED_MAX)) is not None
+        )
+
+    def _checked(self, entry: Entry, named: Mapping[Origin, Author], *, sure: bool) -> Entry | None:
+        try:
+            origin = decode(entry.header).origin
+        except ProtocolError:
+            return None
+        author = self.author(origin, named.get(origin)) if entry.signature and sure else None
+        if author is None:
+            return Entry(entry.header, entry.body)
+        return entry if self.has_signed(origin, digest(entry.header), entry.signature) else None
+
+    def _may_write(self, author: Author, *, trusted: bool = False) -> bool:
+        """``trusted``: an origin of this very node as its file has it, which a cloud node cannot attest."""
+        return fits(author) and (trusted or self._witness.attested(author))

@@ -1,0 +1,35 @@
+"""Implements ``ports.Witness``: whether somebody has signed something, by the key of the cluster's CA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from entgldb.messages.model import Author, node_of
+from entgldb.storage.authorship.keys import is_signed
+from entgldb.storage.rules.authorship import author_statement, cluster_of
+
+
+class CaWitness:
+    """Believes the CAs of the clusters that this node belongs to or serves."""
+
+    def __init__(self, authorities: Callable[[], Mapping[str, bytes]]) -> None:
+        """``authorities``: cluster -> the public key of its CA, as of now."""
+        self._authorities = authorities
+
+    @classmethod
+    def of(cls, ca_key: bytes) -> CaWitness:
+        """For a member of one cluster."""
+        known = {cluster_of(ca_key): ca_key}
+        return cls(lambda: known)
+
+    def signed(self, public_key: bytes, statement: bytes, signature: bytes) -> bool:
+        """Whether the holder of the key has signed the statement."""
+        return is_signed(public_key, statement, signature)
+
+    def attested(self, author: Author) -> bool:
+        """Whether one of the CAs says that the node of an origin has its key."""
+        node_id, key = node_of(author.origin), author.public_key
+        return any(
+            is_signed(ca_key, author_statement(cluster, node_id, key), author.attestation)
+            for cluster, ca_key in self._authorities().items()
+        )
