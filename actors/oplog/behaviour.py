@@ -6,7 +6,7 @@ from entgldb.actors.behaviour import INFO, Behaviour, Context, refuse
 from entgldb.actors.oplog.compaction import Compaction
 from entgldb.actors.oplog.retention import Retention
 from entgldb.actors.oplog.snapshots import SnapshotKeeper
-from entgldb.actors.oplog.staging import Ready, Stage
+from entgldb.actors.oplog.staging import HandedOn, Stage
 from entgldb.actors.oplog.verifier import Verifier
 from entgldb.actors.oplog.writers import Writers
 from entgldb.actors.ports import Disk, Fingerprints, OplogReader, SnapshotShelf, Witness
@@ -153,14 +153,14 @@ class OplogKeeper(Behaviour):
             ),
         )
 
-    def _next(self, message: EntriesReceived, ctx: Context) -> Ready:
+    def _next(self, message: EntriesReceived, ctx: Context) -> HandedOn:
         return self._stage(message).take(
             message.entries, message.recorded, message.authors, self._writers, ctx, self.count
         )
 
-    def _supplied(self, message: EntriesReceived) -> Ready:
+    def _supplied(self, message: EntriesReceived) -> HandedOn:
         """Without a stage: each was asked for by itself."""
-        return Ready(self._writers.supplied(message.entries, message.authors))
+        return HandedOn(self._writers.supplied(message.entries, message.authors))
 
     def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
         self._stages = {name: stage for name, stage in self._stages.items() if not message.covers(name)}

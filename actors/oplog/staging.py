@@ -37,7 +37,7 @@ REFUSED_SECONDS = 5.0
 
 
 class Staged(NamedTuple):
-    """An entry that waits; a ``Link``."""
+    """An entry that waits; a ``Provable``."""
 
     origin: Origin
     size: int
@@ -50,7 +50,7 @@ class Staged(NamedTuple):
     recorded: bool
 
 
-class Ready(NamedTuple):
+class HandedOn(NamedTuple):
     """Entries that may be handed on."""
 
     entries: tuple[Entry, ...] = ()
@@ -62,8 +62,8 @@ class Ready(NamedTuple):
     """A word of ``Reason`` that ends the round."""
 
 
-class Done(NamedTuple):
-    """Entries that are proven, as ``Ready`` has them."""
+class Proven(NamedTuple):
+    """Entries that are proven, as ``HandedOn`` has them."""
 
     entries: list[Entry]
     recorded: list[int]
@@ -106,13 +106,13 @@ class Stage:
         writers: Writers,
         ctx: Context,
         count: Callable[[Reason], None],
-    ) -> Ready:
+    ) -> HandedOn:
         """One more batch: all of it, and of what waited, that is proven now."""
         for author in authors:
             if len(self._named) < ORIGINS_MAX:
                 self._named[author.origin] = author
         self._forgive(ctx)
-        sound, done, self._carried = True, Done([], [], {}), len(self._waiting)
+        sound, done, self._carried = True, Proven([], [], {}), len(self._waiting)
         try:
             for index, entry in enumerate(entries):
                 self._add(_read(entry, recorded=index in recorded), writers, ctx, count)
@@ -128,7 +128,7 @@ class Stage:
             count(Reason.BAD_ENTRY)
             self._waiting.clear()
         self._tails = {one.origin: one for one in self._waiting}
-        return Ready(
+        return HandedOn(
             tuple(done.entries),
             tuple(done.recorded),
             self._fresh(done.origins, writers),
@@ -164,7 +164,7 @@ class Stage:
         self._carried = 0
         self._tails = {old.origin: old for old in self._waiting}
 
-    def _prove(self, done: Done, writers: Writers, ctx: Context) -> None:
+    def _prove(self, done: Proven, writers: Writers, ctx: Context) -> None:
         """Move the beginning that signatures cover to ``done``. Raises ProtocolError where one is wrong."""
         run, first = self._waiting, 0
         for place in worth_checking(run, clock.from_ms(ctx.now_ms() + DRIFT_MS_MAX)):

@@ -243,7 +243,7 @@ class Outbox:
             break
         return bool(entries) and self._ship(entries, recorded, gone_out, unnamed)
 
-    def _is_due(self, row: Row, covered: Mapping[str, int], signed: dict[str, int]) -> bool:
+    def _is_due(self, row: LogRow, covered: Mapping[str, int], signed: dict[str, int]) -> bool:
         """Whether the peer lacks a row, and can be shown who wrote it. ``signed`` is kept for a batch.
 
         Where a branch was taken out, the end of a log is without a signature until the other one comes.

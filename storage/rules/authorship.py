@@ -46,7 +46,7 @@ def fits(author: Author) -> bool:
     return len(key) == PUBLIC_KEY_BYTES and incarnation_of(author.origin) == incarnation(key)
 
 
-class Link(Protocol):
+class Provable(Protocol):
     """An entry among those that wait for a proof."""
 
     @property
@@ -63,7 +63,7 @@ class Link(Protocol):
         """Whether it is signed, where a transaction ends."""
 
 
-def worth_checking(links: Iterable[Link], bound: int) -> list[int]:
+def worth_checking(links: Iterable[Provable], bound: int) -> list[int]:
     """The places up to which entries are to be proven, each origin by the last of its signatures before it.
 
     That is the last place at which no origin is without one, because it proves all before it. And those
