@@ -103,7 +103,7 @@ def forged(entry: Entry, value: str, *, onward: bool = False) -> Entry:
 
 def unchanged(victim: Victim, honest: Store) -> None:
     """The victim shows what the honest node wrote and takes on what it writes now."""
-    assert victim.store.quarantined() == set()
+    assert victim.store.forked() == set()
     assert not victim.store.disowned
     put(honest, "after", "true")
     assert victim.hear(sent(honest), author(honest)) == ""
@@ -234,7 +234,7 @@ def test_a_relay_makes_no_fork(place: str, supplied: bool) -> None:
     for made in (other, relay.signed(other), Entry(other.header, other.body, sent(honest)[0].signature)):
         victim.hear([made], author(honest), supplied=supplied)
     assert victim.said(Reason.FORK) == 0
-    assert victim.store.quarantined() == set()
+    assert victim.store.forked() == set()
     assert victim.shows("u") == b'{"v":"true"}'
 
 
@@ -260,7 +260,7 @@ def test_a_true_fork_is_found_all_the_same() -> None:
     put(two, "u", "two")
     victim.hear(sent(one), author(one))
     victim.hear(sent(two), author(two))
-    assert (victim.said(Reason.FORK), victim.store.quarantined()) == (1, {one.origin})
+    assert (victim.said(Reason.FORK), victim.store.forked()) == (1, {one.origin})
 
 
 @pytest.mark.parametrize("shared", [False, True])
