@@ -80,10 +80,16 @@ def reset_clock(
 
 def _put_off(transaction: Transaction, bound: int) -> None:
     """Take out the entries that others have stamped ahead. They come again, and this node holds them until
-    their writers reset their clocks too."""
+    their writers reset their clocks too. Raises InvalidError."""
     for origin, known in list(transaction.state.origins.items()):
         if origin == transaction.state.own or known.head.hlc <= bound:
             continue
+        if node_of(origin) == node_of(transaction.state.own):
+            # nobody brings it again, and others may hold more of it than a disk that went back has
+            raise InvalidError(
+                f"as {origin} this node has written ahead: a log from before it began anew gets no end",
+                hint=f"wait until time has caught up, or entgldb held --release {origin} on the others",
+            )
         first = _first_ahead(transaction, known.number, known.head.seq, bound)
         if first > known.floor:
             healing.take_out(Batch(transaction.connection, transaction.state), origin, first)

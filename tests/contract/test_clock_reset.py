@@ -14,6 +14,7 @@ from entgldb.messages.wire import Member
 from entgldb.storage.file.state import State
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.header import decode
+from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import PruneOrder
 from entgldb.storage.store import Store
 from tests.contract.test_store import NOW, Bench, bench, doc, entries
@@ -159,6 +160,27 @@ def test_what_another_member_says_it_has_stays_as_it_is(bench: Bench) -> None:
         reset(bench, a)
     assert a.origin == before
     assert bench.apply(b, entries(a)).changes == {}
+
+
+def test_what_a_node_stamped_ahead_before_it_began_anew_is_not_put_off(bench: Bench) -> None:
+    """Nobody would bring it again: its writer is this node, and others hold it."""
+    a, b = two(bench)
+    former = a.origin
+    with a.group():
+        a.reincarnate(b"n" * 32, Why.ROLLED_BACK, NOW)
+    bench.put(a, doc("late"), now=AHEAD)
+    before = everything(a)
+    with pytest.raises(InvalidError, match=f"as {former} this node has written ahead") as refused:
+        reset(bench, a)
+    assert f"held --release {former}" in (refused.value.hint or "")
+    assert everything(a) == before
+    assert State.load(a.connection) == a.state
+    # as the hint says: others let it in
+    bench.apply(b, entries(a))
+    for origin in (former, a.origin):
+        with b.group():
+            b.release_held(NOW, accepted=origin)
+    assert (a.vector(), shown(a)) == (b.vector(), shown(b))
 
 
 def test_a_new_node_learns_of_the_end_by_a_snapshot(bench: Bench) -> None:

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent.parent
 FAST = range(1, 5)
 FOUND = {
     102: "a reset of a clock listed a conflict that a pruned version had settled",
+    347: "a reset put off what the node itself had stamped ahead before its disk went back",
     507: "a rule of a collection that went with the end of a log stayed in memory",
 }
 """Seeds, and what was wrong when they failed."""
