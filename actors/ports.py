@@ -297,8 +297,8 @@ class ClusterCa(Protocol):
 
     public_key: bytes
 
-    def attest(self, node_id: str, public_key: bytes) -> bytes:
-        """The signature by which the CA says that a node writes with a key."""
+    def attest(self, node_id: str, public_key: bytes, *, guest: bool = False) -> bytes:
+        """The CA's word that a node writes with a key; ``guest``: a node of another cluster."""
 
 
 class Disk(Protocol):

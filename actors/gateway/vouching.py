@@ -34,10 +34,11 @@ class Vouching:
         return tuple(self._attested(author) for author in authors)
 
     def _attested(self, author: Author) -> Author:
-        node_id = node_of(author.origin)
-        if self._ca is None or not (self._shared or node_id == self._node_id) or not fits(author):
+        node_id, key = node_of(author.origin), author.public_key
+        guest = node_id != self._node_id
+        if self._ca is None or (guest and not self._shared) or not fits(author):
             return author
-        if self._left <= 0:
+        if self._left <= 0 or self._ca.attest(node_id, key) == author.attestation:
             return author
         self._left -= 1
-        return Author(author.origin, author.public_key, self._ca.attest(node_id, author.public_key))
+        return Author(author.origin, key, self._ca.attest(node_id, key, guest=guest))

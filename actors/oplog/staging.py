@@ -22,7 +22,7 @@ from entgldb.messages.limits import (
     ORIGINS_MAX,
     STAGED_BYTES_MAX,
 )
-from entgldb.messages.model import Author, Entry, Origin
+from entgldb.messages.model import ENDED, Author, Entry, Origin
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.authorship import worth_checking
 from entgldb.storage.rules.header import Header, body_matches, decode, digest
@@ -145,6 +145,8 @@ class Stage:
         elif not _follows(one, before):
             # those of one origin are always a chain: the last signature proves them all
             self._begin_anew(one, before)
+        if one.header.collection == ENDED and not writers.may_end(one.header):
+            raise ProtocolError(f"{one.header.version} ends a log of another cluster")
         self._waiting.append(one)
         self._tails[origin] = one
 

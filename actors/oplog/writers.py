@@ -8,8 +8,9 @@ from entgldb.actors.ports import OplogReader, Witness
 from entgldb.messages.errors import ProtocolError
 from entgldb.messages.limits import ORIGINS_MAX
 from entgldb.messages.model import Author, Entry, Origin, node_of
-from entgldb.storage.rules.authorship import fits, head_statement
-from entgldb.storage.rules.header import decode, digest
+from entgldb.storage.rules.authorship import fits, head_statement, is_guest
+from entgldb.storage.rules.ended import ended_by
+from entgldb.storage.rules.header import Header, decode, digest
 
 SUPPLIED_CHECKED_MAX = 256
 """Signatures that are checked of what one message supplies; an entry beyond is as good as unsigned."""
@@ -38,6 +39,14 @@ class Writers:
                 self._known.clear()
             self._known[origin] = found
         return found
+
+    def may_end(self, header: Header) -> bool:
+        """Whether an entry ends no log, or one that its writer may end: a guest ends none of a member."""
+        end = ended_by(header)
+        if end is None:
+            return True
+        mine, ended = self.author(header.origin), self.author(end[0])
+        return mine is None or not is_guest(mine) or ended is None or is_guest(ended)
 
     def has_signed(self, origin: Origin, header_hash: bytes, signature: bytes | None) -> bool:
         """Whether an origin that may write here has signed its log up to the entry with this hash."""

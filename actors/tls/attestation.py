@@ -8,7 +8,7 @@ certificate begins with.
 from __future__ import annotations
 
 from entgldb.actors.tls.certificates import ca_key
-from entgldb.storage.rules.authorship import author_statement, cluster_of
+from entgldb.storage.rules.authorship import GUEST_MARK, author_statement, cluster_of
 
 
 class CaOfCluster:
@@ -20,6 +20,7 @@ class CaOfCluster:
         self.public_key = self._key.public_key().public_bytes_raw()
         self._cluster = cluster_of(self.public_key)
 
-    def attest(self, node_id: str, public_key: bytes) -> bytes:
-        """The signature by which the CA says that a node writes with a key."""
-        return self._key.sign(author_statement(self._cluster, node_id, public_key))
+    def attest(self, node_id: str, public_key: bytes, *, guest: bool = False) -> bytes:
+        """The CA's word that a node writes with a key; ``guest``: a node of another cluster."""
+        statement = author_statement(self._cluster, node_id, public_key, guest=guest)
+        return self._key.sign(statement) + (GUEST_MARK if guest else b"")

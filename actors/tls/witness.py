@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from entgldb.messages.limits import SIGNATURE_BYTES
 from entgldb.messages.model import Author, node_of
 from entgldb.storage.authorship.keys import is_signed
-from entgldb.storage.rules.authorship import author_statement, cluster_of
+from entgldb.storage.rules.authorship import GUEST_MARK, author_statement, cluster_of, is_guest
 
 
 class CaWitness:
@@ -28,8 +29,9 @@ class CaWitness:
 
     def attested(self, author: Author) -> bool:
         """Whether one of the CAs says that the node of an origin has its key."""
-        node_id, key = node_of(author.origin), author.public_key
-        return any(
-            is_signed(ca_key, author_statement(cluster, node_id, key), author.attestation)
+        node_id, key, guest = node_of(author.origin), author.public_key, is_guest(author)
+        signature, mark = author.attestation[:SIGNATURE_BYTES], author.attestation[SIGNATURE_BYTES:]
+        return mark == (GUEST_MARK if guest else b"") and any(
+            is_signed(ca_key, author_statement(cluster, node_id, key, guest=guest), signature)
             for cluster, ca_key in self._authorities().items()
         )

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from entgldb.messages.limits import SIGNATURE_BYTES
 from entgldb.messages.model import Author, Origin, node_of
 
 CLUSTERS_MAX: Final = 64
@@ -30,11 +31,17 @@ def read(connection: sqlite3.Connection, origin: Origin) -> Author | None:
 
 
 def keep(connection: sqlite3.Connection, authors: Iterable[Author]) -> None:
-    """Remember the authors of origins that the file knows, unless it has an attestation of them already."""
+    """Remember the authors of origins that the file knows, unless it has an attestation of them already.
+
+    That of a member takes the place of that of a guest.
+    """
     connection.executemany(
-        "UPDATE _entgldb_origins SET public_key = ?, attestation = ?"
-        " WHERE name = ? AND ifnull(length(attestation), 0) = 0",
-        [(author.public_key, author.attestation, author.origin) for author in authors],
+        "UPDATE _entgldb_origins SET public_key = ?1, attestation = ?2"
+        " WHERE name = ?3 AND (ifnull(length(attestation), 0) = 0 OR length(attestation) > ?4 AND ?4 = ?5)",
+        [
+            (author.public_key, author.attestation, author.origin, SIGNATURE_BYTES, len(author.attestation))
+            for author in authors
+        ],
     )
 
 

@@ -12,11 +12,14 @@ from typing import Final, Protocol
 
 import msgpack
 
-from entgldb.messages.limits import BATCH_BYTES_MAX, PUBLIC_KEY_BYTES
+from entgldb.messages.limits import BATCH_BYTES_MAX, PUBLIC_KEY_BYTES, SIGNATURE_BYTES
 from entgldb.messages.model import Author, Origin, incarnation_of
 
 _HEAD: Final = b"entgldb head 1\x00"
 _AUTHOR: Final = b"entgldb author 1\x00"
+_GUEST: Final = b"entgldb guest 1\x00"
+GUEST_MARK: Final = b"\x01"
+"""It stands behind the signature in the attestation of a guest."""
 
 
 def incarnation(public_key: bytes) -> str:
@@ -34,10 +37,18 @@ def head_statement(header_hash: bytes) -> bytes:
     return _HEAD + header_hash
 
 
-def author_statement(cluster: str, node_id: str, public_key: bytes) -> bytes:
-    """The CA of a cluster signs this to say that the node writes with this key."""
+def author_statement(cluster: str, node_id: str, public_key: bytes, *, guest: bool = False) -> bytes:
+    """The CA of a cluster signs this to say that the node writes with this key.
+
+    ``guest``: a node of another cluster, by the word of a cloud that both share.
+    """
     packed: bytes = msgpack.packb([cluster, node_id, public_key])
-    return _AUTHOR + packed
+    return (_GUEST if guest else _AUTHOR) + packed
+
+
+def is_guest(author: Author) -> bool:
+    """Whether a writer is of another cluster."""
+    return len(author.attestation) > SIGNATURE_BYTES
 
 
 def fits(author: Author) -> bool:

@@ -210,7 +210,10 @@ def _mark(item: Any) -> Mark:
     )
     _need(type(seq) is int and 0 <= seq <= SEQ_MAX and type(floor) is int and 0 <= floor <= seq, "origin")
     _need(type(hlc) is int and hlc >= 0, "origin")
-    _need(type(attestation) is bytes and len(attestation) in (0, SIGNATURE_BYTES), "attestation")
+    _need(
+        type(attestation) is bytes and len(attestation) in (0, SIGNATURE_BYTES, SIGNATURE_BYTES + 1),
+        "attestation",
+    )
     _need(public_key == b"" or fits(Author(name, public_key, attestation)), "public key")
     return Mark(name, seq, head, floor, hlc, public_key, attestation)
 

@@ -16,7 +16,7 @@ from entgldb.messages import wire
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import Apply, EntriesReceived
-from entgldb.messages.model import Author, Entry
+from entgldb.messages.model import ENDED, Author, Entry
 from entgldb.messages.settings import OplogSettings
 from entgldb.storage.rules import header as headers
 from entgldb.storage.store import Store
@@ -278,3 +278,38 @@ def test_a_cloud_that_invents_its_own_incarnations_is_answered_for_a_few_times()
     vouching, witness = Vouching(ca("tests"), hello), CaWitness.of(ca_key_of("tests"))
     many = [Writer("cloud-1", b"%d" % number, "another").author for number in range(40)]
     assert sum(witness.attested(one) for one in vouching.attested(many)) == 16
+
+
+def test_a_guest_ends_no_log_of_a_member() -> None:
+    """A cloud that says that it is shared has all of a log's writers attested, under whatever node id."""
+    victim, honest = Victim(GATEWAY), node("a")
+    hello = wire.Hello(1, 1, "cloud-1", "cloud-1/" + "0" * 32, "", (wire.SHARED,), NOW, "cloud")
+    victim._vouching = Vouching(ca("tests"), hello)
+    put(honest, "u", "true")
+    assert victim.hear(sent(honest), author(honest)) == ""
+    guest = Store.memory("a", b"another a", NOW)
+    with guest.group():
+        write = Write(ENDED, f"{honest.origin}/0", b"{}")
+        guest.write(RequestId(b"q" * 16, 1), (write,), NOW, system=True)
+    assert (
+        victim.hear([Entry(one.header, None, one.signature) for one in sent(guest)], author(guest))
+        == "bad-entry"
+    )
+    assert victim.store.state.ended == {}
+    assert victim.store.author(honest.origin) == author(honest)
+
+
+def test_the_word_of_a_member_takes_the_place_of_that_of_a_guest() -> None:
+    one, key = node("a"), ca("tests")
+    with one.group():
+        one.connection.execute("UPDATE _entgldb_origins SET attestation = NULL")
+        member = Author(one.origin, one.public_key(), key.attest("a", one.public_key()))
+        guest = Author(one.origin, one.public_key(), key.attest("a", one.public_key(), guest=True))
+        for said, kept in ((guest, guest), (member, member), (guest, member)):
+            one.keep_authors([said])
+            assert one.author(one.origin) == kept
+    witness = CaWitness.of(ca_key_of("tests"))
+    assert witness.attested(member)
+    assert witness.attested(guest)
+    assert not witness.attested(Author(one.origin, one.public_key(), member.attestation + b"\x01"))
+    assert not witness.attested(Author(one.origin, one.public_key(), guest.attestation[:-1]))

@@ -157,3 +157,22 @@ def test_a_file_without_signatures_is_signed_at_the_next_start(tmp_path: Path) -
     assert author.attestation == ATTEST("a", store.public_key())
     assert signed(store) == [2]
     store.close()
+
+
+def test_keys_of_before_a_start_without_the_cluster_key_are_attested_at_the_next(tmp_path: Path) -> None:
+    """As after a restore or a rebuild: those work without it."""
+    store = Store.open(tmp_path, "a", NOW)
+    origins = [store.origin]
+    with store.group():
+        put(store, 1)
+        origins.append(store.reincarnate(b"e" * 32, Why.RESTORED, NOW))
+        put(store, 2)
+    store.close()
+    store = Store.open(tmp_path, "a", NOW, ATTEST)
+    found = [store.author(origin) for origin in origins]
+    assert [one is not None and one.attestation == ATTEST("a", one.public_key) for one in found] == [
+        True,
+        True,
+    ]
+    assert signed(store) == [1, 2]
+    store.close()
