@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from entgldb.messages.client import RequestId, Write
+from entgldb.messages.model import REMOTE_PEERS, Entry
 from entgldb.storage.log.append import Batch
 from entgldb.storage.repair import healing
 from tests.contract.test_store import entries
 from tests.simulation.events.times import MONTH_MS
 from tests.simulation.run import Run
 from tests.simulation.test_calm import quiet
+from tests.simulation.watch.oracle import State
 from tests.simulation.world.node import SimulatedNode
 
 
@@ -28,12 +30,14 @@ def two(*, ahead_ms: int) -> tuple[Run, SimulatedNode, SimulatedNode]:
     return run, one, other
 
 
-def write(run: Run, node: SimulatedNode, number: int) -> None:
+def write(run: Run, node: SimulatedNode, number: int, place: tuple[str, str] | None = None) -> None:
+    collection, key = place or ("users", f"k{number}")
     with node.store.group():
         node.store.write(
             RequestId(b"c" * 16, number),
-            [Write("users", f"k{number}", b'{"n":%d}' % number)],
+            [Write(collection, key, b'{"n":%d}' % number)],
             node.clock.now_ms(),
+            system=True,
         )
     run.watch.look(node)
 
@@ -77,3 +81,26 @@ def test_what_is_stamped_right_never_goes() -> None:
     assert [text.split(": ", 1)[1] for text in run.world.violations] == [
         f"{one.name}: its log of {other.origin} went back from 3 to 1"
     ]
+
+
+@pytest.mark.parametrize("supplied", ["before", "after"])
+def test_no_conflict_is_asked_for_where_what_is_replaced_was_only_recorded(supplied: str) -> None:
+    """A cloud gave a header alone, and the entry that replaces it may come before its body."""
+    run = Run(1, options=quiet(3))
+    one, two, three = run.lan
+    place = (REMOTE_PEERS, "k")
+    for number, node in enumerate((one, two), 1):
+        write(run, node, number, place)
+    take(run, three, two)
+    write(run, three, 3, place)
+    now = one.clock.now_ms()
+    with one.store.group():
+        one.store.apply([Entry(entry.header, None) for entry in entries(two.store)], now, cloud=True)
+    run.watch.look(one)
+    for given in (two, three) if supplied == "before" else (three, two):
+        with one.store.group():
+            one.store.apply(entries(given.store), now)
+        run.watch.look(one)
+    due = run.watch.promised(one, State({}, {(place, (one.origin, 1))})).conflicts
+    assert len(due) == (1 if supplied == "before" else 0)
+    assert run.world.violations == []

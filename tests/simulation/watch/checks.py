@@ -52,6 +52,8 @@ class Watch:
         """(entry, origin): some node that held the origin back took the entry without its cause."""
         self._orphaned: dict[str, set[Place]] = {}
         """Node -> places where it took an entry before the one that this replaces."""
+        self._recorded: dict[str, set[Id]] = {}
+        """Node of a LAN -> entries of which it had the header alone, from a cloud, at the last look."""
 
     def look(self, node: SimulatedNode) -> None:
         """A node has committed."""
@@ -69,6 +71,11 @@ class Watch:
             self._parent(node, row)
             self._cause(node, row, held | self._held.get(node.name, set()))
         self._held[node.name] = held
+        if node.role == "lan":
+            recorded = self._recorded.get(node.name, set()) | {
+                row.operation.id for row in rows if not row.applied
+            }
+            self._recorded[node.name] = recorded and recorded & oracle.recorded(node.store.connection)
         self._forgets(node)
 
     def log(self, node: SimulatedNode) -> list[Logged]:
@@ -229,10 +236,11 @@ class Watch:
         heads[origin] = one
 
     def _parent(self, node: SimulatedNode, row: Logged) -> None:
-        """Note a place where an entry came before one that it replaces."""
-        log = self._logs[node.name]
+        """Note a place where an entry was applied before one that it replaces."""
+        log, recorded = self._logs[node.name], self._recorded.get(node.name, set())
         if any(
-            named is not None and named not in log for named in (row.operation.parent, *row.operation.seen)
+            named is not None and (named not in log or named in recorded)
+            for named in (row.operation.parent, *row.operation.seen)
         ):
             self._orphaned.setdefault(node.name, set()).add(row.operation.place)
 

@@ -88,6 +88,15 @@ def read_log(connection: sqlite3.Connection, after_lsn: int = 0) -> list[Logged]
     return [Logged(lsn, read_operation(header, body), applied == 1) for lsn, header, body, applied in rows]
 
 
+def recorded(connection: sqlite3.Connection) -> set[Id]:
+    """Entries of which a node has the header alone, or has not applied more."""
+    rows = connection.execute(
+        "SELECT o.name, l.seq FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+        " WHERE l.applied = 0"
+    )
+    return set(rows.fetchall())
+
+
 def read_state(connection: sqlite3.Connection, merged: Collection[Place] = ()) -> State:
     """The state that a node shows; documents of ``merged`` places in the one form of ``fold``."""
     documents = connection.execute(
