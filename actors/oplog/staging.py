@@ -8,7 +8,7 @@ a transaction does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import NamedTuple
 
 from entgldb.actors.behaviour import Context
@@ -24,7 +24,7 @@ from entgldb.messages.limits import (
 )
 from entgldb.messages.model import ENDED, Author, Entry, Origin
 from entgldb.storage.rules import clock
-from entgldb.storage.rules.authorship import worth_checking
+from entgldb.storage.rules.authorship import before_leaps, worth_checking
 from entgldb.storage.rules.header import Header, body_matches, decode, digest
 
 STAGE_ENTRIES_MAX = GROUP_ENTRIES_MAX + ENTRIES_PER_BATCH_MAX
@@ -69,14 +69,15 @@ class Proven(NamedTuple):
     recorded: list[int]
     origins: dict[Origin, Staged]
 
-    def take(self, part: Sequence[Staged], last: Mapping[Origin, Staged]) -> None:
-        """All of ``part``; only signatures that were checked, those of ``last``, are kept and relayed."""
-        self.origins.update(last)
-        for one in part:
+    def take(self, part: Sequence[Staged], checked: Set[int]) -> None:
+        """All of ``part``; only signatures that were checked, those at places ``checked``, are kept and
+        relayed."""
+        for place, one in enumerate(part):
+            self.origins[one.origin] = one
             entry = one.entry
             if one.recorded:
                 self.recorded.append(len(self.entries))
-            if entry.signature is not None and last[one.origin] is not one:
+            if entry.signature is not None and place not in checked:
                 entry = Entry(entry.header, entry.body)
             self.entries.append(entry)
 
@@ -169,13 +170,15 @@ class Stage:
     def _prove(self, done: Proven, writers: Writers, ctx: Context) -> None:
         """Move the beginning that signatures cover to ``done``. Raises ProtocolError where one is wrong."""
         run, first = self._waiting, 0
-        for place in worth_checking(run, clock.from_ms(ctx.now_ms() + DRIFT_MS_MAX)):
+        bound = clock.from_ms(ctx.now_ms() + DRIFT_MS_MAX)
+        for place in worth_checking(run, bound):
             part = run[first : place + 1]
-            last = {one.origin: one for one in part}
-            for origin, one in last.items():
-                if not writers.has_signed(origin, one.digest, one.entry.signature):
-                    raise ProtocolError(f"{origin} has not signed {one.header.version}")
-            done.take(part, last)
+            last = {one.origin: index for index, one in enumerate(part)}
+            checked = {*last.values(), *before_leaps(part, bound)}
+            for one in (part[index] for index in sorted(checked)):
+                if not writers.has_signed(one.origin, one.digest, one.entry.signature):
+                    raise ProtocolError(f"{one.origin} has not signed {one.header.version}")
+            done.take(part, checked)
             first = place + 1
         del run[:first]
 

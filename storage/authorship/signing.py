@@ -8,7 +8,8 @@ from entgldb.messages.limits import SIGNED_BYTES_MAX
 from entgldb.messages.model import Origin
 from entgldb.storage.authorship.keys import Signer
 from entgldb.storage.file.state import State
-from entgldb.storage.rules.authorship import head_statement
+from entgldb.storage.rules import clock
+from entgldb.storage.rules.authorship import head_statement, leaps
 
 
 class Signing:
@@ -22,6 +23,11 @@ class Signing:
     def after_request(self, state: State) -> None:
         """Sign if much has been written since: whoever takes it has to keep it until the signature comes."""
         if state.unsigned >= SIGNED_BYTES_MAX:
+            self.head(state)
+
+    def before_request(self, state: State, now_ms: int) -> None:
+        """Sign if its stamp will leap: somebody may take what is before it and hold it."""
+        if state.unsigned and leaps(state.origins[state.own].head.hlc, clock.tick(state.clock, now_ms)):
             self.head(state)
 
     def before_commit(self, state: State) -> None:

@@ -70,6 +70,7 @@ class Writing:
         state = batch.state
         if state.disowned:
             raise EntglError(f"{state.own} has been continued elsewhere, a new incarnation is needed")
+        self._transaction.signing.before_request(state, now_ms)
         before, batch.request = state.lsn, requests.request_name(request)
         written: tuple[Written, ...] = write_group(batch, state.own, checked, now_ms)
         batch.flush()

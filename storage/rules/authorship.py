@@ -6,14 +6,15 @@ which key. Each kind of statement begins with a word of its own, so that none ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Final, Protocol
 
 import msgpack
 
-from entgldb.messages.limits import BATCH_BYTES_MAX, PUBLIC_KEY_BYTES, SIGNATURE_BYTES
+from entgldb.messages.limits import BATCH_BYTES_MAX, DRIFT_MS_MAX, PUBLIC_KEY_BYTES, SIGNATURE_BYTES
 from entgldb.messages.model import Author, Origin, incarnation_of
+from entgldb.storage.rules import clock
 
 _HEAD: Final = b"entgldb head 1\x00"
 _AUTHOR: Final = b"entgldb author 1\x00"
@@ -72,6 +73,31 @@ class Provable(Protocol):
     @property
     def closes(self) -> bool:
         """Whether it is signed, where a transaction ends."""
+
+
+def leaps(before: int, hlc: int, bound: int | None = None) -> bool:
+    """Whether somebody may hold for long an entry stamped ``hlc``, and take the one ``before`` it.
+
+    ``bound``: the greatest stamp that this node takes.
+    """
+    held_here = bound is not None and before <= bound < hlc
+    return held_here or hlc - before > clock.from_ms(DRIFT_MS_MAX)
+
+
+def before_leaps(links: Sequence[Provable], bound: int) -> list[int]:
+    """The places of signatures that a relay is to keep, though later ones prove as much.
+
+    Another node may hold what comes behind one, or the log may be given its end there: who then has applied
+    what comes before could prove none of it, and so relay nothing that was written after it.
+    """
+    found: list[int] = []
+    tails: dict[Origin, int] = {}
+    for place, one in enumerate(links):
+        before = tails.get(one.origin)
+        if before is not None and links[before].closes and leaps(links[before].hlc, one.hlc, bound):
+            found.append(before)
+        tails[one.origin] = place
+    return found
 
 
 def worth_checking(links: Iterable[Provable], bound: int) -> list[int]:
