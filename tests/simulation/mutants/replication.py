@@ -15,6 +15,7 @@ from entgldb.actors.election.behaviour import Bully
 from entgldb.actors.gateway.behaviour import Gateway
 from entgldb.actors.gateway.cloud_link import CloudLink
 from entgldb.actors.node.supervision import Life, Watched
+from entgldb.actors.oplog.writers import Writers
 from entgldb.actors.session.outbox import Outbox
 from entgldb.actors.session.session import Session
 from entgldb.actors.store.behaviour import REQUESTS, StoreKeeper
@@ -191,8 +192,19 @@ def header_without_body_digest() -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(writes, "Header", careless_header))
-        stack.enter_context(patch("entgldb.actors.oplog.behaviour.headers.digest", lambda body: digest(b"")))
+        stack.enter_context(patch.object(header, "digest", lambda body: digest(b"")))
         stack.enter_context(patch.object(apply, "digest", digest))
+        yield
+
+
+@contextmanager
+def signature_not_checked() -> Iterator[None]:
+    """Whatever looks like a signature is one."""
+
+    def careless(self: Writers, origin: str, header_hash: bytes, signature: bytes | None) -> bool:
+        return signature is not None
+
+    with patch.object(Writers, "has_signed", careless):
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.events.damage import DAMAGED_SEEDS, EVERY, interval_of
+from tests.simulation.events.forgeries import FORGER, FORGER_SEEDS
 from tests.simulation.events.lies import LIAR_SEEDS
 from tests.simulation.mutants import keeping, replication
 from tests.simulation.mutants import time as times
@@ -29,6 +30,11 @@ def has_quarantine(seed: int, options: Options) -> bool:
 def has_liar(seed: int, options: Options) -> bool:
     """A node says Hello under the name of another."""
     return always(seed, options) and seed % LIAR_SEEDS == 0
+
+
+def has_forger(seed: int, options: Options) -> bool:
+    """A node forges the logs of others that it relays."""
+    return always(seed, options) and seed % FORGER_SEEDS == FORGER
 
 
 def verifies(seed: int, options: Options) -> bool:
@@ -86,6 +92,7 @@ MUTANTS = {
     "certificate not compared with Hello": Mutant(
         replication.certificate_not_compared, (40, 20, 60, 45), has_liar
     ),
+    "signature not checked": Mutant(replication.signature_not_checked, (3, 8, 13, 18), has_forger),
     "hung actor left alone": Mutant(replication.hung_left_alone, (4, 1, 10, 3)),
     "actor in a long step ended": Mutant(replication.long_step_ended, (14, 22)),
     "fingerprints without body": Mutant(keeping.fingerprints_without_body, (2, 17, 7, 12), has_damage),
