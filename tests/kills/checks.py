@@ -29,9 +29,7 @@ def violations(directory: Path, promised: Promised, *, plain: bool) -> list[str]
     if not (directory / "entgldb.db").exists():
         return ["the file is gone"] if promised.writes else []
     with closing(sqlite3.connect(f"file:{directory / 'entgldb.db'}?mode=ro", uri=True)) as connection:
-        if not connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE name = '_entgldb_quarantine'"
-        ).fetchone():
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_entgldb_heads'").fetchone():
             return ["the tables are gone"] if promised.writes else []
         log = oracle.read_log(connection)
         floors = dict(connection.execute("SELECT name, floor FROM _entgldb_origins WHERE floor > 0"))
