@@ -31,13 +31,13 @@ check: $(VENV)/test.stamp  ## formatting, lint, types, layers
 	$(BIN)/lint-imports --no-cache
 
 quick: $(VENV)/test.stamp  ## what runs in under 90 seconds
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow"
 
 matrix:  ## the quick tests on every Python from 3.11 that is found
 	$(PYTHON) tests/matrix.py
 
 test: check  ## all checks and all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 simulate: $(VENV)/test.stamp  ## make simulate SEEDS=300 [FIRST=1]
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
