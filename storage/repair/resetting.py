@@ -59,7 +59,7 @@ def reset_clock(
     old = state.own
     tail = Tail(Batch(connection, state), old, _seen_elsewhere(transaction, bound), {})
     if tail.covered.hlc <= bound:
-        _put_off(transaction, bound)
+        _put_off(transaction, tail, bound)
     before = _greatest_without(transaction, tail)
     if before > bound:
         raise InvalidError(
@@ -78,13 +78,14 @@ def reset_clock(
     return Reset(new, _write_again(transaction, tail, new, now_ms))
 
 
-def _put_off(transaction: Transaction, bound: int) -> None:
+def _put_off(transaction: Transaction, tail: Tail, bound: int) -> None:
     """Take out the entries that others have stamped ahead. They come again, and this node holds them until
     their writers reset their clocks too. Raises InvalidError."""
-    for origin, known in list(transaction.state.origins.items()):
-        if origin == transaction.state.own or known.head.hlc <= bound:
+    state, firsts = transaction.state, dict[Origin, int]()
+    for origin, known in state.origins.items():
+        if origin == tail.old or known.head.hlc <= bound:
             continue
-        if node_of(origin) == node_of(transaction.state.own):
+        if node_of(origin) == node_of(tail.old):
             # nobody brings it again, and others may hold more of it than a disk that went back has
             raise InvalidError(
                 f"as {origin} this node has written ahead: a log from before it began anew gets no end",
@@ -92,7 +93,19 @@ def _put_off(transaction: Transaction, bound: int) -> None:
             )
         first = _first_ahead(transaction, known.number, known.head.seq, bound)
         if first > known.floor:
-            healing.take_out(Batch(transaction.connection, transaction.state), origin, first)
+            firsts[origin] = first
+    batch = Batch(transaction.connection, state)
+    going = {origin: first - 1 for origin, first in firsts.items()} | {tail.old: tail.covered.seq}
+    for origin, first in firsts.items():
+        end = _head(transaction, state.origins[origin].number, first - 1)
+        if Tail(batch, origin, end, {}, going).covered.seq >= first:
+            # its writer cannot stamp it anew any more: what stays would have replaced what nobody has
+            raise InvalidError(
+                f"others have written on what {origin} has stamped ahead: every node goes on from there",
+                hint=f"entgldb held --release {origin} on each node that holds it",
+            )
+    for origin, first in firsts.items():
+        healing.take_out(batch, origin, first)
 
 
 def _first_ahead(transaction: Transaction, number: int, head: int, bound: int) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from entgldb.messages.limits import HEADER_BYTES_MAX, MERGE_BYTES_MAX, NAMED_MAX
 from entgldb.messages.model import Origin, Version
@@ -107,13 +108,23 @@ class Writer:
 class Tail:
     """The entries of the node's old origin that nobody else is known to have."""
 
-    def __init__(self, batch: Batch, old: Origin, covered: Head, theirs: Mapping[Origin, int]) -> None:
-        """``covered``: how far the snapshot has the old log; ``theirs``: how far it has every log."""
+    def __init__(
+        self,
+        batch: Batch,
+        old: Origin,
+        covered: Head,
+        theirs: Mapping[Origin, int],
+        going: Mapping[Origin, int] = MappingProxyType({}),
+    ) -> None:
+        """``covered``: how far the snapshot has the old log; ``theirs``: how far it has every log.
+
+        ``going``: other logs whose end goes, too, and behind which entry: it is no witness.
+        """
         self.batch = batch
         self.connection = batch.connection
         self.old = old
         self.number = batch.state.origins[old].number
-        self.covered = self._known_elsewhere(covered, theirs)
+        self.covered = self._known_elsewhere(covered, theirs, going)
 
     def exists(self) -> bool:
         """Whether there is any."""
@@ -143,15 +154,17 @@ class Tail:
         forked = state.origins[self.old].head.forked
         state.move(self.old, self.covered._replace(forked=forked))
 
-    def _known_elsewhere(self, covered: Head, theirs: Mapping[Origin, int]) -> Head:
+    def _known_elsewhere(
+        self, covered: Head, theirs: Mapping[Origin, int], going: Mapping[Origin, int]
+    ) -> Head:
         """The end of what the snapshot covers, or of what the writer of a later foreign entry had seen."""
         seen = covered.seq
         for origin, known in self.batch.state.origins.items():
             if origin == self.old:
                 continue
             rows = self.connection.execute(
-                "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq > ?",
-                (known.number, theirs.get(origin, 0)),
+                "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq > ? AND seq <= ?",
+                (known.number, theirs.get(origin, 0), going.get(origin, known.head.seq)),
             )
             for (raw,) in rows:
                 seen = max([seen, *(one.seq for one in decode(raw).named if one.origin == self.old)])

@@ -360,6 +360,27 @@ def test_two_that_ran_ahead_together_go_on_one_after_the_other(bench: Bench) -> 
     assert a.get("users", "from c") == b'{"c":1}'
 
 
+def test_what_others_have_written_on_is_not_put_off_again_and_again(bench: Bench) -> None:
+    """c goes back first and names what a has stamped ahead: a cannot go back then, and c goes on with it."""
+    a, _ = two(bench)
+    c = bench.make("c")
+    bench.apply(c, entries(a), AHEAD)
+    bench.put(c, doc("kept", b'{"x":5}'), now=AHEAD)
+    assert reset(bench, c)[1] == 1
+    bench.apply(a, entries(c))
+    with pytest.raises(InvalidError, match="others have taken"):
+        reset(bench, a)
+    bench.apply(c, entries(a))
+    with c.group():
+        c.release_held(NOW, accepted=a.origin)
+    before = everything(c)
+    with pytest.raises(InvalidError, match="others have written on what a/") as refused:
+        reset(bench, c)
+    assert f"held --release {a.origin}" in (refused.value.hint or "")
+    assert everything(c) == before
+    assert (a.vector(), shown(a)) == (c.vector(), shown(c))
+
+
 def documents(store: Store) -> list[tuple[object, ...]]:
     """The documents that show; a key that a log had alone and that is gone is as good as absent."""
     return [row for row in shown(store) if row[2] is not None]
