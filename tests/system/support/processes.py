@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -51,13 +52,18 @@ def all_gone(pids: list[int], seconds: float = 3.0) -> None:
     until(lambda: not any(map(alive, pids)), seconds, "the end of all processes")
 
 
+def open_files(pid: int) -> list[str]:
+    """The kernel's names of all that a process has open."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since
+            found.append(os.readlink(link))
+    return found
+
+
 def listeners(pid: int) -> list[tuple[str, int]]:
     """(address, port) of every listening TCP socket of a process, IPv4 and IPv6, from the kernel's table."""
-    inodes = {
-        os.readlink(link)[8:-1]
-        for link in Path(f"/proc/{pid}/fd").iterdir()
-        if os.readlink(link).startswith("socket:[")
-    }
+    inodes = {target[8:-1] for target in open_files(pid) if target.startswith("socket:[")}
     found = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
