@@ -23,10 +23,13 @@ ROOT: Final = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 from tests.kills import rounds  # noqa: E402 -- only findable from here on
+from tests.simulation import away  # noqa: E402 -- as above
 from tests.simulation.run import Result, run  # noqa: E402 -- as above
 
 SEEDS_PER_HOUR: Final = 10_000
 KILLS_PER_HOUR: Final = 1_000
+AWAY_SEEDS: Final = 8
+"""One of so many seeds has nodes that are away and come back to snapshots."""
 TURNS_PER_HOUR: Final = 20
 """So many turns have an hour's seeds and kills."""
 KNOWN_SEEDS: Final = 200
@@ -68,12 +71,17 @@ def soak(hours: float, *, share: float = 1 / TURNS_PER_HOUR) -> int:
             return 0
 
 
+def history(seed: int) -> Result:
+    """One history of either kind."""
+    return run(seed) if seed % AWAY_SEEDS else away.run(seed)
+
+
 def _turn(total: Sum, first: int, share: float) -> Iterator[str]:
     """One turn's work; every broken promise. ``first``: of the seeds that nobody has seen."""
     numbers = range(total.seeds, total.seeds + max(1, round(SEEDS_PER_HOUR * share)))
     seeds = [number + 1 if number < KNOWN_SEEDS else first + number - KNOWN_SEEDS for number in numbers]
     with multiprocessing.get_context("fork").Pool() as pool:
-        for result in pool.imap_unordered(run, seeds, chunksize=4):
+        for result in pool.imap_unordered(history, seeds, chunksize=4):
             yield from _broken(result)
             total.seeds += 1
             total.faults.update(result.faults)
