@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
-import math
 import os
 import time
 import traceback
@@ -180,8 +179,8 @@ class Host:
         return edges + self._children.fds()
 
     def due(self) -> float:
-        """When the next timer is due, of the actor's own or of its edge."""
-        return min(self._timers.next(), math.inf if self._edge is None else self._edge.due())
+        """When the next timer is due."""
+        return self._timers.next()
 
     def turn(self) -> bool:
         """Serve what is ready; whether something is to leave by Thespian."""

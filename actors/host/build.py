@@ -22,13 +22,11 @@ from entgldb.messages.schema import Message
 
 
 class Edge(Protocol):
-    """The sockets of a behaviour: ``start`` it, wait for ``fileno()`` and ``due()``, ``drain()`` then."""
+    """The sockets of a behaviour: ``start`` it, wait for ``fileno()``, ``drain()`` when it is readable."""
 
     def start(self) -> None: ...
 
     def fileno(self) -> int: ...
-
-    def due(self) -> float: ...
 
     def drain(self) -> list[tuple[Asker | None, Message]]: ...
 

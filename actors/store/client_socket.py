@@ -7,7 +7,6 @@ thread that reads the sockets has to be woken and to hand over the interpreter f
 from __future__ import annotations
 
 import logging
-import math
 import os
 import select
 import socket
@@ -75,10 +74,6 @@ class ClientSocket:
     def fileno(self) -> int:
         """The descriptor that is readable while ``drain`` has something to do."""
         return self._poll.fileno()
-
-    def due(self) -> float:
-        """Never: it has no timers."""
-        return math.inf
 
     def drain(self) -> Arrived:
         """All that has arrived and whose turn it is, in each client's order; what waited goes out."""

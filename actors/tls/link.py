@@ -59,7 +59,7 @@ class Link(asyncio.BufferedProtocol):
         """The handshake of an inbound link: before it is through there is no transport to abort."""
 
     def flow(self) -> Flow:
-        """The bytes that have gone both ways, and those that wait to."""
+        """Any thread: the bytes that have gone both ways, and those that wait to."""
         frames = self.writer.frames
         return Flow(self._arrived, frames.written, frames.waiting)
 

@@ -1,4 +1,4 @@
-"""The sending half of a link: frames queued by the actor, written by the side loop, bounded."""
+"""The sending half of a link: frames queued by the main thread, written by the loop, bounded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TCP_NOTSENT_LOWAT: Final = 25
 
 
 class LinkWriter:
-    """The actor queues; the loop does everything else."""
+    """``queue`` belongs to the main thread, everything else to the loop."""
 
     def __init__(self, loop: SideLoop) -> None:
         self.over = False
@@ -39,7 +39,7 @@ class LinkWriter:
         self._flush_due = self._full = self._closing = False
 
     def queue(self, data: bytes) -> bool:
-        """Take one frame to be written; False when too many bytes wait already."""
+        """Main thread: take one frame to be written; False when too many bytes wait already."""
         if self.over or not self.frames.put(data):
             return False
         if not self._flush_due:

@@ -80,7 +80,7 @@ class TlsLinks:
         if lan is not None:
             loop.spawn(self._renew(lan, _wall_ahead()))
 
-    # --- ports.Links ----------------------------------------------------------------------------------
+    # --- ports.Links, main thread ---------------------------------------------------------------------
 
     def dial(self, address: str) -> int:
         """Begin to dial a LAN peer; the id of the link."""

@@ -21,6 +21,7 @@ from entgldb.actors.oauth.client import HttpTokenSource, fetch_token
 from entgldb.actors.oauth.resource_server import JwtChecker
 from entgldb.actors.oauth.secrets import KeyedSecrets
 from entgldb.actors.ports import CloudTarget
+from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.sync.behaviour import Sync
 from entgldb.actors.sync.peer_link import CREDENTIAL_SECONDS, CREDENTIALS_AT_ONCE_MAX
 from entgldb.actors.tls.identity import ServerIdentity, cloud_context
@@ -36,7 +37,6 @@ from entgldb.messages.schema import Channel, Message
 from entgldb.messages.settings import SyncSettings
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeContext
-from tests.support.threaded_loop import ThreadedLoop
 from tests.unit.actors.gateway.server_certificate import ServerCertificate, issue_server_certificate
 from tests.unit.actors.oauth.authority_process import AuthorityProcess
 
@@ -47,7 +47,7 @@ class Cloud:
     """A cloud node's SyncActor without its process."""
 
     def __init__(self, settings: SyncSettings) -> None:
-        self.loop = ThreadedLoop("cloud")
+        self.loop = SideLoop("cloud")
         server = ServerIdentity.load(settings.tls_cert, settings.tls_key)
         self.links = TlsLinks(self.loop, listen=settings.listen, server=server)
         now_ms = int(time.time() * 1000)
@@ -127,7 +127,7 @@ class Gateway:
     """The asking side: a prober with a loop of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.loop = ThreadedLoop("gateway")
+        self.loop = SideLoop("gateway")
         tokens = HttpTokenSource(self.loop, KeyedSecrets(str(folder / "key"), "c1"))
         self.prober = CloudProber(self.loop, tokens)
         self.loop.start()

@@ -17,13 +17,13 @@ from entgldb.actors.oauth.client import HttpTokenSource
 from entgldb.actors.oauth.http import AuthorityError, request
 from entgldb.actors.oauth.secrets import KeyedSecrets
 from entgldb.actors.ports import CloudTarget
+from entgldb.actors.side_loop import SideLoop
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.framing import PREFIX_BYTES, frame, payload_length
 from entgldb.messages.local.actors import ProbeDone
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Channel, Message
-from tests.support.threaded_loop import ThreadedLoop
 from tests.unit.actors.gateway.server_certificate import ServerCertificate, issue_server_certificate
 from tests.unit.actors.oauth.authority_process import AuthorityProcess
 
@@ -44,7 +44,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> ServerCertificate:
 @pytest.fixture
 def tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpTokenSource]:
     monkeypatch.setenv("ENTGLDB_TEST_SECRET", "s3cret")
-    loop = ThreadedLoop("test")
+    loop = SideLoop("test")
     yield HttpTokenSource(loop, KeyedSecrets(str(tmp_path / "key"), "c1"))
     loop.stop()
 
@@ -194,7 +194,7 @@ def test_a_name_that_does_not_resolve_stops_the_rest(tokens: HttpTokenSource, oa
 def test_the_prober_posts_one_outcome_with_its_ticket(
     authority: AuthorityProcess, oauth2: OAuth2, tmp_path: Path
 ) -> None:
-    loop = ThreadedLoop("test")
+    loop = SideLoop("test")
     loop.start()
     try:
         tokens = HttpTokenSource(loop, KeyedSecrets(str(tmp_path / "key"), "c1"))

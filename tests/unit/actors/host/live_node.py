@@ -149,7 +149,7 @@ class LiveNode:
     def due_in(self) -> float:
         """Seconds until the next timer."""
         first = min(ctx.timers[0][0] for _, ctx in self._actors.values() if ctx.timers)
-        return max(0.0, min(first, self.loop.due()) - time.monotonic())
+        return max(0.0, first - time.monotonic())
 
     def put(self, *bodies: bytes) -> None:
         """One commit for each, acknowledged."""

@@ -17,11 +17,11 @@ from entgldb.actors.oauth.authority import discover, metadata_urls
 from entgldb.actors.oauth.client import HttpTokenSource, Token, fetch_token, read_token_answer
 from entgldb.actors.oauth.http import Answer, AuthorityError, request
 from entgldb.actors.oauth.secrets import KeyedSecrets
+from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import TokenFailed, TokenIssued
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Message
-from tests.support.threaded_loop import ThreadedLoop
 
 from .authority_process import AuthorityProcess
 
@@ -228,14 +228,14 @@ def test_retry_after_in_all_its_forms(given: str, seconds: float) -> None:
 
 
 @pytest.fixture
-def loop() -> Iterator[ThreadedLoop]:
-    made = ThreadedLoop("test")
+def loop() -> Iterator[SideLoop]:
+    made = SideLoop("test")
     made.start()
     yield made
     made.stop()
 
 
-def next_message(loop: ThreadedLoop) -> Message:
+def next_message(loop: SideLoop) -> Message:
     ready, _, _ = select.select([loop], [], [], 20)
     assert ready, "nothing was posted"
     [(asker, message)] = loop.drain()
@@ -244,7 +244,7 @@ def next_message(loop: ThreadedLoop) -> Message:
 
 
 def test_the_source_posts_one_outcome_with_its_ticket(
-    loop: ThreadedLoop, oauth2: OAuth2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loop: SideLoop, oauth2: OAuth2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = HttpTokenSource(loop, KeyedSecrets(str(tmp_path / "key"), "c1"))
     referring = replace(oauth2, client_secret="env:ENTGLDB_TEST_SECRET")

@@ -12,11 +12,11 @@ import pytest
 from entgldb.actors.oauth.client import fetch_token
 from entgldb.actors.oauth.http import AuthorityError
 from entgldb.actors.oauth.resource_server import JwtChecker, TokenError, TokenVerifier
+from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import TokenChecked
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.settings import SyncSettings
-from tests.support.threaded_loop import ThreadedLoop
 from tests.unit.actors.oauth.authority_process import AuthorityProcess
 from tests.unit.actors.oauth.test_jwt import RULES, headed
 
@@ -124,7 +124,7 @@ def test_the_checker_posts_one_outcome_with_its_ticket(authority: AuthorityProce
     settings = SyncSettings(
         "cloud", "/nonexistent", "cloud", "", "127.0.0.1:0", authority=authority.url, audience="cloud"
     )
-    loop = ThreadedLoop("test")
+    loop = SideLoop("test")
     loop.start()
     try:
         checker = JwtChecker(loop, settings)
@@ -141,7 +141,7 @@ def test_the_checker_posts_one_outcome_with_its_ticket(authority: AuthorityProce
         loop.stop()
 
 
-def next_outcome(loop: ThreadedLoop) -> TokenChecked:
+def next_outcome(loop: SideLoop) -> TokenChecked:
     ready, _, _ = select.select([loop], [], [], 20)
     assert ready, "nothing was posted"
     [(_, message)] = loop.drain()

@@ -15,12 +15,12 @@ from zeroconf.asyncio import AsyncZeroconf
 
 from entgldb.actors.line import NOTHING, Flow
 from entgldb.actors.ports import CloudTarget
+from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.sync import discovery
 from entgldb.actors.sync.discovery import Discovery
 from entgldb.messages.local.actors import PeerFound
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import SyncSettings
-from tests.support.threaded_loop import ThreadedLoop
 
 CLUSTER = "00112233aabbccdd"
 
@@ -55,7 +55,7 @@ class Listening:
 
 class Finder:
     def __init__(self, node_id: str, port: int, cluster: str = CLUSTER, host: str = "127.0.0.1") -> None:
-        self.loop = ThreadedLoop(node_id)
+        self.loop = SideLoop(node_id)
         settings = SyncSettings(node_id, "/nowhere", "lan", cluster, f"{host}:0")
         self.discovery = Discovery(self.loop, settings, Listening(port))
         self.loop.start()
@@ -144,7 +144,7 @@ def test_only_announcements_of_other_members_are_looked_up(
         looked_up.append(name)
 
     monkeypatch.setattr(Discovery, "_look_up", look_up)
-    side = ThreadedLoop("lan-1")
+    side = SideLoop("lan-1")
     made = Discovery(side, SyncSettings("lan-1", "/nowhere", "lan", CLUSTER, "0.0.0.0:0"), Listening(1))
 
     async def hear() -> None:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.tls.identity import LanIdentity
 from entgldb.actors.tls.links import TlsLinks
 from entgldb.messages import wire
 from entgldb.messages.local.actors import LinkDown, LinkUp
 from entgldb.messages.schema import Message
-from tests.support.threaded_loop import ThreadedLoop
 
 KEY = bytes(range(32))
 BEAT = wire.Heartbeat(1, 0, 0)
@@ -26,8 +26,8 @@ def bye(size: int) -> wire.Bye:
 class Node:
     """A side loop with its links, drained as a host does."""
 
-    def __init__(self, links: Callable[[ThreadedLoop], TlsLinks]) -> None:
-        self.loop = ThreadedLoop("test")
+    def __init__(self, links: Callable[[SideLoop], TlsLinks]) -> None:
+        self.loop = SideLoop("test")
         self.links = links(self.loop)
         self.loop.start()
         self.seen: list[Message] = []

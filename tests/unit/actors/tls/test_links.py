@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.tls import entrance
 from entgldb.actors.tls import identity as tls
 from entgldb.actors.tls import link as link_module
@@ -24,7 +25,6 @@ from entgldb.messages.framing import frame
 from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_QUEUE_BYTES_MAX, LINK_STRANGERS_MAX
 from entgldb.messages.local.actors import FrameIn, LinkDown, LinkUp
 from entgldb.messages.schema import Channel
-from tests.support.threaded_loop import ThreadedLoop
 from tests.unit.actors.tls.links_rig import BEAT, KEY, Node, bye, identity
 
 OTHER_KEY = bytes(32)
@@ -293,7 +293,7 @@ def test_silent_strangers_keep_no_member_out(make: Make, tmp_path: Path) -> None
 
 def test_a_taken_port_is_a_fault_of_the_start(make: Make, tmp_path: Path) -> None:
     node = make("lan-1")
-    side = ThreadedLoop("second")
+    side = SideLoop("second")
     with pytest.raises(ConfigError, match="cannot listen") as caught:
         TlsLinks(side, lan=identity(tmp_path / "x", "lan-2"), listen=node.address)
     assert caught.value.code is ErrorCode.IN_USE
