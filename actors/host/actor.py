@@ -13,6 +13,7 @@ import os
 import time
 import traceback
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Final
@@ -163,15 +164,15 @@ class Host:
 
     def receive(self, message: Any, sender: Any) -> None:
         """Take one Thespian message, then all that is ready, then flush. Never raises."""
-        self.within, self._to_send = True, False
-        self._cell.turn()
-        if isinstance(message, Envelope):
-            self._fenced(self._envelope, message, sender)
-        elif isinstance(message, ActorExitRequest):
-            self._fenced(self._close)
-            Selectors.waiter = None
-            return
-        self._turn()
+        with self._served():
+            self._cell.turn()
+            if isinstance(message, Envelope):
+                self._fenced(self._envelope, message, sender)
+            elif isinstance(message, ActorExitRequest):
+                self._fenced(self._close)
+                Selectors.waiter = None
+                return
+            self._turn()
 
     def fds(self) -> list[int]:
         """All that this actor waits for beside Thespian."""
@@ -184,9 +185,18 @@ class Host:
 
     def turn(self) -> bool:
         """Serve what is ready; whether something is to leave by Thespian."""
-        self.within, self._to_send = True, False
-        self._turn()
+        with self._served():
+            self._turn()
         return self._to_send
+
+    @contextlib.contextmanager
+    def _served(self) -> Iterator[None]:
+        """Thespian may wait meanwhile, for a handler: the actor has no other turn within this one."""
+        self.within, self._to_send = True, False
+        try:
+            yield
+        finally:
+            self.within = False
 
     def _turn(self) -> None:
         """All that timers, children, lane and edge have, then flush."""
@@ -207,7 +217,6 @@ class Host:
         self._cell.turn()
         if self._behaviour is not None and self._behaviour.hopeless:
             self._end()
-        self.within = False
 
     def send(self, address: Any, envelope: Envelope) -> None:
         """To any Thespian address."""

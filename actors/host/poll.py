@@ -69,7 +69,8 @@ class Poll:
             self._watch(frozenset(waiter.fds()))
             found = self._ready(min(end, waiter.due()) - time.monotonic())
             theirs = [one for one in found if one[0].fd not in self._own]
-            to_send = (len(theirs) < len(found) or time.monotonic() >= waiter.due()) and waiter.turn()
+            served = len(theirs) < len(found) or time.monotonic() >= waiter.due()
+            to_send = served and waiter.turn()
             if theirs or to_send or time.monotonic() >= end:
                 return theirs
 
