@@ -38,7 +38,12 @@ class Vouching:
         guest = node_id != self._node_id
         if self._ca is None or (guest and not self._shared) or not fits(author):
             return author
-        if self._left <= 0 or self._ca.attest(node_id, key) == author.attestation:
+        if self._left <= 0:
+            return author
+        attestation = self._ca.attest(node_id, key)
+        if attestation == author.attestation:
             return author
         self._left -= 1
-        return Author(author.origin, key, self._ca.attest(node_id, key, guest=guest))
+        if guest:
+            attestation = self._ca.attest(node_id, key, guest=True)
+        return Author(author.origin, key, attestation)

@@ -39,10 +39,10 @@ SAVE_ROWS: Final = 1_000
 """Rows of the log after which the state is saved, so that whoever opens the file reads few."""
 SAVE_BYTES: Final = 4 * 1024 * 1024
 """The same for bytes of those rows."""
-CLIENTS_KNOWN_MAX: Final = 1_000
-"""Clients whose newest request is remembered beyond a save."""
 SAVE_MS: Final = 1_000
 """The same for time: how old ``lived_ms`` and ``shown_ms`` in the file may be at a commit."""
+CLIENTS_KNOWN_MAX: Final = 1_000
+"""Clients whose newest request is remembered beyond a save."""
 
 
 class Known(NamedTuple):
@@ -224,19 +224,17 @@ class State:
             setattr(self, name, value)
         self.journal.back_to(journalled)
 
-    def set_merging(self, names: UndoSet[str]) -> None:
+    def set_merging(self, names: set[str]) -> None:
         """The collections that merge are these now."""
-        names.journal = self.journal
-        self.merging = names
+        self.merging = UndoSet(names, self.journal)
 
     def forget_answers(self) -> None:
         """The answers since the last save stand elsewhere, and will not follow from the log any more."""
         # the old ones are put back where the commit fails
-        self.answers, self.settled, self.loose = UndoDict(), UndoDict(), True
-        self.answers.journal = self.settled.journal = self.journal
+        self.answers, self.settled = UndoDict(journal=self.journal), UndoDict(journal=self.journal)
+        self.loose = True
         if len(self.newest) > CLIENTS_KNOWN_MAX:
-            self.newest = UndoDict()
-            self.newest.journal = self.journal
+            self.newest = UndoDict(journal=self.journal)
 
     def follows(self) -> bool:
         """Whether all of it follows from what was saved last and the rows of the log since.
@@ -286,8 +284,7 @@ class State:
             )
         connection.execute(_SAVE, self.told)
         # the old ones are put back where the commit fails
-        self.dirty = UndoSet()
-        self.dirty.journal = self.journal
+        self.dirty = UndoSet(journal=self.journal)
         self.saved = Saved(self.lsn, self.log_bytes, self.lived_ms, self.shown_ms)
 
     def next_lsn(self) -> int:

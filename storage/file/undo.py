@@ -15,9 +15,11 @@ class UndoDict(dict[K, V], Generic[K, V]):
 
     __slots__ = ("journal",)
 
-    def __init__(self, items: Mapping[K, V] | Iterable[tuple[K, V]] = ()) -> None:
+    def __init__(
+        self, items: Mapping[K, V] | Iterable[tuple[K, V]] = (), journal: Journal | None = None
+    ) -> None:
         super().__init__(items)
-        self.journal = Journal()
+        self.journal = Journal() if journal is None else journal
 
     def __setitem__(self, key: K, value: V) -> None:
         self.journal.append((self, key, self.get(key, _ABSENT)))
@@ -45,9 +47,9 @@ class UndoSet(set[K], Generic[K]):
 
     __slots__ = ("journal",)
 
-    def __init__(self, items: Iterable[K] = ()) -> None:
+    def __init__(self, items: Iterable[K] = (), journal: Journal | None = None) -> None:
         super().__init__(items)
-        self.journal = Journal()
+        self.journal = Journal() if journal is None else journal
 
     def add(self, item: K) -> None:
         if item not in self:
