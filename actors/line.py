@@ -13,7 +13,6 @@ from typing import Final, NamedTuple, TypeVar
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import ProtocolError
 from entgldb.messages.limits import BATCH_BYTES_MAX, FRAME_BYTES_MAX, LINK_QUEUE_BYTES_MAX
-from entgldb.messages.model import Entry
 from entgldb.messages.schema import Message
 
 RATE_FIRST: Final = 16 * 1024.0
@@ -246,7 +245,7 @@ def weight(message: Message) -> int:
     match message:
         case wire.Entries() | wire.Supply():
             authors = AUTHOR_BYTES * len(message.authors)
-            return authors + sum(_entry(entry) for entry in message.entries)
+            return authors + sum(entry.size for entry in message.entries)
         case wire.SnapshotChunk() | wire.CopyPiece():
             return len(message.payload)
         case wire.Ranges():
@@ -266,7 +265,3 @@ def weight(message: Message) -> int:
             rows = sum(len(row.vector) + 2 for row in message.members)
             return ORIGIN_BYTES * (rows + 1 + len(message.vector or ()))
     return ORIGIN_BYTES
-
-
-def _entry(entry: Entry) -> int:
-    return len(entry.header) + len(entry.body or b"")

@@ -48,6 +48,11 @@ class Entry(Record):
     signature: bytes | None = None
     """Its origin's, of the chain up to this entry; not every entry has one."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of header and body."""
+        return len(self.header) + len(self.body or b"")
+
 
 @record
 class Author(Record):

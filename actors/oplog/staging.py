@@ -30,8 +30,6 @@ from entgldb.storage.rules.header import Header, body_matches, decode, digest
 STAGE_ENTRIES_MAX = GROUP_ENTRIES_MAX + ENTRIES_PER_BATCH_MAX
 """A transaction, and what its writer has signed together with it."""
 STAGE_BYTES_MAX = STAGED_BYTES_MAX + 2 * BATCH_BYTES_MAX
-
-
 REFUSED_SECONDS = 5.0
 """For so long nothing is taken of an origin that could not be proven: what is sent again later may be."""
 
@@ -205,8 +203,7 @@ def _read(entry: Entry, *, recorded: bool) -> Staged:
     if not body_matches(header, body):
         raise ProtocolError(f"the body of {header.version} is not the one its origin wrote")
     closes = entry.signature is not None and header.group_index + 1 == header.group_size
-    size = len(raw) + len(body or b"")
-    return Staged(header.origin, size, header.hlc, closes, entry, header, digest(raw), recorded)
+    return Staged(header.origin, entry.size, header.hlc, closes, entry, header, digest(raw), recorded)
 
 
 def _follows(one: Staged, before: Staged) -> bool:

@@ -224,7 +224,7 @@ class Outbox:
                     break
                 if self._is_due(row, covered, signed):
                     entry = self._entry(row)
-                    cost = len(entry.header) + len(entry.body or b"")
+                    cost = entry.size
                     named = row.origin in self._named or row.origin in unnamed
                     cost += 0 if named else AUTHOR_BYTES
                     if entries and (size + cost > most or len(entries) >= ENTRIES_PER_BATCH_MAX):

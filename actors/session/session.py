@@ -462,7 +462,7 @@ def _batches(entries: list[Entry]) -> list[tuple[Entry, ...]]:
     batches: list[list[Entry]] = []
     size = BATCH_BYTES_MAX
     for entry in entries:
-        cost = len(entry.header) + len(entry.body or b"")
+        cost = entry.size
         if size + cost > BATCH_BYTES_MAX:
             batches.append([])
             size = 0

@@ -105,5 +105,5 @@ def _bytes_of(message: Message) -> int:
     if isinstance(message, client.Commit):
         return sum(len(write.body) for write in message.writes if write.body is not None)
     if isinstance(message, Apply):
-        return sum(len(entry.header) + len(entry.body or b"") for entry in message.entries)
+        return sum(entry.size for entry in message.entries)
     return 0
