@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol, assert_never
 
 from entgldb.actors.behaviour import Asker, Behaviour
-from entgldb.actors.cluster_key import CLUSTER_KEY_NAME
+from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, read_cluster_key
 from entgldb.actors.node.behaviour import NodeKeeper
 from entgldb.actors.ports import ClusterCa, Secrets
 from entgldb.actors.side_loop import SideLoop
@@ -97,7 +97,6 @@ def _secrets(key_file: str, cluster: str) -> Secrets:
 
 
 def _ca(directory: str) -> ClusterCa:
-    from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, read_cluster_key
     from entgldb.actors.tls.attestation import CaOfCluster
 
     return CaOfCluster(read_cluster_key(Path(directory) / CLUSTER_KEY_NAME))

@@ -111,11 +111,8 @@ class KeyedSecrets:
             raise SecretError(f"the cluster key cannot be read: {fault.strerror}") from None
         except ConfigError as fault:
             raise SecretError(fault.text) from None
-        key, key_id = (
-            _derive(cluster_key, b"secret-seal v1", 32),
-            _derive(cluster_key, b"secret-seal-id v1", 8),
-        )
-        return key, key_id.hex()
+        key_id = _derive(cluster_key, b"secret-seal-id v1", 8)
+        return _derive(cluster_key, b"secret-seal v1", 32), key_id.hex()
 
     def _beside_key(self, path: str) -> str:
         return path if os.path.isabs(path) else str(Path(self._key_file).parent / path)

@@ -164,10 +164,8 @@ def _seen_elsewhere(transaction: Transaction, bound: int) -> Head:
     """The end of our log as far as some other node has it, or it is stamped right."""
     known = transaction.state.origins[transaction.state.own]
     seq = _first_ahead(transaction, known.number, known.head.seq, bound) - 1
-    own, others = (
-        node_of(transaction.state.own),
-        [one.row for one in members.members(transaction.connection).values()],
-    )
+    own = node_of(transaction.state.own)
+    others = [one.row for one in members.members(transaction.connection).values()]
     told = [row.vector.get(transaction.state.own, 0) for row in others if node_of(row.origin) != own]
     return _head(transaction, known.number, max([seq, known.floor, *told]))
 
