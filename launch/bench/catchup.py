@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from itertools import count
 from pathlib import Path
 from typing import Final
 
-from entgldb.launch.bench.cluster import PATIENCE_SECONDS, apart, cluster, log_of, wait_connected
+from entgldb.launch.bench.cluster import PATIENCE_SECONDS, apart, cluster, fresh, log_of, wait_connected
 from entgldb.launch.bench.link_floor import send_to_floor
 from entgldb.launch.bench.sides import COLLECTION, document, key
 from entgldb.launch.bench.works import Bench, Figure, Result, in_turns
@@ -40,7 +39,6 @@ def snapshot(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Re
 def _fill(bench: Bench, root: Path, figure: Figure, amount: int = 0, *, pruned: bool = False) -> Result:
     amount = amount or bench.amount(FILLED_DOCUMENTS)
     documents = [(key(number), document(number)) for number in range(amount)]
-    folders = (root / f"floor-{number}" for number in count())
     root.mkdir()
     with Playground(root) as playground:
         playground.make_lan(1 + 2 * bench.rounds)
@@ -57,7 +55,7 @@ def _fill(bench: Bench, root: Path, figure: Figure, amount: int = 0, *, pruned: 
             return _catch_up(playground, full, next(waiting), len(documents))
 
         return in_turns(
-            figure, bench.turns(figure.full_name), ours, lambda: send_to_floor(next(folders), documents)
+            figure, bench.turns(figure.full_name), ours, lambda: send_to_floor(fresh(root), documents)
         )
 
 

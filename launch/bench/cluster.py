@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from entgldb.client.writes import PART_DOCUMENTS
+from entgldb.launch.bench.link_floor import converge_on_floor, notice_on_floor
 from entgldb.launch.bench.sides import COLLECTION, document
-from entgldb.launch.bench.works import Bench, Figure, Result, percentile
+from entgldb.launch.bench.works import Bench, Figure, Result, in_turns, percentile, taken_in_turns
 from entgldb.launch.playground.cluster import Member, Playground, wait_for
 from entgldb.launch.playground.processes import cpu_seconds, pss_bytes
 from entgldb.messages.client import Isolate
@@ -81,9 +83,17 @@ def visibility(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[
     shares = {"p50": 0.5, "p99": 0.99}
     with cluster(root, NODES) as (writer, reader, _):
         time.sleep(QUIET_SECONDS)
-        rounds = [_way(writer, reader, bench.amount(PROBES)) for _ in bench.turns("W3")]
+        probes = bench.amount(PROBES)
+        ways, floors = taken_in_turns(
+            bench.turns("W3"),
+            lambda: _way(writer, reader, probes),
+            lambda: notice_on_floor(fresh(root), probes, PROBE_INTERVAL),
+        )
     for figure in figures:
-        yield Result(figure, statistics.median(percentile(way, shares[figure.name]) for way in rounds))
+        ours, floor = (
+            statistics.median(percentile(way, shares[figure.name]) for way in side) for side in (ways, floors)
+        )
+        yield Result(figure, ours, floor)
 
 
 def _way(writer: Member, reader: Member, probes: int) -> list[float]:
@@ -116,10 +126,15 @@ def _way(writer: Member, reader: Member, probes: int) -> list[float]:
 
 def convergence(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Result]:
     """W4: two nodes that wrote the same keys while apart; from the first link allowed to equal documents."""
+    writes = bench.amount(WRITES)
     with cluster(root, 2) as members:
-        taken = [_converge(members, bench.amount(WRITES)) for _ in bench.turns("W4")]
-    for figure in figures:
-        yield Result(figure, statistics.median(taken))
+        for figure in figures:
+            yield in_turns(
+                figure,
+                bench.turns(figure.full_name),
+                lambda: _converge(members, writes),
+                lambda: converge_on_floor(fresh(root), writes),
+            )
 
 
 def _converge(members: Sequence[Member], writes: int) -> float:
@@ -167,6 +182,11 @@ def idle(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Result
             rounds.append({"cpu": 100 * max(used) / took, "pss": memory})
     for figure in figures:
         yield Result(figure, statistics.median(taken[figure.name] for taken in rounds))
+
+
+def fresh(root: Path) -> Path:
+    """A new folder for one turn of a floor, on the disk of the nodes."""
+    return Path(tempfile.mkdtemp(prefix="floor-", dir=root))
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Floor(Side):
     def put(self, name: str, fields: dict[str, Any]) -> object:
         return self.put_many([(name, fields)])
 
-    def put_many(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> object:
+    def put_many(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> int:
         return self._put_parts(documents, PART_DOCUMENTS)
 
     def put_in_flight(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> object:
@@ -68,6 +68,11 @@ class Floor(Side):
                 (COLLECTION, name, body.decode()),
             )
         execute("COMMIT")
+
+    def log(self) -> list[tuple[str, dict[str, Any]]]:
+        """Every document that was written, in that order."""
+        entries = map(msgpack.unpackb, (entry for (entry,) in self._execute("SELECT entry FROM log")))
+        return [(name, json.loads(body)) for _, name, body in entries]
 
     def index(self) -> None:
         self._execute(f"CREATE INDEX by_field ON documents (collection, {_FIELD}, key)")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from entgldb.launch.bench.floor import Floor, floor
+from entgldb.launch.bench.link_floor import converge_on_floor, notice_on_floor
 from entgldb.launch.bench.sides import COLLECTION, document, key
 from entgldb.launch.bench.works import (
     FIGURES,
@@ -26,7 +27,8 @@ from entgldb.messages.errors import InvalidError
 
 RATIO = Figure("W1", "single", "documents/s", Wanted.RATIO, 0.5)
 LEAST = Figure("W1", "inflight64", "documents/s", Wanted.LEAST, 10_000)
-MOST = Figure("W3", "p50", "ms", Wanted.MOST, 4)
+MOST = Figure("W5", "cpu", "% of a core", Wanted.MOST, 4)
+TIMES = Figure("W3", "p50", "ms", Wanted.TIMES, 2.5)
 
 
 def test_ours_is_measured_before_and_after_the_floor_in_every_round() -> None:
@@ -57,6 +59,8 @@ def test_without_a_floor_there_is_no_ratio() -> None:
         (LEAST, 9_999.0, 1.0, False),
         (MOST, 4.0, None, True),
         (MOST, 4.1, None, False),
+        (TIMES, 5.0, 2.0, True),
+        (TIMES, 5.1, 2.0, False),
     ],
 )
 def test_a_target_is_reached_or_missed(
@@ -128,6 +132,26 @@ def test_the_floor_is_durable_and_keeps_two_rows_for_each_document(tmp_path: Pat
         assert rows.fetchone() == (1_700,)
     finally:
         connection.close()
+
+
+def test_on_the_floor_of_visibility_both_processes_keep_every_write(tmp_path: Path) -> None:
+    assert len(notice_on_floor(tmp_path, 20, 0.0)) == 20
+    assert [_rows(tmp_path / name) for name in ("own.db", "floor.db")] == [20, 20]
+
+
+def test_on_the_floor_of_convergence_both_processes_have_what_both_wrote(tmp_path: Path) -> None:
+    assert converge_on_floor(tmp_path, 1_200) > 0
+    assert [_rows(tmp_path / name) for name in ("own.db", "floor.db")] == [2_400, 2_400]
+
+
+def _rows(file: Path) -> int:
+    connection = sqlite3.connect(file)
+    try:
+        entries = [entry for (entry,) in connection.execute("SELECT entry FROM log")]
+    finally:
+        connection.close()
+    assert len(set(entries)) == len(entries)
+    return len(entries)
 
 
 def test_an_unknown_figure_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
