@@ -27,23 +27,27 @@ class Vouching:
         self._ca = ca
         self._node_id = hello.node_id
         self._shared = wire.SHARED in hello.features
-        self._left = GUESTS_MAX if self._shared else INCARNATIONS_MAX
+        self._most = GUESTS_MAX if self._shared else INCARNATIONS_MAX
+        self._known: dict[Author, Author] = {}
+        """Those it has answered for, as the cloud named them: each round of a session names them again."""
 
     def attested(self, authors: Iterable[Author]) -> tuple[Author, ...]:
         """The authors that the cloud has named, attested where this node answers for them."""
         return tuple(self._attested(author) for author in authors)
 
     def _attested(self, author: Author) -> Author:
+        if author in self._known:
+            return self._known[author]
         node_id, key = node_of(author.origin), author.public_key
         guest = node_id != self._node_id
         if self._ca is None or (guest and not self._shared) or not fits(author):
             return author
-        if self._left <= 0:
+        if len(self._known) >= self._most:
             return author
         attestation = self._ca.attest(node_id, key)
         if attestation == author.attestation:
             return author
-        self._left -= 1
         if guest:
             attestation = self._ca.attest(node_id, key, guest=True)
-        return Author(author.origin, key, attestation)
+        self._known[author] = Author(author.origin, key, attestation)
+        return self._known[author]

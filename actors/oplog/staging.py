@@ -55,7 +55,7 @@ class HandedOn(NamedTuple):
     recorded: tuple[int, ...] = ()
     """Indexes of those that their sender has only recorded."""
     authors: tuple[Author, ...] = ()
-    """Of the origins among them that came with theirs in this round."""
+    """Of the origins among them of which none went on before in this round."""
     fault: str = ""
     """A word of ``Reason`` that ends the round."""
 
@@ -91,6 +91,8 @@ class Stage:
         self._tails: dict[Origin, Staged] = {}
         """The last of each origin among them, and those that came in this batch."""
         self._named: dict[Origin, Author] = {}
+        self._handed_on: set[Origin] = set()
+        """Origins whose authors have gone on."""
         self._refused: dict[Origin, float] = {}
         """Origins that nobody has attested, and until when nothing is taken of them."""
 
@@ -181,9 +183,14 @@ class Stage:
         del run[:first]
 
     def _fresh(self, origins: Iterable[Origin], writers: Writers) -> tuple[Author, ...]:
-        """The authors of these origins that this round has brought, and that count."""
-        named = [self._named.pop(origin) for origin in origins if origin in self._named]
-        return tuple(author for author in named if author == writers.author(author.origin))
+        """The authors by which these origins count, the first time in this round.
+
+        They are not always as the peer named them: an earlier round may have shown them, and may be lost.
+        """
+        fresh = [origin for origin in origins if origin not in self._handed_on]
+        self._handed_on.update(fresh)
+        found = [writers.author(origin, self._named.pop(origin, None)) for origin in fresh]
+        return tuple(author for author in found if author is not None)
 
     def _forgive(self, ctx: Context) -> None:
         now = ctx.monotonic()

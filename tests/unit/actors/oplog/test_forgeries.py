@@ -280,6 +280,28 @@ def test_a_cloud_that_invents_its_own_incarnations_is_answered_for_a_few_times()
     assert sum(witness.attested(one) for one in vouching.attested(many)) == 16
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_cloud_may_name_the_same_writer_in_any_number_of_rounds(shared: bool) -> None:
+    features = (wire.SHARED,) if shared else ()
+    hello = wire.Hello(1, 1, "cloud-1", "cloud-1/" + "0" * 32, "", features, NOW, "cloud")
+    vouching, witness = Vouching(ca("tests"), hello), CaWitness.of(ca_key_of("tests"))
+    one = Writer("guest" if shared else "cloud-1", b"one", "another").author
+    assert all(witness.attested(*vouching.attested([one])) for _ in range(300))
+
+
+def test_what_makes_a_writer_count_is_kept_with_its_first_entry() -> None:
+    """The peer has shown it in a round that the store could not take, and not in the one that it takes."""
+    victim, honest = Victim(), node("a")
+    put(honest, "u", "true")
+    lost = EntriesReceived("sync", "sync:0", 0, 0, tuple(sent(honest)), False, authors=(author(honest),))
+    victim.oplog.handle(lost, victim.ctx)
+    victim.ctx.told.clear()
+    bare = Author(honest.origin, author(honest).public_key, b"")
+    assert victim.hear(sent(honest), bare) == ""
+    assert victim.shows("u") == b'{"v":"true"}'
+    assert victim.store.author(honest.origin) == author(honest)
+
+
 def test_a_guest_ends_no_log_of_a_member() -> None:
     """A cloud that says that it is shared has all of a log's writers attested, under whatever node id."""
     victim, honest = Victim(GATEWAY), node("a")
