@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import select
 import time
 from collections import deque
@@ -11,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 from entgldb.actors.behaviour import Asker, Behaviour
+from entgldb.actors.host.timers import Timers
 from entgldb.actors.node.supervision import Life
 from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.side_loop import SideLoop
@@ -37,9 +37,8 @@ class LiveContext:
     def __init__(self, node: LiveNode, seed: int) -> None:
         self.random = Random(seed)
         self.asker: Asker | None = None
-        self.timers: list[tuple[float, int, Message]] = []
+        self.timers: Timers[Message] = Timers()
         self._node = node
-        self._order = 0
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
@@ -61,8 +60,7 @@ class LiveContext:
         raise AssertionError("nobody asks this node")
 
     def after(self, seconds: float, message: Message) -> None:
-        self._order += 1
-        heapq.heappush(self.timers, (time.monotonic() + seconds, self._order, message))
+        self.timers.add(self.monotonic() + seconds, message)
 
     def spawn(self, name: str) -> None:
         raise AssertionError("only node starts children")
@@ -135,8 +133,7 @@ class LiveNode:
         """Handle all that has arrived and all timers that are due."""
         self.inbox.extend(("sync", message) for _, message in self.loop.drain())
         for name, (_, ctx) in self._actors.items():
-            while ctx.timers and ctx.timers[0][0] <= time.monotonic():
-                self.inbox.append((name, heapq.heappop(ctx.timers)[2]))
+            self.inbox.extend((name, due) for due in ctx.timers.take(time.monotonic()))
         while self.inbox:
             for _ in range(len(self.inbox)):
                 name, message = self.inbox.popleft()
@@ -148,7 +145,7 @@ class LiveNode:
 
     def due_in(self) -> float:
         """Seconds until the next timer."""
-        first = min(ctx.timers[0][0] for _, ctx in self._actors.values() if ctx.timers)
+        first = min(ctx.timers.next() for _, ctx in self._actors.values())
         return max(0.0, first - time.monotonic())
 
     def put(self, *bodies: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from entgldb.actors.host import build
 from entgldb.actors.host import wire as host_wire
 from entgldb.actors.host.cell import STEP_BYTES_MAX, Cell
 from entgldb.actors.host.lane import Lane
+from entgldb.actors.host.poll import Poll
 from entgldb.actors.host.wire import ANSWER, ASK, Envelope
 from entgldb.actors.node.supervision import BEAT_SECONDS
 from entgldb.actors.side_loop import SideLoop
@@ -106,6 +107,12 @@ class Rig:
         sent, self.actor.sent = self.actor.sent, []
         found = [(a, codec.decode(e.payload, Channel.LOCAL)) for a, e in sent if e.kind == kind]
         return [(host_wire.port_of(a), d.request_id, d.message) for a, d in found]
+
+    def woken_by_thespian(self) -> None:
+        self.receive(Status(), 1)
+
+    def woken_by_itself(self) -> None:
+        self.host.turn()
 
     def wake(self) -> float:
         """Let the time come when the next timer is due; how many seconds that took."""
@@ -319,6 +326,29 @@ def test_what_the_side_loop_has_is_handled_then_flushed_once(rig: Rig) -> None:
         assert rig.host.fds() == []
     finally:
         rig.loop.stop()
+
+
+@pytest.mark.parametrize("turn", [Rig.woken_by_thespian, Rig.woken_by_itself])
+def test_an_actor_whose_turn_breaks_is_served_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, turn: Callable[[Rig], None]
+) -> None:
+    rig.loop = SideLoop("test")
+    rig.receive(CONFIGURE, sender=NODE)
+    try:
+        rig.receive(Addresses({"peer": b"1002"}, {}), sender=NODE)
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="torn"):
+            patch.setattr(rig.loop, "drain", torn)
+            turn(rig)
+        rig.said(ASK)
+        rig.loop.post(Done())
+        assert Poll().select(10) == []
+        assert rig.said(ASK) == [(1002, 0, Ping())]
+    finally:
+        rig.loop.stop()
+
+
+def torn() -> None:
+    raise OSError("torn")
 
 
 def test_what_is_told_to_an_actor_with_a_lane_goes_by_it_and_in_order(serving: Rig, tmp_path: Path) -> None:
