@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import InvalidError, UnsupportedError
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.store import Store
+from tests.support.documents import NOW, reader_of
 
-NOW = 1_790_000_000_000
 EDGES = [sign * (2**power + more) for sign in (1, -1) for power in (53, 63, 64, 100) for more in range(-2, 3)]
 NUMBERS: list[Any] = [0, 1, -1, 0.5, -0.5, *EDGES, *map(float, EDGES), 10**30, 1e30, 10**31, -(10**30), 1e300]
 OTHERS: list[Any] = [True, False, None, "", "a", "[", "[1]", "\N{GRINNING FACE}", "9223372036854775808"]
@@ -40,24 +40,18 @@ OPERATORS = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte"
 
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documents]:
-    directory: Path = tmp_path_factory.mktemp("exact")
-    store = Store.open(directory, "lan-1", NOW)
-    rows = {
-        f"{number:03}": {"v": value, "plain": value, "in": {"v": value}}
-        for number, value in enumerate(VALUES)
+    bodies = {
+        "all": numbered(({"v": value, "plain": value, "in": {"v": value}} for value in VALUES), 3),
+        "numbers": numbered(({"v": value} for value in NUMBERS), 3),
+        "small": numbered(({"v": value} for value in range(9)), 1),
     }
-    with store.group():
-        writes = [Write("all", key, json.dumps(body).encode()) for key, body in rows.items()]
-        writes += [Write("numbers", f"{n:03}", json.dumps({"v": v}).encode()) for n, v in enumerate(NUMBERS)]
-        writes += [Write("small", f"{n}", json.dumps({"v": n}).encode()) for n in range(9)]
-        store.write(RequestId(b"c" * 16, 1), writes, NOW)
-        for collection in ("all", "numbers", "small"):
-            store.create_index(collection, "v")
-        store.create_index("all", "in.v")
-    opened = Documents.open(directory)
-    yield opened
-    opened.close()
-    store.close()
+    indexes = [*((collection, "v") for collection in bodies), ("all", "in.v")]
+    with reader_of(tmp_path_factory.mktemp("exact"), bodies, *indexes) as opened:
+        yield opened
+
+
+def numbered(bodies: Iterable[Any], digits: int) -> dict[str, Any]:
+    return {f"{number:0{digits}}": body for number, body in enumerate(bodies)}
 
 
 def kind(value: Any) -> str:
@@ -124,17 +118,9 @@ def test_an_index_serves_a_field_that_has_neither_arrays_nor_large_numbers(docum
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documents]:
     """Some thousand documents with a number, and a few with whatever else there is."""
-    directory: Path = tmp_path_factory.mktemp("mixed")
-    store = Store.open(directory, "lan-1", NOW)
-    bodies = [{"v": n} for n in range(3000)] + [{"v": value} for value in VALUES]
-    with store.group():
-        writes = [Write("c", f"{n:04}", json.dumps(body).encode()) for n, body in enumerate(bodies)]
-        store.write(RequestId(b"c" * 16, 1), writes, NOW)
-        store.create_index("c", "v")
-    opened = Documents.open(directory)
-    yield opened
-    opened.close()
-    store.close()
+    bodies = numbered(({"v": value} for value in (*range(3000), *VALUES)), 4)
+    with reader_of(tmp_path_factory.mktemp("mixed"), {"c": bodies}, ("c", "v")) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError, InvalidError, UnsupportedError
 from entgldb.storage.documents.filter import compile_filter, compile_sort
 from entgldb.storage.documents.query import Documents
-from entgldb.storage.store import Store
+from tests.support.documents import reader_of
 
-NOW = 1_790_000_000_000
 PEOPLE: dict[str, Any] = {
     "ada": {"name": "Ada", "age": 36, "home": {"city": "London"}, "alive": False},
     "alan": {"name": "Alan", "age": 41, "home": {"city": "London"}, "alive": False},
@@ -28,18 +24,9 @@ PEOPLE: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documents]:
-    directory: Path = tmp_path_factory.mktemp("people")
-    store = Store.open(directory, "lan-1", NOW)
-    with store.group():
-        writes = [Write("people", key, json.dumps(body).encode()) for key, body in PEOPLE.items()]
-        store.write(RequestId(b"c" * 16, 1), writes, NOW)
-        store.create_index("people", "age")
-        store.create_index("people", "home.city")
-        store.create_index("people", "age")
-    documents = Documents.open(directory)
-    yield documents
-    documents.close()
-    store.close()
+    indexes = [("people", path) for path in ("age", "home.city", "age")]
+    with reader_of(tmp_path_factory.mktemp("people"), {"people": PEOPLE}, *indexes) as documents:
+        yield documents
 
 
 @pytest.mark.parametrize(

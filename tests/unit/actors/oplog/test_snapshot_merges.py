@@ -1,0 +1,156 @@
+"""The merge of a snapshot that has come: ordered once, again where it died, and not for nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from entgldb.actors.oplog.behaviour import OplogKeeper
+from entgldb.actors.oplog.snapshots import MERGE_SECONDS_MAX
+from entgldb.actors.session.snapshot_taking import PATIENCE_FIRST
+from entgldb.actors.store.snapshots import install
+from entgldb.messages import wire
+from entgldb.messages.errors import Reason
+from entgldb.messages.local.actors import SessionEnded
+from entgldb.messages.local.snapshots import (
+    InstallSnapshot,
+    SnapshotInstalled,
+    SnapshotStaged,
+    StageSnapshot,
+    StoreBegan,
+)
+from entgldb.messages.model import Vector
+from entgldb.messages.settings import OplogSettings
+from tests.support.fake_context import FakeContext
+from tests.support.keys import Trusting
+from tests.unit.actors.oplog.snapshot_rig import VECTOR, Receiver
+from tests.unit.actors.session.test_session import ListLog
+
+
+def test_a_merge_that_takes_long_is_ordered_once_and_nothing_else_is_staged_meanwhile() -> None:
+    two = Receiver("a", "b")
+    two.offer("a", "sa", 2)
+    two.give_all("a", 2)
+    before = two.counts[Reason.GAP]
+    two.wait(90)
+    assert len(two.merges) == 1
+    assert two.counts[Reason.GAP] == before
+    two.offer("b", "sb")
+    two.oplog.handle(SessionEnded("sync:a"), two.ctx)
+    two.offer("b", "sb")
+    assert two.wanted("b") == []
+    assert list(two.shelf.staged) == ["sa"]
+    assert two.merged() == [True, False]
+    two.offer("b", "sb")
+    assert two.wanted("b") == [0]
+
+
+def test_a_merge_that_died_with_the_store_is_ordered_again() -> None:
+    one = Receiver("a")
+    one.offer("a", "s", 2)
+    one.give_all("a", 2)
+    one.oplog.handle(StoreBegan(), one.ctx)
+    one.wait(PATIENCE_FIRST + 2)
+    assert len(one.merges) == 2
+
+
+def test_a_merge_that_nobody_ever_tells_of_is_ordered_again_at_last() -> None:
+    one = Receiver("a")
+    one.offer("a", "s", 2)
+    one.give_all("a", 2)
+    one.wait(MERGE_SECONDS_MAX - 20)
+    assert len(one.merges) == 1
+    one.wait(40)
+    assert len(one.merges) == 2
+
+
+@pytest.mark.parametrize("refused", [Reason.HELD_CLOCK, Reason.DISK_FULL, Reason.TOO_MANY_ORIGINS])
+def test_one_that_cannot_be_merged_now_stays_and_is_not_offered_again_at_once(refused: Reason) -> None:
+    one = Receiver("a")
+    one.offer("a", "s", 2)
+    one.give_all("a", 2)
+    assert one.merges[-1].peer == "a"
+    one.merged(refused.value)
+    assert not one.shelf.staged["s"].dropped
+    assert (one.oplog.counts[refused.value], one.counts[refused]) == (1, 1)
+    assert one.sent["a"][-1] == wire.SnapshotEnd("s", refused.value)
+    one.offer("a", "s", 2)
+    assert len(one.merges) == 2
+
+
+def test_a_node_without_a_shelf_takes_none() -> None:
+    ctx = FakeContext()
+    oplog = OplogKeeper(OplogSettings("n", "/nowhere"), Trusting(), log=ListLog())
+    oplog.handle(StageSnapshot("sync", "sync:a", "s", 1, False, "", 1), ctx)
+    (answer,) = ctx.take(SnapshotStaged)
+    assert answer.refused == Reason.BEHIND_SNAPSHOT.value
+
+
+class Recorded(ListLog):
+    """A log that has everything, some of it only recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lacks = True
+        self.known = VECTOR
+
+    def vector(self) -> Vector:
+        return self.known
+
+    def unapplied(self, rows_max: int, after: tuple[str, int] = ("", 0)) -> list[tuple[str, int]]:
+        return [("x/" + "1" * 32, 9)] if self.lacks else []
+
+
+def test_a_state_is_taken_for_what_is_only_recorded_but_not_again_in_vain() -> None:
+    one = Receiver("a", log=Recorded())
+    one.offer("a", "s", 1)
+    one.give("a")
+    last = one.merges[-1]
+    one.takers["a"].installed(SnapshotInstalled(last.session, last.id, {}))
+    one.sent["a"].clear()
+    one.offer("a", "s2", 1)
+    assert one.sent["a"] == [wire.SnapshotEnd("s2", Reason.SNAPSHOT_USELESS.value)]
+
+
+def test_a_state_that_brings_nothing_is_useless() -> None:
+    log = Recorded()
+    log.lacks = False
+    one = Receiver("a", log=log)
+    one.offer("a", "s", 1)
+    assert one.sent["a"] == [wire.SnapshotEnd("s", Reason.SNAPSHOT_USELESS.value)]
+
+
+@pytest.mark.parametrize(("ours", "asked"), [(8, False), (9, True)])
+def test_a_state_with_more_of_an_origin_in_quarantine_is_not_fetched_at_all(
+    ours: int, *, asked: bool
+) -> None:
+    log = Recorded()
+    (origin,) = VECTOR
+    log.set_apart = {origin}
+    log.known = {origin: (ours, b"h")}
+    one = Receiver("a", log=log)
+    one.offer("a", "s", 1)
+    declined = wire.SnapshotEnd("s", Reason.QUARANTINED.value)
+    assert (declined in one.sent["a"]) is not asked
+    assert one.counts[Reason.QUARANTINED] == (not asked)
+
+
+class Broken:
+    """A store whose merge fails for a reason of its own."""
+
+    origin = "me/1"
+
+    def last_lsn(self) -> int:
+        return 0
+
+    def install(self, *_: object, **__: object) -> None:
+        raise ValueError("a bug")
+
+
+def test_a_merge_that_meets_a_bug_is_told_of() -> None:
+    ctx = FakeContext()
+    order = InstallSnapshot("sync", "sync:a", "s", "file:s", False, "")
+    install(Broken(), order, None, ctx)  # type: ignore[arg-type]  # of the store it needs no more
+    assert [(actor, told.refused) for actor, told in ctx.told if isinstance(told, SnapshotInstalled)] == [
+        ("oplog", Reason.HANDLER_FAILED.value),
+        ("sync", Reason.HANDLER_FAILED.value),
+    ]

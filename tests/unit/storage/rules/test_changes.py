@@ -1,0 +1,153 @@
+"""What two edits at once come to, and changes: found between documents, split, saved, at few steps."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from entgldb.storage.rules.merging.changes import check_change, difference, plant, same, split, text_of, whole
+from entgldb.storage.rules.merging.row import Merging, absorb, operation, read_merging
+from entgldb.storage.rules.merging.stored import Tip, load, save
+from entgldb.storage.rules.merging.tree import render, settle, union
+from tests.unit.storage.rules.merge_rig import ORIGINS, Writer, documents, fold
+
+
+@settings(max_examples=400, deadline=None)
+@given(documents, documents, st.lists(documents, max_size=3))
+def test_a_difference_makes_one_document_of_the_other(old: Any, new: Any, others: list[Any]) -> None:
+    writer = Writer(0)
+    for at, document in enumerate([*others, old]):
+        writer.write(at, "merge", document)
+    assert writer.row is not None
+    assert same(writer.row.document(), old)
+    assert difference(old, old, writer.row.tree) == {}
+    writer.write(100, "merge", new)
+    assert same(writer.row.document(), new)
+
+
+def both(old: dict[str, Any], one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
+    """The document that two concurrent edits of ``old`` make, ``two`` the later."""
+    writers = [Writer(number) for number in range(2)]
+    first = writers[0].write(1, "merge", old)
+    writers[1].row = fold([first])[0]
+    steps = [first, writers[0].write(2, "merge", one), writers[1].write(3, "merge", two)]
+    (row, _), (other, _) = fold(steps), fold([first, steps[2], steps[1]])
+    assert row == other
+    return row.document()
+
+
+PEER = {"NodeId": "c", "Address": "old:1", "IsEnabled": False}
+
+
+@pytest.mark.parametrize(
+    ("old", "one", "two", "wanted"),
+    [
+        (
+            PEER,
+            PEER | {"IsEnabled": True},
+            PEER | {"Address": "new:2"},
+            {**PEER, "IsEnabled": True, "Address": "new:2"},
+        ),
+        ({"a": {"x": 1}}, {"a": {"x": 1, "y": 2}}, {"a": {"x": 3}}, {"a": {"x": 3, "y": 2}}),
+        ({}, {"a": {"x": 1}}, {"a": {"y": 2}}, {"a": {"x": 1, "y": 2}}),
+        ({"a": 1, "b": 2}, {"b": 2}, {"a": 1, "b": 3}, {"b": 3}),
+        ({"a": 1}, {"a": 2}, {}, {}),
+        ({"a": 1}, {"a": {"x": 1}}, {"a": 2}, {"a": 2}),
+        ({"a": 1}, {"a": 2}, {"a": {"x": 1}}, {"a": {"x": 1}}),
+        ({"a": {"x": 1}}, {"a": 5}, {"a": {"x": 1, "y": 2}}, {"a": {"y": 2}}),
+        ({"t": [1, 2]}, {"t": [1, 2, 3]}, {"t": [0]}, {"t": [0]}),
+        ({"t": []}, {"t": [{"id": 1}]}, {"t": [{"id": 2}]}, {"t": [{"id": 2}, {"id": 1}]}),
+        (
+            {"t": [{"id": 1, "q": 1}, {"id": 2, "q": 1}]},
+            {"t": [{"id": 1, "q": 1}, {"id": 2, "q": 5}]},
+            {"t": [{"id": 3}, {"id": 1, "q": 1}, {"id": 2, "q": 1}]},
+            {"t": [{"id": 3}, {"id": 1, "q": 1}, {"id": 2, "q": 5}]},
+        ),
+        (
+            {"t": [{"id": 1, "q": 1}, {"id": 2, "q": 1}]},
+            {"t": [{"id": 2, "q": 1}]},
+            {"t": [{"id": 1, "q": 9}, {"id": 2, "q": 1}]},
+            {"t": [{"id": 2, "q": 1}]},
+        ),
+        ({"a": {}}, {"a": {}, "b": []}, {"a": {}, "c": [{}]}, {"a": {}, "b": [], "c": [{}]}),
+        ({"a": {"x": 1, "y": 1}}, {"a": {"x": 1}}, {"a": {"y": 1}}, {"a": {}}),
+    ],
+)
+def test_two_edits_at_once(
+    old: dict[str, Any], one: dict[str, Any], two: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    assert both(old, one, two) == wanted
+
+
+def test_versions_of_fields_are_kept_sparsely() -> None:
+    writer = Writer(0)
+    document = {f"f{number}": number for number in range(100)}
+    writer.write(1, "merge", document)
+    assert writer.row is not None
+    before = save(writer.row)[1]
+    writer.write(2, "merge", document | {"f7": 0})
+    after = save(writer.row)[1]
+    assert before is not None
+    assert after is not None
+    assert (len(before) < 60, len(after) - len(before) < 30) == (True, True)
+    writer.write(3, "put", document)
+    assert save(writer.row)[1] is None
+
+
+def two_fields(document: dict[str, Any]) -> dict[str, Any]:
+    return document | {"name": "Bob"}
+
+
+def every_quantity(document: dict[str, Any]) -> dict[str, Any]:
+    return {"items": [element | {"qty": 7} for element in document["items"]]}
+
+
+HUNDRED = {"items": [{"id": number, "qty": 0, "name": f"n{number}"} for number in range(100)]}
+
+
+@pytest.mark.parametrize(
+    ("document", "edit", "calls_max"),
+    [({"name": "Ada", "age": 36}, two_fields, 90), (HUNDRED, every_quantity, 2_000)],
+)
+def test_merging_takes_few_steps(document: dict[str, Any], edit: Any, calls_max: int) -> None:
+    """From a row and an entry's body, as bytes, to the row: calls of functions, not seconds."""
+    first = Writer(0)
+    first.write(1, "merge", document)
+    assert first.row is not None
+    body, stamps = save(first.row)
+    change = difference(document, edit(document), first.row.tree)
+    text, tip = Merging(change).encode(), Tip(ORIGINS[1], 1, 2)
+    calls = 0
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(note)
+    try:
+        row = load(Tip(ORIGINS[0], 1, 1), body, stamps)
+        one = operation(tip, frozenset((row.newest.version,)), read_merging(text, tip.stamp))
+        save(absorb(row, one).stored)
+    finally:
+        sys.setprofile(None)
+    assert calls <= calls_max
+
+
+@example({"a": [{"id": 1}]}, {"a": {}}, 0)
+@given(documents, documents, st.integers(0, 60))
+def test_a_change_in_parts_comes_to_the_same(
+    before: dict[str, Any], after: dict[str, Any], size: int
+) -> None:
+    tree = settle(plant(whole(before), (1, "a")))
+    for change in (whole(after), difference(before, after, tree)):
+        made = tree
+        parts = split(change, size)
+        for number, part in enumerate(parts):
+            check_change(part, 40)
+            made = settle(union(made, plant(part, (2 + number, "b"))))
+        assert same(render(made), after)
+        assert len(parts) == 1 or size < len(text_of(change).encode()) + 8

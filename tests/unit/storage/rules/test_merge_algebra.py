@@ -1,0 +1,229 @@
+"""The algebra of merging: idempotent, commutative, associative, whatever the order."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from entgldb.messages.model import Version
+from entgldb.storage.rules.merging.changes import fresh, plant, same, whole
+from entgldb.storage.rules.merging.row import Loser, Side, absorb, join, read_merging, refolded
+from entgldb.storage.rules.merging.stored import Stored, save
+from entgldb.storage.rules.merging.tree import Stamp, Tree, settle, union
+from tests.simulation.watch.merge_oracle import Step, outcome
+from tests.unit.storage.rules.merge_rig import (
+    ORIGINS,
+    Writer,
+    documents,
+    fold,
+    histories,
+    played,
+    read,
+    shown,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(histories, st.randoms(use_true_random=False))
+def test_any_order_with_repetitions_shows_what_the_oracle_says(history: Any, random: Any) -> None:
+    steps = played(history)
+    if not steps:
+        return
+    wanted = outcome(steps)
+    row, conflicts = fold(steps)
+    assert tuple(row.newest.version) == wanted.newest
+    assert same(shown(row), wanted.document)
+    assert conflicts == wanted.conflicts
+    # documents do not even need causes to come first
+    for _ in range(3):
+        again = steps + random.sample(steps, len(steps) // 2)
+        random.shuffle(again)
+        other, _ = fold(again)
+        assert (other.newest, other.live, other.tree) == (row.newest, row.live, row.tree)
+
+
+changes = (
+    documents.map(fresh)
+    | documents.map(whole)
+    | st.just({".a": {"-": 1}})
+    | st.just({".a": {".x": {"-": 1}}})
+)
+
+trees = st.lists(st.tuples(st.integers(0, 20), st.sampled_from(ORIGINS)), unique=True, max_size=4).flatmap(
+    lambda stamps: st.tuples(
+        *(changes.map(lambda change, stamp=stamp: plant(change, stamp)) for stamp in stamps)
+    )
+)
+
+
+def merged(*parts: Tree) -> Tree:
+    made: Tree = {}
+    for part in parts:
+        made = settle(union(made, part))
+    return made
+
+
+@settings(max_examples=400, deadline=None)
+@given(trees)
+def test_joining_is_a_semilattice(parts: tuple[Tree, ...]) -> None:
+    a, b, c = (merged(*parts[number::3]) for number in range(3))
+    assert merged(a, b) == merged(b, a)
+    assert merged(merged(a, b), c) == merged(a, merged(b, c))
+    assert merged(a, a) == a
+    assert merged(a, b, b, a) == merged(a, b)
+
+
+SEVEN: list[tuple[int, str, dict[str, Any]]] = [
+    (0, "merge", {"a": {"x": 1}, "items": [{"id": 1, "qty": 1}, {"id": 2, "qty": 1}], "n": 1}),
+    (1, "merge", {"a": "text", "items": [{"id": 3}], "n": 2}),
+    (2, "put", {"a": {"y": [1]}, "z": {}}),
+    (0, "merge", {"a": {"x": 2}, "items": [{"id": 2, "qty": 7}], "m": []}),
+    (1, "delete", {}),
+    (2, "merge", {"a": {"y": [2]}, "items": [{"_id": "s"}]}),
+    (1, "merge", {"b": True}),
+]
+
+
+def test_all_orders_of_seven_operations_end_alike() -> None:
+    writers = [Writer(number) for number in range(3)]
+    steps = [writers[who].write(10 + at, kind, document) for at, (who, kind, document) in enumerate(SEVEN)]
+    wanted = outcome(steps)
+    read_once = {step: read(step) for step in steps}
+    ends = set()
+    for order in permutations(steps):
+        row: Stored | None = None
+        for step in order:
+            row = absorb(row, read_once[step]).stored
+        assert row is not None
+        ends.add((row.newest, row.live, *save(row._replace(tips=()))))
+    assert len(ends) == 1
+    assert same(shown(row), wanted.document)
+
+
+def test_all_orders_of_seven_concurrent_operations_leave_the_same_conflicts() -> None:
+    """Nobody knew of anybody: every order is a causal one."""
+    steps = []
+    for at, (_, kind, document) in enumerate(SEVEN):
+        writer = Writer(0)
+        writer.origin = f"{'abcdefg'[at]}/{'0' * 32}"
+        steps.append(writer.write(10 + at % 3, kind, document))
+    wanted = outcome(steps)
+    assert wanted.conflicts
+    read_once = {step: read(step) for step in steps}
+    ends = set()
+    for order in permutations(steps):
+        row: Stored | None = None
+        conflicts: dict[tuple[str, int], str] = {}
+        for step in order:
+            after = absorb(row, read_once[step])
+            row = after.stored
+            for tip in after.restored:
+                conflicts.pop(tuple(tip.version), None)
+            for loser in after.losers:
+                conflicts.setdefault(tuple(loser.tip.version), loser.text)
+        assert row is not None
+        ends.add((row.newest, row.live, *save(row), tuple(sorted(conflicts.items()))))
+    (end,) = ends
+    assert {version for version, _ in end[-1]} == wanted.conflicts
+    assert same(shown(row), wanted.document)
+
+
+class Known:
+    """A node's knowledge of one key: its row, its conflicts, and the versions it has taken in."""
+
+    def __init__(self, taken: list[Step]) -> None:
+        self.versions = {Version(*step.id) for step in taken}
+        self.row: Stored | None = None
+        self.conflicts: dict[Version, Loser] = {}
+        for step in taken:
+            one = read(step)
+            after = absorb(self.row, one)
+            self.row = after.stored
+            for version in (*one.named, *(tip.version for tip in after.restored)):
+                self.conflicts.pop(version, None)
+            self.conflicts |= {loser.tip.version: loser for loser in after.losers}
+
+    def side(self) -> Side:
+        return Side(self.row, self.conflicts, self.versions.__contains__)
+
+    def joined(self, other: Known) -> Known:
+        made = Known([])
+        made.versions = self.versions | other.versions
+        made.row, made.conflicts = join(self.side(), other.side())
+        return made
+
+    def told(self) -> tuple[Any, ...]:
+        blob = None if self.row is None else (self.row.newest, self.row.live, *save(self.row))
+        return blob, frozenset(self.conflicts)
+
+
+def causal(steps: list[Step], chosen: set[int]) -> list[Step]:
+    """Some of a history, with everything that their writers had named, and their own earlier writes."""
+    ids = {step.id: at for at, step in enumerate(steps)}
+    waiting, found = list(chosen), set[int]()
+    while waiting:
+        at = waiting.pop()
+        if at in found:
+            continue
+        found.add(at)
+        step = steps[at]
+        named = [one for one in (step.parent, *step.seen) if one is not None]
+        waiting += [ids[tuple(one)] for one in named]
+        waiting += [before for before in range(at) if steps[before].id[0] == step.id[0]]
+    return [steps[at] for at in sorted(found)]
+
+
+chosen = st.sets(st.integers(0, 8), max_size=5)
+
+
+@settings(max_examples=400, deadline=None)
+@given(histories, chosen, chosen, chosen)
+def test_joining_sides_is_a_semilattice_and_comes_to_the_union_of_their_operations(
+    history: Any, one: set[int], two: set[int], three: set[int]
+) -> None:
+    steps = played(history)
+    parts = [causal(steps, {at for at in some if at < len(steps)}) for some in (one, two, three)]
+    a, b, c = (Known(part) for part in parts)
+    assert a.joined(a).told() == a.told()
+    assert a.joined(b).told() == b.joined(a).told()
+    assert a.joined(b).joined(c).told() == a.joined(b.joined(c)).told()
+    together = [step for step in steps if step in parts[0] or step in parts[1]]
+    assert a.joined(b).told() == Known(together).told()
+
+
+@settings(max_examples=400, deadline=None)
+@given(histories, st.integers(0, 2))
+def test_an_operation_counts_once_however_often_it_comes(history: Any, again: int) -> None:
+    steps = played(history)
+    once = Known(steps)
+    row = once.row
+    for step in steps[: again + 1]:
+        row = absorb(row, read(step), superseded=True).stored
+    assert row is None or once.row is None or row._replace(tips=()) == once.row._replace(tips=())
+
+
+@settings(max_examples=400, deadline=None)
+@given(histories, st.integers(0, 2))
+def test_without_a_writer_a_key_is_what_the_others_made_of_it(history: Any, number: int) -> None:
+    steps = played(history)
+    if not steps:
+        return
+    stamps = {step.hlc: (step.hlc, step.id[0]) for step in steps if step.id[0] == ORIGINS[number]}
+    left = [step for step in steps if step.hlc not in stamps]
+    overs = [over for step in steps if step.hlc in stamps if (over := read_over(step)) is not None]
+    row = fold(steps)[0]
+    found, losers = refolded(row, [read(step) for step in left], {*stamps.values(), *overs}, set())
+    if not left:
+        assert found is None
+        return
+    wanted = outcome(left)
+    assert found is not None
+    assert (tuple(found.newest.version), same(shown(found), wanted.document)) == (wanted.newest, True)
+    assert {tuple(loser.tip.version) for loser in losers} == wanted.conflicts
+
+
+def read_over(step: Step) -> Stamp | None:
+    return read_merging(step.body or "", (step.hlc, step.id[0])).over if step.op == 2 else None
