@@ -138,10 +138,13 @@ class Store(OplogReader, Protocol):
         ``shown_ms``: the time of the wall clock, where it is not known to be wrong.
         """
 
-    def reset_clock(self, request: RequestId, entropy: bytes, now_ms: int) -> tuple[Origin, int]:
+    def reset_clock(
+        self, request: RequestId, entropy: bytes, now_ms: int, *, ends: bool = True
+    ) -> tuple[Origin, int, int]:
         """Stamp anew, as a new writer, what a clock far ahead has stamped and nobody else has.
 
-        Gives who the node writes as now and how many entries that made. Raises InvalidError.
+        ``ends``: others hear of it where this node ends its log. Gives who the node writes as now, how many
+        entries that made, and how many are held now. Raises InvalidError.
         """
 
     def known_ms(self, now_ms: int) -> int:

@@ -263,22 +263,29 @@ class Store(LogQueries):
             self._tidied_to = Batch(self.connection, self.state).tidy(self._tidied_to)
         return outcome
 
-    def reset_clock(self, request: RequestId, entropy: bytes, now_ms: int) -> tuple[Origin, int]:
+    def reset_clock(
+        self, request: RequestId, entropy: bytes, now_ms: int, *, ends: bool = True
+    ) -> tuple[Origin, int, int]:
         """Stamp anew, as a new writer, what a clock far ahead has stamped and nobody else has.
 
-        Gives who the node writes as now and how many entries that made. Raises InvalidError.
+        ``ends``: others hear of it where this node ends its log. Gives who the node writes as now, how many
+        entries that made, and how many are held now. Raises InvalidError.
         """
         self.transaction.need_group()
+        self._cut_ended()
         return resetting.reset_clock(
-            self.transaction, self.incarnations, self.writing, request, entropy, now_ms
+            self.transaction, self.incarnations, self.writing, request, entropy, now_ms, ends=ends
         )
 
     def _cut_ended(self) -> None:
         """Take out what was applied of a log behind the end that its own node has given it."""
+        firsts = {}
         for origin, seq in self.state.ended.items():
             known = self.state.origins.get(origin)
             if known is not None and known.head.seq > seq >= known.floor:
-                healing.take_out(Batch(self.connection, self.state), origin, seq + 1)
+                firsts[origin] = seq + 1
+        if firsts:
+            healing.take_out(Batch(self.connection, self.state), firsts)
 
     def install(
         self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool = False, peer: str = ""

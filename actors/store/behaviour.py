@@ -354,13 +354,7 @@ class StoreKeeper(Behaviour):
         return ClusterPinned(message.link)
 
     def reset_clock(self, message: ResetClock, ctx: Context) -> Message:
-        if self.settings.role == "cloud":
-            # a cloud takes part in no system collection, and where a log ends stands in one
-            raise NotAllowedError(
-                "the log of a cloud node has no end that others would hear of",
-                hint="on a node of the LAN: entgldb held --release ORIGIN",
-            )
-        done = decisions.reset_clock(self.store, message, ctx)
+        done = decisions.reset_clock(self.store, message, ctx, cloud=self.settings.role == "cloud")
         self._own_last = max(self._own_last, self.store.last_lsn())
         return done
 

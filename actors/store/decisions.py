@@ -52,11 +52,15 @@ def release_origin(store: Store, message: client.ReleaseOrigin, ctx: Context, co
     return client.Report({"released": store.vector()[message.origin][0] - before})
 
 
-def reset_clock(store: Store, message: ResetClock, ctx: Context) -> Message:
-    """The clock is right again: go on as a new writer with right stamps. Raises InvalidError."""
-    origin, written = store.reset_clock(message.request, ctx.random.randbytes(32), ctx.now_ms())
-    ctx.log(WARNING, f"clock reset: this node now writes as {origin}, {written} entries were stamped anew")
-    return client.Report({"origin": origin, "written": written})
+def reset_clock(store: Store, message: ResetClock, ctx: Context, *, cloud: bool) -> Message:
+    """The clock is right again: go on as a new writer with right stamps. Raises InvalidError.
+
+    A cloud node takes part in no system collection, and where a log ends stands in one.
+    """
+    entropy = ctx.random.randbytes(32)
+    origin, written, held = store.reset_clock(message.request, entropy, ctx.now_ms(), ends=not cloud)
+    ctx.log(WARNING, f"clock reset: this node writes as {origin}; {written} stamped anew, {held} held")
+    return client.Report({"origin": origin, "written": written, "held": held})
 
 
 def settle_conflict(store: Store, message: AboutConflicts, ctx: Context) -> client.CommitDone:

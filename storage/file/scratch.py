@@ -11,6 +11,7 @@ _TABLES: Final = {
     "logged": "(place INTEGER, lsn INTEGER, PRIMARY KEY (place, lsn)) WITHOUT ROWID",
     "removed": "(place INTEGER, hlc INTEGER, origin, PRIMARY KEY (place, hlc, origin)) WITHOUT ROWID",
     "replaced": "(place INTEGER, origin, seq INTEGER, PRIMARY KEY (place, origin, seq)) WITHOUT ROWID",
+    "cuts": "(origin INTEGER PRIMARY KEY, first INTEGER)",
     "dropped": "(id INTEGER PRIMARY KEY, collection, key, body, UNIQUE (collection, key))",
     "before": "(id INTEGER PRIMARY KEY, collection, key, origin, seq, hlc, body, stamps,"
     " UNIQUE (collection, key))",
@@ -25,6 +26,8 @@ _TABLES: Final = {
     "joined": "(id INTEGER PRIMARY KEY, collection, key, UNIQUE (collection, key))",
     # own writes that are stamped anew
     "tail": "(seq INTEGER PRIMARY KEY, header, body)",
+    # entries that wait for their time
+    "waiting": "(origin INTEGER, seq INTEGER, hash, header, body, cloud, signature)",
 }
 
 

@@ -9,7 +9,7 @@ stays.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from entgldb.messages.limits import BODY_BYTES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version
@@ -67,15 +67,33 @@ def reopen(state: State, origin: Origin) -> None:
         state.move(origin, known.head._replace(forked=False))
 
 
-def take_out(batch: Batch, origin: Origin, first: int) -> None:
-    """Remove the entries of ``origin`` from ``first`` on; ``dropped`` tells the last document that they put
+def take_out(batch: Batch, firsts: Mapping[Origin, int]) -> None:
+    """Remove the entries of each origin from its first on; ``dropped`` tells the last document that they put
     to each key.
 
-    One key at a time is in memory, with what the log has of it.
+    One key at a time is in memory, with what the log has of it; the log is walked once.
     """
     connection, state = batch.connection, batch.state
+    empty(connection, "touched", "logged", "dropped", "removed", "replaced", "cuts")
+    heads = {origin: _remember_all(batch, origin, first) for origin, first in firsts.items()}
+    connection.execute(
+        "INSERT INTO temp.logged SELECT t.id, l.lsn FROM _entgldb_oplog l CROSS JOIN temp.touched t"
+        " ON t.collection = l.collection AND t.key = l.key WHERE l.applied = ?"
+        " AND NOT EXISTS (SELECT 1 FROM temp.cuts c WHERE c.origin = l.origin AND l.seq >= c.first)",
+        (APPLIED,),
+    )
+    for origin, head in heads.items():
+        _cut(connection, state, origin, head)
+    _refold(batch)
+    # the branch may have set the rule of a collection
+    state.set_merging(merging_collections(connection))
+
+
+def _remember_all(batch: Batch, origin: Origin, first: int) -> Head:
+    """Note what the entries from ``first`` on have done; the end of the log without them."""
+    connection, state = batch.connection, batch.state
     number = state.origins[origin].number
-    empty(connection, "touched", "logged", "dropped", "removed", "replaced")
+    connection.execute("INSERT INTO temp.cuts VALUES (?, ?)", (number, first))
     previous, rows, size = b"", 0, 0
     for raw, body, applied in connection.execute(
         "SELECT header, body, applied FROM _entgldb_oplog WHERE origin = ? AND seq >= ? ORDER BY seq",
@@ -86,28 +104,29 @@ def take_out(batch: Batch, origin: Origin, first: int) -> None:
         rows, size = rows + 1, size + len(raw) + len(body or "")
         if applied == APPLIED:
             _remember(batch, header, body)
-    connection.execute(
-        "INSERT INTO temp.logged SELECT t.id, l.lsn FROM _entgldb_oplog l CROSS JOIN temp.touched t"
-        " ON t.collection = l.collection AND t.key = l.key WHERE l.applied = ?"
-        " AND NOT (l.origin = ? AND l.seq >= ?)",
-        (APPLIED, number, first),
-    )
-    connection.execute("DELETE FROM _entgldb_oplog WHERE origin = ? AND seq >= ?", (number, first))
-    connection.execute("DELETE FROM _entgldb_held WHERE origin = ?", (number,))
     state.entries -= rows
     state.log_bytes -= size
-    state.held.discard(origin)
     before = connection.execute(
         "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (number, first - 1)
     ).fetchone()
     # where it is pruned its stamp is not known any more
-    state.move(origin, Head(first - 1, previous, hlc=0 if before is None else decode(before[0]).hlc))
-    state.conflicts -= connection.execute(
-        "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq >= ?", (number, first)
+    return Head(first - 1, previous, hlc=0 if before is None else decode(before[0]).hlc)
+
+
+def _cut(connection: sqlite3.Connection, state: State, origin: Origin, head: Head) -> None:
+    """The log of ``origin`` ends with ``head``; nothing of it is held."""
+    behind = (state.origins[origin].number, head.seq)
+    connection.execute("DELETE FROM _entgldb_oplog WHERE origin = ? AND seq > ?", behind)
+    connection.execute("DELETE FROM _entgldb_held WHERE origin = ?", behind[:1])
+    state.held.discard(origin)
+    state.move(origin, head)
+    # an entry of another branch may come under its number
+    state.unfit -= connection.execute(
+        "DELETE FROM _entgldb_quarantine WHERE origin = ? AND seq > ?", behind
     ).rowcount
-    _refold(batch)
-    # the branch may have set the rule of a collection
-    state.set_merging(merging_collections(connection))
+    state.conflicts -= connection.execute(
+        "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq > ?", behind
+    ).rowcount
 
 
 def dropped(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:

@@ -65,7 +65,7 @@ class Incarnations:
             healing.reopen(state, origin)
             return 0
         dropped = state.origins[origin].head.seq - first + 1
-        healing.take_out(Batch(connection, state), origin, first)
+        healing.take_out(Batch(connection, state), {origin: first})
         self._keep_as_lost(entropy, now_ms)
         return dropped
 

@@ -16,7 +16,7 @@ from entgldb.storage.log.read import LogQueries
 from entgldb.storage.log.recorded import has_recorded, is_partial
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.repair.incarnations import Incarnations
-from entgldb.storage.repair.rewrite import Tail
+from entgldb.storage.repair.rewrite import Tail, last_seen
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import NO_HEAD, Head
 from entgldb.storage.rules.comparing.chunks import Preface
@@ -109,7 +109,8 @@ class Installing:
         changes = merger.changes
         old, ahead = state.own, state.own in changes
         theirs = {mark.name: mark.seq for mark in head.marks}
-        tail = Tail(Batch(connection, state), old, _covered(head, old), theirs)
+        batch = Batch(connection, state)
+        tail = Tail(batch, old, _covered(head, old), last_seen(batch, old, theirs))
         reissued = own_last = 0
         if ahead or (behind and tail.exists()):
             why = Why.ROLLED_BACK if ahead else Why.SNAPSHOT

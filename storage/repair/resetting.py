@@ -8,8 +8,8 @@ cloud included, so that every node drops what it holds beyond the end, and takes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import InvalidError
@@ -20,6 +20,7 @@ from entgldb.storage.log import members
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.apply import Applier
 from entgldb.storage.log.transaction import Transaction
+from entgldb.storage.log.unfit import RECORDED
 from entgldb.storage.log.writes import Writing
 from entgldb.storage.repair import healing
 from entgldb.storage.repair.incarnations import Incarnations
@@ -30,6 +31,11 @@ from entgldb.storage.rules.ended import ending
 from entgldb.storage.rules.header import MERGE, Header, decode
 from entgldb.storage.rules.incarnations import Why
 
+_HOLD: Final = (
+    "INSERT INTO _entgldb_held (origin, seq, hash, header, body, cloud, signature)"
+    " SELECT origin, seq, hash, header, body, cloud, signature FROM temp.waiting"
+)
+
 
 class Reset(NamedTuple):
     """The result of a reset."""
@@ -38,6 +44,17 @@ class Reset(NamedTuple):
     """The origin under which this node writes from now on."""
     written: int
     """Entries that were stamped anew."""
+    put_off: int
+    """Entries that are held here now, until time has caught up with them or their writer ends its log."""
+
+
+class _Named(NamedTuple):
+    """The versions stamped ahead that entries in the logs name."""
+
+    seen: int
+    """The last entry of the own log that a foreign one names."""
+    replaced: dict[Origin, int]
+    """Log to put off -> 0 where an entry names its end that stays; else the first own one that names it."""
 
 
 def reset_clock(
@@ -47,8 +64,13 @@ def reset_clock(
     request: RequestId,
     entropy: bytes,
     now_ms: int,
+    *,
+    ends: bool,
 ) -> Reset:
-    """Go on from ``now_ms``, which is right, with the node's unseen writes. Raises InvalidError."""
+    """Go on from ``now_ms``, which is right, with the node's unseen writes. Raises InvalidError.
+
+    ``ends``: others hear of it where this node ends its log; else its unseen writes wait, as those of others.
+    """
     state, connection = transaction.state, transaction.connection
     state.shown_ms = now_ms
     bound = clock.from_ms(members.known_ms(connection, state, now_ms) + DRIFT_MS_MAX)
@@ -56,10 +78,13 @@ def reset_clock(
         raise InvalidError(
             "the stamps of this node do not run ahead of most clocks: there is nothing to reset"
         )
-    old = state.own
-    tail = Tail(Batch(connection, state), old, _seen_elsewhere(transaction, bound), {})
+    old, firsts = state.own, _firsts(transaction, bound)
+    named = _look_through(transaction, firsts)
+    tail = Tail(Batch(connection, state), old, _seen_elsewhere(transaction, bound), named.seen)
+    put_off = 0
     if tail.covered.hlc <= bound:
-        _put_off(transaction, tail, bound)
+        _need_unreplaced(named, tail)
+        put_off = _put_off(transaction, firsts)
     before = _greatest_without(transaction, tail)
     if before > bound:
         raise InvalidError(
@@ -68,44 +93,95 @@ def reset_clock(
         )
     state.clock = before
     if not tail.exists():
-        return Reset(old, 0)
+        return Reset(old, 0, put_off)
+    if not ends:
+        put_off += _put_off(transaction, {old: tail.covered.seq + 1})
+        return Reset(incarnations.reincarnate(entropy, Why.CLOCK, now_ms), 0, put_off)
     _set_aside(tail)
     _need_whole_log(transaction)
-    healing.take_out(Batch(connection, state), old, tail.covered.seq + 1)
+    healing.take_out(Batch(connection, state), {old: tail.covered.seq + 1})
     new = incarnations.reincarnate(entropy, Why.CLOCK, now_ms)
     writing.write(request, [Write(ENDED, ending(old, tail.covered.seq), b"{}")], now_ms, system=True)
     state.end(connection, old, tail.covered.seq)
-    return Reset(new, _write_again(transaction, tail, new, now_ms))
+    return Reset(new, _write_again(transaction, tail, new, now_ms), put_off)
 
 
-def _put_off(transaction: Transaction, tail: Tail, bound: int) -> None:
-    """Take out the entries that others have stamped ahead. They come again, and this node holds them until
-    their writers reset their clocks too. Raises InvalidError."""
-    state, firsts = transaction.state, dict[Origin, int]()
-    for origin, known in state.origins.items():
-        if origin == tail.old or known.head.hlc <= bound:
+def _firsts(transaction: Transaction, bound: int) -> dict[Origin, int]:
+    """The first entry stamped ahead of each log but the own one, where the log still has it."""
+    firsts = {}
+    for origin, known in transaction.state.origins.items():
+        if origin == transaction.state.own or known.head.hlc <= bound:
             continue
-        if node_of(origin) == node_of(tail.old):
-            # nobody brings it again, and others may hold more of it than a disk that went back has
-            raise InvalidError(
-                f"as {origin} this node has written ahead: a log from before it began anew gets no end",
-                hint=f"wait until time has caught up, or entgldb held --release {origin} on the others",
-            )
         first = _first_ahead(transaction, known.number, known.head.seq, bound)
         if first > known.floor:
             firsts[origin] = first
-    batch = Batch(transaction.connection, state)
-    going = {origin: first - 1 for origin, first in firsts.items()} | {tail.old: tail.covered.seq}
-    for origin, first in firsts.items():
-        end = _head(transaction, state.origins[origin].number, first - 1)
-        if Tail(batch, origin, end, {}, going).covered.seq >= first:
+    return firsts
+
+
+def _look_through(transaction: Transaction, firsts: Mapping[Origin, int]) -> _Named:
+    """One walk through all logs; a header is taken apart only where it has one of the names at all."""
+    own = transaction.state.own
+    names = {known.number: origin for origin, known in transaction.state.origins.items()}
+    marks = [(origin, origin.encode()) for origin in (own, *firsts)]
+    seen, replaced = 0, dict[Origin, int]()
+    for number, seq, raw in transaction.connection.execute("SELECT origin, seq, header FROM _entgldb_oplog"):
+        writer = names[number]
+        if not any(mark in raw for origin, mark in marks if origin != writer):
+            continue
+        stays = seq < firsts.get(writer, seq + 1)
+        for version in decode(raw).named:
+            if version.origin == own != writer:
+                seen = max(seen, version.seq)
+            elif (
+                stays
+                and version.origin != writer
+                and version.seq >= firsts.get(version.origin, version.seq + 1)
+            ):
+                by = seq if writer == own else 0
+                replaced[version.origin] = min(by, replaced.get(version.origin, by))
+    return _Named(seen, replaced)
+
+
+def _need_unreplaced(named: _Named, tail: Tail) -> None:
+    """Nothing that stays has replaced what is to be put off: its writer can stamp it anew. Raises
+    InvalidError."""
+    for origin, by in named.replaced.items():
+        if by <= tail.covered.seq:
             # its writer cannot stamp it anew any more: what stays would have replaced what nobody has
             raise InvalidError(
                 f"others have written on what {origin} has stamped ahead: every node goes on from there",
                 hint=f"entgldb held --release {origin} on each node that holds it",
             )
+
+
+def _put_off(transaction: Transaction, firsts: Mapping[Origin, int]) -> int:
+    """Hold what each log has from its first on, however much is held already; how many entries.
+
+    Its writer may never come again, and a former log of this node has no other writer: nothing is let go.
+    """
+    connection, state = transaction.connection, transaction.state
+    lasts, moved = dict[Origin, Head](), 0
+    empty(connection, "waiting")
     for origin, first in firsts.items():
-        healing.take_out(batch, origin, first)
+        number, head, _ = state.origins[origin]
+        lasts[origin] = state.held.get(origin, head._replace(forked=False))
+        moved += connection.execute(
+            "INSERT INTO temp.waiting"
+            " SELECT origin, seq, hash, header, CAST(body AS BLOB), applied = ?, signature"
+            " FROM _entgldb_oplog WHERE origin = ? AND seq >= ?",
+            (RECORDED, number, first),
+        ).rowcount
+        connection.execute(
+            "INSERT INTO temp.waiting SELECT origin, seq, hash, header, body, cloud, signature"
+            " FROM _entgldb_held WHERE origin = ?",
+            (number,),
+        )
+    if lasts:
+        healing.take_out(Batch(connection, state), firsts)
+        connection.execute(_HOLD)
+        for origin, last in lasts.items():
+            state.held[origin] = last
+    return moved
 
 
 def _first_ahead(transaction: Transaction, number: int, head: int, bound: int) -> int:

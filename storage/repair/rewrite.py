@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 
 from entgldb.messages.limits import HEADER_BYTES_MAX, MERGE_BYTES_MAX, NAMED_MAX
 from entgldb.messages.model import Origin, Version
@@ -113,18 +112,15 @@ class Tail:
         batch: Batch,
         old: Origin,
         covered: Head,
-        theirs: Mapping[Origin, int],
-        going: Mapping[Origin, int] = MappingProxyType({}),
+        seen: int,
     ) -> None:
-        """``covered``: how far the snapshot has the old log; ``theirs``: how far it has every log.
-
-        ``going``: other logs whose end goes, too, and behind which entry: it is no witness.
-        """
+        """``covered``: how far others say that they have it; ``seen``: its last entry that the writer of a
+        foreign one has seen."""
         self.batch = batch
         self.connection = batch.connection
         self.old = old
         self.number = batch.state.origins[old].number
-        self.covered = self._known_elsewhere(covered, theirs, going)
+        self.covered = covered if seen <= covered.seq else self._end_of_group(seen, covered)
 
     def exists(self) -> bool:
         """Whether there is any."""
@@ -153,22 +149,6 @@ class Tail:
         forget_log(self.connection, state, self.number, self.covered.seq, state.origins[self.old].head.seq)
         forked = state.origins[self.old].head.forked
         state.move(self.old, self.covered._replace(forked=forked))
-
-    def _known_elsewhere(
-        self, covered: Head, theirs: Mapping[Origin, int], going: Mapping[Origin, int]
-    ) -> Head:
-        """The end of what the snapshot covers, or of what the writer of a later foreign entry had seen."""
-        seen = covered.seq
-        for origin, known in self.batch.state.origins.items():
-            if origin == self.old:
-                continue
-            rows = self.connection.execute(
-                "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq > ? AND seq <= ?",
-                (known.number, theirs.get(origin, 0), going.get(origin, known.head.seq)),
-            )
-            for (raw,) in rows:
-                seen = max([seen, *(one.seq for one in decode(raw).named if one.origin == self.old)])
-        return covered if seen == covered.seq else self._end_of_group(seen, covered)
 
     def _end_of_group(self, seq: int, otherwise: Head) -> Head:
         """The end of the transaction of entry ``seq``: a node that has an entry has its whole transaction."""
@@ -240,6 +220,21 @@ class Tail:
             "SELECT 1 FROM staged.documents WHERE collection = ? AND key = ? AND body IS NOT NULL", place
         ).fetchone()
         return row is not None
+
+
+def last_seen(batch: Batch, old: Origin, theirs: Mapping[Origin, int]) -> int:
+    """The last entry of ``old`` that a foreign entry names; ``theirs``: behind which of each log to look."""
+    seen = 0
+    for origin, known in batch.state.origins.items():
+        if origin == old:
+            continue
+        rows = batch.connection.execute(
+            "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq > ?",
+            (known.number, theirs.get(origin, 0)),
+        )
+        for (raw,) in rows:
+            seen = max([seen, *(one.seq for one in decode(raw).named if one.origin == old)])
+    return seen
 
 
 def _difference(document: dict[str, Json] | None, now: Stored) -> Merging:

@@ -17,6 +17,7 @@ from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import PruneOrder
 from entgldb.storage.store import Store
+from tests.contract.test_quarantine import chain
 from tests.contract.test_store import NOW, Bench, bench, doc, entries
 from tests.unit.storage.snapshot.snapshots import send
 
@@ -26,7 +27,7 @@ DAYS = 10 * 24 * 3_600_000
 AHEAD, LATER = NOW + DAYS, NOW + 2 * DAYS
 
 
-def reset(bench: Bench, store: Store, now: int = NOW) -> tuple[str, int]:
+def reset(bench: Bench, store: Store, now: int = NOW) -> tuple[str, int, int]:
     with store.group():
         return store.reset_clock(bench.request(), b"e" * 32, now)
 
@@ -95,8 +96,8 @@ def test_unseen_writes_go_along_with_right_stamps_and_what_is_held_of_the_old_lo
 ) -> None:
     a, b = two(bench, collection)
     old, before = a.origin, {key: a.get(collection, key) for key in ("kept", "gone", "new")}
-    new, written = reset(bench, a)
-    assert (new, written) == (a.origin, 4)
+    new, written, put_off = reset(bench, a)
+    assert (new, written, put_off) == (a.origin, 4, 0)
     assert new != old
     assert {key: a.get(collection, key) for key in before} == before
     assert a.high_mark_ms() <= NOW + 60_000
@@ -162,25 +163,122 @@ def test_what_another_member_says_it_has_stays_as_it_is(bench: Bench) -> None:
     assert bench.apply(b, entries(a)).changes == {}
 
 
-def test_what_a_node_stamped_ahead_before_it_began_anew_is_not_put_off(bench: Bench) -> None:
-    """Nobody would bring it again: its writer is this node, and others hold it."""
+def test_what_a_node_stamped_ahead_before_it_began_anew_waits_as_it_does_elsewhere(bench: Bench) -> None:
+    """That log gets no end: others may hold more of it than a disk that went back has."""
     a, b = two(bench)
-    former = a.origin
+    former, before = a.origin, {key: a.get("users", key) for key in ("kept", "gone", "new")}
     with a.group():
         a.reincarnate(b"n" * 32, Why.ROLLED_BACK, NOW)
     bench.put(a, doc("late"), now=AHEAD)
-    before = everything(a)
-    with pytest.raises(InvalidError, match=f"as {former} this node has written ahead") as refused:
-        reset(bench, a)
-    assert f"held --release {former}" in (refused.value.hint or "")
-    assert everything(a) == before
+    assert reset(bench, a)[1:] == (1, 4)
+    assert former not in a.state.ended
     assert State.load(a.connection) == a.state
-    # as the hint says: others let it in
+    assert a.held() == b.held() == {former: 6}
+    exchange(bench, a, b)
+    assert (a.vector(), documents(a)) == (b.vector(), documents(b))
+    assert b.get("users", "late") == doc("late").body
+    assert bench.apply(b, bench.put(a, doc("next"))).changes == {a.origin: a.vector()[a.origin]}
+    tidy(a, b, now=LATER)
+    assert a.held() == b.held() == {}
+    assert {key: a.get("users", key) for key in before} == before
+    assert (a.vector(), documents(a)) == (b.vector(), documents(b))
+
+
+def test_what_a_writer_that_never_returns_has_stamped_ahead_is_not_lost(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    bench.put(b, doc("kept", b'{"x":1}'), Write(COLLECTIONS, "users", b'{"Conflict":"lww"}'), system=True)
+    exchange(bench, a, b)
+    bench.put(b, doc("kept", b'{"x":2}'), doc("only here"), now=AHEAD)
+    bench.put(b, doc("later"), now=AHEAD + 1)
+    bench.put(b, doc("held"), now=LATER)
+    bench.apply(a, entries(b), AHEAD)
+    assert a.held() == {b.origin: 6}
+    assert reset(bench, a) == (a.origin, 0, 3)
+    assert State.load(a.connection) == a.state
+    assert (a.get("users", "kept"), a.get("users", "later")) == (b'{"x":1}', None)
+    assert a.held() == {b.origin: 6}
+    assert (a.vector()[b.origin][0], a.high_mark_ms()) == (2, NOW)
+    assert bench.apply(a, entries(b)).changes == {}
+    tidy(a, now=LATER)
+    assert (a.vector(), documents(a), a.held()) == (b.vector(), documents(b), {})
+
+
+def test_what_is_behind_the_end_of_a_log_is_not_held(bench: Bench) -> None:
+    """The end is known, and the next look would have taken out what is behind it."""
+    a, b = two(bench)
+    bench.apply(b, entries(a), AHEAD)
+    bench.put(b, doc("own"), now=AHEAD)
+    with b.group():
+        b.release_held(AHEAD)
+    assert reset(bench, a)[1] == 4
     bench.apply(b, entries(a))
-    for origin in (former, a.origin):
-        with b.group():
-            b.release_held(NOW, accepted=origin)
-    assert (a.vector(), shown(a)) == (b.vector(), shown(b))
+    assert reset(bench, b)[1:] == (1, 0)
+    assert b.held() == {}
+
+
+def test_what_is_in_quarantine_and_what_was_recorded_alone_wait_too(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    log = bench.put(b, doc("fine"), doc("k"), now=AHEAD)
+    log += bench.put(b, Write(COLLECTIONS, "users", b'{"Conflict":"merge"}'), now=AHEAD, system=True)
+    log = chain(log, {1: b"\xff"})
+    bench.apply(a, log, AHEAD, cloud=True)
+    assert (a.status()["unfit"], len(a.unapplied(1))) == (1, 1)
+    assert reset(bench, a)[2] == 3
+    assert (a.status()["unfit"], a.state.unfit_logged) == (0, True)
+    tidy(a, now=LATER)
+    assert (a.status()["unfit"], len(a.unapplied(1))) == (1, 1)
+    assert "users" not in a.state.merging
+    assert [(row.header, row.body) for row in a.rows(1, 10)][:2] == [
+        (one.header, one.body) for one in log[:2]
+    ]
+
+
+def test_a_cloud_node_goes_on_with_right_stamps_and_its_own_writes_wait_as_they_do_elsewhere(
+    bench: Bench,
+) -> None:
+    cloud, b = two(bench)
+    bench.put(b, doc("by b"), now=AHEAD)
+    bench.apply(cloud, entries(b), AHEAD)
+    old = cloud.origin
+    with cloud.group():
+        new, written, put_off = cloud.reset_clock(bench.request(), b"e" * 32, NOW, ends=False)
+    assert (new != old, written, put_off) == (True, 0, 5)
+    assert (cloud.state.ended, cloud.held()) == ({}, {old: 6, b.origin: 2})
+    assert State.load(cloud.connection) == cloud.state
+    made = bench.put(cloud, doc("next"), now=NOW + 9)
+    assert bench.apply(b, made, NOW + 9).changes == {new: cloud.vector()[new]}
+    tidy(cloud, b, now=LATER)
+    exchange(bench, cloud, b, now=LATER)
+    assert (cloud.vector(), documents(cloud)) == (b.vector(), documents(b))
+    assert cloud.get("users", "new") == b'{"n":1}'
+
+
+def test_a_cloud_node_that_took_what_others_stamped_ahead_needs_no_new_log(bench: Bench) -> None:
+    cloud, b = bench.make("cloud"), bench.make("b")
+    bench.apply(cloud, bench.put(b, doc("by b"), now=AHEAD), AHEAD)
+    before = cloud.origin
+    with cloud.group():
+        assert cloud.reset_clock(bench.request(), b"e" * 32, NOW, ends=False) == (before, 0, 1)
+    assert cloud.high_mark_ms() == 0
+    assert bench.apply(b, bench.put(cloud, doc("next"))).changes == cloud.vector()
+
+
+def test_however_many_writers_ran_ahead_the_logs_are_walked_once(bench: Bench) -> None:
+    """Counted in steps of SQLite's machine, a hundred at a time."""
+    walks = []
+    for writers in (1, 12):
+        a = bench.make(f"a{writers}")
+        for number in range(3):
+            bench.put(a, *(doc(f"{number} {key}") for key in range(400)))
+        for number in range(writers):
+            other = bench.make(f"w{writers}-{number}")
+            bench.apply(a, bench.put(other, doc(other.origin[:5]), now=AHEAD), AHEAD)
+        steps = [0]
+        a.connection.set_progress_handler(lambda steps=steps: steps.__setitem__(0, steps[0] + 1), 100)
+        reset(bench, a)
+        a.connection.set_progress_handler(None, 0)
+        walks.append(steps[0])
+    assert walks[1] < 2 * walks[0]
 
 
 def test_a_new_node_learns_of_the_end_by_a_snapshot(bench: Bench) -> None:

@@ -76,7 +76,7 @@ def test_a_reset_may_put_off_what_others_stamped_ahead_though_no_log_ends(looks:
 def test_what_is_stamped_right_never_goes() -> None:
     run, one, other = two(ahead_ms=0)
     with one.store.group():
-        healing.take_out(Batch(one.store.connection, one.store.state), other.origin, 2)
+        healing.take_out(Batch(one.store.connection, one.store.state), {other.origin: 2})
     run.watch.look(one)
     assert [text.split(": ", 1)[1] for text in run.world.violations] == [
         f"{one.name}: its log of {other.origin} went back from 3 to 1"

@@ -108,7 +108,8 @@ def clock(db: Database, as_json: bool, accept: bool, reset: bool) -> None:
 
     Stamps never go back: after a clock that ran ahead is set right they go on from there, and the others hold
     them. With --reset the node writes on under a new incarnation with right stamps, and takes along what
-    nobody else has; others drop the entries of the old one that they hold.
+    nobody else has; others drop the entries of the old one that they hold. Entries that other writers
+    have stamped as far ahead (a cloud node's own ones, too) are held from then on, as they are elsewhere.
 
     Example: entgldb clock
     """
@@ -122,6 +123,8 @@ def clock(db: Database, as_json: bool, accept: bool, reset: bool) -> None:
             show(body)
         else:
             say(f"{body['written']} entries were stamped anew; this node writes as {body['origin']}")
+            if body["held"]:
+                say(f"{body['held']} wait until time has caught up, or their writer is reset: entgldb held")
         return
     if accept:
         from entgldb.messages.administration import AcceptClock

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from typing import Final
 
 from entgldb.messages.client import ReleaseOrigin, SettleUnfit
-from entgldb.messages.model import node_of
 from entgldb.messages.schema import Message
 from entgldb.storage.log import held, unfit
 from tests.simulation.world.node import SimulatedNode
@@ -35,11 +35,23 @@ def release_held(node: SimulatedNode) -> bool:
     return bool(waiting) and node.ask("store", ReleaseOrigin(waiting[0].origin), Nobody())
 
 
-def release_all(nodes: Sequence[SimulatedNode], writers: Set[str] | None = None) -> int:
-    """Every node accepts what these writers, or all, have stamped ahead; how much there was."""
-    found = 0
-    for node in nodes:
-        for one in held.list_held(node.store.connection):
-            if writers is None or node_of(one.origin) in writers:
-                found += node.ask("store", ReleaseOrigin(one.origin), Nobody())
-    return found
+DAY_MS: Final = 24 * 3_600_000
+
+
+def release_all(nodes: Sequence[SimulatedNode]) -> int:
+    """Every node accepts what has been stamped ahead; how much there was."""
+    waiting = [(node, one.origin) for node in nodes for one in held.list_held(node.store.connection)]
+    return sum(node.ask("store", ReleaseOrigin(origin), Nobody()) for node, origin in waiting)
+
+
+def release_former(nodes: Sequence[SimulatedNode]) -> int:
+    """Every node accepts what was stamped far ahead in logs that end nowhere and have no writer any more."""
+    settled = {node.store.origin for node in nodes if node.up}
+    settled |= {origin for node in nodes if node.up for origin in node.store.state.ended}
+    waiting = [
+        (node, one.origin)
+        for node in nodes
+        for one in held.list_held(node.store.connection)
+        if one.origin not in settled and one.first_due_ms > node.clock.now_ms() + DAY_MS
+    ]
+    return sum(node.ask("store", ReleaseOrigin(origin), Nobody()) for node, origin in waiting)

@@ -87,25 +87,33 @@ class Resets:
         self._world = world
         self._refused: set[str] = set()
         """Nodes that could not be reset when they were asked last."""
+        self._let_in = False
+        """Whether people are letting in what was stamped ahead, and go on from there."""
 
     def unsettled(self, nodes: Sequence[SimulatedNode]) -> str:
         """The thing that is still to happen; empty where no stamp of a LAN node runs ahead."""
         ahead = [node for node in nodes if _runs_ahead(node)]
-        # the log of a cloud node has no end that others would hear of
-        to_reset = [node for node in ahead if node.role == "lan"]
-        self._refused &= {node.name for node in to_reset}
-        clouds = {node.name for node in ahead} - {node.name for node in to_reset}
+        self._refused &= {node.name for node in ahead}
         if self._refused:
             # they share the time that they cannot go back from, and nobody goes back for himself
             self._world.reached["reset refused"] += 1
             operators.release_all(nodes)
-        elif clouds and operators.release_all(nodes, clouds):
-            return f"what {clouds} have stamped ahead is let in"
-        else:
-            for node in to_reset:
+        elif self._letting_in(nodes, ahead):
+            return "logs that nobody writes any more are let in"
+        elif ahead:
+            for node in ahead:
                 request = RequestId(self._world.random.randbytes(16), 1)
                 node.ask("store", ResetClock(request), _Told(self._refused, node.name))
-        return f"stamps of {[node.name for node in to_reset]} run ahead" if to_reset else ""
+        return f"stamps of {[node.name for node in ahead]} run ahead" if ahead else ""
+
+    def _letting_in(self, nodes: Sequence[SimulatedNode], ahead: Sequence[SimulatedNode]) -> bool:
+        """Whether logs that end nowhere, and that nobody writes any more, are let in; or done so."""
+        if self._let_in:
+            self._let_in = bool(operators.release_all(nodes) or ahead)
+        elif not ahead and operators.release_former(nodes):
+            self._let_in = True
+            self._world.reached["former log let in"] += 1
+        return self._let_in
 
 
 class _Told:

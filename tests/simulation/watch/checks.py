@@ -175,7 +175,8 @@ class Watch:
                 heads[origin] = log[origin, seq].operation
             for made in [made for made in log if made[0] == origin and made[1] > seq]:
                 del log[made]
-                if made[1] > ended.get(origin, made[1]) and made in self.union:
+                # it may be held until its node has heard of the end
+                if made[1] > self.ends.get(origin, made[1]) and made in self.union:
                     self.written_again[made] = self.union.pop(made)
         if went_back and node.store.state.clock < self._clocks.get(node.name, 0):
             # it was this node's own clock, and it goes on from the greatest stamp that is left

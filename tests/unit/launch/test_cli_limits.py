@@ -92,11 +92,14 @@ def test_clock_reset_says_who_writes_now(
 
     def request(self: Database, message: Message) -> Message:
         asked.append(message)
-        return Report({"origin": "lan-1/ab", "written": 2})
+        return Report({"origin": "lan-1/ab", "written": 2, "held": 3})
 
     monkeypatch.setattr(Database, "request", request)
     assert run(entgldb, ["clock", "-d", str(tmp_path), "--reset"]) == 0
-    assert capsys.readouterr().out == "2 entries were stamped anew; this node writes as lan-1/ab\n"
+    assert capsys.readouterr().out == (
+        "2 entries were stamped anew; this node writes as lan-1/ab\n"
+        "3 wait until time has caught up, or their writer is reset: entgldb held\n"
+    )
     assert [type(message) for message in asked] == [ResetClock]
 
 

@@ -192,7 +192,7 @@ def test_after_its_clock_ran_ahead_a_node_goes_on_with_right_stamps_when_it_is_t
     bench.ask(ClockJudged(False, 0, 0, 3))
     (done,) = bench.ask(ResetClock(bench.request()))
     assert isinstance(done, client.Report)
-    assert done.body == {"origin": bench.store.origin, "written": 1}
+    assert done.body == {"origin": bench.store.origin, "written": 1, "held": 0}
     assert clock(bench)["ahead_ms"] == clock(bench)["behind_mark_ms"] == 0
     assert bench.store.get("users", "ahead") == b"{}"
     assert code(bench.ask(ResetClock(bench.request()))[0]) == "invalid"

@@ -22,10 +22,12 @@ from entgldb.messages.local.actors import (
     Seen,
     SessionEnded,
 )
+from entgldb.messages.local.members import RememberMembers
 from entgldb.messages.model import REMOTE_PEERS, Entry
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings, StoreSettings
+from entgldb.messages.wire import Member
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeAsker, FakeContext
 from tests.support.keys import Trusting
@@ -283,11 +285,16 @@ def test_a_cloud_node_keeps_no_peers() -> None:
     assert answer.code == "not-allowed"
 
 
-def test_a_cloud_node_resets_no_clock() -> None:
+def test_a_cloud_node_resets_its_clock_and_ends_no_log() -> None:
     bench = Bench(role="cloud")
+    bench.ctx._wall_ms += 864_000_000
+    bench.ask(bench.put("ahead"))
+    bench.ctx._wall_ms -= 864_000_000
+    bench.ask(RememberMembers((Member("n2/" + "2" * 32, 1, 0, {}, bench.ctx.now_ms()),)))
     (answer,) = bench.ask(ResetClock(bench.request()))
-    assert isinstance(answer, client.Refused)
-    assert answer.code == "not-allowed"
+    assert isinstance(answer, client.Report)
+    assert answer.body == {"origin": bench.store.origin, "written": 0, "held": 1}
+    assert (bench.store.get("users", "ahead"), bench.store.state.ended) == (None, {})
 
 
 def foreign(count: int) -> tuple[Entry, ...]:

@@ -200,6 +200,6 @@ def test_a_branch_that_is_taken_out_leaves_what_the_others_wrote(
     if len(left) < len(told):
         with here.group():
             batch = Batch(here.connection, here.state)
-            take_out(batch, forked, first)
+            take_out(batch, {forked: first})
             batch.flush()
     _check(here, _expected(_steps(left), left))
