@@ -248,15 +248,17 @@ class Applier:
 
     def _merge(self, header: Header, text: str | None, lsn: int) -> None:
         batch = self.batch
+        waits = frozenset[Version]()
         if self.state.unfit_logged:
             batch.flush()
-            header = unfit.replace_unfit(self.connection, self.state, header)
+            header, waits = unfit.replace_unfit(self.connection, self.state, header)
         named = header.named
         missing = [version for version in named if not self._applied(version, header.collection)]
         for version in sorted(missing):
             self._note_successor(version)
         current = batch.current(header.collection, header.key)
         fields = header.op == MERGE or (current is not None and current.merged)
+        missing = [version for version in missing if version not in waits]
         absent = bool(missing) and (fields or header.parent in missing)
         if absent:
             self.counts[Reason.PARENT_ABSENT.value] += 1

@@ -120,34 +120,42 @@ def set_aside(
         ).rowcount
 
 
-def replace_unfit(connection: sqlite3.Connection, state: State, header: Header) -> Header:
-    """An entry that replaces one in quarantine ends its matter there; what the entry replaces beyond it.
+def replace_unfit(
+    connection: sqlite3.Connection, state: State, header: Header
+) -> tuple[Header, frozenset[Version]]:
+    """An entry with all that it replaces where it names unfit ones, and those of them that are still to come.
 
-    The unfit one was never merged: the version that it had replaced is the one that its successor meets
-    here. A merge ends nothing: it is to be added to what it was made from. A merely later, concurrent entry
-    does not either: elsewhere the two are a conflict, and are to be here in the end.
+    The unfit one was never merged: what it had replaced is what its successor meets here. A put or a delete
+    ends the matter of the unfit one. A merge does not: it is to be added to what it was made from. A merely
+    later, concurrent entry does not either: elsewhere the two are a conflict, and are to be here in the end.
     """
-    if not state.unfit_logged or header.op == MERGE:
-        return header
-    parent, named = header.parent, dict.fromkeys(header.named, True)
+    if not state.unfit_logged:
+        return header, frozenset()
+    ends = header.op != MERGE
+    named, unfit = dict.fromkeys(header.named), dict[Version, Version | None]()
     waiting = list(named)
     while waiting and len(named) <= NAMED_MAX:
         version = waiting.pop()
         number = _number(state, version.origin)
+        if ends:
+            state.unfit -= connection.execute(
+                "DELETE FROM _entgldb_quarantine WHERE origin = ? AND seq = ?", (number, version.seq)
+            ).rowcount
         row = connection.execute(
             "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq = ? AND applied = ?",
             (number, version.seq, UNFIT),
         ).fetchone()
-        older = None if row is None else decode(row[0])
-        state.unfit -= connection.execute(
-            "DELETE FROM _entgldb_quarantine WHERE origin = ? AND seq = ?", (number, version.seq)
-        ).rowcount
-        if older is not None and older.op != MERGE:
+        if row is not None:
+            older = decode(row[0])
+            unfit[version] = older.parent
             waiting += [one for one in older.named if one not in named]
-            named = dict.fromkeys(older.named, True) | named | {version: False}
-            parent = older.parent if version == parent else parent
-    seen = tuple(one for one, merged in named.items() if merged and one != parent)
-    return header._replace(parent=parent, seen=seen)
+            named = dict.fromkeys(older.named) | named
+    if not ends:
+        return header._replace(seen=tuple(one for one in named if one != header.parent)), frozenset(unfit)
+    parent, left = header.parent, [one for one in named if one not in unfit]
+    while parent in unfit:
+        parent = unfit.pop(parent)
+    return header._replace(parent=parent, seen=tuple(one for one in left if one != parent)), frozenset()
 
 
 def withdraw(connection: sqlite3.Connection, state: State, version: Version) -> Entry:

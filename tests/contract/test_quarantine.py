@@ -9,12 +9,14 @@ from unittest.mock import patch
 
 import pytest
 
+from entgldb.messages.client import Write
 from entgldb.messages.errors import InvalidError, NotFoundError
 from entgldb.messages.limits import DRIFT_MS_MAX
-from entgldb.messages.model import REMOTE_PEERS, Entry, Version
+from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry, Version
+from entgldb.storage.documents.query import Documents
 from entgldb.storage.log import held, unfit
 from entgldb.storage.log.apply import Applier
-from entgldb.storage.rules.header import Header, decode, digest, encode
+from entgldb.storage.rules.header import MERGE, Header, decode, digest, encode
 from entgldb.storage.store import Store
 from tests.contract.test_store import NOW, Bench, bench, doc, entries
 
@@ -153,6 +155,50 @@ def test_the_version_that_replaces_it_is_the_rival_of_what_it_did_not_know(bench
         assert store.get("users", "k") == b'{"v":"mine"}'
         lost = store.connection.execute("SELECT seq, body FROM _entgldb_conflicts").fetchall()
         assert lost == [(4, '{"v":3}')]
+
+
+def lost(store: Store) -> list[str]:
+    """The bodies of the conflicts."""
+    return [body for (body,) in store.connection.execute("SELECT body FROM _entgldb_conflicts")]
+
+
+def test_a_merge_on_what_waits_is_the_rival_of_what_neither_knew(bench: Bench) -> None:
+    a, b, c = (bench.make(name) for name in ("a", "b", "c"))
+    sent = bench.put(a, doc("k", b'{"v":0}'))
+    bench.apply(c, sent)
+    bench.put(c, Write(COLLECTIONS, "users", b'{"Conflict":"merge"}'), system=True)
+    merge = bench.put(c, doc("k", b'{"v":2}'), now=NOW + 9)
+    assert decode(merge[0].header).op == MERGE
+    rival = bench.put(bench.make("r"), doc("k", b'{"v":1}'), now=NOW + 5)
+    with patch.object(Applier, "_merge", failing("k")):
+        bench.apply(b, sent)
+    bench.apply(b, rival)
+    assert bench.apply(b, entries(c)[1:]).counts == {}
+    assert lost(b) == ['{"v":1}']
+    (left,) = unfit.list_unfit(b.connection)
+    with b.group():
+        b.retry_unfit(left.version, NOW)
+    bench.apply(c, rival)
+    for store in (b, c):
+        assert (store.get("users", "k"), lost(store)) == (b'{"v":2}', ['{"v":1}'])
+
+
+def test_a_put_on_a_decision_that_waits_replaces_what_that_one_knew(bench: Bench) -> None:
+    a, b, c = (bench.make(name) for name in ("a", "b", "c"))
+    sent = bench.put(a, doc("k", b'{"v":0}'), now=NOW + 5)
+    rival = bench.put(bench.make("r"), doc("k", b'{"v":1}'))
+    for store in (a, b, c):
+        bench.apply(store, [*sent, *rival])
+    (one,) = Documents(c.connection).conflicts()
+    with c.group():
+        c.resolve(bench.request(), ("users", "k"), one.version, "loser", None, NOW + 9)
+    assert decode(entries(c)[-1].header).op == MERGE
+    bench.apply(a, entries(c))
+    with patch.object(Applier, "_merge", failing("k")):
+        bench.apply(b, entries(c)[2:])
+    assert (lost(a), lost(b)) == ([], ['{"v":1}'])
+    assert bench.apply(b, bench.put(a, doc("k", b'{"v":3}'), now=NOW + 10)).counts == {}
+    assert (lost(b), b.status()["unfit"]) == ([], 0)
 
 
 def test_a_group_keeps_its_other_writes(bench: Bench) -> None:

@@ -1,0 +1,66 @@
+"""Entries that a node cannot apply until it is updated: in every causal order it ends like all others."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from random import Random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from entgldb.messages.model import Version
+from entgldb.storage.log.apply import Applier
+from entgldb.storage.log.unfit import list_unfit
+from entgldb.storage.rules.header import Header
+from entgldb.storage.rules.merging.collection_rule import LWW, MERGE
+from entgldb.storage.store import Store
+from tests.unit.storage.log.test_causal_orders import Told, _deliver, _shuffled
+from tests.unit.storage.log.test_merge_orders import NODES, NOW, _check, _expected, _play, _steps, steps
+
+
+def picky(unfit: Set[Version]) -> type[Applier]:
+    """An applier of a release that cannot merge some entries."""
+
+    class Picky(Applier):
+        def _merge(self, header: Header, text: str | None, lsn: int) -> None:
+            super()._merge(header, text, lsn)
+            if header.version in unfit:
+                raise ValueError("this release cannot merge it")
+
+    return Picky
+
+
+def retry_all(store: Store, random: Random) -> None:
+    """An operator tries again what is in quarantine, in any order."""
+    while waiting := list_unfit(store.connection):
+        with store.group():
+            store.retry_unfit(random.choice(waiting).version, NOW)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps, st.sampled_from([LWW, MERGE, MERGE]), st.integers(0, 2**32))
+def test_what_is_retried_ends_as_if_it_had_been_applied_at_once(
+    history: list[tuple[str, int, Any]], begun: str, seed: int
+) -> None:
+    random = Random(seed)
+    nodes = [Store.memory(f"n{i}", bytes([i]), NOW) for i in range(NODES)]
+    told = list[Told]()
+    for number in range(NODES):
+        told += _play(nodes, 1000 + number, "rule", number, begun, random)
+    for at, step in enumerate(history):
+        told += _play(nodes, at, *step, random)
+    of_documents = [one.header.version for one in told if one.header.collection == "c"]
+    unfit = {version for version in of_documents if random.random() < 0.3}
+    expected = _expected(_steps(told), told)
+    for number in range(3):
+        fresh = Store.memory("fresh", bytes([100 + number]), NOW)
+        fresh.applying.kind = picky(unfit)
+        order = _shuffled(told, random)
+        updated = random.randint(0, len(order))
+        _deliver(fresh, order[:updated], random)
+        fresh.applying.kind = Applier
+        retry_all(fresh, random)
+        _deliver(fresh, order[updated:], random)
+        _check(fresh, expected)
+        fresh.close()
