@@ -158,12 +158,12 @@ class SnapshotKeeper:
             self._count(Reason.BAD_ENTRY)  # it is asked for again, as one that was lost
             return
         self._taken_bytes += len(message.payload)
-        self._staged_bytes += len(message.payload)
         try:
-            if staged.next >= coming.chunks or self._staged_bytes > coming.bytes:
+            if staged.next >= coming.chunks or self._staged_bytes + len(message.payload) > coming.bytes:
                 raise ProtocolError(f"snapshot {coming.id} is larger than its offer said")
             self._need_room(len(message.payload))
             staged.take(message.chunk, message.payload, message.sha256)
+            self._staged_bytes += len(message.payload)
             self._moved_at = ctx.monotonic()
             self._go_on(ctx)
         except EntglError as fault:

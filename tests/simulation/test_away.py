@@ -37,6 +37,7 @@ FOUND = {
     25: "a whole write of the tail, before a merge of it, did not replace what it replaces elsewhere",
     237: "verification brought a document back that the snapshot had deleted, from the log of its writer",
     310: "a snapshot of which no chunk could be read was offered again and again",
+    2017: "a chunk for which the disk had no room counted as taken: the snapshot was larger than its offer",
 }
 """Seeds, and what was wrong when they failed."""
 RARE = (46, 63, 66, 94, 105, 110, 114, 128, 130, 132, 140)

@@ -53,9 +53,9 @@ def test_a_malformed_snapshot_is_thrown_away_and_not_taken_again_at_once() -> No
     assert one.sent["a"][-1] == wire.SnapshotEnd("s", Reason.BAD_ENTRY.value)
 
 
-def test_a_full_disk_keeps_what_has_come() -> None:
-    one = Receiver("a")
-    one.offer("a", "s")
+def test_a_full_disk_keeps_what_has_come_and_only_that_counts_as_taken() -> None:
+    one, size = Receiver("a"), 5 * len(b"chunk 0")
+    one.offer("a", "s", 5, size)
     one.give("a")
     one.shelf.staged["s"].fault = EntglError("no room", code=ErrorCode.DISK_FULL)
     one.give("a")
@@ -63,8 +63,10 @@ def test_a_full_disk_keeps_what_has_come() -> None:
     assert one.sent["a"][-1] == wire.SnapshotEnd("s", Reason.DISK_FULL.value)
     one.shelf.staged["s"].fault = None
     one.sent["a"].clear()
-    one.offer("a", "s")
+    one.offer("a", "s", 5, size)
     assert one.wanted("a")[0] == 1
+    one.give_all("a", 4)
+    assert len(one.merges) == 1
 
 
 def test_without_room_for_what_is_offered_none_of_it_is_staged() -> None:
