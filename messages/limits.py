@@ -54,6 +54,8 @@ ENTRIES_PER_BATCH_MAX: Final = 4096
 """Entries in one ``Entries``, a second bound beside bytes."""
 HEADER_BYTES_MAX: Final = 5 * 1024
 """One oplog entry header."""
+OPTIONAL_BYTES_MAX: Final = 512
+"""The optional fields of one header, packed."""
 NAMED_MAX: Final = 32
 """Versions that one entry names beside its parent; the next entry names those beyond."""
 ORIGINS_MAX: Final = 4096

@@ -23,7 +23,7 @@ from entgldb.messages.errors import (
 )
 from entgldb.storage.file.faults import HINT_DAMAGED, translated
 from entgldb.storage.file.fingerprint import DATABASE, sync_directory
-from entgldb.storage.file.schema import APPLICATION_ID, FORMAT, migrate
+from entgldb.storage.file.schema import APPLICATION_ID, DEVELOPMENT_ID, FORMAT, migrate
 
 FILE: Final = DATABASE
 CHECK_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -33,7 +33,7 @@ BUSY_MS: Final = 5_000
 _CACHE_KIB: Final = 6_144
 _CHECK_CACHE_KIB: Final = 1_024
 _PART_OF_FORMAT: Final = "SELECT 1 FROM sqlite_master WHERE name = '_entgldb_heads'"
-"""The newest part of the newest format: files of development releases do not have it."""
+"""The newest part of the newest format: files from before the release do not have it."""
 _CHECKPOINT_PAGES: Final = 4_000
 """Pages of the WAL before a checkpoint, instead of 1,000. Keys come in no order: so SQLite copies a page
 that is written often back less often."""
@@ -90,7 +90,7 @@ def open_reader(directory: str | Path) -> sqlite3.Connection:
         raise _not_allowed(path) or translated(fault, str(path)) from fault
     try:
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        _refuse_newer(connection)
+        refuse_foreign(connection, FILE)
     except (sqlite3.Error, UnicodeDecodeError) as fault:
         connection.close()
         raise _not_allowed(path) or translated(fault, str(path)) from fault
@@ -156,7 +156,7 @@ def _prepare(connection: sqlite3.Connection, directory: Path, fresh: bool) -> No
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute("PRAGMA synchronous = EXTRA")
     _read_back(connection, "synchronous", 3)
-    _refuse_newer(connection)
+    refuse_foreign(connection, FILE)
     if not fresh:
         _check_after_unclean_stop(connection, directory)
     connection.execute("PRAGMA journal_mode = WAL")
@@ -181,21 +181,25 @@ def _read_back(connection: sqlite3.Connection, pragma: str, wanted: int | str) -
         )
 
 
-def _refuse_newer(connection: sqlite3.Connection) -> None:
+def refuse_foreign(connection: sqlite3.Connection, name: str) -> None:
+    """Refuse a file that this release does not read: of another program, an unreleased one, a newer one."""
+    owner = connection.execute("PRAGMA application_id").fetchone()[0]
     found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found > FORMAT:
+    unfinished = (owner, found) == (APPLICATION_ID, FORMAT) and not connection.execute(
+        _PART_OF_FORMAT
+    ).fetchone()
+    if owner == DEVELOPMENT_ID or unfinished:
         raise ConfigError(
-            f"{FILE} has format {found}, this release knows up to {FORMAT}",
-            hint="use the newer release of entgldb that wrote it",
-        )
-    if found == FORMAT and not connection.execute(_PART_OF_FORMAT).fetchone():
-        raise ConfigError(
-            f"{FILE} has format {found} as it was before its release",
+            f"{name} was written before the first release, in a format that no release reads",
             hint="begin with an empty directory, which the other nodes fill",
         )
-    owner = connection.execute("PRAGMA application_id").fetchone()[0]
     if owner not in (0, APPLICATION_ID):
-        raise ConfigError(f"{FILE} is a database of another program", hint="choose another directory")
+        raise ConfigError(f"{name} is a database of another program", hint="choose another directory")
+    if found > FORMAT:
+        raise ConfigError(
+            f"{name} has format {found}, this release knows up to {FORMAT}",
+            hint="use the newer release of entgldb that wrote it",
+        )
 
 
 def _check_after_unclean_stop(connection: sqlite3.Connection, directory: Path) -> None:

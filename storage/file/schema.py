@@ -10,47 +10,58 @@ if TYPE_CHECKING:
     from sqlite_utils import Migrations
     from sqlite_utils.db import Database
 
-FORMAT: Final = 3
+FORMAT: Final = 1
 """``PRAGMA user_version``, the number of migrations: a program refuses files with a higher one."""
-APPLICATION_ID: Final = 0x456E744C
-"""``PRAGMA application_id``: "EntL"."""
+APPLICATION_ID: Final = 0x456E7444
+"""``PRAGMA application_id``: "EntD"."""
+DEVELOPMENT_ID: Final = 0x456E744C
+"""That of files from before the first release."""
 
 _TABLES: Final = """
 CREATE TABLE _entgldb_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE _entgldb_state (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     clock INTEGER NOT NULL, lsn INTEGER NOT NULL,
-    documents INTEGER NOT NULL, entries INTEGER NOT NULL, conflicts INTEGER NOT NULL
+    documents INTEGER NOT NULL, entries INTEGER NOT NULL, conflicts INTEGER NOT NULL,
+    pruned_lsn INTEGER NOT NULL DEFAULT 0, collected_lsn INTEGER NOT NULL DEFAULT 0,
+    collected_hlc INTEGER NOT NULL DEFAULT 0, log_bytes INTEGER NOT NULL DEFAULT 0,
+    lived_ms INTEGER NOT NULL DEFAULT 0, shown_ms INTEGER NOT NULL DEFAULT 0, saves INTEGER NOT NULL DEFAULT 0
 );
-INSERT INTO _entgldb_state VALUES (1, 0, 0, 0, 0, 0);
+INSERT INTO _entgldb_state (id, clock, lsn, documents, entries, conflicts) VALUES (1, 0, 0, 0, 0, 0);
 CREATE TABLE _entgldb_origins (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
-    seq INTEGER NOT NULL, head BLOB NOT NULL, quarantined INTEGER NOT NULL DEFAULT 0
+    seq INTEGER NOT NULL, head BLOB NOT NULL, quarantined INTEGER NOT NULL DEFAULT 0,
+    floor INTEGER NOT NULL DEFAULT 0, hlc INTEGER NOT NULL DEFAULT 0, public_key BLOB, attestation BLOB
 );
 CREATE TABLE _entgldb_oplog (
     lsn INTEGER PRIMARY KEY, origin INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
     collection TEXT NOT NULL, key TEXT NOT NULL, header BLOB NOT NULL, body TEXT,
-    applied INTEGER NOT NULL
+    applied INTEGER NOT NULL, signature BLOB, hlc INTEGER NOT NULL DEFAULT 0,
+    grew INTEGER NOT NULL DEFAULT 0, request BLOB
 );
 CREATE UNIQUE INDEX _entgldb_oplog_origin ON _entgldb_oplog (origin, seq);
 CREATE INDEX _entgldb_oplog_unapplied ON _entgldb_oplog (lsn) WHERE applied = 0;
+CREATE INDEX _entgldb_oplog_unfit ON _entgldb_oplog (lsn) WHERE applied = 2;
 CREATE TABLE _entgldb_documents (
     id INTEGER PRIMARY KEY, collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT,
     origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL, lsn INTEGER NOT NULL,
-    UNIQUE (collection, key)
+    sha256 BLOB, stamps BLOB, UNIQUE (collection, key)
 );
+CREATE INDEX _entgldb_feed ON _entgldb_documents (lsn);
+CREATE INDEX _entgldb_tombstones ON _entgldb_documents (lsn) WHERE body IS NULL;
 CREATE TABLE _entgldb_conflicts (
     id INTEGER PRIMARY KEY, origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL,
     collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, found_ms INTEGER NOT NULL,
-    UNIQUE (origin, seq)
+    rule TEXT NOT NULL DEFAULT 'lww', UNIQUE (origin, seq)
 );
 CREATE INDEX _entgldb_conflicts_hlc ON _entgldb_conflicts (hlc);
+CREATE INDEX _entgldb_conflicts_key ON _entgldb_conflicts (collection, key);
 CREATE TABLE _entgldb_successors (
-    origin TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (origin, seq)
-) WITHOUT ROWID;
+    id INTEGER PRIMARY KEY, origin TEXT NOT NULL, seq INTEGER NOT NULL, UNIQUE (origin, seq)
+);
 CREATE TABLE _entgldb_held (
-    origin INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
-    header BLOB NOT NULL, body BLOB, cloud INTEGER NOT NULL, PRIMARY KEY (origin, seq)
+    origin INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL, header BLOB NOT NULL, body BLOB,
+    cloud INTEGER NOT NULL, signature BLOB, PRIMARY KEY (origin, seq)
 ) WITHOUT ROWID;
 CREATE TABLE _entgldb_forks (
     id INTEGER PRIMARY KEY, origin INTEGER NOT NULL, seq INTEGER NOT NULL,
@@ -71,16 +82,6 @@ CREATE TABLE _entgldb_indexes (
 CREATE TABLE _entgldb_peers (
     node_id TEXT PRIMARY KEY, address TEXT NOT NULL, seen_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
-"""
-
-_FORMAT_2: Final = """
-ALTER TABLE _entgldb_origins ADD COLUMN floor INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE _entgldb_origins ADD COLUMN hlc INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE _entgldb_state ADD COLUMN pruned_lsn INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE _entgldb_state ADD COLUMN collected_lsn INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE _entgldb_state ADD COLUMN collected_hlc INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE _entgldb_documents ADD COLUMN sha256 BLOB;
-ALTER TABLE _entgldb_documents ADD COLUMN stamps BLOB;
 CREATE TABLE _entgldb_salvaged (
     origin TEXT NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL,
     header BLOB NOT NULL, body BLOB, PRIMARY KEY (origin, seq)
@@ -88,16 +89,6 @@ CREATE TABLE _entgldb_salvaged (
 CREATE TABLE _entgldb_incarnations (
     origin TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, why TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX _entgldb_feed ON _entgldb_documents (lsn);
-CREATE INDEX _entgldb_tombstones ON _entgldb_documents (lsn) WHERE body IS NULL;
-ALTER TABLE _entgldb_state ADD COLUMN log_bytes INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE _entgldb_state ADD COLUMN lived_ms INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE _entgldb_state ADD COLUMN shown_ms INTEGER NOT NULL DEFAULT 0;
-UPDATE _entgldb_requests SET at_ms = 0;
-UPDATE _entgldb_clients SET at_ms = 0;
-UPDATE _entgldb_conflicts SET found_ms = 0;
-UPDATE _entgldb_state SET log_bytes =
-    (SELECT coalesce(sum(length(header) + coalesce(length(body), 0)), 0) FROM _entgldb_oplog);
 CREATE TABLE _entgldb_marks (at_ms INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE _entgldb_members (
     name TEXT PRIMARY KEY, origin TEXT NOT NULL, counter INTEGER NOT NULL,
@@ -110,39 +101,9 @@ CREATE TABLE _entgldb_quarantine (
     collection TEXT NOT NULL, key TEXT NOT NULL, header BLOB NOT NULL, body BLOB,
     reason TEXT NOT NULL, text TEXT NOT NULL, at_ms INTEGER NOT NULL, UNIQUE (origin, seq)
 );
-CREATE INDEX _entgldb_oplog_unfit ON _entgldb_oplog (lsn) WHERE applied = 2;
-ALTER TABLE _entgldb_conflicts ADD COLUMN rule TEXT NOT NULL DEFAULT 'lww';
-CREATE INDEX _entgldb_conflicts_key ON _entgldb_conflicts (collection, key);
-ALTER TABLE _entgldb_successors RENAME TO _entgldb_successors_1;
-CREATE TABLE _entgldb_successors (
-    id INTEGER PRIMARY KEY, origin TEXT NOT NULL, seq INTEGER NOT NULL, UNIQUE (origin, seq)
-);
-INSERT INTO _entgldb_successors (origin, seq) SELECT origin, seq FROM _entgldb_successors_1;
-DROP TABLE _entgldb_successors_1;
 CREATE TABLE _entgldb_arrivals (
     first_lsn INTEGER PRIMARY KEY, last_lsn INTEGER NOT NULL, peer TEXT NOT NULL, at_ms INTEGER NOT NULL
 );
-"""
-"""``floor``: newest seq whose log rows are pruned. ``pruned_lsn``, ``collected_lsn``: the highest lsn of
-a log row that was pruned, of a tombstone that was collected. ``log_bytes``: headers and bodies in the log.
-``lived_ms``: how long a store has had the file open; ``at_ms`` of requests, clients and marks and
-``found_ms`` of conflicts are moments of it. Other times are of the wall clock, for people to read.
-``sha256``: of the body. ``stamps``: versions of fields, in collections that merge.
-``_entgldb_feed``: what change feeds walk, whether a row's last change was an entry of the log or not.
-``_entgldb_ended``: logs that their own node has ended. ``_entgldb_incarnations``: all but the file's first.
-``_entgldb_marks``: the vector at past times, so that the
-age of a log row is known. ``_entgldb_members``: the last word of every member.
-``rule``: ``lww``, or ``merge`` where the body is a change."""
-
-_FORMAT_3: Final = """
-ALTER TABLE _entgldb_oplog ADD COLUMN signature BLOB;
-ALTER TABLE _entgldb_held ADD COLUMN signature BLOB;
-ALTER TABLE _entgldb_origins ADD COLUMN public_key BLOB;
-ALTER TABLE _entgldb_origins ADD COLUMN attestation BLOB;
-ALTER TABLE _entgldb_oplog ADD COLUMN hlc INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE _entgldb_oplog ADD COLUMN grew INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE _entgldb_oplog ADD COLUMN request BLOB;
-ALTER TABLE _entgldb_state ADD COLUMN saves INTEGER NOT NULL DEFAULT 0;
 CREATE VIEW _entgldb_last AS
     SELECT max(lsn, ifnull((SELECT max(lsn) FROM _entgldb_oplog), 0)) AS lsn FROM _entgldb_state;
 CREATE VIEW _entgldb_heads AS
@@ -162,7 +123,17 @@ CREATE VIEW _entgldb_now AS
         FROM _entgldb_oplog NOT INDEXED WHERE lsn > (SELECT lsn FROM _entgldb_state)
     ) t;
 """
-"""``signature``: of the origin, over its log up to this row; not every row has one. ``attestation``: by which
+"""``floor``: newest seq whose log rows are pruned. ``pruned_lsn``, ``collected_lsn``: the highest lsn of
+a log row that was pruned, of a tombstone that was collected. ``log_bytes``: headers and bodies in the log.
+``lived_ms``: how long a store has had the file open; ``at_ms`` of requests, clients and marks and
+``found_ms`` of conflicts are moments of it. Other times are of the wall clock, for people to read.
+``sha256``: of the body. ``stamps``: versions of fields, in collections that merge.
+``_entgldb_feed``: what change feeds walk, whether a row's last change was an entry of the log or not.
+``_entgldb_ended``: logs that their own node has ended. ``_entgldb_incarnations``: all but the file's first.
+``_entgldb_marks``: the vector at past times, so that the
+age of a log row is known. ``_entgldb_members``: the last word of every member.
+``rule``: ``lww``, or ``merge`` where the body is a change.
+``signature``: of the origin, over its log up to this row; not every row has one. ``attestation``: by which
 the cluster's CA says that the origin's node has ``public_key``.
 The row of ``_entgldb_state`` and the heads in ``_entgldb_origins`` are of the last save; rows of the log with
 a greater lsn are its tail, and the views put both together. Of a log row ``hlc`` stands in its header, too;
@@ -179,8 +150,9 @@ def migrate(connection: sqlite3.Connection) -> None:
     from sqlite_utils import Database
 
     all_migrations().apply(Database(connection))
-    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    # last the number: with it the file counts as whole
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 
 def all_migrations() -> Migrations:
@@ -191,7 +163,7 @@ def all_migrations() -> Migrations:
 
     @migrations()
     def m001_tables(db: Database) -> None:
-        _execute_all(db, _TABLES)
+        execute_all(db, _TABLES)
         # fixed statistics instead of ANALYZE: a collection is many rows, an index few, so that
         # the planner of every reader prefers an expression index over walking the collection
         db.execute("ANALYZE _entgldb_documents")
@@ -201,41 +173,14 @@ def all_migrations() -> Migrations:
             " ('_entgldb_documents', 'sqlite_autoindex__entgldb_documents_1', '100000 50000 1')"
         )
 
-    @migrations()
-    def m002_retention(db: Database) -> None:
-        _execute_all(db, _FORMAT_2)
-        db.conn.create_function("entgldb_sha256", 1, _sha256_of_text, deterministic=True)
-        db.conn.create_function("entgldb_hlc", 1, _hlc_of_header, deterministic=True)
-        db.execute(
-            "UPDATE _entgldb_origins SET hlc = coalesce((SELECT entgldb_hlc(l.header) FROM _entgldb_oplog l"
-            " WHERE l.origin = _entgldb_origins.id AND l.seq = _entgldb_origins.seq), 0)"
-        )
-        db.execute("UPDATE _entgldb_documents SET sha256 = entgldb_sha256(body) WHERE body IS NOT NULL")
-        # within the transaction: no earlier release shall open what it has not known
-        db.execute("PRAGMA user_version = 2")
-
-    @migrations()
-    def m003_authorship(db: Database) -> None:
-        _execute_all(db, _FORMAT_3)
-        db.execute("PRAGMA user_version = 3")
-
     return migrations
 
 
-def _execute_all(db: Database, script: str) -> None:
+def execute_all(db: Database, script: str) -> None:
+    """Carry out the statements of a step.
+
+    The last of each step but the first sets ``user_version``: no earlier release opens what it has not known.
+    """
     for statement in script.split(";"):
         if statement.strip():
             db.execute(statement)
-
-
-def _hlc_of_header(raw: bytes) -> int:
-    # a reader needs the numbers above, and no header
-    from entgldb.storage.rules.header import decode
-
-    return decode(raw).hlc
-
-
-def _sha256_of_text(text: str) -> bytes:
-    from hashlib import sha256
-
-    return sha256(text.encode()).digest()

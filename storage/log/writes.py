@@ -16,7 +16,7 @@ from entgldb.messages.limits import (
     MERGED_BYTES_MAX,
     NAMED_MAX,
 )
-from entgldb.messages.model import ALWAYS_MERGED, SYSTEM_PREFIX, Origin, Version, check_collection, check_key
+from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version, check_collection, check_key
 from entgldb.storage.log import requests
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.rows import composed, has_long_history, merge_row, read_row, with_change
@@ -267,9 +267,7 @@ def _merges(batch: Batch, write: Checked, current: Current | None) -> bool:
     """Whether a write becomes a merge; one that settles a conflict does, because it must say so."""
     if write.resolves or (current is not None and current.merged):
         return True
-    # a first version in a system collection is put: nodes of protocol 1 understand nothing else
-    first = current is None and write.collection in ALWAYS_MERGED
-    return write.collection in batch.state.merging and not first
+    return write.collection in batch.state.merging
 
 
 def _effective(batch: Batch, writes: list[Checked]) -> tuple[list[tuple[Current | None, bool]], bool]:

@@ -22,8 +22,8 @@ from entgldb.messages.schema import Json
 from entgldb.storage.file.check import Checkup
 from entgldb.storage.file.faults import translated
 from entgldb.storage.file.fingerprint import sync_directory
-from entgldb.storage.file.open import open_reader
-from entgldb.storage.file.schema import APPLICATION_ID, FORMAT
+from entgldb.storage.file.open import open_reader, refuse_foreign
+from entgldb.storage.file.schema import FORMAT
 from entgldb.storage.log.transaction import Transaction
 
 PagesCopied = Callable[[int, int], None]
@@ -106,12 +106,10 @@ def read_manifest(file: Path) -> Manifest:
         raise NotAllowedError(f"this user may not read {file}", hint="run it as its owner")
     connection = _open(file)
     try:
-        owner = connection.execute("PRAGMA application_id").fetchone()[0]
+        refuse_foreign(connection, file.name)
         tables = connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_entgldb_backup'")
-        if owner != APPLICATION_ID or tables.fetchone() is None:
+        if tables.fetchone() is None:
             raise ConfigError(f"{file} is no backup of a node", hint="make one by `entgldb backup FILE`")
-        if connection.execute("PRAGMA user_version").fetchone()[0] > FORMAT:
-            raise ConfigError(f"{file} was made by a newer release", hint="use that release")
         return _manifest(json.loads(connection.execute("SELECT manifest FROM _entgldb_backup").fetchone()[0]))
     except (sqlite3.Error, ValueError, TypeError) as fault:
         raise CorruptError(f"{file}: {fault!s:.200}", hint="use another backup") from fault

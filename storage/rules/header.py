@@ -1,8 +1,8 @@
 """Entry headers: the bytes an origin made once, hashed, chained and relayed without a change.
 
 A header is the msgpack array ``[1, origin, seq, hlc, collection, key, op, parent, group_index,
-group_size, body_sha256, prev_hash]``, and ``seen`` where it is not empty; its hash is the SHA-256 of
-these bytes.
+group_size, body_sha256, prev_hash]``, then ``seen`` and ``optional``, which are left out where they, and all
+behind them, are empty; its hash is the SHA-256 of these bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from entgldb.messages.limits import (
     GROUP_ENTRIES_MAX,
     HEADER_BYTES_MAX,
     NAMED_MAX,
+    OPTIONAL_BYTES_MAX,
     PACK_BYTES,
 )
 from entgldb.messages.model import Origin, Version, check_collection, check_key
@@ -31,6 +32,9 @@ PUT: Final = 0
 DELETE: Final = 1
 MERGE: Final = 2
 """Changed fields; the body is that of ``rules.merged``."""
+OPTIONAL_NUMBER_MAX: Final = 65_535
+"""The greatest number of an optional field. None has a meaning yet."""
+Optional = int | str | bytes
 _FIELDS: Final = 12
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}/[0-9a-f]{32}")
 
@@ -57,6 +61,8 @@ class Header(NamedTuple):
     """Hash of the origin's entry before; empty at seq 1."""
     seen: tuple[Version, ...] = ()
     """Versions beside the parent that the writer knew and that nobody had named: it replaces them too."""
+    optional: tuple[tuple[int, Optional], ...] = ()
+    """Number and value, in ascending order; a node that does not know a number passes the field on."""
 
     @property
     def version(self) -> Version:
@@ -70,7 +76,11 @@ class Header(NamedTuple):
 
 def encode(header: Header) -> bytes:
     """The bytes of a header; deterministic."""
-    fields = header if header.seen else header[:-1]
+    *fields, seen, optional = header
+    if seen or optional:
+        fields.append(seen)
+    if optional:
+        fields.append(optional)
     packed: bytes = msgpack.packb((HEADER_FORMAT, *fields), buf_size=PACK_BYTES)
     return packed
 
@@ -96,7 +106,8 @@ def decode(data: bytes) -> Header:
     ):
         raise ProtocolError(f"a header is an array of {_FIELDS} or more that begins with {HEADER_FORMAT}")
     # a newer release may append fields: they are stored and relayed as they came, and mean nothing here
-    return _checked(items[:_FIELDS], _checked_seen(items[_FIELDS]) if len(items) > _FIELDS else ())
+    seen, optional, *_ = [*items[_FIELDS:], None, None]
+    return _checked(items[:_FIELDS], _checked_seen(seen), _checked_optional(optional))
 
 
 def body_matches(header: Header, body: bytes | None) -> bool:
@@ -125,7 +136,9 @@ def body_text(header: Header, body: bytes) -> str:
     return check_body(body)
 
 
-def _checked(items: list[Any], seen: tuple[Version, ...]) -> Header:
+def _checked(
+    items: list[Any], seen: tuple[Version, ...], optional: tuple[tuple[int, Optional], ...]
+) -> Header:
     _, origin, seq, hlc, collection, key, op, parent, index, size, body, prev = items
     _need(is_origin(origin), "origin")
     _need(type(seq) is int and 1 <= seq <= COUNT_MAX, "seq")
@@ -137,7 +150,7 @@ def _checked(items: list[Any], seen: tuple[Version, ...]) -> Header:
     _need(type(prev) is bytes and len(prev) == (0 if seq == 1 else 32), "previous hash")
     _check_names(collection, key)
     parent = _checked_parent(parent)
-    return Header(origin, seq, hlc, collection, key, op, parent, index, size, body, prev, seen)
+    return Header(origin, seq, hlc, collection, key, op, parent, index, size, body, prev, seen, optional)
 
 
 def _checked_parent(parent: Any) -> Version | None:
@@ -150,9 +163,26 @@ def _checked_parent(parent: Any) -> Version | None:
 
 
 def _checked_seen(seen: Any) -> tuple[Version, ...]:
+    if seen is None:
+        return ()
     _need(type(seen) is list and len(seen) <= NAMED_MAX, "list of versions seen")
     versions = tuple(_checked_parent(one) for one in seen)
     return tuple(version for version in versions if version is not None)
+
+
+def _checked_optional(optional: Any) -> tuple[tuple[int, Optional], ...]:
+    if optional is None:
+        return ()
+    _need(type(optional) is list, "list of optional fields")
+    before = 0
+    for field in optional:
+        _need(type(field) is list and len(field) == 2, "optional field")
+        number, value = field
+        _need(type(number) is int and before < number <= OPTIONAL_NUMBER_MAX, "number of an optional field")
+        _need(type(value) in (int, str, bytes), "optional field")
+        before = number
+    _need(len(msgpack.packb(optional, buf_size=PACK_BYTES)) <= OPTIONAL_BYTES_MAX, "size of optional fields")
+    return tuple((number, value) for number, value in optional)
 
 
 def _check_names(collection: Any, key: Any) -> None:

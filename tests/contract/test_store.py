@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from entgldb.actors import ports
@@ -20,7 +21,7 @@ from entgldb.messages.limits import (
 )
 from entgldb.messages.model import REMOTE_PEERS, Entry
 from entgldb.storage.log.read import LogReader
-from entgldb.storage.rules.header import decode, encode
+from entgldb.storage.rules.header import decode, digest, encode
 from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000
@@ -426,3 +427,16 @@ def test_many_writes_meet_the_versions_that_are_there(bench: Bench) -> None:
     bench.put(store, *[doc(key, b'{"b":2}', collection=collection) for collection, key in names])
     for header in (decode(row.header) for row in store.rows(last + 1, 500)):
         assert header.parent == firsts.get((header.collection, header.key))
+
+
+def test_optional_fields_that_nobody_knows_are_stored_and_relayed_byte_for_byte(bench: Bench) -> None:
+    writer, relay, end = bench.make("a"), bench.make("b"), bench.make("c")
+    made = bench.put(writer, doc("u1"))
+    header = decode(made[0].header)._replace(optional=((1, 1_790_000_000_000), (999, "order 12")))
+    # and behind them something that has no name yet
+    raw = msgpack.packb([*msgpack.unpackb(encode(header)), {"of": "tomorrow"}])
+    assert bench.apply(relay, [Entry(raw, made[0].body)]).refused == ""
+    assert bench.apply(end, entries(relay)).refused == ""
+    assert [row.header for row in end.rows(1, PAGE_ROWS_MAX)] == [raw]
+    assert end.vector() == relay.vector() == {header.origin: (1, digest(raw))}
+    assert decode(raw).optional == header.optional

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
 
 from entgldb.messages.client import Commit, RequestId, Write
+from entgldb.messages.codec import encode
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
+from entgldb.messages.local.actors import FrameIn, LinkUp
 from entgldb.messages.model import REMOTE_PEERS
+from entgldb.messages.wire import Hello
 from tests.simulation.events.clients import CLOUD
 from tests.simulation.run import Run, initial_peer
 from tests.simulation.world.network import Weather
-from tests.simulation.world.node import SimulatedNode
+from tests.simulation.world.node import CLUSTER, SimulatedNode
 from tests.simulation.world.options import Options
 from tests.support.fake_context import FakeAsker
 
@@ -152,3 +156,18 @@ def test_the_largest_transactions_are_one_group_on_every_node(count: int, size: 
     assert seen == {node.name: {0, count} for node in run.nodes}
     assert len(asker.answers) == 1
     assert run.finish().violations == []
+
+
+def test_what_a_later_release_may_say_is_counted_and_ignored() -> None:
+    run = Run(1, options=quiet(2))
+    node, link = run.lan[1], 1_000_000
+    node.start()
+    run.world.run(2.0)
+    node.deliver("sync", LinkUp(link, True, "10.0.0.2:7001", "lan-1"))
+    hello = Hello(1, 1, "lan-1", f"lan-1/{1:032x}", CLUSTER, (), node.clock.now_ms(), "lan")
+    future = [*msgpack.unpackb(encode(hello)), "a field of the future"]
+    node.deliver("sync", FrameIn(link, msgpack.packb(future)))
+    node.deliver("sync", FrameIn(link, msgpack.packb([39, 0, "a message of the future"])))
+    run.world.run(0.5)
+    counts = node.all_counts()
+    assert (counts["trailing-field"], counts["unknown-message"], counts["malformed"]) == (1, 1, 0)

@@ -102,12 +102,12 @@ def test_a_header_is_read_and_written_as_it_stands(array: str, raw: str, digest:
     assert header.digest(bytes.fromhex(raw)).hex() == digest
 
 
-def test_the_two_headers_are_a_chain() -> None:
-    (_, first, hash_of_first), (_, second, _) = HEADERS
-    one, two = (header.decode(bytes.fromhex(raw)) for raw in (first, second))
-    assert (one.seq, two.seq) == (1, 2)
-    assert two.prev_hash.hex() == hash_of_first
-    assert two.parent == one.version
+def test_the_headers_are_a_chain() -> None:
+    one, two, three = (header.decode(bytes.fromhex(raw)) for _, raw, _ in HEADERS)
+    assert (one.seq, two.seq, three.seq) == (1, 2, 3)
+    assert [two.prev_hash.hex(), three.prev_hash.hex()] == [hash_ for _, _, hash_ in HEADERS[:2]]
+    assert (two.parent, three.parent) == (one.version, two.version)
+    assert [number for number, _ in three.optional] == [1, 300]
     assert one.body_sha256 == header.digest(b'{"name":"Ada"}')
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,8 +17,10 @@ from entgldb.messages.model import Entry, Vector
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.file import swap
 from entgldb.storage.file.open import FILE
+from entgldb.storage.file.schema import DEVELOPMENT_ID, FORMAT
 from entgldb.storage.recovery import backup, restore
 from entgldb.storage.store import Store
+from tests.support import next_format
 
 NOW = 1_790_000_000_000
 CANARY = b"canary-in-clear-" + b"c4n4ry" * 8
@@ -279,11 +281,19 @@ def test_only_a_backup_of_this_node_is_restored(home: Path, tmp_path: Path) -> N
     assert sorted(path.name for path in home.iterdir()) == before
 
 
-def test_a_file_of_an_earlier_format_is_brought_up_first(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    shutil.copy(Path(__file__).parents[3] / "corpus" / "format-1" / FILE, home / FILE)
-    with pytest.raises(ConfigError, match="format 1"):
+def test_a_file_of_an_earlier_format_is_brought_up_first(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_format.install(monkeypatch.setattr)
+    with pytest.raises(ConfigError, match=f"format {FORMAT}"):
         made(home, tmp_path / "b.db")
-    Store.open(home, "lan-1", NOW).close()
-    assert made(home, tmp_path / "b.db").documents == 24
+    Store.open(home, "a", NOW).close()
+    assert made(home, tmp_path / "b.db").format == FORMAT + 1
+
+
+def test_a_backup_from_before_the_first_release_is_refused(home: Path, tmp_path: Path) -> None:
+    made(home, tmp_path / "b.db")
+    with closing(sqlite3.connect(tmp_path / "b.db")) as old:
+        old.execute(f"PRAGMA application_id = {DEVELOPMENT_ID}")
+    with pytest.raises(ConfigError, match=r"b\.db was written before the first release"):
+        backup.read_manifest(tmp_path / "b.db")

@@ -8,7 +8,14 @@ import msgpack
 import pytest
 
 from entgldb.messages.errors import InvalidError, ProtocolError
-from entgldb.messages.limits import GROUP_ENTRIES_MAX, HEADER_BYTES_MAX
+from entgldb.messages.limits import (
+    COUNT_MAX,
+    GROUP_ENTRIES_MAX,
+    HEADER_BYTES_MAX,
+    KEY_BYTES_MAX,
+    NAMED_MAX,
+    OPTIONAL_BYTES_MAX,
+)
 from entgldb.messages.model import Version
 from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest, encode, entry_text
 
@@ -32,6 +39,7 @@ GOLDEN = {
         "33323231313030070102c400c4202d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
     ),
 }
+OPTIONAL = SECOND._replace(optional=((1, 1_790_000_000_000), (7, "order 12"), (300, b"\x00\x01")))
 FIELDS = list(msgpack.unpackb(encode(SECOND)))
 
 
@@ -41,7 +49,7 @@ def test_golden_bytes() -> None:
     assert encode(SECOND).hex() == GOLDEN["second"]
 
 
-@pytest.mark.parametrize("header", [FIRST, SECOND])
+@pytest.mark.parametrize("header", [FIRST, SECOND, OPTIONAL, OPTIONAL._replace(seen=(Version(OTHER, 6),))])
 def test_round_trip(header: Header) -> None:
     assert decode(encode(header)) == header
 
@@ -116,6 +124,50 @@ def test_a_body_belongs_to_its_header() -> None:
 
 
 def test_fields_appended_by_a_newer_release_are_part_of_the_hash_and_mean_nothing_here() -> None:
-    newer = msgpack.packb([*FIELDS, [], {"signature": b"x"}, 7])  # behind the list of versions seen
+    newer = msgpack.packb(
+        [*FIELDS, [], [], {"signature": b"x"}, 7]
+    )  # behind versions seen and optional fields
     assert decode(newer) == decode(msgpack.packb(FIELDS))
     assert digest(newer) != digest(msgpack.packb(FIELDS))
+
+
+@pytest.mark.parametrize(
+    ("optional", "field"),
+    [
+        (5, "list of optional fields"),
+        ([1, 2], "optional field"),
+        ([[1]], "optional field"),
+        ([[0, 1]], "number of an optional field"),
+        ([[True, 1]], "number of an optional field"),
+        ([[65_536, 1]], "number of an optional field"),
+        ([[2, 1], [1, 1]], "number of an optional field"),
+        ([[1, 1], [1, 1]], "number of an optional field"),
+        ([[1, 1.5]], "optional field"),
+        ([[1, [1]]], "optional field"),
+    ],
+)
+def test_each_bad_optional_field_is_refused(optional: Any, field: str) -> None:
+    with pytest.raises(ProtocolError, match=field):
+        decode(msgpack.packb([*FIELDS, [], optional]))
+
+
+def test_optional_fields_have_a_bound_and_the_largest_header_fits() -> None:
+    fitting = OPTIONAL._replace(optional=((1, "x" * (OPTIONAL_BYTES_MAX - 6)),))
+    assert decode(encode(fitting)) == fitting
+    with pytest.raises(ProtocolError, match="size of optional fields"):
+        decode(encode(fitting._replace(optional=((1, "x" * (OPTIONAL_BYTES_MAX - 5)),))))
+    long = "n" * 64 + "/" + "0" * 32
+    largest = fitting._replace(
+        origin=long,
+        seq=COUNT_MAX,
+        hlc=2**63 - 1,
+        collection="_system_" + "c" * 56,
+        key="k" * KEY_BYTES_MAX,
+        op=PUT,
+        parent=Version(long, COUNT_MAX),
+        group_index=GROUP_ENTRIES_MAX - 1,
+        group_size=GROUP_ENTRIES_MAX,
+        body_sha256=bytes(32),
+        seen=(Version(long, COUNT_MAX),) * NAMED_MAX,
+    )
+    assert decode(encode(largest)) == largest
