@@ -70,6 +70,8 @@ MEMBERS_MAX: Final = 1024
 """Nodes of which the last word is kept."""
 STRANGERS_MAX: Final = TAKEN_MAX - MEMBERS_MAX
 """Origins known in all beyond which only those are taken that a member has named as its own."""
+ORIGINS_WARNED: Final = STRANGERS_MAX * 3 // 4
+"""Origins known in all from which on ``status`` says so: they are never fewer again."""
 STRANGERS_PER_PEER_MAX: Final = STRANGERS_MAX // 3
 """Other origins that one peer may bring while the store is open."""
 SUCCESSORS_MAX: Final = 100_000

@@ -255,6 +255,7 @@ class Store(LogQueries):
         """
         outcome = self.applying.release(now_ms, accepted)
         self._wal.look(now_ms)
+        self.applying.strangers.look(len(self.state.origins), now_ms)
         self._cut_ended()
         if self.state.lived_ms - self._tidied_ms > _TIDY_MS:
             self._tidied_ms = self.state.lived_ms
@@ -373,7 +374,7 @@ class Store(LogQueries):
             "quarantined": len(forked),
             "quarantined_origins": forked,
             "alarms": forks.alarms(self.connection)
-            + self.applying.strangers.alarms(len(self.state.origins))
+            + self.applying.strangers.alarms(self.state.origins)
             + self._wal.alarms(),
             "origins": len(self.state.origins),
             "salvaged": salvaged.waiting(self.connection),

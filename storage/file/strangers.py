@@ -16,15 +16,23 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
-from entgldb.messages.limits import MEMBERS_MAX, STRANGERS_MAX, STRANGERS_PER_PEER_MAX, TAKEN_MAX
+from entgldb.messages.limits import (
+    MEMBERS_MAX,
+    ORIGINS_MAX,
+    ORIGINS_WARNED,
+    STRANGERS_MAX,
+    STRANGERS_PER_PEER_MAX,
+    TAKEN_MAX,
+)
 from entgldb.messages.model import Origin, node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.file.state import State
 
 TOO_MANY_ORIGINS: Final = "too-many-origins"
+ORIGINS_FILLING: Final = "origins-filling"
 
 
 class Strangers:
@@ -33,6 +41,7 @@ class Strangers:
     def __init__(self) -> None:
         self._brought: Counter[str] = Counter()
         self._since_ms: int | None = None
+        self._filling_ms: int | None = None
 
     def admits(
         self, connection: sqlite3.Connection, known: int, origin: Origin, peer: str, now_ms: int
@@ -64,12 +73,28 @@ class Strangers:
             return None
         return strangers
 
-    def alarms(self, known: int) -> list[Json]:
-        """Whether any was left out, in the form of ``actors.alarms``."""
-        if self._since_ms is None:
-            return []
-        text = f"{known} origins are known; those that no member has named as its own are not taken any more"
-        return [{"code": TOO_MANY_ORIGINS, "subject": "", "text": text, "since_ms": self._since_ms}]
+    def look(self, known: int, now_ms: int) -> None:
+        """Note when so many are known that an operator should hear of it."""
+        if known < ORIGINS_WARNED:
+            self._filling_ms = None
+        elif self._filling_ms is None:
+            self._filling_ms = now_ms
+
+    def alarms(self, origins: Collection[Origin]) -> list[Json]:
+        """Whether room runs short or any was left out, in the form of ``actors.alarms``."""
+        known, found = len(origins), list[Json]()
+        if self._since_ms is not None:
+            text = "origins are known; those that no member has named as its own are not taken any more"
+            found.append(_alarm(TOO_MANY_ORIGINS, f"{known} {text}", self._since_ms))
+        if self._filling_ms is not None:
+            ((most, times),) = Counter(map(node_of, origins)).most_common(1)
+            text = (
+                f"{known} of {ORIGINS_MAX} origins are known, {times} of them of {most}, and none retires:"
+                " find out why nodes begin anew so often (incarnations in their status);"
+                " before there is no room, begin the cluster anew from an export"
+            )
+            found.append(_alarm(ORIGINS_FILLING, text, self._filling_ms))
+        return found
 
     def note(self, peer: str, strangers: int) -> None:
         """So many that ``peer`` has brought were taken."""
@@ -80,3 +105,7 @@ class Strangers:
     def left_out(self, now_ms: int) -> None:
         """Something was not taken: the alarm stands from the first time."""
         self._since_ms = now_ms if self._since_ms is None else self._since_ms
+
+
+def _alarm(code: str, text: str, since_ms: int) -> Json:
+    return {"code": code, "subject": "", "text": text, "since_ms": since_ms}

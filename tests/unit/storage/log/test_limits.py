@@ -205,6 +205,23 @@ def test_a_node_that_knows_all_the_origins_it_may_goes_on_as_another_writer_and_
     assert peer.session.fault is None
 
 
+def test_long_before_there_is_no_room_for_origins_status_says_so_and_what_to_do(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strangers, "ORIGINS_WARNED", 5)
+    alarms = []
+    for number in range(5):
+        origin = f"{'often' if number else 'once'}/{number:032x}"
+        with store.group():
+            store.apply([first_of(origin)], NOW)
+            store.release_held(NOW + number)
+        alarms.append(store.status()["alarms"])
+    assert alarms[:3] == [[], [], []]
+    (alarm,) = alarms[4]  # type: ignore[misc]  # a list
+    assert (alarm["code"], alarm["since_ms"]) == ("origins-filling", NOW + 3)  # type: ignore[index, call-overload]  # an alarm
+    assert alarm["text"].startswith("6 of 4096 origins are known, 4 of them of often, and none retires: find")  # type: ignore[index, call-overload, union-attr]  # an alarm
+
+
 def first_of(origin: str) -> Entry:
     return Entry(header.encode(Header(origin, 1, 1, "c", origin, PUT, None, 0, 1, digest(b"{}"), b"")), b"{}")
 
