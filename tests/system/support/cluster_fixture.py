@@ -51,11 +51,19 @@ def free_port() -> int:
 class Started:
     """One process with a mark that all its descendants inherit."""
 
-    def __init__(self, mark: str, log: Path, *arguments: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        mark: str,
+        log: Path,
+        *arguments: str,
+        environment: dict[str, str],
+        within: tuple[str, ...] = (),
+    ) -> None:
+        """``within``: a command that runs the process in another surrounding."""
         self.mark = mark
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "entgldb", *arguments],
+                [*within, sys.executable, "-m", "entgldb", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -97,6 +105,7 @@ class Node:
         self.environment = _environment()
         self.started: Started | None = None
         self.start_options: tuple[str, ...] = ()
+        self.within: tuple[str, ...] = ()
         self._log = folder / f"{name}.log"
 
     def verb(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -122,7 +131,9 @@ class Node:
         """Start and do not wait."""
         (self.directory / "node.json").unlink(missing_ok=True)
         options = ("start", "--dir", str(self.directory), *self.start_options)
-        self.started = Started(self.mark, self._log, *options, environment=self.environment)
+        self.started = Started(
+            self.mark, self._log, *options, environment=self.environment, within=self.within
+        )
 
     def wait_ready(self) -> None:
         """Until ``node.json`` stands there, which is written when all actors serve."""
