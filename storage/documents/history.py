@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from entgldb.messages.model import Version
@@ -51,13 +51,33 @@ class History(NamedTuple):
     """Empty when the history is whole."""
 
 
-class _Logged(NamedTuple):
-    header: Header
-    text: str | None
-
-
 def history(connection: sqlite3.Connection, collection: str, key: str) -> History:
     """Everything that led to a document, or to its tombstone, from the log of this node."""
+    states = _states(connection, collection, key)
+    found, endings = _walk(connection, states)
+    told = list(_told(connection, found, states, whole=not endings))
+    return History(told[::-1], endings)
+
+
+def newest_live(
+    connection: sqlite3.Connection, collection: str, key: str
+) -> tuple[dict[str, Any] | None, list[Ending]]:
+    """The newest document that the log can still tell, and the ends of its history.
+
+    One body is in memory; where all were written whole, the one that counts alone is read.
+    """
+    states = _states(connection, collection, key)
+    found, endings = _walk(connection, states)
+    if all(header.op != MERGE for header in found):
+        found = [header for header in found if header.op != DELETE][-1:]
+    newest = None
+    for past in _told(connection, found, states, whole=not endings):
+        newest = newest if past.document is None else past.document
+    return newest, endings
+
+
+def _states(connection: sqlite3.Connection, collection: str, key: str) -> dict[Version, str]:
+    """The versions from which all others of a document can be found: they stand, or are a conflict."""
     row = connection.execute(
         "SELECT o.name, d.seq, d.hlc, d.body, d.stamps FROM _entgldb_documents d"
         " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ?",
@@ -73,53 +93,63 @@ def history(connection: sqlite3.Connection, collection: str, key: str) -> Histor
         stored = load(Tip(*row[:3]), row[3], row[4])
         states |= dict.fromkeys((tip.version for tip in stored.tips), "merged")
         states[stored.newest.version] = "current"
-    found, endings = _walk(connection, states)
-    return History(_told(found, states, whole=not endings), endings)
+    return states
 
 
-def newest_live(told: History) -> dict[str, Any] | None:
-    """The newest document that the log can still tell."""
-    return next((past.document for past in told.versions if past.document is not None), None)
-
-
-def _walk(connection: sqlite3.Connection, first: Iterable[Version]) -> tuple[list[_Logged], list[Ending]]:
-    """All logged versions that lead to the given ones, and those that are missing."""
+def _walk(connection: sqlite3.Connection, first: Iterable[Version]) -> tuple[list[Header], list[Ending]]:
+    """All logged versions that lead to the given ones, the oldest first, and those that are missing."""
     waiting, seen = deque(first), set(first)
-    found, endings = list[_Logged](), list[Ending]()
+    found, endings = list[Header](), list[Ending]()
     while waiting:
         version = waiting.popleft()
-        logged, reason = _look_up(connection, version)
-        if logged is not None and len(found) == VERSIONS_MAX:
-            logged, reason = None, "beyond-limit"
-        if logged is None:
+        header, reason = _look_up(connection, version)
+        if header is not None and len(found) == VERSIONS_MAX:
+            header, reason = None, "beyond-limit"
+        if header is None:
             endings.append(Ending(version, reason))
             continue
-        found.append(logged)
-        for older in sorted(logged.header.named):
+        found.append(header)
+        for older in sorted(header.named):
             if older not in seen:
                 seen.add(older)
                 waiting.append(older)
-    return found, endings
+    return sorted(found, key=lambda one: (one.hlc, one.origin)), endings
 
 
-def _look_up(connection: sqlite3.Connection, version: Version) -> tuple[_Logged | None, str]:
+def _look_up(connection: sqlite3.Connection, version: Version) -> tuple[Header | None, str]:
     row = connection.execute(
-        "SELECT o.floor, l.header, l.body, l.applied FROM _entgldb_origins o"
+        "SELECT o.floor, l.header, l.body IS NULL, l.applied FROM _entgldb_origins o"
         " LEFT JOIN _entgldb_oplog l ON l.origin = o.id AND l.seq = ? WHERE o.name = ?",
         (version.seq, version.origin),
     ).fetchone()
     if row is None or row[1] is None:
         return None, "pruned" if row is not None and version.seq <= row[0] else "not-here"
     header = decode(row[1])
-    if row[3] != 1 or (row[2] is None and header.op != DELETE):
+    if row[3] != 1 or (row[2] and header.op != DELETE):
         return None, "no-body"
-    return _Logged(header, row[2]), ""
+    return header, ""
 
 
-def _told(found: list[_Logged], states: dict[Version, str], *, whole: bool) -> list[Past]:
+def _text(connection: sqlite3.Connection, header: Header) -> str | None:
+    row = connection.execute(
+        "SELECT l.body FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+        " WHERE o.name = ? AND l.seq = ?",
+        header.version,
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def _told(
+    connection: sqlite3.Connection, found: Iterable[Header], states: Mapping[Version, str], *, whole: bool
+) -> Iterator[Past]:
+    """Each version with its document, the oldest first."""
     row: Stored | None = None
-    told = []
-    for header, text in sorted(found, key=lambda one: (one.header.hlc, one.header.origin)):
+    for header in found:
+        text = _text(connection, header)
+        if text is None and header.op != DELETE:
+            # pruned since it was found: the history begins behind it
+            row, whole = None, False
+            continue
         one = read_operation(header, text)
         row = absorb(row, one).stored
         # a version that is missing below a document that was written whole does not matter
@@ -131,5 +161,4 @@ def _told(found: list[_Logged], states: dict[Version, str], *, whole: bool) -> l
             change = read_merging(text or "", one.row.newest.stamp).change
         document = row.document() if whole and one.row.live else None
         state = states.get(header.version, "replaced")
-        told.append(Past(header.version, header.parent, op, ms_of(header.hlc), document, change, state))
-    return told[::-1]
+        yield Past(header.version, header.parent, op, ms_of(header.hlc), document, change, state)

@@ -7,7 +7,7 @@ from typing import Any
 
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotFoundError
 from entgldb.messages.model import Place, Version, check_collection, check_key
-from entgldb.storage.documents.history import history, newest_live
+from entgldb.storage.documents.history import newest_live
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.rows import read_row
 from entgldb.storage.log.writes import Checked
@@ -64,10 +64,9 @@ def undeleting(batch: Batch, collection: str, key: str) -> Checked:
     if row is not None and any(item[0] == "." for item in row.tree):
         # a document that merges keeps its fields as long as its tombstone is kept
         return _checked((collection, key), row.document(), ())
-    told = history(batch.connection, collection, key)
-    document = newest_live(told)
+    document, endings = newest_live(batch.connection, collection, key)
     if document is None:
-        raise NotFoundError(f"{collection}/{key} cannot be brought back: {_why(row, told.endings)}")
+        raise NotFoundError(f"{collection}/{key} cannot be brought back: {_why(row, endings)}")
     return _checked((collection, key), document, ())
 
 

@@ -14,6 +14,7 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotFoundError, TooLargeError
 from entgldb.messages.limits import BODY_BYTES_MAX, MERGE_BYTES_MAX
 from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry, Version
+from entgldb.storage.documents import history as documents_history
 from entgldb.storage.documents.conflicts import Conflict
 from entgldb.storage.documents.history import History, history
 from entgldb.storage.documents.query import Documents
@@ -269,6 +270,31 @@ def test_a_deleted_document_is_brought_back_everywhere(make: Make, rule: str) ->
     b.undelete()
     a.take(b)
     assert a.get() == b.get() == {"name": "Ada", "age": 37}
+
+
+def test_of_many_versions_one_body_alone_is_read_to_bring_a_document_back(make: Make) -> None:
+    a, _ = pair(make, "lww")
+    for number in range(50):
+        a.put({"n": number})
+    a.put(None)
+    said: list[str] = []
+    a.store.connection.set_trace_callback(said.append)
+    a.undelete()
+    a.store.connection.set_trace_callback(None)
+    assert a.get() == {"n": 49}
+    assert sum("l.body FROM" in statement for statement in said) == 1
+
+
+def test_a_version_that_is_pruned_while_a_history_is_read_ends_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, _ = pair(make, "lww")
+    a.put({"n": 1})
+    text = documents_history._text
+    monkeypatch.setattr(
+        documents_history, "_text", lambda c, header: None if header.seq == 2 else text(c, header)
+    )
+    assert [past.document for past in a.history().versions] == [{"n": 1}]
 
 
 def test_what_the_log_no_longer_has_cannot_be_brought_back_and_it_says_so(make: Make) -> None:
