@@ -8,13 +8,14 @@ cloud included, so that every node drops what it holds beyond the end, and takes
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import InvalidError
-from entgldb.messages.limits import DRIFT_MS_MAX
-from entgldb.messages.model import ENDED, Origin, node_of
+from entgldb.messages.limits import DRIFT_MS_MAX, NAMED_MAX
+from entgldb.messages.model import ENDED, Origin, Version, node_of
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.log import members
 from entgldb.storage.log.append import Batch
@@ -24,7 +25,7 @@ from entgldb.storage.log.unfit import RECORDED
 from entgldb.storage.log.writes import Writing
 from entgldb.storage.repair import healing
 from entgldb.storage.repair.incarnations import Incarnations
-from entgldb.storage.repair.rewrite import Tail, Writer, entries
+from entgldb.storage.repair.rewrite import Tail, Writer, entries, last_seen
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import NO_HEAD, Head
 from entgldb.storage.rules.ended import ending
@@ -48,15 +49,6 @@ class Reset(NamedTuple):
     """Entries that are held here now, until time has caught up with them or their writer ends its log."""
 
 
-class _Named(NamedTuple):
-    """The versions stamped ahead that entries in the logs name."""
-
-    seen: int
-    """The last entry of the own log that a foreign one names."""
-    replaced: dict[Origin, int]
-    """Log to put off -> 0 where an entry names its end that stays; else the first own one that names it."""
-
-
 def reset_clock(
     transaction: Transaction,
     incarnations: Incarnations,
@@ -78,13 +70,11 @@ def reset_clock(
         raise InvalidError(
             "the stamps of this node do not run ahead of most clocks: there is nothing to reset"
         )
-    old, firsts = state.own, _firsts(transaction, bound)
-    named = _look_through(transaction, firsts)
-    tail = Tail(Batch(connection, state), old, _seen_elsewhere(transaction, bound), named.seen)
+    old, batch = state.own, Batch(connection, state)
+    tail = Tail(batch, old, _seen_elsewhere(transaction, bound), last_seen(batch, old, {}))
     put_off = 0
     if tail.covered.hlc <= bound:
-        _need_unreplaced(named, tail)
-        put_off = _put_off(transaction, firsts)
+        put_off = _put_off(transaction, _firsts(transaction, bound))
     before = _greatest_without(transaction, tail)
     if before > bound:
         raise InvalidError(
@@ -116,42 +106,6 @@ def _firsts(transaction: Transaction, bound: int) -> dict[Origin, int]:
         if first > known.floor:
             firsts[origin] = first
     return firsts
-
-
-def _look_through(transaction: Transaction, firsts: Mapping[Origin, int]) -> _Named:
-    """One walk through all logs; a header is taken apart only where it has one of the names at all."""
-    own = transaction.state.own
-    names = {known.number: origin for origin, known in transaction.state.origins.items()}
-    marks = [(origin, origin.encode()) for origin in (own, *firsts)]
-    seen, replaced = 0, dict[Origin, int]()
-    for number, seq, raw in transaction.connection.execute("SELECT origin, seq, header FROM _entgldb_oplog"):
-        writer = names[number]
-        if not any(mark in raw for origin, mark in marks if origin != writer):
-            continue
-        stays = seq < firsts.get(writer, seq + 1)
-        for version in decode(raw).named:
-            if version.origin == own != writer:
-                seen = max(seen, version.seq)
-            elif (
-                stays
-                and version.origin != writer
-                and version.seq >= firsts.get(version.origin, version.seq + 1)
-            ):
-                by = seq if writer == own else 0
-                replaced[version.origin] = min(by, replaced.get(version.origin, by))
-    return _Named(seen, replaced)
-
-
-def _need_unreplaced(named: _Named, tail: Tail) -> None:
-    """Nothing that stays has replaced what is to be put off: its writer can stamp it anew. Raises
-    InvalidError."""
-    for origin, by in named.replaced.items():
-        if by <= tail.covered.seq:
-            # its writer cannot stamp it anew any more: what stays would have replaced what nobody has
-            raise InvalidError(
-                f"others have written on what {origin} has stamped ahead: every node goes on from there",
-                hint=f"entgldb held --release {origin} on each node that holds it",
-            )
 
 
 def _put_off(transaction: Transaction, firsts: Mapping[Origin, int]) -> int:
@@ -233,7 +187,40 @@ def _need_whole_log(transaction: Transaction) -> None:
 
 
 def _rows(transaction: Transaction) -> Iterator[tuple[Header, str | None]]:
-    return entries(transaction.connection, "temp.tail WHERE seq > ?", after=0)
+    for header, text in entries(transaction.connection, "temp.tail WHERE seq > ?", after=0):
+        named = _standing(transaction.connection, header)
+        parent = named[0] if header.parent is not None and named else None
+        seen = tuple(version for version in named if version != parent)
+        yield header._replace(parent=parent, seen=seen[:NAMED_MAX]), text
+
+
+def _standing(connection: sqlite3.Connection, header: Header) -> list[Version]:
+    """The versions that an entry names, its parent first; in the place of one that is put off stand those
+    that it named itself.
+
+    Nothing may be stamped before what it names: who gets the two in the other order would see it otherwise.
+    """
+    found, waiting, met = list[Version](), _in_turn(header), set[Version]()
+    while waiting:
+        version = waiting.pop()
+        if version in met:
+            continue
+        met.add(version)
+        row = connection.execute(
+            "SELECT h.header FROM _entgldb_held h JOIN _entgldb_origins o ON o.id = h.origin"
+            " WHERE o.name = ? AND h.seq = ?",
+            version,
+        ).fetchone()
+        if row is None:
+            found.append(version)
+        else:
+            waiting += _in_turn(decode(row[0]))
+    return found
+
+
+def _in_turn(header: Header) -> list[Version]:
+    """The versions that an entry names, its parent last."""
+    return [*reversed(header.seen), *(() if header.parent is None else (header.parent,))]
 
 
 def _seen_elsewhere(transaction: Transaction, bound: int) -> Head:

@@ -42,6 +42,7 @@ class Writer:
         self.head = batch.state.known(batch.connection, new).head
         self._old = old
         self._after = after
+        self._began = batch.state.clock
         self._gap = 0
         """From an entry's old number to its new one."""
         empty(batch.connection, "restamped")
@@ -96,11 +97,16 @@ class Writer:
         self.batch.flush()
 
     def _restamped(self, said: Merging) -> str:
+        execute = self.batch.connection.execute
         if said.over is not None and said.over[1] == self._old:
-            row = self.batch.connection.execute(
-                "SELECT now FROM temp.restamped WHERE hlc = ?", said.over[:1]
-            ).fetchone()
+            row = execute("SELECT now FROM temp.restamped WHERE hlc = ?", said.over[:1]).fetchone()
             said = said if row is None else said._replace(over=(row[0], self.new))
+        elif said.over is not None and said.over[0] > self._began:
+            # a delete that is put off: it had taken all that stays, and what was written again before it
+            (now,) = execute(
+                "SELECT ifnull(max(now), ?) FROM temp.restamped WHERE hlc < ?", (self._began, said.over[0])
+            ).fetchone()
+            said = said._replace(over=(now, "~"))
         return said.encode().decode()
 
 
@@ -224,7 +230,7 @@ class Tail:
 
 def last_seen(batch: Batch, old: Origin, theirs: Mapping[Origin, int]) -> int:
     """The last entry of ``old`` that a foreign entry names; ``theirs``: behind which of each log to look."""
-    seen = 0
+    seen, mark = 0, old.encode()
     for origin, known in batch.state.origins.items():
         if origin == old:
             continue
@@ -232,7 +238,8 @@ def last_seen(batch: Batch, old: Origin, theirs: Mapping[Origin, int]) -> int:
             "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq > ?",
             (known.number, theirs.get(origin, 0)),
         )
-        for (raw,) in rows:
+        # a header is taken apart only where it has the name at all
+        for raw in (raw for (raw,) in rows if mark in raw):
             seen = max([seen, *(one.seq for one in decode(raw).named if one.origin == old)])
     return seen
 

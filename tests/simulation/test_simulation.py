@@ -20,6 +20,7 @@ FOUND = {
     347: "a reset put off what the node itself had stamped ahead before its disk went back",
     507: "a rule of a collection that went with the end of a log stayed in memory",
     5070: "a gateway did not keep the proof of who had written what a cloud gave it in the seventeenth round",
+    6037: "what a reset wrote again named what it had put off, and two nodes listed other conflicts for it",
     5175: "a merge on an entry in quarantine left no conflict row of what it overwrote",
 }
 """Seeds, and what was wrong when they failed."""
