@@ -78,7 +78,10 @@ class Context(Protocol):
         """Node only: end the child ``name`` at once."""
 
     def look(self, name: str) -> Life:
-        """Node only: the signs of life that the child ``name`` and the kernel show."""
+        """Node only: the signs of life that the child ``name`` and the kernel show.
+
+        Of ``launcher`` and ``admin``, from which node descends, those of the kernel.
+        """
 
     def busy(self, step: str) -> None:
         """Name a step that may take long, such as ``a commit``; it holds until the handler or flush ends."""

@@ -16,7 +16,7 @@ STEP_BYTES_MAX: Final = CELL_BYTES - 9
 """After 8 bytes of turns and one of length."""
 _FIRST_FIELD: Final = 3
 """The number, in proc(5), of the field after the name in /proc/PID/stat."""
-_STATE, _USER, _SYSTEM = 3 - _FIRST_FIELD, 14 - _FIRST_FIELD, 15 - _FIRST_FIELD
+_STATE, _PARENT, _USER, _SYSTEM = 3 - _FIRST_FIELD, 4 - _FIRST_FIELD, 14 - _FIRST_FIELD, 15 - _FIRST_FIELD
 _TICKS: Final = 100
 """A second has so many in /proc on Linux (USER_HZ)."""
 
@@ -47,8 +47,18 @@ class Cell:
 
 def of_process(pid: int) -> tuple[str, float]:
     """State and seconds of processor time; an empty state where there is no such process."""
+    fields = _stat(pid)
+    return (fields[_STATE], (int(fields[_USER]) + int(fields[_SYSTEM])) / _TICKS) if fields else ("", 0.0)
+
+
+def parent_of(pid: int) -> int:
+    """The process that has started another; 0 where there is no such process."""
+    fields = _stat(pid)
+    return int(fields[_PARENT]) if fields else 0
+
+
+def _stat(pid: int) -> list[str]:
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return "", 0.0
-    return fields[_STATE], (int(fields[_USER]) + int(fields[_SYSTEM])) / _TICKS
+        return []

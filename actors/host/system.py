@@ -34,7 +34,7 @@ from entgldb.messages.local.actors import Addresses, Boot
 from entgldb.messages.schema import Channel, Message
 from entgldb.messages.settings import NodeSettings
 
-from thespian.actors import ActorSystem  # isort: skip
+from thespian.actors import ActorSystem, InvalidActorAddress  # isort: skip
 from thespian.system import multiprocCommon  # isort: skip
 
 PR_SET_PDEATHSIG = 1
@@ -265,6 +265,10 @@ def attached(directory: Path, admin_port: int, node_port: int) -> Iterator[Attac
             system = ActorSystem(
                 "multiprocTCPBase", capabilities={"Admin Port": admin_port}, transientUnique=True
             )
+        except InvalidActorAddress as fault:
+            # its process is there and takes the connection, but is stopped
+            _close_sockets(_half_made(fault).transport)
+            raise NoAnswerError("the actor system's admin does not answer", hint="entgldb status") from None
         finally:
             base._startAdmin = start
         try:
@@ -275,7 +279,18 @@ def attached(directory: Path, admin_port: int, node_port: int) -> Iterator[Attac
 
 def _detach(system: Any) -> None:
     """Close every socket of a system that was attached to; Thespian would leave them to the collector."""
-    transport = system._systemBase.transport
+    _close_sockets(system._systemBase.transport)
+
+
+def _half_made(fault: InvalidActorAddress) -> Any:
+    """The inside of a system whose making has failed: nobody else refers to it."""
+    frame = fault.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return None if frame is None else frame.tb_frame.f_locals["self"]
+
+
+def _close_sockets(transport: Any) -> None:
     open_sockets = [taken.socket for taken in transport._openSockets.values()]
     sending = [*transport._transmitIntents.values(), *transport._waitingTransmits]
     open_sockets += [intent.socket for intent in sending if hasattr(intent, "socket")]

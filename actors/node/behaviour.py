@@ -13,7 +13,14 @@ from entgldb.actors.behaviour import ERROR, INFO, WARNING, Asker, Behaviour, Con
 from entgldb.actors.node.collector import Collector
 from entgldb.actors.node.configuration import configure, static_peers
 from entgldb.actors.node.reloading import merge
-from entgldb.actors.node.supervision import RESTARTS_MAX, RESTARTS_SECONDS, Child
+from entgldb.actors.node.supervision import (
+    ABOVE,
+    HANG_SECONDS,
+    RESTARTS_MAX,
+    RESTARTS_SECONDS,
+    Above,
+    Child,
+)
 from entgldb.messages.client import Done, Ping, Refused, Reload, Report, Status, Stop, WhoIs
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
@@ -87,6 +94,7 @@ class NodeKeeper(Behaviour):
         self._collectors: dict[int, Collector] = {}
         self._numbers = 0
         self._alarms = Alarms()
+        self._above = {name: Above() for name in ABOVE}
 
     # --- children ------------------------------------------------------------------------------
 
@@ -164,6 +172,10 @@ class NodeKeeper(Behaviour):
             # not logged while it lasts: the log is likely to be on the disk that does not answer
             waits = f"{name} has been waiting for {child.waits_for} for {child.still(now):.0f} s"
             self._alarm("held-up", name, waits if child.waits_for else "", ctx)
+        for name, above in self._above.items():
+            stopped = above.stopped_for(ctx.look(name), now)
+            text = f"{name} has been stopped for {stopped:.0f} s: {ABOVE[name]}; kill -CONT wakes it"
+            self._alarm("held-up", name, text if stopped >= HANG_SECONDS else "", ctx)
 
     def _alarm(self, code: str, name: str, text: str, ctx: Context) -> None:
         if text:

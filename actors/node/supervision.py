@@ -33,6 +33,11 @@ BACKOFF_FIRST: Final = 0.02
 BACKOFF_MAX: Final = 5.0
 HEALTHY_AFTER: Final = 60.0
 """Seconds a child must have served for its backoff to begin anew, and to be degraded no more."""
+ABOVE: Final = {
+    "launcher": "nobody would start the node actor again, and stop and reload wait",
+    "admin": "ask and tell have no answer, and the node actor could not be started again",
+}
+"""The processes from which the node actor descends, and what is missing while one is stopped."""
 STOPPED, ON_DISK, ASLEEP = "Tt", "D", "S"
 """States of proc(5)."""
 
@@ -83,6 +88,21 @@ class Watched:
         if life.state == ASLEEP and before.state == ASLEEP and life.cpu == before.cpu:
             return f"sleeps and has not turned its loop for {still:.0f} s"
         return ""
+
+
+class Above:
+    """A process above the node actor. It is ended by nobody here: all actors would end with it."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def stopped_for(self, life: Life, now: float) -> float:
+        """Seconds for which each look has found it stopped; 0 where it runs."""
+        if not life.state or life.state not in STOPPED:
+            self._since = None
+            return 0.0
+        self._since = now if self._since is None else self._since
+        return now - self._since
 
 
 class Child(Watched):

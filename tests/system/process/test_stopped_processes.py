@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from entgldb.launch.node.files import read_record
+from entgldb.launch.node.handle import ask
 from entgldb.launch.playground.cluster import Member, Playground
 from entgldb.launch.playground.processes import connections_to
 from entgldb.messages.client import Ping
@@ -91,6 +92,26 @@ def test_writes_go_on_while_another_process_is_stopped(playground: Playground, a
             load.more(1000)
         load.more(200)
     until_equal(playground)
+
+
+@pytest.mark.parametrize("name", ["launcher", "admin"])
+def test_a_stopped_process_above_the_actors_is_told_in_status(playground: Playground, name: str) -> None:
+    node = playground.lan[0]
+    record = read_record(node.directory)
+    held = record["pid"] if name == "launcher" else record["pids"]["admin"]
+
+    def told() -> bool:
+        alarms = node.db.status("node")["alarms"]
+        assert isinstance(alarms, list)
+        return any(isinstance(one, dict) and one["subject"] == name for one in alarms)
+
+    with stopped([held]):
+        until(told, 15.0, f"the alarm for {name}")
+        node.db["users"].put(f"while {name} stands", {"n": 1})
+        if name == "admin":
+            with pytest.raises(NoAnswerError, match="admin does not answer"):
+                ask(node.directory, "store", Ping(), timeout=1.0)
+    until(lambda: not told(), 15.0, f"the end of the alarm for {name}")
 
 
 def test_whoever_waits_for_a_stopped_store_is_answered_when_it_goes_on(playground: Playground) -> None:

@@ -66,7 +66,7 @@ class Rig(FakeContext):
 
     def look(self, name: str) -> Life:
         if name not in self.spawned:
-            return Life()
+            return self.lives.get(name, Life())
         return self.lives.get(name) or Life(int(self.monotonic() * 1000), "", "S", self.monotonic())
 
     def forward(self, actor: str, payload: bytes) -> None:

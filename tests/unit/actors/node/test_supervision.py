@@ -125,6 +125,22 @@ def test_an_actor_that_never_says_that_it_serves_is_started_anew() -> None:
     assert [m.sync for m in rig.take(Configure, "sync")][1:] == [rig.node.settings.sync]
 
 
+@pytest.mark.parametrize("above", ["launcher", "admin"])
+def test_a_process_above_the_node_actor_that_is_stopped_is_told_of_until_it_goes_on(above: str) -> None:
+    rig = Rig().all_ready()
+    rig.lives[above] = Life(0, "", "T")
+    rig.run(HANG_SECONDS - LOOK_SECONDS)
+    assert alarms(rig) == []
+    rig.run(3 * LOOK_SECONDS)
+    assert alarms(rig) == [("held-up", above)]
+    assert f"{above} has been stopped for" in str(rig.node._alarms.report())
+    for life in (Life(0, "", "S"), Life()):
+        rig.lives[above] = life
+        rig.run(LOOK_SECONDS)
+        assert alarms(rig) == []
+    assert rig.killed == []
+
+
 def test_a_long_start_is_no_fault() -> None:
     rig = Rig()
     rig.lives["store"] = Life(1, "its start", "R", 600.0)
