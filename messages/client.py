@@ -204,7 +204,7 @@ class SettleUnfit(Message):
 class ReleaseOrigin(Message):
     """Apply now what is held of ``origin``, however far its clock is ahead; ours then follows it.
 
-    Answered by Report (``released``: entries) or Refused.
+    Answered by Report (``released``: entries; ``left``: some are, ask again) or Refused.
     """
 
     origin: str

@@ -102,6 +102,8 @@ QUARANTINE_KEPT_MAX: Final = 10_000
 """Entries set aside because they cannot be applied; the oldest go first."""
 HELD_ENTRIES_MAX: Final = 100_000
 """Entries held because their clocks run ahead, but for the rest of a transaction that was begun."""
+RELEASED_TOGETHER: Final = 2_000
+"""Held entries after which one go of releasing ends, or as many as have GROUP_BYTES_MAX: some 0.3 s."""
 HELD_BYTES_MAX: Final = 256 * 1024 * 1024
 """Their headers and bodies, with the same exception."""
 FORK_PROOFS_MAX: Final = 8

@@ -40,16 +40,17 @@ def settle_unfit(store: Store, message: client.SettleUnfit, ctx: Context, count:
 
 
 def release_origin(store: Store, message: client.ReleaseOrigin, ctx: Context, count: CountReasons) -> Message:
-    """Apply all that is held of one origin, whatever its clock says; how many entries."""
+    """Apply what is held of one origin, whatever its clock says, as much as fits into one go.
+
+    Gives how many entries, and whether some are left: who asks asks again.
+    """
     before = store.vector().get(message.origin, (0, b""))[0]
     if message.origin not in store.held():
         raise NotFoundError(f"nothing of {message.origin} is held", hint="entgldb held shows what is")
-    while message.origin in store.held():
-        moved = store.release_held(ctx.now_ms(), accepted=message.origin)
-        _count(moved, count)
-        if message.origin not in moved.changes:
-            break
-    return client.Report({"released": store.vector()[message.origin][0] - before})
+    moved = store.release_held(ctx.now_ms(), accepted=message.origin)
+    _count(moved, count)
+    released = store.vector().get(message.origin, (0, b""))[0] - before
+    return client.Report({"released": released, "left": released > 0 and message.origin in store.held()})
 
 
 def reset_clock(store: Store, message: ResetClock, ctx: Context, *, cloud: bool) -> Message:

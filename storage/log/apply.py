@@ -10,10 +10,12 @@ from typing import NamedTuple
 from entgldb.messages.errors import EntglError, ProtocolError, Reason
 from entgldb.messages.limits import (
     FORK_PROOFS_MAX,
+    GROUP_BYTES_MAX,
     GROUP_ENTRIES_MAX,
     HELD_BYTES_MAX,
     HELD_ENTRIES_MAX,
     PAGE_ROWS_MAX,
+    RELEASED_TOGETHER,
 )
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector, Version
 from entgldb.storage.log import unfit
@@ -69,6 +71,8 @@ class Applier:
         self.counts: Counter[str] = Counter()
         self._room: list[int] | None = None
         """How many entries and bytes may still be held, once it has been looked at."""
+        self._released = [0, 0]
+        """Entries and bytes."""
         self._refused: set[Origin] = set()
         """Origins of which something was not held for want of room."""
 
@@ -107,11 +111,11 @@ class Applier:
         return applied
 
     def release(self, accepted: Origin = "") -> Outcome:
-        """Apply held entries that time has caught up with, whole groups only; what moved.
+        """Apply held entries that time has caught up with, whole groups only, as many as fit into one go.
 
-        Of the origin ``accepted`` all that fits into one go, whatever its clock says.
+        Of the origin ``accepted``, the first to go, whatever its clock says. Gives what moved.
         """
-        for origin in list(self.state.held):
+        for origin in sorted(self.state.held, key=lambda name: name != accepted):
             self._release(origin, early=origin == accepted)
         self.batch.flush()
         return Outcome(self.changes, "", self.counts)
@@ -408,7 +412,9 @@ class Applier:
         headers = [decode(raw) for (raw,) in rows]
         for index, (header, group) in enumerate(zip(headers, groups(headers), strict=True)):
             torn = not group.whole and len(rows) == GROUP_ENTRIES_MAX
-            if torn or (not early and self._too_far_ahead(group.greatest)):
+            full = self._released[0] >= RELEASED_TOGETHER or self._released[1] >= GROUP_BYTES_MAX
+            full &= header.group_index == 0
+            if torn or full or (not early and self._too_far_ahead(group.greatest)):
                 break
             if index % PAGE_ROWS_MAX == 0:
                 self.batch.flush()
@@ -416,6 +422,8 @@ class Applier:
                 "SELECT hash, header, body, cloud, signature FROM _entgldb_held WHERE origin = ? AND seq = ?",
                 (number, header.seq),
             ).fetchone()
+            self._released[0] += 1
+            self._released[1] += len(raw) + len(body or b"")
             yield Incoming(header, raw, digest_, body, signature), cloud == 1
 
     def _note_fork(self, one: Incoming) -> None:

@@ -14,7 +14,7 @@ from entgldb.messages.errors import InvalidError, NotFoundError
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry, Version
 from entgldb.storage.documents.query import Documents
-from entgldb.storage.log import held, unfit
+from entgldb.storage.log import apply, held, unfit
 from entgldb.storage.log.apply import Applier
 from entgldb.storage.rules.header import MERGE, Header, decode, digest, encode
 from entgldb.storage.store import Store
@@ -245,6 +245,26 @@ def test_the_count_outlives_a_restart_and_an_undone_transaction(bench: Bench) ->
     bench.apply(b, sent)
     b.transaction.state = type(b.state).load(b.connection)
     assert b.status()["unfit"] == 1
+
+
+@pytest.mark.parametrize("bound", ["RELEASED_TOGETHER", "GROUP_BYTES_MAX"])
+def test_what_is_held_is_let_in_by_bounded_steps_of_whole_transactions(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    a, b, c = bench.make("a"), bench.make("b"), bench.make("c")
+    ahead = NOW + DRIFT_MS_MAX + 5_000
+    sent = bench.put(c, doc("other"), now=ahead) + bench.put(a, doc("k1"), now=ahead)
+    sent += bench.put(a, *(doc(f"together {number}") for number in range(4)), now=ahead + 1)
+    sent += bench.put(a, doc("k2"), now=ahead + 2)
+    bench.apply(b, sent)
+    size = len(sent[1].header) + len(sent[1].body or b"")
+    monkeypatch.setattr(apply, bound, 1 if bound == "RELEASED_TOGETHER" else size)
+    steps = []
+    while b.held():
+        with b.group():
+            moved = b.release_held(NOW, accepted=a.origin if a.origin in b.held() else c.origin)
+        steps.append({origin[0]: seq for origin, (seq, _) in moved.changes.items()})
+    assert steps == [{"a": 1}, {"a": 5}, {"a": 6}, {"c": 1}]
 
 
 def test_held_entries_are_listed_and_an_operator_may_release_one_origin(bench: Bench) -> None:

@@ -77,8 +77,11 @@ def held(db: Database, as_json: bool, release: str | None) -> None:
     if release:
         from entgldb.messages.client import ReleaseOrigin, Report
 
-        answer = db.request(ReleaseOrigin(release))
-        released = answer.body.get("released") if isinstance(answer, Report) else None
+        released, left = 0, True
+        while left:
+            answer = db.request(ReleaseOrigin(release))
+            body: dict[str, Any] = answer.body if isinstance(answer, Report) else {}
+            released, left = released + body["released"], body.get("left", False)
         if as_json:
             show({"origin": release, "released": released})
         else:

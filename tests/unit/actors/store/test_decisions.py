@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from entgldb.messages import client
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import Entry
+from entgldb.storage.log import apply
 from entgldb.storage.rules.header import decode, digest, encode
 from entgldb.storage.store import Store
 from tests.unit.actors.store.test_store_keeper import NOW, Bench, batch
@@ -36,6 +39,20 @@ def test_an_entry_in_quarantine_is_retried_or_dropped_and_what_fails_still_says_
     assert gone.code == "not-found"
 
 
+def test_of_much_that_is_held_a_part_is_released_and_the_rest_is_told_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(apply, "RELEASED_TOGETHER", 1)
+    bench, other = Bench(), Bench("n2", seed=b"\2" * 32)
+    other.ctx._wall_ms += 2 * DRIFT_MS_MAX
+    for key in ("k1", "k2"):
+        other.ask(other.put(key))
+    sent = tuple(Entry(row.header, row.body) for row in other.store.rows(1, 2))
+    bench.ask(batch(sent, 0))
+    answers = [bench.ask(client.ReleaseOrigin(other.store.origin))[0] for _ in range(2)]
+    assert answers == [client.Report({"released": 1, "left": left}) for left in (True, False)]
+
+
 def test_what_is_held_of_one_origin_is_released_and_counted() -> None:
     bench = Bench()
     origin, sent = written(now=NOW + 2 * DRIFT_MS_MAX)
@@ -44,6 +61,6 @@ def test_what_is_held_of_one_origin_is_released_and_counted() -> None:
     (refused,) = bench.ask(client.ReleaseOrigin("n9/" + "0" * 32))
     assert isinstance(refused, client.Refused)
     assert refused.code == "not-found"
-    assert bench.ask(client.ReleaseOrigin(origin)) == [client.Report({"released": 1})]
+    assert bench.ask(client.ReleaseOrigin(origin)) == [client.Report({"released": 1, "left": False})]
     assert bench.store.held() == {}
     assert bench.store.get("users", "k") == b"{}"
