@@ -129,8 +129,12 @@ class Store(OplogReader, Protocol):
     def group(self) -> AbstractContextManager[None]:
         """One transaction: BEGIN IMMEDIATE ... COMMIT; ROLLBACK when it raises."""
 
-    def savepoint(self) -> AbstractContextManager[None]:
-        """Inside a group: undone alone when it raises."""
+    def savepoint(self, *, lazily: bool = False) -> AbstractContextManager[None]:
+        """Inside a group: undone alone when it raises. ``lazily``: nothing is called in it but ``answered``
+        and ``write``, whose rows may be written with those of the next."""
+
+    def look_up(self, places: Sequence[Place]) -> None:
+        """Inside a group: have the versions at hand that writes to these places will meet."""
 
     def live(self, seconds: float, shown_ms: int = 0) -> None:
         """Let this file grow older: ``seconds`` of the monotonic clock have passed since some beginning.

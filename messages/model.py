@@ -100,6 +100,8 @@ def check_collection(name: str, *, system: bool = False) -> str:
 
 def check_key(key: str) -> str:
     """Give ``key`` back, or raise InvalidError."""
+    if key.isascii() and 0 < len(key) <= KEY_BYTES_MAX and "\x00" not in key:
+        return key
     try:
         size = len(key.encode("utf-8"))
     except UnicodeEncodeError:

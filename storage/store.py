@@ -112,9 +112,13 @@ class Store(LogQueries):
         """One transaction; see ``Transaction.group``."""
         return self.transaction.group()
 
-    def savepoint(self) -> AbstractContextManager[None]:
-        """Inside a group: undone alone when it raises."""
-        return self.transaction.savepoint()
+    def savepoint(self, *, lazily: bool = False) -> AbstractContextManager[None]:
+        """Inside a group: undone alone when it raises; see ``Transaction.savepoint``."""
+        return self.transaction.savepoint(lazily=lazily)
+
+    def look_up(self, places: Sequence[Place]) -> None:
+        """Have the versions at hand that writes to these places will meet."""
+        self.writing.batch().look_up(places)
 
     @property
     def origin(self) -> Origin:
@@ -160,7 +164,8 @@ class Store(LogQueries):
         Raises InvalidError, TooLargeError or NotAllowedError; nothing is written then.
         """
         batch = self.writing.batch()
-        return self.writing.commit(request, batch, check_writes(writes, system=system, whole=whole), now_ms)
+        checked = check_writes(writes, self.state.collections, system=system, whole=whole)
+        return self.writing.commit(request, batch, checked, now_ms)
 
     def resolve(
         self, request: RequestId, place: Place, version: Version, take: str, body: bytes | None, now_ms: int

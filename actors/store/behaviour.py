@@ -162,6 +162,7 @@ class StoreKeeper(Behaviour):
         ctx.busy("a commit")
         try:
             with self.store.group():
+                self._look_up(queue)
                 answers = [(asker, self._carry_out(message, ctx)) for asker, message in queue]
         except EntglError as fault:
             ctx.log(ERROR, f"a transaction of {len(queue)} requests failed: {fault.text}")
@@ -298,11 +299,18 @@ class StoreKeeper(Behaviour):
             return refused(fault)
         return None if known is None else client.CommitDone(*known)
 
+    def _look_up(self, queue: Queue) -> None:
+        """Many look-ups at once cost less than one by each request."""
+        if len(queue) > 1:
+            commits = [message for _, message in queue if isinstance(message, client.Commit)]
+            self.store.look_up([(one.collection, one.key) for commit in commits for one in commit.writes])
+
     def _carry_out(self, message: Message, ctx: Context) -> Message:
         """One request or batch in its own savepoint; what to answer."""
         try:
-            with self.store.savepoint():
-                done = REQUESTS[type(message)].handler(self, message, ctx)
+            request = REQUESTS[type(message)]
+            with self.store.savepoint(lazily=request.lazily):
+                done = request.handler(self, message, ctx)
         except EntglError as fault:
             if fault.code in OF_THE_DISK:
                 raise
@@ -422,10 +430,12 @@ class Request(NamedTuple):
     """Whether it is stamped by our clock at somebody's wish: refused while the clock is off."""
     upkeep: bool = False
     """Whether this node's own actors ask for it, on nobody's behalf: it has a transaction of its own."""
+    lazily: bool = False
+    """Whether it only writes: its rows may wait for those of the next request."""
 
 
 REQUESTS: dict[type[Message], Request] = {
-    client.Commit: Request(StoreKeeper.commit, True, grows=_puts, own_write=True),
+    client.Commit: Request(StoreKeeper.commit, True, grows=_puts, own_write=True, lazily=True),
     client.CreateIndex: Request(StoreKeeper.create_index, True, grows=always),
     client.PutPeer: Request(store_peers.put_peer, True, always, grows=always, own_write=True),
     client.RemovePeer: Request(store_peers.remove_peer, True, always, own_write=True),

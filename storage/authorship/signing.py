@@ -7,7 +7,7 @@ import sqlite3
 from entgldb.messages.limits import SIGNED_BYTES_MAX
 from entgldb.messages.model import Origin
 from entgldb.storage.authorship.keys import Signer
-from entgldb.storage.file.state import State
+from entgldb.storage.file.state import SEQ, SIGNATURE, State
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.authorship import head_statement, leaps
 
@@ -20,15 +20,18 @@ class Signing:
         self._origin: Origin = ""
         self._signer: Signer | None = None
 
-    def after_request(self, state: State) -> None:
+    def after_request(self, state: State) -> bool:
         """Sign if much has been written since: whoever takes it has to keep it until the signature comes."""
-        if state.unsigned >= SIGNED_BYTES_MAX:
+        much = state.unsigned >= SIGNED_BYTES_MAX
+        if much:
             self.head(state)
+        return much
 
-    def before_request(self, state: State, now_ms: int) -> None:
-        """Sign if its stamp will leap: somebody may take what is before it and hold it."""
-        if state.unsigned and leaps(state.origins[state.own].head.hlc, clock.tick(state.clock, now_ms)):
-            self.head(state)
+    def needed_before(self, state: State, now_ms: int) -> bool:
+        """Whether the stamp of a request will leap: somebody may take what is before it and hold it."""
+        return state.unsigned > 0 and leaps(
+            state.origins[state.own].head.hlc, clock.tick(state.clock, now_ms)
+        )
 
     def before_commit(self, state: State) -> None:
         """Sign if anything has been written since."""
@@ -37,19 +40,26 @@ class Signing:
 
     def head(self, state: State) -> None:
         """Sign the last own entry. Before a key goes, too: nobody else could do it later."""
-        head = state.origins[state.own].head
-        if head.seq:
+        head, row = state.origins[state.own].head, state.unsigned_row
+        if row is not None and row[SEQ] == head.seq:
+            row[SIGNATURE] = self._signature(state, head.hash)
+        elif head.seq:
             self.at(state, head.seq, head.hash)
         state.unsigned = 0
 
     def at(self, state: State, seq: int, header_hash: bytes) -> None:
-        """Sign an own entry that is in the log and has no signature."""
-        signer = self._signer_of(state.own)
-        if signer is not None:
+        """Sign an own entry that is in the file and has no signature."""
+        signature = self._signature(state, header_hash)
+        if signature is not None:
             self._connection.execute(
                 "UPDATE _entgldb_oplog SET signature = ? WHERE origin = ? AND seq = ? AND signature IS NULL",
-                (signer.sign(head_statement(header_hash)), state.origins[state.own].number, seq),
+                (signature, state.origins[state.own].number, seq),
             )
+
+    def _signature(self, state: State, header_hash: bytes) -> bytes | None:
+        """None without a key."""
+        signer = self._signer_of(state.own)
+        return None if signer is None else signer.sign(head_statement(header_hash))
 
     def _signer_of(self, own: Origin) -> Signer | None:
         """None in the copy of a database, which has no key: it becomes another writer before it writes."""

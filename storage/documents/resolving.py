@@ -47,7 +47,7 @@ def resolving(batch: Batch, place: Place, version: Version, take: str, body: byt
     elif take or body is None:
         raise InvalidError("neither loser nor winner nor a document was chosen")
     else:
-        return Checked(collection, key, body, check_body(body), (version,))
+        return Checked(place, body, check_body(body), (version,))
     return _checked(place, document, (version,))
 
 
@@ -88,4 +88,4 @@ def _with_loser(row: Stored | None, lost: dict[str, Any], *, whole: bool) -> dic
 
 def _checked(place: Place, document: dict[str, Any] | None, resolves: tuple[Version, ...]) -> Checked:
     text = None if document is None else text_of(document)
-    return Checked(*place, None if text is None else text.encode(), text, resolves)
+    return Checked(place, None if text is None else text.encode(), text, resolves)

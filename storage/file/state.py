@@ -88,6 +88,8 @@ class Remembered(NamedTuple):
 
 RowHead = tuple[int, bytes, int]
 """Seq, hash and stamp of an entry."""
+SEQ, SIGNATURE, GREW = 2, 9, 12
+"""Places in a row of the log that waits to be written."""
 _NO_ROWS: Final = Rows()
 _CONTAINERS: Final = (
     "origins",
@@ -156,13 +158,15 @@ class State:
     """Whether the log has entries that are, or were, in quarantine."""
     unsigned: int = 0
     """Bytes of own entries since the last signed one; 0 between two transactions."""
+    unsigned_row: list[Any] | None = field(default=None, compare=False)
+    """The row of the last own entry while it waits to be written: its signature is put into it."""
     saved: Saved = field(default_factory=lambda: Saved(0, 0, 0, 0))
     told: tuple[int, ...] = field(default=(), compare=False)
     """The numbers as they follow from the file."""
     rows: Rows = field(default=_NO_ROWS, compare=False)
     """Of this transaction."""
-    row_heads: UndoDict[Origin, RowHead] = field(default_factory=UndoDict, compare=False)
-    """The heads that rows of this transaction give."""
+    row_heads: UndoDict[int, RowHead] = field(default_factory=UndoDict, compare=False)
+    """The heads that rows of this transaction give, by the numbers of their origins."""
     loose: bool = field(default=False, compare=False)
     """Whether this transaction has changed something that no row of the log tells."""
     journal: Journal = field(default_factory=Journal, compare=False, repr=False)
@@ -260,8 +264,8 @@ class State:
         if _numbers(self)[: len(wanted)] != wanted:
             return False
         for origin in self.moved:
-            head = self.origins[origin].head
-            if (head.seq, head.hash, head.hlc) != self.row_heads.get(origin):
+            number, head, _ = self.origins[origin]
+            if (head.seq, head.hash, head.hlc) != self.row_heads.get(number):
                 return False
         return (
             self.lsn - saved.lsn < SAVE_ROWS
@@ -304,8 +308,9 @@ class State:
             found = self.origins[origin] = Known(number, NO_HEAD)
         return found
 
-    def logged(self, rows: Rows, heads: Mapping[Origin, RowHead]) -> None:
+    def logged(self, rows: Rows, heads: Mapping[int, RowHead]) -> None:
         """Rows of the log were written, with these effects; ``heads``: of each origin the last of them."""
+        self.unsigned_row = None
         if self.rows is _NO_ROWS:
             self.rows = rows
         else:
@@ -317,8 +322,8 @@ class State:
                 entries + rows.entries,
                 log_bytes + rows.log_bytes,
             )
-        for origin, head in heads.items():
-            self.row_heads[origin] = head
+        for number, head in heads.items():
+            self.row_heads[number] = head
 
     def move(self, origin: Origin, head: Head) -> None:
         """Set a known origin's head."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
 from entgldb.messages.limits import CONFLICTS_KEPT_MS_MAX, NAMED_MAX, SUCCESSORS_MAX
-from entgldb.messages.model import COLLECTIONS, Origin, Version
+from entgldb.messages.model import COLLECTIONS, Version
 from entgldb.storage.file.collections import ensure_collection
-from entgldb.storage.file.state import RowHead, Rows, State
+from entgldb.storage.file.state import GREW, Rows, State
 from entgldb.storage.log.evicting import evict
 from entgldb.storage.rules.header import Header, digest
 from entgldb.storage.rules.merging.collection_rule import merges
@@ -57,29 +57,35 @@ class Batch:
         self.connection = connection
         self.state = state
         self._log: list[list[Any]] = []
-        self._heads: dict[Origin, RowHead] = {}
-        self._clock = self._bytes = self._grown = 0
-        """Of the rows in ``_log``: the greatest stamp, the bytes, the change of the number of documents."""
         self.request: bytes | None = None
         """The request whose first row the next one is."""
         self._documents: list[tuple[Any, ...]] = []
-        self._new: dict[tuple[str, str], Current] = {}
+        self.known: dict[tuple[str, str], Current | None] = {}
+        """The versions that keys have now, of those that were looked up together or written since the last
+        flush."""
+        self.flushed = 0
+        """Rows changed by ``flush``, as the connection counts them."""
 
     def current(self, collection: str, key: str) -> Current | None:
         """The version a key has now, changes not yet flushed included."""
-        found = self._new.get((collection, key))
-        if found is not None:
-            return found
-        row = self.connection.execute(_CURRENT, (collection, key)).fetchone()
+        place = (collection, key)
+        if place in self.known:
+            return self.known[place]
+        row = self.connection.execute(_CURRENT, place).fetchone()
         return None if row is None else Current(row[0], row[1], row[2], row[3] == 1, row[4] == 1)
 
-    def currents(self, places: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Current]:
-        """The version that each of many keys has now, as ``current``; none for those that have none."""
-        if len(places) == 1:
-            only = self.current(*places[0])
-            return {} if only is None else {places[0]: only}
-        found: dict[tuple[str, str], Current] = {}
-        for collection, group in groupby(sorted(set(places)), key=itemgetter(0)):
+    def look_up(self, places: Iterable[tuple[str, str]]) -> None:
+        """Have ``known`` tell the version that each of many keys has now."""
+        known = self.known
+        missing = {place for place in places if place not in known}
+        if not missing:
+            return
+        if len(missing) == 1:
+            (place,) = missing
+            known[place] = self.current(*place)
+            return
+        known.update(dict.fromkeys(missing))
+        for collection, group in groupby(sorted(missing), key=itemgetter(0)):
             keys = [key for _, key in group]
             for start in range(0, len(keys), TOGETHER):
                 part = keys[start : start + TOGETHER]
@@ -87,13 +93,7 @@ class Batch:
                 part += part[-1:] * (TOGETHER - len(part))
                 rows = self.connection.execute(_CURRENT_OF_MANY, (collection, *part))
                 for key, origin, seq, hlc, live, merged in rows:
-                    found[collection, key] = Current(origin, seq, hlc, live == 1, merged == 1)
-        found.update((place, self._new[place]) for place in places if place in self._new)
-        return found
-
-    def pending(self, collection: str, key: str) -> Current | None:
-        """The version a key got since the last flush."""
-        return self._new.get((collection, key))
+                    known[collection, key] = Current(origin, seq, hlc, live == 1, merged == 1)
 
     def text(self, collection: str, key: str) -> str | None:
         """The body a key has now."""
@@ -117,18 +117,18 @@ class Batch:
         An own one is signed later: by the end of the transaction.
         """
         state = self.state
-        state.next_lsn()
+        lsn = state.next_lsn()
         size = len(raw) + (0 if text is None else len(text))
         state.entries += 1
         state.log_bytes += size
         origin, seq, hlc, collection, key = header[:5]
-        if origin == state.own and signature is None:
-            state.unsigned += size
-        number, lsn = state.origins[origin].number, state.lsn
+        number = state.origins[origin].number
         row = [lsn, number, seq, digest, collection, key, raw, text, applied, signature, hlc, self.request, 0]
         self._log.append(row)
-        self._heads[origin] = (seq, digest, hlc)
-        self._clock, self._bytes, self.request = max(self._clock, hlc), self._bytes + size, None
+        self.request = None
+        if origin == state.own and signature is None:
+            state.unsigned += size
+            state.unsigned_row = row
         return lsn
 
     def replace(self, header: Header, text: str | None, lsn: int, before: Current | None) -> None:
@@ -139,14 +139,13 @@ class Batch:
         origin, seq, hlc, collection, key = header[:5]
         number, sha = state.origins[origin].number, header.body_sha256 or None
         self._documents.append((collection, key, text, number, seq, hlc, lsn, sha))
-        self._new[collection, key] = Current(origin, seq, hlc, text is not None)
+        self.known[collection, key] = Current(origin, seq, hlc, text is not None)
         grown = (text is not None) - (before is not None and before.live)
         if grown:
             state.documents += grown
             # a change that no row tells makes the state be saved
             if self._log and self._log[-1][0] == lsn:
-                self._log[-1][-1] = grown
-                self._grown += grown
+                self._log[-1][GREW] = grown
         if collection == COLLECTIONS:
             self._set_rule(key, text)
 
@@ -240,28 +239,37 @@ class Batch:
         ).fetchone()
         return found is not None
 
+    @property
+    def waits(self) -> bool:
+        """Whether something was gathered."""
+        return bool(self._log or self._documents)
+
     def flush(self) -> None:
         """Write what was gathered."""
-        if self._log:
-            self.connection.executemany(_LOG, self._log)
-            rows = Rows(self._log[-1][0], self._clock, self._grown, len(self._log), self._bytes)
-            self.state.logged(rows, self._heads)
-            self._forget_log()
-        if self._documents:
-            self.connection.executemany(_DOCUMENT, self._documents)
-            self._documents.clear()
-        self._new.clear()
+        if self.waits:
+            connection, log = self.connection, self._log
+            before = connection.total_changes
+            connection.executemany(_LOG, log)
+            connection.executemany(_DOCUMENT, self._documents)
+            self.flushed += connection.total_changes - before
+            if log:
+                self.state.logged(_effect(log), {row[1]: (row[2], row[3], row[10]) for row in log})
+        self.forget()
+
+    def mark(self) -> tuple[int, int]:
+        """How much was gathered, for ``back_to``."""
+        return len(self._log), len(self._documents)
+
+    def back_to(self, mark: tuple[int, int]) -> None:
+        """Drop what was gathered since; the rest is written."""
+        del self._log[mark[0] :], self._documents[mark[1] :]
+        self.flush()
 
     def forget(self) -> None:
         """Drop what was gathered since the last flush."""
-        self._forget_log()
-        self._documents.clear()
-        self._new.clear()
-
-    def _forget_log(self) -> None:
         self._log.clear()
-        self._heads.clear()
-        self._clock = self._bytes = self._grown = 0
+        self._documents.clear()
+        self.known.clear()
 
     def _set_rule(self, collection: str, setting: str | None) -> None:
         change = self.state.merging.add if merges(collection, setting) else self.state.merging.discard
@@ -291,3 +299,13 @@ class Batch:
             (after, last),
         )
         return last if len(step) == TIDY_ROWS else 0
+
+
+def _effect(log: Sequence[Sequence[Any]]) -> Rows:
+    """The effect of rows of the log."""
+    clock = grew = size = 0
+    for _, _, _, _, _, _, raw, text, _, _, hlc, _, grown in log:
+        clock = hlc if hlc > clock else clock
+        grew += grown
+        size += len(raw) if text is None else len(raw) + len(text)
+    return Rows(log[-1][0], clock, grew, len(log), size)

@@ -12,6 +12,7 @@ from entgldb.storage.authorship.signing import Signing
 from entgldb.storage.file.faults import translated
 from entgldb.storage.file.state import Moment, State
 from entgldb.storage.log import requests
+from entgldb.storage.log.append import Batch
 
 _UNKNOWN: Final = (ErrorCode.DISK_ERROR, ErrorCode.INTERNAL)
 """Failures of a commit after which it may be in the file all the same."""
@@ -39,6 +40,22 @@ class Age:
         self._shown_ms = 0
 
 
+class _Request:
+    """A request under way in a savepoint of its own."""
+
+    __slots__ = ("before", "direct", "first", "lazily", "mark", "secured")
+
+    def __init__(self, *, lazily: bool, first: bool) -> None:
+        self.lazily = lazily
+        self.first = first
+        """Nothing was written before it: it is undone with the whole transaction."""
+        self.secured = False
+        """Whether it has a savepoint of SQLite."""
+        self.before: Moment
+        self.mark = (0, 0)
+        self.direct = 0
+
+
 class Transaction:
     """``group`` and ``savepoint`` of ``ports.Store``, and the state that goes with the file."""
 
@@ -49,6 +66,9 @@ class Transaction:
         requests.recall_answers(connection, self.state)
         self.age = Age(self.state.lived_ms)
         self.signing = Signing(connection)
+        self.batch = Batch(connection, self.state)
+        """The rows of this node's own writes; several requests of a group share it."""
+        self._request: _Request | None = None
         self._undone = undone
         self._unchanged = 0
         """How many rows the connection had changed in all when the transaction began."""
@@ -75,6 +95,7 @@ class Transaction:
             self.age.tell(self.state)
             yield
             self.signing.before_commit(self.state)
+            self.batch.flush()
             follows = self.state.follows()
             if not follows:
                 requests.keep_answers(self.connection, self.state)
@@ -94,41 +115,85 @@ class Transaction:
             raise
 
     @contextmanager
-    def savepoint(self) -> Iterator[None]:
+    def savepoint(self, *, lazily: bool = False) -> Iterator[None]:
         """Inside a group: undone alone when it raises; errors as in ``group``.
 
         The first that changes anything needs no savepoint of SQLite: before it there is nothing to keep.
+        ``lazily``: nothing is done in it but ``Writing.commit``, whose rows may wait for those of the next
+        request; it calls ``secure`` where it does more than gather rows.
         """
         if not self._busy():
             raise EntglError("a savepoint needs a group around it")
-        before, first = self.state.moment(), self.connection.total_changes == self._unchanged
-        if not first:
-            self.connection.execute("SAVEPOINT request")
+        outer = self._request
+        if not lazily:
+            self.secure()
+            self.batch.flush()
+        first = self.connection.total_changes == self._unchanged and not self.batch.waits
+        self._request = request = _Request(lazily=lazily, first=first)
+        self._remember(request)
         try:
+            if not lazily:
+                self.secure()
             yield
-            self.signing.after_request(self.state)
+            self._sign_much()
         except BaseException as fault:
-            self._restore(before)
-            self._undo(first=first)
+            self._restore(request.before)
+            self._undo(request)
             if isinstance(fault, sqlite3.Error):
                 raise translated(fault, "a request failed") from fault
             raise
-        if not first:
+        finally:
+            self._request = outer
+        if request.secured:
             self.connection.execute("RELEASE request")
+
+    def secure(self) -> None:
+        """From here on the request that runs changes more than rows that wait: SQLite has to undo it."""
+        request = self._request
+        if request is not None and not request.first and not request.secured:
+            self.batch.flush()
+            self.connection.execute("SAVEPOINT request")
+            request.secured = True
+            # what came before stays in the file, and so in memory
+            self._remember(request)
+
+    @property
+    def gathers(self) -> bool:
+        """Whether rows may wait for those of the next request."""
+        return self._request is not None and self._request.lazily
+
+    def _remember(self, request: _Request) -> None:
+        request.before, request.mark = self.state.moment(), self.batch.mark()
+        request.direct = self._direct()
+
+    def _direct(self) -> int:
+        """Rows that were changed, without those that had waited."""
+        return self.connection.total_changes - self.batch.flushed
+
+    def _sign_much(self) -> None:
+        """Sign where much has been written; then it waits no longer, either."""
+        if self.signing.after_request(self.state):
+            self.batch.flush()
 
     def _begin(self) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
         self._unchanged = self.connection.total_changes
+        self.batch.forget()
 
-    def _undo(self, *, first: bool) -> None:
+    def _undo(self, request: _Request) -> None:
         """Back to the savepoint. Raises EntglError ``disk-error`` where the whole transaction has ended."""
         try:
-            if first:
+            if request.first:
                 self.connection.execute("ROLLBACK")
                 self._begin()
-            else:
+            elif request.secured:
+                self.batch.forget()
                 self.connection.execute("ROLLBACK TO request")
                 self.connection.execute("RELEASE request")
+            elif self._busy() and self._direct() == request.direct:
+                self.batch.back_to(request.mark)
+            else:
+                raise EntglError("the transaction is lost", code=ErrorCode.DISK_ERROR)
         except sqlite3.Error as fault:
             raise EntglError(f"the transaction is lost: {fault}", code=ErrorCode.DISK_ERROR) from fault
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from entgldb.messages.client import Base, RequestId, Write, Written
@@ -16,7 +17,8 @@ from entgldb.messages.limits import (
     MERGED_BYTES_MAX,
     NAMED_MAX,
 )
-from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version, check_collection, check_key
+from entgldb.messages.model import SYSTEM_PREFIX, Place, Version, check_collection, check_key
+from entgldb.storage.file.state import State
 from entgldb.storage.log import requests
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.rows import composed, has_long_history, merge_row, read_row, with_change
@@ -34,8 +36,7 @@ from entgldb.storage.rules.merging.stored import Stored
 class Checked(NamedTuple):
     """A write whose limits hold; ``text`` is None for a delete."""
 
-    collection: str
-    key: str
+    place: Place
     body: bytes | None
     text: str | None
     resolves: tuple[Version, ...] = ()
@@ -56,12 +57,14 @@ class Writing:
         self, request: RequestId, writes: Sequence[Write], now_ms: int, *, system: bool = False
     ) -> requests.Answer:
         """Check and write; as ``Store.write``."""
-        return self.commit(request, self.batch(), check_writes(writes, system=system), now_ms)
+        batch = self.batch()
+        checked = check_writes(writes, batch.state.collections, system=system)
+        return self.commit(request, batch, checked, now_ms)
 
     def batch(self) -> Batch:
-        """A new batch of the group that runs."""
+        """The batch of the group that runs."""
         self._transaction.need_group()
-        return Batch(self._transaction.connection, self._transaction.state)
+        return self._transaction.batch
 
     def commit(
         self, request: RequestId, batch: Batch, checked: list[Checked], now_ms: int
@@ -70,56 +73,65 @@ class Writing:
         state = batch.state
         if state.disowned:
             raise EntglError(f"{state.own} has been continued elsewhere, a new incarnation is needed")
-        self._transaction.signing.before_request(state, now_ms)
+        transaction = self._transaction
+        if transaction.signing.needed_before(state, now_ms):
+            transaction.secure()
+            transaction.signing.head(state)
         before, batch.request = state.lsn, requests.request_name(request)
-        written: tuple[Written, ...] = write_group(batch, state.own, checked, now_ms)
-        batch.flush()
+        written = write_group(batch, checked, now_ms, transaction.secure)
+        if not transaction.gathers:
+            batch.flush()
         lsn = state.lsn if state.lsn > before else 0
         requests.remember_answer(batch.connection, state, request, written, (before, lsn))
         return written, lsn
 
 
-def check_writes(writes: Sequence[Write], *, system: bool, whole: bool = False) -> list[Checked]:
-    """All of a request's writes, or the first fault as an EntglError."""
+def check_writes(
+    writes: Sequence[Write], known: Set[str], *, system: bool, whole: bool = False
+) -> list[Checked]:
+    """All of a request's writes, or the first fault as an EntglError. ``known``: collections there are."""
     if not 0 < len(writes) <= GROUP_ENTRIES_MAX:
         raise InvalidError(f"a commit of {len(writes)} writes", hint=f"1 to {GROUP_ENTRIES_MAX} are possible")
     size = sum(len(write.body) for write in writes if write.body is not None)
     if size > GROUP_BYTES_MAX:
         raise TooLargeError(f"a commit of {size} bytes, {GROUP_BYTES_MAX} allowed", hint="split it")
-    names: set[str] = set()
     checked = []
     for write in writes:
         collection, body = write.collection, write.body
-        if collection not in names:
+        if collection not in known or collection.startswith(SYSTEM_PREFIX):
             _check_name(collection, system=system)
-            names.add(collection)
         text = None if body is None else check_body(body)
         base = None if body is None else write.base
-        checked.append(Checked(collection, check_key(write.key), body, text, whole=whole, base=base))
+        checked.append(Checked((collection, check_key(write.key)), body, text, (), whole, base))
     return checked
 
 
-def write_group(batch: Batch, origin: Origin, writes: list[Checked], now_ms: int) -> tuple[Written, ...]:
-    """Append one transaction of our own.
+def write_group(
+    batch: Batch, writes: list[Checked], now_ms: int, secure: Callable[[], None]
+) -> tuple[Written, ...]:
+    """Append one transaction of our own. ``secure`` is called where it does more than gather rows.
 
     A delete that meets nothing makes no entry and has seq 0; a put that changes no field of a document
     that merges makes none either and has the version that is there.
     """
-    parents, merging = _effective(batch, writes)
-    group = _Group(batch, origin, sum([effective for _, effective in parents]), now_ms, merging=merging)
+    places = [write.place for write in writes]
+    batch.look_up(places)
+    currents = [batch.known[place] for place in places]
+    merging = any(map(_merges, repeat(batch.state), writes, currents))
+    if not _gathers(batch.state, writes, merging):
+        secure()
+    effects = (_merging_effects if merging else _effects)(batch, writes, currents)
+    group = _Group(batch, sum(effects), now_ms, merging=merging)
     written = []
-    for write, (current, effective) in zip(writes, parents, strict=True):
+    for write, current, effective in zip(writes, currents, effects, strict=True):
         # this write replaces the version that an earlier write of this very group made
-        if merging:
-            current = batch.current(write.collection, write.key)
-        else:
-            current = batch.pending(write.collection, write.key) or current
+        current = batch.current(*write.place) if merging else batch.known.get(write.place, current)
         if effective:
             written.append(group.write(write, current))
         elif write.text is not None and current is not None:
             written.append(Written(current.origin, current.seq))
         else:
-            written.append(Written(origin, 0))
+            written.append(Written(group.origin, 0))
     group.end()
     return tuple(written)
 
@@ -127,14 +139,14 @@ def write_group(batch: Batch, origin: Origin, writes: list[Checked], now_ms: int
 class _Group:
     """One transaction of our own under way: its place in the log, and what it has made."""
 
-    def __init__(self, batch: Batch, origin: Origin, size: int, now_ms: int, *, merging: bool) -> None:
+    def __init__(self, batch: Batch, size: int, now_ms: int, *, merging: bool) -> None:
         self.batch = batch
         self.merging = merging
         """Whether some of it may be a merge."""
-        self.origin = origin
+        self.origin = batch.state.own
         self.size = size
         self.now_ms = now_ms
-        self.seq, self.previous, self.forked, self.hlc = batch.state.origins[origin].head
+        self.seq, self.previous, self.forked, self.hlc = batch.state.origins[self.origin].head
         self.index = 0
         self.bytes = 0
         """Bytes of the bodies logged so far."""
@@ -142,10 +154,10 @@ class _Group:
 
     def write(self, write: Checked, current: Current | None) -> Written:
         """Append one write that replaces ``current``."""
-        batch, state = self.batch, self.batch.state
+        state = self.batch.state
         self.seq += 1
         self.hlc = state.clock = clock.tick(state.clock, self.now_ms)
-        if self.merging and _merges(batch, write, current):
+        if self.merging and _merges(state, write, current):
             self._merge(write)
         else:
             self._put(write, current)
@@ -157,53 +169,34 @@ class _Group:
         self.batch.state.move(self.origin, Head(self.seq, self.previous, self.forked, self.hlc))
 
     def _merge(self, write: Checked) -> None:
-        row = read_row(self.batch, write.collection, write.key)
+        row = read_row(self.batch, *write.place)
         body = _merge_body(self.batch, write, row)
-        self._count_bytes(len(body))
         text = body.decode()
         known = _known(self.batch, write, row)
-        header, lsn = self._log(write, (known[0] if known else None, known[1:]), MERGE, digest(body), text)
+        header, lsn = self._log(write, (known[0] if known else None, known[1:]), MERGE, body, text)
         if merge_row(self.batch, header, text, lsn) and write.text is not None:
             raise TooLargeError(
-                f"{write.collection}/{write.key} would take more than {MERGED_BYTES_MAX} bytes"
+                f"{'/'.join(write.place)} would take more than {MERGED_BYTES_MAX} bytes"
                 " with the versions of its fields",
                 hint="remove fields of it first, or delete it and put it anew",
             )
 
     def _put(self, write: Checked, current: Current | None) -> None:
-        batch, body = self.batch, write.body
+        batch, op = self.batch, DELETE if write.body is None else PUT
         # a client that writes here has the conflicts before him, too
-        lost = batch.conflicts_of(write.collection, write.key)
+        lost = batch.conflicts_of(*write.place) if batch.state.conflicts else []
         parent = None if current is None else Version(current.origin, current.seq)
-        op, sha = (DELETE, b"") if body is None else (PUT, digest(body))
-        self._count_bytes(len(body or b""))
-        header, lsn = self._log(write, (parent, lost), op, sha, write.text)
+        header, lsn = self._log(write, (parent, lost), op, write.body or b"", write.text)
         for version in lost:
             batch.clear_conflict(version)
         batch.replace(header, write.text, lsn, current)
-
-    def _count_bytes(self, size: int) -> None:
-        """Changed fields may take more than the documents: a receiver has to stage them."""
-        self.bytes += size
-        if self.bytes > GROUP_BYTES_MAX:
-            raise TooLargeError(
-                f"the changed fields of a commit take more than {GROUP_BYTES_MAX} bytes", hint="split it"
-            )
-
-    def _count_header(self, size: int) -> None:
-        self.header_bytes += size
-        if self.header_bytes > GROUP_BYTES_MAX:
-            raise TooLargeError(
-                f"keys, and the versions replaced, of a commit take more than {GROUP_BYTES_MAX} bytes",
-                hint="split it",
-            )
 
     def _log(
         self,
         write: Checked,
         replaced: tuple[Version | None, Sequence[Version]],
         op: int,
-        sha: bytes,
+        body: bytes,
         text: str | None,
     ) -> tuple[Header, int]:
         """``replaced``: the version that the writer replaced, and others that it knew."""
@@ -211,32 +204,45 @@ class _Group:
         header = Header(
             self.origin,
             self.seq,
-            self.batch.state.clock,
-            write.collection,
-            write.key,
+            self.hlc,
+            *write.place,
             op,
             parent,
             self.index,
             self.size,
-            sha,
+            b"" if op == DELETE else digest(body),
             self.previous,
             tuple(seen[:NAMED_MAX]),
         )
         raw = encode(header)
-        self._count_header(len(raw))
+        self._count(len(body), len(raw))
         self.previous = digest(raw)
         return header, self.batch.log(header, raw, self.previous, text, APPLIED)
+
+    def _count(self, body: int, header: int) -> None:
+        """Changed fields may take more than the documents: a receiver has to stage them."""
+        self.bytes += body
+        self.header_bytes += header
+        if self.bytes > GROUP_BYTES_MAX:
+            raise TooLargeError(
+                f"the changed fields of a commit take more than {GROUP_BYTES_MAX} bytes", hint="split it"
+            )
+        if self.header_bytes > GROUP_BYTES_MAX:
+            raise TooLargeError(
+                f"keys, and the versions replaced, of a commit take more than {GROUP_BYTES_MAX} bytes",
+                hint="split it",
+            )
 
 
 def _merge_body(batch: Batch, write: Checked, row: Stored | None) -> bytes:
     """The body of the merge that a write makes over the row that is there."""
     document = None if write.text is None else json.loads(write.text)
-    fields = write.collection in batch.state.merging and not write.whole
+    fields = write.place[0] in batch.state.merging and not write.whole
     collected, read = batch.state.collected_hlc, _read(write)
     # the writer has read the row as it stands: its field versions are at hand
     if read is not None and row is not None and row.live and same(read, row.document()):
         read = None
-    if fields and has_long_history(batch, write.collection, write.key):
+    if fields and has_long_history(batch, *write.place):
         # written whole, a document sheds the versions of all that it ever had and has no more
         if read is not None and document is not None and row is not None and row.live:
             document = with_change(row, difference(read, document, as_read(read, row.tree)))
@@ -258,44 +264,49 @@ def _known(batch: Batch, write: Checked, row: Stored | None) -> list[Version]:
     stand = {row.newest.version, *(tip.version for tip in row.tips)}
     read = dict.fromkeys(one.version for one in write.base.versions[: NAMED_MAX + 1])
     # of what a client says only that counts which this node knows to be of this very document
-    return [
-        version for version in read if version in stand or batch.is_of(version, write.collection, write.key)
-    ]
+    return [version for version in read if version in stand or batch.is_of(version, *write.place)]
 
 
-def _merges(batch: Batch, write: Checked, current: Current | None) -> bool:
+def _merges(state: State, write: Checked, current: Current | None) -> bool:
     """Whether a write becomes a merge; one that settles a conflict does, because it must say so."""
-    if write.resolves or (current is not None and current.merged):
-        return True
-    return write.collection in batch.state.merging
+    return bool(write.resolves) or write.place[0] in state.merging or (current is not None and current.merged)
 
 
-def _effective(batch: Batch, writes: list[Checked]) -> tuple[list[tuple[Current | None, bool]], bool]:
-    """For each write the version it meets in the file, and whether it changes anything.
+def _gathers(state: State, writes: list[Checked], merging: bool) -> bool:
+    """Whether writing does nothing but gather rows."""
+    known = state.collections
+    return not (merging or state.conflicts or any(write.place[0] not in known for write in writes))
 
-    And whether some of the writes may be merges.
-    """
-    some = False
-    live: dict[tuple[str, str], bool] = {}
-    texts: dict[tuple[str, str], str] = {}
-    merging, found = batch.state.merging, []
-    currents = batch.currents([(write.collection, write.key) for write in writes])
-    for write in writes:
-        place = (write.collection, write.key)
-        current = currents.get(place)
+
+def _effects(batch: Batch, writes: list[Checked], currents: list[Current | None]) -> list[bool]:
+    """For each write whether it changes anything; none is a merge."""
+    live: dict[Place, bool] = {}
+    found = []
+    for write, current in zip(writes, currents, strict=True):
+        puts = write.text is not None
+        found.append(puts or write.whole or live.get(write.place, current is not None and current.live))
+        live[write.place] = puts
+    return found
+
+
+def _merging_effects(batch: Batch, writes: list[Checked], currents: list[Current | None]) -> list[bool]:
+    """The same where some may be merges."""
+    live: dict[Place, bool] = {}
+    texts: dict[Place, str] = {}
+    found = []
+    for write, current in zip(writes, currents, strict=True):
+        place = write.place
         was_live = live.get(place, current is not None and current.live)
         live[place] = write.text is not None
         anew = write.whole or bool(write.resolves)
         effective = was_live or write.text is not None or anew
-        merges = write.collection in merging
-        some = some or merges or bool(write.resolves) or (current is not None and current.merged)
-        if merges and write.text is not None:
+        if place[0] in batch.state.merging and write.text is not None:
             # a put that finds every field as it is changes nothing, and says so to nobody
             before = texts.get(place) or (batch.text(*place) if was_live else None)
             texts[place] = write.text
             effective = not was_live or anew or _differs(_read(write), before, write.text)
-        found.append((current, effective))
-    return found, some
+        found.append(effective)
+    return found
 
 
 def _differs(read: dict[str, Any] | None, before: str | None, after: str) -> bool:
