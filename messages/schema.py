@@ -76,7 +76,8 @@ class Record:
     __slots__ = ()
     _names: ClassVar[tuple[str, ...]] = ()
     _defaults: ClassVar[dict[str, Any]] = {}
-    _writers: ClassVar[Any] = _Compiled(lambda cls: _writers_of(cls))
+    _write: ClassVar[Any] = _Compiled(lambda cls: _writer_of(cls))
+    _read: ClassVar[Any] = _Compiled(lambda cls: _reader_of(cls))
     _readers: ClassVar[Any] = _Compiled(lambda cls: _readers_of(cls))
     __dataclass_fields__: ClassVar[Any] = _Compiled(lambda cls: _dataclass_fields_of(cls))
 
@@ -150,10 +151,8 @@ def message(tag: int, *channels: Channel, admin: bool = False) -> Callable[[type
 
 def to_array(value: Record) -> list[Any]:
     """The fields of ``value`` in order, ready for msgpack."""
-    return [
-        getattr(value, name) if write is None else write(getattr(value, name))
-        for name, write in value._writers
-    ]
+    made: list[Any] = type(value)._write(value)
+    return made
 
 
 def from_array(cls: type[Any], items: list[Any]) -> Any:
@@ -162,6 +161,9 @@ def from_array(cls: type[Any], items: list[Any]) -> Any:
     Fields missing at the end take their defaults; fields beyond the known ones are left alone,
     so that a later minor version may add some.
     """
+    made = cls._read(items)
+    if made is not None:
+        return made
     values = []
     for index, (name, read, optional) in enumerate(cls._readers):
         if index >= len(items):
@@ -200,9 +202,48 @@ def _values(value: Any) -> tuple[Any, ...]:
     return tuple([getattr(value, name) for name in value._names])
 
 
-def _writers_of(cls: Any) -> tuple[tuple[str, Convert | None], ...]:
+def _writer_of(cls: Any) -> Convert:
+    """``to_array`` as one function without a loop: it is called for every record of every message."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    return tuple((name, _writer(hints[name])) for name in cls._names)
+    writers = {name: _writer(hints[name]) for name in cls._names}
+    fields = [f"v.{name}" if write is None else f"_{name}(v.{name})" for name, write in writers.items()]
+    return _function(f"(v): return [{', '.join(fields)}]", {f"_{n}": w for n, w in writers.items()})
+
+
+def _reader_of(cls: Any) -> Convert:
+    """The same for ``from_array``; None where a field lacks or is wrong, which is looked into then."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    checks = {name: _check(f"_{name}", hints[name]) for name in cls._names}
+    fields = [f"_{name}" if check else f"Read_{name}(_{name})" for name, check in checks.items()]
+    names = "".join(f"_{name}, " for name in cls._names)
+    return _function(
+        f"""(items):
+            if len(items) != {len(checks)}: return None
+            {f"{names} = items" if names else "pass"}
+            if not ({" and ".join(filter(None, checks.values())) or True}): return None
+            try: return Cls({", ".join(fields)})
+            except Fault: return None""",
+        {f"Read_{name}": read for name, read, _ in cls._readers} | {"Cls": cls, "Fault": ProtocolError},
+    )
+
+
+def _function(text: str, names: dict[str, Any]) -> Convert:
+    """A function of one argument, from its text after its name; of our own names only."""
+    exec(f"def made{text}", names)  # noqa: S102 -- as dataclasses do
+    made: Convert = names["made"]
+    return made
+
+
+def _check(name: str, hint: Any) -> str:
+    """The test of a field of one of msgpack's own types; empty for others."""
+    if hint in _EXACT:
+        return f"type({name}) is {hint.__name__}"
+    if hint is int or typing.get_origin(hint) is Annotated:
+        low, high = INT64 if hint is int else hint.__metadata__[0]
+        return f"type({name}) is int and {low} <= {name} <= {high}"
+    inner = _union_member(hint)
+    test = "" if inner is None else _check(name, inner)
+    return f"({name} is None or {test})" if test else ""
 
 
 def _readers_of(cls: Any) -> tuple[tuple[str, Convert, bool], ...]:
