@@ -19,7 +19,7 @@ from entgldb.messages.limits import (
 from entgldb.messages.model import Version, check_key
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.strict_json import check_value
-from entgldb.storage.documents.query import Read
+from entgldb.storage.documents.query import Read, parsed
 
 PART_DOCUMENTS: Final = 500
 """Documents of ``put_many`` that are one transaction."""
@@ -78,7 +78,11 @@ class Document(dict[str, Json]):
 
 def document(collection: str, key: str, read: Read) -> Document:
     """A document that was read."""
-    return Document(key, json.loads(read.text), collection=collection, read=read)
+    # as its __init__ does, in half the time
+    made = Document.__new__(Document)
+    made.update(parsed(read.text))
+    made.collection, made.key, made._read = collection, key, read
+    return made
 
 
 class Part(NamedTuple):

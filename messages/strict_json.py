@@ -43,7 +43,10 @@ class _Doubled(dict[str, Any]):
 def read_json(text: str, what: str, depth_max: int = DEPTH_MAX) -> Any:
     """The value of a JSON text. Raises InvalidError that says what is wrong with ``what``, and where."""
     try:
-        value = _DECODER.decode(text)
+        # decode also looks for what may stand around it; nearly always it is nothing
+        value, end = _DECODER.raw_decode(text) if text[:1] == "{" else (None, -1)
+        if end != len(text):
+            value = _DECODER.decode(text)
     except _DoubledError:
         raise InvalidError(f"{what} has the name {_doubled_in(text)} twice in one object") from None
     except RecursionError:

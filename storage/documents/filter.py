@@ -186,7 +186,11 @@ class _Compiler:
                 conditions.append(_typed(parts, bool(truth), "= ?", (truth,)))
             if same and kind is not bool:
                 marks = "= ?" if len(same) == 1 else f"IN ({','.join('?' * len(same))})"
-                conditions.append(_typed(parts, same[0], marks, tuple(same)))
+                if any(map(_is_ambiguous, same)):
+                    conditions.append(_typed(parts, same[0], marks, tuple(same)))
+                else:
+                    # an index tells it alone: the document is not looked into
+                    conditions.append(Condition(f"{extract(parts)} {marks}", tuple(same)))
         some = [value for value in values if value is not None]
         if some and not self._plain(parts):
             has = f"({_array(parts)} AND entgldb_has({extract(parts)}, ?))"
@@ -260,6 +264,11 @@ def _rank_at(body: str, path: str) -> str | None:
     for part in path.split("."):
         value = value[part]
     return rank(value)
+
+
+def _is_ambiguous(value: Any) -> bool:
+    """Whether SQLite may give the same for a value of another kind: true is 1, and an array is its text."""
+    return value.startswith(("[", "{")) if isinstance(value, str) else value in (0, 1)
 
 
 def _has(array: str, wanted: str) -> bool:

@@ -74,6 +74,41 @@ def test_reading(node: Node) -> None:
         documents.count("x' OR 1 --")
 
 
+def test_a_reader_that_has_the_file_mapped_reads_on_when_it_shrinks(node: Node) -> None:
+    (mapped,) = node.documents._connection.execute("PRAGMA mmap_size").fetchone()
+    assert mapped > 2**20
+    large = {f"k{number}": {"v": "x" * 100_000} for number in range(60)}
+    node.put("c", **large)
+    node.store.checkpoint()
+    assert len(list(node.documents.find("c"))) == 60
+    node.put("c", **dict.fromkeys(large))
+    node.store.connection.execute("DELETE FROM _entgldb_oplog")
+    before, after = node.store.compact()
+    assert after < before // 4
+    assert list(node.documents.find("c")) == []
+    node.put("c", **large)
+    node.store.checkpoint()
+    assert node.documents.get("c", "k59") == large["k59"]
+    node.store.compact()
+    assert len(list(node.documents.find("c"))) == 60
+
+
+def test_documents_of_many_writers_have_their_versions(node: Node) -> None:
+    node.put("c", mine={"n": 0})
+    for other in ("b", "c"):
+        far = Store.memory(other, other.encode(), NOW)
+        with far.group():
+            far.write(RequestId(b"f" * 16, 1), [Write("c", other, b' {"n":1}\n')], NOW)
+        with node.store.group():
+            node.store.apply([Entry(row.header, row.body, row.signature) for row in far.rows(1, 9)], NOW)
+    read = dict(node.documents.read_all("c", limit=9))
+    assert [read[key].version.origin.partition("/")[0] for key in ("mine", "b", "c")] == ["lan-1", "b", "c"]
+    assert read == dict(node.documents.read_all("c"))
+    assert read["b"] == node.documents.read("c", "b")
+    assert node.documents.get("c", "b") == {"n": 1}
+    assert dict(node.documents.find("c")) == {"mine": {"n": 0}, "b": {"n": 1}, "c": {"n": 1}}
+
+
 def test_a_client_cannot_write(node: Node) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         node.documents._connection.execute("DELETE FROM _entgldb_documents")
