@@ -88,7 +88,7 @@ def reset_clock(
         put_off += _put_off(transaction, {old: tail.covered.seq + 1})
         return Reset(incarnations.reincarnate(entropy, Why.CLOCK, now_ms), 0, put_off)
     _set_aside(tail)
-    _need_whole_log(transaction)
+    _need_whole_log(transaction, "tail")
     healing.take_out(Batch(connection, state), {old: tail.covered.seq + 1})
     new = incarnations.reincarnate(entropy, Why.CLOCK, now_ms)
     writing.write(request, [Write(ENDED, ending(old, tail.covered.seq), b"{}")], now_ms, system=True)
@@ -125,6 +125,9 @@ def _put_off(transaction: Transaction, firsts: Mapping[Origin, int]) -> int:
             " FROM _entgldb_oplog WHERE origin = ? AND seq >= ?",
             (RECORDED, number, first),
         ).rowcount
+    _need_whole_log(transaction, "waiting")
+    for origin in firsts:
+        number = state.origins[origin].number
         connection.execute(
             "INSERT INTO temp.waiting SELECT origin, seq, hash, header, body, cloud, signature"
             " FROM _entgldb_held WHERE origin = ?",
@@ -174,9 +177,11 @@ def _set_aside(tail: Tail) -> None:
     )
 
 
-def _need_whole_log(transaction: Transaction) -> None:
-    """A change of fields can be written again only on what it was made from. Raises InvalidError."""
-    for header, _ in _rows(transaction):
+def _need_whole_log(transaction: Transaction, table: str) -> None:
+    """A change of fields can be taken back, and written again, only on what it was made from. Raises
+    InvalidError."""
+    for (raw,) in transaction.connection.execute(f"SELECT header FROM temp.{table}"):  # noqa: S608 -- a constant
+        header = decode(raw)
         for version in header.named if header.op == MERGE else ():
             known = transaction.state.origins.get(version.origin)
             if known is None or version.seq <= known.floor:

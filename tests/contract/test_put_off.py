@@ -1,0 +1,29 @@
+"""``clock --reset``: what others have stamped ahead is held, where it can be taken back at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from entgldb.messages.client import Write
+from entgldb.messages.errors import InvalidError
+from entgldb.messages.model import COLLECTIONS
+from tests.contract.test_clock_reset import AHEAD, everything, exchange, prune, reset
+from tests.contract.test_store import NOW, Bench, bench, doc, entries
+
+__all__ = ["bench"]
+
+
+def test_a_change_of_fields_that_another_made_on_a_pruned_version_is_not_put_off(bench: Bench) -> None:
+    """Nothing would be left of the other fields, and it would be let in on nothing."""
+    a, b = bench.make("a"), bench.make("b")
+    bench.put(b, Write(COLLECTIONS, "merging", b'{"Conflict":"merge"}'), system=True)
+    bench.put(b, doc("k", b'{"x":1,"y":1}', "merging"), now=NOW + 1)
+    exchange(bench, a, b)
+    prune(a, b.origin)
+    bench.put(b, doc("k", b'{"x":2,"y":1}', "merging"), now=AHEAD)
+    bench.apply(a, entries(b), AHEAD)
+    before = everything(a)
+    with pytest.raises(InvalidError, match="merging/k was changed on a version that is pruned"):
+        reset(bench, a)
+    assert everything(a) == before
+    assert a.get("merging", "k") == b'{"x":2,"y":1}'
