@@ -19,11 +19,13 @@ from entgldb.actors.ports import (
     Secrets,
     SnapshotChunks,
     TokenSource,
+    Witness,
 )
 from entgldb.actors.session.members import Members
 from entgldb.actors.session.reach import Reach
 from entgldb.actors.session.session import NO_LAG
 from entgldb.actors.session.sessions import Sessions
+from entgldb.actors.session.writers import Writers
 from entgldb.messages.client import Done, Ping, Report, Status, TestPeer
 from entgldb.messages.errors import InvalidError, NotFoundError, Reason
 from entgldb.messages.limits import CLOUDS_TOLD_MAX
@@ -59,6 +61,7 @@ class Gateway(Behaviour):
         self,
         settings: GatewaySettings,
         log: OplogReader,
+        witness: Witness,
         links: Links,
         tokens: TokenSource,
         secrets: Secrets,
@@ -67,7 +70,9 @@ class Gateway(Behaviour):
         ca: ClusterCa | None = None,
     ) -> None:
         super().__init__()
-        self.sessions = Sessions("gateway", settings, log, chunks, self.count, cloud=True)
+        self.sessions = Sessions(
+            "gateway", settings, log, Writers(settings.node_id, witness, log), chunks, self.count, cloud=True
+        )
         self.parts = (self.sessions,)
         members = Members(cloud=False)
         self._means = Means(

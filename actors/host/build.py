@@ -122,19 +122,14 @@ def _oplog(settings: settings.OplogSettings) -> Built:
     from entgldb.actors.host.free_space import FreeSpace
     from entgldb.actors.oplog.behaviour import OplogKeeper
     from entgldb.actors.oplog.snapshot_files import FileShelf
-    from entgldb.actors.tls.witness import CaWitness
     from entgldb.storage.log.read import LogReader
     from entgldb.storage.repair.copies import Fingerprints
 
     log = LogReader.open(settings.directory)
     loop = SideLoop("oplog")
     shelf = FileShelf(loop, settings.directory)
-    witness = CaWitness(log.authorities)
-    if settings.role != "cloud":
-        witness = CaWitness.of(_ca(settings.directory).public_key)
-    return OplogKeeper(
-        settings, witness, log, Fingerprints(log.connection), shelf, FreeSpace(settings.directory)
-    ), loop
+    fingerprints, disk = Fingerprints(log.connection), FreeSpace(settings.directory)
+    return OplogKeeper(settings, log, fingerprints, shelf, disk), loop
 
 
 def _election(settings: settings.ElectionSettings) -> Built:
@@ -147,17 +142,20 @@ def _sync(settings: settings.SyncSettings) -> Built:
     from entgldb.actors.oplog.snapshot_files import FileChunks
     from entgldb.actors.sync.behaviour import Sync
     from entgldb.actors.tls.links import TlsLinks
+    from entgldb.actors.tls.witness import CaWitness
     from entgldb.storage.log.read import LogReader
 
     log = LogReader.open(settings.directory)
     loop = SideLoop("sync")
+    chunks = FileChunks(settings.directory)
     if settings.role == "cloud":
         from entgldb.actors.oauth.resource_server import JwtChecker
         from entgldb.actors.tls.identity import ServerIdentity
 
         server = ServerIdentity.load(settings.tls_cert, settings.tls_key)
         links = TlsLinks(loop, lan=None, listen=settings.listen, server=server)
-        return Sync(settings, log, links, JwtChecker(loop, settings), FileChunks(settings.directory)), loop
+        checker = JwtChecker(loop, settings)
+        return Sync(settings, log, CaWitness(log.authorities), links, checker, chunks), loop
     from entgldb.actors.tls.identity import LanIdentity
 
     key = Path(settings.directory) / CLUSTER_KEY_NAME
@@ -167,7 +165,8 @@ def _sync(settings: settings.SyncSettings) -> Built:
         from entgldb.actors.sync.discovery import Discovery
 
         Discovery(loop, settings, links)
-    return Sync(settings, log, links, None, FileChunks(settings.directory)), loop
+    witness = CaWitness.of(_ca(settings.directory).public_key)
+    return Sync(settings, log, witness, links, None, chunks), loop
 
 
 def _gateway(settings: settings.GatewaySettings) -> Built:
@@ -177,6 +176,7 @@ def _gateway(settings: settings.GatewaySettings) -> Built:
     from entgldb.actors.oauth.secrets import KeyedSecrets
     from entgldb.actors.oplog.snapshot_files import FileChunks
     from entgldb.actors.tls.links import TlsLinks
+    from entgldb.actors.tls.witness import CaWitness
     from entgldb.storage.log.read import LogReader
 
     secrets = KeyedSecrets(settings.key_file, settings.cluster)
@@ -186,4 +186,6 @@ def _gateway(settings: settings.GatewaySettings) -> Built:
     log = LogReader.open(settings.directory)
     chunks = FileChunks(settings.directory)
     ca = None if settings.role == "cloud" else _ca(settings.directory)
-    return Gateway(settings, log, links, tokens, secrets, CloudProber(loop, tokens), chunks, ca), loop
+    witness = CaWitness(log.authorities) if ca is None else CaWitness.of(ca.public_key)
+    prober = CloudProber(loop, tokens)
+    return Gateway(settings, log, witness, links, tokens, secrets, prober, chunks, ca), loop

@@ -1,4 +1,4 @@
-"""The oplog actor: verifies what comes in, and keeps history: retention, snapshots, verification.
+"""The oplog actor: keeps history: retention, snapshots, verification.
 
 Only ``host`` imports it. Begin with ``behaviour.py``.
 """

@@ -1,4 +1,4 @@
-"""OplogActor: history. Verifies what comes in, puts groups together, hands whole groups to the store."""
+"""OplogActor: history. Forgets what all have, makes and stages snapshots, compares documents with others."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ from entgldb.actors.behaviour import INFO, Behaviour, Context, refuse
 from entgldb.actors.oplog.compaction import Compaction
 from entgldb.actors.oplog.retention import Retention
 from entgldb.actors.oplog.snapshots import SnapshotKeeper
-from entgldb.actors.oplog.staging import HandedOn, Stage
 from entgldb.actors.oplog.verifier import Verifier
-from entgldb.actors.oplog.writers import Writers
-from entgldb.actors.ports import Disk, Fingerprints, OplogReader, SnapshotShelf, Witness
+from entgldb.actors.ports import Disk, Fingerprints, OplogReader, SnapshotShelf
 from entgldb.messages.administration import Compact
 from entgldb.messages.client import Report, Status, Verify
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.local.actors import (
-    Apply,
     Configure,
-    EntriesReceived,
     ReleaseHeld,
     SessionEnded,
     StopNow,
@@ -36,14 +32,13 @@ VERIFY_AFTER_START = 60.0
 
 
 class OplogKeeper(Behaviour):
-    """Verification is here, in its own process, so that the store's time goes into commits."""
+    """In its own process, so that the store's time goes into commits and that of sync to its peers."""
 
     name = "oplog"
 
     def __init__(
         self,
         settings: OplogSettings,
-        witness: Witness,
         log: OplogReader | None = None,
         documents: Fingerprints | None = None,
         shelf: SnapshotShelf | None = None,
@@ -52,13 +47,10 @@ class OplogKeeper(Behaviour):
         super().__init__()
         self.settings = settings
         self._log, self._disk = log, disk
-        self._writers = Writers(settings.node_id, witness, log)
         self._snapshots = SnapshotKeeper(log, shelf, self.count, self._room)
         self.parts = (self._snapshots,)
         self._verifier = None if log is None or documents is None else Verifier(log, documents, self.count)
         self._rounds = 0
-        self._stages: dict[str, Stage] = {}
-        self._verified = 0
         self._release_in = RELEASE_INTERVAL
         self._retention = Retention()
         self._compaction = Compaction()
@@ -133,41 +125,10 @@ class OplogKeeper(Behaviour):
     def on_file_compacted(self, message: FileCompacted, ctx: Context) -> None:
         self._compaction.done(message, ctx)
 
-    def on_entries_received(self, message: EntriesReceived, ctx: Context) -> None:
-        ready = self._supplied(message) if message.supplied else self._next(message, ctx)
-        self._verified += len(ready.entries)
-        ctx.tell(
-            "store",
-            Apply(
-                message.owner,
-                message.session,
-                message.round,
-                message.batch,
-                ready.entries,
-                message.cloud,
-                message.supplied,
-                ready.fault,
-                ready.recorded,
-                "" if self._verifier is None else self._verifier.name_of(message.session),
-                ready.authors,
-            ),
-        )
-
-    def _next(self, message: EntriesReceived, ctx: Context) -> HandedOn:
-        return self._stage(message).take(
-            message.entries, message.recorded, message.authors, self._writers, ctx, self.count
-        )
-
-    def _supplied(self, message: EntriesReceived) -> HandedOn:
-        """Without a stage: each was asked for by itself."""
-        return HandedOn(self._writers.supplied(message.entries, message.authors))
-
     def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
-        self._stages = {name: stage for name, stage in self._stages.items() if not message.covers(name)}
         self._snapshots.ended(message)
         if self._verifier is not None:
             self._verifier.ended(message, ctx)
-        ctx.tell("store", message)
 
     # --- verification ------------------------------------------------------------------------------
 
@@ -204,8 +165,7 @@ class OplogKeeper(Behaviour):
     # --- looking and stopping ------------------------------------------------------------------------
 
     def on_status(self, message: Status, ctx: Context) -> None:
-        staged = sum(len(stage) for stage in self._stages.values())
-        body: dict[str, Json] = {"verified": self._verified, "staged": staged, "counts": dict(self.counts)}
+        body: dict[str, Json] = {"counts": dict(self.counts)}
         if self._log is not None:
             heads = {origin: [seq, head.hex()] for origin, (seq, head) in self._log.vector().items()}
             body |= {"vector": heads, "lsn": self._log.last_lsn(), "origin": self._log.origin}
@@ -217,10 +177,3 @@ class OplogKeeper(Behaviour):
 
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:
         ctx.answer(ctx.asker, Stopped(self.name))
-
-    def _stage(self, message: EntriesReceived) -> Stage:
-        """The stage that holds the rest of this session's round; an older round's rest is worth nothing."""
-        stage = self._stages.get(message.session)
-        if stage is None or stage.round != message.round:
-            stage = self._stages[message.session] = Stage(message.round)
-        return stage

@@ -25,6 +25,8 @@ from entgldb.actors.session.progress import Progress
 from entgldb.actors.session.snapshot_giving import FRAMES as SNAPSHOT_FRAMES
 from entgldb.actors.session.snapshot_giving import SnapshotExchange
 from entgldb.actors.session.snapshot_taking import Ends
+from entgldb.actors.session.staging import Stage
+from entgldb.actors.session.writers import Writers
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import (
@@ -33,7 +35,7 @@ from entgldb.messages.limits import (
     WINDOW_BATCHES_MAX,
     WINDOW_BYTES_MAX,
 )
-from entgldb.messages.local.actors import Applied, EntriesReceived, Seen, SessionEnded
+from entgldb.messages.local.actors import Applied, Apply, Seen, SessionEnded
 from entgldb.messages.local.members import MembersHeard
 from entgldb.messages.local.snapshots import SnapshotInstalled
 from entgldb.messages.local.verification import VerifyHeard, VerifyPeer, VerifySay
@@ -98,6 +100,7 @@ class Session:
         name: str,
         owner: str,
         log: LogReader,
+        writers: Writers,
         send: Callable[[Message], bool],
         flow: Callable[[], Flow] | None = None,
         cloud: bool,
@@ -116,7 +119,7 @@ class Session:
         self.line = Line(send, flow, parts=wire.PARTS in self._partner.features)
         self._send, self._parts, self._pulse = self.line.send, Parts(), Pulse(self.line)
         self._cloud, self._sync_interval = cloud, sync_interval
-        self._count, self._gossip = count, gossip
+        self._count, self._gossip, self._writers, self._stage = count, gossip, writers, Stage()
         self.outbox = Outbox(log, self.line, cloud=cloud, live_push=live_push, count=count)
         known = chunks if wire.SNAPSHOTS in self._partner.features else None
         ends = Ends(name, owner, self._partner.node_id, cloud)
@@ -140,8 +143,7 @@ class Session:
         """Rounds refused since our vector last moved."""
         self._waits = False
         """This round was refused, and the next is not asked for at once."""
-        self._patience = STALLED
-        self._moved_at = self._vector_at = 0.0
+        self._patience, self._moved_at, self._vector_at = STALLED, 0.0, 0.0
 
     def reconfigure(self, *, live_push: bool, sync_interval: float) -> None:
         """New settings of a node that reads its configuration again."""
@@ -317,7 +319,8 @@ class Session:
 
     def end(self, ctx: Context) -> None:
         """The link is gone: let the others forget."""
-        ctx.tell("oplog", SessionEnded(self.name))
+        for keeper in ("oplog", "store"):
+            ctx.tell(keeper, SessionEnded(self.name))
 
     def _on_entries(self, message: wire.Entries, ctx: Context) -> None:
         unheard = self.outbox.peer is None and self._log.floors()
@@ -336,19 +339,27 @@ class Session:
             self._moved_at = ctx.monotonic()
             if self._backlog.add(weight(message)):
                 self.fault = Reason.WINDOW_FULL, "it sends on and on, whatever is acknowledged"
-            ctx.tell(
-                "oplog",
-                EntriesReceived(
-                    self._owner,
-                    self.name,
-                    message.round,
-                    message.batch,
-                    message.entries,
-                    self._cloud,
-                    recorded=message.recorded,
-                    authors=self._vouch(message.authors),
-                ),
-            )
+            self._hand_on(message, ctx)
+
+    def _hand_on(self, batch: wire.Entries, ctx: Context) -> None:
+        """Tell the store what is proven now; of a batch of which nothing is, the number alone."""
+        authors = self._vouch(batch.authors)
+        ready = self._stage.take(batch.entries, batch.recorded, authors, self._writers, ctx, self._count)
+        ctx.tell(
+            "store",
+            Apply(
+                self._owner,
+                self.name,
+                batch.round,
+                batch.batch,
+                ready.entries,
+                self._cloud,
+                fault=ready.fault,
+                recorded=ready.recorded,
+                peer=self._partner.node_id,
+                authors=ready.authors,
+            ),
+        )
 
     def _on_heartbeat(self, message: wire.Heartbeat, ctx: Context) -> None:
         self.clock.said(message.clock_ms, ctx)
@@ -402,6 +413,7 @@ class Session:
     def _ask_again(self, ctx: Context) -> None:
         self._waits, self._patience = False, STALLED
         self._round += 1
+        self._stage = Stage()
         self._received = self._applied = 0
         self._moved_at = ctx.monotonic()
         self._send(wire.GapRequest(self._round, self._log.vector(), self._log.held()))
@@ -430,11 +442,8 @@ class Session:
             if len(entries) < len(message.entries):
                 self._count(Reason.NOT_ALLOWED)
             if entries:
-                ends = (self._owner, self.name, 0, 0)
-                heard = EntriesReceived(
-                    *ends, entries, self._cloud, supplied=True, authors=self._vouch(message.authors)
-                )
-                ctx.tell("oplog", heard)
+                proven = self._writers.supplied(entries, self._vouch(message.authors))
+                ctx.tell("store", Apply(self._owner, self.name, 0, 0, proven, self._cloud, supplied=True))
 
     def _compare_logs(self, vector: Vector) -> None:
         proofs = own_log.forked(self._log, vector)

@@ -10,6 +10,7 @@ from entgldb.actors.line import Flow
 from entgldb.actors.ports import LogReader, SnapshotChunks
 from entgldb.actors.session.members import Gossip
 from entgldb.actors.session.session import Partner, Session, Vouch
+from entgldb.actors.session.writers import Writers
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import Reason, UnknownMessage
 from entgldb.messages.limits import FRAME_BYTES_MAX
@@ -32,13 +33,14 @@ class Sessions:
         owner: str,
         settings: SyncSettings | GatewaySettings,
         log: LogReader,
+        writers: Writers,
         chunks: SnapshotChunks | None,
         count: Callable[[Reason], None],
         *,
         cloud: bool,
     ) -> None:
         self._owner, self._settings, self._cloud = owner, settings, cloud
-        self._log, self._chunks, self._count = log, chunks, count
+        self._log, self._writers, self._chunks, self._count = log, writers, chunks, count
         self._running: dict[str, Session] = {}
         self._serial = 0
         self._gained: Vector = {}
@@ -68,6 +70,7 @@ class Sessions:
             name=f"{self._owner}:{self._serial}",
             owner=self._owner,
             log=self._log,
+            writers=self._writers,
             send=send,
             flow=flow,
             cloud=self._cloud,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from entgldb.actors.behaviour import INFO, WARNING, Behaviour, Context
 from entgldb.actors.nodes import retired_origins
-from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker
+from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker, Witness
 from entgldb.actors.session.claims import repeats
 from entgldb.actors.session.clock_watch import ClockWatch, Steps
 from entgldb.actors.session.members import Gossip
 from entgldb.actors.session.sessions import Sessions
+from entgldb.actors.session.writers import Writers
 from entgldb.actors.sync.dialler import Dialler
 from entgldb.actors.sync.duplicates import Duplicates
 from entgldb.actors.sync.membership import Membership
@@ -61,6 +62,7 @@ class Sync(Behaviour):
         self,
         settings: SyncSettings,
         log: OplogReader,
+        witness: Witness,
         links: Links,
         checker: TokenChecker | None,
         chunks: SnapshotChunks | None = None,
@@ -79,7 +81,8 @@ class Sync(Behaviour):
         self._looks = self._life = 0
         self._duplicates = Duplicates()
         self._clocks, self._steps = ClockWatch(), Steps()
-        self.sessions = Sessions("sync", settings, log, chunks, self.count, cloud=self.in_cloud)
+        writers = Writers(settings.node_id, witness, log)
+        self.sessions = Sessions("sync", settings, log, writers, chunks, self.count, cloud=self.in_cloud)
         self.membership = Membership(log, cloud=self.in_cloud)
         self.parts = (self.sessions, self.membership)
         self.retired: frozenset[Origin] = frozenset()

@@ -113,9 +113,9 @@ class Seen(Message):
     lsn: int
 
 
-@message(92)
-class EntriesReceived(Message):
-    """Sync or gateway to oplog: a batch of a session, as it came."""
+@message(93)
+class Apply(Message):
+    """Sync or gateway to store: proven entries, whole groups. ``fault`` stops the round at this batch."""
 
     owner: str
     """The actor that hears Applied: ``sync`` or ``gateway``."""
@@ -128,21 +128,6 @@ class EntriesReceived(Message):
     """By a cloud link: system entries are recorded, never applied."""
     supplied: bool = False
     """An answer to Want: applies rows already recorded; no batch order, no Applied."""
-    recorded: tuple[int, ...] = ()
-    authors: tuple[Author, ...] = ()
-
-
-@message(93)
-class Apply(Message):
-    """Oplog to store: verified entries, whole groups only. ``fault`` stops the round at this batch."""
-
-    owner: str
-    session: str
-    round: int
-    batch: int
-    entries: tuple[Entry, ...]
-    cloud: bool
-    supplied: bool = False
     fault: str = ""
     recorded: tuple[int, ...] = ()
     peer: str = ""
@@ -169,7 +154,7 @@ class Applied(Message):
 
 @message(95)
 class SessionEnded(Message):
-    """Sync or gateway to oplog, and oplog to store: forget what you keep for it.
+    """Sync or gateway to oplog and store: forget what you keep for it.
 
     Node to both, when sync or gateway died: forget all that it had.
     """

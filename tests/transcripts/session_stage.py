@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from entgldb.messages import wire
-from entgldb.messages.local.actors import Applied, EntriesReceived, SessionEnded
+from entgldb.messages.local.actors import Applied, Apply, SessionEnded
 from entgldb.messages.model import Entry, Vector, node_of
 from entgldb.messages.schema import Message
 from tests.unit.actors.session.test_session import ME, THIRD, YOU, Bench
+from tests.unit.actors.session.test_staging import WRITER
+from tests.unit.actors.session.test_staging import entries as proven
 
 ORIGINS = {"me": ME, "you": YOU, "third": THIRD}
 
@@ -90,8 +92,7 @@ class SessionStage:
         self.bench.log.all = log.all
 
     def _entries(self, round: str, batch: str, entries: str = "1") -> Message:
-        made = tuple(Entry(b"h%d" % number, b"{}") for number in range(int(entries)))
-        return wire.Entries(int(round), int(batch), made)
+        return wire.Entries(int(round), int(batch), proven(int(entries)), (), (WRITER.author,))
 
     def _sent(self, message: Message) -> str:
         match message:
@@ -141,7 +142,7 @@ def shown(known: Vector) -> str:
 
 def _told(actor: str, message: Message) -> str:
     match message:
-        case EntriesReceived():
+        case Apply():
             cloud = ", by a cloud" if message.cloud else ""
             count = len(message.entries)
             return f"tells {actor}: round {message.round} batch {message.batch}, {count} entries{cloud}"

@@ -15,9 +15,9 @@ from entgldb.actors.election.behaviour import Bully
 from entgldb.actors.gateway.behaviour import Gateway
 from entgldb.actors.gateway.cloud_link import CloudLink
 from entgldb.actors.node.supervision import Life, Watched
-from entgldb.actors.oplog.writers import Writers
 from entgldb.actors.session.outbox import Outbox
 from entgldb.actors.session.session import Session
+from entgldb.actors.session.writers import Writers
 from entgldb.actors.store.behaviour import REQUESTS, StoreKeeper
 from entgldb.actors.store.intake import Intake
 from entgldb.actors.sync.peer_link import PeerLink

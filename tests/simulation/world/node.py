@@ -241,9 +241,9 @@ class SimulatedNode:
     def _flushed(self, actor: str) -> None:
         if actor == "store":
             self._look_at_store()
-        elif actor == "oplog" and self.host is not None:
-            oplog = self.host.behaviour(actor)
-            if isinstance(oplog, OplogKeeper) and any(map(len, oplog._stages.values())):
+        elif actor in ("sync", "gateway") and self.host is not None:
+            owner = self.host.behaviour(actor)
+            if isinstance(owner, Sync | Gateway) and any(len(session._stage) for session in owner.sessions):
                 self._world.reached["group across batches"] += 1
 
     def _look_at_store(self) -> None:
@@ -286,6 +286,11 @@ class SimulatedNode:
         deliver = partial(self._deliver_in, self.life)
         links = VirtualLinks(self._network, self, name)
         secrets = VirtualSecrets()
+        witness = (
+            CaWitness.of(ca(WORDS[self.cluster]).public_key)
+            if self.cluster
+            else CaWitness(self.log.authorities)
+        )
         if configure.store is not None:
             if self._opened:
                 self.store = TornStore.reopen(self.store, self.clock.now_ms())
@@ -302,24 +307,20 @@ class SimulatedNode:
             shelf = VirtualShelf(
                 self.snapshots, self.store.connection, self._world, deliver, lambda: self.store.full
             )
-            witness = (
-                CaWitness.of(ca(WORDS[self.cluster]).public_key)
-                if self.cluster
-                else CaWitness(self.log.authorities)
-            )
-            return OplogKeeper(configure.oplog, witness, self.log, Fingerprints(self.store.connection), shelf)
+            return OplogKeeper(configure.oplog, self.log, Fingerprints(self.store.connection), shelf)
         if configure.election is not None:
             return Bully(configure.election)
         if configure.sync is not None:
             checker = VirtualChecker(self._world, self._authority, self.clock.now_ms, deliver)
-            return Sync(
-                configure.sync, self.log, links, checker if self.role == "cloud" else None, self.snapshots
-            )
+            checks = checker if self.role == "cloud" else None
+            return Sync(configure.sync, self.log, witness, links, checks, self.snapshots)
         assert configure.gateway is not None
         tokens = VirtualTokens(self._authority, deliver)
         prober = VirtualProber(self._authority, deliver, partial(self._network.reaches, self))
         own = ca(WORDS[self.cluster]) if self.cluster else None
-        return Gateway(configure.gateway, self.log, links, tokens, secrets, prober, self.snapshots, own)
+        return Gateway(
+            configure.gateway, self.log, witness, links, tokens, secrets, prober, self.snapshots, own
+        )
 
     def _settings(self) -> NodeSettings:
         name, role = self.name, self.role

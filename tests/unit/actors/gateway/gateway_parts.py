@@ -17,6 +17,7 @@ from entgldb.messages.settings import GatewaySettings
 from entgldb.messages.wire import Hello
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeContext
+from tests.support.keys import Trusting
 
 CLOUD_ORIGIN = "cloud-node/" + "ab" * 16
 
@@ -112,7 +113,9 @@ class Rig:
         self.secrets, self.prober = FakeSecrets(), FakeProber()
         self.store = Store.memory("lan-1", b"rig", self.ctx.now_ms())
         settings = GatewaySettings("lan-1", "", role, "")
-        self.gateway = Gateway(settings, self.store, self.links, self.tokens, self.secrets, self.prober)
+        self.gateway = Gateway(
+            settings, self.store, Trusting(), self.links, self.tokens, self.secrets, self.prober
+        )
         self.ctx.behaviour = self.gateway
         self.gateway.start(self.ctx)
 

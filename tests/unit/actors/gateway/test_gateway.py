@@ -7,8 +7,8 @@ import pytest
 from entgldb.messages.client import Refused, RequestId, TestPeer, Write
 from entgldb.messages.local.actors import (
     Applied,
+    Apply,
     Committed,
-    EntriesReceived,
     Fitness,
     ProbeDone,
     Seen,
@@ -166,11 +166,11 @@ def test_commits_go_to_the_cloud_and_store_hears_that_they_were_seen() -> None:
     assert [len(m.entries) for m in sent] == [1]
 
 
-def test_what_the_cloud_sends_goes_to_oplog_and_is_acknowledged_after_its_commit() -> None:
+def test_what_the_cloud_sends_goes_to_the_store_and_is_acknowledged_after_its_commit() -> None:
     rig = Rig()
     link = rig.connect(peer("c1"))
     rig.hear(link, Entries(0, 0, ()))
-    (received,) = rig.ctx.take(EntriesReceived, "oplog")
+    (received,) = rig.ctx.take(Apply, "store")
     assert (received.owner, received.cloud) == ("gateway", True)
     assert rig.links.take(link) == []
     rig.ctx.hand(Applied(received.session, 0, 0, {CLOUD_ORIGIN: (1, b"h" * 32)}))

@@ -112,8 +112,8 @@ class LiveNode:
             sync_interval=2 * interval,
             heartbeat_interval=interval,
         )
-        self.sync = Sync(settings, log, self.links, None)
-        oplog = OplogKeeper(OplogSettings(name, ""), CaWitness.of(ca.public_key), log)
+        self.sync = Sync(settings, log, CaWitness.of(ca.public_key), self.links, None)
+        oplog = OplogKeeper(OplogSettings(name, ""), log)
         keeper = StoreKeeper(StoreSettings(name, "", "lan", "c"), self.store, FakeSecrets())
         self.inbox: deque[tuple[str, Message]] = deque()
         self._actors: dict[str, tuple[Behaviour, LiveContext]] = {

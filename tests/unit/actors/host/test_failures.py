@@ -16,6 +16,7 @@ from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local.actors import Fitness
 from entgldb.messages.settings import SyncSettings
 from tests.support.fake_context import FakeContext
+from tests.support.keys import Trusting
 from tests.unit.actors.gateway.gateway_parts import FakeLinks, Rig
 from tests.unit.actors.session.test_session import ListLog
 from tests.unit.actors.store.test_store_keeper import Bench
@@ -100,7 +101,13 @@ def test_a_checkpoint_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch)
 
 def test_sync_beats_on_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     ctx = FakeContext()
-    sync = Sync(SyncSettings("n1", "", "lan", "c", "", heartbeat_interval=1.0), ListLog(), FakeLinks(), None)
+    sync = Sync(
+        SyncSettings("n1", "", "lan", "c", "", heartbeat_interval=1.0),
+        ListLog(),
+        Trusting(),
+        FakeLinks(),
+        None,
+    )
     beat = Failing(RuntimeError("bug"))
     monkeypatch.setattr(sync, "_beat", beat)
     ctx.behaviour = sync

@@ -14,7 +14,6 @@ from entgldb.messages.local.snapshots import InstallSnapshot, SnapshotInstalled,
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings
 from tests.support.fake_context import FakeContext
-from tests.support.keys import Trusting
 from tests.unit.actors.session.test_session import ListLog
 
 VECTOR = {"x/" + "1" * 32: (9, b"h")}
@@ -88,7 +87,7 @@ class Receiver:
     def started_anew(self) -> None:
         """Oplog begins a life; what is staged is on disk."""
         self.oplog = OplogKeeper(
-            OplogSettings("n", "/nowhere"), Trusting(), log=self.log, shelf=self.shelf, disk=self.disk
+            OplogSettings("n", "/nowhere"), log=self.log, shelf=self.shelf, disk=self.disk
         )
         self.ctx.behaviour = self.oplog
 

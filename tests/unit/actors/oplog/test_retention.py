@@ -18,7 +18,6 @@ from entgldb.messages.schema import Json
 from entgldb.messages.settings import OplogSettings
 from entgldb.messages.wire import Member
 from tests.support.fake_context import FakeAsker, FakeContext
-from tests.support.keys import Trusting
 from tests.unit.actors.store.test_store_keeper import Bench
 
 HOURS = 0.01
@@ -34,7 +33,7 @@ class Node:
         self.store = self.bench.store
         self.settings = OplogSettings("n1", "", role=role, retention_hours=HOURS)
         self.ctx = FakeContext(wall_ms=self.bench.ctx.now_ms())
-        self.oplog = OplogKeeper(self.settings, Trusting(), self.store)
+        self.oplog = OplogKeeper(self.settings, self.store)
         self.ctx.behaviour = self.oplog
         self.steps: list[Prune | Collect] = []
         self.answers = True

@@ -21,7 +21,6 @@ from entgldb.messages.local.snapshots import (
 from entgldb.messages.model import Vector
 from entgldb.messages.settings import OplogSettings
 from tests.support.fake_context import FakeContext
-from tests.support.keys import Trusting
 from tests.unit.actors.oplog.snapshot_rig import VECTOR, Receiver
 from tests.unit.actors.session.test_session import ListLog
 
@@ -79,7 +78,7 @@ def test_one_that_cannot_be_merged_now_stays_and_is_not_offered_again_at_once(re
 
 def test_a_node_without_a_shelf_takes_none() -> None:
     ctx = FakeContext()
-    oplog = OplogKeeper(OplogSettings("n", "/nowhere"), Trusting(), log=ListLog())
+    oplog = OplogKeeper(OplogSettings("n", "/nowhere"), log=ListLog())
     oplog.handle(StageSnapshot("sync", "sync:a", "s", 1, False, "", 1), ctx)
     (answer,) = ctx.take(SnapshotStaged)
     assert answer.refused == Reason.BEHIND_SNAPSHOT.value

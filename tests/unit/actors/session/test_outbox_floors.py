@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
-from entgldb.messages.local.actors import EntriesReceived
+from entgldb.messages.local.actors import Apply
 from entgldb.messages.model import Vector
 from entgldb.messages.schema import Message
 from tests.unit.actors.session.test_session import ME, YOU, Bench
@@ -57,7 +57,7 @@ def test_what_a_peer_behind_the_floor_sends_is_not_taken() -> None:
     bench.session.start(bench.ctx)
     hear(bench, wire.Vectors(at(0), {}))
     hear(bench, wire.Entries(0, 0, ()))
-    assert [m for _, m in bench.ctx.told if isinstance(m, EntriesReceived)] == []
+    assert [m for _, m in bench.ctx.told if isinstance(m, Apply)] == []
     bench.ctx.run(30.0)
     hear(bench, wire.Heartbeat(0, 0, 1))
     assert [message for message in bench.sent if isinstance(message, wire.GapRequest)] == []
@@ -72,7 +72,7 @@ def test_once_it_has_caught_up_otherwise_the_link_is_like_any_other() -> None:
     assert isinstance(batch, wire.Entries)
     assert len(batch.entries) == 1
     hear(bench, wire.Entries(0, 0, ()))
-    assert [m for _, m in bench.ctx.told if isinstance(m, EntriesReceived)] != []
+    assert [m for _, m in bench.ctx.told if isinstance(m, Apply)] != []
 
 
 def test_rows_that_are_pruned_while_a_batch_is_made_are_not_passed_over() -> None:

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 
 from entgldb.actors.session.outbox import RELAY_DELAY, RELAY_PATIENCE
 from entgldb.actors.session.session import STALLED, Session
+from entgldb.actors.session.writers import Writers
 from entgldb.messages import client, wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import BATCH_BYTES_MAX, ENTRIES_PER_BATCH_MAX, WINDOW_BYTES_MAX
-from entgldb.messages.local.actors import Applied, EntriesReceived, Seen
+from entgldb.messages.local.actors import Applied, Apply, Seen
 from entgldb.messages.model import REMOTE_PEERS, Author, Entry, Vector
 from entgldb.messages.schema import Message
 from entgldb.storage.rules.results import Heard, LogRow
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeContext
+from tests.support.keys import Trusting
 
 LARGE = WINDOW_BYTES_MAX // BATCH_BYTES_MAX
 """Batches of full size that fill the window."""
@@ -127,6 +129,7 @@ class Bench:
             name="sync:1",
             owner="sync",
             log=self.log,
+            writers=Writers("me", Trusting(), self.log),
             send=self._send,
             cloud=cloud,
             live_push=live_push,
@@ -306,7 +309,7 @@ def test_a_batch_out_of_turn_begins_a_new_round() -> None:
     (request,) = bench.take(wire.GapRequest)
     assert request == wire.GapRequest(1, {}, {})
     bench.session.receive(wire.Entries(0, 0, (Entry(b"h", None),)), bench.ctx)
-    assert [message for actor, message in bench.ctx.told if isinstance(message, EntriesReceived)] == []
+    assert [message for actor, message in bench.ctx.told if isinstance(message, Apply)] == []
 
 
 def test_a_refused_batch_begins_a_new_round_and_a_good_one_is_acknowledged() -> None:
@@ -402,7 +405,7 @@ def test_of_a_cloud_the_proofs_of_a_fork_of_our_own_log_are_taken_and_nothing_el
     )
     assert bench.take(wire.Want) == [wire.Want(((store.origin, 1),))]
     bench.session.receive(wire.Supply((system, Entry(b"junk", None), user)), bench.ctx)
-    (received,) = [message for _, message in bench.ctx.told if isinstance(message, EntriesReceived)]
+    (received,) = [message for _, message in bench.ctx.told if isinstance(message, Apply)]
     assert (received.entries, received.cloud, received.supplied) == ((user,), True, True)
 
 

@@ -12,6 +12,7 @@ from entgldb.messages.local.actors import Committed, FrameIn, LinkUp
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import SyncSettings
 from tests.support.fake_context import FakeContext
+from tests.support.keys import Trusting
 from tests.unit.actors.gateway.gateway_parts import FakeLinks, Rig, peer
 from tests.unit.actors.session.test_session import ListLog
 
@@ -29,7 +30,9 @@ class Lan:
 
     def __init__(self) -> None:
         self.ctx, self.links = FakeContext(), LanLinks()
-        self.sync = Sync(SyncSettings("lan-1", "", "lan", "c", "h:1"), ListLog(), self.links, None)  # type: ignore[arg-type]  # a log that is a list
+        self.sync = Sync(
+            SyncSettings("lan-1", "", "lan", "c", "h:1"), ListLog(), Trusting(), self.links, None
+        )  # type: ignore[arg-type]  # a log that is a list
         self.ctx.behaviour = self.sync
         self.sync.start(self.ctx)
         for link in (1, 2, 3):

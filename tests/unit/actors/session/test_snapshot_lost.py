@@ -19,7 +19,6 @@ from entgldb.messages.local.snapshots import FreezeSnapshot, SnapshotFrozen, Sna
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings
 from tests.support.fake_context import FakeContext
-from tests.support.keys import Trusting
 from tests.unit.actors.session.test_session import ListLog
 
 ORIGIN = "lan-1/" + "ab" * 16
@@ -63,7 +62,7 @@ class Pair:
         self.shelf, self.ctx, self.counts = Shelf(), FakeContext(), Counter[Reason]()
         self.sent: list[Message] = []
         log = Pruned()
-        self.oplog = OplogKeeper(OplogSettings("n", "/nowhere"), Trusting(), log=log, shelf=self.shelf)  # type: ignore[arg-type]  # nothing is staged
+        self.oplog = OplogKeeper(OplogSettings("n", "/nowhere"), log=log, shelf=self.shelf)  # type: ignore[arg-type]  # nothing is staged
         self.giving = SnapshotGiving(
             Ends("s", "sync", "", cloud),
             log,

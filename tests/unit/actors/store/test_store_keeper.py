@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from entgldb.actors.oplog.behaviour import OplogKeeper
+from entgldb.actors.session.staging import Stage
+from entgldb.actors.session.writers import Writers
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.messages import client, codec
 from entgldb.messages.administration import ResetClock
@@ -17,7 +18,6 @@ from entgldb.messages.local.actors import (
     Apply,
     ApplyInitialPeers,
     Committed,
-    EntriesReceived,
     RemotePeersChanged,
     Seen,
     SessionEnded,
@@ -26,7 +26,7 @@ from entgldb.messages.local.members import RememberMembers
 from entgldb.messages.model import REMOTE_PEERS, Entry
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Message
-from entgldb.messages.settings import OplogSettings, StoreSettings
+from entgldb.messages.settings import StoreSettings
 from entgldb.messages.wire import Member
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeAsker, FakeContext
@@ -340,32 +340,28 @@ def test_the_sessions_of_a_dead_actor_are_forgotten_and_no_others() -> None:
     assert said[3:] == ["", "", "out-of-order"]
 
 
-def test_a_group_whose_beginning_died_with_the_oplog_is_not_applied_in_part() -> None:
+def test_a_group_whose_beginning_died_with_a_session_is_not_applied_in_part() -> None:
     bench, other = Bench(), Bench("n2", seed=b"\2" * 32)
     other.ask(client.Commit(other.request(), tuple(client.Write("users", f"k{n}", b"{}") for n in range(4))))
     group = [Entry(row.header, row.body, row.signature) for row in other.store.rows(1, 4)]
     author = other.store.author(other.store.origin)
     assert author is not None
 
-    def by(keeper: OplogKeeper, entries: list[Entry], number: int, round_: int = 0) -> str:
-        ctx = FakeContext()
-        received = EntriesReceived(
-            "sync", "sync:1", round_, number, tuple(entries), cloud=False, authors=(author,)
-        )
-        keeper.handle(received, ctx)
-        bench.ask(*(message for _, message in ctx.told))
+    def by(stage: Stage, entries: list[Entry], number: int, round_: int = 0) -> str:
+        writers = Writers("n1", Trusting(), bench.store)
+        ready = stage.take(entries, (), (author,), writers, FakeContext(), bench.keeper.count)
+        bench.ask(Apply("sync", "sync:1", round_, number, ready.entries, cloud=False, fault=ready.fault))
         (_, applied) = bench.told(Applied)[-1]
         assert isinstance(applied, Applied)
         return applied.refused
 
-    assert by(OplogKeeper(OplogSettings("n1", ""), Trusting()), group[:2], 0) == ""
-    restarted = OplogKeeper(OplogSettings("n1", ""), Trusting())
-    assert by(restarted, group[2:], 1) == "gap"
-    spoilt = replace(group[2], body=b"[]")
-    assert by(restarted, [*group[:2], spoilt, group[3]], 0, round_=1) == "bad-entry"
-    assert by(restarted, group[3:], 1, round_=1) == "out-of-order"
+    assert by(Stage(), group[:2], 0) == ""
+    assert by(Stage(), group[2:], 1) == "gap"
+    spoilt, stage = replace(group[2], body=b"[]"), Stage()
+    assert by(stage, [*group[:2], spoilt, group[3]], 0, round_=1) == "bad-entry"
+    assert by(stage, group[3:], 1, round_=1) == "out-of-order"
     assert bench.store.vector() == {}
-    assert by(restarted, group, 0, round_=2) == ""
+    assert by(Stage(), group, 0, round_=2) == ""
     assert bench.store.status()["documents"] == 4
 
 

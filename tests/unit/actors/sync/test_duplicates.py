@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from entgldb.actors.session.silence import SECONDS_MIN
+from entgldb.actors.session.writers import Writers
 from entgldb.actors.sync.duplicates import ALARM_AFTER, ALARM_OVER, Duplicates
 from entgldb.actors.sync.peer_link import PeerLink, hello
 from entgldb.messages import wire
@@ -10,6 +11,7 @@ from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import LinkUp
 from entgldb.messages.settings import SyncSettings
 from tests.support.fake_context import FakeContext
+from tests.support.keys import Trusting
 from tests.unit.actors.session.test_session import ListLog, Session
 
 SETTINGS = SyncSettings("lan-1", "", "lan", "cluster", "10.0.0.1:7000")
@@ -20,7 +22,14 @@ def link(number: int, life: int, ctx: FakeContext) -> PeerLink:
     """An inbound link on which lan-1 has said Hello."""
     peer = PeerLink(LinkUp(number, True, f"10.0.0.{number}:50000", "lan-1"), ctx.monotonic())
     peer.accept(hello(SETTINGS, ORIGIN, 7000, ctx.now_ms(), life), ctx)
-    peer.session = Session(name="s", owner="sync", log=ListLog(), send=lambda message: True, cloud=False)
+    peer.session = Session(
+        name="s",
+        owner="sync",
+        log=(log := ListLog()),
+        writers=Writers("n", Trusting(), log),
+        send=lambda message: True,
+        cloud=False,
+    )
     peer.session.start(ctx)
     peer.session.receive(wire.Vectors({}, {}), ctx)
     return peer

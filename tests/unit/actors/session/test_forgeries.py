@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from entgldb.actors.gateway.vouching import Vouching
-from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.session import own_log
+from entgldb.actors.session.session import Session
+from entgldb.actors.session.writers import Writers
 from entgldb.actors.store.intake import Intake
 from entgldb.actors.tls.witness import CaWitness
 from entgldb.messages import wire
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import Reason
-from entgldb.messages.local.actors import Apply, EntriesReceived
+from entgldb.messages.local.actors import Apply
 from entgldb.messages.model import ENDED, Author, Entry
-from entgldb.messages.settings import OplogSettings
 from entgldb.storage.rules import header as headers
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeContext
@@ -29,7 +29,7 @@ EVERYWHERE = pytest.mark.parametrize("place", [LAN, GATEWAY, CLOUD])
 
 
 class Victim:
-    """Oplog and store of one node: on the LAN, of a gateway that hears a cloud, or of a cloud."""
+    """A session and the store of one node: on the LAN, of a gateway that hears a cloud, or of a cloud."""
 
     def __init__(self, place: str = LAN) -> None:
         self.store = Store.memory("victim", b"victim", NOW, attests("tests"))
@@ -43,21 +43,36 @@ class Victim:
             with self.store.group():
                 self.store.trust(cluster("tests"), ca_key_of("tests"))
             witness = CaWitness(self.store.authorities)
-        self.oplog = OplogKeeper(OplogSettings("victim", ""), witness, self.store)
-        self.counts: Counter[str] = Counter(self.oplog.counts)
+        self.counts: Counter[str] = Counter()
+        self._writers = Writers("victim", witness, self.store)
+        self.session = self.open("sync:1")
         self.intake = Intake(self.store, self._count)
         self.ctx = FakeContext()
         self._batch = 0
 
+    def open(self, name: str) -> Session:
+        return Session(
+            name=name,
+            owner="sync",
+            log=self.store,
+            writers=self._writers,
+            send=lambda message: True,
+            cloud=self.cloud,
+            count=lambda reason: self._count(reason, 1),
+            vouch=self._vouch,
+        )
+
     def hear(self, entries: Iterable[Entry], *authors: Author, supplied: bool = False) -> str:
         """Take a batch of a peer; a word of ``Reason`` where the round is refused."""
-        named = authors if self._vouching is None else self._vouching.attested(authors)
-        received = EntriesReceived(
-            "sync", "sync:1", 0, self._batch, tuple(entries), self.cloud, supplied, authors=named
-        )
-        self._batch += not supplied
-        self.oplog.handle(received, self.ctx)
-        apply = self.ctx.told.pop()[1]
+        if supplied:
+            self.session.receive(wire.Supply(tuple(entries), authors), self.ctx)
+        else:
+            self.session.receive(wire.Entries(0, self._batch, tuple(entries), (), authors), self.ctx)
+            self._batch += 1
+        told, self.ctx.told = self.ctx.told, []
+        if not told:
+            return ""
+        ((_, apply),) = told
         assert isinstance(apply, Apply)
         with self.store.group():
             return self.intake.take(apply, self.ctx).refused
@@ -66,7 +81,10 @@ class Victim:
         return self.store.get("users", key)
 
     def said(self, reason: Reason) -> int:
-        return self.oplog.counts[reason.value] + self.counts[reason.value]
+        return self.counts[reason.value]
+
+    def _vouch(self, authors: Iterable[Author]) -> tuple[Author, ...]:
+        return tuple(authors) if self._vouching is None else self._vouching.attested(authors)
 
     def _count(self, reason: Reason, times: int) -> None:
         self.counts[reason.value] += times
@@ -293,8 +311,8 @@ def test_what_makes_a_writer_count_is_kept_with_its_first_entry() -> None:
     """The peer has shown it in a round that the store could not take, and not in the one that it takes."""
     victim, honest = Victim(), node("a")
     put(honest, "u", "true")
-    lost = EntriesReceived("sync", "sync:0", 0, 0, tuple(sent(honest)), False, authors=(author(honest),))
-    victim.oplog.handle(lost, victim.ctx)
+    lost = wire.Entries(0, 0, tuple(sent(honest)), (), (author(honest),))
+    victim.open("sync:0").receive(lost, victim.ctx)
     victim.ctx.told.clear()
     bare = Author(honest.origin, author(honest).public_key, b"")
     assert victim.hear(sent(honest), bare) == ""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from typing import NamedTuple
 
 from entgldb.actors.behaviour import Context
-from entgldb.actors.oplog.writers import Writers
+from entgldb.actors.session.writers import Writers
 from entgldb.messages.errors import EntglError, ProtocolError, Reason
 from entgldb.messages.limits import (
     BATCH_BYTES_MAX,
@@ -83,8 +83,7 @@ class Proven(NamedTuple):
 class Stage:
     """The entries of one round of one session."""
 
-    def __init__(self, round_: int) -> None:
-        self.round = round_
+    def __init__(self) -> None:
         self._waiting: list[Staged] = []
         self._carried = 0
         """How many of them came in earlier batches."""

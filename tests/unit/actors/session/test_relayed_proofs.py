@@ -6,7 +6,7 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.model import Entry
 from entgldb.storage.rules.header import decode
 from entgldb.storage.store import Store
-from tests.unit.actors.oplog.test_forgeries import NOW, Victim, author, node, sent
+from tests.unit.actors.session.test_forgeries import NOW, Victim, author, node, sent
 
 MONTH = 31 * 24 * 3_600_000
 
