@@ -6,6 +6,7 @@ nobody sees an effect before its cause (causal delivery for the price of one int
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
@@ -83,10 +84,11 @@ class Outbox:
         """Origin -> seq that the peer holds back by its clock."""
         return self._held
 
-    @property
-    def waiting(self) -> bool:
-        """A relay delay is running, or the line is full: call ``pump`` again soon."""
-        return bool(self._relays) or self._no_room
+    def due_in(self, now: float) -> float:
+        """Seconds until ``pump`` may find something to send; infinite where only others can bring it."""
+        if self._no_room:
+            return 0.0
+        return max(0.0, self._relays[0][0] - now) if self._relays else math.inf
 
     @property
     def handed(self) -> int:

@@ -265,15 +265,14 @@ class Session:
         self.beat(ctx, claim)
 
     def tick(self, ctx: Context) -> None:
-        """Soon again while ``busy``."""
+        """Again after ``due_in``."""
         self._tell_gains()
         self.line.look(ctx.monotonic())
         self.outbox.pump(ctx)
 
-    @property
-    def busy(self) -> bool:
-        """Whether a relay delay is running, or something waits for the line."""
-        return self.outbox.waiting or self.line.busy or bool(self._gains)
+    def due_in(self, ctx: Context) -> float:
+        """Seconds until ``tick`` may have something to do: a relay delay ends, or the line has room."""
+        return 0.0 if self.line.busy or self._gains else self.outbox.due_in(ctx.monotonic())
 
     @property
     def behind_out(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -22,7 +23,9 @@ from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import GatewaySettings, SyncSettings
 
 PUMP_SECONDS: Final = 0.02
-"""Between looks at running relay delays."""
+"""Between looks at what waits for a line, or for others who feed its peer."""
+LATE_SECONDS: Final = 0.001
+"""A timer may be early by a rounding."""
 
 
 class Sessions:
@@ -44,7 +47,7 @@ class Sessions:
         self._running: dict[str, Session] = {}
         self._serial = 0
         self._gained: Vector = {}
-        self._pumping = False
+        self._pump_at = math.inf
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._running.values()))
@@ -132,13 +135,17 @@ class Sessions:
         if self._gained:
             gained, self._gained = self._gained, {}
             self.each(lambda session: session.gained(gained), ctx)
-        if not self._pumping and any(session.busy for session in self):
-            self._pumping = True
-            ctx.after(PUMP_SECONDS, Tick("pump"))
+        wait = min((session.due_in(ctx) for session in self), default=math.inf)
+        at = ctx.monotonic() + max(PUMP_SECONDS, wait + LATE_SECONDS)
+        if at < self._pump_at - LATE_SECONDS:
+            self._pump_at = at
+            ctx.after(at - ctx.monotonic(), Tick("pump"))
 
     def pump(self, ctx: Context) -> None:
         """The owner's tick of that name: what waited for its time or for the line may go."""
-        self._pumping = False
+        if ctx.monotonic() < self._pump_at - LATE_SECONDS:
+            return  # an earlier one took its place
+        self._pump_at = math.inf
         self.each(lambda session: session.tick(ctx), ctx)
 
     def alarms(self, ctx: Context) -> list[Json]:
