@@ -88,7 +88,8 @@ def before_leaps(links: Sequence[Provable], bound: int) -> list[int]:
     """The places of signatures that a relay is to keep, though later ones prove as much.
 
     Another node may hold what comes behind one, or the log may be given its end there: who then has applied
-    what comes before could prove none of it, and so relay nothing that was written after it.
+    what comes before could prove none of it, and so relay nothing that was written after it. A log that is
+    held here may be given its end anywhere in what is held.
     """
     found: list[int] = []
     tails: dict[Origin, int] = {}
@@ -96,6 +97,8 @@ def before_leaps(links: Sequence[Provable], bound: int) -> list[int]:
         before = tails.get(one.origin)
         if before is not None and links[before].closes and leaps(links[before].hlc, one.hlc, bound):
             found.append(before)
+        if one.closes and one.hlc > bound:
+            found.append(place)
         tails[one.origin] = place
     return found
 

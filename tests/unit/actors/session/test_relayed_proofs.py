@@ -1,4 +1,4 @@
-"""Signatures that a relay keeps beyond what it needs itself: those before a leap of the clock."""
+"""Signatures that a relay keeps beyond what it needs itself: before a leap of the clock, of what it holds."""
 
 from __future__ import annotations
 
@@ -47,6 +47,25 @@ def test_a_relay_that_believes_a_leap_keeps_the_proof_of_what_came_before_it() -
     onward = Victim()
     assert onward.hear(sent(next_one.store), author(honest), author(other)) == ""
     assert onward.store.vector() == next_one.store.vector()
+
+
+def test_a_relay_keeps_every_proof_of_what_it_holds() -> None:
+    """A reset of the clock ends the log anywhere in there, and what is before the end is let in."""
+    honest, relay, next_one = node("a"), Victim(), Victim()
+    put(honest, "right", NOW)
+    for key, seconds in (("one", 70), ("two", 71), ("three", 90)):
+        put(honest, key, NOW + seconds * 1000)
+    assert relay.hear(sent(honest), author(honest)) == ""
+    assert relay.store.held() == {honest.origin: 4}
+    with relay.store.group():
+        relay.store.state.end(relay.store.connection, honest.origin, 3)
+        relay.store.release_held(NOW + 100_000)
+    assert relay.store.vector()[honest.origin][0] == 3
+    assert signed(sent(relay.store)) == ["right", "one", "two"]
+    assert relay.store.signed_upto(honest.origin) == 3
+    next_one.ctx = type(next_one.ctx)(wall_ms=NOW + 100_000)
+    assert next_one.hear(sent(relay.store), author(honest)) == ""
+    assert next_one.store.vector() == relay.store.vector()
 
 
 def test_a_writer_whose_clock_leaps_inside_a_commit_signs_before_it() -> None:
