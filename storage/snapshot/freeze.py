@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Origin, Vector
-from entgldb.storage.log.recorded import has_recorded, is_partial
+from entgldb.storage.log.recorded import has_recorded, is_outdated, is_partial
 from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.rules.comparing.chunks import CONFLICTS, DOCUMENTS, Mark, Preface
 from entgldb.storage.rules.header import decode
@@ -37,11 +37,6 @@ _CONFLICTS: Final = (
     "SELECT collection, key, CAST(body AS BLOB), origin, seq, hlc,"
     " CASE rule WHEN 'lww' THEN NULL ELSE CAST(rule AS BLOB) END FROM _entgldb_conflicts"
     " WHERE {} ORDER BY collection, key, origin, seq"
-)
-
-_SHOWN: Final = (
-    "SELECT d.hlc, o.name FROM _entgldb_documents d JOIN _entgldb_origins o ON o.id = d.origin"
-    " WHERE d.collection = ? AND d.key = ?"
 )
 
 
@@ -149,8 +144,7 @@ def _refuse_with_quarantine(source: sqlite3.Connection) -> None:
         raise EntglError("entries are in quarantine here: this node can vouch for no state")
     for (raw,) in source.execute("SELECT header FROM _entgldb_oplog WHERE applied = 2"):
         dropped = decode(raw)
-        shown = source.execute(_SHOWN, (dropped.collection, dropped.key)).fetchone()
-        if shown is None or shown < (dropped.hlc, dropped.origin):
+        if not is_outdated(source, dropped):
             raise EntglError(f"{dropped.version} was dropped here: this node can vouch for no state")
 
 

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 from entgldb.actors.session import outbox, progress
 from entgldb.messages.client import Report, Status
+from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.schema import Message
 from tests.simulation.events import damage, operators, times
@@ -247,8 +248,11 @@ class Run:
         vectors = [node.log.vector() for node in self.lan]
         if any(vector != vectors[0] for vector in vectors):
             return "the vectors of the LAN differ"
-        if any(node.log.held() or node.log.unapplied(1) for node in self.lan):
-            return "entries are held or not supplied"
+        if any(node.log.held() for node in self.lan):
+            return "entries are held"
+        asked_for = {one for node in self.lan for one in node.log.unapplied(PAGE_ROWS_MAX)}
+        if asked_for and asked_for - self.watch.lost(self.nodes):
+            return "entries are not supplied"
         return ""
 
     def _islands(self) -> None:

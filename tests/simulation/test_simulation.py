@@ -21,6 +21,7 @@ FOUND = {
     507: "a rule of a collection that went with the end of a log stayed in memory",
     5070: "a gateway did not keep the proof of who had written what a cloud gave it in the seventeenth round",
     6037: "what a reset wrote again named what it had put off, and two nodes listed other conflicts for it",
+    5125: "a disk went back with the only copy of a rule, and all waited for it who had its header",
     5175: "a merge on an entry in quarantine left no conflict row of what it overwrote",
 }
 """Seeds, and what was wrong when they failed."""

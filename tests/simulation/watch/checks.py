@@ -191,10 +191,22 @@ class Watch:
         self._clocks[node.name] = max((row.operation.hlc for row in log), default=0)
         self._tombstones[node.name] = oracle.tombstones(node.store.connection)
 
+    def lost(self, nodes: list[SimulatedNode]) -> set[Id]:
+        """The entries that disks have lost and nobody has any more.
+
+        Of the configuration that a disk has lost a cloud may give headers back. Bodies of it no cloud has.
+        """
+        there = {
+            row.operation.id
+            for node in nodes
+            for row in self.log(node)
+            if (row.applied and node.role == "lan") or not row.operation.place[0].startswith(SYSTEM)
+        }
+        return self.excused - there
+
     def forget_lost(self, nodes: list[SimulatedNode], acks: Acknowledged) -> None:
-        """Forget the entries that disks have lost and nobody has: no check can ask for them."""
-        there = {row.operation.id for node in nodes for row in self.log(node)}
-        for gone in self.excused - there:
+        """Forget the entries that are lost: no check can ask for them."""
+        for gone in self.lost(nodes):
             self.union.pop(gone, None)
             acks.forget(gone)
 

@@ -188,6 +188,20 @@ def test_who_has_only_recorded_a_peer_takes_it_away_from_nobody(*, pruned: bool)
     assert whole.store.get(REMOTE_PEERS, "cloud-1") == b'{"v":"p"}'
 
 
+@pytest.mark.parametrize("pruned", [False, True])
+def test_who_has_something_newer_than_what_it_only_recorded_gives_its_configuration(*, pruned: bool) -> None:
+    """The only copy of an entry may be gone with a disk, of which a cloud gives the header back."""
+    _, header, whole = recorded()
+    header.put("cloud-1", "q", collection=REMOTE_PEERS, now=NOW + 1)
+    if pruned:
+        prune_all(header)
+    new = Side("new")
+    for side in (new, whole):
+        send(header.store, side.store, NOW + 2)
+        assert side.store.get(REMOTE_PEERS, "cloud-1") == b'{"v":"q"}'
+        assert not is_partial(side.store.connection)
+
+
 def test_a_snapshot_brings_what_was_only_recorded_here() -> None:
     _, header, whole = recorded()
     prune_all(whole)
