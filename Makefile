@@ -6,7 +6,10 @@ SEEDS ?= 100
 FIRST ?= 1
 HOURS ?= 1
 
-.PHONY: demo bench test check quick simulate soak clean
+# the tests start some hundreds of Python processes: each would compile all modules anew
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: demo bench test check form types suite quick matrix simulate soak clean
 
 $(VENV)/demo.stamp: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -24,20 +27,27 @@ demo: $(VENV)/demo.stamp  ## the main job, end to end, on real processes
 bench: $(VENV)/demo.stamp  ## every figure beside its floor, in five minutes on a quiet machine
 	$(BIN)/entgldb bench
 
-check: $(VENV)/test.stamp  ## formatting, lint, types, layers
+check: form types  ## formatting, lint, types, layers
+
+form: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: $(VENV)/test.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
 quick: $(VENV)/test.stamp  ## what runs in under 90 seconds
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 matrix:  ## the quick tests on every Python from 3.11 that is found
 	$(PYTHON) tests/matrix.py
 
-test: check  ## all checks and all tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+test: form  ## all checks and all tests; tests wait now and then, so the types are checked beside them
+	$(MAKE) --no-print-directory -j 2 types suite
+
+suite: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 simulate: $(VENV)/test.stamp  ## make simulate SEEDS=300 [FIRST=1]
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -12,6 +13,19 @@ import pytest
 from entgldb.storage.file import open as database
 from tests import leftovers
 
+ROOT: Final = Path(__file__).parent.parent
+LONGEST: Final = (
+    "tests/seed/test_remote_peer_configuration.py",
+    "tests/system/programs/test_demo.py",
+    "tests/system/cloud/test_authority_faults.py",
+    "tests/simulation/test_away.py",
+    "tests/simulation/test_simulation.py",
+    "tests/simulation/test_mutants.py",
+    "tests/system/process/test_supervision.py",
+    "tests/kills/test_kills.py",
+    "tests/system/programs/test_bench.py",
+)
+"""Files of tests that take longest, the longest first."""
 LEFT: Final = "left_running"
 _left: list[str] = []
 """Told by the processes that run tests for this one."""
@@ -23,6 +37,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     leftovers.mark()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the files, long ones begin first: one that began last would run alone."""
+    if not hasattr(config, "workerinput"):
+        return
+    places = {ROOT / name: place for place, name in enumerate(LONGEST)}
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (places.get(item.path, len(places)), item.path not in slow))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("messages", "storage", "actors", "client", "launch")
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
@@ -221,3 +223,7 @@ def test_no_two_constants_share_a_sentence() -> None:
     fields = [(place, text) for path in FILES for place, text, of_field in docstrings(path) if of_field]
     assert len(fields) > 100
     assert [one for one in fields if one[1][0].islower() or one[1][-1] in ",;:"] == []
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    assert [name for name in LONGEST if not (ROOT / name).exists()] == []
