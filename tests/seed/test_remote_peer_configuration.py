@@ -1,7 +1,7 @@
 """Every claim of the requirement "Remote Peer Configuration - Automatic Synchronization", one test each.
 
-Real nodes, real TLS, real tokens, the command line only. The tests read the holder of a cloud link from the
-kernel's sockets and from the cloud's own status, never from the LAN node's word.
+Real nodes, real TLS, real tokens; what changes a node is the command line. The tests read the holder of a
+cloud link from the kernel's sockets and from the cloud's own status, never from the LAN node's word.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from entgldb.messages.remote_peers import RemotePeer
 from tests.system.support.cluster_fixture import CLIENT, SECRET, Cluster, Node, on_each, sessions
 from tests.system.support.kernel_view import eventually
 
@@ -72,7 +73,7 @@ def cluster(running: Cluster) -> Cluster:
     first = running.lan[0]
     eventually(lambda: running.gateway() is first, "lan-1 leads", 30)
     for peer in running.until_same_list():
-        first.run("remove-peer", peer["node_id"])
+        first.run("remove-peer", peer.node_id)
     on_each(running.clouds, lambda cloud: running.until_held_by(cloud, None))
     running.until_everywhere(lambda node: node.peers() == [], "no remote peers are left")
     return running
@@ -99,7 +100,7 @@ def lists(name: str, *, enabled: bool = True) -> Callable[[Node], bool]:
     """A check: the node lists this peer, in this state."""
 
     def check(node: Node) -> bool:
-        return any(peer["node_id"] == name and peer["enabled"] is enabled for peer in node.peers())
+        return any(peer.node_id == name and peer.enabled is enabled for peer in node.peers())
 
     return check
 
@@ -111,7 +112,7 @@ def has_note(key: str) -> Callable[[Node], bool]:
 
 def addresses(node: Node) -> list[str]:
     """Of all peers the node lists, by node id."""
-    return [peer["address"] for peer in node.peers()]
+    return [peer.address for peer in node.peers()]
 
 
 # --- how it works -----------------------------------------------------------------------------------
@@ -201,7 +202,8 @@ def test_verification_query_on_any_node_returns_the_same_list(linked: Cluster) -
     """NodeId, Address, Type and Enabled, the same on every node."""
     linked.add_cloud(linked.lan[0], linked.clouds[1])
     linked.until_everywhere(lists("cloud-2"), "lists cloud-2")
-    found = linked.until_same_list()
+    found, *others = [node.run("list-peers")[0]["peers"] for node in linked.lan]
+    assert others == [found, found]
     shown = [(peer["node_id"], peer["address"], peer["type"], peer["enabled"]) for peer in found]
     assert shown == [(cloud.name, f"127.0.0.1:{cloud.port}", 2, True) for cloud in linked.clouds]
     assert SECRET not in json.dumps(found)
@@ -211,7 +213,7 @@ def test_configuration_file_for_initial_setup_is_applied_once(silent: Cluster) -
     """The block taken verbatim reaches all nodes; once removed, no restart brings it back."""
     silent.until_everywhere(lists("cloud-node-1"), "lists the initial peer")
     [peer] = silent.until_same_list()
-    assert (peer["address"], peer["type"]) == ("remote.entgldb.com:9000", 2)
+    assert (peer.address, peer.type) == ("remote.entgldb.com:9000", 2)
     document = silent.lan[2].document(COLLECTION, "cloud-node-1")
     assert document is not None
     oauth2 = json.loads(document["OAuth2Json"])
@@ -233,7 +235,7 @@ def test_configuration_file_for_initial_setup_is_applied_once(silent: Cluster) -
     eventually(met_its_peers, "lan-2 has completed its sessions")
     silent.lan[2].run("add-static-peer", "--node-id", "marker", "--address", "127.0.0.1:9")
     silent.until_everywhere(lists("marker"), "lists the marker")
-    assert [peer["node_id"] for peer in silent.until_same_list()] == ["marker"]
+    assert [peer.node_id for peer in silent.until_same_list()] == ["marker"]
     silent.lan[2].run("remove-peer", "marker")
 
 
@@ -292,7 +294,7 @@ def test_all_changes_are_synchronized_within_seconds_depending_on_sync_interval(
         due = time.monotonic() + 2 * SYNC_INTERVAL
         wanted = writer.peers()
 
-        def arrived(node: Node, wanted: list[dict[str, object]] = wanted) -> bool:
+        def arrived(node: Node, wanted: list[RemotePeer] = wanted) -> bool:
             return node.peers() == wanted
 
         silent.until_everywhere(arrived, f"has {change}", due - time.monotonic())
@@ -355,10 +357,10 @@ def test_zero_configuration_drift(cluster: Cluster) -> None:
         node.run("disable-peer", f"site-{other.name}")
 
     def all_disabled(node: Node) -> bool:
-        return [peer["enabled"] for peer in node.peers()] == [False] * 3
+        return [peer.enabled for peer in node.peers()] == [False] * 3
 
     cluster.until_everywhere(all_disabled, "lists three disabled peers")
-    names = [peer["node_id"] for peer in cluster.until_same_list()]
+    names = [peer.node_id for peer in cluster.until_same_list()]
     assert names == ["site-lan-1", "site-lan-2", "site-lan-3"]
 
 

@@ -31,9 +31,20 @@ PATIENCE = 30.0
 """Seconds that a busy machine may take; how fast it goes on a quiet one is for ``entgldb bench`` to say."""
 
 
+def made(folder: Path) -> Path:
+    return init(Plan(folder / "n1", node_id="n1", host="127.0.0.1")).directory
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    return init(Plan(tmp_path / "n1", node_id="n1", host="127.0.0.1")).directory
+    return made(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """For tests after which the same node serves on."""
+    with launch(made(tmp_path_factory.mktemp("shared"))) as started:
+        yield started
 
 
 @pytest.fixture
@@ -64,20 +75,20 @@ def serves(node: Node, actor: str) -> bool:
 
 
 @pytest.mark.parametrize("actor", [*CHILDREN, "node"])
-def test_a_killed_actor_serves_again(node: Node, actor: str) -> None:
-    before = pids(node)[actor]
+def test_a_killed_actor_serves_again(shared: Node, actor: str) -> None:
+    before = pids(shared)[actor]
     os.kill(before, signal.SIGKILL)
     all_gone([before])
-    until(lambda: serves(node, actor), PATIENCE, f"{actor} serving again")
-    after = until(lambda: pids(node) if set(pids(node)) == {*CHILDREN, "node"} else None, PATIENCE, "all")
+    until(lambda: serves(shared, actor), PATIENCE, f"{actor} serving again")
+    after = until(lambda: pids(shared) if set(pids(shared)) == {*CHILDREN, "node"} else None, PATIENCE, "all")
     assert after[actor] != before
 
 
-def test_only_the_killed_actor_is_started_again(node: Node) -> None:
-    before = pids(node)
+def test_only_the_killed_actor_is_started_again(shared: Node) -> None:
+    before = pids(shared)
     os.kill(before["sync"], signal.SIGKILL)
-    until(lambda: pids(node).get("sync") not in (None, before["sync"]), PATIENCE, "a new sync")
-    after = pids(node)
+    until(lambda: pids(shared).get("sync") not in (None, before["sync"]), PATIENCE, "a new sync")
+    after = pids(shared)
     assert {name for name in before if before[name] != after[name]} == {"sync"}
 
 
@@ -222,9 +233,9 @@ def test_a_killed_logger_takes_nothing_with_it(node: Node) -> None:
 
 
 def test_reload_brings_what_changed_in_the_file_and_names_what_is_wrong_with_it(
-    node: Node, directory: Path
+    shared: Node,
 ) -> None:
-    file = directory / "entgldb.toml"
+    node, file = shared, shared.directory / "entgldb.toml"
     good = file.read_text()
     before = pids(node)
     file.write_text(good.replace("discovery = false", "discovery = true") + "\n[election]\npriority = 7\n")

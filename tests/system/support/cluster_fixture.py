@@ -1,5 +1,6 @@
-"""A cluster of real processes, driven through ``python -m entgldb`` alone and judged from outside.
+"""A cluster of real processes, driven through ``python -m entgldb`` and judged from outside.
 
+A look at a node goes through the Python API: a test looks again and again, and each verb is a process.
 ``with Cluster(folder, lan=3, clouds=1) as cluster``: every process that was started is ended when the
 block ends, also when a test fails; if the test run itself is killed, the kernel ends them.
 """
@@ -19,11 +20,15 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
+from entgldb.client.database import Database
 from entgldb.launch.node.init import pick_port
+from entgldb.messages.errors import EntglError
+from entgldb.messages.remote_peers import RemotePeer
 from tests.system.support.kernel_view import MARK, Socket, established, eventually, kill_all, pids_of
 from tests.unit.actors.gateway.server_certificate import issue_server_certificate
 
@@ -170,30 +175,29 @@ class Node:
         """Connections that processes of this node hold to the TLS port of ``other``, as the kernel says."""
         return established(self.pids(), other.port)
 
-    def ask(self, actor: str) -> dict[str, Any]:
-        """``ask ACTOR Status``; empty while the node does not answer."""
-        done = self.verb("ask", "--json", actor, "Status")
-        if done.returncode != 0:
-            return {}
-        answer: dict[str, Any] = json.loads(done.stdout)["answer"]
-        return answer
+    def open(self) -> Database:
+        """Its documents, and its actors while it is up."""
+        return Database(self.directory, timeout=VERB_SECONDS)
 
-    def peers(self) -> list[dict[str, Any]]:
-        """``list-peers``."""
-        found: list[dict[str, Any]] = self.run("list-peers")[0]["peers"]
-        return found
+    def ask(self, actor: str) -> dict[str, Any]:
+        """The status of an actor; empty while the node does not answer."""
+        with suppress(EntglError), self.open() as db:
+            return db.status(actor)
+        return {}
+
+    def peers(self) -> list[RemotePeer]:
+        """All remote peers that it lists."""
+        with self.open() as db:
+            return db.peers.get_all_remote_peers()
 
     def document(self, collection: str, key: str) -> dict[str, Any] | None:
-        """``get``; None where there is no such document."""
-        done = self.verb("get", "--json", collection, key)
-        assert done.returncode in (0, 3), f"{self.name}: exit {done.returncode}: {done.stderr}"
-        if done.returncode == 3:
-            return None
-        document: dict[str, Any] = json.loads(done.stdout)["document"]
-        return document
+        """None where there is no such document."""
+        with self.open() as db:
+            return db[collection].get(key)
 
     def put(self, collection: str, key: str, document: dict[str, Any]) -> None:
-        self.run("put", collection, key, json.dumps(document))
+        with self.open() as db:
+            db[collection].put(key, document)
 
 
 class Cluster:
@@ -352,10 +356,10 @@ class Cluster:
         """Wait until ``check(node)`` is true on every running LAN node."""
         on_each(self.up, lambda node: eventually(lambda: check(node), f"{node.name}: {what}", seconds))
 
-    def until_same_list(self, seconds: float = 15.0) -> list[dict[str, Any]]:
+    def until_same_list(self, seconds: float = 15.0) -> list[RemotePeer]:
         """Wait until all running LAN nodes list the same remote peers; that list."""
 
-        def same() -> list[list[dict[str, Any]]] | None:
+        def same() -> list[list[RemotePeer]] | None:
             lists = on_each(self.up, Node.peers)
             return lists if all(found == lists[0] for found in lists) else None
 

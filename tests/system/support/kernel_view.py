@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 MARK: Final = "ENTGLDB_TRIAL"
 """Environment variable that every process of one node inherits, however it was forked."""
-POLL_SECONDS: Final = 0.02
+POLL_SECONDS: Final = 0.05
 ESTABLISHED: Final = "01"
 LISTEN: Final = "0A"
 UDP_UNCONNECTED: Final = "07"
