@@ -36,11 +36,11 @@ def test_the_wheel_holds_one_top_level_name_and_all_four_folders(wheel: Path) ->
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_console_script_runs_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "env", with_pip=True)
+    venv.create(tmp_path / "env")
     site = next((tmp_path / "env").glob("lib/python*/site-packages"))
     # its dependencies are those of the environment the tests run in: no network needed
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"])
-    pip = [str(tmp_path / "env" / "bin" / "python"), "-m", "pip"]
+    pip = [sys.executable, "-m", "pip", "--python", str(tmp_path / "env" / "bin" / "python")]
     install = [*pip, "install", "--no-deps", "--no-index", "--force-reinstall", str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
     shown = subprocess.run(

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import entgldb
@@ -70,6 +70,8 @@ def values(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
 
 @pytest.mark.parametrize("cls", codec.known_messages().values(), ids=lambda cls: cls.__name__)
 def test_every_message_survives_the_round_trip(cls: type[Message]) -> None:
+    # the types of fields are few, and each of them stands in many messages
+    @settings(max_examples=30)
     @given(values(cls))
     def check(message: Message) -> None:
         decoded = codec.decode(codec.encode(message, 7), Channel.LOCAL)

@@ -180,8 +180,14 @@ def matches(body: dict[str, Any], wanted: dict[str, Any]) -> bool:
 def test_in_finds_by_the_index_what_the_plain_matcher_finds(mixed: Documents, values: list[Any]) -> None:
     wanted = {"v": {"$in": values}}
     found = [key for key, _ in mixed.find("c", wanted)]
-    assert found == [key for key, body in every(mixed) if matches(body, wanted)]
+    assert found == sorted(frozenset[str]().union(*(holders(mixed, value) for value in values)))
     assert mixed.count("c", wanted) == len(found)
+
+
+@functools.lru_cache(maxsize=None, typed=True)
+def holders(documents: Documents, value: Any) -> frozenset[str]:
+    """The keys of all documents that the plain matcher finds for one value."""
+    return frozenset(key for key, body in every(documents) if matches(body, {"v": value}))
 
 
 @functools.cache
