@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -10,12 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import airportsdata
 import pytest
 
 from tests.system.support.processes import until
 
 pytestmark = pytest.mark.slow
 SOURCE = Path(__file__).parents[3] / "src"
+AIRPORTS = 7_000
+"""Their entries are more than a window holds."""
 STEPS = [
     "nodes-up",
     "import",
@@ -57,15 +61,25 @@ def marked(mark: str) -> list[int]:
     return found
 
 
+def fewer_airports(folder: Path) -> str:
+    """A folder whose ``airportsdata`` has some of the real airports: all of them are for ``make demo``."""
+    some = dict(itertools.islice(airportsdata.load("ICAO").items(), AIRPORTS))
+    (folder / "airportsdata.py").write_text(f"def load(code):\n    return {some!r}\n")
+    return str(folder)
+
+
 @pytest.mark.timeout(150)
 def test_all_steps_hold_and_nothing_stays_behind(tmp_path: Path) -> None:
-    process = start("whole", "--keep", str(tmp_path / "kept"))
+    path = f"{fewer_airports(tmp_path)}:{SOURCE}"
+    process = start("whole", "--keep", str(tmp_path / "kept"), PYTHONPATH=path)
     output, _ = process.communicate(timeout=130)
     report: dict[str, Any] = json.loads(output)
     assert report["schema_version"] == 1
     assert {step["name"]: step["detail"] for step in report["steps"] if not step["ok"]} == {}
     assert [step["name"] for step in report["steps"]] == STEPS
     assert report["ok"] is True
+    (imported,) = (step["detail"] for step in report["steps"] if step["name"] == "import")
+    assert imported.startswith(f"{AIRPORTS} documents")
     assert process.returncode == 0
     assert {node["node_id"] for node in report["nodes"]} == {"lan-1", "lan-2", "lan-3", "cloud-1", "cloud-2"}
     assert all((tmp_path / "kept" / node["node_id"] / "entgldb.db").exists() for node in report["nodes"])
