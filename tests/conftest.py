@@ -23,6 +23,7 @@ LONGEST: Final = (
     "tests/simulation/test_mutants.py",
     "tests/system/process/test_supervision.py",
     "tests/kills/test_kills.py",
+    "tests/system/cluster/test_clock_trials.py",
     "tests/system/programs/test_bench.py",
 )
 """Files of tests that take longest, the longest first."""
