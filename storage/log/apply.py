@@ -20,7 +20,7 @@ from entgldb.messages.limits import (
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector, Version
 from entgldb.storage.log import unfit
 from entgldb.storage.log.append import Batch
-from entgldb.storage.log.rows import merge_row
+from entgldb.storage.log.rows import merge_row, read_row
 from entgldb.storage.log.unfit import APPLIED, RECORDED, UNFIT, CannotApply
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import NO_HEAD, Head, Link, link
@@ -238,6 +238,8 @@ class Applier:
         before = self.state.moment()
         self.connection.execute("SAVEPOINT entry")
         try:
+            # where a row cannot be read each entry fails: before it has looked for all that it replaces
+            read_row(self.batch, header.collection, header.key)
             self._merge(header, text, lsn)
             self.batch.flush()
         except sqlite3.Error:

@@ -95,7 +95,8 @@ def set_aside(
 ) -> None:
     """Put one entry into quarantine; beyond QUARANTINE_KEPT_MAX the oldest leaves it."""
     number = state.origins[header.origin].number
-    replace_unfit(connection, state, header)
+    if state.unfit_logged and header.op != MERGE:
+        _end_older(connection, state, header)
     state.unfit_logged = True
     state.unfit += connection.execute(
         "INSERT OR IGNORE INTO _entgldb_quarantine"
@@ -120,6 +121,32 @@ def set_aside(
         ).rowcount
 
 
+def _end_older(connection: sqlite3.Connection, state: State, header: Header) -> None:
+    """A put or a delete ends the matter of what it replaces, though it is set aside itself.
+
+    An older one has ended what was behind it: a long row of them costs each no more than the last.
+    """
+    waiting, seen = list(header.named), set(header.named)
+    while waiting and len(seen) <= NAMED_MAX:
+        version = waiting.pop()
+        number = _number(state, version.origin)
+        state.unfit -= connection.execute(
+            "DELETE FROM _entgldb_quarantine WHERE origin = ? AND seq = ?", (number, version.seq)
+        ).rowcount
+        older = _logged(connection, number, version.seq)
+        if older is not None and older.op == MERGE:
+            waiting += [one for one in older.named if one not in seen]
+            seen |= older.named
+
+
+def _logged(connection: sqlite3.Connection, number: int, seq: int) -> Header | None:
+    """An entry of the log that is, or was, in quarantine."""
+    row = connection.execute(
+        "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq = ? AND applied = ?", (number, seq, UNFIT)
+    ).fetchone()
+    return None if row is None else decode(row[0])
+
+
 def replace_unfit(
     connection: sqlite3.Connection, state: State, header: Header
 ) -> tuple[Header, frozenset[Version]]:
@@ -141,12 +168,8 @@ def replace_unfit(
             state.unfit -= connection.execute(
                 "DELETE FROM _entgldb_quarantine WHERE origin = ? AND seq = ?", (number, version.seq)
             ).rowcount
-        row = connection.execute(
-            "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq = ? AND applied = ?",
-            (number, version.seq, UNFIT),
-        ).fetchone()
-        if row is not None:
-            older = decode(row[0])
+        older = _logged(connection, number, version.seq)
+        if older is not None:
             unfit[version] = older.parent
             waiting += [one for one in older.named if one not in named]
             named = dict.fromkeys(older.named) | named

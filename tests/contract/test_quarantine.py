@@ -267,6 +267,28 @@ def test_what_is_held_is_let_in_by_bounded_steps_of_whole_transactions(
     assert steps == [{"a": 1}, {"a": 5}, {"a": 6}, {"c": 1}]
 
 
+@pytest.mark.parametrize("broken", ["row", "bodies"])
+def test_a_long_row_of_entries_that_cannot_be_applied_costs_each_the_same(bench: Bench, broken: str) -> None:
+    said: list[int] = []
+    for number, size in enumerate((20, 80)):
+        a, b = bench.make(f"a{number}"), bench.make(f"b{number}")
+        if broken == "row":
+            bench.put(a, Write(COLLECTIONS, "users", b'{"Conflict":"merge"}'), system=True)
+        bench.put(a, doc("k"))
+        sent = [one for n in range(size) for one in bench.put(a, doc("k", b'{"a":%d}' % (n + 2)))]
+        bench.apply(b, entries(a)[:-size])
+        if broken == "row":
+            b.connection.execute("UPDATE _entgldb_documents SET stamps = x'c1' WHERE key = 'k'")
+        else:
+            sent = chain(sent, dict.fromkeys(range(size), b"[]"))
+        statements: list[str] = []
+        b.connection.set_trace_callback(statements.append)
+        assert bench.apply(b, sent).counts == {"unfit": size}
+        b.connection.set_trace_callback(None)
+        said.append(len(statements) // size)
+    assert said[1] <= said[0] + 1
+
+
 def test_held_entries_are_listed_and_an_operator_may_release_one_origin(bench: Bench) -> None:
     a, b, c = bench.make("a"), bench.make("b"), bench.make("c")
     ahead = NOW + DRIFT_MS_MAX + 5_000
