@@ -238,8 +238,6 @@ class Applier:
         before = self.state.moment()
         self.connection.execute("SAVEPOINT entry")
         try:
-            # where a row cannot be read each entry fails: before it has looked for all that it replaces
-            read_row(self.batch, header.collection, header.key)
             self._merge(header, text, lsn)
             self.batch.flush()
         except sqlite3.Error:
@@ -257,6 +255,8 @@ class Applier:
         waits = frozenset[Version]()
         if self.state.unfit_logged:
             batch.flush()
+            # no entry is merged into a row that cannot be read: each fails before it looks behind all others
+            read_row(batch, header.collection, header.key)
             header, waits = unfit.replace_unfit(self.connection, self.state, header)
         named = header.named
         missing = [version for version in named if not self._applied(version, header.collection)]
