@@ -43,14 +43,29 @@ class Base(Record):
 
 
 @record
+class FieldOperation(Record):
+    """An operation on one field of a document that merges: concurrent ones come together, none replaces
+    another."""
+
+    verb: str
+    """``inc`` adds to a counter, ``add`` and ``remove`` change a set."""
+    path: tuple[str, ...]
+    """Names from the document down to the field; what is absent is made."""
+    value: bytes
+    """JSON text: an integer of at most 64 bits to add, or the element, a scalar."""
+
+
+@record
 class Write(Record):
-    """One put (``body`` is UTF-8 JSON text of an object) or delete (``body`` is None)."""
+    """One put (``body`` is UTF-8 JSON text of an object), delete, or operations (``body`` is None)."""
 
     collection: str
     key: str
     body: bytes | None
     base: Base | None = None
     """None: the document is put whole, over whatever is there."""
+    operations: tuple[FieldOperation, ...] = ()
+    """In a collection that merges: done in order on the document as it stands, or on an empty one."""
 
 
 @message(40, Channel.CLIENT)

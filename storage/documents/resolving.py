@@ -13,9 +13,10 @@ from entgldb.storage.log.rows import read_row
 from entgldb.storage.log.writes import Checked
 from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.clock import HLC_MAX
-from entgldb.storage.rules.merging.changes import plant, text_of
+from entgldb.storage.rules.merging.accumulating import begun_anew
+from entgldb.storage.rules.merging.changes import plant
 from entgldb.storage.rules.merging.stored import Stored
-from entgldb.storage.rules.merging.tree import render, settle, union
+from entgldb.storage.rules.merging.tree import render, settle, text_of, union
 
 LOSER = "loser"
 WINNER = "winner"
@@ -82,7 +83,7 @@ def _why(row: Stored | None, endings: list[Any]) -> str:
 def _with_loser(row: Stored | None, lost: dict[str, Any], *, whole: bool) -> dict[str, Any]:
     if whole:
         return lost
-    change = plant(lost, (HLC_MAX, "~"))
+    change = plant(begun_anew(lost), (HLC_MAX, "~"))
     return render(change if row is None else settle(union(row.tree, change)))
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
+from entgldb.messages.client import FieldOperation
 from entgldb.messages.errors import TooLargeError
 from entgldb.messages.limits import HISTORY_BYTES_MAX, MERGED_BYTES_MAX, ROW_BYTES_MAX
+from entgldb.messages.model import Origin
 from entgldb.storage.log.append import Batch
 from entgldb.storage.rules.clock import HLC_MAX
 from entgldb.storage.rules.header import MERGE, Header
+from entgldb.storage.rules.merging.accumulating import carried_out, continued
 from entgldb.storage.rules.merging.changes import Change, as_read, difference, fresh, plant, whole
 from entgldb.storage.rules.merging.row import (
     Merging,
@@ -19,7 +23,7 @@ from entgldb.storage.rules.merging.row import (
     read_merging,
 )
 from entgldb.storage.rules.merging.stored import Stored, Tip, load, save
-from entgldb.storage.rules.merging.tree import render, settle, union
+from entgldb.storage.rules.merging.tree import Stamp, render, settle, union
 
 _ROW: Final = (
     "SELECT o.name, d.seq, d.hlc, d.body, d.stamps, d.lsn FROM _entgldb_documents d"
@@ -48,10 +52,11 @@ def composed(
     document: dict[str, Any] | None,
     *,
     fields: bool,
+    origin: Origin,
     collected_hlc: int = 0,
     read: dict[str, Any] | None = None,
 ) -> Merging:
-    """The merge that writes ``document`` (None: deletes) over ``row``.
+    """The merge by which ``origin`` writes ``document`` (None: deletes) over ``row``.
 
     ``fields``: only what differs; otherwise the document is written whole. ``collected_hlc``: where no row
     is, a tombstone as new as this may have been collected, and stand elsewhere with the fields it deleted.
@@ -61,14 +66,30 @@ def composed(
         return Merging(whole(document or {}), document is None)
     if document is None:
         return Merging({}, True)
-    if row is not None and row.live and read is not None:
-        return Merging(difference(read, document, as_read(read, row.tree)))
-    if row is None:
-        over = (collected_hlc, "~") if collected_hlc else None
-        return Merging(fresh(document), over=over)
-    if not row.live:
-        return Merging(fresh(document), over=row.newest.stamp)
-    return Merging(difference(row.document(), document, row.tree))
+    if row is None or not row.live:
+        return Merging(fresh(document), over=_over(row, collected_hlc))
+    change = (
+        difference(row.document(), document, row.tree)
+        if read is None
+        else difference(read, document, as_read(read, row.tree))
+    )
+    return Merging(continued(change, row.tree, origin))
+
+
+def accumulated(
+    row: Stored | None, operations: Sequence[FieldOperation], origin: Origin, collected_hlc: int
+) -> Merging:
+    """The merge by which ``origin`` increments counters and changes sets. Raises InvalidError."""
+    if row is None or not row.live:
+        return Merging(carried_out(operations, {}), over=_over(row, collected_hlc))
+    return Merging(continued(carried_out(operations, row.tree), row.tree, origin))
+
+
+def _over(row: Stored | None, collected_hlc: int) -> Stamp | None:
+    """The delete that a document is written over which stands nowhere."""
+    if row is not None:
+        return row.newest.stamp
+    return (collected_hlc, "~") if collected_hlc else None
 
 
 def with_change(row: Stored, change: Change) -> dict[str, Any]:

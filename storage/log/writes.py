@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence, Set
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from entgldb.messages.client import Base, RequestId, Write, Written
+from entgldb.messages.client import Base, FieldOperation, RequestId, Write, Written
 from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError, TooLargeError
 from entgldb.messages.limits import (
     BASE_BYTES_MAX,
@@ -21,7 +21,7 @@ from entgldb.messages.model import SYSTEM_PREFIX, Place, Version, check_collecti
 from entgldb.storage.file.state import State
 from entgldb.storage.log import requests
 from entgldb.storage.log.append import Batch
-from entgldb.storage.log.rows import composed, has_long_history, merge_row, read_row, with_change
+from entgldb.storage.log.rows import accumulated, composed, has_long_history, merge_row, read_row, with_change
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.log.unfit import APPLIED
 from entgldb.storage.rules import clock
@@ -45,6 +45,13 @@ class Checked(NamedTuple):
     """Write all of a document that merges anew, whatever is there."""
     base: Base | None = None
     """The document that the writer had read; used where the document merges."""
+    operations: tuple[FieldOperation, ...] = ()
+    """On counters and sets, instead of a document or delete."""
+
+    @property
+    def deletes(self) -> bool:
+        """Whether it deletes the document."""
+        return self.text is None and not self.operations
 
 
 class Writing:
@@ -101,8 +108,11 @@ def check_writes(
         if collection not in known or collection.startswith(SYSTEM_PREFIX):
             _check_name(collection, system=system)
         text = None if body is None else check_body(body)
-        base = None if body is None else write.base
-        checked.append(Checked((collection, check_key(write.key)), body, text, (), whole, base))
+        base, operations = None if body is None else write.base, write.operations
+        if operations and (body is not None or whole):
+            raise InvalidError("a write is a document or operations, not both")
+        place = (collection, check_key(write.key))
+        checked.append(Checked(place, body, text, (), whole, base, operations))
     return checked
 
 
@@ -114,6 +124,9 @@ def write_group(
     A delete that meets nothing makes no entry and has seq 0; a put that changes no field of a document
     that merges makes none either and has the version that is there.
     """
+    for write in writes:
+        if write.operations:
+            _check_merging(batch.state, write.place[0])
     places = [write.place for write in writes]
     batch.look_up(places)
     currents = [batch.known[place] for place in places]
@@ -128,7 +141,7 @@ def write_group(
         current = batch.current(*write.place) if merging else batch.known.get(write.place, current)
         if effective:
             written.append(group.write(write, current))
-        elif write.text is not None and current is not None:
+        elif not write.deletes and current is not None:
             written.append(Written(current.origin, current.seq))
         else:
             written.append(Written(group.origin, 0))
@@ -174,7 +187,7 @@ class _Group:
         text = body.decode()
         known = _known(self.batch, write, row)
         header, lsn = self._log(write, (known[0] if known else None, known[1:]), MERGE, body, text)
-        if merge_row(self.batch, header, text, lsn) and write.text is not None:
+        if merge_row(self.batch, header, text, lsn) and not write.deletes:
             raise TooLargeError(
                 f"{'/'.join(write.place)} would take more than {MERGED_BYTES_MAX} bytes"
                 " with the versions of its fields",
@@ -236,6 +249,8 @@ class _Group:
 
 def _merge_body(batch: Batch, write: Checked, row: Stored | None) -> bytes:
     """The body of the merge that a write makes over the row that is there."""
+    if write.operations:
+        return accumulated(row, write.operations, batch.state.own, batch.state.collected_hlc).encode()
     document = None if write.text is None else json.loads(write.text)
     fields = write.place[0] in batch.state.merging and not write.whole
     collected, read = batch.state.collected_hlc, _read(write)
@@ -247,7 +262,10 @@ def _merge_body(batch: Batch, write: Checked, row: Stored | None) -> bytes:
         if read is not None and document is not None and row is not None and row.live:
             document = with_change(row, difference(read, document, as_read(read, row.tree)))
         fields = False
-    return composed(row, document, fields=fields, collected_hlc=collected, read=read).encode()
+    merging = composed(
+        row, document, fields=fields, origin=batch.state.own, collected_hlc=collected, read=read
+    )
+    return merging.encode()
 
 
 def _read(write: Checked) -> dict[str, Any] | None:
@@ -297,9 +315,9 @@ def _merging_effects(batch: Batch, writes: list[Checked], currents: list[Current
     for write, current in zip(writes, currents, strict=True):
         place = write.place
         was_live = live.get(place, current is not None and current.live)
-        live[place] = write.text is not None
+        live[place] = not write.deletes
         anew = write.whole or bool(write.resolves)
-        effective = was_live or write.text is not None or anew
+        effective = was_live or not write.deletes or anew
         if place[0] in batch.state.merging and write.text is not None:
             # a put that finds every field as it is changes nothing, and says so to nobody
             before = texts.get(place) or (batch.text(*place) if was_live else None)
@@ -313,6 +331,14 @@ def _differs(read: dict[str, Any] | None, before: str | None, after: str) -> boo
     if read is None and before is not None:
         read = json.loads(before)
     return read is None or not same(read, json.loads(after))
+
+
+def _check_merging(state: State, collection: str) -> None:
+    if collection not in state.merging:
+        raise InvalidError(
+            f"{collection} does not merge: of concurrent operations only the last would stand",
+            hint=f"entgldb collection {collection} --conflict merge",
+        )
 
 
 def _check_name(collection: str, *, system: bool) -> None:

@@ -20,10 +20,11 @@ from entgldb.storage.log.rows import read_operation, read_row, write_row
 from entgldb.storage.log.unfit import APPLIED
 from entgldb.storage.rules.chain import Head
 from entgldb.storage.rules.header import MERGE, PUT, Header, decode, digest, encode
-from entgldb.storage.rules.merging.changes import plant, text_of
+from entgldb.storage.rules.merging.accumulating import tags_removed
+from entgldb.storage.rules.merging.changes import plant
 from entgldb.storage.rules.merging.row import Operation, read_merging, refolded
 from entgldb.storage.rules.merging.stored import Stored
-from entgldb.storage.rules.merging.tree import Stamp, render, settle
+from entgldb.storage.rules.merging.tree import Stamp, render, settle, text_of
 
 
 def branch(connection: sqlite3.Connection, origin: Origin, keep: str) -> tuple[int, bytes] | None:
@@ -150,6 +151,8 @@ def _remember(batch: Batch, header: Header, body: str | None) -> None:
         # show again
         said = read_merging(body, stamps[0])
         stamps += [] if said.over is None else [said.over]
+        # and a removed tag the stamp of its adding
+        stamps += tags_removed(said.change)
         body = batch.text(*place)
         if body is not None and len(body.encode()) > BODY_BYTES_MAX:
             # larger than anybody can take as a put: the branch's own fields, without what others wrote

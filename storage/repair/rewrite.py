@@ -18,13 +18,16 @@ from entgldb.messages.model import Origin, Version
 from entgldb.messages.schema import Json
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.log.append import Batch
-from entgldb.storage.log.rows import merge_row, read_operation, read_row, write_row
+from entgldb.storage.log.rows import composed, merge_row, read_operation, read_row, write_row
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import Head
+from entgldb.storage.rules.clock import HLC_MAX
 from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, decode, digest, encode
-from entgldb.storage.rules.merging.changes import difference, fresh, same, split, whole
+from entgldb.storage.rules.merging.accumulating import renamed, unaccumulated
+from entgldb.storage.rules.merging.changes import same, split, whole
 from entgldb.storage.rules.merging.row import Merging, absorb, read_merging
 from entgldb.storage.rules.merging.stored import Stored, Tip, load, save
+from entgldb.storage.rules.merging.tree import Stamp
 from entgldb.storage.snapshot.install import forget_log
 
 Place = tuple[str, str]
@@ -97,17 +100,25 @@ class Writer:
         self.batch.flush()
 
     def _restamped(self, said: Merging) -> str:
-        execute = self.batch.connection.execute
-        if said.over is not None and said.over[1] == self._old:
-            row = execute("SELECT now FROM temp.restamped WHERE hlc = ?", said.over[:1]).fetchone()
-            said = said if row is None else said._replace(over=(row[0], self.new))
-        elif said.over is not None and said.over[0] > self._began:
-            # a delete that is put off: it had taken all that stays, and what was written again before it
-            (now,) = execute(
-                "SELECT ifnull(max(now), ?) FROM temp.restamped WHERE hlc < ?", (self._began, said.over[0])
-            ).fetchone()
-            said = said._replace(over=(now, "~"))
-        return said.encode().decode()
+        if said.over is not None:
+            said = said._replace(over=self._now(said.over) or (self._behind(said.over[0]), "~"))
+        return said._replace(change=renamed(said.change, self._now)).encode().decode()
+
+    def _now(self, stamp: Stamp) -> Stamp | None:
+        """The stamp that an entry has in the new log; that of another log as it is, None if it is put off."""
+        if stamp[1] != self._old:
+            return stamp if stamp[0] <= self._began else None
+        row = self.batch.connection.execute(
+            "SELECT now FROM temp.restamped WHERE hlc = ?", stamp[:1]
+        ).fetchone()
+        return stamp if row is None else (row[0], self.new)
+
+    def _behind(self, hlc: int) -> int:
+        """Of a delete that is put off: it had taken all that stays, and what was written again before it."""
+        (now,) = self.batch.connection.execute(
+            "SELECT ifnull(max(now), ?) FROM temp.restamped WHERE hlc < ?", (self._began, hlc)
+        ).fetchone()
+        return int(now)
 
 
 class Tail:
@@ -127,6 +138,10 @@ class Tail:
         self.old = old
         self.number = batch.state.origins[old].number
         self.covered = covered if seen <= covered.seq else self._end_of_group(seen, covered)
+        self._first_hlc = HLC_MAX
+
+    def _is_in_tail(self, stamp: Stamp) -> bool:
+        return stamp[1] == self.old and stamp[0] >= self._first_hlc
 
     def exists(self) -> bool:
         """Whether there is any."""
@@ -137,6 +152,7 @@ class Tail:
         writer = Writer(self.batch, new, now_ms, old=self.old, after=self.covered.seq)
         empty(self.connection, "before")
         rows = "_entgldb_oplog WHERE origin = ? AND seq > ?"
+        self._first_hlc = next(entries(self.connection, rows, self.number, after=self.covered.seq))[0].hlc
         for header, text in entries(self.connection, rows, self.number, after=self.covered.seq):
             made, said, lsn = writer.again(header, text)
             self._merge_again(header, made, said, lsn)
@@ -178,7 +194,9 @@ class Tail:
             self._remember(place, stored)
             newest = one.row.newest if stored.newest.version == old.version else stored.newest
             tips = tuple(tip for tip in stored.tips if tip.version != old.version)
-            stored = stored._replace(newest=newest, tips=tips)
+            # an increment or an element is in the new log by its new name: under both it would count twice
+            fields = stored.fields and unaccumulated(stored.fields, self._is_in_tail)
+            stored = stored._replace(newest=newest, tips=tips, fields=fields)
         after = absorb(stored, one)
         for tip in after.restored:
             batch.clear_conflict(tip.version)
@@ -214,7 +232,7 @@ class Tail:
             newest = now.newest.version
             seen = tuple(tip.version for tip in now.tips[:NAMED_MAX]) if now.live else ()
         elif not same(document, now.document() if now.live else None):
-            merging = _difference(document, now)
+            merging = _difference(document, now, writer.new)
         else:
             return
         # several writers may have made a document larger than one may write at once
@@ -244,12 +262,10 @@ def last_seen(batch: Batch, old: Origin, theirs: Mapping[Origin, int]) -> int:
     return seen
 
 
-def _difference(document: dict[str, Json] | None, now: Stored) -> Merging:
+def _difference(document: dict[str, Json] | None, now: Stored, origin: Origin) -> Merging:
     if document is None:
         return Merging(delete=True)
-    if not now.live:
-        return Merging(fresh(document), over=now.newest.stamp)
-    return Merging(difference(now.document(), document, now.tree))
+    return composed(now, document, fields=True, origin=origin)
 
 
 def entries(

@@ -18,6 +18,7 @@ from tests.simulation.events.faults import Faults
 from tests.simulation.events.forgeries import FORGER, FORGER_SEEDS, Forgeries, believed
 from tests.simulation.events.lies import LIAR_SEEDS, Lies
 from tests.simulation.events.retention import Forgetting
+from tests.simulation.events.tallies import TALLIES
 from tests.simulation.watch import checks
 from tests.simulation.world.disks import Disks
 from tests.simulation.world.edges import Authority
@@ -38,6 +39,9 @@ ISLAND_SEEDS = 4
 ISLAND_SECONDS_MAX = 60.0
 MERGING_SEEDS = 2
 """Every second seed edits documents that merge; what is written before the rule is known replaces them."""
+COUNTING_SEEDS = 10
+COUNTING = 3
+"""Every tenth seed also counts and changes sets."""
 SECOND_CLOUD_SEEDS = 6
 """Every sixth seed, if it has a cloud at all, has another, which all nodes have in their configuration."""
 LARGE_SEEDS = 64
@@ -107,6 +111,7 @@ class Run:
             for client in self.clients:
                 client.merges = True
                 client.large = seed % LARGE_SEEDS == 5
+                client.counts = seed % COUNTING_SEEDS == COUNTING
         if seed % PICKY_SEEDS == 0:
             self.world.random.choice(self.lan).picky = True
             for client in self.clients:
@@ -188,6 +193,8 @@ class Run:
             for at, rule in ((0.3, "merge"), (6.0, "lww"), (7.5, "merge")):
                 lan = [client for client in self.clients if client.node.role == "lan"]
                 world.after(at + world.random.random(), world.random.choice(lan).set_rule, rule)
+        if self.clients[0].counts:
+            world.after(0.3, next(c for c in self.clients if c.node.role == "lan").set_rule, "merge", TALLIES)
         world.after(1.5, self.faults.begin)
         if world.seed % LIAR_SEEDS == 0:
             world.after(1.8, self.lies.begin)

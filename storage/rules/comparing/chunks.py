@@ -197,7 +197,7 @@ def _checked(row: Any, kind: int, head: Preface, names: set[str]) -> str | None:
         check_object(body, ROW_BYTES_MAX, DEPTH_MAX)
     else:
         _need(stamps == MERGED, "conflict")
-        check_change(check_object(body, ROW_BYTES_MAX, DEPTH_MAX + 2), DEPTH_MAX + 1)
+        check_change(check_object(body, ROW_BYTES_MAX, DEPTH_MAX + 2), DEPTH_MAX + 1, (HLC_MAX, "~"))
     text: str = body.decode()
     return text
 

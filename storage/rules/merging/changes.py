@@ -2,29 +2,46 @@
 
 A *change* has the form of a tree, without stamps: item -> change or value. A value is a scalar or a list,
 never an object, so that an object is always a change; ``-`` means that what was there before is gone.
+``+`` begins the run of a counter with this change's stamp, ``+HLC@ORIGIN`` says how far that run is now. An
+element ``*TEXT`` leads to 1, which adds it, or to an object: ``@`` (1) adds it, too, and ``@ORIGIN`` is the
+clock of a tag that the writer had seen and that is removed with it.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from entgldb.messages.errors import InvalidError
+from entgldb.storage.rules.merging.accumulating import (
+    accumulated,
+    are_tags,
+    is_element,
+    is_run,
+    planted_tags,
+)
 from entgldb.storage.rules.merging.identity_arrays import identities
-from entgldb.storage.rules.merging.tree import ABSENT, NOTHING_YET, OBJECT, ORDER, OWN, REMOVED, Stamp, Tree
+from entgldb.storage.rules.merging.tree import (
+    ABSENT,
+    ELEMENT,
+    GONE,
+    NOTHING_YET,
+    OBJECT,
+    ORDER,
+    OWN,
+    REMOVED,
+    RUN,
+    Stamp,
+    Tree,
+    is_count,
+    run_of,
+    text_of,
+)
 
-GONE: Final = "-"
 Change = dict[str, Any]
 
 _AROUND: Final = 8
 """Quotes and braces around a part of a change."""
 _CONTAINERS: Final = (dict, list)
-_DOCUMENTS: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-
-
-def text_of(value: Any) -> str:
-    """The one text of a merged document: names in order, so that every node has the same bytes."""
-    return _DOCUMENTS.encode(value)
 
 
 def whole(document: dict[str, Any]) -> Change:
@@ -60,7 +77,8 @@ def difference(old: dict[str, Any], new: dict[str, Any], tree: Tree) -> Change:
 def as_read(document: dict[str, Any], tree: Tree) -> Tree:
     """The tree of a document that somebody had read, for ``difference``; ``tree`` is what stands now.
 
-    Only what ``tree`` hides is added: where the writer puts something there, that must not show again.
+    Only what ``tree`` hides is added: where the writer puts something there, that must not show again. And
+    counters and sets, which take what the writer changed.
     """
     return _with_hidden(_planted(fresh(document), NOTHING_YET), tree)
 
@@ -74,6 +92,9 @@ def _with_hidden(read: Tree, tree: Tree) -> Tree:
             _with_hidden(known, node)
         elif known is None and item[0] == "#" and OBJECT not in node:
             read[item] = node
+        elif type(known) is tuple and any(below[0] in (RUN, ELEMENT) for below in node):
+            # a number or an array was read: what changed of it goes into the counter or set that stands now
+            read[item] = node
     return read
 
 
@@ -85,8 +106,8 @@ def plant(change: Change, stamp: Stamp, over: Stamp | None = None) -> Tree:
     return tree
 
 
-def check_change(change: Any, depth: int) -> None:
-    """Raises InvalidError for what cannot be a change. ``depth`` bounds its nesting."""
+def check_change(change: Any, depth: int, stamp: Stamp) -> None:
+    """Raises InvalidError for what cannot be a change made at ``stamp``. ``depth`` bounds its nesting."""
     if type(change) is not dict:
         raise InvalidError("a change is no object")
     if depth == 0:
@@ -98,10 +119,14 @@ def check_change(change: Any, depth: int) -> None:
             good = type(value) is list and all(type(one) is str and one[:1] == "#" for one in value)
         elif item in (GONE, OBJECT):
             good = value == 1
+        elif item[:1] == RUN:
+            good = is_count(value) and (item == RUN or is_run(item, stamp))
+        elif item[:1] == ELEMENT:
+            good = is_element(item) and (value == 1 or are_tags(value, stamp))
         else:
             good = item[:1] in (".", "#")
             if type(value) is dict:
-                check_change(value, depth - 1)
+                check_change(value, depth - 1, stamp)
         if not good:
             raise InvalidError(f"a change has a bad item {item!r:.40}")
 
@@ -112,7 +137,7 @@ def split(change: Change, bytes_max: int) -> list[Change]:
     room = bytes_max
     # an item that removes all that was before comes before all others
     for item in sorted(change, key=lambda item: (item != GONE, item[0] in ".#")):
-        size = len(_DOCUMENTS.encode({item: change[item]}).encode())
+        size = len(text_of({item: change[item]}).encode())
         if size > bytes_max and type(change[item]) is dict:
             below = split(change[item], bytes_max - len(item.encode()) - _AROUND)
             made += [{item: part} for part in below]
@@ -132,13 +157,17 @@ def same(one: Any, two: Any) -> bool:
         return False
     if type(one) in (str, int, bool) or one is None:
         return bool(one == two)
-    return _DOCUMENTS.encode(one) == _DOCUMENTS.encode(two)
+    return text_of(one) == text_of(two)
 
 
 def _planted(change: Change, stamp: Stamp) -> Tree:
     tree: Tree = {}
     for item, value in change.items():
-        if type(value) is dict:
+        if item == RUN:
+            tree[run_of(stamp)] = (stamp, value)
+        elif item[0] == ELEMENT:
+            tree[item] = planted_tags(value, stamp)
+        elif type(value) is dict:
             below = _planted(value, stamp)
             tree[item] = below[OWN] if len(below) == 1 and OWN in below else below
         elif item == GONE:
@@ -177,6 +206,10 @@ def _between(old: Any, new: Any, node: Any) -> Any:
         if change and OBJECT not in node:
             change[OBJECT] = 1
         return change or ABSENT
+    if type(node) is dict:
+        sum_or_set = accumulated(old, new, node)
+        if sum_or_set is not None:
+            return sum_or_set or ABSENT
     before, after = identities(old), identities(new)
     if before is not None and after is not None and type(node) is dict:
         return _between_arrays(dict(zip(before, old, strict=True)), dict(zip(after, new, strict=True)), node)

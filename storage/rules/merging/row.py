@@ -29,9 +29,23 @@ from entgldb.messages.errors import InvalidError, TooLargeError
 from entgldb.messages.limits import DEPTH_MAX, MERGE_BYTES_MAX
 from entgldb.messages.model import Origin, Version
 from entgldb.storage.rules.body import check_object
-from entgldb.storage.rules.merging.changes import Change, check_change, plant, text_of
+from entgldb.storage.rules.merging.accumulating import goes_on
+from entgldb.storage.rules.merging.changes import Change, check_change, plant
 from entgldb.storage.rules.merging.stored import Stored, Tip
-from entgldb.storage.rules.merging.tree import OWN, REMOVED, Stamp, Tree, part, render, settle, stamps, union
+from entgldb.storage.rules.merging.tree import (
+    GONE,
+    OWN,
+    REMOVED,
+    TAG,
+    Stamp,
+    Tree,
+    part,
+    render,
+    settle,
+    stamps,
+    text_of,
+    union,
+)
 
 
 class Merging(NamedTuple):
@@ -114,8 +128,8 @@ def read_merging(body: bytes | str, stamp: Stamp) -> Merging:
         if over >= stamp:
             raise InvalidError("a merge is older than what it was written over")
     change: Change = fields.get("change", {})
-    check_change(change, DEPTH_MAX + 1)
-    if any(item in ("{", "[", "=") or item[:1] == "#" for item in change):
+    check_change(change, DEPTH_MAX + 1, stamp)
+    if any(item != GONE and item[0] != "." for item in change):
         raise InvalidError("a document is an object, not an array")
     return Merging(change, fields.get("delete") == 1, over)
 
@@ -141,7 +155,7 @@ def absorb(before: Stored | None, one: Operation, *, superseded: bool = False) -
     row = _together(before, made)
     known = (before.newest, *before.tips) if before.live else before.tips
     unnamed = [tip for tip in known if tip.version not in one.named]
-    if not unnamed and tip.stamp > before.newest.stamp:
+    if not unnamed and tip.stamp > before.newest.stamp and not (made.fields and goes_on(made.fields)):
         # its writer knew all that is here: the ordinary case
         return Absorbed(row)
     losers = [loser_of(before, tip) for tip in unnamed if _lost(before, row, tip)]
@@ -202,9 +216,9 @@ def join(ours: Side, theirs: Side) -> Joined:
     row = rows[0] if len(rows) == 1 else _together(*rows)
     conflicts, left = {}, []
     for tip in open_:
-        if tip == row.newest:
-            continue
         lost = _is_lost(tip, sides, row)
+        if tip == row.newest and not lost:
+            continue
         if not lost and not _stands(row, tip):
             continue  # it wrote nothing
         if not lost:
@@ -278,9 +292,11 @@ def lifted(tree: Tree) -> Change:
         if type(node) is dict:
             change[item] = lifted(node)
         elif item == OWN:
-            change["-"] = 1
+            change[GONE] = 1
+        elif item[0] == TAG:
+            change.update({item: node[0][0]} if node[1] is REMOVED else {TAG: 1})
         else:
-            change[item] = {"-": 1} if node[1] is REMOVED else node[1]
+            change[item] = {GONE: 1} if node[1] is REMOVED else node[1]
     return change
 
 

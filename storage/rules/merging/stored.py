@@ -16,22 +16,28 @@ import msgpack
 from entgldb.messages.errors import CorruptError
 from entgldb.messages.limits import COUNT_MAX
 from entgldb.messages.model import Origin, Version
-from entgldb.storage.rules.merging.changes import Change, fresh, plant, text_of, whole
+from entgldb.storage.rules.merging.accumulating import check_accumulating
+from entgldb.storage.rules.merging.changes import Change, fresh, plant, whole
 from entgldb.storage.rules.merging.tree import (
     NOTHING_YET,
     ORDER,
     REMOVED,
+    RUN,
+    TAG,
     Leaf,
     Stamp,
     Tree,
     render,
     stamps,
+    text_of,
 )
 
 _FORMAT: Final = 1
 _UNREADABLE: Final = (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError)
 _DROPPED: Final = 0
 """In the place of an item that ``body`` suggests and the tree does not have."""
+_WRITERS: Final = (RUN, TAG)
+"""Items that name a writer: in ``stamps`` by its number."""
 
 
 class Tip(NamedTuple):
@@ -105,6 +111,7 @@ def load_foreign(
     stored = load(newest, body, blob)
     try:
         known = stamps(stored.tree, {})
+        check_accumulating(stored.tree)
         good = all(type(hlc) is int and 0 <= hlc <= clock and type(name) is str for hlc, name in known)
         for name, seq, hlc in stored.tips:
             good &= name in origins and type(seq) is int and 0 < seq <= COUNT_MAX
@@ -147,6 +154,8 @@ def _differences(shown: Change, tree: Tree, base: Stamp, origins: dict[Origin, i
             below = _differences(guess if type(guess) is dict else {}, node, base, origins)
             if below or type(guess) is not dict:
                 found[item] = below
+        elif item[0] in _WRITERS:
+            found[_short(item, origins)] = _packed(node[0], origins) + _packed_value(node)
         elif (guess is node[1] and item in shown) or (item == ORDER and guess == node[1]):
             # the document was rendered from this very tree: it has the same values, not only equal ones
             if node[0] != base:
@@ -158,6 +167,20 @@ def _differences(shown: Change, tree: Tree, base: Stamp, origins: dict[Origin, i
             found[item] = _DROPPED
     # in order, so that nodes that know the same have the same bytes
     return dict(sorted(found.items())) if len(found) > 1 else found
+
+
+def _short(item: str, origins: dict[Origin, int]) -> str:
+    """A run or a tag with the place of its writer in the list of origins.
+
+    A run that goes on under another name than its writer had keeps the writer's whole one.
+    """
+    head, _, origin = item.partition(TAG)
+    return f"{head}{TAG}{origins.get(origin, origin)}"
+
+
+def _long(item: str, origins: list[Origin]) -> str:
+    head, _, origin = item.partition(TAG)
+    return f"{head}{TAG}{origins[int(origin)] if origin.isdigit() else origin}"
 
 
 def _packed(stamp: Stamp, origins: dict[Origin, int]) -> list[Any]:
@@ -179,6 +202,8 @@ def _patched(shown: Change, base: Stamp, differences: dict[str, Any], origins: l
         if type(found) is dict:
             tree[item] = _patched(guess if type(guess) is dict else {}, base, found, origins)
         elif found != _DROPPED:
+            if item[0] in _WRITERS:
+                item = _long(item, origins)
             stamp = (found[1], origins[found[0]])
             if len(found) == 3:
                 tree[item] = (stamp, json.loads(found[2]))

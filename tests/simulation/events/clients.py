@@ -20,6 +20,7 @@ from entgldb.messages.merging import SetConflict
 from entgldb.messages.schema import Message
 from entgldb.storage.documents.query import Read
 from tests.simulation.events.edits import LARGE_BYTES, PROFILES, beyond, decision, edit
+from tests.simulation.events.tallies import TALLIES, amount_of, tally
 from tests.simulation.watch.oracle import read_operation
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.world import World
@@ -37,11 +38,18 @@ class Acknowledged:
     """(origin, seq) -> the body that was acknowledged."""
     edits: dict[tuple[str, int], str] = field(default_factory=dict)
     """(origin, seq) -> what an acknowledged edit of a document that merges wrote into a field."""
+    increments: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
+    """(origin, seq) -> the key of an acknowledged increment, and by how much."""
     decisions: set[tuple[str, int]] = field(default_factory=set)
     """Acknowledged changes of peers and rules, and acknowledged settlements of conflicts."""
 
+    def lose(self, made: tuple[str, int]) -> None:
+        """It went with a disk or a node, and nobody has it."""
+        self.forget(made)
+        self.increments.pop(made, None)
+
     def forget(self, made: tuple[str, int]) -> None:
-        """It is not asked for any more."""
+        """It is not asked for any more; an increment that was written again still counts."""
         self.writes.pop(made, None)
         self.decisions.discard(made)
 
@@ -68,6 +76,8 @@ class Client:
         self.stopped = False
         self.merges = False
         """Whether it also edits documents that merge, and decides about conflicts."""
+        self.counts = False
+        """Whether it also counts and changes sets."""
         self._edits: dict[bytes, str] = {}
         self._reads: dict[str, Read] = {}
         """The documents that merge as it has read them, however long ago."""
@@ -122,14 +132,14 @@ class Client:
         self._send(self._counter)
         return True
 
-    def set_rule(self, rule: str) -> None:
-        """Have the edited collection settle concurrent writes in another way; asked again until it may be."""
+    def set_rule(self, rule: str, collection: str = PROFILES) -> None:
+        """Have a collection settle concurrent writes in another way; asked again until it may be."""
         if self._pending is not None or not self.node.up:
-            self.world.after(0.2, self.set_rule, rule)
+            self.world.after(0.2, self.set_rule, rule, collection)
             return
         self._counter += 1
         self._writes = ()
-        self._pending = SetConflict(RequestId(self.id, self._counter), PROFILES, rule)
+        self._pending = SetConflict(RequestId(self.id, self._counter), collection, rule)
         self._send(self._counter)
 
     def _decide(self) -> None:
@@ -176,6 +186,9 @@ class Client:
             expected.add("disk-error")
         if self.wild_clocks:
             expected.add("clock")
+        if any(write.operations for write in self._writes):
+            # a disk that went back in time may have forgotten the rule
+            expected.add("invalid")
         if isinstance(message, Refused) and message.code not in expected:
             self.world.violate(f"{self.node.name} refused a write: {message.code} {message.text}")
         if isinstance(message, CommitDone):
@@ -204,6 +217,8 @@ class Client:
 
     def _any_write(self) -> Write:
         random = self.world.random
+        if self.counts and TALLIES in self.node.store.state.merging and random.random() < 0.3:
+            return tally(random)
         if self.merges and random.random() < 0.5:
             write, uid = edit(random, self.node, min(self._keys, 5), self._reads, large=self.large)
             self.world.reached["large row"] += len(write.body or b"") > LARGE_BYTES
@@ -255,6 +270,8 @@ class Client:
         for write, made in zip(self._writes, done.written, strict=False):
             if made.seq:
                 self._acks.writes[made.origin, made.seq] = write.body
+                if write.operations:
+                    self._acks.increments[made.origin, made.seq] = (write.key, amount_of(write))
                 self._look_beyond(write, made)
                 if write.body in self._edits:
                     self._acks.edits[made.origin, made.seq] = self._edits[write.body]

@@ -22,6 +22,8 @@ from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.merging import changes, stored
 from entgldb.storage.rules.merging import row as merged
 from entgldb.storage.rules.merging import tree as fields
+from entgldb.storage.rules.merging.changes import Change
+from entgldb.storage.rules.merging.tree import Tree
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def fields_without_origin() -> Iterator[None]:
     def careless(ours: fields.Leaf, theirs: fields.Leaf) -> fields.Leaf:
         return ours if ours[0][0] > theirs[0][0] else theirs
 
-    with patch.object(fields, "_later", careless):
+    with patch.object(fields, "later", careless):
         yield
 
 
@@ -207,4 +209,21 @@ def supplied_under_its_old_number() -> Iterator[None]:
         merge(self, header, text, row[0] if row else lsn)
 
     with patch.object(Applier, "_merge", careless):
+        yield
+
+
+@contextmanager
+def sum_forgotten() -> Iterator[None]:
+    """Each increment takes the place of the writer's others instead of adding to them."""
+    continued = merge_rows.continued
+
+    def careless(change: Change, tree: Tree, origin: str) -> Change:
+        runs = {
+            item: {run: (leaf[0], 0) for run, leaf in node.items() if run[0] == "+"}
+            for item, node in tree.items()
+            if isinstance(node, dict)
+        }
+        return continued(change, tree | runs, origin)
+
+    with patch.object(merge_rows, "continued", careless):
         yield

@@ -8,13 +8,18 @@ from tests.simulation.events.lies import LIAR_SEEDS
 from tests.simulation.mutants import keeping, replication
 from tests.simulation.mutants import time as times
 from tests.simulation.mutants.noticing import Mutant, always
-from tests.simulation.run import MERGING_SEEDS, PICKY_SEEDS
+from tests.simulation.run import COUNTING, COUNTING_SEEDS, MERGING_SEEDS, PICKY_SEEDS
 from tests.simulation.world.options import DAY_HOURS, Options
 
 
 def merges(seed: int, options: Options) -> bool:
     """Documents merge."""
     return always(seed, options) and seed % MERGING_SEEDS == 1
+
+
+def counts(seed: int, options: Options) -> bool:
+    """Clients increment counters."""
+    return always(seed, options) and seed % COUNTING_SEEDS == COUNTING
 
 
 def has_cloud(seed: int, options: Options) -> bool:
@@ -101,6 +106,7 @@ MUTANTS = {
     "removed field ignored": Mutant(keeping.removed_field_ignored, (9, 3, 7, 1), merges),
     "fields without origin": Mutant(keeping.fields_without_origin, (271, 371, 291), merges),
     "delete forgets fields": Mutant(keeping.delete_forgets_fields, (19, 39), merges),
+    "sum forgotten": Mutant(keeping.sum_forgotten, (3, 13), counts),
     "log pruned by age alone": Mutant(keeping.pruned_by_age_alone, (23, 6, 27, 15), forgets),
     "one entry more pruned than all have": Mutant(keeping.stable_by_one_too_many, (23, 42), forgets),
     "floor raised past a gap": Mutant(keeping.floor_past_a_gap, (23, 38, 27, 15), forgets),

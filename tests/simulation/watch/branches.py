@@ -97,6 +97,7 @@ SEEN = (
     "request asked again",
     "round begun again",
     "row mended",
+    "tally compared",
     "tombstone collected",
 )
 """Observed from outside."""

@@ -9,7 +9,7 @@ from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import node_of
 from tests.simulation.events.clients import Acknowledged
 from tests.simulation.events.edits import PROFILES
-from tests.simulation.watch import oracle
+from tests.simulation.watch import oracle, tallies
 from tests.simulation.watch.oracle import Id, Logged, Operation, Place, State
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.world import World
@@ -208,7 +208,7 @@ class Watch:
         """Forget the entries that are lost: no check can ask for them."""
         for gone in self.lost(nodes):
             self.union.pop(gone, None)
-            acks.forget(gone)
+            acks.lose(gone)
 
     def give_up(self, gone: SimulatedNode | None, nodes: list[SimulatedNode], acks: Acknowledged) -> None:
         """A node was retired: what it wrote and nobody else has is not asked for any more."""
@@ -217,7 +217,7 @@ class Watch:
             for made in set(self.union) - there:
                 if node_of(made[0]) == gone.name:
                     del self.union[made]
-                    acks.forget(made)
+                    acks.lose(made)
 
     def _count_branches(self, node: SimulatedNode, held: set[str]) -> None:
         reached = self.world.reached
@@ -305,6 +305,7 @@ def final(world: World, nodes: list[SimulatedNode], watch: Watch, acks: Acknowle
     watch.forget_lost(nodes, acks)
     _written_again(world, watch, acks)
     _once(world, watch)
+    tallies.exact(world, nodes, watch.union, acks.increments)
     for node in nodes:
         log = watch.log(node)
         here = {row.operation.id: row for row in log}

@@ -14,6 +14,8 @@ Stamp = tuple[int, str]
 Id = tuple[str, int]
 Path = tuple[str, ...]
 GONE = object()
+_KINDS = {".": "object", "{": "object", "#": "array", "[": "array", "+": "counter", "*": "set"}
+_ORDER: list[type] = [type(None), bool, int, str]
 
 
 class Step(NamedTuple):
@@ -45,9 +47,8 @@ def outcome(steps: Iterable[Step]) -> Outcome:
     every = list(steps)
     registers: dict[Path, tuple[Stamp, Any]] = {}
     for one in every:
-        for path, (stamp, value) in _leaves(one).items():
-            if path not in registers or stamp > registers[path][0]:
-                registers[path] = (stamp, value)
+        for path, leaf in _leaves(one).items():
+            _put(registers, path, leaf)
     visible = {path: found for path, found in registers.items() if not _hidden(path, found[0], registers)}
     newest = max(every, key=lambda one: one.stamp)
     deleted = _deletes(newest)
@@ -55,7 +56,7 @@ def outcome(steps: Iterable[Step]) -> Outcome:
     conflicts = {
         one.id
         for one in every
-        if one.id not in named and one.id != newest.id and not _deletes(one)
+        if one.id not in named and not _deletes(one)
         if any(deleted or path not in visible or visible[path][0] != one.stamp for path in _own(one))
     }
     document = (
@@ -78,6 +79,13 @@ def _leaves(one: Step) -> dict[Path, tuple[Stamp, Any]]:
         found[()] = ((body["over"][0], body["over"][1]), GONE)
     _read(body["change"], (), one.stamp, found)
     return found
+
+
+def _put(registers: dict[Path, tuple[Stamp, Any]], path: Path, leaf: tuple[Stamp, Any]) -> None:
+    """The later leaf stays; the tag of an element that was removed has the stamp of its adding."""
+    known = registers.get(path)
+    if known is None or leaf[0] > known[0] or (leaf[0] == known[0] and leaf[1] is GONE):
+        registers[path] = leaf
 
 
 def _own(one: Step) -> list[Path]:
@@ -117,6 +125,14 @@ def _read(change: dict[str, Any], path: Path, stamp: Stamp, found: dict[Path, tu
     for item, value in change.items():
         if item == "-":
             found[path] = (stamp, GONE)
+        elif item == "+":
+            found[(*path, f"+{stamp[0]:x}@{stamp[1]}")] = (stamp, value)
+        elif item[0] == "*":
+            for tag, hlc in value.items() if isinstance(value, dict) else [("@", 1)]:
+                if tag == "@":
+                    _put(found, (*path, item, f"@{stamp[1]}"), (stamp, 1))
+                else:
+                    _put(found, (*path, item, tag), ((hlc, tag[1:]), GONE))
         elif isinstance(value, dict):
             _read(value, (*path, item), stamp, found)
         else:
@@ -124,6 +140,9 @@ def _read(change: dict[str, Any], path: Path, stamp: Stamp, found: dict[Path, tu
 
 
 def _hidden(path: Path, stamp: Stamp, registers: dict[Path, tuple[Stamp, Any]]) -> bool:
+    if path and path[-1][0] == "+":  # a run is as old as its first increment
+        hlc, origin = path[-1][1:].split("@")
+        stamp = (int(hlc, 16), origin)
     above = (path[:depth] for depth in range(len(path)))
     return any(place in registers and registers[place][0] > stamp for place in above)
 
@@ -150,7 +169,7 @@ def _value(leaves: dict[Path, Any], visible: dict[Path, tuple[Stamp, Any]], at: 
     below = {path: stamp for path, (stamp, _) in visible.items() if path[: len(at)] == at and path != at}
     kinds: dict[str, Stamp] = {}
     for path, stamp in below.items():
-        kind = "object" if path[len(at)][0] in ".{" else "array"
+        kind = _KINDS[path[len(at)][0]]
         kinds[kind] = max(kinds.get(kind, stamp), stamp)
     fields = _object(leaves, visible, at)
     elements = {
@@ -161,10 +180,41 @@ def _value(leaves: dict[Path, Any], visible: dict[Path, tuple[Stamp, Any]], at: 
     elements = {item: value for item, value in elements.items() if value is not GONE}
     is_object = bool(fields) or (*at, "{") in visible
     is_array = bool(elements) or (*at, "[") in visible
-    if is_object and (not is_array or kinds["object"] > kinds["array"]):
+    there = {"array": is_array, "object": is_object, "counter": "counter" in kinds, "set": "set" in kinds}
+    kind = max((kind for kind in there if there[kind]), key=kinds.__getitem__, default="")
+    own = leaves.get(at)
+    if kind == "counter":
+        runs = [value for path, value in leaves.items() if path[:-1] == at and path[-1][0] == "+"]
+        return sum(runs) + (own if type(own) is int and abs(own) < 2**63 else 0)
+    if kind == "set":
+        return _members(leaves, visible, at, own if isinstance(own, list) else [])
+    if kind == "object":
         return fields
-    if is_array:
+    if kind == "array":
         order = leaves.get((*at, "["), [])
         known = [item for item in order if item in elements]
         return [elements[item] for item in known + sorted(set(elements) - set(known))]
     return leaves.get(at, GONE)
+
+
+def _members(
+    leaves: dict[Path, Any], visible: dict[Path, tuple[Stamp, Any]], at: Path, whole: list[Any]
+) -> list[Any]:
+    """What has a tag that stands. An array put whole is one tag for each of its elements."""
+    tags: dict[Path, tuple[Stamp, Any]] = {}
+    for path, leaf in visible.items():
+        if path[: len(at)] == at and len(path) == len(at) + 2 and path[len(at)][0] == "*":
+            _put(tags, path, leaf)
+    for value in whole:
+        stamp = visible[at][0]
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+        _put(tags, (*at, f"*{text}", f"@{stamp[1]}"), (stamp, 1))
+    texts = {path[len(at)][1:] for path, (_, value) in tags.items() if value is not GONE}
+    return sorted((json.loads(text) for text in texts), key=_in_order)
+
+
+def _in_order(value: Any) -> tuple[int, Any, str]:
+    kind = int if type(value) is float else type(value)
+    if kind not in _ORDER:
+        return len(_ORDER), 0, json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return _ORDER.index(kind), 0 if value is None else value, json.dumps(value, ensure_ascii=False)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import InvalidError
 from entgldb.messages.model import COLLECTIONS, Entry
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.log.append import Batch
@@ -20,6 +21,7 @@ from entgldb.storage.rules.merging.row import read_merging
 from entgldb.storage.store import Store
 from tests.simulation.watch.merge_oracle import Id, Step, outcome
 from tests.unit.storage.log.test_causal_orders import Told, _deliver, _heads, _shuffled
+from tests.unit.storage.rules.merge_rig import VERBS, operations
 
 NOW = 1_790_000_000_000
 NODES = 3
@@ -41,6 +43,7 @@ steps = st.lists(
         st.tuples(st.just("put"), nodes_, st.tuples(st.sampled_from(KEYS), documents)),
         st.tuples(st.just("put"), nodes_, st.tuples(st.sampled_from(KEYS), documents)),
         st.tuples(st.just("delete"), nodes_, st.sampled_from(KEYS)),
+        st.tuples(st.sampled_from(VERBS), nodes_, st.tuples(st.sampled_from(KEYS), documents)),
         st.tuples(st.just("rule"), nodes_, st.sampled_from([LWW, MERGE, MERGE])),
         st.tuples(st.just("sync"), nodes_, nodes_),
     ),
@@ -102,14 +105,21 @@ def _play(nodes: list[Store], at: int, verb: str, node: int, what: Any, random: 
         write = Write(COLLECTIONS, "c", rule_document("c", what))
     elif verb == "put":
         write = Write("c", what[0], json.dumps(what[1]).encode())
+    elif verb in VERBS:
+        write = Write("c", what[0], None, None, tuple(operations(verb, what[1])))
     else:
         write = Write("c", what, None)
     seen = {origin: seq for origin, (seq, _) in store.vector().items()}
     first = store.last_lsn() + 1
     with store.group():
         now = NOW + random.randint(-50, 50)
-        store.write(RequestId(bytes(16), at), [write], now, system=verb == "rule")
-    if verb != "rule":
+        try:
+            store.write(RequestId(bytes(16), at), [write], now, system=verb == "rule")
+        except InvalidError:
+            # the collection does not merge here, or what stands there is no counter, or no set
+            assert write.operations
+            return []
+    if verb not in ("rule", *VERBS):
         wanted = json.loads(write.body) if write.body is not None else None
         found = store.get("c", write.key)
         assert (None if found is None else json.loads(found)) == wanted

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
 
+from entgldb.messages.client import FieldOperation
+from entgldb.messages.errors import InvalidError
 from entgldb.messages.model import Version
-from entgldb.storage.rules.merging.changes import difference, fresh, text_of
+from entgldb.storage.log.rows import accumulated, composed
+from entgldb.storage.rules.merging.changes import fresh
 from entgldb.storage.rules.merging.row import (
     Merging,
     Operation,
@@ -18,6 +22,7 @@ from entgldb.storage.rules.merging.row import (
     read_merging,
 )
 from entgldb.storage.rules.merging.stored import Stored, Tip, load, save
+from entgldb.storage.rules.merging.tree import text_of
 from tests.simulation.watch.merge_oracle import Step
 
 ORIGINS = ("a/" + "0" * 32, "b/" + "1" * 32, "c/" + "2" * 32)
@@ -59,7 +64,9 @@ class Writer:
         self.row: Stored | None = None
 
     def write(self, hlc: int, kind: str, document: dict[str, Any]) -> Step:
-        """One write of any kind; the operation as the oracle sees it."""
+        """One write of any kind; the operation as the oracle sees it. Raises InvalidError."""
+        if kind in VERBS:
+            self._merging(kind, document)
         self.seq += 1
         tip = Tip(self.origin, self.seq, hlc)
         parent = None if self.row is None else self.row.newest.version
@@ -91,11 +98,24 @@ class Writer:
         row = self.row
         if kind == "delete":
             return Merging(delete=True)
+        if kind in VERBS:
+            return accumulated(row, operations(kind, document), self.origin, 0)
         if row is None:
             return Merging(fresh(document))
         if not row.live:
             return Merging(fresh(document), over=row.newest.stamp)
-        return Merging(difference(row.document(), document, row.tree))
+        return composed(row, document, fields=True, origin=self.origin)
+
+
+def operations(verb: str, document: dict[str, Any]) -> list[FieldOperation]:
+    """Operations on the fields ``a`` and ``b.x``, one for each field of ``document``."""
+    made = []
+    for name, value in document.items():
+        path = ("a",) if name == "a" else ("b", "x")
+        element = value if type(value) in (str, int, bool) else len(text_of(value))
+        amount = element if type(element) is int and abs(element) < 99 else -1
+        made.append(FieldOperation(verb, path, text_of(amount if verb == "inc" else element).encode()))
+    return made or [FieldOperation(verb, ("a",), b"1")]
 
 
 def read(step: Step) -> Operation:
@@ -128,7 +148,9 @@ def shown(row: Stored) -> dict[str, Any] | None:
     return row.document() if row.live else None
 
 
-kinds = st.sampled_from(["merge", "merge", "merge", "delete", "put", "drop"])
+VERBS = ("inc", "add", "remove")
+
+kinds = st.sampled_from(["merge", "merge", "merge", "delete", "put", "drop", *VERBS, *VERBS])
 
 histories = st.lists(st.tuples(st.integers(0, 2), kinds, documents, st.booleans()), min_size=1, max_size=9)
 
@@ -142,5 +164,6 @@ def played(history: list[tuple[int, str, dict[str, Any], bool]]) -> list[Step]:
             writer.row = fold(steps)[0]
         if writer.row is None and kind in ("delete", "drop"):
             continue
-        steps.append(writer.write(100 + at, kind, document))
+        with suppress(InvalidError):  # what stands there is no counter, or no set
+            steps.append(writer.write(100 + at, kind, document))
     return steps

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from entgldb.storage.rules.merging.changes import check_change, difference, plant, same, split, text_of, whole
+from entgldb.storage.rules.clock import HLC_MAX
+from entgldb.storage.rules.merging.changes import check_change, difference, plant, same, split, whole
 from entgldb.storage.rules.merging.row import Merging, absorb, operation, read_merging
 from entgldb.storage.rules.merging.stored import Tip, load, save
-from entgldb.storage.rules.merging.tree import render, settle, union
+from entgldb.storage.rules.merging.tree import render, settle, text_of, union
 from tests.unit.storage.rules.merge_rig import ORIGINS, Writer, documents, fold
 
 
@@ -147,7 +148,7 @@ def test_a_change_in_parts_comes_to_the_same(
         made = tree
         parts = split(change, size)
         for number, part in enumerate(parts):
-            check_change(part, 40)
+            check_change(part, 40, (HLC_MAX, "~"))
             made = settle(union(made, plant(part, (2 + number, "b"))))
         assert same(render(made), after)
         assert len(parts) == 1 or size < len(text_of(change).encode()) + 8

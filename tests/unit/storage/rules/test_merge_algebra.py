@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import permutations
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entgldb.messages.model import Version
+from entgldb.storage.rules.merging.accumulating import tags_removed
 from entgldb.storage.rules.merging.changes import fresh, plant, same, whole
 from entgldb.storage.rules.merging.row import Loser, Side, absorb, join, read_merging, refolded
 from entgldb.storage.rules.merging.stored import Stored, save
@@ -50,6 +52,18 @@ changes = (
     | documents.map(whole)
     | st.just({".a": {"-": 1}})
     | st.just({".a": {".x": {"-": 1}}})
+    | st.sampled_from(
+        [
+            {".a": {"+": 1}},
+            {".a": {f"+5@{ORIGINS[0]}": 3}},
+            {".a": {f"+5@{ORIGINS[0]}": 4}},
+            {".a": {"-": 1, "+": 2}},
+            {".a": {'*"x"': 1}},
+            {".a": {'*"x"': {f"@{ORIGINS[1]}": 7}}},
+            {".a": {'*"x"': {"@": 1, f"@{ORIGINS[1]}": 3}, "*1": 1}},
+            {".a": ["x", 1]},
+        ]
+    )
 )
 
 trees = st.lists(st.tuples(st.integers(0, 20), st.sampled_from(ORIGINS)), unique=True, max_size=4).flatmap(
@@ -87,9 +101,24 @@ SEVEN: list[tuple[int, str, dict[str, Any]]] = [
 ]
 
 
-def test_all_orders_of_seven_operations_end_alike() -> None:
+ACCUMULATING: list[tuple[int, str, dict[str, Any]]] = [
+    (0, "merge", {"a": 10, "b": {"x": ["p", "q"]}}),
+    (1, "inc", {"a": 3}),
+    (0, "inc", {"a": 2}),
+    (2, "add", {"b": "p"}),
+    (1, "inc", {"a": 1}),
+    (2, "merge", {"a": 4, "b": {"x": ["p", 1]}}),
+    (0, "remove", {"b": "p"}),
+]
+
+
+both = pytest.mark.parametrize("seven", [SEVEN, ACCUMULATING], ids=["replacing", "accumulating"])
+
+
+@both
+def test_all_orders_of_seven_operations_end_alike(seven: list[tuple[int, str, dict[str, Any]]]) -> None:
     writers = [Writer(number) for number in range(3)]
-    steps = [writers[who].write(10 + at, kind, document) for at, (who, kind, document) in enumerate(SEVEN)]
+    steps = [writers[who].write(10 + at, kind, document) for at, (who, kind, document) in enumerate(seven)]
     wanted = outcome(steps)
     read_once = {step: read(step) for step in steps}
     ends = set()
@@ -103,15 +132,17 @@ def test_all_orders_of_seven_operations_end_alike() -> None:
     assert same(shown(row), wanted.document)
 
 
-def test_all_orders_of_seven_concurrent_operations_leave_the_same_conflicts() -> None:
+@both
+def test_all_orders_of_seven_concurrent_operations_leave_the_same_conflicts(
+    seven: list[tuple[int, str, dict[str, Any]]],
+) -> None:
     """Nobody knew of anybody: every order is a causal one."""
     steps = []
-    for at, (_, kind, document) in enumerate(SEVEN):
+    for at, (_, kind, document) in enumerate(seven):
         writer = Writer(0)
         writer.origin = f"{'abcdefg'[at]}/{'0' * 32}"
         steps.append(writer.write(10 + at % 3, kind, document))
     wanted = outcome(steps)
-    assert wanted.conflicts
     read_once = {step: read(step) for step in steps}
     ends = set()
     for order in permutations(steps):
@@ -213,9 +244,9 @@ def test_without_a_writer_a_key_is_what_the_others_made_of_it(history: Any, numb
         return
     stamps = {step.hlc: (step.hlc, step.id[0]) for step in steps if step.id[0] == ORIGINS[number]}
     left = [step for step in steps if step.hlc not in stamps]
-    overs = [over for step in steps if step.hlc in stamps if (over := read_over(step)) is not None]
+    below = [stamp for step in steps if step.hlc in stamps for stamp in carried(step)]
     row = fold(steps)[0]
-    found, losers = refolded(row, [read(step) for step in left], {*stamps.values(), *overs}, set())
+    found, losers = refolded(row, [read(step) for step in left], {*stamps.values(), *below}, set())
     if not left:
         assert found is None
         return
@@ -225,5 +256,9 @@ def test_without_a_writer_a_key_is_what_the_others_made_of_it(history: Any, numb
     assert {tuple(loser.tip.version) for loser in losers} == wanted.conflicts
 
 
-def read_over(step: Step) -> Stamp | None:
-    return read_merging(step.body or "", (step.hlc, step.id[0])).over if step.op == 2 else None
+def carried(step: Step) -> list[Stamp]:
+    """The stamps of others that an operation has in its leaves."""
+    if step.op != 2:
+        return []
+    said = read_merging(step.body or "", (step.hlc, step.id[0]))
+    return [*tags_removed(said.change), *([] if said.over is None else [said.over])]

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from entgldb.messages.client import RequestId, Write
+from entgldb.messages.client import FieldOperation, RequestId, Write
 from entgldb.messages.model import Entry, Version
 from entgldb.storage.store import Store
 from tests.simulation.watch import oracle
@@ -41,8 +41,19 @@ class History:
                 # nobody is told: what an entry means is said by itself
                 node.state.merging.add("users")
         self.reissued = self.snapshots = self.number = 0
+        self.sum = 0
+        """Of all increments of a counter that nobody puts or deletes."""
         self.scattered = False
         """A part of what was issued again is with a node that was away, which nothing is promised of."""
+        self.counts = merging and not mixed
+        if self.counts:
+            # all know of it: what is issued again and was unknown to others is written whole
+            self.number, self.sum = 1, 1
+            with self.nodes[0].group():
+                self.nodes[0].write(RequestId(b"c" * 16, 1), [increment("sum", 1)], NOW)
+            self.look(self.nodes[0])
+            for index in range(1, NODES):
+                self.sync(0, index)
 
     def step(self) -> None:
         random = self.random
@@ -69,12 +80,25 @@ class History:
         writes = []
         for i in range(random.randint(1, 2)):
             key, body = f"k{random.randrange(4)}", None
+            if "users" in node.state.merging and random.random() < 0.4:
+                writes.append(self.operation(key))
+                continue
             if random.random() > (0.15 if self.merging else 0.35):
                 body = self.edited(node, key) if self.merging else b'{"n":%d}' % (self.number * 10 + i)
             writes.append(Write("users", key, body))
         with node.group():
             node.write(RequestId(b"c" * 16, self.number), writes, self.now)
         self.look(node)
+
+    def operation(self, key: str) -> Write:
+        random, amount = self.random, self.random.randint(-3, 9)
+        if self.counts and random.random() < 0.3:
+            self.sum += amount
+            return increment("sum", amount)
+        if random.random() < 0.5:
+            return increment(key, amount)
+        verb, element = random.choice(("add", "add", "remove")), json.dumps(random.choice(("p", "q", 1)))
+        return Write("users", key, None, None, (FieldOperation(verb, ("s",), element.encode()),))
 
     def settle(self, node: Store) -> bool:
         """Decide about a conflict of this node, if it has one."""
@@ -166,6 +190,8 @@ class History:
         self.meet(list(range(NODES)))
         if self.scattered:
             return
+        if self.counts:
+            assert {node.get("users", "sum") for node in self.nodes} == {b'{"n":%d}' % self.sum}
         wanted = oracle.fold(self.union.values())
         live = {place: found for place, found in wanted.documents.items() if found[1] is not None}
         for node in self.nodes:
@@ -174,6 +200,10 @@ class History:
             assert {p: f for p, f in found.documents.items() if f[1] is not None} == live
             assert found.conflicts == wanted.conflicts
             exact(node)
+
+
+def increment(key: str, amount: int) -> Write:
+    return Write("users", key, None, None, (FieldOperation("inc", ("n",), b"%d" % amount),))
 
 
 def forget(node: Store, *, tombstones: bool) -> None:
