@@ -14,8 +14,9 @@ from unittest.mock import patch
 from entgldb.messages.errors import Reason
 from entgldb.storage.rules.comparing import chunks
 from tests.simulation.events import operators, times
+from tests.simulation.events.tallies import KEYS, TALLIES
 from tests.simulation.run import HEAL_SECONDS_MAX, Result, Run
-from tests.simulation.watch import checks, oracle
+from tests.simulation.watch import checks, oracle, tallies
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.options import Options
 from tests.simulation.world.world import World, no_collector
@@ -159,12 +160,18 @@ class AwayRun(Run):
         if self.world.seed % 8 == 3 or self.large:
             # in other seeds documents merge only where a conflict was settled
             self.world.after(1.0, self.clients[0].set_rule, "merge")
+        if self.clients[0].counts:
+            self.world.after(0.3, self.clients[0].set_rule, "merge", TALLIES)
         if self._deletes:
             self.world.after(2.0, self._once_free, self.clients[1].write_now)
         self.world.run(5.0)
 
     def _apart(self) -> None:
         """The others go on, agree, and forget."""
+        # what is issued again and others do not have is written whole, which ends the runs of its counters
+        everywhere = [key for key in KEYS if all(node.store.get(TALLIES, key) for node in self.nodes)]
+        for client in self.clients:
+            client.tallies, client.counts = everywhere, client.counts and bool(everywhere)
         others = [node for node in self.nodes if node is not self.away]
         # by the cloud it goes on to hear of others' configuration: headers, which it can only record
         by_cloud = self.cloud is not None and self.world.seed % RETENTION_SEEDS == 1
@@ -303,6 +310,7 @@ class AwayRun(Run):
                 differ = sorted(wanted.conflicts ^ found.conflicts)[:3]
                 world.violate(f"{node.name}: conflicts differ in {differ}")
         self._acknowledged(watch)
+        tallies.exact(world, nodes, watch.union, self.acks.increments)
 
     def _acknowledged(self, watch: Union) -> None:
         """Each acknowledged write is there: as it was written, or written again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from entgldb.messages.client import (
@@ -20,7 +21,7 @@ from entgldb.messages.merging import SetConflict
 from entgldb.messages.schema import Message
 from entgldb.storage.documents.query import Read
 from tests.simulation.events.edits import LARGE_BYTES, PROFILES, beyond, decision, edit
-from tests.simulation.events.tallies import TALLIES, amount_of, tally
+from tests.simulation.events.tallies import KEYS, TALLIES, amount_of, tally
 from tests.simulation.watch.oracle import read_operation
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.world import World
@@ -77,7 +78,9 @@ class Client:
         self.merges = False
         """Whether it also edits documents that merge, and decides about conflicts."""
         self.counts = False
-        """Whether it also counts and changes sets."""
+        """Whether it also counts and changes sets,"""
+        self.tallies: Sequence[str] = KEYS
+        """in which documents."""
         self._edits: dict[bytes, str] = {}
         self._reads: dict[str, Read] = {}
         """The documents that merge as it has read them, however long ago."""
@@ -218,7 +221,7 @@ class Client:
     def _any_write(self) -> Write:
         random = self.world.random
         if self.counts and TALLIES in self.node.store.state.merging and random.random() < 0.3:
-            return tally(random)
+            return tally(random, self.tallies)
         if self.merges and random.random() < 0.5:
             write, uid = edit(random, self.node, min(self._keys, 5), self._reads, large=self.large)
             self.world.reached["large row"] += len(write.body or b"") > LARGE_BYTES
