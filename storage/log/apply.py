@@ -86,6 +86,7 @@ class Applier:
             except ProtocolError:
                 refused = Reason.BAD_ENTRY.value
                 break
+        self.batch.look_up([(one.header.collection, one.header.key) for one in incoming])
         for one, group in zip(incoming, groups([one.header for one in incoming]), strict=True):
             reason = self._take(one, group)
             if reason is not None:

@@ -10,6 +10,7 @@ import pytest
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.limits import SIGNED_BYTES_MAX
+from entgldb.messages.model import Entry
 from entgldb.storage.authorship.keys import is_signed
 from entgldb.storage.rules.authorship import head_statement
 from entgldb.storage.rules.header import decode
@@ -80,6 +81,20 @@ def test_a_lone_request_has_its_signature_in_its_row(store: Store) -> None:
         put(store, 1)
     assert [one.split()[0] for one in statements] == ["BEGIN", "SELECT", "INSERT", "INSERT", "COMMIT"]
     assert signed(store) == [1, 2]
+
+
+def test_the_versions_that_entries_meet_are_looked_up_together(store: Store) -> None:
+    with store.group():
+        for number in range(1, 64):
+            put(store, number)
+    entries = [Entry(row.header, row.body, row.signature) for row in store.rows(1, 500)]
+    taker = Store.memory("b", b"b", NOW)
+    with told(taker) as statements, taker.group(), taker.savepoint():
+        assert taker.apply(entries, NOW).refused == ""
+    assert len(entries) == 64
+    assert len([one for one in statements if one.startswith("SELECT d.key")]) == 1
+    assert len([one for one in statements if one.startswith("SELECT o.name")]) == 0
+    assert keys(taker) == keys(store)
 
 
 def test_a_request_that_is_undone_harms_no_neighbour(store: Store) -> None:
