@@ -21,6 +21,8 @@ from entgldb.storage.rules.results import Heard, LogRow
 
 PINNED: Final = "cluster"
 """Name in ``_entgldb_meta``."""
+CACHE_KIB: Final = 1_024
+"""Pages kept by each process that reads the log: it reads on, and seldom back."""
 PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 """Headers and bodies of one page of rows, not counting the row that crosses it."""
 
@@ -290,4 +292,6 @@ class LogReader(LogQueries):
     @classmethod
     def open(cls, directory: str | Path) -> LogReader:
         """Raises NotFoundError where there is no database, ConfigError for a newer format."""
-        return cls(open_reader(directory))
+        connection = open_reader(directory)
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        return cls(connection)

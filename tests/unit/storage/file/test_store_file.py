@@ -87,6 +87,13 @@ def test_peers_are_remembered(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_reader_of_the_log_keeps_a_mebibyte_of_pages(tmp_path: Path) -> None:
+    Store.open(tmp_path, "n1", NOW).close()
+    reader = LogReader.open(tmp_path)
+    assert reader.connection.execute("PRAGMA cache_size").fetchone() == (-1024,)
+    reader.close()
+
+
 def test_an_orderly_close_leaves_an_empty_wal_although_readers_are_open(tmp_path: Path) -> None:
     store = Store.open(tmp_path, "n1", NOW)
     put(store, 1, Write("users", "a", b"{}"))
