@@ -54,12 +54,16 @@ class SnapshotGiving:
         self._asked_in_vain_at = -VAIN_SECONDS
 
     def look(self, vector: Vector, held: Mapping[str, int], ctx: Context) -> bool:
-        """The peer has all this: whether it needs a snapshot, for which the outbox has to be quiet."""
+        """The peer has all this: whether it lacks what is pruned, so that the outbox has to be quiet.
+
+        A peer that only asks for what it has recorded lacks nothing that later entries rest on.
+        """
         now = ctx.monotonic()
         if self._on_its_way():
             self._acted_at = now
-        needs = now < self._asked_in_vain_at + VAIN_SECONDS or self._needs(vector, held)
-        if now < self._declined_at + DECLINED_SECONDS or not needs:
+        lacks = self._needs(vector, held)
+        asks = now < self._asked_in_vain_at + VAIN_SECONDS
+        if now < self._declined_at + DECLINED_SECONDS or not (lacks or asks):
             self._offer = None
             return False
         if self._chunks is None:
@@ -67,7 +71,7 @@ class SnapshotGiving:
         elif now >= self._acted_at + AGAIN_SECONDS:
             self._count(Reason.BEHIND_SNAPSHOT)
             self._order(ctx)
-        return True
+        return lacks
 
     def asked_for(self, ids: Sequence[tuple[Origin, int]], ctx: Context) -> None:
         """The peer wants entries that it has only recorded: of those that are pruned only a state tells."""

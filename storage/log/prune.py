@@ -17,6 +17,7 @@ from entgldb.messages.model import SYSTEM_PREFIX, Origin
 from entgldb.storage.file.state import State
 from entgldb.storage.log.recorded import has_recorded, mark_partial
 from entgldb.storage.rules.results import Collected, Pruned, PruneOrder
+from entgldb.storage.rules.vector import seqs
 
 STEP_ROWS: Final = 2_000
 """Rows deleted in one transaction: some 20 ms."""
@@ -181,7 +182,7 @@ def _delete(
         return
     lsn, seq, _ = rows[-1]
     if has_recorded(connection, state.origins[origin].number, seq):
-        mark_partial(connection)
+        mark_partial(connection, {o: seq for o, seq in seqs(state.vector()).items() if o != state.own})
     connection.executemany("DELETE FROM _entgldb_oplog WHERE lsn = ?", [(lsn,) for lsn, _, _ in rows])
     state.raise_floor(origin, seq)
     state.pruned_lsn = max(state.pruned_lsn, lsn)

@@ -3,15 +3,18 @@ collection."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Mapping
 from typing import Final
 
+from entgldb.messages.model import Origin
 from entgldb.storage.rules.comparing.chunks import SEQ_MAX
 from entgldb.storage.rules.header import Header, decode
 
 PARTIAL: Final = "system_partial"
 """In the file's meta table: a snapshot came by a cloud, whose vector covers a configuration that it has not.
-A node whose file has that mark can vouch for no system collection."""
+A node whose file has that mark can vouch for no system collection. The mark says up to where in each log."""
 
 
 _SHOWN: Final = (
@@ -25,9 +28,22 @@ def is_partial(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM _entgldb_meta WHERE name = ?", (PARTIAL,)).fetchone() is not None
 
 
-def mark_partial(connection: sqlite3.Connection) -> None:
-    """From now on this file can vouch for no system collection."""
-    connection.execute("INSERT OR REPLACE INTO _entgldb_meta VALUES (?, 1)", (PARTIAL,))
+def mark_partial(connection: sqlite3.Connection, bounds: Mapping[Origin, int]) -> None:
+    """From now on this file can vouch for no system collection; ``bounds``: up to where in each log."""
+    value = json.dumps(dict(bounds))
+    connection.execute("INSERT OR REPLACE INTO _entgldb_meta VALUES (?, ?)", (PARTIAL, value))
+
+
+def complete(
+    connection: sqlite3.Connection, ours: Mapping[Origin, int], theirs: Mapping[Origin, int]
+) -> None:
+    """A file that had ``ours`` has got all system collections as they are at ``theirs``: it may vouch again
+    where that is as far as its mark says."""
+    row = connection.execute("SELECT value FROM _entgldb_meta WHERE name = ?", (PARTIAL,)).fetchone()
+    # the mark of an earlier release does not say how far it goes
+    bounds = {} if row is None else ours if row[0] == 1 else json.loads(row[0])
+    if all(theirs.get(origin, 0) >= seq for origin, seq in bounds.items()):
+        connection.execute("DELETE FROM _entgldb_meta WHERE name = ?", (PARTIAL,))
 
 
 def has_recorded(connection: sqlite3.Connection, origin: int | None = None, last: int = SEQ_MAX) -> bool:

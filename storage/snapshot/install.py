@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from entgldb.messages.limits import PAGE_ROWS_MAX
-from entgldb.messages.model import SYSTEM_PREFIX, Vector, Version
+from entgldb.messages.model import SYSTEM_PREFIX, Origin, Vector, Version
 from entgldb.storage.authorship import authors
 from entgldb.storage.file.collections import ensure_collection
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.file.state import State, merging_collections
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.evicting import evict
-from entgldb.storage.log.recorded import PARTIAL, has_recorded, is_partial, mark_partial
+from entgldb.storage.log.recorded import complete, has_recorded, is_partial, mark_partial
 from entgldb.storage.log.rows import write_row
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import Head
@@ -29,6 +29,7 @@ from entgldb.storage.rules.comparing.chunks import SEQ_MAX, Mark, Preface
 from entgldb.storage.rules.merging.collection_rule import LWW
 from entgldb.storage.rules.merging.row import Joined, Loser, Side, join
 from entgldb.storage.rules.merging.stored import Tip, load
+from entgldb.storage.rules.vector import seqs
 
 _SYSTEM: Final = "{0}.collection >= '_system_' AND {0}.collection < '_system`'"
 # s: staged, o: its origin, d: ours of the same key, l: its origin. A row of ours with hlc 0 and no body
@@ -140,9 +141,7 @@ class Merger:
         self.state = state
         self.head = head
         self.system = head.system and not cloud
-        before = {o: mark for o, mark in state.vector().items() if o != state.own}
-        self.all_seen = all(head.vector().get(o, (0,))[0] >= seq for o, (seq, _) in before.items())
-        """Whether the snapshot covers all that we have of others."""
+        self._before = seqs(state.vector())
         self.partial = is_partial(connection) or has_recorded(connection)
         self.changes: Vector = {}
         self.taken = self.deleted = 0
@@ -281,9 +280,14 @@ class Merger:
         if self.system:
             self._forget_recorded()
         if not self.system and self.changes:
-            mark_partial(self.connection)
-        elif self.system and self.all_seen:
-            self.connection.execute("DELETE FROM _entgldb_meta WHERE name = ?", (PARTIAL,))
+            mark_partial(self.connection, self._of_others(seqs(state.vector())))
+        elif self.system:
+            complete(self.connection, self._of_others(self._before), seqs(self.head.vector()))
+
+    def _of_others(self, vector: dict[Origin, int]) -> dict[Origin, int]:
+        """Without our own log, unless the snapshot has more of it than we have."""
+        own = self.state.own
+        return {origin: seq for origin, seq in vector.items() if origin != own or own in self.changes}
 
     def _let_go(self) -> None:
         """Settle entries that are set aside here: the giver of a snapshot has applied those that it

@@ -213,6 +213,24 @@ def test_a_snapshot_brings_what_was_only_recorded_here() -> None:
     assert facts.common < facts.chunks
 
 
+@pytest.mark.parametrize("further", [False, True])
+def test_a_state_that_goes_as_far_as_the_one_of_a_cloud_makes_a_file_whole_whatever_came_meanwhile(
+    *, further: bool
+) -> None:
+    member, away, other = Side("member"), Side("away"), Side("other")
+    member.put("users", "r", collection="_system_collections")
+    with staged(member.store, NOW) as early:
+        if further:
+            member.put("k", "v")
+        send(member.store, away.store, NOW, cloud=True)
+        assert is_partial(away.store.connection)
+        other.put("k", "meanwhile", now=NOW + 1)
+        other.give(away)
+        away.store.install(early, b"e" * 32, NOW, cloud=False)
+    assert away.store.known("_system_collections", "users")
+    assert is_partial(away.store.connection) is further
+
+
 def test_a_node_with_an_entry_in_quarantine_gives_no_snapshot() -> None:
     one = Side("one")
     one.put("k", "x")
