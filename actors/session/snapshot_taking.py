@@ -191,22 +191,18 @@ class SnapshotTaking:
             ),
         )
 
-    def _is_of_a_fork(self, offer: wire.SnapshotOffer) -> bool:
-        """Whether the store would refuse it: it has another branch of a log than we, or more of one
-        that has a fork."""
-        mine, forked = self._log.vector(), self._log.forked()
-        for origin in mine.keys() & offer.vector.keys():
-            ours, theirs = mine[origin], offer.vector[origin]
-            if theirs[0] == ours[0] and theirs[1] != ours[1]:
-                return True
-            if theirs[0] > ours[0] and origin in forked:
-                return True
-        return False
+    def _waits_for_a_decision(self, offer: wire.SnapshotOffer) -> bool:
+        """Whether it has more of a log that has a fork here, or another branch: the store would refuse it."""
+        mine = self._log.vector()
+        return any(
+            offer.vector[origin][0] >= mine[origin][0] and offer.vector[origin] != mine[origin]
+            for origin in self._log.forked() & mine.keys() & offer.vector.keys()
+        )
 
     def _fault(self, offer: wire.SnapshotOffer) -> Reason | None:
         if _is_too_large(offer):
             return Reason.TOO_LARGE
-        if self._is_of_a_fork(offer):
+        if self._waits_for_a_decision(offer):
             return Reason.QUARANTINED
         return None if self._is_useful(offer) else Reason.SNAPSHOT_USELESS
 

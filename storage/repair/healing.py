@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 
+from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import BODY_BYTES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version
 from entgldb.storage.file.scratch import empty
@@ -28,16 +29,25 @@ from entgldb.storage.rules.merging.tree import Stamp, render, settle, text_of
 
 
 def branch(connection: sqlite3.Connection, origin: Origin, keep: str) -> tuple[int, bytes] | None:
-    """An entry that tells the branch to keep, ``ours`` or ``theirs``, from the other; None without a fork."""
+    """An entry that tells the branch to keep, ``ours`` or ``theirs``, from the other; None without a fork.
+
+    Raises InvalidError for theirs where ours is pruned.
+    """
     row = connection.execute(
-        "SELECT f.seq, f.ours, f.theirs FROM _entgldb_forks f JOIN _entgldb_origins o ON o.id = f.origin"
+        "SELECT f.seq, f.ours, f.theirs, h.seq, h.head FROM _entgldb_forks f JOIN _entgldb_origins o"
+        " ON o.id = f.origin JOIN _entgldb_heads h ON h.id = o.id"
         " WHERE o.name = ? AND o.quarantined = 1 ORDER BY f.seq, f.id LIMIT 1",
         (origin,),
     ).fetchone()
     if row is None:
         return None
-    raw = row[1] if keep == "ours" else row[2]
-    return (decode(raw).seq, digest(raw)) if raw else None
+    _, ours, theirs, *end = row
+    if keep == "theirs" and not ours:
+        raise InvalidError(
+            f"the branch of {origin} that is here is pruned: it can no more be taken out", hint="keep ours"
+        )
+    raw = ours if keep == "ours" else theirs
+    return (decode(raw).seq, digest(raw)) if raw else (end[0], end[1])
 
 
 def cut(connection: sqlite3.Connection, state: State, origin: Origin, seq: int, kept: bytes) -> int:
@@ -68,6 +78,21 @@ def reopen(state: State, origin: Origin) -> None:
         state.move(origin, known.head._replace(forked=False))
 
 
+def first_ahead(connection: sqlite3.Connection, number: int, head: int, bound: int) -> int:
+    """The first seq of a log that is not stamped right; a transaction is one thing, and goes as a whole."""
+    rows = connection.execute(
+        "SELECT header FROM _entgldb_oplog WHERE origin = ? ORDER BY seq DESC", (number,)
+    )
+    first = head + 1
+    for (raw,) in rows:
+        header = decode(raw)
+        if header.hlc <= bound:
+            break
+        first = header.seq - header.group_index
+    rows.close()
+    return first
+
+
 def take_out(batch: Batch, firsts: Mapping[Origin, int]) -> None:
     """Remove the entries of each origin from its first on; ``dropped`` tells the last document that they put
     to each key.
@@ -83,6 +108,7 @@ def take_out(batch: Batch, firsts: Mapping[Origin, int]) -> None:
         " AND NOT EXISTS (SELECT 1 FROM temp.cuts c WHERE c.origin = l.origin AND l.seq >= c.first)",
         (APPLIED,),
     )
+    _note_names(batch, firsts)
     for origin, head in heads.items():
         _cut(connection, state, origin, head)
     _refold(batch)
@@ -112,6 +138,23 @@ def _remember_all(batch: Batch, origin: Origin, first: int) -> Head:
     ).fetchone()
     # where it is pruned its stamp is not known any more
     return Head(first - 1, previous, hlc=0 if before is None else decode(before[0]).hlc)
+
+
+def _note_names(batch: Batch, firsts: Mapping[Origin, int]) -> None:
+    """Entries that stay may name versions of the branch that is to come: it has the same numbers."""
+    connection, state = batch.connection, batch.state
+    find = "SELECT collection, key FROM _entgldb_oplog WHERE origin = ? AND seq = ?"
+    for raw, collection, key in connection.execute(
+        "SELECT l.header, l.collection, l.key FROM _entgldb_oplog l WHERE NOT EXISTS"
+        " (SELECT 1 FROM temp.cuts c WHERE c.origin = l.origin AND l.seq >= c.first)"
+    ):
+        for version in decode(raw).named:
+            if version.seq >= firsts.get(version.origin, version.seq + 1):
+                here = connection.execute(
+                    find, (state.origins[version.origin].number, version.seq)
+                ).fetchone()
+                if here != (collection, key):
+                    batch.note_successor(version)
 
 
 def _cut(connection: sqlite3.Connection, state: State, origin: Origin, head: Head) -> None:

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from entgldb.messages.limits import SIGNED_BYTES_MAX
-from entgldb.messages.model import Author, Entry, Origin, node_of
+from entgldb.messages.model import Author, Entry, Origin, Version, node_of
 from entgldb.storage.authorship import authors
 from entgldb.storage.authorship.authors import Attest
 from entgldb.storage.authorship.identity import Identity, origin_of
@@ -18,6 +18,7 @@ from entgldb.storage.log.append import Batch
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.repair import healing
 from entgldb.storage.repair.applying import Applying
+from entgldb.storage.repair.rewrite import Writer
 from entgldb.storage.rules.authorship import head_statement
 from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.incarnations import Why
@@ -66,23 +67,41 @@ class Incarnations:
             return 0
         dropped = state.origins[origin].head.seq - first + 1
         healing.take_out(Batch(connection, state), {origin: first})
-        self._keep_as_lost(entropy, now_ms)
+        self.keep_dropped(entropy, now_ms, whole=False)
         return dropped
 
-    def _keep_as_lost(self, entropy: Callable[[], bytes], now_ms: int) -> None:
+    def keep_dropped(self, entropy: Callable[[], bytes], now_ms: int, *, whole: bool) -> None:
         """Log the documents of a dropped branch that nobody else has written, under a writer that always
-        loses."""
-        connection = self._transaction.connection
-        unseen = (one for one in healing.dropped(connection) if not healing.is_shown(connection, one))
-        first = next(unseen, None)
+        loses.
+
+        ``whole``: all of the branch that stays is here. Where the key has no document then, its delete may be
+        forgotten on some nodes: only with the stamp of a new write is the document shown by all.
+        """
+        connection, state = self._transaction.connection, self._transaction.state
+        batch = Batch(connection, state)
+
+        def unseen(*, lost: bool) -> Iterator[tuple[str, str, str]]:
+            for one in healing.dropped(connection):
+                there = batch.current(*one[:2])
+                beside = not whole or (there is not None and there.live)
+                if beside is lost and not healing.is_shown(connection, one):
+                    yield one
+
+        rivals = unseen(lost=True)
+        first = next(rivals, None)
         if first is not None:
-            node_id, seed = node_of(self._transaction.state.own), self._seed(entropy())
+            node_id, seed = node_of(state.own), self._seed(entropy())
             name, public = origin_of(node_id, seed)
             # made here: it is not to be taken for one that somebody brings, and left out for want of room
-            self._transaction.state.known(connection, name)
-            for entries in _signed(healing.as_versions_that_lost(name, chain((first,), unseen)), seed):
+            state.known(connection, name)
+            for entries in _signed(healing.as_versions_that_lost(name, chain((first,), rivals)), seed):
                 self._applying.apply(entries, now_ms)
             authors.keep(connection, [Author(name, public, self.attestation(node_id, public))])
+        writer = Writer(batch, state.own, now_ms)
+        for collection, key, body in unseen(lost=False):
+            there = batch.current(collection, key)
+            writer.write((collection, key), body, None if there is None else Version(there.origin, there.seq))
+        writer.end()
 
     def _seed(self, entropy: bytes) -> bytes:
         return sha256(entropy + (b"" if self._path is None else os.urandom(32))).digest()

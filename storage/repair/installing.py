@@ -15,12 +15,14 @@ from entgldb.storage.log.append import Batch
 from entgldb.storage.log.read import LogQueries
 from entgldb.storage.log.recorded import has_recorded, is_partial
 from entgldb.storage.log.transaction import Transaction
+from entgldb.storage.repair import healing
 from entgldb.storage.repair.incarnations import Incarnations
 from entgldb.storage.repair.rewrite import Tail, last_seen
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import NO_HEAD, Head
 from entgldb.storage.rules.comparing.chunks import Preface
 from entgldb.storage.rules.ended import read_ending
+from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Installed
 from entgldb.storage.snapshot.install import Merger
@@ -55,18 +57,33 @@ class Installing:
             head = read_head(connection, "staged")
             if clock.too_far_ahead(head.clock, members.known_ms(connection, state, now_ms)):
                 return Installed({}, Reason.HELD_CLOCK.value)
-            if self._is_of_a_fork(head):
+            branches = self._branches(head)
+            if branches is None:
                 return Installed({}, Reason.QUARANTINED.value)
-            if not rebase and self._is_covered(head, cloud=cloud):
+            if not rebase and not branches and self._is_covered(head, cloud=cloud):
                 return Installed({})
             strangers = self._strangers.in_snapshot(connection, state, head.vector(), peer, cloud=cloud)
             if strangers is None:
                 self._strangers.left_out(now_ms)
                 return Installed({}, Reason.TOO_MANY_ORIGINS.value)
             with self._group():
+                if branches:
+                    healing.take_out(Batch(connection, state), branches)
+                    state.disowned |= state.own in branches
                 done = self._install(head, entropy, now_ms, cloud=cloud, rebase=rebase)
+                if branches:
+                    done = self._with_dropped(done, entropy, now_ms)
             self._strangers.note(peer, strangers)
             return done
+
+    def _with_dropped(self, done: Installed, entropy: bytes, now_ms: int) -> Installed:
+        """Keep the documents of our branches, as after the heal of a fork."""
+        state = self._transaction.state
+        before = state.vector()
+        self._incarnations.keep_dropped(lambda: digest(entropy), now_ms, whole=True)
+        kept = {origin: head for origin, head in state.vector().items() if head != before.get(origin)}
+        own_last = state.lsn if state.own in kept else done.own_last
+        return done._replace(changes=done.changes | kept, own_last=own_last)
 
     def _is_covered(self, head: Preface, *, cloud: bool) -> bool:
         """Whether it brings nothing: it was merged before, or the log has brought it meanwhile."""
@@ -77,24 +94,32 @@ class Installing:
         ours = [(heads.get(mark.name, NO_HEAD), mark.seq) for mark in head.marks]
         return all(known.seq >= seq for known, seq in ours)
 
-    def _is_of_a_fork(self, head: Preface) -> bool:
-        """Whether it has another branch of a log than we, or more of one that has a fork.
+    def _branches(self, head: Preface) -> dict[Origin, int] | None:
+        """The logs of which we have another branch than the snapshot, and its first entry; None: a fork that
+        waits for its proofs, or for a decision.
 
-        Its rows and its vector would then say what our branch has not seen: nobody could tell what to keep.
-        Where nobody has seen the fork yet, the session asks for its proofs.
+        Rows and vector of the snapshot would say what our branch has not seen. Where the giver has pruned its
+        own nobody can prove the fork, or choose ours: it is the end of our log, stamped later than theirs.
         """
+        connection, found = self._transaction.connection, dict[Origin, int]()
         for mark in head.marks:
             known = self._transaction.state.origins.get(mark.name)
             if known is None or not mark.seq:
                 continue
-            row = self._transaction.connection.execute(
+            row = connection.execute(
                 "SELECT hash FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (known.number, mark.seq)
             ).fetchone()
             ours = known.head.hash if mark.seq == known.head.seq else row and row[0]
-            # what is pruned here may have been of either branch
-            if ours != mark.head and (ours is not None or known.head.forked):
-                return True
-        return False
+            # stamps grow along a chain
+            later = mark.seq > known.head.seq and known.head.hlc >= mark.hlc > 0
+            if not later and (ours == mark.head or (ours is None and not known.head.forked)):
+                # what is pruned here may have been of either branch
+                continue
+            first = healing.first_ahead(connection, known.number, known.head.seq, mark.hlc)
+            if known.head.forked or mark.floor < mark.seq or first > min(mark.seq, known.head.seq):
+                return None
+            found[mark.name] = first
+        return found
 
     def _install(self, head: Preface, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool) -> Installed:
         connection, state = self._transaction.connection, self._transaction.state
@@ -107,7 +132,7 @@ class Installing:
             if end is not None:
                 state.end(connection, *end)
         changes = merger.changes
-        old, ahead = state.own, state.own in changes
+        old, ahead = state.own, state.own in changes or state.disowned
         theirs = {mark.name: mark.seq for mark in head.marks}
         batch = Batch(connection, state)
         tail = Tail(batch, old, _covered(head, old), last_seen(batch, old, theirs))

@@ -71,6 +71,8 @@ class Mender:
     def judge(self, copy: Copy, vector: Vector) -> Decision:
         """About a row that the peer shows."""
         mine = self._side(copy.collection, copy.key)
+        if self._is_of_another_branch(copy):
+            return Decision.WAIT
         same = mine.copy is not None and (mine.copy.origin, mine.copy.seq) == (copy.origin, copy.seq)
         if not same and was_dropped(self._connection, copy.origin, copy.seq):
             return Decision.WAIT
@@ -118,6 +120,13 @@ class Mender:
         if has_unapplied(self._connection, collection, key):
             return Decision.WAIT
         return decision
+
+    def _is_of_another_branch(self, copy: Copy) -> bool:
+        """Whether its log has a fork. Stamps grow along a log: a stamp alone may say so."""
+        known = self._state.origins.get(copy.origin)
+        if known is None:
+            return False
+        return known.head.forked or (copy.seq <= known.head.seq and copy.hlc > known.head.hlc > 0)
 
     def _is_row(self, copy: Copy) -> bool:
         """Whether a copy can be a row, as far as that can be seen from itself."""

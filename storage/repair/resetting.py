@@ -102,7 +102,7 @@ def _firsts(transaction: Transaction, bound: int) -> dict[Origin, int]:
     for origin, known in transaction.state.origins.items():
         if origin == transaction.state.own or known.head.hlc <= bound:
             continue
-        first = _first_ahead(transaction, known.number, known.head.seq, bound)
+        first = healing.first_ahead(transaction.connection, known.number, known.head.seq, bound)
         if first > known.floor:
             firsts[origin] = first
     return firsts
@@ -139,21 +139,6 @@ def _put_off(transaction: Transaction, firsts: Mapping[Origin, int]) -> int:
         for origin, last in lasts.items():
             state.held[origin] = last
     return moved
-
-
-def _first_ahead(transaction: Transaction, number: int, head: int, bound: int) -> int:
-    """The first seq of a log that is not stamped right; a transaction is one thing, and goes as a whole."""
-    rows = transaction.connection.execute(
-        "SELECT header FROM _entgldb_oplog WHERE origin = ? ORDER BY seq DESC", (number,)
-    )
-    first = head + 1
-    for (raw,) in rows:
-        header = decode(raw)
-        if header.hlc <= bound:
-            break
-        first = header.seq - header.group_index
-    rows.close()
-    return first
 
 
 def _write_again(transaction: Transaction, tail: Tail, new: Origin, now_ms: int) -> int:
@@ -231,7 +216,7 @@ def _in_turn(header: Header) -> list[Version]:
 def _seen_elsewhere(transaction: Transaction, bound: int) -> Head:
     """The end of our log as far as some other node has it, or it is stamped right."""
     known = transaction.state.origins[transaction.state.own]
-    seq = _first_ahead(transaction, known.number, known.head.seq, bound) - 1
+    seq = healing.first_ahead(transaction.connection, known.number, known.head.seq, bound) - 1
     own = node_of(transaction.state.own)
     others = [one.row for one in members.members(transaction.connection).values()]
     told = [row.vector.get(transaction.state.own, 0) for row in others if node_of(row.origin) != own]

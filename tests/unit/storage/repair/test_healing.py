@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import InvalidError
 from entgldb.messages.model import Entry
+from entgldb.storage.rules.header import decode
+from entgldb.storage.rules.results import PruneOrder
 from entgldb.storage.store import Store
 from tests.unit.storage.snapshot.snapshots import send
 
@@ -71,3 +76,44 @@ def test_what_a_branch_took_of_the_log_is_counted_off() -> None:
         "SELECT sum(length(header) + coalesce(length(body), 0)) FROM _entgldb_oplog"
     ).fetchone()
     assert store.state.log_bytes == held
+
+
+def test_what_names_the_branch_that_stays_ends_its_conflicts_when_that_one_comes() -> None:
+    one, two = Store.memory("f", b"f" * 32, NOW), Store.memory("f", b"f" * 32, NOW)
+    put(one, 1, "other", branch=1)
+    put(two, 1, "k", branch=2)
+    successor = Store.memory("s", b"s" * 32, NOW)
+    take(successor, entries(two))
+    put(successor, 1, "k", NOW + 5, by="successor")
+    taker = Store.memory("t", b"t" * 32, NOW)
+    take(taker, entries(one))
+    take(taker, [entry for entry in entries(successor) if decode(entry.header).origin == successor.origin])
+    put(taker, 1, "k", NOW + 9, by="settled")
+    take(taker, entries(two))
+    found = taker.branch(one.origin, "theirs")
+    assert found is not None
+    assert heal(taker, one.origin, *found) == 1
+    take(taker, entries(two))
+    assert taker.get("users", "k") == b'{"by": "settled"}'
+    assert taker.status()["conflicts"] == 0
+
+
+def test_of_a_fork_whose_branch_here_is_pruned_only_that_one_can_be_kept() -> None:
+    one = Store.memory("f", b"f" * 32, NOW)
+    put(one, 1, "k", branch=1)
+    store = Store.memory("s", b"s" * 32, NOW)
+    take(store, entries(one))
+    bounds = {one.origin: 1}
+    with store.group():
+        store.prune(PruneOrder(bounds, bounds, 0, NOW, 0))
+    again = Store.memory("f", b"f" * 32, NOW)
+    put(again, 1, "k", branch=2)
+    put(again, 2, "k", branch=2)
+    take(store, entries(again)[1:])
+    assert store.forked() == {one.origin}
+    with pytest.raises(InvalidError, match="is pruned"):
+        store.branch(one.origin, "theirs")
+    kept = store.branch(one.origin, "ours")
+    assert kept == (1, store.vector()[one.origin][1])
+    assert heal(store, one.origin, *kept) == 0
+    assert store.forked() == set()

@@ -1,0 +1,105 @@
+"""A writer whose disk went back in time meets a snapshot of its old log, which the others have pruned."""
+
+from __future__ import annotations
+
+import pytest
+
+from entgldb.messages.errors import Reason
+from entgldb.storage.repair.copies import read_copy
+from tests.unit.storage.snapshot.snapshots import send
+from tests.unit.storage.snapshot.test_snapshot_histories import exact, forget
+from tests.unit.storage.snapshot.test_snapshots import NOW, Side
+
+LATER = NOW + 100
+
+
+def branches(before: int, after: int) -> tuple[Side, Side]:
+    """The writer after its roll-back, and who has what it had written before, pruned."""
+    writer, again, giver = Side("x"), Side("x"), Side("giver")
+    for side in (writer, again):
+        side.put("common", "c")
+    writer.put("both", "theirs", now=NOW + 1)
+    for number in range(before):
+        writer.put(f"old{number}", "theirs", now=NOW + 2)
+    writer.give(giver)
+    forget(giver.store, tombstones=True)
+    again.put("both", "ours", now=LATER)
+    for number in range(after):
+        again.put(f"new{number}", "ours", now=LATER)
+    return again, giver
+
+
+@pytest.mark.parametrize("owner", [True, False])
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (1, 1), (2, 0)])
+def test_a_branch_that_nobody_can_prove_any_more_is_kept_as_writes_that_lost(
+    before: int, after: int, *, owner: bool
+) -> None:
+    taker, giver = branches(before, after)
+    old = taker.store.origin
+    if not owner:
+        writer, taker = taker, Side("taker")
+        writer.give(taker)
+    done = send(giver.store, taker.store, LATER)
+    assert (done.refused, done.reborn) == ("", owner)
+    assert (taker.store.origin != old) is True
+    assert taker.store.vector()[old] == giver.store.vector()[old]
+    assert taker.shows() == {
+        "common": "c",
+        "both": "theirs",
+        **{f"old{number}": "theirs" for number in range(before)},
+        **{f"new{number}": "ours" for number in range(after)},
+    }
+    assert taker.rivals() == ["ours"]
+    exact(taker.store)
+    gained = {origin for origin in taker.store.vector() if origin not in giver.store.vector()}
+    assert {origin for origin in done.changes if origin != old} == gained
+    taker.give(giver)
+    assert (giver.shows(), giver.rivals()) == (taker.shows(), taker.rivals())
+    assert giver.store.vector() == taker.store.vector()
+    # and the writer goes on
+    taker.put("both", "settled", now=LATER + 1)
+    taker.give(giver)
+    assert (giver.shows(), giver.rivals()) == (taker.shows(), [])
+
+
+def test_a_branch_whose_stamps_are_not_the_later_ones_is_not_taken_for_the_end_of_our_log() -> None:
+    writer, again, giver = Side("x"), Side("x"), Side("giver")
+    writer.put("k", "theirs", now=LATER)
+    writer.give(giver)
+    forget(giver.store, tombstones=True)
+    again.put("k", "ours")
+    before = (again.shows(), again.store.vector())
+    assert send(giver.store, again.store, LATER).refused == Reason.QUARANTINED.value
+    assert (again.shows(), again.store.vector()) == before
+
+
+def test_a_deleted_key_of_the_branch_is_shown_by_who_has_forgotten_the_delete_and_by_who_has_not() -> None:
+    taker, giver = branches(0, 1)
+    other = Side("other")
+    other.put("new0", "short-lived")
+    other.give(giver)
+    giver.delete("new0")
+    giver.give(other)
+    forget(giver.store, tombstones=True)
+    assert other.store.known("users", "new0")
+    send(giver.store, taker.store, LATER)
+    assert not giver.store.known("users", "new0")
+    send(giver.store, other.store, LATER)
+    for side in (giver, other):
+        taker.give(side)
+        assert (side.shows(), side.rivals()) == (taker.shows(), taker.rivals())
+    assert taker.shows()["new0"] == "ours"
+
+
+def test_verification_takes_no_row_of_another_branch_though_our_vector_covers_its_number() -> None:
+    again, member = branches(1, 1)
+    member.put("new0", "older")
+    shown = member.shows()
+    copy = read_copy(again.store.connection, "users", "new0")
+    assert copy is not None
+    assert copy.seq <= member.store.vector()[copy.origin][0]
+    member.store.state.clock = max(member.store.state.clock, copy.hlc)
+    with member.store.group():
+        told = member.store.repair([copy], [], again.store.vector() | member.store.vector(), write=True)
+    assert told == ["wait"]
+    assert member.shows() == shown
