@@ -7,16 +7,17 @@ all entries that ever were says, less those that were issued again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from hashlib import sha256
+from collections.abc import Callable, Iterable
 from unittest.mock import patch
 
 from entgldb.messages.errors import Reason
 from entgldb.storage.rules.comparing import chunks
 from tests.simulation.events import operators, times
+from tests.simulation.events.rewind import Rewind
 from tests.simulation.events.tallies import KEYS, TALLIES
 from tests.simulation.run import HEAL_SECONDS_MAX, Result, Run
 from tests.simulation.watch import checks, oracle, tallies
+from tests.simulation.watch.union import Union
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.options import Options
 from tests.simulation.world.world import World, no_collector
@@ -43,81 +44,6 @@ BAD_TIMES_SEEDS = 4
 """Every fourth seed sets clocks back by a month, or to 1970, while the node comes back."""
 
 
-class Union(checks.Watch):
-    """All entries that ever were, less what its writer has issued again."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self.nodes: list[SimulatedNode] = []
-        self.dropped: dict[oracle.Id, oracle.Operation] = {}
-        self._origins: dict[str, str] = {}
-        self._seen: dict[str, dict[str, int]] = {}
-        self._ended: set[str] = set()
-        """Origins whose writer goes on under another name: their ends are with nobody else."""
-
-    def look(self, node: SimulatedNode) -> None:
-        if node.store.connection.in_transaction:
-            self.world.violate(f"{node.name} flushed and left a transaction open")
-            return
-        rows = oracle.read_log(node.store.connection, self._read.get(node.name, 0))
-        vector = {origin: seq for origin, (seq, _) in node.log.vector().items()}
-        before = self._seen.get(node.name, {})
-        for row in rows:
-            self._read[node.name] = row.lsn
-            known = self.union.setdefault(row.operation.id, row.operation)
-            if known.body is None and row.operation.body is not None:
-                self.union[row.operation.id] = row.operation
-            self._linked(node, row.operation)
-            self._caused(node, row.operation, vector, before)
-        self._quarantine_is_spared(node, node.log.floors())
-        logged = {row.operation.id for row in rows}
-        jumped = [o for o, seq in vector.items() if seq > before.get(o, 0) and (o, seq) not in logged]
-        self.world.reached["snapshot installed"] += bool(jumped)
-        self._seen[node.name] = vector
-        old = self._origins.setdefault(node.name, node.origin)
-        if old != node.origin:
-            self._origins[node.name] = node.origin
-            self._reborn(old)
-
-    def _linked(self, node: SimulatedNode, one: oracle.Operation) -> None:
-        """Each logged entry follows on the entry that stands before it in any log."""
-        (origin, seq), known = one.id, self.union[one.id]
-        if known.header != one.header:
-            self.world.violate(f"{node.name}: another entry at {one.id}")
-        before = self.union.get((origin, seq - 1)) or self.dropped.get((origin, seq - 1))
-        if before is None and seq > 1:
-            self.world.violate(f"{node.name}: {one.id} stands after what nobody ever had")
-        if before is not None and (one.previous != before.hash or one.hlc <= before.hlc):
-            self.world.violate(f"{node.name}: {one.id} does not follow on the one before")
-        if one.body is not None and sha256(one.body.encode()).digest() != one.body_sha256:
-            self.world.violate(f"{node.name}: the body of {one.id} is not the one its header names")
-
-    def _caused(
-        self, node: SimulatedNode, one: oracle.Operation, vector: dict[str, int], before: dict[str, int]
-    ) -> None:
-        """Each entry that the writer had seen is here, in the log or by a snapshot."""
-        origin, seq = one.id
-        if origin == node.origin and one.id not in self._causes:
-            # of what was issued again, the log that it stood in has an end that nobody else ever gets
-            own = {o: n for o, n in before.items() if o not in self._ended}
-            self._causes[one.id] = {**own, origin: seq - 1}
-            return
-        needs = self._causes.get(one.id, {}).items()
-        lacking = [o for o, need in needs if vector.get(o, 0) < need and o not in self._ended]
-        if lacking:
-            self.world.violate(f"{node.name}: {one.id} is here before its cause from {lacking}")
-
-    def _reborn(self, old: str) -> None:
-        self.world.reached["tail re-issued"] += 1
-        self._ended.add(old)
-        most = max(node.log.vector().get(old, (0, b""))[0] for node in self.nodes)
-        for made in [made for made in self.union if made[0] == old and made[1] > most]:
-            self.dropped[made] = self.union.pop(made)
-
-    def restarted(self, node: SimulatedNode) -> None:
-        """A part of the log is gone: it cannot be compared with the documents."""
-
-
 class AwayRun(Run):
     """One seed of it."""
 
@@ -127,6 +53,7 @@ class AwayRun(Run):
         assert isinstance(self.watch, Union)
         self.watch.nodes = self.nodes
         self.away = self.lan[0]
+        self.rewind = Rewind(self.world, self.watch, self.away, self.clients[0], cloud=self.options.cloud)
         self._is_back = False
         self.large = seed % LARGE_SEEDS == 5
         self._deletes = seed % DELETING_SEEDS == 5
@@ -164,6 +91,7 @@ class AwayRun(Run):
             self.world.after(0.3, self.clients[0].set_rule, "merge", TALLIES)
         if self._deletes:
             self.world.after(2.0, self._once_free, self.clients[1].write_now)
+        self.rewind.together()
         self.world.run(5.0)
 
     def _apart(self) -> None:
@@ -182,6 +110,7 @@ class AwayRun(Run):
         self.network.cuts |= {(name, self.away.name) for name in names}
         if self.world.random.random() < 0.3:
             self.world.after(self.world.random.uniform(0.5, 3.0), self.away.crash)
+        self.rewind.apart()
         self.world.run(6.0)
         if self._deletes:
             self._once_free(self.clients[1].delete_now)
@@ -282,8 +211,11 @@ class AwayRun(Run):
             return ahead
         if waiting:
             return f"{waiting} wait for an answer"
-        if self.cloud is not None and not self._peer_enabled():
+        knows_peer = self._is_back or not self.rewind.happens
+        if self.cloud is not None and knows_peer and not self._peer_enabled():
             return "the cloud peer is not enabled"
+        if self._is_back and self.rewind.heal(nodes):
+            return "a fork waits for a decision"
         vectors = {node.name: node.log.vector() for node in nodes}
         first = vectors[nodes[0].name]
         apart = [name for name, vector in vectors.items() if vector != first]
@@ -298,32 +230,51 @@ class AwayRun(Run):
         return f"{held} hold entries back, or lack some" if held else ""
 
     def _final(self, world: World, nodes: list[SimulatedNode], watch: Union, acks: object) -> None:
+        lost = watch.decide(nodes[0].log.vector())
+        # the other branch is not here yet when somebody decides: who has forgotten a delete shows what lost
+        unsure = {one.place for one in lost} if self.world.reached["fork healed"] else set()
         for node in nodes:
             shown = [o for o in watch.union.values() if node.role == "lan" or not o.place[0].startswith("_")]
             wanted = oracle.fold(shown)
             found = oracle.read_state(node.store.connection, oracle.merged_places(shown))
             live, there = _live(wanted), _live(found)
-            for place in sorted(live.keys() | there.keys()):
+            unsure -= live.keys()
+            for place in sorted((live.keys() | there.keys()) - unsure):
                 if live.get(place) != there.get(place):
                     world.violate(f"{node.name}: {place} is {there.get(place)}, not {live.get(place)}")
-            if wanted.conflicts != found.conflicts:
-                differ = sorted(wanted.conflicts ^ found.conflicts)[:3]
-                world.violate(f"{node.name}: conflicts differ in {differ}")
-        self._acknowledged(watch)
-        tallies.exact(world, nodes, watch.union, self.acks.increments)
+            wrong = wanted.conflicts ^ found.conflicts
+            differ = sorted(one for one in wrong if one[0] not in unsure and one[0] not in watch.orphaned())
+            if differ:
+                world.violate(f"{node.name}: conflicts differ in {differ[:3]}")
+        self._acknowledged(watch, lost)
+        if not self.rewind.happens:
+            # of a branch that goes what came of its increments is kept, beside what others made of the rest
+            tallies.exact(world, nodes, watch.union, self.acks.increments)
 
-    def _acknowledged(self, watch: Union) -> None:
+    def _acknowledged(self, watch: Union, lost: list[oracle.Operation]) -> None:
         """Each acknowledged write is there: as it was written, or written again."""
         bodies = {one.body for one in watch.union.values()}
-        for made, body in self.acks.writes.items():
-            if made in watch.union:
+        lasts = {one.place: one for one in sorted(lost, key=lambda one: one.id[1])}
+        for made, body in [*self.acks.writes.items(), *self._acks_after()]:
+            text = None if body is None else body.decode()
+            made_so = [one for one in lost if one.id == made and one.body == text]
+            here = watch.union.get(made)
+            kept = here and (made[0] not in watch.forked or here.body == text or here.op == oracle.MERGE)
+            if kept or made in watch.excused:
                 continue
-            if made not in watch.dropped:
+            if made[0] in watch.forked:
+                # of a branch that goes each key's last document stays, or is a conflict; a merge is in that
+                if made_so and lasts[made_so[0].place] in made_so and text is not None and text not in bodies:
+                    self.world.violate(f"the acknowledged write {made} is of a branch, and gone")
+            elif made not in watch.dropped:
                 self.world.violate(f"the acknowledged write {made} is nowhere")
             elif watch.dropped[made].op == oracle.MERGE:
                 continue  # its change is one of the reissued ones, whose parents have new names
-            elif body is not None and body.decode() not in bodies:
+            elif text is not None and text not in bodies:
                 self.world.violate(f"the acknowledged write {made} was not issued again")
+
+    def _acks_after(self) -> Iterable[tuple[oracle.Id, bytes | None]]:
+        return () if self.rewind.acks is None else self.rewind.acks.writes.items()
 
 
 def _live(state: oracle.State) -> dict[oracle.Place, object]:

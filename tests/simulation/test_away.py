@@ -34,8 +34,11 @@ from tests.simulation.world.options import Options
 FAST = range(1, 5)
 FOUND = {
     7: "a whole write of the tail, behind a merge of it, did not replace what it names",
+    9: "what named a branch that came later, after the heal of a fork, ended none of its conflicts",
+    19: "a disk had gone back beyond what the others had pruned: nobody could prove the fork, or end it",
     25: "a whole write of the tail, before a merge of it, did not replace what it replaces elsewhere",
     237: "verification brought a document back that the snapshot had deleted, from the log of its writer",
+    278: "verification took a row of another branch, of which the vector covered the number",
     310: "a snapshot of which no chunk could be read was offered again and again",
     2017: "a chunk for which the disk had no room counted as taken: the snapshot was larger than its offer",
 }

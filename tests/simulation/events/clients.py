@@ -92,7 +92,7 @@ class Client:
         """Whether it also writes documents that a picky node cannot merge."""
         self._failed_before = 0
         """Transactions of its node that failed and of which it may have been told."""
-        self._acks = acks
+        self.acks = acks
         self._keys = keys
         self._think = think
         self._counter = 0
@@ -266,18 +266,18 @@ class Client:
         if not self._writes:
             made = {(one.origin, one.seq) for one in done.written if one.seq}
             self.world.reached["decision acknowledged"] += len(made)
-            self._acks.decisions |= made
+            self.acks.decisions |= made
             return
         if len(done.written) != len(self._writes):
             self.world.violate(f"{self.node.name}: {len(self._writes)} writes, {len(done.written)} versions")
         for write, made in zip(self._writes, done.written, strict=False):
             if made.seq:
-                self._acks.writes[made.origin, made.seq] = write.body
+                self.acks.writes[made.origin, made.seq] = write.body
                 if write.operations:
-                    self._acks.increments[made.origin, made.seq] = (write.key, amount_of(write))
+                    self.acks.increments[made.origin, made.seq] = (write.key, amount_of(write))
                 self._look_beyond(write, made)
                 if write.body in self._edits:
-                    self._acks.edits[made.origin, made.seq] = self._edits[write.body]
+                    self.acks.edits[made.origin, made.seq] = self._edits[write.body]
 
     def _look_beyond(self, write: Write, made: Written) -> None:
         """A write that names its base writes only the changed fields."""

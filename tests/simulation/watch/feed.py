@@ -41,6 +41,10 @@ class Follower:
         if self._commits % LAGS[crc32(self._name.encode()) % len(LAGS)] == 0:
             self.look(store)
 
+    def begin_anew(self) -> None:
+        """The disk went back in time: a token of the time after it tells nothing."""
+        self._token, self._has = None, {}
+
     def look(self, store: Store) -> None:
         """Read what there is to be read, and compare."""
         if store.connection.in_transaction:
