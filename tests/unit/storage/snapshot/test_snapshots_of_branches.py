@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from entgldb.messages.errors import Reason
+from entgldb.messages.model import Entry
 from entgldb.storage.repair.copies import read_copy
-from tests.unit.storage.snapshot.snapshots import send
+from tests.unit.storage.snapshot.snapshots import send, staged
 from tests.unit.storage.snapshot.test_snapshot_histories import exact, forget
 from tests.unit.storage.snapshot.test_snapshots import NOW, Side
 
@@ -103,3 +104,35 @@ def test_verification_takes_no_row_of_another_branch_though_our_vector_covers_it
         told = member.store.repair([copy], [], again.store.vector() | member.store.vector(), write=True)
     assert told == ["wait"]
     assert member.shows() == shown
+
+
+@pytest.mark.parametrize("keep", ["ours", "theirs"])
+def test_a_fork_that_is_healed_while_a_snapshot_is_staged_is_seen_when_it_is_merged(keep: str) -> None:
+    taker, again, giver = Side("taker"), Side("x"), Side("giver")
+    writer = Side("x")
+    for side in (writer, again):
+        side.put("common", "c")
+    writer.put("both", "theirs", now=NOW + 1)
+    writer.put("old", "theirs", now=NOW + 2)
+    writer.give(giver)
+    giver.put("own", "y")
+    again.put("both", "ours", now=LATER)
+    again.put("new", "ours", now=LATER)
+    again.give(taker)
+    with taker.store.group():
+        taker.store.apply([Entry(row.header, row.body) for row in writer.store.rows(1, 9)], NOW)
+    assert taker.store.forked() == {writer.store.origin}
+    seq, kept = taker.store.branch(writer.store.origin, keep) or (0, b"")
+    with staged(giver.store, LATER) as name:
+        assert taker.store.install(name, b"e" * 32, LATER, cloud=False).refused == Reason.QUARANTINED.value
+        with taker.store.group():
+            taker.store.heal(writer.store.origin, seq, kept, lambda: b"h" * 32, LATER)
+        done = taker.store.install(name, b"e" * 32, LATER, cloud=False)
+    if keep == "ours":
+        # the giver has not pruned its branch: it hears of the decision, and takes it out
+        assert (done.refused, taker.shows()) == (Reason.QUARANTINED.value, again.shows())
+        return
+    assert done.refused == ""
+    assert taker.shows() == {"common": "c", "both": "theirs", "old": "theirs", "own": "y", "new": "ours"}
+    assert taker.rivals() == ["ours"]
+    exact(taker.store)
