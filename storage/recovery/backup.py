@@ -19,12 +19,12 @@ from typing import Any, Final, NamedTuple
 from entgldb.messages.errors import ConfigError, CorruptError, NotAllowedError, NotFoundError
 from entgldb.messages.model import node_of
 from entgldb.messages.schema import Json
-from entgldb.storage.file.check import Checkup
 from entgldb.storage.file.faults import translated
 from entgldb.storage.file.fingerprint import sync_directory
 from entgldb.storage.file.open import open_reader, refuse_foreign
 from entgldb.storage.file.schema import FORMAT
 from entgldb.storage.log.transaction import Transaction
+from entgldb.storage.recovery.check import Checkup
 
 PagesCopied = Callable[[int, int], None]
 """Told pages done and pages in all."""

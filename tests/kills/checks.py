@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from entgldb.storage.file.check import Checkup
+from entgldb.storage.recovery.check import Checkup
 from tests.simulation.watch import oracle
 from tests.simulation.watch.oracle import Logged
 

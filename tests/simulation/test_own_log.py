@@ -11,8 +11,8 @@ from entgldb.messages.client import CommitDone, RequestId
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import Vector
 from entgldb.messages.schema import Message
-from entgldb.storage.file.check import Checkup
 from entgldb.storage.log.apply import Applier, Incoming
+from entgldb.storage.recovery.check import Checkup
 from tests.simulation.run import Run
 from tests.simulation.test_calm import calm, quiet, seconds_until_everywhere, start
 from tests.simulation.world.disks import Disks

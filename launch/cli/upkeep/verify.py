@@ -27,17 +27,17 @@ BAD: Final = ("differing", "no-answer", "peer-offline")
 )
 @click.option("--repair", is_flag=True, help="Replace rows that are wrong by rule, on both sides.")
 @click.option("--local", is_flag=True, help="Look at the file only; no running node is needed.")
-@click.option("--deep", is_flag=True, help="Have SQLite read every page of the file, too.")
+@click.option("--deep", is_flag=True, help="Check every signature, and every page of the file, too.")
 @click.option("--timeout", type=click.FloatRange(1, 86_400), default=600, show_default=True, help="s")
 def verify(
     directory: Path, as_json: bool, peer: str, repair: bool, local: bool, deep: bool, timeout: float
 ) -> None:
     """Check the file of a node, and compare its documents with those of other nodes.
 
-    The file: chains of the log, digests, rows, counts; this works without a running node, too. With other
-    nodes: fingerprints of ranges of keys, and rows that differ are listed. An entry that is merely on its
-    way is no difference. --repair replaces rows where a rule tells which side is right; the others stay,
-    listed. Exits with 5 when something is wrong.
+    The file: chains of the log, the newest signature of each, digests, rows, counts; this works without a
+    running node, too. With other nodes: fingerprints of ranges of keys, and rows that differ are listed. An
+    entry that is merely on its way is no difference. --repair replaces rows where a rule tells which side is
+    right; the others stay, listed. Exits with 5 when something is wrong.
 
     \b
     Example:
@@ -69,7 +69,7 @@ def _wrong(findings: list[Any], peers: list[dict[str, Any]]) -> bool:
 
 
 def _look(directory: Path, deep: bool) -> tuple[list[Any], int]:
-    from entgldb.storage.file.check import Checkup
+    from entgldb.storage.recovery.check import Checkup
 
     checkup = Checkup.open(directory, _progress if sys.stderr.isatty() else lambda what, done, total: None)
     try:

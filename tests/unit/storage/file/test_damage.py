@@ -16,10 +16,10 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import CorruptError, EntglError, ErrorCode
 from entgldb.messages.model import Entry
 from entgldb.storage.file import swap
-from entgldb.storage.file.check import Checkup
 from entgldb.storage.file.fingerprint import FINGERPRINT_FILE
 from entgldb.storage.file.open import FILE, open_damaged, open_reader
 from entgldb.storage.recovery import rebuild as salvage
+from entgldb.storage.recovery.check import Checkup
 from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000

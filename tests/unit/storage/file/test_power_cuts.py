@@ -14,7 +14,7 @@ import pytest
 from entgldb.messages.client import RequestId, Write
 from entgldb.storage.file import fingerprint, state
 from entgldb.storage.file import open as database
-from entgldb.storage.file.check import Checkup
+from entgldb.storage.recovery.check import Checkup
 from entgldb.storage.store import Store
 from tests.unit.storage.file.faulty_disk import library
 from tests.unit.storage.file.power_cut import RecordedDisk

@@ -11,10 +11,10 @@ import pytest
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.model import Entry
 from entgldb.storage.file import state as states
-from entgldb.storage.file.check import Checkup
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.file.state import State
 from entgldb.storage.log.read import LogQueries
+from entgldb.storage.recovery.check import Checkup
 from entgldb.storage.rules.results import PruneOrder
 from entgldb.storage.store import Store
 

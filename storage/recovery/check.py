@@ -1,4 +1,4 @@
-"""Looking a file over, read-only, beside a running node or without one: chains, bodies, rows, counts.
+"""Looking a file over, read-only, beside a running node or without one: chains, signatures, rows, counts.
 
 Nothing is kept open between two pages, and what a running node does meanwhile is no finding. SQLite keeps no
 checksums of its pages: a flipped bit in a header shows in its hash, in a body or a document in its digest,
@@ -15,8 +15,10 @@ from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import CorruptError, ProtocolError
 from entgldb.messages.limits import PAGE_ROWS_MAX
-from entgldb.messages.model import Origin
+from entgldb.messages.model import Author, Origin
+from entgldb.storage.authorship.keys import is_signed
 from entgldb.storage.file.open import open_reader
+from entgldb.storage.rules.authorship import fits, head_statement
 from entgldb.storage.rules.header import decode, digest
 
 FINDINGS_MAX: Final = 1000
@@ -26,13 +28,16 @@ RECOUNT: Final = "a number in status alone; entgldb verify --repair counts anew 
 RESTORE: Final = (
     "restore a backup with entgldb restore, or move the file away: it is made anew from the peers"
 )
+REBUILD: Final = (
+    "stop the node, then entgldb start --rebuild: the peers refill it, own writes that they lack come back"
+)
 
 
 class Finding(NamedTuple):
     """Something that is not as it should be."""
 
     kind: str
-    """``chain``, ``body``, ``document``, ``count`` or ``file``."""
+    """``chain``, ``author``, ``signature``, ``held``, ``body``, ``document``, ``count`` or ``file``."""
     where: str
     text: str
     hint: str
@@ -49,6 +54,17 @@ class _Chain(NamedTuple):
     seq: int
     head: bytes
     floor: int
+    key: bytes | None
+    """The public key of the origin; None where nobody has named it."""
+
+    @property
+    def is_authored(self) -> bool:
+        """Whether the origin is made from the key, so that signatures can be checked."""
+        return self.key is not None and fits(Author(self.name, self.key, b""))
+
+    def has_signed(self, header_hash: bytes, signature: bytes) -> bool:
+        """Whether a signature over the log up to that header is of this origin."""
+        return self.key is not None and is_signed(self.key, head_statement(header_hash), signature)
 
 
 class Checkup:
@@ -74,12 +90,14 @@ class Checkup:
     def run(self, *, deep: bool = False, still: bool = False) -> list[Finding]:
         """All findings, FINDINGS_MAX at most.
 
-        ``deep`` has SQLite read every page of the file, too. ``still`` says that nobody has the file open:
-        every page is read, and every index is compared with its table.
+        Of each log the newest signature is checked, which proves all before it. ``deep`` checks every one,
+        those of held entries too, and has SQLite read every page of the file. ``still`` says that nobody has
+        the file open: beside what ``deep`` does, every index is compared with its table.
         """
         found: list[Finding] = []
-        parts = [self._chains(), self._documents(), self._counts()]
+        parts = [self._authors(), self._chains(every=deep or still), self._documents(), self._counts()]
         if deep or still:
+            parts.append(self._held())
             parts.append(self._pages("integrity_check" if still else "quick_check"))
         try:
             for part in parts:
@@ -92,23 +110,48 @@ class Checkup:
             found.append(Finding("file", "entgldb.db", f"SQLite cannot read it: {fault}", RESTORE))
         return found
 
-    def _chains(self) -> Iterator[Finding]:
-        """Each origin's log: no number missing above its floor, every entry linked to the one before."""
+    def _authors(self) -> Iterator[Finding]:
+        """Each origin that has been named: made from the key that stands beside it."""
+        for chain in self._heads().values():
+            if chain.key is not None and not chain.is_authored:
+                text = "the public key is not the one that the origin is made from: no signature of it counts"
+                yield Finding("author", chain.name, text, REBUILD)
+
+    def _chains(self, *, every: bool) -> Iterator[Finding]:
+        """Each origin's log: no number missing above its floor, every entry linked to the one before.
+
+        ``every``: check all signatures on the way, not just the newest of each origin.
+        """
         chains, total = self._heads(), self._one("SELECT entries FROM _entgldb_now")
+        authored = {number: chain for number, chain in chains.items() if chain.is_authored}
         reached: dict[int, tuple[int, bytes]] = {}
+        newest: dict[int, tuple[int, bytes, bytes]] = {}
         after = done = 0
         while page := self._page(
-            "SELECT lsn, origin, seq, hash, collection, key, header, CAST(body AS BLOB) FROM _entgldb_oplog"
-            " WHERE lsn > ? ORDER BY lsn LIMIT ?",
+            "SELECT lsn, origin, seq, hash, collection, key, header, CAST(body AS BLOB), signature"
+            " FROM _entgldb_oplog WHERE lsn > ? ORDER BY lsn LIMIT ?",
             after,
         ):
-            for _, number, *row in page:
+            for _, number, *row, signature in page:
                 name = chains[number].name if number in chains else ""
                 yield from self._entry(number, name, reached.get(number), *row)
-                reached[number] = (row[0], row[1])
+                seq, stored, raw = row[0], row[1], row[4]
+                reached[number] = (seq, stored)
+                # of a header that is not what it was no signature can be right: that is said already
+                if signature is not None and number in authored and digest(raw) == stored:
+                    if every:
+                        yield from _unless_signed(authored[number], seq, stored, signature)
+                    else:
+                        newest[number] = (seq, stored, signature)
             after = page[-1][0]
             done += len(page)
             self._progress("log", done, total)
+        for number, signed in newest.items():
+            yield from _unless_signed(authored[number], *signed)
+        yield from self._ends(chains, reached)
+
+    def _ends(self, chains: dict[int, _Chain], reached: dict[int, tuple[int, bytes]]) -> Iterator[Finding]:
+        """Each log ends in its head. ``reached``: the last entry that there is."""
         now = self._heads()
         for number, chain in chains.items():
             seq, head = reached.get(number, (0, b""))
@@ -157,6 +200,24 @@ class Checkup:
                 "body", where, f"{header.collection} {header.key}: not the body it was written with", MEND
             )
 
+    def _held(self) -> Iterator[Finding]:
+        """Each entry that waits for its time: as it came, signatures too."""
+        chains, place = self._heads(), (0, 0)
+        while page := self._connection.execute(
+            "SELECT origin, seq, hash, header, signature FROM _entgldb_held"
+            " WHERE (origin, seq) > (?, ?) ORDER BY origin, seq LIMIT ?",
+            (*place, PAGE_ROWS_MAX),
+        ).fetchall():
+            self.rows += len(page)
+            for number, seq, stored, raw, signature in page:
+                chain = chains.get(number)
+                if digest(raw) != stored:
+                    where = f"{chain.name if chain else f'origin {number}'} {seq}"
+                    yield Finding("held", where, "the header is not the one its hash was made of", REBUILD)
+                elif signature is not None and chain is not None and chain.is_authored:
+                    yield from _unless_signed(chain, seq, stored, signature)
+            place = page[-1][:2]
+
     def _documents(self) -> Iterator[Finding]:
         """Each row: the body that its digest was made of, JSON, a version that the vector covers."""
         total = self._one("SELECT documents FROM _entgldb_now")
@@ -195,7 +256,9 @@ class Checkup:
                 yield Finding("file", "entgldb.db", str(text)[:200], RESTORE)
 
     def _heads(self) -> dict[int, _Chain]:
-        rows = self._connection.execute("SELECT id, name, seq, head, floor FROM _entgldb_heads").fetchall()
+        rows = self._connection.execute(
+            "SELECT id, name, seq, head, floor, public_key FROM _entgldb_heads"
+        ).fetchall()
         return {row[0]: _Chain(*row[1:]) for row in rows}
 
     def _floor(self, number: int) -> int:
@@ -209,6 +272,12 @@ class Checkup:
     def _one(self, sql: str, *values: int) -> int:
         row = self._connection.execute(sql, values).fetchone()
         return 0 if row is None else int(row[0])
+
+
+def _unless_signed(chain: _Chain, seq: int, header_hash: bytes, signature: bytes) -> Iterator[Finding]:
+    if not chain.has_signed(header_hash, signature):
+        text = "the signature is not of this origin: a peer that is sent it refuses the log (bad-entry)"
+        yield Finding("signature", f"{chain.name} {seq}", text, REBUILD)
 
 
 def _faults(body: bytes | None, sha256: bytes | None, seq: int, origin: _Chain | None) -> Iterator[str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError
+from entgldb.storage.authorship.keys import is_signed
 from entgldb.storage.file import open as database
-from entgldb.storage.file.check import Checkup, Finding
+from entgldb.storage.recovery import check
+from entgldb.storage.recovery.check import Checkup, Finding
 from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000
@@ -35,10 +38,10 @@ def damage(node: Path, statement: str) -> list[Finding]:
     return look(node)
 
 
-def look(node: Path) -> list[Finding]:
+def look(node: Path, *, deep: bool = True) -> list[Finding]:
     checkup = Checkup.open(node)
     try:
-        return checkup.run(deep=True)
+        return checkup.run(deep=deep)
     finally:
         checkup.close()
 
@@ -93,3 +96,65 @@ def test_a_torn_page_is_found(node: Path) -> None:
         assert fault.code.value == "corrupt"  # noqa: PT017 -- either the opening or the look finds it
     else:
         assert "file" in {one.kind for one in found}
+
+
+def flip(node: Path, column: str, table: str, where: str) -> str:
+    """Flip one bit in the last byte of a value; the name of the only origin."""
+    with closing(sqlite3.connect(node / database.FILE)) as connection, connection:
+        (value,) = connection.execute(f"SELECT {column} FROM {table} WHERE {where}").fetchone()
+        flipped = value[:-1] + bytes([value[-1] ^ 1])
+        connection.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (flipped,))
+        (name,) = connection.execute("SELECT name FROM _entgldb_origins").fetchone()
+    return str(name)
+
+
+def named(found: list[Finding]) -> list[tuple[str, str]]:
+    assert all("--rebuild" in one.hint for one in found)
+    return [(one.kind, one.where) for one in found]
+
+
+def test_a_flipped_byte_of_the_newest_signature_is_named_by_every_look(node: Path) -> None:
+    origin = flip(node, "signature", "_entgldb_oplog", "seq = 24")
+    assert named(look(node, deep=False)) == [("signature", f"{origin} 24")]
+    assert named(look(node)) == [("signature", f"{origin} 24")]
+
+
+def test_a_flipped_byte_of_an_older_signature_is_named_by_a_deep_look(node: Path) -> None:
+    origin = flip(node, "signature", "_entgldb_oplog", "seq = 7")
+    assert named(look(node)) == [("signature", f"{origin} 7")]
+    # the newest proves all before it
+    assert look(node, deep=False) == []
+
+
+def test_a_flipped_byte_of_a_public_key_is_named_once_by_every_look(node: Path) -> None:
+    origin = flip(node, "public_key", "_entgldb_origins", "true")
+    assert named(look(node, deep=False)) == [("author", origin)]
+    assert named(look(node)) == [("author", origin)]
+
+
+def test_held_entries_are_looked_over_page_by_page(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "PAGE_ROWS_MAX", 3)
+    with closing(sqlite3.connect(node / database.FILE)) as connection, connection:
+        connection.execute(
+            "INSERT INTO _entgldb_held SELECT origin, seq + 30, hash, header, body, 0, signature"
+            " FROM _entgldb_oplog WHERE seq <= 10"
+        )
+    assert look(node) == []
+    origin = flip(node, "signature", "_entgldb_held", "seq = 35")
+    flip(node, "header", "_entgldb_held", "seq = 40")
+    assert named(look(node)) == [("signature", f"{origin} 35"), ("held", f"{origin} 40")]
+
+
+@pytest.mark.parametrize(("deep", "checks"), [(False, 1), (True, 24)])
+def test_a_look_checks_the_newest_signature_of_a_log_a_deep_one_each_once(
+    node: Path, monkeypatch: pytest.MonkeyPatch, deep: bool, checks: int
+) -> None:
+    seen: list[bytes] = []
+
+    def counted(key: bytes, statement: bytes, signature: bytes) -> bool:
+        seen.append(signature)
+        return is_signed(key, statement, signature)
+
+    monkeypatch.setattr(check, "is_signed", counted)
+    assert look(node, deep=deep) == []
+    assert len(seen) == len(set(seen)) == checks
