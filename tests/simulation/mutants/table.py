@@ -105,7 +105,7 @@ MUTANTS = {
     "delay taken for damage": Mutant(keeping.delay_taken_for_damage, (22, 23, 13, 17), verifies),
     "removed field ignored": Mutant(keeping.removed_field_ignored, (9, 3, 7, 1), merges),
     "fields without origin": Mutant(keeping.fields_without_origin, (271, 371, 291), merges),
-    "delete forgets fields": Mutant(keeping.delete_forgets_fields, (19, 39), merges),
+    "delete forgets fields": Mutant(keeping.delete_forgets_fields, (11, 13, 17), merges),
     "sum forgotten": Mutant(keeping.sum_forgotten, (3, 13), counts),
     "log pruned by age alone": Mutant(keeping.pruned_by_age_alone, (23, 6, 27, 15), forgets),
     "one entry more pruned than all have": Mutant(keeping.stable_by_one_too_many, (23, 42), forgets),
@@ -113,7 +113,7 @@ MUTANTS = {
     "mended row under its old number": Mutant(keeping.mended_under_its_old_number, (37, 57, 77), has_damage),
     "late entry under its old number": Mutant(keeping.supplied_under_its_old_number, (6, 18, 3)),
     "tombstone collected before older puts have come": Mutant(
-        keeping.join_skipped, (93, 207), forgets_behind_slow_lines
+        keeping.join_skipped, (545, 926), forgets_behind_slow_lines
     ),
     "age by the wall clock": Mutant(times.age_by_the_wall_clock, (22, 87, 72, 42), has_bad_times),
     "held by the own clock alone": Mutant(times.own_clock_alone, (2, 12, 22, 37), has_bad_times),
