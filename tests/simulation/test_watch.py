@@ -104,3 +104,20 @@ def test_no_conflict_is_asked_for_where_what_is_replaced_was_only_recorded(suppl
     due = run.watch.promised(one, State({}, {(place, (one.origin, 1))})).conflicts
     assert len(due) == (1 if supplied == "before" else 0)
     assert run.world.violations == []
+
+
+def test_a_write_is_lost_only_where_nobody_but_a_cloud_has_it() -> None:
+    """Of the configuration a cloud has the header alone; of documents it has all."""
+    run = Run(1, options=quiet(2))
+    one, two = run.lan
+    write(run, one, 1, (REMOTE_PEERS, "k"))
+    write(run, one, 2)
+    with two.store.group():
+        headers = [Entry(entry.header, None) for entry in entries(one.store)]
+        two.store.apply(headers, one.clock.now_ms(), cloud=True)
+    run.watch.look(two)
+    both = {(one.origin, 1), (one.origin, 2)}
+    run.watch.excused = set(both)
+    assert run.watch.lost([]) == both
+    assert run.watch.lost([two]) == {(one.origin, 1)}
+    assert run.watch.lost([one, two]) == set()
