@@ -7,10 +7,11 @@ import sqlite3
 from hashlib import sha256
 from typing import Final
 
-from entgldb.messages.errors import ConfigError
+from entgldb.messages.errors import ConfigError, CorruptError
 from entgldb.messages.model import Origin, node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.authorship.keys import public_of
+from entgldb.storage.file.faults import HINT_DAMAGED
 from entgldb.storage.rules.authorship import incarnation
 from entgldb.storage.rules.incarnations import Why
 
@@ -26,14 +27,25 @@ class Identity:
 
     @staticmethod
     def ensure(connection: sqlite3.Connection, node_id: str) -> None:
-        """Create the identity of a new file, or check that an old one is this node's."""
-        row = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
-        if row is None:
+        """Create the identity of a new file, or check that an old one is this node's, with its own keys."""
+        meta = dict(
+            connection.execute(
+                "SELECT name, value FROM _entgldb_meta WHERE name IN ('origin', 'public_key', 'private_key')"
+            ).fetchall()
+        )
+        origin = meta.get("origin")
+        if origin is None:
             Identity.create(connection, node_id, os.urandom(32), os.urandom(16).hex())
-        elif node_of(row[0]) != node_id:
+        elif node_of(origin) != node_id:
             raise ConfigError(
-                f"the database belongs to node {node_of(row[0])}, not {node_id}",
+                f"the database belongs to node {node_of(origin)}, not {node_id}",
                 hint="use its node id, or another directory",
+            )
+        # a copy has no private key: it becomes another writer before it writes
+        elif "private_key" in meta and not _fit(origin, meta["public_key"], meta["private_key"]):
+            raise CorruptError(
+                f"the keys in the file are not those of {origin}: no peer would take what it signs",
+                hint=HINT_DAMAGED,
             )
 
     @staticmethod
@@ -78,6 +90,14 @@ class Identity:
             (INCARNATIONS_TOLD_MAX,),
         )
         return [{"origin": origin, "at_ms": at_ms, "why": why} for origin, at_ms, why in rows.fetchall()]
+
+
+def _fit(origin: Origin, public: bytes, seed: bytes) -> bool:
+    """Whether an origin is made from these keys."""
+    try:
+        return origin_of(node_of(origin), seed) == (origin, public)
+    except (TypeError, ValueError):
+        return False
 
 
 def origin_of(node_id: str, seed: bytes) -> tuple[Origin, bytes]:

@@ -189,6 +189,40 @@ def test_a_damaged_node_is_begun_anew_and_its_unsent_writes_come_back(whole: Pat
     peer.close()
 
 
+@pytest.mark.parametrize("name", ["public_key", "private_key"])
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_file_whose_keys_are_not_its_writers_is_refused_by_name_and_can_be_rebuilt(
+    whole: Path, tmp_path: Path, name: str, cut: int
+) -> None:
+    home = home_of(whole, tmp_path)
+    with closing(sqlite3.connect(home / FILE)) as connection, connection:
+        (key,) = connection.execute("SELECT value FROM _entgldb_meta WHERE name = ?", (name,)).fetchone()
+        wrong = bytes([key[0] ^ 1]) + key[1 : len(key) - cut]
+        connection.execute("UPDATE _entgldb_meta SET value = ? WHERE name = ?", (wrong, name))
+    with pytest.raises(CorruptError, match="the keys in the file are not those of a/") as caught:
+        Store.open(home, "a", NOW + 10)
+    assert "--rebuild" in caught.value.hint
+    assert salvage.rebuild(home, "a", NOW + 10).salvaged == 61
+
+
+def test_a_wrong_signature_or_public_key_is_not_carried_over_by_a_rebuild(
+    whole: Path, tmp_path: Path
+) -> None:
+    home = home_of(whole, tmp_path)
+    with closing(sqlite3.connect(home / FILE)) as connection, connection:
+        connection.execute("UPDATE _entgldb_oplog SET signature = zeroblob(64)")
+        connection.execute("UPDATE _entgldb_origins SET public_key = zeroblob(32)")
+    assert noticed(home / FILE)
+    assert salvage.rebuild(home, "a", NOW + 10).salvaged == 61
+    again = Store.open(home, "a", NOW + 20)
+    with again.group():
+        assert again.reissue_salvaged(NOW + 20) == 40
+    assert Checkup(again.connection).run(deep=True) == []
+    signed = again.connection.execute("SELECT count(*) FROM _entgldb_oplog WHERE signature IS NOT NULL")
+    assert signed.fetchone()[0] > 0
+    again.close()
+
+
 def test_rows_that_cannot_be_read_are_counted_and_cost_no_others(whole: Path, tmp_path: Path) -> None:
     home = home_of(whole, tmp_path)
     with closing(open_damaged(home)) as connection:

@@ -60,6 +60,30 @@ def home(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE _entgldb_oplog SET signature = zeroblob(64) WHERE seq = 1",
+        "UPDATE _entgldb_origins SET public_key = zeroblob(32)",
+    ],
+)
+def test_a_wrong_signature_or_public_key_comes_into_no_backup_and_out_of_none(
+    home: Path, tmp_path: Path, damage: str
+) -> None:
+    target, other = tmp_path / "b.db", tmp_path / "c.db"
+    made(home, target)
+    for file in (target, home / FILE):
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute(damage)
+    # as if the digest beside it had been made of what it is now
+    target.with_name("b.db.json").unlink()
+    with pytest.raises(CorruptError, match="signature"):
+        restore.restore(target, home, "a", NOW + 10)
+    with pytest.raises(CorruptError, match="signature"):
+        made(home, other)
+    assert not other.exists()
+
+
 def test_a_backup_of_a_node_that_writes_is_of_one_moment(home: Path, tmp_path: Path) -> None:
     store = Store.open(home, "a", NOW)
     for number in range(200):
