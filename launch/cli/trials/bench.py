@@ -40,22 +40,27 @@ def bench(
     W3 from one node to another  W6 reads
     W7 an empty node takes a snapshot
 
-    Each figure is the median of several rounds, in turns with its floor; files go to $TMPDIR.
+    Each figure is the median of several rounds, in turns with its floor; files go to $TMPDIR. The machine,
+    Python, SQLite, the file system and the time of an fsync stand beside the figures.
 
     Example: entgldb bench W1.single W6
     """
+    from entgldb.launch.bench.machine import look
     from entgldb.launch.bench.run import run_bench, run_grown
     from entgldb.launch.bench.works import FIGURES, GROWN_FIGURES, Bench, select, table
     from entgldb.launch.cli.trials.demo import end_well
     from entgldb.launch.demo.run import quiet, speak
+    from entgldb.launch.playground.temporary import temporary
 
     figures = select(names, FIGURES if documents is None else GROWN_FIGURES)
     end_well(SECONDS_MAX)
+    with temporary("bench") as root:
+        machine = look(root)
     plan = Bench(rounds, scale, quiet if as_json else speak)
     results = run_bench(plan, figures) if documents is None else run_grown(plan, figures, documents)
     if as_json:
-        show({"results": [result.fields() for result in results]})
+        show({"machine": machine.fields(), "results": [result.fields() for result in results]})
     else:
-        click.echo(table(results))
+        click.echo(f"{machine.lines()}\n{table(results)}")
     if check and not all(result.reached for result in results):
         leave(FAILED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import sqlite3
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from entgldb.launch.bench.floor import Floor, floor
 from entgldb.launch.bench.link_floor import converge_on_floor, notice_on_floor
+from entgldb.launch.bench.machine import file_system, look
 from entgldb.launch.bench.sides import COLLECTION, document, key
 from entgldb.launch.bench.works import (
     FIGURES,
@@ -159,3 +161,38 @@ def test_an_unknown_figure_is_a_usage_error(capsys: pytest.CaptureFixture[str]) 
 
     assert run(bench, ["W9"]) == 2
     assert "W9 is not measured" in capsys.readouterr().err
+
+
+def test_the_machine_stands_beside_the_figures(tmp_path: Path) -> None:
+    machine = look(tmp_path)
+    assert machine.fields().keys() == {
+        "machine",
+        "cores",
+        "memory_mb",
+        "system",
+        "python",
+        "sqlite",
+        "file_system",
+        "fsync_ms",
+    }
+    assert machine.machine
+    assert machine.cores >= 1
+    assert machine.memory_mb > 100
+    assert machine.fsync_ms > 0
+    for told in (platform.python_version(), sqlite3.sqlite_version, machine.file_system, "fsync"):
+        assert told in machine.lines()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_system_is_that_of_the_nearest_mount_and_the_last_one_there() -> None:
+    mounts = (
+        "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        "22 21 0:44 / /tmp rw - tmpfs tmpfs rw\n"
+        "23 21 8:2 / /big\\040disk rw - xfs /dev/sdb rw\n"
+        "24 21 0:45 / /big\\040disk rw - btrfs /dev/sdc rw\n"
+        "a line that is none\n"
+    )
+    assert file_system(Path("/tmp/bench"), mounts) == "tmpfs"
+    assert file_system(Path("/tmpx"), mounts) == "ext4"
+    assert file_system(Path("/big disk"), mounts) == "btrfs"
+    assert file_system(Path("/tmp"), "") == "unknown file system"
