@@ -46,8 +46,8 @@ class Watch:
         """Entries behind such an end."""
         self.excused: set[Id] = set()
         """Entries that some disk lost when it went back in time: who has none of them may do without."""
-        self._held: dict[str, set[str]] = {}
-        """Node -> origins that it held back when it was looked at last."""
+        self._held: dict[str, dict[str, int]] = {}
+        """Node -> origin that it held back when it was looked at last -> newest seq of that."""
         self._early: set[tuple[Id, str]] = set()
         """(entry, origin): some node that held the origin back took the entry without its cause."""
         self._orphaned: dict[str, set[Place]] = {}
@@ -60,8 +60,8 @@ class Watch:
         if node.store.connection.in_transaction:
             self.world.violate(f"{node.name} flushed and left a transaction open")
             return
-        held = set(node.store.held())
-        self._count_branches(node, held)
+        held = node.store.held()
+        self._count_branches(node, set(held))
         rows = oracle.read_log(node.store.connection, self._read.get(node.name, 0))
         self._goes_back(node, rows)
         for row in rows:
@@ -69,7 +69,7 @@ class Watch:
             self._logs.setdefault(node.name, {})[row.operation.id] = row
             self._chain(node, row)
             self._parent(node, row)
-            self._cause(node, row, held | self._held.get(node.name, set()))
+            self._cause(node, row, {*held, *self._held.get(node.name, {})})
         self._held[node.name] = held
         if node.role == "lan":
             recorded = self._recorded.get(node.name, set()) | {
@@ -97,8 +97,7 @@ class Watch:
             self._floors[node.name] = floors
             self.world.reached["log pruned"] += 1
             for other in self.members():
-                heads = self._heads.get(other.name, {})
-                ahead = [o for o, seq in floors.items() if o not in heads or heads[o].id[1] < seq]
+                ahead = [o for o, seq in floors.items() if not self._has(other, o, seq)]
                 if ahead:
                     self.world.violate(f"{node.name} has pruned what {other.name} lacks of {ahead}")
         collected = node.store.state.collected_lsn
@@ -107,6 +106,11 @@ class Watch:
             self.world.reached["tombstone collected"] += 1
         self._quarantine_is_spared(node, floors)
         self._collects(node, floors)
+
+    def _has(self, node: SimulatedNode, origin: str, seq: int) -> bool:
+        """In its log, or among what a reset of its clock has put off: nobody needs to send that again."""
+        head = self._heads.get(node.name, {}).get(origin)
+        return max(head.id[1] if head else 0, self._held.get(node.name, {}).get(origin, 0)) >= seq
 
     def _quarantine_is_spared(self, node: SimulatedNode, floors: dict[str, int]) -> None:
         """An entry in quarantine, which is to be tried again, is still in the log, and so is all that
@@ -124,12 +128,7 @@ class Watch:
         gone = {place: id_ for place, id_ in before.items() if place not in now}
         for place in set(gone) - oracle.places(connection, gone):
             origin, seq = gone[place]
-            lacking = [
-                other.name
-                for other in self.members()
-                if origin not in self._heads.get(other.name, {})
-                or self._heads[other.name][origin].id[1] < seq
-            ]
+            lacking = [other.name for other in self.members() if not self._has(other, origin, seq)]
             if lacking or seq > floors.get(origin, 0) or place[0].startswith(SYSTEM):
                 self.world.violate(f"{node.name} has collected {place}, {origin} {seq}; {lacking} lack it")
             if node.store.state.unfit:
