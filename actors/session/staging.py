@@ -158,10 +158,10 @@ class Stage:
     def _begin_anew(self, one: Staged, before: Staged) -> None:
         """The sender has begun again with what we do not have: all that waits comes once more.
 
-        Raises ProtocolError where it has not.
+        Raises ProtocolError where it has not, and effects could come without the causes that wait.
         """
-        if one.header.seq > before.header.seq or before not in self._waiting[: self._carried]:
-            raise ProtocolError(f"{one.header.version} does not follow {before.header.version}")
+        if before not in self._waiting[: self._carried] or one.digest != self._waiting[0].digest:
+            raise ProtocolError(f"{one.header.version} does not follow what came before it")
         del self._waiting[: self._carried]
         self._carried = 0
         self._tails = {old.origin: old for old in self._waiting}

@@ -21,11 +21,11 @@ from tests.support.fake_context import FakeContext
 from tests.support.keys import Writer, ca_key_of, ends_of_groups
 from tests.unit.actors.session.test_session import Bench
 
-WRITER = Writer("lan-1")
+WRITER, OTHER = Writer("lan-1"), Writer("lan-2")
 ORIGIN = WRITER.origin
 
 
-def entries(count: int, group_size: int = 1) -> tuple[Entry, ...]:
+def entries(count: int, group_size: int = 1, writer: Writer = WRITER) -> tuple[Entry, ...]:
     """A chain of puts in groups of ``group_size``."""
     made = []
     previous = b""
@@ -33,7 +33,7 @@ def entries(count: int, group_size: int = 1) -> tuple[Entry, ...]:
         body = b'{"n":%d}' % number
         raw = headers.encode(
             headers.Header(
-                ORIGIN,
+                writer.origin,
                 number + 1,
                 number + 1,
                 "users",
@@ -48,7 +48,7 @@ def entries(count: int, group_size: int = 1) -> tuple[Entry, ...]:
         )
         previous = headers.digest(raw)
         made.append(Entry(raw, body))
-    return tuple(ends_of_groups(made, WRITER))
+    return tuple(ends_of_groups(made, writer))
 
 
 def without_signatures(some: tuple[Entry, ...]) -> tuple[Entry, ...]:
@@ -64,7 +64,7 @@ class Rig:
         self.writers = Writers("n", CaWitness.of(ca_key_of("tests")), None)
 
     def take(self, some: tuple[Entry, ...], recorded: tuple[int, ...] = ()) -> HandedOn:
-        authors = (WRITER.author,)
+        authors = (WRITER.author, OTHER.author)
         return self.stage.take(some, recorded, authors, self.writers, self.ctx, self.counted.append)
 
 
@@ -80,6 +80,21 @@ def test_a_group_over_two_batches_is_staged_until_it_is_whole() -> None:
     rig = Rig()
     assert rig.take(some[:4]).entries == some[:3]
     assert rig.take(some[4:]).entries == some[3:]
+
+
+def test_a_sender_may_begin_again_with_what_waits() -> None:
+    some, rig = entries(6, group_size=3), Rig()
+    assert rig.take(some[:2]).entries == ()
+    assert rig.take(some).entries == without_signatures(some[:3]) + some[3:]
+
+
+def test_a_cause_that_waits_behind_what_was_forged_is_not_forgotten() -> None:
+    forged = replace(entries(1, writer=OTHER)[0], signature=None)
+    cause, effect = entries(1), entries(4, group_size=4, writer=OTHER)
+    rig = Rig()
+    assert [rig.take(part).entries for part in ((forged,), cause)] == [(), ()]
+    ready = rig.take(effect)
+    assert (ready.entries, ready.fault) == ((), "bad-entry")
 
 
 def test_a_body_its_origin_did_not_write_stops_the_batch_there() -> None:
