@@ -20,7 +20,7 @@ from entgldb.storage.authorship.identity import Identity
 from entgldb.storage.documents.resolving import resolving, undeleting
 from entgldb.storage.file import collections, fingerprint
 from entgldb.storage.file import open as database
-from entgldb.storage.file.faults import translated
+from entgldb.storage.file.faults import closed_on_fault, translating
 from entgldb.storage.file.state import State
 from entgldb.storage.file.wal_watch import WalWatch
 from entgldb.storage.log import arrivals, members, prune, requests
@@ -69,7 +69,7 @@ class Store(LogQueries):
         """
         check_node_id(node_id)
         connection = database.open_file(directory)
-        try:
+        with translating(directory), closed_on_fault(connection):
             Identity.ensure(connection, node_id)
             why = fingerprint.examine(connection, Path(directory))
             database.mark_running(connection)
@@ -79,12 +79,6 @@ class Store(LogQueries):
             store.incarnations.attest()
             fingerprint.renew(connection, Path(directory))
             return store
-        except (sqlite3.Error, UnicodeDecodeError) as fault:
-            connection.close()
-            raise translated(fault, str(directory)) from fault
-        except BaseException:
-            connection.close()
-            raise
 
     @classmethod
     def memory(cls, node_id: str, random_bytes: bytes, now_ms: int, attest: Attest = no_attestation) -> Store:
@@ -403,12 +397,10 @@ class Store(LogQueries):
         the file as it was or as it is to be, readers go on, writers wait. Raises EntglError.
         """
         before = prune.file_bytes(self.connection)
-        try:
+        with translating("compacting failed"):
             self.connection.execute("VACUUM")
             if self.path is not None:
                 self._truncate()
-        except sqlite3.Error as fault:
-            raise translated(fault, "compacting failed") from fault
         return before, prune.file_bytes(self.connection)
 
     def close(self) -> None:

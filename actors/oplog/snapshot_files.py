@@ -23,7 +23,7 @@ from urllib.parse import quote
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import EntglError
 from entgldb.messages.local.snapshots import SnapshotWritten
-from entgldb.storage.file.faults import translated
+from entgldb.storage.file.faults import closed_on_fault, translating
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.snapshot.freeze import freeze, read_chunk
 from entgldb.storage.snapshot.staging import Staging
@@ -171,14 +171,11 @@ class FileChunks:
 
 def _staging(path: Path) -> Staging:
     connection = _create(path)
-    try:
+    with closed_on_fault(connection):
         connection.execute("PRAGMA journal_mode = WAL")
         # a power cut may lose the last chunks, which are then asked for again
         connection.execute("PRAGMA synchronous = NORMAL")
         return Staging(connection)
-    except BaseException:
-        connection.close()
-        raise
 
 
 def _create(path: Path) -> sqlite3.Connection:
@@ -191,12 +188,11 @@ def _create(path: Path) -> sqlite3.Connection:
 @contextmanager
 def _faults(path: Path) -> Iterator[None]:
     """SQLite's and the system's errors as ours."""
-    try:
-        yield
-    except sqlite3.Error as fault:
-        raise translated(fault, str(path)) from fault
-    except OSError as fault:
-        raise translated(sqlite3.OperationalError(fault.strerror), str(path)) from fault
+    with translating(path):
+        try:
+            yield
+        except OSError as fault:
+            raise sqlite3.OperationalError(fault.strerror) from fault
 
 
 def _remove(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import ssl
 import time
@@ -31,6 +30,7 @@ from entgldb.actors.tls.certificates import (
     still_good,
 )
 from entgldb.messages.errors import ConfigError, ProtocolError, Reason
+from entgldb.storage.file.durable import write_whole
 
 __all__ = [
     "LanIdentity",
@@ -107,9 +107,9 @@ class LanIdentity:
                 return False
         if key is None:
             key = ec.generate_private_key(ec.SECP256R1())
-            _write(self._key_file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            write_whole(self._key_file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         leaf = issue(self._authority, self.node_id, key.public_key(), max(now, _BUILT), self._known)
-        _write(self._certificate_file, leaf.public_bytes(Encoding.PEM))
+        write_whole(self._certificate_file, leaf.public_bytes(Encoding.PEM))
         self._use()
         return True
 
@@ -247,15 +247,3 @@ def _read_certificate(path: Path) -> x509.Certificate | None:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError):
         return None
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Readable by the owner alone from the first byte on, and never half a file."""
-    fresh = path.with_suffix(path.suffix + ".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    fresh.replace(path)

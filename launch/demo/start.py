@@ -7,8 +7,8 @@ import time
 
 from entgldb.launch.demo.figures import visibility_ms
 from entgldb.launch.demo.stage import AIRPORTS, SETTLE_SECONDS, Stage, command, digest, equal, require, vector
-from entgldb.launch.node.init import write_private
 from entgldb.launch.playground.cluster import wait_for
+from entgldb.storage.file.durable import write_whole
 
 REPLICATE_SECONDS = 40.0
 """How long 28,000 documents may take to the other nodes on a machine that has more to do."""
@@ -42,7 +42,7 @@ def import_airports(stage: Stage) -> str:
     stage.airports = len(airports)
     lines = "".join(json.dumps({"_key": key, **fields}) + "\n" for key, fields in airports.items())
     file = stage.playground.root / "airports.jsonl"
-    write_private(file, lines.encode())
+    write_whole(file, lines.encode())
     stage.import_begun = time.monotonic()
     shown = command("import", AIRPORTS, str(file), "--dir", str(stage.playground.lan[0].directory))
     require(shown["documents"] == stage.airports, f"{stage.airports} airports, {shown} imported")

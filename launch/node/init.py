@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import secrets
 import socket
@@ -17,7 +16,7 @@ from entgldb.launch.node.config import FILE_NAME
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import check_authority, split_address
-from entgldb.storage.file.fingerprint import sync_directory
+from entgldb.storage.file.durable import write_whole
 
 PORT_MIN = 10_240
 """The lowest port that is picked: below are many well-known ones."""
@@ -85,9 +84,9 @@ def init(plan: Plan) -> Made:
     root.mkdir(parents=True, exist_ok=True)
     root.chmod(0o700)
     if key is not None:
-        write_private(root / CLUSTER_KEY_NAME, key)
+        write_whole(root / CLUSTER_KEY_NAME, key)
     # the configuration comes last: a directory without one is no node, so an init cut short can be repeated
-    write_private(root / FILE_NAME, text.encode())
+    write_whole(root / FILE_NAME, text.encode())
     role = "lan" if plan.cloud is None else "cloud"
     return Made(root, node_id, role, port, None if key is None else root / CLUSTER_KEY_NAME)
 
@@ -121,17 +120,6 @@ def _first_ephemeral_port() -> int:
         return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
     except (OSError, ValueError, IndexError):
         return 32_768
-
-
-def write_private(file: Path, content: bytes) -> None:
-    """Write ``file`` whole or not at all, readable by its owner only."""
-    draft = file.with_name(file.name + ".new")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as target:
-        target.write(content)
-        target.flush()
-        os.fsync(target.fileno())
-    draft.replace(file)
-    sync_directory(file.parent)
 
 
 def _default_node_id() -> str:

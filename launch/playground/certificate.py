@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from entgldb.actors.tls.certificates import key_usage
-from entgldb.launch.node.init import write_private
+from entgldb.storage.file.durable import write_whole
 
 VALID: Final = timedelta(days=365)
 
@@ -27,10 +27,10 @@ def make_server_certificate(directory: Path, hosts: Sequence[str]) -> None:
     ca_name = _name("entgldb playground CA")
     ca = _sign(_builder(ca_name, ca_name, ca_key.public_key(), ca_key.public_key()), ca_key, None)
     leaf = _builder(_name(hosts[0]), ca_name, key.public_key(), ca_key.public_key())
-    write_private(directory / "ca.pem", ca.public_bytes(Encoding.PEM))
-    write_private(directory / "cert.pem", _sign(leaf, ca_key, hosts).public_bytes(Encoding.PEM))
+    write_whole(directory / "ca.pem", ca.public_bytes(Encoding.PEM))
+    write_whole(directory / "cert.pem", _sign(leaf, ca_key, hosts).public_bytes(Encoding.PEM))
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_private(directory / "key.pem", private)
+    write_whole(directory / "key.pem", private)
 
 
 def _name(text: str) -> x509.Name:

@@ -24,7 +24,7 @@ from entgldb.messages.model import (
 from entgldb.messages.schema import Json
 from entgldb.storage.documents.conflicts import CONFLICT_ROWS, Conflict, conflict
 from entgldb.storage.documents.filter import Condition, compile_filter, compile_sort, register, unusual
-from entgldb.storage.file.faults import translated
+from entgldb.storage.file.faults import translating
 from entgldb.storage.file.open import FILE, open_reader
 from entgldb.storage.rules.clock import ms_of
 
@@ -352,11 +352,8 @@ class Documents:
 
     def put_to(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
         """Have a question of another module answered by the file, in a few short reads."""
-        with self._lock:
-            try:
-                return question(self._connection)
-            except (sqlite3.Error, UnicodeDecodeError) as fault:
-                raise translated(fault, "reading failed") from fault
+        with self._lock, translating("reading failed"):
+            return question(self._connection)
 
     def _pages(self, sql: str, last: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
         """Rows in the order of their first columns, a page at a time."""
@@ -365,11 +362,7 @@ class Documents:
             yield from page
 
     def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._lock:
-            try:
-                return self._connection.execute(sql, values).fetchall()
-            except (sqlite3.Error, UnicodeDecodeError) as fault:
-                raise translated(fault, "reading failed") from fault
+        return self.put_to(lambda connection: connection.execute(sql, values).fetchall())
 
 
 def too_late() -> TokenExpired:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from entgldb.messages.model import NODES, REMOTE_PEERS, Origin, Version, check_collection, check_key
-from entgldb.storage.file.faults import translated
+from entgldb.storage.file.faults import closed_on_fault, translating
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.log import arrivals, members
 from entgldb.storage.log.arrivals import Arrival
@@ -46,11 +46,8 @@ class Tracer:
     def open(cls, directory: str | Path) -> Tracer:
         """Raises NotFoundError where there is no file, ConfigError for a newer format, CorruptError."""
         connection = open_reader(directory)
-        try:
+        with translating(directory), closed_on_fault(connection):
             return cls(connection)
-        except sqlite3.Error as fault:
-            connection.close()
-            raise translated(fault, str(directory)) from fault
 
     def close(self) -> None:
         """Give the file back."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from entgldb.messages.errors import CorruptError, EntglError, ErrorCode
@@ -25,6 +27,25 @@ def translated(fault: sqlite3.Error | UnicodeDecodeError, where: str) -> EntglEr
     if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
         return EntglError(f"{where}: {fault} ({name})", code=ErrorCode.DISK_ERROR, hint="look at the disk")
     return EntglError(f"{where}: {fault} ({name})")
+
+
+@contextmanager
+def translating(where: object) -> Iterator[None]:
+    """What SQLite refuses meanwhile is raised as an error of ours."""
+    try:
+        yield
+    except (sqlite3.Error, UnicodeDecodeError) as fault:
+        raise translated(fault, str(where)) from fault
+
+
+@contextmanager
+def closed_on_fault(connection: sqlite3.Connection) -> Iterator[None]:
+    """Whatever fails meanwhile closes the connection."""
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def told(fault: OSError, then: str) -> EntglError:

@@ -15,6 +15,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from entgldb.storage.file.durable import write_whole
 from entgldb.storage.rules.incarnations import Why
 
 FINGERPRINT_FILE: Final = "node.fingerprint"
@@ -96,20 +97,4 @@ def _read(directory: Path) -> Fingerprint | None:
 
 
 def _write(directory: Path, fingerprint: Fingerprint) -> None:
-    new = directory / f"{FINGERPRINT_FILE}.new"
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        json.dump(fingerprint._asdict(), file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(directory / FINGERPRINT_FILE)
-    sync_directory(directory)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make what was renamed or removed in ``directory`` durable."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_whole(directory / FINGERPRINT_FILE, json.dumps(fingerprint._asdict()).encode())

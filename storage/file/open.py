@@ -21,8 +21,9 @@ from entgldb.messages.errors import (
     NotAllowedError,
     NotFoundError,
 )
-from entgldb.storage.file.faults import HINT_DAMAGED, translated
-from entgldb.storage.file.fingerprint import DATABASE, sync_directory
+from entgldb.storage.file.durable import sync
+from entgldb.storage.file.faults import HINT_DAMAGED, closed_on_fault, translated, translating
+from entgldb.storage.file.fingerprint import DATABASE
 from entgldb.storage.file.schema import APPLICATION_ID, DEVELOPMENT_ID, FORMAT, migrate
 
 FILE: Final = DATABASE
@@ -48,15 +49,9 @@ def open_file(directory: str | Path) -> sqlite3.Connection:
     swap.complete(Path(directory))
     fresh = not path.exists()
     connection = _connect(path, "rwc")
-    try:
+    with translating(path), closed_on_fault(connection):
         path.chmod(0o600)
         _prepare(connection, Path(directory), fresh)
-    except (sqlite3.Error, UnicodeDecodeError) as fault:
-        connection.close()
-        raise translated(fault, str(path)) from fault
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 
@@ -86,28 +81,19 @@ def open_reader(directory: str | Path) -> sqlite3.Connection:
         raise NotFoundError(f"there is no {FILE} in {directory}", hint="start the node there first")
     try:
         connection = _connect(path, "ro")
-    except sqlite3.Error as fault:
-        raise _not_allowed(path) or translated(fault, str(path)) from fault
-    try:
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        refuse_foreign(connection, FILE)
+        with closed_on_fault(connection):
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            refuse_foreign(connection, FILE)
     except (sqlite3.Error, UnicodeDecodeError) as fault:
-        connection.close()
         raise _not_allowed(path) or translated(fault, str(path)) from fault
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 
 def open_damaged(directory: str | Path) -> sqlite3.Connection:
     """Open a file that fails its checks, to read what can be read. Nobody else has it open."""
     connection = _connect(Path(directory) / FILE, "ro")
-    try:
+    with translating(directory), closed_on_fault(connection):
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except (sqlite3.Error, UnicodeDecodeError) as fault:
-        connection.close()
-        raise translated(fault, str(directory)) from fault
     return connection
 
 
@@ -163,7 +149,7 @@ def _prepare(connection: sqlite3.Connection, directory: Path, fresh: bool) -> No
     _read_back(connection, "journal_mode", "wal")
     keep_copy(connection, directory / FILE)
     migrate(connection)
-    sync_directory(directory)
+    sync(directory)
     connection.execute("PRAGMA synchronous = FULL")
     _read_back(connection, "synchronous", 2)
     # some builds have it on: SQLite would write zeros over deleted rows, page after page

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -17,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import CorruptError
-from entgldb.storage.file import fingerprint
+from entgldb.storage.file.durable import sync, write_whole
 from entgldb.storage.file.faults import told, translated
-from entgldb.storage.file.fingerprint import DATABASE, sync_directory
+from entgldb.storage.file.fingerprint import DATABASE, FINGERPRINT_FILE
 
 PART: Final = f"{DATABASE}.part"
 """The folder in which a database is prepared: nothing, until it has left it."""
@@ -69,9 +68,9 @@ def install(directory: Path, swap: Swap) -> None:
     try:
         _fold(directory)
         (directory / PART / DATABASE).replace(directory / _NEW)
-        _sync(directory / _NEW)
-        sync_directory(directory)
-        _write_note(directory, swap)
+        sync(directory / _NEW)
+        sync(directory)
+        write_whole(directory / _NOTE, json.dumps(swap._asdict()).encode())
     except OSError as fault:
         raise told(fault, _LATER if (directory / _NOTE).exists() else "nothing was changed") from fault
     complete(directory)
@@ -108,12 +107,12 @@ def _complete(directory: Path) -> Swap | None:
             present, aside = directory / f"{DATABASE}{ending}", directory / f"{swap.aside}{ending}"
             if present.exists() and not aside.exists():
                 present.replace(aside)
-        (directory / fingerprint.FINGERPRINT_FILE).unlink(missing_ok=True)
-        sync_directory(directory)
+        (directory / FINGERPRINT_FILE).unlink(missing_ok=True)
+        sync(directory)
         (directory / _NEW).replace(directory / DATABASE)
-        sync_directory(directory)
+        sync(directory)
     (directory / _NOTE).unlink()
-    sync_directory(directory)
+    sync(directory)
     shutil.rmtree(directory / PART, ignore_errors=True)
     return swap
 
@@ -129,22 +128,3 @@ def _fold(directory: Path) -> None:
         contextlib.closing(sqlite3.connect(present, isolation_level=None)) as connection,
     ):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def _write_note(directory: Path, swap: Swap) -> None:
-    """Whole or not at all."""
-    new = directory / f"{_NOTE}.new"
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(swap._asdict(), file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(directory / _NOTE)
-    sync_directory(directory)
-
-
-def _sync(file: Path) -> None:
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

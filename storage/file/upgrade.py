@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
-from entgldb.storage.file.fingerprint import sync_directory
+from entgldb.storage.file.durable import sync
 from entgldb.storage.file.schema import FORMAT
 
 
@@ -25,20 +26,13 @@ def keep_copy(connection: sqlite3.Connection, file: Path) -> Path | None:
         os.close(os.open(new, os.O_WRONLY | os.O_CREAT, 0o600))
         _fill(connection, new)
         new.replace(kept)
-        sync_directory(kept.parent)
+        sync(kept.parent)
     return kept
 
 
 def _fill(connection: sqlite3.Connection, new: Path) -> None:
     """A whole database in one file, as of now: SQLite's online backup."""
-    copy = sqlite3.connect(new)
-    try:
+    with closing(sqlite3.connect(new)) as copy:
         connection.backup(copy)
         copy.execute("PRAGMA journal_mode = DELETE")
-    finally:
-        copy.close()
-    handle = os.open(new, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(new)

@@ -19,8 +19,8 @@ from typing import Any, Final, NamedTuple
 from entgldb.messages.errors import ConfigError, CorruptError, NotAllowedError, NotFoundError
 from entgldb.messages.model import node_of
 from entgldb.messages.schema import Json
+from entgldb.storage.file.durable import sync, write_whole
 from entgldb.storage.file.faults import translated
-from entgldb.storage.file.fingerprint import sync_directory
 from entgldb.storage.file.open import open_reader, refuse_foreign
 from entgldb.storage.file.schema import FORMAT
 from entgldb.storage.log.transaction import Transaction
@@ -65,10 +65,11 @@ def write(directory: Path, target: Path, version: str, now_ms: int, progress: Pa
             os.fsync(file.fileno())
         # a manifest of another file would call this one damaged, should this be cut short
         _beside(target).unlink(missing_ok=True)
-        sync_directory(target.absolute().parent)
+        sync(target.parent)
         part.replace(target)
-        sync_directory(target.absolute().parent)
-        _write_beside(target, manifest)
+        sync(target.parent)
+        told = json.dumps({"schema_version": 1, **manifest._asdict()}, indent=2)
+        write_whole(_beside(target), f"{told}\n".encode())
         return manifest
     except (sqlite3.Error, UnicodeDecodeError) as fault:
         raise translated(fault, str(target)) from fault
@@ -197,14 +198,3 @@ def _manifest(fields: Any) -> Manifest:
 
 def _beside(file: Path) -> Path:
     return file.with_name(f"{file.name}.json")
-
-
-def _write_beside(target: Path, manifest: Manifest) -> None:
-    new = target.with_name(f"{target.name}.json.part")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump({"schema_version": 1, **manifest._asdict()}, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(_beside(target))
-    sync_directory(target.absolute().parent)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import ENDED, Origin
-from entgldb.storage.file.faults import translated
+from entgldb.storage.file.faults import translating
 from entgldb.storage.file.strangers import Strangers
 from entgldb.storage.log import members
 from entgldb.storage.log.append import Batch
@@ -161,13 +161,10 @@ def _covered(head: Preface, origin: Origin) -> Head:
 @contextmanager
 def _attached(connection: sqlite3.Connection, staged: str) -> Iterator[None]:
     """ATTACH is not possible inside a transaction, and a failed one is the staged file's fault."""
-    try:
+    with translating("the staged snapshot cannot be opened"):
         connection.execute("ATTACH ? AS staged", (staged,))
-    except sqlite3.Error as fault:
-        raise translated(fault, "the staged snapshot cannot be opened") from fault
     try:
-        yield
-    except sqlite3.Error as fault:
-        raise translated(fault, "the staged snapshot cannot be read") from fault
+        with translating("the staged snapshot cannot be read"):
+            yield
     finally:
         connection.execute("DETACH staged")

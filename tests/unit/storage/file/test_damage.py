@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -248,7 +249,7 @@ def test_a_page_of_the_log_that_is_garbage_costs_its_own_rows(whole: Path, tmp_p
     assert done.salvaged > 40
 
 
-@pytest.mark.parametrize("step", ["keep", "_write_note"])
+@pytest.mark.parametrize("step", ["keep", "write_whole"])
 def test_a_rebuild_without_room_changes_nothing_and_is_done_when_there_is_some(
     whole: Path, tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,19 +270,19 @@ def test_a_rebuild_without_room_changes_nothing_and_is_done_when_there_is_some(
         assert connection.execute("SELECT count(*) FROM _entgldb_salvaged").fetchone() == (61,)
 
 
-@pytest.mark.parametrize("step", ["sync_directory", "_write_note"])
+@pytest.mark.parametrize("step", ["sync", "write_whole"])
 def test_a_swap_that_the_disk_cuts_short_is_completed_by_the_next_start(
     whole: Path, tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, done = home_of(whole, tmp_path), 0
     real = getattr(swap, step)
 
-    def worn_out(*given: Path) -> None:
+    def worn_out(*given: Any) -> None:
         nonlocal done
         done += 1
         real(*given)
         # once the note is there
-        if step == "_write_note" or done == 3:
+        if step == "write_whole" or done == 3:
             raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as worn:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from entgldb.storage.file import fingerprint, swap
+from entgldb.storage.file import durable, fingerprint, swap
 from entgldb.storage.file.open import FILE, open_reader
 from entgldb.storage.recovery import backup, restore
 from entgldb.storage.recovery import rebuild as salvage
@@ -103,8 +103,8 @@ def test_a_swap_that_does_not_sync_between_its_steps_is_found_out(
     lived(disk, tmp_path / "b.db")
     begun = disk.moment
     with monkeypatch.context() as careless:
-        careless.setattr(swap, "sync_directory", lambda directory: None)
-        careless.setattr(swap, "_sync", lambda file: None)
+        for module in (durable, swap):
+            careless.setattr(module, "sync", lambda path: None)
         restoring(disk.directory, tmp_path / "b.db")
 
     def fails(root: Path) -> bool:
