@@ -10,7 +10,7 @@ from entgldb.actors.oplog.verifier import Verifier
 from entgldb.actors.ports import Disk, Fingerprints, OplogReader, SnapshotShelf
 from entgldb.messages.administration import Compact
 from entgldb.messages.client import Report, Status, Verify
-from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.messages.errors import EntglError
 from entgldb.messages.local.actors import (
     Configure,
     ReleaseHeld,
@@ -21,7 +21,7 @@ from entgldb.messages.local.actors import (
 )
 from entgldb.messages.local.members import Collected, FileCompacted, Pruned
 from entgldb.messages.local.snapshots import SnapshotInstalled
-from entgldb.messages.local.verification import Repaired, TellPeers, VerifyHeard, VerifyPeer
+from entgldb.messages.local.verification import TellPeers
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import OplogSettings
 
@@ -39,17 +39,17 @@ class OplogKeeper(Behaviour):
     def __init__(
         self,
         settings: OplogSettings,
-        log: OplogReader | None = None,
-        documents: Fingerprints | None = None,
-        shelf: SnapshotShelf | None = None,
-        disk: Disk | None = None,
+        log: OplogReader,
+        documents: Fingerprints,
+        shelf: SnapshotShelf,
+        disk: Disk,
     ) -> None:
         super().__init__()
         self.settings = settings
         self._log, self._disk = log, disk
         self._snapshots = SnapshotKeeper(log, shelf, self.count, self._room)
-        self.parts = (self._snapshots,)
-        self._verifier = None if log is None or documents is None else Verifier(log, documents, self.count)
+        self._verifier = Verifier(log, documents, self.count)
+        self.parts = (self._snapshots, self._verifier)
         self._rounds = 0
         self._release_in = RELEASE_INTERVAL
         self._retention = Retention()
@@ -58,11 +58,10 @@ class OplogKeeper(Behaviour):
     def start(self, ctx: Context) -> None:
         ctx.after(RELEASE_INTERVAL, Tick("release"))
         ctx.after(Retention.interval(self.settings), Tick("retention"))
-        if self._verifier is not None:
-            for owner in ("sync", "gateway"):
-                ctx.tell(owner, TellPeers())
-            self._verify_later(ctx)
-            ctx.after(VERIFY_AFTER_START, Tick("verify-first"))
+        for owner in ("sync", "gateway"):
+            ctx.tell(owner, TellPeers())
+        self._verify_later(ctx)
+        ctx.after(VERIFY_AFTER_START, Tick("verify-first"))
 
     def on_configure(self, message: Configure, ctx: Context) -> None:
         if message.oplog is not None:
@@ -72,7 +71,7 @@ class OplogKeeper(Behaviour):
                 self._verify_later(ctx)
 
     def _room(self) -> int | None:
-        free = None if self._disk is None else self._disk.free_bytes()
+        free = self._disk.free_bytes()
         return None if free is None else free - self.settings.hard_floor
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
@@ -80,10 +79,7 @@ class OplogKeeper(Behaviour):
             self._release(ctx)
         elif message.what == "retention":
             ctx.after(Retention.interval(self.settings), message)
-            if self._log is not None:
-                self._retention.look(self._log, self.settings, ctx)
-        elif self._verifier is None:
-            return
+            self._retention.look(self._log, self.settings, ctx)
         elif message.what == "verify-first":
             if self.settings.verify_interval > 0:
                 self._verifier.wish(ctx)
@@ -103,23 +99,19 @@ class OplogKeeper(Behaviour):
         ctx.after(self._release_in, Tick("release"))
         ctx.tell("store", ReleaseHeld())
         self._snapshots.tend(ctx)
-        idle = self._log is not None and not self._log.held()
-        self._release_in = RELEASE_INTERVAL_IDLE if idle else RELEASE_INTERVAL
+        self._release_in = RELEASE_INTERVAL if self._log.held() else RELEASE_INTERVAL_IDLE
 
     def on_pruned(self, message: Pruned, ctx: Context) -> None:
-        if self._log is not None:
-            self._retention.on_pruned(message, self._log, self.settings, ctx)
-            self._compaction.go_on(self._retention, ctx)
+        self._retention.on_pruned(message, self._log, self.settings, ctx)
+        self._compaction.go_on(self._retention, ctx)
 
     def on_collected(self, message: Collected, ctx: Context) -> None:
-        if self._log is not None:
-            self._retention.on_collected(message, self._log, ctx)
-            self._compaction.go_on(self._retention, ctx)
+        self._retention.on_collected(message, self._log, ctx)
+        self._compaction.go_on(self._retention, ctx)
 
     def on_compact(self, message: Compact, ctx: Context) -> None:
         self._compaction.ask(ctx.asker)
-        if self._log is not None:
-            self._retention.look(self._log, self.settings, ctx)
+        self._retention.look(self._log, self.settings, ctx)
         self._compaction.go_on(self._retention, ctx)
 
     def on_file_compacted(self, message: FileCompacted, ctx: Context) -> None:
@@ -127,34 +119,18 @@ class OplogKeeper(Behaviour):
 
     def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
         self._snapshots.ended(message)
-        if self._verifier is not None:
-            self._verifier.ended(message, ctx)
+        self._verifier.ended(message, ctx)
 
     # --- verification ------------------------------------------------------------------------------
 
-    def on_verify_peer(self, message: VerifyPeer, ctx: Context) -> None:
-        if self._verifier is not None:
-            self._verifier.peer(message, ctx)
-
-    def on_verify_heard(self, message: VerifyHeard, ctx: Context) -> None:
-        if self._verifier is not None:
-            self._verifier.heard(message, ctx)
-
-    def on_repaired(self, message: Repaired, ctx: Context) -> None:
-        if self._verifier is not None:
-            self._verifier.repaired(message, ctx)
-
     def on_snapshot_installed(self, message: SnapshotInstalled, ctx: Context) -> None:
         self._snapshots.on_snapshot_installed(message, ctx)
-        if self._verifier is not None and not message.refused:
+        if not message.refused:
             ctx.log(INFO, "verification begins: a snapshot was merged")
             self._verifier.wish(ctx)
 
     def on_verify(self, message: Verify, ctx: Context) -> None:
         """Somebody wants to know; answered with the runs that begin."""
-        if self._verifier is None:
-            refuse(ctx, EntglError("this actor has no documents to verify", code=ErrorCode.UNSUPPORTED))
-            return
         try:
             runs = self._verifier.begin(message.peer, ctx, fresh=True, repair=message.repair)
         except EntglError as fault:
@@ -165,15 +141,17 @@ class OplogKeeper(Behaviour):
     # --- looking and stopping ------------------------------------------------------------------------
 
     def on_status(self, message: Status, ctx: Context) -> None:
-        body: dict[str, Json] = {"counts": dict(self.counts)}
-        if self._log is not None:
-            heads = {origin: [seq, head.hex()] for origin, (seq, head) in self._log.vector().items()}
-            body |= {"vector": heads, "lsn": self._log.last_lsn(), "origin": self._log.origin}
-            body |= self._retention.status(self._log, self.settings, ctx)
-        if self._verifier is not None:
-            body["verify"] = {"interval": self.settings.verify_interval, **self._verifier.status()}
-            body["alarms"] = self._verifier.alarms()
-        ctx.answer(ctx.asker, Report(body | self._snapshots.status()))
+        body: dict[str, Json] = {
+            "counts": dict(self.counts),
+            "vector": {origin: [seq, head.hex()] for origin, (seq, head) in self._log.vector().items()},
+            "lsn": self._log.last_lsn(),
+            "origin": self._log.origin,
+            "verify": {"interval": self.settings.verify_interval, **self._verifier.status()},
+            "alarms": self._verifier.alarms(),
+            **self._retention.status(self._log, self.settings, ctx),
+            **self._snapshots.status(),
+        }
+        ctx.answer(ctx.asker, Report(body))
 
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:
         ctx.answer(ctx.asker, Stopped(self.name))

@@ -46,10 +46,10 @@ class SnapshotKeeper:
 
     def __init__(
         self,
-        log: LogReader | None,
-        shelf: SnapshotShelf | None,
+        log: LogReader,
+        shelf: SnapshotShelf,
         count: Callable[[Reason], None],
-        room: Callable[[], int | None] = lambda: None,
+        room: Callable[[], int | None],
     ) -> None:
         """``room``: bytes that may still be written before the disk counts as full; None while unknown."""
         self._log, self._shelf, self._count, self._room = log, shelf, count, room
@@ -76,9 +76,6 @@ class SnapshotKeeper:
 
     def on_freeze_snapshot(self, message: FreezeSnapshot, ctx: Context) -> None:
         """The one that lies ready, if it still leads up to what the log has; else a new one."""
-        if self._shelf is None or self._log is None:
-            ctx.tell(message.owner, SnapshotFrozen(message.session, "", {}, 0, 0, 0, 0))
-            return
         if self._ready is not None and self._ready.id == message.gone:
             self._shelf.discard(message.gone)
             self._ready = None
@@ -97,7 +94,7 @@ class SnapshotKeeper:
         if message.fault:
             self._count(Reason.DISK_ERROR)
             ctx.log(ERROR, f"no snapshot can be written: {message.fault}")
-        elif self._shelf is not None:
+        else:
             if self._ready is not None and self._ready.id != message.id:
                 self._shelf.discard(self._ready.id)
             self._ready, self._ready_at = message, ctx.monotonic()
@@ -109,7 +106,6 @@ class SnapshotKeeper:
     def tend(self, ctx: Context) -> None:
         """Now and then: what has been given away long enough goes."""
         if self._ready is not None and ctx.monotonic() - self._ready_at >= SNAPSHOT_SECONDS:
-            assert self._shelf is not None  # it wrote it
             self._shelf.discard(self._ready.id)
             self._ready = None
 
@@ -117,7 +113,7 @@ class SnapshotKeeper:
 
     def on_stage_snapshot(self, message: StageSnapshot, ctx: Context) -> None:
         """Begin to take one in, or tell how far it has come."""
-        if self._shelf is None or self._is_busy(message, ctx):
+        if self._is_busy(message, ctx):
             self._count(Reason.BEHIND_SNAPSHOT)
             reason = Reason.BEHIND_SNAPSHOT.value
             ctx.tell(message.owner, SnapshotStaged(message.session, message.id, 0, reason))

@@ -61,7 +61,7 @@ class Verifier:
 
     # --- who is there ---------------------------------------------------------------------------
 
-    def peer(self, message: VerifyPeer, ctx: Context) -> None:
+    def on_verify_peer(self, message: VerifyPeer, ctx: Context) -> None:
         """A session is open."""
         if message.session not in self._peers:
             self._peers[message.session] = PeerState(message)
@@ -154,7 +154,7 @@ class Verifier:
 
     # --- what the peer says ---------------------------------------------------------------------
 
-    def heard(self, message: VerifyHeard, ctx: Context) -> None:
+    def on_verify_heard(self, message: VerifyHeard, ctx: Context) -> None:
         """One frame of a peer."""
         state = self._peers.get(message.session)
         if state is None:
@@ -346,7 +346,7 @@ class Verifier:
 
     # --- what came of it -------------------------------------------------------------------------
 
-    def repaired(self, message: Repaired, ctx: Context) -> None:
+    def on_repaired(self, message: Repaired, ctx: Context) -> None:
         """The store has decided, and replaced what it had to."""
         state = self._peers.get(message.session)
         if state is None:

@@ -19,7 +19,7 @@ SUPPLIED_CHECKED_MAX = 256
 class Writers:
     """Looks each origin up once: its key cannot change."""
 
-    def __init__(self, node_id: str, witness: Witness, log: OplogReader | None) -> None:
+    def __init__(self, node_id: str, witness: Witness, log: OplogReader) -> None:
         self._node_id, self._witness, self._log = node_id, witness, log
         self._known: dict[Origin, Author] = {}
 
@@ -27,7 +27,7 @@ class Writers:
         """An origin that may write here, or None; ``named``: its author by the word of a peer."""
         found = self._known.get(origin)
         if found is None:
-            kept = None if self._log is None else self._log.author(origin)
+            kept = self._log.author(origin)
             ours = node_of(origin) == self._node_id
             if kept is not None and self._may_write(kept, trusted=ours):
                 found = kept

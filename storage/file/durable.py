@@ -1,4 +1,4 @@
-"""What is written is there whole or not at all, whenever the power goes."""
+"""Files that are there whole or not at all, whenever the power goes."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def translated(fault: sqlite3.Error | UnicodeDecodeError, where: str) -> EntglEr
 
 @contextmanager
 def translating(where: object) -> Iterator[None]:
-    """What SQLite refuses meanwhile is raised as an error of ours."""
+    """Raise SQLite's errors as errors of ours."""
     try:
         yield
     except (sqlite3.Error, UnicodeDecodeError) as fault:
@@ -40,7 +40,7 @@ def translating(where: object) -> Iterator[None]:
 
 @contextmanager
 def closed_on_fault(connection: sqlite3.Connection) -> Iterator[None]:
-    """Whatever fails meanwhile closes the connection."""
+    """Close the connection if anything fails meanwhile."""
     try:
         yield
     except BaseException:

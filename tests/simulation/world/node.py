@@ -307,7 +307,9 @@ class SimulatedNode:
             shelf = VirtualShelf(
                 self.snapshots, self.store.connection, self._world, deliver, lambda: self.store.full
             )
-            return OplogKeeper(configure.oplog, self.log, Fingerprints(self.store.connection), shelf)
+            return OplogKeeper(
+                configure.oplog, self.log, Fingerprints(self.store.connection), shelf, self.disk
+            )
         if configure.election is not None:
             return Bully(configure.election)
         if configure.sync is not None:

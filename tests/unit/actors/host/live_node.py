@@ -12,7 +12,6 @@ from random import Random
 from entgldb.actors.behaviour import Asker, Behaviour
 from entgldb.actors.host.timers import Timers
 from entgldb.actors.node.supervision import Life
-from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.sync.behaviour import Sync
@@ -26,6 +25,7 @@ from entgldb.messages.settings import OplogSettings, StoreSettings, SyncSettings
 from entgldb.storage.log.read import LogReader
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeAsker
+from tests.unit.actors.oplog.keeper_rig import oplog as oplog_of
 from tests.unit.actors.store.test_store_keeper import FakeSecrets
 
 KEY = bytes(range(32))
@@ -113,7 +113,7 @@ class LiveNode:
             heartbeat_interval=interval,
         )
         self.sync = Sync(settings, log, CaWitness.of(ca.public_key), self.links, None)
-        oplog = OplogKeeper(OplogSettings(name, ""), log)
+        oplog = oplog_of(OplogSettings(name, ""), log=log)
         keeper = StoreKeeper(StoreSettings(name, "", "lan", "c"), self.store, FakeSecrets())
         self.inbox: deque[tuple[str, Message]] = deque()
         self._actors: dict[str, tuple[Behaviour, LiveContext]] = {

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from hashlib import sha256
 
-from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.session.snapshot_taking import Ends, SnapshotTaking
 from entgldb.messages import wire
 from entgldb.messages.errors import EntglError, Reason
 from entgldb.messages.limits import SNAPSHOT_BYTES_MAX
 from entgldb.messages.local.snapshots import InstallSnapshot, SnapshotInstalled, SnapshotStaged
 from entgldb.messages.schema import Message
-from entgldb.messages.settings import OplogSettings
 from tests.support.fake_context import FakeContext
+from tests.unit.actors.oplog.keeper_rig import oplog
 from tests.unit.actors.session.test_session import ListLog
 
 VECTOR = {"x/" + "1" * 32: (9, b"h")}
@@ -86,9 +85,7 @@ class Receiver:
 
     def started_anew(self) -> None:
         """Oplog begins a life; what is staged is on disk."""
-        self.oplog = OplogKeeper(
-            OplogSettings("n", "/nowhere"), log=self.log, shelf=self.shelf, disk=self.disk
-        )
+        self.oplog = oplog(log=self.log, shelf=self.shelf, disk=self.disk)
         self.ctx.behaviour = self.oplog
 
     def _taker(self, name: str) -> SnapshotTaking:

@@ -10,9 +10,9 @@ from entgldb.messages.local.actors import ReleaseHeld
 from entgldb.messages.local.snapshots import SnapshotInstalled
 from entgldb.messages.local.verification import VerifyPeer, VerifySay
 from entgldb.messages.settings import OplogSettings
-from entgldb.storage.repair.copies import Fingerprints
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Writer
+from tests.unit.actors.oplog.keeper_rig import oplog as oplog_of
 from tests.unit.actors.oplog.verify_rig import Side
 from tests.unit.actors.session.test_session import ListLog
 
@@ -21,7 +21,7 @@ ORIGIN = Writer("lan-1").origin
 
 def test_held_entries_are_looked_at_every_second_and_seldom_while_there_are_none() -> None:
     log, ctx = HoldingLog(), FakeContext()
-    keeper = ctx.behaviour = OplogKeeper(OplogSettings("n", "/nowhere"), log)
+    keeper = ctx.behaviour = oplog_of(log=log)
     keeper.start(ctx)
     ctx.run(21.5)
     assert ctx.told.count(("store", ReleaseHeld())) == 5
@@ -47,7 +47,7 @@ class HoldingLog(ListLog):
 def verifying(settings: OplogSettings) -> tuple[OplogKeeper, FakeContext]:
     """A keeper with one peer to compare with."""
     side = Side("lan-1")
-    keeper = OplogKeeper(settings, side.store, Fingerprints(side.store.connection))
+    keeper = oplog_of(settings, log=side.store)
     ctx = FakeContext()
     ctx.behaviour = keeper
     keeper.start(ctx)

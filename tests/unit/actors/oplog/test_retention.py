@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.oplog.retention import ANSWER_SECONDS, Retention
 from entgldb.messages import client
 from entgldb.messages.administration import RetireNode
@@ -18,6 +17,7 @@ from entgldb.messages.schema import Json
 from entgldb.messages.settings import OplogSettings
 from entgldb.messages.wire import Member
 from tests.support.fake_context import FakeAsker, FakeContext
+from tests.unit.actors.oplog.keeper_rig import oplog as oplog_of
 from tests.unit.actors.store.test_store_keeper import Bench
 
 HOURS = 0.01
@@ -33,7 +33,7 @@ class Node:
         self.store = self.bench.store
         self.settings = OplogSettings("n1", "", role=role, retention_hours=HOURS)
         self.ctx = FakeContext(wall_ms=self.bench.ctx.now_ms())
-        self.oplog = OplogKeeper(self.settings, self.store)
+        self.oplog = oplog_of(self.settings, log=self.store)
         self.ctx.behaviour = self.oplog
         self.steps: list[Prune | Collect] = []
         self.answers = True

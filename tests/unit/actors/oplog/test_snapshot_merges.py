@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.oplog.snapshots import MERGE_SECONDS_MAX
 from entgldb.actors.session.snapshot_taking import PATIENCE_FIRST
 from entgldb.actors.store.snapshots import install
@@ -14,12 +13,9 @@ from entgldb.messages.local.actors import SessionEnded
 from entgldb.messages.local.snapshots import (
     InstallSnapshot,
     SnapshotInstalled,
-    SnapshotStaged,
-    StageSnapshot,
     StoreBegan,
 )
 from entgldb.messages.model import Vector
-from entgldb.messages.settings import OplogSettings
 from tests.support.fake_context import FakeContext
 from tests.unit.actors.oplog.snapshot_rig import VECTOR, Receiver
 from tests.unit.actors.session.test_session import ListLog
@@ -74,14 +70,6 @@ def test_one_that_cannot_be_merged_now_stays_and_is_not_offered_again_at_once(re
     assert one.sent["a"][-1] == wire.SnapshotEnd("s", refused.value)
     one.offer("a", "s", 2)
     assert len(one.merges) == 2
-
-
-def test_a_node_without_a_shelf_takes_none() -> None:
-    ctx = FakeContext()
-    oplog = OplogKeeper(OplogSettings("n", "/nowhere"), log=ListLog())
-    oplog.handle(StageSnapshot("sync", "sync:a", "s", 1, False, "", 1), ctx)
-    (answer,) = ctx.take(SnapshotStaged)
-    assert answer.refused == Reason.BEHIND_SNAPSHOT.value
 
 
 class Recorded(ListLog):

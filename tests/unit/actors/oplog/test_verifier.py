@@ -218,11 +218,13 @@ def test_a_cloud_cannot_slip_in_configuration_unasked() -> None:
     pair.one.sql(DELETE, "p1")
     bad = Copy(REMOTE_PEERS, "p1", origin, 1, 1, b"{}", digest(b"{}"))
     for message in (Items(1, (), b""), Copies(1, True, vector, (bad,), repair=True)):
-        pair.one.verifier.heard(VerifyHeard("sync:1", encode(message)), pair.one.ctx)
+        pair.one.verifier.on_verify_heard(VerifyHeard("sync:1", encode(message)), pair.one.ctx)
     assert pair.one.counts["out-of-order"] == 2
     pair.two.verifier.begin("", pair.two.ctx, fresh=True, repair=True)
     pair.carry()
-    pair.one.verifier.heard(VerifyHeard("sync:1", encode(Copies(1, True, vector, (bad,)))), pair.one.ctx)
+    pair.one.verifier.on_verify_heard(
+        VerifyHeard("sync:1", encode(Copies(1, True, vector, (bad,)))), pair.one.ctx
+    )
     pair.carry()
     assert pair.one.counts["not-allowed"] == 1
     assert pair.one.store.get(REMOTE_PEERS, "p1") is None
@@ -250,7 +252,7 @@ def test_a_wish_is_kept_until_somebody_is_there(pair: Pair) -> None:
 
 def test_frames_that_make_no_sense_are_counted_and_harm_nothing(pair: Pair) -> None:
     for session, payload in (("sync:9", b""), ("sync:1", b"\xc1"), ("sync:1", encode(Ack(0, 0)))):
-        pair.one.verifier.heard(VerifyHeard(session, payload), pair.one.ctx)
+        pair.one.verifier.on_verify_heard(VerifyHeard(session, payload), pair.one.ctx)
     assert pair.one.counts == {"out-of-order": 2, "malformed": 1}
 
 
@@ -331,7 +333,7 @@ def test_pieces_that_make_no_row_are_counted_and_harm_nothing(large: Pair) -> No
     large.one.verifier.begin("", large.one.ctx, fresh=True, repair=True)
     run = large.one.verifier.status()["peers"]
     assert run
-    hear = large.one.verifier.heard
+    hear = large.one.verifier.on_verify_heard
     hear(VerifyHeard("sync:1", encode(CopyPiece(1, False, b"no row"))), large.one.ctx)
     hear(VerifyHeard("sync:1", encode(Copies(1, False, {}, ()))), large.one.ctx)
     assert large.one.counts["malformed"] == 1
@@ -350,7 +352,7 @@ def test_pieces_of_hardly_a_byte_are_counted_as_well(large: Pair) -> None:
     one.verifier.begin("", one.ctx, fresh=True, repair=True)
     (state,) = one.verifier._peers.values()
     for _ in range(2 * large_copies.PIECES_MAX + 2):
-        one.verifier.heard(VerifyHeard("sync:1", encode(CopyPiece(1, False, b""))), one.ctx)
+        one.verifier.on_verify_heard(VerifyHeard("sync:1", encode(CopyPiece(1, False, b""))), one.ctx)
         assert len(state.pieces) <= large_copies.PIECES_MAX
     assert one.counts["too-large"] == 2
 
@@ -385,7 +387,7 @@ def test_what_a_peer_asks_for_is_listed_page_by_page(monkeypatch: pytest.MonkeyP
 
 def test_a_flood_of_questions_is_one_walk(pair: Pair) -> None:
     side = pair.one
-    hear = side.verifier.heard
+    hear = side.verifier.on_verify_heard
     for n in range(50):
         hear(VerifyHeard("sync:1", encode(Ranges(n, False, b"", fresh=True))), side.ctx)
         for bucket in range(50):
@@ -405,7 +407,7 @@ def test_a_peer_that_always_has_more_behind_the_same_place_comes_to_an_end(pair:
     after = []
     for _ in range(2):
         told = Copies(run.number, False, {}, (), through=b"\x10" * 8)
-        side.verifier.heard(VerifyHeard("sync:1", encode(told)), side.ctx)
+        side.verifier.on_verify_heard(VerifyHeard("sync:1", encode(told)), side.ctx)
         after.append(run.after)
     assert after == [b"\x10" * 8, b""]
 
@@ -421,7 +423,7 @@ def test_no_range_that_differs_takes_configuration_to_a_cloud(damaged: int) -> N
         side.write(doc("cloud-1", b'{"a":"secret"}', REMOTE_PEERS), system=True)
     said: list[bytes] = []
     for side in (pair.one, pair.two):
-        hear = side.verifier.heard
+        hear = side.verifier.on_verify_heard
 
         def heard(message: VerifyHeard, ctx: Context, hear: Callable[..., None] = hear) -> None:
             said.append(message.payload)
@@ -440,7 +442,7 @@ def test_a_peer_that_asks_again_and_again_has_a_walk_every_few_seconds(pair: Pai
     side.ctx.behaviour = _Ticker(side)  # type: ignore[assignment]  # all it needs is handle and flush
     for n in range(100):
         question = Ranges(n + 1, False, b"", fresh=True)
-        side.verifier.heard(VerifyHeard("sync:1", encode(question)), side.ctx)
+        side.verifier.on_verify_heard(VerifyHeard("sync:1", encode(question)), side.ctx)
         side.ctx.run(2 * REST)
     assert side.verifier.walker.walks <= 100 * 2 * REST / FRESH_PAUSE + 1
     # what was asked last is answered at last, by a walk that began after the question

@@ -36,7 +36,7 @@ class Side:
         self.counts[reason.value] += times
 
     def meet(self, other: Side) -> None:
-        self.verifier.peer(VerifyPeer("sync", "sync:1", other.name, self.cloud, True), self.ctx)
+        self.verifier.on_verify_peer(VerifyPeer("sync", "sync:1", other.name, self.cloud, True), self.ctx)
 
     def write(self, *writes: Write, system: bool = False) -> list[Entry]:
         self._requests += 1
@@ -100,12 +100,12 @@ class Pair:
         for actor, message in told:
             if isinstance(message, VerifySay):
                 self.bytes += len(message.payload)
-                other.verifier.heard(VerifyHeard("sync:1", message.payload), other.ctx)
+                other.verifier.on_verify_heard(VerifyHeard("sync:1", message.payload), other.ctx)
             elif isinstance(message, Repair):
                 mend(side.store, message, side.count, side.ctx)
             else:
                 assert actor == "oplog"
-                side.verifier.repaired(message, side.ctx)  # type: ignore[arg-type]  # Repaired alone is left
+                side.verifier.on_repaired(message, side.ctx)  # type: ignore[arg-type]  # Repaired alone is left
         return bool(told)
 
 

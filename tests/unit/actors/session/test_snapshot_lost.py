@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 from entgldb.actors.line import Line
-from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.session.snapshot_giving import (
     AGAIN_SECONDS,
     DECLINED_SECONDS,
@@ -17,8 +16,8 @@ from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.snapshots import FreezeSnapshot, SnapshotFrozen, SnapshotWritten
 from entgldb.messages.schema import Message
-from entgldb.messages.settings import OplogSettings
 from tests.support.fake_context import FakeContext
+from tests.unit.actors.oplog.keeper_rig import oplog as oplog_of
 from tests.unit.actors.session.test_session import ListLog
 
 ORIGIN = "lan-1/" + "ab" * 16
@@ -62,7 +61,7 @@ class Pair:
         self.shelf, self.ctx, self.counts = Shelf(), FakeContext(), Counter[Reason]()
         self.sent: list[Message] = []
         log = Pruned()
-        self.oplog = OplogKeeper(OplogSettings("n", "/nowhere"), log=log, shelf=self.shelf)  # type: ignore[arg-type]  # nothing is staged
+        self.oplog = oplog_of(log=log, shelf=self.shelf)  # type: ignore[arg-type]  # nothing is staged
         self.giving = SnapshotGiving(
             Ends("s", "sync", "", cloud),
             log,
