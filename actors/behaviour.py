@@ -12,7 +12,7 @@ from collections import Counter
 from random import Random
 from typing import NamedTuple, Protocol
 
-from entgldb.messages.client import Refused
+from entgldb.messages.client import Done, Ping, Refused
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local.actors import Dropped
 from entgldb.messages.schema import Json, Message
@@ -125,6 +125,10 @@ class Behaviour:
 
     def flush(self, ctx: Context) -> None:
         """Called after everything that had arrived was handled: the moment to act on the lot."""
+
+    def on_ping(self, message: Ping, ctx: Context) -> None:
+        """Answer that the actor serves."""
+        ctx.answer(ctx.asker, Done())
 
     def on_dropped(self, message: Dropped, ctx: Context) -> None:
         """Count what a wire of this actor has refused."""

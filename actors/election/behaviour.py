@@ -16,7 +16,7 @@ from entgldb.actors.behaviour import Behaviour, Context
 from entgldb.actors.session.claims import Claims, Verdict
 from entgldb.actors.session.reach import PROOF_SECONDS
 from entgldb.messages import codec
-from entgldb.messages.client import Done, Ping, Report, StandDown, Status
+from entgldb.messages.client import Done, Report, StandDown, Status
 from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage
 from entgldb.messages.local.actors import (
     ClaimHeard,
@@ -146,9 +146,6 @@ class Bully(Behaviour):
             self._give_up(ctx)
         elif self.state == IDLE:
             self._elect(ctx)
-        ctx.answer(ctx.asker, Done())
-
-    def on_ping(self, message: Ping, ctx: Context) -> None:
         ctx.answer(ctx.asker, Done())
 
     def on_status(self, message: Status, ctx: Context) -> None:

@@ -26,7 +26,7 @@ from entgldb.actors.session.reach import Reach
 from entgldb.actors.session.session import NO_LAG
 from entgldb.actors.session.sessions import Sessions
 from entgldb.actors.session.writers import Writers
-from entgldb.messages.client import Done, Ping, Report, Status, TestPeer
+from entgldb.messages.client import Report, Status, TestPeer
 from entgldb.messages.errors import InvalidError, NotFoundError, Reason
 from entgldb.messages.limits import CLOUDS_TOLD_MAX
 from entgldb.messages.local.actors import (
@@ -145,9 +145,6 @@ class Gateway(Behaviour):
         ctx.answer(ctx.asker, Stopped(self.name))
 
     # --- what administrators say ----------------------------------------------------------------------
-
-    def on_ping(self, message: Ping, ctx: Context) -> None:
-        ctx.answer(ctx.asker, Done())
 
     def on_status(self, message: Status, ctx: Context) -> None:
         """``reconfigured`` and ``since`` in milliseconds since 1970. A member shows no links."""

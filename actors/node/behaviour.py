@@ -21,7 +21,7 @@ from entgldb.actors.node.supervision import (
     Above,
     Child,
 )
-from entgldb.messages.client import Done, Ping, Refused, Reload, Report, Status, Stop, WhoIs
+from entgldb.messages.client import Done, Refused, Reload, Report, Status, Stop, WhoIs
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local.actors import (
@@ -353,9 +353,6 @@ class NodeKeeper(Behaviour):
         self._initial_done = max(self._initial_done, message.ticket)
 
     # --- administration ------------------------------------------------------------------------------
-
-    def on_ping(self, message: Ping, ctx: Context) -> None:
-        ctx.answer(ctx.asker, Done())
 
     def on_who_is(self, message: WhoIs, ctx: Context) -> None:
         ctx.answer(ctx.asker, self._addresses())

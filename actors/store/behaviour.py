@@ -196,9 +196,6 @@ class StoreKeeper(Behaviour):
             self._followers.setdefault(ctx.asker)
         ctx.answer(ctx.asker, client.Done())
 
-    def on_ping(self, message: client.Ping, ctx: Context) -> None:
-        ctx.answer(ctx.asker, client.Done())
-
     def on_relay(self, message: client.Relay, ctx: Context) -> None:
         try:
             inner = codec.decode(message.payload, Channel.CLIENT).message
@@ -282,7 +279,10 @@ class StoreKeeper(Behaviour):
         return let_in
 
     def _turn_away(self, asker: Asker | None, message: Message, fault: EntglError, ctx: Context) -> None:
-        known = self._known(message, ctx)
+        try:
+            known = self._known(message, ctx)
+        except EntglError as unknown:
+            known = refused(unknown)
         if known is None:
             self.count(Reason(fault.code.value))
         if not isinstance(message, Apply):
@@ -291,12 +291,9 @@ class StoreKeeper(Behaviour):
             ctx.tell(message.owner, Intake.failed(message, fault.code.value))
 
     def _known(self, message: Message, ctx: Context) -> Message | None:
-        """The answer of a request that was done before it had to be refused."""
-        request = getattr(message, "request", None)
-        try:
-            known = None if request is None else self.store.answered(request, ctx.now_ms())
-        except EntglError as fault:
-            return refused(fault)
+        """The answer that a repeated request has had. Raises EntglError unknown-outcome."""
+        request = getattr(message, "request", None) if REQUESTS[type(message)].once else None
+        known = None if request is None else self.store.answered(request, ctx.now_ms())
         return None if known is None else client.CommitDone(*known)
 
     def _look_up(self, queue: Queue) -> None:
@@ -310,7 +307,7 @@ class StoreKeeper(Behaviour):
         try:
             request = REQUESTS[type(message)]
             with self.store.savepoint(lazily=request.lazily):
-                done = request.handler(self, message, ctx)
+                done = self._known(message, ctx) or request.handler(self, message, ctx)
         except EntglError as fault:
             if fault.code in OF_THE_DISK:
                 raise
@@ -343,28 +340,12 @@ class StoreKeeper(Behaviour):
         healing.tend(self, ctx)
         return client.Done()
 
-    def settle_unfit(self, message: client.SettleUnfit, ctx: Context) -> Message:
-        return decisions.settle_unfit(self.store, message, ctx, self.count)
-
-    def about_conflicts(self, message: decisions.AboutConflicts, ctx: Context) -> Message:
-        done = decisions.settle_conflict(self.store, message, ctx)
-        self._own_last = max(self._own_last, done.lsn)
-        return done
-
-    def release_origin(self, message: client.ReleaseOrigin, ctx: Context) -> Message:
-        return decisions.release_origin(self.store, message, ctx, self.count)
-
     def pin(self, message: PinCluster, ctx: Context) -> Message:
         if not message.shared:
             self.store.pin_cluster(message.cluster, message.client_id)
         if message.ca_key:
             self.store.trust(message.cluster, message.ca_key)
         return ClusterPinned(message.link)
-
-    def reset_clock(self, message: ResetClock, ctx: Context) -> Message:
-        done = decisions.reset_clock(self.store, message, ctx, cloud=self.settings.role == "cloud")
-        self._own_last = max(self._own_last, self.store.last_lsn())
-        return done
 
     def remember(self, message: RememberPeer, ctx: Context) -> Message:
         self.store.remember_peer(message.node_id, message.address, ctx.now_ms())
@@ -378,11 +359,10 @@ class StoreKeeper(Behaviour):
         *,
         system: bool = False,
     ) -> Message:
-        now_ms = ctx.now_ms()
-        known = None if system else self.store.answered(request, now_ms)
-        written, lsn = known or self.store.write(request, writes, now_ms, system=system)
-        if known is None:
-            self._own_last = max(self._own_last, lsn)
+        return self.wrote(*self.store.write(request, writes, ctx.now_ms(), system=system))
+
+    def wrote(self, written: tuple[client.Written, ...], lsn: int) -> Message:
+        self._own_last = max(self._own_last, lsn)
         return client.CommitDone(written, lsn)
 
     def _answer(self, answers: Answers, queue: list[tuple[Asker | None, Message]], ctx: Context) -> None:
@@ -428,6 +408,8 @@ class Request(NamedTuple):
     """Whether it makes the file grow: refused below the hard floor of the disk."""
     own_write: bool = False
     """Whether it is stamped by our clock at somebody's wish: refused while the clock is off."""
+    once: bool = False
+    """Whether one that is repeated has the answer it had."""
     upkeep: bool = False
     """Whether this node's own actors ask for it, on nobody's behalf: it has a transaction of its own."""
     lazily: bool = False
@@ -435,27 +417,27 @@ class Request(NamedTuple):
 
 
 REQUESTS: dict[type[Message], Request] = {
-    client.Commit: Request(StoreKeeper.commit, True, grows=_puts, own_write=True, lazily=True),
+    client.Commit: Request(StoreKeeper.commit, True, grows=_puts, own_write=True, once=True, lazily=True),
     client.CreateIndex: Request(StoreKeeper.create_index, True, grows=always),
-    client.PutPeer: Request(store_peers.put_peer, True, always, grows=always, own_write=True),
-    client.RemovePeer: Request(store_peers.remove_peer, True, always, own_write=True),
-    client.SettleUnfit: Request(StoreKeeper.settle_unfit, True, always),
-    client.ReleaseOrigin: Request(StoreKeeper.release_origin, True, always),
-    Resolve: Request(StoreKeeper.about_conflicts, True, always, own_write=True),
-    Undelete: Request(StoreKeeper.about_conflicts, True, own_write=True),
-    SetConflict: Request(StoreKeeper.about_conflicts, True, own_write=True),
+    client.PutPeer: Request(store_peers.put_peer, True, always, grows=always, own_write=True, once=True),
+    client.RemovePeer: Request(store_peers.remove_peer, True, always, own_write=True, once=True),
+    client.SettleUnfit: Request(decisions.settle_unfit, True, always),
+    client.ReleaseOrigin: Request(decisions.release_origin, True, always),
+    Resolve: Request(decisions.settle_conflict, True, always, own_write=True, once=True),
+    Undelete: Request(decisions.settle_conflict, True, own_write=True, once=True),
+    SetConflict: Request(decisions.settle_conflict, True, own_write=True, once=True),
     ApplyInitialPeers: Request(
         store_peers.initial_peers, touches_system=always, grows=always, own_write=True, upkeep=True
     ),
     Apply: Request(StoreKeeper.apply, touches_system=_holds_system, grows=always),
-    HealOrigin: Request(healing.heal_origin, True, always, own_write=True),
-    ResetClock: Request(StoreKeeper.reset_clock, True, always, own_write=True),
+    HealOrigin: Request(healing.heal_origin, True, always, own_write=True, once=True),
+    ResetClock: Request(decisions.reset_clock, True, always, own_write=True),
     ReleaseHeld: Request(StoreKeeper.release, touches_system=always, upkeep=True),
     RememberPeer: Request(StoreKeeper.remember, upkeep=True),
     PinCluster: Request(StoreKeeper.pin, upkeep=True),
     UnpinCluster: Request(store_members.unpin_cluster, True),
     NoteSelf: Request(store_members.note_self, touches_system=always, upkeep=True),
-    RetireNode: Request(store_members.retire_node, True, always, own_write=True),
+    RetireNode: Request(store_members.retire_node, True, always, own_write=True, once=True),
     RememberMembers: Request(store_members.remember_members, upkeep=True),
     Prune: Request(store_members.prune, upkeep=True),
     Collect: Request(store_members.collect, upkeep=True),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from entgldb.actors.behaviour import WARNING, Context
-from entgldb.actors.ports import Store
+from entgldb.actors.store.nodes import Writer
 from entgldb.messages import client
 from entgldb.messages.administration import ResetClock
 from entgldb.messages.errors import EntglError, ErrorCode, NotFoundError, Reason
@@ -15,18 +13,15 @@ from entgldb.messages.schema import Message
 from entgldb.storage.rules.merging.collection_rule import rule_document
 from entgldb.storage.rules.results import Outcome
 
-CountReasons = Callable[[Reason, int], None]
-AboutConflicts = Resolve | Undelete | SetConflict
 
-
-def settle_unfit(store: Store, message: client.SettleUnfit, ctx: Context, count: CountReasons) -> Message:
+def settle_unfit(keeper: Writer, message: client.SettleUnfit, ctx: Context) -> Message:
     """Apply an entry from quarantine, or let it go. Raises EntglError; it stays in quarantine then."""
     version = Version(message.origin, message.seq)
     if not message.retry:
-        store.drop_unfit(version)
+        keeper.store.drop_unfit(version)
         return client.Done()
     try:
-        _count(store.retry_unfit(version, ctx.now_ms()), count)
+        _count(keeper, keeper.store.retry_unfit(version, ctx.now_ms()))
     except NotFoundError:
         raise
     except EntglError as fault:
@@ -39,53 +34,51 @@ def settle_unfit(store: Store, message: client.SettleUnfit, ctx: Context, count:
     return client.Done()
 
 
-def release_origin(store: Store, message: client.ReleaseOrigin, ctx: Context, count: CountReasons) -> Message:
+def release_origin(keeper: Writer, message: client.ReleaseOrigin, ctx: Context) -> Message:
     """Apply what is held of one origin, whatever its clock says, as much as fits into one go.
 
     Gives how many entries, and whether some are left: who asks asks again.
     """
+    store = keeper.store
     before = store.vector().get(message.origin, (0, b""))[0]
     if message.origin not in store.held():
         raise NotFoundError(f"nothing of {message.origin} is held", hint="entgldb held shows what is")
-    moved = store.release_held(ctx.now_ms(), accepted=message.origin)
-    _count(moved, count)
+    _count(keeper, store.release_held(ctx.now_ms(), accepted=message.origin))
     released = store.vector().get(message.origin, (0, b""))[0] - before
     return client.Report({"released": released, "left": released > 0 and message.origin in store.held()})
 
 
-def reset_clock(store: Store, message: ResetClock, ctx: Context, *, cloud: bool) -> Message:
+def reset_clock(keeper: Writer, message: ResetClock, ctx: Context) -> Message:
     """The clock is right again: go on as a new writer with right stamps. Raises InvalidError.
 
     A cloud node takes part in no system collection, and where a log ends stands in one.
     """
-    entropy = ctx.random.randbytes(32)
-    origin, written, held = store.reset_clock(message.request, entropy, ctx.now_ms(), ends=not cloud)
+    entropy, ends = ctx.random.randbytes(32), keeper.settings.role != "cloud"
+    origin, written, held = keeper.store.reset_clock(message.request, entropy, ctx.now_ms(), ends=ends)
     ctx.log(WARNING, f"clock reset: this node writes as {origin}; {written} stamped anew, {held} held")
+    keeper.wrote((), keeper.store.last_lsn())
     return client.Report({"origin": origin, "written": written, "held": held})
 
 
-def settle_conflict(store: Store, message: AboutConflicts, ctx: Context) -> client.CommitDone:
+def settle_conflict(keeper: Writer, message: Resolve | Undelete | SetConflict, ctx: Context) -> Message:
     """Inside the running transaction. Raises EntglError; nothing is written then."""
-    now_ms = ctx.now_ms()
-    known = store.answered(message.request, now_ms)
-    if known is not None:
-        return client.CommitDone(*known)
+    store, now_ms = keeper.store, ctx.now_ms()
     match message:
         case Resolve():
             version = Version(message.origin, message.seq)
             place = (message.collection, message.key)
             done = store.resolve(message.request, place, version, message.take, message.body, now_ms)
+            return keeper.wrote(*done)
         case Undelete():
-            done = store.undelete(message.request, message.collection, message.key, now_ms)
+            return keeper.wrote(*store.undelete(message.request, message.collection, message.key, now_ms))
         case SetConflict():
             body = rule_document(message.collection, message.conflict)
             if store.get(COLLECTIONS, message.collection) == body:
                 return client.CommitDone((), 0)
             write = client.Write(COLLECTIONS, message.collection, body)
-            done = store.write(message.request, (write,), now_ms, system=True)
-    return client.CommitDone(*done)
+            return keeper.write(message.request, (write,), ctx, system=True)
 
 
-def _count(outcome: Outcome, count: CountReasons) -> None:
+def _count(keeper: Writer, outcome: Outcome) -> None:
     for reason, times in outcome.counts.items():
-        count(Reason(reason), times)
+        keeper.count(Reason(reason), times)

@@ -22,12 +22,9 @@ from entgldb.storage.rules.incarnations import Why
 
 
 def heal_origin(keeper: Writer, message: HealOrigin, ctx: Context) -> Message:
-    """Decide for all nodes, and carry it out here. A repeated request has the answer it had."""
+    """Decide for all nodes, and carry it out here."""
     if message.keep not in ("ours", "theirs"):
         raise InvalidError(f"keep {message.keep!r:.40}", hint="ours or theirs")
-    known = keeper.store.answered(message.request, ctx.now_ms())
-    if known is not None:
-        return client.CommitDone(*known)
     kept = keeper.store.branch(message.origin, message.keep)
     if kept is None:
         raise NotFoundError(f"no fork of {message.origin:.120} waits for a decision", hint="entgldb forks")

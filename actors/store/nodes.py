@@ -6,10 +6,10 @@ from typing import Protocol
 
 from entgldb.actors import nodes
 from entgldb.actors.behaviour import WARNING, Context
-from entgldb.actors.ports import Store
+from entgldb.actors.ports import Secrets, Store
 from entgldb.messages import client
 from entgldb.messages.administration import RetireNode, UnpinCluster
-from entgldb.messages.errors import EntglError, NotAllowedError
+from entgldb.messages.errors import EntglError, NotAllowedError, Reason
 from entgldb.messages.local.members import (
     Collect,
     Collected,
@@ -28,14 +28,21 @@ Writes = tuple[client.Write, ...]
 
 
 class Writer(Protocol):
-    """The part of StoreKeeper that writes."""
+    """The part of StoreKeeper that its handlers use."""
 
     settings: StoreSettings
     store: Store
+    secrets: Secrets
+
+    def count(self, reason: Reason, times: int = 1) -> None: ...
 
     def write(
         self, request: client.RequestId, writes: Writes, ctx: Context, *, system: bool = ...
-    ) -> Message: ...
+    ) -> Message:
+        """Write as this node, and answer so."""
+
+    def wrote(self, written: tuple[client.Written, ...], lsn: int) -> Message:
+        """The answer to a write of this node; the links' owners hear of it."""
 
 
 def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:
@@ -67,13 +74,10 @@ def unpin_cluster(keeper: Writer, message: UnpinCluster, ctx: Context) -> Messag
 
 
 def retire_node(keeper: Writer, message: RetireNode, ctx: Context) -> Message:
-    """Retire a node for everybody. A repeated request has the answer it had."""
+    """Retire a node for everybody."""
     check_node_id(message.node_id)
     if keeper.settings.role == "cloud":
         raise NotAllowedError("a cloud node keeps no list of nodes", hint="ask a node of the LAN")
-    known = keeper.store.answered(message.request, ctx.now_ms())
-    if known is not None:
-        return client.CommitDone(*known)
     body = nodes.as_retired(keeper.store, message.node_id)
     if body is None:
         return client.CommitDone((), 0)

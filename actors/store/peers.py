@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from entgldb.actors.behaviour import ERROR, Context
-from entgldb.actors.ports import Secrets
 from entgldb.actors.store import remote_peers
 from entgldb.actors.store.nodes import Writer
 from entgldb.messages import client
@@ -22,20 +19,9 @@ from entgldb.messages.model import REMOTE_PEERS, check_node_id
 from entgldb.messages.schema import Json, Message
 
 
-class PeersWriter(Writer, Protocol):
-    """The parts of a writer that writing remote peers needs besides."""
-
-    secrets: Secrets
-
-    def count(self, reason: Reason, times: int = 1) -> None: ...
-
-
-def put_peer(keeper: PeersWriter, message: client.PutPeer, ctx: Context) -> Message:
+def put_peer(keeper: Writer, message: client.PutPeer, ctx: Context) -> Message:
     """Add a remote peer, or change the given fields of one."""
     check_node_id(message.node_id, "NodeId")
-    known = keeper.store.answered(message.request, ctx.now_ms())
-    if known is not None:
-        return client.CommitDone(*known)
     _refuse_in_cloud(keeper)
     change = remote_peers.added if message.add else remote_peers.updated
     peer = change(message, keeper.store.get(REMOTE_PEERS, message.node_id), keeper.secrets)
@@ -45,11 +31,8 @@ def put_peer(keeper: PeersWriter, message: client.PutPeer, ctx: Context) -> Mess
     return keeper.write(message.request, (client.Write(REMOTE_PEERS, peer.node_id, body),), ctx, system=True)
 
 
-def remove_peer(keeper: PeersWriter, message: client.RemovePeer, ctx: Context) -> Message:
+def remove_peer(keeper: Writer, message: client.RemovePeer, ctx: Context) -> Message:
     """Remove a remote peer everywhere, for good."""
-    known = keeper.store.answered(message.request, ctx.now_ms())
-    if known is not None:
-        return client.CommitDone(*known)
     _refuse_in_cloud(keeper)
     if keeper.store.get(REMOTE_PEERS, message.node_id) is None:
         raise NotFoundError(f"no remote peer {message.node_id}", hint="entgldb list-peers")
@@ -57,7 +40,7 @@ def remove_peer(keeper: PeersWriter, message: client.RemovePeer, ctx: Context) -
     return keeper.write(message.request, writes, ctx, system=True)
 
 
-def initial_peers(keeper: PeersWriter, message: ApplyInitialPeers, ctx: Context) -> Message:
+def initial_peers(keeper: Writer, message: ApplyInitialPeers, ctx: Context) -> Message:
     """Put those that are new; one that is wrong is counted and harms no other. Any other fault undoes all."""
     for number, fields in enumerate(message.peers):
         try:
@@ -68,7 +51,7 @@ def initial_peers(keeper: PeersWriter, message: ApplyInitialPeers, ctx: Context)
     return InitialPeersApplied(message.ticket)
 
 
-def _initial_peer(keeper: PeersWriter, number: int, fields: dict[str, Json], ctx: Context) -> None:
+def _initial_peer(keeper: Writer, number: int, fields: dict[str, Json], ctx: Context) -> None:
     node_id = str(fields.get("node_id", ""))
     if keeper.store.known(REMOTE_PEERS, node_id):
         return
@@ -81,6 +64,6 @@ def _initial_peer(keeper: PeersWriter, number: int, fields: dict[str, Json], ctx
     keeper.write(request, (write,), ctx, system=True)
 
 
-def _refuse_in_cloud(keeper: PeersWriter) -> None:
+def _refuse_in_cloud(keeper: Writer) -> None:
     if keeper.settings.role == "cloud":
         raise NotAllowedError("a cloud node keeps no list of remote peers", hint="ask a node of the LAN")

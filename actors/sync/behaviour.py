@@ -20,7 +20,7 @@ from entgldb.actors.sync.membership import Membership
 from entgldb.actors.sync.peer_link import PeerLink, introduce
 from entgldb.actors.sync.strangers import Strangers
 from entgldb.messages import codec, wire
-from entgldb.messages.client import Done, Isolate, Ping, Report, Status, SyncNow
+from entgldb.messages.client import Done, Isolate, Report, Status, SyncNow
 from entgldb.messages.errors import ProtocolError, Reason, known_reason
 from entgldb.messages.local.actors import (
     Applied,
@@ -143,9 +143,6 @@ class Sync(Behaviour):
                 self._close(peer, Reason.RETIRED, f"{peer.node_id} was retired", ctx)
 
     # --- what administrators say ----------------------------------------------------------------
-
-    def on_ping(self, message: Ping, ctx: Context) -> None:
-        ctx.answer(ctx.asker, Done())
 
     def on_sync_now(self, message: SyncNow, ctx: Context) -> None:
         self._dialler.forget_backoff()

@@ -429,7 +429,7 @@ def test_no_range_that_differs_takes_configuration_to_a_cloud(damaged: int) -> N
             said.append(message.payload)
             hear(message, ctx)
 
-        side.verifier.heard = heard  # type: ignore[method-assign]  # listens in
+        side.verifier.on_verify_heard = heard  # type: ignore[method-assign]  # listens in
     (pair.one, pair.two)[damaged].sql(UPDATE, '{"a":2}', key)
     pair.run()
     assert [side.store.get("users", key) for side in (pair.one, pair.two)] == [b'{"a":1}'] * 2
