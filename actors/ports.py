@@ -8,19 +8,17 @@ from typing import NamedTuple, Protocol
 
 from entgldb.actors.line import Flow
 from entgldb.messages.client import RequestId, Write, Written
+from entgldb.messages.local.members import Collected, Prune, Pruned
 from entgldb.messages.model import Author, Entry, Origin, Place, Vector, Version
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.wire import Copy, Member
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import (
-    Collected,
     Heard,
     Installed,
     LogRow,
     Outcome,
-    Pruned,
-    PruneOrder,
     Walked,
 )
 
@@ -271,7 +269,7 @@ class Store(OplogReader, Protocol):
     def remember_members(self, rows: Sequence[Member], now_ms: int, *, cloud: bool) -> None:
         """Keep the last words of members that are later than those kept; ``cloud``: our role."""
 
-    def prune(self, order: PruneOrder) -> Pruned:
+    def prune(self, order: Prune) -> Pruned:
         """One bounded step of pruning the log, within the group that runs."""
 
     def collect(self, frontier: Mapping[Origin, int], after_lsn: int) -> Collected:
@@ -345,7 +343,7 @@ class StagedSnapshot(Protocol):
 class SnapshotShelf(Protocol):
     """Oplog's shelf of snapshots: those it gives away, and the one that is coming in."""
 
-    def freeze(self, now_ms: int) -> None:
+    def freeze(self) -> None:
         """Begin to write one of the present state; SnapshotWritten follows."""
 
     def discard(self, snapshot_id: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from entgldb.messages.client import RequestId, Write
+from entgldb.messages.local.members import Collected, Prune, Pruned
 from entgldb.messages.model import Author, Entry, Origin, Place, Vector, Version, check_node_id
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Copy, Member
@@ -35,7 +36,7 @@ from entgldb.storage.repair.installing import Installing
 from entgldb.storage.repair.mending import Mender
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.incarnations import Why
-from entgldb.storage.rules.results import Collected, Installed, Outcome, Pruned, PruneOrder
+from entgldb.storage.rules.results import Installed, Outcome
 
 _TIDY_MS: Final = 60_000
 _WAL_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -347,7 +348,7 @@ class Store(LogQueries):
         """The hybrid clock's milliseconds: no new write is stamped before."""
         return ms_of(self.state.clock)
 
-    def prune(self, order: PruneOrder) -> Pruned:
+    def prune(self, order: Prune) -> Pruned:
         """One bounded step of pruning the log; see ``storage.prune``."""
         self.transaction.need_group()
         return prune.prune(self.connection, self.state, order)

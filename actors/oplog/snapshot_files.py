@@ -46,9 +46,9 @@ class FileShelf:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._clear()
 
-    def freeze(self, now_ms: int) -> None:
+    def freeze(self) -> None:
         """Begin to write one of the present state; SnapshotWritten follows."""
-        Thread(target=self._freeze, args=(now_ms,), name="freeze", daemon=True).start()
+        Thread(target=self._freeze, name="freeze", daemon=True).start()
 
     def discard(self, snapshot_id: str) -> None:
         """Remove one that was given away long enough."""
@@ -62,7 +62,7 @@ class FileShelf:
                 _remove(other)
         return FileStaging(path)
 
-    def _freeze(self, now_ms: int) -> None:
+    def _freeze(self) -> None:
         part = self._folder / f"part-{os.getpid()}-{time.monotonic_ns()}.db"
         try:
             with (
@@ -73,16 +73,13 @@ class FileShelf:
                 # nobody reads it before it is whole, and a half one is worth nothing
                 target.execute("PRAGMA journal_mode = OFF")
                 target.execute("PRAGMA synchronous = OFF")
-                done = freeze(source, target, now_ms)
+                done = freeze(source, target)
             part.rename(self._folder / f"{done.id}.db")
         except (EntglError, OSError) as fault:
             _remove(part)
             text = fault.text if isinstance(fault, EntglError) else str(fault)
-            self._edge.post(SnapshotWritten("", {}, 0, 0, 0, 0, text))
-            return
-        self._edge.post(
-            SnapshotWritten(done.id, done.vector, done.chunks, done.common, done.rows, done.bytes)
-        )
+            done = SnapshotWritten("", {}, 0, 0, 0, 0, text)
+        self._edge.post(done)
 
     def _clear(self) -> None:
         for path in self._folder.iterdir():

@@ -87,7 +87,7 @@ class SnapshotKeeper:
         self._askers[message.session] = message.owner
         if self._freezing_since is None or now - self._freezing_since > FREEZE_SECONDS_MAX:
             self._freezing_since = now
-            self._shelf.freeze(ctx.now_ms())
+            self._shelf.freeze()
 
     def on_snapshot_written(self, message: SnapshotWritten, ctx: Context) -> None:
         self._freezing_since = None

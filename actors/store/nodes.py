@@ -12,17 +12,14 @@ from entgldb.messages.administration import RetireNode, UnpinCluster
 from entgldb.messages.errors import EntglError, NotAllowedError, Reason
 from entgldb.messages.local.members import (
     Collect,
-    Collected,
     FileCompacted,
     NoteSelf,
     Prune,
-    Pruned,
     RememberMembers,
 )
 from entgldb.messages.model import NODES, check_node_id, node_of
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import StoreSettings
-from entgldb.storage.rules.results import PruneOrder
 
 Writes = tuple[client.Write, ...]
 
@@ -92,13 +89,12 @@ def remember_members(keeper: Writer, message: RememberMembers, ctx: Context) -> 
 
 def prune(keeper: Writer, message: Prune, ctx: Context) -> Message:
     """One step of pruning the log."""
-    order = PruneOrder(message.aged, message.stable, message.bytes_max, message.mark_ms, message.aged_ms)
-    return Pruned(*keeper.store.prune(order))
+    return keeper.store.prune(message)
 
 
 def collect(keeper: Writer, message: Collect, ctx: Context) -> Message:
     """One step of collecting tombstones."""
-    return Collected(*keeper.store.collect(message.frontier, message.after_lsn))
+    return keeper.store.collect(message.frontier, message.after_lsn)
 
 
 def compact_file(store: Store, ctx: Context) -> FileCompacted:

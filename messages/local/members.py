@@ -41,8 +41,11 @@ class Prune(Message):
     stable: dict[str, int]
     """Origin -> seq: every member that counts has it."""
     bytes_max: int
+    """Larger than this the log is pruned of what is stable, the oldest first."""
     mark_ms: int
+    """The store notes its vector where the last mark is that much older than now."""
     aged_ms: int
+    """Of the marks from before that, only the latest is needed."""
 
 
 @message(145)

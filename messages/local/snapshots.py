@@ -37,7 +37,9 @@ class SnapshotWritten(Message):
     id: str
     vector: Vector
     chunks: int
+    """All of them, the head included."""
     common: int
+    """So many, from the first on, are for everybody; the rest only for members of the cluster."""
     rows: int
     bytes: int
     fault: str = ""

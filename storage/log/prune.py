@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import takewhile
 from typing import Final
 
 import msgpack
 
 from entgldb.messages.limits import PACK_BYTES
+from entgldb.messages.local.members import Collected, Prune, Pruned
 from entgldb.messages.model import SYSTEM_PREFIX, Origin
 from entgldb.storage.file.state import State
 from entgldb.storage.log.recorded import has_recorded, mark_partial
-from entgldb.storage.rules.results import Collected, Pruned, PruneOrder
 from entgldb.storage.rules.vector import seqs
 
 STEP_ROWS: Final = 2_000
@@ -46,7 +47,7 @@ class _Room:
         return True
 
 
-def prune(connection: sqlite3.Connection, state: State, order: PruneOrder) -> Pruned:
+def prune(connection: sqlite3.Connection, state: State, order: Prune) -> Pruned:
     """Delete the oldest rows of each origin as far as ``order`` allows, and raise the floors.
 
     Rows of one origin go without a gap, in the order of their numbers, which is their order in the log too.
@@ -108,7 +109,7 @@ def file_bytes(connection: sqlite3.Connection) -> int:
     return int(pages * size)
 
 
-def _spare_quarantined(connection: sqlite3.Connection, state: State, order: PruneOrder) -> PruneOrder:
+def _spare_quarantined(connection: sqlite3.Connection, state: State, order: Prune) -> Prune:
     """An entry that is to be tried again, and what follows it in its log, stays."""
     if not state.unfit:
         return order
@@ -121,7 +122,7 @@ def _spare_quarantined(connection: sqlite3.Connection, state: State, order: Prun
         for bounds in (aged, stable):
             if origin in bounds:
                 bounds[origin] = min(bounds[origin], seq - 1)
-    return order._replace(aged=aged, stable=stable)
+    return replace(order, aged=aged, stable=stable)
 
 
 def _mark(connection: sqlite3.Connection, state: State, apart_ms: int) -> None:
@@ -154,7 +155,7 @@ def _prune_origin(
     _delete(connection, state, origin, list(takewhile(lambda row: room.admits(row[2]), rows)))
 
 
-def _prune_oldest(connection: sqlite3.Connection, state: State, order: PruneOrder, room: _Room) -> None:
+def _prune_oldest(connection: sqlite3.Connection, state: State, order: Prune, room: _Room) -> None:
     """The oldest rows until the log is small enough, as far as they are stable."""
     excess = state.log_bytes - order.bytes_max
     names = {known.number: origin for origin, known in state.origins.items()}

@@ -74,35 +74,3 @@ class Walked(NamedTuple):
     origin: Origin
     seq: int
     body_sha256: bytes | None
-
-
-class PruneOrder(NamedTuple):
-    """How far the log may be pruned."""
-
-    aged: Mapping[Origin, int]
-    """Stable and old enough."""
-    stable: Mapping[Origin, int]
-    """Stable, whatever its age: for a log that is too large."""
-    bytes_max: int
-    """Larger than this the log is pruned of what is stable, the oldest first."""
-    mark_ms: int
-    """Note our vector where the last mark is that much older than now."""
-    aged_ms: int
-    """Of the marks from before that, only the latest is needed."""
-
-
-class Pruned(NamedTuple):
-    """The result of one step of pruning."""
-
-    rows: int
-    more: bool
-    """Whether another step would find rows."""
-
-
-class Collected(NamedTuple):
-    """The result of one step of collecting tombstones."""
-
-    rows: int
-    after_lsn: int
-    """The lsn after which the next step begins."""
-    more: bool

@@ -10,22 +10,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from entgldb.messages.errors import EntglError
-from entgldb.messages.model import Origin, Vector
+from entgldb.messages.local.snapshots import SnapshotWritten
+from entgldb.messages.model import Origin
 from entgldb.storage.log.recorded import has_recorded, is_outdated, is_partial
 from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.rules.comparing.chunks import CONFLICTS, DOCUMENTS, Mark, Preface
 from entgldb.storage.rules.header import decode
 
-_TABLES: Final = """
-CREATE TABLE chunks (number INTEGER PRIMARY KEY, payload BLOB NOT NULL, sha256 BLOB NOT NULL);
-CREATE TABLE facts (
-    id TEXT NOT NULL, chunks INTEGER NOT NULL, common INTEGER NOT NULL, rows INTEGER NOT NULL,
-    bytes INTEGER NOT NULL, frozen_ms INTEGER NOT NULL
-);
-"""
+_TABLE: Final = (
+    "CREATE TABLE chunks (number INTEGER PRIMARY KEY, payload BLOB NOT NULL, sha256 BLOB NOT NULL)"
+)
 _SYSTEM: Final = "collection >= '_system_' AND collection < '_system`'"
 """A range of the index; '`' is the character after '_'."""
 _DOCUMENTS: Final = (
@@ -40,28 +37,12 @@ _CONFLICTS: Final = (
 )
 
 
-class Frozen(NamedTuple):
-    """A snapshot that lies ready."""
-
-    id: str
-    vector: Vector
-    chunks: int
-    """All of them, the head included."""
-    common: int
-    """So many, from the first on, are for everybody; the rest only for members of the cluster."""
-    rows: int
-    bytes: int
-    frozen_ms: int
-
-
-def freeze(source: sqlite3.Connection, target: sqlite3.Connection, now_ms: int) -> Frozen:
+def freeze(source: sqlite3.Connection, target: sqlite3.Connection) -> SnapshotWritten:
     """Write the state that ``source`` has now into the empty ``target``; rows stream, few are in memory.
 
     Raises EntglError where entries are in quarantine, or were dropped from it.
     """
-    for statement in _TABLES.split(";"):
-        if statement.strip():
-            target.execute(statement)
+    target.execute(_TABLE)
     source.execute("BEGIN")
     try:
         _refuse_with_quarantine(source)
@@ -74,20 +55,11 @@ def freeze(source: sqlite3.Connection, target: sqlite3.Connection, now_ms: int) 
         if head.system:
             writer.write(DOCUMENTS, source.execute(_DOCUMENTS.format(_SYSTEM)))
             writer.write(CONFLICTS, source.execute(_CONFLICTS.format(_SYSTEM)))
-        found = _close(target, writer, head, common, now_ms)
+        found = _close(target, writer, head, common)
         target.execute("COMMIT")
     finally:
         source.execute("ROLLBACK")
     return found
-
-
-def read_frozen(connection: sqlite3.Connection) -> Frozen:
-    """The facts of a file that ``freeze`` has written. Raises sqlite3.Error where it did not finish."""
-    row = connection.execute("SELECT id, chunks, common, rows, bytes, frozen_ms FROM facts").fetchone()
-    payload = connection.execute("SELECT payload FROM chunks WHERE number = 0").fetchone()
-    if row is None or payload is None:
-        raise sqlite3.DatabaseError("a snapshot that was not written to its end")
-    return Frozen(row[0], chunks.decode_preface(payload[0]).vector(), *row[1:])
 
 
 def read_chunk(connection: sqlite3.Connection, number: int) -> tuple[bytes, bytes] | None:
@@ -160,10 +132,8 @@ def _head(source: sqlite3.Connection) -> tuple[Preface, dict[int, int]]:
     return Preface(marks, clock, whole), {row[0]: place for place, row in enumerate(rows)}
 
 
-def _close(target: sqlite3.Connection, writer: _Writer, head: Preface, common: int, now_ms: int) -> Frozen:
+def _close(target: sqlite3.Connection, writer: _Writer, head: Preface, common: int) -> SnapshotWritten:
     writer.put(0, chunks.encode_preface(head))
     digests = target.execute("SELECT sha256 FROM chunks ORDER BY number")
     name = chunks.snapshot_id(digest for (digest,) in digests)
-    found = Frozen(name, head.vector(), writer.number, common, writer.rows, writer.bytes, now_ms)
-    target.execute("INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?)", (found.id, *found[2:]))
-    return found
+    return SnapshotWritten(name, head.vector(), writer.number, common, writer.rows, writer.bytes)

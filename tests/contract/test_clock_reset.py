@@ -9,13 +9,13 @@ import pytest
 
 from entgldb.messages.client import Write
 from entgldb.messages.errors import InvalidError
+from entgldb.messages.local.members import Prune
 from entgldb.messages.model import COLLECTIONS, ENDED, SYSTEM_PREFIX, Entry, node_of
 from entgldb.messages.wire import Member
 from entgldb.storage.file.state import State
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.incarnations import Why
-from entgldb.storage.rules.results import PruneOrder
 from entgldb.storage.store import Store
 from tests.contract.test_quarantine import chain
 from tests.contract.test_store import NOW, Bench, bench, doc, entries
@@ -313,7 +313,7 @@ def prune(store: Store, *origins: str) -> None:
     """Forget all that the log has of ``origins`` up to now, but the own writes that nobody else has."""
     bounds = {origin: store.vector()[origin][0] for origin in origins}
     with store.group():
-        store.prune(PruneOrder(bounds, bounds, 1 << 30, 1, 0))
+        store.prune(Prune(bounds, bounds, 1 << 30, 1, 0))
 
 
 def everything(store: Store) -> tuple[object, ...]:

@@ -202,7 +202,7 @@ def with_snapshot(root: Path) -> None:
     other = Store.memory("g", b"g" * 32, NOW)
     put(other, 20, 21)
     frozen = sqlite3.connect(":memory:", isolation_level=None)
-    facts = freeze(other.connection, frozen, NOW)
+    facts = freeze(other.connection, frozen)
     with closing(sqlite3.connect(root / "staged.db", isolation_level=None)) as connection:
         staging = Staging(connection)
         for number in range(facts.chunks):

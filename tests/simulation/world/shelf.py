@@ -67,13 +67,13 @@ class VirtualShelf:
             connection.close()
         disk.frozen.clear()
 
-    def freeze(self, now_ms: int) -> None:
+    def freeze(self) -> None:
         if self._full():
             self._later(SnapshotWritten("", {}, 0, 0, 0, 0, "the disk is full"))
             return
         target = sqlite3.connect(":memory:", isolation_level=None)
         try:
-            done = freeze(self._source, target, now_ms)
+            done = freeze(self._source, target)
         except EntglError as fault:
             self._later(SnapshotWritten("", {}, 0, 0, 0, 0, fault.text))
             return
@@ -83,7 +83,7 @@ class VirtualShelf:
             target.close()
         else:
             self._disk.frozen[done.id] = target
-        self._later(SnapshotWritten(done.id, done.vector, done.chunks, done.common, done.rows, done.bytes))
+        self._later(done)
 
     def discard(self, snapshot_id: str) -> None:
         found = self._disk.frozen.pop(snapshot_id, None)

@@ -31,7 +31,7 @@ class NoDocuments:
 class NoShelf:
     """``ports.SnapshotShelf`` where no snapshot is to come or go."""
 
-    def freeze(self, now_ms: int) -> None:
+    def freeze(self) -> None:
         raise AssertionError("no snapshot is wanted")
 
     def discard(self, snapshot_id: str) -> None:

@@ -47,7 +47,7 @@ class Shelf:
     def __init__(self) -> None:
         self.staged: dict[str, Staged] = {}
 
-    def freeze(self, now_ms: int) -> None:
+    def freeze(self) -> None:
         raise AssertionError("nothing is given")
 
     def discard(self, snapshot_id: str) -> None:

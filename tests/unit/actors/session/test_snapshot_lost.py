@@ -30,7 +30,7 @@ class Shelf:
         self.frozen = 0
         self.files: set[str] = set()
 
-    def freeze(self, now_ms: int) -> None:
+    def freeze(self) -> None:
         self.frozen += 1
         self.files.add(f"s{self.frozen}")
 

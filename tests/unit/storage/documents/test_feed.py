@@ -12,6 +12,7 @@ import pytest
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError, TokenExpired
 from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.messages.local.members import Prune
 from entgldb.messages.model import REMOTE_PEERS, Entry, Version
 from entgldb.messages.wire import Copy
 from entgldb.storage.documents import query as documents
@@ -20,7 +21,6 @@ from entgldb.storage.file.open import FILE
 from entgldb.storage.log import apply
 from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.incarnations import Why
-from entgldb.storage.rules.results import PruneOrder
 from entgldb.storage.store import Store
 from tests.unit.storage.repair.test_healing import entries, forked, heal, put, take
 
@@ -146,7 +146,7 @@ def test_the_token_goes_with_the_node_where_nothing_matches() -> None:
         store.write(RequestId(b"d" * 16, 1), [Write("users", f"k{n}", None) for n in range(50)], NOW)
     assert quiet.read() == []
     with store.group():
-        store.prune(PruneOrder({store.origin: 101}, {}, 2**40, 1, 0))
+        store.prune(Prune({store.origin: 101}, {}, 2**40, 1, 0))
     with store.group():
         assert store.collect({store.origin: 101}, 0).rows == 50
     assert quiet.read() == []
@@ -181,7 +181,7 @@ def test_a_feed_from_the_beginning_notices_deletes_that_are_forgotten_meanwhile(
     with store.group():
         store.write(RequestId(b"c" * 16, 2), [Write("users", "k0", None)], NOW)
     with store.group():
-        store.prune(PruneOrder({store.origin: count + 1}, {}, 2**40, 1, 0))
+        store.prune(Prune({store.origin: count + 1}, {}, 2**40, 1, 0))
     with store.group():
         assert store.collect({store.origin: count + 1}, 0).rows == 1
     with pytest.raises(TokenExpired, match="forgotten"):
@@ -201,7 +201,7 @@ def test_a_delete_that_is_forgotten_while_a_feed_begins_is_not_passed_over(
     def collected_behind(self: Documents, since: str | None) -> int:
         lsn = checked(self, since)
         with store.group():
-            store.prune(PruneOrder({store.origin: 2}, {}, 2**40, 1, 0))
+            store.prune(Prune({store.origin: 2}, {}, 2**40, 1, 0))
         with store.group():
             assert store.collect({store.origin: 2}, 0).rows == 1
         return lsn

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from entgldb.messages.client import RequestId, Write
+from entgldb.messages.local.members import Prune
 from entgldb.messages.model import Entry
 from entgldb.storage.file import state as states
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.file.state import State
 from entgldb.storage.log.read import LogQueries
 from entgldb.storage.recovery.check import Checkup
-from entgldb.storage.rules.results import PruneOrder
 from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000
@@ -96,7 +96,7 @@ def test_pruning_and_the_stop_save_it(tmp_path: Path) -> None:
     store = Store.open(tmp_path, "n1", NOW)
     put(store, 1, "a", "b", "c")
     with store.group():
-        store.prune(PruneOrder({store.origin: 2}, {}, 0, 1 << 40, 0))
+        store.prune(Prune({store.origin: 2}, {}, 0, 1 << 40, 0))
     assert (saved(store), store.status()["oplog_entries"], agrees(store)) == (3, 1, True)
     put(store, 2, "d")
     store.close()

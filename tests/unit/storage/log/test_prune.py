@@ -9,11 +9,11 @@ import pytest
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import Reason, TokenExpired
 from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.messages.local.members import Collected, Prune, Pruned
 from entgldb.messages.model import NODES, Entry
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.log import prune
 from entgldb.storage.log.prune import STEP_ROWS
-from entgldb.storage.rules.results import Collected, Pruned, PruneOrder
 from entgldb.storage.store import Store
 
 NOW = 1_800_000_000_000
@@ -40,7 +40,7 @@ class Bench:
     def prune(self, aged: int = 0, stable: int = 0, bytes_max: int = LARGE) -> Pruned:
         own = self.store.origin
         with self.store.group():
-            return self.store.prune(PruneOrder({own: aged}, {own: stable}, bytes_max, 1, 0))
+            return self.store.prune(Prune({own: aged}, {own: stable}, bytes_max, 1, 0))
 
     def collect(self, frontier: int) -> Collected:
         with self.store.group():
@@ -107,7 +107,7 @@ def test_an_undone_step_has_not_happened(bench: Bench) -> None:
 
     def torn() -> None:
         with bench.store.group():
-            bench.store.prune(PruneOrder({bench.store.origin: 2}, {}, LARGE, 1, 0))
+            bench.store.prune(Prune({bench.store.origin: 2}, {}, LARGE, 1, 0))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -123,7 +123,7 @@ def test_what_is_pruned_is_a_duplicate_when_it_comes_again(bench: Bench) -> None
     with other.group():
         other.apply(sent, NOW)
     with other.group():
-        other.prune(PruneOrder({bench.store.origin: 2}, {}, LARGE, 1, 0))
+        other.prune(Prune({bench.store.origin: 2}, {}, LARGE, 1, 0))
     with other.group():
         again = other.apply(sent, NOW)
     assert again.counts == {Reason.DUPLICATE.value: 2}
@@ -133,7 +133,7 @@ def test_what_is_pruned_is_a_duplicate_when_it_comes_again(bench: Bench) -> None
 
 def test_marks_tell_what_was_there_when(bench: Bench) -> None:
     own = bench.store.origin
-    order = PruneOrder({}, {}, LARGE, 1000, -5000)
+    order = Prune({}, {}, LARGE, 1000, -5000)
     for seconds, key in ((0.0, "k1"), (0.5, "k2"), (1.0, "k3"), (9.0, "k4")):
         bench.write((key, b"{}"))
         bench.store.live(seconds)

@@ -7,8 +7,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from entgldb.messages.local.snapshots import SnapshotWritten
 from entgldb.storage.rules.results import Installed
-from entgldb.storage.snapshot.freeze import Frozen, freeze, read_chunk
+from entgldb.storage.snapshot.freeze import freeze, read_chunk
 from entgldb.storage.snapshot.staging import Staging
 from entgldb.storage.store import Store
 
@@ -21,10 +22,10 @@ def memory() -> tuple[str, sqlite3.Connection]:
     return name, sqlite3.connect(name, uri=True, isolation_level=None)
 
 
-def frozen(source: Store, now_ms: int = 0) -> tuple[Frozen, sqlite3.Connection]:
+def frozen(source: Store) -> tuple[SnapshotWritten, sqlite3.Connection]:
     """The snapshot that a node would give away now."""
     target = sqlite3.connect(":memory:", isolation_level=None)
-    return freeze(source.connection, target, now_ms), target
+    return freeze(source.connection, target), target
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import pytest
 from entgldb.messages.client import Write
 from entgldb.messages.errors import EntglError, Reason
 from entgldb.messages.limits import DRIFT_MS_MAX
+from entgldb.messages.local.members import Prune
 from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry
 from entgldb.storage.log.apply import Applier
 from entgldb.storage.log.recorded import is_partial
@@ -16,7 +17,6 @@ from entgldb.storage.repair.copies import read_copy
 from entgldb.storage.rules.comparing.chunks import decode_preface
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.merging.collection_rule import rule_document
-from entgldb.storage.rules.results import PruneOrder
 from entgldb.storage.snapshot.freeze import read_chunk
 from tests.unit.storage.snapshot.snapshots import frozen, send, staged
 from tests.unit.storage.snapshot.test_snapshot_histories import exact, forget
@@ -171,7 +171,7 @@ def prune_all(side: Side) -> None:
     """Retention, with nobody else to wait for."""
     bounds = {origin: seq for origin, (seq, _) in side.store.vector().items()}
     with side.store.group():
-        side.store.prune(PruneOrder(bounds, bounds, 0, NOW, 0))
+        side.store.prune(Prune(bounds, bounds, 0, NOW, 0))
     assert side.store.rows(1, 9) == []
 
 
