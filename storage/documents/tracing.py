@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-from pathlib import Path
 from typing import NamedTuple
 
 from entgldb.messages.model import NODES, REMOTE_PEERS, Origin, Version, check_collection, check_key
-from entgldb.storage.file.faults import closed_on_fault, translating
-from entgldb.storage.file.open import open_reader
-from entgldb.storage.log import arrivals, members
+from entgldb.storage.log import arrivals
 from entgldb.storage.log.arrivals import Arrival
+from entgldb.storage.log.read import LogReader
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.header import DELETE, decode
-from entgldb.storage.rules.results import Heard
+from entgldb.storage.rules.vector import covers
 from entgldb.storage.rules.why import KeyState
 
 TRACES_MAX = 20
@@ -35,30 +32,15 @@ class Trace(NamedTuple):
         return ms_of(self.hlc)
 
 
-class Tracer:
+class Tracer(LogReader):
     """Reads one file."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self.origin = Origin(self._one("SELECT value FROM _entgldb_meta WHERE name = 'origin'"))
-
-    @classmethod
-    def open(cls, directory: str | Path) -> Tracer:
-        """Raises NotFoundError where there is no file, ConfigError for a newer format, CorruptError."""
-        connection = open_reader(directory)
-        with translating(directory), closed_on_fault(connection):
-            return cls(connection)
-
-    def close(self) -> None:
-        """Give the file back."""
-        self._connection.close()
 
     def trace(self, collection: str, key: str) -> tuple[KeyState, list[Trace]]:
         """The state of a key and its versions. Raises InvalidError for a key that cannot be one."""
         check_collection(collection, system=True)
         check_key(key)
         place = (collection, key)
-        row = self._connection.execute(
+        row = self.connection.execute(
             "SELECT o.name, d.seq, d.hlc, d.body IS NOT NULL, d.lsn FROM _entgldb_documents d"
             " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ?",
             place,
@@ -82,30 +64,16 @@ class Tracer:
         )
         return known, traces[:TRACES_MAX]
 
-    def vector(self) -> dict[Origin, int]:
-        """Origin -> newest seq."""
-        rows = self._connection.execute("SELECT name, seq FROM _entgldb_heads WHERE seq > 0").fetchall()
-        return dict(rows)
-
-    def floors(self) -> dict[Origin, int]:
-        """Origin -> newest seq whose log rows are gone."""
-        rows = self._connection.execute("SELECT name, floor FROM _entgldb_origins WHERE floor > 0").fetchall()
-        return dict(rows)
-
-    def members(self) -> dict[str, Heard]:
-        """The last word of every member."""
-        return members.members(self._connection)
-
     def nodes(self) -> list[str]:
         """Names of nodes and remote peers that are written down."""
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             "SELECT key FROM _entgldb_documents WHERE collection IN (?, ?) AND body IS NOT NULL",
             (NODES, REMOTE_PEERS),
         ).fetchall()
         return [name for (name,) in rows]
 
     def _log(self, place: tuple[str, str]) -> list[Trace]:
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             "SELECT lsn, header FROM _entgldb_oplog WHERE collection = ? AND key = ? ORDER BY lsn DESC", place
         ).fetchall()
         found = []
@@ -116,15 +84,15 @@ class Tracer:
         return found
 
     def _arrival(self, origin: Origin, lsn: int) -> Arrival | None:
-        return None if origin == self.origin else arrivals.of(self._connection, lsn)
+        return None if origin == self.origin else arrivals.of(self.connection, lsn)
 
     def _held(self, place: tuple[str, str]) -> list[tuple[Version, int]]:
-        rows = self._connection.execute("SELECT header FROM _entgldb_held").fetchall()
+        rows = self.connection.execute("SELECT header FROM _entgldb_held").fetchall()
         headers = [decode(raw) for (raw,) in rows]
         return [(one.version, one.hlc) for one in headers if (one.collection, one.key) == place]
 
     def _versions(self, table: str, place: tuple[str, str]) -> list[tuple[Version, int]]:
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             f"SELECT o.name, t.seq, t.hlc FROM {table} t JOIN _entgldb_origins o ON o.id = t.origin"  # noqa: S608 -- a constant
             " WHERE t.collection = ? AND t.key = ?",
             place,
@@ -132,12 +100,4 @@ class Tracer:
         return [(Version(name, seq), hlc) for name, seq, hlc in rows]
 
     def _is_forked(self, version: Version | None) -> bool:
-        if version is None:
-            return False
-        row = self._connection.execute(
-            "SELECT quarantined FROM _entgldb_origins WHERE name = ?", (version.origin,)
-        ).fetchone()
-        return row is not None and row[0] == 1 and self.vector().get(version.origin, 0) < version.seq
-
-    def _one(self, sql: str) -> str:
-        return str(self._connection.execute(sql).fetchone()[0])
+        return version is not None and version.origin in self.forked() and not covers(self.vector(), version)

@@ -18,23 +18,14 @@ from entgldb.storage.rules.chain import NO_HEAD, Head
 from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merging.collection_rule import merges
 
-_COLUMNS: Final = [
-    "clock",
-    "lsn",
-    "documents",
-    "entries",
-    "conflicts",
-    "pruned_lsn",
-    "collected_lsn",
-    "collected_hlc",
-    "log_bytes",
-    "lived_ms",
-    "shown_ms",
-]
+_COLUMNS: Final = (
+    "clock, lsn, documents, entries, conflicts, pruned_lsn, collected_lsn, collected_hlc, log_bytes,"
+    " lived_ms, shown_ms"
+)
 """Of ``_entgldb_state``; the fields of ``State`` that hold them have their names and their order."""
-_LOAD: Final = f"SELECT {', '.join(_COLUMNS)} FROM _entgldb_now"  # noqa: S608 -- constants
-_SAVE: Final = f"UPDATE _entgldb_state SET {', '.join(f'{name} = ?' for name in _COLUMNS)}, saves = saves + 1"  # noqa: S608 -- constants
-_numbers: Final[Callable[[State], tuple[int, ...]]] = attrgetter(*_COLUMNS)
+_numbers: Final[Callable[[State], tuple[int, ...]]] = attrgetter(*_COLUMNS.split(", "))
+_LOAD: Final = f"SELECT {_COLUMNS} FROM _entgldb_now"  # noqa: S608 -- constants
+_SAVE: Final = f"UPDATE _entgldb_state SET saves = saves + 1, ({_COLUMNS}) = ({_COLUMNS.count(',') * '?, '}?)"  # noqa: S608 -- constants
 SAVE_ROWS: Final = 1_000
 """Rows of the log after which the state is saved, so that whoever opens the file reads few."""
 SAVE_BYTES: Final = 4 * 1024 * 1024
@@ -91,19 +82,6 @@ RowHead = tuple[int, bytes, int]
 SEQ, SIGNATURE, GREW = 2, 9, 12
 """Places in a row of the log that waits to be written."""
 _NO_ROWS: Final = Rows()
-_CONTAINERS: Final = (
-    "origins",
-    "held",
-    "ended",
-    "collections",
-    "merging",
-    "dirty",
-    "moved",
-    "row_heads",
-    "answers",
-    "settled",
-    "newest",
-)
 Moment = tuple[tuple[Any, ...], int]
 """A state as it was: the values of its fields, and how far the containers among them had been changed."""
 
@@ -173,8 +151,9 @@ class State:
     """Of all containers, since the transaction began."""
 
     def __post_init__(self) -> None:
-        for name in _CONTAINERS:
-            getattr(self, name).journal = self.journal
+        for value in _values_of(self):
+            if isinstance(value, UndoDict | UndoSet):
+                value.journal = self.journal
 
     @classmethod
     def load(cls, connection: sqlite3.Connection) -> State:

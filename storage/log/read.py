@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from operator import itemgetter
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import msgpack
 
@@ -127,16 +128,14 @@ class LogQueries:
             " FROM _entgldb_oplog WHERE lsn >= ? ORDER BY lsn LIMIT ?",
             (from_lsn, min(rows_max, PAGE_ROWS_MAX)),
         )
-        found, size = [], 0
-        try:
+        found, size = list[LogRow](), 0
+        with closing(cursor):
             for lsn, number, seq, digest, collection, header, body, applied, signature in cursor:
                 place = (lsn, self._name(number), seq, digest, collection)
                 found.append(LogRow(*place, header, body, applied != 0, signature))
-                size += len(header) + (len(body) if body is not None else 0)
+                size += len(header) + len(body or b"")
                 if size >= PAGE_BYTES_MAX:
                     break
-        finally:
-            cursor.close()
         return found
 
     def unapplied(self, rows_max: int, after: tuple[Origin, int] = ("", 0)) -> list[tuple[Origin, int]]:
@@ -290,7 +289,7 @@ class LogReader(LogQueries):
     """Implements ``ports.OplogReader`` on a node's file."""
 
     @classmethod
-    def open(cls, directory: str | Path) -> LogReader:
+    def open(cls, directory: str | Path) -> Self:
         """Raises NotFoundError where there is no database, ConfigError for a newer format."""
         connection = open_reader(directory)
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")

@@ -102,18 +102,7 @@ def set_aside(
         "INSERT OR IGNORE INTO _entgldb_quarantine"
         " (origin, seq, hlc, collection, key, header, body, reason, text, at_ms)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            number,
-            header.seq,
-            header.hlc,
-            header.collection,
-            header.key,
-            entry.header,
-            entry.body,
-            fault.code.value,
-            fault.text,
-            now_ms,
-        ),
+        (number, *header[1:5], entry.header, entry.body, fault.code.value, fault.text, now_ms),
     ).rowcount
     if state.unfit > QUARANTINE_KEPT_MAX:
         state.unfit -= connection.execute(

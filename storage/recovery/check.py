@@ -132,10 +132,9 @@ class Checkup:
             " FROM _entgldb_oplog WHERE lsn > ? ORDER BY lsn LIMIT ?",
             after,
         ):
-            for _, number, *row, signature in page:
-                name = chains[number].name if number in chains else ""
-                yield from self._entry(number, name, reached.get(number), *row)
-                seq, stored, raw = row[0], row[1], row[4]
+            for *row, signature in page:
+                _, number, seq, stored, _, _, raw, _ = row
+                yield from self._entry(row, chains.get(number), reached.get(number, (0, b"")))
                 reached[number] = (seq, stored)
                 # of a header that is not what it was no signature can be right: that is said already
                 if signature is not None and number in authored and digest(raw) == stored:
@@ -163,22 +162,14 @@ class Checkup:
                     "chain", f"{chain.name} {chain.seq}", "the log does not end in its head", RESTORE
                 )
 
-    def _entry(
-        self,
-        number: int,
-        name: Origin,
-        before: tuple[int, bytes] | None,
-        seq: int,
-        stored: bytes,
-        collection: str,
-        key: str,
-        raw: bytes,
-        body: bytes | None,
-    ) -> Iterator[Finding]:
-        """``name``: of the origin, empty for one that was not there at the beginning. ``before``: its entry
-        before this one."""
+    def _entry(self, row: Any, chain: _Chain | None, before: tuple[int, bytes]) -> Iterator[Finding]:
+        """``chain``: of its origin, None for one that was not there at the beginning.
+
+        ``before``: seq and hash of the entry before.
+        """
+        _, number, seq, stored, collection, key, raw, body = row
+        name, (at, link) = chain.name if chain is not None else "", before
         where = f"{name or f'origin {number}'} {seq}"
-        at, link = before or (0, b"")
         if digest(raw) != stored:
             yield Finding("chain", where, "the header is not the one its hash was made of", RESTORE)
         try:

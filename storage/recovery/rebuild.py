@@ -18,6 +18,7 @@ from entgldb.messages.errors import EntglError, NotFoundError, ProtocolError
 from entgldb.messages.model import SYSTEM_PREFIX, node_of
 from entgldb.storage.file import swap
 from entgldb.storage.file.open import FILE, open_damaged
+from entgldb.storage.recovery.anew import begun_anew
 from entgldb.storage.repair.salvaged import keep, kept, waiting
 from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest
 from entgldb.storage.rules.incarnations import Why
@@ -59,14 +60,9 @@ def rebuild(directory: Path, node_id: str, now_ms: int) -> Rebuilt:
 
 def _prepare(directory: Path, part: Path, node_id: str, now_ms: int) -> tuple[int, int]:
     """The new database in ``part``; how many own entries it keeps, how many rows could not be read."""
-    store = Store.open(part, node_id, now_ms)
-    try:
-        store.begin_anew(b"", Why.REBUILT, now_ms)
+    with begun_anew(part, node_id, Why.REBUILT, now_ms) as store:
         unreadable = _carry_over(directory, store, node_id)
-        store.connection.execute("DELETE FROM _entgldb_meta WHERE name = 'mark'")
         return waiting(store.connection), unreadable
-    finally:
-        store.close()
 
 
 def _carry_over(directory: Path, store: Store, node_id: str) -> int:

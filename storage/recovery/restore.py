@@ -18,6 +18,7 @@ from entgldb.messages.limits import GROUP_BYTES_MAX
 from entgldb.storage.file import swap
 from entgldb.storage.file.open import FILE
 from entgldb.storage.recovery import backup
+from entgldb.storage.recovery.anew import begun_anew
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
 
@@ -80,15 +81,9 @@ def restore(
 def _prepare(
     part: Path, node_id: str, now_ms: int, *, authoritative: bool, progress: Callable[[int], None]
 ) -> tuple[str, int]:
-    store = Store.open(part, node_id, now_ms)
-    try:
-        store.begin_anew(b"", Why.RESTORED, now_ms)
+    with begun_anew(part, node_id, Why.RESTORED, now_ms) as store:
         store.connection.execute("DROP TABLE _entgldb_backup")
-        reissued = _reissue(store, now_ms, progress) if authoritative else 0
-        store.connection.execute("DELETE FROM _entgldb_meta WHERE name = 'mark'")
-        return store.origin, reissued
-    finally:
-        store.close()
+        return store.origin, _reissue(store, now_ms, progress) if authoritative else 0
 
 
 def _reissue(store: Store, now_ms: int, progress: Callable[[int], None]) -> int:

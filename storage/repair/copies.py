@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from typing import Final
+from contextlib import closing
+from typing import Any, Final
 
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import Origin
 from entgldb.messages.wire import Copy
+from entgldb.storage.log.unfit import APPLIED, UNFIT
 from entgldb.storage.rules.comparing.repair import is_sound
 from entgldb.storage.rules.header import MERGE, Header, decode, digest
 from entgldb.storage.rules.results import Walked
@@ -29,26 +31,24 @@ class Fingerprints:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._names: dict[int, Origin] = {}
 
     def walk(self, after: int) -> list[Walked]:
         """Rows of documents and tombstones with a higher id, in its order; empty at the end."""
         cursor = self._connection.execute(
-            "SELECT id, collection, key, origin, seq, CAST(body AS BLOB) FROM _entgldb_documents"
-            " WHERE id > ? ORDER BY id LIMIT ?",
+            "SELECT d.id, d.collection, d.key, ifnull(o.name, '?/' || d.origin), d.seq, CAST(d.body AS BLOB)"
+            " FROM _entgldb_documents d LEFT JOIN _entgldb_origins o ON o.id = d.origin"
+            " WHERE d.id > ? ORDER BY d.id LIMIT ?",
             (after, PAGE_ROWS_MAX),
         )
-        found, size = [], 0
-        try:
+        found, size = list[Walked](), 0
+        with closing(cursor):
             for number, collection, key, origin, seq, body in cursor:
                 sha256 = None if body is None else digest(body)
-                found.append((number, collection, key, origin, seq, sha256))
-                size += 0 if body is None else len(body)
+                found.append(Walked(number, collection, key, origin, seq, sha256))
+                size += len(body or b"")
                 if size >= _PAGE_BYTES_MAX:
                     break
-        finally:
-            cursor.close()
-        return [Walked(row[0], row[1], row[2], self._name(row[3]), *row[4:]) for row in found]
+        return found
 
     def copies(self, places: Iterable[tuple[str, str]]) -> Iterator[Copy]:
         """The rows of those of the keys that have one, one by one; a damaged one is not shown to anybody."""
@@ -64,14 +64,6 @@ class Fingerprints:
             " SELECT collection, key FROM _entgldb_oplog WHERE applied = 0 LIMIT ?",
             (WAITING_MAX,),
         ).fetchall()
-
-    def _name(self, number: int) -> Origin:
-        name = self._names.get(number)
-        if name is None:
-            rows = self._connection.execute("SELECT id, name FROM _entgldb_origins").fetchall()
-            self._names.update(rows)
-            name = self._names.get(number, f"?/{number}")
-        return name
 
 
 def read_copy(connection: sqlite3.Connection, collection: str, key: str) -> Copy | None:
@@ -92,12 +84,8 @@ def has_unapplied(connection: sqlite3.Connection, collection: str, key: str) -> 
 
 def was_dropped(connection: sqlite3.Connection, origin: Origin, seq: int) -> bool:
     """Whether an entry could not be applied here, and somebody has decided that it never will be."""
-    row = connection.execute(
-        "SELECT l.applied = 2 FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
-        " WHERE o.name = ? AND l.seq = ?",
-        (origin, seq),
-    ).fetchone()
-    return row is not None and row[0] == 1
+    row = _log_row(connection, origin, seq)
+    return row is not None and row[2] == UNFIT
 
 
 def read_logged(connection: sqlite3.Connection, copy: Copy) -> Copy | None:
@@ -105,12 +93,8 @@ def read_logged(connection: sqlite3.Connection, copy: Copy) -> Copy | None:
 
     A merge says which fields it changed, not what became of the document: None for a row it has made.
     """
-    row = connection.execute(
-        "SELECT l.header, CAST(l.body AS BLOB) FROM _entgldb_oplog l"
-        " JOIN _entgldb_origins o ON o.id = l.origin WHERE o.name = ? AND l.seq = ? AND l.applied = 1",
-        (copy.origin, copy.seq),
-    ).fetchone()
-    if row is None or copy.stamps is not None:
+    row = _log_row(connection, copy.origin, copy.seq)
+    if row is None or row[2] != APPLIED or copy.stamps is not None:
         return None
     header, body = decode(row[0]), row[1]
     if (header.collection, header.key) != (copy.collection, copy.key) or header.op == MERGE:
@@ -123,9 +107,14 @@ def read_logged(connection: sqlite3.Connection, copy: Copy) -> Copy | None:
 
 def read_header(connection: sqlite3.Connection, origin: Origin, seq: int) -> Header | None:
     """The header of a version, None where it is not in the log any more."""
-    row = connection.execute(
-        "SELECT l.header FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
-        " WHERE o.name = ? AND l.seq = ?",
+    row = _log_row(connection, origin, seq)
+    return None if row is None else decode(row[0])
+
+
+def _log_row(connection: sqlite3.Connection, origin: Origin, seq: int) -> Any:
+    """Header, body, and whether it was applied; None where the log does not have it."""
+    return connection.execute(
+        "SELECT l.header, CAST(l.body AS BLOB), l.applied FROM _entgldb_oplog l"
+        " JOIN _entgldb_origins o ON o.id = l.origin WHERE o.name = ? AND l.seq = ?",
         (origin, seq),
     ).fetchone()
-    return None if row is None else decode(row[0])

@@ -14,6 +14,7 @@ from entgldb.messages.errors import ProtocolError
 from entgldb.messages.limits import CHUNK_BYTES_MAX, ROW_BYTES_MAX
 from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.rules.comparing.chunks import DOCUMENTS, Preface
+from entgldb.storage.rules.merging.collection_rule import LWW, MERGE
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS chunks (number INTEGER PRIMARY KEY, sha256 BLOB NOT NULL);
@@ -119,27 +120,14 @@ class Staging:
             self.connection.executemany(
                 "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (
-                        n,
-                        r[0],
-                        r[1],
-                        text,
-                        r[3],
-                        r[4],
-                        r[5],
-                        None if r[2] is None else sha256(r[2]).digest(),
-                        r[6],
-                    )
+                    (n, *r[:2], text, *r[3:6], None if r[2] is None else sha256(r[2]).digest(), r[6])
                     for n, r, text in numbered
                 ],
             )
         else:
             self.connection.executemany(
                 "INSERT INTO conflicts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (n, r[0], r[1], text, r[3], r[4], r[5], "lww" if r[6] is None else "merge")
-                    for n, r, text in numbered
-                ],
+                [(n, *r[:2], text, *r[3:6], LWW if r[6] is None else MERGE) for n, r, text in numbered],
             )
 
 

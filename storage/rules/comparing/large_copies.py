@@ -9,13 +9,13 @@ import msgpack
 
 from entgldb.messages.errors import ProtocolError
 from entgldb.messages.limits import BATCH_BYTES_MAX, FRAME_BYTES_MAX, PACK_BYTES, ROW_BYTES_MAX
+from entgldb.messages.schema import from_array, to_array
 from entgldb.messages.wire import Copy
 
 BYTES_MAX: Final = ROW_BYTES_MAX + BATCH_BYTES_MAX
 """Bytes of all pieces of one row."""
 PIECES_MAX: Final = BYTES_MAX // BATCH_BYTES_MAX
 """Pieces of one row: all but the last are of one size, so there are no more than that."""
-_FIELDS: Final = ((str,), (str,), (str,), (int,), (int,), (bytes, type(None)), (bytes,), (bytes, type(None)))
 
 
 def size_of(copy: Copy) -> int:
@@ -30,8 +30,7 @@ def is_large(copy: Copy) -> bool:
 
 def apart(copy: Copy) -> tuple[bytes, ...]:
     """The pieces, in order."""
-    fields = (copy.collection, copy.key, copy.origin, copy.seq, copy.hlc, copy.body, copy.sha256, copy.stamps)
-    packed: bytes = msgpack.packb(fields, buf_size=PACK_BYTES)
+    packed: bytes = msgpack.packb(to_array(copy), buf_size=PACK_BYTES)
     return tuple(packed[at : at + BATCH_BYTES_MAX] for at in range(0, len(packed), BATCH_BYTES_MAX))
 
 
@@ -41,9 +40,7 @@ def together(pieces: Sequence[bytes]) -> Copy:
         fields = msgpack.unpackb(b"".join(pieces), raw=False, use_list=True, max_ext_len=0)
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as fault:
         raise ProtocolError(f"the pieces of a row make none: {type(fault).__name__}") from None
-    if type(fields) is not list or len(fields) != len(_FIELDS):
+    if type(fields) is not list:
         raise ProtocolError("the pieces of a row make none")
-    for value, kinds in zip(fields, _FIELDS, strict=True):
-        if type(value) not in kinds or (type(value) is int and not 0 <= value < 2**63):
-            raise ProtocolError(f"a row in pieces has a {type(value).__name__} in a wrong place")
-    return Copy(*fields)
+    copy: Copy = from_array(Copy, fields)
+    return copy
