@@ -230,7 +230,7 @@ class Store(LogQueries):
 
     def keep_authors(self, named: Sequence[Author]) -> None:
         """Remember whose keys the logs that are known here are signed with."""
-        authors.keep(self.connection, named)
+        authors.remember(self.connection, named)
 
     def note_arrival(self, first_lsn: int, peer: str, now_ms: int) -> None:
         """Remember who sent the rows from ``first_lsn`` on."""

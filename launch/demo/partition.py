@@ -39,7 +39,7 @@ def partition(stage: Stage) -> str:
     return f"{'; '.join(told)}; {conflicts} overwrites listed by conflicts alike on every node"
 
 
-def rejoin(stage: Stage) -> str:
+def gateway_returns(stage: Stage) -> str:
     """The node that was killed as gateway returns, catches up, and leads again after takeover_delay."""
     playground, cloud = stage.playground, stage.playground.clouds[-1]
     (returned,) = (member for member in playground.lan if member.node is None)

@@ -50,7 +50,7 @@ def listed(stage: Stage, wanted: dict[str, bool]) -> None:
     wait_for(f"all nodes list {wanted}", look, SETTLE_SECONDS)
 
 
-def add_cloud_peer(stage: Stage) -> str:
+def list_cloud_peer(stage: Stage) -> str:
     """Added on a node that is not the gateway; every node lists it; nobody can read its secret."""
     on, cloud = stage.others()[0], stage.playground.clouds[0]
     begun = time.monotonic()

@@ -14,13 +14,13 @@ import click
 
 from entgldb.launch.demo.faults import gateway_killed, restart_all
 from entgldb.launch.demo.figures import DemoFigure, usage
-from entgldb.launch.demo.partition import partition, rejoin
+from entgldb.launch.demo.partition import gateway_returns, partition
 from entgldb.launch.demo.peers import (
-    add_cloud_peer,
     cloud_to_lan,
     disable,
     enable,
     gateway_connects,
+    list_cloud_peer,
     modify,
     replace,
 )
@@ -37,7 +37,7 @@ STEPS: Final[dict[str, Callable[[Stage], str]]] = {
     "nodes-up": nodes_up,
     "import": import_airports,
     "replicated": replicated,
-    "add-cloud-peer": add_cloud_peer,
+    "add-cloud-peer": list_cloud_peer,
     "gateway-connects": gateway_connects,
     "cloud-to-lan": cloud_to_lan,
     "disable": disable,
@@ -46,7 +46,7 @@ STEPS: Final[dict[str, Callable[[Stage], str]]] = {
     "replace": replace,
     "partition": partition,
     "gateway-killed": gateway_killed,
-    "rejoin": rejoin,
+    "gateway-returns": gateway_returns,
     "restart-all": restart_all,
 }
 

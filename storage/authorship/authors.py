@@ -30,7 +30,7 @@ def read(connection: sqlite3.Connection, origin: Origin) -> Author | None:
     return None if row is None or row[0] is None else Author(origin, row[0], row[1] or b"")
 
 
-def keep(connection: sqlite3.Connection, authors: Iterable[Author]) -> None:
+def remember(connection: sqlite3.Connection, authors: Iterable[Author]) -> None:
     """Remember the authors of origins that the file knows, unless it has an attestation of them already.
 
     That of a member takes the place of that of a guest.
@@ -63,7 +63,7 @@ def attest_own(connection: sqlite3.Connection, attest: Attest) -> None:
         " WHERE public_key IS NOT NULL AND ifnull(length(attestation), 0) = 0"
     ).fetchall()
     node_id = node_of(own.origin)
-    keep(
+    remember(
         connection,
         [Author(name, key, attest(node_id, key)) for name, key in waiting if node_of(name) == node_id],
     )

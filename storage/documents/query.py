@@ -242,13 +242,13 @@ class Documents:
 
     def conflict_rule(self, collection: str) -> str:
         """``lww`` or ``merge``. Raises InvalidError."""
-        from entgldb.storage.rules.merging.collection_rule import LWW, MERGE, merges
+        from entgldb.storage.rules.merging.collection_rule import BY_FIELD, LWW, merges
 
         check_collection(collection, system=True)
         rows = self._all(
             "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ?", (COLLECTIONS, collection)
         )
-        return MERGE if merges(collection, rows[0][0] if rows else None) else LWW
+        return BY_FIELD if merges(collection, rows[0][0] if rows else None) else LWW
 
     def changes(self, since: str | None = None, *, collection: str | None = None) -> Changes:
         """Changes after a token, oldest first, each key once with its present version; at least once.

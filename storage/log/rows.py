@@ -13,7 +13,7 @@ from entgldb.storage.log.append import Batch
 from entgldb.storage.rules.clock import HLC_MAX
 from entgldb.storage.rules.header import MERGE, Header
 from entgldb.storage.rules.merging.accumulating import carried_out, continued
-from entgldb.storage.rules.merging.changes import Change, as_read, difference, fresh, plant, whole
+from entgldb.storage.rules.merging.changes import FieldChange, as_read, difference, fresh, plant, whole
 from entgldb.storage.rules.merging.row import (
     Merging,
     Operation,
@@ -92,7 +92,7 @@ def _over(row: Stored | None, collected_hlc: int) -> Stamp | None:
     return (collected_hlc, "~") if collected_hlc else None
 
 
-def with_change(row: Stored, change: Change) -> dict[str, Any]:
+def with_change(row: Stored, change: FieldChange) -> dict[str, Any]:
     """The document that a row would show after a change that is later than all that the row has."""
     return render(settle(union(row.tree, plant(change, (HLC_MAX, "~")))))
 

@@ -19,7 +19,7 @@ from entgldb.messages.model import SYSTEM_PREFIX, node_of
 from entgldb.storage.file import swap
 from entgldb.storage.file.open import FILE, open_damaged
 from entgldb.storage.recovery.anew import begun_anew
-from entgldb.storage.repair.salvaged import keep, kept, waiting
+from entgldb.storage.repair.salvaged import carried_over, carry_over, waiting
 from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
@@ -79,7 +79,7 @@ def _carry_over(directory: Path, store: Store, node_id: str) -> int:
             entries = [entry for entry in page if entry is not None and _is_own(entry[0], node_id)]
             with store.group():
                 store.state.clock = max(store.state.clock, *(header.hlc for header, _ in entries), 0)
-                keep(store.connection, entries)
+                carry_over(store.connection, entries)
         with contextlib.suppress(sqlite3.Error), store.group():
             for peer in damaged.execute(
                 "SELECT node_id, address, seen_ms FROM _entgldb_peers LIMIT ?", (_PAGE,)
@@ -114,7 +114,7 @@ def _rows(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...] | None]:
 def _waiting(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
     """The entries that an earlier rebuild has carried over, as long as the node has met no peer."""
     with contextlib.suppress(sqlite3.Error):
-        for raw, body in kept(damaged):
+        for raw, body in carried_over(damaged):
             yield 0, digest(raw), raw, body
 
 

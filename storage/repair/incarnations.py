@@ -67,10 +67,10 @@ class Incarnations:
             return 0
         dropped = state.origins[origin].head.seq - first + 1
         healing.take_out(Batch(connection, state), {origin: first})
-        self.keep_dropped(entropy, now_ms, whole=False)
+        self.log_dropped(entropy, now_ms, whole=False)
         return dropped
 
-    def keep_dropped(self, entropy: Callable[[], bytes], now_ms: int, *, whole: bool) -> None:
+    def log_dropped(self, entropy: Callable[[], bytes], now_ms: int, *, whole: bool) -> None:
         """Log the documents of a dropped branch that nobody else has written, under a writer that always
         loses.
 
@@ -96,7 +96,7 @@ class Incarnations:
             state.known(connection, name)
             for entries in _signed(healing.as_versions_that_lost(name, chain((first,), rivals)), seed):
                 self._applying.apply(entries, now_ms)
-            authors.keep(connection, [Author(name, public, self.attestation(node_id, public))])
+            authors.remember(connection, [Author(name, public, self.attestation(node_id, public))])
         writer = Writer(batch, state.own, now_ms)
         for collection, key, body in unseen(lost=False):
             there = batch.current(collection, key)

@@ -20,7 +20,7 @@ from entgldb.storage.repair.rewrite import Writer
 from entgldb.storage.rules.header import Header, decode, digest, encode
 
 
-def keep(connection: sqlite3.Connection, entries: Sequence[tuple[Header, bytes | None]]) -> None:
+def carry_over(connection: sqlite3.Connection, entries: Sequence[tuple[Header, bytes | None]]) -> None:
     """Remember entries until it is known which of them are lost elsewhere."""
     connection.executemany(
         "INSERT OR REPLACE INTO _entgldb_salvaged VALUES (?, ?, ?, ?, ?)",
@@ -28,7 +28,7 @@ def keep(connection: sqlite3.Connection, entries: Sequence[tuple[Header, bytes |
     )
 
 
-def kept(connection: sqlite3.Connection) -> Iterator[tuple[bytes, bytes | None]]:
+def carried_over(connection: sqlite3.Connection) -> Iterator[tuple[bytes, bytes | None]]:
     """Header and body of each that is still to be decided about."""
     yield from connection.execute("SELECT header, body FROM _entgldb_salvaged")
 

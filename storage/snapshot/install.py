@@ -163,7 +163,7 @@ class Merger:
         for place, mark in enumerate(self.head.marks):
             known = state.known(self.connection, mark.name)
             rows.append((place, known.number, mark.name, known.head.seq))
-        authors.keep(self.connection, self.head.authors())
+        authors.remember(self.connection, self.head.authors())
         self.connection.executemany("INSERT INTO temp.places VALUES (?, ?, ?, ?)", rows)
         self.connection.executemany(
             "INSERT INTO temp.origins VALUES (?, ?, ?, ?)",

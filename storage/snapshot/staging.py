@@ -14,7 +14,7 @@ from entgldb.messages.errors import ProtocolError
 from entgldb.messages.limits import CHUNK_BYTES_MAX, ROW_BYTES_MAX
 from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.rules.comparing.chunks import DOCUMENTS, Preface
-from entgldb.storage.rules.merging.collection_rule import LWW, MERGE
+from entgldb.storage.rules.merging.collection_rule import BY_FIELD, LWW
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS chunks (number INTEGER PRIMARY KEY, sha256 BLOB NOT NULL);
@@ -127,7 +127,7 @@ class Staging:
         else:
             self.connection.executemany(
                 "INSERT INTO conflicts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(n, *r[:2], text, *r[3:6], LWW if r[6] is None else MERGE) for n, r, text in numbered],
+                [(n, *r[:2], text, *r[3:6], LWW if r[6] is None else BY_FIELD) for n, r, text in numbered],
             )
 
 

@@ -37,19 +37,19 @@ from entgldb.storage.rules.merging.tree import (
     text_of,
 )
 
-Change = dict[str, Any]
+FieldChange = dict[str, Any]
 
 _AROUND: Final = 8
 """Quotes and braces around a part of a change."""
 _CONTAINERS: Final = (dict, list)
 
 
-def whole(document: dict[str, Any]) -> Change:
+def whole(document: dict[str, Any]) -> FieldChange:
     """The meaning of a put: all that was there is gone, and this stands there instead."""
     return {GONE: 1, **fresh(document)}
 
 
-def fresh(document: dict[str, Any]) -> Change:
+def fresh(document: dict[str, Any]) -> FieldChange:
     """All leaves of a document where none was."""
     return {
         "." + name: _made(value, None) if type(value) in _CONTAINERS else value
@@ -57,9 +57,9 @@ def fresh(document: dict[str, Any]) -> Change:
     }
 
 
-def difference(old: dict[str, Any], new: dict[str, Any], tree: Tree) -> Change:
+def difference(old: dict[str, Any], new: dict[str, Any], tree: Tree) -> FieldChange:
     """The change that turns ``old``, which ``tree`` shows, into ``new``; empty when they are equal."""
-    change: Change = {}
+    change: FieldChange = {}
     for name, value in new.items():
         item = f".{name}"
         if name not in old:
@@ -98,7 +98,7 @@ def _with_hidden(read: Tree, tree: Tree) -> Tree:
     return read
 
 
-def plant(change: Change, stamp: Stamp, over: Stamp | None = None) -> Tree:
+def plant(change: FieldChange, stamp: Stamp, over: Stamp | None = None) -> Tree:
     """The tree of a change made at ``stamp``; ``over``: the stamp of a delete that its writer had seen."""
     tree = _planted(change, stamp)
     if over is not None and OWN not in tree:
@@ -131,9 +131,9 @@ def check_change(change: Any, depth: int, stamp: Stamp) -> None:
             raise InvalidError(f"a change has a bad item {item!r:.40}")
 
 
-def split(change: Change, bytes_max: int) -> list[Change]:
+def split(change: FieldChange, bytes_max: int) -> list[FieldChange]:
     """Changes that come to the same, one after the other, each of ``bytes_max`` as text; no leaf is cut."""
-    made: list[Change] = [{}]
+    made: list[FieldChange] = [{}]
     room = bytes_max
     # an item that removes all that was before comes before all others
     for item in sorted(change, key=lambda item: (item != GONE, item[0] in ".#")):
@@ -160,7 +160,7 @@ def same(one: Any, two: Any) -> bool:
     return text_of(one) == text_of(two)
 
 
-def _planted(change: Change, stamp: Stamp) -> Tree:
+def _planted(change: FieldChange, stamp: Stamp) -> Tree:
     tree: Tree = {}
     for item, value in change.items():
         if item == RUN:
@@ -184,7 +184,7 @@ def _made(value: Any, residue: Any) -> Any:
     array its first content keep both.
     """
     if type(value) is dict:
-        change: Change = {OBJECT: 1}
+        change: FieldChange = {OBJECT: 1}
         for name, child in value.items():
             change["." + name] = _made(child, None) if type(child) in _CONTAINERS else child
     else:
@@ -219,7 +219,7 @@ def _between(old: Any, new: Any, node: Any) -> Any:
 
 
 def _between_arrays(old: dict[str, Any], new: dict[str, Any], node: Tree) -> Any:
-    change: Change = {}
+    change: FieldChange = {}
     for item, element in new.items():
         if item not in old:
             change[item] = _made(element, node.get(item))

@@ -9,14 +9,14 @@ from entgldb.messages.errors import InvalidError
 from entgldb.messages.model import ALWAYS_MERGED, check_collection
 
 LWW: Final = "lww"
-MERGE: Final = "merge"
+BY_FIELD: Final = "merge"
 
 
 def rule_document(collection: str, conflict: str) -> bytes:
     """The setting as it is stored. Raises InvalidError."""
     check_collection(collection)
-    if conflict not in (LWW, MERGE):
-        raise InvalidError(f"conflict {conflict!r:.40} is none of {LWW}, {MERGE}")
+    if conflict not in (LWW, BY_FIELD):
+        raise InvalidError(f"conflict {conflict!r:.40} is none of {LWW}, {BY_FIELD}")
     return json.dumps({"Collection": collection, "Conflict": conflict}, separators=(",", ":")).encode()
 
 
@@ -25,4 +25,4 @@ def merges(collection: str, setting: str | None) -> bool:
     if collection in ALWAYS_MERGED:
         return True
     # a later release may write other rules there: this one knows two
-    return setting is not None and json.loads(setting).get("Conflict") == MERGE
+    return setting is not None and json.loads(setting).get("Conflict") == BY_FIELD

@@ -30,7 +30,7 @@ from entgldb.messages.limits import DEPTH_MAX, MERGE_BYTES_MAX
 from entgldb.messages.model import Origin, Version
 from entgldb.storage.rules.body import check_object
 from entgldb.storage.rules.merging.accumulating import goes_on
-from entgldb.storage.rules.merging.changes import Change, check_change, plant
+from entgldb.storage.rules.merging.changes import FieldChange, check_change, plant
 from entgldb.storage.rules.merging.stored import Stored, Tip
 from entgldb.storage.rules.merging.tree import (
     GONE,
@@ -51,7 +51,7 @@ from entgldb.storage.rules.merging.tree import (
 class Merging(NamedTuple):
     """The body of an entry with op code MERGE."""
 
-    change: Change = {}
+    change: FieldChange = {}
     delete: bool = False
     over: Stamp | None = None
     """The stamp of the delete over which the merge was written: the delete takes all older leaves."""
@@ -127,7 +127,7 @@ def read_merging(body: bytes | str, stamp: Stamp) -> Merging:
         over = (over[0], over[1])
         if over >= stamp:
             raise InvalidError("a merge is older than what it was written over")
-    change: Change = fields.get("change", {})
+    change: FieldChange = fields.get("change", {})
     check_change(change, DEPTH_MAX + 1, stamp)
     if any(item != GONE and item[0] != "." for item in change):
         raise InvalidError("a document is an object, not an array")
@@ -285,9 +285,9 @@ def loser_of(row: Stored, tip: Tip) -> Loser:
     return Loser(tip, text_of(lifted(found)), False)
 
 
-def lifted(tree: Tree) -> Change:
+def lifted(tree: Tree) -> FieldChange:
     """A tree without its stamps: the change that made it."""
-    change: Change = {}
+    change: FieldChange = {}
     for item, node in tree.items():
         if type(node) is dict:
             change[item] = lifted(node)

@@ -17,7 +17,7 @@ from entgldb.messages.errors import CorruptError
 from entgldb.messages.limits import COUNT_MAX
 from entgldb.messages.model import Origin, Version
 from entgldb.storage.rules.merging.accumulating import check_accumulating
-from entgldb.storage.rules.merging.changes import Change, fresh, plant, whole
+from entgldb.storage.rules.merging.changes import FieldChange, fresh, plant, whole
 from entgldb.storage.rules.merging.tree import (
     NOTHING_YET,
     ORDER,
@@ -145,7 +145,7 @@ def save(stored: Stored) -> tuple[str | None, bytes | None]:
     return None if document is None else text_of(document), blob
 
 
-def _differences(shown: Change, tree: Tree, base: Stamp, origins: dict[Origin, int]) -> dict[str, Any]:
+def _differences(shown: FieldChange, tree: Tree, base: Stamp, origins: dict[Origin, int]) -> dict[str, Any]:
     """The part of a tree that differs from ``shown`` with all its leaves at ``base``."""
     found: dict[str, Any] = {}
     for item, node in tree.items():
@@ -192,7 +192,7 @@ def _packed_value(leaf: Leaf) -> list[Any]:
     return [] if leaf[1] is REMOVED else [text_of(leaf[1])]
 
 
-def _patched(shown: Change, base: Stamp, differences: dict[str, Any], origins: list[Origin]) -> Tree:
+def _patched(shown: FieldChange, base: Stamp, differences: dict[str, Any], origins: list[Origin]) -> Tree:
     tree: Tree = {}
     for item, guess in shown.items():
         if item not in differences:

@@ -22,7 +22,7 @@ from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.merging import changes, stored
 from entgldb.storage.rules.merging import row as merged
 from entgldb.storage.rules.merging import tree as fields
-from entgldb.storage.rules.merging.changes import Change
+from entgldb.storage.rules.merging.changes import FieldChange
 from entgldb.storage.rules.merging.tree import Tree
 
 
@@ -57,7 +57,7 @@ def removed_field_ignored() -> Iterator[None]:
     plant = changes.plant
 
     def careless(
-        change: changes.Change, stamp: fields.Stamp, over: fields.Stamp | None = None
+        change: changes.FieldChange, stamp: fields.Stamp, over: fields.Stamp | None = None
     ) -> fields.Tree:
         kept = {item: value for item, value in change.items() if value != {changes.GONE: 1}}
         return plant(kept, stamp, over)
@@ -217,7 +217,7 @@ def sum_forgotten() -> Iterator[None]:
     """Each increment takes the place of the writer's others instead of adding to them."""
     continued = merge_rows.continued
 
-    def careless(change: Change, tree: Tree, origin: str) -> Change:
+    def careless(change: FieldChange, tree: Tree, origin: str) -> FieldChange:
         runs = {
             item: {run: (leaf[0], 0) for run, leaf in node.items() if run[0] == "+"}
             for item, node in tree.items()

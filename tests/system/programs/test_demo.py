@@ -33,7 +33,7 @@ STEPS = [
     "replace",
     "partition",
     "gateway-killed",
-    "rejoin",
+    "gateway-returns",
     "restart-all",
 ]
 

@@ -249,7 +249,7 @@ def test_a_page_of_the_log_that_is_garbage_costs_its_own_rows(whole: Path, tmp_p
     assert done.salvaged > 40
 
 
-@pytest.mark.parametrize("step", ["keep", "write_whole"])
+@pytest.mark.parametrize("step", ["carry_over", "write_whole"])
 def test_a_rebuild_without_room_changes_nothing_and_is_done_when_there_is_some(
     whole: Path, tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +259,7 @@ def test_a_rebuild_without_room_changes_nothing_and_is_done_when_there_is_some(
     home = home_of(whole, tmp_path)
     before = (home / FILE).read_bytes()
     with monkeypatch.context() as full:
-        full.setattr(salvage if step == "keep" else swap, step, no_room)
+        full.setattr(salvage if step == "carry_over" else swap, step, no_room)
         with pytest.raises(EntglError) as caught:
             salvage.rebuild(home, "a", NOW + 10)
     assert caught.value.code is ErrorCode.DISK_FULL

@@ -16,7 +16,7 @@ from entgldb.storage.documents.query import Documents
 from entgldb.storage.log.append import Batch
 from entgldb.storage.repair.healing import take_out
 from entgldb.storage.rules.header import decode
-from entgldb.storage.rules.merging.collection_rule import LWW, MERGE, rule_document
+from entgldb.storage.rules.merging.collection_rule import BY_FIELD, LWW, rule_document
 from entgldb.storage.rules.merging.row import read_merging
 from entgldb.storage.store import Store
 from tests.simulation.watch.merge_oracle import Id, Step, outcome
@@ -44,7 +44,7 @@ steps = st.lists(
         st.tuples(st.just("put"), nodes_, st.tuples(st.sampled_from(KEYS), documents)),
         st.tuples(st.just("delete"), nodes_, st.sampled_from(KEYS)),
         st.tuples(st.sampled_from(VERBS), nodes_, st.tuples(st.sampled_from(KEYS), documents)),
-        st.tuples(st.just("rule"), nodes_, st.sampled_from([LWW, MERGE, MERGE])),
+        st.tuples(st.just("rule"), nodes_, st.sampled_from([LWW, BY_FIELD, BY_FIELD])),
         st.tuples(st.just("sync"), nodes_, nodes_),
     ),
     min_size=1,
@@ -53,7 +53,7 @@ steps = st.lists(
 
 
 @settings(max_examples=80, deadline=None)
-@given(steps, st.sampled_from([LWW, MERGE, MERGE]), st.integers(0, 2**32))
+@given(steps, st.sampled_from([LWW, BY_FIELD, BY_FIELD]), st.integers(0, 2**32))
 def test_all_causal_orders_end_alike(history: list[tuple[str, int, Any]], begun: str, seed: int) -> None:
     random = Random(seed)
     nodes = [Store.memory(f"n{i}", bytes([i]), NOW) for i in range(NODES)]
@@ -175,7 +175,7 @@ def test_an_entry_made_before_the_setting_arrives_says_itself_what_it_means() ->
     a, b = Store.memory("a", b"a", NOW), Store.memory("b", b"b", NOW)
     with a.group():
         a.write(
-            RequestId(bytes(16), 1), [Write(COLLECTIONS, "c", rule_document("c", MERGE))], NOW, system=True
+            RequestId(bytes(16), 1), [Write(COLLECTIONS, "c", rule_document("c", BY_FIELD))], NOW, system=True
         )
     first = a.last_lsn() + 1
     with a.group():
@@ -199,7 +199,7 @@ def test_a_branch_that_is_taken_out_leaves_what_the_others_wrote(
     nodes = [Store.memory(f"n{i}", bytes([i]), NOW) for i in range(NODES)]
     told = list[Told]()
     for number in range(NODES):
-        told += _play(nodes, 1000 + number, "rule", number, MERGE, random)
+        told += _play(nodes, 1000 + number, "rule", number, BY_FIELD, random)
     for at, step in enumerate(history):
         if step[0] != "rule":
             told += _play(nodes, at, *step, random)
