@@ -225,7 +225,7 @@ class Parts:
         self._frame = 0
         self._payload = bytearray()
 
-    def take(self, part: wire.Part) -> bytes | None:
+    def join(self, part: wire.Part) -> bytes | None:
         """The whole frame with its last part; one that lost a part never ends. Raises ProtocolError."""
         if part.offset == 0:
             self._frame, self._payload = part.frame, bytearray()

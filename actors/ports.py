@@ -327,7 +327,7 @@ class StagedSnapshot(Protocol):
     def next(self) -> int:
         """The first chunk that is not on disk yet."""
 
-    def take(self, number: int, payload: bytes, digest: bytes) -> None:
+    def add_chunk(self, number: int, payload: bytes, digest: bytes) -> None:
         """The next chunk. Raises ProtocolError for what is no chunk, EntglError where it cannot be kept."""
 
     def finish(self, snapshot_id: str, *, whole: bool) -> str:

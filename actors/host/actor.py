@@ -203,7 +203,7 @@ class Host:
 
     def _turn(self) -> None:
         """All that timers, children, lane and edge have, then flush."""
-        for due in self._timers.take(self.monotonic()):
+        for due in self._timers.pop_due(self.monotonic()):
             self._fenced(self._woken, due)
         for name in self._children.exited():
             self._addresses.pop(name, None)

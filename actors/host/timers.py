@@ -25,7 +25,7 @@ class Timers(Generic[_T]):
         """When the next one is due; infinite where there is none."""
         return self._heap[0][0] if self._heap else math.inf
 
-    def take(self, now: float) -> list[_T]:
+    def pop_due(self, now: float) -> list[_T]:
         """All that are due at ``now``, which are timers no more."""
         taken = []
         while self._heap and self._heap[0][0] <= now:

@@ -23,7 +23,7 @@ class Collector:
         """The asker of the question to ``name``."""
         return _One(self, name)
 
-    def take(self, name: str, message: Message) -> None:
+    def answered(self, name: str, message: Message) -> None:
         """One answer; a second from the same actor or a late one changes nothing."""
         if name in self._waiting:
             self._waiting.remove(name)
@@ -44,4 +44,4 @@ class _One:
         self._name = name
 
     def answer(self, message: Message) -> None:
-        self._collector.take(self._name, message)
+        self._collector.answered(self._name, message)

@@ -102,10 +102,10 @@ class FileStaging:
         """The first chunk that is not on disk yet."""
         return self._staging.next
 
-    def take(self, number: int, payload: bytes, digest: bytes) -> None:
+    def add_chunk(self, number: int, payload: bytes, digest: bytes) -> None:
         """The next chunk."""
         with _faults(self._path):
-            self._staging.take(number, payload, digest)
+            self._staging.add_chunk(number, payload, digest)
 
     def finish(self, snapshot_id: str, *, whole: bool) -> str:
         """All chunks are here; the URI of the file, which nothing else holds while the store reads it."""

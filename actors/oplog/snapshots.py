@@ -158,7 +158,7 @@ class SnapshotKeeper:
             if staged.next >= coming.chunks or self._staged_bytes + len(message.payload) > coming.bytes:
                 raise ProtocolError(f"snapshot {coming.id} is larger than its offer said")
             self._need_room(len(message.payload))
-            staged.take(message.chunk, message.payload, message.sha256)
+            staged.add_chunk(message.chunk, message.payload, message.sha256)
             self._staged_bytes += len(message.payload)
             self._moved_at = ctx.monotonic()
             self._go_on(ctx)

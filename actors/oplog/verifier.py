@@ -81,7 +81,7 @@ class Verifier:
             if state.walk is not None:
                 self.walker.leave(state.walk)
             if state.run is not None:
-                self._outcome(state).take(state.run, state, ctx.now_ms(), "peer-offline")
+                self._outcome(state).record(state.run, state, ctx.now_ms(), "peer-offline")
 
     # --- beginning -------------------------------------------------------------------------------
 
@@ -375,7 +375,7 @@ class Verifier:
 
     def _end(self, state: PeerState, run: Run, ctx: Context, result: str = "") -> None:
         outcome = self._outcome(state)
-        outcome.take(run, state, ctx.now_ms(), result)
+        outcome.record(run, state, ctx.now_ms(), result)
         state.run = None
         if outcome.result not in ("equal", "waiting"):
             text = f"verify {state.peer.node_id}: {outcome.result}, {len(outcome.keys)} keys"

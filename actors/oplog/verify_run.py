@@ -140,7 +140,7 @@ class Outcome:
         self.repaired_here = 0
         """Rows replaced on this node since it started, in runs of either side."""
 
-    def take(self, run: Run, state: PeerState, now_ms: int, result: str = "") -> None:
+    def record(self, run: Run, state: PeerState, now_ms: int, result: str = "") -> None:
         """A run is over."""
         self.run, self.at_ms, self.result = run.number, now_ms, result or run.result
         self.passes, self.bytes = run.passes, state.bytes

@@ -63,7 +63,7 @@ class Members:
             self._looked_at = ctx.monotonic()
             self.load(log.members())
 
-    def take(self, row: Member, now_ms: int) -> bool:
+    def hear(self, row: Member, now_ms: int) -> bool:
         """A row came; whether it is news."""
         name = member_name(row.origin, cloud=self.cloud)
         known = self.rows.get(name)
@@ -163,7 +163,7 @@ class Gossip:
                 continue
             name = member_name(row.origin, cloud=self._members.cloud)
             self._told[name] = max(row.counter, self._told.get(name, -1))
-            if self._members.take(row, now_ms):
+            if self._members.hear(row, now_ms):
                 found.append(row)
         return found
 

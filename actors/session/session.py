@@ -200,7 +200,7 @@ class Session:
         """A piece of a frame has come: the frame, if it was the last one. Raises ProtocolError."""
         self.progress.moved("in", ctx)
         self.snapshots.taking.touch(ctx)
-        return self._parts.take(part)
+        return self._parts.join(part)
 
     def committed(self, first: int, last: int, own_last: int, ctx: Context) -> None:
         """Our log has grown by ``first``..``last``; ``own_last`` is the last entry of our own (0: none)."""

@@ -67,7 +67,7 @@ class Proven(NamedTuple):
     recorded: list[int]
     origins: dict[Origin, Staged]
 
-    def take(self, part: Sequence[Staged], checked: Set[int]) -> None:
+    def add(self, part: Sequence[Staged], checked: Set[int]) -> None:
         """All of ``part``; only signatures that were checked, those at places ``checked``, are kept and
         relayed."""
         for place, one in enumerate(part):
@@ -177,7 +177,7 @@ class Stage:
             for one in (part[index] for index in sorted(checked)):
                 if not writers.has_signed(one.origin, one.digest, one.entry.signature):
                     raise ProtocolError(f"{one.origin} has not signed {one.header.version}")
-            done.take(part, checked)
+            done.add(part, checked)
             first = place + 1
         del run[:first]
 

@@ -23,7 +23,7 @@ class Membership:
 
     def on_members_heard(self, message: MembersHeard, ctx: Context) -> None:
         for row in message.rows:
-            self.members.take(row, ctx.now_ms())
+            self.members.hear(row, ctx.now_ms())
 
     def tend(self, interval: float, ctx: Context) -> None:
         """At each heartbeat: our own row, and what the file should know."""

@@ -46,7 +46,7 @@ class Mender:
             if decision is Decision.TAKE and not self._is_row(copy):
                 decision = Decision.UNDECIDED
             if decision is Decision.TAKE and write and not self._mended:
-                self.take(copy)
+                self.replace(copy)
             decisions.append(decision)
         for collection, key in absent:
             own = self._from_own_log(collection, key, write=write)
@@ -65,7 +65,7 @@ class Mender:
             return None
         self._mended = True
         if write:
-            self.take(logged)
+            self.replace(logged)
         return Decision.TAKE
 
     def judge(self, copy: Copy, vector: Vector) -> Decision:
@@ -84,7 +84,7 @@ class Mender:
         mine = self._side(collection, key)
         return self._unless_waiting(collection, key, mine, decide(mine, Side(None, vector)))
 
-    def take(self, copy: Copy) -> None:
+    def replace(self, copy: Copy) -> None:
         """Replace our row by the peer's. The change feed tells of it."""
         state, connection = self._state, self._connection
         before = read_copy(connection, copy.collection, copy.key)

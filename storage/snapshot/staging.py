@@ -45,7 +45,7 @@ class Staging:
         self.next: int = connection.execute("SELECT ifnull(max(number), -1) + 1 FROM chunks").fetchone()[0]
         self._head = read_head(connection) if self.next else Preface((), 0, system=False)
 
-    def take(self, number: int, payload: bytes, digest: bytes) -> None:
+    def add_chunk(self, number: int, payload: bytes, digest: bytes) -> None:
         """The next chunk. Raises ProtocolError where it is not the one its digest names, or is malformed."""
         if number != self.next:
             raise ProtocolError(f"chunk {number} of a snapshot where {self.next} is next")

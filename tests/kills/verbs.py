@@ -208,7 +208,7 @@ def with_snapshot(root: Path) -> None:
         for number in range(facts.chunks):
             found = read_chunk(frozen, number)
             assert found is not None
-            staging.take(number, *found)
+            staging.add_chunk(number, *found)
         staging.finish(facts.id, whole=True)
 
 

@@ -276,7 +276,7 @@ class VirtualLinks:
         assert end.other is not None  # it is open
         if "cloud" in (end.place.role, end.other.place.role):
             if isinstance(message, wire.Part):
-                whole = self._parts.setdefault(end.id, Parts()).take(message)
+                whole = self._parts.setdefault(end.id, Parts()).join(message)
                 found = "" if whole is None else leaks(codec.decode(whole, Channel.PEER).message)
             else:
                 found = leaks(message)

@@ -116,10 +116,10 @@ class VirtualStaging:
     def next(self) -> int:
         return self._staging.next
 
-    def take(self, number: int, payload: bytes, digest: bytes) -> None:
+    def add_chunk(self, number: int, payload: bytes, digest: bytes) -> None:
         if self._full():
             raise EntglError("database or disk is full", code=ErrorCode.DISK_FULL)
-        self._staging.take(number, payload, digest)
+        self._staging.add_chunk(number, payload, digest)
 
     def finish(self, snapshot_id: str, *, whole: bool) -> str:
         self._staging.finish(snapshot_id, whole=whole)

@@ -29,7 +29,7 @@ def head_of(side: Side, *origins: str, peer: str, cloud: bool = False) -> Instal
     staging = Staging(connection)
     marks = tuple(chunks.Mark(origin, 1, b"h" * 32, 0, 1) for origin in sorted(origins))
     head = chunks.encode_preface(chunks.Preface(marks, from_ms(NOW), True))
-    staging.take(0, head, sha256(head).digest())
+    staging.add_chunk(0, head, sha256(head).digest())
     staging.finish(chunks.snapshot_id([sha256(head).digest()]), whole=True)
     done = side.store.install(name, b"e" * 32, NOW, cloud=cloud, peer=peer)
     connection.close()

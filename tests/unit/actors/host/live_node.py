@@ -133,7 +133,7 @@ class LiveNode:
         """Handle all that has arrived and all timers that are due."""
         self.inbox.extend(("sync", message) for _, message in self.loop.drain())
         for name, (_, ctx) in self._actors.items():
-            self.inbox.extend((name, due) for due in ctx.timers.take(time.monotonic()))
+            self.inbox.extend((name, due) for due in ctx.timers.pop_due(time.monotonic()))
         while self.inbox:
             for _ in range(len(self.inbox)):
                 name, message = self.inbox.popleft()

@@ -26,7 +26,7 @@ class Staged:
         self.fault: EntglError | None = None
         self.dropped = False
 
-    def take(self, number: int, payload: bytes, digest: bytes) -> None:
+    def add_chunk(self, number: int, payload: bytes, digest: bytes) -> None:
         if self.fault is not None:
             raise self.fault
         self.next = number + 1

@@ -85,9 +85,9 @@ def test_a_row_is_counted_up_when_the_vector_moves_but_not_at_every_beat() -> No
 def test_an_older_word_never_replaces_a_newer_one() -> None:
     table = Members(cloud=False)
     new, old = Member(YOU, 5, 0, {ME: 9}), Member(YOU, 4, 0, {ME: 3})
-    assert table.take(new, 1)
-    assert not table.take(old, 2)
-    assert not table.take(new, 2)
+    assert table.hear(new, 1)
+    assert not table.hear(old, 2)
+    assert not table.hear(new, 2)
     assert table.rows["you"].row == new
 
 
@@ -96,7 +96,7 @@ def test_after_a_restart_that_lost_the_counter_the_word_of_the_node_still_counts
     rig.beat((ME, YOU))
     far = Member(ME, OWN_COUNTER_MAX, 0, {ME: 99})
     rig.tables[YOU].rows.pop("me")
-    rig.tables[YOU].take(far, 0)
+    rig.tables[YOU].hear(far, 0)
     rig.links.clear()
     for _ in range(4):
         rig.beat((ME, YOU))
@@ -140,7 +140,7 @@ def test_a_heartbeat_carries_so_many_rows_and_the_next_one_the_rest() -> None:
     table = Members(cloud=False)
     vector = {f"n{number}/" + "0" * 32: number for number in range(400)}
     for number in range(12):
-        table.take(Member(f"m{number}/" + "0" * 32, 1, 0, vector), 0)
+        table.hear(Member(f"m{number}/" + "0" * 32, 1, 0, vector), 0)
     link, told = Gossip(table), []
     while rows := link.news():
         assert len(codec.encode(wire.Heartbeat(0, 0, 0, members=rows))) < 1.1 * MEMBERS_BYTES_MAX
@@ -151,8 +151,8 @@ def test_a_heartbeat_carries_so_many_rows_and_the_next_one_the_rest() -> None:
 
 def test_what_is_no_origin_is_not_kept() -> None:
     table = Members(cloud=False)
-    assert not table.take(Member("", 1, 0, {}), 0)
-    assert not table.take(Member("../x/" + "0" * 32, 1, 0, {}), 0)
+    assert not table.hear(Member("", 1, 0, {}), 0)
+    assert not table.hear(Member("../x/" + "0" * 32, 1, 0, {}), 0)
 
 
 @pytest.mark.parametrize(("owner", "told"), [("gateway", True), ("sync", False)])
@@ -228,7 +228,7 @@ def test_who_was_silent_the_longest_makes_room_for_a_newcomer() -> None:
     table = Members(cloud=True)
     for number in range(MEMBERS_MAX + 3):
         # the wall clock goes back all the time: it does not say who came first
-        assert table.take(Member(f"n{number}/" + "0" * 32, 1, 0, {}), -number)
+        assert table.hear(Member(f"n{number}/" + "0" * 32, 1, 0, {}), -number)
     assert len(table.rows) == MEMBERS_MAX
     assert max(heard.heard_ms for heard in table.rows.values()) == -3
 
@@ -250,7 +250,7 @@ def test_a_cloud_peer_that_was_removed_is_no_member_any_more() -> None:
     ctx.behaviour = sync
     bench.ask(bench.cloud_peer(), NoteSelf())
     for name in ("cloud", "lan-1", "lan-2"):
-        sync.membership.members.take(Member(f"{name}/" + "0" * 32, 1, 0, {}), 0)
+        sync.membership.members.hear(Member(f"{name}/" + "0" * 32, 1, 0, {}), 0)
 
     def shown() -> list[str]:
         report = ctx.ask(Status())

@@ -106,20 +106,20 @@ def test_parts_make_the_frame_again_and_nothing_else_does() -> None:
     parts = [message for _, message, _ in wire_.sent if isinstance(message, wire.Part)]
     assert len(parts) > 5
     joined = Parts()
-    found = [payload for part in parts if (payload := joined.take(part)) is not None]
+    found = [payload for part in parts if (payload := joined.join(part)) is not None]
     assert [codec.decode(payload, Channel.PEER).message for payload in found] == [whole]
-    assert [Parts().take(part) for part in parts[1:]] == [None] * (len(parts) - 1)
+    assert [Parts().join(part) for part in parts[1:]] == [None] * (len(parts) - 1)
     del parts[3]
     joined = Parts()
-    assert [joined.take(part) for part in parts] == [None] * len(parts)
+    assert [joined.join(part) for part in parts] == [None] * len(parts)
 
 
 def test_parts_beyond_the_largest_frame_are_refused() -> None:
     joined, piece = Parts(), b"x" * (FRAME_BYTES_MAX // 2)
-    assert joined.take(wire.Part(1, 0, False, piece)) is None
-    assert joined.take(wire.Part(1, len(piece), False, piece)) is None
+    assert joined.join(wire.Part(1, 0, False, piece)) is None
+    assert joined.join(wire.Part(1, len(piece), False, piece)) is None
     with pytest.raises(ProtocolError):
-        joined.take(wire.Part(1, 2 * len(piece), False, b"x"))
+        joined.join(wire.Part(1, 2 * len(piece), False, b"x"))
 
 
 def test_a_peer_that_knows_no_parts_gets_whole_frames() -> None:

@@ -37,7 +37,7 @@ def staged(source: Store, now_ms: int, *, cloud: bool = False) -> Iterator[str]:
     for number in range(facts.common if cloud else facts.chunks):
         found = read_chunk(chunks, number)
         assert found is not None
-        staging.take(number, *found)
+        staging.add_chunk(number, *found)
     staging.finish(facts.id, whole=not cloud)
     yield name
     connection.close()

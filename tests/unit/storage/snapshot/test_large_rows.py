@@ -94,7 +94,7 @@ def test_the_pieces_of_a_row_are_gone_on_with_after_a_restart() -> None:
     found = [read_chunk(made, n) or (b"", b"") for n in range(facts.chunks)]
     _, connection = memory()
     for number, chunk in enumerate(found):
-        Staging(connection).take(number, *chunk)
+        Staging(connection).add_chunk(number, *chunk)
     Staging(connection).finish(facts.id, whole=True)
     assert connection.execute("SELECT count(*) FROM documents").fetchone() == (1,)
     assert connection.execute("SELECT count(*) FROM pieces").fetchone() == (0,)
@@ -107,9 +107,9 @@ def staged(*payloads: bytes) -> None:
     _, made = frozen(one.store)
     _, connection = memory()
     taking = Staging(connection)
-    taking.take(0, *(read_chunk(made, 0) or (b"", b"")))
+    taking.add_chunk(0, *(read_chunk(made, 0) or (b"", b"")))
     for number, payload in enumerate(payloads, 1):
-        taking.take(number, payload, sha256(payload).digest())
+        taking.add_chunk(number, payload, sha256(payload).digest())
     taking.finish("", whole=False)
 
 

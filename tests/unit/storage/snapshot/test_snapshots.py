@@ -227,16 +227,16 @@ def test_chunks_are_bounded_checked_and_taken_in_order() -> None:
     _, staged = memory()
     staging = Staging(staged)
     with pytest.raises(ProtocolError, match="0 is next"):
-        staging.take(1, *found[1])  # type: ignore[misc]  # none is None, as seen above
-    staging.take(0, *found[0])  # type: ignore[misc]  # as above
+        staging.add_chunk(1, *found[1])  # type: ignore[misc]  # none is None, as seen above
+    staging.add_chunk(0, *found[0])  # type: ignore[misc]  # as above
     with pytest.raises(ProtocolError, match="digest"):
-        staging.take(1, payloads[1][:-1] + b"?", found[1][1])  # type: ignore[index]  # as above
-    staging.take(1, *found[1])  # type: ignore[misc]  # as above
+        staging.add_chunk(1, payloads[1][:-1] + b"?", found[1][1])  # type: ignore[index]  # as above
+    staging.add_chunk(1, *found[1])  # type: ignore[misc]  # as above
     # another process goes on behind the last whole chunk
     again = Staging(staged)
     assert again.next == 2
     for n in range(2, facts.chunks):
-        again.take(n, *found[n])  # type: ignore[misc]  # as above
+        again.add_chunk(n, *found[n])  # type: ignore[misc]  # as above
     with pytest.raises(ProtocolError, match="not those"):
         again.finish("0" * 32, whole=True)
     again.finish(facts.id, whole=True)
@@ -304,9 +304,9 @@ def test_rows_are_numbered_without_a_gap_so_that_no_number_comes_to_its_end(firs
     staging = Staging(memory()[1])
     row = ["c", "k", b"{}", 0, 1, 5, None]
     payloads = [chunks.encode_preface(HEAD), chunks.encode_rows(0, first, [row])]
-    staging.take(0, payloads[0], sha256(payloads[0]).digest())
+    staging.add_chunk(0, payloads[0], sha256(payloads[0]).digest())
     with pytest.raises(ProtocolError, match="1 is next"):
-        staging.take(1, payloads[1], sha256(payloads[1]).digest())
+        staging.add_chunk(1, payloads[1], sha256(payloads[1]).digest())
 
 
 def test_a_failed_merge_changes_nothing(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_a_failed_merge_changes_nothing(tmp_path: Path) -> None:
     staging = Staging(connection)
     facts, made = frozen(one.store)
     for n in range(facts.chunks):
-        staging.take(n, *read_chunk(made, n))  # type: ignore[misc]  # all are there
+        staging.add_chunk(n, *read_chunk(made, n))  # type: ignore[misc]  # all are there
     connection.execute("DROP TABLE conflicts")
     connection.close()
     with pytest.raises(EntglError):
