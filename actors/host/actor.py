@@ -28,6 +28,7 @@ from entgldb.actors.host.log import LogFile, use_log
 from entgldb.actors.host.poll import Selectors
 from entgldb.actors.host.timers import Timers
 from entgldb.actors.host.wire import ANSWER, ASK, Envelope
+from entgldb.actors.node.behaviour import NodeKeeper
 from entgldb.actors.node.supervision import ABOVE, BEAT_SECONDS
 from entgldb.messages import codec
 from entgldb.messages.client import Reload
@@ -313,7 +314,7 @@ class Host:
 
     def _begin_node(self, boot: Boot, asker: Asker | None) -> None:
         self._level = logging.getLevelName(boot.settings.log_level)
-        keeper = build.node(boot.settings)
+        keeper = NodeKeeper(boot.settings)
         keeper.identity = {"pid": os.getpid(), "address": str(host_wire.port_of(self._actor.myAddress))}
         self._behaviour = keeper
         self._addresses["node"] = self._actor.myAddress

@@ -6,14 +6,14 @@ Edges are imported here, on the first Configure, so that an actor loads only wha
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Final, Protocol, assert_never
+from typing import Any, Final, Protocol
 
 from entgldb.actors.behaviour import Asker, Behaviour
 from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, read_cluster_key
-from entgldb.actors.node.behaviour import NodeKeeper
-from entgldb.actors.ports import ClusterCa, Secrets
+from entgldb.actors.ports import ClusterCa
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages import settings
 from entgldb.messages.errors import EntglError
@@ -34,8 +34,6 @@ class Edge(Protocol):
 
 
 Built = tuple[Behaviour, Edge | None]
-
-
 ACTORS: Final = ("node", "store", "oplog", "sync", "election", "gateway")
 EDGES: Final = (
     "store.client_socket",
@@ -64,36 +62,13 @@ def preload() -> None:
         import_module(f"entgldb.storage.{name}")
 
 
-def node(settings: settings.NodeSettings) -> NodeKeeper:
-    """The supervisor; it has no edge."""
-    return NodeKeeper(settings)
-
-
 def build(configure: Configure) -> Built:
     """The behaviour for the one slice that is filled, and its edge, not started yet."""
     slices = (configure.store, configure.oplog, configure.sync, configure.election, configure.gateway)
     filled = [part for part in slices if part is not None]
     if len(filled) != 1:
         raise EntglError(f"a Configure with {len(filled)} slices, exactly one is needed")
-    match filled[0]:
-        case settings.StoreSettings() as part:
-            return _store(part)
-        case settings.OplogSettings() as part:
-            return _oplog(part)
-        case settings.SyncSettings() as part:
-            return _sync(part)
-        case settings.ElectionSettings() as part:
-            return _election(part)
-        case settings.GatewaySettings() as part:
-            return _gateway(part)
-        case never:
-            assert_never(never)
-
-
-def _secrets(key_file: str, cluster: str) -> Secrets:
-    from entgldb.actors.oauth.secrets import KeyedSecrets
-
-    return KeyedSecrets(key_file, cluster)
+    return _BUILDERS[type(filled[0])](filled[0])
 
 
 def _ca(directory: str) -> ClusterCa:
@@ -102,74 +77,75 @@ def _ca(directory: str) -> ClusterCa:
     return CaOfCluster(read_cluster_key(Path(directory) / CLUSTER_KEY_NAME))
 
 
-def _store(settings: settings.StoreSettings) -> Built:
+def _store(given: settings.StoreSettings) -> Built:
     from entgldb.actors.host.free_space import FreeSpace
+    from entgldb.actors.oauth.secrets import KeyedSecrets
     from entgldb.actors.store.behaviour import StoreKeeper
     from entgldb.actors.store.client_socket import ClientSocket
     from entgldb.storage.store import Store
 
     now_ms = time.time_ns() // 1_000_000
-    if settings.role == "cloud":
-        store = Store.open(settings.directory, settings.node_id, now_ms)
+    if given.role == "cloud":
+        store = Store.open(given.directory, given.node_id, now_ms)
     else:
-        store = Store.open(settings.directory, settings.node_id, now_ms, _ca(settings.directory).attest)
-    socket = ClientSocket(settings.directory)
-    secrets = _secrets(settings.key_file, settings.cluster)
-    return StoreKeeper(settings, store, secrets, FreeSpace(settings.directory)), socket
+        store = Store.open(given.directory, given.node_id, now_ms, _ca(given.directory).attest)
+    socket = ClientSocket(given.directory)
+    secrets = KeyedSecrets(given.key_file, given.cluster)
+    return StoreKeeper(given, store, secrets, FreeSpace(given.directory)), socket
 
 
-def _oplog(settings: settings.OplogSettings) -> Built:
+def _oplog(given: settings.OplogSettings) -> Built:
     from entgldb.actors.host.free_space import FreeSpace
     from entgldb.actors.oplog.behaviour import OplogKeeper
     from entgldb.actors.oplog.snapshot_files import FileShelf
     from entgldb.storage.log.read import LogReader
     from entgldb.storage.repair.copies import Fingerprints
 
-    log = LogReader.open(settings.directory)
+    log = LogReader.open(given.directory)
     loop = SideLoop("oplog")
-    shelf = FileShelf(loop, settings.directory)
-    fingerprints, disk = Fingerprints(log.connection), FreeSpace(settings.directory)
-    return OplogKeeper(settings, log, fingerprints, shelf, disk), loop
+    shelf = FileShelf(loop, given.directory)
+    fingerprints, disk = Fingerprints(log.connection), FreeSpace(given.directory)
+    return OplogKeeper(given, log, fingerprints, shelf, disk), loop
 
 
-def _election(settings: settings.ElectionSettings) -> Built:
+def _election(given: settings.ElectionSettings) -> Built:
     from entgldb.actors.election.behaviour import Bully
 
-    return Bully(settings), None
+    return Bully(given), None
 
 
-def _sync(settings: settings.SyncSettings) -> Built:
+def _sync(given: settings.SyncSettings) -> Built:
     from entgldb.actors.oplog.snapshot_files import FileChunks
     from entgldb.actors.sync.behaviour import Sync
     from entgldb.actors.tls.links import TlsLinks
     from entgldb.actors.tls.witness import CaWitness
     from entgldb.storage.log.read import LogReader
 
-    log = LogReader.open(settings.directory)
+    log = LogReader.open(given.directory)
     loop = SideLoop("sync")
-    chunks = FileChunks(settings.directory)
-    if settings.role == "cloud":
+    chunks = FileChunks(given.directory)
+    if given.role == "cloud":
         from entgldb.actors.oauth.resource_server import JwtChecker
         from entgldb.actors.tls.identity import ServerIdentity
 
-        server = ServerIdentity.load(settings.tls_cert, settings.tls_key)
-        links = TlsLinks(loop, lan=None, listen=settings.listen, server=server)
-        checker = JwtChecker(loop, settings)
-        return Sync(settings, log, CaWitness(log.authorities), links, checker, chunks), loop
+        server = ServerIdentity(given.tls_cert, given.tls_key)
+        links = TlsLinks(loop, lan=None, listen=given.listen, server=server)
+        checker = JwtChecker(loop, given)
+        return Sync(given, log, CaWitness(log.authorities), links, checker, chunks), loop
     from entgldb.actors.tls.identity import LanIdentity
 
-    key = Path(settings.directory) / CLUSTER_KEY_NAME
-    lan = LanIdentity.load(settings.directory, key, settings.node_id, known_ms=log.high_mark_ms())
-    links = TlsLinks(loop, lan=lan, listen=settings.listen, server=None)
-    if settings.discovery:
+    key = Path(given.directory) / CLUSTER_KEY_NAME
+    lan = LanIdentity.load(given.directory, key, given.node_id, known_ms=log.high_mark_ms())
+    links = TlsLinks(loop, lan=lan, listen=given.listen, server=None)
+    if given.discovery:
         from entgldb.actors.sync.discovery import Discovery
 
-        Discovery(loop, settings, links)
-    witness = CaWitness.of(_ca(settings.directory).public_key)
-    return Sync(settings, log, witness, links, None, chunks), loop
+        Discovery(loop, given, links)
+    witness = CaWitness.of(_ca(given.directory).public_key)
+    return Sync(given, log, witness, links, None, chunks), loop
 
 
-def _gateway(settings: settings.GatewaySettings) -> Built:
+def _gateway(given: settings.GatewaySettings) -> Built:
     from entgldb.actors.gateway.behaviour import Gateway
     from entgldb.actors.gateway.probe import CloudProber
     from entgldb.actors.oauth.client import HttpTokenSource
@@ -179,13 +155,22 @@ def _gateway(settings: settings.GatewaySettings) -> Built:
     from entgldb.actors.tls.witness import CaWitness
     from entgldb.storage.log.read import LogReader
 
-    secrets = KeyedSecrets(settings.key_file, settings.cluster)
+    secrets = KeyedSecrets(given.key_file, given.cluster)
     loop = SideLoop("gateway")
     tokens = HttpTokenSource(loop, secrets)
     links = TlsLinks(loop, lan=None, server=None)
-    log = LogReader.open(settings.directory)
-    chunks = FileChunks(settings.directory)
-    ca = None if settings.role == "cloud" else _ca(settings.directory)
+    log = LogReader.open(given.directory)
+    chunks = FileChunks(given.directory)
+    ca = None if given.role == "cloud" else _ca(given.directory)
     witness = CaWitness(log.authorities) if ca is None else CaWitness.of(ca.public_key)
     prober = CloudProber(loop, tokens)
-    return Gateway(settings, log, witness, links, tokens, secrets, prober, chunks, ca), loop
+    return Gateway(given, log, witness, links, tokens, secrets, prober, chunks, ca), loop
+
+
+_BUILDERS: Final[dict[type, Callable[[Any], Built]]] = {
+    settings.StoreSettings: _store,
+    settings.OplogSettings: _oplog,
+    settings.SyncSettings: _sync,
+    settings.ElectionSettings: _election,
+    settings.GatewaySettings: _gateway,
+}

@@ -14,18 +14,7 @@ from entgldb.messages.settings import NodeSettings
 
 def configure(settings: NodeSettings, name: str) -> Configure:
     """The one slice of the child ``name``."""
-    level = settings.log_level
-    match name:
-        case "store":
-            return Configure(store=settings.store, log_level=level)
-        case "oplog":
-            return Configure(oplog=settings.oplog, log_level=level)
-        case "sync":
-            return Configure(sync=settings.sync, log_level=level)
-        case "election":
-            return Configure(election=settings.election, log_level=level)
-        case _:
-            return Configure(gateway=settings.gateway, log_level=level)
+    return Configure(log_level=settings.log_level, **{name: getattr(settings, name)})
 
 
 def static_peers(

@@ -10,22 +10,21 @@ The same session serves the LAN, the gateway and the cloud role.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from entgldb.actors.behaviour import Context
-from entgldb.actors.line import Flow, Line, Parts, Pulse, weight
+from entgldb.actors.line import Flow, Line, Parts, Pulse
 from entgldb.actors.ports import LogReader, SnapshotChunks
 from entgldb.actors.session import own_log
 from entgldb.actors.session.clock_watch import PeerClock
+from entgldb.actors.session.inbox import Inbox
 from entgldb.actors.session.members import Gossip
 from entgldb.actors.session.outbox import Outbox
 from entgldb.actors.session.progress import Progress
 from entgldb.actors.session.snapshot_giving import FRAMES as SNAPSHOT_FRAMES
 from entgldb.actors.session.snapshot_giving import SnapshotExchange
 from entgldb.actors.session.snapshot_taking import Ends
-from entgldb.actors.session.staging import Stage
 from entgldb.actors.session.writers import Writers
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import Reason
@@ -33,7 +32,6 @@ from entgldb.messages.limits import (
     BATCH_BYTES_MAX,
     ORIGINS_MAX,
     WINDOW_BATCHES_MAX,
-    WINDOW_BYTES_MAX,
 )
 from entgldb.messages.local.actors import Applied, Apply, Seen, SessionEnded
 from entgldb.messages.local.members import MembersHeard
@@ -42,12 +40,8 @@ from entgldb.messages.local.verification import VerifyHeard, VerifyPeer, VerifyS
 from entgldb.messages.model import Author, Entry, Vector
 from entgldb.messages.schema import Channel, Json, Message
 
-STALLED = 3.0
-"""Seconds without progress after which the receiver asks for a new round."""
 FIRST_WORD = 5.0
 """Seconds more for the first byte after both Hellos: ours has to reach the peer before it says anything."""
-FULL_PATIENCE = 30.0
-"""The same while our disk is full."""
 WANT_MAX = 200
 """Recorded entries asked for in one go."""
 
@@ -66,26 +60,6 @@ class Partner(NamedTuple):
     features: tuple[str, ...] = ()
     begins: bool = False
     """This side begins the comparisons of documents that come by themselves."""
-
-
-class Backlog:
-    """Received and not applied yet: twice the window at most, as a new round may begin behind an old one."""
-
-    def __init__(self) -> None:
-        self._sizes: deque[int] = deque()
-        self._bytes = 0
-
-    def add(self, size: int) -> bool:
-        """One more batch; whether there was too much already."""
-        over = len(self._sizes) >= 2 * WINDOW_BATCHES_MAX or self._bytes > 2 * WINDOW_BYTES_MAX
-        self._sizes.append(size)
-        self._bytes += size
-        return over
-
-    def done(self) -> None:
-        """The store is through with the oldest."""
-        if self._sizes:
-            self._bytes -= self._sizes.popleft()
 
 
 class Session:
@@ -112,38 +86,37 @@ class Session:
         chunks: SnapshotChunks | None = None,
         vouch: Vouch = tuple,
     ) -> None:
-        self.name, self._vouch = name, vouch  # what we say ourselves of the authors that the peer names
+        self.name, self._owner, self._cloud = name, owner, cloud
         self._partner = partner or Partner()
-        self._owner, self._log, self._gains = owner, log, Vector()
-        """Heads that we have gained and not told the peer yet."""
+        self._log, self._count = log, count
+        self._gossip = gossip
+        self._vouch = vouch
+        """What we say ourselves of the authors that the peer names."""
+        self._sync_interval = sync_interval
         self.line = Line(send, flow, parts=wire.PARTS in self._partner.features)
         self._send, self._parts, self._pulse = self.line.send, Parts(), Pulse(self.line)
-        self._cloud, self._sync_interval = cloud, sync_interval
-        self._count, self._gossip, self._writers, self._stage = count, gossip, writers, Stage()
+        self._writers = writers
+        self.inbox = Inbox(log, self.line, count)
         self.outbox = Outbox(log, self.line, cloud=cloud, live_push=live_push, count=count)
         known = chunks if wire.SNAPSHOTS in self._partner.features else None
         ends = Ends(name, owner, self._partner.node_id, cloud)
         self.snapshots = SnapshotExchange(ends, log, self.line, known, count)
-        self._theirs: dict[str, int] | None = None
         self.progress, self.clock = Progress(log), PeerClock()
+        self._gains: Vector = {}
+        """Heads that we have gained and not told the peer yet."""
+        self._theirs: dict[str, int] | None = None
         self._told: Vector = {}
+        self._told_at = 0.0
         self.outdated = False
         """A branch of some log was taken out here: both sides' knowledge of each other is void."""
         self.synced = False
         """Once everything the peer had at the start has arrived."""
         self.frames_until_synced = 0
         """Frames of the peer taken until then: so many round trips at most."""
-        self._round = self._received = self._applied = 0
-        self._backlog = Backlog()
         self.fault: tuple[Reason, str] | None = None
         """The peer takes more than it may have: its link is to be closed, with this text."""
         self._wanted: tuple[str, int] = ("", 0)
         """The last recorded entry asked for: the next look begins behind it."""
-        self._in_vain = 0
-        """Rounds refused since our vector last moved."""
-        self._waits = False
-        """This round was refused, and the next is not asked for at once."""
-        self._patience, self._moved_at, self._vector_at = STALLED, 0.0, 0.0
 
     def reconfigure(self, *, live_push: bool, sync_interval: float) -> None:
         """New settings of a node that reads its configuration again."""
@@ -151,7 +124,8 @@ class Session:
 
     def start(self, ctx: Context) -> None:
         """Both Hellos are through: say what we have."""
-        self._moved_at = self._vector_at = ctx.monotonic()
+        self._told_at = ctx.monotonic()
+        self.inbox.moved(ctx)
         self._pulse.start(ctx.monotonic() + FIRST_WORD)
         self._told = self._log.vector()
         self._send(wire.Vectors(self._told, self._log.held()))
@@ -210,24 +184,14 @@ class Session:
         """The store is through with a batch of this session."""
         # the sender has the entries: without this every entry would be relayed back to it
         self.outbox.learn(done.changes, ctx, gained=False)
-        if done.changes:
-            self._in_vain = 0
-        self._backlog.done()
-        if done.round != self._round:
-            return
-        if done.refused:
-            self._on_refused(done, ctx)
-            return
-        self._moved_at = ctx.monotonic()
-        self._applied = max(self._applied, done.batch + 1)
-        self._send(wire.Ack(done.round, done.batch))
-        self._note_synced()
+        if self.inbox.applied(done, ctx):
+            self._note_synced()
 
     def installed(self, done: SnapshotInstalled, ctx: Context) -> None:
         """A snapshot was merged, or refused. The peer that gave it goes on from there with its log."""
         if self.snapshots.taking.installed(done) and done.session == self.name and not done.refused:
-            self._in_vain = 0
-            self._ask_again(ctx)
+            self.inbox.gained()
+            self.inbox.ask_again(ctx)
         self._note_synced()
 
     def gained(self, changes: Vector) -> None:
@@ -247,8 +211,8 @@ class Session:
         if self.line.busy:
             self.progress.moved("out", ctx)
         wait = max(self._sync_interval - 0.01, self.line.vector_wait(len(self._told)))
-        if ctx.monotonic() - self._vector_at >= wait:
-            self._vector_at = ctx.monotonic()
+        if ctx.monotonic() - self._told_at >= wait:
+            self._told_at = ctx.monotonic()
             vector, held = self._log.vector(), self._log.held()
             self.outdated = self.outdated or own_log.went_back(self._told, vector)
             self._told = vector
@@ -261,7 +225,7 @@ class Session:
 
     def beat_now(self, ctx: Context, claim: wire.Claim | None) -> None:
         """A heartbeat with our vector, without waiting for the sync interval."""
-        self._vector_at = -math.inf
+        self._told_at = -math.inf
         self.beat(ctx, claim)
 
     def tick(self, ctx: Context) -> None:
@@ -326,24 +290,15 @@ class Session:
         if self.outbox.cut_off or self.outbox.quiet or unheard:
             # it may have missed deletes of which nothing is left here, and write on as if they had not been
             self._count(Reason.BEHIND_SNAPSHOT)
-        elif message.round != self._round:
-            self._count(Reason.OUT_OF_ORDER)
-        elif message.batch > self._received:
-            self._count(Reason.GAP)
-            self._ask_again(ctx)
-        elif message.batch < self._received:
-            self._count(Reason.DUPLICATE)
-        else:
-            self._received += 1
-            self._moved_at = ctx.monotonic()
-            if self._backlog.add(weight(message)):
+        elif self.inbox.admits(message, ctx):
+            if self.inbox.flooded:
                 self.fault = Reason.WINDOW_FULL, "it sends on and on, whatever is acknowledged"
             self._hand_on(message, ctx)
 
     def _hand_on(self, batch: wire.Entries, ctx: Context) -> None:
         """Tell the store what is proven now; of a batch of which nothing is, the number alone."""
         authors = self._vouch(batch.authors)
-        ready = self._stage.take(batch.entries, batch.recorded, authors, self._writers, ctx, self._count)
+        ready = self.inbox.stage.take(batch.entries, batch.recorded, authors, self._writers, ctx, self._count)
         ctx.tell(
             "store",
             Apply(
@@ -362,60 +317,17 @@ class Session:
 
     def _on_heartbeat(self, message: wire.Heartbeat, ctx: Context) -> None:
         self.clock.said(message.clock_ms, ctx)
-        self._watch_progress(message, ctx)
+        self.inbox.watch(message, ctx, excused=self.outbox.cut_off or self.outbox.quiet)
         news = [] if self._gossip is None else self._gossip.heard(message.members, ctx.now_ms())
         if news and self._owner == "gateway":
             ctx.tell("sync", MembersHeard(tuple(news)))
         if message.vector is not None:
             self._learn(message.vector)
             self._compare_logs(message.vector)
-            if self._round == message.round and self._applied:
-                # the Ack of the last batch may have been lost, and with it the sender's credit
-                self._send(wire.Ack(self._round, self._applied - 1))
+            self.inbox.acknowledge_again(message)
             self.outbox.quiet = self.snapshots.giving.look(message.vector, message.held or {}, ctx)
             self.outbox.compare(message.vector, message.held or {}, ctx)
             self._note_synced()
-
-    def _watch_progress(self, message: wire.Heartbeat, ctx: Context) -> None:
-        """Our request for a new round was lost, or batches were, or an actor of ours lost them."""
-        if message.round < self._round:
-            if ctx.monotonic() - self._moved_at > STALLED:
-                self._moved_at = ctx.monotonic()
-                self._send(wire.GapRequest(self._round, self._log.vector(), self._log.held()))
-        elif self.outbox.cut_off or self.outbox.quiet:
-            self._moved_at = ctx.monotonic()
-        elif message.sent > self._applied and ctx.monotonic() - self._moved_at > self._patience:
-            self._count(Reason.GAP)
-            self._backlog = Backlog()
-            self._ask_again(ctx)
-        elif message.sent <= self._applied:
-            self._moved_at = ctx.monotonic()
-
-    def _on_refused(self, done: Applied, ctx: Context) -> None:
-        """Ask again at once; a second time in vain (a bad entry) only after STALLED.
-
-        Of a full disk not before the store says that there is room, or, should that get lost, FULL_PATIENCE.
-        """
-        if done.again:
-            self._ask_again(ctx)
-        if done.again or self._waits:
-            return
-        self._in_vain += 1
-        full = done.refused == Reason.DISK_FULL.value
-        if self._in_vain == 1 and not full:
-            self._ask_again(ctx)
-        else:
-            self._waits = True
-            self._patience = FULL_PATIENCE if full else STALLED
-            self._moved_at = ctx.monotonic()
-
-    def _ask_again(self, ctx: Context) -> None:
-        self._waits, self._patience = False, STALLED
-        self._round += 1
-        self._stage = Stage()
-        self._received = self._applied = 0
-        self._moved_at = ctx.monotonic()
-        self._send(wire.GapRequest(self._round, self._log.vector(), self._log.held()))
 
     def _ask_for_recorded(self) -> None:
         if self._cloud:

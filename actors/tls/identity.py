@@ -23,7 +23,6 @@ from entgldb._version import BUILT_MS
 from entgldb.actors.cluster_key import read_cluster_key
 from entgldb.actors.tls.certificates import (
     authority,
-    cluster_name,
     is_ours,
     issue,
     node_id_in,
@@ -31,14 +30,6 @@ from entgldb.actors.tls.certificates import (
 )
 from entgldb.messages.errors import ConfigError, ProtocolError, Reason
 from entgldb.storage.file.durable import write_whole
-
-__all__ = [
-    "LanIdentity",
-    "ServerIdentity",
-    "classify",
-    "cloud_context",
-    "cluster_name",
-]
 
 NOT_YET_VALID: Final = 9
 """OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID."""
@@ -143,14 +134,10 @@ class ServerIdentity:
     """
 
     def __init__(self, certificate_file: str | Path, key_file: str | Path) -> None:
+        """Raises ConfigError when the files are missing or do not belong together."""
         self._files = Path(certificate_file), Path(key_file)
         self._seen = self._look()
         self._context = self._read()
-
-    @classmethod
-    def load(cls, certificate_file: str | Path, key_file: str | Path) -> ServerIdentity:
-        """Raises ConfigError when the files are missing or do not belong together."""
-        return cls(certificate_file, key_file)
 
     @property
     def server(self) -> ssl.SSLContext:

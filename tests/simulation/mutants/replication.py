@@ -15,8 +15,8 @@ from entgldb.actors.election.behaviour import Bully
 from entgldb.actors.gateway.behaviour import Gateway
 from entgldb.actors.gateway.cloud_link import CloudLink
 from entgldb.actors.node.supervision import Life, Watched
+from entgldb.actors.session.inbox import Inbox
 from entgldb.actors.session.outbox import Outbox
-from entgldb.actors.session.session import Session
 from entgldb.actors.session.writers import Writers
 from entgldb.actors.store.behaviour import REQUESTS, StoreKeeper
 from entgldb.actors.store.intake import Intake
@@ -42,15 +42,15 @@ from entgldb.storage.rules.results import LogRow
 @contextmanager
 def gap_accepted() -> Iterator[None]:
     """Batches and entries out of turn are taken as if nothing were missing."""
-    take, on_entries, link = Intake.take, Session._on_entries, chain.link
+    take, admits, link = Intake.take, Inbox.admits, chain.link
 
     def careless_take(self: Intake, batch: Apply, ctx: Context) -> Applied:
         self._next[batch.session] = (batch.round, batch.batch)
         return take(self, batch, ctx)
 
-    def careless_entries(self: Session, message: wire.Entries, ctx: Context) -> None:
-        self._received = message.batch
-        on_entries(self, message, ctx)
+    def careless_admits(self: Inbox, batch: wire.Entries, ctx: Context) -> bool:
+        self._received = batch.batch
+        return admits(self, batch, ctx)
 
     def careless_link(header: Header, head: chain.Head) -> chain.Link:
         found = link(header, head)
@@ -58,7 +58,7 @@ def gap_accepted() -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(Intake, "take", careless_take))
-        stack.enter_context(patch.object(Session, "_on_entries", careless_entries))
+        stack.enter_context(patch.object(Inbox, "admits", careless_admits))
         stack.enter_context(patch.object(apply, "link", careless_link))
         yield
 

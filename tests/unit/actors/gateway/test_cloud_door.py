@@ -49,7 +49,7 @@ class Cloud:
 
     def __init__(self, settings: SyncSettings) -> None:
         self.loop = SideLoop("cloud")
-        server = ServerIdentity.load(settings.tls_cert, settings.tls_key)
+        server = ServerIdentity(settings.tls_cert, settings.tls_key)
         self.links = TlsLinks(self.loop, listen=settings.listen, server=server)
         now_ms = int(time.time() * 1000)
         self.store = Store.memory(settings.node_id, b"cloud", now_ms)

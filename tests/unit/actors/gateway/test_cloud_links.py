@@ -48,7 +48,7 @@ def test_a_cloud_peer_is_verified_by_chain_and_name(
     tmp_path: Path, name: str, trusted: bool, reason: Reason | None
 ) -> None:
     pem = cloud_certificate(tmp_path, name)
-    server = ServerIdentity.load(tmp_path / "tls.crt", tmp_path / "tls.key")
+    server = ServerIdentity(tmp_path / "tls.crt", tmp_path / "tls.key")
     cloud = Node(lambda loop: TlsLinks(loop, server=server, listen="127.0.0.1:0"))
     gateway = Node(lambda loop: TlsLinks(loop))
     target = CloudTarget("cloud-1", f"localhost:{cloud.links.port()}", pem if trusted else "")
@@ -66,7 +66,7 @@ def test_a_cloud_peer_is_verified_by_chain_and_name(
 
 def test_a_renewed_certificate_is_used_from_the_next_link_on(tmp_path: Path) -> None:
     old = cloud_certificate(tmp_path, "localhost")
-    server = ServerIdentity.load(tmp_path / "tls.crt", tmp_path / "tls.key")
+    server = ServerIdentity(tmp_path / "tls.crt", tmp_path / "tls.key")
     cloud = Node(lambda loop: TlsLinks(loop, server=server, listen="127.0.0.1:0"))
     gateway = Node(lambda loop: TlsLinks(loop))
 

@@ -6,8 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from entgldb.actors.session.inbox import STALLED
 from entgldb.actors.session.outbox import RELAY_DELAY, RELAY_PATIENCE
-from entgldb.actors.session.session import STALLED, Session
+from entgldb.actors.session.session import Session
 from entgldb.actors.session.writers import Writers
 from entgldb.messages import client, wire
 from entgldb.messages.errors import Reason

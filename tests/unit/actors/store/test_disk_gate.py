@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from entgldb.actors.session.session import FULL_PATIENCE, STALLED
+from entgldb.actors.session.inbox import FULL_PATIENCE, STALLED
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.store.disk_gate import LOOK_BYTES, LOOK_SECONDS
 from entgldb.messages import client, wire

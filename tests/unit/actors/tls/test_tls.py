@@ -224,7 +224,7 @@ def test_a_certificate_outside_its_time_is_reported_as_clock(
 
 def test_the_cloud_asks_for_no_client_certificate_and_is_verified_by_name(tmp_path: Path) -> None:
     identity(tmp_path)
-    server = ServerIdentity.load(tmp_path / "node.crt", tmp_path / "node.key").server
+    server = ServerIdentity(tmp_path / "node.crt", tmp_path / "node.key").server
     client = cloud_context(authority(KEY).pem)
     assert handshake(server, client, "cloud.example.com")[1] == Reason.TLS_REFUSED
     client.check_hostname = False
@@ -237,10 +237,10 @@ def test_the_cloud_asks_for_no_client_certificate_and_is_verified_by_name(tmp_pa
 def test_a_wrong_server_certificate_is_a_fault_of_the_configuration(tmp_path: Path) -> None:
     identity(tmp_path)
     with pytest.raises(ConfigError, match=r"missing\.crt"):
-        ServerIdentity.load(tmp_path / "missing.crt", tmp_path / "node.key")
+        ServerIdentity(tmp_path / "missing.crt", tmp_path / "node.key")
     (tmp_path / "bad.key").write_text("bad")
     with pytest.raises(ConfigError, match=r"bad\.key"):
-        ServerIdentity.load(tmp_path / "node.crt", tmp_path / "bad.key")
+        ServerIdentity(tmp_path / "node.crt", tmp_path / "bad.key")
 
 
 def test_a_ca_pem_without_a_certificate_is_an_ssl_error() -> None:
