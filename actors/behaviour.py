@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 from typing import NamedTuple, Protocol
 
@@ -28,6 +29,12 @@ class Asker(Protocol):
     """The sender of the message at hand, who waits for an answer."""
 
     def answer(self, message: Message) -> None: ...
+
+
+class Caller(NamedTuple):
+    """An asker whose answer is handed to a function."""
+
+    answer: Callable[[Message], None]
 
 
 class Life(NamedTuple):

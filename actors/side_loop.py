@@ -119,6 +119,14 @@ class SideLoop:
         else:
             self.call(self._create, coroutine)
 
+    def post_outcome(self, question: Coroutine[Any, Any, Message]) -> None:
+        """Run ``question`` in the loop, and post the message that it comes to."""
+
+        async def outcome() -> None:
+            self.post(await question)
+
+        self.spawn(outcome())
+
     def stop(self) -> None:
         """Main thread: cancel what runs, end the thread, close the descriptors. Harmless when repeated."""
         if self._stopped:

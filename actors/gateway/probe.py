@@ -53,11 +53,10 @@ class CloudProber:
 
     def probe(self, ticket: int, target: CloudTarget, oauth2: OAuth2) -> None:
         """Begin; ProbeDone with this ``ticket`` will be posted, exactly one."""
-        self._loop.spawn(self._probe(ticket, target, oauth2))
+        self._loop.post_outcome(self._outcome(ticket, target, oauth2))
 
-    async def _probe(self, ticket: int, target: CloudTarget, oauth2: OAuth2) -> None:
-        steps = await run_probe(target, oauth2, self._tokens)
-        self._loop.post(ProbeDone(ticket, tuple(steps)))
+    async def _outcome(self, ticket: int, target: CloudTarget, oauth2: OAuth2) -> Message:
+        return ProbeDone(ticket, tuple(await run_probe(target, oauth2, self._tokens)))
 
 
 async def run_probe(target: CloudTarget, oauth2: OAuth2, tokens: HttpTokenSource) -> list[Json]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Final
 
-from entgldb.actors.behaviour import Asker, Behaviour, Life, refused
+from entgldb.actors.behaviour import Asker, Behaviour, Caller, Life, refused
 from entgldb.actors.host import build  # host_wire before thespian: it binds to loopback
 from entgldb.actors.host import wire as host_wire
 from entgldb.actors.host.cell import Cell, of_process, parent_of
@@ -56,18 +56,6 @@ class Inherited:
     directory = Path()
     launcher_pipe = -1
     cells: Final[dict[str, Cell]] = {name: Cell() for name in build.ACTORS}
-
-
-class _ThespianAsker:
-    """Somebody who asked by Thespian and waits."""
-
-    def __init__(self, host: Host, address: Any, request_id: int) -> None:
-        self._host = host
-        self._address = address
-        self._request_id = request_id
-
-    def answer(self, message: Message) -> None:
-        self._host.send(self._address, Envelope(ANSWER, codec.encode(message, self._request_id)))
 
 
 class Host:
@@ -253,8 +241,11 @@ class Host:
             asker, _ = self._asked.pop(number, (None, ""))
             self.answer(asker, decoded.message)
             return
-        asker = _ThespianAsker(self, sender, number) if number else None
-        self._local(decoded.message, asker, sender)
+
+        def answer(message: Message) -> None:
+            self.send(sender, Envelope(ANSWER, codec.encode(message, number)))
+
+        self._local(decoded.message, Caller(answer) if number else None, sender)
 
     def _local(self, message: Message, asker: Asker | None, sender: Any) -> None:
         """Messages meant for the host itself, or for host and behaviour both."""

@@ -14,8 +14,9 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from entgldb.messages.errors import ProtocolError
 from entgldb.messages.framing import PREFIX_BYTES, FrameReader, FrameWriter
@@ -176,23 +177,18 @@ class Lane:
         self._outward.pop(name).socket.close()  # which takes it out of the poll as well
 
 
-class _Inward:
+class _Inward(NamedTuple):
     """From one other actor."""
 
-    __slots__ = ("frames", "socket")
-
-    def __init__(self, made: socket.socket, frames: FrameReader) -> None:
-        self.socket = made
-        self.frames = frames
+    socket: socket.socket
+    frames: FrameReader
 
 
+@dataclass(slots=True)
 class _Outward:
     """The lane to one other actor: messages that the kernel has not taken yet stand in a queue."""
 
-    __slots__ = ("life", "socket", "watched", "writer")
-
-    def __init__(self, made: socket.socket, life: bytes) -> None:
-        self.socket = made
-        self.life = life
-        self.watched = False
-        self.writer = FrameWriter(QUEUE_BYTES_MAX)
+    socket: socket.socket
+    life: bytes
+    watched: bool = False
+    writer: FrameWriter = field(default_factory=lambda: FrameWriter(QUEUE_BYTES_MAX))

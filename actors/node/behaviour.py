@@ -6,10 +6,11 @@ repeats all that the child needs to serve: its slice, the peer list, who is gate
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from entgldb.actors.alarms import Alarms, gathered
-from entgldb.actors.behaviour import ERROR, INFO, WARNING, Asker, Behaviour, Context, refuse
+from entgldb.actors.behaviour import ERROR, INFO, WARNING, Asker, Behaviour, Caller, Context, refuse
 from entgldb.actors.node.collector import Collector
 from entgldb.actors.node.configuration import configure, static_peers
 from entgldb.actors.node.reloading import merge
@@ -414,7 +415,7 @@ class NodeKeeper(Behaviour):
         ctx.after(timeout, Tick("collect", self._numbers))
         before = ctx.asker
         for name, question in questions.items():
-            ctx.asker = collector.asker(name)
+            ctx.asker = Caller(partial(collector.answered, name))
             ctx.forward(name, encode(question))
         ctx.asker = before
         if not questions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from entgldb.actors.behaviour import Asker, Context
+from entgldb.actors.behaviour import Context
 from entgldb.messages.schema import Message
 
 
@@ -19,10 +19,6 @@ class Collector:
         self._done: Collector.Callback | None = done
         self._ctx = ctx
 
-    def asker(self, name: str) -> Asker:
-        """The asker of the question to ``name``."""
-        return _One(self, name)
-
     def answered(self, name: str, message: Message) -> None:
         """One answer; a second from the same actor or a late one changes nothing."""
         if name in self._waiting:
@@ -36,12 +32,3 @@ class Collector:
         done, self._done = self._done, None
         if done is not None:
             done(self._answers, self._ctx)
-
-
-class _One:
-    def __init__(self, collector: Collector, name: str) -> None:
-        self._collector = collector
-        self._name = name
-
-    def answer(self, message: Message) -> None:
-        self._collector.answered(self._name, message)

@@ -44,8 +44,6 @@ FIXED: Final = {
     "allow_clients": "cloud.allow_clients",
 }
 """The settings from which sockets, certificates and files were made at the start."""
-FROM_THE_PLACE: Final = {"directory", "key_file", "drift_ms", "config_file"}
-"""Fields that no setting in the file changes."""
 
 
 class Merged(NamedTuple):

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from entgldb.actors.oauth.http import Answer, AuthorityError, is_authority, request
-from entgldb.messages.errors import Reason
 from entgldb.messages.schema import Json
 
 
@@ -28,7 +27,7 @@ async def discover(authority: str, ca_pem: str = "") -> Metadata:
     The issuer it names must be ``authority``, character for character (RFC 8414, 3.3); one trailing slash
     is forgiven, because OAuth2Json is kept without. Raises AuthorityError or InvalidError.
     """
-    fault = AuthorityError(Reason.AUTHORITY_ERROR, f"{authority} publishes no metadata")
+    fault = AuthorityError(f"{authority} publishes no metadata")
     for url in metadata_urls(authority):
         answer = await request(url, ca_pem=ca_pem)
         if answer.status == 429 or answer.status >= 500:
@@ -67,9 +66,7 @@ def json_object(url: str, answer: Answer) -> dict[str, Json]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise AuthorityError(
-            Reason.AUTHORITY_ERROR, f"{urlsplit(url).netloc} did not answer with a JSON object"
-        )
+        raise AuthorityError(f"{urlsplit(url).netloc} did not answer with a JSON object")
     return found
 
 
@@ -78,16 +75,14 @@ def unexpected(url: str, answer: Answer) -> AuthorityError:
     text = f"{urlsplit(url).netloc} answered {answer.status}"
     if 300 <= answer.status < 400:
         text += ", a redirect, which is never followed"
-    return AuthorityError(Reason.AUTHORITY_ERROR, text, answer.retry_after)
+    return AuthorityError(text, retry_after=answer.retry_after)
 
 
 def endpoint(authority: str, url: Json, name: str) -> str:
     """Check an endpoint that metadata names: https, or http where the authority itself is on loopback."""
     secure_enough = isinstance(url, str) and (url.startswith("https:") or authority.startswith("http:"))
     if not secure_enough or not is_authority(url):
-        raise AuthorityError(
-            Reason.AUTHORITY_ERROR, f"the metadata of {authority} has no {name} at an https URL"
-        )
+        raise AuthorityError(f"the metadata of {authority} has no {name} at an https URL")
     return str(url)
 
 
@@ -100,7 +95,7 @@ def _read(authority: str, found: dict[str, Json]) -> Metadata:
     issuer = found.get("issuer")
     if not isinstance(issuer, str) or issuer not in (authority, authority + "/"):
         text = f"the metadata of {authority} names another issuer: {one_line(str(issuer))}"
-        raise AuthorityError(Reason.AUTHORITY_ERROR, text)
+        raise AuthorityError(text)
     # RFC 8414, 2: without the list, client_secret_basic is meant
     methods = found.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
     return Metadata(

@@ -5,7 +5,6 @@ Tokens and secrets live in memory only, and in no text that leaves here.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import re
@@ -15,7 +14,7 @@ from urllib.parse import quote, quote_plus
 from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
 
 from entgldb.actors.oauth.authority import discover, json_object, one_line, unexpected
-from entgldb.actors.oauth.http import TOTAL_SECONDS_MAX, Answer, AuthorityError, request
+from entgldb.actors.oauth.http import Answer, AuthorityError, answered_in_time, request
 from entgldb.actors.oauth.secrets import KeyedSecrets
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import Reason, SecretError
@@ -47,14 +46,11 @@ class HttpTokenSource:
 
     def request(self, node_id: str, ticket: int, oauth2: OAuth2) -> None:
         """Begin; TokenIssued or TokenFailed with this ``ticket`` will be posted, exactly one."""
-        self._loop.spawn(self._request(node_id, ticket, oauth2))
+        self._loop.post_outcome(self._outcome(node_id, ticket, oauth2))
 
     async def fetch(self, node_id: str, oauth2: OAuth2) -> Token:
         """A token for a cloud peer, in the loop's own thread. Raises SecretError or AuthorityError."""
         return await fetch_token(oauth2, self._secrets.resolve(node_id, oauth2))
-
-    async def _request(self, node_id: str, ticket: int, oauth2: OAuth2) -> None:
-        self._loop.post(await self._outcome(node_id, ticket, oauth2))
 
     async def _outcome(self, node_id: str, ticket: int, oauth2: OAuth2) -> Message:
         try:
@@ -71,22 +67,14 @@ class HttpTokenSource:
 
 async def fetch_token(oauth2: OAuth2, secret: str) -> Token:
     """One token for the client of ``oauth2``. Raises AuthorityError."""
-    try:
-        async with asyncio.timeout(TOTAL_SECONDS_MAX):
-            return await _fetch(oauth2, secret)
-    except TimeoutError:
-        text = f"{oauth2.authority} did not answer in time"
-        raise AuthorityError(Reason.AUTHORITY_UNREACHABLE, text) from None
-
-
-async def _fetch(oauth2: OAuth2, secret: str) -> Token:
-    if oauth2.token_endpoint:
-        url, basic = oauth2.token_endpoint, False
-    else:
-        metadata = await discover(oauth2.authority, oauth2.ca_pem)
-        url, basic = metadata.token_endpoint, metadata.basic_only
-    body, headers = _prepare(oauth2, secret, basic)
-    answer = await request(url, body=body, headers=headers, ca_pem=oauth2.ca_pem)
+    async with answered_in_time(oauth2.authority):
+        if oauth2.token_endpoint:
+            url, basic = oauth2.token_endpoint, False
+        else:
+            metadata = await discover(oauth2.authority, oauth2.ca_pem)
+            url, basic = metadata.token_endpoint, metadata.basic_only
+        body, headers = _prepare(oauth2, secret, basic)
+        answer = await request(url, body=body, headers=headers, ca_pem=oauth2.ca_pem)
     return read_token_answer(url, answer, oauth2.scopes, secret)
 
 
@@ -99,18 +87,18 @@ def read_token_answer(url: str, answer: Answer, scopes: tuple[str, ...], secret:
         parsed = _parse(found, scopes)
         given, kind, life = parsed["access_token"], parsed.get("token_type"), parsed.get("expires_in")
     except (OAuth2Error, ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        raise AuthorityError(Reason.AUTHORITY_ERROR, f"the token answer of {url} is malformed") from None
+        raise AuthorityError(f"the token answer of {url} is malformed") from None
     missing = sorted(set(scopes) - set(parsed.get("scope") or scopes))
     if missing:  # the cloud would refuse the token later; more scope than asked for is harmless
         text = f"{url} did not grant the scope {one_line(' '.join(missing))}"
-        raise AuthorityError(Reason.AUTHORITY_REFUSED, text)
+        raise AuthorityError(text, Reason.AUTHORITY_REFUSED)
     if not isinstance(given, str) or not re.fullmatch(r"[\x21-\x7e]+", given) or len(given) > TOKEN_BYTES_MAX:
-        raise AuthorityError(Reason.AUTHORITY_ERROR, f"{url} gave no usable access token")
+        raise AuthorityError(f"{url} gave no usable access token")
     if not isinstance(kind, str) or kind.lower() != "bearer":
-        raise AuthorityError(Reason.AUTHORITY_ERROR, f"{url} gave a token that is no bearer token")
+        raise AuthorityError(f"{url} gave a token that is no bearer token")
     seconds = LIFE_SECONDS_DEFAULT if life is None else float(life)
     if seconds <= 0:
-        raise AuthorityError(Reason.AUTHORITY_ERROR, f"{url} gave a token that has already expired")
+        raise AuthorityError(f"{url} gave a token that has already expired")
     return Token(given, seconds)
 
 
@@ -153,7 +141,7 @@ def _refused(url: str, answer: Answer, secret: str) -> AuthorityError:
     description = found.get("error_description")
     if isinstance(description, str):
         text += f" ({one_line(description)})"
-    return AuthorityError(reason, _without(text, secret, word), answer.retry_after)
+    return AuthorityError(_without(text, secret, word), reason, answer.retry_after)
 
 
 def _without(text: str, secret: str, word: str) -> str:

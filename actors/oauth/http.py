@@ -11,7 +11,8 @@ import asyncio
 import http.client
 import io
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any, NamedTuple, cast
@@ -36,7 +37,7 @@ class AuthorityError(EntglError):
 
     code = ErrorCode.TOKEN_REFUSED
 
-    def __init__(self, reason: Reason, text: str, retry_after: float = 0.0) -> None:
+    def __init__(self, text: str, reason: Reason = Reason.AUTHORITY_ERROR, retry_after: float = 0.0) -> None:
         super().__init__(text)
         self.reason = reason
         self.retry_after = retry_after
@@ -61,6 +62,16 @@ class Answer(NamedTuple):
         return min(max(seconds, 0.0), RETRY_AFTER_SECONDS_MAX)
 
 
+@asynccontextmanager
+async def answered_in_time(name: str, seconds: float = TOTAL_SECONDS_MAX) -> AsyncIterator[None]:
+    """Raises AuthorityError ``authority-unreachable`` when the time is over."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise AuthorityError(f"{name} did not answer in time", Reason.AUTHORITY_UNREACHABLE) from None
+
+
 async def request(
     url: str,
     *,
@@ -78,21 +89,19 @@ async def request(
     """
     place = _place(url)
     try:
-        async with asyncio.timeout(total_seconds):
+        async with answered_in_time(place, total_seconds):
             reader, writer = await _connect(url, ca_pem)
             try:
                 writer.write(_head(url, body, headers or {}) + (body or b""))
                 raw = await _receive(reader, place)
             finally:
                 writer.transport.abort()  # all is said; a polite TLS farewell may hang
-    except TimeoutError:
-        raise AuthorityError(Reason.AUTHORITY_UNREACHABLE, f"{place} did not answer in time") from None
     except ssl.SSLError as fault:
         why = getattr(fault, "verify_message", "") or fault.reason or "TLS failed"
-        raise AuthorityError(Reason.AUTHORITY_UNREACHABLE, f"{place} is not trusted: {why}") from None
+        raise AuthorityError(f"{place} is not trusted: {why}", Reason.AUTHORITY_UNREACHABLE) from None
     except (OSError, UnicodeError) as fault:
         why = getattr(fault, "strerror", "") or type(fault).__name__
-        raise AuthorityError(Reason.AUTHORITY_UNREACHABLE, f"{place} cannot be reached: {why}") from None
+        raise AuthorityError(f"{place} cannot be reached: {why}", Reason.AUTHORITY_UNREACHABLE) from None
     return _parse(raw, place)
 
 
@@ -101,7 +110,7 @@ def context(ca_pem: str) -> ssl.SSLContext:
     try:
         made = ssl.create_default_context(cadata=ca_pem or None)
     except ssl.SSLError:
-        raise AuthorityError(Reason.AUTHORITY_ERROR, "caPem holds no PEM certificate") from None
+        raise AuthorityError("caPem holds no PEM certificate") from None
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     return made
 
@@ -119,8 +128,7 @@ def is_authority(url: str) -> bool:
 def _place(url: str) -> str:
     """The ``host:port`` of a URL we may ask."""
     if not is_authority(url):
-        text = "an authorization server needs an https URL, or http on loopback"
-        raise AuthorityError(Reason.AUTHORITY_ERROR, text)
+        raise AuthorityError("an authorization server needs an https URL, or http on loopback")
     return urlsplit(url).netloc
 
 
@@ -142,7 +150,7 @@ def _head(url: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
     if any(not line.isascii() or not line.isprintable() for line in lines):
-        raise AuthorityError(Reason.AUTHORITY_ERROR, f"the URL of {where.netloc} is not printable ASCII")
+        raise AuthorityError(f"the URL of {where.netloc} is not printable ASCII")
     return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
 
 
@@ -157,9 +165,7 @@ async def _receive(reader: asyncio.StreamReader, place: str) -> bytes:
         raw += chunk
         split = raw.find(b"\r\n\r\n")
         if (split if split >= 0 else len(raw)) > HEAD_BYTES_MAX:
-            raise AuthorityError(
-                Reason.AUTHORITY_ERROR, f"{place} sent headers beyond {HEAD_BYTES_MAX} bytes"
-            )
+            raise AuthorityError(f"{place} sent headers beyond {HEAD_BYTES_MAX} bytes")
         # room for the framing of a chunked body
         if len(raw) - max(split, 0) > 2 * HTTP_BODY_BYTES_MAX:
             raise _too_large(place)
@@ -181,13 +187,13 @@ def _announced_end(head: bytes, place: str) -> int | None:
 def _parse(raw: bytes, place: str) -> Answer:
     if not raw:
         text = f"{place} closed the connection without an answer"
-        raise AuthorityError(Reason.AUTHORITY_UNREACHABLE, text)
+        raise AuthorityError(text, Reason.AUTHORITY_UNREACHABLE)
     answer = _begin(raw, place)
     try:
         # without a number: read(n) does not complain about a body that was cut short
         body = answer.read()
     except (http.client.HTTPException, ValueError):
-        raise AuthorityError(Reason.AUTHORITY_ERROR, f"{place} sent a truncated answer") from None
+        raise AuthorityError(f"{place} sent a truncated answer") from None
     if len(body) > HTTP_BODY_BYTES_MAX:
         raise _too_large(place)
     return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, body)
@@ -204,10 +210,9 @@ def _begin(raw: bytes, place: str) -> http.client.HTTPResponse:
             raise http.client.BadStatusLine("the headers do not end")
         answer.begin()
     except (http.client.HTTPException, ValueError):
-        raise AuthorityError(Reason.AUTHORITY_ERROR, f"{place} did not answer in HTTP") from None
+        raise AuthorityError(f"{place} did not answer in HTTP") from None
     return answer
 
 
 def _too_large(place: str) -> AuthorityError:
-    text = f"{place} sent an answer beyond {HTTP_BODY_BYTES_MAX} bytes"
-    return AuthorityError(Reason.AUTHORITY_ERROR, text)
+    return AuthorityError(f"{place} sent an answer beyond {HTTP_BODY_BYTES_MAX} bytes")

@@ -20,7 +20,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.utils import base64url_decode, base64url_encode
 
 from entgldb.actors.oauth.authority import discover, json_object, one_line
-from entgldb.actors.oauth.http import TOTAL_SECONDS_MAX, AuthorityError, request
+from entgldb.actors.oauth.http import AuthorityError, answered_in_time, request
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.limits import TOKEN_BYTES_MAX
@@ -146,14 +146,14 @@ def read_keys(found: Mapping[str, Json]) -> dict[str, Key]:
     """The usable keys of a JWKS (RFC 7517): public keys for signatures, under unambiguous names."""
     listed = found.get("keys")
     if not isinstance(listed, list) or len(listed) > KEYS_MAX:
-        raise AuthorityError(Reason.AUTHORITY_ERROR, f"the key set is not a list of at most {KEYS_MAX} keys")
+        raise AuthorityError(f"the key set is not a list of at most {KEYS_MAX} keys")
     keys: dict[str, Key] = {}
     for item in listed:
         algorithms = _usable_with(item) if isinstance(item, dict) else ()
         if not algorithms:
             continue
         if item["kid"] in keys:
-            raise AuthorityError(Reason.AUTHORITY_ERROR, "the key set has two keys of one name")
+            raise AuthorityError("the key set has two keys of one name")
         try:
             public: Any = _READERS[item["kty"]].from_jwk(item)
         except (jwt.PyJWTError, ValueError, TypeError):
@@ -201,7 +201,7 @@ class TokenVerifier:
 
     async def _refresh(self) -> None:
         if self._fault is not None and self._clock() - self._failed < RETRY_SECONDS_MIN:
-            raise AuthorityError(self._fault.reason, self._fault.text, self._fault.retry_after)
+            raise AuthorityError(self._fault.text, self._fault.reason, self._fault.retry_after)
         self.fetches += 1
         try:
             self._issuer, self._keys = await fetch_keys(self._authority, self._ca_pem())
@@ -213,14 +213,11 @@ class TokenVerifier:
 
 async def fetch_keys(authority: str, ca_pem: str = "") -> tuple[str, dict[str, Key]]:
     """The issuer and the keys that ``authority`` publishes now. Raises AuthorityError."""
-    try:
-        async with asyncio.timeout(TOTAL_SECONDS_MAX):
-            metadata = await discover(authority, ca_pem)
-            if not metadata.jwks_uri:
-                raise AuthorityError(Reason.AUTHORITY_ERROR, f"the metadata of {authority} names no jwks_uri")
-            answer = await request(metadata.jwks_uri, ca_pem=ca_pem)
-    except TimeoutError:
-        raise AuthorityError(Reason.AUTHORITY_UNREACHABLE, f"{authority} did not answer in time") from None
+    async with answered_in_time(authority):
+        metadata = await discover(authority, ca_pem)
+        if not metadata.jwks_uri:
+            raise AuthorityError(f"the metadata of {authority} names no jwks_uri")
+        answer = await request(metadata.jwks_uri, ca_pem=ca_pem)
     return metadata.issuer, read_keys(json_object(metadata.jwks_uri, answer))
 
 
@@ -234,10 +231,7 @@ class JwtChecker:
 
     def check(self, link: int, ticket: int, token: str) -> None:
         """Begin; TokenChecked with this ``link`` and ``ticket`` will be posted, exactly one."""
-        self._loop.spawn(self._check(link, ticket, token))
-
-    async def _check(self, link: int, ticket: int, token: str) -> None:
-        self._loop.post(await self._outcome(link, ticket, token))
+        self._loop.post_outcome(self._outcome(link, ticket, token))
 
     async def _outcome(self, link: int, ticket: int, token: str) -> Message:
         try:

@@ -40,35 +40,27 @@ class ConnectionOwner(Protocol):
     @property
     def paused(self) -> bool:
         """Whether nobody is read now."""
-        ...
 
     def took(self, size: int, message: Message, asker: Asker) -> None:
         """A request of ``size`` bytes goes to the actor."""
-        ...
 
     def answered(self, size: int) -> None:
         """A request of ``size`` bytes has its answer."""
-        ...
 
     def reserve(self, client: Connection, size: int) -> bool:
         """Room for a large request; False: ``client`` has to wait and is called when there is."""
-        ...
 
     def give_back(self, size: int) -> None:
         """A large request is whole, or will never be."""
-        ...
 
     def drop(self, reason: Reason) -> None:
         """The actor counts what it never saw."""
-        ...
 
     def watch(self, client: Connection) -> None:
         """Wait for what the client may do next and we can take."""
-        ...
 
     def closed(self, client: Connection) -> None:
         """A client has gone."""
-        ...
 
 
 class Connection:

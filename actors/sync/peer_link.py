@@ -109,10 +109,6 @@ class PeerLink:
         said = self.hello
         return said.ca_key if said is not None and cluster_of(said.ca_key) == said.cluster else b""
 
-    def knows(self, feature: str) -> bool:
-        """Whether the peer has said that it takes the messages of ``feature``."""
-        return self.hello is not None and feature in self.hello.features
-
     def judge(
         self, hello: wire.Hello, settings: SyncSettings, retired: Container[Origin] = ()
     ) -> Reason | None:

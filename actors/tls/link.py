@@ -25,19 +25,15 @@ class LinkOwner(Protocol):
 
     def peer_of(self, transport: asyncio.BaseTransport) -> str:
         """The node id in the certificate of the other side. Raises ProtocolError."""
-        ...
 
     def proved(self, link: Link, who: str) -> None:
         """The other side of ``link`` has shown who it is: a node, or a client of a cloud."""
-        ...
 
     def frame_in(self, link: Link, payload: bytes) -> None:
         """Hand one frame to the actor."""
-        ...
 
     def forget(self, link: Link) -> None:
         """``link`` is down."""
-        ...
 
 
 class Link(asyncio.BufferedProtocol):
