@@ -226,6 +226,13 @@ class Reason(StrEnum):
     STOOD_DOWN = "stood-down"
 
 
+def as_own(fault: Exception) -> EntglError:
+    """An error of ours as it is, any other exception as ``internal``: a stable word and a sentence."""
+    if isinstance(fault, EntglError):
+        return fault
+    return EntglError(f"{type(fault).__name__}: {fault}"[:500], code=ErrorCode.INTERNAL)
+
+
 def known_reason(word: str, otherwise: Reason = Reason.PEER_CLOSED) -> Reason:
     """The Reason a peer names; a newer node may use a word that we do not know."""
     try:

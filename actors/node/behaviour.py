@@ -185,7 +185,7 @@ class NodeKeeper(Behaviour):
             ctx.log(INFO, f"{name} is no longer {code}")
 
     def _spawn(self, name: str, ctx: Context) -> None:
-        self.children[name].spawned(ctx.monotonic())
+        self.children[name].begin(ctx.monotonic())
         ctx.spawn(name)
         ctx.tell(name, configure(self.settings, name))
 

@@ -120,10 +120,6 @@ class Child(Watched):
         self._deaths_in_a_row = 0
         self._deaths: deque[float] = deque(maxlen=RESTARTS_MAX + 1)
 
-    def spawned(self, now: float) -> None:
-        """It was started."""
-        self.begin(now)
-
     def serves(self, pid: int, facts: dict[str, Json], now: float) -> None:
         """It said Ready."""
         self.up, self.pid, self.facts, self._ready_at = True, pid, facts, now

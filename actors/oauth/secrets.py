@@ -53,7 +53,8 @@ class KeyedSecrets:
         if given.startswith("env:"):
             return _from_environment(given.removeprefix("env:"))
         if given.startswith("file:"):
-            return _from_file(self._beside_key(given.removeprefix("file:")))
+            # joined to an absolute path it is that path
+            return _from_file(str(Path(self._key_file).parent / given.removeprefix("file:")))
         if given.startswith(SEALED):
             return self._open(node_id, oauth2)
         raise SecretError(
@@ -113,9 +114,6 @@ class KeyedSecrets:
             raise SecretError(fault.text) from None
         key_id = _derive(cluster_key, b"secret-seal-id v1", 8)
         return _derive(cluster_key, b"secret-seal v1", 32), key_id.hex()
-
-    def _beside_key(self, path: str) -> str:
-        return path if os.path.isabs(path) else str(Path(self._key_file).parent / path)
 
 
 def _derive(cluster_key: bytes, info: bytes, size: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from entgldb.actors.behaviour import ERROR, INFO, Context
 from entgldb.actors.ports import Store
-from entgldb.messages.errors import EntglError, ErrorCode, Reason
+from entgldb.messages.errors import EntglError, Reason, as_own
 from entgldb.messages.local.actors import Committed
 from entgldb.messages.local.snapshots import InstallSnapshot, SnapshotInstalled
 from entgldb.storage.rules.results import Installed
@@ -24,7 +24,8 @@ def install(
     """Merge it, and tell everybody who waits what came of it; by what the file has grown, if it has."""
     before = store.last_lsn()
     try:
-        _need(no_room)
+        if no_room is not None:
+            raise no_room  # noqa: TRY301 -- told as any other end of the merge
         done = store.install(
             message.staged,
             ctx.random.randbytes(32),
@@ -34,7 +35,7 @@ def install(
             peer=message.peer,
         )
     except Exception as raised:  # noqa: BLE001 -- whoever waits for the merge has to hear of any end of it
-        fault = raised if isinstance(raised, EntglError) else _bug(raised)
+        fault = as_own(raised)
         ctx.log(ERROR, f"snapshot {message.id} was not merged: {fault.text}")
         done = Installed({}, _REASONS.get(fault.code.value, Reason.STORE_BUSY).value)
     else:
@@ -49,12 +50,3 @@ def install(
     ctx.tell(message.owner, told)
     last = store.last_lsn()
     return Committed(before + 1, last, done.own_last) if last > before else None
-
-
-def _need(fault: EntglError | None) -> None:
-    if fault is not None:
-        raise fault
-
-
-def _bug(raised: Exception) -> EntglError:
-    return EntglError(f"{type(raised).__name__}: {raised}"[:500], code=ErrorCode.INTERNAL)

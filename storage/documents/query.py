@@ -89,7 +89,9 @@ class Changes(Iterator[Change]):
         while True:
             while self._page:
                 self._lsn, name, key, body, origin, seq, hlc = self._page.pop()
-                if name == self._collection or (self._collection is None and not _is_system(name)):
+                if name == self._collection or (
+                    self._collection is None and not name.startswith(SYSTEM_PREFIX)
+                ):
                     document = None if body is None else parsed(body)
                     return Change(self.token, name, key, document, Version(origin, seq), ms_of(hlc))
             # a row that is changed meanwhile moves to the end: the rows behind ``seen`` by then were read
@@ -217,10 +219,6 @@ class Documents:
         """Names of collections that ever had a document here."""
         names = [name for (name,) in self._all("SELECT name FROM _entgldb_collections ORDER BY name")]
         return [name for name in names if system or not name.startswith(SYSTEM_PREFIX)]
-
-    def indexes(self) -> list[tuple[str, str]]:
-        """Collections and the field paths indexed in them."""
-        return self._all("SELECT collection, path FROM _entgldb_indexes ORDER BY collection, path")
 
     def conflicts(self, collection: str | None = None) -> list[Conflict]:
         """Losers of concurrent writes with what won, by collection, key and time of writing."""
@@ -392,10 +390,6 @@ def _inode(file: str) -> int:
         return os.stat(file).st_ino
     except FileNotFoundError:
         return 0
-
-
-def _is_system(name: str) -> bool:
-    return name.startswith(SYSTEM_PREFIX)
 
 
 def _scope(collection: str) -> str:

@@ -53,13 +53,14 @@ class Tracer(LogReader):
         waiting = held + unfit
         ranked = [(hlc, *version) for version, hlc in waiting] + [(one.hlc, *one.version) for one in traces]
         newest = Version(*max(ranked)[1:]) if ranked else current
+        forked = newest is not None and newest.origin in self.forked() and not covers(self.vector(), newest)
         known = KeyState(
             collection,
             current,
             row is not None and row[3] == 1,
             newest,
             held=newest in [version for version, _ in held],
-            unfit=newest in [version for version, _ in unfit] or self._is_forked(newest),
+            unfit=newest in [version for version, _ in unfit] or forked,
             recorded=current is None and bool(traces) and not waiting,
         )
         return known, traces[:TRACES_MAX]
@@ -98,6 +99,3 @@ class Tracer(LogReader):
             place,
         ).fetchall()
         return [(Version(name, seq), hlc) for name, seq, hlc in rows]
-
-    def _is_forked(self, version: Version | None) -> bool:
-        return version is not None and version.origin in self.forked() and not covers(self.vector(), version)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from entgldb.messages.errors import EntglError, ProtocolError, Reason
+from entgldb.messages.errors import EntglError, ProtocolError, Reason, as_own
 from entgldb.messages.limits import (
     FORK_PROOFS_MAX,
     GROUP_BYTES_MAX,
@@ -219,7 +219,7 @@ class Applier:
             if self._careful:
                 self._merge_alone(one.header, text, lsn)
             else:
-                self._merge(one.header, text, lsn)
+                self.merge(one.header, text, lsn)
         except sqlite3.Error:
             raise
         except Exception as fault:
@@ -229,7 +229,7 @@ class Applier:
                 "UPDATE _entgldb_oplog SET applied = ? WHERE origin = ? AND seq = ?",
                 (UNFIT, self.state.origins[one.header.origin].number, one.header.seq),
             )
-            self._set_aside(one, unfit.why(fault))
+            self._set_aside(one, as_own(fault))
             return False
         return True
 
@@ -239,7 +239,7 @@ class Applier:
         before = self.state.moment()
         self.connection.execute("SAVEPOINT entry")
         try:
-            self._merge(header, text, lsn)
+            self.merge(header, text, lsn)
             self.batch.flush()
         except sqlite3.Error:
             raise  # it is the disk: all of the batch is undone
@@ -251,7 +251,8 @@ class Applier:
             raise
         self.connection.execute("RELEASE entry")
 
-    def _merge(self, header: Header, text: str | None, lsn: int) -> None:
+    def merge(self, header: Header, text: str | None, lsn: int) -> None:
+        """Merge an entry that is in the log."""
         batch = self.batch
         waits = frozenset[Version]()
         if self.state.unfit_logged:
@@ -262,7 +263,9 @@ class Applier:
         named = header.named
         missing = [version for version in named if not self._applied(version, header.collection)]
         for version in sorted(missing):
-            self._note_successor(version)
+            forgotten = batch.note_successor(version)
+            if forgotten:
+                self.counts[Reason.PARENT_FORGOTTEN.value] += forgotten
         current = batch.current(header.collection, header.key)
         fields = header.op == MERGE or (current is not None and current.merged)
         missing = [version for version in missing if version not in waits]
@@ -278,11 +281,6 @@ class Applier:
             # nobody's fault and kept back from nobody: its next writer has to make it smaller
             self.counts[Reason.TOO_LARGE.value] += 1
 
-    def _note_successor(self, version: Version) -> None:
-        forgotten = self.batch.note_successor(version)
-        if forgotten:
-            self.counts[Reason.PARENT_FORGOTTEN.value] += forgotten
-
     def _applied(self, version: Version, collection: str) -> bool:
         """Whether our vector covers ``version`` and, in a system collection, it was applied too."""
         known = self.state.origins.get(version.origin)
@@ -295,10 +293,6 @@ class Applier:
             "SELECT applied FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (known.number, version.seq)
         ).fetchone()
         return row is None or row[0] == APPLIED
-
-    def merge_own(self, header: Header, text: str | None, lsn: int) -> None:
-        """Merge what this node has just logged as if it came from elsewhere."""
-        self._merge(header, text, lsn)
 
     def retry(self, version: Version) -> Outcome:
         """Apply an entry from quarantine. Raises NotFoundError, or CannotApply: it stays there then."""
@@ -342,7 +336,8 @@ class Applier:
     def _look_for_fork(self, one: Incoming) -> None:
         """Quarantine the origin of a supplied entry that differs from ours at its place: it is of another
         branch."""
-        if one.header.seq <= self._head(one.header.origin).seq and self._place_is_kept(one.header):
+        origin = one.header.origin
+        if self.state.origins[origin].floor < one.header.seq <= self._head(origin).seq:
             ours, _ = self._recorded(one.header)
             if ours != one.digest:
                 self._note_fork(one)
@@ -467,10 +462,6 @@ class Applier:
             (number, header.seq) * 2,
         ).fetchone()
         return row[0], row[1] != RECORDED
-
-    def _place_is_kept(self, header: Header) -> bool:
-        """Whether what we had at an entry's place has not been pruned."""
-        return header.seq > self.state.origins[header.origin].floor
 
     def _raw(self, number: int, seq: int) -> bytes:
         self.batch.flush()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final, NamedTuple
 
-from entgldb.messages.errors import EntglError, ErrorCode, NotFoundError
+from entgldb.messages.errors import EntglError, NotFoundError, as_own
 from entgldb.messages.limits import PAGE_ROWS_MAX, QUARANTINE_KEPT_MAX
 from entgldb.messages.model import Entry, Origin, Version
 from entgldb.storage.file.state import State
@@ -46,14 +46,7 @@ class CannotApply(Exception):  # noqa: N818 -- a signal inside one transaction, 
     def __init__(self, version: Version, fault: Exception) -> None:
         super().__init__(str(fault))
         self.version = version
-        self.fault = why(fault)
-
-
-def why(fault: Exception) -> EntglError:
-    """The fault of an entry: a stable word and a sentence."""
-    if isinstance(fault, EntglError):
-        return fault
-    return EntglError(f"{type(fault).__name__}: {fault}"[:500], code=ErrorCode.INTERNAL)
+        self.fault = as_own(fault)
 
 
 def list_unfit(connection: sqlite3.Connection) -> list[Unfit]:

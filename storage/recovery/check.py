@@ -32,6 +32,8 @@ REBUILD: Final = (
     "stop the node, then entgldb start --rebuild: the peers refill it, own writes that they lack come back"
 )
 
+_FLOOR: Final = "SELECT floor FROM _entgldb_origins WHERE id = ?"
+
 
 class Finding(NamedTuple):
     """Something that is not as it should be."""
@@ -184,7 +186,7 @@ class Checkup:
             yield Finding("chain", where, text, RESTORE)
         if seq == at + 1 and header.prev_hash != link:
             yield Finding("chain", where, "it does not link to the entry before", RESTORE)
-        if seq != at + 1 and seq - 1 > self._floor(number):
+        if seq != at + 1 and seq - 1 > self._one(_FLOOR, number):
             yield Finding("chain", where, f"it follows {at}: entries are missing", RESTORE)
         if body is not None and digest(body) != header.body_sha256:
             yield Finding(
@@ -251,9 +253,6 @@ class Checkup:
             "SELECT id, name, seq, head, floor, public_key FROM _entgldb_heads"
         ).fetchall()
         return {row[0]: _Chain(*row[1:]) for row in rows}
-
-    def _floor(self, number: int) -> int:
-        return self._one("SELECT floor FROM _entgldb_origins WHERE id = ?", number)
 
     def _page(self, sql: str, after: int) -> list[Any]:
         page: list[Any] = self._connection.execute(sql, (after, PAGE_ROWS_MAX)).fetchall()

@@ -149,7 +149,7 @@ def _write_again(transaction: Transaction, tail: Tail, new: Origin, now_ms: int)
     for header, text in _rows(transaction):
         made, said, lsn = writer.again(header, text)
         transaction.state.move(new, writer.head)
-        applier.merge_own(made, said, lsn)
+        applier.merge(made, said, lsn)
     writer.end()
     return writer.written
 

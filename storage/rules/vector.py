@@ -29,11 +29,6 @@ def missing(ours: Vector, theirs: Mapping[Origin, tuple[int, bytes]]) -> dict[Or
     return found
 
 
-def equal(ours: Vector, theirs: Mapping[Origin, tuple[int, bytes]]) -> bool:
-    """Whether nothing is to be sent in either direction."""
-    return not missing(ours, theirs) and seqs(ours) == seqs(theirs)
-
-
 def behind(floors: Mapping[Origin, int], theirs: Mapping[Origin, int]) -> bool:
     """Whether somebody lacks entries that a log with these floors does not have any more."""
     return any(theirs.get(origin, 0) < floor for origin, floor in floors.items())

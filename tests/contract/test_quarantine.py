@@ -67,7 +67,7 @@ def test_it_is_relayed_as_it_came_and_nobody_is_asked_for_it(bench: Bench) -> No
 
 
 def failing(key: str) -> Callable[..., None]:
-    merge = Applier._merge
+    merge = Applier.merge
 
     def careless(self: Applier, header: Header, text: str | None, lsn: int) -> None:
         merge(self, header, text, lsn)
@@ -80,7 +80,7 @@ def failing(key: str) -> Callable[..., None]:
 def test_a_merge_that_fails_is_undone_and_set_aside_alone(bench: Bench) -> None:
     a, b = bench.make("a"), bench.make("b")
     sent = [entry for key in ("k1", "k2", "k3") for entry in bench.put(a, doc(key))]
-    with patch.object(Applier, "_merge", failing("k2")):
+    with patch.object(Applier, "merge", failing("k2")):
         outcome = bench.apply(b, sent)
     assert (outcome.refused, outcome.counts) == ("", {"unfit": 1})
     assert b.vector() == a.vector()
@@ -89,7 +89,7 @@ def test_a_merge_that_fails_is_undone_and_set_aside_alone(bench: Bench) -> None:
     (found,) = unfit.list_unfit(b.connection)
     assert (found.reason, found.text) == ("internal", "ZeroDivisionError: a bug met by one document")
     with (
-        patch.object(Applier, "_merge", failing("k2")),
+        patch.object(Applier, "merge", failing("k2")),
         pytest.raises(Exception, match="a bug met"),
         b.group(),
     ):
@@ -131,7 +131,7 @@ def test_the_version_that_replaces_it_ends_it_without_a_conflict(bench: Bench) -
 def test_a_concurrent_write_does_not_end_it_and_the_retry_shows_the_conflict(bench: Bench) -> None:
     a, b = bench.make("a"), bench.make("b")
     sent = bench.put(a, doc("k"))
-    with patch.object(Applier, "_merge", failing("k")):
+    with patch.object(Applier, "merge", failing("k")):
         bench.apply(b, sent)
     bench.put(b, doc("k", b'{"v":"mine"}'), now=NOW + 1)
     (left,) = unfit.list_unfit(b.connection)
@@ -170,7 +170,7 @@ def test_a_merge_on_what_waits_is_the_rival_of_what_neither_knew(bench: Bench) -
     merge = bench.put(c, doc("k", b'{"v":2}'), now=NOW + 9)
     assert decode(merge[0].header).op == MERGE
     rival = bench.put(bench.make("r"), doc("k", b'{"v":1}'), now=NOW + 5)
-    with patch.object(Applier, "_merge", failing("k")):
+    with patch.object(Applier, "merge", failing("k")):
         bench.apply(b, sent)
     bench.apply(b, rival)
     assert bench.apply(b, entries(c)[1:]).counts == {}
@@ -194,7 +194,7 @@ def test_a_put_on_a_decision_that_waits_replaces_what_that_one_knew(bench: Bench
         c.resolve(bench.request(), ("users", "k"), one.version, "loser", None, NOW + 9)
     assert decode(entries(c)[-1].header).op == MERGE
     bench.apply(a, entries(c))
-    with patch.object(Applier, "_merge", failing("k")):
+    with patch.object(Applier, "merge", failing("k")):
         bench.apply(b, entries(c)[2:])
     assert (lost(a), lost(b)) == ([], ['{"v":1}'])
     assert bench.apply(b, bench.put(a, doc("k", b'{"v":3}'), now=NOW + 10)).counts == {}

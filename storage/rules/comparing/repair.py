@@ -7,13 +7,13 @@ elsewhere. Nothing is guessed: a difference that these rules do not decide is li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from entgldb.messages.model import Vector
+from entgldb.messages.model import Vector, Version
 from entgldb.messages.wire import Copy
 from entgldb.storage.rules.header import MERGE, Header, digest
+from entgldb.storage.rules.vector import covers, missing, seqs
 
 
 class Decision(StrEnum):
@@ -56,12 +56,7 @@ def is_sound(copy: Copy, header: Header | None) -> bool:
 
 def covers_copy(vector: Vector, copy: Copy) -> bool:
     """Whether a vector covers a row's version."""
-    return vector.get(copy.origin, (0, b""))[0] >= copy.seq
-
-
-def covers_all(vector: Vector, other: Vector) -> bool:
-    """Whether a vector covers everything that another does."""
-    return all(vector.get(origin, (0, b""))[0] >= seq for origin, (seq, _) in other.items())
+    return covers(vector, Version(copy.origin, copy.seq))
 
 
 def decide(mine: Side, theirs: Side) -> Decision:
@@ -74,7 +69,7 @@ def decide(mine: Side, theirs: Side) -> Decision:
         if theirs.copy.body is None:
             return Decision.EQUAL  # a tombstone that was collected here
         # lost here, or deleted here and the tombstone collected: a node that has all that we have would know
-        if not covers_all(theirs.vector, mine.vector):
+        if missing(mine.vector, theirs.vector):
             return Decision.WAIT
         return Decision.TAKE if theirs.sound else Decision.UNDECIDED
     if (mine.copy.origin, mine.copy.seq) == (theirs.copy.origin, theirs.copy.seq):
@@ -95,7 +90,7 @@ def _against_nothing(mine: Side, theirs: Side) -> Decision:
     """Never a reason to delete ours; the other side may take it."""
     if mine.copy is None or mine.copy.body is None:
         return Decision.EQUAL
-    settled = covers_copy(theirs.vector, mine.copy) and covers_all(mine.vector, theirs.vector)
+    settled = covers_copy(theirs.vector, mine.copy) and not missing(theirs.vector, mine.vector)
     if not settled:
         return Decision.WAIT
     return Decision.KEEP if mine.sound else Decision.UNDECIDED
@@ -108,7 +103,7 @@ def _same_version(mine: Side, theirs: Side) -> Decision:
     if mine.sound != theirs.sound:
         return Decision.TAKE if theirs.sound else Decision.KEEP
     merged = mine.copy.stamps is not None or theirs.copy.stamps is not None
-    if merged and _seqs(mine.vector) != _seqs(theirs.vector):
+    if merged and seqs(mine.vector) != seqs(theirs.vector):
         return Decision.WAIT  # one side has merged a field that is still under way to the other
     return Decision.UNDECIDED
 
@@ -121,7 +116,3 @@ def _forked(mine: Side, theirs: Side) -> bool:
             if here is not None and there is not None and here[0] == there[0] and here[1] != there[1]:
                 return True
     return False
-
-
-def _seqs(vector: Vector) -> Mapping[str, int]:
-    return {origin: seq for origin, (seq, _) in vector.items()}

@@ -197,7 +197,7 @@ def mended_under_its_old_number() -> Iterator[None]:
 @contextmanager
 def supplied_under_its_old_number() -> Iterator[None]:
     """A document that is applied long after it was recorded is shown under the number of its log row."""
-    merge = Applier._merge
+    merge = Applier.merge
 
     def careless(self: Applier, header: Header, text: str | None, lsn: int) -> None:
         self.batch.flush()
@@ -208,7 +208,7 @@ def supplied_under_its_old_number() -> Iterator[None]:
         ).fetchone()
         merge(self, header, text, row[0] if row else lsn)
 
-    with patch.object(Applier, "_merge", careless):
+    with patch.object(Applier, "merge", careless):
         yield
 
 

@@ -60,8 +60,8 @@ UNFIT = '"unfit":'
 class PickyApplier(Applier):
     """Fails in the middle of the merge of some documents."""
 
-    def _merge(self, header: Header, text: str | None, lsn: int) -> None:
-        super()._merge(header, text, lsn)
+    def merge(self, header: Header, text: str | None, lsn: int) -> None:
+        super().merge(header, text, lsn)
         if text is not None and UNFIT in text:
             raise ValueError("this release cannot merge it")
 

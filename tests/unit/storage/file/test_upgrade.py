@@ -53,13 +53,18 @@ def format_of(path: Path) -> int:
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+INDEXES = "SELECT collection, path FROM _entgldb_indexes ORDER BY collection, path"
+
+
 def shown(directory: Path) -> dict[str, Any]:
     documents = Documents.open(directory)
     try:
         names = documents.collections(system=True)
         return {
             "documents": {name: dict(documents.find(name)) for name in names},
-            "indexes": [list(index) for index in documents.indexes()],
+            "indexes": documents.put_to(
+                lambda connection: [list(row) for row in connection.execute(INDEXES)]
+            ),
         }
     finally:
         documents.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -141,7 +142,7 @@ def test_marks_tell_what_was_there_when(bench: Bench) -> None:
             bench.store.prune(order)
     assert bench.store.marks() == [(0, {own: 1}), (1000, {own: 3}), (9000, {own: 4})]
     with bench.store.group():
-        bench.store.prune(order._replace(aged_ms=8000))
+        bench.store.prune(replace(order, aged_ms=8000))
     assert [at for at, _ in bench.store.marks()] == [1000, 9000]
 
 

@@ -53,13 +53,13 @@ def test_a_batch_of_bad_entries_is_done_twice_at_most(
     for number, group in enumerate([writes] if grouped else [[one] for one in writes]):
         write(a, 10 + number, *group)
     merged = [0]
-    merge = Applier._merge
+    merge = Applier.merge
 
     def counted(self: Applier, *arguments: Any) -> None:
         merged[0] += 1
         merge(self, *arguments)
 
-    monkeypatch.setattr(Applier, "_merge", counted)
+    monkeypatch.setattr(Applier, "merge", counted)
     assert sync(a, b, first)["unfit"] == 60
     assert merged[0] <= 2 * len(writes)
     good = b.get("c", "good")

@@ -23,8 +23,8 @@ def picky(unfit: Set[Version]) -> type[Applier]:
     """An applier of a release that cannot merge some entries."""
 
     class Picky(Applier):
-        def _merge(self, header: Header, text: str | None, lsn: int) -> None:
-            super()._merge(header, text, lsn)
+        def merge(self, header: Header, text: str | None, lsn: int) -> None:
+            super().merge(header, text, lsn)
             if header.version in unfit:
                 raise ValueError("this release cannot merge it")
 

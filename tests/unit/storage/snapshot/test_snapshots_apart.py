@@ -284,7 +284,7 @@ def test_a_snapshot_brings_what_is_set_aside_here(*, beyond: bool, merging: bool
     def careless(self: Applier, header: Header, text: str | None, lsn: int) -> None:
         raise ValueError("this release cannot")
 
-    with patch.object(Applier, "_merge", careless):
+    with patch.object(Applier, "merge", careless):
         writer.give(taker)
     assert taker.store.state.unfit == 2
     if beyond:
@@ -312,7 +312,7 @@ def test_a_change_that_is_set_aside_here_is_as_open_as_at_the_giver() -> None:
     def careless(self: Applier, header: Header, text: str | None, lsn: int) -> None:
         raise ValueError("this release cannot")
 
-    with patch.object(Applier, "_merge", careless):
+    with patch.object(Applier, "merge", careless):
         rival.give(taker)
     giver.write(Write("users", "k", b'{"v":"base","x":1}'), NOW + 5)
     rival.give(giver)
