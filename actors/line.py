@@ -32,11 +32,9 @@ MEMORY_SECONDS: Final = 3.0
 """How far back a measured rate looks."""
 RATE_GROWTH_FIRST: Final = 2.0
 RATE_GROWTH: Final = 1.1
-"""Factor by which the rate of a line rises that took all it was given. Until the line is first seen to be
-full, the factor is ``RATE_GROWTH_FIRST``."""
+"""Factor by which the rate of a line rises that took all; ``RATE_GROWTH_FIRST`` until it was first full."""
 SLACK_SECONDS: Final = 2.0
-"""A new line counts as faster only once it took the bytes of so many seconds: the kernel and the way itself
-swallow the first bytes."""
+"""A new line counts as faster after the bytes of so many seconds: the kernel takes the first."""
 URGENT_BYTES_MAX: Final = 8 * 1024
 """A frame that is larger waits its turn, whatever it says."""
 VECTOR_SHARE: Final = 0.1
@@ -86,8 +84,7 @@ class Line:
         self._queue: deque[tuple[Message, int]] = deque()
         self._queued = 0
         self._cut = b""
-        """The encoded first message of the queue while it is sent in pieces; ``_offset`` bytes of it are
-        sent."""
+        """The encoded first message of the queue while it is sent in pieces, up to ``_offset`` so far."""
         self._offset = 0
         self._frames = 0
         self._refused = False

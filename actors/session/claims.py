@@ -53,8 +53,7 @@ class Claims:
         self.connected: tuple[str, ...] = ()
         """Cloud peers that this node is linked to; a claim of this node tells them."""
         self.troubles: tuple[tuple[str, str], ...] = ()
-        """Cloud peers that this node is not linked to, or soon will not be, and why; a claim of this node
-        tells them."""
+        """Cloud peers that this node is not linked to, or soon will not be, and why; told likewise."""
         self._node_id = node_id
         self._dead: dict[tuple[int, str], int] = {}
 

@@ -73,11 +73,9 @@ class Outbox:
         self._resend_at = 0.0
         self._resends = 0
         self.cut_off = False
-        """The peer lacks entries that our log does not have any more: the entries after them must not be
-        sent."""
+        """The peer lacks entries that our log has no more: those after them must not be sent."""
         self.quiet = False
-        """The peer is being given a snapshot: the entries after those that it lacks must not be sent
-        before."""
+        """The peer is being given a snapshot: the entries after the gap must not come before it."""
 
     @property
     def held(self) -> Mapping[str, int]:

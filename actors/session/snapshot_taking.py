@@ -32,8 +32,7 @@ from entgldb.messages.schema import Json, Message
 IN_FLIGHT_MAX: Final = 4
 """Chunks asked for and not yet on disk, once some have come."""
 PATIENCE_FIRST: Final = 10.0
-"""Seconds without progress after which the session asks oplog how far it has come, before it knows the
-line."""
+"""Seconds without progress, on a line not known yet, after which oplog is asked how far it has come."""
 PATIENCE_MIN: Final = 2.0
 PATIENCE_MAX: Final = 60.0
 """Seconds of that patience at most, once the line is known; ``PATIENCE_MIN`` at least."""

@@ -25,8 +25,7 @@ TOKEN_GRACE = 5.0
 """Seconds after ``exp`` at which the cloud closes a link that brought no new token."""
 
 CREDENTIAL_SECONDS = 0.5
-"""A cloud link may bring one new token in so many seconds in the long run: each costs the check of a
-signature."""
+"""Seconds for which a cloud link may bring one new token in the long run: each check costs time."""
 CREDENTIALS_AT_ONCE_MAX = 10
 """A cloud link may bring so many new tokens at once."""
 

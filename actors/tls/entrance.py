@@ -14,8 +14,7 @@ from typing import Final
 from entgldb.messages.limits import LINK_STRANGERS_MAX, LINKS_MAX, LINKS_PER_MEMBER_MAX
 
 NETWORK_BITS: Final = 64
-"""The bits of an IPv6 address that count: one site has so many addresses that each counts for nothing (RFC
-6177)."""
+"""The bits of an IPv6 address that count: one site has all addresses of a network (RFC 6177)."""
 
 
 class Entrance:

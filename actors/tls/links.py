@@ -40,8 +40,7 @@ READ_AHEAD_BYTES_MAX: Final = 16 * 1024 * 1024
 RENEWAL_SECONDS: Final = 3600.0
 """Seconds between looks at the age of the own certificate, if nothing else gives reason to look."""
 RENEWAL_LOOK_SECONDS: Final = 5.0
-"""Seconds between checks whether the wall clock was set or a handshake was refused: both give reason to
-look."""
+"""Seconds between looks at whether the wall clock was set or a handshake refused."""
 CLOCK_SET_SECONDS: Final = 60.0
 """The wall clock was set when it has moved by so much more or less than the monotonic one."""
 ACCEPT_PAUSE_SECONDS: Final = 0.1

@@ -36,8 +36,7 @@ _CHECK_CACHE_KIB: Final = 1_024
 _PART_OF_FORMAT: Final = "SELECT 1 FROM sqlite_master WHERE name = '_entgldb_heads'"
 """The newest part of the newest format: files from before the release do not have it."""
 _CHECKPOINT_PAGES: Final = 4_000
-"""Pages of the WAL before a checkpoint, instead of 1,000. Keys come in no order: so SQLite copies a page
-that is written often back less often."""
+"""Pages of the WAL before a checkpoint: a page that is written often is copied back less often."""
 _STATEMENTS: Final = 256
 
 

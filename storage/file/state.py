@@ -108,8 +108,7 @@ class State:
     log_bytes: int = 0
     """Headers and bodies in the log, bodies counted by characters."""
     lived_ms: int = 0
-    """How long a store has had this file open, all its lives together, by the monotonic clock: data that is
-    kept for a time ages by it, so that no step of the wall clock can make anything old."""
+    """Milliseconds, by the monotonic clock, for which a store has had the file open: data ages by it."""
     shown_ms: int = 0
     """The latest time that this node's own wall clock has shown, or that an operator has let in."""
     origins: UndoDict[Origin, Known] = field(default_factory=UndoDict)

@@ -23,8 +23,7 @@ from entgldb.storage.rules.vector import seqs
 STEP_ROWS: Final = 2_000
 """Rows deleted in one transaction: some 20 ms."""
 STEP_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of the rows deleted in one transaction. A larger row goes by itself. SQLite frees the pages one by
-one."""
+"""Bytes of the rows deleted in one transaction; a larger row goes by itself."""
 
 
 class _Room:

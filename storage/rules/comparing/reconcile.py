@@ -17,8 +17,7 @@ FANOUT: Final = 64
 BUCKETS: Final = FANOUT * FANOUT
 PLACE_BYTES: Final = 8
 ITEM_BYTES: Final = 8
-"""Bytes of the digest that stands for a version with its body in a listing; ``PLACE_BYTES`` stand for its
-key."""
+"""Bytes of the digest that stands for a version and its body in a listing."""
 SUM_BYTES: Final = 20
 """One fingerprint: 4 bytes of count, 16 of sum."""
 _MODULUS: Final = 1 << 128
