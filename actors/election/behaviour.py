@@ -152,7 +152,7 @@ class Bully(Behaviour):
         candidates = self._peers | ({self.settings.node_id} if self._eligible else set())
         body = {
             "gateway": self.claims.gateway or None,
-            "epoch": self.claims.current.epoch if self.claims.current else self.claims.epoch_seen,
+            "epoch": self.claims.epoch,
             "is_gateway": self.state == LEADING,
             "connected": list(self.claims.current.connected) if self.claims.current else [],
             "troubles": dict(self.claims.current.troubles) if self.claims.current else {},
@@ -387,11 +387,7 @@ class Bully(Behaviour):
         return Rank(fit.resolvable, settings.priority, settings.node_id, fit.reach)
 
     def _follows(self, node_id: str) -> bool:
-        return (
-            self.state != LEADING
-            and self.claims.current is not None
-            and self.claims.current.gateway == node_id
-        )
+        return self.state != LEADING and self.claims.gateway == node_id
 
     def _enter(self, state: str, seconds: float, ctx: Context) -> None:
         """Change the state; after ``seconds`` (0: never) its phase is over."""
@@ -408,11 +404,7 @@ class Bully(Behaviour):
     def _announce(self, ctx: Context, *, now: bool) -> None:
         """Heartbeats carry the new claim; node hears who is gateway if that has changed."""
         ctx.tell("sync", ClaimToSend(self.claims.current, now))
-        outcome = (
-            (self.claims.current.epoch, self.claims.current.gateway)
-            if self.claims.current
-            else (self.claims.epoch_seen, "")
-        )
+        outcome = self.claims.epoch, self.claims.gateway
         if outcome != self._outcome:
             self._outcome = outcome
             ctx.tell("node", ElectionOutcome(*outcome))

@@ -54,6 +54,12 @@ OF_THE_AUTHORITY: Final = frozenset(
 )
 
 TOKEN, DIALLING, HELLO, OPEN, BACKOFF, CLOSED = "token", "dialling", "hello", "open", "backoff", "closed"
+OVERDUE: Final = {
+    TOKEN: (Reason.AUTHORITY_UNREACHABLE, f"no answer in {TOKEN_WAIT:.0f} s"),
+    DIALLING: (Reason.UNREACHABLE, f"no connection in {DIAL_WAIT:.0f} s"),
+    HELLO: (Reason.HANDSHAKE_TIMEOUT, f"no Hello in {HELLO_WAIT:.0f} s"),
+}
+"""Phases that end in a failure when their time is up."""
 SHOWN: Final = {OPEN: "connected", BACKOFF: "backoff"}
 
 
@@ -194,15 +200,10 @@ class CloudLink:
             return
         if self.phase == BACKOFF:
             self.begin(ctx)
-        elif self.phase == TOKEN:
-            self._ticket = 0
-            self._fail(Reason.AUTHORITY_UNREACHABLE, f"no answer in {TOKEN_WAIT:.0f} s", ctx)
-        elif self.phase == DIALLING:
-            self._fail(Reason.UNREACHABLE, f"no connection in {DIAL_WAIT:.0f} s", ctx)
-        elif self.phase == HELLO:
-            self._fail(Reason.HANDSHAKE_TIMEOUT, f"no Hello in {HELLO_WAIT:.0f} s", ctx)
         elif self.phase == OPEN:
             self._renew(ctx)
+        elif self.phase in OVERDUE:
+            self._fail(*OVERDUE[self.phase], ctx)
 
     def look(self, ctx: Context) -> None:
         """Every heartbeat interval: whether the session may stay."""

@@ -62,6 +62,11 @@ class Claims:
         """Empty while nobody is known to lead."""
         return self.current.gateway if self.current else ""
 
+    @property
+    def epoch(self) -> int:
+        """Of the claim, or the highest that was heard of."""
+        return self.current.epoch if self.current else self.epoch_seen
+
     def see_epoch(self, epoch: int) -> bool:
         """Remember the highest epoch; False for one that cannot be honest."""
         if not 0 <= epoch <= EPOCH_MAX:

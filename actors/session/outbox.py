@@ -101,7 +101,7 @@ class Outbox:
         self._unacked_bytes = 0
         self._shipped = {}
         self._named = set()
-        self.peer = {origin: seq for origin, (seq, _) in vector.items()}
+        self.peer = vectors.seqs(vector)
         self._held = held
         self._look_at_floors()
         self._rewind()
@@ -181,10 +181,7 @@ class Outbox:
 
     def behind(self) -> int | None:
         """Operations the peer lacks; None while unknown."""
-        if self.peer is None:
-            return None
-        have = self.peer
-        return sum(max(0, seq - have.get(origin, 0)) for origin, (seq, _) in self._log.vector().items())
+        return None if self.peer is None else vectors.lag(self.peer, vectors.seqs(self._log.vector()))
 
     def _is_fed(self, now: float) -> bool:
         """Whether others are sending the peer the very log that its next missing entry belongs to."""
@@ -194,10 +191,7 @@ class Outbox:
         return bool(rows) and now < self._fed_at.get(rows[0].origin, -FED_WINDOW) + FED_WINDOW
 
     def _covered(self) -> dict[str, int]:
-        covered = dict(self.peer or {})
-        for origin, seq in self._held.items():
-            covered[origin] = max(seq, covered.get(origin, 0))
-        return covered
+        return vectors.covered_by_any((self.peer or {}, self._held))
 
     def _rewind(self) -> None:
         self._passed = {}

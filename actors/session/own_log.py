@@ -9,6 +9,7 @@ ours are asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import LogReader, Store
@@ -46,14 +47,12 @@ def of_own(entries: Iterable[Entry], own: Origin) -> tuple[Entry, ...]:
 
 def for_cloud(entries: Iterable[Entry]) -> list[Entry]:
     """Entries of no system collection; an entry that cannot be read is none of them."""
-    return [entry for entry in entries if _is_for_cloud(entry)]
-
-
-def _is_for_cloud(entry: Entry) -> bool:
-    try:
-        return not decode(entry.header).collection.startswith(SYSTEM_PREFIX)
-    except ProtocolError:
-        return False
+    found = []
+    for entry in entries:
+        with suppress(ProtocolError):
+            if not decode(entry.header).collection.startswith(SYSTEM_PREFIX):
+                found.append(entry)
+    return found
 
 
 def authors_of(log: LogReader, origins: Iterable[Origin]) -> tuple[Author, ...]:

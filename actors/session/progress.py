@@ -19,6 +19,7 @@ from entgldb.messages.model import Origin, Vector
 from entgldb.messages.schema import Json
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.header import decode
+from entgldb.storage.rules.vector import lag, seqs
 
 NO_PROGRESS: Final = "no-progress"
 STALLED_SECONDS: Final = 30.0
@@ -78,7 +79,7 @@ class Progress:
         self, mine: Vector, theirs: Seqs | None, peer: Seqs | None, peer_held: Seqs, name: str, ctx: Context
     ) -> None:
         """``theirs``: the vector that the peer tells; ``peer``: the same as far as sending goes."""
-        have = {origin: seq for origin, (seq, _) in mine.items()}
+        have = seqs(mine)
         forked = self._log.forked()
         if theirs is not None:
             self._note(have, theirs, ctx)
@@ -91,9 +92,8 @@ class Progress:
 
     def lacks(self, theirs: Seqs) -> int:
         """Operations of ``theirs`` that are missing here and could come."""
-        have = {origin: seq for origin, (seq, _) in self._log.vector().items()}
-        lag, _ = _missing(have, theirs, set())
-        return _missing(have, theirs, self._excused(have, theirs))[0] if lag else 0
+        have = seqs(self._log.vector())
+        return _missing(have, theirs, self._excused(have, theirs))[0] if lag(have, theirs) else 0
 
     def _excused(self, have: Seqs, theirs: Seqs) -> set[Origin]:
         """The origins whose entries do not come, or not now, whatever the peer sends."""
@@ -147,12 +147,9 @@ class Progress:
 
 def _missing(have: Seqs, wanted: Seqs, excused: set[Origin]) -> tuple[int, int]:
     """Operations missing, and those that are there, of origins that are not excused."""
-    lag = covered = 0
-    for origin, seq in wanted.items():
-        if origin not in excused:
-            lag += max(0, seq - have.get(origin, 0))
-            covered += min(seq, have.get(origin, 0))
-    return lag, covered
+    counted = {origin: seq for origin, seq in wanted.items() if origin not in excused}
+    missing = lag(have, counted)
+    return missing, sum(counted.values()) - missing
 
 
 def _text(way: str, lag: int, name: str) -> str:

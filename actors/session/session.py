@@ -39,6 +39,7 @@ from entgldb.messages.local.snapshots import SnapshotInstalled
 from entgldb.messages.local.verification import VerifyHeard, VerifyPeer, VerifySay
 from entgldb.messages.model import Author, Entry, Vector
 from entgldb.messages.schema import Channel, Json, Message
+from entgldb.storage.rules import vector as vectors
 
 FIRST_WORD = 5.0
 """Seconds more for the first byte after both Hellos: ours has to reach the peer before it says anything."""
@@ -246,10 +247,7 @@ class Session:
     @property
     def behind_in(self) -> int | None:
         """Operations we lack of what the peer has said it has; None while unknown."""
-        if self._theirs is None:
-            return None
-        mine = self._log.vector()
-        return sum(max(0, seq - mine.get(origin, (0, b""))[0]) for origin, seq in self._theirs.items())
+        return None if self._theirs is None else vectors.lag(vectors.seqs(self._log.vector()), self._theirs)
 
     def lag(self, ctx: Context) -> dict[str, Json]:
         """How far both are behind, in operations and in seconds; null while unknown."""

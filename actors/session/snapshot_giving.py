@@ -18,7 +18,7 @@ from entgldb.messages.errors import Reason
 from entgldb.messages.local.snapshots import FreezeSnapshot, SnapshotFrozen
 from entgldb.messages.model import Origin, Vector
 from entgldb.messages.schema import Json, Message
-from entgldb.storage.rules.vector import behind
+from entgldb.storage.rules.vector import behind, covered_by_any, seqs
 
 CountReason = Callable[[Reason], None]
 FRAMES: Final = (wire.SnapshotOffer, wire.SnapshotWant, wire.SnapshotChunk, wire.SnapshotEnd)
@@ -117,10 +117,8 @@ class SnapshotGiving:
         return offer and {"direction": "out", "id": offer.id, "chunks": offer.chunks, "next": self._next}
 
     def _needs(self, vector: Vector, held: Mapping[str, int]) -> bool:
-        has = {origin: seq for origin, (seq, _) in vector.items()}
-        for origin, seq in held.items():
-            has[origin] = max(seq, has.get(origin, 0))
-        return bool(behind(self._log.floors(), has)) or self._is_cheaper(has)
+        has = covered_by_any((seqs(vector), held))
+        return behind(self._log.floors(), has) or self._is_cheaper(has)
 
     def _is_cheaper(self, has: Mapping[str, int]) -> bool:
         """Whether the peer has nothing of ours, and our log is far longer than our state."""

@@ -127,8 +127,7 @@ def _spare_quarantined(connection: sqlite3.Connection, state: State, order: Prun
 def _mark(connection: sqlite3.Connection, state: State, apart_ms: int) -> None:
     (last,) = connection.execute("SELECT max(at_ms) FROM _entgldb_marks").fetchone()
     if last is None or state.lived_ms - last >= apart_ms:
-        vector = {origin: known.head.seq for origin, known in state.origins.items() if known.head.seq}
-        packed = msgpack.packb(vector, buf_size=PACK_BYTES)
+        packed = msgpack.packb(seqs(state.vector()), buf_size=PACK_BYTES)
         connection.execute("INSERT OR REPLACE INTO _entgldb_marks VALUES (?, ?)", (state.lived_ms, packed))
 
 

@@ -99,7 +99,7 @@ def held_back(found: Survey) -> dict[str, dict[str, Json]]:
     """Member -> ``entries`` old enough to be forgotten but for it, and ``since`` when it is silent."""
     held: dict[str, dict[str, Json]] = {}
     for voice in found.voices:
-        entries = sum(max(0, seq - voice.vector.get(origin, 0)) for origin, seq in found.old.items())
+        entries = vectors.lag(voice.vector, found.old)
         if entries:
             held[voice.name] = {"entries": entries, "since": voice.heard_ms}
     return held

@@ -29,6 +29,11 @@ def missing(ours: Vector, theirs: Mapping[Origin, tuple[int, bytes]]) -> dict[Or
     return found
 
 
+def lag(ours: Mapping[Origin, int], theirs: Mapping[Origin, int]) -> int:
+    """How many entries of theirs ours does not cover."""
+    return sum(max(0, seq - ours.get(origin, 0)) for origin, seq in theirs.items())
+
+
 def behind(floors: Mapping[Origin, int], theirs: Mapping[Origin, int]) -> bool:
     """Whether somebody lacks entries that a log with these floors does not have any more."""
     return any(theirs.get(origin, 0) < floor for origin, floor in floors.items())
