@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from entgldb.messages.errors import EntglError, ProtocolError, Reason, as_own
-from entgldb.messages.limits import (
-    FORK_PROOFS_MAX,
-    GROUP_BYTES_MAX,
-    GROUP_ENTRIES_MAX,
-    HELD_BYTES_MAX,
-    HELD_ENTRIES_MAX,
-    PAGE_ROWS_MAX,
-    RELEASED_TOGETHER,
-)
+from entgldb.messages.limits import FORK_PROOFS_MAX, PAGE_ROWS_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector, Version
 from entgldb.storage.log import unfit
 from entgldb.storage.log.append import Batch
+from entgldb.storage.log.held import Held
 from entgldb.storage.log.rows import merge_row, read_row
 from entgldb.storage.log.unfit import APPLIED, RECORDED, UNFIT, CannotApply
 from entgldb.storage.rules import clock
@@ -69,10 +62,7 @@ class Applier:
         self.cloud = cloud
         self.changes: Vector = {}
         self.counts: Counter[str] = Counter()
-        self._room: list[int] | None = None
-        """How many entries and bytes may still be held, once it has been looked at."""
-        self._released = [0, 0]
-        """Entries and bytes."""
+        self.held = Held(batch.connection)
         self._refused: set[Origin] = set()
         """Origins of which something was not held for want of room."""
 
@@ -151,7 +141,7 @@ class Applier:
         self.state.known(self.connection, one.header.origin)
         self.state.disowned |= one.header.origin == self.state.own
         if one.header.origin in self.state.held or self._too_far_ahead(group.greatest):
-            if one.header.group_index or not self._held_full():
+            if one.header.group_index or not self.held.full():
                 self._hold(one)
             else:
                 self._no_room(one.header)
@@ -347,82 +337,45 @@ class Applier:
         now_ms = self.now_ms
         return clock.too_far_ahead(hlc, now_ms) and clock.too_far_ahead(hlc, self._known_ms(now_ms))
 
-    def _held_full(self) -> bool:
-        """Whether so much is held that it has to be sent again once time has caught up with some of it."""
-        if self._room is None:
-            entries, size = self.connection.execute(
-                "SELECT count(*), ifnull(sum(length(header) + ifnull(length(body), 0)), 0) FROM _entgldb_held"
-            ).fetchone()
-            self._room = [HELD_ENTRIES_MAX - entries, HELD_BYTES_MAX - size]
-        return min(self._room) <= 0
-
     def _no_room(self, header: Header) -> None:
         self.counts[Reason.HELD_FULL.value] += 1
         self._refused.add(header.origin)
 
     def _follows_what_had_no_room(self, header: Header) -> bool:
-        """Of an entry that does not follow what we have: it would be held, and there is no room."""
+        """Whether an entry that does not follow what we have would be held, if there were room."""
         origin = header.origin
         if origin not in self._refused:
             waits = origin in self.state.held or self._too_far_ahead(header.hlc)
-            if not (waits and self._held_full()):
+            if not (waits and self.held.full()):
                 return False
         self._no_room(header)
         return True
 
     def _hold(self, one: Incoming) -> None:
         header = one.header
-        if self._room is not None:
-            self._room = [self._room[0] - 1, self._room[1] - len(one.raw) - len(one.body or b"")]
         self.counts[Reason.HELD_CLOCK.value] += 1
         number = self.state.origins[header.origin].number
-        self.connection.execute(
-            "INSERT INTO _entgldb_held VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (number, header.seq, one.digest, one.raw, one.body, self.cloud, one.signature),
-        )
+        entry = Entry(one.raw, one.body, one.signature)
+        self.held.add(number, header.seq, one.digest, entry, cloud=self.cloud)
         self.state.held[header.origin] = Head(header.seq, one.digest, hlc=header.hlc)
 
     def _release(self, origin: Origin, *, early: bool) -> None:
         number = self.state.origins[origin].number
-        # asked every second, and nearly always in vain: one header says so
-        first = self.connection.execute(
-            "SELECT header FROM _entgldb_held WHERE origin = ? ORDER BY seq LIMIT 1", (number,)
-        ).fetchone()
-        if not early and self._too_far_ahead(decode(first[0]).hlc):
-            return
+
+        def waits(hlc: int) -> bool:
+            return not early and self._too_far_ahead(hlc)
+
         released = 0
-        for one, cloud in self._due(number, early=early):
+        for index, (entry, cloud) in enumerate(self.held.due(number, waits)):
+            if index % PAGE_ROWS_MAX == 0:
+                self.batch.flush()
+            one = _taken_apart(entry)
             self._record(one, cloud=cloud)
             released = one.header.seq
         if released:
-            self.connection.execute(
-                "DELETE FROM _entgldb_held WHERE origin = ? AND seq <= ?", (number, released)
-            )
+            self.held.remove(number, released)
         if released == self.state.held[origin].seq:
             del self.state.held[origin]
-
-    def _due(self, number: int, *, early: bool) -> Iterator[tuple[Incoming, bool]]:
-        """Held entries of an origin whose whole group is due, one body in memory at a time."""
-        rows = self.connection.execute(
-            "SELECT header FROM _entgldb_held WHERE origin = ? ORDER BY seq LIMIT ?",
-            (number, GROUP_ENTRIES_MAX),
-        ).fetchall()
-        headers = [decode(raw) for (raw,) in rows]
-        for index, (header, group) in enumerate(zip(headers, groups(headers), strict=True)):
-            torn = not group.whole and len(rows) == GROUP_ENTRIES_MAX
-            full = self._released[0] >= RELEASED_TOGETHER or self._released[1] >= GROUP_BYTES_MAX
-            full &= header.group_index == 0
-            if torn or full or (not early and self._too_far_ahead(group.greatest)):
-                break
-            if index % PAGE_ROWS_MAX == 0:
-                self.batch.flush()
-            digest_, raw, body, cloud, signature = self.connection.execute(
-                "SELECT hash, header, body, cloud, signature FROM _entgldb_held WHERE origin = ? AND seq = ?",
-                (number, header.seq),
-            ).fetchone()
-            self._released[0] += 1
-            self._released[1] += len(raw) + len(body or b"")
-            yield Incoming(header, raw, digest_, body, signature), cloud == 1
 
     def _note_fork(self, one: Incoming) -> None:
         """Keep both proofs and take nothing more of this origin; all others go on."""

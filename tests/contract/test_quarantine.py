@@ -14,7 +14,7 @@ from entgldb.messages.errors import InvalidError, NotFoundError
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry, Version
 from entgldb.storage.documents.query import Documents
-from entgldb.storage.log import apply, held, unfit
+from entgldb.storage.log import held, unfit
 from entgldb.storage.log.apply import Applier
 from entgldb.storage.rules.header import MERGE, Header, decode, digest, encode
 from entgldb.storage.store import Store
@@ -258,7 +258,7 @@ def test_what_is_held_is_let_in_by_bounded_steps_of_whole_transactions(
     sent += bench.put(a, doc("k2"), now=ahead + 2)
     bench.apply(b, sent)
     size = len(sent[1].header) + len(sent[1].body or b"")
-    monkeypatch.setattr(apply, bound, 1 if bound == "RELEASED_TOGETHER" else size)
+    monkeypatch.setattr(held, bound, 1 if bound == "RELEASED_TOGETHER" else size)
     steps = []
     while b.held():
         with b.group():

@@ -7,7 +7,7 @@ import pytest
 from entgldb.messages import client
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import Entry
-from entgldb.storage.log import apply
+from entgldb.storage.log import held
 from entgldb.storage.rules.header import decode, digest, encode
 from entgldb.storage.store import Store
 from tests.unit.actors.store.test_store_keeper import NOW, Bench, batch
@@ -42,7 +42,7 @@ def test_an_entry_in_quarantine_is_retried_or_dropped_and_what_fails_still_says_
 def test_of_much_that_is_held_a_part_is_released_and_the_rest_is_told_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(apply, "RELEASED_TOGETHER", 1)
+    monkeypatch.setattr(held, "RELEASED_TOGETHER", 1)
     bench, other = Bench(), Bench("n2", seed=b"\2" * 32)
     other.ctx._wall_ms += 2 * DRIFT_MS_MAX
     for key in ("k1", "k2"):

@@ -22,7 +22,7 @@ from entgldb.messages.model import Entry, check_collection, check_key, check_nod
 from entgldb.messages.wire import Member
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.file import strangers
-from entgldb.storage.log import apply, evicting, requests, writes
+from entgldb.storage.log import apply, evicting, held, requests, writes
 from entgldb.storage.log import read as log
 from entgldb.storage.repair import forks
 from entgldb.storage.rules import header
@@ -90,7 +90,7 @@ def test_only_so_much_is_held_and_the_rest_is_taken_when_it_comes_again(
     ahead, fine = make("lan-2"), make("lan-3")
     late = NOW + 100_000
     sent = [entry for counter in range(1, 6) for entry in put(ahead, counter, f"k{counter}", late)]
-    monkeypatch.setattr(apply, limit, 2 if limit == "HELD_ENTRIES_MAX" else len(sent[0].header) + 20)
+    monkeypatch.setattr(held, limit, 2 if limit == "HELD_ENTRIES_MAX" else len(sent[0].header) + 20)
     with store.group():
         found = store.apply([*sent, *put(fine, 1, "fine")], NOW)
     assert (found.refused, found.counts) == ("", {"held-clock": 2, "held-full": 3})
@@ -108,7 +108,7 @@ def test_only_so_much_is_held_and_the_rest_is_taken_when_it_comes_again(
 
 
 def test_a_transaction_that_is_held_is_held_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apply, "HELD_ENTRIES_MAX", 2)
+    monkeypatch.setattr(held, "HELD_ENTRIES_MAX", 2)
     ahead = make("lan-2")
     with ahead.group():
         writes = [Write("c", f"k{number}", b"{}") for number in range(4)]
@@ -281,10 +281,10 @@ def test_a_look_at_what_is_held_reads_one_header_while_nothing_is_due(
 ) -> None:
     other = make("lan-2")
     later = NOW + 100_000
-    held = [entry for number in range(5) for entry in put(other, number, f"k{number}", later)]
+    early = [entry for number in range(5) for entry in put(other, number, f"k{number}", later)]
     other.close()
     with store.group():
-        assert store.apply(held, NOW).counts == {"held-clock": 5}
+        assert store.apply(early, NOW).counts == {"held-clock": 5}
     looked = 0
 
     def decode(raw: bytes) -> Header:
@@ -292,7 +292,7 @@ def test_a_look_at_what_is_held_reads_one_header_while_nothing_is_due(
         looked += 1
         return header.decode(raw)
 
-    monkeypatch.setattr(apply, "decode", decode)
+    monkeypatch.setattr(held, "decode", decode)
     with store.group():
         assert store.release_held(NOW).changes == {}
     assert looked == 1
@@ -304,15 +304,15 @@ def test_a_look_at_what_is_held_reads_one_header_while_nothing_is_due(
 def test_held_groups_are_released_whole_however_many_there_are(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apply, "GROUP_ENTRIES_MAX", 4)
+    monkeypatch.setattr(held, "GROUP_ENTRIES_MAX", 4)
     other, later = make("lan-2"), NOW + 100_000
     with other.group():
         for group in (3, 4, 1):
             made = [Write("c", f"{group}-{number}", b"{}") for number in range(group)]
             other.write(RequestId(CLIENT, group), made, later)
-    held = [Entry(row.header, row.body) for row in other.rows(1, 9)]
+    early = [Entry(row.header, row.body) for row in other.rows(1, 9)]
     with store.group():
-        assert store.apply(held, NOW).counts == {"held-clock": 8}
+        assert store.apply(early, NOW).counts == {"held-clock": 8}
     released = []
     while store.held():
         with store.group():
