@@ -66,7 +66,7 @@ def retired_origins(nodes: Iterable[Mapping[str, Json]]) -> frozenset[Origin]:
 
 
 def removed_clouds(log: OplogReader, heard: Iterable[str]) -> set[str]:
-    """Of the names heard of those that were cloud peers, and are none any more."""
+    """The names that were those of cloud peers, and are not any more."""
     known = {
         str(found.get("NodeId")) for name in (NODES, REMOTE_PEERS) for found in read_documents(log, name)
     }

@@ -72,7 +72,7 @@ class Database:
         self._lock = threading.RLock()
         self._documents: Documents | None = None
         self._replaced: list[Documents] = []
-        """Files in whose place another one stands by now."""
+        """Files that another one has replaced."""
         self._wire: WireClient | None = None
         self._lost_at: float | None = None
         self._client = os.urandom(16)

@@ -14,7 +14,7 @@ Origin = str
 Vector = dict[str, tuple[Count, bytes]]
 """Version vector: origin -> (newest contiguous seq, its header hash)."""
 Place = tuple[str, str]
-"""Where a document stands: collection and key."""
+"""The place of a document: collection and key."""
 
 SYSTEM_PREFIX: Final = "_system_"
 REMOTE_PEERS: Final = "_system_remote_peers"

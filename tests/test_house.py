@@ -112,7 +112,7 @@ def test_folders_are_small() -> None:
 
 
 def test_every_package_has_its_page() -> None:
-    """What lives there and where to begin, in ten lines; ``launch`` can be called, so its page has code."""
+    """A page tells what lives there and where to begin, in ten lines; ``launch`` has code on it too."""
     for folder in {path.parent for path in FILES}:
         page = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
         assert page, folder

@@ -44,7 +44,7 @@ class Children:
             signal.pidfd_send_signal(fd, signal.SIGKILL)
 
     def pid(self, name: str) -> int:
-        """Of a child that lives; 0 where there is none."""
+        """The id of a child that lives, else 0."""
         return self._pids[name] if name in self._fds else 0
 
     def exited(self) -> list[str]:

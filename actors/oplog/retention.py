@@ -135,7 +135,7 @@ class Retention:
     def _known_to_all(
         self, retired: set[str], members: list[rules.Voice], ours: dict[Origin, int]
     ) -> set[str]:
-        """Retired nodes that are left out: those of whose retirement all others know.
+        """Retired nodes that are left out: all others know that they are retired.
 
         From then on nobody takes anything from them any more, and what was taken before is covered by the
         rows of whoever took it.

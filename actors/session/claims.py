@@ -64,7 +64,7 @@ class Claims:
 
     @property
     def epoch(self) -> int:
-        """Of the claim, or the highest that was heard of."""
+        """The epoch of the claim, or the highest that was heard of."""
         return self.current.epoch if self.current else self.epoch_seen
 
     def see_epoch(self, epoch: int) -> bool:

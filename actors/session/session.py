@@ -92,7 +92,7 @@ class Session:
         self._log, self._count = log, count
         self._gossip = gossip
         self._vouch = vouch
-        """What we say ourselves of the authors that the peer names."""
+        """Our own word on the authors that the peer names."""
         self._sync_interval = sync_interval
         self.line = Line(send, flow, parts=wire.PARTS in self._partner.features)
         self._send, self._parts, self._pulse = self.line.send, Parts(), Pulse(self.line)

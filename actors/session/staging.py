@@ -55,7 +55,7 @@ class HandedOn(NamedTuple):
     recorded: tuple[int, ...] = ()
     """Indexes of those that their sender has only recorded."""
     authors: tuple[Author, ...] = ()
-    """Of the origins among them of which none went on before in this round."""
+    """The authors of those logs among them that this round hands on for the first time."""
     fault: str = ""
     """A word of ``Reason`` that ends the round."""
 

@@ -74,12 +74,12 @@ CHECKPOINT_INTERVAL = 30.0
 
 
 def always(message: Message) -> bool:
-    """Of a kind of request: each of them."""
+    """Every request of a kind."""
     return True
 
 
 def never(message: Message) -> bool:
-    """Of a kind of request: none of them."""
+    """No request of a kind."""
     return False
 
 

@@ -45,7 +45,7 @@ class Prune(Message):
     mark_ms: int
     """The store notes its vector where the last mark is that much older than now."""
     aged_ms: int
-    """Of the marks from before that, only the latest is needed."""
+    """Only the latest of the marks from before that is needed."""
 
 
 @message(145)

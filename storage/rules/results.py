@@ -22,7 +22,7 @@ class LogRow(NamedTuple):
     applied: bool
     """False where only recorded: filtered, or a system entry from a cloud link. One in quarantine is not."""
     signature: bytes | None = None
-    """Of the origin, over its log up to this entry; not every entry has one."""
+    """By the origin, over its log up to this entry; not every entry has one."""
 
 
 class Outcome(NamedTuple):

@@ -35,7 +35,7 @@ from entgldb.storage.rules.merging.tree import (
 _FORMAT: Final = 1
 _UNREADABLE: Final = (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError)
 _DROPPED: Final = 0
-"""In the place of an item that ``body`` suggests and the tree does not have."""
+"""Stands for an item that ``body`` suggests and the tree does not have."""
 _WRITERS: Final = (RUN, TAG)
 """Items that name a writer: in ``stamps`` by its number."""
 

@@ -1,6 +1,6 @@
 """``python -m tests.simulation.mutants [NAME ...]``: the seeds that notice each mistake, for the table.
 
-Whoever changes what a seed meets runs it, and writes the seeds down that it names.
+Run it after a change of anything that a seed meets, and write down the seeds that it names.
 """
 
 from __future__ import annotations

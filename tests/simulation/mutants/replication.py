@@ -199,7 +199,7 @@ def header_without_body_digest() -> Iterator[None]:
 
 @contextmanager
 def signature_not_checked() -> Iterator[None]:
-    """Whatever looks like a signature is one."""
+    """Everything that looks like a signature is one."""
 
     def careless(self: Writers, origin: str, header_hash: bytes, signature: bytes | None) -> bool:
         return signature is not None

@@ -65,7 +65,7 @@ def read_operation(header: bytes, body: str | None) -> Operation:
 
 @lru_cache(maxsize=16_384)
 def _taken_apart(header: bytes) -> tuple[tuple[Any, ...], tuple[Id, ...]]:
-    """What stands before and behind the body; the log of every node has the same bytes, at every check."""
+    """The text before and behind the body; the log of every node has the same bytes, at every check."""
     _, origin, seq, hlc, collection, key, op, parent, _, _, digest, previous, *more = msgpack.unpackb(header)
     told = (
         (origin, seq),

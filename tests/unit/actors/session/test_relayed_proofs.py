@@ -26,7 +26,7 @@ def signed(entries: list[Entry]) -> list[str]:
 
 
 def test_a_relay_that_believes_a_leap_keeps_the_proof_of_what_came_before_it() -> None:
-    """Whoever holds the rest applies what came before, and has to be able to pass it on."""
+    """A node that holds the rest applies what came before, and has to be able to pass it on."""
     honest, other, relay, next_one = node("a"), node("b"), Victim(), Victim()
     for key, now in (("first", NOW), ("right", NOW + 1), ("ahead", NOW + MONTH), ("last", NOW + MONTH + 1)):
         put(honest, key, now)

@@ -1,4 +1,4 @@
-"""What two edits at once come to, and changes: found between documents, split, saved, at few steps."""
+"""Changes: two edits at once, and changes found between documents, split, saved, at few steps."""
 
 from __future__ import annotations
 
