@@ -23,7 +23,7 @@ from entgldb.actors.ports import (
 )
 from entgldb.actors.session.members import Members
 from entgldb.actors.session.reach import Reach
-from entgldb.actors.session.session import NO_LAG
+from entgldb.actors.session.session import NO_STATUS
 from entgldb.actors.session.sessions import Sessions
 from entgldb.actors.session.writers import Writers
 from entgldb.messages.client import Report, Status, TestPeer
@@ -329,5 +329,5 @@ def _closed(node_id: str, address: str, reason: Reason, since: int | None) -> di
         "state": "disabled",
         "reason": reason.value,
         "since": since,
-        **NO_LAG,
+        **NO_STATUS,
     }

@@ -9,7 +9,7 @@ anew after a minute connected. The token is kept in memory only, renewed at 80 %
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from entgldb.actors.backoff import backoff
@@ -19,7 +19,7 @@ from entgldb.actors.gateway.vouching import Vouching
 from entgldb.actors.ports import CloudTarget, ClusterCa, Links, OplogReader, Secrets, TokenSource
 from entgldb.actors.session import silence
 from entgldb.actors.session.members import Gossip, Members
-from entgldb.actors.session.session import NO_LAG, Partner, Session
+from entgldb.actors.session.session import NO_STATUS, Partner, Session
 from entgldb.actors.session.sessions import Sessions
 from entgldb.messages import wire
 from entgldb.messages.errors import ProtocolError, Reason, known_reason
@@ -104,7 +104,6 @@ class CloudLink:
         self._ask_at = 0.0
         """Before that the authority does not want to be asked again."""
         self._put_off_for = ""
-        self._silence = silence.SECONDS_MIN
 
     @property
     def oauth2(self) -> OAuth2:
@@ -160,22 +159,9 @@ class CloudLink:
             return
         self._enter(HELLO, ctx)
         self._wake(HELLO_WAIT, ctx)
-        self._send(
-            wire.Hello(
-                wire.PROTOCOL_MIN,
-                wire.PROTOCOL_MAX,
-                self._means.settings.node_id,
-                self._means.log.origin,
-                self._means.settings.cluster,
-                wire.FEATURES,
-                ctx.now_ms(),
-                self._means.settings.role,
-                self._token,
-                self.epoch,
-                beat_ms=int(1000 * self._means.settings.heartbeat_interval),
-                ca_key=b"" if self._means.ca is None else self._means.ca.public_key,
-            )
-        )
+        ca_key = b"" if self._means.ca is None else self._means.ca.public_key
+        hello = self._means.sessions.hello(ctx)
+        self._send(replace(hello, token=self._token, epoch=self.epoch, ca_key=ca_key))
 
     def frame(self, payload: bytes, ctx: Context) -> None:
         """One frame of the cloud. A frame that breaks the format closes this link and nothing else."""
@@ -207,14 +193,9 @@ class CloudLink:
 
     def look(self, ctx: Context) -> None:
         """Every heartbeat interval: whether the session may stay."""
-        if self.session is None:
-            return
-        if self.session.failed:
-            self.failed(ctx)
-        elif self.session.outdated:
-            self._fail(Reason.HEALED, "a branch of a log was taken out", ctx)
-        elif self.session.silent_for(ctx) > self._silence:
-            self._fail(Reason.HEARTBEAT_LOST, f"silent for more than {self._silence:.0f} s", ctx)
+        fault = None if self.session is None else self.session.overdue(ctx)
+        if fault is not None:
+            self._fail(*fault, ctx)
 
     def failed(self, ctx: Context) -> None:
         """A bug met by this link: it is dialled anew."""
@@ -246,9 +227,7 @@ class CloudLink:
             "state": SHOWN.get(self.phase, "connecting"),
             "reason": self.reason,
             "since": self._since_ms,
-            **(NO_LAG if self.session is None else self.session.lag(ctx)),
-            "behind_snapshot": self.session is not None and self.session.outbox.cut_off,
-            "snapshot": self.session.snapshots.status() if self.session else None,
+            **(NO_STATUS if self.session is None else self.session.status(ctx)),
         }
 
     # --- inside ----------------------------------------------------------------------------------------
@@ -284,9 +263,9 @@ class CloudLink:
         self._enter(OPEN, ctx)
         self._connected_at, self._renewals_failed = ctx.monotonic(), 0
         self._wake(max(0.0, self._renew_at - ctx.monotonic()), ctx)
-        self._silence = silence.patience(self._means.settings.heartbeat_interval, hello)
+        patience = silence.patience(self._means.settings.heartbeat_interval, hello)
         self.session = self._means.sessions.open(
-            Partner(hello.node_id, hello.features, begins=True),
+            Partner(hello.node_id, hello.features, begins=True, patience=patience),
             Gossip(self._means.members, speaks_for=self.peer.node_id),
             self._send,
             lambda: self._means.links.flow(self.link),

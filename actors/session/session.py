@@ -16,7 +16,7 @@ from typing import NamedTuple
 from entgldb.actors.behaviour import Context
 from entgldb.actors.line import Flow, Line, Parts, Pulse
 from entgldb.actors.ports import LogReader, SnapshotChunks
-from entgldb.actors.session import own_log
+from entgldb.actors.session import own_log, silence
 from entgldb.actors.session.clock_watch import PeerClock
 from entgldb.actors.session.inbox import Inbox
 from entgldb.actors.session.members import Gossip
@@ -28,11 +28,7 @@ from entgldb.actors.session.snapshot_taking import Ends
 from entgldb.actors.session.writers import Writers
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import Reason
-from entgldb.messages.limits import (
-    BATCH_BYTES_MAX,
-    ORIGINS_MAX,
-    WINDOW_BATCHES_MAX,
-)
+from entgldb.messages.limits import BATCH_BYTES_MAX, ORIGINS_MAX, WINDOW_BATCHES_MAX
 from entgldb.messages.local.actors import Applied, Apply, Seen, SessionEnded
 from entgldb.messages.local.members import MembersHeard
 from entgldb.messages.local.snapshots import SnapshotInstalled
@@ -47,8 +43,11 @@ WANT_MAX = 200
 """Recorded entries asked for in one go."""
 
 
-NO_LAG: dict[str, Json] = dict.fromkeys(("behind_in", "behind_out", "seconds_in", "seconds_out"))
-"""The lag of a link without a session: unknown, never 0."""
+NO_STATUS: dict[str, Json] = {
+    **dict.fromkeys(("behind_in", "behind_out", "seconds_in", "seconds_out", "snapshot")),
+    "behind_snapshot": False,
+}
+"""The status of a link without a session: its lag is unknown, never 0."""
 
 
 Vouch = Callable[[Iterable[Author]], tuple[Author, ...]]
@@ -61,6 +60,8 @@ class Partner(NamedTuple):
     features: tuple[str, ...] = ()
     begins: bool = False
     """This side begins the comparisons of documents that come by themselves."""
+    patience: float = silence.SECONDS_MIN
+    """Seconds without a byte after which it counts as down."""
 
 
 class Session:
@@ -89,6 +90,7 @@ class Session:
     ) -> None:
         self.name, self._owner, self._cloud = name, owner, cloud
         self._partner = partner or Partner()
+        self.patience = self._partner.patience
         self._log, self._count = log, count
         self._gossip = gossip
         self._vouch = vouch
@@ -249,14 +251,16 @@ class Session:
         """Operations we lack of what the peer has said it has; None while unknown."""
         return None if self._theirs is None else vectors.lag(vectors.seqs(self._log.vector()), self._theirs)
 
-    def lag(self, ctx: Context) -> dict[str, Json]:
-        """How far both are behind, in operations and in seconds; null while unknown."""
+    def status(self, ctx: Context) -> dict[str, Json]:
+        """How far both are behind, in operations and in seconds, null while unknown; and the snapshot."""
         behind_in, behind_out, progress = self.behind_in, self.behind_out, self.progress
         return {
             "behind_in": behind_in,
             "behind_out": behind_out,
             "seconds_in": progress.seconds_in(self._log.vector(), behind_in, ctx),
             "seconds_out": progress.seconds_out(self.outbox.peer, behind_out, ctx),
+            "behind_snapshot": self.outbox.cut_off,
+            "snapshot": self.snapshots.status(),
         }
 
     def alarms(self, ctx: Context) -> list[Json]:
@@ -267,10 +271,20 @@ class Session:
         """Seconds since the peer was heard, be it a byte of a frame that takes its time."""
         return self._pulse.silence(ctx.monotonic())
 
+    def overdue(self, ctx: Context) -> tuple[Reason, str] | None:
+        """Why its link has to be closed now, with a text for the peer; or None."""
+        if self.failed:
+            return Reason.HANDLER_FAILED, "this node failed on what it heard"
+        if self.outdated:
+            return Reason.HEALED, "a branch of a log was taken out"
+        if self.silent_for(ctx) > self.patience:
+            return Reason.HEARTBEAT_LOST, f"silent for more than {self.patience:.0f} s"
+        return None
+
     def introduce(self, ctx: Context) -> None:
         """Introduce the peer to oplog, if it knows verification."""
         if wire.VERIFY in self._partner.features:
-            node_id, _, begins = self._partner
+            node_id, begins = self._partner.node_id, self._partner.begins
             ctx.tell("oplog", VerifyPeer(self._owner, self.name, node_id, self._cloud, begins))
 
     def say(self, message: VerifySay) -> None:

@@ -59,6 +59,21 @@ class Sessions:
         """Names must differ from those of a life before a restart, which the store may still know."""
         self._serial = first
 
+    def hello(self, ctx: Context) -> wire.Hello:
+        """The first message of this node on a link, but for what only some links say."""
+        settings = self._settings
+        return wire.Hello(
+            wire.PROTOCOL_MIN,
+            wire.PROTOCOL_MAX,
+            settings.node_id,
+            self._log.origin,
+            "" if settings.role == "cloud" else settings.cluster,
+            wire.FEATURES,
+            ctx.now_ms(),
+            settings.role,
+            beat_ms=int(1000 * settings.heartbeat_interval),
+        )
+
     def open(
         self,
         partner: Partner,

@@ -6,6 +6,8 @@ dialogue on an open link; the wire (``links.py``) moves the bytes.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from entgldb.actors.behaviour import INFO, WARNING, Behaviour, Context
 from entgldb.actors.nodes import retired_origins
 from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker, Witness
@@ -398,7 +400,10 @@ class Sync(Behaviour):
         self._dialler.reached(peer.node_id, peer.link)
 
     def _say_hello(self, peer: PeerLink, ctx: Context) -> None:
-        peer.say_hello(self.settings, self._log.origin, self._life, self._links, ctx)
+        hello = self.sessions.hello(ctx)
+        features = (*hello.features, wire.SHARED) if self.settings.shared else hello.features
+        peer.said = replace(hello, features=features, listen_port=self._links.port(), life=self._life)
+        self._links.send(peer.link, peer.said)
 
     # --- time --------------------------------------------------------------------------------------
 
@@ -413,7 +418,7 @@ class Sync(Behaviour):
         for peer in list(self._open.values()):
             fault = peer.overdue(ctx, self._log, in_cloud=self.in_cloud)
             if fault is not None:
-                self._close(peer, fault, "", ctx)
+                self._close(peer, *fault, ctx)
                 self._dial(ctx)  # without waiting for the end of the lost link
             elif peer.session is not None and not peer.closing:
                 peer.bring_again(self._checker)

@@ -33,10 +33,15 @@ class Duplicates:
 
     def judge(self, newcomer: PeerLink, rival: PeerLink, me: str, ctx: Context) -> Reason | None:
         """Why the second of two links to one node does not stay, or None."""
-        if self._is_another(newcomer, rival, ctx):
-            self._note(newcomer, rival, ctx)
-            return Reason.DUPLICATE_NODE
-        return None if newcomer.beats(rival, me) else Reason.DUPLICATE_LINK
+        living = rival.session
+        if (
+            living is None
+            or not _differ(newcomer, rival)
+            or living.silent_for(ctx) > ALIVE_SHARE * living.patience
+        ):
+            return None if newcomer.beats(rival, me) else Reason.DUPLICATE_LINK
+        self._note(newcomer, rival, ALARM_AFTER * living.patience, ctx)
+        return Reason.DUPLICATE_NODE
 
     def report(self, ctx: Context) -> list[Json]:
         """The alarms; those about what has not been seen for long are over."""
@@ -46,25 +51,20 @@ class Duplicates:
                 self._alarms.clear(DUPLICATE_NODE, node_id)
         return self._alarms.report()
 
-    def _is_another(self, newcomer: PeerLink, rival: PeerLink, ctx: Context) -> bool:
-        """Whether the newcomer is another process than the one at the other end of a living link."""
-        if newcomer.hello is None or rival.hello is None or rival.session is None:
-            return False
-        lives = (newcomer.hello.life, rival.hello.life)
-        return (
-            0 not in lives
-            and lives[0] != lives[1]
-            and (rival.session.silent_for(ctx) <= ALIVE_SHARE * rival.silence)
-        )
-
-    def _note(self, newcomer: PeerLink, rival: PeerLink, ctx: Context) -> None:
+    def _note(self, newcomer: PeerLink, rival: PeerLink, patience: float, ctx: Context) -> None:
         node_id, now = newcomer.node_id, ctx.monotonic()
         first = self._refused.get(node_id, (now, now))[0]
         self._refused[node_id] = (first, now)
-        if now - first > ALARM_AFTER * rival.silence:
+        if now - first > patience:
             text = (
                 f"two running nodes call themselves {node_id}, at {rival.address} and {newcomer.address}: "
                 "stop one of them, or give it a node id of its own"
             )
             if self._alarms.sound(DUPLICATE_NODE, node_id, text, ctx.now_ms()):
                 ctx.log(WARNING, text)
+
+
+def _differ(one: PeerLink, other: PeerLink) -> bool:
+    """Whether the two are known to lead to different processes."""
+    lives = {0 if link.hello is None else link.hello.life for link in (one, other)}
+    return len(lives) == 2 and 0 not in lives

@@ -8,7 +8,7 @@ from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import Links, LogReader, TokenChecker
 from entgldb.actors.session import silence
 from entgldb.actors.session.members import Gossip
-from entgldb.actors.session.session import NO_LAG, Partner, Session
+from entgldb.actors.session.session import NO_STATUS, Partner, Session
 from entgldb.actors.session.sessions import Sessions
 from entgldb.messages import wire
 from entgldb.messages.errors import InvalidError, Reason
@@ -31,23 +31,6 @@ CREDENTIALS_AT_ONCE_MAX = 10
 
 UNJUDGED = frozenset({Reason.AUTHORITY_UNREACHABLE.value, Reason.AUTHORITY_ERROR.value})
 """Said of a token when the authority's keys cannot be had: nothing is known against it."""
-
-
-def hello(settings: SyncSettings, origin: str, port: int, now_ms: int, life: int) -> wire.Hello:
-    """The first message of a node on a link."""
-    return wire.Hello(
-        wire.PROTOCOL_MIN,
-        wire.PROTOCOL_MAX,
-        settings.node_id,
-        origin,
-        "" if settings.role == "cloud" else settings.cluster,
-        (*wire.FEATURES, wire.SHARED) if settings.shared else wire.FEATURES,
-        now_ms,
-        settings.role,
-        listen_port=port,
-        life=life,
-        beat_ms=int(1000 * settings.heartbeat_interval),
-    )
 
 
 def known_addresses(peers: Iterable[PeerLink]) -> wire.PeersKnown:
@@ -86,8 +69,6 @@ class PeerLink:
         self.client_id = ""
         self.epoch = 0
         self.expires_at = 0.0
-        self.silence = silence.SECONDS_MIN
-        """Seconds without a byte after which the peer counts as down."""
         self._paid_until = 0.0
         self._token = ""
         self._put_off = False
@@ -166,38 +147,26 @@ class PeerLink:
         dialled_by = self.node_id if self.inbound else me
         return dialled_by == min(self.node_id, me)
 
-    def say_hello(
-        self, settings: SyncSettings, origin: Origin, life: int, links: Links, ctx: Context
-    ) -> None:
-        """Our Hello; a link over which we said another name than we have now does not stay."""
-        self.said = hello(settings, origin, links.port(), ctx.now_ms(), life)
-        links.send(self.link, self.said)
-
-    def overdue(self, ctx: Context, log: LogReader, *, in_cloud: bool) -> Reason | None:
-        """Why this link has to be closed now, or None."""
+    def overdue(self, ctx: Context, log: LogReader, *, in_cloud: bool) -> tuple[Reason, str] | None:
+        """Why this link has to be closed now, with a text for the peer; or None."""
         if self.said is not None and self.said.origin != log.origin:
-            return Reason.REINCARNATED
-        if self.session is not None and self.session.outdated:
-            return Reason.HEALED
-        if self.session is not None and self.session.failed:
-            return Reason.HANDLER_FAILED
+            return Reason.REINCARNATED, "the name that was said on it is not that of this node any more"
         if self.session is None:
-            return Reason.HANDSHAKE_TIMEOUT if ctx.monotonic() - self.since > HELLO_TIMEOUT else None
-        if self.session.silent_for(ctx) > self.silence:
-            return Reason.HEARTBEAT_LOST
+            late = ctx.monotonic() - self.since > HELLO_TIMEOUT
+            return (Reason.HANDSHAKE_TIMEOUT, f"no session in {HELLO_TIMEOUT:.0f} s") if late else None
         if in_cloud and ctx.now_ms() / 1000 > self.expires_at + TOKEN_GRACE:
-            return Reason.TOKEN_EXPIRED
-        return None
+            return Reason.TOKEN_EXPIRED, "no new token has come"
+        return self.session.overdue(ctx)
 
     def open_session(
         self, sessions: Sessions, gossip: Gossip, links: Links, settings: SyncSettings
     ) -> Session:
         """Both sides have said Hello, and in the cloud role the token was accepted."""
         features = self.hello.features if self.hello is not None else ()
-        self.silence = silence.patience(settings.heartbeat_interval, self.hello)
+        patience = silence.patience(settings.heartbeat_interval, self.hello)
         begins = settings.role != "cloud" and settings.node_id < self.node_id
         self.session = sessions.open(
-            Partner(self.node_id, features, begins),
+            Partner(self.node_id, features, begins, patience),
             gossip,
             lambda message: links.send(self.link, message),
             lambda: links.flow(self.link),
@@ -222,12 +191,10 @@ class PeerLink:
             "node_id": self.node_id,
             "address": self.address,
             "state": "closing" if self.closing else "connected",
-            **(NO_LAG if self.session is None else self.session.lag(ctx)),
+            **(NO_STATUS if self.session is None else self.session.status(ctx)),
             "synced": self.session is not None and self.session.synced,
-            "behind_snapshot": self.session is not None and self.session.outbox.cut_off,
             "frames_until_synced": None if self.session is None else self.session.frames_until_synced,
             "clock_offset_ms": self.clock_offset_ms,
-            "snapshot": None if self.session is None else self.session.snapshots.status(),
         }
         if self.client_id:
             row |= {"client_id": self.client_id, "epoch": self.epoch, "token_expires": self.expires_at}

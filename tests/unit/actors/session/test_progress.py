@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from entgldb.actors.session.progress import NO_PROGRESS, STALLED_SECONDS, Progress
+from entgldb.actors.session.session import NO_STATUS
 from entgldb.messages.model import Vector
 from entgldb.messages.wire import Heartbeat
 from tests.support.fake_context import FakeContext
@@ -107,18 +108,13 @@ def test_seconds_are_those_of_the_oldest_operation_and_null_while_unknown() -> N
 
 def test_a_session_tells_its_lag_and_its_alarm() -> None:
     bench = Bench()
-    assert bench.session.lag(bench.ctx) == {
-        "behind_in": None,
-        "behind_out": None,
-        "seconds_in": None,
-        "seconds_out": None,
-    }
+    assert bench.session.status(bench.ctx) == NO_STATUS
     bench.session.start(bench.ctx)
     for _ in range(40):
         bench.session.receive(Heartbeat(0, 0, 0, None, {YOU: (3, b"h")}, {}), bench.ctx)
         bench.ctx.run(1.0)
         bench.session.beat(bench.ctx, None)
-    told = bench.session.lag(bench.ctx)
+    told = bench.session.status(bench.ctx)
     assert told["behind_in"] == 3
     assert told["seconds_in"] >= STALLED_SECONDS
     assert [one["code"] for one in bench.session.alarms(bench.ctx)] == [NO_PROGRESS]

@@ -5,23 +5,22 @@ from __future__ import annotations
 from entgldb.actors.session.silence import SECONDS_MIN
 from entgldb.actors.session.writers import Writers
 from entgldb.actors.sync.duplicates import ALARM_AFTER, ALARM_OVER, Duplicates
-from entgldb.actors.sync.peer_link import PeerLink, hello
+from entgldb.actors.sync.peer_link import PeerLink
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import LinkUp
-from entgldb.messages.settings import SyncSettings
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Trusting
 from tests.unit.actors.session.test_session import ListLog, Session
 
-SETTINGS = SyncSettings("lan-1", "", "lan", "cluster", "10.0.0.1:7000")
 ORIGIN = "lan-1/" + "0" * 32
 
 
 def link(number: int, life: int, ctx: FakeContext) -> PeerLink:
     """An inbound link on which lan-1 has said Hello."""
     peer = PeerLink(LinkUp(number, True, f"10.0.0.{number}:50000", "lan-1"), ctx.monotonic())
-    peer.accept(hello(SETTINGS, ORIGIN, 7000, ctx.now_ms(), life), ctx)
+    said = wire.Hello(1, 1, "lan-1", ORIGIN, "cluster", (), ctx.now_ms(), "lan", listen_port=7000, life=life)
+    peer.accept(said, ctx)
     peer.session = Session(
         name="s",
         owner="sync",
