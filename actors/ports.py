@@ -14,13 +14,7 @@ from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.wire import Copy, Member
 from entgldb.storage.rules.incarnations import Why
-from entgldb.storage.rules.results import (
-    Heard,
-    Installed,
-    LogRow,
-    Outcome,
-    Walked,
-)
+from entgldb.storage.rules.results import Heard, Installed, LogRow, Outcome, Walked
 
 
 class LogReader(Protocol):

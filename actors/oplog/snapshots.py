@@ -225,13 +225,7 @@ class SnapshotKeeper:
             ctx.tell(
                 "store",
                 InstallSnapshot(
-                    coming.owner,
-                    coming.session,
-                    coming.id,
-                    place,
-                    coming.cloud,
-                    coming.rebase,
-                    coming.peer,
+                    coming.owner, coming.session, coming.id, place, coming.cloud, coming.rebase, coming.peer
                 ),
             )
 
@@ -257,11 +251,5 @@ class SnapshotKeeper:
 
 def _frozen(session: str, written: SnapshotWritten) -> Message:
     return SnapshotFrozen(
-        session,
-        written.id,
-        written.vector,
-        written.chunks,
-        written.common,
-        written.rows,
-        written.bytes,
+        session, written.id, written.vector, written.chunks, written.common, written.rows, written.bytes
     )

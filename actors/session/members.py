@@ -208,12 +208,7 @@ class Unheard:
 def shown(heard: Heard) -> dict[str, Json]:
     """A row as status shows it; times in milliseconds since 1970."""
     row = heard.row
-    return {
-        "origin": row.origin,
-        "seen_ms": row.seen_ms,
-        "heard_ms": heard.heard_ms,
-        "vector": row.vector,
-    }
+    return {"origin": row.origin, "seen_ms": row.seen_ms, "heard_ms": heard.heard_ms, "vector": row.vector}
 
 
 def _is_origin(origin: str) -> bool:

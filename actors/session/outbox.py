@@ -36,13 +36,7 @@ class Outbox:
     """Decides what goes to one peer next. Reads the log, keeps a cursor and a credit window."""
 
     def __init__(
-        self,
-        log: LogReader,
-        line: Line,
-        *,
-        cloud: bool,
-        live_push: bool,
-        count: Callable[[Reason], None],
+        self, log: LogReader, line: Line, *, cloud: bool, live_push: bool, count: Callable[[Reason], None]
     ) -> None:
         self._log = log
         self._line = line
@@ -258,11 +252,7 @@ class Outbox:
         return Entry(row.header, None if hidden else row.body, row.signature)
 
     def _ship(
-        self,
-        entries: list[Entry],
-        recorded: list[int],
-        gone_out: Mapping[str, int],
-        origins: Iterable[str],
+        self, entries: list[Entry], recorded: list[int], gone_out: Mapping[str, int], origins: Iterable[str]
     ) -> bool:
         # rows may have been pruned while this batch was read: the entries after them would come too early
         if vectors.behind(self._log.floors(), vectors.covered_by_any((self._covered(), gone_out))):

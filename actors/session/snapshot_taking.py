@@ -14,12 +14,7 @@ from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import LogReader
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason, known_reason
-from entgldb.messages.limits import (
-    NAME_CHARS_MAX,
-    SNAPSHOT_BYTES_MAX,
-    SNAPSHOT_CHUNKS_MAX,
-    SNAPSHOT_ROWS_MAX,
-)
+from entgldb.messages.limits import NAME_CHARS_MAX, SNAPSHOT_BYTES_MAX, SNAPSHOT_CHUNKS_MAX, SNAPSHOT_ROWS_MAX
 from entgldb.messages.local.snapshots import (
     LeaveSnapshot,
     SnapshotInstalled,

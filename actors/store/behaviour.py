@@ -25,14 +25,7 @@ from entgldb.actors.store.notices import Notices
 from entgldb.actors.store.snapshots import install
 from entgldb.messages import client, codec
 from entgldb.messages.administration import AcceptClock, HealOrigin, ResetClock, RetireNode, UnpinCluster
-from entgldb.messages.errors import (
-    OF_THE_DISK,
-    EntglError,
-    ErrorCode,
-    InvalidError,
-    NotAllowedError,
-    Reason,
-)
+from entgldb.messages.errors import OF_THE_DISK, EntglError, ErrorCode, InvalidError, NotAllowedError, Reason
 from entgldb.messages.local.actors import (
     Apply,
     ApplyInitialPeers,

@@ -18,11 +18,7 @@ from typing import Final
 from entgldb.actors.behaviour import Asker
 from entgldb.actors.store.client_connection import Connection
 from entgldb.messages.errors import Reason
-from entgldb.messages.limits import (
-    CLIENT_PENDING_BYTES_MAX,
-    CLIENT_PENDING_MAX,
-    CLIENTS_MAX,
-)
+from entgldb.messages.limits import CLIENT_PENDING_BYTES_MAX, CLIENT_PENDING_MAX, CLIENTS_MAX
 from entgldb.messages.local.actors import Dropped
 from entgldb.messages.schema import Message
 

@@ -10,13 +10,7 @@ from entgldb.actors.ports import Secrets, Store
 from entgldb.messages import client
 from entgldb.messages.administration import RetireNode, UnpinCluster
 from entgldb.messages.errors import EntglError, NotAllowedError, Reason
-from entgldb.messages.local.members import (
-    Collect,
-    FileCompacted,
-    NoteSelf,
-    Prune,
-    RememberMembers,
-)
+from entgldb.messages.local.members import Collect, FileCompacted, NoteSelf, Prune, RememberMembers
 from entgldb.messages.model import NODES, check_node_id, node_of
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import StoreSettings

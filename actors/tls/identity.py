@@ -21,13 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from entgldb._version import BUILT_MS
 from entgldb.actors.cluster_key import read_cluster_key
-from entgldb.actors.tls.certificates import (
-    authority,
-    is_ours,
-    issue,
-    node_id_in,
-    still_good,
-)
+from entgldb.actors.tls.certificates import authority, is_ours, issue, node_id_in, still_good
 from entgldb.messages.errors import ConfigError, ProtocolError, Reason
 from entgldb.storage.file.durable import write_whole
 

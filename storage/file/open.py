@@ -14,13 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from entgldb.messages.errors import (
-    ConfigError,
-    CorruptError,
-    EntglError,
-    NotAllowedError,
-    NotFoundError,
-)
+from entgldb.messages.errors import ConfigError, CorruptError, EntglError, NotAllowedError, NotFoundError
 from entgldb.storage.file.durable import sync
 from entgldb.storage.file.faults import HINT_DAMAGED, closed_on_fault, translated, translating
 from entgldb.storage.file.fingerprint import DATABASE

@@ -28,12 +28,7 @@ class Mender:
         self._mended = False
 
     def mend(
-        self,
-        copies: Sequence[Copy],
-        absent: Sequence[tuple[str, str]],
-        vector: Vector,
-        *,
-        write: bool,
+        self, copies: Sequence[Copy], absent: Sequence[tuple[str, str]], vector: Vector, *, write: bool
     ) -> list[Decision]:
         """One decision for each of ``copies``, then for each of ``absent``, keys that the peer has not got.
 

@@ -124,13 +124,7 @@ class Writer:
 class Tail:
     """The entries of the node's old origin that nobody else is known to have."""
 
-    def __init__(
-        self,
-        batch: Batch,
-        old: Origin,
-        covered: Head,
-        seen: int,
-    ) -> None:
+    def __init__(self, batch: Batch, old: Origin, covered: Head, seen: int) -> None:
         """``covered``: how far others say that they have it; ``seen``: its last entry that the writer of a
         foreign one has seen."""
         self.batch = batch
