@@ -18,7 +18,7 @@ from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local.actors import Dropped
 from entgldb.messages.schema import Json, Message
 
-DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
+INFO, WARNING, ERROR = 20, 30, 40
 """Levels for ``Context.log``, as in ``logging``, which a behaviour does not import: it loads threading."""
 
 FAILURES_MAX = 5

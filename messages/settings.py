@@ -27,7 +27,6 @@ class OplogSettings(Record):
 
     node_id: str
     directory: str
-    drift_ms: int = 60_000
     verify_interval: float = 600.0
     """Seconds between comparisons of all documents with every peer; 0: never by itself."""
     role: str = "lan"

@@ -156,7 +156,7 @@ class NodeSystem:
             time.sleep(POLL)
         (self.node_pid,) = fresh
         self._before = None
-        self.tell(Boot(settings, os.getpid()))
+        self.tell(Boot(settings))
 
     def tell(self, message: Message, number: int = 1) -> None:
         """To the node actor; its answer comes by ``poll``."""

@@ -86,9 +86,9 @@ def endpoint(authority: str, url: Json, name: str) -> str:
     return str(url)
 
 
-def one_line(text: str, chars_max: int = 160) -> str:
-    """Foreign text made harmless for a log line or a terminal."""
-    return re.sub(r"[^\x20-\x7e]+", " ", text)[:chars_max].strip()
+def one_line(text: str) -> str:
+    """Foreign text cut short and made harmless, for a log line or a terminal."""
+    return re.sub(r"[^\x20-\x7e]+", " ", text)[:160].strip()
 
 
 def _read(authority: str, found: dict[str, Json]) -> Metadata:

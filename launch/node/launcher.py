@@ -228,7 +228,7 @@ class Launcher:
         except EntglError as fault:
             self.system.tell(refused(fault), 0)
             return
-        self.system.tell(Boot(self._settings, os.getpid()))
+        self.system.tell(Boot(self._settings))
         self.system.poll(1.0)
 
     def _heard_stopped(self) -> bool:

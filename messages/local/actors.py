@@ -25,7 +25,6 @@ class Boot(Message):
     """Launcher to node: begin. Answered by Ready when all actors serve."""
 
     settings: NodeSettings
-    launcher_pid: int
 
 
 @message(81)

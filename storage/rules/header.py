@@ -115,19 +115,6 @@ def body_matches(header: Header, body: bytes | None) -> bool:
     return body is None or digest(body) == header.body_sha256
 
 
-def entry_text(header: Header, body: bytes | None) -> str | None:
-    """The text of an entry's body; None for a delete and for a filtered body.
-
-    Raises ProtocolError where it is not the body its header was made for, InvalidError or TooLargeError
-    where it is not what the header's op code calls for.
-    """
-    if body is None:
-        return None
-    if not body_matches(header, body):
-        raise ProtocolError("a body does not match the hash in its header")
-    return body_text(header, body)
-
-
 def body_text(header: Header, body: bytes) -> str:
     """A body as text: a document, or what a merge says. Raises InvalidError or TooLargeError."""
     if header.op == MERGE:

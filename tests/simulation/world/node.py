@@ -188,13 +188,13 @@ class SimulatedNode:
         )
         settings = self._settings()
         self.host.boot(NodeKeeper(settings))
-        self.host.inject("node", Boot(settings, 1), Launcher())
+        self.host.inject("node", Boot(settings), Launcher())
 
     def forget_after(self, hours: float, absence_hours: float = 720.0) -> None:
         """Another retention, taken over while the node runs."""
         self.retention_hours, self.absence_hours = hours, absence_hours
         if self.host is not None:
-            self.host.inject("node", Boot(self._settings(), 1), Launcher())
+            self.host.inject("node", Boot(self._settings()), Launcher())
 
     def crash(self, *, noticed: bool = True) -> None:
         """Lose everything that is not on disk; ``noticed``: the peers' links break at once."""

@@ -53,7 +53,7 @@ class Rig(FakeContext):
         self.node.identity = {"pid": 99, "address": "4099"}
         self.node.start(self)
         self.asker = self.boot
-        self.hand(Boot(self.node.settings, 1))
+        self.hand(Boot(self.node.settings))
         self.asker = None
 
     def spawn(self, name: str) -> None:

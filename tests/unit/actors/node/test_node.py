@@ -192,8 +192,8 @@ def test_initial_peers_are_said_again_until_the_store_has_answered() -> None:
     rig = Rig(settings(initial_peers=INITIAL, config_file="/d/entgldb.toml")).all_ready()
     rig.run(32.0)
     assert rig.take(ApplyInitialPeers) == [ApplyInitialPeers(INITIAL, 1)] * 5
-    rig.hand(Boot(replace(rig.node.settings, initial_peers=()), 1))
-    rig.hand(Boot(replace(rig.node.settings, initial_peers=INITIAL), 1))
+    rig.hand(Boot(replace(rig.node.settings, initial_peers=())))
+    rig.hand(Boot(replace(rig.node.settings, initial_peers=INITIAL)))
     rig.told.clear()
     rig.hand(InitialPeersApplied(1))  # of the list before the reload
     rig.run(6.0)
@@ -263,7 +263,7 @@ def test_reload_brings_only_changed_slices() -> None:
     assert rig.take(Reload, "launcher") == [Reload()]
     rig.told.clear()
     changed = replace(rig.node.settings, election=ElectionSettings("n1", "lan", priority=7))
-    rig.hand(Boot(changed, 1))
+    rig.hand(Boot(changed))
     assert asker.answers == [Report({"changed": ["election.priority"], "restart_needed": []})]
     assert [(a, m.election) for a, m in rig.told if isinstance(m, Configure)] == [
         ("election", changed.election)

@@ -24,7 +24,7 @@ RUNNING = NodeSettings(
     GatewaySettings("n1", "/d", "lan", "c1", "/d/cluster.key"),
     config_file="/d/entgldb.toml",
 )
-FROM_THE_PLACE = {"directory", "key_file", "drift_ms", "config_file"}
+FROM_THE_PLACE = {"directory", "key_file", "config_file"}
 """Fields that no setting in the file changes."""
 ALL_FIELDS = {
     field.name

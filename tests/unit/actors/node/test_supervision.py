@@ -76,7 +76,7 @@ def test_an_actor_held_up_by_the_disk_or_a_named_step_is_left_alone_and_told_of(
 
 def test_a_named_step_may_not_last_for_ever() -> None:
     child, now, life = Child(), 0.0, Life(7, "a commit", "S")
-    child.spawned(now)
+    child.begin(now)
     found = ""
     while not found:
         now += LOOK_SECONDS
@@ -153,7 +153,7 @@ def test_a_long_start_is_no_fault() -> None:
 def test_a_start_that_was_held_up_or_took_long_has_its_time_from_its_end_on(looks: list[float]) -> None:
     """The whole node was stopped for a minute; or the file was looked through for forty seconds."""
     child = Child()
-    child.spawned(0.0)
+    child.begin(0.0)
     for now in looks:
         assert child.hangs(Life(1, "its start", "R", now), now) == ""
     ended = int(looks[-1]) + 1
@@ -164,7 +164,7 @@ def test_a_start_that_was_held_up_or_took_long_has_its_time_from_its_end_on(look
 
 def test_one_that_is_dead_and_waits_to_be_started_is_not_ended() -> None:
     child = Child()
-    child.spawned(0.0)
+    child.begin(0.0)
     child.serves(7, {}, 0.0)
     for now in range(1, int(START_SECONDS_MAX) + 2):
         assert child.hangs(Life(now, "", "S", 0.0), float(now)) == ""

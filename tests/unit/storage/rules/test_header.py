@@ -17,7 +17,7 @@ from entgldb.messages.limits import (
     OPTIONAL_BYTES_MAX,
 )
 from entgldb.messages.model import Version
-from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest, encode, entry_text
+from entgldb.storage.rules.header import DELETE, PUT, Header, body_matches, body_text, decode, digest, encode
 
 ORIGIN = "lan-1/00112233445566778899aabbccddeeff"
 OTHER = "lan-2/ffeeddccbbaa99887766554433221100"
@@ -113,14 +113,13 @@ def test_what_is_no_header_is_refused(data: bytes) -> None:
 
 
 def test_a_body_belongs_to_its_header() -> None:
-    assert entry_text(FIRST, BODY) == BODY.decode()
-    assert entry_text(FIRST, None) is None
-    with pytest.raises(ProtocolError, match="does not match"):
-        entry_text(FIRST, b"{}")
-    with pytest.raises(ProtocolError, match="does not match"):
-        entry_text(SECOND, b"{}")
+    assert body_matches(FIRST, BODY)
+    assert body_text(FIRST, BODY) == BODY.decode()
+    assert body_matches(FIRST, None)
+    assert not body_matches(FIRST, b"{}")
+    assert not body_matches(SECOND, b"{}")
     with pytest.raises(InvalidError, match="JSON"):
-        entry_text(FIRST._replace(body_sha256=digest(b"nonsense")), b"nonsense")
+        body_text(FIRST, b"nonsense")
 
 
 def test_fields_appended_by_a_newer_release_are_part_of_the_hash_and_mean_nothing_here() -> None:
