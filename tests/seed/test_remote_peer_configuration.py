@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from entgldb.messages.remote_peers import RemotePeer
+from tests.support.seed_block import SEED_BLOCK
 from tests.system.support.cluster_fixture import CLIENT, SECRET, Cluster, Node, on_each, sessions
 from tests.system.support.kernel_view import eventually
 
@@ -23,33 +24,13 @@ FAILOVER_SECONDS = 5.0
 COLLECTION = "_system_remote_peers"
 FIELDS = ("NodeId", "Address", "Type", "OAuth2Json", "IsEnabled")
 
-# the requirement's own block, word for word
-APPSETTINGS = """{
-  "EntglDb": {
-    "InitialRemotePeers": [
-      {
-        "nodeId": "cloud-node-1",
-        "address": "remote.entgldb.com:9000",
-        "type": "CloudRemote",
-        "oAuth2": {
-          "authority": "https://identity.example.com",
-          "clientId": "lan-cluster-client",
-          "clientSecret": "${SECRET_FROM_ENV}",
-          "scopes": ["entgldb:sync"]
-        }
-      }
-    ]
-  }
-}
-"""
-
 
 class SilentCluster(Cluster):
     """Only lan-2 has the requirement's configuration file, and the secret in its environment."""
 
     def prepare(self) -> None:
         file = self.folder / "appsettings.json"
-        file.write_text(APPSETTINGS)
+        file.write_text(SEED_BLOCK)
         node = self.lan[1]
         node.start_options = ("--config", str(file))
         node.environment["SECRET_FROM_ENV"] = SECRET

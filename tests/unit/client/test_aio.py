@@ -18,16 +18,15 @@ from entgldb.client.wire import connected
 from entgldb.launch.node.init import Plan, init
 from entgldb.launch.node.process import start_detached, stop_node
 from entgldb.messages.errors import InvalidError, NoNodeError, NotFoundError, TooLargeError, UnsupportedError
+from tests.support.one_node import one_node
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    made = init(Plan(tmp_path_factory.mktemp("node") / "n1", "lan-1", host="127.0.0.1"))
-    start_detached(made.directory)
-    yield made.directory
-    stop_node(made.directory)
+    with one_node(tmp_path_factory) as made:
+        yield made
 
 
 def test_it_does_what_the_blocking_api_does(directory: Path) -> None:

@@ -32,6 +32,7 @@ from entgldb.messages.errors import (
     TooLargeError,
     UnsupportedError,
 )
+from tests.support.one_node import one_node
 
 pytestmark = pytest.mark.slow
 AUTHORITY = "https://identity.example.com"
@@ -39,10 +40,8 @@ AUTHORITY = "https://identity.example.com"
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    made = init(Plan(tmp_path_factory.mktemp("node") / "n1", "lan-1", host="127.0.0.1"))
-    start_detached(made.directory)
-    yield made.directory
-    stop_node(made.directory)
+    with one_node(tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture

@@ -14,18 +14,15 @@ from entgldb.client.conflicts import read_version
 from entgldb.client.database import Database
 from entgldb.launch.cli.common import run
 from entgldb.launch.cli.main import entgldb as command
-from entgldb.launch.node.init import Plan, init
-from entgldb.launch.node.process import start_detached, stop_node
 from entgldb.messages.errors import EntglError, InvalidError, NotFoundError
 from entgldb.messages.model import Version
+from tests.support.one_node import one_node
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    made = init(Plan(tmp_path_factory.mktemp("node") / "n1", "lan-1", host="127.0.0.1"))
-    start_detached(made.directory)
-    yield made.directory
-    stop_node(made.directory)
+    with one_node(tmp_path_factory) as made:
+        yield made
 
 
 @pytest.mark.slow

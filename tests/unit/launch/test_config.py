@@ -12,24 +12,7 @@ import pytest
 from entgldb.launch.node.config import load
 from entgldb.launch.node.init import CloudOptions, Plan, init
 from entgldb.messages.errors import ConfigError, EntglError, InvalidError
-
-SEED_BLOCK = """{
-  "EntglDb": {
-    "InitialRemotePeers": [
-      {
-        "nodeId": "cloud-node-1",
-        "address": "remote.entgldb.com:9000",
-        "type": "CloudRemote",
-        "oAuth2": {
-          "authority": "https://identity.example.com",
-          "clientId": "lan-cluster-client",
-          "clientSecret": "${SECRET_FROM_ENV}",
-          "scopes": ["entgldb:sync"]
-        }
-      }
-    ]
-  }
-}"""
+from tests.support.seed_block import SEED_BLOCK
 
 
 @pytest.fixture

@@ -24,11 +24,10 @@ from entgldb.launch.cli.common import run
 from entgldb.launch.cli.data.importing import LINE_BYTES_MAX, Lines, exported
 from entgldb.launch.cli.main import entgldb as command
 from entgldb.launch.node.child import environment
-from entgldb.launch.node.init import Plan, init
-from entgldb.launch.node.process import start_detached, stop_node
 from entgldb.messages.client import Commit, Write
 from entgldb.messages.errors import EntglError, InvalidError
 from entgldb.messages.limits import BODY_BYTES_MAX
+from tests.support.one_node import one_node
 
 EVIL = "a\x1b[31m\x07\x7f\x9b\u2028\n\t\u202eb\\c"
 SHOWN = "a\\u001b[31m\\u0007\\u007f\\u009b\\u2028\\n\\t\\u202eb\\\\c"
@@ -37,10 +36,8 @@ UNSAFE = set("\x1b\x07\x7f\x9b\u2028\u202e\r")
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    made = init(Plan(tmp_path_factory.mktemp("node") / "n1", "lan-1", host="127.0.0.1"))
-    start_detached(made.directory)
-    yield made.directory
-    stop_node(made.directory)
+    with one_node(tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture

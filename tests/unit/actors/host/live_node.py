@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
 
-from entgldb.actors.behaviour import Asker, Behaviour
+from entgldb.actors.behaviour import Behaviour
 from entgldb.actors.host.timers import Timers
-from entgldb.actors.node.supervision import Life
 from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.sync.behaviour import Sync
@@ -24,19 +23,24 @@ from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings, StoreSettings, SyncSettings
 from entgldb.storage.log.read import LogReader
 from entgldb.storage.store import Store
+<<<<<<< HEAD
 from tests.support.fake_context import FakeAsker
 from tests.unit.actors.oplog.keeper_rig import oplog as oplog_of
+=======
+from tests.support.fake_context import FakeAsker, FakeContext
+from tests.unit.actors.oplog.keeper_rig import oplog
+>>>>>>> 4ac72e5 (tests: a node, the block of the requirement, one machine and a context are made in one place each)
 from tests.unit.actors.store.test_store_keeper import FakeSecrets
 
 KEY = bytes(range(32))
 
 
-class LiveContext:
+class LiveContext(FakeContext):
     """The context of one actor. A message to an actor that is not here goes nowhere."""
 
     def __init__(self, node: LiveNode, seed: int) -> None:
+        super().__init__()
         self.random = Random(seed)
-        self.asker: Asker | None = None
         self.timers: Timers[Message] = Timers()
         self._node = node
 
@@ -46,36 +50,11 @@ class LiveContext:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    def since_boot(self) -> float:
-        return self.monotonic()
-
     def tell(self, actor: str, message: Message) -> None:
         self._node.inbox.append((actor, message))
 
-    def answer(self, asker: Asker | None, message: Message) -> None:
-        if asker is not None:
-            asker.answer(message)
-
-    def forward(self, actor: str, payload: bytes) -> None:
-        raise AssertionError("nobody asks this node")
-
     def after(self, seconds: float, message: Message) -> None:
         self.timers.add(self.monotonic() + seconds, message)
-
-    def spawn(self, name: str) -> None:
-        raise AssertionError("only node starts children")
-
-    def kill(self, name: str) -> None:
-        raise AssertionError("only node ends children")
-
-    def look(self, name: str) -> Life:
-        raise AssertionError("only node looks after children")
-
-    def busy(self, step: str) -> None:
-        pass
-
-    def log(self, level: int, text: str) -> None:
-        pass
 
 
 class LiveNode:

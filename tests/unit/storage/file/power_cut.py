@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import pytest
 
+from entgldb.storage.file import fingerprint
 from tests.unit.storage.file.faulty_disk import (
     _OPEN,
     _SYNC,
@@ -290,3 +291,12 @@ def _torn(pending: list[tuple[int, bytes | None]], random: Random) -> list[tuple
                 kept.append((offset + at, data[at:end]))
             at = end
     return kept
+
+
+def stay_one_machine(patch: pytest.MonkeyPatch) -> None:
+    """Have files that come back after a power cut on the same machine and place, whatever inode they have."""
+    try:
+        library()
+    except AttributeError:
+        pytest.skip("the SQLite of this Python does not show its functions")
+    patch.setattr(fingerprint, "_place", lambda directory: ("machine", 1, 2))

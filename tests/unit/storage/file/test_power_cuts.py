@@ -12,12 +12,11 @@ from typing import Final
 import pytest
 
 from entgldb.messages.client import RequestId, Write
-from entgldb.storage.file import fingerprint, state
 from entgldb.storage.file import open as database
+from entgldb.storage.file import state
 from entgldb.storage.recovery.check import Checkup
 from entgldb.storage.store import Store
-from tests.unit.storage.file.faulty_disk import library
-from tests.unit.storage.file.power_cut import RecordedDisk
+from tests.unit.storage.file.power_cut import RecordedDisk, stay_one_machine
 
 NOW: Final = 1_790_000_000_000
 CLIENT: Final = b"c" * 16
@@ -28,13 +27,7 @@ CUTS: Final = 10
 
 @pytest.fixture(autouse=True)
 def one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that come back after a power cut have the inodes that they had; files that a test writes anew
-    have others."""
-    try:
-        library()
-    except AttributeError:
-        pytest.skip("the SQLite of this Python does not show its functions")
-    monkeypatch.setattr(fingerprint, "_place", lambda directory: ("machine", 1, 2))
+    stay_one_machine(monkeypatch)
     # the state is saved now and then, and follows from the log in between
     monkeypatch.setattr(state, "SAVE_ROWS", 7)
 

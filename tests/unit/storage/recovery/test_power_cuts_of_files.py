@@ -10,27 +10,20 @@ from typing import Any, Final
 
 import pytest
 
-from entgldb.storage.file import durable, fingerprint, swap
+from entgldb.storage.file import durable, swap
 from entgldb.storage.file.open import FILE, open_reader
 from entgldb.storage.recovery import backup, restore
 from entgldb.storage.recovery import rebuild as salvage
 from entgldb.storage.store import Store
 from tests.kills.verbs import NEW, NODE, NOW, OLD, put, shown, started
-from tests.unit.storage.file.faulty_disk import library
-from tests.unit.storage.file.power_cut import RecordedDisk
+from tests.unit.storage.file.power_cut import RecordedDisk, stay_one_machine
 
 MOMENTS: Final = 15
 
 
 @pytest.fixture(autouse=True)
 def one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that come back after a power cut have the inodes that they had; files that a test writes anew
-    have others."""
-    try:
-        library()
-    except AttributeError:
-        pytest.skip("the SQLite of this Python does not show its functions")
-    monkeypatch.setattr(fingerprint, "_place", lambda directory: ("machine", 1, 2))
+    stay_one_machine(monkeypatch)
 
 
 @pytest.fixture
