@@ -23,13 +23,8 @@ from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings, StoreSettings, SyncSettings
 from entgldb.storage.log.read import LogReader
 from entgldb.storage.store import Store
-<<<<<<< HEAD
-from tests.support.fake_context import FakeAsker
-from tests.unit.actors.oplog.keeper_rig import oplog as oplog_of
-=======
 from tests.support.fake_context import FakeAsker, FakeContext
-from tests.unit.actors.oplog.keeper_rig import oplog
->>>>>>> 4ac72e5 (tests: a node, the block of the requirement, one machine and a context are made in one place each)
+from tests.unit.actors.oplog.keeper_rig import oplog as oplog_of
 from tests.unit.actors.store.test_store_keeper import FakeSecrets
 
 KEY = bytes(range(32))
