@@ -21,8 +21,8 @@ from entgldb.storage.documents.query import Documents
 from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merging.collection_rule import rule_document
 from entgldb.storage.store import Store
+from tests.contract.test_store import NOW, store_of
 
-NOW = 1_790_000_000_000
 Make = Callable[[str], "Node"]
 
 
@@ -84,13 +84,8 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     made: list[Store] = []
 
     def one(name: str) -> Node:
-        if request.param == "memory":
-            store = Store.memory(name, name.encode(), NOW)
-        else:
-            (tmp_path / name).mkdir()
-            store = Store.open(tmp_path / name, name, NOW)
-        made.append(store)
-        return Node(store)
+        made.append(store_of(request.param, tmp_path, name))
+        return Node(made[-1])
 
     yield one
     for store in made:

@@ -51,18 +51,21 @@ class Bench:
             return store.apply(sent, now, cloud=cloud)
 
 
+def store_of(kind: str, folder: Path, name: str) -> Store:
+    """A new store in memory, or with a file."""
+    if kind == "memory":
+        return Store.memory(name, name.encode(), NOW)
+    (folder / name).mkdir()
+    return Store.open(folder / name, name, NOW)
+
+
 @pytest.fixture(params=["memory", "file"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     made: list[Store] = []
 
     def make(name: str) -> Store:
-        if request.param == "memory":
-            store = Store.memory(name, name.encode(), NOW)
-        else:
-            (tmp_path / name).mkdir()
-            store = Store.open(tmp_path / name, name, NOW)
-        made.append(store)
-        return store
+        made.append(store_of(request.param, tmp_path, name))
+        return made[-1]
 
     yield Bench(make)
     for store in made:
