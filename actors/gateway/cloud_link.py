@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from entgldb.actors import silence
 from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.gateway import cloud_hello
 from entgldb.actors.gateway.vouching import Vouching
 from entgldb.actors.ports import CloudTarget, ClusterCa, Links, OplogReader, Secrets, TokenSource
-from entgldb.actors.session import silence
 from entgldb.actors.session.members import Gossip, Members
 from entgldb.actors.session.session import NO_STATUS, Partner, Session
 from entgldb.actors.session.sessions import Sessions

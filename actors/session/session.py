@@ -13,10 +13,11 @@ import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from entgldb.actors import silence
 from entgldb.actors.behaviour import Context
 from entgldb.actors.line import Flow, Line, Parts, Pulse
 from entgldb.actors.ports import LogReader, SnapshotChunks
-from entgldb.actors.session import own_log, silence
+from entgldb.actors.session import own_log
 from entgldb.actors.session.clock_watch import PeerClock
 from entgldb.actors.session.inbox import Inbox
 from entgldb.actors.session.members import Gossip

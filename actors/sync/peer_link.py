@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
+from entgldb.actors import silence
 from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import Links, LogReader, TokenChecker
-from entgldb.actors.session import silence
 from entgldb.actors.session.members import Gossip
 from entgldb.actors.session.session import NO_STATUS, Partner, Session
 from entgldb.actors.session.sessions import Sessions

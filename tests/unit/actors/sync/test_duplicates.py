@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from entgldb.actors.session.silence import SECONDS_MIN
 from entgldb.actors.session.writers import Writers
+from entgldb.actors.silence import SECONDS_MIN
 from entgldb.actors.sync.duplicates import ALARM_AFTER, ALARM_OVER, Duplicates
 from entgldb.actors.sync.peer_link import PeerLink
 from entgldb.messages import wire

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from entgldb.actors.session import outbox, silence
+from entgldb.actors import silence
+from entgldb.actors.session import outbox
 from entgldb.actors.sync import dialler
 from entgldb.actors.tls import link_writer
 from entgldb.actors.tls import links as links_module
