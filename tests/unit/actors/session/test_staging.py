@@ -19,7 +19,7 @@ from entgldb.messages.schema import Channel
 from entgldb.storage.rules import header as headers
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Writer, ca_key_of, ends_of_groups
-from tests.unit.actors.session.test_session import Bench
+from tests.unit.actors.session.test_session import Bench, ListLog
 
 WRITER, OTHER = Writer("lan-1"), Writer("lan-2")
 ORIGIN = WRITER.origin
@@ -61,7 +61,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.stage, self.counted, self.ctx = Stage(), list[Reason](), FakeContext()
-        self.writers = Writers("n", CaWitness.of(ca_key_of("tests")), None)
+        self.writers = Writers("n", CaWitness.of(ca_key_of("tests")), ListLog())
 
     def take(self, some: tuple[Entry, ...], recorded: tuple[int, ...] = ()) -> HandedOn:
         authors = (WRITER.author, OTHER.author)
