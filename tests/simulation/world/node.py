@@ -243,7 +243,9 @@ class SimulatedNode:
             self._look_at_store()
         elif actor in ("sync", "gateway") and self.host is not None:
             owner = self.host.behaviour(actor)
-            if isinstance(owner, Sync | Gateway) and any(len(session._stage) for session in owner.sessions):
+            if isinstance(owner, Sync | Gateway) and any(
+                len(session.inbox.stage) for session in owner.sessions
+            ):
                 self._world.reached["group across batches"] += 1
 
     def _look_at_store(self) -> None:
