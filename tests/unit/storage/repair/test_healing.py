@@ -8,9 +8,9 @@ import pytest
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import InvalidError
+from entgldb.messages.local.members import Prune
 from entgldb.messages.model import Entry
 from entgldb.storage.rules.header import decode
-from entgldb.storage.rules.results import PruneOrder
 from entgldb.storage.store import Store
 from tests.unit.storage.snapshot.snapshots import send
 
@@ -105,7 +105,7 @@ def test_of_a_fork_whose_branch_here_is_pruned_only_that_one_can_be_kept() -> No
     take(store, entries(one))
     bounds = {one.origin: 1}
     with store.group():
-        store.prune(PruneOrder(bounds, bounds, 0, NOW, 0))
+        store.prune(Prune(bounds, bounds, 0, NOW, 0))
     again = Store.memory("f", b"f" * 32, NOW)
     put(again, 1, "k", branch=2)
     put(again, 2, "k", branch=2)
