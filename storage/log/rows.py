@@ -13,7 +13,7 @@ from entgldb.storage.log.append import Batch
 from entgldb.storage.rules.clock import HLC_MAX
 from entgldb.storage.rules.header import MERGE, Header
 from entgldb.storage.rules.merging.accumulating import carried_out, continued
-from entgldb.storage.rules.merging.changes import FieldChange, as_read, difference, fresh, plant, whole
+from entgldb.storage.rules.merging.changes import as_read, difference, fresh, plant, whole
 from entgldb.storage.rules.merging.row import (
     Merging,
     Operation,
@@ -23,7 +23,7 @@ from entgldb.storage.rules.merging.row import (
     read_merging,
 )
 from entgldb.storage.rules.merging.stored import Stored, Tip, load, save
-from entgldb.storage.rules.merging.tree import Stamp, render, settle, union
+from entgldb.storage.rules.merging.tree import FieldChange, Stamp, render, settle, union
 
 _ROW: Final = (
     "SELECT o.name, d.seq, d.hlc, d.body, d.stamps, d.lsn FROM _entgldb_documents d"

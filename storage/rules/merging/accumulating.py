@@ -20,6 +20,7 @@ from entgldb.storage.rules.merging.tree import (
     RUN,
     TAG,
     Absent,
+    FieldChange,
     Stamp,
     Tree,
     begun,
@@ -31,7 +32,6 @@ from entgldb.storage.rules.merging.tree import (
     text_of,
 )
 
-Change = dict[str, Any]
 INC: Final = "inc"
 ADD: Final = "add"
 REMOVE: Final = "remove"
@@ -43,7 +43,7 @@ _HINTS: Final = {
 _CONTAINERS: Final = (dict, list)
 
 
-def accumulated(old: Any, new: Any, node: Tree) -> Change | None:
+def accumulated(old: Any, new: Any, node: Tree) -> FieldChange | None:
     """The change of a counter or set that makes ``new`` of ``old``; None where ``new`` is something else."""
     kinds = {item[0] for item in node}
     if RUN in kinds and is_count(old) and is_count(new) and is_count(new - old):
@@ -58,9 +58,9 @@ def accumulated(old: Any, new: Any, node: Tree) -> Change | None:
     return change | {item: tags for item, tags in gone.items() if tags}
 
 
-def carried_out(operations: Iterable[FieldOperation], tree: Tree) -> Change:
+def carried_out(operations: Iterable[FieldOperation], tree: Tree) -> FieldChange:
     """The change that comes of operations on what ``tree`` shows. Raises InvalidError."""
-    change: Change = {}
+    change: FieldChange = {}
     for verb, path, value in map(_read, operations):
         place, node = _descend(change, tree, path)
         kind = _KINDS[verb]
@@ -73,9 +73,9 @@ def carried_out(operations: Iterable[FieldOperation], tree: Tree) -> Change:
     return _pruned(change)
 
 
-def _pruned(change: Change) -> Change:
+def _pruned(change: FieldChange) -> FieldChange:
     """Without the elements that nobody has to remove, and the objects that were made for them alone."""
-    made: Change = {}
+    made: FieldChange = {}
     for item, value in change.items():
         below = _pruned(value) if type(value) is dict else value
         if type(below) is not dict or below.keys() - {OBJECT}:
@@ -102,7 +102,7 @@ def _read(operation: FieldOperation) -> tuple[str, tuple[str, ...], Any]:
     return verb, path, value
 
 
-def _descend(change: Change, tree: Tree, path: tuple[str, ...]) -> tuple[Change, Any]:
+def _descend(change: FieldChange, tree: Tree, path: tuple[str, ...]) -> tuple[FieldChange, Any]:
     """The change at a place, and what stands there; objects on the way are made where none is."""
     node: Any = tree
     for depth, name in enumerate(path):
@@ -116,7 +116,7 @@ def _descend(change: Change, tree: Tree, path: tuple[str, ...]) -> tuple[Change,
     return change, node
 
 
-def _check_place(place: Change, node: Any, kind: str, path: tuple[str, ...]) -> None:
+def _check_place(place: FieldChange, node: Any, kind: str, path: tuple[str, ...]) -> None:
     """Raises InvalidError where an operation does not fit what stands, or the operations before it."""
     what, value = "counter" if kind == RUN else "set", shown(node)
     good = is_count(value) if kind == RUN else type(value) is list and identities(value) is None
@@ -134,15 +134,15 @@ def adding(node: Any, item: str) -> Any:
     return {TAG: 1, **known} if known else 1
 
 
-def removing(node: Any, item: str) -> Change:
+def removing(node: Any, item: str) -> FieldChange:
     """The change that removes an element, as far as it is known here."""
     tags = tags_of(node, [item])[item]
     return {tag: leaf[0][0] for tag, leaf in tags.items() if leaf[1] is not REMOVED}
 
 
-def continued(change: Change, tree: Tree, origin: str) -> Change:
+def continued(change: FieldChange, tree: Tree, origin: str) -> FieldChange:
     """A change of which each increment goes on the run of its writer, where there is one."""
-    made: Change = {}
+    made: FieldChange = {}
     below = {} if GONE in change else tree
     for item, value in change.items():
         node = below.get(item)
@@ -214,9 +214,9 @@ def _is_tag(tag: tuple[str, Any]) -> bool:
     return type(leaf) is tuple and item == TAG + leaf[0][1] and (leaf[1] is REMOVED or leaf[1] == 1)
 
 
-def renamed(change: Change, now: Callable[[Stamp], Stamp | None]) -> Change:
+def renamed(change: FieldChange, now: Callable[[Stamp], Stamp | None]) -> FieldChange:
     """A change that names each run and tag by the stamp that it has now, and no tag that has none."""
-    made: Change = {}
+    made: FieldChange = {}
     for item, value in change.items():
         if item[0] == RUN and item != RUN:
             made[run_of(now(begun(item)) or begun(item))] = value
@@ -230,9 +230,9 @@ def renamed(change: Change, now: Callable[[Stamp], Stamp | None]) -> Change:
     return made
 
 
-def begun_anew(change: Change) -> Change:
+def begun_anew(change: FieldChange) -> FieldChange:
     """A change whose runs begin with whoever writes it: of a run that was lost, the whole sum."""
-    made: Change = {}
+    made: FieldChange = {}
     for item, value in change.items():
         if item[0] == RUN:
             made[RUN] = made.get(RUN, 0) + value
@@ -241,7 +241,7 @@ def begun_anew(change: Change) -> Change:
     return made
 
 
-def tags_removed(change: Change) -> Iterator[Stamp]:
+def tags_removed(change: FieldChange) -> Iterator[Stamp]:
     """The stamps of the tags that a change removes."""
     for item, value in change.items():
         if type(value) is dict:

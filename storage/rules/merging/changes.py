@@ -30,14 +30,13 @@ from entgldb.storage.rules.merging.tree import (
     OWN,
     REMOVED,
     RUN,
+    FieldChange,
     Stamp,
     Tree,
     is_count,
     run_of,
     text_of,
 )
-
-FieldChange = dict[str, Any]
 
 _AROUND: Final = 8
 """Quotes and braces around a part of a change."""

@@ -30,13 +30,14 @@ from entgldb.messages.limits import DEPTH_MAX, MERGE_BYTES_MAX
 from entgldb.messages.model import Origin, Version
 from entgldb.storage.rules.body import check_object
 from entgldb.storage.rules.merging.accumulating import goes_on
-from entgldb.storage.rules.merging.changes import FieldChange, check_change, plant
+from entgldb.storage.rules.merging.changes import check_change, plant
 from entgldb.storage.rules.merging.stored import Stored, Tip
 from entgldb.storage.rules.merging.tree import (
     GONE,
     OWN,
     REMOVED,
     TAG,
+    FieldChange,
     Stamp,
     Tree,
     part,

@@ -17,13 +17,14 @@ from entgldb.messages.errors import CorruptError
 from entgldb.messages.limits import COUNT_MAX
 from entgldb.messages.model import Origin, Version
 from entgldb.storage.rules.merging.accumulating import check_accumulating
-from entgldb.storage.rules.merging.changes import FieldChange, fresh, plant, whole
+from entgldb.storage.rules.merging.changes import fresh, plant, whole
 from entgldb.storage.rules.merging.tree import (
     NOTHING_YET,
     ORDER,
     REMOVED,
     RUN,
     TAG,
+    FieldChange,
     Leaf,
     Stamp,
     Tree,

@@ -30,6 +30,8 @@ Stamp = tuple[int, str]
 Leaf = tuple[Stamp, Any]
 Tree = dict[str, Any]
 """Item -> Tree or Leaf. Never changed in place: trees share their branches."""
+FieldChange = dict[str, Any]
+"""Item -> FieldChange or value: a tree without stamps."""
 
 OWN: Final = "="
 GONE: Final = "-"

@@ -22,8 +22,7 @@ from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.merging import changes, stored
 from entgldb.storage.rules.merging import row as merged
 from entgldb.storage.rules.merging import tree as fields
-from entgldb.storage.rules.merging.changes import FieldChange
-from entgldb.storage.rules.merging.tree import Tree
+from entgldb.storage.rules.merging.tree import FieldChange, Tree
 
 
 @contextmanager
