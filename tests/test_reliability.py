@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from entgldb.messages.errors import Reason
+from tests.simulation import test_away, test_simulation
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reliability.md"
@@ -38,3 +39,11 @@ def test_the_named_tests_and_reasons_exist(row: list[str]) -> None:
         file, _, name = test.partition("::")
         assert re.search(rf"(?m)^(async )?def {name}\(", (ROOT / file).read_text()), test
     assert set(re.findall(r"`([^`]+)`", seen)) <= {reason.value for reason in Reason}
+
+
+def test_the_page_counts_the_seeds() -> None:
+    whole = {*test_simulation.FAST, *test_simulation.FOUND, *test_simulation.FIXED}
+    away = {*test_away.FAST, *test_away.FOUND, *test_away.SEEDS}
+    text = PAGE.read_text()
+    assert f"in `make test` {len(whole)} seeds" in text
+    assert f"and {len(away)} of nodes that come back to snapshots" in text
