@@ -10,7 +10,6 @@ from entgldb.messages.client import Write
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.model import Entry, Version
 from entgldb.messages.wire import Member
-from entgldb.storage.file.state import State
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.header import PUT, Header, decode, digest, encode
 from entgldb.storage.store import Store
@@ -24,7 +23,7 @@ MINUTE = 60_000
 
 def restarted(store: Store) -> None:
     """All memory is gone."""
-    store.transaction.state = State.load(store.connection)
+    vars(store).update(vars(Store.reopen(store, NOW)))
 
 
 def stamps(store: Store) -> list[int]:
