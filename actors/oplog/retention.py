@@ -37,7 +37,7 @@ class Retention:
         self._noticed: dict[str, dict[Origin, int]] = {}
         """Retired node -> our vector when we first saw that it is."""
         self._pending: tuple[dict[Origin, int], dict[Origin, int]] | None = None
-        """Stable versions, and what our vector must cover before their tombstones may go."""
+        """Settled versions, and what our vector must cover before their tombstones may go."""
         self._ripe: dict[Origin, int] = {}
         """The last such versions for which it does."""
         self._passed: tuple[dict[Origin, int], dict[Origin, int]] | None = None
@@ -85,9 +85,9 @@ class Retention:
     def survey(self, log: OplogReader, settings: OplogSettings, ctx: Context) -> Survey:
         """The members that count, and the entries that all of them have."""
         ours = _ours(log, settings)
-        counted = self._counted(log, settings, ours, ctx)
+        counted, away = self._counted(log, settings, ours, ctx)
         old = rules.old_enough(log.marks(), self._lived_ms(log, ctx), settings.retention_hours * HOUR_MS)
-        return rules.survey(ours, counted, old)
+        return rules.survey(ours, counted, old, away)
 
     def status(self, log: OplogReader, settings: OplogSettings, ctx: Context) -> dict[str, Json]:
         """The entries that are kept, and the members for whose sake.
@@ -100,6 +100,9 @@ class Retention:
         for voice in found.voices:
             if voice.name in held:
                 held[voice.name]["tombstones"] = log.tombstones(voice.vector, found.old)
+        for voice in found.away:
+            if tombstones := log.tombstones(voice.vector, found.old):
+                held[voice.name] = {"entries": 0, "tombstones": tombstones, "since": voice.heard_ms}
         have = vectors.seqs(log.vector())
         waits_for = (
             []
@@ -115,7 +118,8 @@ class Retention:
 
     def _counted(
         self, log: OplogReader, settings: OplogSettings, ours: dict[Origin, int], ctx: Context
-    ) -> list[rules.Voice]:
+    ) -> tuple[list[rules.Voice], list[rules.Voice]]:
+        """The members that count, and those that count for tombstones only."""
         cloud = settings.role == "cloud"
         own, rows = member_name(log.origin, cloud=cloud), log.members()
         if cloud:
@@ -129,8 +133,11 @@ class Retention:
         lived_ms = self._lived_ms(log, ctx)
         up_since = lived_ms if self._up_since_ms is None else self._up_since_ms
         limit_ms = int(settings.absence_limit * HOUR_MS)
-        left_out = retired | rules.absent(members, lived_ms, up_since, limit_ms)
-        return [voice for voice in members if voice.name not in left_out]
+        members = [voice for voice in members if voice.name not in retired]
+        absent = rules.absent(members, lived_ms, up_since, limit_ms)
+        # a cloud hears of no retirement: of an absent node it would keep every tombstone for good
+        away = [] if cloud else [voice for voice in members if voice.name in absent]
+        return [voice for voice in members if voice.name not in absent], away
 
     def _known_to_all(
         self, retired: set[str], members: list[rules.Voice], ours: dict[Origin, int]
@@ -149,10 +156,13 @@ class Retention:
         }
 
     def _ripen(self, found: Survey, log: OplogReader) -> None:
-        """Two steps: remember what is stable and what the witnesses cover, go on when we cover that too."""
+        """Two steps: remember what is settled and what the witnesses cover, go on when we cover that too."""
         have = vectors.seqs(log.vector())
-        if self._pending is None and found.stable != self._ripe:
-            self._pending = found.stable, found.witnessed
+        if self._pending is not None and not vectors.dominates(found.witnessed, self._pending[1]):
+            # a witness was retired since, with writes that nobody is waiting for any more
+            self._pending = None
+        if self._pending is None and found.settled != self._ripe:
+            self._pending = found.settled, found.witnessed
         if self._pending is not None and vectors.dominates(have, self._pending[1]):
             self._ripe, self._pending = self._pending[0], None
 

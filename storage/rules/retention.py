@@ -3,6 +3,9 @@
 A row is *stable* when the acknowledged vector of every member that counts covers it. Causal stability as the
 ground for collecting: Baquero, Almeida and Shoker, "Making Operation-based CRDTs Operation-based" (2014).
 
+A member that is absent keeps no log row from going, but every tombstone that it lacks. Its old puts come back
+with it, by the log of whoever has not pruned yet, and must meet the delete wherever they come.
+
 A tombstone may go two steps later. Its being stable is witnessed by the members' rows; the row in which a
 member says that it has the delete covers all that the member had written before. So once our own vector
 covers all that these rows cover, every put that was concurrent with the delete has been here and has met it.
@@ -43,9 +46,13 @@ class Survey(NamedTuple):
     """Stable and old enough."""
     old: dict[Origin, int]
     """Old enough, whether stable or not."""
+    settled: dict[Origin, int]
+    """Stable, and known to those who are absent."""
     witnessed: dict[Origin, int]
-    """All that the rows cover which witness the stability."""
+    """All that the rows cover which witness that."""
     voices: tuple[Voice, ...]
+    away: tuple[Voice, ...]
+    """Those who are absent."""
 
 
 def voices(names: Iterable[str], rows: Mapping[str, Heard]) -> list[Voice]:
@@ -87,12 +94,18 @@ def old_enough(marks: Sequence[tuple[int, Seqs]], lived_ms: int, age_ms: float) 
     return dict(found)
 
 
-def survey(ours: Seqs, counted: Sequence[Voice], old: Seqs) -> Survey:
-    """The entries that may be forgotten, where ``counted`` are all other members that count."""
+def survey(ours: Seqs, counted: Sequence[Voice], old: Seqs, away: Sequence[Voice] = ()) -> Survey:
+    """The entries that may be forgotten; all other members are ``counted``, or absent and ``away``."""
     rows = [ours, *(voice.vector for voice in counted)]
-    stable = {origin: seq for origin, seq in vectors.covered_by_all(rows).items() if seq > 0}
+    every = [*rows, *(voice.vector for voice in away)]
+    stable = _above_none(rows)
     aged = {origin: min(seq, old[origin]) for origin, seq in stable.items() if old.get(origin, 0) > 0}
-    return Survey(stable, aged, dict(old), vectors.covered_by_any(rows), tuple(counted))
+    witnessed = vectors.covered_by_any(every)
+    return Survey(stable, aged, dict(old), _above_none(every), witnessed, tuple(counted), tuple(away))
+
+
+def _above_none(rows: Sequence[Seqs]) -> dict[Origin, int]:
+    return {origin: seq for origin, seq in vectors.covered_by_all(rows).items() if seq > 0}
 
 
 def held_back(found: Survey) -> dict[str, dict[str, Json]]:

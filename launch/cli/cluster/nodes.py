@@ -23,7 +23,8 @@ def nodes(db: Database, as_json: bool) -> None:
     """Show every node: version, when it was first and last seen, how far behind it is, what it holds back.
 
     Unknown is shown as ? and, in JSON, as null. An absent node keeps log entries and tombstones from being
-    collected on all nodes, until it returns, is retired, or retention.absence_limit has passed.
+    collected on all nodes, until it returns or is retired. From retention.absence_limit on it keeps
+    tombstones only.
 
     Example: entgldb nodes --json
     """

@@ -68,7 +68,8 @@ def complaints(body: dict[str, Any]) -> list[str]:
         if peer.get("behind_snapshot"):
             wrong.append(f"{peer.get('node_id')} lacks entries that the log has no more")
     for node_id, kept in ((body.get("oplog") or {}).get("held_back_by") or {}).items():
-        wrong.append(f"{node_id} holds back {kept.get('entries')} log entries from being pruned")
+        what = f"{kept.get('entries')} log entries and {kept.get('tombstones')} tombstones"
+        wrong.append(f"{node_id} holds back {what} from being forgotten")
     wrong += _cloud_troubles(body.get("election") or {}, gateway)
     if body.get("role") == "lan" and not (body.get("election") or {}).get("gateway"):
         wrong.append("no gateway is elected: entgldb ask election Status")

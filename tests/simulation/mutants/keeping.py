@@ -94,8 +94,10 @@ def pruned_by_age_alone() -> Iterator[None]:
     """An entry that is old enough is pruned, whoever lacks it."""
     survey = retention.survey
 
-    def careless(ours: Mapping[str, int], counted: Any, old: Mapping[str, int]) -> retention.Survey:
-        found = survey(ours, counted, old)
+    def careless(
+        ours: Mapping[str, int], counted: Any, old: Mapping[str, int], away: Any
+    ) -> retention.Survey:
+        found = survey(ours, counted, old, away)
         return found._replace(aged={origin: min(seq, ours.get(origin, 0)) for origin, seq in old.items()})
 
     with patch.object(retention, "survey", careless):

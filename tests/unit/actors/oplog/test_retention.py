@@ -243,6 +243,41 @@ def test_who_is_silent_for_the_limit_of_this_nodes_life_is_absent_though_its_clo
     assert node.entries == 0
 
 
+def away_beyond_the_limit() -> Node:
+    """A node that deleted k1, of which B lacks the delete and was silent since; C has it."""
+    node = Node()
+    node.write("k1")
+    node.say(B, {node.origin: 1})
+    node.oplog.settings = node.settings = replace(node.settings, absence_limit=0.02)
+    node.write("k1", body=None)
+    for _ in range(4):
+        node.say(C, {node.origin: 2})
+        node.run(30.0)
+    return node
+
+
+def test_of_what_an_absent_member_lacks_the_log_goes_and_the_tombstone_stays_and_says_for_whom() -> None:
+    node = away_beyond_the_limit()
+    assert (node.entries, node.tombstones) == (0, 1)
+    since = node.store.members()["b"].heard_ms
+    assert node.report()["held_back_by"] == {"b": {"entries": 0, "tombstones": 1, "since": since}}
+    node.say(B, {node.origin: 2})
+    node.run(60.0)
+    assert node.tombstones == 0
+    assert node.report()["held_back_by"] == {}
+
+
+def test_of_an_absent_member_that_is_retired_no_tombstone_is_kept_whatever_it_wrote_last() -> None:
+    node = away_beyond_the_limit()
+    node.say(B, {node.origin: 2, B: 7})
+    node.run(60.0)
+    assert node.tombstones == 1, "its writes may be older puts, and are not here"
+    node.bench.ask(RetireNode(node.bench.request(), "b"))
+    node.say(C, {node.origin: 3})
+    node.run(60.0)
+    assert node.tombstones == 0
+
+
 def test_what_the_store_committed_of_its_life_is_not_lived_again_after_a_restart() -> None:
     node = Node()
     node.write("k1")
