@@ -137,7 +137,7 @@ class Installing:
         batch = Batch(connection, state)
         tail = Tail(batch, old, _covered(head, old), last_seen(batch, old, theirs))
         reissued = own_last = 0
-        if ahead or (behind and tail.exists()):
+        if ahead or (behind and tail.exists() and tail.is_whole()):
             why = Why.ROLLED_BACK if ahead else Why.SNAPSHOT
             # the old log ends there, and nobody can sign it later
             self._transaction.signing.at(state, tail.covered.seq, tail.covered.hash)

@@ -141,6 +141,10 @@ class Tail:
         """Whether there is any."""
         return self.batch.state.origins[self.old].head.seq > self.covered.seq
 
+    def is_whole(self) -> bool:
+        """Whether the log has it still: of what is pruned, others take a snapshot."""
+        return self.batch.state.origins[self.old].floor <= self.covered.seq
+
     def write_again(self, new: Origin, now_ms: int) -> int:
         """All of it, and what had won against it; how many entries that made. One body is in memory."""
         writer = Writer(self.batch, new, now_ms, old=self.old, after=self.covered.seq)

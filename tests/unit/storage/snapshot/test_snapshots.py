@@ -153,6 +153,31 @@ def test_own_unsent_writes_are_issued_again_by_a_new_writer() -> None:
     assert two.store.vector() == one.store.vector()
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_of_two_that_pruned_what_the_other_lacks_both_take_a_snapshot(*, later: bool) -> None:
+    one, two = Side("one"), Side("two")
+    one.put("k", "base")
+    one.give(two)
+    two.put("mine", "1")
+    two.put("k", "late", now=NOW + 5)
+    one.put("k", "newer", now=NOW + 10)
+    for side in (one, two):
+        forget(side.store, tombstones=False)
+    if later:
+        two.put("mine", "2", now=NOW + 15)
+    done = send(one.store, two.store, NOW + 20)
+    assert (done.reissued, done.reborn) == (0, False), "the entries are no more: it goes on as their writer"
+    send(two.store, one.store, NOW + 20)
+    assert two.shows() == one.shows() == {"k": "newer", "mine": "2" if later else "1"}
+    assert two.rivals() == one.rivals() == ["late"]
+    assert two.store.vector() == one.store.vector()
+    two.put("mine", "3", now=NOW + 30)
+    two.give(one)
+    assert one.shows()["mine"] == "3"
+    exact(one.store)
+    exact(two.store)
+
+
 def test_without_a_pruned_log_the_tail_stays_as_it_is() -> None:
     one, two = Side("one"), Side("two")
     one.put("k", "x")
