@@ -12,3 +12,9 @@ from tests.simulation.mutants.table import MUTANTS
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutant_is_caught(name: str) -> None:
     assert next(MUTANTS[name].noticing(), None) is not None
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_what_a_mutant_changes_is_there(name: str) -> None:
+    with MUTANTS[name].make():
+        pass

@@ -179,19 +179,19 @@ def join_skipped() -> Iterator[None]:
 @contextmanager
 def mended_under_its_old_number() -> Iterator[None]:
     """A row that was mended stays where change feeds have read it already."""
-    take = mending.Mender.take
+    replace = mending.Mender.replace
 
     def careless(self: mending.Mender, copy: Copy) -> None:
         place = (copy.collection, copy.key)
         find = "SELECT lsn FROM _entgldb_documents WHERE collection = ? AND key = ?"
         before = self._connection.execute(find, place).fetchone()
-        take(self, copy)
+        replace(self, copy)
         self._connection.execute(
             "UPDATE _entgldb_documents SET lsn = ? WHERE collection = ? AND key = ?",
             (before[0] if before else 0, *place),
         )
 
-    with patch.object(mending.Mender, "take", careless):
+    with patch.object(mending.Mender, "replace", careless):
         yield
 
 

@@ -5,7 +5,7 @@ Each is what a tired programmer might write. None touches the simulation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -25,11 +25,12 @@ from entgldb.messages import wire
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import Applied, Apply
-from entgldb.messages.model import Vector
+from entgldb.messages.model import Entry, Vector
 from entgldb.messages.schema import Message
 from entgldb.storage.log import apply, writes
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.apply import Applier, Incoming
+from entgldb.storage.log.held import Held
 from entgldb.storage.log.read import LogQueries
 from entgldb.storage.repair.incarnations import Incarnations
 from entgldb.storage.rules import chain, clock, header
@@ -265,12 +266,12 @@ def quarantine_not_relayed() -> Iterator[None]:
 @contextmanager
 def held_out_of_order() -> Iterator[None]:
     """Of what is held the newest entry is applied first."""
-    due = Applier._due
+    due = Held.due
 
-    def careless(self: Applier, number: int, *, early: bool) -> Iterator[tuple[Incoming, bool]]:
-        return iter(list(due(self, number, early=early))[::-1])
+    def careless(self: Held, origin: int, waits: Callable[[int], bool]) -> Iterator[tuple[Entry, bool]]:
+        return iter(list(due(self, origin, waits))[::-1])
 
-    with patch.object(Applier, "_due", careless):
+    with patch.object(Held, "due", careless):
         yield
 
 
