@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -146,7 +147,7 @@ def quarantine_pruned_by_one() -> Iterator[None]:
             {origin: min(seq + 1, bounds[origin]) for origin, seq in spared.items()}
             for spared, bounds in ((found.aged, order.aged), (found.stable, order.stable))
         ]
-        return order._replace(aged=raised[0], stable=raised[1])
+        return replace(order, aged=raised[0], stable=raised[1])
 
     with patch.object(prune, "_spare_quarantined", careless):
         yield
@@ -159,7 +160,7 @@ def stable_by_one_too_many() -> Iterator[None]:
 
     def careless(connection: Any, state: State, order: Any) -> Any:
         raised = {origin: seq + 1 for origin, seq in order.aged.items()}
-        return pruned(connection, state, order._replace(aged=raised))
+        return pruned(connection, state, replace(order, aged=raised))
 
     with patch.object(prune, "prune", careless):
         yield
@@ -179,13 +180,13 @@ def join_skipped() -> Iterator[None]:
 @contextmanager
 def mended_under_its_old_number() -> Iterator[None]:
     """A row that was mended stays where change feeds have read it already."""
-    replace = mending.Mender.replace
+    mended = mending.Mender.replace
 
     def careless(self: mending.Mender, copy: Copy) -> None:
         place = (copy.collection, copy.key)
         find = "SELECT lsn FROM _entgldb_documents WHERE collection = ? AND key = ?"
         before = self._connection.execute(find, place).fetchone()
-        replace(self, copy)
+        mended(self, copy)
         self._connection.execute(
             "UPDATE _entgldb_documents SET lsn = ? WHERE collection = ? AND key = ?",
             (before[0] if before else 0, *place),

@@ -87,7 +87,7 @@ MUTANTS = {
     "relay before its cause": Mutant(replication.relay_before_cause, (12, 8, 3, 9)),
     "quarantined entry not relayed": Mutant(replication.quarantine_not_relayed, (24, 42, 21), has_quarantine),
     "held entries released out of order": Mutant(
-        replication.held_out_of_order, (28, 2, 12, 22), has_bad_clocks
+        replication.held_out_of_order, (2, 22, 10), has_bad_clocks
     ),
     "delete loses to a concurrent put": Mutant(replication.delete_loses, (4, 2, 6, 3)),
     "conflict never cleared": Mutant(replication.conflict_never_cleared, (4, 2, 1, 3)),
@@ -104,13 +104,13 @@ MUTANTS = {
     "older side taken": Mutant(keeping.older_side_taken, (7, 3, 17, 22), verifies),
     "delay taken for damage": Mutant(keeping.delay_taken_for_damage, (22, 23, 13, 17), verifies),
     "removed field ignored": Mutant(keeping.removed_field_ignored, (9, 3, 7, 1), merges),
-    "fields without origin": Mutant(keeping.fields_without_origin, (271, 371, 291), merges),
+    "fields without origin": Mutant(keeping.fields_without_origin, (299,), merges),
     "delete forgets fields": Mutant(keeping.delete_forgets_fields, (11, 13, 17), merges),
     "sum forgotten": Mutant(keeping.sum_forgotten, (3, 13), counts),
     "log pruned by age alone": Mutant(keeping.pruned_by_age_alone, (23, 6, 27, 15), forgets),
-    "one entry more pruned than all have": Mutant(keeping.stable_by_one_too_many, (23, 42), forgets),
+    "one entry more pruned than all have": Mutant(keeping.stable_by_one_too_many, (42, 6, 19), forgets),
     "floor raised past a gap": Mutant(keeping.floor_past_a_gap, (23, 38, 27, 15), forgets),
-    "mended row under its old number": Mutant(keeping.mended_under_its_old_number, (37, 57, 77), has_damage),
+    "mended row under its old number": Mutant(keeping.mended_under_its_old_number, (37, 7, 32), has_damage),
     "late entry under its old number": Mutant(keeping.supplied_under_its_old_number, (6, 18, 3)),
     "tombstone collected before older puts have come": Mutant(
         keeping.join_skipped, (545, 926), forgets_behind_slow_lines
