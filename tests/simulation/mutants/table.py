@@ -86,9 +86,7 @@ MUTANTS = {
     "hold merged into the clock": Mutant(replication.hold_merged, (28, 2, 12, 22), has_bad_clocks),
     "relay before its cause": Mutant(replication.relay_before_cause, (12, 8, 3, 9)),
     "quarantined entry not relayed": Mutant(replication.quarantine_not_relayed, (24, 42, 21), has_quarantine),
-    "held entries released out of order": Mutant(
-        replication.held_out_of_order, (2, 22, 10), has_bad_clocks
-    ),
+    "held entries released out of order": Mutant(replication.held_out_of_order, (2, 22, 10), has_bad_clocks),
     "delete loses to a concurrent put": Mutant(replication.delete_loses, (4, 2, 6, 3)),
     "conflict never cleared": Mutant(replication.conflict_never_cleared, (4, 2, 1, 3)),
     "what was read ignored": Mutant(replication.base_ignored, (7, 9, 1, 3), merges),
