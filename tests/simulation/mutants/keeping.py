@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 from entgldb.actors.oplog import walker
 from entgldb.actors.oplog.retention import Retention
+from entgldb.messages.local.members import Prune, Pruned
 from entgldb.messages.wire import Copy
 from entgldb.storage.file.state import State
 from entgldb.storage.log import prune
@@ -141,7 +142,7 @@ def quarantine_pruned_by_one() -> Iterator[None]:
     """An entry in quarantine is pruned, and the entries that follow it stay."""
     spare = prune._spare_quarantined
 
-    def careless(connection: Any, state: State, order: Any) -> Any:
+    def careless(connection: Any, state: State, order: Prune) -> Prune:
         found = spare(connection, state, order)
         raised = [
             {origin: min(seq + 1, bounds[origin]) for origin, seq in spared.items()}
@@ -158,7 +159,7 @@ def stable_by_one_too_many() -> Iterator[None]:
     """One entry more is pruned than everybody has."""
     pruned = prune.prune
 
-    def careless(connection: Any, state: State, order: Any) -> Any:
+    def careless(connection: Any, state: State, order: Prune) -> Pruned:
         raised = {origin: seq + 1 for origin, seq in order.aged.items()}
         return pruned(connection, state, replace(order, aged=raised))
 
