@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from random import Random
 from typing import Any
 
@@ -56,12 +57,7 @@ steps = st.lists(
 @given(steps, st.sampled_from([LWW, BY_FIELD, BY_FIELD]), st.integers(0, 2**32))
 def test_all_causal_orders_end_alike(history: list[tuple[str, int, Any]], begun: str, seed: int) -> None:
     random = Random(seed)
-    nodes = [Store.memory(f"n{i}", bytes([i]), NOW) for i in range(NODES)]
-    told = list[Told]()
-    for number in range(NODES):
-        told += _play(nodes, 1000 + number, "rule", number, begun, random)
-    for at, step in enumerate(history):
-        told += _play(nodes, at, *step, random)
+    nodes, told = played(enumerate(history), begun, random)
     expected = _expected(_steps(told), told)
     blobs = set()
     for number in range(3):
@@ -90,6 +86,20 @@ def _steps(told: list[Told]) -> list[Step]:
 
 def _text(body: bytes | None) -> str | None:
     return None if body is None else body.decode()
+
+
+def played(
+    history: Iterable[tuple[int, tuple[str, int, Any]]], begun: str, random: Random
+) -> tuple[list[Store], list[Told]]:
+    """Fresh nodes, on each of which the rule ``begun`` is set before the numbered steps of ``history``, and
+    all that they have written."""
+    nodes = [Store.memory(f"n{i}", bytes([i]), NOW) for i in range(NODES)]
+    told = list[Told]()
+    for number in range(NODES):
+        told += _play(nodes, 1000 + number, "rule", number, begun, random)
+    for at, step in history:
+        told += _play(nodes, at, *step, random)
+    return nodes, told
 
 
 def _play(nodes: list[Store], at: int, verb: str, node: int, what: Any, random: Random) -> list[Told]:
@@ -196,13 +206,8 @@ def test_a_branch_that_is_taken_out_leaves_what_the_others_wrote(
     history: list[tuple[str, int, Any]], first: int, seed: int
 ) -> None:
     random = Random(seed)
-    nodes = [Store.memory(f"n{i}", bytes([i]), NOW) for i in range(NODES)]
-    told = list[Told]()
-    for number in range(NODES):
-        told += _play(nodes, 1000 + number, "rule", number, BY_FIELD, random)
-    for at, step in enumerate(history):
-        if step[0] != "rule":
-            told += _play(nodes, at, *step, random)
+    under_one_rule = [(at, step) for at, step in enumerate(history) if step[0] != "rule"]
+    nodes, told = played(under_one_rule, BY_FIELD, random)
     here = Store.memory("fresh", b"fresh", NOW)
     _deliver(here, _shuffled(told, random), random)
     forked = nodes[0].origin

@@ -15,8 +15,8 @@ from entgldb.storage.log.unfit import list_unfit
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.merging.collection_rule import BY_FIELD, LWW
 from entgldb.storage.store import Store
-from tests.unit.storage.log.test_causal_orders import Told, _deliver, _shuffled
-from tests.unit.storage.log.test_merge_orders import NODES, NOW, _check, _expected, _play, _steps, steps
+from tests.unit.storage.log.test_causal_orders import _deliver, _shuffled
+from tests.unit.storage.log.test_merge_orders import NOW, _check, _expected, _steps, played, steps
 
 
 def picky(unfit: Set[Version]) -> type[Applier]:
@@ -44,12 +44,7 @@ def test_what_is_retried_ends_as_if_it_had_been_applied_at_once(
     history: list[tuple[str, int, Any]], begun: str, seed: int
 ) -> None:
     random = Random(seed)
-    nodes = [Store.memory(f"n{i}", bytes([i]), NOW) for i in range(NODES)]
-    told = list[Told]()
-    for number in range(NODES):
-        told += _play(nodes, 1000 + number, "rule", number, begun, random)
-    for at, step in enumerate(history):
-        told += _play(nodes, at, *step, random)
+    _, told = played(enumerate(history), begun, random)
     of_documents = [one.header.version for one in told if one.header.collection == "c"]
     unfit = {version for version in of_documents if random.random() < 0.3}
     expected = _expected(_steps(told), told)
