@@ -9,7 +9,7 @@ import pytest
 
 from entgldb.messages.client import Base, FieldOperation, Write, Written
 from entgldb.messages.errors import InvalidError
-from entgldb.messages.limits import DEPTH_MAX
+from entgldb.messages.limits import DEPTH_MAX, GROUP_ENTRIES_MAX
 from entgldb.messages.model import Version
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.rules.header import MERGE, decode
@@ -49,6 +49,16 @@ def test_two_shops_that_sell_from_one_stock_end_with_the_right_number(make: Make
     assert a.conflicts() == b.conflicts() == []
     do(b, "inc", 20, "stock")
     assert meet(a, b) == {"stock": 25}
+
+
+def test_a_commit_of_too_many_operations_is_refused_and_changes_nothing(make: Make) -> None:
+    a, _ = pair(make, document={"stock": 10})
+    once = operation("inc", 1, "stock")
+    with pytest.raises(InvalidError, match=f"a commit of {GROUP_ENTRIES_MAX + 1} writes"):
+        a.write(Write("c", "k", None, None, (once,) * GROUP_ENTRIES_MAX), Write("c", "other", None))
+    assert a.get() == {"stock": 10}
+    a.write(Write("c", "k", None, None, (once,) * GROUP_ENTRIES_MAX))
+    assert a.get() == {"stock": 10 + GROUP_ENTRIES_MAX}
 
 
 def test_the_entry_says_how_far_the_run_of_its_writer_is(make: Make) -> None:
