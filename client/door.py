@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from entgldb.client.feed import Following
     from entgldb.messages.client import RequestId
     from entgldb.messages.schema import Json, Message
-    from entgldb.storage.documents.query import Documents
+    from entgldb.storage.documents.query import Changes, Documents
 
 
 class Door(Protocol):
@@ -18,12 +20,22 @@ class Door(Protocol):
         """The file, opened read-only in this process."""
         ...
 
+    def changes(
+        self, since: str | None = None, *, collection: str | None = None, follow: bool = False
+    ) -> Changes | Following:
+        """Changes after a token, oldest first, at least once."""
+        ...
+
     def next_request(self) -> RequestId:
         """An id that makes a retry harmless."""
         ...
 
     def request(self, message: Message) -> Message:
         """Send a request to the store and give its answer."""
+        ...
+
+    def begin(self, message: Message) -> Callable[[], Message]:
+        """Send a request to the store; the function returned waits for the answer."""
         ...
 
     def ask(self, actor: str, message: Message, *, timeout: float | None = None) -> Message:

@@ -9,20 +9,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 from entgldb.client import database as client
 from entgldb.client import nodes as client_nodes
 from entgldb.client import peers as client_peers
 from entgldb.client import writes as client_writes
+from entgldb.client.aio.collection import Collection
+from entgldb.client.aio.door import aside
 from entgldb.client.aio.feed import PAGE, Following
 from entgldb.client.aio.requests import Requests
 from entgldb.client.database import TIMEOUT_SECONDS, Change, Conflict, Document
-from entgldb.messages.client import Commit, CreateIndex, Relay, Report, RequestId, Status, Write
+from entgldb.messages.client import Commit, Relay, Report, RequestId, Status, Write
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Version
@@ -35,21 +37,7 @@ IN_FLIGHT: Final = 256
 """Requests that wait for their answers at one time; one more waits for its turn."""
 READERS: Final = 4
 """Threads that read; a long query holds one of them."""
-
-P = ParamSpec("P")
 R = TypeVar("R")
-S = TypeVar("S")
-
-
-def _aside(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
-    """The same method of the blocking API, called in a thread and awaited."""
-
-    async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        made: R = await self._run(functools.partial(method, self._blocking, *args, **kwargs))
-        return made
-
-    functools.update_wrapper(call, method)  # for help()
-    return call
 
 
 class connect:  # noqa: N801 -- read as a function: ``async with connect(...)`` and ``await connect(...)``
@@ -136,14 +124,14 @@ class Database:
             self._threads.shutdown(wait=False)
             await work
 
-    collections = _aside(client.Database.collections)
-    token = _aside(client.Database.token)
-    conflicts = _aside(client.Database.conflicts)
-    quarantine = _aside(client.Database.quarantine)
-    held = _aside(client.Database.held)
-    conflict_rule = _aside(client.Database.conflict_rule)
-    set_conflict_rule = _aside(client.Database.set_conflict_rule)
-    resolve = _aside(client.Database.resolve)
+    collections = aside(client.Database.collections)
+    token = aside(client.Database.token)
+    conflicts = aside(client.Database.conflicts)
+    quarantine = aside(client.Database.quarantine)
+    held = aside(client.Database.held)
+    conflict_rule = aside(client.Database.conflict_rule)
+    set_conflict_rule = aside(client.Database.set_conflict_rule)
+    resolve = aside(client.Database.resolve)
 
     def changes(
         self, since: str | None = None, *, collection: str | None = None, follow: bool = False
@@ -191,82 +179,6 @@ class Database:
                 yield one
 
 
-class Collection:
-    """The documents of one collection."""
-
-    def __init__(self, database: Database, name: str) -> None:
-        self.name: Final = name
-        self._database = database
-        self._blocking = client.Collection(database._blocking, name)
-        self._run = database._run
-
-    get = _aside(client.Collection.get)
-    count = _aside(client.Collection.count)
-    history = _aside(client.Collection.history)
-    undelete = _aside(client.Collection.undelete)
-
-    async def find(
-        self,
-        filter: Mapping[str, Any] | None = None,
-        *,
-        sort: str | Sequence[str] | None = None,
-        limit: int | None = None,
-        skip: int = 0,
-    ) -> AsyncIterator[Document]:
-        """The documents that match, as in the blocking API: ``async for document in users.find(...)``."""
-        find = functools.partial(self._blocking.find, filter, sort=sort, limit=limit, skip=skip)
-        async for document in self._database._paged(await self._run(find)):
-            yield document
-
-    async def put(self, key: str, document: Mapping[str, Any], *, request: str | None = None) -> Version:
-        """Store a document, durably, as in the blocking API; the version made."""
-        write = client_writes.put(self.name, key, document, await self._rule_for(document))
-        (version,) = await self._database._commit((write,), client_writes.request_id(request))
-        assert version is not None
-        if isinstance(document, Document):
-            document.was_put(write, version)
-        return version
-
-    async def put_many(
-        self, documents: client_writes.Many, *, atomic: bool = False, request: str | None = None
-    ) -> int:
-        """Store many documents, each as ``put`` does, each part of up to 500 in one transaction; how many.
-
-        Parts that were stored before an error stay stored; ``stored`` of the EntglError counts them.
-        ``atomic`` and ``request`` as in the blocking API.
-        """
-        stored = 0
-        # one short read, and only where a document that was read is among them
-        merges = functools.cache(self._blocking.merges)
-        cut = client_writes.parts(self.name, documents, merges, atomic=atomic)
-        try:
-            for number, part in enumerate(cut):
-                named = client_writes.request_id(request, number)
-                stored += part.was_put(await self._database._commit(part.writes, named))
-        except EntglError as fault:
-            fault.stored = stored
-            raise
-        return stored
-
-    async def _rule_for(self, document: Mapping[str, Any]) -> client_writes.Merges:
-        # only what was read needs to know
-        merges = isinstance(document, Document) and await self._run(self._blocking.merges)
-        return lambda: merges
-
-    async def delete(self, key: str, *, request: str | None = None) -> Version | None:
-        """Delete a document, durably; the version made, or None where there was none."""
-        named = client_writes.request_id(request)
-        return (await self._database._commit((client_writes.delete(self.name, key),), named))[0]
-
-    async def create_index(self, path: str) -> None:
-        """Index a field path (``"address.city"``) on this node."""
-        await self._database.request(CreateIndex(self.name, path))
-
-    def changes(self, since: str | None = None, *, follow: bool = False) -> Following:
-        """Like ``Database.changes``, of this collection only."""
-        return self._database.changes(since, collection=self.name, follow=follow)
-
-
 class Peers:
     """``db.peers``: the replicated list of remote peers, as in the blocking API."""
 
@@ -277,14 +189,14 @@ class Peers:
         """Change the given fields, as in the blocking API; False when nothing differs."""
         return await self._run(functools.partial(self._blocking.update_remote_peer, node_id, **fields))
 
-    add_cloud_peer = _aside(client_peers.Peers.add_cloud_peer)
-    add_static_peer = _aside(client_peers.Peers.add_static_peer)
-    enable_peer = _aside(client_peers.Peers.enable_peer)
-    disable_peer = _aside(client_peers.Peers.disable_peer)
-    remove_remote_peer = _aside(client_peers.Peers.remove_remote_peer)
-    get_remote_peer = _aside(client_peers.Peers.get_remote_peer)
-    get_all_remote_peers = _aside(client_peers.Peers.get_all_remote_peers)
-    test_peer = _aside(client_peers.Peers.test_peer)
+    add_cloud_peer = aside(client_peers.Peers.add_cloud_peer)
+    add_static_peer = aside(client_peers.Peers.add_static_peer)
+    enable_peer = aside(client_peers.Peers.enable_peer)
+    disable_peer = aside(client_peers.Peers.disable_peer)
+    remove_remote_peer = aside(client_peers.Peers.remove_remote_peer)
+    get_remote_peer = aside(client_peers.Peers.get_remote_peer)
+    get_all_remote_peers = aside(client_peers.Peers.get_all_remote_peers)
+    test_peer = aside(client_peers.Peers.test_peer)
 
 
 class Nodes:
@@ -293,5 +205,5 @@ class Nodes:
     def __init__(self, database: Database) -> None:
         self._run, self._blocking = database._run, database._blocking.nodes
 
-    all = _aside(client_nodes.Nodes.all)
-    retire = _aside(client_nodes.Nodes.retire)
+    all = aside(client_nodes.Nodes.all)
+    retire = aside(client_nodes.Nodes.retire)

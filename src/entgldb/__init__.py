@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from entgldb._version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from entgldb.client.database import Change, Collection, Conflict, Database, Document, connect
+    from entgldb.client.collection import Collection
+    from entgldb.client.database import Change, Conflict, Database, Document, connect
     from entgldb.launch.node.handle import Node, launch
     from entgldb.messages.errors import (
         ConfigError,
@@ -56,7 +57,7 @@ __all__ = [
 ]
 _HOMES = dict.fromkeys(__all__, "entgldb.messages.errors") | {
     "Change": "entgldb.client.database",
-    "Collection": "entgldb.client.database",
+    "Collection": "entgldb.client.collection",
     "Conflict": "entgldb.client.database",
     "Database": "entgldb.client.database",
     "Document": "entgldb.client.database",

@@ -1,0 +1,94 @@
+"""``db["users"]`` for asyncio: the documents of one collection, read and written."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from entgldb.client import collection as client
+from entgldb.client import writes as client_writes
+from entgldb.client.aio.door import Door, aside
+from entgldb.client.writes import Document
+from entgldb.messages.client import CreateIndex
+from entgldb.messages.errors import EntglError
+from entgldb.messages.model import Version
+
+if TYPE_CHECKING:
+    from entgldb.client.aio.feed import Following
+
+
+class Collection:
+    """The documents of one collection."""
+
+    def __init__(self, database: Door, name: str) -> None:
+        self.name: Final = name
+        self._database = database
+        self._blocking = client.Collection(database._blocking, name)
+        self._run = database._run
+
+    get = aside(client.Collection.get)
+    count = aside(client.Collection.count)
+    history = aside(client.Collection.history)
+    undelete = aside(client.Collection.undelete)
+
+    async def find(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[str] | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> AsyncIterator[Document]:
+        """The documents that match, as in the blocking API: ``async for document in users.find(...)``."""
+        find = functools.partial(self._blocking.find, filter, sort=sort, limit=limit, skip=skip)
+        async for document in self._database._paged(await self._run(find)):
+            yield document
+
+    async def put(self, key: str, document: Mapping[str, Any], *, request: str | None = None) -> Version:
+        """Store a document, durably, as in the blocking API; the version made."""
+        write = client_writes.put(self.name, key, document, await self._rule_for(document))
+        (version,) = await self._database._commit((write,), client_writes.request_id(request))
+        assert version is not None
+        if isinstance(document, Document):
+            document.was_put(write, version)
+        return version
+
+    async def put_many(
+        self, documents: client_writes.Many, *, atomic: bool = False, request: str | None = None
+    ) -> int:
+        """Store many documents, each as ``put`` does, each part of up to 500 in one transaction; how many.
+
+        Parts that were stored before an error stay stored; ``stored`` of the EntglError counts them.
+        ``atomic`` and ``request`` as in the blocking API.
+        """
+        stored = 0
+        # one short read, and only where a document that was read is among them
+        merges = functools.cache(self._blocking.merges)
+        cut = client_writes.parts(self.name, documents, merges, atomic=atomic)
+        try:
+            for number, part in enumerate(cut):
+                named = client_writes.request_id(request, number)
+                stored += part.was_put(await self._database._commit(part.writes, named))
+        except EntglError as fault:
+            fault.stored = stored
+            raise
+        return stored
+
+    async def _rule_for(self, document: Mapping[str, Any]) -> client_writes.Merges:
+        # only what was read needs to know
+        merges = isinstance(document, Document) and await self._run(self._blocking.merges)
+        return lambda: merges
+
+    async def delete(self, key: str, *, request: str | None = None) -> Version | None:
+        """Delete a document, durably; the version made, or None where there was none."""
+        named = client_writes.request_id(request)
+        return (await self._database._commit((client_writes.delete(self.name, key),), named))[0]
+
+    async def create_index(self, path: str) -> None:
+        """Index a field path (``"address.city"``) on this node."""
+        await self._database.request(CreateIndex(self.name, path))
+
+    def changes(self, since: str | None = None, *, follow: bool = False) -> Following:
+        """Like ``Database.changes``, of this collection only."""
+        return self._database.changes(since, collection=self.name, follow=follow)

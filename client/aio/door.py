@@ -1,0 +1,57 @@
+"""``Door``: the part of the asyncio ``Database`` that its collections need; and ``aside``, for its reads."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from entgldb.client.aio.feed import Following
+    from entgldb.client.database import Database
+    from entgldb.messages.client import RequestId, Write
+    from entgldb.messages.model import Version
+    from entgldb.messages.schema import Message
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+class Door(Protocol):
+    """The file of a node, read in threads, and the way to its actors."""
+
+    _blocking: Database
+
+    def changes(
+        self, since: str | None = None, *, collection: str | None = None, follow: bool = False
+    ) -> Following:
+        """Changes after a token, oldest first, at least once."""
+        ...
+
+    async def request(self, message: Message) -> Message:
+        """Send a request to the store and give its answer."""
+        ...
+
+    async def _commit(self, writes: tuple[Write, ...], request: RequestId | None) -> list[Version | None]:
+        """The versions that a commit made, durable; None where a delete met nothing."""
+        ...
+
+    async def _run(self, work: Callable[[], R]) -> R:
+        """Have a reading thread do something."""
+        ...
+
+    def _paged(self, found: Iterator[R]) -> AsyncIterator[R]:
+        """The items of an iterator, a page at a time from a reading thread."""
+        ...
+
+
+def aside(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
+    """The same method of the blocking API, called in a thread and awaited."""
+
+    async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        made: R = await self._run(functools.partial(method, self._blocking, *args, **kwargs))
+        return made
+
+    functools.update_wrapper(call, method)  # for help()
+    return call
