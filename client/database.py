@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -13,18 +12,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from entgldb.client import conflicts as client_merging
-from entgldb.client.access import check_access
 from entgldb.client.collection import Collection
+from entgldb.client.transport import SocketTransport, Transport, closed
 from entgldb.client.writes import Document
-from entgldb.messages.client import Commit, RequestId, Status
-from entgldb.messages.errors import (
-    BusyError,
-    EntglError,
-    InvalidError,
-    NoAnswerError,
-    NoNodeError,
-    NotFoundError,
-)
+from entgldb.messages.client import RequestId, Status
+from entgldb.messages.errors import EntglError
 from entgldb.messages.schema import Json, Message
 from entgldb.storage.documents.conflicts import Conflict
 from entgldb.storage.documents.query import Change, Changes, Documents
@@ -33,7 +25,6 @@ if TYPE_CHECKING:
     from entgldb.client.feed import Following
     from entgldb.client.nodes import Nodes
     from entgldb.client.peers import Peers
-    from entgldb.client.wire import WireClient
     from entgldb.storage.log.held import Waiting
     from entgldb.storage.log.unfit import Unfit
 
@@ -43,8 +34,6 @@ TIMEOUT_SECONDS: Final = 10.0
 """How long a request waits for its answer; a restarting actor is back well within."""
 AWAITED_MAX: Final = 1000
 """Requests without an answer whose repetition stays harmless; beyond it the oldest are given up."""
-RETRY_SECONDS: Final = 0.05
-"""Between two attempts to reach a node whose store is being restarted."""
 
 
 def connect(directory: str | os.PathLike[str] = ".", *, timeout: float = TIMEOUT_SECONDS) -> Database:
@@ -64,15 +53,21 @@ def connect(directory: str | os.PathLike[str] = ".", *, timeout: float = TIMEOUT
 class Database:
     """A node's collections: ``db["users"]``. Safe to use from several threads."""
 
-    def __init__(self, directory: str | os.PathLike[str], *, timeout: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        transport: Transport | None = None,
+    ) -> None:
+        """``transport``: another way than the socket of the node that runs there."""
         self.directory: Final = Path(directory)
         self.timeout = timeout
+        self._transport = transport or SocketTransport(self.directory)
         self._lock = threading.RLock()
         self._documents: Documents | None = None
         self._replaced: list[Documents] = []
         """Files that another one has replaced."""
-        self._wire: WireClient | None = None
-        self._lost_at: float | None = None
         self._client = os.urandom(16)
         self._counter = 0
         self._awaited: dict[int, None] = {}
@@ -108,52 +103,38 @@ class Database:
     def close(self) -> None:
         """Give file and socket back for good; a later call raises InvalidError."""
         self._closed = True
+        self._transport.close()
         self.let_go()
 
     def let_go(self) -> None:
         """Give file and socket back until the next call."""
+        self._transport.let_go()
         with self._lock:
             for documents in (*self._replaced, self._documents):
                 if documents is not None:
                     documents.close()
             self._replaced.clear()
-            if self._wire is not None:
-                self._wire.close()
-            self._documents = self._wire = None
+            self._documents = None
 
-    def attach(self, patience: float | None = None) -> None:
+    def attach(self) -> None:
         """Connect to the node's socket now.
 
-        Raises NoNodeError when no node is running, BusyError when it lets nobody in for ``patience``
-        seconds (None: ``timeout``).
+        Raises NoNodeError when no node is running, BusyError when it lets nobody in for ``timeout`` seconds.
         """
-        with self._lock:
-            self._refuse_closed()
-            if self._wire is None:
-                check_access(self.directory)
-                from entgldb.client.wire import WireClient
-
-                self._wire = WireClient(self.directory, self.timeout if patience is None else patience)
-                self._lost_at = None
+        self._transport.attach(self.timeout)
 
     @property
     def documents(self) -> Documents:
         """The file, opened read-only in this process."""
         with self._lock:
-            self._refuse_closed()
+            if self._closed:
+                raise closed()
             if self._documents is not None and self._documents.replaced():
                 # a thread that still reads the old file reads it to the end
                 self._replaced.append(self._documents)
                 self._documents = None
             if self._documents is None:
-                check_access(self.directory)
-                try:
-                    self._documents = Documents.open(self.directory)
-                except NotFoundError:
-                    raise NoNodeError(
-                        f"no node is running in {self.directory}",
-                        hint=f"entgldb start --dir {self.directory}",
-                    ) from None
+                self._documents = self._transport.open_documents()
             return self._documents
 
     def collections(self, *, system: bool = False) -> list[str]:
@@ -199,7 +180,7 @@ class Database:
             return self.documents.changes(since, collection=collection)
         from entgldb.client.feed import Following
 
-        return Following(self.directory, lambda: self.documents, since, collection)
+        return Following(self._transport.follow, lambda: self.documents, since, collection)
 
     def ask(self, actor: str, message: Message, *, timeout: float | None = None) -> Message:
         """Send an admin message to ``node``, ``store``, ``oplog``, ``sync``, ``election`` or ``gateway``.
@@ -207,8 +188,7 @@ class Database:
         Like ``request``, it is sent again over a new connection when one breaks: doing any of these
         messages twice is harmless.
         """
-        patience = self.timeout if timeout is None else timeout
-        return self._insist(lambda wire, left: wire.relay(actor, message, left), patience)
+        return self._transport.ask(actor, message, self.timeout if timeout is None else timeout)
 
     def status(self, actor: str = "node") -> dict[str, Json]:
         """The status of an actor, in its own words."""
@@ -247,77 +227,15 @@ class Database:
         once where no node was there for as long as that.
         """
         with self.settling(message):
-            return self._insist(lambda wire, left: wire.request(message, left), self.timeout, message)
+            return self._transport.request(message, self.timeout)
 
     def begin(self, message: Message) -> Callable[[], Message]:
         """Send a request; the function returned waits for the answer and keeps the promises of
         ``request``."""
-        deadline = time.monotonic() + self.timeout
-        sent: tuple[WireClient, int] | None = None
-        with self._lock, contextlib.suppress(NoNodeError, NoAnswerError, BusyError):
-            self.attach()
-            assert self._wire is not None
-            sent = self._wire, self._wire.send(message, self.timeout)
-
-        def finish(wire: WireClient, left: float) -> Message:
-            if sent is not None and sent[0] is wire:
-                return wire.answer(sent[1], left)
-            return wire.request(message, left)
+        wait = self._transport.begin(message, self.timeout)
 
         def answer() -> Message:
             with self.settling(message):
-                left = max(deadline - time.monotonic(), RETRY_SECONDS)
-                return self._insist(finish, left, message, sent=sent is not None)
+                return wait()
 
         return answer
-
-    def _insist(
-        self,
-        send: Callable[[WireClient, float], Message],
-        timeout: float,
-        message: Message | None = None,
-        *,
-        sent: bool = False,
-    ) -> Message:
-        begun = time.monotonic()
-        while True:
-            left = max(begun + timeout - time.monotonic(), RETRY_SECONDS)
-            try:
-                with self._lock:
-                    self.attach(left)
-                    assert self._wire is not None
-                    sent = True
-                    return send(self._wire, left)
-            except (NoNodeError, NoAnswerError, BusyError) as fault:
-                self._detach()
-                if isinstance(fault, NoNodeError) and not sent and not self._may_return():
-                    raise
-                waited = time.monotonic() - begun
-                if waited + RETRY_SECONDS >= timeout:
-                    if isinstance(fault, BusyError) and not sent:
-                        raise
-                    from entgldb.client.wire import no_answer
-
-                    request = message.request if isinstance(message, Commit) else None
-                    raise no_answer(self.directory, waited, fault, request) from None
-                time.sleep(RETRY_SECONDS)
-
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise closed()
-
-    def _detach(self) -> None:
-        with self._lock:
-            if self._wire is not None:
-                self._wire.close()
-                self._lost_at = time.monotonic()
-            self._wire = None
-
-    def _may_return(self) -> bool:
-        """Whether the node was here so lately that it may be in the middle of a restart."""
-        return self._lost_at is not None and time.monotonic() - self._lost_at < self.timeout
-
-
-def closed() -> InvalidError:
-    """The error of a database that was closed."""
-    return InvalidError("this database was closed", hint="connect again")

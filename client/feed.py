@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
-from entgldb.messages.client import Follow
 from entgldb.messages.errors import EntglError
 from entgldb.storage.documents.query import Change, Documents
 
 if TYPE_CHECKING:
-    from entgldb.client.wire import WireClient
+    from entgldb.client.transport import News
 
 POLL_SECONDS: Final = 0.05
 """Between two looks at PRAGMA data_version while no node pushes."""
@@ -26,10 +24,10 @@ SILENT_SECONDS: Final = 2.0
 class CommitFeed:
     """Tells when something new may be read. It works without a node, only less promptly."""
 
-    def __init__(self, directory: Path, documents: Documents) -> None:
-        self._directory = directory
+    def __init__(self, follow: Callable[[], News], documents: Documents) -> None:
+        self._follow = follow
         self._documents = documents
-        self._wire: WireClient | None = None
+        self._news: News | None = None
         self._redial_at = 0.0
 
     def __enter__(self) -> CommitFeed:
@@ -49,40 +47,41 @@ class CommitFeed:
             if seen != self._seen or self._documents.replaced():
                 self._seen = seen
                 return
-            if self._wire is None and time.monotonic() >= self._redial_at:
+            if self._news is None and time.monotonic() >= self._redial_at:
                 self._dial()
-            if self._wire is None:
+            if self._news is None:
                 time.sleep(POLL_SECONDS)
                 continue
             try:
-                self._wire.wait_pushed(SILENT_SECONDS)
+                self._news.wait_pushed(SILENT_SECONDS)
             except EntglError:
                 self._hang_up()
 
     def _dial(self) -> None:
-        from entgldb.client.wire import WireClient
-
         self._redial_at = time.monotonic() + REDIAL_SECONDS
         try:
-            self._wire = WireClient(self._directory)
-            self._wire.request(Follow(), SILENT_SECONDS)
+            self._news = self._follow()
         except EntglError:
             self._hang_up()
 
     def _hang_up(self) -> None:
-        if self._wire is not None:
-            self._wire.close()
-        self._wire = None
+        if self._news is not None:
+            self._news.close()
+        self._news = None
 
 
 class Following(Iterator[Change]):
     """The iterator that ``changes(follow=True)`` returns: it waits for more for ever."""
 
     def __init__(
-        self, directory: Path, documents: Callable[[], Documents], since: str | None, collection: str | None
+        self,
+        follow: Callable[[], News],
+        documents: Callable[[], Documents],
+        since: str | None,
+        collection: str | None,
     ) -> None:
         self._reading = documents().changes(since, collection=collection)
-        self._told = self._tell(directory, documents, collection)
+        self._told = self._tell(follow, documents, collection)
 
     @property
     def token(self) -> str:
@@ -97,10 +96,10 @@ class Following(Iterator[Change]):
         self._told.close()
 
     def _tell(
-        self, directory: Path, documents: Callable[[], Documents], collection: str | None
+        self, follow: Callable[[], News], documents: Callable[[], Documents], collection: str | None
     ) -> Generator[Change, None, None]:
         # begun before reading: every commit from here on is announced, so nothing is slept through
-        with CommitFeed(directory, documents()) as feed:
+        with CommitFeed(follow, documents()) as feed:
             while True:
                 yield from self._reading
                 feed.wait()

@@ -24,6 +24,7 @@ from entgldb.client.aio.door import aside
 from entgldb.client.aio.feed import PAGE, Following
 from entgldb.client.aio.requests import Requests
 from entgldb.client.database import TIMEOUT_SECONDS, Change, Conflict, Document
+from entgldb.client.transport import closed
 from entgldb.messages.client import Commit, Relay, Report, RequestId, Status, Write
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError
@@ -109,7 +110,7 @@ class Database:
     async def attach(self) -> None:
         """Connect to the node's socket now. Raises NoNodeError when no node is running."""
         if self._closed:
-            raise client.closed()
+            raise closed()
         await self._requests.attached()
 
     async def close(self) -> None:
@@ -170,7 +171,7 @@ class Database:
 
     async def _run(self, work: Callable[[], R]) -> R:
         if self._closed:
-            raise client.closed()
+            raise closed()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _paged(self, found: Iterator[R]) -> AsyncIterator[R]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from entgldb.client.access import check_access
 from entgldb.client.aio.wire import AsyncWire, LostError
-from entgldb.client.database import RETRY_SECONDS, closed
+from entgldb.client.transport import RETRY_SECONDS, closed
 from entgldb.client.wire import framed, no_answer, unless_refused
 from entgldb.messages.client import Commit, Follow
 from entgldb.messages.errors import BusyError, EntglError, NoAnswerError, NoNodeError

@@ -203,7 +203,7 @@ def test_the_command_line_says_it_and_repeats_it(
     keeper = Keeper()
     directory = serve(keeper)
     keeper.silent = True
-    monkeypatch.setattr(client.Database.__init__, "__kwdefaults__", {"timeout": 0.2})
+    monkeypatch.setattr(client.Database.__init__, "__kwdefaults__", {"timeout": 0.2, "transport": None})
     put = ["put", "-d", str(directory), "c", "k", "{}"]
     assert run(command, put) == 4
     told = capsys.readouterr().err
