@@ -12,11 +12,13 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from entgldb._version import VERSION
 from entgldb.actors.ports import OplogReader, Store
 from entgldb.messages.errors import InvalidError, NotFoundError
 from entgldb.messages.model import NODES, REMOTE_PEERS, Origin, incarnation_of, node_of
+from entgldb.messages.remote_peers import PeerType
 from entgldb.messages.schema import Json
 
 
@@ -63,6 +65,36 @@ def is_retired(node: Mapping[str, Json]) -> bool:
 def retired_origins(nodes: Iterable[Mapping[str, Json]]) -> frozenset[Origin]:
     """Incarnations that are not spoken to."""
     return frozenset(f"{node.get('NodeId')}/{node['Retired']}" for node in nodes if node.get("Retired"))
+
+
+class Roll(NamedTuple):
+    """The names of all members, as far as this node knows."""
+
+    members: set[str]
+    """Nodes of the LAN and cloud peers, this node and retired ones included."""
+    clouds: set[str]
+    """The cloud peers among them."""
+    retired: set[str]
+
+
+def call_roll(log: OplogReader, heard: Iterable[str]) -> Roll:
+    """The members by the system collections; ``heard``: names that have spoken."""
+    nodes, peers = read_documents(log, NODES), read_documents(log, REMOTE_PEERS)
+    clouds = {str(peer.get("NodeId")) for peer in peers if peer.get("Type") == PeerType.CLOUD_REMOTE.value}
+    known = {str(node.get("NodeId")) for node in nodes}
+    # a row without a document: a node that has just come, unless it is a cloud peer that was removed
+    names = set(heard)
+    names -= removed_clouds(log, names)
+    return Roll(known | clouds | names, clouds, {str(n.get("NodeId")) for n in nodes if is_retired(n)})
+
+
+def disabled_peers(log: OplogReader) -> set[str]:
+    """The remote peers that nobody is to speak with now."""
+    return {
+        str(peer.get("NodeId"))
+        for peer in read_documents(log, REMOTE_PEERS)
+        if peer.get("IsEnabled") is False
+    }
 
 
 def removed_clouds(log: OplogReader, heard: Iterable[str]) -> set[str]:

@@ -1,10 +1,11 @@
-"""Decisions of an administrator about nodes, logs and clocks. Tags 58, 65 to 67, 76 and 79; 180 was used."""
+"""Decisions and questions of an administrator about nodes, logs and clocks. Tags 58, 65 to 67, 70, 76 and 79;
+180 was used."""
 
 from __future__ import annotations
 
 from entgldb.messages.client import RequestId
 from entgldb.messages.model import Origin
-from entgldb.messages.schema import Channel, Message, message
+from entgldb.messages.schema import Channel, Count, Message, message
 
 
 @message(65, Channel.CLIENT)
@@ -60,3 +61,20 @@ class UnpinCluster(Message):
 
     Answered by Report (``cluster``, ``client_id``: which it was, empty where there was none) or Refused.
     """
+
+
+@message(70, Channel.CLIENT, admin=True)
+class AwaitSpread(Message):
+    """To ``sync``: which members have all these entries? Answered once enough have, or after ``seconds``.
+
+    Answered by Report (``durable`` and ``missing``: names of members; ``reached``: whether they are enough)
+    or Refused.
+    """
+
+    need: str = ""
+    """``peers:N`` (N other members), ``cloud`` (a cloud peer), ``all`` (every member), ``nodes:a,b`` (these);
+    empty: whoever has them now."""
+    vector: dict[str, Count] | None = None
+    """Origin -> the newest seq that is meant; None: all that this node has now."""
+    seconds: float = 0.0
+    """At most ``SPREAD_SECONDS_MAX``: ask again to wait for longer."""

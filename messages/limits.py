@@ -122,6 +122,10 @@ REQUEST_BYTES_MAX: Final = 48 * 1024 * 1024
 """One request of a client, in pieces: a commit with what its writer had read of each document."""
 PIECE_BYTES_MAX: Final = 1024 * 1024
 """One piece of it."""
+SPREAD_WAITING_MAX: Final = 1024
+"""Questions that wait until other members have something."""
+SPREAD_SECONDS_MAX: Final = 20.0
+"""Seconds for which one of them waits; a relayed question has to be answered within 30."""
 CLIENTS_MAX: Final = 512
 """Clients connected to a node's socket at once: Thespian can watch no descriptor from 1,024 on."""
 WAL_ALARM_BYTES: Final = 256 * 1024 * 1024

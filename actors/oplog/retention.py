@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from entgldb.actors.behaviour import Context
-from entgldb.actors.nodes import is_retired, read_documents, removed_clouds
+from entgldb.actors.nodes import call_roll
 from entgldb.actors.ports import OplogReader
 from entgldb.messages.local.members import Collect, Collected, Prune, Pruned
-from entgldb.messages.model import NODES, REMOTE_PEERS, Origin
-from entgldb.messages.remote_peers import PeerType
+from entgldb.messages.model import Origin
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import OplogSettings
 from entgldb.storage.rules import retention as rules
@@ -126,10 +125,9 @@ class Retention:
             members = rules.voices(rows.keys() - {own}, rows)
             retired: set[str] = set()
         else:
-            documents = read_documents(log, NODES)
-            names, retired = _members(log, documents, rows.keys())
-            members = rules.voices(names - {own}, rows)
-            retired = self._known_to_all(retired, members, ours)
+            roll = call_roll(log, rows)
+            members = rules.voices(roll.members - {own}, rows)
+            retired = self._known_to_all(roll.retired, members, ours)
         lived_ms = self._lived_ms(log, ctx)
         up_since = lived_ms if self._up_since_ms is None else self._up_since_ms
         limit_ms = int(settings.absence_limit * HOUR_MS)
@@ -211,16 +209,3 @@ def _apart_ms(settings: OplogSettings) -> int:
 
 def _overlap(ripe: Mapping[Origin, int], floors: Mapping[Origin, int]) -> bool:
     return any(min(seq, floors.get(origin, 0)) > 0 for origin, seq in ripe.items())
-
-
-def _members(
-    log: OplogReader, documents: list[dict[str, Json]], heard: Iterable[str]
-) -> tuple[set[str], set[str]]:
-    """Names that count, cloud peers included, and which of them are retired."""
-    peers = read_documents(log, REMOTE_PEERS)
-    clouds = {str(peer.get("NodeId")) for peer in peers if peer.get("Type") == PeerType.CLOUD_REMOTE.value}
-    nodes = {str(node.get("NodeId")) for node in documents}
-    retired = {str(node.get("NodeId")) for node in documents if is_retired(node)}
-    # a row without a document: a node that has just come, unless it is a cloud peer that was removed
-    names = set(heard)
-    return nodes | clouds | (names - removed_clouds(log, names)), retired

@@ -10,7 +10,7 @@ The same session serves the LAN, the gateway and the cloud role.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from entgldb.actors import silence
@@ -251,6 +251,15 @@ class Session:
     def behind_in(self) -> int | None:
         """Operations we lack of what the peer has said it has; None while unknown."""
         return None if self._theirs is None else vectors.lag(vectors.seqs(self._log.vector()), self._theirs)
+
+    @property
+    def peer(self) -> str:
+        """The node id of the other end."""
+        return self._partner.node_id
+
+    def peer_has(self, asked: Mapping[str, int]) -> bool:
+        """Whether the peer has said that it has committed all this (origin -> seq)."""
+        return self._theirs is not None and vectors.dominates(self._theirs, asked)
 
     def status(self, ctx: Context) -> dict[str, Json]:
         """How far both are behind, in operations and in seconds, null while unknown; and the snapshot."""

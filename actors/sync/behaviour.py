@@ -20,6 +20,7 @@ from entgldb.actors.sync.dialler import Dialler
 from entgldb.actors.sync.duplicates import Duplicates
 from entgldb.actors.sync.membership import Membership
 from entgldb.actors.sync.peer_link import PeerLink, introduce
+from entgldb.actors.sync.spreading import SPREAD, Spreading
 from entgldb.actors.sync.strangers import Strangers
 from entgldb.messages import codec, wire
 from entgldb.messages.client import Done, Isolate, Report, Status, SyncNow
@@ -86,7 +87,8 @@ class Sync(Behaviour):
         writers = Writers(settings.node_id, witness, log)
         self.sessions = Sessions("sync", settings, log, writers, chunks, self.count, cloud=self.in_cloud)
         self.membership = Membership(log, cloud=self.in_cloud)
-        self.parts = (self.sessions, self.membership)
+        self._spreading = Spreading(log, self.membership.members, self.sessions)
+        self.parts = (self.sessions, self.membership, self._spreading)
         self.retired: frozenset[Origin] = frozenset()
         """Incarnations that are refused."""
         self._strangers = Strangers()
@@ -106,6 +108,7 @@ class Sync(Behaviour):
 
     def flush(self, ctx: Context) -> None:
         self.sessions.flush(ctx)
+        self._spreading.look(ctx)
 
     def facts(self) -> dict[str, Json]:
         return {"port": self._links.port()}
@@ -277,7 +280,7 @@ class Sync(Behaviour):
             # first, so that a handler that fails does not end the beat for good
             ctx.after(self.settings.heartbeat_interval, Tick("beat"))
             self._beat(ctx)
-        else:
+        elif message.what != SPREAD:
             self.sessions.pump(ctx)
 
     # --- frames ----------------------------------------------------------------------------------
