@@ -73,13 +73,10 @@ NOTHING: Final = Flow(0, 0, 0)
 class Line:
     """The sending half of a link as a session sees it."""
 
-    def __init__(
-        self, send: Callable[[Message], bool], flow: Callable[[], Flow] | None = None, *, parts: bool = False
-    ) -> None:
-        """``flow`` None: a line without a limit; ``parts``: the peer can put frames together from them."""
+    def __init__(self, send: Callable[[Message], bool], flow: Callable[[], Flow] | None = None) -> None:
+        """``flow`` None: a line without a limit."""
         self._send = send
         self.flow = flow or (lambda: NOTHING)
-        self._parts = parts
         self._rate = RATE_MAX if flow is None else RATE_FIRST
         self._queue: deque[tuple[Message, int]] = deque()
         self._queued = 0
@@ -126,6 +123,10 @@ class Line:
     def vector_wait(self, origins: int) -> float:
         """Seconds between two vectors of so many origins that leave the line to what is new."""
         return origins * ORIGIN_BYTES / (self._rate * VECTOR_SHARE)
+
+    def cuts(self, size: int) -> bool:
+        """Whether a frame of so many bytes goes in parts."""
+        return size > max(self.piece, URGENT_BYTES_MAX)
 
     def send(self, message: Message) -> bool:
         """Small frames at once, large ones when the line has room. False when the link is gone."""
@@ -174,7 +175,7 @@ class Line:
     def _next_piece(self) -> bool:
         message, size = self._queue[0]
         if not self._cut:
-            if not self._parts or size <= max(self.piece, URGENT_BYTES_MAX):
+            if not self.cuts(size):
                 self._pop()
                 return self._send(message)
             self._cut, self._offset = codec.encode(message), 0

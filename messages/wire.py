@@ -20,20 +20,14 @@ from entgldb.messages.schema import (
 
 PROTOCOL_MIN: Final = 1
 PROTOCOL_MAX: Final = 1
-VERIFY: Final = "verify"
-"""The feature of a node that takes Ranges, Items and Copies."""
-SNAPSHOTS: Final = "snapshots"
-"""The feature of a node that takes SnapshotOffer and SnapshotChunk."""
-PARTS: Final = "parts"
-"""The feature of a node that puts a frame together from Part."""
 SHARED: Final = "shared"
 """The feature of a cloud node that mixes the documents of several clusters: it answers for their writers."""
 PROBE: Final = "probe"
 """The only feature of a dialler that came to hear a Hello and goes again: it gets no session."""
-FEATURES: Final[tuple[str, ...]] = (VERIFY, SNAPSHOTS, PARTS)
-"""The features of this release beyond protocol 1, named in ``Hello``. A new message that a peer must know to
-be served needs a new word here, and a node sends it only to peers that named the word. A node may send any
-other new message to all: an older peer counts it as ``unknown-message`` and ignores it."""
+FEATURES: Final[tuple[str, ...]] = ()
+"""The features of every node of this release beyond protocol 1, for its ``Hello``. A new message that a peer
+must know to be served needs a new word here, and a node sends it only to peers that named the word. Any other
+new message may go to all: an older peer counts it as ``unknown-message`` and ignores it."""
 
 
 @record

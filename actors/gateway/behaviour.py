@@ -66,7 +66,7 @@ class Gateway(Behaviour):
         tokens: TokenSource,
         secrets: Secrets,
         prober: Prober,
-        chunks: SnapshotChunks | None = None,
+        chunks: SnapshotChunks,
         ca: ClusterCa | None = None,
     ) -> None:
         super().__init__()

@@ -265,7 +265,7 @@ class CloudLink:
         self._wake(max(0.0, self._renew_at - ctx.monotonic()), ctx)
         patience = silence.patience(self._means.settings.heartbeat_interval, hello)
         self.session = self._means.sessions.open(
-            Partner(hello.node_id, hello.features, begins=True, patience=patience),
+            Partner(hello.node_id, begins=True, patience=patience),
             Gossip(self._means.members, speaks_for=self.peer.node_id),
             self._send,
             lambda: self._means.links.flow(self.link),

@@ -58,7 +58,6 @@ class Partner(NamedTuple):
     """The node at the other end of a session."""
 
     node_id: str = ""
-    features: tuple[str, ...] = ()
     begins: bool = False
     """This side begins the comparisons of documents that come by themselves."""
     patience: float = silence.SECONDS_MIN
@@ -78,6 +77,7 @@ class Session:
         owner: str,
         log: LogReader,
         writers: Writers,
+        chunks: SnapshotChunks,
         send: Callable[[Message], bool],
         flow: Callable[[], Flow] | None = None,
         cloud: bool,
@@ -86,7 +86,6 @@ class Session:
         count: Callable[[Reason], None] = lambda reason: None,
         gossip: Gossip | None = None,
         partner: Partner | None = None,
-        chunks: SnapshotChunks | None = None,
         vouch: Vouch = tuple,
     ) -> None:
         self.name, self._owner, self._cloud = name, owner, cloud
@@ -97,14 +96,13 @@ class Session:
         self._vouch = vouch
         """Our own word on the authors that the peer names."""
         self._sync_interval = sync_interval
-        self.line = Line(send, flow, parts=wire.PARTS in self._partner.features)
+        self.line = Line(send, flow)
         self._send, self._parts, self._pulse = self.line.send, Parts(), Pulse(self.line)
         self._writers = writers
         self.inbox = Inbox(log, self.line, count)
         self.outbox = Outbox(log, self.line, cloud=cloud, live_push=live_push, count=count)
-        known = chunks if wire.SNAPSHOTS in self._partner.features else None
         ends = Ends(name, owner, self._partner.node_id, cloud)
-        self.snapshots = SnapshotExchange(ends, log, self.line, known, count)
+        self.snapshots = SnapshotExchange(ends, log, self.line, chunks, count)
         self.progress, self.clock = Progress(log), PeerClock()
         self._gains: Vector = {}
         """Heads that we have gained and not told the peer yet."""
@@ -292,10 +290,9 @@ class Session:
         return None
 
     def introduce(self, ctx: Context) -> None:
-        """Introduce the peer to oplog, if it knows verification."""
-        if wire.VERIFY in self._partner.features:
-            node_id, begins = self._partner.node_id, self._partner.begins
-            ctx.tell("oplog", VerifyPeer(self._owner, self.name, node_id, self._cloud, begins))
+        """Introduce the peer to oplog, which verifies with it."""
+        node_id, begins = self._partner.node_id, self._partner.begins
+        ctx.tell("oplog", VerifyPeer(self._owner, self.name, node_id, self._cloud, begins))
 
     def say(self, message: VerifySay) -> None:
         """Oplog verifies with the peer of this session."""

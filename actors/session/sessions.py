@@ -37,7 +37,7 @@ class Sessions:
         settings: SyncSettings | GatewaySettings,
         log: LogReader,
         writers: Writers,
-        chunks: SnapshotChunks | None,
+        chunks: SnapshotChunks,
         count: Callable[[Reason], None],
         *,
         cloud: bool,

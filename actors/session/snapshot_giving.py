@@ -34,10 +34,10 @@ ENTRIES_MORE: Final = 4_096
 
 
 class SnapshotGiving:
-    """The giving of a snapshot to one peer. ``chunks`` is None where the peer does not know of snapshots."""
+    """The giving of a snapshot to one peer."""
 
     def __init__(
-        self, ends: Ends, log: LogReader, line: Line, chunks: SnapshotChunks | None, count: CountReason
+        self, ends: Ends, log: LogReader, line: Line, chunks: SnapshotChunks, count: CountReason
     ) -> None:
         self._name, self._owner, _, self._cloud = ends
         self._log = log
@@ -66,9 +66,7 @@ class SnapshotGiving:
         if now < self._declined_at + DECLINED_SECONDS or not (lacks or asks):
             self._offer = None
             return False
-        if self._chunks is None:
-            self._count(Reason.BEHIND_SNAPSHOT)
-        elif now >= self._acted_at + AGAIN_SECONDS:
+        if now >= self._acted_at + AGAIN_SECONDS:
             self._count(Reason.BEHIND_SNAPSHOT)
             self._order(ctx)
         return lacks
@@ -96,7 +94,7 @@ class SnapshotGiving:
         found = None
         # a cloud is not given more than it was offered
         if offer is not None and message.id == offer.id and message.chunk < offer.chunks:
-            found = None if self._chunks is None else self._chunks.chunk(message.id, message.chunk)
+            found = self._chunks.chunk(message.id, message.chunk)
             self._gone = offer.id if found is None else ""
         if found is None:
             self._count(Reason.SNAPSHOT_GONE)
@@ -122,7 +120,7 @@ class SnapshotGiving:
 
     def _is_cheaper(self, has: Mapping[str, int]) -> bool:
         """Whether the peer has nothing of ours, and our log is far longer than our state."""
-        if self._chunks is None or any(has.get(origin) for origin in self._log.vector()):
+        if any(has.get(origin) for origin in self._log.vector()):
             return False
         documents, entries = self._log.size()
         return entries > ENTRIES_PER_DOCUMENT * documents + ENTRIES_MORE
@@ -142,7 +140,7 @@ class SnapshotExchange:
     """Both halves, one per session."""
 
     def __init__(
-        self, ends: Ends, log: LogReader, line: Line, chunks: SnapshotChunks | None, count: CountReason
+        self, ends: Ends, log: LogReader, line: Line, chunks: SnapshotChunks, count: CountReason
     ) -> None:
         self.giving = SnapshotGiving(ends, log, line, chunks, count)
         self.taking = SnapshotTaking(ends, log, line.send, count)

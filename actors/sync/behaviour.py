@@ -68,7 +68,7 @@ class Sync(Behaviour):
         witness: Witness,
         links: Links,
         checker: TokenChecker | None,
-        chunks: SnapshotChunks | None = None,
+        chunks: SnapshotChunks,
     ) -> None:
         super().__init__()
         self.settings = settings

@@ -162,11 +162,10 @@ class PeerLink:
         self, sessions: Sessions, gossip: Gossip, links: Links, settings: SyncSettings
     ) -> Session:
         """Both sides have said Hello, and in the cloud role the token was accepted."""
-        features = self.hello.features if self.hello is not None else ()
         patience = silence.patience(settings.heartbeat_interval, self.hello)
         begins = settings.role != "cloud" and settings.node_id < self.node_id
         self.session = sessions.open(
-            Partner(self.node_id, features, begins, patience),
+            Partner(self.node_id, begins, patience),
             gossip,
             lambda message: links.send(self.link, message),
             lambda: links.flow(self.link),

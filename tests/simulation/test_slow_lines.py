@@ -8,7 +8,6 @@ import pytest
 
 from entgldb.actors.line import Line, Pulse
 from entgldb.actors.session.outbox import Outbox
-from entgldb.messages import wire
 from entgldb.messages.client import Write
 from tests.simulation.away import _forget
 from tests.simulation.run import Run
@@ -70,8 +69,8 @@ def test_much_comes_over_a_slow_line_and_nothing_flaps(delay: float, cloud: bool
 
 
 def test_a_frame_that_takes_longer_than_silence_may_last_is_life(monkeypatch: Patch) -> None:
-    """Between nodes that know no parts."""
-    monkeypatch.setattr(wire, "FEATURES", (wire.VERIFY, wire.SNAPSHOTS))
+    """Where it comes in one piece."""
+    no_parts(monkeypatch)
     run = Run(1, options=quiet(2))
     start(run, Weather(delay=DELAY, bandwidth=BANDWIDTH))
     before = lost(run)
@@ -112,7 +111,7 @@ def all_at_once(patch: Patch) -> None:
 
 def no_parts(patch: Patch) -> None:
     """A large document goes in one piece."""
-    patch.setattr(wire, "PARTS", "no such feature")
+    patch.setattr(Line, "cuts", lambda self, size: False)
 
 
 def what_waits_has_left(patch: Patch) -> None:

@@ -8,7 +8,8 @@ from entgldb.messages import wire
 from entgldb.messages.local.actors import Applied, Apply, SessionEnded
 from entgldb.messages.model import Entry, Vector, node_of
 from entgldb.messages.schema import Message
-from tests.unit.actors.session.test_session import ME, THIRD, YOU, Bench
+from tests.unit.actors.session.list_log import ME, THIRD, YOU
+from tests.unit.actors.session.test_session import Bench
 from tests.unit.actors.session.test_staging import WRITER
 from tests.unit.actors.session.test_staging import entries as proven
 

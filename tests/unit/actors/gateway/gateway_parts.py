@@ -18,6 +18,7 @@ from entgldb.messages.wire import Hello
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Trusting
+from tests.support.no_snapshots import NoSnapshots
 
 CLOUD_ORIGIN = "cloud-node/" + "ab" * 16
 
@@ -114,7 +115,14 @@ class Rig:
         self.store = Store.memory("lan-1", b"rig", self.ctx.now_ms())
         settings = GatewaySettings("lan-1", "", role, "")
         self.gateway = Gateway(
-            settings, self.store, Trusting(), self.links, self.tokens, self.secrets, self.prober
+            settings,
+            self.store,
+            Trusting(),
+            self.links,
+            self.tokens,
+            self.secrets,
+            self.prober,
+            NoSnapshots(),
         )
         self.ctx.behaviour = self.gateway
         self.gateway.start(self.ctx)

@@ -38,6 +38,7 @@ from entgldb.messages.settings import SyncSettings
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Trusting
+from tests.support.no_snapshots import NoSnapshots
 from tests.unit.actors.gateway.server_certificate import ServerCertificate, issue_server_certificate
 from tests.unit.actors.oauth.authority_process import AuthorityProcess
 
@@ -55,7 +56,8 @@ class Cloud:
         self.store = Store.memory(settings.node_id, b"cloud", now_ms)
         with self.store.group():
             self.store.pin_cluster("cluster", "client")
-        self.sync = Sync(settings, self.store, Trusting(), self.links, JwtChecker(self.loop, settings))
+        checker = JwtChecker(self.loop, settings)
+        self.sync = Sync(settings, self.store, Trusting(), self.links, checker, NoSnapshots())
         self.context = FakeContext(wall_ms=now_ms)
         self.context.behaviour = self.sync
         self.loop.start()

@@ -18,6 +18,7 @@ from entgldb.messages.schema import Message
 from entgldb.messages.settings import SyncSettings
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Trusting
+from tests.support.no_snapshots import NoSnapshots
 from tests.unit.actors.session.test_session_fences import LanLinks
 from tests.unit.actors.store.test_store_keeper import Bench
 
@@ -44,7 +45,7 @@ class Cloud:
         self.bench = Bench("cloud-1", role="cloud")
         self.ctx, self.links, self.checker = FakeContext(), DoorLinks(), Checker()
         settings = SyncSettings("cloud-1", "", "cloud", "", "h:1", shared=shared)
-        self.sync = Sync(settings, self.bench.store, Trusting(), self.links, self.checker)
+        self.sync = Sync(settings, self.bench.store, Trusting(), self.links, self.checker, NoSnapshots())
         self.ctx.behaviour = self.sync
         self.sync.start(self.ctx)
 

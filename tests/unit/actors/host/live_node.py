@@ -24,6 +24,7 @@ from entgldb.messages.settings import OplogSettings, StoreSettings, SyncSettings
 from entgldb.storage.log.read import LogReader
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeAsker, FakeContext
+from tests.support.no_snapshots import NoSnapshots
 from tests.unit.actors.oplog.keeper_rig import oplog as oplog_of
 from tests.unit.actors.store.test_store_keeper import FakeSecrets
 
@@ -86,7 +87,7 @@ class LiveNode:
             sync_interval=2 * interval,
             heartbeat_interval=interval,
         )
-        self.sync = Sync(settings, log, CaWitness.of(ca.public_key), self.links, None)
+        self.sync = Sync(settings, log, CaWitness.of(ca.public_key), self.links, None, NoSnapshots())
         oplog = oplog_of(OplogSettings(name, ""), log=log)
         keeper = StoreKeeper(StoreSettings(name, "", "lan", "c"), self.store, FakeSecrets())
         self.inbox: deque[tuple[str, Message]] = deque()

@@ -17,8 +17,9 @@ from entgldb.messages.local.actors import Fitness
 from entgldb.messages.settings import SyncSettings
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Trusting
+from tests.support.no_snapshots import NoSnapshots
 from tests.unit.actors.gateway.gateway_parts import FakeLinks, Rig
-from tests.unit.actors.session.test_session import ListLog
+from tests.unit.actors.session.list_log import ListLog
 from tests.unit.actors.store.test_store_keeper import Bench
 
 
@@ -107,6 +108,7 @@ def test_sync_beats_on_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
         Trusting(),
         FakeLinks(),
         None,
+        NoSnapshots(),
     )
     beat = Failing(RuntimeError("bug"))
     monkeypatch.setattr(sync, "_beat", beat)

@@ -13,7 +13,7 @@ from entgldb.messages.local.snapshots import InstallSnapshot, SnapshotInstalled,
 from entgldb.messages.schema import Message
 from tests.support.fake_context import FakeContext
 from tests.unit.actors.oplog.keeper_rig import oplog
-from tests.unit.actors.session.test_session import ListLog
+from tests.unit.actors.session.list_log import ListLog
 
 VECTOR = {"x/" + "1" * 32: (9, b"h")}
 

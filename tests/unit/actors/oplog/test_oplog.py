@@ -14,7 +14,7 @@ from tests.support.fake_context import FakeContext
 from tests.support.keys import Writer
 from tests.unit.actors.oplog.keeper_rig import oplog as oplog_of
 from tests.unit.actors.oplog.verify_rig import Side
-from tests.unit.actors.session.test_session import ListLog
+from tests.unit.actors.session.list_log import ListLog
 
 ORIGIN = Writer("lan-1").origin
 

@@ -20,7 +20,7 @@ from entgldb.messages.limits import (
 from entgldb.messages.local.actors import SessionEnded
 from entgldb.messages.local.snapshots import LeaveSnapshot
 from tests.unit.actors.oplog.snapshot_rig import VECTOR, Receiver
-from tests.unit.actors.session.test_session import ListLog
+from tests.unit.actors.session.list_log import ListLog
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "../b", "*", "\u00e9", "a" * (NAME_CHARS_MAX + 1)])

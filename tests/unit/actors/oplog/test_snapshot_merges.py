@@ -18,7 +18,7 @@ from entgldb.messages.local.snapshots import (
 from entgldb.messages.model import Vector
 from tests.support.fake_context import FakeContext
 from tests.unit.actors.oplog.snapshot_rig import VECTOR, Receiver
-from tests.unit.actors.session.test_session import ListLog
+from tests.unit.actors.session.list_log import ListLog
 
 
 def test_a_merge_that_takes_long_is_ordered_once_and_nothing_else_is_staged_meanwhile() -> None:

@@ -22,6 +22,7 @@ from entgldb.storage.rules import header as headers
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Writer, attests, ca, ca_key_of, cluster
+from tests.support.no_snapshots import NoSnapshots
 
 NOW = 1_800_000_000_000
 LAN, GATEWAY, CLOUD = "lan", "gateway", "cloud"
@@ -56,6 +57,7 @@ class Victim:
             owner="sync",
             log=self.store,
             writers=self._writers,
+            chunks=NoSnapshots(),
             send=lambda message: True,
             cloud=self.cloud,
             count=lambda reason: self._count(reason, 1),

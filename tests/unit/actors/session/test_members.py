@@ -21,8 +21,10 @@ from entgldb.messages.settings import SyncSettings
 from entgldb.messages.wire import Member
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Trusting
+from tests.support.no_snapshots import NoSnapshots
 from tests.unit.actors.gateway.gateway_parts import FakeLinks
-from tests.unit.actors.session.test_session import ME, THIRD, YOU, Bench, ListLog
+from tests.unit.actors.session.list_log import ME, THIRD, YOU, ListLog
+from tests.unit.actors.session.test_session import Bench
 from tests.unit.actors.store.test_store_keeper import Bench as StoreBench
 
 INTERVAL = 2.0
@@ -168,7 +170,7 @@ def test_what_the_gateway_hears_of_a_cloud_sync_is_told(owner: str, told: bool) 
 def linked() -> tuple[FakeContext, Sync, FakeLinks]:
     """Node n1 with a link that n2 has dialled, its Hello not yet said."""
     ctx, links = FakeContext(), FakeLinks()
-    sync = Sync(SyncSettings("n1", "", "lan", "c", ""), ListLog(), Trusting(), links, None)
+    sync = Sync(SyncSettings("n1", "", "lan", "c", ""), ListLog(), Trusting(), links, None, NoSnapshots())
     ctx.behaviour = sync
     sync.start(ctx)
     ctx.hand(LinkUp(1, True, "10.0.0.2:51000", "n2"))
@@ -246,7 +248,8 @@ def test_the_file_keeps_no_more_rows_than_the_table() -> None:
 
 def test_a_cloud_peer_that_was_removed_is_no_member_any_more() -> None:
     bench, ctx = StoreBench("lan-1"), FakeContext()
-    sync = Sync(SyncSettings("lan-1", "", "lan", "c", "h:1"), bench.store, Trusting(), FakeLinks(), None)
+    settings = SyncSettings("lan-1", "", "lan", "c", "h:1")
+    sync = Sync(settings, bench.store, Trusting(), FakeLinks(), None, NoSnapshots())
     ctx.behaviour = sync
     bench.ask(bench.cloud_peer(), NoteSelf())
     for name in ("cloud", "lan-1", "lan-2"):

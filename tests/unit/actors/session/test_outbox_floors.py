@@ -7,7 +7,8 @@ from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import Apply
 from entgldb.messages.model import Vector
 from entgldb.messages.schema import Message
-from tests.unit.actors.session.test_session import ME, YOU, Bench
+from tests.unit.actors.session.list_log import ME, YOU
+from tests.unit.actors.session.test_session import Bench
 
 
 def pruned_bench(upto: int = 2) -> Bench:

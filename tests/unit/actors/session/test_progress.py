@@ -11,7 +11,8 @@ from entgldb.actors.session.session import NO_STATUS
 from entgldb.messages.model import Vector
 from entgldb.messages.wire import Heartbeat
 from tests.support.fake_context import FakeContext
-from tests.unit.actors.session.test_session import ME, THIRD, YOU, Bench, ListLog
+from tests.unit.actors.session.list_log import ME, THIRD, YOU, ListLog
+from tests.unit.actors.session.test_session import Bench
 
 
 class Rig:

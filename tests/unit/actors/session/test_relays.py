@@ -15,7 +15,8 @@ from entgldb.messages.schema import Message
 from entgldb.messages.settings import SyncSettings
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Trusting
-from tests.unit.actors.session.test_session import ME, THIRD, ListLog
+from tests.support.no_snapshots import NoSnapshots
+from tests.unit.actors.session.list_log import ME, THIRD, ListLog
 
 
 class Owner:
@@ -29,7 +30,9 @@ class Owner:
         self.sent: list[tuple[float, Message]] = []
         writers = Writers("me", Trusting(), self.log)
         settings = SyncSettings("me", "", "lan", "c", "")
-        self.sessions = Sessions("sync", settings, self.log, writers, None, lambda reason: None, cloud=False)
+        self.sessions = Sessions(
+            "sync", settings, self.log, writers, NoSnapshots(), lambda reason: None, cloud=False
+        )
         for peer in ("you", "she"):
             gossip = Gossip(Members(cloud=False))
             session = self.sessions.open(Partner(peer), gossip, self.send, lambda: self.flow)

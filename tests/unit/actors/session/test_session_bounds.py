@@ -18,7 +18,8 @@ from entgldb.messages.limits import (
 from entgldb.messages.local.actors import Applied
 from entgldb.messages.model import Entry
 from entgldb.storage.rules.results import LogRow
-from tests.unit.actors.session.test_session import LARGE, ME, YOU, Bench
+from tests.unit.actors.session.list_log import ME, YOU
+from tests.unit.actors.session.test_session import LARGE, Bench
 
 
 class Read:

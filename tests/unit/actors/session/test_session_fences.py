@@ -13,8 +13,9 @@ from entgldb.messages.schema import Message
 from entgldb.messages.settings import SyncSettings
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Trusting
+from tests.support.no_snapshots import NoSnapshots
 from tests.unit.actors.gateway.gateway_parts import FakeLinks, Rig, peer
-from tests.unit.actors.session.test_session import ListLog
+from tests.unit.actors.session.list_log import ListLog
 
 
 class LanLinks(FakeLinks):
@@ -31,7 +32,12 @@ class Lan:
     def __init__(self) -> None:
         self.ctx, self.links = FakeContext(), LanLinks()
         self.sync = Sync(
-            SyncSettings("lan-1", "", "lan", "c", "h:1"), ListLog(), Trusting(), self.links, None
+            SyncSettings("lan-1", "", "lan", "c", "h:1"),
+            ListLog(),
+            Trusting(),
+            self.links,
+            None,
+            NoSnapshots(),
         )  # type: ignore[arg-type]  # a log that is a list
         self.ctx.behaviour = self.sync
         self.sync.start(self.ctx)

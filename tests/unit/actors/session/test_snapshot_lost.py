@@ -18,7 +18,7 @@ from entgldb.messages.local.snapshots import FreezeSnapshot, SnapshotFrozen, Sna
 from entgldb.messages.schema import Message
 from tests.support.fake_context import FakeContext
 from tests.unit.actors.oplog.keeper_rig import oplog as oplog_of
-from tests.unit.actors.session.test_session import ListLog
+from tests.unit.actors.session.list_log import ListLog
 
 ORIGIN = "lan-1/" + "ab" * 16
 

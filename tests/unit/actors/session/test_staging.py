@@ -19,7 +19,8 @@ from entgldb.messages.schema import Channel
 from entgldb.storage.rules import header as headers
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Writer, ca_key_of, ends_of_groups
-from tests.unit.actors.session.test_session import Bench, ListLog
+from tests.unit.actors.session.list_log import ListLog
+from tests.unit.actors.session.test_session import Bench
 
 WRITER, OTHER = Writer("lan-1"), Writer("lan-2")
 ORIGIN = WRITER.origin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from entgldb.actors.session.session import Session
 from entgldb.actors.session.writers import Writers
 from entgldb.actors.silence import SECONDS_MIN
 from entgldb.actors.sync.duplicates import ALARM_AFTER, ALARM_OVER, Duplicates
@@ -11,7 +12,8 @@ from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import LinkUp
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Trusting
-from tests.unit.actors.session.test_session import ListLog, Session
+from tests.support.no_snapshots import NoSnapshots
+from tests.unit.actors.session.list_log import ListLog
 
 ORIGIN = "lan-1/" + "0" * 32
 
@@ -26,6 +28,7 @@ def link(number: int, life: int, ctx: FakeContext) -> PeerLink:
         owner="sync",
         log=(log := ListLog()),
         writers=Writers("n", Trusting(), log),
+        chunks=NoSnapshots(),
         send=lambda message: True,
         cloud=False,
     )

@@ -14,8 +14,9 @@ from entgldb.messages.schema import Json
 from entgldb.messages.settings import SyncSettings
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Trusting
+from tests.support.no_snapshots import NoSnapshots
 from tests.unit.actors.gateway.gateway_parts import FakeLinks
-from tests.unit.actors.session.test_session import ListLog
+from tests.unit.actors.session.list_log import ListLog
 
 
 class DialLinks(FakeLinks):
@@ -34,7 +35,7 @@ def connected(links: DialLinks, interval: float = 1.0, theirs: int = 1000) -> Fa
     """Node n1, which n2 has dialled."""
     ctx = FakeContext()
     settings = SyncSettings("n1", "", "lan", "c", "", heartbeat_interval=interval)
-    sync = Sync(settings, ListLog(), Trusting(), links, None)
+    sync = Sync(settings, ListLog(), Trusting(), links, None, NoSnapshots())
     ctx.behaviour = sync
     sync.start(ctx)
     greet(ctx, 1, life=0, beat_ms=theirs)
@@ -101,7 +102,12 @@ def test_when_the_clock_is_set_whoever_was_refused_for_the_time_is_dialled_at_on
     links, ctx = DialLinks(), Jumping()
     ctx.jump = -ctx.now_ms()
     ctx.behaviour = sync = Sync(
-        SyncSettings("n1", "", "lan", "c", "", seeds=("10.0.0.2:7000",)), ListLog(), Trusting(), links, None
+        SyncSettings("n1", "", "lan", "c", "", seeds=("10.0.0.2:7000",)),
+        ListLog(),
+        Trusting(),
+        links,
+        None,
+        NoSnapshots(),
     )
     sync.start(ctx)
     for _ in range(300):

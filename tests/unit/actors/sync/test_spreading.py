@@ -22,6 +22,7 @@ from entgldb.messages.wire import Member
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeAsker, FakeContext
 from tests.support.keys import Trusting
+from tests.support.no_snapshots import NoSnapshots
 from tests.unit.actors.sync.test_redial import DialLinks, greet
 
 NOW = 1_800_000_000_000
@@ -47,7 +48,7 @@ class Rig:
         self.asked = {written[0].origin: written[0].seq}
         self.ctx = FakeContext()
         settings = SyncSettings("n1", "", "lan", "c", "")
-        self.ctx.behaviour = Sync(settings, self.store, Trusting(), DialLinks(), None)
+        self.ctx.behaviour = Sync(settings, self.store, Trusting(), DialLinks(), None, NoSnapshots())
         self.ctx.behaviour.start(self.ctx)
         greet(self.ctx, 1, life=0)
 

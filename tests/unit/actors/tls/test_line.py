@@ -25,13 +25,13 @@ STEP = 0.02
 class Wire:
     """A writer from which ``rate`` bytes a second are taken."""
 
-    def __init__(self, rate: float, *, parts: bool = True) -> None:
+    def __init__(self, rate: float) -> None:
         self.rate = rate
         self.now = 0.0
         self.carried = self.waiting = 0.0
         self.sent: list[tuple[float, Message, float]] = []
         """When, what, and how many bytes waited before it."""
-        self.line = Line(self._send, lambda: Flow(0, int(self.carried), int(self.waiting)), parts=parts)
+        self.line = Line(self._send, lambda: Flow(0, int(self.carried), int(self.waiting)))
 
     def run(self, seconds: float, *, wanted: bool = True) -> None:
         """Time passes; ``wanted``: there is always one more batch to send."""
@@ -120,12 +120,6 @@ def test_parts_beyond_the_largest_frame_are_refused() -> None:
     assert joined.join(wire.Part(1, len(piece), False, piece)) is None
     with pytest.raises(ProtocolError):
         joined.join(wire.Part(1, 2 * len(piece), False, b"x"))
-
-
-def test_a_peer_that_knows_no_parts_gets_whole_frames() -> None:
-    wire_ = Wire(15_000, parts=False)
-    wire_.line.send(batch(100_000))
-    assert [type(message) for _, message, _ in wire_.sent] == [wire.Entries]
 
 
 def test_what_waits_beyond_the_bound_is_the_links_to_refuse() -> None:
