@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from entgldb.client.feed import Following
     from entgldb.client.nodes import Nodes
     from entgldb.client.peers import Peers
+    from entgldb.client.spread import Spread
+    from entgldb.messages.model import Version
     from entgldb.storage.log.held import Waiting
     from entgldb.storage.log.unfit import Unfit
 
@@ -194,6 +196,22 @@ class Database:
         """The status of an actor, in its own words."""
         body: dict[str, Json] = getattr(self.ask(actor, Status()), "body", {})
         return body
+
+    def spread(self, version: Version) -> Spread:
+        """Which other members have a version that a write gave, as far as this node knows now."""
+        from entgldb.client.spread import wait
+
+        return wait(self._transport, "", (version,), 0.0)
+
+    def wait_synced(self, timeout: float = 30.0, *, peers: str | int | Iterable[str] = "all") -> Spread:
+        """Wait until other members have all that this node has now, its own writes and others'.
+
+        ``peers``: ``"all"``, how many, ``"cloud"`` (a cloud peer), or node ids. ``timeout`` in seconds.
+        Raises SpreadError, which tells who has it, when the time is over.
+        """
+        from entgldb.client.spread import need_of, wait
+
+        return wait(self._transport, need_of(peers), None, timeout)
 
     def next_request(self) -> RequestId:
         """An id that makes a retry harmless."""

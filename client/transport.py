@@ -65,6 +65,10 @@ class Transport(Protocol):
         """The answer of an actor to an admin message. Raises NoNodeError where it is not there."""
         ...
 
+    def ask_aside(self, actor: str, message: Message, timeout: float) -> Message:
+        """As ``ask``, once, of what may take long: it keeps nobody else waiting."""
+        ...
+
     def follow(self) -> News:
         """Be told of commits from now on. Raises EntglError where nobody tells."""
         ...
@@ -129,6 +133,15 @@ class SocketTransport:
 
     def ask(self, actor: str, message: Message, timeout: float) -> Message:
         return self._insist(lambda wire, left: wire.relay(actor, message, left), timeout)
+
+    def ask_aside(self, actor: str, message: Message, timeout: float) -> Message:
+        from entgldb.client.wire import WireClient
+
+        wire = WireClient(self._directory, timeout)
+        try:
+            return wire.relay(actor, message, timeout)
+        finally:
+            wire.close()
 
     def follow(self) -> News:
         from entgldb.client.wire import WireClient

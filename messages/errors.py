@@ -29,6 +29,7 @@ class ErrorCode(StrEnum):
     DISK_ERROR = "disk-error"
     CLOCK = "clock"
     BUSY = "busy"
+    NOT_SPREAD = "not-spread"
 
 
 OF_THE_DISK = (ErrorCode.DISK_FULL, ErrorCode.DISK_ERROR, ErrorCode.CORRUPT)

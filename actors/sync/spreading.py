@@ -92,8 +92,7 @@ class Spreading:
         linked = {session.peer for session in self._sessions if session.peer_has(waiting.asked)}
         durable = {name for name in waiting.members if name in linked or self._says_so(name, waiting.asked)}
         reached = len(durable & waiting.need.some) >= waiting.need.least
-        hopeless = len(waiting.need.some) < waiting.need.least
-        if not (reached or hopeless or ctx.monotonic() >= waiting.until):
+        if not reached and ctx.monotonic() < waiting.until:
             return False
         missing = waiting.members - durable
         body = {"durable": sorted(durable), "missing": sorted(missing), "reached": reached}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
@@ -24,6 +24,7 @@ from entgldb.client.aio.door import aside
 from entgldb.client.aio.feed import PAGE, Following
 from entgldb.client.aio.requests import Requests
 from entgldb.client.database import TIMEOUT_SECONDS, Change, Conflict, Document
+from entgldb.client.spread import AGAIN_SECONDS, SLICE_SECONDS, Spread, Waiting, need_of
 from entgldb.client.transport import closed
 from entgldb.messages.client import Commit, Relay, Report, RequestId, Status, Write
 from entgldb.messages.codec import encode
@@ -156,6 +157,24 @@ class Database:
         if not isinstance(answer, Report):
             raise EntglError(f"{actor} answered {answer} to a question for its status")
         return answer.body
+
+    async def spread(self, version: Version) -> Spread:
+        """Which other members have a version that a write gave, as far as this node knows now."""
+        return await self._spread("", (version,), 0.0)
+
+    async def wait_synced(self, timeout: float = 30.0, *, peers: str | int | Iterable[str] = "all") -> Spread:
+        """Wait until other members have all that this node has now, as in the blocking API."""
+        return await self._spread(need_of(peers), None, timeout)
+
+    async def _spread(self, need: str, versions: Sequence[Version] | None, seconds: float) -> Spread:
+        waiting = Waiting(need, versions, seconds, min(SLICE_SECONDS, self._blocking.timeout / 2))
+        for question in waiting.questions():
+            try:
+                waiting.answered(await self.ask("sync", question))
+            except EntglError as fault:
+                waiting.failed(fault)
+                await asyncio.sleep(AGAIN_SECONDS)
+        return waiting.outcome()
 
     async def request(self, message: Message) -> Message:
         """Send a request to the store and give its answer.

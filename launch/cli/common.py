@@ -32,6 +32,7 @@ _EXIT: Final = {
     ErrorCode.BUSY: NO_NODE,
     ErrorCode.NOT_ALLOWED: NOT_ALLOWED,
     ErrorCode.TOKEN_REFUSED: NOT_ALLOWED,
+    ErrorCode.NOT_SPREAD: DEGRADED,
 }
 
 _UNSAFE: Final = re.compile(

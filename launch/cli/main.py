@@ -50,6 +50,7 @@ _VERBS: Final = {
     "list-peers": ("cli.cluster.peers", "list_peers", "Show the remote peers."),
     "test-peer": ("cli.cluster.peers", "test_peer", "Try a cloud peer step by step."),
     "nodes": ("cli.cluster.nodes", "nodes", "Show the nodes of the cluster and what each lacks."),
+    "wait-synced": ("cli.cluster.spread", "wait_synced", "Wait until other nodes have what this one has."),
     "retire-node": ("cli.cluster.nodes", "retire_node", "A node will not come back: keep nothing for it."),
     "rejoin": ("cli.cluster.nodes", "rejoin", "Let a retired node come back, while it is down."),
     "unpin-cluster": ("cli.cluster.nodes", "unpin_cluster", "Have a cloud node serve another cluster."),

@@ -14,6 +14,7 @@ from entgldb._version import VERSION as __version__
 if TYPE_CHECKING:
     from entgldb.client.collection import Collection
     from entgldb.client.database import Change, Conflict, Database, Document, connect
+    from entgldb.client.spread import Spread, SpreadError
     from entgldb.launch.node.handle import Node, launch
     from entgldb.messages.errors import (
         ConfigError,
@@ -48,6 +49,8 @@ __all__ = [
     "NotFoundError",
     "ProtocolError",
     "SecretError",
+    "Spread",
+    "SpreadError",
     "TokenExpired",
     "TooLargeError",
     "UnsupportedError",
@@ -63,6 +66,8 @@ _HOMES = dict.fromkeys(__all__, "entgldb.messages.errors") | {
     "Document": "entgldb.client.database",
     "connect": "entgldb.client.database",
     "Node": "entgldb.launch.node.handle",
+    "Spread": "entgldb.client.spread",
+    "SpreadError": "entgldb.client.spread",
 }
 """The module of each public name: of an error, unless it says another."""
 

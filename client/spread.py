@@ -1,0 +1,138 @@
+"""How far writes have gone: which other members have them on their disks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from entgldb.messages.administration import AwaitSpread
+from entgldb.messages.client import Report
+from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
+from entgldb.messages.model import Version
+
+if TYPE_CHECKING:
+    from entgldb.client.transport import Transport
+    from entgldb.messages.schema import Message
+
+LOCAL: Final = "local"
+"""The ``ack`` that waits for nobody else."""
+ACK_SECONDS: Final = 10.0
+SLICE_SECONDS: Final = 5.0
+"""For which one question waits; then it is asked again."""
+SLACK_SECONDS: Final = 2.0
+"""For which its answer may be late."""
+AGAIN_SECONDS: Final = 0.1
+"""Between two attempts to ask a node whose actor is being restarted."""
+
+
+class Spread(NamedTuple):
+    """Which other members of the cluster have something, as far as this node knows."""
+
+    durable: tuple[str, ...]
+    """Node ids of those that have said so: it is on their disks."""
+    missing: tuple[str, ...]
+    """Those that have not said so yet."""
+    reached: bool = True
+    """Whether those that were waited for are among the first."""
+
+    def __str__(self) -> str:
+        told = f"durable on {', '.join(self.durable)}" if self.durable else "on no other node"
+        return f"{told}; {', '.join(self.missing)} not yet" if self.missing else told
+
+
+class SpreadError(EntglError):
+    """A write is durable here, and not yet on the nodes that were asked for. It goes on its way.
+
+    ``spread`` tells who has it, ``versions`` which versions were made. Do not write again.
+    """
+
+    code = ErrorCode.NOT_SPREAD
+    spread: Spread = Spread((), (), reached=False)
+    versions: tuple[Version, ...] = ()
+
+
+def need_of(ack: str | int | Iterable[str]) -> str:
+    """``peers:N``, ``all``, ``cloud``, N, or node ids, as a node takes it. Raises InvalidError."""
+    if isinstance(ack, bool) or not isinstance(ack, (str, int, Iterable)):
+        raise InvalidError(f"ack {ack!r:.40}", hint="local, peers:N, all or cloud")
+    if isinstance(ack, int):
+        return f"peers:{ack}"
+    return ack if isinstance(ack, str) else f"nodes:{','.join(ack)}"
+
+
+class Waiting:
+    """One wait, question by question, for both APIs: ask each, and give ``answered`` or ``failed`` the
+    outcome."""
+
+    def __init__(
+        self,
+        need: str,
+        versions: Sequence[Version] | None,
+        seconds: float,
+        slice_seconds: float = SLICE_SECONDS,
+    ) -> None:
+        """``versions`` None: all that the node has now."""
+        self._slice = slice_seconds
+        self._need = need
+        self._vector = None if versions is None else newest(versions)
+        self._until = time.monotonic() + seconds
+        self._seconds = seconds
+        self._spread: Spread | None = None
+        self._fault: EntglError | None = None
+
+    def questions(self) -> Iterator[AwaitSpread]:
+        """The next question, as long as there is reason for one."""
+        while self._spread is None or not self._spread.reached:
+            left = self._until - time.monotonic()
+            if left <= 0 and (self._spread or self._fault):
+                return
+            yield AwaitSpread(self._need, self._vector, min(max(left, 0.0), self._slice))
+
+    def answered(self, answer: Message) -> None:
+        """A question was answered."""
+        body: dict[str, Any] = answer.body if isinstance(answer, Report) else {}
+        durable, missing = (tuple(map(str, body.get(name, ()))) for name in ("durable", "missing"))
+        self._spread = Spread(durable, missing, bool(body.get("reached")))
+
+    def failed(self, fault: EntglError) -> None:
+        """The node did not answer: its actor may be in the middle of a restart. Raises what lasts."""
+        if fault.code not in (ErrorCode.TIMEOUT, ErrorCode.BUSY, ErrorCode.NO_NODE):
+            raise fault
+        self._fault = fault
+
+    def outcome(self) -> Spread:
+        """How far it has gone. Raises SpreadError."""
+        spread = self._spread or Spread((), (), reached=False)
+        if spread.reached:
+            return spread
+        known = f"the node did not say who has it ({self._fault})" if self._spread is None else str(spread)
+        error = SpreadError(
+            f"durable here, and after {self._seconds:g} s not on {self._need}: {known}",
+            hint="it goes on its way by itself; do not write it again",
+        )
+        error.spread = spread
+        raise error
+
+
+def newest(versions: Iterable[Version]) -> dict[str, int]:
+    """Of each origin the newest of these versions."""
+    found: dict[str, int] = {}
+    for origin, seq in versions:
+        found[origin] = max(seq, found.get(origin, 0))
+    return found
+
+
+def wait(transport: Transport, need: str, versions: Sequence[Version] | None, seconds: float) -> Spread:
+    """Wait until those that are needed have it all. Raises SpreadError when the time is over.
+
+    Raises InvalidError for a need that is none, NotFoundError where nobody can meet it.
+    """
+    waiting = Waiting(need, versions, seconds)
+    for question in waiting.questions():
+        try:
+            waiting.answered(transport.ask_aside("sync", question, question.seconds + SLACK_SECONDS))
+        except EntglError as fault:
+            waiting.failed(fault)
+            time.sleep(AGAIN_SECONDS)
+    return waiting.outcome()
