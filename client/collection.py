@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from entgldb.client import conflicts as client_merging
 from entgldb.client import writes as client_writes
 from entgldb.client.writes import Document
 from entgldb.messages.client import Commit, CreateIndex, RequestId, Write
-from entgldb.messages.errors import EntglError
+from entgldb.messages.errors import EntglError, NoAnswerError
 from entgldb.messages.model import Version
 from entgldb.storage.documents.query import Changes
 
@@ -51,16 +51,87 @@ class Collection:
         """How many documents match."""
         return self._database.documents.count(self.name, filter)
 
-    def put(self, key: str, document: Mapping[str, Any], *, request: str | None = None) -> Version:
+    def get_many(self, keys: Iterable[str]) -> dict[str, Document]:
+        """The documents that there are of these keys, by key, in the order of ``keys``."""
+        asked = list(dict.fromkeys(keys))
+        found = dict(self._database.documents.read_many(self.name, asked))
+        return {key: client_writes.document(self.name, key, found[key]) for key in asked if key in found}
+
+    def insert(
+        self, document: Mapping[str, Any], *, key: str | None = None, request: str | None = None
+    ) -> Document:
+        """Store a document that is not there yet, durably; the document, with its ``key`` and ``version``.
+
+        ``key`` None: a new one, a UUID of version 7 (RFC 9562); such keys sort by time. Raises ExistsError
+        where this node has a document of this key: two nodes cut off from each other may both insert one,
+        and their documents are then settled like any concurrent writes.
+
+        ``request`` as for ``put``, and only with a key; ``key`` of a NoAnswerError says which one was made.
+        """
+        client_writes.refuse_unnamed(request, keyed=key is not None)
+        key = client_writes.new_key() if key is None else key
+        write = client_writes.put(self.name, key, document, expects=client_writes.ABSENT)
+        try:
+            (version,) = self._begin((write,), client_writes.request_id(request))()
+        except NoAnswerError as fault:
+            fault.key = key
+            raise
+        assert version is not None
+        return client_writes.inserted(write, version)
+
+    def insert_many(
+        self,
+        documents: Mapping[str, Mapping[str, Any]] | Iterable[Mapping[str, Any]],
+        *,
+        atomic: bool = False,
+        request: str | None = None,
+    ) -> list[str]:
+        """Store many documents that are not there yet, in parts or ``atomic`` as ``put_many``; their keys.
+
+        Documents without keys get new ones, as ``insert`` makes them. Raises ExistsError where one is there:
+        nothing of its part is stored; ``stored`` counts the documents of the parts before.
+        """
+        client_writes.refuse_unnamed(request, keyed=isinstance(documents, Mapping))
+        keys: list[str] = []
+        pairs = client_writes.keyed(documents, keys)
+        self._put_parts(
+            client_writes.parts(self.name, pairs, atomic=atomic, expects=client_writes.ABSENT), request
+        )
+        return keys
+
+    def replace(
+        self,
+        key: str,
+        document: Mapping[str, Any],
+        *,
+        if_version: Version | None = None,
+        request: str | None = None,
+    ) -> Version:
+        """Store a document whole, over whatever is there, also where the collection merges; as ``put``."""
+        whole = dict(document) if isinstance(document, Document) else document
+        return self.put(key, whole, if_version=if_version, request=request)
+
+    def put(
+        self,
+        key: str,
+        document: Mapping[str, Any],
+        *,
+        if_version: Version | None = None,
+        request: str | None = None,
+    ) -> Version:
         """Store a document, durably; the version made.
 
         In a collection that merges, a document that ``get`` or ``find`` gave is written as what was changed
         in it since; any other is put whole, over whatever is there.
 
+        ``if_version``: the version that must stand on this node, such as ``document.version``; the node looks
+        in the transaction that writes. Raises VersionError where another does, or none.
+
         ``request``: any text of yours that names this write, or ``NoAnswerError.request`` of one that had no
         answer. A write that was done under that name is not done again: the version made then is returned.
         """
-        write = client_writes.put(self.name, key, document, self.merges)
+        expects = client_writes.expected(if_version)
+        write = client_writes.put(self.name, key, document, self.merges, expects)
         (version,) = self._begin((write,), client_writes.request_id(request))()
         assert version is not None
         if isinstance(document, Document):
@@ -80,11 +151,13 @@ class Collection:
         ``atomic``: all in one transaction, of 10,000 documents and 16 MiB at most. ``request`` as for
         ``put``; it is repeated with the same documents.
         """
+        return self._put_parts(client_writes.parts(self.name, documents, self.merges, atomic=atomic), request)
+
+    def _put_parts(self, cut: Iterator[client_writes.Part], request: str | None) -> int:
         stored = 0
         under_way: Callable[[], int] | None = None
         try:
             # a part is made while the node writes the one before
-            cut = client_writes.parts(self.name, documents, self.merges, atomic=atomic)
             for number, part in enumerate(cut):
                 if under_way is not None:
                     answer, under_way = under_way, None
@@ -102,12 +175,16 @@ class Collection:
             raise
         return stored
 
-    def delete(self, key: str, *, request: str | None = None) -> Version | None:
+    def delete(
+        self, key: str, *, if_version: Version | None = None, request: str | None = None
+    ) -> Version | None:
         """Delete a document, durably; the version made, or None where there was none.
 
-        ``request`` as for ``put``.
+        ``if_version`` and ``request`` as for ``put``: with a version, a document that is not there raises
+        VersionError.
         """
-        return self._begin((client_writes.delete(self.name, key),), client_writes.request_id(request))()[0]
+        write = client_writes.delete(self.name, key, client_writes.expected(if_version))
+        return self._begin((write,), client_writes.request_id(request))()[0]
 
     def history(self, key: str) -> History:
         """The versions of a document, newest first, as far as the node's log has them."""

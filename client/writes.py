@@ -26,6 +26,8 @@ PART_DOCUMENTS: Final = 500
 PART_BYTES: Final = 1024 * 1024
 """Bodies of one such transaction; with one more document it still fits a frame."""
 
+ABSENT: Final = Written("", 0)
+"""``Write.expects`` of a write for which there must be no document."""
 _REQUEST: Final = re.compile(r"([0-9a-f]{32}):([0-9]{1,15})")
 
 Many = Mapping[str, Mapping[str, Any]] | Iterable[tuple[str, Any]]
@@ -103,7 +105,13 @@ Merges = Callable[[], bool]
 """Whether the collection merges, as far as this node knows."""
 
 
-def put(collection: str, key: str, document: Mapping[str, Any], merges: Merges = lambda: False) -> Write:
+def put(
+    collection: str,
+    key: str,
+    document: Mapping[str, Any],
+    merges: Merges = lambda: False,
+    expects: Written | None = None,
+) -> Write:
     """One document as the bytes that will travel unchanged to the last replica.
 
     With what was read where it merges. Raises InvalidError for what is no JSON object, TooLargeError.
@@ -122,19 +130,57 @@ def put(collection: str, key: str, document: Mapping[str, Any], merges: Merges =
         raise TooLargeError(f"{what} has {len(body)} bytes, {BODY_BYTES_MAX} allowed")
     read = document.read_from(collection, key) if isinstance(document, Document) else None
     if read is None or not merges():
-        return Write(collection, key, body)
+        return Write(collection, key, body, expects=expects)
     if len(read.text.encode()) > BASE_BYTES_MAX:
         raise TooLargeError(
             f"document {key!r:.80} was read with over {BASE_BYTES_MAX} bytes: its changes cannot be told",
             hint="put dict(document), which puts it whole",
         )
     versions = tuple(Written(*version) for version in read.versions())
-    return Write(collection, key, body, Base(versions, read.text.encode()))
+    return Write(collection, key, body, Base(versions, read.text.encode()), expects=expects)
 
 
-def delete(collection: str, key: str) -> Write:
+def inserted(write: Write, version: Version) -> Document:
+    """The document that a write has made."""
+    return document(write.collection, write.key, Read((write.body or b"").decode(), version))
+
+
+def delete(collection: str, key: str, expects: Written | None = None) -> Write:
     """A delete. Raises InvalidError for what cannot be a key."""
-    return Write(collection, check_key(key), None)
+    return Write(collection, check_key(key), None, expects=expects)
+
+
+def expected(version: Version | None) -> Written | None:
+    """A version given as ``if_version``. Raises InvalidError for what is none."""
+    if version is None:
+        return None
+    if not isinstance(version, Version):
+        raise InvalidError(
+            f"if_version is a {type(version).__name__}, not a version", hint="use document.version"
+        )
+    return Written(*version)
+
+
+def keyed(documents: Mapping[str, Any] | Iterable[Any], keys: list[str]) -> Iterator[tuple[str, Any]]:
+    """Documents with their own keys or with new ones; the keys are added to ``keys``."""
+    pairs = documents.items() if isinstance(documents, Mapping) else ((new_key(), one) for one in documents)
+    for key, one in pairs:
+        keys.append(key)
+        yield key, one
+
+
+def new_key() -> str:
+    """A key that no other document has."""
+    # verbs that read need no uuid
+    from entgldb.client import keys
+
+    return keys.new_key()
+
+
+def refuse_unnamed(request: str | None, *, keyed: bool) -> None:
+    """Raise InvalidError for a named request whose repetition would not have the same keys."""
+    if request is not None and not keyed:
+        raise InvalidError("a request with an id is repeated with the same keys: give them", hint="key=")
 
 
 def request_id(text: str | None, number: int = 0) -> RequestId | None:
@@ -155,14 +201,19 @@ def request_id(text: str | None, number: int = 0) -> RequestId | None:
 
 
 def parts(
-    collection: str, documents: Many, merges: Merges = lambda: False, *, atomic: bool = False
+    collection: str,
+    documents: Many,
+    merges: Merges = lambda: False,
+    *,
+    atomic: bool = False,
+    expects: Written | None = None,
 ) -> Iterator[Part]:
     """Many documents, cut into transactions; ``atomic``: not cut. Raises TooLargeError."""
     pairs = documents.items() if isinstance(documents, Mapping) else documents
     part: list[tuple[Write, Mapping[str, Any]]] = []
     size = 0
     for key, document in pairs:
-        write = put(collection, key, document, merges)
+        write = put(collection, key, document, merges, expects)
         bytes_more = len(write.body or b"") + (0 if write.base is None else len(write.base.body))
         full = len(part) == PART_DOCUMENTS or size + bytes_more > PART_BYTES
         if atomic and (len(part) == GROUP_ENTRIES_MAX or size + len(write.body or b"") > GROUP_BYTES_MAX):

@@ -66,6 +66,10 @@ class Write(Record):
     """None: the document is put whole, over whatever is there."""
     operations: tuple[FieldOperation, ...] = ()
     """In a collection that merges: done in order on the document as it stands, or on an empty one."""
+    expects: Written | None = None
+    """The version that the write is meant for: where the newest of the document is another, the whole commit
+    is refused (``version-mismatch``). With ``seq`` 0 and no origin: so it is where there is a document
+    (``already-exists``)."""
 
 
 @message(40, Channel.CLIENT)

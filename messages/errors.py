@@ -30,6 +30,7 @@ class ErrorCode(StrEnum):
     CLOCK = "clock"
     BUSY = "busy"
     NOT_SPREAD = "not-spread"
+    VERSION_MISMATCH = "version-mismatch"
 
 
 OF_THE_DISK = (ErrorCode.DISK_FULL, ErrorCode.DISK_ERROR, ErrorCode.CORRUPT)
@@ -69,6 +70,21 @@ class NotFoundError(EntglError):
     code = ErrorCode.NOT_FOUND
 
 
+class ExistsError(EntglError):
+    """A document, peer or node is there already; nothing of the request was done."""
+
+    code = ErrorCode.EXISTS
+
+
+class VersionError(EntglError):
+    """Another version of the document stands than the caller expected; the text names both.
+
+    Nothing of the commit was done.
+    """
+
+    code = ErrorCode.VERSION_MISMATCH
+
+
 class NotAllowedError(EntglError):
     """The operation is refused here whoever asks, such as a write to a system collection."""
 
@@ -101,6 +117,8 @@ class NoAnswerError(EntglError):
 
     code = ErrorCode.TIMEOUT
     request: str = ""
+    key: str = ""
+    """The key that an ``insert`` had made: repeated, the insert takes both."""
     detail: str = ""
     """The fault that broke the request; empty where only time has passed."""
 
@@ -219,6 +237,8 @@ class Reason(StrEnum):
     NOT_ALLOWED = "not-allowed"
     INVALID = "invalid"
     UNKNOWN_OUTCOME = "unknown-outcome"
+    ALREADY_EXISTS = "already-exists"
+    VERSION_MISMATCH = "version-mismatch"
     DISK_LOW = "disk-low"
     DISK_FULL = "disk-full"
     DISK_ERROR = "disk-error"

@@ -26,9 +26,10 @@ from entgldb.storage.file.state import State
 from entgldb.storage.file.wal_watch import WalWatch
 from entgldb.storage.log import arrivals, members, prune, requests
 from entgldb.storage.log.append import Batch
+from entgldb.storage.log.deciding.checked import check_writes
 from entgldb.storage.log.read import PINNED, LogQueries
 from entgldb.storage.log.transaction import Transaction
-from entgldb.storage.log.writes import Writing, check_writes
+from entgldb.storage.log.writes import Writing
 from entgldb.storage.repair import forks, healing, resetting, salvaged
 from entgldb.storage.repair.applying import Applying
 from entgldb.storage.repair.incarnations import Incarnations

@@ -446,6 +446,8 @@ _REASONS = {
     "not-allowed": Reason.NOT_ALLOWED,
     "too-large": Reason.TOO_LARGE,
     "unknown-outcome": Reason.UNKNOWN_OUTCOME,
+    "already-exists": Reason.ALREADY_EXISTS,
+    "version-mismatch": Reason.VERSION_MISMATCH,
 }
 
 

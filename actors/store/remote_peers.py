@@ -8,7 +8,7 @@ from typing import Any
 
 from entgldb.actors.ports import Secrets
 from entgldb.messages.client import PutPeer
-from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotFoundError
+from entgldb.messages.errors import ExistsError, InvalidError, NotFoundError
 from entgldb.messages.remote_peers import (
     OAuth2,
     PeerType,
@@ -35,9 +35,8 @@ def added(request: PutPeer, stored: bytes | None, secrets: Secrets) -> RemotePee
     if stored is not None and _same(read_peer(json.loads(stored)), peer, request.secret, secrets):
         return None
     if stored is not None:
-        raise EntglError(
+        raise ExistsError(
             f"remote peer {request.node_id} exists with other content",
-            code=ErrorCode.EXISTS,
             hint=f"entgldb update-peer {request.node_id} ...",
         )
     return check_peer(_sealed(peer, request.secret, secrets))

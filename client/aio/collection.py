@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from entgldb.client import collection as client
@@ -11,7 +11,7 @@ from entgldb.client import writes as client_writes
 from entgldb.client.aio.door import Door, aside
 from entgldb.client.writes import Document
 from entgldb.messages.client import CreateIndex
-from entgldb.messages.errors import EntglError
+from entgldb.messages.errors import EntglError, NoAnswerError
 from entgldb.messages.model import Version
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Collection:
         self._run = database._run
 
     get = aside(client.Collection.get)
+    get_many = aside(client.Collection.get_many)
     count = aside(client.Collection.count)
     history = aside(client.Collection.history)
     undelete = aside(client.Collection.undelete)
@@ -45,9 +46,59 @@ class Collection:
         async for document in self._database._paged(await self._run(find)):
             yield document
 
-    async def put(self, key: str, document: Mapping[str, Any], *, request: str | None = None) -> Version:
+    async def insert(
+        self, document: Mapping[str, Any], *, key: str | None = None, request: str | None = None
+    ) -> Document:
+        """Store a document that is not there yet, durably, as in the blocking API; the document made."""
+        client_writes.refuse_unnamed(request, keyed=key is not None)
+        key = client_writes.new_key() if key is None else key
+        write = client_writes.put(self.name, key, document, expects=client_writes.ABSENT)
+        try:
+            (version,) = await self._database._commit((write,), client_writes.request_id(request))
+        except NoAnswerError as fault:
+            fault.key = key
+            raise
+        assert version is not None
+        return client_writes.inserted(write, version)
+
+    async def insert_many(
+        self,
+        documents: Mapping[str, Mapping[str, Any]] | Iterable[Mapping[str, Any]],
+        *,
+        atomic: bool = False,
+        request: str | None = None,
+    ) -> list[str]:
+        """Store many documents that are not there yet, as in the blocking API; their keys."""
+        client_writes.refuse_unnamed(request, keyed=isinstance(documents, Mapping))
+        keys: list[str] = []
+        pairs = client_writes.keyed(documents, keys)
+        cut = client_writes.parts(self.name, pairs, atomic=atomic, expects=client_writes.ABSENT)
+        await self._put_parts(cut, request)
+        return keys
+
+    async def replace(
+        self,
+        key: str,
+        document: Mapping[str, Any],
+        *,
+        if_version: Version | None = None,
+        request: str | None = None,
+    ) -> Version:
+        """Store a document whole, over whatever is there, also where the collection merges; as ``put``."""
+        whole = dict(document) if isinstance(document, Document) else document
+        return await self.put(key, whole, if_version=if_version, request=request)
+
+    async def put(
+        self,
+        key: str,
+        document: Mapping[str, Any],
+        *,
+        if_version: Version | None = None,
+        request: str | None = None,
+    ) -> Version:
         """Store a document, durably, as in the blocking API; the version made."""
-        write = client_writes.put(self.name, key, document, await self._rule_for(document))
+        expects = client_writes.expected(if_version)
+        write = client_writes.put(self.name, key, document, await self._rule_for(document), expects)
         (version,) = await self._database._commit((write,), client_writes.request_id(request))
         assert version is not None
         if isinstance(document, Document):
@@ -62,10 +113,14 @@ class Collection:
         Parts that were stored before an error stay stored; ``stored`` of the EntglError counts them.
         ``atomic`` and ``request`` as in the blocking API.
         """
-        stored = 0
         # one short read, and only where a document that was read is among them
         merges = functools.cache(self._blocking.merges)
-        cut = client_writes.parts(self.name, documents, merges, atomic=atomic)
+        return await self._put_parts(
+            client_writes.parts(self.name, documents, merges, atomic=atomic), request
+        )
+
+    async def _put_parts(self, cut: Iterator[client_writes.Part], request: str | None) -> int:
+        stored = 0
         try:
             for number, part in enumerate(cut):
                 named = client_writes.request_id(request, number)
@@ -80,10 +135,12 @@ class Collection:
         merges = isinstance(document, Document) and await self._run(self._blocking.merges)
         return lambda: merges
 
-    async def delete(self, key: str, *, request: str | None = None) -> Version | None:
-        """Delete a document, durably; the version made, or None where there was none."""
-        named = client_writes.request_id(request)
-        return (await self._database._commit((client_writes.delete(self.name, key),), named))[0]
+    async def delete(
+        self, key: str, *, if_version: Version | None = None, request: str | None = None
+    ) -> Version | None:
+        """Delete a document, durably, as in the blocking API; the version made, or None."""
+        write = client_writes.delete(self.name, key, client_writes.expected(if_version))
+        return (await self._database._commit((write,), client_writes.request_id(request)))[0]
 
     async def create_index(self, path: str) -> None:
         """Index a field path (``"address.city"``) on this node."""

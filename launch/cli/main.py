@@ -18,6 +18,7 @@ _VERBS: Final = {
     "status": ("cli.node.status", "status", "Show what every actor says of itself."),
     "version": ("cli.node.node", "version", "Show the version."),
     "put": ("cli.data.documents", "put", "Store a document."),
+    "insert": ("cli.data.documents", "insert", "Store a document that is not there yet."),
     "get": ("cli.data.documents", "get", "Show a document."),
     "delete": ("cli.data.documents", "delete", "Delete a document."),
     "find": ("cli.data.documents", "find", "Show the documents a filter matches."),

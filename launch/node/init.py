@@ -13,7 +13,7 @@ from pathlib import Path
 from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, CLUSTER_KEY_NAME, read_cluster_key
 from entgldb.client.access import check_writable
 from entgldb.launch.node.config import FILE_NAME
-from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
+from entgldb.messages.errors import EntglError, ExistsError, InvalidError
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import check_authority, split_address
 from entgldb.storage.file.durable import write_whole
@@ -67,7 +67,7 @@ class Made:
 def init(plan: Plan) -> Made:
     """Make the directory of a node.
 
-    Raises EntglError ``already-exists`` where there is a configuration already, InvalidError naming the
+    Raises ExistsError where there is a configuration already, InvalidError naming the
     option that is wrong, before anything is written.
     """
     root = plan.directory.resolve()
@@ -75,9 +75,7 @@ def init(plan: Plan) -> Made:
     _check(plan)
     check_writable(root)
     if (root / FILE_NAME).exists():
-        raise EntglError(
-            f"{root} holds a node already", code=ErrorCode.EXISTS, hint=f"entgldb start --dir {root}"
-        )
+        raise ExistsError(f"{root} holds a node already", hint=f"entgldb start --dir {root}")
     key = _cluster_key(plan)
     port = plan.port or pick_port(plan.host)
     text = _toml(plan, node_id, port)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ConfigError,
         CorruptError,
         EntglError,
+        ExistsError,
         InvalidError,
         NoAnswerError,
         NoNodeError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         TokenExpired,
         TooLargeError,
         UnsupportedError,
+        VersionError,
     )
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Database",
     "Document",
     "EntglError",
+    "ExistsError",
     "InvalidError",
     "NoAnswerError",
     "NoNodeError",
@@ -54,6 +57,7 @@ __all__ = [
     "TokenExpired",
     "TooLargeError",
     "UnsupportedError",
+    "VersionError",
     "__version__",
     "connect",
     "launch",

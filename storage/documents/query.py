@@ -7,7 +7,8 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -171,6 +172,15 @@ class Documents:
             return None
         text, origin, seq, stamps = rows[0]
         return Read(text, Version(origin, seq), stamps)
+
+    def read_many(self, collection: str, keys: Iterable[str]) -> Iterator[tuple[str, Read]]:
+        """The documents that there are of these keys, each with its key. Raises InvalidError."""
+        check_collection(collection, system=True)
+        left = map(check_key, keys)
+        while page := list(islice(left, PAGE_ROWS_MAX)):
+            condition = Condition(f"key IN ({','.join('?' * len(page))})", tuple(page))
+            rows = self._all(f"SELECT key, {_READ} FROM {_where(collection, condition)}", condition.values)  # noqa: S608 -- marks
+            yield from self._reads(rows)
 
     def find(
         self, collection: str, filter: Mapping[str, Any] | None = None, **how: Any

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotFoundError
+from entgldb.messages.errors import ExistsError, InvalidError, NotFoundError
 from entgldb.messages.model import Place, Version, check_collection, check_key
 from entgldb.storage.documents.history import newest_live
 from entgldb.storage.log.append import Batch
+from entgldb.storage.log.deciding.checked import Checked
 from entgldb.storage.log.rows import read_row
-from entgldb.storage.log.writes import Checked
 from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.clock import HLC_MAX
 from entgldb.storage.rules.merging.accumulating import begun_anew
@@ -53,15 +53,11 @@ def resolving(batch: Batch, place: Place, version: Version, take: str, body: byt
 
 
 def undeleting(batch: Batch, collection: str, key: str) -> Checked:
-    """The write that brings a deleted document back. Raises NotFoundError, EntglError already-exists."""
+    """The write that brings a deleted document back. Raises NotFoundError, ExistsError."""
     check_collection(collection)
     row = read_row(batch, collection, check_key(key))
     if row is not None and row.live:
-        raise EntglError(
-            f"{collection}/{key} is not deleted",
-            code=ErrorCode.EXISTS,
-            hint=f"entgldb get {collection} {key}",
-        )
+        raise ExistsError(f"{collection}/{key} is not deleted", hint=f"entgldb get {collection} {key}")
     if row is not None and any(item[0] == "." for item in row.tree):
         # a document that merges keeps its fields as long as its tombstone is kept
         return _checked((collection, key), row.document(), ())

@@ -3,55 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
-from entgldb.messages.client import Base, FieldOperation, RequestId, Write, Written
-from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError, TooLargeError
+from entgldb.messages.client import RequestId, Write, Written
+from entgldb.messages.errors import EntglError, InvalidError, TooLargeError
 from entgldb.messages.limits import (
     BASE_BYTES_MAX,
     DEPTH_MAX,
     GROUP_BYTES_MAX,
-    GROUP_ENTRIES_MAX,
     MERGED_BYTES_MAX,
     NAMED_MAX,
 )
-from entgldb.messages.model import SYSTEM_PREFIX, Place, Version, check_collection, check_key
+from entgldb.messages.model import Place, Version
 from entgldb.storage.file.state import State
 from entgldb.storage.log import requests
 from entgldb.storage.log.append import Batch
+from entgldb.storage.log.deciding.checked import Checked, check_writes
+from entgldb.storage.log.deciding.decide import decide
 from entgldb.storage.log.rows import accumulated, composed, has_long_history, merge_row, read_row, with_change
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.log.unfit import APPLIED
 from entgldb.storage.rules import clock
-from entgldb.storage.rules.body import check_body, check_object
+from entgldb.storage.rules.body import check_object
 from entgldb.storage.rules.chain import Head
 from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, digest, encode
 from entgldb.storage.rules.merging.changes import as_read, difference, same
 from entgldb.storage.rules.merging.row import Current
 from entgldb.storage.rules.merging.stored import Stored
-
-
-class Checked(NamedTuple):
-    """A write whose limits hold; ``text`` is None for a delete."""
-
-    place: Place
-    body: bytes | None
-    text: str | None
-    resolves: tuple[Version, ...] = ()
-    """Conflicts that it settles."""
-    whole: bool = False
-    """Write all of a document that merges anew, whatever is there."""
-    base: Base | None = None
-    """The document that the writer had read; used where the document merges."""
-    operations: tuple[FieldOperation, ...] = ()
-    """On counters and sets, instead of a document or delete."""
-
-    @property
-    def deletes(self) -> bool:
-        """Whether it deletes the document."""
-        return self.text is None and not self.operations
 
 
 class Writing:
@@ -93,31 +73,6 @@ class Writing:
         return written, lsn
 
 
-def check_writes(
-    writes: Sequence[Write], known: Set[str], *, system: bool, whole: bool = False
-) -> list[Checked]:
-    """All of a request's writes, or the first fault as an EntglError. ``known``: collections there are."""
-    # an operation takes the time of a write, though all on one document make one entry
-    count = sum(max(1, len(write.operations)) for write in writes)
-    if not 0 < count <= GROUP_ENTRIES_MAX:
-        raise InvalidError(f"a commit of {count} writes", hint=f"1 to {GROUP_ENTRIES_MAX} are possible")
-    size = sum(len(write.body) for write in writes if write.body is not None)
-    if size > GROUP_BYTES_MAX:
-        raise TooLargeError(f"a commit of {size} bytes, {GROUP_BYTES_MAX} allowed", hint="split it")
-    checked = []
-    for write in writes:
-        collection, body = write.collection, write.body
-        if collection not in known or collection.startswith(SYSTEM_PREFIX):
-            _check_name(collection, system=system)
-        text = None if body is None else check_body(body)
-        base, operations = None if body is None else write.base, write.operations
-        if operations and (body is not None or whole):
-            raise InvalidError("a write is a document or operations, not both")
-        place = (collection, check_key(write.key))
-        checked.append(Checked(place, body, text, (), whole, base, operations))
-    return checked
-
-
 def write_group(
     batch: Batch, writes: list[Checked], now_ms: int, secure: Callable[[], None]
 ) -> tuple[Written, ...]:
@@ -126,11 +81,15 @@ def write_group(
     A delete that meets nothing makes no entry and has seq 0; a put that changes no field of a document
     that merges makes none either and has the version that is there.
     """
+    conditional = False
     for write in writes:
         if write.operations:
             _check_merging(batch.state, write.place[0])
+        conditional = conditional or write.expects is not None
     places = [write.place for write in writes]
     batch.look_up(places)
+    if conditional:
+        decide(batch, writes)
     currents = [batch.known[place] for place in places]
     merging = any(map(_merges, repeat(batch.state), writes, currents))
     if not _gathers(batch.state, writes, merging):
@@ -341,12 +300,3 @@ def _check_merging(state: State, collection: str) -> None:
             f"{collection} does not merge: of concurrent operations only the last would stand",
             hint=f"entgldb collection {collection} --conflict merge",
         )
-
-
-def _check_name(collection: str, *, system: bool) -> None:
-    if collection.startswith(SYSTEM_PREFIX) and not system:
-        raise NotAllowedError(
-            f"{collection} is written by its own verbs only",
-            hint="add-cloud-peer, update-peer or remove-peer",
-        )
-    check_collection(collection, system=system)

@@ -106,6 +106,8 @@ EXPLAINS: Final[Mapping[Reason, WhyReason | None]] = {
     Reason.NOT_ALLOWED: _W.UNKNOWN,
     Reason.INVALID: _W.UNKNOWN,
     Reason.UNKNOWN_OUTCOME: _W.UNKNOWN,
+    Reason.ALREADY_EXISTS: _W.UNKNOWN,
+    Reason.VERSION_MISMATCH: _W.UNKNOWN,
 }
 
 

@@ -25,6 +25,7 @@ from entgldb.messages.strict_json import read_object
 
 if TYPE_CHECKING:
     from entgldb.client.database import Database
+    from entgldb.messages.model import Version
 
 
 request_option = click.option(
@@ -32,6 +33,20 @@ request_option = click.option(
     metavar="ID",
     help="Any text that names this write: repeated with the same ID it is not done again.",
 )
+
+
+if_version_option = click.option(
+    "--if-version",
+    metavar="ORIGIN:SEQ",
+    help="Refuse where another version stands; `get --json` tells it.",
+)
+
+
+def read_if_version(text: str | None) -> Version | None:
+    """The version that must stand. Raises InvalidError."""
+    from entgldb.client.conflicts import read_version
+
+    return None if text is None else read_version(text)
 
 
 def _changed(collection: str, key: str, printed: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +85,7 @@ def _changed(collection: str, key: str, printed: str, fields: dict[str, Any]) ->
     metavar="FILE",
     help="What `get --json` printed: where the collection merges, only what differs from it is written.",
 )
+@if_version_option
 @request_option
 @with_database
 def put(
@@ -79,6 +95,7 @@ def put(
     key: str,
     document: str,
     base: TextIO | None,
+    if_version: str | None,
     request: str | None,
 ) -> None:
     """Store a document; it is durable when this returns.
@@ -90,11 +107,35 @@ def put(
     fields = read_json(document, "the document")
     if base is not None:
         fields = _changed(collection, key, base.read(), fields)
-    version = db[collection].put(key, fields, request=request)
+    version = db[collection].put(key, fields, if_version=read_if_version(if_version), request=request)
     if as_json:
         show({"collection": collection, "key": key, "version": version_fields(version)})
     else:
         say(f"stored {collection}/{plain(key)} as {version.seq} of {version.origin}")
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("document", default="-", metavar="[JSON|-]")
+@click.option(
+    "--key", metavar="KEY", help="Its key; without one the document gets a new one, which is shown."
+)
+@request_option
+@with_database
+def insert(
+    db: Database, as_json: bool, collection: str, document: str, key: str | None, request: str | None
+) -> None:
+    """Store a document under a new key, or refuse where this node has one under its key.
+
+    Example: entgldb insert users '{"name": "Ada", "age": 36}'
+    """
+    made = db[collection].insert(read_json(document, "the document"), key=key, request=request)
+    if as_json:
+        show({"collection": collection, "key": made.key, "version": version_fields(made.version)})
+    else:
+        assert made.version is not None
+        say(f"inserted {collection}/{plain(made.key)} as {made.version.seq} of {made.version.origin}")
 
 
 @click.command()
@@ -127,14 +168,17 @@ def get(db: Database, as_json: bool, collection: str, key: str) -> None:
 @common
 @click.argument("collection")
 @click.argument("key")
+@if_version_option
 @request_option
 @with_database
-def delete(db: Database, as_json: bool, collection: str, key: str, request: str | None) -> None:
+def delete(
+    db: Database, as_json: bool, collection: str, key: str, if_version: str | None, request: str | None
+) -> None:
     """Delete a document; exit code 3 when there is none.
 
     Example: entgldb delete users u1
     """
-    version = db[collection].delete(key, request=request)
+    version = db[collection].delete(key, if_version=read_if_version(if_version), request=request)
     if version is None:
         raise no_document(db, collection, key)
     if as_json:

@@ -24,6 +24,7 @@ from entgldb.storage.documents.query import Documents
 from entgldb.storage.file import strangers
 from entgldb.storage.log import apply, evicting, held, requests, writes
 from entgldb.storage.log import read as log
+from entgldb.storage.log.deciding import checked
 from entgldb.storage.repair import forks
 from entgldb.storage.rules import header
 from entgldb.storage.rules.header import PUT, Header, digest
@@ -253,7 +254,8 @@ def test_a_page_is_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPatc
 
 def test_a_commit_is_bounded_in_bytes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     body = b'{"text":"%s"}' % (b"x" * 489)
-    monkeypatch.setattr(writes, "GROUP_BYTES_MAX", 2000)
+    for module in (checked, writes):
+        monkeypatch.setattr(module, "GROUP_BYTES_MAX", 2000)
     with store.group():
         store.write(RequestId(CLIENT, 1), [Write("c", "a", body)] * 4, NOW)
         with pytest.raises(TooLargeError, match="2500 bytes, 2000 allowed"):
