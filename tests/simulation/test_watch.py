@@ -13,6 +13,7 @@ from tests.simulation.events.times import MONTH_MS
 from tests.simulation.run import Run
 from tests.simulation.test_calm import quiet
 from tests.simulation.watch.oracle import State
+from tests.simulation.world.host import CrashNow
 from tests.simulation.world.node import SimulatedNode
 
 
@@ -103,6 +104,28 @@ def test_no_conflict_is_asked_for_where_what_is_replaced_was_only_recorded(suppl
         run.watch.look(one)
     due = run.watch.promised(one, State({}, {(place, (one.origin, 1))})).conflicts
     assert len(due) == (1 if supplied == "before" else 0)
+    assert run.world.violations == []
+
+
+def test_what_is_committed_right_before_a_crash_is_looked_at() -> None:
+    """Of two entries that are held the later one is let in first: no row is due of what both overwrite."""
+    run = Run(1, options=quiet(3))
+    one, two, three = run.lan
+    place = ("users", "k")
+    one.start()
+    run.world.run(1.0)
+    write(run, one, 1, place)
+    for node in (two, three):
+        node.clock.offset_ms = MONTH_MS
+    write(run, two, 2, place)
+    take(run, three, two)
+    write(run, three, 3, place)
+    one.store.trap = "after"
+    with pytest.raises(CrashNow):
+        take(run, one, three)
+    one.crash()
+    assert one.log.vector()[three.origin][0] == 1
+    run.watch.restarted(one)
     assert run.world.violations == []
 
 

@@ -207,6 +207,8 @@ class SimulatedNode:
         self.host = None
         if self.store.connection.in_transaction:
             self.store.connection.execute("ROLLBACK")
+        # the turn that died may have committed
+        self._look_at_store()
         self.snapshots.crash()
 
     def image(self) -> bytes:
