@@ -15,8 +15,9 @@ from entgldb.storage.rules.comparing import chunks
 from tests.simulation.events import operators, times
 from tests.simulation.events.rewind import Rewind
 from tests.simulation.events.tallies import KEYS, TALLIES
-from tests.simulation.run import HEAL_SECONDS_MAX, Result, Run
+from tests.simulation.run import Result, Run
 from tests.simulation.watch import checks, oracle, tallies
+from tests.simulation.watch.patience import HEAL_SECONDS_MAX
 from tests.simulation.watch.union import Union
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.options import Options

@@ -20,6 +20,7 @@ from tests.simulation.events.lies import LIAR_SEEDS, Lies
 from tests.simulation.events.retention import Forgetting
 from tests.simulation.events.tallies import TALLIES
 from tests.simulation.watch import checks
+from tests.simulation.watch.patience import Patience
 from tests.simulation.world.disks import Disks
 from tests.simulation.world.edges import Authority
 from tests.simulation.world.network import Network
@@ -48,8 +49,6 @@ LARGE_SEEDS = 64
 """Of so many seeds one has documents that merge and grow to some megabytes."""
 PICKY_SEEDS = 3
 """Every third seed has a node that cannot apply all that the others write."""
-HEAL_SECONDS_MAX = 90.0
-"""Within it everything must have settled: backoffs, held entries, elections. Twice the longest seen."""
 
 
 @dataclass
@@ -225,16 +224,17 @@ class Run:
         # a node that has not heard yet that another was retired may still be together with it
         if self.world.seed % ISLAND_SEEDS == 0 and self.forgetting.retired is None:
             self._islands()
-        why = ""
-        while world.time - began < HEAL_SECONDS_MAX:
+        why = "?"
+        patience = Patience(self.nodes, self.watch, self.options.bandwidth)
+        while why and world.time - began < patience.seconds():
             world.run(1.0)
             why = self.unsettled()
-            if not why:
-                healed_in = world.time - began
-                self.forgetting.quiet()
-                return healed_in
-        world.violate(f"not settled {HEAL_SECONDS_MAX:.0f} s after all was healed: {why}")
-        return HEAL_SECONDS_MAX
+        healed_in = world.time - began
+        if why:
+            world.violate(f"not settled {healed_in:.0f} s after all was healed: {why}")
+        else:
+            self.forgetting.quiet()
+        return healed_in
 
     def unsettled(self) -> str:
         """A thing that is still to happen; empty when all is calm."""

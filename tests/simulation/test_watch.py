@@ -1,6 +1,8 @@
-"""``Watch`` lets a log go back where ``clock --reset`` takes it back, and nowhere else."""
+"""The watch itself: it lets a log go back where ``clock --reset`` takes it back, and misses no commit."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.simulation.events.times import MONTH_MS
 from tests.simulation.run import Run
 from tests.simulation.test_calm import quiet
 from tests.simulation.watch.oracle import State
+from tests.simulation.watch.patience import HEAL_SECONDS_MAX, Patience
 from tests.simulation.world.host import CrashNow
 from tests.simulation.world.node import SimulatedNode
 
@@ -144,3 +147,17 @@ def test_a_write_is_lost_only_where_nobody_but_a_cloud_has_it() -> None:
     assert run.watch.lost([]) == both
     assert run.watch.lost([two]) == {(one.origin, 1)}
     assert run.watch.lost([one, two]) == set()
+
+
+def test_patience_is_as_long_as_what_is_to_be_carried_takes_and_no_longer() -> None:
+    run = Run(1, options=quiet(2))
+    one, other = run.lan
+    write(run, one, 1)
+    size = sum(len(entry.header) + len(entry.body or b"") for entry in entries(one.store))
+    slow = Patience(run.nodes, run.watch, 10.0)
+    assert slow.seconds() == slow.seconds() == HEAL_SECONDS_MAX + size / 8
+    take(run, other, one)
+    assert slow.seconds() == HEAL_SECONDS_MAX + size / 8
+    write(run, other, 2)
+    assert slow.seconds() == pytest.approx(HEAL_SECONDS_MAX + 2 * size / 8, abs=1)
+    assert Patience(run.nodes, run.watch, math.inf).seconds() == HEAL_SECONDS_MAX
