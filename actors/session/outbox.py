@@ -120,7 +120,8 @@ class Outbox:
         self.learn(vector, ctx)
         self._held = held
         self._look_at_floors()
-        if self.sent > self._acked or self.cut_off or self.quiet:
+        # a peer that has the beginning of a group lacks it until the rest has found room on the line
+        if self.sent > self._acked or self._no_room or self.cut_off or self.quiet:
             return
         start = self._log.first_missing(self._covered())
         if start < self._cursor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from entgldb.actors.line import RATE_MAX, Flow
 from entgldb.actors.session import outbox, session
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
@@ -167,3 +168,24 @@ def test_a_peer_cannot_have_more_origins_than_there_can_be() -> None:
     bench.session.receive(wire.VectorChange({YOU: (1, b"h")}), bench.ctx)
     assert bench.session.fault is not None
     assert bench.session.fault[0] is Reason.MALFORMED
+
+
+def test_the_rest_of_a_group_that_finds_no_room_on_the_line_is_waited_for() -> None:
+    """The peer has acknowledged the beginning, and its vector lacks the group while it is not whole."""
+    bench = Bench()
+    for _ in range(2):
+        bench.log.add(ME, body=b"x" * (BATCH_BYTES_MAX - 1))
+    blocked = False
+
+    def flow() -> Flow:
+        taken = any(isinstance(message, wire.Entries) for message in bench.sent)
+        return Flow(0, 0, int(RATE_MAX) if blocked or taken else 0)
+
+    bench.session.line.flow = flow
+    assert bench.open({}).headers() == [b"1"]
+    blocked = True
+    bench.session.receive(wire.Ack(0, 0), bench.ctx)
+    bench.beat_from_peer({})
+    blocked = False
+    bench.wait(1.0)
+    assert bench.headers() == [b"2"]
