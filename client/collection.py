@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from entgldb.client import conflicts as client_merging
 from entgldb.client import writes as client_writes
+from entgldb.client.forms import frames
 from entgldb.client.writes import Document
 from entgldb.messages.client import Commit, CreateIndex, RequestId, Write
 from entgldb.messages.errors import EntglError, NoAnswerError
@@ -46,6 +47,10 @@ class Collection:
         """
         found = self._database.documents.read_all(self.name, filter, sort=sort, limit=limit, skip=skip)
         return (client_writes.document(self.name, key, read) for key, read in found)
+
+    to_pandas = frames.to_pandas
+    to_polars = frames.to_polars
+    to_arrow = frames.to_arrow
 
     def count(self, filter: Mapping[str, Any] | None = None) -> int:
         """How many documents match."""

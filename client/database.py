@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from entgldb.client import conflicts as client_merging
 from entgldb.client.collection import Collection
@@ -23,6 +23,7 @@ from entgldb.storage.documents.query import Change, Changes, Documents
 
 if TYPE_CHECKING:
     from entgldb.client.feed import Following
+    from entgldb.client.forms.typed import TypedCollection
     from entgldb.client.nodes import Nodes
     from entgldb.client.peers import Peers
     from entgldb.client.spread import Spread
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "Conflict", "Database", "Document", "connect"]
 
+T = TypeVar("T")
 TIMEOUT_SECONDS: Final = 10.0
 """How long a request waits for its answer; a restarting actor is back well within."""
 AWAITED_MAX: Final = 1000
@@ -78,6 +80,24 @@ class Database:
 
     def __getitem__(self, name: str) -> Collection:
         return Collection(self, name)
+
+    @overload
+    def collection(self, name: str) -> Collection: ...
+
+    @overload
+    def collection(self, name: str, kind: type[T]) -> TypedCollection[T]: ...
+
+    def collection(self, name: str, kind: type[T] | None = None) -> Collection | TypedCollection[T]:
+        """``db[name]``, or the same collection as values of a class: a dataclass, an attrs class, a pydantic
+        model or a msgspec Struct.
+
+        Raises UnsupportedError for a class of another kind.
+        """
+        if kind is None:
+            return self[name]
+        from entgldb.client.forms.typed import TypedCollection
+
+        return TypedCollection(self[name], kind)
 
     def __enter__(self) -> Database:
         return self

@@ -30,6 +30,9 @@ class Collection:
     get = aside(client.Collection.get)
     get_many = aside(client.Collection.get_many)
     count = aside(client.Collection.count)
+    to_pandas = aside(client.Collection.to_pandas)
+    to_polars = aside(client.Collection.to_polars)
+    to_arrow = aside(client.Collection.to_arrow)
     history = aside(client.Collection.history)
     undelete = aside(client.Collection.undelete)
 

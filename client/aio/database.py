@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 from entgldb.client import database as client
 from entgldb.client import nodes as client_nodes
@@ -23,6 +23,7 @@ from entgldb.client.aio.collection import Collection
 from entgldb.client.aio.door import aside
 from entgldb.client.aio.feed import PAGE, Following
 from entgldb.client.aio.requests import Requests
+from entgldb.client.aio.typed import TypedCollection
 from entgldb.client.database import TIMEOUT_SECONDS, Change, Conflict, Document
 from entgldb.client.spread import AGAIN_SECONDS, SLICE_SECONDS, Spread, Waiting, need_of
 from entgldb.client.transport import closed
@@ -107,6 +108,16 @@ class Database:
 
     def __getitem__(self, name: str) -> Collection:
         return Collection(self, name)
+
+    @overload
+    def collection(self, name: str) -> Collection: ...
+
+    @overload
+    def collection(self, name: str, kind: type[R]) -> TypedCollection[R]: ...
+
+    def collection(self, name: str, kind: type[R] | None = None) -> Collection | TypedCollection[R]:
+        """``db[name]``, or the same collection as values of a class, as in the blocking API."""
+        return self[name] if kind is None else TypedCollection(self[name], kind)
 
     async def attach(self) -> None:
         """Connect to the node's socket now. Raises NoNodeError when no node is running."""
