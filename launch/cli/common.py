@@ -7,7 +7,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
@@ -141,6 +141,14 @@ def plain(text: str) -> str:
 def say(*columns: str, err: bool = False) -> None:
     """One line for people, its columns parted by tabs; the same in a pipe as on a terminal."""
     click.echo("\t".join(harmless(column) for column in columns), err=err)
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Rows under their headers, for people; programs take --json."""
+    from tabulate import tabulate
+
+    cells = [[harmless(cell) for cell in row] for row in rows]
+    click.echo(tabulate(cells, headers, tablefmt="plain", disable_numparse=True))
 
 
 def speak_utf8() -> None:

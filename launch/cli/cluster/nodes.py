@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entgldb.launch.cli.common import common, say, show, with_database
+from entgldb.launch.cli.common import common, say, show, table, with_database
 
 if TYPE_CHECKING:
     from entgldb.client.database import Database
@@ -32,8 +32,8 @@ def nodes(db: Database, as_json: bool) -> None:
     if as_json:
         show({"nodes": [row._asdict() for row in rows]})
         return
-    for row in rows:
-        say(_text(row))
+    headers = ("node", "state", "version", "last seen", "behind", "holds back")
+    table(headers, map(_cells, rows))
 
 
 @click.command()
@@ -99,14 +99,13 @@ def rejoin(directory: Path, as_json: bool) -> None:
         say(f"next: entgldb start --dir {directory}")
 
 
-def _text(row: NodeRow) -> str:
+def _cells(row: NodeRow) -> tuple[str, ...]:
     seen = "?" if row.last_seen is None else time.strftime("%F %T", time.localtime(row.last_seen / 1000))
     behind = "?" if row.behind is None else str(row.behind)
-    line = f"{row.node_id:<20} {row.state:<8} {row.version or '?':<10} last seen {seen}, behind {behind}"
-    return line + _kept(row.holds_back)
+    return row.node_id, row.state, row.version or "?", seen, behind, _kept(row.holds_back)
 
 
 def _kept(holds_back: dict[str, Any] | None) -> str:
     if not holds_back:
         return ""
-    return f", holds back {holds_back['entries']} entries and {holds_back['tombstones']} tombstones"
+    return f"{holds_back['entries']} entries, {holds_back['tombstones']} tombstones"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from entgldb.launch.cli.common import FAILED, common, leave, say, show, with_database
+from entgldb.launch.cli.common import FAILED, common, leave, say, show, table, with_database
 from entgldb.launch.node.config_fields import Faults
 from entgldb.launch.node.config_peers import read_ca_file
 from entgldb.messages.errors import InvalidError, NoAnswerError
@@ -243,11 +243,14 @@ def list_peers(db: Database, as_json: bool) -> None:
     if as_json:
         show({"peers": [_shown(peer) for peer in peers]})
         return
-    for peer in peers:
-        kind = {PeerType.CLOUD_REMOTE: "cloud", PeerType.STATIC_REMOTE: "static"}.get(peer.type, "lan")
-        authority = [f"{peer.oauth2.authority} as {peer.oauth2.client_id}"] if peer.oauth2 else []
-        state = "enabled" if peer.enabled else "disabled"
-        say(peer.node_id, peer.address, kind, state, *authority)
+    table(("peer", "address", "type", "state", "authority", "client"), map(_cells, peers))
+
+
+def _cells(peer: RemotePeer) -> tuple[str, ...]:
+    kind = {PeerType.CLOUD_REMOTE: "cloud", PeerType.STATIC_REMOTE: "static"}.get(peer.type, "lan")
+    state = "enabled" if peer.enabled else "disabled"
+    oauth2 = (peer.oauth2.authority, peer.oauth2.client_id) if peer.oauth2 else ("", "")
+    return peer.node_id, peer.address, kind, state, *oauth2
 
 
 def _shown(peer: RemotePeer) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from entgldb.launch.cli.common import (
     read_json,
     say,
     show,
+    table,
     version_fields,
     with_database,
 )
@@ -248,9 +249,9 @@ def collections(db: Database, as_json: bool, system: bool) -> None:
     if as_json:
         show({"collections": [{"collection": n, "documents": many, "conflict": r} for n, many, r in rows]})
         return
-    for name, number, rule in rows:
-        say(name, str(number), rule)
-    if not rows:
+    if rows:
+        table(("collection", "documents", "conflict"), [(name, str(many), rule) for name, many, rule in rows])
+    else:
         say("note: there has never been a document here. Try: entgldb put --help", err=True)
 
 

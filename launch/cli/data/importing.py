@@ -33,15 +33,42 @@ def exported(key: str, document: dict[str, Any]) -> dict[str, Any]:
     return {KEY_FIELD: key, **document}
 
 
+def refuse_packed(first: bytes, piped: str) -> None:
+    """Raise InvalidError where a file begins as none of text does; ``piped``: it, on its way to the verb."""
+    if first.startswith(_PACKED):
+        raise InvalidError("the file is compressed", hint=f"unpack it first: gunzip -c {piped}")
+    if first.startswith(_UTF16) or b"\x00" in first[:64]:
+        raise InvalidError("the file is UTF-16, not UTF-8", hint=f"iconv -f UTF-16 -t UTF-8 {piped}")
+
+
+class Given:
+    """The lines of which documents have been given, so that a person hears which are stored."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lines: deque[int] = deque(maxlen=4 * PART_DOCUMENTS)
+
+    def note(self, line: int) -> None:
+        """The next document ends at this line."""
+        self._lines.append(line)
+        self.count += 1
+
+    def stored(self, count: int) -> str:
+        """The result for a person when ``count`` documents of the file were stored."""
+        if not count:
+            return "nothing stored"
+        last = self._lines[count - 1 - self.count]
+        return f"{count} stored (lines 1 to {last})"
+
+
 class Lines:
     """Keys and documents of the lines of ``file``. Raises InvalidError or TooLargeError with the place."""
 
     def __init__(self, file: BinaryIO, name: str, field: str, collection: str) -> None:
         self._file, self._name, self._field, self._collection = file, name, field, collection
         self._number = 0
-        self._given: deque[int] = deque(maxlen=4 * PART_DOCUMENTS)
-        self._count = 0
         self._kind: type | None = None
+        self.given = Given()
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
         while line := self._file.readline(LINE_BYTES_MAX + 1):
@@ -52,21 +79,13 @@ class Lines:
                 fault.text = f"{self._name}, line {self._number}: {fault.text}"
                 raise
             if pair is not None:
-                self._given.append(self._number)
-                self._count += 1
+                self.given.note(self._number)
                 yield pair
-
-    def stored(self, count: int) -> str:
-        """The result for a person when ``count`` documents of the file were stored."""
-        if not count:
-            return "nothing stored"
-        last = self._given[count - 1 - self._count]
-        return f"{count} stored (lines 1 to {last})"
 
     def _pair(self, line: bytes) -> tuple[str, dict[str, Any]] | None:
         if self._number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
-            self._refuse_packed(line)
+            refuse_packed(line, self._piped)
         if len(line) > LINE_BYTES_MAX:
             raise InvalidError(
                 f"longer than {LINE_BYTES_MAX} bytes", hint=self._hint(line[:80].decode("utf-8", "replace"))
@@ -113,23 +132,14 @@ class Lines:
     def _piped(self) -> str:
         return f"{self._name} | entgldb import {self._collection} -"
 
-    def _refuse_packed(self, line: bytes) -> None:
-        if line.startswith(_PACKED):
-            raise InvalidError("the file is compressed", hint=f"unpack it first: gunzip -c {self._piped}")
-        if line.startswith(_UTF16) or b"\x00" in line[:64]:
-            raise InvalidError(
-                "the file is UTF-16, not UTF-8", hint=f"iconv -f UTF-16 -t UTF-8 {self._piped}"
-            )
-
     def _hint(self, text: str) -> str:
         """A hint for a file that is no JSON Lines: its likely format, and how to convert it."""
         if text.startswith("["):
             return f"one document a line: jq -c '.[]' {self._piped}"
-        if self._count == 0 and text.startswith("{") and not text.endswith("}"):
+        if self.given.count == 0 and text.startswith("{") and not text.endswith("}"):
             return f"one document a line: jq -c . {self._piped}"
-        if self._count == 0 and any(mark in text for mark in ",;\t") and text[0] not in "{[":
-            rows = f"sqlite-utils memory {self._name} 'select * from t1' --nl"  # noqa: S608 -- a hint
-            return f"for CSV: {rows} | entgldb import {self._collection} -"
+        if self.given.count == 0 and any(mark in text for mark in ",;\t") and text[0] not in "{[":
+            return f"for CSV: entgldb import {self._collection} {self._name} --format csv"
         return "each line is a JSON object, as `entgldb export` writes them"
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -17,8 +17,28 @@ from entgldb.messages.errors import EntglError, TokenExpired
 if TYPE_CHECKING:
     from entgldb.client.database import Database
 
-PROGRESS_SECONDS: Final = 0.1
-"""Between two lines of progress on a terminal."""
+
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "csv"]),
+    help="[default: by the name of the file, else jsonl]",
+)
+delimiter_option = click.option(
+    "--delimiter",
+    default=",",
+    show_default=True,
+    metavar="CHARACTER|tab",
+    callback=lambda ctx, parameter, text: _delimiter(text),
+    help="Between the cells of a CSV file.",
+)
+
+
+def _delimiter(text: str) -> str:
+    made = "\t" if text == "tab" else text
+    if len(made) != 1 or made in '\r\n"\0' or not made.isascii():
+        raise click.BadParameter(f"{text!r} is not one character, such as ; or tab.")
+    return made
 
 
 @click.command("import")
@@ -28,25 +48,47 @@ PROGRESS_SECONDS: Final = 0.1
     "file", type=click.Path(exists=True, dir_okay=False, readable=False, allow_dash=True, path_type=Path)
 )
 @click.option("--key", default="_key", show_default=True, metavar="FIELD", help="Field that is the key.")
+@format_option
+@delimiter_option
+@click.option("--typed", is_flag=True, help="CSV: cells that read as JSON, such as 12 or true, are that.")
 @with_database
-def import_(db: Database, as_json: bool, collection: str, file: Path, key: str) -> None:
-    """Store every line of a JSON Lines file as a document.
+def import_(
+    db: Database,
+    as_json: bool,
+    collection: str,
+    file: Path,
+    key: str,
+    form: str | None,
+    delimiter: str,
+    typed: bool,
+) -> None:
+    """Store every line of a JSON Lines file, or every row of a CSV file, as a document.
 
     The key is taken from FIELD: text, or in the whole file whole numbers. The field _key, as `export` writes
     it, is left out of the document; any other field stays in it. A fault names its line, and how many
     documents were stored before it. Importing a file again changes nothing but versions.
 
-    Example: entgldb import airports airports.jsonl --key icao
+    The first row of a CSV file names the fields. Each cell is text, unless --typed; an empty one is no field.
+
+    \b
+    Example:
+      entgldb import airports airports.jsonl --key icao
+      entgldb import prices prices.csv --key article --typed
     """
     from entgldb.launch.cli.data.importing import Lines
+    from entgldb.launch.cli.data.tabular import Rows
 
     begun = time.monotonic()
     with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as opened:
-        lines = Lines(opened, str(file), key, collection)
+        read: Lines | Rows = (
+            Rows(opened, str(file), key, collection, delimiter=delimiter, typed=typed)
+            if (form or _form_of(file)) == "csv"
+            else Lines(opened, str(file), key, collection)
+        )
         try:
-            number = db[collection].put_many(_progress(lines, begun))
+            number = db[collection].put_many(_progress(read, opened, file))
         except EntglError as fault:
-            fault.text = f"{fault.text.removesuffix('.')}; {lines.stored(fault.stored)}"
+            fault.text = f"{fault.text.removesuffix('.')}; {read.given.stored(fault.stored)}"
             raise
     seconds = time.monotonic() - begun
     if as_json:
@@ -55,33 +97,49 @@ def import_(db: Database, as_json: bool, collection: str, file: Path, key: str) 
         say(f"imported {number} documents into {collection} in {seconds:.1f} s")
 
 
-def _progress(pairs: Iterable[tuple[str, Any]], begun: float) -> Iterator[tuple[str, Any]]:
-    """The same pairs, with a line that counts them on a terminal."""
-    terminal, shown = sys.stderr.isatty(), begun
-    try:
-        for number, pair in enumerate(pairs, 1):
+def _form_of(file: Path) -> str:
+    return "csv" if file.suffix.lower() in (".csv", ".tsv") else "jsonl"
+
+
+def _progress(pairs: Iterable[tuple[str, Any]], opened: BinaryIO, file: Path) -> Iterator[tuple[str, Any]]:
+    """The same pairs, with a bar that shows on a terminal how far the file is read."""
+    if str(file) == "-" or not sys.stderr.isatty():
+        yield from pairs
+        return
+    with click.progressbar(length=file.stat().st_size, label=file.name, file=sys.stderr) as bar:
+        for pair in pairs:
             yield pair
-            now = time.monotonic()
-            if terminal and now - shown >= PROGRESS_SECONDS:
-                shown = now
-                click.echo(f"\r{number} documents, {number / (now - begun):.0f}/s ", err=True, nl=False)
-    finally:
-        if shown != begun:
-            click.echo("\r\x1b[K", err=True, nl=False)
+            bar.update(opened.tell() - bar.pos)
 
 
 @click.command()
 @common
 @click.argument("collection")
+@format_option
+@delimiter_option
 @with_database
-def export(db: Database, as_json: bool, collection: str) -> None:
-    """Write a collection as JSON Lines, by key; the key stands in the field _key.
+def export(db: Database, as_json: bool, collection: str, form: str | None, delimiter: str) -> None:
+    """Write a collection as JSON Lines or CSV, by key; the key stands in the field _key.
 
     A document that has a field _key of its own stands whole in the field _document. With --json every line
-    carries schema_version, key and document instead.
+    carries schema_version, key and document instead. CSV has a column for each field that any document has;
+    arrays and objects stand in it as JSON: `import --typed` reads them back.
 
-    Example: entgldb export users > users.jsonl
+    \b
+    Example:
+      entgldb export users > users.jsonl
+      entgldb export users --format csv > users.csv
     """
+    if form == "csv":
+        found = _export_rows(db, collection, delimiter)
+    else:
+        found = _export_lines(db, as_json, collection)
+    if not found:
+        hint_at(db, collection)
+
+
+def _export_lines(db: Database, as_json: bool, collection: str) -> bool:
+    """Whether there was a document."""
     from entgldb.launch.cli.data.importing import exported
 
     document = None
@@ -90,8 +148,17 @@ def export(db: Database, as_json: bool, collection: str) -> None:
             show({"key": document.key, "document": document})
         else:
             say(as_json_text(exported(document.key, document)))
-    if document is None:
-        hint_at(db, collection)
+    return document is not None
+
+
+def _export_rows(db: Database, collection: str, delimiter: str) -> bool:
+    from entgldb.launch.cli.data.tabular import Writer, columns
+
+    writer = Writer(sys.stdout, columns(db[collection].find()), delimiter)
+    document = None
+    for document in db[collection].find():
+        writer.write(document.key, document)
+    return document is not None
 
 
 @click.command()

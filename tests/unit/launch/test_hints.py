@@ -34,7 +34,11 @@ def verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Verb:
 
 
 def test_the_collections_that_there_are(verb: Verb) -> None:
-    assert verb("collections") == (0, "past\t0\tlww\nusers\t2\tlww\n", "")
+    assert verb("collections")[1].splitlines() == [
+        "collection    documents    conflict",
+        "past          0            lww",
+        "users         2            lww",
+    ]
     shown = json.loads(verb("collections", "--json")[1])
     assert shown["collections"][1] == {"collection": "users", "documents": 2, "conflict": "lww"}
     assert shown["schema_version"] == 1

@@ -232,8 +232,8 @@ def test_a_fault_in_an_import_names_file_line_reason_and_what_was_stored(
     [
         (b'[{"_key": "a"},\n{"_key": "b"}]', "jq -c '.[]'"),
         (b'{\n  "_key": "a"\n}\n', "jq -c ."),
-        (b"_key,name\na,Ada\n", "sqlite-utils memory"),
-        (b"_key;name\na;Ada\n", "sqlite-utils memory"),
+        (b"_key,name\na,Ada\n", "for CSV: entgldb import"),
+        (b"_key;name\na;Ada\n", "for CSV: entgldb import"),
         (gzip.compress(b'{"_key": "a"}\n', mtime=0), "gunzip"),
         ('{"_key": "a"}\n'.encode("utf-16"), "iconv -f UTF-16"),
         ('{"_key": "a"}\n'.encode("utf-16-le"), "iconv -f UTF-16"),
