@@ -191,6 +191,31 @@ class Collection:
         write = client_writes.delete(self.name, key, client_writes.expected(if_version))
         return self._begin((write,), client_writes.request_id(request))()[0]
 
+    def update(
+        self,
+        key: str,
+        operators: Mapping[str, Any],
+        *,
+        if_version: Version | None = None,
+        upsert: bool = False,
+        request: str | None = None,
+    ) -> Version | None:
+        """Change a document by operators, durably; the version made, or None where there is no document.
+
+        ``$set $unset $inc $mul $min $max $push $pull $addToSet $rename``, as in MongoDB; field paths with
+        dots: ``users.update("u1", {"$inc": {"logins": 1}, "$set": {"address.city": "Bari"}})``. The node
+        applies them to the document that stands in the transaction that writes, so that concurrent updates by
+        programs of this node all count. In a collection that merges those of other nodes do, too: ``$inc``
+        adds to a counter, ``$addToSet`` and ``$pull`` change a set, the others write fields.
+
+        An update that changes nothing gives the version that stands. ``upsert`` begins with an empty document
+        where there is none. ``if_version`` and ``request`` as for ``put``. Raises UnsupportedError for an
+        operator that is not there, InvalidError for one that does not fit the document.
+        """
+        expects = client_writes.expected(if_version)
+        write = client_writes.update(self.name, key, operators, expects, upsert=upsert)
+        return self._begin((write,), client_writes.request_id(request))()[0]
+
     def history(self, key: str) -> History:
         """The versions of a document, newest first, as far as the node's log has them."""
         return client_merging.history(self._database, self.name, key)

@@ -140,6 +140,29 @@ def put(
     return Write(collection, key, body, Base(versions, read.text.encode()), expects=expects)
 
 
+def update(
+    collection: str,
+    key: str,
+    operators: Mapping[str, Any],
+    expects: Written | None = None,
+    *,
+    upsert: bool = False,
+) -> Write:
+    """An update, read as the node will. Raises InvalidError, TooLargeError, UnsupportedError."""
+    # those who write no update need not know how one is read
+    from entgldb.storage.rules.updating.parse import read_update
+
+    check_key(key)
+    try:
+        plain = dict(operators) if isinstance(operators, Mapping) else operators
+        text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        data = text.encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise InvalidError(f"an update is no JSON: {fault}") from None
+    read_update(data)
+    return Write(collection, key, None, expects=expects, update=data, upsert=upsert)
+
+
 def inserted(write: Write, version: Version) -> Document:
     """The document that a write has made."""
     return document(write.collection, write.key, Read((write.body or b"").decode(), version))

@@ -22,7 +22,7 @@ class RequestId(Record):
 
 @record
 class Written(Record):
-    """The version one write made; ``seq`` 0 where a delete met nothing."""
+    """The version that a write made, or that stands where it changed nothing; ``seq`` 0: it met nothing."""
 
     origin: str
     seq: Count
@@ -57,7 +57,7 @@ class FieldOperation(Record):
 
 @record
 class Write(Record):
-    """One put (``body`` is UTF-8 JSON text of an object), delete, or operations (``body`` is None)."""
+    """A put (``body`` is UTF-8 JSON text of an object), or without it a delete, operations or an update."""
 
     collection: str
     key: str
@@ -70,6 +70,11 @@ class Write(Record):
     """The version that the write is meant for: where the newest of the document is another, the whole commit
     is refused (``version-mismatch``). With ``seq`` 0 and no origin: so it is where there is a document
     (``already-exists``)."""
+    update: bytes | None = None
+    """JSON text of update operators for the document that stands, instead of a body. Where there is none, the
+    write does nothing and its version has ``seq`` 0."""
+    upsert: bool = False
+    """Where there is none, the update makes one of an empty document."""
 
 
 @message(40, Channel.CLIENT)

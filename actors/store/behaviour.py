@@ -77,7 +77,7 @@ def never(message: Message) -> bool:
 
 
 def _puts(message: client.Commit) -> bool:
-    return any(write.body is not None for write in message.writes)
+    return any(write.body is not None or write.update is not None for write in message.writes)
 
 
 def _holds_system(message: Apply) -> bool:

@@ -103,7 +103,7 @@ class DiskGate:
 
 def _bytes_of(message: Message) -> int:
     if isinstance(message, client.Commit):
-        return sum(len(write.body) for write in message.writes if write.body is not None)
+        return sum(len(write.body or write.update or b"") for write in message.writes)
     if isinstance(message, Apply):
         return sum(entry.size for entry in message.entries)
     return 0

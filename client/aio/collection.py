@@ -145,6 +145,20 @@ class Collection:
         write = client_writes.delete(self.name, key, client_writes.expected(if_version))
         return (await self._database._commit((write,), client_writes.request_id(request)))[0]
 
+    async def update(
+        self,
+        key: str,
+        operators: Mapping[str, Any],
+        *,
+        if_version: Version | None = None,
+        upsert: bool = False,
+        request: str | None = None,
+    ) -> Version | None:
+        """Change a document by operators, as in the blocking API; the version made, or None."""
+        expects = client_writes.expected(if_version)
+        write = client_writes.update(self.name, key, operators, expects, upsert=upsert)
+        return (await self._database._commit((write,), client_writes.request_id(request)))[0]
+
     async def create_index(self, path: str) -> None:
         """Index a field path (``"address.city"``) on this node."""
         await self._database.request(CreateIndex(self.name, path))

@@ -16,6 +16,7 @@ import click
 
 from entgldb.client.access import check_access, refused
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotFoundError
+from entgldb.messages.limits import DEPTH_MAX
 from entgldb.messages.model import check_collection
 from entgldb.messages.strict_json import read_object
 
@@ -168,12 +169,12 @@ def read_stdin() -> str:
         ) from None
 
 
-def read_json(text: str, name: str) -> dict[str, Any]:
+def read_json(text: str, name: str, depth_max: int = DEPTH_MAX) -> dict[str, Any]:
     """An argument that is a JSON object; ``-`` reads it from stdin. Raises InvalidError."""
     if text == "-":
         text = read_stdin()
     try:
-        return read_object(text, name)
+        return read_object(text, name, depth_max)
     except InvalidError as fault:
         # a shell has taken the double quotes, or the person has given none
         like = """like this: '{"name": "Ada"}'""" if "JSON" in fault.text else ""

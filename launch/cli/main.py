@@ -21,6 +21,7 @@ _VERBS: Final = {
     "insert": ("cli.data.documents", "insert", "Store a document that is not there yet."),
     "get": ("cli.data.documents", "get", "Show a document."),
     "delete": ("cli.data.documents", "delete", "Delete a document."),
+    "update": ("cli.data.updates", "update", "Change fields of a document."),
     "find": ("cli.data.documents", "find", "Show the documents a filter matches."),
     "count": ("cli.data.documents", "count", "Count the documents a filter matches."),
     "index": ("cli.data.documents", "index", "Index a field path of a collection."),

@@ -28,6 +28,7 @@ _CURRENT_OF_MANY: Final = _CURRENT.replace("SELECT ", "SELECT d.key, ", 1).repla
     "d.key = ?", f"d.key IN ({', '.join('?' * TOGETHER)})"
 )
 """A row with hlc 0 is what a snapshot left of a key that is gone, for the change feed alone."""
+_BODY: Final = "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ?"
 _LOG: Final = (
     "INSERT INTO _entgldb_oplog"
     " (lsn, origin, seq, hash, collection, key, header, body, applied, signature, hlc, request, grew)"
@@ -63,6 +64,8 @@ class Batch:
         self.known: dict[tuple[str, str], Current | None] = {}
         """The versions that keys have now, of those that were looked up together or written since the last
         flush."""
+        self._bodies: dict[tuple[str, str], str | None] = {}
+        """The bodies that wait for the next flush."""
         self.flushed = 0
         """Rows changed by ``flush``, as the connection counts them."""
 
@@ -95,12 +98,11 @@ class Batch:
                 for key, origin, seq, hlc, live, merged in rows:
                     known[collection, key] = Current(origin, seq, hlc, live == 1, merged == 1)
 
-    def text(self, collection: str, key: str) -> str | None:
-        """The body a key has now."""
-        self.flush()
-        row = self.connection.execute(
-            "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ?", (collection, key)
-        ).fetchone()
+    def text(self, place: tuple[str, str]) -> str | None:
+        """The body a key has now, changes not yet flushed included."""
+        if place in self._bodies:
+            return self._bodies[place]
+        row = self.connection.execute(_BODY, place).fetchone()
         return None if row is None else row[0]
 
     def log(
@@ -140,6 +142,7 @@ class Batch:
         number, sha = state.origins[origin].number, header.body_sha256 or None
         self._documents.append((collection, key, text, number, seq, hlc, lsn, sha))
         self.known[collection, key] = Current(origin, seq, hlc, text is not None)
+        self._bodies[collection, key] = text
         grown = (text is not None) - (before is not None and before.live)
         if grown:
             state.documents += grown
@@ -269,6 +272,7 @@ class Batch:
         """Drop what was gathered since the last flush."""
         self._log.clear()
         self._documents.clear()
+        self._bodies.clear()
         self.known.clear()
 
     def _set_rule(self, collection: str, setting: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from entgldb.storage.log.append import Batch
 from entgldb.storage.rules.clock import HLC_MAX
 from entgldb.storage.rules.header import MERGE, Header
 from entgldb.storage.rules.merging.accumulating import carried_out, continued
-from entgldb.storage.rules.merging.changes import as_read, difference, fresh, plant, whole
+from entgldb.storage.rules.merging.changes import as_read, difference, fresh, joined, plant, whole
 from entgldb.storage.rules.merging.row import (
     Merging,
     Operation,
@@ -23,7 +24,10 @@ from entgldb.storage.rules.merging.row import (
     read_merging,
 )
 from entgldb.storage.rules.merging.stored import Stored, Tip, load, save
-from entgldb.storage.rules.merging.tree import FieldChange, Stamp, render, settle, union
+from entgldb.storage.rules.merging.tree import FieldChange, Stamp, render, settle, text_of, union
+from entgldb.storage.rules.updating.accumulate import split
+from entgldb.storage.rules.updating.apply import apply
+from entgldb.storage.rules.updating.parse import Update
 
 _ROW: Final = (
     "SELECT o.name, d.seq, d.hlc, d.body, d.stamps, d.lsn FROM _entgldb_documents d"
@@ -83,6 +87,27 @@ def accumulated(
     if row is None or not row.live:
         return Merging(carried_out(operations, {}), over=_over(row, collected_hlc))
     return Merging(continued(carried_out(operations, row.tree), row.tree, origin))
+
+
+def updated(row: Stored | None, update: Update, origin: Origin, collected_hlc: int, *, anew: bool) -> Merging:
+    """The merge by which ``origin`` updates a document. Raises InvalidError.
+
+    ``anew``: write the document whole, to shed the versions of all that it ever had; not where something
+    accumulates, which would lose its writers.
+    """
+    stands = row is not None and row.live
+    tree = row.tree if row is not None and stands else {}
+    before = render(tree)
+    fields, operations = split(update, before)
+    # the values of a tree are shared: they are not to be changed in place
+    after: dict[str, Any] = json.loads(text_of(before))
+    apply(fields, after)
+    change = joined(difference(before, after, tree), carried_out(operations, tree))
+    if row is None or not stands:
+        return Merging(change, over=_over(row, collected_hlc))
+    if anew and not operations:
+        return Merging(whole(with_change(row, change)))
+    return Merging(continued(change, tree, origin))
 
 
 def _over(row: Stored | None, collected_hlc: int) -> Stamp | None:

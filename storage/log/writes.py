@@ -22,7 +22,15 @@ from entgldb.storage.log import requests
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.deciding.checked import Checked, check_writes
 from entgldb.storage.log.deciding.decide import decide
-from entgldb.storage.log.rows import accumulated, composed, has_long_history, merge_row, read_row, with_change
+from entgldb.storage.log.rows import (
+    accumulated,
+    composed,
+    has_long_history,
+    merge_row,
+    read_row,
+    updated,
+    with_change,
+)
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.log.unfit import APPLIED
 from entgldb.storage.rules import clock
@@ -78,18 +86,19 @@ def write_group(
 ) -> tuple[Written, ...]:
     """Append one transaction of our own. ``secure`` is called where it does more than gather rows.
 
-    A delete that meets nothing makes no entry and has seq 0; a put that changes no field of a document
-    that merges makes none either and has the version that is there.
+    A delete or an update that meets nothing makes no entry and has seq 0. An update that changes nothing
+    makes none either, nor a put that changes no field of a document that merges: it has the version that is
+    there.
     """
     conditional = False
     for write in writes:
         if write.operations:
             _check_merging(batch.state, write.place[0])
-        conditional = conditional or write.expects is not None
+        conditional = conditional or write.terms is not None
     places = [write.place for write in writes]
     batch.look_up(places)
     if conditional:
-        decide(batch, writes)
+        writes = decide(batch, writes)
     currents = [batch.known[place] for place in places]
     merging = any(map(_merges, repeat(batch.state), writes, currents))
     if not _gathers(batch.state, writes, merging):
@@ -210,11 +219,14 @@ class _Group:
 
 def _merge_body(batch: Batch, write: Checked, row: Stored | None) -> bytes:
     """The body of the merge that a write makes over the row that is there."""
+    own, collected = batch.state.own, batch.state.collected_hlc
     if write.operations:
-        return accumulated(row, write.operations, batch.state.own, batch.state.collected_hlc).encode()
+        return accumulated(row, write.operations, own, collected).encode()
+    if write.update:
+        return updated(row, write.update, own, collected, anew=has_long_history(batch, *write.place)).encode()
     document = None if write.text is None else json.loads(write.text)
     fields = write.place[0] in batch.state.merging and not write.whole
-    collected, read = batch.state.collected_hlc, _read(write)
+    read = _read(write)
     # the writer has read the row as it stands: its field versions are at hand
     if read is not None and row is not None and row.live and same(read, row.document()):
         read = None
@@ -223,10 +235,7 @@ def _merge_body(batch: Batch, write: Checked, row: Stored | None) -> bytes:
         if read is not None and document is not None and row is not None and row.live:
             document = with_change(row, difference(read, document, as_read(read, row.tree)))
         fields = False
-    merging = composed(
-        row, document, fields=fields, origin=batch.state.own, collected_hlc=collected, read=read
-    )
-    return merging.encode()
+    return composed(row, document, fields=fields, origin=own, collected_hlc=collected, read=read).encode()
 
 
 def _read(write: Checked) -> dict[str, Any] | None:
@@ -262,6 +271,9 @@ def _effects(batch: Batch, writes: list[Checked], currents: list[Current | None]
     live: dict[Place, bool] = {}
     found = []
     for write, current in zip(writes, currents, strict=True):
+        if write.skipped:
+            found.append(False)
+            continue
         puts = write.text is not None
         found.append(puts or write.whole or live.get(write.place, current is not None and current.live))
         live[write.place] = puts
@@ -271,19 +283,23 @@ def _effects(batch: Batch, writes: list[Checked], currents: list[Current | None]
 def _merging_effects(batch: Batch, writes: list[Checked], currents: list[Current | None]) -> list[bool]:
     """The same where some may be merges."""
     live: dict[Place, bool] = {}
-    texts: dict[Place, str] = {}
+    texts: dict[Place, str | None] = {}
+    """The documents that puts leave; None where more than that was written to a place."""
     found = []
     for write, current in zip(writes, currents, strict=True):
         place = write.place
+        if write.skipped:
+            found.append(False)
+            continue
         was_live = live.get(place, current is not None and current.live)
         live[place] = not write.deletes
         anew = write.whole or bool(write.resolves)
         effective = was_live or not write.deletes or anew
         if place[0] in batch.state.merging and write.text is not None:
             # a put that finds every field as it is changes nothing, and says so to nobody
-            before = texts.get(place) or (batch.text(*place) if was_live else None)
-            texts[place] = write.text
+            before = texts[place] if place in texts else batch.text(place) if was_live else None
             effective = not was_live or anew or _differs(_read(write), before, write.text)
+        texts[place] = write.text if write.base is None else None
         found.append(effective)
     return found
 

@@ -196,7 +196,7 @@ def _remember(batch: Batch, header: Header, body: str | None) -> None:
         stamps += [] if said.over is None else [said.over]
         # and a removed tag the stamp of its adding
         stamps += tags_removed(said.change)
-        body = batch.text(*place)
+        body = batch.text(place)
         if body is not None and len(body.encode()) > BODY_BYTES_MAX:
             # larger than anybody can take as a put: the branch's own fields, without what others wrote
             body = text_of(render(settle(plant(said.change, stamps[0]))))

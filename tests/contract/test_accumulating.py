@@ -225,7 +225,7 @@ def test_an_operation_stands_alone_and_needs_a_collection_that_merges(make: Make
     a, _ = pair(make, rule="lww", document={"n": 1})
     inc = (operation("inc", 1, "n"),)
     for write, text in [
-        (Write("c", "k", b"{}", None, inc), "not both"),
+        (Write("c", "k", b"{}", None, inc), "only one of them"),
         (Write("c", "k", None, None, inc), "does not merge"),
     ]:
         with pytest.raises(InvalidError, match=text), a.store.group(), a.store.savepoint():

@@ -10,6 +10,18 @@ from entgldb.messages.errors import InvalidError, NotAllowedError, TooLargeError
 from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Place, Version, check_collection, check_key
 from entgldb.storage.rules.body import check_body
+from entgldb.storage.rules.updating.parse import Update, read_update, weight
+
+
+class Terms(NamedTuple):
+    """The dependence of a write on the document that stands."""
+
+    expects: Written | None
+    """The version that it is meant for, as ``Write.expects``."""
+    update: Update = ()
+    """Changes of the document; empty where the write does not depend on its content."""
+    upsert: bool = False
+    """Whether the update makes a document where there is none."""
 
 
 class Checked(NamedTuple):
@@ -26,13 +38,19 @@ class Checked(NamedTuple):
     """The document that the writer had read; used where the document merges."""
     operations: tuple[FieldOperation, ...] = ()
     """On counters and sets, instead of a document or delete."""
-    expects: Written | None = None
-    """The version that it is meant for, as ``Write.expects``."""
+    terms: Terms | None = None
+    skipped: bool = False
+    """It was decided to change nothing: the document is as it should be, or (``text`` None) there is none."""
+
+    @property
+    def update(self) -> Update:
+        """The update to be done on the document that merges."""
+        return () if self.terms is None else self.terms.update
 
     @property
     def deletes(self) -> bool:
         """Whether it deletes the document."""
-        return self.text is None and not self.operations
+        return self.text is None and not self.operations and not self.update
 
 
 def check_writes(
@@ -40,24 +58,42 @@ def check_writes(
 ) -> list[Checked]:
     """All of a request's writes, or the first fault as an EntglError. ``known``: collections there are."""
     # an operation takes the time of a write, though all on one document make one entry
-    count = sum(max(1, len(write.operations)) for write in writes)
-    if not 0 < count <= GROUP_ENTRIES_MAX:
-        raise InvalidError(f"a commit of {count} writes", hint=f"1 to {GROUP_ENTRIES_MAX} are possible")
-    size = sum(len(write.body) for write in writes if write.body is not None)
+    _check_count(sum(max(1, len(write.operations)) for write in writes))
+    size = sum(len(write.body or write.update or b"") for write in writes)
     if size > GROUP_BYTES_MAX:
         raise TooLargeError(f"a commit of {size} bytes, {GROUP_BYTES_MAX} allowed", hint="split it")
     checked = []
+    updates: dict[bytes, Update] = {}
     for write in writes:
         collection, body = write.collection, write.body
         if collection not in known or collection.startswith(SYSTEM_PREFIX):
             _check_name(collection, system=system)
         text = None if body is None else check_body(body)
-        base, operations = None if body is None else write.base, write.operations
-        if operations and (body is not None or whole):
-            raise InvalidError("a write is a document or operations, not both")
+        base, operations, terms = None if body is None else write.base, write.operations, None
+        if write.expects is not None or write.update is not None:
+            terms = _terms(write, updates)
+        if [body is not None or whole, bool(operations), write.update is not None].count(True) > 1:
+            raise InvalidError("a write is a document, operations or an update, and only one of them")
         place = (collection, check_key(write.key))
-        checked.append(Checked(place, body, text, (), whole, base, operations, write.expects))
+        checked.append(Checked(place, body, text, (), whole, base, operations, terms))
+    if updates:
+        _check_count(sum(max(1, len(one.operations), weight(one.update)) for one in checked))
     return checked
+
+
+def _terms(write: Write, updates: dict[bytes, Update]) -> Terms:
+    """``updates``: those that were read for earlier writes; a commit may be one update of many documents."""
+    update = write.update
+    if update is None:
+        return Terms(write.expects)
+    if update not in updates:
+        updates[update] = read_update(update)
+    return Terms(write.expects, updates[update], write.upsert)
+
+
+def _check_count(count: int) -> None:
+    if not 0 < count <= GROUP_ENTRIES_MAX:
+        raise InvalidError(f"a commit of {count} writes", hint=f"1 to {GROUP_ENTRIES_MAX} are possible")
 
 
 def _check_name(collection: str, *, system: bool) -> None:

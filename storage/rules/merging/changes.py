@@ -130,6 +130,15 @@ def check_change(change: Any, depth: int, stamp: Stamp) -> None:
             raise InvalidError(f"a change has a bad item {item!r:.40}")
 
 
+def joined(one: FieldChange, two: FieldChange) -> FieldChange:
+    """Two changes of different leaves as one."""
+    made = dict(one)
+    for item, value in two.items():
+        known = made.get(item)
+        made[item] = joined(known, value) if type(known) is dict and type(value) is dict else value
+    return made
+
+
 def split(change: FieldChange, bytes_max: int) -> list[FieldChange]:
     """Changes that come to the same, one after the other, each of ``bytes_max`` as text; no leaf is cut."""
     made: list[FieldChange] = [{}]

@@ -117,6 +117,30 @@ def test_a_request_that_is_undone_harms_no_neighbour(store: Store) -> None:
     assert again.answered(RequestId(b"c" * 16, 3), NOW) is None
 
 
+def test_updates_meet_what_waits_to_be_written_and_are_undone_alone(store: Store) -> None:
+    counter = [0]
+
+    def write(*writes: Write) -> None:
+        counter[0] += 1
+        with store.savepoint(lazily=True):
+            store.write(RequestId(b"u" * 16, counter[0]), writes, NOW)
+
+    inc = Write("c", "n", None, update=b'{"$inc":{"n":1}}', upsert=True)
+    with told(store) as statements, store.group():
+        for number in range(1, 4):
+            put(store, number)
+        write(inc)
+        write(inc, inc)
+        with pytest.raises(EntglError, match="not an array"):
+            write(inc, Write("c", "n", None, update=b'{"$push":{"n":1}}'))
+        write(inc)
+        write(Write("c", "n", b'{"n":10}'), inc)
+    assert [one for one in statements if one.startswith("SAVEPOINT")] == []
+    assert store.get("c", "n") == b'{"n":11}'
+    assert keys(store) == ["k0", "k1", "k2", "k3", *["n"] * 6]
+    assert [decode(row.header).seq for row in store.rows(1, 500)] == list(range(1, 11))
+
+
 def test_a_request_that_is_undone_first_or_last_leaves_the_others(store: Store) -> None:
     with store.group():
         fail(store, 1)

@@ -1,0 +1,63 @@
+"""The verbs that change what stands: the node decides in the transaction that writes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from entgldb.launch.cli.common import (
+    common,
+    no_document,
+    plain,
+    read_json,
+    say,
+    show,
+    version_fields,
+    with_database,
+)
+from entgldb.launch.cli.data.documents import if_version_option, read_if_version, request_option
+from entgldb.storage.rules.updating.parse import UPDATE_DEPTH_MAX
+
+if TYPE_CHECKING:
+    from entgldb.client.database import Database
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("key")
+@click.argument("operators", default="-", metavar="[OPERATORS|-]")
+@click.option("--upsert", is_flag=True, help="Begin with an empty document where there is none.")
+@if_version_option
+@request_option
+@with_database
+def update(
+    db: Database,
+    as_json: bool,
+    collection: str,
+    key: str,
+    operators: str,
+    upsert: bool,
+    if_version: str | None,
+    request: str | None,
+) -> None:
+    """Change fields of the document that stands; exit code 3 when there is none.
+
+    $set $unset $inc $mul $min $max $push $pull $addToSet $rename are known, with paths like address.city.
+
+    Example: entgldb update users u1 '{"$inc": {"logins": 1}, "$set": {"address.city": "Bari"}}'
+    """
+    version = db[collection].update(
+        key,
+        read_json(operators, "the update", UPDATE_DEPTH_MAX),
+        if_version=read_if_version(if_version),
+        upsert=upsert,
+        request=request,
+    )
+    if version is None:
+        raise no_document(db, collection, key)
+    if as_json:
+        show({"collection": collection, "key": key, "version": version_fields(version)})
+    else:
+        say(f"{collection}/{plain(key)} is {version.seq} of {version.origin}")

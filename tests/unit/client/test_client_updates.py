@@ -1,0 +1,139 @@
+"""Updates by both APIs and the verb, against a real node."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import entgldb.aio
+from entgldb.client.database import Database
+from entgldb.launch.cli.common import run
+from entgldb.launch.cli.main import entgldb as command
+from entgldb.messages.errors import EntglError, InvalidError, UnsupportedError, VersionError
+from tests.support.one_node import one_node
+
+pytestmark = pytest.mark.slow
+RULES = ["lww", "merge"]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with one_node(tmp_path_factory) as made:
+        yield made
+
+
+@pytest.fixture
+def db(directory: Path) -> Iterator[Database]:
+    with entgldb.connect(directory) as opened:
+        yield opened
+
+
+Says = Callable[..., str]
+
+
+@pytest.fixture
+def says(directory: Path, capsys: pytest.CaptureFixture[str]) -> Says:
+    def said(*arguments: str, code: int = 0) -> str:
+        assert run(command, [*arguments, "-d", str(directory)]) == code
+        out, err = capsys.readouterr()
+        return out if code == 0 else err
+
+    return said
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_an_update_changes_fields_and_gives_the_version(db: Database, rule: str) -> None:
+    db.set_conflict_rule(f"users-{rule}", rule)
+    users = db[f"users-{rule}"]
+    first = users.put("u1", {"name": "Ada", "logins": 1, "address": {"city": "Bari"}})
+    second = users.update("u1", {"$inc": {"logins": 1}, "$set": {"address.city": "Lecce"}}, if_version=first)
+    found = users.get("u1")
+    assert found is not None
+    assert (found, found.version) == ({"name": "Ada", "logins": 2, "address": {"city": "Lecce"}}, second)
+    assert users.update("u1", {"$set": {"name": "Ada"}}) == second
+    assert users.update("nobody", {"$inc": {"logins": 1}}) is None
+    assert users.update("u2", {"$inc": {"logins": 1}}, upsert=True) is not None
+    assert users.get("u2") == {"logins": 1}
+    with pytest.raises(VersionError):
+        users.update("u1", {"$inc": {"logins": 1}}, if_version=first)
+    once = [users.update("u1", {"$inc": {"logins": 5}}, request=f"five more {rule}") for _ in range(2)]
+    assert once[0] == once[1]
+    assert (users.get("u1") or {})["logins"] == 7
+
+
+def test_an_update_that_cannot_be_is_refused_before_it_is_sent(db: Database, tmp_path: Path) -> None:
+    users = Database(tmp_path)["users"]
+    for operators, kind, said in (
+        ({"$incr": {"a": 1}}, UnsupportedError, "\\$incr is not supported"),
+        ({"a": 1}, InvalidError, "'a' is no operator"),
+        ({"$set": {"a": {1, 2}}}, InvalidError, "an update is no JSON"),
+        ({"$set": {"a": float("nan")}}, InvalidError, "an update is no JSON"),
+        ({"$set": {"a": "\ud800"}}, InvalidError, "an update is no JSON"),
+        ([1], InvalidError, "an object of operators"),
+    ):
+        with pytest.raises(kind, match=said):
+            users.update("k", operators)  # type: ignore[arg-type]  # a person without mypy
+    db["refused"].put("k", {"n": "text"})
+    with pytest.raises(InvalidError, match="n is a text"):
+        db["refused"].update("k", {"$set": {"n.m": 1}})
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_programs_that_count_at_once_lose_nothing(directory: Path, db: Database, rule: str) -> None:
+    name = f"counted-{rule}"
+    db.set_conflict_rule(name, rule)
+
+    def count(number: int) -> None:
+        with entgldb.connect(directory) as mine:
+            for each in range(60):
+                both = {"$inc": {"n": 1}, "$addToSet": {"seen": f"{number}-{each}"}}
+                assert mine[name].update("k", both, upsert=True) is not None
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(count, range(3)))
+    found = db[name].get("k")
+    assert found is not None
+    assert (found["n"], len(found["seen"])) == (180, 180)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_updates_in_flight_of_one_program_all_count(directory: Path, rule: str) -> None:
+    async def walk() -> None:
+        async with entgldb.aio.connect(directory) as db:
+            name = f"in-flight-{rule}"
+            await db.set_conflict_rule(name, rule)
+            counted = db[name]
+            first = await counted.put("k", {"n": 0})
+            made = await asyncio.gather(*(counted.update("k", {"$inc": {"n": 1}}) for _ in range(300)))
+            assert await counted.get("k") == {"n": 300}
+            assert sorted(one.seq - first.seq for one in made if one) == list(range(1, 301))
+            mixed = [counted.update("k", {"$push": {"n": 1}}), counted.update("k", {"$inc": {"n": 1}})]
+            refused, done = await asyncio.gather(*mixed, return_exceptions=True)
+            assert isinstance(refused, EntglError)
+            assert await counted.get("k") == {"n": 301}
+            assert done == (await counted.get("k")).version  # type: ignore[union-attr]  # it is there
+            assert await counted.update("nobody", {"$inc": {"n": 1}}) is None
+
+    asyncio.run(walk())
+
+
+def test_the_verb(says: Says) -> None:
+    says("put", "verbs", "k", '{"n": 1}')
+    made = json.loads(says("update", "verbs", "k", '{"$inc": {"n": 2}, "$push": {"log": "a"}}', "--json"))
+    assert says("get", "verbs", "k") == '{"n": 3, "log": ["a"]}\n'
+    version = f"{made['version']['origin']}:{made['version']['seq']}"
+    says("update", "verbs", "k", '{"$inc": {"n": 1}}', "--if-version", version)
+    assert says("update", "verbs", "k", '{"$inc": {"n": 1}}', "--if-version", version, code=1).startswith(
+        "version-mismatch: "
+    )
+    assert "no document 'none' in verbs" in says("update", "verbs", "none", '{"$inc": {"n": 1}}', code=3)
+    assert says("update", "verbs", "new", '{"$inc": {"n": 1}}', "--upsert").startswith("verbs/new is ")
+    assert says("update", "verbs", "k", '{"$incr": {"n": 1}}', code=2) == (
+        "unsupported: the update operator $incr is not supported. Try: $inc, or another of $set, $unset,"
+        " $inc, $mul, $min, $max, $push, $pull, $addToSet, $rename\n"
+    )
