@@ -202,6 +202,9 @@ class Store(OplogReader, Protocol):
     def unpin_cluster(self) -> None:
         """Serve no cluster until the next one is pinned."""
 
+    def forget_cluster(self, cluster: str) -> int:
+        """Forget the last words of a cluster's nodes; how many there were."""
+
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False, peer: str = "") -> Outcome:
         """Take foreign entries in this order, each after its link in the chain was checked.
 

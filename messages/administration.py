@@ -62,6 +62,10 @@ class UnpinCluster(Message):
     Answered by Report (``cluster``, ``client_id``: which it was, empty where there was none) or Refused.
     """
 
+    cluster: str = ""
+    """Of several that it serves (``cloud.shared``), the one that will not come back: nothing is kept for its
+    nodes any more."""
+
 
 @message(70, Channel.CLIENT, admin=True)
 class AwaitSpread(Message):

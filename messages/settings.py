@@ -35,9 +35,11 @@ class OplogSettings(Record):
     retention_bytes: int = 256 * 1024 * 1024
     """A larger log is pruned of what every member has, however young."""
     absence_limit: float = 720.0
-    """Hours after which a member that is not heard of holds nothing back any more."""
+    """Hours after which a member that is not heard of holds back tombstones only."""
     hard_floor: int = 64 * 1024 * 1024
     """Free bytes on the disk below which no snapshot is taken in."""
+    shared: bool = False
+    """Cloud role only: it serves several clusters, and keeps tombstones for each."""
 
 
 @record

@@ -98,6 +98,16 @@ class Member(Record):
     """Origin -> newest contiguous seq that is committed there: it acknowledges all of it."""
     shown_ms: Millis = 0
     """The latest time that its own clock has shown, or that an operator let in there; 0: unknown."""
+    cluster: str = ""
+    """The cluster it is of; of a cloud node empty."""
+    unsettled: dict[str, Count] | None = None
+    """Of ``settled``, what is less than ``vector``: origin -> seq. None: it says nothing yet."""
+
+    @property
+    def settled(self) -> dict[str, Count]:
+        """Origin -> seq: all members that count have it, as this one says."""
+        less = self.unsettled
+        return {} if less is None else {name: less.get(name, seq) for name, seq in self.vector.items()}
 
 
 @message(1, Channel.PEER)

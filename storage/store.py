@@ -225,6 +225,11 @@ class Store(LogQueries):
         self.connection.execute("DELETE FROM _entgldb_meta WHERE name = ?", (PINNED,))
         authors.trust_nobody(self.connection)
 
+    def forget_cluster(self, cluster: str) -> int:
+        """Forget the last words of a cluster's nodes; how many there were."""
+        self.transaction.need_group()
+        return self.connection.execute("DELETE FROM _entgldb_members WHERE cluster = ?", (cluster,)).rowcount
+
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False, peer: str = "") -> Outcome:
         """Take foreign entries; see ``ports.Store``."""
         return self.applying.apply(entries, now_ms, cloud=cloud, peer=peer)

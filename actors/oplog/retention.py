@@ -8,13 +8,14 @@ from typing import Final
 from entgldb.actors.behaviour import Context
 from entgldb.actors.nodes import call_roll
 from entgldb.actors.ports import OplogReader
-from entgldb.messages.local.members import Collect, Collected, Prune, Pruned
+from entgldb.messages.local.members import Collect, Collected, Prune, Pruned, Settled
 from entgldb.messages.model import Origin
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import OplogSettings
 from entgldb.storage.rules import retention as rules
 from entgldb.storage.rules import vector as vectors
 from entgldb.storage.rules.members import member_name
+from entgldb.storage.rules.results import Heard
 from entgldb.storage.rules.retention import HOUR_MS, Survey
 
 LOOK_SECONDS: Final = 30.0
@@ -35,12 +36,14 @@ class Retention:
         self._asked_at: float | None = None
         self._noticed: dict[str, dict[Origin, int]] = {}
         """Retired node -> our vector when we first saw that it is."""
-        self._pending: tuple[dict[Origin, int], dict[Origin, int]] | None = None
-        """Settled versions, and what our vector must cover before their tombstones may go."""
+        self._pending: Survey | None = None
+        """It waits until our vector covers what its witnesses have."""
+        self._settled: dict[Origin, int] = {}
+        """The entries that all have, by the last survey for which it did."""
         self._ripe: dict[Origin, int] = {}
-        """The last such versions for which it does."""
-        self._passed: tuple[dict[Origin, int], dict[Origin, int]] | None = None
-        """Ripe versions and floors of the last whole pass over the tombstones."""
+        """The versions whose tombstones may go, by that."""
+        self._passed: dict[Origin, int] | None = None
+        """The versions of the last whole pass over the tombstones."""
 
     @property
     def busy(self) -> bool:
@@ -61,7 +64,8 @@ class Retention:
         if self._asked_at is not None:
             self._asked_at = self._passed = None
         found = self.survey(log, settings, ctx)
-        self._ripen(found, log)
+        self._ripen(found, _ours(log, settings))
+        ctx.tell("sync", Settled(self._settled))
         if self._wants_prune(found, log, settings, ctx):
             self._prune(found, log, settings, ctx)
         else:
@@ -77,16 +81,37 @@ class Retention:
 
     def on_collected(self, done: Collected, log: OplogReader, ctx: Context) -> None:
         self._asked_at = None
-        if done.more and self._passed is not None:
+        if done.waits:
+            self._passed = None
+        elif done.more and self._passed is not None:
             self._asked_at = ctx.monotonic()
-            ctx.tell("store", Collect(self._passed[0], done.after_lsn))
+            ctx.tell("store", Collect(self._passed, done.after_lsn))
 
     def survey(self, log: OplogReader, settings: OplogSettings, ctx: Context) -> Survey:
         """The members that count, and the entries that all of them have."""
-        ours = _ours(log, settings)
-        counted, away = self._counted(log, settings, ours, ctx)
         old = rules.old_enough(log.marks(), self._lived_ms(log, ctx), settings.retention_hours * HOUR_MS)
-        return rules.survey(ours, counted, old, away)
+        if settings.role == "cloud":
+            return self._survey_of_cloud(log, settings, old, ctx)
+        ours, rows = _ours(log, settings), log.members()
+        roll = call_roll(log, rows)
+        members = rules.voices(roll.members - {member_name(log.origin, cloud=False)}, rows)
+        retired = self._known_to_all(roll.retired, members, ours)
+        members = [voice for voice in members if voice.name not in retired]
+        absent = self._absent(members, log, settings, ctx)
+        counted = [voice for voice in members if voice.name not in absent]
+        away = [voice for voice in members if voice.name in absent]
+        return rules.survey(ours, counted, old, away, [_said(name, rows) for name in sorted(roll.clouds)])
+
+    def _survey_of_cloud(
+        self, log: OplogReader, settings: OplogSettings, old: dict[Origin, int], ctx: Context
+    ) -> Survey:
+        """The same in the cloud role: it hears of no retirement, and goes by what clusters say."""
+        ours, rows = _ours(log, settings), log.members()
+        members = rules.voices(rows.keys() - {member_name(log.origin, cloud=True)}, rows)
+        absent = self._absent(members, log, settings, ctx)
+        counted = [voice for voice in members if voice.name not in absent]
+        served = "" if settings.shared else log.pinned_cluster()[0]
+        return rules.survey_of_cloud(ours, counted, old, rules.said(rows.values(), served, ours))
 
     def status(self, log: OplogReader, settings: OplogSettings, ctx: Context) -> dict[str, Json]:
         """The entries that are kept, and the members for whose sake.
@@ -102,11 +127,16 @@ class Retention:
         for voice in found.away:
             if tombstones := log.tombstones(voice.vector, found.old):
                 held[voice.name] = {"entries": 0, "tombstones": tombstones, "since": voice.heard_ms}
-        have = vectors.seqs(log.vector())
+        # of what its members lack a cloud can say no more than we
+        known = found.old if settings.role == "cloud" else vectors.covered_by_all((found.old, found.settled))
+        for one in found.said:
+            if tombstones := log.tombstones(one.vector, known):
+                held.setdefault(one.name, {"entries": 0, "tombstones": tombstones, "since": one.heard_ms})
+        have = _ours(log, settings)
         waits_for = (
             []
             if self._pending is None
-            else sorted(origin for origin, seq in self._pending[1].items() if have.get(origin, 0) < seq)
+            else sorted(o for o, seq in self._pending.witnessed.items() if have.get(o, 0) < seq)
         )
         return {
             "held_back_by": held,
@@ -115,27 +145,12 @@ class Retention:
             "tombstones_wait_for": waits_for,
         }
 
-    def _counted(
-        self, log: OplogReader, settings: OplogSettings, ours: dict[Origin, int], ctx: Context
-    ) -> tuple[list[rules.Voice], list[rules.Voice]]:
-        """The members that count, and those that count for tombstones only."""
-        cloud = settings.role == "cloud"
-        own, rows = member_name(log.origin, cloud=cloud), log.members()
-        if cloud:
-            members = rules.voices(rows.keys() - {own}, rows)
-            retired: set[str] = set()
-        else:
-            roll = call_roll(log, rows)
-            members = rules.voices(roll.members - {own}, rows)
-            retired = self._known_to_all(roll.retired, members, ours)
+    def _absent(
+        self, members: list[rules.Voice], log: OplogReader, settings: OplogSettings, ctx: Context
+    ) -> set[str]:
         lived_ms = self._lived_ms(log, ctx)
         up_since = lived_ms if self._up_since_ms is None else self._up_since_ms
-        limit_ms = int(settings.absence_limit * HOUR_MS)
-        members = [voice for voice in members if voice.name not in retired]
-        absent = rules.absent(members, lived_ms, up_since, limit_ms)
-        # a cloud hears of no retirement: of an absent node it would keep every tombstone for good
-        away = [] if cloud else [voice for voice in members if voice.name in absent]
-        return [voice for voice in members if voice.name not in absent], away
+        return rules.absent(members, lived_ms, up_since, int(settings.absence_limit * HOUR_MS))
 
     def _known_to_all(
         self, retired: set[str], members: list[rules.Voice], ours: dict[Origin, int]
@@ -153,16 +168,20 @@ class Retention:
             if all(vectors.dominates(voice.vector, since) for voice in others)
         }
 
-    def _ripen(self, found: Survey, log: OplogReader) -> None:
-        """Two steps: remember what is settled and what the witnesses cover, go on when we cover that too."""
-        have = vectors.seqs(log.vector())
-        if self._pending is not None and not vectors.dominates(found.witnessed, self._pending[1]):
+    def _ripen(self, found: Survey, ours: dict[Origin, int]) -> None:
+        """Two steps: remember what is settled and what the witnesses cover, go on when we cover that too.
+
+        We as others see us: our row tells them no less when it says so.
+        """
+        pending = self._pending
+        if pending is not None and not vectors.dominates(found.witnessed, pending.witnessed):
             # a witness was retired since, with writes that nobody is waiting for any more
-            self._pending = None
-        if self._pending is None and found.settled != self._ripe:
-            self._pending = found.settled, found.witnessed
-        if self._pending is not None and vectors.dominates(have, self._pending[1]):
-            self._ripe, self._pending = self._pending[0], None
+            pending = None
+        if pending is None and (found.settled, found.forgettable) != (self._settled, self._ripe):
+            pending = found
+        if pending is not None and vectors.dominates(ours, pending.witnessed):
+            self._settled, self._ripe, pending = pending.settled, pending.forgettable, None
+        self._pending = pending
 
     def _wants_prune(self, found: Survey, log: OplogReader, settings: OplogSettings, ctx: Context) -> bool:
         floors = log.floors()
@@ -192,11 +211,12 @@ class Retention:
 
     def _collect(self, log: OplogReader, ctx: Context) -> None:
         """A pass over the tombstones whose rows are pruned, when more of them may go than at the last."""
-        state = self._ripe, log.floors()
-        if state == self._passed or not _overlap(*state):
+        floors = log.floors()
+        bounds = {origin: min(seq, floors[origin]) for origin, seq in self._ripe.items() if origin in floors}
+        if not bounds or bounds == self._passed:
             return
-        self._passed, self._asked_at = state, ctx.monotonic()
-        ctx.tell("store", Collect(state[0], 0))
+        self._passed, self._asked_at = bounds, ctx.monotonic()
+        ctx.tell("store", Collect(bounds, 0))
 
 
 def _ours(log: OplogReader, settings: OplogSettings) -> dict[Origin, int]:
@@ -207,5 +227,9 @@ def _apart_ms(settings: OplogSettings) -> int:
     return int(settings.retention_hours * HOUR_MS / MARK_PART)
 
 
-def _overlap(ripe: Mapping[Origin, int], floors: Mapping[Origin, int]) -> bool:
-    return any(min(seq, floors.get(origin, 0)) > 0 for origin, seq in ripe.items())
+def _said(name: str, rows: Mapping[str, Heard]) -> rules.Voice:
+    """The entries that a cloud peer says are settled."""
+    heard = rows.get(name)
+    return (
+        rules.Voice(name, {}, None) if heard is None else rules.Voice(name, heard.row.settled, heard.heard_ms)
+    )

@@ -17,7 +17,7 @@ from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import OplogReader
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import COUNT_MAX, MEMBERS_BYTES_MAX, MEMBERS_MAX
-from entgldb.messages.model import check_node_id, node_of
+from entgldb.messages.model import Origin, check_node_id, node_of
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Member
 from entgldb.storage.rules import vector as vectors
@@ -38,8 +38,10 @@ KEEP_AFTER: Final = 5
 class Members:
     """The rows that one actor knows."""
 
-    def __init__(self, *, cloud: bool) -> None:
-        self.cloud = cloud
+    def __init__(self, *, cloud: bool, cluster: str = "") -> None:
+        self.cloud, self.cluster = cloud, cluster
+        self.settled: dict[Origin, int] | None = None
+        """The entries that all have, as our row says; None: it says nothing yet."""
         self.rows: dict[str, Heard] = {}
         """Name -> last row, in the order in which they came: the longest silent is the first."""
         self.unkept: set[str] = set()
@@ -103,16 +105,23 @@ class Members:
         origin = log.origin
         vector = vectors.seqs(log.vector()) if self.cloud else log.acknowledged()
         self._own = member_name(origin, cloud=self.cloud)
-        known = self.rows.get(self._own)
-        same = known is not None and (known.row.origin, known.row.vector) == (origin, vector)
+        known, unsettled = self.rows.get(self._own), self._unsettled(vector)
+        said = None if known is None else (known.row.origin, known.row.vector, known.row.unsettled)
+        same = said == (origin, vector, unsettled)
         if same and now - self._counted_at < IDLE_SECONDS:
             return
         before = max(self._counter, 0 if known is None else known.row.counter)
         self._counter = max(before + 1, ctx.now_ms())
         self._counted_at = now
-        row = Member(origin, self._counter, ctx.now_ms(), vector, log.shown_ms())
+        row = Member(origin, self._counter, ctx.now_ms(), vector, log.shown_ms(), self.cluster, unsettled)
         self.rows[self._own] = Heard(row, ctx.now_ms())
         self.unkept.add(self._own)
+
+    def _unsettled(self, vector: Mapping[Origin, int]) -> dict[Origin, int] | None:
+        settled = self.settled
+        if settled is None:
+            return None
+        return {name: settled.get(name, 0) for name, seq in vector.items() if settled.get(name, 0) < seq}
 
     def changed(self, interval: float, ctx: Context) -> tuple[Member, ...]:
         """Rows to be written to the file now; mostly none."""
@@ -131,11 +140,12 @@ class Gossip:
     """The rows that one session was told, and the rule which of them to believe.
 
     A cloud node speaks for itself only: it serves several clusters, which need not know of each other, and
-    it must not be able to say what a node of the cluster has.
+    it must not be able to say what a node of the cluster has. A cluster tells a cloud of its own nodes, and
+    of clouds.
     """
 
-    def __init__(self, members: Members, speaks_for: str = "") -> None:
-        self._members = members
+    def __init__(self, members: Members, speaks_for: str = "", cluster: str = "") -> None:
+        self._members, self._cluster = members, cluster
         self._speaks_for = speaks_for
         """A node id: the other end is that cloud node. Empty: it tells of everybody."""
         self._told: dict[str, int] = {}
@@ -148,7 +158,7 @@ class Gossip:
             row = members.rows[name].row
             if row.counter <= self._told.get(name, -1):
                 continue
-            size += 64 + sum(len(origin) + 10 for origin in row.vector)
+            size += 96 + sum(len(origin) + 10 for origin in (*row.vector, *(row.unsettled or ())))
             if found and size > MEMBERS_BYTES_MAX:
                 break
             self._told[name] = row.counter
@@ -160,6 +170,8 @@ class Gossip:
         found = []
         for row in rows:
             if self._speaks_for and node_of(row.origin) != self._speaks_for:
+                continue
+            if self._members.cloud and row.cluster not in ("", self._cluster):
                 continue
             name = member_name(row.origin, cloud=self._members.cloud)
             self._told[name] = max(row.counter, self._told.get(name, -1))

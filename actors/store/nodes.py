@@ -9,7 +9,7 @@ from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import Secrets, Store
 from entgldb.messages import client
 from entgldb.messages.administration import RetireNode, UnpinCluster
-from entgldb.messages.errors import EntglError, NotAllowedError, Reason
+from entgldb.messages.errors import EntglError, NotAllowedError, NotFoundError, Reason
 from entgldb.messages.local.members import Collect, FileCompacted, NoteSelf, Prune, RememberMembers
 from entgldb.messages.model import NODES, check_node_id, node_of
 from entgldb.messages.schema import Message
@@ -59,6 +59,11 @@ def unpin_cluster(keeper: Writer, message: UnpinCluster, ctx: Context) -> Messag
             "only a cloud node has a cluster pinned", hint="run it in the cloud node's directory"
         )
     cluster, client_id = keeper.store.pinned_cluster()
+    if message.cluster not in ("", cluster):
+        if not keeper.store.forget_cluster(message.cluster):
+            raise NotFoundError(f"no node of a cluster {message.cluster} was heard of", hint="entgldb status")
+        ctx.log(WARNING, f"nothing is kept for nodes of cluster {message.cluster} any more")
+        return client.Report({"cluster": message.cluster, "client_id": ""})
     keeper.store.unpin_cluster()
     ctx.log(WARNING, f"cluster {cluster or '(none)'} of client {client_id or '(none)'} was unpinned")
     return client.Report({"cluster": cluster, "client_id": client_id})

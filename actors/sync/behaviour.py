@@ -86,7 +86,7 @@ class Sync(Behaviour):
         self._clocks, self._steps = ClockWatch(), Steps()
         writers = Writers(settings.node_id, witness, log)
         self.sessions = Sessions("sync", settings, log, writers, chunks, self.count, cloud=self.in_cloud)
-        self.membership = Membership(log, cloud=self.in_cloud)
+        self.membership = Membership(log, settings.cluster, cloud=self.in_cloud)
         self._spreading = Spreading(log, self.membership.members, self.sessions)
         self.parts = (self.sessions, self.membership, self._spreading)
         self.retired: frozenset[Origin] = frozenset()
@@ -395,9 +395,9 @@ class Sync(Behaviour):
         if self.in_cloud:
             self._links.admit(peer.link, peer.client_id)
             self._say_hello(peer, ctx)
-        session = peer.open_session(
-            self.sessions, Gossip(self.membership.members), self._links, self.settings
-        )
+        cluster = "" if peer.hello is None else peer.hello.cluster
+        gossip = Gossip(self.membership.members, cluster=cluster)
+        session = peer.open_session(self.sessions, gossip, self._links, self.settings)
         self._peers[peer.key] = peer
         session.start(ctx)
         self._dialler.reached(peer.node_id, peer.link)

@@ -8,7 +8,7 @@ from entgldb.actors.behaviour import Context
 from entgldb.actors.nodes import read_documents, removed_clouds
 from entgldb.actors.ports import OplogReader
 from entgldb.actors.session.members import Members, Unheard, shown
-from entgldb.messages.local.members import MembersHeard, RememberMembers
+from entgldb.messages.local.members import MembersHeard, RememberMembers, Settled
 from entgldb.messages.model import REMOTE_PEERS, Origin
 from entgldb.messages.schema import Json
 
@@ -16,14 +16,17 @@ from entgldb.messages.schema import Json
 class Membership:
     """The table of members, and what comes of it."""
 
-    def __init__(self, log: OplogReader, *, cloud: bool) -> None:
+    def __init__(self, log: OplogReader, cluster: str, *, cloud: bool) -> None:
         self._log = log
         self._unheard = Unheard()
-        self.members = Members(cloud=cloud)
+        self.members = Members(cloud=cloud, cluster="" if cloud else cluster)
 
     def on_members_heard(self, message: MembersHeard, ctx: Context) -> None:
         for row in message.rows:
             self.members.hear(row, ctx.now_ms())
+
+    def on_settled(self, message: Settled, ctx: Context) -> None:
+        self.members.settled = message.vector
 
     def tend(self, interval: float, ctx: Context) -> None:
         """At each heartbeat: our own row, and what the file should know."""

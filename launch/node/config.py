@@ -153,10 +153,11 @@ class _Builder:
         key_file, cluster = self._cluster(role)
         directory = str(self.root)
         store = self._store(node_id, directory, role, cluster, key_file)
+        sync = self._sync(node_id, role, cluster)
         settings = NodeSettings(
             store=store,
-            oplog=self._oplog(node_id, role, store.hard_floor),
-            sync=self._sync(node_id, role, cluster),
+            oplog=self._oplog(node_id, role, store.hard_floor, shared=sync.shared),
+            sync=sync,
             election=self._election(node_id, role),
             gateway=self._gateway(node_id, role, cluster, key_file),
             initial_peers=peers,
@@ -187,7 +188,7 @@ class _Builder:
             self.faults.add(str(key_file), text, "entgldb init --cluster-key-file FILE")
             return "", ""
 
-    def _oplog(self, node_id: str, role: str, hard_floor: int) -> OplogSettings:
+    def _oplog(self, node_id: str, role: str, hard_floor: int, *, shared: bool) -> OplogSettings:
         default, retention = _DEFAULTS_OPLOG, self.retention
         return OplogSettings(
             node_id=node_id,
@@ -198,6 +199,7 @@ class _Builder:
             absence_limit=retention.number("absence_limit", default.absence_limit, _HOURS_MAX),
             verify_interval=self.verify.seconds_or_never("interval", default.verify_interval),
             hard_floor=hard_floor,
+            shared=shared,
         )
 
     def _sync(self, node_id: str, role: str, cluster: str) -> SyncSettings:

@@ -1,4 +1,4 @@
-"""The members of the cluster and the entries that each has: tags 140-149."""
+"""The members of the cluster and the entries that each has: tags 140-149 and 171."""
 
 from __future__ import annotations
 
@@ -71,6 +71,15 @@ class Collected(Message):
     rows: int
     after_lsn: int
     more: bool
+    waits: bool = False
+    """Nothing goes while an entry is in quarantine: to be asked again."""
+
+
+@message(171)
+class Settled(Message):
+    """Oplog to sync, at each look: the entries that all members have, for this node's row."""
+
+    vector: dict[str, int]
 
 
 @message(148)

@@ -93,7 +93,7 @@ CREATE TABLE _entgldb_marks (at_ms INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE _entgldb_members (
     name TEXT PRIMARY KEY, origin TEXT NOT NULL, counter INTEGER NOT NULL,
     seen_ms INTEGER NOT NULL, heard_ms INTEGER NOT NULL, vector BLOB NOT NULL, lived_ms INTEGER NOT NULL,
-    shown_ms INTEGER NOT NULL
+    shown_ms INTEGER NOT NULL, cluster TEXT NOT NULL, unsettled BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE _entgldb_ended (origin TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE _entgldb_quarantine (

@@ -28,10 +28,10 @@ def remember_members(
     ``lived_ms``: the same moment in the life of the store.
     """
     connection.executemany(
-        "INSERT INTO _entgldb_members VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+        "INSERT INTO _entgldb_members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
         " origin = excluded.origin, counter = excluded.counter, seen_ms = excluded.seen_ms,"
         " heard_ms = excluded.heard_ms, vector = excluded.vector, lived_ms = excluded.lived_ms,"
-        " shown_ms = excluded.shown_ms"
+        " shown_ms = excluded.shown_ms, cluster = excluded.cluster, unsettled = excluded.unsettled"
         " WHERE excluded.counter > counter",
         [
             (
@@ -43,6 +43,8 @@ def remember_members(
                 msgpack.packb(row.vector, buf_size=PACK_BYTES),
                 lived_ms,
                 row.shown_ms,
+                row.cluster,
+                msgpack.packb(row.unsettled, buf_size=PACK_BYTES),
             )
             for row in rows
         ],
@@ -57,13 +59,18 @@ def remember_members(
 def members(connection: sqlite3.Connection) -> dict[str, Heard]:
     """Name -> the last row kept."""
     rows = connection.execute(
-        "SELECT name, origin, counter, seen_ms, heard_ms, vector, lived_ms, shown_ms"
+        "SELECT name, heard_ms, lived_ms, origin, counter, seen_ms, vector, shown_ms, cluster, unsettled"
         " FROM _entgldb_members ORDER BY lived_ms, name"
     ).fetchall()
-    return {
-        name: Heard(Member(origin, counter, seen_ms, msgpack.unpackb(vector), shown_ms), heard_ms, lived_ms)
-        for name, origin, counter, seen_ms, heard_ms, vector, lived_ms, shown_ms in rows
-    }
+    return {name: Heard(_row(*columns), heard_ms, lived_ms) for name, heard_ms, lived_ms, *columns in rows}
+
+
+def _row(
+    origin: Origin, counter: int, seen_ms: int, vector: bytes, shown_ms: int, cluster: str, unsettled: bytes
+) -> Member:
+    return Member(
+        origin, counter, seen_ms, msgpack.unpackb(vector), shown_ms, cluster, msgpack.unpackb(unsettled)
+    )
 
 
 def clocks_shown(connection: sqlite3.Connection, own: Origin, lived_ms: int) -> list[int]:

@@ -77,7 +77,7 @@ def collect(
     concurrent with.
     """
     if state.unfit:
-        return Collected(0, after_lsn, more=False)
+        return Collected(0, after_lsn, more=False, waits=True)
     rows = connection.execute(
         "SELECT d.id, d.lsn, o.name, d.seq, d.collection, d.hlc, coalesce(length(d.stamps), 0)"
         " FROM _entgldb_documents d INDEXED BY _entgldb_tombstones CROSS JOIN _entgldb_origins o"
@@ -109,12 +109,16 @@ def file_bytes(connection: sqlite3.Connection) -> int:
 
 
 def _spare_quarantined(connection: sqlite3.Connection, state: State, order: Prune) -> Prune:
-    """An entry that is to be tried again, and what follows it in its log, stays."""
+    """An entry that is to be tried again, and what follows it in its log, stays.
+
+    So do those before it that it has ended, unfit like it: whoever ends it ends all that they name.
+    """
     if not state.unfit:
         return order
     first = connection.execute(
-        "SELECT o.name, min(q.seq) FROM _entgldb_quarantine q JOIN _entgldb_origins o ON o.id = q.origin"
-        " GROUP BY q.origin"
+        "SELECT o.name, min(l.seq) FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+        " WHERE l.applied = 2 AND (l.collection, l.key) IN (SELECT collection, key FROM _entgldb_quarantine)"
+        " GROUP BY l.origin"
     ).fetchall()
     aged, stable = dict(order.aged), dict(order.stable)
     for origin, seq in first:

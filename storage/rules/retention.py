@@ -9,6 +9,12 @@ with it, by the log of whoever has not pruned yet, and must meet the delete wher
 A tombstone may go two steps later. Its being stable is witnessed by the members' rows; the row in which a
 member says that it has the delete covers all that the member had written before. So once our own vector
 covers all that these rows cover, every put that was concurrent with the delete has been here and has met it.
+Then it is settled, and a node of a cluster says so in its row.
+
+A cloud does not know who belongs to a cluster, and several clusters may meet in it. So it goes by their rows:
+an entry is settled there when each cluster says so, and the cloud has all that the node has that says it. The
+cloud says so in turn, and a node of a cluster collects nothing before each of its clouds has. A node's own
+row rests on the vectors of clouds, and not on that: nobody waits in a circle.
 """
 
 from __future__ import annotations
@@ -47,12 +53,16 @@ class Survey(NamedTuple):
     old: dict[Origin, int]
     """Old enough, whether stable or not."""
     settled: dict[Origin, int]
-    """Stable, and known to those who are absent."""
+    """All who are known have it, those who are absent, too."""
+    forgettable: dict[Origin, int]
+    """Settled, and as clouds say all have it whom only those know."""
     witnessed: dict[Origin, int]
     """All that the rows cover which witness that."""
     voices: tuple[Voice, ...]
     away: tuple[Voice, ...]
     """Those who are absent."""
+    said: tuple[Voice, ...]
+    """Those who say what is settled elsewhere; the vector of each is that."""
 
 
 def voices(names: Iterable[str], rows: Mapping[str, Heard]) -> list[Voice]:
@@ -94,14 +104,54 @@ def old_enough(marks: Sequence[tuple[int, Seqs]], lived_ms: int, age_ms: float) 
     return dict(found)
 
 
-def survey(ours: Seqs, counted: Sequence[Voice], old: Seqs, away: Sequence[Voice] = ()) -> Survey:
-    """The entries that may be forgotten; all other members are ``counted``, or absent and ``away``."""
+def said(rows: Iterable[Heard], served: str, ours: Seqs) -> list[Voice]:
+    """In a cloud: the entries that each cluster says are settled, joined from its nodes' rows.
+
+    A node's row counts once we have what it had then. ``served``: the only cluster that counts; empty:
+    all do. Before any node was heard there is one of no name, that says nothing.
+    """
+    found: dict[str, Voice] = {}
+    for row, heard_ms, _ in rows:
+        if row.cluster and served in ("", row.cluster):
+            before = found.get(row.cluster, Voice(row.cluster, {}, None))
+            settled = row.settled if vectors.dominates(ours, row.vector) else {}
+            joined = vectors.covered_by_any((before.vector, settled))
+            found[row.cluster] = Voice(row.cluster, joined, max(heard_ms, before.heard_ms or 0))
+    return list(found.values()) or [Voice("", {}, None)]
+
+
+def survey_of_cloud(ours: Seqs, counted: Sequence[Voice], old: Seqs, clusters: Sequence[Voice]) -> Survey:
+    """The entries that a cloud may forget; ``clusters``: what they say."""
+    agreed = _above_none([ours, *(one.vector for one in clusters)])
+    found = survey(ours, counted, old, clouds=clusters)
+    return found._replace(settled=agreed, forgettable=agreed, witnessed={})
+
+
+def survey(
+    ours: Seqs,
+    counted: Sequence[Voice],
+    old: Seqs,
+    away: Sequence[Voice] = (),
+    clouds: Sequence[Voice] = (),
+) -> Survey:
+    """The entries that may be forgotten; all other members are ``counted``, or absent and ``away``.
+
+    ``clouds``: what they say is settled.
+    """
     rows = [ours, *(voice.vector for voice in counted)]
     every = [*rows, *(voice.vector for voice in away)]
     stable = _above_none(rows)
-    aged = {origin: min(seq, old[origin]) for origin, seq in stable.items() if old.get(origin, 0) > 0}
-    witnessed = vectors.covered_by_any(every)
-    return Survey(stable, aged, dict(old), _above_none(every), witnessed, tuple(counted), tuple(away))
+    return Survey(
+        stable=stable,
+        aged={origin: min(seq, old[origin]) for origin, seq in stable.items() if old.get(origin, 0) > 0},
+        old=dict(old),
+        settled=_above_none(every),
+        forgettable=_above_none([*every, *(one.vector for one in clouds)]),
+        witnessed=vectors.covered_by_any(every),
+        voices=tuple(counted),
+        away=tuple(away),
+        said=tuple(clouds),
+    )
 
 
 def _above_none(rows: Sequence[Seqs]) -> dict[Origin, int]:

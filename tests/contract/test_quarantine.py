@@ -12,6 +12,7 @@ import pytest
 from entgldb.messages.client import Write
 from entgldb.messages.errors import InvalidError, NotFoundError
 from entgldb.messages.limits import DRIFT_MS_MAX
+from entgldb.messages.local.members import Prune
 from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry, Version
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.log import held, unfit
@@ -126,6 +127,23 @@ def test_the_version_that_replaces_it_ends_it_without_a_conflict(bench: Bench) -
     assert b.get("users", "k") == b'{"v":3}'
     assert b.status()["unfit"] == 0
     assert b.status()["conflicts"] == 0
+
+
+def test_what_an_unfit_version_named_is_settled_though_one_that_is_unfit_too_has_ended_it(
+    bench: Bench,
+) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    rivals = [*bench.put(b, doc("k", b'{"v":"lost"}')), *bench.put(a, doc("k", b'{"v":0}'), now=NOW + 1)]
+    bench.apply(a, rivals[:1])
+    sent = [*rivals[1:], *(bench.put(a, doc("k", b'{"v":%d}' % v), now=NOW + 2)[0] for v in (1, 2, 3))]
+    sent = chain(sent, {1: b"[]", 2: b"[]"})
+    bench.apply(b, sent[:3])
+    assert lost(b) == ['{"v":"lost"}']
+    every = {a.origin: 4, b.origin: 1}
+    with b.group():
+        b.prune(Prune(every, every, 0, 1, 0))
+    bench.apply(b, sent[3:])
+    assert (b.get("users", "k"), lost(b), b.status()["unfit"]) == (b'{"v":3}', [], 0)
 
 
 def test_a_concurrent_write_does_not_end_it_and_the_retry_shows_the_conflict(bench: Bench) -> None:

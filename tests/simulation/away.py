@@ -55,6 +55,7 @@ class AwayRun(Run):
             super().__init__(seed, options=_options(seed))
         assert isinstance(self.watch, Union)
         self.watch.nodes = self.nodes
+        self.watch.collecting = seed % RETENTION_SEEDS == 0
         self.away = self.lan[0]
         self.rewind = Rewind(self.world, self.watch, self.away, self.clients[0], cloud=self.options.cloud)
         self._is_back = False

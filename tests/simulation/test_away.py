@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from unittest.mock import patch
@@ -13,7 +13,9 @@ from unittest.mock import patch
 import pytest
 
 from entgldb.storage.repair.rewrite import Tail
+from entgldb.storage.rules import retention
 from entgldb.storage.rules.header import MERGE, Header
+from entgldb.storage.rules.retention import Seqs, Survey, Voice
 from entgldb.storage.snapshot import freeze, install
 from entgldb.storage.snapshot.install import Merger
 from tests.simulation.away import (
@@ -42,6 +44,9 @@ FOUND = {
     278: "verification took a row of another branch, of which the vector covered the number",
     310: "a snapshot of which no chunk could be read was offered again and again",
     336: "so did two, on the way by a cloud",
+    420: "what an unfit version named was forgotten: another had ended it, and it was pruned",
+    512: "a cloud that heard nobody forgot its own delete",
+    758: "a cloud forgot a delete that an absent member lacked, and showed its old put",
     2017: "a chunk for which the disk had no room counted as taken: the snapshot was larger than its offer",
 }
 """Seeds, and what was wrong when they failed."""
@@ -79,6 +84,17 @@ def test_many_seeds_keep_every_promise_and_reach_every_branch(capsys: pytest.Cap
     with capsys.disabled():
         print(f"\n{len(results)} seeds: {dict(reached)}")
     assert min(reached[name] for name in (*REACHED, *COUNTED)) > 10
+
+
+@contextmanager
+def cloud_forgets_by_rows() -> Iterator[None]:
+    """A cloud forgets a delete that all have whom it has heard lately, whoever says what."""
+
+    def careless(ours: Seqs, counted: Sequence[Voice], old: Seqs, clusters: Sequence[Voice]) -> Survey:
+        return retention.survey(ours, counted, old)
+
+    with patch.object(retention, "survey_of_cloud", careless):
+        yield
 
 
 @contextmanager
@@ -160,6 +176,11 @@ def deletes(seed: int, options: Options) -> bool:
     return small(seed, options) and seed % DELETING_SEEDS == 5
 
 
+def cloud_forgets(seed: int, options: Options) -> bool:
+    """A cloud decides itself about forgetting."""
+    return small(seed, options) and options.cloud and seed % RETENTION_SEEDS == 0
+
+
 def merges(seed: int, options: Options) -> bool:
     """Documents merge."""
     return small(seed, options) and seed % MERGING_SEEDS == 1
@@ -176,6 +197,7 @@ def forgets_beside_quarantine(seed: int, options: Options) -> bool:
 
 
 MUTANTS = [
+    Mutant(cloud_forgets_by_rows, (512, 758), cloud_forgets, AwayRun),
     Mutant(what_was_deleted_is_kept, (23, 11, 35, 17), deletes, AwayRun),
     Mutant(tail_dropped, (4, 6, 1, 2), small, AwayRun),
     Mutant(vector_before_rows, (1, 6, 7, 2), small, AwayRun),

@@ -56,23 +56,28 @@ def retire_node(db: Database, as_json: bool, node_id: str) -> None:
 
 @click.command()
 @common
+@click.argument("cluster", metavar="[CLUSTER]", default="")
 @with_database
-def unpin_cluster(db: Database, as_json: bool) -> None:
+def unpin_cluster(db: Database, as_json: bool, cluster: str) -> None:
     """Let a cloud node serve another cluster: the next that a client brings.
 
     Run it on the cloud node after the cluster key was changed, or when somebody else's client came first;
     name the clients that may come in cloud.allow_clients before that. Clients of the cluster that was
     served are refused as soon as another one has come.
 
+    Of several clusters (cloud.shared) name the one that will not come back: its nodes keep nothing any more.
+
     Example: entgldb unpin-cluster
     """
     from entgldb.messages.administration import UnpinCluster
     from entgldb.messages.client import Report
 
-    done = db.request(UnpinCluster())
+    done = db.request(UnpinCluster(cluster))
     body = done.body if isinstance(done, Report) else {}
     if as_json:
         show(body)
+    elif cluster:
+        say(f"nothing is kept for nodes of cluster {body['cluster']} any more")
     elif body["cluster"]:
         say(f"cluster {body['cluster']}, client {body['client_id']}, was unpinned: the next is served")
     else:

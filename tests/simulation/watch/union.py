@@ -23,6 +23,8 @@ class Union(checks.Watch):
         """Origins whose writer goes on under another name: their ends are with nobody else."""
         self.forked: set[str] = set()
         """Origins whose writer went back in time and was not told: their logs may have two branches."""
+        self.collecting = True
+        """Nodes decide themselves which tombstones go."""
         self._branches: dict[bytes, Operation] = {}
         """Hash -> entry, of those."""
 
@@ -44,6 +46,7 @@ class Union(checks.Watch):
             self._linked(node, row.operation)
             self._caused(node, row.operation, vector, before)
         self._quarantine_is_spared(node, node.log.floors())
+        self._known_everywhere(node)
         logged = {row.operation.id for row in rows}
         jumped = [o for o, seq in vector.items() if seq > before.get(o, 0) and (o, seq) not in logged]
         self.world.reached["snapshot installed"] += bool(jumped)
@@ -52,6 +55,22 @@ class Union(checks.Watch):
         if old != node.origin:
             self._origins[node.name] = node.origin
             self._reborn(old)
+
+    def _known_everywhere(self, node: SimulatedNode) -> None:
+        """A tombstone is collected when all nodes have the delete, the one that is away, too."""
+        before, now = self._tombstones.get(node.name, {}), oracle.tombstones(node.store.connection)
+        self._tombstones[node.name] = now
+        collected, last = node.store.state.collected_lsn, self._collected.get(node.name, 0)
+        self._collected[node.name] = collected
+        if not self.collecting or collected <= last:
+            return
+        self.world.reached["tombstone collected"] += 1
+        gone = {place: made for place, made in before.items() if place not in now}
+        for place in set(gone) - oracle.places(node.store.connection, gone):
+            origin, seq = gone[place]
+            lacking = [n.name for n in self.nodes if n.log.vector().get(origin, (0, b""))[0] < seq]
+            if lacking and origin not in self._ended:
+                self.world.violate(f"{node.name} has collected {place}, {origin} {seq}; {lacking} lack it")
 
     def rolled_back(self, node: SimulatedNode, log: list[Logged], lost: set[Id]) -> None:
         """The disk of a node has gone back in time; what nobody else has is not asked for any more."""

@@ -340,6 +340,7 @@ class SimulatedNode:
                 retention_hours=self.retention_hours,
                 absence_limit=self.absence_hours,
                 verify_interval=self.verify_interval,
+                shared=self.shared,
             ),
             SyncSettings(
                 name,

@@ -9,9 +9,18 @@ import pytest
 
 from entgldb.actors.oplog.retention import ANSWER_SECONDS, Retention
 from entgldb.messages import client
-from entgldb.messages.administration import RetireNode
+from entgldb.messages.administration import RetireNode, UnpinCluster
 from entgldb.messages.client import RequestId, Write
-from entgldb.messages.local.members import Collect, Collected, NoteSelf, Prune, Pruned, RememberMembers
+from entgldb.messages.local.actors import PinCluster
+from entgldb.messages.local.members import (
+    Collect,
+    Collected,
+    NoteSelf,
+    Prune,
+    Pruned,
+    RememberMembers,
+    Settled,
+)
 from entgldb.messages.model import Entry
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import OplogSettings
@@ -36,6 +45,8 @@ class Node:
         self.oplog = oplog_of(self.settings, log=self.store)
         self.ctx.behaviour = self.oplog
         self.steps: list[Prune | Collect] = []
+        self.words: list[dict[str, int]] = []
+        """What sync was told that all have."""
         self.answers = True
         self.beats: dict[str, int] = {}
         self.oplog.start(self.ctx)
@@ -47,11 +58,17 @@ class Node:
     def write(self, *keys: str, body: bytes | None = b"{}") -> None:
         self.bench.ask(*(self.bench.put(key, body) for key in keys))
 
-    def say(self, origin: str, vector: Mapping[str, int]) -> None:
+    def say(
+        self,
+        origin: str,
+        vector: Mapping[str, int],
+        unsettled: dict[str, int] | None = None,
+        cluster: str = "",
+    ) -> None:
         """A member's row comes."""
         self.beats[origin] = self.beats.get(origin, 0) + 1
         self.same_time()
-        row = Member(origin, self.beats[origin], self.ctx.now_ms(), dict(vector))
+        row = Member(origin, self.beats[origin], self.ctx.now_ms(), dict(vector), 0, cluster, unsettled)
         self.bench.ask(RememberMembers((row,)))
 
     def same_time(self) -> None:
@@ -66,7 +83,9 @@ class Node:
         """Time passes; every step is carried out and answered."""
         for _ in range(int(seconds * 2)):
             self.ctx.run(0.5)
+            self.words += [m.vector for _, m in self.ctx.told if isinstance(m, Settled)]
             while steps := [m for _, m in self.ctx.told if isinstance(m, (Prune, Collect))]:
+                self.words += [m.vector for _, m in self.ctx.told if isinstance(m, Settled)]
                 self.ctx.told.clear()
                 self.steps += steps
                 self.same_time()
@@ -207,6 +226,96 @@ def test_a_step_that_is_never_answered_is_asked_for_again() -> None:
     node.answers = True
     node.run(2 * ANSWER_SECONDS + 10.0)
     assert (node.entries, node.tombstones) == (0, 0)
+
+
+def deleted(node: Node) -> None:
+    """k1 was put and deleted, and nobody but this node has it."""
+    node.write("k1")
+    node.write("k1", body=None)
+
+
+def test_a_cloud_keeps_a_delete_for_however_long_until_its_cluster_says_that_all_have_it() -> None:
+    node = Node("cloud")
+    node.oplog.settings = node.settings = replace(node.settings, absence_limit=0.02)
+    deleted(node)
+    node.run(300.0)
+    assert (node.entries, node.tombstones) == (0, 1), "nobody was ever heard"
+    node.say(B, {node.origin: 2}, {node.origin: 1}, cluster="c")
+    node.run(300.0)
+    assert node.tombstones == 1, "somebody lacks it whom only b knows"
+    since = node.store.members()[B].heard_ms
+    assert node.report()["held_back_by"] == {"c": {"entries": 0, "tombstones": 1, "since": since}}
+    node.say(B, {node.origin: 2, B: 1}, {}, cluster="c")
+    node.run(60.0)
+    assert node.tombstones == 1, "what b had when it said so is not here"
+    node.say(B, {node.origin: 2}, {}, cluster="c")
+    node.run(60.0)
+    assert node.tombstones == 0
+    assert node.words[-1] == {node.origin: 2}
+
+
+def test_a_cloud_waits_for_each_of_its_clusters_until_one_is_given_up() -> None:
+    node = Node("cloud")
+    deleted(node)
+    node.say(B, {node.origin: 2}, {}, cluster="c")
+    node.say(C, {node.origin: 1}, {}, cluster="d")
+    node.run(120.0)
+    assert node.tombstones == 1
+    node.same_time()
+    (done,) = node.bench.ask(UnpinCluster("d"))
+    assert done == client.Report({"cluster": "d", "client_id": ""})
+    (refused,) = node.bench.ask(UnpinCluster("d"))
+    assert isinstance(refused, client.Refused)
+    node.run(60.0)
+    assert node.tombstones == 0
+
+
+def test_of_two_clusters_the_one_that_a_cloud_serves_counts() -> None:
+    node = Node("cloud")
+    deleted(node)
+    node.bench.ask(PinCluster(1, "c", "client"))
+    node.say(C, {node.origin: 2, C: 1}, {node.origin: 1}, cluster="before")
+    node.say(B, {node.origin: 2}, {}, cluster="c")
+    node.run(120.0)
+    assert node.tombstones == 0
+
+
+def test_a_node_waits_for_the_word_of_a_cloud_which_knows_others_and_gives_its_own_before() -> None:
+    node = Node()
+    node.bench.ask(node.bench.cloud_peer(), NoteSelf())
+    deleted(node)
+    vector = {node.origin: 4}
+    node.say("cloud/" + "d" * 32, vector)
+    node.run(120.0)
+    assert (node.entries, node.tombstones, node.words[-1]) == (0, 1, vector)
+    assert list(node.report()["held_back_by"]) == ["cloud"]
+    node.say("cloud/" + "d" * 32, vector, {})
+    node.run(60.0)
+    assert node.tombstones == 0
+
+
+def test_waiting_tombstones_are_not_looked_through_while_no_more_of_them_may_go() -> None:
+    node = Node()
+    deleted(node)
+    node.say(B, {node.origin: 1})
+    node.run(120.0)
+    node.steps.clear()
+    for number in range(9):
+        node.say(C, {node.origin: 2, C: number})
+        node.run(60.0)
+    assert [step for step in node.steps if isinstance(step, Collect)] == []
+    assert node.tombstones == 1
+
+
+def test_what_waited_for_the_quarantine_to_be_empty_goes_when_it_is() -> None:
+    node = Node()
+    deleted(node)
+    node.store.state.unfit = 1
+    node.run(120.0)
+    assert (node.entries, node.tombstones) == (0, 1)
+    node.store.state.unfit = 0
+    node.run(60.0)
+    assert node.tombstones == 0
 
 
 MONTH_MS, TO_1970_MS = 31 * 24 * 3_600_000, -1_800_000_000_000

@@ -84,6 +84,28 @@ def test_a_row_is_counted_up_when_the_vector_moves_but_not_at_every_beat() -> No
     assert rig.tables[YOU].rows["me"].row.vector[ME] >= 18
 
 
+def test_a_row_is_told_again_when_more_is_settled_and_says_only_what_is_not() -> None:
+    rig = Rig(ME, YOU)
+    rig.logs[ME].add(ME)
+    rig.logs[ME].add(ME)
+    rig.logs[ME].add(YOU)
+    rig.beat((ME, YOU))
+    row = rig.tables[YOU].rows["me"].row
+    assert (row.unsettled, row.settled) == (None, {})
+    for settled, unsettled in (({ME: 1}, {ME: 1, YOU: 0}), ({ME: 1, YOU: 1}, {ME: 1}), ({ME: 9, YOU: 1}, {})):
+        rig.tables[ME].settled = settled
+        assert sum(rig.beat((ME, YOU)) for _ in range(3)) == 1
+        row = rig.tables[YOU].rows["me"].row
+        assert row.unsettled == unsettled
+        assert row.settled == {ME: min(2, settled[ME]), YOU: settled.get(YOU, 0)}
+
+
+def test_a_cloud_takes_of_a_link_the_rows_of_its_cluster_and_of_clouds() -> None:
+    table = Members(cloud=True)
+    rows = [Member(f"n{number}/" + "0" * 32, 1, 0, {}, 0, name) for number, name in enumerate(("c", "d", ""))]
+    assert Gossip(table, cluster="c").heard(rows, 0) == [rows[0], rows[2]]
+
+
 def test_an_older_word_never_replaces_a_newer_one() -> None:
     table = Members(cloud=False)
     new, old = Member(YOU, 5, 0, {ME: 9}), Member(YOU, 4, 0, {ME: 3})
@@ -237,8 +259,12 @@ def test_who_was_silent_the_longest_makes_room_for_a_newcomer() -> None:
 
 def test_the_file_keeps_no_more_rows_than_the_table() -> None:
     bench = StoreBench()
-    rows = tuple(Member(f"n{number}/" + "0" * 32, 1, 0, {}) for number in range(MEMBERS_MAX))
+    rows = tuple(
+        Member(f"n{number}/" + "0" * 32, 1, 7, {ME: 2}, 9, "c", {ME: 1} if number % 2 else None)
+        for number in range(MEMBERS_MAX)
+    )
     bench.ask(RememberMembers(rows))
+    assert [bench.store.members()[f"n{number}"].row for number in (3, 4)] == list(rows[3:5])
     bench.ctx.run(1.0)
     bench.ask(RememberMembers((Member("late/" + "0" * 32, 1, 0, {}),)))
     kept = bench.store.members()

@@ -20,6 +20,44 @@ def test_stable_is_what_every_voice_has() -> None:
     assert found.witnessed == {A: 9, B: 4}
 
 
+def saying(vector: dict[str, int], unsettled: dict[str, int] | None, cluster: str = "c") -> Heard:
+    return Heard(Member(f"n/{len(vector):032x}", 1, NOW, vector, 0, cluster, unsettled), NOW)
+
+
+def test_a_row_says_in_its_word_what_it_does_not_except() -> None:
+    assert saying({A: 9, B: 4}, {A: 7}).row.settled == {A: 7, B: 4}
+    assert saying({A: 9, B: 4}, {}).row.settled == {A: 9, B: 4}
+    assert saying({A: 9}, None).row.settled == {}
+
+
+def test_a_cloud_forgets_what_every_cluster_says_all_have_whoever_of_it_knows_most() -> None:
+    rows = [saying({A: 9}, {A: 2}), saying({A: 9, B: 4}, {A: 5, B: 1}), saying({A: 3, B: 3}, {}, cluster="d")]
+    ours = {A: 9, B: 4}
+    clusters = retention.said(rows, "", ours)
+    assert {one.name: one.vector for one in clusters} == {"c": {A: 5, B: 1}, "d": {A: 3, B: 3}}
+    found = retention.survey_of_cloud(ours, [], {}, clusters)
+    assert found.forgettable == found.settled == {A: 3, B: 1}
+    assert [one.name for one in retention.said(rows, "d", ours)] == ["d"], "only that one is served"
+
+
+def test_a_word_counts_in_a_cloud_once_it_has_what_its_node_had() -> None:
+    rows = [saying({A: 9, B: 4}, {A: 5})]
+    (early,), (late,) = (retention.said(rows, "", ours) for ours in ({A: 9, B: 3}, {A: 9, B: 4}))
+    assert (early.vector, late.vector) == ({}, {A: 5, B: 4})
+
+
+def test_a_cloud_that_no_cluster_has_told_anything_forgets_no_tombstone() -> None:
+    of_clouds, ours = [saying({A: 9}, {}, cluster="")], {A: 9}
+    for said in (retention.said(rows, name, ours) for rows in ([], of_clouds) for name in ("", "c")):
+        assert retention.survey_of_cloud(ours, [], ours, said).forgettable == {}
+
+
+def test_a_node_says_what_all_have_whom_it_knows_and_forgets_what_clouds_say_so_too() -> None:
+    clouds = [Voice("cloud", {A: 6}, NOW)]
+    found = retention.survey({A: 9}, [Voice("b", {A: 8}, NOW)], {}, [Voice("c", {A: 7}, NOW)], clouds)
+    assert (found.stable, found.settled, found.forgettable) == ({A: 8}, {A: 7}, {A: 6})
+
+
 def test_alone_everything_is_stable_once_it_is_old() -> None:
     found = retention.survey({A: 9}, [], {A: 5})
     assert (found.stable, found.aged) == ({A: 9}, {A: 5})
