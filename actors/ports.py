@@ -114,6 +114,9 @@ class Fingerprints(Protocol):
     def waiting(self) -> list[Place]:
         """Keys of which an entry is in quarantine, or still to be supplied by a LAN peer."""
 
+    def coming(self, theirs: Vector) -> set[Place]:
+        """Keys of the first entries of the log that ``theirs`` does not cover."""
+
 
 class Store(OplogReader, Protocol):
     """The only writer of the file. All writing happens inside ``group``."""

@@ -317,6 +317,8 @@ class Ranges(Message):
     within: bytes = b""
     fresh: bool = False
     """Walk the documents again rather than use what an earlier walk found."""
+    vector: Vector | None = None
+    """In an answer: the entries that its sender has taken in."""
 
 
 @message(29, Channel.PEER)
@@ -328,6 +330,10 @@ class Items(Message):
     items: bytes
     after: bytes = b""
     """Places up to it are dealt with: the answer begins behind it."""
+    vector: Vector | None = None
+    """The entries that the sender has taken in: what the log still brings it need not be shown."""
+    waits: bytes = b""
+    """Places of which the log still brings the receiver an entry: its rows of them need not be shown."""
 
 
 @message(30, Channel.PEER)
@@ -346,7 +352,8 @@ class Copies(Message):
     repair: bool = False
     """Rows that are wrong by rule are to be replaced."""
     waits: bytes = b""
-    """Places about which the sender cannot decide now: an entry is in quarantine, or still to be supplied."""
+    """Places about which nobody can decide now: the sender has an entry in quarantine, or still to be
+    supplied, or one that the log still brings the asker."""
 
 
 @message(32, Channel.PEER)

@@ -9,7 +9,7 @@ The side that begins a run asks, the other serves; both decide about their own r
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -25,10 +25,10 @@ from entgldb.messages.errors import NotFoundError, ProtocolError, Reason
 from entgldb.messages.limits import BATCH_BYTES_MAX, FRAME_BYTES_MAX
 from entgldb.messages.local.actors import SessionEnded, Tick
 from entgldb.messages.local.verification import Repair, Repaired, VerifyHeard, VerifyPeer, VerifySay
-from entgldb.messages.model import SYSTEM_PREFIX
+from entgldb.messages.model import SYSTEM_PREFIX, Place, Vector
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.storage.rules.comparing import large_copies, reconcile
-from entgldb.storage.rules.comparing.repair import Decision
+from entgldb.storage.rules.comparing.repair import Decision, covers_copy
 
 ITEMS_MAX: Final = 50_000
 """Items listed in one pass: 800 KB of frame, a few MB of memory."""
@@ -214,7 +214,7 @@ class Verifier:
         table = self._table(state)
         tops = reconcile.differing_tops(table, asked.sums)
         sums = b"".join(reconcile.pack_sums(table.within(top)) for top in tops)
-        self._say(state, wire.Ranges(asked.run, True, sums, tops), ctx)
+        self._say(state, wire.Ranges(asked.run, True, sums, tops, vector=self._log.vector()), ctx)
 
     def _list(self, state: PeerState, run: Run, told: wire.Ranges, ctx: Context) -> None:
         """Level 2: list the items of the ranges that still differ."""
@@ -231,13 +231,17 @@ class Verifier:
         run.handled |= set(taken)
         # a little more than was counted: some may have been written since
         run.listing = Listing(taken, system=not state.peer.cloud, most=2 * ITEMS_MAX)
+        run.coming = frozenset() if told.vector is None else frozenset(self._documents.coming(told.vector))
         self.walker.list(run.listing, partial(self._send_items, state, run), ctx)
 
     def _send_items(self, state: PeerState, run: Run, ctx: Context) -> None:
         if state.run is run and run.listing is not None:
+            keys = run.listing.keys
+            waits = b"".join(place for place, key in keys.items() if key in run.coming and place > run.after)
             items = reconcile.pack_items(run.listing.items)
             buckets = tuple(sorted(run.listing.buckets))
-            self._say(state, wire.Items(run.number, buckets, items, run.after), ctx)
+            asked = wire.Items(run.number, buckets, items, run.after, self._log.vector(), waits)
+            self._say(state, asked, ctx)
 
     def _serve(self, state: PeerState, serving: Serving, asked: wire.Items, ctx: Context) -> None:
         listing = serving.listing
@@ -270,8 +274,9 @@ class Verifier:
         # before the rows: what the vector covers has then done its work on them
         vector = self._log.vector()
         waits = {reconcile.place_of(*key) for key in self._documents.waiting()}
+        waits |= set(reconcile.unpack_places(asked.waits))
         told = [place for place in places if place in listing.keys and place not in waits]
-        shown, whole = _bounded(self._documents.copies(listing.keys[place] for place in told))
+        shown, whole = _bounded(self._copies((listing.keys[place] for place in told), asked.vector, waits))
         if not whole:
             through = reconcile.place_of(shown[-1].collection, shown[-1].key)
             places = [place for place in places if place <= through]
@@ -281,6 +286,23 @@ class Verifier:
         self._say_rows(
             state, wire.Copies(asked.run, False, vector, tuple(shown), unknown, through, waits=put_off), ctx
         )
+
+    def _copies(self, keys: Iterable[Place], theirs: Vector | None, waits: set[bytes]) -> Iterator[wire.Copy]:
+        """Our rows of these keys; of what the log still brings the peer the places alone, in ``waits``.
+
+        Such a row decides nothing, and on a slow line would keep back the very entries that it waits for.
+        """
+        coming: set[Place] | None = None
+        for copy in self._documents.copies(keys):
+            place = (copy.collection, copy.key)
+            waiting = theirs is not None and not covers_copy(theirs, copy)
+            if theirs is not None and copy.stamps is not None and not waiting:
+                coming = self._documents.coming(theirs) if coming is None else coming
+                waiting = place in coming
+            if waiting:
+                waits.add(reconcile.place_of(*place))
+            else:
+                yield copy
 
     def _say_rows(self, state: PeerState, frame: wire.Copies, ctx: Context) -> None:
         """A row that is too large for a frame goes in pieces before it; it is alone then."""
@@ -301,12 +323,13 @@ class Verifier:
         """Decide about our rows, and show them, so that the other side can decide about its own."""
         keys = run.listing.keys if run.listing is not None else {}
         absent = tuple(keys[place] for place in reconcile.unpack_places(told.unknown) if place in keys)
-        run.put_off(keys[place] for place in reconcile.unpack_places(told.waits) if place in keys)
+        run.put_off(keys.get(place, place) for place in reconcile.unpack_places(told.waits))
         # one that does not get on is at its end
         run.after = told.through if told.through > run.after else b""
         vector = self._log.vector()
         copies, pieces = self._rows(state, told)
-        shown, _ = _bounded(self._documents.copies([(c.collection, c.key) for c in copies] + [*absent]))
+        keys_of_both = [*((copy.collection, copy.key) for copy in copies), *absent]
+        shown, _ = _bounded(self._copies(keys_of_both, told.vector, set()))
         answer = wire.Copies(run.number, True, vector, tuple(shown), repair=run.repair)
         self._mend(state, told, copies, absent, pieces, run.repair, ctx)
         self._say_rows(state, answer, ctx)

@@ -37,11 +37,13 @@ class Run:
         self.left = False
         """Ranges that differ did not all fit into this pass."""
         self.listing: Listing | None = None
+        self.coming: frozenset[Place] = frozenset()
+        """Keys of which the log still brings the peer an entry."""
         self.after = b""
-        self.now: dict[Place, Decision] = {}
-        """The decisions of this pass on rows that differ."""
+        self.now: dict[Place | bytes, Decision] = {}
+        """The decisions of this pass on rows that differ; bytes: where we have no row to tell the key by."""
         self._stuck = 0
-        self._before: dict[Place, Decision] = {}
+        self._before: dict[Place | bytes, Decision] = {}
         self.found: dict[Place, Decision] = {}
         """The decisions of all passes."""
 
@@ -60,8 +62,8 @@ class Run:
             if decision not in (Decision.EQUAL, Decision.WAIT):
                 self.found[place] = decision
 
-    def put_off(self, places: Iterable[Place]) -> None:
-        """The peer cannot decide about them now."""
+    def put_off(self, places: Iterable[Place | bytes]) -> None:
+        """Nobody can decide about them now."""
         self.now.update((place, Decision.WAIT) for place in places)
 
     def again(self) -> float | None:

@@ -8,15 +8,19 @@ from contextlib import closing
 from typing import Any, Final
 
 from entgldb.messages.limits import PAGE_ROWS_MAX
-from entgldb.messages.model import Origin
+from entgldb.messages.model import Origin, Vector, Version
 from entgldb.messages.wire import Copy
+from entgldb.storage.log.read import LogReader
 from entgldb.storage.log.unfit import APPLIED, UNFIT
 from entgldb.storage.rules.comparing.repair import is_sound
 from entgldb.storage.rules.header import MERGE, Header, decode, digest
 from entgldb.storage.rules.results import Walked
+from entgldb.storage.rules.vector import covers, seqs
 
 WAITING_MAX: Final = 10_000
 """Keys with an entry that is not applied of which a peer is told that they wait."""
+COMING_MAX: Final = 10_000
+"""Entries that a peer lacks whose keys are looked at."""
 _PAGE_BYTES_MAX: Final = 1024 * 1024
 _COPY: Final = (
     "SELECT d.collection, d.key, o.name, d.seq, d.hlc, CAST(d.body AS BLOB),"
@@ -64,6 +68,16 @@ class Fingerprints:
             " SELECT collection, key FROM _entgldb_oplog WHERE applied = 0 LIMIT ?",
             (WAITING_MAX,),
         ).fetchall()
+
+    def coming(self, theirs: Vector) -> set[tuple[str, str]]:
+        """Keys of the first entries of the log that ``theirs`` does not cover."""
+        first = LogReader(self._connection).first_missing(seqs(theirs))
+        rows = self._connection.execute(
+            "SELECT l.collection, l.key, o.name, l.seq FROM _entgldb_oplog l"
+            " JOIN _entgldb_origins o ON o.id = l.origin WHERE l.lsn >= ? ORDER BY l.lsn LIMIT ?",
+            (first, COMING_MAX),
+        )
+        return {(row[0], row[1]) for row in rows if not covers(theirs, Version(row[2], row[3]))}
 
 
 def read_copy(connection: sqlite3.Connection, collection: str, key: str) -> Copy | None:

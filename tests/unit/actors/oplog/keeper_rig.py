@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.ports import Disk, OplogReader, SnapshotShelf, StagedSnapshot
-from entgldb.messages.model import Place
+from entgldb.messages.model import Place, Vector
 from entgldb.messages.settings import OplogSettings
 from entgldb.messages.wire import Copy
 from entgldb.storage.rules.results import Walked
@@ -26,6 +26,9 @@ class NoDocuments:
 
     def waiting(self) -> list[Place]:
         return []
+
+    def coming(self, theirs: Vector) -> set[Place]:
+        return set()
 
 
 class NoShelf:

@@ -7,11 +7,13 @@ from collections import Counter
 from entgldb.actors.oplog.verifier import Verifier
 from entgldb.actors.store.mending import mend
 from entgldb.messages.client import RequestId, Write
+from entgldb.messages.codec import decode
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import Tick
 from entgldb.messages.local.verification import Repair, VerifyHeard, VerifyPeer, VerifySay
 from entgldb.messages.model import Entry
-from entgldb.messages.schema import Message
+from entgldb.messages.schema import Channel, Message
+from entgldb.messages.wire import Copies, CopyPiece
 from entgldb.storage.repair.copies import Fingerprints
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeContext
@@ -73,6 +75,8 @@ class Pair:
         self.one.meet(self.two)
         self.two.meet(self.one)
         self.bytes = 0
+        self.shown = 0
+        """Rows, and pieces of rows."""
 
     def write_both(self, *writes: Write) -> None:
         self.two.take(self.one.write(*writes))
@@ -100,6 +104,8 @@ class Pair:
         for actor, message in told:
             if isinstance(message, VerifySay):
                 self.bytes += len(message.payload)
+                frame = decode(message.payload, Channel.PEER).message
+                self.shown += len(frame.copies) if isinstance(frame, Copies) else isinstance(frame, CopyPiece)
                 other.verifier.on_verify_heard(VerifyHeard("sync:1", message.payload), other.ctx)
             elif isinstance(message, Repair):
                 mend(side.store, message, side.count, side.ctx)

@@ -1,0 +1,67 @@
+"""What the log still brings is not shown by verification as well: it would take the line from the log."""
+
+from __future__ import annotations
+
+import pytest
+
+from entgldb.messages.client import Write
+from entgldb.storage.repair import copies
+from tests.unit.actors.oplog.verify_rig import Pair, Side
+
+
+def doc(key: str, body: bytes = b'{"a":1}') -> Write:
+    return Write("users", key, body)
+
+
+@pytest.mark.parametrize("behind", ["lan-1", "lan-2", "both"])
+def test_documents_that_the_log_still_brings_are_not_shown(behind: str) -> None:
+    pair = Pair()
+    pair.write_both(*(doc(f"k{n}") for n in range(60)))
+    sides = {side.name: side for side in (pair.one, pair.two)}
+    sides.pop(behind, None)
+    for first, (name, side) in zip((0, 20), sides.items(), strict=False):
+        side.write(
+            *(doc(f"k{n}", b'{"a":2}') for n in range(first, 40)), *(doc(f"{name}{n}") for n in range(9))
+        )
+    found = pair.run()
+    assert (found["result"], found["waiting"]) == ("waiting", 40 + 9 * len(sides))
+    assert pair.shown == 0
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_document_into_which_the_log_still_brings_an_older_change_is_not_shown(behind: int) -> None:
+    """Both have its newest version, and one of them the field of a third writer."""
+    pair, third = Pair(), Side("third")
+    sides = (pair.one, pair.two)
+    for side in (*sides, third):
+        side.store.state.merging.add("users")
+    older = third.write(doc("k", b'{"f":1}'))
+    pair.write_both(doc("other"), doc("k"))
+    sides[1 - behind].take(older)
+    assert {side.body("k") for side in sides} == {b'{"a":1}', b'{"a":1,"f":1}'}
+    found = pair.run()
+    assert (found["result"], found["waiting"], pair.shown) == ("waiting", 1, 0)
+    sides[behind].take(older)
+    assert pair.run()["result"] == "equal"
+
+
+def test_damage_is_mended_beside_what_the_log_still_brings() -> None:
+    pair = Pair()
+    pair.write_both(*(doc(f"k{n}") for n in range(60)))
+    pair.one.write(doc("new"), doc("k1", b'{"a":2}'))
+    pair.two.write(doc("k2", b'{"a":3}'))
+    pair.one.sql("UPDATE _entgldb_documents SET body = '{}' WHERE key = 'k3'")
+    pair.two.sql("DELETE FROM _entgldb_documents WHERE key = 'k1'")
+    pair.run()
+    assert pair.one.body("k3") == b'{"a":1}'
+    assert (pair.one.counts["repaired"], pair.two.counts["repaired"]) == (1, 0)
+    assert (pair.one.body("k2"), pair.two.body("new")) == (b'{"a":1}', None)
+
+
+def test_new_documents_beyond_the_entries_that_are_looked_at_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(copies, "COMING_MAX", 5)
+    pair = Pair()
+    pair.one.write(*(doc(f"k{n}") for n in range(60)))
+    assert (pair.run()["waiting"], pair.shown) == (60, 0)
