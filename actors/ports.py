@@ -235,13 +235,10 @@ class Store(OplogReader, Protocol):
         Of the origin ``accepted`` up to GROUP_ENTRIES_MAX entries, whatever its clock says.
         """
 
-    def install(
-        self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool = False, peer: str = ""
-    ) -> Installed:
+    def install(self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, peer: str = "") -> Installed:
         """Merge a staged snapshot in a transaction of its own. Raises EntglError; nothing is changed then.
 
-        ``staged``: what ``Staged.finish`` gave. ``entropy``: 32 bytes nobody can guess. ``rebase``: own
-        unsent writes are issued again even where no log row that this node lacks was pruned. ``peer``: the
+        ``staged``: what ``Staged.finish`` gave. ``entropy``: 32 bytes nobody can guess. ``peer``: the
         node that gave it.
         """
 

@@ -273,8 +273,6 @@ class SnapshotOffer(Message):
     chunks: Count
     rows: Count
     bytes: Count
-    rebase: Origin = ""
-    """The receiver's origin, if its unsent writes must be issued again: deletes were collected without it."""
 
 
 @message(25, Channel.PEER)

@@ -224,9 +224,7 @@ class SnapshotKeeper:
             self._merging_since = ctx.monotonic()
             ctx.tell(
                 "store",
-                InstallSnapshot(
-                    coming.owner, coming.session, coming.id, place, coming.cloud, coming.rebase, coming.peer
-                ),
+                InstallSnapshot(coming.owner, coming.session, coming.id, place, coming.cloud, coming.peer),
             )
 
     def _give_up(self, fault: EntglError, ctx: Context) -> None:

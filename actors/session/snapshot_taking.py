@@ -7,7 +7,6 @@ case: the session asks oplog how far it has come, and goes on from there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from entgldb.actors.behaviour import Context
@@ -77,10 +76,6 @@ class SnapshotTaking:
 
     def offered(self, offer: wire.SnapshotOffer, ctx: Context) -> None:
         """The peer has one for us."""
-        if self._cloud and offer.rebase:
-            # a cloud has no say in how this node's own writes are issued
-            self._count(Reason.NOT_ALLOWED)
-            offer = replace(offer, rebase="")
         fault = self._fault(offer)
         if fault is not None:
             self._count(fault)
@@ -179,7 +174,6 @@ class SnapshotTaking:
                 offer.id,
                 offer.chunks,
                 self._cloud,
-                offer.rebase,
                 offer.bytes,
                 self._peer,
             ),
@@ -206,7 +200,7 @@ class SnapshotTaking:
         more = any(seq > mine.get(origin, (0, b""))[0] for origin, (seq, _) in offer.vector.items())
         recorded = not self._cloud and not self._in_vain and bool(self._log.unapplied(1))
         named = offer.id.isascii() and offer.id.isalnum() and len(offer.id) <= NAME_CHARS_MAX
-        return named and offer.chunks > 0 and (more or recorded or offer.rebase == self._log.origin)
+        return named and offer.chunks > 0 and (more or recorded)
 
 
 def _is_too_large(offer: wire.SnapshotOffer) -> bool:

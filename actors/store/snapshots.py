@@ -31,7 +31,6 @@ def install(
             ctx.random.randbytes(32),
             ctx.now_ms(),
             cloud=message.cloud,
-            rebase=message.rebase == store.origin,
             peer=message.peer,
         )
     except Exception as raised:  # noqa: BLE001 -- whoever waits for the merge has to hear of any end of it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from entgldb.messages.model import Origin, Vector
+from entgldb.messages.model import Vector
 from entgldb.messages.schema import Message, message
 
 
@@ -54,7 +54,6 @@ class StageSnapshot(Message):
     id: str
     chunks: int
     cloud: bool
-    rebase: Origin
     bytes: int
     """Of all chunks, as the offer says: no more is taken."""
     peer: str = ""
@@ -93,7 +92,6 @@ class InstallSnapshot(Message):
     id: str
     staged: str
     cloud: bool
-    rebase: Origin
     peer: str = ""
 
 

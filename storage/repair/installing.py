@@ -44,13 +44,10 @@ class Installing:
         self._strangers = strangers
         self._group = group
 
-    def install(
-        self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool, peer: str
-    ) -> Installed:
+    def install(self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, peer: str) -> Installed:
         """Merge what is staged at the URI ``staged``. ``cloud``: it came by a cloud link.
 
-        ``peer``: the node that gave it. ``rebase``: own unsent writes are issued again even where no log row
-        that we lack was pruned.
+        ``peer``: the node that gave it.
         """
         connection, state = self._transaction.connection, self._transaction.state
         with _attached(connection, staged):
@@ -60,7 +57,7 @@ class Installing:
             branches = self._branches(head)
             if branches is None:
                 return Installed({}, Reason.QUARANTINED.value)
-            if not rebase and not branches and self._is_covered(head, cloud=cloud):
+            if not branches and self._is_covered(head, cloud=cloud):
                 return Installed({})
             strangers = self._strangers.in_snapshot(connection, state, head.vector(), peer, cloud=cloud)
             if strangers is None:
@@ -70,7 +67,7 @@ class Installing:
                 if branches:
                     healing.take_out(Batch(connection, state), branches)
                     state.disowned |= state.own in branches
-                done = self._install(head, entropy, now_ms, cloud=cloud, rebase=rebase)
+                done = self._install(head, entropy, now_ms, cloud=cloud)
                 if branches:
                     done = self._with_dropped(done, entropy, now_ms)
             self._strangers.note(peer, strangers)
@@ -121,10 +118,10 @@ class Installing:
             found[mark.name] = first
         return found
 
-    def _install(self, head: Preface, entropy: bytes, now_ms: int, *, cloud: bool, rebase: bool) -> Installed:
+    def _install(self, head: Preface, entropy: bytes, now_ms: int, *, cloud: bool) -> Installed:
         connection, state = self._transaction.connection, self._transaction.state
         before = state.vector()
-        behind = rebase or any(mark.floor > before.get(mark.name, (0, b""))[0] for mark in head.marks)
+        behind = any(mark.floor > before.get(mark.name, (0, b""))[0] for mark in head.marks)
         merger = Merger(connection, state, head, cloud=cloud)
         merger.merge()
         for key, _ in LogQueries(connection).documents(ENDED):

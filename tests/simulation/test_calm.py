@@ -171,3 +171,24 @@ def test_what_a_later_release_may_say_is_counted_and_ignored() -> None:
     run.world.run(0.5)
     counts = node.all_counts()
     assert (counts["trailing-field"], counts["unknown-message"], counts["malformed"]) == (1, 1, 0)
+
+
+def test_a_delete_is_forgotten_on_nodes_and_cloud_alike_once_who_is_away_has_it_too() -> None:
+    run = calm(3, cloud=True)
+    away, others = run.lan[2], [node for node in run.nodes if node is not run.lan[2]]
+    seconds_until_everywhere(run, "k1", run.nodes)
+    away.crash()
+    for node in others:
+        node.forget_after(0.0005, 0.01)
+    run.clients[0].delete_now("k1")
+
+    def forgotten() -> list[bool]:
+        return [not node.store.known("users", "k1") for node in run.nodes]
+
+    run.world.run(200.0)
+    assert all(node.log.floors() for node in others), "it counts as absent"
+    assert not any(forgotten())
+    away.start()
+    away.forget_after(0.0005, 0.01)
+    run.world.run(200.0, lambda: all(forgotten()))
+    assert all(forgotten())

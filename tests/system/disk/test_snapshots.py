@@ -12,7 +12,7 @@ import pytest
 from entgldb.launch.playground.cluster import Member, Playground
 from entgldb.storage.store import Store
 from tests.system.support.processes import until
-from tests.unit.storage.snapshot.test_snapshot_histories import forget
+from tests.unit.storage.snapshot.snapshots import forget
 
 pytestmark = pytest.mark.slow
 MANY = 20_000

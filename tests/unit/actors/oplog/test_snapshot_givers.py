@@ -20,7 +20,6 @@ from entgldb.messages.limits import (
 from entgldb.messages.local.actors import SessionEnded
 from entgldb.messages.local.snapshots import LeaveSnapshot
 from tests.unit.actors.oplog.snapshot_rig import VECTOR, Receiver
-from tests.unit.actors.session.list_log import ListLog
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "../b", "*", "\u00e9", "a" * (NAME_CHARS_MAX + 1)])
@@ -116,17 +115,6 @@ def test_an_offer_of_more_than_any_snapshot_has_is_declined(size: tuple[int, int
     one.takers["a"].offered(wire.SnapshotOffer("s", VECTOR, *size), one.ctx)
     assert one.sent["a"] == [wire.SnapshotEnd("s", Reason.TOO_LARGE.value)]
     assert one.counts[Reason.TOO_LARGE] == 1
-
-
-def test_a_cloud_does_not_say_that_own_writes_are_issued_again() -> None:
-    for cloud, believed in ((True, ""), (False, ListLog().origin)):
-        one = Receiver("a", cloud=cloud)
-        offer = wire.SnapshotOffer("s", VECTOR, 1, 1, 100, rebase=one.log.origin)
-        one.takers["a"].offered(offer, one.ctx)
-        one.settle()
-        one.give("a")
-        assert [merge.rebase for merge in one.merges] == [believed]
-        assert one.counts[Reason.NOT_ALLOWED] == int(cloud)
 
 
 def test_a_session_that_is_over_keeps_nobody_out_and_its_chunks_are_gone_on_with() -> None:

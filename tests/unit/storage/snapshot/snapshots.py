@@ -44,10 +44,24 @@ def staged(source: Store, now_ms: int, *, cloud: bool = False) -> Iterator[str]:
     chunks.close()
 
 
-def send(
-    source: Store, target: Store, now_ms: int, *, cloud: bool = False, rebase: bool = False
-) -> Installed:
+def send(source: Store, target: Store, now_ms: int, *, cloud: bool = False) -> Installed:
     """From freezing to the merge."""
     with staged(source, now_ms, cloud=cloud) as name:
         entropy = b"e" * 31 + bytes([next(_names) % 256])
-        return target.install(name, entropy, now_ms, cloud=cloud, rebase=rebase)
+        return target.install(name, entropy, now_ms, cloud=cloud)
+
+
+def forget(node: Store, *, tombstones: bool) -> None:
+    """Do the work of retention when all members have everything."""
+    with node.group():
+        for origin, (seq, _) in node.vector().items():
+            node.state.raise_floor(origin, seq)
+        node.connection.execute("DELETE FROM _entgldb_oplog")
+        node.state.entries = 0
+        node.state.pruned_lsn = node.state.lsn
+        if tombstones:
+            (latest,) = node.connection.execute(
+                "SELECT ifnull(max(hlc), 0) FROM _entgldb_documents WHERE body IS NULL"
+            ).fetchone()
+            node.state.collected_hlc = max(node.state.collected_hlc, latest)
+            node.connection.execute("DELETE FROM _entgldb_documents WHERE body IS NULL")

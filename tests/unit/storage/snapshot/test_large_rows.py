@@ -26,8 +26,7 @@ from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.snapshot import staging
 from entgldb.storage.snapshot.freeze import read_chunk
 from entgldb.storage.snapshot.staging import Staging
-from tests.unit.storage.snapshot.snapshots import frozen, memory, send
-from tests.unit.storage.snapshot.test_snapshot_histories import forget
+from tests.unit.storage.snapshot.snapshots import forget, frozen, memory, send
 from tests.unit.storage.snapshot.test_snapshots import NOW, Side
 
 
@@ -234,12 +233,13 @@ def test_a_tail_is_written_again_with_one_document_in_memory() -> None:
     here, away = Merging("here"), Merging("away")
     here.fields(a=1)
     here.fields(a=2)
+    forget(here.store, tombstones=False)
     number = 100
     for n in range(number):
         away.write(Write("users", f"k{n}", b'{"a":"%s"}' % (b"x" * 100_000)), NOW)
     tracemalloc.start()
     try:
-        assert send(here.store, away.store, NOW + 1, rebase=True).reissued >= number
+        assert send(here.store, away.store, NOW + 1).reissued >= number
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -14,7 +14,7 @@ from entgldb.messages.client import FieldOperation, RequestId, Write
 from entgldb.messages.model import Entry, Version
 from entgldb.storage.store import Store
 from tests.simulation.watch import oracle
-from tests.unit.storage.snapshot.snapshots import send
+from tests.unit.storage.snapshot.snapshots import forget, send
 
 NOW = 1_790_000_000_000
 NODES = 4
@@ -132,10 +132,16 @@ class History:
             return
         source, target = self.nodes[one], self.nodes[two]
         theirs = {o: seq for o, (seq, _) in target.vector().items()}
-        behind = any(known.floor > theirs.get(o, 0) for o, known in source.state.origins.items())
-        if behind or two == self.left_out:
-            self.snapshot(source, target, rebase=two == self.left_out)
-            self.left_out = None if two == self.left_out else self.left_out
+        behind = [
+            node
+            for node in self.nodes
+            if any(known.floor > theirs.get(o, 0) for o, known in node.state.origins.items())
+        ]
+        if two == self.left_out and behind and source not in behind:
+            return
+        self.left_out = None if two == self.left_out else self.left_out
+        if source in behind:
+            self.snapshot(source, target)
             return
         entries = [
             Entry(row.header, row.body) for row in source.rows(1, 500) if row.seq > theirs.get(row.origin, 0)
@@ -143,10 +149,10 @@ class History:
         with target.group():
             assert target.apply(entries, self.now).refused == ""
 
-    def snapshot(self, source: Store, target: Store, *, rebase: bool) -> None:
+    def snapshot(self, source: Store, target: Store) -> None:
         self.snapshots += 1
         old, before = target.origin, target.vector()
-        done = send(source, target, self.now, rebase=rebase)
+        done = send(source, target, self.now)
         assert done.refused == ""
         if done.reborn:
             self.reissued += 1
@@ -204,22 +210,6 @@ class History:
 
 def increment(key: str, amount: int) -> Write:
     return Write("users", key, None, None, (FieldOperation("inc", ("n",), b"%d" % amount),))
-
-
-def forget(node: Store, *, tombstones: bool) -> None:
-    """Do the work of retention when all members have everything."""
-    with node.group():
-        for origin, (seq, _) in node.vector().items():
-            node.state.raise_floor(origin, seq)
-        node.connection.execute("DELETE FROM _entgldb_oplog")
-        node.state.entries = 0
-        node.state.pruned_lsn = node.state.lsn
-        if tombstones:
-            (latest,) = node.connection.execute(
-                "SELECT ifnull(max(hlc), 0) FROM _entgldb_documents WHERE body IS NULL"
-            ).fetchone()
-            node.state.collected_hlc = max(node.state.collected_hlc, latest)
-            node.connection.execute("DELETE FROM _entgldb_documents WHERE body IS NULL")
 
 
 def exact(node: Store) -> None:

@@ -18,8 +18,8 @@ from entgldb.storage.snapshot.freeze import read_chunk
 from entgldb.storage.snapshot.staging import Staging
 from entgldb.storage.store import Store
 from tests.simulation.watch import oracle
-from tests.unit.storage.snapshot.snapshots import frozen, memory, send
-from tests.unit.storage.snapshot.test_snapshot_histories import exact, forget
+from tests.unit.storage.snapshot.snapshots import forget, frozen, memory, send
+from tests.unit.storage.snapshot.test_snapshot_histories import exact
 
 NOW = 1_790_000_000_000
 

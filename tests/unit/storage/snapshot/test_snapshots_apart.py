@@ -18,8 +18,8 @@ from entgldb.storage.rules.comparing.chunks import decode_preface
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.merging.collection_rule import rule_document
 from entgldb.storage.snapshot.freeze import read_chunk
-from tests.unit.storage.snapshot.snapshots import frozen, send, staged
-from tests.unit.storage.snapshot.test_snapshot_histories import exact, forget
+from tests.unit.storage.snapshot.snapshots import forget, frozen, send, staged
+from tests.unit.storage.snapshot.test_snapshot_histories import exact
 from tests.unit.storage.snapshot.test_snapshots import NOW, Side
 
 

@@ -7,8 +7,8 @@ import pytest
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import Entry
 from entgldb.storage.repair.copies import read_copy
-from tests.unit.storage.snapshot.snapshots import send, staged
-from tests.unit.storage.snapshot.test_snapshot_histories import exact, forget
+from tests.unit.storage.snapshot.snapshots import forget, send, staged
+from tests.unit.storage.snapshot.test_snapshot_histories import exact
 from tests.unit.storage.snapshot.test_snapshots import NOW, Side
 
 LATER = NOW + 100
