@@ -72,7 +72,9 @@ def check_writes(
         base, operations, terms = None if body is None else write.base, write.operations, None
         if write.expects is not None or write.update is not None:
             terms = _terms(write, updates)
-        if [body is not None or whole, bool(operations), write.update is not None].count(True) > 1:
+        if (operations or write.update is not None) and (
+            body is not None or whole or (operations and write.update is not None)
+        ):
             raise InvalidError("a write is a document, operations or an update, and only one of them")
         place = (collection, check_key(write.key))
         checked.append(Checked(place, body, text, (), whole, base, operations, terms))

@@ -20,6 +20,7 @@ from entgldb.storage.rules.merging.row import Current
 from entgldb.storage.rules.updating.accumulate import adds
 from entgldb.storage.rules.updating.apply import apply
 
+_DECODER = json.JSONDecoder()
 _TEXTS = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -54,13 +55,20 @@ def _updated(batch: Batch, write: Checked, left: dict[Place, str | None]) -> Che
     merges = place[0] in batch.state.merging
     if merges and place in left:
         return write
-    document: dict[str, Any] = {} if before is None else json.loads(before)
+    # json.loads would also look for a byte order mark and blanks around it, which no stored text has
+    document: dict[str, Any] = {} if before is None else _read(before)
     # an element that is added again stays where another node removes it meanwhile
     effective = before is None or (merges and adds(update, document))
     if not apply(update, document) and not effective:
         return Checked(place, None, before, skipped=True)
     text = _text(document, before or "{}", "/".join(place))
     return write if merges else Checked(place, text.encode(), text)
+
+
+def _read(text: str) -> dict[str, Any]:
+    # what json.loads looks for beyond that costs as much as the document
+    made: dict[str, Any] = _DECODER.raw_decode(text)[0] if text[0] == "{" else json.loads(text)
+    return made
 
 
 def _text(document: dict[str, Any], before: str, name: str) -> str:

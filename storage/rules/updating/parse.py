@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +26,10 @@ EACH: Final = "$each"
 IN: Final = "$in"
 UPDATE_DEPTH_MAX: Final = DEPTH_MAX + 3
 """Nesting of an update: a value of a document stands within operator, path, ``$each`` and its array."""
+REMEMBERED_MAX: Final = 256
+"""Updates that are kept as they were read, the last ones used,"""
+REMEMBERED_BYTES_MAX: Final = 1024
+"""of so many bytes at most."""
 _OTHER_WAYS: Final = {
     "$setOnInsert": SET,
     "$currentDate": SET,
@@ -58,6 +63,10 @@ def read_update(data: bytes) -> Update:
     """An update from its JSON text. Raises InvalidError, TooLargeError, UnsupportedError."""
     if len(data) > BODY_BYTES_MAX:
         raise TooLargeError(f"an update of {len(data)} bytes, {BODY_BYTES_MAX} allowed")
+    return _remembered(data) if len(data) <= REMEMBERED_BYTES_MAX else _read(data)
+
+
+def _read(data: bytes) -> Update:
     try:
         text = data.decode("utf-8")
     except ValueError as fault:
@@ -65,9 +74,14 @@ def read_update(data: bytes) -> Update:
     return _parsed(read_json(text, "an update", UPDATE_DEPTH_MAX))
 
 
+_remembered = lru_cache(REMEMBERED_MAX)(_read)
+"""A program says the same again and again: reading it takes as long as doing it."""
+
+
 def weight(update: Update) -> int:
     """The number of values that it writes, each of which takes time."""
-    return sum(len(step.value) if step.operator in _SEVERAL else 1 for step in update)
+    several = sum([len(step.value) - 1 for step in update if step.operator in _SEVERAL])
+    return len(update) + several
 
 
 def dotted(path: Path) -> str:
