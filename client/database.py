@@ -22,6 +22,7 @@ from entgldb.storage.documents.conflicts import Conflict
 from entgldb.storage.documents.query import Change, Changes, Documents
 
 if TYPE_CHECKING:
+    from entgldb.client.batch import Batch
     from entgldb.client.feed import Following
     from entgldb.client.forms.typed import TypedCollection
     from entgldb.client.nodes import Nodes
@@ -232,6 +233,20 @@ class Database:
         from entgldb.client.spread import need_of, wait
 
         return wait(self._transport, need_of(peers), None, timeout)
+
+    def batch(self, *, request: str | None = None) -> Batch:
+        """Write to several collections in one transaction, here and, as one group, on every other node.
+
+        ``with db.batch() as batch: batch["stock"].update(...); batch["orders"].insert(...)``: a collection of
+        a batch has put, replace, insert, update and delete. All are sent when the block ends, none where it
+        raises. A write that is refused, such as by ``if_version``, undoes all and raises at the end of the
+        block. A write meets what the writes before it leave. ``batch.versions`` has the versions afterwards.
+
+        At most 10,000 writes and 16 MiB. ``request`` as for ``put``, with keys for all inserts.
+        """
+        from entgldb.client.batch import Batch
+
+        return Batch(self, request)
 
     def next_request(self) -> RequestId:
         """An id that makes a retry harmless."""

@@ -163,6 +163,11 @@ def update(
     return Write(collection, key, None, expects=expects, update=data, upsert=upsert)
 
 
+def whole(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A document without what was read of it, so that it is put whole."""
+    return dict(document) if isinstance(document, Document) else document
+
+
 def inserted(write: Write, version: Version) -> Document:
     """The document that a write has made."""
     return document(write.collection, write.key, Read((write.body or b"").decode(), version))

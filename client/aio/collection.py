@@ -88,8 +88,7 @@ class Collection:
         request: str | None = None,
     ) -> Version:
         """Store a document whole, over whatever is there, also where the collection merges; as ``put``."""
-        whole = dict(document) if isinstance(document, Document) else document
-        return await self.put(key, whole, if_version=if_version, request=request)
+        return await self.put(key, client_writes.whole(document), if_version=if_version, request=request)
 
     async def put(
         self,

@@ -19,6 +19,7 @@ from entgldb.client import database as client
 from entgldb.client import nodes as client_nodes
 from entgldb.client import peers as client_peers
 from entgldb.client import writes as client_writes
+from entgldb.client.aio.batch import Batch
 from entgldb.client.aio.collection import Collection
 from entgldb.client.aio.door import aside
 from entgldb.client.aio.feed import PAGE, Following
@@ -186,6 +187,13 @@ class Database:
                 waiting.failed(fault)
                 await asyncio.sleep(AGAIN_SECONDS)
         return waiting.outcome()
+
+    def batch(self, *, request: str | None = None) -> Batch:
+        """Write to several collections in one transaction, as in the blocking API.
+
+        ``async with db.batch() as batch: batch["users"].put("u1", {...})``: only the end of the block waits.
+        """
+        return Batch(self, request)
 
     async def request(self, message: Message) -> Message:
         """Send a request to the store and give its answer.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from entgldb._version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from entgldb.client.batch import Batch
     from entgldb.client.collection import Collection
     from entgldb.client.database import Change, Conflict, Database, Document, connect
     from entgldb.client.spread import Spread, SpreadError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Batch",
     "Change",
     "Collection",
     "ConfigError",
@@ -63,6 +65,7 @@ __all__ = [
     "launch",
 ]
 _HOMES = dict.fromkeys(__all__, "entgldb.messages.errors") | {
+    "Batch": "entgldb.client.batch",
     "Change": "entgldb.client.database",
     "Collection": "entgldb.client.collection",
     "Conflict": "entgldb.client.database",

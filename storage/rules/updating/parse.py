@@ -27,9 +27,9 @@ IN: Final = "$in"
 UPDATE_DEPTH_MAX: Final = DEPTH_MAX + 3
 """Nesting of an update: a value of a document stands within operator, path, ``$each`` and its array."""
 REMEMBERED_MAX: Final = 256
-"""Updates that are kept as they were read, the last ones used,"""
+"""Updates that are kept as they were read, the last ones used."""
 REMEMBERED_BYTES_MAX: Final = 1024
-"""of so many bytes at most."""
+"""The largest one that is kept."""
 _OTHER_WAYS: Final = {
     "$setOnInsert": SET,
     "$currentDate": SET,

@@ -1,0 +1,30 @@
+"""``db.batch()`` for asyncio: writes to several collections as one transaction."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from entgldb.client.batch import Gathering
+
+if TYPE_CHECKING:
+    from entgldb.client.aio.door import Door
+
+
+class Batch(Gathering):
+    """A batch of the asyncio API."""
+
+    def __init__(self, database: Door, request: str | None) -> None:
+        super().__init__(request)
+        self._database = database
+
+    async def __aenter__(self) -> Batch:
+        self._begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        writes = self._end(well=kind is None)
+        if writes:
+            self._was_done(await self._database._commit(writes, self._named))
