@@ -199,6 +199,8 @@ class Heartbeat(Message):
     held: dict[str, Count] | None = None
     members: tuple[Member, ...] = ()
     """Rows that this session has not been told yet, its own sender's among them."""
+    acked: Count = 0
+    """Batches of ``round`` that the sender knows to be acknowledged: the receiver sees that an Ack was lost."""
 
 
 @message(8, Channel.PEER)

@@ -100,7 +100,7 @@ class Inbox:
 
     def acknowledge_again(self, told: wire.Heartbeat) -> None:
         """The Ack of the last batch may have been lost, and with it the sender's credit."""
-        if self._round == told.round and self._applied:
+        if self._round == told.round and told.acked < self._applied:
             self._line.send(wire.Ack(self._round, self._applied - 1))
 
     def watch(self, told: wire.Heartbeat, ctx: Context, *, excused: bool) -> None:

@@ -48,7 +48,8 @@ class Outbox:
         self._held: Mapping[str, int] = {}
         self.round = 0
         self.sent = 0
-        self._acked = 0
+        self.acked = 0
+        """Batches of this round that the peer has acknowledged."""
         self._unacked: deque[int] = deque()
         """Sizes of the batches that are sent and not acknowledged."""
         self._unacked_bytes = 0
@@ -90,7 +91,7 @@ class Outbox:
 
     def begin(self, round_: int, vector: Vector, held: Mapping[str, int], ctx: Context) -> None:
         """Start ``round_`` from what the peer truly has."""
-        self.round, self.sent, self._acked = round_, 0, 0
+        self.round, self.sent, self.acked = round_, 0, 0
         self._unacked.clear()
         self._unacked_bytes = 0
         self._shipped = {}
@@ -121,7 +122,7 @@ class Outbox:
         self._held = held
         self._look_at_floors()
         # a peer that has the beginning of a group lacks it until the rest has found room on the line
-        if self.sent > self._acked or self._no_room or self.cut_off or self.quiet:
+        if self.sent > self.acked or self._no_room or self.cut_off or self.quiet:
             return
         start = self._log.first_missing(self._covered())
         if start < self._cursor:
@@ -148,8 +149,8 @@ class Outbox:
     def acknowledged(self, round_: int, batch: int, ctx: Context) -> None:
         """The peer has committed everything up to ``batch``."""
         if round_ == self.round and batch < self.sent:
-            while self._acked <= batch:
-                self._acked += 1
+            while self.acked <= batch:
+                self.acked += 1
                 self._unacked_bytes -= self._unacked.popleft()
             self.pump(ctx)
 

@@ -228,7 +228,7 @@ def relay_before_cause() -> Iterator[None]:
     committed = Outbox.committed
 
     def careless(self: Outbox, last: int, own_last: int, ctx: Context) -> None:
-        if own_last and self.sent - self._acked == 0:
+        if own_last and self.sent - self.acked == 0:
             self._cursor = max(self._cursor, own_last)
         committed(self, last, own_last, ctx)
 

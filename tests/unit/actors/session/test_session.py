@@ -392,6 +392,26 @@ def test_a_batch_refused_again_and_again_is_not_sent_at_full_speed() -> None:
     assert [m.round for m in bench.take(wire.GapRequest)] == [3]  # type: ignore[attr-defined]  # GapRequest only
 
 
+def test_an_ack_is_repeated_for_a_peer_that_lacks_it_and_for_no_other() -> None:
+    bench = Bench().open()
+    bench.session.applied(Applied("sync:1", 0, 0, {YOU: (1, b"h")}, ""), bench.ctx)
+    bench.sent.clear()
+    bench.session.receive(wire.Heartbeat(0, 0, 1, None, {YOU: (1, b"h")}, {}, acked=0), bench.ctx)
+    assert bench.take(wire.Ack) == [wire.Ack(0, 0)]
+    bench.session.receive(wire.Heartbeat(0, 0, 1, None, {YOU: (1, b"h")}, {}, acked=1), bench.ctx)
+    assert bench.take(wire.Ack) == []
+
+
+def test_a_heartbeat_tells_how_far_the_peer_has_acknowledged() -> None:
+    bench = Bench()
+    bench.log.add(ME)
+    bench.open()
+    bench.session.beat_now(bench.ctx, None)
+    bench.session.receive(wire.Ack(0, 0), bench.ctx)
+    bench.session.beat_now(bench.ctx, None)
+    assert [(m.sent, m.acked) for m in bench.take(wire.Heartbeat)] == [(1, 0), (1, 1)]  # type: ignore[attr-defined]  # Heartbeat only
+
+
 def test_what_waits_for_credit_or_for_its_relay_delay_is_counted() -> None:
     bench = Bench()
     for _ in range(LARGE + 1):
