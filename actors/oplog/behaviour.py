@@ -27,6 +27,8 @@ from entgldb.messages.settings import OplogSettings
 
 RELEASE_INTERVAL, RELEASE_INTERVAL_IDLE = 1.0, 5.0
 """Seconds between looks at held entries, and while there are none."""
+UPKEEP_INTERVAL = 30.0
+"""Seconds between two times that the store tidies up, where nothing is held and the log stands still."""
 VERIFY_AFTER_START = 60.0
 """Seconds to the first verification: after a restore, a rebuild, whatever the disk did meanwhile."""
 
@@ -52,6 +54,8 @@ class OplogKeeper(Behaviour):
         self.parts = (self._snapshots, self._verifier)
         self._rounds = 0
         self._release_in = RELEASE_INTERVAL
+        self._released_at, self._released_lsn = -UPKEEP_INTERVAL, -1
+        """When the store was last asked to release, and what was then the end of the log."""
         self._retention = Retention()
         self._compaction = Compaction()
 
@@ -97,9 +101,13 @@ class OplogKeeper(Behaviour):
 
     def _release(self, ctx: Context) -> None:
         ctx.after(self._release_in, Tick("release"))
-        ctx.tell("store", ReleaseHeld())
         self._snapshots.tend(ctx)
-        self._release_in = RELEASE_INTERVAL if self._log.held() else RELEASE_INTERVAL_IDLE
+        held, lsn, now = bool(self._log.held()), self._log.last_lsn(), ctx.monotonic()
+        self._release_in = RELEASE_INTERVAL if held else RELEASE_INTERVAL_IDLE
+        # a release is a transaction, and so an fsync: an idle node has no reason for one
+        if held or lsn != self._released_lsn or now - self._released_at >= UPKEEP_INTERVAL:
+            self._released_at, self._released_lsn = now, lsn
+            ctx.tell("store", ReleaseHeld())
 
     def on_pruned(self, message: Pruned, ctx: Context) -> None:
         self._retention.on_pruned(message, self._log, self.settings, ctx)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from entgldb.actors.oplog import behaviour as oplog
-from entgldb.actors.oplog.behaviour import OplogKeeper
+from entgldb.actors.oplog.behaviour import UPKEEP_INTERVAL, OplogKeeper
 from entgldb.messages.local.actors import ReleaseHeld
 from entgldb.messages.local.snapshots import SnapshotInstalled
 from entgldb.messages.local.verification import VerifyPeer, VerifySay
@@ -19,17 +19,26 @@ from tests.unit.actors.session.list_log import ListLog
 ORIGIN = Writer("lan-1").origin
 
 
-def test_held_entries_are_looked_at_every_second_and_seldom_while_there_are_none() -> None:
+def test_held_entries_are_released_every_second() -> None:
+    log, ctx = HoldingLog(), FakeContext()
+    keeper = ctx.behaviour = oplog_of(log=log)
+    log.some = {ORIGIN: 1}
+    keeper.start(ctx)
+    ctx.run(5.5)
+    assert ctx.told.count(("store", ReleaseHeld())) == 5
+
+
+def test_where_nothing_is_held_the_store_is_left_alone_until_the_log_grows() -> None:
     log, ctx = HoldingLog(), FakeContext()
     keeper = ctx.behaviour = oplog_of(log=log)
     keeper.start(ctx)
     ctx.run(21.5)
-    assert ctx.told.count(("store", ReleaseHeld())) == 5
-    log.some = {ORIGIN: 1}
+    assert ctx.told.count(("store", ReleaseHeld())) == 1
+    log.add(ORIGIN)
     ctx.run(5)
-    ctx.told.clear()
-    ctx.run(5)
-    assert ctx.told.count(("store", ReleaseHeld())) == 5
+    assert ctx.told.count(("store", ReleaseHeld())) == 2
+    ctx.run(4 * UPKEEP_INTERVAL)
+    assert ctx.told.count(("store", ReleaseHeld())) == 6
 
 
 class HoldingLog(ListLog):
