@@ -200,7 +200,7 @@ class Heartbeat(Message):
     members: tuple[Member, ...] = ()
     """Rows that this session has not been told yet, its own sender's among them."""
     acked: Count = 0
-    """Batches of ``round`` that the sender knows to be acknowledged: the receiver sees that an Ack was lost."""
+    """Batches of ``round`` that the sender knows to be acknowledged: the receiver sees a lost Ack."""
 
 
 @message(8, Channel.PEER)

@@ -44,8 +44,6 @@ FORWARD_TIMEOUT = 30.0
 PARKED_MAX = 200
 """Messages kept for an actor that is being started again; the oldest go first."""
 PR_SET_NAME = 15
-BEAT = 0
-"""A timer that wakes the loop and nobody else."""
 LAUNCHER_CODES = {Stopped: b"S", Reload: b"L"}
 """The bytes that ``tell("launcher", ...)`` writes into the launcher's pipe."""
 
@@ -82,7 +80,7 @@ class Host:
         self._to_send = False
         self._children = Children()
         self._cell = Inherited.cells.get(name) or Cell()
-        self._wake_after(BEAT_SECONDS, BEAT)
+        self._turned_at = time.monotonic()
         self._lane: Lane | None = None
         use_log(self._log)
         _name_process(name)
@@ -172,8 +170,8 @@ class Host:
         return edges + self._children.fds()
 
     def due(self) -> float:
-        """When the next timer is due."""
-        return self._timers.next()
+        """When the next timer is due. An idle actor turns its loop all the same, for its supervisor."""
+        return min(self._timers.next(), self._turned_at + BEAT_SECONDS)
 
     def turn(self) -> bool:
         """Serve what is ready; whether something is to leave by Thespian."""
@@ -192,7 +190,8 @@ class Host:
 
     def _turn(self) -> None:
         """All that timers, children, lane and edge have, then flush."""
-        for due in self._timers.pop_due(self.monotonic()):
+        self._turned_at = self.monotonic()
+        for due in self._timers.pop_due(self._turned_at):
             self._fenced(self._woken, due)
         for name in self._children.exited():
             self._addresses.pop(name, None)
@@ -346,9 +345,6 @@ class Host:
     def _woken(self, due: Message | int) -> None:
         if isinstance(due, Message):
             self._dispatch(due, None)
-        elif due == BEAT:
-            # an actor that has nothing to do turns its loop all the same, for its supervisor to see
-            self._wake_after(BEAT_SECONDS, BEAT)
         elif due in self._asked:
             asker, actor = self._asked.pop(due)
             self.answer(asker, refused(NoAnswerError(f"{actor} did not answer", definite=False)))

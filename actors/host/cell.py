@@ -6,7 +6,7 @@ A message each way would cost an idle node more than all else that it does; the 
 from __future__ import annotations
 
 import mmap
-from pathlib import Path
+import os
 from typing import Final
 
 from entgldb.actors.behaviour import Life
@@ -17,6 +17,7 @@ STEP_BYTES_MAX: Final = CELL_BYTES - 9
 _FIRST_FIELD: Final = 3
 """The number, in proc(5), of the field after the name in /proc/PID/stat."""
 _STATE, _PARENT, _USER, _SYSTEM = 3 - _FIRST_FIELD, 4 - _FIRST_FIELD, 14 - _FIRST_FIELD, 15 - _FIRST_FIELD
+_STAT_BYTES_MAX: Final = 4_096
 _TICKS: Final = 100
 """A second has so many in /proc on Linux (USER_HZ)."""
 
@@ -59,6 +60,12 @@ def parent_of(pid: int) -> int:
 
 def _stat(pid: int) -> list[str]:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
+    try:
+        return os.read(stat, _STAT_BYTES_MAX).decode(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []  # it has ended since
+    finally:
+        os.close(stat)

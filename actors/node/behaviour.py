@@ -51,7 +51,7 @@ from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import NodeSettings
 
 CHILDREN: Final = ("store", "oplog", "sync", "election", "gateway")
-LOOK_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 2.0
 """Between looks at whether the children move."""
 ALONE_AFTER: Final = 10.0
 """Seconds after which a node without seeds and remembered peers takes itself for the first."""

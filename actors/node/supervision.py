@@ -15,7 +15,7 @@ from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import Life
 from entgldb.messages.schema import Json
 
-BEAT_SECONDS: Final = 2.0
+BEAT_SECONDS: Final = 4.0
 """An actor turns its loop at least so often."""
 HANG_SECONDS: Final = 5.0
 """Without a turn beyond its beat, or of processor time without a turn: then it hangs."""

@@ -223,7 +223,9 @@ class Session:
             self.progress.look(vector, self._theirs, self.outbox.peer, peer_held, self._partner.node_id, ctx)
         self.snapshots.taking.beat(ctx)
         out, members = self.outbox, () if self._gossip is None else self._gossip.news()
-        self._send(wire.Heartbeat(ctx.now_ms(), out.round, out.handed, claim, vector, held, members, out.acked))
+        self._send(
+            wire.Heartbeat(ctx.now_ms(), out.round, out.handed, claim, vector, held, members, out.acked)
+        )
 
     def beat_now(self, ctx: Context, claim: wire.Claim | None) -> None:
         """A heartbeat with our vector, without waiting for the sync interval."""

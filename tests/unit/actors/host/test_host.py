@@ -184,6 +184,13 @@ def test_an_idle_actor_turns_its_loop_for_its_supervisor_and_does_nothing_else(s
     assert serving.said(ASK) == []
 
 
+def test_an_actor_that_has_just_turned_its_loop_is_not_woken_for_that(serving: Rig) -> None:
+    serving.wake()
+    now = serving.host.monotonic()
+    serving.receive(Status(), 1)
+    assert serving.host.due() >= now + BEAT_SECONDS
+
+
 def test_a_named_step_is_seen_from_outside_until_it_ends(rig: Rig) -> None:
     cell = rig.host._cell
     seen: list[str] = []
