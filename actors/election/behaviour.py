@@ -80,7 +80,8 @@ class Bully(Behaviour):
         if self._elects_nobody:
             return
         self._enter(STARTING, START_WAIT_SECONDS * (1 + ctx.random.random() / 2), ctx)
-        self._arm("beat", CLAIM_SECONDS, ctx)
+        # sync may tell on a claim of an earlier life of ours, and take what others say of it for known
+        ctx.tell("sync", ClaimToSend(None, False))
 
     def on_configure(self, message: Configure, ctx: Context) -> None:
         """New settings on Reload; a changed priority changes the rank."""
@@ -175,7 +176,6 @@ class Bully(Behaviour):
         if self._generations.get(message.what) != message.generation:
             return
         if message.what == "beat":
-            self._arm("beat", CLAIM_SECONDS, ctx)
             self._beat(ctx)
         elif message.what == "phase":
             self._phase_over(ctx)
@@ -259,6 +259,7 @@ class Bully(Behaviour):
         self.claims.current = Claim(epoch, self._rank, beat, self.claims.connected, self.claims.troubles)
         self.claims.see_epoch(epoch)
         self._enter(LEADING, 0, ctx)
+        self._arm("beat", CLAIM_SECONDS, ctx)
         self._to_peer("", Coordinator(self.claims.current), ctx)
         self._announce(ctx, now=True)
 
@@ -272,9 +273,12 @@ class Bully(Behaviour):
         self._watch(ctx)
 
     def _refresh(self, claim: Claim, ctx: Context) -> None:
+        """The gateway lives, as sync knows already. How fit it is may have changed, or this node."""
         self.claims.current = claim
         self._heard_at, self._suspect_at = ctx.monotonic(), None
-        ctx.tell("sync", ClaimToSend(claim, False))
+        if self.state == FOLLOWING:
+            self._maybe_take_over(claim, ctx)
+            self._maybe_prove(claim, ctx)
 
     def _drop_claim(self, ctx: Context) -> None:
         """Take the present claim for dead."""
@@ -304,10 +308,8 @@ class Bully(Behaviour):
 
     def _beat(self, ctx: Context) -> None:
         if self.state == LEADING:
+            self._arm("beat", CLAIM_SECONDS, ctx)
             ctx.tell("sync", ClaimToSend(self.claims.count_up(self._rank), False))
-        elif self.state == FOLLOWING and self.claims.current is not None:
-            self._maybe_take_over(self.claims.current, ctx)
-            self._maybe_prove(self.claims.current, ctx)
 
     def _maybe_take_over(self, claim: Claim, ctx: Context) -> None:
         """Only who has been the better one for ``takeover_delay`` seconds: a flapping node never leads."""

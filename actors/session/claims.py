@@ -13,11 +13,25 @@ EPOCH_MAX: Final = 2**40
 DEAD_CLAIMS_MAX: Final = 64
 
 
-def repeats(claim: Claim, known: Claim | None) -> bool:
-    """Whether ``claim`` is the known one with a beat no newer, which ``judge`` finds OLD or an ECHO."""
-    if known is None or (claim.epoch, claim.gateway) != (known.epoch, known.gateway):
-        return False
-    return claim.beat <= known.beat
+class Carried:
+    """The claim that a node's heartbeats carry: election's word, with the newest beat heard since."""
+
+    def __init__(self, node_id: str) -> None:
+        self.claim: Claim | None = None
+        self._node_id = node_id
+
+    def hear(self, claim: Claim) -> bool:
+        """A peer's heartbeat has carried ``claim``; whether election is to judge it.
+
+        Every node repeats the present claim, and ``judge`` would find it OLD or an ECHO. A newer beat of
+        it is carried from now on.
+        """
+        known = self.claim
+        if known is None or (claim.epoch, claim.gateway) != (known.epoch, known.gateway):
+            return True
+        if claim.beat > known.beat and claim.gateway != self._node_id and _fits(claim):
+            self.claim = claim
+        return claim.beat > known.beat
 
 
 def _fits(claim: Claim) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from entgldb.actors.behaviour import INFO, WARNING, Behaviour, Context
 from entgldb.actors.nodes import retired_origins
 from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker, Witness
-from entgldb.actors.session.claims import repeats
+from entgldb.actors.session.claims import Carried
 from entgldb.actors.session.clock_watch import ClockWatch, Steps
 from entgldb.actors.session.members import Gossip
 from entgldb.actors.session.sessions import Sessions
@@ -79,7 +79,7 @@ class Sync(Behaviour):
         self._peers: dict[str, PeerLink] = {}
         """Node id (in the cloud role: link name) -> the link whose session runs."""
         self._dialler = Dialler(settings.node_id, links, settings.seeds)
-        self._claim: wire.Claim | None = None
+        self._carried = Carried(settings.node_id)
         self._isolated_until = 0.0
         self._looks = self._life = 0
         self._duplicates = Duplicates()
@@ -153,7 +153,7 @@ class Sync(Behaviour):
         self._dialler.forget_backoff()
         self._dial(ctx)
         for peer in self._peers.values():
-            peer.compare_now(ctx, self._claim)
+            peer.compare_now(ctx, self._carried.claim)
         ctx.answer(ctx.asker, Done())
 
     def on_isolate(self, message: Isolate, ctx: Context) -> None:
@@ -188,9 +188,9 @@ class Sync(Behaviour):
                 self._note_synced(peer, ctx)
 
     def on_claim_to_send(self, message: ClaimToSend, ctx: Context) -> None:
-        self._claim = message.claim
+        self._carried.claim = message.claim
         if message.now:
-            self.sessions.beat(self._claim, ctx)
+            self.sessions.beat(self._carried.claim, ctx)
 
     def on_to_peer(self, message: ToPeer, ctx: Context) -> None:
         frame = codec.decode(message.payload, Channel.PEER).message
@@ -306,15 +306,10 @@ class Sync(Behaviour):
                 ctx.tell("election", FromPeer(peer.node_id, codec.encode(frame)))
         else:
             claim = frame.claim if isinstance(frame, wire.Heartbeat) else None
-            if claim is not None and self._is_news(claim):
+            if claim is not None and not self.in_cloud and self._carried.hear(claim):
                 ctx.tell("election", ClaimHeard(peer.node_id, claim))
             peer.session.receive(frame, ctx)
             self._note_synced(peer, ctx)
-
-    def _is_news(self, claim: wire.Claim) -> bool:
-        """Every node repeats the present claim: election knows it, and listens to echoes of its own alone."""
-        own = claim.gateway == self.settings.node_id
-        return not self.in_cloud and (own or not repeats(claim, self._claim))
 
     def _on_hello(self, peer: PeerLink, said: wire.Hello, ctx: Context) -> None:
         if peer.hello is not None:
@@ -426,7 +421,7 @@ class Sync(Behaviour):
             elif peer.session is not None and not peer.closing:
                 peer.bring_again(self._checker)
                 peer.read_clock(ctx)
-        self.sessions.beat(self._claim, ctx)
+        self.sessions.beat(self._carried.claim, ctx)
         if not self.in_cloud:
             self._clocks.look([session.clock for session in self.sessions], ctx)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from entgldb.actors.election.behaviour import Bully
+from entgldb.actors.session.claims import Carried
 from entgldb.messages.local.actors import (
     ClaimHeard,
     ClaimToSend,
@@ -14,7 +15,6 @@ from entgldb.messages.local.actors import (
 )
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import ElectionSettings
-from entgldb.messages.wire import Claim
 from tests.support.fake_context import FakeContext
 
 STEP = 0.05
@@ -29,7 +29,7 @@ class Node:
         self.inbox: list[Message] = []
         self.bully = Bully(settings)
         self.ctx.behaviour = self.bully
-        self.claim: Claim | None = None
+        self.carried = Carried(settings.node_id)
         self.beat_in = 1.0
         self.outcomes: list[ElectionOutcome] = []
         self.bully.start(self.ctx)
@@ -90,21 +90,22 @@ class Net:
         node.ctx.run(self.now - node.born - node.ctx.monotonic())
         inbox, node.inbox = node.inbox, []
         for message in inbox:
-            node.ctx.hand(message)
+            if not isinstance(message, ClaimHeard) or node.carried.hear(message.claim):
+                node.ctx.hand(message)
         node.outcomes += node.ctx.take(ElectionOutcome)
         for frame in node.ctx.take(ToPeer):
             for other in self._reached(name, frame.node_id):
                 other.inbox.append(FromPeer(name, frame.payload))
         for order in node.ctx.take(ClaimToSend):
-            node.claim = order.claim
+            node.carried.claim = order.claim
             if order.now:
                 node.beat_in = 0.0
         node.beat_in -= STEP
         if node.beat_in <= 0:
             node.beat_in = 1.0
             for other in self._reached(name, ""):
-                if node.claim is not None:
-                    other.inbox.append(ClaimHeard(name, node.claim))
+                if node.carried.claim is not None:
+                    other.inbox.append(ClaimHeard(name, node.carried.claim))
 
     def _reached(self, name: str, target: str) -> list[Node]:
         others = [next(iter(p - {name})) for p in self.links if name in p]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from entgldb.actors.election.behaviour import Bully
-from entgldb.actors.session.claims import EPOCH_MAX
+from entgldb.actors.session.claims import EPOCH_MAX, Carried
 from entgldb.messages import codec
 from entgldb.messages.client import Done, Report, StandDown, Status
+from entgldb.messages.limits import CLOUDS_TOLD_MAX
 from entgldb.messages.local.actors import (
     ClaimHeard,
     ClaimToSend,
@@ -69,7 +71,7 @@ def test_it_listens_before_it_elects() -> None:
     sent = frames(ctx)
     assert len(sent) == 1
     assert isinstance(sent[0][1], Coordinator)
-    assert ctx.take(ClaimToSend)[0].now
+    assert [message.now for message in ctx.take(ClaimToSend) if message.claim] == [True]
 
 
 def test_a_leader_counts_its_beat_up_every_second() -> None:
@@ -80,11 +82,43 @@ def test_a_leader_counts_its_beat_up_every_second() -> None:
     assert all(after == before + 1 for before, after in itertools.pairwise(beats))
 
 
-def test_a_follower_forwards_newer_beats_and_no_older_ones() -> None:
+def test_a_follower_takes_newer_beats_and_no_older_ones_and_leaves_it_to_sync_to_tell_them_on() -> None:
     ctx = node()
     for beat in (5, 7, 6):
         ctx.hand(ClaimHeard("x", claim("a", beat=beat)))
-    assert [m.claim.beat for m in ctx.take(ClaimToSend) if m.claim is not None] == [5, 7]
+    assert [m.claim.beat for m in ctx.take(ClaimToSend) if m.claim is not None] == [5]
+    assert bully(ctx).claims.current == claim("a", beat=7)
+
+
+def test_an_election_that_starts_again_has_sync_forget_the_claim_of_its_life_before() -> None:
+    ctx = FakeContext()
+    ctx.behaviour = Bully(ElectionSettings("m", "lan", 0))
+    ctx.behaviour.start(ctx)
+    assert ctx.take(ClaimToSend) == [ClaimToSend(None, False)]
+
+
+def test_a_newer_beat_is_carried_at_once_and_nothing_else_is_without_elections_word() -> None:
+    carried = Carried("m")
+    assert carried.hear(claim("a", beat=5))
+    assert carried.claim is None
+    carried.claim = claim("a", beat=5)
+    assert not carried.hear(claim("a", beat=5))
+    assert carried.hear(claim("a", beat=7, resolvable=2))
+    assert carried.claim == claim("a", beat=7, resolvable=2)
+    assert not carried.hear(claim("a", beat=6))
+    assert carried.hear(claim("b", epoch=2, beat=9))
+    assert carried.claim == claim("a", beat=7, resolvable=2)
+
+
+def test_no_claim_of_this_node_itself_and_none_that_is_too_large_is_carried_on_the_word_of_others() -> None:
+    carried = Carried("m")
+    for mine, theirs in (
+        (claim("m", beat=5), claim("m", beat=7)),
+        (claim("a", beat=5), replace(claim("a", beat=7), connected=("x",) * (CLOUDS_TOLD_MAX + 1))),
+    ):
+        carried.claim = mine
+        assert carried.hear(theirs)
+        assert carried.claim == mine
 
 
 def test_an_alive_makes_it_wait_for_a_coordinator_but_not_for_ever() -> None:
