@@ -77,7 +77,8 @@ class Database:
         self._counter = 0
         self._awaited: dict[int, None] = {}
         """Counters of requests whose outcome is not known yet, in order."""
-        self._closed = False
+        self._over: EntglError | None = None
+        """Why it cannot be used any more."""
 
     def __getitem__(self, name: str) -> Collection:
         return Collection(self, name)
@@ -125,9 +126,10 @@ class Database:
 
     def close(self) -> None:
         """Give file and socket back for good; a later call raises InvalidError."""
-        self._closed = True
-        self._transport.close()
-        self.let_go()
+        if self._over is None:
+            self.let_go()
+            self._over = closed()
+            self._transport.close()
 
     def let_go(self) -> None:
         """Give file and socket back until the next call."""
@@ -139,6 +141,14 @@ class Database:
             self._replaced.clear()
             self._documents = None
 
+    def abandon(self, why: EntglError) -> None:
+        """Refuse every call with ``why`` from now on, and touch nothing: in a process that was forked."""
+        self._over = why
+        # other threads, which are not in this process, may have had it
+        self._lock = threading.RLock()
+        if self._documents is not None:
+            self._documents.abandon(why)
+
     def attach(self) -> None:
         """Connect to the node's socket now.
 
@@ -149,9 +159,9 @@ class Database:
     @property
     def documents(self) -> Documents:
         """The file, opened read-only in this process."""
+        if self._over is not None:
+            raise self._over
         with self._lock:
-            if self._closed:
-                raise closed()
             if self._documents is not None and self._documents.replaced():
                 # a thread that still reads the old file reads it to the end
                 self._replaced.append(self._documents)

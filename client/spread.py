@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from entgldb.messages.administration import AwaitSpread
 from entgldb.messages.client import Report
-from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
+from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NoNodeError
 from entgldb.messages.model import Version
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ class Waiting:
 
     def failed(self, fault: EntglError) -> None:
         """The node did not answer: its actor may be in the middle of a restart. Raises what lasts."""
-        if fault.code not in (ErrorCode.TIMEOUT, ErrorCode.BUSY, ErrorCode.NO_NODE):
+        passing = fault.code in (ErrorCode.TIMEOUT, ErrorCode.BUSY, ErrorCode.NO_NODE)
+        if not passing or (isinstance(fault, NoNodeError) and fault.lasting):
             raise fault
         self._fault = fault
 

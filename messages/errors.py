@@ -107,6 +107,8 @@ class NoNodeError(EntglError):
     """No node is running in the directory."""
 
     code = ErrorCode.NO_NODE
+    lasting: bool = False
+    """Whether it is no use to wait for one: the program itself has the directory open."""
 
 
 class NoAnswerError(EntglError):

@@ -64,13 +64,23 @@ class Store(LogQueries):
         self._reborn: Why | None = None
 
     @classmethod
-    def open(cls, directory: str | Path, node_id: str, now_ms: int, attest: Attest = no_attestation) -> Store:
+    def open(
+        cls,
+        directory: str | Path,
+        node_id: str,
+        now_ms: int,
+        attest: Attest = no_attestation,
+        *,
+        any_thread: bool = False,
+    ) -> Store:
         """Create or open ``entgldb.db`` in ``directory``. ``attest``: the word of the cluster for a key.
+
+        ``any_thread``: any may use it, one at a time.
 
         Raises ConfigError (newer format, another node's file), CorruptError, or EntglError.
         """
         check_node_id(node_id)
-        connection = database.open_file(directory)
+        connection = database.open_file(directory, any_thread=any_thread)
         with translating(directory), closed_on_fault(connection):
             Identity.ensure(connection, node_id)
             why = fingerprint.examine(connection, Path(directory))
@@ -94,7 +104,7 @@ class Store(LogQueries):
 
     @classmethod
     def reopen(cls, store: Store, now_ms: int) -> Store:
-        """The simulation's crash and restart: uncommitted writes are lost, and all memory too."""
+        """A restart within one process: uncommitted writes are lost, and all memory too."""
         if store.connection.in_transaction:
             store.connection.execute("ROLLBACK")
         return cls(store.connection, store.path, store.incarnations.attestation)

@@ -103,7 +103,7 @@ def _oplog(given: settings.OplogSettings) -> Built:
 
     log = LogReader.open(given.directory)
     loop = SideLoop("oplog")
-    shelf = FileShelf(loop, given.directory)
+    shelf = FileShelf(loop.post, given.directory)
     fingerprints, disk = Fingerprints(log.connection), FreeSpace(given.directory)
     return OplogKeeper(given, log, fingerprints, shelf, disk), loop
 

@@ -13,16 +13,16 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Final
 from urllib.parse import quote
 
-from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import EntglError
 from entgldb.messages.local.snapshots import SnapshotWritten
+from entgldb.messages.schema import Message
 from entgldb.storage.file.faults import closed_on_fault, translating
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.snapshot.freeze import freeze, read_chunk
@@ -39,8 +39,9 @@ _CACHE_KIB: Final = 2_048
 class FileShelf:
     """For oplog. One thread at a time writes; all else is done at once."""
 
-    def __init__(self, edge: SideLoop, directory: str | Path) -> None:
-        self._edge = edge
+    def __init__(self, post: Callable[[Message], None], directory: str | Path) -> None:
+        """``post``, called in that thread, hands oplog a message."""
+        self._post = post
         self._directory = Path(directory)
         self._folder = self._directory / SNAPSHOT_FOLDER
         self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -79,7 +80,7 @@ class FileShelf:
             _remove(part)
             text = fault.text if isinstance(fault, EntglError) else str(fault)
             done = SnapshotWritten("", {}, 0, 0, 0, 0, text)
-        self._edge.post(done)
+        self._post(done)
 
     def _clear(self) -> None:
         for path in self._folder.iterdir():

@@ -24,6 +24,7 @@ from entgldb.client.aio.collection import Collection
 from entgldb.client.aio.door import aside
 from entgldb.client.aio.feed import PAGE, Following
 from entgldb.client.aio.requests import Requests
+from entgldb.client.aio.transport import Transport
 from entgldb.client.aio.typed import TypedCollection
 from entgldb.client.database import TIMEOUT_SECONDS, Change, Conflict, Document
 from entgldb.client.spread import AGAIN_SECONDS, SLICE_SECONDS, Spread, Waiting, need_of
@@ -44,7 +45,30 @@ READERS: Final = 4
 R = TypeVar("R")
 
 
-class connect:  # noqa: N801 -- read as a function: ``async with connect(...)`` and ``await connect(...)``
+class Opening:
+    """A database that comes with ``async with`` or with ``await``, and then is closed by ``close``."""
+
+    def __init__(self) -> None:
+        self._database: Database | None = None
+
+    def __await__(self) -> Iterator[Any]:
+        return self._made().__await__()
+
+    async def __aenter__(self) -> Database:
+        self._database = await self._made()
+        return self._database
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._database is not None:
+            await self._database.close()
+
+    async def _made(self) -> Database:
+        raise NotImplementedError
+
+
+class connect(Opening):  # noqa: N801 -- read as a function: ``async with connect(...)`` and ``await connect(...)``
     """Connect to the node that runs in ``directory``: ``async with connect("DIR") as db``.
 
     Or ``db = await connect("DIR")``, and ``await db.close()`` at the end. ``timeout`` is in seconds, for
@@ -59,24 +83,12 @@ class connect:  # noqa: N801 -- read as a function: ``async with connect(...)`` 
         timeout: float = TIMEOUT_SECONDS,
         in_flight: int = IN_FLIGHT,
     ) -> None:
-        self._make = functools.partial(Database, directory, timeout=timeout, in_flight=in_flight)
-        self._database: Database | None = None
+        super().__init__()
+        self._directory, self._timeout, self._in_flight = directory, timeout, in_flight
 
-    def __await__(self) -> Iterator[Any]:
-        return self._connect().__await__()
-
-    async def __aenter__(self) -> Database:
-        self._database = await self._connect()
-        return self._database
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._database is not None:
-            await self._database.close()
-
-    async def _connect(self) -> Database:
-        made = self._make()
+    async def _made(self) -> Database:
+        blocking = client.Database(self._directory, timeout=self._timeout)
+        made = Database(blocking, Requests(blocking.directory, self._timeout, self._in_flight))
         try:
             await made.attach()
         except BaseException:
@@ -93,18 +105,13 @@ class Database:
     among those is not kept.
     """
 
-    def __init__(
-        self,
-        directory: str | os.PathLike[str],
-        *,
-        timeout: float = TIMEOUT_SECONDS,
-        in_flight: int = IN_FLIGHT,
-    ) -> None:
-        self._blocking = client.Database(directory, timeout=timeout)
+    def __init__(self, blocking: client.Database, requests: Transport) -> None:
+        """``blocking`` reads, ``requests`` go to the same store."""
+        self._blocking = blocking
         self.peers: Final = Peers(self)
         self.nodes: Final = Nodes(self)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="entgldb-read")
-        self._requests = Requests(self._blocking.directory, timeout, in_flight)
+        self._requests = requests
         self._closed = False
 
     def __getitem__(self, name: str) -> Collection:

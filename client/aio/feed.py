@@ -8,7 +8,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Protocol, TypeVar
 
-from entgldb.client.aio.requests import Requests
+from entgldb.client.aio.transport import Transport
 from entgldb.client.feed import POLL_SECONDS, REDIAL_SECONDS, SILENT_SECONDS
 from entgldb.messages.errors import NoAnswerError, NoNodeError
 from entgldb.storage.documents.query import Change, Changes
@@ -27,7 +27,7 @@ class Run(Protocol):
 class CommitFeed:
     """Tells when something new may be read. It works without a node, only less promptly."""
 
-    def __init__(self, requests: Requests) -> None:
+    def __init__(self, requests: Transport) -> None:
         self._requests = requests
         self._news = asyncio.Event()
         self._redial_at = 0.0
@@ -74,7 +74,7 @@ class Following(AsyncIterator[Change]):
 
     def __init__(
         self,
-        requests: Requests,
+        requests: Transport,
         run: Run,
         changes: Callable[[str | None, str | None], Changes],
         since: str | None,
@@ -98,7 +98,7 @@ class Following(AsyncIterator[Change]):
         """Wait no more."""
         await self._told.aclose()
 
-    async def _tell(self, requests: Requests, *, follow: bool) -> AsyncGenerator[Change, None]:
+    async def _tell(self, requests: Transport, *, follow: bool) -> AsyncGenerator[Change, None]:
         with CommitFeed(requests) as feed:
             while True:
                 # before reading: every commit from here on is announced

@@ -8,12 +8,12 @@ import signal
 from pathlib import Path
 from typing import Final
 
-import entgldb
+from entgldb import _version
 
 
 def environment() -> dict[str, str]:
     """For a child that shall run the code that runs here, installed or not."""
-    home = str(Path(str(entgldb.__file__)).parent.parent)
+    home = str(Path(_version.__file__).parent.parent)
     paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 

@@ -28,28 +28,69 @@ def _try_lock(fd: int, how: int) -> bool:
     return True
 
 
+class Hold:
+    """A directory that is held: for one node, or for a program that has opened it."""
+
+    def __init__(self, directory: Path, *, opener: int = 0) -> None:
+        """``opener``: the process that has opened it; 0: a node runs in it.
+
+        Raises EntglError in-use when somebody else holds it.
+        """
+        if not directory.is_dir():
+            raise ConfigError(f"{directory} is no directory", hint=f"entgldb init -d {directory}")
+        self._fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._wait(directory)
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{opener}\n".encode() if opener else b"", 0)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def let_go(self) -> None:
+        """Hold it no more in this process; one that was forked meanwhile goes on."""
+        os.close(self._fd)
+
+    def end(self) -> None:
+        """Hold it no more, nor any process that was forked meanwhile."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        os.close(self._fd)
+
+    def _wait(self, directory: Path) -> None:
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while not _try_lock(self._fd, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise in_use(directory)
+            time.sleep(POLL)
+
+
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Hold the directory for one node. Every process forked meanwhile holds it too, until the last dies.
 
-    Raises EntglError in-use when a node runs here.
+    Raises EntglError in-use when a node runs here, or a program has opened it.
     """
-    if not directory.is_dir():
-        raise ConfigError(f"{directory} is no directory", hint=f"entgldb init -d {directory}")
-    fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    hold = Hold(directory)
     try:
-        deadline = time.monotonic() + LOCK_PATIENCE
-        while not _try_lock(fd, fcntl.LOCK_EX):
-            if time.monotonic() > deadline:
-                raise EntglError(
-                    f"a node is already running in {directory}",
-                    code=ErrorCode.IN_USE,
-                    hint=f"entgldb status -d {directory}",
-                )
-            time.sleep(POLL)
         yield
     finally:
-        os.close(fd)
+        hold.let_go()
+
+
+def in_use(directory: Path) -> EntglError:
+    """The error that says who holds a directory."""
+    with contextlib.suppress(OSError, ValueError):
+        opener = int((directory / LOCK).read_text("ascii"))
+        return EntglError(
+            f"{directory} is open in process {opener}",
+            code=ErrorCode.IN_USE,
+            hint="close it there; to use it from several programs, run a node and have them connect",
+        )
+    return EntglError(
+        f"a node is already running in {directory}",
+        code=ErrorCode.IN_USE,
+        hint=f"entgldb status -d {directory}",
+    )
 
 
 def running(directory: Path) -> bool:

@@ -16,6 +16,7 @@ from entgldb.launch.node.config import FILE_NAME
 from entgldb.messages.errors import EntglError, ExistsError, InvalidError
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import check_authority, split_address
+from entgldb.storage.authorship.identity import owner_of
 from entgldb.storage.file.durable import write_whole
 
 PORT_MIN = 10_240
@@ -67,11 +68,19 @@ class Made:
 def init(plan: Plan) -> Made:
     """Make the directory of a node.
 
+    Documents that ``entgldb.open`` has put there stay; the node has the id that they were written under.
+
     Raises ExistsError where there is a configuration already, InvalidError naming the
     option that is wrong, before anything is written.
     """
     root = plan.directory.resolve()
-    node_id = check_node_id(plan.node_id or _default_node_id(), "--node-id")
+    owner = owner_of(root)
+    node_id = check_node_id(plan.node_id or owner or default_node_id(), "--node-id")
+    if owner not in ("", node_id):
+        raise InvalidError(
+            f"--node-id {node_id}: {root} holds the documents of {owner}",
+            hint="leave --node-id out, or choose another directory",
+        )
     _check(plan)
     check_writable(root)
     if (root / FILE_NAME).exists():
@@ -120,7 +129,8 @@ def _first_ephemeral_port() -> int:
         return 32_768
 
 
-def _default_node_id() -> str:
+def default_node_id() -> str:
+    """From the name of this host, and unlike those of other nodes here."""
     host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()).strip("-._")[:40]
     return f"{host or 'node'}-{secrets.token_hex(2)}"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from entgldb.launch.node.child import environment
-from entgldb.launch.node.files import read_record, remove_record, running, wait_stopped
+from entgldb.launch.node.files import in_use, read_record, remove_record, running, wait_stopped
 from entgldb.messages.errors import ConfigError, EntglError, ErrorCode, NoAnswerError, NoNodeError
 
 START_SECONDS: Final = 30.0
@@ -27,9 +27,7 @@ def start_detached(directory: Path, config: Path | None = None) -> dict[str, Any
     Raises EntglError ``in-use`` when one runs there, ConfigError with what the node said when it gives up.
     """
     if running(directory):
-        raise EntglError(
-            f"a node is running in {directory}", code=ErrorCode.IN_USE, hint=f"entgldb stop --dir {directory}"
-        )
+        raise in_use(directory)
     command = [sys.executable, "-m", "entgldb", "start", "--dir", str(directory)]
     command += [] if config is None else ["--config", str(config)]
     log = directory / "log"

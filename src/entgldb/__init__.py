@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from entgldb.client.collection import Collection
     from entgldb.client.database import Change, Conflict, Database, Document, connect
     from entgldb.client.spread import Spread, SpreadError
+    from entgldb.launch.embedded.opening import open as open  # noqa: A004 -- its public name
     from entgldb.launch.node.handle import Node, launch
     from entgldb.messages.errors import (
         ConfigError,
@@ -64,6 +65,7 @@ __all__ = [
     "connect",
     "launch",
 ]
+# `open` is public, too, and not in __all__: `import *` shall hide no builtin
 _HOMES = dict.fromkeys(__all__, "entgldb.messages.errors") | {
     "Batch": "entgldb.client.batch",
     "Change": "entgldb.client.database",
@@ -75,6 +77,7 @@ _HOMES = dict.fromkeys(__all__, "entgldb.messages.errors") | {
     "Node": "entgldb.launch.node.handle",
     "Spread": "entgldb.client.spread",
     "SpreadError": "entgldb.client.spread",
+    "open": "entgldb.launch.embedded.opening",
 }
 """The module of each public name: of an error, unless it says another."""
 

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
 
-from entgldb.messages.errors import InvalidError, TokenExpired
+from entgldb.messages.errors import EntglError, InvalidError, TokenExpired
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import (
     COLLECTIONS,
@@ -127,6 +127,16 @@ class Read(NamedTuple):
         return (self.version, *tips_of(self.stamps))
 
 
+class _Refusing:
+    """In the place of a connection that may not be used here."""
+
+    def __init__(self, why: EntglError) -> None:
+        self._why = why
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise self._why
+
+
 class Documents:
     """A node's file as documents. Every call is one short read; safe to use from several threads."""
 
@@ -141,13 +151,16 @@ class Documents:
         """Tells this file's change tokens from all others."""
 
     @classmethod
-    def open(cls, directory: str | Path) -> Documents:
-        """Raises NotFoundError where there is no database, ConfigError for a newer format."""
+    def open(cls, directory: str | Path, *, held: bool = False) -> Documents:
+        """``held``: by whoever reads, so that nobody puts another file in the place of this one.
+
+        Raises NotFoundError where there is no database, ConfigError for a newer format.
+        """
         file = Path(directory) / FILE
         inode = _inode(str(file))
         connection = open_reader(directory)
         connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
-        return cls(connection, file, inode)
+        return cls(connection) if held else cls(connection, file, inode)
 
     def replaced(self) -> bool:
         """Whether another file stands in the place of this one: a restore, or a database begun anew."""
@@ -157,6 +170,11 @@ class Documents:
         """Give the file back."""
         with self._lock:
             self._connection.close()
+
+    def abandon(self, why: EntglError) -> None:
+        """Raise ``why`` from now on, and leave the file as it is: in a process that was forked."""
+        self._left, self._connection = self._connection, _Refusing(why)  # type: ignore[assignment]  # it stands for one
+        self._lock = threading.Lock()
 
     def get(self, collection: str, key: str) -> Document | None:
         """One document, or None. Raises InvalidError for what cannot be a key."""

@@ -34,14 +34,17 @@ _CHECKPOINT_PAGES: Final = 4_000
 _STATEMENTS: Final = 256
 
 
-def open_file(directory: str | Path) -> sqlite3.Connection:
-    """Create or open the file read-write. Raises ConfigError, CorruptError or EntglError."""
+def open_file(directory: str | Path, *, any_thread: bool = False) -> sqlite3.Connection:
+    """Create or open the file read-write; ``any_thread``: for any, one at a time.
+
+    Raises ConfigError, CorruptError or EntglError.
+    """
     path = Path(directory) / FILE
     from entgldb.storage.file import swap
 
     swap.complete(Path(directory))
     fresh = not path.exists()
-    connection = _connect(path, "rwc")
+    connection = _connect(path, "rwc", any_thread=any_thread)
     with translating(path), closed_on_fault(connection):
         path.chmod(0o600)
         _prepare(connection, Path(directory), fresh)
@@ -73,7 +76,8 @@ def open_reader(directory: str | Path) -> sqlite3.Connection:
     if not path.exists():
         raise NotFoundError(f"there is no {FILE} in {directory}", hint="start the node there first")
     try:
-        connection = _connect(path, "ro")
+        # a client may read from several threads, under a lock of its own
+        connection = _connect(path, "ro", any_thread=True)
         with closed_on_fault(connection):
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             refuse_foreign(connection, FILE)
@@ -84,7 +88,7 @@ def open_reader(directory: str | Path) -> sqlite3.Connection:
 
 def open_damaged(directory: str | Path) -> sqlite3.Connection:
     """Open a file that fails its checks, to read what can be read. Nobody else has it open."""
-    connection = _connect(Path(directory) / FILE, "ro")
+    connection = _connect(Path(directory) / FILE, "ro", any_thread=True)
     with translating(directory), closed_on_fault(connection):
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     return connection
@@ -112,7 +116,7 @@ def mark_stopped(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM _entgldb_meta WHERE name = 'running'")
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, *, any_thread: bool) -> sqlite3.Connection:
     name = str(path.absolute())
     for mark in "%?#":
         # SQLite reads these in a URI as more than a letter; urllib would take longer to import than to read
@@ -123,8 +127,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         cached_statements=_STATEMENTS,
         timeout=BUSY_MS / 1000,
-        # a client may read from several threads, under a lock of its own
-        check_same_thread=mode != "ro",
+        check_same_thread=not any_thread,
     )
 
 

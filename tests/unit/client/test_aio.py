@@ -125,7 +125,7 @@ def test_a_connect_that_is_cancelled_leaves_no_socket(
     monkeypatch.setattr(aio_wire, "connected", slowly)
 
     async def walk() -> None:
-        task = asyncio.ensure_future(entgldb.aio.connect(directory)._connect())
+        task = asyncio.ensure_future(entgldb.aio.connect(directory)._made())
         await asyncio.to_thread(dialled.wait, 20)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
