@@ -43,7 +43,7 @@ class Collection:
     ) -> Iterator[Document]:
         """The documents that match, in the order of ``sort`` (``"age"``, ``"-age"``), then by key.
 
-        Filters: equality, ``$gt $gte $lt $lte $in $and $or``; anything else raises UnsupportedError.
+        Filters are described in docs/queries.md; an operator that there is not raises UnsupportedError.
         """
         found = self._database.documents.read_all(self.name, filter, sort=sort, limit=limit, skip=skip)
         return (client_writes.document(self.name, key, read) for key, read in found)

@@ -24,13 +24,13 @@ from entgldb.messages.model import (
 )
 from entgldb.messages.schema import Json
 from entgldb.storage.documents.conflicts import CONFLICT_ROWS, Conflict, conflict
-from entgldb.storage.documents.filter import Condition, compile_filter, compile_sort, register, unusual
 from entgldb.storage.file.faults import translating
 from entgldb.storage.file.open import FILE, open_reader
 from entgldb.storage.rules.clock import ms_of
 
 if TYPE_CHECKING:
     from entgldb.messages.remote_peers import RemotePeer
+    from entgldb.storage.documents.finding import Finder
     from entgldb.storage.documents.history import History
 
 Document = dict[str, Json]
@@ -40,6 +40,9 @@ _READ: Final = "body, origin, seq, stamps"
 _ONE: Final = (
     "SELECT body, (SELECT name FROM _entgldb_origins WHERE id = origin), seq, stamps"
     " FROM _entgldb_documents WHERE collection = ? AND key = ? AND body IS NOT NULL"
+)
+_MANY: Final = (
+    f"SELECT key, {_READ} FROM _entgldb_documents WHERE collection = ? AND body IS NOT NULL AND key IN"  # noqa: S608 -- constant
 )
 _DECODER: Final = json.JSONDecoder()
 
@@ -143,7 +146,6 @@ class Documents:
     def __init__(self, connection: sqlite3.Connection, file: Path | None = None, inode: int = 0) -> None:
         self._connection = connection
         self._file, self._inode = None if file is None else str(file), inode
-        register(connection)
         self._lock = threading.Lock()
         self._checked = ""
         """The collection that was read last."""
@@ -196,8 +198,8 @@ class Documents:
         check_collection(collection, system=True)
         left = map(check_key, keys)
         while page := list(islice(left, PAGE_ROWS_MAX)):
-            condition = Condition(f"key IN ({','.join('?' * len(page))})", tuple(page))
-            rows = self._all(f"SELECT key, {_READ} FROM {_where(collection, condition)}", condition.values)  # noqa: S608 -- marks
+            sql = f"{_MANY} ({','.join('?' * len(page))})"
+            rows = self._all(sql, (collection, *page))
             yield from self._reads(rows)
 
     def find(
@@ -215,33 +217,37 @@ class Documents:
         sort: str | Sequence[str] | None = None,
         limit: int | None = None,
         skip: int = 0,
+        after: str | None = None,
+        collation: str | None = None,
     ) -> Iterator[tuple[str, Read]]:
         """Keys and documents that match, by ``sort`` (``age``, ``-age``, or several), then by key.
+
+        ``after``: a cursor of ``make_cursor`` in the same order; only those behind it.
 
         Raises UnsupportedError or InvalidError at the call. Long results are read page by page: a
         document that is changed meanwhile appears as it is then, if it still matches.
         """
-        plain = functools.partial(self._plain, collection)
-        condition = compile_filter(filter, plain, _scope(collection))
-        order = compile_sort(sort, plain)
-        where, bounds = _where(collection, condition), (_bound(limit, "limit"), _bound(skip, "skip") or 0)
-        if bounds[0] is not None and bounds[0] <= PAGE_ROWS_MAX:
-            rows = self._all(
-                f"SELECT key, {_READ} FROM {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 -- compiled
-                (*condition.values, *bounds),
-            )
-            return iter(self._reads(rows))
-        numbers = self._all(
-            f"SELECT id FROM {where} ORDER BY {order} LIMIT ? OFFSET ?",  # noqa: S608 -- compiled
-            (*condition.values, -1 if bounds[0] is None else bounds[0], bounds[1]),
+        pages = self._finder.pages(
+            _READ, collection, filter, sort=sort, limit=limit, skip=skip, after=after, collation=collation
         )
-        return self._paged(where, condition, [number for (number,) in numbers])
+        return (one for page in pages for one in self._reads(page))
 
-    def count(self, collection: str, filter: Mapping[str, Any] | None = None) -> int:
+    def count(
+        self, collection: str, filter: Mapping[str, Any] | None = None, *, collation: str | None = None
+    ) -> int:
         """How many documents match."""
-        condition = compile_filter(filter, functools.partial(self._plain, collection), _scope(collection))
-        sql = f"SELECT count(*) FROM {_where(collection, condition)}"  # noqa: S608 -- compiled
-        return int(self._all(sql, condition.values)[0][0])
+        return self._finder.count(collection, filter, collation)
+
+    def distinct(
+        self,
+        collection: str,
+        path: str,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        collation: str | None = None,
+    ) -> list[Json]:
+        """The different values at a path of those that match, those of arrays one by one, in order."""
+        return self._finder.distinct(collection, path, filter, collation)
 
     def collections(self, *, system: bool = False) -> list[str]:
         """Names of collections that ever had a document here."""
@@ -311,24 +317,15 @@ class Documents:
                 continue
         return found
 
-    def _plain(self, collection: str, parts: tuple[str, ...]) -> bool:
-        """Whether an index says that no document has an array or a number beyond 64 bits at a path."""
-        place = (collection, ".".join(parts))
-        if not self._all("SELECT 1 FROM _entgldb_indexes WHERE collection = ? AND path = ?", place):
-            return False
-        odd = [f"EXISTS (SELECT 1 FROM {_where(collection, Condition(one, ()))})" for one in unusual(parts)]  # noqa: S608 -- compiled
-        return not self._all(f"SELECT {' OR '.join(odd)}")[0][0]
+    @functools.cached_property
+    def _finder(self) -> Finder:
+        # a reader of keys alone needs no filters: they are much to import
+        from entgldb.storage.documents import filter, order
+        from entgldb.storage.documents.finding import Finder
 
-    def _paged(self, where: str, condition: Condition, numbers: list[int]) -> Iterator[tuple[str, Read]]:
-        for start in range(0, len(numbers), PAGE_ROWS_MAX):
-            page = numbers[start : start + PAGE_ROWS_MAX]
-            marks = ",".join("?" * len(page))
-            rows = self._all(
-                f"SELECT key, {_READ}, id FROM {where} AND id IN ({marks})",  # noqa: S608 -- compiled
-                (*condition.values, *page),
-            )
-            found = dict(zip([row[-1] for row in rows], self._reads(rows), strict=True))
-            yield from (found[number] for number in page if number in found)
+        self.put_to(filter.register)
+        self.put_to(order.register)
+        return Finder(self._all)
 
     def _reads(self, rows: _Rows) -> list[tuple[str, Read]]:
         """Keys and documents from rows that begin with the key and the columns of _READ."""
@@ -418,22 +415,6 @@ def _inode(file: str) -> int:
         return os.stat(file).st_ino
     except FileNotFoundError:
         return 0
-
-
-def _scope(collection: str) -> str:
-    # the name stands as a literal because a partial index is used only where it is provably implied
-    check_collection(collection, system=True)
-    return f"collection = '{collection}' AND body IS NOT NULL"
-
-
-def _where(collection: str, condition: Condition) -> str:
-    return f"_entgldb_documents WHERE {_scope(collection)} AND {condition.sql}"
-
-
-def _bound(value: int | None, name: str) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise InvalidError(f"{name} {value!r:.40} is not a whole number from 0")
-    return value
 
 
 def parsed(text: str) -> Document:

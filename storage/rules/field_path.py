@@ -1,17 +1,22 @@
-"""The one canonical form of a field's value in SQL: ``json_extract(body,'$."a"."b"')``.
+"""The one canonical form of a field's value in SQL: ``json_extract(body,'$."a"')``.
 
-Indexes and queries use it alike: SQLite uses an expression index only where the two are the same text.
+Indexes and queries use it alike: SQLite uses an expression index only where the two are the same text. Of a
+path with dots it has ``'['`` where an array stands on the way: an index has those documents among the arrays.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import Final
 
 from entgldb.messages.errors import InvalidError
+from entgldb.messages.limits import DEPTH_MAX
 
 PATH_CHARS_MAX: Final = 256
+PATH_PARTS_MAX: Final = DEPTH_MAX
+"""Names of one path: no document is deeper."""
 _NOT_IN_PATHS: Final = re.compile("[\\x00-\\x1f\"'\\\\\ud800-\udfff]")
 
 
@@ -20,6 +25,8 @@ def parse_path(path: str) -> tuple[str, ...]:
     if not isinstance(path, str) or not 0 < len(path) <= PATH_CHARS_MAX:
         raise InvalidError(f"a field path has 1 to {PATH_CHARS_MAX} characters")
     parts = tuple(path.split("."))
+    if len(parts) > PATH_PARTS_MAX:
+        raise InvalidError(f"a field path has at most PATH_PARTS_MAX = {PATH_PARTS_MAX} names")
     for part in parts:
         if not part or part.startswith("$") or _NOT_IN_PATHS.search(part):
             raise InvalidError(
@@ -29,9 +36,20 @@ def parse_path(path: str) -> tuple[str, ...]:
     return parts
 
 
-def extract(parts: Sequence[str]) -> str:
+@functools.lru_cache(maxsize=256)  # a query needs it a dozen times
+def extract(parts: tuple[str, ...]) -> str:
     """The canonical SQL of a field's value."""
-    return f"json_extract(body,'{literal(parts)}')"
+    value = f"json_extract(body,'{literal(parts)}')"
+    if len(parts) == 1:
+        return value
+    on_the_way = "".join(f" WHEN {kind(parts[:end])} THEN '['" for end in range(1, len(parts)))
+    return f"CASE 'array'{on_the_way} ELSE {value} END"
+
+
+@functools.lru_cache(maxsize=256)
+def kind(parts: tuple[str, ...]) -> str:
+    """The SQL of the name that SQLite has for the kind of a field's value; NULL where there is none."""
+    return f"json_type(body,'{literal(parts)}')"
 
 
 def literal(parts: Sequence[str]) -> str:

@@ -202,7 +202,7 @@ def find(
     """Show the documents a filter matches, one per line.
 
     A filter is a JSON object: {"age": 36}, {"age": {"$gte": 30}}, {"$or": [...]};
-    $gt $gte $lt $lte $in $and $or are known. {"tags": "a"} also finds an array that has it.
+    docs/queries.md has all operators. {"tags": "a"} also finds an array that has it.
 
     Example: entgldb find users '{"age": {"$gte": 30}}' --sort -age --limit 10
     """

@@ -7,9 +7,19 @@ from typing import Any
 
 import pytest
 
-from entgldb.messages.errors import EntglError, InvalidError, UnsupportedError
-from entgldb.storage.documents.filter import compile_filter, compile_sort
+from entgldb.messages.errors import EntglError, InvalidError, TooLargeError, UnsupportedError
+from entgldb.storage.documents.filter import compile_filter
+from entgldb.storage.documents.order import compile_order
 from entgldb.storage.documents.query import Documents
+from entgldb.storage.rules.field_path import PATH_PARTS_MAX
+from entgldb.storage.rules.filtering.cursor import names
+from entgldb.storage.rules.filtering.parser import (
+    CONDITIONS_MAX,
+    FILTER_CHARS_MAX,
+    FILTER_DEPTH_MAX,
+    IN_VALUES_MAX,
+)
+from entgldb.storage.rules.filtering.pattern import REGEX_CHARS_MAX
 from tests.support.documents import reader_of
 
 PEOPLE: dict[str, Any] = {
@@ -39,8 +49,8 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documents]:
         ({"age": "36"}, ["odd"]),
         ({"age": {"$gte": 41}}, ["alan", "barbara"]),
         ({"age": {"$gt": 41}}, ["barbara"]),
-        ({"age": {"$lt": 41}}, ["ada"]),
-        ({"age": {"$lte": 41}}, ["ada", "alan"]),
+        ({"age": {"$lt": 41}}, ["ada", "tags"]),
+        ({"age": {"$lte": 41}}, ["ada", "alan", "tags"]),
         ({"age": {"$gt": 36, "$lt": 85}}, ["alan"]),
         ({"name": {"$gte": "Al"}}, ["alan", "barbara"]),
         ({"home.city": "London", "age": {"$gt": 40}}, ["alan"]),
@@ -48,6 +58,24 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documents]:
         ({"alive": False}, ["ada", "alan"]),
         ({"alive": 1}, ["odd"]),
         ({"alive": None}, ["empty", "tags"]),
+        ({"age": {"$ne": 36}}, ["alan", "barbara", "empty", "odd", "tags"]),
+        ({"age": {"$nin": [36, 41]}}, ["barbara", "empty", "odd", "tags"]),
+        ({"age": [1]}, ["tags"]),
+        ({"home": {"city": "Boston"}}, ["barbara"]),
+        ({"home": {}}, []),
+        ({"age": {"$exists": False}}, ["empty"]),
+        ({"name": {"$exists": True}}, ["ada", "alan", "barbara", "odd", "tags"]),
+        ({"age": {"$type": "array"}}, ["tags"]),
+        ({"age": {"$type": ["string", "array"]}}, ["odd", "tags"]),
+        ({"age": {"$not": {"$gt": 36}}}, ["ada", "empty", "odd", "tags"]),
+        ({"$nor": [{"age": 36}, {"name": "Alan"}]}, ["barbara", "empty", "odd", "tags"]),
+        ({"age": {"$all": [1]}}, ["tags"]),
+        ({"age": {"$all": []}}, []),
+        ({"age": {"$size": 1}}, ["tags"]),
+        ({"age": {"$elemMatch": {"$gt": 0, "$lt": 2}}}, ["tags"]),
+        ({"name": {"$contains": "a"}}, ["ada", "alan", "barbara"]),
+        ({"name": {"$startsWith": "A"}}, ["ada", "alan"]),
+        ({"name": {"$regex": "^A.a"}}, ["ada", "alan"]),
         ({"age": {"$in": [36, 85, "36"]}}, ["ada", "barbara", "odd"]),
         ({"name": {"$in": [None, "Ada"]}}, ["ada", "empty", "tags"]),
         ({"age": {"$in": []}}, []),
@@ -66,16 +94,24 @@ def test_what_a_filter_finds(people: Documents, wanted: dict[str, Any], keys: li
 @pytest.mark.parametrize(
     ("wanted", "error"),
     [
-        ({"age": {"$ne": 1}}, UnsupportedError),
-        ({"$nor": [{"age": 1}]}, UnsupportedError),
-        ({"age": {"nested": 1}}, UnsupportedError),
-        ({"age": {}}, UnsupportedError),
-        ({"age": [1]}, UnsupportedError),
-        ({"age": {"$in": [[1]]}}, UnsupportedError),
         ({"age": {"$gt": True}}, UnsupportedError),
         ({"age": {"$lt": None}}, UnsupportedError),
+        ({"age": {"$gt": [1]}}, UnsupportedError),
         ({"age": {"$in": 3}}, InvalidError),
-        ({"age": {"$in": list(range(1001))}}, InvalidError),
+        ({"age": {"$exists": 1}}, InvalidError),
+        ({"age": {"$size": -1}}, InvalidError),
+        ({"age": {"$size": True}}, InvalidError),
+        ({"age": {"$type": "int"}}, InvalidError),
+        ({"age": {"$type": []}}, InvalidError),
+        ({"age": {"$not": {}}}, InvalidError),
+        ({"age": {"$not": 3}}, InvalidError),
+        ({"age": {"$elemMatch": 3}}, InvalidError),
+        ({"age": {"$contains": 3}}, InvalidError),
+        ({"age": {"$regex": 3}}, InvalidError),
+        ({"age": {"$eq": {1: 2}}}, InvalidError),
+        ({"age": {1, 2}}, UnsupportedError),
+        ({"$nor": []}, InvalidError),
+        ([], InvalidError),
         ({"age": float("nan")}, InvalidError),
         ({"name": "\ud800"}, InvalidError),
         ({"$or": []}, InvalidError),
@@ -92,16 +128,79 @@ def test_what_is_refused(wanted: dict[str, Any], error: type[EntglError]) -> Non
         compile_filter(wanted)
 
 
-def test_a_filter_nested_too_deeply_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("wanted", "named"),
+    [
+        ({"age": {"$gtee": 1}}, "$gte"),
+        ({"age": {"$contain": "a"}}, "$contains"),
+        ({"age": {"$element": 1}}, "$elemMatch"),
+        ({"$not": {"age": 1}}, "$not stands below a field"),
+        ({"$orr": [{"age": 1}]}, "$or"),
+        ({"age": {"$or": [1]}}, "$or stands around fields"),
+        ({"age": {"$gt": 1, "other": 2}}, "$gt"),
+    ],
+)
+def test_an_operator_that_there_is_not_is_named_with_the_nearest(wanted: Any, named: str) -> None:
+    with pytest.raises(UnsupportedError, match="is not supported") as fault:
+        compile_filter(wanted)
+    assert named in fault.value.hint
+
+
+def nested(name: str, times: int) -> dict[str, Any]:
     wanted: dict[str, Any] = {"a": 1}
-    for _ in range(40):
-        wanted = {"$and": [wanted]}
-    with pytest.raises(InvalidError, match="deeper"):
+    for _ in range(times):
+        wanted = {name: [wanted]} if name == "$and" else {"a": {name: wanted}}
+    return wanted
+
+
+def in_lists(times: int) -> Any:
+    value: Any = 1
+    for _ in range(times):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("wanted", [nested("$and", 33), nested("$elemMatch", 33), {"a": in_lists(34)}])
+def test_a_filter_nested_too_deeply_is_refused(wanted: dict[str, Any]) -> None:
+    with pytest.raises(InvalidError, match=f"FILTER_DEPTH_MAX = {FILTER_DEPTH_MAX}"):
         compile_filter(wanted)
 
 
+@pytest.mark.parametrize(
+    ("good", "more", "named"),
+    [
+        ({"$or": [{"a": 1}] * (CONDITIONS_MAX - 1)}, {"b": 1}, "CONDITIONS_MAX = 200"),
+        ({"a": {"$in": [*range(IN_VALUES_MAX)]}}, {"a": {"$all": [*range(1001)]}}, "IN_VALUES_MAX = 1000"),
+        ({"a": "x" * FILTER_CHARS_MAX}, {"b": "y"}, "FILTER_CHARS_MAX = 1048576"),
+        ({"a": {"$regex": "a" * REGEX_CHARS_MAX}}, {"a": {"$regex": "a" * 257}}, "REGEX_CHARS_MAX = 256"),
+        ({"a": {"$regex": "(abc){300}"}}, {"a": {"$regex": "(abc){334}"}}, "REGEX_STEPS_MAX = 1000"),
+        ({"a": {"$regex": "a{0,400}"}}, {"a": {"$regex": "a{0,1001}"}}, "REGEX_REPEAT_MAX = 1000"),
+    ],
+)
+def test_limits_of_a_filter_are_named(
+    people: Documents, good: dict[str, Any], more: dict[str, Any], named: str
+) -> None:
+    people.count("people", good)
+    with pytest.raises(TooLargeError, match=named):
+        people.count("people", {**good, **more})
+
+
+def test_a_filter_of_the_greatest_size_is_answered(people: Documents) -> None:
+    """With and without SQL: what SQL could not hold is asked of the plain matcher alone."""
+    path = ".".join(["age", *"a" * (PATH_PARTS_MAX - 1)])
+    values = [*range(IN_VALUES_MAX)]
+    wanted = {"$or": [{path: {"$in": [None, *values[1:]]}}] * (CONDITIONS_MAX // 2 - 1), "name": "Ada"}
+    assert compile_filter(wanted).sql == "entgldb_matches(body, ?)"
+    assert [key for key, _ in people.find("people", wanted)] == ["ada"]
+    assert [k for k, _ in people.find("people", {"$and": [{"name": "Ada"}] * (CONDITIONS_MAX - 1)})] == [
+        "ada"
+    ]
+    with pytest.raises(InvalidError, match="PATH_PARTS_MAX = 32"):
+        compile_filter({f"{path}.a": 1})
+
+
 def test_sort_limit_and_skip(people: Documents) -> None:
-    grown = {"age": {"$gt": 0}}
+    grown = {"age": {"$gt": 1}}
     assert [k for k, _ in people.find("people", grown, sort="-age")] == ["barbara", "alan", "ada"]
     assert [k for k, _ in people.find("people", grown, sort="age", limit=1, skip=1)] == ["alan"]
     assert [k for k, _ in people.find("people", grown, sort=["home.city", "-age"])] == [
@@ -141,7 +240,7 @@ def _plan(documents: Documents, wanted: dict[str, Any], sort: str | None) -> str
     condition = compile_filter(wanted)
     rows = documents._all(
         "EXPLAIN QUERY PLAN SELECT key, body FROM _entgldb_documents WHERE collection = 'people'"
-        f" AND body IS NOT NULL AND {condition.sql} ORDER BY {compile_sort(sort)} LIMIT 10",
+        f" AND body IS NOT NULL AND {condition.sql} ORDER BY {compile_order(names(sort)).text} LIMIT 10",
         condition.values,
     )
     return " / ".join(row[3] for row in rows)

@@ -1,0 +1,178 @@
+"""Filters, orders and cursors in SQL, with indexes and without, and the plain matcher against the oracle."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any, Final
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from entgldb.storage.documents.query import Documents
+from entgldb.storage.file.collections import create_index
+from entgldb.storage.file.open import open_memory
+from entgldb.storage.rules.filtering.parser import parse_filter
+from tests.support import oracle
+
+EXAMPLES: Final = 320
+CASES_MIN: Final = 20_000
+"""Filters, each asked of the plain matcher and of both collections about a whole set of documents."""
+PATHS: Final = ("a", "b", "a.b", "a.b.a", "a.0", "a.0.b", "b.a", "é")
+EDGES: Final = [sign * (2**power + more) for sign in (1, -1) for power in (53, 63, 64) for more in (-1, 0, 1)]
+NUMBERS: Final[list[Any]] = [
+    0,
+    1,
+    -1,
+    1.0,
+    0.1,
+    -0.5,
+    2,
+    10**30,
+    1e30,
+    1.5e300,
+    *EDGES,
+    *map(float, EDGES[2:5]),
+]
+TEXTS: Final = [
+    "",
+    "a",
+    "ab",
+    "b",
+    "B",
+    "É",
+    "é",
+    "ß",
+    "SS",
+    "[",
+    "[1]",
+    "{",
+    '{"a":1}',
+    "\ud7ff",
+    "\ue000",
+    "😀",
+    "\U0010ffff",
+    "1",
+    "a\nb",
+    "%",
+]
+SCALARS: Final[list[Any]] = [None, True, False, *NUMBERS, *TEXTS]
+PATTERNS: Final = ["a", "^a", "^ab?$", "[a-z]+", "^$", ".", r"\d|B", "(a|b)+b", r"^\w", "a.b", "^b|e"]
+
+scalars = st.sampled_from(SCALARS)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abé"), inner, max_size=3),
+    max_leaves=5,
+)
+documents = st.dictionaries(st.sampled_from("abé"), values, max_size=3)
+paths = st.sampled_from(PATHS)
+lists = st.lists(values, max_size=4)
+ordered = st.sampled_from([*NUMBERS, *TEXTS])
+kinds = st.sampled_from(["null", "bool", "number", "string", "array", "object"])
+leaves: Final[dict[str, st.SearchStrategy[Any]]] = {
+    **dict.fromkeys(("$eq", "$ne"), values),
+    **dict.fromkeys(oracle.ORDERED, ordered),
+    **dict.fromkeys(("$in", "$nin", "$all"), lists),
+    "$exists": st.booleans(),
+    "$type": kinds | st.lists(kinds, min_size=1, max_size=3),
+    "$size": st.integers(0, 3),
+    **dict.fromkeys(("$contains", "$startsWith"), st.sampled_from(TEXTS)),
+    "$regex": st.sampled_from(PATTERNS),
+}
+leaf = st.sampled_from(sorted(leaves)).flatmap(lambda name: st.fixed_dictionaries({name: leaves[name]}))
+
+
+def merged(some: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: value for one in some for name, value in one.items()}
+
+
+def operators(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    several = st.lists(leaf, min_size=1, max_size=2).map(merged)
+    return (
+        leaf
+        | several
+        | several.map(lambda one: {"$not": one})
+        | (several | inner).map(lambda one: {"$elemMatch": one})
+        | several.map(lambda one: {"$elemMatch": {"$elemMatch": one}})
+    )
+
+
+below = values | operators(st.dictionaries(paths, leaf, max_size=2))
+plain_filters = st.dictionaries(paths, below, min_size=1, max_size=2)
+filters = plain_filters | st.builds(
+    lambda name, some, more: {name: some, **more},
+    st.sampled_from(["$and", "$or", "$nor"]),
+    st.lists(plain_filters, min_size=1, max_size=3),
+    st.just({}) | plain_filters,
+)
+sorts = st.lists(
+    st.tuples(st.sampled_from(["", "-"]), paths).map("".join), max_size=2, unique_by=lambda n: n.lstrip("-")
+)
+
+
+class Rig:
+    """One database in memory with the same documents twice: in ``indexed`` by an index on every path."""
+
+    def __init__(self) -> None:
+        self._connection = open_memory()
+        for path in PATHS:
+            create_index(self._connection, "indexed", path)
+        self._connection.execute("INSERT INTO _entgldb_meta VALUES ('file_id', 'f')")
+        self._connection.execute("INSERT INTO _entgldb_origins (id, name, seq, head) VALUES (1, 'o', 1, '')")
+        self.documents = Documents(self._connection)
+        self.cases = 0
+
+    def fill(self, bodies: dict[str, Any]) -> None:
+        rows = [
+            (collection, key, json.dumps(body, ensure_ascii=False))
+            for collection in ("bare", "indexed")
+            for key, body in bodies.items()
+        ]
+        with self._connection:
+            self._connection.execute("DELETE FROM _entgldb_documents")
+            self._connection.executemany(
+                "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn)"
+                " VALUES (?, ?, ?, 1, 1, 1, 1)",
+                rows,
+            )
+
+
+@pytest.fixture(scope="module")
+def rig() -> Rig:
+    return Rig()
+
+
+def combined(one: dict[str, Any], other: dict[str, Any]) -> list[dict[str, Any]]:
+    """A filter by itself and together with another one: drawing filters takes longer than asking them."""
+    return [
+        one,
+        {"$or": [one, other]},
+        {"$and": [one, {"$nor": [other]}]},
+        {"$nor": [other, {"$and": [one]}]},
+        {**other, **one},
+    ]
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_sql_and_matcher_find_what_the_oracle_finds(rig: Rig, data: st.DataObject) -> None:
+    bodies = {f"k{n}": body for n, body in enumerate(data.draw(st.lists(documents, min_size=4, max_size=10)))}
+    rig.fill(bodies)
+    drawn = data.draw(st.lists(filters, min_size=14, max_size=14))
+    for wanted in (wanted for pair in pairwise(drawn) for wanted in combined(*pair)):
+        rig.cases += 1
+        collation = "nocase" if rig.cases % 8 == 0 else None
+        expected = sorted(
+            key for key, body in bodies.items() if oracle.matches(body, wanted, bool(collation))
+        )
+        node = parse_filter(wanted, collation)
+        assert [key for key, body in bodies.items() if node.matches(body)] == expected, wanted
+        for collection in ("bare", "indexed"):
+            found = rig.documents.read_all(collection, wanted, collation=collation, limit=100)
+            assert [key for key, _ in found] == expected, (collection, wanted, bodies)
+
+
+def test_enough_was_asked(rig: Rig) -> None:
+    assert rig.cases >= CASES_MIN
