@@ -136,7 +136,7 @@ class Run:
         self._trouble()
         healed_in = self._heal()
         self._no_false_alarm()
-        damage.at_rest(self.world, self.nodes)
+        damage.at_rest(self.world, self.nodes, self.options.bandwidth)
         believed(self.world, self.nodes)
         return self.finish(healed_in)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from entgldb.actors.line import Line, Pulse
 from entgldb.actors.session.outbox import Outbox
 from entgldb.messages.client import Write
 from tests.simulation.away import _forget
+from tests.simulation.events import damage
 from tests.simulation.run import Run
 from tests.simulation.test_calm import quiet, settled_again, start
 from tests.simulation.world.network import Weather
@@ -97,6 +99,19 @@ def test_a_snapshot_comes_over_a_slow_line_in_the_time_of_its_bytes() -> None:
     assert taker.log.vector() == giver.log.vector(), f"not there at {run.world.time:.0f} s"
     assert taker.all_counts()["gap"] == 0
     assert lost(run)[0][0] == lost(run)[1][0] == 0
+
+
+def test_large_rows_that_are_damaged_are_mended_in_the_time_of_their_bytes() -> None:
+    run = Run(damage.DAMAGED_SEEDS, options=replace(quiet(3), bandwidth=BANDWIDTH))
+    start(run)
+    for number in range(2):
+        run.clients[0]._request((Write("users", f"large{number}", body(number, 5 * LARGE)),))
+        run.world.run(1.0, lambda: not run.clients[0].waiting)
+    settled_again(run, 60.0)
+    run.network.weather = run.options.calm()
+    damage.at_rest(run.world, run.nodes, BANDWIDTH)
+    assert run.world.faults["damage"] == run.world.reached["row mended"] > 0
+    assert run.finish().violations == []
 
 
 def bytes_are_no_life(patch: Patch) -> None:

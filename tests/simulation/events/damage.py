@@ -18,6 +18,9 @@ INTERVAL_SECONDS = 3.0
 """Between comparisons in those seeds, all through their troubles."""
 OTHER = '{"damaged":true}'
 PATIENCE_SECONDS = 60.0
+"""Beyond the time that the rows themselves take on their lines."""
+SHOWN_TIMES = 4
+"""Both sides show a row that differs, and may look again before the mended one counts."""
 
 
 def interval_of(seed: int) -> float:
@@ -25,15 +28,17 @@ def interval_of(seed: int) -> float:
     return INTERVAL_SECONDS if seed % EVERY in (DAMAGED_SEEDS, SOUND_SEEDS) else 0.0
 
 
-def at_rest(world: World, nodes: list[SimulatedNode]) -> None:
-    """All is calm: in some seeds rows are damaged and mended, in some nothing may seem to be wrong."""
+def at_rest(world: World, nodes: list[SimulatedNode], bandwidth: float) -> None:
+    """All is calm: in some seeds rows are damaged and mended, in some nothing may seem to be wrong.
+
+    ``bandwidth``: bytes a second of each way of a link.
+    """
     if not interval_of(world.seed):
         return
     false = sum(_counted(node, Reason.REPAIRED) + _counted(node, Reason.UNDECIDED) for node in nodes)
     if false:
         world.violate(f"verification found {false} differences where there were none")
-    if world.seed % EVERY == DAMAGED_SEEDS:
-        damage(world, nodes)
+    size = damage(world, nodes) if world.seed % EVERY == DAMAGED_SEEDS else 0
     for node in nodes:
         node.deliver("oplog", Verify(repair=True))
     written = 0
@@ -44,7 +49,7 @@ def at_rest(world: World, nodes: list[SimulatedNode]) -> None:
         # they agree, or do not, as they did before, until somebody writes
         return written != before and _agree(nodes)
 
-    world.run(PATIENCE_SECONDS, agree)
+    world.run(PATIENCE_SECONDS + SHOWN_TIMES * size / bandwidth, agree)
     for node in nodes:
         node.followers[0].spoilt.clear()
         node.followers[0].look(node.store)
@@ -54,8 +59,8 @@ def at_rest(world: World, nodes: list[SimulatedNode]) -> None:
         world.violate(f"verification mended {mended} rows that were sound")
 
 
-def damage(world: World, nodes: list[SimulatedNode]) -> None:
-    """On one LAN node some rows change or go, never on two nodes the same."""
+def damage(world: World, nodes: list[SimulatedNode]) -> int:
+    """On one LAN node some rows change or go, never on two nodes the same; how many bytes they had."""
     node = world.random.choice([one for one in nodes if one.role == "lan"])
     rows = node.store.connection.execute(
         "SELECT id, body, collection, key FROM _entgldb_documents"
@@ -65,13 +70,13 @@ def damage(world: World, nodes: list[SimulatedNode]) -> None:
     # is known by nobody: no rule can tell such a row from a sound one when it is whole in itself
     pruned = node.retention_hours < DAY_HOURS
     rows = [row for row in rows if row[1] is not None or not pruned]
-    for number, body, collection, key in world.random.sample(
-        rows, min(len(rows), world.random.randint(1, 8))
-    ):
+    chosen = world.random.sample(rows, min(len(rows), world.random.randint(1, 8)))
+    for number, body, collection, key in chosen:
         ways = [_change] + ([_lose] if body is not None else []) + ([] if pruned else [_age])
         world.random.choice(ways)(node, number)
         node.followers[0].spoilt.add((collection, key))
         world.fault("damage", node.name)
+    return sum(len(body or "") for _, body, _, _ in chosen)
 
 
 def _change(node: SimulatedNode, number: int) -> None:
