@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,9 @@ from unittest.mock import patch
 
 from entgldb.actors.oplog import walker
 from entgldb.actors.oplog.retention import Retention
+from entgldb.actors.oplog.verifier import Verifier
 from entgldb.messages.local.members import Prune, Pruned
+from entgldb.messages.model import Place
 from entgldb.messages.wire import Copy
 from entgldb.storage.file.state import State
 from entgldb.storage.log import prune
@@ -69,14 +71,17 @@ def removed_field_ignored() -> Iterator[None]:
 
 @contextmanager
 def delay_taken_for_damage() -> Iterator[None]:
-    """Verification does not wait for what the log is about to bring."""
+    """Verification shows what the log is about to bring, and does not wait for it."""
 
     def careless(mine: Side, theirs: Side) -> Decision:
         found = decide(mine, theirs)
         behind = found is Decision.WAIT and theirs.copy is not None and mine.copy is None
         return Decision.TAKE if behind else found
 
-    with patch.object(mending, "decide", careless):
+    def shown(self: Verifier, keys: Iterable[Place], *_: object) -> Iterator[Copy]:
+        return self._documents.copies(keys)
+
+    with patch.object(mending, "decide", careless), patch.object(Verifier, "_copies", shown):
         yield
 
 
