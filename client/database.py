@@ -159,16 +159,10 @@ class Database:
     @property
     def documents(self) -> Documents:
         """The file, opened read-only in this process."""
-        if self._over is not None:
-            raise self._over
-        with self._lock:
-            if self._documents is not None and self._documents.replaced():
-                # a thread that still reads the old file reads it to the end
-                self._replaced.append(self._documents)
-                self._documents = None
-            if self._documents is None:
-                self._documents = self._transport.open_documents()
-            return self._documents
+        documents = self._documents
+        if documents is not None and self._over is None and not documents.replaced():
+            return documents
+        return self._opened()
 
     def collections(self, *, system: bool = False) -> list[str]:
         """Names of all collections that ever had a document on this node."""
@@ -257,6 +251,18 @@ class Database:
         from entgldb.client.batch import Batch
 
         return Batch(self, request)
+
+    def _opened(self) -> Documents:
+        if self._over is not None:
+            raise self._over
+        with self._lock:
+            if self._documents is not None and self._documents.replaced():
+                # a thread that still reads the old file reads it to the end
+                self._replaced.append(self._documents)
+                self._documents = None
+            if self._documents is None:
+                self._documents = self._transport.open_documents()
+            return self._documents
 
     def next_request(self) -> RequestId:
         """An id that makes a retry harmless."""

@@ -1,4 +1,4 @@
-"""The floor of W1 and W6: the cost of a program that keeps documents and a log in SQLite, and nothing else.
+"""The floor of W1, W6 and W8: the cost of a program that keeps documents and a log in SQLite, no more.
 
 Fixed, so that the ratios of different releases can be compared: stdlib ``json`` and ``sqlite3``, one
 process, WAL, ``synchronous=FULL``, ``UNIQUE(collection, key)``, two rows for every document (itself and its

@@ -10,16 +10,21 @@ from typing import Final
 from entgldb.launch.bench.catchup import catchup, snapshot
 from entgldb.launch.bench.cluster import convergence, idle, visibility
 from entgldb.launch.bench.floor import floor
-from entgldb.launch.bench.sides import Side, lone_node
+from entgldb.launch.bench.sides import Side, lone_node, opened
 from entgldb.launch.bench.works import DOCUMENTS, Bench, Figure, Result, in_turns
 from entgldb.launch.playground.temporary import temporary
 
+OPENED_DOCUMENTS: Final = 20_000
+"""In a directory that is open in the program itself, before the clock runs."""
 TIMED: Final[dict[str, tuple[Callable[[Side, int], float], int]]] = {
     "W1.single": (Side.single, 2_000),
     "W1.bulk": (Side.bulk, 20_000),
     "W1.inflight64": (Side.in_flight, 20_000),
     "W6.get": (Side.gets, 20_000),
     "W6.query": (Side.queries, 500),
+    "W8.single": (Side.single, 2_000),
+    "W8.bulk": (Side.bulk, 20_000),
+    "W8.get": (Side.gets, 20_000),
 }
 """The method that is timed for a figure, and the number of its calls in one turn."""
 
@@ -61,6 +66,12 @@ def _reads(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Resu
         yield from _compared(bench, figures, ours, least)
 
 
+def _in_process(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Result]:
+    documents = bench.amount(OPENED_DOCUMENTS)
+    with opened(root / "opened", documents) as ours, floor(root / "floor.db", documents) as least:
+        yield from _compared(bench, figures, ours, least)
+
+
 def _compared(bench: Bench, figures: Sequence[Figure], ours: Side, least: Side) -> Iterator[Result]:
     for figure in figures:
         do, whole = TIMED[figure.full_name]
@@ -77,4 +88,5 @@ WORKS: Final[dict[str, Callable[[Bench, Path, Sequence[Figure]], Iterator[Result
     "W5": idle,
     "W6": _reads,
     "W7": snapshot,
+    "W8": _in_process,
 }

@@ -1,4 +1,4 @@
-"""The two sides of W1 and W6, timed by the same code: a node by its public API, and the floor."""
+"""The two sides of W1, W6 and W8, timed by the same code: ours by the public API, and the floor."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from entgldb.client.aio import database as aio
 from entgldb.client.database import Database
+from entgldb.launch.embedded import opening
 from entgldb.launch.playground.cluster import Playground
 
 COLLECTION: Final = "bench"
@@ -105,7 +106,7 @@ class Side(ABC):
 
 
 class NodeSide(Side):
-    """A running node, through the client API."""
+    """A running node, or an open directory, through the client API."""
 
     def __init__(self, database: Database) -> None:
         super().__init__()
@@ -151,6 +152,15 @@ def lone_node(root: Path, documents: int = 0) -> Iterator[NodeSide]:
         side = NodeSide(playground.lan[0].db)
         if documents:
             side.fill(documents)
+        yield side
+
+
+@contextmanager
+def opened(directory: Path, documents: int) -> Iterator[NodeSide]:
+    """No node: a directory that is open in this process and holds so many documents."""
+    with opening.open(directory) as database:
+        side = NodeSide(database)
+        side.fill(documents)
         yield side
 
 

@@ -63,6 +63,9 @@ FIGURES: Final = (
     Figure("W6", "get", "documents/s", Wanted.RATIO, 0.6),
     Figure("W6", "query", "queries/s", Wanted.RATIO, 0.6),
     Figure("W7", "snapshot", "documents/s", Wanted.RATIO, 0.4),
+    Figure("W8", "single", "documents/s", Wanted.RATIO, 0.75),
+    Figure("W8", "bulk", "documents/s", Wanted.RATIO, 0.7),
+    Figure("W8", "get", "documents/s", Wanted.RATIO, 0.85),
 )
 
 GROWN_FIGURES: Final = tuple(

@@ -11,6 +11,8 @@ from typing import Final
 from entgldb.messages.errors import CorruptError, EntglError, ErrorCode
 
 HINT_DAMAGED: Final = "entgldb start --rebuild (refilled by the peers), or entgldb restore FILE"
+FAULTS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""Raised by a connection."""
 
 
 def translated(fault: sqlite3.Error | UnicodeDecodeError, where: str) -> EntglError:
@@ -34,7 +36,7 @@ def translating(where: object) -> Iterator[None]:
     """Raise SQLite's errors as errors of ours."""
     try:
         yield
-    except (sqlite3.Error, UnicodeDecodeError) as fault:
+    except FAULTS as fault:
         raise translated(fault, str(where)) from fault
 
 

@@ -35,10 +35,10 @@ def bench(
     """Measure real nodes, beside what SQLite alone does: in all in five minutes.
 
     \b
-    W1 writes                    W4 nodes that were apart
-    W2 an empty node catches up  W5 idle nodes
-    W3 from one node to another  W6 reads
-    W7 an empty node takes a snapshot
+    W1 writes                    W5 idle nodes
+    W2 an empty node catches up  W6 reads
+    W3 from one node to another  W7 an empty node takes a snapshot
+    W4 nodes that were apart     W8 a directory open in this process
 
     Each figure is the median of several rounds, in turns with its floor; files go to $TMPDIR. The machine,
     Python, SQLite, the file system and the time of an fsync stand beside the figures.
