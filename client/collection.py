@@ -18,6 +18,9 @@ from entgldb.storage.documents.query import Changes
 if TYPE_CHECKING:
     from entgldb.client.door import Door
     from entgldb.client.feed import Following
+    from entgldb.client.feeds.live import Live
+    from entgldb.client.feeds.selecting import Selected
+    from entgldb.client.feeds.watching import Watch
     from entgldb.storage.documents.history import History
 
 
@@ -230,9 +233,49 @@ class Collection:
         """Index a field path (``"address.city"``) on this node."""
         self._database.request(CreateIndex(self.name, path))
 
-    def changes(self, since: str | None = None, *, follow: bool = False) -> Changes | Following:
+    def changes(
+        self, since: str | None = None, *, filter: Mapping[str, Any] | None = None, follow: bool = False
+    ) -> Changes | Following | Selected:
         """Like ``Database.changes``, of this collection only."""
-        return self._database.changes(since, collection=self.name, follow=follow)
+        return self._database.changes(since, collection=self.name, filter=filter, follow=follow)
+
+    def watch(self, filter: Mapping[str, Any] | None = None, *, since: str | None = None) -> Watch:
+        """Documents that enter a filter, change within it and leave it, for ever; with a ``token``.
+
+        Without ``since`` it begins with all that match, as ``enter``; with ``"now"`` it tells what comes from
+        here on, with a token what comes behind that. Each event comes at least once, with the document as it
+        is then. After a token it is not known what matched before: ``enter`` and ``leave`` may tell what was
+        so already.
+
+        Raises TokenExpired as ``Database.changes``.
+        """
+        from entgldb.client.feeds.watching import Watch, begin
+
+        token, watched = begin(self, self._database.token, filter, since)
+        feed = self._database.changes(token, collection=self.name, follow=True)
+        return Watch(feed, watched)
+
+    def live(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> Live:
+        """What ``find`` gives, as a list, and again whenever that has changed, for ever.
+
+        The query runs again only where a document of the result, or one that matches, was written. A result
+        may have 10,000 documents: beyond it InvalidError is raised.
+        """
+        from entgldb.client.feeds.live import LIVE_DOCUMENTS_MAX
+        from entgldb.storage.rules.filtering.parser import parse_filter
+
+        most = LIVE_DOCUMENTS_MAX + 1 if limit is None else limit
+        return self._database.live(
+            self.name,
+            lambda: list(self.find(filter, sort=sort, limit=most)),
+            parse_filter(filter).matches,
+        )
 
     def _begin_part(self, part: client_writes.Part, request: RequestId | None) -> Callable[[], int]:
         answer = self._begin(part.writes, request)

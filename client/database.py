@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection as Names
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from entgldb.client import conflicts as client_merging
 from entgldb.client.collection import Collection
+from entgldb.client.feeds.selecting import NOW, Selected, Selection
 from entgldb.client.transport import SocketTransport, Transport, closed
 from entgldb.client.writes import Document
 from entgldb.messages.client import RequestId, Status
@@ -24,6 +26,7 @@ from entgldb.storage.documents.query import Change, Changes, Documents
 if TYPE_CHECKING:
     from entgldb.client.batch import Batch
     from entgldb.client.feed import Following
+    from entgldb.client.feeds.live import Live
     from entgldb.client.forms.typed import TypedCollection
     from entgldb.client.nodes import Nodes
     from entgldb.client.peers import Peers
@@ -194,20 +197,47 @@ class Database:
         return self.documents.token()
 
     def changes(
-        self, since: str | None = None, *, collection: str | None = None, follow: bool = False
-    ) -> Changes | Following:
+        self,
+        since: str | None = None,
+        *,
+        collection: str | None = None,
+        collections: Names[str] | None = None,
+        filter: Mapping[str, Any] | None = None,
+        follow: bool = False,
+    ) -> Changes | Following | Selected:
         """Changes after the token ``since``, oldest first, at least once; an iterator with a ``token``.
 
-        Each key comes with its present version. ``follow`` waits for more for ever; otherwise it ends
-        when all is told. The iterator's ``token`` goes with the node, whatever matches: where little
-        matches, keep it instead of the last change's. Raises TokenExpired for a token of another
-        database file, or one so old that deletes after it may have been forgotten.
+        Each key comes with its present version. ``since="now"``: what comes from here on. ``follow`` waits
+        for more for ever; otherwise it ends when all is told. The iterator's ``token`` goes with the node,
+        whatever matches: where little matches, keep it instead of the last change's.
+
+        ``collection``, or ``collections``: of these alone; otherwise of all but the system's. ``filter``: of
+        documents that match it as they are now, and all deletes; ``watch`` tells what leaves a filter, too.
+
+        Raises TokenExpired for a token of another database file, or one so old that deletes after it may have
+        been forgotten.
         """
+        wanted = Selection.of(collection, collections, filter)
+        since = self.token() if since == NOW else since
+        feed = self._feed(since, wanted.collection, follow=follow)
+        return feed if wanted.is_plain else Selected(feed, wanted.takes())
+
+    def _feed(self, since: str | None, collection: str | None, *, follow: bool) -> Changes | Following:
         if not follow:
             return self.documents.changes(since, collection=collection)
         from entgldb.client.feed import Following
 
         return Following(self._transport.follow, lambda: self.documents, since, collection)
+
+    def live(
+        self, collection: str, find: Callable[[], list[Document]], matches: Callable[[Any], bool]
+    ) -> Live:
+        """The results of ``find`` in ``collection``, again whenever they have changed: see
+        ``Collection.live``."""
+        from entgldb.client.feeds.live import Live, LiveQuery
+
+        query = LiveQuery(lambda: self.documents, collection, find, matches)
+        return Live(self._transport.follow, lambda: self.documents, query)
 
     def ask(self, actor: str, message: Message, *, timeout: float | None = None) -> Message:
         """Send an admin message to ``node``, ``store``, ``oplog``, ``sync``, ``election`` or ``gateway``.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from entgldb.client.feed import Following
+    from entgldb.client.feeds.live import Live
+    from entgldb.client.feeds.selecting import Selected
+    from entgldb.client.writes import Document
     from entgldb.messages.client import RequestId
     from entgldb.messages.schema import Json, Message
     from entgldb.storage.documents.query import Changes, Documents
@@ -20,10 +23,25 @@ class Door(Protocol):
         """The file, opened read-only in this process."""
         ...
 
+    def token(self) -> str:
+        """The change token after everything that is here now."""
+        ...
+
     def changes(
-        self, since: str | None = None, *, collection: str | None = None, follow: bool = False
-    ) -> Changes | Following:
+        self,
+        since: str | None = None,
+        *,
+        collection: str | None = None,
+        filter: Mapping[str, Any] | None = None,
+        follow: bool = False,
+    ) -> Changes | Following | Selected:
         """Changes after a token, oldest first, at least once."""
+        ...
+
+    def live(
+        self, collection: str, find: Callable[[], list[Document]], matches: Callable[[Any], bool]
+    ) -> Live:
+        """The results of ``find``, again whenever they have changed."""
         ...
 
     def next_request(self) -> RequestId:

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 from entgldb.client import collection as client
 from entgldb.client import writes as client_writes
 from entgldb.client.aio.door import Door, aside
+from entgldb.client.aio.live import Live, Watch
+from entgldb.client.feeds.live import LIVE_DOCUMENTS_MAX
+from entgldb.client.feeds.watching import begin
 from entgldb.client.writes import Document
 from entgldb.messages.client import CreateIndex
 from entgldb.messages.errors import EntglError, NoAnswerError
 from entgldb.messages.model import Version
+from entgldb.storage.rules.filtering.parser import parse_filter
 
 if TYPE_CHECKING:
     from entgldb.client.aio.feed import Following
@@ -162,6 +166,31 @@ class Collection:
         """Index a field path (``"address.city"``) on this node."""
         await self._database.request(CreateIndex(self.name, path))
 
-    def changes(self, since: str | None = None, *, follow: bool = False) -> Following:
+    def changes(
+        self, since: str | None = None, *, filter: Mapping[str, Any] | None = None, follow: bool = False
+    ) -> Following:
         """Like ``Database.changes``, of this collection only."""
-        return self._database.changes(since, collection=self.name, follow=follow)
+        return self._database.changes(since, collection=self.name, filter=filter, follow=follow)
+
+    def watch(self, filter: Mapping[str, Any] | None = None, *, since: str | None = None) -> Watch:
+        """Documents that enter a filter, change within it and leave it, as in the blocking API.
+
+        It begins with its first step.
+        """
+        start = functools.partial(begin, self._blocking, self._database._blocking.token, filter, since)
+        return Watch(self._run, start, lambda token: self.changes(token, follow=True))
+
+    def live(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> Live:
+        """What ``find`` gives, as a list, and again whenever that has changed, as in the blocking API."""
+        most = LIVE_DOCUMENTS_MAX + 1 if limit is None else limit
+        return self._database.live(
+            self.name,
+            lambda: list(self._blocking.find(filter, sort=sort, limit=most)),
+            parse_filter(filter).matches,
+        )

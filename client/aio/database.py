@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection as Names
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
@@ -23,10 +24,13 @@ from entgldb.client.aio.batch import Batch
 from entgldb.client.aio.collection import Collection
 from entgldb.client.aio.door import aside
 from entgldb.client.aio.feed import PAGE, Following
+from entgldb.client.aio.live import Live
 from entgldb.client.aio.requests import Requests
 from entgldb.client.aio.transport import Transport
 from entgldb.client.aio.typed import TypedCollection
 from entgldb.client.database import TIMEOUT_SECONDS, Change, Conflict, Document
+from entgldb.client.feeds.live import LiveQuery
+from entgldb.client.feeds.selecting import NOW, Selected, Selection
 from entgldb.client.spread import AGAIN_SECONDS, SLICE_SECONDS, Spread, Waiting, need_of
 from entgldb.client.transport import closed
 from entgldb.messages.client import Commit, Relay, Report, RequestId, Status, Write
@@ -155,16 +159,36 @@ class Database:
     resolve = aside(client.Database.resolve)
 
     def changes(
-        self, since: str | None = None, *, collection: str | None = None, follow: bool = False
+        self,
+        since: str | None = None,
+        *,
+        collection: str | None = None,
+        collections: Names[str] | None = None,
+        filter: Mapping[str, Any] | None = None,
+        follow: bool = False,
     ) -> Following:
         """Changes after the token ``since``, oldest first, at least once; with a ``token``.
 
-        As ``changes`` of the blocking API, to be read by ``async for``.
+        As ``changes`` of the blocking API, to be read by ``async for``. It begins with its first step: for
+        ``"now"`` before that, take ``await db.token()``.
         """
-        return Following(self._requests, self._run, self._changes, since, collection, follow=follow)
+        wanted = Selection.of(collection, collections, filter)
+        takes = None if wanted.is_plain else wanted.takes()
 
-    def _changes(self, since: str | None, collection: str | None) -> Changes:
-        return self._blocking.documents.changes(since, collection=collection)
+        def read(token: str | None) -> Changes | Selected:
+            documents = self._blocking.documents
+            since = documents.token() if token == NOW else token
+            feed = documents.changes(since, collection=wanted.collection)
+            return feed if takes is None else Selected(feed, takes)
+
+        return Following(self._requests, self._run, read, since, follow=follow)
+
+    def live(
+        self, collection: str, find: Callable[[], list[Document]], matches: Callable[[Any], bool]
+    ) -> Live:
+        """The results of ``find``, again whenever they have changed: see ``Collection.live``."""
+        query = LiveQuery(lambda: self._blocking.documents, collection, find, matches)
+        return Live(self._requests, self._run, query)
 
     async def ask(self, actor: str, message: Message) -> Message:
         """Send an admin message to ``node``, ``store``, ``oplog``, ``sync``, ``election`` or ``gateway``."""

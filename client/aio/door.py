@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from entgldb.client.aio.feed import Following
+    from entgldb.client.aio.live import Live
     from entgldb.client.database import Database
+    from entgldb.client.writes import Document
     from entgldb.messages.client import RequestId, Write
     from entgldb.messages.model import Version
     from entgldb.messages.schema import Message
@@ -24,9 +26,20 @@ class Door(Protocol):
     _blocking: Database
 
     def changes(
-        self, since: str | None = None, *, collection: str | None = None, follow: bool = False
+        self,
+        since: str | None = None,
+        *,
+        collection: str | None = None,
+        filter: Mapping[str, Any] | None = None,
+        follow: bool = False,
     ) -> Following:
         """Changes after a token, oldest first, at least once."""
+        ...
+
+    def live(
+        self, collection: str, find: Callable[[], list[Document]], matches: Callable[[Any], bool]
+    ) -> Live:
+        """The results of ``find``, again whenever they have changed."""
         ...
 
     async def request(self, message: Message) -> Message:

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from entgldb.client.aio.transport import Transport
 from entgldb.client.feed import POLL_SECONDS, REDIAL_SECONDS, SILENT_SECONDS
+from entgldb.client.feeds.selecting import Selected
 from entgldb.messages.errors import NoAnswerError, NoNodeError
 from entgldb.storage.documents.query import Change, Changes
 
@@ -76,14 +77,13 @@ class Following(AsyncIterator[Change]):
         self,
         requests: Transport,
         run: Run,
-        changes: Callable[[str | None, str | None], Changes],
+        changes: Callable[[str | None], Changes | Selected],
         since: str | None,
-        collection: str | None,
         *,
         follow: bool,
     ) -> None:
         self._run, self._changes = run, changes
-        self._since, self._collection = since, collection
+        self._since = since
         self._told = self._tell(requests, follow=follow)
 
     @property
@@ -104,7 +104,7 @@ class Following(AsyncIterator[Change]):
                 # before reading: every commit from here on is announced
                 if follow:
                     await feed.rearm()
-                reading = await self._run(lambda: self._changes(self._since, self._collection))
+                reading = await self._run(lambda: self._changes(self._since))
                 while page := await self._run(lambda: list(islice(reading, PAGE))):  # noqa: B023 -- awaited here
                     for change in page:
                         self._since = change.token

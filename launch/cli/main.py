@@ -34,6 +34,7 @@ _VERBS: Final = {
     "import": ("cli.data.streams", "import_", "Store every line of a JSON Lines file."),
     "export": ("cli.data.streams", "export", "Write a collection as JSON Lines."),
     "changes": ("cli.data.streams", "changes", "Show what was written, in order; follow it."),
+    "watch": ("cli.data.streams", "watch", "Show what enters a filter, changes and leaves it."),
     "why": ("cli.data.why", "why", "Tell where a document is, and why it is not where it is not."),
     "verify": ("cli.upkeep.verify", "verify", "Check the file; compare documents between nodes."),
     "backup": ("cli.upkeep.backup", "backup", "Copy a node into a file; check such a file."),

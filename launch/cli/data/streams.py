@@ -11,11 +11,24 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from entgldb.launch.cli.common import as_json_text, common, hint_at, plain, say, show, with_database
+from entgldb.launch.cli.common import (
+    as_json_text,
+    common,
+    hint_at,
+    plain,
+    read_json,
+    say,
+    show,
+    version_fields,
+    with_database,
+)
 from entgldb.messages.errors import EntglError, TokenExpired
 
 if TYPE_CHECKING:
     from entgldb.client.database import Database
+    from entgldb.client.feed import Following
+    from entgldb.client.feeds.selecting import Selected
+    from entgldb.storage.documents.query import Changes
 
 
 format_option = click.option(
@@ -166,8 +179,11 @@ def _export_rows(db: Database, collection: str, delimiter: str) -> bool:
 @click.argument("collection", required=False)
 @click.option("--since", metavar="TOKEN", help="Go on after this token; now: what comes from here on.")
 @click.option("--follow", is_flag=True, help="Wait for more until Ctrl-C.")
+@click.option("--filter", "wanted", metavar="JSON", help="Documents that match it, and all deletes.")
 @with_database
-def changes(db: Database, as_json: bool, collection: str | None, since: str | None, follow: bool) -> None:
+def changes(
+    db: Database, as_json: bool, collection: str | None, since: str | None, follow: bool, wanted: str | None
+) -> None:
     """Show what was written, oldest first, each key with its present version.
 
     At the end it tells the token to go on from, which goes with the node, whatever COLLECTION says: on
@@ -177,20 +193,20 @@ def changes(db: Database, as_json: bool, collection: str | None, since: str | No
     Example:
       entgldb changes users --follow
       entgldb changes users --since now --follow
+      entgldb changes users --filter '{"age": {"$gt": 30}}'
     """
     if collection:
         hint_at(db, collection)
     try:
-        _show_changes(db, as_json, collection, db.token() if since == "now" else since, follow)
+        matching = None if wanted is None else read_json(wanted, "the filter")
+        found = db.changes(since, collection=collection, filter=matching, follow=follow)
+        _show_changes(found, as_json, flush=follow)
     except TokenExpired as fault:
         fault.hint = f"entgldb changes {collection or ''}".strip() + ": every document comes once more"
         raise
 
 
-def _show_changes(
-    db: Database, as_json: bool, collection: str | None, since: str | None, follow: bool
-) -> None:
-    found = db.changes(since, collection=collection, follow=follow)
+def _show_changes(found: Changes | Following | Selected, as_json: bool, *, flush: bool) -> None:
     for change in found:
         if as_json:
             show(
@@ -207,9 +223,32 @@ def _show_changes(
         else:
             text = "deleted" if change.document is None else as_json_text(change.document)
             say(change.token, change.collection, plain(change.key), text)
-        if follow:
+        if flush:
             sys.stdout.flush()
     if as_json:
         show({"token": found.token})
     else:
         click.echo(f"next: --since {found.token}", err=True)
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("filter", default="{}", metavar="[FILTER]")
+@click.option("--since", metavar="TOKEN", help="Go on after this token; now: what comes from here on.")
+@with_database
+def watch(db: Database, as_json: bool, collection: str, filter: str, since: str | None) -> None:
+    """Show documents that enter a filter, change within it and leave it, until Ctrl-C.
+
+    Without --since it begins with all that match.
+
+    Example: entgldb watch orders '{"state": "open"}' --since now
+    """
+    hint_at(db, collection)
+    for event in db[collection].watch(read_json(filter, "the filter"), since=since):
+        if as_json:
+            show({**event._asdict(), "version": version_fields(event.version)})
+        else:
+            text = "deleted" if event.document is None else as_json_text(event.document)
+            say(event.token, event.kind, plain(event.key), text)
+        sys.stdout.flush()

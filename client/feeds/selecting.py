@@ -1,0 +1,96 @@
+"""A part of the change feed: of some collections, of the documents that a filter matches."""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Names
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from entgldb.messages.errors import InvalidError
+from entgldb.messages.model import check_collection
+from entgldb.storage.documents.query import Change
+
+NOW = "now"
+"""The token of what comes from here on."""
+
+
+class Selection(NamedTuple):
+    """The changes that are wanted."""
+
+    collection: str | None
+    """The only one, or None: several, or all but those of the system."""
+    names: frozenset[str] | None = None
+    """Several."""
+    filter: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(
+        cls, collection: str | None, collections: Names[str] | None, filter: Mapping[str, Any] | None
+    ) -> Selection:
+        """Raises InvalidError for names that are none, and for a collection beside collections."""
+        if collections is None:
+            return cls(collection, None, filter)
+        if collection is not None or isinstance(collections, str):
+            raise InvalidError("changes are of one collection or of several", hint="collections=[...] alone")
+        names = frozenset(map(check_collection, collections))
+        return cls(min(names), None, filter) if len(names) == 1 else cls(None, names, filter)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a feed of one collection, or of all, has these and no others."""
+        return self.names is None and not self.filter
+
+    def takes(self) -> Takes:
+        """The test of a change. Raises InvalidError, UnsupportedError for the filter."""
+        return Takes(self)
+
+
+class Takes:
+    """Whether a change is wanted. A delete is, whatever the filter: of the document nothing is left."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._names = selection.names
+        self._matches = None
+        if selection.filter:
+            # most feeds have no filter
+            from entgldb.storage.rules.filtering.parser import parse_filter
+
+            self._matches = parse_filter(selection.filter).matches
+
+    def __call__(self, change: Change) -> bool:
+        if self._names is not None and change.collection not in self._names:
+            return False
+        return self._matches is None or change.document is None or self._matches(change.document)
+
+
+class Feed(Protocol):
+    """A feed that this process reads."""
+
+    @property
+    def token(self) -> str: ...
+
+    def __next__(self) -> Change: ...
+
+
+class Selected(Iterator[Change]):
+    """The changes of a feed that are wanted; its ``token`` goes with the feed, whatever is wanted."""
+
+    def __init__(self, feed: Feed, takes: Takes) -> None:
+        self._feed, self._takes = feed, takes
+
+    @property
+    def token(self) -> str:
+        """Give it to ``changes`` to go on after all that was read so far, what was not wanted included."""
+        return self._feed.token
+
+    def __next__(self) -> Change:
+        while True:
+            change = next(self._feed)
+            if self._takes(change):
+                return change
+
+    def close(self) -> None:
+        """Wait no more."""
+        close = getattr(self._feed, "close", None)
+        if close is not None:
+            close()
