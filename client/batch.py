@@ -15,6 +15,7 @@ from entgldb.messages.model import Version
 
 if TYPE_CHECKING:
     from entgldb.client.door import Door
+    from entgldb.client.spread import Ack
 
 
 class Gathering:
@@ -60,6 +61,10 @@ class Gathering:
         """The writes to be sent: none where the block was left by an error."""
         self._open = False
         return tuple(self._writes) if well else ()
+
+    def made(self) -> list[Version]:
+        """The versions that were made."""
+        return [version for version in self.versions if version is not None]
 
     def _was_done(self, versions: list[Version | None]) -> None:
         self.versions = versions
@@ -114,9 +119,10 @@ class Batched:
 class Batch(Gathering):
     """A batch of the blocking API."""
 
-    def __init__(self, database: Door, request: str | None) -> None:
+    def __init__(self, database: Door, request: str | None, ack: Ack | None = None) -> None:
         super().__init__(request)
         self._database = database
+        self._ack = ack
 
     def __enter__(self) -> Batch:
         self._begin()
@@ -129,3 +135,5 @@ class Batch(Gathering):
         if writes:
             request = self._named or self._database.next_request()
             self._was_done(client_writes.versions(self._database.begin(Commit(request, writes))()))
+            if self._ack is not None:
+                self._database.await_spread(self._ack.need, self.made(), self._ack.seconds)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection as Names
 from typing import TYPE_CHECKING, Any, Final
 
 from entgldb.client import conflicts as client_merging
 from entgldb.client import writes as client_writes
 from entgldb.client.forms import frames
+from entgldb.client.spread import ACK_SECONDS, Ack
 from entgldb.client.writes import Document
 from entgldb.messages.client import Commit, CreateIndex, RequestId, Write
 from entgldb.messages.errors import EntglError, NoAnswerError
@@ -27,9 +29,21 @@ if TYPE_CHECKING:
 class Collection:
     """The documents of one collection."""
 
-    def __init__(self, database: Door, name: str) -> None:
+    def __init__(self, database: Door, name: str, ack: Ack | None = None) -> None:
+        """``ack``: the members that every write waits for; None: no other node."""
         self._database = database
         self.name: Final = name
+        self._ack = ack
+
+    def with_ack(self, ack: str | int | Names[str], timeout: float = ACK_SECONDS) -> Collection:
+        """The same collection, whose writes wait until other members have them on their disks, too.
+
+        ``ack``: ``"local"`` (nobody else), ``"peers:N"`` or N (so many other members), ``"all"``, ``"cloud"``
+        (a cloud peer), or node ids: ``orders.with_ack("peers:1").insert({...})``. Such a write raises
+        SpreadError after ``timeout`` seconds: it is done here and goes on its way, and the error's ``spread``
+        says who has it. Do not write again.
+        """
+        return Collection(self._database, self.name, Ack.of(ack, timeout))
 
     def get(self, key: str) -> Document | None:
         """One document with the version that was read, or None."""
@@ -85,6 +99,7 @@ class Collection:
             fault.key = key
             raise
         assert version is not None
+        self._await_ack([version])
         return client_writes.inserted(write, version)
 
     def insert_many(
@@ -143,6 +158,7 @@ class Collection:
         assert version is not None
         if isinstance(document, Document):
             document.was_put(write, version)
+        self._await_ack([version])
         return version
 
     def merges(self) -> bool:
@@ -178,7 +194,7 @@ class Collection:
                 with contextlib.suppress(EntglError):
                     stored += under_way()
             if isinstance(fault, EntglError):
-                fault.stored = stored
+                fault.stored += stored
             raise
         return stored
 
@@ -191,7 +207,7 @@ class Collection:
         VersionError.
         """
         write = client_writes.delete(self.name, key, client_writes.expected(if_version))
-        return self._begin((write,), client_writes.request_id(request))()[0]
+        return self._write(write, request)
 
     def update(
         self,
@@ -216,7 +232,7 @@ class Collection:
         """
         expects = client_writes.expected(if_version)
         write = client_writes.update(self.name, key, operators, expects, upsert=upsert)
-        return self._begin((write,), client_writes.request_id(request))()[0]
+        return self._write(write, request)
 
     def history(self, key: str) -> History:
         """The versions of a document, newest first, as far as the node's log has them."""
@@ -262,7 +278,7 @@ class Collection:
         sort: str | Sequence[str] | None = None,
         limit: int | None = None,
     ) -> Live:
-        """What ``find`` gives, as a list, and again whenever that has changed, for ever.
+        """The result of ``find`` as a list, and again whenever that has changed, for ever.
 
         The query runs again only where a document of the result, or one that matches, was written. A result
         may have 10,000 documents: beyond it InvalidError is raised.
@@ -277,9 +293,32 @@ class Collection:
             parse_filter(filter).matches,
         )
 
+    def _write(self, write: Write, request: str | None) -> Version | None:
+        """One write; the version made, or None where it met nothing."""
+        versions = self._begin((write,), client_writes.request_id(request))()
+        self._await_ack(versions)
+        return versions[0]
+
+    def _await_ack(self, versions: Sequence[Version | None]) -> None:
+        """Wait until those who have to have what was made."""
+        if self._ack is not None:
+            made = [version for version in versions if version is not None]
+            self._database.await_spread(self._ack.need, made, self._ack.seconds)
+
     def _begin_part(self, part: client_writes.Part, request: RequestId | None) -> Callable[[], int]:
         answer = self._begin(part.writes, request)
-        return lambda: part.was_put(answer())
+
+        def stored() -> int:
+            versions = answer()
+            number = part.was_put(versions)
+            try:
+                self._await_ack(versions)
+            except EntglError as fault:
+                fault.stored = number
+                raise
+            return number
+
+        return stored
 
     def _begin(
         self, writes: tuple[Write, ...], request: RequestId | None

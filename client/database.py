@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Names
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from entgldb.client import conflicts as client_merging
 from entgldb.client.collection import Collection
 from entgldb.client.feeds.selecting import NOW, Selected, Selection
+from entgldb.client.spread import ACK_SECONDS, LOCAL, Ack
 from entgldb.client.transport import SocketTransport, Transport, closed
 from entgldb.client.writes import Document
 from entgldb.messages.client import RequestId, Status
@@ -254,21 +255,31 @@ class Database:
 
     def spread(self, version: Version) -> Spread:
         """Which other members have a version that a write gave, as far as this node knows now."""
-        from entgldb.client.spread import wait
+        return self.await_spread("", (version,), 0.0)
 
-        return wait(self._transport, "", (version,), 0.0)
-
-    def wait_synced(self, timeout: float = 30.0, *, peers: str | int | Iterable[str] = "all") -> Spread:
+    def wait_synced(self, timeout: float = 30.0, *, peers: str | int | Names[str] = "all") -> Spread:
         """Wait until other members have all that this node has now, its own writes and others'.
 
         ``peers``: ``"all"``, how many, ``"cloud"`` (a cloud peer), or node ids. ``timeout`` in seconds.
         Raises SpreadError, which tells who has it, when the time is over.
         """
-        from entgldb.client.spread import need_of, wait
+        from entgldb.client.spread import need_of
 
-        return wait(self._transport, need_of(peers), None, timeout)
+        return self.await_spread(need_of(peers), None, timeout)
 
-    def batch(self, *, request: str | None = None) -> Batch:
+    def await_spread(self, need: str, versions: Sequence[Version] | None, seconds: float) -> Spread:
+        """Wait until the members that are needed have these versions, or all that is here; see ``spread``."""
+        from entgldb.client.spread import wait
+
+        return wait(self._transport, need, versions, seconds)
+
+    def batch(
+        self,
+        *,
+        request: str | None = None,
+        ack: str | int | Names[str] = LOCAL,
+        ack_timeout: float = ACK_SECONDS,
+    ) -> Batch:
         """Write to several collections in one transaction, here and, as one group, on every other node.
 
         ``with db.batch() as batch: batch["stock"].update(...); batch["orders"].insert(...)``: a collection of
@@ -276,11 +287,12 @@ class Database:
         raises. A write that is refused, such as by ``if_version``, undoes all and raises at the end of the
         block. A write meets what the writes before it leave. ``batch.versions`` has the versions afterwards.
 
-        At most 10,000 writes and 16 MiB. ``request`` as for ``put``, with keys for all inserts.
+        At most 10,000 writes and 16 MiB. ``request`` as for ``put``, with keys for all inserts; ``ack`` and
+        ``ack_timeout`` as for ``Collection.with_ack``.
         """
         from entgldb.client.batch import Batch
 
-        return Batch(self, request)
+        return Batch(self, request, Ack.of(ack, ack_timeout))
 
     def _opened(self) -> Documents:
         if self._over is not None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from entgldb.client.feed import Following
     from entgldb.client.feeds.live import Live
     from entgldb.client.feeds.selecting import Selected
+    from entgldb.client.spread import Spread
     from entgldb.client.writes import Document
     from entgldb.messages.client import RequestId
+    from entgldb.messages.model import Version
     from entgldb.messages.schema import Json, Message
     from entgldb.storage.documents.query import Changes, Documents
 
@@ -54,6 +56,10 @@ class Door(Protocol):
 
     def begin(self, message: Message) -> Callable[[], Message]:
         """Send a request to the store; the function returned waits for the answer."""
+        ...
+
+    def await_spread(self, need: str, versions: Sequence[Version] | None, seconds: float) -> Spread:
+        """Wait until the members that are needed have these versions. Raises SpreadError."""
         ...
 
     def ask(self, actor: str, message: Message, *, timeout: float | None = None) -> Message:

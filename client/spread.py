@@ -6,18 +6,18 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from entgldb.messages.administration import AwaitSpread
-from entgldb.messages.client import Report
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NoNodeError
 from entgldb.messages.model import Version
 
 if TYPE_CHECKING:
     from entgldb.client.transport import Transport
+    from entgldb.messages.administration import AwaitSpread
     from entgldb.messages.schema import Message
 
 LOCAL: Final = "local"
 """The ``ack`` that waits for nobody else."""
 ACK_SECONDS: Final = 10.0
+"""For which a write with another one waits, unless it says otherwise."""
 SLICE_SECONDS: Final = 5.0
 """For which one question waits; then it is asked again."""
 SLACK_SECONDS: Final = 2.0
@@ -61,6 +61,18 @@ def need_of(ack: str | int | Iterable[str]) -> str:
     return ack if isinstance(ack, str) else f"nodes:{','.join(ack)}"
 
 
+class Ack(NamedTuple):
+    """The members that have to have a write on their disks before it is done, and for how long it waits."""
+
+    need: str
+    seconds: float
+
+    @classmethod
+    def of(cls, ack: str | int | Iterable[str], seconds: float) -> Ack | None:
+        """None for ``local``. Raises InvalidError."""
+        return None if ack == LOCAL else cls(need_of(ack), seconds)
+
+
 class Waiting:
     """One wait, question by question, for both APIs: ask each, and give ``answered`` or ``failed`` the
     outcome."""
@@ -74,6 +86,7 @@ class Waiting:
     ) -> None:
         """``versions`` None: all that the node has now."""
         self._slice = slice_seconds
+        self._versions = tuple(versions or ())
         self._need = need
         self._vector = None if versions is None else newest(versions)
         self._until = time.monotonic() + seconds
@@ -83,6 +96,9 @@ class Waiting:
 
     def questions(self) -> Iterator[AwaitSpread]:
         """The next question, as long as there is reason for one."""
+        # for those who wait; every client imports this module
+        from entgldb.messages.administration import AwaitSpread
+
         while self._spread is None or not self._spread.reached:
             left = self._until - time.monotonic()
             if left <= 0 and (self._spread or self._fault):
@@ -91,7 +107,7 @@ class Waiting:
 
     def answered(self, answer: Message) -> None:
         """A question was answered."""
-        body: dict[str, Any] = answer.body if isinstance(answer, Report) else {}
+        body: dict[str, Any] = getattr(answer, "body", {})
         durable, missing = (tuple(map(str, body.get(name, ()))) for name in ("durable", "missing"))
         self._spread = Spread(durable, missing, bool(body.get("reached")))
 
@@ -112,7 +128,7 @@ class Waiting:
             f"durable here, and after {self._seconds:g} s not on {self._need}: {known}",
             hint="it goes on its way by itself; do not write it again",
         )
-        error.spread = spread
+        error.spread, error.versions = spread, self._versions
         raise error
 
 

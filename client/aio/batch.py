@@ -9,14 +9,16 @@ from entgldb.client.batch import Gathering
 
 if TYPE_CHECKING:
     from entgldb.client.aio.door import Door
+    from entgldb.client.spread import Ack
 
 
 class Batch(Gathering):
     """A batch of the asyncio API."""
 
-    def __init__(self, database: Door, request: str | None) -> None:
+    def __init__(self, database: Door, request: str | None, ack: Ack | None = None) -> None:
         super().__init__(request)
         self._database = database
+        self._ack = ack
 
     async def __aenter__(self) -> Batch:
         self._begin()
@@ -28,3 +30,5 @@ class Batch(Gathering):
         writes = self._end(well=kind is None)
         if writes:
             self._was_done(await self._database._commit(writes, self._named))
+            if self._ack is not None:
+                await self._database.await_spread(self._ack.need, self.made(), self._ack.seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection as Names
 from typing import TYPE_CHECKING, Any, Final
 
 from entgldb.client import collection as client
@@ -12,8 +13,9 @@ from entgldb.client.aio.door import Door, aside
 from entgldb.client.aio.live import Live, Watch
 from entgldb.client.feeds.live import LIVE_DOCUMENTS_MAX
 from entgldb.client.feeds.watching import begin
+from entgldb.client.spread import ACK_SECONDS, Ack
 from entgldb.client.writes import Document
-from entgldb.messages.client import CreateIndex
+from entgldb.messages.client import CreateIndex, Write
 from entgldb.messages.errors import EntglError, NoAnswerError
 from entgldb.messages.model import Version
 from entgldb.storage.rules.filtering.parser import parse_filter
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 class Collection:
     """The documents of one collection."""
 
-    def __init__(self, database: Door, name: str) -> None:
+    def __init__(self, database: Door, name: str, ack: Ack | None = None) -> None:
+        """``ack``: the members that every write waits for; None: no other node."""
         self.name: Final = name
         self._database = database
+        self._ack = ack
         self._blocking = client.Collection(database._blocking, name)
         self._run = database._run
 
@@ -53,6 +57,13 @@ class Collection:
         async for document in self._database._paged(await self._run(find)):
             yield document
 
+    def with_ack(self, ack: str | int | Names[str], timeout: float = ACK_SECONDS) -> Collection:
+        """The same collection, whose writes wait until other members have them on their disks, too.
+
+        As in the blocking API.
+        """
+        return Collection(self._database, self.name, Ack.of(ack, timeout))
+
     async def insert(
         self, document: Mapping[str, Any], *, key: str | None = None, request: str | None = None
     ) -> Document:
@@ -66,6 +77,7 @@ class Collection:
             fault.key = key
             raise
         assert version is not None
+        await self._await_ack([version])
         return client_writes.inserted(write, version)
 
     async def insert_many(
@@ -109,6 +121,7 @@ class Collection:
         assert version is not None
         if isinstance(document, Document):
             document.was_put(write, version)
+        await self._await_ack([version])
         return version
 
     async def put_many(
@@ -130,7 +143,9 @@ class Collection:
         try:
             for number, part in enumerate(cut):
                 named = client_writes.request_id(request, number)
-                stored += part.was_put(await self._database._commit(part.writes, named))
+                versions = await self._database._commit(part.writes, named)
+                stored += part.was_put(versions)
+                await self._await_ack(versions)
         except EntglError as fault:
             fault.stored = stored
             raise
@@ -146,7 +161,7 @@ class Collection:
     ) -> Version | None:
         """Delete a document, durably, as in the blocking API; the version made, or None."""
         write = client_writes.delete(self.name, key, client_writes.expected(if_version))
-        return (await self._database._commit((write,), client_writes.request_id(request)))[0]
+        return await self._write(write, request)
 
     async def update(
         self,
@@ -160,7 +175,19 @@ class Collection:
         """Change a document by operators, as in the blocking API; the version made, or None."""
         expects = client_writes.expected(if_version)
         write = client_writes.update(self.name, key, operators, expects, upsert=upsert)
-        return (await self._database._commit((write,), client_writes.request_id(request)))[0]
+        return await self._write(write, request)
+
+    async def _write(self, write: Write, request: str | None) -> Version | None:
+        """One write; the version made, or None where it met nothing."""
+        versions = await self._database._commit((write,), client_writes.request_id(request))
+        await self._await_ack(versions)
+        return versions[0]
+
+    async def _await_ack(self, versions: Sequence[Version | None]) -> None:
+        """Wait until those who have to have what was made."""
+        if self._ack is not None:
+            made = [version for version in versions if version is not None]
+            await self._database.await_spread(self._ack.need, made, self._ack.seconds)
 
     async def create_index(self, path: str) -> None:
         """Index a field path (``"address.city"``) on this node."""
@@ -187,7 +214,7 @@ class Collection:
         sort: str | Sequence[str] | None = None,
         limit: int | None = None,
     ) -> Live:
-        """What ``find`` gives, as a list, and again whenever that has changed, as in the blocking API."""
+        """The result of ``find`` as a list, and again whenever that has changed, as in the blocking API."""
         most = LIVE_DOCUMENTS_MAX + 1 if limit is None else limit
         return self._database.live(
             self.name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Names
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -31,7 +31,16 @@ from entgldb.client.aio.typed import TypedCollection
 from entgldb.client.database import TIMEOUT_SECONDS, Change, Conflict, Document
 from entgldb.client.feeds.live import LiveQuery
 from entgldb.client.feeds.selecting import NOW, Selected, Selection
-from entgldb.client.spread import AGAIN_SECONDS, SLICE_SECONDS, Spread, Waiting, need_of
+from entgldb.client.spread import (
+    ACK_SECONDS,
+    AGAIN_SECONDS,
+    LOCAL,
+    SLICE_SECONDS,
+    Ack,
+    Spread,
+    Waiting,
+    need_of,
+)
 from entgldb.client.transport import closed
 from entgldb.messages.client import Commit, Relay, Report, RequestId, Status, Write
 from entgldb.messages.codec import encode
@@ -203,13 +212,14 @@ class Database:
 
     async def spread(self, version: Version) -> Spread:
         """Which other members have a version that a write gave, as far as this node knows now."""
-        return await self._spread("", (version,), 0.0)
+        return await self.await_spread("", (version,), 0.0)
 
-    async def wait_synced(self, timeout: float = 30.0, *, peers: str | int | Iterable[str] = "all") -> Spread:
+    async def wait_synced(self, timeout: float = 30.0, *, peers: str | int | Names[str] = "all") -> Spread:
         """Wait until other members have all that this node has now, as in the blocking API."""
-        return await self._spread(need_of(peers), None, timeout)
+        return await self.await_spread(need_of(peers), None, timeout)
 
-    async def _spread(self, need: str, versions: Sequence[Version] | None, seconds: float) -> Spread:
+    async def await_spread(self, need: str, versions: Sequence[Version] | None, seconds: float) -> Spread:
+        """Wait until the members that are needed have these versions, or all that is here; see ``spread``."""
         waiting = Waiting(need, versions, seconds, min(SLICE_SECONDS, self._blocking.timeout / 2))
         for question in waiting.questions():
             try:
@@ -219,12 +229,18 @@ class Database:
                 await asyncio.sleep(AGAIN_SECONDS)
         return waiting.outcome()
 
-    def batch(self, *, request: str | None = None) -> Batch:
+    def batch(
+        self,
+        *,
+        request: str | None = None,
+        ack: str | int | Names[str] = LOCAL,
+        ack_timeout: float = ACK_SECONDS,
+    ) -> Batch:
         """Write to several collections in one transaction, as in the blocking API.
 
         ``async with db.batch() as batch: batch["users"].put("u1", {...})``: only the end of the block waits.
         """
-        return Batch(self, request)
+        return Batch(self, request, Ack.of(ack, ack_timeout))
 
     async def request(self, message: Message) -> Message:
         """Send a request to the store and give its answer.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from entgldb.client.aio.feed import Following
     from entgldb.client.aio.live import Live
     from entgldb.client.database import Database
+    from entgldb.client.spread import Spread
     from entgldb.client.writes import Document
     from entgldb.messages.client import RequestId, Write
     from entgldb.messages.model import Version
@@ -40,6 +41,10 @@ class Door(Protocol):
         self, collection: str, find: Callable[[], list[Document]], matches: Callable[[Any], bool]
     ) -> Live:
         """The results of ``find``, again whenever they have changed."""
+        ...
+
+    async def await_spread(self, need: str, versions: Sequence[Version] | None, seconds: float) -> Spread:
+        """Wait until the members that are needed have these versions. Raises SpreadError."""
         ...
 
     async def request(self, message: Message) -> Message:

@@ -9,7 +9,7 @@ from entgldb.client.aio.feed import CommitFeed, Following, Run
 from entgldb.client.feeds.watching import Event, Watched
 
 if TYPE_CHECKING:
-    from entgldb.client.aio.requests import Requests
+    from entgldb.client.aio.transport import Transport
     from entgldb.client.feeds.live import LiveQuery
     from entgldb.client.writes import Document
 
@@ -54,7 +54,7 @@ class Watch(AsyncIterator[Event]):
 class Live(AsyncIterator["list[Document]"]):
     """The iterator that ``live`` returns: the result, and each other one that comes of it, for ever."""
 
-    def __init__(self, requests: Requests, run: Run, query: LiveQuery) -> None:
+    def __init__(self, requests: Transport, run: Run, query: LiveQuery) -> None:
         self._told = _tell(requests, run, query)
 
     async def __anext__(self) -> list[Document]:
@@ -65,7 +65,7 @@ class Live(AsyncIterator["list[Document]"]):
         await self._told.aclose()
 
 
-async def _tell(requests: Requests, run: Run, query: LiveQuery) -> AsyncGenerator[list[Document], None]:
+async def _tell(requests: Transport, run: Run, query: LiveQuery) -> AsyncGenerator[list[Document], None]:
     with CommitFeed(requests) as feed:
         while True:
             # before reading: every commit from here on is announced

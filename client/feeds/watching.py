@@ -22,7 +22,7 @@ WATCHED_KEYS_MAX: Final = 100_000
 
 
 class Event(NamedTuple):
-    """What has become of a document."""
+    """A document has come to match, has changed, or matches no more."""
 
     kind: str
     """``enter``: it matches now; ``change``: it does still; ``leave``: it does not, or was deleted."""
@@ -63,7 +63,7 @@ class Watched:
             self._note(key, None)
 
     def event(self, change: Change) -> Event | None:
-        """What a change means; None where it does not touch what is watched."""
+        """The event that a change is; None where it touches nothing that is watched."""
         matched = change.document is not None and self._matches(change.document)
         before = self._known.pop(change.key, False if self._complete else None)
         if matched or not self._complete:

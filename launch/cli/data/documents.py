@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -34,6 +35,30 @@ request_option = click.option(
     metavar="ID",
     help="Any text that names this write: repeated with the same ID it is not done again.",
 )
+
+
+def ack_options(function: Any) -> Any:
+    """``--ack`` and ``--ack-timeout``; the verb takes them as ``ack``, to be given to ``with_ack``."""
+
+    @functools.wraps(function)
+    def verb(*, ack: str, ack_timeout: float, **options: Any) -> Any:
+        named = ack in ("local", "all", "cloud") or ack.startswith("peers:")
+        return function(ack=(ack if named else ack.split(","), ack_timeout), **options)
+
+    for option in (
+        click.option(
+            "--ack-timeout", type=click.FloatRange(0.0), default=10.0, show_default=True, help="Seconds."
+        ),
+        click.option(
+            "--ack",
+            default="local",
+            show_default=True,
+            metavar="local|peers:N|all|cloud|NODE,NODE",
+            help="Wait until they have it on their disks, too; exit code 5 when the time is over.",
+        ),
+    ):
+        verb = option(verb)
+    return verb
 
 
 if_version_option = click.option(
@@ -88,6 +113,7 @@ def _changed(collection: str, key: str, printed: str, fields: dict[str, Any]) ->
 )
 @if_version_option
 @request_option
+@ack_options
 @with_database
 def put(
     db: Database,
@@ -98,17 +124,22 @@ def put(
     base: TextIO | None,
     if_version: str | None,
     request: str | None,
+    ack: tuple[Any, float],
 ) -> None:
     """Store a document; it is durable when this returns.
 
     Without --base the document is put whole, over whatever is there.
 
-    Example: entgldb put users u1 '{"name": "Ada", "age": 36}'
+    \b
+    Example:
+      entgldb put users u1 '{"name": "Ada", "age": 36}'
+      entgldb put orders o1 '{"sum": 12}' --ack peers:1
     """
     fields = read_json(document, "the document")
     if base is not None:
         fields = _changed(collection, key, base.read(), fields)
-    version = db[collection].put(key, fields, if_version=read_if_version(if_version), request=request)
+    acked = db[collection].with_ack(*ack)
+    version = acked.put(key, fields, if_version=read_if_version(if_version), request=request)
     if as_json:
         show({"collection": collection, "key": key, "version": version_fields(version)})
     else:
@@ -123,15 +154,23 @@ def put(
     "--key", metavar="KEY", help="Its key; without one the document gets a new one, which is shown."
 )
 @request_option
+@ack_options
 @with_database
 def insert(
-    db: Database, as_json: bool, collection: str, document: str, key: str | None, request: str | None
+    db: Database,
+    as_json: bool,
+    collection: str,
+    document: str,
+    key: str | None,
+    request: str | None,
+    ack: tuple[Any, float],
 ) -> None:
     """Store a document under a new key, or refuse where this node has one under its key.
 
     Example: entgldb insert users '{"name": "Ada", "age": 36}'
     """
-    made = db[collection].insert(read_json(document, "the document"), key=key, request=request)
+    acked = db[collection].with_ack(*ack)
+    made = acked.insert(read_json(document, "the document"), key=key, request=request)
     if as_json:
         show({"collection": collection, "key": made.key, "version": version_fields(made.version)})
     else:
@@ -171,15 +210,23 @@ def get(db: Database, as_json: bool, collection: str, key: str) -> None:
 @click.argument("key")
 @if_version_option
 @request_option
+@ack_options
 @with_database
 def delete(
-    db: Database, as_json: bool, collection: str, key: str, if_version: str | None, request: str | None
+    db: Database,
+    as_json: bool,
+    collection: str,
+    key: str,
+    if_version: str | None,
+    request: str | None,
+    ack: tuple[Any, float],
 ) -> None:
     """Delete a document; exit code 3 when there is none.
 
     Example: entgldb delete users u1
     """
-    version = db[collection].delete(key, if_version=read_if_version(if_version), request=request)
+    acked = db[collection].with_ack(*ack)
+    version = acked.delete(key, if_version=read_if_version(if_version), request=request)
     if version is None:
         raise no_document(db, collection, key)
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,7 @@ from entgldb.launch.cli.common import (
     version_fields,
     with_database,
 )
-from entgldb.launch.cli.data.documents import if_version_option, read_if_version, request_option
+from entgldb.launch.cli.data.documents import ack_options, if_version_option, read_if_version, request_option
 from entgldb.storage.rules.updating.parse import UPDATE_DEPTH_MAX
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--upsert", is_flag=True, help="Begin with an empty document where there is none.")
 @if_version_option
 @request_option
+@ack_options
 @with_database
 def update(
     db: Database,
@@ -41,6 +42,7 @@ def update(
     upsert: bool,
     if_version: str | None,
     request: str | None,
+    ack: tuple[Any, float],
 ) -> None:
     """Change fields of the document that stands; exit code 3 when there is none.
 
@@ -48,12 +50,16 @@ def update(
 
     Example: entgldb update users u1 '{"$inc": {"logins": 1}, "$set": {"address.city": "Bari"}}'
     """
-    version = db[collection].update(
-        key,
-        read_json(operators, "the update", UPDATE_DEPTH_MAX),
-        if_version=read_if_version(if_version),
-        upsert=upsert,
-        request=request,
+    version = (
+        db[collection]
+        .with_ack(*ack)
+        .update(
+            key,
+            read_json(operators, "the update", UPDATE_DEPTH_MAX),
+            if_version=read_if_version(if_version),
+            upsert=upsert,
+            request=request,
+        )
     )
     if version is None:
         raise no_document(db, collection, key)

@@ -29,6 +29,19 @@ def test_a_write_is_waited_for_and_who_lacks_it_is_named(tmp_path: Path) -> None
             assert db.wait_synced(20.0).durable == ("cloud-1", "lan-2")
             assert (two.document("users", "u1"), cloud.document("users", "u1")) == ({"n": 1}, {"n": 1})
             assert str(db.spread(version)) == "durable on cloud-1, lan-2"
+            safe = db["users"].with_ack("peers:2", 20.0)
+            made = safe.insert({"n": 2})
+            assert (two.document("users", made.key), cloud.document("users", made.key)) == (
+                {"n": 2},
+                {"n": 2},
+            )
+            assert safe.put_many({"u3": {"n": 3}, "u4": {"n": 4}}) == 2
+            assert safe.update("u3", {"$inc": {"n": 1}})
+            assert safe.delete("u4")
+            assert (two.document("users", "u3"), cloud.document("users", "u4")) == ({"n": 4}, None)
+            with db.batch(ack=["lan-2"], ack_timeout=20.0) as batch:
+                batch["users"].put("u5", {"n": 5})
+            assert two.document("users", "u5") == {"n": 5}
             with pytest.raises(NotFoundError, match="lan-9"):
                 db.wait_synced(1.0, peers=["lan-9"])
             with pytest.raises(InvalidError):
@@ -43,7 +56,15 @@ def test_a_write_is_waited_for_and_who_lacks_it_is_named(tmp_path: Path) -> None
                 db.wait_synced(0.5, peers=["lan-2"])
             assert time.monotonic() - begun >= 0.5
             assert "lan-2" in caught.value.spread.missing
+            with pytest.raises(SpreadError) as caught:
+                db["users"].with_ack("all", 0.1).put_many({"u6": {"n": 6}, "u7": {"n": 7}})
+            assert (caught.value.stored, len(caught.value.versions)) == (2, 2)
+            assert db["users"].get("u7") == {"n": 7}
 
+        done = one.verb("put", "users", "u8", "{}", "--ack", "lan-2", "--ack-timeout", "0.1")
+        assert (done.returncode, done.stdout) == (5, "")
+        assert "not-spread: durable here" in done.stderr
+        assert one.run("put", "users", "u9", "{}", "--ack", "cloud")[0]["key"] == "u9"
         done = one.verb("wait-synced", "--peers", "2", "--timeout", "0.1", "--json")
         assert done.returncode == 5, done.stderr
         assert done.stderr.startswith("not-spread: durable here")
@@ -59,5 +80,13 @@ async def _waits_for_one_peer_alone(directory: Path) -> None:
         version = await db["users"].put("u1", {"n": 3})
         assert "lan-2" in (await db.wait_synced(20.0, peers=1)).durable
         assert "lan-2" in (await db.spread(version)).durable
+        safe = db["users"].with_ack(1, 20.0)
+        key = (await safe.insert({"n": 8})).key
+        assert await safe.update(key, {"$inc": {"n": 1}})
+        assert await safe.delete(key)
+        assert await safe.put_many({"u10": {}}) == 1
+        async with db.batch(ack=1, ack_timeout=20.0) as batch:
+            batch["users"].put("u11", {})
+        assert "lan-2" in (await db.spread(batch.made()[0])).durable
         assert not vain.done()
         vain.cancel()
