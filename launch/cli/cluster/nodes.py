@@ -33,7 +33,7 @@ def nodes(db: Database, as_json: bool) -> None:
         show({"nodes": [row._asdict() for row in rows]})
         return
     headers = ("node", "state", "version", "last seen", "behind", "holds back")
-    table(headers, map(_cells, rows))
+    table(headers, map(cells, rows))
 
 
 @click.command()
@@ -104,7 +104,8 @@ def rejoin(directory: Path, as_json: bool) -> None:
         say(f"next: entgldb start --dir {directory}")
 
 
-def _cells(row: NodeRow) -> tuple[str, ...]:
+def cells(row: NodeRow) -> tuple[str, ...]:
+    """A node in the table of nodes."""
     seen = "?" if row.last_seen is None else time.strftime("%F %T", time.localtime(row.last_seen / 1000))
     behind = "?" if row.behind is None else str(row.behind)
     return row.node_id, row.state, row.version or "?", seen, behind, _kept(row.holds_back)
