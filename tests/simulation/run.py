@@ -14,6 +14,7 @@ from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.schema import Message
 from tests.simulation.events import damage, operators, times
 from tests.simulation.events.clients import CLOUD, SECOND_CLOUD, Acknowledged, Client
+from tests.simulation.events.conditions import CONDITIONAL, CONDITIONAL_SEEDS
 from tests.simulation.events.faults import Faults
 from tests.simulation.events.forgeries import FORGER, FORGER_SEEDS, Forgeries, believed
 from tests.simulation.events.lies import LIAR_SEEDS, Lies
@@ -111,6 +112,8 @@ class Run:
                 client.merges = True
                 client.large = seed % LARGE_SEEDS == 5
                 client.counts = seed % COUNTING_SEEDS == COUNTING
+        for client in self.clients:
+            client.conditional = seed % CONDITIONAL_SEEDS == CONDITIONAL
         if seed % PICKY_SEEDS == 0:
             self.world.random.choice(self.lan).picky = True
             for client in self.clients:

@@ -18,11 +18,14 @@ from entgldb.messages.client import (
 )
 from entgldb.messages.codec import encode
 from entgldb.messages.merging import SetConflict
+from entgldb.messages.model import Version
 from entgldb.messages.schema import Message
 from entgldb.storage.documents.query import Read
+from tests.simulation.events import conditions
+from tests.simulation.events.conditions import REFUSALS, conditional, tally_update
 from tests.simulation.events.edits import LARGE_BYTES, PROFILES, beyond, decision, edit
 from tests.simulation.events.tallies import KEYS, TALLIES, amount_of, tally
-from tests.simulation.watch.oracle import read_operation
+from tests.simulation.watch.oracle import MERGE, read_operation
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.world import World
 
@@ -81,6 +84,10 @@ class Client:
         """Whether it also counts and changes sets,"""
         self.tallies: Sequence[str] = KEYS
         """in which documents."""
+        self.conditional = False
+        """Whether it also inserts, updates, and writes for one version alone."""
+        self._versions: dict[tuple[str, str], Version] = {}
+        """The versions that it has seen, for such writes."""
         self._edits: dict[bytes, str] = {}
         self._reads: dict[str, Read] = {}
         """The documents that merge as it has read them, however long ago."""
@@ -192,6 +199,9 @@ class Client:
         if any(write.operations for write in self._writes):
             # a disk that went back in time may have forgotten the rule
             expected.add("invalid")
+        if any(write.expects is not None for write in self._writes):
+            expected |= REFUSALS
+            self.world.reached["condition refused"] += isinstance(message, Refused)
         if isinstance(message, Refused) and message.code not in expected:
             self.world.violate(f"{self.node.name} refused a write: {message.code} {message.text}")
         if isinstance(message, CommitDone):
@@ -221,6 +231,8 @@ class Client:
     def _any_write(self) -> Write:
         random = self.world.random
         if self.counts and TALLIES in self.node.store.state.merging and random.random() < 0.3:
+            if self.conditional and random.random() < 0.7:
+                return tally_update(random, self.tallies)
             return tally(random, self.tallies)
         if self.merges and random.random() < 0.5:
             write, uid = edit(random, self.node, min(self._keys, 5), self._reads, large=self.large)
@@ -230,7 +242,11 @@ class Client:
             return write
         collection = random.choice(("users", "orders"))
         key = f"k{random.randrange(self._keys)}"
-        return Write(collection, key, None) if random.random() < 0.2 else self._put(collection, key)
+        write = Write(collection, key, None) if random.random() < 0.2 else self._put(collection, key)
+        if self.conditional and write.body is not None and random.random() < 0.5:
+            uid = json.loads(write.body)["uid"]
+            return conditional(random, self.node, write, uid, self._versions)
+        return write
 
     def _put(self, collection: str, key: str) -> Write:
         random = self.world.random
@@ -272,12 +288,30 @@ class Client:
             self.world.violate(f"{self.node.name}: {len(self._writes)} writes, {len(done.written)} versions")
         for write, made in zip(self._writes, done.written, strict=False):
             if made.seq:
-                self.acks.writes[made.origin, made.seq] = write.body
+                body = write.body
+                if write.expects is not None or write.update is not None:
+                    body = self._look_at_condition(write, made)
+                self.acks.writes[made.origin, made.seq] = body
                 if write.operations:
                     self.acks.increments[made.origin, made.seq] = (write.key, amount_of(write))
                 self._look_beyond(write, made)
                 if write.body in self._edits:
                     self.acks.edits[made.origin, made.seq] = self._edits[write.body]
+
+    def _look_at_condition(self, write: Write, made: Written) -> bytes | None:
+        """The body of a write whose condition held, which only the log tells of an update."""
+        one = conditions.entry(self.node, (made.origin, made.seq))
+        if one is None:
+            self.world.violate(f"{self.node.name} acknowledged {made}, which is not in its log")
+            return write.body
+        if write.collection == TALLIES:
+            # where a disk that went back in time has forgotten the rule, it replaced the document
+            if one.op == MERGE:
+                self.acks.increments[made.origin, made.seq] = (write.key, conditions.amount_of(write))
+        elif fault := conditions.broken(self.node, write, one):
+            self.world.violate(f"{self.node.name}: {made.origin} {made.seq} {fault}")
+        self.world.reached["update done" if write.update else "condition met"] += 1
+        return None if one.body is None else one.body.encode()
 
     def _look_beyond(self, write: Write, made: Written) -> None:
         """A write that names its base writes only the changed fields."""

@@ -30,6 +30,7 @@ from entgldb.messages.schema import Message
 from entgldb.storage.log import apply, writes
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.apply import Applier, Incoming
+from entgldb.storage.log.deciding import decide
 from entgldb.storage.log.held import Held
 from entgldb.storage.log.read import LogQueries
 from entgldb.storage.repair.incarnations import Incarnations
@@ -122,6 +123,20 @@ def acknowledge_before_commit() -> Iterator[None]:
         patch.object(StoreKeeper, "flush", careless_flush),
         patch.object(StoreKeeper, "_carry_out", careless_carry_out),
     ):
+        yield
+
+
+@contextmanager
+def condition_ignored() -> Iterator[None]:
+    """A write is done whatever version stands."""
+    with patch.object(decide, "_check", lambda *looked_at: None):
+        yield
+
+
+@contextmanager
+def update_of_nothing() -> Iterator[None]:
+    """An update begins with an empty document, whatever stands."""
+    with patch.object(decide, "_read", lambda text: {}):
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.simulation.events.conditions import CONDITIONAL, CONDITIONAL_SEEDS
 from tests.simulation.events.damage import DAMAGED_SEEDS, EVERY, interval_of
 from tests.simulation.events.forgeries import FORGER, FORGER_SEEDS
 from tests.simulation.events.lies import LIAR_SEEDS
@@ -20,6 +21,11 @@ def merges(seed: int, options: Options) -> bool:
 def counts(seed: int, options: Options) -> bool:
     """Clients increment counters."""
     return always(seed, options) and seed % COUNTING_SEEDS == COUNTING
+
+
+def is_conditional(seed: int, options: Options) -> bool:
+    """Clients insert, update, and write for one version alone."""
+    return always(seed, options) and seed % CONDITIONAL_SEEDS == CONDITIONAL
 
 
 def has_cloud(seed: int, options: Options) -> bool:
@@ -75,6 +81,8 @@ def has_bad_times(seed: int, options: Options) -> bool:
 
 MUTANTS = {
     "acknowledge before commit": Mutant(replication.acknowledge_before_commit, (3, 4, 6, 2)),
+    "condition ignored": Mutant(replication.condition_ignored, (34, 47, 60), is_conditional),
+    "update of an empty document": Mutant(replication.update_of_nothing, (34, 47, 60), is_conditional),
     "no receive rule": Mutant(replication.no_receive_rule, (4, 3, 2, 6)),
     "tombstone dropped": Mutant(replication.tombstone_dropped, (2, 1, 4, 3)),
     "gap accepted": Mutant(replication.gap_accepted, (6, 1, 4, 3)),

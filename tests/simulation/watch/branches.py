@@ -78,6 +78,8 @@ SEEN = (
     "edit of what was read",
     "Resolve asked",
     "Undelete asked",
+    "condition met",
+    "condition refused",
     "conflict row cleared",
     "conflict row made",
     "credential renewed",
@@ -99,6 +101,7 @@ SEEN = (
     "row mended",
     "tally compared",
     "tombstone collected",
+    "update done",
 )
 """Observed from outside."""
 

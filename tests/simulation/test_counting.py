@@ -1,0 +1,29 @@
+"""Counters under faults: on five nodes the sum of all acknowledged increments, on each exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from tests.simulation.events.conditions import CONDITIONAL, CONDITIONAL_SEEDS
+from tests.simulation.events.tallies import KEYS
+from tests.simulation.run import COUNTING, COUNTING_SEEDS, Run, options_of
+
+SEEDS = (203, 333)
+NODES = 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_counter_of_five_nodes_is_exact(seed: int) -> None:
+    assert (seed % COUNTING_SEEDS, seed % CONDITIONAL_SEEDS) == (COUNTING, CONDITIONAL)
+    run = Run(seed, options=replace(options_of(seed, Random(seed)), lan=NODES, cloud=False))
+    result = run.whole()
+    assert result.violations == []
+    assert len(run.lan) >= NODES - 1, "one may have been retired"
+    assert result.reached["update done"] > 0
+    assert result.reached["tally compared"] > 0
+    assert len(KEYS) > 1
