@@ -234,6 +234,33 @@ class Collection:
         write = client_writes.update(self.name, key, operators, expects, upsert=upsert)
         return self._write(write, request)
 
+    def update_many(
+        self, filter: Mapping[str, Any], operators: Mapping[str, Any], *, collation: str | None = None
+    ) -> int:
+        """Change all documents that match by operators, durably; how many were found.
+
+        The keys are looked up once; then each part of up to 500 is one transaction, in which the node looks
+        again whether a document matches. So a document that somebody else changed meanwhile is updated only
+        if it still matches; one that begins to match later is not found. It is not atomic as a whole: parts
+        before an error stay, and ``stored`` of the EntglError counts their documents.
+        """
+        return self._change_many(filter, collation, operators)
+
+    def delete_many(self, filter: Mapping[str, Any], *, collation: str | None = None) -> int:
+        """Delete all documents that match, durably, in parts as ``update_many``; how many. ``{}``: all."""
+        return self._change_many(filter, collation, None)
+
+    def _change_many(
+        self, filter: Mapping[str, Any], collation: str | None, operators: Mapping[str, Any] | None
+    ) -> int:
+        parts_of = client_writes.matching(self.name, filter, collation, operators)
+        pages = self._database.documents.keys(self.name, filter, collation=collation)
+        try:
+            return self._put_parts((part for page in pages for part in parts_of(page)), None)
+        except EntglError as fault:
+            client_writes.forget_request(fault)
+            raise
+
     def history(self, key: str) -> History:
         """The versions of a document, newest first, as far as the node's log has them."""
         return client_merging.history(self._database, self.name, key)

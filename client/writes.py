@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from entgldb.messages.client import Base, CommitDone, RequestId, Write, Written
-from entgldb.messages.errors import EntglError, InvalidError, TooLargeError
+from entgldb.messages.errors import EntglError, InvalidError, NoAnswerError, TooLargeError
 from entgldb.messages.limits import (
     BASE_BYTES_MAX,
     BODY_BYTES_MAX,
@@ -88,7 +88,7 @@ def document(collection: str, key: str, read: Read) -> Document:
 
 
 class Part(NamedTuple):
-    """One transaction of ``put_many``."""
+    """One transaction of ``put_many``, ``update_many`` or ``delete_many``."""
 
     writes: tuple[Write, ...]
     documents: tuple[Mapping[str, Any], ...]
@@ -98,7 +98,7 @@ class Part(NamedTuple):
         for document, write, version in zip(self.documents, self.writes, versions, strict=True):
             if isinstance(document, Document) and version is not None:
                 document.was_put(write, version)
-        return len(self.writes)
+        return sum(version is not None for version in versions)
 
 
 Merges = Callable[[], bool]
@@ -152,7 +152,6 @@ def update(
     # those who write no update need not know how one is read
     from entgldb.storage.rules.updating.parse import read_update
 
-    check_key(key)
     try:
         plain = dict(operators) if isinstance(operators, Mapping) else operators
         text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -160,7 +159,7 @@ def update(
     except (TypeError, ValueError, RecursionError) as fault:
         raise InvalidError(f"an update is no JSON: {fault}") from None
     read_update(data)
-    return Write(collection, key, None, expects=expects, update=data, upsert=upsert)
+    return Write(collection, check_key(key), None, expects=expects, update=data, upsert=upsert)
 
 
 def whole(document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -209,6 +208,34 @@ def refuse_unnamed(request: str | None, *, keyed: bool) -> None:
     """Raise InvalidError for a named request whose repetition would not have the same keys."""
     if request is not None and not keyed:
         raise InvalidError("a request with an id is repeated with the same keys: give them", hint="key=")
+
+
+def matching(
+    collection: str, filter: Mapping[str, Any], collation: str | None, operators: Mapping[str, Any] | None
+) -> Callable[[list[str]], Iterator[Part]]:
+    """The function that makes parts of keys: updates, or (None) deletes, of those that still match.
+
+    Raises as ``update``.
+    """
+    from entgldb.storage.rules.filtering.parser import plain
+
+    where = json.dumps([plain(filter), collation], ensure_ascii=False, separators=(",", ":")).encode()
+    told = None if operators is None else update(collection, "any", operators).update
+    together = max(1, min(PART_DOCUMENTS, PART_BYTES // (len(where) + len(told or b"") + KEY_BYTES_MAX)))
+
+    def parts_of(keys: list[str]) -> Iterator[Part]:
+        for start in range(0, len(keys), together):
+            part = keys[start : start + together]
+            writes = tuple([Write(collection, key, None, update=told, where=where) for key in part])
+            yield Part(writes, ({},) * len(part))
+
+    return parts_of
+
+
+def forget_request(fault: EntglError) -> None:
+    """An error of a call that finds other documents when it is repeated: no request id names it."""
+    if isinstance(fault, NoAnswerError):
+        fault.request, fault.hint = "", "look at the documents, then decide whether to do it again"
 
 
 def request_id(text: str | None, number: int = 0) -> RequestId | None:

@@ -75,6 +75,9 @@ class Write(Record):
     write does nothing and its version has ``seq`` 0."""
     upsert: bool = False
     """Where there is none, the update makes one of an empty document."""
+    where: bytes | None = None
+    """JSON text of a filter and its collation (a text, or null), in an array: where the document that stands
+    does not match, the write does nothing and its version has ``seq`` 0."""
 
 
 @message(40, Channel.CLIENT)

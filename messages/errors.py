@@ -42,7 +42,7 @@ class EntglError(Exception):
 
     ``code`` is a stable word, ``text`` a sentence for a person, ``hint`` what to try next.
     ``definite`` is False when the operation may have happened all the same. ``stored`` is how many documents
-    of a ``put_many`` were stored before it.
+    of a call for many were stored, updated or deleted before it.
     """
 
     code: ErrorCode = ErrorCode.INTERNAL

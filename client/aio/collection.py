@@ -189,6 +189,31 @@ class Collection:
             made = [version for version in versions if version is not None]
             await self._database.await_spread(self._ack.need, made, self._ack.seconds)
 
+    async def update_many(
+        self, filter: Mapping[str, Any], operators: Mapping[str, Any], *, collation: str | None = None
+    ) -> int:
+        """Change all documents that match by operators, as in the blocking API; how many were found."""
+        return await self._change_many(filter, collation, operators)
+
+    async def delete_many(self, filter: Mapping[str, Any], *, collation: str | None = None) -> int:
+        """Delete all documents that match, as in the blocking API; how many."""
+        return await self._change_many(filter, collation, None)
+
+    async def _change_many(
+        self, filter: Mapping[str, Any], collation: str | None, operators: Mapping[str, Any] | None
+    ) -> int:
+        parts_of = client_writes.matching(self.name, filter, collation, operators)
+        documents, changed = self._database._blocking.documents, 0
+        pages = await self._run(lambda: documents.keys(self.name, filter, collation=collation))
+        try:
+            while page := await self._run(lambda: next(pages, None)):
+                changed += await self._put_parts(parts_of(page), None)
+        except EntglError as fault:
+            fault.stored += changed
+            client_writes.forget_request(fault)
+            raise
+        return changed
+
     async def create_index(self, path: str) -> None:
         """Index a field path (``"address.city"``) on this node."""
         await self._database.request(CreateIndex(self.name, path))

@@ -22,6 +22,8 @@ _VERBS: Final = {
     "get": ("cli.data.documents", "get", "Show a document."),
     "delete": ("cli.data.documents", "delete", "Delete a document."),
     "update": ("cli.data.updates", "update", "Change fields of a document."),
+    "update-many": ("cli.data.updates", "update_many", "Change fields of all documents a filter matches."),
+    "delete-many": ("cli.data.updates", "delete_many", "Delete all documents a filter matches."),
     "find": ("cli.data.documents", "find", "Show the documents a filter matches."),
     "count": ("cli.data.documents", "count", "Count the documents a filter matches."),
     "index": ("cli.data.documents", "index", "Index a field path of a collection."),

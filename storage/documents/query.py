@@ -215,6 +215,13 @@ class Documents:
             rows = self._all(sql, (collection, *page))
             yield from self._reads(rows)
 
+    def keys(
+        self, collection: str, filter: Mapping[str, Any] | None = None, *, collation: str | None = None
+    ) -> Iterator[list[str]]:
+        """The keys of the documents that match, page by page; raises as ``read_all``."""
+        pages = self._finder.pages("1", collection, filter, collation=collation)
+        return ([key for key, _ in page] for page in pages)
+
     def find(
         self, collection: str, filter: Mapping[str, Any] | None = None, **how: Any
     ) -> Iterator[tuple[str, Document]]:

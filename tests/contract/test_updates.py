@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entgldb.messages.client import FieldOperation, RequestId, Write, Written
@@ -35,6 +35,10 @@ def node(request: pytest.FixtureRequest, make: Make) -> Node:
 def update(operators: Any, key: str = "k", expects: Version | None = None, *, upsert: bool = False) -> Write:
     expected = None if expects is None else Written(*expects)
     return Write("c", key, None, None, (), expected, json.dumps(operators).encode(), upsert)
+
+
+def where(filter: Any, collation: str | None = None) -> bytes:
+    return json.dumps([filter, collation]).encode()
 
 
 def do(node: Node, operators: Any, key: str = "k", *, upsert: bool = False) -> Version:
@@ -107,6 +111,44 @@ def test_an_update_may_be_meant_for_one_version(node: Node) -> None:
         node.write(update({"$inc": {"n": 1}}, expects=Version("", 0), upsert=True))
     node.write(update({"$inc": {"n": 1}}, "new", Version("", 0), upsert=True))
     assert (node.get(), node.get(key="new"), second.seq) == ({"n": 2}, {"n": 1}, first.seq + 1)
+
+
+def test_a_write_with_a_filter_is_done_where_the_document_still_matches(node: Node) -> None:
+    node.put({"n": 1, "name": "Ada"})
+    before = node.entries()
+    inc, mine = b'{"$inc":{"n":1}}', where({"name": "ADA"}, "nocase")
+    made = node.write(
+        Write("c", "k", None, update=inc, where=where({"n": {"$gt": 1}})),
+        Write("c", "none", None, update=inc, where=mine),
+        Write("c", "none", None, where=where({})),
+    )
+    assert [one.seq for one in made] == [0, 0, 0]
+    assert node.entries() == before
+    (first,) = node.write(Write("c", "k", None, update=inc, where=mine))
+    assert (first.seq > 0, node.get()["n"]) == (True, 2)
+    assert node.write(Write("c", "k", None, where=where({"n": 1})))[0].seq == 0
+    node.write(Write("c", "k", None, where=where({"n": 2})))
+    assert node.get() is None
+
+
+def test_a_filter_that_cannot_be_is_refused(node: Node) -> None:
+    node.put({"n": 1})
+    inc = b'{"$inc":{"n":1}}'
+    for bad, said in (
+        (where({"n": {"$near": 1}}), "near"),
+        (where({}, "klingon"), "collation"),
+        (b"{}", "an array of itself and its collation"),
+        (b"[1, null]", "an array of itself and its collation"),
+        (b"\xff", "no JSON"),
+        (b'[{"a":"%s"},null]' % (b"x" * BODY_BYTES_MAX), "a filter of"),
+        (b'[{"a":1,"a":2},null]', "twice"),
+    ):
+        with pytest.raises(EntglError, match=said):
+            node.write(Write("c", "k", None, update=inc, where=bad))
+    with pytest.raises(InvalidError, match="makes no document"):
+        node.write(Write("c", "k", None, update=inc, where=where({}), upsert=True))
+    with pytest.raises(InvalidError, match="c/k is written before"):
+        node.write(Write("c", "k", b"{}"), Write("c", "k", None, where=where({})))
 
 
 def test_an_update_that_does_not_fit_undoes_its_commit(node: Node) -> None:
@@ -203,6 +245,16 @@ def test_an_element_that_is_added_again_outlives_a_removal_elsewhere(make: Make)
     assert a.get() == b.get() == {"tags": ["x"]}
 
 
+def test_elements_are_taken_out_by_a_condition_one_by_one(make: Make) -> None:
+    a, b = pair(make, document={"scores": [1, 5, 9]})
+    do(a, {"$pull": {"scores": {"$gt": 4}}})
+    assert json.loads(a.entries()[-1].body or b"")["change"].keys() == {".scores"}
+    do(b, {"$addToSet": {"scores": 9}})
+    a.take(b)
+    b.take(a)
+    assert a.get() == b.get() == {"scores": [1, 9]}, "9 was added again"
+
+
 def test_elements_that_merge_by_id_are_fields_and_no_set(make: Make) -> None:
     a, b = pair(make, document={"items": [{"id": 1, "n": 1}]})
     do(a, {"$addToSet": {"items": {"id": 2, "n": 1}}})
@@ -236,6 +288,7 @@ def plain(document: Any) -> Any:
     return document
 
 
+@settings(deadline=None)
 @given(DOCUMENTS, st.lists(st.lists(STEPS, min_size=1, max_size=3), max_size=3))
 def test_any_update_shows_as_the_rule_says_and_alike_on_another_node(
     document: Any, updates: list[list[tuple[str, str, Any]]]

@@ -8,6 +8,7 @@ import click
 
 from entgldb.launch.cli.common import (
     common,
+    hint_at,
     no_document,
     plain,
     read_json,
@@ -67,3 +68,46 @@ def update(
         show({"collection": collection, "key": key, "version": version_fields(version)})
     else:
         say(f"{collection}/{plain(key)} is {version.seq} of {version.origin}")
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("filter", metavar="FILTER")
+@click.argument("operators", default="-", metavar="[OPERATORS|-]")
+@with_database
+def update_many(db: Database, as_json: bool, collection: str, filter: str, operators: str) -> None:
+    """Change fields of all documents a filter matches; '{}' matches all.
+
+    Each part of up to 500 is one transaction, in which the node looks again whether they match.
+
+    Example: entgldb update-many users '{"age": {"$gte": 18}}' '{"$set": {"adult": true}}'
+    """
+    wanted = read_json(filter, "the filter")
+    number = db[collection].update_many(wanted, read_json(operators, "the update", UPDATE_DEPTH_MAX))
+    _tell(db, as_json, collection, "updated", number)
+
+
+@click.command()
+@common
+@click.argument("collection")
+@click.argument("filter", metavar="FILTER")
+@with_database
+def delete_many(db: Database, as_json: bool, collection: str, filter: str) -> None:
+    """Delete all documents a filter matches; '{}' matches all.
+
+    Each part of up to 500 is one transaction, in which the node looks again whether they match.
+
+    Example: entgldb delete-many sessions '{"expires": {"$lt": 1790000000}}'
+    """
+    number = db[collection].delete_many(read_json(filter, "the filter"))
+    _tell(db, as_json, collection, "deleted", number)
+
+
+def _tell(db: Database, as_json: bool, collection: str, done: str, number: int) -> None:
+    if as_json:
+        show({"collection": collection, done: number})
+    else:
+        say(f"{done} {number} document{'' if number == 1 else 's'} of {collection}")
+    if not number:
+        hint_at(db, collection)

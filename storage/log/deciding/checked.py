@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 from entgldb.messages.client import Base, FieldOperation, Write, Written
 from entgldb.messages.errors import InvalidError, NotAllowedError, TooLargeError
-from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
+from entgldb.messages.limits import BODY_BYTES_MAX, GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Place, Version, check_collection, check_key
+from entgldb.messages.strict_json import read_json
 from entgldb.storage.rules.body import check_body
+from entgldb.storage.rules.filtering.nodes import Node
+from entgldb.storage.rules.filtering.parser import FILTER_DEPTH_MAX, parse_filter
 from entgldb.storage.rules.updating.parse import Update, read_update, weight
 
 
@@ -22,6 +25,8 @@ class Terms(NamedTuple):
     """Changes of the document; empty where the write does not depend on its content."""
     upsert: bool = False
     """Whether the update makes a document where there is none."""
+    where: Node | None = None
+    """A filter that the document must match, or nothing is done."""
 
 
 class Checked(NamedTuple):
@@ -64,14 +69,15 @@ def check_writes(
         raise TooLargeError(f"a commit of {size} bytes, {GROUP_BYTES_MAX} allowed", hint="split it")
     checked = []
     updates: dict[bytes, Update] = {}
+    filters: dict[bytes, Node] = {}
     for write in writes:
         collection, body = write.collection, write.body
         if collection not in known or collection.startswith(SYSTEM_PREFIX):
             _check_name(collection, system=system)
         text = None if body is None else check_body(body)
         base, operations, terms = None if body is None else write.base, write.operations, None
-        if write.expects is not None or write.update is not None:
-            terms = _terms(write, updates)
+        if write.expects is not None or write.update is not None or write.where is not None:
+            terms = _terms(write, updates, filters)
         if (operations or write.update is not None) and (
             body is not None or whole or (operations and write.update is not None)
         ):
@@ -83,14 +89,30 @@ def check_writes(
     return checked
 
 
-def _terms(write: Write, updates: dict[bytes, Update]) -> Terms:
-    """``updates``: those that were read for earlier writes; a commit may be one update of many documents."""
-    update = write.update
-    if update is None:
-        return Terms(write.expects)
-    if update not in updates:
+def _terms(write: Write, updates: dict[bytes, Update], filters: dict[bytes, Node]) -> Terms:
+    """The dictionaries have what earlier writes said: a commit may be one update of many documents."""
+    update, where = write.update, write.where
+    if update is not None and update not in updates:
         updates[update] = read_update(update)
-    return Terms(write.expects, updates[update], write.upsert)
+    if where is not None and where not in filters:
+        filters[where] = _read_filter(where)
+    if where is not None and write.upsert:
+        raise InvalidError("an update with a filter makes no document", hint="leave out upsert")
+    return Terms(
+        write.expects,
+        () if update is None else updates[update],
+        write.upsert,
+        None if where is None else filters[where],
+    )
+
+
+def _read_filter(data: bytes) -> Node:
+    if len(data) > BODY_BYTES_MAX:
+        raise TooLargeError(f"a filter of {len(data)} bytes, {BODY_BYTES_MAX} allowed")
+    told = read_json(data.decode("utf-8", "replace"), "a filter", 2 * FILTER_DEPTH_MAX)
+    if type(told) is not list or len(told) != 2 or type(told[0]) is not dict:
+        raise InvalidError("a filter travels as an array of itself and its collation")
+    return parse_filter(told[0], told[1])
 
 
 def _check_count(count: int) -> None:

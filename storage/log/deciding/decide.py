@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from entgldb.messages.client import Written
-from entgldb.messages.errors import ExistsError, TooLargeError, VersionError
+from entgldb.messages.errors import ExistsError, InvalidError, TooLargeError, VersionError
 from entgldb.messages.limits import BODY_BYTES_MAX, DEPTH_MAX
 from entgldb.messages.model import Place
 from entgldb.messages.strict_json import check_value
 from entgldb.storage.log.append import Batch
-from entgldb.storage.log.deciding.checked import Checked
+from entgldb.storage.log.deciding.checked import Checked, Terms
 from entgldb.storage.rules.merging.row import Current
 from entgldb.storage.rules.updating.accumulate import adds
 from entgldb.storage.rules.updating.apply import apply
+from entgldb.storage.rules.updating.parse import Update
 
 _DECODER = json.JSONDecoder()
 _TEXTS = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -35,34 +36,48 @@ def decide(batch: Batch, writes: Sequence[Checked]) -> list[Checked]:
     """The documents that earlier writes leave. Where they merge, this tells only whether there is one."""
     made = []
     for write in writes:
-        place, terms = write.place, write.terms
-        if terms is not None and terms.expects is not None:
-            _check(write, terms.expects, batch.known[place], left)
-        if write.update:
-            write = _updated(batch, write, left)
+        if write.terms is not None:
+            write = _decided(batch, write, write.terms, left)
         if not write.skipped:
-            left[place] = None if write.deletes else write.text or "{}"
+            left[write.place] = None if write.deletes else write.text or "{}"
         made.append(write)
     return made
 
 
-def _updated(batch: Batch, write: Checked, left: dict[Place, str | None]) -> Checked:
-    place, update = write.place, write.update
-    before = left[place] if place in left else batch.text(place)
-    upserts = write.terms is not None and write.terms.upsert
-    if before is None and not upserts:
+def _decided(batch: Batch, write: Checked, terms: Terms, left: dict[Place, str | None]) -> Checked:
+    place, update, again = write.place, terms.update, write.place in left
+    if terms.expects is not None:
+        _check(write, terms.expects, batch.known[place], left)
+    if not update and terms.where is None:
+        return write
+    before = left[place] if again else batch.text(place)
+    if terms.where is not None:
+        if again:
+            raise InvalidError(f"{'/'.join(place)} is written before a write with a filter in one commit")
+        if before is None or not terms.where.matches(_read(before)):
+            return Checked(place, None, None, skipped=True)
+    if not update:
+        return write
+    if before is None and not terms.upsert:
         return Checked(place, None, None, skipped=True)
     merges = place[0] in batch.state.merging
-    if merges and place in left:
-        return write
-    # json.loads would also look for a byte order mark and blanks around it, which no stored text has
+    # the row as the earlier writes leave it is known when they are done
+    return write if merges and again else _updated(write, update, before, merges=merges)
+
+
+def _updated(write: Checked, update: Update, before: str | None, *, merges: bool) -> Checked:
     document: dict[str, Any] = {} if before is None else _read(before)
     # an element that is added again stays where another node removes it meanwhile
     effective = before is None or (merges and adds(update, document))
-    if not apply(update, document) and not effective:
-        return Checked(place, None, before, skipped=True)
-    text = _text(document, before or "{}", "/".join(place))
-    return write if merges else Checked(place, text.encode(), text)
+    name = "/".join(write.place)
+    try:
+        changed = apply(update, document)
+    except InvalidError as fault:
+        raise InvalidError(f"{name}: {fault.text}", hint=fault.hint) from None
+    if not changed and not effective:
+        return Checked(write.place, None, before, skipped=True)
+    text = _text(document, before or "{}", name)
+    return write if merges else Checked(write.place, text.encode(), text)
 
 
 def _read(text: str) -> dict[str, Any]:

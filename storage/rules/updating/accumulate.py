@@ -9,7 +9,7 @@ from entgldb.storage.rules.merging.accumulating import ADD, INC, REMOVE
 from entgldb.storage.rules.merging.identity_arrays import identities
 from entgldb.storage.rules.merging.tree import ABSENT, is_count, text_of
 from entgldb.storage.rules.updating import parse
-from entgldb.storage.rules.updating.apply import value_at
+from entgldb.storage.rules.updating.apply import pulled, value_at
 from entgldb.storage.rules.updating.parse import Step, Update
 
 _VERBS: Final = {parse.INC: INC, parse.ADD_TO_SET: ADD, parse.PULL: REMOVE}
@@ -24,12 +24,12 @@ def split(update: Update, document: dict[str, Any]) -> tuple[Update, tuple[Field
     operations: list[FieldOperation] = []
     fields: list[Step] = []
     for step in update:
-        if _accumulates(step, value_at(document, step.path)):
-            values = [step.value] if step.operator == parse.INC else step.value
+        values = _accumulating(step, value_at(document, step.path))
+        if values is None:
+            fields.append(step)
+        else:
             verb = _VERBS[step.operator]
             operations += (FieldOperation(verb, step.path, text_of(value).encode()) for value in values)
-        else:
-            fields.append(step)
     return tuple(fields), tuple(operations)
 
 
@@ -38,10 +38,19 @@ def adds(update: Update, document: dict[str, Any]) -> bool:
     return any(operation.verb == ADD for operation in split(update, document)[1])
 
 
-def _accumulates(step: Step, there: Any) -> bool:
+def _accumulating(step: Step, there: Any) -> list[Any] | None:
+    """The amount, or the elements, of an operation on a counter or a set; None where it is none."""
     if step.operator == parse.INC:
-        return is_count(step.value) and (there is ABSENT or is_count(there))
-    if step.operator not in _VERBS:
-        return False
-    a_set = there is ABSENT or (type(there) is list and identities(there) is None)
-    return a_set and bool(step.value) and all(type(value) not in (dict, list) for value in step.value)
+        return [step.value] if is_count(step.value) and (there is ABSENT or is_count(there)) else None
+    if step.operator not in _VERBS or (
+        there is not ABSENT and (type(there) is not list or identities(there) is not None)
+    ):
+        return None
+    if step.operator == parse.PULL:
+        array: list[Any] = there if type(there) is list else []
+        values = [value for value, goes in zip(array, pulled(step, array), strict=True) if goes]
+    else:
+        values = step.value
+        if not values:
+            return None
+    return None if any(type(value) in (dict, list) for value in values) else values

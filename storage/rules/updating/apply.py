@@ -21,6 +21,7 @@ from entgldb.storage.rules.updating.parse import (
     RENAME,
     SET,
     UNSET,
+    Matching,
     Path,
     Step,
     Update,
@@ -181,8 +182,16 @@ def _add_to_set(old: Any, step: Step) -> Any:
 
 
 def _pull(old: Any, step: Step) -> Any:
-    gone = {text_of(value) for value in step.value}
-    return [value for value in old if text_of(value) not in gone]
+    gone = pulled(step, old)
+    return [value for value, goes in zip(old, gone, strict=True) if not goes]
+
+
+def pulled(step: Step, array: list[Any]) -> list[bool]:
+    """For each element whether $pull takes it out."""
+    if isinstance(step.value, Matching):
+        return [step.value.has(element) for element in array]
+    texts = {text_of(value) for value in step.value}
+    return [text_of(element) in texts for element in array]
 
 
 def _of_array(new: Callable[[list[Any], Step], list[Any]]) -> Callable[[Any, Step], Any]:

@@ -10,6 +10,8 @@ from typing import Any, Final, NamedTuple
 from entgldb.messages.errors import InvalidError, TooLargeError, UnsupportedError
 from entgldb.messages.limits import BODY_BYTES_MAX, DEPTH_MAX
 from entgldb.messages.strict_json import read_json
+from entgldb.storage.rules.filtering.nodes import Node
+from entgldb.storage.rules.filtering.parser import parse_filter
 
 SET: Final = "$set"
 UNSET: Final = "$unset"
@@ -42,7 +44,19 @@ _OTHER_WAYS: Final = {
 _SEVERAL: Final = {PUSH: EACH, ADD_TO_SET: EACH, PULL: IN}
 """The word by which an operator takes several values instead of one."""
 _CHARS_SHOWN: Final = 80
+_HERE: Final = "element"
+"""A field, for filters that know fields alone."""
 Path = tuple[str, ...]
+
+
+class Matching(NamedTuple):
+    """The elements of an array that meet a condition, as ``$elemMatch`` means it."""
+
+    node: Node
+
+    def has(self, element: Any) -> bool:
+        """Whether it is one of them."""
+        return self.node.matches({_HERE: [element]})
 
 
 class Step(NamedTuple):
@@ -52,7 +66,8 @@ class Step(NamedTuple):
     path: Path
     """Names, and indexes of arrays, from the document down to the field."""
     value: Any
-    """The operand; of $push, $addToSet and $pull the list of elements, of $rename the new path."""
+    """The operand; of $push, $addToSet and $pull the list of elements, or (of $pull) Matching; of $rename the
+    new path."""
 
 
 Update = tuple[Step, ...]
@@ -80,7 +95,9 @@ _remembered = lru_cache(REMEMBERED_MAX)(_read)
 
 def weight(update: Update) -> int:
     """The number of values that it writes, each of which takes time."""
-    several = sum([len(step.value) - 1 for step in update if step.operator in _SEVERAL])
+    several = sum(
+        [len(step.value) - 1 for step in update if type(step.value) is list and step.operator in _SEVERAL]
+    )
     return len(update) + several
 
 
@@ -142,11 +159,13 @@ def _path(text: str, operator: str) -> Path:
     return path
 
 
-def _elements(operator: str, path: str, value: Any) -> list[Any]:
+def _elements(operator: str, path: str, value: Any) -> list[Any] | Matching:
     """The values of an operator on an array."""
     word = _SEVERAL[operator]
     if type(value) is not dict or (operator != PULL and not any(name[:1] == "$" for name in value)):
         return [value]
+    if operator == PULL and value.keys() != {IN}:
+        return Matching(parse_filter({_HERE: {"$elemMatch": value}}))
     for name in value:
         if name != word:
             raise UnsupportedError(

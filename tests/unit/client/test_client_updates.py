@@ -14,7 +14,7 @@ import entgldb.aio
 from entgldb.client.database import Database
 from entgldb.launch.cli.common import run
 from entgldb.launch.cli.main import entgldb as command
-from entgldb.messages.errors import EntglError, InvalidError, UnsupportedError, VersionError
+from entgldb.messages.errors import EntglError, InvalidError, NoAnswerError, UnsupportedError, VersionError
 from tests.support.one_node import one_node
 
 pytestmark = pytest.mark.slow
@@ -120,6 +120,103 @@ def test_updates_in_flight_of_one_program_all_count(directory: Path, rule: str) 
             assert await counted.update("nobody", {"$inc": {"n": 1}}) is None
 
     asyncio.run(walk())
+
+
+def test_all_that_match_are_updated_and_deleted(db: Database) -> None:
+    many = db["many"]
+    many.put_many({f"k{n:04}": {"n": n, "name": "Ada" if n % 2 else "ADA"} for n in range(1200)})
+    assert many.update_many({"n": {"$gte": 100}}, {"$inc": {"n": 5000}, "$set": {"seen": True}}) == 1100
+    assert many.count({"seen": True, "n": {"$gte": 5100}}) == 1100
+    assert many.update_many({"seen": True}, {"$set": {"seen": True}}) == 1100, "found, though nothing changes"
+    assert many.update_many({"n": -1}, {"$set": {"seen": False}}) == 0
+    assert many.update_many({"name": "ada"}, {"$set": {"name": "ada"}}, collation="nocase") == 1200
+    assert many.delete_many({"n": {"$lt": 50}}) == 50
+    assert many.delete_many({"name": "ADA"}) == 0
+    assert many.delete_many({}) == 1150
+    assert many.count() == 0
+
+
+def test_a_large_update_of_many_goes_in_small_parts(db: Database) -> None:
+    large = db["large"]
+    large.put_many({f"k{n}": {} for n in range(6)})
+    assert large.update_many({}, {"$set": {"text": "x" * 400_000}}) == 6
+    assert [len(one["text"]) for one in large.find()] == [400_000] * 6
+
+
+def test_what_was_changed_before_an_error_is_counted(db: Database) -> None:
+    mixed = db["mixed"]
+    mixed.put_many({f"k{n:04}": {"n": "text" if n == 700 else n} for n in range(1200)})
+    with pytest.raises(InvalidError, match=r"mixed/k0700: .* it is a text") as caught:
+        mixed.update_many({}, {"$inc": {"n": 10_000}})
+    assert caught.value.stored == 500
+    assert mixed.count({"n": {"$gte": 10_000}}) == 500
+    for operators, filter in (({"$incr": {}}, {}), ({"$set": {"a": 1}}, {"a": {"$near": 1}})):
+        with pytest.raises(UnsupportedError):
+            mixed.update_many(filter, operators)
+
+
+def test_no_request_is_named_where_a_repetition_finds_other_documents(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with entgldb.connect(directory) as db:
+        db["unanswered"].put("k", {"n": 1})
+
+        def broken(_: object) -> object:
+            fault = NoAnswerError("the wire is cut", definite=False)
+            fault.request = "0:1"
+            raise fault
+
+        monkeypatch.setattr(db, "begin", broken)
+        with pytest.raises(NoAnswerError) as caught:
+            db["unanswered"].update_many({}, {"$inc": {"n": 1}})
+    assert (caught.value.request, "look at the documents" in caught.value.hint) == ("", True)
+
+
+def test_programs_that_take_from_one_stock_never_take_what_is_not_there(
+    directory: Path, db: Database
+) -> None:
+    db["stock"].put_many({"a": {"left": 20}, "b": {"left": 30}})
+
+    def take(_: int) -> int:
+        with entgldb.connect(directory) as mine:
+            return sum(
+                mine["stock"].update_many({"left": {"$gt": 0}}, {"$inc": {"left": -1}}) for _ in range(20)
+            )
+
+    with ThreadPoolExecutor(3) as threads:
+        taken = sum(threads.map(take, range(3)))
+    assert [one["left"] for one in db["stock"].find()] == [0, 0]
+    assert taken == 50
+
+
+def test_many_by_the_asyncio_api(directory: Path) -> None:
+    async def walk() -> None:
+        async with entgldb.aio.connect(directory) as db:
+            many = db["aio-many"]
+            await many.put_many({f"k{n:04}": {"n": n if n != 900 else "text"} for n in range(1100)})
+            assert await many.update_many({"n": {"$lt": 600}}, {"$inc": {"n": -1000}}) == 600
+            with pytest.raises(InvalidError) as caught:
+                await many.update_many({}, {"$inc": {"n": 1}})
+            assert caught.value.stored == 500
+            assert await many.delete_many({"n": {"$lt": 0}}) == 600
+            assert await many.delete_many({"n": "none"}) == 0
+            assert await many.count() == 500
+
+    asyncio.run(walk())
+
+
+def test_the_verbs_for_many(says: Says, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        says("put", "verbs-many", f"k{number}", f'{{"n": {number}}}')
+    assert says("update-many", "verbs-many", '{"n": {"$gt": 0}}', '{"$inc": {"n": 1}}') == (
+        "updated 2 documents of verbs-many\n"
+    )
+    told = json.loads(says("update-many", "verbs-many", '{"n": 3}', '{"$set": {"x": 1}}', "--json"))
+    assert (told["collection"], told["updated"]) == ("verbs-many", 1)
+    assert says("delete-many", "verbs-many", '{"n": 0}') == "deleted 1 document of verbs-many\n"
+    assert json.loads(says("delete-many", "verbs-many", "{}", "--json"))["deleted"] == 2
+    assert "the filter" in says("delete-many", "verbs-many", "[]", code=2)
+    assert says("delete-many", "verbs-many", "{}") == "deleted 0 documents of verbs-many\n"
 
 
 def test_the_verb(says: Says) -> None:
