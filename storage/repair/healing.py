@@ -102,6 +102,7 @@ def take_out(batch: Batch, firsts: Mapping[Origin, int]) -> None:
     connection, state = batch.connection, batch.state
     empty(connection, "touched", "logged", "dropped", "removed", "replaced", "cuts")
     heads = {origin: _remember_all(batch, origin, first) for origin, first in firsts.items()}
+    pruned_before = _pruned_before(connection, state)
     connection.execute(
         "INSERT INTO temp.logged SELECT t.id, l.lsn FROM _entgldb_oplog l CROSS JOIN temp.touched t"
         " ON t.collection = l.collection AND t.key = l.key WHERE l.applied = ?"
@@ -111,7 +112,7 @@ def take_out(batch: Batch, firsts: Mapping[Origin, int]) -> None:
     _note_names(batch, firsts)
     for origin, head in heads.items():
         _cut(connection, state, origin, head)
-    _refold(batch)
+    _refold(batch, pruned_before)
     # the branch may have set the rule of a collection
     state.set_merging(merging_collections(connection))
 
@@ -240,7 +241,18 @@ def as_versions_that_lost(
         yield raw, body
 
 
-def _refold(batch: Batch) -> None:
+def _pruned_before(connection: sqlite3.Connection, state: State) -> int:
+    """The stamp before which all that is pruned was written; 0: nothing is."""
+    ends = [0]
+    for number, head, floor in state.origins.values():
+        if floor:
+            find = "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq > ? ORDER BY seq LIMIT 1"
+            row = connection.execute(find, (number, floor)).fetchone()
+            ends.append(head.hlc + 1 if row is None else decode(row[0]).hlc)
+    return max(ends)
+
+
+def _refold(batch: Batch, pruned_before: int) -> None:
     """Documents and conflicts of the touched keys anew: what they have without the branch, and the log."""
     execute = batch.connection.execute
     for number, *names in execute("SELECT id, collection, key FROM temp.touched ORDER BY collection, key"):
@@ -255,7 +267,8 @@ def _refold(batch: Batch) -> None:
         )
         operations = [read_operation(decode(raw), body) for raw, body in logged]
         gone = set(execute("SELECT hlc, origin FROM temp.removed WHERE place = ?", (number,)))
-        row, losers = refolded(before, operations, gone, _settled(batch, number, place, before, operations))
+        settled = _settled(batch, number, place, before, operations, pruned_before)
+        row, losers = refolded(before, operations, gone, settled)
         if row is None:
             batch.bury(*place)
             batch.state.documents -= before.live
@@ -268,10 +281,27 @@ def _refold(batch: Batch) -> None:
 
 
 def _settled(
-    batch: Batch, touched: int, place: tuple[str, str], row: Stored, left: list[Operation]
+    batch: Batch,
+    touched: int,
+    place: tuple[str, str],
+    row: Stored,
+    left: list[Operation],
+    pruned_before: int,
 ) -> set[Version]:
     """The versions that only an entry which is pruned can have replaced: nothing in the log names them, the
-    branch included, and yet they neither stand nor are listed."""
+    branch included, and yet they neither stand nor are listed.
+
+    So it is, too, where the entry that replaced them had come before the one that it names. Those that are
+    newer than all that is pruned are of that kind.
+    """
+    # a delete of the whole document has nothing to be shown
+    older = {
+        one.row.newest.version
+        for one in left
+        if one.row.newest.hlc < pruned_before and (one.row.live or one.row.fields is not None)
+    }
+    if not older:
+        return older
     execute = batch.connection.execute
     known = execute(
         "SELECT origin, seq FROM temp.replaced WHERE place = ? UNION ALL"
@@ -283,5 +313,4 @@ def _settled(
     )
     named = {Version(*version) for version in known} | {version for one in left for version in one.named}
     named |= {tip.version for tip in row.tips}
-    # a delete of the whole document has nothing to be shown
-    return {one.row.newest.version for one in left if one.row.live or one.row.fields is not None} - named
+    return older - named

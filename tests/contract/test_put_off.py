@@ -27,3 +27,24 @@ def test_a_change_of_fields_that_another_made_on_a_pruned_version_is_not_put_off
         reset(bench, a)
     assert everything(a) == before
     assert a.get("merging", "k") == b'{"x":2,"y":1}'
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_what_was_overwritten_by_an_entry_before_the_one_it_names_comes_back(
+    bench: Bench, pruned: bool
+) -> None:
+    """Found by seed 30342: nothing in the log names it, and it is not listed, as if a pruned one had settled
+    it; what is pruned is older."""
+    a, b, c = bench.make("a"), bench.make("b"), bench.make("c")
+    if pruned:
+        bench.put(c, doc("other"))
+        exchange(bench, a, b, c)
+        prune(a, c.origin)
+    bench.put(a, doc("k", b'{"by":"a"}'), now=NOW + 2)
+    bench.put(c, doc("k", b'{"by":"c"}'), now=NOW + 1)
+    bench.apply(b, entries(c))
+    bench.put(b, doc("k", b'{"by":"b"}'), now=AHEAD)
+    assert bench.apply(a, entries(b)[-1:], AHEAD).counts["parent-absent"] == 1
+    assert a.get("users", "k") == b'{"by":"b"}'
+    assert reset(bench, a) == (a.origin, 0, 1)
+    assert a.get("users", "k") == b'{"by":"a"}'
