@@ -1,0 +1,42 @@
+"""The programs in ``examples`` run, and say what they are there to say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from entgldb.launch.node.child import environment
+
+pytestmark = pytest.mark.slow
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+def said_by(program: str, *arguments: str, stdin: str = "") -> list[str]:
+    """The lines that an example prints; it must end well."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / program), *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.timeout(120)
+def test_two_tills_that_are_cut_off_end_with_the_right_stock() -> None:
+    assert said_by("shop_counter.py") == [
+        "in the morning: {'apple': 100}",
+        "cut off, till-1 sees {'apple': 85} and till-2 sees {'apple': 70}",
+        "in the evening, everybody sees {'apple': 55} {'apple': 55} {'apple': 55}",
+        "sales: 10",
+    ]
+
+
+def test_every_example_is_run_here() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"shop_counter.py"}
