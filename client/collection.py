@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from entgldb.client import conflicts as client_merging
 from entgldb.client import writes as client_writes
 from entgldb.client.forms import frames
+from entgldb.client.forms.found import Reading
 from entgldb.client.spread import ACK_SECONDS, Ack
 from entgldb.client.writes import Document
 from entgldb.messages.client import Commit, CreateIndex, RequestId, Write
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from entgldb.storage.documents.history import History
 
 
-class Collection:
+class Collection(Reading):
     """The documents of one collection."""
 
     def __init__(self, database: Door, name: str, ack: Ack | None = None) -> None:
@@ -50,28 +51,9 @@ class Collection:
         found = self._database.documents.read(self.name, key)
         return None if found is None else client_writes.document(self.name, key, found)
 
-    def find(
-        self,
-        filter: Mapping[str, Any] | None = None,
-        *,
-        sort: str | Sequence[str] | None = None,
-        limit: int | None = None,
-        skip: int = 0,
-    ) -> Iterator[Document]:
-        """The documents that match, in the order of ``sort`` (``"age"``, ``"-age"``), then by key.
-
-        Filters are described in docs/queries.md; an operator that there is not raises UnsupportedError.
-        """
-        found = self._database.documents.read_all(self.name, filter, sort=sort, limit=limit, skip=skip)
-        return (client_writes.document(self.name, key, read) for key, read in found)
-
     to_pandas = frames.to_pandas
     to_polars = frames.to_polars
     to_arrow = frames.to_arrow
-
-    def count(self, filter: Mapping[str, Any] | None = None) -> int:
-        """How many documents match."""
-        return self._database.documents.count(self.name, filter)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Document]:
         """The documents that there are of these keys, by key, in the order of ``keys``."""

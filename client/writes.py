@@ -78,6 +78,12 @@ class Document(dict[str, Json]):
             self._read = Read(text, version)
 
 
+class Excerpt(Document):
+    """Some fields of a document, with the version that they were read of; it cannot be put."""
+
+    __slots__ = ()
+
+
 def document(collection: str, key: str, read: Read) -> Document:
     """A document that was read."""
     # as its __init__ does, in half the time
@@ -119,6 +125,11 @@ def put(
     what = f"document {check_key(key)!r:.80}"
     if not isinstance(document, Mapping):
         raise InvalidError(f"{what} is a {type(document).__name__}, not a JSON object")
+    if isinstance(document, Excerpt):
+        raise InvalidError(
+            f"{what} was read with fields=: put, it would lose the others",
+            hint="put dict(document), if these fields are to be all",
+        )
     fields = dict(document)
     try:
         text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

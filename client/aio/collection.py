@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Names
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +13,7 @@ from entgldb.client.aio.door import Door, aside
 from entgldb.client.aio.live import Live, Watch
 from entgldb.client.feeds.live import LIVE_DOCUMENTS_MAX
 from entgldb.client.feeds.watching import begin
+from entgldb.client.forms.found import Place, Sort
 from entgldb.client.spread import ACK_SECONDS, Ack
 from entgldb.client.writes import Document
 from entgldb.messages.client import CreateIndex, Write
@@ -22,6 +23,24 @@ from entgldb.storage.rules.filtering.parser import parse_filter
 
 if TYPE_CHECKING:
     from entgldb.client.aio.feed import Following
+
+
+class Found(AsyncIterator[Document]):
+    """The documents that match, to be read by ``async for``."""
+
+    def __init__(self, found: AsyncIterator[Document], place: Place) -> None:
+        self._found = found
+        self._place = place
+        self._last: Document | None = None
+
+    async def __anext__(self) -> Document:
+        self._last = await anext(self._found)
+        return self._last
+
+    @property
+    def cursor(self) -> str | None:
+        """Give it to ``find`` as ``after`` to go on behind the document that came last."""
+        return self._place.cursor(self._last)
 
 
 class Collection:
@@ -44,16 +63,21 @@ class Collection:
     history = aside(client.Collection.history)
     undelete = aside(client.Collection.undelete)
 
-    async def find(
+    def find(
         self,
         filter: Mapping[str, Any] | None = None,
         *,
-        sort: str | Sequence[str] | None = None,
-        limit: int | None = None,
-        skip: int = 0,
-    ) -> AsyncIterator[Document]:
+        sort: Sort = None,
+        after: str | None = None,
+        collation: str | None = None,
+        **options: Any,
+    ) -> Found:
         """The documents that match, as in the blocking API: ``async for document in users.find(...)``."""
-        find = functools.partial(self._blocking.find, filter, sort=sort, limit=limit, skip=skip)
+        options |= {"sort": sort, "after": after, "collation": collation}
+        find = functools.partial(self._blocking.find, filter, **options)
+        return Found(self._pages(find), Place(sort, collation, after))
+
+    async def _pages(self, find: Callable[[], Iterator[Document]]) -> AsyncIterator[Document]:
         async for document in self._database._paged(await self._run(find)):
             yield document
 
@@ -63,6 +87,11 @@ class Collection:
         As in the blocking API.
         """
         return Collection(self._database, self.name, Ack.of(ack, timeout))
+
+    find_one = aside(client.Collection.find_one)
+    distinct = aside(client.Collection.distinct)
+    aggregate = aside(client.Collection.aggregate)
+    explain = aside(client.Collection.explain)
 
     async def insert(
         self, document: Mapping[str, Any], *, key: str | None = None, request: str | None = None

@@ -29,7 +29,7 @@ class Finder:
     """Reads one file; ``filter.register`` and ``order.register`` have seen its connection."""
 
     def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+        self.ask = ask
 
     def pages(
         self,
@@ -52,16 +52,16 @@ class Finder:
         found = where(collection, condition)
         if limit is not None and limit <= PAGE_ROWS_MAX:
             sql = f"SELECT key, {columns} FROM {found} ORDER BY {by.text} LIMIT ? OFFSET ?"  # noqa: S608 -- compiled
-            return iter((self._ask(sql, (*condition.values, limit, skip)),))
+            return iter((self.ask(sql, (*condition.values, limit, skip)),))
         sql = f"SELECT id FROM {found} ORDER BY {by.text} LIMIT ? OFFSET ?"  # noqa: S608 -- compiled
-        numbers = self._ask(sql, (*condition.values, -1 if limit is None else limit, skip))
+        numbers = self.ask(sql, (*condition.values, -1 if limit is None else limit, skip))
         return self._numbered(columns, found, condition, [number for (number,) in numbers])
 
     def count(self, collection: str, filter: Mapping[str, Any] | None, collation: str | None) -> int:
         """How many documents match."""
         condition = self._condition(collection, filter, collation)
         sql = f"SELECT count(*) FROM {where(collection, condition)}"  # noqa: S608 -- compiled
-        return int(self._ask(sql, condition.values)[0][0])
+        return int(self.ask(sql, condition.values)[0][0])
 
     def distinct(
         self, collection: str, path: str, filter: Mapping[str, Any] | None, collation: str | None
@@ -76,7 +76,7 @@ class Finder:
             f"({field} IS NOT NULL AND ifnull({sort} IN ('array','object')"
             f" OR ({sort} IN ('integer','real') AND ({field} >= {LARGE} OR {field} <= -{LARGE})), 1))"
         )
-        usual = self._ask(
+        usual = self.ask(
             f"SELECT DISTINCT {sort}, {field} FROM {found} AND NOT {odd} AND {sort} IS NOT NULL LIMIT ?",  # noqa: S608 -- compiled
             (*condition.values, DISTINCT_MAX + 1),
         )
@@ -85,7 +85,7 @@ class Finder:
             values.add(value == 1 if name in ("true", "false") else value)
         sql = f"SELECT key, body FROM {found} AND {odd} AND key > ? ORDER BY key LIMIT ?"  # noqa: S608 -- compiled
         last = ""
-        while rows := self._ask(sql, (*condition.values, last, PAGE_ROWS_MAX)):
+        while rows := self.ask(sql, (*condition.values, last, PAGE_ROWS_MAX)):
             last = rows[-1][0]
             for _, body in rows:
                 for value in reached(json.loads(body), parts):
@@ -128,7 +128,7 @@ class Finder:
             "SELECT CASE WHEN EXISTS (SELECT 1 FROM _entgldb_indexes WHERE collection = ? AND path = ?)"  # noqa: S608 -- compiled
             f" THEN NOT ({' OR '.join(found)}) END"
         )
-        return bool(self._ask(sql, (collection, ".".join(parts)))[0][0])
+        return bool(self.ask(sql, (collection, ".".join(parts)))[0][0])
 
     def _numbered(self, columns: str, found: str, condition: Condition, numbers: list[int]) -> Iterator[Rows]:
         """The rows of some numbers that still match, in the order of the numbers."""
@@ -136,7 +136,7 @@ class Finder:
             page = numbers[start : start + PAGE_ROWS_MAX]
             marks = ",".join("?" * len(page))
             sql = f"SELECT key, {columns}, id FROM {found} AND id IN ({marks})"  # noqa: S608 -- compiled
-            rows = {row[-1]: row[:-1] for row in self._ask(sql, (*condition.values, *page))}
+            rows = {row[-1]: row[:-1] for row in self.ask(sql, (*condition.values, *page))}
             yield [rows[number] for number in page if number in rows]
 
 

@@ -31,6 +31,7 @@ from entgldb.storage.rules.clock import ms_of
 
 if TYPE_CHECKING:
     from entgldb.messages.remote_peers import RemotePeer
+    from entgldb.storage.documents.explaining import Plan
     from entgldb.storage.documents.finding import Finder
     from entgldb.storage.documents.history import History
 
@@ -268,6 +269,29 @@ class Documents:
     ) -> list[Json]:
         """The different values at a path of those that match, those of arrays one by one, in order."""
         return self._finder.distinct(collection, path, filter, collation)
+
+    def aggregate(
+        self, collection: str, pipeline: Sequence[Mapping[str, Any]], *, collation: str | None = None
+    ) -> list[dict[str, Json]]:
+        """The documents that the last stage of a pipeline gives. Raises as ``parse_pipeline``."""
+        from entgldb.storage.rules.filtering.aggregate import parse_pipeline
+
+        parts = parse_pipeline(pipeline, collation)
+        found = self.find(collection, parts.filter, sort=parts.sort, limit=parts.limit, collation=collation)
+        return parts.run(document for _, document in found)
+
+    def explain(
+        self,
+        collection: str,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | Sequence[str] | None = None,
+        collation: str | None = None,
+    ) -> Plan:
+        """How a query is answered; it is carried out for that."""
+        from entgldb.storage.documents.explaining import explain
+
+        return explain(self._finder, self.put_to, collection, filter, sort, collation)
 
     def collections(self, *, system: bool = False) -> list[str]:
         """Names of collections that ever had a document here."""

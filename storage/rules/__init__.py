@@ -2,5 +2,5 @@
 
 No SQLite, no clock, no randomness. Everybody may import it.
 Begin with ``clock.py`` and ``header.py``. ``merging/`` is about concurrent changes, ``comparing/`` about rows
-that travel.
+that travel, ``filtering/`` about documents that a filter finds.
 """

@@ -1,4 +1,4 @@
-"""The verbs for single documents and queries."""
+"""The verbs for single documents, and for collections as a whole."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import click
 from entgldb.launch.cli.common import (
     as_json_text,
     common,
-    hint_at,
     no_document,
     plain,
     read_json,
@@ -233,54 +232,6 @@ def delete(
         show({"collection": collection, "key": key, "version": version_fields(version)})
     else:
         say(f"deleted {collection}/{plain(key)}")
-
-
-@click.command()
-@common
-@click.argument("collection")
-@click.argument("filter", default="{}", metavar="[FILTER]")
-@click.option("--sort", metavar="F", help="Field path to sort by; -F for descending.")
-@click.option("--limit", type=click.IntRange(0), metavar="N", help="At most so many.")
-@click.option("--skip", type=click.IntRange(0), default=0, metavar="N", help="Leave out the first.")
-@with_database
-def find(
-    db: Database, as_json: bool, collection: str, filter: str, sort: str | None, limit: int | None, skip: int
-) -> None:
-    """Show the documents a filter matches, one per line.
-
-    A filter is a JSON object: {"age": 36}, {"age": {"$gte": 30}}, {"$or": [...]};
-    docs/queries.md has all operators. {"tags": "a"} also finds an array that has it.
-
-    Example: entgldb find users '{"age": {"$gte": 30}}' --sort -age --limit 10
-    """
-    wanted = read_json(filter, "the filter")
-    document = None
-    for document in db[collection].find(wanted, sort=sort, limit=limit, skip=skip):
-        if as_json:
-            show({"key": document.key, "document": document})
-        else:
-            say(plain(document.key), as_json_text(document))
-    if document is None:
-        hint_at(db, collection)
-
-
-@click.command()
-@common
-@click.argument("collection")
-@click.argument("filter", default="{}", metavar="[FILTER]")
-@with_database
-def count(db: Database, as_json: bool, collection: str, filter: str) -> None:
-    """Count the documents a filter matches.
-
-    Example: entgldb count airports '{"country": "IT"}'
-    """
-    number = db[collection].count(read_json(filter, "the filter"))
-    if as_json:
-        show({"collection": collection, "count": number})
-    else:
-        say(str(number))
-    if not number:
-        hint_at(db, collection)
 
 
 @click.command()

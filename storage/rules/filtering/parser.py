@@ -71,7 +71,7 @@ def near(name: str, known: Iterable[str]) -> str:
 
     known = list(known)
     found = get_close_matches(name, known, 1, 0.4)
-    return (f"did you mean {found[0]}? " if found else "") + "there is " + " ".join(known)
+    return (f"{found[0]}, or another of " if found else "one of ") + " ".join(known)
 
 
 class _Parser:

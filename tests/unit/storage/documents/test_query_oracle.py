@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.file.collections import create_index
 from entgldb.storage.file.open import open_memory
+from entgldb.storage.rules.filtering.cursor import make_cursor
 from entgldb.storage.rules.filtering.parser import parse_filter
 from tests.support import oracle
 
@@ -172,6 +173,43 @@ def test_sql_and_matcher_find_what_the_oracle_finds(rig: Rig, data: st.DataObjec
         for collection in ("bare", "indexed"):
             found = rig.documents.read_all(collection, wanted, collation=collation, limit=100)
             assert [key for key, _ in found] == expected, (collection, wanted, bodies)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_orders_cursors_and_distinct_are_those_of_the_oracle(rig: Rig, data: st.DataObject) -> None:
+    bodies = {f"k{n}": body for n, body in enumerate(data.draw(st.lists(documents, min_size=4, max_size=10)))}
+    rig.fill(bodies)
+    for sort in data.draw(st.lists(sorts, min_size=8, max_size=8)):
+        collation = data.draw(st.sampled_from([None, None, "nocase"]))
+        expected = oracle.ordered(bodies, sort, bool(collation))
+        for collection in ("bare", "indexed"):
+            how: dict[str, Any] = {"sort": sort, "collation": collation}
+            assert [key for key, _ in rig.documents.read_all(collection, **how)] == expected, sort
+            assert paged(rig, collection, how) == expected, (collection, sort, bodies)
+    path = data.draw(paths)
+    different: list[Any] = []
+    for value in (value for body in bodies.values() for value in oracle.places(body, path)):
+        for one in value if type(value) is list else [value]:
+            if one is not oracle.Nothing and not any(oracle.equal(one, other, False) for other in different):
+                different.append(one)
+    for collection in ("bare", "indexed"):
+        found = rig.documents.distinct(collection, path)
+        assert len(found) == len(different)
+        assert all(any(oracle.equal(one, other, False) for other in different) for one in found)
+        assert all(oracle.compare(*pair) <= 0 for pair in pairwise(found))
+
+
+def paged(rig: Rig, collection: str, how: dict[str, Any]) -> list[str]:
+    """The keys in an order, two by two, each time behind the cursor of the last one."""
+    keys: list[str] = []
+    after = None
+    while page := list(rig.documents.find(collection, **how, limit=2, after=after)):
+        keys += [key for key, _ in page]
+        key, body = page[-1]
+        after = make_cursor(tuple(how["sort"]), how["collation"], key, body)
+        assert len(keys) < 100
+    return keys
 
 
 def test_enough_was_asked(rig: Rig) -> None:

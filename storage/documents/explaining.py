@@ -1,0 +1,131 @@
+"""``explain``: how a query is answered, in words, and which index would help."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from entgldb.storage.documents.filter import Condition
+from entgldb.storage.documents.finding import Finder, Rows, where
+from entgldb.storage.rules.field_path import parse_path
+from entgldb.storage.rules.filtering.cursor import names
+from entgldb.storage.rules.filtering.nodes import Compared, Equal, Every, Field, Node, Part, Pattern, Some
+from entgldb.storage.rules.filtering.parser import parse_filter
+from entgldb.storage.rules.filtering.values import fold
+
+_INDEX: Final = re.compile(r"INDEX (_entgldb_ix_[0-9a-f]+)")
+
+
+Measured = tuple[str, int, int]
+
+
+class Plan(NamedTuple):
+    """How a query is answered now. ``str`` of it says all of it in words."""
+
+    indexes: tuple[str, ...]
+    """Paths whose indexes find the documents."""
+    read: int
+    """Documents that are looked at, in an index or as a whole."""
+    found: int
+    """Documents that match."""
+    documents: int
+    """Documents of the collection."""
+    sorted: bool
+    """Whether the documents found are sorted, rather than read in order."""
+    missing: tuple[str, ...]
+    """Paths whose indexes would help."""
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def explain(
+    finder: Finder,
+    put_to: Callable[[Callable[[sqlite3.Connection], Measured]], Measured],
+    collection: str,
+    filter: Mapping[str, Any] | None,
+    sort: str | Sequence[str] | None,
+    collation: str | None,
+) -> Plan:
+    """Answer a query and say how that was done. Raises as ``Finder.pages``."""
+    condition, by = finder.question(collection, filter, sort, collation=collation)
+    counted = Condition(f"entgldb_seen(id) AND {condition.sql}", condition.values)
+    sql = f"SELECT id FROM {where(collection, counted)} ORDER BY {by.text}"  # noqa: S608 -- compiled
+    steps, read, found = put_to(lambda connection: _measured(connection, sql, counted.values))
+    documents = finder.count(collection, None, None)
+    paths = {name: path for path, name in _indexes(finder, collection)}
+    used = tuple(dict.fromkeys(paths[name] for name in _INDEX.findall(steps) if name in paths))
+    sorts = "TEMP B-TREE" in steps
+    missing = _missing(filter, names(sort), collation, set(paths.values())) if not used else ()
+    text = _words(collection, used, read, found, documents, names(sort) if sorts else (), missing)
+    return Plan(used, read, found, documents, sorts, missing, text)
+
+
+def _measured(connection: sqlite3.Connection, sql: str, values: tuple[Any, ...]) -> Measured:
+    """The steps of a statement, how many documents it looked at, how many it found."""
+    seen: set[int] = set()
+
+    def see(number: int) -> int:
+        seen.add(number)
+        return 1
+
+    connection.create_function("entgldb_seen", 1, see)
+    steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+    found = len(connection.execute(sql, values).fetchall())
+    return " / ".join(steps), len(seen), found
+
+
+def _indexes(finder: Finder, collection: str) -> Rows:
+    return finder.ask("SELECT path, name FROM _entgldb_indexes WHERE collection = ?", (collection,))
+
+
+def _missing(
+    filter: Mapping[str, Any] | None, sort: Sequence[str], collation: str | None, there: set[str]
+) -> tuple[str, ...]:
+    """The indexes that would find the documents, or else give them in order."""
+    wanted = _helping(parse_filter(filter, collation))
+    if not wanted and sort and collation is None:
+        wanted = [parse_path(sort[0].removeprefix("-"))]
+    return tuple(dict.fromkeys(path for path in map(".".join, wanted) if path not in there))
+
+
+def _helping(node: Node) -> list[tuple[str, ...]]:
+    """The paths whose indexes would serve a condition; none where no index would."""
+    if isinstance(node, Every):
+        equal = [one for one in node.nodes if isinstance(one, Field) and isinstance(one.test, Equal)]
+        return next(filter(None, map(_helping, [*equal, *node.nodes])), [])
+    if isinstance(node, Some):
+        each = [_helping(one) for one in node.nodes]
+        return [path for paths in each for path in paths] if all(each) else []
+    return [node.parts] if isinstance(node, Field) and _is_served(node) else []
+
+
+def _is_served(node: Field) -> bool:
+    test = node.test
+    if isinstance(test, (Equal, Compared)):
+        return test.collate is not fold
+    if isinstance(test, Pattern):
+        return bool(test.regex.prefix)
+    return isinstance(test, Part) and test.first and test.collate is not fold
+
+
+def _words(
+    collection: str,
+    used: Sequence[str],
+    read: int,
+    found: int,
+    documents: int,
+    sort: Sequence[str],
+    missing: Sequence[str],
+) -> str:
+    by = f"by the index on {' and on '.join(used)}" if used else "without an index"
+    text = f"{read:,} of {documents:,} documents are looked at, {by}; {found:,} match."
+    if sort:
+        text += f" They are sorted by {', '.join(sort)}."
+    if missing:
+        help = " && ".join(f"entgldb index {collection} {path}" for path in missing)
+        text += f" {'An index' if len(missing) == 1 else 'Indexes'} would help: {help}"
+    return text
