@@ -84,7 +84,7 @@ def check_writes(
             raise InvalidError("a write is a document, operations or an update, and only one of them")
         place = (collection, check_key(write.key))
         checked.append(Checked(place, body, text, (), whole, base, operations, terms))
-    if updates:
+    if any(weight(update) > 1 for update in updates.values()):
         _check_count(sum(max(1, len(one.operations), weight(one.update)) for one in checked))
     return checked
 

@@ -69,14 +69,13 @@ def _updated(write: Checked, update: Update, before: str | None, *, merges: bool
     document: dict[str, Any] = {} if before is None else _read(before)
     # an element that is added again stays where another node removes it meanwhile
     effective = before is None or (merges and adds(update, document))
-    name = "/".join(write.place)
     try:
         changed = apply(update, document)
     except InvalidError as fault:
-        raise InvalidError(f"{name}: {fault.text}", hint=fault.hint) from None
+        raise InvalidError(f"{'/'.join(write.place)}: {fault.text}", hint=fault.hint) from None
     if not changed and not effective:
         return Checked(write.place, None, before, skipped=True)
-    text = _text(document, before or "{}", name)
+    text = _text(document, before or "{}", write.place)
     return write if merges else Checked(write.place, text.encode(), text)
 
 
@@ -86,8 +85,9 @@ def _read(text: str) -> dict[str, Any]:
     return made
 
 
-def _text(document: dict[str, Any], before: str, name: str) -> str:
+def _text(document: dict[str, Any], before: str, place: Place) -> str:
     """A document as it will be stored. Raises InvalidError or TooLargeError."""
+    name = f"{place[0]}/{place[1]}"
     try:
         text = _TEXTS.encode(document)
     except ValueError as fault:

@@ -199,6 +199,8 @@ class Client:
         if any(write.operations for write in self._writes):
             # a disk that went back in time may have forgotten the rule
             expected.add("invalid")
+        if conditions.stumbles(self._writes):
+            expected.add("invalid")
         if any(write.expects is not None for write in self._writes):
             expected |= REFUSALS
             self.world.reached["condition refused"] += isinstance(message, Refused)

@@ -18,6 +18,8 @@ CONDITIONAL_SEEDS = 13
 CONDITIONAL = 8
 """Every thirteenth seed has clients who write so."""
 ABSENT = Written("", 0)
+SMALL = 4
+"""Some updates are for documents alone whose number is less."""
 REFUSALS = frozenset(("already-exists", "version-mismatch"))
 
 
@@ -43,8 +45,17 @@ def conditional(
         return Write(*place, None if random.random() < 0.2 else put.body, expects=expects)
     operators = {"$set": {"uid": uid}, "$inc": {"n": random.randrange(1, 4)}, "$push": {"log": uid[:2]}}
     body = json.dumps(operators).encode()
+    if random.random() < 0.3:
+        where = json.dumps([{"n": {"$lt": SMALL}}, None]).encode()
+        return Write(*place, None, update=body, where=where)
     upsert = random.random() < 0.5
     return Write(*place, None, expects=expects if kind < 0.7 else None, update=body, upsert=upsert)
+
+
+def stumbles(writes: Sequence[Write]) -> bool:
+    """Whether a write with a filter comes after another one of the same key: such a commit is refused."""
+    places = [(write.collection, write.key) for write in writes]
+    return any(write.where is not None and places[at] in places[:at] for at, write in enumerate(writes))
 
 
 def tally_update(random: Random, keys: Sequence[str]) -> Write:
@@ -89,6 +100,8 @@ def broken(node: SimulatedNode, write: Write, one: Operation) -> str:
     document: dict[str, Any] = json.loads(before.body) if before is not None and before.body else {}
     if one.op != PUT or (not document and not write.upsert):
         return f"made of nothing an entry with op code {one.op}"
+    if write.where is not None and not document.get("n", SMALL) < SMALL:
+        return f"was for other documents than {before}"
     document["n"] = document.get("n", 0) + said["$inc"]["n"]
     document["log"] = [*document.get("log", []), said["$push"]["log"]]
     wanted = document | said["$set"]
