@@ -92,8 +92,8 @@ def accumulated(
 def updated(row: Stored | None, update: Update, origin: Origin, collected_hlc: int, *, anew: bool) -> Merging:
     """The merge by which ``origin`` updates a document. Raises InvalidError.
 
-    ``anew``: write the document whole, to shed the versions of all that it ever had; not where something
-    accumulates, which would lose its writers.
+    ``anew``: write the document whole, to shed the versions of all that it ever had, unless the update does
+    nothing but accumulate: that adds next to none, and counters and sets would lose their writers.
     """
     stands = row is not None and row.live
     tree = row.tree if row is not None and stands else {}
@@ -105,7 +105,7 @@ def updated(row: Stored | None, update: Update, origin: Origin, collected_hlc: i
     change = joined(difference(before, after, tree), carried_out(operations, tree))
     if row is None or not stands:
         return Merging(change, over=_over(row, collected_hlc))
-    if anew and not operations:
+    if anew and fields:
         return Merging(whole(with_change(row, change)))
     return Merging(continued(change, tree, origin))
 

@@ -13,6 +13,7 @@ from entgldb.messages.client import FieldOperation, RequestId, Write, Written
 from entgldb.messages.errors import EntglError, ExistsError, InvalidError, TooLargeError, VersionError
 from entgldb.messages.limits import BODY_BYTES_MAX, DEPTH_MAX, GROUP_ENTRIES_MAX, MERGE_BYTES_MAX
 from entgldb.messages.model import Version
+from entgldb.storage.log import rows
 from entgldb.storage.rules.header import MERGE, PUT, decode
 from entgldb.storage.rules.updating.apply import apply
 from entgldb.storage.rules.updating.parse import read_update
@@ -277,6 +278,20 @@ def test_a_document_that_outgrew_a_write_can_be_made_smaller(make: Make) -> None
     do(a, {"$unset": {"b": ""}})
     assert set(a.get()) == {"a", "c"}
     assert len(a.entries()[-1].body or b"") < MERGE_BYTES_MAX
+
+
+def test_an_update_of_fields_sheds_a_memory_that_has_grown_too_large(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair(make, document={"n": 1, "x": 1})
+    do(a, {"$inc": {"n": 1}, "$unset": {"x": ""}})
+    monkeypatch.setattr(rows, "HISTORY_BYTES_MAX", 1)
+    do(a, {"$inc": {"n": 1}})
+    assert "-" not in json.loads(a.entries()[-1].body or b"")["change"]
+    do(a, {"$inc": {"n": 1}, "$set": {"y": 1}})
+    assert json.loads(a.entries()[-1].body or b"") == {"change": {"-": 1, ".n": 4, ".y": 1}}
+    b.take(a)
+    assert a.get() == b.get() == {"n": 4, "y": 1}
 
 
 def plain(document: Any) -> Any:
