@@ -16,6 +16,7 @@ from entgldb.messages.limits import BODY_BYTES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.file.state import State, merging_collections
+from entgldb.storage.log import unfit
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.rows import read_operation, read_row, write_row
 from entgldb.storage.log.unfit import APPLIED
@@ -265,7 +266,11 @@ def _refold(batch: Batch, pruned_before: int) -> None:
             " WHERE t.place = ? ORDER BY t.lsn",
             (number,),
         )
-        operations = [read_operation(decode(raw), body) for raw, body in logged]
+        # an entry that cannot be applied here is not among them, and what it names is replaced all the same
+        headers = (
+            (unfit.replace_unfit(batch.connection, batch.state, decode(raw))[0], body) for raw, body in logged
+        )
+        operations = [read_operation(header, body) for header, body in headers]
         gone = set(execute("SELECT hlc, origin FROM temp.removed WHERE place = ?", (number,)))
         settled = _settled(batch, number, place, before, operations, pruned_before)
         row, losers = refolded(before, operations, gone, settled)

@@ -7,7 +7,8 @@ import pytest
 from entgldb.messages.client import Write
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.model import COLLECTIONS
-from tests.contract.test_clock_reset import AHEAD, everything, exchange, prune, reset
+from tests.contract.test_clock_reset import AHEAD, conflicts, everything, exchange, prune, reset
+from tests.contract.test_quarantine import chain
 from tests.contract.test_store import NOW, Bench, bench, doc, entries
 
 __all__ = ["bench"]
@@ -48,3 +49,16 @@ def test_what_was_overwritten_by_an_entry_before_the_one_it_names_comes_back(
     assert a.get("users", "k") == b'{"by":"b"}'
     assert reset(bench, a) == (a.origin, 0, 1)
     assert a.get("users", "k") == b'{"by":"a"}'
+
+
+def test_what_an_unfit_version_named_is_no_conflict_when_a_later_one_is_put_off(bench: Bench) -> None:
+    """Found by seed 30402: an entry that could not be applied was not asked for what it names."""
+    a, b, c = bench.make("a"), bench.make("b"), bench.make("c")
+    sent = chain([bench.put(a, doc("k", b'{"v":%d}' % v))[0] for v in range(3)], {1: b"[]"})
+    bench.apply(b, sent)
+    bench.apply(c, sent)
+    bench.put(c, doc("k", b'{"v":"late"}'), now=AHEAD)
+    bench.apply(b, entries(c)[-1:], AHEAD)
+    assert (b.get("users", "k"), conflicts(b)) == (b'{"v":"late"}', [])
+    assert reset(bench, b) == (b.origin, 0, 1)
+    assert (b.get("users", "k"), conflicts(b)) == (b'{"v":2}', [])
