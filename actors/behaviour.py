@@ -1,7 +1,7 @@
 """The one idea: an actor is a plain class that takes one message and an injected context.
 
 A behaviour imports no Thespian, socket, ssl, asyncio, threading, sqlite3, time, random or os.
-``actors/host/actor.py`` carries behaviours in production, ``tests/simulation`` carries the same ones on a
+``actors/host/actor.py`` carries behaviours in production, ``launch/testing`` carries the same ones on a
 virtual clock and network.
 """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from unittest.mock import patch
 
+from entgldb.launch.testing.world import World, no_collector
 from entgldb.messages.errors import Reason
 from entgldb.storage.rules.comparing import chunks
 from tests.simulation.events import operators, times
@@ -21,7 +22,6 @@ from tests.simulation.watch.patience import HEAL_SECONDS_MAX
 from tests.simulation.watch.union import Union
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.options import Options
-from tests.simulation.world.world import World, no_collector
 
 CHUNK_BYTES = 250
 """So small that a snapshot of some dozen documents has many chunks."""

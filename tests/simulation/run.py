@@ -8,6 +8,9 @@ from random import Random
 from unittest.mock import patch
 
 from entgldb.actors.session import outbox, progress
+from entgldb.launch.testing.edges import Authority
+from entgldb.launch.testing.network import Network
+from entgldb.launch.testing.world import BrokenPromise, Clock, World, no_collector
 from entgldb.messages.client import Report, Status
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import REMOTE_PEERS
@@ -22,12 +25,10 @@ from tests.simulation.events.retention import Forgetting
 from tests.simulation.events.tallies import TALLIES
 from tests.simulation.watch import checks
 from tests.simulation.watch.patience import Patience
+from tests.simulation.watch.secrecy import Listener
 from tests.simulation.world.disks import Disks
-from tests.simulation.world.edges import Authority
-from tests.simulation.world.network import Network
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.options import Options
-from tests.simulation.world.world import BrokenPromise, Clock, World, no_collector
 
 FAULT_SECONDS = 12.0
 FAULTS_MIN = 20
@@ -93,6 +94,7 @@ class Run:
         self.world = world = World(seed, keep_trace=keep_trace)
         self.options = options or options_of(seed, world.random)
         self.network = Network(world)
+        self.network.overhear = Listener(world)
         self.authority = Authority(world)
         self.watch = checks.Watch(world)
         self.acks = Acknowledged()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from entgldb.launch.testing.edges import TOKEN_LIFE_SECONDS
 from tests.simulation.run import Run
 from tests.simulation.test_calm import calm, quiet, seconds_until_everywhere, settled_again, start
-from tests.simulation.world.edges import TOKEN_LIFE_SECONDS
 
 AWAY_SECONDS = 170.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgpack
 import pytest
 
+from entgldb.launch.testing.network import Weather
 from entgldb.messages.client import Commit, RequestId, Write
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import Reason
@@ -14,8 +15,7 @@ from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.wire import Hello
 from tests.simulation.events.clients import CLOUD
 from tests.simulation.run import Run, initial_peer
-from tests.simulation.world.network import Weather
-from tests.simulation.world.node import CLUSTER, SimulatedNode
+from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.options import Options
 from tests.support.fake_context import FakeAsker
 
@@ -164,7 +164,7 @@ def test_what_a_later_release_may_say_is_counted_and_ignored() -> None:
     node.start()
     run.world.run(2.0)
     node.deliver("sync", LinkUp(link, True, "10.0.0.2:7001", "lan-1"))
-    hello = Hello(1, 1, "lan-1", f"lan-1/{1:032x}", CLUSTER, (), node.clock.now_ms(), "lan")
+    hello = Hello(1, 1, "lan-1", f"lan-1/{1:032x}", node.cluster, (), node.clock.now_ms(), "lan")
     future = [*msgpack.unpackb(encode(hello)), "a field of the future"]
     node.deliver("sync", FrameIn(link, msgpack.packb(future)))
     node.deliver("sync", FrameIn(link, msgpack.packb([39, 0, "a message of the future"])))

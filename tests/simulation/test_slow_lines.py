@@ -9,12 +9,12 @@ import pytest
 
 from entgldb.actors.line import Line, Pulse
 from entgldb.actors.session.outbox import Outbox
+from entgldb.launch.testing.network import Weather
 from entgldb.messages.client import Write
 from tests.simulation.away import _forget
 from tests.simulation.events import damage
 from tests.simulation.run import Run
 from tests.simulation.test_calm import quiet, settled_again, start
-from tests.simulation.world.network import Weather
 
 BANDWIDTH, DELAY = 15_000.0, 2.0
 LARGE = 150_000

@@ -7,7 +7,6 @@ import pytest
 from tests.simulation.events.clients import CLOUD, Acknowledged, Client
 from tests.simulation.run import Run
 from tests.simulation.test_calm import quiet, start
-from tests.support.keys import cluster
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -17,7 +16,7 @@ def test_a_second_cluster_gets_nothing_into_or_out_of_a_cloud_that_is_not_shared
     run.cloud.shared = shared
     start(run)
     stranger = run._node("lan-1", "lan", 9)
-    stranger.cluster = cluster("another simulated cluster")
+    stranger.word = "another simulated cluster"
     client = Client(run.world, stranger, Acknowledged(), keys=3, think=1.0)
     stranger.start()
     run.world.run(4.0)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from entgldb.launch.testing.host import CrashNow
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.model import REMOTE_PEERS, Entry
 from entgldb.storage.log.append import Batch
@@ -16,7 +17,6 @@ from tests.simulation.run import Run
 from tests.simulation.test_calm import quiet
 from tests.simulation.watch.oracle import State
 from tests.simulation.watch.patience import HEAL_SECONDS_MAX, Patience
-from tests.simulation.world.host import CrashNow
 from tests.simulation.world.node import SimulatedNode
 
 

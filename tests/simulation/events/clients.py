@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from entgldb.launch.testing.world import World
 from entgldb.messages.client import (
     Commit,
     CommitDone,
@@ -27,7 +28,6 @@ from tests.simulation.events.edits import LARGE_BYTES, PROFILES, beyond, decisio
 from tests.simulation.events.tallies import KEYS, TALLIES, amount_of, tally
 from tests.simulation.watch.oracle import MERGE, read_operation
 from tests.simulation.world.node import SimulatedNode
-from tests.simulation.world.world import World
 
 PATIENCE_SECONDS = 1.5
 CLOUD = "cloud"

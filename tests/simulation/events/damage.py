@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from entgldb.launch.testing.world import World
 from entgldb.messages.client import Verify
 from entgldb.messages.errors import Reason
 from tests.simulation.watch.oracle import read_state
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.options import DAY_HOURS
-from tests.simulation.world.world import World
 
 DAMAGED_SEEDS, SOUND_SEEDS = 2, 3
 """Remainders modulo EVERY: seeds whose rows are damaged, and seeds that verify for nothing."""

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from entgldb.actors.node.behaviour import CHILDREN
 from entgldb.actors.node.supervision import Life
 from entgldb.actors.store.disk_gate import LOOK_SECONDS
+from entgldb.launch.testing.edges import Authority
+from entgldb.launch.testing.host import HOP_SECONDS
+from entgldb.launch.testing.network import Network, Weather
+from entgldb.launch.testing.world import World
 from entgldb.messages.client import Isolate, StandDown
 from entgldb.messages.errors import Reason
 from entgldb.messages.schema import Message
@@ -16,12 +20,8 @@ from tests.simulation.events.clients import PATIENCE_SECONDS, Client
 from tests.simulation.events.operators import Nobody, release_held
 from tests.simulation.events.times import Times
 from tests.simulation.world.disks import Disks
-from tests.simulation.world.edges import Authority
-from tests.simulation.world.host import HOP_SECONDS
-from tests.simulation.world.network import Network, Weather
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.options import DAY_HOURS, Options
-from tests.simulation.world.world import World
 
 ROOM_SECONDS = LOOK_SECONDS + PATIENCE_SECONDS
 """After it has room again a node may refuse until its next look, and the client hears of it later."""

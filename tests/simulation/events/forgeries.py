@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+from entgldb.launch.testing.network import End, Network
+from entgldb.launch.testing.world import World
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import Entry, node_of
 from entgldb.messages.schema import Message
 from entgldb.storage.rules import header as headers
-from tests.simulation.world.network import End, Network
 from tests.simulation.world.node import SimulatedNode
-from tests.simulation.world.world import World
 from tests.support.keys import Writer
 
 FORGER_SEEDS, FORGER = 5, 3

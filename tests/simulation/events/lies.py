@@ -5,10 +5,10 @@ from __future__ import annotations
 from random import Random
 
 from entgldb.actors.sync.behaviour import Sync
+from entgldb.launch.testing.network import Network
+from entgldb.launch.testing.world import World
 from entgldb.messages.errors import Reason
-from tests.simulation.world.network import Network
 from tests.simulation.world.node import SimulatedNode
-from tests.simulation.world.world import World
 
 LIAR_SEEDS = 5
 """Every fifth seed; the histories of all others are as they would be without this module."""

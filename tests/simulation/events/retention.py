@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from entgldb.actors.nodes import is_retired
+from entgldb.launch.testing.world import World
 from entgldb.messages.administration import RetireNode
 from entgldb.messages.client import RequestId
 from entgldb.messages.model import NODES, REMOTE_PEERS
@@ -12,7 +13,6 @@ from tests.simulation.events.clients import CLOUD
 from tests.simulation.events.faults import Nobody
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.options import DAY_HOURS, Options
-from tests.simulation.world.world import World
 
 LOOK_SECONDS = 1.0
 QUIET_SECONDS = 60.0

@@ -6,6 +6,7 @@ from contextlib import suppress
 from itertools import takewhile
 from random import Random
 
+from entgldb.launch.testing.world import World
 from entgldb.messages.administration import HealOrigin
 from entgldb.messages.client import RequestId
 from entgldb.messages.errors import InvalidError
@@ -14,7 +15,6 @@ from tests.simulation.events.operators import Nobody
 from tests.simulation.watch.union import Union
 from tests.simulation.world.disks import Disks
 from tests.simulation.world.node import SimulatedNode
-from tests.simulation.world.world import World
 
 EVERY, REMAINDERS = 20, (9, 18, 19)
 """Of so many seeds these have it: by production's own retention and without."""

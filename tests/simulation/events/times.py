@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from entgldb.launch.testing.world import EPOCH_MS, World
 from entgldb.messages.administration import ResetClock
 from entgldb.messages.client import Refused, RequestId
 from entgldb.messages.errors import ErrorCode
@@ -20,7 +21,6 @@ from entgldb.storage.log.members import members
 from tests.simulation.events import operators
 from tests.simulation.world.node import SimulatedNode
 from tests.simulation.world.options import DAY_HOURS, Options
-from tests.simulation.world.world import EPOCH_MS, World
 
 STEPPING_SEEDS: Final = 5
 """Every fifth seed has bad times."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from hashlib import sha256
 
+from entgldb.launch.testing.world import World
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import node_of
 from tests.simulation.events.clients import Acknowledged
@@ -12,7 +13,6 @@ from tests.simulation.events.edits import PROFILES
 from tests.simulation.watch import oracle, tallies
 from tests.simulation.watch.oracle import Id, Logged, Operation, Place, State
 from tests.simulation.world.node import SimulatedNode
-from tests.simulation.world.world import World
 
 SYSTEM = "_system_"
 COUNTER_BITS = 16

@@ -6,11 +6,11 @@ import json
 from typing import Final
 from zlib import crc32
 
+from entgldb.launch.testing.world import World
 from entgldb.messages.errors import TokenExpired
 from entgldb.messages.schema import Json
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.store import Store
-from tests.simulation.world.world import World
 
 Place = tuple[str, str]
 LAGS: Final = (1, 3, 40)

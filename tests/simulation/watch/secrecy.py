@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import msgpack
 
+from entgldb.actors.line import Parts
+from entgldb.launch.testing.network import End
+from entgldb.launch.testing.world import World
 from entgldb.messages import codec, wire
 from entgldb.messages.model import SYSTEM_PREFIX
-from entgldb.messages.schema import Message
+from entgldb.messages.schema import Channel, Message
 from entgldb.storage.rules import header
 
 _WORD = SYSTEM_PREFIX.encode()
+
+
+class Listener:
+    """Overhears all links of a network, and tells what no cloud may hear."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._parts: dict[int, Parts] = {}
+
+    def __call__(self, end: End, message: Message) -> None:
+        assert end.other is not None  # it is open
+        if "cloud" not in (end.place.role, end.other.place.role):
+            return
+        if isinstance(message, wire.Part):
+            whole = self._parts.setdefault(end.id, Parts()).join(message)
+            found = "" if whole is None else leaks(codec.decode(whole, Channel.PEER).message)
+        else:
+            found = leaks(message)
+        if found:
+            self._world.violate(f"{end.place.name} sends {end.other.place.name} {found}")
 
 
 def leaks(message: Message) -> str:

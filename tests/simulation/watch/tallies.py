@@ -6,10 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from entgldb.launch.testing.world import World
 from tests.simulation.events.tallies import TALLIES
 from tests.simulation.watch.oracle import Id, Operation
 from tests.simulation.world.node import SimulatedNode
-from tests.simulation.world.world import World
 
 
 def exact(

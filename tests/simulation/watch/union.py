@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from entgldb.launch.testing.world import World
 from tests.simulation.watch import checks, oracle
 from tests.simulation.watch.oracle import Id, Logged, Operation, Place
 from tests.simulation.world.node import SimulatedNode
-from tests.simulation.world.world import World
 
 
 class Union(checks.Watch):

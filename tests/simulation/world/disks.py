@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from entgldb.launch.testing.world import World
 from tests.simulation.watch import oracle
 from tests.simulation.watch.checks import Watch
 from tests.simulation.world.node import SimulatedNode
-from tests.simulation.world.world import World
 
 
 class Disks:

@@ -1,58 +1,28 @@
-"""One whole node: six behaviours, a real SQLite database in memory, a clock, and lives that end."""
+"""The nodes of the simulation: their disks and releases fail, and each commit of theirs is looked at."""
 
 from __future__ import annotations
 
-from collections import Counter
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from typing import ClassVar
 
-from entgldb.actors.behaviour import Asker, Behaviour
-from entgldb.actors.election.behaviour import Bully
 from entgldb.actors.gateway.behaviour import Gateway
-from entgldb.actors.node.behaviour import NodeKeeper
-from entgldb.actors.oplog.behaviour import OplogKeeper
-from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.sync.behaviour import Sync
-from entgldb.actors.tls.witness import CaWitness
+from entgldb.launch.testing import node as testing
+from entgldb.launch.testing.edges import Authority
+from entgldb.launch.testing.host import CrashNow
+from entgldb.launch.testing.network import Network
+from entgldb.launch.testing.shelf import VirtualShelf
+from entgldb.launch.testing.world import Clock, World
 from entgldb.messages.errors import EntglError, ErrorCode
-from entgldb.messages.local.actors import Boot, Configure
 from entgldb.messages.model import REMOTE_PEERS
-from entgldb.messages.schema import Json, Message
-from entgldb.messages.settings import (
-    ElectionSettings,
-    GatewaySettings,
-    NodeSettings,
-    OplogSettings,
-    StoreSettings,
-    SyncSettings,
-)
 from entgldb.storage.file.state import State
 from entgldb.storage.log.apply import Applier
-from entgldb.storage.log.read import LogReader
-from entgldb.storage.repair.copies import Fingerprints
 from entgldb.storage.rules.header import Header
-from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
+from tests.simulation.watch import oracle
 from tests.simulation.watch.feed import Follower
-from tests.simulation.world.edges import (
-    Authority,
-    VirtualChecker,
-    VirtualDisk,
-    VirtualProber,
-    VirtualSecrets,
-    VirtualTokens,
-)
-from tests.simulation.world.host import CrashNow, Host, Slot
-from tests.simulation.world.network import Network, VirtualLinks
-from tests.simulation.world.shelf import SnapshotDisk, VirtualShelf
-from tests.simulation.world.world import Clock, World
-from tests.support.keys import attests, ca, cluster
-
-WORDS = {cluster(word): word for word in ("simulated cluster", "another simulated cluster")}
-"""The clusters that nodes of a simulation belong to, by name."""
-CLUSTER = cluster("simulated cluster")
-
 
 UNFIT = '"unfit":'
 
@@ -105,15 +75,20 @@ class TornStore(Store):
             raise CrashNow
 
 
-class Launcher:
-    """The asker that boots a node; only a later word of it is a configuration read again."""
+class WatchedShelf(VirtualShelf):
+    """A shelf that looks at what a snapshot is made of."""
 
-    def answer(self, message: Message) -> None:
-        pass
+    def look(self, source: sqlite3.Connection) -> None:
+        if oracle.quarantined(source):
+            self._world.violate("a snapshot was made beside entries in quarantine")
 
 
-class SimulatedNode:
-    """A node with its disk; ``host`` is its present life, if any."""
+class SimulatedNode(testing.SimulatedNode):
+    """A node that is watched."""
+
+    kind: ClassVar[type[Store]] = TornStore
+    shelf: ClassVar[type[VirtualShelf]] = WatchedShelf
+    store: TornStore
 
     def __init__(
         self,
@@ -126,121 +101,23 @@ class SimulatedNode:
         clock: Clock,
         on_commit: Callable[[SimulatedNode], None],
     ) -> None:
-        self.name = name
-        self.role = role
-        self.address = address
-        self.clock = clock
-        self.up = False
-        self.life = 0
-        self.counts: Counter[str] = Counter()
-        """The counts of the behaviours of ended lives."""
-        self.host: Host | None = None
-        self.seeds: tuple[str, ...] = ()
-        self.live_push = True
         self.picky = False
         """Whether its release cannot merge some documents."""
-        self.verify_interval = 0.0
-        self.cluster = "" if role == "cloud" else CLUSTER
-        self.shared = False
-        """A cloud node that serves any cluster."""
-        self.initial_peers: tuple[dict[str, Json], ...] = ()
-        self.retention_hours = 24.0
-        self.absence_hours = 720.0
-        self._world = world
-        self._network = network
-        self._authority = authority
-        self._on_commit = on_commit
-        self._opened = False
-        self.snapshots = SnapshotDisk()
-        self._reborn = False
-        self._looked: tuple[Store | None, int] = (None, 0)
-        """The store in its present life, and how many rows it had written, at the last look."""
-        self.followers = [Follower(name, collection, world) for collection in (None, REMOTE_PEERS)]
-        self.disk = VirtualDisk()
         self.short_until = 0.0
         """Until then it may say that its disk is full, although there is room again: it looks every 2 s."""
-        self.store = TornStore.memory(name, world.random.randbytes(32), clock.now_ms(), self._attest)
-        self.log = LogReader(self.store.connection)
-        network.add(self)
+        self.followers = [Follower(name, collection, world) for collection in (None, REMOTE_PEERS)]
+        self._on_commit = on_commit
+        self._looked: tuple[Store | None, int] = (None, 0)
+        """The store in its present life, and how many rows it had written, at the last look."""
+        super().__init__(name, role, address, world, network, authority, clock)
 
-    @property
-    def origin(self) -> str:
-        return self.store.origin
+    def full(self) -> bool:
+        return self.store.full
 
-    def _attest(self, node_id: str, public_key: bytes) -> bytes:
-        """A cloud node has no cluster key."""
-        return attests(WORDS[self.cluster])(node_id, public_key) if self.cluster else b""
+    def store_began(self) -> None:
+        self.store.picky = self.picky
 
-    def start(self) -> None:
-        """Begin a life."""
-        if self.up:
-            return
-        self.life += 1
-        self.up = True
-        self.host = Host(
-            self.name,
-            self._world,
-            self.clock,
-            self._build,
-            on_flush=self._flushed,
-            on_end=self._ended,
-            on_crash=self.crash,
-        )
-        settings = self._settings()
-        self.host.boot(NodeKeeper(settings))
-        self.host.inject("node", Boot(settings), Launcher())
-
-    def forget_after(self, hours: float, absence_hours: float = 720.0) -> None:
-        """Another retention, taken over while the node runs."""
-        self.retention_hours, self.absence_hours = hours, absence_hours
-        if self.host is not None:
-            self.host.inject("node", Boot(self._settings()), Launcher())
-
-    def crash(self, *, noticed: bool = True) -> None:
-        """Lose everything that is not on disk; ``noticed``: the peers' links break at once."""
-        if not self.up or self.host is None:
-            return
-        self._world.note(f"{self.name} crashes")
-        self._network.lose_node(self, None, noticed=noticed)
-        self.up = False
-        self.host.end()
-        self.host = None
-        if self.store.connection.in_transaction:
-            self.store.connection.execute("ROLLBACK")
-        # the turn that died may have committed
-        self._look_at_store()
-        self.snapshots.crash()
-
-    def image(self) -> bytes:
-        """A copy of the disk, as far as it is committed."""
-        store = self.store.connection
-        if not store.in_transaction:
-            return store.serialize()
-        raise AssertionError("a copy inside a transaction")
-
-    def roll_back(self, image: bytes, *, told: bool) -> None:
-        """The disk becomes an older copy of itself; ``told``: a fingerprint beside it stayed as it was."""
-        self.store.connection.deserialize(image)
-        self.log = LogReader(self.store.connection)
-        self._reborn = self._reborn or told
-
-    def deliver(self, actor: str, message: Message) -> bool:
-        """Hand a wire's message to an actor; False when it is not there."""
-        return self.up and self.host is not None and self.host.inject(actor, message)
-
-    def ask(self, actor: str, message: Message, asker: Asker) -> bool:
-        """Hand a client's message to an actor."""
-        return self.up and self.host is not None and self.host.inject(actor, message, asker)
-
-    def all_counts(self) -> Counter[str]:
-        """Reason -> times, over all lives."""
-        total = Counter(self.counts)
-        for slot in self.host.slots.values() if self.host is not None else ():
-            if slot.behaviour is not None:
-                total.update(slot.behaviour.counts)
-        return total
-
-    def _flushed(self, actor: str) -> None:
+    def flushed(self, actor: str) -> None:
         if actor == "store":
             self._look_at_store()
         elif actor in ("sync", "gateway") and self.host is not None:
@@ -275,85 +152,3 @@ class SimulatedNode:
         if found != state:
             differing = [name for name in State.__slots__ if getattr(found, name) != getattr(state, name)]
             self._world.violate(f"{self.name}: memory and file differ in {differing}")
-
-    def _ended(self, slot: Slot) -> None:
-        self._network.lose_node(self, slot.name, noticed=True)
-        if slot.behaviour is not None:
-            self.counts.update(slot.behaviour.counts)
-
-    def _deliver_in(self, life: int, actor: str, message: Message) -> bool:
-        """An answer to an earlier life goes nowhere."""
-        return life == self.life and self.deliver(actor, message)
-
-    def _build(self, name: str, configure: Configure) -> Behaviour:
-        """Build one behaviour as ``actors.build`` does in production, with virtual edges."""
-        deliver = partial(self._deliver_in, self.life)
-        links = VirtualLinks(self._network, self, name)
-        secrets = VirtualSecrets()
-        witness = (
-            CaWitness.of(ca(WORDS[self.cluster]).public_key)
-            if self.cluster
-            else CaWitness(self.log.authorities)
-        )
-        if configure.store is not None:
-            if self._opened:
-                self.store = TornStore.reopen(self.store, self.clock.now_ms())
-            self.store.incarnations.attest()
-            self._opened = True
-            self.store.picky = self.picky
-            if self._reborn:
-                self._reborn = False
-                entropy = self._world.random.randbytes(32)
-                self.store.begin_anew(entropy, Why.ROLLED_BACK, self.clock.now_ms())
-                self._world.reached["new incarnation at the start"] += 1
-            return StoreKeeper(configure.store, self.store, secrets, self.disk)
-        if configure.oplog is not None:
-            shelf = VirtualShelf(
-                self.snapshots, self.store.connection, self._world, deliver, lambda: self.store.full
-            )
-            return OplogKeeper(
-                configure.oplog, self.log, Fingerprints(self.store.connection), shelf, self.disk
-            )
-        if configure.election is not None:
-            return Bully(configure.election)
-        if configure.sync is not None:
-            checker = VirtualChecker(self._world, self._authority, self.clock.now_ms, deliver)
-            checks = checker if self.role == "cloud" else None
-            return Sync(configure.sync, self.log, witness, links, checks, self.snapshots)
-        assert configure.gateway is not None
-        tokens = VirtualTokens(self._authority, deliver)
-        prober = VirtualProber(self._authority, deliver, partial(self._network.reaches, self))
-        own = ca(WORDS[self.cluster]) if self.cluster else None
-        return Gateway(
-            configure.gateway, self.log, witness, links, tokens, secrets, prober, self.snapshots, own
-        )
-
-    def _settings(self) -> NodeSettings:
-        name, role = self.name, self.role
-        cluster = self.cluster
-        return NodeSettings(
-            StoreSettings(name, "", role, cluster),
-            OplogSettings(
-                name,
-                "",
-                role=role,
-                retention_hours=self.retention_hours,
-                absence_limit=self.absence_hours,
-                verify_interval=self.verify_interval,
-                shared=self.shared,
-            ),
-            SyncSettings(
-                name,
-                "",
-                role,
-                cluster,
-                self.address,
-                seeds=self.seeds,
-                discovery=False,
-                live_push=self.live_push,
-                shared=self.shared,
-            ),
-            ElectionSettings(name, role, takeover_delay=4.0),
-            GatewaySettings(name, "", role, cluster, live_push=self.live_push),
-            self.initial_peers,
-        )

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from random import Random
 
+from entgldb.launch.testing.network import Weather
 from entgldb.messages.limits import ENTRIES_PER_BATCH_MAX
-from tests.simulation.world.network import Weather
 
 DAY_HOURS = 24.0
 """A retention that no run lasts as long as."""

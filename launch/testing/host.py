@@ -13,15 +13,14 @@ from collections import deque
 from collections.abc import Callable
 from random import Random
 
-from entgldb.actors.behaviour import Asker, Behaviour
+from entgldb.actors.behaviour import Asker, Behaviour, Life
 from entgldb.actors.node.behaviour import CHILDREN
-from entgldb.actors.node.supervision import Life
+from entgldb.launch.testing.world import Clock, World
 from entgldb.messages import codec
 from entgldb.messages.client import Refused
 from entgldb.messages.limits import LOCAL_FRAME_BYTES_MAX
 from entgldb.messages.local.actors import Addresses, ChildExited, Configure, ElectionOutcome, Ready
 from entgldb.messages.schema import Channel, Message
-from tests.simulation.world.world import Clock, World
 
 HOP_SECONDS = 0.0008
 """The longest way of a message between two actors of one node."""

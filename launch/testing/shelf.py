@@ -7,13 +7,12 @@ import os
 import sqlite3
 from collections.abc import Callable
 
+from entgldb.launch.testing.world import World
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.local.snapshots import SnapshotWritten
 from entgldb.messages.schema import Message
 from entgldb.storage.snapshot.freeze import freeze, read_chunk
 from entgldb.storage.snapshot.staging import Staging
-from tests.simulation.watch import oracle
-from tests.simulation.world.world import World
 
 FREEZE_SECONDS = 0.3
 _numbers = itertools.count(1)
@@ -77,13 +76,15 @@ class VirtualShelf:
         except EntglError as fault:
             self._later(SnapshotWritten("", {}, 0, 0, 0, 0, fault.text))
             return
-        if oracle.quarantined(self._source):
-            self._world.violate("a snapshot was made beside entries in quarantine")
+        self.look(self._source)
         if done.id in self._disk.frozen:
             target.close()
         else:
             self._disk.frozen[done.id] = target
         self._later(done)
+
+    def look(self, source: sqlite3.Connection) -> None:
+        """Right after a snapshot was made of ``source``."""
 
     def discard(self, snapshot_id: str) -> None:
         found = self._disk.frozen.pop(snapshot_id, None)

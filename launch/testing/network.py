@@ -12,15 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from entgldb.actors.line import NOTHING, Flow, Parts
+from entgldb.actors.line import NOTHING, Flow
 from entgldb.actors.ports import CloudTarget
-from entgldb.messages import codec, wire
+from entgldb.launch.testing.world import World
+from entgldb.messages import codec
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import FrameIn, LinkDown, LinkUp
-from entgldb.messages.schema import Channel, Message
+from entgldb.messages.schema import Message
 from entgldb.messages.wire import Hello
-from tests.simulation.watch.secrecy import leaks
-from tests.simulation.world.world import World
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 FRAMES = {
@@ -96,6 +95,8 @@ class Network:
         """A node -> the name that it says in Hello instead of its own."""
         self.forge: Callable[[End, Message], Message] | None = None
         """From a frame to the one that is said in its place."""
+        self.overhear: Callable[[End, Message], None] | None = None
+        """Is told of each frame before it is sent."""
         self._ids = 0
 
     def add(self, place: Place) -> None:
@@ -244,7 +245,6 @@ class VirtualLinks:
         self._network = network
         self._place = place
         self._actor = actor
-        self._parts: dict[int, Parts] = {}
 
     def dial(self, address: str) -> int:
         return self._dial(address, cloud=False)
@@ -264,24 +264,14 @@ class VirtualLinks:
         branch = FRAMES.get(type(message).__name__)
         if branch is not None:
             self._network.world.reached[branch] += 1
-        self._keep_secret(end, message)
+        if self._network.overhear is not None:
+            self._network.overhear(end, message)
         self._network.send(end, codec.encode(self._network.as_told(end, message)))
         return True
 
     def flow(self, link: int) -> Flow:
         end = self._network.ends.get(link)
         return NOTHING if end is None else self._network.flow(end)
-
-    def _keep_secret(self, end: End, message: Message) -> None:
-        assert end.other is not None  # it is open
-        if "cloud" in (end.place.role, end.other.place.role):
-            if isinstance(message, wire.Part):
-                whole = self._parts.setdefault(end.id, Parts()).join(message)
-                found = "" if whole is None else leaks(codec.decode(whole, Channel.PEER).message)
-            else:
-                found = leaks(message)
-            if found:
-                self._network.world.violate(f"{end.place.name} sends {end.other.place.name} {found}")
 
     def close(self, link: int, reason: str, text: str = "") -> None:
         end = self._network.ends.get(link)

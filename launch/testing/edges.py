@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from entgldb.actors.ports import CloudTarget
+from entgldb.launch.testing.world import EPOCH_MS, World
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import ProbeDone, TokenChecked, TokenFailed, TokenIssued
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Message
-from tests.simulation.world.world import EPOCH_MS, World
 
 TOKEN_LIFE_SECONDS = 15.0
 """Short, so that tokens are renewed on open links within a run."""

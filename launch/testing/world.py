@@ -37,7 +37,7 @@ class World:
 
     def __init__(self, seed: int, *, keep_trace: bool = False) -> None:
         self.seed = seed
-        self.random = Random(seed)
+        self.random = Random(seed)  # noqa: S311 -- one seed is one history
         self.time = 0.0
         self.faults: Counter[str] = Counter()
         """Kind -> how many were injected."""
@@ -52,10 +52,10 @@ class World:
         """The chance that a link's queue is full: the frame is refused, and the link closes."""
         self.lines: list[str] | None = [] if keep_trace else None
         self._digest = blake2b(digest_size=16)
-        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._heap: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._count = 0
 
-    def after(self, seconds: float, work: Callable[..., None], *args: Any) -> None:
+    def after(self, seconds: float, work: Callable[..., object], *args: Any) -> None:
         """Do ``work`` later; works due at the same time are done in the order of asking."""
         self._count += 1
         heapq.heappush(self._heap, (self.time + max(0.0, seconds), self._count, work, args))
