@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NoNodeError
@@ -22,6 +22,8 @@ SLICE_SECONDS: Final = 5.0
 """For which one question waits; then it is asked again."""
 SLACK_SECONDS: Final = 2.0
 """For which its answer may be late."""
+PASSING: Final = (ErrorCode.TIMEOUT, ErrorCode.BUSY, ErrorCode.NO_NODE)
+"""Of a node whose actor is being restarted."""
 AGAIN_SECONDS: Final = 0.1
 """Between two attempts to ask a node whose actor is being restarted."""
 
@@ -83,13 +85,15 @@ class Waiting:
         versions: Sequence[Version] | None,
         seconds: float,
         slice_seconds: float = SLICE_SECONDS,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``versions`` None: all that the node has now."""
+        """``versions`` None: all that the node has now. ``now``: the clock that measures the time."""
+        self._now = now
         self._slice = slice_seconds
         self._versions = tuple(versions or ())
         self._need = need
         self._vector = None if versions is None else newest(versions)
-        self._until = time.monotonic() + seconds
+        self._until = now() + seconds
         self._seconds = seconds
         self._spread: Spread | None = None
         self._fault: EntglError | None = None
@@ -100,7 +104,7 @@ class Waiting:
         from entgldb.messages.administration import AwaitSpread
 
         while self._spread is None or not self._spread.reached:
-            left = self._until - time.monotonic()
+            left = self._until - self._now()
             if left <= 0 and (self._spread or self._fault):
                 return
             yield AwaitSpread(self._need, self._vector, min(max(left, 0.0), self._slice))
@@ -113,8 +117,10 @@ class Waiting:
 
     def failed(self, fault: EntglError) -> None:
         """The node did not answer: its actor may be in the middle of a restart. Raises what lasts."""
-        passing = fault.code in (ErrorCode.TIMEOUT, ErrorCode.BUSY, ErrorCode.NO_NODE)
-        if not passing or (isinstance(fault, NoNodeError) and fault.lasting):
+        if isinstance(fault, NoNodeError) and fault.lasting and self._need and self._versions:
+            # they are written: the error has to say so
+            self._until, self._seconds = self._now(), 0.0
+        elif fault.code not in PASSING or (isinstance(fault, NoNodeError) and fault.lasting):
             raise fault
         self._fault = fault
 
@@ -145,11 +151,11 @@ def wait(transport: Transport, need: str, versions: Sequence[Version] | None, se
 
     Raises InvalidError for a need that is none, NotFoundError where nobody can meet it.
     """
-    waiting = Waiting(need, versions, seconds)
+    waiting = Waiting(need, versions, seconds, now=transport.now)
     for question in waiting.questions():
         try:
             waiting.answered(transport.ask_aside("sync", question, question.seconds + SLACK_SECONDS))
         except EntglError as fault:
             waiting.failed(fault)
-            time.sleep(AGAIN_SECONDS)
+            transport.pause(AGAIN_SECONDS)
     return waiting.outcome()

@@ -73,6 +73,14 @@ class Transport(Protocol):
         """Be told of commits from now on. Raises EntglError where nobody tells."""
         ...
 
+    def now(self) -> float:
+        """Seconds of the clock that timeouts here are measured by."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Let so many seconds of it pass."""
+        ...
+
     def let_go(self) -> None:
         """Give back what the next call can have anew."""
         ...
@@ -154,6 +162,12 @@ class SocketTransport:
             wire.close()
             raise
         return wire
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def let_go(self) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ from entgldb.client.transport import closed
 from entgldb.client.wire import unless_refused
 from entgldb.launch.embedded import opening
 from entgldb.launch.embedded.host import Answer, Follower
-from entgldb.launch.embedded.transport import Opened, checked
+from entgldb.launch.embedded.transport import Opened, checked, refuse_absent
 from entgldb.messages.errors import EntglError, NoAnswerError
 from entgldb.messages.schema import Message
 
@@ -65,7 +65,8 @@ class Requests:
         self._host.check()
 
     async def request(self, message: Message) -> Message:
-        put = checked(message, self._opened.directory)
+        refuse_absent(message, self._opened.directory)
+        put = checked(message)
         async with self._slots:
             if self._closed:
                 raise closed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -69,7 +70,8 @@ class EmbeddedTransport:
         return self.begin(message, timeout)()
 
     def begin(self, message: Message, timeout: float) -> Callable[[], Message]:
-        answer = self._host.ask(checked(message, self._opened.directory))
+        refuse_absent(message, self._opened.directory)
+        answer = self._host.ask(checked(message))
         return lambda: unless_refused(answer)
 
     def ask(self, actor: str, message: Message, timeout: float) -> Message:
@@ -81,6 +83,12 @@ class EmbeddedTransport:
     def follow(self) -> Told:
         return Told(self._host)
 
+    def now(self) -> float:
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
     def let_go(self) -> None:
         """It has nothing that could be had anew."""
 
@@ -88,11 +96,8 @@ class EmbeddedTransport:
         self._opened.close()
 
 
-def checked(message: Message, directory: Path) -> Message:
-    """A request as the store of a node would take it from its socket.
-
-    Raises InvalidError, NoNodeError for an actor that only a running node has.
-    """
+def refuse_absent(message: Message, directory: Path) -> None:
+    """Raise NoNodeError for a question to an actor that only a running node has."""
     if isinstance(message, Relay) and message.actor not in HERE:
         fault = NoNodeError(
             f"{directory} is open in this program, without a node: there is no {message.actor} to ask",
@@ -100,6 +105,10 @@ def checked(message: Message, directory: Path) -> Message:
         )
         fault.lasting = True
         raise fault
+
+
+def checked(message: Message) -> Message:
+    """A request as the store of a node would take it from its socket. Raises InvalidError."""
     try:
         if isinstance(message, Commit):
             # its fields are of the types that they shall be; the store checks their values

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from entgldb.actors.line import NOTHING, Flow
 from entgldb.actors.ports import CloudTarget
@@ -41,6 +41,9 @@ class Place(Protocol):
 
     def deliver(self, actor: str, message: Message) -> bool:
         """Hand a wire's message to an actor; False when it is not there."""
+
+
+P = TypeVar("P", bound=Place)
 
 
 @dataclass
@@ -107,6 +110,18 @@ class Network:
         """Whether a frame gets through now."""
         way = (source.name, target.name)
         return way not in self.cuts and way not in self.forbidden
+
+    def components(self, places: Iterable[P]) -> list[list[P]]:
+        """Those of the given nodes that reach each other, directly or by others, each group by itself."""
+        left, found = list(places), []
+        while left:
+            component = [left.pop(0)]
+            for one in component:
+                near = [other for other in left if self._reachable(other, one)]
+                component += near
+                left = [other for other in left if other not in near]
+            found.append(component)
+        return found
 
     def new_end(self, place: Place, actor: str) -> End:
         """A side with a number of its own."""

@@ -108,3 +108,10 @@ def test_only_what_asks_other_nodes_needs_one(opened: Database) -> None:
         with pytest.raises(entgldb.NoNodeError, match="is open in this program, without a node") as caught:
             call(opened)
         assert "entgldb start --dir" in caught.value.hint
+
+
+def test_a_write_that_shall_be_elsewhere_too_is_told_to_be_here(opened: Database) -> None:
+    with pytest.raises(entgldb.SpreadError, match=r"durable here, .* without a node") as caught:
+        opened["c"].with_ack("peers:1").put("k", {})
+    assert [version.seq for version in caught.value.versions] == [1]
+    assert opened["c"].get("k") == {}

@@ -285,23 +285,11 @@ class Run:
 
     def _gateway_unsettled(self) -> str:
         """In each connected component exactly one leads, and all know it."""
-        for component in self._components():
+        for component in self.network.components(self.lan):
             why = self._component_unsettled(component)
             if why:
                 return why
         return ""
-
-    def _components(self) -> list[list[SimulatedNode]]:
-        """LAN nodes that reach each other, directly or by others."""
-        left, found = list(self.lan), []
-        while left:
-            component = [left.pop(0)]
-            for node in component:
-                near = [n for n in left if self.network.passes(n, node) and self.network.passes(node, n)]
-                component += near
-                left = [n for n in left if n not in near]
-            found.append(component)
-        return found
 
     def _component_unsettled(self, component: list[SimulatedNode]) -> str:
         reports = [self._ask(node, "election") for node in component]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from entgldb.client import spread
@@ -31,6 +33,12 @@ class Node:
         if isinstance(answer, EntglError):
             raise answer
         return answer
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Who is asked again is there at once."""
 
 
 def waited(node: Node, need: str = "all", seconds: float = 20.0) -> Spread:
