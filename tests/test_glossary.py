@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TERMS_MAX = 40
 TERMS = re.findall(r"^- \*\*(.+?)\*\*:", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
-ROOMS = ("messages", "storage", "actors", "client", "launch")
+ROOMS = ("messages", "storage", "actors", "client", "web", "launch")
 
 
 @pytest.fixture(scope="module")

@@ -51,11 +51,17 @@ CTX = click.Context(entgldb, info_name="entgldb")
 VERBS = entgldb.list_commands(CTX)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+def words_of(verb: str) -> list[list[str]]:
+    """The words of a verb, or of each verb of a group."""
+    command = entgldb.get_command(CTX, verb)
+    return [[verb, one] for one in command.commands] if isinstance(command, click.Group) else [[verb]]
+
+
+@pytest.mark.parametrize("words", [words for verb in VERBS for words in words_of(verb)], ids=" ".join)
 def test_every_verb_has_help_with_an_example_directory_and_json(
-    verb: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(entgldb, [verb, "--help"]) == 0
+    assert run(entgldb, [*words, "--help"]) == 0
     text = capsys.readouterr().out
     assert "Example:" in text
     assert "--json" in text

@@ -1,0 +1,141 @@
+"""The verbs of the HTTP server: serve, and the tokens that let others in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from entgldb.launch.cli.common import common, say, show, table
+from entgldb.messages.errors import EntglError, ErrorCode
+
+_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def _installed(function: Callable[..., Any]) -> Any:
+    """The modules that ``function`` imports. Raises EntglError where its libraries are not installed."""
+    try:
+        return function()
+    except ImportError as fault:
+        raise EntglError(
+            f"the HTTP server needs {fault.name}, which is not installed",
+            code=ErrorCode.UNSUPPORTED,
+            hint="pip install 'entgldb[http]'",
+        ) from None
+
+
+@click.command()
+@common
+@click.option(
+    "--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", help="Port 0: any."
+)
+@click.option(
+    "--name", "names", multiple=True, metavar="NAME", help="A name of this server; may be repeated."
+)
+@click.option(
+    "--tls-cert", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Beyond loopback."
+)
+@click.option(
+    "--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Beyond loopback."
+)
+def serve(
+    directory: Path,
+    as_json: bool,
+    listen: str,
+    names: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+) -> None:
+    """Serve the node of a directory by HTTP, until it is told to end.
+
+    On loopback nobody needs a token. Beyond it there must be TLS, and a token for each who asks.
+
+    \b
+    Example:
+      entgldb serve -d n1 --listen 127.0.0.1:8080
+      curl http://127.0.0.1:8080/v1/collections/users/documents/u1
+    """
+
+    def server() -> Any:
+        from entgldb.web import server
+
+        return server
+
+    module = _installed(server)
+    place = module.read_place(listen)._replace(names=names, certificate=tls_cert, key=tls_key)
+
+    def ready(url: str) -> None:
+        if as_json:
+            show({"url": url, "directory": str(directory)})
+        else:
+            say(f"serving {directory} at {url}")
+
+    module.serve(directory, place, ready)
+
+
+@click.group("http-token")
+def http_token() -> None:
+    """Tokens of the HTTP server: add, list, revoke."""
+
+
+@http_token.command()
+@common
+@click.argument("name")
+@click.option("--scope", type=click.Choice(["read", "write", "admin"]), default="read", show_default=True)
+@click.option(
+    "--collection", "collections", multiple=True, metavar="C", help="Good for it alone; repeatable."
+)
+def add(directory: Path, as_json: bool, name: str, scope: str, collections: tuple[str, ...]) -> None:
+    """Make a token and show it, once: only its hash is kept.
+
+    Example: entgldb http-token add grafana --scope read
+    """
+    from entgldb.web.tokens import Tokens
+
+    token = Tokens(directory).add(name, scope, collections, time.time_ns() // 1_000_000)
+    if as_json:
+        show({"name": name, "token": token})
+    else:
+        say(token)
+
+
+@http_token.command("list")
+@common
+def list_(directory: Path, as_json: bool) -> None:
+    """Show the tokens there are, without their secrets.
+
+    Example: entgldb http-token list
+    """
+    from entgldb.web.tokens import Tokens
+
+    found = Tokens(directory).all()
+    if as_json:
+        rows = [
+            {"name": t.name, "scope": t.scope, "collections": t.collections, "at_ms": t.at_ms} for t in found
+        ]
+        show({"tokens": rows})
+        return
+    table(
+        ("name", "scope", "collections"),
+        [(t.name, t.scope, ", ".join(t.collections) or "all") for t in found],
+    )
+
+
+@http_token.command()
+@common
+@click.argument("name")
+def revoke(directory: Path, as_json: bool, name: str) -> None:
+    """Refuse a token from now on.
+
+    Example: entgldb http-token revoke grafana
+    """
+    from entgldb.web.tokens import Tokens
+
+    Tokens(directory).revoke(name)
+    if as_json:
+        show({"name": name})
+    else:
+        say(f"token {name} is refused from now on")

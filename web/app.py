@@ -1,0 +1,43 @@
+"""The HTTP application of one node: its parts put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+
+from entgldb.messages.errors import EntglError
+from entgldb.web.documents import Documents
+from entgldb.web.feeds import Feeds
+from entgldb.web.guard import LOOPBACK, Guard
+from entgldb.web.health import Health
+from entgldb.web.problems import of_bug, of_http, of_ours
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from entgldb.client.aio.database import Database
+    from entgldb.web.tokens import Tokens
+
+
+def application(db: Database, *, hosts: Collection[str] = LOOPBACK, tokens: Tokens | None = None) -> ASGIApp:
+    """Serve a database, which is closed with the application.
+
+    ``hosts``: names of this server, without port. ``tokens`` None: nobody needs one; bind to loopback only.
+    """
+
+    @asynccontextmanager
+    async def closing(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await db.close()
+
+    parts = (Documents(db), Feeds(db), Health(db))
+    app = Starlette(
+        routes=[route for part in parts for route in part.routes()],
+        exception_handlers={EntglError: of_ours, HTTPException: of_http, Exception: of_bug},
+        lifespan=closing,
+    )
+    return Guard(app, hosts, tokens)

@@ -1,0 +1,96 @@
+"""The bodies of requests, read strictly and within bounds; and JSON that goes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from entgldb.messages.errors import InvalidError, TooLargeError
+from entgldb.messages.limits import BODY_BYTES_MAX, GROUP_BYTES_MAX
+from entgldb.messages.model import Version
+from entgldb.messages.schema import Json
+from entgldb.messages.strict_json import read_json, read_object
+
+OBJECT_BYTES_MAX: Final = 2 * BODY_BYTES_MAX
+"""The body of a request about one document: it may be written with escapes and blanks."""
+MANY_BYTES_MAX: Final = 2 * GROUP_BYTES_MAX
+"""The body of one about many."""
+
+
+async def object_of(request: Request, what: str, bytes_max: int = OBJECT_BYTES_MAX) -> dict[str, Any]:
+    """The body of a request, a JSON object. Raises InvalidError, TooLargeError."""
+    return read_object(await text_of(request, what, bytes_max), what)
+
+
+async def text_of(request: Request, what: str, bytes_max: int) -> str:
+    """The body of a request as text. Raises InvalidError, and TooLargeError as soon as it is too large."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not kind.endswith(("/json", "+json", "/x-ndjson", "/jsonl")):
+        # a page of another site can send text/plain without asking anybody
+        raise InvalidError(f"{what} comes as {kind or 'nothing'}", hint="Content-Type: application/json")
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > bytes_max:
+            raise TooLargeError(f"{what} has more than {bytes_max} bytes", hint="send less at a time")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as fault:
+        raise InvalidError(f"{what} is no UTF-8: byte {fault.start + 1}") from None
+
+
+def answer(body: Json, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return Response(text, status, headers, "application/json")
+
+
+def version_text(version: Version) -> str:
+    """A version as ``ORIGIN:SEQ``."""
+    return f"{version.origin}:{version.seq}"
+
+
+def read_version(text: str, what: str) -> Version:
+    """A version from ``ORIGIN:SEQ``. Raises InvalidError."""
+    origin, _, seq = text.rpartition(":")
+    if not origin or not seq.isdecimal() or len(seq) > 16:
+        raise InvalidError(f"{what} {text!r:.80} is no version", hint="ORIGIN:SEQ, as ETag tells it")
+    return Version(origin, int(seq))
+
+
+def etag(version: Version) -> str:
+    """The entity tag of a version (RFC 9110, section 8.8.3)."""
+    return f'"{version_text(version)}"'
+
+
+def read_etag(text: str, what: str) -> Version:
+    """The version of one strong entity tag. Raises InvalidError."""
+    text = text.strip()
+    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
+        raise InvalidError(f"{what} {text!r:.80} is not one entity tag", hint='If-Match: "ORIGIN:SEQ"')
+    return read_version(text[1:-1], what)
+
+
+def number(request: Request, name: str, default: int | None, most: int) -> int | None:
+    """A whole number from 0 in the query. Raises InvalidError."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal() or len(text) > 9 or int(text) > most:
+        raise InvalidError(f"{name}={text!r:.40} is no whole number from 0 to {most}")
+    return int(text)
+
+
+def object_in_query(request: Request, name: str) -> dict[str, Any] | None:
+    """A JSON object in the query, or None. Raises InvalidError."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    value = read_json(text, name)
+    if not isinstance(value, dict):
+        raise InvalidError(f"{name} is no JSON object")
+    return value

@@ -1,0 +1,83 @@
+"""The door: who may ask, from where, and how much. Plain ASGI, before any handler.
+
+A server on loopback is reached by every page that the browser of this machine shows. So a request must name
+this server as its host (a page whose site had its name changed to 127.0.0.1 does not). A browser that says
+where a page is from must name this server, too (``Origin`` of the Fetch standard). There is no CORS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
+
+from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotAllowedError
+from entgldb.web.problems import problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from entgldb.web.tokens import Tokens
+
+OPEN: Final = frozenset(("/healthz", "/readyz"))
+"""Cheap, without a secret, and asked by machines that have no token."""
+LOOPBACK: Final = frozenset(("127.0.0.1", "localhost", "[::1]"))
+READING: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+READING_PATHS: Final = ("/_find", "/_count", "/_distinct", "/_aggregate", "/_explain")
+"""Ends of paths whose POST only reads."""
+
+
+class Guard:
+    """Lets requests in, or answers why not."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], tokens: Tokens | None) -> None:
+        """``hosts``: names of this server, without port. ``tokens`` None: nobody needs one."""
+        self._app, self._hosts, self._tokens = app, frozenset(hosts), tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._judge(scope)
+        except EntglError as fault:
+            await problem(fault)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _judge(self, scope: Scope) -> None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get(b"host", "")
+        if _name(host) not in self._hosts:
+            raise InvalidError(
+                f"this server is not {host!r:.80}",
+                hint="entgldb serve --name NAME, where it has another",
+            )
+        origin = headers.get(b"origin")
+        if origin is not None and origin.partition("://")[2] != host:
+            raise NotAllowedError(f"pages of {origin!r:.80} may not ask this server")
+        if self._tokens is None or scope["path"] in OPEN:
+            return
+        kind, _, token = headers.get(b"authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not token:
+            raise EntglError(
+                "a bearer token is needed", code=ErrorCode.TOKEN_REFUSED, hint="entgldb http-token add NAME"
+            )
+        path = scope["path"]
+        self._tokens.admit(token.strip(), _scope_of(scope["method"], path), _collection_of(path))
+
+
+def _name(host: str) -> str:
+    """A host without its port."""
+    return host if host.endswith("]") else host.rpartition(":")[0] or host
+
+
+def _scope_of(method: str, path: str) -> str:
+    if not path.startswith("/v1/collections") and path not in ("/v1/_batch", "/v1/changes", "/metrics"):
+        return "read" if path in ("/", "/v1/openapi.json", "/v1/nodes") else "admin"
+    return "read" if method in READING or path.endswith(READING_PATHS) else "write"
+
+
+def _collection_of(path: str) -> str | None:
+    """The one collection that a path is about, or None."""
+    parts = path.split("/", 4)
+    return parts[3] if parts[1:3] == ["v1", "collections"] and len(parts) > 3 else None

@@ -1,0 +1,78 @@
+"""Errors as problem details (RFC 9457), with our codes and hints beside the standard members."""
+
+from __future__ import annotations
+
+import http
+import json
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from entgldb.messages.errors import EntglError, ErrorCode
+
+MEDIA_TYPE: Final = "application/problem+json"
+STATUS: Final = {
+    ErrorCode.INVALID: 400,
+    ErrorCode.UNSUPPORTED: 400,
+    ErrorCode.CONFIG: 400,
+    ErrorCode.TOKEN_REFUSED: 401,
+    ErrorCode.NOT_ALLOWED: 403,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.EXISTS: 409,
+    ErrorCode.UNKNOWN_OUTCOME: 409,
+    ErrorCode.IN_USE: 409,
+    ErrorCode.TOKEN_EXPIRED: 410,
+    ErrorCode.VERSION_MISMATCH: 412,
+    ErrorCode.TOO_LARGE: 413,
+    ErrorCode.SECRET: 422,
+    ErrorCode.NO_NODE: 503,
+    ErrorCode.BUSY: 503,
+    ErrorCode.CLOCK: 503,
+    ErrorCode.TIMEOUT: 504,
+    ErrorCode.NOT_SPREAD: 504,
+    ErrorCode.DISK_FULL: 507,
+}
+"""Code -> status; any other is 500."""
+RETRY_SECONDS: Final = 1
+"""Told with 503: the node, or a place in it, may be back by then."""
+
+
+def problem(fault: EntglError, status: int | None = None) -> Response:
+    """The answer that tells of an error."""
+    status = STATUS.get(fault.code, 500) if status is None else status
+    body = {
+        "type": f"urn:entgldb:{fault.code.value}",
+        "title": http.HTTPStatus(status).phrase,
+        "status": status,
+        "detail": fault.text,
+        "code": fault.code.value,
+        "hint": fault.hint,
+        "definite": fault.definite,
+    }
+    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(json.dumps(body, ensure_ascii=False), status, headers, MEDIA_TYPE)
+
+
+async def of_ours(request: Request, fault: Exception) -> Response:
+    """Starlette calls it for an ``EntglError`` that a handler raised."""
+    assert isinstance(fault, EntglError), "it is registered for these alone"
+    return problem(fault)
+
+
+async def of_http(request: Request, fault: Exception) -> Response:
+    """Starlette calls it where no route fits, or none with this method."""
+    assert isinstance(fault, HTTPException), "it is registered for these alone"
+    code = ErrorCode.NOT_FOUND if fault.status_code == 404 else ErrorCode.INVALID
+    error = EntglError(f"{request.method} {request.url.path}: {fault.detail}", code=code)
+    made = problem(error, fault.status_code)
+    made.headers.update(fault.headers or {})
+    return made
+
+
+async def of_bug(request: Request, fault: Exception) -> Response:
+    """Starlette calls it for any other exception, and logs that one."""
+    return problem(EntglError(f"the server failed on {request.method} {request.url.path}; its log tells why"))
