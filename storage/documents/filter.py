@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -178,12 +179,13 @@ class _Compiler:
         for truth in sorted(set(kinds.pop(bool))):
             conditions.append(_typed(parts, truth, "= ?", (int(truth),)))
         for same in filter(None, kinds.values()):
-            marks = "= ?" if len(same) == 1 else f"IN ({','.join('?' * len(same))})"
+            values = tuple(map(bound, same))
+            marks = f"= {mark(same[0])}" if len(same) == 1 else f"IN ({','.join(map(mark, same))})"
             if any(map(_is_ambiguous, same)):
-                conditions.append(_typed(parts, same[0], marks, tuple(same)))
+                conditions.append(_typed(parts, same[0], marks, values))
             else:
                 # an index tells it alone: the document is not looked into
-                conditions.append(Condition(f"{field} {marks}", tuple(same)))
+                conditions.append(Condition(f"{field} {marks}", values))
         return conditions + [_joined([Condition(one), _asked(node)], "AND") for one in sorted(asked)]
 
     def _compared(self, node: Field, test: Compared) -> list[Condition]:
@@ -255,8 +257,8 @@ def _ranged(parts: tuple[str, ...], name: str, value: Any) -> Condition:
         other = f"{field} < ''" if rising else f"{field} >= -1e999"
         # true is 1, and false 0
         mixed, kinds = value <= 1 if rising else value >= 0, "IN ('integer','real')"
-    sql = f"{field} {_COMPARE[name]} ? AND {other}" + (f" AND {kind(parts)} {kinds}" if mixed else "")
-    return Condition(f"({sql})", (value,))
+    typed = f" AND {kind(parts)} {kinds}" if mixed else ""
+    return Condition(f"({field} {_COMPARE[name]} {mark(value)} AND {other}{typed})", (bound(value),))
 
 
 def _begins(parts: tuple[str, ...], text: str) -> Condition:
@@ -269,6 +271,17 @@ def _begins(parts: tuple[str, ...], text: str) -> Condition:
     beyond = begun[:-1] + chr(0xE000 if following == 0xD800 else following)
     field = extract(parts)
     return Condition(f"({field} >= ? AND {field} < ? AND {kind(parts)} = 'text')", (text, beyond))
+
+
+def mark(value: Any) -> str:
+    """The SQL of a value that is bound as ``bound`` has it."""
+    # not every SQLite reads the 17 digits of a double as Python does: it shall read them here as in documents
+    return "json_extract(?,'$')" if isinstance(value, float) and math.isfinite(value) else "?"
+
+
+def bound(value: Any) -> Any:
+    """A value as it is bound."""
+    return repr(value) if isinstance(value, float) and math.isfinite(value) else value
 
 
 def is_large(value: Any) -> bool:

@@ -73,8 +73,8 @@ class Finder:
         found = where(collection, condition)
         # SQLite has these otherwise than they are
         odd = (
-            f"({field} IS NOT NULL AND ifnull({sort} IN ('array','object')"
-            f" OR ({sort} IN ('integer','real') AND ({field} >= {LARGE} OR {field} <= -{LARGE})), 1))"
+            f"({field} IS NOT NULL AND ifnull({sort} IN ('array','object','real')"
+            f" OR ({sort} = 'integer' AND ({field} >= {LARGE} OR {field} <= -{LARGE})), 1))"
         )
         usual = self.ask(
             f"SELECT DISTINCT {sort}, {field} FROM {found} AND NOT {odd} AND {sort} IS NOT NULL LIMIT ?",  # noqa: S608 -- compiled

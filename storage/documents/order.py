@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import TooLargeError
-from entgldb.storage.documents.filter import LARGE, Condition, Lacks, is_large
+from entgldb.storage.documents.filter import LARGE, Condition, Lacks, bound, is_large, mark
 from entgldb.storage.rules.field_path import extract, kind, parse_path
 from entgldb.storage.rules.filtering.cursor import Cursor
 from entgldb.storage.rules.filtering.parser import collate
@@ -111,22 +111,23 @@ def _within(place: tuple[int, Any] | None) -> Any:
 def _behind(terms: list[_Term]) -> Condition:
     """That the terms of a document come after those of the cursor, in their order."""
     term, others = terms[0], terms[1:]
-    bound: tuple[Any, ...] = ()
-    if term.value is None:
-        further = "0" if term.falling else f"{term.sql} IS NOT NULL"
+    here, value = mark(term.value), bound(term.value)
+    values: tuple[Any, ...] = (value,)
+    if value is None:
+        further, values = "0" if term.falling else f"{term.sql} IS NOT NULL", ()
     elif term.falling:
-        further, bound = f"{term.sql} < ?" + ("" if term.there else f" OR {term.sql} IS NULL"), (term.value,)
+        further = f"{term.sql} < {here}" + ("" if term.there else f" OR {term.sql} IS NULL")
     else:
-        further, bound = f"{term.sql} > ?", (term.value,)
+        further = f"{term.sql} > {here}"
     if not others:
-        return Condition(f"({further})", bound)
+        return Condition(f"({further})", values)
     rest = _behind(others)
-    sql = f"({further} OR ({term.sql} IS ? AND {rest.sql}))"
-    values = (*bound, term.value, *rest.values)
-    if term.value is None or (term.falling and not term.there):
+    sql = f"({further} OR ({term.sql} IS {here} AND {rest.sql}))"
+    values = (*values, value, *rest.values)
+    if value is None or (term.falling and not term.there):
         return Condition(sql, values)
     # by this an index finds the place
-    return Condition(f"({term.sql} {'<=' if term.falling else '>='} ? AND {sql})", (term.value, *values))
+    return Condition(f"({term.sql} {'<=' if term.falling else '>='} {here} AND {sql})", (value, *values))
 
 
 def rank(number: float) -> str:

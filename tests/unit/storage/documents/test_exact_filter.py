@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import operator
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import InvalidError, UnsupportedError
 from entgldb.storage.documents.query import Documents
+from entgldb.storage.rules.filtering.cursor import make_cursor
 from entgldb.storage.store import Store
 from tests.support.documents import NOW, reader_of
 from tests.support.oracle import matches
@@ -217,3 +219,29 @@ def test_a_field_may_have_any_name_that_a_path_can_hold(tmp_path: Path) -> None:
         opened.find("c", {"a\x1bb": 1})
     opened.close()
     store.close()
+
+
+def test_numbers_are_found_where_sqlite_reads_digits_otherwise(tmp_path: Path) -> None:
+    """Where a long double has no more than a double, SQLite takes some texts for the number beside theirs."""
+    numbers = [number / 7 for number in range(1, 60)] + [1e15 / 7, 3e-9 / 7, 0.1, 5e18 / 3]
+
+    def read(body: str, path: str) -> Any:
+        value = json.loads(body)
+        for part in path.split('"')[1::2]:
+            value = value[part]
+        return math.nextafter(value, math.inf) if isinstance(value, float) and value % 2 < 1 else value
+
+    bodies = numbered(({"v": number} for number in numbers), 3)
+    with reader_of(tmp_path, {"c": bodies}) as opened:
+        opened._connection.create_function("json_extract", 2, read, deterministic=True)
+        for at, number in enumerate(numbers):
+            assert [key for key, _ in opened.find("c", {"v": number})] == [f"{at:03}"]
+            assert opened.count("c", {"v": {"$in": [number, 1.5]}}) == 1
+            assert opened.count("c", {"v": {"$gt": number}}) == sum(one > number for one in numbers)
+        order = sorted(bodies, key=lambda key: bodies[key]["v"])
+        keys, after = list[str](), None
+        while page := list(opened.find("c", sort="v", limit=5, after=after)):
+            keys += [key for key, _ in page]
+            after = make_cursor(("v",), None, *page[-1])
+        assert keys == order
+        assert opened.distinct("c", "v") == sorted(numbers)
