@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random, SystemRandom
-from threading import Lock, get_ident
+from threading import RLock, get_ident
 from typing import Final
 
 from entgldb.actors.behaviour import Asker, Behaviour, Life, refused
@@ -113,7 +113,8 @@ class Host:
     def __init__(self, place: str, build: Callable[[Host], Sequence[Behaviour]]) -> None:
         """``place``: the directory, for errors. ``build`` makes the actors, and makes them anew."""
         self._place, self._build = place, build
-        self._turn = Lock()
+        self._turn = RLock()
+        """A signal handler may come between having it and beginning: it then has a turn of its own."""
         self._owner = 0
         """The thread that has the turn."""
         self._over: EntglError | None = None
@@ -131,6 +132,10 @@ class Host:
             self._start()
 
     # --- any thread ----------------------------------------------------------------------------
+
+    def is_over(self) -> bool:
+        """Whether nothing is done here any more."""
+        return self._over is not None
 
     def check(self) -> None:
         """Raise the error that says why nothing is done here any more, if so it is."""
@@ -173,8 +178,8 @@ class Host:
         return self._timers.next() <= time.monotonic()
 
     def tend(self) -> None:
-        """Do what is due, unless somebody has the turn anyway."""
-        if self.due() and not self._turn.locked():
+        """Do what is due."""
+        if self.due():
             self.turn()
 
     def follow(self, news: Callable[[], None]) -> Follower:
@@ -187,16 +192,18 @@ class Host:
 
     def close(self) -> None:
         """End in good order; harmless when repeated, and in a process that was forked from this one."""
-        if self._is_over():
+        if self.is_over():
             return
         self._refuse_within()
         with self._turn:
-            if self._is_over():
+            if self.is_over():
                 return
-            self._inbox.extend(("oplog", None, tick) for tick in LAST_TICKS)
-            self._take_turn()
-            self._over = InvalidError("this database was closed", hint="open it again")
-            self._handle("store", None, StopNow())
+            try:
+                self._inbox.extend(("oplog", None, tick) for tick in LAST_TICKS)
+                self._take_turn()
+            finally:
+                self._over = InvalidError("this database was closed", hint="open it again")
+                self._handle("store", None, StopNow())
         for follower in self._followers:
             follower.answer(Done())
 
@@ -229,12 +236,8 @@ class Host:
 
     # --- a turn --------------------------------------------------------------------------------
 
-    def _is_over(self) -> bool:
-        return self._over is not None
-
     def _refuse_within(self) -> None:
-        # Ctrl-C may have left the name of one that has the turn no more
-        if self._owner == get_ident() and self._turn.locked():
+        if self._owner == get_ident():
             raise BusyError(
                 f"{self._place} was used from within its own work, by a log handler or a signal handler",
                 hint="have the handler leave it to another thread",

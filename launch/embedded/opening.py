@@ -98,15 +98,17 @@ class Opened:
         weakref.finalize(database, self.close)
 
     def close(self) -> None:
-        """Give the directory back; harmless when repeated."""
+        """Give the directory back; harmless when repeated. Raises BusyError from within its own work."""
         if self.closed:
             return
-        self.closed = True
-        _OPENED.remove(self)
         try:
             self.host.close()
         finally:
-            self._hold.end()
+            # not before nobody here writes any more
+            if self.host.is_over():
+                self.closed = True
+                _OPENED.remove(self)
+                self._hold.end()
 
     def leave_to_parent(self) -> None:
         """In a forked process: touch nothing, the directory stays with the one that has opened it."""

@@ -18,6 +18,7 @@ import pytest
 from entgldb.client.database import Database
 from entgldb.launch.embedded import host as embedded
 from entgldb.launch.embedded.opening import Opened, opened
+from entgldb.launch.node.files import running
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import BusyError, EntglError, InvalidError, NoAnswerError
 from entgldb.messages.limits import CLIENT_TURN_MAX, DRIFT_MS_MAX
@@ -147,10 +148,11 @@ def interrupted(at: int, work: Callable[[], object]) -> bool:
         nonlocal seen
         if "/embedded/" not in frame.f_code.co_filename and "/storage/" not in frame.f_code.co_filename:
             return line if event == "call" else None
-        # Python looks for signals neither before a lock's __enter__ nor before its __exit__
+        # Python looks for signals after calls: not before a lock's __enter__ or __exit__, nor an assignment
         text = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-        seen += event == "line" and "with self._turn" not in text
-        if seen == at and event == "line":
+        looks = event == "line" and "with self._turn" not in text and "self._owner = 0" not in text
+        seen += looks
+        if seen == at and looks:
             sys.settrace(None)
             raise KeyboardInterrupt
         return line
@@ -256,6 +258,58 @@ def test_a_handler_that_uses_the_database_it_is_called_from(held: Held) -> None:
         logging.getLogger("entgldb").removeHandler(keeper)
     assert [type(fault) for fault in told] == [BusyError]
     db["c"].put("k", {})
+
+
+def test_a_signal_handler_just_before_a_turn_has_one_of_its_own(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, db = held
+    take, came = place.host._take_turn, list[bool]()
+
+    def interrupted_first() -> None:
+        if not came:
+            came.append(True)
+            db["c"].put("handler", {})
+        take()
+
+    monkeypatch.setattr(place.host, "_take_turn", interrupted_first)
+    db["c"].put("k", {})
+    assert db["c"].count() == 2
+
+
+def test_a_close_from_within_gives_nothing_back(held: Held) -> None:
+    place, db = held
+    told: list[BaseException] = []
+
+    def closing(*arguments: object, **named: object) -> None:
+        try:
+            place.close()
+        except BusyError as fault:
+            told.append(fault)
+        raise RuntimeError("a bug")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_of(place), "write", closing)
+        with pytest.raises(EntglError):
+            db["c"].put("k", {})
+    assert len(told) == 1
+    assert running(place.directory)
+    db["c"].put("k", {})
+
+
+def test_a_close_that_fails_gives_the_directory_back(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, db = held
+    db["c"].put("k", {})
+
+    def broken() -> None:
+        raise OSError("no disk")
+
+    monkeypatch.setattr(place.host, "_take_turn", broken)
+    with pytest.raises(OSError, match="no disk"):
+        place.close()
+    assert not running(place.directory)
+    with pytest.raises(InvalidError, match="was closed"):
+        db["c"].put("k", {})
 
 
 class Clock(SimpleNamespace):
