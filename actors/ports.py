@@ -14,6 +14,7 @@ from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.wire import Copy, Member
 from entgldb.storage.rules.incarnations import Why
+from entgldb.storage.rules.indexing.definition import Definition
 from entgldb.storage.rules.results import Heard, Installed, LogRow, Outcome, Walked
 
 
@@ -254,7 +255,20 @@ class Store(OplogReader, Protocol):
     def get(self, collection: str, key: str) -> bytes | None:
         """The body of a live document."""
 
-    def create_index(self, collection: str, path: str) -> None: ...
+    def create_index(self, definition: Definition, *, everywhere: bool = False) -> None:
+        """Make an index and begin to build it. Raises EntglError."""
+
+    def drop_index(self, collection: str, name: str) -> bool:
+        """Drop an index; whether it is one of those that every node has. Raises NotFoundError."""
+
+    def rebuild_index(self, collection: str, name: str) -> None:
+        """Have an index built again from nothing. Raises NotFoundError."""
+
+    def tends_indexes(self) -> bool:
+        """Whether there is an index that is not built, or that every node has."""
+
+    def build_indexes(self) -> bool:
+        """Take one step towards the indexes that this node shall have; whether there is more to do."""
 
     def remember_peer(self, node_id: str, address: str, now_ms: int) -> None: ...
 

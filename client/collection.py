@@ -11,9 +11,10 @@ from entgldb.client import conflicts as client_merging
 from entgldb.client import writes as client_writes
 from entgldb.client.forms import frames
 from entgldb.client.forms.found import Reading
+from entgldb.client.indexing.indexes import Indexing
 from entgldb.client.spread import ACK_SECONDS, Ack
 from entgldb.client.writes import Document
-from entgldb.messages.client import Commit, CreateIndex, RequestId, Write
+from entgldb.messages.client import Commit, RequestId, Write
 from entgldb.messages.errors import EntglError, NoAnswerError
 from entgldb.messages.model import Version
 from entgldb.storage.documents.query import Changes
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from entgldb.storage.documents.history import History
 
 
-class Collection(Reading):
+class Collection(Reading, Indexing):
     """The documents of one collection."""
 
     def __init__(self, database: Door, name: str, ack: Ack | None = None) -> None:
@@ -253,10 +254,6 @@ class Collection(Reading):
         Raises NotFoundError where this node has none any more, EntglError ``already-exists``.
         """
         return client_merging.undelete(self._database, self.name, key)
-
-    def create_index(self, path: str) -> None:
-        """Index a field path (``"address.city"``) on this node."""
-        self._database.request(CreateIndex(self.name, path))
 
     def changes(
         self, since: str | None = None, *, filter: Mapping[str, Any] | None = None, follow: bool = False

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from entgldb.client.peers import Peers
     from entgldb.client.spread import Spread
     from entgldb.messages.model import Version
+    from entgldb.storage.documents.indexes import IndexInfo
     from entgldb.storage.log.held import Waiting
     from entgldb.storage.log.unfit import Unfit
 
@@ -171,6 +172,12 @@ class Database:
     def collections(self, *, system: bool = False) -> list[str]:
         """Names of all collections that ever had a document on this node."""
         return self.documents.collections(system=system)
+
+    def indexes(self, collection: str | None = None) -> list[IndexInfo]:
+        """The indexes that this node has, or those of one collection, by collection and name."""
+        from entgldb.storage.documents.indexes import indexes
+
+        return self.documents.put_to(lambda connection: indexes(connection, collection))
 
     def conflicts(self, collection: str | None = None) -> list[Conflict]:
         """Versions that lost to a concurrent write and are kept to be looked at."""

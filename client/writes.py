@@ -56,6 +56,12 @@ class Document(dict[str, Json]):
         """The newest version of what was read or last put; None for what never was."""
         return None if self._read is None else self._read.version
 
+    @property
+    def snippet(self) -> str | None:
+        """A piece of it with the words that ``$text`` asked for, marked; None where no ``highlight`` was."""
+        found: str | None = getattr(self._read, "snippet", None)
+        return found
+
     def copy(self) -> Document:
         """Another one with the same fields, read as the same version."""
         return Document(self.key, self, collection=self.collection, read=self._read)

@@ -132,10 +132,41 @@ class Report(Message):
 
 @message(45, Channel.CLIENT)
 class CreateIndex(Message):
-    """Index a field path of a collection. Idempotent."""
+    """Make an index, which is then built in steps. Idempotent. Answered by CommitDone or Refused.
+
+    Another index of that name is refused.
+    """
 
     collection: str
-    path: str
+    paths: tuple[str, ...]
+    """Field paths, the first first; ``-`` before one has its values fall."""
+    name: str = ""
+    """Empty: made of the paths."""
+    unique: bool = False
+    """Refuse writes of this node that repeat the values of another document."""
+    where: bytes | None = None
+    """JSON of a filter: only documents that match it are in the index."""
+    text: bool = False
+    """Index the words of the fields."""
+    request: RequestId | None = None
+    """Where it is given every node shall have the index: it names the write that says so."""
+
+
+@message(59, Channel.CLIENT)
+class DropIndex(Message):
+    """Drop an index; one that every node has goes everywhere. Answered by CommitDone or Refused."""
+
+    request: RequestId
+    collection: str
+    name: str
+
+
+@message(68, Channel.CLIENT)
+class RebuildIndex(Message):
+    """Build an index of this node again from nothing. Answered by Done or Refused."""
+
+    collection: str
+    name: str
 
 
 @message(46, Channel.CLIENT)

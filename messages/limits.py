@@ -32,6 +32,22 @@ KEY_BYTES_MAX: Final = 512
 """One document key as UTF-8."""
 NAME_CHARS_MAX: Final = 64
 """A collection name, a node id."""
+INDEXES_MAX: Final = 64
+"""Indexes of one node: each is asked at every write whether it has to follow."""
+INDEXES_PER_COLLECTION_MAX: Final = 16
+"""Indexes of one collection."""
+INDEX_PATHS_MAX: Final = 8
+"""Fields of one index."""
+INDEX_NAME_CHARS_MAX: Final = 128
+"""The name of an index."""
+INDEX_WHERE_BYTES_MAX: Final = 4096
+"""The filter of a partial index, as JSON."""
+INDEX_ENTRIES_MAX: Final = 1000
+"""Entries that one document has in one index, by its arrays; every query looks at one that had more."""
+INDEX_STEP_ROWS: Final = 1000
+"""Documents that one step of building an index takes in."""
+INDEX_STEP_BYTES: Final = 2 * 1024 * 1024
+"""Bytes of bodies after which a step ends, not counting the last one."""
 DEPTH_MAX: Final = 32
 """Nesting of a document and of any decoded message."""
 GROUP_ENTRIES_MAX: Final = 10_000

@@ -21,6 +21,8 @@ REMOTE_PEERS: Final = "_system_remote_peers"
 NODES: Final = "_system_nodes"
 COLLECTIONS: Final = "_system_collections"
 """Settings of collections: key = collection, body ``{"Collection", "Conflict": "lww" | "merge"}``."""
+INDEXES: Final = "_system_indexes"
+"""Indexes that every node has: key = ``<collection>/<name>``, body its definition."""
 ALWAYS_MERGED: Final = frozenset((REMOTE_PEERS, NODES))
 """System collections whose documents merge field by field."""
 HEALED: Final = "_system_healed"

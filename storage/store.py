@@ -19,14 +19,15 @@ from entgldb.storage.authorship import authors
 from entgldb.storage.authorship.authors import Attest, no_attestation
 from entgldb.storage.authorship.identity import Identity
 from entgldb.storage.documents.resolving import resolving, undeleting
-from entgldb.storage.file import collections, fingerprint
+from entgldb.storage.file import fingerprint
 from entgldb.storage.file import open as database
 from entgldb.storage.file.faults import closed_on_fault, translating
 from entgldb.storage.file.state import State
 from entgldb.storage.file.wal_watch import WalWatch
+from entgldb.storage.indexes.keeping import Indexes
 from entgldb.storage.log import arrivals, members, prune, requests
 from entgldb.storage.log.append import Batch
-from entgldb.storage.log.deciding.checked import check_writes
+from entgldb.storage.log.deciding.checked import Checked, check_writes
 from entgldb.storage.log.read import PINNED, LogQueries
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.log.writes import Writing
@@ -37,6 +38,7 @@ from entgldb.storage.repair.installing import Installing
 from entgldb.storage.repair.mending import Mender
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.incarnations import Why
+from entgldb.storage.rules.indexing.definition import Definition
 from entgldb.storage.rules.results import Installed, Outcome
 
 _TIDY_MS: Final = 60_000
@@ -54,7 +56,8 @@ class Store(LogQueries):
     ) -> None:
         super().__init__(connection)
         self.path = path
-        self.transaction = Transaction(connection, self._names.clear)
+        self.transaction = Transaction(connection, self._undone)
+        self.indexes = Indexes(connection)
         self.writing = Writing(self.transaction)
         self.applying = Applying(self.transaction)
         self.incarnations = Incarnations(self.transaction, self.applying, path, attest)
@@ -171,19 +174,34 @@ class Store(LogQueries):
         """
         batch = self.writing.batch()
         checked = check_writes(writes, self.state.collections, system=system, whole=whole)
-        return self.writing.commit(request, batch, checked, now_ms)
+        return self._commit(request, batch, checked, now_ms)
 
     def resolve(
         self, request: RequestId, place: Place, version: Version, take: str, body: bytes | None, now_ms: int
     ) -> requests.Answer:
         """Settle a conflict by a write that names it. Raises NotFoundError, InvalidError, TooLargeError."""
         batch = self.writing.batch()
-        return self.writing.commit(request, batch, [resolving(batch, place, version, take, body)], now_ms)
+        return self._commit(request, batch, [resolving(batch, place, version, take, body)], now_ms)
 
     def undelete(self, request: RequestId, collection: str, key: str, now_ms: int) -> requests.Answer:
         """Write the newest live version of a deleted document. Raises NotFoundError, already-exists."""
         batch = self.writing.batch()
-        return self.writing.commit(request, batch, [undeleting(batch, collection, key)], now_ms)
+        return self._commit(request, batch, [undeleting(batch, collection, key)], now_ms)
+
+    def _commit(
+        self, request: RequestId, batch: Batch, checked: list[Checked], now_ms: int
+    ) -> requests.Answer:
+        unique = self.indexes.unique
+        places = unique.watched(write.place for write in checked)
+        if not places:
+            return self.writing.commit(request, batch, checked, now_ms)
+        # what is compared has to stand in the tables, before and after
+        self.transaction.secure()
+        batch.flush()
+        with unique.guarded(places):
+            answer = self.writing.commit(request, batch, checked, now_ms)
+            batch.flush()
+        return answer
 
     def reincarnate(self, entropy: bytes, why: Why, now_ms: int) -> Origin:
         """Write under a new origin from now on; see ``Incarnations.reincarnate``."""
@@ -325,10 +343,33 @@ class Store(LogQueries):
         ).fetchone()
         return None if row is None else row[0]
 
-    def create_index(self, collection: str, path: str) -> None:
-        """Index a field path. Idempotent. Raises InvalidError for a bad collection or path."""
+    def create_index(self, definition: Definition, *, everywhere: bool = False) -> None:
+        """Make an index and begin to build it; see ``Indexes.create``."""
         self.transaction.need_group()
-        collections.create_index(self.connection, collection, path)
+        self.indexes.create(definition, everywhere=everywhere)
+
+    def drop_index(self, collection: str, name: str) -> bool:
+        """Drop an index; whether it is one of those that every node has. Raises NotFoundError."""
+        self.transaction.need_group()
+        return self.indexes.drop(collection, name)
+
+    def rebuild_index(self, collection: str, name: str) -> None:
+        """Have an index built again from nothing. Raises NotFoundError."""
+        self.transaction.need_group()
+        self.indexes.rebuild(collection, name)
+
+    def tends_indexes(self) -> bool:
+        """Whether there is an index that is not built, or that every node has."""
+        return self.indexes.are_tended()
+
+    def build_indexes(self) -> bool:
+        """Take one step towards the indexes that this node shall have; whether there is more to do."""
+        self.transaction.need_group()
+        return self.indexes.tend()
+
+    def _undone(self) -> None:
+        self._names.clear()
+        self.indexes.unique.forget()
 
     def remember_peer(self, node_id: str, address: str, now_ms: int) -> None:
         """Note where a LAN peer was reached."""
@@ -393,6 +434,7 @@ class Store(LogQueries):
             "origins": len(self.state.origins),
             "salvaged": salvaged.waiting(self.connection),
             "incarnations": Identity.history(self.connection),
+            "indexes": self.indexes.status(),
             "wal_bytes": self._wal.bytes(),
             "answers_kept_ms": requests.kept_ms(self.connection, self.state),
         }

@@ -19,6 +19,8 @@ from entgldb.actors.store import nodes as store_members
 from entgldb.actors.store import peers as store_peers
 from entgldb.actors.store.clock_gate import OFF, ClockGate
 from entgldb.actors.store.disk_gate import DiskGate
+from entgldb.actors.store.indexing import requests as indexes
+from entgldb.actors.store.indexing.building import Building
 from entgldb.actors.store.intake import Intake
 from entgldb.actors.store.mending import mend
 from entgldb.actors.store.notices import Notices
@@ -29,6 +31,7 @@ from entgldb.messages.errors import OF_THE_DISK, EntglError, ErrorCode, InvalidE
 from entgldb.messages.local.actors import (
     Apply,
     ApplyInitialPeers,
+    BuildIndexes,
     ClockJudged,
     ClusterPinned,
     Configure,
@@ -103,12 +106,14 @@ class StoreKeeper(Behaviour):
         self._followers: dict[Asker, None] = {}
         self._notices = Notices("sync", "gateway")
         self._intake = Intake(store, self.count)
+        self.building = Building()
         self._told: dict[str, tuple[dict[str, Json], ...]] = {}
         """System collection -> its documents as the node actor knows them."""
         self._own_last = 0
 
     def start(self, ctx: Context) -> None:
         own_log.tell_of_beginning(self.store, ctx)
+        self.building.begin_at(self.store, ctx)
         self._tell_system(ctx)
         ctx.after(CHECKPOINT_INTERVAL, Tick("checkpoint"))
 
@@ -222,6 +227,7 @@ class StoreKeeper(Behaviour):
         ctx.busy("a repair")
         last = mend(self.store, message, self.count, ctx)
         if last:
+            self.building.ask(ctx)
             self._tell_followers(last)
             self._notices.committed(last, last, 0, ctx)
             self._tell_system(ctx)
@@ -249,6 +255,7 @@ class StoreKeeper(Behaviour):
             ctx.after(CHECKPOINT_INTERVAL, Tick("checkpoint"))
             ctx.busy("a checkpoint")
             self.store.checkpoint()
+            self.building.ask_again(ctx)
 
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:
         self.flush(ctx)
@@ -318,10 +325,6 @@ class StoreKeeper(Behaviour):
     def commit(self, message: client.Commit, ctx: Context) -> Message:
         return self.write(message.request, message.writes, ctx)
 
-    def create_index(self, message: client.CreateIndex, ctx: Context) -> Message:
-        self.store.create_index(message.collection, message.path)
-        return client.Done()
-
     def apply(self, message: Apply, ctx: Context) -> Message:
         applied = self._intake.take(message, ctx)
         own_log.after_applying(self.store, ctx)
@@ -382,6 +385,7 @@ class StoreKeeper(Behaviour):
             follower.answer(client.Advanced(last))
 
     def _tell_system(self, ctx: Context) -> None:
+        self.building.look(self.store, ctx)
         for collection, told_by in _TOLD.items():
             documents = tuple(json.loads(body) for _, body in self.store.documents(collection))
             if documents != self._told.get(collection):
@@ -411,7 +415,10 @@ class Request(NamedTuple):
 
 REQUESTS: dict[type[Message], Request] = {
     client.Commit: Request(StoreKeeper.commit, True, grows=_puts, own_write=True, once=True, lazily=True),
-    client.CreateIndex: Request(StoreKeeper.create_index, True, grows=always),
+    client.CreateIndex: Request(indexes.create_index, True, grows=always, own_write=True, once=True),
+    client.DropIndex: Request(indexes.drop_index, True, own_write=True, once=True),
+    client.RebuildIndex: Request(indexes.rebuild_index, True, grows=always),
+    BuildIndexes: Request(indexes.build, grows=always, upkeep=True),
     client.PutPeer: Request(store_peers.put_peer, True, always, grows=always, own_write=True, once=True),
     client.RemovePeer: Request(store_peers.remove_peer, True, always, own_write=True, once=True),
     client.SettleUnfit: Request(decisions.settle_unfit, True, always),

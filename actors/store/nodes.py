@@ -7,6 +7,7 @@ from typing import Protocol
 from entgldb.actors import nodes
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import Secrets, Store
+from entgldb.actors.store.indexing.building import Building
 from entgldb.messages import client
 from entgldb.messages.administration import RetireNode, UnpinCluster
 from entgldb.messages.errors import EntglError, NotAllowedError, NotFoundError, Reason
@@ -24,6 +25,7 @@ class Writer(Protocol):
     settings: StoreSettings
     store: Store
     secrets: Secrets
+    building: Building
 
     def count(self, reason: Reason, times: int = 1) -> None: ...
 

@@ -14,9 +14,10 @@ from entgldb.client.aio.live import Live, Watch
 from entgldb.client.feeds.live import LIVE_DOCUMENTS_MAX
 from entgldb.client.feeds.watching import begin
 from entgldb.client.forms.found import Place, Sort
+from entgldb.client.indexing import indexes as indexing
 from entgldb.client.spread import ACK_SECONDS, Ack
 from entgldb.client.writes import Document
-from entgldb.messages.client import CreateIndex, Write
+from entgldb.messages.client import DropIndex, RebuildIndex, Write
 from entgldb.messages.errors import EntglError, NoAnswerError
 from entgldb.messages.model import Version
 from entgldb.storage.rules.filtering.parser import parse_filter
@@ -62,6 +63,8 @@ class Collection:
     to_arrow = aside(client.Collection.to_arrow)
     history = aside(client.Collection.history)
     undelete = aside(client.Collection.undelete)
+    indexes = aside(client.Collection.indexes)
+    shared_values = aside(client.Collection.shared_values)
 
     def find(
         self,
@@ -243,9 +246,29 @@ class Collection:
             raise
         return changed
 
-    async def create_index(self, path: str) -> None:
-        """Index a field path (``"address.city"``) on this node."""
-        await self._database.request(CreateIndex(self.name, path))
+    async def create_index(
+        self,
+        paths: str | Sequence[str],
+        *,
+        unique: bool = False,
+        where: Mapping[str, Any] | None = None,
+        text: bool = False,
+        everywhere: bool = False,
+        name: str | None = None,
+    ) -> str:
+        """Index fields, as in the blocking API; the name of the index."""
+        request = self._database._blocking.next_request() if everywhere else None
+        message = indexing.creation(self.name, paths, where, name, request, unique=unique, text=text)
+        await self._database.request(message)
+        return message.name
+
+    async def drop_index(self, name: str) -> None:
+        """Drop an index, as in the blocking API. Raises NotFoundError."""
+        await self._database.request(DropIndex(self._database._blocking.next_request(), self.name, name))
+
+    async def rebuild_index(self, name: str) -> None:
+        """Have an index built again from nothing, as in the blocking API. Raises NotFoundError."""
+        await self._database.request(RebuildIndex(self.name, name))
 
     def changes(
         self, since: str | None = None, *, filter: Mapping[str, Any] | None = None, follow: bool = False

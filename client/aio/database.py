@@ -161,6 +161,7 @@ class Database:
     collections = aside(client.Database.collections)
     token = aside(client.Database.token)
     conflicts = aside(client.Database.conflicts)
+    indexes = aside(client.Database.indexes)
     quarantine = aside(client.Database.quarantine)
     held = aside(client.Database.held)
     conflict_rule = aside(client.Database.conflict_rule)

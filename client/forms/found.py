@@ -69,6 +69,7 @@ class Reading:
         after: str | None = None,
         fields: str | Iterable[str] | None = None,
         collation: str | None = None,
+        highlight: tuple[str, str] | None = None,
     ) -> Found:
         """The documents that match, in the order of ``sort`` (``"age"``, ``"-age"``), then by key.
 
@@ -76,9 +77,20 @@ class Reading:
         UnsupportedError. ``after``: the ``cursor`` of an earlier find in the same order, to go on there,
         whatever was written meanwhile. ``fields``: paths; each document then has these alone, and cannot
         be put. ``collation="nocase"``: texts are compared without regard to case.
+
+        ``{"$text": "apple tree*"}`` finds words by an index of words, the best documents first where there is
+        no ``sort``. ``highlight``: two marks, such as ``("[", "]")``; the ``snippet`` of each document then
+        shows the words between them, and ``limit`` is at most 500.
         """
         found = self._database.documents.read_all(
-            self.name, filter, sort=sort, limit=limit, skip=skip, after=after, collation=collation
+            self.name,
+            filter,
+            sort=sort,
+            limit=limit,
+            skip=skip,
+            after=after,
+            collation=collation,
+            highlight=highlight,
         )
         if fields is None:
             whole = (document(self.name, key, read) for key, read in found)

@@ -135,6 +135,8 @@ class NodeSide(Side):
 
     def index(self) -> None:
         self._collection.create_index(INDEXED)
+        while not all(index.ready for index in self._collection.indexes()):
+            time.sleep(0.05)
 
     def get(self, name: str) -> object:
         return self._collection.get(name)

@@ -28,7 +28,7 @@ _VERBS: Final = {
     "count": ("cli.data.queries", "count", "Count the documents a filter matches."),
     "distinct": ("cli.data.queries", "distinct", "Show the different values at a field path."),
     "aggregate": ("cli.data.queries", "aggregate", "Group, count and add up documents."),
-    "index": ("cli.data.documents", "index", "Index a field path of a collection."),
+    "index": ("cli.data.indexes", "index", "Make, show, drop and rebuild indexes."),
     "collections": ("cli.data.documents", "collections", "Show the collections of the node."),
     "collection": ("cli.data.conflicts", "collection", "Show or set whether a collection merges fields."),
     "conflicts": ("cli.data.conflicts", "conflicts", "Show versions that lost a concurrent write."),

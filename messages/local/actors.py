@@ -416,6 +416,11 @@ class Dropped(Message):
     reason: str
 
 
+@message(174)
+class BuildIndexes(Message):
+    """Store to itself: take the next step of building the indexes that are not built."""
+
+
 @message(170)
 class ClockJudged(Message):
     """Sync to store: the judgement of the peers' clocks on ours. Repeated at every heartbeat while it is

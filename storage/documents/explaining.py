@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from entgldb.storage.documents.filter import Condition
-from entgldb.storage.documents.finding import Finder, Rows, where
+from entgldb.storage.documents.finding import Finder
 from entgldb.storage.rules.field_path import parse_path
 from entgldb.storage.rules.filtering.cursor import names
 from entgldb.storage.rules.filtering.nodes import Compared, Equal, Every, Field, Node, Part, Pattern, Some
 from entgldb.storage.rules.filtering.parser import parse_filter
 from entgldb.storage.rules.filtering.values import fold
-
-_INDEX: Final = re.compile(r"INDEX (_entgldb_ix_[0-9a-f]+)")
-
 
 Measured = tuple[str, int, int]
 
@@ -25,7 +20,7 @@ class Plan(NamedTuple):
     """How a query is answered now. ``str`` of it says all of it in words."""
 
     indexes: tuple[str, ...]
-    """Paths whose indexes find the documents."""
+    """Names of the indexes that find the documents."""
     read: int
     """Documents that are looked at, in an index or as a whole."""
     found: int
@@ -51,15 +46,17 @@ def explain(
     collation: str | None,
 ) -> Plan:
     """Answer a query and say how that was done. Raises as ``Finder.pages``."""
-    condition, by = finder.question(collection, filter, sort, collation=collation)
-    counted = Condition(f"entgldb_seen(id) AND {condition.sql}", condition.values)
-    sql = f"SELECT id FROM {where(collection, counted)} ORDER BY {by.text}"  # noqa: S608 -- compiled
-    steps, read, found = put_to(lambda connection: _measured(connection, sql, counted.values))
+    asked = finder.question(collection, filter, sort, collation=collation)
+    # SQLite asks in its own order, but for this
+    source = f"{asked.way.source} AND CASE WHEN entgldb_seen(id) THEN {asked.beyond} END"
+    sql = f"SELECT id FROM {source} ORDER BY {asked.order}"  # noqa: S608 -- compiled
+    steps, read, found = put_to(lambda connection: _measured(connection, sql, asked.values))
     documents = finder.count(collection, None, None)
-    paths = {name: path for path, name in _indexes(finder, collection)}
-    used = tuple(dict.fromkeys(paths[name] for name in _INDEX.findall(steps) if name in paths))
+    known = finder.indexes(collection)
+    used = asked.indexes()
     sorts = "TEMP B-TREE" in steps
-    missing = _missing(filter, names(sort), collation, set(paths.values())) if not used else ()
+    first = {index.definition.paths[0].removeprefix("-") for index in known if not index.definition.text}
+    missing = _missing(filter, names(sort), collation, first) if not used else ()
     text = _words(collection, used, read, found, documents, names(sort) if sorts else (), missing)
     return Plan(used, read, found, documents, sorts, missing, text)
 
@@ -76,10 +73,6 @@ def _measured(connection: sqlite3.Connection, sql: str, values: tuple[Any, ...])
     steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
     found = len(connection.execute(sql, values).fetchall())
     return " / ".join(steps), len(seen), found
-
-
-def _indexes(finder: Finder, collection: str) -> Rows:
-    return finder.ask("SELECT path, name FROM _entgldb_indexes WHERE collection = ?", (collection,))
 
 
 def _missing(
@@ -126,6 +119,6 @@ def _words(
     if sort:
         text += f" They are sorted by {', '.join(sort)}."
     if missing:
-        help = " && ".join(f"entgldb index {collection} {path}" for path in missing)
+        help = " && ".join(f"entgldb index create {collection} {path}" for path in missing)
         text += f" {'An index' if len(missing) == 1 else 'Indexes'} would help: {help}"
     return text

@@ -75,13 +75,16 @@ def compile_filter(
     scope: str = "",
     *,
     collation: str | None = None,
+    rest: Node | None = None,
 ) -> Condition:
     """A filter as SQL. Raises as ``parse_filter``.
+
+    ``rest``: what of the filter is still to be asked; None: all of it.
 
     ``scope``: what holds for every document that is looked at; SQLite uses a partial index for an
     alternative only where that is said within it.
     """
-    condition = _Compiler(lacks, scope).node(parse_filter(wanted, collation))
+    condition = _Compiler(lacks, scope).node(parse_filter(wanted, collation) if rest is None else rest)
     if len(condition.sql) > SQL_CHARS_MAX or len(condition.values) > SQL_VALUES_MAX:
         return Condition(_MATCHES, (json.dumps([plain(wanted), collation], ensure_ascii=False),))
     return condition

@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import InvalidError, TooLargeError
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import check_collection
 from entgldb.messages.schema import Json
-from entgldb.storage.documents.filter import LARGE, ODD, Condition, compile_filter
-from entgldb.storage.documents.order import Order, compile_order
+from entgldb.storage.documents.filter import LARGE, Condition, compile_filter
+from entgldb.storage.documents.order import compile_order
+from entgldb.storage.documents.planning import Ask, KnownIndexes, Planner, Way
+from entgldb.storage.documents.words import BEST_FIRST, TEXT, Worded, check_marks, find_words, split
+from entgldb.storage.indexes.catalogue import HAS_WORDS, Index, refuse_without_words
 from entgldb.storage.rules.field_path import extract, kind, parse_path
 from entgldb.storage.rules.filtering.cursor import names, read_cursor
+from entgldb.storage.rules.filtering.parser import parse_filter
 from entgldb.storage.rules.filtering.values import MISSING, identity, order, reached
 
 DISTINCT_MAX: Final = 10_000
 """Values that ``distinct`` gives."""
 
 Rows = list[tuple[Any, ...]]
-Ask = Callable[[str, Sequence[Any]], Rows]
-"""Has a statement answered by the file."""
+
+
+class Question(NamedTuple):
+    """A filter and an order as SQL."""
+
+    way: Way
+    beyond: str
+    """The conditions that are asked of each document besides."""
+    values: tuple[Any, ...]
+    """The values bound in it."""
+    order: str
+    """The text behind ORDER BY."""
+    whole: Callable[[], Condition]
+    """The documents that match, as what stands behind FROM where their numbers are known."""
+    words: Worded | None
+
+    @property
+    def source(self) -> str:
+        """The text behind FROM."""
+        return f"{self.way.source} AND {self.beyond}"
+
+    def indexes(self) -> tuple[str, ...]:
+        """The names of the indexes that find the documents."""
+        if self.words is not None:
+            return (self.words.name,)
+        one = () if self.way.by is None else (self.way.by.definition.name,)
+        return tuple(dict.fromkeys(self.way.branches or one))
+
+    def marked(self, columns: str) -> str:
+        """The columns and a snippet. Raises InvalidError where no words are asked for."""
+        if self.words is None:
+            raise InvalidError(f"highlight shows words that {TEXT} asks for, and the filter has no {TEXT}")
+        return f"{self.words.snippet()}, {columns}"
 
 
 class Finder:
@@ -30,6 +64,11 @@ class Finder:
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
+        self._indexes = KnownIndexes()
+
+    def indexes(self, collection: str) -> list[Index]:
+        """The indexes of a collection, also those that are being built."""
+        return self._indexes.of(self.ask, collection)
 
     def pages(
         self,
@@ -42,26 +81,35 @@ class Finder:
         skip: int = 0,
         after: str | None = None,
         collation: str | None = None,
+        marks: tuple[str, str] | None = None,
     ) -> Iterator[Rows]:
         """Rows of key and ``columns``, page by page; the first statement is carried out at the call.
+
+        ``marks``: around words that ``$text`` asks for; the last column is a snippet with them then.
 
         Raises as ``parse_filter``, and InvalidError for another bad argument.
         """
         limit, skip = _bound(limit, "limit"), _bound(skip, "skip") or 0
-        condition, by = self.question(collection, filter, sort, after=after, collation=collation)
-        found = where(collection, condition)
+        found = self.question(collection, filter, sort, after=after, collation=collation)
+        if marks is not None:
+            columns, values = (
+                found.marked(columns),
+                (*check_marks(marks, limit, PAGE_ROWS_MAX), *found.values),
+            )
+        else:
+            values = found.values
         if limit is not None and limit <= PAGE_ROWS_MAX:
-            sql = f"SELECT key, {columns} FROM {found} ORDER BY {by.text} LIMIT ? OFFSET ?"  # noqa: S608 -- compiled
-            return iter((self.ask(sql, (*condition.values, limit, skip)),))
-        sql = f"SELECT id FROM {found} ORDER BY {by.text} LIMIT ? OFFSET ?"  # noqa: S608 -- compiled
-        numbers = self.ask(sql, (*condition.values, -1 if limit is None else limit, skip))
-        return self._numbered(columns, found, condition, [number for (number,) in numbers])
+            sql = f"SELECT key, {columns} FROM {found.source} ORDER BY {found.order} LIMIT ? OFFSET ?"  # noqa: S608 -- compiled
+            return iter((self.ask(sql, (*values, limit, skip)),))
+        sql = f"SELECT id FROM {found.source} ORDER BY {found.order} LIMIT ? OFFSET ?"  # noqa: S608 -- compiled
+        numbers = self.ask(sql, (*values, -1 if limit is None else limit, skip))
+        return self._numbered(columns, found.whole(), [number for (number,) in numbers])
 
     def count(self, collection: str, filter: Mapping[str, Any] | None, collation: str | None) -> int:
         """How many documents match."""
-        condition = self._condition(collection, filter, collation)
-        sql = f"SELECT count(*) FROM {where(collection, condition)}"  # noqa: S608 -- compiled
-        return int(self.ask(sql, condition.values)[0][0])
+        found = self.question(collection, filter, None, collation=collation)
+        sql = f"SELECT count(*) FROM {found.way.counts or found.source}"  # noqa: S608 -- compiled
+        return int(self.ask(sql, found.values)[0][0])
 
     def distinct(
         self, collection: str, path: str, filter: Mapping[str, Any] | None, collation: str | None
@@ -69,8 +117,8 @@ class Finder:
         """The different values at a path, those of arrays one by one, in order. Raises TooLargeError."""
         parts = parse_path(path)
         field, sort = extract(parts), kind(parts)
-        condition = self._condition(collection, filter, collation)
-        found = where(collection, condition)
+        asked = self.question(collection, filter, None, collation=collation)
+        found = asked.source
         # SQLite has these otherwise than they are
         odd = (
             f"({field} IS NOT NULL AND ifnull({sort} IN ('array','object','real')"
@@ -78,14 +126,14 @@ class Finder:
         )
         usual = self.ask(
             f"SELECT DISTINCT {sort}, {field} FROM {found} AND NOT {odd} AND {sort} IS NOT NULL LIMIT ?",  # noqa: S608 -- compiled
-            (*condition.values, DISTINCT_MAX + 1),
+            (*asked.values, DISTINCT_MAX + 1),
         )
         values = _Different()
         for name, value in usual:
             values.add(value == 1 if name in ("true", "false") else value)
         sql = f"SELECT key, body FROM {found} AND {odd} AND key > ? ORDER BY key LIMIT ?"  # noqa: S608 -- compiled
         last = ""
-        while rows := self.ask(sql, (*condition.values, last, PAGE_ROWS_MAX)):
+        while rows := self.ask(sql, (*asked.values, last, PAGE_ROWS_MAX)):
             last = rows[-1][0]
             for _, body in rows:
                 for value in reached(json.loads(body), parts):
@@ -101,42 +149,52 @@ class Finder:
         *,
         after: str | None = None,
         collation: str | None = None,
-    ) -> tuple[Condition, Order]:
-        """A filter, with the place of a cursor, and an order, as SQL."""
-        named = names(sort)
+    ) -> Question:
+        """A filter, with the place of a cursor, and an order, as SQL.
+
+        Raises NotFoundError and BusyError where the filter has ``$text`` and no index of words is built.
+        """
+        within, named = scope(collection), names(sort)
+        wanted, text = split(filter)
+        node = parse_filter(wanted, collation)
         cursor = None if after is None else read_cursor(after, named, collation)
-        lacks = functools.partial(self._lacks, collection)
-        by = compile_order(named, lacks, collation=collation, after=cursor)
-        condition = self._condition(collection, filter, collation)
-        if cursor is not None:
-            values = (*condition.values, *by.after.values)
-            condition = Condition(f"{condition.sql} AND {by.after.sql}", values)
-        return condition, by
+        known = self.indexes(collection)
+        planner = Planner(self.ask, known, within)
+        worded = None
+        if text is None:
+            way = planner.way(node, () if collation else named)
+        else:
+            refuse_without_words(self.ask(HAS_WORDS, ()))
+            worded = find_words(known, collection, text)
+            way = Way(None, worded.source(within), (worded.match,), node, {})
+            if cursor is not None and not named:
+                raise InvalidError(
+                    f"the order by rank of {TEXT} has no cursor", hint="sort by a field, or skip"
+                )
+        condition = compile_filter(wanted, planner.lacks, within, collation=collation, rest=way.rest)
+        by = compile_order(named, planner.lacks, collation=collation, after=cursor, columns=way.columns)
 
-    def _condition(
-        self, collection: str, filter: Mapping[str, Any] | None, collation: str | None
-    ) -> Condition:
-        lacks = functools.partial(self._lacks, collection)
-        return compile_filter(filter, lacks, scope(collection), collation=collation)
+        def whole() -> Condition:
+            every = compile_filter(wanted, planner.lacks, within, collation=collation)
+            found = Condition(f"_entgldb_documents WHERE {within} AND {every.sql}", every.values)
+            return found if worded is None else worded.within(found)
 
-    def _lacks(self, collection: str, parts: tuple[str, ...], *odd: str) -> bool:
-        """Whether an index says that no document has anything of some sorts in ODD at a path."""
-        rows = where(collection, Condition(""))
-        found = [f"EXISTS (SELECT 1 FROM {rows}{one})" for sort in odd for one in ODD[sort](parts)]  # noqa: S608 -- compiled
-        # without an index these would read all documents: CASE does not even begin
-        sql = (
-            "SELECT CASE WHEN EXISTS (SELECT 1 FROM _entgldb_indexes WHERE collection = ? AND path = ?)"  # noqa: S608 -- compiled
-            f" THEN NOT ({' OR '.join(found)}) END"
+        return Question(
+            way,
+            f"{condition.sql} AND {by.after.sql}",
+            (*way.values, *condition.values, *by.after.values),
+            by.text if worded is None or named else BEST_FIRST,
+            whole,
+            worded,
         )
-        return bool(self.ask(sql, (collection, ".".join(parts)))[0][0])
 
-    def _numbered(self, columns: str, found: str, condition: Condition, numbers: list[int]) -> Iterator[Rows]:
+    def _numbered(self, columns: str, whole: Condition, numbers: list[int]) -> Iterator[Rows]:
         """The rows of some numbers that still match, in the order of the numbers."""
         for start in range(0, len(numbers), PAGE_ROWS_MAX):
             page = numbers[start : start + PAGE_ROWS_MAX]
             marks = ",".join("?" * len(page))
-            sql = f"SELECT key, {columns}, id FROM {found} AND id IN ({marks})"  # noqa: S608 -- compiled
-            rows = {row[-1]: row[:-1] for row in self.ask(sql, (*condition.values, *page))}
+            sql = f"SELECT key, {columns}, id FROM {whole.sql} AND id IN ({marks})"  # noqa: S608 -- compiled
+            rows = {row[-1]: row[:-1] for row in self.ask(sql, (*whole.values, *page))}
             yield [rows[number] for number in page if number in rows]
 
 
@@ -166,11 +224,6 @@ def scope(collection: str) -> str:
     # the name stands as a literal because a partial index is used only where it is provably implied
     check_collection(collection, system=True)
     return f"collection = '{collection}' AND body IS NOT NULL"
-
-
-def where(collection: str, condition: Condition) -> str:
-    """The documents of a collection that meet a condition, as what follows FROM."""
-    return f"_entgldb_documents WHERE {scope(collection)} AND {condition.sql}"
 
 
 def _bound(value: int | None, name: str) -> int | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import TooLargeError
@@ -54,10 +55,13 @@ def compile_order(
     *,
     collation: str | None = None,
     after: Cursor | None = None,
+    columns: Mapping[tuple[str, ...], str] = MappingProxyType({}),
 ) -> Order:
     """``age`` or ``-age``, several of them, or none, as SQL; ties go by key.
 
     Raises InvalidError for no path, TooLargeError.
+
+    ``columns``: of fields whose values an index has in their order; the key has the path ``()``.
 
     The last of the fields says whether keys rise or fall: a walk of the index (field, key) gives both.
     """
@@ -75,8 +79,8 @@ def compile_order(
             terms += [_Term(sql, falling, value) for sql, value in _exact(parts, fold_text, place)]
         else:
             there = falling and place is not None and lacks(parts, "null")
-            terms.append(_Term(extract(parts), falling, _within(place), there))
-    terms.append(_Term("key", falling, None if after is None else after.key, True))
+            terms.append(_Term(columns.get(parts) or extract(parts), falling, _within(place), there))
+    terms.append(_Term(columns.get((), "key"), falling, None if after is None else after.key, True))
     text = ", ".join(f"{term.sql}{' DESC' if term.falling else ''}" for term in terms)
     return Order(text, Condition("1") if after is None else _behind(terms), tuple(fields))
 

@@ -135,6 +135,13 @@ class Read(NamedTuple):
         return (self.version, *tips_of(self.stamps))
 
 
+class Marked(Read):
+    """A document that was found by its words."""
+
+    snippet: str = ""
+    """A piece of it with the words, marked."""
+
+
 class _Refusing:
     """In the place of a connection that may not be used here."""
 
@@ -240,17 +247,30 @@ class Documents:
         skip: int = 0,
         after: str | None = None,
         collation: str | None = None,
+        highlight: tuple[str, str] | None = None,
     ) -> Iterator[tuple[str, Read]]:
         """Keys and documents that match, by ``sort`` (``age``, ``-age``, or several), then by key.
 
         ``after``: a cursor of ``make_cursor`` in the same order; only those behind it.
 
+        ``highlight``: marks around words that ``$text`` asks for; each Read is a Marked then, with a snippet.
+
         Raises UnsupportedError or InvalidError at the call. Long results are read page by page: a
         document that is changed meanwhile appears as it is then, if it still matches.
         """
         pages = self._finder.pages(
-            _READ, collection, filter, sort=sort, limit=limit, skip=skip, after=after, collation=collation
+            _READ,
+            collection,
+            filter,
+            sort=sort,
+            limit=limit,
+            skip=skip,
+            after=after,
+            collation=collation,
+            marks=highlight,
         )
+        if highlight is not None:
+            return (one for page in pages for one in self._marked(page))
         return (one for page in pages for one in self._reads(page))
 
     def count(
@@ -370,6 +390,14 @@ class Documents:
         self.put_to(filter.register)
         self.put_to(order.register)
         return Finder(self._all)
+
+    def _marked(self, rows: _Rows) -> Iterator[tuple[str, Read]]:
+        """As ``_reads``, of rows that have a snippet behind the key."""
+        reads = self._reads([(row[0], *row[2:]) for row in rows])
+        for row, (key, read) in zip(rows, reads, strict=True):
+            marked = Marked(*read)
+            marked.snippet = row[1]
+            yield key, marked
 
     def _reads(self, rows: _Rows) -> list[tuple[str, Read]]:
         """Keys and documents from rows that begin with the key and the columns of _READ."""

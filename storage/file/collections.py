@@ -1,15 +1,12 @@
-"""Collections as people see them: a view each, and indexes on field paths."""
+"""Collections as people see them: a view each."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from hashlib import sha256
 from typing import Final
 
-from entgldb.messages.model import check_collection
 from entgldb.storage.file.state import State
-from entgldb.storage.rules.field_path import extract, parse_path
 
 VIEWS_MAX: Final = 1000
 """Views there are at most: every view slows down opening the file."""
@@ -56,20 +53,3 @@ def view_names(collections: Iterable[str]) -> dict[str, str]:
         views[name] = view
         before = name.lower()
     return views
-
-
-def create_index(connection: sqlite3.Connection, collection: str, path: str) -> None:
-    """Index a field path of a collection. Idempotent. Raises InvalidError for a bad name or path."""
-    check_collection(collection)
-    expression = extract(parse_path(path))
-    name = "_entgldb_ix_" + sha256(f"{collection}\0{path}".encode()).hexdigest()[:16]
-    fresh = connection.execute(
-        "INSERT OR IGNORE INTO _entgldb_indexes VALUES (?, ?, ?)", (collection, path, name)
-    ).rowcount
-    if not fresh:
-        return
-    connection.execute(
-        f"CREATE INDEX {name} ON _entgldb_documents ({expression}, key)"
-        f" WHERE collection = '{collection}' AND body IS NOT NULL"
-    )
-    connection.execute("INSERT INTO sqlite_stat1 VALUES ('_entgldb_documents', ?, '1000 10 1')", (name,))

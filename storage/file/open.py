@@ -27,8 +27,11 @@ BUSY_MS: Final = 5_000
 """How long a writer waits for another process, such as an sqlite3 shell."""
 _CACHE_KIB: Final = 6_144
 _CHECK_CACHE_KIB: Final = 1_024
-_PART_OF_FORMAT: Final = "SELECT 1 FROM sqlite_master WHERE name = '_entgldb_heads'"
-"""The newest part of the newest format: files from before the release do not have it."""
+_PART_OF_FORMAT: Final = (
+    "SELECT 1 FROM sqlite_master WHERE name = '_entgldb_heads' AND EXISTS"
+    " (SELECT 1 FROM pragma_table_info('_entgldb_indexes') WHERE name = 'definition')"
+)
+"""The newest parts of the newest format: files from before the release do not have them."""
 _CHECKPOINT_PAGES: Final = 4_000
 """Pages of the WAL before a checkpoint: a page that is written often is copied back less often."""
 _STATEMENTS: Final = 256
@@ -58,6 +61,7 @@ def open_memory() -> sqlite3.Connection:
         "file::memory:", uri=True, isolation_level=None, cached_statements=_STATEMENTS
     )
     connection.deserialize(_migrated())
+    register(connection)
     connection.execute("PRAGMA synchronous = OFF")
     return connection
 
@@ -121,7 +125,7 @@ def _connect(path: Path, mode: str, *, any_thread: bool) -> sqlite3.Connection:
     for mark in "%?#":
         # SQLite reads these in a URI as more than a letter; urllib would take longer to import than to read
         name = name.replace(mark, f"%{ord(mark):02x}")
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"file:{name}?mode={mode}",
         uri=True,
         isolation_level=None,
@@ -129,6 +133,21 @@ def _connect(path: Path, mode: str, *, any_thread: bool) -> sqlite3.Connection:
         timeout=BUSY_MS / 1000,
         check_same_thread=not any_thread,
     )
+    register(connection)
+    return connection
+
+
+def register(connection: sqlite3.Connection) -> None:
+    """Give a connection the function by which triggers, and whoever checks them, know the entries of an
+    index."""
+    connection.create_function("entgldb_entries", 2, _entries, deterministic=True)
+
+
+def _entries(plan: str, body: str) -> str:
+    # a file without such an index loads none of it
+    from entgldb.storage.rules.indexing.entries import entries_in_json
+
+    return entries_in_json(plan, body)
 
 
 def _prepare(connection: sqlite3.Connection, directory: Path, fresh: bool) -> None:

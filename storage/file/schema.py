@@ -76,9 +76,10 @@ CREATE TABLE _entgldb_clients (
 ) WITHOUT ROWID;
 CREATE TABLE _entgldb_collections (name TEXT PRIMARY KEY, view TEXT) WITHOUT ROWID;
 CREATE TABLE _entgldb_indexes (
-    collection TEXT NOT NULL, path TEXT NOT NULL, name TEXT NOT NULL UNIQUE,
-    PRIMARY KEY (collection, path)
-) WITHOUT ROWID;
+    number INTEGER PRIMARY KEY, collection TEXT NOT NULL, name TEXT NOT NULL, definition TEXT NOT NULL,
+    everywhere INTEGER NOT NULL DEFAULT 0, reached TEXT, walked INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (collection, name)
+);
 CREATE TABLE _entgldb_peers (
     node_id TEXT PRIMARY KEY, address TEXT NOT NULL, seen_ms INTEGER NOT NULL
 ) WITHOUT ROWID;

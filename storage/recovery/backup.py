@@ -21,7 +21,7 @@ from entgldb.messages.model import node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.file.durable import sync, write_whole
 from entgldb.storage.file.faults import translated
-from entgldb.storage.file.open import open_reader, refuse_foreign
+from entgldb.storage.file.open import open_reader, refuse_foreign, register
 from entgldb.storage.file.schema import FORMAT
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.recovery.check import Checkup
@@ -120,7 +120,10 @@ def read_manifest(file: Path) -> Manifest:
 
 def _open(file: Path) -> sqlite3.Connection:
     # a backup is one file: nothing is looked for, or made, beside it
-    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    name = f"{file.absolute().as_uri()}?mode=ro&immutable=1"
+    connection = sqlite3.connect(name, uri=True, isolation_level=None)
+    register(connection)
+    return connection
 
 
 def _copy(directory: Path, part: Path, progress: PagesCopied) -> None:

@@ -39,7 +39,8 @@ class Finding(NamedTuple):
     """Something that is not as it should be."""
 
     kind: str
-    """``chain``, ``author``, ``signature``, ``held``, ``body``, ``document``, ``count`` or ``file``."""
+    """``chain``, ``author``, ``signature``, ``held``, ``body``, ``document``, ``index``, ``count`` or
+    ``file``."""
     where: str
     text: str
     hint: str
@@ -94,10 +95,12 @@ class Checkup:
 
         Of each log the newest signature is checked, which proves all before it. ``deep`` checks every one,
         those of held entries too, and has SQLite read every page of the file. ``still`` says that nobody has
-        the file open: beside what ``deep`` does, every index is compared with its table.
+        the file open: beside what ``deep`` does, every index of SQLite is compared with its table, and every
+        index of words with one that is made of the same documents now.
         """
         found: list[Finding] = []
         parts = [self._authors(), self._chains(every=deep or still), self._documents(), self._counts()]
+        parts.append(self._indexes(still=still))
         if deep or still:
             parts.append(self._held())
             parts.append(self._pages("integrity_check" if still else "quick_check"))
@@ -241,6 +244,23 @@ class Checkup:
         for name, said, there in zip(("documents", "entries", "conflicts"), row[::2], row[1::2], strict=True):
             if said != there:
                 yield Finding("count", name, f"{said} are counted, {there} are there", RECOUNT)
+
+    def _indexes(self, *, still: bool) -> Iterator[Finding]:
+        """Each index that is built: all that its documents say, and nothing else."""
+        # few files have any: those alone load how they are made
+        from entgldb.storage.indexes.catalogue import list_indexes
+        from entgldb.storage.indexes.checking import faults
+
+        for index in list_indexes(self._connection):
+            collection, name = index.definition.place
+            if index.reached is None:
+                for text in faults(self._connection, index, self._walked, still=still):
+                    hint = f"entgldb index rebuild {collection} {name}"
+                    yield Finding("index", f"{collection} {name}", text, hint)
+
+    def _walked(self, rows: int) -> None:
+        self.rows += rows
+        self._progress("indexes", self.rows, self.rows)
 
     def _pages(self, check: str) -> Iterator[Finding]:
         self._progress("pages", 0, 1)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import EntglError, NotFoundError, ProtocolError
+from entgldb.messages.limits import INDEXES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, node_of
 from entgldb.storage.file import swap
 from entgldb.storage.file.open import FILE, open_damaged
@@ -22,6 +23,7 @@ from entgldb.storage.recovery.anew import begun_anew
 from entgldb.storage.repair.salvaged import carried_over, carry_over, waiting
 from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest
 from entgldb.storage.rules.incarnations import Why
+from entgldb.storage.rules.indexing.definition import read_definition
 from entgldb.storage.store import Store
 
 _PAGE: Final = 1_000
@@ -85,7 +87,18 @@ def _carry_over(directory: Path, store: Store, node_id: str) -> int:
                 "SELECT node_id, address, seen_ms FROM _entgldb_peers LIMIT ?", (_PAGE,)
             ):
                 store.remember_peer(*peer)
+        _carry_over_indexes(damaged, store)
     return unreadable
+
+
+def _carry_over_indexes(damaged: sqlite3.Connection, store: Store) -> None:
+    """Indexes of this node alone; those of every node come from the peers."""
+    with contextlib.suppress(sqlite3.Error):
+        for (text,) in damaged.execute(
+            "SELECT definition FROM _entgldb_indexes WHERE NOT everywhere LIMIT ?", (INDEXES_MAX,)
+        ).fetchall():
+            with contextlib.suppress(EntglError, ValueError), store.group():
+                store.create_index(read_definition(text))
 
 
 def _is_own(header: Header, node_id: str) -> bool:

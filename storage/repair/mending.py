@@ -10,6 +10,7 @@ from entgldb.messages.limits import DEPTH_MAX, ROW_BYTES_MAX
 from entgldb.messages.model import Vector
 from entgldb.messages.wire import Copy
 from entgldb.storage.file.state import State
+from entgldb.storage.indexes.catalogue import begin_words_anew
 from entgldb.storage.log.append import Batch
 from entgldb.storage.repair.copies import has_unapplied, read_copy, read_header, read_logged, was_dropped
 from entgldb.storage.rules.body import check_object
@@ -26,6 +27,8 @@ class Mender:
         self._vector = state.vector()
         self._miscounted = False
         self._mended = False
+        self._replaced: set[str] = set()
+        """Collections of which rows were replaced."""
 
     def mend(
         self, copies: Sequence[Copy], absent: Sequence[tuple[str, str]], vector: Vector, *, write: bool
@@ -90,11 +93,15 @@ class Mender:
         Batch(connection, state).write(
             (copy.collection, copy.key), newest, (text, copy.stamps), state.next_lsn(), was_live=was_live
         )
+        self._replaced.add(copy.collection)
         if before is None or (before.body is None) != (copy.body is None):
             self._miscounted = True
 
     def _finish(self) -> None:
-        """Count the documents anew if rows have changed behind our back."""
+        """Have words indexed anew that may be those of a damaged row, and count the documents anew if rows
+        have changed behind our back."""
+        for collection in self._replaced:
+            begin_words_anew(self._connection, collection)
         if self._miscounted:
             (all_rows,) = self._connection.execute("SELECT count(*) FROM _entgldb_documents").fetchone()
             (dead,) = self._connection.execute(

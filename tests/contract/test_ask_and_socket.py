@@ -59,8 +59,8 @@ ONCE_EACH = [
     write("_system_remote_peers", "c1", b"{}"),
     write("users", "", b"{}"),
     write("users", "u2", b"no json"),
-    client.CreateIndex("users", "a.b"),
-    client.CreateIndex("users", "a..b"),
+    client.CreateIndex("users", ("a.b",)),
+    client.CreateIndex("users", ("a..b",)),
     client.PutPeer(request(0), True, "of-@", type=1, address="lan.example:7000"),
     client.PutPeer(request(0), False, "nobody", enabled=False),
     client.RemovePeer(request(0), "nobody"),
@@ -73,7 +73,7 @@ ONCE_EACH = [
 
 def by_way(message: Any, way: str, counter: int) -> Any:
     """The message as one way sends it: with a request id and keys of its own."""
-    if hasattr(message, "request"):
+    if getattr(message, "request", None) is not None:
         message = replace(message, request=request(counter))
     if isinstance(message, client.PutPeer):
         return replace(message, node_id=message.node_id.replace("@", way))

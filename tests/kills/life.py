@@ -247,7 +247,7 @@ class Life:
 
     def _admin(self) -> None:
         self._hand(RememberPeer(f"n{self.random.randrange(9)}", "127.0.0.1:1"))
-        self._hand(client.CreateIndex("users", f"f{self.random.randrange(30)}"), Nobody())
+        self._hand(client.CreateIndex("users", (f"f{self.random.randrange(30)}",)), Nobody())
 
     def _anew(self) -> None:
         """Rarely: the file turns out to be a copy, and goes on under another name."""

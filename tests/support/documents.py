@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.storage.documents.query import Documents
+from entgldb.storage.indexes import catalogue
+from entgldb.storage.indexes.building import build_step
+from entgldb.storage.rules.indexing.definition import define
 from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000
@@ -29,8 +33,19 @@ def reader_of(
         ]
         store.write(RequestId(b"c" * 16, 1), writes, NOW)
         for collection, path in indexes:
-            store.create_index(collection, path)
+            store.create_index(define(collection, (path,)))
+    building = True
+    while building:
+        with store.group():
+            building = store.build_indexes()
     documents = Documents.open(directory)
     yield documents
     documents.close()
     store.close()
+
+
+def make_index(connection: sqlite3.Connection, collection: str, *paths: str, **kind: Any) -> None:
+    """Make an index and build it."""
+    catalogue.create(connection, define(collection, paths, **kind))
+    while build_step(connection):
+        pass

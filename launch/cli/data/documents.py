@@ -251,20 +251,3 @@ def collections(db: Database, as_json: bool, system: bool) -> None:
         table(("collection", "documents", "conflict"), [(name, str(many), rule) for name, many, rule in rows])
     else:
         say("note: there has never been a document here. Try: entgldb put --help", err=True)
-
-
-@click.command()
-@common
-@click.argument("collection")
-@click.argument("path")
-@with_database
-def index(db: Database, as_json: bool, collection: str, path: str) -> None:
-    """Index a field path of a collection on this node; finding by it gets fast.
-
-    Example: entgldb index users address.city
-    """
-    db[collection].create_index(path)
-    if as_json:
-        show({"collection": collection, "path": path})
-    else:
-        say(f"indexed {path} of {collection}")

@@ -242,7 +242,7 @@ def test_nothing_is_compiled_for_a_message_that_is_not_used() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        client.CreateIndex("c", "\ud800"),
+        client.CreateIndex("c", ("\ud800",)),
         client.CommitDone((client.Written("o", 2**64),), 0),
         client.Report({"a": 2**70}),
     ],

@@ -83,7 +83,7 @@ def test_below_the_hard_floor_what_grows_is_refused_by_name_and_what_frees_is_no
     later(bench)
     remove = client.RemovePeer(bench.request(), "cloud")
     answers = bench.ask(
-        bench.put("b"), bench.put("a", None), client.CreateIndex("users", "n"), bench.cloud_peer(), remove
+        bench.put("b"), bench.put("a", None), client.CreateIndex("users", ("n",)), bench.cloud_peer(), remove
     )
     assert [code(a) for a in answers] == ["disk-full", "CommitDone", "disk-full", "disk-full", "CommitDone"]
     assert isinstance(answers[0], client.Refused)

@@ -51,7 +51,7 @@ def test_an_error_in_one_request_that_sqlite_can_undo_harms_no_neighbour(
 ) -> None:
     bench = Bench()
     monkeypatch.setattr(bench.store, "create_index", failing(sqlite3.OperationalError("no such table: x")))
-    good, bad, also_good = bench.ask(bench.put("a"), client.CreateIndex("users", "f"), bench.put("b"))
+    good, bad, also_good = bench.ask(bench.put("a"), client.CreateIndex("users", ("f",)), bench.put("b"))
     assert isinstance(bad, client.Refused)
     assert isinstance(good, client.CommitDone)
     assert isinstance(also_good, client.CommitDone)

@@ -9,10 +9,8 @@ import pytest
 
 from entgldb.messages.errors import EntglError, InvalidError, TooLargeError, UnsupportedError
 from entgldb.storage.documents.filter import compile_filter
-from entgldb.storage.documents.order import compile_order
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.rules.field_path import PATH_PARTS_MAX
-from entgldb.storage.rules.filtering.cursor import names
 from entgldb.storage.rules.filtering.parser import (
     CONDITIONS_MAX,
     FILTER_CHARS_MAX,
@@ -35,7 +33,9 @@ PEOPLE: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documents]:
     indexes = [("people", path) for path in ("age", "home.city", "age")]
-    with reader_of(tmp_path_factory.mktemp("people"), {"people": PEOPLE}, *indexes) as documents:
+    flat = {key: body for key, body in PEOPLE.items() if key != "tags"}
+    bodies = {"people": PEOPLE, "flat": flat}
+    with reader_of(tmp_path_factory.mktemp("people"), bodies, *indexes, ("flat", "age")) as documents:
         yield documents
 
 
@@ -226,21 +226,20 @@ def test_sort_limit_and_skip(people: Documents) -> None:
     ],
 )
 def test_an_indexed_field_is_searched_by_its_index(people: Documents, wanted: dict[str, Any]) -> None:
-    assert "_entgldb_ix_" in _plan(people, wanted, None)
+    assert "_entgldb_ix_" in _plan(people, "people", wanted, None)
 
 
 @pytest.mark.parametrize("sort", ["age", "-age"])
 def test_sorting_by_an_indexed_field_sorts_nothing(people: Documents, sort: str) -> None:
-    plan = _plan(people, {"age": {"$gte": 1}}, sort)
+    plan = _plan(people, "flat", {"age": {"$gte": 1}}, sort)
     assert "_entgldb_ix_" in plan
     assert "TEMP B-TREE" not in plan
 
 
-def _plan(documents: Documents, wanted: dict[str, Any], sort: str | None) -> str:
-    condition = compile_filter(wanted)
+def _plan(documents: Documents, collection: str, wanted: dict[str, Any], sort: str | None) -> str:
+    found = documents._finder.question(collection, wanted, sort)
     rows = documents._all(
-        "EXPLAIN QUERY PLAN SELECT key, body FROM _entgldb_documents WHERE collection = 'people'"
-        f" AND body IS NOT NULL AND {condition.sql} ORDER BY {compile_order(names(sort)).text} LIMIT 10",
-        condition.values,
+        f"EXPLAIN QUERY PLAN SELECT key, body FROM {found.source} ORDER BY {found.order} LIMIT 10",
+        found.values,
     )
     return " / ".join(row[3] for row in rows)

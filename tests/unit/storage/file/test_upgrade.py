@@ -23,6 +23,7 @@ from entgldb.messages.model import Entry
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.file.open import FILE
 from entgldb.storage.file.schema import DEVELOPMENT_ID, FORMAT
+from entgldb.storage.rules.indexing.definition import define
 from entgldb.storage.store import Store
 from tests.support import next_format
 
@@ -37,7 +38,7 @@ def directory(tmp_path: Path) -> Path:
     with store.group():
         writes = [Write("users", f"u{number}", b'{"name":"before"}') for number in range(9)]
         store.write(RequestId(b"n" * 16, 1), [*writes, Write("users", "u8", None)], NOW)
-        store.create_index("users", "name")
+        store.create_index(define("users", ("name",)))
     store.close()
     return tmp_path
 
@@ -53,7 +54,7 @@ def format_of(path: Path) -> int:
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-INDEXES = "SELECT collection, path FROM _entgldb_indexes ORDER BY collection, path"
+INDEXES = "SELECT collection, definition FROM _entgldb_indexes ORDER BY collection, definition"
 
 
 def shown(directory: Path) -> dict[str, Any]:
