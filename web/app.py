@@ -14,6 +14,7 @@ from entgldb.web.documents import Documents
 from entgldb.web.feeds import Feeds
 from entgldb.web.guard import LOOPBACK, Guard
 from entgldb.web.health import Health
+from entgldb.web.metrics import Metrics
 from entgldb.web.problems import of_bug, of_http, of_ours
 
 if TYPE_CHECKING:
@@ -34,10 +35,12 @@ def application(db: Database, *, hosts: Collection[str] = LOOPBACK, tokens: Toke
         yield
         await db.close()
 
-    parts = (Documents(db), Feeds(db), Health(db))
+    feeds = Feeds(db)
+    metrics = Metrics(db, lambda: feeds.clients)
+    parts = (Documents(db), feeds, Health(db), metrics)
     app = Starlette(
         routes=[route for part in parts for route in part.routes()],
         exception_handlers={EntglError: of_ours, HTTPException: of_http, Exception: of_bug},
         lifespan=closing,
     )
-    return Guard(app, hosts, tokens)
+    return metrics.counting(Guard(app, hosts, tokens))
