@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -142,10 +143,12 @@ def test_two_clients_of_one_node_lose_no_update(directory: Path, db: Database, r
     name = f"counted-{rule}"
     db.set_conflict_rule(name, rule)
     db[name].insert({"n": 0}, key="k")
+    together = threading.Barrier(3)
 
     def count(_: int) -> int:
         refused = 0
         with entgldb.connect(directory) as mine:
+            together.wait()
             for _ in range(40):
                 while True:
                     read = mine[name].get("k")

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entgldb.messages.errors import EntglError, InvalidError, TooLargeError, UnsupportedError
@@ -261,6 +261,7 @@ def model(here: Any, path: list[str], change: Any, *, make: bool) -> Any:
     return [*here[: int(name)], None if new is MISSING else new, *here[int(name) + 1 :]]
 
 
+@settings(deadline=None)
 @given(DOCUMENTS, st.lists(STEPS, min_size=1, max_size=4))
 def test_any_update_does_what_the_model_does(document: Any, steps: list[tuple[str, str, Any]]) -> None:
     update: dict[str, dict[str, Any]] = {}
