@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -49,9 +48,11 @@ class Nodes:
         ours = {origin: head[0] for origin, head in oplog.get("vector", {}).items()}
         held = oplog.get("held_back_by", {})
         own = str(oplog.get("origin", "")).partition("/")[0]
+        # members were heard at times of that clock
+        now_ms = sync.get("now_ms", 0)
         found = []
         for node_id in sorted(documents.keys() | rows.keys() | held.keys()):
-            row = _row(node_id, documents.get(node_id, {}), rows.get(node_id), ours)
+            row = _row(node_id, documents.get(node_id, {}), rows.get(node_id), ours, now_ms)
             here = node_id in linked or node_id == own
             state = "live" if here and row.state != "retired" else row.state
             found.append(row._replace(holds_back=held.get(node_id), state=state))
@@ -68,11 +69,15 @@ class Nodes:
 
 
 def _row(
-    node_id: str, document: Mapping[str, Any], row: Mapping[str, Any] | None, ours: Mapping[str, int]
+    node_id: str,
+    document: Mapping[str, Any],
+    row: Mapping[str, Any] | None,
+    ours: Mapping[str, int],
+    now_ms: int,
 ) -> NodeRow:
     incarnation = document.get("Incarnation") or (None if row is None else incarnation_of(row["origin"]))
     retired = bool(document.get("Retired")) and document.get("Retired") == incarnation
-    heard = row is not None and time.time() * 1000 - row["heard_ms"] < LIVE_MS
+    heard = row is not None and now_ms - row["heard_ms"] < LIVE_MS
     behind = None
     if row is not None:
         behind = sum(max(0, seq - row["vector"].get(origin, 0)) for origin, seq in ours.items())

@@ -171,6 +171,7 @@ class Sync(Behaviour):
             "isolated": self._isolated(ctx),
             "retired": self._told_retired or self._log.origin in self.retired,
             "members": self.membership.rows(),
+            "now_ms": ctx.now_ms(),
             "counts": dict(self.counts),
             "alarms": self._alarms(ctx),
         }

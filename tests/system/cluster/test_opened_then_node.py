@@ -48,6 +48,8 @@ def test_what_was_written_without_a_cluster_replicates(tmp_path: Path) -> None:
         there["c"].put("between", {"n": 4})
         until(lambda: here["c"].get("between") == {"n": 4})
         assert here.conflicts() == []
+        with pytest.raises(entgldb.EntglError, match="a node is already running in"):
+            entgldb.open(one.directory)
     # and back: what is written while it is open goes out when it is a node again
     with entgldb.open(one.directory) as db:
         assert db["c"].get("between") == {"n": 4}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -11,6 +10,8 @@ from entgldb.client.nodes import LIVE_MS, NodeRow, Nodes
 from entgldb.launch.cli.cluster.nodes import cells
 
 A, B, C = (f"lan-{number}/" + str(number) * 32 for number in (1, 2, 3))
+
+NOW_MS = 1_790_000_000_000
 
 
 class Told:
@@ -44,9 +45,8 @@ def document(origin: str, retired: str | None = None) -> dict[str, Any]:
 
 
 def member(origin: str, age_ms: float, vector: dict[str, int]) -> dict[str, Any]:
-    now = time.time() * 1000
     name = origin.partition("/")[0]
-    return {"name": name, "origin": origin, "seen_ms": 7, "heard_ms": now - age_ms, "vector": vector}
+    return {"name": name, "origin": origin, "seen_ms": 7, "heard_ms": NOW_MS - age_ms, "vector": vector}
 
 
 def rows(documents: dict[str, dict[str, Any]], **status: dict[str, Any]) -> dict[str, NodeRow]:
@@ -76,6 +76,7 @@ def test_live_is_who_was_heard_lately_or_is_linked_and_not_retired() -> None:
         sync={
             "members": [member(B, LIVE_MS + 1000, {}), member(C, 0, {}), member("lan-4/" + "4" * 32, 10, {})],
             "peers": [{"node_id": "lan-3"}],
+            "now_ms": NOW_MS,
         },
         oplog={"origin": A, "vector": {}},
     )

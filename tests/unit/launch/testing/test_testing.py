@@ -147,6 +147,14 @@ def test_a_feed_that_nobody_could_end_ends_by_itself(
         next(again)
 
 
+def test_a_node_that_is_gone_is_absent_when_its_time_is_over(entgldb_cluster: Make) -> None:
+    cluster = entgldb_cluster(3)
+    cluster["node-3"].crash()
+    cluster.run(200)
+    states = {row.node_id: row.state for row in cluster[0].db.nodes.all()}
+    assert states == {"node-1": "live", "node-2": "live", "node-3": "absent"}
+
+
 def test_what_cannot_be(entgldb_cluster: Make) -> None:
     for number in (0, NODES_MAX + 1):
         with pytest.raises(ValueError, match=f"{number} nodes"):
