@@ -236,11 +236,20 @@ class Store(OplogReader, Protocol):
         Of the origin ``accepted`` up to GROUP_ENTRIES_MAX entries, whatever its clock says.
         """
 
-    def install(self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, peer: str = "") -> Installed:
+    def install(
+        self,
+        staged: str,
+        entropy: bytes,
+        now_ms: int,
+        *,
+        cloud: bool,
+        peer: str = "",
+        ends: bool = True,
+    ) -> Installed:
         """Merge a staged snapshot in a transaction of its own. Raises EntglError; nothing is changed then.
 
         ``staged``: what ``Staged.finish`` gave. ``entropy``: 32 bytes nobody can guess. ``peer``: the
-        node that gave it.
+        node that gave it. ``ends``: others hear of it where this node ends its log to write the rest again.
         """
 
     def repair(

@@ -322,10 +322,19 @@ class Store(LogQueries):
         if firsts:
             healing.take_out(Batch(self.connection, self.state), firsts)
 
-    def install(self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, peer: str = "") -> Installed:
+    def install(
+        self,
+        staged: str,
+        entropy: bytes,
+        now_ms: int,
+        *,
+        cloud: bool,
+        peer: str = "",
+        ends: bool = True,
+    ) -> Installed:
         """Merge a staged snapshot in a transaction of its own. Raises EntglError; nothing is changed then."""
         installing = Installing(self.transaction, self.incarnations, self.applying.strangers, self.group)
-        return installing.install(staged, entropy, now_ms, cloud=cloud, peer=peer)
+        return installing.install(staged, entropy, now_ms, cloud=cloud, peer=peer, ends=ends)
 
     def repair(
         self, copies: Sequence[Copy], absent: Sequence[Place], vector: Vector, *, write: bool

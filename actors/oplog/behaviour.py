@@ -50,7 +50,7 @@ class OplogKeeper(Behaviour):
         self.settings = settings
         self._log, self._disk = log, disk
         self._snapshots = SnapshotKeeper(log, shelf, self.count, self._room)
-        self._verifier = Verifier(log, documents, self.count)
+        self._verifier = Verifier(log, documents, self.count, in_cloud=settings.role == "cloud")
         self.parts = (self._snapshots, self._verifier)
         self._rounds = 0
         self._release_in = RELEASE_INTERVAL

@@ -47,8 +47,15 @@ FRESH_EVERY: Final = 6
 class Verifier:
     """All runs of a node, those it began and those it serves."""
 
-    def __init__(self, log: LogReader, documents: Fingerprints, count: Callable[[Reason, int], None]) -> None:
-        self._log = log
+    def __init__(
+        self,
+        log: LogReader,
+        documents: Fingerprints,
+        count: Callable[[Reason, int], None],
+        *,
+        in_cloud: bool = False,
+    ) -> None:
+        self._log, self._in_cloud = log, in_cloud
         self._documents = documents
         self._count = count
         self.walker = Walker(documents, log.last_lsn)
@@ -57,7 +64,7 @@ class Verifier:
         self._numbers = 0
         self._rounds = 0
         self._wanted = False
-        """A run with whoever comes next, too: nobody was there when it was asked for."""
+        """A run with the next that comes, until one has ended with somebody who has all that we have."""
 
     # --- who is there ---------------------------------------------------------------------------
 
@@ -66,8 +73,7 @@ class Verifier:
         if message.session not in self._peers:
             self._peers[message.session] = PeerState(message)
             if self._wanted:
-                self._wanted = False
-                self.begin("", ctx, fresh=True, repair=True)
+                self._begin(self._peers[message.session], ctx, fresh=True, repair=True)
 
     def name_of(self, session: str) -> str:
         """The node at the other end of a session, where it has been told."""
@@ -106,8 +112,10 @@ class Verifier:
         return {state.peer.node_id: state.run.number for state in found if state.run is not None}
 
     def wish(self, ctx: Context) -> None:
-        """Begin with everybody, or with the first that comes."""
-        self._wanted = not self._peers
+        """Begin with everybody, and with whoever comes, until a run has ended with one that has all that we
+        have.
+        """
+        self._wanted = True
         self.begin("", ctx, fresh=True, repair=True)
 
     def _begin(self, state: PeerState, ctx: Context, *, fresh: bool, repair: bool) -> None:
@@ -127,6 +135,10 @@ class Verifier:
             if run.passes == 1:
                 state.heard_at = ctx.monotonic()
                 ctx.after(ANSWER_WAIT, Tick("verify-wait", run.number))
+
+    def _has_all(self, peer: VerifyPeer) -> bool:
+        """A cloud has no configuration: what a snapshot from it lacks only a node of the LAN brings."""
+        return self._in_cloud or not peer.cloud
 
     # --- time --------------------------------------------------------------------------------------
 
@@ -400,6 +412,7 @@ class Verifier:
         outcome = self._outcome(state)
         outcome.record(run, state, ctx.now_ms(), result)
         state.run = None
+        self._wanted = self._wanted and not (result == "" and self._has_all(state.peer))
         if outcome.result not in ("equal", "waiting"):
             text = f"verify {state.peer.node_id}: {outcome.result}, {len(outcome.keys)} keys"
             ctx.log(WARNING, f"{text}, {outcome.repaired_here} repaired here since the start")

@@ -237,7 +237,9 @@ class StoreKeeper(Behaviour):
         self.flush(ctx)
         ctx.busy("merging a snapshot")
         self._disk.look([(None, message)], ctx)
-        grown = install(self.store, message, self._disk.refusal(message), ctx)
+        grown = install(
+            self.store, message, self._disk.refusal(message), ctx, ends=self.settings.role != "cloud"
+        )
         if grown is not None:
             self._tell_followers(grown.last)
             self._notices.committed(grown.first, grown.last, grown.own_last, ctx)

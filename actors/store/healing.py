@@ -1,7 +1,8 @@
 """``heal-origin``: somebody decides which branch of a forked log stays, and every node carries it out.
 
 The decision is a document of a system collection, so that it reaches every node of the LAN, those that
-are away now included. The cloud hears of no system collection: a fork there is healed there.
+are away now included. A cloud node takes part in no system collection: a fork there is healed there, and
+no node hears of it.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from entgldb.storage.rules.incarnations import Why
 
 
 def heal_origin(keeper: Writer, message: HealOrigin, ctx: Context) -> Message:
-    """Decide for all nodes, and carry it out here."""
+    """Decide for all nodes of the LAN, or for this cloud node; carry it out here."""
     if message.keep not in ("ours", "theirs"):
         raise InvalidError(f"keep {message.keep!r:.40}", hint="ours or theirs")
     kept = keeper.store.branch(message.origin, message.keep)
     if kept is None:
         raise NotFoundError(f"no fork of {message.origin:.120} waits for a decision", hint="entgldb forks")
     seq, digest = kept
+    if keeper.settings.role == "cloud":
+        _carry_out(keeper.store, message.origin, seq, digest, ctx)
+        return client.CommitDone((), 0)
     body = {"Origin": message.origin, "Seq": seq, "Hash": digest.hex(), "By": node_of(keeper.store.origin)}
     write = client.Write(HEALED, message.origin, json.dumps(body).encode())
     answer = keeper.write(message.request, (write,), ctx, system=True)

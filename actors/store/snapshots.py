@@ -19,9 +19,12 @@ _REASONS = {
 
 
 def install(
-    store: Store, message: InstallSnapshot, no_room: EntglError | None, ctx: Context
+    store: Store, message: InstallSnapshot, no_room: EntglError | None, ctx: Context, *, ends: bool
 ) -> Committed | None:
-    """Merge it, and tell everybody who waits what came of it; by what the file has grown, if it has."""
+    """Merge it, and tell everybody who waits what came of it; by what the file has grown, if it has.
+
+    ``ends``: the node is no cloud, which takes part in no system collection; where a log ends stands in one.
+    """
     before = store.last_lsn()
     try:
         if no_room is not None:
@@ -32,6 +35,7 @@ def install(
             ctx.now_ms(),
             cloud=message.cloud,
             peer=message.peer,
+            ends=ends,
         )
     except Exception as raised:  # noqa: BLE001 -- whoever waits for the merge has to hear of any end of it
         fault = as_own(raised)

@@ -180,12 +180,15 @@ class Batch:
             (self.state.next_lsn(), collection, key),
         )
 
-    def clear_conflict(self, version: Version) -> None:
-        """A version has a successor: it is no conflict any more."""
+    def clear_conflict(self, place: tuple[str, str], version: Version) -> None:
+        """A version of a key has a successor: it is no conflict any more. (Where a log has two branches, its
+        number alone may be that of a version of another key.)
+        """
         known = self.state.origins.get(version.origin)
         if known is not None and self.state.conflicts:
             self.state.conflicts -= self.connection.execute(
-                "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq = ?", (known.number, version.seq)
+                "DELETE FROM _entgldb_conflicts WHERE origin = ? AND seq = ? AND collection = ? AND key = ?",
+                (known.number, version.seq, *place),
             ).rowcount
 
     def is_of(self, version: Version, collection: str, key: str) -> bool:

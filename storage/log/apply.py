@@ -265,7 +265,7 @@ class Applier:
         if not fields and (current is None or current.yields_to((header.hlc, header.origin), named)):
             # nearly always; it needs to know neither the document that was there nor its leaves
             for version in named:
-                batch.clear_conflict(version)
+                batch.clear_conflict((header.collection, header.key), version)
             batch.replace(header, text, lsn, current)
         elif merge_row(batch, header, text, lsn, absent=absent):
             # nobody's fault and kept back from nobody: its next writer has to make it smaller

@@ -134,11 +134,11 @@ def merge_row(batch: Batch, header: Header, text: str | None, lsn: int, *, absen
     row = _raw(batch, place)
     before = None if row is None else load(Tip(*row[:3]), row[3], row[4])
     for version in one.named:
-        batch.clear_conflict(version)
+        batch.clear_conflict(place, version)
     superseded = before is not None and batch.has_successor(header.version)
     after = absorb(before, one, superseded=superseded)
     for tip in after.restored:
-        batch.clear_conflict(tip.version)
+        batch.clear_conflict(place, tip.version)
     for loser in () if absent else after.losers:
         batch.keep_loser(*place, loser)
     return _write(batch, place, row, after.stored, lsn)

@@ -171,7 +171,7 @@ class _Group:
         parent = None if current is None else Version(current.origin, current.seq)
         header, lsn = self._log(write, (parent, lost), op, write.body or b"", write.text)
         for version in lost:
-            batch.clear_conflict(version)
+            batch.clear_conflict(write.place, version)
         batch.replace(header, write.text, lsn, current)
 
     def _log(

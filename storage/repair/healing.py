@@ -280,7 +280,7 @@ def _refold(batch: Batch, pruned_before: int) -> None:
             continue
         write_row(batch, place, row, batch.state.next_lsn(), bounded=False)
         for tip in {row.newest, *row.tips, *(one.row.newest for one in operations)}:
-            batch.clear_conflict(tip.version)
+            batch.clear_conflict(place, tip.version)
         for loser in losers:
             batch.keep_loser(*place, loser)
 

@@ -44,10 +44,12 @@ class Installing:
         self._strangers = strangers
         self._group = group
 
-    def install(self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, peer: str) -> Installed:
+    def install(
+        self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, peer: str, ends: bool
+    ) -> Installed:
         """Merge what is staged at the URI ``staged``. ``cloud``: it came by a cloud link.
 
-        ``peer``: the node that gave it.
+        ``peer``: the node that gave it. ``ends``: others hear of it where this node ends its log.
         """
         connection, state = self._transaction.connection, self._transaction.state
         with _attached(connection, staged):
@@ -67,7 +69,7 @@ class Installing:
                 if branches:
                     healing.take_out(Batch(connection, state), branches)
                     state.disowned |= state.own in branches
-                done = self._install(head, entropy, now_ms, cloud=cloud)
+                done = self._install(head, entropy, now_ms, cloud=cloud, ends=ends)
                 if branches:
                     done = self._with_dropped(done, entropy, now_ms)
             self._strangers.note(peer, strangers)
@@ -118,7 +120,7 @@ class Installing:
             found[mark.name] = first
         return found
 
-    def _install(self, head: Preface, entropy: bytes, now_ms: int, *, cloud: bool) -> Installed:
+    def _install(self, head: Preface, entropy: bytes, now_ms: int, *, cloud: bool, ends: bool) -> Installed:
         connection, state = self._transaction.connection, self._transaction.state
         before = state.vector()
         behind = any(mark.floor > before.get(mark.name, (0, b""))[0] for mark in head.marks)
@@ -140,8 +142,10 @@ class Installing:
             self._transaction.signing.at(state, tail.covered.seq, tail.covered.hash)
             new = self._incarnations.reincarnate(entropy, why, now_ms)
             if not ahead:
-                reissued = tail.write_again(new, now_ms)
+                reissued = tail.write_again(new, now_ms, ends=ends)
                 tail.drop()
+                if ends:
+                    state.end(connection, old, tail.covered.seq)
                 own_last = state.lsn if reissued else 0
             if reissued:
                 changes[new] = (state.origins[new].head.seq, state.origins[new].head.hash)

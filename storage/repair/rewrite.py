@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 
 from entgldb.messages.limits import HEADER_BYTES_MAX, MERGE_BYTES_MAX, NAMED_MAX
-from entgldb.messages.model import Origin, Version
+from entgldb.messages.model import ENDED, Origin, Version
 from entgldb.messages.schema import Json
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.log.append import Batch
@@ -22,6 +22,7 @@ from entgldb.storage.log.rows import composed, merge_row, read_operation, read_r
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import Head
 from entgldb.storage.rules.clock import HLC_MAX
+from entgldb.storage.rules.ended import ending
 from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, decode, digest, encode
 from entgldb.storage.rules.merging.accumulating import renamed, unaccumulated
 from entgldb.storage.rules.merging.changes import same, split, whole
@@ -145,9 +146,14 @@ class Tail:
         """Whether the log has it still: of what is pruned, others take a snapshot."""
         return self.batch.state.origins[self.old].floor <= self.covered.seq
 
-    def write_again(self, new: Origin, now_ms: int) -> int:
-        """All of it, and what had won against it; how many entries that made. One body is in memory."""
+    def write_again(self, new: Origin, now_ms: int, *, ends: bool) -> int:
+        """All of it, and what had won against it; how many entries that made. One body is in memory.
+
+        ``ends``: the first says that the old log ends here, to whoever has more of it.
+        """
         writer = Writer(self.batch, new, now_ms, old=self.old, after=self.covered.seq)
+        if ends:
+            writer.write((ENDED, ending(self.old, self.covered.seq)), "{}", None)
         empty(self.connection, "before")
         rows = "_entgldb_oplog WHERE origin = ? AND seq > ?"
         self._first_hlc = next(entries(self.connection, rows, self.number, after=self.covered.seq))[0].hlc
@@ -161,7 +167,7 @@ class Tail:
             last = row[0]
             self._restore(writer, row[1:3], load(Tip(*row[3:6]), row[6], row[7]))
         writer.end()
-        return writer.written
+        return writer.written - ends
 
     def drop(self) -> None:
         """The old log ends where others have it."""
@@ -187,7 +193,7 @@ class Tail:
         stored = read_row(batch, *place)
         one = read_operation(made, text)
         for version in (old.version, *one.named):
-            batch.clear_conflict(version)
+            batch.clear_conflict(place, version)
         if stored is not None:
             self._remember(place, stored)
             newest = one.row.newest if stored.newest.version == old.version else stored.newest
@@ -197,7 +203,7 @@ class Tail:
             stored = stored._replace(newest=newest, tips=tips, fields=fields)
         after = absorb(stored, one)
         for tip in after.restored:
-            batch.clear_conflict(tip.version)
+            batch.clear_conflict(place, tip.version)
         for loser in after.losers:
             batch.keep_loser(*place, loser)
         write_row(batch, place, after.stored, lsn)

@@ -220,7 +220,7 @@ class Merger:
             state.documents -= here.row.live
             self.deleted += 1
         for version in here.conflicts.keys() - joined.conflicts.keys():
-            batch.clear_conflict(version)
+            batch.clear_conflict(place, version)
         for loser in joined.conflicts.values():
             batch.keep_loser(*place, loser)
 

@@ -20,6 +20,7 @@ from entgldb.messages.limits import (
     RESULTS_KEPT_MS_MAX,
 )
 from entgldb.messages.model import REMOTE_PEERS, Entry
+from entgldb.storage.log.append import Batch
 from entgldb.storage.log.read import LogReader
 from entgldb.storage.rules.header import decode, digest, encode
 from entgldb.storage.store import Store
@@ -346,6 +347,21 @@ def test_system_entries_from_a_cloud_are_recorded_and_later_supplied(bench: Benc
     assert b.known(REMOTE_PEERS, "p1")
     assert b.unapplied(10) == []
     assert b.entries([(a.origin, 3), (a.origin, 1)]) == wanted
+
+
+def test_a_conflict_is_ended_by_a_version_of_its_own_key_whatever_the_numbers_say(bench: Bench) -> None:
+    """Of a log with two branches one number is that of two versions."""
+    a, b, c = (bench.make(name) for name in "abc")
+    lost = bench.put(a, doc("k", b'{"v":1}'))
+    bench.apply(c, [*lost, *bench.put(b, doc("k", b'{"v":2}'), now=NOW + 1)])
+    named = decode(lost[0].header).version
+    for key, left in (("k2", True), ("k", False)):
+        (made,) = bench.put(b, doc(key, b'{"v":3}'), now=NOW + 2)
+        header = decode(made.header)
+        _, previous = c.vector()[b.origin]
+        raw = encode(header._replace(parent=named, prev_hash=previous))
+        assert bench.apply(c, [Entry(raw, made.body)]).refused == ""
+        assert (named in Batch(c.connection, c.state).conflicts_of("users", "k")) is left
 
 
 def test_a_system_version_supplied_after_its_successor_is_no_conflict(bench: Bench) -> None:

@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 from entgldb.launch.testing.world import World, no_collector
 from entgldb.messages.errors import Reason
+from entgldb.storage.log.recorded import is_partial
 from entgldb.storage.rules.comparing import chunks
 from tests.simulation.events import operators, times
 from tests.simulation.events.rewind import Rewind
@@ -41,10 +42,12 @@ DELETING_SEEDS = 6
 """Every sixth seed deletes, last before the others forget,"""
 PATIENCE_SECONDS = 30.0
 """So long after all is well nobody looks after what is in quarantine."""
+FORK_PATIENCE = 4
 UNSEEN = ("unseen0", "unseen1", "unseen2")
 """these, which the node that is away still has."""
-BAD_TIMES_SEEDS = 4
-"""Every fourth seed sets clocks back by a month, or to 1970, while the node comes back."""
+BAD_TIMES_SEEDS, BAD_TIMES = 8, (1, 5, 6)
+"""Of so many seeds these set clocks back by a month, or to 1970, while the node comes back: with production's
+own retention and without."""
 
 
 class AwayRun(Run):
@@ -57,7 +60,7 @@ class AwayRun(Run):
         self.watch.nodes = self.nodes
         self.watch.collecting = seed % RETENTION_SEEDS == 0
         self.away = self.lan[0]
-        self.rewind = Rewind(self.world, self.watch, self.away, self.clients[0], cloud=self.options.cloud)
+        self.rewind = Rewind(self.world, self.watch, self.away, self.clients[0])
         self._is_back = False
         self._back_at = 0.0
         self.large = seed % LARGE_SEEDS == 5
@@ -76,7 +79,9 @@ class AwayRun(Run):
             self._together()
             self._apart()
             self._back()
-            healed_in = self._settled(self.nodes, HEAL_SECONDS_MAX)
+            # of a fork the branches are gone back one by one, until they meet
+            patience = FORK_PATIENCE if self.rewind.happens else 1
+            healed_in = self._settled(self.nodes, patience * HEAL_SECONDS_MAX)
         return self.finish(healed_in)
 
     def finish(self, healed_in: float = 0.0) -> Result:
@@ -164,7 +169,7 @@ class AwayRun(Run):
         options = self.options
         self.network.weather = options.weather()
         bad = times.Times(self.world, self.nodes, self.faults._restart)
-        bad_times = (bad.back, bad.boot) if self.world.seed % BAD_TIMES_SEEDS == 1 else ()
+        bad_times = (bad.back, bad.boot) if self.world.seed % BAD_TIMES_SEEDS in BAD_TIMES else ()
         for client in self.clients:
             client.wild_clocks = bool(bad_times)
         end = self.world.time + TROUBLE_SECONDS
@@ -232,19 +237,33 @@ class AwayRun(Run):
         if self._is_back and operators.retry_unfit(nodes):
             return "entries are in quarantine"
         self.world.reached["recorded entry"] += bool(self.away.up and self.away.log.unapplied(1))
+        nobody_vouches = self._nobody_vouches()
+        if self._is_back and not nobody_vouches and len({_configuration(node) for node in self.lan}) > 1:
+            # what a cloud's snapshot covers and has not is brought by the verification that follows it
+            return "the configurations differ"
         held = [
-            node.name for node in nodes if node.log.held() or (node.role == "lan" and node.log.unapplied(1))
+            node.name
+            for node in nodes
+            if node.log.held() or (node.role == "lan" and not nobody_vouches and node.log.unapplied(1))
         ]
         return f"{held} hold entries back, or lack some" if held else ""
+
+    def _nobody_vouches(self) -> bool:
+        """Whether all nodes of the LAN lack some of the configuration that their vectors cover."""
+        return self._is_back and all(is_partial(node.store.connection) for node in self.lan)
 
     def _final(self, world: World, nodes: list[SimulatedNode], watch: Union, acks: object) -> None:
         lost = watch.decide(nodes[0].log.vector())
         # the other branch is not here yet when somebody decides: who has forgotten a delete shows what lost
         unsure = {one.place for one in lost} if self.world.reached["fork healed"] else set()
+        nobody_vouches = self._nobody_vouches()
         for node in nodes:
-            shown = [o for o in watch.union.values() if node.role == "lan" or not o.place[0].startswith("_")]
+            configured = node.role == "lan" and not nobody_vouches
+            shown = [o for o in watch.union.values() if configured or not o.place[0].startswith("_")]
             wanted = oracle.fold(shown)
             found = oracle.read_state(node.store.connection, oracle.merged_places(shown))
+            if not configured:
+                found = found.without_configuration()
             live, there = _live(wanted), _live(found)
             unsure -= live.keys()
             for place in sorted((live.keys() | there.keys()) - unsure):
@@ -283,6 +302,15 @@ class AwayRun(Run):
 
     def _acks_after(self) -> Iterable[tuple[oracle.Id, bytes | None]]:
         return () if self.rewind.acks is None else self.rewind.acks.writes.items()
+
+
+def _configuration(node: SimulatedNode) -> str:
+    return str(
+        node.store.connection.execute(
+            "SELECT collection, key, hlc FROM _entgldb_documents"
+            " WHERE body IS NOT NULL AND substr(collection, 1, 1) = '_' ORDER BY collection, key"
+        ).fetchall()
+    )
 
 
 def _live(state: oracle.State) -> dict[oracle.Place, object]:

@@ -27,11 +27,9 @@ HEALER = b"healing operator"
 class Rewind:
     """One roll-back of one node, or none."""
 
-    def __init__(
-        self, world: World, watch: Union, node: SimulatedNode, client: Client, *, cloud: bool
-    ) -> None:
+    def __init__(self, world: World, watch: Union, node: SimulatedNode, client: Client) -> None:
         self.world, self.watch, self.node, self.client = world, watch, node, client
-        self.happens = world.seed % EVERY in REMAINDERS and not cloud
+        self.happens = world.seed % EVERY in REMAINDERS
         self._disks = Disks(world, watch)
         self._random = Random(f"rewind {world.seed}")
         self.told = self._random.random() < 0.25

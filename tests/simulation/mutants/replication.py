@@ -319,7 +319,7 @@ def delete_loses() -> Iterator[None]:
 @contextmanager
 def conflict_never_cleared() -> Iterator[None]:
     """A version that lost stays a conflict, whoever has replaced it since."""
-    with patch.object(Batch, "clear_conflict", lambda self, version: None):
+    with patch.object(Batch, "clear_conflict", lambda self, place, version: None):
         yield
 
 

@@ -56,6 +56,13 @@ class State(NamedTuple):
     documents: dict[Place, tuple[Id, str | None]]
     conflicts: set[tuple[Place, Id]]
 
+    def without_configuration(self) -> State:
+        """Without the system collections."""
+        return State(
+            {place: found for place, found in self.documents.items() if not place[0].startswith("_")},
+            {lost for lost in self.conflicts if not lost[0][0].startswith("_")},
+        )
+
 
 def read_operation(header: bytes, body: str | None) -> Operation:
     """An entry of a log."""

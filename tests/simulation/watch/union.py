@@ -21,6 +21,8 @@ class Union(checks.Watch):
         self._seen: dict[str, dict[str, int]] = {}
         self._ended: set[str] = set()
         """Origins whose writer goes on under another name: their ends are with nobody else."""
+        self._ends: dict[str, int] = {}
+        """Origin -> behind which seq its writer has written all again."""
         self.forked: set[str] = set()
         """Origins whose writer went back in time and was not told: their logs may have two branches."""
         self.collecting = True
@@ -45,6 +47,7 @@ class Union(checks.Watch):
                 self.union[row.operation.id] = row.operation
             self._linked(node, row.operation)
             self._caused(node, row.operation, vector, before)
+        self._end(node)
         self._quarantine_is_spared(node, node.log.floors())
         self._known_everywhere(node)
         logged = {row.operation.id for row in rows}
@@ -165,6 +168,14 @@ class Union(checks.Watch):
         most = max(node.log.vector().get(old, (0, b""))[0] for node in self.nodes)
         for made in [made for made in self.union if made[0] == old and made[1] > most]:
             self.dropped[made] = self.union.pop(made)
+
+    def _end(self, node: SimulatedNode) -> None:
+        """Of a log that its writer has ended, all behind the end is written again elsewhere."""
+        for origin, seq in node.store.state.ended.items() - self._ends.items():
+            self._ends[origin] = seq
+            self._ended.add(origin)
+            for made in [made for made in self.union if made[0] == origin and made[1] > seq]:
+                self.dropped[made] = self.union.pop(made)
 
     def restarted(self, node: SimulatedNode) -> None:
         """A part of the log is gone: it cannot be compared with the documents."""

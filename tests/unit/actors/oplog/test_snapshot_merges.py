@@ -136,7 +136,7 @@ class Broken:
 def test_a_merge_that_meets_a_bug_is_told_of() -> None:
     ctx = FakeContext()
     order = InstallSnapshot("sync", "sync:a", "s", "file:s", False, "")
-    install(Broken(), order, None, ctx)  # type: ignore[arg-type]  # of the store it needs no more
+    install(Broken(), order, None, ctx, ends=True)  # type: ignore[arg-type]  # of the store it needs no more
     assert [(actor, told.refused) for actor, told in ctx.told if isinstance(told, SnapshotInstalled)] == [
         ("oplog", Reason.HANDLER_FAILED.value),
         ("sync", Reason.HANDLER_FAILED.value),

@@ -16,7 +16,7 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.codec import decode, encode
 from entgldb.messages.errors import NotFoundError
 from entgldb.messages.local.actors import SessionEnded
-from entgldb.messages.local.verification import VerifyHeard, VerifySay
+from entgldb.messages.local.verification import VerifyHeard, VerifyPeer, VerifySay
 from entgldb.messages.model import REMOTE_PEERS, Entry, Version
 from entgldb.messages.schema import Channel
 from entgldb.messages.wire import Ack, Copies, Copy, CopyPiece, Items, Ranges
@@ -248,6 +248,24 @@ def test_a_wish_is_kept_until_somebody_is_there(pair: Pair) -> None:
     pair.one.meet(pair.two)
     pair.carry()
     assert pair.one.row()["result"] == "repaired"
+
+
+def test_a_wish_is_kept_until_a_run_has_ended_with_somebody_who_has_the_configuration(
+    pair: Pair,
+) -> None:
+    pair.one.verifier.wish(pair.one.ctx)
+    pair.one.verifier.ended(SessionEnded("sync"), pair.one.ctx)
+    assert pair.one.row()["result"] == "peer-offline"
+    cloud = VerifyPeer("gateway", "gateway:1", "cloud", True, True)
+    pair.one.verifier.on_verify_peer(cloud, pair.one.ctx)
+    pair.one.verifier.ended(SessionEnded("gateway"), pair.one.ctx)
+    pair.one.sql(DELETE, "k7")
+    pair.one.meet(pair.two)
+    pair.carry()
+    assert pair.one.verifier.status()["peers"][-1]["result"] == "repaired"
+    pair.one.verifier.ended(SessionEnded("sync"), pair.one.ctx)
+    pair.one.meet(pair.two)
+    assert pair.one.verifier.status()["peers"][-1]["running"] is False
 
 
 def test_frames_that_make_no_sense_are_counted_and_harm_nothing(pair: Pair) -> None:

@@ -60,6 +60,19 @@ def test_a_healed_origin_that_wrote_remote_peers_is_told_to_the_node_at_once() -
     assert told(bench)[-1] == []
 
 
+def test_a_cloud_node_decides_for_itself_and_writes_nothing_that_no_node_of_the_lan_could_apply() -> None:
+    bench = Bench(role="cloud")
+    one, other = (Store.memory("n2", b"same", NOW) for _ in range(2))
+    with bench.store.group():
+        bench.store.apply(write_peer(one, "on-ours", 1), NOW + 9, cloud=True)
+        bench.store.apply(write_peer(other, "on-theirs", 2), NOW + 9, cloud=True)
+    assert bench.store.forked() == {one.origin}
+    (answer,) = bench.ask(HealOrigin(bench.request(), one.origin, "theirs"))
+    assert answer == client.CommitDone((), 0)
+    assert bench.store.forked() == set()
+    assert bench.store.origin not in bench.store.vector()
+
+
 @pytest.mark.parametrize("seq", [2**80, 1e300, -1, 0, "7", None, True])
 def test_a_decision_that_cannot_be_one_is_passed_over(seq: object) -> None:
     bench, before = Bench(), Bench("n2", seed=b"\2" * 32)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from entgldb.messages.client import RequestId, Write
+from entgldb.messages.client import FieldOperation, RequestId, Write
 from entgldb.messages.errors import EntglError, ProtocolError, Reason
 from entgldb.messages.limits import CHUNK_BYTES_MAX
 from entgldb.messages.model import REMOTE_PEERS, Entry
@@ -18,7 +18,7 @@ from entgldb.storage.snapshot.freeze import read_chunk
 from entgldb.storage.snapshot.staging import Staging
 from entgldb.storage.store import Store
 from tests.simulation.watch import oracle
-from tests.unit.storage.snapshot.snapshots import forget, frozen, memory, send
+from tests.unit.storage.snapshot.snapshots import forget, frozen, memory, send, staged
 from tests.unit.storage.snapshot.test_snapshot_histories import exact
 
 NOW = 1_790_000_000_000
@@ -151,6 +151,42 @@ def test_own_unsent_writes_are_issued_again_by_a_new_writer() -> None:
     two.give(one)
     assert (one.shows(), one.rivals()) == (two.shows(), two.rivals())
     assert two.store.vector() == one.store.vector()
+
+
+def test_who_has_a_part_of_what_is_issued_again_hears_that_the_log_has_ended_and_shows_all_once() -> None:
+    one, two, third = Side("one"), Side("two"), Side("cloud")
+    for side in (one, two, third):
+        side.store.state.merging.add("users")
+    one.write(Write("users", "n", None, None, (FieldOperation("inc", ("n",), b"1"),)), NOW)
+    one.give(two)
+    one.give(third)
+    two.put("mine", "1", now=NOW + 1)
+    two.write(Write("users", "n", None, None, (FieldOperation("inc", ("n",), b"10"),)), NOW + 2)
+    two.give(third)
+    one.put("k", "newer", now=NOW + 3)
+    forget(one.store, tombstones=True)
+    old = two.store.origin
+    assert send(one.store, two.store, NOW + 20).reborn
+    two.give(third)
+    with third.store.group():
+        third.store.release_held(NOW + 20)
+    two.give(one)
+    for side in (one, two, third):
+        assert side.store.get("users", "n") == b'{"n":11}'
+        assert (side.store.get("users", "mine"), side.rivals()) == (b'{"v":"1"}', [])
+        assert old not in side.store.vector() or not side.store.vector()[old][0]
+        exact(side.store)
+
+
+def test_a_cloud_node_that_issues_writes_again_says_nothing_in_a_system_collection() -> None:
+    one, two = Side("one"), Side("two")
+    one.put("k", "base")
+    two.put("mine", "1")
+    forget(one.store, tombstones=True)
+    with staged(one.store, NOW) as name:
+        done = two.store.install(name, b"e" * 32, NOW, cloud=True, ends=False)
+    assert (done.reborn, done.reissued) == (True, 1)
+    assert [row.collection for row in two.store.rows(1, 9)] == ["users"]
 
 
 @pytest.mark.parametrize("later", [False, True])

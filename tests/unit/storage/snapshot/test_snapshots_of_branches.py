@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from entgldb.messages.client import FieldOperation, Write
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import Entry
 from entgldb.storage.repair.copies import read_copy
@@ -104,6 +105,38 @@ def test_verification_takes_no_row_of_another_branch_though_our_vector_covers_it
         told = member.store.repair([copy], [], again.store.vector() | member.store.vector(), write=True)
     assert told == ["wait"]
     assert member.shows() == shown
+
+
+def increments(side: Side, amount: int, now: int) -> None:
+    side.write(Write("users", "n", None, None, (FieldOperation("inc", ("n",), b"%d" % amount),)), now)
+
+
+def test_of_a_counter_the_branch_that_stays_counts_though_it_is_healed_while_a_snapshot_is_staged() -> None:
+    taker, again, giver, writer = Side("taker"), Side("x"), Side("giver"), Side("x")
+    for side in (taker, again, giver, writer):
+        side.store.state.merging.add("users")
+    for side in (writer, again):
+        side.write(Write("users", "n", b'{"n":1}'), NOW)
+    increments(writer, 10, NOW + 1)
+    writer.give(giver)
+    increments(giver, 100, NOW + 2)
+    increments(again, 5, LATER)
+    again.give(taker)
+    increments(taker, 1000, LATER)
+    with taker.store.group():
+        taker.store.apply([Entry(row.header, row.body) for row in writer.store.rows(1, 9)], NOW)
+    forget(giver.store, tombstones=False)
+    seq, kept = taker.store.branch(writer.store.origin, "theirs") or (0, b"")
+    with staged(giver.store, LATER) as name:
+        assert taker.store.install(name, b"e" * 32, LATER, cloud=False).refused == Reason.QUARANTINED.value
+        with taker.store.group():
+            taker.store.heal(writer.store.origin, seq, kept, lambda: b"h" * 32, LATER)
+        assert taker.store.install(name, b"e" * 32, LATER, cloud=False).refused == ""
+    taker.give(giver)
+    for side in (taker, giver):
+        assert side.store.get("users", "n") == b'{"n":1111}'
+        exact(side.store)
+    assert taker.rivals() == giver.rivals()
 
 
 @pytest.mark.parametrize("keep", ["ours", "theirs"])
