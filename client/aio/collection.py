@@ -235,8 +235,8 @@ class Collection:
         self, filter: Mapping[str, Any], collation: str | None, operators: Mapping[str, Any] | None
     ) -> int:
         parts_of = client_writes.matching(self.name, filter, collation, operators)
-        documents, changed = self._database._blocking.documents, 0
-        pages = await self._run(lambda: documents.keys(self.name, filter, collation=collation))
+        database, changed = self._database._blocking, 0
+        pages = await self._run(lambda: database.documents.keys(self.name, filter, collation=collation))
         try:
             while page := await self._run(lambda: next(pages, None)):
                 changed += await self._put_parts(parts_of(page), None)

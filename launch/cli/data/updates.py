@@ -18,6 +18,7 @@ from entgldb.launch.cli.common import (
     with_database,
 )
 from entgldb.launch.cli.data.documents import ack_options, if_version_option, read_if_version, request_option
+from entgldb.launch.cli.data.queries import nocase_option
 from entgldb.storage.rules.updating.parse import UPDATE_DEPTH_MAX
 
 if TYPE_CHECKING:
@@ -75,8 +76,11 @@ def update(
 @click.argument("collection")
 @click.argument("filter", metavar="FILTER")
 @click.argument("operators", default="-", metavar="[OPERATORS|-]")
+@nocase_option
 @with_database
-def update_many(db: Database, as_json: bool, collection: str, filter: str, operators: str) -> None:
+def update_many(
+    db: Database, as_json: bool, collection: str, filter: str, operators: str, collation: str | None
+) -> None:
     """Change fields of all documents a filter matches; '{}' matches all.
 
     Each part of up to 500 is one transaction, in which the node looks again whether they match.
@@ -84,7 +88,8 @@ def update_many(db: Database, as_json: bool, collection: str, filter: str, opera
     Example: entgldb update-many users '{"age": {"$gte": 18}}' '{"$set": {"adult": true}}'
     """
     wanted = read_json(filter, "the filter")
-    number = db[collection].update_many(wanted, read_json(operators, "the update", UPDATE_DEPTH_MAX))
+    told = read_json(operators, "the update", UPDATE_DEPTH_MAX)
+    number = db[collection].update_many(wanted, told, collation=collation)
     _tell(db, as_json, collection, "updated", number)
 
 
@@ -92,15 +97,16 @@ def update_many(db: Database, as_json: bool, collection: str, filter: str, opera
 @common
 @click.argument("collection")
 @click.argument("filter", metavar="FILTER")
+@nocase_option
 @with_database
-def delete_many(db: Database, as_json: bool, collection: str, filter: str) -> None:
+def delete_many(db: Database, as_json: bool, collection: str, filter: str, collation: str | None) -> None:
     """Delete all documents a filter matches; '{}' matches all.
 
     Each part of up to 500 is one transaction, in which the node looks again whether they match.
 
     Example: entgldb delete-many sessions '{"expires": {"$lt": 1790000000}}'
     """
-    number = db[collection].delete_many(read_json(filter, "the filter"))
+    number = db[collection].delete_many(read_json(filter, "the filter"), collation=collation)
     _tell(db, as_json, collection, "deleted", number)
 
 

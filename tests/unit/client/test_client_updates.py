@@ -213,6 +213,10 @@ def test_the_verbs_for_many(says: Says, capsys: pytest.CaptureFixture[str]) -> N
     )
     told = json.loads(says("update-many", "verbs-many", '{"n": 3}', '{"$set": {"x": 1}}', "--json"))
     assert (told["collection"], told["updated"]) == ("verbs-many", 1)
+    says("put", "verbs-many", "k1", '{"n": 2, "name": "ADA"}')
+    assert says("update-many", "verbs-many", '{"name": "ada"}', '{"$inc": {"n": 1}}', "--nocase") == (
+        "updated 1 document of verbs-many\n"
+    )
     assert says("delete-many", "verbs-many", '{"n": 0}') == "deleted 1 document of verbs-many\n"
     assert json.loads(says("delete-many", "verbs-many", "{}", "--json"))["deleted"] == 2
     assert "the filter" in says("delete-many", "verbs-many", "[]", code=2)
