@@ -13,7 +13,7 @@ from entgldb.messages.schema import Json
 from entgldb.storage.documents.filter import LARGE, Condition, compile_filter
 from entgldb.storage.documents.order import compile_order
 from entgldb.storage.documents.planning import Ask, KnownIndexes, Planner, Way
-from entgldb.storage.documents.words import BEST_FIRST, TEXT, Worded, check_marks, find_words, split
+from entgldb.storage.documents.words import BEST_FIRST, NO_TEXT, TEXT, Worded, check_marks, find_words, split
 from entgldb.storage.indexes.catalogue import HAS_WORDS, Index, refuse_without_words
 from entgldb.storage.rules.field_path import extract, kind, parse_path
 from entgldb.storage.rules.filtering.cursor import names, read_cursor
@@ -161,7 +161,7 @@ class Finder:
         known = self.indexes(collection)
         planner = Planner(self.ask, known, within)
         worded = None
-        if text is None:
+        if text is NO_TEXT:
             way = planner.way(node, () if collation else named)
         else:
             refuse_without_words(self.ask(HAS_WORDS, ()))

@@ -12,6 +12,8 @@ from entgldb.storage.indexes.tables import words
 from entgldb.storage.rules.indexing.words import expression
 
 TEXT: Final = "$text"
+NO_TEXT: Final = object()
+"""Stands for the words of a filter that asks for none."""
 BEST_FIRST: Final = "f.rank"
 """The order of documents that were found by their words."""
 SNIPPET_WORDS: Final = 24
@@ -44,9 +46,9 @@ class Worded(NamedTuple):
 
 
 def split(wanted: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, Any]:
-    """The filter without ``$text``, and what it says; None where it says nothing."""
+    """The filter without ``$text``, and what it says; NO_TEXT where there is none."""
     if not isinstance(wanted, Mapping) or TEXT not in wanted:
-        return wanted, None
+        return wanted, NO_TEXT
     return {name: value for name, value in wanted.items() if name != TEXT}, wanted[TEXT]
 
 
