@@ -38,5 +38,19 @@ def test_two_tills_that_are_cut_off_end_with_the_right_stock() -> None:
     ]
 
 
+def test_notes_are_found_by_their_words(tmp_path: Path) -> None:
+    def notes(*arguments: str) -> list[str]:
+        return said_by("notes.py", str(tmp_path / "notes"), *arguments)
+
+    (tea,) = notes("add", "Tea with Grace", "Tuesday at four, bring the plans")
+    (garden,) = notes("add", "Garden", "the apple tree wants water, Grace said")
+    assert len(notes("find", "grac*")) == 2
+    found = f"{garden} Garden | the apple tree wants water, [Grace] said"
+    assert notes("find", "grace -tuesday") == [found]
+    assert notes("tag", tea, "meeting") == notes("tag", tea, "meeting") == []
+    assert notes("list")[-1] == "meeting: 1"
+    assert notes("find", 'no "such words') == []
+
+
 def test_every_example_is_run_here() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"shop_counter.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"notes.py", "shop_counter.py"}
