@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -148,12 +151,26 @@ def migrate(connection: sqlite3.Connection) -> None:
     if connection.execute("PRAGMA user_version").fetchone()[0] == FORMAT:
         return
     # sqlite_utils takes 70 ms and megabytes to import: only a file that needs it pays for it
-    from sqlite_utils import Database
+    with _without_numpy():
+        from sqlite_utils import Database
 
-    all_migrations().apply(Database(connection))
+        all_migrations().apply(Database(connection))
     # last the number: with it the file counts as whole
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+@contextmanager
+def _without_numpy() -> Iterator[None]:
+    """sqlite_utils imports numpy where it can, for types that no migration has: 40 MB, and its threads."""
+    found = sys.modules.get("numpy")
+    if found is None:
+        sys.modules["numpy"] = None  # type: ignore[assignment]  # so it counts as not installed
+    try:
+        yield
+    finally:
+        if found is None:
+            del sys.modules["numpy"]
 
 
 def all_migrations() -> Migrations:

@@ -73,14 +73,25 @@ def test_every_migration_has_a_format_number() -> None:
         assert len(all_migrations().pending(empty)) == schema.FORMAT
 
 
+def test_a_new_file_loads_the_migrations_without_numpy(tmp_path: Path) -> None:
+    assert loaded_by_opening(tmp_path, "sqlite_utils", "numpy") == "['sqlite_utils']"
+
+
 def test_opening_again_does_not_load_the_migrations(tmp_path: Path) -> None:
     Store.open(tmp_path, "lan-1", NOW).close()
+    assert loaded_by_opening(tmp_path, "sqlite_utils", "asyncio", "thespian") == "[]"
+
+
+def loaded_by_opening(directory: Path, *names: str) -> str:
+    """Which of these modules a process has that opens a store in ``directory``; numpy can be had there."""
+    (directory / "more").mkdir()
+    (directory / "more" / "numpy.py").write_text("")
     code = (
         "import sys; from entgldb.storage.store import Store;"
-        f" Store.open({str(tmp_path)!r}, 'lan-1', {NOW}).close();"
-        " print([m for m in ('sqlite_utils', 'asyncio', 'thespian') if m in sys.modules])"
+        f" Store.open({str(directory)!r}, 'lan-1', {NOW}).close();"
+        f" print([m for m in {names} if m in sys.modules])"
     )
-    source = str(Path(__file__).parents[4] / "src")
+    source = os.pathsep.join((str(Path(__file__).parents[4] / "src"), str(directory / "more")))
     found = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -88,7 +99,7 @@ def test_opening_again_does_not_load_the_migrations(tmp_path: Path) -> None:
         check=True,
         env={**os.environ, "PYTHONPATH": source},
     )
-    assert found.stdout.strip() == "[]"
+    return found.stdout.strip()
 
 
 def test_a_directory_may_have_any_name(tmp_path: Path) -> None:
