@@ -47,7 +47,7 @@ def _fill(bench: Bench, root: Path, figure: Figure, amount: int = 0, *, pruned: 
         full.db[COLLECTION].put_many(documents)
         if pruned:
             playground.stop([full])
-            _prune(full)
+            prune(full)
             playground.start([full])
         waiting = iter(empty)
 
@@ -59,7 +59,7 @@ def _fill(bench: Bench, root: Path, figure: Figure, amount: int = 0, *, pruned: 
         )
 
 
-def _prune(full: Member) -> None:
+def prune(full: Member) -> None:
     """Do the work of a day's retention, once every member has everything."""
     store = Store.open(full.directory, full.node_id, time.time_ns() // 1_000_000)
     with store.group():

@@ -10,6 +10,7 @@ from typing import Final
 from entgldb.launch.bench.catchup import catchup, snapshot
 from entgldb.launch.bench.cluster import convergence, idle, visibility
 from entgldb.launch.bench.floor import floor
+from entgldb.launch.bench.large import Step, large
 from entgldb.launch.bench.sides import Side, lone_node, opened
 from entgldb.launch.bench.works import DOCUMENTS, Bench, Figure, Result, in_turns
 from entgldb.launch.playground.temporary import temporary
@@ -44,6 +45,8 @@ def run_bench(bench: Bench, figures: Sequence[Figure]) -> list[Result]:
 
 def run_grown(bench: Bench, figures: Sequence[Figure], documents: int) -> list[Result]:
     """The figures of a node that holds so many documents, with one that holds DOCUMENTS as their floor."""
+    if not figures:
+        return []
     results = []
     few = bench.amount(DOCUMENTS)
     with temporary("bench") as root:
@@ -53,6 +56,16 @@ def run_grown(bench: Bench, figures: Sequence[Figure], documents: int) -> list[R
                 bench.tell(f"\r{result.line()}\n")
                 results.append(result)
     return results
+
+
+def run_large(bench: Bench, documents: int) -> list[Step]:
+    """All that nodes with so many documents do."""
+    steps = []
+    with temporary("bench") as root:
+        for step in large(bench, root, documents):
+            bench.tell(f"\r{step.line()}\n")
+            steps.append(step)
+    return steps
 
 
 def _writes(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Result]:

@@ -69,11 +69,15 @@ class Side(ABC):
         """The documents of one group, by key."""
 
     def fill(self, documents: int) -> None:
-        """Before the clock runs: so many documents, each QUERY_ROWS of one group, indexed."""
+        """Before the clock runs: so many documents, indexed."""
+        self.write(documents)
+        self.index()
+
+    def write(self, documents: int) -> None:
+        """So many documents, each QUERY_ROWS of one group."""
         self._filled, self._groups = documents, max(1, documents // QUERY_ROWS)
         for first in range(0, documents, FILL_DOCUMENTS):
             self.bulk(min(FILL_DOCUMENTS, documents - first))
-        self.index()
 
     def single(self, amount: int) -> float:
         """Documents a second, a commit for each."""

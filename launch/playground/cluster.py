@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from entgldb.client.database import Database
 from entgldb.launch.node.child import environment
-from entgldb.launch.node.handle import Node
+from entgldb.launch.node.handle import START_SECONDS, Node
 from entgldb.launch.node.init import CloudOptions, Plan, init, pick_port
 from entgldb.launch.playground.certificate import make_server_certificate
 from entgldb.launch.playground.processes import tree
@@ -185,14 +185,14 @@ class Playground:
             state: dict[str, Any] = json.load(answer)
         return state
 
-    def start(self, members: list[Member] | None = None) -> None:
-        """Start all, or those given, together; return when all serve."""
+    def start(self, members: list[Member] | None = None, seconds: float = START_SECONDS) -> None:
+        """Start all, or those given, together; return when all serve, within so many seconds."""
         starting = [member for member in members or self.members if member.node is None]
         for member in starting:
             member.start()
         for member in starting:
             assert member.node is not None
-            member.node.wait_ready()
+            member.node.wait_ready(seconds)
 
     def stop(self, members: list[Member] | None = None) -> None:
         """Stop all, or those given."""

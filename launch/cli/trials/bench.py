@@ -9,7 +9,8 @@ import click
 from entgldb.launch.cli.common import FAILED, json_option, leave, show
 
 SECONDS_MAX: Final = 3_600
-"""It takes five minutes; with a million documents less than twenty, on any machine an hour."""
+"""It takes five minutes; with a million documents less than twenty, on any machine an hour, and an hour more
+for each further million."""
 
 
 @click.command()
@@ -19,7 +20,7 @@ SECONDS_MAX: Final = 3_600
     "--documents",
     type=click.IntRange(1_000, 10_000_000),
     metavar="N",
-    help="Compare a node that holds N documents with one that holds 100,000 (W1 single and bulk, W6).",
+    help="Compare a node that holds N documents with one that holds 100,000 (W1 single and bulk, W6); do W9.",
 )
 @click.option(
     "--scale",
@@ -39,28 +40,40 @@ def bench(
     W2 an empty node catches up  W6 reads
     W3 from one node to another  W7 an empty node takes a snapshot
     W4 nodes that were apart     W8 a directory open in this process
+    W9 all of it with --documents N: the memory that it takes, how long others wait
 
     Each figure is the median of several rounds, in turns with its floor; files go to $TMPDIR. The machine,
     Python, SQLite, the file system and the time of an fsync stand beside the figures.
 
     Example: entgldb bench W1.single W6
     """
+    from entgldb.launch.bench.large import WORK, steps_table
     from entgldb.launch.bench.machine import look
-    from entgldb.launch.bench.run import run_bench, run_grown
+    from entgldb.launch.bench.run import run_bench, run_grown, run_large
     from entgldb.launch.bench.works import FIGURES, GROWN_FIGURES, Bench, select, table
     from entgldb.launch.cli.trials.demo import end_well
     from entgldb.launch.demo.run import quiet, speak
     from entgldb.launch.playground.temporary import temporary
 
-    figures = select(names, FIGURES if documents is None else GROWN_FIGURES)
-    end_well(SECONDS_MAX)
+    with_large = documents is not None and (not names or WORK in names)
+    others = [name for name in names if not (with_large and name == WORK)]
+    known = FIGURES if documents is None else GROWN_FIGURES
+    figures = select(others, known) if others or not names else []
+    end_well(SECONDS_MAX * (1 + (documents or 0) // 1_000_000))
     with temporary("bench") as root:
         machine = look(root)
     plan = Bench(rounds, scale, quiet if as_json else speak)
     results = run_bench(plan, figures) if documents is None else run_grown(plan, figures, documents)
+    steps = run_large(plan, documents) if documents is not None and with_large else []
     if as_json:
-        show({"machine": machine.fields(), "results": [result.fields() for result in results]})
+        more = {"steps": [step.fields() for step in steps]} if documents is not None else {}
+        show({"machine": machine.fields(), "results": [result.fields() for result in results], **more})
     else:
-        click.echo(f"{machine.lines()}\n{table(results)}")
-    if check and not all(result.reached for result in results):
+        tables = [
+            machine.lines(),
+            *([table(results)] if results else []),
+            *([steps_table(steps)] if steps else []),
+        ]
+        click.echo("\n".join(tables))
+    if check and not all([one.reached for one in results] + [one.reached for one in steps]):
         leave(FAILED)

@@ -52,6 +52,21 @@ def test_every_figure_is_measured(tmp_path: Path) -> None:
 
 
 def test_a_node_that_holds_more_is_compared_with_one_that_holds_less(tmp_path: Path) -> None:
-    results = bench(tmp_path, "--scale", "0.01", "--documents", "2000")["results"]
+    printed = bench(tmp_path, "--scale", "0.01", "--documents", "2000", "W1", "W6")
+    assert printed["steps"] == []
+    results = printed["results"]
     assert [(row["work"], row["figure"]) for row in results] == [(f.work, f.name) for f in GROWN_FIGURES]
     assert all(row["ratio"] > 0 for row in results)
+
+
+def test_nodes_with_many_documents_do_all_that_nodes_do(tmp_path: Path) -> None:
+    printed = bench(tmp_path, "--scale", "0.01", "--documents", "1000", "W9")
+    assert printed["results"] == []
+    steps = printed["steps"]
+    names = ["put", "index", "open", "find", "catchup", "verify", "snapshot", "compact"]
+    assert [step["name"] for step in steps] == names
+    for step in steps:
+        assert step.keys() == {"name", "seconds", "rate", "pss_mb", "wait_s"}
+        assert step["seconds"] > 0
+        assert step["pss_mb"] > 30
+        assert (step["wait_s"] > 0) == (step["name"] != "open")

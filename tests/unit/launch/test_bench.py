@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from entgldb.launch.bench.floor import Floor, floor
+from entgldb.launch.bench.large import Step, steps_table
 from entgldb.launch.bench.link_floor import converge_on_floor, notice_on_floor
 from entgldb.launch.bench.machine import file_system, look
 from entgldb.launch.bench.sides import COLLECTION, document, key
@@ -196,3 +197,22 @@ def test_the_file_system_is_that_of_the_nearest_mount_and_the_last_one_there() -
     assert file_system(Path("/tmpx"), mounts) == "ext4"
     assert file_system(Path("/big disk"), mounts) == "btrfs"
     assert file_system(Path("/tmp"), "") == "unknown file system"
+
+
+@pytest.mark.parametrize(
+    ("name", "pss_mb", "wait_s", "reached"),
+    [
+        ("put", 150.0, 1.0, True),
+        ("put", 150.1, 1.0, False),
+        ("put", 150.0, 1.01, False),
+        ("index", 150.0, 60.0, True),
+        ("compact", 150.1, 0.0, False),
+    ],
+)
+def test_a_step_takes_so_much_memory_and_patience_at_most(
+    name: str, pss_mb: float, wait_s: float, reached: bool
+) -> None:
+    step = Step(name, 2.0, 500.0, pss_mb, wait_s)
+    assert step.reached is reached
+    assert step.line().endswith("reached" if reached else "missed")
+    assert steps_table([step]).endswith(step.line())
