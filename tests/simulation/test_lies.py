@@ -35,7 +35,7 @@ def test_what_a_relay_forges_of_the_logs_of_others_is_believed_by_nobody(forger:
     origins = {node.name: node.origin for node in run.nodes}
     forgeries = Forgeries(run.world, run.network, run.nodes)
     forgeries.tell(next(node for node in run.nodes if node.name == forger))
-    for number in range(40):
+    for number in range(80):
         for client in run.clients:
             client.write_now(f"{number}")
         # a relay has nothing to tell unless somebody is cut off from the writer
