@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 
 from entgldb.messages.errors import EntglError, InvalidError, TooLargeError, UnsupportedError
 from entgldb.messages.limits import BODY_BYTES_MAX, DEPTH_MAX
+from entgldb.storage.rules.updating import parse
 from entgldb.storage.rules.updating.apply import apply
-from entgldb.storage.rules.updating.parse import Update, read_update, weight
+from entgldb.storage.rules.updating.parse import (
+    REMEMBERED_BYTES_MAX,
+    REMEMBERED_MAX,
+    Update,
+    read_update,
+    weight,
+)
 
 
 def read(update: Any) -> Update:
@@ -147,6 +154,18 @@ def test_size_depth_and_length_of_an_update_are_bounded() -> None:
     for bad in (b"\xff", b'{"$set":{"a":NaN}}', b'{"$set":{"a":1},"$set":{"a":2}}', b'{"$set":{"a":1e999}}'):
         with pytest.raises(InvalidError):
             read_update(bad)
+
+
+def test_small_updates_alone_are_remembered_and_not_too_many() -> None:
+    around = len('{"$set":{"a":""}}')
+    for size, remembered in ((REMEMBERED_BYTES_MAX, 1), (REMEMBERED_BYTES_MAX + 1, 0)):
+        data = b'{"$set":{"a":"%s"}}' % (b"r" * (size - around))
+        before = parse._remembered.cache_info().misses
+        assert [len(read_update(data)[0].value) for _ in range(3)] == [size - around] * 3
+        assert parse._remembered.cache_info().misses - before == remembered
+    for number in range(REMEMBERED_MAX + 1):
+        read({"$set": {"a": number}})
+    assert parse._remembered.cache_info().currsize == REMEMBERED_MAX
 
 
 def test_the_weight_of_an_update_counts_what_it_writes() -> None:
