@@ -15,6 +15,7 @@ from entgldb.web.feeds import Feeds
 from entgldb.web.guard import LOOPBACK, Guard
 from entgldb.web.health import Health
 from entgldb.web.metrics import Metrics
+from entgldb.web.openapi import Description
 from entgldb.web.problems import of_bug, of_http, of_ours
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ def application(db: Database, *, hosts: Collection[str] = LOOPBACK, tokens: Toke
     feeds = Feeds(db)
     metrics = Metrics(db, lambda: feeds.clients)
     parts = (Documents(db), feeds, Health(db), metrics)
+    routes = [route for part in parts for route in part.routes()]
     app = Starlette(
-        routes=[route for part in parts for route in part.routes()],
+        routes=[*routes, *Description(routes).routes()],
         exception_handlers={EntglError: of_ours, HTTPException: of_http, Exception: of_bug},
         lifespan=closing,
     )

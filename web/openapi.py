@@ -1,0 +1,209 @@
+"""The description of the interface for other programs: OpenAPI 3.1, made of the routes themselves.
+
+The path, method and summary of each operation are those of its route and handler; this module adds what a
+route does not say: parameters, bodies, answers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from entgldb._version import VERSION
+from entgldb.messages.limits import GROUP_ENTRIES_MAX, KEY_BYTES_MAX, NAME_CHARS_MAX
+from entgldb.web.bodies import answer
+from entgldb.web.documents import PAGE_DOCUMENTS_MAX
+from entgldb.web.problems import MEDIA_TYPE
+
+Schema = dict[str, Any]
+_TEXT: Final[Schema] = {"type": "string"}
+_OBJECT: Final[Schema] = {"type": "object"}
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_VERSION: Final[Schema] = {"type": "string", "description": "ORIGIN:SEQ"}
+_FILTER: Final[Schema] = {"type": "object", "description": "docs/queries.md"}
+_SORT: Final[Schema] = {"type": ["string", "array", "null"], "items": _TEXT}
+
+
+def _closed(required: Iterable[str] = (), **properties: Schema) -> Schema:
+    """An object with these fields and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def _array(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+_LIMIT: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": PAGE_DOCUMENTS_MAX}
+_ROW: Final = _closed(("key", "document"), key=_TEXT, version=_VERSION, document=_OBJECT)
+_PAGE: Final = _closed(("documents", "after"), documents=_array(_ROW), after={"type": ["string", "null"]})
+_WRITTEN: Final = _closed(("version",), version=_VERSION)
+_WRITE: Final = _closed(
+    ("op", "collection"),
+    op={"enum": ["put", "insert", "update", "delete"]},
+    collection=_TEXT,
+    key=_TEXT,
+    document=_OBJECT,
+    update=_OBJECT,
+    if_version=_VERSION,
+    upsert={"type": "boolean"},
+)
+_COLLATION: Final[Schema] = {"enum": ["nocase", None]}
+_QUERY: Final = _closed(
+    filter=_FILTER,
+    sort=_SORT,
+    limit=_LIMIT,
+    skip=_COUNT,
+    after={"type": ["string", "null"]},
+    fields={"type": ["string", "array"], "items": _TEXT},
+    collation=_COLLATION,
+)
+_WRITES: Final = {"type": "array", "items": _WRITE, "minItems": 1, "maxItems": GROUP_ENTRIES_MAX}
+
+BODIES: Final[dict[str, Schema]] = {
+    "put": _OBJECT,
+    "insert": _OBJECT,
+    "update": _OBJECT,
+    "find": _QUERY,
+    "count": _closed(filter=_FILTER, collation=_COLLATION),
+    "distinct": _closed(("path",), path=_TEXT, filter=_FILTER, collation=_COLLATION),
+    "aggregate": _closed(("pipeline",), pipeline=_array(_OBJECT), collation=_COLLATION),
+    "bulk": _closed(
+        ("documents",),
+        documents={"type": "object", "additionalProperties": _OBJECT},
+        atomic={"type": "boolean"},
+    ),
+    "batch": _closed(("writes",), writes=_WRITES),
+}
+"""Name of a handler -> what its requests bring."""
+ANSWERS: Final[dict[str, dict[int, Schema | None]]] = {
+    "collections": {200: _closed(("collections",), collections=_array(_TEXT))},
+    "get": {200: _OBJECT, 304: None},
+    "put": {200: _WRITTEN, 201: _WRITTEN},
+    "insert": {201: _closed(("key", "version"), key=_TEXT, version=_VERSION)},
+    "update": {200: _WRITTEN},
+    "delete": {204: None},
+    "page": {200: _PAGE},
+    "find": {200: _PAGE},
+    "count": {200: _closed(("count",), count=_COUNT)},
+    "distinct": {200: _closed(("values",), values=_array({}))},
+    "aggregate": {200: _closed(("rows",), rows=_array(_OBJECT))},
+    "bulk": {200: _closed(("stored",), stored=_COUNT)},
+    "batch": {200: _closed(("versions",), versions=_array({"type": ["string", "null"]}))},
+    "healthz": {200: _closed(("status",), status={"const": "ok"})},
+    "readyz": {
+        200: _closed(("status",), status={"const": "ok"}),
+        503: _closed(("status", "why"), status=_TEXT, why=_TEXT),
+    },
+}
+"""Name of a handler -> status -> JSON of the answer; None: it has no body."""
+_WRITE_OPTIONS: Final = ("ack", "ack_timeout", "Idempotency-Key")
+_ONE: Final = (*_WRITE_OPTIONS, "If-Match")
+OPTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "get": ("If-None-Match",),
+    "put": (*_ONE, "If-None-Match"),
+    "insert": ("ack", "ack_timeout"),
+    "update": (*_ONE, "upsert"),
+    "delete": _ONE,
+    "page": ("filter", "sort", "limit", "after"),
+    "bulk": _WRITE_OPTIONS,
+    "batch": _WRITE_OPTIONS,
+    "readyz": ("max_lag",),
+    "changes": ("collections", "filter", "since", "Last-Event-ID"),
+    "watch": ("filter", "since", "Last-Event-ID"),
+    "live": ("filter", "sort", "limit"),
+}
+_KINDS: Final[dict[str, Schema]] = {
+    "ack_timeout": {"type": "integer", "minimum": 0, "maximum": 300},
+    "limit": _LIMIT,
+    "upsert": {"enum": ["true", "false"]},
+    "max_lag": {"type": "number", "minimum": 0},
+    "collection": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX},
+    "key": {"type": "string", "minLength": 1, "maxLength": KEY_BYTES_MAX},
+}
+_HEADERS: Final = frozenset(("If-Match", "If-None-Match", "Idempotency-Key", "Last-Event-ID"))
+_IN_JSON: Final = frozenset(("filter",))
+
+
+class Description:
+    """The handler, over the routes of all parts."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        self._body = described(routes)
+
+    def routes(self) -> list[Route]:
+        """The path that it serves."""
+        return [Route("/v1/openapi.json", self.describe, methods=["GET"])]
+
+    async def describe(self, request: Request) -> Response:
+        """This description."""
+        return answer(self._body)
+
+
+def described(routes: Iterable[Route]) -> Schema:
+    """The whole description."""
+    paths: dict[str, Schema] = {}
+    for route in routes:
+        path = route.path.replace(":path}", "}")
+        for method in sorted((route.methods or set()) - {"HEAD"}):
+            paths.setdefault(path, {})[method.lower()] = _operation(route, path)
+    problem = _closed(
+        ("type", "title", "status", "detail", "code"),
+        **dict.fromkeys(("type", "title", "detail", "code", "hint"), _TEXT),
+        status={"type": "integer"},
+        definite={"type": "boolean", "description": "false: it may have been done all the same"},
+    )
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "EntglDB", "version": VERSION, "license": {"name": "MIT", "identifier": "MIT"}},
+        "paths": paths,
+        "components": {
+            "schemas": {"Problem": problem},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"bearer": []}],
+    }
+
+
+def _operation(route: Route, path: str) -> Schema:
+    name = route.name
+    made: Schema = {
+        "operationId": f"{name}" if name != "page" else "list",
+        "summary": (inspect.getdoc(route.endpoint) or "").split("\n\n")[0].replace("\n", " "),
+        "parameters": [_parameter(one, "path") for one in ("collection", "key") if f"{{{one}}}" in path],
+        "responses": {str(status): _answered(body) for status, body in ANSWERS.get(name, {}).items()},
+    }
+    made["parameters"] += [
+        _parameter(one, "header" if one in _HEADERS else "query") for one in OPTIONS.get(name, ())
+    ]
+    if name in ("changes", "watch", "live"):
+        made["responses"]["200"] = {"description": "events", "content": {"text/event-stream": {}}}
+    if name in BODIES:
+        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": BODIES[name]}}}
+    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    made["responses"]["default"] = {"description": "a problem", "content": {MEDIA_TYPE: problem}}
+    return made
+
+
+def _parameter(name: str, where: str) -> Schema:
+    made: Schema = {"name": name, "in": where}
+    if where == "path":
+        made["required"] = True
+    if name in _IN_JSON:
+        return made | {"content": {"application/json": {"schema": _FILTER}}}
+    return made | {"schema": _KINDS.get(name, _TEXT)}
+
+
+def _answered(body: Schema | None) -> Schema:
+    if body is None:
+        return {"description": "done"}
+    return {"description": "done", "content": {"application/json": {"schema": body}}}
