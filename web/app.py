@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from entgldb.messages.errors import EntglError
+from entgldb.web.administration import Administration
 from entgldb.web.documents import Documents
 from entgldb.web.feeds import Feeds
 from entgldb.web.guard import LOOPBACK, Guard
@@ -38,7 +39,7 @@ def application(db: Database, *, hosts: Collection[str] = LOOPBACK, tokens: Toke
 
     feeds = Feeds(db)
     metrics = Metrics(db, lambda: feeds.clients)
-    parts = (Documents(db), feeds, Health(db), metrics)
+    parts = (Documents(db), Administration(db), feeds, Health(db), metrics)
     routes = [route for part in parts for route in part.routes()]
     app = Starlette(
         routes=[*routes, *Description(routes).routes()],

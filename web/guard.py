@@ -72,9 +72,11 @@ def _name(host: str) -> str:
 
 
 def _scope_of(method: str, path: str) -> str:
-    if not path.startswith("/v1/collections") and path not in ("/v1/_batch", "/v1/changes", "/metrics"):
-        return "read" if path in ("/", "/v1/openapi.json", "/v1/nodes") else "admin"
-    return "read" if method in READING or path.endswith(READING_PATHS) else "write"
+    """Documents are read and written; of all else every reader may know, and administrators decide."""
+    reads = method in READING or path.endswith(READING_PATHS)
+    if reads:
+        return "read"
+    return "write" if path.startswith("/v1/collections/") or path == "/v1/_batch" else "admin"
 
 
 def _collection_of(path: str) -> str | None:

@@ -23,6 +23,7 @@ from entgldb.web.problems import MEDIA_TYPE
 Schema = dict[str, Any]
 _TEXT: Final[Schema] = {"type": "string"}
 _OBJECT: Final[Schema] = {"type": "object"}
+_FLAG: Final[Schema] = {"type": "boolean"}
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 _VERSION: Final[Schema] = {"type": "string", "description": "ORIGIN:SEQ"}
 _FILTER: Final[Schema] = {"type": "object", "description": "docs/queries.md"}
@@ -47,6 +48,7 @@ _LIMIT: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": PAGE_DOCUME
 _ROW: Final = _closed(("key", "document"), key=_TEXT, version=_VERSION, document=_OBJECT)
 _PAGE: Final = _closed(("documents", "after"), documents=_array(_ROW), after={"type": ["string", "null"]})
 _WRITTEN: Final = _closed(("version",), version=_VERSION)
+_CHANGED: Final = _closed(("changed",), changed={"type": "boolean"})
 _WRITE: Final = _closed(
     ("op", "collection"),
     op={"enum": ["put", "insert", "update", "delete"]},
@@ -83,6 +85,21 @@ BODIES: Final[dict[str, Schema]] = {
         atomic={"type": "boolean"},
     ),
     "batch": _closed(("writes",), writes=_WRITES),
+    "put_peer": _closed(
+        ("address",),
+        **dict.fromkeys(("address", "authority", "client_id", "client_secret", "audience", "ca_pem"), _TEXT),
+        scopes=_array(_TEXT),
+        enabled={"type": "boolean"},
+    ),
+    "resolve": _closed(("version", "take"), version=_VERSION, take={"type": ["string", "object"]}),
+    "set_rule": _closed(("conflict",), conflict={"enum": ["lww", "merge"]}),
+    "create_index": _closed(
+        ("paths",),
+        paths={"type": ["string", "array"], "items": _TEXT},
+        where=_FILTER,
+        name=_TEXT,
+        **dict.fromkeys(("unique", "text", "everywhere"), _FLAG),
+    ),
 }
 """Name of a handler -> what its requests bring."""
 ANSWERS: Final[dict[str, dict[int, Schema | None]]] = {
@@ -99,6 +116,22 @@ ANSWERS: Final[dict[str, dict[int, Schema | None]]] = {
     "aggregate": {200: _closed(("rows",), rows=_array(_OBJECT))},
     "bulk": {200: _closed(("stored",), stored=_COUNT)},
     "batch": {200: _closed(("versions",), versions=_array({"type": ["string", "null"]}))},
+    "status": {200: _OBJECT},
+    "nodes": {200: _closed(("nodes",), nodes=_array(_OBJECT))},
+    "retire": {200: _CHANGED},
+    "peers": {200: _closed(("peers",), peers=_array(_OBJECT))},
+    "put_peer": {200: _CHANGED, 201: _CHANGED},
+    "remove_peer": {204: None},
+    "test_peer": {200: _closed(("steps",), steps=_array(_OBJECT))},
+    "conflicts": {200: _closed(("conflicts",), conflicts=_array(_OBJECT))},
+    "resolve": {200: _closed(("version",), version={"type": ["string", "null"]})},
+    "history": {200: _closed(("versions", "endings"), versions=_array(_OBJECT), endings=_array(_OBJECT))},
+    "undelete": {200: _WRITTEN},
+    "rule": {200: _closed(("conflict",), conflict=_TEXT)},
+    "set_rule": {200: _CHANGED},
+    "indexes": {200: _closed(("indexes",), indexes=_array(_OBJECT))},
+    "create_index": {201: _closed(("name",), name=_TEXT)},
+    "drop_index": {204: None},
     "healthz": {200: _closed(("status",), status={"const": "ok"})},
     "readyz": {
         200: _closed(("status",), status={"const": "ok"}),
@@ -117,6 +150,7 @@ OPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "page": ("filter", "sort", "limit", "after"),
     "bulk": _WRITE_OPTIONS,
     "batch": _WRITE_OPTIONS,
+    "conflicts": ("collection",),
     "readyz": ("max_lag",),
     "changes": ("collections", "filter", "since", "Last-Event-ID"),
     "watch": ("filter", "since", "Last-Event-ID"),
@@ -130,6 +164,7 @@ _KINDS: Final[dict[str, Schema]] = {
     "collection": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX},
     "key": {"type": "string", "minLength": 1, "maxLength": KEY_BYTES_MAX},
 }
+_IN_PATHS: Final = ("collection", "key", "node", "name")
 _HEADERS: Final = frozenset(("If-Match", "If-None-Match", "Idempotency-Key", "Last-Event-ID"))
 _IN_JSON: Final = frozenset(("filter",))
 
@@ -179,7 +214,9 @@ def _operation(route: Route, path: str) -> Schema:
     made: Schema = {
         "operationId": f"{name}" if name != "page" else "list",
         "summary": (inspect.getdoc(route.endpoint) or "").split("\n\n")[0].replace("\n", " "),
-        "parameters": [_parameter(one, "path") for one in ("collection", "key") if f"{{{one}}}" in path],
+        "parameters": [
+            _parameter(one, "path") for one in ("collection", "key", "node", "name") if f"{{{one}}}" in path
+        ],
         "responses": {str(status): _answered(body) for status, body in ANSWERS.get(name, {}).items()},
     }
     made["parameters"] += [
