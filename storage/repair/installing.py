@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from entgldb.messages.errors import Reason
-from entgldb.messages.model import ENDED, Origin
+from entgldb.messages.model import Origin
 from entgldb.storage.file.faults import translating
 from entgldb.storage.file.strangers import Strangers
 from entgldb.storage.log import members
 from entgldb.storage.log.append import Batch
-from entgldb.storage.log.read import LogQueries
 from entgldb.storage.log.recorded import has_recorded, is_partial
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.repair import healing
@@ -21,7 +20,6 @@ from entgldb.storage.repair.rewrite import Tail, last_seen
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import NO_HEAD, Head
 from entgldb.storage.rules.comparing.chunks import Preface
-from entgldb.storage.rules.ended import read_ending
 from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Installed
@@ -66,6 +64,9 @@ class Installing:
                 self._strangers.left_out(now_ms)
                 return Installed({}, Reason.TOO_MANY_ORIGINS.value)
             with self._group():
+                if not (cloud and ends):
+                    # a cloud has no say in where the log of a member ends
+                    self._take_out_ended(head)
                 if branches:
                     healing.take_out(Batch(connection, state), branches)
                     state.disowned |= state.own in branches
@@ -83,6 +84,19 @@ class Installing:
         kept = {origin: head for origin, head in state.vector().items() if head != before.get(origin)}
         own_last = state.lsn if state.own in kept else done.own_last
         return done._replace(changes=done.changes | kept, own_last=own_last)
+
+    def _take_out_ended(self, head: Preface) -> None:
+        """A snapshot is without what is behind the end of a log: so has the file to be that it meets."""
+        connection, state = self._transaction.connection, self._transaction.state
+        firsts = {}
+        for mark in head.marks:
+            if mark.end is not None:
+                state.end(connection, mark.name, mark.end)
+                known = state.origins.get(mark.name)
+                if known is not None and known.head.seq > mark.end >= known.floor:
+                    firsts[mark.name] = mark.end + 1
+        if firsts:
+            healing.take_out(Batch(connection, state), firsts)
 
     def _is_covered(self, head: Preface, *, cloud: bool) -> bool:
         """Whether it brings nothing: it was merged before, or the log has brought it meanwhile."""
@@ -126,10 +140,6 @@ class Installing:
         behind = any(mark.floor > before.get(mark.name, (0, b""))[0] for mark in head.marks)
         merger = Merger(connection, state, head, cloud=cloud)
         merger.merge()
-        for key, _ in LogQueries(connection).documents(ENDED):
-            end = read_ending(key)
-            if end is not None:
-                state.end(connection, *end)
         changes = merger.changes
         old, ahead = state.own, state.own in changes or state.disowned
         theirs = {mark.name: mark.seq for mark in head.marks}

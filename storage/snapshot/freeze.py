@@ -127,9 +127,17 @@ def _head(source: sqlite3.Connection) -> tuple[Preface, dict[int, int]]:
         "SELECT id, name, seq, head, min(floor, seq), hlc, ifnull(public_key, x''), ifnull(attestation, x'')"
         " FROM _entgldb_heads ORDER BY name"
     ).fetchall()
-    marks = tuple(Mark(*row[1:]) for row in rows)
+    # in no document: a receiver without the system collections has to hear of them, too
+    ends: dict[Origin, int] = dict(source.execute("SELECT origin, seq FROM _entgldb_ended").fetchall())
+    marks = [Mark(*row[1:], end=_end(ends.pop(row[1], None), row[2])) for row in rows]
+    marks += [Mark(origin, 0, b"", 0, 0, end=seq) for origin, seq in ends.items()]
     whole = not is_partial(source) and not has_recorded(source)
-    return Preface(marks, clock, whole), {row[0]: place for place, row in enumerate(rows)}
+    return Preface(tuple(marks), clock, whole), {row[0]: place for place, row in enumerate(rows)}
+
+
+def _end(seq: int | None, head: int) -> int | None:
+    """The end of a log; None where more of it is pruned here, and so can never be taken out."""
+    return seq if seq is not None and seq >= head else None
 
 
 def _close(target: sqlite3.Connection, writer: _Writer, head: Preface, common: int) -> SnapshotWritten:

@@ -28,6 +28,7 @@ from tests.simulation.away import (
     AwayRun,
     run,
 )
+from tests.simulation.events.rewind import EVERY, REMAINDERS
 from tests.simulation.mutants.keeping import quarantine_pruned, quarantine_pruned_by_one
 from tests.simulation.mutants.noticing import Mutant
 from tests.simulation.run import MERGING_SEEDS, Result
@@ -39,8 +40,11 @@ FOUND = {
     9: "what named a branch that came later, after the heal of a fork, ended none of its conflicts",
     19: "a disk had gone back beyond what the others had pruned: nobody could prove the fork, or end it",
     25: "a whole write of the tail, before a merge of it, did not replace what it replaces elsewhere",
+    98: "nobody heard that a log had ended of which the rest was issued again: a cloud gave that back",
+    159: "what a cloud's snapshot lacked was asked of one node of the LAN, whose link broke, and of no other",
     176: "an old put, which others served from the log, met no tombstone: its writer had counted as absent",
     237: "verification brought a document back that the snapshot had deleted, from the log of its writer",
+    239: "a version of another key, with the number of one of a branch that went, ended its conflict",
     278: "verification took a row of another branch, of which the vector covered the number",
     310: "a snapshot of which no chunk could be read was offered again and again",
     336: "so did two, on the way by a cloud",
@@ -107,7 +111,19 @@ def what_was_deleted_is_kept() -> Iterator[None]:
 @contextmanager
 def tail_dropped() -> Iterator[None]:
     """Own unsent writes are not issued again."""
-    with patch.object(Tail, "write_again", lambda self, new, now_ms: 0):
+    with patch.object(Tail, "write_again", lambda self, new, now_ms, *, ends: 0):
+        yield
+
+
+@contextmanager
+def end_untold() -> Iterator[None]:
+    """Nobody hears that a log has ended of which the rest is issued again."""
+    write_again = Tail.write_again
+
+    def careless(self: Tail, new: str, now_ms: int, *, ends: bool) -> int:
+        return write_again(self, new, now_ms, ends=False)
+
+    with patch.object(Tail, "write_again", careless):
         yield
 
 
@@ -181,6 +197,11 @@ def cloud_forgets(seed: int, options: Options) -> bool:
     return small(seed, options) and options.cloud and seed % RETENTION_SEEDS == 0
 
 
+def rolls_back_beside_a_cloud(seed: int, options: Options) -> bool:
+    """The disk of the node that is away goes back in time."""
+    return small(seed, options) and options.cloud and seed % EVERY in REMAINDERS
+
+
 def merges(seed: int, options: Options) -> bool:
     """Documents merge."""
     return small(seed, options) and seed % MERGING_SEEDS == 1
@@ -199,6 +220,7 @@ def forgets_beside_quarantine(seed: int, options: Options) -> bool:
 MUTANTS = [
     Mutant(cloud_forgets_by_rows, (512, 758), cloud_forgets, AwayRun),
     Mutant(what_was_deleted_is_kept, (23, 11, 35, 17), deletes, AwayRun),
+    Mutant(end_untold, (98,), rolls_back_beside_a_cloud, AwayRun),
     Mutant(tail_dropped, (4, 6, 1, 2), small, AwayRun),
     Mutant(vector_before_rows, (1, 6, 7, 2), small, AwayRun),
     Mutant(whole_writes_only_renamed, (97, 127), merges, AwayRun),

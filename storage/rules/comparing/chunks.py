@@ -54,6 +54,8 @@ class Mark(NamedTuple):
     public_key: bytes = b""
     """Empty where the sender has not been told it."""
     attestation: bytes = b""
+    end: int | None = None
+    """The seq behind which its own node has ended the log; None: it has not."""
 
 
 class Preface(NamedTuple):
@@ -71,7 +73,8 @@ class Preface(NamedTuple):
 
     def authors(self) -> list[Author]:
         """The writers of these logs, as far as the sender has been told."""
-        return [Author(mark.name, *mark[-2:]) for mark in self.marks if mark.public_key]
+        known = [mark for mark in self.marks if mark.public_key]
+        return [Author(mark.name, mark.public_key, mark.attestation) for mark in known]
 
 
 class Row(NamedTuple):
@@ -203,8 +206,8 @@ def _checked(row: Any, kind: int, head: Preface, names: set[str]) -> str | None:
 
 
 def _mark(item: Any) -> Mark:
-    _need(type(item) is list and len(item) == 7, "origin")
-    name, seq, head, floor, hlc, public_key, attestation = item
+    _need(type(item) is list and len(item) == 8, "origin")
+    name, seq, head, floor, hlc, public_key, attestation, end = item
     _need(
         type(name) is str and 0 < len(name) <= 128 and type(head) is bytes and len(head) in (0, 32), "origin"
     )
@@ -214,8 +217,9 @@ def _mark(item: Any) -> Mark:
         type(attestation) is bytes and len(attestation) in (0, SIGNATURE_BYTES, SIGNATURE_BYTES + 1),
         "attestation",
     )
+    _need(end is None or (type(end) is int and seq <= end <= SEQ_MAX), "end of a log")
     _need(public_key == b"" or fits(Author(name, public_key, attestation)), "public key")
-    return Mark(name, seq, head, floor, hlc, public_key, attestation)
+    return Mark(name, seq, head, floor, hlc, public_key, attestation, end)
 
 
 def _packed(items: list[Any]) -> bytes:

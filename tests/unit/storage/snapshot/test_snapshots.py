@@ -178,6 +178,29 @@ def test_who_has_a_part_of_what_is_issued_again_hears_that_the_log_has_ended_and
         exact(side.store)
 
 
+@pytest.mark.parametrize(("ends", "shown"), [(False, b'{"n":11}'), (True, b'{"n":21}')])
+def test_a_snapshot_tells_a_cloud_of_the_end_of_a_log_and_a_cloud_tells_no_node_of_one(
+    *, ends: bool, shown: bytes
+) -> None:
+    one, two, third = Side("one"), Side("two"), Side("cloud")
+    for side in (one, two, third):
+        side.store.state.merging.add("users")
+    one.write(Write("users", "n", None, None, (FieldOperation("inc", ("n",), b"1"),)), NOW)
+    one.give(two)
+    two.write(Write("users", "n", None, None, (FieldOperation("inc", ("n",), b"10"),)), NOW + 2)
+    two.give(third)
+    one.put("k", "newer", now=NOW + 3)
+    forget(one.store, tombstones=True)
+    assert send(one.store, two.store, NOW + 20).reborn
+    two.give(one)
+    forget(one.store, tombstones=True)
+    with staged(one.store, NOW + 20, cloud=True) as name:
+        assert third.store.install(name, b"e" * 32, NOW + 20, cloud=True, ends=ends).refused == ""
+    assert third.store.get("users", "n") == shown
+    assert bool(third.store.state.ended) is not ends
+    exact(third.store)
+
+
 def test_a_cloud_node_that_issues_writes_again_says_nothing_in_a_system_collection() -> None:
     one, two = Side("one"), Side("two")
     one.put("k", "base")
