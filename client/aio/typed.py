@@ -58,9 +58,9 @@ class TypedCollection(Generic[T]):
         """Delete a document, durably, as ``Collection.delete`` does."""
         return await self.documents.delete(key, **options)
 
-    async def count(self, filter: Mapping[str, Any] | None = None) -> int:
-        """How many documents match."""
-        return await self.documents.count(filter)
+    async def count(self, filter: Mapping[str, Any] | None = None, **options: Any) -> int:
+        """How many documents match; the options are those of ``Collection.count``."""
+        return await self.documents.count(filter, **options)
 
     def _value(self, key: str, fields: Mapping[str, Any]) -> T:
         made: T = self._shape.loaded(f"{self.documents.name}/{key}", fields)

@@ -130,9 +130,9 @@ class TypedCollection(Generic[T]):
         """Delete a document, durably, as ``Collection.delete`` does."""
         return self.documents.delete(key, **options)
 
-    def count(self, filter: Mapping[str, Any] | None = None) -> int:
-        """How many documents match."""
-        return self.documents.count(filter)
+    def count(self, filter: Mapping[str, Any] | None = None, **options: Any) -> int:
+        """How many documents match; the options are those of ``Collection.count``."""
+        return self.documents.count(filter, **options)
 
     def _value(self, key: str, fields: Mapping[str, Any]) -> T:
         made: T = self._shape.loaded(f"{self.documents.name}/{key}", fields)

@@ -94,7 +94,7 @@ def array(parts: tuple[str, ...]) -> str:
     """That an array stands at a path or on the way to it: such text begins with a bracket, and in an index it
     stands together."""
     field = extract(parts)
-    return f"{field} >= '[' AND {field} < '\\' AND {kind(parts)} IS NOT 'text'"
+    return f"{field} BETWEEN '[' AND '\\' AND {kind(parts)} IS NOT 'text'"
 
 
 def _end(parts: tuple[str, ...], sign: float) -> str:
