@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from entgldb.storage.documents.finding import Finder
@@ -39,18 +39,30 @@ class Plan(NamedTuple):
 
 def explain(
     finder: Finder,
-    put_to: Callable[[Callable[[sqlite3.Connection], Measured]], Measured],
     collection: str,
     filter: Mapping[str, Any] | None,
     sort: str | Sequence[str] | None,
     collation: str | None,
 ) -> Plan:
     """Answer a query and say how that was done. Raises as ``Finder.pages``."""
+    return finder.steadily(
+        lambda connection: _explain(connection, finder, collection, filter, sort, collation)
+    )
+
+
+def _explain(
+    connection: sqlite3.Connection,
+    finder: Finder,
+    collection: str,
+    filter: Mapping[str, Any] | None,
+    sort: str | Sequence[str] | None,
+    collation: str | None,
+) -> Plan:
     asked = finder.question(collection, filter, sort, collation=collation)
     # SQLite asks in its own order, but for this
     source = f"{asked.way.source} AND CASE WHEN entgldb_seen(id) THEN {asked.beyond} END"
     sql = f"SELECT id FROM {source} ORDER BY {asked.order}"  # noqa: S608 -- compiled
-    steps, read, found = put_to(lambda connection: _measured(connection, sql, asked.values))
+    steps, read, found = _measured(connection, sql, asked.values)
     documents = finder.count(collection, None, None)
     known = finder.indexes(collection)
     used = asked.indexes()

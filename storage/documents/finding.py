@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from entgldb.messages.errors import InvalidError, TooLargeError
 from entgldb.messages.limits import PAGE_ROWS_MAX
@@ -24,6 +25,7 @@ DISTINCT_MAX: Final = 10_000
 """Values that ``distinct`` gives."""
 
 Rows = list[tuple[Any, ...]]
+T = TypeVar("T")
 
 
 class Question(NamedTuple):
@@ -39,11 +41,22 @@ class Question(NamedTuple):
     whole: Callable[[], Condition]
     """The documents that match, as what stands behind FROM where their numbers are known."""
     words: Worded | None
+    sorted_first: bool = False
+    """Whether an index tells all that matches and its order, but has to be sorted."""
 
     @property
     def source(self) -> str:
         """The text behind FROM."""
         return f"{self.way.source} AND {self.beyond}"
+
+    def page(self) -> str:
+        """The text behind FROM for a page, of which size and beginning are bound behind the values."""
+        end = f"ORDER BY {self.order} LIMIT ? OFFSET ?"
+        if not self.sorted_first:
+            return f"{self.source} {end}"
+        # entries are sorted without their documents, and few of those are fetched
+        chosen = f"SELECT * FROM {self.way.counts} {end}"  # noqa: S608 -- compiled
+        return f"({chosen}) s CROSS JOIN _entgldb_documents ON id = s.doc ORDER BY {self.order}"
 
     def indexes(self) -> tuple[str, ...]:
         """The names of the indexes that find the documents."""
@@ -62,9 +75,25 @@ class Question(NamedTuple):
 class Finder:
     """Reads one file; ``filter.register`` and ``order.register`` have seen its connection."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, put_to: Callable[[Callable[[sqlite3.Connection], Any]], Any]) -> None:
         self.ask = ask
+        self._put_to = put_to
         self._indexes = KnownIndexes()
+
+    def steadily(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do a few reads of one state of the file: a plan is good for the state that it was made of."""
+
+        def at_once(connection: sqlite3.Connection) -> T:
+            if connection.in_transaction:
+                return work(connection)
+            connection.execute("BEGIN")
+            try:
+                return work(connection)
+            finally:
+                connection.execute("ROLLBACK")
+
+        made: T = self._put_to(at_once)
+        return made
 
     def indexes(self, collection: str) -> list[Index]:
         """The indexes of a collection, also those that are being built."""
@@ -89,33 +118,46 @@ class Finder:
 
         Raises as ``parse_filter``, and InvalidError for another bad argument.
         """
-        limit, skip = _bound(limit, "limit"), _bound(skip, "skip") or 0
-        found = self.question(collection, filter, sort, after=after, collation=collation)
-        if marks is not None:
-            columns, values = (
-                found.marked(columns),
-                (*check_marks(marks, limit, PAGE_ROWS_MAX), *found.values),
-            )
-        else:
-            values = found.values
-        if limit is not None and limit <= PAGE_ROWS_MAX:
-            sql = f"SELECT key, {columns} FROM {found.source} ORDER BY {found.order} LIMIT ? OFFSET ?"  # noqa: S608 -- compiled
-            return iter((self.ask(sql, (*values, limit, skip)),))
-        sql = f"SELECT id FROM {found.source} ORDER BY {found.order} LIMIT ? OFFSET ?"  # noqa: S608 -- compiled
-        numbers = self.ask(sql, (*values, -1 if limit is None else limit, skip))
-        return self._numbered(columns, found.whole(), [number for (number,) in numbers])
+        limit, skip = _checked(limit, "limit"), _checked(skip, "skip") or 0
+
+        def first(connection: sqlite3.Connection) -> Iterator[Rows]:
+            found = self.question(collection, filter, sort, after=after, collation=collation)
+            shown, values = columns, found.values
+            if marks is not None:
+                shown = found.marked(columns)
+                values = (*check_marks(marks, limit, PAGE_ROWS_MAX), *values)
+            if limit is not None and limit <= PAGE_ROWS_MAX:
+                sql = f"SELECT key, {shown} FROM {found.page()}"  # noqa: S608 -- compiled
+                return iter((self.ask(sql, (*values, limit, skip)),))
+            sql = f"SELECT id FROM {found.source} ORDER BY {found.order} LIMIT ? OFFSET ?"  # noqa: S608 -- compiled
+            numbers = self.ask(sql, (*values, -1 if limit is None else limit, skip))
+            return self._numbered(columns, found.whole(), [number for (number,) in numbers])
+
+        return self.steadily(first)
 
     def count(self, collection: str, filter: Mapping[str, Any] | None, collation: str | None) -> int:
         """How many documents match."""
-        found = self.question(collection, filter, None, collation=collation)
-        sql = f"SELECT count(*) FROM {found.way.counts or found.source}"  # noqa: S608 -- compiled
-        return int(self.ask(sql, found.values)[0][0])
+
+        def count(connection: sqlite3.Connection) -> int:
+            found = self.question(collection, filter, None, collation=collation)
+            sql = f"SELECT count(*) FROM {found.way.counts or found.source}"  # noqa: S608 -- compiled
+            return int(self.ask(sql, found.values)[0][0])
+
+        return self.steadily(count)
 
     def distinct(
         self, collection: str, path: str, filter: Mapping[str, Any] | None, collation: str | None
     ) -> list[Json]:
         """The different values at a path, those of arrays one by one, in order. Raises TooLargeError."""
-        parts = parse_path(path)
+        return self.steadily(lambda _: self._distinct(collection, parse_path(path), filter, collation))
+
+    def _distinct(
+        self,
+        collection: str,
+        parts: tuple[str, ...],
+        filter: Mapping[str, Any] | None,
+        collation: str | None,
+    ) -> list[Json]:
         field, sort = extract(parts), kind(parts)
         asked = self.question(collection, filter, None, collation=collation)
         found = asked.source
@@ -175,7 +217,8 @@ class Finder:
         by = compile_order(named, planner.lacks, collation=collation, after=cursor, columns=way.columns)
 
         def whole() -> Condition:
-            every = compile_filter(wanted, planner.lacks, within, collation=collation)
+            # long after the plan was made
+            every = compile_filter(wanted, lambda parts, *odd: False, within, collation=collation)
             found = Condition(f"_entgldb_documents WHERE {within} AND {every.sql}", every.values)
             return found if worded is None else worded.within(found)
 
@@ -186,6 +229,7 @@ class Finder:
             by.text if worded is None or named else BEST_FIRST,
             whole,
             worded,
+            cursor is None and way.sorts and all(parts in way.columns for parts in by.fields),
         )
 
     def _numbered(self, columns: str, whole: Condition, numbers: list[int]) -> Iterator[Rows]:
@@ -226,7 +270,7 @@ def scope(collection: str) -> str:
     return f"collection = '{collection}' AND body IS NOT NULL"
 
 
-def _bound(value: int | None, name: str) -> int | None:
+def _checked(value: int | None, name: str) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise InvalidError(f"{name} {value!r:.40} is not a whole number from 0")
     return value

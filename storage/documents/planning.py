@@ -56,6 +56,8 @@ class Way(NamedTuple):
     """Fields whose values the index has in their order; the key of the document has the path ``()``."""
     counts: str = ""
     """The same without the documents, where nothing is to be asked of them: it counts."""
+    sorts: bool = False
+    """Whether ``counts`` is there, and not in the order that is asked for."""
     branches: tuple[str, ...] = ()
     """Names of the indexes of alternatives, where several are used."""
 
@@ -83,6 +85,13 @@ class _Match(NamedTuple):
         """Whether each document has at most one entry that meets the conditions, arrays or not."""
         one = len(self.bounds) == len(self.by.definition.paths) == 1
         return one and self.bounds[0][1].exact and self.bounds[0][1].sql.startswith(_IS)
+
+    @property
+    def by_key(self) -> bool:
+        """Whether the entries that are met stand in the order of keys."""
+        return len(self.bounds) == len(self.by.definition.paths) and all(
+            bound.sql.startswith(_IS) for _, bound in self.bounds
+        )
 
     @property
     def worth(self) -> tuple[int, int, bool, int]:
@@ -123,7 +132,7 @@ class Planner:
         nodes = tuple(_every(node))
         matches = [match for index in self.indexes if (match := self._match(index, nodes, sort))]
         if matches:
-            return self._by(max(matches, key=lambda match: match.worth), nodes)
+            return self._by(max(matches, key=lambda match: match.worth), nodes, sort)
         return self._by_branches(nodes) or Way(None, f"_entgldb_documents WHERE {self._scope}", (), node, {})
 
     def lacks(self, parts: tuple[str, ...], *odd: str) -> bool:
@@ -162,7 +171,7 @@ class Planner:
             return None
         return _Match(index, tuple(bounds), tuple(used), equal, ordered)
 
-    def _by(self, match: _Match, nodes: Sequence[Node]) -> Way:
+    def _by(self, match: _Match, nodes: Sequence[Node], sort: Sequence[str]) -> Way:
         index, name = match.by, table(match.by.number)
         conditions, values = match.conditions()
         uncounted = self._has_several(index) and self._any(index, f"n <> 0 AND n = {UNCOUNTED}")
@@ -184,6 +193,7 @@ class Planner:
             rest,
             columns,
             "" if rest != _all([]) else f"{name} s WHERE {conditions}",
+            rest == _all([]) and not (match.ordered or (match.by_key and not sort)),
         )
 
     def _among(self, chosen: str) -> str:
@@ -296,12 +306,18 @@ def _compared(test: Compared) -> Bound | None:
     if isinstance(value, str):
         if test.collate is not exactly:
             return None
-        return Bound(f"?C {sign} ?" if sign[0] == ">" else f"?C >= '' AND ?C {sign} ?", (value,), False)
+        rising = sign[0] == ">"
+        # the marks of arrays and objects stand among the texts
+        exact = value >= "|" if rising else value < "["
+        return Bound(f"?C {sign} ?" if rising else f"?C >= '' AND ?C {sign} ?", (value,), exact)
     if _is_large(value):
         beyond = (value > 0) is (sign[0] == ">")
         return Bound((_LARGER if value > 0 else _SMALLER) if beyond else "?C < ''", (), False)
     term = f"?C {sign} {mark(value)}"
-    return Bound(f"{term} AND ?C < ''" if sign[0] == ">" else term, (bound(value),), False)
+    if sign[0] == ">":
+        # true stands there as 1
+        return Bound(f"{term} AND ?C < ''", (bound(value),), value > 1)
+    return Bound(term, (bound(value),), value < 0)
 
 
 def _begins(text: str) -> Bound | None:

@@ -158,7 +158,7 @@ class Documents:
     def __init__(self, connection: sqlite3.Connection, file: Path | None = None, inode: int = 0) -> None:
         self._connection = connection
         self._file, self._inode = None if file is None else str(file), inode
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._checked = ""
         """The collection that was read last."""
         self._names: dict[int, Origin] = {}
@@ -190,7 +190,7 @@ class Documents:
     def abandon(self, why: EntglError) -> None:
         """Raise ``why`` from now on, and leave the file as it is: in a process that was forked."""
         self._left, self._connection = self._connection, _Refusing(why)  # type: ignore[assignment]  # it stands for one
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def get(self, collection: str, key: str) -> Document | None:
         """One document, or None. Raises InvalidError for what cannot be a key."""
@@ -311,7 +311,7 @@ class Documents:
         """How a query is answered; it is carried out for that."""
         from entgldb.storage.documents.explaining import explain
 
-        return explain(self._finder, self.put_to, collection, filter, sort, collation)
+        return explain(self._finder, collection, filter, sort, collation)
 
     def collections(self, *, system: bool = False) -> list[str]:
         """Names of collections that ever had a document here."""
@@ -389,7 +389,7 @@ class Documents:
 
         self.put_to(filter.register)
         self.put_to(order.register)
-        return Finder(self._all)
+        return Finder(self._all, self.put_to)
 
     def _marked(self, rows: _Rows) -> Iterator[tuple[str, Read]]:
         """As ``_reads``, of rows that have a snippet behind the key."""

@@ -24,6 +24,11 @@ def parse_path(path: str) -> tuple[str, ...]:
     """``a.b`` as its parts, or InvalidError."""
     if not isinstance(path, str) or not 0 < len(path) <= PATH_CHARS_MAX:
         raise InvalidError(f"a field path has 1 to {PATH_CHARS_MAX} characters")
+    return _parsed(path)
+
+
+@functools.lru_cache(maxsize=256)  # a query and the indexes that may find it name the same paths
+def _parsed(path: str) -> tuple[str, ...]:
     parts = tuple(path.split("."))
     if len(parts) > PATH_PARTS_MAX:
         raise InvalidError(f"a field path has at most PATH_PARTS_MAX = {PATH_PARTS_MAX} names")
@@ -36,7 +41,7 @@ def parse_path(path: str) -> tuple[str, ...]:
     return parts
 
 
-@functools.lru_cache(maxsize=256)  # a query needs it a dozen times
+@functools.lru_cache(maxsize=256)
 def extract(parts: tuple[str, ...]) -> str:
     """The canonical SQL of a field's value."""
     value = f"json_extract(body,'{literal(parts)}')"

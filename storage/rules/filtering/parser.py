@@ -218,7 +218,13 @@ class _Parser:
 
     def _value(self, value: Any) -> Any:
         made = plain(value)
-        self._chars += len(made) if isinstance(made, str) else len(json.dumps(made, ensure_ascii=False))
+        if isinstance(made, (list, dict)):
+            self._chars += len(json.dumps(made, ensure_ascii=False))
+        else:
+            # a number has fewer digits than bits
+            self._chars += (
+                len(made) if isinstance(made, str) else made.bit_length() if isinstance(made, int) else 24
+            )
         if self._chars > FILTER_CHARS_MAX:
             raise TooLargeError(
                 f"the values of a filter have at most FILTER_CHARS_MAX = {FILTER_CHARS_MAX} characters"

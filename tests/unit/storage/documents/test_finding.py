@@ -5,17 +5,21 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError, InvalidError, TooLargeError, UnsupportedError
 from entgldb.storage.documents import finding
 from entgldb.storage.documents.order import SORT_FIELDS_MAX
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.rules.filtering import cursor
 from entgldb.storage.rules.filtering.cursor import make_cursor
-from tests.support.documents import reader_of
+from entgldb.storage.rules.indexing.definition import define
+from entgldb.storage.store import Store
+from tests.support.documents import NOW, reader_of
 
 MANY = 2000
 
@@ -218,3 +222,46 @@ def test_nocase(documents: Documents) -> None:
     assert documents.count("plain", {"word": {"$regex": "^W[1]$"}}, collation="nocase") == 286
     assert documents.count("plain", {"word": "W1"}) == 0
     assert documents.explain("plain", {"word": "W1"}, collation="nocase").missing == ()
+
+
+@pytest.mark.parametrize("how", ["find", "count", "distinct"])
+def test_a_write_between_plan_and_reading_hides_no_document(tmp_path: Path, how: str) -> None:
+    """Before and after it the document matches: by its number, then by an element of its array."""
+    store = Store.open(tmp_path, "lan-1", NOW)
+
+    def put(number: int, value: Any) -> None:
+        with store.group():
+            body = json.dumps({"n": value}).encode()
+            store.write(RequestId(b"c" * 16, number), [Write("c", "k", body)], NOW)
+
+    with store.group():
+        store.create_index(define("c", ("n",)))
+    put(1, 5)
+    building = True
+    while building:
+        with store.group():
+            building = store.build_indexes()
+    documents = Documents.open(tmp_path)
+    finder = documents._finder
+    ask = finder.ask
+    changed: list[str] = []
+
+    def asked(sql: str, values: Any) -> Any:
+        found = ask(sql, values)
+        if "EXISTS" in sql and not changed:
+            changed.append(sql)
+            put(2, [5, 6])
+        return found
+
+    finder.ask = asked
+    wanted = {"n": {"$in": [5, 7]}}
+    if how == "find":
+        assert keys(documents, "c", wanted) == ["k"]
+    elif how == "count":
+        assert documents.count("c", wanted) == 1
+    else:
+        assert documents.distinct("c", "n", wanted) == [5]
+    assert changed
+    assert documents.distinct("c", "n", wanted) == [5, 6]
+    documents.close()
+    store.close()
