@@ -230,6 +230,15 @@ class Store(OplogReader, Protocol):
     def drop_unfit(self, version: Version) -> None:
         """Take an entry out of quarantine for good; it stays in the log. Raises NotFoundError."""
 
+    def next_expiry(self) -> int:
+        """Nothing that is shown expires before, in milliseconds since 1970; 0: nothing expires."""
+
+    def expire(self, now_ms: int) -> int:
+        """One bounded step of hiding what has expired; how many documents and conflicts.
+
+        ``now_ms``: 0 where the wall clock is known to be wrong.
+        """
+
     def release_held(self, now_ms: int, *, accepted: Origin = "") -> Outcome:
         """Apply held entries that time has caught up with; what moved, never refused.
 

@@ -63,7 +63,12 @@ class Collection(Reading, Indexing):
         return {key: client_writes.document(self.name, key, found[key]) for key in asked if key in found}
 
     def insert(
-        self, document: Mapping[str, Any], *, key: str | None = None, request: str | None = None
+        self,
+        document: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        expire_after: float | None = None,
+        request: str | None = None,
     ) -> Document:
         """Store a document that is not there yet, durably; the document, with its ``key`` and ``version``.
 
@@ -71,11 +76,13 @@ class Collection(Reading, Indexing):
         where this node has a document of this key: two nodes cut off from each other may both insert one,
         and their documents are then settled like any concurrent writes.
 
-        ``request`` as for ``put``, and only with a key; ``key`` of a NoAnswerError says which one was made.
+        ``expire_after`` and ``request`` as for ``put``, a request only with a key; ``key`` of a NoAnswerError
+        says which one was made.
         """
         client_writes.refuse_unnamed(request, keyed=key is not None)
         key = client_writes.new_key() if key is None else key
-        write = client_writes.put(self.name, key, document, expects=client_writes.ABSENT)
+        life_ms = client_writes.life(expire_after)
+        write = client_writes.put(self.name, key, document, expects=client_writes.ABSENT, life_ms=life_ms)
         try:
             (version,) = self._begin((write,), client_writes.request_id(request))()
         except NoAnswerError as fault:
@@ -90,19 +97,22 @@ class Collection(Reading, Indexing):
         documents: Mapping[str, Mapping[str, Any]] | Iterable[Mapping[str, Any]],
         *,
         atomic: bool = False,
+        expire_after: float | None = None,
         request: str | None = None,
     ) -> list[str]:
         """Store many documents that are not there yet, in parts or ``atomic`` as ``put_many``; their keys.
 
         Documents without keys get new ones, as ``insert`` makes them. Raises ExistsError where one is there:
-        nothing of its part is stored; ``stored`` counts the documents of the parts before.
+        nothing of its part is stored; ``stored`` counts the documents of the parts before. ``expire_after``
+        as for ``put``.
         """
         client_writes.refuse_unnamed(request, keyed=isinstance(documents, Mapping))
         keys: list[str] = []
         pairs = client_writes.keyed(documents, keys)
-        self._put_parts(
-            client_writes.parts(self.name, pairs, atomic=atomic, expects=client_writes.ABSENT), request
-        )
+        life_ms = client_writes.life(expire_after)
+        absent = client_writes.ABSENT
+        cut = client_writes.parts(self.name, pairs, atomic=atomic, expects=absent, life_ms=life_ms)
+        self._put_parts(cut, request)
         return keys
 
     def replace(
@@ -111,10 +121,12 @@ class Collection(Reading, Indexing):
         document: Mapping[str, Any],
         *,
         if_version: Version | None = None,
+        expire_after: float | None = None,
         request: str | None = None,
     ) -> Version:
         """Store a document whole, over whatever is there, also where the collection merges; as ``put``."""
-        return self.put(key, client_writes.whole(document), if_version=if_version, request=request)
+        whole = client_writes.whole(document)
+        return self.put(key, whole, if_version=if_version, expire_after=expire_after, request=request)
 
     def put(
         self,
@@ -122,6 +134,7 @@ class Collection(Reading, Indexing):
         document: Mapping[str, Any],
         *,
         if_version: Version | None = None,
+        expire_after: float | None = None,
         request: str | None = None,
     ) -> Version:
         """Store a document, durably; the version made.
@@ -132,11 +145,15 @@ class Collection(Reading, Indexing):
         ``if_version``: the version that must stand on this node, such as ``document.version``; the node looks
         in the transaction that writes. Raises VersionError where another does, or none.
 
+        ``expire_after``: seconds after which no node shows the document any more, ``math.inf`` for one that
+        never expires; None: as ``Database.set_expiry`` says of the collection.
+
         ``request``: any text of yours that names this write, or ``NoAnswerError.request`` of one that had no
         answer. A write that was done under that name is not done again: the version made then is returned.
         """
         expects = client_writes.expected(if_version)
-        write = client_writes.put(self.name, key, document, self.merges, expects)
+        life_ms = client_writes.life(expire_after)
+        write = client_writes.put(self.name, key, document, self.merges, expects, life_ms)
         (version,) = self._begin((write,), client_writes.request_id(request))()
         assert version is not None
         if isinstance(document, Document):
@@ -149,15 +166,22 @@ class Collection(Reading, Indexing):
         return self._database.documents.conflict_rule(self.name) == "merge"
 
     def put_many(
-        self, documents: client_writes.Many, *, atomic: bool = False, request: str | None = None
+        self,
+        documents: client_writes.Many,
+        *,
+        atomic: bool = False,
+        expire_after: float | None = None,
+        request: str | None = None,
     ) -> int:
         """Store many documents, each as ``put`` does, each part of up to 500 in one transaction; how many.
 
         Parts that were stored before an error stay stored; ``stored`` of the EntglError counts them.
-        ``atomic``: all in one transaction, of 10,000 documents and 16 MiB at most. ``request`` as for
-        ``put``; it is repeated with the same documents.
+        ``atomic``: all in one transaction, of 10,000 documents and 16 MiB at most. ``expire_after`` and
+        ``request`` as for ``put``; a request is repeated with the same documents.
         """
-        return self._put_parts(client_writes.parts(self.name, documents, self.merges, atomic=atomic), request)
+        life_ms = client_writes.life(expire_after)
+        cut = client_writes.parts(self.name, documents, self.merges, atomic=atomic, life_ms=life_ms)
+        return self._put_parts(cut, request)
 
     def _put_parts(self, cut: Iterator[client_writes.Part], request: str | None) -> int:
         stored = 0

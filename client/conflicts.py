@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from entgldb.client import writes as client_writes
 from entgldb.messages.client import CommitDone
 from entgldb.messages.errors import InvalidError
-from entgldb.messages.merging import Resolve, SetConflict, Undelete
+from entgldb.messages.merging import Resolve, SetConflict, SetExpiry, Undelete
 from entgldb.messages.model import Version
+from entgldb.storage.documents.conflicts import life_ms
 
 if TYPE_CHECKING:
     from entgldb.client.door import Door
@@ -27,6 +28,23 @@ def set_conflict_rule(database: Door, collection: str, conflict: str) -> bool:
     False where it is so already. Raises InvalidError.
     """
     answer = database.request(SetConflict(database.next_request(), collection, conflict))
+    return isinstance(answer, CommitDone) and answer.lsn > 0
+
+
+def expiry(database: Door, collection: str) -> float | None:
+    """Seconds after which what is written to a collection expires, as far as the node knows; None: never."""
+    found = database.documents.put_to(lambda connection: life_ms(connection, collection))
+    return None if found is None else found / 1000
+
+
+def set_expiry(database: Door, collection: str, seconds: float | None) -> bool:
+    """Have what is written to a collection from now on expire, by whatever node; None: never.
+
+    Documents that are there keep the moment that they were written with. False where it is so
+    already. Raises InvalidError.
+    """
+    life = client_writes.life(seconds) or 0
+    answer = database.request(SetExpiry(database.next_request(), collection, life))
     return isinstance(answer, CommitDone) and answer.lsn > 0
 
 

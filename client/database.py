@@ -185,6 +185,8 @@ class Database:
 
     conflict_rule = client_merging.conflict_rule
     set_conflict_rule = client_merging.set_conflict_rule
+    expiry = client_merging.expiry
+    set_expiry = client_merging.set_expiry
     resolve = client_merging.resolve
 
     def quarantine(self) -> list[Unfit]:

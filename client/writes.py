@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
@@ -15,6 +16,7 @@ from entgldb.messages.limits import (
     GROUP_BYTES_MAX,
     GROUP_ENTRIES_MAX,
     KEY_BYTES_MAX,
+    LIFE_MS_MAX,
 )
 from entgldb.messages.model import Version, check_key
 from entgldb.messages.schema import Json, Message
@@ -123,6 +125,7 @@ def put(
     document: Mapping[str, Any],
     merges: Merges = lambda: False,
     expects: Written | None = None,
+    life_ms: int | None = None,
 ) -> Write:
     """One document as the bytes that will travel unchanged to the last replica.
 
@@ -147,14 +150,29 @@ def put(
         raise TooLargeError(f"{what} has {len(body)} bytes, {BODY_BYTES_MAX} allowed")
     read = document.read_from(collection, key) if isinstance(document, Document) else None
     if read is None or not merges():
-        return Write(collection, key, body, expects=expects)
+        return Write(collection, key, body, expects=expects, expire_after=life_ms)
     if len(read.text.encode()) > BASE_BYTES_MAX:
         raise TooLargeError(
             f"document {key!r:.80} was read with over {BASE_BYTES_MAX} bytes: its changes cannot be told",
             hint="put dict(document), which puts it whole",
         )
     versions = tuple(Written(*version) for version in read.versions())
-    return Write(collection, key, body, Base(versions, read.text.encode()), expects=expects)
+    base = Base(versions, read.text.encode())
+    return Write(collection, key, body, base, expects=expects, expire_after=life_ms)
+
+
+def life(expire_after: float | None) -> int | None:
+    """Seconds as the milliseconds of ``Write.expire_after``. Raises InvalidError."""
+    if expire_after is None:
+        return None
+    if expire_after == math.inf:
+        return 0
+    if isinstance(expire_after, bool) or not 0 < expire_after <= LIFE_MS_MAX / 1000:
+        raise InvalidError(
+            f"expire_after is {expire_after!r:.40}",
+            hint=f"seconds up to {LIFE_MS_MAX // 1000}, math.inf for a document that never expires",
+        )
+    return max(1, round(expire_after * 1000))
 
 
 def update(
@@ -279,13 +297,14 @@ def parts(
     *,
     atomic: bool = False,
     expects: Written | None = None,
+    life_ms: int | None = None,
 ) -> Iterator[Part]:
     """Many documents, cut into transactions; ``atomic``: not cut. Raises TooLargeError."""
     pairs = documents.items() if isinstance(documents, Mapping) else documents
     part: list[tuple[Write, Mapping[str, Any]]] = []
     size = 0
     for key, document in pairs:
-        write = put(collection, key, document, merges, expects)
+        write = put(collection, key, document, merges, expects, life_ms)
         bytes_more = len(write.body or b"") + (0 if write.base is None else len(write.base.body))
         full = len(part) == PART_DOCUMENTS or size + bytes_more > PART_BYTES
         if atomic and (len(part) == GROUP_ENTRIES_MAX or size + len(write.body or b"") > GROUP_BYTES_MAX):

@@ -78,6 +78,8 @@ class Write(Record):
     where: bytes | None = None
     """JSON text of a filter and its collation (a text, or null), in an array: where the document that stands
     does not match, the write does nothing and its version has ``seq`` 0."""
+    expire_after: Count | None = None
+    """Milliseconds after which nobody shows what is written; 0: never. None: as the collection has it."""
 
 
 @message(40, Channel.CLIENT)

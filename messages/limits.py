@@ -156,6 +156,8 @@ LINKS_PER_MEMBER_MAX: Final = 64
 """Those of one member: of one node of a LAN, or of one client of a cloud, from whatever addresses."""
 LINK_STRANGERS_MAX: Final = 64
 """Links that have proved nothing yet; of the address (of IPv6: /64) with most of them the oldest goes."""
+LIFE_MS_MAX: Final = 100 * 366 * 24 * 3600 * 1000
+"""The longest life of a document that expires: a hundred years."""
 COUNT_MAX: Final = 2**53 - 1
 """The greatest counter taken from others: so far below 2**63 that counting on from it overflows nothing."""
 STRING_BYTES_MAX: Final = FRAME_BYTES_MAX

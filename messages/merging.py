@@ -1,4 +1,4 @@
-"""Collections that merge, and what people decide about conflicts: client tags 62-64."""
+"""The rules of collections, and what people decide about conflicts: client tags 62-64 and 73."""
 
 from __future__ import annotations
 
@@ -43,3 +43,15 @@ class SetConflict(Message):
     request: RequestId
     collection: str
     conflict: str
+
+
+@message(73, Channel.CLIENT)
+class SetExpiry(Message):
+    """From now on what is written to ``collection`` expires after ``expire_after`` milliseconds; 0: never.
+
+    Answered by CommitDone (lsn 0: it was so already) or Refused.
+    """
+
+    request: RequestId
+    collection: str
+    expire_after: Count

@@ -62,6 +62,16 @@ class Copy(Record):
     """The digest stored beside the body; empty for a tombstone."""
     stamps: bytes | None = None
     """Versions of fields, in collections that merge."""
+    expires: Count = 0
+    """The moment from which on nobody shows the version, in milliseconds since 1970; 0: none.
+
+    A row with a moment and no body has expired.
+    """
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the sender shows nothing because the version has expired."""
+        return self.body is None and self.expires > 0
 
 
 @record

@@ -18,6 +18,7 @@ from entgldb.messages.wire import Copy, Member
 from entgldb.storage.authorship import authors
 from entgldb.storage.authorship.authors import Attest, no_attestation
 from entgldb.storage.authorship.identity import Identity
+from entgldb.storage.documents import expiring
 from entgldb.storage.documents.resolving import resolving, undeleting
 from entgldb.storage.file import fingerprint
 from entgldb.storage.file import open as database
@@ -297,6 +298,14 @@ class Store(LogQueries):
             arrivals.tidy(self.connection)
             self._tidied_to = Batch(self.connection, self.state).tidy(self._tidied_to)
         return outcome
+
+    def next_expiry(self) -> int:
+        """Nothing that is shown expires before, in milliseconds since 1970; 0: nothing expires."""
+        return self.state.soonest_ms
+
+    def expire(self, now_ms: int) -> int:
+        """One bounded step of hiding what has expired; see ``storage.documents.expiring``."""
+        return expiring.expire(self.transaction, now_ms)
 
     def reset_clock(
         self, request: RequestId, entropy: bytes, now_ms: int, *, ends: bool = True

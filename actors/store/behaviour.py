@@ -17,7 +17,7 @@ from entgldb.actors.session import own_log
 from entgldb.actors.store import decisions, healing
 from entgldb.actors.store import nodes as store_members
 from entgldb.actors.store import peers as store_peers
-from entgldb.actors.store.clock_gate import OFF, ClockGate
+from entgldb.actors.store.clock_gate import OFF, ClockGate, Expiry
 from entgldb.actors.store.disk_gate import DiskGate
 from entgldb.actors.store.indexing import requests as indexes
 from entgldb.actors.store.indexing.building import Building
@@ -35,6 +35,7 @@ from entgldb.messages.local.actors import (
     ClockJudged,
     ClusterPinned,
     Configure,
+    HideExpired,
     InitialPeersApplied,
     PinCluster,
     ReleaseHeld,
@@ -58,7 +59,7 @@ from entgldb.messages.local.members import (
 )
 from entgldb.messages.local.snapshots import InstallSnapshot
 from entgldb.messages.local.verification import Repair
-from entgldb.messages.merging import Resolve, SetConflict, Undelete
+from entgldb.messages.merging import Resolve, SetConflict, SetExpiry, Undelete
 from entgldb.messages.model import NODES, REMOTE_PEERS, SYSTEM_PREFIX
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import StoreSettings
@@ -99,6 +100,7 @@ class StoreKeeper(Behaviour):
         super().__init__()
         self._disk = DiskGate(settings, disk, self.count)
         self._clock = ClockGate()
+        self._expiry = Expiry()
         self.settings = settings
         self.store = store
         self.secrets = secrets
@@ -116,6 +118,7 @@ class StoreKeeper(Behaviour):
         self.building.begin_at(self.store, ctx)
         self._tell_system(ctx)
         ctx.after(CHECKPOINT_INTERVAL, Tick("checkpoint"))
+        self._expiry.look(self.store, ctx)
 
     def facts(self) -> dict[str, Json]:
         return {"origin": self.store.origin, "known_peers": self.store.remembered_peers()}
@@ -136,7 +139,7 @@ class StoreKeeper(Behaviour):
         queue, self._queue = self._let_in(self._queue, ctx), []
         if not queue:
             return
-        self.store.live(ctx.monotonic(), 0 if self._clock.state(ctx) == OFF else ctx.now_ms())
+        self.store.live(ctx.monotonic(), self._shown_ms(ctx))
         before, self._own_last = self.store.last_lsn(), 0
         answers: Answers = []
         for upkeep, together in groupby(queue, key=lambda one: REQUESTS[type(one[1])].upkeep):
@@ -153,6 +156,11 @@ class StoreKeeper(Behaviour):
         self._answer(answers, queue, ctx)
         if any(REQUESTS[type(message)].touches_system(message) for _, message in queue):
             self._tell_system(ctx)
+        self._expiry.look(self.store, ctx)
+
+    def _shown_ms(self, ctx: Context) -> int:
+        """The time of the wall clock; 0 where it is known to be wrong."""
+        return 0 if self._clock.state(ctx) == OFF else ctx.now_ms()
 
     def _committed(self, queue: Queue, ctx: Context) -> Answers:
         """One transaction, and what to answer to each of its requests."""
@@ -231,6 +239,7 @@ class StoreKeeper(Behaviour):
             self._tell_followers(last)
             self._notices.committed(last, last, 0, ctx)
             self._tell_system(ctx)
+            self._expiry.look(self.store, ctx)
 
     def on_install_snapshot(self, message: InstallSnapshot, ctx: Context) -> None:
         """Merge it in a transaction of its own, after all that came before it."""
@@ -244,6 +253,7 @@ class StoreKeeper(Behaviour):
             self._tell_followers(grown.last)
             self._notices.committed(grown.first, grown.last, grown.own_last, ctx)
             self._tell_system(ctx)
+            self._expiry.look(self.store, ctx)
 
     def on_compact_file(self, message: CompactFile, ctx: Context) -> None:
         ctx.busy("compacting the file")
@@ -252,6 +262,9 @@ class StoreKeeper(Behaviour):
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "committed":
             self._notices.tick(ctx)
+        elif message.what == "expire":
+            if self._expiry.is_due(message):
+                self.handle(HideExpired(), ctx)
         else:
             # first, so that a look that fails is not the last
             ctx.after(CHECKPOINT_INTERVAL, Tick("checkpoint"))
@@ -336,6 +349,10 @@ class StoreKeeper(Behaviour):
         for reason, times in self.store.release_held(ctx.now_ms()).counts.items():
             self.count(Reason(reason), times)
         healing.tend(self, ctx)
+        return client.Done()
+
+    def hide_expired(self, message: HideExpired, ctx: Context) -> Message:
+        self._expiry.looked(self.store.expire(self._shown_ms(ctx)))
         return client.Done()
 
     def pin(self, message: PinCluster, ctx: Context) -> Message:
@@ -428,6 +445,7 @@ REQUESTS: dict[type[Message], Request] = {
     Resolve: Request(decisions.settle_conflict, True, always, own_write=True, once=True),
     Undelete: Request(decisions.settle_conflict, True, own_write=True, once=True),
     SetConflict: Request(decisions.settle_conflict, True, own_write=True, once=True),
+    SetExpiry: Request(decisions.settle_conflict, True, own_write=True, once=True),
     ApplyInitialPeers: Request(
         store_peers.initial_peers, touches_system=always, grows=always, own_write=True, upkeep=True
     ),
@@ -435,6 +453,7 @@ REQUESTS: dict[type[Message], Request] = {
     HealOrigin: Request(healing.heal_origin, True, always, own_write=True, once=True),
     ResetClock: Request(decisions.reset_clock, True, always, own_write=True),
     ReleaseHeld: Request(StoreKeeper.release, touches_system=always, upkeep=True),
+    HideExpired: Request(StoreKeeper.hide_expired, upkeep=True),
     RememberPeer: Request(StoreKeeper.remember, upkeep=True),
     PinCluster: Request(StoreKeeper.pin, upkeep=True),
     UnpinCluster: Request(store_members.unpin_cluster, True),

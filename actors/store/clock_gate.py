@@ -3,15 +3,26 @@
 Stamped by a clock that runs ahead, its writes would be held by everybody else and later win over newer ones;
 by one that runs behind, what the others write is held here. The gate does not touch entries that replicate
 in.
+
+And when to look for what has expired: a timer to the first moment, and none where nothing expires.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from entgldb.actors.behaviour import INFO, WARNING, Context
+from entgldb.actors.ports import Store
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
-from entgldb.messages.local.actors import ClockJudged
+from entgldb.messages.local.actors import ClockJudged, Tick
 from entgldb.messages.schema import Json
 
+BETWEEN_SECONDS: Final = 0.5
+"""Between two looks: what expires meanwhile goes together."""
+NEXT_SECONDS: Final = 0.02
+"""The same while there is more than fits into one look: writers have their turn."""
+LOOK_SECONDS: Final = 5.0
+"""To the next look at most: the wall clock may be set, or stand still while the machine sleeps."""
 VERDICT_SECONDS = 5.0
 """How long a verdict is good: sync, which repeats it every second, may have died."""
 CLOCK_OK, OFF, ACCEPTED = "ok", "off", "accepted"
@@ -74,3 +85,37 @@ class ClockGate:
             "behind_mark_ms": max(0, high_mark_ms - ctx.now_ms()),
             "ahead_ms": max(0, high_mark_ms - known_ms),
         }
+
+
+class Expiry:
+    """At most one timer counts."""
+
+    def __init__(self) -> None:
+        self._due: float | None = None
+        self._generation = 0
+        self._hid = False
+
+    def look(self, store: Store, ctx: Context) -> None:
+        """Have a timer, if anything expires at all."""
+        soonest = store.next_expiry()
+        if not soonest:
+            return
+        left = (soonest - ctx.now_ms()) / 1000
+        wait = NEXT_SECONDS if self._hid and left < -BETWEEN_SECONDS else max(BETWEEN_SECONDS, left)
+        wait = min(wait, LOOK_SECONDS)
+        due = ctx.monotonic() + wait
+        if self._due is None or due < self._due:
+            self._due = due
+            self._generation += 1
+            ctx.after(wait, Tick("expire", self._generation))
+
+    def is_due(self, tick: Tick) -> bool:
+        """Whether it is the timer that counts."""
+        if tick.generation != self._generation:
+            return False
+        self._due = None
+        return True
+
+    def looked(self, hidden: int) -> None:
+        """A look has hidden so much."""
+        self._hid = hidden > 0

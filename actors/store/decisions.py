@@ -7,10 +7,10 @@ from entgldb.actors.store.nodes import Writer
 from entgldb.messages import client
 from entgldb.messages.administration import ResetClock
 from entgldb.messages.errors import EntglError, ErrorCode, NotFoundError, Reason
-from entgldb.messages.merging import Resolve, SetConflict, Undelete
+from entgldb.messages.merging import Resolve, SetConflict, SetExpiry, Undelete
 from entgldb.messages.model import COLLECTIONS, Version
 from entgldb.messages.schema import Message
-from entgldb.storage.rules.merging.collection_rule import rule_document
+from entgldb.storage.rules.merging.collection_rule import life_document, rule_document
 from entgldb.storage.rules.results import Outcome
 
 
@@ -60,7 +60,9 @@ def reset_clock(keeper: Writer, message: ResetClock, ctx: Context) -> Message:
     return client.Report({"origin": origin, "written": written, "held": held})
 
 
-def settle_conflict(keeper: Writer, message: Resolve | Undelete | SetConflict, ctx: Context) -> Message:
+def settle_conflict(
+    keeper: Writer, message: Resolve | Undelete | SetConflict | SetExpiry, ctx: Context
+) -> Message:
     """Inside the running transaction. Raises EntglError; nothing is written then."""
     store, now_ms = keeper.store, ctx.now_ms()
     match message:
@@ -71,12 +73,19 @@ def settle_conflict(keeper: Writer, message: Resolve | Undelete | SetConflict, c
             return keeper.wrote(*done)
         case Undelete():
             return keeper.wrote(*store.undelete(message.request, message.collection, message.key, now_ms))
-        case SetConflict():
-            body = rule_document(message.collection, message.conflict)
-            if store.get(COLLECTIONS, message.collection) == body:
+        case SetConflict() | SetExpiry():
+            before = store.get(COLLECTIONS, message.collection)
+            body = _rule(message, before)
+            if before == body:
                 return client.CommitDone((), 0)
             write = client.Write(COLLECTIONS, message.collection, body)
             return keeper.write(message.request, (write,), ctx, system=True)
+
+
+def _rule(message: SetConflict | SetExpiry, before: bytes | None) -> bytes:
+    if isinstance(message, SetConflict):
+        return rule_document(message.collection, message.conflict, before)
+    return life_document(message.collection, message.expire_after, before)
 
 
 def _count(keeper: Writer, outcome: Outcome) -> None:

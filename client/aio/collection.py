@@ -97,12 +97,18 @@ class Collection:
     explain = aside(client.Collection.explain)
 
     async def insert(
-        self, document: Mapping[str, Any], *, key: str | None = None, request: str | None = None
+        self,
+        document: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        expire_after: float | None = None,
+        request: str | None = None,
     ) -> Document:
         """Store a document that is not there yet, durably, as in the blocking API; the document made."""
         client_writes.refuse_unnamed(request, keyed=key is not None)
         key = client_writes.new_key() if key is None else key
-        write = client_writes.put(self.name, key, document, expects=client_writes.ABSENT)
+        life_ms = client_writes.life(expire_after)
+        write = client_writes.put(self.name, key, document, expects=client_writes.ABSENT, life_ms=life_ms)
         try:
             (version,) = await self._database._commit((write,), client_writes.request_id(request))
         except NoAnswerError as fault:
@@ -117,13 +123,15 @@ class Collection:
         documents: Mapping[str, Mapping[str, Any]] | Iterable[Mapping[str, Any]],
         *,
         atomic: bool = False,
+        expire_after: float | None = None,
         request: str | None = None,
     ) -> list[str]:
         """Store many documents that are not there yet, as in the blocking API; their keys."""
         client_writes.refuse_unnamed(request, keyed=isinstance(documents, Mapping))
         keys: list[str] = []
         pairs = client_writes.keyed(documents, keys)
-        cut = client_writes.parts(self.name, pairs, atomic=atomic, expects=client_writes.ABSENT)
+        life_ms, absent = client_writes.life(expire_after), client_writes.ABSENT
+        cut = client_writes.parts(self.name, pairs, atomic=atomic, expects=absent, life_ms=life_ms)
         await self._put_parts(cut, request)
         return keys
 
@@ -133,10 +141,12 @@ class Collection:
         document: Mapping[str, Any],
         *,
         if_version: Version | None = None,
+        expire_after: float | None = None,
         request: str | None = None,
     ) -> Version:
         """Store a document whole, over whatever is there, also where the collection merges; as ``put``."""
-        return await self.put(key, client_writes.whole(document), if_version=if_version, request=request)
+        whole = client_writes.whole(document)
+        return await self.put(key, whole, if_version=if_version, expire_after=expire_after, request=request)
 
     async def put(
         self,
@@ -144,11 +154,13 @@ class Collection:
         document: Mapping[str, Any],
         *,
         if_version: Version | None = None,
+        expire_after: float | None = None,
         request: str | None = None,
     ) -> Version:
         """Store a document, durably, as in the blocking API; the version made."""
         expects = client_writes.expected(if_version)
-        write = client_writes.put(self.name, key, document, await self._rule_for(document), expects)
+        life_ms = client_writes.life(expire_after)
+        write = client_writes.put(self.name, key, document, await self._rule_for(document), expects, life_ms)
         (version,) = await self._database._commit((write,), client_writes.request_id(request))
         assert version is not None
         if isinstance(document, Document):
@@ -157,18 +169,23 @@ class Collection:
         return version
 
     async def put_many(
-        self, documents: client_writes.Many, *, atomic: bool = False, request: str | None = None
+        self,
+        documents: client_writes.Many,
+        *,
+        atomic: bool = False,
+        expire_after: float | None = None,
+        request: str | None = None,
     ) -> int:
         """Store many documents, each as ``put`` does, each part of up to 500 in one transaction; how many.
 
         Parts that were stored before an error stay stored; ``stored`` of the EntglError counts them.
-        ``atomic`` and ``request`` as in the blocking API.
+        ``atomic``, ``expire_after`` and ``request`` as in the blocking API.
         """
         # one short read, and only where a document that was read is among them
         merges = functools.cache(self._blocking.merges)
-        return await self._put_parts(
-            client_writes.parts(self.name, documents, merges, atomic=atomic), request
-        )
+        life_ms = client_writes.life(expire_after)
+        cut = client_writes.parts(self.name, documents, merges, atomic=atomic, life_ms=life_ms)
+        return await self._put_parts(cut, request)
 
     async def _put_parts(self, cut: Iterator[client_writes.Part], request: str | None) -> int:
         stored = 0

@@ -166,6 +166,8 @@ class Database:
     held = aside(client.Database.held)
     conflict_rule = aside(client.Database.conflict_rule)
     set_conflict_rule = aside(client.Database.set_conflict_rule)
+    expiry = aside(client.Database.expiry)
+    set_expiry = aside(client.Database.set_expiry)
     resolve = aside(client.Database.resolve)
 
     def changes(

@@ -171,6 +171,11 @@ class ReleaseHeld(Message):
     """Oplog to store: look whether time has caught up with held entries."""
 
 
+@message(92)
+class HideExpired(Message):
+    """Store to itself: some version's moment has come."""
+
+
 @message(97)
 class RemotePeersChanged(Message):
     """Store to node: ``_system_remote_peers`` as it stands, one JSON document per peer."""

@@ -1,11 +1,12 @@
-"""Versions that lost to concurrent ones, beside what won."""
+"""Versions that lost to concurrent ones, beside what won; and how long the documents of a collection live."""
 
 from __future__ import annotations
 
 import json
+import sqlite3
 from typing import Any, Final, NamedTuple
 
-from entgldb.messages.model import Version
+from entgldb.messages.model import COLLECTIONS, Version, check_collection
 from entgldb.messages.schema import Json
 from entgldb.storage.rules.clock import ms_of
 
@@ -58,3 +59,14 @@ def conflict(row: tuple[Any, ...]) -> Conflict:
         None if body is None else json.loads(body),
         0 if winner_hlc is None else ms_of(winner_hlc),
     )
+
+
+def life_ms(connection: sqlite3.Connection, collection: str) -> int | None:
+    """Milliseconds for which what is written to a collection lives; None: for good. Raises InvalidError."""
+    from entgldb.storage.rules.merging.collection_rule import life_of
+
+    check_collection(collection, system=True)
+    row = connection.execute(
+        "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ?", (COLLECTIONS, collection)
+    ).fetchone()
+    return None if row is None else life_of(row[0])

@@ -32,7 +32,7 @@ class Past(NamedTuple):
     change: dict[str, Json] | None
     """The fields that a merge wrote: ``.name``, ``#`` an element, ``-`` removed."""
     state: str
-    """``current``, ``merged`` (beside the current), ``conflict`` or ``replaced``."""
+    """``current``, ``expired`` (and nothing newer), ``merged`` (beside it), ``conflict`` or ``replaced``."""
 
 
 class Ending(NamedTuple):
@@ -79,7 +79,7 @@ def newest_live(
 def _states(connection: sqlite3.Connection, collection: str, key: str) -> dict[Version, str]:
     """The versions from which all others of a document can be found: they stand, or are a conflict."""
     row = connection.execute(
-        "SELECT o.name, d.seq, d.hlc, d.body, d.stamps FROM _entgldb_documents d"
+        "SELECT o.name, d.seq, d.hlc, ifnull(d.expires, 0), d.body, d.stamps FROM _entgldb_documents d"
         " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ?",
         (collection, key),
     ).fetchone()
@@ -90,9 +90,9 @@ def _states(connection: sqlite3.Connection, collection: str, key: str) -> dict[V
     ).fetchall()
     states = {Version(*version): "conflict" for version in lost}
     if row is not None:
-        stored = load(Tip(*row[:3]), row[3], row[4])
+        stored = load(Tip(*row[:4]), row[4], row[5])
         states |= dict.fromkeys((tip.version for tip in stored.tips), "merged")
-        states[stored.newest.version] = "current"
+        states[stored.newest.version] = "expired" if stored.hidden else "current"
     return states
 
 

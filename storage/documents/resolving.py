@@ -44,11 +44,11 @@ def resolving(batch: Batch, place: Place, version: Version, take: str, body: byt
     if take == LOSER:
         document = _with_loser(row, json.loads(lost[0]), whole=lost[1] == "lww")
     elif take == WINNER:
-        document = row.document() if row is not None and row.live else None
+        document = row.document() if row is not None and row.shown else None
     elif take or body is None:
         raise InvalidError("neither loser nor winner nor a document was chosen")
     else:
-        return Checked(place, body, check_body(body), (version,))
+        return Checked(place, body, check_body(body), (version,), keeps_moment=True)
     return _checked(place, document, (version,))
 
 
@@ -56,7 +56,7 @@ def undeleting(batch: Batch, collection: str, key: str) -> Checked:
     """The write that brings a deleted document back. Raises NotFoundError, ExistsError."""
     check_collection(collection)
     row = read_row(batch, collection, check_key(key))
-    if row is not None and row.live:
+    if row is not None and row.shown:
         raise ExistsError(f"{collection}/{key} is not deleted", hint=f"entgldb get {collection} {key}")
     if row is not None and any(item[0] == "." for item in row.tree):
         # a document that merges keeps its fields as long as its tombstone is kept
@@ -85,4 +85,5 @@ def _with_loser(row: Stored | None, lost: dict[str, Any], *, whole: bool) -> dic
 
 def _checked(place: Place, document: dict[str, Any] | None, resolves: tuple[Version, ...]) -> Checked:
     text = None if document is None else text_of(document)
-    return Checked(place, None if text is None else text.encode(), text, resolves)
+    body = None if text is None else text.encode()
+    return Checked(place, body, text, resolves, keeps_moment=bool(resolves))

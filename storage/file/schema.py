@@ -48,16 +48,18 @@ CREATE INDEX _entgldb_oplog_unfit ON _entgldb_oplog (lsn) WHERE applied = 2;
 CREATE TABLE _entgldb_documents (
     id INTEGER PRIMARY KEY, collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT,
     origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL, lsn INTEGER NOT NULL,
-    sha256 BLOB, stamps BLOB, UNIQUE (collection, key)
+    sha256 BLOB, stamps BLOB, expires INTEGER, UNIQUE (collection, key)
 );
 CREATE INDEX _entgldb_feed ON _entgldb_documents (lsn);
 CREATE INDEX _entgldb_tombstones ON _entgldb_documents (lsn) WHERE body IS NULL;
+CREATE INDEX _entgldb_expiring ON _entgldb_documents (expires) WHERE expires IS NOT NULL AND body IS NOT NULL;
 CREATE TABLE _entgldb_conflicts (
     id INTEGER PRIMARY KEY, origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL,
     collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, found_ms INTEGER NOT NULL,
-    rule TEXT NOT NULL DEFAULT 'lww', UNIQUE (origin, seq)
+    rule TEXT NOT NULL DEFAULT 'lww', expires INTEGER, UNIQUE (origin, seq)
 );
 CREATE INDEX _entgldb_conflicts_hlc ON _entgldb_conflicts (hlc);
+CREATE INDEX _entgldb_conflicts_expiring ON _entgldb_conflicts (expires) WHERE expires IS NOT NULL;
 CREATE INDEX _entgldb_conflicts_key ON _entgldb_conflicts (collection, key);
 CREATE TABLE _entgldb_successors (
     id INTEGER PRIMARY KEY, origin TEXT NOT NULL, seq INTEGER NOT NULL, UNIQUE (origin, seq)
@@ -131,7 +133,9 @@ CREATE VIEW _entgldb_now AS
 a log row that was pruned, of a tombstone that was collected. ``log_bytes``: headers and bodies in the log.
 ``lived_ms``: how long a store has had the file open; ``at_ms`` of requests, clients and marks and
 ``found_ms`` of conflicts are moments of it. Other times are of the wall clock, for people to read.
-``sha256``: of the body. ``stamps``: versions of fields, in collections that merge.
+``sha256``: of the body. ``stamps``: versions of fields, in collections that merge. ``expires``: the moment,
+by the wall clock, from which on nobody shows the row's version, NULL where there is none. A row that has one
+and no body has expired.
 ``_entgldb_feed``: what change feeds walk, whether a row's last change was an entry of the log or not.
 ``_entgldb_ended``: logs that their own node has ended. ``_entgldb_incarnations``: all but the file's first.
 ``_entgldb_marks``: the vector at past times, so that the

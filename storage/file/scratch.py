@@ -12,8 +12,8 @@ _TABLES: Final = {
     "removed": "(place INTEGER, hlc INTEGER, origin, PRIMARY KEY (place, hlc, origin)) WITHOUT ROWID",
     "replaced": "(place INTEGER, origin, seq INTEGER, PRIMARY KEY (place, origin, seq)) WITHOUT ROWID",
     "cuts": "(origin INTEGER PRIMARY KEY, first INTEGER)",
-    "dropped": "(id INTEGER PRIMARY KEY, collection, key, body, UNIQUE (collection, key))",
-    "before": "(id INTEGER PRIMARY KEY, collection, key, origin, seq, hlc, body, stamps,"
+    "dropped": "(id INTEGER PRIMARY KEY, collection, key, body, expires, UNIQUE (collection, key))",
+    "before": "(id INTEGER PRIMARY KEY, collection, key, origin, seq, hlc, expires, body, stamps,"
     " UNIQUE (collection, key))",
     "restamped": "(hlc INTEGER PRIMARY KEY, now INTEGER)",
     # the entries that a damaged file had

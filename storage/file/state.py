@@ -16,7 +16,7 @@ from entgldb.messages.model import ALWAYS_MERGED, COLLECTIONS, Origin, Vector
 from entgldb.storage.file.undo import Journal, UndoDict, UndoSet
 from entgldb.storage.rules.chain import NO_HEAD, Head
 from entgldb.storage.rules.header import decode
-from entgldb.storage.rules.merging.collection_rule import merges
+from entgldb.storage.rules.merging.collection_rule import life_of, merges
 
 _COLUMNS: Final = (
     "clock, lsn, documents, entries, conflicts, pruned_lsn, collected_lsn, collected_hlc, log_bytes,"
@@ -26,6 +26,12 @@ _COLUMNS: Final = (
 _numbers: Final[Callable[[State], tuple[int, ...]]] = attrgetter(*_COLUMNS.split(", "))
 _LOAD: Final = f"SELECT {_COLUMNS} FROM _entgldb_now"  # noqa: S608 -- constants
 _SAVE: Final = f"UPDATE _entgldb_state SET saves = saves + 1, ({_COLUMNS}) = ({_COLUMNS.count(',') * '?, '}?)"  # noqa: S608 -- constants
+_SOONEST: Final = (
+    "SELECT min(expires) FROM (SELECT min(expires) AS expires FROM _entgldb_documents"
+    " INDEXED BY _entgldb_expiring WHERE expires IS NOT NULL AND body IS NOT NULL UNION ALL"
+    " SELECT min(expires) FROM _entgldb_conflicts INDEXED BY _entgldb_conflicts_expiring"
+    " WHERE expires IS NOT NULL)"
+)
 SAVE_ROWS: Final = 1_000
 """Rows of the log after which the state is saved, so that whoever opens the file reads few."""
 SAVE_BYTES: Final = 4 * 1024 * 1024
@@ -111,6 +117,10 @@ class State:
     """Milliseconds, by the monotonic clock, for which a store has had the file open: data ages by it."""
     shown_ms: int = 0
     """The latest time that this node's own wall clock has shown, or that an operator has let in."""
+    time_ms: int = field(default=0, compare=False)
+    """The time, as far as this node knows it: a version whose moment is not later is not shown."""
+    soonest_ms: int = field(default=0, compare=False)
+    """No version that is shown expires before; 0: none expires."""
     origins: UndoDict[Origin, Known] = field(default_factory=UndoDict)
     held: UndoDict[Origin, Head] = field(default_factory=UndoDict)
     """Newest held entry of each origin that has any."""
@@ -119,6 +129,8 @@ class State:
     collections: UndoSet[str] = field(default_factory=UndoSet)
     merging: UndoSet[str] = field(default_factory=UndoSet)
     """Collections whose own writes are merges."""
+    lives: UndoDict[str, int] = field(default_factory=UndoDict)
+    """Collection -> milliseconds for which own writes to it live, where that is bounded."""
     dirty: UndoSet[Origin] = field(default_factory=UndoSet)
     """Origins whose head moved since the last save."""
     moved: UndoSet[Origin] = field(default_factory=UndoSet, compare=False)
@@ -184,7 +196,8 @@ class State:
             connection.execute("SELECT 1 FROM _entgldb_oplog WHERE applied = 2 LIMIT 1").fetchone()
             is not None
         )
-        state.merging = merging_collections(connection)
+        state.merging, state.lives = collection_rules(connection)
+        state.time_ms, state.soonest_ms = state.shown_ms, soonest(connection)
         state.__post_init__()
         return state
 
@@ -206,9 +219,15 @@ class State:
             setattr(self, name, value)
         self.journal.back_to(journalled)
 
-    def set_merging(self, names: set[str]) -> None:
-        """The collections that merge are these now."""
-        self.merging = UndoSet(names, self.journal)
+    def read_rules(self, connection: sqlite3.Connection) -> None:
+        """Take the rules of all collections from the file."""
+        merging, lives = collection_rules(connection)
+        self.merging, self.lives = UndoSet(merging, self.journal), UndoDict(lives, self.journal)
+
+    def note_moment(self, expires: int) -> None:
+        """A version that is shown expires then."""
+        if not 0 < self.soonest_ms <= expires:
+            self.soonest_ms = expires
 
     def forget_answers(self) -> None:
         """The answers since the last save stand elsewhere, and will not follow from the log any more."""
@@ -356,9 +375,17 @@ def _held(connection: sqlite3.Connection, where: str = "", *values: int) -> dict
     return {name: Head(seq, digest, hlc=decode(raw).hlc) for name, seq, digest, raw in rows}
 
 
-def merging_collections(connection: sqlite3.Connection) -> UndoSet[str]:
-    """Names of all collections that merge."""
+def collection_rules(connection: sqlite3.Connection) -> tuple[UndoSet[str], UndoDict[str, int]]:
+    """Names of all collections that merge, and how long documents live where that is bounded."""
     rows = connection.execute(
         "SELECT key, body FROM _entgldb_documents WHERE collection = ? AND body IS NOT NULL", (COLLECTIONS,)
-    )
-    return UndoSet({key for key, body in rows if merges(key, body)} | ALWAYS_MERGED)
+    ).fetchall()
+    lives = ((key, life_of(body)) for key, body in rows)
+    merging = {key for key, body in rows if merges(key, body)} | ALWAYS_MERGED
+    return UndoSet(merging), UndoDict((key, life) for key, life in lives if life is not None)
+
+
+def soonest(connection: sqlite3.Connection) -> int:
+    """The first moment at which something that is shown expires; 0: nothing does."""
+    (found,) = connection.execute(_SOONEST).fetchone()
+    return int(found or 0)

@@ -14,7 +14,7 @@ from entgldb.storage.file.collections import ensure_collection
 from entgldb.storage.file.state import GREW, Rows, State
 from entgldb.storage.log.evicting import evict
 from entgldb.storage.rules.header import Header, digest
-from entgldb.storage.rules.merging.collection_rule import merges
+from entgldb.storage.rules.merging.collection_rule import life_of, merges
 from entgldb.storage.rules.merging.row import Current, Loser
 from entgldb.storage.rules.merging.stored import Tip
 
@@ -35,17 +35,17 @@ _LOG: Final = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _DOCUMENT: Final = (
-    "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
-    " body = excluded.body, origin = excluded.origin, seq = excluded.seq,"
-    " hlc = excluded.hlc, lsn = excluded.lsn, sha256 = excluded.sha256"
+    "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, expires)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
+    " body = excluded.body, origin = excluded.origin, seq = excluded.seq, hlc = excluded.hlc,"
+    " lsn = excluded.lsn, sha256 = excluded.sha256, expires = excluded.expires"
 )
 """Never over a row with ``stamps``: ``rules.merging.row`` decides those."""
 _ROW: Final = (
-    "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
+    "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps, expires)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
     " body = excluded.body, origin = excluded.origin, seq = excluded.seq, hlc = excluded.hlc,"
-    " lsn = excluded.lsn, sha256 = excluded.sha256, stamps = excluded.stamps"
+    " lsn = excluded.lsn, sha256 = excluded.sha256, stamps = excluded.stamps, expires = excluded.expires"
 )
 TIDY_ROWS: Final = 2_000
 """Notes about parents that ``tidy`` looks at in one go."""
@@ -66,6 +66,8 @@ class Batch:
         flush."""
         self._bodies: dict[tuple[str, str], str | None] = {}
         """The bodies that wait for the next flush."""
+        self._moments: dict[tuple[str, str], int] = {}
+        """The moments of those that expire."""
         self.flushed = 0
         """Rows changed by ``flush``, as the connection counts them."""
 
@@ -105,6 +107,16 @@ class Batch:
         row = self.connection.execute(_BODY, place).fetchone()
         return None if row is None else row[0]
 
+    def moment(self, place: tuple[str, str]) -> int:
+        """The moment at which the document of a key expires; 0: it does not, or there is none."""
+        if place in self._bodies:
+            return self._moments.get(place, 0)
+        row = self.connection.execute(
+            "SELECT expires FROM _entgldb_documents WHERE collection = ? AND key = ? AND body IS NOT NULL",
+            place,
+        ).fetchone()
+        return 0 if row is None else row[0] or 0
+
     def log(
         self,
         header: Header,
@@ -134,13 +146,23 @@ class Batch:
         return lsn
 
     def replace(self, header: Header, text: str | None, lsn: int, before: Current | None) -> None:
-        """Make the entry the current version of its key; ``text`` None leaves a tombstone."""
+        """Make the entry the current version of its key; ``text`` None, or past its moment, leaves a
+        tombstone."""
         state = self.state
         if header.collection not in state.collections:
             ensure_collection(self.connection, state, header.collection)
         origin, seq, hlc, collection, key = header[:5]
-        number, sha = state.origins[origin].number, header.body_sha256 or None
-        self._documents.append((collection, key, text, number, seq, hlc, lsn, sha))
+        number, sha, expires = state.origins[origin].number, header.body_sha256 or None, None
+        if header.optional and header.expires:
+            expires = header.expires
+            if expires <= state.time_ms:
+                text = sha = None
+            else:
+                state.note_moment(expires)
+                self._moments[collection, key] = expires
+        elif self._moments:
+            self._moments.pop((collection, key), None)
+        self._documents.append((collection, key, text, number, seq, hlc, lsn, sha, expires))
         self.known[collection, key] = Current(origin, seq, hlc, text is not None)
         self._bodies[collection, key] = text
         grown = (text is not None) - (before is not None and before.live)
@@ -167,7 +189,10 @@ class Batch:
             ensure_collection(self.connection, state, place[0])
         number = state.origins[newest.origin].number
         sha = None if body is None else digest(body.encode())
-        self.connection.execute(_ROW, (*place, body, number, newest.seq, newest.hlc, lsn, sha, stamps))
+        values = (body, number, newest.seq, newest.hlc, lsn, sha, stamps, newest.expires or None)
+        self.connection.execute(_ROW, (*place, *values))
+        if newest.expires and body is not None:
+            state.note_moment(newest.expires)
         state.documents += (body is not None) - was_live
         if place[0] == COLLECTIONS:
             self._set_rule(place[1], body)
@@ -175,8 +200,8 @@ class Batch:
     def bury(self, collection: str, key: str) -> None:
         """Take away a document that no entry has deleted: its row says so to change feeds, to nobody else."""
         self.connection.execute(
-            "UPDATE _entgldb_documents SET body = NULL, sha256 = NULL, stamps = NULL, hlc = 0, lsn = ?"
-            " WHERE collection = ? AND key = ?",
+            "UPDATE _entgldb_documents SET body = NULL, sha256 = NULL, stamps = NULL, hlc = 0, lsn = ?,"
+            " expires = NULL WHERE collection = ? AND key = ?",
             (self.state.next_lsn(), collection, key),
         )
 
@@ -213,14 +238,20 @@ class Batch:
         return [Version(*row) for row in rows.fetchall()]
 
     def keep_loser(self, collection: str, key: str, loser: Loser) -> None:
-        """A version whose change was overwritten: keep it as a conflict."""
+        """A version whose change was overwritten: keep it as a conflict, unless its moment has passed."""
         tip = loser.tip
-        number, rule = self.state.origins[tip.origin].number, "lww" if loser.whole else "merge"
+        if 0 < tip.expires <= self.state.time_ms:
+            return
+        row = (self.state.origins[tip.origin].number, tip.seq, tip.hlc, collection, key, loser.text)
+        rule = "lww" if loser.whole else "merge"
         self.state.conflicts += self.connection.execute(
             "INSERT OR IGNORE INTO _entgldb_conflicts"
-            " (origin, seq, hlc, collection, key, body, found_ms, rule) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (number, tip.seq, tip.hlc, collection, key, loser.text, self.state.lived_ms, rule),
+            " (origin, seq, hlc, collection, key, body, found_ms, rule, expires)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*row, self.state.lived_ms, rule, tip.expires or None),
         ).rowcount
+        if tip.expires:
+            self.state.note_moment(tip.expires)
         evict(self.connection, self.state)
 
     def note_successor(self, version: Version) -> int:
@@ -276,11 +307,16 @@ class Batch:
         self._log.clear()
         self._documents.clear()
         self._bodies.clear()
+        self._moments.clear()
         self.known.clear()
 
     def _set_rule(self, collection: str, setting: str | None) -> None:
-        change = self.state.merging.add if merges(collection, setting) else self.state.merging.discard
-        change(collection)
+        state, life = self.state, life_of(setting)
+        (state.merging.add if merges(collection, setting) else state.merging.discard)(collection)
+        if life is None:
+            state.lives.discard(collection)
+        else:
+            state.lives[collection] = life
 
     def tidy(self, after: int) -> int:
         """Drop conflict rows found too long ago, and of some notes those about parents that have come since.

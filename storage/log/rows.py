@@ -19,6 +19,7 @@ from entgldb.storage.rules.merging.row import (
     Merging,
     Operation,
     absorb,
+    goes_whole,
     operation,
     put_operation,
     read_merging,
@@ -30,22 +31,24 @@ from entgldb.storage.rules.updating.apply import apply
 from entgldb.storage.rules.updating.parse import Update
 
 _ROW: Final = (
-    "SELECT o.name, d.seq, d.hlc, d.body, d.stamps, d.lsn FROM _entgldb_documents d"
+    "SELECT o.name, d.seq, d.hlc, ifnull(d.expires, 0), d.body, d.stamps, d.lsn FROM _entgldb_documents d"
     " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ? AND d.hlc > 0"
 )
 
+AND_ITSELF: Final = "~"
+"""Behind an origin, it makes a stamp that comes right after the one of that origin."""
 _HISTORY: Final = "SELECT ifnull(length(stamps), 0) FROM _entgldb_documents WHERE collection = ? AND key = ?"
 
 
 def read_row(batch: Batch, collection: str, key: str) -> Stored | None:
     """The row of a key, or None."""
     row = _raw(batch, (collection, key))
-    return None if row is None else load(Tip(*row[:3]), row[3], row[4])
+    return None if row is None else _loaded(row)
 
 
 def read_operation(header: Header, text: str | None) -> Operation:
     """An entry as the merge sees it; its text was checked."""
-    tip = Tip(header.origin, header.seq, header.hlc)
+    tip = Tip(header.origin, header.seq, header.hlc, header.expires)
     if header.op == MERGE:
         return operation(tip, header.named, read_merging(text or "", tip.stamp))
     return put_operation(tip, header.named, text)
@@ -70,7 +73,7 @@ def composed(
         return Merging(whole(document or {}), document is None)
     if document is None:
         return Merging({}, True)
-    if row is None or not row.live:
+    if row is None or not row.shown:
         return Merging(fresh(document), over=_over(row, collected_hlc))
     change = (
         difference(row.document(), document, row.tree)
@@ -84,9 +87,13 @@ def accumulated(
     row: Stored | None, operations: Sequence[FieldOperation], origin: Origin, collected_hlc: int
 ) -> Merging:
     """The merge by which ``origin`` increments counters and changes sets. Raises InvalidError."""
-    if row is None or not row.live:
+    if row is None or not row.shown:
         return Merging(carried_out(operations, {}), over=_over(row, collected_hlc))
-    return Merging(continued(carried_out(operations, row.tree), row.tree, origin))
+    change = carried_out(operations, row.tree)
+    if goes_whole(row):
+        # nothing of it would be left below the change once it has expired
+        return Merging(whole(with_change(row, change)))
+    return Merging(continued(change, row.tree, origin))
 
 
 def updated(row: Stored | None, update: Update, origin: Origin, collected_hlc: int, *, anew: bool) -> Merging:
@@ -95,7 +102,7 @@ def updated(row: Stored | None, update: Update, origin: Origin, collected_hlc: i
     ``anew``: write the document whole, to shed the versions of all that it ever had, unless the update does
     nothing but accumulate: that adds next to none, and counters and sets would lose their writers.
     """
-    stands = row is not None and row.live
+    stands = row is not None and row.shown
     tree = row.tree if row is not None and stands else {}
     before = render(tree)
     fields, operations = split(update, before)
@@ -105,7 +112,7 @@ def updated(row: Stored | None, update: Update, origin: Origin, collected_hlc: i
     change = joined(difference(before, after, tree), carried_out(operations, tree))
     if row is None or not stands:
         return Merging(change, over=_over(row, collected_hlc))
-    if anew and fields:
+    if (anew and fields) or goes_whole(row):
         return Merging(whole(with_change(row, change)))
     return Merging(continued(change, tree, origin))
 
@@ -113,7 +120,8 @@ def updated(row: Stored | None, update: Update, origin: Origin, collected_hlc: i
 def _over(row: Stored | None, collected_hlc: int) -> Stamp | None:
     """The delete that a document is written over which stands nowhere."""
     if row is not None:
-        return row.newest.stamp
+        # what has expired is gone with its own leaves
+        return (row.newest.hlc, row.newest.origin + AND_ITSELF) if row.hidden else row.newest.stamp
     return (collected_hlc, "~") if collected_hlc else None
 
 
@@ -132,7 +140,7 @@ def merge_row(batch: Batch, header: Header, text: str | None, lsn: int, *, absen
     """
     one, place = read_operation(header, text), (header.collection, header.key)
     row = _raw(batch, place)
-    before = None if row is None else load(Tip(*row[:3]), row[3], row[4])
+    before = None if row is None else _loaded(row)
     for version in one.named:
         batch.clear_conflict(place, version)
     superseded = before is not None and batch.has_successor(header.version)
@@ -155,6 +163,10 @@ def write_row(
     return _write(batch, place, _raw(batch, place), stored, lsn, bounded=bounded)
 
 
+def _loaded(row: Any) -> Stored:
+    return load(Tip(*row[:4]), row[4], row[5])
+
+
 def _raw(batch: Batch, place: tuple[str, str]) -> Any:
     batch.flush()
     return batch.connection.execute(_ROW, place).fetchone()
@@ -163,14 +175,14 @@ def _raw(batch: Batch, place: tuple[str, str]) -> Any:
 def _write(
     batch: Batch, place: tuple[str, str], row: Any, stored: Stored, lsn: int, *, bounded: bool = True
 ) -> bool:
-    body, stamps = save(stored)
-    size, before = _bytes(body, stamps), 0 if row is None else _bytes(row[3], row[4])
+    body, stamps = save(stored, hidden=stored.is_past(batch.state.time_ms))
+    size, before = _bytes(body, stamps), 0 if row is None else _bytes(*row[4:6])
     if bounded and size > ROW_BYTES_MAX:
         raise TooLargeError(f"{size} bytes with the versions of its fields, {ROW_BYTES_MAX} allowed")
-    was_live = row is not None and row[3] is not None
-    same = row is not None and body == row[3] and stored.newest == row[:3]
-    if not same or stamps != row[4]:
-        batch.write(place, stored.newest, (body, stamps), row[5] if same else lsn, was_live=was_live)
+    was_live = row is not None and row[4] is not None
+    same = row is not None and body == row[4] and stored.newest == row[:4]
+    if not same or stamps != row[5]:
+        batch.write(place, stored.newest, (body, stamps), row[6] if same else lsn, was_live=was_live)
     return size > max(before, MERGED_BYTES_MAX)
 
 

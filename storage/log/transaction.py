@@ -37,6 +37,7 @@ class Age:
         """Put it into the state of a transaction: the memory then agrees with the file."""
         state.lived_ms = max(state.lived_ms, self._lived_ms)
         state.shown_ms = max(state.shown_ms, self._shown_ms)
+        state.time_ms = max(state.time_ms, self._shown_ms)
         self._shown_ms = 0
 
 

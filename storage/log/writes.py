@@ -36,9 +36,9 @@ from entgldb.storage.log.unfit import APPLIED
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.body import check_object
 from entgldb.storage.rules.chain import Head
-from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, digest, encode
+from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, digest, encode, expiring
 from entgldb.storage.rules.merging.changes import as_read, difference, same
-from entgldb.storage.rules.merging.row import Current
+from entgldb.storage.rules.merging.row import Current, goes_whole
 from entgldb.storage.rules.merging.stored import Stored
 
 
@@ -156,7 +156,9 @@ class _Group:
         body = _merge_body(self.batch, write, row)
         text = body.decode()
         known = _known(self.batch, write, row)
-        header, lsn = self._log(write, (known[0] if known else None, known[1:]), MERGE, body, text)
+        keeps = 0 if row is None or row.hidden else row.newest.expires
+        replaced = (known[0] if known else None, known[1:])
+        header, lsn = self._log(write, replaced, MERGE, body, text, keeps)
         if merge_row(self.batch, header, text, lsn) and not write.deletes:
             raise TooLargeError(
                 f"{'/'.join(write.place)} would take more than {MERGED_BYTES_MAX} bytes"
@@ -169,7 +171,8 @@ class _Group:
         # a client that writes here has the conflicts before him, too
         lost = batch.conflicts_of(*write.place) if batch.state.conflicts else []
         parent = None if current is None else Version(current.origin, current.seq)
-        header, lsn = self._log(write, (parent, lost), op, write.body or b"", write.text)
+        keeps = batch.moment(write.place) if write.keeps_moment else 0
+        header, lsn = self._log(write, (parent, lost), op, write.body or b"", write.text, keeps)
         for version in lost:
             batch.clear_conflict(write.place, version)
         batch.replace(header, write.text, lsn, current)
@@ -181,9 +184,16 @@ class _Group:
         op: int,
         body: bytes,
         text: str | None,
+        keeps: int = 0,
     ) -> tuple[Header, int]:
-        """``replaced``: the version that the writer replaced, and others that it knew."""
+        """``replaced``: the version that the writer replaced, and others that it knew.
+
+        ``keeps``: the moment of the document that it changes.
+        """
         parent, seen = replaced
+        expires = 0
+        if write.life_ms is not None or self.batch.state.lives or write.keeps_moment:
+            expires = self._expires(write, keeps)
         header = Header(
             self.origin,
             self.seq,
@@ -196,11 +206,21 @@ class _Group:
             b"" if op == DELETE else digest(body),
             self.previous,
             tuple(seen[:NAMED_MAX]),
+            expiring(expires),
         )
         raw = encode(header)
         self._count(len(body), len(raw))
         self.previous = digest(raw)
         return header, self.batch.log(header, raw, self.previous, text, APPLIED)
+
+    def _expires(self, write: Checked, keeps: int) -> int:
+        """The moment from which on nobody shows what is written; 0: none."""
+        life_ms = self.batch.state.lives.get(write.place[0], 0) if write.life_ms is None else write.life_ms
+        if write.deletes:
+            return 0
+        if not life_ms:
+            return keeps if write.keeps_moment and write.life_ms is None else 0
+        return min(clock.ms_of(self.hlc) + life_ms, clock.MS_MAX)
 
     def _count(self, body: int, header: int) -> None:
         """Changed fields may take more than the documents: a receiver has to stage them."""
@@ -228,11 +248,12 @@ def _merge_body(batch: Batch, write: Checked, row: Stored | None) -> bytes:
     fields = write.place[0] in batch.state.merging and not write.whole
     read = _read(write)
     # the writer has read the row as it stands: its field versions are at hand
-    if read is not None and row is not None and row.live and same(read, row.document()):
+    if read is not None and row is not None and row.shown and same(read, row.document()):
         read = None
-    if fields and has_long_history(batch, *write.place):
-        # written whole, a document sheds the versions of all that it ever had and has no more
-        if read is not None and document is not None and row is not None and row.live:
+    if fields and (has_long_history(batch, *write.place) or (row is not None and goes_whole(row))):
+        # written whole, a document sheds the versions of all that it ever had and has no more; of a put that
+        # expires nothing would be left below a change
+        if read is not None and document is not None and row is not None and row.shown:
             document = with_change(row, difference(read, document, as_read(read, row.tree)))
         fields = False
     return composed(row, document, fields=fields, origin=own, collected_hlc=collected, read=read).encode()
@@ -299,6 +320,8 @@ def _merging_effects(batch: Batch, writes: list[Checked], currents: list[Current
             # a put that finds every field as it is changes nothing, and says so to nobody
             before = texts[place] if place in texts else batch.text(place) if was_live else None
             effective = not was_live or anew or _differs(_read(write), before, write.text)
+            # its life begins anew
+            effective = effective or bool(write.life_ms) or place[0] in batch.state.lives
         texts[place] = write.text if write.base is None else None
         found.append(effective)
     return found

@@ -12,6 +12,7 @@ from entgldb.messages.model import Origin, Vector, Version
 from entgldb.messages.wire import Copy
 from entgldb.storage.log.read import LogReader
 from entgldb.storage.log.unfit import APPLIED, UNFIT
+from entgldb.storage.rules import clock
 from entgldb.storage.rules.comparing.repair import is_sound
 from entgldb.storage.rules.header import MERGE, Header, decode, digest
 from entgldb.storage.rules.results import Walked
@@ -24,7 +25,7 @@ COMING_MAX: Final = 10_000
 _PAGE_BYTES_MAX: Final = 1024 * 1024
 _COPY: Final = (
     "SELECT d.collection, d.key, o.name, d.seq, d.hlc, CAST(d.body AS BLOB),"
-    " coalesce(d.sha256, x''), d.stamps"
+    " coalesce(d.sha256, x''), d.stamps, ifnull(d.expires, 0)"
     " FROM _entgldb_documents d JOIN _entgldb_origins o ON o.id = d.origin"
     " WHERE d.collection = ? AND d.key = ? AND d.hlc > 0"
 )
@@ -58,7 +59,10 @@ class Fingerprints:
         """The rows of those of the keys that have one, one by one; a damaged one is not shown to anybody."""
         for collection, key in places:
             copy = read_copy(self._connection, collection, key)
-            if copy is not None and is_sound(copy, read_header(self._connection, copy.origin, copy.seq)):
+            # whether its moment has passed, the receiver can tell
+            if copy is not None and is_sound(
+                copy, read_header(self._connection, copy.origin, copy.seq), clock.MS_MAX
+            ):
                 yield copy
 
     def waiting(self) -> list[tuple[str, str]]:
@@ -116,7 +120,7 @@ def read_logged(connection: sqlite3.Connection, copy: Copy) -> Copy | None:
     if (b"" if body is None else digest(body)) != header.body_sha256:
         return None
     place = (copy.collection, copy.key, copy.origin, copy.seq)
-    return Copy(*place, header.hlc, body, header.body_sha256)
+    return Copy(*place, header.hlc, body, header.body_sha256, None, header.expires)
 
 
 def read_header(connection: sqlite3.Connection, origin: Origin, seq: int) -> Header | None:

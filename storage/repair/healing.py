@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import BODY_BYTES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version
 from entgldb.storage.file.scratch import empty
-from entgldb.storage.file.state import State, merging_collections
+from entgldb.storage.file.state import State
 from entgldb.storage.log import unfit
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.rows import read_operation, read_row, write_row
 from entgldb.storage.log.unfit import APPLIED
 from entgldb.storage.rules.chain import Head
-from entgldb.storage.rules.header import MERGE, PUT, Header, decode, digest, encode
+from entgldb.storage.rules.header import MERGE, PUT, Header, decode, digest, encode, expiring
 from entgldb.storage.rules.merging.accumulating import tags_removed
 from entgldb.storage.rules.merging.changes import plant
 from entgldb.storage.rules.merging.row import Operation, read_merging, refolded
@@ -115,7 +116,7 @@ def take_out(batch: Batch, firsts: Mapping[Origin, int]) -> None:
         _cut(connection, state, origin, head)
     _refold(batch, pruned_before)
     # the branch may have set the rule of a collection
-    state.set_merging(merging_collections(connection))
+    state.read_rules(connection)
 
 
 def _remember_all(batch: Batch, origin: Origin, first: int) -> Head:
@@ -175,14 +176,24 @@ def _cut(connection: sqlite3.Connection, state: State, origin: Origin, head: Hea
     ).rowcount
 
 
-def dropped(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str]]:
-    """Documents of the branch that was taken out: collection, key, body."""
+class Dropped(NamedTuple):
+    """A document of the branch that was taken out."""
+
+    collection: str
+    key: str
+    body: str
+    expires: int = 0
+
+
+def dropped(connection: sqlite3.Connection) -> Iterator[Dropped]:
+    """The documents of the branch that was taken out."""
     last = 0
     while row := connection.execute(
-        "SELECT id, collection, key, body FROM temp.dropped WHERE id > ? ORDER BY id LIMIT 1", (last,)
+        "SELECT id, collection, key, body, expires FROM temp.dropped WHERE id > ? ORDER BY id LIMIT 1",
+        (last,),
     ).fetchone():
         last = row[0]
-        yield row[1:]
+        yield Dropped(*row[1:])
 
 
 def _remember(batch: Batch, header: Header, body: str | None) -> None:
@@ -217,26 +228,28 @@ def _remember(batch: Batch, header: Header, body: str | None) -> None:
     execute("DELETE FROM temp.dropped WHERE collection = ? AND key = ?", place)
     fits = body is not None and len(body.encode()) <= BODY_BYTES_MAX
     if fits and not header.collection.startswith(SYSTEM_PREFIX):
-        execute("INSERT INTO temp.dropped (collection, key, body) VALUES (?, ?, ?)", (*place, body))
+        execute(
+            "INSERT INTO temp.dropped (collection, key, body, expires) VALUES (?, ?, ?, ?)",
+            (*place, body, header.expires),
+        )
 
 
-def is_shown(connection: sqlite3.Connection, document: tuple[str, str, str]) -> bool:
+def is_shown(connection: sqlite3.Connection, document: Dropped) -> bool:
     """Whether somebody has put the same body beside or in the place of it already."""
     row = connection.execute(
         "SELECT 1 FROM _entgldb_documents WHERE collection = ?1 AND key = ?2 AND body = ?3 UNION ALL"
         " SELECT 1 FROM _entgldb_conflicts WHERE collection = ?1 AND key = ?2 AND body = ?3",
-        document,
+        document[:3],
     ).fetchone()
     return row is not None
 
 
-def as_versions_that_lost(
-    origin: Origin, documents: Iterable[tuple[str, str, str]]
-) -> Iterator[tuple[bytes, str]]:
+def as_versions_that_lost(origin: Origin, documents: Iterable[Dropped]) -> Iterator[tuple[bytes, str]]:
     """A log of ``origin`` that puts ``documents`` with the smallest clocks: headers and bodies."""
     previous = b""
-    for seq, (collection, key, body) in enumerate(documents, 1):
+    for seq, (collection, key, body, expires) in enumerate(documents, 1):
         header = Header(origin, seq, seq, collection, key, PUT, None, 0, 1, digest(body.encode()), previous)
+        header = header._replace(optional=expiring(expires))
         raw = encode(header)
         previous = digest(raw)
         yield raw, body
@@ -276,7 +289,7 @@ def _refold(batch: Batch, pruned_before: int) -> None:
         row, losers = refolded(before, operations, gone, settled)
         if row is None:
             batch.bury(*place)
-            batch.state.documents -= before.live
+            batch.state.documents -= before.shown
             continue
         write_row(batch, place, row, batch.state.next_lsn(), bounded=False)
         for tip in {row.newest, *row.tips, *(one.row.newest for one in operations)}:

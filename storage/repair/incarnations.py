@@ -80,7 +80,7 @@ class Incarnations:
         connection, state = self._transaction.connection, self._transaction.state
         batch = Batch(connection, state)
 
-        def unseen(*, lost: bool) -> Iterator[tuple[str, str, str]]:
+        def unseen(*, lost: bool) -> Iterator[healing.Dropped]:
             for one in healing.dropped(connection):
                 there = batch.current(*one[:2])
                 beside = not whole or (there is not None and there.live)
@@ -98,9 +98,10 @@ class Incarnations:
                 self._applying.apply(entries, now_ms)
             authors.remember(connection, [Author(name, public, self.attestation(node_id, public))])
         writer = Writer(batch, state.own, now_ms)
-        for collection, key, body in unseen(lost=False):
-            there = batch.current(collection, key)
-            writer.write((collection, key), body, None if there is None else Version(there.origin, there.seq))
+        for one in unseen(lost=False):
+            there = batch.current(one.collection, one.key)
+            parent = None if there is None else Version(there.origin, there.seq)
+            writer.write((one.collection, one.key), one.body, parent, expires=one.expires)
         writer.end()
 
     def _seed(self, entropy: bytes) -> bytes:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from entgldb.messages.errors import EntglError
-from entgldb.messages.limits import DEPTH_MAX, ROW_BYTES_MAX
+from entgldb.messages.limits import DEPTH_MAX, DRIFT_MS_MAX, ROW_BYTES_MAX
 from entgldb.messages.model import Vector
 from entgldb.messages.wire import Copy
 from entgldb.storage.file.state import State
@@ -15,7 +15,7 @@ from entgldb.storage.log.append import Batch
 from entgldb.storage.repair.copies import has_unapplied, read_copy, read_header, read_logged, was_dropped
 from entgldb.storage.rules.body import check_object
 from entgldb.storage.rules.comparing.repair import Decision, Side, decide, is_sound
-from entgldb.storage.rules.merging.stored import Tip, load_foreign
+from entgldb.storage.rules.merging.stored import Tip, load, load_foreign, save
 
 
 class Mender:
@@ -74,7 +74,7 @@ class Mender:
         same = mine.copy is not None and (mine.copy.origin, mine.copy.seq) == (copy.origin, copy.seq)
         if not same and was_dropped(self._connection, copy.origin, copy.seq):
             return Decision.WAIT
-        sound = is_sound(copy, read_header(self._connection, copy.origin, copy.seq))
+        sound = self._is_sound(copy)
         return self._unless_waiting(copy.collection, copy.key, mine, decide(mine, Side(copy, vector, sound)))
 
     def judge_absent(self, collection: str, key: str, vector: Vector) -> Decision:
@@ -88,10 +88,12 @@ class Mender:
         before = read_copy(connection, copy.collection, copy.key)
         state.known(connection, copy.origin)
         text = None if copy.body is None else copy.body.decode()
-        newest = Tip(copy.origin, copy.seq, copy.hlc)
+        newest, saved = Tip(copy.origin, copy.seq, copy.hlc, copy.expires), (text, copy.stamps)
+        if 0 < copy.expires <= state.time_ms and text is not None:
+            saved = save(load(newest, text, copy.stamps), hidden=True)
         was_live = before is not None and before.body is not None
         Batch(connection, state).write(
-            (copy.collection, copy.key), newest, (text, copy.stamps), state.next_lsn(), was_live=was_live
+            (copy.collection, copy.key), newest, saved, state.next_lsn(), was_live=was_live
         )
         self._replaced.add(copy.collection)
         if before is None or (before.body is None) != (copy.body is None):
@@ -111,8 +113,12 @@ class Mender:
 
     def _side(self, collection: str, key: str) -> Side:
         copy = read_copy(self._connection, collection, key)
-        sound = copy is None or is_sound(copy, read_header(self._connection, copy.origin, copy.seq))
-        return Side(copy, self._vector, sound)
+        return Side(copy, self._vector, copy is None or self._is_sound(copy), self._state.time_ms)
+
+    def _is_sound(self, copy: Copy) -> bool:
+        header = read_header(self._connection, copy.origin, copy.seq)
+        # whoever has hidden it may have had a clock ahead of ours, as far as two may differ
+        return is_sound(copy, header, self._state.time_ms + DRIFT_MS_MAX)
 
     def _unless_waiting(self, collection: str, key: str, mine: Side, decision: Decision) -> Decision:
         """Quarantine, and entries that are still to be supplied, have their own way."""
@@ -137,7 +143,7 @@ class Mender:
                 check_object(copy.body, ROW_BYTES_MAX, DEPTH_MAX)
             if copy.stamps is not None:
                 body = None if copy.body is None else copy.body.decode()
-                tip = Tip(copy.origin, copy.seq, copy.hlc)
+                tip = Tip(copy.origin, copy.seq, copy.hlc, copy.expires)
                 load_foreign(tip, body, copy.stamps, self._state.origins, self._state.clock)
         except EntglError:
             return False

@@ -65,6 +65,7 @@ def reset_clock(
     """
     state, connection = transaction.state, transaction.connection
     state.shown_ms = now_ms
+    state.time_ms = members.known_ms(connection, state, now_ms)
     bound = clock.from_ms(members.known_ms(connection, state, now_ms) + DRIFT_MS_MAX)
     if state.clock <= bound:
         raise InvalidError(

@@ -18,12 +18,12 @@ from entgldb.messages.model import ENDED, Origin, Version
 from entgldb.messages.schema import Json
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.log.append import Batch
-from entgldb.storage.log.rows import composed, merge_row, read_operation, read_row, write_row
+from entgldb.storage.log.rows import AND_ITSELF, composed, merge_row, read_operation, read_row, write_row
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import Head
 from entgldb.storage.rules.clock import HLC_MAX
 from entgldb.storage.rules.ended import ending
-from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, decode, digest, encode
+from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, decode, digest, encode, expiring
 from entgldb.storage.rules.merging.accumulating import renamed, unaccumulated
 from entgldb.storage.rules.merging.changes import same, split, whole
 from entgldb.storage.rules.merging.row import Merging, absorb, read_merging
@@ -57,6 +57,10 @@ class Writer:
         state.clock = clock.tick(state.clock, self.now_ms)
         seq, previous = self.head.seq + 1, self.head.hash
         made = like._replace(origin=self.new, seq=seq, hlc=state.clock, prev_hash=previous)
+        if like.expires and made.hlc < like.hlc:
+            # a clock ahead has stamped it: it lives as long as its writer had said
+            moment = like.expires - clock.ms_of(like.hlc) + clock.ms_of(made.hlc)
+            made = made._replace(optional=(*expiring(max(1, moment)), *made.optional[1:]))
         raw = encode(made)
         self.head = Head(seq, digest(raw), self.head.forked, made.hlc)
         self.written += 1
@@ -87,12 +91,15 @@ class Writer:
         parent: Version | None,
         seen: tuple[Version, ...] = (),
         group: tuple[int, int] = (0, 1),
+        expires: int = 0,
     ) -> None:
         """Write fields, a document or (None) a delete; ``group``: index in a transaction, and its size."""
         op = MERGE if isinstance(body, Merging) else DELETE if body is None else PUT
         text = body.encode().decode() if isinstance(body, Merging) else body
         sha = b"" if text is None else digest(text.encode())
-        made, lsn = self.log(Header(self.new, 1, 0, *place, op, parent, *group, sha, b"", seen), text)
+        like = Header(self.new, 1, 0, *place, op, parent, *group, sha, b"", seen)
+        like = like._replace(optional=expiring(0 if text is None else expires))
+        made, lsn = self.log(like, text)
         merge_row(self.batch, made, text, lsn)
 
     def end(self) -> None:
@@ -107,12 +114,13 @@ class Writer:
 
     def _now(self, stamp: Stamp) -> Stamp | None:
         """The stamp that an entry has in the new log; that of another log as it is, None if it is put off."""
-        if stamp[1] != self._old:
+        origin = stamp[1].removesuffix(AND_ITSELF)
+        if origin != self._old:
             return stamp if stamp[0] <= self._began else None
         row = self.batch.connection.execute(
             "SELECT now FROM temp.restamped WHERE hlc = ?", stamp[:1]
         ).fetchone()
-        return stamp if row is None else (row[0], self.new)
+        return stamp if row is None else (row[0], self.new + stamp[1][len(origin) :])
 
     def _behind(self, hlc: int) -> int:
         """Of a delete that is put off: it had taken all that stays, and what was written again before it."""
@@ -165,7 +173,7 @@ class Tail:
             "SELECT * FROM temp.before WHERE id > ? ORDER BY id LIMIT 1", (last,)
         ).fetchone():
             last = row[0]
-            self._restore(writer, row[1:3], load(Tip(*row[3:6]), row[6], row[7]))
+            self._restore(writer, row[1:3], load(Tip(*row[3:7]), row[7], row[8]))
         writer.end()
         return writer.written - ends
 
@@ -211,8 +219,12 @@ class Tail:
     def _remember(self, place: Place, stored: Stored) -> None:
         """Note a row as it was before any of the tail was written again."""
         self.connection.execute(
-            "INSERT OR IGNORE INTO temp.before VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
-            (*place, *stored.newest, *((None, None) if self._is_of_tail(stored) else save(stored))),
+            "INSERT OR IGNORE INTO temp.before VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *place,
+                *stored.newest,
+                *((None, None) if self._is_of_tail(stored) else save(stored, hidden=stored.hidden)),
+            ),
         )
 
     def _is_of_tail(self, stored: Stored) -> bool:
@@ -224,9 +236,9 @@ class Tail:
         now = read_row(self.batch, *place)
         if now is None or self._is_of_tail(before):
             return
-        newest = writer.renamed(before.newest.version)
+        newest, expires = writer.renamed(before.newest.version), before.newest.expires
         if before.fields is None and now.fields is None:
-            writer.write(place, before.text, newest)
+            writer.write(place, before.text, newest, expires=expires)
             return
         document = before.document() if before.live else None
         seen = tuple(writer.renamed(tip.version) for tip in before.tips[:NAMED_MAX])
@@ -235,13 +247,13 @@ class Tail:
             merging = Merging(whole(document or {}), document is None)
             newest = now.newest.version
             seen = tuple(tip.version for tip in now.tips[:NAMED_MAX]) if now.live else ()
-        elif not same(document, now.document() if now.live else None):
+        elif expires != now.newest.expires or not same(document, now.document() if now.live else None):
             merging = _difference(document, now, writer.new)
         else:
             return
         # several writers may have made a document larger than one may write at once
         for change in split(merging.change, MERGE_BYTES_MAX - HEADER_BYTES_MAX):
-            writer.write(place, merging._replace(change=change), newest, seen)
+            writer.write(place, merging._replace(change=change), newest, seen, expires=expires)
 
     def _lives_in_snapshot(self, place: Place) -> bool:
         row = self.connection.execute(

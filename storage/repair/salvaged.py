@@ -69,13 +69,15 @@ def _write(
 ) -> None:
     batch = Batch(transaction.connection, transaction.state)
     row = read_row(batch, header.collection, header.key)
+    life = max(1, header.expires - now_ms) if header.expires else 0
     if row is None or row.newest.stamp < (header.hlc, header.origin):
         # a request id of this origin alone: nobody asks for its answer
+        write = Write(header.collection, header.key, body, expire_after=None if body is None else life)
         request = RequestId(digest(transaction.state.own.encode())[:16], transaction.state.lsn + number)
-        writing.write(request, [Write(header.collection, header.key, body)], now_ms)
+        writing.write(request, [write], now_ms)
     elif body is not None and row.fields is None and body.decode() != row.text:
         # the salvaged body, and after it the present one, which replaces not it but what was there before
         writer, place = Writer(batch, transaction.state.own, now_ms), (header.collection, header.key)
-        writer.write(place, body.decode(), None, group=(0, 2))
-        writer.write(place, row.text, row.newest.version, group=(1, 2))
+        writer.write(place, body.decode(), None, group=(0, 2), expires=header.expires)
+        writer.write(place, row.text, row.newest.version, group=(1, 2), expires=row.newest.expires)
         writer.end()

@@ -15,6 +15,8 @@ from entgldb.messages.limits import DRIFT_MS_MAX
 COUNTER_BITS: Final = 16
 HLC_MAX: Final = 2**63 - 1
 """The greatest integer that SQLite can store; the clock reaches it in the year 6429."""
+MS_MAX: Final = HLC_MAX >> COUNTER_BITS
+"""The latest millisecond that a stamp can name."""
 
 
 def from_ms(now_ms: int) -> int:

@@ -22,9 +22,9 @@ from entgldb.messages.limits import (
     OPTIONAL_BYTES_MAX,
     PACK_BYTES,
 )
-from entgldb.messages.model import Origin, Version, check_collection, check_key
+from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version, check_collection, check_key
 from entgldb.storage.rules.body import check_body
-from entgldb.storage.rules.clock import HLC_MAX
+from entgldb.storage.rules.clock import HLC_MAX, MS_MAX
 from entgldb.storage.rules.merging.row import read_merging
 
 HEADER_FORMAT: Final = 1
@@ -33,7 +33,9 @@ DELETE: Final = 1
 MERGE: Final = 2
 """Changed fields; the body is that of ``rules.merged``."""
 OPTIONAL_NUMBER_MAX: Final = 65_535
-"""The greatest number of an optional field. None has a meaning yet."""
+"""The greatest number of an optional field."""
+EXPIRES: Final = 1
+"""The optional field with the moment from which on nobody shows the version, an integer."""
 Optional = int | str | bytes
 _FIELDS: Final = 12
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}/[0-9a-f]{32}")
@@ -69,6 +71,17 @@ class Header(NamedTuple):
         return Version(self.origin, self.seq)
 
     @property
+    def expires(self) -> int:
+        """The moment from which on nobody shows the version, in milliseconds since 1970; 0: none.
+
+        A system collection keeps what it has.
+        """
+        if not self.optional or self.optional[0][0] != EXPIRES or self.collection.startswith(SYSTEM_PREFIX):
+            return 0
+        moment = self.optional[0][1]
+        return moment if type(moment) is int and self.op != DELETE else 0
+
+    @property
     def named(self) -> frozenset[Version]:
         """All versions that the writer says it knew."""
         return frozenset(self.seen if self.parent is None else (self.parent, *self.seen))
@@ -83,6 +96,11 @@ def encode(header: Header) -> bytes:
         fields.append(optional)
     packed: bytes = msgpack.packb((HEADER_FORMAT, *fields), buf_size=PACK_BYTES)
     return packed
+
+
+def expiring(moment: int) -> tuple[tuple[int, Optional], ...]:
+    """The optional fields of a header of which the version expires at ``moment``; 0: it does not."""
+    return ((EXPIRES, moment),) if moment else ()
 
 
 def digest(data: bytes) -> bytes:
@@ -167,6 +185,8 @@ def _checked_optional(optional: Any) -> tuple[tuple[int, Optional], ...]:
         number, value = field
         _need(type(number) is int and before < number <= OPTIONAL_NUMBER_MAX, "number of an optional field")
         _need(type(value) in (int, str, bytes), "optional field")
+        if number == EXPIRES:
+            _need(type(value) is int and 0 < value <= MS_MAX, "moment of expiry")
         before = number
     _need(len(msgpack.packb(optional, buf_size=PACK_BYTES)) <= OPTIONAL_BYTES_MAX, "size of optional fields")
     return tuple((number, value) for number, value in optional)

@@ -26,13 +26,13 @@ _TABLE: Final = (
 _SYSTEM: Final = "collection >= '_system_' AND collection < '_system`'"
 """A range of the index; '`' is the character after '_'."""
 _DOCUMENTS: Final = (
-    "SELECT collection, key, CAST(body AS BLOB), origin, seq, hlc, stamps FROM _entgldb_documents"
+    "SELECT collection, key, CAST(body AS BLOB), origin, seq, hlc, stamps, expires FROM _entgldb_documents"
     # a tombstone that a snapshot left (hlc 0) says no more than that nothing is there
     " WHERE (body IS NOT NULL OR hlc > 0) AND {} ORDER BY collection, key"
 )
 _CONFLICTS: Final = (
     "SELECT collection, key, CAST(body AS BLOB), origin, seq, hlc,"
-    " CASE rule WHEN 'lww' THEN NULL ELSE CAST(rule AS BLOB) END FROM _entgldb_conflicts"
+    " CASE rule WHEN 'lww' THEN NULL ELSE CAST(rule AS BLOB) END, expires FROM _entgldb_conflicts"
     " WHERE {} ORDER BY collection, key, origin, seq"
 )
 
@@ -86,7 +86,7 @@ class _Writer:
         gathered: list[tuple[Any, ...]] = []
         size = 0
         for row in rows:
-            made = (*row[:3], places[row[3]], *row[4:])
+            made = (*row[:3], places[row[3]], *row[4 : 7 if row[7] is None else 8])
             gathered.append(made)
             size += chunks.cost(made)
             if chunks.full(len(gathered), size):

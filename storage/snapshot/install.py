@@ -18,7 +18,7 @@ from entgldb.messages.model import SYSTEM_PREFIX, Origin, Vector, Version
 from entgldb.storage.authorship import authors
 from entgldb.storage.file.collections import ensure_collection
 from entgldb.storage.file.scratch import empty
-from entgldb.storage.file.state import State, merging_collections
+from entgldb.storage.file.state import State, soonest
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.evicting import evict
 from entgldb.storage.log.recorded import complete, has_recorded, is_partial, mark_partial
@@ -69,23 +69,26 @@ AND NOT EXISTS (SELECT 1 FROM staged.conflicts c CROSS JOIN temp.places o ON o.p
     WHERE c.collection = s.collection AND c.key = s.key AND o.number = s.origin AND c.seq = s.seq)
 """
 _THEIR_CONFLICTS: Final = """
-INSERT OR IGNORE INTO main._entgldb_conflicts (origin, seq, hlc, collection, key, body, found_ms, rule)
-SELECT o.number, s.seq, s.hlc, s.collection, s.key, s.body, :now, s.rule
+INSERT OR IGNORE INTO main._entgldb_conflicts
+(origin, seq, hlc, collection, key, body, found_ms, rule, expires)
+SELECT o.number, s.seq, s.hlc, s.collection, s.key, s.body, :now, s.rule, s.expires
 FROM staged.conflicts s CROSS JOIN temp.places o ON o.place = s.origin
 LEFT JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
 WHERE {visible} AND {apart} AND (s.seq > o.ours OR {unseen} OR (d.origin = o.number AND d.seq = s.seq))
 """
 _APART: Final = "NOT EXISTS (SELECT 1 FROM temp.joined j WHERE j.collection = s.collection AND j.key = s.key)"
 _PUT: Final = """
-INSERT INTO main._entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps)
-SELECT s.collection, s.key, s.body, o.number, s.seq, s.hlc, :base + s.id, s.sha256, s.stamps
+INSERT INTO main._entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps, expires)
+SELECT s.collection, s.key, s.body, o.number, s.seq, s.hlc, :base + s.id, s.sha256, s.stamps, s.expires
 FROM temp.taken t CROSS JOIN staged.documents s ON s.id = t.id CROSS JOIN temp.places o ON o.place = s.origin
 WHERE true ON CONFLICT (collection, key) DO UPDATE SET body = excluded.body, origin = excluded.origin,
-seq = excluded.seq, hlc = excluded.hlc, lsn = excluded.lsn, sha256 = excluded.sha256, stamps = excluded.stamps
+seq = excluded.seq, hlc = excluded.hlc, lsn = excluded.lsn, sha256 = excluded.sha256,
+stamps = excluded.stamps, expires = excluded.expires
 """
 # the version stays, so that a change feed can name it; hlc 0, so that whatever comes wins, as where no row is
 _BURY: Final = """
-UPDATE main._entgldb_documents SET body = NULL, sha256 = NULL, stamps = NULL, hlc = 0, lsn = :base + gone.n
+UPDATE main._entgldb_documents SET body = NULL, sha256 = NULL, stamps = NULL, hlc = 0, lsn = :base + gone.n,
+expires = NULL
 FROM temp.gone WHERE gone.id = _entgldb_documents.id
 """
 _CURRENT_IS_NO_CONFLICT: Final = """
@@ -100,21 +103,21 @@ DELETE FROM main._entgldb_conflicts WHERE (origin, seq) IN (SELECT o.id, s.seq
 """
 _OURS: Final = (
     (
-        "SELECT o.name, d.seq, d.hlc, d.body, d.stamps FROM main._entgldb_documents d"
+        "SELECT o.name, d.seq, d.hlc, ifnull(d.expires, 0), d.body, d.stamps FROM main._entgldb_documents d"
         " CROSS JOIN temp.origins o ON o.number = d.origin WHERE d.collection = ? AND d.key = ? AND d.hlc > 0"
     ),
     (
-        "SELECT o.name, c.seq, c.hlc, c.body, c.rule FROM main._entgldb_conflicts c"
+        "SELECT o.name, c.seq, c.hlc, ifnull(c.expires, 0), c.body, c.rule FROM main._entgldb_conflicts c"
         " CROSS JOIN temp.origins o ON o.number = c.origin WHERE c.collection = ? AND c.key = ?"
     ),
 )
 _THEIRS: Final = (
     (
-        "SELECT o.name, s.seq, s.hlc, s.body, s.stamps FROM staged.documents s"
+        "SELECT o.name, s.seq, s.hlc, ifnull(s.expires, 0), s.body, s.stamps FROM staged.documents s"
         " CROSS JOIN temp.places o ON o.place = s.origin WHERE s.collection = ? AND s.key = ?"
     ),
     (
-        "SELECT o.name, c.seq, c.hlc, c.body, c.rule FROM staged.conflicts c"
+        "SELECT o.name, c.seq, c.hlc, ifnull(c.expires, 0), c.body, c.rule FROM staged.conflicts c"
         " CROSS JOIN temp.places o ON o.place = c.origin WHERE c.collection = ? AND c.key = ?"
     ),
 )
@@ -199,10 +202,10 @@ class Merger:
         self, queries: tuple[str, str], place: tuple[str, str], seen: Mapping[str, int], aside: set[Version]
     ) -> Side:
         row = self.connection.execute(queries[0], place).fetchone()
-        stored = None if row is None else load(Tip(*row[:3]), row[3], row[4])
+        stored = None if row is None else load(Tip(*row[:4]), row[4], row[5])
         losers = [
-            Loser(Tip(name, seq, hlc), text, rule == LWW)
-            for name, seq, hlc, text, rule in self.connection.execute(queries[1], place)
+            Loser(Tip(name, seq, hlc, expires), text, rule == LWW)
+            for name, seq, hlc, expires, text, rule in self.connection.execute(queries[1], place)
         ]
         return Side(
             stored,
@@ -214,10 +217,10 @@ class Merger:
         state = self.state
         if joined.row is not None:
             write_row(batch, place, joined.row, state.next_lsn(), bounded=False)
-            self.taken += joined.row != here.row
+            self.taken += joined.row != (here.row and here.row._replace(hidden=joined.row.hidden))
         elif here.row is not None:
             batch.bury(*place)
-            state.documents -= here.row.live
+            state.documents -= here.row.shown
             self.deleted += 1
         for version in here.conflicts.keys() - joined.conflicts.keys():
             batch.clear_conflict(place, version)
@@ -274,7 +277,8 @@ class Merger:
         state.collected_hlc = max(state.collected_hlc, self.head.clock)
         if self.changes:
             state.pruned_lsn = state.lsn
-        state.set_merging(merging_collections(self.connection))
+        state.read_rules(self.connection)
+        state.soonest_ms = soonest(self.connection)
         if state.unfit:
             self._let_go()
         if self.system:

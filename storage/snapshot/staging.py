@@ -22,11 +22,13 @@ CREATE TABLE IF NOT EXISTS pieces (remaining INTEGER PRIMARY KEY, piece BLOB NOT
 CREATE TABLE IF NOT EXISTS head (payload BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS documents (
     id INTEGER PRIMARY KEY, collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT,
-    origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL, sha256 BLOB, stamps BLOB
+    origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL, sha256 BLOB, stamps BLOB,
+    expires INTEGER
 );
 CREATE TABLE IF NOT EXISTS conflicts (
     id INTEGER PRIMARY KEY, collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,
-    origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL, rule TEXT NOT NULL
+    origin INTEGER NOT NULL, seq INTEGER NOT NULL, hlc INTEGER NOT NULL, rule TEXT NOT NULL,
+    expires INTEGER
 );
 """
 _LAST: Final = (
@@ -118,16 +120,19 @@ class Staging:
         numbered = zip(range(taken.first, taken.first + len(taken.rows)), taken.rows, texts, strict=True)
         if taken.kind == DOCUMENTS:
             self.connection.executemany(
-                "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (n, *r[:2], text, *r[3:6], None if r[2] is None else sha256(r[2]).digest(), r[6])
+                    (n, *r[:2], text, *r[3:6], None if r[2] is None else sha256(r[2]).digest(), *r[6:])
                     for n, r, text in numbered
                 ],
             )
         else:
             self.connection.executemany(
-                "INSERT INTO conflicts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(n, *r[:2], text, *r[3:6], LWW if r[6] is None else BY_FIELD) for n, r, text in numbered],
+                "INSERT INTO conflicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (n, *r[:2], text, *r[3:6], LWW if r[6] is None else BY_FIELD, r[7])
+                    for n, r, text in numbered
+                ],
             )
 
 

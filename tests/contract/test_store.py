@@ -451,7 +451,7 @@ def test_many_writes_meet_the_versions_that_are_there(bench: Bench) -> None:
 def test_optional_fields_that_nobody_knows_are_stored_and_relayed_byte_for_byte(bench: Bench) -> None:
     writer, relay, end = bench.make("a"), bench.make("b"), bench.make("c")
     made = bench.put(writer, doc("u1"))
-    header = decode(made[0].header)._replace(optional=((1, 1_790_000_000_000), (999, "order 12")))
+    header = decode(made[0].header)._replace(optional=((2, 1_790_000_000_000), (999, "order 12")))
     # and behind them something that has no name yet
     raw = msgpack.packb([*msgpack.unpackb(encode(header)), {"of": "tomorrow"}])
     assert bench.apply(relay, [Entry(raw, made[0].body)]).refused == ""

@@ -49,6 +49,9 @@ SECOND_CLOUD_SEEDS = 6
 """Every sixth seed, if it has a cloud at all, has another, which all nodes have in their configuration."""
 LARGE_SEEDS = 64
 """Of so many seeds one has documents that merge and grow to some megabytes."""
+EXPIRING_SEEDS = 8
+EXPIRING = 5
+"""Of so many seeds one has documents that expire, unless its clocks are wrong by more than these live."""
 PICKY_SEEDS = 3
 """Every third seed has a node that cannot apply all that the others write."""
 
@@ -114,8 +117,11 @@ class Run:
                 client.merges = True
                 client.large = seed % LARGE_SEEDS == 5
                 client.counts = seed % COUNTING_SEEDS == COUNTING
+        wrong_clocks = self.options.wild_clocks or self.options.bad_times
         for client in self.clients:
-            client.conditional = seed % CONDITIONAL_SEEDS == CONDITIONAL
+            client.expires = seed % EXPIRING_SEEDS == EXPIRING and not wrong_clocks
+            # what is checked of a condition is whether a document was there, whatever the time
+            client.conditional = seed % CONDITIONAL_SEEDS == CONDITIONAL and not client.expires
         if seed % PICKY_SEEDS == 0:
             self.world.random.choice(self.lan).picky = True
             for client in self.clients:
@@ -199,6 +205,10 @@ class Run:
                 world.after(at + world.random.random(), world.random.choice(lan).set_rule, rule)
         if self.clients[0].counts:
             world.after(0.3, next(c for c in self.clients if c.node.role == "lan").set_rule, "merge", TALLIES)
+        if self.clients[0].expires:
+            for at, life_ms in ((2.0, 1_000), (6.0, 0)):
+                lan = next(client for client in self.clients if client.node.role == "lan")
+                world.after(at, lan.set_expiry, life_ms, "orders")
         world.after(1.5, self.faults.begin)
         if world.seed % LIAR_SEEDS == 0:
             world.after(1.8, self.lies.begin)
@@ -253,6 +263,8 @@ class Run:
             return ahead
         if self.forgetting.unsettled():
             return self.forgetting.unsettled()
+        if any(node.store.next_expiry() for node in self.nodes if node is not self.forgetting.retired):
+            return "documents are still to expire"
         looks = (self._lan_unsettled, self._gateway_unsettled, self._cloud_unsettled, self._lan_unsettled)
         return next((why for why in (look() for look in looks) if why), "")
 

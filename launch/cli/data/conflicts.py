@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,7 @@ from entgldb.launch.cli.common import (
     version_fields,
     with_database,
 )
+from entgldb.launch.cli.data.durations import read_duration, told
 
 if TYPE_CHECKING:
     from entgldb.client.database import Database
@@ -36,21 +38,35 @@ def _text(document: Any) -> str:
 @common
 @click.argument("name")
 @click.option("--conflict", type=click.Choice(["lww", "merge"]), help="Set the rule, on all nodes.")
+@click.option(
+    "--expire-after",
+    type=read_duration,
+    metavar="TIME",
+    help="How long what is written from now on lives, on all nodes: 90s, 15m, 12h, 30d or never.",
+)
 @with_database
-def collection(db: Database, as_json: bool, name: str, conflict: str | None) -> None:
-    """Show or set how a collection settles concurrent writes.
+def collection(
+    db: Database, as_json: bool, name: str, conflict: str | None, expire_after: float | None
+) -> None:
+    """Show or set how a collection settles concurrent writes, and how long its documents live.
 
     lww: of two documents the later one stands, the other is kept as a conflict. merge: fields are merged,
     of each field the later value stands. Set it once all nodes have this release of entgldb.
 
-    Example: entgldb collection users --conflict merge
+    \b
+    Example:
+      entgldb collection users --conflict merge
+      entgldb collection sessions --expire-after 30d
     """
     changed = conflict is not None and db.set_conflict_rule(name, conflict)
-    rule = db.conflict_rule(name)
+    if expire_after is not None:
+        changed |= db.set_expiry(name, None if expire_after == math.inf else expire_after)
+    rule, life = db.conflict_rule(name), db.expiry(name)
     if as_json:
-        show({"collection": name, "conflict": rule, "changed": changed})
+        show({"collection": name, "conflict": rule, "expire_after": life, "changed": changed})
     else:
-        say(f"{name}: {rule}" + (", now on its way to all nodes" if changed else ""))
+        lives = "" if life is None else f", expires after {told(life)}"
+        say(f"{name}: {rule}{lives}" + (", now on its way to all nodes" if changed else ""))
 
 
 @click.command()

@@ -20,6 +20,7 @@ from entgldb.launch.cli.common import (
     version_fields,
     with_database,
 )
+from entgldb.launch.cli.data.durations import expire_option
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import DEPTH_MAX
 from entgldb.messages.strict_json import read_object
@@ -111,6 +112,7 @@ def _changed(collection: str, key: str, printed: str, fields: dict[str, Any]) ->
     help="What `get --json` printed: where the collection merges, only what differs from it is written.",
 )
 @if_version_option
+@expire_option
 @request_option
 @ack_options
 @with_database
@@ -122,6 +124,7 @@ def put(
     document: str,
     base: TextIO | None,
     if_version: str | None,
+    expire_after: float | None,
     request: str | None,
     ack: tuple[Any, float],
 ) -> None:
@@ -138,7 +141,8 @@ def put(
     if base is not None:
         fields = _changed(collection, key, base.read(), fields)
     acked = db[collection].with_ack(*ack)
-    version = acked.put(key, fields, if_version=read_if_version(if_version), request=request)
+    condition = read_if_version(if_version)
+    version = acked.put(key, fields, if_version=condition, expire_after=expire_after, request=request)
     if as_json:
         show({"collection": collection, "key": key, "version": version_fields(version)})
     else:
@@ -152,6 +156,7 @@ def put(
 @click.option(
     "--key", metavar="KEY", help="Its key; without one the document gets a new one, which is shown."
 )
+@expire_option
 @request_option
 @ack_options
 @with_database
@@ -161,6 +166,7 @@ def insert(
     collection: str,
     document: str,
     key: str | None,
+    expire_after: float | None,
     request: str | None,
     ack: tuple[Any, float],
 ) -> None:
@@ -168,8 +174,8 @@ def insert(
 
     Example: entgldb insert users '{"name": "Ada", "age": 36}'
     """
-    acked = db[collection].with_ack(*ack)
-    made = acked.insert(read_json(document, "the document"), key=key, request=request)
+    fields, acked = read_json(document, "the document"), db[collection].with_ack(*ack)
+    made = acked.insert(fields, key=key, expire_after=expire_after, request=request)
     if as_json:
         show({"collection": collection, "key": made.key, "version": version_fields(made.version)})
     else:

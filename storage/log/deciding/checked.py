@@ -13,6 +13,7 @@ from entgldb.messages.strict_json import read_json
 from entgldb.storage.rules.body import check_body
 from entgldb.storage.rules.filtering.nodes import Node
 from entgldb.storage.rules.filtering.parser import FILTER_DEPTH_MAX, parse_filter
+from entgldb.storage.rules.merging.collection_rule import check_life
 from entgldb.storage.rules.updating.parse import Update, read_update, weight
 
 
@@ -46,6 +47,10 @@ class Checked(NamedTuple):
     terms: Terms | None = None
     skipped: bool = False
     """It was decided to change nothing: the document is as it should be, or (``text`` None) there is none."""
+    life_ms: int | None = None
+    """How long it lives; 0: for good. None: as the collection has it."""
+    keeps_moment: bool = False
+    """Where neither says how long, it expires when the document does that it changes."""
 
     @property
     def update(self) -> Update:
@@ -83,7 +88,13 @@ def check_writes(
         ):
             raise InvalidError("a write is a document, operations or an update, and only one of them")
         place = (collection, check_key(write.key))
-        checked.append(Checked(place, body, text, (), whole, base, operations, terms))
+        life_ms, keeps = write.expire_after, bool(operations or write.update is not None)
+        if life_ms is not None:
+            check_life(life_ms)
+            if text is None and not keeps:
+                raise InvalidError("a delete does not expire")
+        made = Checked(place, body, text, (), whole, base, operations, terms, False, life_ms, keeps)
+        checked.append(made)
     if any(weight(update) > 1 for update in updates.values()):
         _check_count(sum(max(1, len(one.operations), weight(one.update)) for one in checked))
     return checked

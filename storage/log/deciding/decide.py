@@ -61,14 +61,16 @@ def _decided(batch: Batch, write: Checked, terms: Terms, left: dict[Place, str |
     if before is None and not terms.upsert:
         return Checked(place, None, None, skipped=True)
     merges = place[0] in batch.state.merging
+    # its life begins anew, whether it changes or not
+    lives = write.life_ms is not None or place[0] in batch.state.lives
     # the row as the earlier writes leave it is known when they are done
-    return write if merges and again else _updated(write, update, before, merges=merges)
+    return write if merges and again else _updated(write, update, before, merges=merges, lives=lives)
 
 
-def _updated(write: Checked, update: Update, before: str | None, *, merges: bool) -> Checked:
+def _updated(write: Checked, update: Update, before: str | None, *, merges: bool, lives: bool) -> Checked:
     document: dict[str, Any] = {} if before is None else _read(before)
     # an element that is added again stays where another node removes it meanwhile
-    effective = before is None or (merges and adds(update, document))
+    effective = before is None or lives or (merges and adds(update, document))
     try:
         changed = apply(update, document)
     except InvalidError as fault:
@@ -76,7 +78,7 @@ def _updated(write: Checked, update: Update, before: str | None, *, merges: bool
     if not changed and not effective:
         return Checked(write.place, None, before, skipped=True)
     text = _text(document, before or "{}", write.place)
-    return write if merges else Checked(write.place, text.encode(), text)
+    return write if merges else write._replace(body=text.encode(), text=text, terms=None)
 
 
 def _read(text: str) -> dict[str, Any]:

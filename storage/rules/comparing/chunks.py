@@ -28,7 +28,7 @@ from entgldb.messages.limits import (
 from entgldb.messages.model import Author, Origin, Vector, check_collection, check_key
 from entgldb.storage.rules.authorship import fits
 from entgldb.storage.rules.body import check_object
-from entgldb.storage.rules.clock import HLC_MAX
+from entgldb.storage.rules.clock import HLC_MAX, MS_MAX
 from entgldb.storage.rules.merging.changes import check_change
 from entgldb.storage.rules.merging.stored import Tip, load_foreign
 
@@ -89,6 +89,8 @@ class Row(NamedTuple):
     hlc: int
     stamps: bytes | None = None
     """Versions of fields, in collections that merge; of a conflict, MERGED where ``body`` is a change."""
+    expires: int | None = None
+    """The moment from which on nobody shows the version; left out where there is none."""
 
 
 class Rows(NamedTuple):
@@ -172,7 +174,7 @@ def decode_rows(payload: bytes, head: Preface) -> tuple[Rows, list[str | None]]:
         texts = [_checked(row, kind, head, names) for row in rows]
         for row, text in zip(rows, texts, strict=True):
             if kind == DOCUMENTS and row[6] is not None:
-                tip = Tip(head.marks[row[3]].name, row[4], row[5])
+                tip = Tip(head.marks[row[3]].name, row[4], row[5], *row[7:])
                 load_foreign(tip, text, row[6], origins, head.clock)
     except EntglError as fault:
         raise ProtocolError(f"a snapshot's row: {fault.text}") from None
@@ -181,8 +183,9 @@ def decode_rows(payload: bytes, head: Preface) -> tuple[Rows, list[str | None]]:
 
 def _checked(row: Any, kind: int, head: Preface, names: set[str]) -> str | None:
     """The text of a row's body, all else looked at."""
-    _need(type(row) is list and len(row) == 7, "row")
-    collection, key, body, origin, seq, hlc, stamps = row
+    _need(type(row) is list and len(row) in (7, 8), "row")
+    collection, key, body, origin, seq, hlc, stamps, *moment = row
+    _need(all(type(one) is int and 0 < one <= MS_MAX for one in moment), "moment")
     _need(type(collection) is str and type(key) is str, "name")
     if collection not in names:
         check_collection(collection, system=True)

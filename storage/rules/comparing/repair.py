@@ -37,21 +37,31 @@ class Side(NamedTuple):
     vector: Vector
     sound: bool = True
     """The body is the one its digest, and the log's header where it is still there, were made for."""
+    time_ms: int = 0
+    """This side's time: versions whose moment is not later have expired."""
+
+    def shows(self, copy: Copy) -> bool:
+        """Whether a row has a document that has not expired."""
+        return copy.body is not None and not 0 < copy.expires <= self.time_ms
 
 
-def is_sound(copy: Copy, header: Header | None) -> bool:
+def is_sound(copy: Copy, header: Header | None, time_ms: int) -> bool:
     """Whether a row can be what its origin wrote.
 
     ``header`` is that of its version in the log, None where it is pruned. A body merged from several
-    versions (``stamps``), or written by a merge, is in no header.
+    versions (``stamps``), or written by a merge, is in no header. ``time_ms``: nothing later has expired.
     """
+    if copy.hidden and copy.expires > time_ms:
+        return False
     if (digest(copy.body) if copy.body is not None else b"") != copy.sha256:
         return False
     if header is None:
         return True
     if (header.collection, header.key, header.hlc) != (copy.collection, copy.key, copy.hlc):
         return False
-    return copy.stamps is not None or header.op == MERGE or header.body_sha256 == copy.sha256
+    if header.expires != copy.expires and (header.op != MERGE or copy.expires):
+        return False  # a merge that deletes has no moment, whatever its header says
+    return copy.hidden or copy.stamps is not None or header.op == MERGE or header.body_sha256 == copy.sha256
 
 
 def covers_copy(vector: Vector, copy: Copy) -> bool:
@@ -66,7 +76,7 @@ def decide(mine: Side, theirs: Side) -> Decision:
     if _forked(mine, theirs) or not covers_copy(mine.vector, theirs.copy):
         return Decision.WAIT
     if mine.copy is None:
-        if theirs.copy.body is None:
+        if not mine.shows(theirs.copy):
             return Decision.EQUAL  # a tombstone that was collected here
         # lost here, or deleted here and the tombstone collected: a node that has all that we have would know
         if missing(mine.vector, theirs.vector):
@@ -88,7 +98,7 @@ def _rank(copy: Copy) -> tuple[int, str, int]:
 
 def _against_nothing(mine: Side, theirs: Side) -> Decision:
     """Never a reason to delete ours; the other side may take it."""
-    if mine.copy is None or mine.copy.body is None:
+    if mine.copy is None or not mine.shows(mine.copy):
         return Decision.EQUAL
     settled = covers_copy(theirs.vector, mine.copy) and not missing(theirs.vector, mine.vector)
     if not settled:
@@ -100,6 +110,8 @@ def _same_version(mine: Side, theirs: Side) -> Decision:
     assert mine.copy is not None and theirs.copy is not None  # noqa: PT018 -- decided by the caller
     if mine.copy.body == theirs.copy.body:
         return Decision.EQUAL
+    if mine.sound and theirs.sound and mine.copy.hidden is not theirs.copy.hidden:
+        return Decision.EQUAL  # its moment passes here and there within the difference of two clocks
     if mine.sound != theirs.sound:
         return Decision.TAKE if theirs.sound else Decision.KEEP
     merged = mine.copy.stamps is not None or theirs.copy.stamps is not None

@@ -11,6 +11,12 @@ Every entry says by its op code what it means, whatever the receiver's setting o
 
 A document is deleted where its greatest version is a delete of either kind.
 
+An entry may say from which moment on its version is shown by nobody: it *expires*. A row expires with its
+greatest version. That changes what is shown, never what is merged: the rule below is one of the entries
+alone, and whoever keeps a row or a conflict hides it when its moment has passed. A put that expires leaves
+nothing but its version, as a delete does. So a merge above it finds its fields on no node, whether it came
+before that moment or after.
+
 *Conflicts*: a version is one if no other version names it (as ``parent`` or in ``seen`` of its header), and
 a leaf that it wrote was overwritten, or the document is deleted. Nobody has named it, so whoever overwrote
 it did so without knowing it. A version that wrote no leaf has none to lose, and is no conflict: a tombstone
@@ -30,7 +36,7 @@ from entgldb.messages.limits import DEPTH_MAX, MERGE_BYTES_MAX
 from entgldb.messages.model import Origin, Version
 from entgldb.storage.rules.body import check_object
 from entgldb.storage.rules.merging.accumulating import goes_on
-from entgldb.storage.rules.merging.changes import check_change, plant
+from entgldb.storage.rules.merging.changes import check_change, plant, whole
 from entgldb.storage.rules.merging.stored import Stored, Tip
 from entgldb.storage.rules.merging.tree import (
     GONE,
@@ -137,7 +143,11 @@ def read_merging(body: bytes | str, stamp: Stamp) -> Merging:
 
 def operation(tip: Tip, named: frozenset[Version], merging: Merging) -> Operation:
     """A merge as the rule sees it."""
+    tip = tip._replace(expires=0) if merging.delete else tip
     tree = settle(plant(merging.change, tip.stamp, merging.over))
+    if tip.expires:
+        # its leaves stay when it has expired, so they stand in a tree from the beginning
+        return Operation(Stored(tip, True, tree), named)
     if tree.get(OWN) == (tip.stamp, REMOVED) and (len(tree) == 1 or not merging.delete):
         return put_operation(tip, named, None if merging.delete else text_of(render(tree)))
     return Operation(Stored(tip, not merging.delete, tree), named)
@@ -190,7 +200,7 @@ class Side(NamedTuple):
     def standing(self, other: Side) -> Stored | None:
         """The row, unless the other side has seen it, and has deleted it since and forgotten that."""
         row = self.row
-        gone = row is None or (other.row is None and row.live and other.covers(row.newest.version))
+        gone = row is None or (other.row is None and row.shown and other.covers(row.newest.version))
         return None if gone else row
 
 
@@ -306,7 +316,17 @@ def _together(ours: Stored, theirs: Stored) -> Stored:
     later = max(ours, theirs, key=lambda row: (row.newest.stamp, row.fields is None))
     if later.fields is None:
         return later
-    return Stored(later.newest, later.live, settle(union(ours.tree, theirs.tree)))
+    return Stored(later.newest, later.live, settle(union(_below(ours), _below(theirs))))
+
+
+def _below(row: Stored) -> Tree:
+    """The leaves that a row leaves to a merge above it."""
+    return plant(whole({}), row.newest.stamp) if goes_whole(row) else row.tree
+
+
+def goes_whole(row: Stored) -> bool:
+    """Whether it is a put that expires: then nothing of it is left, and a merge above it finds nothing."""
+    return row.fields is None and row.newest.expires > 0
 
 
 def _count(row: Stored, tip: Tip) -> int:
@@ -322,6 +342,8 @@ def _lost(before: Stored, after: Stored, tip: Tip) -> bool:
     """Whether something of what a version had written into the row is overwritten."""
     if after.fields is None:
         return tip != after.newest and _stands(before, tip)
+    if goes_whole(before):
+        return tip == before.newest
     return _count(after, tip) < _count(before, tip)
 
 
@@ -363,9 +385,9 @@ def _risen(losers: Iterable[Loser]) -> Joined:
     """The document is deleted where its rivals are not known: they win there as soon as they come."""
     row: Stored | None = None
     conflicts: dict[Version, Loser] = {}
-    for tip, text, whole in losers:
+    for tip, text, is_whole in losers:
         one = put_operation(tip, frozenset(), text)
-        if not whole:
+        if not is_whole:
             one = operation(tip, frozenset(), Merging(json.loads(text)))
         after = absorb(row, one)
         row = after.stored

@@ -2,7 +2,12 @@
 
 ``stamps`` is NULL for a document (or tombstone) that was put or deleted whole: all its leaves have the
 row's own version, and nothing older counts. Otherwise it is the msgpack array
-``[1, origins, base, differences, tips]``: most leaves have the stamp ``base``, only others are listed.
+``[1, origins, base, differences, tips]``: most leaves have the stamp ``base``, only others are listed. Of a
+tip that expires, the moment stands behind its stamp.
+
+A row of which the newest version has *expired* shows nothing, as if that version were a delete. Of one that
+was put whole nothing else is left. One that merges keeps its leaves: a later change, by somebody who has
+seen the document live, finds it whole.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import msgpack
 from entgldb.messages.errors import CorruptError
 from entgldb.messages.limits import COUNT_MAX
 from entgldb.messages.model import Origin, Version
+from entgldb.storage.rules.clock import MS_MAX
 from entgldb.storage.rules.merging.accumulating import check_accumulating
 from entgldb.storage.rules.merging.changes import fresh, plant, whole
 from entgldb.storage.rules.merging.tree import (
@@ -47,6 +53,8 @@ class Tip(NamedTuple):
     origin: Origin
     seq: int
     hlc: int
+    expires: int = 0
+    """The moment from which on nobody shows it, in milliseconds since 1970; 0: none."""
 
     @property
     def version(self) -> Version:
@@ -63,13 +71,24 @@ class Stored(NamedTuple):
     newest: Tip
     """The greatest version of all that were merged."""
     live: bool
-    """False where the greatest version is a delete."""
+    """False where the greatest version is a delete, or was put whole and has expired."""
     fields: Tree | None = None
     """None where ``newest`` wrote all there is, and nothing older counts: ``text`` is the only leaf."""
     tips: tuple[Tip, ...] = ()
     """Versions beside ``newest`` that nobody has named; greatest first."""
     text: str | None = None
     """The document that ``newest`` put, as its writer said it; None where it deleted it, or wrote fields."""
+    hidden: bool = False
+    """As it was read, the row showed nothing because ``newest`` has expired."""
+
+    @property
+    def shown(self) -> bool:
+        """Whether the row, as it was read, showed a document."""
+        return self.live and not self.hidden
+
+    def is_past(self, time_ms: int) -> bool:
+        """Whether the newest version has expired at ``time_ms``."""
+        return 0 < self.newest.expires <= time_ms
 
     @property
     def tree(self) -> Tree:
@@ -88,18 +107,20 @@ class Stored(NamedTuple):
 
 def load(newest: Tip, body: str | None, blob: bytes | None) -> Stored:
     """A row as it was saved. Raises CorruptError."""
+    hidden = body is None and newest.expires > 0
     if blob is None:
-        return Stored(newest, body is not None, text=body)
+        return Stored(newest, body is not None, text=body, hidden=hidden)
     try:
         form, origins, base, differences, tips = msgpack.unpackb(blob, raw=False, strict_map_key=True)
         shown = {} if body is None else fresh(json.loads(body))
         tree = _patched(shown, (base[1], origins[base[0]]), differences, origins)
-        found = tuple(Tip(origins[number], seq, hlc) for number, seq, hlc in tips)
+        found = tuple(Tip(origins[number], seq, hlc, *moment) for number, seq, hlc, *moment in tips)
     except (*_UNREADABLE, msgpack.exceptions.UnpackException) as fault:
         raise CorruptError(f"the field versions of a document cannot be read: {fault}") from None
     if form != _FORMAT:
         raise CorruptError(f"field versions of form {form} are unknown to this release")
-    return Stored(newest, body is not None, tree, found)
+    # a delete has no moment: a row that has one, and shows nothing, has expired
+    return Stored(newest, body is not None or hidden, tree, found, hidden=hidden)
 
 
 def load_foreign(
@@ -114,9 +135,10 @@ def load_foreign(
         known = stamps(stored.tree, {})
         check_accumulating(stored.tree)
         good = all(type(hlc) is int and 0 <= hlc <= clock and type(name) is str for hlc, name in known)
-        for name, seq, hlc in stored.tips:
+        for name, seq, hlc, moment in stored.tips:
             good &= name in origins and type(seq) is int and 0 < seq <= COUNT_MAX
             good &= type(hlc) is int and 0 <= hlc <= clock
+            good &= type(moment) is int and 0 <= moment <= MS_MAX
     except _UNREADABLE:
         good = False
     if not good:
@@ -127,21 +149,24 @@ def load_foreign(
 def tips_of(blob: bytes) -> tuple[Version, ...]:
     """The versions in ``stamps`` beside the newest that nobody has named."""
     _, origins, _, _, tips = msgpack.unpackb(blob, raw=False, strict_map_key=True)
-    return tuple(Version(origins[number], seq) for number, seq, _ in tips)
+    return tuple(Version(origins[number], seq) for number, seq, *_ in tips)
 
 
-def save(stored: Stored) -> tuple[str | None, bytes | None]:
-    """``body`` and ``stamps``."""
+def save(stored: Stored, *, hidden: bool = False) -> tuple[str | None, bytes | None]:
+    """``body`` and ``stamps``; ``hidden``: its newest version has expired."""
     if stored.fields is None:
-        return stored.text, None
-    document = render(stored.fields) if stored.live else None
+        return None if hidden else stored.text, None
+    document = render(stored.fields) if stored.live and not hidden else None
     counts = stamps(stored.fields, {})
     base = max(counts, key=lambda stamp: (counts[stamp], stamp)) if counts else NOTHING_YET
     names = sorted({base[1], *(stamp[1] for stamp in counts), *(tip.origin for tip in stored.tips)})
     origins = {name: number for number, name in enumerate(names)}
     shown = {} if document is None else fresh(document)
     differences = _differences(shown, stored.fields, base, origins)
-    tips = [(origins[tip.origin], tip.seq, tip.hlc) for tip in stored.tips]
+    tips = [
+        (origins[tip.origin], tip.seq, tip.hlc, *((tip.expires,) if tip.expires else ()))
+        for tip in stored.tips
+    ]
     blob: bytes = msgpack.packb((_FORMAT, names, (origins[base[1]], base[0]), differences, tips))
     return None if document is None else text_of(document), blob
 

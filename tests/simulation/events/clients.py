@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from entgldb.launch.testing.world import World
 from entgldb.messages.client import (
@@ -18,7 +18,7 @@ from entgldb.messages.client import (
     Written,
 )
 from entgldb.messages.codec import encode
-from entgldb.messages.merging import SetConflict
+from entgldb.messages.merging import SetConflict, SetExpiry
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Message
 from entgldb.storage.documents.query import Read
@@ -30,6 +30,7 @@ from tests.simulation.watch.oracle import MERGE, read_operation
 from tests.simulation.world.node import SimulatedNode
 
 PATIENCE_SECONDS = 1.5
+LIVES_MS = (0, 1, 300, 1_500, 4_000)
 CLOUD = "cloud"
 SECOND_CLOUD = "cloud-2"
 
@@ -97,6 +98,8 @@ class Client:
         """Whether some of their fields are large."""
         self.unfit = False
         """Whether it also writes documents that a picky node cannot merge."""
+        self.expires = False
+        """Whether some of what it writes expires."""
         self._failed_before = 0
         """Transactions of its node that failed and of which it may have been told."""
         self.acks = acks
@@ -150,6 +153,16 @@ class Client:
         self._counter += 1
         self._writes = ()
         self._pending = SetConflict(RequestId(self.id, self._counter), collection, rule)
+        self._send(self._counter)
+
+    def set_expiry(self, life_ms: int, collection: str) -> None:
+        """Have what is written to a collection expire; asked again until it may be."""
+        if self._pending is not None or not self.node.up:
+            self.world.after(0.2, self.set_expiry, life_ms, collection)
+            return
+        self._counter += 1
+        self._writes = ()
+        self._pending = SetExpiry(RequestId(self.id, self._counter), collection, life_ms)
         self._send(self._counter)
 
     def _decide(self) -> None:
@@ -241,6 +254,7 @@ class Client:
             self.world.reached["large row"] += len(write.body or b"") > LARGE_BYTES
             if write.body is not None:
                 self._edits[write.body] = uid
+                write = replace(write, expire_after=self._life())
             return write
         collection = random.choice(("users", "orders"))
         key = f"k{random.randrange(self._keys)}"
@@ -257,7 +271,13 @@ class Client:
             body["unfit"] = "for some"
         if random.random() < 0.05:
             body["fill"] = "x" * random.randrange(4000)
-        return Write(collection, key, json.dumps(body).encode())
+        return Write(collection, key, json.dumps(body).encode(), expire_after=self._life())
+
+    def _life(self) -> int | None:
+        """Milliseconds; None: as the collection has it."""
+        if not self.expires or self.world.random.random() < 0.6:
+            return None
+        return self.world.random.choice(LIVES_MS)
 
     def _send(self, counter: int) -> None:
         """Try, and try again until an answer has come."""

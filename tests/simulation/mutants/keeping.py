@@ -14,6 +14,7 @@ from entgldb.actors.oplog.verifier import Verifier
 from entgldb.messages.local.members import Prune, Pruned
 from entgldb.messages.model import Place
 from entgldb.messages.wire import Copy
+from entgldb.storage.documents import expiring
 from entgldb.storage.file.state import State
 from entgldb.storage.log import prune
 from entgldb.storage.log import rows as merge_rows
@@ -234,4 +235,33 @@ def sum_forgotten() -> Iterator[None]:
         return continued(change, tree | runs, origin)
 
     with patch.object(merge_rows, "continued", careless):
+        yield
+
+
+@contextmanager
+def expired_forgotten() -> Iterator[None]:
+    """A document that has expired leaves nothing, so that an older write to its key shows."""
+    forget = "DELETE FROM _entgldb_documents WHERE ? > 0 AND id = ?"
+    with patch.object(expiring, "_HIDE", forget):
+        yield
+
+
+@contextmanager
+def expired_under_its_old_number() -> Iterator[None]:
+    """A feed that is past the write does not hear that it has expired."""
+    hide = "UPDATE _entgldb_documents SET body = NULL, sha256 = NULL WHERE ? > 0 AND id = ?"
+    with patch.object(expiring, "_HIDE", hide):
+        yield
+
+
+@contextmanager
+def expired_without_fields() -> Iterator[None]:
+    """A document that merges loses its fields when it expires, so that a change that was under way shows
+    alone."""
+    save = merge_rows.save
+
+    def careless(row: stored.Stored, *, hidden: bool = False) -> tuple[str | None, bytes | None]:
+        return (None, None) if hidden else save(row)
+
+    with patch.object(merge_rows, "save", careless):
         yield

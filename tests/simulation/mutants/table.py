@@ -9,7 +9,14 @@ from tests.simulation.events.lies import LIAR_SEEDS
 from tests.simulation.mutants import keeping, replication
 from tests.simulation.mutants import time as times
 from tests.simulation.mutants.noticing import Mutant, always
-from tests.simulation.run import COUNTING, COUNTING_SEEDS, MERGING_SEEDS, PICKY_SEEDS
+from tests.simulation.run import (
+    COUNTING,
+    COUNTING_SEEDS,
+    EXPIRING,
+    EXPIRING_SEEDS,
+    MERGING_SEEDS,
+    PICKY_SEEDS,
+)
 from tests.simulation.world.options import DAY_HOURS, Options
 
 
@@ -25,7 +32,13 @@ def counts(seed: int, options: Options) -> bool:
 
 def is_conditional(seed: int, options: Options) -> bool:
     """Clients insert, update, and write for one version alone."""
-    return always(seed, options) and seed % CONDITIONAL_SEEDS == CONDITIONAL
+    return always(seed, options) and seed % CONDITIONAL_SEEDS == CONDITIONAL and not expires(seed, options)
+
+
+def expires(seed: int, options: Options) -> bool:
+    """Documents expire."""
+    wrong_clocks = options.wild_clocks or options.bad_times
+    return always(seed, options) and seed % EXPIRING_SEEDS == EXPIRING and not wrong_clocks
 
 
 def has_cloud(seed: int, options: Options) -> bool:
@@ -113,6 +126,11 @@ MUTANTS = {
     "fields without origin": Mutant(keeping.fields_without_origin, (299,), merges),
     "delete forgets fields": Mutant(keeping.delete_forgets_fields, (11, 13, 17), merges),
     "sum forgotten": Mutant(keeping.sum_forgotten, (3, 13), counts),
+    "expired document forgotten": Mutant(keeping.expired_forgotten, (21, 5, 69), expires),
+    "expired document under its old number": Mutant(
+        keeping.expired_under_its_old_number, (5, 21, 69), expires
+    ),
+    "expired document without its fields": Mutant(keeping.expired_without_fields, (21, 5, 69), expires),
     "log pruned by age alone": Mutant(keeping.pruned_by_age_alone, (23, 6, 27, 15), forgets),
     "one entry more pruned than all have": Mutant(keeping.stable_by_one_too_many, (42, 6, 19), forgets),
     "floor raised past a gap": Mutant(keeping.floor_past_a_gap, (23, 38, 27, 15), forgets),

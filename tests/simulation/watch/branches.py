@@ -83,6 +83,7 @@ SEEN = (
     "conflict row cleared",
     "conflict row made",
     "credential renewed",
+    "document expired",
     "entries lost in a roll-back",
     "entries of others put off",
     "gateway changed by rank at the start",

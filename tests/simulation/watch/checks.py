@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Set
 from hashlib import sha256
 
@@ -40,6 +41,7 @@ class Watch:
         self._clocks: dict[str, int] = {}
         self._waiting: dict[str, set[str]] = {}
         self._conflicts: dict[str, int] = {}
+        self._expired: dict[str, int] = {}
         self.ends: dict[str, int] = {}
         """Logs that their own node has ended, and where."""
         self.written_again: dict[Id, Operation] = {}
@@ -138,8 +140,10 @@ class Watch:
         """A node's documents are what its own log says, whatever it was in the middle of."""
         log = self.log(node)
         applied = [row.operation for row in log if row.applied]
-        found = oracle.read_state(node.store.connection, oracle.merged_places(applied))
-        wanted = without_collected(oracle.fold(applied), found, node)
+        connection = node.store.connection
+        now_ms = oracle.time_of(connection, node.store.state.time_ms)
+        found = oracle.read_state(connection, oracle.merged_places(applied), now_ms)
+        wanted = without_collected(oracle.fold(applied, now_ms), found, node)
         # the version under an entry in quarantine is replaced only by a version after that entry
         unfit = {row.operation.place for row in log if not row.applied}
         if self.promised(node, wanted, unfit) != self.promised(node, found, unfit):
@@ -227,6 +231,9 @@ class Watch:
         reached["conflict row made"] += max(0, conflicts - before)
         reached["conflict row cleared"] += max(0, before - conflicts)
         self._conflicts[node.name] = conflicts
+        expired = oracle.count_expired(node.store.connection)
+        reached["document expired"] += max(0, expired - self._expired.get(node.name, 0))
+        self._expired[node.name] = expired
 
     def _chain(self, node: SimulatedNode, row: Logged) -> None:
         one, (origin, seq) = row.operation, row.operation.id
@@ -362,7 +369,8 @@ def _agreement(world: World, node: SimulatedNode, log: list[Logged], watch: Watc
         world.violate(f"{node.name} has learned a cluster's configuration")
     union = [one for one in watch.union.values() if not in_cloud or not one.place[0].startswith(SYSTEM)]
     found = oracle.read_state(node.store.connection, oracle.merged_places(union))
-    wanted = without_collected(oracle.fold(union), found, node)
+    # all moments have passed on all nodes
+    wanted = without_collected(oracle.fold(union, sys.maxsize), found, node)
     for place in sorted(wanted.documents.keys() | found.documents.keys()):
         if wanted.documents.get(place) != found.documents.get(place):
             there, here = wanted.documents.get(place), found.documents.get(place)

@@ -28,6 +28,7 @@ class Step(NamedTuple):
     parent: Id | None
     body: str | None
     seen: tuple[Id, ...] = ()
+    expires: int = 0
 
     @property
     def stamp(self) -> Stamp:
@@ -42,25 +43,30 @@ class Outcome(NamedTuple):
     conflicts: frozenset[Id]
 
 
-def outcome(steps: Iterable[Step]) -> Outcome:
-    """Fold operations in whatever order they are given."""
+def outcome(steps: Iterable[Step], now_ms: int = 0) -> Outcome:
+    """Fold operations in whatever order they are given, and show what has not expired at ``now_ms``."""
     every = list(steps)
+    newest = max(every, key=lambda one: one.stamp)
     registers: dict[Path, tuple[Stamp, Any]] = {}
     for one in every:
-        for path, leaf in _leaves(one).items():
+        # below a merge a put that expires has no fields, as on a node where it had expired before
+        leaves = {(): (one.stamp, GONE)} if one.op == 0 and one.expires and one != newest else _leaves(one)
+        for path, leaf in leaves.items():
             _put(registers, path, leaf)
     visible = {path: found for path, found in registers.items() if not _hidden(path, found[0], registers)}
-    newest = max(every, key=lambda one: one.stamp)
     deleted = _deletes(newest)
     named = {version for one in every for version in _named(one)}
     conflicts = {
         one.id
         for one in every
-        if one.id not in named and not _deletes(one)
-        if any(deleted or path not in visible or visible[path][0] != one.stamp for path in _own(one))
+        if one.id not in named and not _deletes(one) and not _is_past(one, now_ms)
+        if (one.op == 0 and one.expires and one != newest)
+        or any(deleted or path not in visible or visible[path][0] != one.stamp for path in _own(one))
     }
     document = (
-        None if deleted else _object({path: value for path, (_, value) in visible.items()}, visible, ())
+        None
+        if deleted or _is_past(newest, now_ms)
+        else _object({path: value for path, (_, value) in visible.items()}, visible, ())
     )
     return Outcome(newest.id, document, frozenset(conflicts))
 
@@ -153,6 +159,10 @@ def _named(one: Step) -> set[Id]:
 
 def _deletes(one: Step) -> bool:
     return one.op == 1 or (one.op == 2 and json.loads(one.body or "").get("delete") == 1)
+
+
+def _is_past(one: Step, now_ms: int) -> bool:
+    return 0 < one.expires <= now_ms and not _deletes(one)
 
 
 def _object(leaves: dict[Path, Any], visible: dict[Path, tuple[Stamp, Any]], at: Path) -> dict[str, Any]:

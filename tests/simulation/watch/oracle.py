@@ -40,6 +40,12 @@ class Operation(NamedTuple):
     body: str | None
     seen: tuple[Id, ...] = ()
     """Versions named beside the parent."""
+    expires: int = 0
+    """The moment from which on nobody shows it, in milliseconds; 0: none."""
+
+    def is_past(self, now_ms: int) -> bool:
+        """Whether it has expired."""
+        return self.op != DELETE and 0 < self.expires <= now_ms
 
 
 class Logged(NamedTuple):
@@ -66,12 +72,12 @@ class State(NamedTuple):
 
 def read_operation(header: bytes, body: str | None) -> Operation:
     """An entry of a log."""
-    told, seen = _taken_apart(header)
-    return Operation(*told, header, body, seen)
+    told, seen, expires = _taken_apart(header)
+    return Operation(*told, header, body, seen, expires)
 
 
 @lru_cache(maxsize=16_384)
-def _taken_apart(header: bytes) -> tuple[tuple[Any, ...], tuple[Id, ...]]:
+def _taken_apart(header: bytes) -> tuple[tuple[Any, ...], tuple[Id, ...], int]:
     """The text before and behind the body; the log of every node has the same bytes, at every check."""
     _, origin, seq, hlc, collection, key, op, parent, _, _, digest, previous, *more = msgpack.unpackb(header)
     told = (
@@ -84,7 +90,8 @@ def _taken_apart(header: bytes) -> tuple[tuple[Any, ...], tuple[Id, ...]]:
         previous,
         digest,
     )
-    return told, tuple((named[0], named[1]) for named in more[0]) if more else ()
+    seen = tuple((named[0], named[1]) for named in more[0]) if more else ()
+    return told, seen, dict(more[1]).get(1, 0) if len(more) > 1 else 0
 
 
 def read_log(connection: sqlite3.Connection, after_lsn: int = 0) -> list[Logged]:
@@ -104,15 +111,28 @@ def recorded(connection: sqlite3.Connection) -> set[Id]:
     return set(rows.fetchall())
 
 
-def read_state(connection: sqlite3.Connection, merged: Collection[Place] = ()) -> State:
-    """The state that a node shows; documents of ``merged`` places in the one form of ``fold``."""
+def time_of(connection: sqlite3.Connection, now_ms: int) -> int:
+    """The time that a node has acted upon: ``now_ms``, or later, since it has hidden what expires then."""
+    (latest,) = connection.execute(
+        "SELECT ifnull(max(expires), 0) FROM _entgldb_documents WHERE body IS NULL"
+    ).fetchone()
+    return max(now_ms, int(latest))
+
+
+def read_state(connection: sqlite3.Connection, merged: Collection[Place] = (), now_ms: int = 0) -> State:
+    """The state that a node shows; documents of ``merged`` places in the one form of ``fold``.
+
+    Without what has expired at ``now_ms`` and is still to be hidden.
+    """
     documents = connection.execute(
-        "SELECT d.collection, d.key, o.name, d.seq, d.body FROM _entgldb_documents d"
-        " JOIN _entgldb_origins o ON o.id = d.origin"
+        "SELECT d.collection, d.key, o.name, d.seq, CASE WHEN d.expires <= ? THEN NULL ELSE d.body END"
+        " FROM _entgldb_documents d JOIN _entgldb_origins o ON o.id = d.origin",
+        (now_ms,),
     ).fetchall()
     conflicts = connection.execute(
         "SELECT c.collection, c.key, o.name, c.seq FROM _entgldb_conflicts c"
-        " JOIN _entgldb_origins o ON o.id = c.origin"
+        " JOIN _entgldb_origins o ON o.id = c.origin WHERE ifnull(c.expires, ?1 + 1) > ?1",
+        (now_ms,),
     ).fetchall()
     return State(
         {
@@ -126,6 +146,14 @@ def read_state(connection: sqlite3.Connection, merged: Collection[Place] = ()) -
 def count_conflicts(connection: sqlite3.Connection) -> int:
     """How many losers a node lists."""
     (count,) = connection.execute("SELECT count(*) FROM _entgldb_conflicts").fetchone()
+    return int(count)
+
+
+def count_expired(connection: sqlite3.Connection) -> int:
+    """How many rows show nothing because their moment has passed."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM _entgldb_documents WHERE body IS NULL AND expires IS NOT NULL"
+    ).fetchone()
     return int(count)
 
 
@@ -156,10 +184,10 @@ def merged_places(operations: Iterable[Operation]) -> set[Place]:
     return {one.place for one in operations if one.op == MERGE}
 
 
-def fold(operations: Iterable[Operation]) -> State:
+def fold(operations: Iterable[Operation], now_ms: int = 0) -> State:
     """The greatest (clock, origin) of a key wins; other puts that nobody has replaced are conflicts.
 
-    ``merge_oracle`` computes the documents whose fields were merged.
+    ``merge_oracle`` computes the documents whose fields were merged. What has expired is not shown.
     """
     every = list(operations)
     merged = merged_places(every)
@@ -174,10 +202,14 @@ def fold(operations: Iterable[Operation]) -> State:
         (one.place, one.id)
         for one in whole
         if one.op == PUT and one.id not in replaced and winners[one.place].id != one.id
+        if not one.is_past(now_ms)
     }
-    documents = {place: (one.id, None if one.op == DELETE else one.body) for place, one in winners.items()}
+    documents = {
+        place: (one.id, None if one.op == DELETE or one.is_past(now_ms) else one.body)
+        for place, one in winners.items()
+    }
     for place in merged:
-        found = merge_oracle.outcome(_step(one) for one in every if one.place == place)
+        found = merge_oracle.outcome((_step(one) for one in every if one.place == place), now_ms)
         text = None if found.document is None else json.dumps(found.document)
         documents[place] = (found.newest, _in_one_form(text))
         conflicts |= {(place, version) for version in found.conflicts}
@@ -185,7 +217,7 @@ def fold(operations: Iterable[Operation]) -> State:
 
 
 def _step(one: Operation) -> merge_oracle.Step:
-    return merge_oracle.Step(one.id, one.hlc, one.op, one.parent, one.body, one.seen)
+    return merge_oracle.Step(one.id, one.hlc, one.op, one.parent, one.body, one.seen, one.expires)
 
 
 def _in_one_form(body: str | None) -> str | None:

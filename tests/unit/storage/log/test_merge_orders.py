@@ -78,7 +78,15 @@ def test_all_causal_orders_end_alike(history: list[tuple[str, int, Any]], begun:
 
 def _steps(told: list[Told]) -> list[Step]:
     return [
-        Step(tuple(h.version), h.hlc, h.op, h.parent and tuple(h.parent), _text(one.entry.body), h.seen)
+        Step(
+            tuple(h.version),
+            h.hlc,
+            h.op,
+            h.parent and tuple(h.parent),
+            _text(one.entry.body),
+            h.seen,
+            h.expires,
+        )
         for one in told
         if (h := one.header).collection == "c"
     ]
@@ -171,11 +179,11 @@ def _check(store: Store, expected: dict[str, tuple[Id, Any, frozenset[Id]]]) -> 
 
 def _rows(store: Store) -> tuple[Any, ...]:
     documents = store.connection.execute(
-        "SELECT d.collection, d.key, d.body, o.name, d.seq, d.hlc, d.sha256, d.stamps"
+        "SELECT d.collection, d.key, d.body, o.name, d.seq, d.hlc, d.sha256, d.stamps, d.expires"
         " FROM _entgldb_documents d JOIN _entgldb_origins o ON o.id = d.origin ORDER BY 1, 2"
     ).fetchall()
     conflicts = store.connection.execute(
-        "SELECT c.collection, c.key, o.name, c.seq, c.hlc FROM _entgldb_conflicts c"
+        "SELECT c.collection, c.key, o.name, c.seq, c.hlc, c.expires FROM _entgldb_conflicts c"
         " JOIN _entgldb_origins o ON o.id = c.origin ORDER BY 1, 2, 3, 4"
     ).fetchall()
     return (*documents, *conflicts)

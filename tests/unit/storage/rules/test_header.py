@@ -151,10 +151,10 @@ def test_each_bad_optional_field_is_refused(optional: Any, field: str) -> None:
 
 
 def test_optional_fields_have_a_bound_and_the_largest_header_fits() -> None:
-    fitting = OPTIONAL._replace(optional=((1, "x" * (OPTIONAL_BYTES_MAX - 6)),))
+    fitting = OPTIONAL._replace(optional=((2, "x" * (OPTIONAL_BYTES_MAX - 6)),))
     assert decode(encode(fitting)) == fitting
     with pytest.raises(ProtocolError, match="size of optional fields"):
-        decode(encode(fitting._replace(optional=((1, "x" * (OPTIONAL_BYTES_MAX - 5)),))))
+        decode(encode(fitting._replace(optional=((2, "x" * (OPTIONAL_BYTES_MAX - 5)),))))
     long = "n" * 64 + "/" + "0" * 32
     largest = fitting._replace(
         origin=long,

@@ -13,6 +13,8 @@ from entgldb.messages.wire import Copy
 from entgldb.storage.rules.comparing.repair import Decision, Side, covers_copy, decide, is_sound
 from entgldb.storage.rules.header import PUT, Header, digest
 
+NOW = 1_790_000_000_000
+
 BODY, OTHER = b'{"a":1}', b'{"a":2}'
 A, B = "a/" + "0" * 32, "b/" + "0" * 32
 BOTH: Vector = {A: (5, b"A"), B: (5, b"B")}
@@ -98,11 +100,11 @@ def test_at_most_one_side_takes_and_then_the_other_keeps(one: Side, two: Side) -
 
 def test_a_row_is_sound_when_body_digest_and_header_agree() -> None:
     header = Header(A, 1, 10, "users", "u1", PUT, None, 0, 1, digest(BODY), b"")
-    assert is_sound(copy(), header)
-    assert is_sound(copy(), None)
-    assert not is_sound(replace(copy(), body=OTHER), None)
-    assert not is_sound(copy(body=OTHER), header)
-    assert not is_sound(replace(copy(), body=None), None)
-    assert not is_sound(replace(copy(), key="u2"), header)
-    assert not is_sound(replace(copy(), hlc=11), header)
-    assert is_sound(replace(copy(body=OTHER), stamps=b"s"), header)
+    assert is_sound(copy(), header, NOW)
+    assert is_sound(copy(), None, NOW)
+    assert not is_sound(replace(copy(), body=OTHER), None, NOW)
+    assert not is_sound(copy(body=OTHER), header, NOW)
+    assert not is_sound(replace(copy(), body=None), None, NOW)
+    assert not is_sound(replace(copy(), key="u2"), header, NOW)
+    assert not is_sound(replace(copy(), hlc=11), header, NOW)
+    assert is_sound(replace(copy(body=OTHER), stamps=b"s"), header, NOW)
