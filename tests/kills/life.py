@@ -22,11 +22,12 @@ from entgldb.actors.node import supervision as child
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.messages import client, codec
 from entgldb.messages.limits import DRIFT_MS_MAX
-from entgldb.messages.local.actors import Applied, Apply, ReleaseHeld, RememberPeer, Tick
+from entgldb.messages.local.actors import Applied, Apply, BuildIndexes, ReleaseHeld, RememberPeer, Tick
 from entgldb.messages.local.members import Collect, Prune
 from entgldb.messages.model import REMOTE_PEERS, Entry
 from entgldb.messages.schema import Channel, Message
 from entgldb.messages.settings import StoreSettings
+from entgldb.storage.indexes import building
 from entgldb.storage.rules.header import decode, digest, encode
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
@@ -87,11 +88,13 @@ class Life:
     def live(self) -> None:
         """Open the file, ask again what had no answer, and go on."""
         plan = self.plan
+        # few documents take many steps then
+        building.INDEX_STEP_ROWS = 5  # type: ignore[misc]  # a constant for all but this
         trap = TrappedStore.trap = Trap(plan.point, plan.times, self.say)
         connect = Store.open.__func__.__globals__["database"]._connect  # type: ignore[attr-defined]  # to trace the opening, too
 
-        def traced(path: Path, mode: str) -> Any:
-            connection = connect(path, mode)
+        def traced(path: Path, mode: str, **how: Any) -> Any:
+            connection = connect(path, mode, **how)
             connection.set_trace_callback(trap.statement)
             return connection
 
@@ -116,6 +119,7 @@ class Life:
                 self._fork,
                 self._unfit,
                 self._admin,
+                self._build,
                 self._anew,
             ]
         for _ in range(STEPS):
@@ -247,7 +251,17 @@ class Life:
 
     def _admin(self) -> None:
         self._hand(RememberPeer(f"n{self.random.randrange(9)}", "127.0.0.1:1"))
-        self._hand(client.CreateIndex("users", (f"f{self.random.randrange(30)}",)), Nobody())
+        path, number = self.random.choice(("uid", "f")), self.random.randrange(6)
+        if self.random.random() < 0.3:
+            self._hand(client.DropIndex(client.RequestId(b"i" * 16, 0), "users", f"i{number}"), Nobody())
+        else:
+            kind: dict[str, Any] = {"text": number == 0, "unique": number == 1}
+            where = b'{"uid":{"$gte":"8"}}' if number == 2 else None
+            self._hand(client.CreateIndex("users", (path,), f"i{number}", where=where, **kind), Nobody())
+
+    def _build(self) -> None:
+        """The next step, as the behaviour's timer asks for it."""
+        self._hand(BuildIndexes())
 
     def _anew(self) -> None:
         """Rarely: the file turns out to be a copy, and goes on under another name."""
