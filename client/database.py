@@ -82,8 +82,8 @@ class Database:
         self._counter = 0
         self._awaited: dict[int, None] = {}
         """Counters of requests whose outcome is not known yet, in order."""
-        self._over: EntglError | None = None
-        """Why it cannot be used any more."""
+        self._over: Callable[[], EntglError] | None = None
+        """Makes the error that says why it cannot be used any more."""
 
     def __getitem__(self, name: str) -> Collection:
         return Collection(self, name)
@@ -133,7 +133,7 @@ class Database:
         """Give file and socket back for good; a later call raises InvalidError."""
         if self._over is None:
             self.let_go()
-            self._over = closed()
+            self._over = closed
             self._transport.close()
 
     def let_go(self) -> None:
@@ -146,8 +146,8 @@ class Database:
             self._replaced.clear()
             self._documents = None
 
-    def abandon(self, why: EntglError) -> None:
-        """Refuse every call with ``why`` from now on, and touch nothing: in a process that was forked."""
+    def abandon(self, why: Callable[[], EntglError]) -> None:
+        """In a process that was forked: refuse every call with an error that ``why`` makes, touch nothing."""
         self._over = why
         # other threads, which are not in this process, may have had it
         self._lock = threading.RLock()
@@ -305,7 +305,7 @@ class Database:
 
     def _opened(self) -> Documents:
         if self._over is not None:
-            raise self._over
+            raise self._over()
         with self._lock:
             if self._documents is not None and self._documents.replaced():
                 # a thread that still reads the old file reads it to the end

@@ -236,4 +236,4 @@ class SocketTransport:
 
 def closed() -> InvalidError:
     """The error of a database that was closed."""
-    return InvalidError("this database was closed", hint="connect again")
+    return InvalidError("this database was closed", hint="connect to it, or open it, again")

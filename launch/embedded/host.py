@@ -17,9 +17,10 @@ from typing import Final
 
 from entgldb.actors.behaviour import Asker, Behaviour, Life, refused
 from entgldb.actors.host.timers import Timers
+from entgldb.client.transport import closed
 from entgldb.messages import codec
 from entgldb.messages.client import Done, Follow
-from entgldb.messages.errors import BusyError, EntglError, InvalidError, NoAnswerError, NoNodeError, Reason
+from entgldb.messages.errors import BusyError, EntglError, NoAnswerError, NoNodeError, Reason
 from entgldb.messages.limits import CLIENT_TURN_MAX
 from entgldb.messages.local.actors import StopNow, Tick
 from entgldb.messages.schema import Channel, Message
@@ -117,8 +118,8 @@ class Host:
         """A signal handler may come between having it and beginning: it then has a turn of its own."""
         self._owner = 0
         """The thread that has the turn."""
-        self._over: EntglError | None = None
-        """Why nothing is done here any more."""
+        self._over: Callable[[], EntglError] | None = None
+        """Makes the error that says why nothing is done here any more."""
         self._torn = False
         """Whether a turn was broken off in the middle: the actors' memory may not agree with the file."""
         self._arrived: deque[tuple[Asker, Message]] = deque()
@@ -140,7 +141,7 @@ class Host:
     def check(self) -> None:
         """Raise the error that says why nothing is done here any more, if so it is."""
         if self._over is not None:
-            raise self._over
+            raise self._over()
 
     def ask(self, message: Message) -> Message:
         """The answer of the store, Refused included. Waits until whoever has the turn is ready."""
@@ -202,12 +203,12 @@ class Host:
                 self._inbox.extend(("oplog", None, tick) for tick in LAST_TICKS)
                 self._take_turn()
             finally:
-                self._over = InvalidError("this database was closed", hint="open it again")
+                self._over = closed
                 self._handle("store", None, StopNow())
         for follower in self._followers:
             follower.answer(Done())
 
-    def abandon(self, why: EntglError) -> None:
+    def abandon(self, why: Callable[[], EntglError]) -> None:
         """Do nothing any more, and touch nothing: in a forked process."""
         self._over = why
 

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -115,10 +116,9 @@ class Opened:
         # SQLite's files may not be closed here either, not even when this process ends
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
         self.closed = True
-        why = InvalidError(
-            f"{self.directory} was opened before this process was forked: process {os.getppid()} has it",
-            hint="open it after the fork, in one process; or run a node and have all connect",
-        )
+        text = f"{self.directory} was opened before this process was forked: process {os.getppid()} has it"
+        hint = "open it after the fork, in one process; or run a node and have all connect"
+        why = partial(InvalidError, text, hint=hint)
         self.host.abandon(why)
         for one in self._databases:
             if (database := one()) is not None:

@@ -145,11 +145,11 @@ class Marked(Read):
 class _Refusing:
     """In the place of a connection that may not be used here."""
 
-    def __init__(self, why: EntglError) -> None:
+    def __init__(self, why: Callable[[], EntglError]) -> None:
         self._why = why
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise self._why
+        raise self._why()
 
 
 class Documents:
@@ -187,8 +187,8 @@ class Documents:
         with self._lock:
             self._connection.close()
 
-    def abandon(self, why: EntglError) -> None:
-        """Raise ``why`` from now on, and leave the file as it is: in a process that was forked."""
+    def abandon(self, why: Callable[[], EntglError]) -> None:
+        """Raise what ``why`` makes from now on, and leave the file as it is: in a process that was forked."""
         self._left, self._connection = self._connection, _Refusing(why)  # type: ignore[assignment]  # it stands for one
         self._lock = threading.RLock()
 

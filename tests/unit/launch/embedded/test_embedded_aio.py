@@ -11,6 +11,7 @@ import pytest
 
 import entgldb
 import entgldb.aio
+from entgldb.actors.host.timers import Timers
 from entgldb.client.aio.database import Database
 from entgldb.launch.node.files import running
 from entgldb.messages.errors import EntglError, InvalidError, NoAnswerError, NoNodeError
@@ -27,7 +28,10 @@ def walked(directory: Path, walk: Walk, **options: Any) -> None:
 
 
 def connection_of(db: Database) -> Any:
-    return db._blocking._transport._opened._actors._store.connection  # type: ignore[attr-defined]  # it is what is looked at
+    """Of a store that nothing falls due in."""
+    opened = db._blocking._transport._opened  # type: ignore[attr-defined]  # it is what is looked at
+    opened.host._timers = Timers()
+    return opened._actors._store.connection
 
 
 def test_it_opens_writes_and_reads(tmp_path: Path) -> None:

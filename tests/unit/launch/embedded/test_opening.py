@@ -105,6 +105,17 @@ def test_closed_is_closed(db: Database) -> None:
         list(feed)
 
 
+def test_each_refusal_is_an_error_of_its_own(db: Database) -> None:
+    """One error that is raised again and again keeps the frames of all who got it."""
+    db.close()
+    errors = []
+    for call in (lambda: db["c"].get("k"), lambda: db["c"].put("k", {})) * 2:
+        with pytest.raises(InvalidError) as caught:
+            call()
+        errors.append(caught.value)
+    assert len({id(error) for error in errors}) == 4
+
+
 def test_the_file_is_left_as_after_a_stop_in_good_order(db: Database) -> None:
     db["c"].put("k", {})
     assert meta(db.directory, "running") is not None

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from entgldb.actors.host.timers import Timers
 from entgldb.client.database import Database
 from entgldb.launch.embedded import host as embedded
 from entgldb.launch.embedded.opening import Opened, opened
@@ -50,9 +51,10 @@ def remembers_what_the_file_has(place: Opened) -> bool:
 
 
 class Commits:
-    """Counts the transactions of a store."""
+    """Counts the transactions of a store that nothing falls due in."""
 
     def __init__(self, place: Opened) -> None:
+        place.host._timers = Timers()
         self.count = 0
         store_of(place).connection.set_trace_callback(self._seen)
 
