@@ -261,5 +261,5 @@ def weight(message: Message) -> int:
             return ORIGIN_BYTES * len(message.changes)
         case wire.Heartbeat():
             rows = sum(len(row.vector) + 2 for row in message.members)
-            return ORIGIN_BYTES * (rows + 1 + len(message.vector or ()))
+            return ORIGIN_BYTES * (rows + 1 + len(message.vector or ()) + len(message.near or ()))
     return ORIGIN_BYTES

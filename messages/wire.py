@@ -205,12 +205,20 @@ class Heartbeat(Message):
     """Batches sent in ``round``: the receiver sees that the last one was lost."""
     claim: Claim | None = None
     vector: Vector | None = None
-    """Rides along every sync interval."""
+    """Rides along at the end of a sync interval in which it has changed."""
     held: dict[str, Count] | None = None
     members: tuple[Member, ...] = ()
     """Rows that this session has not been told yet, its own sender's among them."""
     acked: Count = 0
     """Batches of ``round`` that the sender knows to be acknowledged: the receiver sees a lost Ack."""
+    told: Count = 0
+    """At the end of a sync interval: the number on this link of ``vector`` and ``held``, or, where these have
+    not changed, of those that were told last. ``Vectors`` is number 1."""
+    again: bool = False
+    """The sender lacks the vector of a number that it heard: it is to be told once more."""
+    near: tuple[str, ...] | None = None
+    """Node ids that the sender is linked with, beside its own row and when they change: it is told nothing
+    of them by others."""
 
 
 @message(8, Channel.PEER)

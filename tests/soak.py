@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 from tests.kills import rounds  # noqa: E402 -- only findable from here on
 from tests.simulation import away  # noqa: E402 -- as above
+from tests.simulation.crowd import crowd  # noqa: E402 -- as above
 from tests.simulation.run import Result, run  # noqa: E402 -- as above
 
 SEEDS_PER_HOUR: Final = 10_000
@@ -61,6 +62,8 @@ def soak(hours: float, *, share: float = 1 / TURNS_PER_HOUR) -> int:
     """Turns until the time is over; the exit code. ``share``: of an hour's work in a turn."""
     begun, total, first = time.monotonic(), Sum(), int(time.time())
     say(f"commit {commit()}, seeds 1 to {KNOWN_SEEDS}, then from {first}")
+    if hours:
+        say(crowd().text())
     while True:
         for text in _turn(total, first, share):
             say(f"VIOLATION at commit {commit()}: {text}")

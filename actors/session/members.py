@@ -8,7 +8,7 @@ Service", 1998).
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -144,19 +144,32 @@ class Gossip:
     of clouds.
     """
 
-    def __init__(self, members: Members, speaks_for: str = "", cluster: str = "") -> None:
-        self._members, self._cluster = members, cluster
+    def __init__(
+        self,
+        members: Members,
+        speaks_for: str = "",
+        cluster: str = "",
+        linked: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        """``linked``: the node ids of the members that we hear by ourselves."""
+        self._members, self._cluster, self._linked = members, cluster, linked
         self._speaks_for = speaks_for
         """A node id: the other end is that cloud node. Empty: it tells of everybody."""
         self._told: dict[str, int] = {}
+        self._told_near: tuple[str, ...] = ()
+        self.near: frozenset[str] = frozenset()
+        """The node ids that the other end hears by itself."""
 
     def news(self) -> tuple[Member, ...]:
-        """Rows the other end has not been told yet, within the size of a heartbeat."""
-        members, size = self._members, 0
+        """Rows the other end has not been told yet, within the size of a heartbeat.
+
+        Those that it hears by itself are left out: in a mesh each would come to it from everybody.
+        """
+        members, size, own = self._members, 0, self._members.own()
         found: list[Member] = []
-        for name in members.own() if members.cloud else members.rows:
+        for name in own if members.cloud else members.rows:
             row = members.rows[name].row
-            if row.counter <= self._told.get(name, -1):
+            if row.counter <= self._told.get(name, -1) or (name in self.near and name not in own):
                 continue
             size += 96 + sum(len(origin) + 10 for origin in (*row.vector, *(row.unsettled or ())))
             if found and size > MEMBERS_BYTES_MAX:
@@ -164,6 +177,22 @@ class Gossip:
             self._told[name] = row.counter
             found.append(row)
         return tuple(found)
+
+    def tell_near(self, rows: Iterable[Member]) -> tuple[str, ...] | None:
+        """Whom we hear by ourselves, for a heartbeat with these rows; None where that need not be said.
+
+        With our own row it is said again, as that is: a heartbeat may be lost.
+        """
+        own, near = self._members.own(), tuple(sorted(self._linked()))
+        again = any(member_name(row.origin, cloud=self._members.cloud) in own for row in rows)
+        if near == self._told_near and not (near and again):
+            return None
+        self._told_near = near
+        return near
+
+    def heard_near(self, names: Iterable[str]) -> None:
+        """The other end has said whom it hears by itself."""
+        self.near = frozenset(names)
 
     def heard(self, rows: Iterable[Member], now_ms: int) -> list[Member]:
         """Take rows of the other end; those that were news."""

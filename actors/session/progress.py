@@ -32,6 +32,52 @@ SNAPSHOT_TAGS: Final = range(24, 28)
 Seqs = Mapping[Origin, int]
 
 
+class Telling:
+    """Of our vector and of what we hold: what the peer was told last, under which number.
+
+    While both stay as they are, the number alone is told. A peer that has not got that number says so.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.vector: Vector = {}
+        self.again = False
+        """The peer lacks what was told last."""
+        self._held: Mapping[Origin, int] = {}
+
+    def is_new(self, vector: Vector, held: Mapping[Origin, int]) -> bool:
+        """Whether the number alone is not enough."""
+        return self.again or not self.number or (vector, held) != (self.vector, self._held)
+
+    def tell(self, vector: Vector, held: Mapping[Origin, int]) -> None:
+        """All of it is told."""
+        self.number, self.again = self.number + 1, False
+        self.vector, self._held = vector, held
+
+
+class Hearing:
+    """The peer's vector and what it holds, as it told them last."""
+
+    def __init__(self) -> None:
+        self.missed = False
+        """It has named a number under which nothing came."""
+        self._number = 0
+        self._vector: Vector = {}
+        self._held: Mapping[Origin, int] = {}
+
+    def take(self, number: int, vector: Vector | None, held: Mapping[Origin, int] | None) -> bool:
+        """It tells a number, with a vector or without; whether ``known`` is now what it means."""
+        if vector is not None and number >= self._number:
+            self._number, self._vector, self._held = number, vector, held or {}
+        self.missed = number > self._number
+        return number == self._number
+
+    @property
+    def known(self) -> tuple[Vector, Mapping[Origin, int]]:
+        """The vector, and what is held."""
+        return self._vector, self._held
+
+
 class _Way:
     """One direction: since when nothing has moved."""
 

@@ -22,7 +22,7 @@ from entgldb.actors.session.clock_watch import PeerClock
 from entgldb.actors.session.inbox import Inbox
 from entgldb.actors.session.members import Gossip
 from entgldb.actors.session.outbox import Outbox
-from entgldb.actors.session.progress import Progress
+from entgldb.actors.session.progress import Hearing, Progress, Telling
 from entgldb.actors.session.snapshot_giving import FRAMES as SNAPSHOT_FRAMES
 from entgldb.actors.session.snapshot_giving import SnapshotExchange
 from entgldb.actors.session.snapshot_taking import Ends
@@ -107,7 +107,7 @@ class Session:
         self._gains: Vector = {}
         """Heads that we have gained and not told the peer yet."""
         self._theirs: dict[str, int] | None = None
-        self._told: Vector = {}
+        self._telling, self._hearing = Telling(), Hearing()
         self._told_at = 0.0
         self.outdated = False
         """A branch of some log was taken out here: both sides' knowledge of each other is void."""
@@ -129,8 +129,9 @@ class Session:
         self._told_at = ctx.monotonic()
         self.inbox.moved(ctx)
         self._pulse.start(ctx.monotonic() + FIRST_WORD)
-        self._told = self._log.vector()
-        self._send(wire.Vectors(self._told, self._log.held()))
+        vector, held = self._log.vector(), self._log.held()
+        self._telling.tell(vector, held)
+        self._send(wire.Vectors(vector, held))
         ctx.tell("store", Seen(self._owner, self._log.last_lsn()))
         self.introduce(ctx)
 
@@ -149,6 +150,7 @@ class Session:
             case wire.Ack():
                 self.outbox.acknowledged(message.round, message.batch, ctx)
             case wire.Vectors():
+                self._hearing.take(1, message.vector, message.held)
                 self._learn(message.vector)
                 self._compare_logs(message.vector)
                 if self.outbox.round == 0 and self.outbox.peer is None:
@@ -207,25 +209,36 @@ class Session:
             self._send(wire.VectorChange(gains))
 
     def beat(self, ctx: Context, claim: wire.Claim | None) -> None:
-        """Every heartbeat interval; the vector rides along every sync interval."""
-        vector = held = None
+        """Every heartbeat interval; every sync interval our vector rides along, or its number."""
         self.line.look(ctx.monotonic())
         if self.line.busy:
             self.progress.moved("out", ctx)
-        wait = max(self._sync_interval - 0.01, self.line.vector_wait(len(self._told)))
-        if ctx.monotonic() - self._told_at >= wait:
-            self._told_at = ctx.monotonic()
-            vector, held = self._log.vector(), self._log.held()
-            self.outdated = self.outdated or own_log.went_back(self._told, vector)
-            self._told = vector
-            self._ask_for_recorded()
-            peer_held = self.outbox.held
-            self.progress.look(vector, self._theirs, self.outbox.peer, peer_held, self._partner.node_id, ctx)
+        told, vector, held = self._vector_due(ctx)
         self.snapshots.taking.beat(ctx)
-        out, members = self.outbox, () if self._gossip is None else self._gossip.news()
-        self._send(
-            wire.Heartbeat(ctx.now_ms(), out.round, out.handed, claim, vector, held, members, out.acked)
-        )
+        out, gossip = self.outbox, self._gossip
+        members = () if gossip is None else gossip.news()
+        near = None if gossip is None else gossip.tell_near(members)
+        said = claim, vector, held, members, out.acked, told, self._hearing.missed, near
+        self._send(wire.Heartbeat(ctx.now_ms(), out.round, out.handed, *said))
+
+    def _vector_due(self, ctx: Context) -> tuple[int, Vector | None, dict[str, int] | None]:
+        """The number of our vector (0: it is not time); it and what we hold, where the peer lacks them."""
+        since = ctx.monotonic() - self._told_at
+        if since < self._sync_interval - 0.01:
+            return 0, None, None
+        vector, held = self._log.vector(), self._log.held()
+        is_new = self._telling.is_new(vector, held)
+        if is_new and since < self.line.vector_wait(len(vector)):
+            return 0, None, None
+        self._told_at = ctx.monotonic()
+        self.outdated = self.outdated or own_log.went_back(self._telling.vector, vector)
+        self._ask_for_recorded()
+        out = self.outbox
+        self.progress.look(vector, self._theirs, out.peer, out.held, self._partner.node_id, ctx)
+        if not is_new:
+            return self._telling.number, None, None
+        self._telling.tell(vector, held)
+        return self._telling.number, vector, held
 
     def beat_now(self, ctx: Context, claim: wire.Claim | None) -> None:
         """A heartbeat with our vector, without waiting for the sync interval."""
@@ -256,6 +269,11 @@ class Session:
     def peer(self) -> str:
         """The node id of the other end."""
         return self._partner.node_id
+
+    @property
+    def near(self) -> frozenset[str]:
+        """The node ids that the other end has said it is linked with."""
+        return frozenset() if self._gossip is None else self._gossip.near
 
     def peer_has(self, asked: Mapping[str, int]) -> bool:
         """Whether the peer has said that it has committed all this (origin -> seq)."""
@@ -342,12 +360,16 @@ class Session:
         news = [] if self._gossip is None else self._gossip.heard(message.members, ctx.now_ms())
         if news and self._owner == "gateway":
             ctx.tell("sync", MembersHeard(tuple(news)))
-        if message.vector is not None:
-            self._learn(message.vector)
-            self._compare_logs(message.vector)
+        if self._gossip is not None and message.near is not None:
+            self._gossip.heard_near(message.near)
+        self._telling.again = self._telling.again or message.again
+        if message.told and self._hearing.take(message.told, message.vector, message.held):
+            vector, held = self._hearing.known
+            self._learn(vector)
+            self._compare_logs(vector)
             self.inbox.acknowledge_again(message)
-            self.outbox.quiet = self.snapshots.giving.look(message.vector, message.held or {}, ctx)
-            self.outbox.compare(message.vector, message.held or {}, ctx)
+            self.outbox.quiet = self.snapshots.giving.look(vector, held, ctx)
+            self.outbox.compare(vector, held, ctx)
             self._note_synced()
 
     def _ask_for_recorded(self) -> None:

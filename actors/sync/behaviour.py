@@ -392,7 +392,9 @@ class Sync(Behaviour):
             self._links.admit(peer.link, peer.client_id)
             self._say_hello(peer, ctx)
         cluster = "" if peer.hello is None else peer.hello.cluster
-        gossip = Gossip(self.membership.members, cluster=cluster)
+        # the clients of a cloud node need not know of each other
+        linked = tuple if self.in_cloud else self._connected
+        gossip = Gossip(self.membership.members, cluster=cluster, linked=linked)
         session = peer.open_session(self.sessions, gossip, self._links, self.settings)
         self._peers[peer.key] = peer
         session.start(ctx)
@@ -422,6 +424,8 @@ class Sync(Behaviour):
             elif peer.session is not None and not peer.closing:
                 peer.bring_again(self._checker)
                 peer.read_clock(ctx)
+                if not self.in_cloud:
+                    introduce(peer, self._peers.values(), self._links)
         self.sessions.beat(self._carried.claim, ctx)
         if not self.in_cloud:
             self._clocks.look([session.clock for session in self.sessions], ctx)

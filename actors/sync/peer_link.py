@@ -33,17 +33,22 @@ UNJUDGED = frozenset({Reason.AUTHORITY_UNREACHABLE.value, Reason.AUTHORITY_ERROR
 """Said of a token when the authority's keys cannot be had: nothing is known against it."""
 
 
-def known_addresses(peers: Iterable[PeerLink]) -> wire.PeersKnown:
-    """The addresses at which ``peers`` can be dialled, as far as we know."""
-    return wire.PeersKnown({peer.node_id: peer.dial_address for peer in peers if peer.dial_address})
+def introduce(peer: PeerLink, peers: Iterable[PeerLink], links: Links) -> None:
+    """Tell a peer where others can be dialled whom it may not know, so that one seed is enough to meet all.
 
-
-def introduce(newcomer: PeerLink, peers: Iterable[PeerLink], links: Links) -> None:
-    """Tell the newcomer of the others and them of it, so that one seed is enough to meet all."""
-    others = [peer for peer in peers if peer is not newcomer]
-    links.send(newcomer.link, known_addresses(others))
-    for peer in others:
-        links.send(peer.link, known_addresses([newcomer]))
+    At once when it has come, and at each heartbeat. By then it has mostly said whom it is linked with, and
+    needs to be told of nobody.
+    """
+    near = frozenset[str]() if peer.session is None else peer.session.near
+    told = {
+        other.node_id: other.dial_address
+        for other in peers
+        if other is not peer and other.dial_address and other.node_id not in near
+        if peer.met.get(other.node_id) != other.dial_address
+    }
+    if told:
+        peer.met |= told
+        links.send(peer.link, wire.PeersKnown(told))
 
 
 class PeerLink:
@@ -60,6 +65,8 @@ class PeerLink:
         self.said: wire.Hello | None = None
         """Our own."""
         self.session: Session | None = None
+        self.met: dict[str, str] = {}
+        """Node id -> address, of the others that it was told of."""
         self.node_id = up.node_id
         self.key = up.node_id
         self.closing = False

@@ -28,7 +28,13 @@ class SessionStage:
             "gap": lambda round, **pairs: wire.GapRequest(int(round), vector(pairs), {}),
             "change": lambda **pairs: wire.VectorChange(vector(pairs)),
             "beat": lambda round="0", sent="0", **pairs: wire.Heartbeat(
-                0, int(round), int(sent), None, vector(pairs) if pairs else None, {} if pairs else None
+                0,
+                int(round),
+                int(sent),
+                None,
+                vector(pairs) if pairs else None,
+                {} if pairs else None,
+                told=2 if pairs else 0,
             ),
             "bye": lambda: wire.Bye("stopping"),
         }
@@ -110,8 +116,9 @@ class SessionStage:
                 return f"sends GapRequest round {round} from {shown(known)}"
             case wire.VectorChange(changes):
                 return f"sends VectorChange {shown(changes)}"
-            case wire.Heartbeat(_, round, sent, _, known, _):
-                rides = "" if known is None else f", vector {shown(known)}"
+            case wire.Heartbeat(_, round, sent, _, known, _, _, _, told):
+                same = f", vector {told}" if told else ""
+                rides = same if known is None else f", vector {told}: {shown(known)}"
                 return f"sends Heartbeat round {round} sent {sent}{rides}"
             case wire.Want(ids):
                 return "sends Want " + " ".join(f"{short(origin)}:{seq}" for origin, seq in ids)

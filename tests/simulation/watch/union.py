@@ -26,6 +26,8 @@ class Union(checks.Watch):
         self.forked: set[str] = set()
         """Origins whose writer went back in time and was not told: their logs may have two branches."""
         self.collecting = True
+        self._lost: dict[str, set[Id]] = {}
+        """The entries that a node had, and may have acknowledged, before its disk went back."""
         """Nodes decide themselves which tombstones go."""
         self._branches: dict[bytes, Operation] = {}
         """Hash -> entry, of those."""
@@ -71,7 +73,12 @@ class Union(checks.Watch):
         gone = {place: made for place, made in before.items() if place not in now}
         for place in set(gone) - oracle.places(node.store.connection, gone):
             origin, seq = gone[place]
-            lacking = [n.name for n in self.nodes if n.log.vector().get(origin, (0, b""))[0] < seq]
+            lacking = [
+                other.name
+                for other in self.nodes
+                if other.log.vector().get(origin, (0, b""))[0] < seq
+                if (origin, seq) not in self._lost.get(other.name, ())
+            ]
             if lacking and origin not in self._ended:
                 self.world.violate(f"{node.name} has collected {place}, {origin} {seq}; {lacking} lack it")
 
@@ -79,6 +86,7 @@ class Union(checks.Watch):
         """The disk of a node has gone back in time; what nobody else has is not asked for any more."""
         self._read[node.name] = log[-1].lsn if log else 0
         self._seen[node.name] = {origin: seq for origin, (seq, _) in node.log.vector().items()}
+        self._lost.setdefault(node.name, set()).update(lost)
         there = [{o: seq for o, (seq, _) in other.log.vector().items()} for other in self.nodes]
         for made in lost:
             if all(vector.get(made[0], 0) < made[1] for vector in there):

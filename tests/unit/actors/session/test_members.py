@@ -160,6 +160,31 @@ def test_a_cloud_node_tells_of_itself_and_keeps_two_clusters_apart() -> None:
     assert [row.origin for row in Gossip(table).news()] == [ME]
 
 
+def test_of_those_whom_a_peer_hears_by_itself_it_is_told_nothing_until_it_hears_them_no_more() -> None:
+    table, ctx = Members(cloud=False), FakeContext()
+    table.look(ListLog(), INTERVAL, ctx)
+    table.hear(Member(THIRD, 1, 0, {}), 0)
+    link = Gossip(table)
+    link.heard_near(["me", "third"])
+    assert [row.origin for row in link.news()] == [ME]
+    link.heard_near(["me"])
+    assert [row.origin for row in link.news()] == [THIRD]
+
+
+def test_whom_we_hear_is_said_when_it_changes_and_again_with_our_own_row() -> None:
+    table, ctx, linked = Members(cloud=False), FakeContext(), ["you"]
+    table.look(ListLog(), INTERVAL, ctx)
+    link = Gossip(table, linked=lambda: linked)
+    assert link.tell_near(()) == ("you",)
+    assert link.tell_near(()) is None
+    linked.append("third")
+    assert link.tell_near(()) == ("third", "you")
+    assert link.tell_near(link.news()) == ("third", "you")
+    linked.clear()
+    assert link.tell_near(()) == ()
+    assert link.tell_near(()) is None
+
+
 def test_a_heartbeat_carries_so_many_rows_and_the_next_one_the_rest() -> None:
     table = Members(cloud=False)
     vector = {f"n{number}/" + "0" * 32: number for number in range(400)}

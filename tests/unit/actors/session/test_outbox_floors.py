@@ -68,7 +68,7 @@ def test_once_it_has_caught_up_otherwise_the_link_is_like_any_other() -> None:
     bench = pruned_bench()
     bench.session.start(bench.ctx)
     hear(bench, wire.Vectors(at(0), {}))
-    hear(bench, wire.Heartbeat(0, 0, 0, vector=at(3), held={}))
+    hear(bench, wire.Heartbeat(0, 0, 0, vector=at(3), held={}, told=2))
     (batch,) = sent(bench)
     assert isinstance(batch, wire.Entries)
     assert len(batch.entries) == 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from entgldb.actors.session.progress import NO_PROGRESS, STALLED_SECONDS, Progress
+from entgldb.actors.session.progress import NO_PROGRESS, STALLED_SECONDS, Hearing, Progress, Telling
 from entgldb.actors.session.session import NO_STATUS
 from entgldb.messages.model import Vector
 from entgldb.messages.wire import Heartbeat
@@ -112,10 +112,62 @@ def test_a_session_tells_its_lag_and_its_alarm() -> None:
     assert bench.session.status(bench.ctx) == NO_STATUS
     bench.session.start(bench.ctx)
     for _ in range(40):
-        bench.session.receive(Heartbeat(0, 0, 0, None, {YOU: (3, b"h")}, {}), bench.ctx)
+        bench.session.receive(Heartbeat(0, 0, 0, None, {YOU: (3, b"h")}, {}, told=2), bench.ctx)
         bench.ctx.run(1.0)
         bench.session.beat(bench.ctx, None)
     told = bench.session.status(bench.ctx)
     assert told["behind_in"] == 3
     assert told["seconds_in"] >= STALLED_SECONDS
     assert [one["code"] for one in bench.session.alarms(bench.ctx)] == [NO_PROGRESS]
+
+
+def test_what_was_told_is_told_again_by_its_number_alone_until_it_changes_or_is_missed() -> None:
+    telling, vector = Telling(), {ME: (1, b"h")}
+    assert telling.is_new({}, {})
+    telling.tell(vector, {})
+    assert not telling.is_new(dict(vector), {})
+    assert telling.is_new(vector, {YOU: 1})
+    assert telling.is_new({ME: (2, b"h")}, {})
+    telling.again = True
+    assert telling.is_new(vector, {})
+    telling.tell(vector, {})
+    assert (telling.number, telling.is_new(vector, {})) == (2, False)
+
+
+def test_a_number_means_what_came_with_it_and_nothing_where_that_is_missing() -> None:
+    hearing, one, two = Hearing(), {ME: (1, b"h")}, {ME: (2, b"h")}
+    assert hearing.take(1, one, {})
+    assert hearing.take(1, None, None)
+    assert hearing.known == (one, {})
+    assert not hearing.take(2, None, None)
+    assert hearing.missed
+    assert hearing.take(3, two, {YOU: 4})
+    assert (hearing.missed, hearing.known) == (False, (two, {YOU: 4}))
+    # it was overtaken on its way
+    assert not hearing.take(2, one, {})
+    assert (hearing.missed, hearing.known) == (False, (two, {YOU: 4}))
+
+
+def test_on_an_idle_link_a_vector_goes_once_and_again_to_a_peer_that_has_missed_it() -> None:
+    bench = Bench().open({YOU: (1, b"h")})
+    bench.sent.clear()
+    sent = []
+    for again in (False, False, True, False):
+        bench.session.receive(Heartbeat(0, 0, 0, told=1, again=again), bench.ctx)
+        bench.session.beat_now(bench.ctx, None)
+        sent += [(one.told, one.vector) for one in bench.take(Heartbeat)]  # type: ignore[attr-defined]  # Heartbeat only
+    assert sent == [(1, None), (1, None), (2, {}), (2, None)]
+
+
+def test_a_peer_that_has_missed_a_vector_says_so_until_it_has_come() -> None:
+    bench = Bench().open()
+    said = []
+    for beat in (
+        Heartbeat(0, 0, 0, told=2),
+        Heartbeat(0, 0, 0),
+        Heartbeat(0, 0, 0, vector={}, held={}, told=3),
+    ):
+        bench.session.receive(beat, bench.ctx)
+        bench.session.beat(bench.ctx, None)
+        said += [one.again for one in bench.take(Heartbeat)]  # type: ignore[attr-defined]  # Heartbeat only
+    assert said == [True, True, False]

@@ -76,7 +76,8 @@ class Bench:
 
     def beat_from_peer(self, vector: Vector | None = None, round_: int = 0, sent: int = 0) -> None:
         held: dict[str, int] | None = None if vector is None else {}
-        self.session.receive(wire.Heartbeat(0, round_, sent, None, vector, held), self.ctx)
+        told = 0 if vector is None else 2
+        self.session.receive(wire.Heartbeat(0, round_, sent, None, vector, held, told=told), self.ctx)
 
 
 def test_what_the_vector_lacks_goes_out_in_our_commit_order() -> None:
@@ -311,7 +312,7 @@ def test_of_a_cloud_the_proofs_of_a_fork_of_our_own_log_are_taken_and_nothing_el
     user, system = (Entry(row.header, row.body) for row in store.rows(1, 9))
     bench.log.add(store.origin)
     bench.session.receive(
-        wire.Heartbeat(0, 0, 0, None, {store.origin: (1, b"other"), THIRD: (9, b"x")}, {}), bench.ctx
+        wire.Heartbeat(0, 0, 0, None, {store.origin: (1, b"other"), THIRD: (9, b"x")}, {}, told=2), bench.ctx
     )
     assert bench.take(wire.Want) == [wire.Want(((store.origin, 1),))]
     bench.session.receive(wire.Supply((system, Entry(b"junk", None), user)), bench.ctx)
@@ -325,7 +326,7 @@ def test_an_invented_vector_changes_nothing_here() -> None:
     bench.open({})
     bench.ctx.told.clear()
     for seq in range(2, 7):
-        bench.session.receive(wire.Heartbeat(0, 0, 0, None, {ME: (seq, b"invented")}, {}), bench.ctx)
+        bench.session.receive(wire.Heartbeat(0, 0, 0, None, {ME: (seq, b"invented")}, {}, told=2), bench.ctx)
     assert bench.ctx.told == []
 
 
@@ -396,9 +397,9 @@ def test_an_ack_is_repeated_for_a_peer_that_lacks_it_and_for_no_other() -> None:
     bench = Bench().open()
     bench.session.applied(Applied("sync:1", 0, 0, {YOU: (1, b"h")}, ""), bench.ctx)
     bench.sent.clear()
-    bench.session.receive(wire.Heartbeat(0, 0, 1, None, {YOU: (1, b"h")}, {}, acked=0), bench.ctx)
+    bench.session.receive(wire.Heartbeat(0, 0, 1, None, {YOU: (1, b"h")}, {}, acked=0, told=2), bench.ctx)
     assert bench.take(wire.Ack) == [wire.Ack(0, 0)]
-    bench.session.receive(wire.Heartbeat(0, 0, 1, None, {YOU: (1, b"h")}, {}, acked=1), bench.ctx)
+    bench.session.receive(wire.Heartbeat(0, 0, 1, None, {YOU: (1, b"h")}, {}, acked=1, told=2), bench.ctx)
     assert bench.take(wire.Ack) == []
 
 
