@@ -34,6 +34,14 @@ def opened(tmp_path: Path) -> Iterator[Database]:
         yield db
 
 
+def batched(db: Database, key: str) -> int:
+    """Writes to two collections; refused as a whole where the key is taken."""
+    with db.batch() as batch:
+        batch["d"].put(key, {"n": 1})
+        batch["c"].insert({"n": 2}, key=key)
+    return len(batch.versions)
+
+
 CALLS: list[Callable[[Database], Any]] = [
     lambda db: db["c"].put("k", {"a": 1}),
     lambda db: db["c"].get("k"),
@@ -51,6 +59,15 @@ CALLS: list[Callable[[Database], Any]] = [
     lambda db: db["c"].put_many([(f"m{n}", {"n": n}) for n in range(1200)]),
     lambda db: db["c"].put_many([(f"m{n}", {}) for n in range(GROUP_ENTRIES_MAX + 1)], atomic=True),
     lambda db: db["c"].put_many([("a", {}), ("", {})]),
+    lambda db: db["c"].update("m1", {"$inc": {"n": 5}, "$set": {"seen": True}}),
+    lambda db: db["c"].get("m1"),
+    lambda db: db["c"].update("nobody", {"$set": {"n": 1}}),
+    lambda db: db["c"].update("m1", {"$nonsense": {"n": 1}}),
+    lambda db: db["c"].update_many({"n": {"$lt": 700}}, {"$set": {"low": True}}),
+    lambda db: db["c"].delete_many({"n": {"$gte": 20, "$lt": 40}}),
+    lambda db: batched(db, "batched"),
+    lambda db: batched(db, "k"),
+    lambda db: (db["d"].get("batched"), db["d"].get("k")),
     lambda db: db["c"].count({"n": {"$gte": 1100}}),
     lambda db: [found.key for found in db["c"].find({"n": {"$lt": 3}}, sort="-n")],
     lambda db: list(db["c"].find({"n": {"$regex": "x"}})),
