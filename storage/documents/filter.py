@@ -1,8 +1,8 @@
-"""Filters to SQL. An index serves the values that it has as they are; the plain matcher is asked of the rest.
+"""Filters to SQL. SQLite decides where it has values as they are; the plain matcher is asked of the rest.
 
 Field paths are literals in their canonical form, values are bound. SQLite has an array as its text, and a
-number beyond 64 bits as a double: a condition that may meet those finds them by a range of the index, and
-asks ``entgldb_matches``, a function of ours, of each.
+number beyond 64 bits as a double: a condition that may meet those asks ``entgldb_matches``, a function of
+ours, of each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from entgldb.storage.rules.field_path import extract, kind
@@ -52,7 +52,8 @@ _KINDS: Final = {
 }
 
 Lacks = Callable[..., bool]
-"""Called with a path and some names of ODD: whether it is known that no document has any such thing there."""
+"""Called with a path and some of ``array``, ``object``, ``large`` (a number beyond 64 bits) and ``null``:
+whether it is known that no document has any such thing there."""
 
 
 class Condition(NamedTuple):
@@ -60,8 +61,6 @@ class Condition(NamedTuple):
 
     sql: str
     values: tuple[Any, ...] = ()
-    either: bool = False
-    """Whether it is a list of alternatives."""
 
 
 def register(connection: sqlite3.Connection) -> None:
@@ -72,7 +71,6 @@ def register(connection: sqlite3.Connection) -> None:
 def compile_filter(
     wanted: Mapping[str, Any] | None,
     lacks: Lacks = lambda parts, *odd: True,
-    scope: str = "",
     *,
     collation: str | None = None,
     rest: Node | None = None,
@@ -80,19 +78,15 @@ def compile_filter(
     """A filter as SQL. Raises as ``parse_filter``.
 
     ``rest``: what of the filter is still to be asked; None: all of it.
-
-    ``scope``: what holds for every document that is looked at; SQLite uses a partial index for an
-    alternative only where that is said within it.
     """
-    condition = _Compiler(lacks, scope).node(parse_filter(wanted, collation) if rest is None else rest)
+    condition = _Compiler(lacks).node(parse_filter(wanted, collation) if rest is None else rest)
     if len(condition.sql) > SQL_CHARS_MAX or len(condition.values) > SQL_VALUES_MAX:
         return Condition(_MATCHES, (json.dumps([plain(wanted), collation], ensure_ascii=False),))
     return condition
 
 
-def array(parts: tuple[str, ...]) -> str:
-    """That an array stands at a path or on the way to it: such text begins with a bracket, and in an index it
-    stands together."""
+def _array(parts: tuple[str, ...]) -> str:
+    """That an array stands at a path or on the way to it: such text begins with a bracket."""
     field = extract(parts)
     return f"{field} BETWEEN '[' AND '\\' AND {kind(parts)} IS NOT 'text'"
 
@@ -105,29 +99,11 @@ def _end(parts: tuple[str, ...], sign: float) -> str:
     )
 
 
-def _object(parts: tuple[str, ...]) -> str:
-    field = extract(parts)
-    return f"{field} >= '{{' AND {field} < '|' AND {kind(parts)} = 'object'"
-
-
-ODD: Final[Mapping[str, Callable[[tuple[str, ...]], Sequence[str]]]] = {
-    "array": lambda parts: (array(parts),),
-    "object": lambda parts: (_object(parts),),
-    "large": lambda parts: (
-        _end(parts, 1),
-        _end(parts, -1),
-    ),
-    "null": lambda parts: (f"{extract(parts)} IS NULL",),
-}
-"""Conditions that an index serves. In an index nothing and null stand first, then numbers, then all text."""
-
-
 class _Compiler:
     """Compiles one filter."""
 
-    def __init__(self, lacks: Lacks, scope: str) -> None:
+    def __init__(self, lacks: Lacks) -> None:
         self._lacks = lacks
-        self._scope = scope
 
     def node(self, node: Node) -> Condition:
         if isinstance(node, Every):
@@ -214,17 +190,14 @@ class _Compiler:
         """That an array is at the path or on the way to it, and the plain matcher says yes."""
         if self._lacks(node.parts, "array"):
             return []
-        return [_joined([Condition(array(node.parts)), _asked(node)], "AND")]
+        return [_joined([Condition(_array(node.parts)), _asked(node)], "AND")]
 
     def _either(self, conditions: list[Condition]) -> Condition:
-        """Alternatives; those of one of them are alternatives of the whole."""
         if not conditions:
             return Condition("0")
         if len(conditions) == 1:
             return conditions[0]
-        scoped = f"{self._scope} AND " if self._scope else ""
-        within = [one if one.either else one._replace(sql=f"({scoped}{one.sql})") for one in conditions]
-        return _joined(within, "OR")._replace(either=True)
+        return _joined([one._replace(sql=f"({one.sql})") for one in conditions], "OR")
 
 
 def _joined(conditions: list[Condition], word: str) -> Condition:

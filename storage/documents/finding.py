@@ -213,12 +213,12 @@ class Finder:
                 raise InvalidError(
                     f"the order by rank of {TEXT} has no cursor", hint="sort by a field, or skip"
                 )
-        condition = compile_filter(wanted, planner.lacks, within, collation=collation, rest=way.rest)
+        condition = compile_filter(wanted, planner.lacks, collation=collation, rest=way.rest)
         by = compile_order(named, planner.lacks, collation=collation, after=cursor, columns=way.columns)
 
         def whole() -> Condition:
             # long after the plan was made
-            every = compile_filter(wanted, lambda parts, *odd: False, within, collation=collation)
+            every = compile_filter(wanted, lambda parts, *odd: False, collation=collation)
             found = Condition(f"_entgldb_documents WHERE {within} AND {every.sql}", every.values)
             return found if worded is None else worded.within(found)
 
@@ -265,7 +265,6 @@ class _Different:
 
 def scope(collection: str) -> str:
     """The condition that every document of a collection meets. Raises InvalidError."""
-    # the name stands as a literal because a partial index is used only where it is provably implied
     check_collection(collection, system=True)
     return f"collection = '{collection}' AND body IS NOT NULL"
 

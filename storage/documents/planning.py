@@ -136,8 +136,7 @@ class Planner:
         return self._by_branches(nodes) or Way(None, f"_entgldb_documents WHERE {self._scope}", (), node, {})
 
     def lacks(self, parts: tuple[str, ...], *odd: str) -> bool:
-        """Whether an index says that no document has arrays, objects or numbers beyond 64 bits at a path, or
-        nothing: names of ``filter.ODD``."""
+        """Whether an index says that no document has some things at a path; ``filter.Lacks`` names them."""
         for index in self.indexes:
             fields = index.definition.fields
             if index.definition.where or parts not in fields or not self._is_plain(index):

@@ -1,7 +1,7 @@
 """The one canonical form of a field's value in SQL: ``json_extract(body,'$."a"')``.
 
-Indexes and queries use it alike: SQLite uses an expression index only where the two are the same text. Of a
-path with dots it has ``'['`` where an array stands on the way: an index has those documents among the arrays.
+Entries of indexes and conditions use it alike. Of a path with dots it has ``'['`` where an array stands on
+the way: such documents are found among those that have an array at its end.
 """
 
 from __future__ import annotations

@@ -161,6 +161,7 @@ def combined(one: dict[str, Any], other: dict[str, Any]) -> list[dict[str, Any]]
     ]
 
 
+@pytest.mark.timeout(600)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_sql_and_matcher_find_what_the_oracle_finds(rig: Rig, data: st.DataObject) -> None:
