@@ -17,7 +17,7 @@ from entgldb.client.database import Database
 from entgldb.launch.cli.common import run
 from entgldb.launch.cli.data.durations import read_duration, told
 from entgldb.launch.cli.main import entgldb as command
-from entgldb.messages.errors import InvalidError
+from entgldb.messages.errors import ExistsError, InvalidError
 from entgldb.messages.limits import LIFE_MS_MAX
 from tests.support.one_node import one_node
 from tests.system.support.kernel_view import eventually
@@ -160,3 +160,27 @@ def test_a_duration_is_told_as_it_is_read(seconds: float | None, text: str) -> N
 
 def test_seconds_become_milliseconds() -> None:
     assert [writes.life(seconds) for seconds in (None, math.inf, 0.0001, 1, 2.5)] == [None, 0, 1, 1000, 2500]
+
+
+def test_a_store_without_a_node_hides_it_when_it_is_used(tmp_path: Path) -> None:
+    with entgldb.open(tmp_path / "d") as db:
+        db["c"].put("k", {"a": 1}, expire_after=0.001)
+
+        def gone() -> bool:
+            db["c"].put("other", {})
+            return db["c"].get("k") is None
+
+        eventually(gone, "the document has expired", seconds=10)
+
+
+@pytest.mark.slow
+def test_a_unique_value_is_free_once_its_document_has_expired(directory: Path) -> None:
+    with entgldb.connect(directory) as db:
+        codes = db["codes"]
+        codes.create_index("code", unique=True)
+        codes.put("a", {"code": 7}, expire_after=0.2)
+        with pytest.raises(ExistsError):
+            codes.put("b", {"code": 7})
+        eventually(lambda: not list(codes.find({"code": 7})), "the document has expired", seconds=10)
+        codes.put("b", {"code": 7})
+        assert [found.key for found in codes.find({"code": 7})] == ["b"]

@@ -42,7 +42,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps, st.sampled_from([LWW, BY_FIELD, MIXED]), st.integers(0, 2**32))
 def test_all_orders_at_all_times_end_alike(
     history: list[tuple[str, int, Any]], begun: str, seed: int
