@@ -52,5 +52,19 @@ def test_notes_are_found_by_their_words(tmp_path: Path) -> None:
     assert notes("find", 'no "such words') == []
 
 
+def test_readings_are_shown_while_they_are_hot_and_expire(tmp_path: Path) -> None:
+    said = said_by("sensor_collector.py", str(tmp_path / "plant"), "3")
+    summary = [line for line in said if "readings" in line]
+    assert [line.partition(":")[0] for line in summary] == ["boiler", "oven", "press"]
+    shown = [line for line in said if line.startswith("hot: ")]
+    assert any(line != "hot: nothing" for line in shown)
+    assert said[-1] == "everything has expired"
+    assert shown[-1] == "hot: nothing"
+
+
 def test_every_example_is_run_here() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"notes.py", "shop_counter.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "notes.py",
+        "sensor_collector.py",
+        "shop_counter.py",
+    }
