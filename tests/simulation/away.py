@@ -58,9 +58,10 @@ class AwayRun(Run):
             super().__init__(seed, options=_options(seed))
         assert isinstance(self.watch, Union)
         self.watch.nodes = self.nodes
-        self.watch.collecting = seed % RETENTION_SEEDS == 0
         self.away = self.lan[0]
         self.rewind = Rewind(self.world, self.watch, self.away, self.clients[0])
+        # a disk that goes back loses deletes of which its node has said that it has them
+        self.watch.collecting = seed % RETENTION_SEEDS == 0 and not self.rewind.happens
         self._is_back = False
         self._back_at = 0.0
         self.large = seed % LARGE_SEEDS == 5
