@@ -43,7 +43,10 @@ def create_index(keeper: Writer, message: client.CreateIndex, ctx: Context) -> M
 
 def drop_index(keeper: Writer, message: client.DropIndex, ctx: Context) -> Message:
     """Raises NotFoundError."""
-    if not keeper.store.drop_index(message.collection, message.name):
+    everywhere = keeper.store.drop_index(message.collection, message.name)
+    # one that had no room, or whose name was taken, may have its turn now
+    keeper.building.ask(ctx)
+    if not everywhere:
         return client.CommitDone((), 0)
     write = client.Write(INDEXES, f"{message.collection}/{message.name}", None)
     return keeper.write(message.request, (write,), ctx, system=True)
