@@ -30,6 +30,8 @@ PSS_MB_MAX: Final = 150.0
 """Memory that the processes of a node may have together, whatever they do."""
 WAIT_SECONDS_MAX: Final = 1.0
 """How long a write may have to wait for a step."""
+ALONE: Final = frozenset({"verify"})
+"""Steps without other clients: a comparison of very many documents begins anew with each write meanwhile."""
 WAITS: Final = frozenset({"index", "compact"})
 """Steps that are one statement of SQLite, which nobody can interrupt: an administrator asks for them."""
 DOCUMENTS_PER_SECOND_MIN: Final = 500
@@ -130,7 +132,7 @@ class _Large:
         """Do one step, with an eye on ``members``."""
         self._bench.tell(f"\r{WORK}.{name} ...")
         begun = time.perf_counter()
-        with _Watch(members, self._patience) as watch:
+        with _Watch(members, self._patience, writing=name not in ALONE) as watch:
             work()
         seconds = time.perf_counter() - begun
         pss = watch.pss_bytes or pss_bytes(self.full.pids())
@@ -166,11 +168,12 @@ class _Large:
 class _Watch:
     """While it is entered: the longest wait of a write, and the most memory, of several nodes."""
 
-    def __init__(self, members: Sequence[Member], patience: float) -> None:
+    def __init__(self, members: Sequence[Member], patience: float, *, writing: bool = True) -> None:
         self.wait, self.pss_bytes = 0.0, 0
         self._members, self._patience = members, patience
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._write, args=[member]) for member in members]
+        writers = members if writing else []
+        self._threads = [threading.Thread(target=self._write, args=[member]) for member in writers]
         self._threads.append(threading.Thread(target=self._weigh))
 
     def __enter__(self) -> _Watch:
