@@ -41,7 +41,8 @@ class Tracer(LogReader):
         check_key(key)
         place = (collection, key)
         row = self.connection.execute(
-            "SELECT o.name, d.seq, d.hlc, d.body IS NOT NULL, d.lsn FROM _entgldb_documents d"
+            "SELECT o.name, d.seq, d.hlc, d.body IS NOT NULL, d.lsn,"
+            " d.body IS NULL AND d.expires IS NOT NULL FROM _entgldb_documents d"
             " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.key = ?",
             place,
         ).fetchone()
@@ -62,6 +63,7 @@ class Tracer(LogReader):
             held=newest in [version for version, _ in held],
             unfit=newest in [version for version, _ in unfit] or forked,
             recorded=current is None and bool(traces) and not waiting,
+            expired=row is not None and row[5] == 1,
         )
         return known, traces[:TRACES_MAX]
 

@@ -23,6 +23,7 @@ class WhyReason(StrEnum):
     QUARANTINED = "quarantined"
     OVERWRITTEN = "overwritten"
     DELETED = "deleted"
+    EXPIRED = "expired"
     FILTERED = "filtered"
     AUTH = "auth"
     DISK_FULL = "disk-full"
@@ -126,6 +127,13 @@ class KeyState(NamedTuple):
     """It is in quarantine, or its origin has a fork."""
     recorded: bool = False
     """It is only recorded: a system entry from a cloud link."""
+    expired: bool = False
+    """``current`` is not shown because its moment has passed."""
+
+    @property
+    def ended(self) -> WhyReason:
+        """Why ``current`` is not shown."""
+        return WhyReason.EXPIRED if self.expired else WhyReason.DELETED
 
 
 class Other(NamedTuple):
@@ -164,7 +172,7 @@ def here(known: KeyState, us: Ourselves) -> WhyReason | None:
     if known.recorded:
         return WhyReason.FILTERED
     if known.current is not None:
-        return WhyReason.DELETED
+        return known.ended
     if us.disk_full:
         return WhyReason.DISK_FULL
     if us.behind_snapshot:
@@ -185,7 +193,7 @@ def there(known: KeyState, other: Other) -> WhyReason | None:
     if other.cloud and known.collection.startswith(SYSTEM_PREFIX):
         return WhyReason.FILTERED
     if other.vector is not None and other.vector.get(newest.origin, 0) >= newest.seq:
-        return None if known.live or known.current != newest else WhyReason.DELETED
+        return None if known.live or known.current != newest else known.ended
     if known.held or other.held.get(newest.origin, 0) >= newest.seq:
         return WhyReason.HELD_CLOCK
     if not other.linked:
@@ -200,7 +208,7 @@ def there(known: KeyState, other: Other) -> WhyReason | None:
 def of_version(version: Version, known: KeyState, *, delete: bool) -> WhyReason | None:
     """Why one version in the log is not what is shown; None: it is."""
     if version == known.current:
-        return WhyReason.DELETED if delete else None
+        return known.ended if delete or known.expired else None
     return WhyReason.OVERWRITTEN
 
 

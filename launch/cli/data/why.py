@@ -25,7 +25,8 @@ def why(directory: Path, as_json: bool, collection: str, key: str, on: str) -> N
     """Tell whether a document is here and on the other nodes, where it came from, and why it is missing.
 
     Works without a running node, too, as far as its file knows. The reasons: peer-offline, not-yet-sent,
-    held-clock, quarantined, overwritten, deleted, filtered, auth, disk-full, behind-snapshot, unknown.
+    held-clock, quarantined, overwritten, deleted, expired, filtered, auth, disk-full, behind-snapshot,
+    unknown.
     Exits with 3 when no node that is known has it.
 
     \b

@@ -66,6 +66,17 @@ def test_versions_are_told_with_when_and_from_whom_they_came(pair: Pair) -> None
     tracer.close()
 
 
+def test_what_has_expired_says_so(pair: Pair) -> None:
+    with pair.me.group():
+        write = Write("users", "k", b"{}", expire_after=1_000)
+        pair.me.write(RequestId(b"c" * 16, 1), (write,), NOW)
+        pair.me.expire(NOW + 1_000)
+    tracer = Tracer.open(pair.folder)
+    known, (trace,) = tracer.trace("users", "k")
+    tracer.close()
+    assert (known.expired, known.live, known.current, trace.delete) == (True, False, trace.version, False)
+
+
 def test_what_is_held_is_known_before_it_is_shown(pair: Pair) -> None:
     pair.take(pair.write(pair.peer, "k", b'{"n":1}', NOW + DRIFT_MS_MAX + 60_000))
     tracer = Tracer.open(pair.folder)

@@ -14,6 +14,7 @@ A = Version("a/" + "0" * 32, 3)
 B = Version("b/" + "0" * 32, 1)
 SHOWN = KeyState("users", A, live=True, newest=A)
 GONE = KeyState("users", A, newest=A)
+PAST = KeyState("users", A, newest=A, expired=True)
 NOTHING = KeyState("users")
 
 
@@ -25,8 +26,8 @@ def test_every_reason_of_the_code_has_its_answer() -> None:
 
 
 def test_the_set_is_the_promised_one() -> None:
-    words = "peer-offline not-yet-sent held-clock quarantined overwritten deleted filtered auth disk-full"
-    assert " ".join(WhyReason) == f"{words} behind-snapshot unknown"
+    words = "peer-offline not-yet-sent held-clock quarantined overwritten deleted expired filtered auth"
+    assert " ".join(WhyReason) == f"{words} disk-full behind-snapshot unknown"
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,7 @@ def test_the_set_is_the_promised_one() -> None:
     [
         (SHOWN, Ourselves(disk_full=True, behind_in=5), None),
         (GONE, Ourselves(behind_in=5), WhyReason.DELETED),
+        (PAST, Ourselves(behind_in=5), WhyReason.EXPIRED),
         (KeyState("users", newest=A, held=True), Ourselves(), WhyReason.HELD_CLOCK),
         (KeyState("users", newest=A, unfit=True), Ourselves(), WhyReason.QUARANTINED),
         (KeyState("users", newest=A, recorded=True), Ourselves(), WhyReason.FILTERED),
@@ -61,6 +63,7 @@ def test_here(known: KeyState, us: Ourselves, answer: WhyReason | None) -> None:
         (SHOWN, Other("x", {}, linked=True, held={A.origin: 3}), WhyReason.HELD_CLOCK),
         (SHOWN, Other("x", {}, linked=True, behind_floor=True), WhyReason.BEHIND_SNAPSHOT),
         (GONE, Other("x", {A.origin: 3}), WhyReason.DELETED),
+        (PAST, Other("x", {A.origin: 3}), WhyReason.EXPIRED),
         (
             KeyState(REMOTE_PEERS, A, live=True, newest=A),
             Other("x", {A.origin: 3}, cloud=True),
@@ -77,6 +80,7 @@ def test_there(known: KeyState, other: Other, answer: WhyReason | None) -> None:
 def test_a_version_is_shown_deleted_or_overwritten() -> None:
     assert of_version(A, SHOWN, delete=False) is None
     assert of_version(A, GONE, delete=True) is WhyReason.DELETED
+    assert of_version(A, PAST, delete=False) is WhyReason.EXPIRED
     assert of_version(B, SHOWN, delete=False) is WhyReason.OVERWRITTEN
 
 
