@@ -35,12 +35,20 @@ _LOG: Final = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _DOCUMENT: Final = (
+    "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
+    " body = excluded.body, origin = excluded.origin, seq = excluded.seq,"
+    " hlc = excluded.hlc, lsn = excluded.lsn, sha256 = excluded.sha256, expires = NULL"
+)
+"""Never over a row with ``stamps``: ``rules.merging.row`` decides those."""
+_EXPIRING: Final = (
     "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, expires)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
     " body = excluded.body, origin = excluded.origin, seq = excluded.seq, hlc = excluded.hlc,"
     " lsn = excluded.lsn, sha256 = excluded.sha256, expires = excluded.expires"
 )
-"""Never over a row with ``stamps``: ``rules.merging.row`` decides those."""
+"""The same for rows of which some expire."""
+_EXPIRING_COLUMNS: Final = _EXPIRING.count("?")
 _ROW: Final = (
     "INSERT INTO _entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps, expires)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (collection, key) DO UPDATE SET"
@@ -67,7 +75,7 @@ class Batch:
         self._bodies: dict[tuple[str, str], str | None] = {}
         """The bodies that wait for the next flush."""
         self._moments: dict[tuple[str, str], int] = {}
-        """The moments of those that expire."""
+        """Their moments, from the first with an optional field on; 0: none."""
         self.flushed = 0
         """Rows changed by ``flush``, as the connection counts them."""
 
@@ -110,7 +118,7 @@ class Batch:
     def moment(self, place: tuple[str, str]) -> int:
         """The moment at which the document of a key expires; 0: it does not, or there is none."""
         if place in self._bodies:
-            return self._moments.get(place, 0)
+            return 0 if self._bodies[place] is None else self._moments.get(place, 0)
         row = self.connection.execute(
             "SELECT expires FROM _entgldb_documents WHERE collection = ? AND key = ? AND body IS NOT NULL",
             place,
@@ -152,17 +160,16 @@ class Batch:
         if header.collection not in state.collections:
             ensure_collection(self.connection, state, header.collection)
         origin, seq, hlc, collection, key = header[:5]
-        number, sha, expires = state.origins[origin].number, header.body_sha256 or None, None
-        if header.optional and header.expires:
-            expires = header.expires
-            if expires <= state.time_ms:
+        number, sha = state.origins[origin].number, header.body_sha256 or None
+        if header.optional or self._moments:
+            self._moments[collection, key] = expires = header.expires
+            if 0 < expires <= state.time_ms:
                 text = sha = None
-            else:
+            elif expires:
                 state.note_moment(expires)
-                self._moments[collection, key] = expires
-        elif self._moments:
-            self._moments.pop((collection, key), None)
-        self._documents.append((collection, key, text, number, seq, hlc, lsn, sha, expires))
+            self._documents.append((collection, key, text, number, seq, hlc, lsn, sha, expires or None))
+        else:
+            self._documents.append((collection, key, text, number, seq, hlc, lsn, sha))
         self.known[collection, key] = Current(origin, seq, hlc, text is not None)
         self._bodies[collection, key] = text
         grown = (text is not None) - (before is not None and before.live)
@@ -287,11 +294,19 @@ class Batch:
             connection, log = self.connection, self._log
             before = connection.total_changes
             connection.executemany(_LOG, log)
-            connection.executemany(_DOCUMENT, self._documents)
+            self._flush_documents()
             self.flushed += connection.total_changes - before
             if log:
                 self.state.logged(_effect(log), {row[1]: (row[2], row[3], row[10]) for row in log})
         self.forget()
+
+    def _flush_documents(self) -> None:
+        if not self._moments:
+            self.connection.executemany(_DOCUMENT, self._documents)
+            return
+        # those from before the first that expires have no place for a moment
+        rows = (row if len(row) == _EXPIRING_COLUMNS else (*row, None) for row in self._documents)
+        self.connection.executemany(_EXPIRING, rows)
 
     def mark(self) -> tuple[int, int]:
         """How much was gathered, for ``back_to``."""

@@ -156,9 +156,8 @@ class _Group:
         body = _merge_body(self.batch, write, row)
         text = body.decode()
         known = _known(self.batch, write, row)
-        keeps = 0 if row is None or row.hidden else row.newest.expires
         replaced = (known[0] if known else None, known[1:])
-        header, lsn = self._log(write, replaced, MERGE, body, text, keeps)
+        header, lsn = self._log(write, replaced, MERGE, body, text)
         if merge_row(self.batch, header, text, lsn) and not write.deletes:
             raise TooLargeError(
                 f"{'/'.join(write.place)} would take more than {MERGED_BYTES_MAX} bytes"
@@ -171,8 +170,7 @@ class _Group:
         # a client that writes here has the conflicts before him, too
         lost = batch.conflicts_of(*write.place) if batch.state.conflicts else []
         parent = None if current is None else Version(current.origin, current.seq)
-        keeps = batch.moment(write.place) if write.keeps_moment else 0
-        header, lsn = self._log(write, (parent, lost), op, write.body or b"", write.text, keeps)
+        header, lsn = self._log(write, (parent, lost), op, write.body or b"", write.text)
         for version in lost:
             batch.clear_conflict(write.place, version)
         batch.replace(header, write.text, lsn, current)
@@ -184,16 +182,12 @@ class _Group:
         op: int,
         body: bytes,
         text: str | None,
-        keeps: int = 0,
     ) -> tuple[Header, int]:
-        """``replaced``: the version that the writer replaced, and others that it knew.
-
-        ``keeps``: the moment of the document that it changes.
-        """
+        """``replaced``: the version that the writer replaced, and others that it knew."""
         parent, seen = replaced
         expires = 0
-        if write.life_ms is not None or self.batch.state.lives or write.keeps_moment:
-            expires = self._expires(write, keeps)
+        if self.batch.state.lives or write.life_ms is not None or write.keeps_moment:
+            expires = self._expires(write)
         header = Header(
             self.origin,
             self.seq,
@@ -213,13 +207,13 @@ class _Group:
         self.previous = digest(raw)
         return header, self.batch.log(header, raw, self.previous, text, APPLIED)
 
-    def _expires(self, write: Checked, keeps: int) -> int:
+    def _expires(self, write: Checked) -> int:
         """The moment from which on nobody shows what is written; 0: none."""
         life_ms = self.batch.state.lives.get(write.place[0], 0) if write.life_ms is None else write.life_ms
         if write.deletes:
             return 0
         if not life_ms:
-            return keeps if write.keeps_moment and write.life_ms is None else 0
+            return self.batch.moment(write.place) if write.keeps_moment and write.life_ms is None else 0
         return min(clock.ms_of(self.hlc) + life_ms, clock.MS_MAX)
 
     def _count(self, body: int, header: int) -> None:

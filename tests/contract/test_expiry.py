@@ -332,6 +332,27 @@ def test_an_update_keeps_the_moment_that_an_earlier_write_of_its_commit_gave(ben
     assert pass_time(store) == 0
 
 
+def test_a_request_that_is_undone_changes_the_moment_of_nothing(bench: Bench) -> None:
+    store = bench.make("a")
+    bench.put(store, mortal("first", life=None))
+    with store.group():
+        with store.savepoint(lazily=True):
+            store.write(bench.request(), [mortal("plain", life=None), mortal()], NOW)
+        for writes in ([mortal(life=None)], [mortal("plain", life=2 * LIFE)]):
+            with suppress(InvalidError), store.savepoint(lazily=True):
+                store.write(bench.request(), writes, NOW)
+                raise InvalidError("undone")
+    assert pass_time(store, NOW + 2 * LIFE) == 1
+    assert [key for key, _ in store.documents("c")] == ["first", "plain"]
+    with store.group():
+        with store.savepoint(lazily=True):
+            store.write(bench.request(), [mortal("last", life=None)], NOW)
+        with suppress(InvalidError), store.savepoint(lazily=True):
+            store.write(bench.request(), [mortal("gone")], NOW)
+            raise InvalidError("undone")
+    assert [key for key, _ in store.documents("c")] == ["first", "last", "plain"]
+
+
 # --- where collections merge ------------------------------------------------------------------------
 
 

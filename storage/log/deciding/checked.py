@@ -93,7 +93,9 @@ def check_writes(
             check_life(life_ms)
             if text is None and not keeps:
                 raise InvalidError("a delete does not expire")
-        made = Checked(place, body, text, (), whole, base, operations, terms, False, life_ms, keeps)
+        made = Checked(place, body, text, (), whole, base, operations, terms)
+        if keeps or life_ms is not None:
+            made = made._replace(life_ms=life_ms, keeps_moment=keeps)
         checked.append(made)
     if any(weight(update) > 1 for update in updates.values()):
         _check_count(sum(max(1, len(one.operations), weight(one.update)) for one in checked))
