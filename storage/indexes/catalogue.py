@@ -172,6 +172,13 @@ def _make(connection: sqlite3.Connection, number: int, definition: Definition) -
         connection.execute(statement)
 
 
+def refuse_words_unknown(connection: sqlite3.Connection) -> None:
+    """Raises UnsupportedError for a file with an index of words where this SQLite has no FTS5: no document of
+    its collection could be written."""
+    if any(index.definition.text for index in list_indexes(connection)):
+        refuse_without_words(connection.execute(HAS_WORDS).fetchall())
+
+
 def refuse_without_words(found: Sequence[tuple[Any, ...]]) -> None:
     """Raises UnsupportedError where HAS_WORDS found nothing: this SQLite has no FTS5."""
     if not found:

@@ -15,6 +15,8 @@ class Indexes:
     """Makes, drops and builds indexes; all of it inside a group."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        """Raises UnsupportedError where the file has an index of words and this SQLite has no FTS5."""
+        catalogue.refuse_words_unknown(connection)
         self._connection = connection
         self.unique = Unique(connection)
         self._refused: list[str] = []

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import (
     BusyError,
+    CorruptError,
     InvalidError,
     NotFoundError,
     TooLargeError,
@@ -194,3 +195,36 @@ def test_a_file_with_words_is_searched_by_plain_sqlite(notes: Documents, tmp_pat
             "SELECT d.key FROM _entgldb_text_1('cinnamon') f JOIN _entgldb_documents d ON d.id = f.rowid"
         ).fetchall()
     assert rows == [("pie",)]
+
+
+def test_a_file_with_words_is_not_opened_where_sqlite_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Store.open(tmp_path, "lan-1", NOW)) as store, store.group():
+        store.create_index(define("notes", ("title",)))
+    none = "SELECT 1 FROM pragma_module_list WHERE name = 'fts99'"
+    with monkeypatch.context() as without:
+        without.setattr(catalogue, "HAS_WORDS", none)
+        with closing(Store.open(tmp_path, "lan-1", NOW)) as store:
+            assert len(catalogue.list_indexes(store.connection)) == 1
+    with closing(Store.open(tmp_path, "lan-1", NOW)) as store, store.group():
+        store.create_index(define("notes", ("title",), text=True))
+    monkeypatch.setattr(catalogue, "HAS_WORDS", none)
+    with pytest.raises(UnsupportedError, match="has no FTS5"):
+        Store.open(tmp_path, "lan-1", NOW)
+
+
+def test_damaged_words_are_built_again(tmp_path: Path) -> None:
+    with closing(Store.open(tmp_path, "lan-1", NOW)) as store:
+        with store.group():
+            store.write(RequestId(b"c" * 16, 1), [Write("notes", "a", b'{"title":"apple"}')], NOW)
+            store.create_index(define("notes", ("title",), text=True))
+        store.connection.execute("UPDATE _entgldb_text_1_data SET block = x'00' WHERE id > 10")
+        with closing(Documents.open(tmp_path)) as documents:
+            with pytest.raises(CorruptError):
+                found(documents, "apple")
+            with store.group():
+                store.rebuild_index("notes", "text")
+            with store.group():
+                store.build_indexes()
+            assert found(documents, "apple") == ["a"]
