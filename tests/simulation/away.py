@@ -7,6 +7,7 @@ all entries that ever were says, less those that were issued again.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from unittest.mock import patch
 
@@ -237,6 +238,8 @@ class AwayRun(Run):
             return f"the vectors of {nodes[0].name} and {apart} differ"
         if self._is_back and operators.retry_unfit(nodes):
             return "entries are in quarantine"
+        if self._is_back and any(node.store.next_expiry() for node in nodes):
+            return "documents are still to expire"
         self.world.reached["recorded entry"] += bool(self.away.up and self.away.log.unapplied(1))
         nobody_vouches = self._nobody_vouches()
         if self._is_back and not nobody_vouches and len({_configuration(node) for node in self.lan}) > 1:
@@ -261,7 +264,8 @@ class AwayRun(Run):
         for node in nodes:
             configured = node.role == "lan" and not nobody_vouches
             shown = [o for o in watch.union.values() if configured or not o.place[0].startswith("_")]
-            wanted = oracle.fold(shown)
+            # all moments have passed on all nodes
+            wanted = oracle.fold(shown, sys.maxsize)
             found = oracle.read_state(node.store.connection, oracle.merged_places(shown))
             if not configured:
                 found = found.without_configuration()
@@ -363,7 +367,14 @@ def _options(seed: int) -> Options:
     )
 
 
-REACHED = ("snapshot installed", "snapshot resumed", "tail re-issued", "forgotten in time", "large row")
+REACHED = (
+    "snapshot installed",
+    "snapshot resumed",
+    "tail re-issued",
+    "forgotten in time",
+    "large row",
+    "document expired",
+)
 COUNTED = (Reason.BEHIND_SNAPSHOT.value, Reason.SNAPSHOT_GONE.value)
 
 

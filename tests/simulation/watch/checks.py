@@ -231,8 +231,11 @@ class Watch:
         reached["conflict row made"] += max(0, conflicts - before)
         reached["conflict row cleared"] += max(0, before - conflicts)
         self._conflicts[node.name] = conflicts
+        self._count_expired(node)
+
+    def _count_expired(self, node: SimulatedNode) -> None:
         expired = oracle.count_expired(node.store.connection)
-        reached["document expired"] += max(0, expired - self._expired.get(node.name, 0))
+        self.world.reached["document expired"] += max(0, expired - self._expired.get(node.name, 0))
         self._expired[node.name] = expired
 
     def _chain(self, node: SimulatedNode, row: Logged) -> None:

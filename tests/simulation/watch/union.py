@@ -52,6 +52,7 @@ class Union(checks.Watch):
         self._end(node)
         self._quarantine_is_spared(node, node.log.floors())
         self._known_everywhere(node)
+        self._count_expired(node)
         logged = {row.operation.id for row in rows}
         jumped = [o for o, seq in vector.items() if seq > before.get(o, 0) and (o, seq) not in logged]
         self.world.reached["snapshot installed"] += bool(jumped)
