@@ -18,7 +18,7 @@ import sys
 from tests.kills.rounds import run
 from tests.simulation.mutants.replication import acknowledge_before_commit
 with acknowledge_before_commit():
-    print(*run(60, 1).violations, sep="\\n")
+    print(*run(60, 2).violations, sep="\\n")
 """
 
 
