@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from tests.system.support.cluster_fixture import Cluster, Node
+from tests.system.support.cluster_fixture import Cluster
 from tests.system.support.kernel_view import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(100, method="signal")]
@@ -19,26 +18,22 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield made
 
 
-def vector(node: Node) -> Any:
-    return node.ask("oplog")["vector"]
-
-
 def test_all_nodes_hide_it_and_tell_their_feeds(cluster: Cluster) -> None:
     first, second = cluster.lan
     with first.open() as a, second.open() as b:
         tokens = [a.token(), b.token()]
         stays = a["sessions"].put("stays", {"n": 1})
-        version = a["sessions"].put("goes", {"n": 1}, expire_after=4)
+        version = a["sessions"].put("goes", {"n": 1}, expire_after=6)
         eventually(lambda: b["sessions"].get("goes") is not None, "lan-2 has the document")
-        before = vector(second)
         for db, token in zip((a, b), tokens, strict=True):
             eventually(lambda db=db: db["sessions"].get("goes") is None, "it has expired")  # type: ignore[misc]  # bound
             told = {change.key: change for change in db["sessions"].changes(since=token)}
             assert (told["goes"].document, told["goes"].version) == (None, version)
             assert (told["stays"].document, told["stays"].version) == ({"n": 1}, stays)
-        assert vector(first) == vector(second) == before
-        (past,) = b["sessions"].history("goes").versions
-        assert (past.state, past.document) == ("expired", {"n": 1})
+        for db in (a, b):
+            # nobody has written a delete
+            (past,) = db["sessions"].history("goes").versions
+            assert (past.state, past.document) == ("expired", {"n": 1})
 
 
 def test_the_rule_of_a_collection_is_kept_by_every_node(cluster: Cluster) -> None:
