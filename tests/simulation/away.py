@@ -49,6 +49,9 @@ UNSEEN = ("unseen0", "unseen1", "unseen2")
 BAD_TIMES_SEEDS, BAD_TIMES = 8, (1, 5, 6)
 """Of so many seeds these set clocks back by a month, or to 1970, while the node comes back: with production's
 own retention and without."""
+EXPIRING_SEEDS, EXPIRING = 8, 4
+"""Of so many seeds one has documents that expire while clocks are right, and production's own retention: to
+forget what somebody lacks would show what he wrote before it."""
 
 
 class AwayRun(Run):
@@ -70,6 +73,8 @@ class AwayRun(Run):
         for node in self.nodes:
             node.picky = False
         for client in self.clients:
+            client.expires |= seed % EXPIRING_SEEDS == EXPIRING
+            client.conditional &= not client.expires
             client.unfit = seed % PICKY_SEEDS == 0
             client.large = self.large
         if seed % PICKY_SEEDS == 0:

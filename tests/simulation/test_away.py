@@ -22,6 +22,8 @@ from entgldb.storage.snapshot.install import Merger
 from tests.simulation.away import (
     COUNTED,
     DELETING_SEEDS,
+    EXPIRING,
+    EXPIRING_SEEDS,
     LARGE_SEEDS,
     PICKY_SEEDS,
     REACHED,
@@ -113,6 +115,13 @@ def what_was_deleted_is_kept() -> Iterator[None]:
 
 
 @contextmanager
+def moments_lost() -> Iterator[None]:
+    """What a snapshot brings does not expire."""
+    with patch.object(install, "_PUT", install._PUT.replace("s.stamps, s.expires", "s.stamps, NULL")):
+        yield
+
+
+@contextmanager
 def tail_dropped() -> Iterator[None]:
     """Own unsent writes are not issued again."""
     with patch.object(Tail, "write_again", lambda self, new, now_ms, *, ends: 0):
@@ -196,6 +205,11 @@ def deletes(seed: int, options: Options) -> bool:
     return small(seed, options) and seed % DELETING_SEEDS == 5
 
 
+def expires(seed: int, options: Options) -> bool:
+    """Documents expire."""
+    return small(seed, options) and seed % EXPIRING_SEEDS == EXPIRING
+
+
 def cloud_forgets(seed: int, options: Options) -> bool:
     """A cloud decides itself about forgetting."""
     return small(seed, options) and options.cloud and seed % RETENTION_SEEDS == 0
@@ -224,6 +238,7 @@ def forgets_beside_quarantine(seed: int, options: Options) -> bool:
 MUTANTS = [
     Mutant(cloud_forgets_by_rows, (512, 758), cloud_forgets, AwayRun),
     Mutant(what_was_deleted_is_kept, (23, 11, 35, 17), deletes, AwayRun),
+    Mutant(moments_lost, (12, 28, 4, 20), expires, AwayRun),
     Mutant(end_untold, (98,), rolls_back_beside_a_cloud, AwayRun),
     Mutant(tail_dropped, (4, 6, 1, 2), small, AwayRun),
     Mutant(vector_before_rows, (1, 6, 7, 2), small, AwayRun),
