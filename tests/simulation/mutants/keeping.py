@@ -175,10 +175,11 @@ def stable_by_one_too_many() -> Iterator[None]:
 
 @contextmanager
 def join_skipped() -> Iterator[None]:
-    """A tombstone goes as soon as everybody has the delete: older puts may still be on their way to us."""
+    """A tombstone goes, and is said to be settled, as soon as everybody has the delete: older puts may still
+    be on their way to us."""
 
-    def careless(self: Retention, found: retention.Survey, log: Any) -> None:
-        self._ripe = dict(found.stable)
+    def careless(self: Retention, found: retention.Survey, ours: Mapping[str, int]) -> None:
+        self._settled, self._ripe = found.settled, found.forgettable
 
     with patch.object(Retention, "_ripen", careless):
         yield

@@ -157,6 +157,7 @@ def test_a_tombstone_waits_until_we_have_what_its_witnesses_have() -> None:
     node.say(B, {node.origin: 2, B: 1})
     node.run(120.0)
     assert (node.entries, node.tombstones) == (0, 1)
+    assert not any(node.words), "nor is it said that all have it"
     assert node.report()["tombstones_wait_for"] == [B]
     other = Bench("b", seed=b"\2" * 32)
     other.ask(other.put("k2"))
