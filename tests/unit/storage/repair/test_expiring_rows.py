@@ -69,6 +69,37 @@ def expiry(store: Store, key: str) -> int:
     return int(found)
 
 
+# --- forgetting ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("life", [None, LIFE - 5])
+def test_a_row_that_has_expired_stays_while_it_hides_what_has_not(life: int | None) -> None:
+    """A node that had forgotten it would write the document anew without naming a concurrent change: that
+    would be a conflict for those who have the row still, and for nobody else."""
+    one, two = Node("one", merges=True), Node("two", merges=True)
+    one.put("k", life=None)
+    take(two.store, entries(one.store))
+    two.put("k", b'{"a":1,"b":2}', life=life, now=NOW + 1)
+    one.put("k", b'{"a":9}', now=NOW + 2)
+    take(one.store, entries(two.store))
+    take(two.store, entries(one.store))
+    assert one.pass_time(LATE + 5) == two.pass_time(LATE + 5) == 1
+    with two.store.group():
+        seqs = {origin: seq for origin, (seq, _) in two.store.vector().items()}
+        for origin, seq in seqs.items():
+            two.store.state.raise_floor(origin, seq)
+        two.store.state.pruned_lsn = two.store.state.lsn
+        assert two.store.collect(seqs, 0).rows == (0 if life is None else 1)
+    two.put("k", b'{"c":3}', life=None, now=LATE + 6)
+    with one.store.group():
+        one.store.apply(entries(two.store)[-1:], LATE + 6)
+    for node in (one, two):
+        node.pass_time(LATE + 6)
+        assert node.get("k") == {"c": 3}
+        query = "SELECT count(*) FROM _entgldb_conflicts WHERE collection = 'users'"
+        assert node.store.connection.execute(query).fetchone() == (0,)
+
+
 # --- snapshots ----------------------------------------------------------------------------------------
 
 
