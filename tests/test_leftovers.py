@@ -46,7 +46,11 @@ def test_a_run_that_leaves_a_process_fails_and_ends_it(tmp_path: Path, processes
 
 def test_what_this_run_has_started_is_known_by_its_mark() -> None:
     assert os.environ[leftovers.MARK].startswith(f"{os.getpid()}-")
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    waits = [sys.executable, "-c", "print('runs', flush=True); input()"]
+    with subprocess.Popen(waits, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        # the kernel shows the environment of a program a moment after it has begun
+        assert child.stdout.readline() == b"runs\n"
         assert "test_what_this_run_has_started" in leftovers.left()[child.pid]
         child.communicate(b"\n")
     assert child.pid not in leftovers.left()
