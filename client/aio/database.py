@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from collections.abc import Collection as Names
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -61,7 +61,8 @@ R = TypeVar("R")
 class Opening:
     """A database that comes with ``async with`` or with ``await``, and then is closed by ``close``."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, Database]]) -> None:
+        self._made = make
         self._database: Database | None = None
 
     def __await__(self) -> Iterator[Any]:
@@ -76,9 +77,6 @@ class Opening:
     ) -> None:
         if self._database is not None:
             await self._database.close()
-
-    async def _made(self) -> Database:
-        raise NotImplementedError
 
 
 class connect(Opening):  # noqa: N801 -- read as a function: ``async with connect(...)`` and ``await connect(...)``
@@ -96,10 +94,10 @@ class connect(Opening):  # noqa: N801 -- read as a function: ``async with connec
         timeout: float = TIMEOUT_SECONDS,
         in_flight: int = IN_FLIGHT,
     ) -> None:
-        super().__init__()
+        super().__init__(self._connected)
         self._directory, self._timeout, self._in_flight = directory, timeout, in_flight
 
-    async def _made(self) -> Database:
+    async def _connected(self) -> Database:
         blocking = client.Database(self._directory, timeout=self._timeout)
         made = Database(blocking, Requests(blocking.directory, self._timeout, self._in_flight))
         try:

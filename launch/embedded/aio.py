@@ -30,10 +30,10 @@ class open(Opening):  # noqa: N801 -- its public name, read as a function
     def __init__(
         self, directory: str | os.PathLike[str] = ".", *, node_id: str = "", in_flight: int = IN_FLIGHT
     ) -> None:
-        super().__init__()
+        super().__init__(self._opened)
         self._directory, self._node_id, self._in_flight = directory, node_id, in_flight
 
-    async def _made(self) -> Database:
+    async def _opened(self) -> Database:
         opened, blocking = await asyncio.to_thread(opening.opened, self._directory, self._node_id)
         return Database(blocking, Requests(opened, self._in_flight))
 
