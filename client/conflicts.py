@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from entgldb.client import writes as client_writes
 from entgldb.messages.client import CommitDone
@@ -15,6 +15,9 @@ from entgldb.storage.documents.conflicts import life_ms
 if TYPE_CHECKING:
     from entgldb.client.door import Door
     from entgldb.storage.documents.history import History
+
+SEQ_DIGITS_MAX: Final = 16
+"""Digits of a number in a log: it is less than 2**53."""
 
 
 def conflict_rule(database: Door, collection: str) -> str:
@@ -83,11 +86,20 @@ def undelete(database: Door, collection: str, key: str) -> Version:
     return version
 
 
-def read_version(text: str) -> Version:
-    """``ORIGIN:SEQ``, as ``conflicts`` and ``history`` print it. Raises InvalidError."""
+def version_text(version: Version) -> str:
+    """A version as ``ORIGIN:SEQ``, which ``read_version`` reads."""
+    return f"{version.origin}:{version.seq}"
+
+
+def read_version(text: str, what: str = "") -> Version:
+    """``ORIGIN:SEQ``, as ``conflicts``, ``history`` and ETag tell it; ``what`` names its place.
+
+    Raises InvalidError.
+    """
     origin, _, seq = text.rpartition(":")
-    if not origin or not seq.isascii() or not seq.isdigit():
+    if not origin or not seq.isascii() or not seq.isdigit() or len(seq) > SEQ_DIGITS_MAX:
         raise InvalidError(
-            f"{text!r:.120} is not a version", hint="ORIGIN:SEQ, as entgldb conflicts prints it"
+            f"{what} {text!r:.120} is not a version".lstrip(),
+            hint="ORIGIN:SEQ, as entgldb conflicts prints it",
         )
     return Version(origin, int(seq))

@@ -63,6 +63,12 @@ def need_of(ack: str | int | Iterable[str]) -> str:
     return ack if isinstance(ack, str) else f"nodes:{','.join(ack)}"
 
 
+def read_ack(text: str) -> str | list[str]:
+    """The ``ack`` that people write: ``local``, ``peers:N``, ``all``, ``cloud``, or names with commas."""
+    named = text in (LOCAL, "all", "cloud") or text.startswith("peers:")
+    return text if named else text.split(",")
+
+
 class Ack(NamedTuple):
     """The members that have to have a write on their disks before it is done, and for how long it waits."""
 

@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from entgldb.client.conflicts import read_version, version_text
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.model import Version
 from entgldb.messages.remote_peers import PeerType
-from entgldb.web.bodies import answer, object_of, read_version, version_text
+from entgldb.web.bodies import answer, object_of
 
 if TYPE_CHECKING:
     from entgldb.client.aio.database import Database

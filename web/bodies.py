@@ -9,6 +9,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from entgldb.client.conflicts import read_version, version_text
 from entgldb.messages.errors import InvalidError, TooLargeError
 from entgldb.messages.limits import BODY_BYTES_MAX, GROUP_BYTES_MAX
 from entgldb.messages.model import Version
@@ -47,19 +48,6 @@ def answer(body: Json, status: int = 200, headers: Mapping[str, str] | None = No
     """A JSON answer."""
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return Response(text, status, headers, "application/json")
-
-
-def version_text(version: Version) -> str:
-    """A version as ``ORIGIN:SEQ``."""
-    return f"{version.origin}:{version.seq}"
-
-
-def read_version(text: str, what: str) -> Version:
-    """A version from ``ORIGIN:SEQ``. Raises InvalidError."""
-    origin, _, seq = text.rpartition(":")
-    if not origin or not seq.isdecimal() or len(seq) > 16:
-        raise InvalidError(f"{what} {text!r:.80} is no version", hint="ORIGIN:SEQ, as ETag tells it")
-    return Version(origin, int(seq))
 
 
 def etag(version: Version) -> str:

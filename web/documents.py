@@ -13,18 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from entgldb.client.conflicts import read_version, version_text
+from entgldb.client.spread import read_ack
 from entgldb.messages.errors import InvalidError, NotFoundError
-from entgldb.web.bodies import (
-    MANY_BYTES_MAX,
-    answer,
-    etag,
-    number,
-    object_in_query,
-    object_of,
-    read_etag,
-    read_version,
-    version_text,
-)
+from entgldb.web.bodies import MANY_BYTES_MAX, answer, etag, number, object_in_query, object_of, read_etag
 
 if TYPE_CHECKING:
     from entgldb.client.aio.collection import Collection
@@ -232,9 +224,8 @@ def _ack(request: Request) -> dict[str, Any]:
     ack = request.query_params.get("ack")
     if ack is None:
         return {}
-    named = ack in ("local", "all", "cloud") or ack.startswith("peers:")
     seconds = number(request, "ack_timeout", 10, 300)
-    return {"ack": ack if named else ack.split(","), "ack_timeout": float(seconds or 0)}
+    return {"ack": read_ack(ack), "ack_timeout": float(seconds or 0)}
 
 
 def _refuse_others(wanted: dict[str, Any], known: frozenset[str], what: str) -> None:

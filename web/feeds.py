@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from entgldb.client.conflicts import version_text
 from entgldb.messages.errors import BusyError, EntglError, InvalidError
-from entgldb.web.bodies import number, object_in_query, version_text
+from entgldb.web.bodies import number, object_in_query
 
 if TYPE_CHECKING:
     from entgldb.client.aio.database import Database

@@ -32,6 +32,6 @@ def wait_synced(db: Database, as_json: bool, peers: str, timeout: float) -> None
 
 
 def _peers(text: str) -> str | int | list[str]:
-    if text.isdecimal():
-        return int(text)
-    return text if text in ("all", "cloud") else text.split(",")
+    from entgldb.client.spread import read_ack
+
+    return int(text) if text.isdecimal() else read_ack(text)

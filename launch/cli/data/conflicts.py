@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 
 def _word(version: Version | None) -> str:
-    return "none" if version is None else f"{version.origin}:{version.seq}"
+    from entgldb.client.conflicts import version_text
+
+    return "none" if version is None else version_text(version)
 
 
 def _text(document: Any) -> str:

@@ -42,8 +42,9 @@ def ack_options(function: Any) -> Any:
 
     @functools.wraps(function)
     def verb(*, ack: str, ack_timeout: float, **options: Any) -> Any:
-        named = ack in ("local", "all", "cloud") or ack.startswith("peers:")
-        return function(ack=(ack if named else ack.split(","), ack_timeout), **options)
+        from entgldb.client.spread import read_ack
+
+        return function(ack=(read_ack(ack), ack_timeout), **options)
 
     for option in (
         click.option(
