@@ -153,7 +153,7 @@ def read_oauth2(settings: Mapping[str, Json]) -> OAuth2:
     """OAuth2Json, in camelCase or PascalCase."""
     flat: dict[str, Any] = {key[:1].lower() + key[1:]: value for key, value in settings.items()}
     return OAuth2(
-        authority=_text(flat.get("authority", "")).rstrip("/"),
+        authority=_text(flat.get("authority", "")),
         client_id=_text(flat.get("clientId", "")),
         client_secret=_text(flat.get("clientSecret") or ""),
         scopes=tuple(_text(scope) for scope in flat.get("scopes") or ()),

@@ -68,6 +68,8 @@ class SyncSettings(Record):
     scopes: tuple[str, ...] = ()
     allow_clients: tuple[str, ...] = ()
     """Empty: every client the authority vouches for."""
+    token_profile: str = "rfc9068"
+    """The shape of the authority's tokens: a name in ``actors.oauth.profiles``."""
     shared: bool = False
     """Several clusters may mix their data here. False: the first that a client brings is the only one."""
 

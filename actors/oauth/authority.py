@@ -24,8 +24,8 @@ class Metadata(NamedTuple):
 async def discover(authority: str, ca_pem: str = "") -> Metadata:
     """Fetch the metadata of ``authority``.
 
-    The issuer it names must be ``authority``, character for character (RFC 8414, 3.3); one trailing slash
-    is forgiven, because OAuth2Json is kept without. Raises AuthorityError or InvalidError.
+    The issuer it names must be ``authority``, character for character (RFC 8414, 3.3). Raises
+    AuthorityError or InvalidError.
     """
     fault = AuthorityError(f"{authority} publishes no metadata")
     for url in metadata_urls(authority):
@@ -93,8 +93,10 @@ def one_line(text: str) -> str:
 
 def _read(authority: str, found: dict[str, Json]) -> Metadata:
     issuer = found.get("issuer")
-    if not isinstance(issuer, str) or issuer not in (authority, authority + "/"):
+    if not isinstance(issuer, str) or issuer != authority:
         text = f"the metadata of {authority} names another issuer: {one_line(str(issuer))}"
+        if isinstance(issuer, str) and issuer.rstrip("/") == authority.rstrip("/"):
+            text += "; give it with exactly the slashes that its server writes"
         raise AuthorityError(text)
     # RFC 8414, 2: without the list, client_secret_basic is meant
     methods = found.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])

@@ -1,4 +1,4 @@
-"""The cloud role's door: access tokens of RFC 9068, checked as RFC 8725 advises.
+"""The cloud role's door: access tokens of RFC 9068 or of a known profile, checked as RFC 8725 advises.
 
 ``verify`` is the whole decision about one token and a set of keys; it does no I/O. ``TokenVerifier`` adds
 the fetching of keys, ``JwtChecker`` the wire to the SyncActor.
@@ -21,6 +21,7 @@ from jwt.utils import base64url_decode, base64url_encode
 
 from entgldb.actors.oauth.authority import discover, json_object, one_line
 from entgldb.actors.oauth.http import AuthorityError, answered_in_time, request
+from entgldb.actors.oauth.profiles import PROFILES, Profile
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.limits import TOKEN_BYTES_MAX
@@ -37,13 +38,8 @@ KINDS: Mapping[tuple[str, str], tuple[str, ...]] = {
 ALGORITHMS = frozenset(name for names in KINDS.values() for name in names)
 RSA_BITS_MIN = 2048
 """RFC 7518, 3.3."""
-TYPES = frozenset({"at+jwt", "application/at+jwt"})
-"""RFC 9068, section 4."""
-CLAIMS = ("exp", "iat", "iss", "aud", "sub", "client_id", "jti")
 LEEWAY_SECONDS = 5
 """How far the clocks of authority and cloud may differ."""
-LIFE_SECONDS_MAX = 3600
-"""Longest accepted time from ``iat`` to ``exp``."""
 TEXT_CHARS_MAX = 256
 """Longest accepted ``sub``, ``client_id``, ``jti``, ``kid``."""
 KEYS_MAX = 64
@@ -76,6 +72,7 @@ class Rules(NamedTuple):
     """All of them, each by its whole word."""
     allow_clients: tuple[str, ...] = ()
     """Empty: every client the authority vouches for."""
+    profile: Profile = PROFILES["rfc9068"]
 
 
 class Accepted(NamedTuple):
@@ -101,26 +98,29 @@ Keys = Mapping[str, Key]
 
 def verify(token: str, keys: Keys, rules: Rules) -> Accepted:
     """Accept ``token`` or raise TokenError. The cheap checks come first."""
-    kid = key_name(token)
+    profile = rules.profile
+    kid = key_name(token, profile)
     key = keys.get(kid)
     if key is None:
         raise TokenError("its key is not among those the authority publishes")
     if _algorithm(jwt.get_unverified_header(token)) not in key.algorithms:
         raise TokenError(f"its key is for {' or '.join(key.algorithms)}")
     claims = _claims(token, key, rules)
-    _check_life(claims)
-    for name in ("sub", "client_id", "jti"):
+    _check_life(claims, profile.life_seconds_max)
+    _check_marks(claims, profile)
+    for name in filter(None, ("sub", profile.client, profile.number)):
         _check_text(claims[name], name)
-    if rules.allow_clients and claims["client_id"] not in rules.allow_clients:
-        raise TokenError(f"client {claims['client_id']} is not on the list of allowed clients")
-    scopes = _scopes(claims.get("scope"))
+    client_id = claims[profile.client]
+    if rules.allow_clients and client_id not in rules.allow_clients:
+        raise TokenError(f"client {client_id} is not on the list of allowed clients")
+    scopes = _scopes(claims.get(profile.scope), profile)
     missing = [scope for scope in rules.scopes if scope not in scopes]
     if missing:
         raise TokenError(f"it lacks the scope {' '.join(missing)}")
-    return Accepted(claims["client_id"], float(claims["exp"]), claims["sub"], scopes)
+    return Accepted(client_id, float(claims["exp"]), claims["sub"], scopes)
 
 
-def key_name(token: str) -> str:
+def key_name(token: str, profile: Profile = PROFILES["rfc9068"]) -> str:
     """The ``kid`` of a token whose outer form and header are in order, or TokenError."""
     if len(token) > TOKEN_BYTES_MAX:
         raise TokenError(f"it is longer than {TOKEN_BYTES_MAX} bytes")
@@ -135,8 +135,9 @@ def key_name(token: str) -> str:
     # names that are not known are ignored (RFC 7515, 4): a key or an address in a header is never used
     if "crit" in header:
         raise TokenError("its header has critical extensions, of which none is known")
-    if header.get("typ") not in TYPES:
-        raise TokenError("it is no access token: typ must be at+jwt")
+    kind = header.get("typ")
+    if not isinstance(kind, str) or kind not in profile.types:
+        raise TokenError(f"it is no access token: typ must be {' or '.join(sorted(profile.types))}")
     if _algorithm(header) not in ALGORITHMS:
         raise TokenError(f"it must be signed with one of {', '.join(sorted(ALGORITHMS))}")
     return _check_text(header.get("kid"), "kid")
@@ -188,7 +189,7 @@ class TokenVerifier:
 
     async def verify(self, token: str) -> Accepted:
         """Accept or raise TokenError, or AuthorityError when there are no keys to check with."""
-        kid = key_name(token)
+        kid = key_name(token, self._rules.profile)
         if self._due(kid):  # a client with a known key need not wait for a fetch that somebody else caused
             async with self._lock:  # one fetch serves all that wait for it
                 if self._due(kid):
@@ -253,7 +254,13 @@ class JwtChecker:
             # a path that is not absolute lies in the node's directory
             return (Path(given.directory) / given.authority_ca).read_text() if given.authority_ca else ""
 
-        rules = Rules(given.authority, given.audience, given.scopes or (SCOPE_DEFAULT,), given.allow_clients)
+        rules = Rules(
+            given.authority,
+            given.audience,
+            given.scopes or (SCOPE_DEFAULT,),
+            given.allow_clients,
+            PROFILES[given.token_profile],
+        )
         return TokenVerifier(given.authority, rules, ca_pem)
 
 
@@ -267,7 +274,10 @@ def _claims(token: str, key: Key, rules: Rules) -> dict[str, Json]:
             issuer=rules.issuer,
             audience=rules.audience,
             leeway=LEEWAY_SECONDS,
-            options={"require": list(CLAIMS), "strict_aud": True},
+            options={
+                "require": list(rules.profile.required),
+                "strict_aud": not rules.profile.audience_list,
+            },
         )
     except jwt.ExpiredSignatureError:
         raise TokenError("it has expired", Reason.TOKEN_EXPIRED) from None
@@ -278,13 +288,23 @@ def _claims(token: str, key: Key, rules: Rules) -> dict[str, Json]:
     return claims
 
 
-def _check_life(claims: Mapping[str, Json]) -> None:
+def _check_life(claims: Mapping[str, Json], longest: int) -> None:
     for name in ("exp", "iat"):
         # the bound keeps out infinity, and integers that no float can hold
         if type(claims[name]) not in (int, float) or not 0 < claims[name] < 2**53:
             raise TokenError(f"its {name} is not a number")
-    if not 0 < claims["exp"] - claims["iat"] <= LIFE_SECONDS_MAX:
-        raise TokenError(f"it must live between 0 and {LIFE_SECONDS_MAX} seconds from iat to exp")
+    if not 0 < claims["exp"] - claims["iat"] <= longest:
+        raise TokenError(f"it must live between 0 and {longest} seconds from iat to exp")
+
+
+def _check_marks(claims: Mapping[str, Json], profile: Profile) -> None:
+    """It is a machine's access token, by the word of the authority."""
+    for name, values in profile.marks.items():
+        value = claims[name]
+        if not isinstance(value, str) or value not in values:
+            raise TokenError(f"its {name} is not {' or '.join(sorted(values))}")
+    for name in sorted(profile.absent & claims.keys()):
+        raise TokenError(f"it is a person's token: it has the claim {name}")
 
 
 def _check_text(value: Json, name: str) -> str:
@@ -293,10 +313,16 @@ def _check_text(value: Json, name: str) -> str:
     return value
 
 
-def _scopes(value: Json) -> tuple[str, ...]:
-    """RFC 6749, 3.3: words with single spaces between."""
+def _scopes(value: Json, profile: Profile) -> tuple[str, ...]:
+    """RFC 6749, 3.3: words with single spaces between; or a list of words, where the profile has one."""
+    if value is None:
+        raise TokenError(f"it lacks the claim {profile.scope}")
+    if profile.scope_list:
+        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+            raise TokenError(f"its {profile.scope} is not a list of texts")
+        return tuple(map(str, value))
     if not isinstance(value, str):
-        raise TokenError("it lacks a scope" if value is None else "its scope is not a text")
+        raise TokenError(f"its {profile.scope} is not a text")
     return tuple(value.split(" "))
 
 

@@ -75,7 +75,7 @@ def initial(fields: dict[str, Any], request: PutPeer, secrets: Secrets) -> Remot
 
 def _settings(request: PutPeer, old: OAuth2) -> OAuth2:
     given = {
-        "authority": None if request.authority is None else request.authority.rstrip("/"),
+        "authority": request.authority,
         "client_id": request.client_id,
         "scopes": request.scopes,
         "audience": request.audience,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, read_cluster_key
+from entgldb.actors.oauth.profiles import PROFILES
 from entgldb.launch.node.config_fields import Faults, Section, expand
 from entgldb.launch.node.config_peers import initial_peers
 from entgldb.messages.errors import EntglError, InvalidError
@@ -229,11 +230,12 @@ class _Builder:
         return {
             "tls_cert": self._file("tls_cert"),
             "tls_key": self._file("tls_key"),
-            "authority": self.cloud.text("authority", required=True, check=check_authority).rstrip("/"),
+            "authority": self.cloud.text("authority", required=True, check=check_authority),
             "authority_ca": self._file("authority_ca", required=False),
             "audience": self.cloud.text("audience", required=True),
             "scopes": self.cloud.texts("scopes") or ("entgldb:sync",),
             "allow_clients": self.cloud.texts("allow_clients"),
+            "token_profile": self.cloud.choice("token_profile", tuple(PROFILES), "rfc9068"),
             "shared": self.cloud.flag("shared", False),
         }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, CLUSTER_KEY_NAME, read_cluster_key
+from entgldb.actors.oauth.profiles import PROFILES
 from entgldb.client.access import check_writable
 from entgldb.launch.node.config import FILE_NAME
 from entgldb.messages.errors import EntglError, ExistsError, InvalidError
@@ -37,6 +38,7 @@ class CloudOptions:
     scopes: tuple[str, ...] = ("entgldb:sync",)
     allow_clients: tuple[str, ...] = ()
     authority_ca: str = ""
+    token_profile: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ def _check(plan: Plan) -> None:
     check_authority(plan.cloud.authority, "--authority")
     if not plan.cloud.audience:
         raise InvalidError("--audience is missing")
+    if plan.cloud.token_profile not in ("", *PROFILES):
+        raise InvalidError(f"--token-profile: one of {', '.join(PROFILES)}")
     files = (
         ("--tls-cert", plan.cloud.tls_cert),
         ("--tls-key", plan.cloud.tls_key),
@@ -191,6 +195,7 @@ def _toml(plan: Plan, node_id: str, port: int) -> str:
             "audience": cloud.audience,
             "scopes": cloud.scopes,
             "allow_clients": cloud.allow_clients,
+            "token_profile": cloud.token_profile or "rfc9068",
         }
     for name, values in plan.settings.items():
         sections.setdefault(name, {}).update(values)

@@ -32,6 +32,12 @@ from entgldb.launch.cli.common import common, say, show
 @click.option("--scope", "scopes", multiple=True, metavar="S", help="Cloud role. [default: entgldb:sync]")
 @click.option("--allow-client", "allow_clients", multiple=True, metavar="ID", help="Cloud role: only these.")
 @click.option("--authority-ca", default="", metavar="F", help="Cloud role: CA of the authority, PEM.")
+@click.option(
+    "--token-profile",
+    default="",
+    metavar="P",
+    help="Cloud role: rfc9068, keycloak, auth0 or entra. [default: rfc9068]",
+)
 def init(
     directory: Path,
     as_json: bool,

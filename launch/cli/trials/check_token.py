@@ -10,6 +10,7 @@ from typing import IO
 import click
 
 from entgldb.actors.oauth.http import AuthorityError
+from entgldb.actors.oauth.profiles import PROFILES
 from entgldb.actors.oauth.resource_server import SCOPE_DEFAULT, Accepted, Rules, TokenError, TokenVerifier
 from entgldb.launch.cli.common import say, show
 from entgldb.messages.errors import InvalidError
@@ -31,6 +32,13 @@ EXIT_REFUSED = 6
     help="A scope the token must have; may be repeated.",
 )
 @click.option("--allow-client", "clients", multiple=True, metavar="ID", help="Accept only these clients.")
+@click.option(
+    "--profile",
+    type=click.Choice(tuple(PROFILES)),
+    default="rfc9068",
+    show_default=True,
+    help="The shape of the authority's tokens.",
+)
 @click.option("--authority-ca", type=click.File("rb"), help="PEM file of the authority's private CA.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def check_token(
@@ -38,6 +46,7 @@ def check_token(
     audience: str,
     scopes: tuple[str, ...],
     clients: tuple[str, ...],
+    profile: str,
     authority_ca: IO[bytes] | None,
     as_json: bool,
 ) -> None:
@@ -49,13 +58,13 @@ def check_token(
     Example: entgldb check-token --authority https://id.example --audience cloud < token
     """
     try:
-        # as the configuration of a cloud node keeps it
-        trusted = check_authority(authority).rstrip("/")
+        check_authority(authority)
     except InvalidError as fault:
         raise click.UsageError(f"--authority: {fault.text}; {fault.hint}") from None
     ca_pem = authority_ca.read(PEM_BYTES_MAX).decode("ascii", "replace") if authority_ca else ""
     token = sys.stdin.buffer.read(TOKEN_BYTES_MAX + 3).decode("latin-1").strip()
-    verifier = TokenVerifier(trusted, Rules(trusted, audience, scopes, clients), lambda: ca_pem)
+    rules = Rules(authority, audience, scopes, clients, PROFILES[profile])
+    verifier = TokenVerifier(authority, rules, lambda: ca_pem)
     try:
         accepted = asyncio.run(verifier.verify(token))
     except (TokenError, AuthorityError) as fault:

@@ -91,7 +91,8 @@ def test_the_cloud_role_keeps_no_cluster_key(tmp_path: Path) -> None:
     made = init(Plan(tmp_path / "c1", "cloud-1", cloud=cloud))
     settings = load(made.directory)
     assert (settings.sync.role, settings.store.key_file, settings.store.cluster) == ("cloud", "", "")
-    assert settings.sync.authority == "https://id.example.com"
+    # RFC 8414, 3.3: an issuer is compared byte for byte, its slash included
+    assert settings.sync.authority == "https://id.example.com/"
     assert settings.sync.scopes == ("entgldb:sync",)
     assert settings.sync.allow_clients == ("lan",)
     assert not settings.sync.discovery

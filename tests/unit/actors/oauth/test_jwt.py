@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from entgldb.actors.oauth.http import AuthorityError
+from entgldb.actors.oauth.profiles import LIFE_SECONDS_MAX
 from entgldb.actors.oauth.resource_server import (
     KEYS_MAX,
-    LIFE_SECONDS_MAX,
     Rules,
     TokenError,
     read_keys,
