@@ -34,7 +34,16 @@ from entgldb.messages import codec
 from entgldb.messages.client import Reload
 from entgldb.messages.errors import EntglError, ErrorCode, NoAnswerError, Reason, UnknownMessage
 from entgldb.messages.limits import LOCAL_FRAME_BYTES_MAX
-from entgldb.messages.local.actors import Addresses, Boot, ChildExited, Configure, Ready, StopNow, Stopped
+from entgldb.messages.local.actors import (
+    Addresses,
+    Boot,
+    ChildExited,
+    Configure,
+    Ready,
+    StopNow,
+    Stopped,
+    Well,
+)
 from entgldb.messages.schema import Channel, Message
 
 from thespian.actors import Actor, ActorExitRequest  # isort: skip
@@ -44,7 +53,7 @@ FORWARD_TIMEOUT = 30.0
 PARKED_MAX = 200
 """Messages kept for an actor that is being started again; the oldest go first."""
 PR_SET_NAME = 15
-LAUNCHER_CODES = {Stopped: b"S", Reload: b"L"}
+LAUNCHER_CODES = {Stopped: b"S", Reload: b"L", Well: b"W"}
 """The bytes that ``tell("launcher", ...)`` writes into the launcher's pipe."""
 
 

@@ -44,6 +44,7 @@ from entgldb.messages.local.actors import (
     StopNow,
     Stopped,
     Tick,
+    Well,
 )
 from entgldb.messages.local.members import NodesChanged, NoteSelf
 from entgldb.messages.local.snapshots import StoreBegan
@@ -53,6 +54,8 @@ from entgldb.messages.settings import NodeSettings
 CHILDREN: Final = ("store", "oplog", "sync", "election", "gateway")
 LOOK_SECONDS: Final = 2.0
 """Between looks at whether the children move."""
+WELL_SECONDS: Final = 10.0
+"""Between two words to the launcher that all serve."""
 ALONE_AFTER: Final = 10.0
 """Seconds after which a node without seeds and remembered peers takes itself for the first."""
 SYNCED_POLL: Final = 0.25
@@ -103,6 +106,7 @@ class NodeKeeper(Behaviour):
         self._spawn("store", ctx)
         ctx.after(ALONE_AFTER, Tick("alone"))
         ctx.after(LOOK_SECONDS, Tick("look"))
+        ctx.after(WELL_SECONDS, Tick("well"))
 
     def on_boot(self, message: Boot, ctx: Context) -> None:
         """The first is answered when all serve; a later one brings a configuration read again."""
@@ -177,6 +181,12 @@ class NodeKeeper(Behaviour):
             stopped = above.stopped_for(ctx.look(name), now)
             text = f"{name} has been stopped for {stopped:.0f} s: {ABOVE[name]}; kill -CONT wakes it"
             self._alarm("held-up", name, text if stopped >= HANG_SECONDS else "", ctx)
+
+    def _say_well(self, ctx: Context) -> None:
+        """A child that waits for the disk, or is in a step it has named, is well: nobody restarts it."""
+        ctx.after(WELL_SECONDS, Tick("well"))
+        if all(child.up or child.waits_for for child in self.children.values()):
+            ctx.tell("launcher", Well())
 
     def _alarm(self, code: str, name: str, text: str, ctx: Context) -> None:
         if text:
@@ -311,6 +321,8 @@ class NodeKeeper(Behaviour):
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "look":
             self._look(ctx)
+        elif message.what == "well":
+            self._say_well(ctx)
         elif message.what == "alone":
             if not self.settings.sync.seeds and not self._known and not self._peers_up:
                 ctx.tell("store", NoteSelf())

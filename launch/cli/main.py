@@ -65,6 +65,7 @@ _VERBS: Final = {
     "ask": ("cli.node.actors", "ask", "Send an actor a message, show its answer."),
     "tell": ("cli.node.actors", "tell", "Send an actor a message."),
     "reload": ("cli.node.actors", "reload", "Read the configuration again, without a restart."),
+    "service": ("cli.node.service", "service", "Have systemd run the node."),
     "serve": ("cli.node.http", "serve", "Serve the node by HTTP."),
     "http-token": ("cli.node.http", "http_token", "Tokens of the HTTP server: add, list, revoke."),
     "cluster": ("cli.trials.cluster", "cluster", "A local playground of several nodes."),

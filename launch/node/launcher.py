@@ -25,6 +25,7 @@ from entgldb.actors.host.log import LogFile
 from entgldb.actors.host.system import NodeSystem
 from entgldb.actors.node.supervision import Watched
 from entgldb.launch.node.files import locked, remove_record, wait_stopped, write_record
+from entgldb.launch.node.notify import Supervisor
 from entgldb.messages.client import Refused, Stop
 from entgldb.messages.errors import EntglError, ErrorCode, NoAnswerError
 from entgldb.messages.local.actors import Boot, Ready
@@ -109,6 +110,7 @@ class Launcher:
         self._deaths = 0
         self._watched = Watched()
         self._looked_at = 0.0
+        self._supervisor = Supervisor()
 
     @property
     def system(self) -> NodeSystem:
@@ -139,6 +141,7 @@ class Launcher:
             if self._admin_fd in ready:
                 raise EntglError("the actor system's admin died", hint="start the node again")
             if self._heard_stopped():
+                self._supervisor.stopping()
                 return
             if self._node_fd in ready and not self._signals.stop:
                 self._revive()
@@ -164,11 +167,14 @@ class Launcher:
             self._record(self._ports["sync"])
         while not self._signals.stop:
             answer = self.system.poll(POLL)
+            self._heard_stopped()
             if isinstance(answer, Refused):
                 raise StartError(answer.text, code=_code(answer.code), hint=answer.hint)
             if isinstance(answer, Ready):
                 self._booted_at = time.monotonic()
-                return self._record(answer.facts.get("port", 0))
+                record = self._record(answer.facts.get("port", 0))
+                self._supervisor.ready(f"{record['node_id']} serves, TLS port {self._ports['sync']}")
+                return record
             self._look()
             dead, _, _ = select.select([self._admin_fd, self._node_fd], [], [], 0)
             if self._admin_fd in dead:
@@ -205,6 +211,7 @@ class Launcher:
 
     def _revive(self) -> None:
         """The node actor died, and its children with it."""
+        self._supervisor.status("the node actor died; it is started anew")
         healthy = self._booted_at and time.monotonic() - self._booted_at > 60
         self._deaths = 0 if healthy else self._deaths + 1
         if self._deaths > 1:
@@ -223,24 +230,30 @@ class Launcher:
 
     def _reload(self) -> None:
         self._signals.reload = False
+        self._supervisor.reloading()
         try:
             self._settings = self._load()
         except EntglError as fault:
             self.system.tell(refused(fault), 0)
+            self._supervisor.ready(f"the configuration is as before: {fault.text.splitlines()[0]}")
             return
         self.system.tell(Boot(self._settings))
         self.system.poll(1.0)
+        self._supervisor.ready(f"{self._settings.store.node_id} serves, configuration read again")
 
     def _heard_stopped(self) -> bool:
-        """Read what the node actor wrote: S, it has stopped; L, read the configuration again."""
+        """Read what the node actor wrote: S, it has stopped; L, read the configuration anew; W, all serve."""
         with contextlib.suppress(BlockingIOError):
             said = os.read(self._pipe, 64)
             self._stopped = self._stopped or b"S" in said
             self._signals.reload = self._signals.reload or b"L" in said
+            if b"W" in said:
+                self._supervisor.well()
         return self._stopped
 
     def _stop(self) -> None:
         """Let the children close their links and files; patience ends, the signal was not a question."""
+        self._supervisor.stopping()
         remove_record(self.directory)
         deadline = time.monotonic() + STOP_PATIENCE
         with contextlib.suppress(Exception):  # a broken system ends by kill

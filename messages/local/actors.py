@@ -89,6 +89,11 @@ class Tick(Message):
     generation: int = 0
 
 
+@message(89)
+class Well(Message):
+    """Node to the launcher, now and then while every actor serves: for a watchdog above the launcher."""
+
+
 # --- store and oplog -----------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import pytest
 from entgldb.actors.host import system as host_system
 from entgldb.actors.host.system import NodeSystem
 from entgldb.launch.node.launcher import Launcher
+from entgldb.launch.node.notify import Supervisor
 from entgldb.messages.errors import NoAnswerError
 from entgldb.messages.local.actors import Boot
 
@@ -32,6 +33,7 @@ def test_a_node_that_cannot_be_created_is_tried_again_after_longer_and_longer_pa
     launcher._admin_fd, launcher._node_fd = silent, os.pidfd_open(gone)
     os.waitpid(gone, 0)
     launcher._booted_at, launcher._deaths = 1.0, 0
+    launcher._supervisor = Supervisor({})
     for times in range(3):
         launcher._revive()
         assert launcher._deaths == times
