@@ -42,6 +42,7 @@ FIXED: Final = {
     "audience": "cloud.audience",
     "scopes": "cloud.scopes",
     "allow_clients": "cloud.allow_clients",
+    "token_profile": "cloud.token_profile",
 }
 """The settings from which sockets, certificates and files were made at the start."""
 
