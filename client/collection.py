@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Names
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from entgldb.client import conflicts as client_merging
 from entgldb.client import writes as client_writes
 from entgldb.client.forms import frames
 from entgldb.client.forms.found import Reading
-from entgldb.client.indexing.indexes import Indexing
 from entgldb.client.spread import ACK_SECONDS, Ack
+from entgldb.client.verbs.indexing import Indexing
+from entgldb.client.verbs.writing import OnTheSpot, Writing
 from entgldb.client.writes import Document
-from entgldb.messages.client import Commit, RequestId, Write
-from entgldb.messages.errors import EntglError, NoAnswerError
 from entgldb.messages.model import Version
 from entgldb.storage.documents.query import Changes
 
@@ -35,7 +33,8 @@ class Collection(Reading, Indexing):
         """``ack``: the members that every write waits for; None: no other node."""
         self._database = database
         self.name: Final = name
-        self._ack = ack
+        self._hands = OnTheSpot(database)
+        self._writing = Writing(self._hands, name, ack)
 
     def with_ack(self, ack: str | int | Names[str], timeout: float = ACK_SECONDS) -> Collection:
         """The same collection, whose writes wait until other members have them on their disks, too.
@@ -79,18 +78,7 @@ class Collection(Reading, Indexing):
         ``expire_after`` and ``request`` as for ``put``, a request only with a key; ``key`` of a NoAnswerError
         says which one was made.
         """
-        client_writes.refuse_unnamed(request, keyed=key is not None)
-        key = client_writes.new_key() if key is None else key
-        life_ms = client_writes.life(expire_after)
-        write = client_writes.put(self.name, key, document, expects=client_writes.ABSENT, life_ms=life_ms)
-        try:
-            (version,) = self._begin((write,), client_writes.request_id(request))()
-        except NoAnswerError as fault:
-            fault.key = key
-            raise
-        assert version is not None
-        self._await_ack([version])
-        return client_writes.inserted(write, version)
+        return self._hands.do(self._writing.insert(document, key, expire_after, request))
 
     def insert_many(
         self,
@@ -106,14 +94,7 @@ class Collection(Reading, Indexing):
         nothing of its part is stored; ``stored`` counts the documents of the parts before. ``expire_after``
         as for ``put``.
         """
-        client_writes.refuse_unnamed(request, keyed=isinstance(documents, Mapping))
-        keys: list[str] = []
-        pairs = client_writes.keyed(documents, keys)
-        life_ms = client_writes.life(expire_after)
-        absent = client_writes.ABSENT
-        cut = client_writes.parts(self.name, pairs, atomic=atomic, expects=absent, life_ms=life_ms)
-        self._put_parts(cut, request)
-        return keys
+        return self._hands.do(self._writing.insert_many(documents, expire_after, request, atomic=atomic))
 
     def replace(
         self,
@@ -151,19 +132,11 @@ class Collection(Reading, Indexing):
         ``request``: any text of yours that names this write, or ``NoAnswerError.request`` of one that had no
         answer. A write that was done under that name is not done again: the version made then is returned.
         """
-        expects = client_writes.expected(if_version)
-        life_ms = client_writes.life(expire_after)
-        write = client_writes.put(self.name, key, document, self.merges, expects, life_ms)
-        (version,) = self._begin((write,), client_writes.request_id(request))()
-        assert version is not None
-        if isinstance(document, Document):
-            document.was_put(write, version)
-        self._await_ack([version])
-        return version
+        return self._hands.do(self._writing.put(key, document, if_version, expire_after, request))
 
     def merges(self) -> bool:
         """Whether concurrent writes to its documents are merged field by field, as far as the node knows."""
-        return self._database.documents.conflict_rule(self.name) == "merge"
+        return self._writing.merges()
 
     def put_many(
         self,
@@ -179,31 +152,7 @@ class Collection(Reading, Indexing):
         ``atomic``: all in one transaction, of 10,000 documents and 16 MiB at most. ``expire_after`` and
         ``request`` as for ``put``; a request is repeated with the same documents.
         """
-        life_ms = client_writes.life(expire_after)
-        cut = client_writes.parts(self.name, documents, self.merges, atomic=atomic, life_ms=life_ms)
-        return self._put_parts(cut, request)
-
-    def _put_parts(self, cut: Iterator[client_writes.Part], request: str | None) -> int:
-        stored = 0
-        under_way: Callable[[], int] | None = None
-        try:
-            # a part is made while the node writes the one before
-            for number, part in enumerate(cut):
-                if under_way is not None:
-                    answer, under_way = under_way, None
-                    stored += answer()
-                under_way = self._begin_part(part, client_writes.request_id(request, number))
-            if under_way is not None:
-                answer, under_way = under_way, None
-                stored += answer()
-        except Exception as fault:
-            if under_way is not None:
-                with contextlib.suppress(EntglError):
-                    stored += under_way()
-            if isinstance(fault, EntglError):
-                fault.stored += stored
-            raise
-        return stored
+        return self._hands.do(self._writing.put_many(documents, expire_after, request, atomic=atomic))
 
     def delete(
         self, key: str, *, if_version: Version | None = None, request: str | None = None
@@ -214,7 +163,7 @@ class Collection(Reading, Indexing):
         VersionError.
         """
         write = client_writes.delete(self.name, key, client_writes.expected(if_version))
-        return self._write(write, request)
+        return self._hands.do(self._writing.write(write, request))
 
     def update(
         self,
@@ -239,7 +188,7 @@ class Collection(Reading, Indexing):
         """
         expects = client_writes.expected(if_version)
         write = client_writes.update(self.name, key, operators, expects, upsert=upsert)
-        return self._write(write, request)
+        return self._hands.do(self._writing.write(write, request))
 
     def update_many(
         self, filter: Mapping[str, Any], operators: Mapping[str, Any], *, collation: str | None = None
@@ -251,22 +200,11 @@ class Collection(Reading, Indexing):
         if it still matches; one that begins to match later is not found. It is not atomic as a whole: parts
         before an error stay, and ``stored`` of the EntglError counts their documents.
         """
-        return self._change_many(filter, collation, operators)
+        return self._hands.do(self._writing.change_many(filter, collation, operators))
 
     def delete_many(self, filter: Mapping[str, Any], *, collation: str | None = None) -> int:
         """Delete all documents that match, durably, in parts as ``update_many``; how many. ``{}``: all."""
-        return self._change_many(filter, collation, None)
-
-    def _change_many(
-        self, filter: Mapping[str, Any], collation: str | None, operators: Mapping[str, Any] | None
-    ) -> int:
-        parts_of = client_writes.matching(self.name, filter, collation, operators)
-        pages = self._database.documents.keys(self.name, filter, collation=collation)
-        try:
-            return self._put_parts((part for page in pages for part in parts_of(page)), None)
-        except EntglError as fault:
-            client_writes.forget_request(fault)
-            raise
+        return self._hands.do(self._writing.change_many(filter, collation, None))
 
     def history(self, key: str) -> History:
         """The versions of a document, newest first, as far as the node's log has them."""
@@ -322,38 +260,3 @@ class Collection(Reading, Indexing):
             lambda: list(self.find(filter, sort=sort, limit=most)),
             parse_filter(filter).matches,
         )
-
-    def _write(self, write: Write, request: str | None) -> Version | None:
-        """One write; the version made, or None where it met nothing."""
-        versions = self._begin((write,), client_writes.request_id(request))()
-        self._await_ack(versions)
-        return versions[0]
-
-    def _await_ack(self, versions: Sequence[Version | None]) -> None:
-        """Wait until those who have to have what was made."""
-        if self._ack is not None:
-            made = [version for version in versions if version is not None]
-            self._database.await_spread(self._ack.need, made, self._ack.seconds)
-
-    def _begin_part(self, part: client_writes.Part, request: RequestId | None) -> Callable[[], int]:
-        answer = self._begin(part.writes, request)
-
-        def stored() -> int:
-            versions = answer()
-            number = part.was_put(versions)
-            try:
-                self._await_ack(versions)
-            except EntglError as fault:
-                fault.stored = number
-                raise
-            return number
-
-        return stored
-
-    def _begin(
-        self, writes: tuple[Write, ...], request: RequestId | None
-    ) -> Callable[[], list[Version | None]]:
-        """Send a commit; the function returned waits until the commit is durable, and returns the versions
-        made."""
-        answer = self._database.begin(Commit(request or self._database.next_request(), writes))
-        return lambda: client_writes.versions(answer())

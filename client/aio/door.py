@@ -73,3 +73,15 @@ def aside(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[Any, P
 
     functools.update_wrapper(call, method)  # for help()
     return call
+
+
+def awaited(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
+    """The same method of the blocking API, which has all that it does done by the hands of its collection."""
+
+    async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        verb: Any = method(self, *args, **kwargs)
+        made: R = await verb
+        return made
+
+    functools.update_wrapper(call, method)  # for help()
+    return call

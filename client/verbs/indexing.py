@@ -1,4 +1,4 @@
-"""Indexes of a collection: made, listed, dropped; the part of the API that both kinds of it share."""
+"""Indexes of a collection: made, listed, dropped; the part of the API that both APIs share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from entgldb.client.verbs.writing import Hands, asked
 from entgldb.messages.client import CreateIndex, DropIndex, RebuildIndex, RequestId
 
 if TYPE_CHECKING:
@@ -34,10 +35,17 @@ def creation(
     )
 
 
+async def created(hands: Hands, message: CreateIndex) -> str:
+    """Have an index made; its name."""
+    await asked(hands, message)
+    return message.name
+
+
 class Indexing:
     """The indexes of one collection."""
 
     _database: Door
+    _hands: Hands
     name: str
 
     def create_index(
@@ -65,18 +73,17 @@ class Indexing:
         TooLargeError beyond 16 indexes of a collection or 64 of a node, InvalidError, and UnsupportedError
         where ``text`` is wanted and SQLite has no FTS5.
         """
-        request = self._database.next_request() if everywhere else None
+        request = self._hands.file.next_request() if everywhere else None
         message = creation(self.name, paths, where, name, request, unique=unique, text=text)
-        self._database.request(message)
-        return message.name
+        return self._hands.do(created(self._hands, message))
 
     def drop_index(self, name: str) -> None:
         """Drop an index by its name; one made ``everywhere`` is dropped everywhere. Raises NotFoundError."""
-        self._database.request(DropIndex(self._database.next_request(), self.name, name))
+        return self._hands.do(asked(self._hands, DropIndex(self._hands.file.next_request(), self.name, name)))
 
     def rebuild_index(self, name: str) -> None:
         """Have this node build an index again from nothing. Raises NotFoundError."""
-        self._database.request(RebuildIndex(self.name, name))
+        return self._hands.do(asked(self._hands, RebuildIndex(self.name, name)))
 
     def indexes(self) -> list[IndexInfo]:
         """The indexes that this node has of the collection, by name."""
