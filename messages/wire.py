@@ -259,6 +259,15 @@ class Coordinator(Message):
     claim: Claim
 
 
+@message(16, Channel.PEER)
+class Standing(Message):
+    """How fit the sender is to lead, for whoever asks why it does not; nothing is decided by it."""
+
+    rank: Rank
+    hindrance: str = ""
+    """Why it does not stand for election at all, a word of ``Reason``; empty: it does."""
+
+
 @message(13, Channel.PEER)
 class Want(Message):
     """System entries that came by a cloud link without being applied; LAN peers supply them."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from entgldb.actors.behaviour import Behaviour, Context
+from entgldb.actors.election.standings import compared, ranking
 from entgldb.actors.session.claims import Claims, Verdict
 from entgldb.actors.session.reach import PROOF_SECONDS
 from entgldb.messages import codec
@@ -35,7 +36,7 @@ from entgldb.messages.local.actors import (
 )
 from entgldb.messages.schema import Channel, Message
 from entgldb.messages.settings import ElectionSettings
-from entgldb.messages.wire import Alive, Claim, Coordinator, Election, Rank
+from entgldb.messages.wire import Alive, Claim, Coordinator, Election, Rank, Standing
 
 CLAIM_SECONDS: Final = 1.0
 START_WAIT_SECONDS: Final = 1.0
@@ -72,6 +73,11 @@ class Bully(Behaviour):
         self._stood_down = False
         self._generations: dict[str, int] = {}
         self._outcome: tuple[int, str] | None = None
+        self._why = ""
+        """The cause of the election that is under way, or was the last."""
+        self._standings: dict[str, Standing] = {}
+        """Of peers, as they have told."""
+        self._told: Standing | None = None
 
     # --- what the outside says ---------------------------------------------------------------
 
@@ -79,9 +85,17 @@ class Bully(Behaviour):
         """Listen for claims first: a node that joins must not disturb a gateway that lives."""
         if self._elects_nobody:
             return
+        self._why = "this node has started, and heard of no gateway"
         self._enter(STARTING, START_WAIT_SECONDS * (1 + ctx.random.random() / 2), ctx)
+        self._told = self._standing
         # sync may tell on a claim of an earlier life of ours, and take what others say of it for known
         ctx.tell("sync", ClaimToSend(None, False))
+
+    def flush(self, ctx: Context) -> None:
+        """Peers hear of a changed rank, so that each can say why this node does not lead."""
+        if self._standing != self._told and not self._elects_nobody:
+            self._told = self._standing
+            self._to_peer("", self._told, ctx)
 
     def on_configure(self, message: Configure, ctx: Context) -> None:
         """New settings on Reload; a changed priority changes the rank."""
@@ -98,6 +112,8 @@ class Bully(Behaviour):
     def on_peer_up(self, message: PeerUp, ctx: Context) -> None:
         """A new peer hears at once who leads."""
         self._peers.add(message.node_id)
+        if self._told is not None:
+            self._to_peer(message.node_id, self._told, ctx)
         if self.claims.current is None:
             return
         if self.claims.current.gateway == message.node_id:
@@ -110,6 +126,7 @@ class Bully(Behaviour):
     def on_peer_down(self, message: PeerDown, ctx: Context) -> None:
         """The gateway's own link is gone: unless another node still hears its beat, it is soon expired."""
         self._peers.discard(message.node_id)
+        self._standings.pop(message.node_id, None)
         if self._follows(message.node_id) and self._suspect_at is None:
             self._suspect_at = ctx.monotonic() + LOST_LINK_SECONDS
             self._watch(ctx)
@@ -144,13 +161,18 @@ class Bully(Behaviour):
         if self._stood_down:
             self.count(Reason.STOOD_DOWN)
             self._arm("stand", min(message.seconds, STAND_DOWN_SECONDS_MAX), ctx)
-            self._give_up(ctx)
+            self._give_up("this node was told to stand down", ctx)
         elif self.state == IDLE:
-            self._elect(ctx)
+            self._elect("this node may lead again", ctx)
         ctx.answer(ctx.asker, Done())
 
     def on_status(self, message: Status, ctx: Context) -> None:
         candidates = self._peers | ({self.settings.node_id} if self._eligible else set())
+        known: dict[str, Standing | None] = {name: self._standings.get(name) for name in self._peers}
+        if not self._elects_nobody:
+            known[self.settings.node_id] = self._standing
+        if self.claims.gateway:
+            known.setdefault(self.claims.gateway)
         body = {
             "gateway": self.claims.gateway or None,
             "epoch": self.claims.epoch,
@@ -158,6 +180,7 @@ class Bully(Behaviour):
             "connected": list(self.claims.current.connected) if self.claims.current else [],
             "troubles": dict(self.claims.current.troubles) if self.claims.current else {},
             "candidates": sorted(candidates),
+            "ranking": ranking(known, self.claims.current),
             "state": self.state,
             "priority": self.settings.priority,
             "counts": dict(self.counts),
@@ -167,8 +190,9 @@ class Bully(Behaviour):
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:
         """The others learn at once that this node leads no more."""
         if self.state == LEADING:
-            self._resign(ctx)
+            self._resign("this node was stopped", ctx)
         self._stood_down = True
+        self._told = self._standing  # no order to stand down, and the links close
         self._enter(IDLE, 0, ctx)
         ctx.answer(ctx.asker, Stopped(self.name))
 
@@ -184,7 +208,7 @@ class Bully(Behaviour):
         elif message.what == "stand":
             self._stood_down = False
             if self.state == IDLE:
-                self._elect(ctx)
+                self._elect("this node may lead again", ctx)
 
     # --- the three messages of the algorithm ---------------------------------------------------
 
@@ -193,6 +217,8 @@ class Bully(Behaviour):
             self._hear_election(sender, message, ctx)
         elif isinstance(message, Coordinator) and message.claim.gateway == sender:
             self._consider(message.claim, ctx)
+        elif isinstance(message, Standing) and message.rank.node_id == sender:
+            self._standings[sender] = message
         elif isinstance(message, Alive) and self.claims.see_epoch(message.epoch):
             if self.state == ELECTING:
                 self._enter(PENDING, COORDINATOR_WAIT_SECONDS, ctx)
@@ -203,9 +229,11 @@ class Bully(Behaviour):
         if self.state == LEADING:
             self._answer_as_leader(sender, message, ctx)
             return
+        why = f"{sender} has asked for an election"
         if self._follows(sender):
+            why = f"{sender} leads no more, by its own word"
             # a gateway that asks for an election leads no more
-            self._drop_claim(ctx)
+            self._drop_claim(why, ctx)
         if not self._eligible or message.rank.better(self._rank):
             if self.claims.current is None and self.state in (IDLE, FOLLOWING):
                 self._enter(PENDING, COORDINATOR_WAIT_SECONDS, ctx)
@@ -214,8 +242,8 @@ class Bully(Behaviour):
         if self.claims.current is not None and not self._stale(ctx):
             ctx.tell("sync", ClaimToSend(self.claims.current, True))
         elif self.state not in (ELECTING, PENDING):
-            self._drop_claim(ctx)
-            self._elect(ctx)
+            self._drop_claim(why, ctx)
+            self._elect(why, ctx)
 
     def _answer_as_leader(self, sender: str, message: Election, ctx: Context) -> None:
         """A better node that knows of us and asks for a higher epoch is taking over: let it."""
@@ -242,11 +270,13 @@ class Bully(Behaviour):
         """A claim of an earlier life of this node: only a newer epoch outbids it."""
         mine = self.claims.current
         if self.state == LEADING and mine is not None and self.claims.epoch_seen > mine.epoch:
+            self._why = "others told of a claim of an earlier life of this node"
             self._lead(self.claims.next_epoch(), ctx)
 
     # --- changes of state ------------------------------------------------------------------------
 
-    def _elect(self, ctx: Context) -> None:
+    def _elect(self, why: str, ctx: Context) -> None:
+        self._why = why
         if not self._eligible:
             self._enter(FOLLOWING if self.claims.current else IDLE, 0, ctx)
             return
@@ -265,6 +295,7 @@ class Bully(Behaviour):
 
     def _follow(self, claim: Claim, ctx: Context) -> None:
         starting = self.state == STARTING
+        self._why = self._outbids(claim)
         self.claims.current = claim
         self._heard_at, self._suspect_at, self._better_since = ctx.monotonic(), None, None
         if not starting:
@@ -280,23 +311,24 @@ class Bully(Behaviour):
             self._maybe_take_over(claim, ctx)
             self._maybe_prove(claim, ctx)
 
-    def _drop_claim(self, ctx: Context) -> None:
+    def _drop_claim(self, why: str, ctx: Context) -> None:
         """Take the present claim for dead."""
         if self.claims.current is not None:
+            self._why = why
             self.claims.bury()
             self._suspect_at, self._better_since = None, None
             self._announce(ctx, now=False)
 
-    def _give_up(self, ctx: Context) -> None:
+    def _give_up(self, why: str, ctx: Context) -> None:
         """Lead no more, stand no more; a node that is fit shall elect at once."""
         if self.state == LEADING:
-            self._resign(ctx)
+            self._resign(why, ctx)
         if self.state != FOLLOWING:
             self._enter(FOLLOWING if self.claims.current else IDLE, 0, ctx)
 
-    def _resign(self, ctx: Context) -> None:
+    def _resign(self, why: str, ctx: Context) -> None:
         self._enter(IDLE, 0, ctx)
-        self._drop_claim(ctx)
+        self._drop_claim(why, ctx)
         self._to_peer("", Election(self.claims.epoch_seen, replace(self._rank, resolvable=-1, reach=-1)), ctx)
 
     def _rank_changed(self, ctx: Context) -> None:
@@ -319,7 +351,7 @@ class Bully(Behaviour):
             self._better_since = ctx.monotonic()
         elif ctx.monotonic() - self._better_since >= self.settings.takeover_delay:
             self._better_since = None
-            self._elect(ctx)
+            self._elect(_took_over(self._rank, claim.rank), ctx)
 
     def _maybe_prove(self, claim: Claim, ctx: Context) -> None:
         """Have the cloud peers probed, if the gateway reaches less than there is to reach, or if this node
@@ -343,13 +375,14 @@ class Bully(Behaviour):
                 and self._rank.better(self.claims.current.rank)
             ):
                 # a cluster that is just starting: the order of starting shall not matter
+                self._why = f"the cluster starts: {compared(self._rank, self.claims.current.rank)}"
                 self._lead(1, ctx)
         elif self.state == ELECTING:
             self._lead(self.claims.next_epoch(), ctx)
         elif self.state == PENDING and self.claims.current is not None:
             self._enter(FOLLOWING, 0, ctx)
         elif self.state in (STARTING, PENDING):
-            self._elect(ctx)
+            self._elect(self._why, ctx)
 
     def _watch(self, ctx: Context) -> None:
         """Expire the followed claim when its time is up, else look again when it may be."""
@@ -359,9 +392,12 @@ class Bully(Behaviour):
         if left > 0:
             self._arm("watch", left, ctx)
             return
-        self._drop_claim(ctx)
+        lost = ", and its link is gone" if self._suspect_at is not None and self._peers else ""
+        silent = ctx.monotonic() - self._heard_at
+        why = f"{self.claims.gateway} gave no sign of life for {silent:.1f} s{lost}"
+        self._drop_claim(why, ctx)
         if self.state not in (STARTING, ELECTING):
-            self._elect(ctx)
+            self._elect(why, ctx)
 
     def _deadline(self) -> float:
         """The moment at which this node gives the gateway up. A node without any link waits longer: it is
@@ -388,6 +424,20 @@ class Bully(Behaviour):
         fit, settings = self._fitness, self.settings
         return Rank(fit.resolvable, settings.priority, settings.node_id, fit.reach)
 
+    @property
+    def _standing(self) -> Standing:
+        return Standing(self._rank, Reason.STOOD_DOWN.value if self._stood_down else "")
+
+    def _outbids(self, claim: Claim) -> str:
+        before = self.claims.current
+        if before is None:
+            return "it led already when this node came" if self.state == STARTING else self._why
+        if claim.epoch > before.epoch and claim.rank.better(before.rank):
+            return _took_over(claim.rank, before.rank)
+        if claim.epoch > before.epoch:
+            return f"it claims epoch {claim.epoch}, {before.gateway} epoch {before.epoch}"
+        return f"of two that claim epoch {claim.epoch}: {compared(claim.rank, before.rank)}"
+
     def _follows(self, node_id: str) -> bool:
         return self.state != LEADING and self.claims.gateway == node_id
 
@@ -409,7 +459,11 @@ class Bully(Behaviour):
         outcome = self.claims.epoch, self.claims.gateway
         if outcome != self._outcome:
             self._outcome = outcome
-            ctx.tell("node", ElectionOutcome(*outcome))
+            ctx.tell("node", ElectionOutcome(*outcome, self._why))
 
     def _to_peer(self, node_id: str, message: Message, ctx: Context) -> None:
         ctx.tell("sync", ToPeer(node_id, codec.encode(message)))
+
+
+def _took_over(rank: Rank, before: Rank) -> str:
+    return f"it took over from {before.node_id}: {compared(rank, before)}"

@@ -13,6 +13,7 @@ from entgldb.actors.alarms import Alarms, gathered
 from entgldb.actors.behaviour import ERROR, INFO, WARNING, Asker, Behaviour, Caller, Context, refuse
 from entgldb.actors.node.collector import Collector
 from entgldb.actors.node.configuration import configure, static_peers
+from entgldb.actors.node.history import Outcomes
 from entgldb.actors.node.reloading import merge
 from entgldb.actors.node.supervision import (
     ABOVE,
@@ -84,7 +85,7 @@ class NodeKeeper(Behaviour):
         self._started = False
         self._stopping = False
         self._fault: Refused | None = None
-        self._gateway = ElectionOutcome(0, "")
+        self._outcomes = Outcomes()
         self._peers: tuple[dict[str, Json], ...] | None = None
         self._static: dict[str, str] = {}
         self._nodes = NodesChanged(())
@@ -272,9 +273,8 @@ class NodeKeeper(Behaviour):
     # --- who is gateway, which peers ------------------------------------------------------------
 
     def on_election_outcome(self, message: ElectionOutcome, ctx: Context) -> None:
-        if message != self._gateway:
-            self._gateway = message
-            ctx.log(INFO, f"gateway {message.gateway or 'nobody'}, epoch {message.epoch}")
+        if self._outcomes.note(message, ctx.now_ms()):
+            ctx.log(INFO, f"gateway {message.gateway or 'nobody'}, epoch {message.epoch}: {message.why}")
             self._reconfigure("election", ctx)
 
     def on_remote_peers_changed(self, message: RemotePeersChanged, ctx: Context) -> None:
@@ -307,7 +307,7 @@ class NodeKeeper(Behaviour):
     def _reconfigure(self, cause: str, ctx: Context) -> None:
         """Nothing before the list of peers is known: an empty one would close links for nothing."""
         if self._peers is not None:
-            outcome = self._gateway
+            outcome = self._outcomes.present
             ctx.tell("gateway", Reconfigure(outcome.gateway, outcome.epoch, self._peers, cause))
 
     def _forget_peers(self, ctx: Context) -> None:
@@ -382,6 +382,7 @@ class NodeKeeper(Behaviour):
             "restarts": {name: child.restarts for name, child in self.children.items()},
             "pids": dict(self._addresses().pids),
             "counts": dict(self.counts),
+            "gateways": self._outcomes.report(),
         }
         for name in CHILDREN:
             answer = answers.get(name)

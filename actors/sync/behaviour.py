@@ -53,7 +53,7 @@ from entgldb.messages.model import Origin
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import SyncSettings
 
-ELECTION_FRAMES = (wire.Election, wire.Alive, wire.Coordinator)
+ELECTION_FRAMES = (wire.Election, wire.Alive, wire.Coordinator, wire.Standing)
 
 
 class Sync(Behaviour):

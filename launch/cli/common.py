@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -112,6 +113,11 @@ def exit_code(fault: EntglError) -> int:
 def leave(code: int) -> NoReturn:
     """End the verb with an exit code of its own, after its output."""
     click.get_current_context().exit(code)
+
+
+def utc(ms: int) -> str:
+    """A moment for people, to the second."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def show(fields: dict[str, Any]) -> None:

@@ -56,6 +56,11 @@ _VERBS: Final = {
     "remove-peer": ("cli.cluster.peers", "remove_peer", "Remove a remote peer for good, on all nodes."),
     "list-peers": ("cli.cluster.peers", "list_peers", "Show the remote peers."),
     "test-peer": ("cli.cluster.peers", "test_peer", "Try a cloud peer step by step."),
+    "gateway": (
+        "cli.cluster.gateway",
+        "gateway",
+        "Show who speaks to the clouds, and why the others do not.",
+    ),
     "nodes": ("cli.cluster.nodes", "nodes", "Show the nodes of the cluster and what each lacks."),
     "wait-synced": ("cli.cluster.spread", "wait_synced", "Wait until other nodes have what this one has."),
     "retire-node": ("cli.cluster.nodes", "retire_node", "A node will not come back: keep nothing for it."),

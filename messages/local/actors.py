@@ -298,6 +298,8 @@ class ElectionOutcome(Message):
 
     epoch: int
     gateway: str
+    why: str = ""
+    """The cause of it, for a person."""
 
 
 @message(117)

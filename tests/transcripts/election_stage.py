@@ -25,7 +25,7 @@ class ToldNet(Net):
                 if isinstance(message, FromPeer):
                     self._note(f"{name} -> {other}: {told(message.payload)}")
         for outcome in node.outcomes[known:]:
-            self._note(f"{name}: gateway {outcome.gateway or 'nobody'}, epoch {outcome.epoch}")
+            self._note(f"{name}: gateway {outcome.gateway or 'nobody'}, epoch {outcome.epoch}: {outcome.why}")
 
     def _note(self, text: str) -> None:
         self.lines.append(f"{self.now:6.2f} {text}")
@@ -97,4 +97,7 @@ def told(payload: bytes) -> str:
             return f"Alive epoch {epoch}"
         case wire.Coordinator(claim):
             return f"Coordinator {claim.gateway}, epoch {claim.epoch}"
+        case wire.Standing(rank, hindrance):
+            told = f"Standing rank {rank.resolvable}/{rank.priority}/{rank.node_id}"
+            return f"{told}, {hindrance}" if hindrance else told
     return str(message)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from entgldb.launch.cli.common import DEGRADED, common, leave, say, show, with_database
+from entgldb.launch.cli.common import DEGRADED, common, leave, say, show, utc, with_database
 from entgldb.messages.limits import DRIFT_MS_MAX
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def complaints(body: dict[str, Any]) -> list[str]:
         wrong.append(f"{node_id} holds back {what} from being forgotten")
     wrong += _cloud_troubles(body.get("election") or {}, gateway)
     if body.get("role") == "lan" and not (body.get("election") or {}).get("gateway"):
-        wrong.append("no gateway is elected: entgldb ask election Status")
+        wrong.append("no gateway is elected: entgldb gateway --history")
     return wrong
 
 
@@ -124,7 +123,7 @@ def text(body: dict[str, Any], wrong: list[str]) -> str:
         lines.append(f"cloud     {link.get('node_id')} {link.get('address')} {state}")
     for row in ((body.get("oplog") or {}).get("verify") or {}).get("peers") or []:
         at_ms = row.get("at_ms")
-        found = "not yet" if at_ms is None else f"{row.get('result')}, {_time(at_ms)}"
+        found = "not yet" if at_ms is None else f"{row.get('result')}, {utc(at_ms)}"
         lines.append(f"verified  {row.get('node_id')} {found}")
     restarts = {name: count for name, count in (body.get("restarts") or {}).items() if count}
     if restarts:
@@ -141,10 +140,6 @@ def _lag(row: dict[str, Any]) -> str:
         since = f" ({seconds:.1f} s)" if behind and seconds is not None else ""
         parts.append(f"{way} {_number(behind)}{since}")
     return "behind " + ", ".join(parts)
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _number(value: Any) -> str:

@@ -1,0 +1,60 @@
+"""The verbs of an operator at night, on a node that runs and after it has stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entgldb.launch.cli.common import run
+from entgldb.launch.cli.main import entgldb
+from tests.support.one_node import one_node
+
+Verb = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with one_node(tmp_path_factory) as made:
+        yield made
+
+
+@pytest.fixture
+def verb(directory: Path, capsys: pytest.CaptureFixture[str]) -> Verb:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = run(entgldb, [arguments[0], "-d", str(directory), *arguments[1:]])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def told(verb: Verb, *arguments: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(verb(*arguments, "--json")[1])
+    return found
+
+
+def soon(found: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not found():
+        assert time.monotonic() < end
+
+
+def test_gateway_tells_who_leads_and_why(verb: Verb) -> None:
+    soon(lambda: told(verb, "gateway")["gateway"] == "lan-1")
+    body = told(verb, "gateway", "--history")
+    assert [row["node_id"] for row in body["nodes"]] == ["lan-1"]
+    assert body["history"][0]["at_ms"] == body["since_ms"]
+    assert body["why"] == "this node has started, and heard of no gateway"
+    assert "history" not in told(verb, "gateway")
+    code, out, _ = verb("gateway")
+    assert (code, out.split(",")[0]) == (0, "gateway lan-1 (epoch 1")
+    verb("tell", "election", "StandDown", "seconds=60")
+    code, out, _ = verb("gateway", "--history")
+    assert (code, out.splitlines()[0].split(",")[0]) == (5, "gateway nobody (epoch 1)")
+    assert "it was told to stand down" in out
+    verb("tell", "election", "StandDown", "seconds=0")
+    soon(lambda: told(verb, "gateway")["why"] == "this node may lead again")
