@@ -25,6 +25,7 @@ UPDATABLE: Final = (
     "audience",
     "ca_pem",
     "token_endpoint",
+    "auth_method",
     "enabled",
 )
 """The fields that ``update_remote_peer`` takes."""
@@ -48,12 +49,16 @@ class Peers:
         audience: str = "",
         ca_pem: str = "",
         token_endpoint: str = "",
+        auth_method: str = "",
         enabled: bool = True,
     ) -> bool:
         """Add a cloud peer, which the gateway dials; False when an equal one is there already.
 
         ``client_secret`` is ``env:NAME``, ``file:PATH`` (read on the gateway) or the secret itself, which
-        is sealed for the cluster. Raises InvalidError naming a bad field, EntglError ``already-exists``.
+        is sealed for the cluster. ``auth_method`` is ``client_secret_post``, ``client_secret_basic`` or
+        ``private_key_jwt``; with the last each node signs with a key of its own, which ``entgldb client-key``
+        makes, and no secret is needed. Raises InvalidError naming a bad field, EntglError
+        ``already-exists``.
         """
         return self._put(
             add=True,
@@ -67,6 +72,7 @@ class Peers:
             audience=audience or None,
             ca_pem=ca_pem or None,
             token_endpoint=token_endpoint or None,
+            auth_method=auth_method or None,
             enabled=enabled,
         )
 

@@ -275,7 +275,7 @@ class PutPeer(Message):
     """Add a remote peer, or change the given fields of one (``add`` False; None leaves a field as it is).
 
     ``secret`` is a reference (``env:NAME``, ``file:PATH``) or the secret itself, which is sealed before
-    anything is stored. Answered by CommitDone or Refused.
+    anything is stored. ``auth_method`` is one of AUTH_METHODS. Answered by CommitDone or Refused.
     """
 
     request: RequestId
@@ -291,6 +291,7 @@ class PutPeer(Message):
     ca_pem: str | None = None
     token_endpoint: str | None = None
     enabled: bool | None = None
+    auth_method: str | None = None
 
 
 @message(61, Channel.CLIENT)

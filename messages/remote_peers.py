@@ -11,13 +11,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import PEM_BYTES_MAX
 from entgldb.messages.model import check_node_id
 from entgldb.messages.schema import Json
 from entgldb.messages.strict_json import read_json
+
+PRIVATE_KEY_JWT: Final = "private_key_jwt"
+AUTH_METHODS: Final = ("client_secret_post", "client_secret_basic", PRIVATE_KEY_JWT)
+"""How a client shows who it is at a token endpoint (RFC 7591, 2; RFC 7523, 2.2)."""
+SEALED: Final = "sealed:v1:"
+"""How a secret begins that is sealed for the members of one cluster."""
+CLIENT_KEY_NAME: Final = "client-key.pem"
+"""The file in a node's directory with its own private key as a client, where no other is named."""
 
 
 class PeerType(IntEnum):
@@ -41,6 +49,12 @@ class OAuth2:
     audience: str = ""
     ca_pem: str = field(default="", repr=False)
     token_endpoint: str = ""
+    auth_method: str = ""
+    """One of AUTH_METHODS. Empty: by secret, in the way that the server's metadata names.
+
+    With ``private_key_jwt`` ``client_secret`` refers to a private key that every node has of its own: no
+    secret is replicated.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +135,14 @@ def check_oauth2(oauth2: OAuth2) -> OAuth2:
         check_authority(oauth2.token_endpoint, "tokenEndpoint")
     if not oauth2.client_id or len(oauth2.client_id) > 256:
         raise InvalidError("clientId is missing or longer than 256 characters")
+    if oauth2.auth_method not in ("", *AUTH_METHODS):
+        raise InvalidError(f"tokenEndpointAuthMethod is none of {', '.join(AUTH_METHODS)}")
+    by_key = oauth2.auth_method == PRIVATE_KEY_JWT
+    if by_key and oauth2.client_secret and not oauth2.client_secret.startswith(("env:", "file:")):
+        raise InvalidError(
+            "with private_key_jwt clientSecret is file:PATH or env:NAME, or left out",
+            hint="the key stays on its node: entgldb client-key",
+        )
     if oauth2.client_secret and not is_reference(oauth2.client_secret):
         raise InvalidError("clientSecret must be env:NAME, file:PATH or sealed before it is stored")
     if len(oauth2.ca_pem) > PEM_BYTES_MAX:
@@ -160,6 +182,7 @@ def read_oauth2(settings: Mapping[str, Json]) -> OAuth2:
         audience=_text(flat.get("audience") or ""),
         ca_pem=_text(flat.get("caPem") or ""),
         token_endpoint=_text(flat.get("tokenEndpoint") or ""),
+        auth_method=_text(flat.get("tokenEndpointAuthMethod") or ""),
     )
 
 
@@ -172,6 +195,7 @@ def _oauth2_json(oauth2: OAuth2) -> str:
         "audience": oauth2.audience or None,
         "caPem": oauth2.ca_pem or None,
         "tokenEndpoint": oauth2.token_endpoint or None,
+        "tokenEndpointAuthMethod": oauth2.auth_method or None,
     }
     return json.dumps({k: v for k, v in settings.items() if v is not None}, ensure_ascii=False)
 

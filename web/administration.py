@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from entgldb.client.aio.database import Database
     from entgldb.messages.remote_peers import RemotePeer
 
-_TEXTS = ("address", "authority", "client_id", "client_secret", "audience", "ca_pem")
+_TEXTS = (
+    "address",
+    "authority",
+    "client_id",
+    "client_secret",
+    "audience",
+    "ca_pem",
+    "token_endpoint",
+    "auth_method",
+)
 _CLOUD = ("address", "authority", "client_id")
 """The fields that a cloud peer must have."""
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
 from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
 from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
 
 from entgldb.actors.oauth.authority import discover, json_object, one_line, unexpected
+from entgldb.actors.oauth.client_key import ASSERTION_TYPE, assertion
 from entgldb.actors.oauth.http import Answer, AuthorityError, answered_in_time, request
 from entgldb.actors.oauth.secrets import KeyedSecrets
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import Reason, SecretError
 from entgldb.messages.limits import TOKEN_BYTES_MAX
 from entgldb.messages.local.actors import TokenFailed, TokenIssued
-from entgldb.messages.remote_peers import OAuth2
+from entgldb.messages.remote_peers import PRIVATE_KEY_JWT, OAuth2
 from entgldb.messages.schema import Json, Message
 
 FORM = "application/x-www-form-urlencoded"
@@ -66,14 +68,16 @@ class HttpTokenSource:
 
 
 async def fetch_token(oauth2: OAuth2, secret: str) -> Token:
-    """One token for the client of ``oauth2``. Raises AuthorityError."""
+    """One token for the client of ``oauth2``; ``secret`` is the private key in PEM where it has one. Raises
+    AuthorityError, and SecretError for a key that cannot sign."""
     async with answered_in_time(oauth2.authority):
         if oauth2.token_endpoint:
-            url, basic = oauth2.token_endpoint, False
+            url, basic, ours = oauth2.token_endpoint, False, oauth2.token_endpoint
         else:
             metadata = await discover(oauth2.authority, oauth2.ca_pem)
-            url, basic = metadata.token_endpoint, metadata.basic_only
-        body, headers = _prepare(oauth2, secret, basic)
+            url, basic, ours = metadata.token_endpoint, metadata.basic_only, metadata.issuer
+        method = oauth2.auth_method or ("client_secret_basic" if basic else "client_secret_post")
+        body, headers = _prepare(oauth2, secret, method, ours)
         answer = await request(url, body=body, headers=headers, ca_pem=oauth2.ca_pem)
     return read_token_answer(url, answer, oauth2.scopes, secret)
 
@@ -113,10 +117,20 @@ def _parse(found: dict[str, Json], scopes: tuple[str, ...]) -> dict[str, Json]:
     return dict(parsed)
 
 
-def _prepare(oauth2: OAuth2, secret: str, basic: bool) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of a token request; ``basic`` puts the credentials into a header."""
+def _prepare(oauth2: OAuth2, secret: str, method: str, ours: str) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of a token request, with the credentials where ``method`` puts them.
+
+    ``ours`` names the server in an assertion: the issuer, so that no other server can use it; a configured
+    endpoint where no metadata is read.
+    """
     client = BackendApplicationClient(oauth2.client_id)
-    extra = {} if basic else {"client_secret": secret}
+    basic = method == "client_secret_basic"
+    extra = {}
+    if method == PRIVATE_KEY_JWT:
+        signed = assertion(oauth2.client_id, ours, secret, time.time())
+        extra = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": signed}
+    elif not basic:
+        extra = {"client_secret": secret}
     body = client.prepare_request_body(
         scope=list(oauth2.scopes), include_client_id=not basic, audience=oauth2.audience, **extra
     )

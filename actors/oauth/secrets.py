@@ -12,6 +12,8 @@ import binascii
 import hmac
 import json
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -22,11 +24,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from entgldb.actors.cluster_key import read_cluster_key
 from entgldb.actors.oauth.secret_file import read_bounded
 from entgldb.messages.errors import ConfigError, SecretError
-from entgldb.messages.limits import SECRET_BYTES_MAX
-from entgldb.messages.remote_peers import OAuth2, is_reference
+from entgldb.messages.limits import PEM_BYTES_MAX, SECRET_BYTES_MAX
+from entgldb.messages.remote_peers import CLIENT_KEY_NAME, PRIVATE_KEY_JWT, SEALED, OAuth2, is_reference
 
-SEALED = "sealed:v1:"
 NONCE_BYTES = 12
+
+_Check = Callable[[str, str], str]
+"""Gives a secret back, or raises SecretError naming where it was found."""
 
 
 class KeyedSecrets:
@@ -48,13 +52,17 @@ class KeyedSecrets:
         return True
 
     def resolve(self, node_id: str, oauth2: OAuth2) -> str:
-        """The secret in clear, for the one request that needs it. Raises SecretError, never quoting it."""
+        """The secret in clear, for the one request that needs it; the private key in PEM where the client
+        authenticates by one. Raises SecretError, never quoting it."""
         given = oauth2.client_secret
+        check: _Check = _checked
+        if oauth2.auth_method == PRIVATE_KEY_JWT:
+            given, check = given or f"file:{CLIENT_KEY_NAME}", _checked_key
         if given.startswith("env:"):
-            return _from_environment(given.removeprefix("env:"))
+            return _from_environment(given.removeprefix("env:"), check)
         if given.startswith("file:"):
             # joined to an absolute path it is that path
-            return _from_file(str(Path(self._key_file).parent / given.removeprefix("file:")))
+            return _from_file(str(Path(self._key_file).parent / given.removeprefix("file:")), check)
         if given.startswith(SEALED):
             return self._open(node_id, oauth2)
         raise SecretError(
@@ -120,21 +128,28 @@ def _derive(cluster_key: bytes, info: bytes, size: int) -> bytes:
     return HKDF(SHA256(), size, salt=b"entgldb", info=info).derive(cluster_key)
 
 
-def _from_environment(name: str) -> str:
+def _from_environment(name: str, check: _Check) -> str:
     value = os.environ.get(name)
     if value is None:
         raise SecretError(f"the environment variable {name} is not set", hint="set it and restart the node")
-    return _checked(value, f"the environment variable {name}")
+    return check(value, f"the environment variable {name}")
 
 
-def _from_file(path: str) -> str:
+def _from_file(path: str, check: _Check) -> str:
     try:
-        text = read_bounded(path, SECRET_BYTES_MAX + 3).decode()
+        text = read_bounded(path, PEM_BYTES_MAX + 1).decode()
     except OSError as fault:
         raise SecretError(f"{path} cannot be read: {fault.strerror}") from None
     except ValueError:
         raise SecretError(f"{path} does not hold UTF-8 text") from None
-    return _checked(text.removesuffix("\n").removesuffix("\r"), path)
+    return check(text.removesuffix("\n").removesuffix("\r"), path)
+
+
+def _checked_key(pem: str, where: str) -> str:
+    """Its marks only: to read the key costs more than a look every few seconds should."""
+    if len(pem) > PEM_BYTES_MAX or not re.search("-----BEGIN [A-Z ]*PRIVATE KEY-----", pem):
+        raise SecretError(f"{where} holds no private key in PEM", hint="entgldb client-key makes one")
+    return pem
 
 
 def _checked(secret: str, where: str) -> str:

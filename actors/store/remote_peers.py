@@ -10,6 +10,8 @@ from entgldb.actors.ports import Secrets
 from entgldb.messages.client import PutPeer
 from entgldb.messages.errors import ExistsError, InvalidError, NotFoundError
 from entgldb.messages.remote_peers import (
+    PRIVATE_KEY_JWT,
+    SEALED,
     OAuth2,
     PeerType,
     RemotePeer,
@@ -81,7 +83,11 @@ def _settings(request: PutPeer, old: OAuth2) -> OAuth2:
         "audience": request.audience,
         "ca_pem": request.ca_pem,
         "token_endpoint": request.token_endpoint,
+        "auth_method": request.auth_method,
     }
+    if request.auth_method == PRIVATE_KEY_JWT and old.client_secret.startswith(SEALED):
+        # a sealed secret is of no use any more, and is not kept
+        old = replace(old, client_secret="")
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return replace(old, **changes)
 
@@ -106,6 +112,11 @@ def _sealed(peer: RemotePeer, secret: str | None, secrets: Secrets) -> RemotePee
         if not is_reference(secret):
             raise InvalidError("client secret: env:NAME or file:PATH expected after the prefix")
         return peer.with_secret(secret)
+    if peer.oauth2.auth_method == PRIVATE_KEY_JWT:
+        raise InvalidError(
+            "with private_key_jwt the key stays on its node: give file:PATH or env:NAME, or nothing",
+            hint="entgldb client-key",
+        )
     return peer.with_secret(secrets.seal(peer.node_id, peer.oauth2, secret))
 
 

@@ -55,6 +55,7 @@ _VERBS: Final = {
     "disable-peer": ("cli.cluster.peers", "disable_peer", "Close the link to a peer, until enabled."),
     "remove-peer": ("cli.cluster.peers", "remove_peer", "Remove a remote peer for good, on all nodes."),
     "list-peers": ("cli.cluster.peers", "list_peers", "Show the remote peers."),
+    "client-key": ("cli.cluster.client_key", "client_key", "This node's own key as a client of authorities."),
     "test-peer": ("cli.cluster.peers", "test_peer", "Try a cloud peer step by step."),
     "gateway": (
         "cli.cluster.gateway",

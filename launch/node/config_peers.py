@@ -27,6 +27,7 @@ _OAUTH2_NAMES: Final = {
     "caPem": "ca_pem",
     "caFile": "ca_file",
     "tokenEndpoint": "token_endpoint",
+    "tokenEndpointAuthMethod": "auth_method",
 }
 _OAUTH2_KEYS: Final = {name.lower(): name for name in _OAUTH2_NAMES}
 
@@ -92,6 +93,7 @@ def _oauth2(settings: Any, place: str, folder: Path, faults: Faults) -> dict[str
             made["client_id"],
             scopes=tuple(scopes or ()),
             token_endpoint=made.get("token_endpoint", ""),
+            auth_method=made.get("auth_method", ""),
         )
         _check(lambda: check_oauth2(oauth2), place, made["authority"], faults)
     return made if scopes is None else {**made, "scopes": scopes}

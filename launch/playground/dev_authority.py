@@ -2,7 +2,8 @@
 
 ``/control`` changes it while it runs: GET tells its state, POST takes a JSON object with any of
 ``mode``, ``delay_s``, ``lifetime_s``, ``retry_after_s``, ``rotate``, ``withdraw``, ``algorithm``, ``revoke``,
-``allow`` and ``client`` (``{"id": ..., "secret": ...}``). Modes are what goes wrong with real servers.
+``allow`` and ``client`` (``{"id": ..., "secret": ...}``, or ``keys`` in place of ``secret``). Modes are what
+goes wrong with real servers.
 """
 
 from __future__ import annotations
@@ -136,7 +137,10 @@ def _set_algorithm(server: DevAuthority, name: Json) -> None:
 
 
 def _set_client(server: DevAuthority, client: Json) -> None:
-    server.provider.clients[str(client["id"])] = str(client["secret"])
+    if "keys" in client:
+        server.provider.register_keys(str(client["id"]), list(client["keys"]))
+    else:
+        server.provider.clients[str(client["id"])] = str(client["secret"])
 
 
 _CONTROLS: dict[str, Callable[[DevAuthority, Json], None]] = {

@@ -21,6 +21,8 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from oauthlib.oauth2 import ClientCredentialsGrant, MetadataEndpoint, RequestValidator, TokenEndpoint
 from oauthlib.oauth2.rfc6749.tokens import BearerToken
 
+from entgldb.actors.oauth.client_key import ASSERTION_TYPE
+from entgldb.messages.remote_peers import AUTH_METHODS
 from entgldb.messages.schema import Json
 
 SCOPE = "entgldb:sync"
@@ -76,6 +78,9 @@ class Provider:
         self.lifetime_s = lifetime_s
         self.scopes = scopes
         self.clients = dict(clients)
+        self.client_keys: dict[str, dict[str, Any]] = {}
+        """Client -> kid -> public key, of clients that sign assertions (RFC 7523)."""
+        self.seen_assertions: set[str] = set()
         self.revoked: set[str] = set()
         self.issued = 0
         self.keys = [SigningKey.generate()]
@@ -115,12 +120,18 @@ class Provider:
             kept = [] if withdraw else self.keys[:1]
             self.keys = [SigningKey.generate(algorithm or self.keys[0].algorithm), *kept]
 
+    def register_keys(self, client_id: str, jwks: list[dict[str, Json]]) -> None:
+        """Take the keys as those of one client, in place of all it had."""
+        keys = [jwt.PyJWK(dict(jwk)) for jwk in jwks]
+        self.client_keys[client_id] = {str(key.key_id): key for key in keys}
+
     def _claims(self) -> dict[str, Json]:
         return {
             "issuer": self.issuer,
             "token_endpoint": f"{self.issuer}/token",
             "jwks_uri": f"{self.issuer}/jwks",
             "scopes_supported": list(self.scopes),
+            "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
             "response_types_supported": [],
         }
 
@@ -157,6 +168,8 @@ class _Checks(RequestValidator):  # type: ignore[misc]  # oauthlib ships no type
         return True
 
     def authenticate_client(self, request: Any, *_: Any, **__: Any) -> bool:
+        if getattr(request, "client_assertion_type", None) is not None:
+            return self._signed(request)
         client_id, secret = _credentials(request)
         known = self._provider.clients.get(client_id)
         if known is None or client_id in self._provider.revoked:
@@ -165,6 +178,30 @@ class _Checks(RequestValidator):  # type: ignore[misc]  # oauthlib ships no type
             return False
         request.client = _Client(client_id)
         return True
+
+    def _signed(self, request: Any) -> bool:
+        """RFC 7523, 3: signed with a key of the client, for this server, not expired, not seen before."""
+        provider, text = self._provider, getattr(request, "client_assertion", "")
+        try:
+            kid = jwt.get_unverified_header(text)["kid"]
+            client_id = jwt.decode(text, options={"verify_signature": False})["sub"]
+            key = provider.client_keys[client_id][kid]
+            claims = jwt.decode(
+                text,
+                key.key,
+                algorithms=[key.algorithm_name],
+                audience=[provider.issuer, f"{provider.issuer}/token"],
+                issuer=client_id,
+                options={"require": ["exp", "iat", "jti", "sub", "aud"]},
+            )
+        except (jwt.PyJWTError, KeyError, TypeError):
+            return False
+        if client_id in provider.revoked or claims["jti"] in provider.seen_assertions:
+            return False
+        provider.seen_assertions.add(claims["jti"])
+        request.client = _Client(client_id)
+        request.client_id = client_id
+        return bool(request.client_assertion_type == ASSERTION_TYPE)
 
     def validate_grant_type(self, client_id: str, grant_type: str, *_: Any, **__: Any) -> bool:
         return grant_type == "client_credentials"

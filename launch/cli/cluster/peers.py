@@ -16,7 +16,7 @@ from entgldb.launch.node.config_fields import Faults
 from entgldb.launch.node.config_peers import read_ca_file
 from entgldb.messages.errors import InvalidError, NoAnswerError
 from entgldb.messages.limits import SECRET_BYTES_MAX
-from entgldb.messages.remote_peers import PeerType, RemotePeer
+from entgldb.messages.remote_peers import AUTH_METHODS, PRIVATE_KEY_JWT, PeerType, RemotePeer
 
 if TYPE_CHECKING:
     from entgldb.client.database import Database
@@ -30,6 +30,9 @@ def _oauth2_options(function: Any) -> Any:
         click.option("--ca-file", type=click.Path(path_type=Path), help="PEM of the cloud's own CA."),
         click.option("--token-endpoint", metavar="URL", help="Where metadata does not name it."),
         click.option("--audience", metavar="A", help="Audience to ask a token for."),
+        click.option(
+            "--auth-method", type=click.Choice(AUTH_METHODS), help="How the client shows who it is."
+        ),
         click.option("--scope", "scopes", multiple=True, metavar="S", help="May be repeated."),
         click.option("--client-secret-stdin", "from_stdin", is_flag=True, help="Read it from stdin."),
         click.option("--client-secret", metavar="env:NAME|file:PATH", help="Where the gateway finds it."),
@@ -114,13 +117,15 @@ def add_cloud_peer(
     scopes: tuple[str, ...],
     audience: str | None,
     token_endpoint: str | None,
+    auth_method: str | None,
     ca_file: Path | None,
     wait: bool,
 ) -> None:
     """Add a cloud peer, on all nodes of the LAN; the gateway dials it.
 
     Without an option for it the client secret is taken from ENTGLDB_CLIENT_SECRET, or asked for on a
-    terminal. It is sealed under the cluster key before anything is stored.
+    terminal. It is sealed under the cluster key before anything is stored. With --auth-method
+    private_key_jwt there is none: each node signs with a key of its own, which entgldb client-key makes.
 
     Example: entgldb add-cloud-peer --node-id cloud-1 --address cloud.example.com:9000
     --authority https://identity.example.com --client-id lan --wait
@@ -131,15 +136,21 @@ def add_cloud_peer(
         address,
         authority=authority,
         client_id=client_id,
-        client_secret=_secret(client_secret, from_stdin, needed=True) or "",
+        client_secret=_secret(client_secret, from_stdin, needed=auth_method != PRIVATE_KEY_JWT) or "",
         scopes=scopes or ("entgldb:sync",),
         audience=audience or "",
         ca_pem=_ca_pem(ca_file) or "",
         token_endpoint=token_endpoint or "",
+        auth_method=auth_method or "",
     )
-    if not wait:
+    if wait:
+        _wait(db, as_json, node_id, changed, begun)
+    else:
         _told(as_json, node_id, changed, "added", "is there already")
-        return
+
+
+def _wait(db: Database, as_json: bool, node_id: str, changed: bool, begun: float) -> None:
+    """Until all nodes list the peer and the gateway has connected; NoAnswerError when that takes too long."""
     from entgldb.launch.cli.cluster.peer_wait import wait_until_connected
 
     outcome = wait_until_connected(db, node_id, begun, WAIT_SECONDS)
@@ -269,6 +280,7 @@ def _shown(peer: RemotePeer) -> dict[str, Any]:
             "client_secret": "sealed" if secret.startswith("sealed:") else secret,
             "scopes": list(peer.oauth2.scopes),
             "audience": peer.oauth2.audience,
+            "auth_method": peer.oauth2.auth_method,
             "ca_pem": bool(peer.oauth2.ca_pem),
         }
     return shown

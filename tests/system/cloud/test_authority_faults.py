@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from entgldb.actors.oauth.client_key import new_client_key, public_jwk
+from entgldb.messages.remote_peers import CLIENT_KEY_NAME, PRIVATE_KEY_JWT
 from tests.system.support.cloud_trial import Trial
 from tests.system.support.cluster_fixture import CLIENT, Cluster
 from tests.system.support.kernel_view import eventually
@@ -114,3 +116,23 @@ def test_what_is_no_fault_leaves_the_link_working(trial: Trial, change: dict[str
     trial.lan_is_untouched()
     trial.recovers(25.0)
     trial.cluster.control(delay_s=0)
+
+
+def test_nodes_that_sign_for_themselves_need_no_secret(trial: Trial) -> None:
+    """Each has its own key; the replicated list holds nothing that lets anybody in."""
+    cluster = trial.cluster
+    trial.is_well()
+    keys = []
+    for node in cluster.lan:
+        pem = new_client_key()
+        (node.directory / CLIENT_KEY_NAME).write_bytes(pem)
+        keys.append(public_jwk(pem.decode()))
+    (peer,) = trial.member.peers.get_all_remote_peers()
+    cluster.control(client={"id": CLIENT, "secret": "another: the old one is worth nothing now"})
+    trial.member.peers.update_remote_peer(peer.node_id, auth_method=PRIVATE_KEY_JWT)
+    (peer,) = trial.member.peers.get_all_remote_peers()
+    assert peer.oauth2 is not None
+    assert peer.oauth2.client_secret == ""
+    eventually(lambda: trial.link["reason"] == "authority-refused", "keys that nobody registered", 25.0)
+    cluster.control(client={"id": CLIENT, "keys": keys})
+    trial.recovers(10.0)

@@ -90,3 +90,19 @@ def test_references() -> None:
 
 def test_secrets_are_not_in_the_text_of_a_peer() -> None:
     assert "SECRET" not in repr(PEER)
+
+
+def test_the_method_of_a_client_is_kept_in_the_document() -> None:
+    by_key = replace(PEER.oauth2, client_secret="", auth_method="private_key_jwt")
+    document = replace(PEER, oauth2=by_key).to_document()
+    assert json.loads(str(document["OAuth2Json"]))["tokenEndpointAuthMethod"] == "private_key_jwt"
+    assert read_peer(document).oauth2 == by_key
+
+
+@pytest.mark.parametrize(
+    ("method", "secret"),
+    [("private_key_jwt", "sealed:v1:aa:bb"), ("tls_client_auth", ""), ("PRIVATE_KEY_JWT", "")],
+)
+def test_a_method_that_cannot_be_is_refused(method: str, secret: str) -> None:
+    with pytest.raises(InvalidError):
+        check_peer(replace(PEER, oauth2=replace(PEER.oauth2, client_secret=secret, auth_method=method)))

@@ -242,6 +242,7 @@ def test_a_secret_does_not_follow_to_another_authority(change: dict[str, object]
         ({"secret": "env:"}, "secret"),
         ({"secret": "unsealable"}, "cluster key"),
         ({"type": 7}, "Type"),
+        ({"auth_method": "tls_client_auth"}, "tokenEndpointAuthMethod"),
     ],
 )
 def test_a_bad_field_of_a_peer_is_named(fields: dict[str, object], named: str) -> None:
@@ -250,6 +251,21 @@ def test_a_bad_field_of_a_peer_is_named(fields: dict[str, object], named: str) -
     assert isinstance(answer, client.Refused)
     assert named in answer.text
     assert bench.peers() == []
+
+
+def test_a_client_that_signs_has_no_secret_in_the_replicated_list() -> None:
+    bench = Bench()
+    bench.ask(bench.cloud_peer(secret="hunter2"))
+    (done,) = bench.ask(bench.cloud_peer(add=False, auth_method="private_key_jwt"))
+    assert isinstance(done, client.CommitDone)
+    (peer,) = bench.peers()
+    settings = json.loads(str(peer["OAuth2Json"]))
+    assert (settings["clientSecret"], settings["tokenEndpointAuthMethod"]) == ("", "private_key_jwt")
+    (refused,) = bench.ask(bench.cloud_peer(add=False, secret="hunter3"))
+    assert isinstance(refused, client.Refused)
+    assert "the key stays on its node" in refused.text
+    (elsewhere,) = bench.ask(bench.cloud_peer(add=False, secret="file:gw.pem"))
+    assert isinstance(elsewhere, client.CommitDone)
 
 
 def test_an_unknown_peer_is_not_found() -> None:
