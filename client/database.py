@@ -17,6 +17,7 @@ from entgldb.client.collection import Collection
 from entgldb.client.feeds.selecting import NOW, Selected, Selection
 from entgldb.client.spread import ACK_SECONDS, LOCAL, Ack
 from entgldb.client.transport import SocketTransport, Transport, closed
+from entgldb.client.upkeep import decisions
 from entgldb.client.writes import Document
 from entgldb.messages.client import RequestId, Status
 from entgldb.messages.errors import EntglError
@@ -188,6 +189,12 @@ class Database:
     expiry = client_merging.expiry
     set_expiry = client_merging.set_expiry
     resolve = client_merging.resolve
+    why = decisions.why
+    forks = decisions.forks
+    heal_origin = decisions.heal_origin
+    settle_unfit = decisions.settle_unfit
+    release_held = decisions.release_held
+    verify = decisions.verify
 
     def quarantine(self) -> list[Unfit]:
         """Entries that could not be applied on this node and wait for a decision."""

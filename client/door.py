@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 class Door(Protocol):
     """The file of a node, and the way to its actors."""
+
+    @property
+    def directory(self) -> Path:
+        """That of the node."""
+        ...
 
     @property
     def documents(self) -> Documents:

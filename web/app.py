@@ -18,6 +18,7 @@ from entgldb.web.health import Health
 from entgldb.web.metrics import Metrics
 from entgldb.web.openapi import Description
 from entgldb.web.problems import of_bug, of_http, of_ours
+from entgldb.web.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -39,7 +40,7 @@ def application(db: Database, *, hosts: Collection[str] = LOOPBACK, tokens: Toke
 
     feeds = Feeds(db)
     metrics = Metrics(db, lambda: feeds.clients)
-    parts = (Documents(db), Administration(db), feeds, Health(db), metrics)
+    parts = (Documents(db), Administration(db), Upkeep(db), feeds, Health(db), metrics)
     routes = [route for part in parts for route in part.routes()]
     app = Starlette(
         routes=[*routes, *Description(routes).routes()],

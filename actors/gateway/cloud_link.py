@@ -100,7 +100,8 @@ class CloudLink:
         self._timer = 0
         self._ticket = 0
         self._token = ""
-        self._renew_at = 0.0
+        self._renew_at = self._ends_at = 0.0
+        """When the token is to be renewed, and when it ends."""
         self._ask_at = 0.0
         """Before that the authority does not want to be asked again."""
         self._put_off_for = ""
@@ -133,6 +134,7 @@ class CloudLink:
         self._token = message.token
         life = min(max(message.expires_in, 1.0), TOKEN_LIFE_MAX)
         self._renew_at = ctx.monotonic() + RENEW_AT * life
+        self._ends_at = ctx.monotonic() + life
         if self.phase == TOKEN:
             self._dial(ctx)
         elif self.phase == OPEN:
@@ -220,13 +222,18 @@ class CloudLink:
         ctx.log(INFO, f"cloud peer {self.peer.node_id}: closed, {reason.value}")
 
     def status(self, ctx: Context) -> dict[str, Json]:
-        """One row of ``gateway`` status; ``since`` in milliseconds since 1970."""
+        """One row of ``gateway`` status; ``since`` in milliseconds since 1970.
+
+        ``token_expires`` in seconds since 1970, as the cloud tells it of its peers; None: no token.
+        """
+        left = self._ends_at - ctx.monotonic()
         return {
             "node_id": self.peer.node_id,
             "address": self.peer.address,
             "state": SHOWN.get(self.phase, "connecting"),
             "reason": self.reason,
             "since": self._since_ms,
+            "token_expires": ctx.now_ms() / 1000 + left if self._token else None,
             **(NO_STATUS if self.session is None else self.session.status(ctx)),
         }
 

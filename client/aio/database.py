@@ -167,6 +167,12 @@ class Database:
     expiry = aside(client.Database.expiry)
     set_expiry = aside(client.Database.set_expiry)
     resolve = aside(client.Database.resolve)
+    why = aside(client.Database.why)
+    forks = aside(client.Database.forks)
+    heal_origin = aside(client.Database.heal_origin)
+    settle_unfit = aside(client.Database.settle_unfit)
+    release_held = aside(client.Database.release_held)
+    verify = aside(client.Database.verify)
 
     def changes(
         self,

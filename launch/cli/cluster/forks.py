@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from entgldb.launch.cli.common import common, plain, say, show, with_database
-from entgldb.messages.administration import HealOrigin
-from entgldb.messages.client import CommitDone
-from entgldb.messages.errors import ProtocolError
 
 if TYPE_CHECKING:
     from entgldb.client.database import Database
@@ -28,21 +25,11 @@ def forks(directory: Path, as_json: bool) -> None:
     """
     from contextlib import closing
 
+    from entgldb.client.upkeep.forks import listed
     from entgldb.storage.file.open import open_reader
-    from entgldb.storage.repair.forks import forks as known
 
     with closing(open_reader(directory)) as connection:
-        rows: list[dict[str, Any]] = [
-            {
-                "origin": one.origin,
-                "seq": one.seq,
-                "at_ms": one.at_ms,
-                "quarantined": one.open,
-                "ours": _proof(one.ours),
-                "theirs": _proof(one.theirs),
-            }
-            for one in known(connection)
-        ]
+        rows = listed(connection)
     if as_json:
         show({"forks": rows})
         return
@@ -69,34 +56,11 @@ def heal_origin(db: Database, as_json: bool, keep: str, origin: str) -> None:
 
     Example: entgldb heal-origin lan-1/0123456789abcdef0123456789abcdef --keep ours
     """
-    answer = db.request(HealOrigin(db.next_request(), origin, keep))
-    changed = isinstance(answer, CommitDone) and answer.lsn > 0
+    changed = db.heal_origin(origin, keep)
     if as_json:
         show({"origin": origin, "keep": keep, "changed": changed})
     else:
         say(f"{origin}: {keep} stays")
-
-
-def _proof(raw: bytes) -> dict[str, Any] | None:
-    """A header as a person may want to see it, and its bytes for whoever wants to check it."""
-    from entgldb.storage.rules.clock import ms_of
-    from entgldb.storage.rules.header import DELETE, decode, digest
-
-    if not raw:
-        return None
-    try:
-        header = decode(raw)
-    except ProtocolError:
-        return {"header": raw.hex()}
-    return {
-        "seq": header.seq,
-        "collection": header.collection,
-        "key": header.key,
-        "op": "delete" if header.op == DELETE else "put",
-        "at_ms": ms_of(header.hlc),
-        "hash": digest(raw).hex(),
-        "header": raw.hex(),
-    }
 
 
 def _line(proof: dict[str, Any] | None) -> str:

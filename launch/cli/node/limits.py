@@ -37,9 +37,7 @@ def quarantine(
         raise click.UsageError("--retry and --drop exclude each other.")
     chosen = retry or drop
     if chosen:
-        from entgldb.messages.client import SettleUnfit
-
-        db.request(SettleUnfit(*chosen, retry=retry is not None))
+        db.settle_unfit(*chosen, retry=retry is not None)
         done = "applied" if retry else "dropped"
         if as_json:
             show({"origin": chosen[0], "seq": chosen[1], "outcome": done})
@@ -75,13 +73,7 @@ def held(db: Database, as_json: bool, release: str | None) -> None:
       entgldb held --release lan-2/0f3c...
     """
     if release:
-        from entgldb.messages.client import ReleaseOrigin, Report
-
-        released, left = 0, True
-        while left:
-            answer = db.request(ReleaseOrigin(release))
-            body: dict[str, Any] = answer.body if isinstance(answer, Report) else {}
-            released, left = released + body["released"], body.get("left", False)
+        released = db.release_held(release)
         if as_json:
             show({"origin": release, "released": released})
         else:

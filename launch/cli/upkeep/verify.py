@@ -85,11 +85,7 @@ def _progress(what: str, done: int, total: int) -> None:
 
 
 def _compare(db: Database, peer: str, repair: bool, timeout: float) -> list[dict[str, Any]]:
-    from entgldb.client.wire import unless_refused
-    from entgldb.messages.client import Report, Verify
-
-    begun = unless_refused(db.ask("oplog", Verify(peer, repair)))
-    runs = begun.body["runs"] if isinstance(begun, Report) else {}
+    runs = db.verify(peer, repair=repair)
     deadline = time.monotonic() + timeout
     while True:
         rows = db.status("oplog")["verify"]["peers"]

@@ -55,6 +55,18 @@ def test_status_has_the_promised_fields() -> None:
     assert (row["state"], row["reason"], row["since"]) == ("connected", "", rig.ctx.now_ms())
 
 
+def test_status_tells_when_the_token_of_a_link_ends() -> None:
+    rig = Rig()
+    rig.reconfigure(peer("c1"))
+    assert rig.row()["token_expires"] is None
+    rig = Rig()
+    rig.connect(peer("c1"), expires_in=300)
+    ends = rig.row()["token_expires"]
+    assert ends == pytest.approx(rig.ctx.now_ms() / 1000 + 300, abs=0.01)
+    rig.ctx.run(20)
+    assert rig.row()["token_expires"] == pytest.approx(ends, abs=0.01)
+
+
 def test_an_equal_wish_changes_nothing() -> None:
     rig = Rig()
     link = rig.connect(peer("c1"))
