@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,8 @@ from entgldb.client.wire import connected
 from entgldb.launch.node.init import Plan, init
 from entgldb.launch.node.process import start_detached, stop_node
 from entgldb.messages.errors import InvalidError, NoNodeError, NotFoundError, TooLargeError, UnsupportedError
-from tests.support.one_node import one_node
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_node(tmp_path_factory) as made:
-        yield made
 
 
 def test_it_does_what_the_blocking_api_does(directory: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,8 @@ import entgldb.aio
 from entgldb.client import batch as client_batch
 from entgldb.client.database import Database
 from entgldb.messages.errors import ExistsError, InvalidError, TooLargeError, VersionError
-from tests.support.one_node import one_node
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_node(tmp_path_factory) as made:
-        yield made
-
-
-@pytest.fixture
-def db(directory: Path) -> Iterator[Database]:
-    with entgldb.connect(directory) as opened:
-        yield opened
 
 
 def test_a_batch_is_one_transaction_over_several_collections(db: Database) -> None:

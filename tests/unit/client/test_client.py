@@ -32,22 +32,9 @@ from entgldb.messages.errors import (
     TooLargeError,
     UnsupportedError,
 )
-from tests.support.one_node import one_node
 
 pytestmark = pytest.mark.slow
 AUTHORITY = "https://identity.example.com"
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_node(tmp_path_factory) as made:
-        yield made
-
-
-@pytest.fixture
-def db(directory: Path) -> Iterator[Database]:
-    with entgldb.connect(directory) as opened:
-        yield opened
 
 
 def eventually(look: Callable[[], object], seconds: float = 10.0) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,38 +12,13 @@ import pytest
 
 import entgldb.aio
 from entgldb.client.database import Database
-from entgldb.launch.cli.common import run
-from entgldb.launch.cli.main import entgldb as command
 from entgldb.messages.errors import EntglError, InvalidError, NoAnswerError, UnsupportedError, VersionError
-from tests.support.one_node import one_node
 
 pytestmark = pytest.mark.slow
 RULES = ["lww", "merge"]
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_node(tmp_path_factory) as made:
-        yield made
-
-
-@pytest.fixture
-def db(directory: Path) -> Iterator[Database]:
-    with entgldb.connect(directory) as opened:
-        yield opened
-
-
 Says = Callable[..., str]
-
-
-@pytest.fixture
-def says(directory: Path, capsys: pytest.CaptureFixture[str]) -> Says:
-    def said(*arguments: str, code: int = 0) -> str:
-        assert run(command, [*arguments, "-d", str(directory)]) == code
-        out, err = capsys.readouterr()
-        return out if code == 0 else err
-
-    return said
 
 
 @pytest.mark.parametrize("rule", RULES)

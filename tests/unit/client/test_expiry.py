@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -19,16 +18,9 @@ from entgldb.launch.cli.data.durations import read_duration, told
 from entgldb.launch.cli.main import entgldb as command
 from entgldb.messages.errors import ExistsError, InvalidError
 from entgldb.messages.limits import LIFE_MS_MAX
-from tests.support.one_node import one_node
 from tests.system.support.kernel_view import eventually
 
 MINUTE = 60.0
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_node(tmp_path_factory) as made:
-        yield made
 
 
 def moments(directory: Path, collection: str) -> dict[str, float]:

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import entgldb
 from entgldb import aio
 from entgldb.client.database import Database
 from entgldb.launch.cli.common import run
 from entgldb.launch.cli.main import entgldb as command
 from entgldb.messages.errors import ExistsError, InvalidError, NotFoundError
-from tests.support.one_node import one_node
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_node(tmp_path_factory) as made:
-        yield made
-
-
-@pytest.fixture
-def db(directory: Path) -> Iterator[Database]:
-    with entgldb.connect(directory) as opened:
-        yield opened
 
 
 def test_indexes_are_made_listed_used_and_dropped(db: Database) -> None:

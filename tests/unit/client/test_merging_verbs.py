@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,6 @@ from entgldb.launch.cli.common import run
 from entgldb.launch.cli.main import entgldb as command
 from entgldb.messages.errors import EntglError, InvalidError, NotFoundError
 from entgldb.messages.model import Version
-from tests.support.one_node import one_node
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_node(tmp_path_factory) as made:
-        yield made
 
 
 @pytest.mark.slow

@@ -39,12 +39,6 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield made
 
 
-@pytest.fixture
-def db(directory: Path) -> Iterator[Database]:
-    with entgldb.connect(directory) as opened:
-        yield opened
-
-
 def test_pandas_has_a_column_a_field_and_the_keys_as_index(db: Database) -> None:
     frame = db["cities"].to_pandas(sort="-size")
     assert list(frame.index) == ["b", "a"]

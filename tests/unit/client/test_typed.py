@@ -7,7 +7,6 @@ import datetime
 import enum
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ import entgldb
 from entgldb import aio
 from entgldb.client.forms.typed import shape_of
 from entgldb.messages.errors import InvalidError, UnsupportedError
-from tests.support.one_node import one_node
 
 
 class Rank(enum.Enum):
@@ -144,12 +142,6 @@ def test_nobody_pays_for_classes_who_uses_none() -> None:
     code = f"import sys, entgldb.client.collection; print({libraries} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_node(tmp_path_factory) as made:
-        yield made
 
 
 @pytest.mark.slow

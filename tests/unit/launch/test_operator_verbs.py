@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,8 @@ import pytest
 
 from entgldb.launch.cli.common import run
 from entgldb.launch.cli.main import entgldb
-from tests.support.one_node import one_node
 
 Verb = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_node(tmp_path_factory) as made:
-        yield made
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from entgldb.launch.cli.data.tabular import COLUMNS_MAX, Rows, Writer, columns
 from entgldb.launch.cli.main import entgldb as command
 from entgldb.launch.node.child import environment
 from entgldb.messages.errors import EntglError, InvalidError
-from tests.support.one_node import one_node
 
 TEXTS = st.text(st.characters(exclude_characters="\x00\r", exclude_categories=["Cs"]), min_size=1, max_size=8)
 NAMES = TEXTS.filter(lambda name: name != "_key")
@@ -113,12 +111,6 @@ def test_columns_are_bounded_and_named_before_the_rows() -> None:
         columns([{"_key": 1}])
     with pytest.raises(InvalidError, match="'k' has got a field 'b' meanwhile"):
         Writer(io.StringIO(), ["a"], ",").write("k", {"b": 1})
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_node(tmp_path_factory) as made:
-        yield made
 
 
 @pytest.mark.slow

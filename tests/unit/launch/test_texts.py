@@ -10,7 +10,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +27,10 @@ from entgldb.launch.node.child import environment
 from entgldb.messages.client import Commit, Write
 from entgldb.messages.errors import EntglError, InvalidError
 from entgldb.messages.limits import BODY_BYTES_MAX
-from tests.support.one_node import one_node
 
 EVIL = "a\x1b[31m\x07\x7f\x9b\u2028\n\t\u202eb\\c"
 SHOWN = "a\\u001b[31m\\u0007\\u007f\\u009b\\u2028\\n\\t\\u202eb\\\\c"
 UNSAFE = set("\x1b\x07\x7f\x9b\u2028\u202e\r")
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_node(tmp_path_factory) as made:
-        yield made
-
-
-@pytest.fixture
-def db(directory: Path) -> Iterator[Database]:
-    with entgldb.connect(directory) as opened:
-        yield opened
 
 
 Verb = Callable[..., tuple[int, str, str]]

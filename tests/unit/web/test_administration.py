@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.support.one_node import one_node
 from tests.unit.web.serving import served
 from tests.unit.web.test_http import one, refused
 
@@ -22,8 +22,8 @@ CLOUD = {
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with one_node(tmp_path_factory) as directory, served(directory) as client:
+def http(directory: Path) -> Iterator[httpx.Client]:
+    with served(directory) as client:
         yield client
 
 

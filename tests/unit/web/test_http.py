@@ -14,16 +14,9 @@ import pytest
 
 import entgldb
 from entgldb.launch.node.process import start_detached, stop_node
-from tests.support.one_node import one_node
 from tests.unit.web.serving import served
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_node(tmp_path_factory) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -12,7 +11,6 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from entgldb.launch.node.process import start_detached, stop_node
 from entgldb.web.metrics import families
-from tests.support.one_node import one_node
 from tests.unit.web.serving import served
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations.md"
@@ -84,12 +82,6 @@ def _whole_store() -> dict[str, object]:
         "disk": {"free_bytes": 1},
         "clock": {"offset_ms": 1, "ahead_ms": 1},
     }
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_node(tmp_path_factory) as made:
-        yield made
 
 
 def scraped(http: httpx.Client) -> dict[tuple[str, tuple[str, ...]], float]:

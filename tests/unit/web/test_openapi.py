@@ -17,7 +17,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.support.one_node import one_node
 from tests.unit.web.serving import served
 
 pytestmark = pytest.mark.slow
@@ -29,8 +28,8 @@ PAGE = Path(__file__).parents[3] / "docs" / "http.md"
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with one_node(tmp_path_factory) as directory, served(directory) as client:
+def http(directory: Path) -> Iterator[httpx.Client]:
+    with served(directory) as client:
         yield client
 
 

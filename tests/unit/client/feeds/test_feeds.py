@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import entgldb
 from entgldb import aio
 from entgldb.client.database import Database
 from entgldb.launch.node.process import start_detached, stop_node
-from tests.support.one_node import one_node
 
 pytestmark = pytest.mark.slow
 OPEN = {"state": "open"}
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with one_node(tmp_path_factory) as made:
-        yield made
-
-
-@pytest.fixture
-def db(directory: Path) -> Iterator[Database]:
-    with entgldb.connect(directory) as opened:
-        yield opened
 
 
 def beside(work: Callable[[], Any]) -> threading.Thread:
