@@ -103,6 +103,19 @@ class GatewaySettings(Record):
 
 
 @record
+class HttpSettings(Record):
+    """For the HTTP server that the launcher starts beside the actors."""
+
+    listen: str = ""
+    """``host:port``; empty: there is none."""
+    names: tuple[str, ...] = ()
+    """Names of the server beside its address."""
+    tls_cert: str = ""
+    """PEM files, beyond loopback. Empty: the node's own, or on a LAN one that the cluster's CA issues."""
+    tls_key: str = ""
+
+
+@record
 class NodeSettings(Record):
     """For NodeActor: everything the others need, and what it does itself."""
 
@@ -115,3 +128,4 @@ class NodeSettings(Record):
     """``InitialRemotePeers``: PutPeer fields as JSON, secrets as references."""
     log_level: str = "INFO"
     config_file: str = ""
+    http: HttpSettings = HttpSettings()

@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 from entgldb.messages.errors import EntglError
 from entgldb.web.administration import Administration
 from entgldb.web.documents import Documents
+from entgldb.web.door.guard import Guard
+from entgldb.web.door.place import LOOPBACK
 from entgldb.web.feeds import Feeds
-from entgldb.web.guard import LOOPBACK, Guard
 from entgldb.web.health import Health
 from entgldb.web.metrics import Metrics
 from entgldb.web.openapi import Description
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from entgldb.client.aio.database import Database
-    from entgldb.web.tokens import Tokens
+    from entgldb.web.door.tokens import Tokens
 
 
 def application(db: Database, *, hosts: Collection[str] = LOOPBACK, tokens: Tokens | None = None) -> ASGIApp:

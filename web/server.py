@@ -2,84 +2,51 @@
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from types import FrameType
+from typing import Final
 
 import uvicorn
 
 from entgldb.client import database as blocking_api
 from entgldb.client.aio.database import IN_FLIGHT, Database
 from entgldb.client.aio.requests import Requests
-from entgldb.messages.errors import ConfigError, EntglError, ErrorCode
 from entgldb.web.app import application
-from entgldb.web.guard import LOOPBACK
-from entgldb.web.tokens import Tokens
+from entgldb.web.door.place import Place
+from entgldb.web.door.tokens import Tokens
 
 CONNECTIONS_MAX: Final = 2048
 """Connections at one time; one more is answered with 503."""
 KEEP_SECONDS: Final = 30
 """An idle connection is closed after so long."""
-STOP_SECONDS: Final = 2
+STOP_SECONDS: Final = 1
 """Requests that run when the server is told to end have so long."""
+TURN_SECONDS: Final = 1.0
+"""Between two turns of the server's own loop, which has to set the date of answers."""
+BEAT_TURNS: Final = 5
 
 
-class Place(NamedTuple):
-    """Where a server listens, and as whom."""
-
-    host: str
-    port: int
-    names: tuple[str, ...] = ()
-    """Names that it has beside its address."""
-    certificate: Path | None = None
-    key: Path | None = None
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether nobody beyond this machine reaches it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def hosts(self) -> frozenset[str]:
-        """The names by which a request may call it."""
-        address = f"[{self.host}]" if ":" in self.host else self.host
-        return frozenset((*self.names, address)) | (LOOPBACK if self.is_loopback else frozenset())
-
-
-def read_place(listen: str) -> Place:
-    """``HOST:PORT``. Raises ConfigError."""
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise ConfigError(f"{listen!r:.80} is no HOST:PORT", hint="127.0.0.1:8080")
-    return Place(host.strip("[]"), int(port))
-
-
-def serve(directory: Path, place: Place, ready: Callable[[str], None]) -> None:
+def serve(
+    directory: Path,
+    place: Place,
+    ready: Callable[[str], None],
+    *,
+    listener: socket.socket | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> None:
     """Serve the node of ``directory`` until SIGINT or SIGTERM; ``ready`` is told the URL.
 
-    Raises ConfigError for a place beyond loopback without TLS and a token, EntglError for one that is taken.
+    ``listener``: a socket that listens there already. ``beat`` is called every BEAT_TURNS seconds while
+    requests are served. Raises ConfigError for a place beyond loopback without TLS and a token, EntglError
+    for one that is taken.
     """
+    place.check(directory)
+    listener = place.listen() if listener is None else listener
     tokens = None if place.is_loopback else Tokens(directory)
-    if tokens is not None and (place.certificate is None or place.key is None):
-        raise ConfigError(
-            f"{place.host} is reached from other machines, and there is no TLS",
-            hint="--tls-cert FILE --tls-key FILE, or 127.0.0.1",
-        )
-    if tokens is not None and not tokens.all():
-        raise ConfigError(
-            f"{place.host} is reached from other machines, and there is no token",
-            hint="entgldb http-token add NAME",
-        )
-    listener = _bound(place)
-    port = listener.getsockname()[1]
-    scheme = "http" if place.certificate is None else "https"
-    host = f"[{place.host}]" if ":" in place.host else place.host
     app = application(_database(directory), hosts=place.hosts(), tokens=tokens)
     config = uvicorn.Config(
         app,
@@ -93,28 +60,63 @@ def serve(directory: Path, place: Place, ready: Callable[[str], None]) -> None:
         ssl_keyfile=place.key,
     )
     with listener:
-        ready(f"{scheme}://{host}:{port}")
-        uvicorn.Server(config).run(sockets=[listener])
+        ready(place.url(listener.getsockname()[1]))
+        _Server(config, place, beat).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's own looks ten times a second whether to end; this one is woken up."""
+
+    def __init__(self, config: uvicorn.Config, place: Place, beat: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._place, self._beat = place, beat
+        self._woken: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._certified = _mark(place)
+
+    async def main_loop(self) -> None:
+        self._loop, self._woken = asyncio.get_running_loop(), asyncio.Event()
+        # the counter of turns: uvicorn sets the date of answers at every tenth
+        turns = 0
+        while not await self.on_tick(0) and not self.should_exit:
+            if turns % BEAT_TURNS == 0:
+                self._beat()
+                self._renew()
+            turns += 1
+            try:
+                await asyncio.wait_for(self._woken.wait(), TURN_SECONDS)
+            except TimeoutError:
+                continue
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self._loop is not None and self._woken is not None:
+            # a handler of a signal runs between two instructions of the loop, which may be asleep
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+    def _renew(self) -> None:
+        """Show a certificate that has been replaced to those who connect from now on."""
+        mark = _mark(self._place)
+        if mark is None or mark == self._certified or self.config.ssl is None:
+            return
+        self._certified = mark
+        try:
+            self.config.ssl.load_cert_chain(str(self._place.certificate), str(self._place.key))
+        except OSError:  # half of the pair is written: both are looked at again
+            self._certified = (0.0, 0.0)
+
+
+def _mark(place: Place) -> tuple[float, float] | None:
+    """When the certificate and its key were written; None where there are none."""
+    if place.certificate is None or place.key is None:
+        return None
+    try:
+        return os.stat(place.certificate).st_mtime, os.stat(place.key).st_mtime
+    except OSError:
+        return None
 
 
 def _database(directory: Path) -> Database:
     """It connects when it is asked: the node may start later, and again."""
     blocking = blocking_api.Database(directory)
     return Database(blocking, Requests(blocking.directory, blocking.timeout, IN_FLIGHT))
-
-
-def _bound(place: Place) -> socket.socket:
-    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        made.bind((place.host, place.port))
-        made.listen(CONNECTIONS_MAX)
-    except OSError as fault:
-        made.close()
-        raise EntglError(
-            f"{place.host}:{place.port} cannot be listened on: {fault.strerror}",
-            code=ErrorCode.IN_USE,
-            hint="another --listen HOST:PORT",
-        ) from None
-    return made

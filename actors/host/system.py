@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from entgldb.messages.schema import Channel, Message
 from entgldb.messages.settings import NodeSettings
 
 from thespian.actors import ActorSystem, InvalidActorAddress  # isort: skip
-from thespian.system import multiprocCommon  # isort: skip
+from thespian.system import multiprocCommon, systemBase  # isort: skip
 
 PR_SET_PDEATHSIG = 1
 CREATE_SECONDS_MAX = 5.0
@@ -48,6 +49,7 @@ _PATCHED: tuple[tuple[object, str], ...] = (
     (multiprocCommon, "ThespianLogForwarder"),
     (multiprocCommon, "MultiProcAdmin"),
     (multiprocCommon.multiprocessCommon, "_startAdmin"),
+    (systemBase, "MAX_TELL_PERIOD"),
 )
 _RESERVED: list[socket.socket] = []
 """Bound, never listening: in the launcher until its admin serves, in the admin until it begins."""
@@ -161,6 +163,17 @@ class NodeSystem:
     def tell(self, message: Message, number: int = 1) -> None:
         """To the node actor; its answer comes by ``poll``."""
         self._system.tell(self._node, Envelope(ASK, codec.encode(message, number)))
+
+    def mention(self, message: Message, seconds: float) -> bool:
+        """As ``tell``, of what may be said later as well: whether it was taken within so long."""
+        patience, systemBase.MAX_TELL_PERIOD = systemBase.MAX_TELL_PERIOD, timedelta(seconds=seconds)
+        try:
+            self.tell(message, 0)
+        except Exception:  # noqa: BLE001 -- of the transport: the node actor is gone, or stopped
+            return False
+        finally:
+            systemBase.MAX_TELL_PERIOD = patience
+        return True
 
     def poll(self, seconds: float) -> Message | None:
         """The next answer of the node actor within ``seconds``."""

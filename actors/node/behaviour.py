@@ -32,6 +32,7 @@ from entgldb.messages.local.actors import (
     Boot,
     ChildExited,
     ElectionOutcome,
+    HttpState,
     InitialPeersApplied,
     KnownPeers,
     PeerDown,
@@ -99,6 +100,7 @@ class NodeKeeper(Behaviour):
         self._collectors: dict[int, Collector] = {}
         self._numbers = 0
         self._alarms = Alarms()
+        self._http: HttpState | None = None
         self._above = {name: Above() for name in ABOVE}
 
     # --- children ------------------------------------------------------------------------------
@@ -389,8 +391,15 @@ class NodeKeeper(Behaviour):
             body[name] = answer.body if isinstance(answer, Report) else None
         told = [a.body for a in answers.values() if isinstance(a, Report)]
         body["alarms"] = gathered([{"alarms": self._alarms.report()}, *told])
+        if self._http is not None:
+            told_of = self._http
+            body["http"] = {"url": told_of.url, "state": told_of.state, "restarts": told_of.restarts}
         body["state"] = "degraded" if any(child.degraded for child in self.children.values()) else "ok"
         return Report(body)
+
+    def on_http_state(self, message: HttpState, ctx: Context) -> None:
+        self._http = message
+        self._alarm("http-down", "http", message.trouble, ctx)
 
     def on_reload(self, message: Reload, ctx: Context) -> None:
         """The launcher reads the file and sends Boot again, or Refused."""

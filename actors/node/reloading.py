@@ -43,6 +43,7 @@ FIXED: Final = {
     "scopes": "cloud.scopes",
     "allow_clients": "cloud.allow_clients",
     "token_profile": "cloud.token_profile",
+    "http": "http",
 }
 """The settings from which sockets, certificates and files were made at the start."""
 

@@ -7,7 +7,9 @@ node is P-256 and issued by the node itself. All certificates pass OpenSSL's str
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -31,6 +33,7 @@ VALID: Final = timedelta(days=90)
 RENEW_AFTER: Final = VALID * 2 / 3
 FIRST_DAY: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_DAY: Final = datetime(9999, 12, 31, tzinfo=UTC)
+_SERVES: Final = (ExtendedKeyUsageOID.SERVER_AUTH,)
 _UNUSED: Final = [
     "content_commitment",
     "key_encipherment",
@@ -79,17 +82,55 @@ def issue(
     ca: Authority, node_id: str, public: EllipticCurvePublicKey, now: datetime, known: datetime
 ) -> x509.Certificate:
     """A leaf for ``node_id``, for both ends of a link; good at ``now`` and at ``known``, if that is later."""
-    ca_public = ca.key.public_key()
     san = x509.UniformResourceIdentifier(_uri(ca.cluster, node_id))
-    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    serial = x509.random_serial_number()
+    until = max(now, known) + VALID
+    return _leaf(
+        ca, node_id, [san], public, (now - BACKDATED, until), [*_SERVES, ExtendedKeyUsageOID.CLIENT_AUTH]
+    )
+
+
+def issue_for_names(
+    ca: Authority, node_id: str, names: Sequence[str], public: EllipticCurvePublicKey, now: datetime
+) -> x509.Certificate:
+    """A leaf for a server that others than nodes ask by one of ``names``, host names and addresses."""
+    return _leaf(
+        ca, node_id, [_general(name) for name in names], public, (now - BACKDATED, now + VALID), _SERVES
+    )
+
+
+def is_for_names(leaf: x509.Certificate, ca: Authority, names: Sequence[str]) -> bool:
+    """Whether a leaf found on disk is this CA's and for exactly these names."""
+    try:
+        leaf.verify_directly_issued_by(ca.certificate)
+        san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except Exception:  # noqa: BLE001 -- whatever is wrong with the file, a new leaf mends it
+        return False
+    return list(san) == [_general(name) for name in names]
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _leaf(
+    ca: Authority,
+    node_id: str,
+    sans: Sequence[x509.GeneralName],
+    public: EllipticCurvePublicKey,
+    valid: tuple[datetime, datetime],
+    purposes: Sequence[x509.ObjectIdentifier],
+) -> x509.Certificate:
+    ca_public = ca.key.public_key()
     issuer, subject = ca.certificate.subject, _common_name(node_id)
     return (
-        x509.CertificateBuilder(issuer, subject, public, serial, now - BACKDATED, max(now, known) + VALID)
+        x509.CertificateBuilder(issuer, subject, public, x509.random_serial_number(), *valid)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-        .add_extension(x509.SubjectAlternativeName([san]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(sans), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_public), critical=False)
         .sign(ca.key, None)

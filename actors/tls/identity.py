@@ -84,8 +84,8 @@ class LanIdentity:
         is none, makes one as of the release that is good for the latest time that was stored, too.
         """
         now = datetime.fromtimestamp(time.time(), UTC) if now is None else now
-        key = _read_key(self._key_file)
-        leaf = None if key is None else _read_certificate(self._certificate_file)
+        key = read_key(self._key_file)
+        leaf = None if key is None else read_certificate(self._certificate_file)
         if key is not None and leaf is not None:
             ours = leaf.public_key() == key.public_key() and is_ours(leaf, self._authority, self.node_id)
             if ours and (now < _BUILT or still_good(leaf, now)):
@@ -215,7 +215,7 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _read_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
+def read_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
     try:
         key = load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError, TypeError):
@@ -223,7 +223,7 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
     return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
 
 
-def _read_certificate(path: Path) -> x509.Certificate | None:
+def read_certificate(path: Path) -> x509.Certificate | None:
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError):

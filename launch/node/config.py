@@ -25,12 +25,14 @@ from entgldb.messages.remote_peers import check_authority, split_address
 from entgldb.messages.settings import (
     ElectionSettings,
     GatewaySettings,
+    HttpSettings,
     NodeSettings,
     OplogSettings,
     StoreSettings,
     SyncSettings,
 )
 from entgldb.messages.strict_json import read_json
+from entgldb.web.door.place import read_place
 
 FILE_NAME: Final = "entgldb.toml"
 ROLES: Final = ("lan", "cloud")
@@ -45,10 +47,22 @@ _SECTIONS: Final = {
     "retention",
     "cloud",
     "disk",
+    "http",
     "EntglDb",
     "InitialRemotePeers",
 }
-_NAMED: Final = ("node", "network", "sync", "election", "gateway", "retention", "cloud", "disk", "verify")
+_NAMED: Final = (
+    "node",
+    "network",
+    "sync",
+    "election",
+    "gateway",
+    "retention",
+    "cloud",
+    "disk",
+    "verify",
+    "http",
+)
 _HOURS_MAX: Final = 10 * 365 * 24.0
 _DEFAULTS_OPLOG = OplogSettings("", "")
 _DEFAULTS_SYNC = SyncSettings("", "", "", "", "")
@@ -57,9 +71,13 @@ _DEFAULTS_GATEWAY = GatewaySettings("", "", "", "")
 
 
 def load(
-    directory: str | Path, config_file: str | Path | None = None, environ: Mapping[str, str] | None = None
+    directory: str | Path,
+    config_file: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    http: str | None = None,
 ) -> NodeSettings:
-    """The settings of the node in ``directory``.
+    """The settings of the node in ``directory``; ``http`` is taken instead of ``http.listen``.
 
     ``environ`` defaults to the environment of this process. Raises ConfigError with every fault found.
     """
@@ -71,6 +89,8 @@ def load(
     values = _environment() if environ is None else environ
     tables = expand(_read(base, faults), base.name, values, faults)
     faults.raise_all()
+    if http is not None and isinstance(section := tables.setdefault("http", {}), dict):
+        section["listen"] = http
     peers = _blocks(tables, base, faults)
     if overlay is not None:
         extra = expand(_read(overlay, faults), overlay.name, values, faults)
@@ -145,6 +165,7 @@ class _Builder:
             self.cloud,
             self.disk,
             self.verify,
+            self.http,
         ) = self.sections
 
     def build(self, peers: tuple[Any, ...], config_file: str) -> NodeSettings:
@@ -164,6 +185,7 @@ class _Builder:
             initial_peers=peers,
             log_level=log_level,
             config_file=config_file,
+            http=self._http(),
         )
         for section in self.sections:
             section.finish()
@@ -228,10 +250,10 @@ class _Builder:
             self.cloud.refuse_all('only a node with role = "cloud" has this section')
             return {}
         return {
-            "tls_cert": self._file("tls_cert"),
-            "tls_key": self._file("tls_key"),
+            "tls_cert": self._file(self.cloud, "tls_cert"),
+            "tls_key": self._file(self.cloud, "tls_key"),
             "authority": self.cloud.text("authority", required=True, check=check_authority),
-            "authority_ca": self._file("authority_ca", required=False),
+            "authority_ca": self._file(self.cloud, "authority_ca", required=False),
             "audience": self.cloud.text("audience", required=True),
             "scopes": self.cloud.texts("scopes") or ("entgldb:sync",),
             "allow_clients": self.cloud.texts("allow_clients"),
@@ -239,14 +261,25 @@ class _Builder:
             "shared": self.cloud.flag("shared", False),
         }
 
-    def _file(self, name: str, *, required: bool = True) -> str:
-        value = self.cloud.text(name, required=required)
+    def _file(self, section: Section, name: str, *, required: bool = True) -> str:
+        value = section.text(name, required=required)
         if not value:
             return ""
         file = self.root / value
         if not file.is_file():
-            self.cloud.fault(name, f"no file {file}")
+            section.fault(name, f"no file {file}")
         return str(file)
+
+    def _http(self) -> HttpSettings:
+        certificate, key = (self._file(self.http, name, required=False) for name in ("tls_cert", "tls_key"))
+        if bool(certificate) != bool(key):
+            self.http.fault("tls_cert", "goes with tls_key")
+        return HttpSettings(
+            listen=self.http.text("listen", check=_http_listen),
+            names=self.http.texts("names"),
+            tls_cert=certificate,
+            tls_key=key,
+        )
 
     def _election(self, node_id: str, role: str) -> ElectionSettings:
         default = _DEFAULTS_ELECTION
@@ -284,6 +317,11 @@ def cluster_name(key_file: Path) -> str:
 
 def _listen(value: str) -> str:
     split_address(value, "listen")
+    return value
+
+
+def _http_listen(value: str) -> str:
+    read_place(value)
     return value
 
 

@@ -49,12 +49,13 @@ def _attached(directory: Path) -> contextlib.AbstractContextManager[Any]:
     return attached(directory.resolve(), record["ports"]["admin"], record["ports"]["node"])
 
 
-def launch(directory: str | Path, *, timeout: float = START_SECONDS) -> Node:
+def launch(directory: str | Path, *, timeout: float = START_SECONDS, http: str | None = None) -> Node:
     """Start the node of ``directory`` as a child process; return when all its actors serve.
 
-    Raises EntglError with what the node said when it does not come up within ``timeout`` seconds.
+    ``http``: serve HTTP at this ``host:port``, too; ``record["http"]`` is then the URL. Raises EntglError
+    with what the node said when it does not come up within ``timeout`` seconds.
     """
-    node = Node(Path(directory).resolve())
+    node = Node(Path(directory).resolve(), http=http)
     try:
         node.wait_ready(timeout)
     except BaseException:
@@ -66,11 +67,19 @@ def launch(directory: str | Path, *, timeout: float = START_SECONDS) -> Node:
 class Node:
     """A node started by ``launch``; a context manager that stops it."""
 
-    def __init__(self, directory: Path, *, with_parent: bool = False) -> None:
+    def __init__(self, directory: Path, *, with_parent: bool = False, http: str | None = None) -> None:
         """``with_parent``: end, too, when the thread that starts the node ends, even by SIGKILL."""
         self.directory = directory
         self.process = subprocess.Popen(  # noqa: S603 -- this very interpreter and package
-            [sys.executable, "-m", "entgldb", "start", "-d", str(directory)],
+            [
+                sys.executable,
+                "-m",
+                "entgldb",
+                "start",
+                "-d",
+                str(directory),
+                *(["--http", http] if http else []),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

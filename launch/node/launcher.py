@@ -24,11 +24,13 @@ from entgldb.actors.host import build
 from entgldb.actors.host.log import LogFile
 from entgldb.actors.host.system import NodeSystem
 from entgldb.actors.node.supervision import Watched
+from entgldb.actors.tls.http_certificate import CERTIFICATE, RENEW_EVERY
+from entgldb.launch.node import web
 from entgldb.launch.node.files import locked, remove_record, wait_stopped, write_record
 from entgldb.launch.node.notify import Supervisor
 from entgldb.messages.client import Refused, Stop
 from entgldb.messages.errors import EntglError, ErrorCode, NoAnswerError
-from entgldb.messages.local.actors import Boot, Ready
+from entgldb.messages.local.actors import Boot, HttpState, Ready
 from entgldb.messages.settings import NodeSettings
 
 STOP_PATIENCE = 1.5
@@ -37,6 +39,8 @@ GONE_PATIENCE = 2.0
 NODE_BACKOFF_FIRST, NODE_BACKOFF_MAX = 0.1, 5.0
 LOOK_SECONDS = 2.0
 """Between looks at whether the node actor moves."""
+MENTION_SECONDS = 1.0
+"""The node actor has so long to take a word about the HTTP server."""
 POLL = 0.2
 """Seconds between looks at signals while the node starts."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
@@ -109,7 +113,10 @@ class Launcher:
         self._ports: dict[str, int] = {}
         self._deaths = 0
         self._watched = Watched()
-        self._looked_at = 0.0
+        self._place = web.place_of(self._settings, directory) if self._settings.http.listen else None
+        self._web: web.WebProcess | None = None
+        self._web_told: HttpState | None = None
+        self._looked_at = self._renew_at = 0.0
         self._supervisor = Supervisor()
 
     @property
@@ -127,6 +134,10 @@ class Launcher:
         gc.freeze()  # the collector shall not touch the objects that the fork shares
         self._system = NodeSystem(self.directory, self._node_end)
         self._admin_fd = os.pidfd_open(self.system.admin_pid)
+        if self._place is not None:
+            # after the admin was forked: no actor inherits the socket
+            self._web = web.WebProcess(self.directory, self._place, self._web_said)
+            self._web.begin(time.monotonic())
         record = self._boot()
         if record is not None and on_ready is not None:
             on_ready(record)
@@ -136,8 +147,14 @@ class Launcher:
         while not self._signals.stop:
             self._look()
             sources = [self._signals.fd, self._pipe, self._admin_fd, self._node_fd]
-            ready, _, _ = select.select(sources, [], [], LOOK_SECONDS)
+            patience = LOOK_SECONDS
+            if self._web is not None:
+                sources += self._web.sources()
+                patience = min(patience, self._web.due(time.monotonic()))
+            ready, _, _ = select.select(sources, [], [], patience)
             self._signals.drain()
+            if self._web is not None:
+                self._tend(self._web, ready)
             if self._admin_fd in ready:
                 raise EntglError("the actor system's admin died", hint="start the node again")
             if self._heard_stopped():
@@ -154,6 +171,8 @@ class Launcher:
         remove_record(self.directory)
         if self._system is not None:
             self._system.kill()
+        if self._web is not None:
+            self._web.end()
         (self.directory / "entgldb.sock").unlink(missing_ok=True)
 
     def _boot(self) -> dict[str, Any] | None:
@@ -163,6 +182,7 @@ class Launcher:
             os.close(self._node_fd)
         self._node_fd = os.pidfd_open(self.system.node_pid)
         self._watched.begin(time.monotonic())
+        self._web_told = None
         if self._booted_at:  # node itself answers those who ask while the others start
             self._record(self._ports["sync"])
         while not self._signals.stop:
@@ -185,12 +205,14 @@ class Launcher:
 
     def _record(self, tls_port: int) -> dict[str, Any]:
         self._ports = {"admin": self.system.port, "node": self.system.node_port, "sync": tls_port}
-        record = {
+        record: dict[str, Any] = {
             "node_id": self._settings.store.node_id,
             "pid": os.getpid(),
             "ports": self._ports,
             "pids": {"admin": self.system.admin_pid, "node": self.system.node_pid},
         }
+        if self._web is not None:
+            record["http"] = self._web.url
         write_record(self.directory, record)
         return record
 
@@ -200,11 +222,38 @@ class Launcher:
         if now - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = now
+        self._renew(now)
         why = self._watched.hangs(self.system.life(), now)
         if why:
             text = f"node {why}: it is ended and started anew, with all it supervises"
             self._log_line(text)
             signal.pidfd_send_signal(self._node_fd, signal.SIGKILL)
+
+    def _tend(self, server: web.WebProcess, ready: list[int]) -> None:
+        """The HTTP server's turn; the node actor is told when something is new."""
+        now = time.monotonic()
+        server.turn(ready, now)
+        state = server.state(now)
+        # a node actor that stands still is ended by a look, not waited for
+        if state != self._web_told and not self._watched.still(now):
+            self._web_told = state if self.system.mention(state, MENTION_SECONDS) else None
+
+    def _renew(self, now: float) -> None:
+        """The HTTP server shows a certificate of ours that is due; it looks at the files itself."""
+        if (
+            self._place is None
+            or self._place.certificate != self.directory / CERTIFICATE
+            or now < self._renew_at
+        ):
+            return
+        self._renew_at = now + RENEW_EVERY
+        try:
+            web.certified(self._place, self._settings, self.directory)
+        except (OSError, EntglError) as fault:
+            self._log_line(f"the certificate of the HTTP server cannot be renewed: {fault}")
+
+    def _web_said(self, text: str) -> None:
+        LogFile(self.directory / "log" / "entgldb.log", "http").line(logging.WARNING, text)
 
     def _log_line(self, text: str) -> None:
         LogFile(self.directory / "log" / "entgldb.log", "launcher").line(logging.ERROR, text)
@@ -255,6 +304,8 @@ class Launcher:
         """Let the children close their links and files; patience ends, the signal was not a question."""
         self._supervisor.stopping()
         remove_record(self.directory)
+        if self._web is not None:
+            self._web.stop()
         deadline = time.monotonic() + STOP_PATIENCE
         with contextlib.suppress(Exception):  # a broken system ends by kill
             self.system.tell(Stop(), 0)

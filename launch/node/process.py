@@ -21,8 +21,8 @@ STOP_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.02
 
 
-def start_detached(directory: Path, config: Path | None = None) -> dict[str, Any]:
-    """Start a node and return its facts once it is ready.
+def start_detached(directory: Path, config: Path | None = None, http: str | None = None) -> dict[str, Any]:
+    """Start a node and return its facts once it is ready; ``http``: where it serves HTTP, too.
 
     Raises EntglError ``in-use`` when one runs there, ConfigError with what the node said when it gives up.
     """
@@ -30,6 +30,7 @@ def start_detached(directory: Path, config: Path | None = None) -> dict[str, Any
         raise in_use(directory)
     command = [sys.executable, "-m", "entgldb", "start", "--dir", str(directory)]
     command += [] if config is None else ["--config", str(config)]
+    command += [] if http is None else ["--http", http]
     log = directory / "log"
     try:
         log.mkdir(mode=0o700, exist_ok=True)

@@ -94,6 +94,18 @@ class Well(Message):
     """Node to the launcher, now and then while every actor serves: for a watchdog above the launcher."""
 
 
+@message(124)
+class HttpState(Message):
+    """Launcher to node, after every change: how the HTTP server is that it started beside the actors."""
+
+    url: str
+    state: str
+    """``up`` or ``down``."""
+    restarts: int
+    trouble: str
+    """A sentence where it does not stay up, or empty."""
+
+
 # --- store and oplog -----------------------------------------------------------------------------
 
 

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from entgldb.launch.cli.common import common, say, show, table
-from entgldb.messages.errors import EntglError, ErrorCode
 
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-
-def _installed(function: Callable[..., Any]) -> Any:
-    """The modules that ``function`` imports. Raises EntglError where its libraries are not installed."""
-    try:
-        return function()
-    except ImportError as fault:
-        raise EntglError(
-            f"the HTTP server needs {fault.name}, which is not installed",
-            code=ErrorCode.UNSUPPORTED,
-            hint="pip install 'entgldb[http]'",
-        ) from None
 
 
 @click.command()
@@ -59,13 +45,13 @@ def serve(
       curl http://127.0.0.1:8080/v1/collections/users/documents/u1
     """
 
-    def server() -> Any:
-        from entgldb.web import server
+    from entgldb.launch.node.web import require
+    from entgldb.web.door.place import read_place
 
-        return server
+    require()
+    from entgldb.web import server
 
-    module = _installed(server)
-    place = module.read_place(listen)._replace(names=names, certificate=tls_cert, key=tls_key)
+    place = read_place(listen)._replace(names=names, certificate=tls_cert, key=tls_key)
 
     def ready(url: str) -> None:
         if as_json:
@@ -73,7 +59,7 @@ def serve(
         else:
             say(f"serving {directory} at {url}")
 
-    module.serve(directory, place, ready)
+    server.serve(directory, place, ready)
 
 
 @click.group("http-token")
@@ -93,7 +79,7 @@ def add(directory: Path, as_json: bool, name: str, scope: str, collections: tupl
 
     Example: entgldb http-token add grafana --scope read
     """
-    from entgldb.web.tokens import Tokens
+    from entgldb.web.door.tokens import Tokens
 
     token = Tokens(directory).add(name, scope, collections, time.time_ns() // 1_000_000)
     if as_json:
@@ -109,7 +95,7 @@ def list_(directory: Path, as_json: bool) -> None:
 
     Example: entgldb http-token list
     """
-    from entgldb.web.tokens import Tokens
+    from entgldb.web.door.tokens import Tokens
 
     found = Tokens(directory).all()
     if as_json:
@@ -132,7 +118,7 @@ def revoke(directory: Path, as_json: bool, name: str) -> None:
 
     Example: entgldb http-token revoke grafana
     """
-    from entgldb.web.tokens import Tokens
+    from entgldb.web.door.tokens import Tokens
 
     Tokens(directory).revoke(name)
     if as_json:

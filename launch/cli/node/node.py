@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -88,10 +89,14 @@ def init(
     help="entgldb.toml or appsettings.json. [default: DIR/entgldb.toml]",
 )
 @click.option("--detach", is_flag=True, help="Return when the node is ready; it goes on.")
+@click.option("--http", metavar="HOST:PORT", help="Serve HTTP there, too. [default: http.listen]")
 @click.option("--rebuild", is_flag=True, help="Set a damaged database aside first; the peers refill it.")
-def start(directory: Path, as_json: bool, config: Path | None, detach: bool, rebuild: bool) -> None:
+def start(
+    directory: Path, as_json: bool, config: Path | None, detach: bool, http: str | None, rebuild: bool
+) -> None:
     """Run the node until SIGTERM or Ctrl-C.
 
+    With --http the node has an HTTP server beside it, which is begun again when it dies; port 0 is any.
     An appsettings.json adds its EntglDb block to the directory's own configuration. With --rebuild the
     database is begun anew under a new incarnation; the node's own writes that can be read, and that no peer
     has, are written again after the first sync.
@@ -99,6 +104,7 @@ def start(directory: Path, as_json: bool, config: Path | None, detach: bool, reb
     \b
     Example:
       entgldb start -d n1 --detach
+      entgldb start -d n1 --http 127.0.0.1:8080
       entgldb start -d n1 --detach --rebuild
     """
     if rebuild:
@@ -107,15 +113,20 @@ def start(directory: Path, as_json: bool, config: Path | None, detach: bool, reb
         from entgldb.launch.node.config import load
         from entgldb.launch.node.launcher import run_node
 
-        run_node(directory, lambda: load(directory, config))
+        def ready(facts: dict[str, Any]) -> None:
+            if "http" in facts:
+                show({"directory": str(directory), **facts}) if as_json else say(f"serving {facts['http']}")
+
+        run_node(directory, lambda: load(directory, config, http=http), ready)
         return
     from entgldb.launch.node.process import start_detached
 
-    facts = start_detached(directory, config)
+    facts = start_detached(directory, config, http)
     if as_json:
         show({"directory": str(directory), **facts})
     else:
-        say(f"started in {directory}, pid {facts.get('pid')}")
+        served = f", {facts['http']}" if "http" in facts else ""
+        say(f"started in {directory}, pid {facts.get('pid')}{served}")
 
 
 def _rebuild(directory: Path, config: Path | None) -> None:

@@ -15,9 +15,9 @@ from entgldb.launch.cli.common import run
 from entgldb.launch.cli.main import entgldb as command
 from entgldb.launch.node.child import environment
 from entgldb.messages.errors import ConfigError, EntglError, InvalidError, NotAllowedError, NotFoundError
-from entgldb.web import tokens as tokens_module
-from entgldb.web.server import Place, read_place
-from entgldb.web.tokens import FILE, Tokens
+from entgldb.web.door import tokens as tokens_module
+from entgldb.web.door.place import Place, read_place
+from entgldb.web.door.tokens import FILE, Tokens
 from tests.unit.actors.gateway.server_certificate import issue_server_certificate
 from tests.unit.web.serving import served
 

@@ -10,6 +10,7 @@ from entgldb.actors.node import reloading
 from entgldb.messages.settings import (
     ElectionSettings,
     GatewaySettings,
+    HttpSettings,
     NodeSettings,
     OplogSettings,
     StoreSettings,
@@ -75,3 +76,10 @@ def test_what_cannot_change_stays_as_it_runs_and_is_named() -> None:
 def test_every_setting_is_of_one_kind(name: str) -> None:
     kinds = (reloading.SLICES, reloading.LIVE, reloading.FIXED, FROM_THE_PLACE)
     assert sum(name in kind for kind in kinds) == 1
+
+
+def test_the_http_server_stays_as_it_was_begun() -> None:
+    settings, changed, restart_needed = reloading.merge(
+        RUNNING, replace(RUNNING, http=HttpSettings("127.0.0.1:80"))
+    )
+    assert (settings.http, changed, restart_needed) == (HttpSettings(), [], ["http"])

@@ -7,20 +7,21 @@ where a page is from must name this server, too (``Origin`` of the Fetch standar
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotAllowedError
+from entgldb.web.door.place import ANYWHERE
 from entgldb.web.problems import problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from entgldb.web.tokens import Tokens
+    from entgldb.web.door.tokens import Tokens
 
 OPEN: Final = frozenset(("/healthz", "/readyz"))
 """Cheap, without a secret, and asked by machines that have no token."""
-LOOPBACK: Final = frozenset(("127.0.0.1", "localhost", "[::1]"))
 READING: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 READING_PATHS: Final = ("/_find", "/_count", "/_distinct", "/_aggregate", "/_explain")
 """Ends of paths whose POST only reads."""
@@ -32,6 +33,8 @@ class Guard:
     def __init__(self, app: ASGIApp, hosts: Collection[str], tokens: Tokens | None) -> None:
         """``hosts``: names of this server, without port. ``tokens`` None: nobody needs one."""
         self._app, self._hosts, self._tokens = app, frozenset(hosts), tokens
+        # it is asked by any address of the machine: a number is no name that somebody could change
+        self._anywhere = any(name.strip("[]") in ANYWHERE for name in self._hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,7 +50,8 @@ class Guard:
     def _judge(self, scope: Scope) -> None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get(b"host", "")
-        if _name(host) not in self._hosts:
+        name = _name(host)
+        if name not in self._hosts and not (self._anywhere and _is_number(name)):
             raise InvalidError(
                 f"this server is not {host!r:.80}",
                 hint="entgldb serve --name NAME, where it has another",
@@ -69,6 +73,15 @@ class Guard:
 def _name(host: str) -> str:
     """A host without its port."""
     return host if host.endswith("]") else host.rpartition(":")[0] or host
+
+
+def _is_number(name: str) -> bool:
+    """Whether it is an address of IPv4 or IPv6."""
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _scope_of(method: str, path: str) -> str:
