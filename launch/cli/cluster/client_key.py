@@ -50,4 +50,5 @@ def client_key(directory: Path, as_json: bool, name: str) -> None:
         show({"file": str(file), "made": made, "keys": [public_jwk(pem)]})
         return
     say(f"{'made' if made else 'found'} {file}; it stays on this node", err=True)
-    click.echo(json.dumps({"keys": [public_jwk(pem)]}, indent=2))
+    for line in json.dumps({"keys": [public_jwk(pem)]}, indent=2).splitlines():
+        say(line)
