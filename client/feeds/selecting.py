@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Collection as Names
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.model import check_collection
 from entgldb.storage.documents.query import Change
 
+E = TypeVar("E")
 NOW = "now"
 """The token of what comes from here on."""
 
@@ -72,25 +73,33 @@ class Feed(Protocol):
     def __next__(self) -> Change: ...
 
 
-class Selected(Iterator[Change]):
-    """The changes of a feed that are wanted; its ``token`` goes with the feed, whatever is wanted."""
+class Sifted(Iterator[E]):
+    """A feed whose changes are told otherwise, or not at all; its ``token`` goes on with each of them."""
 
-    def __init__(self, feed: Feed, takes: Takes) -> None:
-        self._feed, self._takes = feed, takes
+    def __init__(self, feed: Feed, sift: Callable[[Change], E | None]) -> None:
+        """``sift`` makes what is told of a change, or None."""
+        self._feed, self._sift = feed, sift
 
     @property
     def token(self) -> str:
-        """Give it to ``changes`` to go on after all that was read so far, what was not wanted included."""
+        """Give it to the same call to go on after all that was read so far, what did not matter included."""
         return self._feed.token
 
-    def __next__(self) -> Change:
+    def __next__(self) -> E:
         while True:
-            change = next(self._feed)
-            if self._takes(change):
-                return change
+            found = self._sift(next(self._feed))
+            if found is not None:
+                return found
 
     def close(self) -> None:
         """Wait no more."""
         close = getattr(self._feed, "close", None)
         if close is not None:
             close()
+
+
+class Selected(Sifted[Change]):
+    """The changes of a feed that are wanted."""
+
+    def __init__(self, feed: Feed, takes: Takes) -> None:
+        super().__init__(feed, lambda change: change if takes(change) else None)

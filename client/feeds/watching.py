@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from entgldb.client.feeds.selecting import NOW, Feed
+from entgldb.client.feeds.selecting import NOW, Feed, Sifted
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Json
 from entgldb.storage.documents.query import Change
@@ -113,25 +113,8 @@ def begin(
     return token, Watched(matches, inside, unsure)
 
 
-class Watch(Iterator[Event]):
+class Watch(Sifted[Event]):
     """The iterator that ``watch`` returns: it waits for more for ever."""
 
     def __init__(self, feed: Feed, watched: Watched) -> None:
-        self._feed, self._watched = feed, watched
-
-    @property
-    def token(self) -> str:
-        """Give it to ``watch`` to go on after all that was read so far, what did not matter included."""
-        return self._feed.token
-
-    def __next__(self) -> Event:
-        while True:
-            event = self._watched.event(next(self._feed))
-            if event is not None:
-                return event
-
-    def close(self) -> None:
-        """Wait no more."""
-        close = getattr(self._feed, "close", None)
-        if close is not None:
-            close()
+        super().__init__(feed, watched.event)

@@ -58,19 +58,7 @@ def fresh(document: dict[str, Any]) -> FieldChange:
 
 def difference(old: dict[str, Any], new: dict[str, Any], tree: Tree) -> FieldChange:
     """The change that turns ``old``, which ``tree`` shows, into ``new``; empty when they are equal."""
-    change: FieldChange = {}
-    for name, value in new.items():
-        item = f".{name}"
-        if name not in old:
-            change[item] = _made(value, tree.get(item))
-        else:
-            below = _between(old[name], value, tree.get(item))
-            if below is not ABSENT:
-                change[item] = below
-    for name in old:
-        if name not in new:
-            change[f".{name}"] = {GONE: 1}
-    return change
+    return _between_items(old, new, tree, ".")
 
 
 def as_read(document: dict[str, Any], tree: Tree) -> Tree:
@@ -226,18 +214,25 @@ def _between(old: Any, new: Any, node: Any) -> Any:
     return _made(new, node)
 
 
-def _between_arrays(old: dict[str, Any], new: dict[str, Any], node: Tree) -> Any:
-    change: FieldChange = {}
-    for item, element in new.items():
-        if item not in old:
-            change[item] = _made(element, node.get(item))
+def _between_items(old: dict[str, Any], new: dict[str, Any], node: Tree, prefix: str = "") -> dict[str, Any]:
+    """The changes of fields, or of elements; ``prefix`` makes a field's name the name of its item."""
+    change: dict[str, Any] = {}
+    for name, value in new.items():
+        item = prefix + name
+        if name not in old:
+            change[item] = _made(value, node.get(item))
         else:
-            below = _between(old[item], element, node.get(item))
+            below = _between(old[name], value, node.get(item))
             if below is not ABSENT:
                 change[item] = below
-    for item in old:
-        if item not in new:
-            change[item] = {GONE: 1}
+    for name in old:
+        if name not in new:
+            change[prefix + name] = {GONE: 1}
+    return change
+
+
+def _between_arrays(old: dict[str, Any], new: dict[str, Any], node: Tree) -> Any:
+    change = _between_items(old, new, node)
     if list(old) != list(new) or (change and ORDER not in node):
         change[ORDER] = list(new)
     return change or ABSENT
