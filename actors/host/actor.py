@@ -15,7 +15,6 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random, SystemRandom
 from typing import Any, Final
 
 from entgldb.actors.behaviour import Asker, Behaviour, Caller, Life, refused
@@ -23,6 +22,7 @@ from entgldb.actors.host import build  # host_wire before thespian: it binds to 
 from entgldb.actors.host import wire as host_wire
 from entgldb.actors.host.cell import Cell, of_process, parent_of
 from entgldb.actors.host.children import Children
+from entgldb.actors.host.clocks import OfThisMachine
 from entgldb.actors.host.lane import Lane
 from entgldb.actors.host.log import LogFile, use_log
 from entgldb.actors.host.poll import Selectors
@@ -65,14 +65,11 @@ class Inherited:
     cells: Final[dict[str, Cell]] = {name: Cell() for name in build.ACTORS}
 
 
-class Host:
+class Host(OfThisMachine):
     """One actor: the behaviour, its edge, its timers, and whom it knows."""
-
-    random: Random
 
     def __init__(self, name: str, actor: Any) -> None:
         self.name = name
-        self.random = SystemRandom()
         self.asker: Asker | None = None
         self._actor = actor
         self._log = LogFile(Inherited.directory / "log" / "entgldb.log", name)
@@ -97,15 +94,6 @@ class Host:
         Selectors.waiter = self
 
     # --- Context -------------------------------------------------------------------------------
-
-    def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def since_boot(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def tell(self, actor: str, message: Message) -> None:
         if actor == "launcher":

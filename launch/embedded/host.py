@@ -11,11 +11,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from random import Random, SystemRandom
 from threading import RLock, get_ident
 from typing import Final
 
 from entgldb.actors.behaviour import Asker, Behaviour, Life, refused
+from entgldb.actors.host.clocks import OfThisMachine
 from entgldb.actors.host.timers import Timers
 from entgldb.client.transport import closed
 from entgldb.messages import codec
@@ -62,22 +62,12 @@ class Follower:
         self.closed = True
 
 
-class Context:
+class Context(OfThisMachine):
     """All that a behaviour may do to the world, here to its own process."""
 
     def __init__(self, host: Host, name: str) -> None:
         self._host, self._name = host, name
-        self.random: Random = SystemRandom()
         self.asker: Asker | None = None
-
-    def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def since_boot(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def tell(self, actor: str, message: Message) -> None:
         self._host.tell(actor, message)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from entgldb import _version
 
@@ -28,3 +29,13 @@ def end_with_parent() -> None:
     Only for programs whose main thread starts the child (prctl(2), PR_SET_PDEATHSIG).
     """
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end(process: subprocess.Popen[Any], seconds: float) -> None:
+    """Ask a child to end; after so many seconds kill it."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

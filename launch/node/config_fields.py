@@ -137,25 +137,26 @@ class Section:
 
     def number(self, key: str, default: float, most: float) -> float:
         """A number above 0 and up to ``most``."""
-        value = self._get(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= most:
-            self.fault(key, f"a number above 0 and up to {most:,.0f} is expected")
-            return default
-        return float(value)
+        fault = f"a number above 0 and up to {most:,.0f} is expected"
+        return self._above_zero(key, default, most, fault)
 
     def seconds(self, key: str, default: float) -> float:
         """A time above 0."""
-        value = self._get(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= SECONDS_MAX:
-            self.fault(key, f"seconds above 0 and up to {SECONDS_MAX:.0f} are expected")
-            return default
-        return float(value)
+        fault = f"seconds above 0 and up to {SECONDS_MAX:.0f} are expected"
+        return self._above_zero(key, default, SECONDS_MAX, fault)
 
     def seconds_or_never(self, key: str, default: float) -> float:
         """A time, or 0 for never."""
         value = self._get(key, default)
         never = isinstance(value, int | float) and not isinstance(value, bool) and value == 0
         return 0.0 if never else self.seconds(key, default)
+
+    def _above_zero(self, key: str, default: float, most: float, fault: str) -> float:
+        value = self._get(key, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= most:
+            self.fault(key, fault)
+            return default
+        return float(value)
 
     def _get(self, key: str, default: Any) -> Any:
         self._asked.add(key)

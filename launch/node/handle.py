@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from entgldb.launch.node.child import end_with_parent, environment
+from entgldb.launch.node.child import end, end_with_parent, environment
 from entgldb.launch.node.files import POLL, read_record, wait_stopped
 from entgldb.messages.errors import EntglError, NoAnswerError, NoNodeError
 from entgldb.messages.schema import Message
@@ -118,12 +118,7 @@ class Node:
     def stop(self, timeout: float = STOP_SECONDS) -> None:
         """End the node in good order, or by force after ``timeout`` seconds. Harmless when repeated."""
         if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            end(self.process, timeout)
         if self.process.stderr is not None:
             self.process.stderr.close()
         wait_stopped(self.directory, STOP_SECONDS)

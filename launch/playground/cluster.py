@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from entgldb.client.database import Database
-from entgldb.launch.node.child import environment
+from entgldb.launch.node.child import end, environment
 from entgldb.launch.node.handle import START_SECONDS, Node
 from entgldb.launch.node.init import CloudOptions, Plan, init, pick_port
 from entgldb.launch.playground.certificate import make_server_certificate
@@ -207,12 +207,7 @@ class Playground:
         """Leave no process."""
         self.stop()
         if self._authority is not None:
-            self._authority.terminate()
-            try:
-                self._authority.wait(AUTHORITY_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._authority.kill()
-                self._authority.wait()
+            end(self._authority, AUTHORITY_SECONDS)
             if self._authority.stdout is not None:
                 self._authority.stdout.close()
             self._authority = None
