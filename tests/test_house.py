@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import LONGEST
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("messages", "storage", "actors", "client", "web", "launch")
+ROOMS = ("messages", "storage", "actors", "client", "web", "integrations", "launch")
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FILES_MAX = 14

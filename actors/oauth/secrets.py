@@ -27,6 +27,8 @@ from entgldb.messages.errors import ConfigError, SecretError
 from entgldb.messages.limits import PEM_BYTES_MAX, SECRET_BYTES_MAX
 from entgldb.messages.remote_peers import CLIENT_KEY_NAME, PRIVATE_KEY_JWT, SEALED, OAuth2, is_reference
 
+REFERENCES = ("env:", "file:")
+"""The beginnings of a secret that stands elsewhere."""
 NONCE_BYTES = 12
 
 _Check = Callable[[str, str], str]
@@ -58,11 +60,8 @@ class KeyedSecrets:
         check: _Check = _checked
         if oauth2.auth_method == PRIVATE_KEY_JWT:
             given, check = given or f"file:{CLIENT_KEY_NAME}", _checked_key
-        if given.startswith("env:"):
-            return _from_environment(given.removeprefix("env:"), check)
-        if given.startswith("file:"):
-            # joined to an absolute path it is that path
-            return _from_file(str(Path(self._key_file).parent / given.removeprefix("file:")), check)
+        if given.startswith(REFERENCES):
+            return _referenced(given, Path(self._key_file).parent, check)
         if given.startswith(SEALED):
             return self._open(node_id, oauth2)
         raise SecretError(
@@ -126,6 +125,21 @@ class KeyedSecrets:
 
 def _derive(cluster_key: bytes, info: bytes, size: int) -> bytes:
     return HKDF(SHA256(), size, salt=b"entgldb", info=info).derive(cluster_key)
+
+
+def referenced(text: str, folder: Path) -> str:
+    """The secret that ``env:NAME`` or ``file:PATH`` stands for; PATH begins at ``folder``.
+
+    Raises SecretError, which quotes no secret.
+    """
+    return _referenced(text, folder, _checked)
+
+
+def _referenced(text: str, folder: Path, check: _Check) -> str:
+    if text.startswith("env:"):
+        return _from_environment(text.removeprefix("env:"), check)
+    # joined to an absolute path it is that path
+    return _from_file(str(folder / text.removeprefix("file:")), check)
 
 
 def _from_environment(name: str, check: _Check) -> str:

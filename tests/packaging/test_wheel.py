@@ -29,7 +29,7 @@ def test_the_wheel_holds_one_top_level_name_and_all_four_folders(wheel: Path) ->
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"entgldb"}
     assert {"entgldb/py.typed", "entgldb/aio.py", "entgldb/testing.py"} <= set(names)
-    for folder in ("messages", "storage", "storage/rules", "actors", "launch"):
+    for folder in ("messages", "storage", "storage/rules", "actors", "integrations", "launch"):
         assert f"entgldb/{folder}/__init__.py" in names
 
 
