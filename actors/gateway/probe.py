@@ -1,4 +1,4 @@
-"""TestPeer's steps towards one cloud peer: dns, tls, token, hello, clock.
+"""TestPeer's steps towards one cloud peer: dns, tcp, tls, token, hello, clock.
 
 A probe says Hello under a node id of its own, so that it never meets the link of the gateway itself.
 """
@@ -10,7 +10,7 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -29,12 +29,16 @@ from entgldb.messages.remote_peers import OAuth2, split_address
 from entgldb.messages.schema import Channel, Json, Message
 
 PROBE_SECONDS_MAX = 5.0
-"""Each of dns, tls and hello; the token has the bounds of its own."""
+"""Each of dns, tcp, tls and hello; the token has the bounds of its own."""
 DAY_SECONDS = 86_400
 
 
 class ProbeError(EntglError):
     """A step failed for the reason in its text."""
+
+
+Fetch = Callable[[str, OAuth2], Awaitable[Token]]
+"""A token for a cloud peer, by its node id."""
 
 
 class Pipe(NamedTuple):
@@ -56,11 +60,11 @@ class CloudProber:
         self._loop.post_outcome(self._outcome(ticket, target, oauth2))
 
     async def _outcome(self, ticket: int, target: CloudTarget, oauth2: OAuth2) -> Message:
-        return ProbeDone(ticket, tuple(await run_probe(target, oauth2, self._tokens)))
+        return ProbeDone(ticket, tuple(await run_probe(target, oauth2, self._tokens.fetch)))
 
 
-async def run_probe(target: CloudTarget, oauth2: OAuth2, tokens: HttpTokenSource) -> list[Json]:
-    """All five steps in order, each ``{"name", "ok", "ms", "detail"}``; a step that another needs and that
+async def run_probe(target: CloudTarget, oauth2: OAuth2, fetch: Fetch) -> list[Json]:
+    """All six steps in order, each ``{"name", "ok", "ms", "detail"}``; a step that another needs and that
     failed leaves the later one untried."""
     steps = _Steps()
     host, port = split_address(target.address)
@@ -69,7 +73,7 @@ async def run_probe(target: CloudTarget, oauth2: OAuth2, tokens: HttpTokenSource
     async with _connection(steps, host, port, target.ca_pem) as pipe:
         token: Token | None = None
         with steps.step("token") as step:
-            token = await tokens.fetch(target.node_id, oauth2)
+            token = await fetch(target.node_id, oauth2)
             step.detail = f"lives {token.expires_in:.0f} s"
         offset_ms: int | None = None
         with steps.step("hello") as step:
@@ -109,16 +113,24 @@ class _Steps:
 
 @asynccontextmanager
 async def _connection(steps: _Steps, host: str, port: int, ca_pem: str) -> AsyncIterator[Pipe | None]:
-    """The tls step, and the connection it opened, kept until the later steps are through."""
+    """The steps tcp and tls, and the connection they opened, kept until the later steps are through."""
     pipe: Pipe | None = None
-    with steps.step("tls") as step:
+    secured = False
+    with steps.step("tcp") as step:
         if not steps.done[-1]["ok"]:
             raise ProbeError("not tried: the name was not resolved")
         async with asyncio.timeout(PROBE_SECONDS_MAX):
-            pipe = Pipe(*await asyncio.open_connection(host, port, ssl=cloud_context(ca_pem)))
-        step.detail = _describe(pipe.writer.get_extra_info("peercert"))
+            pipe = Pipe(*await asyncio.open_connection(host, port))
+        step.detail = "to {}".format(pipe.writer.get_extra_info("peername")[0])
     try:
-        yield pipe
+        with steps.step("tls") as step:
+            if pipe is None:
+                raise ProbeError("not tried: no connection was opened")
+            async with asyncio.timeout(PROBE_SECONDS_MAX):
+                await pipe.writer.start_tls(cloud_context(ca_pem), server_hostname=host)
+            secured = True
+            step.detail = _describe(pipe.writer.get_extra_info("peercert"))
+        yield pipe if secured else None
     finally:
         if pipe is not None:
             pipe.writer.transport.abort()

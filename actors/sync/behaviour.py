@@ -22,6 +22,7 @@ from entgldb.actors.sync.membership import Membership
 from entgldb.actors.sync.peer_link import PeerLink, introduce
 from entgldb.actors.sync.spreading import SPREAD, Spreading
 from entgldb.actors.sync.strangers import Strangers
+from entgldb.actors.sync.traffic import Traffic
 from entgldb.messages import codec, wire
 from entgldb.messages.client import Done, Isolate, Report, Status, SyncNow
 from entgldb.messages.errors import ProtocolError, Reason, known_reason
@@ -79,6 +80,7 @@ class Sync(Behaviour):
         self._peers: dict[str, PeerLink] = {}
         """Node id (in the cloud role: link name) -> the link whose session runs."""
         self._dialler = Dialler(settings.node_id, links, settings.seeds)
+        self._traffic = Traffic(self._dialler)
         self._carried = Carried(settings.node_id)
         self._isolated_until = 0.0
         self._looks = self._life = 0
@@ -88,7 +90,7 @@ class Sync(Behaviour):
         self.sessions = Sessions("sync", settings, log, writers, chunks, self.count, cloud=self.in_cloud)
         self.membership = Membership(log, settings.cluster, cloud=self.in_cloud)
         self._spreading = Spreading(log, self.membership.members, self.sessions)
-        self.parts = (self.sessions, self.membership, self._spreading)
+        self.parts = (self.sessions, self.membership, self._spreading, self._traffic)
         self.retired: frozenset[Origin] = frozenset()
         """Incarnations that are refused."""
         self._strangers = Strangers()
@@ -174,6 +176,7 @@ class Sync(Behaviour):
             "now_ms": ctx.now_ms(),
             "counts": dict(self.counts),
             "alarms": self._alarms(ctx),
+            **self._traffic.report(self.settings, self._connected(), ctx),
         }
         if self.in_cloud:
             cluster, client_id = self._log.pinned_cluster()
@@ -206,13 +209,14 @@ class Sync(Behaviour):
             self._links.close(message.link, Reason.ISOLATED.value)
             return
         peer = PeerLink(message, ctx.monotonic())
+        self._traffic.link_up(inbound=message.inbound)
         self._open[message.link] = peer
         if not message.inbound:
             self._dialler.identified(peer.certified, peer.link)
             self._say_hello(peer, ctx)
 
     def on_link_down(self, message: LinkDown, ctx: Context) -> None:
-        self._dialler.ended(message.link, message.reason, ctx)
+        self._dialler.ended(message.link, message.reason, ctx, message.text)
         self.count(known_reason(message.reason))
         peer = self._open.pop(message.link, None)
         if peer is None:

@@ -11,6 +11,7 @@ from entgldb.actors.ports import Links
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import split_address
+from entgldb.messages.schema import Json
 
 REDIAL_FIRST, REDIAL_MAX = 0.25, 60.0
 """Seconds of the first and the longest backoff."""
@@ -18,6 +19,8 @@ LOOK_MIN, LOOK_MAX = 0.1, 10.0
 """Seconds between two looks at the dials that are due; an event that makes one due looks at once."""
 HINTS_MAX = 256
 """Hints kept; the oldest goes first that no node has answered at."""
+FAILURES_TOLD_MAX = 32
+"""Addresses without an answer of which ``status`` tells."""
 
 
 @dataclass
@@ -27,6 +30,9 @@ class _Hint:
     link: int = 0
     """The number of the dial under way or the open link; 0: none."""
     failures: int = 0
+    reason: str = ""
+    text: str = ""
+    """Of the end of the last dial, or of the last link."""
     not_before: float = 0.0
     worked: bool = False
     """``node_id`` has answered here, by TLS: no hint counts for more."""
@@ -43,6 +49,8 @@ class Dialler:
         self.seeds = tuple(seeds)
         self.static: dict[str, str] = {}
         self._hints: dict[str, _Hint] = {}
+        self.dialled = 0
+        """Dials that were begun."""
 
     def found(self, node_id: str, address: str, *, worked: bool = False) -> None:
         """``node_id`` may listen at ``address``; ``worked``: it once did."""
@@ -73,6 +81,7 @@ class Dialler:
             if hint.link or ctx.monotonic() < hint.not_before or not _wanted(hint, connected | dialling):
                 continue
             hint.link = self._links.dial(address)
+            self.dialled += 1
             if hint.node_id:
                 dialling.add(hint.node_id)
 
@@ -98,13 +107,31 @@ class Dialler:
             if hint.link == link:
                 hint.failures = 0
 
-    def ended(self, link: int, reason: str, ctx: Context) -> None:
+    def failures(self, connected: set[str], ctx: Context) -> list[Json]:
+        """The addresses at which nobody is met although somebody should be, and why; most failures first."""
+        rows: list[dict[str, Json]] = [
+            {
+                "address": address,
+                "node_id": hint.node_id,
+                "seed": address in self.seeds,
+                "worked": hint.worked,
+                "failures": hint.failures,
+                "reason": hint.reason,
+                "text": hint.text,
+                "again_in": round(max(0.0, hint.not_before - ctx.monotonic()), 1),
+            }
+            for address, hint in self._hints.items()
+            if hint.failures and _wanted(hint, connected) and hint.node_id != self._me
+        ]
+        return sorted(rows, key=lambda row: -int(row["failures"]))[:FAILURES_TOLD_MAX]
+
+    def ended(self, link: int, reason: str, ctx: Context, text: str = "") -> None:
         """``link`` is closed or could not be opened."""
         for address, hint in list(self._hints.items()):
             if hint.link != link:
                 continue
             hint.link = 0
-            hint.failures += 1
+            hint.failures, hint.reason, hint.text = hint.failures + 1, reason, text
             if hint.node_id == self._me and address not in (*self.seeds, *self.static.values()):
                 del self._hints[address]  # our own
                 continue

@@ -21,7 +21,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 from entgldb.actors.ports import Links
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import EntglError
-from entgldb.messages.local.actors import PeerFound
+from entgldb.messages.local.actors import DiscoveryTold, PeerFound
 from entgldb.messages.model import check_node_id
 from entgldb.messages.settings import SyncSettings
 
@@ -32,6 +32,8 @@ LOOKUP_MS: Final = 3000
 """How long an announcement's details are asked for."""
 LOOKUPS_MAX: Final = 64
 """Lookups under way at once; announcements beyond it are passed over until they are repeated."""
+ADDRESSES_TOLD_MAX: Final = 16
+"""Own addresses of which ``status`` tells."""
 ADDRESSES_MAX: Final = 4
 """Addresses taken from one announcement."""
 RETRY_SECONDS: Final = 30.0
@@ -47,6 +49,8 @@ class Discovery:
         self._links = links
         self._multicast: AsyncZeroconf | None = None
         self._lookups: set[asyncio.Task[None]] = set()
+        self._addresses: tuple[str, ...] = ()
+        self._known = self._strangers = 0
         # a new name each time: the one of a life that ended by a crash may still be cached elsewhere
         self._name = f"{settings.cluster}-{os.urandom(4).hex()}.{SERVICE}"
         loop.at_end(self._end)
@@ -58,6 +62,7 @@ class Discovery:
                 await self._begin()
             except (OSError, ZeroconfError, RuntimeError, ValueError) as fault:
                 log.warning("%s: no discovery by multicast for now: %s", self._loop.name, fault)
+                self._loop.post(DiscoveryTold(False, str(fault) or type(fault).__name__))
                 await self._end()
                 await asyncio.sleep(RETRY_SECONDS)
             else:
@@ -79,15 +84,24 @@ class Discovery:
             server=f"{self._name.partition('.')[0]}.local.",
         )
         await (await self._multicast.async_register_service(info))
+        self._addresses = tuple(addresses[:ADDRESSES_TOLD_MAX])
+        self._tell()
 
     def _heard(
         self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
     ) -> None:
         ours = name.startswith(f"{self._settings.cluster}-") and name != self._name
+        if name != self._name and state_change is ServiceStateChange.Added:
+            self._known, self._strangers = self._known + ours, self._strangers + (not ours)
+            if self._addresses:
+                self._tell()
         if ours and state_change is not ServiceStateChange.Removed and len(self._lookups) < LOOKUPS_MAX:
             task = asyncio.get_running_loop().create_task(self._look_up(zeroconf, service_type, name))
             self._lookups.add(task)
             task.add_done_callback(self._lookups.discard)
+
+    def _tell(self) -> None:
+        self._loop.post(DiscoveryTold(True, "", self._addresses, self._known, self._strangers))
 
     async def _look_up(self, zeroconf: Zeroconf, service_type: str, name: str) -> None:
         try:

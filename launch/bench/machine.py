@@ -51,7 +51,7 @@ def look(directory: Path) -> Machine:
         f"{platform.python_implementation()} {platform.python_version()}",
         sqlite3.sqlite_version,
         file_system(directory.resolve(), Path("/proc/self/mountinfo").read_text("utf-8", "replace")),
-        _fsync_ms(directory / "fsync"),
+        fsync_ms(directory),
     )
 
 
@@ -76,9 +76,9 @@ def _processor() -> str:
     return platform.machine()
 
 
-def _fsync_ms(path: Path) -> float:
-    """The median time in which a page that is added to a file is durable."""
-    taken = []
+def fsync_ms(directory: Path) -> float:
+    """The median time in which a page that is added to a file is durable. Raises OSError."""
+    path, taken = directory / f"fsync-{os.getpid()}", []
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         for _ in range(SYNCS):

@@ -41,6 +41,7 @@ _VERBS: Final = {
     "watch": ("cli.data.streams", "watch", "Show what enters a filter, changes and leaves it."),
     "why": ("cli.data.why", "why", "Tell where a document is, and why it is not where it is not."),
     "verify": ("cli.upkeep.verify", "verify", "Check the file; compare documents between nodes."),
+    "doctor": ("cli.upkeep.doctor", "doctor", "Find out what is wrong with a node, and which command helps."),
     "backup": ("cli.upkeep.backup", "backup", "Copy a node into a file; check such a file."),
     "restore": ("cli.upkeep.backup", "restore", "Put a backup into the directory of a stopped node."),
     "forks": ("cli.cluster.forks", "forks", "Show logs that have two branches, with proofs."),

@@ -6,7 +6,7 @@ None of these can arrive from a network or a client: the codec refuses them ther
 from __future__ import annotations
 
 from entgldb.messages.model import Author, Entry, Vector
-from entgldb.messages.schema import Json, Message, message
+from entgldb.messages.schema import Count, Json, Message, message
 from entgldb.messages.settings import (
     ElectionSettings,
     GatewaySettings,
@@ -438,6 +438,21 @@ class Dropped(Message):
     """A wire has dropped or refused something that no behaviour saw: to be counted."""
 
     reason: str
+
+
+@message(175)
+class DiscoveryTold(Message):
+    """A wire to sync: how discovery by multicast is getting on."""
+
+    works: bool
+    text: str
+    """The fault, where it does not."""
+    addresses: tuple[str, ...] = ()
+    """Addresses of this node that it announces."""
+    heard: Count = 0
+    """Announcements of other nodes of the cluster."""
+    strangers: Count = 0
+    """Announcements of nodes of other clusters."""
 
 
 @message(174)

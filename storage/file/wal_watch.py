@@ -54,7 +54,7 @@ class WalWatch:
         """None, or one that names the readers as far as the system tells them."""
         if not self._since_ms or self._path is None:
             return []
-        told = [_name(process) for process in sorted(self._readers)[:_NAMED_MAX]]
+        told = [name_of(process) for process in sorted(self._readers)[:_NAMED_MAX]]
         who = "a read transaction of " + ", ".join(told) if told else "somebody's open read transaction"
         text = f"the write-ahead log has {self._bytes >> 20} MiB: {who} keeps it from shrinking"
         return [{"code": WAL_LARGE, "subject": self._path.name, "text": text, "since_ms": self._since_ms}]
@@ -95,7 +95,8 @@ def _has_open(process: int, shared: Path) -> bool:
     return False
 
 
-def _name(process: int) -> str:
+def name_of(process: int) -> str:
+    """A process for a person."""
     try:
         return f"process {process} ({Path(f'/proc/{process}/comm').read_text().strip()})"
     except OSError:

@@ -288,7 +288,7 @@ def _shown(peer: RemotePeer) -> dict[str, Any]:
 
 @_peer_command("test-peer")
 def test_peer(db: Database, as_json: bool, node_id: str) -> None:
-    """Try a cloud peer step by step from this node: DNS, TLS, token, hello, clock offset.
+    """Try a cloud peer step by step from this node: DNS, TCP, TLS, token, hello, clock offset.
 
     Example: entgldb test-peer cloud-1
     """

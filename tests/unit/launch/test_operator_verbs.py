@@ -51,3 +51,17 @@ def test_gateway_tells_who_leads_and_why(verb: Verb) -> None:
     assert "it was told to stand down" in out
     verb("tell", "election", "StandDown", "seconds=0")
     soon(lambda: told(verb, "gateway")["why"] == "this node may lead again")
+
+
+def test_doctor_examines_a_node_that_runs(verb: Verb, directory: Path) -> None:
+    body = told(verb, "doctor")
+    topics = body["topics"]
+    assert list(topics) == ["node", "network", "clock", "disk", "db", "cloud"]
+    assert topics["node"]["facts"]["state"] == "running"
+    assert topics["network"]["facts"]["port"]["listening"]
+    assert topics["network"]["facts"]["certificate"]["days_left"] > 80
+    assert topics["db"]["facts"]["quick_check"] == "ok"
+    code, out, _ = verb("doctor", "clock", "disk")
+    assert (code == 5) == ("  ! " in out)
+    assert "fsync ms:" in out
+    assert "network" not in out

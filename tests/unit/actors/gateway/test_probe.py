@@ -76,8 +76,8 @@ class Cloud:
             port = server.sockets[0].getsockname()[1]
             trusted = ca_pem or self.certificate.ca_pem
             target = CloudTarget("cloud-1", f"127.0.0.1:{port}", trusted)
-            steps = await run_probe(target, oauth2, tokens)
-        assert [step["name"] for step in steps] == ["dns", "tls", "token", "hello", "clock"]
+            steps = await run_probe(target, oauth2, tokens.fetch)
+        assert [step["name"] for step in steps] == ["dns", "tcp", "tls", "token", "hello", "clock"]
         assert all(step["ms"] >= 0 for step in steps)
         return {step["name"]: step for step in steps}
 
@@ -106,7 +106,7 @@ def test_a_healthy_peer_passes_every_step(
 ) -> None:
     cloud = Cloud(certificate, lambda _: hello(200))
     steps = asyncio.run(cloud.probe(tokens, oauth2))
-    assert oks(steps) == ["dns", "tls", "token", "hello", "clock"]
+    assert oks(steps) == ["dns", "tcp", "tls", "token", "hello", "clock"]
     assert steps["dns"]["detail"] == "127.0.0.1"
     assert steps["tls"]["detail"] == "test authority, 30 d left"
     assert steps["token"]["detail"] == "lives 300 s"
@@ -123,7 +123,7 @@ def test_a_peer_that_refuses_says_why(
 ) -> None:
     cloud = Cloud(certificate, lambda _: wire.Bye(Reason.TOKEN_REFUSED.value, "no such scope"))
     steps = asyncio.run(cloud.probe(tokens, oauth2))
-    assert oks(steps) == ["dns", "tls", "token"]
+    assert oks(steps) == ["dns", "tcp", "tls", "token"]
     assert steps["hello"]["detail"] == "refused: token-refused no such scope"
     assert steps["clock"]["detail"].startswith("not tried")
 
@@ -152,7 +152,7 @@ def test_a_clock_that_is_far_off_fails_its_step_alone(
     certificate: ServerCertificate, tokens: HttpTokenSource, oauth2: OAuth2
 ) -> None:
     steps = asyncio.run(Cloud(certificate, lambda _: hello(-120_000)).probe(tokens, oauth2))
-    assert oks(steps) == ["dns", "tls", "token", "hello"]
+    assert oks(steps) == ["dns", "tcp", "tls", "token", "hello"]
     assert steps["clock"]["detail"].startswith("offset -120.")
 
 
@@ -162,7 +162,7 @@ def test_without_a_token_nothing_is_said_to_the_peer(
     cloud = Cloud(certificate, lambda _: hello())
     secretless = replace(oauth2, client_secret="env:ENTGLDB_TEST_ABSENT")
     steps = asyncio.run(cloud.probe(tokens, secretless))
-    assert oks(steps) == ["dns", "tls"]
+    assert oks(steps) == ["dns", "tcp", "tls"]
     assert "ENTGLDB_TEST_ABSENT is not set" in steps["token"]["detail"]
     assert cloud.heard == []
 
@@ -173,20 +173,20 @@ def test_an_untrusted_certificate_fails_tls_and_the_token_is_still_tried(
     foreign = issue_server_certificate(tmp_path)
     cloud = Cloud(certificate, lambda _: hello())
     steps = asyncio.run(cloud.probe(tokens, oauth2, foreign.ca_pem))
-    assert oks(steps) == ["dns", "token"]
+    assert oks(steps) == ["dns", "tcp", "token"]
     assert steps["tls"]["detail"].startswith("tls-refused")
     assert cloud.heard == []
 
 
 def test_a_name_that_does_not_resolve_stops_the_rest(tokens: HttpTokenSource, oauth2: OAuth2) -> None:
     async def run() -> list[Any]:
-        return await run_probe(CloudTarget("cloud-1", "nobody.invalid:1", ""), oauth2, tokens)
+        return await run_probe(CloudTarget("cloud-1", "nobody.invalid:1", ""), oauth2, tokens.fetch)
 
     steps = asyncio.run(run())
     assert [(step["name"], step["ok"]) for step in steps][:3] == [
         ("dns", False),
+        ("tcp", False),
         ("tls", False),
-        ("token", True),
     ]
     assert steps[0]["detail"].startswith("unreachable")
 
@@ -203,7 +203,7 @@ def test_the_prober_posts_one_outcome_with_its_ticket(
         assert ready, "nothing was posted"
         [(_, done)] = loop.drain()
         assert isinstance(done, ProbeDone)
-        assert (done.ticket, len(done.steps)) == (5, 5)
+        assert (done.ticket, len(done.steps)) == (5, 6)
     finally:
         loop.stop()
 

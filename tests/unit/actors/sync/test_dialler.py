@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from entgldb.actors.sync.dialler import HINTS_MAX, LOOK_MAX, LOOK_MIN, Dialler
+from entgldb.actors.sync.dialler import FAILURES_TOLD_MAX, HINTS_MAX, LOOK_MAX, LOOK_MIN, Dialler
 from tests.support.fake_context import FakeContext
 
 
@@ -109,3 +109,20 @@ def test_a_worked_address_that_is_claimed_for_another_is_tried_until_that_one_is
     ctx.run(1.0)
     dialler.dial({"a", "b"}, ctx)
     assert links.dialled == ["10.0.0.1:1"]
+
+
+def test_status_tells_who_was_dialled_in_vain_and_why() -> None:
+    ctx, links = cast(Any, FakeContext()), Numbers()
+    dialler = Dialler("a", cast(Any, links), [f"10.0.0.{number}:1" for number in range(40)])
+    dialler.dial(set(), ctx)
+    for link in range(1, 41):
+        dialler.ended(link, "unreachable", ctx, "no answer in time")
+    rows = dialler.failures(set(), ctx)
+    assert len(rows) == FAILURES_TOLD_MAX
+    assert dialler.dialled == 40
+    assert rows[0]["reason"] == "unreachable"
+    assert rows[0]["text"] == "no answer in time"
+    assert 0 < rows[0]["again_in"] <= 0.25
+    dialler.found("b", "10.0.0.0:1")
+    dialler.ended(1, "unreachable", ctx)
+    assert "10.0.0.0:1" not in [row["address"] for row in dialler.failures({"b"}, ctx)]

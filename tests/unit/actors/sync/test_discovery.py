@@ -18,7 +18,7 @@ from entgldb.actors.ports import CloudTarget
 from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.sync import discovery
 from entgldb.actors.sync.discovery import Discovery
-from entgldb.messages.local.actors import PeerFound
+from entgldb.messages.local.actors import DiscoveryTold, PeerFound
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import SyncSettings
 
@@ -60,6 +60,7 @@ class Finder:
         self.discovery = Discovery(self.loop, settings, Listening(port))
         self.loop.start()
         self.found: set[tuple[str, str]] = set()
+        self.told: DiscoveryTold | None = None
 
     def until(self, done: Callable[[], object]) -> None:
         deadline = time.monotonic() + 20
@@ -67,6 +68,9 @@ class Finder:
             assert time.monotonic() < deadline, self.found
             select.select([self.loop.fileno()], [], [], 0.05)
             for _, message in self.loop.drain():
+                if isinstance(message, DiscoveryTold):
+                    self.told = message
+                    continue
                 assert isinstance(message, PeerFound)
                 self.found.add((message.node_id, message.address))
 
@@ -80,7 +84,11 @@ def test_members_of_a_cluster_find_each_other_and_nobody_else() -> None:
         two.until(lambda: two.found)
         assert one.found == {("lan-2", "127.0.0.1:7002")}
         assert two.found == {("lan-1", "127.0.0.1:7001")}
-        assert stranger.loop.drain() == []
+        one.until(lambda: one.told is not None and (one.told.heard, one.told.strangers) == (1, 1))
+        assert one.told is not None
+        assert (one.told.works, one.told.addresses) == (True, ("127.0.0.1",))
+        stranger.until(lambda: stranger.told is not None and stranger.told.strangers == 2)
+        assert stranger.found == set()
     finally:
         for finder in (stranger, one, two):
             finder.loop.stop()
@@ -122,6 +130,8 @@ def test_a_failure_of_multicast_is_logged_and_tried_again(
         finder.until(lambda: len(tries) >= 3)
         finder.loop.stop()
     assert "No such device" in caplog.text
+    assert finder.told is not None
+    assert (finder.told.works, finder.told.text) == (False, "[Errno 19] No such device")
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 

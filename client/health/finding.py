@@ -1,0 +1,97 @@
+"""Findings about a node: a closed set of words, each with the verb that helps."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+TOPICS: Final = ("network", "clock", "disk", "db", "cloud")
+NODE: Final = "node"
+"""The topic of what is said first, whatever was asked for: whether a node runs, and its configuration."""
+
+REMEDIES: Final = {
+    # code: the command that helps; {} is the subject of the finding
+    "no-directory": "entgldb init",
+    "config": "entgldb start",
+    "node-down": "entgldb start",
+    "opened": "entgldb status",
+    "no-answer": "entgldb status",
+    "actor-down": "entgldb status",
+    "too-open": "entgldb doctor",
+    "alarm": "entgldb status",
+    "port-taken": "entgldb start",
+    "port-closed": "entgldb status",
+    "certificate": "entgldb doctor network",
+    "alone": "entgldb add-static-peer",
+    "unanswered": "entgldb nodes",
+    "cluster-key": "entgldb init --cluster-key-file",
+    "certificate-time": "entgldb doctor clock",
+    "retired": "entgldb rejoin",
+    "wrong-node": "entgldb update-peer {}",
+    "same-name": "entgldb stop",
+    "isolated": "entgldb tell sync Isolate seconds=0",
+    "multicast": "entgldb add-static-peer",
+    "unsynchronized": "entgldb clock",
+    "clock-off": "entgldb clock",
+    "clock-apart": "entgldb clock",
+    "stamps-ahead": "entgldb clock --reset",
+    "held": "entgldb held",
+    "disk-low": "entgldb compact",
+    "disk-full": "entgldb compact",
+    "slow-disk": "entgldb bench W1",
+    "network-disk": "entgldb backup",
+    "wal-large": "entgldb status",
+    "reader": "entgldb status",
+    "damaged": "entgldb verify --deep",
+    "unfit": "entgldb quarantine",
+    "forked": "entgldb forks",
+    "differs": "entgldb verify --repair",
+    "not-verified": "entgldb verify",
+    "index-building": "entgldb index list",
+    "index-refused": "entgldb index list",
+    "held-back": "entgldb nodes",
+    "no-gateway": "entgldb gateway --history",
+    "disabled": "entgldb enable-peer {}",
+    "cloud-name": "entgldb update-peer {} --address",
+    "cloud-connection": "entgldb update-peer {} --address",
+    "cloud-certificate": "entgldb update-peer {} --ca-file",
+    "cloud-token": "entgldb update-peer {} --client-secret-stdin",
+    "cloud-refused": "entgldb test-peer {}",
+    "cloud-clock": "entgldb clock",
+    "cloud-link": "entgldb test-peer {}",
+    "not-tried": "entgldb test-peer {}",
+}
+"""All findings that there are; a test compares the commands with the verbs."""
+HARMLESS: Final = frozenset(
+    {"index-building", "disabled", "not-verified", "reader", "multicast", "too-open", "unsynchronized"}
+)
+"""Worth a line, and no reason to wake anybody: the exit code stays 0."""
+
+
+class Finding(NamedTuple):
+    """Something about a node that is not as it should be, or worth knowing."""
+
+    topic: str
+    code: str
+    subject: str
+    """The peer, address or file that it is about; empty where there is but one."""
+    text: str
+
+    @property
+    def remedy(self) -> str:
+        """A command."""
+        return REMEDIES[self.code].format(self.subject).rstrip()
+
+    @property
+    def harmless(self) -> bool:
+        return self.code in HARMLESS
+
+    def fields(self) -> dict[str, Any]:
+        """As JSON shows it."""
+        return {**self._asdict(), "remedy": self.remedy, "harmless": self.harmless}
+
+
+class Look(NamedTuple):
+    """One topic: figures, and what is found."""
+
+    facts: dict[str, Any]
+    findings: list[Finding]
