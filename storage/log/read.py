@@ -29,8 +29,9 @@ PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
 _SINCE: Final = (
-    "SELECT 0, saves, 0, NULL FROM _entgldb_state"
-    " UNION ALL SELECT lsn, origin, seq, hash FROM _entgldb_oplog WHERE lsn > ?"
+    # without a save since, no more than a tail of the log has come; with one, it may be all of it
+    "SELECT 0, saves, 0, NULL FROM _entgldb_state UNION ALL SELECT l.lsn, origin, seq, hash"
+    " FROM _entgldb_state CROSS JOIN _entgldb_oplog l NOT INDEXED WHERE saves = ? AND l.lsn > ?"
 )
 _HEADS: Final = (
     "SELECT id, name, seq, head, (SELECT saves FROM _entgldb_state), (SELECT lsn FROM _entgldb_last)"
@@ -211,8 +212,8 @@ class LogQueries:
         recorded."""
         found = {name: seq for name, (seq, _) in self.vector().items()}
         rows = self.connection.execute(
-            "SELECT o.name, min(l.seq) FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
-            " WHERE l.applied = 0 GROUP BY l.origin"
+            "SELECT o.name, min(l.seq) FROM _entgldb_oplog l INDEXED BY _entgldb_oplog_unapplied"
+            " CROSS JOIN _entgldb_origins o ON o.id = l.origin WHERE l.applied = 0 GROUP BY l.origin"
         )
         found.update((name, seq - 1) for name, seq in rows.fetchall())
         return found
@@ -254,7 +255,7 @@ class LogQueries:
         statement sees one moment of the file.
         """
         saved, last, heads = self._known
-        rows = self.connection.execute(_SINCE, (last,)).fetchall()
+        rows = self.connection.execute(_SINCE, (saved, last)).fetchall()
         if rows[0][1] == saved and all(number in heads for _, number, _, _ in rows[1:]):
             for lsn, number, seq, digest in rows[1:]:
                 heads[number] = (heads[number][0], seq, digest)
