@@ -63,6 +63,7 @@ _VERBS: Final = {
         "gateway",
         "Show who speaks to the clouds, and why the others do not.",
     ),
+    "invite": ("cli.cluster.invite", "invite", "Show a code by which one new machine joins."),
     "nodes": ("cli.cluster.nodes", "nodes", "Show the nodes of the cluster and what each lacks."),
     "wait-synced": ("cli.cluster.spread", "wait_synced", "Wait until other nodes have what this one has."),
     "retire-node": ("cli.cluster.nodes", "retire_node", "A node will not come back: keep nothing for it."),

@@ -51,6 +51,8 @@ class Plan:
     port: int = 0
     seeds: tuple[str, ...] = ()
     cluster_key_file: Path | None = None
+    cluster_key: bytes = field(default=b"", repr=False)
+    """The key itself, where a member gave it; empty: from the file, or a new one."""
     cloud: CloudOptions | None = None
     settings: dict[str, dict[str, bool | int | float]] = field(default_factory=dict)
     """Further settings by section, such as ``{"sync": {"interval": 1.0}}``."""
@@ -75,6 +77,23 @@ def init(plan: Plan) -> Made:
     Raises ExistsError where there is a configuration already, InvalidError naming the
     option that is wrong, before anything is written.
     """
+    node_id = check(plan)
+    root = plan.directory.resolve()
+    key = _cluster_key(plan)
+    port = plan.port or pick_port(plan.host)
+    text = _toml(plan, node_id, port)
+    root.mkdir(parents=True, exist_ok=True)
+    root.chmod(0o700)
+    if key is not None:
+        write_whole(root / CLUSTER_KEY_NAME, key)
+    # the configuration comes last: a directory without one is no node, so an init cut short can be repeated
+    write_whole(root / FILE_NAME, text.encode())
+    role = "lan" if plan.cloud is None else "cloud"
+    return Made(root, node_id, role, port, None if key is None else root / CLUSTER_KEY_NAME)
+
+
+def check(plan: Plan) -> str:
+    """The id that the node will have; what ``init`` raises, before anything is written."""
     root = plan.directory.resolve()
     owner = owner_of(root)
     node_id = check_node_id(plan.node_id or owner or default_node_id(), "--node-id")
@@ -87,17 +106,7 @@ def init(plan: Plan) -> Made:
     check_writable(root)
     if (root / FILE_NAME).exists():
         raise ExistsError(f"{root} holds a node already", hint=f"entgldb start --dir {root}")
-    key = _cluster_key(plan)
-    port = plan.port or pick_port(plan.host)
-    text = _toml(plan, node_id, port)
-    root.mkdir(parents=True, exist_ok=True)
-    root.chmod(0o700)
-    if key is not None:
-        write_whole(root / CLUSTER_KEY_NAME, key)
-    # the configuration comes last: a directory without one is no node, so an init cut short can be repeated
-    write_whole(root / FILE_NAME, text.encode())
-    role = "lan" if plan.cloud is None else "cloud"
-    return Made(root, node_id, role, port, None if key is None else root / CLUSTER_KEY_NAME)
+    return node_id
 
 
 def pick_port(host: str) -> int:
@@ -164,6 +173,8 @@ def _check(plan: Plan) -> None:
 def _cluster_key(plan: Plan) -> bytes | None:
     if plan.cloud is not None:
         return None
+    if plan.cluster_key:
+        return plan.cluster_key
     if plan.cluster_key_file is not None:
         try:
             return read_cluster_key(plan.cluster_key_file)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import platform
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from entgldb._version import VERSION
 from entgldb.launch.cli.common import common, say, show
+
+if TYPE_CHECKING:
+    from entgldb.launch.node.init import Made, Plan
 
 
 @click.command()
@@ -25,6 +29,7 @@ from entgldb.launch.cli.common import common, say, show
     help="Address the TLS port listens on (:: is IPv4 and IPv6).",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="TLS port. [default: a free one]")
+@click.option("--join", "code", default="", metavar="CODE", help="Become a member by the code of a member.")
 @click.option("--seed", "seeds", multiple=True, metavar="HOST:PORT", help="A node to dial; repeatable.")
 @click.option("--tls-cert", default="", metavar="F", help="Cloud role: server certificate, PEM.")
 @click.option("--tls-key", default="", metavar="F", help="Cloud role: its private key, PEM.")
@@ -48,36 +53,54 @@ def init(
     host: str,
     port: int,
     seeds: tuple[str, ...],
+    code: str,
     scopes: tuple[str, ...],
     **cloud: str | tuple[str, ...],
 ) -> None:
     """Make the directory of a new node: its configuration and, on a LAN, the cluster key.
 
-    The first node of a LAN makes the key; the others are given a copy of its cluster.key.
+    The first node of a LAN makes the key. The others join by the code that entgldb invite shows on a member
+    (--join - asks for it), or are given a copy of its cluster.key.
 
     \b
     Example:
       entgldb init -d n1 --node-id lan-1
+      entgldb init -d n2 --join 0G50-0181-4KEG-0000-0009-8
       entgldb init -d n2 --node-id lan-2 --cluster-key-file n1/cluster.key --seed 10.0.5.1:9000
     """
     from entgldb.launch.node.init import CloudOptions, Plan
-    from entgldb.launch.node.init import init as make
 
     if role == "lan" and any(cloud.values()):
         raise click.UsageError("The TLS and authority options belong to --role cloud.")
+    if code and (role == "cloud" or cluster_key_file is not None):
+        raise click.UsageError("--join is for a LAN node, and brings the cluster key with it.")
     options = None
     if role == "cloud":
         options = CloudOptions(scopes=scopes or ("entgldb:sync",), **cloud)  # type: ignore[arg-type]  # click gives str and tuple where declared so
-    made = make(Plan(directory, node_id, host, port, seeds, cluster_key_file, options))
+    plan = Plan(directory, node_id, host, port, seeds, cluster_key_file, cloud=options)
+    made = _made(plan, code)
     if as_json:
         show(
             {"directory": str(made.directory), "node_id": made.node_id, "role": made.role, "port": made.port}
         )
         return
     say(f"{made.role} node {made.node_id} in {made.directory}, TLS port {made.port}")
-    if made.key_file is not None and cluster_key_file is None:
-        say(f"other nodes of this LAN need a copy of {made.key_file}; keep it secret")
+    if made.key_file is not None and cluster_key_file is None and not code:
+        say(f"keep {made.key_file} secret; entgldb invite lets other machines join")
     say(f"next: entgldb start --dir {directory}")
+
+
+def _made(plan: Plan, code: str) -> Made:
+    """The node of ``plan``; with a code (``-`` asks for it) as a member of its inviter's cluster."""
+    if not code:
+        from entgldb.launch.node.init import init as make
+
+        return make(plan)
+    from entgldb.launch.joining.newcomer import become_member
+
+    if code == "-":
+        code = click.prompt("Code", err=True) if sys.stdin.isatty() else sys.stdin.readline(200)
+    return become_member(plan, code)
 
 
 @click.command()

@@ -1,0 +1,142 @@
+"""``invite``: a code by which one new machine joins the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from entgldb.launch.cli.common import FAILED, common, leave, say, show
+from entgldb.messages.errors import EntglError, InvalidError
+from entgldb.messages.model import check_node_id
+from entgldb.messages.remote_peers import split_address
+
+EVERYWHERE = ("::", "0.0.0.0")  # noqa: S104 -- what a configuration may say, not what is bound here
+OUTSIDE = ("192.0.2.1", 9)
+"""An address for documentation (RFC 5737). Asked for a way to it the kernel names our own address."""
+
+
+@click.command()
+@common
+@click.option("--for", "node_id", default="", metavar="NODE", help="The id that the new node gets.")
+@click.option("--minutes", type=click.FloatRange(0.05, 1440), default=15, show_default=True)
+@click.option("--at", "host", default="", metavar="HOST", help="Where the new machine reaches this one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="To wait at. [default: a free one]")
+@click.option("--qr", is_flag=True, help="Show the code as a QR code, too.")
+def invite(
+    directory: Path, as_json: bool, node_id: str, minutes: float, host: str, port: int, qr: bool
+) -> None:
+    """Show a code by which one new machine becomes a member, and wait for it.
+
+    On the new machine: entgldb init --join CODE. The code is good once. It never goes over the network:
+    both sides prove that they know it, and the cluster key is sealed for the one that does. Three wrong
+    codes end the invitation, Ctrl-C withdraws it. The node itself need not run.
+
+    \b
+    Example:
+      entgldb invite
+      entgldb invite --for till-3 --minutes 5 --qr
+    """
+    from entgldb.actors.cluster_key import read_cluster_key
+    from entgldb.launch.joining.code import new_code
+    from entgldb.launch.joining.doors import Invitation
+    from entgldb.launch.joining.exchange import SEEDS_MAX, Admission
+    from entgldb.launch.node.config import load
+
+    if node_id:
+        check_node_id(node_id, "--for")
+    settings = load(directory)
+    if settings.sync.role != "lan":
+        raise InvalidError("a cloud node is no member of a cluster", hint="invite on a node of the LAN")
+    cluster_key = read_cluster_key(settings.store.key_file)
+    listen_host, listen_port = split_address(settings.sync.listen, "network.listen")
+    host = host or (own_address() if listen_host in EVERYWHERE else listen_host)
+    known, others = look_around(directory)
+    seeds = (joined(host, listen_port), *others)[:SEEDS_MAX]
+
+    def admit(wanted: str) -> Admission | str:
+        if node_id and wanted not in ("", node_id):
+            return f"the invitation is for {node_id}, not for {wanted}"
+        if not node_id and wanted in {*known, settings.sync.node_id}:
+            return f"a node {wanted} is there already; to replace it, invite with --for {wanted}"
+        return Admission(cluster_key, node_id or wanted, seeds)
+
+    with _listener(host, port) as listener:
+        code = new_code(host, listener.getsockname()[1])
+        _announce(code.text(), minutes, as_json, qr)
+        outcome = asyncio.run(Invitation(listener, code.secret, admit).wait(minutes * 60))
+    _report(outcome, as_json)
+
+
+def own_address() -> str:
+    """The address of this machine on the network by which it reaches others; loopback where it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
+        try:
+            trial.connect(OUTSIDE)
+            return str(trial.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def look_around(directory: Path) -> tuple[set[str], list[str]]:
+    """The ids of all known nodes, and the addresses of those that are linked; none where no node runs."""
+    from entgldb.client.database import connect
+
+    try:
+        with connect(directory, timeout=5.0) as db:
+            known = {row.node_id for row in db.nodes.all()}
+            return known, addresses(db.status("sync"))
+    except EntglError:
+        return set(), []
+
+
+def addresses(status: Mapping[str, Any]) -> list[str]:
+    """Where the linked peers of a sync actor's status listen."""
+    rows = [row for row in status.get("peers", ()) if row.get("state") == "connected"]
+    return [str(row["address"]) for row in rows if row.get("address")]
+
+
+def joined(host: str, port: int) -> str:
+    """``host:port`` as configurations write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as fault:
+        raise InvalidError(
+            f"this machine cannot wait at {joined(host, port)}: {fault.strerror or fault}",
+            hint="--at takes an address of this machine, --port a free port",
+        ) from None
+
+
+def _announce(code: str, minutes: float, as_json: bool, qr: bool) -> None:
+    if as_json:
+        show({"code": code, "seconds": minutes * 60})
+        return
+    for line in (f"on the new machine, within {minutes:g} minutes:", "", f"  entgldb init --join {code}", ""):
+        say(line)
+    if qr:
+        import segno
+
+        segno.make(code.replace("-", ""), error="m").terminal(compact=True)
+    say("waiting; Ctrl-C withdraws it", err=True)
+
+
+def _report(outcome: Any, as_json: bool) -> None:
+    if as_json:
+        show({"joined": outcome.node_id, "address": outcome.address, "reason": outcome.why_not})
+    elif outcome.node_id:
+        say(f"{outcome.node_id} at {outcome.address} is a member now; start it there with entgldb start")
+        if outcome.why_not:
+            say(f"but {outcome.why_not}: look at it, and expect that it has the key", err=True)
+    else:
+        say(f"the invitation has ended: {outcome.why_not}", err=True)
+    if not outcome.node_id or outcome.why_not:
+        leave(FAILED)

@@ -1,0 +1,101 @@
+"""A machine joins by a code alone: real processes, from ``invite`` to the first document."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entgldb.client.database import connect
+from entgldb.launch.node.handle import launch
+from tests.system.support.kernel_view import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120, method="signal")]
+
+ENTGLDB = [sys.executable, "-c", "from entgldb.launch.cli.main import main; main()"]
+
+
+def verb(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*ENTGLDB, *map(str, words)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Path:
+    made = verb("init", "-d", tmp_path / "n1", "--node-id", "till-1", "--host", "127.0.0.1")
+    assert made.returncode == 0, made.stderr
+    return tmp_path / "n1"
+
+
+class Inviting:
+    """``entgldb invite`` as a process, and its code."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        words = [*ENTGLDB, "invite", "-d", str(directory), "--json", *options]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.code: str = json.loads(self.process.stdout.readline())["code"]
+
+    def ended(self) -> dict[str, Any]:
+        out, _ = self.process.communicate(timeout=60)
+        found: dict[str, Any] = json.loads(out)
+        return found
+
+
+@pytest.fixture
+def inviting(first: Path) -> Iterator[Inviting]:
+    made = Inviting(first)
+    yield made
+    if made.process.poll() is None:
+        made.process.kill()
+    made.process.communicate(timeout=10)
+
+
+def test_from_the_code_to_the_first_document(first: Path, tmp_path: Path) -> None:
+    with launch(first), connect(first) as there:
+        there["notes"].put("k", {"n": 1})
+        inviting = Inviting(first, "--for", "till-2")
+        made = verb("init", "-d", tmp_path / "n2", "--host", "127.0.0.1", "--join", inviting.code)
+        assert made.returncode == 0, made.stderr
+        assert inviting.ended() == {
+            "schema_version": 1,
+            "joined": "till-2",
+            "address": "127.0.0.1",
+            "reason": "",
+        }
+        assert inviting.process.returncode == 0
+        key = first / "cluster.key"
+        assert (tmp_path / "n2" / "cluster.key").read_bytes() == key.read_bytes()
+        assert (tmp_path / "n2" / "cluster.key").stat().st_mode & 0o777 == 0o600
+        with launch(tmp_path / "n2"), connect(tmp_path / "n2") as here:
+            eventually(lambda: here["notes"].get("k") == {"n": 1}, "the first document", 30.0)
+            assert here.status("node")["node_id"] == "till-2"
+
+
+def test_a_wrong_code_makes_no_node(inviting: Inviting, tmp_path: Path) -> None:
+    mistyped = ("0" if inviting.code[0] != "0" else "1") + inviting.code[1:]
+    told = verb("init", "-d", tmp_path / "n2", "--join", mistyped)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert "mistyped" in told.stderr
+    assert not (tmp_path / "n2").exists()
+
+
+def test_a_directory_that_is_a_node_already_spends_no_code(first: Path, inviting: Inviting) -> None:
+    told = verb("init", "-d", first, "--join", inviting.code)
+    assert "already" in told.stderr
+    assert inviting.process.poll() is None
+
+
+def test_a_name_that_is_taken_is_refused_and_a_free_one_is_not(inviting: Inviting, tmp_path: Path) -> None:
+    taken = verb("init", "-d", tmp_path / "n2", "--node-id", "till-1", "--join", inviting.code)
+    assert taken.returncode == 6, taken.stderr
+    assert "invite with --for till-1" in taken.stderr
+    free = verb("init", "-d", tmp_path / "n2", "--node-id", "till-2", "--join", inviting.code)
+    assert free.returncode == 0, free.stderr
+    assert inviting.ended()["joined"] == "till-2"
