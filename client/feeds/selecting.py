@@ -61,7 +61,11 @@ class Takes:
     def __call__(self, change: Change) -> bool:
         if self._names is not None and change.collection not in self._names:
             return False
-        return self._matches is None or change.document is None or self._matches(change.document)
+        return change.document is None or self.document(change.document)
+
+    def document(self, document: Mapping[str, Any]) -> bool:
+        """Whether the filter matches a document."""
+        return self._matches is None or self._matches(document)
 
 
 class Feed(Protocol):

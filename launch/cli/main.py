@@ -76,7 +76,7 @@ _VERBS: Final = {
     "service": ("cli.node.service", "service", "Have systemd run the node."),
     "serve": ("cli.node.http", "serve", "Serve the node by HTTP."),
     "http-token": ("cli.node.http", "http_token", "Tokens of the HTTP server: add, list, revoke."),
-    "bridge": ("cli.bridges.verbs", "bridge", "Hand changes to other systems: webhook."),
+    "bridge": ("cli.bridges.verbs", "bridge", "Hand changes to other systems: webhook, MQTT."),
     "cluster": ("cli.trials.cluster", "cluster", "A local playground of several nodes."),
     "demo": ("cli.trials.demo", "demo", "The whole of EntglDB in two minutes, checked."),
     "bench": ("cli.trials.bench", "bench", "Measure this machine's nodes beside what SQLite alone does."),

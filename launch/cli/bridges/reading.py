@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 from entgldb.launch.node.config_fields import Faults, Section, expand
-from entgldb.messages.errors import ConfigError, InvalidError
+from entgldb.messages.errors import ConfigError, InvalidError, UnsupportedError
 from entgldb.messages.model import check_collection
 from entgldb.messages.remote_peers import check_authority
 
@@ -60,6 +61,16 @@ class BridgeFile:
             if not _texts(rows):
                 self.faults.add(f"{self.file.name}: {name}", "unknown section")
         self.faults.raise_all()
+
+
+def part(module: str, extra: str) -> Any:
+    """A module of ours that needs an extra. Raises UnsupportedError where it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError as fault:
+        raise UnsupportedError(
+            f"this needs {fault.name}, which is not installed", hint=f"pip install 'entgldb[{extra}]'"
+        ) from None
 
 
 def reference(text: str) -> str:

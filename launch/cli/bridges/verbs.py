@@ -28,7 +28,7 @@ config_option = click.option(
 
 @click.group()
 def bridge() -> None:
-    """Hand changes to other systems, until Ctrl-C or SIGTERM: webhook."""
+    """Hand changes to other systems, until Ctrl-C or SIGTERM: webhook, mqtt."""
 
 
 @bridge.command()
@@ -48,7 +48,7 @@ def webhook(directory: Path, as_json: bool, config: Path) -> None:
     from entgldb.launch.cli.bridges.webhook import read
 
     given = read(config)
-    edge = Edge(time.time, time.sleep, SystemRandom(), lambda text: say(text, err=True))
+    edge = Edge(time.time, time.sleep, SystemRandom(), _complain)
     with (
         contextlib.closing(Poster(given.url, given.ca_file, given.timeout)) as post,
         Place(directory, given.name) as place,
@@ -59,6 +59,49 @@ def webhook(directory: Path, as_json: bool, config: Path) -> None:
         say(f"{given.name}: changes of {', '.join(given.collections)} go to {given.url}", err=True)
         for change in changes(db, place, given.collections, given.since):
             sink.hand_over(change)
+
+
+@bridge.command()
+@common
+@config_option
+def mqtt(directory: Path, as_json: bool, config: Path) -> None:
+    """Carry collections to topics of an MQTT 5 broker, and topics to collections; at least once (QoS 1).
+
+    \b
+    Example:
+      entgldb bridge mqtt -d n1 --config site.toml
+    """
+    from entgldb.integrations.feeding import changes
+    from entgldb.integrations.place import Place
+    from entgldb.launch.cli.bridges.reading import part
+
+    module = part("entgldb.integrations.mqtt.bridge", "mqtt")
+    from entgldb.integrations.mqtt.incoming import Writer
+    from entgldb.launch.cli.bridges.mqtt import read
+
+    with database(directory) as db:
+        identity = db.token().partition(".")[0]
+        given = read(config, identity)
+        cluster = _cluster(directory) or identity
+        with Place(directory, given.name) as place, _until_told(place, as_json):
+            writer = Writer(db, given.ins, cluster)
+            made = module.Bridge(given.broker, given.outs, given.ins, writer, place, cluster, _complain)
+            with contextlib.closing(made):
+                feed = changes(db, place, {out.collection for out in given.outs}, given.since)
+                made.run(feed if given.outs else ())
+
+
+def _cluster(directory: Path) -> str:
+    """The name of the cluster that the directory has the key of, or empty."""
+    from entgldb.actors.cluster_key import CLUSTER_KEY_NAME
+    from entgldb.launch.node.config import cluster_name
+
+    key = directory / CLUSTER_KEY_NAME
+    return cluster_name(key) if key.is_file() else ""
+
+
+def _complain(text: str) -> None:
+    say(text, err=True)
 
 
 @contextlib.contextmanager
