@@ -25,6 +25,10 @@ class Timers(Generic[_T]):
         """When the next one is due; infinite where there is none."""
         return self._heap[0][0] if self._heap else math.inf
 
+    def has(self, thing: _T) -> bool:
+        """Whether it is to come."""
+        return any(one == thing for _, _, one in self._heap)
+
     def pop_due(self, now: float) -> list[_T]:
         """All that are due at ``now``, which are timers no more."""
         taken = []

@@ -113,6 +113,8 @@ class Requests:
             # a loop that has ended waits for nothing
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._deliver, taken, fault)
+                if self._host.builds():
+                    self._loop.call_soon_threadsafe(self._loop.call_later, self._host.rest(), self._submit)
 
     def _taken(self) -> list[Asked]:
         return [self._asked.popleft() for _ in range(len(self._asked))]

@@ -22,7 +22,7 @@ from entgldb.messages import codec
 from entgldb.messages.client import Done, Follow
 from entgldb.messages.errors import BusyError, EntglError, NoAnswerError, NoNodeError, Reason
 from entgldb.messages.limits import CLIENT_TURN_MAX
-from entgldb.messages.local.actors import StopNow, Tick
+from entgldb.messages.local.actors import BuildIndexes, StopNow, Tick
 from entgldb.messages.schema import Channel, Message
 
 log = logging.getLogger("entgldb")
@@ -172,6 +172,14 @@ class Host:
         """Do what is due."""
         if self.due():
             self.turn()
+
+    def builds(self) -> bool:
+        """Whether an index is being built."""
+        return self._timers.has(("store", BuildIndexes()))
+
+    def rest(self) -> float:
+        """Seconds until something is due."""
+        return max(0.0, self._timers.next() - time.monotonic())
 
     def follow(self, news: Callable[[], None]) -> Follower:
         """Call ``news`` after each commit from now on, in the thread that makes it."""

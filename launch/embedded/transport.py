@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from entgldb.client.wire import unless_refused
 from entgldb.launch.embedded.host import Host
 from entgldb.messages import codec
-from entgldb.messages.client import Commit, Relay
+from entgldb.messages.client import Commit, CreateIndex, RebuildIndex, Relay
 from entgldb.messages.errors import InvalidError, NoNodeError, ProtocolError
 from entgldb.messages.schema import Channel, Message, from_array, to_array
 from entgldb.storage.documents.query import Documents
@@ -72,6 +72,11 @@ class EmbeddedTransport:
     def begin(self, message: Message, timeout: float) -> Callable[[], Message]:
         refuse_absent(message, self._opened.directory)
         answer = self._host.ask(checked(message))
+        if isinstance(message, CreateIndex | RebuildIndex):
+            # no thread but this one may ever come here
+            while self._host.builds():
+                self.pause(self._host.rest())
+                self._host.tend()
         return lambda: unless_refused(answer)
 
     def ask(self, actor: str, message: Message, timeout: float) -> Message:

@@ -15,6 +15,7 @@ from entgldb.actors.host.timers import Timers
 from entgldb.client.aio.database import Database
 from entgldb.launch.node.files import running
 from entgldb.messages.errors import EntglError, InvalidError, NoAnswerError, NoNodeError
+from entgldb.storage.indexes import building
 
 Walk = Callable[[Database], Coroutine[Any, Any, None]]
 
@@ -128,5 +129,18 @@ def test_a_turn_that_breaks_off_leaves_nobody_waiting(
         assert not caught.value.definite
         await db["c"].put("k", {"n": 2})
         assert await db["c"].get("k") == {"n": 2}
+
+    walked(tmp_path, walk)
+
+
+def test_an_index_is_built_while_the_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "INDEX_STEP_ROWS", 3)
+
+    async def walk(db: Database) -> None:
+        await db["c"].put_many({f"{number}": {"number": number} for number in range(10)})
+        await db["c"].create_index("number")
+        # the end of ``walked`` bounds it
+        while not all(index.ready for index in await db["c"].indexes()):
+            pass
 
     walked(tmp_path, walk)

@@ -25,6 +25,7 @@ from entgldb.messages.errors import BusyError, EntglError, InvalidError, NoAnswe
 from entgldb.messages.limits import CLIENT_TURN_MAX, DRIFT_MS_MAX
 from entgldb.messages.model import Entry
 from entgldb.storage.file.state import State
+from entgldb.storage.indexes import building
 from entgldb.storage.store import Store
 
 Held = tuple[Opened, Database]
@@ -361,3 +362,22 @@ def test_a_short_life_has_its_looks_too(held: Held) -> None:
     connection.set_trace_callback(statements.append)
     db.close()
     assert any("_entgldb_marks" in statement for statement in statements), "a mark in the time of retention"
+
+
+def test_an_index_is_built_when_the_call_returns_that_makes_it(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "INDEX_STEP_ROWS", 3)
+    collection = held[1]["c"]
+    collection.put_many({f"{number}": {"number": number} for number in range(10)})
+
+    collection.create_index("number")
+
+    (index,) = collection.indexes()
+    assert index.ready
+
+    collection.rebuild_index("number")
+
+    (index,) = collection.indexes()
+    assert index.ready
+    assert collection.find_one({"number": 7}) is not None
