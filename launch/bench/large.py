@@ -32,8 +32,8 @@ WAIT_SECONDS_MAX: Final = 1.0
 """How long a write may have to wait for a step."""
 ALONE: Final = frozenset({"verify"})
 """Steps without other clients: a comparison of very many documents begins anew with each write meanwhile."""
-WAITS: Final = frozenset({"index", "compact"})
-"""Steps that are one statement of SQLite, which nobody can interrupt: an administrator asks for them."""
+WAITS: Final = frozenset({"compact"})
+"""A step that is one statement of SQLite, which nobody can interrupt: an administrator asks for it."""
 DOCUMENTS_PER_SECOND_MIN: Final = 500
 """A step that is slower than that is given up."""
 LINK_SECONDS: Final = 60.0

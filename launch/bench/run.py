@@ -9,6 +9,7 @@ from typing import Final
 
 from entgldb.launch.bench.catchup import catchup, snapshot
 from entgldb.launch.bench.cluster import convergence, idle, visibility
+from entgldb.launch.bench.feeds import feeds
 from entgldb.launch.bench.floor import floor
 from entgldb.launch.bench.large import Step, large
 from entgldb.launch.bench.sides import Side, lone_node, opened
@@ -102,4 +103,5 @@ WORKS: Final[dict[str, Callable[[Bench, Path, Sequence[Figure]], Iterator[Result
     "W6": _reads,
     "W7": snapshot,
     "W8": _in_process,
+    "W10": feeds,
 }

@@ -114,7 +114,7 @@ class NodeSide(Side):
 
     def __init__(self, database: Database) -> None:
         super().__init__()
-        self._directory = database.directory
+        self.directory: Final = database.directory
         self._collection = database[COLLECTION]
 
     def put(self, name: str, fields: dict[str, Any]) -> object:
@@ -128,7 +128,7 @@ class NodeSide(Side):
 
     async def _put_in_flight(self, documents: Sequence[tuple[str, dict[str, Any]]]) -> None:
         waiting = iter(documents)
-        async with aio.connect(self._directory) as database, asyncio.TaskGroup() as group:
+        async with aio.connect(self.directory) as database, asyncio.TaskGroup() as group:
 
             async def put_next() -> None:
                 for name, fields in waiting:

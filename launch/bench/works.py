@@ -66,6 +66,8 @@ FIGURES: Final = (
     Figure("W8", "single", "documents/s", Wanted.RATIO, 0.75),
     Figure("W8", "bulk", "documents/s", Wanted.RATIO, 0.7),
     Figure("W8", "get", "documents/s", Wanted.RATIO, 0.85),
+    Figure("W10", "replay", "changes/s", Wanted.LEAST, 50_000),
+    Figure("W10", "live", "ms", Wanted.MOST, 10),
 )
 
 GROWN_FIGURES: Final = tuple(
