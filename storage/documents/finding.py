@@ -14,7 +14,16 @@ from entgldb.messages.schema import Json
 from entgldb.storage.documents.filter import LARGE, Condition, compile_filter
 from entgldb.storage.documents.order import compile_order
 from entgldb.storage.documents.planning import Ask, KnownIndexes, Planner, Way
-from entgldb.storage.documents.words import BEST_FIRST, NO_TEXT, TEXT, Worded, check_marks, find_words, split
+from entgldb.storage.documents.words import (
+    BEST_FIRST,
+    IN_TURN,
+    NO_TEXT,
+    TEXT,
+    Worded,
+    check_marks,
+    find_words,
+    split,
+)
 from entgldb.storage.indexes.catalogue import HAS_WORDS, Index, refuse_without_words
 from entgldb.storage.rules.field_path import extract, kind, parse_path
 from entgldb.storage.rules.filtering.cursor import names, read_cursor
@@ -41,6 +50,8 @@ class Question(NamedTuple):
     whole: Callable[[], Condition]
     """The documents that match, as what stands behind FROM where their numbers are known."""
     words: Worded | None
+    words_alone: bool
+    """Whether nothing else is asked of a document than its words."""
     sorted_first: bool = False
     """Whether an index tells all that matches and its order, but has to be sorted."""
 
@@ -49,14 +60,17 @@ class Question(NamedTuple):
         """The text behind FROM."""
         return f"{self.way.source} AND {self.beyond}"
 
-    def page(self) -> str:
-        """The text behind FROM for a page, of which size and beginning are bound behind the values."""
+    def page(self, *, marked: bool) -> tuple[str, tuple[Any, ...]]:
+        """The text behind FROM for a page, of which size and beginning are bound behind the values; what is
+        bound behind those. ``marked``: snippets are wanted."""
         end = f"ORDER BY {self.order} LIMIT ? OFFSET ?"
+        if self.words is not None and self.order == BEST_FIRST:
+            return self.words.best(None if self.words_alone else self.source, end, marked=marked)
         if not self.sorted_first:
-            return f"{self.source} {end}"
+            return f"{self.source} {end}", ()
         # entries are sorted without their documents, and few of those are fetched
         chosen = f"SELECT * FROM {self.way.counts} {end}"  # noqa: S608 -- compiled
-        return f"({chosen}) s CROSS JOIN _entgldb_documents ON id = s.doc ORDER BY {self.order}"
+        return f"({chosen}) s CROSS JOIN _entgldb_documents ON id = s.doc ORDER BY {self.order}", ()
 
     def indexes(self) -> tuple[str, ...]:
         """The names of the indexes that find the documents."""
@@ -122,13 +136,16 @@ class Finder:
 
         def first(connection: sqlite3.Connection) -> Iterator[Rows]:
             found = self.question(collection, filter, sort, after=after, collation=collation)
+            if found.words is not None and found.order == BEST_FIRST and found.words.says_little(self.ask):
+                found = found._replace(order=IN_TURN)
             shown, values = columns, found.values
             if marks is not None:
                 shown = found.marked(columns)
                 values = (*check_marks(marks, limit, PAGE_ROWS_MAX), *values)
             if limit is not None and limit <= PAGE_ROWS_MAX:
-                sql = f"SELECT key, {shown} FROM {found.page()}"  # noqa: S608 -- compiled
-                return iter((self.ask(sql, (*values, limit, skip)),))
+                source, more = found.page(marked=marks is not None)
+                sql = f"SELECT key, {shown} FROM {source}"  # noqa: S608 -- compiled
+                return iter((self.ask(sql, (*values, limit, skip, *more)),))
             sql = f"SELECT id FROM {found.source} ORDER BY {found.order} LIMIT ? OFFSET ?"  # noqa: S608 -- compiled
             numbers = self.ask(sql, (*values, -1 if limit is None else limit, skip))
             return self._numbered(columns, found.whole(), [number for (number,) in numbers])
@@ -229,6 +246,7 @@ class Finder:
             by.text if worded is None or named else BEST_FIRST,
             whole,
             worded,
+            not wanted and cursor is None,
             cursor is None and way.sorts and all(parts in way.columns for parts in by.fields),
         )
 

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import BusyError, InvalidError, NotFoundError
 from entgldb.storage.documents.filter import Condition
+from entgldb.storage.documents.planning import Ask
 from entgldb.storage.indexes.catalogue import Index
 from entgldb.storage.indexes.tables import words
 from entgldb.storage.rules.indexing.words import expression
@@ -14,8 +15,12 @@ from entgldb.storage.rules.indexing.words import expression
 TEXT: Final = "$text"
 NO_TEXT: Final = object()
 """Stands for the words of a filter that asks for none."""
-BEST_FIRST: Final = "f.rank"
+BEST_FIRST: Final = "f.rank, f.rowid"
 """The order of documents that were found by their words."""
+IN_TURN: Final = "f.rowid"
+"""The order of documents whose words tell nothing of their worth: that in which they came to this node."""
+RANKED_MAX: Final = 10_000
+"""Documents that are ranked even where more than half of all have the words."""
 SNIPPET_WORDS: Final = 24
 """Words of a snippet, at most."""
 MARK_CHARS_MAX: Final = 64
@@ -39,6 +44,35 @@ class Worded(NamedTuple):
         """Those of some documents that have the words."""
         sql = f"{found.sql} AND id IN (SELECT rowid FROM {self.table}(?))"  # noqa: S608 -- a number
         return Condition(sql, (*found.values, self.match))
+
+    def best(self, source: str | None, end: str, *, marked: bool) -> tuple[str, tuple[str, ...]]:
+        """A page of the best, as what stands behind FROM, and what is bound behind its own values.
+
+        ``source``: the documents, behind FROM; None for all that have the words. Ranks are sorted first: few
+        documents are fetched, and few snippets made.
+        """
+        chosen = f"SELECT f.rowid AS doc, f.rank AS score FROM {source or f'{self.table}(?) f'} {end}"  # noqa: S608 -- a number
+        again = f" CROSS JOIN {self.table}(?) f ON f.rowid = s.doc" if marked else ""
+        return (
+            f"({chosen}) s{again} CROSS JOIN _entgldb_documents ON id = s.doc ORDER BY s.score, s.doc",
+            (self.match,) if marked else (),
+        )
+
+    def says_little(self, ask: Ask) -> bool:
+        """Whether very many documents have the words, and more than half of all.
+
+        BM25 then counts none of them for anything: its weight of a word is the logarithm of how many do not
+        have it for one that has it, and FTS5 puts next to nothing in the place of one that is not above 0.
+        """
+        if self._have(ask, RANKED_MAX) <= RANKED_MAX:
+            return False
+        half = int(ask(f"SELECT count(*) FROM {self.table}_docsize", ())[0][0]) // 2  # noqa: S608 -- a number
+        return self._have(ask, half) > half
+
+    def _have(self, ask: Ask, enough: int) -> int:
+        """How many documents have the words; no more than one beyond ``enough`` are counted."""
+        few = f"SELECT 1 FROM {self.table}(?) LIMIT ?"  # noqa: S608 -- a number
+        return int(ask(f"SELECT count(*) FROM ({few})", (self.match, enough + 1))[0][0])  # noqa: S608 -- a number
 
     def snippet(self) -> str:
         """The column with a piece of the document that has the words; two marks are bound in it."""

@@ -24,6 +24,7 @@ from entgldb.messages.errors import (
     UnsupportedError,
 )
 from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.storage.documents import words
 from entgldb.storage.documents.query import Documents, Marked
 from entgldb.storage.indexes import building, catalogue
 from entgldb.storage.rules.indexing.definition import define
@@ -89,6 +90,45 @@ def test_the_best_comes_first_and_other_conditions_hold(notes: Documents) -> Non
     assert found(notes, "apple", sort="n", limit=1, skip=1) == ["pie"]
     both = {"$text": "apple", "n": {"$gte": 2}, "$or": [{"n": 2}, {"n": 3}]}
     assert [key for key, _ in notes.find("notes", both)] == ["pie"]
+
+
+def test_the_best_are_those_of_a_plain_sort_by_rank(notes: Documents) -> None:
+    connection = notes._connection
+    for text, filter in (("apple", {}), ("apple tree", {}), ("apple", {"n": {"$gt": 1}}), ("many", {})):
+        everything = [
+            (key, json.loads(body).get("n", 0))
+            for key, body in connection.execute(
+                "SELECT key, body FROM _entgldb_text_1(?) f JOIN _entgldb_documents ON id = f.rowid"
+                " ORDER BY f.rank, id",
+                (text,),
+            )
+        ]
+        wanted = [key for key, n in everything if not filter or n > 1]
+        asked = {"$text": text, **filter}
+        assert [key for key, _ in notes.find("notes", asked, limit=3)] == wanted[:3]
+        assert [key for key, _ in notes.find("notes", asked, limit=3, skip=1)] == wanted[1:4]
+        marked = notes.read_all("notes", asked, limit=3, highlight=("[", "]"))
+        assert [key for key, _ in marked] == wanted[:3]
+        assert [key for key, _ in notes.find("notes", asked)] == wanted
+
+
+def test_words_that_most_documents_have_do_not_rank_them(
+    notes: Documents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked: list[str] = []
+    notes._connection.set_trace_callback(lambda sql: ranked.append(sql) if "rank" in sql else None)
+    monkeypatch.setattr(words, "RANKED_MAX", 3)
+    try:
+        assert found(notes, "many", limit=2) == ["m0000", "m0001"]
+        assert found(notes, "many") == [f"m{n:04}" for n in range(PAGE_ROWS_MAX + 100)]
+        assert ranked == []
+        # not more than three have them; more than three, but not half of all
+        assert found(notes, "apple", limit=1) == ["apple"]
+        monkeypatch.setattr(words, "RANKED_MAX", 1)
+        assert found(notes, "apple", limit=1) == ["apple"]
+        assert len(ranked) == 2
+    finally:
+        notes._connection.set_trace_callback(None)
 
 
 def test_long_results_come_page_by_page(notes: Documents) -> None:
