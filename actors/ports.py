@@ -12,6 +12,7 @@ from entgldb.messages.local.members import Collected, Prune, Pruned
 from entgldb.messages.model import Author, Entry, Origin, Place, Vector, Version
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Json, Message
+from entgldb.messages.tenants import Tenant
 from entgldb.messages.wire import Copy, Member
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.indexing.definition import Definition
@@ -447,3 +448,32 @@ class Prober(Protocol):
     """Tries a cloud peer step by step for TestPeer. The outcome comes back as ProbeDone."""
 
     def probe(self, ticket: int, target: CloudTarget, oauth2: OAuth2) -> None: ...
+
+
+class Catalogue(Protocol):
+    """The tenants that a cloud node knows. Writing happens inside a group of its store."""
+
+    def get(self, name: str) -> Tenant | None: ...
+
+    def page(self, after: str) -> list[Tenant]:
+        """Rows behind a name, by name, PAGE_ROWS_MAX at most."""
+
+    def count(self) -> int: ...
+
+    def deleting(self) -> list[str]:
+        """Tenants whose files are to be removed."""
+
+    def put(self, row: Tenant) -> None: ...
+
+    def forget_oldest(self) -> bool:
+        """Take out the row of the tenant that was deleted first; False where there is none."""
+
+
+class TenantFiles(Protocol):
+    """The files of the tenants of a cloud node."""
+
+    def size(self, tenant: str) -> int:
+        """Their bytes; 0 where there are none."""
+
+    def remove(self, tenant: str) -> bool:
+        """One bounded step of removing them; whether nothing is left. Raises OSError."""

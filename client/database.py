@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from entgldb.client.feed import Following
     from entgldb.client.feeds.live import Live
     from entgldb.client.forms.typed import TypedCollection
+    from entgldb.client.hosting.tenants import Tenants
     from entgldb.client.nodes import Nodes
     from entgldb.client.peers import Peers
     from entgldb.client.spread import Spread
@@ -129,6 +130,13 @@ class Database:
         from entgldb.client.nodes import Nodes
 
         return Nodes(self)
+
+    @cached_property
+    def tenants(self) -> Tenants:
+        """The tenants of a cloud node."""
+        from entgldb.client.hosting.tenants import Tenants
+
+        return Tenants(self)
 
     def close(self) -> None:
         """Give file and socket back for good; a later call raises InvalidError."""

@@ -29,6 +29,8 @@ _VOCABULARY: Final = (
     "local.members",
     "merging",
     "local.snapshots",
+    "local.tenants",
+    "tenants",
     "wire",
 )
 """All modules that define messages; a client verb is answered by messages that it has imported itself."""

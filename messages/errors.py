@@ -235,6 +235,13 @@ class Reason(StrEnum):
     TOKEN_REFUSED = "token-refused"
     TOKEN_EXPIRED = "token-expired"
     TOO_MANY_CREDENTIALS = "too-many-credentials"
+    NO_TENANT = "no-tenant"
+    OTHER_TENANT = "other-tenant"
+    TENANT_SUSPENDED = "tenant-suspended"
+    TENANT_DELETED = "tenant-deleted"
+    TENANT_CLOSED = "tenant-closed"
+    TOO_MANY_TENANTS = "too-many-tenants"
+    STORAGE_UNAVAILABLE = "storage-unavailable"
     # requests
     NOT_ALLOWED = "not-allowed"
     INVALID = "invalid"

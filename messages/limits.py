@@ -146,6 +146,10 @@ CLIENTS_MAX: Final = 512
 """Clients connected to a node's socket at once: Thespian can watch no descriptor from 1,024 on."""
 WAL_ALARM_BYTES: Final = 256 * 1024 * 1024
 """A larger write-ahead log is an alarm: somebody's open read transaction keeps it from shrinking."""
+TENANTS_MAX: Final = 10_000
+"""Tenants in the catalogue of one cloud node, deleted ones included."""
+OPEN_TENANTS_MAX: Final = 1_000
+"""Tenants that one cloud node has open at one time: each is three open files in each of three actors."""
 LINK_QUEUE_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bytes waiting to be written on one link before it is closed as a slow reader."""
 HEARTBEAT_SECONDS_MAX: Final = 60.0

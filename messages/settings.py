@@ -19,6 +19,8 @@ class StoreSettings(Record):
     """Bytes free on the disk below which the node warns."""
     hard_floor: int = 64 * 1024 * 1024
     """Bytes free on the disk below which the node refuses each request that makes the file grow."""
+    tenants: bool = False
+    """Cloud role only: it serves tenants, each from a file of its own."""
 
 
 @record
@@ -40,6 +42,8 @@ class OplogSettings(Record):
     """Free bytes on the disk below which no snapshot is taken in."""
     shared: bool = False
     """Cloud role only: it serves several clusters, and keeps tombstones for each."""
+    tenants: bool = False
+    """Cloud role only: it serves tenants, each from a file of its own."""
 
 
 @record
@@ -72,6 +76,16 @@ class SyncSettings(Record):
     """The shape of the authority's tokens: a name in ``actors.oauth.profiles``."""
     shared: bool = False
     """Several clusters may mix their data here. False: the first that a client brings is the only one."""
+    tenants: str = ""
+    """Each client comes to the data of its tenant, which ``client``, ``claim`` or ``map`` names; empty: there
+    are no tenants."""
+    tenant_claim: str = ""
+    tenant_map: tuple[tuple[str, str], ...] = ()
+    """Client id -> tenant."""
+    tenant_idle: float = 300.0
+    """Seconds without a link after which a tenant is closed."""
+    tenants_open: int = 200
+    """Tenants that are open at one time."""
 
 
 @record

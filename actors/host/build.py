@@ -91,7 +91,13 @@ def _store(given: settings.StoreSettings) -> Built:
         store = Store.open(given.directory, given.node_id, now_ms, _ca(given.directory).attest)
     socket = ClientSocket(given.directory)
     secrets = KeyedSecrets(given.key_file, given.cluster)
-    return StoreKeeper(given, store, secrets, FreeSpace(given.directory)), socket
+    disk = FreeSpace(given.directory)
+    keeper = StoreKeeper(given, store, secrets, disk)
+    if given.tenants:
+        from entgldb.actors.host import tenants
+
+        return tenants.stores(keeper, given, store, secrets, disk), socket
+    return keeper, socket
 
 
 def _oplog(given: settings.OplogSettings) -> Built:
@@ -105,7 +111,12 @@ def _oplog(given: settings.OplogSettings) -> Built:
     loop = SideLoop("oplog")
     shelf = FileShelf(loop.post, given.directory)
     fingerprints, disk = Fingerprints(log.connection), FreeSpace(given.directory)
-    return OplogKeeper(given, log, fingerprints, shelf, disk), loop
+    keeper = OplogKeeper(given, log, fingerprints, shelf, disk)
+    if given.tenants:
+        from entgldb.actors.host import tenants
+
+        return tenants.oplogs(keeper, given, loop, disk), loop
+    return keeper, loop
 
 
 def _election(given: settings.ElectionSettings) -> Built:
@@ -131,6 +142,10 @@ def _sync(given: settings.SyncSettings) -> Built:
         server = ServerIdentity(given.tls_cert, given.tls_key)
         links = TlsLinks(loop, lan=None, listen=given.listen, server=server)
         checker = JwtChecker(loop, given)
+        if given.tenants:
+            from entgldb.actors.host import tenants
+
+            return tenants.syncs(given, log, links, checker), loop
         return Sync(given, log, CaWitness(log.authorities), links, checker, chunks), loop
     from entgldb.actors.tls.identity import LanIdentity
 

@@ -14,6 +14,8 @@ LIVE: Final = {
     "heartbeat_interval": "sync.heartbeat_interval",
     "live_push": "sync.live_push",
     "shared": "cloud.shared",
+    "tenant_idle": "cloud.tenant_idle",
+    "tenants_open": "cloud.tenants_open",
     "priority": "election.priority",
     "takeover_delay": "election.takeover_delay",
     "gateway_timeout": "election.gateway_timeout",
@@ -44,6 +46,9 @@ FIXED: Final = {
     "allow_clients": "cloud.allow_clients",
     "token_profile": "cloud.token_profile",
     "http": "http",
+    "tenants": "cloud.tenants",
+    "tenant_claim": "cloud.tenant_claim",
+    "tenant_map": "cloud.tenant_map",
 }
 """The settings from which sockets, certificates and files were made at the start."""
 

@@ -22,6 +22,7 @@ from jwt.utils import base64url_decode, base64url_encode
 from entgldb.actors.oauth.authority import discover, json_object, one_line
 from entgldb.actors.oauth.http import AuthorityError, answered_in_time, request
 from entgldb.actors.oauth.profiles import PROFILES, Profile
+from entgldb.actors.oauth.tenancy import Naming
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.limits import TOKEN_BYTES_MAX
@@ -73,6 +74,8 @@ class Rules(NamedTuple):
     allow_clients: tuple[str, ...] = ()
     """Empty: every client the authority vouches for."""
     profile: Profile = PROFILES["rfc9068"]
+    naming: Naming | None = None
+    """How tenants are named; None: there are none."""
 
 
 class Accepted(NamedTuple):
@@ -82,6 +85,8 @@ class Accepted(NamedTuple):
     expires_at: float
     subject: str
     scopes: tuple[str, ...]
+    tenant: str = ""
+    issuer: str = ""
 
 
 class Key(NamedTuple):
@@ -117,7 +122,8 @@ def verify(token: str, keys: Keys, rules: Rules) -> Accepted:
     missing = [scope for scope in rules.scopes if scope not in scopes]
     if missing:
         raise TokenError(f"it lacks the scope {' '.join(missing)}")
-    return Accepted(client_id, float(claims["exp"]), claims["sub"], scopes)
+    tenant = "" if rules.naming is None else _tenant(rules.naming, client_id, claims)
+    return Accepted(client_id, float(claims["exp"]), claims["sub"], scopes, tenant, rules.issuer)
 
 
 def key_name(token: str, profile: Profile = PROFILES["rfc9068"]) -> str:
@@ -244,7 +250,8 @@ class JwtChecker:
         except Exception as fault:  # noqa: BLE001 -- whatever happens, an unchecked token is a refused one
             text = f"the token could not be checked: {type(fault).__name__}"
             return TokenChecked(link, ticket, "", 0.0, Reason.TOKEN_REFUSED.value, text)
-        return TokenChecked(link, ticket, accepted.client_id, accepted.expires_at, "", "")
+        who = accepted.client_id, accepted.expires_at
+        return TokenChecked(link, ticket, *who, "", "", accepted.tenant, accepted.issuer)
 
     def _make(self) -> TokenVerifier:
         given = self._settings
@@ -260,6 +267,7 @@ class JwtChecker:
             given.scopes or (SCOPE_DEFAULT,),
             given.allow_clients,
             PROFILES[given.token_profile],
+            Naming(given.tenants, given.tenant_claim, dict(given.tenant_map)) if given.tenants else None,
         )
         return TokenVerifier(given.authority, rules, ca_pem)
 
@@ -305,6 +313,13 @@ def _check_marks(claims: Mapping[str, Json], profile: Profile) -> None:
             raise TokenError(f"its {name} is not {' or '.join(sorted(values))}")
     for name in sorted(profile.absent & claims.keys()):
         raise TokenError(f"it is a person's token: it has the claim {name}")
+
+
+def _tenant(naming: Naming, client_id: str, claims: Mapping[str, Json]) -> str:
+    try:
+        return naming.tenant(client_id, claims)
+    except ValueError as fault:
+        raise TokenError(str(fault), Reason.NO_TENANT) from None
 
 
 def _check_text(value: Json, name: str) -> str:

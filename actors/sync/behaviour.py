@@ -139,7 +139,7 @@ class Sync(Behaviour):
         self._dial(ctx)
 
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:
-        self._drop_all(Reason.STOPPING, ctx)
+        self.drop_links(Reason.STOPPING, ctx)
         ctx.answer(ctx.asker, Stopped(self.name))
 
     def on_nodes_changed(self, message: NodesChanged, ctx: Context) -> None:
@@ -161,7 +161,7 @@ class Sync(Behaviour):
     def on_isolate(self, message: Isolate, ctx: Context) -> None:
         self._isolated_until = ctx.monotonic() + max(0.0, message.seconds)
         if message.seconds > 0:
-            self._drop_all(Reason.ISOLATED, ctx)
+            self.drop_links(Reason.ISOLATED, ctx)
         self._dialler.forget_backoff()
         self._dial(ctx)
         ctx.answer(ctx.asker, Done())
@@ -467,9 +467,10 @@ class Sync(Behaviour):
     def _isolated(self, ctx: Context) -> bool:
         return ctx.monotonic() < self._isolated_until
 
-    def _drop_all(self, reason: Reason, ctx: Context) -> None:
+    def drop_links(self, reason: Reason, ctx: Context, text: str = "") -> None:
+        """Close every link, and tell its other side why."""
         for peer in list(self._open.values()):
-            self._close(peer, reason, "", ctx)
+            self._close(peer, reason, text, ctx)
 
     def _close(self, peer: PeerLink, reason: Reason, text: str, ctx: Context) -> None:
         if peer.closing:

@@ -31,6 +31,7 @@ from entgldb.client.aio.typed import TypedCollection
 from entgldb.client.database import TIMEOUT_SECONDS, Change, Conflict, Document
 from entgldb.client.feeds.live import LiveQuery
 from entgldb.client.feeds.selecting import NOW, Selected, Selection
+from entgldb.client.hosting import tenants as client_tenants
 from entgldb.client.spread import (
     ACK_SECONDS,
     AGAIN_SECONDS,
@@ -121,6 +122,7 @@ class Database:
         self._blocking = blocking
         self.peers: Final = Peers(self)
         self.nodes: Final = Nodes(self)
+        self.tenants: Final = Tenants(self)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="entgldb-read")
         self._requests = requests
         self._closed = False
@@ -300,3 +302,18 @@ class Nodes:
 
     all = aside(client_nodes.Nodes.all)
     retire = aside(client_nodes.Nodes.retire)
+
+
+class Tenants:
+    """``db.tenants``: the tenants of a cloud node, as in the blocking API."""
+
+    def __init__(self, database: Database) -> None:
+        self._run, self._blocking = database._run, database._blocking.tenants
+
+    all = aside(client_tenants.Tenants.all)
+    get = aside(client_tenants.Tenants.get)
+    add = aside(client_tenants.Tenants.add)
+    suspend = aside(client_tenants.Tenants.suspend)
+    resume = aside(client_tenants.Tenants.resume)
+    delete = aside(client_tenants.Tenants.delete)
+    status = aside(client_tenants.Tenants.status)

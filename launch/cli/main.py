@@ -69,6 +69,7 @@ _VERBS: Final = {
     "retire-node": ("cli.cluster.nodes", "retire_node", "A node will not come back: keep nothing for it."),
     "rejoin": ("cli.cluster.nodes", "rejoin", "Let a retired node come back, while it is down."),
     "unpin-cluster": ("cli.cluster.nodes", "unpin_cluster", "Have a cloud node serve another cluster."),
+    "tenant": ("cli.cluster.tenants", "tenant", "Add, show, suspend and delete tenants of a cloud node."),
     "compact": ("cli.upkeep.compact", "compact", "Forget what may be forgotten, make the file small."),
     "ask": ("cli.node.actors", "ask", "Send an actor a message, show its answer."),
     "tell": ("cli.node.actors", "tell", "Send an actor a message."),

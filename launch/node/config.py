@@ -18,6 +18,7 @@ from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, read_cluster_key
 from entgldb.actors.oauth.profiles import PROFILES
 from entgldb.launch.node.config_fields import Faults, Section, expand
 from entgldb.launch.node.config_peers import initial_peers
+from entgldb.launch.node.config_tenants import tenants
 from entgldb.messages.errors import EntglError, InvalidError
 from entgldb.messages.limits import HEARTBEAT_SECONDS_MAX
 from entgldb.messages.model import check_node_id
@@ -177,8 +178,8 @@ class _Builder:
         store = self._store(node_id, directory, role, cluster, key_file)
         sync = self._sync(node_id, role, cluster)
         settings = NodeSettings(
-            store=store,
-            oplog=self._oplog(node_id, role, store.hard_floor, shared=sync.shared),
+            store=replace(store, tenants=bool(sync.tenants)),
+            oplog=self._oplog(node_id, role, store.hard_floor, sync),
             sync=sync,
             election=self._election(node_id, role),
             gateway=self._gateway(node_id, role, cluster, key_file),
@@ -211,7 +212,7 @@ class _Builder:
             self.faults.add(str(key_file), text, "entgldb init --cluster-key-file FILE")
             return "", ""
 
-    def _oplog(self, node_id: str, role: str, hard_floor: int, *, shared: bool) -> OplogSettings:
+    def _oplog(self, node_id: str, role: str, hard_floor: int, sync: SyncSettings) -> OplogSettings:
         default, retention = _DEFAULTS_OPLOG, self.retention
         return OplogSettings(
             node_id=node_id,
@@ -222,7 +223,8 @@ class _Builder:
             absence_limit=retention.number("absence_limit", default.absence_limit, _HOURS_MAX),
             verify_interval=self.verify.seconds_or_never("interval", default.verify_interval),
             hard_floor=hard_floor,
-            shared=shared,
+            shared=sync.shared,
+            tenants=bool(sync.tenants),
         )
 
     def _sync(self, node_id: str, role: str, cluster: str) -> SyncSettings:
@@ -259,6 +261,7 @@ class _Builder:
             "allow_clients": self.cloud.texts("allow_clients"),
             "token_profile": self.cloud.choice("token_profile", tuple(PROFILES), "rfc9068"),
             "shared": self.cloud.flag("shared", False),
+            **tenants(self.cloud),
         }
 
     def _file(self, section: Section, name: str, *, required: bool = True) -> str:

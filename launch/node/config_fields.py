@@ -103,6 +103,14 @@ class Section:
             return ()
         return tuple(self._checked(f"{key}[{i}]", item, check) for i, item in enumerate(value))
 
+    def pairs(self, key: str, *, check: Callable[[str], str] | None = None) -> dict[str, str]:
+        """A table of texts; ``check`` looks at each value."""
+        value = self._get(key, {})
+        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+            self.fault(key, "a table of texts is expected")
+            return {}
+        return {name: self._checked(f"{key}.{name}", item, check) for name, item in value.items()}
+
     def choice(self, key: str, words: tuple[str, ...], default: str) -> str:
         """One of ``words``."""
         value = self._get(key, default)

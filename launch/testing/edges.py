@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from entgldb.actors.oauth.tenancy import Naming
 from entgldb.actors.ports import CloudTarget
 from entgldb.launch.testing.world import EPOCH_MS, World
 from entgldb.messages.errors import Reason
@@ -13,6 +14,8 @@ from entgldb.messages.schema import Message
 
 TOKEN_LIFE_SECONDS = 15.0
 """Short, so that tokens are renewed on open links within a run."""
+
+ISSUER = "the simulated authority"
 
 Deliver = Callable[[str, Message], bool]
 
@@ -73,6 +76,8 @@ class VirtualChecker:
         self._authority = authority
         self._now_ms = now_ms
         self._deliver = deliver
+        self.naming: Naming | None = None
+        """How tenants are named; None: there are none."""
 
     def check(self, link: int, ticket: int, token: str) -> None:
         self._world.after(self._world.random.random() * 0.01, self._answer, link, ticket, token)
@@ -88,7 +93,8 @@ class VirtualChecker:
 
     def _say(self, link: int, ticket: int, client_id: str, expires: float, reason: Reason | None) -> None:
         word = "" if reason is None else reason.value
-        self._deliver("sync", TokenChecked(link, ticket, client_id, expires, word, word))
+        tenant = "" if self.naming is None or word else self.naming.tenant(client_id, {})
+        self._deliver("sync", TokenChecked(link, ticket, client_id, expires, word, word, tenant, ISSUER))
 
 
 class VirtualSecrets:

@@ -28,6 +28,7 @@ from entgldb.launch.testing.edges import (
 from entgldb.launch.testing.host import Host, Slot
 from entgldb.launch.testing.network import Network, VirtualLinks
 from entgldb.launch.testing.shelf import SnapshotDisk, VirtualShelf
+from entgldb.launch.testing.tenants import TenantDisks
 from entgldb.launch.testing.world import Clock, World
 from entgldb.messages.local.actors import Boot, Configure
 from entgldb.messages.schema import Json, Message
@@ -92,16 +93,20 @@ class SimulatedNode:
         self.word = "" if role == "cloud" else word
         self.shared = False
         """A cloud node that serves any cluster."""
+        self.tenants = ""
+        """A cloud node that serves tenants: how these are named."""
+        self.tenant_idle, self.tenants_open = 300.0, 200
         self.initial_peers: tuple[dict[str, Json], ...] = ()
         self.retention_hours = 24.0
         self.absence_hours = 720.0
-        self._world = world
+        self.world = world
         self._network = network
         self._authority = authority
         self._opened = False
         self.snapshots = SnapshotDisk()
         self._reborn = False
         self.disk = VirtualDisk()
+        self.tenant_disks = TenantDisks(self)
         self.store = self.kind.memory(name, world.random.randbytes(32), clock.now_ms(), self._attest)
         self.log = LogReader(self.store.connection)
         network.add(self)
@@ -142,7 +147,7 @@ class SimulatedNode:
         self.up = True
         self.host = Host(
             self.name,
-            self._world,
+            self.world,
             self.clock,
             self._build,
             on_flush=self.flushed,
@@ -163,7 +168,7 @@ class SimulatedNode:
         """Lose everything that is not on disk; ``noticed``: the peers' links break at once."""
         if not self.up or self.host is None:
             return
-        self._world.note(f"{self.name} crashes")
+        self.world.note(f"{self.name} crashes")
         self._network.lose_node(self, None, noticed=noticed)
         self.up = False
         self.host.end()
@@ -173,6 +178,7 @@ class SimulatedNode:
         # the turn that died may have committed
         self.flushed("store")
         self.snapshots.crash()
+        self.tenant_disks.crash()
 
     def image(self) -> bytes:
         """A copy of the disk, as far as it is committed."""
@@ -227,19 +233,22 @@ class SimulatedNode:
             self.store_began()
             if self._reborn:
                 self._reborn = False
-                entropy = self._world.random.randbytes(32)
+                entropy = self.world.random.randbytes(32)
                 self.store.begin_anew(entropy, Why.ROLLED_BACK, self.clock.now_ms())
-                self._world.reached["new incarnation at the start"] += 1
-            return StoreKeeper(configure.store, self.store, secrets, self.disk)
+                self.world.reached["new incarnation at the start"] += 1
+            keeper = StoreKeeper(configure.store, self.store, secrets, self.disk)
+            return self.tenant_disks.stores(keeper, configure.store) if self.tenants else keeper
         if configure.oplog is not None:
-            shelf = self.shelf(self.snapshots, self.store.connection, self._world, deliver, self.full)
-            return OplogKeeper(
-                configure.oplog, self.log, Fingerprints(self.store.connection), shelf, self.disk
-            )
+            shelf = self.shelf(self.snapshots, self.store.connection, self.world, deliver, self.full)
+            fingerprints = Fingerprints(self.store.connection)
+            oplog = OplogKeeper(configure.oplog, self.log, fingerprints, shelf, self.disk)
+            return self.tenant_disks.oplogs(oplog, configure.oplog, deliver) if self.tenants else oplog
         if configure.election is not None:
             return Bully(configure.election)
         if configure.sync is not None:
-            checker = VirtualChecker(self._world, self._authority, self.clock.now_ms, deliver)
+            checker = VirtualChecker(self.world, self._authority, self.clock.now_ms, deliver)
+            if self.tenants:
+                return self.tenant_disks.syncs(configure.sync, links, checker)
             checks = checker if self.role == "cloud" else None
             return Sync(configure.sync, self.log, witness, links, checks, self.snapshots)
         assert configure.gateway is not None
@@ -253,7 +262,7 @@ class SimulatedNode:
         name, role = self.name, self.role
         cluster = self.cluster
         return NodeSettings(
-            StoreSettings(name, "", role, cluster),
+            StoreSettings(name, "", role, cluster, tenants=bool(self.tenants)),
             OplogSettings(
                 name,
                 "",
@@ -262,6 +271,7 @@ class SimulatedNode:
                 absence_limit=self.absence_hours,
                 verify_interval=self.verify_interval,
                 shared=self.shared,
+                tenants=bool(self.tenants),
             ),
             SyncSettings(
                 name,
@@ -273,6 +283,9 @@ class SimulatedNode:
                 discovery=False,
                 live_push=self.live_push,
                 shared=self.shared,
+                tenants=self.tenants,
+                tenant_idle=self.tenant_idle,
+                tenants_open=self.tenants_open,
             ),
             ElectionSettings(name, role, takeover_delay=4.0),
             GatewaySettings(name, "", role, cluster, live_push=self.live_push),

@@ -423,6 +423,10 @@ class TokenChecked(Message):
     """Unix seconds."""
     reason: str
     text: str
+    tenant: str = ""
+    """The tenant of the client, on a cloud node that serves tenants."""
+    issuer: str = ""
+    """The authority by whose word it is that."""
 
 
 @message(137)

@@ -79,6 +79,8 @@ class Client:
         self.node = node
         self.id = world.random.randbytes(16)
         self.stopped = False
+        self.client_id = "cluster"
+        """By which its gateway comes to a cloud."""
         self.merges = False
         """Whether it also edits documents that merge, and decides about conflicts."""
         self.counts = False
@@ -135,7 +137,7 @@ class Client:
                 type=2,
                 address=address,
                 authority="https://authority.example",
-                client_id="cluster",
+                client_id=self.client_id,
                 secret="simulated secret",
                 scopes=("entgldb:sync",),
                 enabled=enabled,

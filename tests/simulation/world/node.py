@@ -125,7 +125,7 @@ class SimulatedNode(testing.SimulatedNode):
             if isinstance(owner, Sync | Gateway) and any(
                 len(session.inbox.stage) for session in owner.sessions
             ):
-                self._world.reached["group across batches"] += 1
+                self.world.reached["group across batches"] += 1
 
     def _look_at_store(self) -> None:
         """Check what was committed; a flush that wrote no row since the last look shows nothing new."""
@@ -151,4 +151,4 @@ class SimulatedNode(testing.SimulatedNode):
         found.shown_ms = max(found.shown_ms, state.shown_ms)
         if found != state:
             differing = [name for name in State.__slots__ if getattr(found, name) != getattr(state, name)]
-            self._world.violate(f"{self.name}: memory and file differ in {differing}")
+            self.world.violate(f"{self.name}: memory and file differ in {differing}")

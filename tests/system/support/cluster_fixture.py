@@ -306,10 +306,10 @@ class Cluster:
 
     # --- what the trials ask ----------------------------------------------------------------------
 
-    def add_cloud(self, on: Node, cloud: Node, address: str = "") -> None:
+    def add_cloud(self, on: Node, cloud: Node, address: str = "", client: str = CLIENT) -> None:
         """``add-cloud-peer`` on one node; secret by stdin. ``address``: of a proxy before it."""
         reached_at = address or f"127.0.0.1:{cloud.port}"
-        options = ["--node-id", cloud.name, "--address", reached_at, "--client-id", CLIENT]
+        options = ["--node-id", cloud.name, "--address", reached_at, "--client-id", client]
         options += ["--authority", self.issuer, "--audience", AUDIENCE, "--ca-file", str(self.ca_file)]
         on.run("add-cloud-peer", *options, "--client-secret-stdin", stdin=SECRET)
 

@@ -78,6 +78,63 @@ def test_init_names_the_bad_option_and_writes_nothing(
     assert not (tmp_path / "n").exists()
 
 
+def cloud_file(folder: Path, more: str) -> Path:
+    """The directory of a cloud node with more settings in its section."""
+    for name in ("c.pem", "k.pem"):
+        (folder / name).write_text("x")
+    cloud = CloudOptions(str(folder / "c.pem"), str(folder / "k.pem"), "https://id.example.com", "entgldb")
+    made = init(Plan(folder / "c1", "cloud-1", cloud=cloud))
+    file = made.directory / "entgldb.toml"
+    file.write_text(file.read_text().replace("[cloud]", f"[cloud]\n{more}"))
+    return made.directory
+
+
+@pytest.mark.parametrize(
+    ("text", "naming"),
+    [
+        ("", ("", "", ())),
+        ('tenants = "client"', ("client", "", ())),
+        ('tenants = "claim"\ntenant_claim = "shop"', ("claim", "shop", ())),
+        (
+            'tenants = "map"\ntenant_map = {b = "south", a = "north"}',
+            ("map", "", (("a", "north"), ("b", "south"))),
+        ),
+    ],
+)
+def test_how_tenants_are_named_reaches_every_actor_that_serves_them(
+    tmp_path: Path, text: str, naming: tuple[Any, ...]
+) -> None:
+    settings = load(cloud_file(tmp_path, text))
+    sync = settings.sync
+    assert (sync.tenants, sync.tenant_claim, sync.tenant_map) == naming
+    assert settings.store.tenants is settings.oplog.tenants is bool(text)
+    assert (sync.tenant_idle, sync.tenants_open) == (300.0, 200)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('tenants = "node"', "cloud.tenants: one of"),
+        ('tenants = "claim"', "cloud.tenant_claim: is missing"),
+        ('tenants = "map"', "cloud.tenant_map: is missing"),
+        ('tenants = "map"\ntenant_map = {a = "no name"}', "cloud.tenant_map.a: 'no name' is not the name"),
+        ('tenants = "client"\nshared = true', "cloud.tenants: is for clusters that do not mix"),
+        ('tenants = "client"\ntenants_open = 1001', "cloud.tenants_open: a number from 1 to 1000"),
+        ('tenants = "client"\ntenant_idle = 0', "cloud.tenant_idle: seconds above 0"),
+    ],
+)
+def test_a_fault_in_how_tenants_are_named_is_told_with_its_place(
+    tmp_path: Path, text: str, fault: str
+) -> None:
+    directory = cloud_file(tmp_path, text)
+    if "shared" in text:
+        file = directory / "entgldb.toml"
+        file.write_text(file.read_text().replace("shared = false\n", ""))
+    with pytest.raises(ConfigError) as caught:
+        load(directory)
+    assert fault in caught.value.text
+
+
 def test_the_cloud_role_keeps_no_cluster_key(tmp_path: Path) -> None:
     for name in ("c.pem", "k.pem"):
         (tmp_path / name).write_text("x")

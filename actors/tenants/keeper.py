@@ -1,0 +1,231 @@
+"""Store of a cloud node that serves tenants: the catalogue, and a writer for the file of each open tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar, Final
+
+from entgldb.actors.behaviour import INFO, WARNING, Context, refuse
+from entgldb.actors.ports import Catalogue, TenantFiles
+from entgldb.actors.store.behaviour import StoreKeeper
+from entgldb.actors.tenants.router import Opened, Tenants
+from entgldb.messages.client import Report
+from entgldb.messages.errors import (
+    EntglError,
+    ErrorCode,
+    ExistsError,
+    InvalidError,
+    NotAllowedError,
+    NotFoundError,
+    Reason,
+)
+from entgldb.messages.limits import PAGE_ROWS_MAX, TENANTS_MAX
+from entgldb.messages.local.actors import Tick
+from entgldb.messages.local.tenants import AdmitTenant, TenantJudged
+from entgldb.messages.schema import Json, Message
+from entgldb.messages.tenants import ChangeTenant, ListTenants, Tenant, TenantState, check_tenant
+
+REMOVE: Final = "remove-tenant"
+REMOVE_SECONDS: Final = 2.0
+"""From the order to delete a tenant to the first step: by then sync and oplog have closed its files."""
+STEP_SECONDS: Final = 0.05
+"""Between two steps of removing files: writes of others come in between."""
+_SHUT: Final = {
+    TenantState.SUSPENDED: (Reason.TENANT_SUSPENDED, "your tenant is suspended"),
+    TenantState.DELETING: (Reason.TENANT_DELETED, "your tenant was deleted"),
+    TenantState.DELETED: (Reason.TENANT_DELETED, "your tenant was deleted"),
+}
+
+
+class StoreTenants(Tenants):
+    """Owns the catalogue."""
+
+    takes: ClassVar[frozenset[type[Message]]] = Tenants.takes | {AdmitTenant, ListTenants, ChangeTenant, Tick}
+    main: StoreKeeper
+
+    def __init__(
+        self, main: StoreKeeper, opener: Callable[[str], Opened], catalogue: Catalogue, files: TenantFiles
+    ) -> None:
+        super().__init__(main, opener)
+        self._catalogue, self._files = catalogue, files
+        self._removing = False
+
+    def start(self, ctx: Context) -> None:
+        super().start(ctx)
+        self._remove_later(ctx)
+
+    # --- what sync says ----------------------------------------------------------------------------
+
+    def on_admit_tenant(self, message: AdmitTenant, ctx: Context) -> None:
+        try:
+            refused = self._admitted(message.tenant, message.issuer, ctx)
+        except EntglError as fault:
+            self.count(Reason.STORAGE_UNAVAILABLE)
+            ctx.log(WARNING, f"tenant {message.tenant} is not served: {fault.text}")
+            refused = Reason.STORAGE_UNAVAILABLE, "its data cannot be had at the moment"
+        reason, text = refused or ("", "")
+        ctx.tell("sync", TenantJudged(message.tenant, message.issuer, str(reason), text))
+
+    def _admitted(self, tenant: str, issuer: str, ctx: Context) -> tuple[Reason, str] | None:
+        """Open a tenant for a client; or why that is refused. Raises EntglError."""
+        row = self._catalogue.get(tenant)
+        if row is None:
+            if not self._has_room():
+                return Reason.TOO_MANY_TENANTS, f"this cloud node has its {TENANTS_MAX} tenants"
+            row = Tenant(tenant, issuer, TenantState.ACTIVE, ctx.now_ms())
+            self._put(row)
+            ctx.log(INFO, f"tenant {tenant} was made for the first client that came")
+        elif not row.issuer and row.state == TenantState.ACTIVE:
+            row = replace(row, issuer=issuer)
+            self._put(row)
+        if row.issuer != issuer:
+            return Reason.OTHER_TENANT, "the tenant of that name is of another authority"
+        if row.state != TenantState.ACTIVE:
+            return _SHUT[TenantState(row.state)]
+        fault = None if tenant in self.open else self.begin(tenant, ctx)
+        if fault is not None:
+            raise fault
+        return None
+
+    def reopen(self, tenant: str, ctx: Context) -> None:
+        """This actor was started anew, or the tenant may have been shut and sync has not heard of it."""
+        row = self._catalogue.get(tenant)
+        state = TenantState.DELETED if row is None else TenantState(row.state)
+        if state == TenantState.ACTIVE:
+            if self.begin(tenant, ctx) is None:
+                return
+            reason, text = Reason.STORAGE_UNAVAILABLE, "its data cannot be had at the moment"
+        else:
+            reason, text = _SHUT[state]
+        ctx.tell("sync", TenantJudged(tenant, "", reason.value, text))
+
+    # --- what administrators say ---------------------------------------------------------------------
+
+    def on_list_tenants(self, message: ListTenants, ctx: Context) -> None:
+        named = self._catalogue.get(message.name) if message.name else None
+        if message.name and named is None:
+            refuse(ctx, _unknown(message.name))
+            return
+        rows = self._catalogue.page(message.after) if named is None else [named]
+        found: list[Json] = [self._shown(row) for row in rows]
+        ctx.answer(ctx.asker, Report({"tenants": found, "more": len(rows) >= PAGE_ROWS_MAX}))
+
+    def on_change_tenant(self, message: ChangeTenant, ctx: Context) -> None:
+        try:
+            row = self._changed(message, ctx.now_ms())
+            self._put(row)
+        except EntglError as fault:
+            refuse(ctx, fault)
+            return
+        ctx.log(INFO, f"tenant {row.name}: {message.change}, now {row.state}")
+        shut = _SHUT.get(TenantState(row.state))
+        if shut is not None:
+            if row.name in self.open:
+                self.drop(row.name, ctx)
+            ctx.tell("sync", TenantJudged(row.name, "", shut[0].value, shut[1]))
+        self._remove_later(ctx)
+        ctx.answer(ctx.asker, Report({"tenant": self._shown(row)}))
+
+    def _changed(self, message: ChangeTenant, now_ms: int) -> Tenant:
+        """The row as it is to be. Raises EntglError."""
+        name = check_tenant(message.name)
+        row = self._catalogue.get(name)
+        if message.change == "add":
+            return self._added(row, name, message.issuer, now_ms)
+        if row is None:
+            raise _unknown(name)
+        wanted = _CHANGES.get(message.change)
+        if wanted is None:
+            raise InvalidError(f"{message.change!r:.40} is none of add, {', '.join(_CHANGES)}")
+        if row.state in (TenantState.DELETING, TenantState.DELETED):
+            if message.change == "delete":
+                return row
+            raise NotAllowedError(f"tenant {name} was deleted", hint=f"entgldb tenant add {name}")
+        return replace(row, state=wanted.value, since_ms=now_ms)
+
+    def _added(self, row: Tenant | None, name: str, issuer: str, now_ms: int) -> Tenant:
+        if row is not None and row.state == TenantState.DELETING:
+            raise EntglError(
+                f"the files of tenant {name} are still being removed", code=ErrorCode.BUSY, hint="try again"
+            )
+        if row is not None and row.state == TenantState.ACTIVE and row.issuer == issuer:
+            return row
+        if row is not None and row.state != TenantState.DELETED:
+            raise ExistsError(f"tenant {name} is there already", hint=f"entgldb tenant show {name}")
+        if row is None and not self._has_room():
+            raise NotAllowedError(
+                f"this cloud node has its {TENANTS_MAX} tenants", hint="entgldb tenant list"
+            )
+        return Tenant(name, issuer, TenantState.ACTIVE, now_ms)
+
+    def _shown(self, row: Tenant) -> dict[str, Json]:
+        figures: dict[str, Json] = {"documents": None, "oplog_entries": None, "origins": None}
+        served = self.open.get(row.name)
+        if served is not None and isinstance(served.opened.behaviour, StoreKeeper):
+            status = served.opened.behaviour.store.status()
+            figures = {name: status[name] for name in figures}
+        return {
+            "name": row.name,
+            "state": row.state,
+            "issuer": row.issuer,
+            "since_ms": row.since_ms,
+            "open": served is not None,
+            "bytes": self._files.size(row.name),
+            **figures,
+        }
+
+    # --- deletion --------------------------------------------------------------------------------------
+
+    def on_tick(self, message: Tick, ctx: Context) -> None:
+        if message.what == REMOVE:
+            self._removing = False
+            self._remove(ctx)
+        else:
+            self.main.handle(message, ctx)
+
+    def _remove_later(self, ctx: Context, wait: float = REMOVE_SECONDS) -> None:
+        """After a crash the rows of the catalogue say what is still to be removed."""
+        if not self._removing and self._catalogue.deleting():
+            self._removing = True
+            ctx.after(wait, Tick(REMOVE))
+
+    def _remove(self, ctx: Context) -> None:
+        """One step of deleting a tenant, the next one later."""
+        deleting, wait = self._catalogue.deleting(), STEP_SECONDS
+        ctx.busy(f"removing {deleting[0]}")
+        try:
+            if self._files.remove(deleting[0]):
+                row = self._catalogue.get(deleting[0])
+                assert row is not None, "it is being deleted"
+                self._put(replace(row, state=TenantState.DELETED, since_ms=ctx.now_ms()))
+                ctx.log(INFO, f"tenant {row.name}: its files are removed")
+        except (OSError, EntglError) as fault:
+            self.count(Reason.DISK_ERROR)
+            ctx.log(WARNING, f"tenant {deleting[0]} cannot be removed yet: {fault}")
+            wait = REMOVE_SECONDS
+        self._remove_later(ctx, wait)
+
+    # --- inside ------------------------------------------------------------------------------------------
+
+    def _has_room(self) -> bool:
+        """Whether one more row may be made; that of the tenant deleted first makes room."""
+        if self._catalogue.count() < TENANTS_MAX:
+            return True
+        with self.main.store.group():
+            return self._catalogue.forget_oldest()
+
+    def _put(self, row: Tenant) -> None:
+        with self.main.store.group():
+            self._catalogue.put(row)
+
+
+_CHANGES: Final = {
+    "suspend": TenantState.SUSPENDED,
+    "resume": TenantState.ACTIVE,
+    "delete": TenantState.DELETING,
+}
+
+
+def _unknown(name: str) -> NotFoundError:
+    return NotFoundError(f"there is no tenant {name:.80}", hint="entgldb tenant list")

@@ -1,0 +1,96 @@
+"""``db.tenants``: the tenants of a cloud node, managed on that node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from entgldb.messages.client import Report, Status
+from entgldb.messages.codec import encode
+from entgldb.messages.errors import EntglError, ErrorCode, NotAllowedError
+from entgldb.messages.tenants import AskTenant, ChangeTenant, ListTenants
+
+if TYPE_CHECKING:
+    from entgldb.client.door import Door
+
+
+class TenantRow(NamedTuple):
+    """One tenant; None is unknown: only of one that is open the figures are known."""
+
+    name: str
+    state: str
+    """``active``, ``suspended``, ``deleting`` or ``deleted``."""
+    issuer: str
+    """The authority whose clients may come; empty: nobody has come yet."""
+    since_ms: int
+    """When it came into this state, in milliseconds since 1970."""
+    open: bool
+    bytes: int
+    """All its files."""
+    documents: int | None
+    oplog_entries: int | None
+    origins: int | None
+
+
+class Tenants:
+    """Requests to the store of a cloud node that has ``cloud.tenants``; any other refuses them."""
+
+    def __init__(self, database: Door) -> None:
+        self._database = database
+
+    def all(self) -> list[TenantRow]:
+        """Every tenant, deleted ones too, by name."""
+        found: list[TenantRow] = []
+        more = True
+        while more:
+            body = self._asked(ListTenants(after=found[-1].name if found else ""))
+            found += [_row(row) for row in body["tenants"]]
+            more = body["more"]
+        return found
+
+    def get(self, name: str) -> TenantRow:
+        """One tenant. Raises NotFoundError."""
+        return _row(self._asked(ListTenants(name=name))["tenants"][0])
+
+    def add(self, name: str, *, issuer: str = "") -> TenantRow:
+        """Make a tenant before its first client comes, or again after it was deleted.
+
+        ``issuer``: the only authority whose clients may come; empty: that of the first one that comes.
+        One that is there with this issuer is left as it is. Raises ExistsError, or InvalidError for what
+        is no name.
+        """
+        return self._changed(name, "add", issuer)
+
+    def suspend(self, name: str) -> TenantRow:
+        """Serve it no more; its data stay. Raises NotFoundError."""
+        return self._changed(name, "suspend")
+
+    def resume(self, name: str) -> TenantRow:
+        """Serve it again. Raises NotFoundError, or NotAllowedError where it was deleted."""
+        return self._changed(name, "resume")
+
+    def delete(self, name: str) -> TenantRow:
+        """Remove all its data on this node, and refuse its clients. Raises NotFoundError."""
+        return self._changed(name, "delete")
+
+    def status(self, name: str, actor: str) -> dict[str, Any]:
+        """Of a tenant that is open, the status of ``store``, ``oplog`` or ``sync``. Raises NotFoundError."""
+        question = AskTenant(name, encode(Status()))
+        answer = self._database.request(question) if actor == "store" else self._database.ask(actor, question)
+        return answer.body if isinstance(answer, Report) else {}
+
+    def _changed(self, name: str, change: str, issuer: str = "") -> TenantRow:
+        return _row(self._asked(ChangeTenant(name, change, issuer))["tenant"])
+
+    def _asked(self, message: ListTenants | ChangeTenant) -> dict[str, Any]:
+        try:
+            answer = self._database.request(message)
+        except EntglError as fault:
+            if fault.code is not ErrorCode.UNSUPPORTED:
+                raise
+            hint = "set cloud.tenants in entgldb.toml of a cloud node, and start it again"
+            raise NotAllowedError("this node serves no tenants", hint=hint) from None
+        return answer.body if isinstance(answer, Report) else {}
+
+
+def _row(found: dict[str, Any]) -> TenantRow:
+    return TenantRow(**{name: found[name] for name in TenantRow._fields})

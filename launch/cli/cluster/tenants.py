@@ -1,0 +1,173 @@
+"""The verbs for the tenants of a cloud node."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from entgldb._version import VERSION
+from entgldb.launch.cli.common import common, say, show, table, with_database
+from entgldb.messages.errors import InvalidError, NotFoundError
+
+if TYPE_CHECKING:
+    from entgldb.client.database import Database
+    from entgldb.client.hosting.tenants import TenantRow
+
+
+@click.group()
+def tenant() -> None:
+    """Manage the tenants of a cloud node; run it in that node's directory.
+
+    Example: entgldb tenant list
+    """
+
+
+@tenant.command("list")
+@common
+@with_database
+def list_(db: Database, as_json: bool) -> None:
+    """Show every tenant: state, documents, size, since when.
+
+    Documents are known of tenants that are open, and shown as ? of the others.
+
+    Example: entgldb tenant list --json
+    """
+    rows = db.tenants.all()
+    if as_json:
+        show({"tenants": [row._asdict() for row in rows]})
+    else:
+        table(("tenant", "state", "open", "documents", "bytes", "since"), map(_cells, rows))
+
+
+@tenant.command("show")
+@common
+@click.argument("name")
+@with_database
+def show_(db: Database, as_json: bool, name: str) -> None:
+    """Show one tenant, and what each actor says of it while it is open.
+
+    Example: entgldb tenant show shop-1
+    """
+    row = db.tenants.get(name)
+    told = {actor: _status(db, name, actor) for actor in ("store", "oplog", "sync")} if row.open else {}
+    if as_json:
+        show({**row._asdict(), **told})
+        return
+    for field, value in row._asdict().items():
+        say(field, "?" if value is None else str(value))
+    for peer in told.get("sync", {}).get("peers", []):
+        say("link", f"{peer['node_id']} at {peer['address']}, client {peer.get('client_id', '?')}")
+    for body in told.values():
+        for alarm in body.get("alarms", []):
+            say("alarm", f"{alarm['code']}: {alarm['text']}")
+
+
+@tenant.command()
+@common
+@click.argument("name")
+@click.option("--issuer", default="", help="The authority whose clients may come. [default: the first's]")
+@with_database
+def add(db: Database, as_json: bool, name: str, issuer: str) -> None:
+    """Make a tenant before its first client comes, or again after it was deleted.
+
+    Example: entgldb tenant add shop-1
+    """
+    _tell(db.tenants.add(name, issuer=issuer), as_json=as_json)
+
+
+@tenant.command()
+@common
+@click.argument("name")
+@with_database
+def suspend(db: Database, as_json: bool, name: str) -> None:
+    """Serve a tenant no more: its links end, its clients are refused, its data stay.
+
+    Example: entgldb tenant suspend shop-1
+    """
+    _tell(db.tenants.suspend(name), as_json=as_json)
+
+
+@tenant.command()
+@common
+@click.argument("name")
+@with_database
+def resume(db: Database, as_json: bool, name: str) -> None:
+    """Serve a suspended tenant again.
+
+    Example: entgldb tenant resume shop-1
+    """
+    _tell(db.tenants.resume(name), as_json=as_json)
+
+
+@tenant.command()
+@common
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask for the tenant's name.")
+@with_database
+def delete(db: Database, as_json: bool, name: str, yes: bool) -> None:
+    """Remove all data of a tenant on this node, and refuse its clients until it is added again.
+
+    Its own nodes keep what they have. Make a copy first with `entgldb tenant export`.
+
+    Example: entgldb tenant delete shop-1 --yes
+    """
+    if not yes:
+        db.tenants.get(name)
+        if click.prompt(f"Type the tenant's name, {name}, to go on", err=True) != name:
+            raise InvalidError("that is not the tenant's name: nothing was changed")
+    _tell(db.tenants.delete(name), as_json=as_json)
+
+
+@tenant.command()
+@common
+@click.argument("name")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def export(directory: Path, as_json: bool, name: str, file: Path) -> None:
+    """Copy all data of a tenant, open or not, into FILE: a backup, as `entgldb backup` makes one of a node.
+
+    `entgldb restore` puts it into the directory of a node that was made with the node id of this one.
+
+    Example: entgldb tenant export shop-1 /backups/shop-1.db
+    """
+    from entgldb.storage.recovery import backup
+    from entgldb.storage.tenants.files import tenant_directory
+
+    own = tenant_directory(directory, name)
+    if not own.is_dir():
+        raise NotFoundError(f"there are no data of a tenant {name}", hint="entgldb tenant list")
+    manifest = backup.write(own, file, VERSION, time.time_ns() // 1_000_000, _progress)
+    if as_json:
+        show({"file": str(file), "tenant": name, "verified": True, **manifest._asdict()})
+    else:
+        say(f"{file}: tenant {name}, {manifest.documents} documents, {manifest.entries} log entries; checked")
+
+
+def _status(db: Database, name: str, actor: str) -> dict[str, Any]:
+    """Empty where the tenant was closed meanwhile."""
+    try:
+        return db.tenants.status(name, actor)
+    except NotFoundError:
+        return {}
+
+
+def _tell(row: TenantRow, *, as_json: bool) -> None:
+    if as_json:
+        show(row._asdict())
+    else:
+        say(f"tenant {row.name} is {row.state}")
+
+
+def _cells(row: TenantRow) -> tuple[str, ...]:
+    since = time.strftime("%F %T", time.localtime(row.since_ms / 1000))
+    documents = "?" if row.documents is None else str(row.documents)
+    return row.name, row.state, "yes" if row.open else "no", documents, str(row.bytes), since
+
+
+def _progress(pages: int, of: int) -> None:
+    """For a person at a terminal."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{100 * pages // max(1, of)} %", err=True, nl=pages >= of)

@@ -1,0 +1,46 @@
+"""Messages between the actors of a cloud node that serves tenants. Tags 184 to 188."""
+
+from __future__ import annotations
+
+from entgldb.messages.schema import Message, message
+
+
+@message(184)
+class ForTenant(Message):
+    """An actor to another, or to itself for later: an encoded message for the part that serves ``tenant``."""
+
+    tenant: str
+    payload: bytes
+    life: int = 0
+    """To itself: the number of the part that asked for it. The timers of an earlier one are over."""
+
+
+@message(185)
+class AdmitTenant(Message):
+    """Sync to store: a client of ``tenant`` has come, by the word of ``issuer``. Answered by TenantJudged."""
+
+    tenant: str
+    issuer: str
+
+
+@message(186)
+class TenantJudged(Message):
+    """Store to sync: the tenant is open, or why it is not served (any more)."""
+
+    tenant: str
+    issuer: str
+    reason: str = ""
+    """A Reason; empty: it is open."""
+    text: str = ""
+
+
+@message(187)
+class TenantsWanted(Message):
+    """Sync to store and oplog, after each change and now and then: the tenants to be open, and no others."""
+
+    tenants: tuple[str, ...]
+
+
+@message(188)
+class WhichTenants(Message):
+    """Store or oplog to sync, at its start: answered by TenantsWanted."""

@@ -1,0 +1,67 @@
+"""The catalogue of tenants: a table of the cloud node's own file, which replicates nowhere.
+
+It is made with the first tenant: files of other nodes stay as they are.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.messages.tenants import Tenant, TenantState
+
+_TABLE: Final = """CREATE TABLE IF NOT EXISTS _entgldb_tenants (
+    name TEXT PRIMARY KEY, issuer TEXT NOT NULL, state TEXT NOT NULL, since_ms INTEGER NOT NULL
+) WITHOUT ROWID"""
+_SELECT: Final = "SELECT name, issuer, state, since_ms FROM _entgldb_tenants"
+
+
+class Catalogue:
+    """Implements ``ports.Catalogue``. A row is put within a group of the node's store."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_entgldb_tenants'").fetchone():
+            connection.execute(_TABLE)
+
+    def get(self, name: str) -> Tenant | None:
+        """The row of a tenant."""
+        row = self._connection.execute(f"{_SELECT} WHERE name = ?", (name,)).fetchone()
+        return None if row is None else Tenant(*row)
+
+    def page(self, after: str) -> list[Tenant]:
+        """Rows behind a name, by name; fewer than PAGE_ROWS_MAX where no more follow."""
+        rows = self._connection.execute(
+            f"{_SELECT} WHERE name > ? ORDER BY name LIMIT ?", (after, PAGE_ROWS_MAX)
+        )
+        return [Tenant(*row) for row in rows]
+
+    def count(self) -> int:
+        """Rows in all."""
+        return int(self._connection.execute("SELECT count(*) FROM _entgldb_tenants").fetchone()[0])
+
+    def deleting(self) -> list[str]:
+        """Tenants whose files are to be removed."""
+        rows = self._connection.execute(
+            "SELECT name FROM _entgldb_tenants WHERE state = ? ORDER BY name", (TenantState.DELETING.value,)
+        )
+        return [name for (name,) in rows]
+
+    def put(self, row: Tenant) -> None:
+        """Write a row anew."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO _entgldb_tenants VALUES (?, ?, ?, ?)",
+            (row.name, row.issuer, row.state, row.since_ms),
+        )
+
+    def forget_oldest(self) -> bool:
+        """Take out the row of the tenant that was deleted first; False where there is none."""
+        return (
+            self._connection.execute(
+                "DELETE FROM _entgldb_tenants WHERE name = (SELECT name FROM _entgldb_tenants"
+                " WHERE state = ? ORDER BY since_ms, name LIMIT 1)",
+                (TenantState.DELETED.value,),
+            ).rowcount
+            > 0
+        )

@@ -1,0 +1,269 @@
+"""Two clusters on one cloud node that serves tenants: each has its own data there, and no more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from entgldb.actors.tenants.context import TenantContext
+from entgldb.actors.tenants.router import Tenants
+from entgldb.launch.testing.network import End, Weather
+from entgldb.messages import codec
+from entgldb.messages.client import Report
+from entgldb.messages.local.actors import Applied, Apply, Committed, PinCluster
+from entgldb.messages.schema import Message
+from entgldb.messages.tenants import ChangeTenant
+from tests.simulation.events.clients import Acknowledged, Client
+from tests.simulation.run import Run
+from tests.simulation.test_calm import quiet
+from tests.simulation.world.node import SimulatedNode
+from tests.support.fake_context import FakeAsker
+
+PLANTED = "planted-in-one-tenant"
+
+
+class Shops:
+    """Two clusters, ``ours`` and ``theirs``, whose gateways come to one cloud by two client ids."""
+
+    def __init__(self, seed: int = 1, **settings: float) -> None:
+        self.run = run = Run(seed, options=quiet(2, cloud=True))
+        assert run.cloud is not None
+        self.cloud = run.cloud
+        self.cloud.tenants = "client"
+        for name, value in settings.items():
+            setattr(self.cloud, name, value)
+        self.said: dict[str, list[bytes]] = {}
+        """Place -> the frames that it said and heard."""
+        run.network.overhear = self._overhear
+        run.network.weather = Weather(latency=0.001)
+        for node in run.nodes:
+            node.start()
+        self.stranger = run._node("lan-9", "lan", 9)
+        self.stranger.word = "another simulated cluster"
+        self.ours, self.theirs = (
+            run.clients[0],
+            Client(run.world, self.stranger, Acknowledged(), keys=3, think=1),
+        )
+        self.ours.client_id, self.theirs.client_id = "shop-1", "shop-2"
+        self.stranger.start()
+        self.wait(8.0)
+
+    def _overhear(self, end: End, message: Message) -> None:
+        assert end.other is not None  # it is open
+        payload = codec.encode(message)
+        for place in (end.place, end.other.place):
+            self.said.setdefault(place.address, []).append(payload)
+
+    def wait(self, seconds: float) -> None:
+        self.run.world.run(seconds)
+
+    def come(self, *clients: Client) -> None:
+        """Their clusters learn of the cloud."""
+        for client in clients or (self.ours, self.theirs):
+            client.put_peer(self.cloud.address, add=True, enabled=True)
+        self.wait(3.0)
+
+    def write(self, client: Client, key: str) -> None:
+        client.write_now(key)
+        self.wait(3.0)
+
+    def has(self, tenant: str, key: str) -> bool:
+        """Whether the cloud has a document among the data of a tenant."""
+        disk = self.cloud.tenant_disks.disks.get(tenant)
+        return disk is not None and disk.store.known("users", key)
+
+    def link(self, node: SimulatedNode) -> tuple[str, str]:
+        """State and reason of the gateway's link to the cloud."""
+        row = self.row(node)
+        return row.get("state", ""), row.get("reason", "")
+
+    def row(self, node: SimulatedNode) -> dict[str, Any]:
+        """The status of the gateway's link to the cloud; empty where it has none."""
+        rows: Any = (self.run._ask(node, "gateway") or {}).get("links")
+        return rows[0] if rows else {}
+
+    def open(self) -> dict[str, set[str]]:
+        """The tenants that are open, by actor."""
+        assert self.cloud.host is not None
+        found = {}
+        for actor in ("store", "oplog"):
+            router = self.cloud.host.behaviour(actor)
+            assert isinstance(router, Tenants)
+            found[actor] = set(router.open)
+        return found
+
+    def change(self, tenant: str, change: str) -> None:
+        """An administrator of the cloud says so."""
+        asker = FakeAsker()
+        assert self.cloud.ask("store", ChangeTenant(tenant, change), asker)
+        self.wait(0.1)
+        (answer,) = asker.answers
+        assert isinstance(answer, Report), answer
+
+    def end(self) -> list[str]:
+        self.cloud.tenant_disks.close()
+        self.stranger.crash()
+        return self.run.world.violations
+
+
+def test_each_of_two_clusters_has_its_tenant_and_nothing_of_the_other_is_in_any_frame_or_file() -> None:
+    shops = Shops()
+    shops.come()
+    shops.write(shops.ours, PLANTED)
+    shops.write(shops.theirs, "of-theirs")
+    assert (shops.has("shop-1", PLANTED), shops.has("shop-2", PLANTED)) == (True, False)
+    assert (shops.has("shop-1", "of-theirs"), shops.has("shop-2", "of-theirs")) == (False, True)
+    assert not shops.cloud.store.known("users", PLANTED)
+    word = PLANTED.encode()
+    assert any(word in payload for payload in shops.said[shops.run.lan[0].address])
+    assert not any(word in payload for payload in shops.said[shops.stranger.address])
+    disks = shops.cloud.tenant_disks.disks
+    assert word in disks["shop-1"].store.connection.serialize()
+    assert word not in disks["shop-2"].store.connection.serialize()
+    assert word not in shops.cloud.store.connection.serialize()
+    assert word not in shops.stranger.image()
+    # what a cluster has lost comes back from its own tenant
+    clusters = {name: disk.store.pinned_cluster()[0] for name, disk in disks.items()}
+    assert clusters == {"shop-1": shops.run.lan[0].cluster, "shop-2": shops.stranger.cluster}
+    assert disks["shop-1"].store.origin != disks["shop-2"].store.origin
+    # all that came was acknowledged, and what is new goes on at once: to the other half of a split cluster
+    assert [shops.row(node)["behind_out"] for node in (shops.run.lan[0], shops.stranger)] == [0, 0]
+    ours, other = shops.run.lan
+    shops.run.network.cuts = {(ours.name, other.name), (other.name, ours.name)}
+    shops.wait(15.0)
+    shops.ours.write_now("across")
+    shops.wait(0.8)
+    assert other.store.known("users", "across")
+    assert not shops.stranger.store.known("users", "across")
+    assert shops.end() == []
+
+
+@pytest.mark.parametrize("actor", ["store", "oplog", "sync"])
+def test_an_actor_that_dies_serves_the_tenants_again(actor: str) -> None:
+    shops = Shops()
+    shops.come()
+    assert shops.cloud.host is not None
+    shops.cloud.host.kill(actor)
+    shops.wait(8.0)
+    shops.write(shops.ours, "after")
+    shops.write(shops.theirs, "after-too")
+    shops.wait(8.0)
+    assert shops.has("shop-1", "after")
+    assert shops.has("shop-2", "after-too")
+    assert shops.link(shops.stranger) == ("connected", "")
+    assert shops.end() == []
+
+
+def test_a_tenant_without_links_is_closed_after_a_while_and_comes_back_with_its_data() -> None:
+    shops = Shops(tenant_idle=20.0)
+    shops.come()
+    shops.write(shops.ours, "before")
+    shops.write(shops.theirs, "of-theirs")
+    for node in shops.run.lan:
+        node.crash()
+    shops.wait(15.0)
+    assert shops.open() == {"store": {"shop-1", "shop-2"}, "oplog": {"shop-1", "shop-2"}}
+    shops.wait(20.0)
+    assert shops.open() == {"store": {"shop-2"}, "oplog": {"shop-2"}}
+    for node in shops.run.lan:
+        node.start()
+    shops.wait(20.0)
+    shops.write(shops.ours, "after")
+    assert shops.has("shop-1", "before")
+    assert shops.has("shop-1", "after")
+    assert shops.end() == []
+
+
+def test_tenants_that_may_not_all_be_open_take_turns_and_lose_nothing() -> None:
+    shops = Shops(tenants_open=1)
+    shops.come(shops.ours)
+    shops.write(shops.ours, "first")
+    shops.come(shops.theirs)
+    assert shops.link(shops.stranger)[1] == "too-many-tenants"
+    assert shops.link(shops.run.lan[0]) == ("connected", "")
+    shops.write(shops.theirs, "of-theirs")
+    for _ in range(40):
+        shops.wait(5.0)
+        assert len(shops.open()["store"]) <= 1
+        if shops.has("shop-2", "of-theirs") and shops.has("shop-1", "second"):
+            break
+        if shops.has("shop-2", "of-theirs"):
+            shops.ours.write_now("second")
+    assert shops.has("shop-2", "of-theirs")
+    assert shops.has("shop-1", "second")
+    assert sum((node.all_counts() for node in shops.run.lan), Counter())["tenant-closed"] > 0
+    assert not shops.has("shop-2", "second")
+    assert shops.end() == []
+
+
+def test_a_suspended_tenant_is_told_so_others_go_on_and_it_comes_back_where_it_was() -> None:
+    shops = Shops()
+    shops.come()
+    shops.write(shops.ours, "before")
+    shops.change("shop-1", "suspend")
+    shops.wait(3.0)
+    assert shops.link(shops.run.lan[0])[1] == "tenant-suspended"
+    shops.write(shops.ours, "meanwhile")
+    shops.write(shops.theirs, "of-theirs")
+    assert not shops.has("shop-1", "meanwhile")
+    assert shops.has("shop-2", "of-theirs")
+    shops.change("shop-1", "resume")
+    shops.wait(70.0)
+    assert shops.has("shop-1", "meanwhile")
+    assert shops.end() == []
+
+
+def test_a_deleted_tenant_is_gone_from_the_disk_also_where_the_power_went_meanwhile() -> None:
+    shops = Shops()
+    shops.come()
+    shops.write(shops.ours, PLANTED)
+    shops.change("shop-1", "delete")
+    shops.wait(0.2)
+    shops.cloud.crash()
+    assert "shop-1" in shops.cloud.tenant_disks.disks
+    shops.cloud.start()
+    shops.wait(10.0)
+    assert set(shops.cloud.tenant_disks.disks) == {"shop-2"}
+    assert shops.link(shops.run.lan[0])[1] == "tenant-deleted"
+    shops.write(shops.theirs, "of-theirs")
+    assert shops.has("shop-2", "of-theirs")
+    assert shops.end() == []
+
+
+def test_a_new_token_of_another_tenant_ends_the_link() -> None:
+    shops = Shops()
+    shops.come()
+    token = shops.run.authority.token
+    shops.run.authority.token = lambda client: token("shop-2")  # type: ignore[method-assign]  # it errs
+    shops.wait(20.0)
+    assert shops.link(shops.run.lan[0])[1] in ("", "other-tenant", "wrong-cluster", "other-cluster")
+    counts = shops.run.lan[0].all_counts() + shops.run.lan[1].all_counts()
+    assert counts["other-tenant"] > 0
+    assert not shops.has("shop-2", PLANTED)
+    # as that tenant it is of another cluster
+    assert counts["other-cluster"] > 0
+    assert shops.end() == []
+
+
+def misrouted(message: type[Message]) -> Callable[[TenantContext, str, Message], None]:
+    """A context that says messages of one kind for another tenant."""
+    tell = TenantContext.tell
+
+    def told(self: TenantContext, actor: str, said: Message) -> None:
+        if isinstance(said, message):
+            self._tenant = {"shop-1": "shop-2", "shop-2": "shop-1"}[self._tenant]
+        tell(self, actor, said)
+
+    return told
+
+
+@pytest.mark.parametrize("message", [Apply, Applied, Committed, PinCluster], ids=lambda kind: kind.__name__)
+def test_a_message_that_is_led_to_the_wrong_tenant_is_noticed(
+    message: type[Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TenantContext, "tell", misrouted(message))
+    with pytest.raises(AssertionError):
+        test_each_of_two_clusters_has_its_tenant_and_nothing_of_the_other_is_in_any_frame_or_file()
