@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from entgldb.messages.errors import EntglError
 from entgldb.web.administration import Administration
+from entgldb.web.dashboard.page import Dashboard
 from entgldb.web.documents import Documents
 from entgldb.web.door.guard import Guard
 from entgldb.web.door.place import LOOPBACK
@@ -36,15 +37,16 @@ def application(db: Database, *, hosts: Collection[str] = LOOPBACK, tokens: Toke
 
     @asynccontextmanager
     async def closing(app: Starlette) -> AsyncIterator[None]:
-        yield
+        async with dashboard.pulse.beating():
+            yield
         await db.close()
 
-    feeds = Feeds(db)
+    feeds, dashboard = Feeds(db), Dashboard(db)
     metrics = Metrics(db, lambda: feeds.clients)
     parts = (Documents(db), Administration(db), Upkeep(db), feeds, Health(db), metrics)
     routes = [route for part in parts for route in part.routes()]
     app = Starlette(
-        routes=[*routes, *Description(routes).routes()],
+        routes=[*routes, *Description(routes).routes(), *dashboard.routes()],
         exception_handlers={EntglError: of_ours, HTTPException: of_http, Exception: of_bug},
         lifespan=closing,
     )

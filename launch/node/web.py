@@ -28,7 +28,7 @@ from entgldb.messages.settings import NodeSettings
 from entgldb.web.door.place import ANYWHERE, Place, read_place
 
 COMMAND: Final = (sys.executable, "-m", "entgldb.web")
-NEEDS: Final = ("starlette", "uvicorn", "sse_starlette", "prometheus_client")
+NEEDS: Final = ("starlette", "uvicorn", "sse_starlette", "prometheus_client", "jinja2")
 START_SECONDS_MAX: Final = 30.0
 """A server that does not serve by then is ended and begun again."""
 SILENT_SECONDS_MAX: Final = 30.0

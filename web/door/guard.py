@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     from entgldb.web.door.tokens import Tokens
 
-OPEN: Final = frozenset(("/healthz", "/readyz"))
-"""Cheap, without a secret, and asked by machines that have no token."""
+OPEN: Final = frozenset(("/healthz", "/readyz", "/"))
+"""Cheap and without a secret: for machines that have no token, and a page that has none yet."""
+OPEN_UNDER: Final = "/ui/static/"
+"""The files of that page."""
 READING: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 READING_PATHS: Final = ("/_find", "/_count", "/_distinct", "/_aggregate", "/_explain")
 """Ends of paths whose POST only reads."""
@@ -59,7 +61,7 @@ class Guard:
         origin = headers.get(b"origin")
         if origin is not None and origin.partition("://")[2] != host:
             raise NotAllowedError(f"pages of {origin!r:.80} may not ask this server")
-        if self._tokens is None or scope["path"] in OPEN:
+        if self._tokens is None or scope["path"] in OPEN or scope["path"].startswith(OPEN_UNDER):
             return
         kind, _, token = headers.get(b"authorization", "").partition(" ")
         if kind.lower() != "bearer" or not token:

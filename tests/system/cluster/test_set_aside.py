@@ -10,66 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from entgldb.actors.cluster_key import read_cluster_key
-from entgldb.actors.tls.attestation import CaOfCluster
 from entgldb.launch.cli.common import run
 from entgldb.launch.cli.main import entgldb
 from entgldb.launch.playground.cluster import Member, Playground
-from entgldb.messages.client import ReleaseOrigin, RequestId, Write
+from entgldb.messages.client import ReleaseOrigin
 from entgldb.messages.limits import DRIFT_MS_MAX
-from entgldb.messages.model import Author, Entry, node_of
-from entgldb.storage.rules.header import decode, digest, encode
-from entgldb.storage.store import Store
-from tests.support.keys import Writer, ends_of_groups
+from tests.support.troubles import keep_waiting
 from tests.system.support.processes import until
 
 pytestmark = pytest.mark.slow
-KEYS = ("good", "bad", "also-good")
-CARELESS_SEED, EARLY_SEED = b"\7" * 32, b"\5" * 32
-CARELESS, EARLY = Writer("careless", CARELESS_SEED), Writer("early", EARLY_SEED)
-
-
-def history(now_ms: int) -> list[Entry]:
-    """Three writes of a node without checks, of which the second is no document."""
-    writer = Store.memory("careless", CARELESS_SEED, now_ms)
-    made: list[Entry] = []
-    with writer.group():
-        for number, key in enumerate(KEYS):
-            writer.write(RequestId(b"c" * 16, number), [Write("notes", key, b'{"n":1}')], now_ms)
-    for row in writer.rows(1, len(KEYS)):
-        header, body = decode(row.header), row.body
-        if header.key == "bad":
-            body = b'["no object"]'
-        assert body is not None
-        previous = digest(made[-1].header) if made else b""
-        made.append(Entry(encode(header._replace(prev_hash=previous, body_sha256=digest(body))), body))
-    writer.close()
-    return ends_of_groups(made, CARELESS)
-
-
-def ahead(now_ms: int) -> list[Entry]:
-    """One write of a node whose clock is an hour ahead."""
-    writer = Store.memory("early", EARLY_SEED, now_ms)
-    with writer.group():
-        writer.write(RequestId(b"e" * 16, 1), [Write("notes", "early", b'{"n":2}')], now_ms + 3_600_000)
-    found = [Entry(row.header, row.body) for row in writer.rows(1, 1)]
-    writer.close()
-    return ends_of_groups(found, EARLY)
 
 
 @pytest.fixture
 def playground(tmp_path: Path) -> Iterator[Playground]:
     with Playground(tmp_path) as made:
         made.make_lan(2)
-        now_ms = time.time_ns() // 1_000_000
-        store = Store.open(made.lan[0].directory, "lan-1", now_ms)
-        ca = CaOfCluster(read_cluster_key(made.lan[0].directory / "cluster.key"))
-        with store.group():
-            for entries, writer in ((history(now_ms), CARELESS), (ahead(now_ms), EARLY)):
-                assert store.apply(entries, now_ms).refused == ""
-                attestation = ca.attest(node_of(writer.origin), writer.public_key)
-                store.keep_authors([Author(writer.origin, writer.public_key, attestation)])
-        store.close()
+        keep_waiting(made.lan[0].directory, "lan-1")
         made.start()
         yield made
 

@@ -1,0 +1,78 @@
+"""The page at ``/``: its shell and its own files, which need no token, and the stream that keeps it alive.
+
+The shell holds no data. The page brings its token, where one is needed, in the header of each request, the
+stream included, which it reads by ``fetch``. There is no cookie, so no other page can act for this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from entgldb._version import VERSION
+from entgldb.messages.errors import BusyError
+from entgldb.web.dashboard.documents import DocumentViews
+from entgldb.web.dashboard.pulse import WATCHERS_MAX, Pulse
+from entgldb.web.dashboard.rendering import HEADERS, render
+from entgldb.web.dashboard.views import ClusterViews
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+    from entgldb.client.aio.database import Database
+
+STATIC: Final = Path(__file__).parent / "static"
+PING_SECONDS: Final = 15
+SEND_SECONDS: Final = 30.0
+"""A page that takes nothing for so long is dropped."""
+
+
+class Files(StaticFiles):
+    """The page's own files. Their addresses hold the version, so a browser may keep them."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        answer = await super().get_response(path, scope)
+        answer.headers.update({**HEADERS, "Cache-Control": "public, max-age=31536000, immutable"})
+        return answer
+
+
+class Dashboard:
+    """The handlers, over one database."""
+
+    def __init__(self, db: Database) -> None:
+        self.pulse = Pulse(db)
+        self._views = (ClusterViews(db, self.pulse), DocumentViews(db))
+
+    def routes(self) -> list[BaseRoute]:
+        """The paths that they serve."""
+        # the files alone are made smaller: an answer with a secret and a foreign text would tell its secret
+        files = GZipMiddleware(Files(directory=STATIC), minimum_size=1000)
+        return [
+            Route("/", self.shell, methods=["GET"]),
+            Mount(f"/ui/static/{VERSION}", files),
+            Route("/ui/pulse", self.stream, methods=["GET"]),
+            *(route for view in self._views for route in view.routes()),
+        ]
+
+    async def shell(self, request: Request) -> Response:
+        """The page without data."""
+        return render("shell")
+
+    async def stream(self, request: Request) -> Response:
+        """Events of ``Pulse``."""
+        if self.pulse.watchers >= WATCHERS_MAX:
+            raise BusyError(f"{WATCHERS_MAX} pages are open", hint="close one, or try again later")
+
+        async def events() -> AsyncIterator[ServerSentEvent]:
+            async for kind, data in self.pulse.events():
+                yield ServerSentEvent(data, event=kind)
+
+        return EventSourceResponse(events(), headers=HEADERS, ping=PING_SECONDS, send_timeout=SEND_SECONDS)
