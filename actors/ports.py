@@ -16,7 +16,7 @@ from entgldb.messages.tenants import Tenant
 from entgldb.messages.wire import Copy, Member
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.indexing.definition import Definition
-from entgldb.storage.rules.results import Heard, Installed, LogRow, Outcome, Walked
+from entgldb.storage.rules.results import Heard, Installed, Lasted, LogRow, Outcome, Walked
 
 
 class LogReader(Protocol):
@@ -123,8 +123,11 @@ class Fingerprints(Protocol):
 class Store(OplogReader, Protocol):
     """The only writer of the file. All writing happens inside ``group``."""
 
-    def group(self) -> AbstractContextManager[None]:
-        """One transaction: BEGIN IMMEDIATE ... COMMIT; ROLLBACK when it raises."""
+    def group(self, clock: Callable[[], float] | None = None) -> AbstractContextManager[Lasted]:
+        """One transaction: BEGIN IMMEDIATE ... COMMIT; ROLLBACK when it raises.
+
+        ``clock``, in seconds: how long SQLite took over COMMIT is then known afterwards.
+        """
 
     def savepoint(self, *, lazily: bool = False) -> AbstractContextManager[None]:
         """Inside a group: undone alone when it raises. ``lazily``: nothing is called in it but ``answered``

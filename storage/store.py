@@ -40,7 +40,7 @@ from entgldb.storage.repair.mending import Mender
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.indexing.definition import Definition
-from entgldb.storage.rules.results import Installed, Outcome
+from entgldb.storage.rules.results import Installed, Lasted, Outcome
 
 _TIDY_MS: Final = 60_000
 _WAL_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -118,9 +118,9 @@ class Store(LogQueries):
         """The state of the file that is kept in memory."""
         return self.transaction.state
 
-    def group(self) -> AbstractContextManager[None]:
+    def group(self, clock: Callable[[], float] | None = None) -> AbstractContextManager[Lasted]:
         """One transaction; see ``Transaction.group``."""
-        return self.transaction.group()
+        return self.transaction.group(clock)
 
     def savepoint(self, *, lazily: bool = False) -> AbstractContextManager[None]:
         """Inside a group: undone alone when it raises; see ``Transaction.savepoint``."""

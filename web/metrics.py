@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.exposition import generate_latest as plain
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 from starlette.requests import Request
@@ -38,8 +41,20 @@ _STORE: Final = {
     "entgldb_forked_origins": ("quarantined", "Logs of which two branches exist"),
     "entgldb_origins": ("origins", "Writers that are known"),
     "entgldb_wal_bytes": ("wal_bytes", "Size of the write-ahead log"),
+    "entgldb_followers": ("followers", "Programs of this machine that are told of every commit"),
 }
 """Gauge -> its field in the store's status, its meaning."""
+
+
+_DISTRIBUTIONS: Final = {
+    "entgldb_commit_seconds": (
+        "commit_seconds",
+        "Seconds of a transaction, all its requests together",
+    ),
+    "entgldb_fsync_seconds": ("fsync_seconds", "Seconds that SQLite took to make a transaction durable"),
+    "entgldb_commit_requests": ("commit_requests", "Requests that one transaction carried out"),
+}
+"""Histogram -> its field in the store's status, its meaning."""
 
 
 class Metrics:
@@ -64,15 +79,18 @@ class Metrics:
         return [Route("/metrics", self.scrape, methods=["GET"])]
 
     async def scrape(self, request: Request) -> Response:
-        """All figures."""
+        """All figures, in OpenMetrics; to those who accept ``text/plain`` alone in Prometheus' older text."""
         try:
             status = await self._db.status("node")
         except EntglError:
             status = {}
         feeds = _gauge("entgldb_feed_clients", "Clients that are sent events", self._feed_clients())
         asked = CollectorRegistry()
-        for one in (_Given([*families(status), feeds]), self._requests, self._seconds):
+        for one in (Given([*families(status), feeds]), self._requests, self._seconds):
             asked.register(one)
+        accepted = request.headers.get("accept", "")
+        if "text/plain" in accepted and "openmetrics" not in accepted:
+            return Response(plain(asked), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
         text: bytes = generate_latest(asked)  # type: ignore[no-untyped-call]  # the library types its other half
         return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -96,7 +114,7 @@ class Metrics:
         return counted
 
 
-class _Given(Collector):
+class Given(Collector):
     """Families that are there already."""
 
     def __init__(self, given: list[Metric]) -> None:
@@ -129,6 +147,12 @@ def families(status: dict[str, Any]) -> Iterator[Metric]:
     for code in sorted(set(codes)):
         alarms.add_metric([code], codes.count(code))
     yield alarms
+    if status.get("http"):
+        yield CounterMetricFamily(
+            "entgldb_http_restarts",
+            "Times that this server was started again",
+            value=status["http"]["restarts"],
+        )
     yield from _of_store(status.get("store") or {})
     yield from _of_log(status.get("oplog") or {})
     yield from _of_peers(status)
@@ -139,6 +163,15 @@ def _of_store(store: dict[str, Any]) -> Iterator[Metric]:
     for name, (field, meaning) in _STORE.items():
         if store.get(field) is not None:
             yield _gauge(name, meaning, store[field])
+    for name, (field, meaning) in _DISTRIBUTIONS.items():
+        if store.get(field) is not None:
+            made = HistogramMetricFamily(name, meaning)
+            _add_distribution(made, [], store[field])
+            yield made
+    if store.get("written") is not None:
+        yield CounterMetricFamily(
+            "entgldb_writes", "Documents that this node has written by itself", value=store["written"]
+        )
     disk, clock = store.get("disk") or {}, store.get("clock") or {}
     if disk.get("free_bytes") is not None:
         yield _gauge("entgldb_disk_free_bytes", "Bytes free on the disk of the file", disk["free_bytes"])
@@ -175,15 +208,31 @@ def _of_peers(status: dict[str, Any]) -> Iterator[Metric]:
     seconds = GaugeMetricFamily(
         "entgldb_behind_seconds", "Age of the oldest operation that is missing", labels=["peer", "direction"]
     )
-    for kind, row in rows:
-        name = str(row.get("node_id"))
+    spread = HistogramMetricFamily(
+        "entgldb_propagation_seconds",
+        "Age of writes when they are committed on the other side",
+        labels=["peer", "direction"],
+    )
+    tokens = GaugeMetricFamily(
+        "entgldb_token_expires_timestamp_seconds", "When the token of a link ends", labels=["peer"]
+    )
+    seen = set[str]()
+    for kind, row in sorted(rows, key=lambda one: one[1].get("state") != "connected"):
+        name = str(row.get("node_id") or "")
+        if not name or name in seen:
+            continue  # a second link to the same peer, or one of which it is not known yet who is there
+        seen.add(name)
         links.add_metric([name, kind], int(row.get("state") == "connected"))
+        if row.get("token_expires") is not None:
+            tokens.add_metric([name], row["token_expires"])
+        for way, report in (row.get("propagation") or {}).items():
+            _add_distribution(spread, [name, way], report)
         for way in ("in", "out"):
             if row.get(f"behind_{way}") is not None:
                 behind.add_metric([name, way], row[f"behind_{way}"])
             if row.get(f"seconds_{way}") is not None:
                 seconds.add_metric([name, way], row[f"seconds_{way}"])
-    yield from (links, behind, seconds)
+    yield from (links, behind, seconds, spread, tokens)
 
 
 def _of_election(election: dict[str, Any]) -> Iterator[Metric]:
@@ -195,6 +244,12 @@ def _of_election(election: dict[str, Any]) -> Iterator[Metric]:
         yield _gauge("entgldb_epoch", "Number of the present gateway's term", election["epoch"])
     if "gateway" in election:
         yield _gauge("entgldb_has_gateway", "Whether a gateway is known", int(bool(election["gateway"])))
+
+
+def _add_distribution(made: HistogramMetricFamily, labels: list[str], report: dict[str, Any]) -> None:
+    bounds = [*(str(float(bound)) for bound in report["le"]), "+Inf"]
+    buckets = list(zip(bounds, accumulate(report["counts"]), strict=True))
+    made.add_metric(labels, buckets, report["sum"])
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from entgldb.actors.behaviour import Context
+from entgldb.actors.figures import Propagation, stamp_ms
 from entgldb.actors.line import Line, weight
 from entgldb.actors.ports import LogReader
 from entgldb.actors.session.staging import Stage
@@ -25,27 +26,32 @@ class Backlog:
     """Received and not applied yet: twice the window at most, as a new round may begin behind an old one."""
 
     def __init__(self) -> None:
-        self._sizes: deque[int] = deque()
+        self._sizes: deque[tuple[int, int]] = deque()
         self._bytes = 0
 
-    def add(self, size: int) -> bool:
-        """One more batch; whether there was too much already."""
+    def add(self, size: int, stamp_ms: int) -> bool:
+        """One more batch, of which the newest entry was written at ``stamp_ms``; whether there was too much
+        already."""
         over = len(self._sizes) >= 2 * WINDOW_BATCHES_MAX or self._bytes > 2 * WINDOW_BYTES_MAX
-        self._sizes.append(size)
+        self._sizes.append((size, stamp_ms))
         self._bytes += size
         return over
 
-    def done(self) -> None:
-        """The store is through with the oldest."""
-        if self._sizes:
-            self._bytes -= self._sizes.popleft()
+    def done(self) -> int:
+        """The store is through with the oldest; its stamp, 0 where it is not known."""
+        size, stamp_ms = self._sizes.popleft() if self._sizes else (0, 0)
+        self._bytes -= size
+        return stamp_ms
 
 
 class Inbox:
     """The batches that one peer sends: which of them are taken, and how patiently the next is waited for."""
 
-    def __init__(self, log: LogReader, line: Line, count: Callable[[Reason], None]) -> None:
+    def __init__(
+        self, log: LogReader, line: Line, count: Callable[[Reason], None], propagation: Propagation
+    ) -> None:
         self._log, self._line, self._count = log, line, count
+        self._propagation = propagation
         self._round = self._received = self._applied = 0
         self._backlog = Backlog()
         self.stage = Stage()
@@ -75,7 +81,7 @@ class Inbox:
         else:
             self._received += 1
             self.moved(ctx)
-            self.flooded = self._backlog.add(weight(batch)) or self.flooded
+            self.flooded = self._backlog.add(weight(batch), _written_ms(batch)) or self.flooded
             return True
         return False
 
@@ -83,7 +89,7 @@ class Inbox:
         """The store is through with a batch; whether it has taken one of this round."""
         if done.changes:
             self.gained()
-        self._backlog.done()
+        stamp = self._backlog.done()
         if done.round != self._round:
             return False
         if done.refused:
@@ -92,6 +98,7 @@ class Inbox:
         self.moved(ctx)
         self._applied = max(self._applied, done.batch + 1)
         self._line.send(wire.Ack(done.round, done.batch))
+        self._propagation.arrived("in", stamp, ctx)
         return True
 
     def gained(self) -> None:
@@ -148,3 +155,7 @@ class Inbox:
             self._waits = True
             self._patience = FULL_PATIENCE if full else STALLED
             self.moved(ctx)
+
+
+def _written_ms(batch: wire.Entries) -> int:
+    return stamp_ms(batch.entries[-1].header) if batch.entries else 0

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import Context
+from entgldb.actors.figures import Propagation, stamp_ms
 from entgldb.actors.line import AUTHOR_BYTES, Line, weight
 from entgldb.actors.ports import LogReader
 from entgldb.actors.session import own_log
@@ -36,8 +37,16 @@ class Outbox:
     """Decides what goes to one peer next. Reads the log, keeps a cursor and a credit window."""
 
     def __init__(
-        self, log: LogReader, line: Line, *, cloud: bool, live_push: bool, count: Callable[[Reason], None]
+        self,
+        log: LogReader,
+        line: Line,
+        propagation: Propagation,
+        *,
+        cloud: bool,
+        live_push: bool,
+        count: Callable[[Reason], None],
     ) -> None:
+        self._propagation = propagation
         self._log = log
         self._line = line
         self._cloud = cloud
@@ -50,8 +59,8 @@ class Outbox:
         self.sent = 0
         self.acked = 0
         """Batches of this round that the peer has acknowledged."""
-        self._unacked: deque[int] = deque()
-        """Sizes of the batches that are sent and not acknowledged."""
+        self._unacked: deque[tuple[int, int]] = deque()
+        """Sizes of the batches that are sent and not acknowledged; and when their last entry was written."""
         self._unacked_bytes = 0
         self._no_room = False
         """The line has kept us from sending more."""
@@ -151,7 +160,9 @@ class Outbox:
         if round_ == self.round and batch < self.sent:
             while self.acked <= batch:
                 self.acked += 1
-                self._unacked_bytes -= self._unacked.popleft()
+                size, stamp = self._unacked.popleft()
+                self._unacked_bytes -= size
+                self._propagation.arrived("out", stamp, ctx)
             self.pump(ctx)
 
     def pump(self, ctx: Context) -> None:
@@ -264,8 +275,9 @@ class Outbox:
         self._named.update(origins)
         batch = Entries(self.round, self.sent, tuple(entries), tuple(recorded), authors)
         self.sent += 1
-        self._unacked.append(weight(batch))
-        self._unacked_bytes += self._unacked[-1]
+        size = weight(batch)
+        self._unacked.append((size, stamp_ms(entries[-1].header)))
+        self._unacked_bytes += size
         return self._line.send(batch)
 
     def _look_at_floors(self) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from entgldb.actors import silence
 from entgldb.actors.behaviour import Context
+from entgldb.actors.figures import Propagation
 from entgldb.actors.line import Flow, Line, Parts, Pulse
 from entgldb.actors.ports import LogReader, SnapshotChunks
 from entgldb.actors.session import own_log
@@ -45,7 +46,7 @@ WANT_MAX = 200
 
 
 NO_STATUS: dict[str, Json] = {
-    **dict.fromkeys(("behind_in", "behind_out", "seconds_in", "seconds_out", "snapshot")),
+    **dict.fromkeys(("behind_in", "behind_out", "seconds_in", "seconds_out", "snapshot", "propagation")),
     "behind_snapshot": False,
 }
 """The status of a link without a session: its lag is unknown, never 0."""
@@ -87,20 +88,21 @@ class Session:
         gossip: Gossip | None = None,
         partner: Partner | None = None,
         vouch: Vouch = tuple,
+        propagation: Propagation | None = None,
     ) -> None:
+        self._propagation = propagation or Propagation()
         self.name, self._owner, self._cloud = name, owner, cloud
         self._partner = partner or Partner()
         self.patience = self._partner.patience
-        self._log, self._count = log, count
-        self._gossip = gossip
+        self._log, self._count, self._gossip = log, count, gossip
         self._vouch = vouch
         """Our own word on the authors that the peer names."""
         self._sync_interval = sync_interval
         self.line = Line(send, flow)
         self._send, self._parts, self._pulse = self.line.send, Parts(), Pulse(self.line)
         self._writers = writers
-        self.inbox = Inbox(log, self.line, count)
-        self.outbox = Outbox(log, self.line, cloud=cloud, live_push=live_push, count=count)
+        self.inbox = Inbox(log, self.line, count, self._propagation)
+        self.outbox = Outbox(log, self.line, self._propagation, cloud=cloud, live_push=live_push, count=count)
         ends = Ends(name, owner, self._partner.node_id, cloud)
         self.snapshots = SnapshotExchange(ends, log, self.line, chunks, count)
         self.progress, self.clock = Progress(log), PeerClock()
@@ -289,6 +291,7 @@ class Session:
             "seconds_out": progress.seconds_out(self.outbox.peer, behind_out, ctx),
             "behind_snapshot": self.outbox.cut_off,
             "snapshot": self.snapshots.status(),
+            "propagation": self._propagation.report(),
         }
 
     def alarms(self, ctx: Context) -> list[Json]:

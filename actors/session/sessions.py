@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from entgldb.actors.behaviour import ERROR, Context
+from entgldb.actors.figures import Propagations
 from entgldb.actors.line import Flow
 from entgldb.actors.ports import LogReader, SnapshotChunks
 from entgldb.actors.session.members import Gossip
@@ -46,6 +47,7 @@ class Sessions:
         self._log, self._writers, self._chunks, self._count = log, writers, chunks, count
         self._running: dict[str, Session] = {}
         self._serial = 0
+        self._propagations = Propagations()
         self._gained: Vector = {}
         self._pump_at = math.inf
 
@@ -99,6 +101,7 @@ class Sessions:
             partner=partner,
             chunks=self._chunks,
             vouch=vouch,
+            propagation=self._propagations.of(partner.node_id),
         )
         return session
 

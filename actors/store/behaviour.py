@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
+from entgldb.actors.figures import Timings
 from entgldb.actors.ports import Disk, Secrets, Store
 from entgldb.actors.session import own_log
 from entgldb.actors.store import decisions, healing
@@ -108,6 +109,7 @@ class StoreKeeper(Behaviour):
         self._followers: dict[Asker, None] = {}
         self._notices = Notices("sync", "gateway")
         self._intake = Intake(store, self.count)
+        self._timings = Timings()
         self.building = Building()
         self._told: dict[str, tuple[dict[str, Json], ...]] = {}
         """System collection -> its documents as the node actor knows them."""
@@ -166,8 +168,9 @@ class StoreKeeper(Behaviour):
         """One transaction, and what to answer to each of its requests."""
         own_last = self._own_last
         ctx.busy("a commit")
+        begun = ctx.monotonic()
         try:
-            with self.store.group():
+            with self.store.group(ctx.monotonic) as lasted:
                 self._look_up(queue)
                 answers = [(asker, self._carry_out(message, ctx)) for asker, message in queue]
         except EntglError as fault:
@@ -179,6 +182,7 @@ class StoreKeeper(Behaviour):
             self.went("group", well=fault.code is not ErrorCode.INTERNAL)
             return [(asker, _failed(message, fault)) for asker, message in queue]
         self.went("group", well=True)
+        self._timings.committed(len(queue), ctx.monotonic() - begun, lasted.seconds)
         return answers
 
     def on_configure(self, message: Configure, ctx: Context) -> None:
@@ -221,7 +225,8 @@ class StoreKeeper(Behaviour):
             "disk": self._disk.status(),
             "clock": self._clock.status(self.store.high_mark_ms(), self.store.known_ms(ctx.now_ms()), ctx),
         }
-        ctx.answer(ctx.asker, client.Report({**self.store.status(), **gates, "counts": dict(self.counts)}))
+        told = {**self.store.status(), **gates, **self._timings.report(), "followers": len(self._followers)}
+        ctx.answer(ctx.asker, client.Report({**told, "counts": dict(self.counts)}))
 
     def on_seen(self, message: Seen, ctx: Context) -> None:
         self._notices.seen(message.name, ctx)
@@ -378,6 +383,7 @@ class StoreKeeper(Behaviour):
 
     def wrote(self, written: tuple[client.Written, ...], lsn: int) -> Message:
         self._own_last = max(self._own_last, lsn)
+        self._timings.written += len(written)
         return client.CommitDone(written, lsn)
 
     def _answer(self, answers: Answers, queue: list[tuple[Asker | None, Message]], ctx: Context) -> None:

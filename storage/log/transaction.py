@@ -13,6 +13,7 @@ from entgldb.storage.file.faults import translated
 from entgldb.storage.file.state import Moment, State
 from entgldb.storage.log import requests
 from entgldb.storage.log.append import Batch
+from entgldb.storage.rules.results import Lasted
 
 _UNKNOWN: Final = (ErrorCode.DISK_ERROR, ErrorCode.INTERNAL)
 """Failures of a commit after which it may be in the file all the same."""
@@ -80,9 +81,10 @@ class Transaction:
             raise EntglError("writing needs a group around it")
 
     @contextmanager
-    def group(self) -> Iterator[None]:
+    def group(self, clock: Callable[[], float] | None = None) -> Iterator[Lasted]:
         """One transaction: BEGIN IMMEDIATE ... COMMIT; ROLLBACK when it raises.
 
+        ``clock``, in seconds: how long SQLite took over COMMIT is then known afterwards.
         An SQLite error becomes an EntglError: ``disk-full``, ``disk-error``, ``corrupt``, ``in-use``,
         ``internal``.
         """
@@ -90,11 +92,11 @@ class Transaction:
             raise EntglError("a group cannot be inside another")
         self.state.begin()
         before = self.state.moment()
-        committing = False
+        committing, lasted = False, Lasted()
         try:
             self._begin()
             self.age.tell(self.state)
-            yield
+            yield lasted
             self.signing.before_commit(self.state)
             self.batch.flush()
             follows = self.state.follows()
@@ -102,7 +104,9 @@ class Transaction:
                 requests.keep_answers(self.connection, self.state)
             self.state.save(self.connection, follows=follows)
             committing = True
+            begun = 0.0 if clock is None else clock()
             self.connection.execute("COMMIT")
+            lasted.seconds = 0.0 if clock is None else clock() - begun
         except BaseException as fault:
             self._restore(before)
             # a full disk may have ended the transaction already

@@ -35,7 +35,7 @@ class Installing:
         transaction: Transaction,
         incarnations: Incarnations,
         strangers: Strangers,
-        group: Callable[[], AbstractContextManager[None]],
+        group: Callable[[], AbstractContextManager[object]],
     ) -> None:
         self._transaction = transaction
         self._incarnations = incarnations

@@ -9,6 +9,12 @@ from entgldb.messages.model import Origin, Vector
 from entgldb.messages.wire import Member
 
 
+class Lasted:
+    """How long the end of a transaction took."""
+
+    seconds = 0.0
+
+
 class LogRow(NamedTuple):
     """An oplog row. ``body`` is None for a delete and for a filtered body."""
 

@@ -30,6 +30,7 @@ from entgldb.messages.settings import StoreSettings
 from entgldb.storage.indexes import building
 from entgldb.storage.rules.header import decode, digest, encode
 from entgldb.storage.rules.incarnations import Why
+from entgldb.storage.rules.results import Lasted
 from entgldb.storage.store import Store
 from tests.kills.points import Trap
 from tests.unit.actors.store.test_store_keeper import FakeSecrets
@@ -65,9 +66,9 @@ class TrappedStore(Store):
     trap: Trap
 
     @contextmanager
-    def group(self) -> Iterator[None]:
-        with super().group():
-            yield
+    def group(self, clock: Callable[[], float] | None = None) -> Iterator[Lasted]:
+        with super().group(clock) as lasted:
+            yield lasted
         self.trap.committed()
 
 

@@ -20,6 +20,7 @@ from entgldb.messages.model import REMOTE_PEERS
 from entgldb.storage.file.state import State
 from entgldb.storage.log.apply import Applier
 from entgldb.storage.rules.header import Header
+from entgldb.storage.rules.results import Lasted
 from entgldb.storage.store import Store
 from tests.simulation.watch import oracle
 from tests.simulation.watch.feed import Follower
@@ -59,10 +60,10 @@ class TornStore(Store):
         return {origin: mark for origin, mark in self.vector().items() if origin != self.origin}
 
     @contextmanager
-    def group(self) -> Iterator[None]:
-        with super().group():
+    def group(self, clock: Callable[[], float] | None = None) -> Iterator[Lasted]:
+        with super().group(clock) as lasted:
             before = self._foreign() if self.fails_next else {}
-            yield
+            yield lasted
             if self.fails_next and self._foreign() != before:
                 self.fails_next = False
                 self.failed += 1

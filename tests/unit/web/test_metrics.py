@@ -14,18 +14,45 @@ from entgldb.web.metrics import families
 from tests.unit.web.serving import served
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations.md"
+BINS = {"le": [0.001, 1.0], "counts": [2, 0, 1], "sum": 7.5}
 STATUS = {
+    "http": {"restarts": 3},
     "restarts": {"sync": 2},
     "alarms": [{"code": "no-progress"}, {"code": "no-progress"}, {"code": "not-heard"}],
     "store": {
         "documents": 3,
         "counts": {"invalid": 1},
+        "written": 7,
+        "commit_seconds": BINS,
         "disk": {},
         "clock": {"offset_ms": None, "ahead_ms": 5},
     },
     "oplog": {"lsn": 9, "held_back_by": {"lan-3": {"entries": 4}}},
-    "sync": {"peers": [{"node_id": "lan-2", "state": "connected", "behind_in": 0, "behind_out": None}]},
-    "gateway": {"links": [{"node_id": "cloud-1", "state": "backoff", "behind_in": None, "seconds_out": 1.5}]},
+    "sync": {
+        "peers": [
+            {
+                "node_id": "lan-2",
+                "state": "connected",
+                "behind_in": 0,
+                "behind_out": None,
+                "propagation": {"in": BINS},
+            },
+            {"node_id": "lan-2", "state": "connecting"},
+            {"node_id": ""},
+        ]
+    },
+    "gateway": {
+        "links": [
+            {
+                "node_id": "cloud-1",
+                "state": "backoff",
+                "behind_in": None,
+                "seconds_out": 1.5,
+                "token_expires": 9.5,
+                "propagation": None,
+            }
+        ]
+    },
     "election": {"gateway": "", "is_gateway": False, "epoch": 4},
 }
 
@@ -54,6 +81,16 @@ def test_the_figures_of_a_status() -> None:
     assert (found["entgldb_is_gateway", ()], found["entgldb_has_gateway", ()]) == (0, 0)
 
 
+def test_distributions_are_told_as_they_add_up() -> None:
+    found = samples(STATUS)
+    assert [found["entgldb_commit_seconds_bucket", (le,)] for le in ("0.001", "1.0", "+Inf")] == [2, 2, 3]
+    assert (found["entgldb_commit_seconds_count", ()], found["entgldb_commit_seconds_sum", ()]) == (3, 7.5)
+    assert found["entgldb_propagation_seconds_count", ("lan-2", "in")] == 3
+    assert ("entgldb_propagation_seconds_count", ("lan-2", "out")) not in found
+    assert found["entgldb_token_expires_timestamp_seconds", ("cloud-1",)] == 9.5
+    assert (found["entgldb_writes_total", ()], found["entgldb_http_restarts_total", ()]) == (7, 3)
+
+
 def test_what_is_not_known_is_absent_and_never_0() -> None:
     found = samples(STATUS)
     lag = {labels: value for (name, labels), value in found.items() if name.startswith("entgldb_behind")}
@@ -78,7 +115,8 @@ def test_every_name_is_on_the_page_and_every_name_on_the_page_is_one() -> None:
 def _whole_store() -> dict[str, object]:
     fields = ("documents", "oplog_entries", "oplog_bytes", "conflicts", "held", "unfit", "quarantined")
     return {
-        **dict.fromkeys((*fields, "origins", "wal_bytes"), 1),
+        **dict.fromkeys((*fields, "origins", "wal_bytes", "written", "followers"), 1),
+        **dict.fromkeys(("commit_seconds", "fsync_seconds", "commit_requests"), BINS),
         "disk": {"free_bytes": 1},
         "clock": {"offset_ms": 1, "ahead_ms": 1},
     }
@@ -105,6 +143,12 @@ def test_a_scrape_of_a_real_node_and_of_one_that_is_gone(directory: Path) -> Non
         assert found["entgldb_http_requests_total", ("PUT", "200")] == 1
         assert found["entgldb_http_requests_total", ("GET", "404")] == 1
         assert found["entgldb_http_request_seconds_count", ("PUT",)] == 1
+        assert found["entgldb_writes_total", ()] == 1
+        assert found["entgldb_fsync_seconds_sum", ()] > 0
+        assert found["entgldb_commit_requests_count", ()] == found["entgldb_commit_seconds_count", ()] >= 1
+        old = http.get("/metrics", headers={"Accept": "text/plain"})
+        assert old.headers["content-type"].startswith("text/plain; version=0.0.4")
+        assert "entgldb_writes_total 1.0" in old.text
         assert stop_node(directory) is not None
         assert scraped(http)["entgldb_up", ()] == 0
         start_detached(directory)
