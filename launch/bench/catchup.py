@@ -63,9 +63,9 @@ def prune(full: Member) -> None:
     """Do the work of a day's retention, once every member has everything."""
     store = Store.open(full.directory, full.node_id, time.time_ns() // 1_000_000)
     with store.group():
-        for origin, (seq, _) in store.vector().items():
-            forget_log(store.connection, store.state, store.state.origins[origin].number, 0, seq)
-            store.state.raise_floor(origin, seq)
+        for origin, known in store.state.origins.items():
+            forget_log(store.connection, store.state, known.number, 0, known.head.seq)
+            store.state.raise_floor(origin, known.head.seq, known.head.hlc)
         store.state.pruned_lsn = store.state.lsn
     store.close()
 

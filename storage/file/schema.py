@@ -34,7 +34,8 @@ INSERT INTO _entgldb_state (id, clock, lsn, documents, entries, conflicts) VALUE
 CREATE TABLE _entgldb_origins (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
     seq INTEGER NOT NULL, head BLOB NOT NULL, quarantined INTEGER NOT NULL DEFAULT 0,
-    floor INTEGER NOT NULL DEFAULT 0, hlc INTEGER NOT NULL DEFAULT 0, public_key BLOB, attestation BLOB
+    floor INTEGER NOT NULL DEFAULT 0, floor_hlc INTEGER NOT NULL DEFAULT 0, hlc INTEGER NOT NULL DEFAULT 0,
+    public_key BLOB, attestation BLOB
 );
 CREATE TABLE _entgldb_oplog (
     lsn INTEGER PRIMARY KEY, origin INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
@@ -114,7 +115,7 @@ CREATE VIEW _entgldb_last AS
     SELECT max(lsn, ifnull((SELECT max(lsn) FROM _entgldb_oplog), 0)) AS lsn FROM _entgldb_state;
 CREATE VIEW _entgldb_heads AS
     SELECT o.id, o.name, ifnull(t.seq, o.seq) AS seq, ifnull(t.hash, o.head) AS head, o.quarantined, o.floor,
-        ifnull(t.hlc, o.hlc) AS hlc, o.public_key, o.attestation
+        o.floor_hlc, ifnull(t.hlc, o.hlc) AS hlc, o.public_key, o.attestation
     FROM _entgldb_origins o LEFT JOIN (
         SELECT origin, max(seq) AS seq, hash, hlc FROM _entgldb_oplog NOT INDEXED
         WHERE lsn > (SELECT lsn FROM _entgldb_state) GROUP BY origin
@@ -129,8 +130,9 @@ CREATE VIEW _entgldb_now AS
         FROM _entgldb_oplog NOT INDEXED WHERE lsn > (SELECT lsn FROM _entgldb_state)
     ) t;
 """
-"""``floor``: newest seq whose log rows are pruned. ``pruned_lsn``, ``collected_lsn``: the highest lsn of
-a log row that was pruned, of a tombstone that was collected. ``log_bytes``: headers and bodies in the log.
+"""``floor``: newest seq whose log rows are pruned; ``floor_hlc``: its stamp. ``pruned_lsn``,
+``collected_lsn``: the highest lsn of a log row that was pruned, of a tombstone that was collected.
+``log_bytes``: headers and bodies in the log.
 ``lived_ms``: how long a store has had the file open; ``at_ms`` of requests, clients and marks and
 ``found_ms`` of conflicts are moments of it. Other times are of the wall clock, for people to read.
 ``sha256``: of the body. ``stamps``: versions of fields, in collections that merge. ``expires``: the moment,

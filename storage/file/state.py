@@ -49,6 +49,8 @@ class Known(NamedTuple):
     head: Head
     floor: int = 0
     """Newest seq whose log rows are pruned, or were never here because a snapshot brought what they did."""
+    floor_hlc: int = 0
+    """The stamp of the entry ``floor``, the greatest of those that are pruned."""
 
 
 class Saved(NamedTuple):
@@ -176,10 +178,12 @@ class State:
         state.saved = Saved(
             *connection.execute("SELECT lsn, log_bytes, lived_ms, shown_ms FROM _entgldb_state").fetchone()
         )
-        rows = connection.execute("SELECT name, id, seq, head, quarantined, floor, hlc FROM _entgldb_heads")
+        rows = connection.execute(
+            "SELECT name, id, seq, head, quarantined, hlc, floor, floor_hlc FROM _entgldb_heads"
+        )
         state.origins = UndoDict(
-            (name, Known(n, Head(seq, head, bool(q), hlc), floor))
-            for name, n, seq, head, q, floor, hlc in rows
+            (name, Known(n, Head(seq, head, bool(q), hlc), *floor))
+            for name, n, seq, head, q, hlc, *floor in rows
         )
         tail = connection.execute(
             "SELECT DISTINCT o.name FROM _entgldb_oplog l NOT INDEXED CROSS JOIN _entgldb_origins o"
@@ -261,7 +265,7 @@ class State:
         if _numbers(self)[: len(wanted)] != wanted:
             return False
         for origin in self.moved:
-            number, head, _ = self.origins[origin]
+            number, head, *_ = self.origins[origin]
             if (head.seq, head.hash, head.hlc) != self.row_heads.get(number):
                 return False
         return (
@@ -277,11 +281,11 @@ class State:
         if follows:
             return
         for origin in self.dirty:
-            number, head, floor = self.origins[origin]
+            number, head, *floor = self.origins[origin]
             connection.execute(
-                "UPDATE _entgldb_origins SET seq = ?, head = ?, quarantined = ?, hlc = ?, floor = ?"
-                " WHERE id = ?",
-                (*head, floor, number),
+                "UPDATE _entgldb_origins SET seq = ?, head = ?, quarantined = ?, hlc = ?, floor = ?,"
+                " floor_hlc = ? WHERE id = ?",
+                (*head, *floor, number),
             )
         connection.execute(_SAVE, self.told)
         # the old ones are put back where the commit fails
@@ -328,7 +332,7 @@ class State:
         if head == known.head:
             return
         self.loose |= head.forked != known.head.forked
-        self.origins[origin] = Known(known.number, head, known.floor)
+        self.origins[origin] = known._replace(head=head)
         self.dirty.add(origin)
         self.moved.add(origin)
 
@@ -347,11 +351,11 @@ class State:
             for name, head in _held(connection, "WHERE h.origin = ?", number).items():
                 self.held[name] = head
 
-    def raise_floor(self, origin: Origin, seq: int) -> None:
-        """The log of a known origin begins after ``seq`` now."""
+    def raise_floor(self, origin: Origin, seq: int, hlc: int) -> None:
+        """The log of a known origin begins after ``seq`` now, which is stamped ``hlc``."""
         known = self.origins[origin]
         if seq > known.floor:
-            self.origins[origin] = known._replace(floor=seq)
+            self.origins[origin] = known._replace(floor=seq, floor_hlc=hlc)
             self.dirty.add(origin)
             self.loose = True
 

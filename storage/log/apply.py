@@ -382,7 +382,7 @@ class Applier:
         origin = one.header.origin
         self.counts[Reason.FORK.value] += 1
         self.state.disowned |= origin == self.state.own
-        number, head, _ = self.state.known(self.connection, origin)
+        number, head, *_ = self.state.known(self.connection, origin)
         ours = self._raw(number, min(one.header.seq, self._head(origin).seq))
         self.connection.execute(
             "INSERT INTO _entgldb_forks (origin, seq, ours, theirs, at_ms) SELECT ?1, ?2, ?3, ?4, ?5"

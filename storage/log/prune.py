@@ -26,6 +26,8 @@ STEP_ROWS: Final = 2_000
 """Rows deleted in one transaction: some 20 ms."""
 STEP_BYTES: Final = 16 * 1024 * 1024
 """Bytes of the rows deleted in one transaction; a larger row goes by itself."""
+_LogRow = tuple[int, int, int, int]
+"""Lsn, seq, stamp and size."""
 
 
 class _Room:
@@ -167,20 +169,20 @@ def _prune_origin(
     if known is None or min(bound, known.head.seq) <= known.floor:
         return
     rows = connection.execute(
-        "SELECT lsn, seq, length(header) + coalesce(length(body), 0) FROM _entgldb_oplog"
+        "SELECT lsn, seq, hlc, length(header) + coalesce(length(body), 0) FROM _entgldb_oplog"
         " WHERE origin = ? AND seq <= ? ORDER BY seq LIMIT ?",
         (known.number, min(bound, known.head.seq), STEP_ROWS),
     ).fetchall()
-    _delete(connection, state, origin, list(takewhile(lambda row: room.admits(row[2]), rows)))
+    _delete(connection, state, origin, list(takewhile(lambda row: room.admits(row[3]), rows)))
 
 
 def _prune_oldest(connection: sqlite3.Connection, state: State, order: Prune, room: _Room) -> None:
     """The oldest rows until the log is small enough, as far as they are stable."""
     excess = state.log_bytes - order.bytes_max
     names = {known.number: origin for origin, known in state.origins.items()}
-    found: dict[Origin, list[tuple[int, int, int]]] = {}
-    for lsn, number, seq, size in connection.execute(
-        "SELECT lsn, origin, seq, length(header) + coalesce(length(body), 0) FROM _entgldb_oplog"
+    found: dict[Origin, list[_LogRow]] = {}
+    for lsn, number, seq, hlc, size in connection.execute(
+        "SELECT lsn, origin, seq, hlc, length(header) + coalesce(length(body), 0) FROM _entgldb_oplog"
         " ORDER BY lsn LIMIT ?",
         (STEP_ROWS - room.taken,),
     ).fetchall():
@@ -188,23 +190,21 @@ def _prune_oldest(connection: sqlite3.Connection, state: State, order: Prune, ro
         if seq <= order.stable.get(origin, 0):
             if excess <= 0 or not room.admits(size):
                 break
-            found.setdefault(origin, []).append((lsn, seq, size))
+            found.setdefault(origin, []).append((lsn, seq, hlc, size))
             excess -= size
     for origin, rows in sorted(found.items()):
         _delete(connection, state, origin, rows)
 
 
-def _delete(
-    connection: sqlite3.Connection, state: State, origin: Origin, rows: list[tuple[int, int, int]]
-) -> None:
-    """Delete rows (lsn, seq, size) at the beginning of an origin's log."""
+def _delete(connection: sqlite3.Connection, state: State, origin: Origin, rows: list[_LogRow]) -> None:
+    """Delete rows at the beginning of an origin's log."""
     if not rows:
         return
-    lsn, seq, _ = rows[-1]
+    lsn, seq, hlc, _ = rows[-1]
     if has_recorded(connection, state.origins[origin].number, seq):
         mark_partial(connection, {o: seq for o, seq in seqs(state.vector()).items() if o != state.own})
-    connection.executemany("DELETE FROM _entgldb_oplog WHERE lsn = ?", [(lsn,) for lsn, _, _ in rows])
-    state.raise_floor(origin, seq)
+    connection.executemany("DELETE FROM _entgldb_oplog WHERE lsn = ?", [(lsn,) for lsn, *_ in rows])
+    state.raise_floor(origin, seq, hlc)
     state.pruned_lsn = max(state.pruned_lsn, lsn)
     state.entries -= len(rows)
-    state.log_bytes = max(0, state.log_bytes - sum(size for _, _, size in rows)) if state.entries else 0
+    state.log_bytes = max(0, state.log_bytes - sum(size for *_, size in rows)) if state.entries else 0

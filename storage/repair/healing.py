@@ -57,7 +57,7 @@ def cut(connection: sqlite3.Connection, state: State, origin: Origin, seq: int, 
     known = state.origins.get(origin)
     if known is None or seq <= known.floor:
         return 0
-    number, head, floor = known
+    number, head, floor, _ = known
     row = connection.execute(
         "SELECT hash FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (number, seq)
     ).fetchone()
@@ -104,7 +104,7 @@ def take_out(batch: Batch, firsts: Mapping[Origin, int]) -> None:
     connection, state = batch.connection, batch.state
     empty(connection, "touched", "logged", "dropped", "removed", "replaced", "cuts")
     heads = {origin: _remember_all(batch, origin, first) for origin, first in firsts.items()}
-    pruned_before = _pruned_before(connection, state)
+    pruned_to = max(known.floor_hlc for known in state.origins.values())
     connection.execute(
         "INSERT INTO temp.logged SELECT t.id, l.lsn FROM _entgldb_oplog l CROSS JOIN temp.touched t"
         " ON t.collection = l.collection AND t.key = l.key WHERE l.applied = ?"
@@ -114,7 +114,7 @@ def take_out(batch: Batch, firsts: Mapping[Origin, int]) -> None:
     _note_names(batch, firsts)
     for origin, head in heads.items():
         _cut(connection, state, origin, head)
-    _refold(batch, pruned_before)
+    _refold(batch, pruned_to)
     # the branch may have set the rule of a collection
     state.read_rules(connection)
 
@@ -122,7 +122,8 @@ def take_out(batch: Batch, firsts: Mapping[Origin, int]) -> None:
 def _remember_all(batch: Batch, origin: Origin, first: int) -> Head:
     """Note what the entries from ``first`` on have done; the end of the log without them."""
     connection, state = batch.connection, batch.state
-    number = state.origins[origin].number
+    known = state.origins[origin]
+    number = known.number
     connection.execute("INSERT INTO temp.cuts VALUES (?, ?)", (number, first))
     previous, rows, size = b"", 0, 0
     for raw, body, applied in connection.execute(
@@ -139,8 +140,7 @@ def _remember_all(batch: Batch, origin: Origin, first: int) -> Head:
     before = connection.execute(
         "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (number, first - 1)
     ).fetchone()
-    # where it is pruned its stamp is not known any more
-    return Head(first - 1, previous, hlc=0 if before is None else decode(before[0]).hlc)
+    return Head(first - 1, previous, hlc=known.floor_hlc if before is None else decode(before[0]).hlc)
 
 
 def _note_names(batch: Batch, firsts: Mapping[Origin, int]) -> None:
@@ -255,19 +255,11 @@ def as_versions_that_lost(origin: Origin, documents: Iterable[Dropped]) -> Itera
         yield raw, body
 
 
-def _pruned_before(connection: sqlite3.Connection, state: State) -> int:
-    """The stamp before which all that is pruned was written; 0: nothing is."""
-    ends = [0]
-    for number, head, floor in state.origins.values():
-        if floor:
-            find = "SELECT header FROM _entgldb_oplog WHERE origin = ? AND seq > ? ORDER BY seq LIMIT 1"
-            row = connection.execute(find, (number, floor)).fetchone()
-            ends.append(head.hlc + 1 if row is None else decode(row[0]).hlc)
-    return max(ends)
+def _refold(batch: Batch, pruned_to: int) -> None:
+    """Documents and conflicts of the touched keys anew: what they have without the branch, and the log.
 
-
-def _refold(batch: Batch, pruned_before: int) -> None:
-    """Documents and conflicts of the touched keys anew: what they have without the branch, and the log."""
+    ``pruned_to``: the greatest stamp of all that is pruned.
+    """
     execute = batch.connection.execute
     for number, *names in execute("SELECT id, collection, key FROM temp.touched ORDER BY collection, key"):
         place = (names[0], names[1])
@@ -285,7 +277,7 @@ def _refold(batch: Batch, pruned_before: int) -> None:
         )
         operations = [read_operation(header, body) for header, body in headers]
         gone = set(execute("SELECT hlc, origin FROM temp.removed WHERE place = ?", (number,)))
-        settled = _settled(batch, number, place, before, operations, pruned_before)
+        settled = _settled(batch, number, place, before, operations, pruned_to)
         row, losers = refolded(before, operations, gone, settled)
         if row is None:
             batch.bury(*place)
@@ -304,7 +296,7 @@ def _settled(
     place: tuple[str, str],
     row: Stored,
     left: list[Operation],
-    pruned_before: int,
+    pruned_to: int,
 ) -> set[Version]:
     """The versions that only an entry which is pruned can have replaced: nothing in the log names them, the
     branch included, and yet they neither stand nor are listed.
@@ -316,7 +308,7 @@ def _settled(
     older = {
         one.row.newest.version
         for one in left
-        if one.row.newest.hlc < pruned_before and (one.row.live or one.row.fields is not None)
+        if one.row.newest.hlc < pruned_to and (one.row.live or one.row.fields is not None)
     }
     if not older:
         return older

@@ -124,12 +124,13 @@ class Installing:
             ).fetchone()
             ours = known.head.hash if mark.seq == known.head.seq else row and row[0]
             # stamps grow along a chain
-            later = mark.seq > known.head.seq and known.head.hlc >= mark.hlc > 0
+            later = mark.seq > known.head.seq and known.head.hlc >= mark.hlc
             if not later and (ours == mark.head or (ours is None and not known.head.forked)):
                 # what is pruned here may have been of either branch
                 continue
             first = healing.first_ahead(connection, known.number, known.head.seq, mark.hlc)
-            if known.head.forked or mark.floor < mark.seq or first > min(mark.seq, known.head.seq):
+            there = known.floor < first <= min(mark.seq, known.head.seq)
+            if known.head.forked or mark.floor < mark.seq or not there:
                 return None
             found[mark.name] = first
         return found

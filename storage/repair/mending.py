@@ -134,7 +134,7 @@ class Mender:
         known = self._state.origins.get(copy.origin)
         if known is None:
             return False
-        return known.head.forked or (copy.seq <= known.head.seq and copy.hlc > known.head.hlc > 0)
+        return known.head.forked or (copy.seq <= known.head.seq and copy.hlc > known.head.hlc)
 
     def _is_row(self, copy: Copy) -> bool:
         """Whether a copy can be a row, as far as that can be seen from itself."""

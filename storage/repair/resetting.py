@@ -17,6 +17,7 @@ from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import DRIFT_MS_MAX, NAMED_MAX
 from entgldb.messages.model import ENDED, Origin, Version, node_of
 from entgldb.storage.file.scratch import empty
+from entgldb.storage.file.state import Known
 from entgldb.storage.log import members
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.apply import Applier
@@ -118,7 +119,7 @@ def _put_off(transaction: Transaction, firsts: Mapping[Origin, int]) -> int:
     lasts, moved = dict[Origin, Head](), 0
     empty(connection, "waiting")
     for origin, first in firsts.items():
-        number, head, _ = state.origins[origin]
+        number, head, *_ = state.origins[origin]
         lasts[origin] = state.held.get(origin, head._replace(forked=False))
         moved += connection.execute(
             "INSERT INTO temp.waiting"
@@ -221,19 +222,19 @@ def _seen_elsewhere(transaction: Transaction, bound: int) -> Head:
     own = node_of(transaction.state.own)
     others = [one.row for one in members.members(transaction.connection).values()]
     told = [row.vector.get(transaction.state.own, 0) for row in others if node_of(row.origin) != own]
-    return _head(transaction, known.number, max([seq, known.floor, *told]))
+    return _head(transaction, known, max([seq, known.floor, *told]))
 
 
-def _head(transaction: Transaction, number: int, seq: int) -> Head:
+def _head(transaction: Transaction, known: Known, seq: int) -> Head:
     """Our log as it was when it ended at ``seq``."""
     find = "SELECT header, hash FROM _entgldb_oplog WHERE origin = ? AND seq = ?"
-    row = transaction.connection.execute(find, (number, seq)).fetchone()
+    row = transaction.connection.execute(find, (known.number, seq)).fetchone()
     if row is not None:
         return Head(seq, row[1], hlc=decode(row[0]).hlc)
-    after = transaction.connection.execute(find, (number, seq + 1)).fetchone()
+    after = transaction.connection.execute(find, (known.number, seq + 1)).fetchone()
     if seq == 0 or after is None:
-        return transaction.state.origins[transaction.state.own].head if seq else NO_HEAD
-    return Head(seq, decode(after[0]).prev_hash)
+        return known.head if seq else NO_HEAD
+    return Head(seq, decode(after[0]).prev_hash, hlc=known.floor_hlc)
 
 
 def _greatest_without(transaction: Transaction, tail: Tail) -> int:

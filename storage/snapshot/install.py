@@ -264,10 +264,10 @@ class Merger:
         be."""
         state = self.state
         for mark in self.head.marks:
-            number, ours, _ = state.origins[mark.name]
+            number, ours, *_ = state.origins[mark.name]
             if mark.seq > ours.seq:
                 state.move(mark.name, Head(mark.seq, mark.head, hlc=mark.hlc))
-                state.raise_floor(mark.name, mark.seq)
+                state.raise_floor(mark.name, mark.seq, mark.hlc)
                 self.changes[mark.name] = (mark.seq, mark.head)
                 forget_log(self.connection, state, number, 0, mark.seq)
                 self._release(mark, number)
@@ -307,13 +307,14 @@ class Merger:
         """Forget entries that were only recorded here and that the snapshot covers: it has brought their
         effect."""
         state = self.state
-        for number, origin, seq in self.connection.execute(
-            "SELECT l.origin, o.name, max(l.seq) FROM _entgldb_oplog l CROSS JOIN temp.origins o"
+        for number, origin, seq, hlc in self.connection.execute(
+            # of the bare columns beside a maximum SQLite gives those of its row
+            "SELECT l.origin, o.name, max(l.seq), l.hlc FROM _entgldb_oplog l CROSS JOIN temp.origins o"
             " ON o.number = l.origin WHERE l.applied = 0 AND l.seq <= o.theirs GROUP BY l.origin"
         ).fetchall():
             if not state.origins[origin].head.forked:
                 forget_log(self.connection, state, number, 0, seq)
-                state.raise_floor(origin, seq)
+                state.raise_floor(origin, seq, hlc)
                 state.pruned_lsn = state.lsn
 
     def _release(self, mark: Mark, number: int) -> None:

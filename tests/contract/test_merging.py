@@ -300,7 +300,7 @@ def test_what_the_log_no_longer_has_cannot_be_brought_back_and_it_says_so(make: 
     with a.store.group():
         number = a.store.state.origins[a.store.origin].number
         a.store.connection.execute("DELETE FROM _entgldb_oplog WHERE seq <= 2 AND origin = ?", (number,))
-        a.store.state.raise_floor(a.store.origin, 2)
+        a.store.state.raise_floor(a.store.origin, 2, a.store.state.clock)
     assert [ending.reason for ending in a.history().endings] == ["pruned"]
     with pytest.raises(NotFoundError, match=r"no longer has what came before the delete: .* 2 \(pruned\)"):
         a.undelete()
@@ -311,7 +311,7 @@ def test_a_document_that_merges_is_brought_back_without_its_log(make: Make) -> N
     a.put(None)
     with a.store.group():
         a.store.connection.execute("DELETE FROM _entgldb_oplog WHERE seq <= 2")
-        a.store.state.raise_floor(a.store.origin, 2)
+        a.store.state.raise_floor(a.store.origin, 2, a.store.state.clock)
     a.undelete()
     assert a.get() == {"name": "Ada", "age": 36}
 

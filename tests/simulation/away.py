@@ -224,12 +224,14 @@ class AwayRun(Run):
     def _differ(self, nodes: list[SimulatedNode]) -> str:
         waiting = [c.node.name for c in self.clients if c.waiting and c.node in nodes]
         ahead = self.resets.unsettled(nodes)
+        knows_peer = self._is_back or not self.rewind.happens
+        # a cloud can be reset once it has heard how much of its log others have
+        enabled = self.cloud is None or not knows_peer or bool(waiting) or self._peer_enabled()
         if ahead:
             return ahead
         if waiting:
             return f"{waiting} wait for an answer"
-        knows_peer = self._is_back or not self.rewind.happens
-        if self.cloud is not None and knows_peer and not self._peer_enabled():
+        if not enabled:
             return "the cloud peer is not enabled"
         if self._is_back and self.rewind.heal(nodes):
             return "a fork waits for a decision"
@@ -334,8 +336,8 @@ def _forget(node: SimulatedNode, *, tombstones: bool) -> None:
     if oracle.quarantined(store.connection):
         return
     with store.group():
-        for origin, (seq, _) in store.vector().items():
-            store.state.raise_floor(origin, seq)
+        for origin, known in store.state.origins.items():
+            store.state.raise_floor(origin, known.head.seq, known.head.hlc)
         store.connection.execute("DELETE FROM _entgldb_oplog")
         store.state.entries = 0
         store.state.pruned_lsn = store.state.lsn

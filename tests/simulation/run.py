@@ -260,6 +260,9 @@ class Run:
             return "entries are in quarantine"
         ahead = self.resets.unsettled(self.nodes)
         if ahead:
+            # a cloud can be reset once it has heard how much of its log others have
+            if self.cloud is not None:
+                self._peer_enabled()
             return ahead
         if self.forgetting.unsettled():
             return self.forgetting.unsettled()

@@ -19,6 +19,7 @@ FOUND = {
     102: "a reset of a clock listed a conflict that a pruned version had settled",
     347: "a reset put off what the node itself had stamped ahead before its disk went back",
     507: "a rule of a collection that went with the end of a log stayed in memory",
+    1039: "what a reset wrote again was stamped before a pruned version that it replaces",
     5070: "a gateway did not keep the proof of who had written what a cloud gave it in the seventeenth round",
     6037: "what a reset wrote again named what it had put off, and two nodes listed other conflicts for it",
     5125: "a disk went back with the only copy of a rule, and all waited for it who had its header",

@@ -156,7 +156,7 @@ def decode_preface(payload: bytes) -> Preface:
     _need(type(items[2]) is int and 0 <= items[2] <= HLC_MAX and type(items[3]) is bool, "head")
     marks = tuple(_mark(one) for one in items[1])
     _need(len({mark.name for mark in marks}) == len(marks), "list of origins")
-    _need(all(mark.hlc <= items[2] and bool(mark.head) == bool(mark.seq) for mark in marks), "origin")
+    _need(all(mark.hlc <= items[2] for mark in marks), "origin")
     return Preface(marks, items[2], items[3])
 
 
@@ -215,7 +215,7 @@ def _mark(item: Any) -> Mark:
         type(name) is str and 0 < len(name) <= 128 and type(head) is bytes and len(head) in (0, 32), "origin"
     )
     _need(type(seq) is int and 0 <= seq <= SEQ_MAX and type(floor) is int and 0 <= floor <= seq, "origin")
-    _need(type(hlc) is int and hlc >= 0, "origin")
+    _need(type(hlc) is int and hlc >= 0 and bool(hlc) == bool(head) == bool(seq), "origin")
     _need(
         type(attestation) is bytes and len(attestation) in (0, SIGNATURE_BYTES, SIGNATURE_BYTES + 1),
         "attestation",

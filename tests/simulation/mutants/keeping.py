@@ -129,8 +129,8 @@ def floor_past_a_gap() -> Iterator[None]:
     """The floor is raised to the head of the log, over rows that are still there."""
     raise_floor = State.raise_floor
 
-    def careless(self: State, origin: str, seq: int) -> None:
-        raise_floor(self, origin, self.origins[origin].head.seq)
+    def careless(self: State, origin: str, seq: int, hlc: int) -> None:
+        raise_floor(self, origin, self.origins[origin].head.seq, hlc)
 
     with patch.object(State, "raise_floor", careless):
         yield

@@ -87,7 +87,7 @@ def test_a_row_that_has_expired_stays_while_it_hides_what_has_not(life: int | No
     with two.store.group():
         seqs = {origin: seq for origin, (seq, _) in two.store.vector().items()}
         for origin, seq in seqs.items():
-            two.store.state.raise_floor(origin, seq)
+            two.store.state.raise_floor(origin, seq, LATE << 16)
         two.store.state.pruned_lsn = two.store.state.lsn
         assert two.store.collect(seqs, 0).rows == (0 if life is None else 1)
     two.put("k", b'{"c":3}', life=None, now=LATE + 6)

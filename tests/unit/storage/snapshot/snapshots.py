@@ -54,8 +54,8 @@ def send(source: Store, target: Store, now_ms: int, *, cloud: bool = False) -> I
 def forget(node: Store, *, tombstones: bool) -> None:
     """Do the work of retention when all members have everything."""
     with node.group():
-        for origin, (seq, _) in node.vector().items():
-            node.state.raise_floor(origin, seq)
+        for origin, known in node.state.origins.items():
+            node.state.raise_floor(origin, known.head.seq, known.head.hlc)
         node.connection.execute("DELETE FROM _entgldb_oplog")
         node.state.entries = 0
         node.state.pruned_lsn = node.state.lsn

@@ -376,7 +376,13 @@ def test_a_row_of_versions_that_the_giver_cannot_have_is_refused(row: list[objec
 
 
 @pytest.mark.parametrize(
-    "mark", [("one/1", 1, b"h" * 32, 0, 6), ("one/1", 1, b"", 0, 5), ("o", 0, b"h" * 32, 0, 0)]
+    "mark",
+    [
+        ("one/1", 1, b"h" * 32, 0, 6),
+        ("one/1", 1, b"h" * 32, 0, 0),
+        ("one/1", 1, b"", 0, 5),
+        ("o", 0, b"h" * 32, 0, 0),
+    ],
 )
 def test_a_head_that_no_log_can_have_is_refused(mark: tuple[str, int, bytes, int, int]) -> None:
     with pytest.raises(ProtocolError):
