@@ -231,16 +231,12 @@ class Verifier:
     def _list(self, state: PeerState, run: Run, told: wire.Ranges, ctx: Context) -> None:
         """Level 2: list the items of the ranges that still differ."""
         table = self._table(state)
-        buckets = reconcile.differing_buckets(table, told.within, told.sums)
-        if not run.repair:
-            buckets = [bucket for bucket in buckets if bucket not in run.handled]
+        buckets = run.open_among(reconcile.differing_buckets(table, told.within, told.sums))
         if not buckets:
             self._pass_is_over(state, run, ctx)
             return
         taken = reconcile.chosen(buckets, table.counts, ITEMS_MAX, run.first_bucket)
-        run.left = len(taken) < len(buckets)
-        run.first_bucket = taken[-1] + 1
-        run.handled |= set(taken)
+        run.take(buckets, taken)
         # a little more than was counted: some may have been written since
         run.listing = Listing(taken, system=not state.peer.cloud, most=2 * ITEMS_MAX)
         run.coming = frozenset() if told.vector is None else frozenset(self._documents.coming(told.vector))

@@ -11,6 +11,7 @@ from entgldb.messages import wire
 from entgldb.messages.local.verification import VerifyPeer
 from entgldb.messages.model import Place
 from entgldb.messages.schema import Json
+from entgldb.storage.rules.comparing.reconcile import bucket_of, place_of
 from entgldb.storage.rules.comparing.repair import Decision
 
 KEYS_SHOWN_MAX: Final = 100
@@ -24,7 +25,12 @@ WAITS_MAX: Final = 5
 
 
 class Run:
-    """Compared with one peer until nothing differs that could be repaired."""
+    """Compared with one peer until nothing differs that could be repaired.
+
+    Its first look at the ranges counts. After that it looks only at ranges that this look had no room for, or
+    at which something was left to do: others have begun to differ since, while writes go on, and would keep
+    it from ever coming to an end.
+    """
 
     def __init__(self, number: int, *, fresh: bool, repair: bool) -> None:
         self.number = number
@@ -33,9 +39,10 @@ class Run:
         self.passes = 0
         self.waits = 0
         self.first_bucket = 0
-        self.handled: set[int] = set()
-        self.left = False
-        """Ranges that differ did not all fit into this pass."""
+        self.left: set[int] = set()
+        """Ranges that differ and did not fit into this pass."""
+        self._open: set[int] | None = None
+        """Ranges that are still to be looked at; None before the first pass: all are."""
         self.listing: Listing | None = None
         self.coming: frozenset[Place] = frozenset()
         """Keys of which the log still brings the peer an entry."""
@@ -51,7 +58,16 @@ class Run:
         """Look again from the top."""
         self.passes += 1
         self.now = {}
-        self.listing, self.after, self.left = None, b"", False
+        self.listing, self.after, self.left = None, b"", set()
+
+    def open_among(self, ranges: list[int]) -> list[int]:
+        """Those of the ranges that differ that are still to be looked at."""
+        return ranges if self._open is None else [one for one in ranges if one in self._open]
+
+    def take(self, ranges: list[int], taken: list[int]) -> None:
+        """This pass lists only ``taken`` of the ranges that it has to look at."""
+        self.left = set(ranges) - set(taken)
+        self.first_bucket = taken[-1] + 1
 
     def note(self, places: tuple[Place, ...], decisions: tuple[str, ...]) -> None:
         """Take the decisions of the store."""
@@ -69,6 +85,8 @@ class Run:
     def again(self) -> float | None:
         """Seconds until the next pass, or None: the run is over."""
         kinds = Counter(self.now.values())
+        waits = (Decision.WAIT, Decision.TAKE, Decision.KEEP) if self.repair else (Decision.WAIT,)
+        self._open = self.left | {_range_of(place) for place, one in self.now.items() if one in waits}
         self._stuck = self._stuck + 1 if self.now == self._before and not self.left else 0
         self._before = dict(self.now)
         if self.passes >= PASSES_MAX:
@@ -93,6 +111,10 @@ class Run:
         if remaining:
             return "waiting"
         return "repaired" if self.found else "equal"
+
+
+def _range_of(place: Place | bytes) -> int:
+    return bucket_of(place if isinstance(place, bytes) else place_of(*place))
 
 
 class Serving:

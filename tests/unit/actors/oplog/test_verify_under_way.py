@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from entgldb.actors.oplog import walker
+from entgldb.actors.oplog.verify_run import WAITS_MAX
 from entgldb.messages.client import Write
 from entgldb.storage.repair import copies
-from tests.unit.actors.oplog.verify_rig import Pair, Side
+from tests.unit.actors.oplog.verify_rig import Pair, Side, Writing
 
 
 def doc(key: str, body: bytes = b'{"a":1}') -> Write:
@@ -65,3 +67,29 @@ def test_new_documents_beyond_the_entries_that_are_looked_at_are_not_shown(
     pair = Pair()
     pair.one.write(*(doc(f"k{n}") for n in range(60)))
     assert (pair.run()["waiting"], pair.shown) == (60, 0)
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_comparison_ends_while_others_go_on_writing(
+    monkeypatch: pytest.MonkeyPatch, *, repair: bool
+) -> None:
+    """At each look some documents are on their way, never the same."""
+    monkeypatch.setattr(walker, "STEP_PAUSE", 2.0)
+    pair = Pair()
+    for first in range(0, 2_000, 500):
+        pair.write_both(*(doc(f"k{n}") for n in range(first, first + 500)))
+    pair.one.sql("UPDATE _entgldb_documents SET body = '{}' WHERE key = 'k1999'")
+    pair.writing = Writing(pair, "users", [f"k{n}" for n in range(1_900)])
+    found = pair.run(repair=repair, seconds=200.0)
+    assert (found["result"], found["waiting"]) == ("repaired" if repair else "differing", 0)
+    assert found["keys"] == [["users", "k1999", "take"]]
+    assert found["passes"] <= 3
+    assert pair.one.body("k1999") == (b'{"a":1}' if repair else b"{}")
+
+
+def test_a_document_that_stays_on_its_way_is_waited_for_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair()
+    pair.write_both(doc("k"), doc("other"))
+    pair.one.write(doc("k", b'{"a":2}'))
+    found = pair.run()
+    assert (found["result"], found["waiting"], found["passes"]) == ("waiting", 1, 1 + WAITS_MAX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 
 from entgldb.actors.oplog.verifier import Verifier
 from entgldb.actors.store.mending import mend
@@ -77,13 +78,14 @@ class Pair:
         self.bytes = 0
         self.shown = 0
         """Rows, and pieces of rows."""
+        self.writing: Writing | None = None
 
     def write_both(self, *writes: Write) -> None:
         self.two.take(self.one.write(*writes))
 
-    def run(self, *, repair: bool = True, fresh: bool = True) -> dict[str, object]:
+    def run(self, *, repair: bool = True, fresh: bool = True, seconds: float = 60.0) -> dict[str, object]:
         self.one.verifier.begin("", self.one.ctx, fresh=fresh, repair=repair)
-        self.carry()
+        self.carry(seconds)
         return self.one.row()
 
     def carry(self, seconds: float = 60.0) -> None:
@@ -97,6 +99,8 @@ class Pair:
             if due:
                 side.ctx.behaviour = _Ticker(side)  # type: ignore[assignment]  # all it needs is handle and flush
                 side.ctx.run(min(due) - side.ctx.monotonic())
+        if self.writing is not None:
+            self.writing.go_on(self.one.ctx.monotonic())
         return bool(due)
 
     def _turn(self, side: Side, other: Side) -> bool:
@@ -113,6 +117,29 @@ class Pair:
                 assert actor == "oplog"
                 side.verifier.on_repaired(message, side.ctx)  # type: ignore[arg-type]  # Repaired alone is left
         return bool(told)
+
+
+class Writing:
+    """Each second both write documents, which the other has a second later."""
+
+    def __init__(self, pair: Pair, collection: str, keys: list[str]) -> None:
+        self._sides = ((pair.one, pair.two), (pair.two, pair.one))
+        self._collection, self._keys = collection, keys
+        self._coming: list[tuple[Side, list[Entry]]] = []
+        self._seconds = int(pair.one.ctx.monotonic())
+        self._random = Random(1)
+
+    def go_on(self, now: float) -> None:
+        """What happens until ``now``."""
+        while self._seconds < int(now):
+            self._seconds += 1
+            coming, self._coming = self._coming, []
+            for side, entries in coming:
+                side.take(entries)
+            body = b'{"n":%d}' % self._seconds
+            for writer, other in self._sides:
+                keys = self._random.sample(self._keys, 10)
+                self._coming.append((other, writer.write(*(Write(self._collection, k, body) for k in keys))))
 
 
 class _Ticker:
