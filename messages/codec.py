@@ -70,7 +70,8 @@ def decode(payload: bytes | memoryview, channel: Channel, bytes_max: int = FRAME
     """
     if len(payload) > bytes_max:
         raise ProtocolError(f"a frame of {len(payload)} bytes, {bytes_max} allowed")
-    items = _unpack(payload)
+    # of our own actors: one message may stand in another, which names a tenant for it
+    items = _unpack(payload, bytes_max if channel is Channel.LOCAL else STRING_BYTES_MAX)
     if type(items) is not list or len(items) < 2 or type(items[0]) is not int or type(items[1]) is not int:
         raise ProtocolError("a frame is an array that begins with two integers")
     cls = REGISTRY.get(items[0]) or known_messages().get(items[0])
@@ -83,7 +84,7 @@ def decode(payload: bytes | memoryview, channel: Channel, bytes_max: int = FRAME
     return Decoded(items[1], made, max(0, len(fields) - len(cls._readers)))
 
 
-def _unpack(payload: bytes | memoryview) -> object:
+def _unpack(payload: bytes | memoryview, bin_max: int) -> object:
     try:
         return msgpack.unpackb(
             payload,
@@ -91,7 +92,7 @@ def _unpack(payload: bytes | memoryview) -> object:
             strict_map_key=True,
             use_list=True,
             max_str_len=STRING_BYTES_MAX,
-            max_bin_len=STRING_BYTES_MAX,
+            max_bin_len=bin_max,
             max_array_len=ARRAY_ITEMS_MAX,
             max_map_len=MAP_ITEMS_MAX,
             max_ext_len=0,

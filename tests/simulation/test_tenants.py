@@ -12,7 +12,8 @@ from entgldb.actors.tenants.context import TenantContext
 from entgldb.actors.tenants.router import Tenants
 from entgldb.launch.testing.network import End, Weather
 from entgldb.messages import codec
-from entgldb.messages.client import Report
+from entgldb.messages.client import Commit, Report, RequestId, Write
+from entgldb.messages.limits import FRAME_BYTES_MAX
 from entgldb.messages.local.actors import Applied, Apply, Committed, PinCluster
 from entgldb.messages.schema import Message
 from entgldb.messages.tenants import ChangeTenant
@@ -33,6 +34,8 @@ class Shops:
         assert run.cloud is not None
         self.cloud = run.cloud
         self.cloud.tenants = "client"
+        # the cloud's own file stays empty
+        run.watch.members = lambda: run.lan
         for name, value in settings.items():
             setattr(self.cloud, name, value)
         self.said: dict[str, list[bytes]] = {}
@@ -138,6 +141,43 @@ def test_each_of_two_clusters_has_its_tenant_and_nothing_of_the_other_is_in_any_
     shops.wait(0.8)
     assert other.store.known("users", "across")
     assert not shops.stranger.store.known("users", "across")
+    assert shops.end() == []
+
+
+def test_a_transaction_larger_than_a_frame_comes_to_its_tenant_as_a_whole() -> None:
+    shops = Shops()
+    shops.come()
+    body = b'{"text": "%s"}' % (b"x" * (FRAME_BYTES_MAX // 3))
+    writes = tuple(Write("users", f"large{number}", body) for number in range(4))
+    assert shops.run.lan[0].ask("store", Commit(RequestId(b"l" * 16, 1), writes), FakeAsker())
+    shops.wait(10.0)
+    assert all(shops.has("shop-1", write.key) for write in writes)
+    assert not any(shops.has("shop-2", write.key) for write in writes)
+    assert shops.end() == []
+
+
+def test_a_cluster_that_is_new_to_its_tenant_gets_a_snapshot_of_that_alone() -> None:
+    shops = Shops()
+    shops.come()
+    for number in range(5):
+        shops.write(shops.ours, f"old{number}")
+    shops.write(shops.theirs, PLANTED)
+    shops.cloud.forget_after(1e-4)
+    shops.wait(45.0)
+    assert shops.cloud.tenant_disks.disks["shop-1"].store.floors()
+    # the whole cluster is lost, and begins anew with its key and its client id
+    for node in shops.run.lan:
+        node.crash()
+    anew = shops.run._node("lan-8", "lan", 8)
+    anew.start()
+    client = Client(shops.run.world, anew, Acknowledged(), keys=3, think=1)
+    client.client_id = "shop-1"
+    shops.wait(6.0)
+    client.put_peer(shops.cloud.address, add=True, enabled=True)
+    shops.wait(20.0)
+    assert all(anew.store.known("users", f"old{number}") for number in range(5))
+    assert not anew.store.known("users", PLANTED)
+    assert anew.log.floors()
     assert shops.end() == []
 
 
