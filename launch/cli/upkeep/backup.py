@@ -11,24 +11,48 @@ import click
 
 from entgldb._version import VERSION
 from entgldb.launch.cli.common import common, say, show
+from entgldb.launch.cli.data.durations import read_duration
 from entgldb.messages.errors import InvalidError
 
 
 @click.command()
 @common
 @click.option("--verify", is_flag=True, help="Make nothing: read FILE against itself and its manifest.")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-def backup(directory: Path, as_json: bool, verify: bool, file: Path) -> None:
-    """Copy a node, running or stopped, into FILE, and what it is into FILE.json.
+@click.option("--to", metavar="PLACE", help="A folder, or s3://BUCKET/PREFIX; instead of FILE.")
+@click.option("--every", type=read_duration, metavar="TIME", help="--to again and again: 90m, 6h, 1d.")
+@click.option("--keep", type=click.IntRange(1, 1000), default=10, show_default=True, help="--to: so many.")
+@click.option(
+    "--credentials",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="--to s3://...: TOML, see docs/integrations.md. [default: AWS_* of the environment]",
+)
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+def backup(
+    directory: Path, as_json: bool, verify: bool, file: Path | None, to: str | None, **offsite: Any
+) -> None:
+    """Copy a node, running or stopped, into FILE, and what it is into FILE.json; or put such copies away.
 
     The copy is checked as a whole and is written whole or not at all. It holds no private key, and client
     secrets only as they are stored: sealed, or as references.
+
+    With --to it gets a name of its own, is read back where it was put, and the oldest of this node that
+    are more than --keep are removed there; nothing else is.
 
     \b
     Example:
       entgldb backup -d n1 /backups/n1.db
       entgldb backup --verify /backups/n1.db
+      entgldb backup -d n1 --to s3://backups/site --every 6h --keep 10
     """
+    if (file is None) == (to is None) or (to is not None and verify):
+        raise click.UsageError("One of FILE and --to is needed; --verify goes with FILE.")
+    if to is not None:
+        from entgldb.launch.cli.upkeep.offsite import put_away
+
+        put_away(directory, to, as_json=as_json, **offsite)
+        return
+    assert file is not None
     from entgldb.storage.recovery import backup as backups
 
     if verify:
