@@ -26,6 +26,7 @@ from tests.kills import rounds  # noqa: E402 -- only findable from here on
 from tests.simulation import away  # noqa: E402 -- as above
 from tests.simulation.crowd import crowd  # noqa: E402 -- as above
 from tests.simulation.run import Result, run  # noqa: E402 -- as above
+from tests.unit.actors.session.test_mutated_frames import send  # noqa: E402 -- as above
 
 SEEDS_PER_HOUR: Final = 10_000
 KILLS_PER_HOUR: Final = 1_000
@@ -33,6 +34,7 @@ AWAY_SEEDS: Final = 8
 """One of so many seeds has nodes that are away and come back to snapshots."""
 TURNS_PER_HOUR: Final = 20
 """So many turns have an hour's seeds and kills."""
+MUTATED_FRAMES: Final = 1_000_000
 KNOWN_SEEDS: Final = 200
 """They come first, among them those of ``make test``; then seeds that nobody has seen."""
 
@@ -64,6 +66,7 @@ def soak(hours: float, *, share: float = 1 / TURNS_PER_HOUR) -> int:
     say(f"commit {commit()}, seeds 1 to {KNOWN_SEEDS}, then from {first}")
     if hours:
         say(crowd().text())
+        say(f"{MUTATED_FRAMES:,} mutated frames: {send(MUTATED_FRAMES, first)}")
     while True:
         for text in _turn(total, first, share):
             say(f"VIOLATION at commit {commit()}: {text}")
