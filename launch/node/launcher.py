@@ -10,6 +10,7 @@ import ctypes
 import gc
 import logging
 import os
+import resource
 import select
 import signal
 import sys
@@ -57,6 +58,8 @@ def run_node(directory: Path, load: Callable[[], NodeSettings], on_ready: ReadyH
     if sys.platform != "linux":
         raise EntglError(f"nodes run on Linux, this is {sys.platform}", code=ErrorCode.UNSUPPORTED)
     os.umask(0o077)
+    # a dump of memory would hold the cluster key and tokens; every process of the node inherits the limit
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     directory = directory.resolve()
     try:
         with locked(directory):
