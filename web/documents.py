@@ -40,6 +40,11 @@ class Documents:
         """The paths that they serve."""
         one, many = "/v1/collections/{collection}/documents/{key:path}", "/v1/collections/{collection}"
         return [
+            # the most frequent first: routes are tried in turn
+            Route(one, self.get, methods=["GET"]),
+            Route(one, self.put, methods=["PUT"]),
+            Route(one, self.update, methods=["PATCH"]),
+            Route(one, self.delete, methods=["DELETE"]),
             Route("/v1/collections", self.collections, methods=["GET"]),
             Route(f"{many}/documents", self.page, methods=["GET"]),
             Route(f"{many}/documents", self.insert, methods=["POST"]),
@@ -49,10 +54,6 @@ class Documents:
             Route(f"{many}/_aggregate", self.aggregate, methods=["POST"]),
             Route(f"{many}/_bulk", self.bulk, methods=["POST"]),
             Route("/v1/_batch", self.batch, methods=["POST"]),
-            Route(one, self.get, methods=["GET"]),
-            Route(one, self.put, methods=["PUT"]),
-            Route(one, self.update, methods=["PATCH"]),
-            Route(one, self.delete, methods=["DELETE"]),
         ]
 
     async def collections(self, request: Request) -> Response:

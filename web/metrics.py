@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,6 +75,10 @@ class Metrics:
             registry=None,
         )
 
+        # looking a label up takes longer than counting
+        self._answered = cache(lambda method, status: self._requests.labels(method, str(status)))
+        self._took = cache(self._seconds.labels)
+
     def routes(self) -> list[Route]:
         """The path that it serves."""
         return [Route("/metrics", self.scrape, methods=["GET"])]
@@ -105,8 +110,9 @@ class Metrics:
 
             async def noted(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    self._requests.labels(method, str(message["status"])).inc()
-                    self._seconds.labels(method).observe(time.perf_counter() - begun)
+                    status: int = message["status"]
+                    self._answered(method, status).inc()
+                    self._took(method).observe(time.perf_counter() - begun)
                 await send(message)
 
             await app(scope, receive, noted)

@@ -59,7 +59,6 @@ class Collection:
     distinct = aside(client.Collection.distinct)
     aggregate = aside(client.Collection.aggregate)
     explain = aside(client.Collection.explain)
-    get = aside(client.Collection.get)
     get_many = aside(client.Collection.get_many)
     count = aside(client.Collection.count)
     to_pandas = aside(client.Collection.to_pandas)
@@ -82,6 +81,10 @@ class Collection:
     create_index = awaited(client.Collection.create_index)
     drop_index = awaited(client.Collection.drop_index)
     rebuild_index = awaited(client.Collection.rebuild_index)
+
+    async def get(self, key: str) -> Document | None:
+        """One document with the version that was read, or None."""
+        return await self._database._gathered(functools.partial(self._blocking.get, key))
 
     def find(
         self,

@@ -24,6 +24,7 @@ from entgldb.client.aio.batch import Batch
 from entgldb.client.aio.collection import Collection
 from entgldb.client.aio.door import aside
 from entgldb.client.aio.feed import PAGE, Following
+from entgldb.client.aio.gathering import Gathering
 from entgldb.client.aio.live import Live
 from entgldb.client.aio.requests import Requests
 from entgldb.client.aio.transport import Transport
@@ -126,6 +127,7 @@ class Database:
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="entgldb-read")
         self._requests = requests
         self._closed = False
+        self._gathering = Gathering(self._run)
 
     def __getitem__(self, name: str) -> Collection:
         return Collection(self, name)
@@ -267,6 +269,9 @@ class Database:
         if self._closed:
             raise closed()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _gathered(self, work: Callable[[], R]) -> R:
+        return await self._gathering.do(work)
 
     async def _paged(self, found: Iterator[R]) -> AsyncIterator[R]:
         while page := await self._run(lambda: list(islice(found, PAGE))):

@@ -59,6 +59,10 @@ class Door(Protocol):
         """Have a reading thread do something."""
         ...
 
+    async def _gathered(self, work: Callable[[], R]) -> R:
+        """As ``_run``, of what takes no time to speak of: several share a turn of a thread."""
+        ...
+
     def _paged(self, found: Iterator[R]) -> AsyncIterator[R]:
         """The items of an iterator, a page at a time from a reading thread."""
         ...
