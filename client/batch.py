@@ -102,10 +102,12 @@ class Batched:
         *,
         if_version: Version | None = None,
         upsert: bool = False,
+        expire_after: float | None = None,
     ) -> None:
         """Change a document by operators, as ``Collection.update``."""
-        expects = client_writes.expected(if_version)
-        self._batch.add(client_writes.update(self.name, key, operators, expects, upsert=upsert))
+        expects, life_ms = client_writes.expected(if_version), client_writes.life(expire_after)
+        write = client_writes.update(self.name, key, operators, expects, upsert=upsert, life_ms=life_ms)
+        self._batch.add(write)
 
     def delete(self, key: str, *, if_version: Version | None = None) -> None:
         """Delete a document, as ``Collection.delete``."""

@@ -172,6 +172,7 @@ class Collection(Reading, Indexing):
         *,
         if_version: Version | None = None,
         upsert: bool = False,
+        expire_after: float | None = None,
         request: str | None = None,
     ) -> Version | None:
         """Change a document by operators, durably; the version made, or None where there is no document.
@@ -183,12 +184,39 @@ class Collection(Reading, Indexing):
         adds to a counter, ``$addToSet`` and ``$pull`` change a set, the others write fields.
 
         An update that changes nothing gives the version that stands. ``upsert`` begins with an empty document
-        where there is none. ``if_version`` and ``request`` as for ``put``. Raises UnsupportedError for an
-        operator that is not there, InvalidError for one that does not fit the document.
+        where there is none. ``if_version`` and ``request`` as for ``put``. ``expire_after`` too: the document
+        lives so long from here on, whether it is changed or not; None: as long as it has to live already.
+        Raises UnsupportedError for an operator that is not there, InvalidError for one that does not fit the
+        document.
         """
-        expects = client_writes.expected(if_version)
-        write = client_writes.update(self.name, key, operators, expects, upsert=upsert)
+        expects, life_ms = client_writes.expected(if_version), client_writes.life(expire_after)
+        write = client_writes.update(self.name, key, operators, expects, upsert=upsert, life_ms=life_ms)
         return self._hands.do(self._writing.write(write, request))
+
+    def find_and_update(
+        self,
+        filter: Mapping[str, Any],
+        operators: Mapping[str, Any],
+        *,
+        sort: str | Sequence[str] | None = None,
+        returns: str = "after",
+        collation: str | None = None,
+        expire_after: float | None = None,
+    ) -> Document | None:
+        """Change the first document that matches, durably; how it is ``"after"``, or was ``"before"``.
+
+        None where no document matches. The node changes it only as the version that was found to match: where
+        another write of this node comes first, the next document is looked for. So many workers may do
+        ``jobs.find_and_update({"state": "new"}, {"$set": {"state": "taken"}}, sort="since")``, and each gets
+        jobs of its own; nodes that are cut off from each other may take the same. Where documents merge,
+        ``"after"`` is the document as this node has it then.
+
+        ``sort`` and ``collation`` as for ``find``, operators and ``expire_after`` as for ``update``.
+        """
+        from entgldb.client.verbs.claiming import Claiming
+
+        claiming = Claiming(self._hands, self._writing, self.name, filter, sort=sort, collation=collation)
+        return self._hands.do(claiming.update(operators, returns, expire_after))
 
     def update_many(
         self, filter: Mapping[str, Any], operators: Mapping[str, Any], *, collation: str | None = None

@@ -182,6 +182,7 @@ def update(
     expects: Written | None = None,
     *,
     upsert: bool = False,
+    life_ms: int | None = None,
 ) -> Write:
     """An update, read as the node will. Raises InvalidError, TooLargeError, UnsupportedError."""
     # those who write no update need not know how one is read
@@ -194,7 +195,9 @@ def update(
     except (TypeError, ValueError, RecursionError) as fault:
         raise InvalidError(f"an update is no JSON: {fault}") from None
     read_update(data)
-    return Write(collection, check_key(key), None, expects=expects, update=data, upsert=upsert)
+    return Write(
+        collection, check_key(key), None, expects=expects, update=data, upsert=upsert, expire_after=life_ms
+    )
 
 
 def whole(document: Mapping[str, Any]) -> Mapping[str, Any]:

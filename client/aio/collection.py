@@ -76,6 +76,7 @@ class Collection:
     put_many = awaited(client.Collection.put_many)
     delete = awaited(client.Collection.delete)
     update = awaited(client.Collection.update)
+    find_and_update = awaited(client.Collection.find_and_update)
     update_many = awaited(client.Collection.update_many)
     delete_many = awaited(client.Collection.delete_many)
     create_index = awaited(client.Collection.create_index)

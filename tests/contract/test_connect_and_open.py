@@ -61,6 +61,8 @@ CALLS: list[Callable[[Database], Any]] = [
     lambda db: db["c"].put_many([("a", {}), ("", {})]),
     lambda db: db["c"].update("m1", {"$inc": {"n": 5}, "$set": {"seen": True}}),
     lambda db: db["c"].get("m1"),
+    lambda db: db["c"].update("m1", {"$inc": {"n": 1}}, expire_after=3600),
+    lambda db: db["c"].find_and_update({"seen": True}, {"$inc": {"n": 5}}),
     lambda db: db["c"].update("nobody", {"$set": {"n": 1}}),
     lambda db: db["c"].update("m1", {"$nonsense": {"n": 1}}),
     lambda db: db["c"].update_many({"n": {"$lt": 700}}, {"$set": {"low": True}}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -213,3 +214,87 @@ def test_the_verb(says: Says) -> None:
         "unsupported: the update operator $incr is not supported. Try: $inc, or another of $set, $unset,"
         " $inc, $mul, $min, $max, $push, $pull, $addToSet, $rename\n"
     )
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_document_is_found_and_updated_in_one(db: Database, rule: str) -> None:
+    jobs = db[f"found-jobs-{rule}"]
+    db.set_conflict_rule(jobs.name, rule)
+    jobs.put_many({f"j{n}": {"state": "new", "n": n, "tries": 0} for n in range(3)})
+    take = {"$set": {"state": "taken"}, "$inc": {"tries": 1}}
+
+    first = jobs.find_and_update({"state": "new"}, take, sort="-n")
+    assert first == {"state": "taken", "n": 2, "tries": 1}
+    assert (first.key, first.version) == ("j2", jobs.get("j2").version)  # type: ignore[union-attr]  # it is there
+    second = jobs.find_and_update({"state": "new"}, take, sort="-n", returns="before")
+    assert second == {"state": "new", "n": 1, "tries": 0}
+    assert jobs.get("j1") == {"state": "taken", "n": 1, "tries": 1}
+    assert jobs.find_and_update({"state": "none"}, take) is None
+
+    # what was returned can be put again as what was read
+    first["n"] = 7
+    jobs.put(first.key, first)
+    assert jobs.get("j2") == {"state": "taken", "n": 7, "tries": 1}
+    with pytest.raises(InvalidError, match="returns is 'new'"):
+        jobs.find_and_update({}, take, returns="new")
+    with pytest.raises(UnsupportedError):
+        jobs.find_and_update({}, {"$nonsense": {"n": 1}})
+
+
+def test_workers_that_find_and_update_never_get_the_same(db: Database, directory: Path) -> None:
+    db["queue"].put_many({f"{n:02}": {"state": "new"} for n in range(24)})
+
+    def work(_: int) -> list[str]:
+        taken = []
+        with entgldb.connect(directory) as mine:
+            while job := mine["queue"].find_and_update({"state": "new"}, {"$set": {"state": "taken"}}):
+                taken.append(job.key)
+        return taken
+
+    with ThreadPoolExecutor(3) as workers:
+        taken = [key for keys in workers.map(work, range(3)) for key in keys]
+    assert sorted(taken) == [f"{n:02}" for n in range(24)]
+
+
+def test_the_asyncio_api_finds_and_updates(db: Database, directory: Path) -> None:
+    db["aio-jobs"].put_many({f"{n}": {"state": "new", "n": n} for n in range(8)})
+
+    async def walk() -> None:
+        async with entgldb.aio.connect(directory) as mine:
+            jobs, taken = mine["aio-jobs"], {"$set": {"state": "taken"}}
+            found = await asyncio.gather(*(jobs.find_and_update({"state": "new"}, taken) for _ in range(8)))
+            assert sorted(one.key for one in found if one is not None) == [f"{n}" for n in range(8)]
+            assert await jobs.find_and_update({"state": "new"}, taken) is None
+            before = await jobs.find_and_update({"n": 3}, {"$inc": {"n": 10}}, returns="before")
+            assert before == {"state": "taken", "n": 3}
+            db.set_conflict_rule("aio-jobs", "merge")
+            assert await jobs.find_and_update({"n": 13}, {"$inc": {"n": 1}}) == {"state": "taken", "n": 14}
+
+    asyncio.run(walk())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_an_update_may_give_a_document_another_life(db: Database, rule: str) -> None:
+    users = db[f"lives-{rule}"]
+    db.set_conflict_rule(users.name, rule)
+    moment = "SELECT expires FROM _entgldb_documents WHERE collection = ? AND key = 'u'"
+
+    def expires() -> int | None:
+        found: int | None = db.documents.put_to(
+            lambda connection: connection.execute(moment, (users.name,)).fetchone()[0]
+        )
+        return found
+
+    users.put("u", {"n": 1}, expire_after=1000)
+    first = expires()
+    users.update("u", {"$inc": {"n": 1}})
+    assert expires() == first is not None
+    users.update("u", {"$inc": {"n": 1}}, expire_after=5000)
+    second = expires()
+    assert second is not None
+    assert first + 3_900_000 < second < first + 4_100_000
+    with db.batch() as batch:
+        batch[users.name].update("u", {"$inc": {"n": 1}}, expire_after=math.inf)
+    assert not expires()
+    assert users.find_and_update({}, {"$inc": {"n": 1}}, expire_after=1000) == {"n": 5}
+    assert expires()
