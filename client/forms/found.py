@@ -39,13 +39,21 @@ class Found(Iterator[Document]):
     """The documents that match, one after another; it reads page by page."""
 
     def __init__(self, found: Iterator[Document], place: Place) -> None:
-        self._found = found
         self._place = place
         self._last: Document | None = None
+        self._given = self._give(found)
+
+    def __iter__(self) -> Iterator[Document]:
+        # who reads them all asks the generator itself
+        return self._given
 
     def __next__(self) -> Document:
-        self._last = next(self._found)
-        return self._last
+        return next(self._given)
+
+    def _give(self, found: Iterator[Document]) -> Iterator[Document]:
+        for one in found:
+            self._last = one
+            yield one
 
     @property
     def cursor(self) -> str | None:

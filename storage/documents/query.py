@@ -25,7 +25,7 @@ from entgldb.messages.model import (
 )
 from entgldb.messages.schema import Json
 from entgldb.storage.documents.conflicts import CONFLICT_ROWS, Conflict, conflict
-from entgldb.storage.file.faults import FAULTS, translated, translating
+from entgldb.storage.file.faults import FAULTS, translated
 from entgldb.storage.file.open import FILE, open_reader
 from entgldb.storage.rules.clock import ms_of
 
@@ -46,7 +46,7 @@ _ONE: Final = (
 _MANY: Final = (
     f"SELECT key, {_READ} FROM _entgldb_documents WHERE collection = ? AND body IS NOT NULL AND key IN"  # noqa: S608 -- constant
 )
-_DECODER: Final = json.JSONDecoder()
+_scanned: Final = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
 _made: Final = tuple.__new__
 """As Read(...) and Version(...), which would take a third of the time that a read takes."""
 READING_FAILED: Final = "reading failed"
@@ -448,8 +448,11 @@ class Documents:
 
     def put_to(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
         """Have a question of another module answered by the file, in a few short reads."""
-        with self._lock, translating(READING_FAILED):
-            return question(self._connection)
+        try:
+            with self._lock:
+                return question(self._connection)
+        except FAULTS as fault:
+            raise translated(fault, READING_FAILED) from fault
 
     def _pages(self, sql: str, last: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
         """Rows in the order of their first columns, a page at a time."""
@@ -493,5 +496,5 @@ def _inode(file: str) -> int:
 def parsed(text: str) -> Document:
     """A document from its text, which was checked when it was written."""
     # what json.loads looks for beyond that costs as much as the document
-    made: Document = _DECODER.raw_decode(text)[0] if text[0] == "{" else json.loads(text)
+    made: Document = _scanned(text, 0)[0] if text[0] == "{" else json.loads(text)
     return made
