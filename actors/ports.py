@@ -289,8 +289,9 @@ class Store(OplogReader, Protocol):
     def tends_indexes(self) -> bool:
         """Whether there is an index that is not built, or that every node has."""
 
-    def build_indexes(self) -> bool:
-        """Take one step towards the indexes that this node shall have; whether there is more to do."""
+    def build_indexes(self, rows: int) -> bool:
+        """Take one step towards the indexes that this node shall have, of so many documents; whether there
+        is more to do."""
 
     def remember_peer(self, node_id: str, address: str, now_ms: int) -> None: ...
 

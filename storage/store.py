@@ -380,10 +380,10 @@ class Store(LogQueries):
         """Whether there is an index that is not built, or that every node has."""
         return self.indexes.are_tended()
 
-    def build_indexes(self) -> bool:
-        """Take one step towards the indexes that this node shall have; whether there is more to do."""
+    def build_indexes(self, rows: int = 0) -> bool:
+        """Take one step towards the indexes that this node shall have; see ``Indexes.tend``."""
         self.transaction.need_group()
-        return self.indexes.tend()
+        return self.indexes.tend(rows)
 
     def _undone(self) -> None:
         self._names.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
@@ -25,9 +26,9 @@ class Timers(Generic[_T]):
         """When the next one is due; infinite where there is none."""
         return self._heap[0][0] if self._heap else math.inf
 
-    def has(self, thing: _T) -> bool:
-        """Whether it is to come."""
-        return any(one == thing for _, _, one in self._heap)
+    def has(self, wanted: Callable[[_T], bool]) -> bool:
+        """Whether such a thing is to come."""
+        return any(wanted(one) for _, _, one in self._heap)
 
     def pop_due(self, now: float) -> list[_T]:
         """All that are due at ``now``, which are timers no more."""

@@ -175,7 +175,7 @@ class Host:
 
     def builds(self) -> bool:
         """Whether an index is being built."""
-        return self._timers.has(("store", BuildIndexes()))
+        return self._timers.has(lambda one: isinstance(one[1], BuildIndexes))
 
     def rest(self) -> float:
         """Seconds until something is due."""

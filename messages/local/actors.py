@@ -463,6 +463,9 @@ class DiscoveryTold(Message):
 class BuildIndexes(Message):
     """Store to itself: take the next step of building the indexes that are not built."""
 
+    number: Count
+    """Counted by the store: nothing is done where it has asked for a later one since."""
+
 
 @message(170)
 class ClockJudged(Message):

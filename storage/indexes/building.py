@@ -23,14 +23,19 @@ _NEXT: Final = (
 )
 
 
-def build_step(connection: sqlite3.Connection) -> bool:
-    """Take the next documents into the oldest index that is not built; whether more is to be done."""
+def build_step(connection: sqlite3.Connection, rows: int = 0) -> bool:
+    """Take the next documents into the oldest index that is not built; whether more is to be done.
+
+    ``rows``: so many at most; 0: as many as a step may have.
+    """
     row = connection.execute(_UNDER_WAY).fetchone()
     if row is None:
         return False
     number, text, reached = row
     definition = read_definition(text)
-    last, walked, more = _step(connection, definition.collection, reached)
+    last, walked, more = _step(
+        connection, definition.collection, reached, min(rows or INDEX_STEP_ROWS, INDEX_STEP_ROWS)
+    )
     for statement in statements_to_fill(number, definition) if walked else ():
         connection.execute(statement, (reached, last))
     connection.execute(
@@ -40,13 +45,13 @@ def build_step(connection: sqlite3.Connection) -> bool:
     return more or connection.execute(_UNDER_WAY).fetchone() is not None
 
 
-def _step(connection: sqlite3.Connection, collection: str, reached: str) -> tuple[str, int, bool]:
+def _step(connection: sqlite3.Connection, collection: str, reached: str, rows: int) -> tuple[str, int, bool]:
     """The last key of the next step, its documents, and whether more may follow."""
     walked = size = 0
-    with_bytes = connection.execute(_NEXT, (collection, reached, INDEX_STEP_ROWS))
+    with_bytes = connection.execute(_NEXT, (collection, reached, rows))
     for key, length in with_bytes:
         reached, walked, size = key, walked + 1, size + length
         if size >= INDEX_STEP_BYTES:
             with_bytes.close()
             return reached, walked, True
-    return reached, walked, walked == INDEX_STEP_ROWS
+    return reached, walked, walked == rows

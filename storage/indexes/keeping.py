@@ -41,12 +41,13 @@ class Indexes:
         index = catalogue.find(catalogue.list_indexes(self._connection), collection, name)
         catalogue.begin_anew(self._connection, index)
 
-    def tend(self) -> bool:
-        """Follow what is wanted everywhere, and take one step of building; whether there is more to do."""
+    def tend(self, rows: int) -> bool:
+        """Follow what is wanted everywhere, and take one step of building, of so many documents; whether
+        there is more to do."""
         refused = catalogue.follow_wishes(self._connection)
         self.unique.forget()
         self._refused = refused
-        return build_step(self._connection)
+        return build_step(self._connection, rows)
 
     def are_tended(self) -> bool:
         """Whether one is not built, or is one of those that every node has."""

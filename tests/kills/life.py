@@ -262,7 +262,7 @@ class Life:
 
     def _build(self) -> None:
         """The next step, as the behaviour's timer asks for it."""
-        self._hand(BuildIndexes())
+        self._hand(BuildIndexes(self.keeper.building.number))
 
     def _anew(self) -> None:
         """Rarely: the file turns out to be a copy, and goes on under another name."""

@@ -1,17 +1,28 @@
-"""When the next step of building indexes is taken."""
+"""When the next step of building indexes is taken, and how large it is."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import Store
+from entgldb.messages.limits import INDEX_STEP_ROWS
 from entgldb.messages.local.actors import BuildIndexes
 from entgldb.messages.model import INDEXES
+
+STEP_SECONDS: Final = 0.05
+"""A step that took longer is followed by a smaller one: others wait for it. Its commit comes on top."""
+STEP_ROWS_MIN: Final = 10
 
 
 class Building:
     """Sees to it that steps are taken while there is something to build."""
 
     def __init__(self) -> None:
+        self.rows = INDEX_STEP_ROWS
+        """Documents of the next step."""
+        self.number = 0
+        """Of the step that was asked for last."""
         self._asked = False
         self._wanted: list[tuple[str, bytes]] = []
 
@@ -31,14 +42,23 @@ class Building:
         """Have a step taken soon; one at a time."""
         if not self._asked:
             self._asked = True
-            ctx.after(after, BuildIndexes())
+            self.number += 1
+            ctx.after(after, BuildIndexes(self.number))
 
     def ask_again(self, ctx: Context) -> None:
-        """A step may have been turned away, or have failed."""
+        """A step may have been turned away, or have failed. Where it is yet to come, this one replaces it."""
         if self._asked:
             self._asked = False
             self.ask(ctx)
 
-    def begin(self) -> None:
-        """The step that was asked for begins."""
+    def replaced(self, message: BuildIndexes) -> bool:
+        """Whether another step has been asked for since: two that each ask for the next would go on side by
+        side."""
+        return message.number != self.number
+
+    def took(self, seconds: float) -> None:
+        """The step that was asked for is done."""
         self._asked = False
+        wanted = self.rows * STEP_SECONDS / seconds if seconds > 0 else INDEX_STEP_ROWS
+        # no sooner than it has been seen, and one quick step does not make a slow machine fast
+        self.rows = int(max(STEP_ROWS_MIN, min(INDEX_STEP_ROWS, 2 * self.rows, wanted)))

@@ -62,8 +62,11 @@ def rebuild_index(keeper: Writer, message: client.RebuildIndex, ctx: Context) ->
 
 def build(keeper: Writer, message: BuildIndexes, ctx: Context) -> Message:
     """One step; the next is asked for."""
-    more = keeper.store.build_indexes()
-    keeper.building.begin()
+    if keeper.building.replaced(message):
+        return client.Done()
+    begun = ctx.monotonic()
+    more = keeper.store.build_indexes(keeper.building.rows)
+    keeper.building.took(ctx.monotonic() - begun)
     if more:
         keeper.building.ask(ctx, PAUSE)
     return client.Done()

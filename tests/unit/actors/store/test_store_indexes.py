@@ -9,9 +9,11 @@ import pytest
 from entgldb.actors.store.behaviour import CHECKPOINT_INTERVAL, StoreKeeper
 from entgldb.actors.store.disk_gate import LOOK_SECONDS
 from entgldb.actors.store.indexing import requests
+from entgldb.actors.store.indexing.building import STEP_ROWS_MIN, STEP_SECONDS, Building
 from entgldb.actors.store.indexing.requests import PAUSE
 from entgldb.messages import client
-from entgldb.messages.local.actors import BuildIndexes
+from entgldb.messages.limits import INDEX_STEP_ROWS
+from entgldb.messages.local.actors import BuildIndexes, Tick
 from entgldb.messages.model import INDEXES
 from entgldb.messages.schema import Json
 from entgldb.storage.indexes import building
@@ -183,5 +185,32 @@ def test_what_repeats_a_unique_value_harms_no_neighbour(bench: Bench) -> None:
     assert (two.code, two.definite) == ("already-exists", True)
     assert isinstance(three, client.CommitDone)
     assert bench.store.get("users", "b") is None
-    bench.ask(BuildIndexes())
+    bench.ask(BuildIndexes(bench.keeper.building.number))
     assert bench.store.get("users", "c") == b"{}"
+
+
+def test_one_step_at_a_time_is_on_its_way_however_often_the_store_looks(bench: Bench) -> None:
+    filled(bench, 60)
+    bench.ask(AGE)
+    for _ in range(20):
+        # each looks whether a step was turned away, while one is yet to come
+        bench.ask(Tick("checkpoint"))
+    bench.ctx.run(0)
+    assert told(bench) == under_way(4)
+    for walked in (6, 8, 10):
+        bench.ctx.run(PAUSE)
+        assert told(bench) == under_way(walked)
+
+
+def test_a_step_that_takes_long_is_followed_by_a_smaller_one() -> None:
+    steps = Building()
+    assert steps.rows == INDEX_STEP_ROWS
+    steps.took(4 * STEP_SECONDS)
+    assert steps.rows == INDEX_STEP_ROWS // 4
+    steps.took(1000.0)
+    assert steps.rows == STEP_ROWS_MIN
+    steps.took(0.001)
+    assert steps.rows == 2 * STEP_ROWS_MIN
+    for _ in range(20):
+        steps.took(0.0)
+    assert steps.rows == INDEX_STEP_ROWS
