@@ -15,18 +15,30 @@ from tests import leftovers
 
 ROOT: Final = Path(__file__).parent.parent
 LONGEST: Final = (
-    "tests/seed/test_remote_peer_configuration.py",
-    "tests/system/programs/test_demo.py",
-    "tests/system/cloud/test_authority_faults.py",
-    "tests/simulation/test_away.py",
-    "tests/simulation/test_simulation.py",
     "tests/simulation/test_mutants.py",
-    "tests/system/process/test_supervision.py",
+    "tests/simulation/test_away.py",
+    "tests/unit/storage/documents/test_query_oracle.py",
+    "tests/kills/test_verbs.py",
+    "tests/seed/test_remote_peer_configuration.py",
+    "tests/system/cloud/test_authority_faults.py",
     "tests/kills/test_kills.py",
-    "tests/system/cluster/test_clock_trials.py",
     "tests/system/programs/test_bench.py",
+    "tests/unit/storage/recovery/test_power_cuts_of_files.py",
+    "tests/system/disk/test_wal_watch.py",
+    "tests/system/programs/test_demo.py",
+    "tests/simulation/test_simulation.py",
+    "tests/system/disk/test_forgetting.py",
+    "tests/system/process/test_supervision.py",
+    "tests/system/process/test_stopped_processes.py",
+    "tests/unit/actors/sync/test_slow_line.py",
+    "tests/system/disk/test_kill_opened.py",
+    "tests/unit/actors/oplog/test_verifier.py",
+    "tests/test_leftovers.py",
+    "tests/system/disk/test_sick_disk.py",
+    "tests/system/cluster/test_clock_trials.py",
+    "tests/unit/storage/log/test_expiry_orders.py",
 )
-"""Files of tests that take longest, the longest first."""
+"""Files of tests that take longest, the longest first: the last tests of a run show which is missing here."""
 LEFT: Final = "left_running"
 _left: list[str] = []
 """Told by the processes that run tests for this one."""
