@@ -242,6 +242,11 @@ class Reason(StrEnum):
     TENANT_CLOSED = "tenant-closed"
     TOO_MANY_TENANTS = "too-many-tenants"
     STORAGE_UNAVAILABLE = "storage-unavailable"
+    QUOTA_DOCUMENTS = "quota-documents"
+    QUOTA_BYTES = "quota-bytes"
+    QUOTA_WRITES = "quota-writes"
+    QUOTA_LINKS = "quota-links"
+    QUOTA_ORIGINS = "quota-origins"
     # requests
     NOT_ALLOWED = "not-allowed"
     INVALID = "invalid"

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from entgldb.messages.errors import InvalidError
-from entgldb.messages.schema import Channel, Message, Millis, Record, message, record
+from entgldb.messages.schema import Channel, Count, Message, Millis, Record, message, record
 
 TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}|[A-Za-z0-9_.-]{0,31}~[0-9a-f]{32}")
 """A plain name, or one that was made of a text that is none: its letters, ``~`` and its digest."""
@@ -28,6 +28,22 @@ class TenantState(StrEnum):
 
 
 @record
+class Quotas(Record):
+    """How much a tenant may have on this node; 0: any number."""
+
+    documents: Count = 0
+    """Live ones, of all collections."""
+    bytes: Count = 0
+    """Of all its files."""
+    writes: Count = 0
+    """Entries a second, in the middle of ten."""
+    links: Count = 0
+    """At one time."""
+    origins: Count = 0
+    """Writers, each incarnation of a node counted."""
+
+
+@record
 class Tenant(Record):
     """One row of the catalogue."""
 
@@ -37,6 +53,7 @@ class Tenant(Record):
     state: str
     since_ms: Millis
     """When it came into this state, by this node's clock."""
+    quotas: Quotas = Quotas()
 
 
 @message(71, Channel.CLIENT)
@@ -53,15 +70,18 @@ class ListTenants(Message):
 
 @message(72, Channel.CLIENT)
 class ChangeTenant(Message):
-    """To ``store`` of a cloud node with tenants: ``add``, ``suspend``, ``resume`` or ``delete`` one.
+    """To ``store`` of a cloud node with tenants: add, limit, suspend, resume or delete one.
 
     Answered by Report (``tenant``: its row afterwards) or Refused.
     """
 
     name: str
     change: str
+    """``add``, ``limit``, ``suspend``, ``resume`` or ``delete``."""
     issuer: str = ""
     """To ``add``: the authority whose clients may come."""
+    quotas: dict[str, Count] | None = None
+    """To ``add`` and ``limit``: names of ``Quotas`` -> how much; the others stay as they are."""
 
 
 @message(78, Channel.CLIENT, admin=True)

@@ -9,6 +9,8 @@ from typing import ClassVar, Final
 from entgldb.actors.behaviour import INFO, WARNING, Context, refuse
 from entgldb.actors.ports import Catalogue, TenantFiles
 from entgldb.actors.store.behaviour import StoreKeeper
+from entgldb.actors.tenants import quotas
+from entgldb.actors.tenants.quotas import Figures, Gate
 from entgldb.actors.tenants.router import Opened, Tenants
 from entgldb.messages.client import Report
 from entgldb.messages.errors import (
@@ -21,10 +23,10 @@ from entgldb.messages.errors import (
     Reason,
 )
 from entgldb.messages.limits import PAGE_ROWS_MAX, TENANTS_MAX
-from entgldb.messages.local.actors import Tick
+from entgldb.messages.local.actors import Apply, Tick
 from entgldb.messages.local.tenants import AdmitTenant, TenantJudged
 from entgldb.messages.schema import Json, Message
-from entgldb.messages.tenants import ChangeTenant, ListTenants, Tenant, TenantState, check_tenant
+from entgldb.messages.tenants import ChangeTenant, ListTenants, Quotas, Tenant, TenantState, check_tenant
 
 REMOVE: Final = "remove-tenant"
 REMOVE_SECONDS: Final = 2.0
@@ -50,6 +52,8 @@ class StoreTenants(Tenants):
         super().__init__(main, opener)
         self._catalogue, self._files = catalogue, files
         self._removing = False
+        self._gates: dict[str, Gate] = {}
+        """Open tenant -> its quotas."""
 
     def start(self, ctx: Context) -> None:
         super().start(ctx)
@@ -65,7 +69,9 @@ class StoreTenants(Tenants):
             ctx.log(WARNING, f"tenant {message.tenant} is not served: {fault.text}")
             refused = Reason.STORAGE_UNAVAILABLE, "its data cannot be had at the moment"
         reason, text = refused or ("", "")
-        ctx.tell("sync", TenantJudged(message.tenant, message.issuer, str(reason), text))
+        row = self._catalogue.get(message.tenant)
+        links = 0 if row is None else row.quotas.links
+        ctx.tell("sync", TenantJudged(message.tenant, message.issuer, str(reason), text, links))
 
     def _admitted(self, tenant: str, issuer: str, ctx: Context) -> tuple[Reason, str] | None:
         """Open a tenant for a client; or why that is refused. Raises EntglError."""
@@ -86,7 +92,41 @@ class StoreTenants(Tenants):
         fault = None if tenant in self.open else self.begin(tenant, ctx)
         if fault is not None:
             raise fault
+        if self._gates[tenant].writes_spent(ctx.monotonic()):
+            return Reason.QUOTA_WRITES, quotas.told(Reason.QUOTA_WRITES, row.quotas)
         return None
+
+    def begin(self, tenant: str, ctx: Context) -> EntglError | None:
+        row = self._catalogue.get(tenant)
+        self._gates[tenant] = Gate(Quotas() if row is None else row.quotas, ctx.monotonic())
+        return super().begin(tenant, ctx)
+
+    def drop(self, tenant: str, ctx: Context) -> None:
+        super().drop(tenant, ctx)
+        self._gates.pop(tenant, None)
+
+    def deliver(self, tenant: str, message: Message, ctx: Context, *, asked: bool = False) -> None:
+        """A batch that crosses a quota is not taken: its link ends, and tries again."""
+        if isinstance(message, Apply) and not message.supplied:
+            gate = self._gates[tenant]
+            reason = gate.refusal(message.entries, self._figures(tenant), ctx.monotonic())
+            row = None if reason is None else self._catalogue.get(tenant)
+            if reason is not None and row is not None:
+                self.count(reason)
+                ctx.tell("sync", TenantJudged(tenant, "", reason.value, quotas.told(reason, row.quotas)))
+                return
+        super().deliver(tenant, message, ctx, asked=asked)
+
+    def _figures(self, tenant: str) -> Figures:
+        keeper = self.open[tenant].opened.behaviour
+        assert isinstance(keeper, StoreKeeper), "the opener makes stores"
+        store = keeper.store
+        return Figures(
+            documents=lambda: store.size()[0],
+            bytes=lambda: self._files.size(tenant),
+            origins=store.vector,
+            count_origins=lambda: len(store.vector()),
+        )
 
     def reopen(self, tenant: str, ctx: Context) -> None:
         """This actor was started anew, or the tenant may have been shut and sync has not heard of it."""
@@ -124,6 +164,9 @@ class StoreTenants(Tenants):
             if row.name in self.open:
                 self.drop(row.name, ctx)
             ctx.tell("sync", TenantJudged(row.name, "", shut[0].value, shut[1]))
+        elif row.name in self.open:
+            self._gates[row.name] = Gate(row.quotas, ctx.monotonic())
+            ctx.tell("sync", TenantJudged(row.name, row.issuer, links=row.quotas.links))
         self._remove_later(ctx)
         ctx.answer(ctx.asker, Report({"tenant": self._shown(row)}))
 
@@ -131,25 +174,35 @@ class StoreTenants(Tenants):
         """The row as it is to be. Raises EntglError."""
         name = check_tenant(message.name)
         row = self._catalogue.get(name)
+        given = message.quotas or {}
+        if unknown := given.keys() - set(Quotas._names):
+            raise InvalidError(f"no quota {min(unknown)!r:.40}; there are {', '.join(Quotas._names)}")
         if message.change == "add":
-            return self._added(row, name, message.issuer, now_ms)
+            return self._added(row, message, now_ms)
         if row is None:
             raise _unknown(name)
+        if message.change == "limit":
+            return replace(row, quotas=replace(row.quotas, **given))
         wanted = _CHANGES.get(message.change)
         if wanted is None:
-            raise InvalidError(f"{message.change!r:.40} is none of add, {', '.join(_CHANGES)}")
+            raise InvalidError(f"{message.change!r:.40} is none of add, limit, {', '.join(_CHANGES)}")
         if row.state in (TenantState.DELETING, TenantState.DELETED):
             if message.change == "delete":
                 return row
             raise NotAllowedError(f"tenant {name} was deleted", hint=f"entgldb tenant add {name}")
         return replace(row, state=wanted.value, since_ms=now_ms)
 
-    def _added(self, row: Tenant | None, name: str, issuer: str, now_ms: int) -> Tenant:
+    def _added(self, row: Tenant | None, message: ChangeTenant, now_ms: int) -> Tenant:
+        name, issuer, wanted = message.name, message.issuer, Quotas(**message.quotas or {})
         if row is not None and row.state == TenantState.DELETING:
             raise EntglError(
                 f"the files of tenant {name} are still being removed", code=ErrorCode.BUSY, hint="try again"
             )
-        if row is not None and row.state == TenantState.ACTIVE and row.issuer == issuer:
+        if (
+            row is not None
+            and row.state == TenantState.ACTIVE
+            and (row.issuer, row.quotas) == (issuer, wanted)
+        ):
             return row
         if row is not None and row.state != TenantState.DELETED:
             raise ExistsError(f"tenant {name} is there already", hint=f"entgldb tenant show {name}")
@@ -157,7 +210,7 @@ class StoreTenants(Tenants):
             raise NotAllowedError(
                 f"this cloud node has its {TENANTS_MAX} tenants", hint="entgldb tenant list"
             )
-        return Tenant(name, issuer, TenantState.ACTIVE, now_ms)
+        return Tenant(name, issuer, TenantState.ACTIVE, now_ms, wanted)
 
     def _shown(self, row: Tenant) -> dict[str, Json]:
         figures: dict[str, Json] = {"documents": None, "oplog_entries": None, "origins": None}
@@ -172,6 +225,7 @@ class StoreTenants(Tenants):
             "since_ms": row.since_ms,
             "open": served is not None,
             "bytes": self._files.size(row.name),
+            "quotas": {name: getattr(row.quotas, name) for name in Quotas._names},
             **figures,
         }
 

@@ -37,6 +37,13 @@ TURN_SECONDS: Final = 30.0
 """A tenant that has just come makes no room for another so long: if more come than may be open they take
 turns."""
 _CLOSED: Final = "this cloud node has closed the data of your tenant, to serve others"
+QUOTAS: Final = (
+    Reason.QUOTA_DOCUMENTS,
+    Reason.QUOTA_BYTES,
+    Reason.QUOTA_WRITES,
+    Reason.QUOTA_ORIGINS,
+)
+"""For these a link ends, and its tenant stays open."""
 _USES: Final = (Committed, Applied)
 """Said by a store of which something was written."""
 
@@ -52,6 +59,8 @@ class Guest:
     """When something of it was last written."""
     linked_at: float
     """When it last had a link."""
+    links_max: int
+    """Links that it may have; 0: any number."""
 
 
 class SyncTenants(Tenants):
@@ -132,8 +141,10 @@ class SyncTenants(Tenants):
             refused = [one for one in waiting if message.issuer in ("", one.issuer)]
             self._turn_away(refused, reason, message.text, ctx)
             if not message.issuer:
-                self.shut(message.tenant, reason, message.text, ctx)
+                self._end(message.tenant, reason, message.text, ctx)
             return
+        if message.tenant in self._guests:
+            self._guests[message.tenant].links_max = message.links
         admitted = [one for one in waiting if one.issuer == message.issuer]
         if not admitted:
             return  # it has gone meanwhile: the next TenantsWanted has the store close it again
@@ -150,7 +161,7 @@ class SyncTenants(Tenants):
         fault = self.begin(message.tenant, ctx)
         if fault is None:
             now = ctx.monotonic()
-            self._guests[message.tenant] = Guest(message.issuer, now, now, now)
+            self._guests[message.tenant] = Guest(message.issuer, now, now, now, message.links)
             self._tell_wanted(ctx)
         return fault
 
@@ -159,8 +170,20 @@ class SyncTenants(Tenants):
             del self._waiting[verdict.link]
             self.door.turn_away(verdict.link, reason, text, ctx)
 
+    def _end(self, tenant: str, reason: Reason, text: str, ctx: Context) -> None:
+        """The store serves a tenant no more, or takes no more of it now: then it stays open."""
+        if reason not in QUOTAS:
+            self.shut(tenant, reason, text, ctx)
+        elif tenant in self.open:
+            self._end_links(tenant, reason, text, ctx)
+
     def _lead(self, verdict: TokenChecked, ctx: Context) -> None:
         """From the door to the tenant: its behaviour hears what the link has said, as if that came now."""
+        most = self._guests[verdict.tenant].links_max
+        if most and list(self._tenant_of.values()).count(verdict.tenant) >= most:
+            text = f"your tenant may have {most} links to this cloud node"
+            self.door.turn_away(verdict.link, Reason.QUOTA_LINKS, text, ctx)
+            return
         told = self.door.give_away(verdict.link)
         if not told:
             return

@@ -318,6 +318,7 @@ class Tenants:
     all = aside(client_tenants.Tenants.all)
     get = aside(client_tenants.Tenants.get)
     add = aside(client_tenants.Tenants.add)
+    limit = aside(client_tenants.Tenants.limit)
     suspend = aside(client_tenants.Tenants.suspend)
     resume = aside(client_tenants.Tenants.resume)
     delete = aside(client_tenants.Tenants.delete)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from entgldb.messages.client import Report, Status
@@ -29,6 +30,8 @@ class TenantRow(NamedTuple):
     documents: int | None
     oplog_entries: int | None
     origins: int | None
+    quotas: dict[str, int]
+    """Of ``documents``, ``bytes``, ``writes`` a second, ``links`` and ``origins`` so many; 0: any number."""
 
 
 class Tenants:
@@ -51,14 +54,18 @@ class Tenants:
         """One tenant. Raises NotFoundError."""
         return _row(self._asked(ListTenants(name=name))["tenants"][0])
 
-    def add(self, name: str, *, issuer: str = "") -> TenantRow:
+    def add(self, name: str, *, issuer: str = "", quotas: Mapping[str, int] | None = None) -> TenantRow:
         """Make a tenant before its first client comes, or again after it was deleted.
 
         ``issuer``: the only authority whose clients may come; empty: that of the first one that comes.
-        One that is there with this issuer is left as it is. Raises ExistsError, or InvalidError for what
-        is no name.
+        One that is there with this issuer and these quotas is left as it is. Raises ExistsError, or
+        InvalidError for what is no name and no quota.
         """
-        return self._changed(name, "add", issuer)
+        return self._changed(name, "add", issuer, quotas or {})
+
+    def limit(self, name: str, quotas: Mapping[str, int]) -> TenantRow:
+        """Change some of its quotas; 0: any number. Raises NotFoundError, InvalidError."""
+        return self._changed(name, "limit", "", quotas)
 
     def suspend(self, name: str) -> TenantRow:
         """Serve it no more; its data stay. Raises NotFoundError."""
@@ -78,8 +85,10 @@ class Tenants:
         answer = self._database.request(question) if actor == "store" else self._database.ask(actor, question)
         return answer.body if isinstance(answer, Report) else {}
 
-    def _changed(self, name: str, change: str, issuer: str = "") -> TenantRow:
-        return _row(self._asked(ChangeTenant(name, change, issuer))["tenant"])
+    def _changed(
+        self, name: str, change: str, issuer: str = "", quotas: Mapping[str, int] | None = None
+    ) -> TenantRow:
+        return _row(self._asked(ChangeTenant(name, change, issuer, dict(quotas or {})))["tenant"])
 
     def _asked(self, message: ListTenants | ChangeTenant) -> dict[str, Any]:
         try:

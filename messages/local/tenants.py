@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from entgldb.messages.schema import Message, message
+from entgldb.messages.schema import Count, Message, message
 
 
 @message(184)
@@ -32,6 +32,8 @@ class TenantJudged(Message):
     reason: str = ""
     """A Reason; empty: it is open."""
     text: str = ""
+    links: Count = 0
+    """Links that it may have at one time; 0: any number."""
 
 
 @message(187)

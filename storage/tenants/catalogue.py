@@ -6,15 +6,21 @@ It is made with the first tenant: files of other nodes stay as they are.
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
+from typing import Any, Final
 
 from entgldb.messages.limits import PAGE_ROWS_MAX
-from entgldb.messages.tenants import Tenant, TenantState
+from entgldb.messages.schema import to_array
+from entgldb.messages.tenants import Quotas, Tenant, TenantState
 
 _TABLE: Final = """CREATE TABLE IF NOT EXISTS _entgldb_tenants (
-    name TEXT PRIMARY KEY, issuer TEXT NOT NULL, state TEXT NOT NULL, since_ms INTEGER NOT NULL
+    name TEXT PRIMARY KEY, issuer TEXT NOT NULL, state TEXT NOT NULL, since_ms INTEGER NOT NULL,
+    documents INTEGER NOT NULL, bytes INTEGER NOT NULL, writes INTEGER NOT NULL, links INTEGER NOT NULL,
+    origins INTEGER NOT NULL
 ) WITHOUT ROWID"""
-_SELECT: Final = "SELECT name, issuer, state, since_ms FROM _entgldb_tenants"
+"""The last five columns are its quotas."""
+_SELECT: Final = (
+    "SELECT name, issuer, state, since_ms, documents, bytes, writes, links, origins FROM _entgldb_tenants"
+)
 
 
 class Catalogue:
@@ -28,14 +34,14 @@ class Catalogue:
     def get(self, name: str) -> Tenant | None:
         """The row of a tenant."""
         row = self._connection.execute(f"{_SELECT} WHERE name = ?", (name,)).fetchone()
-        return None if row is None else Tenant(*row)
+        return None if row is None else _tenant(row)
 
     def page(self, after: str) -> list[Tenant]:
         """Rows behind a name, by name; fewer than PAGE_ROWS_MAX where no more follow."""
         rows = self._connection.execute(
             f"{_SELECT} WHERE name > ? ORDER BY name LIMIT ?", (after, PAGE_ROWS_MAX)
         )
-        return [Tenant(*row) for row in rows]
+        return [_tenant(row) for row in rows]
 
     def count(self) -> int:
         """Rows in all."""
@@ -51,8 +57,8 @@ class Catalogue:
     def put(self, row: Tenant) -> None:
         """Write a row anew."""
         self._connection.execute(
-            "INSERT OR REPLACE INTO _entgldb_tenants VALUES (?, ?, ?, ?)",
-            (row.name, row.issuer, row.state, row.since_ms),
+            "INSERT OR REPLACE INTO _entgldb_tenants VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (row.name, row.issuer, row.state, row.since_ms, *to_array(row.quotas)),
         )
 
     def forget_oldest(self) -> bool:
@@ -65,3 +71,8 @@ class Catalogue:
             ).rowcount
             > 0
         )
+
+
+def _tenant(row: tuple[Any, ...]) -> Tenant:
+    name, issuer, state, since_ms, *quotas = row
+    return Tenant(name, issuer, state, since_ms, Quotas(*quotas))

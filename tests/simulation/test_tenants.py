@@ -98,10 +98,10 @@ class Shops:
             found[actor] = set(router.open)
         return found
 
-    def change(self, tenant: str, change: str) -> None:
+    def change(self, tenant: str, change: str, **quotas: int) -> None:
         """An administrator of the cloud says so."""
         asker = FakeAsker()
-        assert self.cloud.ask("store", ChangeTenant(tenant, change), asker)
+        assert self.cloud.ask("store", ChangeTenant(tenant, change, quotas=quotas), asker)
         self.wait(0.1)
         (answer,) = asker.answers
         assert isinstance(answer, Report), answer
@@ -307,3 +307,45 @@ def test_a_message_that_is_led_to_the_wrong_tenant_is_noticed(
     monkeypatch.setattr(TenantContext, "tell", misrouted(message))
     with pytest.raises(AssertionError):
         test_each_of_two_clusters_has_its_tenant_and_nothing_of_the_other_is_in_any_frame_or_file()
+
+
+def test_a_tenant_with_more_documents_than_it_may_have_is_told_so_may_delete_and_goes_on_with_more() -> None:
+    shops = Shops()
+    shops.come()
+    shops.change("shop-1", "limit", documents=2)
+    for key in ("one", "two", "three"):
+        shops.write(shops.ours, key)
+    assert shops.has("shop-1", "three")
+    shops.write(shops.ours, "four")
+    assert shops.link(shops.run.lan[0])[1] == "quota-documents"
+    assert not shops.has("shop-1", "four")
+    for number in range(4):
+        shops.write(shops.theirs, f"of-theirs-{number}")
+    assert shops.has("shop-2", "of-theirs-3")
+    shops.change("shop-1", "limit", documents=20)
+    shops.wait(70.0)
+    assert shops.has("shop-1", "four")
+    assert shops.link(shops.run.lan[0]) == ("connected", "")
+    assert shops.end() == []
+
+
+def test_beyond_its_links_and_its_writes_a_tenant_is_told_so_and_comes_through_in_the_end() -> None:
+    shops = Shops()
+    shops.come(shops.ours)
+    shops.change("shop-1", "limit", links=1, writes=1)
+    ours, other = shops.run.lan
+    shops.run.network.cuts = {(ours.name, other.name), (other.name, ours.name)}
+    shops.wait(15.0)
+    reasons = {shops.link(node)[1] for node in (ours, other)}
+    assert "quota-links" in reasons
+    shops.run.network.cuts = set()
+    shops.wait(15.0)
+    for number in range(30):
+        shops.ours.write_now(f"many{number}")
+        shops.wait(0.3)
+    shops.wait(3.0)
+    counts = sum((node.all_counts() for node in shops.run.lan), Counter())
+    assert counts["quota-writes"] > 0
+    shops.wait(90.0)
+    assert all(shops.has("shop-1", f"many{number}") for number in range(30))
+    assert shops.end() == []

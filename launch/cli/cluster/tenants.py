@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,6 +16,16 @@ from entgldb.messages.errors import InvalidError, NotFoundError
 if TYPE_CHECKING:
     from entgldb.client.database import Database
     from entgldb.client.hosting.tenants import TenantRow
+
+
+QUOTAS: Final = {
+    "origins": "Writers, each incarnation of a node counted.",
+    "links": "Links at one time.",
+    "writes": "Entries a second, in the middle of ten.",
+    "bytes": "Bytes of all its files.",
+    "documents": "Live documents, of all collections.",
+}
+"""Options of a quota -> their help, the last first."""
 
 
 @click.group()
@@ -58,6 +68,8 @@ def show_(db: Database, as_json: bool, name: str) -> None:
         show({**row._asdict(), **told})
         return
     for field, value in row._asdict().items():
+        if field == "quotas":
+            value = ", ".join(f"{most} {name}" for name, most in value.items() if most) or "none"
         say(field, "?" if value is None else str(value))
     for peer in told.get("sync", {}).get("peers", []):
         say("link", f"{peer['node_id']} at {peer['address']}, client {peer.get('client_id', '?')}")
@@ -66,17 +78,40 @@ def show_(db: Database, as_json: bool, name: str) -> None:
             say("alarm", f"{alarm['code']}: {alarm['text']}")
 
 
+def quota_options(function: Any) -> Any:
+    """``--documents`` and so on."""
+    for name, text in QUOTAS.items():
+        function = click.option(f"--{name}", type=click.IntRange(min=0), metavar="N", help=text)(function)
+    return function
+
+
 @tenant.command()
 @common
 @click.argument("name")
 @click.option("--issuer", default="", help="The authority whose clients may come. [default: the first's]")
+@quota_options
 @with_database
-def add(db: Database, as_json: bool, name: str, issuer: str) -> None:
+def add(db: Database, as_json: bool, name: str, issuer: str, **quotas: int | None) -> None:
     """Make a tenant before its first client comes, or again after it was deleted.
 
-    Example: entgldb tenant add shop-1
+    Example: entgldb tenant add shop-1 --documents 100000
     """
-    _tell(db.tenants.add(name, issuer=issuer), as_json=as_json)
+    _tell(db.tenants.add(name, issuer=issuer, quotas=_given(quotas)), as_json=as_json)
+
+
+@tenant.command()
+@common
+@click.argument("name")
+@quota_options
+@with_database
+def limit(db: Database, as_json: bool, name: str, **quotas: int | None) -> None:
+    """Change how much a tenant may have on this node; 0: any number.
+
+    A tenant that has more is refused all that makes it grow, and its gateway says why; deletes go on.
+
+    Example: entgldb tenant limit shop-1 --documents 200000 --writes 100
+    """
+    _tell(db.tenants.limit(name, _given(quotas)), as_json=as_json)
 
 
 @tenant.command()
@@ -152,6 +187,10 @@ def _status(db: Database, name: str, actor: str) -> dict[str, Any]:
         return db.tenants.status(name, actor)
     except NotFoundError:
         return {}
+
+
+def _given(quotas: dict[str, int | None]) -> dict[str, int]:
+    return {name: most for name, most in quotas.items() if most is not None}
 
 
 def _tell(row: TenantRow, *, as_json: bool) -> None:
