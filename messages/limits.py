@@ -156,6 +156,8 @@ HEARTBEAT_SECONDS_MAX: Final = 60.0
 """Between two heartbeats of one node, by its settings or by its word."""
 LINKS_MAX: Final = 256
 """Links of proven members that one listener keeps."""
+TENANT_LINKS_MAX: Final = 5_000
+"""The same on a cloud node that serves tenants."""
 LINKS_PER_MEMBER_MAX: Final = 64
 """Those of one member: of one node of a LAN, or of one client of a cloud, from whatever addresses."""
 LINK_STRANGERS_MAX: Final = 64

@@ -17,6 +17,7 @@ from entgldb.actors.ports import ClusterCa
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages import settings
 from entgldb.messages.errors import EntglError
+from entgldb.messages.limits import TENANT_LINKS_MAX
 from entgldb.messages.local.actors import Configure
 from entgldb.messages.schema import Message
 
@@ -140,7 +141,8 @@ def _sync(given: settings.SyncSettings) -> Built:
         from entgldb.actors.tls.identity import ServerIdentity
 
         server = ServerIdentity(given.tls_cert, given.tls_key)
-        links = TlsLinks(loop, lan=None, listen=given.listen, server=server)
+        most = TENANT_LINKS_MAX if given.tenants else 0
+        links = TlsLinks(loop, lan=None, listen=given.listen, server=server, links_max=most)
         checker = JwtChecker(loop, given)
         if given.tenants:
             from entgldb.actors.host import tenants

@@ -20,7 +20,9 @@ NETWORK_BITS: Final = 64
 class Entrance:
     """Counts the links of one listener."""
 
-    def __init__(self) -> None:
+    def __init__(self, links_max: int = 0) -> None:
+        """``links_max``: of links of those who have proved who they are; 0: LINKS_MAX."""
+        self._links_max = links_max or LINKS_MAX
         self._members: dict[int, str] = {}
         """Link that has proved who it is, the oldest first -> who."""
         self._strangers: dict[int, str] = {}
@@ -28,7 +30,7 @@ class Entrance:
 
     def full(self) -> bool:
         """Whether those who have proved who they are leave no room for one more."""
-        return len(self._members) >= LINKS_MAX
+        return len(self._members) >= self._links_max
 
     def enter(self, link: int, host: str) -> list[int]:
         """A stranger comes in; the links that have to go for it."""

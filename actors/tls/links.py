@@ -57,14 +57,18 @@ class TlsLinks:
         lan: LanIdentity | None = None,
         listen: str = "",
         server: ServerIdentity | None = None,
+        links_max: int = 0,
     ) -> None:
-        """``lan``: member of a cluster; ``server``: cloud role. ConfigError where ``listen`` is taken."""
+        """``lan``: member of a cluster; ``server``: cloud role. ConfigError where ``listen`` is taken.
+
+        ``links_max``: see ``Entrance``.
+        """
         self.loop = loop
         self._lan = lan
         self._identity = server or lan
         self._links: dict[int, Link] = {}
         self._numbers = itertools.count(1)
-        self._entrance = Entrance()
+        self._entrance = Entrance(links_max)
         self._unread_bytes = 0
         self._paused: list[Link] = []
         self._refused = False

@@ -30,9 +30,10 @@ def test_a_link_that_has_proved_itself_is_no_stranger_any_more() -> None:
     assert 1 not in gone
 
 
-def test_members_have_a_bound_wherever_they_come_from() -> None:
-    entrance = Entrance()
-    for number in range(LINKS_MAX):
+@pytest.mark.parametrize(("given", "most"), [(0, LINKS_MAX), (2 * LINKS_MAX, 2 * LINKS_MAX)])
+def test_members_have_a_bound_wherever_they_come_from(given: int, most: int) -> None:
+    entrance = Entrance(given)
+    for number in range(most):
         assert not entrance.full()
         entrance.enter(number, "10.0.0.1")
         assert entrance.proved(number, f"lan-{number}") is None
