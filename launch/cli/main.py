@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from entgldb._version import VERSION
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _VERBS: Final = {
     # verb: (module of entgldb.launch, command in it, one line for the overview)
@@ -79,6 +82,12 @@ _VERBS: Final = {
     "http-token": ("cli.node.http", "http_token", "Tokens of the HTTP server: add, list, revoke."),
     "bridge": ("cli.bridges.verbs", "bridge", "Hand changes to other systems: webhook, MQTT."),
     "cluster": ("cli.trials.cluster", "cluster", "A local playground of several nodes."),
+    "man": ("cli.words.man", "man", "Show the man page of a verb, or write all."),
+    "completion": (
+        "cli.words.completion",
+        "completion",
+        "Have a shell complete verbs and options.",
+    ),
     "demo": ("cli.trials.demo", "demo", "The whole of EntglDB in two minutes, checked."),
     "bench": ("cli.trials.bench", "bench", "Measure this machine's nodes beside what SQLite alone does."),
     "dev-authority": (
@@ -115,6 +124,13 @@ class Verbs(click.Group):
         command = getattr(import_module(f"entgldb.launch.{module}"), name)
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        verbs = [CompletionItem(verb, help=text) for verb, (_, _, text) in _VERBS.items()]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(one for one in verbs if one.value.startswith(incomplete)), *options]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
