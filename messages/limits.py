@@ -183,3 +183,5 @@ SNAPSHOT_ROWS_MAX: Final = 2**32
 """Rows of a snapshot; an offer of more is declined."""
 SNAPSHOT_BYTES_MAX: Final = 2**40
 """Bytes of a snapshot; an offer of more is declined."""
+ANNOUNCED_MAX: Final = 8
+"""Addresses that a node says it is reached by."""

@@ -93,12 +93,25 @@ _FIELDS = {"NodeId", "Address", "Type", "OAuth2Json", "IsEnabled"}
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+|sealed:v1:[A-Za-z0-9:_=+/-]+")
 
 
+ADDRESS_CHARS_MAX: Final = 253 + len(":65535")
+"""A name in DNS has 253 characters."""
+
+
 def split_address(address: str, name: str = "Address") -> tuple[str, int]:
     """``host:port`` taken apart, or InvalidError naming the field."""
     match = _ADDRESS.fullmatch(address)
     if match is None or not 0 < int(match["port"]) < 65536:
         raise InvalidError(f"{name} {address!r:.80} is not host:port", hint="such as remote.example.com:9000")
     return match["host"].strip("[]"), int(match["port"])
+
+
+def is_address(text: str) -> bool:
+    """Whether ``split_address`` takes a text, and it is no longer than a name in DNS makes it."""
+    try:
+        split_address(text)
+    except InvalidError:
+        return False
+    return len(text) <= ADDRESS_CHARS_MAX
 
 
 def is_reference(secret: str) -> bool:

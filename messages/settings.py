@@ -63,6 +63,8 @@ class SyncSettings(Record):
     heartbeat_interval: float = 1.0
     live_push: bool = True
     """False: send only when a vector asks for it (every sync interval)."""
+    announce: tuple[str, ...] = ()
+    """The addresses at which this node says that others reach it, first those that are told on."""
     # cloud role only
     tls_cert: str = ""
     tls_key: str = ""

@@ -147,6 +147,9 @@ class Hello(Message):
     is down."""
     ca_key: bytes = b""
     """The public key of the cluster's CA, gateway to cloud only: ``cluster`` is made from it."""
+    announced: tuple[str, ...] = ()
+    """The addresses at which others reach the sender, between LAN nodes: hints, where the address that the
+    link shows and ``listen_port`` are not it."""
 
 
 @message(2, Channel.PEER)

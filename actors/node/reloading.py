@@ -37,6 +37,7 @@ FIXED: Final = {
     "cluster": "cluster.key",
     "listen": "network.listen",
     "discovery": "network.discovery",
+    "announce": "network.announce",
     "tls_cert": "cloud.tls_cert",
     "tls_key": "cloud.tls_key",
     "authority": "cloud.authority",

@@ -378,7 +378,8 @@ class Sync(Behaviour):
         if peer.dial_address:
             ctx.tell("store", RememberPeer(peer.node_id, peer.dial_address))
             # a peer that dialled us may forget us when its sync dies; this end then dials
-            self._dialler.found(peer.node_id, peer.dial_address)
+            for address in peer.hints:
+                self._dialler.found(peer.node_id, address)
         if rival is None:
             ctx.log(INFO, f"peer {peer.node_id} is up at {peer.address}")
             ctx.tell("election", PeerUp(peer.node_id))
@@ -407,7 +408,13 @@ class Sync(Behaviour):
     def _say_hello(self, peer: PeerLink, ctx: Context) -> None:
         hello = self.sessions.hello(ctx)
         features = (*hello.features, wire.SHARED) if self.settings.shared else hello.features
-        peer.said = replace(hello, features=features, listen_port=self._links.port(), life=self._life)
+        peer.said = replace(
+            hello,
+            features=features,
+            listen_port=self._links.port(),
+            life=self._life,
+            announced=self.settings.announce,
+        )
         self._links.send(peer.link, peer.said)
 
     # --- time --------------------------------------------------------------------------------------

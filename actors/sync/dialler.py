@@ -10,7 +10,7 @@ from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import Links
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.model import check_node_id
-from entgldb.messages.remote_peers import split_address
+from entgldb.messages.remote_peers import is_address
 from entgldb.messages.schema import Json
 
 REDIAL_FIRST, REDIAL_MAX = 0.25, 60.0
@@ -157,7 +157,6 @@ def _wanted(hint: _Hint, met: Container[str]) -> bool:
 def _plausible(node_id: str, address: str) -> bool:
     try:
         check_node_id(node_id)
-        split_address(address)
     except InvalidError:
         return False
-    return True
+    return is_address(address)

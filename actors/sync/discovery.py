@@ -21,8 +21,10 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 from entgldb.actors.ports import Links
 from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import EntglError
+from entgldb.messages.limits import ANNOUNCED_MAX
 from entgldb.messages.local.actors import DiscoveryTold, PeerFound
 from entgldb.messages.model import check_node_id
+from entgldb.messages.remote_peers import is_address
 from entgldb.messages.settings import SyncSettings
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ ADDRESSES_TOLD_MAX: Final = 16
 """Own addresses of which ``status`` tells."""
 ADDRESSES_MAX: Final = 4
 """Addresses taken from one announcement."""
+TXT_BYTES_MAX: Final = 250
+"""Of the announced addresses in one string, which has 255 bytes with its name."""
 RETRY_SECONDS: Final = 30.0
 """After multicast failed, such as before the network is up."""
 
@@ -80,12 +84,20 @@ class Discovery:
             self._name,
             port=self._links.port(),
             addresses=[_packed(address) for address in addresses],
-            properties={"node": self._settings.node_id, "cluster": self._settings.cluster},
+            properties={"node": self._settings.node_id, "cluster": self._settings.cluster, **self._also()},
             server=f"{self._name.partition('.')[0]}.local.",
         )
         await (await self._multicast.async_register_service(info))
         self._addresses = tuple(addresses[:ADDRESSES_TOLD_MAX])
         self._tell()
+
+    def _also(self) -> dict[str, str]:
+        """The announced addresses, as many as one string of a TXT record has room for (RFC 6763, 6.1)."""
+        fitting = ""
+        for address in self._settings.announce:
+            longer = f"{fitting},{address}" if fitting else address
+            fitting = longer if len(longer) <= TXT_BYTES_MAX else fitting
+        return {"at": fitting} if fitting else {}
 
     def _heard(
         self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
@@ -117,6 +129,9 @@ class Discovery:
             for address in info.parsed_scoped_addresses()[:ADDRESSES_MAX]:
                 host = f"[{address}]" if ":" in address else address
                 self._loop.post(PeerFound(node_id, f"{host}:{info.port}"))
+            for address in (properties.get("at") or "").split(",")[:ANNOUNCED_MAX]:
+                if is_address(address):
+                    self._loop.post(PeerFound(node_id, address))
 
     async def _end(self) -> None:
         multicast, self._multicast = self._multicast, None

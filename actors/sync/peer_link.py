@@ -12,9 +12,10 @@ from entgldb.actors.session.session import NO_STATUS, Partner, Session
 from entgldb.actors.session.sessions import Sessions
 from entgldb.messages import wire
 from entgldb.messages.errors import InvalidError, Reason
-from entgldb.messages.limits import NAME_CHARS_MAX
+from entgldb.messages.limits import ANNOUNCED_MAX, NAME_CHARS_MAX
 from entgldb.messages.local.actors import LinkUp
 from entgldb.messages.model import Origin, check_node_id, node_of
+from entgldb.messages.remote_peers import is_address
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import SyncSettings
 from entgldb.storage.rules.authorship import cluster_of
@@ -41,14 +42,18 @@ def introduce(peer: PeerLink, peers: Iterable[PeerLink], links: Links) -> None:
     """
     near = frozenset[str]() if peer.session is None else peer.session.near
     told = {
-        other.node_id: other.dial_address
+        other.node_id: addresses
         for other in peers
-        if other is not peer and other.dial_address and other.node_id not in near
-        if peer.met.get(other.node_id) != other.dial_address
+        if other is not peer and other.node_id not in near
+        # a port on this side of a router is none on the other
+        if (addresses := other.announced or other.hints[:1])
+        if peer.met.get(other.node_id) != addresses
     }
-    if told:
-        peer.met |= told
-        links.send(peer.link, wire.PeersKnown(told))
+    peer.met |= told
+    # a frame has one address of each
+    for number in range(max(map(len, told.values()), default=0)):
+        row = {name: addresses[number] for name, addresses in told.items() if number < len(addresses)}
+        links.send(peer.link, wire.PeersKnown(row))
 
 
 class PeerLink:
@@ -65,8 +70,8 @@ class PeerLink:
         self.said: wire.Hello | None = None
         """Our own."""
         self.session: Session | None = None
-        self.met: dict[str, str] = {}
-        """Node id -> address, of the others that it was told of."""
+        self.met: dict[str, tuple[str, ...]] = {}
+        """Node id -> addresses, of the others that it was told of."""
         self.node_id = up.node_id
         self.key = up.node_id
         self.closing = False
@@ -81,14 +86,22 @@ class PeerLink:
         self._put_off = False
 
     @property
+    def announced(self) -> tuple[str, ...]:
+        """Where others reach it, in its own words."""
+        return () if self.hello is None else self.hello.announced
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """Where this node may reach the peer, the best first; empty where it does not listen."""
+        if not self.inbound:
+            return (self.address, *self.announced)
+        host, port = self.address.rpartition(":")[0], self.hello.listen_port if self.hello is not None else 0
+        return (*self.announced, f"{host}:{port}") if host and port else self.announced
+
+    @property
     def dial_address(self) -> str:
         """The address at which the peer can be dialled again; empty where it does not listen."""
-        if not self.inbound:
-            return self.address
-        if self.hello is None or not self.hello.listen_port:
-            return ""
-        host = self.address.rpartition(":")[0]
-        return f"{host}:{self.hello.listen_port}" if host else ""
+        return next(iter(self.hints), "")
 
     @property
     def ca_key(self) -> bytes:
@@ -107,6 +120,8 @@ class PeerLink:
         except InvalidError:
             return Reason.MALFORMED
         if node_of(hello.origin) != hello.node_id or len(hello.cluster) > NAME_CHARS_MAX:
+            return Reason.MALFORMED
+        if len(hello.announced) > ANNOUNCED_MAX or not all(map(is_address, hello.announced)):
             return Reason.MALFORMED
         if settings.role == "cloud":
             return Reason.WRONG_NODE if hello.node_id == settings.node_id else None

@@ -20,7 +20,7 @@ from entgldb.launch.node.config_fields import Faults, Section, expand
 from entgldb.launch.node.config_peers import initial_peers
 from entgldb.launch.node.config_tenants import tenants
 from entgldb.messages.errors import EntglError, InvalidError
-from entgldb.messages.limits import HEARTBEAT_SECONDS_MAX
+from entgldb.messages.limits import ANNOUNCED_MAX, HEARTBEAT_SECONDS_MAX
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import check_authority, split_address
 from entgldb.messages.settings import (
@@ -237,11 +237,20 @@ class _Builder:
             listen=self.network.text("listen", required=True, check=_listen),
             seeds=self.network.texts("seeds", check=_seed),
             discovery=self.network.flag("discovery", role == "lan"),
+            announce=self._announce(role),
             sync_interval=self.sync.seconds("interval", default.sync_interval),
             heartbeat_interval=self._beat(),
             live_push=self.sync.flag("live_push", default.live_push),
             **self._cloud(role),
         )
+
+    def _announce(self, role: str) -> tuple[str, ...]:
+        found = self.network.texts("announce", check=_announced)
+        if len(found) > ANNOUNCED_MAX:
+            self.network.fault("announce", f"at most {ANNOUNCED_MAX} addresses")
+        if found and role == "cloud":
+            self.network.fault("announce", "a cloud node is dialled as the list of remote peers says")
+        return found
 
     def _beat(self) -> float:
         default = _DEFAULTS_SYNC.heartbeat_interval
@@ -325,6 +334,13 @@ def _listen(value: str) -> str:
 
 def _http_listen(value: str) -> str:
     read_place(value)
+    return value
+
+
+def _announced(value: str) -> str:
+    host, port = split_address(value, "announce")
+    if port == 0 or host in ("0.0.0.0", "::"):  # noqa: S104 -- it is refused
+        raise InvalidError("an address that others can dial is expected")
     return value
 
 

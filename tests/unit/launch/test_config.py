@@ -254,3 +254,18 @@ def test_a_missing_configuration_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path)
     assert caught.value.hint.startswith("entgldb init")
+
+
+def test_announced_addresses_are_some_that_others_can_dial(node: Path) -> None:
+    edit(
+        node, "discovery = false", 'discovery = false\nannounce = ["198.51.100.7:9000", "node.example:9000"]'
+    )
+    assert load(node).sync.announce == ("198.51.100.7:9000", "node.example:9000")
+    edit(node, '"node.example:9000"', '"0.0.0.0:9000", "nowhere"')
+    with pytest.raises(ConfigError) as caught:
+        load(node)
+    assert "announce[1]: an address that others can dial is expected" in caught.value.text
+    assert "announce[2]: announce 'nowhere' is not host:port" in caught.value.text
+    edit(node, '"0.0.0.0:9000", "nowhere"', ", ".join(['"a.example:1"'] * 8))
+    with pytest.raises(ConfigError, match="at most 8 addresses"):
+        load(node)

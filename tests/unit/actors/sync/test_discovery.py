@@ -54,9 +54,16 @@ class Listening:
 
 
 class Finder:
-    def __init__(self, node_id: str, port: int, cluster: str = CLUSTER, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        node_id: str,
+        port: int,
+        cluster: str = CLUSTER,
+        host: str = "127.0.0.1",
+        announce: tuple[str, ...] = (),
+    ) -> None:
         self.loop = SideLoop(node_id)
-        settings = SyncSettings(node_id, "/nowhere", "lan", cluster, f"{host}:0")
+        settings = SyncSettings(node_id, "/nowhere", "lan", cluster, f"{host}:0", announce=announce)
         self.discovery = Discovery(self.loop, settings, Listening(port))
         self.loop.start()
         self.found: set[tuple[str, str]] = set()
@@ -78,11 +85,13 @@ class Finder:
 @pytest.mark.slow
 def test_members_of_a_cluster_find_each_other_and_nobody_else() -> None:
     stranger = Finder("other", 7003, "ffff0000ffff0000")
-    one, two = Finder("lan-1", 7001), Finder("lan-2", 7002)
+    # the last has no room in the record any more
+    announce = ("198.51.100.7:9000", "[2001:db8::7]:9000", f"{'x' * 240}:9000")
+    one, two = Finder("lan-1", 7001), Finder("lan-2", 7002, announce=announce)
     try:
-        one.until(lambda: one.found)
+        one.until(lambda: len(one.found) == 3)
         two.until(lambda: two.found)
-        assert one.found == {("lan-2", "127.0.0.1:7002")}
+        assert one.found == {("lan-2", address) for address in ("127.0.0.1:7002", *announce[:2])}
         assert two.found == {("lan-1", "127.0.0.1:7001")}
         one.until(lambda: one.told is not None and (one.told.heard, one.told.strangers) == (1, 1))
         assert one.told is not None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from entgldb.actors.sync.behaviour import Sync
 from entgldb.messages import codec, wire
-from entgldb.messages.local.actors import FrameIn, LinkDown, LinkUp
+from entgldb.messages.limits import ANNOUNCED_MAX
+from entgldb.messages.local.actors import FrameIn, LinkDown, LinkUp, PeerUp, RememberPeer
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import SyncSettings
 from tests.support.fake_context import FakeContext
@@ -17,17 +20,18 @@ from tests.unit.actors.sync.test_redial import DialLinks
 class Rig:
     """Node n1 and those that dial it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *announce: str) -> None:
         self.ctx, self.links = FakeContext(), DialLinks()
-        settings = SyncSettings("n1", "", "lan", "c", "", heartbeat_interval=1.0)
+        settings = SyncSettings("n1", "", "lan", "c", "", heartbeat_interval=1.0, announce=announce)
         self.ctx.behaviour = sync = Sync(settings, ListLog(), Trusting(), self.links, None, NoSnapshots())
         sync.start(self.ctx)
 
-    def come(self, number: int) -> None:
+    def come(self, number: int, *announced: str) -> None:
         name = f"n{number}"
         self.ctx.hand(LinkUp(number, True, f"10.0.0.{number}:51000", name))
         origin, now = f"{name}/" + "2" * 32, self.ctx.now_ms()
-        self.say(number, wire.Hello(1, 1, name, origin, "c", (), now, "lan", listen_port=7000))
+        said = wire.Hello(1, 1, name, origin, "c", (), now, "lan", listen_port=7000, announced=announced)
+        self.say(number, said)
         self.say(number, wire.Vectors({}, {}))
 
     def say(self, number: int, message: Message) -> None:
@@ -71,3 +75,40 @@ def test_of_those_that_are_gone_nobody_is_told() -> None:
     rig.come(3)
     rig.ctx.run(1.0)
     assert rig.told() == []
+
+
+def test_others_are_told_the_addresses_that_a_node_announces() -> None:
+    rig = Rig()
+    rig.come(2, "198.51.100.7:9000", "[2001:db8::7]:9000")
+    rig.come(3)
+    assert rig.told() == [(3, {"n2": "198.51.100.7:9000"}), (3, {"n2": "[2001:db8::7]:9000"})]
+    rig.ctx.run(1.0)
+    assert rig.told() == [(2, {"n3": "10.0.0.3:7000"})]
+
+
+def test_a_node_that_announces_is_dialled_there_first_and_remembered_so() -> None:
+    rig = Rig()
+    rig.come(2, "198.51.100.7:9000")
+    assert rig.ctx.take(RememberPeer, "store") == [RememberPeer("n2", "198.51.100.7:9000")]
+    rig.ctx.hand(LinkDown(2, "peer-closed", ""))
+    assert rig.links.addresses == ["198.51.100.7:9000"]
+    rig.ctx.hand(LinkDown(1001, "unreachable", ""))
+    assert rig.links.addresses == ["198.51.100.7:9000", "10.0.0.2:7000"]
+
+
+def test_a_node_says_what_it_announces() -> None:
+    rig = Rig("198.51.100.1:9000")
+    rig.come(2)
+    (said,) = [one for _, one in rig.links.sent if isinstance(one, wire.Hello)]
+    assert said.announced == ("198.51.100.1:9000",)
+
+
+@pytest.mark.parametrize(
+    "announced", [("nowhere",), ("h:0",), ("h:1",) * (ANNOUNCED_MAX + 1), ("h" * 300 + ":1",)]
+)
+def test_announced_addresses_that_are_none_or_too_many_are_refused(announced: tuple[str, ...]) -> None:
+    rig = Rig()
+    rig.come(2, *announced)
+    assert rig.ctx.take(PeerUp, "election") == []
+    rig.come(3, *("h:1",) * ANNOUNCED_MAX)
+    assert rig.ctx.take(PeerUp, "election") == [PeerUp("n3")]
