@@ -1,4 +1,5 @@
-"""``python -m tests.simulation.cover --seeds N``: few of the seeds that reach what all of them reach.
+"""``python -m tests.simulation.cover --seeds N``: few of the seeds that reach what all of them reach, beside
+those that ``make test`` runs for what they have found.
 
 Each rare branch is reached by three of them and each value of each option by two, where so many of all do.
 """
@@ -10,6 +11,7 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "src"))
 
 from tests.simulation.run import run
+from tests.simulation.test_simulation import FAST, FOUND
 from tests.simulation.watch import branches
 
 BRANCH_TIMES, OPTION_TIMES = 3, 2
@@ -34,19 +37,19 @@ def reached(seed: int) -> tuple[int, dict[str, int], float]:
     return seed, found, time.process_time() - begun
 
 
-def chosen(seeds: list[tuple[int, dict[str, int], float]]) -> list[int]:
-    """Again and again the seed that adds most for its seconds."""
+def chosen(seeds: list[tuple[int, dict[str, int], float]], begun: Collection[int]) -> list[int]:
+    """Those to add to the seeds ``begun``: again and again the one that adds most for its seconds."""
     of_all = Counter(name for _, found, _ in seeds for name in found)
     wanted = {name: min(times, of_all[name]) for _, found, _ in seeds for name, times in found.items()}
     taken: list[int] = []
     while wanted:
         left = [one for one in seeds if one[0] not in taken]
-        seed, found, _ = max(left, key=lambda one: len(wanted.keys() & one[1]) / one[2])
+        seed, found, _ = max(left, key=lambda one: (one[0] in begun, len(wanted.keys() & one[1]) / one[2]))
         taken.append(seed)
         for name in wanted.keys() & found:
             wanted[name] -= 1
         wanted = {name: times for name, times in wanted.items() if times}
-    return sorted(taken)
+    return sorted(set(taken) - set(begun))
 
 
 def main() -> None:
@@ -56,8 +59,10 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1)
     asked = parser.parse_args()
     with multiprocessing.get_context("fork").Pool() as pool:
-        found = pool.map(reached, range(asked.first, asked.first + asked.seeds), chunksize=1)
-    print(*chosen(found), sep=", ")
+        begun = {*FAST, *FOUND}
+        seeds = begun | {*range(asked.first, asked.first + asked.seeds)}
+        found = pool.map(reached, sorted(seeds), chunksize=1)
+    print(*chosen(found, begun), sep=", ")
 
 
 if __name__ == "__main__":
