@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 $(VENV)/demo.stamp: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[demo]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[demo,http]"
 	@touch $@
 
 $(VENV)/test.stamp: setup.cfg pyproject.toml
@@ -21,8 +21,8 @@ $(VENV)/test.stamp: setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[demo,test]"
 	@touch $@
 
-demo: $(VENV)/demo.stamp  ## the main job, end to end, on real processes
-	$(BIN)/entgldb demo
+demo: $(VENV)/demo.stamp  ## the main job, end to end, on real processes; HTTP=1: then a page to look at it
+	$(BIN)/entgldb demo $(if $(HTTP),--http 127.0.0.1:0)
 
 bench: $(VENV)/demo.stamp  ## every figure beside its floor, in five minutes on a quiet machine
 	$(BIN)/entgldb bench

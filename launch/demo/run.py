@@ -86,9 +86,12 @@ class DemoResult:
         }
 
 
-def run_demo(keep: Path | None, tell: Callable[[str], None]) -> DemoResult:
+def run_demo(
+    keep: Path | None, tell: Callable[[str], None], then: Callable[[Playground], None] | None = None
+) -> DemoResult:
     """Run the steps until one fails; ``tell`` is given a line when a step begins and one when it ends.
 
+    ``then`` is called with the cluster when all went well, before it is stopped.
     Leaves no process, and no directory unless ``keep`` names one. Raises EntglError where it cannot begin.
     """
     _require_airports()
@@ -111,6 +114,8 @@ def run_demo(keep: Path | None, tell: Callable[[str], None]) -> DemoResult:
             stage.figures.usage = usage(playground.members)
             tell("\r")
         result.nodes, result.figures = stage.nodes(), stage.figures.all()
+        if result.ok and then is not None:
+            then(playground)
     return result
 
 

@@ -55,6 +55,8 @@ class Member:
     def __init__(self, directory: Path, node_id: str, role: str, port: int) -> None:
         self.directory, self.node_id, self.role, self.port = directory, node_id, role, port
         self.node: Node | None = None
+        self.http: str | None = None
+        """Where it serves HTTP from its next start on; None: nowhere."""
         self.db: Final = Database(directory)
 
     @property
@@ -64,7 +66,7 @@ class Member:
 
     def start(self) -> None:
         """Begin to start; ``Playground.start`` waits for all."""
-        self.node = Node(self.directory, with_parent=True)
+        self.node = Node(self.directory, with_parent=True, http=self.http)
 
     def pids(self) -> set[int]:
         """All its processes."""

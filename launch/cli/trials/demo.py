@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from entgldb.launch.cli.common import FAILED, json_option, leave, show
+from entgldb.launch.cli.common import FAILED, json_option, leave, say, show
 from entgldb.messages.errors import EntglError
+
+if TYPE_CHECKING:
+    from entgldb.launch.playground.cluster import Playground
 
 SECONDS_MAX: Final = 110
 """The step that runs then has failed; stopping everything takes less than the rest of two minutes."""
@@ -22,20 +25,46 @@ SECONDS_MAX: Final = 110
     metavar="DIR",
     help="Keep the directories of the nodes in DIR, which must be empty or new.",
 )
+@click.option(
+    "--http",
+    metavar="HOST:PORT",
+    help="Then keep the cluster up and show it at this address, until Ctrl-C. Port 0: any.",
+)
 @json_option
-def demo(keep: Path | None, as_json: bool) -> None:
+def demo(keep: Path | None, http: str | None, as_json: bool) -> None:
     """The whole of EntglDB in fourteen steps, each checked from outside the nodes.
 
     Starts an authorization server, cloud nodes and three LAN nodes as real processes, and stops them.
 
-    Example: entgldb demo --keep /tmp/demo
+    \b
+    Example:
+      entgldb demo --keep /tmp/demo
+      entgldb demo --http 127.0.0.1:8080
     """
     if keep is not None and keep.exists() and any(keep.iterdir()):
         raise click.UsageError(f"{keep} is not empty.")
+    from entgldb.launch.demo.looking import look
     from entgldb.launch.demo.run import quiet, report, run_demo, speak
 
+    if http is not None:
+        from entgldb.launch.node.web import require
+
+        require()
     end_well()
-    result = run_demo(keep, quiet if as_json else speak)
+
+    def looked_at(playground: Playground) -> None:
+        assert http is not None
+        signal.alarm(0)  # a person looks as long as they like
+        look(playground, http, tell)
+
+    def tell(url: str) -> None:
+        if as_json:
+            show({"url": url})
+        else:
+            say(f"look at it: {url}")
+            say("the cluster stays up until Ctrl-C")
+
+    result = run_demo(keep, quiet if as_json else speak, None if http is None else looked_at)
     if as_json:
         show(result.fields())
     else:

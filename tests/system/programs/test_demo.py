@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import airportsdata
+import httpx
 import pytest
 
 from tests.system.support.processes import until
@@ -69,11 +70,17 @@ def fewer_airports(folder: Path) -> str:
 
 
 @pytest.mark.timeout(150)
-def test_all_steps_hold_and_nothing_stays_behind(tmp_path: Path) -> None:
+def test_all_steps_hold_the_cluster_can_be_looked_at_and_nothing_stays_behind(tmp_path: Path) -> None:
     path = f"{fewer_airports(tmp_path)}:{SOURCE}"
-    process = start("whole", "--keep", str(tmp_path / "kept"), PYTHONPATH=path)
+    kept = str(tmp_path / "kept")
+    process = start("whole", "--keep", kept, "--http", "127.0.0.1:0", PYTHONPATH=path)
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())
+    if "url" in first:
+        assert 'svg class="mesh"' in httpx.get(f"{first['url']}/ui/overview", timeout=20).text
+        process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=130)
-    report: dict[str, Any] = json.loads(output)
+    report: dict[str, Any] = json.loads(output) if "url" in first else first
     assert report["schema_version"] == 1
     assert {step["name"]: step["detail"] for step in report["steps"] if not step["ok"]} == {}
     assert [step["name"] for step in report["steps"]] == STEPS
