@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
-from entgldb.messages.errors import BusyError, EntglError
+from entgldb.messages.errors import BusyError, EntglError, NoNodeError
 from entgldb.web.dashboard.attention import matters
 
 if TYPE_CHECKING:
@@ -24,22 +24,34 @@ if TYPE_CHECKING:
 BUSY_SECONDS: Final = 2.0
 """Between two looks while a page is open."""
 IDLE_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 4.0
+"""A node that answers nothing for so long does not answer."""
 ROW_SECONDS: Final = 10
+WAYS: Final = ("in", "out")
 ROWS: Final = 3600 // ROW_SECONDS
 """An hour."""
 WATCHERS_MAX: Final = 64
 """Pages that are told at one time."""
 VIEWS: Final[Mapping[str, tuple[str, ...]]] = {
-    "overview": ("store", "sync", "election", "gateway", "alarms", "oplog"),
-    "conflicts": ("store",),
+    "overview": (
+        "store",
+        "sync.peers",
+        "sync.retired",
+        "election",
+        "gateway",
+        "alarms",
+        "oplog.held_back_by",
+    ),
+    "conflicts": ("store.conflicts",),
     "peers": ("election", "gateway"),
-    "nodes": ("sync", "oplog", "election"),
-    "upkeep": ("store", "oplog"),
+    "nodes": ("sync.members", "sync.peers", "oplog.held_back_by", "election.gateway"),
+    "upkeep": ("store.held", "store.unfit", "store.quarantined", "oplog.verify"),
 }
 """View -> the parts of the status that it shows."""
 QUIET: Final = frozenset(
     (
         *("counts", "now_ms", "seen_ms", "heard_ms", "wal_bytes", "answers_kept_ms", "clock_offset_ms"),
+        *("propagation", "commit_seconds", "fsync_seconds", "commit_requests", "followers"),
         *("high_mark_ms", "free_bytes", "offset_ms", "pids", "frames_until_synced", "behind_mark_ms"),
     )
 )
@@ -47,19 +59,20 @@ QUIET: Final = frozenset(
 
 
 class Row:
-    """Ten seconds: entries written here and taken from others, and the longest lag each way."""
+    """Ten seconds: entries written here and taken from others, and how old writes were when they arrived."""
 
     def __init__(self, at: int) -> None:
         self.at = at
         """Seconds since 1970, of its beginning."""
         self.own = self.others = 0
-        self.lag_in: float | None = None
-        self.lag_out: float | None = None
+        self.arrived = dict.fromkeys(WAYS, (0, 0.0))
+        """How many batches, and the sum of their ages in seconds."""
 
     def fields(self) -> list[float | None]:
-        """As the page takes it: time, entries a second, seconds; None is unknown."""
+        """As the page takes it: time, entries a second, mean milliseconds each way; None: nothing arrived."""
         own, others = (round(count / ROW_SECONDS, 2) for count in (self.own, self.others))
-        return [self.at, own, others, self.lag_in, self.lag_out]
+        ages = [round(1000 * total / count, 1) if count else None for count, total in self.arrived.values()]
+        return [self.at, own, others, *ages]
 
 
 class Pulse:
@@ -75,6 +88,8 @@ class Pulse:
         self.watchers = 0
         self._counted: tuple[str, int, int] | None = None
         """Origin, lsn and own number at the last look."""
+        self._arrived: dict[tuple[str, str], tuple[int, float]] = {}
+        """Peer and way -> how many batches had arrived then, and the sum of their ages."""
         self._looked = asyncio.Condition()
         self._wake = asyncio.Event()
 
@@ -100,12 +115,26 @@ class Pulse:
     async def look(self) -> None:
         """One look, told to all that watch."""
         try:
-            self.status, self.why = await self._db.status("node"), ""
+            async with asyncio.timeout(LOOK_SECONDS):
+                self.status, self.why = await self._db.status("node"), ""
+        except TimeoutError:
+            self._miss(f"nothing came in {LOOK_SECONDS:.0f} s")
         except EntglError as fault:
-            self.status, self.why, self._counted = {}, fault.text, None
+            self._miss(fault.text)
         self._note(self.status)
         async with self._looked:
             self._looked.notify_all()
+
+    def _miss(self, why: str) -> None:
+        self.status, self.why, self._counted = {}, why, None
+
+    async def newest(self) -> dict[str, Any]:
+        """The look that was just taken while a page is open, or one of now. Raises NoNodeError."""
+        if not self.watchers or not self.rows:
+            return await self._db.status("node")
+        if not self.status:
+            raise NoNodeError(f"the node does not answer: {self.why}", hint="entgldb start")
+        return self.status
 
     def _note(self, status: Mapping[str, Any]) -> None:
         at = int(self._clock()) // ROW_SECONDS * ROW_SECONDS
@@ -121,12 +150,13 @@ class Pulse:
                 row.own += written
                 row.others += max(0, log["lsn"] - self._counted[1] - written)
             self._counted = (origin, log["lsn"], own)
-        peers = [
-            *((status.get("sync") or {}).get("peers") or []),
-            *((status.get("gateway") or {}).get("links") or []),
-        ]
-        row.lag_in = _longest(row.lag_in, peers, "seconds_in")
-        row.lag_out = _longest(row.lag_out, peers, "seconds_out")
+        known = arrivals(status)
+        for (peer, way), (count, total) in known.items():
+            before = self._arrived.get((peer, way))
+            if before is not None and count > before[0]:
+                so_far = row.arrived[way]
+                row.arrived[way] = (so_far[0] + count - before[0], so_far[1] + total - before[1])
+        self._arrived = known
 
     async def events(self) -> AsyncIterator[tuple[str, str]]:
         """Kind and JSON of each event for one page: the hour so far, then each look. Raises BusyError."""
@@ -156,7 +186,7 @@ class Pulse:
             "gateway": (status.get("election") or {}).get("gateway"),
             "row": self.rows[-1].fields(),
             "marks": {
-                view: crc32(json.dumps([still(status.get(part)) for part in parts]).encode())
+                view: crc32(json.dumps([still(_part(status, part)) for part in parts]).encode())
                 for view, parts in VIEWS.items()
             },
             "counts": {
@@ -178,6 +208,17 @@ def still(value: Any, name: str = "") -> Any:
     return round(value, 1) if isinstance(value, float) else value
 
 
-def _longest(so_far: float | None, peers: list[dict[str, Any]], name: str) -> float | None:
-    known = [peer[name] for peer in peers if peer.get(name) is not None]
-    return max([*known, *([] if so_far is None else [so_far])], default=None)
+def _part(status: Mapping[str, Any], path: str) -> Any:
+    actor, _, field = path.partition(".")
+    return (status.get(actor) or {}).get(field) if field else status.get(actor)
+
+
+def arrivals(status: Mapping[str, Any]) -> dict[tuple[str, str], tuple[int, float]]:
+    """Peer and way -> batches that have arrived, and the sum of their ages in seconds."""
+    sync, gateway = status.get("sync") or {}, status.get("gateway") or {}
+    return {
+        (str(peer.get("node_id")), way): (sum(report["counts"]), report["sum"])
+        for peer in (*(sync.get("peers") or []), *(gateway.get("links") or []))
+        for way, report in (peer.get("propagation") or {}).items()
+        if way in WAYS
+    }

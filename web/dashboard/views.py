@@ -60,7 +60,7 @@ class ClusterViews:
         return render("overview_live", **await self._mesh())
 
     async def _mesh(self) -> dict[str, Any]:
-        status = await self._status()
+        status = await self._pulse.newest()
         clouds = [
             {"node_id": peer.node_id, "address": peer.address, "enabled": peer.enabled}
             for peer in await self._db.peers.get_all_remote_peers()
@@ -76,10 +76,6 @@ class ClusterViews:
             "more_matters": max(0, len(found) - MATTERS_MAX),
         }
 
-    async def _status(self) -> dict[str, Any]:
-        """The look that was just taken, or one of now. Raises NoNodeError."""
-        return self._pulse.status if self._pulse.watchers and self._pulse.status else await self._db.status()
-
     async def conflicts(self, request: Request) -> Response:
         """Versions that lost, each beside the one that stands."""
         skip = number(request, "skip", 0, SKIP_MAX) or 0
@@ -89,7 +85,7 @@ class ClusterViews:
 
     async def peers(self, request: Request) -> Response:
         """Remote peers and their links."""
-        status = await self._status()
+        status = await self._pulse.newest()
         known = {one.name: one for one in links(status, [], int(time.time() * 1000))}
         rows = [self._peer(peer, known, status) for peer in await self._db.peers.get_all_remote_peers()]
         gateway = (status.get("election") or {}).get("gateway")
@@ -109,7 +105,7 @@ class ClusterViews:
         order = {"absent": 0, "live": 1, "retired": 2}
         rows = [row for row in await self._db.nodes.all() if like.lower() in row.node_id.lower()]
         rows.sort(key=lambda row: (order.get(row.state, 1), row.node_id))
-        status = await self._status()
+        status = await self._pulse.newest()
         return render(
             "nodes",
             nodes=rows[skip : skip + PAGE_ROWS],
@@ -121,7 +117,7 @@ class ClusterViews:
 
     async def upkeep(self, request: Request) -> Response:
         """All that waits for a decision, the comparison with other nodes, and the backup."""
-        status = await self._status()
+        status = await self._pulse.newest()
         unfit, held, forks = await self._db.quarantine(), await self._db.held(), await self._db.forks()
         return render(
             "upkeep",

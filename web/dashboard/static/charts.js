@@ -1,8 +1,8 @@
-// Two charts of the last hour. Rows: [second, own writes/s, others' writes/s, lag in, lag out]; null is unknown.
+// Two charts of the last hour. Rows: [second, own writes/s, others' writes/s, ms in, ms out]; null: nothing arrived.
 const ROWS = 360;
 const SERIES = {
   "chart-writes": [["written here", 1, []], ["taken from others", 2, [4, 3]]],
-  "chart-lag": [["lacks here", 3, []], ["lacks on others", 4, [4, 3]]],
+  "chart-spread": [["from others to here", 3, []], ["from here to others", 4, [4, 3]]],
 };
 
 export class Charts {
@@ -40,7 +40,7 @@ export class Charts {
   #draw() {
     for (const output of document.querySelectorAll("output[data-column]")) {
       const value = this.#rows.at(-1)?.[output.dataset.column];
-      output.textContent = value === undefined ? "" : value ?? "unknown";
+      output.textContent = value === undefined ? "" : value ?? "–";
     }
     const times = this.#rows.map((row) => row[0]);
     for (const [plot, , series] of this.#made) {
@@ -59,7 +59,7 @@ function make(place, series) {
   const colour = (name) => style.getPropertyValue(name).trim();
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   const lines = series.map(([label, , dash], at) => ({
-    label, dash, stroke: colour(at ? "--second" : "--accent"), width: 2, points: { show: false },
+    label, dash, spanGaps: true, stroke: colour(at ? "--second" : "--accent"), width: 2, points: { show: false },
     fill: at ? undefined : colour("--wash"),
   }));
   const options = {

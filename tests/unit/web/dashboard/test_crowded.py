@@ -29,6 +29,7 @@ class Crowd:
     def __init__(self) -> None:
         self.lsn = self.own = 0
         self.up = True
+        self.propagation = {"in": {"counts": [0, 0], "sum": 0.0}, "out": {"counts": [5, 1], "sum": 2.0}}
         self.peers = SimpleNamespace(get_all_remote_peers=self._peers)
         self.nodes = SimpleNamespace(all=self._nodes)
 
@@ -50,7 +51,7 @@ class Crowd:
                 "vector": {ORIGIN: [self.own, ""]},
                 "held_back_by": {},
             },
-            "sync": {"peers": [{**row, "seconds_in": 0.0, "seconds_out": 1.5} for row in rows], "now_ms": 0},
+            "sync": {"peers": [{**row, "propagation": self.propagation} for row in rows], "now_ms": 0},
             "election": {"gateway": "node-007", "epoch": 12},
             "gateway": {"links": []},
         }
@@ -131,7 +132,7 @@ def test_looks_are_summed_to_rows_of_ten_seconds_and_kept_for_an_hour() -> None:
 
     asyncio.run(looks())
     assert len(seen.rows) == ROWS
-    assert seen.rows[-1].fields() == [int(now[0]) // ROW_SECONDS * ROW_SECONDS, 0, 0, 0.0, 1.5]
+    assert seen.rows[-1].fields() == [int(now[0]) // ROW_SECONDS * ROW_SECONDS, 0, 0, None, None]
 
 
 def test_own_writes_are_told_from_those_of_others_and_a_silent_node_is_unknown() -> None:
@@ -141,6 +142,7 @@ def test_own_writes_are_told_from_those_of_others_and_a_silent_node_is_unknown()
     async def looks() -> list[dict[str, Any]]:
         await seen.look()
         crowd.lsn, crowd.own = 30, 10
+        crowd.propagation = {"in": {"counts": [3, 1], "sum": 0.2}, "out": {"counts": [5, 1], "sum": 2.0}}
         await seen.look()
         first = seen.beat()
         crowd.up, now[0] = False, 1010.0
@@ -151,7 +153,7 @@ def test_own_writes_are_told_from_those_of_others_and_a_silent_node_is_unknown()
         return [first, second, seen.beat()]
 
     up, down, again = asyncio.run(looks())
-    assert up["row"] == [1000, 1.0, 2.0, 0.0, 1.5]
+    assert up["row"] == [1000, 1.0, 2.0, 50.0, None]
     assert down == {"up": False, "why": "no node runs there"}
     assert again["row"][:3] == [1010, 0, 0], "the entries that came meanwhile came at no known time"
     assert up["counts"] == {"overview": NODES + 1, "conflicts": 7, "upkeep": 0}
