@@ -31,6 +31,11 @@ def test_the_wheel_holds_one_top_level_name_and_all_four_folders(wheel: Path) ->
     assert {"entgldb/py.typed", "entgldb/aio.py", "entgldb/testing.py"} <= set(names)
     for folder in ("messages", "storage", "storage/rules", "actors", "integrations", "launch"):
         assert f"entgldb/{folder}/__init__.py" in names
+    page = "entgldb/web/dashboard"
+    for file in ("templates/shell.html", "templates/mesh.svg", "static/dashboard.js"):
+        assert f"{page}/{file}" in names
+    for name in ("htmx", "uplot"):
+        assert f"{page}/static/vendor/{name}.LICENSE" in names, "their licence comes along"
 
 
 @pytest.mark.slow

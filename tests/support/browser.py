@@ -24,7 +24,7 @@ FLAGS: Final = (
     "--disable-sync",
 )
 NONE: Final = "no Chromium is here: apt-get install chromium, or CHROME=/path/to/it"
-WAIT_MS: Final = 20_000
+WAIT_MS: Final = 40_000
 expect.set_options(timeout=WAIT_MS)
 PHONE: Final = (390, 844)
 

@@ -108,7 +108,7 @@ def links(status: Mapping[str, Any], clouds: Rows, now_ms: int) -> list[Link]:
 
 
 def picture(status: Mapping[str, Any], known: Sequence[Link]) -> Picture:
-    """Clouds above, nodes in a ring below, the gateway nearest to the clouds."""
+    """Clouds above, nodes in a ring below, the gateway nearest to the clouds; of many this node amid."""
     me = str(status.get("node_id", ""))
     leader = (status.get("election") or {}).get("gateway")
     clouds = [one for one in known if one.kind == "cloud"][: LABELS_MAX // 2]
@@ -116,6 +116,8 @@ def picture(status: Mapping[str, Any], known: Sequence[Link]) -> Picture:
     matter = sorted(others, key=lambda one: (one.name != leader, _WORST.get(one.state, 2), one.name))
     shown = sorted(matter[: DOTS_MAX - 1], key=lambda one: one.name)
     names = sorted({me, *(one.name for one in shown)}, key=lambda name: (name != leader, name))
+    if len(names) > LABELS_MAX:
+        names = [name for name in names if name != me] + [me]
     states = {one.name: one.state for one in shown} | {me: "connected"}
     dots = [
         Dot(one.name, "cloud", one.state, x, 42, me=False, leads=False)
@@ -124,7 +126,7 @@ def picture(status: Mapping[str, Any], known: Sequence[Link]) -> Picture:
     top = 112.0 if clouds else 44.0
     dots += [
         Dot(name, "node", states[name], x, y, me=name == me, leads=name == leader)
-        for name, (x, y) in zip(names, _ring(len(names), top), strict=True)
+        for name, (x, y) in zip(names, _places(len(names), top), strict=True)
     ]
     places = {dot.name: dot for dot in dots}
     lines = [_line(places, one, one.via or me) for one in (*clouds, *shown)]
@@ -143,11 +145,17 @@ def _spread(count: int) -> list[float]:
     return [WIDTH * (at + 1) / (count + 1) for at in range(count)]
 
 
-def _ring(count: int, top: float) -> list[tuple[float, float]]:
-    """Places on an ellipse, the first at its top; many stand on two more inside it."""
+def _places(count: int, top: float) -> list[tuple[float, float]]:
+    """On an ellipse, the first at its top; many on two of them, and the last amid them."""
+    amid = (WIDTH / 2, (top + HEIGHT - 54) / 2)
     if count == 1:
-        return [(WIDTH / 2, (top + HEIGHT) / 2)]
-    rings = 1 if count <= LABELS_MAX else 3
+        return [amid]
+    if count > LABELS_MAX:
+        return [*_ring(count - 1, top, 2), amid]
+    return _ring(count, top, 1)
+
+
+def _ring(count: int, top: float, rings: int) -> list[tuple[float, float]]:
     turns = [(1 - 0.3 * (at % rings), 2 * math.pi * at / count) for at in range(count)]
     places = [(size * math.sin(turn), -size * math.cos(turn)) for size, turn in turns]
     lowest = max(y for _, y in places)

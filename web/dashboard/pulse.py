@@ -129,8 +129,8 @@ class Pulse:
         self.status, self.why, self._counted = {}, why, None
 
     async def newest(self) -> dict[str, Any]:
-        """The look that was just taken while a page is open, or one of now. Raises NoNodeError."""
-        if not self.watchers or not self.rows:
+        """The newest look, which a page that is open has anew at once. Raises NoNodeError."""
+        if not self.rows:
             return await self._db.status("node")
         if not self.status:
             raise NoNodeError(f"the node does not answer: {self.why}", hint="entgldb start")

@@ -13,11 +13,6 @@ const TOAST_MS = 6000;
 
 let tokenAsked = null;
 
-function authorization() {
-  const token = sessionStorage.getItem(TOKEN);
-  return token ? { Authorization: `Bearer ${token}` } : {};
-}
-
 // One dialog for all requests that were refused at the same time.
 function askToken() {
   tokenAsked ??= new Promise((resolve) => {
@@ -36,10 +31,12 @@ function askToken() {
 // fetch with the token, which a person is asked for as often as the server refuses it.
 async function ask(path, options = {}) {
   for (;;) {
-    const headers = { ...options.headers, ...authorization() };
+    const token = sessionStorage.getItem(TOKEN);
+    const headers = token ? { ...options.headers, Authorization: `Bearer ${token}` } : options.headers;
     const answer = await fetch(path, { ...options, headers, credentials: "omit" });
     if (answer.status !== 401) return answer;
-    await askToken();
+    // a person may have given another one while this request was on its way
+    if (sessionStorage.getItem(TOKEN) === token) await askToken();
   }
 }
 
@@ -113,8 +110,9 @@ document.addEventListener("htmx:response:error", async ({ detail }) => {
     const told = JSON.parse(detail.ctx.text);
     text = told.detail + (told.hint ? ` Try: ${told.hint}` : "");
   } catch { /* not a problem of ours: its status says enough */ }
-  if (detail.ctx.response.status === 503) banner(text);
-  else toast(text, true);
+  if (detail.ctx.response.status !== 503) return toast(text, true);
+  lost = true; // the view is fetched again when the node answers
+  banner(text);
 });
 addEventListener("hashchange", () => show(here(), true));
 
