@@ -12,7 +12,8 @@ from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.tenants import quotas
 from entgldb.actors.tenants.quotas import Figures, Gate
 from entgldb.actors.tenants.router import Opened, Tenants
-from entgldb.messages.client import Report
+from entgldb.messages import codec
+from entgldb.messages.client import Relay, Report
 from entgldb.messages.errors import (
     EntglError,
     ErrorCode,
@@ -25,7 +26,7 @@ from entgldb.messages.errors import (
 from entgldb.messages.limits import PAGE_ROWS_MAX, TENANTS_MAX
 from entgldb.messages.local.actors import Apply, Tick
 from entgldb.messages.local.tenants import AdmitTenant, TenantJudged
-from entgldb.messages.schema import Json, Message
+from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.tenants import ChangeTenant, ListTenants, Quotas, Tenant, TenantState, check_tenant
 
 REMOVE: Final = "remove-tenant"
@@ -43,7 +44,12 @@ _SHUT: Final = {
 class StoreTenants(Tenants):
     """Owns the catalogue."""
 
-    takes: ClassVar[frozenset[type[Message]]] = Tenants.takes | {AdmitTenant, ListTenants, ChangeTenant, Tick}
+    takes: ClassVar[frozenset[type[Message]]] = Tenants.takes | {
+        AdmitTenant,
+        ListTenants,
+        ChangeTenant,
+        Relay,
+    }
     main: StoreKeeper
 
     def __init__(
@@ -142,6 +148,18 @@ class StoreTenants(Tenants):
 
     # --- what administrators say ---------------------------------------------------------------------
 
+    def on_relay(self, message: Relay, ctx: Context) -> None:
+        """A client asks the store by its name, as it asks the others."""
+        try:
+            inner = codec.decode(message.payload, Channel.CLIENT).message
+        except EntglError as fault:
+            refuse(ctx, fault)
+            return
+        if message.actor == self.name and inner.ADMIN and type(inner) in self.takes:
+            self.handle(inner, ctx)
+        else:
+            self.main.handle(message, ctx)
+
     def on_list_tenants(self, message: ListTenants, ctx: Context) -> None:
         named = self._catalogue.get(message.name) if message.name else None
         if message.name and named is None:
@@ -236,7 +254,7 @@ class StoreTenants(Tenants):
             self._removing = False
             self._remove(ctx)
         else:
-            self.main.handle(message, ctx)
+            super().on_tick(message, ctx)
 
     def _remove_later(self, ctx: Context, wait: float = REMOVE_SECONDS) -> None:
         """After a crash the rows of the catalogue say what is still to be removed."""

@@ -74,7 +74,6 @@ class SyncTenants(Tenants):
         WhichTenants,
         Isolate,
         SyncNow,
-        Tick,
     }
 
     def __init__(self, main: Door, opener: Callable[[str], Opened], vouched: Vouched) -> None:
@@ -206,7 +205,7 @@ class SyncTenants(Tenants):
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what != LOOK:
-            self.main.handle(message, ctx)
+            super().on_tick(message, ctx)
             return
         # first, so that a look that fails is not the last
         ctx.after(LOOK_SECONDS, message)

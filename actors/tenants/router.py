@@ -7,19 +7,30 @@ which tenants are to be open; an actor that was started anew asks it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar, NamedTuple
+from itertools import chain, islice
+from typing import ClassVar, Final, NamedTuple
 
-from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
+from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Caller, Context, refuse, refused
 from entgldb.actors.tenants.context import TenantContext
 from entgldb.messages import codec
+from entgldb.messages.client import Report, Status
 from entgldb.messages.errors import EntglError, NotAllowedError, NotFoundError, Reason, as_own
 from entgldb.messages.limits import LOCAL_FRAME_BYTES_MAX
-from entgldb.messages.local.actors import Configure, StopNow
+from entgldb.messages.local.actors import Configure, StopNow, Tick
 from entgldb.messages.local.tenants import ForTenant, TenantsWanted, WhichTenants
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.tenants import AskTenant
+
+ALARMS: Final = "tenants' alarms"
+ALARM_SECONDS: Final = 5.0
+"""Between two looks, each at some of the tenants: all at once would hold up everybody."""
+ROUND_SECONDS: Final = 60.0
+"""In so many seconds each open tenant was looked at."""
+ALARMS_MAX: Final = 64
+"""Alarms that one status tells."""
 
 
 class Opened(NamedTuple):
@@ -41,7 +52,7 @@ class Tenants(Behaviour):
     """Stands in for ``main``, the behaviour of the node itself."""
 
     takes: ClassVar[frozenset[type[Message]]] = frozenset(
-        {ForTenant, TenantsWanted, AskTenant, Configure, StopNow}
+        {ForTenant, TenantsWanted, AskTenant, Configure, StopNow, Status, Tick}
     )
     """The messages that it does not just hand to ``main``."""
 
@@ -54,11 +65,14 @@ class Tenants(Behaviour):
         self._lives = 0
         self._touched: dict[str, None] = {}
         """Tenants that have had a message since the last flush."""
+        self._alarms: dict[str, list[Json]] = {}
+        """Open tenant -> its alarms at the last look, the longest ago first."""
 
     # --- Behaviour -----------------------------------------------------------------------------
 
     def start(self, ctx: Context) -> None:
         self.main.start(ctx)
+        ctx.after(ALARM_SECONDS, Tick(ALARMS))
         if self.name != "sync":
             ctx.tell("sync", WhichTenants())
 
@@ -118,6 +132,42 @@ class Tenants(Behaviour):
             self.drop(tenant, ctx)
         self.main.handle(message, ctx)
 
+    def on_tick(self, message: Tick, ctx: Context) -> None:
+        if message.what != ALARMS:
+            self.main.handle(message, ctx)
+            return
+        ctx.after(ALARM_SECONDS, message)
+        for tenant in list(self._alarms)[: math.ceil(len(self._alarms) * ALARM_SECONDS / ROUND_SECONDS)]:
+            del self._alarms[tenant]
+            self._alarms[tenant] = []
+            before, ctx.asker = ctx.asker, Caller(partial(self._heard_status, tenant))
+            self.deliver(tenant, Status(), ctx, asked=True)
+            ctx.asker = before
+
+    def _heard_status(self, tenant: str, answer: Message) -> None:
+        told = answer.body.get("alarms") if isinstance(answer, Report) else None
+        if tenant in self._alarms and isinstance(told, list):
+            self._alarms[tenant] = [
+                {**one, "subject": f"{tenant}/{one['subject']}", "text": f"tenant {tenant}: {one['text']}"}
+                for one in told
+            ]
+
+    def on_status(self, message: Status, ctx: Context) -> None:
+        """That of the node, with how many tenants are open and what is wrong with some of them."""
+        asker = ctx.asker
+
+        def answer(told: Message) -> None:
+            if isinstance(told, Report):
+                alarms = chain(told.body.get("alarms", []), *self._alarms.values())
+                told = Report(
+                    {**told.body, "tenants_open": len(self.open), "alarms": list(islice(alarms, ALARMS_MAX))}
+                )
+            ctx.answer(asker, told)
+
+        ctx.asker = Caller(answer)
+        self.main.handle(message, ctx)
+        ctx.asker = asker
+
     # --- opening and closing --------------------------------------------------------------------
 
     def begin(self, tenant: str, ctx: Context) -> EntglError | None:
@@ -137,6 +187,7 @@ class Tenants(Behaviour):
                 self.drop(tenant, ctx)
             return EntglError(f"tenant {tenant} failed at its start")
         self._touched[tenant] = None
+        self._alarms[tenant] = []
         return None
 
     def reopen(self, tenant: str, ctx: Context) -> None:
@@ -147,6 +198,7 @@ class Tenants(Behaviour):
         """Close a tenant; nothing of it stays in memory."""
         ctx.busy(f"closing {tenant}")
         served = self.open.pop(tenant)
+        self._alarms.pop(tenant, None)
         inner = TenantContext(ctx, tenant, served.life, None)
         for step in (partial(served.opened.behaviour.handle, StopNow(), inner), served.opened.close):
             try:

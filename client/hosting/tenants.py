@@ -81,8 +81,7 @@ class Tenants:
 
     def status(self, name: str, actor: str) -> dict[str, Any]:
         """Of a tenant that is open, the status of ``store``, ``oplog`` or ``sync``. Raises NotFoundError."""
-        question = AskTenant(name, encode(Status()))
-        answer = self._database.request(question) if actor == "store" else self._database.ask(actor, question)
+        answer = self._database.ask(actor, AskTenant(name, encode(Status())))
         return answer.body if isinstance(answer, Report) else {}
 
     def _changed(

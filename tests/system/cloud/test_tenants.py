@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 import entgldb
 from entgldb.client.database import Database, connect
 from entgldb.launch.node.init import Plan, init
-from entgldb.messages.errors import EntglError
+from entgldb.storage.file.fingerprint import FINGERPRINT_FILE
 from tests.system.support.cluster_fixture import CLIENT, SECRET, VERB_SECONDS, Cluster, Node
 from tests.system.support.kernel_view import eventually
 
@@ -52,9 +51,11 @@ def link(shop: Node) -> dict[str, Any]:
 
 def in_tenant(cloud: Node, tenant: str, key: str) -> dict[str, Any] | None:
     """A document among the data of a tenant; None where there is none, or the file is still being made."""
-    with suppress(EntglError), Database(cloud.directory / "tenants" / tenant) as db:
+    directory = cloud.directory / "tenants" / tenant
+    if not (directory / FINGERPRINT_FILE).exists():
+        return None
+    with Database(directory) as db:
         return db["stock"].get(key)
-    return None
 
 
 def verb(node: Node, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -92,6 +93,7 @@ def test_each_shop_has_its_own_data_in_the_cloud_and_nothing_of_the_other(shops:
     ]
     assert elsewhere == []
     assert PLANTED not in json.dumps(second.run("status"))
+    assert [cloud.ask(actor)["tenants_open"] for actor in ("store", "oplog", "sync")] == [2, 2, 2]
 
 
 def test_a_tenant_is_listed_suspended_exported_and_deleted_for_good(shops: Cluster, tmp_path: Path) -> None:
