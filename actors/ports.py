@@ -70,6 +70,9 @@ class OplogReader(LogReader, Protocol):
     def pinned_cluster(self) -> tuple[str, str]:
         """The cluster that a cloud node serves and the client id that brought it; empty before the first."""
 
+    def pauses(self) -> dict[str, Json]:
+        """Kind of links -> the pause of it, as the store keeps it."""
+
     def authorities(self) -> dict[str, bytes]:
         """Cluster -> the public key of its CA, of the clusters that a cloud node serves."""
 
@@ -132,6 +135,9 @@ class Store(OplogReader, Protocol):
     def savepoint(self, *, lazily: bool = False) -> AbstractContextManager[None]:
         """Inside a group: undone alone when it raises. ``lazily``: nothing is called in it but ``answered``
         and ``write``, whose rows may be written with those of the next."""
+
+    def keep_pauses(self, pauses: Mapping[str, Json]) -> None:
+        """Inside a group: remember, over restarts, which links an operator has paused."""
 
     def look_up(self, places: Sequence[Place]) -> None:
         """Inside a group: have the versions at hand that writes to these places will meet."""

@@ -1,5 +1,5 @@
-"""Decisions and questions of an administrator about nodes, logs and clocks. Tags 58, 65 to 67, 70, 76 and 79;
-180 was used."""
+"""Decisions and questions of an administrator about nodes, logs and clocks. Tags 58, 65 to 67, 70, 76, 79 and
+181; 180 was used."""
 
 from __future__ import annotations
 
@@ -53,6 +53,22 @@ class ResetClock(Message):
     """
 
     request: RequestId
+
+
+@message(181, Channel.CLIENT)
+class PauseSync(Message):
+    """To ``store``: this node, and no other, has no links of a kind until it is told so, or for a time.
+
+    It survives restarts. Answered by Report (``pauses``, as in ``status``) or Refused.
+    """
+
+    what: str
+    """``lan``: links to nodes of the cluster. ``cloud``: links to cloud peers; in the cloud role, to
+    clients."""
+    paused: bool
+    """False ends it."""
+    seconds: float = 0.0
+    """0: until it is ended."""
 
 
 @message(58, Channel.CLIENT)

@@ -222,6 +222,7 @@ class Reason(StrEnum):
     PEER_CLOSED = "peer-closed"
     ISOLATED = "isolated"
     RETIRED = "retired"
+    PAUSED = "paused"
     STOPPING = "stopping"
     # cloud links
     NOT_GATEWAY = "not-gateway"

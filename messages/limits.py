@@ -144,6 +144,8 @@ SPREAD_SECONDS_MAX: Final = 20.0
 """Seconds for which one of them waits; a relayed question has to be answered within 30."""
 CLIENTS_MAX: Final = 512
 """Clients connected to a node's socket at once: Thespian can watch no descriptor from 1,024 on."""
+PAUSE_SECONDS_MAX: Final = 366 * 24 * 3600.0
+"""A pause that ends by itself is no longer."""
 WAL_ALARM_BYTES: Final = 256 * 1024 * 1024
 """A larger write-ahead log is an alarm: somebody's open read transaction keeps it from shrinking."""
 TENANTS_MAX: Final = 10_000

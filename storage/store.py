@@ -29,7 +29,7 @@ from entgldb.storage.indexes.keeping import Indexes
 from entgldb.storage.log import arrivals, members, prune, requests
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.deciding.checked import Checked, check_writes
-from entgldb.storage.log.read import PINNED, LogQueries
+from entgldb.storage.log.read import PAUSES, PINNED, LogQueries
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.log.writes import Writing
 from entgldb.storage.repair import forks, healing, resetting, salvaged
@@ -254,6 +254,13 @@ class Store(LogQueries):
         self.connection.execute("DELETE FROM _entgldb_meta WHERE name = ?", (PINNED,))
         authors.trust_nobody(self.connection)
 
+    def keep_pauses(self, pauses: Mapping[str, Json]) -> None:
+        """Remember, over restarts, which links an operator has paused."""
+        self.transaction.need_group()
+        self.connection.execute(
+            "INSERT OR REPLACE INTO _entgldb_meta VALUES (?, ?)", (PAUSES, json.dumps(pauses))
+        )
+
     def forget_cluster(self, cluster: str) -> int:
         """Forget the last words of a cluster's nodes; how many there were."""
         self.transaction.need_group()
@@ -394,13 +401,6 @@ class Store(LogQueries):
         self.connection.execute(
             "INSERT OR REPLACE INTO _entgldb_peers VALUES (?, ?, ?)", (node_id, address, now_ms)
         )
-
-    def remembered_peers(self) -> dict[str, str]:
-        """Node id -> address, the latest first."""
-        rows = self.connection.execute(
-            "SELECT node_id, address FROM _entgldb_peers ORDER BY seen_ms DESC, node_id"
-        )
-        return dict(rows.fetchall())
 
     def public_key(self) -> bytes:
         """The Ed25519 public key of this incarnation."""

@@ -26,6 +26,7 @@ from entgldb.messages.local.actors import (
     ElectionOutcome,
     Fitness,
     FromPeer,
+    PausesChanged,
     PeerDown,
     PeerUp,
     ProveReach,
@@ -71,6 +72,8 @@ class Bully(Behaviour):
         self._suspect_at: float | None = None
         self._better_since: float | None = None
         self._stood_down = False
+        self._paused = False
+        """An operator has paused the links to clouds: this node would lead for nothing."""
         self._generations: dict[str, int] = {}
         self._outcome: tuple[int, str] | None = None
         self._why = ""
@@ -161,10 +164,19 @@ class Bully(Behaviour):
         if self._stood_down:
             self.count(Reason.STOOD_DOWN)
             self._arm("stand", min(message.seconds, STAND_DOWN_SECONDS_MAX), ctx)
-            self._give_up("this node was told to stand down", ctx)
+            self._give_up("it was told to stand down", ctx)
         elif self.state == IDLE:
             self._elect("this node may lead again", ctx)
         ctx.answer(ctx.asker, Done())
+
+    def on_pauses_changed(self, message: PausesChanged, ctx: Context) -> None:
+        """A gateway whose cloud links are paused hands over at once; the others go on."""
+        before, self._paused = self._paused, message.holds("cloud") is not None
+        if self._paused and not before:
+            self._better_since = None
+            self._give_up("its cloud sync was paused", ctx)
+        elif before and not self._paused and self.state == IDLE:
+            self._elect("this node may lead again", ctx)
 
     def on_status(self, message: Status, ctx: Context) -> None:
         candidates = self._peers | ({self.settings.node_id} if self._eligible else set())
@@ -417,7 +429,7 @@ class Bully(Behaviour):
 
     @property
     def _eligible(self) -> bool:
-        return not self._elects_nobody and not self._stood_down
+        return not (self._elects_nobody or self._stood_down or self._paused)
 
     @property
     def _rank(self) -> Rank:
@@ -426,7 +438,8 @@ class Bully(Behaviour):
 
     @property
     def _standing(self) -> Standing:
-        return Standing(self._rank, Reason.STOOD_DOWN.value if self._stood_down else "")
+        hindrance = Reason.STOOD_DOWN if self._stood_down else Reason.PAUSED if self._paused else None
+        return Standing(self._rank, "" if hindrance is None else hindrance.value)
 
     def _outbids(self, claim: Claim) -> str:
         before = self.claims.current

@@ -8,7 +8,10 @@ from entgldb.messages.errors import Reason
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Claim, Rank, Standing
 
-HINDRANCES: Final = {Reason.STOOD_DOWN.value: "it was told to stand down"}
+HINDRANCES: Final = {
+    Reason.STOOD_DOWN.value: "it was told to stand down",
+    Reason.PAUSED.value: "its cloud sync is paused",
+}
 
 
 class _Criterion(NamedTuple):

@@ -35,6 +35,7 @@ from entgldb.messages.local.actors import (
     FrameIn,
     LinkDown,
     LinkUp,
+    PausesChanged,
     ProbeDone,
     ProveReach,
     Reconfigure,
@@ -86,6 +87,7 @@ class Gateway(Behaviour):
         """Node id -> why its document cannot be read."""
         self._links: dict[str, CloudLink] = {}
         self._leads = False
+        self._paused = False
         self._epoch = 0
         self._cause = ""
         self._reconfigured_ms: int | None = None
@@ -124,6 +126,16 @@ class Gateway(Behaviour):
         self._epoch, self._cause = message.epoch, message.cause
         self._reconfigured_ms = ctx.now_ms()
         self._read(message.peers)
+        self._adjust(ctx)
+
+    def on_pauses_changed(self, message: PausesChanged, ctx: Context) -> None:
+        paused = message.holds("cloud") is not None
+        if paused != self._paused:
+            self._paused = paused
+            self._adjust(ctx)
+
+    def _adjust(self, ctx: Context) -> None:
+        """Close, keep and open links."""
         for node_id, link in list(self._links.items()):
             reason = self._fault(link)
             if reason is None:
@@ -132,7 +144,7 @@ class Gateway(Behaviour):
                 del self._links[node_id]
                 link.close(reason, ctx)
         for node_id, peer in self._peers.items():
-            if self._leads and peer.enabled and node_id not in self._links:
+            if self._leads and not self._paused and peer.enabled and node_id not in self._links:
                 self._links[node_id] = CloudLink(peer, self._means, self._epoch)
                 self._links[node_id].begin(ctx)
         self._tell_fitness(ctx)
@@ -258,6 +270,8 @@ class Gateway(Behaviour):
         peer = self._peers.get(link.peer.node_id)
         if not self._leads:
             return Reason.NOT_GATEWAY
+        if self._paused:
+            return Reason.PAUSED
         if peer is None:
             return Reason.PEER_CHANGED if link.peer.node_id in self._bad else Reason.PEER_REMOVED
         if not peer.enabled:
@@ -271,7 +285,8 @@ class Gateway(Behaviour):
         since = self._reconfigured_ms
         for node_id, peer in self._peers.items():
             if node_id not in self._links:
-                rows.append(_closed(node_id, peer.address, Reason.PEER_DISABLED, since))
+                reason = Reason.PAUSED if self._paused and peer.enabled else Reason.PEER_DISABLED
+                rows.append(_closed(node_id, peer.address, reason, since))
         for node_id in self._bad:
             rows.append(_closed(node_id, "", Reason.INVALID, since))
         return sorted(rows, key=lambda row: str(row["node_id"]))
@@ -285,7 +300,9 @@ class Gateway(Behaviour):
         self._prober.probe(ticket, target, peer.oauth2)
 
     def _fit(self) -> list[RemotePeer]:
-        """The enabled peers whose secret this node can resolve."""
+        """The enabled peers whose secret this node can resolve; none while their links are paused."""
+        if self._paused:
+            return []
         secrets = self._means.secrets
         return [
             peer

@@ -12,7 +12,7 @@ from typing import Final
 from entgldb.actors.alarms import Alarms, gathered
 from entgldb.actors.behaviour import ERROR, INFO, WARNING, Asker, Behaviour, Caller, Context, refuse
 from entgldb.actors.node.collector import Collector
-from entgldb.actors.node.configuration import configure, static_peers
+from entgldb.actors.node.configuration import configure, pause_in_words, static_peers
 from entgldb.actors.node.history import Outcomes
 from entgldb.actors.node.reloading import merge
 from entgldb.actors.node.supervision import (
@@ -35,6 +35,7 @@ from entgldb.messages.local.actors import (
     HttpState,
     InitialPeersApplied,
     KnownPeers,
+    PausesChanged,
     PeerDown,
     PeerUp,
     Ready,
@@ -54,6 +55,8 @@ from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import NodeSettings
 
 CHILDREN: Final = ("store", "oplog", "sync", "election", "gateway")
+HAVE_LINKS: Final = ("sync", "gateway", "election")
+"""Those who have links, or decide who shall."""
 LOOK_SECONDS: Final = 2.0
 """Between looks at whether the children move."""
 WELL_SECONDS: Final = 10.0
@@ -90,6 +93,7 @@ class NodeKeeper(Behaviour):
         self._peers: tuple[dict[str, Json], ...] | None = None
         self._static: dict[str, str] = {}
         self._nodes = NodesChanged(())
+        self._pauses = PausesChanged(())
         self._known: dict[str, str] = {}
         self._peers_up: list[str] = []
         self._initial_ticket = 0
@@ -214,6 +218,8 @@ class NodeKeeper(Behaviour):
 
     def _repeat(self, name: str, ctx: Context) -> None:
         """Tell a child that has just started what the others already know."""
+        if name in HAVE_LINKS:
+            ctx.tell(name, self._pauses)
         if name == "sync":
             ctx.tell("sync", StaticPeers(self._static))
             ctx.tell("sync", self._nodes)
@@ -292,6 +298,13 @@ class NodeKeeper(Behaviour):
     def on_nodes_changed(self, message: NodesChanged, ctx: Context) -> None:
         self._nodes = message
         ctx.tell("sync", message)
+
+    def on_pauses_changed(self, message: PausesChanged, ctx: Context) -> None:
+        for what in {one.what for one in (*message.pauses, *self._pauses.pauses)}:
+            self._alarm("paused", what, pause_in_words(message.holds(what)), ctx)
+        self._pauses = message
+        for name in HAVE_LINKS:
+            ctx.tell(name, message)
 
     def on_peer_up(self, message: PeerUp, ctx: Context) -> None:
         # said again for every peer: the store may have been dead, or its disk full

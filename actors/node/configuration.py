@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.messages.errors import EntglError, Reason
-from entgldb.messages.local.actors import Configure
+from entgldb.messages.local.actors import Configure, Pause
 from entgldb.messages.remote_peers import PeerType, read_peer
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import NodeSettings
@@ -32,3 +33,13 @@ def static_peers(
         if peer.type is PeerType.STATIC_REMOTE and peer.enabled:
             static[peer.node_id] = peer.address
     return static
+
+
+def pause_in_words(pause: Pause | None) -> str:
+    """The text of its alarm; empty where there is no pause."""
+    if pause is None:
+        return ""
+    until = ""
+    if pause.until_ms is not None:
+        until = f" until {datetime.fromtimestamp(pause.until_ms / 1000, UTC):%F %T}Z"
+    return f"an operator has paused {pause.what} sync of this node{until}: entgldb resume {pause.what}"

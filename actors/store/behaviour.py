@@ -18,8 +18,9 @@ from entgldb.actors.session import own_log
 from entgldb.actors.store import decisions, healing
 from entgldb.actors.store import nodes as store_members
 from entgldb.actors.store import peers as store_peers
-from entgldb.actors.store.clock_gate import OFF, ClockGate, Expiry
-from entgldb.actors.store.disk_gate import DiskGate
+from entgldb.actors.store.gates.clock_gate import OFF, ClockGate, Expiry
+from entgldb.actors.store.gates.disk_gate import DiskGate
+from entgldb.actors.store.gates.pauses import PAUSE, Pauses
 from entgldb.actors.store.indexing import requests as indexes
 from entgldb.actors.store.indexing.building import Building
 from entgldb.actors.store.intake import Intake
@@ -114,11 +115,14 @@ class StoreKeeper(Behaviour):
         self._told: dict[str, tuple[dict[str, Json], ...]] = {}
         """System collection -> its documents as the node actor knows them."""
         self._own_last = 0
+        self._pauses = Pauses(store, settings.role)
+        self.parts = (self._pauses,)
 
     def start(self, ctx: Context) -> None:
         own_log.tell_of_beginning(self.store, ctx)
         self.building.begin_at(self.store, ctx)
         self._tell_system(ctx)
+        self._pauses.start(ctx)
         ctx.after(CHECKPOINT_INTERVAL, Tick("checkpoint"))
         self._expiry.look(self.store, ctx)
 
@@ -223,6 +227,7 @@ class StoreKeeper(Behaviour):
     def on_status(self, message: client.Status, ctx: Context) -> None:
         gates: dict[str, Json] = {
             "disk": self._disk.status(),
+            "pauses": self._pauses.report(ctx),
             "clock": self._clock.status(self.store.high_mark_ms(), self.store.known_ms(ctx.now_ms()), ctx),
         }
         told = {**self.store.status(), **gates, **self._timings.report(), "followers": len(self._followers)}
@@ -267,6 +272,8 @@ class StoreKeeper(Behaviour):
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "committed":
             self._notices.tick(ctx)
+        elif message.what == PAUSE:
+            self._pauses.tick(message, ctx)
         elif message.what == "expire":
             if self._expiry.is_due(message):
                 self.handle(HideExpired(), ctx)

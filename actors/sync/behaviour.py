@@ -16,6 +16,7 @@ from entgldb.actors.session.clock_watch import ClockWatch, Steps
 from entgldb.actors.session.members import Gossip
 from entgldb.actors.session.sessions import Sessions
 from entgldb.actors.session.writers import Writers
+from entgldb.actors.sync.cut_off import CutOff
 from entgldb.actors.sync.dialler import Dialler
 from entgldb.actors.sync.duplicates import Duplicates
 from entgldb.actors.sync.membership import Membership
@@ -37,6 +38,7 @@ from entgldb.messages.local.actors import (
     KnownPeers,
     LinkDown,
     LinkUp,
+    PausesChanged,
     PeerDown,
     PeerFound,
     PeerUp,
@@ -82,7 +84,7 @@ class Sync(Behaviour):
         self._dialler = Dialler(settings.node_id, links, settings.seeds)
         self._traffic = Traffic(self._dialler)
         self._carried = Carried(settings.node_id)
-        self._isolated_until = 0.0
+        self._cut = CutOff("cloud" if settings.role == "cloud" else "lan")
         self._looks = self._life = 0
         self._duplicates = Duplicates()
         self._clocks, self._steps = ClockWatch(), Steps()
@@ -103,6 +105,7 @@ class Sync(Behaviour):
 
     def start(self, ctx: Context) -> None:
         self._life = ctx.random.getrandbits(47) + 1
+        self._cut.paused = self._cut.kind in self._log.pauses()  # until node tells
         self.sessions.number_from(self._life << 16)
         self.membership.members.load(self._log.members())
         self._dial(ctx)
@@ -128,6 +131,10 @@ class Sync(Behaviour):
     def on_static_peers(self, message: StaticPeers, ctx: Context) -> None:
         self._dialler.static = dict(message.peers)
         self._dial(ctx)
+
+    def on_pauses_changed(self, message: PausesChanged, ctx: Context) -> None:
+        if self._cut.pause(message):
+            self._cut_changed(ctx)
 
     def on_known_peers(self, message: KnownPeers, ctx: Context) -> None:
         for node_id, address in message.peers.items():
@@ -159,18 +166,15 @@ class Sync(Behaviour):
         ctx.answer(ctx.asker, Done())
 
     def on_isolate(self, message: Isolate, ctx: Context) -> None:
-        self._isolated_until = ctx.monotonic() + max(0.0, message.seconds)
-        if message.seconds > 0:
-            self.drop_links(Reason.ISOLATED, ctx)
-        self._dialler.forget_backoff()
-        self._dial(ctx)
+        self._cut.isolate(message.seconds, ctx)
+        self._cut_changed(ctx)
         ctx.answer(ctx.asker, Done())
 
     def on_status(self, message: Status, ctx: Context) -> None:
         report: dict[str, Json] = {
             "peers": [peer.status(ctx) for _, peer in sorted(self._peers.items())],
             "port": self._links.port(),
-            "isolated": self._isolated(ctx),
+            **self._cut.report(ctx),
             "retired": self._told_retired or self._log.origin in self.retired,
             "members": self.membership.rows(),
             "now_ms": ctx.now_ms(),
@@ -205,8 +209,10 @@ class Sync(Behaviour):
     # --- what the wires say ----------------------------------------------------------------------
 
     def on_link_up(self, message: LinkUp, ctx: Context) -> None:
-        if self._isolated(ctx):
-            self._links.close(message.link, Reason.ISOLATED.value)
+        reason = self._cut.reason(ctx)
+        if reason is not None:
+            self._links.send(message.link, wire.Bye(reason.value, ""))
+            self._links.close(message.link, reason.value)
             return
         peer = PeerLink(message, ctx.monotonic())
         self._traffic.link_up(inbound=message.inbound)
@@ -453,15 +459,15 @@ class Sync(Behaviour):
         found = self._duplicates.report(ctx) + self.sessions.alarms(ctx)
         if self.in_cloud:
             return found + self._strangers.report(self._log.pinned_cluster()[0], ctx)
-        if self._isolated(ctx):
+        if self._cut.reason(ctx) is not None:
             return found
         return found + self.membership.alarms(self._connected(), self.retired, ctx)
 
     def _dial(self, ctx: Context) -> None:
-        if self.in_cloud:
+        if self.in_cloud or self._cut.paused:
             return
         connected = self._connected()
-        wait = self._isolated_until - ctx.monotonic()
+        wait = self._cut.isolated_for(ctx)
         if wait <= 0:
             self._dialler.dial(connected, ctx)
             wait = self._dialler.due_in(connected, ctx)
@@ -471,8 +477,12 @@ class Sync(Behaviour):
     def _connected(self) -> set[str]:
         return {key for key, peer in self._peers.items() if not peer.closing}
 
-    def _isolated(self, ctx: Context) -> bool:
-        return ctx.monotonic() < self._isolated_until
+    def _cut_changed(self, ctx: Context) -> None:
+        reason = self._cut.reason(ctx)
+        if reason is not None:
+            self.drop_links(reason, ctx)
+        self._dialler.forget_backoff()
+        self._dial(ctx)
 
     def drop_links(self, reason: Reason, ctx: Context, text: str = "") -> None:
         """Close every link, and tell its other side why."""

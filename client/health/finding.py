@@ -28,6 +28,7 @@ REMEDIES: Final = {
     "retired": "entgldb rejoin",
     "wrong-node": "entgldb update-peer {}",
     "same-name": "entgldb stop",
+    "paused": "entgldb resume {}",
     "isolated": "entgldb tell sync Isolate seconds=0",
     "multicast": "entgldb add-static-peer",
     "unsynchronized": "entgldb clock",
@@ -62,7 +63,16 @@ REMEDIES: Final = {
 }
 """All findings that there are; a test compares the commands with the verbs."""
 HARMLESS: Final = frozenset(
-    {"index-building", "disabled", "not-verified", "reader", "multicast", "too-open", "unsynchronized"}
+    {
+        "index-building",
+        "disabled",
+        "not-verified",
+        "reader",
+        "multicast",
+        "too-open",
+        "unsynchronized",
+        "paused",
+    }
 )
 """Worth a line, and no reason to wake anybody: the exit code stays 0."""
 

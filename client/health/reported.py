@@ -32,12 +32,16 @@ REFUSALS: Final = frozenset(
 )
 
 
+_OF_TOPICS: Final = frozenset({"wal-large", "fork", "duplicate-node", "paused"})
+"""Alarms that a topic has a finding for."""
+
+
 def whole(body: dict[str, Any]) -> Look:
     """The actors, and alarms of no topic."""
     down = [name for name in ACTORS if body.get(name) is None]
     found = [Finding(NODE, "actor-down", name, f"{name} does not answer") for name in down]
     for alarm in body.get("alarms") or []:
-        if alarm["code"] not in ("wal-large", "fork", "duplicate-node"):
+        if alarm["code"] not in _OF_TOPICS:
             found.append(Finding(NODE, "alarm", alarm["subject"], f"{alarm['code']}: {alarm['text']}"))
     restarts = {name: count for name, count in (body.get("restarts") or {}).items() if count}
     return Look({"node_id": body.get("node_id"), "role": body.get("role"), "restarts": restarts}, found)
@@ -65,13 +69,21 @@ def network(body: dict[str, Any]) -> Look:
         found.append(Finding("network", "multicast", "", text))
     others = {row["name"].partition("/")[0] for row in sync.get("members") or []}
     others -= {body.get("node_id"), *_clouds(body)}
-    if body.get("role") == "lan" and others and not facts["linked_with"]:
+    if body.get("role") == "lan" and others and not facts["linked_with"] and not sync.get("paused"):
         text = f"no link to any node of the cluster; known are {', '.join(sorted(others)[:5])}"
         found.append(Finding("network", "alone", "", text))
     for alarm in body.get("alarms") or []:
         if alarm["code"] == "duplicate-node":
             found.append(Finding("network", "same-name", alarm["subject"], alarm["text"]))
+    found += _paused("network", body)
     return Look(facts, found)
+
+
+def _paused(topic: str, body: dict[str, Any]) -> list[Finding]:
+    """Pauses of the links of this topic."""
+    kind = "cloud" if topic == "cloud" else "lan"
+    alarms = [alarm for alarm in body.get("alarms") or [] if alarm["code"] == "paused"]
+    return [Finding(topic, "paused", kind, one["text"]) for one in alarms if one["subject"] == kind]
 
 
 def _clouds(body: dict[str, Any]) -> set[str]:
@@ -180,7 +192,7 @@ def cloud(body: dict[str, Any]) -> Look:
         "epoch": election.get("epoch"),
         "connected": election.get("connected") or [],
     }
-    found = []
+    found = _paused("cloud", body)
     if body.get("role") == "lan" and not election.get("gateway"):
         found.append(Finding("cloud", "no-gateway", "", "no gateway is elected: nobody speaks to the clouds"))
     troubles = dict(election.get("troubles") or {})

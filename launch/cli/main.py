@@ -76,6 +76,8 @@ _VERBS: Final = {
     "compact": ("cli.upkeep.compact", "compact", "Forget what may be forgotten, make the file small."),
     "ask": ("cli.node.actors", "ask", "Send an actor a message, show its answer."),
     "tell": ("cli.node.actors", "tell", "Send an actor a message."),
+    "pause": ("cli.node.pauses", "pause", "Have this node keep no links to its LAN, or to clouds."),
+    "resume": ("cli.node.pauses", "resume", "End such a pause."),
     "reload": ("cli.node.actors", "reload", "Read the configuration again, without a restart."),
     "service": ("cli.node.service", "service", "Have systemd run the node."),
     "serve": ("cli.node.http", "serve", "Serve the node by HTTP."),

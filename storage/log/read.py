@@ -14,6 +14,7 @@ import msgpack
 
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import Author, Entry, Origin, Vector
+from entgldb.messages.schema import Json
 from entgldb.storage.authorship import authors
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.log import members
@@ -21,6 +22,7 @@ from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.results import Heard, LogRow
 
 PINNED: Final = "cluster"
+PAUSES: Final = "pauses"
 """Name in ``_entgldb_meta``."""
 CACHE_KIB: Final = 1_024
 """Pages kept by each process that reads the log: it reads on, and seldom back."""
@@ -70,6 +72,19 @@ class LogQueries:
         row = self.connection.execute("SELECT value FROM _entgldb_meta WHERE name = ?", (PINNED,)).fetchone()
         cluster, client_id = ("", "") if row is None else json.loads(row[0])
         return cluster, client_id
+
+    def pauses(self) -> dict[str, Json]:
+        """Kind of links -> the pause of it, as the store keeps it."""
+        row = self.connection.execute("SELECT value FROM _entgldb_meta WHERE name = ?", (PAUSES,)).fetchone()
+        found: dict[str, Json] = {} if row is None else json.loads(row[0])
+        return found
+
+    def remembered_peers(self) -> dict[str, str]:
+        """Node id -> address, the latest first, where LAN peers were reached."""
+        rows = self.connection.execute(
+            "SELECT node_id, address FROM _entgldb_peers ORDER BY seen_ms DESC, node_id"
+        )
+        return dict(rows.fetchall())
 
     def authorities(self) -> dict[str, bytes]:
         """Cluster -> the public key of its CA, of the clusters that a cloud node serves."""

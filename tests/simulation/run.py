@@ -431,8 +431,8 @@ def initial_peer(cloud: SimulatedNode) -> dict[str, object]:
     }
 
 
-def run(seed: int, *, keep_trace: bool = False) -> Result:
+def run(seed: int, *, keep_trace: bool = False, options: Options | None = None) -> Result:
     """Live through one seed."""
-    one = Run(seed, keep_trace=keep_trace)
+    one = Run(seed, keep_trace=keep_trace, options=options)
     with no_collector(), patch.object(outbox, "ENTRIES_PER_BATCH_MAX", one.options.batch_entries):
         return one.whole()

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from entgldb.actors.node.behaviour import CHILDREN
 from entgldb.actors.node.supervision import Life
-from entgldb.actors.store.disk_gate import LOOK_SECONDS
+from entgldb.actors.store.gates.disk_gate import LOOK_SECONDS
 from entgldb.launch.testing.edges import Authority
 from entgldb.launch.testing.host import HOP_SECONDS
 from entgldb.launch.testing.network import Network, Weather
 from entgldb.launch.testing.world import World
+from entgldb.messages.administration import PauseSync
 from entgldb.messages.client import Isolate, StandDown
 from entgldb.messages.errors import Reason
 from entgldb.messages.schema import Message
@@ -81,6 +82,8 @@ class Faults:
             self._kinds += bad.kinds()
         if options.wild_clocks:
             self._kinds += [self.release_held] * 4  # it takes that something is held at the moment
+        if options.pauses:
+            self._kinds += [self.pause] * 6
         if options.cloud:
             self._kinds += [self.switch_peer, self.authority_down, self.refuse_tokens]
         self._next()
@@ -192,6 +195,12 @@ class Faults:
     def isolate(self) -> None:
         """Somebody orders a node to have no LAN links for a while."""
         self._order("isolate", "sync", Isolate(self.world.random.uniform(0.3, 5.0)))
+
+    def pause(self) -> None:
+        """Somebody pauses links of a node for a while, which the node keeps over its crashes."""
+        kind = self.world.random.choice(("lan", "cloud"))
+        order = PauseSync(kind, True, self.world.random.uniform(0.3, 5.0))
+        self._order(f"pause {kind}", "store", order)
 
     def disk_full(self) -> None:
         """No transaction of a node can be committed for a while."""

@@ -46,6 +46,9 @@ class Options:
     bad_times: bool = False
     """Whether clocks are set by a month, and boards boot in 1970."""
 
+    pauses: bool = False
+    """Whether operators pause the links of a node now and then; only seeds of its own test do."""
+
     bandwidth: float = math.inf
     """Bytes a second of each way of a link in some seeds, in good weather too,"""
     delay: float = 0.0

@@ -65,3 +65,26 @@ def test_doctor_examines_a_node_that_runs(verb: Verb, directory: Path) -> None:
     assert (code == 5) == ("  ! " in out)
     assert "fsync ms:" in out
     assert "network" not in out
+
+
+def test_links_are_paused_for_a_while_and_resumed(verb: Verb) -> None:
+    soon(lambda: told(verb, "gateway")["gateway"] == "lan-1")
+    assert verb("pause", "cloud")[1] == "cloud sync of this node is paused until it is resumed\n"
+    soon(lambda: told(verb, "gateway")["gateway"] is None)
+    code, out, _ = verb("gateway")
+    assert (code, "its cloud sync is paused" in out) == (5, True)
+    (row,) = told(verb, "pause", "lan", "--for", "2h")["pauses"][1:]
+    assert (row["what"], 7190 < row["left"] <= 7200) == ("lan", True)
+    assert (
+        verb("pause", "lan", "--for", "2h")[1]
+        .splitlines()[1]
+        .startswith("lan sync of this node is paused for 2h ")
+    )
+    soon(lambda: "attention paused: an operator has paused lan sync" in verb("status")[1])
+    found = told(verb, "doctor", "network", "cloud")["topics"]
+    assert [one["remedy"] for one in found["network"]["findings"]] == ["entgldb resume lan"]
+    assert found["cloud"]["findings"][0]["remedy"] == "entgldb resume cloud"
+    assert verb("resume", "lan")[1].startswith("cloud sync")
+    assert verb("resume")[1] == "nothing is paused\n"
+    assert verb("pause", "wan")[0] == verb("pause", "lan", "--for", "soon")[0] == 2
+    soon(lambda: told(verb, "gateway")["gateway"] == "lan-1")

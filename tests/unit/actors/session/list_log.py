@@ -30,6 +30,9 @@ class ListLog:
         self.all.append(row)
         return row
 
+    def pauses(self) -> dict[str, object]:
+        return {}
+
     def vector(self) -> Vector:
         return {row.origin: (row.seq, row.hash) for row in self.all}
 

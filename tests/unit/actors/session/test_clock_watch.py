@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from entgldb.actors.session.clock_watch import READINGS, ClockWatch, PeerClock, Steps
-from entgldb.actors.store.clock_gate import VERDICT_SECONDS
+from entgldb.actors.store.gates.clock_gate import VERDICT_SECONDS
 from entgldb.messages import client
 from entgldb.messages.administration import AcceptClock, ResetClock
 from entgldb.messages.limits import DRIFT_MS_MAX

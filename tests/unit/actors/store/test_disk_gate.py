@@ -8,7 +8,7 @@ import pytest
 
 from entgldb.actors.session.inbox import FULL_PATIENCE, STALLED
 from entgldb.actors.store.behaviour import StoreKeeper
-from entgldb.actors.store.disk_gate import LOOK_BYTES, LOOK_SECONDS
+from entgldb.actors.store.gates.disk_gate import LOOK_BYTES, LOOK_SECONDS
 from entgldb.messages import client, wire
 from entgldb.messages.local.actors import Applied, Configure, ReleaseHeld, SessionEnded
 from entgldb.messages.local.snapshots import InstallSnapshot, SnapshotInstalled

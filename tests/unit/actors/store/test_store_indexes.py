@@ -7,7 +7,7 @@ import json
 import pytest
 
 from entgldb.actors.store.behaviour import CHECKPOINT_INTERVAL, StoreKeeper
-from entgldb.actors.store.disk_gate import LOOK_SECONDS
+from entgldb.actors.store.gates.disk_gate import LOOK_SECONDS
 from entgldb.actors.store.indexing import requests
 from entgldb.actors.store.indexing.building import STEP_ROWS_MIN, STEP_SECONDS, Building
 from entgldb.actors.store.indexing.requests import PAUSE
