@@ -20,6 +20,8 @@ RATE_FIRST: Final = 16 * 1024.0
 RATE_MIN: Final = 2 * 1024.0
 RATE_MAX: Final = 8 * 1024 * 1024.0
 """Bytes a second that the fastest line is taken to carry; ``RATE_MIN`` is for the slowest."""
+BURST_SECONDS: Final = 1.0
+"""A limited line that was quiet may take the bytes of so many seconds at once."""
 PIECE_SECONDS: Final = 0.5
 """Seconds for which one frame may keep the line to itself."""
 AHEAD_SECONDS: Final = 0.25
@@ -70,14 +72,49 @@ class Flow(NamedTuple):
 NOTHING: Final = Flow(0, 0, 0)
 
 
+class Bucket:
+    """What may be handed to a line that an operator has limited: a token bucket, counted in bytes.
+
+    It holds the bytes of BURST_SECONDS at most. Small frames go in any case and leave a debt.
+    """
+
+    def __init__(self, rate: int, flow: Callable[[], Flow]) -> None:
+        """``rate``: bytes a second; 0: no limit."""
+        self.rate = rate
+        self._flow = flow
+        self._level = rate * BURST_SECONDS
+        self._at = 0.0
+        self._handed = 0
+
+    def fill(self, now: float) -> None:
+        """Time has passed."""
+        handed = self._handed_over()
+        left = self._level - (handed - self._handed)
+        self._level = min(left + self.rate * (now - self._at), self.rate * BURST_SECONDS)
+        self._at, self._handed = now, handed
+
+    @property
+    def empty(self) -> bool:
+        """Whether no large frame may be handed over now."""
+        return self.rate > 0 and self._handed_over() - self._handed >= self._level
+
+    def _handed_over(self) -> int:
+        _, carried, waiting = self._flow()
+        return carried + waiting
+
+
 class Line:
     """The sending half of a link as a session sees it."""
 
-    def __init__(self, send: Callable[[Message], bool], flow: Callable[[], Flow] | None = None) -> None:
-        """``flow`` None: a line without a limit."""
+    def __init__(
+        self, send: Callable[[Message], bool], flow: Callable[[], Flow] | None = None, limit: int = 0
+    ) -> None:
+        """``flow`` None: it carries any number. ``limit``: bytes a second that an operator allows; 0: any."""
         self._send = send
         self.flow = flow or (lambda: NOTHING)
         self._rate = RATE_MAX if flow is None else RATE_FIRST
+        self._rate_max = min(RATE_MAX, limit or RATE_MAX)
+        self._bucket = Bucket(limit, self.flow)
         self._queue: deque[tuple[Message, int]] = deque()
         self._queued = 0
         self._cut = b""
@@ -103,8 +140,8 @@ class Line:
 
     @property
     def free(self) -> bool:
-        """Whether hardly anything waits in the writer."""
-        return self.flow().waiting <= self._rate * AHEAD_SECONDS
+        """Whether hardly anything waits in the writer, and an operator allows more."""
+        return not self._bucket.empty and self.flow().waiting <= self._rate * AHEAD_SECONDS
 
     def has_room(self) -> bool:
         """Whether another large frame, which is there, should be made now."""
@@ -139,6 +176,7 @@ class Line:
 
     def look(self, now: float) -> None:
         """Measure, and hand over what the line has room for. At each answer, and often while ``busy``."""
+        self._bucket.fill(now)
         _, carried, waiting = self.flow()
         taken, elapsed = carried - self._carried, now - self._since
         wanted, self._refused = waiting > 0 or self._refused or bool(self._queue), False
@@ -159,7 +197,7 @@ class Line:
 
     def _begin(self, rate: float, carried: int, now: float) -> None:
         """The next measurement."""
-        self._rate = max(RATE_MIN, min(RATE_MAX, rate))
+        self._rate = max(RATE_MIN, min(self._rate_max, rate))
         self._carried, self._since, self._emptied = carried, now, False
 
     def _go_on(self) -> bool:

@@ -27,6 +27,7 @@ UPDATABLE: Final = (
     "token_endpoint",
     "auth_method",
     "enabled",
+    "max_rate",
 )
 """The fields that ``update_remote_peer`` takes."""
 
@@ -51,13 +52,15 @@ class Peers:
         token_endpoint: str = "",
         auth_method: str = "",
         enabled: bool = True,
+        max_rate: int = 0,
     ) -> bool:
         """Add a cloud peer, which the gateway dials; False when an equal one is there already.
 
         ``client_secret`` is ``env:NAME``, ``file:PATH`` (read on the gateway) or the secret itself, which
         is sealed for the cluster. ``auth_method`` is ``client_secret_post``, ``client_secret_basic`` or
         ``private_key_jwt``; with the last each node signs with a key of its own, which ``entgldb client-key``
-        makes, and no secret is needed. Raises InvalidError naming a bad field, EntglError
+        makes, and no secret is needed. ``max_rate`` is how many bytes a second it is sent at most; 0: no
+        limit. Raises InvalidError naming a bad field, EntglError
         ``already-exists``.
         """
         return self._put(
@@ -74,6 +77,7 @@ class Peers:
             token_endpoint=token_endpoint or None,
             auth_method=auth_method or None,
             enabled=enabled,
+            max_rate=max_rate,
         )
 
     def add_static_peer(self, node_id: str, address: str, *, enabled: bool = True) -> bool:

@@ -292,6 +292,8 @@ class PutPeer(Message):
     token_endpoint: str | None = None
     enabled: bool | None = None
     auth_method: str | None = None
+    max_rate: Count | None = None
+    """Bytes a second at most that are sent to it; 0: no limit."""
 
 
 @message(61, Channel.CLIENT)

@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from entgldb.messages.errors import InvalidError
-from entgldb.messages.limits import PEM_BYTES_MAX
+from entgldb.messages.limits import PEER_RATE_MAX, PEER_RATE_MIN, PEM_BYTES_MAX
 from entgldb.messages.model import check_node_id
 from entgldb.messages.schema import Json
 from entgldb.messages.strict_json import read_json
@@ -66,6 +66,8 @@ class RemotePeer:
     type: PeerType
     oauth2: OAuth2 | None
     enabled: bool
+    max_rate: int = 0
+    """Bytes a second at most that a gateway sends to a cloud peer; 0: no limit."""
     extra: tuple[tuple[str, Json], ...] = ()
 
     def to_document(self) -> dict[str, Json]:
@@ -76,6 +78,7 @@ class RemotePeer:
             "Type": int(self.type),
             "OAuth2Json": None if self.oauth2 is None else _oauth2_json(self.oauth2),
             "IsEnabled": self.enabled,
+            **({"MaxBytesPerSecond": self.max_rate} if self.max_rate else {}),
             **dict(self.extra),
         }
 
@@ -89,7 +92,7 @@ class RemotePeer:
 _ADDRESS = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]{1,15})?\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?):(?P<port>\d{1,5})"
 )
-_FIELDS = {"NodeId", "Address", "Type", "OAuth2Json", "IsEnabled"}
+_FIELDS = {"NodeId", "Address", "Type", "OAuth2Json", "IsEnabled", "MaxBytesPerSecond"}
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+|sealed:v1:[A-Za-z0-9:_=+/-]+")
 
 
@@ -132,6 +135,10 @@ def check_peer(peer: RemotePeer) -> RemotePeer:
     """Give ``peer`` back, or raise InvalidError naming the first bad field."""
     check_node_id(peer.node_id, "NodeId")
     split_address(peer.address)
+    if peer.max_rate and not PEER_RATE_MIN <= peer.max_rate <= PEER_RATE_MAX:
+        raise InvalidError(f"MaxBytesPerSecond is 0, for no limit, or {PEER_RATE_MIN} to {PEER_RATE_MAX}")
+    if peer.max_rate and peer.type is not PeerType.CLOUD_REMOTE:
+        raise InvalidError(f"{peer.node_id} is no cloud peer: links of a LAN have no limit")
     if peer.type is PeerType.CLOUD_REMOTE:
         if peer.oauth2 is None:
             raise InvalidError(
@@ -175,6 +182,7 @@ def read_peer(document: Mapping[str, Json]) -> RemotePeer:
             type=PeerType(document["Type"]),
             oauth2=None if raw in (None, "") else read_oauth2(read_json(_text(raw), "OAuth2Json")),
             enabled=document["IsEnabled"] is True,
+            max_rate=int(document.get("MaxBytesPerSecond") or 0),
             extra=tuple((k, v) for k, v in document.items() if k not in _FIELDS),
         )
     except (KeyError, ValueError, TypeError, AttributeError) as fault:

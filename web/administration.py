@@ -186,8 +186,10 @@ def _peer_fields(wanted: dict[str, Any]) -> dict[str, Any]:
             good = isinstance(value, list) and all(isinstance(one, str) for one in value)
         elif name == "enabled":
             good = isinstance(value, bool)
+        elif name == "max_rate":
+            good = type(value) is int and value >= 0
         else:
-            known = ", ".join((*_TEXTS, "scopes", "enabled"))
+            known = ", ".join((*_TEXTS, "scopes", "enabled", "max_rate"))
             raise InvalidError(f"the peer has {name!r:.80}", hint=f"known: {known}")
         if not good:
             raise InvalidError(f"the peer's {name} is not of its type")
@@ -201,6 +203,7 @@ def _shown(peer: RemotePeer) -> dict[str, Any]:
         "address": peer.address,
         "type": {PeerType.CLOUD_REMOTE: "cloud", PeerType.STATIC_REMOTE: "static"}.get(peer.type, "lan"),
         "enabled": peer.enabled,
+        "max_rate": peer.max_rate,
     }
     if oauth2 is not None:
         told = {

@@ -90,6 +90,7 @@ BODIES: Final[dict[str, Schema]] = {
         **dict.fromkeys(("address", "authority", "client_id", "client_secret", "audience", "ca_pem"), _TEXT),
         scopes=_array(_TEXT),
         enabled={"type": "boolean"},
+        max_rate=_COUNT,
     ),
     "resolve": _closed(("version", "take"), version=_VERSION, take={"type": ["string", "object"]}),
     "set_rule": _closed(("conflict",), conflict={"enum": ["lww", "merge"]}),

@@ -6,6 +6,7 @@ closed or dialled anew, what does not is left alone. One bad peer harms no other
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from entgldb.actors.behaviour import Asker, Behaviour, Context, refuse
@@ -276,7 +277,7 @@ class Gateway(Behaviour):
             return Reason.PEER_CHANGED if link.peer.node_id in self._bad else Reason.PEER_REMOVED
         if not peer.enabled:
             return Reason.PEER_DISABLED
-        if (peer.address, peer.oauth2) != (link.peer.address, link.peer.oauth2):
+        if replace(peer, extra=()) != replace(link.peer, extra=()):
             return Reason.PEER_CHANGED
         return None
 
@@ -286,7 +287,7 @@ class Gateway(Behaviour):
         for node_id, peer in self._peers.items():
             if node_id not in self._links:
                 reason = Reason.PAUSED if self._paused and peer.enabled else Reason.PEER_DISABLED
-                rows.append(_closed(node_id, peer.address, reason, since))
+                rows.append({**_closed(node_id, peer.address, reason, since), "max_rate": peer.max_rate})
         for node_id in self._bad:
             rows.append(_closed(node_id, "", Reason.INVALID, since))
         return sorted(rows, key=lambda row: str(row["node_id"]))

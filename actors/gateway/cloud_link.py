@@ -233,6 +233,7 @@ class CloudLink:
             "state": SHOWN.get(self.phase, "connecting"),
             "reason": self.reason,
             "since": self._since_ms,
+            "max_rate": self.peer.max_rate,
             "token_expires": ctx.now_ms() / 1000 + left if self._token else None,
             **(NO_STATUS if self.session is None else self.session.status(ctx)),
         }
@@ -272,7 +273,7 @@ class CloudLink:
         self._wake(max(0.0, self._renew_at - ctx.monotonic()), ctx)
         patience = silence.patience(self._means.settings.heartbeat_interval, hello)
         self.session = self._means.sessions.open(
-            Partner(hello.node_id, begins=True, patience=patience),
+            Partner(hello.node_id, begins=True, patience=patience, max_rate=self.peer.max_rate),
             Gossip(self._means.members, speaks_for=self.peer.node_id),
             self._send,
             lambda: self._means.links.flow(self.link),

@@ -63,6 +63,8 @@ class Partner(NamedTuple):
     """This side begins the comparisons of documents that come by themselves."""
     patience: float = silence.SECONDS_MIN
     """Seconds without a byte after which it counts as down."""
+    max_rate: int = 0
+    """Bytes a second at most that it is sent; 0: no limit."""
 
 
 class Session:
@@ -98,7 +100,7 @@ class Session:
         self._vouch = vouch
         """Our own word on the authors that the peer names."""
         self._sync_interval = sync_interval
-        self.line = Line(send, flow)
+        self.line = Line(send, flow, self._partner.max_rate)
         self._send, self._parts, self._pulse = self.line.send, Parts(), Pulse(self.line)
         self._writers = writers
         self.inbox = Inbox(log, self.line, count, self._propagation)

@@ -33,7 +33,9 @@ def added(request: PutPeer, stored: bytes | None, secrets: Secrets) -> RemotePee
             if not value:
                 raise InvalidError(f"{field} is missing for cloud peer {request.node_id}")
         oauth2 = _settings(request, OAuth2("", ""))
-    peer = RemotePeer(request.node_id, request.address, kind, oauth2, request.enabled is not False)
+    peer = RemotePeer(
+        request.node_id, request.address, kind, oauth2, request.enabled is not False, request.max_rate or 0
+    )
     if stored is not None and _same(read_peer(json.loads(stored)), peer, request.secret, secrets):
         return None
     if stored is not None:
@@ -54,6 +56,7 @@ def updated(request: PutPeer, stored: bytes | None, secrets: Secrets) -> RemoteP
         address=old.address if request.address is None else request.address,
         type=old.type if request.type is None else _kind(request.type),
         enabled=old.enabled if request.enabled is None else request.enabled,
+        max_rate=old.max_rate if request.max_rate is None else request.max_rate,
     )
     if old.oauth2 is not None or request.authority is not None or request.client_id is not None:
         peer = replace(peer, oauth2=_settings(request, old.oauth2 or OAuth2("", "")))

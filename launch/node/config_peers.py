@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from entgldb.launch.node.config_fields import Faults
 from entgldb.messages.errors import EntglError
-from entgldb.messages.limits import PEM_BYTES_MAX
+from entgldb.messages.limits import PEER_RATE_MAX, PEER_RATE_MIN, PEM_BYTES_MAX
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import OAuth2, PeerType, check_oauth2, split_address
 
@@ -17,7 +17,7 @@ _TYPES: Final = {
     "staticremote": PeerType.STATIC_REMOTE,
     "cloudremote": PeerType.CLOUD_REMOTE,
 }
-_PEER_KEYS: Final = {"nodeid", "address", "type", "oauth2", "isenabled"}
+_PEER_KEYS: Final = {"nodeid", "address", "type", "oauth2", "isenabled", "maxbytespersecond"}
 _OAUTH2_NAMES: Final = {
     "authority": "authority",
     "clientId": "client_id",
@@ -61,6 +61,11 @@ def _peer(entry: Any, place: str, folder: Path, faults: Faults) -> dict[str, Any
         "type": int(kind),
         "enabled": flat.get("isenabled", True),
     }
+    rate = flat.get("maxbytespersecond", 0)
+    if type(rate) is not int or (rate and not PEER_RATE_MIN <= rate <= PEER_RATE_MAX):
+        faults.add(f"{place}.maxBytesPerSecond", f"0, or {PEER_RATE_MIN} to {PEER_RATE_MAX} is expected")
+    elif rate:
+        peer["max_rate"] = rate
     if not isinstance(peer["enabled"], bool):
         faults.add(f"{place}.isEnabled", "true or false is expected")
     _check(lambda: check_node_id(peer["node_id"], "nodeId"), f"{place}.nodeId", peer["node_id"], faults)

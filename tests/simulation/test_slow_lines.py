@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from entgldb.actors.line import Line, Pulse
 from entgldb.actors.session.outbox import Outbox
 from entgldb.launch.testing.network import Weather
-from entgldb.messages.client import Write
+from entgldb.messages.client import PutPeer, RequestId, Write
 from tests.simulation.away import _forget
 from tests.simulation.events import damage
+from tests.simulation.events.clients import CLOUD
+from tests.simulation.events.operators import Nobody
 from tests.simulation.run import Run
-from tests.simulation.test_calm import quiet, settled_again, start
+from tests.simulation.test_calm import calm, quiet, settled_again, start
+from tests.simulation.world.node import SimulatedNode
 
 BANDWIDTH, DELAY = 15_000.0, 2.0
 LARGE = 150_000
@@ -145,3 +149,30 @@ def test_a_mutant_is_caught(monkeypatch: Patch, mutant: Callable[[Patch], None])
     mutant(monkeypatch)
     with pytest.raises(AssertionError):
         over_a_slow_line(DELAY)
+
+
+def test_a_cloud_peer_with_a_limit_gets_so_much_a_second_and_the_lan_all_at_once() -> None:
+    limit = 10_000
+    run = calm(3, cloud=True)
+    assert run.cloud is not None
+    client = run.clients[0]
+    order = PutPeer(RequestId(b"o" * 16, 1), False, CLOUD, max_rate=limit)
+    assert run.lan[2].ask("store", order, Nobody())
+    run.world.run(10.0)
+    rows = (run._ask(run.lan[0], "gateway") or {})["links"]
+    assert [(row["state"], row["max_rate"]) for row in cast(Any, rows)] == [("connected", limit)]
+    began = run.world.time
+    client._request(tuple(Write("users", f"limited{n}", body(n, SMALL_BYTES)) for n in range(200)))
+    total = 200 * SMALL_BYTES
+
+    def has(node: SimulatedNode) -> bool:
+        return bool(node.store.known("users", "limited199"))
+
+    run.world.run(2.0, lambda: all(has(node) for node in run.lan))
+    assert all(has(node) for node in run.lan)
+    assert not has(run.cloud)
+    run.world.run(60.0, lambda: has(cast(Any, run.cloud)))
+    took = run.world.time - began
+    assert (total - limit) / limit - 2 < took < 3 * total / limit
+    settled_again(run, 60.0)
+    assert run.finish().violations == []

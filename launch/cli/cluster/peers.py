@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from entgldb.launch.cli.cluster.rates import max_rate_option, told
 from entgldb.launch.cli.common import FAILED, common, leave, say, show, table, with_database
 from entgldb.launch.node.config_fields import Faults
 from entgldb.launch.node.config_peers import read_ca_file
@@ -103,6 +104,7 @@ def _told(as_json: bool, node_id: str, changed: bool, did: str, otherwise: str) 
 @click.option("--authority", required=True, metavar="URL", help="The authorization server.")
 @click.option("--client-id", required=True, metavar="ID")
 @_oauth2_options
+@max_rate_option
 @click.option("--wait", is_flag=True, help="Until all nodes list it and the gateway has connected.")
 @with_database
 def add_cloud_peer(
@@ -119,6 +121,7 @@ def add_cloud_peer(
     token_endpoint: str | None,
     auth_method: str | None,
     ca_file: Path | None,
+    max_rate: int | None,
     wait: bool,
 ) -> None:
     """Add a cloud peer, on all nodes of the LAN; the gateway dials it.
@@ -142,6 +145,7 @@ def add_cloud_peer(
         ca_pem=_ca_pem(ca_file) or "",
         token_endpoint=token_endpoint or "",
         auth_method=auth_method or "",
+        max_rate=max_rate or 0,
     )
     if wait:
         _wait(db, as_json, node_id, changed, begun)
@@ -186,6 +190,7 @@ def add_static_peer(db: Database, as_json: bool, node_id: str, address: str) -> 
 @click.option("--authority", metavar="URL")
 @click.option("--client-id", metavar="ID")
 @_oauth2_options
+@max_rate_option
 @with_database
 def update_peer(
     db: Database,
@@ -195,7 +200,7 @@ def update_peer(
     from_stdin: bool,
     scopes: tuple[str, ...],
     ca_file: Path | None,
-    **fields: str | None,
+    **fields: Any,
 ) -> None:
     """Change what is given of a remote peer, on all nodes; its link is dialled again.
 
@@ -259,7 +264,7 @@ def list_peers(db: Database, as_json: bool) -> None:
 
 def _cells(peer: RemotePeer) -> tuple[str, ...]:
     kind = {PeerType.CLOUD_REMOTE: "cloud", PeerType.STATIC_REMOTE: "static"}.get(peer.type, "lan")
-    state = "enabled" if peer.enabled else "disabled"
+    state = ", ".join(filter(None, ("enabled" if peer.enabled else "disabled", told(peer.max_rate))))
     oauth2 = (peer.oauth2.authority, peer.oauth2.client_id) if peer.oauth2 else ("", "")
     return peer.node_id, peer.address, kind, state, *oauth2
 
@@ -270,6 +275,7 @@ def _shown(peer: RemotePeer) -> dict[str, Any]:
         "address": peer.address,
         "type": int(peer.type),
         "enabled": peer.enabled,
+        "max_rate": peer.max_rate,
     }
     if peer.oauth2 is not None:
         secret = peer.oauth2.client_secret

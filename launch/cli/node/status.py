@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from entgldb.launch.cli.cluster.rates import told
 from entgldb.launch.cli.common import DEGRADED, common, leave, say, show, utc, with_database
 from entgldb.messages.limits import DRIFT_MS_MAX
 
@@ -119,7 +120,8 @@ def text(body: dict[str, Any], wrong: list[str]) -> str:
         )
     for link in gateway.get("links") or []:
         reason = f" ({link['reason']})" if link.get("reason") else ""
-        state = f"{link.get('state')}{reason}, {_lag(link)}"
+        limit = f", {rate}" if (rate := told(link.get("max_rate"))) else ""
+        state = f"{link.get('state')}{reason}, {_lag(link)}{limit}"
         lines.append(f"cloud     {link.get('node_id')} {link.get('address')} {state}")
     for row in ((body.get("oplog") or {}).get("verify") or {}).get("peers") or []:
         at_ms = row.get("at_ms")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from entgldb.messages.errors import InvalidError
-from entgldb.messages.limits import PEM_BYTES_MAX
+from entgldb.messages.limits import PEER_RATE_MAX, PEER_RATE_MIN, PEM_BYTES_MAX
 from entgldb.messages.remote_peers import (
     OAuth2,
     PeerType,
@@ -106,3 +106,15 @@ def test_the_method_of_a_client_is_kept_in_the_document() -> None:
 def test_a_method_that_cannot_be_is_refused(method: str, secret: str) -> None:
     with pytest.raises(InvalidError):
         check_peer(replace(PEER, oauth2=replace(PEER.oauth2, client_secret=secret, auth_method=method)))
+
+
+def test_a_limit_is_of_cloud_peers_and_neither_tiny_nor_negative() -> None:
+    oauth2 = OAuth2("https://id.example.com", "me")
+    cloud = RemotePeer("c", "h:1", PeerType.CLOUD_REMOTE, oauth2, True, PEER_RATE_MIN)
+    assert read_peer(cloud.to_document()) == cloud
+    assert "MaxBytesPerSecond" not in replace(cloud, max_rate=0).to_document()
+    for rate in (PEER_RATE_MIN - 1, -5, PEER_RATE_MAX + 1):
+        with pytest.raises(InvalidError, match="MaxBytesPerSecond is 0"):
+            check_peer(replace(cloud, max_rate=rate))
+    with pytest.raises(InvalidError, match="no cloud peer"):
+        check_peer(RemotePeer("s", "h:1", PeerType.STATIC_REMOTE, None, True, PEER_RATE_MIN))

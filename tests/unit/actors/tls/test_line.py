@@ -14,7 +14,7 @@ from entgldb.actors.line import (
 )
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import ProtocolError
-from entgldb.messages.limits import BATCH_BYTES_MAX, FRAME_BYTES_MAX, LINK_QUEUE_BYTES_MAX
+from entgldb.messages.limits import BATCH_BYTES_MAX, FRAME_BYTES_MAX, LINK_QUEUE_BYTES_MAX, PEER_RATE_MIN
 from entgldb.messages.model import Entry
 from entgldb.messages.schema import Channel, Message
 
@@ -25,13 +25,13 @@ STEP = 0.02
 class Wire:
     """A writer from which ``rate`` bytes a second are taken."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, limit: int = 0) -> None:
         self.rate = rate
         self.now = 0.0
         self.carried = self.waiting = 0.0
         self.sent: list[tuple[float, Message, float]] = []
         """When, what, and how many bytes waited before it."""
-        self.line = Line(self._send, lambda: Flow(0, int(self.carried), int(self.waiting)))
+        self.line = Line(self._send, lambda: Flow(0, int(self.carried), int(self.waiting)), limit)
 
     def run(self, seconds: float, *, wanted: bool = True) -> None:
         """Time passes; ``wanted``: there is always one more batch to send."""
@@ -63,6 +63,32 @@ def test_a_line_is_kept_full_with_frames_of_less_than_a_second(rate: int) -> Non
     late = [before for at, _, before in wire_.sent if at > 10]
     assert max(late) <= 2 * AHEAD_SECONDS * rate, "a heartbeat sent now would wait as long"
     assert wire_.line.batch <= max(BATCH_BYTES_MIN, rate)
+
+
+@pytest.mark.parametrize("limit", [PEER_RATE_MIN, 20_000, 200_000])
+def test_a_limited_line_takes_so_much_a_second_and_no_more_and_heartbeats_at_once(limit: int) -> None:
+    wire_ = Wire(100_000_000, limit)
+    wire_.run(30)
+    for _ in range(30):
+        wire_.run(1)
+        begun = len(wire_.sent)
+        wire_.line.send(BEAT)
+        assert wire_.sent[begun][1] is BEAT
+    handed = wire_.carried + wire_.waiting
+    assert 0.9 * 60 * limit < handed < 60 * limit + 2 * BATCH_BYTES_MAX
+    bulk = [len(codec.encode(message)) for _, message, _ in wire_.sent]
+    assert max(bulk) < max(limit, 3 * BATCH_BYTES_MIN)
+
+
+def test_a_limited_line_that_was_quiet_saves_one_second_up_and_a_slow_one_is_no_faster_for_it() -> None:
+    wire_ = Wire(100_000_000, 50_000)
+    wire_.run(100, wanted=False)
+    begun = wire_.carried
+    wire_.run(1)
+    assert wire_.carried - begun < 2.5 * 50_000
+    slow = Wire(15_000, 50_000)
+    slow.run(30)
+    assert slow.waiting < 2 * AHEAD_SECONDS * 15_000 + BATCH_BYTES_MIN
 
 
 def test_a_fast_line_has_full_batches_after_a_few_looks() -> None:
