@@ -18,7 +18,7 @@ from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local.actors import Dropped
 from entgldb.messages.schema import Json, Message
 
-INFO, WARNING, ERROR = 20, 30, 40
+DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 """Levels for ``Context.log``, as in ``logging``, which a behaviour does not import: it loads threading."""
 
 FAILURES_MAX = 5
@@ -101,6 +101,8 @@ class Behaviour:
     """Dispatches a message to ``on_<message_name>``, its own or a part's, and counts what it refuses."""
 
     name = ""
+    level = INFO
+    """Lines below it are not logged: a text that costs time is not made for them."""
     hopeless = False
     """Whether some handler failed FAILURES_MAX times in a row: the host then ends the actor."""
     parts: tuple[object, ...] = ()

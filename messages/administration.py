@@ -1,5 +1,5 @@
-"""Decisions and questions of an administrator about nodes, logs and clocks. Tags 58, 65 to 67, 70, 76, 79 and
-181; 180 was used."""
+"""Decisions and questions of an administrator about nodes, logs and clocks. Tags 58, 65 to 67, 70, 76, 79,
+200 and 201; 180 was used."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ResetClock(Message):
     request: RequestId
 
 
-@message(181, Channel.CLIENT)
+@message(200, Channel.CLIENT)
 class PauseSync(Message):
     """To ``store``: this node, and no other, has no links of a kind until it is told so, or for a time.
 
@@ -69,6 +69,19 @@ class PauseSync(Message):
     """False ends it."""
     seconds: float = 0.0
     """0: until it is ended."""
+
+
+@message(201, Channel.CLIENT, admin=True)
+class SetLogLevel(Message):
+    """To ``node``: what all its actors write into the log, until it is started again, or for a time.
+
+    Answered by Report (``level``, ``seconds``: what is left of it, null: no end) or Refused.
+    """
+
+    level: str = ""
+    """``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``; empty: as the configuration says."""
+    seconds: float = 0.0
+    """0: until it is changed again."""
 
 
 @message(58, Channel.CLIENT)

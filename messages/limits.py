@@ -144,6 +144,8 @@ SPREAD_SECONDS_MAX: Final = 20.0
 """Seconds for which one of them waits; a relayed question has to be answered within 30."""
 CLIENTS_MAX: Final = 512
 """Clients connected to a node's socket at once: Thespian can watch no descriptor from 1,024 on."""
+LOG_LEVEL_SECONDS_MAX: Final = 7 * 24 * 3600.0
+"""Another level of the log that ends by itself is no longer."""
 PEER_RATE_MIN: Final = 4096
 """Bytes a second that a cloud peer can be limited to: with less, heartbeats and vectors have no room."""
 PEER_RATE_MAX: Final = 2**40

@@ -145,3 +145,5 @@ class NodeSettings(Record):
     log_level: str = "INFO"
     config_file: str = ""
     http: HttpSettings = HttpSettings()
+    log_format: str = "text"
+    """``text``, or ``json``: an object a line."""

@@ -73,7 +73,6 @@ class Host(OfThisMachine):
         self.asker: Asker | None = None
         self._actor = actor
         self._log = LogFile(Inherited.directory / "log" / "entgldb.log", name)
-        self._level = logging.INFO
         self._behaviour: Behaviour | None = None
         self._edge: build.Edge | None = None
         self._addresses: dict[str, Any] = {}
@@ -144,7 +143,7 @@ class Host(OfThisMachine):
         self._cell.busy(step)
 
     def log(self, level: int, text: str) -> None:
-        if level >= self._level:
+        if level >= (logging.INFO if self._behaviour is None else self._behaviour.level):
             self._log.line(level, text)
 
     # --- what Thespian calls -------------------------------------------------------------------
@@ -253,8 +252,8 @@ class Host(OfThisMachine):
         elif isinstance(message, Boot) and self._behaviour is None:
             self._begin_node(message, asker)
         else:
-            if isinstance(message, Configure):
-                self._level = logging.getLevelName(message.log_level)
+            if isinstance(message, Configure) and self._behaviour is not None:
+                self._behaviour.level = logging.getLevelName(message.log_level)
             self._dispatch(message, asker)
             if isinstance(message, StopNow):
                 self._close()
@@ -275,10 +274,10 @@ class Host(OfThisMachine):
 
     def _begin(self, configure: Configure) -> None:
         """Build the behaviour; where that fails, say why and let the supervisor start us again."""
-        self._level = logging.getLevelName(configure.log_level)
         self.busy("its start")
         try:
             self._behaviour, self._edge = build.build(configure)
+            self._behaviour.level = logging.getLevelName(configure.log_level)
             if self._edge is not None:
                 self._edge.start()
             self._lane = Lane(Inherited.directory, self.name, LOCAL_FRAME_BYTES_MAX, self._dropped)
@@ -300,7 +299,6 @@ class Host(OfThisMachine):
         self._actor.send(self._actor.myAddress, ActorExitRequest())
 
     def _begin_node(self, boot: Boot, asker: Asker | None) -> None:
-        self._level = logging.getLevelName(boot.settings.log_level)
         keeper = NodeKeeper(boot.settings)
         keeper.identity = {"pid": os.getpid(), "address": str(host_wire.port_of(self._actor.myAddress))}
         self._behaviour = keeper

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import json
 import logging
 import os
 import time
 from pathlib import Path
+from typing import ClassVar, Final
 
 LOG_BYTES_MAX = 4 * 1024 * 1024
-"""A log file of this size is renamed to ``.1`` and a new one begun."""
+"""A log file of this size is renamed to ``.1``, that to ``.2`` and so on, and a new one begun."""
+OLD_FILES_MAX: Final = 3
+"""The oldest of so many renamed ones goes."""
 
 
 class LogFile(logging.Handler):
     """Appends whole lines with one write each, so that processes do not tear each other's lines."""
+
+    as_json: ClassVar = False
+    """An object a line instead of text: of all log files of this process, and of those it forks."""
 
     def __init__(self, path: Path, who: str) -> None:
         super().__init__()
@@ -36,10 +44,17 @@ class LogFile(logging.Handler):
 
     def line(self, level: int, text: str) -> None:
         """One entry; a text of several lines is indented below it."""
+        if not text:
+            return
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
-        body = text.rstrip().replace("\n", "\n    ")
-        data = f"{stamp} {os.getpid():>7} {self.who:<8} {logging.getLevelName(level):<7} {body}\n"
+        name = logging.getLevelName(level)
+        if LogFile.as_json:
+            row = {"time": stamp, "pid": os.getpid(), "who": self.who, "level": name, "text": text.rstrip()}
+            data = json.dumps(row) + "\n"
+        else:
+            body = text.rstrip().replace("\n", "\n    ")
+            data = f"{stamp} {os.getpid():>7} {self.who:<8} {name:<7} {body}\n"
         try:
             self._rotate()
             os.write(self._fd, data.encode(errors="replace"))
@@ -54,10 +69,16 @@ class LogFile(logging.Handler):
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         try:
             if self._current():
-                self.path.rename(self.path.with_suffix(self.path.suffix + ".1"))
+                for number in range(OLD_FILES_MAX, 1, -1):
+                    with contextlib.suppress(FileNotFoundError):
+                        self._old(number - 1).rename(self._old(number))
+                self.path.rename(self._old(1))
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
         self._open()
+
+    def _old(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
 
     def _open(self) -> None:
         if self._fd >= 0 and not self._current():

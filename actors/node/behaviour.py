@@ -6,6 +6,7 @@ repeats all that the child needs to serve: its slice, the peer list, who is gate
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -14,6 +15,7 @@ from entgldb.actors.behaviour import ERROR, INFO, WARNING, Asker, Behaviour, Cal
 from entgldb.actors.node.collector import Collector
 from entgldb.actors.node.configuration import configure, pause_in_words, static_peers
 from entgldb.actors.node.history import Outcomes
+from entgldb.actors.node.log_level import LEVELS, LOG_LEVEL, LogLevel
 from entgldb.actors.node.reloading import merge
 from entgldb.actors.node.supervision import (
     ABOVE,
@@ -23,6 +25,7 @@ from entgldb.actors.node.supervision import (
     Above,
     Child,
 )
+from entgldb.messages.administration import SetLogLevel
 from entgldb.messages.client import Done, Refused, Reload, Report, Status, Stop, WhoIs
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
@@ -31,6 +34,7 @@ from entgldb.messages.local.actors import (
     ApplyInitialPeers,
     Boot,
     ChildExited,
+    Configure,
     ElectionOutcome,
     HttpState,
     InitialPeersApplied,
@@ -80,6 +84,7 @@ class NodeKeeper(Behaviour):
     def __init__(self, settings: NodeSettings) -> None:
         super().__init__()
         self.settings = settings
+        self.level = LEVELS[settings.log_level]
         self.identity: dict[str, Json] = {}
         """Filled by the host: pid and address of this actor."""
         self.children = {name: Child() for name in CHILDREN}
@@ -90,6 +95,7 @@ class NodeKeeper(Behaviour):
         self._stopping = False
         self._fault: Refused | None = None
         self._outcomes = Outcomes()
+        self._log_level = LogLevel()
         self._peers: tuple[dict[str, Json], ...] | None = None
         self._static: dict[str, str] = {}
         self._nodes = NodesChanged(())
@@ -204,7 +210,7 @@ class NodeKeeper(Behaviour):
     def _spawn(self, name: str, ctx: Context) -> None:
         self.children[name].begin(ctx.monotonic())
         ctx.spawn(name)
-        ctx.tell(name, configure(self.settings, name))
+        ctx.tell(name, self._slice(name))
 
     def _store_ready(self, ctx: Context) -> None:
         known = self.children["store"].facts.get("known_peers")
@@ -267,16 +273,38 @@ class NodeKeeper(Behaviour):
     def _apply_settings(self, read: NodeSettings, ctx: Context) -> Report:
         """Take over the settings that can change in a running node; tell those that changed and those that
         wait for a restart."""
-        before = {name: configure(self.settings, name) for name in CHILDREN}
+        before = {name: self._slice(name) for name in CHILDREN}
         self.settings, changed, restart_needed = merge(self.settings, read)
+        self.level = LEVELS[self._log_level.now(self.settings.log_level)]
         for name, child in self.children.items():
-            if child.up and configure(self.settings, name) != before[name]:
-                ctx.tell(name, configure(self.settings, name))
+            if child.up and self._slice(name) != before[name]:
+                ctx.tell(name, self._slice(name))
         if "InitialRemotePeers" in changed and self._initial_ticket:
             self._initial_ticket += 1
             self._apply_initial(ctx)
         ctx.log(INFO, f"reload: changed {changed}, restart needed for {restart_needed}")
         return Report({"changed": changed, "restart_needed": restart_needed})
+
+    def _slice(self, name: str) -> Configure:
+        return replace(configure(self.settings, name), log_level=self._log_level.now(self.settings.log_level))
+
+    def on_set_log_level(self, message: SetLogLevel, ctx: Context) -> None:
+        try:
+            self._log_level.order(message, ctx)
+        except EntglError as fault:
+            refuse(ctx, fault)
+            return
+        self._relevel(ctx)
+        ctx.answer(ctx.asker, Report(self._log_level.report(self.settings.log_level, ctx)))
+
+    def _relevel(self, ctx: Context) -> None:
+        """Every actor logs by the level that counts now."""
+        level = self._log_level.now(self.settings.log_level)
+        self.level = LEVELS[level]
+        ctx.log(INFO, f"the log has level {level}")
+        for name, child in self.children.items():
+            if child.up:
+                ctx.tell(name, self._slice(name))
 
     # --- who is gateway, which peers ------------------------------------------------------------
 
@@ -346,6 +374,9 @@ class NodeKeeper(Behaviour):
             self._ask_synced(ctx)
         elif message.what == "initial" and message.generation == self._initial_ticket:
             self._apply_initial(ctx)
+        elif message.what == LOG_LEVEL:
+            if self._log_level.over(message):
+                self._relevel(ctx)
         elif message.what == "collect":
             collector = self._collectors.pop(message.generation, None)
             if collector is not None:
@@ -388,9 +419,9 @@ class NodeKeeper(Behaviour):
     def on_status(self, message: Status, ctx: Context) -> None:
         asker = ctx.asker
         up = {name: Status() for name, child in self.children.items() if child.up}
-        self._collect(up, lambda answers, ctx: ctx.answer(asker, self._report(answers)), ctx)
+        self._collect(up, lambda answers, ctx: ctx.answer(asker, self._report(answers, ctx)), ctx)
 
-    def _report(self, answers: dict[str, Message | None]) -> Report:
+    def _report(self, answers: dict[str, Message | None], ctx: Context) -> Report:
         body: dict[str, Json] = {
             "node_id": self.settings.store.node_id,
             "role": self.settings.store.role,
@@ -398,6 +429,7 @@ class NodeKeeper(Behaviour):
             "pids": dict(self._addresses().pids),
             "counts": dict(self.counts),
             "gateways": self._outcomes.report(),
+            "log": self._log_level.report(self.settings.log_level, ctx),
         }
         for name in CHILDREN:
             answer = answers.get(name)

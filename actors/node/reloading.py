@@ -47,6 +47,7 @@ FIXED: Final = {
     "allow_clients": "cloud.allow_clients",
     "token_profile": "cloud.token_profile",
     "http": "http",
+    "log_format": "log.format",
     "tenants": "cloud.tenants",
     "tenant_claim": "cloud.tenant_claim",
     "tenant_map": "cloud.tenant_map",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Context, refuse, refused
+from entgldb.actors.behaviour import DEBUG, ERROR, Asker, Behaviour, Context, refuse, refused
 from entgldb.actors.figures import Timings
 from entgldb.actors.ports import Disk, Secrets, Store
 from entgldb.actors.session import own_log
@@ -27,14 +27,14 @@ from entgldb.actors.store.intake import Intake
 from entgldb.actors.store.mending import mend
 from entgldb.actors.store.notices import Notices
 from entgldb.actors.store.snapshots import install
+from entgldb.actors.store.tracing import traced
 from entgldb.messages import client, codec
-from entgldb.messages.administration import AcceptClock, HealOrigin, ResetClock, RetireNode, UnpinCluster
+from entgldb.messages.administration import HealOrigin, ResetClock, RetireNode, UnpinCluster
 from entgldb.messages.errors import OF_THE_DISK, EntglError, ErrorCode, InvalidError, NotAllowedError, Reason
 from entgldb.messages.local.actors import (
     Apply,
     ApplyInitialPeers,
     BuildIndexes,
-    ClockJudged,
     ClusterPinned,
     Configure,
     HideExpired,
@@ -116,7 +116,7 @@ class StoreKeeper(Behaviour):
         """System collection -> its documents as the node actor knows them."""
         self._own_last = 0
         self._pauses = Pauses(store, settings.role)
-        self.parts = (self._pauses,)
+        self.parts = (self._pauses, self._clock)
 
     def start(self, ctx: Context) -> None:
         own_log.tell_of_beginning(self.store, ctx)
@@ -160,6 +160,9 @@ class StoreKeeper(Behaviour):
         if last > before:
             self._notices.committed(before + 1, last, self._own_last, ctx)
         self._answer(answers, queue, ctx)
+        if self.level <= DEBUG:
+            for (_, request), (_, answer) in zip(queue, answers, strict=True):
+                ctx.log(DEBUG, traced(request, answer))
         if any(REQUESTS[type(message)].touches_system(message) for _, message in queue):
             self._tell_system(ctx)
         self._expiry.look(self.store, ctx)
@@ -193,17 +196,6 @@ class StoreKeeper(Behaviour):
         if message.store is not None:
             self.settings = message.store
             self._disk.configure(message.store, ctx)
-
-    def on_clock_judged(self, message: ClockJudged, ctx: Context) -> None:
-        self._clock.judged(message, ctx)
-
-    def on_accept_clock(self, message: AcceptClock, ctx: Context) -> None:
-        try:
-            self._clock.accept(ctx)
-        except EntglError as fault:
-            refuse(ctx, fault)
-        else:
-            ctx.answer(ctx.asker, client.Done())
 
     def on_follow(self, message: client.Follow, ctx: Context) -> None:
         if ctx.asker is not None:

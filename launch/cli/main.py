@@ -78,6 +78,7 @@ _VERBS: Final = {
     "tell": ("cli.node.actors", "tell", "Send an actor a message."),
     "pause": ("cli.node.pauses", "pause", "Have this node keep no links to its LAN, or to clouds."),
     "resume": ("cli.node.pauses", "resume", "End such a pause."),
+    "log-level": ("cli.node.log_level", "log_level", "Have a running node log more, or less, for a while."),
     "reload": ("cli.node.actors", "reload", "Read the configuration again, without a restart."),
     "service": ("cli.node.service", "service", "Have systemd run the node."),
     "serve": ("cli.node.http", "serve", "Serve the node by HTTP."),

@@ -38,6 +38,7 @@ from entgldb.web.door.place import read_place
 FILE_NAME: Final = "entgldb.toml"
 ROLES: Final = ("lan", "cloud")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+LOG_FORMATS: Final = ("text", "json")
 _SECTIONS: Final = {
     "node",
     "network",
@@ -49,6 +50,7 @@ _SECTIONS: Final = {
     "cloud",
     "disk",
     "http",
+    "log",
     "EntglDb",
     "InitialRemotePeers",
 }
@@ -63,6 +65,7 @@ _NAMED: Final = (
     "disk",
     "verify",
     "http",
+    "log",
 )
 _HOURS_MAX: Final = 10 * 365 * 24.0
 _DEFAULTS_OPLOG = OplogSettings("", "")
@@ -167,6 +170,7 @@ class _Builder:
             self.disk,
             self.verify,
             self.http,
+            self.log,
         ) = self.sections
 
     def build(self, peers: tuple[Any, ...], config_file: str) -> NodeSettings:
@@ -187,6 +191,7 @@ class _Builder:
             log_level=log_level,
             config_file=config_file,
             http=self._http(),
+            log_format=self.log.choice("format", LOG_FORMATS, "text"),
         )
         for section in self.sections:
             section.finish()

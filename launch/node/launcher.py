@@ -106,6 +106,7 @@ class Launcher:
         self.directory = directory
         self._load = load
         self._settings = load()
+        LogFile.as_json = self._settings.log_format == "json"
         self._signals = _Signals()
         self._pipe, self._node_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._stopped = False

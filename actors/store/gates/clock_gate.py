@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from entgldb.actors.behaviour import INFO, WARNING, Context
+from entgldb.actors.behaviour import INFO, WARNING, Context, refuse
 from entgldb.actors.ports import Store
+from entgldb.messages.administration import AcceptClock
+from entgldb.messages.client import Done
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 from entgldb.messages.local.actors import ClockJudged, Tick
 from entgldb.messages.schema import Json
@@ -36,7 +38,7 @@ class ClockGate:
         self._heard_at = 0.0
         self._accepted = False
 
-    def judged(self, verdict: ClockJudged, ctx: Context) -> None:
+    def on_clock_judged(self, verdict: ClockJudged, ctx: Context) -> None:
         """Sync has compared clocks."""
         before = self.state(ctx)
         self._heard_at = ctx.monotonic()
@@ -46,11 +48,14 @@ class ClockGate:
             level = WARNING if verdict.off else INFO
             ctx.log(level, f"clock {self.state(ctx)}: the peers' are {verdict.offset_ms} ms ahead of ours")
 
-    def accept(self, ctx: Context) -> None:
-        """An operator says: go on. Raises InvalidError where nothing is to be accepted."""
+    def on_accept_clock(self, message: AcceptClock, ctx: Context) -> None:
+        """An operator says: go on; refused where nothing is to be accepted."""
         if self.state(ctx) == CLOCK_OK:
-            raise InvalidError("the clock of this node is not off against its peers; writes are taken")
+            text = "the clock of this node is not off against its peers; writes are taken"
+            refuse(ctx, InvalidError(text))
+            return
         self._accepted = True
+        ctx.answer(ctx.asker, Done())
 
     def state(self, ctx: Context) -> str:
         """``ok``, ``off`` or ``accepted``."""

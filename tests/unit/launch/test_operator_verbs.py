@@ -88,3 +88,20 @@ def test_links_are_paused_for_a_while_and_resumed(verb: Verb) -> None:
     assert verb("resume")[1] == "nothing is paused\n"
     assert verb("pause", "wan")[0] == verb("pause", "lan", "--for", "soon")[0] == 2
     soon(lambda: told(verb, "gateway")["gateway"] == "lan-1")
+
+
+def test_the_level_of_the_log_is_changed_for_a_while(verb: Verb, directory: Path) -> None:
+    assert verb("log-level")[1] == "info\n"
+    verb("put", "users", "k1", '{"a": "canary-1"}')
+    assert verb("log-level", "debug", "--for", "10m")[1] == "debug, for 10m more\n"
+    log = directory / "log" / "entgldb.log"
+
+    def written() -> bool:
+        verb("put", "users", "k2", '{"a": "canary-2"}')
+        verb("put", "users", "k2", '{"a": "canary-3"}')
+        return " is committed as lan-1/" in log.read_text()
+
+    soon(written)
+    assert "canary" not in log.read_text()
+    assert verb("log-level", "configured")[1] == "info\n"
+    assert verb("log-level", "loud")[0] == 2
