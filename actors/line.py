@@ -73,7 +73,7 @@ NOTHING: Final = Flow(0, 0, 0)
 
 
 class Bucket:
-    """What may be handed to a line that an operator has limited: a token bucket, counted in bytes.
+    """A token bucket, counted in bytes: so much may be handed to a line that an operator has limited.
 
     It holds the bytes of BURST_SECONDS at most. Small frames go in any case and leave a debt.
     """

@@ -424,6 +424,9 @@ class Links(Protocol):
     def admit(self, link: int, client_id: str) -> None:
         """Cloud role: its token, of this client, was accepted: its frames may be larger than a Hello."""
 
+    def good_until_ms(self) -> int:
+        """The end of the certificate that this side shows, in milliseconds since 1970; 0: there is none."""
+
     def port(self) -> int:
         """The port the listener is bound to; 0 without one."""
 

@@ -27,6 +27,7 @@ _VOCABULARY: Final = (
     "client",
     "local.actors",
     "local.members",
+    "local.pauses",
     "merging",
     "local.snapshots",
     "local.tenants",

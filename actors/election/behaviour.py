@@ -26,7 +26,6 @@ from entgldb.messages.local.actors import (
     ElectionOutcome,
     Fitness,
     FromPeer,
-    PausesChanged,
     PeerDown,
     PeerUp,
     ProveReach,
@@ -35,6 +34,7 @@ from entgldb.messages.local.actors import (
     Tick,
     ToPeer,
 )
+from entgldb.messages.local.pauses import PausesChanged
 from entgldb.messages.schema import Channel, Message
 from entgldb.messages.settings import ElectionSettings
 from entgldb.messages.wire import Alive, Claim, Coordinator, Election, Rank, Standing

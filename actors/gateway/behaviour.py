@@ -36,7 +36,6 @@ from entgldb.messages.local.actors import (
     FrameIn,
     LinkDown,
     LinkUp,
-    PausesChanged,
     ProbeDone,
     ProveReach,
     Reconfigure,
@@ -46,6 +45,7 @@ from entgldb.messages.local.actors import (
     TokenFailed,
     TokenIssued,
 )
+from entgldb.messages.local.pauses import PausesChanged
 from entgldb.messages.remote_peers import PeerType, RemotePeer, read_peer
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import GatewaySettings
@@ -169,7 +169,7 @@ class Gateway(Behaviour):
             "reach": self._reach.count(ctx.monotonic()),
             "links": self._link_rows(ctx) if self._leads else [],
             "counts": dict(self.counts),
-            "alarms": self.sessions.alarms(ctx),
+            "alarms": self.sessions.alarms(ctx) + self._token_alarms(),
         }
         ctx.answer(ctx.asker, Report(body))
 
@@ -291,6 +291,9 @@ class Gateway(Behaviour):
         for node_id in self._bad:
             rows.append(_closed(node_id, "", Reason.INVALID, since))
         return sorted(rows, key=lambda row: str(row["node_id"]))
+
+    def _token_alarms(self) -> list[Json]:
+        return [found for link in self._links.values() if (found := link.token_alarm()) is not None]
 
     def _probe(self, peer: RemotePeer, asker: Asker | None) -> None:
         assert peer.oauth2 is not None, "checked when the peer was read"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from entgldb.actors import silence
+from entgldb.actors.alarms import alarm
 from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.gateway import cloud_hello
@@ -54,6 +55,10 @@ OF_THE_AUTHORITY: Final = frozenset(
 )
 
 TOKEN, DIALLING, HELLO, OPEN, BACKOFF, CLOSED = "token", "dialling", "hello", "open", "backoff", "closed"
+TOKEN_TRIES: Final = 3
+"""Attempts in vain after which it is an alarm that there is no token."""
+_OF_THE_TOKEN: Final = frozenset(reason.value for reason in (*OF_THE_AUTHORITY, Reason.SECRET_MISSING))
+
 OVERDUE: Final = {
     TOKEN: (Reason.AUTHORITY_UNREACHABLE, f"no answer in {TOKEN_WAIT:.0f} s"),
     DIALLING: (Reason.UNREACHABLE, f"no connection in {DIAL_WAIT:.0f} s"),
@@ -96,6 +101,8 @@ class CloudLink:
         self._since_ms = 0
         self._failures = 0
         self._renewals_failed = 0
+        self._failing_ms = 0
+        """When the first attempt failed of those that have failed since one succeeded."""
         self._connected_at: float | None = None
         self._timer = 0
         self._ticket = 0
@@ -221,6 +228,17 @@ class CloudLink:
         self._means.count(reason)
         ctx.log(INFO, f"cloud peer {self.peer.node_id}: closed, {reason.value}")
 
+    def token_alarm(self) -> dict[str, Json] | None:
+        """The alarm that no token can be had, after some attempts; None where there is no such trouble."""
+        tries = max(self._failures, self._renewals_failed)
+        lasting = tries >= TOKEN_TRIES or self.reason == Reason.SECRET_MISSING.value
+        if not lasting or self.reason not in _OF_THE_TOKEN:
+            return None
+        then = "its link ends with the one it has" if self.phase == OPEN else "its link is down"
+        text = f"there is no token for cloud peer {self.peer.node_id}, {self.reason}: {then}"
+        code, node_id = "token-not-renewed", self.peer.node_id
+        return alarm(code, node_id, f"{text}: entgldb test-peer {node_id}", self._failing_ms)
+
     def status(self, ctx: Context) -> dict[str, Json]:
         """One row of ``gateway`` status; ``since`` in milliseconds since 1970.
 
@@ -294,6 +312,7 @@ class CloudLink:
 
     def _renewal_failed(self, reason: Reason, text: str, ctx: Context, retry_after: float) -> None:
         """The link stays open until the cloud closes it for the token's age."""
+        self._failing_ms = self._failing_ms if self.reason else ctx.now_ms()
         self.reason = reason.value
         self._renewals_failed += 1
         delay = self._delay(reason, self._renewals_failed, retry_after, ctx)
@@ -307,6 +326,7 @@ class CloudLink:
         self._means.tokens.request(self.peer.node_id, self._ticket, self.oauth2)
 
     def _wait_for_secret(self, ctx: Context) -> None:
+        self._failing_ms = self._failing_ms if self.reason else ctx.now_ms()
         if self.reason != Reason.SECRET_MISSING.value:
             self._means.count(Reason.SECRET_MISSING)
             self._warn("its client secret cannot be resolved on this node", ctx)
@@ -323,6 +343,7 @@ class CloudLink:
             self._token = ""
         self._failures += 1
         delay = self._delay(reason, self._failures, retry_after, ctx)
+        self._failing_ms = self._failing_ms if self.reason else ctx.now_ms()
         self.reason = reason.value
         self._enter(BACKOFF, ctx)
         self._wake(delay, ctx)

@@ -39,7 +39,6 @@ from entgldb.messages.local.actors import (
     HttpState,
     InitialPeersApplied,
     KnownPeers,
-    PausesChanged,
     PeerDown,
     PeerUp,
     Ready,
@@ -54,6 +53,7 @@ from entgldb.messages.local.actors import (
     Well,
 )
 from entgldb.messages.local.members import NodesChanged, NoteSelf
+from entgldb.messages.local.pauses import PausesChanged
 from entgldb.messages.local.snapshots import StoreBegan
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.settings import NodeSettings

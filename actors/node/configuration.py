@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.messages.errors import EntglError, Reason
-from entgldb.messages.local.actors import Configure, Pause
+from entgldb.messages.local.actors import Configure
+from entgldb.messages.local.pauses import Pause
 from entgldb.messages.remote_peers import PeerType, read_peer
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import NodeSettings

@@ -19,6 +19,7 @@ from entgldb.actors.session.writers import Writers
 from entgldb.actors.sync.cut_off import CutOff
 from entgldb.actors.sync.dialler import Dialler
 from entgldb.actors.sync.duplicates import Duplicates
+from entgldb.actors.sync.machine import Machine
 from entgldb.actors.sync.membership import Membership
 from entgldb.actors.sync.peer_link import PeerLink, introduce
 from entgldb.actors.sync.spreading import SPREAD, Spreading
@@ -38,7 +39,6 @@ from entgldb.messages.local.actors import (
     KnownPeers,
     LinkDown,
     LinkUp,
-    PausesChanged,
     PeerDown,
     PeerFound,
     PeerUp,
@@ -52,6 +52,7 @@ from entgldb.messages.local.actors import (
     ToPeer,
 )
 from entgldb.messages.local.members import NodesChanged
+from entgldb.messages.local.pauses import PausesChanged
 from entgldb.messages.model import Origin
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import SyncSettings
@@ -82,7 +83,7 @@ class Sync(Behaviour):
         self._peers: dict[str, PeerLink] = {}
         """Node id (in the cloud role: link name) -> the link whose session runs."""
         self._dialler = Dialler(settings.node_id, links, settings.seeds)
-        self._traffic = Traffic(self._dialler)
+        self._traffic, self._machine = Traffic(self._dialler), Machine()
         self._carried = Carried(settings.node_id)
         self._cut = CutOff("cloud" if settings.role == "cloud" else "lan")
         self._looks = self._life = 0
@@ -444,6 +445,8 @@ class Sync(Behaviour):
                 if not self.in_cloud:
                     introduce(peer, self._peers.values(), self._links)
         self.sessions.beat(self._carried.claim, ctx)
+        offsets = [session.clock.offset_ms(ctx) for session in self.sessions]
+        self._machine.look([] if self.in_cloud else offsets, self._links.good_until_ms(), ctx)
         if not self.in_cloud:
             self._clocks.look([session.clock for session in self.sessions], ctx)
 
@@ -456,7 +459,7 @@ class Sync(Behaviour):
     # --- inside ------------------------------------------------------------------------------------
 
     def _alarms(self, ctx: Context) -> list[Json]:
-        found = self._duplicates.report(ctx) + self.sessions.alarms(ctx)
+        found = self._duplicates.report(ctx) + self.sessions.alarms(ctx) + self._machine.report()
         if self.in_cloud:
             return found + self._strangers.report(self._log.pinned_cluster()[0], ctx)
         if self._cut.reason(ctx) is not None:

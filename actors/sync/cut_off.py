@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from entgldb.actors.behaviour import Context
 from entgldb.messages.errors import Reason
-from entgldb.messages.local.actors import PausesChanged
+from entgldb.messages.local.pauses import PausesChanged
 from entgldb.messages.schema import Json
 
 

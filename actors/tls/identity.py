@@ -109,6 +109,7 @@ class LanIdentity:
         return node_id
 
     def _use(self) -> None:
+        self.good_until_ms = _good_until_ms(self._certificate_file)
         for context in (self.server, self.client):
             context.load_cert_chain(self._certificate_file, self._key_file)
 
@@ -153,6 +154,7 @@ class ServerIdentity:
     def _read(self) -> ssl.SSLContext:
         context = _modern(ssl.PROTOCOL_TLS_SERVER)
         certificate_file, key_file = self._files
+        self.good_until_ms = _good_until_ms(certificate_file)
         try:
             # an encrypted key is refused here instead of asking at the terminal
             context.load_cert_chain(certificate_file, key_file, password=lambda: b"")
@@ -206,6 +208,11 @@ def _modern(protocol: int) -> ssl.SSLContext:
     if protocol == ssl.PROTOCOL_TLS_SERVER:
         context.num_tickets = 0  # links live long: nobody resumes a session
     return context
+
+
+def _good_until_ms(file: Path) -> int:
+    leaf = read_certificate(file)
+    return 0 if leaf is None else int(leaf.not_valid_after_utc.timestamp() * 1000)
 
 
 def _stat(path: Path) -> tuple[int, int, int] | None:

@@ -126,6 +126,10 @@ class TlsLinks:
         if found is not None:
             self.loop.call(found.admit, client_id)
 
+    def good_until_ms(self) -> int:
+        """The end of the certificate that this side shows; 0: it shows none."""
+        return 0 if self._identity is None else self._identity.good_until_ms
+
     def port(self) -> int:
         """The port the listener is bound to; 0 without one."""
         return self._port

@@ -6,7 +6,7 @@ None of these can arrive from a network or a client: the codec refuses them ther
 from __future__ import annotations
 
 from entgldb.messages.model import Author, Entry, Vector
-from entgldb.messages.schema import Count, Json, Message, Millis, Record, message, record
+from entgldb.messages.schema import Count, Json, Message, message
 from entgldb.messages.settings import (
     ElectionSettings,
     GatewaySettings,
@@ -457,28 +457,6 @@ class DiscoveryTold(Message):
     """Announcements of other nodes of the cluster."""
     strangers: Count = 0
     """Announcements of nodes of other clusters."""
-
-
-@record
-class Pause(Record):
-    """An operator has this node have no links of a kind."""
-
-    what: str
-    """``lan`` or ``cloud``."""
-    since_ms: Millis
-    until_ms: Millis | None
-    """By the wall clock as it stands now; None: until it is ended."""
-
-
-@message(176)
-class PausesChanged(Message):
-    """Store to node, and node to those with links: all pauses that there are."""
-
-    pauses: tuple[Pause, ...]
-
-    def holds(self, what: str) -> Pause | None:
-        """The pause of this kind of links, or None."""
-        return next((one for one in self.pauses if one.what == what), None)
 
 
 @message(174)

@@ -18,7 +18,8 @@ from entgldb.messages.administration import PauseSync
 from entgldb.messages.client import Report
 from entgldb.messages.errors import EntglError, InvalidError
 from entgldb.messages.limits import PAUSE_SECONDS_MAX
-from entgldb.messages.local.actors import Pause, PausesChanged, Tick
+from entgldb.messages.local.actors import Tick
+from entgldb.messages.local.pauses import Pause, PausesChanged
 from entgldb.messages.schema import Json
 
 KINDS: Final = {"lan": ("lan", "cloud"), "cloud": ("cloud",)}

@@ -48,6 +48,9 @@ class FakeLinks:
     def close(self, link: int, reason: str, text: str = "") -> None:
         self.closed.append((link, reason))
 
+    def good_until_ms(self) -> int:
+        return 0
+
     def admit(self, link: int, client_id: str) -> None:
         raise AssertionError("the gateway lets nobody in")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from entgldb.actors.gateway.cloud_link import ASK_AGAIN_MAX, DIAL_WAIT, HELLO_WAIT
+from entgldb.actors.gateway.cloud_link import ASK_AGAIN_MAX, DIAL_WAIT, HELLO_WAIT, TOKEN_TRIES
 from entgldb.messages import codec
+from entgldb.messages.client import Report, Status
 from entgldb.messages.local.actors import FrameIn
 from entgldb.messages.schema import Message
 from entgldb.messages.wire import Bye, Credential, Election, Heartbeat, Hello, Rank, Vectors
@@ -94,6 +95,30 @@ def test_a_renewal_that_is_never_answered_is_asked_again() -> None:
     keep_alive(rig, link, 40)
     assert len(rig.tokens.requests) == 3
     assert rig.gateway.counts["authority-unreachable"] == 1
+
+
+def alarms(rig: Rig) -> list[tuple[str, str]]:
+    answer = rig.ctx.ask(Status())
+    assert isinstance(answer, Report)
+    return [(alarm["code"], alarm["subject"]) for alarm in answer.body["alarms"]]
+
+
+def test_a_token_that_cannot_be_renewed_is_an_alarm_after_three_attempts_until_there_is_one() -> None:
+    rig = Rig()
+    link = rig.connect(peer("c1"), expires_in=60.0)
+    keep_alive(rig, link, 48)
+    for attempt in range(1, TOKEN_TRIES + 1):
+        assert alarms(rig) == []
+        rig.refuse("authority-refused")
+        if attempt < TOKEN_TRIES:
+            keep_alive(rig, link, 3)
+    assert alarms(rig) == [("token-not-renewed", "c1")]
+    keep_alive(rig, link, 5)
+    rig.issue(60.0)
+    assert alarms(rig) == []
+    rig.secrets.missing = {"c1"}
+    keep_alive(rig, link, 49)
+    assert alarms(rig) == [("token-not-renewed", "c1")]
 
 
 def test_a_secret_that_vanishes_shows_at_the_renewal() -> None:

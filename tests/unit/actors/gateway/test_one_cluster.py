@@ -24,6 +24,9 @@ from tests.unit.actors.store.test_store_keeper import Bench
 
 
 class DoorLinks(LanLinks):
+    def good_until_ms(self) -> int:
+        return 0
+
     def admit(self, link: int, client_id: str) -> None:
         """Frames have no limit here."""
 

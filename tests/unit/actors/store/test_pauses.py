@@ -9,7 +9,7 @@ from entgldb.actors.store.gates.pauses import NOTE_SECONDS
 from entgldb.messages.administration import PauseSync
 from entgldb.messages.client import Refused, Report, Status
 from entgldb.messages.limits import PAUSE_SECONDS_MAX
-from entgldb.messages.local.actors import PausesChanged
+from entgldb.messages.local.pauses import PausesChanged
 from tests.support.fake_context import FakeContext
 from tests.unit.actors.store.test_store_keeper import NOW, Bench
 

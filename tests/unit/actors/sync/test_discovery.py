@@ -46,6 +46,9 @@ class Listening:
     def close(self, link: int, reason: str, text: str = "") -> None:
         raise AssertionError(reason)
 
+    def good_until_ms(self) -> int:
+        return 0
+
     def admit(self, link: int, client_id: str) -> None:
         raise AssertionError(link)
 
@@ -93,10 +96,10 @@ def test_members_of_a_cluster_find_each_other_and_nobody_else() -> None:
         two.until(lambda: two.found)
         assert one.found == {("lan-2", address) for address in ("127.0.0.1:7002", *announce[:2])}
         assert two.found == {("lan-1", "127.0.0.1:7001")}
-        one.until(lambda: one.told is not None and (one.told.heard, one.told.strangers) == (1, 1))
+        one.until(lambda: one.told is not None and one.told.heard >= 1 and one.told.strangers >= 1)
         assert one.told is not None
         assert (one.told.works, one.told.addresses) == (True, ("127.0.0.1",))
-        stranger.until(lambda: stranger.told is not None and stranger.told.strangers == 2)
+        stranger.until(lambda: stranger.told is not None and stranger.told.strangers >= 2)
         assert stranger.found == set()
     finally:
         for finder in (stranger, one, two):

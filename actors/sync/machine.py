@@ -1,0 +1,65 @@
+"""Alarms about the machine under a node: a clock that drifts from its peers', a certificate that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from entgldb.actors.alarms import Alarms
+from entgldb.actors.behaviour import Context
+from entgldb.messages.limits import DRIFT_MS_MAX
+from entgldb.messages.schema import Json
+
+DRIFT_ALARM_MS: Final = 15_000
+"""A quarter of the drift bound: there is time to set the clock right before writes are held."""
+PEERS_MIN: Final = 2
+"""One peer that disagrees does not say who is wrong."""
+CERTIFICATE_ALARM_MS: Final = 10 * 24 * 3600 * 1000
+"""A node renews its own certificate long before; a server's is renewed by whoever issued it, or is not."""
+CLOCK_DRIFT: Final = "clock-drift"
+CERTIFICATE: Final = "certificate"
+
+
+class Machine:
+    """Looked at with each heartbeat."""
+
+    def __init__(self) -> None:
+        self._alarms = Alarms()
+
+    def look(self, offsets: Iterable[int | None], good_until_ms: int, ctx: Context) -> None:
+        """``offsets`` of the peers' clocks against ours; ``good_until_ms`` of the certificate, 0: unknown."""
+        self._say(CLOCK_DRIFT, drifts([one for one in offsets if one is not None]), ctx)
+        self._say(CERTIFICATE, ends(good_until_ms, ctx.now_ms()), ctx)
+
+    def report(self) -> list[Json]:
+        """The alarms that stand."""
+        return self._alarms.report()
+
+    def _say(self, code: str, text: str, ctx: Context) -> None:
+        if text:
+            self._alarms.sound(code, "", text, ctx.now_ms())
+        else:
+            self._alarms.clear(code, "")
+
+
+def drifts(offsets: list[int]) -> str:
+    """The text of the alarm where most peers, and at least two, say that our clock is off."""
+    ahead = [one for one in offsets if one > DRIFT_ALARM_MS]
+    behind = [one for one in offsets if one < -DRIFT_ALARM_MS]
+    against = sorted(ahead if len(ahead) > len(behind) else behind)
+    if len(against) < PEERS_MIN or 2 * len(against) <= len(offsets):
+        return ""
+    off = -against[len(against) // 2] / 1000
+    return (
+        f"this clock is {off:+.0f} s off, by {len(against)} of {len(offsets)} peers;"
+        f" beyond {DRIFT_MS_MAX // 1000} s writes are refused: entgldb doctor clock"
+    )
+
+
+def ends(good_until_ms: int, now_ms: int) -> str:
+    """The text of the alarm where the certificate ends soon, or has ended."""
+    left = good_until_ms - now_ms
+    if not good_until_ms or left > CERTIFICATE_ALARM_MS:
+        return ""
+    when = f"ends in {left / 86_400_000:.1f} days" if left > 0 else "has ended"
+    return f"the certificate that this node shows {when}, and was not renewed: entgldb doctor network"

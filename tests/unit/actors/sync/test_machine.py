@@ -1,0 +1,61 @@
+"""Alarms about a clock that drifts and a certificate that ends."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from entgldb.actors.sync.machine import CERTIFICATE_ALARM_MS, DRIFT_ALARM_MS, Machine, drifts
+from entgldb.actors.tls.identity import LanIdentity, ServerIdentity
+from tests.support.fake_context import FakeContext
+from tests.unit.actors.gateway.server_certificate import issue_server_certificate
+
+OFF = DRIFT_ALARM_MS + 1
+
+
+@pytest.mark.parametrize(
+    ("offsets", "drifting"),
+    [
+        ([], False),
+        ([OFF], False),
+        ([OFF, OFF], True),
+        ([-OFF, -OFF, 0], True),
+        ([OFF, OFF, 0, 0], False),
+        ([OFF, -OFF], False),
+        ([OFF - 1, OFF - 1, OFF], False),
+    ],
+)
+def test_most_peers_and_at_least_two_say_that_a_clock_drifts(offsets: list[int], drifting: bool) -> None:
+    assert bool(drifts(offsets)) == drifting
+
+
+def test_the_text_says_which_way_and_what_helps() -> None:
+    assert drifts([20_000, 21_000]) == (
+        "this clock is -21 s off, by 2 of 2 peers; beyond 60 s writes are refused: entgldb doctor clock"
+    )
+
+
+def test_alarms_stand_while_their_cause_does() -> None:
+    ctx, machine = FakeContext(), Machine()
+    now = ctx.now_ms()
+    machine.look([None, OFF, OFF], now + CERTIFICATE_ALARM_MS - 1, ctx)
+    ctx.run(5.0)
+    machine.look([OFF, OFF, None], now - 1, ctx)
+    found = {row["code"]: row for row in machine.report()}
+    assert {row["since_ms"] for row in found.values()} == {now}
+    assert found["certificate"]["text"].startswith("the certificate that this node shows has ended")
+    machine.look([0, 0], now + CERTIFICATE_ALARM_MS * 2, ctx)
+    assert machine.report() == []
+    machine.look([], 0, ctx)
+    assert machine.report() == []
+
+
+def test_identities_tell_how_long_their_certificates_are_good(tmp_path: Path) -> None:
+    lan = LanIdentity(tmp_path, b"k" * 32, "lan-1")
+    made = issue_server_certificate(tmp_path)
+    server = ServerIdentity(made.certificate, made.key)
+    now = time.time() * 1000
+    assert 85 < (lan.good_until_ms - now) / 86_400_000 < 95
+    assert 25 < (server.good_until_ms - now) / 86_400_000 < 35
