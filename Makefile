@@ -9,7 +9,7 @@ HOURS ?= 1
 # the tests start some hundreds of Python processes: each would compile all modules anew
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo bench test check form types suite quick matrix simulate soak clean
+.PHONY: demo bench test check form types suite quick matrix simulate soak docs clean
 
 $(VENV)/demo.stamp: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -55,6 +55,14 @@ simulate: $(VENV)/test.stamp  ## make simulate SEEDS=300 [FIRST=1]
 
 soak: $(VENV)/test.stamp  ## make soak HOURS=8: fresh seeds and kills, at least 10,000 and 1,000 an hour
 	$(BIN)/python -m tests.soak $(HOURS)
+
+$(VENV)/docs.stamp: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[docs]"
+	@touch $@
+
+docs: $(VENV)/docs.stamp  ## the pages as a site, in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

@@ -137,7 +137,8 @@ def _require_airports() -> None:
         import airportsdata  # noqa: F401 -- the real input of the demo
     except ImportError:
         raise EntglError(
-            "the demo needs the package airportsdata", hint="pip install 'entgldb[demo]'"
+            "the demo needs the package airportsdata",
+            hint="pip install 'entgldb[demo]', or uvx --from 'entgldb[demo]' entgldb demo",
         ) from None
 
 
