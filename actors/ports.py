@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from entgldb.actors.line import Flow
-from entgldb.messages.client import RequestId, Write, Written
-from entgldb.messages.local.members import Collected, Prune, Pruned
-from entgldb.messages.model import Author, Entry, Origin, Place, Vector, Version
-from entgldb.messages.remote_peers import OAuth2
-from entgldb.messages.schema import Json, Message
-from entgldb.messages.tenants import Tenant
-from entgldb.messages.wire import Copy, Member
-from entgldb.storage.rules.incarnations import Why
-from entgldb.storage.rules.indexing.definition import Definition
-from entgldb.storage.rules.results import Heard, Installed, Lasted, LogRow, Outcome, Walked
+if TYPE_CHECKING:
+    from entgldb.actors.line import Flow
+    from entgldb.messages.client import RequestId, Write, Written
+    from entgldb.messages.local.members import Collected, Prune, Pruned
+    from entgldb.messages.model import Author, Entry, Origin, Place, Vector, Version
+    from entgldb.messages.remote_peers import OAuth2
+    from entgldb.messages.schema import Json, Message
+    from entgldb.messages.tenants import Tenant
+    from entgldb.messages.wire import Copy, Member
+    from entgldb.storage.rules.incarnations import Why
+    from entgldb.storage.rules.indexing.definition import Definition
+    from entgldb.storage.rules.results import Heard, Installed, Lasted, LogRow, Outcome, Walked
 
 
 class LogReader(Protocol):

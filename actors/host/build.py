@@ -14,7 +14,6 @@ from typing import Any, Final, Protocol
 from entgldb.actors.behaviour import Asker, Behaviour
 from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, read_cluster_key
 from entgldb.actors.ports import ClusterCa
-from entgldb.actors.side_loop import SideLoop
 from entgldb.messages import settings
 from entgldb.messages.errors import EntglError
 from entgldb.messages.limits import TENANT_LINKS_MAX
@@ -38,6 +37,7 @@ Built = tuple[Behaviour, Edge | None]
 ACTORS: Final = ("node", "store", "oplog", "sync", "election", "gateway")
 EDGES: Final = (
     "store.client_socket",
+    "side_loop",
     "sync.discovery",
     "gateway.behaviour",
     "oauth.resource_server",
@@ -105,6 +105,7 @@ def _oplog(given: settings.OplogSettings) -> Built:
     from entgldb.actors.host.free_space import FreeSpace
     from entgldb.actors.oplog.behaviour import OplogKeeper
     from entgldb.actors.oplog.snapshot_files import FileShelf
+    from entgldb.actors.side_loop import SideLoop
     from entgldb.storage.log.read import LogReader
     from entgldb.storage.repair.copies import Fingerprints
 
@@ -128,6 +129,7 @@ def _election(given: settings.ElectionSettings) -> Built:
 
 def _sync(given: settings.SyncSettings) -> Built:
     from entgldb.actors.oplog.snapshot_files import FileChunks
+    from entgldb.actors.side_loop import SideLoop
     from entgldb.actors.sync.behaviour import Sync
     from entgldb.actors.tls.links import TlsLinks
     from entgldb.actors.tls.witness import CaWitness
@@ -168,6 +170,7 @@ def _gateway(given: settings.GatewaySettings) -> Built:
     from entgldb.actors.oauth.client import HttpTokenSource
     from entgldb.actors.oauth.secrets import KeyedSecrets
     from entgldb.actors.oplog.snapshot_files import FileChunks
+    from entgldb.actors.side_loop import SideLoop
     from entgldb.actors.tls.links import TlsLinks
     from entgldb.actors.tls.witness import CaWitness
     from entgldb.storage.log.read import LogReader

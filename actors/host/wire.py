@@ -9,7 +9,6 @@ through a restricted unpickler. All of it patches private names of one release, 
 from __future__ import annotations
 
 import hmac
-import importlib.metadata
 import io
 import os
 import pickle
@@ -204,9 +203,20 @@ _PATCHED: tuple[tuple[object, str], ...] = (
 )
 
 
+def _version() -> str:
+    """The version of the Thespian that is installed."""
+    # the name of this folder tells it; the library that reads what is in there takes longer to import
+    folder = Path(IPBase.__file__).parents[3] / f"thespian-{THESPIAN_VERSION}.dist-info"
+    if folder.is_dir():
+        return THESPIAN_VERSION
+    from importlib import metadata
+
+    return metadata.version("thespian")
+
+
 def require(names: tuple[tuple[object, str], ...]) -> None:
     """Assert that this is the pinned Thespian and has every private name we rely on."""
-    found = importlib.metadata.version("thespian")
+    found = _version()
     if found != THESPIAN_VERSION:
         raise WireError(
             f"thespian {found} is installed, {THESPIAN_VERSION} is needed",

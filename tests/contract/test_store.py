@@ -23,6 +23,7 @@ from entgldb.messages.model import REMOTE_PEERS, Entry
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.read import LogReader
 from entgldb.storage.rules.header import decode, digest, encode
+from entgldb.storage.rules.results import Outcome
 from entgldb.storage.store import Store
 
 NOW = 1_790_000_000_000
@@ -47,7 +48,7 @@ class Bench:
             store.write(self.request(), writes, now, system=system)
         return entries(store, first)
 
-    def apply(self, store: Store, sent: list[Entry], now: int = NOW, cloud: bool = False) -> ports.Outcome:
+    def apply(self, store: Store, sent: list[Entry], now: int = NOW, cloud: bool = False) -> Outcome:
         with store.group():
             return store.apply(sent, now, cloud=cloud)
 
@@ -228,9 +229,9 @@ def test_entries_travel_and_duplicates_do_nothing(bench: Bench) -> None:
     a, b = bench.make("a"), bench.make("b")
     sent = bench.put(a, doc("k1"), doc("k2")) + bench.put(a, doc("k1", None))
     outcome = bench.apply(b, sent)
-    assert outcome == ports.Outcome(a.vector(), "", {})
+    assert outcome == Outcome(a.vector(), "", {})
     assert (b.vector(), entries(b), b.documents("users")) == (a.vector(), sent, a.documents("users"))
-    assert bench.apply(b, sent) == ports.Outcome({}, "", {"duplicate": 3})
+    assert bench.apply(b, sent) == Outcome({}, "", {"duplicate": 3})
     assert b.state.clock >= a.state.clock
     (mine,) = bench.put(b, doc("k2", b'{"a":2}'), now=NOW - 100_000)
     assert decode(mine.header).hlc > decode(sent[-1].header).hlc

@@ -127,8 +127,8 @@ def test_another_thespian_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     host_wire.require(((host_wire, "Envelope"),))
     with pytest.raises(WireError, match="no_such_name"):
         host_wire.require(((host_wire, "no_such_name"),))
-    monkeypatch.setattr(host_wire.importlib.metadata, "version", lambda name: "4.0.2")
-    with pytest.raises(WireError, match=r"thespian 4\.0\.2 is installed"):
+    monkeypatch.setattr(host_wire, "THESPIAN_VERSION", "4.0.2")
+    with pytest.raises(WireError, match=r"thespian 4\.0\.1 is installed, 4\.0\.2 is needed"):
         host_wire.require(())
 
 
