@@ -13,7 +13,7 @@ from entgldb.client.conflicts import read_version, version_text
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.model import Version
 from entgldb.messages.remote_peers import PeerType
-from entgldb.web.bodies import answer, object_of
+from entgldb.web.bodies import answer, number, object_of
 
 if TYPE_CHECKING:
     from entgldb.client.aio.database import Database
@@ -31,6 +31,9 @@ _TEXTS = (
 )
 _CLOUD = ("address", "authority", "client_id")
 """The fields that a cloud peer must have."""
+
+CONFLICTS_MAX = 1000
+"""Conflicts of one answer."""
 
 
 class Administration:
@@ -105,8 +108,10 @@ class Administration:
 
     async def conflicts(self, request: Request) -> Response:
         """Versions that lost a concurrent write, beside what won; of one ``collection`` or of all."""
+        limit = number(request, "limit", CONFLICTS_MAX, CONFLICTS_MAX) or 0
         found = await self._db.conflicts(request.query_params.get("collection"))
-        return answer({"conflicts": [_plain(one._asdict()) for one in found]})
+        rows = [_plain(one._asdict()) for one in found[:limit]]
+        return answer({"conflicts": rows, "more": len(found) > limit})
 
     async def resolve(self, request: Request) -> Response:
         """Settle a conflict: ``{"version": LOSER, "take": "loser" | "winner" | DOCUMENT}``."""

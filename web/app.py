@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from entgldb.messages.errors import EntglError
+from entgldb.web.actors import Actors
 from entgldb.web.administration import Administration
 from entgldb.web.dashboard.page import Dashboard
 from entgldb.web.documents import Documents
@@ -20,6 +21,7 @@ from entgldb.web.health import Health
 from entgldb.web.metrics import Metrics
 from entgldb.web.openapi import Description
 from entgldb.web.problems import of_bug, of_http, of_ours
+from entgldb.web.streams import Streams
 from entgldb.web.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def application(db: Database, *, hosts: Collection[str] = LOOPBACK, tokens: Toke
 
     feeds, dashboard = Feeds(db), Dashboard(db)
     metrics = Metrics(db, lambda: feeds.clients)
-    parts = (Documents(db), Administration(db), Upkeep(db), feeds, Health(db), metrics)
+    verbs = (Documents(db), Administration(db), Upkeep(db), Streams(db), Actors(db))
+    parts = (*verbs, feeds, Health(db), metrics)
     routes = [route for part in parts for route in part.routes()]
     app = Starlette(
         routes=[*routes, *Description(routes).routes(), *dashboard.routes()],

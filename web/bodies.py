@@ -46,8 +46,12 @@ async def text_of(request: Request, what: str, bytes_max: int) -> str:
 
 def answer(body: Json, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer."""
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return Response(text, status, headers, "application/json")
+    return Response(text_of_json(body), status, headers, "application/json")
+
+
+def text_of_json(body: Json) -> str:
+    """JSON without blanks."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
 def etag(version: Version) -> str:

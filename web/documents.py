@@ -57,8 +57,12 @@ class Documents:
         ]
 
     async def collections(self, request: Request) -> Response:
-        """Names of all collections that ever had a document here."""
-        return answer({"collections": await self._db.collections()})
+        """Names of the collections that ever had a document here, a page at a time: ``limit``, ``after``."""
+        limit = number(request, "limit", PAGE_DOCUMENTS_MAX, PAGE_DOCUMENTS_MAX) or 0
+        after = request.query_params.get("after", "")
+        names = [name for name in sorted(await self._db.collections()) if name > after]
+        page = names[:limit]
+        return answer({"collections": page, "after": page[-1] if page and len(names) > limit else None})
 
     async def get(self, request: Request) -> Response:
         """One document, with its version as ``ETag``; 304 where ``If-None-Match`` names that."""

@@ -46,7 +46,8 @@ def _array(items: Schema) -> Schema:
 
 _LIMIT: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": PAGE_DOCUMENTS_MAX}
 _ROW: Final = _closed(("key", "document"), key=_TEXT, version=_VERSION, document=_OBJECT)
-_PAGE: Final = _closed(("documents", "after"), documents=_array(_ROW), after={"type": ["string", "null"]})
+_CURSOR: Final[Schema] = {"type": ["string", "null"]}
+_PAGE: Final = _closed(("documents", "after"), documents=_array(_ROW), after=_CURSOR)
 _WRITTEN: Final = _closed(("version",), version=_VERSION)
 _CHANGED: Final = _closed(("changed",), changed={"type": "boolean"})
 _WRITE: Final = _closed(
@@ -98,6 +99,10 @@ BODIES: Final[dict[str, Schema]] = {
     "release": _closed(("origin",), origin=_TEXT),
     "heal": _closed(("origin", "keep"), origin=_TEXT, keep={"enum": ["ours", "theirs"]}),
     "verify": _closed(peer=_TEXT, repair=_FLAG),
+    **dict.fromkeys(
+        ("ask", "tell"),
+        _closed(("message",), message=_TEXT, fields=_OBJECT, timeout={"type": "number"}),
+    ),
     "create_index": _closed(
         ("paths",),
         paths={"type": ["string", "array"], "items": _TEXT},
@@ -108,7 +113,7 @@ BODIES: Final[dict[str, Schema]] = {
 }
 """Name of a handler -> what its requests bring."""
 ANSWERS: Final[dict[str, dict[int, Schema | None]]] = {
-    "collections": {200: _closed(("collections",), collections=_array(_TEXT))},
+    "collections": {200: _closed(("collections", "after"), collections=_array(_TEXT), after=_CURSOR)},
     "get": {200: _OBJECT, 304: None},
     "put": {200: _WRITTEN, 201: _WRITTEN},
     "insert": {201: _closed(("key", "version"), key=_TEXT, version=_VERSION)},
@@ -128,7 +133,10 @@ ANSWERS: Final[dict[str, dict[int, Schema | None]]] = {
     "put_peer": {200: _CHANGED, 201: _CHANGED},
     "remove_peer": {204: None},
     "test_peer": {200: _closed(("steps",), steps=_array(_OBJECT))},
-    "conflicts": {200: _closed(("conflicts",), conflicts=_array(_OBJECT))},
+    "conflicts": {200: _closed(("conflicts", "more"), conflicts=_array(_OBJECT), more=_FLAG)},
+    "import_": {200: _closed(("stored", "seconds"), stored=_COUNT, seconds={"type": "number"})},
+    "ask": {200: _closed(("actor", "answer"), actor=_TEXT, answer=_OBJECT)},
+    "tell": {202: _closed(("actor", "sent"), actor=_TEXT, sent=_TEXT)},
     "resolve": {200: _closed(("version",), version={"type": ["string", "null"]})},
     "history": {200: _closed(("versions", "endings"), versions=_array(_OBJECT), endings=_array(_OBJECT))},
     "undelete": {200: _WRITTEN},
@@ -164,7 +172,10 @@ OPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "page": ("filter", "sort", "limit", "after"),
     "bulk": _WRITE_OPTIONS,
     "batch": _WRITE_OPTIONS,
-    "conflicts": ("collection",),
+    "conflicts": ("collection", "limit"),
+    "collections": ("limit", "after"),
+    "import_": ("key", "format", "delimiter", "typed"),
+    "export": ("filter", "format", "delimiter"),
     "readyz": ("max_lag",),
     "changes": ("collections", "filter", "since", "Last-Event-ID"),
     "watch": ("filter", "since", "Last-Event-ID"),
@@ -178,7 +189,12 @@ _KINDS: Final[dict[str, Schema]] = {
     "collection": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX},
     "key": {"type": "string", "minLength": 1, "maxLength": KEY_BYTES_MAX},
 }
-_IN_PATHS: Final = ("collection", "key", "node", "name")
+_IN_PATHS: Final = ("collection", "key", "node", "name", "actor")
+_STREAMED: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("changes", "watch", "live"), ("text/event-stream",)),
+    "export": ("application/jsonl", "text/csv"),
+    "backup": ("application/vnd.sqlite3",),
+}
 _HEADERS: Final = frozenset(("If-Match", "If-None-Match", "Idempotency-Key", "Last-Event-ID"))
 _IN_JSON: Final = frozenset(("filter",))
 
@@ -226,18 +242,21 @@ def described(routes: Iterable[Route]) -> Schema:
 def _operation(route: Route, path: str) -> Schema:
     name = route.name
     made: Schema = {
-        "operationId": f"{name}" if name != "page" else "list",
+        "operationId": "list" if name == "page" else name.rstrip("_"),
         "summary": (inspect.getdoc(route.endpoint) or "").split("\n\n")[0].replace("\n", " "),
-        "parameters": [
-            _parameter(one, "path") for one in ("collection", "key", "node", "name") if f"{{{one}}}" in path
-        ],
+        "parameters": [_parameter(one, "path") for one in _IN_PATHS if f"{{{one}}}" in path],
         "responses": {str(status): _answered(body) for status, body in ANSWERS.get(name, {}).items()},
     }
     made["parameters"] += [
         _parameter(one, "header" if one in _HEADERS else "query") for one in OPTIONS.get(name, ())
     ]
-    if name in ("changes", "watch", "live"):
-        made["responses"]["200"] = {"description": "events", "content": {"text/event-stream": {}}}
+    if name in _STREAMED:
+        made["responses"]["200"] = {
+            "description": "a stream",
+            "content": {kind: {} for kind in _STREAMED[name]},
+        }
+    if name == "import_":
+        made["requestBody"] = {"required": True, "content": {"application/jsonl": {}, "text/csv": {}}}
     if name in BODIES:
         made["requestBody"] = {"required": True, "content": {"application/json": {"schema": BODIES[name]}}}
     problem = {"schema": {"$ref": "#/components/schemas/Problem"}}

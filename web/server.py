@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +17,16 @@ from entgldb.client import database as blocking_api
 from entgldb.client.aio.database import IN_FLIGHT, Database
 from entgldb.client.aio.requests import Requests
 from entgldb.web.app import application
+from entgldb.web.door.pace import CONNECTIONS_MAX, paced
 from entgldb.web.door.place import Place
 from entgldb.web.door.tokens import Tokens
 
-CONNECTIONS_MAX: Final = 2048
-"""Connections at one time; one more is answered with 503."""
 KEEP_SECONDS: Final = 30
 """An idle connection is closed after so long."""
 STOP_SECONDS: Final = 1
 """Requests that run when the server is told to end have so long."""
+FILES_BESIDE: Final = 256
+"""Open files beside the connections: the database, sockets of the node, downloads."""
 TURN_SECONDS: Final = 1.0
 """Between two turns of the server's own loop, which has to set the date of answers."""
 BEAT_TURNS: Final = 5
@@ -58,7 +60,10 @@ def serve(
         timeout_graceful_shutdown=STOP_SECONDS,
         ssl_certfile=place.certificate,
         ssl_keyfile=place.key,
+        ws="none",
     )
+    config.http_protocol_class = paced(config)
+    _let_open(CONNECTIONS_MAX + FILES_BESIDE)
     with listener:
         ready(place.url(listener.getsockname()[1]))
         _Server(config, place, beat).run(sockets=[listener])
@@ -104,6 +109,14 @@ class _Server(uvicorn.Server):
             self.config.ssl.load_cert_chain(str(self._place.certificate), str(self._place.key))
         except OSError:  # half of the pair is written: both are looked at again
             self._certified = (0.0, 0.0)
+
+
+def _let_open(files: int) -> None:
+    """Have the system allow so many open files, or as many as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _mark(place: Place) -> tuple[float, float] | None:

@@ -128,6 +128,9 @@ class Database:
         self._requests = requests
         self._closed = False
         self._gathering = Gathering(self._run)
+        self.directory: Final = blocking.directory
+        self.blocking: Final = blocking
+        """The same database for threads of its user's own."""
 
     def __getitem__(self, name: str) -> Collection:
         return Collection(self, name)

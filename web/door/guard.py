@@ -25,6 +25,8 @@ OPEN: Final = frozenset(("/healthz", "/readyz", "/"))
 OPEN_UNDER: Final = "/ui/static/"
 """The files of that page."""
 READING: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+DECIDING: Final = frozenset(("/v1/backup",))
+"""It is read, and it is everything: for administrators."""
 READING_PATHS: Final = ("/_find", "/_count", "/_distinct", "/_aggregate", "/_explain")
 """Ends of paths whose POST only reads."""
 
@@ -88,6 +90,8 @@ def _is_number(name: str) -> bool:
 
 def _scope_of(method: str, path: str) -> str:
     """Documents are read and written; of all else every reader may know, and administrators decide."""
+    if path in DECIDING:
+        return "admin"
     reads = method in READING or path.endswith(READING_PATHS)
     if reads:
         return "read"

@@ -88,8 +88,8 @@ def import_(
       entgldb import airports airports.jsonl --key icao
       entgldb import prices prices.csv --key article --typed
     """
-    from entgldb.launch.cli.data.importing import Lines
-    from entgldb.launch.cli.data.tabular import Rows
+    from entgldb.client.streams.lines import Lines
+    from entgldb.client.streams.tabular import Rows
 
     begun = time.monotonic()
     with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as opened:
@@ -153,7 +153,7 @@ def export(db: Database, as_json: bool, collection: str, form: str | None, delim
 
 def _export_lines(db: Database, as_json: bool, collection: str) -> bool:
     """Whether there was a document."""
-    from entgldb.launch.cli.data.importing import exported
+    from entgldb.client.streams.lines import exported
 
     document = None
     for document in db[collection].find():
@@ -165,7 +165,7 @@ def _export_lines(db: Database, as_json: bool, collection: str) -> bool:
 
 
 def _export_rows(db: Database, collection: str, delimiter: str) -> bool:
-    from entgldb.launch.cli.data.tabular import Writer, columns
+    from entgldb.client.streams.tabular import Writer, columns
 
     writer = Writer(sys.stdout, columns(db[collection].find()), delimiter)
     document = None

@@ -3,61 +3,43 @@
 from __future__ import annotations
 
 import json
-import typing
-from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from entgldb.client.upkeep.messages import ACTORS, admin_message, fields_of
 from entgldb.client.wire import unless_refused
 from entgldb.launch.cli.common import common, say, show
 from entgldb.messages.client import Reload, Report
-from entgldb.messages.codec import known_messages
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.schema import Message, to_array
 from entgldb.messages.strict_json import read_json
 
-ACTORS: Final = ("node", "store", "oplog", "sync", "election", "gateway")
 ASK_SECONDS: Final = 5.0
 
 
 def build_message(name: str, assignments: tuple[str, ...]) -> Message:
     """An admin message from ``name`` and ``field=value`` texts. Raises InvalidError listing what is known."""
-    known = {cls.__name__: cls for cls in known_messages().values() if cls.ADMIN}
-    cls = known.get(name)
-    if cls is None:
-        raise InvalidError(f"no message {name!r:.80}; known: {', '.join(sorted(known))}")
-    hints = typing.get_type_hints(cls)
+    hints = fields_of(name)
     values: dict[str, Any] = {}
     for assignment in assignments:
         field, equals, text = assignment.partition("=")
         if not equals or field not in hints:
-            given = ", ".join(f.name for f in fields(_any(cls))) or "none"
+            given = ", ".join(one for one in hints if one.islower()) or "none"
             raise InvalidError(f"{assignment!r:.80} is no field=value of {name}; its fields: {given}")
         values[field] = _value(text, hints[field], f"{name}.{field}")
-    missing = [f.name for f in fields(_any(cls)) if f.name not in values and f.default is MISSING]
-    if missing:
-        raise InvalidError(f"{name} needs {', '.join(f'{field}=...' for field in missing)}")
-    return cls(**values)
-
-
-def _any(cls: type[Message]) -> Any:
-    """Every registered message is a dataclass, which its decorator hides from the type checker."""
-    return cls
+    return admin_message(name, values)
 
 
 def _value(text: str, hint: Any, name: str) -> Any:
     if hint is str:
         return text
-    wanted = getattr(hint, "__name__", str(hint))
     try:
-        value = read_json(text, f"{name}={text!r:.40}")
+        return read_json(text, f"{name}={text!r:.40}")
     except InvalidError as fault:
+        wanted = getattr(hint, "__name__", str(hint))
         raise InvalidError(f"{fault.text}; {wanted} is expected") from None
-    if type(value) is hint or (hint is float and type(value) is int):
-        return hint(value)
-    raise InvalidError(f"{name}={text!r:.40}: {wanted} is expected")
 
 
 def _arguments(function: Any) -> Any:

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import entgldb
+from entgldb.client.streams.lines import LINE_BYTES_MAX
+from entgldb.client.streams.tabular import COLUMNS_MAX, Rows, Writer, columns
 from entgldb.launch.cli.common import run
-from entgldb.launch.cli.data.importing import LINE_BYTES_MAX
-from entgldb.launch.cli.data.tabular import COLUMNS_MAX, Rows, Writer, columns
 from entgldb.launch.cli.main import entgldb as command
 from entgldb.launch.node.child import environment
 from entgldb.messages.errors import EntglError, InvalidError

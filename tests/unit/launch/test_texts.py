@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import entgldb
 from entgldb.client.database import Database
+from entgldb.client.streams.lines import LINE_BYTES_MAX, Lines, exported
 from entgldb.launch.cli.common import run
-from entgldb.launch.cli.data.importing import LINE_BYTES_MAX, Lines, exported
 from entgldb.launch.cli.main import entgldb as command
 from entgldb.launch.node.child import environment
 from entgldb.messages.client import Commit, Write

@@ -51,7 +51,10 @@ def test_a_history_is_told_and_a_deleted_document_comes_back(http: httpx.Client)
 
 
 def test_conflicts_are_listed_and_what_is_none_is_refused(http: httpx.Client) -> None:
-    assert http.get("/v1/conflicts", params={"collection": "users"}).json() == {"conflicts": []}
+    assert http.get("/v1/conflicts", params={"collection": "users"}).json() == {
+        "conflicts": [],
+        "more": False,
+    }
     place = "/v1/collections/users/resolve/u1"
     decision = {"version": "lan-9/" + "0" * 32 + ":1", "take": "loser"}
     refused(http.post(place, json=decision), 404, "not-found")

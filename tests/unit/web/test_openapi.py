@@ -22,7 +22,7 @@ from tests.unit.web.serving import served
 pytestmark = pytest.mark.slow
 EXAMPLES = 400
 """Requests of all operations together."""
-STREAMS = "_watch|_live|/changes|/metrics"
+STREAMS = "_watch|_live|/changes|/metrics|/backup|_import|_export"
 """Paths whose answers do not end, or are no JSON."""
 PAGE = Path(__file__).parents[3] / "docs" / "http.md"
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Final, TextIO
 
-from entgldb.launch.cli.data.importing import KEY_FIELD, LINE_BYTES_MAX, Given, refuse_packed
+from entgldb.client.streams.lines import KEY_FIELD, LINE_BYTES_MAX, Given, refuse_packed
 from entgldb.messages.errors import EntglError, InvalidError
 from entgldb.messages.limits import BODY_BYTES_MAX
 from entgldb.messages.model import check_key
