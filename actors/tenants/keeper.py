@@ -25,7 +25,8 @@ from entgldb.messages.errors import (
 )
 from entgldb.messages.limits import PAGE_ROWS_MAX, TENANTS_MAX
 from entgldb.messages.local.actors import Apply, Tick
-from entgldb.messages.local.tenants import AdmitTenant, TenantJudged
+from entgldb.messages.local.snapshots import StoreBegan
+from entgldb.messages.local.tenants import AdmitTenant, ForTenant, TenantJudged
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.tenants import ChangeTenant, ListTenants, Quotas, Tenant, TenantState, check_tenant
 
@@ -140,6 +141,8 @@ class StoreTenants(Tenants):
         state = TenantState.DELETED if row is None else TenantState(row.state)
         if state == TenantState.ACTIVE:
             if self.begin(tenant, ctx) is None:
+                # a merge that was in hand died with the part before
+                ctx.tell("oplog", ForTenant(tenant, codec.encode(StoreBegan())))
                 return
             reason, text = Reason.STORAGE_UNAVAILABLE, "its data cannot be had at the moment"
         else:

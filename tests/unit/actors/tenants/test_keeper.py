@@ -11,10 +11,12 @@ from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.tenants import keeper
 from entgldb.actors.tenants.keeper import REMOVE_SECONDS, StoreTenants
 from entgldb.actors.tenants.router import Opened
+from entgldb.messages import codec
 from entgldb.messages.client import Refused, Report
 from entgldb.messages.errors import EntglError, Reason
 from entgldb.messages.limits import PAGE_ROWS_MAX
-from entgldb.messages.local.tenants import AdmitTenant, TenantJudged, TenantsWanted
+from entgldb.messages.local.snapshots import StoreBegan
+from entgldb.messages.local.tenants import AdmitTenant, ForTenant, TenantJudged, TenantsWanted
 from entgldb.messages.schema import Json
 from entgldb.messages.tenants import ChangeTenant, ListTenants, Tenant
 from entgldb.storage.store import Store
@@ -110,6 +112,17 @@ def test_one_that_is_suspended_is_closed_and_refused_until_it_is_resumed(cloud: 
     assert told.reason == Reason.TENANT_SUSPENDED.value
     cloud.change("shop-1", "resume")
     assert cloud.admit("shop-1") == ""
+
+
+def test_one_that_is_opened_again_while_it_is_served_tells_its_oplog_that_no_merge_is_in_hand(
+    cloud: Cloud,
+) -> None:
+    cloud.admit("shop-1")
+    assert cloud.ctx.take(ForTenant, "oplog") == []
+    cloud.start()
+    cloud.ctx.hand(TenantsWanted(("shop-1",)))
+    assert set(cloud.store.open) == {"shop-1"}
+    assert cloud.ctx.take(ForTenant, "oplog") == [ForTenant("shop-1", codec.encode(StoreBegan()))]
 
 
 def test_one_whose_file_cannot_be_had_is_refused_and_sync_hears_so_whoever_asked(cloud: Cloud) -> None:
