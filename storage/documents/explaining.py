@@ -45,32 +45,23 @@ def explain(
     collation: str | None,
 ) -> Plan:
     """Answer a query and say how that was done. Raises as ``Finder.pages``."""
-    return finder.steadily(
-        lambda connection: _explain(connection, finder, collection, filter, sort, collation)
-    )
 
+    def answer(connection: sqlite3.Connection) -> Plan:
+        asked = finder.question(collection, filter, sort, collation=collation)
+        # SQLite asks in its own order, but for this
+        source = f"{asked.way.source} AND CASE WHEN entgldb_seen(id) THEN {asked.beyond} END"
+        sql = f"SELECT id FROM {source} ORDER BY {asked.order}"  # noqa: S608 -- compiled
+        steps, read, found = _measured(connection, sql, asked.values)
+        documents = finder.count(collection, None, None)
+        known = finder.indexes(collection)
+        used = asked.indexes()
+        sorts = "TEMP B-TREE" in steps
+        first = {index.definition.paths[0].removeprefix("-") for index in known if not index.definition.text}
+        missing = _missing(filter, names(sort), collation, first) if not used else ()
+        text = _words(collection, used, read, found, documents, names(sort) if sorts else (), missing)
+        return Plan(used, read, found, documents, sorts, missing, text)
 
-def _explain(
-    connection: sqlite3.Connection,
-    finder: Finder,
-    collection: str,
-    filter: Mapping[str, Any] | None,
-    sort: str | Sequence[str] | None,
-    collation: str | None,
-) -> Plan:
-    asked = finder.question(collection, filter, sort, collation=collation)
-    # SQLite asks in its own order, but for this
-    source = f"{asked.way.source} AND CASE WHEN entgldb_seen(id) THEN {asked.beyond} END"
-    sql = f"SELECT id FROM {source} ORDER BY {asked.order}"  # noqa: S608 -- compiled
-    steps, read, found = _measured(connection, sql, asked.values)
-    documents = finder.count(collection, None, None)
-    known = finder.indexes(collection)
-    used = asked.indexes()
-    sorts = "TEMP B-TREE" in steps
-    first = {index.definition.paths[0].removeprefix("-") for index in known if not index.definition.text}
-    missing = _missing(filter, names(sort), collation, first) if not used else ()
-    text = _words(collection, used, read, found, documents, names(sort) if sorts else (), missing)
-    return Plan(used, read, found, documents, sorts, missing, text)
+    return finder.steadily(answer)
 
 
 def _measured(connection: sqlite3.Connection, sql: str, values: tuple[Any, ...]) -> Measured:

@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from typing import Any, Final, NamedTuple, Protocol
 
 from entgldb.storage.rules.filtering.regex import Regex
-from entgldb.storage.rules.filtering.values import KINDS, MISSING, Collate, fold, identity, reached
+from entgldb.storage.rules.filtering.values import KINDS, MISSING, Collate, identity, reached
 
 COMPARISONS: Final = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
 
@@ -185,8 +185,3 @@ class Pattern(NamedTuple):
 
     def holds(self, value: Any) -> bool:
         return isinstance(value, str) and self.regex.found_in(value)
-
-
-def folds(collate: Collate) -> bool:
-    """Whether a collation takes different texts for equal."""
-    return collate is fold
