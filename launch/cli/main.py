@@ -45,6 +45,7 @@ _VERBS: Final = {
     "why": ("cli.data.why", "why", "Tell where a document is, and why it is not where it is not."),
     "verify": ("cli.upkeep.verify", "verify", "Check the file; compare documents between nodes."),
     "doctor": ("cli.upkeep.doctor", "doctor", "Find out what is wrong with a node, and which command helps."),
+    "diag": ("cli.upkeep.diag", "diag", "Write what helps to understand a node into one file."),
     "backup": ("cli.upkeep.backup", "backup", "Copy a node into a file; check such a file."),
     "restore": ("cli.upkeep.backup", "restore", "Put a backup into the directory of a stopped node."),
     "forks": ("cli.cluster.forks", "forks", "Show logs that have two branches, with proofs."),
