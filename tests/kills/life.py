@@ -22,7 +22,15 @@ from entgldb.actors.node import supervision as child
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.messages import client, codec
 from entgldb.messages.limits import DRIFT_MS_MAX
-from entgldb.messages.local.actors import Applied, Apply, BuildIndexes, ReleaseHeld, RememberPeer, Tick
+from entgldb.messages.local.actors import (
+    Applied,
+    Apply,
+    BuildIndexes,
+    HideExpired,
+    ReleaseHeld,
+    RememberPeer,
+    Tick,
+)
 from entgldb.messages.local.members import Collect, Prune
 from entgldb.messages.model import REMOTE_PEERS, Entry
 from entgldb.messages.schema import Channel, Message
@@ -109,7 +117,7 @@ class Life:
         for payload in plan.again:
             self._ask(codec.decode(bytes.fromhex(payload), Channel.CLIENT).message, payload)
         self.keeper.flush(self)
-        works = [self._write, self._write, self._peer, self._peer, self._beat]
+        works = [self._write, self._write, self._peer, self._peer, self._beat, self._hide]
         if plan.forgets:
             works += [self._prune, self._collect, self._compact]
         elif not plan.plain:
@@ -184,7 +192,9 @@ class Life:
         key = f"k{self.random.randrange(KEYS)}"
         if self.random.random() < 0.2:
             return client.Write(collection, key, None)
-        return client.Write(collection, key, json.dumps({"uid": self.random.randbytes(8).hex()}).encode())
+        body = json.dumps({"uid": self.random.randbytes(8).hex()}).encode()
+        life_ms = self.random.choice((1, 40, 5_000)) if self.random.random() < 0.2 else None
+        return client.Write(collection, key, body, expire_after=life_ms)
 
     def _ask(self, message: Message, payload: str) -> None:
         self._hand(message, Promise(self.say, message, payload))
@@ -283,6 +293,11 @@ class Life:
         if self.random.random() < 0.2:
             self.keeper.flush(self)
             self.store.compact()
+
+    def _hide(self) -> None:
+        """Some documents have had their time."""
+        self._now_ms += self.random.choice((1, 50, 6_000))
+        self._hand(HideExpired())
 
     def _beat(self) -> None:
         self._now_ms += self.random.choice((0, 1, 50))

@@ -33,6 +33,8 @@ STATEMENTS: Final = {
     "origin:head": "UPDATE _entgldb_origins",
     "state:save": "UPDATE _entgldb_state",
     "commit": "COMMIT",
+    "expire:hide": "UPDATE _entgldb_documents SET body = NULL, sha256 = NULL, lsn",
+    "expire:conflicts": "DELETE FROM _entgldb_conflicts WHERE id IN",
     "conflict:keep": "INSERT OR IGNORE INTO _entgldb_conflicts",
     "conflict:clear": "DELETE FROM _entgldb_conflicts",
     "successor:note": "INSERT OR IGNORE INTO _entgldb_successors",
