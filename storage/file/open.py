@@ -29,7 +29,7 @@ _CACHE_KIB: Final = 6_144
 _CHECK_CACHE_KIB: Final = 1_024
 _PART_OF_FORMAT: Final = (
     "SELECT 1 FROM sqlite_master WHERE name = '_entgldb_heads' AND EXISTS"
-    " (SELECT 1 FROM pragma_table_info('_entgldb_indexes') WHERE name = 'definition')"
+    " (SELECT 1 FROM pragma_table_info('_entgldb_origins') WHERE name = 'floor_hlc')"
 )
 """The newest parts of the newest format: files from before the release do not have them."""
 _CHECKPOINT_PAGES: Final = 4_000

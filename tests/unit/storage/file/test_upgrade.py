@@ -171,7 +171,14 @@ def test_a_newer_format_is_refused_and_left_alone(directory: Path) -> None:
     assert list(directory.glob("*.bak")) == []
 
 
-@pytest.mark.parametrize("change", [f"PRAGMA application_id = {DEVELOPMENT_ID}", "DROP VIEW _entgldb_heads"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        f"PRAGMA application_id = {DEVELOPMENT_ID}",
+        "DROP VIEW _entgldb_heads",
+        "ALTER TABLE _entgldb_origins RENAME COLUMN floor_hlc TO another",
+    ],
+)
 def test_a_file_from_before_the_first_release_is_refused(directory: Path, change: str) -> None:
     with closing(sqlite3.connect(directory / FILE)) as connection:
         connection.execute(change)
