@@ -205,6 +205,10 @@ class Store(OplogReader, Protocol):
         """Why the file got a new incarnation when it was opened, if it did."""
 
     @property
+    def unchecked(self) -> bool:
+        """Whether the machine stopped while the file was open, and it was too large to be looked over."""
+
+    @property
     def disowned(self) -> bool:
         """Whether others have continued our own log: ``write`` needs a new incarnation first."""
 

@@ -65,7 +65,9 @@ class Store(LogQueries):
         self._tidied_ms = self.state.lived_ms
         self._tidied_to = 0
         self._wal = WalWatch(path)
-        self._reborn: Why | None = None
+        self.reborn: Why | None = None
+        """Why the file got a new incarnation when it was opened, if it did."""
+        self.unchecked = False
 
     @classmethod
     def open(
@@ -88,8 +90,10 @@ class Store(LogQueries):
         with translating(directory), closed_on_fault(connection):
             Identity.ensure(connection, node_id)
             why = fingerprint.examine(connection, Path(directory))
+            unchecked = database.is_unchecked(connection, Path(directory))
             database.mark_running(connection)
             store = cls(connection, Path(directory) / database.FILE, attest)
+            store.unchecked = unchecked
             if why is not None:
                 store.begin_anew(b"", why, now_ms)
             store.incarnations.attest()
@@ -212,12 +216,7 @@ class Store(LogQueries):
         """The file was found to be a copy, or older than it had been: write as somebody new."""
         with self.group():
             self.reincarnate(entropy, why, now_ms)
-        self._reborn = why
-
-    @property
-    def reborn(self) -> Why | None:
-        """Why the file got a new incarnation when it was opened, if it did."""
-        return self._reborn
+        self.reborn = why
 
     @property
     def disowned(self) -> bool:

@@ -62,7 +62,14 @@ def authors_of(log: LogReader, origins: Iterable[Origin]) -> tuple[Author, ...]:
 
 
 def tell_of_beginning(store: Store, ctx: Context) -> None:
-    """Log that the file was found to be a copy, or older than it had been, or not to be there."""
+    """Log that the file was found to be a copy, or older than it had been, or not to be there, or that nobody
+    has looked it over."""
+    if store.unchecked:
+        ctx.log(
+            WARNING,
+            "the machine stopped while the database was open, which is too large to be looked over at a"
+            " start: entgldb verify does it while the node runs",
+        )
     if store.reborn is Why.LOST:
         ctx.log(
             WARNING, "the database had vanished: this node has begun empty, and has what its peers give it"

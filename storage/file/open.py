@@ -23,6 +23,8 @@ from entgldb.storage.file.schema import APPLICATION_ID, DEVELOPMENT_ID, FORMAT, 
 FILE: Final = DATABASE
 CHECK_BYTES_MAX: Final = 64 * 1024 * 1024
 """A larger file is checked after an unclean stop only when the machine has booted since."""
+START_CHECK_BYTES_MAX: Final = 1024 * 1024 * 1024
+"""A larger file is not checked even then: its node would not serve for minutes."""
 BUSY_MS: Final = 5_000
 """How long a writer waits for another process, such as an sqlite3 shell."""
 _CACHE_KIB: Final = 6_144
@@ -108,6 +110,13 @@ def _not_allowed(path: Path) -> EntglError | None:
             hint="run it as the user of the node, or copy the directory",
         )
     return None
+
+
+def is_unchecked(connection: sqlite3.Connection, directory: Path) -> bool:
+    """Whether a power cut may have torn pages that nobody has looked at: asked before ``mark_running``."""
+    row = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'running'").fetchone()
+    too_large = (directory / FILE).stat().st_size > START_CHECK_BYTES_MAX
+    return row is not None and row[0] != _boot_id() and too_large
 
 
 def mark_running(connection: sqlite3.Connection) -> None:
@@ -210,7 +219,9 @@ def _check_after_unclean_stop(connection: sqlite3.Connection, directory: Path) -
     if row is None:
         return
     # a killed process cannot tear a page, a power cut can: large files are read only after the latter
-    if row[0] == _boot_id() and (directory / FILE).stat().st_size > CHECK_BYTES_MAX:
+    if (directory / FILE).stat().st_size > (
+        CHECK_BYTES_MAX if row[0] == _boot_id() else START_CHECK_BYTES_MAX
+    ):
         return
     # reading the whole file once shall not leave a full cache in a process that may then be idle
     connection.execute(f"PRAGMA cache_size = -{_CHECK_CACHE_KIB}")

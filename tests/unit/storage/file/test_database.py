@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
+from entgldb.actors.session.own_log import tell_of_beginning
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import ConfigError, CorruptError, EntglError, ErrorCode
 from entgldb.storage.documents.query import Documents
@@ -22,6 +23,7 @@ from entgldb.storage.file.open import FILE
 from entgldb.storage.file.schema import all_migrations
 from entgldb.storage.log.read import LogReader
 from entgldb.storage.store import Store
+from tests.support.fake_context import FakeContext
 
 NOW = 1_790_000_000_000
 
@@ -182,6 +184,31 @@ def test_a_large_file_is_checked_only_after_a_boot(
             Store.open(tmp_path, "lan-1", NOW)
     else:
         Store.open(tmp_path, "lan-1", NOW).close()
+
+
+def test_a_very_large_file_is_not_checked_at_a_start_which_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(tmp_path, "lan-1", NOW)
+    fill(store)
+    store.connection.close()
+    spoil(tmp_path / FILE)
+    monkeypatch.setattr(database, "CHECK_BYTES_MAX", 100)
+    monkeypatch.setattr(database, "START_CHECK_BYTES_MAX", 1000)
+    boot = database._boot_id()
+    monkeypatch.setattr(database, "_boot_id", lambda: "another boot")
+    store = Store.open(tmp_path, "lan-1", NOW)
+    assert store.unchecked
+    ctx = FakeContext()
+    tell_of_beginning(store, ctx)
+    assert "entgldb verify does it while the node runs" in ctx.lines[0]
+    store.connection.close()
+    # once this boot has opened it, a kill is all that can have happened
+    with closing(Store.open(tmp_path, "lan-1", NOW)) as store:
+        assert not store.unchecked
+    monkeypatch.setattr(database, "_boot_id", lambda: boot)
+    with closing(Store.open(tmp_path, "lan-1", NOW)) as store:
+        assert not store.unchecked, "it was stopped in good order"
 
 
 def test_a_full_disk_is_named_and_the_store_goes_on(tmp_path: Path) -> None:
