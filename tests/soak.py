@@ -8,6 +8,7 @@ first broken promise, naming the seed and the commit.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ AWAY_SEEDS: Final = 8
 TURNS_PER_HOUR: Final = 20
 """So many turns have an hour's seeds and kills."""
 MUTATED_FRAMES: Final = 1_000_000
+HTTP_CASES: Final = 10_000
+"""Generated requests, once."""
 KNOWN_SEEDS: Final = 200
 """They come first, among them those of ``make test``; then seeds that nobody has seen."""
 
@@ -67,6 +70,9 @@ def soak(hours: float, *, share: float = 1 / TURNS_PER_HOUR) -> int:
     if hours:
         say(crowd().text())
         say(f"{MUTATED_FRAMES:,} mutated frames: {send(MUTATED_FRAMES, first)}")
+        if not generated():
+            say(f"VIOLATION at commit {commit()}: HTTP, {HTTP_CASES:,} generated requests")
+            return 1
     while True:
         for text in _turn(total, first, share):
             say(f"VIOLATION at commit {commit()}: {text}")
@@ -75,6 +81,13 @@ def soak(hours: float, *, share: float = 1 / TURNS_PER_HOUR) -> int:
         say(total.text(spent))
         if spent >= hours * 3600:
             return 0
+
+
+def generated() -> bool:
+    """Whether all of so many generated requests got what is described."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "tests/unit/web/test_openapi.py"]
+    environment = {**os.environ, "ENTGLDB_HTTP_CASES": str(HTTP_CASES)}
+    return not subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
 def history(seed: int) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +21,8 @@ from schemathesis.specs.openapi.checks import (
 from tests.unit.web.serving import served
 
 pytestmark = pytest.mark.slow
-EXAMPLES = 400
-"""Requests of all operations together."""
+EXAMPLES = int(os.environ.get("ENTGLDB_HTTP_CASES", "400"))
+"""Requests of all operations together; a soak has 10,000."""
 STREAMS = "_watch|_live|/changes|/metrics|/backup|_import|_export"
 """Paths whose answers do not end, or are no JSON."""
 PAGE = Path(__file__).parents[3] / "docs" / "http.md"
@@ -44,7 +45,7 @@ def test_every_path_is_described_and_on_the_page(http: httpx.Client) -> None:
             assert set(operation["responses"]) > {"default"} or "metrics" in path, path
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(max(300, EXAMPLES))
 def test_generated_requests_get_what_is_described(http: httpx.Client) -> None:
     schema = schemathesis.openapi.from_dict(http.get("/v1/openapi.json").json())
     schema = schema.exclude(path_regex=STREAMS)
