@@ -28,7 +28,7 @@ from entgldb.launch.demo.stage import Stage
 from entgldb.launch.demo.start import import_airports, nodes_up, replicated
 from entgldb.launch.playground.cluster import Playground
 from entgldb.launch.playground.temporary import temporary
-from entgldb.messages.errors import EntglError
+from entgldb.messages.errors import UnsupportedError
 
 TAKEOVER_SECONDS: Final = 2.0
 """Instead of 10: nobody wants to watch a better-ranked node wait."""
@@ -136,8 +136,8 @@ def _require_airports() -> None:
     try:
         import airportsdata  # noqa: F401 -- the real input of the demo
     except ImportError:
-        raise EntglError(
-            "the demo needs the package airportsdata",
+        raise UnsupportedError(
+            "the demo needs the package airportsdata, which is not installed",
             hint="pip install 'entgldb[demo]', or uvx --from 'entgldb[demo]' entgldb demo",
         ) from None
 

@@ -6,6 +6,7 @@ import base64
 import os
 import socket
 import ssl
+import sys
 import threading
 from pathlib import Path
 
@@ -100,3 +101,15 @@ def test_demo_and_cluster_refuse_a_directory_that_is_not_empty(
     assert run(entgldb, ["demo", "--keep", str(tmp_path)]) == 2
     assert run(entgldb, ["cluster", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("is not empty") == 2
+
+
+def test_without_its_data_the_demo_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from entgldb.launch.cli.main import entgldb
+
+    monkeypatch.setitem(sys.modules, "airportsdata", None)
+    assert run(entgldb, ["demo"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("unsupported: the demo needs the package airportsdata, which is not installed.")
+    assert "uvx --from 'entgldb[demo]' entgldb demo" in told
