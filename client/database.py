@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from entgldb.client.nodes import Nodes
     from entgldb.client.peers import Peers
     from entgldb.client.spread import Spread
+    from entgldb.client.upkeep.tracing import Tracer
     from entgldb.messages.model import Version
     from entgldb.storage.documents.indexes import IndexInfo
     from entgldb.storage.log.held import Waiting
@@ -48,12 +49,19 @@ AWAITED_MAX: Final = 1000
 """Requests without an answer whose repetition stays harmless; beyond it the oldest are given up."""
 
 
-def connect(directory: str | os.PathLike[str] = ".", *, timeout: float = TIMEOUT_SECONDS) -> Database:
+def connect(
+    directory: str | os.PathLike[str] = ".",
+    *,
+    timeout: float = TIMEOUT_SECONDS,
+    tracer: Tracer | None = None,
+) -> Database:
     """Connect to the node that runs in ``directory``.
 
-    Raises NoNodeError when none is running there. ``timeout`` is in seconds, for each request.
+    Raises NoNodeError when none is running there. ``timeout`` is in seconds, for each request. ``tracer``
+    makes a span of each, as one of OpenTelemetry does.
     """
     database = Database(directory, timeout=timeout)
+    database.tracer = tracer
     try:
         database.attach()
     except BaseException:
@@ -75,6 +83,8 @@ class Database:
         """``transport``: another way than the socket of the node that runs there."""
         self.directory: Final = Path(directory)
         self.timeout = timeout
+        self.tracer: Tracer | None = None
+        """Makes a span of each request to the node."""
         self._transport = transport or SocketTransport(self.directory)
         self._lock = threading.RLock()
         self._documents: Documents | None = None
@@ -344,7 +354,8 @@ class Database:
         """The outcome of a request is known when this ends, unless it raises something indefinite."""
         definite = True
         try:
-            yield
+            with self._span(message):
+                yield
         except BaseException as fault:
             definite = isinstance(fault, EntglError) and fault.definite
             raise
@@ -353,6 +364,13 @@ class Database:
             if definite and isinstance(request, RequestId) and request.client == self._client:
                 with self._lock:
                     self._awaited.pop(request.counter, None)
+
+    def _span(self, message: Message) -> contextlib.AbstractContextManager[object]:
+        if self.tracer is None:
+            return contextlib.nullcontext()
+        from entgldb.client.upkeep.tracing import span
+
+        return span(self.tracer, message)
 
     def request(self, message: Message) -> Message:
         """Send a request to the store and give its answer.

@@ -44,6 +44,7 @@ from entgldb.client.spread import (
     need_of,
 )
 from entgldb.client.transport import closed
+from entgldb.client.upkeep.tracing import Tracer
 from entgldb.messages.client import Commit, Relay, Report, RequestId, Status, Write
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError
@@ -85,8 +86,8 @@ class connect(Opening):  # noqa: N801 -- read as a function: ``async with connec
     """Connect to the node that runs in ``directory``: ``async with connect("DIR") as db``.
 
     Or ``db = await connect("DIR")``, and ``await db.close()`` at the end. ``timeout`` is in seconds, for
-    each request; ``in_flight`` bounds the requests that wait for answers. Raises NoNodeError when no node
-    is running there.
+    each request; ``in_flight`` bounds the requests that wait for answers; ``tracer`` makes a span of each.
+    Raises NoNodeError when no node is running there.
     """
 
     def __init__(
@@ -95,12 +96,15 @@ class connect(Opening):  # noqa: N801 -- read as a function: ``async with connec
         *,
         timeout: float = TIMEOUT_SECONDS,
         in_flight: int = IN_FLIGHT,
+        tracer: Tracer | None = None,
     ) -> None:
         super().__init__(self._connected)
         self._directory, self._timeout, self._in_flight = directory, timeout, in_flight
+        self._tracer = tracer
 
     async def _connected(self) -> Database:
         blocking = client.Database(self._directory, timeout=self._timeout)
+        blocking.tracer = self._tracer
         made = Database(blocking, Requests(blocking.directory, self._timeout, self._in_flight))
         try:
             await made.attach()
