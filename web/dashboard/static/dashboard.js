@@ -7,6 +7,7 @@ import { Charts } from "./charts.js";
 const $ = (id) => document.getElementById(id);
 const TOKEN = "entgldb-token";
 const RETRY_MS = [500, 1000, 2000, 4000];
+const SILENCE_MS = 15_000;
 const TOAST_MS = 6000;
 
 // --- asking the server ---------------------------------------------------------------------------------------
@@ -156,13 +157,22 @@ function back() {
 // Server-sent events by fetch: EventSource cannot bring a token.
 async function listen() {
   for (let failures = 0; ; failures++) {
+    const stop = new AbortController();
+    let silence;
+    // a phone that slept, or went to another network, is not told that its connection is gone
+    const heard = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => stop.abort(new Error("nothing came any more")), SILENCE_MS);
+    };
     try {
-      const answer = await ask("/ui/pulse", { headers: { Accept: "text/event-stream" } });
+      const answer = await ask("/ui/pulse", { headers: { Accept: "text/event-stream" }, signal: stop.signal });
       if (!answer.ok) throw new Error(await problemOf(answer));
       failures = 0;
-      await events(answer.body);
+      heard();
+      await events(answer.body, heard);
       throw new Error("the stream ended");
     } catch (fault) {
+      clearTimeout(silence);
       lost = true;
       $("state").className = "state down";
       $("state").textContent = "no server";
@@ -172,12 +182,13 @@ async function listen() {
   }
 }
 
-async function events(body) {
+async function events(body, heard) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
+    heard();
     const parts = (rest + value.replaceAll("\r", "")).split("\n\n");
     rest = parts.pop();
     for (const part of parts) {

@@ -15,7 +15,8 @@ from entgldb.client.nodes import NodeRow
 from entgldb.messages.errors import BusyError, NoNodeError
 from entgldb.web.app import application
 from entgldb.web.dashboard import pulse as pulses
-from entgldb.web.dashboard.pulse import ROW_SECONDS, ROWS, Pulse
+from entgldb.web.dashboard.hour import GAP_SECONDS, ROW_SECONDS, ROWS
+from entgldb.web.dashboard.pulse import Pulse
 
 NODES = 500
 COLLECTIONS = 10_000
@@ -122,17 +123,37 @@ def test_looks_are_summed_to_rows_of_ten_seconds_and_kept_for_an_hour() -> None:
     seen = Pulse(database(crowd), lambda: now[0])
 
     async def looks() -> None:
-        await seen.look()
-        crowd.lsn, crowd.own = 30, 10
-        now[0] += 2
-        await seen.look()
         for _ in range(2 * ROWS):
-            now[0] += ROW_SECONDS
             await seen.look()
+            now[0] += ROW_SECONDS
+            crowd.lsn += 50
 
     asyncio.run(looks())
-    assert len(seen.rows) == ROWS
-    assert seen.rows[-1].fields() == [int(now[0]) // ROW_SECONDS * ROW_SECONDS, 0, 0, None, None]
+    rows = seen.hour.rows
+    assert len(rows) == ROWS
+    assert rows[0].fields() == [now[0] - ROWS * ROW_SECONDS, 0, 5, None, None]
+
+
+def test_entries_are_shared_out_over_the_time_in_which_they_came() -> None:
+    crowd, now = Crowd(), [1004.0]
+    seen = Pulse(database(crowd), lambda: now[0])
+
+    async def looks() -> None:
+        await seen.look()
+        now[0], crowd.lsn, crowd.own = 1034.0, 300, 60
+        await seen.look()
+        now[0] += GAP_SECONDS + 1
+        crowd.lsn += 10_000
+        await seen.look()
+
+    asyncio.run(looks())
+    assert [row.fields()[:3] for row in seen.hour.rows] == [
+        [1000, 2, 8],
+        [1010, 2, 8],
+        [1020, 2, 8],
+        [1030, 2, 8],
+        [1150, None, None],
+    ]
 
 
 def test_own_writes_are_told_from_those_of_others_and_a_silent_node_is_unknown() -> None:
@@ -141,21 +162,21 @@ def test_own_writes_are_told_from_those_of_others_and_a_silent_node_is_unknown()
 
     async def looks() -> list[dict[str, Any]]:
         await seen.look()
-        crowd.lsn, crowd.own = 30, 10
+        now[0], crowd.lsn, crowd.own = 1004.0, 30, 10
         crowd.propagation = {"in": {"counts": [3, 1], "sum": 0.2}, "out": {"counts": [5, 1], "sum": 2.0}}
         await seen.look()
         first = seen.beat()
         crowd.up, now[0] = False, 1010.0
         await seen.look()
         second = seen.beat()
-        crowd.up, crowd.lsn = True, 500
+        crowd.up, crowd.lsn, now[0] = True, 500, 1012.0
         await seen.look()
         return [first, second, seen.beat()]
 
     up, down, again = asyncio.run(looks())
-    assert up["row"] == [1000, 1.0, 2.0, 50.0, None]
+    assert up["row"] == [1000, 2.5, 5.0, 50.0, None]
     assert down == {"up": False, "why": "no node runs there"}
-    assert again["row"][:3] == [1010, 0, 0], "the entries that came meanwhile came at no known time"
+    assert again["row"][:3] == [1010, None, None], "the entries that came meanwhile came at no known time"
     assert up["counts"] == {"overview": NODES + 1, "conflicts": 7, "upkeep": 0}
 
 
