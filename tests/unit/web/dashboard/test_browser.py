@@ -262,6 +262,13 @@ def test_what_waits_is_decided(watched: Watched, first: Member) -> None:
     expect(page.locator("tbody tr", has_text="lan-2").last).not_to_contain_text("never")
 
 
+def test_a_backup_is_downloaded(watched: Watched) -> None:
+    page = watched.show("upkeep")
+    with page.expect_download() as started:
+        page.get_by_role("link", name="Download a backup").click()
+    assert started.value.path().read_bytes().startswith(b"SQLite format 3")
+
+
 def test_the_keyboard_is_enough(watched: Watched) -> None:
     page = watched.show("overview")
     page.keyboard.press("5")
