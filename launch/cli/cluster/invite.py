@@ -56,7 +56,8 @@ def invite(
     listen_host, listen_port = split_address(settings.sync.listen, "network.listen")
     host = host or (own_address() if listen_host in EVERYWHERE else listen_host)
     known, others = look_around(directory)
-    seeds = (joined(host, listen_port), *others)[:SEEDS_MAX]
+    # those that it announces first: the machine may be behind a router
+    seeds = (*settings.sync.announce, joined(host, listen_port), *others)[:SEEDS_MAX]
 
     def admit(wanted: str) -> Admission | str:
         if node_id and wanted not in ("", node_id):

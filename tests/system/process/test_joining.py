@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from entgldb.client.database import connect
+from entgldb.launch.node.config import load
 from entgldb.launch.node.handle import launch
 from tests.system.support.kernel_view import eventually
 
@@ -58,6 +59,8 @@ def inviting(first: Path) -> Iterator[Inviting]:
 
 
 def test_from_the_code_to_the_first_document(first: Path, tmp_path: Path) -> None:
+    config = first / "entgldb.toml"
+    config.write_text(config.read_text().replace("[network]", '[network]\nannounce = ["127.0.0.1:9"]'))
     with launch(first), connect(first) as there:
         there["notes"].put("k", {"n": 1})
         inviting = Inviting(first, "--for", "till-2")
@@ -70,6 +73,8 @@ def test_from_the_code_to_the_first_document(first: Path, tmp_path: Path) -> Non
             "reason": "",
         }
         assert inviting.process.returncode == 0
+        port = load(first).sync.listen.rpartition(":")[2]
+        assert load(tmp_path / "n2").sync.seeds == ("127.0.0.1:9", f"127.0.0.1:{port}")
         key = first / "cluster.key"
         assert (tmp_path / "n2" / "cluster.key").read_bytes() == key.read_bytes()
         assert (tmp_path / "n2" / "cluster.key").stat().st_mode & 0o777 == 0o600
