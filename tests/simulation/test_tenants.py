@@ -349,3 +349,40 @@ def test_beyond_its_links_and_its_writes_a_tenant_is_told_so_and_comes_through_i
     shops.wait(90.0)
     assert all(shops.has("shop-1", f"many{number}") for number in range(30))
     assert shops.end() == []
+
+
+def test_through_lost_frames_killed_actors_crashes_and_suspensions_nothing_is_lost_or_mixed() -> None:
+    """Both clusters write all the while, and the cloud may have one tenant open at a time."""
+    shops = Shops(4, tenants_open=1)
+    shops.come()
+    random, cloud, network = shops.run.world.random, shops.cloud, shops.run.network
+    network.weather = Weather(loss=0.05, duplication=0.05, reordering=0.1, latency=0.01)
+    shops.run.world.lane_loss = 0.01
+    for step in range(25):
+        shops.ours.write_now(f"ours-{step}")
+        shops.theirs.write_now(f"theirs-{step}")
+        chance = random.random()
+        if chance < 0.12 or not cloud.up:
+            cloud.start() if not cloud.up else cloud.crash()
+        elif chance < 0.3 and cloud.host is not None:
+            cloud.host.kill(random.choice(["store", "oplog", "sync"]))
+        elif chance < 0.4:
+            cloud.ask("store", ChangeTenant("shop-1", random.choice(["suspend", "resume"])), FakeAsker())
+        shops.wait(1.5)
+    network.weather, shops.run.world.lane_loss = Weather(latency=0.001), 0.0
+    cloud.start()
+    shops.wait(3.0)
+    cloud.ask("store", ChangeTenant("shop-1", "resume"), FakeAsker())
+    written = {"shop-1": shops.run.lan[0], "shop-2": shops.stranger}
+    for _ in range(60):
+        shops.wait(5.0)
+        lacks = {
+            name: [key for key, _ in node.log.documents("users") if not shops.has(name, key)]
+            for name, node in written.items()
+        }
+        if not any(lacks.values()):
+            break
+    assert lacks == {"shop-1": [], "shop-2": []}
+    assert not any(shops.has("shop-1", f"theirs-{step}") for step in range(25))
+    assert not any(shops.has("shop-2", f"ours-{step}") for step in range(25))
+    assert shops.end() == []
