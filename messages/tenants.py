@@ -36,7 +36,7 @@ class Quotas(Record):
     bytes: Count = 0
     """Of all its files."""
     writes: Count = 0
-    """Entries a second, in the middle of ten."""
+    """Entries a second, on average over ten."""
     links: Count = 0
     """At one time."""
     origins: Count = 0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 QUOTAS: Final = {
     "origins": "Writers, each incarnation of a node counted.",
     "links": "Links at one time.",
-    "writes": "Entries a second, in the middle of ten.",
+    "writes": "Entries a second, on average over ten.",
     "bytes": "Bytes of all its files.",
     "documents": "Live documents, of all collections.",
 }
