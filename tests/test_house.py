@@ -13,8 +13,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tests.conftest import LONGEST
 
@@ -259,3 +261,27 @@ def test_no_two_constants_share_a_sentence() -> None:
 
 def test_the_files_that_begin_first_are_there() -> None:
     assert [name for name in LONGEST if not (ROOT / name).exists()] == []
+
+
+class SiteLoader(yaml.SafeLoader):
+    """Takes names of Python functions as words."""
+
+
+SiteLoader.add_multi_constructor("tag:yaml.org,2002:python/name:", lambda loader, suffix, node: suffix)
+
+
+def site_pages(nav: Any) -> list[str]:
+    if isinstance(nav, str):
+        return [nav]
+    return [page for one in (nav.values() if isinstance(nav, dict) else nav) for page in site_pages(one)]
+
+
+def test_the_site_names_every_page_once() -> None:
+    """A page that is added gets its line in mkdocs.yml; ``make docs`` makes the site and takes no warning."""
+    config = yaml.load((ROOT / "mkdocs.yml").read_text(), SiteLoader)
+    made = set(re.findall(r'\("(\w+\.md)"', (ROOT / "packaging" / "site" / "pages.py").read_text()))
+    assert made == {"index.md", "api.md", "verbs.md"}
+    written = {file.relative_to(ROOT / "docs").as_posix() for file in (ROOT / "docs").rglob("*.md")}
+    assert sorted(site_pages(config["nav"])) == sorted(made | written)
+    for hook in config["hooks"]:
+        assert (ROOT / hook).exists()
