@@ -150,6 +150,12 @@ def say(*columns: str, err: bool = False) -> None:
     click.echo("\t".join(harmless(column) for column in columns), err=err)
 
 
+def draw(lines: Sequence[str], rows: int) -> None:
+    """At most ``rows`` lines over whatever the terminal shows."""
+    text = "".join(f"{harmless(line)}\x1b[K\n" for line in lines[:rows])
+    click.echo(f"\x1b[H{text}\x1b[J", nl=False)
+
+
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Rows under their headers, for people; programs take --json."""
     from tabulate import tabulate

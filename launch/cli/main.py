@@ -19,6 +19,7 @@ _VERBS: Final = {
     "start": ("cli.node.node", "start", "Run the node until it is stopped."),
     "stop": ("cli.node.node", "stop", "Stop the running node in good order."),
     "status": ("cli.node.status", "status", "Show what every actor says of itself."),
+    "top": ("cli.node.top", "top", "Show a node on one screen, again and again."),
     "version": ("cli.node.node", "version", "Show the version."),
     "put": ("cli.data.documents", "put", "Store a document."),
     "insert": ("cli.data.documents", "insert", "Store a document that is not there yet."),

@@ -105,3 +105,12 @@ def test_the_level_of_the_log_is_changed_for_a_while(verb: Verb, directory: Path
     assert "canary" not in log.read_text()
     assert verb("log-level", "configured")[1] == "info\n"
     assert verb("log-level", "loud")[0] == 2
+
+
+def test_top_shows_a_node_once_with_rates(verb: Verb) -> None:
+    body = told(verb, "top", "--once", "--interval", "1s")
+    assert (body["node_id"], body["writes_per_s"]) == ("lan-1", 0.0)
+    assert set(body["memory_bytes"]) == {"node", "store", "oplog", "sync", "election", "gateway"}
+    code, out, _ = verb("top", "--once", "--interval", "1s")
+    assert (code, out.startswith("lan-1 (lan)  gateway ")) == (0, True)
+    assert "\x1b" not in out
