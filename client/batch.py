@@ -136,6 +136,6 @@ class Batch(Gathering):
         writes = self._end(well=kind is None)
         if writes:
             request = self._named or self._database.next_request()
-            self._was_done(client_writes.versions(self._database.begin(Commit(request, writes))()))
+            self._was_done(client_writes.versions(self._database.begin(Commit(request, writes))(), writes))
             if self._ack is not None:
                 self._database.await_spread(self._ack.need, self.made(), self._ack.seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from entgldb.messages.client import Base, CommitDone, RequestId, Write, Written
@@ -329,8 +329,18 @@ def _part(pairs: list[tuple[Write, Mapping[str, Any]]]) -> Part:
     return Part(writes, documents)
 
 
-def versions(answer: Message) -> list[Version | None]:
-    """The versions a commit made; None where a delete met nothing."""
+def versions(answer: Message, asked: Sequence[Write] | None = None) -> list[Version | None]:
+    """The versions a commit made; None where a delete met nothing.
+
+    ``asked``: the writes of it. Raises InvalidError where the answer, which a request named like this one
+    had, is not one to them.
+    """
     if not isinstance(answer, CommitDone):
         raise EntglError(f"the node answered {answer} to a commit", definite=False)
-    return [written.version if written.seq else None for written in answer.written]
+    made = [written.version if written.seq else None for written in answer.written]
+    if asked is not None and (
+        len(made) != len(asked)
+        or any(version is None and write.body is not None for version, write in zip(made, asked, strict=True))
+    ):
+        raise InvalidError("another request had this name", hint="a name of its own for each request")
+    return made

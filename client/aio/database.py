@@ -270,7 +270,7 @@ class Database:
 
     async def _commit(self, writes: tuple[Write, ...], request: RequestId | None) -> list[Version | None]:
         commit = Commit(request or self._blocking.next_request(), writes)
-        return client_writes.versions(await self.request(commit))
+        return client_writes.versions(await self.request(commit), writes)
 
     async def _run(self, work: Callable[[], R]) -> R:
         if self._closed:

@@ -233,7 +233,7 @@ class Writing:
         answer = self._hands.begin(Commit(request or self._hands.file.next_request(), made))
 
         async def versions() -> list[Version | None]:
-            return writes.versions(await answer())
+            return writes.versions(await answer(), made)
 
         return versions
 

@@ -240,3 +240,14 @@ def test_health_is_that_of_the_process_and_readiness_that_of_its_node(
     assert http.put(one("users", "x"), json={}).status_code == 200
     with entgldb.connect(directory) as db:
         assert db["users"].get("x") == {}
+
+
+def test_a_name_that_another_request_had_is_refused(http: httpx.Client) -> None:
+    named = {"Idempotency-Key": "twice"}
+    writes = [{"op": "put", "collection": "named", "key": key, "document": {}} for key in "ab"]
+    assert http.post("/v1/_batch", json={"writes": writes}, headers=named).status_code == 200
+    other = http.put("/v1/collections/named/documents/c", json={}, headers=named)
+    assert (other.status_code, other.json()["detail"]) == (400, "another request had this name")
+    gone = {"Idempotency-Key": "gone"}
+    assert http.delete("/v1/collections/named/documents/none", headers=gone).status_code == 404
+    assert http.put("/v1/collections/named/documents/c", json={}, headers=gone).status_code == 400
