@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from entgldb.actors.vouching import Vouching
+
 if TYPE_CHECKING:
     from entgldb.actors.line import Flow
     from entgldb.messages.client import RequestId, Write, Written
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from entgldb.storage.rules.results import Heard, Installed, Lasted, LogRow, Outcome, Walked
 
 
-class LogReader(Protocol):
+class LogReader(Vouching, Protocol):
     """Reads for sessions what one node has that another lacks. Every call is one short transaction."""
 
     @property

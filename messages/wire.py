@@ -273,7 +273,10 @@ class Standing(Message):
 
 @message(13, Channel.PEER)
 class Want(Message):
-    """System entries that came by a cloud link without being applied; LAN peers supply them."""
+    """System entries that came by a cloud link without being applied; LAN peers supply them.
+
+    Entry 0 asks for a snapshot, for what that of a cloud covers of them.
+    """
 
     ids: tuple[tuple[str, Count], ...]
 

@@ -384,6 +384,12 @@ class Session:
         if ids and self.line.free:
             self._wanted = ids[-1]
             self._send(wire.Want(tuple(ids)))
+        lacking, theirs = self._log.lacking(), self._theirs
+        if lacking is None or theirs is None or not self.line.free:
+            return
+        # of a peer that has come as far: what it has of the configuration is all that we lack
+        if all(theirs.get(origin, 0) >= seq for origin, seq in lacking.items()):
+            self._send(wire.Want(((self._log.origin, 0),)))
 
     def _on_system(self, message: wire.Want | wire.Supply, ctx: Context) -> None:
         """Only LAN peers give or get what configures the cluster; a cloud gives proofs of a fork of ours."""

@@ -72,9 +72,13 @@ class SnapshotGiving:
         return lacks
 
     def asked_for(self, ids: Sequence[tuple[Origin, int]], ctx: Context) -> None:
-        """The peer wants entries that it has only recorded: of those that are pruned only a state tells."""
+        """The peer wants entries that it has only recorded: of those that are pruned only a state tells.
+
+        So it is with all that there is up to a vector, which it asks for by an entry 0.
+        """
         floors = self._log.floors()
-        if not self._cloud and any(seq <= floors.get(origin, 0) for origin, seq in ids):
+        pruned = any(seq <= floors.get(origin, 0) for origin, seq in ids)
+        if pruned and not self._cloud and self._log.vouches():
             self._asked_in_vain_at = ctx.monotonic()
 
     def frozen(self, message: SnapshotFrozen, ctx: Context) -> None:

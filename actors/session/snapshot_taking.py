@@ -132,7 +132,7 @@ class SnapshotTaking:
         if self._offer is None or self._offer.id != done.id:
             return False
         self._offer = None
-        self._in_vain = not (done.refused or done.changes) and bool(self._log.unapplied(1))
+        self._in_vain = not (done.refused or done.changes) and self._lacks()
         if done.refused:
             self._count(known_reason(done.refused, Reason.STORE_BUSY))
             self._send(wire.SnapshotEnd(done.id, done.refused))
@@ -194,11 +194,15 @@ class SnapshotTaking:
             return Reason.QUARANTINED
         return None if self._is_useful(offer) else Reason.SNAPSHOT_USELESS
 
+    def _lacks(self) -> bool:
+        """Whether our vector covers configuration that is not here."""
+        return bool(self._log.unapplied(1)) or self._log.lacking() is not None
+
     def _is_useful(self, offer: wire.SnapshotOffer) -> bool:
         """Whether a file can be named so, and it has anything for us."""
         mine = self._log.vector()
         more = any(seq > mine.get(origin, (0, b""))[0] for origin, (seq, _) in offer.vector.items())
-        recorded = not self._cloud and not self._in_vain and bool(self._log.unapplied(1))
+        recorded = not self._cloud and not self._in_vain and self._lacks()
         named = offer.id.isascii() and offer.id.isalnum() and len(offer.id) <= NAME_CHARS_MAX
         return named and offer.chunks > 0 and (more or recorded)
 

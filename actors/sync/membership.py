@@ -8,6 +8,7 @@ from entgldb.actors.behaviour import Context
 from entgldb.actors.nodes import read_documents, removed_clouds
 from entgldb.actors.ports import OplogReader
 from entgldb.actors.session.members import Members, Unheard, shown
+from entgldb.actors.sync.lacking import Lacking
 from entgldb.messages.local.members import MembersHeard, RememberMembers, Settled
 from entgldb.messages.model import REMOTE_PEERS, Origin
 from entgldb.messages.schema import Json
@@ -19,6 +20,7 @@ class Membership:
     def __init__(self, log: OplogReader, cluster: str, *, cloud: bool) -> None:
         self._log = log
         self._unheard = Unheard()
+        self._lacking = Lacking(log)
         self.members = Members(cloud=cloud, cluster="" if cloud else cluster)
 
     def on_members_heard(self, message: MembersHeard, ctx: Context) -> None:
@@ -32,12 +34,17 @@ class Membership:
         """At each heartbeat: our own row, and what the file should know."""
         self.members.look(self._log, interval, ctx)
         self._unheard.look(self.members.rows, ctx)
+        if not self.members.cloud:
+            self._lacking.tend(ctx)
         rows = self.members.changed(interval, ctx)
         if rows:
             ctx.tell("store", RememberMembers(rows))
 
     def alarms(self, linked: set[str], retired: Container[Origin], ctx: Context) -> list[Json]:
-        """Of members of the LAN who are silent; ``linked`` are the node ids that have a link."""
+        """Of members of the LAN who are silent, and of configuration that none of them gives.
+
+        ``linked`` are the node ids that have a link.
+        """
         clouds = {document.get("NodeId") for document in read_documents(self._log, REMOTE_PEERS)}
         clouds |= removed_clouds(self._log, self.members.rows)
         expected = {
@@ -45,7 +52,8 @@ class Membership:
             for name, heard in self.members.rows.items()
             if name not in clouds and heard.row.origin not in retired
         }
-        return self._unheard.alarms(expected, {*linked, *self.members.own()}, ctx)
+        silent = self._unheard.alarms(expected, {*linked, *self.members.own()}, ctx)
+        return silent + self._lacking.alarms(ctx)
 
     def rows(self) -> list[Json]:
         """All that belong to the cluster as far as is known; in the cloud role, all that were heard of."""

@@ -17,7 +17,7 @@ from entgldb.messages.model import Author, Entry, Origin, Vector
 from entgldb.messages.schema import Json
 from entgldb.storage.authorship import authors
 from entgldb.storage.file.open import open_reader
-from entgldb.storage.log import members
+from entgldb.storage.log import members, recorded
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.results import Heard, LogRow
 
@@ -165,6 +165,14 @@ class LogQueries:
             (*after, rows_max),
         ).fetchall()
         return [(self._name(number), seq) for number, seq in rows]
+
+    def lacking(self) -> dict[Origin, int] | None:
+        """Up to where in each log configuration is lacking that a cloud's snapshot covers; None: nowhere."""
+        return recorded.lacking(self.connection)
+
+    def vouches(self) -> bool:
+        """Whether a snapshot of this file brings the configuration."""
+        return recorded.vouches(self.connection)
 
     def entries(self, ids: Sequence[tuple[Origin, int]]) -> list[Entry]:
         """Those of the named entries that are here and applied, in lsn order."""

@@ -28,6 +28,18 @@ def is_partial(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM _entgldb_meta WHERE name = ?", (PARTIAL,)).fetchone() is not None
 
 
+def lacking(connection: sqlite3.Connection) -> dict[Origin, int] | None:
+    """Up to where in each log the vector covers system entries that were never here; None: there are none."""
+    row = connection.execute("SELECT value FROM _entgldb_meta WHERE name = ?", (PARTIAL,)).fetchone()
+    # the mark of an earlier release does not say how far it goes
+    return None if row is None else json.loads(row[0]) if isinstance(row[0], str) else {}
+
+
+def vouches(connection: sqlite3.Connection) -> bool:
+    """Whether a snapshot of this file brings the configuration."""
+    return not is_partial(connection) and not has_recorded(connection)
+
+
 def mark_partial(connection: sqlite3.Connection, bounds: Mapping[Origin, int]) -> None:
     """From now on this file can vouch for no system collection; ``bounds``: up to where in each log."""
     value = json.dumps(dict(bounds))

@@ -12,7 +12,7 @@ from entgldb.storage.file.faults import translating
 from entgldb.storage.file.strangers import Strangers
 from entgldb.storage.log import members
 from entgldb.storage.log.append import Batch
-from entgldb.storage.log.recorded import has_recorded, is_partial
+from entgldb.storage.log.recorded import vouches
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.repair import healing
 from entgldb.storage.repair.incarnations import Incarnations
@@ -101,7 +101,7 @@ class Installing:
     def _is_covered(self, head: Preface, *, cloud: bool) -> bool:
         """Whether it brings nothing: it was merged before, or the log has brought it meanwhile."""
         connection = self._transaction.connection
-        if head.system and not cloud and (is_partial(connection) or has_recorded(connection)):
+        if head.system and not cloud and not vouches(connection):
             return False
         heads = {origin: known.head for origin, known in self._transaction.state.origins.items()}
         ours = [(heads.get(mark.name, NO_HEAD), mark.seq) for mark in head.marks]

@@ -15,7 +15,7 @@ from typing import Any, Final
 from entgldb.messages.errors import EntglError
 from entgldb.messages.local.snapshots import SnapshotWritten
 from entgldb.messages.model import Origin
-from entgldb.storage.log.recorded import has_recorded, is_outdated, is_partial
+from entgldb.storage.log.recorded import is_outdated, vouches
 from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.rules.comparing.chunks import CONFLICTS, DOCUMENTS, Mark, Preface
 from entgldb.storage.rules.header import decode
@@ -131,8 +131,7 @@ def _head(source: sqlite3.Connection) -> tuple[Preface, dict[int, int]]:
     ends: dict[Origin, int] = dict(source.execute("SELECT origin, seq FROM _entgldb_ended").fetchall())
     marks = [Mark(*row[1:], end=_end(ends.pop(row[1], None), row[2])) for row in rows]
     marks += [Mark(origin, 0, b"", 0, 0, end=seq) for origin, seq in ends.items()]
-    whole = not is_partial(source) and not has_recorded(source)
-    return Preface(tuple(marks), clock, whole), {row[0]: place for place, row in enumerate(rows)}
+    return Preface(tuple(marks), clock, vouches(source)), {row[0]: place for place, row in enumerate(rows)}
 
 
 def _end(seq: int | None, head: int) -> int | None:

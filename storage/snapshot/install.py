@@ -21,7 +21,7 @@ from entgldb.storage.file.scratch import empty
 from entgldb.storage.file.state import State, soonest
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.evicting import evict
-from entgldb.storage.log.recorded import complete, has_recorded, is_partial, mark_partial
+from entgldb.storage.log.recorded import complete, mark_partial, vouches
 from entgldb.storage.log.rows import write_row
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import Head
@@ -145,7 +145,7 @@ class Merger:
         self.head = head
         self.system = head.system and not cloud
         self._before = seqs(state.vector())
-        self.partial = is_partial(connection) or has_recorded(connection)
+        self.partial = not vouches(connection)
         self.changes: Vector = {}
         self.taken = self.deleted = 0
 

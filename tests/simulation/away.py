@@ -282,7 +282,8 @@ class AwayRun(Run):
                 if live.get(place) != there.get(place):
                     world.violate(f"{node.name}: {place} is {there.get(place)}, not {live.get(place)}")
             wrong = wanted.conflicts ^ found.conflicts
-            differ = sorted(one for one in wrong if one[0] not in unsure and one[0] not in watch.orphaned())
+            unsure_here = unsure | watch.orphaned() | watch.orphaned_of(node)
+            differ = sorted(one for one in wrong if one[0] not in unsure_here)
             if differ:
                 world.violate(f"{node.name}: conflicts differ in {differ[:3]}")
         self._acknowledged(watch, lost)

@@ -52,6 +52,7 @@ FOUND = {
     278: "verification took a row of another branch, of which the vector covered the number",
     310: "a snapshot of which no chunk could be read was offered again and again",
     336: "so did two, on the way by a cloud",
+    379: "a node took a cloud's snapshot, and had no conflict of the configuration that this covers",
     420: "what an unfit version named was forgotten: another had ended it, and it was pruned",
     512: "a cloud that heard nobody forgot its own delete",
     758: "a cloud forgot a delete that an absent member lacked, and showed its old put",

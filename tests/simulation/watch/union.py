@@ -26,9 +26,9 @@ class Union(checks.Watch):
         self.forked: set[str] = set()
         """Origins whose writer went back in time and was not told: their logs may have two branches."""
         self.collecting = True
+        """Nodes decide themselves which tombstones go."""
         self._lost: dict[str, set[Id]] = {}
         """The entries that a node had, and may have acknowledged, before its disk went back."""
-        """Nodes decide themselves which tombstones go."""
         self._branches: dict[bytes, Operation] = {}
         """Hash -> entry, of those."""
 
@@ -49,6 +49,7 @@ class Union(checks.Watch):
                 self.union[row.operation.id] = row.operation
             self._linked(node, row.operation)
             self._caused(node, row.operation, vector, before)
+        self._orphan(node, rows, before)
         self._end(node)
         self._quarantine_is_spared(node, node.log.floors())
         self._known_everywhere(node)
@@ -125,6 +126,10 @@ class Union(checks.Watch):
             ]
         return others
 
+    def orphaned_of(self, node: SimulatedNode) -> set[Place]:
+        """Places where it took an entry before the one that this replaces, which is of a forked log."""
+        return self._orphaned.get(node.name, set())
+
     def orphaned(self) -> set[Place]:
         """Places where an entry names what went with a branch: who lacks that keeps no conflict."""
         return {
@@ -168,6 +173,15 @@ class Union(checks.Watch):
         lacking = [o for o, need in needs if vector.get(o, 0) < need and o not in self._ended]
         if lacking:
             self.world.violate(f"{node.name}: {one.id} is here before its cause from {lacking}")
+
+    def _orphan(self, node: SimulatedNode, rows: list[Logged], before: dict[str, int]) -> None:
+        """Note what is behind a quarantined log: nobody can tell there what is concurrent."""
+        seen = dict(before)
+        for one in (row.operation for row in rows):
+            named = [version for version in (one.parent, *one.seen) if version is not None]
+            if any(origin in self.forked and seen.get(origin, 0) < seq for origin, seq in named):
+                self._orphaned.setdefault(node.name, set()).add(one.place)
+            seen[one.id[0]] = one.id[1]
 
     def _reborn(self, old: str) -> None:
         self.world.reached["tail re-issued"] += 1

@@ -77,14 +77,14 @@ class Recorded(ListLog):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lacks = True
+        self.records = True
         self.known = VECTOR
 
     def vector(self) -> Vector:
         return self.known
 
     def unapplied(self, rows_max: int, after: tuple[str, int] = ("", 0)) -> list[tuple[str, int]]:
-        return [("x/" + "1" * 32, 9)] if self.lacks else []
+        return [("x/" + "1" * 32, 9)] if self.records else []
 
 
 def test_a_state_is_taken_for_what_is_only_recorded_but_not_again_in_vain() -> None:
@@ -100,7 +100,7 @@ def test_a_state_is_taken_for_what_is_only_recorded_but_not_again_in_vain() -> N
 
 def test_a_state_that_brings_nothing_is_useless() -> None:
     log = Recorded()
-    log.lacks = False
+    log.records = False
     one = Receiver("a", log=log)
     one.offer("a", "s", 1)
     assert one.sent["a"] == [wire.SnapshotEnd("s", Reason.SNAPSHOT_USELESS.value)]

@@ -21,6 +21,8 @@ class ListLog:
         self.pruned: dict[str, int] = {}
         self.set_apart: set[str] = set()
         self.held_back: dict[str, int] = {}
+        self.lacks: dict[str, int] | None = None
+        """What the vector covers of the configuration, and is not here."""
         self.last = 0
 
     def add(self, origin: str, body: bytes = b"{}", collection: str = "c", applied: bool = True) -> LogRow:
@@ -62,6 +64,12 @@ class ListLog:
     def unapplied(self, rows_max: int, after: tuple[str, int] = ("", 0)) -> list[tuple[str, int]]:
         ids = [(row.origin, row.seq) for row in self.all if not row.applied]
         return ids[ids.index(after) + 1 if after in ids else 0 :][:rows_max]
+
+    def lacking(self) -> dict[str, int] | None:
+        return self.lacks
+
+    def vouches(self) -> bool:
+        return self.lacks is None
 
     def entries(self, ids: Sequence[tuple[str, int]]) -> list[Entry]:
         return [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+import pytest
+
 from entgldb.actors.session.inbox import STALLED
 from entgldb.actors.session.outbox import RELAY_DELAY, RELAY_PATIENCE
 from entgldb.actors.session.session import Session
@@ -290,6 +292,21 @@ def test_recorded_entries_are_asked_for_on_the_lan_and_never_in_the_cloud() -> N
         bench.ctx.run(2.0)
         bench.session.beat(bench.ctx, None)
         assert len(bench.take(wire.Want)) == (0 if cloud else 1)
+
+
+@pytest.mark.parametrize(
+    ("cloud", "lacks", "asks"),
+    [(False, {THIRD: 1}, 1), (False, {}, 1), (False, {THIRD: 2}, 0), (False, None, 0), (True, {THIRD: 1}, 0)],
+)
+def test_a_state_is_asked_for_where_a_snapshot_of_a_cloud_covers_configuration_and_the_peer_has_come_as_far(
+    *, cloud: bool, lacks: dict[str, int] | None, asks: int
+) -> None:
+    bench = Bench(cloud=cloud)
+    bench.log.lacks = lacks
+    bench.open({THIRD: (1, b"h1")})
+    bench.ctx.run(2.0)
+    bench.session.beat(bench.ctx, None)
+    assert bench.take(wire.Want) == [wire.Want(((ME, 0),))] * asks
 
 
 def test_the_cloud_is_neither_supplied_nor_believed() -> None:

@@ -60,7 +60,7 @@ class Pair:
     def __init__(self, *, cloud: bool = False) -> None:
         self.shelf, self.ctx, self.counts = Shelf(), FakeContext(), Counter[Reason]()
         self.sent: list[Message] = []
-        log = Pruned()
+        self.log = log = Pruned()
         self.oplog = oplog_of(log=log, shelf=self.shelf)  # type: ignore[arg-type]  # nothing is staged
         self.giving = SnapshotGiving(
             Ends("s", "sync", "", cloud),
@@ -154,9 +154,13 @@ def test_a_peer_that_asks_for_what_only_a_state_tells_is_offered_one_and_sent_en
     assert not ordered()
     pair.giving.asked_for([(ORIGIN, 2)], pair.ctx)
     assert not ordered()
+    for wanted in (1, 0):
+        pair.giving.asked_for([(ORIGIN, wanted)], pair.ctx)
+        assert ordered()
+        pair.ctx.run(VAIN_SECONDS)
+        assert not ordered()
+    pair.log.lacks = {}
     pair.giving.asked_for([(ORIGIN, 1)], pair.ctx)
-    assert ordered()
-    pair.ctx.run(VAIN_SECONDS)
     assert not ordered()
     cloud = Pair(cloud=True)
     cloud.ctx.run(AGAIN_SECONDS)

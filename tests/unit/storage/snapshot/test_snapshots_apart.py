@@ -11,6 +11,7 @@ from entgldb.messages.errors import EntglError, Reason
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.local.members import Prune
 from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry
+from entgldb.storage.documents.query import Documents
 from entgldb.storage.log.apply import Applier
 from entgldb.storage.log.recorded import is_partial
 from entgldb.storage.repair.copies import read_copy
@@ -229,6 +230,23 @@ def test_a_state_that_goes_as_far_as_the_one_of_a_cloud_makes_a_file_whole_whate
         away.store.install(early, b"e" * 32, NOW, cloud=False)
     assert away.store.known("_system_collections", "users")
     assert is_partial(away.store.connection) is further
+
+
+def test_a_state_brings_the_conflicts_of_configuration_that_a_clouds_snapshot_covers() -> None:
+    """A node whose disk went back takes the snapshot of a cloud, and writes a peer that it does not know."""
+    member, away = Side("member"), Side("away")
+    member.put("cloud-1", "p", collection=REMOTE_PEERS)
+    send(member.store, away.store, NOW, cloud=True)
+    away.put("cloud-1", "q", collection=REMOTE_PEERS, now=NOW + 1)
+    away.give(member)
+    lists = [Documents(side.store.connection).conflicts(REMOTE_PEERS) for side in (member, away)]
+    assert [len(found) for found in lists] == [1, 0]
+    send(member.store, away.store, NOW + 2)
+    assert [len(Documents(side.store.connection).conflicts(REMOTE_PEERS)) for side in (member, away)] == [
+        1,
+        1,
+    ]
+    assert not is_partial(away.store.connection)
 
 
 def test_a_node_with_an_entry_in_quarantine_gives_no_snapshot() -> None:
