@@ -14,6 +14,7 @@ from entgldb.storage.log.append import Batch
 from entgldb.storage.log.prune import STEP_BYTES, STEP_ROWS
 from entgldb.storage.log.rows import read_row, write_row
 from entgldb.storage.log.transaction import Transaction
+from entgldb.storage.rules.merging.row import loser_of
 
 _DUE: Final = (
     "SELECT id, collection, key, stamps IS NOT NULL, length(body) + ifnull(length(stamps), 0)"
@@ -56,6 +57,8 @@ def expire(transaction: Transaction, now_ms: int) -> int:
         row = read_row(batch, *place)
         assert row is not None  # nobody else writes within this transaction
         write_row(batch, place, row, state.next_lsn(), bounded=False)
+        for tip in row.tips:
+            batch.keep_loser(*place, loser_of(row, tip))
     conflicts = connection.execute(_CONFLICTS, (state.time_ms, STEP_ROWS)).rowcount
     state.conflicts -= conflicts
     state.soonest_ms = soonest(connection)

@@ -13,13 +13,11 @@ from typing import Final
 
 import msgpack
 
-from entgldb.messages.errors import CorruptError
 from entgldb.messages.limits import PACK_BYTES
 from entgldb.messages.local.members import Collected, Prune, Pruned
 from entgldb.messages.model import SYSTEM_PREFIX, Origin
 from entgldb.storage.file.state import State
 from entgldb.storage.log.recorded import has_recorded, mark_partial
-from entgldb.storage.rules.merging.stored import Tip, load
 from entgldb.storage.rules.vector import seqs
 
 STEP_ROWS: Final = 2_000
@@ -78,25 +76,20 @@ def collect(
 
     Tombstones of system collections stay for good: a document that was once removed stays removed. Nothing
     goes while an entry is in quarantine: it may be applied one day, and must then meet the delete it was
-    concurrent with. A row that has expired stays as long as it hides a version that nobody has named and that
-    has not expired: a new write names that, or it becomes a conflict where the row still is, and only there.
+    concurrent with.
     """
     if state.unfit:
         return Collected(0, after_lsn, more=False, waits=True)
     rows = connection.execute(
-        "SELECT d.id, d.lsn, o.name, d.seq, d.collection, d.hlc, coalesce(length(d.stamps), 0),"
-        " ifnull(d.expires, 0)"
+        "SELECT d.id, d.lsn, o.name, d.seq, d.collection, d.hlc, coalesce(length(d.stamps), 0)"
         " FROM _entgldb_documents d INDEXED BY _entgldb_tombstones CROSS JOIN _entgldb_origins o"
         " ON o.id = d.origin WHERE d.body IS NULL AND d.lsn > ? AND d.lsn <= ? ORDER BY d.lsn LIMIT ?",
         (after_lsn, state.pruned_lsn, STEP_ROWS),
     ).fetchall()
     room, gone = _Room(), list[tuple[int, int, int]]()
-    for number, lsn, origin, seq, collection, hlc, size, expires in rows:
+    for number, lsn, origin, seq, collection, hlc, size in rows:
         known = seq <= min(frontier.get(origin, 0), state.origins[origin].floor)
         if known and not collection.startswith(SYSTEM_PREFIX):
-            if size and expires and _hides(connection, number, Tip(origin, seq, hlc, expires), state.time_ms):
-                after_lsn = lsn
-                continue
             if not room.admits(size):
                 break
             gone.append((number, lsn, hlc))
@@ -108,16 +101,6 @@ def collect(
         state.collected_lsn = max(state.collected_lsn, gone[-1][1])
         state.collected_hlc = max(state.collected_hlc, *(hlc for _, _, hlc in gone))
     return Collected(len(gone), after_lsn, more=room.full or len(rows) == STEP_ROWS)
-
-
-def _hides(connection: sqlite3.Connection, number: int, newest: Tip, time_ms: int) -> bool:
-    """Whether a row that has expired has versions beside its newest that have not."""
-    (stamps,) = connection.execute("SELECT stamps FROM _entgldb_documents WHERE id = ?", (number,)).fetchone()
-    try:
-        row = load(newest, None, stamps)
-    except CorruptError:
-        return True  # verification is to mend it
-    return any(not 0 < tip.expires <= time_ms for tip in row.tips)
 
 
 def file_bytes(connection: sqlite3.Connection) -> int:

@@ -144,7 +144,7 @@ def merge_row(batch: Batch, header: Header, text: str | None, lsn: int, *, absen
     for version in one.named:
         batch.clear_conflict(place, version)
     superseded = before is not None and batch.has_successor(header.version)
-    after = absorb(before, one, superseded=superseded)
+    after = absorb(before, one, superseded=superseded, time_ms=batch.state.time_ms)
     for tip in after.restored:
         batch.clear_conflict(place, tip.version)
     for loser in () if absent else after.losers:

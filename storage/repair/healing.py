@@ -65,7 +65,9 @@ def cut(connection: sqlite3.Connection, state: State, origin: Origin, seq: int, 
         return 0 if row[0] == kept else seq
     if not head.forked or head.seq <= floor:
         return 0
-    # the branches part earlier than the entry we know them by: go back one by one until they meet
+    # The branches part earlier than the entry we know them by: go back one by one until they meet. Nobody has
+    # the other branch's hashes below it. To go back further at a time would take out entries that both have:
+    # they come again by the log, and stand beside themselves as conflicts.
     proofs = connection.execute(
         "SELECT theirs FROM _entgldb_forks WHERE origin = ? AND seq = ?", (number, head.seq + 1)
     )
@@ -278,7 +280,7 @@ def _refold(batch: Batch, pruned_to: int) -> None:
         operations = [read_operation(header, body) for header, body in headers]
         gone = set(execute("SELECT hlc, origin FROM temp.removed WHERE place = ?", (number,)))
         settled = _settled(batch, number, place, before, operations, pruned_to)
-        row, losers = refolded(before, operations, gone, settled)
+        row, losers = refolded(before, operations, gone, settled, batch.state.time_ms)
         if row is None:
             batch.bury(*place)
             batch.state.documents -= before.shown

@@ -209,7 +209,7 @@ class Tail:
             # an increment or an element is in the new log by its new name: under both it would count twice
             fields = stored.fields and unaccumulated(stored.fields, self._is_in_tail)
             stored = stored._replace(newest=newest, tips=tips, fields=fields)
-        after = absorb(stored, one)
+        after = absorb(stored, one, time_ms=batch.state.time_ms)
         for tip in after.restored:
             batch.clear_conflict(place, tip.version)
         for loser in after.losers:

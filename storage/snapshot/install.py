@@ -195,7 +195,7 @@ class Merger:
                 # our vector may cover system entries that were never seen here
                 ours = {} if self.partial and place[0].startswith(SYSTEM_PREFIX) else seen
                 here = self._side(_OURS, place, ours, aside)
-                joined = join(here, self._side(_THEIRS, place, theirs, set()))
+                joined = join(here, self._side(_THEIRS, place, theirs, set()), state.time_ms)
                 self._write(batch, place, here, joined)
 
     def _side(

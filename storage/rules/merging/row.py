@@ -12,16 +12,17 @@ Every entry says by its op code what it means, whatever the receiver's setting o
 A document is deleted where its greatest version is a delete of either kind.
 
 An entry may say from which moment on its version is shown by nobody: it *expires*. A row expires with its
-greatest version. That changes what is shown, never what is merged: the rule below is one of the entries
-alone, and whoever keeps a row or a conflict hides it when its moment has passed. A put that expires leaves
+greatest version. That changes what is shown, never what is merged: whoever keeps a row or a conflict hides it
+when its moment has passed, and what a row hides with its greatest version is then a conflict, as if that were
+a delete. A put that expires leaves
 nothing but its version, as a delete does. So a merge above it finds its fields on no node, whether it came
 before that moment or after.
 
 *Conflicts*: a version is one if no other version names it (as ``parent`` or in ``seen`` of its header), and
-a leaf that it wrote was overwritten, or the document is deleted. Nobody has named it, so whoever overwrote
-it did so without knowing it. A version that wrote no leaf has none to lose, and is no conflict: a tombstone
-that knew of one may be collected here and not there. All of this is a function of the set of operations
-alone.
+a leaf that it wrote was overwritten, or the document is deleted or has expired. Nobody has named it, so
+whoever overwrote it did so without knowing it. A version that wrote no leaf has none to lose, and is no
+conflict: a tombstone that knew of one may be collected here and not there. All of this is a function of the
+set of operations and of the time alone.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class Absorbed(NamedTuple):
     losers: tuple[Loser, ...] = ()
     """To be kept as conflicts."""
     restored: tuple[Tip, ...] = ()
-    """No conflicts any more: the delete over them was itself overwritten."""
+    """No conflicts any more: the delete over them, or what had expired, was itself overwritten."""
 
 
 def read_merging(body: bytes | str, stamp: Stamp) -> Merging:
@@ -158,8 +159,11 @@ def put_operation(tip: Tip, named: frozenset[Version], text: str | None) -> Oper
     return Operation(Stored(tip, text is not None, text=text), named)
 
 
-def absorb(before: Stored | None, one: Operation, *, superseded: bool = False) -> Absorbed:
-    """The row after ``one``; ``superseded``: a version that names ``one`` came before it."""
+def absorb(before: Stored | None, one: Operation, *, superseded: bool = False, time_ms: int = 0) -> Absorbed:
+    """The row after ``one``; ``superseded``: a version that names ``one`` came before it.
+
+    ``time_ms``: versions whose moment is not later have expired.
+    """
     made, tip = one.row, one.row.newest
     if before is None:
         return Absorbed(made)
@@ -177,9 +181,10 @@ def absorb(before: Stored | None, one: Operation, *, superseded: bool = False) -
         else:
             unnamed.append(tip)
     left = _tips(row, (tip for tip in unnamed if tip not in gone))
-    if not row.live:
+    shows = row.shows(time_ms)
+    if not shows:
         losers += [loser_of(row, tip) for tip in left]
-    restored = left if row.live and not before.live else ()
+    restored = left if shows and not before.shows(time_ms) else ()
     return Absorbed(row._replace(tips=left), tuple(losers), restored)
 
 
@@ -211,7 +216,7 @@ class Joined(NamedTuple):
     conflicts: dict[Version, Loser]
 
 
-def join(ours: Side, theirs: Side) -> Joined:
+def join(ours: Side, theirs: Side, time_ms: int = 0) -> Joined:
     """The knowledge of both sides; the same whoever joins, as if all operations had come one by one.
 
     A version that one side shows and the other does not is either unseen there, and stays, or was named
@@ -234,7 +239,7 @@ def join(ours: Side, theirs: Side) -> Joined:
             continue  # it wrote nothing
         if not lost:
             left.append(tip)
-        if lost or not row.live:
+        if lost or not row.shows(time_ms):
             conflicts[tip.version] = _loser(tip, sides)
     return Joined(row._replace(tips=_tips(row, left)), conflicts)
 
@@ -260,7 +265,11 @@ def without(row: Stored, gone: Collection[Stamp]) -> Stored | None:
 
 
 def refolded(
-    before: Stored, operations: Sequence[Operation], gone: Collection[Stamp], settled: Set[Version]
+    before: Stored,
+    operations: Sequence[Operation],
+    gone: Collection[Stamp],
+    settled: Set[Version],
+    time_ms: int = 0,
 ) -> tuple[Stored | None, list[Loser]]:
     """A row and its conflicts without what was written at ``gone``; ``operations``: what the log still has.
 
@@ -281,7 +290,7 @@ def refolded(
     ]
     gone_over = {loser.tip for loser in losers}
     left = _tips(row, (tip for tip in wrote if tip.version not in named and tip not in gone_over))
-    if not row.live:
+    if not row.shows(time_ms):
         losers += [loser_of(row, tip) for tip in left]
     return row._replace(tips=left), losers
 

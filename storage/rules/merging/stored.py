@@ -86,6 +86,10 @@ class Stored(NamedTuple):
         """Whether the row, as it was read, showed a document."""
         return self.live and not self.hidden
 
+    def shows(self, time_ms: int) -> bool:
+        """Whether the row shows a document at ``time_ms``."""
+        return self.live and not self.is_past(time_ms)
+
     def is_past(self, time_ms: int) -> bool:
         """Whether the newest version has expired at ``time_ms``."""
         return 0 < self.newest.expires <= time_ms

@@ -54,20 +54,16 @@ def outcome(steps: Iterable[Step], now_ms: int = 0) -> Outcome:
         for path, leaf in leaves.items():
             _put(registers, path, leaf)
     visible = {path: found for path, found in registers.items() if not _hidden(path, found[0], registers)}
-    deleted = _deletes(newest)
+    gone = _deletes(newest) or _is_past(newest, now_ms)
     named = {version for one in every for version in _named(one)}
     conflicts = {
         one.id
         for one in every
         if one.id not in named and not _deletes(one) and not _is_past(one, now_ms)
         if (one.op == 0 and one.expires and one != newest)
-        or any(deleted or path not in visible or visible[path][0] != one.stamp for path in _own(one))
+        or any(gone or path not in visible or visible[path][0] != one.stamp for path in _own(one))
     }
-    document = (
-        None
-        if deleted or _is_past(newest, now_ms)
-        else _object({path: value for path, (_, value) in visible.items()}, visible, ())
-    )
+    document = None if gone else _object({path: value for path, (_, value) in visible.items()}, visible, ())
     return Outcome(newest.id, document, frozenset(conflicts))
 
 

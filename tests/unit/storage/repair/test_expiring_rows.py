@@ -69,13 +69,19 @@ def expiry(store: Store, key: str) -> int:
     return int(found)
 
 
+def conflicts(node: Node) -> int:
+    return len(Documents(node.store.connection).conflicts("users"))
+
+
 # --- forgetting ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("life", [None, LIFE - 5])
-def test_a_row_that_has_expired_stays_while_it_hides_what_has_not(life: int | None) -> None:
-    """A node that had forgotten it would write the document anew without naming a concurrent change: that
-    would be a conflict for those who have the row still, and for nobody else."""
+@pytest.mark.parametrize("forgets", [True, False])
+def test_what_a_row_hides_with_what_has_expired_is_a_conflict_whether_the_row_is_forgotten_or_not(
+    *, life: int | None, forgets: bool
+) -> None:
+    """Who has forgotten the row writes the document anew without naming the change; who has it names it."""
     one, two = Node("one", merges=True), Node("two", merges=True)
     one.put("k", life=None)
     take(two.store, entries(one.store))
@@ -83,21 +89,24 @@ def test_a_row_that_has_expired_stays_while_it_hides_what_has_not(life: int | No
     one.put("k", b'{"a":9}', now=NOW + 2)
     take(one.store, entries(two.store))
     take(two.store, entries(one.store))
+    listed = 0 if life else 1
     assert one.pass_time(LATE + 5) == two.pass_time(LATE + 5) == 1
+    assert [conflicts(node) for node in (one, two)] == [listed, listed]
     with two.store.group():
-        seqs = {origin: seq for origin, (seq, _) in two.store.vector().items()}
-        for origin, seq in seqs.items():
-            two.store.state.raise_floor(origin, seq, LATE << 16)
+        for origin, known in two.store.state.origins.items():
+            two.store.state.raise_floor(origin, known.head.seq, known.head.hlc)
         two.store.state.pruned_lsn = two.store.state.lsn
-        assert two.store.collect(seqs, 0).rows == (0 if life is None else 1)
-    two.put("k", b'{"c":3}', life=None, now=LATE + 6)
-    with one.store.group():
-        one.store.apply(entries(two.store)[-1:], LATE + 6)
+        assert two.store.collect({o: seq for o, (seq, _) in two.store.vector().items()}, 0).rows == 1
+    assert [conflicts(node) for node in (one, two)] == [listed, listed]
+    writer, other = (two, one) if forgets else (one, two)
+    writer.put("k", b'{"c":3}', life=None, now=LATE + 6)
+    with other.store.group():
+        other.store.apply(entries(writer.store)[-1:], LATE + 6)
     for node in (one, two):
         node.pass_time(LATE + 6)
         assert node.get("k") == {"c": 3}
-        query = "SELECT count(*) FROM _entgldb_conflicts WHERE collection = 'users'"
-        assert node.store.connection.execute(query).fetchone() == (0,)
+        assert conflicts(node) == (listed if forgets else 0)
+        assert node.is_sound()
 
 
 # --- snapshots ----------------------------------------------------------------------------------------
