@@ -103,9 +103,9 @@ def pruned_by_age_alone() -> Iterator[None]:
     survey = retention.survey
 
     def careless(
-        ours: Mapping[str, int], counted: Any, old: Mapping[str, int], away: Any
+        ours: Mapping[str, int], counted: Any, old: Mapping[str, int], *more: Any
     ) -> retention.Survey:
-        found = survey(ours, counted, old, away)
+        found = survey(ours, counted, old, *more)
         return found._replace(aged={origin: min(seq, ours.get(origin, 0)) for origin, seq in old.items()})
 
     with patch.object(retention, "survey", careless):
@@ -117,8 +117,9 @@ def delete_forgets_fields() -> Iterator[None]:
     """A tombstone keeps nothing of a document that merges, though an edit elsewhere may bring it back."""
     save = merge_rows.save
 
-    def careless(row: stored.Stored) -> tuple[str | None, bytes | None]:
-        return save(row if row.live or row.fields is None else row._replace(fields={}))
+    def careless(row: stored.Stored, *, hidden: bool) -> tuple[str | None, bytes | None]:
+        kept = row if row.live or row.fields is None else row._replace(fields={})
+        return save(kept, hidden=hidden)
 
     with patch.object(merge_rows, "save", careless):
         yield
