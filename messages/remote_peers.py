@@ -117,6 +117,15 @@ def is_address(text: str) -> bool:
     return len(text) <= ADDRESS_CHARS_MAX
 
 
+def join_address(host: str, port: int) -> str:
+    """A host and a port as one text, which ``split_address`` takes apart.
+
+    >>> join_address("fd00::1", 9000)
+    '[fd00::1]:9000'
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_reference(secret: str) -> bool:
     """Whether a secret is ``env:NAME``, ``file:PATH`` or ``sealed:v1:...``, and so may be stored."""
     return _REFERENCE.fullmatch(secret) is not None

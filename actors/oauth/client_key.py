@@ -6,7 +6,6 @@ certificate behind it.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import secrets
@@ -30,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from jwt.utils import base64url_encode
 
 from entgldb.messages.errors import SecretError
 from entgldb.messages.schema import Json
@@ -95,7 +95,7 @@ def _loaded(pem: str) -> tuple[Any, str, Callable[[Any], str]]:
 def _thumbprint(jwk: dict[str, Json]) -> str:
     covered = {name: jwk[name] for name in _THUMBPRINTED[str(jwk["kty"])]}
     text = json.dumps(covered, separators=(",", ":"), sort_keys=True)
-    return _base64url(hashlib.sha256(text.encode()).digest())
+    return base64url_encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _certificate_name(pem: str) -> str:
@@ -104,11 +104,7 @@ def _certificate_name(pem: str) -> str:
         found = x509.load_pem_x509_certificate(pem[pem.index(_CERTIFICATE) :].encode())
     except ValueError:
         raise SecretError("the certificate behind the client key cannot be read", hint=_HINT) from None
-    return _base64url(found.fingerprint(SHA256()))
-
-
-def _base64url(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+    return base64url_encode(found.fingerprint(SHA256())).decode()
 
 
 _HINT: Final = "entgldb client-key makes one"

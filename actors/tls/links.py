@@ -24,7 +24,7 @@ from entgldb.messages import codec
 from entgldb.messages.errors import ConfigError, EntglError, ErrorCode, Reason
 from entgldb.messages.framing import frame
 from entgldb.messages.local.actors import FrameIn, LinkDown
-from entgldb.messages.remote_peers import split_address
+from entgldb.messages.remote_peers import join_address, split_address
 from entgldb.messages.schema import Message
 
 log = logging.getLogger(__name__)
@@ -223,8 +223,7 @@ class TlsLinks:
         sock.setblocking(False)
         # asyncio does so only where the socket names its protocol; an accepted one does not
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        link = self._new(address, lan=self._identity is self._lan, inbound=True)
+        link = self._new(join_address(host, port), lan=self._identity is self._lan, inbound=True)
         for number in self._entrance.enter(link.number, host):
             self._links[number].abort(Reason.TOO_MANY_LINKS, "others came that had proved as little")
         self.loop.spawn(self._greet(link, sock))

@@ -16,7 +16,7 @@ from entgldb.client.access import check_writable
 from entgldb.launch.node.config import FILE_NAME
 from entgldb.messages.errors import EntglError, ExistsError, InvalidError
 from entgldb.messages.model import check_node_id
-from entgldb.messages.remote_peers import check_authority, split_address
+from entgldb.messages.remote_peers import check_authority, join_address, split_address
 from entgldb.storage.authorship.identity import owner_of
 from entgldb.storage.file.durable import write_whole
 
@@ -185,13 +185,12 @@ def _cluster_key(plan: Plan) -> bytes | None:
 
 
 def _toml(plan: Plan, node_id: str, port: int) -> str:
-    host = f"[{plan.host}]" if ":" in plan.host else plan.host
     loopback = plan.host in ("127.0.0.1", "::1", "localhost")
     sections: dict[str, dict[str, object]] = {
         "node": {"id": node_id, "role": "lan" if plan.cloud is None else "cloud"},
         # nobody else on the network could reach a loopback listener, so it is not announced there
         "network": {
-            "listen": f"{host}:{port}",
+            "listen": join_address(plan.host, port),
             "seeds": plan.seeds,
             "discovery": plan.cloud is None and not loopback,
         },

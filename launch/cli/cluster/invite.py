@@ -13,7 +13,7 @@ import click
 from entgldb.launch.cli.common import FAILED, common, leave, say, show
 from entgldb.messages.errors import EntglError, InvalidError
 from entgldb.messages.model import check_node_id
-from entgldb.messages.remote_peers import split_address
+from entgldb.messages.remote_peers import join_address, split_address
 
 EVERYWHERE = ("::", "0.0.0.0")  # noqa: S104 -- what a configuration may say, not what is bound here
 OUTSIDE = ("192.0.2.1", 9)
@@ -57,7 +57,7 @@ def invite(
     host = host or (own_address() if listen_host in EVERYWHERE else listen_host)
     known, others = look_around(directory)
     # those that it announces first: the machine may be behind a router
-    seeds = (*settings.sync.announce, joined(host, listen_port), *others)[:SEEDS_MAX]
+    seeds = (*settings.sync.announce, join_address(host, listen_port), *others)[:SEEDS_MAX]
 
     def admit(wanted: str) -> Admission | str:
         if node_id and wanted not in ("", node_id):
@@ -101,18 +101,13 @@ def addresses(status: Mapping[str, Any]) -> list[str]:
     return [str(row["address"]) for row in rows if row.get("address")]
 
 
-def joined(host: str, port: int) -> str:
-    """``host:port`` as configurations write it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _listener(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
     except OSError as fault:
         raise InvalidError(
-            f"this machine cannot wait at {joined(host, port)}: {fault.strerror or fault}",
+            f"this machine cannot wait at {join_address(host, port)}: {fault.strerror or fault}",
             hint="--at takes an address of this machine, --port a free port",
         ) from None
 
