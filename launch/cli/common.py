@@ -79,6 +79,9 @@ def run(command: click.Command, arguments: list[str]) -> int:
     except OSError as fault:
         click.echo(sentence(refused(fault)), err=True)
         return exit_code(refused(fault))
+    except click.exceptions.NoArgsIsHelpError as asked:
+        click.echo(asked.format_message(), err=True)
+        return USAGE
     except click.UsageError as fault:
         help_command = f"{fault.ctx.command_path} --help" if fault.ctx is not None else "entgldb --help"
         click.echo(harmless(f"usage: {fault.format_message()} Try: {help_command}"), err=True)

@@ -35,7 +35,9 @@ def bridge() -> None:
 @common
 @config_option
 def webhook(directory: Path, as_json: bool, config: Path) -> None:
-    """POST each change to a URL, signed as Standard Webhooks has it, in order and at least once.
+    """POST each change to a URL.
+
+    Signed as Standard Webhooks has it, in order and at least once.
 
     \b
     Example:
@@ -65,7 +67,9 @@ def webhook(directory: Path, as_json: bool, config: Path) -> None:
 @common
 @config_option
 def mqtt(directory: Path, as_json: bool, config: Path) -> None:
-    """Carry collections to topics of an MQTT 5 broker, and topics to collections; at least once (QoS 1).
+    """Carry collections to topics of an MQTT 5 broker, and back.
+
+    Each change at least once (QoS 1).
 
     \b
     Example:

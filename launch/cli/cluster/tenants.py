@@ -92,7 +92,9 @@ def quota_options(function: Any) -> Any:
 @quota_options
 @with_database
 def add(db: Database, as_json: bool, name: str, issuer: str, **quotas: int | None) -> None:
-    """Make a tenant before its first client comes, or again after it was deleted.
+    """Make a tenant.
+
+    Before its first client comes, or again after it was deleted.
 
     Example: entgldb tenant add shop-1 --documents 100000
     """
@@ -119,7 +121,9 @@ def limit(db: Database, as_json: bool, name: str, **quotas: int | None) -> None:
 @click.argument("name")
 @with_database
 def suspend(db: Database, as_json: bool, name: str) -> None:
-    """Serve a tenant no more: its links end, its clients are refused, its data stay.
+    """Serve a tenant no more, and keep its data.
+
+    Its links end, and its clients are refused.
 
     Example: entgldb tenant suspend shop-1
     """
@@ -144,9 +148,9 @@ def resume(db: Database, as_json: bool, name: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask for the tenant's name.")
 @with_database
 def delete(db: Database, as_json: bool, name: str, yes: bool) -> None:
-    """Remove all data of a tenant on this node, and refuse its clients until it is added again.
+    """Remove all data of a tenant on this node.
 
-    Its own nodes keep what they have. Make a copy first with `entgldb tenant export`.
+    Its clients are refused until it is added again. Its own nodes keep what they have. Make a copy first with `entgldb tenant export`.
 
     Example: entgldb tenant delete shop-1 --yes
     """
@@ -162,9 +166,9 @@ def delete(db: Database, as_json: bool, name: str, yes: bool) -> None:
 @click.argument("name")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def export(directory: Path, as_json: bool, name: str, file: Path) -> None:
-    """Copy all data of a tenant, open or not, into FILE: a backup, as `entgldb backup` makes one of a node.
+    """Copy all data of a tenant, open or not, into FILE.
 
-    `entgldb restore` puts it into the directory of a node that was made with the node id of this one.
+    It is a backup, as `entgldb backup` makes one of a node; `entgldb restore` puts it into the directory of a node that was made with the node id of this one.
 
     Example: entgldb tenant export shop-1 /backups/shop-1.db
     """

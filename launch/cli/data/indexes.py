@@ -97,7 +97,9 @@ def list_(db: Database, as_json: bool, collection: str | None) -> None:
 @click.argument("name")
 @with_database
 def drop(db: Database, as_json: bool, collection: str, name: str) -> None:
-    """Drop an index; one made with --everywhere is dropped on every node.
+    """Drop an index.
+
+    One made with --everywhere is dropped on every node.
 
     Example: entgldb index drop users email
     """
@@ -131,7 +133,9 @@ def rebuild(db: Database, as_json: bool, collection: str, name: str) -> None:
 @click.argument("name")
 @with_database
 def shared(db: Database, as_json: bool, collection: str, name: str) -> None:
-    """Show values of a unique index that several documents have: other nodes wrote them meanwhile.
+    """Show values of a unique index that several documents have.
+
+    Other nodes wrote them meanwhile.
 
     Example: entgldb index shared users email
     """

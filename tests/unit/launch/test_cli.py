@@ -67,6 +67,21 @@ def test_every_verb_has_help_with_an_example_directory_and_json(
     assert "--json" in text
 
 
+GROUPS = [verb for verb in VERBS if len(words_of(verb)) > 1]
+
+
+@pytest.mark.parametrize("words", [[], *([verb] for verb in GROUPS)], ids=" ".join)
+def test_the_overview_is_shown_whole_where_no_verb_is_named(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(entgldb, [*words]) == 2
+    unasked = capsys.readouterr().err
+    run(entgldb, [*words, "--help"])
+    assert unasked == capsys.readouterr().out
+    assert not re.search(r"[^]]\.\.\.$", unasked, re.M), unasked
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
