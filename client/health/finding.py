@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from entgldb.messages.errors import Reason
+
 TOPICS: Final = ("network", "clock", "disk", "db", "cloud")
 NODE: Final = "node"
 """The topic of what is said first, whatever was asked for: whether a node runs, and its configuration."""
@@ -59,6 +61,8 @@ REMEDIES: Final = {
     "cloud-refused": "entgldb test-peer {}",
     "cloud-clock": "entgldb clock",
     "cloud-link": "entgldb test-peer {}",
+    "cloud-quota": "entgldb tenant limit",
+    "cloud-tenant": "entgldb tenant list",
     "not-tried": "entgldb test-peer {}",
 }
 """All findings that there are; a test compares the commands with the verbs."""
@@ -75,6 +79,15 @@ HARMLESS: Final = frozenset(
     }
 )
 """Worth a line, and no reason to wake anybody: the exit code stays 0."""
+_OF_TENANTS: Final[dict[str, str]] = {
+    **dict.fromkeys((one for one in Reason if one.startswith("quota-")), "cloud-quota"),
+    Reason.NO_TENANT: "cloud-tenant",
+    Reason.OTHER_TENANT: "cloud-tenant",
+    Reason.TENANT_SUSPENDED: "cloud-tenant",
+    Reason.TENANT_DELETED: "cloud-tenant",
+    Reason.TOO_MANY_TENANTS: "cloud-tenant",
+}
+"""Why a cloud ends a link -> the finding. Its operator alone can change that; test-peer finds nothing."""
 
 
 class Finding(NamedTuple):
@@ -98,6 +111,12 @@ class Finding(NamedTuple):
     def fields(self) -> dict[str, Any]:
         """As JSON shows it."""
         return {**self._asdict(), "remedy": self.remedy, "harmless": self.harmless}
+
+
+def of_cloud_link(name: str, why: str, text: str) -> Finding:
+    """The finding ``text``: the link to the cloud peer ``name`` is down, or will be, because of ``why``."""
+    code = _OF_TENANTS.get(why, "cloud-link")
+    return Finding("cloud", code, name, text if code == "cloud-link" else f"{text}, to be changed on {name}")
 
 
 class Look(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from entgldb.client.health.finding import NODE, Finding, Look
+from entgldb.client.health.finding import NODE, Finding, Look, of_cloud_link
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import DRIFT_MS_MAX
 
@@ -198,9 +198,10 @@ def cloud(body: dict[str, Any]) -> Look:
     troubles = dict(election.get("troubles") or {})
     troubles |= {name: row["reason"] for name, row in links.items() if row.get("reason")}
     for name, why in sorted(troubles.items()):
-        disabled = why == Reason.PEER_DISABLED.value
-        text = f"{name} is disabled: it is not dialled" if disabled else f"the link to {name}: {why}"
-        found.append(Finding("cloud", "disabled" if disabled else "cloud-link", name, text))
+        if why == Reason.PEER_DISABLED.value:
+            found.append(Finding("cloud", "disabled", name, f"{name} is disabled: it is not dialled"))
+        else:
+            found.append(of_cloud_link(name, why, f"the link to {name}: {why}"))
     return Look(facts, found)
 
 

@@ -67,9 +67,11 @@ def show_(db: Database, as_json: bool, name: str) -> None:
     if as_json:
         show({**row._asdict(), **told})
         return
-    for field, value in row._asdict().items():
-        if field == "quotas":
-            value = ", ".join(f"{most} {name}" for name, most in value.items() if most) or "none"
+    for field, value in {**row._asdict(), "quotas": _quotas(row)}.items():
+        if field == "since_ms":
+            field, value = "since", _time(row.since_ms)
+        elif isinstance(value, bool):
+            value = "yes" if value else "no"
         say(field, "?" if value is None else str(value))
     for peer in told.get("sync", {}).get("peers", []):
         say("link", f"{peer['node_id']} at {peer['address']}, client {peer.get('client_id', '?')}")
@@ -150,7 +152,8 @@ def resume(db: Database, as_json: bool, name: str) -> None:
 def delete(db: Database, as_json: bool, name: str, yes: bool) -> None:
     """Remove all data of a tenant on this node.
 
-    Its clients are refused until it is added again. Its own nodes keep what they have. Make a copy first with `entgldb tenant export`.
+    Its clients are refused until it is added again. Its own nodes keep what they have. Make a copy first
+    with `entgldb tenant export`.
 
     Example: entgldb tenant delete shop-1 --yes
     """
@@ -168,7 +171,8 @@ def delete(db: Database, as_json: bool, name: str, yes: bool) -> None:
 def export(directory: Path, as_json: bool, name: str, file: Path) -> None:
     """Copy all data of a tenant, open or not, into FILE.
 
-    It is a backup, as `entgldb backup` makes one of a node; `entgldb restore` puts it into the directory of a node that was made with the node id of this one.
+    It is a backup, as `entgldb backup` makes one of a node; `entgldb restore` puts it into the
+    directory of a node that was made with the node id of this one.
 
     Example: entgldb tenant export shop-1 /backups/shop-1.db
     """
@@ -201,13 +205,20 @@ def _tell(row: TenantRow, *, as_json: bool) -> None:
     if as_json:
         show(row._asdict())
     else:
-        say(f"tenant {row.name} is {row.state}")
+        say(f"tenant {row.name} is {row.state}, quotas: {_quotas(row)}")
 
 
 def _cells(row: TenantRow) -> tuple[str, ...]:
-    since = time.strftime("%F %T", time.localtime(row.since_ms / 1000))
     documents = "?" if row.documents is None else str(row.documents)
-    return row.name, row.state, "yes" if row.open else "no", documents, str(row.bytes), since
+    return row.name, row.state, "yes" if row.open else "no", documents, str(row.bytes), _time(row.since_ms)
+
+
+def _time(ms: int) -> str:
+    return time.strftime("%F %T", time.localtime(ms / 1000))
+
+
+def _quotas(row: TenantRow) -> str:
+    return ", ".join(f"{most} {name}" for name, most in row.quotas.items() if most) or "none"
 
 
 def _progress(pages: int, of: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from entgldb.client.health.finding import of_cloud_link
 from entgldb.launch.cli.cluster.rates import told
 from entgldb.launch.cli.common import DEGRADED, common, leave, say, show, utc, with_database
 from entgldb.messages.limits import DRIFT_MS_MAX
@@ -83,11 +84,12 @@ def _cloud_troubles(election: dict[str, Any], gateway: dict[str, Any]) -> list[s
     for link in gateway.get("links") or []:
         if link.get("reason") and link.get("state") in ("backoff", "connected"):
             troubles[link["node_id"]] = link["reason"]
-    return [
-        f"cloud peer {name}: {why}, its link {'ends with its token' if name in linked else 'is down'}:"
-        f" entgldb test-peer {name}"
-        for name, why in sorted(troubles.items())
-    ]
+    found = []
+    for name, why in sorted(troubles.items()):
+        then = "ends with its token" if name in linked else "is down"
+        one = of_cloud_link(name, why, f"cloud peer {name}: {why}, its link {then}")
+        found.append(f"{one.text}: {one.remedy}")
+    return found
 
 
 def text(body: dict[str, Any], wrong: list[str]) -> str:

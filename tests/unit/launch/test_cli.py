@@ -159,12 +159,14 @@ def test_status_of_every_node_says_what_is_wrong_with_the_clusters_cloud_links()
     told = {
         "gateway": "lan-1",
         "connected": ["c"],
-        "troubles": {"c": "authority-refused", "d": "unreachable"},
+        "troubles": {"c": "authority-refused", "d": "unreachable", "e": "quota-documents"},
     }
     member = {"role": "lan", "store": {}, "oplog": {}, "sync": {}, "election": told, "gateway": {"links": []}}
     assert complaints(member) == [
         "cloud peer c: authority-refused, its link ends with its token: entgldb test-peer c",
         "cloud peer d: unreachable, its link is down: entgldb test-peer d",
+        # test-peer finds nothing wrong: the cloud's operator has to act
+        "cloud peer e: quota-documents, its link is down, to be changed on e: entgldb tenant limit",
     ]
 
 
