@@ -119,6 +119,27 @@ def of_cloud_link(name: str, why: str, text: str) -> Finding:
     return Finding("cloud", code, name, text if code == "cloud-link" else f"{text}, to be changed on {name}")
 
 
+def cloud_troubles(body: dict[str, Any]) -> list[tuple[Finding, bool]]:
+    """Cloud links that are down (False) or end with their token (True), of a report of ``node``.
+
+    The gateway tells every node of them; of its own links it has told by itself already.
+    """
+    election, gateway = body.get("election") or {}, body.get("gateway") or {}
+    troubles = dict(election.get("troubles") or {})
+    connected = set(election.get("connected") or [])
+    for link in gateway.get("links") or []:
+        if link.get("reason") and link.get("state") in ("backoff", "connected"):
+            troubles[link["node_id"]] = link["reason"]
+    fates = {False: "is down", True: "ends with its token"}
+    return [
+        (
+            of_cloud_link(name, why, f"the link to {name} {fates[name in connected]} ({why})"),
+            name in connected,
+        )
+        for name, why in sorted(troubles.items())
+    ]
+
+
 class Look(NamedTuple):
     """One topic: figures, and what is found."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from entgldb.client.health.finding import cloud_troubles
 from entgldb.messages.limits import DRIFT_MS_MAX
 
 ACTORS: Final = ("store", "oplog", "sync", "election", "gateway")
@@ -130,15 +131,8 @@ def _retire(name: str) -> Remedy:
 
 def _of_clouds(status: Mapping[str, Any]) -> Iterator[Matter]:
     """Cloud links of the cluster that are down or will be, as the gateway tells every node."""
-    election, gateway = status.get("election") or {}, status.get("gateway") or {}
-    troubles = dict(election.get("troubles") or {})
-    connected = set(election.get("connected") or [])
-    for link in gateway.get("links") or []:
-        if link.get("reason") and link.get("state") in ("backoff", "connected"):
-            troubles[link["node_id"]] = link["reason"]
-    for name, why in sorted(troubles.items()):
-        fate = "ends with its token" if name in connected else "is down"
-        test = Remedy("Test it", "POST", f"/v1/peers/{quote(name, safe='')}/_test", {})
-        yield Matter(
-            name not in connected, "cloud-link", name, f"the link to {name} {fate}: {why}", None, test
-        )
+    for one, connected in cloud_troubles(dict(status)):
+        remedy = Remedy(f"On {one.subject}", command=one.remedy)
+        if one.code == "cloud-link":
+            remedy = Remedy("Test it", "POST", f"/v1/peers/{quote(one.subject, safe='')}/_test", {})
+        yield Matter(not connected, one.code, one.subject, one.text, None, remedy)

@@ -30,8 +30,9 @@ def service() -> None:
 def install(directory: Path, as_json: bool, of_user: bool) -> None:
     """Have systemd start the node with the machine.
 
-    It watches the node, and starts it anew when it fails. The node runs as the owner of its directory, never as root,
-    and may write there alone. --user: as you, while you are logged in (or always, after `loginctl enable-linger`).
+    It watches the node, and starts it anew when it fails. The node runs as the owner of its directory,
+    never as root, and may write there alone. --user: as you, while you are logged in (or always, after
+    `loginctl enable-linger`).
 
     \b
     Example:

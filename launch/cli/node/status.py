@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from entgldb.client.health.finding import of_cloud_link
+from entgldb.client.health.finding import cloud_troubles
 from entgldb.launch.cli.cluster.rates import told
 from entgldb.launch.cli.common import DEGRADED, common, leave, say, show, utc, with_database
 from entgldb.messages.limits import DRIFT_MS_MAX
@@ -71,25 +71,10 @@ def complaints(body: dict[str, Any]) -> list[str]:
     for node_id, kept in ((body.get("oplog") or {}).get("held_back_by") or {}).items():
         what = f"{kept.get('entries')} log entries and {kept.get('tombstones')} tombstones"
         wrong.append(f"{node_id} holds back {what} from being forgotten")
-    wrong += _cloud_troubles(body.get("election") or {}, gateway)
+    wrong += [f"{one.text}: {one.remedy}" for one, _ in cloud_troubles(body)]
     if body.get("role") == "lan" and not (body.get("election") or {}).get("gateway"):
         wrong.append("no gateway is elected: entgldb gateway --history")
     return wrong
-
-
-def _cloud_troubles(election: dict[str, Any], gateway: dict[str, Any]) -> list[str]:
-    """Cloud links of the cluster that are down or will be, as the gateway tells every node."""
-    troubles = dict(election.get("troubles") or {})
-    linked = set(election.get("connected") or [])
-    for link in gateway.get("links") or []:
-        if link.get("reason") and link.get("state") in ("backoff", "connected"):
-            troubles[link["node_id"]] = link["reason"]
-    found = []
-    for name, why in sorted(troubles.items()):
-        then = "ends with its token" if name in linked else "is down"
-        one = of_cloud_link(name, why, f"cloud peer {name}: {why}, its link {then}")
-        found.append(f"{one.text}: {one.remedy}")
-    return found
 
 
 def text(body: dict[str, Any], wrong: list[str]) -> str:

@@ -163,10 +163,10 @@ def test_status_of_every_node_says_what_is_wrong_with_the_clusters_cloud_links()
     }
     member = {"role": "lan", "store": {}, "oplog": {}, "sync": {}, "election": told, "gateway": {"links": []}}
     assert complaints(member) == [
-        "cloud peer c: authority-refused, its link ends with its token: entgldb test-peer c",
-        "cloud peer d: unreachable, its link is down: entgldb test-peer d",
+        "the link to c ends with its token (authority-refused): entgldb test-peer c",
+        "the link to d is down (unreachable): entgldb test-peer d",
         # test-peer finds nothing wrong: the cloud's operator has to act
-        "cloud peer e: quota-documents, its link is down, to be changed on e: entgldb tenant limit",
+        "the link to e is down (quota-documents), to be changed on e: entgldb tenant limit",
     ]
 
 

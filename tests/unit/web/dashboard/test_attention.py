@@ -71,10 +71,18 @@ def test_a_cloud_that_is_down_can_be_tested_and_one_that_will_be_is_no_grave_mat
     election = {"gateway": "lan-1", "connected": ["c2"], "troubles": {"c1": "unreachable"}}
     links = [{"node_id": "c2", "state": "connected", "reason": "secret-missing"}]
     first, second = matters({**WELL, "election": election, "gateway": {"links": links}})
-    assert (first.subject, first.grave, first.text) == ("c1", True, "the link to c1 is down: unreachable")
+    assert (first.subject, first.grave, first.text) == ("c1", True, "the link to c1 is down (unreachable)")
     assert (second.subject, second.grave) == ("c2", False)
     assert first.remedy is not None
     assert first.remedy.path == "/v1/peers/c1/_test"
+
+
+def test_a_cloud_that_refuses_a_tenant_is_no_matter_to_test_from_here() -> None:
+    found = only(election={"gateway": "lan-1", "troubles": {"c1": "quota-documents"}})
+    assert (found.code, found.subject) == ("cloud-quota", "c1")
+    assert found.text == "the link to c1 is down (quota-documents), to be changed on c1"
+    assert found.remedy is not None
+    assert (found.remedy.method, found.remedy.command) == ("", "entgldb tenant limit")
 
 
 def test_a_name_in_the_path_of_a_remedy_stays_a_name() -> None:
