@@ -68,6 +68,17 @@ FIGURES: Final = (
     Figure("W8", "get", "documents/s", Wanted.RATIO, 0.85),
     Figure("W10", "replay", "changes/s", Wanted.LEAST, 50_000),
     Figure("W10", "live", "ms", Wanted.MOST, 10),
+    # memory first: the server keeps what it once needed
+    Figure("W11", "idle", "% of a core", Wanted.MOST, 0.1),
+    Figure("W11", "pss", "MB", Wanted.MOST, 60),
+    Figure("W11", "get", "requests/s", Wanted.LEAST, 3_000),
+    Figure("W11", "put", "requests/s", Wanted.LEAST, 1_500),
+    Figure("W11", "get_p50", "ms", Wanted.MOST, 5),
+    Figure("W11", "get_p99", "ms", Wanted.MOST, 20),
+    Figure("W11", "put_p50", "ms", Wanted.MOST, 5),
+    Figure("W11", "put_p99", "ms", Wanted.MOST, 20),
+    Figure("W11", "streams", "MB", Wanted.MOST, 150),
+    Figure("W11", "page", "% of a core", Wanted.MOST, 2),
 )
 
 GROWN_FIGURES: Final = tuple(

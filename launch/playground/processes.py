@@ -88,3 +88,24 @@ def cpu_seconds(pids: Iterable[int]) -> float:
         fields = _stat(PROC / str(pid))
         ticks += int(fields[11]) + int(fields[12]) if fields else 0
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def exact_cpu_seconds(pids: Iterable[int]) -> float:
+    """As ``cpu_seconds``, to the nanosecond and not to the tick, of the threads that are there now."""
+    used = 0
+    for pid in pids:
+        for task in (PROC / str(pid) / "task").glob("*/schedstat"):
+            # a thread may end while we look
+            with contextlib.suppress(OSError):
+                used += int(task.read_text().split()[0])
+    return used / 1e9
+
+
+def running(pids: Iterable[int], module: str) -> list[int]:
+    """Those of ``pids`` that were started as ``python -m module``."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if module.encode() in (PROC / str(pid) / "cmdline").read_bytes().split(b"\0"):
+                found.append(pid)
+    return found

@@ -42,6 +42,7 @@ def bench(
     W4 nodes that were apart     W8 a directory open in this process
     W9 all of it with --documents N: the memory that it takes, how long others wait
     W10 the change feed, and a live query
+    W11 the HTTP server (needs entgldb[http])
 
     Each figure is the median of several rounds, in turns with its floor; files go to $TMPDIR. The machine,
     Python, SQLite, the file system and the time of an fsync stand beside the figures.
