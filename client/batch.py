@@ -7,8 +7,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from entgldb.client import writes as client_writes
+from entgldb.client.upkeep.tracing import commit
 from entgldb.client.writes import Document
-from entgldb.messages.client import Commit, Write, Written
+from entgldb.messages.client import Write, Written
 from entgldb.messages.errors import InvalidError, TooLargeError
 from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX
 from entgldb.messages.model import Version
@@ -136,6 +137,6 @@ class Batch(Gathering):
         writes = self._end(well=kind is None)
         if writes:
             request = self._named or self._database.next_request()
-            self._was_done(client_writes.versions(self._database.begin(Commit(request, writes))(), writes))
+            self._was_done(client_writes.versions(self._database.begin(commit(request, writes))(), writes))
             if self._ack is not None:
                 self._database.await_spread(self._ack.need, self.made(), self._ack.seconds)

@@ -88,6 +88,8 @@ class Commit(Message):
 
     request: RequestId
     writes: tuple[Write, ...]
+    call: str = ""
+    """The name of the call that led to it, such as an ``X-Request-ID``: for lines of the log alone."""
 
 
 @message(77, Channel.CLIENT)

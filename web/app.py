@@ -15,6 +15,7 @@ from entgldb.web.administration import Administration
 from entgldb.web.dashboard.page import Dashboard
 from entgldb.web.documents import Documents
 from entgldb.web.door.guard import Guard
+from entgldb.web.door.naming import named
 from entgldb.web.door.place import LOOPBACK
 from entgldb.web.feeds import Feeds
 from entgldb.web.health import Health
@@ -53,4 +54,4 @@ def application(db: Database, *, hosts: Collection[str] = LOOPBACK, tokens: Toke
         exception_handlers={EntglError: of_ours, HTTPException: of_http, Exception: of_bug},
         lifespan=closing,
     )
-    return metrics.counting(Guard(app, hosts, tokens))
+    return named(metrics.counting(Guard(app, hosts, tokens)))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import http
 import json
+import logging
 from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from entgldb.client.upkeep.tracing import CALL
 from entgldb.messages.errors import EntglError, ErrorCode
 
+_log: Final = logging.getLogger("uvicorn.error")
 MEDIA_TYPE: Final = "application/problem+json"
 STATUS: Final = {
     ErrorCode.INVALID: 400,
@@ -74,5 +77,6 @@ async def of_http(request: Request, fault: Exception) -> Response:
 
 
 async def of_bug(request: Request, fault: Exception) -> Response:
-    """Starlette calls it for any other exception, and logs that one."""
+    """Starlette calls it for any other exception, and has that one logged, below this line."""
+    _log.error("request %r failed:", CALL.get())
     return problem(EntglError(f"the server failed on {request.method} {request.url.path}; its log tells why"))

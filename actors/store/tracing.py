@@ -13,12 +13,16 @@ from entgldb.storage.rules.header import decode
 
 VERSIONS_TOLD_MAX: Final = 8
 """Versions that one line names."""
+CALL_CHARACTERS_MAX: Final = 128
+"""Of the name of a call; with escapes, so that a name cannot make up a line."""
 
 
 def traced(request: Message, answer: Message) -> str:
     """One line; empty for what is no write. It names versions, never a document, a key or a secret."""
     if isinstance(request, Commit):
         name = f"request {request.request.client.hex()}:{request.request.counter}"
+        if request.call:
+            name += f" ({request.call[:CALL_CHARACTERS_MAX]!a})"
         if isinstance(answer, CommitDone):
             return (
                 f"{name} is committed as {_told((w.origin, w.seq) for w in answer.written)}, lsn {answer.lsn}"

@@ -44,8 +44,8 @@ from entgldb.client.spread import (
     need_of,
 )
 from entgldb.client.transport import closed
-from entgldb.client.upkeep.tracing import Tracer
-from entgldb.messages.client import Commit, Relay, Report, RequestId, Status, Write
+from entgldb.client.upkeep.tracing import Tracer, commit
+from entgldb.messages.client import Relay, Report, RequestId, Status, Write
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Version
@@ -269,8 +269,8 @@ class Database:
             return await self._requests.request(message)
 
     async def _commit(self, writes: tuple[Write, ...], request: RequestId | None) -> list[Version | None]:
-        commit = Commit(request or self._blocking.next_request(), writes)
-        return client_writes.versions(await self.request(commit), writes)
+        message = commit(request or self._blocking.next_request(), writes)
+        return client_writes.versions(await self.request(message), writes)
 
     async def _run(self, work: Callable[[], R]) -> R:
         if self._closed:

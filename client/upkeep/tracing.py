@@ -1,15 +1,21 @@
-"""Spans of the requests to a node, by a tracer that the user brings: one of OpenTelemetry fits."""
+"""Requests to a node, followed: by the name of the call that led to them, and by spans of a tracer.
+
+The tracer is the user's: one of OpenTelemetry fits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol
+from contextvars import ContextVar
+from typing import Final, Protocol
 
-from entgldb.messages.client import Commit
+from entgldb.messages.client import Commit, RequestId, Write
 from entgldb.messages.schema import Message
 
-SYSTEM = "entgldb"
+SYSTEM: Final = "entgldb"
+CALL: Final = ContextVar("CALL", default="")
+"""The name of the call that runs; commits carry it."""
 
 
 class Tracer(Protocol):
@@ -20,6 +26,11 @@ class Tracer(Protocol):
     ) -> AbstractContextManager[object]:
         """A span that lasts as long as the ``with`` around it, inside the one that is current."""
         ...
+
+
+def commit(request: RequestId, writes: tuple[Write, ...]) -> Commit:
+    """A commit that carries the name of the call."""
+    return Commit(request, writes, CALL.get())
 
 
 def span(tracer: Tracer, message: Message) -> AbstractContextManager[object]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from entgldb.client import writes
 from entgldb.client.spread import Ack
+from entgldb.client.upkeep.tracing import commit
 from entgldb.client.writes import Document, Part
-from entgldb.messages.client import Commit, RequestId, Write
+from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError, NoAnswerError
 from entgldb.messages.model import Version
 
@@ -230,7 +231,7 @@ class Writing:
         self, made: tuple[Write, ...], request: RequestId | None
     ) -> Callable[[], Awaitable[list[Version | None]]]:
         """A commit; the function returned waits until it is durable, and returns the versions made."""
-        answer = self._hands.begin(Commit(request or self._hands.file.next_request(), made))
+        answer = self._hands.begin(commit(request or self._hands.file.next_request(), made))
 
         async def versions() -> list[Version | None]:
             return writes.versions(await answer(), made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,9 +76,12 @@ def test_a_request_is_followed_to_another_node_and_no_line_holds_a_document() ->
     (line,) = [line for line in one.ctx.lines if line]
     origin = one.store.origin
     assert line == f"request {b'c'.hex() * 16}:1 is committed as {origin} 1, lsn 1"
+    named = replace(one.put("k"), call="shop-42\nforged")
+    one.ask(named)
+    assert f":2 ('shop-42\\nforged') is committed as {origin} 2, lsn 2" in one.ctx.lines[-1]
     entries = tuple(Entry(row.header, row.body, row.signature) for row in one.store.rows(0, 10))
     two.ask(Apply("sync", "s1", 0, 0, entries, False, peer="n1"))
-    assert f"n1 brought {origin} 1" in two.ctx.lines
+    assert f"n1 brought {origin} 1, {origin} 2" in two.ctx.lines
     assert "canary" not in str(one.ctx.lines + two.ctx.lines)
     quiet = Bench("n3", seed=b"\3" * 32)
     quiet.keeper.level = INFO

@@ -1,0 +1,45 @@
+"""The name of each request (``X-Request-ID``): in its answer, and in the lines of the node's log."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from entgldb.client.upkeep.tracing import CALL
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADER: Final = b"x-request-id"
+GIVEN: Final = re.compile(rb"[!-~]{1,128}")
+"""A name that a client may give: it stands in logs as it is."""
+MADE_BYTES: Final = 8
+
+
+def named(app: ASGIApp) -> ASGIApp:
+    """The same application, each request under the name that it brings, or under one that is made here."""
+
+    async def under_its_name(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        name = _given(scope) or secrets.token_hex(MADE_BYTES).encode()
+
+        async def answered(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (HEADER, name)]
+            await send(message)
+
+        # each request is a task of its own, with a context of its own
+        CALL.set(name.decode())
+        await app(scope, receive, answered)
+
+    return under_its_name
+
+
+def _given(scope: Scope) -> bytes | None:
+    for field, value in scope["headers"]:
+        if field == HEADER:
+            return value if GIVEN.fullmatch(value) else None
+    return None
