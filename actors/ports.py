@@ -328,8 +328,8 @@ class Store(OplogReader, Protocol):
     def checkpoint(self) -> None:
         """Keep the WAL small; called when idle."""
 
-    def compact(self) -> tuple[int, int]:
-        """Rewrite the file without its free pages, outside of any group; its bytes before and after."""
+    def compact_step(self) -> tuple[int, int, bool]:
+        """Give free pages back to the disk, outside of any group: bytes before, after, whether to go on."""
 
     def close(self) -> None: ...
 

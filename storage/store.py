@@ -20,7 +20,7 @@ from entgldb.storage.authorship.authors import Attest, no_attestation
 from entgldb.storage.authorship.identity import Identity
 from entgldb.storage.documents import expiring
 from entgldb.storage.documents.resolving import resolving, undeleting
-from entgldb.storage.file import fingerprint
+from entgldb.storage.file import compacting, fingerprint
 from entgldb.storage.file import open as database
 from entgldb.storage.file.faults import closed_on_fault, translating
 from entgldb.storage.file.state import State
@@ -464,18 +464,17 @@ class Store(LogQueries):
                 self._truncate()
             fingerprint.note_progress(self.connection, self.path.parent)
 
-    def compact(self) -> tuple[int, int]:
-        """Rewrite the file without its free pages; its bytes before and after. Outside of any group.
+    def compact_step(self) -> tuple[int, int, bool]:
+        """Give some free pages back to the disk, outside of any group. Raises EntglError.
 
-        ``VACUUM`` writes what stays into the write-ahead log and copies it back: a crash at any point leaves
-        the file as it was or as it is to be, readers go on, writers wait. Raises EntglError.
+        The bytes of the file before and after, and whether there are more of them.
         """
-        before = prune.file_bytes(self.connection)
+        before = compacting.file_bytes(self.connection)
         with translating("compacting failed"):
-            self.connection.execute("VACUUM")
-            if self.path is not None:
+            more = compacting.step(self.connection)
+            if not more and self.path is not None:
                 self._truncate()
-        return before, prune.file_bytes(self.connection)
+        return before, compacting.file_bytes(self.connection), more
 
     def close(self) -> None:
         """Stop in good order: the next start needs no integrity check."""

@@ -1,4 +1,4 @@
-"""``entgldb compact``: first what may be forgotten goes, then the file is rewritten without free pages."""
+"""``entgldb compact``: first what may be forgotten goes, then free pages go back to the disk."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from entgldb.actors.behaviour import Asker, Context
 from entgldb.actors.oplog.retention import Retention
 from entgldb.messages.client import Refused, Report
 from entgldb.messages.local.members import CompactFile, FileCompacted
+from entgldb.messages.schema import Json
 
 
 class Compaction:
-    """The askers that wait for a smaller file. All who ask before the file is rewritten share one
-    rewriting."""
+    """The askers that wait for a smaller file. All who ask before its steps have begun share them."""
 
     def __init__(self) -> None:
         self._askers: list[Asker | None] = []
@@ -23,7 +23,7 @@ class Compaction:
         self._askers.append(asker)
 
     def go_on(self, retention: Retention, ctx: Context) -> None:
-        """Have the file rewritten as soon as nothing is left to be forgotten."""
+        """Have the file made smaller as soon as nothing is left to be forgotten."""
         if self._askers and not self._under_way and not retention.busy:
             self._under_way = True
             ctx.tell("store", CompactFile())
@@ -33,8 +33,9 @@ class Compaction:
         if message.code:
             answer: Report | Refused = Refused(message.code, message.text, message.hint)
         else:
-            seconds = round(message.seconds, 3)
-            answer = Report({"before": message.before, "after": message.after, "seconds": seconds})
+            seconds, longest = round(message.seconds, 3), round(message.longest, 3)
+            sizes: dict[str, Json] = {"before": message.before, "after": message.after}
+            answer = Report({**sizes, "seconds": seconds, "longest_s": longest})
         for asker in self._askers:
             ctx.answer(asker, answer)
         self._askers.clear()

@@ -18,6 +18,7 @@ from entgldb.actors.session import own_log
 from entgldb.actors.store import decisions, healing
 from entgldb.actors.store import nodes as store_members
 from entgldb.actors.store import peers as store_peers
+from entgldb.actors.store.compacting import Compacting
 from entgldb.actors.store.gates.clock_gate import OFF, ClockGate, Expiry
 from entgldb.actors.store.gates.disk_gate import DiskGate
 from entgldb.actors.store.gates.pauses import PAUSE, Pauses
@@ -115,6 +116,7 @@ class StoreKeeper(Behaviour):
         self._told: dict[str, tuple[dict[str, Json], ...]] = {}
         """System collection -> its documents as the node actor knows them."""
         self._own_last = 0
+        self._compacting = Compacting()
         self._pauses = Pauses(store, settings.role)
         self.parts = (self._pauses, self._clock)
 
@@ -259,7 +261,7 @@ class StoreKeeper(Behaviour):
 
     def on_compact_file(self, message: CompactFile, ctx: Context) -> None:
         ctx.busy("compacting the file")
-        ctx.tell("oplog", store_members.compact_file(self.store, ctx))
+        self._compacting.step(message, self.store, ctx)
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "committed":

@@ -10,8 +10,8 @@ from entgldb.actors.ports import Secrets, Store
 from entgldb.actors.store.indexing.building import Building
 from entgldb.messages import client
 from entgldb.messages.administration import RetireNode, UnpinCluster
-from entgldb.messages.errors import EntglError, NotAllowedError, NotFoundError, Reason
-from entgldb.messages.local.members import Collect, FileCompacted, NoteSelf, Prune, RememberMembers
+from entgldb.messages.errors import NotAllowedError, NotFoundError, Reason
+from entgldb.messages.local.members import Collect, NoteSelf, Prune, RememberMembers
 from entgldb.messages.model import NODES, check_node_id, node_of
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import StoreSettings
@@ -96,13 +96,3 @@ def prune(keeper: Writer, message: Prune, ctx: Context) -> Message:
 def collect(keeper: Writer, message: Collect, ctx: Context) -> Message:
     """One step of collecting tombstones."""
     return keeper.store.collect(message.frontier, message.after_lsn)
-
-
-def compact_file(store: Store, ctx: Context) -> FileCompacted:
-    """Rewrite the file; writers wait for as long as it takes."""
-    began = ctx.monotonic()
-    try:
-        before, after = store.compact()
-    except EntglError as fault:
-        return FileCompacted(0, 0, 0.0, fault.code.value, fault.text, fault.hint)
-    return FileCompacted(before, after, ctx.monotonic() - began)

@@ -84,16 +84,26 @@ class Settled(Message):
 
 @message(148)
 class CompactFile(Message):
-    """Oplog to store: rewrite the file without its free pages; answered by FileCompacted."""
+    """Oplog to store, and store to itself: give a step's free pages back to the disk.
+
+    ``step``: 0 begins; of the others each asks for the next. FileCompacted tells the end.
+    """
+
+    step: int = 0
 
 
 @message(149)
 class FileCompacted(Message):
-    """Store to oplog: sizes in bytes; ``code`` is empty, or what kept it from being done."""
+    """Store to oplog: sizes in bytes; ``code`` is empty, or what kept it from being done.
+
+    ``longest``: seconds of the step that took longest, for which writers waited.
+    """
 
     before: int
     after: int
     seconds: float
+    longest: float
+    """Seconds of the step that took longest: so long writers waited."""
     code: str = ""
     text: str = ""
     hint: str = ""

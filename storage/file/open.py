@@ -72,6 +72,7 @@ def open_memory() -> sqlite3.Connection:
 def _migrated() -> bytes:
     """The file as it is after all migrations: they take ten times as long as a copy of what they make."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         migrate(connection)
         return connection.serialize()
 
@@ -169,6 +170,8 @@ def _prepare(connection: sqlite3.Connection, directory: Path, fresh: bool) -> No
     refuse_foreign(connection, FILE)
     if not fresh:
         _check_after_unclean_stop(connection, directory)
+    # before the first page is written: later only VACUUM can bring it about
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     _read_back(connection, "journal_mode", "wal")
     keep_copy(connection, directory / FILE)

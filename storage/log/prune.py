@@ -103,13 +103,6 @@ def collect(
     return Collected(len(gone), after_lsn, more=room.full or len(rows) == STEP_ROWS)
 
 
-def file_bytes(connection: sqlite3.Connection) -> int:
-    """Size of the database without its write-ahead log."""
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    (size,) = connection.execute("PRAGMA page_size").fetchone()
-    return int(pages * size)
-
-
 def _spare_quarantined(connection: sqlite3.Connection, state: State, order: Prune) -> Prune:
     """An entry that is to be tried again, and what follows it in its log, stays.
 

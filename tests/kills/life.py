@@ -41,6 +41,7 @@ from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Lasted
 from entgldb.storage.store import Store
 from tests.kills.points import Trap
+from tests.support.compacting import compacted
 from tests.unit.actors.store.test_store_keeper import FakeSecrets
 
 NODE: Final = "n1"
@@ -292,7 +293,7 @@ class Life:
     def _compact(self) -> None:
         if self.random.random() < 0.2:
             self.keeper.flush(self)
-            self.store.compact()
+            compacted(self.store)
 
     def _hide(self) -> None:
         """Some documents have had their time."""

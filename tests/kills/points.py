@@ -52,7 +52,7 @@ STATEMENTS: Final = {
     "prune:row": "DELETE FROM _entgldb_oplog",
     "prune:mark": "INSERT OR REPLACE INTO _entgldb_marks",
     "collect:row": "DELETE FROM _entgldb_documents WHERE id",
-    "compact": "VACUUM",
+    "compact": "PRAGMA incremental_vacuum",
 }
 """Killed right before the statement that begins so."""
 DISK: Final = {
@@ -60,8 +60,8 @@ DISK: Final = {
     "commit:torn-write": ("COMMIT", True),
     "checkpoint:disk": ("PRAGMA wal_checkpoint", False),
     "checkpoint:torn-write": ("PRAGMA wal_checkpoint", True),
-    "compact:disk": ("VACUUM", False),
-    "compact:torn-write": ("VACUUM", True),
+    "compact:disk": ("PRAGMA incremental_vacuum", False),
+    "compact:torn-write": ("PRAGMA incremental_vacuum", True),
 }
 """Killed inside; torn: half of what should be written is written first."""
 AFTER_COMMIT: Final = "commit:after"

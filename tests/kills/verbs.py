@@ -31,6 +31,7 @@ from entgldb.storage.rules.header import digest
 from entgldb.storage.snapshot.freeze import freeze, read_chunk
 from entgldb.storage.snapshot.staging import Staging
 from entgldb.storage.store import Store
+from tests.support.compacting import compacted
 
 NOW: Final = 1_800_000_000_000
 NODE: Final = "a"
@@ -157,14 +158,14 @@ def backed_up(root: Path, said: Any) -> Faults:
         yield "the node itself is not what it was"
 
 
-def compacted(root: Path, said: Any) -> Faults:
+def checked_after_compacting(root: Path, said: Any) -> Faults:
     if started(root)[0] != NEW:
         yield "documents are missing"
 
 
 def compact(root: Path) -> Any:
     with closing(Store.open(root / "home", NODE, NOW)) as store:
-        return store.compact()
+        return compacted(store)
 
 
 def forked(root: Path) -> None:
@@ -234,7 +235,7 @@ VERBS: Final = {
         lambda root: backup.write(root / "home", root / "b.db", "1", NOW, lambda done, of: None),
         backed_up,
     ),
-    "compact": Verb(lived, compact, compacted),
+    "compact": Verb(lived, compact, checked_after_compacting),
     "heal": Verb(forked, heal, healed),
     "install": Verb(with_snapshot, install, installed),
 }

@@ -21,10 +21,9 @@ PATIENCE_SECONDS: Final = 3600.0
 @common
 @with_database
 def compact(db: Database, as_json: bool) -> None:
-    """Forget what may be forgotten, then rewrite the file without its free pages.
+    """Forget what may be forgotten, then give the file's free pages back to the disk.
 
-    Works on a running node: readers go on; writers wait while the file is rewritten, about a second for
-    each 100 MB that stay. It needs free space of twice what stays.
+    Works on a running node, in steps of some 50 ms: readers and writers go on.
 
     Example: entgldb compact -d n1
     """
@@ -34,4 +33,5 @@ def compact(db: Database, as_json: bool) -> None:
         show(body)
     else:
         before, after = body["before"] / 1e6, body["after"] / 1e6
-        say(f"{before:.1f} MB before, {after:.1f} MB after; writers waited {body['seconds']:.1f} s")
+        took = f"{body['seconds']:.1f} s, of which writers waited {body['longest_s']:.2f} s at most"
+        say(f"{before:.1f} MB before, {after:.1f} MB after; in {took}")

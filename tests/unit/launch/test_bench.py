@@ -207,7 +207,7 @@ def test_the_file_system_is_that_of_the_nearest_mount_and_the_last_one_there() -
         ("put", 150.0, 1.01, False),
         ("index", 150.0, 1.0, True),
         ("index", 150.0, 1.1, False),
-        ("compact", 150.1, 0.0, False),
+        ("compact", 150.0, 1.1, False),
     ],
 )
 def test_a_step_takes_so_much_memory_and_patience_at_most(
