@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from entgldb.storage.rules.indexing.definition import Definition
     from entgldb.storage.rules.results import Heard, Installed, Lasted, LogRow, Outcome, Walked
 
+    Answer = tuple[tuple[Written, ...], int]
+
 
 class LogReader(Vouching, Protocol):
     """Reads for sessions what one node has that another lacks. Every call is one short transaction."""
@@ -163,12 +165,13 @@ class Store(OplogReader, Protocol):
     def known_ms(self, now_ms: int) -> int:
         """The latest time that this node can believe in."""
 
-    def answered(self, request: RequestId, now_ms: int) -> tuple[tuple[Written, ...], int] | None:
-        """The answer this request id already had. Raises EntglError unknown-outcome if too old to know."""
+    def answered(self, request: RequestId, writes: Sequence[Write] = ()) -> Answer | None:
+        """The answer this request id already had. Raises EntglError unknown-outcome if too old to know,
+        InvalidError where it was not one to ``writes``."""
 
     def write(
         self, request: RequestId, writes: Sequence[Write], now_ms: int, *, system: bool = False
-    ) -> tuple[tuple[Written, ...], int]:
+    ) -> Answer:
         """Write as this node, remember the answer; the versions and the last lsn.
 
         Raises InvalidError, TooLargeError or NotAllowedError (system collections need ``system``).
@@ -176,15 +179,13 @@ class Store(OplogReader, Protocol):
 
     def resolve(
         self, request: RequestId, place: Place, version: Version, take: str, body: bytes | None, now_ms: int
-    ) -> tuple[tuple[Written, ...], int]:
+    ) -> Answer:
         """Settle a conflict by a write that names it. Raises NotFoundError, InvalidError, TooLargeError.
 
         ``place``: collection and key. ``take``: ``loser``, ``winner``, or empty for ``body``.
         """
 
-    def undelete(
-        self, request: RequestId, collection: str, key: str, now_ms: int
-    ) -> tuple[tuple[Written, ...], int]:
+    def undelete(self, request: RequestId, collection: str, key: str, now_ms: int) -> Answer:
         """Write the newest live version of a deleted document. Raises NotFoundError, already-exists."""
 
     def reincarnate(self, entropy: bytes, why: Why, now_ms: int) -> Origin:

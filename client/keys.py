@@ -6,6 +6,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
+from hashlib import sha256
 from time import time_ns as _now_ns
 from typing import Final
 
@@ -38,6 +39,14 @@ def version_7(ms: int, random: int) -> uuid.UUID:
     """The UUID of a time, in milliseconds since 1970, and 74 random bits (5.7)."""
     high, low = random >> 62, random & (1 << 62) - 1
     return uuid.UUID(int=(ms & (1 << 48) - 1) << 80 | 7 << 76 | high << 64 | 0b10 << 62 | low)
+
+
+def named_key(name: str) -> str:
+    """A key that is made of a name alone, so that a request which is repeated has it again: a UUID of
+    version 8."""
+    made = int.from_bytes(sha256(b"entgldb key " + name.encode("utf-8", "replace")).digest()[:16])
+    made = made & ~(0xF << 76 | 0b11 << 62) | 8 << 76 | 0b10 << 62
+    return str(uuid.UUID(int=made))
 
 
 _make: Final[Make] = getattr(uuid, "uuid7", None) or Ascending().make

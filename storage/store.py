@@ -158,9 +158,9 @@ class Store(LogQueries):
         """
         self.transaction.age.live(seconds, shown_ms)
 
-    def answered(self, request: RequestId, now_ms: int) -> requests.Answer | None:
-        """The answer this request id already had. Raises EntglError unknown-outcome if too old to know."""
-        return requests.remembered(self.connection, self.state, request)
+    def answered(self, request: RequestId, writes: Sequence[Write] = ()) -> requests.Answer | None:
+        """The answer this request id already had; see ``ports.Store``."""
+        return requests.answered(self.connection, self.state, request, writes)
 
     def write(
         self,

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from entgldb.client.conflicts import read_version, version_text
+from entgldb.client.keys import named_key
 from entgldb.client.spread import read_ack
 from entgldb.messages.errors import InvalidError, NotFoundError
 from entgldb.web.bodies import MANY_BYTES_MAX, answer, etag, number, object_in_query, object_of, read_etag
@@ -87,9 +88,10 @@ class Documents:
         return _written(await target.replace(key, fields, if_version=_if_match(request), request=named))
 
     async def insert(self, request: Request) -> Response:
-        """Store a document under a new key; ``Location`` tells it."""
-        collection = request.path_params["collection"]
-        made = await self._acked(request, collection).insert(await object_of(request, "the document"))
+        """Store a document under a new key; ``Location`` tells it. ``Idempotency-Key`` makes the key."""
+        collection, named = request.path_params["collection"], request.headers.get("idempotency-key")
+        fields, key = await object_of(request, "the document"), named and named_key(named)
+        made = await self._acked(request, collection).insert(fields, key=key, request=named)
         assert made.version is not None
         place = f"/v1/collections/{collection}/documents/{quote(made.key, safe='')}"
         return answer(
@@ -175,10 +177,10 @@ class Documents:
         writes = wanted.get("writes")
         if not isinstance(writes, list) or not writes:
             raise InvalidError("writes is a list of at least one write")
-        how = _ack(request)
-        async with self._db.batch(request=request.headers.get("idempotency-key"), **how) as batch:
+        how, named = _ack(request), request.headers.get("idempotency-key")
+        async with self._db.batch(request=named, **how) as batch:
             for at, write in enumerate(writes):
-                _gather(batch, write, f"writes[{at}]")
+                _gather(batch, write, f"writes[{at}]", named and f"{at} {named}")
         return answer({"versions": [None if one is None else version_text(one) for one in batch.versions]})
 
     async def _found(self, request: Request, filter: Any, how: dict[str, Any]) -> Response:
@@ -239,8 +241,8 @@ def _refuse_others(wanted: dict[str, Any], known: frozenset[str], what: str) -> 
         raise InvalidError(f"{what} has {min(others)!r:.80}", hint=f"known: {', '.join(sorted(known))}")
 
 
-def _gather(batch: Any, write: Any, what: str) -> None:
-    """One write of a batch. Raises InvalidError that names its place."""
+def _gather(batch: Any, write: Any, what: str, named: str | None) -> None:
+    """One write of a batch; ``named``: of what a key is made. Raises InvalidError that names its place."""
     if not isinstance(write, dict):
         raise InvalidError(f"{what} is not an object")
     _refuse_others(write, _WRITE, what)
@@ -258,7 +260,7 @@ def _gather(batch: Any, write: Any, what: str) -> None:
         case "put":
             target.replace(key, write["document"], if_version=expected)
         case "insert":
-            target.insert(write["document"], key=key)
+            target.insert(write["document"], key=named_key(named) if key is None and named else key)
         case "update":
             target.update(key, write.get("update"), if_version=expected, upsert=write.get("upsert") is True)
         case "delete":

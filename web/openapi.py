@@ -166,7 +166,7 @@ _ONE: Final = (*_WRITE_OPTIONS, "If-Match")
 OPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "get": ("If-None-Match",),
     "put": (*_ONE, "If-None-Match"),
-    "insert": ("ack", "ack_timeout"),
+    "insert": _WRITE_OPTIONS,
     "update": (*_ONE, "upsert"),
     "delete": _ONE,
     "page": ("filter", "sort", "limit", "after"),

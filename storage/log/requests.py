@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
 import msgpack
 
-from entgldb.messages.client import RequestId, Written
+from entgldb.messages.client import RequestId, Write, Written
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 from entgldb.messages.limits import CLIENTS_KEPT_MAX, PACK_BYTES, RESULTS_KEPT_MAX, RESULTS_KEPT_MS_MAX
 from entgldb.storage.file.state import Remembered, State
-from entgldb.storage.rules.header import decode
+from entgldb.storage.rules.header import PUT, decode, digest
 
 CLIENT_BYTES: Final = 16
 COUNTER_BYTES: Final = 8
@@ -35,6 +36,42 @@ Answer = tuple[tuple[Written, ...], int]
 def request_name(request: RequestId) -> bytes:
     """A request id as the log has it, beside the first entry that the request made."""
     return request.client + request.counter.to_bytes(COUNTER_BYTES, "big")
+
+
+def answered(
+    connection: sqlite3.Connection, state: State, request: RequestId, writes: Sequence[Write]
+) -> Answer | None:
+    """The answer this id had. Raises as ``remembered``, and InvalidError where it was none to ``writes``.
+
+    Without this a name that is used twice would have a write be told as done that never was.
+    """
+    known = remembered(connection, state, request)
+    if known is not None and writes:
+        written = known[0]
+        if len(written) != len(writes) or not all(
+            one.seq == 0 or _made_of(connection, one, write)
+            for one, write in zip(written, writes, strict=True)
+        ):
+            raise InvalidError("another request had this name", hint="a name of its own for each request")
+    return known
+
+
+def _made_of(connection: sqlite3.Connection, made: Written, write: Write) -> bool:
+    """Whether a version is what ``write`` says, as far as the log still tells."""
+    row = connection.execute(
+        "SELECT l.header, l.body FROM _entgldb_origins o JOIN _entgldb_oplog l ON l.origin = o.id"
+        " WHERE o.name = ? AND l.seq = ?",
+        (made.origin, made.seq),
+    ).fetchone()
+    if row is None:
+        return True
+    header, text = decode(row[0]), row[1]
+    if (header.collection, header.key) != (write.collection, write.key):
+        return False
+    if header.op != PUT or write.body is None or text is None or digest(write.body) == header.body_sha256:
+        return True
+    # a put that found all as it was names a version that was written otherwise, but says the same
+    return bool(json.loads(write.body) == json.loads(text))
 
 
 def remembered(connection: sqlite3.Connection, state: State, request: RequestId) -> Answer | None:

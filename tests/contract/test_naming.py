@@ -218,7 +218,7 @@ def test_a_request_id_is_still_one_write() -> None:
     request = RequestId(b"r" * 16, 1)
     for _ in range(2):
         with a.store.group():
-            known = a.store.answered(request, NOW)
+            known = a.store.answered(request)
             if known is None:
                 a.store.write(request, (Write("c", "k", b'{"x":1}', read),), NOW)
     assert len(a.entries()) == 3

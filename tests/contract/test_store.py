@@ -125,17 +125,17 @@ def test_a_delete_that_meets_nothing_makes_no_entry(bench: Bench) -> None:
 def test_a_request_is_done_once(bench: Bench) -> None:
     store = bench.make("a")
     request = bench.request()
-    assert store.answered(request, NOW) is None
+    assert store.answered(request) is None
     with store.group():
         answer = store.write(request, [doc("k"), doc("none", None)], NOW)
-    assert store.answered(request, NOW) == answer
-    assert store.answered(RequestId(b"d" * 16, request.counter), NOW) is None
+    assert store.answered(request) == answer
+    assert store.answered(RequestId(b"d" * 16, request.counter)) is None
 
 
 @pytest.mark.parametrize("bad", [RequestId(b"", 1), RequestId(CLIENT, -1), RequestId(CLIENT, 2**63)])
 def test_what_is_no_request_id_is_refused(bench: Bench, bad: RequestId) -> None:
     with pytest.raises(InvalidError, match="a request id is"):
-        bench.make("a").answered(bad, NOW)
+        bench.make("a").answered(bad)
 
 
 def test_an_answer_too_old_to_know_is_said_to_be_unknown(bench: Bench) -> None:
@@ -147,15 +147,15 @@ def test_an_answer_too_old_to_know_is_said_to_be_unknown(bench: Bench) -> None:
     store.live(0.0)
     with store.group():
         store.release_held(later)
-    assert store.answered(old, later) is not None, "a step of the wall clock makes nothing old"
+    assert store.answered(old) is not None, "a step of the wall clock makes nothing old"
     store.live(RESULTS_KEPT_MS_MAX / 1000 + 1)
     with store.group():
         store.release_held(NOW)
     with pytest.raises(EntglError, match="too old") as caught:
-        store.answered(old, later)
+        store.answered(old)
     assert caught.value.code is ErrorCode.UNKNOWN_OUTCOME
     assert not caught.value.definite
-    assert store.answered(RequestId(CLIENT, old.counter + 1), later) is None
+    assert store.answered(RequestId(CLIENT, old.counter + 1)) is None
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_bad_write_changes_nothing(bench: Bench, writes: list[Write], error: t
     with store.group():
         with pytest.raises(error), store.savepoint():
             store.write(request, writes, NOW)
-        bench_answer = store.answered(request, NOW)
+        bench_answer = store.answered(request)
     assert bench_answer is None
     assert (store.last_lsn(), store.vector(), store.get("users", "good")) == (0, {}, None)
 

@@ -79,6 +79,27 @@ def test_a_write_that_is_sent_again_is_done_once(http: httpx.Client) -> None:
     assert http.get(place).json() == {"n": 1}
 
 
+def test_an_insert_that_is_sent_again_is_done_once_and_has_one_key_on_any_node(http: httpx.Client) -> None:
+    place, named = "/v1/collections/orders/documents", {"Idempotency-Key": "checkout 9"}
+    first, second = (http.post(place, json={"n": 1}, headers=named) for _ in range(2))
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json() == second.json()
+    assert http.post("/v1/collections/orders/_count", json={}).json() == {"count": 1}
+    # by its name alone, so that a node which never heard of the request finds the document there
+    assert first.json()["key"] == "adeb4e6a-0519-8c6c-9757-9b0ab25c32d7"
+    refused(http.post(place, json={"n": 2}, headers=named), 400, "invalid")
+    others = {http.post(place, json={}, headers={"Idempotency-Key": f"{n}"}).json()["key"] for n in range(3)}
+    others.add(
+        http.post("/v1/collections/o/documents", json={}, headers={"Idempotency-Key": "x"}).json()["key"]
+    )
+    assert len(others) == 4
+    writes = [{"op": "insert", "collection": "lines", "document": {"n": n}} for n in range(2)]
+    for _ in range(2):
+        batch = http.post("/v1/_batch", json={"writes": writes}, headers={"Idempotency-Key": "b"})
+        assert batch.status_code == 200
+    assert http.post("/v1/collections/lines/_count", json={}).json() == {"count": 2}
+
+
 def test_keys_of_any_text_have_a_place(http: httpx.Client) -> None:
     for key in ("a/b", "ä ö", "50%", "?#", "a:b"):
         place = one("keys", quote(key, safe=""))

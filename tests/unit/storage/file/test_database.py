@@ -274,7 +274,7 @@ def test_what_was_acknowledged_outlives_kill_9(tmp_path: Path) -> None:
         child.stdout.close()
         store = Store.open(tmp_path, "lan-1", NOW)
         for number in range(last + 1):
-            assert store.answered(RequestId(b"c" * 16, number), NOW) is not None
+            assert store.answered(RequestId(b"c" * 16, number)) is not None
             assert store.get("c", f"k{number}") == b"{}"
         assert store.vector()[store.origin][0] in (last + 1, last + 2)
         last = store.vector()[store.origin][0] - 1

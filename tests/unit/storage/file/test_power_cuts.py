@@ -92,7 +92,7 @@ def shown(home: Path, requests: int) -> dict[str, bytes] | str:
         for finding in Checkup(store.connection).run():
             return str(finding)
         for number in range(requests):
-            if store.answered(RequestId(CLIENT, number), NOW) is None:
+            if store.answered(RequestId(CLIENT, number)) is None:
                 return f"request {number} would be done again"
         return {
             key: bytes(body)

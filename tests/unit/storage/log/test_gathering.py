@@ -114,7 +114,7 @@ def test_a_request_that_is_undone_harms_no_neighbour(store: Store) -> None:
     assert signed(store) == [1, 5]
     again = Store.reopen(store, NOW)
     assert (again.vector(), again.status()["documents"]) == (store.vector(), 3)
-    assert again.answered(RequestId(b"c" * 16, 3), NOW) is None
+    assert again.answered(RequestId(b"c" * 16, 3)) is None
 
 
 def test_updates_meet_what_waits_to_be_written_and_are_undone_alone(store: Store) -> None:

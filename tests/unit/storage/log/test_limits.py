@@ -151,9 +151,9 @@ def test_only_so_many_answers_are_remembered(store: Store, monkeypatch: pytest.M
         store.release_held(NOW)
     for counter in (1, 2):
         with pytest.raises(EntglError) as caught:
-            store.answered(RequestId(CLIENT, counter), NOW)
+            store.answered(RequestId(CLIENT, counter))
         assert caught.value.code is ErrorCode.UNKNOWN_OUTCOME
-    assert all(store.answered(RequestId(CLIENT, counter), NOW) for counter in (3, 4, 5))
+    assert all(store.answered(RequestId(CLIENT, counter)) for counter in (3, 4, 5))
 
 
 def test_of_too_many_origins_only_those_are_left_out_that_no_member_calls_its_own(
