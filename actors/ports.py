@@ -479,7 +479,7 @@ class Catalogue(Protocol):
     def page(self, after: str) -> list[Tenant]:
         """Rows behind a name, by name, PAGE_ROWS_MAX at most."""
 
-    def count(self) -> int: ...
+    def states(self) -> dict[str, int]: ...
 
     def deleting(self) -> list[str]:
         """Tenants whose files are to be removed."""

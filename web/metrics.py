@@ -160,6 +160,7 @@ def families(status: dict[str, Any]) -> Iterator[Metric]:
             value=status["http"]["restarts"],
         )
     yield from _of_store(status.get("store") or {})
+    yield from _of_tenants(status)
     yield from _of_log(status.get("oplog") or {})
     yield from _of_peers(status)
     yield from _of_election(status.get("election") or {})
@@ -187,6 +188,37 @@ def _of_store(store: dict[str, Any]) -> Iterator[Metric]:
         )
     if clock.get("ahead_ms") is not None:
         yield _gauge("entgldb_stamps_ahead_seconds", "How far stamps run ahead", clock["ahead_ms"] / 1000)
+
+
+def _of_tenants(status: dict[str, Any]) -> Iterator[Metric]:
+    """How many there are, and figures of those that the node tells of: a bounded number."""
+    store, sync = status.get("store") or {}, status.get("sync") or {}
+    told = store.get("tenants")
+    if not told:
+        return
+    states = GaugeMetricFamily("entgldb_tenants", "Tenants in the catalogue", labels=["state"])
+    for state, number in told["states"].items():
+        states.add_metric([state], number)
+    yield states
+    yield _gauge("entgldb_tenants_open", "Tenants that are open", store["tenants_open"])
+    families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
+        "documents": GaugeMetricFamily("entgldb_tenant_documents", "Documents of it", labels=["tenant"]),
+        "oplog_entries": GaugeMetricFamily(
+            "entgldb_tenant_log_entries", "Entries of its log that are kept", labels=["tenant"]
+        ),
+        "lsn": CounterMetricFamily("entgldb_tenant_entries", "Entries taken in so far", labels=["tenant"]),
+        "refused": CounterMetricFamily(
+            "entgldb_tenant_refused", "Batches that crossed a quota", labels=["tenant"]
+        ),
+    }
+    for row in told["rows"]:
+        for field, family in families.items():
+            family.add_metric([row["name"]], row[field])
+    yield from families.values()
+    links = GaugeMetricFamily("entgldb_tenant_links", "Links of it that are open", labels=["tenant"])
+    for tenant, number in (sync.get("tenant_links") or {}).items():
+        links.add_metric([tenant], number)
+    yield links
 
 
 def _of_log(log: dict[str, Any]) -> Iterator[Metric]:

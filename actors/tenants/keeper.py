@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar, Final
 
 from entgldb.actors.behaviour import INFO, WARNING, Context, refuse
-from entgldb.actors.ports import Catalogue, TenantFiles
+from entgldb.actors.ports import Catalogue, Store, TenantFiles
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.tenants import quotas
 from entgldb.actors.tenants.quotas import Figures, Gate
-from entgldb.actors.tenants.router import Opened, Tenants
+from entgldb.actors.tenants.router import TENANTS_TOLD_MAX, Opened, Tenants
 from entgldb.messages import codec
 from entgldb.messages.client import Relay, Report
 from entgldb.messages.errors import (
@@ -125,9 +126,7 @@ class StoreTenants(Tenants):
         super().deliver(tenant, message, ctx, asked=asked)
 
     def _figures(self, tenant: str) -> Figures:
-        keeper = self.open[tenant].opened.behaviour
-        assert isinstance(keeper, StoreKeeper), "the opener makes stores"
-        store = keeper.store
+        store = self._store(tenant)
         return Figures(
             documents=lambda: store.size()[0],
             bytes=lambda: self._files.size(tenant),
@@ -233,18 +232,41 @@ class StoreTenants(Tenants):
             )
         return Tenant(name, issuer, TenantState.ACTIVE, now_ms, wanted)
 
+    def told(self) -> dict[str, Json]:
+        """How many tenants there are, and figures of the open ones that have written most."""
+        entries = {name: self._store(name).last_lsn() for name in self.open}
+        most = heapq.nsmallest(TENANTS_TOLD_MAX, entries, key=lambda name: (-entries[name], name))
+        rows: list[Json] = []
+        for name in most:
+            documents, kept = self._store(name).size()
+            refused = self._gates[name].refused
+            figures = {
+                "documents": documents,
+                "oplog_entries": kept,
+                "lsn": entries[name],
+                "refused": refused,
+            }
+            rows.append({"name": name, **figures})
+        states: dict[str, Json] = dict(self._catalogue.states())
+        return {**super().told(), "tenants": {"states": states, "rows": rows}}
+
+    def _store(self, tenant: str) -> Store:
+        """The writer of a tenant that is open."""
+        keeper = self.open[tenant].opened.behaviour
+        assert isinstance(keeper, StoreKeeper), "the opener makes stores"
+        return keeper.store
+
     def _shown(self, row: Tenant) -> dict[str, Json]:
         figures: dict[str, Json] = {"documents": None, "oplog_entries": None, "origins": None}
-        served = self.open.get(row.name)
-        if served is not None and isinstance(served.opened.behaviour, StoreKeeper):
-            status = served.opened.behaviour.store.status()
+        if row.name in self.open:
+            status = self._store(row.name).status()
             figures = {name: status[name] for name in figures}
         return {
             "name": row.name,
             "state": row.state,
             "issuer": row.issuer,
             "since_ms": row.since_ms,
-            "open": served is not None,
+            "open": row.name in self.open,
             "bytes": self._files.size(row.name),
             "quotas": {name: getattr(row.quotas, name) for name in Quotas._names},
             **figures,
@@ -285,7 +307,7 @@ class StoreTenants(Tenants):
 
     def _has_room(self) -> bool:
         """Whether one more row may be made; that of the tenant deleted first makes room."""
-        if self._catalogue.count() < TENANTS_MAX:
+        if sum(self._catalogue.states().values()) < TENANTS_MAX:
             return True
         with self.main.store.group():
             return self._catalogue.forget_oldest()

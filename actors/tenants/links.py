@@ -10,7 +10,7 @@ from typing import ClassVar, Final, cast
 from entgldb.actors.behaviour import Context
 from entgldb.actors.sync.behaviour import Sync
 from entgldb.actors.tenants.door import Door, Vouched
-from entgldb.actors.tenants.router import Opened, Tenants
+from entgldb.actors.tenants.router import TENANTS_TOLD_MAX, Opened, Tenants
 from entgldb.messages.client import Isolate, SyncNow
 from entgldb.messages.errors import EntglError, Reason, known_reason
 from entgldb.messages.local.actors import (
@@ -28,7 +28,7 @@ from entgldb.messages.local.tenants import (
     TenantsWanted,
     WhichTenants,
 )
-from entgldb.messages.schema import Message
+from entgldb.messages.schema import Json, Message
 
 LOOK: Final = "tenants"
 LOOK_SECONDS: Final = 10.0
@@ -209,7 +209,7 @@ class SyncTenants(Tenants):
             return
         # first, so that a look that fails is not the last
         ctx.after(LOOK_SECONDS, message)
-        links, now = Counter(self._tenant_of.values()), ctx.monotonic()
+        links, now = self._links(), ctx.monotonic()
         for tenant, guest in list(self._guests.items()):
             if links[tenant]:
                 guest.linked_at = now
@@ -271,6 +271,13 @@ class SyncTenants(Tenants):
             self.shut(longest, Reason.TENANT_CLOSED, _CLOSED, ctx)
             return True
         return False
+
+    def told(self) -> dict[str, Json]:
+        """The links of the tenants that have most."""
+        return {**super().told(), "tenant_links": dict(self._links().most_common(TENANTS_TOLD_MAX))}
+
+    def _links(self) -> Counter[str]:
+        return Counter(self._tenant_of.values())
 
     def _longest_unused(self) -> list[str]:
         """Open tenants, that first which has been written to the longest ago."""

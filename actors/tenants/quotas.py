@@ -37,6 +37,8 @@ class Gate:
         self._left = BURST_SECONDS * quotas.writes
         self._at = now
         self._bytes, self._looked_at = 0, -SIZE_SECONDS
+        self.refused = 0
+        """Batches that were not taken."""
 
     def writes_spent(self, now: float) -> bool:
         """Whether it has written more than it may by now: then its links wait."""
@@ -47,6 +49,11 @@ class Gate:
 
     def refusal(self, entries: tuple[Entry, ...], figures: Figures, now: float) -> Reason | None:
         """Why a batch is not taken, or None: then its writes are spent."""
+        reason = self._refusal(entries, figures, now)
+        self.refused += reason is not None
+        return reason
+
+    def _refusal(self, entries: tuple[Entry, ...], figures: Figures, now: float) -> Reason | None:
         quotas = self._quotas
         if self.writes_spent(now):
             return Reason.QUOTA_WRITES

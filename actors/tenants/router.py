@@ -31,6 +31,8 @@ ROUND_SECONDS: Final = 60.0
 """In so many seconds each open tenant was looked at."""
 ALARMS_MAX: Final = 64
 """Alarms that one status tells."""
+TENANTS_TOLD_MAX: Final = 64
+"""Tenants of which one status has figures."""
 
 
 class Opened(NamedTuple):
@@ -159,14 +161,16 @@ class Tenants(Behaviour):
         def answer(told: Message) -> None:
             if isinstance(told, Report):
                 alarms = chain(told.body.get("alarms", []), *self._alarms.values())
-                told = Report(
-                    {**told.body, "tenants_open": len(self.open), "alarms": list(islice(alarms, ALARMS_MAX))}
-                )
+                told = Report({**told.body, **self.told(), "alarms": list(islice(alarms, ALARMS_MAX))})
             ctx.answer(asker, told)
 
         ctx.asker = Caller(answer)
         self.main.handle(message, ctx)
         ctx.asker = asker
+
+    def told(self) -> dict[str, Json]:
+        """The fields that its status has beside those of the node."""
+        return {"tenants_open": len(self.open)}
 
     # --- opening and closing --------------------------------------------------------------------
 

@@ -6,17 +6,19 @@ import errno
 import re
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, CLUSTER_KEY_NAME, read_cluster_key
 from entgldb.actors.oauth.profiles import PROFILES
+from entgldb.actors.oauth.tenancy import BY_CLAIM, BY_MAP, WAYS
 from entgldb.client.access import check_writable
 from entgldb.launch.node.config import FILE_NAME
 from entgldb.messages.errors import EntglError, ExistsError, InvalidError
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import check_authority, join_address, split_address
+from entgldb.messages.tenants import check_tenant
 from entgldb.storage.authorship.identity import owner_of
 from entgldb.storage.file.durable import write_whole
 
@@ -39,6 +41,11 @@ class CloudOptions:
     allow_clients: tuple[str, ...] = ()
     authority_ca: str = ""
     token_profile: str = ""
+    tenants: str = ""
+    """How a client's tenant is found; empty: there are none."""
+    tenant_claim: str = ""
+    tenant_map: tuple[str, ...] = ()
+    """``CLIENT=TENANT`` each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +167,7 @@ def _check(plan: Plan) -> None:
         raise InvalidError("--audience is missing")
     if plan.cloud.token_profile not in ("", *PROFILES):
         raise InvalidError(f"--token-profile: one of {', '.join(PROFILES)}")
+    _check_tenants(plan.cloud)
     files = (
         ("--tls-cert", plan.cloud.tls_cert),
         ("--tls-key", plan.cloud.tls_key),
@@ -168,6 +176,29 @@ def _check(plan: Plan) -> None:
     for option, file in files:
         if (file or option != "--authority-ca") and not Path(file).is_file():
             raise InvalidError(f"{option} {file or 'is missing'}: no such file")
+
+
+def _check_tenants(cloud: CloudOptions) -> None:
+    if cloud.tenants not in ("", *WAYS):
+        raise InvalidError(f"--tenants: one of {', '.join(WAYS)}")
+    for option, given, way in (
+        ("--tenant-claim", cloud.tenant_claim, BY_CLAIM),
+        ("--tenant-map", cloud.tenant_map, BY_MAP),
+    ):
+        if bool(given) != (cloud.tenants == way):
+            raise InvalidError(f"{option} goes with --tenants {way}, and is needed there")
+    _tenant_map(cloud)
+
+
+def _tenant_map(cloud: CloudOptions) -> dict[str, str]:
+    """Client id -> tenant. Raises InvalidError."""
+    found: dict[str, str] = {}
+    for pair in cloud.tenant_map:
+        client, _, tenant = pair.rpartition("=")
+        if not client or client in found:
+            raise InvalidError(f"--tenant-map {pair!r:.80}: CLIENT=TENANT is expected, each client once")
+        found[client] = check_tenant(tenant)
+    return found
 
 
 def _cluster_key(plan: Plan) -> bytes | None:
@@ -207,6 +238,12 @@ def _toml(plan: Plan, node_id: str, port: int) -> str:
             "allow_clients": cloud.allow_clients,
             "token_profile": cloud.token_profile or "rfc9068",
         }
+        if cloud.tenants:
+            sections["cloud"]["tenants"] = cloud.tenants
+        if cloud.tenant_claim:
+            sections["cloud"]["tenant_claim"] = cloud.tenant_claim
+        if cloud.tenant_map:
+            sections["cloud"]["tenant_map"] = _tenant_map(cloud)
     for name, values in plan.settings.items():
         sections.setdefault(name, {}).update(values)
     lines = ["# A node of EntglDB. Strings may use ${NAME} and ${NAME:?what is missing}."]
@@ -221,6 +258,8 @@ def _value(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_value(key)} = {_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "[" + ", ".join(_value(item) for item in value) + "]"
     text = str(value).replace("\\", "\\\\").replace('"', '\\"')

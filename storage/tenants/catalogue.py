@@ -43,9 +43,9 @@ class Catalogue:
         )
         return [_tenant(row) for row in rows]
 
-    def count(self) -> int:
-        """Rows in all."""
-        return int(self._connection.execute("SELECT count(*) FROM _entgldb_tenants").fetchone()[0])
+    def states(self) -> dict[str, int]:
+        """State -> rows that have it."""
+        return dict(self._connection.execute("SELECT state, count(*) FROM _entgldb_tenants GROUP BY state"))
 
     def deleting(self) -> list[str]:
         """Tenants whose files are to be removed."""

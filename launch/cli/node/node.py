@@ -44,6 +44,16 @@ if TYPE_CHECKING:
     metavar="P",
     help="Cloud role: rfc9068, keycloak, auth0 or entra. [default: rfc9068]",
 )
+@click.option("--tenants", default="", metavar="WAY", help="Cloud role: serve many, by client, claim or map.")
+@click.option(
+    "--tenant-claim", default="", metavar="C", help="Cloud role, by claim: the claim that names one."
+)
+@click.option(
+    "--tenant-map",
+    multiple=True,
+    metavar="CLIENT=TENANT",
+    help="Cloud role, by map: whose tenant a client is of; repeatable.",
+)
 def init(
     directory: Path,
     as_json: bool,

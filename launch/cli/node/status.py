@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from entgldb.client.database import Database
 
 _LOST: Final = ", it began empty where a database had been"
+TENANTS_SHOWN: Final = 10
+"""Those that have written most."""
 ACTORS: Final = ("store", "oplog", "sync", "election", "gateway")
 
 
@@ -101,6 +103,7 @@ def text(body: dict[str, Any], wrong: list[str]) -> str:
             else f"{pinned['id']}, client {pinned['client_id']} (serve another: entgldb unpin-cluster)"
         )
         lines.append(f"cluster   {who}")
+    lines += _tenants(store, sync)
     for peer in sync.get("peers") or []:
         lines.append(
             f"peer      {peer.get('node_id')} {peer.get('address')} {peer.get('state')}, {_lag(peer)}"
@@ -119,6 +122,23 @@ def text(body: dict[str, Any], wrong: list[str]) -> str:
         lines.append("restarts  " + ", ".join(f"{name} {count}" for name, count in restarts.items()))
     lines += [f"attention {complaint}" for complaint in wrong]
     return "\n".join(lines)
+
+
+def _tenants(store: dict[str, Any], sync: dict[str, Any]) -> list[str]:
+    """How many tenants there are, and those that have written most."""
+    told = store.get("tenants")
+    if not told:
+        return []
+    states = ", ".join(f"{number} {state}" for state, number in told["states"].items()) or "none yet"
+    lines = [f"tenants   {states}; {store['tenants_open']} open"]
+    links = sync.get("tenant_links") or {}
+    for row in told["rows"][:TENANTS_SHOWN]:
+        refused = f", {row['refused']} batches refused" if row["refused"] else ""
+        figures = f"{row['documents']} documents, {row['oplog_entries']} oplog entries"
+        lines.append(f"tenant    {row['name']} {figures}, {_number(links.get(row['name']))} links{refused}")
+    if len(told["rows"]) > TENANTS_SHOWN:
+        lines.append("          others: entgldb tenant list")
+    return lines
 
 
 def _lag(row: dict[str, Any]) -> str:

@@ -184,6 +184,20 @@ def test_status_of_a_cloud_node_says_which_cluster_it_serves(told: dict[str, Any
     assert line in text({"node_id": "c", "role": "cloud", "sync": {"cluster": told}}, []).splitlines()
 
 
+def test_status_of_a_cloud_node_tells_the_tenants_that_have_written_most() -> None:
+    rows = [
+        {"name": f"shop-{number}", "documents": 5, "oplog_entries": 7, "lsn": 9, "refused": number}
+        for number in range(11)
+    ]
+    store = {"tenants_open": 12, "tenants": {"states": {"active": 12, "deleted": 1}, "rows": rows}}
+    lines = text({"role": "cloud", "store": store, "sync": {"tenant_links": {"shop-0": 2}}}, []).splitlines()
+    assert "tenants   12 active, 1 deleted; 12 open" in lines
+    assert "tenant    shop-0 5 documents, 7 oplog entries, 2 links" in lines
+    assert "tenant    shop-9 5 documents, 7 oplog entries, ? links, 9 batches refused" in lines
+    assert not any("shop-10" in line for line in lines)
+    assert "          others: entgldb tenant list" in lines
+
+
 @pytest.mark.slow
 def test_client_verbs_import_neither_actors_nor_tls_nor_asyncio(tmp_path: Path) -> None:
     program = (

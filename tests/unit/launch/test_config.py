@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,7 @@ def test_init_names_the_bad_option_and_writes_nothing(
 
 def cloud_file(folder: Path, more: str) -> Path:
     """The directory of a cloud node with more settings in its section."""
-    for name in ("c.pem", "k.pem"):
-        (folder / name).write_text("x")
-    cloud = CloudOptions(str(folder / "c.pem"), str(folder / "k.pem"), "https://id.example.com", "entgldb")
-    made = init(Plan(folder / "c1", "cloud-1", cloud=cloud))
+    made = init(Plan(folder / "c1", "cloud-1", cloud=_cloud(folder)))
     file = made.directory / "entgldb.toml"
     file.write_text(file.read_text().replace("[cloud]", f"[cloud]\n{more}"))
     return made.directory
@@ -154,6 +152,54 @@ def test_the_cloud_role_keeps_no_cluster_key(tmp_path: Path) -> None:
     assert settings.sync.allow_clients == ("lan",)
     assert not settings.sync.discovery
     assert not (made.directory / "cluster.key").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "naming"),
+    [
+        ({"tenants": "client"}, ("client", "", ())),
+        ({"tenants": "claim", "tenant_claim": "shop"}, ("claim", "shop", ())),
+        (
+            {"tenants": "map", "tenant_map": ("a=b=north", "gw south=south")},
+            ("map", "", (("a=b", "north"), ("gw south", "south"))),
+        ),
+    ],
+)
+def test_init_makes_a_cloud_that_serves_tenants(
+    tmp_path: Path, options: dict[str, Any], naming: tuple[str, str, tuple[tuple[str, str], ...]]
+) -> None:
+    made = init(Plan(tmp_path / "c1", "cloud-1", cloud=_cloud(tmp_path, **options)))
+    found = load(made.directory).sync
+    assert (found.tenants, found.tenant_claim, found.tenant_map) == naming
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"tenants": "everybody"}, "--tenants"),
+        ({"tenants": "claim"}, "--tenant-claim"),
+        ({"tenants": "client", "tenant_claim": "shop"}, "--tenant-claim"),
+        ({"tenants": "map"}, "--tenant-map"),
+        ({"tenant_map": ("a=b",)}, "--tenant-map"),
+        ({"tenants": "map", "tenant_map": ("a",)}, "CLIENT=TENANT"),
+        ({"tenants": "map", "tenant_map": ("a=b", "a=c")}, "each client once"),
+        ({"tenants": "map", "tenant_map": ("a=../b",)}, "not the name of a tenant"),
+    ],
+)
+def test_init_refuses_tenants_that_nobody_could_find(
+    tmp_path: Path, options: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(InvalidError, match=re.escape(word)):
+        init(Plan(tmp_path / "c1", "cloud-1", cloud=_cloud(tmp_path, **options)))
+    assert not (tmp_path / "c1").exists()
+
+
+def _cloud(folder: Path, **options: Any) -> CloudOptions:
+    for name in ("c.pem", "k.pem"):
+        (folder / name).write_text("x")
+    return CloudOptions(
+        str(folder / "c.pem"), str(folder / "k.pem"), "https://id.example.com", "entgldb", **options
+    )
 
 
 def test_the_seeds_appsettings_block_is_taken_verbatim(node: Path, tmp_path: Path) -> None:

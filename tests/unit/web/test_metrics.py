@@ -15,6 +15,11 @@ from tests.unit.web.serving import served
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations.md"
 BINS = {"le": [0.001, 1.0], "counts": [2, 0, 1], "sum": 7.5}
+ROWS = [
+    {"name": "shop-1", "documents": 3, "oplog_entries": 4, "lsn": 5, "refused": 6},
+    {"name": "shop-2", "documents": 0, "oplog_entries": 0, "lsn": 0, "refused": 0},
+]
+TENANTS = {"tenants_open": 7, "tenants": {"states": {"active": 8, "deleted": 1}, "rows": ROWS}}
 STATUS = {
     "http": {"restarts": 3},
     "restarts": {"sync": 2},
@@ -26,6 +31,7 @@ STATUS = {
         "commit_seconds": BINS,
         "disk": {},
         "clock": {"offset_ms": None, "ahead_ms": 5},
+        **TENANTS,
     },
     "oplog": {"lsn": 9, "held_back_by": {"lan-3": {"entries": 4}}},
     "sync": {
@@ -39,7 +45,8 @@ STATUS = {
             },
             {"node_id": "lan-2", "state": "connecting"},
             {"node_id": ""},
-        ]
+        ],
+        "tenant_links": {"shop-1": 2},
     },
     "gateway": {
         "links": [
@@ -81,6 +88,25 @@ def test_the_figures_of_a_status() -> None:
     assert (found["entgldb_is_gateway", ()], found["entgldb_has_gateway", ()]) == (0, 0)
 
 
+def test_tenants_are_counted_and_those_that_the_node_tells_of_have_figures() -> None:
+    found = {key: value for key, value in samples(STATUS).items() if key[0].startswith("entgldb_tenant")}
+    assert found == {
+        ("entgldb_tenants", ("active",)): 8,
+        ("entgldb_tenants", ("deleted",)): 1,
+        ("entgldb_tenants_open", ()): 7,
+        ("entgldb_tenant_documents", ("shop-1",)): 3,
+        ("entgldb_tenant_documents", ("shop-2",)): 0,
+        ("entgldb_tenant_log_entries", ("shop-1",)): 4,
+        ("entgldb_tenant_log_entries", ("shop-2",)): 0,
+        ("entgldb_tenant_entries_total", ("shop-1",)): 5,
+        ("entgldb_tenant_entries_total", ("shop-2",)): 0,
+        ("entgldb_tenant_refused_total", ("shop-1",)): 6,
+        ("entgldb_tenant_refused_total", ("shop-2",)): 0,
+        # of others it is not known here
+        ("entgldb_tenant_links", ("shop-1",)): 2,
+    }
+
+
 def test_distributions_are_told_as_they_add_up() -> None:
     found = samples(STATUS)
     assert [found["entgldb_commit_seconds_bucket", (le,)] for le in ("0.001", "1.0", "+Inf")] == [2, 2, 3]
@@ -119,6 +145,7 @@ def _whole_store() -> dict[str, object]:
         **dict.fromkeys(("commit_seconds", "fsync_seconds", "commit_requests"), BINS),
         "disk": {"free_bytes": 1},
         "clock": {"offset_ms": 1, "ahead_ms": 1},
+        **TENANTS,
     }
 
 

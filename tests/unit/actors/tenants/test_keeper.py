@@ -12,7 +12,7 @@ from entgldb.actors.tenants import keeper
 from entgldb.actors.tenants.keeper import REMOVE_SECONDS, StoreTenants
 from entgldb.actors.tenants.router import Opened
 from entgldb.messages import codec
-from entgldb.messages.client import Refused, Report
+from entgldb.messages.client import Refused, Report, RequestId, Status, Write
 from entgldb.messages.errors import EntglError, Reason
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.local.snapshots import StoreBegan
@@ -133,6 +133,32 @@ def test_one_whose_file_cannot_be_had_is_refused_and_sync_hears_so_whoever_asked
     assert (told.issuer, told.reason) == ("", Reason.STORAGE_UNAVAILABLE.value)
     cloud.refuses = False
     assert cloud.admit("shop-1") == ""
+
+
+def test_a_status_has_figures_of_a_bounded_number_of_tenants_those_that_have_written_most(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "TENANTS_TOLD_MAX", 2)
+    for name in ("a", "b", "c"):
+        cloud.admit(name)
+    for name, number in (("b", 1), ("c", 2)):
+        served = cloud.store.open[name].opened.behaviour
+        assert isinstance(served, StoreKeeper)
+        with served.store.group():
+            writes = [Write("users", f"k{one}", b"{}") for one in range(number)]
+            served.store.write(RequestId(bytes(16), 1), writes, 1)
+    cloud.change("a", "suspend")
+    cloud.admit("a2")
+    status = cloud.ctx.ask(Status())
+    assert isinstance(status, Report)
+    assert status.body["tenants_open"] == 3
+    assert status.body["tenants"] == {
+        "states": {"active": 3, "suspended": 1},
+        "rows": [
+            {"name": "c", "documents": 2, "oplog_entries": 2, "lsn": 2, "refused": 0},
+            {"name": "b", "documents": 1, "oplog_entries": 1, "lsn": 1, "refused": 0},
+        ],
+    }
 
 
 def test_a_full_catalogue_takes_nobody_but_in_the_place_of_one_deleted(

@@ -64,6 +64,7 @@ def test_beyond_its_rate_a_tenant_waits_until_as_many_seconds_have_passed() -> N
     assert gate.writes_spent(5.0)
     assert not gate.writes_spent(5.1)
     assert gate.refusal((entry(),), figures(), 5.1) is None
+    assert gate.refused == 1
     # a long pause is worth no more than the burst
     gate.writes_spent(10_000.0)
     assert gate.refusal((entry(),) * burst, figures(), 10_000.0) is None
