@@ -123,10 +123,13 @@ class Line:
         self._frames = 0
         self._refused = False
         """More was wanted than the line had room for."""
-        # since when, and since which byte, it is being measured
-        self._carried, self._since = 0, 0.0
+        # since which byte, and since when, it is being measured
+        self._carried = 0
+        self._since: float | None = None
         self._emptied = self._full = False
         """The writer was empty since then; it was ever not empty for a whole measurement."""
+        self._proven, self._proof_since = 0, 0.0
+        """Bytes that were sent since then and have come."""
 
     @property
     def piece(self) -> int:
@@ -178,6 +181,8 @@ class Line:
         """Measure, and hand over what the line has room for. At each answer, and often while ``busy``."""
         self._bucket.fill(now)
         _, carried, waiting = self.flow()
+        if self._since is None:
+            self._since = now
         taken, elapsed = carried - self._carried, now - self._since
         wanted, self._refused = waiting > 0 or self._refused or bool(self._queue), False
         self._emptied = self._emptied or not waiting
@@ -194,6 +199,17 @@ class Line:
                 rate * RATE_GROWTH if self._emptied else rate, carried, now
             )  # it may carry more than it got
         self._go_on()
+
+    def proved(self, size: int, sent: float, now: float) -> None:
+        """``size`` bytes that were sent at ``sent`` have come: the line carries no less.
+
+        A small credit window keeps a line from ever being full, and then nothing else makes it faster.
+        """
+        if sent >= self._proof_since:
+            self._proven += size
+        if sent - self._proof_since >= SAMPLE_SECONDS:
+            self._rate = max(self._rate, min(self._rate_max, self._proven / (now - self._proof_since)))
+            self._proven, self._proof_since = 0, now
 
     def _begin(self, rate: float, carried: int, now: float) -> None:
         """The next measurement."""

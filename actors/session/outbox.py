@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import Context
@@ -31,6 +32,17 @@ PAGES_PER_BATCH_MAX = 16
 """Pages of the log read for one batch: the entries that the peer lacks may lie far apart in it."""
 RESEND_FIRST, RESEND_MAX = 2.0, 60.0
 """Seconds between sending the same missing entries again to a peer whose vector does not move."""
+
+
+class Sent(NamedTuple):
+    """A batch that has gone out."""
+
+    size: int
+    """In bytes."""
+    stamp: int
+    """When its last entry was written."""
+    at: float
+    """When it went out, on the monotonic clock."""
 
 
 class Outbox:
@@ -59,8 +71,8 @@ class Outbox:
         self.sent = 0
         self.acked = 0
         """Batches of this round that the peer has acknowledged."""
-        self._unacked: deque[tuple[int, int]] = deque()
-        """Sizes of the batches that are sent and not acknowledged; and when their last entry was written."""
+        self._unacked: deque[Sent] = deque()
+        """Batches that the peer has not acknowledged."""
         self._unacked_bytes = 0
         self._no_room = False
         """The line has kept us from sending more."""
@@ -160,9 +172,10 @@ class Outbox:
         if round_ == self.round and batch < self.sent:
             while self.acked <= batch:
                 self.acked += 1
-                size, stamp = self._unacked.popleft()
-                self._unacked_bytes -= size
-                self._propagation.arrived("out", stamp, ctx)
+                done = self._unacked.popleft()
+                self._unacked_bytes -= done.size
+                self._line.proved(done.size, done.at, ctx.monotonic())
+                self._propagation.arrived("out", done.stamp, ctx)
             self.pump(ctx)
 
     def pump(self, ctx: Context) -> None:
@@ -177,7 +190,7 @@ class Outbox:
             return
         while self._cursor <= self._permitted and not self._window_full:
             self._no_room = not self._line.has_room()
-            if self._no_room or not self._send_batch():
+            if self._no_room or not self._send_batch(now):
                 return
         if self._cursor <= self._permitted:
             self._count(Reason.WINDOW_FULL)
@@ -205,7 +218,7 @@ class Outbox:
         self._cursor = self._log.first_missing(self._covered())
         self._permitted = max(self._permitted, self._log.last_lsn())
 
-    def _send_batch(self) -> bool:
+    def _send_batch(self, now: float) -> bool:
         """Fill and send one batch; False when there is nothing to send or the link is gone."""
         covered = self._covered()
         gone_out = dict(self._passed)
@@ -229,7 +242,7 @@ class Outbox:
                     named = row.origin in self._named or row.origin in unnamed
                     cost += 0 if named else AUTHOR_BYTES
                     if entries and (size + cost > most or len(entries) >= ENTRIES_PER_BATCH_MAX):
-                        return self._ship(entries, recorded, gone_out, unnamed)
+                        return self._ship(entries, recorded, gone_out, unnamed, now)
                     if not row.applied and not self._cloud:
                         recorded.append(len(entries))
                     entries.append(entry)
@@ -242,7 +255,7 @@ class Outbox:
                     self._skip(covered)
                 continue
             break
-        return bool(entries) and self._ship(entries, recorded, gone_out, unnamed)
+        return bool(entries) and self._ship(entries, recorded, gone_out, unnamed, now)
 
     def _is_due(self, row: LogRow, covered: Mapping[str, int], signed: dict[str, int]) -> bool:
         """Whether the peer lacks a row, and can be shown who wrote it. ``signed`` is kept for a batch.
@@ -265,7 +278,12 @@ class Outbox:
         return Entry(row.header, None if hidden else row.body, row.signature)
 
     def _ship(
-        self, entries: list[Entry], recorded: list[int], gone_out: Mapping[str, int], origins: Iterable[str]
+        self,
+        entries: list[Entry],
+        recorded: list[int],
+        gone_out: Mapping[str, int],
+        origins: Iterable[str],
+        now: float,
     ) -> bool:
         # rows may have been pruned while this batch was read: the entries after them would come too early
         if vectors.behind(self._log.floors(), vectors.covered_by_any((self._covered(), gone_out))):
@@ -276,7 +294,7 @@ class Outbox:
         batch = Entries(self.round, self.sent, tuple(entries), tuple(recorded), authors)
         self.sent += 1
         size = weight(batch)
-        self._unacked.append((size, stamp_ms(entries[-1].header)))
+        self._unacked.append(Sent(size, stamp_ms(entries[-1].header), now))
         self._unacked_bytes += size
         return self._line.send(batch)
 

@@ -189,3 +189,34 @@ def test_the_rest_of_a_group_that_finds_no_room_on_the_line_is_waited_for() -> N
     blocked = False
     bench.wait(1.0)
     assert bench.headers() == [b"2"]
+
+
+def test_what_the_peer_acknowledges_makes_the_batches_larger_after_a_line_was_full() -> None:
+    """Small batches fill the credit window long before they fill a line that is fast again."""
+    bench = Bench()
+    for _ in range(16 * WINDOW_BATCHES_MAX):
+        bench.log.add(ME, body=b"x" * 1000)
+    full = True
+    carried = 0
+
+    def flow() -> Flow:
+        return Flow(0, carried, int(RATE_MAX) if full else 0)
+
+    bench.session.line.flow = flow
+    bench.open({})
+    for _ in range(20):
+        bench.wait(1.0)
+    full = False
+    bench.wait(1.0)
+    sizes, acked = [], 0
+    while queued := bench.take(wire.Entries):
+        bench.ctx.run(1.0)
+        for message in queued:
+            assert isinstance(message, wire.Entries)
+            carried += sum(entry.size for entry in message.entries)
+            sizes.append(len(message.entries))
+            bench.session.receive(wire.Ack(0, acked), bench.ctx)
+            acked += 1
+    assert sum(sizes) == len(bench.log.all)
+    assert sizes[0] < 5
+    assert max(sizes) > 50

@@ -33,6 +33,16 @@ class Wire:
         """When, what, and how many bytes waited before it."""
         self.line = Line(self._send, lambda: Flow(0, int(self.carried), int(self.waiting)), limit)
 
+    def answered(self, seconds: float) -> None:
+        """Time passes on a fast line; the peer's credit is one batch, acknowledged at the next look."""
+        for _ in range(round(seconds / STEP)):
+            sent, size = self.now, self.line.batch
+            self.line.send(batch(size))
+            self.carried, self.waiting = self.carried + self.waiting, 0.0
+            self.now += STEP
+            self.line.look(self.now)
+            self.line.proved(size, sent, self.now)
+
     def run(self, seconds: float, *, wanted: bool = True) -> None:
         """Time passes; ``wanted``: there is always one more batch to send."""
         for _ in range(round(seconds / STEP)):
@@ -106,6 +116,43 @@ def test_a_line_that_becomes_slow_gets_smaller_frames_and_larger_ones_again() ->
     wire_.rate = 1_000_000
     wire_.run(20)
     assert wire_.line.piece > 200_000
+
+
+def test_the_first_look_measures_nothing_however_long_the_machine_runs() -> None:
+    """What waits at that moment has not waited for a second."""
+    wire_ = Wire(100_000_000)
+    wire_.now = 100_000.0
+    wire_.line.send(BEAT)
+    wire_.line.look(wire_.now)
+    first = wire_.line.batch
+    assert first > BATCH_BYTES_MIN
+    wire_.run(1.0)
+    assert wire_.line.batch == BATCH_BYTES_MAX
+
+
+def test_a_line_that_was_slow_is_fast_by_what_is_acknowledged_though_it_never_has_more_to_carry() -> None:
+    wire_ = Wire(15_000)
+    wire_.run(30)
+    assert wire_.line.batch < 15_000
+    wire_.answered(4.0)
+    assert wire_.line.batch == BATCH_BYTES_MAX
+
+
+def test_acknowledgements_that_come_in_heaps_make_a_slow_line_no_faster() -> None:
+    """The peer commits every three seconds what has come by then: hundreds of kilobytes in an instant."""
+    wire_ = Wire(15_000)
+    acked, handed = 0, 0.0
+    for _ in range(20):
+        wire_.run(3.0)
+        while acked < len(wire_.sent):
+            sent, message, _ = wire_.sent[acked]
+            size = len(codec.encode(message))
+            if handed + size > wire_.carried:
+                break
+            handed, acked = handed + size, acked + 1
+            wire_.line.proved(size, sent, wire_.now)
+        assert wire_.line.piece < 15_000
+    assert acked > 50
 
 
 def test_a_heartbeat_goes_between_two_parts_of_a_large_document() -> None:
