@@ -17,7 +17,7 @@ from entgldb.messages.limits import PACK_BYTES
 from entgldb.messages.local.members import Collected, Prune, Pruned
 from entgldb.messages.model import SYSTEM_PREFIX, Origin
 from entgldb.storage.file.state import State
-from entgldb.storage.log.recorded import has_recorded, mark_partial
+from entgldb.storage.log.recorded import has_recorded, mark_partial, seen
 from entgldb.storage.rules.vector import seqs
 
 STEP_ROWS: Final = 2_000
@@ -178,7 +178,8 @@ def _delete(connection: sqlite3.Connection, state: State, origin: Origin, rows: 
         return
     lsn, seq, hlc, _ = rows[-1]
     if has_recorded(connection, state.origins[origin].number, seq):
-        mark_partial(connection, {o: seq for o, seq in seqs(state.vector()).items() if o != state.own})
+        heads = {o: seq for o, seq in seqs(state.vector()).items() if o != state.own}
+        mark_partial(connection, seen(connection, heads), heads)
     connection.executemany("DELETE FROM _entgldb_oplog WHERE lsn = ?", [(lsn,) for lsn, *_ in rows])
     state.raise_floor(origin, seq, hlc)
     state.pruned_lsn = max(state.pruned_lsn, lsn)

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from entgldb.messages.model import Origin
+from entgldb.messages.model import Origin, Version
 from entgldb.storage.rules.comparing.chunks import SEQ_MAX
 from entgldb.storage.rules.header import Header, decode
 
 PARTIAL: Final = "system_partial"
 """In the file's meta table: a snapshot came by a cloud, whose vector covers a configuration that it has not.
-A node whose file has that mark can vouch for no system collection. The mark says up to where in each log."""
+A node whose file has that mark can vouch for no system collection. The mark says of each log behind which
+entry some may be lacking, and up to which."""
 
 
 _SHOWN: Final = (
@@ -30,9 +31,45 @@ def is_partial(connection: sqlite3.Connection) -> bool:
 
 def lacking(connection: sqlite3.Connection) -> dict[Origin, int] | None:
     """Up to where in each log the vector covers system entries that were never here; None: there are none."""
-    row = connection.execute("SELECT value FROM _entgldb_meta WHERE name = ?", (PARTIAL,)).fetchone()
+    value = _mark(connection)
     # the mark of an earlier release does not say how far it goes
-    return None if row is None else json.loads(row[0]) if isinstance(row[0], str) else {}
+    return None if value is None else {origin: last for origin, (_, last) in _spans(value).items()}
+
+
+def unseen(connection: sqlite3.Connection) -> Callable[[Version], bool]:
+    """Of a version of a system key that the vector covers: whether it may never have been here."""
+    value = _mark(connection)
+    if isinstance(value, int):
+        return lambda version: True
+    spans = _spans(value)
+    waiting = {
+        Version(*row)
+        for row in connection.execute(
+            "SELECT o.name, l.seq FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+            " WHERE l.applied = 0"
+        )
+    }
+
+    def lacks(version: Version) -> bool:
+        behind, last = spans.get(version.origin, (0, 0))
+        return behind < version.seq <= last or version in waiting
+
+    return lacks
+
+
+def seen(connection: sqlite3.Connection, heads: Mapping[Origin, int]) -> dict[Origin, int]:
+    """Up to where in each log, which goes to ``heads``, every system entry has been here."""
+    spans = _spans(_mark(connection))
+    first = dict(
+        connection.execute(
+            "SELECT o.name, min(l.seq) FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
+            " WHERE l.applied = 0 GROUP BY l.origin"
+        ).fetchall()
+    )
+    return {
+        origin: min(head, spans.get(origin, (head, 0))[0], first.get(origin, head + 1) - 1)
+        for origin, head in heads.items()
+    }
 
 
 def vouches(connection: sqlite3.Connection) -> bool:
@@ -40,9 +77,12 @@ def vouches(connection: sqlite3.Connection) -> bool:
     return not is_partial(connection) and not has_recorded(connection)
 
 
-def mark_partial(connection: sqlite3.Connection, bounds: Mapping[Origin, int]) -> None:
-    """From now on this file can vouch for no system collection; ``bounds``: up to where in each log."""
-    value = json.dumps(dict(bounds))
+def mark_partial(
+    connection: sqlite3.Connection, before: Mapping[Origin, int], bounds: Mapping[Origin, int]
+) -> None:
+    """From now on this file can vouch for no system collection: entries may be lacking behind ``before`` (see
+    ``seen``) and up to ``bounds``."""
+    value = json.dumps({origin: (before.get(origin, 0), last) for origin, last in bounds.items()})
     connection.execute("INSERT OR REPLACE INTO _entgldb_meta VALUES (?, ?)", (PARTIAL, value))
 
 
@@ -51,11 +91,22 @@ def complete(
 ) -> None:
     """A file that had ``ours`` has got all system collections as they are at ``theirs``: it may vouch again
     where that is as far as its mark says."""
-    row = connection.execute("SELECT value FROM _entgldb_meta WHERE name = ?", (PARTIAL,)).fetchone()
-    # the mark of an earlier release does not say how far it goes
-    bounds = {} if row is None else ours if row[0] == 1 else json.loads(row[0])
+    value = _mark(connection)
+    bounds = ours if isinstance(value, int) else {o: last for o, (_, last) in _spans(value).items()}
     if all(theirs.get(origin, 0) >= seq for origin, seq in bounds.items()):
         connection.execute("DELETE FROM _entgldb_meta WHERE name = ?", (PARTIAL,))
+
+
+def _mark(connection: sqlite3.Connection) -> int | str | None:
+    row = connection.execute("SELECT value FROM _entgldb_meta WHERE name = ?", (PARTIAL,)).fetchone()
+    return None if row is None else row[0]
+
+
+def _spans(mark: int | str | None) -> dict[Origin, tuple[int, int]]:
+    """Behind which entry of each log some may be lacking, and up to which."""
+    found = json.loads(mark) if isinstance(mark, str) else {}
+    # a mark may be of an earlier release, and say the latter only
+    return {origin: (0, span) if isinstance(span, int) else tuple(span) for origin, span in found.items()}
 
 
 def has_recorded(connection: sqlite3.Connection, origin: int | None = None, last: int = SEQ_MAX) -> bool:

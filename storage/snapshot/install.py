@@ -10,7 +10,7 @@ if all entries had come one by one.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Final
 
 from entgldb.messages.limits import PAGE_ROWS_MAX
@@ -21,7 +21,7 @@ from entgldb.storage.file.scratch import empty
 from entgldb.storage.file.state import State, soonest
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.evicting import evict
-from entgldb.storage.log.recorded import complete, mark_partial, vouches
+from entgldb.storage.log.recorded import complete, mark_partial, seen, unseen, vouches
 from entgldb.storage.log.rows import write_row
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import Head
@@ -145,6 +145,7 @@ class Merger:
         self.head = head
         self.system = head.system and not cloud
         self._before = seqs(state.vector())
+        self._seen, self._lacks = seen(connection, self._before), unseen(connection)
         self.partial = not vouches(connection)
         self.changes: Vector = {}
         self.taken = self.deleted = 0
@@ -181,9 +182,15 @@ class Merger:
         """Every key of which a version says too little: what both sides know, joined."""
         connection, state = self.connection, self.state
         batch = Batch(connection, state)
-        seen = {name: known.head.seq for name, known in state.origins.items()}
         theirs = {name: seq for name, (seq, _) in self.head.vector().items()}
         aside = set(connection.execute(_ALL_SET_ASIDE).fetchall()) if state.unfit else set()
+
+        def ours(one: Version) -> bool:
+            return self._before.get(one.origin, 0) >= one.seq and one not in aside
+
+        def ours_of_system(one: Version) -> bool:
+            return ours(one) and not self._lacks(one)
+
         last = 0
         while page := connection.execute(
             "SELECT id, collection, key FROM temp.joined WHERE id > ? ORDER BY id LIMIT ?",
@@ -192,14 +199,14 @@ class Merger:
             last = page[-1][0]
             for _, *names in page:
                 place = (names[0], names[1])
-                # our vector may cover system entries that were never seen here
-                ours = {} if self.partial and place[0].startswith(SYSTEM_PREFIX) else seen
-                here = self._side(_OURS, place, ours, aside)
-                joined = join(here, self._side(_THEIRS, place, theirs, set()), state.time_ms)
+                covers = ours_of_system if place[0].startswith(SYSTEM_PREFIX) else ours
+                here = self._side(_OURS, place, covers)
+                there = self._side(_THEIRS, place, lambda one: theirs.get(one.origin, 0) >= one.seq)
+                joined = join(here, there, state.time_ms)
                 self._write(batch, place, here, joined)
 
     def _side(
-        self, queries: tuple[str, str], place: tuple[str, str], seen: Mapping[str, int], aside: set[Version]
+        self, queries: tuple[str, str], place: tuple[str, str], covers: Callable[[Version], bool]
     ) -> Side:
         row = self.connection.execute(queries[0], place).fetchone()
         stored = None if row is None else load(Tip(*row[:4]), row[4], row[5])
@@ -207,11 +214,7 @@ class Merger:
             Loser(Tip(name, seq, hlc, expires), text, rule == LWW)
             for name, seq, hlc, expires, text, rule in self.connection.execute(queries[1], place)
         ]
-        return Side(
-            stored,
-            {loser.tip.version: loser for loser in losers},
-            lambda version: seen.get(version.origin, 0) >= version.seq and version not in aside,
-        )
+        return Side(stored, {loser.tip.version: loser for loser in losers}, covers)
 
     def _write(self, batch: Batch, place: tuple[str, str], here: Side, joined: Joined) -> None:
         state = self.state
@@ -284,7 +287,7 @@ class Merger:
         if self.system:
             self._forget_recorded()
         if not self.system and self.changes:
-            mark_partial(self.connection, self._of_others(seqs(state.vector())))
+            mark_partial(self.connection, self._seen, self._of_others(seqs(state.vector())))
         elif self.system:
             complete(self.connection, self._of_others(self._before), seqs(self.head.vector()))
 

@@ -13,7 +13,7 @@ from entgldb.messages.local.members import Prune
 from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.log.apply import Applier
-from entgldb.storage.log.recorded import is_partial
+from entgldb.storage.log.recorded import is_partial, vouches
 from entgldb.storage.repair.copies import read_copy
 from entgldb.storage.rules.comparing.chunks import decode_preface
 from entgldb.storage.rules.header import Header
@@ -395,3 +395,25 @@ def test_what_is_held_of_another_branch_than_a_snapshot_has_is_never_added_to_th
     with taker.store.group():
         taker.store.apply(rows[one], later)
     assert taker.store.forked() == {one.store.origin}
+
+
+@pytest.mark.parametrize("recorded_only", [False, True])
+def test_what_was_here_before_configuration_was_lacking_is_no_conflict(*, recorded_only: bool) -> None:
+    """A node has replaced a version, and then lacks another entry; it is given a state from before that."""
+    member, away = Side("member"), Side("away")
+    member.put("cloud-1", "p", collection=REMOTE_PEERS)
+    member.give(away)
+    away.put("cloud-1", "q", collection=REMOTE_PEERS, now=NOW + 1)
+    member.put("cloud-2", "r", collection=REMOTE_PEERS)
+    if recorded_only:
+        rows = member.store.rows(2, 9)
+        with away.store.group():
+            away.store.apply([Entry(row.header, None, row.signature) for row in rows], NOW, cloud=True)
+    else:
+        send(member.store, away.store, NOW, cloud=True)
+    assert not vouches(away.store.connection)
+    send(member.store, away.store, NOW + 2)
+    assert vouches(away.store.connection)
+    assert Documents(away.store.connection).conflicts(REMOTE_PEERS) == []
+    assert away.store.get(REMOTE_PEERS, "cloud-1") == b'{"v":"q"}'
+    assert away.store.get(REMOTE_PEERS, "cloud-2") == b'{"v":"r"}'
