@@ -1,10 +1,12 @@
 """``_system_nodes``: the facts of a node that rarely change. Key = node id; written by each node about
 itself.
 
-    {"NodeId", "Incarnation", "PublicKey", "FirstSeen", "Version", "Retired"}
+    {"NodeId", "Incarnation", "PublicKey", "FirstSeen", "Version", "Retired", "Keys", "Accepted"}
 
 ``Retired`` is the incarnation that ``retire-node`` has retired, or null: a node that comes back with another
-incarnation has rejoined.
+incarnation has rejoined. ``Keys`` has the keys of certificates that the node has shown (SHA-256 of the
+SubjectPublicKeyInfo, RFC 5280, in hex) and since when. One of them is pinned: see ``rules.members``.
+``Accepted`` is the one that ``members --accept`` has put in its place.
 """
 
 from __future__ import annotations
@@ -20,10 +22,14 @@ from entgldb.messages.errors import InvalidError, NotFoundError
 from entgldb.messages.model import NODES, REMOTE_PEERS, Origin, incarnation_of, node_of
 from entgldb.messages.remote_peers import PeerType
 from entgldb.messages.schema import Json
+from entgldb.storage.rules.members import KEY, pinned_key
 
 
-def about_self(store: Store, now_ms: int) -> bytes | None:
-    """The document of this node as it should be, or None where it already is."""
+def about_self(store: Store, now_ms: int, key: str = "") -> bytes | None:
+    """The document of this node as it should be, or None where it already is.
+
+    ``key``: of the certificate that this node shows. It is not added beside another one that is pinned.
+    """
     node_id = node_of(store.origin)
     before = _read(store.get(NODES, node_id))
     wanted = {
@@ -35,6 +41,8 @@ def about_self(store: Store, now_ms: int) -> bytes | None:
         "Version": VERSION,
         "Retired": before.get("Retired"),
     }
+    if key and not pinned_key(before):
+        wanted["Keys"] = {key: now_ms}
     return None if wanted == before else _body(wanted)
 
 
@@ -55,6 +63,16 @@ def as_retired(store: Store, node_id: str) -> bytes | None:
     if before.get("Retired") == incarnation:
         return None
     return _body({"NodeId": node_id, "Incarnation": incarnation, **before, "Retired": incarnation})
+
+
+def as_accepted(store: Store, node_id: str, key: str) -> bytes | None:
+    """The document of a node whose pinned key is to be ``key``; None where it is. Raises InvalidError."""
+    if not KEY.fullmatch(key):
+        raise InvalidError(f"{key!r:.80} is no key of a certificate", hint="entgldb members shows them")
+    before = _read(store.get(NODES, node_id))
+    if pinned_key(before) == key:
+        return None
+    return _body({"NodeId": node_id, **before, "Accepted": key})
 
 
 def is_retired(node: Mapping[str, Json]) -> bool:

@@ -1,13 +1,16 @@
-"""``db.nodes``: the members of the cluster, the entries that each has, and those that will not come back."""
+"""``db.nodes``: the members of the cluster, the keys and the entries that each has, and those that will not
+come back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from entgldb.messages.administration import RetireNode
+from entgldb.messages.administration import AcceptKey, RetireNode
 from entgldb.messages.client import CommitDone
+from entgldb.messages.errors import InvalidError, NotFoundError
 from entgldb.messages.model import NODES, incarnation_of
+from entgldb.storage.rules.members import pinned_key
 
 if TYPE_CHECKING:
     from entgldb.client.door import Door
@@ -31,6 +34,18 @@ class NodeRow(NamedTuple):
     """``live``, ``absent`` or ``retired``."""
     holds_back: dict[str, Any] | None
     """The data that is kept for its sake: ``entries``, ``tombstones``, ``since``; None: nothing."""
+
+
+class MemberRow(NamedTuple):
+    """One member of the cluster, by its key. Times in milliseconds since 1970; None is unknown."""
+
+    node_id: str
+    key: str | None
+    """SHA-256 of the SubjectPublicKeyInfo of its certificates, 64 hex digits. No other key counts for it."""
+    since: int | None
+    last_seen: int | None
+    state: str
+    """``member`` or ``retired``."""
 
 
 class Nodes:
@@ -58,6 +73,40 @@ class Nodes:
             found.append(row._replace(holds_back=held.get(node_id), state=state))
         return found
 
+    def members(self) -> list[MemberRow]:
+        """Every node of the LAN that the cluster knows, by id."""
+        documents = {key: dict(body) for key, body in self._database.documents.find(NODES)}
+        found = [_member(row, documents[row.node_id]) for row in self.all() if row.node_id in documents]
+        return sorted(found)
+
+    def refused(self) -> list[dict[str, Any]]:
+        """Machines that came here lately with a certificate of the cluster and were refused.
+
+        Each has ``node_id``, ``key``, ``reason`` and ``at_ms``.
+        """
+        return list(self._database.status("sync").get("refused", []))
+
+    def accept(self, node_id: str, key: str = "") -> str:
+        """Let a node that was made anew come under its old name: on all nodes its new key counts.
+
+        ``key``: the new one; empty: the one that was refused here lately. Gives the key that counts now.
+        Raises NotFoundError where none was refused, InvalidError where several were.
+        """
+        if not key:
+            keys = sorted({row["key"] for row in self.refused() if row["node_id"] == node_id})
+            if not keys:
+                raise NotFoundError(
+                    f"no other key of {node_id} was refused here lately",
+                    hint="start that machine and wait until it was refused, or give its key",
+                )
+            if len(keys) > 1:
+                raise InvalidError(
+                    f"{len(keys)} machines came as {node_id}: {', '.join(keys)}", hint="give the key of one"
+                )
+            (key,) = keys
+        self._database.request(AcceptKey(self._database.next_request(), node_id, key))
+        return key
+
     def retire(self, node_id: str) -> bool:
         """Say that a node will not come back as it was; False when it is retired already.
 
@@ -66,6 +115,14 @@ class Nodes:
         """
         answer = self._database.request(RetireNode(self._database.next_request(), node_id))
         return isinstance(answer, CommitDone) and answer.lsn > 0
+
+
+def _member(row: NodeRow, document: Mapping[str, Any]) -> MemberRow:
+    key = pinned_key(document) or None
+    keys = document.get("Keys")
+    since = keys.get(key) if isinstance(keys, Mapping) else None
+    state = "retired" if row.state == "retired" else "member"
+    return MemberRow(row.node_id, key, since or row.first_seen, row.last_seen, state)
 
 
 def _row(

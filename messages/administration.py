@@ -1,5 +1,5 @@
 """Decisions and questions of an administrator about nodes, logs and clocks. Tags 58, 65 to 67, 70, 76, 79,
-200 and 201; 180 was used."""
+200, 201, 230 and 231; 180 was used."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ class RetireNode(Message):
 
     request: RequestId
     node_id: str
+
+
+@message(231, Channel.CLIENT)
+class AcceptKey(Message):
+    """On all nodes the certificate of ``node_id`` is to have this key from now on, and no other counts.
+
+    Answered by CommitDone (lsn 0: it was so already) or Refused.
+    """
+
+    request: RequestId
+    node_id: str
+    key: str
+    """SHA-256 of its SubjectPublicKeyInfo, 64 hex digits."""
 
 
 @message(66, Channel.CLIENT, admin=True)

@@ -209,6 +209,7 @@ class Reason(StrEnum):
     OTHER_CLUSTER = "other-cluster"
     WRONG_PROTOCOL = "wrong-protocol"
     WRONG_NODE = "wrong-node"
+    WRONG_KEY = "wrong-key"
     DUPLICATE_LINK = "duplicate-link"
     DUPLICATE_NODE = "duplicate-node"
     REINCARNATED = "reincarnated"

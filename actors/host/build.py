@@ -161,7 +161,7 @@ def _sync(given: settings.SyncSettings) -> Built:
 
         Discovery(loop, given, links)
     witness = CaWitness.of(_ca(given.directory).public_key)
-    return Sync(given, log, witness, links, None, chunks), loop
+    return Sync(given, log, witness, links, None, chunks, lan.key), loop
 
 
 def _gateway(given: settings.GatewaySettings) -> Built:

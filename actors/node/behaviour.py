@@ -52,7 +52,7 @@ from entgldb.messages.local.actors import (
     Tick,
     Well,
 )
-from entgldb.messages.local.members import NodesChanged, NoteSelf
+from entgldb.messages.local.members import KeyShown, NodesChanged, NoteSelf
 from entgldb.messages.local.pauses import PausesChanged
 from entgldb.messages.local.snapshots import StoreBegan
 from entgldb.messages.schema import Json, Message
@@ -99,6 +99,7 @@ class NodeKeeper(Behaviour):
         self._peers: tuple[dict[str, Json], ...] | None = None
         self._static: dict[str, str] = {}
         self._nodes = NodesChanged(())
+        self._key = ""
         self._pauses = PausesChanged(())
         self._known: dict[str, str] = {}
         self._peers_up: list[str] = []
@@ -327,6 +328,9 @@ class NodeKeeper(Behaviour):
         self._nodes = message
         ctx.tell("sync", message)
 
+    def on_key_shown(self, message: KeyShown, ctx: Context) -> None:
+        self._key = message.key
+
     def on_pauses_changed(self, message: PausesChanged, ctx: Context) -> None:
         for what in {one.what for one in (*message.pauses, *self._pauses.pauses)}:
             self._alarm("paused", what, pause_in_words(message.holds(what)), ctx)
@@ -336,7 +340,7 @@ class NodeKeeper(Behaviour):
 
     def on_peer_up(self, message: PeerUp, ctx: Context) -> None:
         # said again for every peer: the store may have been dead, or its disk full
-        ctx.tell("store", NoteSelf())
+        ctx.tell("store", NoteSelf(self._key))
         if message.node_id not in self._peers_up:
             self._peers_up.append(message.node_id)
         if not self._initial_asked:
@@ -368,7 +372,7 @@ class NodeKeeper(Behaviour):
             self._say_well(ctx)
         elif message.what == "alone":
             if not self.settings.sync.seeds and not self._known and not self._peers_up:
-                ctx.tell("store", NoteSelf())
+                ctx.tell("store", NoteSelf(self._key))
                 self._begin_initial(ctx)
         elif message.what == "synced":
             self._ask_synced(ctx)

@@ -30,7 +30,7 @@ from entgldb.actors.store.notices import Notices
 from entgldb.actors.store.snapshots import install
 from entgldb.actors.store.tracing import traced
 from entgldb.messages import client, codec
-from entgldb.messages.administration import HealOrigin, ResetClock, RetireNode, UnpinCluster
+from entgldb.messages.administration import AcceptKey, HealOrigin, ResetClock, RetireNode, UnpinCluster
 from entgldb.messages.errors import OF_THE_DISK, EntglError, ErrorCode, InvalidError, NotAllowedError, Reason
 from entgldb.messages.local.actors import (
     Apply,
@@ -466,6 +466,7 @@ REQUESTS: dict[type[Message], Request] = {
     UnpinCluster: Request(store_members.unpin_cluster, True),
     NoteSelf: Request(store_members.note_self, touches_system=always, upkeep=True),
     RetireNode: Request(store_members.retire_node, True, always, own_write=True, once=True),
+    AcceptKey: Request(store_members.accept_key, True, always, own_write=True, once=True),
     RememberMembers: Request(store_members.remember_members, upkeep=True),
     Prune: Request(store_members.prune, upkeep=True),
     Collect: Request(store_members.collect, upkeep=True),

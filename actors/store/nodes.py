@@ -9,7 +9,7 @@ from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.ports import Secrets, Store
 from entgldb.actors.store.indexing.building import Building
 from entgldb.messages import client
-from entgldb.messages.administration import RetireNode, UnpinCluster
+from entgldb.messages.administration import AcceptKey, RetireNode, UnpinCluster
 from entgldb.messages.errors import NotAllowedError, NotFoundError, Reason
 from entgldb.messages.local.members import Collect, NoteSelf, Prune, RememberMembers
 from entgldb.messages.model import NODES, check_node_id, node_of
@@ -46,7 +46,7 @@ def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:
     again = store.reissue_salvaged(ctx.now_ms())
     if again:
         ctx.log(WARNING, f"{again} writes of a damaged file, which no peer has, were written again")
-    body = None if keeper.settings.role == "cloud" else nodes.about_self(store, ctx.now_ms())
+    body = None if keeper.settings.role == "cloud" else nodes.about_self(store, ctx.now_ms(), message.key)
     if body is None:
         return client.Done()
     request = client.RequestId(ctx.random.randbytes(16), 0)
@@ -79,6 +79,18 @@ def retire_node(keeper: Writer, message: RetireNode, ctx: Context) -> Message:
     body = nodes.as_retired(keeper.store, message.node_id)
     if body is None:
         return client.CommitDone((), 0)
+    return keeper.write(message.request, (client.Write(NODES, message.node_id, body),), ctx, system=True)
+
+
+def accept_key(keeper: Writer, message: AcceptKey, ctx: Context) -> Message:
+    """Pin another key to a node, for everybody."""
+    check_node_id(message.node_id)
+    if keeper.settings.role == "cloud":
+        raise NotAllowedError("a cloud node keeps no list of members", hint="ask a node of the LAN")
+    body = nodes.as_accepted(keeper.store, message.node_id, message.key)
+    if body is None:
+        return client.CommitDone((), 0)
+    ctx.log(WARNING, f"{message.node_id} is to show key {message.key[:16]} from now on")
     return keeper.write(message.request, (client.Write(NODES, message.node_id, body),), ctx, system=True)
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from entgldb.actors.behaviour import INFO, WARNING, Behaviour, Context
-from entgldb.actors.nodes import retired_origins
 from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker, Witness
 from entgldb.actors.session.claims import Carried
 from entgldb.actors.session.clock_watch import ClockWatch, Steps
 from entgldb.actors.session.members import Gossip
 from entgldb.actors.session.sessions import Sessions
 from entgldb.actors.session.writers import Writers
+from entgldb.actors.sync.admittance import Admittance
 from entgldb.actors.sync.cut_off import CutOff
 from entgldb.actors.sync.dialler import Dialler
 from entgldb.actors.sync.duplicates import Duplicates
@@ -53,7 +53,6 @@ from entgldb.messages.local.actors import (
 )
 from entgldb.messages.local.members import NodesChanged
 from entgldb.messages.local.pauses import PausesChanged
-from entgldb.messages.model import Origin
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import SyncSettings
 
@@ -73,7 +72,9 @@ class Sync(Behaviour):
         links: Links,
         checker: TokenChecker | None,
         chunks: SnapshotChunks,
+        key: str = "",
     ) -> None:
+        """``key``: of the certificate that this node shows to others of the LAN."""
         super().__init__()
         self.settings = settings
         self._log = log
@@ -94,11 +95,7 @@ class Sync(Behaviour):
         self.membership = Membership(log, settings.cluster, cloud=self.in_cloud)
         self._spreading = Spreading(log, self.membership.members, self.sessions)
         self.parts = (self.sessions, self.membership, self._spreading, self._traffic)
-        self.retired: frozenset[Origin] = frozenset()
-        """Incarnations that are refused."""
-        self._strangers = Strangers()
-        self._told_retired = False
-        """A peer has refused this very incarnation."""
+        self.admittance, self._strangers = Admittance(key), Strangers()
 
     @property
     def in_cloud(self) -> bool:
@@ -109,6 +106,7 @@ class Sync(Behaviour):
         self._cut.paused = self._cut.kind in self._log.pauses()  # until node tells
         self.sessions.number_from(self._life << 16)
         self.membership.members.load(self._log.members())
+        self.admittance.begin(self._log, ctx)
         self._dial(ctx)
         ctx.after(self.settings.heartbeat_interval, Tick("beat"))
 
@@ -151,11 +149,12 @@ class Sync(Behaviour):
         ctx.answer(ctx.asker, Stopped(self.name))
 
     def on_nodes_changed(self, message: NodesChanged, ctx: Context) -> None:
-        """A retired incarnation is not spoken to, from now on and on links that are open."""
-        self.retired = retired_origins(message.nodes)
-        for peer in list(self._open.values()):
-            if peer.hello is not None and peer.hello.origin in self.retired and not self.in_cloud:
-                self._close(peer, Reason.RETIRED, f"{peer.node_id} was retired", ctx)
+        """A node that is refused is not spoken to, from now on and on links that are open."""
+        self.admittance.learn(message.nodes)
+        for peer in () if self.in_cloud else list(self._open.values()):
+            fault = self.admittance.fault(peer, ctx)
+            if fault is not None:
+                self._close(peer, *fault, ctx)
 
     # --- what administrators say ----------------------------------------------------------------
 
@@ -176,7 +175,8 @@ class Sync(Behaviour):
             "peers": [peer.status(ctx) for _, peer in sorted(self._peers.items())],
             "port": self._links.port(),
             **self._cut.report(ctx),
-            "retired": self._told_retired or self._log.origin in self.retired,
+            "retired": Reason.RETIRED in self.admittance.told or self._log.origin in self.admittance.retired,
+            "refused": self.admittance.refused(ctx),
             "members": self.membership.rows(),
             "now_ms": ctx.now_ms(),
             "counts": dict(self.counts),
@@ -210,12 +210,11 @@ class Sync(Behaviour):
     # --- what the wires say ----------------------------------------------------------------------
 
     def on_link_up(self, message: LinkUp, ctx: Context) -> None:
-        reason = self._cut.reason(ctx)
-        if reason is not None:
-            self._links.send(message.link, wire.Bye(reason.value, ""))
-            self._links.close(message.link, reason.value)
+        reason, peer = self._cut.reason(ctx), PeerLink(message, ctx.monotonic())
+        fault = (reason, "") if reason is not None else self.admittance.fault(peer, ctx)
+        if fault is not None:
+            self._close(peer, *fault, ctx)
             return
-        peer = PeerLink(message, ctx.monotonic())
         self._traffic.link_up(inbound=message.inbound)
         self._open[message.link] = peer
         if not message.inbound:
@@ -299,9 +298,7 @@ class Sync(Behaviour):
 
     def _on_frame(self, peer: PeerLink, frame: Message, ctx: Context) -> None:
         if isinstance(frame, wire.Bye):
-            # only a member of the cluster can know that we were retired
-            retired = bool(peer.certified) and frame.reason == Reason.RETIRED.value
-            self._told_retired = self._told_retired or retired
+            self.admittance.was_told(peer, frame)
             self._close(peer, known_reason(frame.reason), frame.text, ctx)
         elif isinstance(frame, wire.Hello):
             self._on_hello(peer, frame, ctx)
@@ -327,7 +324,7 @@ class Sync(Behaviour):
         if peer.hello is not None:
             self._close(peer, Reason.MALFORMED, "a second Hello", ctx)
             return
-        fault = peer.judge(said, self.settings, self.retired)
+        fault = peer.judge(said, self.settings, self.admittance.retired)
         if fault is not None:
             self._close(peer, fault, f"{said.node_id} said Hello", ctx)
             return
@@ -411,6 +408,7 @@ class Sync(Behaviour):
         self._peers[peer.key] = peer
         session.start(ctx)
         self._dialler.reached(peer.node_id, peer.link)
+        self.admittance.linked(peer.node_id)
 
     def _say_hello(self, peer: PeerLink, ctx: Context) -> None:
         hello = self.sessions.hello(ctx)
@@ -464,7 +462,8 @@ class Sync(Behaviour):
             return found + self._strangers.report(self._log.pinned_cluster()[0], ctx)
         if self._cut.reason(ctx) is not None:
             return found
-        return found + self.membership.alarms(self._connected(), self.retired, ctx)
+        found += self.admittance.alarms(self.settings.node_id, ctx)
+        return found + self.membership.alarms(self._connected(), self.admittance.retired, ctx)
 
     def _dial(self, ctx: Context) -> None:
         if self.in_cloud or self._cut.paused:

@@ -65,6 +65,8 @@ class PeerLink:
         self.address = up.address
         self.certified = up.node_id
         """Node id of the TLS certificate; empty on a cloud link."""
+        self.key_shown = up.key
+        """Of that certificate; empty where the link does not tell."""
         self.since = now
         self.hello: wire.Hello | None = None
         self.said: wire.Hello | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES
@@ -151,6 +152,11 @@ def is_ours(leaf: x509.Certificate, ca: Authority, node_id: str) -> bool:
 def still_good(leaf: x509.Certificate, now: datetime) -> bool:
     """Whether a leaf is valid and not yet due for renewal."""
     return leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc - VALID + RENEW_AFTER
+
+
+def key_of(public: EllipticCurvePublicKey) -> str:
+    """The SHA-256 of a SubjectPublicKeyInfo (RFC 5280), in hex: what a member is known by."""
+    return sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def node_id_in(uri: str, cluster: str) -> str | None:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from entgldb._version import BUILT_MS
 from entgldb.actors.cluster_key import read_cluster_key
-from entgldb.actors.tls.certificates import authority, is_ours, issue, node_id_in, still_good
+from entgldb.actors.tls.certificates import authority, is_ours, issue, key_of, node_id_in, still_good
 from entgldb.messages.errors import ConfigError, ProtocolError, Reason
 from entgldb.storage.file.durable import write_whole
 
@@ -29,6 +29,7 @@ NOT_YET_VALID: Final = 9
 """OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID."""
 HAS_EXPIRED: Final = 10
 """OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED."""
+KEY_NAME: Final = "node.key"
 _BUILT: Final = datetime.fromtimestamp(BUILT_MS / 1000, UTC)
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class LanIdentity:
         self._known = datetime.fromtimestamp(known_ms / 1000, UTC)
         self._authority = authority(cluster_key)
         self.cluster = self._authority.cluster
-        self._key_file, self._certificate_file = directory / "node.key", directory / "node.crt"
+        self._key_file, self._certificate_file = directory / KEY_NAME, directory / "node.crt"
         self.server = self._context(ssl.PROTOCOL_TLS_SERVER)
         self.client = self._context(ssl.PROTOCOL_TLS_CLIENT)
         if not self.renew_if_due(now):
@@ -90,9 +91,7 @@ class LanIdentity:
             ours = leaf.public_key() == key.public_key() and is_ours(leaf, self._authority, self.node_id)
             if ours and (now < _BUILT or still_good(leaf, now)):
                 return False
-        if key is None:
-            key = ec.generate_private_key(ec.SECP256R1())
-            write_whole(self._key_file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        key = make_key(self._key_file) if key is None else key
         leaf = issue(self._authority, self.node_id, key.public_key(), max(now, _BUILT), self._known)
         write_whole(self._certificate_file, leaf.public_bytes(Encoding.PEM))
         self._use()
@@ -108,7 +107,18 @@ class LanIdentity:
             raise ProtocolError("the certificate of the peer names no node of this cluster, or several")
         return node_id
 
+    @staticmethod
+    def key_shown(certificate: bytes | None) -> str:
+        """The key of a verified peer certificate in DER. Raises ProtocolError."""
+        public = None if certificate is None else x509.load_der_x509_certificate(certificate).public_key()
+        if not isinstance(public, ec.EllipticCurvePublicKey):
+            raise ProtocolError("the certificate of the peer has no key on an elliptic curve")
+        return key_of(public)
+
     def _use(self) -> None:
+        leaf = read_certificate(self._certificate_file)
+        public = None if leaf is None else leaf.public_key()
+        self.key = key_of(public) if isinstance(public, ec.EllipticCurvePublicKey) else ""
         self.good_until_ms = _good_until_ms(self._certificate_file)
         for context in (self.server, self.client):
             context.load_cert_chain(self._certificate_file, self._key_file)
@@ -221,6 +231,22 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def make_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """A new key of a node, kept in its file. Raises OSError."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_whole(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return key
+
+
+def key_in(directory: Path) -> str:
+    """The key by which others know the node in ``directory``, SHA-256 in hex; it is made where there is none.
+
+    Raises OSError.
+    """
+    path = directory / KEY_NAME
+    return key_of((read_key(path) or make_key(path)).public_key())
 
 
 def read_key(path: Path) -> ec.EllipticCurvePrivateKey | None:

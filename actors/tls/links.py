@@ -136,10 +136,11 @@ class TlsLinks:
 
     # --- link.LinkOwner -----------------------------------------------------------------------------------
 
-    def peer_of(self, transport: asyncio.BaseTransport) -> str:
-        """The node id in the certificate of the other side. Raises ProtocolError."""
+    def peer_of(self, transport: asyncio.BaseTransport) -> tuple[str, str]:
+        """The node id in the certificate of the other side, and its key. Raises ProtocolError."""
         assert self._lan is not None
-        return self._lan.peer_of(transport.get_extra_info("ssl_object").getpeercert())
+        tls = transport.get_extra_info("ssl_object")
+        return self._lan.peer_of(tls.getpeercert()), self._lan.key_shown(tls.getpeercert(binary_form=True))
 
     def frame_in(self, link: Link, payload: bytes) -> None:
         """Hand one frame to the actor; while it does not keep up, stop reading."""

@@ -314,6 +314,9 @@ class Nodes:
 
     all = aside(client_nodes.Nodes.all)
     retire = aside(client_nodes.Nodes.retire)
+    members = aside(client_nodes.Nodes.members)
+    refused = aside(client_nodes.Nodes.refused)
+    accept = aside(client_nodes.Nodes.accept)
 
 
 class Tenants:

@@ -37,6 +37,8 @@ class Outcome:
     """The node that joined; empty: none."""
     address: str = ""
     why_not: str = ""
+    key: str = ""
+    """Of the certificates that it will show; empty: it has not said."""
 
 
 class Invitation:
@@ -109,21 +111,21 @@ class Invitation:
             return
         # whoever was sent the key has it, also when no word of it comes back
         self._spent = True
-        finished = False
+        finished: str | None = None
         try:
             await _send(writer, host.admit(decided))
             finished = host.finished(await _frame(reader))
         finally:
-            why_not = "" if finished else "it did not say that its files are written"
-            self._end(Outcome(decided.node_id or node_id or "a node", address, why_not))
+            why_not = "it did not say that its files are written" if finished is None else ""
+            self._end(Outcome(decided.node_id or node_id or "a node", address, why_not, finished or ""))
 
     def _end(self, outcome: Outcome) -> None:
         if not self._ended.done():
             self._ended.set_result(outcome)
 
 
-async def join(code: Code, wanted_id: str, keep: Callable[[Admission], None]) -> Admission:
-    """Use a code; ``keep`` writes the node's files before the host hears that all is done.
+async def join(code: Code, wanted_id: str, keep: Callable[[Admission], str]) -> Admission:
+    """Use a code; ``keep`` writes the node's files before the host hears that all is done, and gives its key.
 
     Raises JoinError, WrongCodeError.
     """
@@ -140,8 +142,7 @@ async def join(code: Code, wanted_id: str, keep: Callable[[Admission], None]) ->
             await _send(writer, guest.begin())
             await _send(writer, guest.prove(await _frame(reader), wanted_id))
             admission = guest.admitted(await _frame(reader))
-            _kept(keep, admission)
-            await _send(writer, guest.done())
+            await _send(writer, guest.done(_kept(keep, admission)))
             return admission
     except (EOFError, ConnectionResetError, BrokenPipeError):
         raise WrongCodeError(
@@ -158,9 +159,9 @@ async def join(code: Code, wanted_id: str, keep: Callable[[Admission], None]) ->
         ) from None
 
 
-def _kept(keep: Callable[[Admission], None], admission: Admission) -> None:
+def _kept(keep: Callable[[Admission], str], admission: Admission) -> str:
     try:
-        keep(admission)
+        return keep(admission)
     except OSError as fault:
         raise JoinError(
             f"the node's files cannot be written: {fault.strerror or fault}", hint="ask for a new code"

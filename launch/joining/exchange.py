@@ -4,7 +4,7 @@
     host -> guest   its half                           both derive two keys, one a direction
     guest -> host   sealed: the id it wants            shows that it knows the code
     host -> guest   sealed: cluster key, id, seeds     or why not
-    guest -> host   sealed: done                       its files are written
+    guest -> host   sealed: done, its key              its files are written, and what it is known by
 
 SPAKE2 (RFC 9382) gives a listener, and a liar in the middle, one guess a connection and nothing to try
 others against. All that is sealed is AES-256-GCM under a key of that direction, the number of the frame as
@@ -29,6 +29,7 @@ from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import split_address
+from entgldb.storage.rules.members import KEY
 
 MAGIC: Final = b"entgldb join 1\n"
 FRAME_BYTES_MAX: Final = 4096
@@ -116,9 +117,9 @@ class Guest(_Side):
         """The answer. Raises WrongCodeError, or JoinError with the host's words."""
         return _read_admission(self._open(frame))
 
-    def done(self) -> bytes:
-        """The last frame."""
-        return self._seal({"done": True})
+    def done(self, key: str = "") -> bytes:
+        """The last frame; ``key``: of the certificates that this node will show."""
+        return self._seal({"done": True, "key": key})
 
 
 class Host(_Side):
@@ -155,9 +156,11 @@ class Host(_Side):
         """The frame that tells the guest why not."""
         return self._seal({"refused": text})
 
-    def finished(self, frame: bytes) -> bool:
-        """Whether the guest says that its files are written."""
-        return self._open(frame).get("done") is True
+    def finished(self, frame: bytes) -> str | None:
+        """The key of the guest, whose files are written; empty: it does not say. None: they are not."""
+        found = self._open(frame)
+        key = found.get("key", "")
+        return None if found.get("done") is not True else key if KEY.fullmatch(str(key)) else ""
 
 
 def _read_admission(found: Mapping[str, Any]) -> Admission:

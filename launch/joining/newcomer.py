@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
+from entgldb.actors.tls.identity import key_in
 from entgldb.launch.joining.code import read_code
 from entgldb.launch.joining.doors import join
 from entgldb.launch.joining.exchange import Admission
@@ -21,10 +23,11 @@ def become_member(plan: Plan, code: str) -> Made:
     check(plan)
     made: list[Made] = []
 
-    def keep(admission: Admission) -> None:
+    def keep(admission: Admission) -> str:
         node_id = admission.node_id or plan.node_id
         seeds = (*plan.seeds, *(seed for seed in admission.seeds if seed not in plan.seeds))
         made.append(init(replace(plan, node_id=node_id, seeds=seeds, cluster_key=admission.cluster_key)))
+        return key_in(Path(plan.directory))
 
     asyncio.run(join(found, plan.node_id, keep))
     return made[0]

@@ -363,6 +363,8 @@ class LinkUp(Message):
     address: str
     node_id: str
     """From the certificate of a LAN peer; empty on cloud links."""
+    key: str = ""
+    """Of that certificate, SHA-256 in hex."""
 
 
 @message(131)

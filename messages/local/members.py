@@ -1,4 +1,4 @@
-"""The members of the cluster and the entries that each has: tags 140-149 and 171."""
+"""The members of the cluster and the entries that each has: tags 140-149, 165 and 171."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ from entgldb.messages.wire import Member
 @message(140)
 class NoteSelf(Message):
     """Node to store: write what rarely changes of this node into ``_system_nodes``, if it differs."""
+
+    key: str = ""
+    """Of the certificate that this node shows; empty: it shows none, or it is not known yet."""
+
+
+@message(165)
+class KeyShown(Message):
+    """Sync to node: the key of the certificate that this node shows, SHA-256 in hex."""
+
+    key: str
 
 
 @message(141)

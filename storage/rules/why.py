@@ -99,6 +99,7 @@ EXPLAINS: Final[Mapping[Reason, WhyReason | None]] = {
     Reason.QUOTA_ORIGINS: _W.PEER_OFFLINE,
     # there is no trust
     Reason.TLS_REFUSED: _W.AUTH,
+    Reason.WRONG_KEY: _W.AUTH,
     Reason.CLOCK: _W.AUTH,
     Reason.WRONG_CLUSTER: _W.AUTH,
     Reason.OTHER_CLUSTER: _W.AUTH,

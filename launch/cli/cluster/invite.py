@@ -70,7 +70,22 @@ def invite(
         code = new_code(host, listener.getsockname()[1])
         _announce(code.text(), minutes, as_json, qr)
         outcome = asyncio.run(Invitation(listener, code.secret, admit).wait(minutes * 60))
-    _report(outcome, as_json)
+    pinned = accept_key(directory, outcome, settings.sync.node_id, known)
+    _report(outcome, as_json, pinned)
+
+
+def accept_key(directory: Path, outcome: Any, own: str, known: set[str]) -> bool:
+    """The key of a guest that takes the place of a known node is to count; whether it does."""
+    from entgldb.client.database import connect
+
+    if outcome.node_id not in known or outcome.node_id == own or not outcome.key:
+        return outcome.node_id not in known
+    try:
+        with connect(directory, timeout=5.0) as db:
+            db.nodes.accept(outcome.node_id, outcome.key)
+    except EntglError:
+        return False
+    return True
 
 
 def own_address() -> str:
@@ -125,13 +140,22 @@ def _announce(code: str, minutes: float, as_json: bool, qr: bool) -> None:
     say("waiting; Ctrl-C withdraws it", err=True)
 
 
-def _report(outcome: Any, as_json: bool) -> None:
+def _report(outcome: Any, as_json: bool, pinned: bool) -> None:
     if as_json:
-        show({"joined": outcome.node_id, "address": outcome.address, "reason": outcome.why_not})
+        show(
+            {
+                "joined": outcome.node_id,
+                "address": outcome.address,
+                "key": outcome.key,
+                "reason": outcome.why_not,
+            }
+        )
     elif outcome.node_id:
         say(f"{outcome.node_id} at {outcome.address} is a member now; start it there with entgldb start")
         if outcome.why_not:
             say(f"but {outcome.why_not}: look at it, and expect that it has the key", err=True)
+        if not pinned:
+            say(f"its key is not the one pinned yet: entgldb members --accept {outcome.node_id}", err=True)
     else:
         say(f"the invitation has ended: {outcome.why_not}", err=True)
     if not outcome.node_id or outcome.why_not:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from entgldb.client.database import connect
+from entgldb.client.database import Database, connect
 from entgldb.launch.node.config import load
 from entgldb.launch.node.handle import launch
 from tests.system.support.kernel_view import eventually
@@ -66,21 +66,29 @@ def test_from_the_code_to_the_first_document(first: Path, tmp_path: Path) -> Non
         inviting = Inviting(first, "--for", "till-2")
         made = verb("init", "-d", tmp_path / "n2", "--host", "127.0.0.1", "--join", inviting.code)
         assert made.returncode == 0, made.stderr
-        assert inviting.ended() == {
-            "schema_version": 1,
-            "joined": "till-2",
-            "address": "127.0.0.1",
-            "reason": "",
-        }
+        told = inviting.ended()
+        key = told.pop("key")
+        assert told == {"schema_version": 1, "joined": "till-2", "address": "127.0.0.1", "reason": ""}
         assert inviting.process.returncode == 0
         port = load(first).sync.listen.rpartition(":")[2]
         assert load(tmp_path / "n2").sync.seeds == ("127.0.0.1:9", f"127.0.0.1:{port}")
-        key = first / "cluster.key"
-        assert (tmp_path / "n2" / "cluster.key").read_bytes() == key.read_bytes()
+        assert (tmp_path / "n2" / "cluster.key").read_bytes() == (first / "cluster.key").read_bytes()
         assert (tmp_path / "n2" / "cluster.key").stat().st_mode & 0o777 == 0o600
         with launch(tmp_path / "n2"), connect(tmp_path / "n2") as here:
             eventually(lambda: here["notes"].get("k") == {"n": 1}, "the first document", 30.0)
             assert here.status("node")["node_id"] == "till-2"
+            eventually(lambda: pinned(there) == key, "its key stands in the list of members", 30.0)
+        # the machine is lost: another takes its name, and by the code its key the place of the old one
+        again = Inviting(first, "--for", "till-2")
+        made = verb("init", "-d", tmp_path / "n3", "--host", "127.0.0.1", "--join", again.code)
+        assert made.returncode == 0, made.stderr
+        assert again.ended()["key"] == pinned(there) != key
+        with launch(tmp_path / "n3"), connect(tmp_path / "n3") as here:
+            eventually(lambda: here["notes"].get("k") == {"n": 1}, "the document on the new machine", 30.0)
+
+
+def pinned(db: Database) -> str | None:
+    return {row.node_id: row.key for row in db.nodes.members()}.get("till-2")
 
 
 def test_a_wrong_code_makes_no_node(inviting: Inviting, tmp_path: Path) -> None:

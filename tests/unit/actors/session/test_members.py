@@ -254,7 +254,7 @@ def test_a_node_that_is_refused_as_retired_says_so_in_its_status() -> None:
     ctx, sync, _ = linked()
     say_hello(ctx, "2" * 32)
     ctx.hand(FrameIn(1, codec.encode(wire.Bye(Reason.RETIRED.value))))
-    assert sync._told_retired
+    assert Reason.RETIRED in sync.admittance.told
 
 
 def test_the_file_is_told_of_what_changed_at_a_low_rate() -> None:

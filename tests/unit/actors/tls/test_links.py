@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def raw_link(node: Node, who: LanIdentity) -> ssl.SSLSocket:
 
 def test_one_key_connects_and_each_side_knows_the_other(make: Make) -> None:
     one, two, mine, theirs = connected(make)
-    assert one.up() == LinkUp(mine, False, two.address, "lan-2")
+    assert replace(one.up(), key="") == LinkUp(mine, False, two.address, "lan-2")
     assert (two.up().inbound, two.up().node_id) == (True, "lan-1")
     assert one.links.send(mine, bye(1))
     assert two.links.send(theirs, BEAT)
@@ -316,13 +317,23 @@ def test_a_certificate_due_for_renewal_is_renewed_while_running(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tls, "_BUILT", LONG_AGO)
-    monkeypatch.setattr(links_module, "RENEWAL_SECONDS", 0.01)
     monkeypatch.setattr(links_module, "RENEWAL_LOOK_SECONDS", 0.01)
     old = datetime.now(UTC) - timedelta(days=70)
     node = make("lan-1", now=old)
+    peer = make("lan-2")
+    peer.links.dial(node.address)
+    link, key = node.up().link, peer.up().key
     before = (tmp_path / "lan-1" / "node.crt").read_bytes()
     file = tmp_path / "lan-1" / "node.crt"
+    monkeypatch.setattr(links_module, "RENEWAL_SECONDS", 0.01)
     node.until(lambda: file.read_bytes() != before)
+    # no link is dropped for it, and the pinned key is shown on the next, too
+    assert node.links.send(link, BEAT)
+    peer.expect(FrameIn)
+    peer.links.dial(node.address)
+    peer.expect(LinkUp, 2)
+    assert peer.up().key == key != ""
+    assert not node.of(LinkDown)
 
 
 def test_a_certificate_of_1970_is_looked_at_again_when_a_handshake_is_refused(

@@ -40,24 +40,28 @@ def wrong(code: Code) -> Code:
 
 async def guess(code: Code) -> None:
     with pytest.raises(WrongCodeError):
-        await join(wrong(code), "", lambda admission: None)
+        await join(wrong(code), "", lambda admission: "")
 
 
 def test_a_guest_joins_and_the_host_hears_of_it_after_the_files_are_written() -> None:
     kept: list[Admission] = []
 
-    async def trial(code: Code) -> None:
-        assert await join(code, "", kept.append) == ADMISSION
+    def keep(admission: Admission) -> str:
+        kept.append(admission)
+        return "ab" * 32
 
-    assert invited(trial) == Outcome("till-3", "127.0.0.1")
+    async def trial(code: Code) -> None:
+        assert await join(code, "", keep) == ADMISSION
+
+    assert invited(trial) == Outcome("till-3", "127.0.0.1", key="ab" * 32)
     assert kept == [ADMISSION]
 
 
 def test_a_code_is_good_once() -> None:
     async def trial(code: Code) -> None:
-        await join(code, "", lambda admission: None)
+        await join(code, "", lambda admission: "")
         with pytest.raises(JoinError):
-            await join(code, "", lambda admission: None)
+            await join(code, "", lambda admission: "")
 
     assert invited(trial).node_id == "till-3"
 
@@ -88,7 +92,7 @@ def test_a_wrong_code_less_leaves_it_open() -> None:
     async def trial(code: Code) -> None:
         for _ in range(WRONG_CODES_MAX - 1):
             await guess(code)
-        await join(code, "", lambda admission: None)
+        await join(code, "", lambda admission: "")
 
     assert invited(trial).node_id == "till-3"
 
@@ -96,8 +100,8 @@ def test_a_wrong_code_less_leaves_it_open() -> None:
 def test_a_refused_id_spends_nothing() -> None:
     async def trial(code: Code) -> None:
         with pytest.raises(JoinError, match="not you"):
-            await join(code, "x", lambda admission: None)
-        await join(code, "y", lambda admission: None)
+            await join(code, "x", lambda admission: "")
+        await join(code, "y", lambda admission: "")
 
     assert invited(trial, lambda wanted: "not you" if wanted == "x" else ADMISSION).node_id == "till-3"
 
@@ -113,7 +117,7 @@ def test_noise_is_neither_a_guess_nor_an_end(noise: bytes) -> None:
                 writer.write_eof()
                 with suppress(ConnectionError):  # closed with our bytes unread
                     await reader.read()
-        await join(code, "", lambda admission: None)
+        await join(code, "", lambda admission: "")
 
     assert invited(trial).node_id == "till-3"
 
@@ -130,7 +134,7 @@ def test_silent_connections_are_bounded_and_end(monkeypatch: pytest.MonkeyPatch)
             # the last is closed at once, the others when their time is over
             for reader, _ in (silent[-1], *silent):
                 assert await reader.read() == b""
-        await join(code, "", lambda admission: None)
+        await join(code, "", lambda admission: "")
 
     assert invited(trial).node_id == "till-3"
 
@@ -146,7 +150,7 @@ def test_nobody_there_is_told_as_that() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(JoinError, match="cannot be reached"):
-        asyncio.run(join(Code("127.0.0.1", port, SECRET), "", lambda admission: None))
+        asyncio.run(join(Code("127.0.0.1", port, SECRET), "", lambda admission: ""))
 
 
 def test_a_host_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +158,7 @@ def test_a_host_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         code = Code("127.0.0.1", listener.getsockname()[1], SECRET)
         with pytest.raises(JoinError, match="in time"):
-            asyncio.run(join(code, "", lambda admission: None))
+            asyncio.run(join(code, "", lambda admission: ""))
 
 
 def test_a_host_that_does_not_know_the_code_gets_nothing() -> None:
@@ -176,7 +180,7 @@ def test_a_host_that_does_not_know_the_code_gets_nothing() -> None:
 
             serving = asyncio.ensure_future(impostor())
             with pytest.raises(JoinError):
-                await join(code, "till-3", lambda admission: None)
+                await join(code, "till-3", lambda admission: "")
             await serving
         assert len(seen) == 2
         assert b"till-3" not in b"".join(seen)

@@ -1,0 +1,150 @@
+"""Members by key: the first key of a node is pinned, and no certificate helps another machine."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from entgldb.actors.sync import admittance
+from entgldb.actors.sync.behaviour import Sync
+from entgldb.messages import codec, wire
+from entgldb.messages.administration import AcceptKey
+from entgldb.messages.client import CommitDone, Refused, Report, Status
+from entgldb.messages.local.actors import FrameIn, LinkUp
+from entgldb.messages.local.members import KeyShown, NodesChanged, NoteSelf
+from entgldb.messages.model import NODES
+from entgldb.messages.schema import Json
+from entgldb.messages.settings import SyncSettings
+from entgldb.storage.rules.members import pinned_key
+from tests.support.fake_context import FakeContext
+from tests.support.keys import Trusting
+from tests.support.no_snapshots import NoSnapshots
+from tests.unit.actors.session.list_log import ListLog
+from tests.unit.actors.store.test_store_keeper import Bench
+from tests.unit.actors.sync.test_redial import DialLinks
+
+ONE, TWO, THREE = "11" * 32, "22" * 32, "33" * 32
+
+
+class Rig:
+    """Node n1, which shows a key of its own."""
+
+    def __init__(self) -> None:
+        self.ctx, self.links = FakeContext(), DialLinks()
+        settings = SyncSettings("n1", "", "lan", "c", "", heartbeat_interval=1.0)
+        self.sync = Sync(settings, ListLog(), Trusting(), self.links, None, NoSnapshots(), THREE)
+        self.ctx.behaviour = self.sync
+        self.sync.start(self.ctx)
+        self.numbers = itertools.count(1)
+
+    def come(self, name: str, key: str) -> tuple[int, bool]:
+        """The link of a machine with this key, and whether it gets a session."""
+        link = next(self.numbers)
+        self.ctx.hand(LinkUp(link, True, f"10.0.0.{link}:5", name, key))
+        said = wire.Hello(1, 1, name, f"{name}/" + "2" * 32, "c", (), self.ctx.now_ms(), "lan")
+        self.ctx.hand(FrameIn(link, codec.encode(said)))
+        return link, name in self.sync._peers and self.sync._peers[name].link == link
+
+    def lets_in(self, name: str, key: str) -> bool:
+        return self.come(name, key)[1]
+
+    def byes(self) -> list[tuple[int, str]]:
+        return [(link, frame.reason) for link, frame in self.links.sent if isinstance(frame, wire.Bye)]
+
+    def status(self) -> dict[str, Any]:
+        answer = self.ctx.ask(Status())
+        assert isinstance(answer, Report)
+        return answer.body
+
+
+def row(name: str, **more: Json) -> dict[str, Json]:
+    return {"NodeId": name, "Incarnation": "2" * 32, "Retired": None, **more}
+
+
+def test_the_first_key_of_a_node_is_taken_and_a_second_one_is_refused_alarmed_and_listed() -> None:
+    rig = Rig()
+    assert ("node", KeyShown(THREE)) in rig.ctx.told
+    assert rig.lets_in("n2", ONE)
+    link, let_in = rig.come("n2", TWO)
+    assert not let_in
+    assert (link, "wrong-key") in rig.byes()
+    assert [alarm["subject"] for alarm in rig.status()["alarms"] if alarm["code"] == "wrong-key"] == ["n2"]
+    (refused,) = rig.status()["refused"]
+    assert (refused["node_id"], refused["key"], refused["reason"]) == ("n2", TWO, "wrong-key")
+    assert rig.lets_in("n2", ONE)
+
+
+def test_an_open_link_whose_key_is_not_the_pinned_one_is_cut() -> None:
+    rig = Rig()
+    link, let_in = rig.come("n2", TWO)
+    assert let_in
+    rig.ctx.hand(NodesChanged((row("n2", Keys={ONE: 5}),)))
+    assert (link, "wrong-key") in rig.byes()
+    rig.ctx.hand(NodesChanged((row("n2", Keys={ONE: 5}, Accepted=TWO),)))
+    assert rig.lets_in("n2", TWO)
+    assert rig.status()["refused"] == []
+    assert not [alarm for alarm in rig.status()["alarms"] if alarm["code"] == "wrong-key"]
+    assert not rig.lets_in("n2", ONE)
+
+
+def test_a_node_that_is_refused_tells_its_operator_until_a_member_speaks_with_it_again() -> None:
+    rig = Rig()
+    link, _ = rig.come("n2", ONE)
+    rig.ctx.hand(FrameIn(link, codec.encode(wire.Bye("wrong-key"))))
+    (alarm,) = [one for one in rig.status()["alarms"] if one["code"] == "wrong-key"]
+    assert alarm["subject"] == "n1"
+    rig.sync.admittance.linked("n2")
+    assert not [one for one in rig.status()["alarms"] if one["code"] == "wrong-key"]
+
+
+def test_machines_that_were_refused_are_forgotten_by_number_and_by_time() -> None:
+    rig = Rig()
+    names = [f"m{number}" for number in range(admittance.REFUSED_MAX + 1)]
+    rig.ctx.hand(NodesChanged(tuple(row(name, Keys={ONE: 1}) for name in names)))
+    for name in names:
+        assert not rig.lets_in(name, TWO)
+    told = rig.status()
+    assert [one["node_id"] for one in told["refused"]] == names[1:]
+    assert sum(one["code"] == "wrong-key" for one in told["alarms"]) == admittance.REFUSED_MAX
+    rig.ctx.run(admittance.COMES_NO_MORE + 1.0)
+    told = rig.status()
+    assert told["refused"] == []
+    assert not [one for one in told["alarms"] if one["code"] == "wrong-key"]
+
+
+@pytest.mark.parametrize("keys", list(itertools.permutations([(ONE, 7), (TWO, 5), (THREE, 5)])))
+def test_of_several_keys_the_oldest_is_pinned_in_whatever_order_they_came(
+    keys: tuple[tuple[str, int], ...],
+) -> None:
+    assert pinned_key(row("n2", Keys=dict(keys))) == TWO
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{}, {"Keys": None}, {"Keys": {"x": 1}}, {"Keys": {ONE: "1"}}, {"Accepted": "../x"}, {"Keys": [ONE]}],
+)
+def test_what_is_no_key_pins_nothing(document: dict[str, Json]) -> None:
+    assert pinned_key(document) == ""
+
+
+def test_a_node_writes_its_key_once_and_none_beside_another() -> None:
+    bench = Bench()
+    bench.ask(NoteSelf(ONE))
+    bench.ask(NoteSelf(TWO))
+    body = json_of(bench)
+    assert list(body["Keys"]) == [ONE]
+    (done,) = bench.ask(AcceptKey(bench.request(), "n1", TWO))
+    assert isinstance(done, CommitDone)
+    assert pinned_key(json_of(bench)) == TWO
+    (again,) = bench.ask(AcceptKey(bench.request(), "n1", TWO))
+    assert again == CommitDone((), 0)
+    (refused,) = bench.ask(AcceptKey(bench.request(), "n1", "no key"))
+    assert isinstance(refused, Refused)
+
+
+def json_of(bench: Bench) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(bench.store.get(NODES, "n1") or b"{}")
+    return found
