@@ -70,6 +70,9 @@ def pytest_testnodedown(node: Any) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End each process that a test has left running, and fail the run for it."""
+    used = sys.modules.get("tests.support.postgres")
+    if used is not None:
+        used.stop()
     told = getattr(session.config, "workeroutput", None)
     if told is not None:
         # only the process that began the run can fail it

@@ -13,6 +13,8 @@ CLUSTERS_MAX: Final = 64
 """Clusters that may mix their documents in one cloud node that is shared."""
 _CA: Final = "ca:"
 """Names in ``_entgldb_meta`` begin with it, and go on with that of a cluster."""
+_CAS: Final = (_CA, "ca;")
+"""The range of such names: ';' is the character after ':'."""
 Attest = Callable[[str, bytes], bytes]
 """From node id and public key to the attestation of the cluster's CA; empty without a cluster key."""
 
@@ -77,10 +79,10 @@ def trust(connection: sqlite3.Connection, cluster: str, ca_key: bytes) -> None:
 
 def trust_nobody(connection: sqlite3.Connection) -> None:
     """Believe no CA until the next cluster comes."""
-    connection.execute("DELETE FROM _entgldb_meta WHERE name GLOB ?", (f"{_CA}*",))
+    connection.execute("DELETE FROM _entgldb_meta WHERE name >= ? AND name < ?", _CAS)
 
 
 def authorities(connection: sqlite3.Connection) -> dict[str, bytes]:
     """Cluster -> the public key of its CA, of those that are believed."""
-    rows = connection.execute("SELECT name, value FROM _entgldb_meta WHERE name GLOB ?", (f"{_CA}*",))
+    rows = connection.execute("SELECT name, value FROM _entgldb_meta WHERE name >= ? AND name < ?", _CAS)
     return {name.removeprefix(_CA): key for name, key in rows.fetchall()}

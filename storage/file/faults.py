@@ -15,10 +15,19 @@ FAULTS: Final = (sqlite3.Error, UnicodeDecodeError)
 """Raised by a connection."""
 
 
+class DatabaseFault(sqlite3.OperationalError):
+    """Of a database that is no file: it says itself which error of ours it is."""
+
+    code = ErrorCode.INTERNAL
+    hint = ""
+
+
 def translated(fault: sqlite3.Error | UnicodeDecodeError, where: str) -> EntglError:
     """An SQLite error as one of ours; the schema of a damaged file may be no text at all."""
     if isinstance(fault, UnicodeDecodeError):
         return CorruptError(f"{where}: {fault}", hint="restore the file, or set it aside")
+    if isinstance(fault, DatabaseFault):
+        return EntglError(f"{where}: {fault}", code=fault.code, hint=fault.hint)
     name = getattr(fault, "sqlite_errorname", "") or type(fault).__name__
     if name.startswith("SQLITE_FULL"):
         return EntglError(f"{where}: the disk is full", code=ErrorCode.DISK_FULL, hint="make room, try again")

@@ -20,7 +20,7 @@ APPLICATION_ID: Final = 0x456E7444
 DEVELOPMENT_ID: Final = 0x456E744C
 """That of files from before the first release."""
 
-_TABLES: Final = """
+TABLES: Final = """
 CREATE TABLE _entgldb_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE _entgldb_state (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -187,7 +187,7 @@ def all_migrations() -> Migrations:
 
     @migrations()
     def m001_tables(db: Database) -> None:
-        execute_all(db, _TABLES)
+        execute_all(db, TABLES)
         # fixed statistics instead of ANALYZE: a collection is many rows, an index few, so that
         # the planner of every reader prefers an expression index over walking the collection
         db.execute("ANALYZE _entgldb_documents")

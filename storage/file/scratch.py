@@ -5,29 +5,32 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-_TABLES: Final = {
+TABLES: Final = {
     # healing and reissuing
-    "touched": "(id INTEGER PRIMARY KEY, collection, key, UNIQUE (collection, key))",
+    "touched": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, UNIQUE (collection, key))",
     "logged": "(place INTEGER, lsn INTEGER, PRIMARY KEY (place, lsn)) WITHOUT ROWID",
-    "removed": "(place INTEGER, hlc INTEGER, origin, PRIMARY KEY (place, hlc, origin)) WITHOUT ROWID",
-    "replaced": "(place INTEGER, origin, seq INTEGER, PRIMARY KEY (place, origin, seq)) WITHOUT ROWID",
+    "removed": "(place INTEGER, hlc INTEGER, origin TEXT, PRIMARY KEY (place, hlc, origin)) WITHOUT ROWID",
+    "replaced": "(place INTEGER, origin TEXT, seq INTEGER, PRIMARY KEY (place, origin, seq)) WITHOUT ROWID",
     "cuts": "(origin INTEGER PRIMARY KEY, first INTEGER)",
-    "dropped": "(id INTEGER PRIMARY KEY, collection, key, body, expires, UNIQUE (collection, key))",
-    "before": "(id INTEGER PRIMARY KEY, collection, key, origin, seq, hlc, expires, body, stamps,"
+    "dropped": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, body TEXT, expires INTEGER,"
     " UNIQUE (collection, key))",
+    "before": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, origin TEXT, seq INTEGER, hlc INTEGER,"
+    " expires INTEGER, body TEXT, stamps BLOB, UNIQUE (collection, key))",
     "restamped": "(hlc INTEGER PRIMARY KEY, now INTEGER)",
     # the entries that a damaged file had
-    "lasts": "(id INTEGER PRIMARY KEY, collection, key, origin, seq, UNIQUE (collection, key))",
+    "lasts": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, origin TEXT, seq INTEGER,"
+    " UNIQUE (collection, key))",
     # merging a snapshot
     "origins": "(number INTEGER PRIMARY KEY, name TEXT, ours INTEGER, theirs INTEGER)",
     "places": "(place INTEGER PRIMARY KEY, number INTEGER, name TEXT, ours INTEGER)",
     "taken": "(id INTEGER PRIMARY KEY, was_live INTEGER)",
     "gone": "(n INTEGER PRIMARY KEY, id INTEGER UNIQUE)",
-    "joined": "(id INTEGER PRIMARY KEY, collection, key, UNIQUE (collection, key))",
+    "joined": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, UNIQUE (collection, key))",
     # own writes that are stamped anew
-    "tail": "(seq INTEGER PRIMARY KEY, header, body)",
+    "tail": "(seq INTEGER PRIMARY KEY, header BLOB, body TEXT)",
     # entries that wait for their time
-    "waiting": "(origin INTEGER, seq INTEGER, hash, header, body, cloud, signature)",
+    "waiting": "(origin INTEGER, seq INTEGER, hash BLOB, header BLOB, body BLOB, cloud INTEGER,"
+    " signature BLOB)",
 }
 
 
@@ -35,4 +38,4 @@ def empty(connection: sqlite3.Connection, *names: str) -> None:
     """Make each ``temp.NAME`` anew, without rows."""
     for name in names:
         connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
-        connection.execute(f"CREATE TEMP TABLE {name} {_TABLES[name]}")
+        connection.execute(f"CREATE TEMP TABLE {name} {TABLES[name]}")

@@ -370,10 +370,11 @@ _values_of: Final[Callable[[State], tuple[Any, ...]]] = attrgetter(*_VALUES)
 
 def _held(connection: sqlite3.Connection, where: str = "", *values: int) -> dict[Origin, Head]:
     """The newest held entry of each origin that has any."""
-    # of the bare columns beside a maximum SQLite gives those of its row
     rows = connection.execute(
-        "SELECT o.name, max(h.seq), h.hash, h.header FROM _entgldb_held h"  # noqa: S608 -- a constant
-        f" JOIN _entgldb_origins o ON o.id = h.origin {where} GROUP BY h.origin",
+        "SELECT o.name, h.seq, h.hash, h.header FROM _entgldb_held h"  # noqa: S608 -- a constant
+        " JOIN (SELECT origin, max(seq) AS seq FROM _entgldb_held GROUP BY origin) m"
+        " ON m.origin = h.origin AND m.seq = h.seq"
+        f" JOIN _entgldb_origins o ON o.id = h.origin {where}",
         values,
     )
     return {name: Head(seq, digest, hlc=decode(raw).hlc) for name, seq, digest, raw in rows}

@@ -52,7 +52,7 @@ class Indexes:
     def are_tended(self) -> bool:
         """Whether one is not built, or is one of those that every node has."""
         found = self._connection.execute(
-            "SELECT 1 FROM _entgldb_indexes WHERE reached IS NOT NULL OR everywhere LIMIT 1"
+            "SELECT 1 FROM _entgldb_indexes WHERE reached IS NOT NULL OR everywhere = 1 LIMIT 1"
         )
         return found.fetchone() is not None
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from entgldb.messages.limits import CONFLICTS_KEPT_MS_MAX, NAMED_MAX, SUCCESSORS_MAX
 from entgldb.messages.model import COLLECTIONS, Version
@@ -59,6 +59,14 @@ TIDY_ROWS: Final = 2_000
 """Notes about parents that ``tidy`` looks at in one go."""
 
 
+@runtime_checkable
+class Far(Protocol):
+    """A connection each of whose answers takes a while: it is asked once."""
+
+    def execute_each(self, sql: str, parameters: Sequence[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
+        """The rows that the statement gives for each, in order."""
+
+
 class Batch:
     """Changes of documents, log and conflicts inside one transaction. ``flush`` before anyone reads."""
 
@@ -100,13 +108,13 @@ class Batch:
         known.update(dict.fromkeys(missing))
         for collection, group in groupby(sorted(missing), key=itemgetter(0)):
             keys = [key for _, key in group]
-            for start in range(0, len(keys), TOGETHER):
-                part = keys[start : start + TOGETHER]
-                # the same key again is found once: one statement for every number of keys
-                part += part[-1:] * (TOGETHER - len(part))
-                rows = self.connection.execute(_CURRENT_OF_MANY, (collection, *part))
-                for key, origin, seq, hlc, live, merged in rows:
-                    known[collection, key] = Current(origin, seq, hlc, live == 1, merged == 1)
+            parts = [keys[start : start + TOGETHER] for start in range(0, len(keys), TOGETHER)]
+            # the same key again is found once: one statement for every number of keys
+            asked = [(collection, *part, *part[-1:] * (TOGETHER - len(part))) for part in parts]
+            for key, origin, seq, hlc, live, merged in _rows_of_each(
+                self.connection, _CURRENT_OF_MANY, asked
+            ):
+                known[collection, key] = Current(origin, seq, hlc, live == 1, merged == 1)
 
     def text(self, place: tuple[str, str]) -> str | None:
         """The body a key has now, changes not yet flushed included."""
@@ -367,3 +375,14 @@ def _effect(log: Sequence[Sequence[Any]]) -> Rows:
         grew += grown
         size += len(raw) if text is None else len(raw) + len(text)
     return Rows(log[-1][0], clock, grew, len(log), size)
+
+
+def _rows_of_each(
+    connection: sqlite3.Connection, sql: str, parameters: Sequence[Sequence[Any]]
+) -> Iterator[tuple[Any, ...]]:
+    """The rows that a statement gives for each set of parameters, in order. Nothing is written meanwhile."""
+    if isinstance(connection, Far):
+        yield from connection.execute_each(sql, parameters)
+        return
+    for one in parameters:
+        yield from connection.execute(sql, one)

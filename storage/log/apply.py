@@ -388,7 +388,7 @@ class Applier:
             "INSERT INTO _entgldb_forks (origin, seq, ours, theirs, at_ms) SELECT ?1, ?2, ?3, ?4, ?5"
             " WHERE NOT EXISTS (SELECT 1 FROM _entgldb_forks WHERE origin = ?1 AND theirs = ?4)"
             # proofs of what was healed make room, those of what is undecided do not
-            " AND (?6 OR (SELECT count(*) FROM _entgldb_forks WHERE origin = ?1) < ?7)",
+            " AND (?6 = 1 OR (SELECT count(*) FROM _entgldb_forks WHERE origin = ?1) < ?7)",
             (number, one.header.seq, ours, one.raw, self.now_ms, not head.forked, FORK_PROOFS_MAX),
         )
         self.connection.execute(

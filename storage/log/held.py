@@ -96,6 +96,6 @@ def list_held(connection: sqlite3.Connection) -> list[Waiting]:
     rows = connection.execute(
         "SELECT o.name, count(*), (SELECT f.header FROM _entgldb_held f WHERE f.origin = h.origin"
         " ORDER BY f.seq LIMIT 1) FROM _entgldb_held h JOIN _entgldb_origins o ON o.id = h.origin"
-        " GROUP BY h.origin ORDER BY o.name"
+        " GROUP BY h.origin, o.name ORDER BY o.name"
     ).fetchall()
     return [Waiting(origin, count, ms_of(decode(raw).hlc) - DRIFT_MS_MAX) for origin, count, raw in rows]

@@ -50,8 +50,8 @@ def remember_members(
         ],
     )
     connection.execute(
-        "DELETE FROM _entgldb_members WHERE name IN (SELECT name FROM _entgldb_members"
-        " ORDER BY lived_ms DESC, name LIMIT -1 OFFSET ?)",
+        "DELETE FROM _entgldb_members WHERE name NOT IN (SELECT name FROM _entgldb_members"
+        " ORDER BY lived_ms DESC, name LIMIT ?)",
         (MEMBERS_MAX,),
     )
 

@@ -113,7 +113,7 @@ def _spare_quarantined(connection: sqlite3.Connection, state: State, order: Prun
     first = connection.execute(
         "SELECT o.name, min(l.seq) FROM _entgldb_oplog l INDEXED BY _entgldb_oplog_unfit"
         " CROSS JOIN _entgldb_origins o ON o.id = l.origin WHERE l.applied = 2"
-        " AND (l.collection, l.key) IN (SELECT collection, key FROM _entgldb_quarantine) GROUP BY l.origin"
+        " AND (l.collection, l.key) IN (SELECT collection, key FROM _entgldb_quarantine) GROUP BY o.name"
     ).fetchall()
     aged, stable = dict(order.aged), dict(order.stable)
     for origin, seq in first:

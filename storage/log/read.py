@@ -98,7 +98,7 @@ class LogQueries:
         """Origin -> newest seq that is held."""
         rows = self.connection.execute(
             "SELECT o.name, max(h.seq) FROM _entgldb_held h JOIN _entgldb_origins o ON o.id = h.origin"
-            " GROUP BY h.origin"
+            " GROUP BY o.name"
         )
         return dict(rows.fetchall())
 
@@ -236,7 +236,7 @@ class LogQueries:
         found = {name: seq for name, (seq, _) in self.vector().items()}
         rows = self.connection.execute(
             "SELECT o.name, min(l.seq) FROM _entgldb_oplog l INDEXED BY _entgldb_oplog_unapplied"
-            " CROSS JOIN _entgldb_origins o ON o.id = l.origin WHERE l.applied = 0 GROUP BY l.origin"
+            " CROSS JOIN _entgldb_origins o ON o.id = l.origin WHERE l.applied = 0 GROUP BY o.name"
         )
         found.update((name, seq - 1) for name, seq in rows.fetchall())
         return found

@@ -38,7 +38,7 @@ def alarms(connection: sqlite3.Connection) -> list[Json]:
     """One for each origin that waits for a decision, in the form of ``actors.alarms``."""
     rows = connection.execute(
         "SELECT o.name, min(f.seq), min(f.at_ms) FROM _entgldb_forks f JOIN _entgldb_origins o"
-        " ON o.id = f.origin WHERE o.quarantined = 1 GROUP BY o.id ORDER BY min(f.at_ms), o.name"
+        " ON o.id = f.origin WHERE o.quarantined = 1 GROUP BY o.id, o.name ORDER BY min(f.at_ms), o.name"
     )
     return [
         {

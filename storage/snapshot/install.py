@@ -311,9 +311,10 @@ class Merger:
         effect."""
         state = self.state
         for number, origin, seq, hlc in self.connection.execute(
-            # of the bare columns beside a maximum SQLite gives those of its row
-            "SELECT l.origin, o.name, max(l.seq), l.hlc FROM _entgldb_oplog l CROSS JOIN temp.origins o"
-            " ON o.number = l.origin WHERE l.applied = 0 AND l.seq <= o.theirs GROUP BY l.origin"
+            "SELECT l.origin, m.name, l.seq, l.hlc FROM _entgldb_oplog l JOIN ("
+            " SELECT l.origin, o.name, max(l.seq) AS seq FROM _entgldb_oplog l CROSS JOIN temp.origins o"
+            " ON o.number = l.origin WHERE l.applied = 0 AND l.seq <= o.theirs GROUP BY l.origin, o.name"
+            ") m ON m.origin = l.origin AND m.seq = l.seq"
         ).fetchall():
             if not state.origins[origin].head.forked:
                 forget_log(self.connection, state, number, 0, seq)

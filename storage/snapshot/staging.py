@@ -16,7 +16,7 @@ from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.rules.comparing.chunks import DOCUMENTS, Preface
 from entgldb.storage.rules.merging.collection_rule import BY_FIELD, LWW
 
-_TABLES: Final = """
+TABLES: Final = """
 CREATE TABLE IF NOT EXISTS chunks (number INTEGER PRIMARY KEY, sha256 BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS pieces (remaining INTEGER PRIMARY KEY, piece BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS head (payload BLOB NOT NULL);
@@ -31,6 +31,11 @@ CREATE TABLE IF NOT EXISTS conflicts (
     expires INTEGER
 );
 """
+KEYS: Final = (
+    "CREATE UNIQUE INDEX IF NOT EXISTS documents_key ON documents (collection, key);"
+    "CREATE INDEX IF NOT EXISTS conflicts_key ON conflicts (collection, key)"
+)
+"""Made when all rows are there."""
 _LAST: Final = (
     "SELECT max(ifnull((SELECT max(id) FROM documents), 0), ifnull((SELECT max(id) FROM conflicts), 0))"
 )
@@ -41,7 +46,7 @@ class Staging:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        for statement in _TABLES.split(";"):
+        for statement in TABLES.split(";"):
             if statement.strip():
                 connection.execute(statement)
         self.next: int = connection.execute("SELECT ifnull(max(number), -1) + 1 FROM chunks").fetchone()[0]
@@ -81,10 +86,8 @@ class Staging:
         if chunks.snapshot_id(digest for (digest,) in digests) != snapshot_id and whole:
             raise ProtocolError(f"the chunks that came are not those of snapshot {snapshot_id}")
         try:
-            self.connection.execute(
-                "CREATE UNIQUE INDEX IF NOT EXISTS documents_key ON documents (collection, key)"
-            )
-            self.connection.execute("CREATE INDEX IF NOT EXISTS conflicts_key ON conflicts (collection, key)")
+            for statement in KEYS.split(";"):
+                self.connection.execute(statement)
         except sqlite3.IntegrityError:
             raise ProtocolError(f"snapshot {snapshot_id} has a key twice") from None
 

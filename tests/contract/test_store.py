@@ -25,6 +25,7 @@ from entgldb.storage.log.read import LogReader
 from entgldb.storage.rules.header import decode, digest, encode
 from entgldb.storage.rules.results import Outcome
 from entgldb.storage.store import Store
+from tests.support import postgres
 
 NOW = 1_790_000_000_000
 CLIENT = b"c" * 16
@@ -57,11 +58,13 @@ def store_of(kind: str, folder: Path, name: str) -> Store:
     """A new store in memory, or with a file."""
     if kind == "memory":
         return Store.memory(name, name.encode(), NOW)
+    if kind == "postgres":
+        return postgres.open_store(name, NOW)
     (folder / name).mkdir()
     return Store.open(folder / name, name, NOW)
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "postgres"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     made: list[Store] = []
 

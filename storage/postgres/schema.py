@@ -1,0 +1,69 @@
+"""Making the tables on PostgreSQL, with row-level security that the role must not be able to pass."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from entgldb.messages.errors import ConfigError
+from entgldb.storage.postgres.server import SETTING, PostgresFault, Server
+from entgldb.storage.postgres.tables import tables
+
+VERSION: Final = 1
+_TRIES: Final = 3
+_TENANTS: Final = "CREATE TABLE entgldb_tenants (tenant TEXT PRIMARY KEY, version BIGINT NOT NULL)"
+_MINE: Final = f"tenant = current_setting('{SETTING}', true)"
+_C: Final = 'TEXT COLLATE "C"'
+"""Byte by byte, as SQLite orders text; CockroachDB orders all text so by itself."""
+
+
+def prepare(server: Server) -> None:
+    """Make the tables where there are none. Raises ConfigError: newer tables, a role that sees all rows."""
+    _check_role(server)
+    for left in reversed(range(_TRIES)):
+        if server.alone("SELECT 1 FROM information_schema.tables WHERE table_name = 'entgldb_schema'"):
+            break
+        try:
+            _make(server)
+        except PostgresFault:
+            # another process makes them at this moment
+            if not left:
+                raise
+    ((found,),) = server.alone("SELECT max(version) FROM entgldb_schema")
+    if found > VERSION:
+        raise ConfigError(
+            f"the tables on PostgreSQL have version {found}, this release knows up to {VERSION}",
+            hint="use the newer release of entgldb that made them",
+        )
+
+
+def statements(*, collate: bool) -> list[str]:
+    """All of what makes the tables."""
+    made = [_TENANTS, *(one for table in tables().values() for one in table.ddl)]
+    if collate:
+        made = [one.replace(" TEXT", f" {_C}") for one in made]
+    for name in ("entgldb_tenants", *tables()):
+        made += [
+            f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY",
+            f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY",
+            f"CREATE POLICY entgldb ON {name} USING ({_MINE}) WITH CHECK ({_MINE})",
+        ]
+    made.append("CREATE TABLE entgldb_schema (version BIGINT PRIMARY KEY)")
+    made.append(f"INSERT INTO entgldb_schema (version) VALUES ({VERSION})")  # noqa: S608 -- a constant
+    return made
+
+
+def _make(server: Server) -> None:
+    ((said,),) = server.alone("SELECT version()")
+    script = statements(collate="CockroachDB" not in said)
+    server.alone("; ".join(["BEGIN", "SET LOCAL lock_timeout = '2s'", *script, "COMMIT"]))
+
+
+def _check_role(server: Server) -> None:
+    ((name, passes),) = server.alone(
+        "SELECT rolname, rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
+    )
+    if passes:
+        raise ConfigError(
+            f"the role {name} of cloud.storage can read every row, row-level security or not",
+            hint=f"ALTER ROLE {name} NOSUPERUSER NOBYPASSRLS, or name another role",
+        )

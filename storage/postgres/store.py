@@ -1,0 +1,105 @@
+"""``ports.Store`` and ``ports.OplogReader`` of one tenant on PostgreSQL."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Final, Self, cast
+
+from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.messages.model import check_node_id
+from entgldb.storage import store
+from entgldb.storage.authorship.identity import Identity
+from entgldb.storage.file.faults import closed_on_fault, translating
+from entgldb.storage.file.state import State
+from entgldb.storage.log import read, requests
+from entgldb.storage.postgres import schema
+from entgldb.storage.postgres.connection import SET, Connection
+from entgldb.storage.postgres.server import Server, server
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_TENANT: Final = "INSERT INTO entgldb_tenants (tenant, version) VALUES ($1, 0) ON CONFLICT DO NOTHING"
+
+
+def as_sqlite(connection: Connection) -> sqlite3.Connection:
+    """The connection by the type that the code of ``storage`` names: of that it uses what is here."""
+    return cast("sqlite3.Connection", connection)
+
+
+class Store(store.Store):
+    """The writer of one tenant. Several processes may have one each of the same tenant."""
+
+    on: Connection
+
+    @classmethod
+    def connect(cls, dsn: str, tenant: str, node_id: str, now_ms: int) -> Self:
+        """Open the tenant, made where it is not there yet. Raises ConfigError or EntglError."""
+        check_node_id(node_id)
+        on = server(dsn)
+        with translating("PostgreSQL"):
+            schema.prepare(on)
+            connection = Connection(on, tenant)
+            _ensure(on, tenant)
+            with closed_on_fault(as_sqlite(connection)):
+                Identity.ensure(as_sqlite(connection), node_id)
+                made = cls(as_sqlite(connection), None)
+                made.serve()
+                made.incarnations.attest()
+        return made
+
+    def serve(self) -> None:
+        """From now on the memory follows what other processes write."""
+        self.on = cast(Connection, self.connection)
+        self.on.begun = self._read_anew
+
+    def compact(self) -> tuple[int, int]:
+        """Refused: PostgreSQL does it by itself."""
+        raise EntglError(
+            "a cloud on PostgreSQL is compacted by PostgreSQL",
+            code=ErrorCode.UNSUPPORTED,
+            hint="VACUUM there",
+        )
+
+    def close(self) -> None:
+        """Stop in good order."""
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+        self.connection.close()
+
+    def _read_anew(self) -> None:
+        """Another process has written since: the memory follows."""
+        state, found = self.state, State.load(self.connection)
+        for one in fields(State):
+            if one.name != "journal":
+                setattr(state, one.name, getattr(found, one.name))
+        state.__post_init__()
+        requests.recall_answers(self.connection, state)
+        self._undone()
+
+
+class LogReader(read.LogQueries):
+    """Reads the log of one tenant."""
+
+    @classmethod
+    def connect(cls, dsn: str, tenant: str) -> Self:
+        """Raises EntglError where PostgreSQL cannot be had."""
+        return cls(as_sqlite(Connection(server(dsn), tenant)))
+
+
+def _ensure(on: Server, tenant: str) -> None:
+    """Make the rows that every tenant has."""
+    connection = Connection(on, tenant)
+    held = on.lease()
+    try:
+        held.execute("BEGIN")
+        held.execute(SET, [tenant])
+        held.execute(_TENANT, [tenant])
+        held.execute("COMMIT")
+    finally:
+        on.give_back(held)
+    if connection.execute("SELECT 1 FROM _entgldb_state").fetchone() is None:
+        connection.execute(
+            "INSERT OR IGNORE INTO _entgldb_state (id, clock, lsn, documents, entries, conflicts)"
+            " VALUES (1, 0, 0, 0, 0, 0)"
+        )

