@@ -21,6 +21,7 @@ from entgldb.messages.local.snapshots import (
     StageChunk,
     StageSnapshot,
 )
+from entgldb.messages.model import Vector
 from entgldb.messages.schema import Json, Message
 
 IN_FLIGHT_MAX: Final = 4
@@ -67,8 +68,8 @@ class SnapshotTaking:
         self._begun_at = 0.0
         """When oplog was last asked."""
         self._patience = PATIENCE_FIRST
-        self._in_vain = False
-        """Whether one that was taken for the sake of recorded entries did not have them."""
+        self._in_vain: Vector = {}
+        """How far one went that was taken for configuration that is lacking here, and did not bring it."""
 
     def touch(self, ctx: Context) -> None:
         """A piece of a frame has come, perhaps of a chunk."""
@@ -129,10 +130,11 @@ class SnapshotTaking:
 
     def installed(self, done: SnapshotInstalled) -> bool:
         """It is merged, or will not be; whether it was ours."""
-        if self._offer is None or self._offer.id != done.id:
+        offer = self._offer
+        if offer is None or offer.id != done.id:
             return False
         self._offer = None
-        self._in_vain = not (done.refused or done.changes) and self._lacks()
+        self._in_vain = {} if done.refused or done.changes or not self._lacks() else offer.vector
         if done.refused:
             self._count(known_reason(done.refused, Reason.STORE_BUSY))
             self._send(wire.SnapshotEnd(done.id, done.refused))
@@ -200,11 +202,13 @@ class SnapshotTaking:
 
     def _is_useful(self, offer: wire.SnapshotOffer) -> bool:
         """Whether a file can be named so, and it has anything for us."""
-        mine = self._log.vector()
-        more = any(seq > mine.get(origin, (0, b""))[0] for origin, (seq, _) in offer.vector.items())
-        recorded = not self._cloud and not self._in_vain and self._lacks()
         named = offer.id.isascii() and offer.id.isalnum() and len(offer.id) <= NAME_CHARS_MAX
-        return named and offer.chunks > 0 and (more or recorded)
+        lacking = not self._cloud and _goes_beyond(offer, self._in_vain) and self._lacks()
+        return named and offer.chunks > 0 and (lacking or _goes_beyond(offer, self._log.vector()))
+
+
+def _goes_beyond(offer: wire.SnapshotOffer, vector: Vector) -> bool:
+    return any(seq > vector.get(origin, (0, b""))[0] for origin, (seq, _) in offer.vector.items())
 
 
 def _is_too_large(offer: wire.SnapshotOffer) -> bool:

@@ -253,6 +253,9 @@ class AwayRun(Run):
         if self._is_back and not nobody_vouches and len({_configuration(node) for node in self.lan}) > 1:
             # what a cloud's snapshot covers and has not is brought by the verification that follows it
             return "the configurations differ"
+        partial = [node.name for node in self.lan if is_partial(node.store.connection)]
+        if self._is_back and partial and not nobody_vouches:
+            return f"{partial} lack configuration, and others have it"
         held = [
             node.name
             for node in nodes

@@ -98,6 +98,26 @@ def test_a_state_is_taken_for_what_is_only_recorded_but_not_again_in_vain() -> N
     assert one.sent["a"] == [wire.SnapshotEnd("s2", Reason.SNAPSHOT_USELESS.value)]
 
 
+def test_a_state_that_goes_further_than_one_taken_in_vain_is_taken() -> None:
+    """The first was frozen before the giver had what is lacking here."""
+    log = Recorded()
+    (origin,) = VECTOR
+    log.known = {origin: (20, b"h")}
+    one = Receiver("a", log=log)
+    for number, (seq, taken) in enumerate([(9, True), (9, False), (10, True), (9, False)]):
+        one.sent["a"].clear()
+        offer = wire.SnapshotOffer(f"s{number}", {origin: (seq, b"h")}, 1, 1, 1000)
+        one.takers["a"].offered(offer, one.ctx)
+        one.settle()
+        refused = wire.SnapshotEnd(offer.id, Reason.SNAPSHOT_USELESS.value)
+        assert (refused not in one.sent["a"]) is taken
+        if taken:
+            one.give("a")
+            done = SnapshotInstalled(one.merges[-1].session, offer.id, {})
+            one.oplog.handle(done, one.ctx)
+            one.takers["a"].installed(done)
+
+
 def test_a_state_that_brings_nothing_is_useless() -> None:
     log = Recorded()
     log.records = False
