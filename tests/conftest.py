@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from entgldb.storage.file import open as database
 from tests import leftovers
+from tests.support.memory import in_memory
 
 ROOT: Final = Path(__file__).parent.parent
 LONGEST: Final = (
@@ -39,6 +41,10 @@ LONGEST: Final = (
     "tests/unit/storage/log/test_expiry_orders.py",
 )
 """Files of tests that take longest, the longest first: the last tests of a run show which is missing here."""
+ROOT_OF_FOLDERS: Final = "PYTEST_DEBUG_TEMPROOT"
+"""pytest's own variable: where ``tmp_path`` and its like are made."""
+ROOM: Final = 4 << 30
+"""A whole run, with what is kept of its failures, needs a quarter of it."""
 LEFT: Final = "left_running"
 _left: list[str] = []
 """Told by the processes that run tests for this one."""
@@ -50,6 +56,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     leftovers.mark()
+    if ROOT_OF_FOLDERS not in os.environ and (memory := in_memory(ROOM)) is not None:
+        os.environ[ROOT_OF_FOLDERS] = str(memory)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -19,12 +19,12 @@ from typing import Any, Final
 from tests.kills.checks import Promised, violations
 from tests.kills.life import Plan, live
 from tests.kills.points import AFTER_COMMIT, DISK, FORGETTING, POINTS
+from tests.support.memory import in_memory
 
 START_MS: Final = 1_800_000_000_000
 LIVES: Final = 10
 """Of one directory, before it is made anew."""
-MEMORY: Final = Path("/dev/shm")
-MEMORY_BYTES: Final = 200_000_000
+ROOM: Final = 200_000_000
 """One directory needs a tenth of it."""
 NEW_FILE: Final = "open:migrate"
 """Only the first life of a directory comes there."""
@@ -63,7 +63,7 @@ class Figures:
 def run(rounds: int, seed: int) -> Figures:
     """So many rounds; it stops at the first that breaks a promise."""
     figures = Figures()
-    root = Path(tempfile.mkdtemp(prefix="kills-", dir=_in_memory()))
+    root = Path(tempfile.mkdtemp(prefix="kills-", dir=in_memory(ROOM)))
     try:
         for number, plan, promised in _plans(rounds, seed, root):
             _round(plan, promised, figures)
@@ -76,13 +76,6 @@ def run(rounds: int, seed: int) -> Figures:
     finally:
         shutil.rmtree(root)
     return figures
-
-
-def _in_memory() -> Path | None:
-    """A kill takes nothing that the system was handed: a disk would only make commits wait. None: no room."""
-    if not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK):
-        return None
-    return MEMORY if shutil.disk_usage(MEMORY).free >= MEMORY_BYTES else None
 
 
 def _plans(rounds: int, seed: int, root: Path) -> Iterator[tuple[int, Plan, Promised]]:

@@ -32,11 +32,14 @@ from entgldb.storage.snapshot.freeze import freeze, read_chunk
 from entgldb.storage.snapshot.staging import Staging
 from entgldb.storage.store import Store
 from tests.support.compacting import compacted
+from tests.support.memory import in_memory
 
 NOW: Final = 1_800_000_000_000
 NODE: Final = "a"
 OLD, NEW = 3, 6
 """Documents in the backup, and acknowledged in all."""
+ROOM: Final = 200_000_000
+"""Many times of what one verb's copies need."""
 _CHANGES: Final = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.copyfile")
 Faults = Iterator[str]
 
@@ -292,7 +295,7 @@ def main() -> int:
     fingerprint._place = lambda directory: ("machine", 1, 2)
     wrong = 0
     for name in chosen.verbs:
-        with tempfile.TemporaryDirectory(prefix="kills-") as folder:
+        with tempfile.TemporaryDirectory(prefix="kills-", dir=in_memory(ROOM)) as folder:
             steps, faults = kill_everywhere(name, chosen.stride, Path(folder))
         print(f"{name}: killed at {steps} steps; {len(faults)} violations")
         for fault in faults[:10]:
