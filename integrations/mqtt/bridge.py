@@ -78,9 +78,10 @@ class Bridge:
             made.username_pw_set(broker.username, broker.password() or None)
         if broker.tls is not None:
             made.tls_set_context(broker.tls)
-        made.on_connect, made.on_disconnect = self._connected, self._disconnected
-        made.on_connect_fail = lambda *_: tell(f"no way to {broker.host}:{broker.port}; it is dialled again")
-        made.on_publish, made.on_message = self._acknowledged, self._fenced
+        lost = f"no way to {broker.host}:{broker.port}; it is dialled again"
+        made.on_connect, made.on_disconnect = self._fenced(self._connected), self._fenced(self._disconnected)
+        made.on_connect_fail = self._fenced(lambda *_: tell(lost))
+        made.on_publish, made.on_message = self._fenced(self._acknowledged), self._fenced(self._take)
         asked = _properties(PacketTypes.CONNECT)
         asked.SessionExpiryInterval, asked.ReceiveMaximum = SESSION_SECONDS, WINDOW
         made.connect_async(broker.host, broker.port, KEEPALIVE_SECONDS, clean_start=False, properties=asked)
@@ -159,15 +160,20 @@ class Bridge:
             self._count("refused-by-broker", f"message {number}", str(code))
         self._outgoing.acknowledged(number)
 
-    def _fenced(self, client: Client, data: Any, message: MQTTMessage) -> None:
-        try:
-            self._take(client, message)
-        except BaseException as fault:
-            self._fault = fault
-            _thread.interrupt_main()
-            raise
+    def _fenced(self, work: Callable[..., None]) -> Callable[..., None]:
+        """A callback whose fault ends the bridge: paho's thread would end alone, and without a word."""
 
-    def _take(self, client: Client, message: MQTTMessage) -> None:
+        def fenced(*told: Any) -> None:
+            try:
+                if self._fault is None:
+                    work(*told)
+            except BaseException as fault:  # noqa: BLE001 -- it is raised where the caller's thread is
+                self._fault = fault
+                _thread.interrupt_main()
+
+        return fenced
+
+    def _take(self, client: Client, data: Any, message: MQTTMessage) -> None:
         """Acknowledge what is written or never will be. The broker waits meanwhile, as far as it goes."""
         said = getattr(message.properties, "UserProperty", None) or ()
         clusters = [value for name, value in said if name == CLUSTER]

@@ -45,17 +45,29 @@ class Poster:
 
     def __call__(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """The answer to ``body``."""
+        kept = self._connection.sock is not None
         try:
-            self._connection.request("POST", self._path, body, dict(headers))
-            answer = self._connection.getresponse()
-            if len(answer.read(ANSWER_BYTES_MAX)) == ANSWER_BYTES_MAX:
+            try:
+                answer = self._asked(body, headers)
+            except ConnectionError:
+                if not kept:
+                    raise
+                # receivers end connections on which nothing came for some seconds, without a word
                 self.close()
+                answer = self._asked(body, headers)
         except (OSError, http.client.HTTPException) as fault:
             self.close()
             return Answer(0, f"{type(fault).__name__}: {fault}"[:200])
         asked = answer.headers.get("Retry-After", "")
         wait = min(float(asked), RETRY_AFTER_SECONDS_MAX) if asked.isdecimal() and len(asked) < 9 else 0.0
         return Answer(answer.status, f"{answer.status} {answer.reason}"[:200], wait)
+
+    def _asked(self, body: bytes, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        self._connection.request("POST", self._path, body, dict(headers))
+        answer = self._connection.getresponse()
+        if len(answer.read(ANSWER_BYTES_MAX)) == ANSWER_BYTES_MAX:
+            self.close()
+        return answer
 
     def close(self) -> None:
         """The next POST opens a connection."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -104,10 +105,15 @@ class Sink:
         letter = {"why": answer.why, "attempts": self._terms.attempts, "body": json.loads(body)}
         line = json.dumps(letter, ensure_ascii=False).encode() + b"\n"
         opened = os.open(self._dead, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        with os.fdopen(opened, "ab") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        with os.fdopen(opened, "ab", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                _write_all(file, line)
+                os.fsync(file.fileno())
+            except OSError:
+                # a part of a line would spoil the next one
+                file.truncate(before)
+                raise
         self._place.counts["dead_letters"] += 1
         self._edge.tell(f"{change.collection}/{change.key}: {answer.why}; kept in {self._dead}")
 
@@ -131,6 +137,11 @@ def _body(change: Change) -> bytes:
         },
     }
     return json.dumps(told, ensure_ascii=False).encode()
+
+
+def _write_all(file: FileIO, line: bytes) -> None:
+    while line:
+        line = line[file.write(line) :]
 
 
 def _lines(file: Path) -> int:

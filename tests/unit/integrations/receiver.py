@@ -23,6 +23,8 @@ class Receiver:
     def __init__(self, url: str) -> None:
         self.url = url
         self.answers: list[tuple[int, dict[str, str]]] = []
+        self.hangs_up = False
+        """Close each connection after its answer, without having said so."""
         self.heard = SimpleQueue[Heard]()
 
     def next(self, seconds: float = 30.0) -> Heard:
@@ -47,6 +49,7 @@ def receiver(secure: ssl.SSLContext | None = None) -> Iterator[Receiver]:
                 self.send_header(name, text)
             self.send_header("content-length", "0")
             self.end_headers()
+            self.close_connection = self.close_connection or made.hangs_up
 
         def log_message(self, format: str, *arguments: object) -> None:
             """Nobody reads it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from entgldb.client.database import Database
 from entgldb.integrations.mqtt.bridge import Bridge, Broker
 from entgldb.integrations.mqtt.incoming import REMEMBERED_MAX, MalformedError, Writer
 from entgldb.integrations.mqtt.outgoing import WINDOW, Outgoing
-from entgldb.integrations.mqtt.routes import In, Topic
+from entgldb.integrations.mqtt.routes import In, Out, Topic
 from entgldb.integrations.place import Place
 from entgldb.launch.cli.bridges.mqtt import read
 from entgldb.launch.node.child import end_with_parent, environment
@@ -170,6 +171,23 @@ def test_a_node_that_takes_nothing_is_waited_for_and_then_the_broker_is_answered
         until(lambda: place.counts["written"], PATIENCE, "the write")
     assert len(tried) >= 3
     assert len([line for line in lines if "no node is running" in line]) == 1
+
+
+def test_a_place_that_cannot_be_kept_ends_it_and_is_told(
+    port: int, db: Database, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(token: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(place, "keep", full)
+    db["full"].put("k", {})
+    (change,) = db.changes(collection="full")
+    route, writer = Out("full", Topic("full/{key}")), Writer(db, [], "c1")
+    with (
+        closing(Bridge(Broker("127.0.0.1", port, "full"), [route], [], writer, place, "c1", str)) as bridge,
+        pytest.raises(OSError, match="No space left"),
+    ):
+        bridge.run([change])
 
 
 CONFIG = """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 
@@ -151,6 +154,53 @@ def test_tls_is_checked(db: Database, place: Place, tmp_path: Path) -> None:
         with closing(Poster(hook.url, str(ca), 30.0)) as post:
             Sink(post, TERMS, place, Told()).hand_over(changed(db, "o8"))
         Webhook(SECRET).verify((heard := hook.next()).body, heard.headers)
+
+
+def test_a_connection_that_the_receiver_has_closed_meanwhile_is_no_failure(
+    hook: Receiver, post: Poster
+) -> None:
+    hook.hangs_up = True
+    assert [post(b"{}", {}).status for _ in range(3)] == [204, 204, 204]
+    assert hook.heard.qsize() == 3
+
+
+def test_a_receiver_that_never_answers_is_asked_once_more_at_most() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        came = list[int]()
+
+        def hang_up() -> None:
+            with suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+                    came.append(1)
+
+        accepting = threading.Thread(target=hang_up, daemon=True)
+        accepting.start()
+        answer = Poster(f"http://127.0.0.1:{server.getsockname()[1]}/", "", 30.0)(b"{}", {})
+        server.shutdown(socket.SHUT_RDWR)
+        accepting.join()
+    assert answer.status == 0
+    assert len(came) == 1, "a new connection that ends is a failure"
+
+
+def test_a_dead_letter_for_which_the_disk_has_no_room_leaves_no_half_line(
+    db: Database, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hands = Sink(lambda *_: Answer(400, "400 no"), TERMS, place, Told())
+    hands.hand_over(changed(db, "o9"))
+    before = place.token
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            hands.hand_over(changed(db, "o10"))
+    assert place.token == before
+    hands.hand_over(changed(db, "o10"))
+    letters = [json.loads(line) for line in place.file.with_suffix(".dead.jsonl").read_text().splitlines()]
+    assert [letter["body"]["data"]["key"] for letter in letters] == ["o9", "o10"]
 
 
 def test_of_an_answer_little_is_read(hook: Receiver, post: Poster) -> None:
