@@ -48,7 +48,11 @@ class Ledger:
                 f"{self._file} has too many places or backups", hint="remove those that are gone"
             )
         rows.append(Kept(name, at_ms))
-        self._write()
+        try:
+            self._write()
+        except OSError:
+            rows.pop()  # nothing is put there
+            raise
 
     def proven(self, name: str) -> None:
         """``name`` was read back and is whole."""

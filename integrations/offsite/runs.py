@@ -131,6 +131,9 @@ def run_every(plan: Plan, seconds: float, edge: Edge, done: Done) -> None:
         except EntglError as fault:
             failures += 1
             edge.tell(f"{fault.code}: {fault.text}; no backup was made, it is tried again")
+        except OSError as fault:  # of the node's own disk: the work folder, the ledger
+            failures += 1
+            edge.tell(f"{fault.filename}: {fault.strerror}; no backup was made, it is tried again")
 
 
 def _due_ms(plan: Plan, seconds: float) -> float:

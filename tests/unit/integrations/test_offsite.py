@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -195,6 +196,32 @@ def test_a_schedule_goes_on_where_it_was_and_tries_again(
     with pytest.raises(EndError):
         run_every(plan, 3600.0, trial.edge, trial.done)
     assert sum(trial.waits) <= 3660.0
+
+
+def test_a_full_disk_of_the_node_ends_no_schedule(db: Database, directory: Path, tmp_path: Path) -> None:
+    trial = Trial(directory, Folder(tmp_path))
+
+    class EndError(Exception):
+        pass
+
+    class Full(Ledger):
+        """There is no room for its file for a while."""
+
+        def _write(self) -> None:
+            if len(trial.lines) < 2:
+                raise OSError(errno.ENOSPC, "No space left on device", "backups.json")
+            super()._write()
+
+    def done(name: str, manifest: Any, removed: list[str]) -> None:
+        raise EndError
+
+    plan = Plan(directory, trial.make, trial.shelf, Full(directory, trial.shelf.place), 2)
+    with pytest.raises(EndError):
+        run_every(plan, 3600.0, trial.edge, done)
+    assert len(trial.lines) == 2
+    assert all("No space left on device; no backup was made" in line for line in trial.lines)
+    rows = json.loads((directory / FOLDER / "backups.json").read_text())["places"][str(tmp_path)]
+    assert [row["whole"] for row in rows] == [True], "what was never put there is not counted"
 
 
 def test_the_newest_whole_ones_stay() -> None:
