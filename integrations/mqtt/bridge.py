@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import signal
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -91,7 +92,8 @@ class Bridge:
     def run(self, feed: Iterable[Change]) -> None:
         """Carry both directions until a signal; the place in ``feed`` is kept as the broker acknowledges.
 
-        Raises KeyboardInterrupt for a signal, and whatever ended the connection's thread.
+        Raises KeyboardInterrupt for a signal, and whatever a callback met. SIGTERM raises KeyboardInterrupt:
+        the caller has seen to that.
         """
         try:
             self._publish(feed)
@@ -169,7 +171,8 @@ class Bridge:
                     work(*told)
             except BaseException as fault:  # noqa: BLE001 -- it is raised where the caller's thread is
                 self._fault = fault
-                _thread.interrupt_main()
+                # not SIGINT: a shell that starts it in the background has it ignored
+                _thread.interrupt_main(signal.SIGTERM)
 
         return fenced
 

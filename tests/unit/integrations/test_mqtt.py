@@ -180,6 +180,7 @@ def test_a_place_that_cannot_be_kept_ends_it_and_is_told(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(place, "keep", full)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     db["full"].put("k", {})
     (change,) = db.changes(collection="full")
     route, writer = Out("full", Topic("full/{key}")), Writer(db, [], "c1")
@@ -188,6 +189,7 @@ def test_a_place_that_cannot_be_kept_ends_it_and_is_told(
         pytest.raises(OSError, match="No space left"),
     ):
         bridge.run([change])
+    signal.signal(signal.SIGTERM, before)
 
 
 CONFIG = """
