@@ -43,11 +43,14 @@ FIRST_WORD = 5.0
 """Seconds more for the first byte after both Hellos: ours has to reach the peer before it says anything."""
 WANT_MAX = 200
 """Recorded entries asked for in one go."""
+NEAR_TOLD_MAX = 64
+"""Nodes that one row of the status has its peer linked with."""
 
 
 NO_STATUS: dict[str, Json] = {
     **dict.fromkeys(("behind_in", "behind_out", "seconds_in", "seconds_out", "snapshot", "propagation")),
     "behind_snapshot": False,
+    "near": None,
 }
 """The status of a link without a session: its lag is unknown, never 0."""
 
@@ -294,6 +297,7 @@ class Session:
             "behind_snapshot": self.outbox.cut_off,
             "snapshot": self.snapshots.status(),
             "propagation": self._propagation.report(),
+            "near": None if self._gossip is None else sorted(self._gossip.near)[:NEAR_TOLD_MAX],
         }
 
     def alarms(self, ctx: Context) -> list[Json]:

@@ -72,11 +72,23 @@ class Line(NamedTuple):
         return self.x1 + 0.58 * (self.x2 - self.x1), self.y1 + 0.58 * (self.y2 - self.y1)
 
 
+class Other(NamedTuple):
+    """A link between two other nodes, of which this one knows that it is there, and nothing more."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    names: str
+
+
 class Picture(NamedTuple):
     """All of it."""
 
     dots: list[Dot]
     lines: list[Line]
+    others: list[Other]
+    """Where there is room for names: of many nodes they would hide all else."""
     links: list[Link]
     left_out: int
     """Nodes that have no place in the picture."""
@@ -131,7 +143,22 @@ def picture(status: Mapping[str, Any], known: Sequence[Link]) -> Picture:
     places = {dot.name: dot for dot in dots}
     lines = [_line(places, one, one.via or me) for one in (*clouds, *shown)]
     left_out = len(known) - len(clouds) - len(shown)
-    return Picture(dots, [line for line in lines if line is not None], list(known[:LINKS_MAX]), left_out)
+    between = _others(status, places) if len(dots) <= LABELS_MAX else []
+    drawn = [line for line in lines if line is not None]
+    return Picture(dots, drawn, between, list(known[:LINKS_MAX]), left_out)
+
+
+def _others(status: Mapping[str, Any], places: Mapping[str, Dot]) -> list[Other]:
+    """Links of which the nodes at their ends have told this node."""
+    me = str(status.get("node_id", ""))
+    pairs = {
+        (min(pair), max(pair))
+        for row in (status.get("sync") or {}).get("peers") or []
+        for name in row.get("near") or []
+        if me not in (pair := (str(row["node_id"]), str(name))) and places.keys() >= set(pair)
+    }
+    ends = [(places[one], places[two]) for one, two in sorted(pairs)]
+    return [Other(a.x, a.y, b.x, b.y, f"{a.name} and {b.name}") for a, b in ends]
 
 
 def _line(places: Mapping[str, Dot], link: Link, near: str) -> Line | None:

@@ -82,6 +82,23 @@ def test_nodes_that_others_speak_of_are_there_without_a_link_and_silent_ones_are
     assert [line.link.name for line in drawn.lines] == ["lan-3"]
 
 
+def test_links_between_other_nodes_are_drawn_once_where_there_is_room_for_names() -> None:
+    told = status(
+        peer("lan-2", near=["lan-1", "lan-3", "lan-9"]),
+        peer("lan-3", near=["lan-1", "lan-2"]),
+        peer("lan-4", near=None),
+        peer("lan-5"),
+    )
+    made = picture(told, links(told, [], NOW))
+    (other,) = made.others
+    places = {dot.name: (dot.x, dot.y) for dot in made.dots}
+    assert other.names == "lan-2 and lan-3"
+    assert ((other.x1, other.y1), (other.x2, other.y2)) == (places["lan-2"], places["lan-3"])
+    names = [f"n{number}" for number in range(LABELS_MAX + 1)]
+    many = status(*(peer(name, near=names) for name in names))
+    assert picture(many, links(many, [], NOW)).others == []
+
+
 def test_a_cloud_node_draws_its_guests() -> None:
     sync = {"peers": [peer("lan-1", token_expires=NOW / 1000 + 9)]}
     told = {"node_id": "cloud-1", "role": "cloud", "sync": sync, "election": {"gateway": None}}
