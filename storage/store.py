@@ -78,15 +78,16 @@ class Store(LogQueries):
         attest: Attest = no_attestation,
         *,
         any_thread: bool = False,
+        statements: int = database.STATEMENTS,
     ) -> Store:
         """Create or open ``entgldb.db`` in ``directory``. ``attest``: the word of the cluster for a key.
 
-        ``any_thread``: any may use it, one at a time.
+        ``any_thread``: any may use it, one at a time. ``statements``: so many are kept prepared.
 
         Raises ConfigError (newer format, another node's file), CorruptError, or EntglError.
         """
         check_node_id(node_id)
-        connection = database.open_file(directory, any_thread=any_thread)
+        connection = database.open_file(directory, any_thread=any_thread, statements=statements)
         with translating(directory), closed_on_fault(connection):
             Identity.ensure(connection, node_id)
             why = fingerprint.examine(connection, Path(directory))

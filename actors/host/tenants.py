@@ -31,6 +31,9 @@ from entgldb.storage.tenants.files import TenantFiles, tenant_directory
 FILES_WANTED: Final = 16_384
 """Descriptors that an actor asks the system for: three for each open tenant, one for each link."""
 
+STATEMENTS: Final = 24
+"""Kept prepared for the file of one tenant: those of a batch that is taken in, and not all of an opening."""
+
 
 def stores(
     main: StoreKeeper, given: StoreSettings, store: Store, secrets: Secrets, disk: Disk
@@ -40,7 +43,8 @@ def stores(
 
     def opened(tenant: str) -> Opened:
         own = replace(given, directory=str(files.make(tenant)))
-        made = Store.open(own.directory, given.node_id, time.time_ns() // 1_000_000)
+        now_ms = time.time_ns() // 1_000_000
+        made = Store.open(own.directory, given.node_id, now_ms, statements=STATEMENTS)
         return Opened(StoreKeeper(own, made, secrets, disk), made.connection.close)
 
     _more_files()

@@ -12,6 +12,7 @@ import logging
 import socket
 import ssl
 import time
+from asyncio.sslproto import SSLProtocol
 from typing import Final
 
 from entgldb.actors.line import NOTHING, Flow
@@ -43,8 +44,14 @@ RENEWAL_LOOK_SECONDS: Final = 5.0
 """Seconds between looks at whether the wall clock was set or a handshake refused."""
 CLOCK_SET_SECONDS: Final = 60.0
 """The wall clock was set when it has moved by so much more or less than the monotonic one."""
+TLS_READ_BYTES: Final = 32 * 1024
+"""Each link has a buffer of so many bytes for what is not decrypted yet: two records of TLS."""
 ACCEPT_PAUSE_SECONDS: Final = 0.1
 """After an accept that failed for want of descriptors."""
+
+
+# by itself 256 KiB, all of it touched; there is no parameter for it
+SSLProtocol.max_size = TLS_READ_BYTES
 
 
 class TlsLinks:

@@ -36,11 +36,16 @@ _PART_OF_FORMAT: Final = (
 """The newest parts of the newest format: files from before the release do not have them."""
 _CHECKPOINT_PAGES: Final = 4_000
 """Pages of the WAL before a checkpoint: a page that is written often is copied back less often."""
-_STATEMENTS: Final = 256
+STATEMENTS: Final = 256
+"""Kept prepared for one connection, some 7 kB each."""
 
 
-def open_file(directory: str | Path, *, any_thread: bool = False) -> sqlite3.Connection:
+def open_file(
+    directory: str | Path, *, any_thread: bool = False, statements: int = STATEMENTS
+) -> sqlite3.Connection:
     """Create or open the file read-write; ``any_thread``: for any, one at a time.
+
+    ``statements``: so many are kept prepared.
 
     Raises ConfigError, CorruptError or EntglError.
     """
@@ -49,7 +54,7 @@ def open_file(directory: str | Path, *, any_thread: bool = False) -> sqlite3.Con
 
     swap.complete(Path(directory))
     fresh = not path.exists()
-    connection = _connect(path, "rwc", any_thread=any_thread)
+    connection = _connect(path, "rwc", any_thread=any_thread, statements=statements)
     with translating(path), closed_on_fault(connection):
         path.chmod(0o600)
         _prepare(connection, Path(directory), fresh)
@@ -60,7 +65,7 @@ def open_memory() -> sqlite3.Connection:
     """A database for the simulation: same tables, nothing on disk."""
     # by URI, so that a staged snapshot can be attached by one
     connection = sqlite3.connect(
-        "file::memory:", uri=True, isolation_level=None, cached_statements=_STATEMENTS
+        "file::memory:", uri=True, isolation_level=None, cached_statements=STATEMENTS
     )
     connection.deserialize(_migrated())
     register(connection)
@@ -130,7 +135,7 @@ def mark_stopped(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM _entgldb_meta WHERE name = 'running'")
 
 
-def _connect(path: Path, mode: str, *, any_thread: bool) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, *, any_thread: bool, statements: int = STATEMENTS) -> sqlite3.Connection:
     name = str(path.absolute())
     for mark in "%?#":
         # SQLite reads these in a URI as more than a letter; urllib would take longer to import than to read
@@ -139,7 +144,7 @@ def _connect(path: Path, mode: str, *, any_thread: bool) -> sqlite3.Connection:
         f"file:{name}?mode={mode}",
         uri=True,
         isolation_level=None,
-        cached_statements=_STATEMENTS,
+        cached_statements=statements,
         timeout=BUSY_MS / 1000,
         check_same_thread=not any_thread,
     )

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,17 @@ def test_one_key_connects_and_each_side_knows_the_other(make: Make) -> None:
     assert got.link == theirs
     assert codec.decode(got.payload, Channel.PEER).message == bye(1)
     one.expect(FrameIn)
+
+
+def test_a_link_has_a_small_buffer_for_what_is_not_decrypted_yet_whatever_came_in_it(make: Make) -> None:
+    one, two, mine, theirs = connected(make)
+    large = bye(links_module.TLS_READ_BYTES + 1000)
+    assert one.links.send(mine, large)
+    (got,) = two.expect(FrameIn)
+    assert isinstance(got, FrameIn)
+    assert codec.decode(got.payload, Channel.PEER).message == large
+    transport: Any = two.links._links[theirs].writer.transport
+    assert len(transport._ssl_protocol.get_buffer(-1)) == links_module.TLS_READ_BYTES
 
 
 def test_small_packets_are_not_delayed(make: Make) -> None:
