@@ -62,8 +62,7 @@ class SnapshotGiving:
         if self._on_its_way():
             self._acted_at = now
         lacks = self._needs(vector, held)
-        asks = now < self._asked_in_vain_at + VAIN_SECONDS
-        if now < self._declined_at + DECLINED_SECONDS or not (lacks or asks):
+        if now < self._declined_at + DECLINED_SECONDS or not (lacks or self._asks(ctx)):
             self._offer = None
             return False
         if now >= self._acted_at + AGAIN_SECONDS:
@@ -111,12 +110,18 @@ class SnapshotGiving:
         """The peer does not want it."""
         if self._offer is not None and message.id == self._offer.id:
             self._declined_at = ctx.monotonic()
+            if message.reason == Reason.SNAPSHOT_USELESS and self._asks(ctx):
+                self._gone = message.id  # it does not go as far as what the peer asks for
             self._offer = None
 
     def status(self) -> Json:
         """None while nothing is given."""
         offer = self._offer
         return offer and {"direction": "out", "id": offer.id, "chunks": offer.chunks, "next": self._next}
+
+    def _asks(self, ctx: Context) -> bool:
+        """Whether the peer has just asked for what only a state tells."""
+        return ctx.monotonic() < self._asked_in_vain_at + VAIN_SECONDS
 
     def _needs(self, vector: Vector, held: Mapping[str, int]) -> bool:
         has = covered_by_any((seqs(vector), held))

@@ -51,6 +51,7 @@ FOUND = {
     239: "a version of another key, with the number of one of a branch that went, ended its conflict",
     278: "verification took a row of another branch, of which the vector covered the number",
     310: "a snapshot of which no chunk could be read was offered again and again",
+    319: "a state that did not have what a peer lacked was offered to it for an hour, and no newer one made",
     336: "so did two, on the way by a cloud",
     379: "a node took a cloud's snapshot, and had no conflict of the configuration that this covers",
     420: "what an unfit version named was forgotten: another had ended it, and it was pruned",

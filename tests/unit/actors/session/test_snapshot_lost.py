@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from entgldb.actors.line import Line
 from entgldb.actors.session.snapshot_giving import (
     AGAIN_SECONDS,
@@ -139,6 +141,18 @@ def test_a_peer_that_declines_is_left_alone_for_a_while() -> None:
     pair.ctx.run(1)
     pair.look()
     assert pair.giving.status() is not None
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_one_that_does_not_have_what_a_peer_asks_for_is_made_anew(*, asks: bool) -> None:
+    pair = Pair()
+    pair.look()
+    if asks:
+        pair.giving.asked_for([(ORIGIN, 0)], pair.ctx)
+    pair.giving.declined(wire.SnapshotEnd("s1", Reason.SNAPSHOT_USELESS.value), pair.ctx)
+    pair.ctx.run(DECLINED_SECONDS)
+    pair.look()
+    assert pair.shelf.files == ({"s2"} if asks else {"s1"})
 
 
 def test_a_peer_that_asks_for_what_only_a_state_tells_is_offered_one_and_sent_entries() -> None:
