@@ -46,6 +46,7 @@ EDGES = {
     "cryptography",
     "zeroconf",
 }
+HEAVY = {"boto3", "duckdb", "moto", "pandas", "polars", "schemathesis"}
 PRONOUN = re.compile(r"(What|Whatever|Who|Whoever|Whose|Whosever|Whichever)\b")
 
 
@@ -197,6 +198,19 @@ def test_no_test_sleeps() -> None:
     sleep = re.compile(r"\b(time|asyncio)\.sleep\((?!0\.0|POLL)")
     assert sleep.search("time." + "sleep(1)")
     assert [path.name for path in TESTS if sleep.search(path.read_text())] == []
+
+
+def loaded(path: Path) -> set[str]:
+    """The packages that a module names in imports of its own, those of its functions left out."""
+    body = ast.parse(path.read_text()).body
+    named = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
+    named |= {node.module or "" for node in body if isinstance(node, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in named}
+
+
+def test_heavy_libraries_are_imported_by_the_tests_that_use_them() -> None:
+    # each process that runs tests loads the modules of all tests
+    assert {path.name: found for path in TESTS if (found := loaded(path) & HEAVY)} == {}
 
 
 def test_every_import_names_the_package() -> None:

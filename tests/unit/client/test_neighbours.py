@@ -10,11 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import duckdb
-import pandas
-import polars
 import pytest
-from duckdb_extensions import import_extension
 
 import entgldb
 from entgldb.client.database import Database
@@ -40,6 +36,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_pandas_has_a_column_a_field_and_the_keys_as_index(db: Database) -> None:
+    import pandas
+
     frame = db["cities"].to_pandas(sort="-size")
     assert list(frame.index) == ["b", "a"]
     assert frame.index.name == "_key"
@@ -52,6 +50,8 @@ def test_pandas_has_a_column_a_field_and_the_keys_as_index(db: Database) -> None
 
 
 def test_polars_has_the_keys_as_a_column(db: Database) -> None:
+    import polars
+
     frame = db["cities"].to_polars()
     assert frame.to_dicts() == [
         {"_key": "a", "name": "Aachen", "size": 250, "tags": ["spa"]},
@@ -106,6 +106,9 @@ def writing(directory: Path) -> Iterator[None]:
 
 
 def test_duckdb_reads_the_views_while_others_write(directory: Path) -> None:
+    import duckdb
+    from duckdb_extensions import import_extension
+
     import_extension("sqlite_scanner")
     with writing(directory), duckdb.connect() as connection:
         connection.execute("LOAD sqlite_scanner")

@@ -13,9 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 import entgldb
 from entgldb.client.database import Database
@@ -59,6 +57,9 @@ class S3(NamedTuple):
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3]:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
