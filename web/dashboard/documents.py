@@ -20,6 +20,8 @@ PAGE_COLLECTIONS: Final = 100
 PAGE_DOCUMENTS: Final = 25
 HISTORY_ROWS: Final = 50
 SKIP_MAX: Final = 10_000_000
+SORTED_MAX: Final = 50_000
+"""Documents that are sorted without an index: some 0.4 s."""
 
 
 class DocumentViews:
@@ -45,13 +47,25 @@ class DocumentViews:
             return await self._collections(request)
         name, sort, filter = asked["collection"], asked.get("sort") or "", asked.get("filter") or ""
         wanted = object_in_query(request, "filter") if filter.strip() else None
+        order = [path.strip() for path in sort.split(",")] if sort.strip() else []
+        if wanted is None and order and not asked.get("after") and await self._is_long_work(name, order):
+            told = {"collection": name, "filter": filter, "sort": sort, "order": order}
+            return render("documents", needs_index=SORTED_MAX, **told)
         found = self._db[name].find(
-            wanted, sort=sort.split(",") if sort else None, limit=PAGE_DOCUMENTS, after=asked.get("after")
+            wanted, sort=order or None, limit=PAGE_DOCUMENTS, after=asked.get("after")
         )
         rows = [{"key": one.key, "preview": preview(one)} async for one in found]
         after = found.cursor if len(rows) == PAGE_DOCUMENTS else None
         facts = {"collection": name, "rows": rows, "after": after, "filter": filter, "sort": sort}
         return render("rows" if asked.get("after") else "documents", **facts)
+
+    async def _is_long_work(self, name: str, order: list[str]) -> bool:
+        """Whether no index has the order, and more than SORTED_MAX documents would be sorted for a page."""
+        for index in await self._db[name].indexes():
+            if index.ready and not index.text and index.where is None and _has_order(index.paths, order):
+                return False
+        beyond = self._db[name].find(skip=SORTED_MAX, limit=1)
+        return any([True async for _ in beyond])
 
     async def _collections(self, request: Request) -> Response:
         like, skip = request.query_params.get("like", ""), number(request, "skip", 0, SKIP_MAX) or 0
@@ -111,3 +125,9 @@ def _place(request: Request) -> tuple[str, Any]:
     if not key:
         raise InvalidError("a key is needed")
     return _name(request), key
+
+
+def _has_order(paths: list[str], order: list[str]) -> bool:
+    """Whether an index on ``paths``, read from either end, begins with ``order``."""
+    begin = paths[: len(order)]
+    return order in (begin, [path[1:] if path.startswith("-") else f"-{path}" for path in begin])
