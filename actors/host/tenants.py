@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from entgldb.actors.oplog.behaviour import OplogKeeper
@@ -22,6 +23,7 @@ from entgldb.messages import codec
 from entgldb.messages.local.tenants import ForTenant
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings, StoreSettings, SyncSettings
+from entgldb.storage.file.open import rest
 from entgldb.storage.log.read import LogReader
 from entgldb.storage.repair.copies import Fingerprints
 from entgldb.storage.store import Store
@@ -45,7 +47,8 @@ def stores(
         own = replace(given, directory=str(files.make(tenant)))
         now_ms = time.time_ns() // 1_000_000
         made = Store.open(own.directory, given.node_id, now_ms, statements=STATEMENTS)
-        return Opened(StoreKeeper(own, made, secrets, disk), made.connection.close)
+        kept = made.connection
+        return Opened(StoreKeeper(own, made, secrets, disk), kept.close, partial(rest, kept))
 
     _more_files()
     return StoreTenants(main, opened, Catalogue(store.connection), files)
@@ -61,7 +64,7 @@ def oplogs(main: OplogKeeper, given: OplogSettings, loop: SideLoop, disk: Disk) 
         own = replace(given, directory=str(tenant_directory(given.directory, tenant)))
         log = LogReader.open(own.directory)
         shelf, found = FileShelf(post, own.directory), Fingerprints(log.connection)
-        return Opened(OplogKeeper(own, log, found, shelf, disk), log.close)
+        return Opened(OplogKeeper(own, log, found, shelf, disk), log.close, partial(rest, log.connection))
 
     _more_files()
     return Tenants(main, opened)
@@ -75,7 +78,8 @@ def syncs(given: SyncSettings, log: LogReader, links: Links, checker: TokenCheck
         own = replace(given, directory=str(tenant_directory(given.directory, tenant)))
         read = LogReader.open(own.directory)
         chunks, witness = FileChunks(own.directory), CaWitness(read.authorities)
-        return Opened(Sync(own, read, witness, links, vouched, chunks), read.close)
+        behaviour = Sync(own, read, witness, links, vouched, chunks)
+        return Opened(behaviour, read.close, partial(rest, read.connection))
 
     _more_files()
     door = Door(given, log, CaWitness(log.authorities), links, checker, FileChunks(given.directory))

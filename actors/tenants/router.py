@@ -41,6 +41,8 @@ class Opened(NamedTuple):
     behaviour: Behaviour
     close: Callable[[], None]
     """Gives back the files that it holds, after its StopNow."""
+    rest: Callable[[], None] = lambda: None
+    """Gives back memory, once in a while, whether or not it has something to do."""
 
 
 class Served(NamedTuple):
@@ -145,6 +147,8 @@ class Tenants(Behaviour):
             before, ctx.asker = ctx.asker, Caller(partial(self._heard_status, tenant))
             self.deliver(tenant, Status(), ctx, asked=True)
             ctx.asker = before
+            if tenant in self.open:
+                self.open[tenant].opened.rest()
 
     def _heard_status(self, tenant: str, answer: Message) -> None:
         told = answer.body.get("alarms") if isinstance(answer, Report) else None

@@ -54,6 +54,7 @@ class Trial:
     def __init__(self) -> None:
         self.opened: dict[str, list[Recorder]] = {}
         self.closed: list[str] = []
+        self.rested: list[str] = []
         self.refuses: set[str] = set()
         self.main = Recorder()
         self.router = Tenants(self.main, self._open)
@@ -66,7 +67,7 @@ class Trial:
             raise EntglError("the disk has gone")
         made = Recorder()
         self.opened.setdefault(tenant, []).append(made)
-        return Opened(made, lambda: self.closed.append(tenant))
+        return Opened(made, lambda: self.closed.append(tenant), lambda: self.rested.append(tenant))
 
     def wanted(self, *tenants: str) -> None:
         self.ctx.hand(TenantsWanted(tenants))
@@ -192,8 +193,10 @@ def test_a_status_tells_a_bounded_number_of_alarms_and_a_second_looks_at_some_te
     trial.ctx.run(ALARM_SECONDS)
     looked = sum(Status() in trial.heard(name) for name in many)
     assert 0 < looked < len(many) // 10
+    assert len(trial.rested) == looked
     trial.ctx.run(2 * ROUND_SECONDS)
     assert all(Status() in trial.heard(name) for name in many)
+    assert set(trial.rested) == set(many)
     told = trial.ctx.ask(Status())
     assert isinstance(told, Report)
     assert len(told.body["alarms"]) == ALARMS_MAX
