@@ -55,14 +55,14 @@ def invite(
     cluster_key = read_cluster_key(settings.store.key_file)
     listen_host, listen_port = split_address(settings.sync.listen, "network.listen")
     host = host or (own_address() if listen_host in EVERYWHERE else listen_host)
-    known, others = look_around(directory)
+    known, others = known_nodes(directory), linked(directory)
     # those that it announces first: the machine may be behind a router
     seeds = (*settings.sync.announce, join_address(host, listen_port), *others)[:SEEDS_MAX]
 
     def admit(wanted: str) -> Admission | str:
         if node_id and wanted not in ("", node_id):
             return f"the invitation is for {node_id}, not for {wanted}"
-        if not node_id and wanted in {*known, settings.sync.node_id}:
+        if not node_id and wanted in {*known, *known_nodes(directory), settings.sync.node_id}:
             return f"a node {wanted} is there already; to replace it, invite with --for {wanted}"
         return Admission(cluster_key, node_id or wanted, seeds)
 
@@ -98,16 +98,27 @@ def own_address() -> str:
             return "127.0.0.1"
 
 
-def look_around(directory: Path) -> tuple[set[str], list[str]]:
-    """The ids of all known nodes, and the addresses of those that are linked; none where no node runs."""
+def known_nodes(directory: Path) -> set[str]:
+    """The ids of all nodes and cloud peers that the file knows, whether the node runs or not."""
+    from entgldb.client.database import Database
+    from entgldb.messages.model import NODES, REMOTE_PEERS
+
+    try:
+        with Database(directory) as db:
+            return {key for name in (NODES, REMOTE_PEERS) for key, _ in db.documents.find(name)}
+    except EntglError:
+        return set()
+
+
+def linked(directory: Path) -> list[str]:
+    """The addresses of the peers that are linked; none where no node runs."""
     from entgldb.client.database import connect
 
     try:
         with connect(directory, timeout=5.0) as db:
-            known = {row.node_id for row in db.nodes.all()}
-            return known, addresses(db.status("sync"))
+            return addresses(db.status("sync"))
     except EntglError:
-        return set(), []
+        return []
 
 
 def addresses(status: Mapping[str, Any]) -> list[str]:
@@ -147,6 +158,7 @@ def _report(outcome: Any, as_json: bool, pinned: bool) -> None:
                 "joined": outcome.node_id,
                 "address": outcome.address,
                 "key": outcome.key,
+                "pinned": pinned,
                 "reason": outcome.why_not,
             }
         )

@@ -68,7 +68,13 @@ def test_from_the_code_to_the_first_document(first: Path, tmp_path: Path) -> Non
         assert made.returncode == 0, made.stderr
         told = inviting.ended()
         key = told.pop("key")
-        assert told == {"schema_version": 1, "joined": "till-2", "address": "127.0.0.1", "reason": ""}
+        assert told == {
+            "schema_version": 1,
+            "joined": "till-2",
+            "address": "127.0.0.1",
+            "pinned": True,
+            "reason": "",
+        }
         assert inviting.process.returncode == 0
         port = load(first).sync.listen.rpartition(":")[2]
         assert load(tmp_path / "n2").sync.seeds == ("127.0.0.1:9", f"127.0.0.1:{port}")
@@ -85,6 +91,19 @@ def test_from_the_code_to_the_first_document(first: Path, tmp_path: Path) -> Non
         assert again.ended()["key"] == pinned(there) != key
         with launch(tmp_path / "n3"), connect(tmp_path / "n3") as here:
             eventually(lambda: here["notes"].get("k") == {"n": 1}, "the document on the new machine", 30.0)
+    # it is down, as while it is started again: its file knows who is there
+    down = Inviting(first)
+    taken = verb(
+        "init", "-d", tmp_path / "n4", "--host", "127.0.0.1", "--node-id", "till-2", "--join", down.code
+    )
+    assert taken.returncode == 6, taken.stderr
+    assert "invite with --for till-2" in taken.stderr
+    down.process.kill()
+    down.process.communicate(timeout=10)
+    down = Inviting(first, "--for", "till-2")
+    made = verb("init", "-d", tmp_path / "n4", "--host", "127.0.0.1", "--join", down.code)
+    assert made.returncode == 0, made.stderr
+    assert down.ended()["pinned"] is False, "nobody runs who could write its key down"
 
 
 def pinned(db: Database) -> str | None:
