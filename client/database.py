@@ -198,9 +198,11 @@ class Database:
 
         return self.documents.put_to(lambda connection: indexes(connection, collection))
 
-    def conflicts(self, collection: str | None = None) -> list[Conflict]:
-        """Versions that lost to a concurrent write and are kept to be looked at."""
-        return self.documents.conflicts(collection)
+    def conflicts(
+        self, collection: str | None = None, *, skip: int = 0, limit: int | None = None
+    ) -> list[Conflict]:
+        """Versions that lost to a concurrent write and are kept to be looked at; ``limit`` or all."""
+        return self.documents.conflicts(collection, skip, limit)
 
     conflict_rule = client_merging.conflict_rule
     set_conflict_rule = client_merging.set_conflict_rule

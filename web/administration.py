@@ -13,7 +13,7 @@ from entgldb.client.conflicts import read_version, version_text
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.model import Version
 from entgldb.messages.remote_peers import PeerType
-from entgldb.web.bodies import answer, number, object_of
+from entgldb.web.bodies import SKIP_MAX, answer, number, object_of
 
 if TYPE_CHECKING:
     from entgldb.client.aio.database import Database
@@ -107,9 +107,11 @@ class Administration:
         return answer({"steps": await self._db.peers.test_peer(request.path_params["node"])})
 
     async def conflicts(self, request: Request) -> Response:
-        """Versions that lost a concurrent write, beside what won; of one ``collection`` or of all."""
+        """Versions that lost a concurrent write, beside what won, by pages; of a ``collection`` or of all."""
         limit = number(request, "limit", CONFLICTS_MAX, CONFLICTS_MAX) or 0
-        found = await self._db.conflicts(request.query_params.get("collection"))
+        skip = number(request, "skip", 0, SKIP_MAX) or 0
+        collection = request.query_params.get("collection")
+        found = await self._db.conflicts(collection, skip=skip, limit=limit + 1)
         rows = [_plain(one._asdict()) for one in found[:limit]]
         return answer({"conflicts": rows, "more": len(found) > limit})
 

@@ -20,6 +20,8 @@ OBJECT_BYTES_MAX: Final = 2 * BODY_BYTES_MAX
 """The body of a request about one document: it may be written with escapes and blanks."""
 MANY_BYTES_MAX: Final = 2 * GROUP_BYTES_MAX
 """The body of one about many."""
+SKIP_MAX: Final = 10_000_000
+"""Rows that a page may leave out before it begins."""
 
 
 async def object_of(request: Request, what: str, bytes_max: int = OBJECT_BYTES_MAX) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from entgldb._version import VERSION
 from entgldb.messages.limits import GROUP_ENTRIES_MAX, KEY_BYTES_MAX, NAME_CHARS_MAX
-from entgldb.web.bodies import answer
+from entgldb.web.bodies import SKIP_MAX, answer
 from entgldb.web.documents import PAGE_DOCUMENTS_MAX
 from entgldb.web.problems import MEDIA_TYPE
 
@@ -172,7 +172,7 @@ OPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "page": ("filter", "sort", "limit", "after"),
     "bulk": _WRITE_OPTIONS,
     "batch": _WRITE_OPTIONS,
-    "conflicts": ("collection", "limit"),
+    "conflicts": ("collection", "skip", "limit"),
     "collections": ("limit", "after"),
     "import_": ("key", "format", "delimiter", "typed"),
     "export": ("filter", "format", "delimiter"),
@@ -184,6 +184,7 @@ OPTIONS: Final[dict[str, tuple[str, ...]]] = {
 _KINDS: Final[dict[str, Schema]] = {
     "ack_timeout": {"type": "integer", "minimum": 0, "maximum": 300},
     "limit": _LIMIT,
+    "skip": {"type": "integer", "minimum": 0, "maximum": SKIP_MAX},
     "upsert": {"enum": ["true", "false"]},
     "max_lag": {"type": "number", "minimum": 0},
     "collection": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX},

@@ -79,7 +79,11 @@ class Streams:
         tabular, delimiter = _how(request)["tabular"], _how(request)["delimiter"]
         found = self._db.blocking[name].find(filter)  # refuses a filter that is none before the answer begins
         if tabular:
-            fields = await asyncio.to_thread(columns, found)
+            self._exports += 1  # all documents are read for the names of the columns
+            try:
+                fields = await asyncio.to_thread(columns, found)
+            finally:
+                self._exports -= 1
             pieces = _rows(self._db.blocking, name, filter, fields, delimiter)
         else:
             pieces = _lines(self._db.blocking, name, filter)

@@ -33,7 +33,10 @@ CONFIG_BYTES_MAX: Final = 1024 * 1024
 
 
 def write(directory: Path, file: Path, progress: Callable[[str], None] = lambda topic: None) -> list[str]:
-    """Write the bundle as a ZIP file of mode 0600; the names in it. Raises ExistsError, OSError."""
+    """Write the bundle as a ZIP file of mode 0600, whole or not at all; the names in it.
+
+    Raises ExistsError, OSError.
+    """
     place = Place(directory)
     peers = _peers(place)
     secrets = _known_secrets(place, peers)
@@ -58,9 +61,13 @@ def write(directory: Path, file: Path, progress: Callable[[str], None] = lambda 
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         raise ExistsError(f"{file} is there already", hint="give another name") from None
-    with os.fdopen(handle, "wb") as output, zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in texts.items():
-            archive.writestr(name, text)
+    try:
+        with os.fdopen(handle, "wb") as output, zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in texts.items():
+                archive.writestr(name, text)
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
     return list(texts)
 
 

@@ -318,15 +318,14 @@ class Documents:
         names = [name for (name,) in self._all("SELECT name FROM _entgldb_collections ORDER BY name")]
         return [name for name in names if system or not name.startswith(SYSTEM_PREFIX)]
 
-    def conflicts(self, collection: str | None = None) -> list[Conflict]:
+    def conflicts(
+        self, collection: str | None = None, skip: int = 0, limit: int | None = None
+    ) -> list[Conflict]:
         """Losers of concurrent writes with what won, by collection, key and time of writing."""
         if collection is not None:
             check_collection(collection, system=True)
-        return [
-            conflict(row)
-            for row in self._pages(CONFLICT_ROWS, ("", "", 0, 0))
-            if collection in (None, row[0])
-        ]
+        rows = (row for row in self._pages(CONFLICT_ROWS, ("", "", 0, 0)) if collection in (None, row[0]))
+        return [conflict(row) for row in islice(rows, skip, None if limit is None else skip + limit)]
 
     def history(self, collection: str, key: str) -> History:
         """The versions of a document, newest first, as far as the log has them. Raises InvalidError."""

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from entgldb.client.conflicts import version_text
 from entgldb.messages.errors import InvalidError
-from entgldb.web.bodies import number, object_in_query
+from entgldb.web.bodies import SKIP_MAX, number, object_in_query
 from entgldb.web.dashboard.rendering import WHOLE_CHARS, pretty, preview, render
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 PAGE_COLLECTIONS: Final = 100
 PAGE_DOCUMENTS: Final = 25
 HISTORY_ROWS: Final = 50
-SKIP_MAX: Final = 10_000_000
 SORTED_MAX: Final = 50_000
 """Documents that are sorted without an index: some 0.4 s."""
 

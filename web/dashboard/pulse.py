@@ -26,6 +26,7 @@ BUSY_SECONDS: Final = 2.0
 IDLE_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 4.0
 """A node that answers nothing for so long does not answer."""
+WHY_CHARS_MAX: Final = 200
 WATCHERS_MAX: Final = 64
 """Pages that are told at one time."""
 VIEWS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -96,6 +97,8 @@ class Pulse:
             self._miss(f"nothing came in {LOOK_SECONDS:.0f} s")
         except EntglError as fault:
             self._miss(fault.text)
+        except Exception as fault:  # noqa: BLE001 -- a bug may cost one look, and not all that are to come
+            self._miss(f"{type(fault).__name__}: {fault}"[:WHY_CHARS_MAX])
         self.hour.note(self.status, self._clock())
         async with self._looked:
             self._looked.notify_all()

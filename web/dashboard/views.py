@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from entgldb.client.conflicts import version_text
 from entgldb.messages.remote_peers import PeerType
-from entgldb.web.bodies import number
+from entgldb.web.bodies import SKIP_MAX, number
 from entgldb.web.dashboard.attention import MATTERS_MAX, matters
 from entgldb.web.dashboard.mesh import LINKS_MAX, links, picture
 from entgldb.web.dashboard.rendering import preview, render
@@ -29,7 +29,6 @@ FIELDS_MAX: Final = 100
 VALUE_CHARS: Final = 400
 """Of each value of them."""
 UPKEEP_ROWS: Final = 100
-SKIP_MAX: Final = 10_000_000
 ABSENT: Final = object()
 """The value of a field that is not there; null is one."""
 
@@ -79,9 +78,10 @@ class ClusterViews:
     async def conflicts(self, request: Request) -> Response:
         """Versions that lost, each beside the one that stands."""
         skip = number(request, "skip", 0, SKIP_MAX) or 0
-        found = await self._db.conflicts()
-        shown = [_compared(one) for one in found[skip : skip + PAGE_CONFLICTS]]
-        return render("conflicts", conflicts=shown, **_pages(skip, PAGE_CONFLICTS, len(found)))
+        found = await self._db.conflicts(skip=skip, limit=PAGE_CONFLICTS)
+        total = max((self._pulse.status.get("store") or {}).get("conflicts") or 0, skip + len(found))
+        shown = [_compared(one) for one in found]
+        return render("conflicts", conflicts=shown, **_pages(skip, PAGE_CONFLICTS, total))
 
     async def peers(self, request: Request) -> Response:
         """Remote peers and their links."""

@@ -185,5 +185,6 @@ def test_names_and_conflicts_come_by_pages(http: httpx.Client) -> None:
     assert first == {"collections": ["pa", "pb"], "after": "pb"}
     rest = http.get("/v1/collections", params={"after": first["after"]}).json()
     assert (rest["collections"][0], rest["after"]) == ("pc", None)
-    assert http.get("/v1/conflicts", params={"limit": 1}).json() == {"conflicts": [], "more": False}
+    page = {"limit": 1, "skip": 5}
+    assert http.get("/v1/conflicts", params=page).json() == {"conflicts": [], "more": False}
     assert http.get("/v1/conflicts", params={"limit": 1001}).status_code == 400

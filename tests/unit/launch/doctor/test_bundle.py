@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 import zipfile
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from entgldb.client.database import Database
+from entgldb.launch.doctor.bundle import write
 from entgldb.launch.doctor.redacting import REMOVED, text_without, without
 
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
@@ -35,6 +37,23 @@ def test_secrets_are_known_by_their_form_their_value_and_their_name() -> None:
         "peers": [{"a": REMOVED}],
         "n": None,
     }
+
+
+def test_a_bundle_that_a_full_disk_cut_short_is_not_left(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "node.zip"
+    monkeypatch.setattr("entgldb.launch.doctor.bundle.examine", lambda *_, **__: {})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(zipfile.ZipFile, "writestr", full)
+        with pytest.raises(OSError, match="No space left"):
+            write(directory, file)
+    assert not file.exists()
+    assert "doctor.json" in write(directory, file)
 
 
 def test_no_secret_key_token_or_document_is_in_the_bundle_of_a_node(

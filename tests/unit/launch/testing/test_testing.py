@@ -30,6 +30,22 @@ def history(seed: int) -> list[object]:
         return [cluster.time, cluster[0].db["c"].get("k"), conflicts, changes]
 
 
+def test_conflicts_come_by_pages(entgldb_cluster: Make) -> None:
+    cluster = entgldb_cluster(2)
+    cluster.partition([0], [1])
+    for node in cluster.nodes:
+        for name in ("c", "d"):
+            node.db[name].put_many({f"k{number}": {"by": node.name} for number in range(3)})
+    cluster.heal()
+    cluster.settle()
+    db = cluster[0].db
+    found = db.conflicts()
+    assert [(one.collection, one.key) for one in found] == [(c, f"k{n}") for c in "cd" for n in range(3)]
+    assert db.conflicts(skip=1, limit=3) == found[1:4]
+    assert db.conflicts("d", skip=2, limit=3) == found[5:]
+    assert db.conflicts(limit=0) == db.conflicts(skip=6) == []
+
+
 def test_one_seed_is_one_history() -> None:
     assert history(5) == history(5)
     assert history(5) != history(6)

@@ -66,7 +66,8 @@ class Crowd:
     async def collections(self, *, system: bool = False) -> list[str]:
         return [f"collection-{n:05}" for n in range(COLLECTIONS)]
 
-    async def conflicts(self) -> list[Any]:
+    async def conflicts(self, *, skip: int, limit: int) -> list[Any]:
+        assert limit <= 100, "all of them may be gigabytes"
         return []
 
     async def close(self) -> None:
@@ -116,6 +117,22 @@ def test_a_node_that_does_not_answer_is_told_as_such() -> None:
     answer = got(crowd, "/ui/overview")
     assert (answer.status_code, answer.json()["code"]) == (503, "no-node")
     assert got(crowd, "/").status_code == 200, "the page itself is there"
+
+
+def test_a_bug_that_one_look_meets_costs_that_look_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd = Crowd()
+    seen = Pulse(database(crowd))
+
+    async def looks() -> None:
+        await seen.look()
+        with monkeypatch.context() as patched:
+            patched.setattr(crowd, "status", lambda actor: {}["no"])
+            await seen.look()
+            assert (seen.status, seen.beat()) == ({}, {"up": False, "why": "KeyError: 'no'"})
+        await seen.look()
+
+    asyncio.run(looks())
+    assert seen.beat()["up"]
 
 
 def test_looks_are_summed_to_rows_of_ten_seconds_and_kept_for_an_hour() -> None:
