@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -234,7 +235,12 @@ def _connect_through_descriptor(made: socket.socket, directory: Path) -> None:
         os.close(descriptor)
 
 
-_TYPES: Final = {cls.code: cls for cls in EntglError.__subclasses__() if "code" in vars(cls)}
+def by_code(kinds: Iterable[type[EntglError]]) -> dict[ErrorCode, type[EntglError]]:
+    """Code -> the first class of it: an actor or a verb may have one of its own besides."""
+    return {kind.code: kind for kind in reversed(list(kinds)) if "code" in vars(kind)}
+
+
+_TYPES: Final = by_code(EntglError.__subclasses__())
 
 
 def unless_refused(answer: Message) -> Message:

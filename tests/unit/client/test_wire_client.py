@@ -10,12 +10,22 @@ from pathlib import Path
 import pytest
 
 from entgldb.actors.behaviour import Asker, refused
-from entgldb.client.wire import WireClient
+from entgldb.client.wire import WireClient, by_code
 from entgldb.messages import codec
 from entgldb.messages.client import Advanced, Done, Follow, Ping, Relay, Report, Status
 from entgldb.messages.errors import EntglError, NoAnswerError, NoNodeError, NotAllowedError, TooLargeError
 from entgldb.messages.schema import Channel, Message
 from tests.unit.client.answering_node import Answer, Store
+
+
+def test_a_refusal_comes_as_the_error_of_its_code_whatever_else_is_loaded() -> None:
+    class OtherError(EntglError):
+        """Such as a verb has for its own faults."""
+
+        code = NotAllowedError.code
+
+    kinds = by_code([*EntglError.__subclasses__(), OtherError])
+    assert kinds[NotAllowedError.code] is NotAllowedError
 
 
 @pytest.fixture
