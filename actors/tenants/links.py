@@ -22,6 +22,7 @@ from entgldb.messages.local.actors import (
     Tick,
     TokenChecked,
 )
+from entgldb.messages.local.pauses import PausesChanged
 from entgldb.messages.local.tenants import (
     AdmitTenant,
     TenantJudged,
@@ -73,6 +74,7 @@ class SyncTenants(Tenants):
         TenantJudged,
         WhichTenants,
         Isolate,
+        PausesChanged,
         SyncNow,
     }
 
@@ -221,9 +223,18 @@ class SyncTenants(Tenants):
     def on_isolate(self, message: Isolate, ctx: Context) -> None:
         """Of the node as a whole: the door takes no link, and those of the tenants end."""
         if message.seconds > 0:
-            for tenant in list(self.open):
-                self._end_links(tenant, Reason.ISOLATED, "", ctx)
+            self._end_all(Reason.ISOLATED, ctx)
         self.main.handle(message, ctx)
+
+    def on_pauses_changed(self, message: PausesChanged, ctx: Context) -> None:
+        """As a trial."""
+        if message.holds("cloud") is not None:
+            self._end_all(Reason.PAUSED, ctx)
+        self.main.handle(message, ctx)
+
+    def _end_all(self, reason: Reason, ctx: Context) -> None:
+        for tenant in list(self.open):
+            self._end_links(tenant, reason, "", ctx)
 
     def on_sync_now(self, message: SyncNow, ctx: Context) -> None:
         self.to_all(message, ctx)

@@ -12,12 +12,14 @@ from entgldb.actors.tenants.context import TenantContext
 from entgldb.actors.tenants.router import Tenants
 from entgldb.launch.testing.network import End, Weather
 from entgldb.messages import codec
+from entgldb.messages.administration import PauseSync
 from entgldb.messages.client import Commit, Report, RequestId, Write
 from entgldb.messages.limits import FRAME_BYTES_MAX
 from entgldb.messages.local.actors import Applied, Apply, Committed, PinCluster
 from entgldb.messages.schema import Message
 from entgldb.messages.tenants import ChangeTenant
 from tests.simulation.events.clients import Acknowledged, Client
+from tests.simulation.events.operators import Nobody
 from tests.simulation.run import Run
 from tests.simulation.test_calm import quiet
 from tests.simulation.world.node import SimulatedNode
@@ -62,6 +64,11 @@ class Shops:
 
     def wait(self, seconds: float) -> None:
         self.run.world.run(seconds)
+
+    def pause(self, *, paused: bool) -> None:
+        """Have the cloud keep no links to its clients, or keep them again."""
+        assert self.cloud.ask("store", PauseSync("cloud", paused, 0.0), Nobody())
+        self.wait(5.0)
 
     def come(self, *clients: Client) -> None:
         """Their clusters learn of the cloud."""
@@ -326,6 +333,41 @@ def test_a_tenant_with_more_documents_than_it_may_have_is_told_so_may_delete_and
     shops.wait(70.0)
     assert shops.has("shop-1", "four")
     assert shops.link(shops.run.lan[0]) == ("connected", "")
+    assert shops.end() == []
+
+
+def test_what_expires_makes_room_in_a_quota_of_documents() -> None:
+    shops = Shops()
+    shops.come()
+    shops.change("shop-1", "limit", documents=2)
+    shops.ours.write_now("one", "two", "three", life_ms=20_000)
+    shops.wait(5.0)
+    shops.write(shops.ours, "four")
+    assert shops.link(shops.run.lan[0])[1] == "quota-documents"
+    shops.wait(90.0)
+    assert shops.has("shop-1", "four")
+    assert shops.link(shops.run.lan[0]) == ("connected", "")
+    assert shops.end() == []
+
+
+def test_a_cloud_that_is_paused_serves_no_tenant_over_restarts_and_then_all_again() -> None:
+    shops = Shops()
+    shops.come()
+    shops.pause(paused=True)
+    for restarted in (False, True):
+        if restarted:
+            shops.cloud.crash()
+            shops.wait(1.0)
+            shops.cloud.start()
+            shops.wait(20.0)
+        shops.write(shops.ours, f"meanwhile-{restarted}")
+        assert not shops.has("shop-1", f"meanwhile-{restarted}")
+        assert shops.link(shops.run.lan[0])[0] != "connected"
+        assert shops.link(shops.stranger)[0] != "connected"
+    shops.pause(paused=False)
+    shops.wait(70.0)
+    assert shops.has("shop-1", "meanwhile-True")
+    assert shops.link(shops.stranger) == ("connected", "")
     assert shops.end() == []
 
 

@@ -184,10 +184,13 @@ class Client:
         self._pending = RemovePeer(RequestId(self.id, self._counter), CLOUD)
         self._send(self._counter)
 
-    def write_now(self, *keys: str) -> None:
+    def write_now(self, *keys: str, life_ms: int | None = None) -> None:
         """Write documents of these keys at this very moment, unless a request is under way."""
         if self._pending is None and not self.stopped:
-            self._request(tuple(self._put("users", key) for key in keys))
+            writes = [self._put("users", key) for key in keys]
+            if life_ms is not None:
+                writes = [replace(write, expire_after=life_ms) for write in writes]
+            self._request(tuple(writes))
 
     def delete_now(self, *keys: str) -> None:
         """Delete these at this very moment, unless a request is under way."""
