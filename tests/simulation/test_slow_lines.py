@@ -176,3 +176,27 @@ def test_a_cloud_peer_with_a_limit_gets_so_much_a_second_and_the_lan_all_at_once
     assert (total - limit) / limit - 2 < took < 3 * total / limit
     settled_again(run, 60.0)
     assert run.finish().violations == []
+
+
+def test_a_cloud_peer_with_a_limit_gets_a_snapshot_within_it_and_nothing_flaps() -> None:
+    limit, number = 10_000, 30
+    run = calm(2, cloud=True)
+    cloud = cast(SimulatedNode, run.cloud)
+    assert run.lan[1].ask("store", PutPeer(RequestId(b"o" * 16, 1), False, CLOUD, max_rate=limit), Nobody())
+    run.world.run(10.0)
+    cloud.crash()
+    for n in range(number):
+        run.clients[0]._request((Write("users", f"large{n}", body(n, limit)),))
+        run.world.run(1.0, lambda: not run.clients[0].waiting)
+    run.world.run(10.0)
+    for node in run.lan:
+        _forget(node, tombstones=False)
+    before, counted = leaders(run), lost(run)
+    cloud.start()
+    began = run.world.time
+    run.world.run(3.0 * number, lambda: cloud.log.vector() == run.lan[0].log.vector())
+    assert cloud.log.vector() == run.lan[0].log.vector()
+    assert run.world.time - began > number - 2, "so much may come at once"
+    assert leaders(run) == before
+    assert lost(run)[: len(run.lan)] == counted[: len(run.lan)]
+    settled_again(run, 60.0)
