@@ -347,8 +347,11 @@ class StoreKeeper(Behaviour):
         return self.write(message.request, message.writes, ctx)
 
     def apply(self, message: Apply, ctx: Context) -> Message:
+        forks = self.counts[Reason.FORK]
         applied = self._intake.take(message, ctx)
         own_log.after_applying(self.store, ctx)
+        if self.counts[Reason.FORK] > forks:
+            healing.tend(self, ctx)  # a branch that parts earlier is gone back on at once
         return applied
 
     def release(self, message: ReleaseHeld, ctx: Context) -> Message:

@@ -151,6 +151,40 @@ def test_after_heal_origin_all_are_equal_and_the_other_branch_is_not_lost(decide
     assert all(Checkup(node.store.connection).run(still=True) == [] for node in run.lan)
 
 
+def test_a_branch_that_parts_far_before_the_entry_by_which_it_is_known_is_gone_back_on_within_seconds() -> (
+    None
+):
+    lost = 8
+    run = calm(3)
+    one, old = run.lan[0], run.lan[0].origin
+    disks = Disks(run.world, run.watch)
+    seconds_until_everywhere(run, "kept", run.nodes)
+    disks.copy(one)
+    for number in range(lost):
+        seconds_until_everywhere(run, f"lost{number}", run.nodes)
+    run.world.run(1.0)
+    one.crash()
+    disks.put_back(one, told=False)
+    one.start()
+    run.network.cuts |= EVERYTHING
+    run.world.run(1.0)
+    for number in range(lost - 1):
+        run.clients[0].write_now(f"unseen{number}")
+        run.world.run(1.0)
+    run.network.cuts.clear()
+    run.world.run(8.0)
+    run.lan[1].ask("store", HealOrigin(RequestId(b"h" * 16, 1), old, "ours"), Answered())
+    began = run.world.time
+    run.world.run(5.0 * lost, lambda: one.log.vector()[old] == run.lan[1].log.vector()[old])
+    assert run.world.time - began < 2.0 * lost
+    run.world.run(5.0)
+    assert run.unsettled() == ""
+    assert [shown(node) == shown(one) for node in run.lan] == [True] * 3
+    keys = {f"{kind}{number}" for kind in ("lost", "unseen") for number in range(lost - 1)}
+    assert all(one.store.get("users", key) is not None for key in keys)
+    assert shown(one)[1] == []
+
+
 def test_of_two_branches_that_wrote_one_key_one_is_the_document_and_one_the_conflict() -> None:
     run = calm(3)
     one, old = run.lan[0], run.lan[0].origin
