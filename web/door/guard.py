@@ -8,6 +8,7 @@ where a page is from must name this server, too (``Origin`` of the Fetch standar
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
@@ -27,8 +28,8 @@ OPEN_UNDER: Final = "/ui/static/"
 READING: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 DECIDING: Final = frozenset(("/v1/backup",))
 """It is read, and it is everything: for administrators."""
-READING_PATHS: Final = ("/_find", "/_count", "/_distinct", "/_aggregate", "/_explain")
-"""Ends of paths whose POST only reads."""
+READING_POSTS: Final = re.compile(r"/v1/collections/[^/]*/_(find|count|distinct|aggregate|explain)")
+"""The paths whose POST only reads; a key of a document may end like one."""
 
 
 class Guard:
@@ -71,7 +72,7 @@ class Guard:
                 "a bearer token is needed", code=ErrorCode.TOKEN_REFUSED, hint="entgldb http-token add NAME"
             )
         path = scope["path"]
-        self._tokens.admit(token.strip(), _scope_of(scope["method"], path), _collection_of(path))
+        self._tokens.admit(token.strip(), scope_of(scope["method"], path), _collection_of(path))
 
 
 def _name(host: str) -> str:
@@ -88,12 +89,11 @@ def _is_number(name: str) -> bool:
     return True
 
 
-def _scope_of(method: str, path: str) -> str:
+def scope_of(method: str, path: str) -> str:
     """Documents are read and written; of all else every reader may know, and administrators decide."""
     if path in DECIDING:
         return "admin"
-    reads = method in READING or path.endswith(READING_PATHS)
-    if reads:
+    if method in READING or (method == "POST" and READING_POSTS.fullmatch(path)):
         return "read"
     return "write" if path.startswith("/v1/collections/") or path == "/v1/_batch" else "admin"
 

@@ -16,6 +16,7 @@ from entgldb.launch.cli.main import entgldb as command
 from entgldb.launch.node.child import environment
 from entgldb.messages.errors import ConfigError, EntglError, InvalidError, NotAllowedError, NotFoundError
 from entgldb.web.door import tokens as tokens_module
+from entgldb.web.door.guard import scope_of
 from entgldb.web.door.place import Place, read_place
 from entgldb.web.door.tokens import FILE, Tokens
 from tests.unit.actors.gateway.server_certificate import issue_server_certificate
@@ -50,6 +51,32 @@ def test_a_token_is_good_for_its_scope_and_its_collections(tmp_path: Path) -> No
     Tokens(tmp_path).revoke("r")
     with pytest.raises(EntglError, match="not known"):
         tokens.admit(reads, "read", "users")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("GET", "/v1/collections/c/documents/k", "read"),
+        ("GET", "/v1/backup", "admin"),
+        ("POST", "/v1/collections/c/_find", "read"),
+        ("POST", "/v1/collections/_find/_count", "read"),
+        ("POST", "/v1/collections/c/documents", "write"),
+        ("POST", "/v1/_batch", "write"),
+        ("POST", "/v1/verify", "admin"),
+        # a key or name may be whatever a path ends with
+        ("PUT", "/v1/collections/c/documents/_find", "write"),
+        ("PATCH", "/v1/collections/c/documents/a/_count", "write"),
+        ("DELETE", "/v1/collections/c/documents/_distinct", "write"),
+        ("POST", "/v1/collections/c/resolve/_aggregate", "write"),
+        ("POST", "/v1/collections/c/undelete/a/_find", "write"),
+        ("DELETE", "/v1/collections/c/indexes/_find", "write"),
+        ("PUT", "/v1/collections/c/_find", "write"),
+        ("PUT", "/v1/peers/_find", "admin"),
+        ("POST", "/v1/actors/_find", "admin"),
+    ],
+)
+def test_what_only_reads_is_told_by_the_whole_path_and_its_method(method: str, path: str, scope: str) -> None:
+    assert scope_of(method, path) == scope
 
 
 def test_what_is_no_token_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
