@@ -272,7 +272,13 @@ class Applier:
             self.counts[Reason.TOO_LARGE.value] += 1
 
     def _applied(self, version: Version, collection: str) -> bool:
-        """Whether our vector covers ``version`` and, in a system collection, it was applied too."""
+        """Whether our vector covers ``version`` and, in a system collection, it was applied too.
+
+        Nothing that is behind the end of a log ever comes. It counts, as where it was here before the end:
+        it is written again, and names all that it named.
+        """
+        if version.seq > self.state.ended.get(version.origin, version.seq):
+            return True
         known = self.state.origins.get(version.origin)
         if known is None or known.head.seq < version.seq:
             return False

@@ -57,6 +57,7 @@ FOUND = {
     420: "what an unfit version named was forgotten: another had ended it, and it was pruned",
     512: "a cloud that heard nobody forgot its own delete",
     758: "a cloud forgot a delete that an absent member lacked, and showed its old put",
+    898: "a successor of what its writer had written again met that, and was no conflict there",
     2017: "a chunk for which the disk had no room counted as taken: the snapshot was larger than its offer",
 }
 """Seeds, and what was wrong when they failed."""

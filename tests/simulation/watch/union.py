@@ -41,6 +41,10 @@ class Union(checks.Watch):
         before = self._seen.get(node.name, {})
         for row in rows:
             self._read[node.name] = row.lsn
+            if row.operation.id[1] > self._ends.get(row.operation.id[0], row.operation.id[1]):
+                # on its way when the log ended: it goes again as soon as that comes here
+                self.dropped.setdefault(row.operation.id, row.operation)
+                continue
             known = self.union.setdefault(row.operation.id, row.operation)
             if row.operation.id[0] in self.forked:
                 self._branch(row.operation)

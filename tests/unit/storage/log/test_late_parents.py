@@ -135,3 +135,34 @@ def test_notes_are_tidied_in_steps_and_all_in_the_end(monkeypatch: pytest.Monkey
             one.release_held(NOW)
         left.append(notes(one))
     assert left == [[3, 4, 5], [5], [5], [5]]
+
+
+@pytest.mark.parametrize("before_the_end", [False, True])
+def test_a_version_behind_the_end_of_a_log_counts_as_here(*, before_the_end: bool) -> None:
+    """Its writer has ended the log and written it again, under a name that its successor does not know."""
+    old, new, other, node = make("old"), make("new"), make("other"), make("node")
+    first, last = (put(old, b'{"by":"%d"}' % seq, NOW + seq) for seq in range(2))
+    for store in (new, other, node):
+        apply(store, first, NOW)
+    apply(other, last, NOW + 1)
+    successor = put(other, b'{"by":"other"}', NOW + 2)
+    again = put(new, b'{"by":"new"}', NOW + 3)
+
+    def end() -> None:
+        with node.group():
+            node.state.end(node.connection, old.origin, 1)
+            node.release_held(NOW)
+
+    if before_the_end:
+        apply(node, last, NOW + 3)
+        apply(node, successor, NOW + 3)
+        end()
+    else:
+        end()
+        assert apply(node, last, NOW + 3) == {"ended": 1}
+        assert apply(node, successor, NOW + 3) == {}
+    apply(node, again, NOW + 3)
+    assert node.vector()[old.origin][0] == 1
+    assert node.get("c", "k") == b'{"by":"new"}'
+    (conflict,) = Documents(node.connection).conflicts()
+    assert conflict.document == {"by": "other"}
