@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from entgldb.client.writes import Document, Excerpt, document
 from entgldb.messages.schema import Json
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from entgldb.client.door import Door
     from entgldb.storage.documents.explaining import Plan
 
+SLOW_SECONDS: Final = 0.5
+"""A query that takes as long until its first documents is noted in ``log/slow-queries.log``."""
 Sort = str | Sequence[str] | None
 """``"age"``, ``"-age"`` for descending, or several; ties go by key."""
 
@@ -90,6 +93,7 @@ class Reading:
         no ``sort``. ``highlight``: two marks, such as ``("[", "]")``; the ``snippet`` of each document then
         shows the words between them, and ``limit`` is at most 500.
         """
+        begun = perf_counter()
         found = self._database.documents.read_all(
             self.name,
             filter,
@@ -100,6 +104,7 @@ class Reading:
             collation=collation,
             highlight=highlight,
         )
+        self._took("find", perf_counter() - begun, filter, sort, collation)
         if fields is None:
             whole = (document(self.name, key, read) for key, read in found)
             return Found(whole, Place(sort, collation, after))
@@ -118,7 +123,10 @@ class Reading:
 
     def count(self, filter: Mapping[str, Any] | None = None, *, collation: str | None = None) -> int:
         """How many documents match."""
-        return self._database.documents.count(self.name, filter, collation=collation)
+        begun = perf_counter()
+        found = self._database.documents.count(self.name, filter, collation=collation)
+        self._took("count", perf_counter() - begun, filter, None, collation)
+        return found
 
     def distinct(
         self, path: str, filter: Mapping[str, Any] | None = None, *, collation: str | None = None
@@ -127,7 +135,10 @@ class Reading:
 
         ``collation`` is that of the filter. Raises TooLargeError for more than DISTINCT_MAX = 10000.
         """
-        return self._database.documents.distinct(self.name, path, filter, collation=collation)
+        begun = perf_counter()
+        found = self._database.documents.distinct(self.name, path, filter, collation=collation)
+        self._took("distinct", perf_counter() - begun, filter, None, collation)
+        return found
 
     def aggregate(
         self, pipeline: Sequence[Mapping[str, Any]], *, collation: str | None = None
@@ -147,6 +158,21 @@ class Reading:
     ) -> Plan:
         """How ``find`` answers this on this node, having done it: ``print(users.explain({...}))``."""
         return self._database.documents.explain(self.name, filter, sort=sort, collation=collation)
+
+    def _took(
+        self,
+        verb: str,
+        seconds: float,
+        filter: Mapping[str, Any] | None,
+        sort: Sort,
+        collation: str | None,
+    ) -> None:
+        """Note a query that took long."""
+        if seconds >= SLOW_SECONDS:
+            from entgldb.client.upkeep.slow import note
+
+            documents = self._database.documents
+            note(self._database.directory, documents, verb, self.name, filter, sort, collation, seconds)
 
 
 def _excerpts(

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from entgldb.messages.schema import Json
 from entgldb.storage.documents.finding import Finder
 from entgldb.storage.rules.field_path import parse_path
 from entgldb.storage.rules.filtering.cursor import names
@@ -60,6 +61,26 @@ def explain(
         missing = _missing(filter, names(sort), collation, first) if not used else ()
         text = _words(collection, used, read, found, documents, names(sort) if sorts else (), missing)
         return Plan(used, read, found, documents, sorts, missing, text)
+
+    return finder.steadily(answer)
+
+
+def outline(
+    finder: Finder,
+    collection: str,
+    filter: Mapping[str, Any] | None,
+    sort: str | Sequence[str] | None,
+    collation: str | None,
+) -> dict[str, Json]:
+    """How a query would be answered, without doing so: ``indexes``, ``steps`` of SQLite, ``missing``."""
+
+    def answer(connection: sqlite3.Connection) -> dict[str, Json]:
+        asked = finder.question(collection, filter, sort, collation=collation)
+        sql = f"EXPLAIN QUERY PLAN SELECT id FROM {asked.source} ORDER BY {asked.order}"  # noqa: S608 -- compiled
+        steps: list[Json] = [row[3] for row in connection.execute(sql, asked.values)]
+        used = asked.indexes()
+        missing = _missing(filter, names(sort), collation, set()) if not used else ()
+        return {"indexes": list(used), "steps": steps, "missing": list(missing)}
 
     return finder.steadily(answer)
 

@@ -227,7 +227,7 @@ class Documents:
         self, collection: str, filter: Mapping[str, Any] | None = None, *, collation: str | None = None
     ) -> Iterator[list[str]]:
         """The keys of the documents that match, page by page; raises as ``read_all``."""
-        pages = self._finder.pages("1", collection, filter, collation=collation)
+        pages = self.finder.pages("1", collection, filter, collation=collation)
         return ([key for key, _ in page] for page in pages)
 
     def find(
@@ -258,7 +258,7 @@ class Documents:
         Raises UnsupportedError or InvalidError at the call. Long results are read page by page: a
         document that is changed meanwhile appears as it is then, if it still matches.
         """
-        pages = self._finder.pages(
+        pages = self.finder.pages(
             _READ,
             collection,
             filter,
@@ -277,7 +277,7 @@ class Documents:
         self, collection: str, filter: Mapping[str, Any] | None = None, *, collation: str | None = None
     ) -> int:
         """How many documents match."""
-        return self._finder.count(collection, filter, collation)
+        return self.finder.count(collection, filter, collation)
 
     def distinct(
         self,
@@ -288,7 +288,7 @@ class Documents:
         collation: str | None = None,
     ) -> list[Json]:
         """The different values at a path of those that match, those of arrays one by one, in order."""
-        return self._finder.distinct(collection, path, filter, collation)
+        return self.finder.distinct(collection, path, filter, collation)
 
     def aggregate(
         self, collection: str, pipeline: Sequence[Mapping[str, Any]], *, collation: str | None = None
@@ -311,7 +311,7 @@ class Documents:
         """How a query is answered; it is carried out for that."""
         from entgldb.storage.documents.explaining import explain
 
-        return explain(self._finder, collection, filter, sort, collation)
+        return explain(self.finder, collection, filter, sort, collation)
 
     def collections(self, *, system: bool = False) -> list[str]:
         """Names of collections that ever had a document here."""
@@ -381,7 +381,7 @@ class Documents:
         return found
 
     @functools.cached_property
-    def _finder(self) -> Finder:
+    def finder(self) -> Finder:
         # a reader of keys alone needs no filters: they are much to import
         from entgldb.storage.documents import filter, order
         from entgldb.storage.documents.finding import Finder

@@ -19,8 +19,9 @@ def diag(directory: Path, as_json: bool, output: Path) -> None:
     """Write what helps to understand a node into a ZIP file: without secrets, and without documents.
 
     In it: the status, the configuration with where each value comes from, doctor's findings, alarms,
-    remote peers, indexes, the logs, versions. Keys, tokens and client secrets are taken out, by name, by
-    form, and by value. Node ids, addresses and names of collections stay: look into it before you send it.
+    remote peers, indexes, the logs, slow queries with their plans, versions. Keys, tokens and client
+    secrets are taken out, by name, by form, and by value. Node ids, addresses and names of collections
+    stay: look into it before you send it.
 
     Example: entgldb diag -o node.zip
     """

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from entgldb.client.database import Database
+from entgldb.client.forms import found
 from entgldb.launch.doctor.bundle import write
 from entgldb.launch.doctor.redacting import REMOVED, text_without, without
 
@@ -68,6 +69,8 @@ def test_no_secret_key_token_or_document_is_in_the_bundle_of_a_node(
         )
     says("log-level", "debug")
     db["users"].put("canary-key", {"text": "canary-body 2"})
+    monkeypatch.setattr(found, "SLOW_SECONDS", 0.0)
+    assert db["users"].count({"text": "canary-body 2"}) == 1
     with (directory / "log" / "entgldb.log").open("a") as log:
         log.write(f"what must not stand here: {JWT} canary-environment\n")
     file = tmp_path / "node.zip"
@@ -86,5 +89,6 @@ def test_no_secret_key_token_or_document_is_in_the_bundle_of_a_node(
     assert [peer["held_as"] for peer in json.loads(parts["remote_peers.json"])] == ["sealed", "env"]
     assert json.loads(parts["indexes.json"])[0]["collection"] == "users"
     assert b" is committed as lan-1/" in parts["log/entgldb.log"]
+    assert b'"filter": {"text": "text"}' in parts["log/slow-queries.log"]
     assert "is there already" in says("diag", "-o", str(file), code=1)
     says("log-level", "configured")

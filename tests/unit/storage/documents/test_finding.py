@@ -242,7 +242,7 @@ def test_a_write_between_plan_and_reading_hides_no_document(tmp_path: Path, how:
         with store.group():
             building = store.build_indexes()
     documents = Documents.open(tmp_path)
-    finder = documents._finder
+    finder = documents.finder
     ask = finder.ask
     changed: list[str] = []
 
