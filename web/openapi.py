@@ -134,6 +134,7 @@ ANSWERS: Final[dict[str, dict[int, Schema | None]]] = {
     "remove_peer": {204: None},
     "test_peer": {200: _closed(("steps",), steps=_array(_OBJECT))},
     "conflicts": {200: _closed(("conflicts", "more"), conflicts=_array(_OBJECT), more=_FLAG)},
+    "imports": {200: _closed(("imports",), imports=_array(_OBJECT))},
     "import_": {200: _closed(("stored", "seconds"), stored=_COUNT, seconds={"type": "number"})},
     "ask": {200: _closed(("actor", "answer"), actor=_TEXT, answer=_OBJECT)},
     "tell": {202: _closed(("actor", "sent"), actor=_TEXT, sent=_TEXT)},

@@ -9,7 +9,7 @@ import asyncio
 import io
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -21,7 +21,9 @@ from entgldb.client.database import Database as Blocking
 from entgldb.client.streams.lines import KEY_FIELD, Lines, exported
 from entgldb.client.streams.tabular import Rows, Writer, columns
 from entgldb.client.upkeep.backup import copied
+from entgldb.client.upkeep.tracing import CALL
 from entgldb.messages.errors import BusyError, EntglError, InvalidError
+from entgldb.messages.schema import Json
 from entgldb.web.bodies import answer, object_in_query, text_of_json
 
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ class Streams:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._imports = self._exports = self._downloads = 0
+        self._imports = list[_Import]()
+        self._exports = self._downloads = 0
         self._copying = False
 
     def routes(self) -> list[Route]:
@@ -49,6 +52,7 @@ class Streams:
         collection = "/v1/collections/{collection}"
         return [
             Route(f"{collection}/_import", self.import_, methods=["POST"]),
+            Route("/v1/imports", self.imports, methods=["GET"]),
             Route(f"{collection}/_export", self.export, methods=["GET"]),
             Route("/v1/backup", self.backup, methods=["GET"]),
         ]
@@ -58,18 +62,21 @@ class Streams:
 
         A fault names its line, and how many documents are stored before it.
         """
-        if self._imports >= IMPORTS_MAX:
+        if len(self._imports) >= IMPORTS_MAX:
             raise BusyError(f"{IMPORTS_MAX} imports are under way", hint="try again later")
-        collection, how = request.path_params["collection"], _how(request)
-        self._imports += 1
-        body = _Body(request)
-        begun = time.monotonic()
+        how, body = _how(request), _Body(request)
+        work = _Import(request.path_params["collection"], body)
+        self._imports.append(work)
         try:
-            stored = await asyncio.to_thread(_stored, self._db.directory, collection, body, how)
+            stored = await asyncio.to_thread(work.store, self._db.directory, how)
         finally:
-            self._imports -= 1
+            self._imports.remove(work)
             body.end()
-        return answer({"stored": stored, "seconds": round(time.monotonic() - begun, 3)})
+        return answer({"stored": stored, "seconds": work.seconds})
+
+    async def imports(self, request: Request) -> Response:
+        """The imports that are under way: how many bytes of the body have come, and documents been read."""
+        return answer({"imports": [work.told() for work in self._imports]})
 
     async def export(self, request: Request) -> Response:
         """All documents that match ``filter``, by key, as JSON Lines or with ``format=csv`` as CSV."""
@@ -137,6 +144,11 @@ class _Body(io.RawIOBase):
         self._piece = memoryview(b"")
         self._awaited: Any = None
         self._over = False
+        self.come = 0
+        """Bytes that were read from it."""
+        length = request.headers.get("content-length", "")
+        self.size = int(length) if length.isdecimal() else None
+        """Bytes in all, where the client has said that."""
 
     def readable(self) -> bool:
         return True
@@ -153,6 +165,7 @@ class _Body(io.RawIOBase):
         taken = self._piece[: len(buffer)]
         buffer[: len(taken)] = taken
         self._piece = self._piece[len(taken) :]
+        self.come += len(taken)
         return len(taken)
 
     async def _next(self) -> bytes | None:
@@ -166,6 +179,54 @@ class _Body(io.RawIOBase):
         self._over = True
         if self._awaited is not None:
             self._awaited.cancel()
+
+
+class _Import:
+    """One import, and how far it has come."""
+
+    def __init__(self, collection: str, body: _Body) -> None:
+        self._collection, self._body = collection, body
+        self._begun, self._name = time.monotonic(), CALL.get()
+        self._documents = 0
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return round(time.monotonic() - self._begun, 3)
+
+    def told(self) -> dict[str, Json]:
+        """One element of ``imports``."""
+        return {
+            "request": self._name,
+            "collection": self._collection,
+            "documents": self._documents,
+            "bytes": self._body.come,
+            "of_bytes": self._body.size,
+            "seconds": self.seconds,
+        }
+
+    def store(self, directory: Path, how: dict[str, Any]) -> int:
+        """In a thread: how many documents were stored. Raises an error that says what stands."""
+        file, collection = io.BufferedReader(self._body, PIECE_BYTES), self._collection
+        read: Lines | Rows
+        if how["tabular"]:
+            csv = {"delimiter": how["delimiter"], "typed": how["typed"]}
+            read = Rows(file, "the body", how["key"], collection, **csv)
+        else:
+            read = Lines(file, "the body", how["key"], collection)
+        try:
+            # a connection of its own: it keeps nobody else waiting
+            with Blocking(directory) as db:
+                return db[collection].put_many(self._counted(read))
+        except EntglError as fault:
+            fault.text = f"{fault.text.removesuffix('.')}; {read.given.stored(fault.stored)}"
+            fault.hint = HOW if "entgldb import" in fault.hint else fault.hint
+            raise
+
+    def _counted(self, read: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for one in read:
+            self._documents += 1
+            yield one
 
 
 def _how(request: Request) -> dict[str, Any]:
@@ -187,24 +248,6 @@ def _how(request: Request) -> dict[str, Any]:
         "delimiter": delimiter,
         "typed": typed == "true",
     }
-
-
-def _stored(directory: Path, collection: str, body: _Body, how: dict[str, Any]) -> int:
-    """In a thread: how many documents were stored. Raises an error that says what stands."""
-    file = io.BufferedReader(body, PIECE_BYTES)
-    read: Lines | Rows
-    if how["tabular"]:
-        read = Rows(file, "the body", how["key"], collection, delimiter=how["delimiter"], typed=how["typed"])
-    else:
-        read = Lines(file, "the body", how["key"], collection)
-    try:
-        # a connection of its own: it keeps nobody else waiting
-        with Blocking(directory) as db:
-            return db[collection].put_many(read)
-    except EntglError as fault:
-        fault.text = f"{fault.text.removesuffix('.')}; {read.given.stored(fault.stored)}"
-        fault.hint = HOW if "entgldb import" in fault.hint else fault.hint
-        raise
 
 
 def _lines(db: Blocking, name: str, filter: Any) -> Iterator[bytes]:

@@ -46,13 +46,13 @@ def test_clients_that_are_sent_events() -> None:
 @pytest.mark.parametrize(
     ("counter", "limit", "handler"),
     [
-        ("_imports", streams.IMPORTS_MAX, "import_"),
+        ("_imports", [None] * streams.IMPORTS_MAX, "import_"),
         ("_exports", streams.EXPORTS_MAX, "export"),
         ("_downloads", streams.DOWNLOADS_MAX, "backup"),
         ("_copying", True, "backup"),
     ],
 )
-def test_streams(counter: str, limit: int, handler: str) -> None:
+def test_streams(counter: str, limit: object, handler: str) -> None:
     made = Streams(NOBODY)
     setattr(made, counter, limit)
     with pytest.raises(BusyError, match="under way"):

@@ -90,22 +90,29 @@ def test_a_fault_names_its_line_and_what_stands(http: httpx.Client) -> None:
 
 @pytest.mark.slow
 def test_a_client_that_goes_leaves_what_is_stored_and_a_place_for_the_next(http: httpx.Client) -> None:
-    for _ in range(3):  # one more than there are places
+    for turn in range(3):  # one more than there are places
         with socket.create_connection((http.base_url.host, http.base_url.port or 0)) as gone:
             head = "POST /v1/collections/gone/_import HTTP/1.1\r\nContent-Type: application/jsonl\r\n"
-            host = f"Host: {http.base_url.netloc.decode()}\r\nContent-Length: 1000000\r\n\r\n"
-            gone.sendall((head + host).encode() + b"".join(lines(600)))
+            host = f"Host: {http.base_url.netloc.decode()}\r\nContent-Length: 1000000\r\n"
+            body = b"".join(lines(600))
+            gone.sendall(f"{head}{host}X-Request-ID: slow-{turn}\r\n\r\n".encode() + body)
             until(
                 lambda: http.post("/v1/collections/gone/_count", json={}).json()["count"] >= 500 or None,
                 20,
                 "the first part of an import",
             )
+            told = {row["request"]: row for row in http.get("/v1/imports").json()["imports"]}[f"slow-{turn}"]
+            assert (told["collection"], told["of_bytes"]) == ("gone", 1_000_000)
+            assert 500 <= told["documents"] <= 600
+            assert 0 < told["bytes"] <= len(body)
+            assert told["seconds"] >= 0
         http.delete("/v1/collections/gone/documents/k00000")
 
     def free() -> bool:
         return http.post("/v1/collections/gone/_import", content=lines(1), headers=LINES).status_code == 200
 
     until(lambda: free() or None, 20, "a place for an import")
+    assert http.get("/v1/imports").json() == {"imports": []}
 
 
 @pytest.mark.slow
