@@ -37,6 +37,8 @@ class Paced(Protocol):
     _timer: asyncio.TimerHandle | None = None
     _sending: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _due = 0.0
+    _then = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
@@ -77,10 +79,24 @@ class Paced(Protocol):
         """Whether a request is under way."""
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _wait(self, seconds: float, method: str) -> None:
+    def _wait(self, seconds: float, then: str) -> None:
+        """Call a method in so many seconds, unless this is called again before."""
+        self._due, self._then = self.loop.time() + seconds, then
+        # a timer that runs is left to run, and looks at its end whether it is meant: each new one costs more
+        if self._timer is None or self._timer.when() > self._due:
+            self._arm()
+
+    def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_later(seconds, getattr(self, method))
+        self._timer = self.loop.call_at(self._due, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self.loop.time() < self._due:
+            self._arm()
+        else:
+            getattr(self, self._then)()
 
     def _late(self) -> None:
         """The head has not come. Between two requests uvicorn's own timer runs."""
