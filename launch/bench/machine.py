@@ -89,4 +89,4 @@ def fsync_ms(directory: Path) -> float:
     finally:
         os.close(file)
         path.unlink()
-    return round(statistics.median(taken) * 1_000, 3)
+    return float(f"{statistics.median(taken) * 1_000:.3g}")
