@@ -15,7 +15,9 @@ from entgldb.launch.bench.large import Step, large
 from entgldb.launch.bench.sides import Side, lone_node, opened
 from entgldb.launch.bench.web import web
 from entgldb.launch.bench.works import DOCUMENTS, Bench, Figure, Result, in_turns
+from entgldb.launch.node.web import require
 from entgldb.launch.playground.temporary import temporary
+from entgldb.messages.errors import EntglError
 
 OPENED_DOCUMENTS: Final = 20_000
 """In a directory that is open in the program itself, before the clock runs."""
@@ -30,6 +32,15 @@ TIMED: Final[dict[str, tuple[Callable[[Side, int], float], int]]] = {
     "W8.get": (Side.gets, 20_000),
 }
 """The method that is timed for a figure, and the number of its calls in one turn."""
+
+
+def measurable(figures: Sequence[Figure]) -> list[Figure]:
+    """Those of ``figures`` for which all is installed; who names one is told what it lacks."""
+    try:
+        require()
+    except EntglError:
+        return [figure for figure in figures if WORKS[figure.work] is not web]
+    return list(figures)
 
 
 def run_bench(bench: Bench, figures: Sequence[Figure]) -> list[Result]:

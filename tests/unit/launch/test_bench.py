@@ -13,6 +13,7 @@ from entgldb.launch.bench.floor import Floor, floor
 from entgldb.launch.bench.large import Step, steps_table
 from entgldb.launch.bench.link_floor import converge_on_floor, notice_on_floor
 from entgldb.launch.bench.machine import file_system, look
+from entgldb.launch.bench.run import measurable
 from entgldb.launch.bench.sides import COLLECTION, document, key
 from entgldb.launch.bench.works import (
     FIGURES,
@@ -26,6 +27,7 @@ from entgldb.launch.bench.works import (
     table,
 )
 from entgldb.launch.cli.common import run
+from entgldb.launch.node import web as node_web
 from entgldb.messages.errors import InvalidError
 
 RATIO = Figure("W1", "single", "documents/s", Wanted.RATIO, 0.5)
@@ -105,6 +107,13 @@ def test_figures_are_chosen_by_work_or_by_name() -> None:
         select(["W1", "W9"])
     assert {figure.full_name for figure in GROWN_FIGURES} == {"W1.single", "W1.bulk", "W6.get", "W6.query"}
     assert len({figure.full_name for figure in FIGURES}) == len(FIGURES)
+
+
+def test_without_its_libraries_the_http_server_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measurable(FIGURES) == list(FIGURES)
+    monkeypatch.setattr(node_web, "NEEDS", ("no_such_library",))
+    left = measurable(FIGURES)
+    assert {figure.work for figure in FIGURES} - {figure.work for figure in left} == {"W11"}
 
 
 def test_a_percentile_is_one_of_the_values() -> None:
