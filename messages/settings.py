@@ -21,6 +21,8 @@ class StoreSettings(Record):
     """Bytes free on the disk below which the node refuses each request that makes the file grow."""
     tenants: bool = False
     """Cloud role only: it serves tenants, each from a file of its own."""
+    storage: str = ""
+    """The PostgreSQL that has the tenants' data instead; empty: there is none."""
 
 
 @record
@@ -44,6 +46,8 @@ class OplogSettings(Record):
     """Cloud role only: it serves several clusters, and keeps tombstones for each."""
     tenants: bool = False
     """Cloud role only: it serves tenants, each from a file of its own."""
+    storage: str = ""
+    """The PostgreSQL that has the tenants' data instead; empty: there is none."""
 
 
 @record
@@ -87,6 +91,8 @@ class SyncSettings(Record):
     tenant_idle: float = 300.0
     """Seconds without a link after which a tenant is closed."""
     tenants_open: int = 200
+    storage: str = ""
+    """The PostgreSQL that has the tenants' data; empty: each has a file."""
     """Tenants that are open at one time."""
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import resource
+import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from entgldb.actors import ports
 from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.oplog.snapshot_files import FileChunks, FileShelf
 from entgldb.actors.ports import Disk, Links, Secrets, TokenChecker
@@ -24,7 +27,7 @@ from entgldb.messages.local.tenants import ForTenant
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings, StoreSettings, SyncSettings
 from entgldb.storage.file.open import rest
-from entgldb.storage.log.read import LogReader
+from entgldb.storage.log.read import LogQueries, LogReader
 from entgldb.storage.repair.copies import Fingerprints
 from entgldb.storage.store import Store
 from entgldb.storage.tenants.catalogue import Catalogue
@@ -45,13 +48,43 @@ def stores(
 
     def opened(tenant: str) -> Opened:
         own = replace(given, directory=str(files.make(tenant)))
-        now_ms = time.time_ns() // 1_000_000
-        made = Store.open(own.directory, given.node_id, now_ms, statements=STATEMENTS)
+        made = _store(own, tenant)
         kept = made.connection
         return Opened(StoreKeeper(own, made, secrets, disk), kept.close, partial(rest, kept))
 
     _more_files()
-    return StoreTenants(main, opened, Catalogue(store.connection), files)
+    removed: ports.TenantFiles = files
+    if given.storage:
+        from entgldb.storage.postgres.tenants import TenantRows
+
+        removed = TenantRows(given.storage, files)
+    return StoreTenants(main, opened, Catalogue(store.connection), removed)
+
+
+def _store(own: StoreSettings, tenant: str) -> Store:
+    now_ms = time.time_ns() // 1_000_000
+    if not own.storage:
+        return Store.open(own.directory, own.node_id, now_ms, statements=STATEMENTS)
+    from entgldb.storage.postgres import store as postgres
+
+    return postgres.Store.connect(own.storage, tenant, own.node_id, now_ms)
+
+
+def _log(directory: str, storage: str, tenant: str) -> LogQueries:
+    if not storage:
+        return LogReader.open(directory)
+    from entgldb.storage.postgres import store as postgres
+
+    return postgres.LogReader.connect(storage, tenant)
+
+
+def _source(storage: str, tenant: str) -> Callable[[], sqlite3.Connection] | None:
+    """Opens the data of a tenant for a snapshot, where it is not in a file."""
+    if not storage:
+        return None
+    from entgldb.storage.postgres import store as postgres
+
+    return partial(postgres.source, storage, tenant)
 
 
 def oplogs(main: OplogKeeper, given: OplogSettings, loop: SideLoop, disk: Disk) -> Tenants:
@@ -62,8 +95,9 @@ def oplogs(main: OplogKeeper, given: OplogSettings, loop: SideLoop, disk: Disk) 
             loop.post(ForTenant(tenant, codec.encode(message)))
 
         own = replace(given, directory=str(tenant_directory(given.directory, tenant)))
-        log = LogReader.open(own.directory)
-        shelf, found = FileShelf(post, own.directory), Fingerprints(log.connection)
+        log = _log(own.directory, own.storage, tenant)
+        shelf = FileShelf(post, own.directory, _source(own.storage, tenant))
+        found = Fingerprints(log.connection)
         return Opened(OplogKeeper(own, log, found, shelf, disk), log.close, partial(rest, log.connection))
 
     _more_files()
@@ -76,7 +110,7 @@ def syncs(given: SyncSettings, log: LogReader, links: Links, checker: TokenCheck
 
     def opened(tenant: str) -> Opened:
         own = replace(given, directory=str(tenant_directory(given.directory, tenant)))
-        read = LogReader.open(own.directory)
+        read = _log(own.directory, own.storage, tenant)
         chunks, witness = FileChunks(own.directory), CaWitness(read.authorities)
         behaviour = Sync(own, read, witness, links, vouched, chunks)
         return Opened(behaviour, read.close, partial(rest, read.connection))

@@ -49,6 +49,7 @@ FIXED: Final = {
     "http": "http",
     "log_format": "log.format",
     "tenants": "cloud.tenants",
+    "storage": "cloud.storage",
     "tenant_claim": "cloud.tenant_claim",
     "tenant_map": "cloud.tenant_map",
 }

@@ -15,6 +15,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Final
@@ -39,10 +40,17 @@ _CACHE_KIB: Final = 2_048
 class FileShelf:
     """For oplog. One thread at a time writes; all else is done at once."""
 
-    def __init__(self, post: Callable[[Message], None], directory: str | Path) -> None:
-        """``post``, called in that thread, hands oplog a message."""
+    def __init__(
+        self,
+        post: Callable[[Message], None],
+        directory: str | Path,
+        source: Callable[[], sqlite3.Connection] | None = None,
+    ) -> None:
+        """``post``, called in that thread, hands oplog a message; ``source``, called there, too, opens the
+        data where it is not in the directory."""
         self._post = post
         self._directory = Path(directory)
+        self._source = source or partial(open_reader, self._directory)
         self._folder = self._directory / SNAPSHOT_FOLDER
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._clear()
@@ -68,7 +76,7 @@ class FileShelf:
         try:
             with (
                 _faults(part),
-                contextlib.closing(open_reader(self._directory)) as source,
+                contextlib.closing(self._source()) as source,
                 contextlib.closing(_create(part)) as target,
             ):
                 # nobody reads it before it is whole, and a half one is worth nothing

@@ -182,7 +182,7 @@ class _Builder:
         store = self._store(node_id, directory, role, cluster, key_file)
         sync = self._sync(node_id, role, cluster)
         settings = NodeSettings(
-            store=replace(store, tenants=bool(sync.tenants)),
+            store=replace(store, tenants=bool(sync.tenants), storage=sync.storage),
             oplog=self._oplog(node_id, role, store.hard_floor, sync),
             sync=sync,
             election=self._election(node_id, role),
@@ -230,6 +230,7 @@ class _Builder:
             hard_floor=hard_floor,
             shared=sync.shared,
             tenants=bool(sync.tenants),
+            storage=sync.storage,
         )
 
     def _sync(self, node_id: str, role: str, cluster: str) -> SyncSettings:

@@ -63,7 +63,7 @@ def seen(connection: sqlite3.Connection, heads: Mapping[Origin, int]) -> dict[Or
     first = dict(
         connection.execute(
             "SELECT o.name, min(l.seq) FROM _entgldb_oplog l JOIN _entgldb_origins o ON o.id = l.origin"
-            " WHERE l.applied = 0 GROUP BY l.origin"
+            " WHERE l.applied = 0 GROUP BY o.name"
         ).fetchall()
     )
     return {

@@ -24,10 +24,13 @@ _LOCK: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1 FOR UPDATE
 _UNLOCK: Final = "UPDATE entgldb_tenants SET version = $2 WHERE tenant = $1"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+PAGE_ROWS: Final = 1_000
+"""Rows of a long read that are here at one time."""
 ARRAY_ROWS: Final = 1_000
 """Rows that are written by one statement."""
-_NOTHING: Final = ("CREATE VIEW ", "DROP VIEW ", "DROP TABLE IF EXISTS temp.")
-"""A file has views, for people who look into it; ``CREATE TEMP TABLE`` empties a table here."""
+_NOTHING: Final = ("CREATE VIEW ", "DROP VIEW ", "DROP TABLE IF EXISTS temp.", "PRAGMA shrink_memory")
+"""A file has views, for people who look into it, and pages in memory; ``CREATE TEMP TABLE`` empties a table
+here."""
 
 
 class Cursor:
@@ -56,8 +59,10 @@ class Cursor:
 class Connection:
     """One tenant's."""
 
-    def __init__(self, server: Server, tenant: str) -> None:
+    def __init__(self, server: Server, tenant: str, *, alone: bool = False) -> None:
+        """``alone``: nobody else has the server's connections, which end with this one."""
         self.server = server
+        self._alone_there = alone
         self.tenant = tenant
         self.total_changes = 0
         self.seen: int | None = None
@@ -67,7 +72,9 @@ class Connection:
         self._held: psycopg.Connection[Any] | None = None
         self._version: int | None = None
         """Of the row that is locked; None while none is."""
+        self._traced: Callable[[str], object] | None = None
         self._changed = 0
+        self._cursors = 0
         self._read_anew = False
         """Whether ``begun`` was called in the group that runs."""
         self._staged: sqlite3.Connection | None = None
@@ -76,8 +83,14 @@ class Connection:
     def in_transaction(self) -> bool:
         return self._held is not None
 
+    def set_trace_callback(self, callback: Callable[[str], object] | None) -> None:
+        """Have each statement told before it is carried out."""
+        self._traced = callback
+
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Cursor:
         """Raises PostgresFault, or EntglError ``unsupported``."""
+        if self._traced is not None:
+            self._traced(sql)
         special = _SPECIAL.get(sql.split(" ", 1)[0])
         if special is not None:
             return special(self, sql, parameters)
@@ -90,6 +103,8 @@ class Connection:
                 return self._alone(sql, parameters)
             with refusals():
                 return self._read(known, given)
+        if self._version is None:
+            return Cursor(self._streamed(self._held, known, given))
         with refusals():
             self.server.trips += 1
             found = self._held.execute(known.sql, given)
@@ -133,6 +148,8 @@ class Connection:
         if self._held is not None:
             self._rollback()
         self._detach()
+        if self._alone_there:
+            self.server.close()
 
     # --- statements of rows ----------------------------------------------------------------------
 
@@ -141,7 +158,7 @@ class Connection:
             # the last of several rows of one key is what would stand
             rows = list({tuple(row[one] for one in how.key): row for row in rows}.values())
         assert self._held is not None
-        arrays = [[row[column] for row in rows] for column in how.columns]
+        arrays = [_of_one_type([row[column] for row in rows]) for column in how.columns]
         with refusals():
             self.server.trips += 1
             self.total_changes += self._held.execute(how.sql, [self.tenant, *arrays]).rowcount
@@ -162,6 +179,17 @@ class Connection:
             raise
         finally:
             self.server.give_back(held)
+
+    def _streamed(
+        self, held: psycopg.Connection[Any], known: Translated, given: list[Any]
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rows of a long read, a page in memory at a time; others may be read meanwhile."""
+        self._cursors += 1
+        with refusals(), psycopg.RawServerCursor(held, f"c{self._cursors}") as cursor:
+            cursor.itersize = PAGE_ROWS
+            cursor.execute(known.sql, given)
+            for row in cursor:
+                yield _as_stored(row, known) if known.as_bytes or known.marked else row
 
     def _result(self, known: Translated, found: psycopg.Cursor[Any]) -> Cursor:
         rows = found.fetchall() if found.description else []
@@ -344,17 +372,24 @@ _SPECIAL: Final[dict[str, Callable[[Connection, str, Any], Cursor]]] = {
 }
 
 
+def _of_one_type(column: list[Any]) -> list[Any]:
+    """The values of a column, of which truths are numbers."""
+    return [int(one) if isinstance(one, bool) else one for one in column] if True in column else column
+
+
 def _given(known: Translated, parameters: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
     """The parameters in order, those that go into text as text can be."""
     if known.names is not None:
         assert isinstance(parameters, Mapping)
         return [parameters[name] for name in known.names]
     assert isinstance(parameters, Sequence)
-    if not known.texts:
+    if not known.texts and not known.blobs:
         return parameters
     given = list(parameters)
     for place in known.texts:
         given[place] = stored(given[place])
+    for place in known.blobs:
+        given[place] = stored_as_bytes(given[place])
     return given
 
 
@@ -367,8 +402,15 @@ def stored(value: Any) -> Any:
     return value
 
 
+def stored_as_bytes(value: Any) -> Any:
+    """A value as a column of bytes holds it: ``read`` tells it from a text that was copied there."""
+    return f"\\x{value.hex()}".encode() if isinstance(value, bytes) and value.startswith(b"\\") else value
+
+
 def read(value: Any) -> Any:
-    """The value that ``stored`` had got."""
+    """The value that ``stored`` or ``stored_as_bytes`` had got."""
+    if isinstance(value, bytes):
+        return bytes.fromhex(value[2:].decode()) if value.startswith(b"\\") else value
     if isinstance(value, str) and value.startswith("\\"):
         found = bytes.fromhex(value[2:])
         return found if value[1] == "x" else found.decode()

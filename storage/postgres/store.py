@@ -38,9 +38,8 @@ class Store(store.Store):
         check_node_id(node_id)
         on = server(dsn)
         with translating("PostgreSQL"):
-            schema.prepare(on)
             connection = Connection(on, tenant)
-            _ensure(on, tenant)
+            ensure(connection)
             with closed_on_fault(as_sqlite(connection)):
                 Identity.ensure(as_sqlite(connection), node_id)
                 made = cls(as_sqlite(connection), None)
@@ -83,13 +82,19 @@ class LogReader(read.LogQueries):
 
     @classmethod
     def connect(cls, dsn: str, tenant: str) -> Self:
-        """Raises EntglError where PostgreSQL cannot be had."""
+        """The tenant has been made. Connects with its first read."""
         return cls(as_sqlite(Connection(server(dsn), tenant)))
 
 
-def _ensure(on: Server, tenant: str) -> None:
-    """Make the rows that every tenant has."""
-    connection = Connection(on, tenant)
+def source(dsn: str, tenant: str) -> sqlite3.Connection:
+    """A connection of its own, for another thread: one long read of a tenant."""
+    return as_sqlite(Connection(Server(dsn), tenant, alone=True))
+
+
+def ensure(connection: Connection) -> None:
+    """Make the tables, and the rows that every tenant has. Raises ConfigError, PostgresFault."""
+    on, tenant = connection.server, connection.tenant
+    schema.prepare(on)
     held = on.lease()
     try:
         held.execute("BEGIN")

@@ -48,6 +48,8 @@ class Translated(NamedTuple):
     """The parameters by name, in order; None where they stand in order."""
     texts: tuple[int, ...]
     """Parameters that go into columns of text that may have to hold bytes, too."""
+    blobs: tuple[int, ...]
+    """The same for columns of bytes, into which such a text may be copied."""
     as_bytes: tuple[int, ...]
     """Columns of the result that are text and are wanted as bytes."""
     marked: tuple[int, ...]
@@ -77,6 +79,7 @@ class _Statement:
             raise unsupported(sql, str(fault)) from None
         self.sql = sql
         self._texts: list[int] = []
+        self._blobs: list[int] = []
         self._target: Table | None = None
         self._alias = ""
 
@@ -86,8 +89,9 @@ class _Statement:
         as_bytes, marked = self._results(tree if isinstance(tree, exp.Query) else None)
         self._say_portably()
         for table, name, column in self._aimed():
-            if isinstance(column, exp.Parameter) and name in _MARKED and table.columns[name] == "TEXT":
-                self._texts.append(int(column.this.this) - 2)
+            if isinstance(column, exp.Parameter) and name in _MARKED:
+                aim = self._texts if table.columns[name] == "TEXT" else self._blobs
+                aim.append(int(column.this.this) - 2)
         rows = None
         if isinstance(tree, exp.Insert):
             self._take_target(tree.this.this if isinstance(tree.this, exp.Schema) else tree.this)
@@ -113,6 +117,7 @@ class _Statement:
             _text(tree),
             names,
             tuple(self._texts),
+            tuple(self._blobs),
             as_bytes,
             marked,
             not isinstance(tree, exp.Query),

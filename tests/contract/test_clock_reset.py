@@ -264,8 +264,7 @@ def test_a_cloud_node_that_took_what_others_stamped_ahead_needs_no_new_log(bench
 
 
 def test_however_many_writers_ran_ahead_the_logs_are_walked_once(bench: Bench) -> None:
-    """Counted in steps of SQLite's machine, a hundred at a time."""
-    walks = []
+    walks = []  # in steps of SQLite's machine, a hundred at a time
     for writers in (1, 12):
         a = bench.make(f"a{writers}")
         for number in range(3):
@@ -274,9 +273,10 @@ def test_however_many_writers_ran_ahead_the_logs_are_walked_once(bench: Bench) -
             other = bench.make(f"w{writers}-{number}")
             bench.apply(a, bench.put(other, doc(other.origin[:5]), now=AHEAD), AHEAD)
         steps = [0]
-        a.connection.set_progress_handler(lambda steps=steps: steps.__setitem__(0, steps[0] + 1), 100)
+        count = getattr(a.connection, "set_progress_handler", None) or pytest.skip("only SQLite tells")
+        count(lambda steps=steps: steps.__setitem__(0, steps[0] + 1), 100)
         reset(bench, a)
-        a.connection.set_progress_handler(None, 0)
+        count(None, 0)
         walks.append(steps[0])
     assert walks[1] < 2 * walks[0]
 

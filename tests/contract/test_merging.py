@@ -79,7 +79,7 @@ class Node:
             self.store.undelete(self.request(), "c", "k", NOW)
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "postgres"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     made: list[Store] = []
 

@@ -12,14 +12,18 @@ import tempfile
 import warnings
 from contextlib import ExitStack
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from entgldb.storage.authorship.authors import Attest, no_attestation
+from entgldb.storage.authorship.identity import Identity
+from entgldb.storage.postgres.connection import Connection
 from entgldb.storage.postgres.server import server
-from entgldb.storage.postgres.store import Store
+from entgldb.storage.postgres.store import Store, as_sqlite, ensure
 
 GIVEN: Final = "ENTGLDB_TEST_POSTGRES"
-"""Environment variable: an address of PostgreSQL, with a role that cannot pass row-level security by."""
+"""Environment variable: an address ``postgresql://...``, with a role that is under row-level security."""
 ROLE: Final = "entgldb_test"
 _QUICK: Final = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_wal_size = '4GB'")
 """Nobody pulls a plug in the tests that use it."""
@@ -32,6 +36,7 @@ def address() -> str:
     """Of a database that runs until ``stop``: the first test that asks starts it."""
     given = os.environ.get(GIVEN)
     if given:
+        _started.callback(server(given).close)
         return given
     with warnings.catch_warnings():
         # it warns of a folder that it then does not use
@@ -43,7 +48,7 @@ def address() -> str:
     _started.callback(shutil.rmtree, folder, ignore_errors=True)
     folder.chmod(0o755)
     _prepare(_started.enter_context(get_server(folder / "data")).get_uri())
-    found = f"host={folder / 'data'} dbname={ROLE} user={ROLE}"
+    found = f"postgresql://{ROLE}@/{ROLE}?host={folder / 'data'}"
     _started.callback(server(found).close)
     return found
 
@@ -72,3 +77,15 @@ def _prepare(admin: str) -> None:
         connection.execute("SELECT pg_reload_conf()")
         connection.execute(f"CREATE ROLE {ROLE} LOGIN NOSUPERUSER NOBYPASSRLS")
         connection.execute(f"CREATE DATABASE {ROLE} OWNER {ROLE}")
+
+
+def like_memory(node_id: str, random_bytes: bytes, now_ms: int, attest: Attest = no_attestation) -> Store:
+    """As ``Store.memory``: a store of a new tenant, all of whose randomness is ``random_bytes``."""
+    connection = Connection(server(address()), fresh_tenant(node_id))
+    ensure(connection)
+    seed = sha256(random_bytes).digest()
+    Identity.create(as_sqlite(connection), node_id, seed, sha256(seed).digest()[:16].hex())
+    made = Store(as_sqlite(connection), None, attest)
+    made.serve()
+    made.incarnations.attest()
+    return made

@@ -176,13 +176,25 @@ def export(directory: Path, as_json: bool, name: str, file: Path) -> None:
 
     Example: entgldb tenant export shop-1 /backups/shop-1.db
     """
+    from tempfile import TemporaryDirectory
+
+    from entgldb.launch.node.config import load
+    from entgldb.storage.file.fingerprint import DATABASE
     from entgldb.storage.recovery import backup
     from entgldb.storage.tenants.files import tenant_directory
 
-    own = tenant_directory(directory, name)
-    if not own.is_dir():
+    own, now_ms = tenant_directory(directory, name), time.time_ns() // 1_000_000
+    storage = "" if (own / DATABASE).exists() else load(directory).sync.storage
+    if storage:
+        from entgldb.storage.postgres.tenants import copy_out
+
+        with TemporaryDirectory(dir=directory, prefix=".export-") as passing:
+            copy_out(storage, name, Path(passing))
+            manifest = backup.write(Path(passing), file, VERSION, now_ms, _progress)
+    elif own.is_dir():
+        manifest = backup.write(own, file, VERSION, now_ms, _progress)
+    else:
         raise NotFoundError(f"there are no data of a tenant {name}", hint="entgldb tenant list")
-    manifest = backup.write(own, file, VERSION, time.time_ns() // 1_000_000, _progress)
     if as_json:
         show({"file": str(file), "tenant": name, "verified": True, **manifest._asdict()})
     else:

@@ -119,6 +119,13 @@ def test_how_tenants_are_named_reaches_every_actor_that_serves_them(
         ('tenants = "client"\nshared = true', "cloud.tenants: is for clusters that do not mix"),
         ('tenants = "client"\ntenants_open = 1001', "cloud.tenants_open: a number from 1 to 1000"),
         ('tenants = "client"\ntenant_idle = 0', "cloud.tenant_idle: seconds above 0"),
+        ('storage = "postgresql://u@h/d"', "cloud.storage: is for a cloud node that serves tenants"),
+        ('tenants = "client"\nstorage = "mysql://u@h/d"', "cloud.storage: postgresql://USER@HOST/DATABASE"),
+        ('tenants = "client"\nstorage = "postgresql://u:word@h/d"', "cloud.storage: has a password in it"),
+        (
+            'tenants = "client"\nstorage = "postgresql://h/d?password=w"',
+            "cloud.storage: has a password in it",
+        ),
     ],
 )
 def test_a_fault_in_how_tenants_are_named_is_told_with_its_place(

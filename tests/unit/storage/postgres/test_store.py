@@ -13,7 +13,7 @@ from entgldb.messages.errors import ConfigError, EntglError, ErrorCode
 from entgldb.storage.file.faults import translated
 from entgldb.storage.postgres import connection as connections
 from entgldb.storage.postgres import schema
-from entgldb.storage.postgres.connection import Connection, read, stored
+from entgldb.storage.postgres.connection import Connection, read, stored, stored_as_bytes
 from entgldb.storage.postgres.server import PostgresFault, Server
 from entgldb.storage.postgres.store import LogReader, Store, as_sqlite
 from entgldb.storage.postgres.translate import translate
@@ -113,9 +113,11 @@ def test_tables_of_a_newer_release_are_refused(monkeypatch: pytest.MonkeyPatch) 
         postgres.open_store("a", NOW)
 
 
-@pytest.mark.parametrize("value", [b"\xff\x00", "a\x00b", "\\x41", '{"a":1}', None])
+@pytest.mark.parametrize("value", [b"\xff\x00", b"\\x41", "a\x00b", "\\x41", '{"a":1}', None])
 def test_what_no_text_of_postgresql_can_hold_is_kept_all_the_same(value: object) -> None:
     assert read(stored(value)) == value
+    as_bytes = value if isinstance(value, bytes | None) else str(value).encode()
+    assert read(stored_as_bytes(as_bytes)) == as_bytes
     assert "\x00" not in str(stored(value))
 
 

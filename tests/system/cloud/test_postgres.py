@@ -1,0 +1,79 @@
+"""Two shops on one cloud node whose tenants are on one PostgreSQL, as real processes."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from entgldb.storage.postgres.store import LogReader
+from tests.support import postgres
+from tests.system.cloud.test_tenants import SECOND, link, tenant
+from tests.system.support.cluster_fixture import CLIENT, SECRET, Cluster
+from tests.system.support.kernel_view import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, method="signal")]
+
+PLANTED = "planted-in-one-tenant"
+
+
+class ShopsOnPostgres(Cluster):
+    """The cloud names tenants after client ids, which are fresh ones: the database may have others."""
+
+    def prepare(self) -> None:
+        file = self.clouds[0].directory / "entgldb.toml"
+        section = f'[cloud]\ntenants = "client"\nstorage = "{postgres.address()}"'
+        file.write_text(file.read_text().replace("[cloud]", section))
+        self.control(client={"id": SECOND, "secret": SECRET})
+
+
+@pytest.fixture(scope="module")
+def shops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with ShopsOnPostgres(tmp_path_factory.mktemp("pg"), lan=2, clouds=1, one_key=False) as made:
+        first, second, cloud = *made.lan, made.clouds[0]
+        made.add_cloud(first, cloud)
+        made.add_cloud(second, cloud, client=SECOND)
+        yield made
+
+
+def stock(name: str) -> dict[str, object]:
+    """The documents of a tenant, as PostgreSQL has them."""
+    rows = LogReader.connect(postgres.address(), name).documents("stock")
+    return {key: json.loads(body) for key, body in rows}
+
+
+def test_gateways_write_through_to_their_tenant_and_to_no_other(shops: Cluster, tmp_path: Path) -> None:
+    first, second, cloud = *shops.lan, shops.clouds[0]
+    first.put("stock", "apples", {"n": 1, "word": PLANTED})
+    second.put("stock", "apples", {"n": 2})
+    eventually(lambda: stock(CLIENT).get("apples"), "the first shop's document is in the database", 60.0)
+    eventually(lambda: stock(SECOND).get("apples"), "the second shop's, too", 60.0)
+    assert stock(SECOND) == {"apples": {"n": 2}}
+    assert [cloud.ask(actor)["tenants_open"] for actor in ("store", "oplog", "sync")] == [2, 2, 2]
+    assert list(cloud.directory.glob("tenants/*/entgldb.db")) == []
+    assert PLANTED not in json.dumps(second.run("status"))
+    _, told = tenant(cloud, "list")
+    assert {row["name"]: row["documents"] for row in told["tenants"]}[SECOND] >= 1
+
+    # whatever the process knew is in the database
+    cloud.kill()
+    cloud.start()
+    cloud.wait_ready()
+    second.put("stock", "pears", {"n": 3})
+    eventually(lambda: stock(SECOND).get("pears"), "it goes on where it was", 70.0)
+    assert LogReader.connect(postgres.address(), SECOND).vector()[second.ask("oplog")["origin"]][0] >= 2
+
+    _, copy = tenant(cloud, "export", CLIENT, str(tmp_path / "copy.db"))
+    assert copy["documents"] >= 1
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as file:
+        found = file.execute("SELECT body FROM _entgldb_documents WHERE collection = 'stock'").fetchall()
+    assert [json.loads(body)["word"] for (body,) in found] == [PLANTED]
+
+    assert tenant(cloud, "delete", CLIENT, "--yes")[1]["state"] == "deleting"
+    eventually(lambda: link(first).get("reason") == "tenant-deleted", "its shop is told", 70.0)
+    eventually(lambda: stock(CLIENT) == {}, "nothing is left of it", 30.0)
+    assert stock(SECOND)["pears"] == {"n": 3}
