@@ -101,8 +101,9 @@ class Finding(NamedTuple):
 
     @property
     def remedy(self) -> str:
-        """A command."""
-        return REMEDIES[self.code].format(self.subject).rstrip()
+        """A command: the one that an alarm ends with, or that of the code."""
+        _, found, own = self.text.rpartition(": entgldb ")
+        return f"entgldb {own}" if found else REMEDIES[self.code].format(self.subject).rstrip()
 
     @property
     def harmless(self) -> bool:

@@ -139,7 +139,7 @@ def _tell_restored(directory: Path, done: Any, *, as_json: bool) -> None:
         return
     say(f"restored {done.manifest.documents} documents as of {_time(done.manifest.at_ms)}")
     if done.reissued:
-        say(f"{done.reissued} documents are written anew and win on all nodes")
+        say(f"written anew, to win on all nodes: {done.reissued} documents")
     if done.set_aside:
         say(f"what was there is kept in {directory / done.set_aside}; remove it when all is well")
     say(f"next: entgldb start --dir {directory}")

@@ -76,7 +76,7 @@ def _tell(topic: str, look: Look) -> None:
             say(f"    {name.replace('_', ' ')}: {told}")
     for one in sorted(look.findings, key=_least_last):
         mark = "-" if one.harmless else "!"
-        say(f"  {mark} {one.text}. Try: {one.remedy}")
+        say(f"  {mark} {one.text.removesuffix(f': {one.remedy}')}. Try: {one.remedy}")
 
 
 def _least_last(one: Finding) -> bool:

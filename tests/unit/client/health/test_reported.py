@@ -117,5 +117,11 @@ def test_every_remedy_is_a_verb_with_options_that_it_has(code: str) -> None:
     assert [word for word in words if word.startswith("-") and word not in known] == []
 
 
+def test_the_command_that_an_alarm_ends_with_is_its_remedy() -> None:
+    text = "there is no token for cloud peer c: its link is down: entgldb test-peer c"
+    assert Finding("node", "alarm", "c", text).remedy == "entgldb test-peer c"
+    assert Finding("node", "alarm", "c", "it is so: entgldb").remedy == REMEDIES["alarm"]
+
+
 def test_what_is_harmless_is_a_finding() -> None:
     assert REMEDIES.keys() > HARMLESS
