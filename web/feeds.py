@@ -7,7 +7,7 @@ nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -18,6 +18,7 @@ from starlette.routing import Route
 from entgldb.client.conflicts import version_text
 from entgldb.messages.errors import BusyError, EntglError, InvalidError
 from entgldb.web.bodies import number, object_in_query
+from entgldb.web.door.pace import SEND_SECONDS
 
 if TYPE_CHECKING:
     from entgldb.client.aio.database import Database
@@ -26,9 +27,14 @@ CLIENTS_MAX: Final = 1024
 """Clients that are sent events at one time."""
 PING_SECONDS: Final = 15
 """Between two comments that keep a quiet stream open."""
-SEND_SECONDS: Final = 30.0
-"""A client that takes nothing for so long is dropped."""
 LIVE_LIMIT: Final = 100
+
+
+def event_stream(
+    events: AsyncIterator[ServerSentEvent], headers: Mapping[str, str] | None = None
+) -> EventSourceResponse:
+    """The answer that sends events as they come; a client that takes none of them is dropped."""
+    return EventSourceResponse(events, headers=headers, ping=PING_SECONDS, send_timeout=SEND_SECONDS)
 
 
 class Feeds:
@@ -102,7 +108,7 @@ class Feeds:
         """Raises BusyError where there is no place for one more."""
         if self.clients >= CLIENTS_MAX:
             raise BusyError(f"{CLIENTS_MAX} clients are sent events", hint="try again later")
-        return EventSourceResponse(self._counted(events), ping=PING_SECONDS, send_timeout=SEND_SECONDS)
+        return event_stream(self._counted(events))
 
     async def _counted(self, events: AsyncIterator[ServerSentEvent]) -> AsyncIterator[ServerSentEvent]:
         self.clients += 1

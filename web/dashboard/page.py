@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import ServerSentEvent
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +23,7 @@ from entgldb.web.dashboard.documents import DocumentViews
 from entgldb.web.dashboard.pulse import WATCHERS_MAX, Pulse
 from entgldb.web.dashboard.rendering import HEADERS, render
 from entgldb.web.dashboard.views import ClusterViews
+from entgldb.web.feeds import event_stream
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from entgldb.client.aio.database import Database
 
 STATIC: Final = Path(__file__).parent / "static"
-PING_SECONDS: Final = 15
-SEND_SECONDS: Final = 30.0
-"""A page that takes nothing for so long is dropped."""
 
 
 class Files(StaticFiles):
@@ -75,4 +73,4 @@ class Dashboard:
             async for kind, data in self.pulse.events():
                 yield ServerSentEvent(data, event=kind)
 
-        return EventSourceResponse(events(), headers=HEADERS, ping=PING_SECONDS, send_timeout=SEND_SECONDS)
+        return event_stream(events(), HEADERS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -170,7 +171,7 @@ def _path(wanted: Any) -> Value:
     return value
 
 
-class _Accumulator:
+class _Accumulator(ABC):
     """Takes a value of each document of a group."""
 
     def __init__(self, value: Value, collate: Collate) -> None:
@@ -181,13 +182,13 @@ class _Accumulator:
         """Take one more document."""
         self.take(self._value(document))
 
+    @abstractmethod
     def take(self, value: Any) -> None:
         """Take its value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def result(self) -> Any:
         """The value of the group."""
-        raise NotImplementedError
 
 
 class _Count(_Accumulator):
