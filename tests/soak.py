@@ -36,8 +36,11 @@ AWAY_SEEDS: Final = 8
 TURNS_PER_HOUR: Final = 20
 """So many turns have an hour's seeds and kills."""
 MUTATED_FRAMES: Final = 1_000_000
-HTTP_CASES: Final = 10_000
-"""Generated requests, once."""
+GENERATED: Final = {
+    "ENTGLDB_HTTP_CASES": ("tests/unit/web/test_openapi.py", 10_000),
+    "ENTGLDB_QUERY_CASES": ("tests/unit/storage/documents/test_query_oracle.py", 20_000),
+}
+"""Requests and queries, once: variable -> tests, and how many cases they shall have."""
 KNOWN_SEEDS: Final = 200
 """They come first, among them those of ``make test``; then seeds that nobody has seen."""
 
@@ -70,9 +73,10 @@ def soak(hours: float, *, share: float = 1 / TURNS_PER_HOUR) -> int:
     if hours:
         say(crowd().text())
         say(f"{MUTATED_FRAMES:,} mutated frames: {send(MUTATED_FRAMES, first)}")
-        if not generated():
-            say(f"VIOLATION at commit {commit()}: HTTP, {HTTP_CASES:,} generated requests")
-            return 1
+        for variable in GENERATED:
+            if not generated(variable):
+                say(f"VIOLATION at commit {commit()}: {' '.join(map(str, GENERATED[variable]))}")
+                return 1
     while True:
         for text in _turn(total, first, share):
             say(f"VIOLATION at commit {commit()}: {text}")
@@ -83,10 +87,11 @@ def soak(hours: float, *, share: float = 1 / TURNS_PER_HOUR) -> int:
             return 0
 
 
-def generated() -> bool:
-    """Whether all of so many generated requests got what is described."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "tests/unit/web/test_openapi.py"]
-    environment = {**os.environ, "ENTGLDB_HTTP_CASES": str(HTTP_CASES)}
+def generated(variable: str) -> bool:
+    """Whether all of so many generated cases came out as they should."""
+    tests, cases = GENERATED[variable]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", tests]
+    environment = {**os.environ, variable: str(cases)}
     return not subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
