@@ -17,9 +17,9 @@ from tests.support.memory import in_memory
 
 ROOT: Final = Path(__file__).parent.parent
 LONGEST: Final = (
+    "tests/simulation/test_simulation.py",
     "tests/simulation/test_mutants.py",
     "tests/simulation/test_away.py",
-    "tests/unit/storage/documents/test_query_oracle.py",
     "tests/kills/test_verbs.py",
     "tests/seed/test_remote_peer_configuration.py",
     "tests/system/cloud/test_authority_faults.py",
@@ -28,7 +28,7 @@ LONGEST: Final = (
     "tests/unit/storage/recovery/test_power_cuts_of_files.py",
     "tests/system/disk/test_wal_watch.py",
     "tests/system/programs/test_demo.py",
-    "tests/simulation/test_simulation.py",
+    "tests/unit/web/dashboard/test_browser.py",
     "tests/system/disk/test_forgetting.py",
     "tests/system/process/test_supervision.py",
     "tests/system/process/test_stopped_processes.py",
@@ -38,6 +38,7 @@ LONGEST: Final = (
     "tests/test_leftovers.py",
     "tests/system/disk/test_sick_disk.py",
     "tests/system/cluster/test_clock_trials.py",
+    "tests/unit/storage/documents/test_query_oracle.py",
     "tests/unit/storage/log/test_expiry_orders.py",
 )
 """Files of tests that take longest, the longest first: the last tests of a run show which is missing here."""
