@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from entgldb.client.conflicts import read_version, version_text
 from entgldb.messages.errors import InvalidError
+from entgldb.messages.limits import COUNT_MAX
 from entgldb.messages.model import Version
 from entgldb.messages.remote_peers import PeerType
 from entgldb.web.bodies import SKIP_MAX, answer, number, object_of
@@ -194,7 +195,7 @@ def _peer_fields(wanted: dict[str, Any]) -> dict[str, Any]:
         elif name == "enabled":
             good = isinstance(value, bool)
         elif name == "max_rate":
-            good = type(value) is int and value >= 0
+            good = type(value) is int and 0 <= value <= COUNT_MAX
         else:
             known = ", ".join((*_TEXTS, "scopes", "enabled", "max_rate"))
             raise InvalidError(f"the peer has {name!r:.80}", hint=f"known: {known}")

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from entgldb._version import VERSION
-from entgldb.messages.limits import GROUP_ENTRIES_MAX, KEY_BYTES_MAX, NAME_CHARS_MAX
+from entgldb.messages.limits import COUNT_MAX, GROUP_ENTRIES_MAX, KEY_BYTES_MAX, NAME_CHARS_MAX
 from entgldb.web.bodies import SKIP_MAX, answer
 from entgldb.web.documents import PAGE_DOCUMENTS_MAX
 from entgldb.web.problems import MEDIA_TYPE
@@ -24,7 +24,7 @@ Schema = dict[str, Any]
 _TEXT: Final[Schema] = {"type": "string"}
 _OBJECT: Final[Schema] = {"type": "object"}
 _FLAG: Final[Schema] = {"type": "boolean"}
-_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": COUNT_MAX}
 _VERSION: Final[Schema] = {"type": "string", "description": "ORIGIN:SEQ"}
 _FILTER: Final[Schema] = {"type": "object", "description": "docs/queries.md"}
 _SORT: Final[Schema] = {"type": ["string", "array", "null"], "items": _TEXT}

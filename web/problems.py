@@ -20,6 +20,8 @@ STATUS: Final = {
     ErrorCode.INVALID: 400,
     ErrorCode.UNSUPPORTED: 400,
     ErrorCode.CONFIG: 400,
+    # a value that the node cannot read, although it is of its type
+    ErrorCode.PROTOCOL: 400,
     ErrorCode.TOKEN_REFUSED: 401,
     ErrorCode.NOT_ALLOWED: 403,
     ErrorCode.NOT_FOUND: 404,

@@ -96,6 +96,10 @@ def test_remote_peers_are_added_changed_and_removed_and_secrets_never_told(http:
     assert http.put("/v1/peers/lan-9", json={"address": "10.0.0.9:7700"}).status_code == 201
     for body in ({"authority": "https://id.example"}, {"enabled": True}, {"address": 5}, {"port": 1}):
         refused(http.put("/v1/peers/new", json=body), 400, "invalid")
+    for rate in (-1, 2**53, True, 1.5):
+        refused(http.put("/v1/peers/cloud-1", json={"max_rate": rate}), 400, "invalid")
+    long = {"scopes": ["x"] * 100_000}
+    assert http.put("/v1/peers/cloud-1", json=long).status_code in (400, 413)
     assert http.delete("/v1/peers/cloud-1").status_code == 204
     refused(http.delete("/v1/peers/cloud-1"), 404, "not-found")
     refused(http.post("/v1/peers/cloud-1/_test"), 404, "not-found")
