@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from entgldb.client.conflicts import version_text
+from entgldb.client.feeds.selecting import NOW
 from entgldb.messages.errors import BusyError, EntglError, InvalidError
 from entgldb.web.bodies import number, object_in_query
 from entgldb.web.door.pace import SEND_SECONDS
@@ -57,7 +58,7 @@ class Feeds:
         """Changes of ``collections`` (names with commas between; all) that match ``filter``, and deletes."""
         names = request.query_params.get("collections")
         feed = self._db.changes(
-            _since(request),
+            await self._since(request),
             collections=names.split(",") if names else None,
             filter=object_in_query(request, "filter"),
             follow=True,
@@ -79,7 +80,7 @@ class Feeds:
     async def watch(self, request: Request) -> Response:
         """Documents that enter ``filter``, change within it and leave it."""
         watch = self._db[request.path_params["collection"]].watch(
-            object_in_query(request, "filter"), since=_since(request)
+            object_in_query(request, "filter"), since=await self._since(request)
         )
 
         async def events() -> AsyncIterator[ServerSentEvent]:
@@ -104,6 +105,16 @@ class Feeds:
 
         return self._stream(events())
 
+    async def _since(self, request: Request) -> str | None:
+        """The change token to begin behind. ``now`` is the moment before the answer begins.
+
+        A client that writes once it has seen the head of the answer is told of that write.
+        """
+        since = request.headers.get("last-event-id") or request.query_params.get("since")
+        if since is not None and len(since) > 200:
+            raise InvalidError("since is no token")
+        return await self._db.token() if since == NOW else since
+
     def _stream(self, events: AsyncIterator[ServerSentEvent]) -> Response:
         """Raises BusyError where there is no place for one more."""
         if self.clients >= CLIENTS_MAX:
@@ -120,13 +131,6 @@ class Feeds:
             yield _event("error", {"code": fault.code.value, "detail": fault.text, "hint": fault.hint})
         finally:
             self.clients -= 1
-
-
-def _since(request: Request) -> str | None:
-    since = request.headers.get("last-event-id") or request.query_params.get("since")
-    if since is not None and len(since) > 200:
-        raise InvalidError("since is no token")
-    return since
 
 
 def _event(kind: str, body: Any, token: str | None = None) -> ServerSentEvent:

@@ -113,8 +113,10 @@ def streams(port: int, path: str, count: int) -> Iterator[list[socket.socket]]:
 
 def read_until(connection: socket.socket, end: bytes) -> bytes:
     """Read until ``end`` has come. Raises EntglError where the server hangs up."""
-    data = b""
+    data, deadline = b"", time.monotonic() + PATIENCE_SECONDS
     while end not in data:
+        if time.monotonic() > deadline:  # comments that keep a stream open may come all the time
+            raise NoAnswerError(f"not within {PATIENCE_SECONDS:.0f} s: {end!r}")
         read = connection.recv(READ_BYTES)
         if not read:
             raise EntglError(f"the server hung up: {data[:300]!r}")
