@@ -93,6 +93,7 @@ class Roll(NamedTuple):
     clouds: set[str]
     """The cloud peers among them."""
     retired: set[str]
+    """Expelled ones, too."""
 
 
 def call_roll(log: OplogReader, heard: Iterable[str]) -> Roll:
@@ -103,7 +104,8 @@ def call_roll(log: OplogReader, heard: Iterable[str]) -> Roll:
     # a row without a document: a node that has just come, unless it is a cloud peer that was removed
     names = set(heard)
     names -= removed_clouds(log, names)
-    return Roll(known | clouds | names, clouds, {str(n.get("NodeId")) for n in nodes if is_retired(n)})
+    retired = {str(node.get("NodeId")) for node in nodes if is_retired(node)}
+    return Roll(known | clouds | names, clouds, retired | log.expelled())
 
 
 def disabled_peers(log: OplogReader) -> set[str]:

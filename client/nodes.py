@@ -3,13 +3,15 @@ come back."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from entgldb.messages.administration import AcceptKey, RetireNode
+from entgldb.messages.administration import AcceptKey, ExpelNode, RetireNode
 from entgldb.messages.client import CommitDone
 from entgldb.messages.errors import InvalidError, NotFoundError
-from entgldb.messages.model import NODES, incarnation_of
+from entgldb.messages.model import EXPELLED, NODES, incarnation_of, node_of
+from entgldb.storage.rules.ended import is_any_log, read_ending, said_in
 from entgldb.storage.rules.members import pinned_key
 
 if TYPE_CHECKING:
@@ -45,7 +47,9 @@ class MemberRow(NamedTuple):
     since: int | None
     last_seen: int | None
     state: str
-    """``member`` or ``retired``."""
+    """``member``, ``retired`` or ``expelled``."""
+    told: tuple[str, ...] = ()
+    """The nodes that have said that it is expelled, and so give it no link."""
 
 
 class Nodes:
@@ -76,8 +80,16 @@ class Nodes:
     def members(self) -> list[MemberRow]:
         """Every node of the LAN that the cluster knows, by id."""
         documents = {key: dict(body) for key, body in self._database.documents.find(NODES)}
+        told = {
+            node_of(end[0]): tuple(sorted(said_in(json.dumps(body))["Said"]))
+            for key, body in self._database.documents.find(EXPELLED)
+            if (end := read_ending(key)) is not None and is_any_log(end[0])
+        }
         found = [_member(row, documents[row.node_id]) for row in self.all() if row.node_id in documents]
-        return sorted(found)
+        return [
+            row._replace(state="expelled", told=told[row.node_id]) if row.node_id in told else row
+            for row in found
+        ]
 
     def refused(self) -> list[dict[str, Any]]:
         """Machines that came here lately with a certificate of the cluster and were refused.
@@ -106,6 +118,16 @@ class Nodes:
             (key,) = keys
         self._database.request(AcceptKey(self._database.next_request(), node_id, key))
         return key
+
+    def expel(self, node_id: str) -> bool:
+        """Say that a node is no member any more, for good; False when this node has said so already.
+
+        Each node that hears of it cuts its links with that node at the next heartbeat, and takes nothing that
+        it has written since. A machine that is to come back does so under another id. Raises NotFoundError
+        for a node nobody has heard of, InvalidError for the node that is asked itself.
+        """
+        answer = self._database.request(ExpelNode(self._database.next_request(), node_id))
+        return isinstance(answer, CommitDone) and answer.lsn > 0
 
     def retire(self, node_id: str) -> bool:
         """Say that a node will not come back as it was; False when it is retired already.

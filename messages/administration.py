@@ -19,6 +19,18 @@ class RetireNode(Message):
     node_id: str
 
 
+@message(230, Channel.CLIENT)
+class ExpelNode(Message):
+    """``node_id`` is no member any more, for good: it gets no link, and what it writes from now on counts
+    nowhere.
+
+    Answered by CommitDone (lsn 0: it was so already) or Refused.
+    """
+
+    request: RequestId
+    node_id: str
+
+
 @message(231, Channel.CLIENT)
 class AcceptKey(Message):
     """On all nodes the certificate of ``node_id`` is to have this key from now on, and no other counts.

@@ -215,6 +215,8 @@ class Reason(StrEnum):
     REINCARNATED = "reincarnated"
     HEALED = "healed"
     ENDED = "ended"
+    EXPELLED = "expelled"
+    NOT_A_MEMBER = "not-a-member"
     HANDSHAKE_TIMEOUT = "handshake-timeout"
     HEARTBEAT_LOST = "heartbeat-lost"
     SLOW_READER = "slow-reader"

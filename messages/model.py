@@ -23,7 +23,9 @@ COLLECTIONS: Final = "_system_collections"
 """Settings of collections: key = collection, body ``{"Collection", "Conflict": "lww" | "merge"}``."""
 INDEXES: Final = "_system_indexes"
 """Indexes that every node has: key = ``<collection>/<name>``, body its definition."""
-ALWAYS_MERGED: Final = frozenset((REMOTE_PEERS, NODES))
+EXPELLED: Final = "_system_expelled"
+"""Nodes that were expelled: key = ``<origin>/<last seq that counts>``, body the nodes that have said so."""
+ALWAYS_MERGED: Final = frozenset((REMOTE_PEERS, NODES, EXPELLED))
 """System collections whose documents merge field by field."""
 HEALED: Final = "_system_healed"
 """Decisions about forked logs, by origin."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.local.members import Collected, Prune, Pruned
-from entgldb.messages.model import Author, Entry, Origin, Place, Vector, Version, check_node_id
+from entgldb.messages.model import EXPELLED, Author, Entry, Origin, Place, Vector, Version, check_node_id
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Copy, Member
 from entgldb.storage.authorship import authors
@@ -180,7 +180,11 @@ class Store(LogQueries):
         """
         batch = self.writing.batch()
         checked = check_writes(writes, self.state.collections, system=system, whole=whole)
-        return self._commit(request, batch, checked, now_ms)
+        answer = self._commit(request, batch, checked, now_ms)
+        for collection, key in (write.place for write in checked if system):
+            if collection == EXPELLED:
+                self.state.expel(self.connection, key)
+        return answer
 
     def resolve(
         self, request: RequestId, place: Place, version: Version, take: str, body: bytes | None, now_ms: int
@@ -298,7 +302,7 @@ class Store(LogQueries):
         outcome = self.applying.release(now_ms, accepted)
         self._wal.look(now_ms)
         self.applying.strangers.look(len(self.state.origins), now_ms)
-        self._cut_ended()
+        self.applying.cut_ended()
         if self.state.lived_ms - self._tidied_ms > _TIDY_MS:
             self._tidied_ms = self.state.lived_ms
             requests.forget_old(self.connection, self.state)
@@ -323,20 +327,10 @@ class Store(LogQueries):
         entries that made, and how many are held now. Raises InvalidError.
         """
         self.transaction.need_group()
-        self._cut_ended()
+        self.applying.cut_ended()
         return resetting.reset_clock(
             self.transaction, self.incarnations, self.writing, request, entropy, now_ms, ends=ends
         )
-
-    def _cut_ended(self) -> None:
-        """Take out what was applied of a log behind the end that its own node has given it."""
-        firsts = {}
-        for origin, seq in self.state.ended.items():
-            known = self.state.origins.get(origin)
-            if known is not None and known.head.seq > seq >= known.floor:
-                firsts[origin] = seq + 1
-        if firsts:
-            healing.take_out(Batch(self.connection, self.state), firsts)
 
     def install(
         self,

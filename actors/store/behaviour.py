@@ -16,7 +16,6 @@ from entgldb.actors.figures import Timings
 from entgldb.actors.ports import Disk, Secrets, Store
 from entgldb.actors.session import own_log
 from entgldb.actors.store import decisions, healing
-from entgldb.actors.store import nodes as store_members
 from entgldb.actors.store import peers as store_peers
 from entgldb.actors.store.compacting import Compacting
 from entgldb.actors.store.gates.clock_gate import OFF, ClockGate, Expiry
@@ -25,12 +24,13 @@ from entgldb.actors.store.gates.pauses import PAUSE, Pauses
 from entgldb.actors.store.indexing import requests as indexes
 from entgldb.actors.store.indexing.building import Building
 from entgldb.actors.store.intake import Intake
+from entgldb.actors.store.members import nodes as store_members
+from entgldb.actors.store.members.expulsions import expel_node, note_self, say_again
 from entgldb.actors.store.mending import mend
 from entgldb.actors.store.notices import Notices
 from entgldb.actors.store.snapshots import install
 from entgldb.actors.store.tracing import traced
-from entgldb.messages import client, codec
-from entgldb.messages.administration import AcceptKey, HealOrigin, ResetClock, RetireNode, UnpinCluster
+from entgldb.messages import administration, client, codec
 from entgldb.messages.errors import OF_THE_DISK, EntglError, ErrorCode, InvalidError, NotAllowedError, Reason
 from entgldb.messages.local.actors import (
     Apply,
@@ -349,6 +349,8 @@ class StoreKeeper(Behaviour):
     def apply(self, message: Apply, ctx: Context) -> Message:
         forks = self.counts[Reason.FORK]
         applied = self._intake.take(message, ctx)
+        if _holds_system(message):
+            say_again(self, ctx)
         own_log.after_applying(self.store, ctx)
         if self.counts[Reason.FORK] > forks:
             healing.tend(self, ctx)  # a branch that parts earlier is gone back on at once
@@ -460,16 +462,17 @@ REQUESTS: dict[type[Message], Request] = {
         store_peers.initial_peers, touches_system=always, grows=always, own_write=True, upkeep=True
     ),
     Apply: Request(StoreKeeper.apply, touches_system=_holds_system, grows=always),
-    HealOrigin: Request(healing.heal_origin, True, always, own_write=True, once=True),
-    ResetClock: Request(decisions.reset_clock, True, always, own_write=True),
+    administration.HealOrigin: Request(healing.heal_origin, True, always, own_write=True, once=True),
+    administration.ResetClock: Request(decisions.reset_clock, True, always, own_write=True),
     ReleaseHeld: Request(StoreKeeper.release, touches_system=always, upkeep=True),
     HideExpired: Request(StoreKeeper.hide_expired, upkeep=True),
     RememberPeer: Request(StoreKeeper.remember, upkeep=True),
     PinCluster: Request(StoreKeeper.pin, upkeep=True),
-    UnpinCluster: Request(store_members.unpin_cluster, True),
-    NoteSelf: Request(store_members.note_self, touches_system=always, upkeep=True),
-    RetireNode: Request(store_members.retire_node, True, always, own_write=True, once=True),
-    AcceptKey: Request(store_members.accept_key, True, always, own_write=True, once=True),
+    administration.UnpinCluster: Request(store_members.unpin_cluster, True),
+    NoteSelf: Request(note_self, touches_system=always, upkeep=True),
+    administration.RetireNode: Request(store_members.retire_node, True, always, own_write=True, once=True),
+    administration.ExpelNode: Request(expel_node, True, always, own_write=True, once=True),
+    administration.AcceptKey: Request(store_members.accept_key, True, always, own_write=True, once=True),
     RememberMembers: Request(store_members.remember_members, upkeep=True),
     Prune: Request(store_members.prune, upkeep=True),
     Collect: Request(store_members.collect, upkeep=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entgldb.actors.behaviour import WARNING, Context
-from entgldb.actors.store.nodes import Writer
+from entgldb.actors.store.members.nodes import Writer
 from entgldb.messages import client
 from entgldb.messages.administration import ResetClock
 from entgldb.messages.errors import EntglError, ErrorCode, NotFoundError, Reason

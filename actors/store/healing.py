@@ -12,7 +12,7 @@ import json
 from entgldb.actors.behaviour import ERROR, WARNING, Context
 from entgldb.actors.ports import Store
 from entgldb.actors.session import own_log
-from entgldb.actors.store.nodes import Writer
+from entgldb.actors.store.members.nodes import Writer
 from entgldb.messages import client
 from entgldb.messages.administration import HealOrigin
 from entgldb.messages.errors import OF_THE_DISK, EntglError, InvalidError, NotFoundError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from entgldb.actors.behaviour import ERROR, Context
 from entgldb.actors.store import remote_peers
-from entgldb.actors.store.nodes import Writer
+from entgldb.actors.store.members.nodes import Writer
 from entgldb.messages import client
 from entgldb.messages.errors import (
     InvalidError,

@@ -1,4 +1,4 @@
-"""Which nodes get no link, whatever certificate they show: retired, or under a name that is another key's."""
+"""Which nodes get no link, whatever certificate or token they show: expelled, retired, of another key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ COMES_NO_MORE: Final = 600.0
 """Seconds after which a machine that was refused and has not come again is told of no more."""
 REFUSED_MAX: Final = 32
 """Machines that are told of; of more, those that came last."""
-SAID: Final = frozenset({Reason.RETIRED, Reason.WRONG_KEY})
+SAID: Final = {
+    Reason.RETIRED: "the node was retired",
+    Reason.WRONG_KEY: "its key is not the one pinned for it",
+    Reason.EXPELLED: "it was expelled from the cluster",
+    Reason.NOT_A_MEMBER: "a node was expelled, and nobody has let this one in since",
+}
 """Ends of links, as members say them, that an operator of this node has to hear of."""
 
 
@@ -44,6 +49,10 @@ class Admittance:
         """Incarnations that are refused."""
         self.told: dict[Reason, str] = {}
         """Why members have refused this very node, and the last of them."""
+        self.expelled: frozenset[str] = frozenset()
+        """Node ids, for good."""
+        self._known: set[str] = set()
+        """Node ids of the list of members."""
         self._pins: dict[str, str] = {}
         self._met: dict[str, str] = {}
         """Node id -> the key by which a node without a pin has come first."""
@@ -54,6 +63,7 @@ class Admittance:
     def begin(self, log: OplogReader, ctx: Context) -> None:
         """This node is there again: it tells its own key, and knows what its file says."""
         self.learn(read_documents(log, NODES))
+        self.expelled = log.expelled()
         if self._key:
             ctx.tell("node", KeyShown(self._key))
 
@@ -61,6 +71,7 @@ class Admittance:
         """The documents of ``_system_nodes`` as they stand."""
         known = list(nodes)
         self.retired = retired_origins(known)
+        self._known = {str(node.get("NodeId")) for node in known}
         self._pins = {str(node.get("NodeId")): key for node in known if (key := pinned_key(node))}
         self._met = {name: key for name, key in self._met.items() if name not in self._pins}
         for name, key in list(self._refused):
@@ -68,12 +79,22 @@ class Admittance:
                 self._forget((name, key))
 
     def fault(self, peer: PeerLink, ctx: Context) -> tuple[Reason, str] | None:
-        """Why there is to be no link with a certified peer, with a text for it; or None."""
+        """Why there is to be no link with a peer, with a text for it; or None."""
+        said = "" if peer.hello is None else peer.hello.node_id
+        if peer.certified in self.expelled or said in self.expelled:
+            return Reason.EXPELLED, f"{peer.certified or said} was expelled"
         if peer.hello is not None and peer.hello.origin in self.retired:
             return Reason.RETIRED, f"{peer.node_id} was retired"
         name, key = peer.certified, peer.key_shown
         if not key:
             return None
+        if self.expelled and name not in self._known:
+            # whoever was expelled knows the cluster key, and can call itself anything
+            text = (
+                f"{name} is in no list of members, and a node was expelled: entgldb members --accept {name}"
+            )
+            self._note((name, key), Refused(Reason.NOT_A_MEMBER, ctx.monotonic(), ctx.now_ms()), text)
+            return Reason.NOT_A_MEMBER, text
         if name not in self._pins and len(self._met) < MEMBERS_MAX:
             self._met.setdefault(name, key)
         pinned = self._pins.get(name) or self._met.get(name, key)
@@ -96,8 +117,13 @@ class Admittance:
         """A session with a member runs: what it has said of us before is over."""
         self.told = {reason: who for reason, who in self.told.items() if who != node_id}
 
+    def report(self, own: Origin, ctx: Context) -> dict[str, Json]:
+        """For ``status``."""
+        retired = Reason.RETIRED in self.told or own in self.retired
+        return {"retired": retired, "refused": self.refused(ctx)}
+
     def refused(self, ctx: Context) -> list[Json]:
-        """For ``status``: those that came lately."""
+        """The machines that came lately and got no link."""
         for who, found in list(self._refused.items()):
             if ctx.monotonic() - found.came >= COMES_NO_MORE:
                 self._forget(who)
@@ -109,22 +135,23 @@ class Admittance:
     def alarms(self, own: str, ctx: Context) -> list[Json]:
         """Those that stand now."""
         self.refused(ctx)
-        for reason in SAID - {Reason.RETIRED}:
-            if reason in self.told:
-                text = f"{self.told[reason]} refuses this node: its key is not the one pinned for {own}"
+        for reason, why in SAID.items():
+            if reason in self.told and reason != Reason.RETIRED:
+                text = f"{self.told[reason]} refuses this node: {why}"
                 self._alarms.sound(reason.value, own, text, ctx.now_ms())
             else:
                 self._alarms.clear(reason.value, own)
         return self._alarms.report()
 
     def _note(self, who: tuple[str, str], found: Refused, text: str) -> None:
-        self._refused.pop(who, None)
+        if who in self._refused:
+            self._forget(who)
         if len(self._refused) >= REFUSED_MAX:
             self._forget(next(iter(self._refused)))
         self._refused[who] = found
         self._alarms.sound(found.reason.value, who[0], text, found.at_ms)
 
     def _forget(self, who: tuple[str, str]) -> None:
-        del self._refused[who]
-        if all(name != who[0] for name, _ in self._refused):
-            self._alarms.clear(Reason.WRONG_KEY.value, who[0])
+        reason = self._refused.pop(who).reason
+        if all((name, found.reason) != (who[0], reason) for (name, _), found in self._refused.items()):
+            self._alarms.clear(reason.value, who[0])

@@ -23,7 +23,7 @@ from entgldb.actors.sync.machine import Machine
 from entgldb.actors.sync.membership import Membership
 from entgldb.actors.sync.peer_link import PeerLink, introduce
 from entgldb.actors.sync.spreading import SPREAD, Spreading
-from entgldb.actors.sync.strangers import Strangers
+from entgldb.actors.sync.strangers import Strangers, served
 from entgldb.actors.sync.traffic import Traffic
 from entgldb.messages import codec, wire
 from entgldb.messages.client import Done, Isolate, Report, Status, SyncNow
@@ -88,8 +88,7 @@ class Sync(Behaviour):
         self._carried = Carried(settings.node_id)
         self._cut = CutOff("cloud" if settings.role == "cloud" else "lan")
         self._looks = self._life = 0
-        self._duplicates = Duplicates()
-        self._clocks, self._steps = ClockWatch(), Steps()
+        self._duplicates, self._clocks, self._steps = Duplicates(), ClockWatch(), Steps()
         writers = Writers(settings.node_id, witness, log)
         self.sessions = Sessions("sync", settings, log, writers, chunks, self.count, cloud=self.in_cloud)
         self.membership = Membership(log, settings.cluster, cloud=self.in_cloud)
@@ -151,10 +150,7 @@ class Sync(Behaviour):
     def on_nodes_changed(self, message: NodesChanged, ctx: Context) -> None:
         """A node that is refused is not spoken to, from now on and on links that are open."""
         self.admittance.learn(message.nodes)
-        for peer in () if self.in_cloud else list(self._open.values()):
-            fault = self.admittance.fault(peer, ctx)
-            if fault is not None:
-                self._close(peer, *fault, ctx)
+        self._cut_refused(ctx)
 
     # --- what administrators say ----------------------------------------------------------------
 
@@ -175,8 +171,7 @@ class Sync(Behaviour):
             "peers": [peer.status(ctx) for _, peer in sorted(self._peers.items())],
             "port": self._links.port(),
             **self._cut.report(ctx),
-            "retired": Reason.RETIRED in self.admittance.told or self._log.origin in self.admittance.retired,
-            "refused": self.admittance.refused(ctx),
+            **self.admittance.report(self._log.origin, ctx),
             "members": self.membership.rows(),
             "now_ms": ctx.now_ms(),
             "counts": dict(self.counts),
@@ -184,8 +179,7 @@ class Sync(Behaviour):
             **self._traffic.report(self.settings, self._connected(), ctx),
         }
         if self.in_cloud:
-            cluster, client_id = self._log.pinned_cluster()
-            report["cluster"] = {"id": cluster, "client_id": client_id, "shared": self.settings.shared}
+            report["cluster"] = served(self._log, shared=self.settings.shared)
         ctx.answer(ctx.asker, Report(report))
 
     # --- what other actors say ------------------------------------------------------------------
@@ -324,11 +318,12 @@ class Sync(Behaviour):
         if peer.hello is not None:
             self._close(peer, Reason.MALFORMED, "a second Hello", ctx)
             return
-        fault = peer.judge(said, self.settings, self.admittance.retired)
-        if fault is not None:
-            self._close(peer, fault, f"{said.node_id} said Hello", ctx)
-            return
+        reason = peer.judge(said, self.settings)
         peer.accept(said, ctx)
+        fault = self.admittance.fault(peer, ctx) if reason is None else (reason, f"{said.node_id} said Hello")
+        if fault is not None:
+            self._close(peer, *fault, ctx)
+            return
         if peer.inbound and not self.in_cloud:
             self._say_hello(peer, ctx)
         if self.in_cloud:
@@ -432,8 +427,9 @@ class Sync(Behaviour):
             self._dialler.forget_backoff()
             self._dial(ctx)
         self.membership.tend(self.settings.sync_interval, ctx)
+        self.admittance.expelled = self._log.expelled()
         for peer in list(self._open.values()):
-            fault = peer.overdue(ctx, self._log, in_cloud=self.in_cloud)
+            fault = peer.overdue(ctx, self._log, in_cloud=self.in_cloud) or self.admittance.fault(peer, ctx)
             if fault is not None:
                 self._close(peer, *fault, ctx)
                 self._dial(ctx)  # without waiting for the end of the lost link
@@ -462,8 +458,7 @@ class Sync(Behaviour):
             return found + self._strangers.report(self._log.pinned_cluster()[0], ctx)
         if self._cut.reason(ctx) is not None:
             return found
-        found += self.admittance.alarms(self.settings.node_id, ctx)
-        return found + self.membership.alarms(self._connected(), self.admittance.retired, ctx)
+        return found + self.membership.alarms(self._connected(), self.admittance, ctx)
 
     def _dial(self, ctx: Context) -> None:
         if self.in_cloud or self._cut.paused:
@@ -485,6 +480,12 @@ class Sync(Behaviour):
             self.drop_links(reason, ctx)
         self._dialler.forget_backoff()
         self._dial(ctx)
+
+    def _cut_refused(self, ctx: Context) -> None:
+        for peer in list(self._open.values()):
+            fault = self.admittance.fault(peer, ctx)
+            if fault is not None:
+                self._close(peer, *fault, ctx)
 
     def drop_links(self, reason: Reason, ctx: Context, text: str = "") -> None:
         """Close every link, and tell its other side why."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-
 from entgldb.actors.behaviour import Context
 from entgldb.actors.nodes import read_documents, removed_clouds
 from entgldb.actors.ports import OplogReader
 from entgldb.actors.session.members import Members, Unheard, shown
+from entgldb.actors.sync.admittance import Admittance
 from entgldb.actors.sync.lacking import Lacking
 from entgldb.messages.local.members import MembersHeard, RememberMembers, Settled
-from entgldb.messages.model import REMOTE_PEERS, Origin
+from entgldb.messages.model import REMOTE_PEERS, node_of
 from entgldb.messages.schema import Json
 
 
@@ -40,8 +39,9 @@ class Membership:
         if rows:
             ctx.tell("store", RememberMembers(rows))
 
-    def alarms(self, linked: set[str], retired: Container[Origin], ctx: Context) -> list[Json]:
-        """Of members of the LAN who are silent, and of configuration that none of them gives.
+    def alarms(self, linked: set[str], refused: Admittance, ctx: Context) -> list[Json]:
+        """Of machines that are refused, of members who are silent, and of configuration that none of
+        them gives.
 
         ``linked`` are the node ids that have a link.
         """
@@ -50,10 +50,10 @@ class Membership:
         expected = {
             name: heard
             for name, heard in self.members.rows.items()
-            if name not in clouds and heard.row.origin not in retired
+            if name not in clouds and heard.row.origin not in refused.retired and name not in refused.expelled
         }
         silent = self._unheard.alarms(expected, {*linked, *self.members.own()}, ctx)
-        return silent + self._lacking.alarms(ctx)
+        return refused.alarms(node_of(self._log.origin), ctx) + silent + self._lacking.alarms(ctx)
 
     def rows(self) -> list[Json]:
         """All that belong to the cluster as far as is known; in the cloud role, all that were heard of."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 
 from entgldb.actors import silence
 from entgldb.actors.behaviour import Context
@@ -14,7 +14,7 @@ from entgldb.messages import wire
 from entgldb.messages.errors import InvalidError, Reason
 from entgldb.messages.limits import ANNOUNCED_MAX, NAME_CHARS_MAX
 from entgldb.messages.local.actors import LinkUp
-from entgldb.messages.model import Origin, check_node_id, node_of
+from entgldb.messages.model import check_node_id, node_of
 from entgldb.messages.remote_peers import is_address
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import SyncSettings
@@ -111,9 +111,7 @@ class PeerLink:
         said = self.hello
         return said.ca_key if said is not None and cluster_of(said.ca_key) == said.cluster else b""
 
-    def judge(
-        self, hello: wire.Hello, settings: SyncSettings, retired: Container[Origin] = ()
-    ) -> Reason | None:
+    def judge(self, hello: wire.Hello, settings: SyncSettings) -> Reason | None:
         """Why this Hello is not acceptable, or None."""
         if hello.protocol_min > wire.PROTOCOL_MAX or hello.protocol_max < wire.PROTOCOL_MIN:
             return Reason.WRONG_PROTOCOL
@@ -131,7 +129,7 @@ class PeerLink:
             return Reason.WRONG_CLUSTER
         if hello.node_id != self.certified or hello.node_id == settings.node_id:
             return Reason.WRONG_NODE
-        return Reason.RETIRED if hello.origin in retired else None
+        return None
 
     def accept(self, hello: wire.Hello, ctx: Context) -> None:
         """Take over what the Hello says."""

@@ -6,6 +6,7 @@ from typing import Final
 
 from entgldb.actors.alarms import Alarms
 from entgldb.actors.behaviour import Context
+from entgldb.actors.ports import OplogReader
 from entgldb.messages.errors import Reason
 from entgldb.messages.schema import Json
 
@@ -13,6 +14,12 @@ COMES_NO_MORE: Final = 600.0
 """Seconds after which a client that was refused and has not come again is told of no more."""
 TOLD_MAX: Final = 32
 """Such clients that are told of; of more, those that came last."""
+
+
+def served(log: OplogReader, *, shared: bool) -> dict[str, Json]:
+    """For ``status``: the cluster that this cloud node serves."""
+    cluster, client_id = log.pinned_cluster()
+    return {"id": cluster, "client_id": client_id, "shared": shared}
 
 
 class Strangers:

@@ -317,6 +317,7 @@ class Nodes:
     members = aside(client_nodes.Nodes.members)
     refused = aside(client_nodes.Nodes.refused)
     accept = aside(client_nodes.Nodes.accept)
+    expel = aside(client_nodes.Nodes.expel)
 
 
 class Tenants:

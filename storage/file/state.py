@@ -12,9 +12,10 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from entgldb.messages.limits import ORIGINS_MAX
-from entgldb.messages.model import ALWAYS_MERGED, COLLECTIONS, Origin, Vector
+from entgldb.messages.model import ALWAYS_MERGED, COLLECTIONS, Origin, Vector, node_of
 from entgldb.storage.file.undo import Journal, UndoDict, UndoSet
 from entgldb.storage.rules.chain import NO_HEAD, Head
+from entgldb.storage.rules.ended import any_log, read_expulsion
 from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merging.collection_rule import life_of, merges
 
@@ -127,7 +128,9 @@ class State:
     held: UndoDict[Origin, Head] = field(default_factory=UndoDict)
     """Newest held entry of each origin that has any."""
     ended: UndoDict[Origin, int] = field(default_factory=UndoDict)
-    """Logs that their own node has ended: nothing is taken of them behind this seq."""
+    """Logs that have an end, by their own node or because it was expelled: nothing behind it is taken."""
+    uncut: bool = field(default=False, compare=False)
+    """Whether something of an expelled node may be here that is behind its end."""
     collections: UndoSet[str] = field(default_factory=UndoSet)
     merging: UndoSet[str] = field(default_factory=UndoSet)
     """Collections whose own writes are merges."""
@@ -350,6 +353,19 @@ class State:
             del self.held[origin]
             for name, head in _held(connection, "WHERE h.origin = ?", number).items():
                 self.held[name] = head
+
+    def end_of(self, origin: Origin) -> int | None:
+        """The last seq of a log that is taken; None: it has no end."""
+        end = self.ended.get(origin)
+        return self.ended.get(any_log(node_of(origin))) if end is None else end
+
+    def expel(self, connection: sqlite3.Connection, key: str) -> None:
+        """A member has expelled a node, by an entry with this key. The least of several ends counts."""
+        end = read_expulsion(key, self.own)
+        if end is None:
+            return
+        self.end(connection, *end)
+        self.uncut = True
 
     def raise_floor(self, origin: Origin, seq: int, hlc: int) -> None:
         """The log of a known origin begins after ``seq`` now, which is stamped ``hlc``."""

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from entgldb.messages.errors import EntglError, ProtocolError, Reason, as_own
 from entgldb.messages.limits import FORK_PROOFS_MAX, PAGE_ROWS_MAX
-from entgldb.messages.model import SYSTEM_PREFIX, Entry, Origin, Vector, Version
+from entgldb.messages.model import EXPELLED, SYSTEM_PREFIX, Entry, Origin, Vector, Version, node_of
+from entgldb.storage.authorship.authors import authorities
 from entgldb.storage.log import unfit
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.held import Held
@@ -17,7 +18,7 @@ from entgldb.storage.log.rows import merge_row, read_row
 from entgldb.storage.log.unfit import APPLIED, RECORDED, UNFIT, CannotApply
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import NO_HEAD, Head, Link, link
-from entgldb.storage.rules.ended import ended_by
+from entgldb.storage.rules.ended import any_log, ended_by
 from entgldb.storage.rules.groups import Group, groups
 from entgldb.storage.rules.header import DELETE, MERGE, Header, body_matches, body_text, decode, digest
 from entgldb.storage.rules.results import Outcome
@@ -114,8 +115,10 @@ class Applier:
     def _take(self, one: Incoming, group: Group) -> Reason | None:
         """Take one entry; the reason to stop the batch at it, or None."""
         header = one.header
-        if header.seq > self.state.ended.get(header.origin, header.seq):
-            self.counts[Reason.ENDED.value] += 1
+        end = self.state.end_of(header.origin) if self.state.ended else None
+        if end is not None and header.seq > end:
+            reason = Reason.EXPELLED if self._expelled(header.origin) else Reason.ENDED
+            self.counts[reason.value] += 1
             return None
         if header.origin not in self.state.origins and not self._admits(header.origin):
             self.counts[Reason.TOO_MANY_ORIGINS.value] += 1
@@ -181,6 +184,8 @@ class Applier:
         end = ended_by(header)
         if end is not None:
             self.state.end(self.connection, *end)
+        if header.collection == EXPELLED and header.op != DELETE and (applied or self._serves_one_cluster()):
+            self.state.expel(self.connection, header.key)
         if isinstance(text, EntglError):
             self._set_aside(one, text)
         elif applied:
@@ -271,13 +276,17 @@ class Applier:
             # nobody's fault and kept back from nobody: its next writer has to make it smaller
             self.counts[Reason.TOO_LARGE.value] += 1
 
+    def _expelled(self, origin: Origin) -> bool:
+        return any_log(node_of(origin)) in self.state.ended
+
     def _applied(self, version: Version, collection: str) -> bool:
         """Whether our vector covers ``version`` and, in a system collection, it was applied too.
 
         Nothing that is behind the end of a log ever comes. It counts, as where it was here before the end:
-        it is written again, and names all that it named.
+        it is written again, and names all that it named. Of a node that was expelled it replaces nothing.
         """
-        if version.seq > self.state.ended.get(version.origin, version.seq):
+        end = self.state.end_of(version.origin) if self.state.ended else None
+        if end is not None and version.seq > end:
             return True
         known = self.state.origins.get(version.origin)
         if known is None or known.head.seq < version.seq:
@@ -327,7 +336,14 @@ class Applier:
         if isinstance(text, EntglError):
             self._set_aside(one, text)
             return 0
+        if header.collection == EXPELLED and header.op != DELETE:
+            self.state.expel(self.connection, header.key)
         return int(self._merge_or_tell(one, text, self.state.next_lsn()))
+
+    def _serves_one_cluster(self) -> bool:
+        """A cloud node goes by the headers of the one cluster whose CA it believes: in several, node ids may
+        be the same. Any other node goes by what its own cluster has given it."""
+        return self.cloud and len(authorities(self.connection)) == 1
 
     def _look_for_fork(self, one: Incoming) -> None:
         """Quarantine the origin of a supplied entry that differs from ours at its place: it is of another

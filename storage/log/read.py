@@ -13,12 +13,13 @@ from typing import Final, NamedTuple, Self
 import msgpack
 
 from entgldb.messages.limits import PAGE_ROWS_MAX
-from entgldb.messages.model import Author, Entry, Origin, Vector
+from entgldb.messages.model import Author, Entry, Origin, Vector, node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.authorship import authors
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.log import members, recorded
 from entgldb.storage.rules.clock import ms_of
+from entgldb.storage.rules.ended import is_any_log
 from entgldb.storage.rules.results import Heard, LogRow
 
 PINNED: Final = "cluster"
@@ -169,6 +170,11 @@ class LogQueries:
     def lacking(self) -> dict[Origin, int] | None:
         """Up to where in each log configuration is lacking that a cloud's snapshot covers; None: nowhere."""
         return recorded.lacking(self.connection)
+
+    def expelled(self) -> frozenset[str]:
+        """The nodes that were expelled, as far as is known here."""
+        rows = self.connection.execute("SELECT origin FROM _entgldb_ended")
+        return frozenset(node_of(origin) for (origin,) in rows.fetchall() if is_any_log(origin))
 
     def vouches(self) -> bool:
         """Whether a snapshot of this file brings the configuration."""

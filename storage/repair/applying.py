@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from entgldb.messages.model import Entry, Origin, Version
+from entgldb.messages.model import EXPELLED, Entry, Origin, Version
+from entgldb.storage.authorship import authors
+from entgldb.storage.authorship.keys import is_signed
+from entgldb.storage.file.state import Known
 from entgldb.storage.file.strangers import Strangers
 from entgldb.storage.log import members, unfit
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.apply import Applier
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.log.unfit import CannotApply
+from entgldb.storage.repair import healing
+from entgldb.storage.rules.authorship import head_statement
 from entgldb.storage.rules.clock import ms_of
+from entgldb.storage.rules.ended import ending, signature_in
 from entgldb.storage.rules.results import Outcome
 
 _T = TypeVar("_T")
@@ -28,13 +34,54 @@ class Applying:
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False, peer: str = "") -> Outcome:
         """As ``Store.apply``."""
-        return self._setting_aside(
+        outcome = self._setting_aside(
             lambda careful: self._applier(now_ms, careful, cloud=cloud, peer=peer).apply(entries)
         )
+        state = self._transaction.state
+        if not state.ended:
+            return outcome
+        cut = self.cut_ended() if state.uncut else {}
+        for origin in {**outcome.changes, **cut}:
+            known = state.origins[origin]
+            if state.ended.get(origin) == known.head.seq:
+                self._sign_end(origin, known)
+        return outcome._replace(changes={o: head for o, head in outcome.changes.items() if o not in cut})
 
     def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
         """Apply system entries that were recorded without being applied; how many."""
-        return self._setting_aside(lambda careful: self._applier(now_ms, careful).supply(entries))
+        supplied = self._setting_aside(lambda careful: self._applier(now_ms, careful).supply(entries))
+        if self._transaction.state.uncut:
+            self.cut_ended()
+        return supplied
+
+    def _sign_end(self, origin: Origin, known: Known) -> None:
+        """The last entry that counts of a node that was expelled: its signature is in the word of who did it.
+
+        Here a later one may have proved the entry. Without its own nobody could be shown the end of that log.
+        """
+        connection, author = self._transaction.connection, authors.read(self._transaction.connection, origin)
+        row = connection.execute(
+            "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ? AND body IS NOT NULL",
+            (EXPELLED, ending(origin, known.head.seq)),
+        ).fetchone()
+        signature = signature_in(row[0]) if row else b""
+        if author and is_signed(author.public_key, head_statement(known.head.hash), signature):
+            connection.execute(
+                "UPDATE _entgldb_oplog SET signature = ? WHERE origin = ? AND seq = ? AND signature IS NULL",
+                (signature, known.number, known.head.seq),
+            )
+
+    def cut_ended(self) -> dict[Origin, int]:
+        """Take out what was applied of a log behind its end; the first seq that went of each."""
+        state, firsts = self._transaction.state, dict[Origin, int]()
+        state.uncut = False
+        for origin, known in state.origins.items() if state.ended else ():
+            seq = state.end_of(origin)
+            if seq is not None and known.head.seq > seq >= known.floor:
+                firsts[origin] = seq + 1
+        if firsts:
+            healing.take_out(Batch(self._transaction.connection, state), firsts)
+        return firsts
 
     def retry(self, version: Version, now_ms: int) -> Outcome:
         """Apply an entry from quarantine. Raises NotFoundError, or why it cannot be applied still."""

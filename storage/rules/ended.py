@@ -1,9 +1,19 @@
-"""That a log ends: said by the key of an entry in a later log of the same node, ``<origin>/<last seq>``."""
+"""Where logs end: said by the key of an entry, ``<origin>/<last seq>``, as headers go everywhere.
+
+A node ends its own log in a later one (``_system_ended``). A member ends those of a node that it expels
+(``_system_expelled``): one entry for each log that it knows, and one for any other log of that node.
+"""
 
 from __future__ import annotations
 
+import json
+from typing import Any, Final
+
 from entgldb.messages.model import ENDED, Origin, node_of
 from entgldb.storage.rules.header import DELETE, Header, is_origin
+
+_ANY: Final = "0" * 32
+"""No key has this incarnation."""
 
 
 def ending(origin: Origin, seq: int) -> str:
@@ -24,9 +34,42 @@ def ended_by(header: Header) -> tuple[Origin, int] | None:
     return end
 
 
+def any_log(node_id: str) -> Origin:
+    """It stands for all logs of a node of which nothing else is said."""
+    return f"{node_id}/{_ANY}"
+
+
+def is_any_log(origin: Origin) -> bool:
+    """Whether an origin is one of those."""
+    return origin.endswith(f"/{_ANY}")
+
+
 def read_ending(key: str) -> tuple[Origin, int] | None:
     """The log and its last seq that a key names; None where it is no such key."""
     origin, _, seq = key.rpartition("/")
     if is_origin(origin) and seq.isascii() and seq.isdigit() and len(seq) < 19:
         return origin, int(seq)
     return None
+
+
+def said_in(body: str | bytes | None) -> dict[str, Any]:
+    """The words of members about a node that was expelled.
+
+    ``Said``: node id -> when it has, by its own clock. ``Signature``: of the last entry that counts, in hex.
+    """
+    found = {} if body is None else json.loads(body)
+    return found if isinstance(found, dict) and isinstance(found.get("Said"), dict) else {"Said": {}}
+
+
+def signature_in(body: str) -> bytes:
+    """The signature of the last entry that counts; empty where nobody had one."""
+    try:
+        return bytes.fromhex(str(said_in(body).get("Signature", "")))
+    except ValueError:
+        return b""
+
+
+def read_expulsion(key: str, own: Origin) -> tuple[Origin, int] | None:
+    """The same for a node that was expelled; None where it is the node that reads: it keeps what it has."""
+    end = read_ending(key)
+    return None if end is None or node_of(end[0]) == node_of(own) else end

@@ -100,6 +100,9 @@ EXPLAINS: Final[Mapping[Reason, WhyReason | None]] = {
     # there is no trust
     Reason.TLS_REFUSED: _W.AUTH,
     Reason.WRONG_KEY: _W.AUTH,
+    Reason.NOT_A_MEMBER: _W.AUTH,
+    # of its log too, what was written after it does not count
+    Reason.EXPELLED: _W.AUTH,
     Reason.CLOCK: _W.AUTH,
     Reason.WRONG_CLUSTER: _W.AUTH,
     Reason.OTHER_CLUSTER: _W.AUTH,

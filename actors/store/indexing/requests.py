@@ -6,7 +6,7 @@ import json
 from typing import Final
 
 from entgldb.actors.behaviour import INFO, Context
-from entgldb.actors.store.nodes import Writer
+from entgldb.actors.store.members.nodes import Writer
 from entgldb.messages import client
 from entgldb.messages.errors import InvalidError, NotAllowedError
 from entgldb.messages.local.actors import BuildIndexes

@@ -75,16 +75,16 @@ def invite(
 
 
 def accept_key(directory: Path, outcome: Any, own: str, known: set[str]) -> bool:
-    """The key of a guest that takes the place of a known node is to count; whether it does."""
+    """The key of a guest is to count, and none that was there before; whether it does."""
     from entgldb.client.database import connect
 
-    if outcome.node_id not in known or outcome.node_id == own or not outcome.key:
+    if not known or outcome.node_id == own or not outcome.key:
         return outcome.node_id not in known
     try:
         with connect(directory, timeout=5.0) as db:
             db.nodes.accept(outcome.node_id, outcome.key)
     except EntglError:
-        return False
+        return outcome.node_id not in known
     return True
 
 

@@ -1,4 +1,4 @@
-"""The verb for who belongs to the cluster: members by the keys of their certificates."""
+"""The verbs for who belongs to the cluster: members by the keys of their certificates, and who is out."""
 
 from __future__ import annotations
 
@@ -52,8 +52,47 @@ def members(db: Database, as_json: bool, accepted: str, key: str) -> None:
         )
 
 
+@click.command()
+@common
+@click.argument("node_id", metavar="N")
+@click.option("--wait", type=float, default=5.0, show_default=True, help="Seconds until all others know.")
+@with_database
+def expel(db: Database, as_json: bool, node_id: str, wait: float) -> None:
+    """Make a node no member any more, for good: a machine that was stolen, or that somebody else has.
+
+    Every node that hears of it cuts its links, and takes nothing that the node has written since; what it had
+    written before stays. From then on a node that is in no list of members has to be let in by members
+    --accept. Still withdraw its client at the authority: it knows the secrets of the cluster.
+
+    \b
+    Example: entgldb expel till-3
+    """
+    changed, until = db.nodes.expel(node_id), time.monotonic() + wait
+    while (row := _expelled(db, node_id)) is None or _others(db, node_id) - set(row.told):
+        if time.monotonic() >= until:
+            break
+        time.sleep(0.1)
+    told = () if row is None else row.told
+    missing = sorted(_others(db, node_id) - set(told))
+    if as_json:
+        show({"node_id": node_id, "changed": changed, "told": list(told), "missing": missing})
+        return
+    say(f"{node_id} is expelled; {len(told)} of {len(told) + len(missing)} nodes know")
+    if missing:
+        say(f"as soon as they are back: {', '.join(missing)}")
+
+
+def _expelled(db: Database, node_id: str) -> MemberRow | None:
+    return next((row for row in db.nodes.members() if row.node_id == node_id and row.told), None)
+
+
+def _others(db: Database, node_id: str) -> set[str]:
+    return {row.node_id for row in db.nodes.members() if row.state == "member" and row.node_id != node_id}
+
+
 def _cells(row: MemberRow) -> tuple[str, ...]:
-    return row.node_id, (row.key or "?")[:SHOWN], _time(row.since), _time(row.last_seen), row.state
+    state = f"{row.state}, {len(row.told)} nodes know" if row.told else row.state
+    return row.node_id, (row.key or "?")[:SHOWN], _time(row.since), _time(row.last_seen), state
 
 
 def _time(at_ms: int | None) -> str:

@@ -68,6 +68,9 @@ class ListLog:
     def lacking(self) -> dict[str, int] | None:
         return self.lacks
 
+    def expelled(self) -> frozenset[str]:
+        return frozenset()
+
     def vouches(self) -> bool:
         return self.lacks is None
 

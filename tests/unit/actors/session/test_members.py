@@ -236,7 +236,7 @@ def test_a_retired_incarnation_is_refused_at_hello_and_a_new_one_is_not() -> Non
     ctx, sync, links = linked()
     ctx.hand(RETIRED)
     say_hello(ctx, "2" * 32)
-    assert wire.Bye("retired", "n2 said Hello") in [frame for _, frame in links.sent]
+    assert wire.Bye("retired", "n2 was retired") in [frame for _, frame in links.sent]
     ctx, sync, links = linked()
     ctx.hand(RETIRED)
     say_hello(ctx, "3" * 32)
@@ -269,7 +269,7 @@ def test_judging_a_hello_counts_nothing_else() -> None:
     peer = PeerLink(LinkUp(1, True, "a:1", "n2"), 0.0)
     said = wire.Hello(1, 1, "n2", "n2/" + "2" * 32, "other", (), 0, "lan")
     settings = SyncSettings("n1", "", "lan", "c", "")
-    words = Counter([peer.judge(said, settings, {said.origin})])
+    words = Counter([peer.judge(said, settings)])
     assert words == {Reason.WRONG_CLUSTER: 1}
 
 

@@ -29,13 +29,21 @@ from tests.unit.actors.sync.test_redial import DialLinks
 ONE, TWO, THREE = "11" * 32, "22" * 32, "33" * 32
 
 
+class Log(ListLog):
+    out: frozenset[str] = frozenset()
+
+    def expelled(self) -> frozenset[str]:
+        return self.out
+
+
 class Rig:
     """Node n1, which shows a key of its own."""
 
-    def __init__(self) -> None:
-        self.ctx, self.links = FakeContext(), DialLinks()
+    def __init__(self, *expelled: str) -> None:
+        self.ctx, self.links, log = FakeContext(), DialLinks(), Log()
+        log.out = frozenset(expelled)
         settings = SyncSettings("n1", "", "lan", "c", "", heartbeat_interval=1.0)
-        self.sync = Sync(settings, ListLog(), Trusting(), self.links, None, NoSnapshots(), THREE)
+        self.sync = Sync(settings, log, Trusting(), self.links, None, NoSnapshots(), THREE)
         self.ctx.behaviour = self.sync
         self.sync.start(self.ctx)
         self.numbers = itertools.count(1)
@@ -95,7 +103,7 @@ def test_a_node_that_is_refused_tells_its_operator_until_a_member_speaks_with_it
     link, _ = rig.come("n2", ONE)
     rig.ctx.hand(FrameIn(link, codec.encode(wire.Bye("wrong-key"))))
     (alarm,) = [one for one in rig.status()["alarms"] if one["code"] == "wrong-key"]
-    assert alarm["subject"] == "n1"
+    assert alarm["subject"] == "me"
     rig.sync.admittance.linked("n2")
     assert not [one for one in rig.status()["alarms"] if one["code"] == "wrong-key"]
 
@@ -113,6 +121,34 @@ def test_machines_that_were_refused_are_forgotten_by_number_and_by_time() -> Non
     told = rig.status()
     assert told["refused"] == []
     assert not [one for one in told["alarms"] if one["code"] == "wrong-key"]
+
+
+def test_a_node_that_was_expelled_gets_no_link_and_an_open_one_is_cut_at_the_next_heartbeat() -> None:
+    rig = Rig("n2")
+    link, let_in = rig.come("n2", ONE)
+    assert not let_in
+    assert (link, "expelled") in rig.byes()
+    rig = Rig()
+    link, let_in = rig.come("n2", ONE)
+    assert let_in
+    rig.sync._log.out = frozenset({"n2"})  # type: ignore[attr-defined]  # the log of this test
+    rig.ctx.run(1.5)
+    assert (link, "expelled") in rig.byes()
+
+
+def test_once_a_node_was_expelled_nobody_comes_under_a_new_name_until_it_is_let_in() -> None:
+    # whoever was expelled can issue itself a certificate for any name
+    rig = Rig("n9")
+    rig.ctx.hand(NodesChanged((row("n2"),)))
+    assert rig.lets_in("n2", ONE)
+    link, let_in = rig.come("n3", TWO)
+    assert not let_in
+    assert (link, "not-a-member") in rig.byes()
+    (refused,) = rig.status()["refused"]
+    assert (refused["node_id"], refused["key"], refused["reason"]) == ("n3", TWO, "not-a-member")
+    rig.ctx.hand(NodesChanged((row("n2"), row("n3", Accepted=TWO))))
+    assert rig.lets_in("n3", TWO)
+    assert not [alarm for alarm in rig.status()["alarms"] if alarm["code"] == "not-a-member"]
 
 
 @pytest.mark.parametrize("keys", list(itertools.permutations([(ONE, 7), (TWO, 5), (THREE, 5)])))

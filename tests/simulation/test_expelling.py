@@ -1,0 +1,186 @@
+"""A node is expelled: whoever learns of it in whatever order, all others agree, and what it wrote since is
+nowhere."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from entgldb.actors.store import behaviour
+from entgldb.launch.testing.network import Weather
+from entgldb.messages.administration import ExpelNode
+from entgldb.messages.client import RequestId
+from entgldb.messages.errors import Reason
+from entgldb.messages.model import NODES, node_of
+from entgldb.storage.file.state import State
+from entgldb.storage.repair.applying import Applying
+from tests.simulation.events.faults import Nobody
+from tests.simulation.run import Run, initial_peer
+from tests.simulation.test_calm import quiet, start
+from tests.simulation.world.node import SimulatedNode
+
+SEEDS = range(1, 7)
+EFFECTIVE_SECONDS = 5.0
+MUTUAL_SEEDS = 4
+"""In every so many-th seed the node that is expelled expels the one that does it, at the same time."""
+TWICE_SEEDS = 3
+"""In every so many-th seed two nodes expel it, each without knowing of the other."""
+SETTLED_SECONDS = 60.0
+
+
+class Expelling:
+    """One history: writes, cuts, an expulsion, and the peace after it."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.random = seed, Random(seed)
+        self.run = run = Run(seed, options=quiet(5))
+        start(run)
+        while not all(len(node.store.documents(NODES)) == len(run.lan) for node in run.lan):
+            run.world.run(0.5)
+            assert run.world.time < 60
+        run.network.weather = Weather(latency=0.005, loss=self.random.choice([0.0, 0.05]), duplication=0.05)
+        names = self.random.sample(run.lan, 3)
+        self.gone, self.judge, self.other = names
+        self.ends: dict[str, int] = {}
+        """The least seq of each log of the one that goes that an expeller knew when it said so."""
+        self.pair = {self.gone.name}
+        """Those of whom somebody says that they are out."""
+
+    def left(self) -> list[SimulatedNode]:
+        return [node for node in self.run.lan if node.name not in self.out]
+
+    @property
+    def out(self) -> frozenset[str]:
+        """Those of whom all others say so. Of two that expel each other each may be heard first, or both."""
+        return next(node for node in self.run.lan if node.name not in self.pair).log.expelled()
+
+    def write(self, seconds: float) -> None:
+        """All write for so long, the one that goes too."""
+        for number in range(int(seconds * 4)):
+            for client in self.run.clients:
+                client.write_now(f"{self.random.choice('abcdefgh')}{number % 3}")
+            self.run.world.run(0.25)
+
+    def cut(self) -> None:
+        """Some nodes are cut off from the others."""
+        near = {node.name for node in self.run.lan if self.random.random() < 0.5}
+        self.run.network.cuts = {
+            (one.name, two.name)
+            for one in self.run.lan
+            for two in self.run.lan
+            if (one.name in near) is not (two.name in near)
+        }
+
+    def expel(self, judge: SimulatedNode, gone: SimulatedNode) -> None:
+        if gone is self.gone:
+            for origin, (seq, _) in judge.store.vector().items():
+                if node_of(origin) == gone.name:
+                    self.ends[origin] = min(seq, self.ends.get(origin, seq))
+        order = ExpelNode(RequestId(self.random.randbytes(16), 1), gone.name)
+        judge.ask("store", order, Nobody())
+
+    def play(self) -> None:
+        self.write(1.0)
+        if self.random.random() < 0.75:
+            self.cut()
+        self.write(1.0)
+        self.expel(self.judge, self.gone)
+        if self.seed % TWICE_SEEDS == 0:
+            self.expel(self.other, self.gone)
+        if self.seed % MUTUAL_SEEDS == 0:
+            self.expel(self.gone, self.judge)
+            self.pair.add(self.judge.name)
+        self.write(3.0)
+        self.run.network.cuts = set()
+        self.write(1.0)
+        for client in self.run.clients:
+            client.stopped = True
+        began = self.run.world.time
+        while (why := self.differs()) and self.run.world.time - began < SETTLED_SECONDS:
+            self.run.world.run(1.0)
+        assert not why, f"seed {self.seed}: {why}"
+
+    def differs(self) -> str:
+        """What is not as it shall be."""
+        if not self.out or not self.out <= self.pair:
+            return f"out are {sorted(self.out)} of {sorted(self.pair)}"
+        first, *others = self.left()
+        for node in (first, *others):
+            if node.log.expelled() != self.out:
+                return f"{node.name} takes {sorted(node.log.expelled())} for expelled, not {sorted(self.out)}"
+            if linked := links(self.run, node) & self.out:
+                return f"{node.name} is linked with {linked}"
+            for origin, (seq, _) in node.store.vector().items():
+                if node_of(origin) == self.gone.name in self.out and seq > self.ends.get(origin, 0):
+                    return f"{node.name} has {origin} up to {seq}, and not {self.ends.get(origin, 0)}"
+        for node in others:
+            if node.store.vector() != first.store.vector():
+                return f"{node.name} and {first.name} have different logs"
+            for table in ("_entgldb_documents", "_entgldb_conflicts"):
+                if rows(node, table) != rows(first, table):
+                    return f"{node.name} and {first.name} differ in {table}"
+        return ""
+
+
+def rows(node: SimulatedNode, table: str) -> list[object]:
+    """What a reader sees, with the versions."""
+    return node.store.connection.execute(
+        f"SELECT t.collection, t.key, o.name, t.seq, t.body FROM {table} t"
+        " JOIN _entgldb_origins o ON o.id = t.origin WHERE t.body IS NOT NULL ORDER BY 1, 2, 3, 4"
+    ).fetchall()
+
+
+def test_a_cloud_learns_it_by_the_gateway_and_the_one_that_is_out_keeps_what_it_has() -> None:
+    run = Run(1, options=quiet(3, cloud=True))
+    assert run.cloud is not None
+    for node in run.lan:
+        node.initial_peers = (initial_peer(run.cloud),)
+    start(run)
+    # with the greatest rank it would speak with the cloud
+    gone, judge, _ = run.lan
+    judge.ask("store", ExpelNode(RequestId(bytes(16), 1), gone.name), Nobody())
+    run.world.run(EFFECTIVE_SECONDS)
+    assert run.cloud.log.expelled() == {gone.name}
+    assert all(gone.name not in links(run, node) for node in run.lan)
+    run.clients[0].write_now("late")
+    run.world.run(60.0)
+    assert gone.store.known("users", "late")
+    assert not gone.log.expelled()
+    assert not any(node.store.known("users", "late") for node in (*run.lan[1:], run.cloud))
+    assert run.cloud.all_counts()[Reason.EXPELLED.value] > 0
+    run.close()
+
+
+def links(run: Run, node: SimulatedNode) -> set[str]:
+    return {peer["node_id"] for peer in (run._ask(node, "sync") or {})["peers"]}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_all_that_stay_agree_on_who_is_out_and_on_what_it_wrote(seed: int) -> None:
+    history = Expelling(seed)
+    history.play()
+    history.run.close()
+
+
+@pytest.mark.parametrize(
+    ("seed", "place", "name", "mistake"),
+    [
+        (1, State, "end_of", lambda state, origin: None),
+        (4, behaviour, "say_again", lambda keeper, ctx: None),
+        (5, Applying, "_sign_end", lambda applying, origin, known: None),
+    ],
+    ids=[
+        "what it wrote since counts",
+        "said once",
+        "an end that nobody can prove",
+    ],
+)
+def test_a_mistake_in_the_rule_is_noticed(
+    seed: int, place: object, name: str, mistake: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, name, mistake)
+    history = Expelling(seed)
+    with pytest.raises(AssertionError, match=f"seed {seed}"):
+        history.play()
+    history.run.close()

@@ -1,0 +1,73 @@
+"""Expelling a node: who may be, once, and in whose name it is said again."""
+
+from __future__ import annotations
+
+from entgldb.messages.administration import ExpelNode
+from entgldb.messages.client import CommitDone, Refused, Write
+from entgldb.messages.local.members import NoteSelf
+from entgldb.messages.model import EXPELLED, NODES
+from entgldb.messages.schema import Message
+from entgldb.storage.rules.ended import any_log, ending, read_ending, read_expulsion, said_in, signature_in
+from tests.unit.actors.store.test_store_keeper import Bench
+
+OTHER = "n2/" + "2" * 32
+
+
+def expel(bench: Bench, node_id: str) -> Message:
+    return bench.ask(ExpelNode(bench.request(), node_id))[0]
+
+
+def refusal(bench: Bench, node_id: str) -> str:
+    told = expel(bench, node_id)
+    assert isinstance(told, Refused)
+    return told.text
+
+
+def test_a_node_expels_neither_itself_nor_one_that_nobody_knows() -> None:
+    bench = Bench()
+    assert "itself" in refusal(bench, "n1")
+    assert "no node n2" in refusal(bench, "n2")
+
+
+def test_an_expulsion_is_said_once_by_each_node_and_stands_in_the_file() -> None:
+    bench = Bench()
+    known(bench, "n2")
+    done = expel(bench, "n2")
+    assert isinstance(done, CommitDone)
+    assert done.lsn > 0
+    assert bench.store.expelled() == {"n2"}
+    assert list(said_in(bench.store.get(EXPELLED, ending(any_log("n2"), 0)))["Said"]) == ["n1"]
+    assert expel(bench, "n2") == CommitDone((), 0)
+
+
+def test_what_others_have_said_is_said_again_in_the_own_log_and_nothing_of_this_node_itself() -> None:
+    bench = Bench()
+    for name in ("n2", "n1"):
+        key = ending(any_log(name), 0)
+        with bench.store.group():
+            bench.store.write(bench.request(), [write(key)], 0, system=True)
+    assert bench.store.expelled() == {"n2"}
+    bench.ask(NoteSelf())
+    said = {key: said_in(body)["Said"] for key, body in bench.store.documents(EXPELLED)}
+    assert sorted(said[ending(any_log("n2"), 0)]) == ["n1", "n3"]
+    assert sorted(said[ending(any_log("n1"), 0)]) == ["n3"]
+    last = bench.store.last_lsn()
+    bench.ask(NoteSelf())
+    assert bench.store.last_lsn() == last
+
+
+def test_keys_and_bodies_that_are_none_say_nothing() -> None:
+    assert read_ending("n2/5") is None
+    assert read_expulsion(f"{OTHER}/7", "n1/" + "1" * 32) == (OTHER, 7)
+    assert read_expulsion(f"{OTHER}/7", "n2/" + "1" * 32) is None
+    assert said_in(b"[]") == said_in(b"{}") == {"Said": {}}
+    assert signature_in('{"Said": {}, "Signature": "xyz"}') == b""
+
+
+def known(bench: Bench, name: str) -> None:
+    with bench.store.group():
+        bench.store.write(bench.request(), [Write(NODES, name, b'{"NodeId": "n2"}')], 0, system=True)
+
+
+def write(key: str) -> Write:
+    return Write(EXPELLED, key, b'{"Said": {"n3": 5}}')
