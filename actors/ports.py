@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from entgldb.actors.auditing import Audits
 from entgldb.actors.vouching import Vouching
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Fingerprints(Protocol):
         """Keys of the first entries of the log that ``theirs`` does not cover."""
 
 
-class Store(OplogReader, Protocol):
+class Store(OplogReader, Audits, Protocol):
     """The only writer of the file. All writing happens inside ``group``."""
 
     def group(self, clock: Callable[[], float] | None = None) -> AbstractContextManager[Lasted]:
@@ -264,14 +265,7 @@ class Store(OplogReader, Protocol):
         """
 
     def install(
-        self,
-        staged: str,
-        entropy: bytes,
-        now_ms: int,
-        *,
-        cloud: bool,
-        peer: str = "",
-        ends: bool = True,
+        self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, peer: str = "", ends: bool = True
     ) -> Installed:
         """Merge a staged snapshot in a transaction of its own. Raises EntglError; nothing is changed then.
 

@@ -17,6 +17,7 @@ from entgldb.client.collection import Collection
 from entgldb.client.feeds.selecting import NOW, Selected, Selection
 from entgldb.client.spread import ACK_SECONDS, LOCAL, Ack
 from entgldb.client.transport import SocketTransport, Transport, closed
+from entgldb.client.upkeep import audit as auditing
 from entgldb.client.upkeep import decisions
 from entgldb.client.writes import Document
 from entgldb.messages.client import RequestId, Status
@@ -215,6 +216,7 @@ class Database:
     settle_unfit = decisions.settle_unfit
     release_held = decisions.release_held
     verify = decisions.verify
+    audit = auditing.audit
 
     def quarantine(self) -> list[Unfit]:
         """Entries that could not be applied on this node and wait for a decision."""

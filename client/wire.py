@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from entgldb.client.upkeep.behalf import on_behalf
 from entgldb.messages.client import Advanced, Piece, Refused, Relay, RequestId
 from entgldb.messages.codec import Decoded, decode, encode
 from entgldb.messages.errors import (
@@ -159,7 +160,7 @@ class WireClient:
 
 def framed(message: Message, request_id: int) -> bytes:
     """A request as one frame, or as the frames of its pieces. Raises TooLargeError."""
-    payload = encode(message, request_id)
+    payload = encode(on_behalf(message), request_id)
     size = len(payload)
     if size <= FRAME_BYTES_MAX:
         return frame(payload)

@@ -1,7 +1,9 @@
-"""Decisions and questions of an administrator about nodes, logs and clocks. Tags 58, 65 to 67, 70, 76, 79,
-200, 201, 230 and 231; 180 was used."""
+"""Decisions and questions of an administrator about nodes, logs and clocks; and the audit log, which tells of
+them. Tags 58, 65 to 67, 70, 76, 79, 189, 200, 201, 230, 231, 236 and 237; 180 was used."""
 
 from __future__ import annotations
+
+from enum import StrEnum
 
 from entgldb.messages.client import RequestId
 from entgldb.messages.model import Origin
@@ -136,3 +138,85 @@ class AwaitSpread(Message):
     """Origin -> the newest seq that is meant; None: all that this node has now."""
     seconds: float = 0.0
     """At most ``SPREAD_SECONDS_MAX``: ask again to wait for longer."""
+
+
+class Event(StrEnum):
+    """The closed set of what the audit log tells of. Append only."""
+
+    PEER = "peer"
+    """A remote peer was added, changed or removed."""
+    RULE = "rule"
+    """A rule of a collection, or an index, was changed."""
+    RECEIVED = "received"
+    """Another node's change to a system collection has come."""
+    INVITED = "invited"
+    JOINED = "joined"
+    MEMBER = "member"
+    """A member was retired, expelled, or is known by another key."""
+    KEY = "key"
+    """A key or secret was rotated."""
+    HANDSHAKE = "handshake"
+    """A link was refused before a message of the other side was read."""
+    TOKEN = "token"
+    """A client's token was refused, by TLS or HTTP."""
+    HTTP_TOKEN = "http-token"
+    """A token of the HTTP server was made or withdrawn."""
+    LEADER = "leader"
+    HELD = "held"
+    """Entries were held because their writer's clock runs ahead, or let in by an operator."""
+    UNFIT = "unfit"
+    """An operator decided about an entry in quarantine."""
+    FORK = "fork"
+    """A log has forked, or was healed."""
+    INCARNATION = "incarnation"
+    """The node writes as somebody new: restored, rebuilt, copied, rolled back."""
+    CLOCK = "clock"
+    PAUSE = "pause"
+    CLUSTER = "cluster"
+    """A cloud node was told which cluster it serves no more."""
+    TENANT = "tenant"
+    PRUNED = "pruned"
+    """The oldest rows of the audit log itself have gone."""
+
+
+@message(189)
+class Happened(Message):
+    """An actor to ``store``: this belongs into the audit log."""
+
+    event: str
+    """One of ``Event``."""
+    subject: str = ""
+    outcome: str = ""
+    who: str = ""
+    key_id: str = ""
+    left_out: Count = 0
+    """Events of this kind since the last row, of which there is no row."""
+
+
+@message(236, Channel.CLIENT)
+class Audited(Message):
+    """To ``store``: this belongs into the audit log, besides what the store carries out itself.
+
+    It holds names and addresses, never a value or a secret. Answered by Done or Refused.
+    """
+
+    event: str
+    """``invited``, ``joined``, ``http-token``, ``token`` or ``key``."""
+    subject: str = ""
+    """Whom or what it was done to."""
+    outcome: str = ""
+    """How it went; of what was refused the reason."""
+    key_id: str = ""
+    """Which key it is about, never the key."""
+    left_out: Count = 0
+    """Events of this kind since the last row, of which there is no row."""
+
+
+@message(237, Channel.CLIENT)
+class Behalf(Message):
+    """To ``store``: a client's request, which it makes for somebody else. Answered as that request is."""
+
+    who: str
+    """Whom the client has let in, such as the name of an HTTP token."""
+    payload: bytes
+    """An encoded message of a client; no ``Behalf``."""

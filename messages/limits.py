@@ -191,5 +191,17 @@ SNAPSHOT_ROWS_MAX: Final = 2**32
 """Rows of a snapshot; an offer of more is declined."""
 SNAPSHOT_BYTES_MAX: Final = 2**40
 """Bytes of a snapshot; an offer of more is declined."""
+AUDIT_ROWS_MAX: Final = 50_000
+"""Rows of the audit log of one node; the oldest go first. By their number, not their age: a clock that is set
+ahead must not take them away."""
+AUDIT_PRUNED_ROWS: Final = 1_000
+"""So many go at a time."""
+AUDIT_TEXT_CHARS_MAX: Final = 200
+"""One text of a row; a longer one is cut."""
+AUDIT_BURST: Final = 10
+"""Events that others can cause at will, of one kind, that have a row each; after them one in
+AUDIT_PAUSE_SECONDS has, which tells how many there were."""
+AUDIT_PAUSE_SECONDS: Final = 600.0
+"""Between two rows of one such kind: who causes them without end needs a year to fill the log."""
 ANNOUNCED_MAX: Final = 8
 """Addresses that a node says it is reached by."""

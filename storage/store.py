@@ -10,11 +10,24 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from entgldb.messages.administration import Event
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.local.members import Collected, Prune, Pruned
-from entgldb.messages.model import EXPELLED, Author, Entry, Origin, Place, Vector, Version, check_node_id
+from entgldb.messages.model import (
+    EXPELLED,
+    Author,
+    Entry,
+    Origin,
+    Place,
+    Vector,
+    Version,
+    check_node_id,
+    node_of,
+)
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Copy, Member
+from entgldb.storage.audit.rows import Act
+from entgldb.storage.audit.trail import Trail
 from entgldb.storage.authorship import authors
 from entgldb.storage.authorship.authors import Attest, no_attestation
 from entgldb.storage.authorship.identity import Identity
@@ -62,6 +75,7 @@ class Store(LogQueries):
         self.writing = Writing(self.transaction)
         self.applying = Applying(self.transaction)
         self.incarnations = Incarnations(self.transaction, self.applying, path, attest)
+        self.trail = Trail(connection, node_of(self.origin))
         self._tidied_ms = self.state.lived_ms
         self._tidied_to = 0
         self._wal = WalWatch(path)
@@ -220,7 +234,7 @@ class Store(LogQueries):
     def begin_anew(self, entropy: bytes, why: Why, now_ms: int) -> None:
         """The file was found to be a copy, or older than it had been: write as somebody new."""
         with self.group():
-            self.reincarnate(entropy, why, now_ms)
+            self.trail.note(Act(Event.INCARNATION, self.reincarnate(entropy, why, now_ms), why.value), now_ms)
         self.reborn = why
 
     @property
@@ -354,14 +368,6 @@ class Store(LogQueries):
         mender = Mender(self.connection, self.state)
         return [decision.value for decision in mender.mend(copies, absent, vector, write=write)]
 
-    def get(self, collection: str, key: str) -> bytes | None:
-        """The body of a live document, or None."""
-        row = self.connection.execute(
-            "SELECT CAST(body AS BLOB) FROM _entgldb_documents WHERE collection = ? AND key = ?",
-            (collection, key),
-        ).fetchone()
-        return None if row is None else row[0]
-
     def create_index(self, definition: Definition, *, everywhere: bool = False) -> None:
         """Make an index and begin to build it; see ``Indexes.create``."""
         self.transaction.need_group()
@@ -449,6 +455,7 @@ class Store(LogQueries):
             "indexes": self.indexes.status(),
             "wal_bytes": self._wal.bytes(),
             "answers_kept_ms": requests.kept_ms(self.connection, self.state),
+            "audit": self.trail.head(),
         }
 
     def checkpoint(self) -> None:

@@ -14,6 +14,7 @@ from entgldb.web.actors import Actors
 from entgldb.web.administration import Administration
 from entgldb.web.dashboard.page import Dashboard
 from entgldb.web.documents import Documents
+from entgldb.web.door.auditing import Refusals
 from entgldb.web.door.guard import Guard
 from entgldb.web.door.naming import named
 from entgldb.web.door.place import LOOPBACK
@@ -54,4 +55,4 @@ def application(db: Database, *, hosts: Collection[str] = LOOPBACK, tokens: Toke
         exception_handlers={EntglError: of_ours, HTTPException: of_http, Exception: of_bug},
         lifespan=closing,
     )
-    return named(metrics.counting(Guard(app, hosts, tokens)))
+    return named(metrics.counting(Guard(app, hosts, tokens, Refusals(db))))

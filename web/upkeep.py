@@ -10,11 +10,13 @@ from starlette.routing import Route
 
 from entgldb.client.conflicts import version_text
 from entgldb.messages.errors import InvalidError
-from entgldb.web.bodies import answer, object_of
+from entgldb.web.bodies import answer, number, object_of
 
 if TYPE_CHECKING:
     from entgldb.client.aio.database import Database
 
+AUDIT_ROWS, AUDIT_ROWS_MAX = 100, 1000
+"""Rows of the audit log in one answer, and at most."""
 SEQ_MAX = 2**53
 """Above every number in a log."""
 
@@ -31,6 +33,7 @@ class Upkeep:
             Route("/v1/collections/{collection}/why/{key:path}", self.why, methods=["GET"]),
             Route("/v1/quarantine", self.quarantine, methods=["GET"]),
             Route("/v1/quarantine/_settle", self.settle, methods=["POST"]),
+            Route("/v1/audit", self.audit, methods=["GET"]),
             Route("/v1/held", self.held, methods=["GET"]),
             Route("/v1/held/_release", self.release, methods=["POST"]),
             Route("/v1/forks", self.forks, methods=["GET"]),
@@ -59,6 +62,11 @@ class Upkeep:
         retry = _one_of(wanted, "take", "retry", "drop") == "retry"
         await self._db.settle_unfit(origin, seq, retry=retry)
         return Response(status_code=204)
+
+    async def audit(self, request: Request) -> Response:
+        """The newest rows of the audit log, the newest first: who did what on this node."""
+        limit = number(request, "limit", AUDIT_ROWS, AUDIT_ROWS_MAX) or 0
+        return answer({"rows": await self._db.audit(limit)})
 
     async def held(self, request: Request) -> Response:
         """Entries held back because their writer's clock runs ahead, by origin."""

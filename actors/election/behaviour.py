@@ -12,11 +12,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from entgldb.actors.auditing import Auditing
 from entgldb.actors.behaviour import Behaviour, Context
 from entgldb.actors.election.standings import compared, ranking
 from entgldb.actors.session.claims import Claims, Verdict
 from entgldb.actors.session.reach import PROOF_SECONDS
 from entgldb.messages import codec
+from entgldb.messages.administration import Event
 from entgldb.messages.client import Done, Report, StandDown, Status
 from entgldb.messages.errors import ProtocolError, Reason, UnknownMessage
 from entgldb.messages.local.actors import (
@@ -76,6 +78,7 @@ class Bully(Behaviour):
         """An operator has paused the links to clouds: this node would lead for nothing."""
         self._generations: dict[str, int] = {}
         self._outcome: tuple[int, str] | None = None
+        self._audit = Auditing()
         self._why = ""
         """The cause of the election that is under way, or was the last."""
         self._standings: dict[str, Standing] = {}
@@ -353,6 +356,7 @@ class Bully(Behaviour):
     def _beat(self, ctx: Context) -> None:
         if self.state == LEADING:
             self._arm("beat", CLAIM_SECONDS, ctx)
+            self._audit.tend(ctx)
             ctx.tell("sync", ClaimToSend(self.claims.count_up(self._rank), False))
 
     def _maybe_take_over(self, claim: Claim, ctx: Context) -> None:
@@ -473,6 +477,10 @@ class Bully(Behaviour):
         if outcome != self._outcome:
             self._outcome = outcome
             ctx.tell("node", ElectionOutcome(*outcome, self._why))
+            if self.claims.gateway:
+                self._audit.tell(
+                    ctx, Event.LEADER, self.claims.gateway, f"epoch {self.claims.epoch}: {self._why}"
+                )
 
     def _to_peer(self, node_id: str, message: Message, ctx: Context) -> None:
         ctx.tell("sync", ToPeer(node_id, codec.encode(message)))

@@ -17,6 +17,8 @@ from entgldb.actors.ports import Disk, Secrets, Store
 from entgldb.actors.session import own_log
 from entgldb.actors.store import decisions, healing
 from entgldb.actors.store import peers as store_peers
+from entgldb.actors.store.auditing import auditor
+from entgldb.actors.store.auditing.behalf import meant
 from entgldb.actors.store.compacting import Compacting
 from entgldb.actors.store.gates.clock_gate import OFF, ClockGate, Expiry
 from entgldb.actors.store.gates.disk_gate import DiskGate
@@ -63,7 +65,7 @@ from entgldb.messages.local.members import (
 from entgldb.messages.local.snapshots import InstallSnapshot
 from entgldb.messages.local.verification import Repair
 from entgldb.messages.merging import Resolve, SetConflict, SetExpiry, Undelete
-from entgldb.messages.model import NODES, REMOTE_PEERS, SYSTEM_PREFIX
+from entgldb.messages.model import NODES, REMOTE_PEERS
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import StoreSettings
 
@@ -85,11 +87,6 @@ def never(message: Message) -> bool:
 
 def _puts(message: client.Commit) -> bool:
     return any(write.body is not None or write.update is not None for write in message.writes)
-
-
-def _holds_system(message: Apply) -> bool:
-    name = SYSTEM_PREFIX.encode()
-    return any(name in entry.header for entry in message.entries)
 
 
 class StoreKeeper(Behaviour):
@@ -118,6 +115,7 @@ class StoreKeeper(Behaviour):
         self._own_last = 0
         self._compacting = Compacting()
         self._pauses = Pauses(store, settings.role)
+        self._auditor = auditor.Auditor(store)
         self.parts = (self._pauses, self._clock)
 
     def start(self, ctx: Context) -> None:
@@ -181,11 +179,12 @@ class StoreKeeper(Behaviour):
         try:
             with self.store.group(ctx.monotonic) as lasted:
                 self._look_up(queue)
-                answers = [(asker, self._carry_out(message, ctx)) for asker, message in queue]
+                answers = [(asker, self._carry_out(message, asker, ctx)) for asker, message in queue]
         except EntglError as fault:
             ctx.log(ERROR, f"a transaction of {len(queue)} requests failed: {fault.text}")
             self.count(_REASONS.get(fault.code.value, Reason.STORE_BUSY), len(queue))
             self._own_last = own_last
+            self._auditor.undone()
             if any(isinstance(message, Apply) for _, message in queue):
                 self._intake.forget_all()
             self.went("group", well=fault.code is not ErrorCode.INTERNAL)
@@ -217,6 +216,12 @@ class StoreKeeper(Behaviour):
             self.handle(inner, ctx)
         else:
             ctx.forward(message.actor, message.payload)
+
+    def on_behalf(self, message: administration.Behalf, ctx: Context) -> None:
+        """A client, such as the HTTP server, asks for somebody whom it has let in."""
+        inner = meant(message, ctx)
+        if inner is not None:
+            self.handle(inner, ctx)
 
     def on_status(self, message: client.Status, ctx: Context) -> None:
         gates: dict[str, Json] = {
@@ -253,6 +258,7 @@ class StoreKeeper(Behaviour):
         grown = install(
             self.store, message, self._disk.refusal(message), ctx, ends=self.settings.role != "cloud"
         )
+        self._auditor.look_again("a snapshot", ctx)
         if grown is not None:
             self._tell_followers(grown.last)
             self._notices.committed(grown.first, grown.last, grown.own_last, ctx)
@@ -276,6 +282,7 @@ class StoreKeeper(Behaviour):
             ctx.after(CHECKPOINT_INTERVAL, Tick("checkpoint"))
             ctx.busy("a checkpoint")
             self.store.checkpoint()
+            self._auditor.tend(ctx)
             self.building.ask_again(ctx)
 
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:
@@ -291,8 +298,7 @@ class StoreKeeper(Behaviour):
         for asker, message in queue:
             request = REQUESTS[type(message)]
             fault = self._disk.refusal(message) if request.grows(message) else None
-            if fault is None and request.own_write:
-                fault = self._clock.refusal(ctx)
+            fault = fault or (self._clock.refusal(ctx) if request.own_write else None)
             if fault is None:
                 let_in.append((asker, message))
             else:
@@ -323,17 +329,21 @@ class StoreKeeper(Behaviour):
             commits = [message for _, message in queue if isinstance(message, client.Commit)]
             self.store.look_up([(one.collection, one.key) for commit in commits for one in commit.writes])
 
-    def _carry_out(self, message: Message, ctx: Context) -> Message:
+    def _carry_out(self, message: Message, asker: Asker | None, ctx: Context) -> Message:
         """One request or batch in its own savepoint; what to answer."""
         try:
             request = REQUESTS[type(message)]
             with self.store.savepoint(lazily=request.lazily):
-                done = self._known(message, ctx) or request.handler(self, message, ctx)
+                known = self._known(message, ctx)
+                done = known or request.handler(self, message, ctx)
+                if known is None:
+                    self._auditor.done(message, done, asker, ctx)
         except EntglError as fault:
             if fault.code in OF_THE_DISK:
                 raise
             self.went(type(message), well=fault.code is not ErrorCode.INTERNAL)
             self.count(_REASONS.get(fault.code.value, Reason.INVALID))
+            self._auditor.refused(message, asker, fault, ctx)
             return _failed(message, fault)
         except Exception as fault:  # noqa: BLE001 -- a bug met by one request must not cost the others theirs
             self.count(Reason.HANDLER_FAILED)
@@ -348,8 +358,10 @@ class StoreKeeper(Behaviour):
 
     def apply(self, message: Apply, ctx: Context) -> Message:
         forks = self.counts[Reason.FORK]
+        known = self._auditor.known(message)
         applied = self._intake.take(message, ctx)
-        if _holds_system(message):
+        self._auditor.took(message, known, applied, self.counts, ctx)
+        if auditor.holds_system(message):
             say_again(self, ctx)
         own_log.after_applying(self.store, ctx)
         if self.counts[Reason.FORK] > forks:
@@ -364,17 +376,6 @@ class StoreKeeper(Behaviour):
 
     def hide_expired(self, message: HideExpired, ctx: Context) -> Message:
         self._expiry.looked(self.store.expire(self._shown_ms(ctx)))
-        return client.Done()
-
-    def pin(self, message: PinCluster, ctx: Context) -> Message:
-        if not message.shared:
-            self.store.pin_cluster(message.cluster, message.client_id)
-        if message.ca_key:
-            self.store.trust(message.cluster, message.ca_key)
-        return ClusterPinned(message.link)
-
-    def remember(self, message: RememberPeer, ctx: Context) -> Message:
-        self.store.remember_peer(message.node_id, message.address, ctx.now_ms())
         return client.Done()
 
     def write(
@@ -397,9 +398,7 @@ class StoreKeeper(Behaviour):
             if asker is not None and REQUESTS[type(message)].answers:
                 ctx.answer(asker, answer)
 
-    def _tell_applied(
-        self, answers: Answers, queue: list[tuple[Asker | None, Message]], ctx: Context
-    ) -> None:
+    def _tell_applied(self, answers: Answers, queue: Queue, ctx: Context) -> None:
         for (_, answer), (_, message) in zip(answers, queue, strict=True):
             if isinstance(message, Apply) and not message.supplied:
                 ctx.tell(message.owner, answer)
@@ -461,13 +460,13 @@ REQUESTS: dict[type[Message], Request] = {
     ApplyInitialPeers: Request(
         store_peers.initial_peers, touches_system=always, grows=always, own_write=True, upkeep=True
     ),
-    Apply: Request(StoreKeeper.apply, touches_system=_holds_system, grows=always),
+    Apply: Request(StoreKeeper.apply, touches_system=auditor.holds_system, grows=always),
     administration.HealOrigin: Request(healing.heal_origin, True, always, own_write=True, once=True),
     administration.ResetClock: Request(decisions.reset_clock, True, always, own_write=True),
     ReleaseHeld: Request(StoreKeeper.release, touches_system=always, upkeep=True),
     HideExpired: Request(StoreKeeper.hide_expired, upkeep=True),
-    RememberPeer: Request(StoreKeeper.remember, upkeep=True),
-    PinCluster: Request(StoreKeeper.pin, upkeep=True),
+    RememberPeer: Request(store_members.remember_peer, upkeep=True),
+    PinCluster: Request(store_members.pin_cluster, upkeep=True),
     administration.UnpinCluster: Request(store_members.unpin_cluster, True),
     NoteSelf: Request(note_self, touches_system=always, upkeep=True),
     administration.RetireNode: Request(store_members.retire_node, True, always, own_write=True, once=True),
@@ -476,6 +475,8 @@ REQUESTS: dict[type[Message], Request] = {
     RememberMembers: Request(store_members.remember_members, upkeep=True),
     Prune: Request(store_members.prune, upkeep=True),
     Collect: Request(store_members.collect, upkeep=True),
+    administration.Audited: Request(auditor.told, True),
+    administration.Happened: Request(auditor.told),
 }
 _TOLD: dict[str, Callable[[tuple[dict[str, Json], ...]], Message]] = {
     REMOTE_PEERS: RemotePeersChanged,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
 import time
 from typing import Final, Protocol
 
@@ -73,6 +74,7 @@ class Connection:
         """The events that the poll waits for."""
         self.heard_at = self._moved_at = time.monotonic()
         """When it last said something, and when it last read or had nothing to read."""
+        self.who = _who(made)
         self._owner = owner
         self._socket = made
         self._reader = FrameReader()
@@ -297,6 +299,11 @@ class SocketAsker:
         return hash(self._client)
 
     @property
+    def who(self) -> str:
+        """The client, for the audit log."""
+        return self._client.who
+
+    @property
     def closed(self) -> bool:
         """The client has gone; an actor that pushes to it may forget it."""
         return self._client.over
@@ -315,3 +322,10 @@ class SocketAsker:
         if not self._client.answer(data, asked=asked) and not self._client.over:
             self._owner.drop(Reason.SLOW_READER)
             self._client.cut()
+
+
+def _who(made: socket.socket) -> str:
+    """The process at the other end, by the word of the kernel."""
+    found = made.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, _ = struct.unpack("3i", found)
+    return f"uid {uid} pid {pid}"

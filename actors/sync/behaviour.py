@@ -6,8 +6,6 @@ dialogue on an open link; the wire (``links.py``) moves the bytes.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from entgldb.actors.behaviour import INFO, WARNING, Behaviour, Context
 from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker, Witness
 from entgldb.actors.session.claims import Carried
@@ -218,6 +216,7 @@ class Sync(Behaviour):
     def on_link_down(self, message: LinkDown, ctx: Context) -> None:
         self._dialler.ended(message.link, message.reason, ctx, message.text)
         self.count(known_reason(message.reason))
+        self._strangers.down(message, ctx)
         peer = self._open.pop(message.link, None)
         if peer is None:
             self._dial(ctx)
@@ -260,6 +259,7 @@ class Sync(Behaviour):
             self.count(known_reason(message.reason))
             return
         if message.reason:
+            self._strangers.brought(peer.address, message.reason, ctx)
             self._close(peer, known_reason(message.reason), message.text, ctx)
             return
         peer.client_id, peer.expires_at = message.client_id, message.expires_at
@@ -406,16 +406,7 @@ class Sync(Behaviour):
         self.admittance.linked(peer.node_id)
 
     def _say_hello(self, peer: PeerLink, ctx: Context) -> None:
-        hello = self.sessions.hello(ctx)
-        features = (*hello.features, wire.SHARED) if self.settings.shared else hello.features
-        peer.said = replace(
-            hello,
-            features=features,
-            listen_port=self._links.port(),
-            life=self._life,
-            announced=self.settings.announce,
-        )
-        self._links.send(peer.link, peer.said)
+        peer.greet(self.sessions.hello(ctx), self._links, self._life, self.settings)
 
     # --- time --------------------------------------------------------------------------------------
 
@@ -428,6 +419,7 @@ class Sync(Behaviour):
             self._dial(ctx)
         self.membership.tend(self.settings.sync_interval, ctx)
         self.admittance.expelled = self._log.expelled()
+        self._strangers.tend(ctx)
         for peer in list(self._open.values()):
             fault = peer.overdue(ctx, self._log, in_cloud=self.in_cloud) or self.admittance.fault(peer, ctx)
             if fault is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from entgldb.actors import silence
 from entgldb.actors.behaviour import Context
@@ -151,6 +152,18 @@ class PeerLink:
         self._token, self._put_off = token, False
         if checker is not None:
             checker.check(self.link, self.ticket, token)
+
+    def greet(self, hello: wire.Hello, links: Links, life: int, settings: SyncSettings) -> None:
+        """Say ``hello``, with what this side wants to be known by."""
+        features = (*hello.features, wire.SHARED) if settings.shared else hello.features
+        self.said = replace(
+            hello,
+            features=features,
+            listen_port=links.port(),
+            life=life,
+            announced=settings.announce,
+        )
+        links.send(self.link, self.said)
 
     def put_off(self, reason: str) -> bool:
         """Whether the verdict can wait: there were no keys to judge by, and an accepted token still lives."""

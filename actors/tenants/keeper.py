@@ -9,11 +9,14 @@ from typing import ClassVar, Final
 
 from entgldb.actors.behaviour import INFO, WARNING, Context, refuse
 from entgldb.actors.ports import Catalogue, Store, TenantFiles
+from entgldb.actors.store.auditing.acts import who_is
+from entgldb.actors.store.auditing.behalf import meant
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.tenants import quotas
 from entgldb.actors.tenants.quotas import Figures, Gate
 from entgldb.actors.tenants.router import TENANTS_TOLD_MAX, Opened, Tenants
 from entgldb.messages import codec
+from entgldb.messages.administration import Behalf, Event
 from entgldb.messages.client import Relay, Report
 from entgldb.messages.errors import (
     EntglError,
@@ -30,6 +33,7 @@ from entgldb.messages.local.snapshots import StoreBegan
 from entgldb.messages.local.tenants import AdmitTenant, ForTenant, TenantJudged
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.tenants import ChangeTenant, ListTenants, Quotas, Tenant, TenantState, check_tenant
+from entgldb.storage.audit.rows import Act
 
 REMOVE: Final = "remove-tenant"
 REMOVE_SECONDS: Final = 2.0
@@ -51,6 +55,7 @@ class StoreTenants(Tenants):
         ListTenants,
         ChangeTenant,
         Relay,
+        Behalf,
     }
     main: StoreKeeper
 
@@ -162,6 +167,12 @@ class StoreTenants(Tenants):
         else:
             self.main.handle(message, ctx)
 
+    def on_behalf(self, message: Behalf, ctx: Context) -> None:
+        """A client asks for somebody whom it has let in."""
+        inner = meant(message, ctx)
+        if inner is not None:
+            (self if type(inner) in self.takes else self.main).handle(inner, ctx)
+
     def on_list_tenants(self, message: ListTenants, ctx: Context) -> None:
         named = self._catalogue.get(message.name) if message.name else None
         if message.name and named is None:
@@ -174,7 +185,10 @@ class StoreTenants(Tenants):
     def on_change_tenant(self, message: ChangeTenant, ctx: Context) -> None:
         try:
             row = self._changed(message, ctx.now_ms())
-            self._put(row)
+            act = Act(Event.TENANT, row.name, message.change, who_is(ctx.asker))
+            with self.main.store.group():
+                self._catalogue.put(row)
+                self.main.store.trail.note(act, ctx.now_ms())
         except EntglError as fault:
             refuse(ctx, fault)
             return

@@ -137,4 +137,4 @@ class Link(asyncio.BufferedProtocol):
         if not self.writer.over:
             self.writer.drop_queue()
             self._owner.forget(self)
-            self._owner.loop.post(LinkDown(self.number, str(reason), text))
+            self._owner.loop.post(LinkDown(self.number, str(reason), text, self.address))

@@ -12,6 +12,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from collections.abc import Collection as Names
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import islice
 from types import TracebackType
 from typing import Any, Final, TypeVar, overload
@@ -184,6 +185,7 @@ class Database:
     settle_unfit = aside(client.Database.settle_unfit)
     release_held = aside(client.Database.release_held)
     verify = aside(client.Database.verify)
+    audit = aside(client.Database.audit)
 
     def changes(
         self,
@@ -275,7 +277,9 @@ class Database:
     async def _run(self, work: Callable[[], R]) -> R:
         if self._closed:
             raise closed()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        # for whom it is asked, and under which name, holds in the thread, too
+        run = copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run, work)
 
     async def _gathered(self, work: Callable[[], R]) -> R:
         return await self._gathering.do(work)

@@ -1,4 +1,4 @@
-"""An operator's questions: why a document is where it is, and forked logs. For both APIs and the verbs.
+"""An operator's questions: why a document is where it is, forked logs, the audit log. For APIs and verbs.
 
 Begin with ``why.py``.
 """

@@ -49,6 +49,7 @@ _VERBS: Final = {
     "diag": ("cli.upkeep.diag", "diag", "Write what helps to understand a node into one file."),
     "backup": ("cli.upkeep.backup", "backup", "Copy a node into a file; check such a file."),
     "restore": ("cli.upkeep.backup", "restore", "Put a backup into the directory of a stopped node."),
+    "audit": ("cli.node.audit", "audit", "Show who did what on this node; prove that it is whole."),
     "forks": ("cli.cluster.forks", "forks", "Show logs that have two branches, with proofs."),
     "heal-origin": ("cli.cluster.forks", "heal_origin", "Decide which branch of a forked log stays."),
     "quarantine": ("cli.node.limits", "quarantine", "Show entries that cannot be applied; decide about one."),

@@ -17,6 +17,7 @@ from entgldb.actors.behaviour import Asker, Behaviour, Life
 from entgldb.actors.node.behaviour import CHILDREN
 from entgldb.launch.testing.world import Clock, World
 from entgldb.messages import codec
+from entgldb.messages.administration import Happened
 from entgldb.messages.client import Refused
 from entgldb.messages.limits import LOCAL_FRAME_BYTES_MAX
 from entgldb.messages.local.actors import Addresses, ChildExited, Configure, ElectionOutcome, Ready
@@ -156,8 +157,18 @@ class Host:
         slot = self.slots.get(sender)
         if isinstance(message, ElectionOutcome) and slot is not None:
             self._see_outcome(slot, message)
+        if isinstance(message, Happened):
+            self._note(actor, message)
+            return
         asker = ActorAsker(self, actor, sender, message) if slot is not None else None
         self.carry(sender, actor, codec.encode(message), asker)
+
+    def _note(self, actor: str, message: Happened) -> None:
+        """A row of the audit log waits for the turn that its actor has anyway: it decides nothing, and no
+        history of a seed depends on what is audited."""
+        slot = self.slots.get(actor)
+        if slot is not None and self.alive and not slot.dead:
+            slot.inbox.append((None, codec.encode(message)))
 
     def carry(self, sender: str, actor: str, payload: bytes, asker: Asker | None) -> None:
         """An encoded message on its way; between two actors nothing is overtaken."""

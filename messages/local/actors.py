@@ -374,6 +374,8 @@ class LinkDown(Message):
     link: int
     reason: str
     text: str
+    address: str = ""
+    """Where the other side is, where that is known."""
 
 
 @message(132)

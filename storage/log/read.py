@@ -221,6 +221,14 @@ class LogQueries:
         rows = self.connection.execute("SELECT name, floor FROM _entgldb_origins WHERE floor > 0")
         return dict(rows.fetchall())
 
+    def get(self, collection: str, key: str) -> bytes | None:
+        """The body of a live document, or None."""
+        row = self.connection.execute(
+            "SELECT CAST(body AS BLOB) FROM _entgldb_documents WHERE collection = ? AND key = ?",
+            (collection, key),
+        ).fetchone()
+        return None if row is None else row[0]
+
     def documents(self, collection: str) -> list[tuple[str, bytes]]:
         """All live documents of a small (system) collection, by key."""
         return self.connection.execute(

@@ -6,8 +6,10 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Final, Self, cast
 
 from entgldb.messages.errors import EntglError, ErrorCode
-from entgldb.messages.model import check_node_id
+from entgldb.messages.model import check_node_id, node_of
 from entgldb.storage import store
+from entgldb.storage.audit.trail import Trail
+from entgldb.storage.authorship.authors import Attest, no_attestation
 from entgldb.storage.authorship.identity import Identity
 from entgldb.storage.file.faults import closed_on_fault, translating
 from entgldb.storage.file.state import State
@@ -18,6 +20,7 @@ from entgldb.storage.postgres.server import Server, server
 
 if TYPE_CHECKING:
     import sqlite3
+    from pathlib import Path
 
 _TENANT: Final = "INSERT INTO entgldb_tenants (tenant, version) VALUES ($1, 0) ON CONFLICT DO NOTHING"
 
@@ -31,6 +34,12 @@ class Store(store.Store):
     """The writer of one tenant. Several processes may have one each of the same tenant."""
 
     on: Connection
+
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path | None, attest: Attest = no_attestation
+    ) -> None:
+        super().__init__(connection, path, attest)
+        self.trail = Trail(connection, node_of(self.origin), stands=True)
 
     @classmethod
     def connect(cls, dsn: str, tenant: str, node_id: str, now_ms: int) -> Self:

@@ -11,6 +11,7 @@ from contextlib import closing
 from functools import cache
 from typing import Final, NamedTuple
 
+from entgldb.storage.audit.trail import TABLES as AUDIT
 from entgldb.storage.file import schema
 from entgldb.storage.file.scratch import TABLES as SCRATCH
 from entgldb.storage.snapshot.staging import KEYS
@@ -60,6 +61,7 @@ def tables() -> dict[str, Table]:
     found = {}
     for script, space in (
         (schema.TABLES, ""),
+        (AUDIT, ""),
         (";".join(f"CREATE TABLE {name} {columns}" for name, columns in SCRATCH.items()), "temp"),
         (f"{STAGED};{KEYS}", "staged"),
     ):

@@ -62,7 +62,7 @@ def rebuild(directory: Path, node_id: str, now_ms: int) -> Rebuilt:
 
 def _prepare(directory: Path, part: Path, node_id: str, now_ms: int) -> tuple[int, int]:
     """The new database in ``part``; how many own entries it keeps, how many rows could not be read."""
-    with begun_anew(part, node_id, Why.REBUILT, now_ms) as store:
+    with begun_anew(part, directory, node_id, Why.REBUILT, now_ms) as store:
         unreadable = _carry_over(directory, store, node_id)
         return waiting(store.connection), unreadable
 

@@ -73,17 +73,11 @@ def restore(
     with swap.preparing(directory) as part:
         os.close(os.open(part / FILE, os.O_WRONLY | os.O_CREAT, 0o600))
         shutil.copyfile(file, part / FILE)
-        origin, reissued = _prepare(part, node_id, now_ms, authoritative=authoritative, progress=progress)
+        with begun_anew(part, directory, node_id, Why.RESTORED, now_ms) as store:
+            store.connection.execute("DROP TABLE _entgldb_backup")
+            origin, reissued = store.origin, _reissue(store, now_ms, progress) if authoritative else 0
         swap.install(directory, swap.Swap(aside, {"origin": origin, "reissued": reissued}))
     return Restored(manifest, origin, reissued, aside if (directory / aside).exists() else "")
-
-
-def _prepare(
-    part: Path, node_id: str, now_ms: int, *, authoritative: bool, progress: Callable[[int], None]
-) -> tuple[str, int]:
-    with begun_anew(part, node_id, Why.RESTORED, now_ms) as store:
-        store.connection.execute("DROP TABLE _entgldb_backup")
-        return store.origin, _reissue(store, now_ms, progress) if authoritative else 0
 
 
 def _reissue(store: Store, now_ms: int, progress: Callable[[int], None]) -> int:

@@ -125,6 +125,7 @@ class ClusterViews:
             held=held[:UPKEEP_ROWS],
             forks=[one for one in forks if one["quarantined"]][:UPKEEP_ROWS],
             more=max(0, len(unfit) - UPKEEP_ROWS, len(held) - UPKEEP_ROWS, len(forks) - UPKEEP_ROWS),
+            audit=await self._db.audit(UPKEEP_ROWS),
             verify=((status.get("oplog") or {}).get("verify") or {}).get("peers", [])[:UPKEEP_ROWS],
             store=status.get("store") or {},
             log=status.get("oplog") or {},

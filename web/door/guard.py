@@ -12,13 +12,16 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
+from entgldb.client.upkeep.behalf import FOR
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotAllowedError
+from entgldb.web.door.auditing import address
 from entgldb.web.door.place import ANYWHERE
 from entgldb.web.problems import problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from entgldb.web.door.auditing import Refusals
     from entgldb.web.door.tokens import Tokens
 
 OPEN: Final = frozenset(("/healthz", "/readyz", "/"))
@@ -35,9 +38,12 @@ READING_POSTS: Final = re.compile(r"/v1/collections/[^/]*/_(find|count|distinct|
 class Guard:
     """Lets requests in, or answers why not."""
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], tokens: Tokens | None) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: Collection[str], tokens: Tokens | None, refusals: Refusals
+    ) -> None:
         """``hosts``: names of this server, without port. ``tokens`` None: nobody needs one."""
         self._app, self._hosts, self._tokens = app, frozenset(hosts), tokens
+        self._refusals = refusals
         # it is asked by any address of the machine: a number is no name that somebody could change
         self._anywhere = any(name.strip("[]") in ANYWHERE for name in self._hosts)
 
@@ -48,6 +54,8 @@ class Guard:
         try:
             self._judge(scope)
         except EntglError as fault:
+            if fault.code is ErrorCode.TOKEN_REFUSED:
+                self._refusals.note(scope, fault)
             await problem(fault)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -64,6 +72,7 @@ class Guard:
         origin = headers.get(b"origin")
         if origin is not None and origin.partition("://")[2] != host:
             raise NotAllowedError(f"pages of {origin!r:.80} may not ask this server")
+        FOR.set(f"http {address(scope)}")
         if self._tokens is None or scope["path"] in OPEN or scope["path"].startswith(OPEN_UNDER):
             return
         kind, _, token = headers.get(b"authorization", "").partition(" ")
@@ -72,7 +81,9 @@ class Guard:
                 "a bearer token is needed", code=ErrorCode.TOKEN_REFUSED, hint="entgldb http-token add NAME"
             )
         path = scope["path"]
-        self._tokens.admit(token.strip(), scope_of(scope["method"], path), _collection_of(path))
+        found = self._tokens.admit(token.strip(), scope_of(scope["method"], path), _collection_of(path))
+        # each request is a task of its own, with a context of its own
+        FOR.set(f"http-token {found.name}")
 
 
 def _name(host: str) -> str:

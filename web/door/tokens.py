@@ -28,6 +28,8 @@ from entgldb.messages.errors import (
 FILE: Final = "http-tokens.json"
 TOKEN_BYTES: Final = 32
 TOKENS_MAX: Final = 1000
+KEY_ID_CHARS: Final = 12
+"""Of the 64 of a digest."""
 SCOPES: Final = ("read", "write", "admin")
 """Each with all that stands before it."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -101,6 +103,10 @@ class Tokens:
         if found.collections and collection not in found.collections:
             raise NotAllowedError(f"token {found.name} is for {', '.join(found.collections)} alone")
         return found
+
+    def key_id(self, name: str) -> str:
+        """The beginning of a token's digest, by which the audit log knows it; empty where there is none."""
+        return next((one.digest[:KEY_ID_CHARS] for one in self.all() if one.name == name), "")
 
     def _write(self, tokens: list[Token]) -> None:
         rows = json.dumps([one._asdict() for one in tokens], indent=1)

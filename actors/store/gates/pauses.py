@@ -14,6 +14,7 @@ from typing import Final
 
 from entgldb.actors.behaviour import ERROR, INFO, WARNING, Context, refuse
 from entgldb.actors.ports import Store
+from entgldb.actors.store.auditing.acts import act_of
 from entgldb.messages.administration import PauseSync
 from entgldb.messages.client import Report
 from entgldb.messages.errors import EntglError, InvalidError
@@ -21,6 +22,7 @@ from entgldb.messages.limits import PAUSE_SECONDS_MAX
 from entgldb.messages.local.actors import Tick
 from entgldb.messages.local.pauses import Pause, PausesChanged
 from entgldb.messages.schema import Json
+from entgldb.storage.audit.rows import Act
 
 KINDS: Final = {"lan": ("lan", "cloud"), "cloud": ("cloud",)}
 """Role of a node -> its kinds of links."""
@@ -66,7 +68,7 @@ class Pauses:
                 self._running[message.what] = self._begun(message, ctx)
             else:
                 self._running.pop(message.what, None)
-            self._note(ctx)
+            self._note(ctx, act_of(message, ctx.asker))
         except EntglError as fault:
             self._running = before
             refuse(ctx, fault)
@@ -126,9 +128,11 @@ class Pauses:
             found.append(Pause(what, self._running[what].since_ms, until))
         return PausesChanged(tuple(found))
 
-    def _note(self, ctx: Context) -> None:
+    def _note(self, ctx: Context, act: Act | None = None) -> None:
         with self._store.group():
             self._store.keep_pauses({row["what"]: row for row in self.report(ctx)})
+            if act is not None:
+                self._store.trail.note(act, ctx.now_ms())
 
     def _changed(self, ctx: Context) -> None:
         ctx.tell("node", self._told(ctx))

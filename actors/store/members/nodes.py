@@ -11,6 +11,7 @@ from entgldb.actors.store.indexing.building import Building
 from entgldb.messages import client
 from entgldb.messages.administration import AcceptKey, RetireNode, UnpinCluster
 from entgldb.messages.errors import NotAllowedError, NotFoundError, Reason
+from entgldb.messages.local.actors import ClusterPinned, PinCluster, RememberPeer
 from entgldb.messages.local.members import Collect, NoteSelf, Prune, RememberMembers
 from entgldb.messages.model import NODES, check_node_id, node_of
 from entgldb.messages.schema import Message
@@ -52,6 +53,15 @@ def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:
     request = client.RequestId(ctx.random.randbytes(16), 0)
     write = client.Write(NODES, node_of(store.origin), body)
     return keeper.write(request, (write,), ctx, system=True)
+
+
+def pin_cluster(keeper: Writer, message: PinCluster, ctx: Context) -> Message:
+    """A client of this cluster was let in: a cloud node serves the first that comes, and believes its CA."""
+    if not message.shared:
+        keeper.store.pin_cluster(message.cluster, message.client_id)
+    if message.ca_key:
+        keeper.store.trust(message.cluster, message.ca_key)
+    return ClusterPinned(message.link)
 
 
 def unpin_cluster(keeper: Writer, message: UnpinCluster, ctx: Context) -> Message:
@@ -97,6 +107,12 @@ def accept_key(keeper: Writer, message: AcceptKey, ctx: Context) -> Message:
 def remember_members(keeper: Writer, message: RememberMembers, ctx: Context) -> Message:
     """Keep the last words of members in the file."""
     keeper.store.remember_members(message.rows, ctx.now_ms(), cloud=keeper.settings.role == "cloud")
+    return client.Done()
+
+
+def remember_peer(keeper: Writer, message: RememberPeer, ctx: Context) -> Message:
+    """Note where a peer of the LAN was reached."""
+    keeper.store.remember_peer(message.node_id, message.address, ctx.now_ms())
     return client.Done()
 
 

@@ -42,10 +42,12 @@ def invite(
       entgldb invite --for till-3 --minutes 5 --qr
     """
     from entgldb.actors.cluster_key import read_cluster_key
+    from entgldb.launch.cli.node.audit import note
     from entgldb.launch.joining.code import new_code
     from entgldb.launch.joining.doors import Invitation
     from entgldb.launch.joining.exchange import SEEDS_MAX, Admission
     from entgldb.launch.node.config import load
+    from entgldb.messages.administration import Event
 
     if node_id:
         check_node_id(node_id, "--for")
@@ -68,9 +70,12 @@ def invite(
 
     with _listener(host, port) as listener:
         code = new_code(host, listener.getsockname()[1])
+        note(directory, Event.INVITED, node_id, f"for {minutes:g} minutes")
         _announce(code.text(), minutes, as_json, qr)
         outcome = asyncio.run(Invitation(listener, code.secret, admit).wait(minutes * 60))
     pinned = accept_key(directory, outcome, settings.sync.node_id, known)
+    if outcome.node_id:
+        note(directory, Event.JOINED, outcome.node_id, f"at {outcome.address}")
     _report(outcome, as_json, pinned)
 
 

@@ -79,9 +79,13 @@ def add(directory: Path, as_json: bool, name: str, scope: str, collections: tupl
 
     Example: entgldb http-token add grafana --scope read
     """
+    from entgldb.launch.cli.node.audit import note
+    from entgldb.messages.administration import Event
     from entgldb.web.door.tokens import Tokens
 
-    token = Tokens(directory).add(name, scope, collections, time.time_ns() // 1_000_000)
+    tokens = Tokens(directory)
+    token = tokens.add(name, scope, collections, time.time_ns() // 1_000_000)
+    note(directory, Event.HTTP_TOKEN, name, f"made for {scope}", tokens.key_id(name))
     if as_json:
         show({"name": name, "token": token})
     else:
@@ -118,9 +122,14 @@ def revoke(directory: Path, as_json: bool, name: str) -> None:
 
     Example: entgldb http-token revoke grafana
     """
+    from entgldb.launch.cli.node.audit import note
+    from entgldb.messages.administration import Event
     from entgldb.web.door.tokens import Tokens
 
-    Tokens(directory).revoke(name)
+    tokens = Tokens(directory)
+    key_id = tokens.key_id(name)
+    tokens.revoke(name)
+    note(directory, Event.HTTP_TOKEN, name, "withdrawn", key_id)
     if as_json:
         show({"name": name})
     else:

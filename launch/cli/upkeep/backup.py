@@ -91,8 +91,10 @@ def restore(
       entgldb restore -d n1 /backups/n1.db
       entgldb restore -d n1 /backups/n1.db --authoritative --dry-run
     """
+    from entgldb.launch.cli.node.audit import note
     from entgldb.launch.node.config import load
     from entgldb.launch.node.files import locked
+    from entgldb.messages.administration import Event
     from entgldb.storage.recovery import backup as backups
     from entgldb.storage.recovery import restore as restores
 
@@ -110,6 +112,7 @@ def restore(
         done = restores.restore(
             file, directory.resolve(), node_id, time.time_ns() // 1_000_000, authoritative=authoritative
         )
+    note(directory, Event.INCARNATION, done.origin, f"restored from {file.name}")
     _tell_restored(directory, done, as_json=as_json)
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from entgldb.actors.behaviour import Context
+from entgldb.actors.behaviour import Asker, Context
 from entgldb.actors.election.behaviour import Bully
 from entgldb.actors.gateway.behaviour import Gateway
 from entgldb.actors.gateway.cloud_link import CloudLink
@@ -106,23 +106,15 @@ def no_receive_rule() -> Iterator[None]:
 @contextmanager
 def acknowledge_before_commit() -> Iterator[None]:
     """A request is answered inside the transaction that does its work."""
-    flush, carry_out = StoreKeeper.flush, StoreKeeper._carry_out
-    askers: list[Any] = []
+    carry_out = StoreKeeper._carry_out
 
-    def careless_flush(self: StoreKeeper, ctx: Context) -> None:
-        askers[:] = [asker for asker, _ in self._queue]
-        flush(self, ctx)
-
-    def careless_carry_out(self: StoreKeeper, message: Message, ctx: Context) -> Message:
-        answer, asker = carry_out(self, message, ctx), askers.pop(0)
+    def careless(self: StoreKeeper, message: Message, asker: Asker | None, ctx: Context) -> Message:
+        answer = carry_out(self, message, asker, ctx)
         if asker is not None and REQUESTS[type(message)].answers:
             ctx.answer(asker, answer)
         return answer
 
-    with (
-        patch.object(StoreKeeper, "flush", careless_flush),
-        patch.object(StoreKeeper, "_carry_out", careless_carry_out),
-    ):
+    with patch.object(StoreKeeper, "_carry_out", careless):
         yield
 
 
