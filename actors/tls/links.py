@@ -252,11 +252,16 @@ class TlsLinks:
             )
         except OSError as fault:
             self._unopened(link, fault)
+        finally:
+            link.greeting = None  # a task that was cancelled keeps its frames, too
 
     def _unopened(self, link: Link, fault: BaseException) -> None:
         reason, text = _unopened(fault)
         self._refused = self._refused or reason in (Reason.CLOCK, Reason.TLS_REFUSED)
         link.down(reason, text)
+        # asyncio keeps the frames of a failed handshake in a circle with its fault, and with them all that
+        # TLS has taken, until the collector comes: a flood of strangers takes memory meanwhile
+        fault.__traceback__ = None
 
     async def _renew(self, lan: LanIdentity, apart: float) -> None:
         looked = time.monotonic()

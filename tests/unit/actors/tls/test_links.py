@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
 import time
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -302,6 +304,23 @@ def test_silent_strangers_keep_no_member_out(make: Make, tmp_path: Path) -> None
         assert {each.reason for each in gone} == {Reason.TOO_MANY_LINKS}  # type: ignore[attr-defined]  # LinkDown only
         with raw_link(node, identity(tmp_path / "x", "lan-2")):
             node.expect(LinkUp, 1)
+
+
+def test_a_refused_stranger_leaves_nothing_to_the_collector(make: Make) -> None:
+    """TLS takes some 100 KB for each; the collector comes late, and a flood is faster."""
+    node, without = make("lan-1"), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    without.check_hostname, without.verify_mode = False, ssl.CERT_NONE
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            plain = socket.create_connection(("127.0.0.1", node.links.port()), 15)
+            with without.wrap_socket(plain) as refused, suppress(OSError):
+                refused.recv(1)
+        node.expect(LinkDown, 20)
+        node.until(lambda: not [one for one in gc.get_objects() if isinstance(one, SSLProtocol)])
+    finally:
+        gc.enable()
 
 
 def test_a_taken_port_is_a_fault_of_the_start(make: Make, tmp_path: Path) -> None:
