@@ -157,7 +157,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     if connection.execute("PRAGMA user_version").fetchone()[0] == FORMAT:
         return
     # sqlite_utils takes 70 ms and megabytes to import: only a file that needs it pays for it
-    with _without_numpy():
+    with without_libraries():
         from sqlite_utils import Database
 
         all_migrations().apply(Database(connection))
@@ -167,16 +167,16 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def _without_numpy() -> Iterator[None]:
-    """sqlite_utils imports numpy where it can, for types that no migration has: 40 MB, and its threads."""
-    found = sys.modules.get("numpy")
-    if found is None:
-        sys.modules["numpy"] = None  # type: ignore[assignment]  # so it counts as not installed
+def without_libraries() -> Iterator[None]:
+    """sqlite_utils imports numpy and pandas where it can, for types that no migration has: 40 MB, threads."""
+    absent = [name for name in ("numpy", "pandas") if name not in sys.modules]
+    # so they count as not installed
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None is what says so
     try:
         yield
     finally:
-        if found is None:
-            del sys.modules["numpy"]
+        for name in absent:
+            del sys.modules[name]
 
 
 def all_migrations() -> Migrations:

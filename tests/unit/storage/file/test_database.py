@@ -11,7 +11,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlite_utils import Database
 
 from entgldb.actors.session.own_log import tell_of_beginning
 from entgldb.messages.client import RequestId, Write
@@ -20,7 +19,7 @@ from entgldb.storage.documents.query import Documents
 from entgldb.storage.file import open as database
 from entgldb.storage.file import schema
 from entgldb.storage.file.open import FILE
-from entgldb.storage.file.schema import all_migrations
+from entgldb.storage.file.schema import all_migrations, without_libraries
 from entgldb.storage.log.read import LogReader
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeContext
@@ -71,12 +70,19 @@ def test_the_order_of_creation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_migration_has_a_format_number() -> None:
+    with without_libraries():
+        from sqlite_utils import Database
     with closing(Database(memory=True)) as empty:
         assert len(all_migrations().pending(empty)) == schema.FORMAT
 
 
-def test_a_new_file_loads_the_migrations_without_numpy(tmp_path: Path) -> None:
-    assert loaded_by_opening(tmp_path, "sqlite_utils", "numpy") == "['sqlite_utils']"
+def test_a_new_file_loads_the_migrations_without_numpy_and_pandas(tmp_path: Path) -> None:
+    assert loaded_by_opening(tmp_path, "sqlite_utils", "numpy", "pandas") == "['sqlite_utils']"
+
+
+def test_a_program_that_uses_numpy_does_not_load_pandas_by_opening_a_new_file(tmp_path: Path) -> None:
+    loaded = loaded_by_opening(tmp_path, "sqlite_utils", "numpy", "pandas", first="numpy")
+    assert loaded == "['sqlite_utils', 'numpy']"
 
 
 def test_opening_again_does_not_load_the_migrations(tmp_path: Path) -> None:
@@ -84,12 +90,16 @@ def test_opening_again_does_not_load_the_migrations(tmp_path: Path) -> None:
     assert loaded_by_opening(tmp_path, "sqlite_utils", "asyncio", "thespian") == "[]"
 
 
-def loaded_by_opening(directory: Path, *names: str) -> str:
-    """Which of these modules a process has that opens a store in ``directory``; numpy can be had there."""
+def loaded_by_opening(directory: Path, *names: str, first: str = "sys") -> str:
+    """Which of these modules a process has that opens a store in ``directory``.
+
+    numpy and pandas can be had there; it imports ``first`` itself.
+    """
     (directory / "more").mkdir()
-    (directory / "more" / "numpy.py").write_text("")
+    for name in ("numpy", "pandas"):
+        (directory / "more" / f"{name}.py").write_text("")
     code = (
-        "import sys; from entgldb.storage.store import Store;"
+        f"import sys, {first}; from entgldb.storage.store import Store;"
         f" Store.open({str(directory)!r}, 'lan-1', {NOW}).close();"
         f" print([m for m in {names} if m in sys.modules])"
     )
@@ -242,7 +252,7 @@ def test_the_wal_is_kept_small(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from entgldb.messages.client import RequestId, Write
-from entgldb.storage.file.schema import all_migrations
+from entgldb.storage.file.schema import without_libraries, all_migrations
 from entgldb.storage.store import Store
 store = Store.open(sys.argv[1], "lan-1", 1)
 for number in range(1_000_000):
