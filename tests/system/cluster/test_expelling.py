@@ -34,7 +34,8 @@ def test_a_node_is_expelled_within_seconds_and_by_one_that_was_away_when_it_retu
         away.stop()
         began = time.monotonic()
         (told,) = one.run("expel", gone.name, "--wait", "1")
-        assert (told["changed"], told["missing"]) == (True, [away.name])
+        assert told["changed"]
+        assert away.name in told["missing"]
         eventually(lambda: not any(gone.name in linked(n) for n in stay), "no link with it", 30.0)
         print(f"effective on {len(stay)} nodes {time.monotonic() - began:.1f} s after the verb began")
         gone.run("put", "users", "late", "{}")
