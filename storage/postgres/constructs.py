@@ -84,6 +84,9 @@ def check(tree: exp.Expr, sql: str) -> None:
     for node in tree.walk():
         if type(node) not in _ALL and not (isinstance(node, exp.Anonymous) and node.name in BY_NAME):
             raise unsupported(sql, f"{node.key}, which not every database has")
+        # https://docs.citusdata.com/en/stable/develop/reference_workarounds.html, "Limitations"
+        if isinstance(node, exp.Values) and node.find(exp.Query):
+            raise unsupported(sql, "a query among VALUES, which Citus does not take")
 
 
 def unsupported(sql: str, why: str) -> EntglError:

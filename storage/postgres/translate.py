@@ -9,7 +9,7 @@ them does not take. Parameters: ``$1`` is the tenant, the others follow.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -82,6 +82,8 @@ class _Statement:
         self._blobs: list[int] = []
         self._target: Table | None = None
         self._alias = ""
+        self._numbers = False
+        """Whether the result is the number that the row got."""
 
     def translated(self) -> Translated:
         tree = self.tree
@@ -111,7 +113,6 @@ class _Statement:
                 n for n, one in enumerate(tree.args["returning"].expressions) if one.name in _MARKED
             )
         check(tree, self.sql)
-        numbers = isinstance(tree, exp.Insert) and self._numbers(tree)
         names = tuple(self._names) or None
         return Translated(
             _text(tree),
@@ -121,7 +122,7 @@ class _Statement:
             as_bytes,
             marked,
             not isinstance(tree, exp.Query),
-            numbers,
+            self._numbers,
             rows,
         )
 
@@ -268,11 +269,14 @@ class _Statement:
         rows = None
         if len(parameters) == len(given) == len(set(parameters.values())):
             rows = self._many(tree, name, table, parameters)
-        cells = [_parameter(1), *given.values()]
-        if table.numbered and table.numbered not in given:
-            cells.append(_next_number(table, 1))
         self._write_columns(tree, name, [TENANT, *self._with_number(list(given), table)])
-        tree.set("expression", exp.values([tuple(cells)]))
+        if table.numbered and table.numbered not in given:
+            tree.set("expression", _numbered(table, given))
+            if table.numbered == "id" and not tree.args.get("returning"):
+                tree.set("returning", exp.Returning(expressions=[exp.column("id", self._alias)]))
+                self._numbers = True
+        else:
+            tree.set("expression", exp.values([(_parameter(1), *given.values())]))
         return rows
 
     @staticmethod
@@ -305,7 +309,7 @@ class _Statement:
         wanted: list[exp.Expr] = [_parameter(1), *(exp.column(one, "q") for one in names)]
         if table.numbered and table.numbered not in columns:
             number = exp.Window(this=exp.RowNumber())
-            wanted.append(exp.Add(this=exp.paren(_next_number(table, 0)), expression=number))
+            wanted.append(exp.Add(this=_next_number(table), expression=number))
         return exp.select(*wanted).from_(inner)
 
     def _conflicts(self, tree: exp.Insert, table: Table, way: str | None, columns: list[str]) -> None:
@@ -344,7 +348,7 @@ class _Statement:
         columns, cells = list(parameters), ", ".join(names)
         if table.numbered and table.numbered not in parameters:
             columns.append(table.numbered)
-            wanted.append(exp.Add(this=exp.paren(_next_number(table, 0)), expression=exp.column("n", "q")))
+            wanted.append(exp.Add(this=_next_number(table), expression=exp.column("n", "q")))
             cells += ", n"
         self._write_columns(many, name.copy(), [TENANT, *columns])
         many.set("expression", exp.select(*wanted))
@@ -357,16 +361,6 @@ class _Statement:
         order = [parameters[one] - 2 for one in parameters]
         key = tuple(parameters[one] - 2 for one in keys if one in parameters)
         return Rows(sql.replace(select, f"{select} FROM {source}", 1), tuple(order), key)
-
-    def _numbers(self, tree: exp.Insert) -> bool:
-        """Have the number given that a row gets, where the table numbers its rows."""
-        table = self._target
-        if table is None or not table.numbered or not isinstance(tree.expression, exp.Values):
-            return False
-        if tree.args.get("returning") or table.numbered != "id":
-            return False
-        tree.set("returning", exp.Returning(expressions=[exp.column("id", self._alias)]))
-        return True
 
 
 def _known(table: exp.Table, sql: str) -> Table:
@@ -384,15 +378,28 @@ def _is_blob(cast: exp.Cast) -> bool:
     return bool(cast.to.is_type(exp.DataType.Type.VARBINARY, exp.DataType.Type.BLOB))
 
 
-def _next_number(table: Table, step: int) -> exp.Expr:
-    """The greatest number of the tenant's rows, and ``step`` more."""
-    numbered = table.numbered
-    add = f" + {step}" * bool(step)
-    query = f"SELECT COALESCE(MAX({numbered}), 0){add} FROM {table.name} WHERE {TENANT} = $1"  # noqa: S608 -- constants
+def _next_number(table: Table) -> exp.Expr:
+    """The greatest number of the tenant's rows."""
+    return exp.paren(_greatest(table, f"SELECT COALESCE(MAX({table.numbered}), 0)"))
+
+
+def _numbered(table: Table, given: Mapping[str, exp.Expr]) -> exp.Expr:
+    """A row with the next number: by SELECT, as Citus takes no query among VALUES."""
+    made = _greatest(table, f"SELECT COALESCE(MAX({table.numbered}), 0) + 1")
+    cells = [
+        exp.cast(one, table.columns[name], dialect="postgres") if isinstance(one, exp.Parameter) else one
+        for name, one in given.items()
+    ]
+    return made.select(_parameter(1), *cells, *made.selects, append=False, copy=False)
+
+
+def _greatest(table: Table, select: str) -> exp.Select:
+    query = f"{select} FROM {table.name} WHERE {TENANT} = $1"
     parsed = sqlglot.parse_one(query, read="postgres")
+    assert isinstance(parsed, exp.Select)
     for one in parsed.find_all(exp.Table):
         one.meta["done"] = True
-    return exp.paren(parsed)
+    return parsed
 
 
 def _excluded(column: str) -> exp.Expr:

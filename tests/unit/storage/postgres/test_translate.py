@@ -72,6 +72,15 @@ def test_what_not_every_database_has_is_refused(statement: str) -> None:
     assert refused.value.code == ErrorCode.UNSUPPORTED
 
 
+def test_a_row_gets_its_number_by_a_select() -> None:
+    """Citus takes no query among VALUES."""
+    made = translate("INSERT INTO _entgldb_origins (name, seq, head) VALUES (?, ?, ?)")
+    assert "VALUES" not in made.sql
+    assert made.numbers
+    with pytest.raises(EntglError, match="among VALUES"):
+        translate("INSERT INTO _entgldb_ended (origin, seq) VALUES (?, (SELECT 1))")
+
+
 def test_the_list_of_constructs_is_what_was_read_about() -> None:
     """CockroachDB, YugabyteDB and Citus: a new word here has to be looked up in the manual of each."""
     words = {one.__name__ for one in (*constructs.STATEMENTS, *constructs.FUNCTIONS)}
