@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from entgldb.messages.errors import NotFoundError
+from entgldb.storage.audit.trail import TABLES as AUDIT
+from entgldb.storage.audit.trail import exists
 from entgldb.storage.file import open as database
 from entgldb.storage.file.faults import translating
 from entgldb.storage.postgres.connection import SET, Connection
@@ -67,8 +69,10 @@ def copy_out(dsn: str, tenant: str, directory: Path) -> None:
                 raise NotFoundError(f"there are no data of a tenant {tenant}", hint="entgldb tenant list")
             target.execute("BEGIN IMMEDIATE")
             target.execute("DELETE FROM _entgldb_state")
+            if source.execute("SELECT 1 FROM _entgldb_audit LIMIT 1").fetchone() is not None:
+                target.execute(AUDIT)
             for table in tables().values():
-                if table.name not in _NOT_COPIED:
+                if table.name not in _NOT_COPIED and (table.name != _AUDIT or exists(target)):
                     _copy_table(source, target, table)
             target.execute("DELETE FROM _entgldb_meta WHERE name = ?", (_SECRET,))
             # the views for people are a matter of the file: they are made with its next collection
@@ -79,6 +83,8 @@ def copy_out(dsn: str, tenant: str, directory: Path) -> None:
             target.close()
 
 
+_AUDIT: Final = on_postgres("_entgldb_audit")
+"""A file has it from its first row on."""
 _NOT_COPIED: Final = {
     name for name in tables() if name.startswith((on_postgres("", "temp"), on_postgres("", "staged")))
 }

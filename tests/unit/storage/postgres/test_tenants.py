@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from entgldb.messages.administration import Event
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import NotFoundError
+from entgldb.storage.audit.reading import newest, verify
+from entgldb.storage.audit.rows import Act
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.postgres import tenants
 from entgldb.storage.postgres.store import LogReader, Store, source
@@ -45,6 +48,16 @@ def test_a_copy_is_the_file_of_a_node_and_a_backup_of_it_is_sound(tmp_path: Path
     assert (manifest.documents, manifest.entries) == (2, 4)
     with closing(sqlite3.connect(tmp_path / "copy.db")) as file:
         assert file.execute("SELECT 1 FROM _entgldb_meta WHERE name = 'private_key'").fetchone() is None
+
+
+def test_a_copy_goes_on_with_the_audit_log(tmp_path: Path) -> None:
+    store = filled()
+    with store.group():
+        store.trail.note(Act(Event.INVITED, "till-7"), NOW)
+    copy_out(postgres.address(), store.on.tenant, tmp_path)
+    with closing(sqlite3.connect(tmp_path / "entgldb.db")) as file:
+        assert [row.subject for row in newest(file, 10)] == ["till-7"]
+        assert verify(file).rows == 1
 
 
 def test_a_tenant_that_is_not_there_has_no_copy_and_no_size(tmp_path: Path) -> None:
