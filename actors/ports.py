@@ -264,14 +264,18 @@ class Store(OplogReader, Audits, Protocol):
         Of the origin ``accepted`` up to GROUP_ENTRIES_MAX entries, whatever its clock says.
         """
 
-    def install(
+    def install_step(
         self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, peer: str = "", ends: bool = True
-    ) -> Installed:
-        """Merge a staged snapshot in a transaction of its own. Raises EntglError; nothing is changed then.
+    ) -> Installed | None:
+        """One step of merging a staged snapshot, in a transaction of its own; None: there are more.
 
-        ``staged``: what ``Staged.finish`` gave. ``entropy``: 32 bytes nobody can guess. ``peer``: the
-        node that gave it. ``ends``: others hear of it where this node ends its log to write the rest again.
+        Raises EntglError; the step has changed nothing then. ``staged``: what ``Staged.finish`` gave.
+        ``entropy``: 32 bytes nobody can guess. ``peer``: the node that gave it. ``ends``: others hear of it
+        where this node ends its log to write the rest again.
         """
+
+    def tidy_merge(self) -> bool:
+        """One step of removing what a merge has left, in a transaction of its own; whether it did."""
 
     def repair(
         self, copies: Sequence[Copy], absent: Sequence[Place], vector: Vector, *, write: bool

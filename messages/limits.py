@@ -10,6 +10,8 @@ BATCH_BYTES_MAX: Final = 256 * 1024
 """Headers and bodies of one ``Entries``; a batch holds at least one entry, however large."""
 CHUNK_BYTES_MAX: Final = 256 * 1024
 """Rows of one chunk of a snapshot, not counting the row that crosses it."""
+LSNS_BETWEEN: Final = 2**32
+"""Numbers that a snapshot merged in steps leaves out before its own; modulo it they count what has come."""
 WINDOW_BATCHES_MAX: Final = 64
 """Batches sent and not acknowledged on one session. The receiver disconnects a peer that sends more."""
 WINDOW_BYTES_MAX: Final = 2 * 1024 * 1024

@@ -346,19 +346,18 @@ class Store(LogQueries):
             self.transaction, self.incarnations, self.writing, request, entropy, now_ms, ends=ends
         )
 
-    def install(
-        self,
-        staged: str,
-        entropy: bytes,
-        now_ms: int,
-        *,
-        cloud: bool,
-        peer: str = "",
-        ends: bool = True,
-    ) -> Installed:
-        """Merge a staged snapshot in a transaction of its own. Raises EntglError; nothing is changed then."""
-        installing = Installing(self.transaction, self.incarnations, self.applying.strangers, self.group)
-        return installing.install(staged, entropy, now_ms, cloud=cloud, peer=peer, ends=ends)
+    def install_step(
+        self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, peer: str = "", ends: bool = True
+    ) -> Installed | None:
+        """One step of merging a staged snapshot, a transaction of its own; see ``ports.Store``."""
+        return self._installing().step(staged, entropy, now_ms, cloud=cloud, peer=peer, ends=ends)
+
+    def tidy_merge(self) -> bool:
+        """One step of removing what a merge has left behind; whether there is more."""
+        return self._installing().tidy()
+
+    def _installing(self) -> Installing:
+        return Installing(self.transaction, self.incarnations, self.applying.strangers, self.group)
 
     def repair(
         self, copies: Sequence[Copy], absent: Sequence[Place], vector: Vector, *, write: bool

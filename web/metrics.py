@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from entgldb.messages.errors import EntglError
+from entgldb.messages.limits import LSNS_BETWEEN
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -213,7 +214,7 @@ def _of_tenants(status: dict[str, Any]) -> Iterator[Metric]:
     }
     for row in told["rows"]:
         for field, family in families.items():
-            family.add_metric([row["name"]], row[field])
+            family.add_metric([row["name"]], row[field] % LSNS_BETWEEN)
     yield from families.values()
     links = GaugeMetricFamily("entgldb_tenant_links", "Links of it that are open", labels=["tenant"])
     for tenant, number in (sync.get("tenant_links") or {}).items():
@@ -224,7 +225,9 @@ def _of_tenants(status: dict[str, Any]) -> Iterator[Metric]:
 def _of_log(log: dict[str, Any]) -> Iterator[Metric]:
     if log.get("lsn") is not None:
         # all that was ever taken in by this file, its own writes and others'
-        yield CounterMetricFamily("entgldb_entries", "Entries taken in so far", value=log["lsn"])
+        yield CounterMetricFamily(
+            "entgldb_entries", "Entries taken in so far", value=log["lsn"] % LSNS_BETWEEN
+        )
     held = GaugeMetricFamily(
         "entgldb_held_back_entries", "Log entries kept for the sake of a member", labels=["peer"]
     )

@@ -30,7 +30,7 @@ from entgldb.actors.store.members import nodes as store_members
 from entgldb.actors.store.members.expulsions import expel_node, note_self, say_again
 from entgldb.actors.store.mending import mend
 from entgldb.actors.store.notices import Notices
-from entgldb.actors.store.snapshots import install
+from entgldb.actors.store.snapshots import Merging
 from entgldb.actors.store.tracing import traced
 from entgldb.messages import administration, client, codec
 from entgldb.messages.errors import OF_THE_DISK, EntglError, ErrorCode, InvalidError, NotAllowedError, Reason
@@ -39,6 +39,7 @@ from entgldb.messages.local.actors import (
     ApplyInitialPeers,
     BuildIndexes,
     ClusterPinned,
+    Committed,
     Configure,
     HideExpired,
     InitialPeersApplied,
@@ -62,7 +63,7 @@ from entgldb.messages.local.members import (
     Pruned,
     RememberMembers,
 )
-from entgldb.messages.local.snapshots import InstallSnapshot
+from entgldb.messages.local.snapshots import InstallSnapshot, MergeOn
 from entgldb.messages.local.verification import Repair
 from entgldb.messages.merging import Resolve, SetConflict, SetExpiry, Undelete
 from entgldb.messages.model import NODES, REMOTE_PEERS
@@ -113,7 +114,7 @@ class StoreKeeper(Behaviour):
         self._told: dict[str, tuple[dict[str, Json], ...]] = {}
         """System collection -> its documents as the node actor knows them."""
         self._own_last = 0
-        self._compacting = Compacting()
+        self._compacting, self._merging = Compacting(), Merging()
         self._pauses = Pauses(store, settings.role)
         self._auditor = auditor.Auditor(store)
         self.parts = (self._pauses, self._clock)
@@ -243,25 +244,29 @@ class StoreKeeper(Behaviour):
         """In a transaction of its own: a mistake in it must cost nobody else theirs."""
         ctx.busy("a repair")
         last = mend(self.store, message, self.count, ctx)
-        if last:
-            self.building.ask(ctx)
-            self._tell_followers(last)
-            self._notices.committed(last, last, 0, ctx)
-            self._tell_system(ctx)
-            self._expiry.look(self.store, ctx)
+        self._grew(Committed(last, last, 0) if last else None, ctx)
 
     def on_install_snapshot(self, message: InstallSnapshot, ctx: Context) -> None:
-        """Merge it in a transaction of its own, after all that came before it."""
+        self.on_merge_on(self._merging.begin(message), ctx)
+
+    def on_merge_on(self, message: MergeOn, ctx: Context) -> None:
+        """One step of merging a snapshot, in a transaction of its own, after all that came before it."""
+        if (wanted := self._merging.wanted(message)) is None:
+            return
         self.flush(ctx)
         ctx.busy("merging a snapshot")
-        self._disk.look([(None, message)], ctx)
-        grown = install(
-            self.store, message, self._disk.refusal(message), ctx, ends=self.settings.role != "cloud"
-        )
+        self._disk.look([(None, wanted)], ctx)
+        no_room = self._disk.refusal(wanted)
+        grown = self._merging.step(self.store, no_room, ctx, ends=self.settings.role != "cloud")
         self._auditor.look_again("a snapshot", ctx)
-        if grown is not None:
-            self._tell_followers(grown.last)
-            self._notices.committed(grown.first, grown.last, grown.own_last, ctx)
+        self._grew(grown, ctx)
+
+    def _grew(self, by: Committed | None, ctx: Context) -> None:
+        """Tell whoever has to know of rows that came by no request."""
+        if by is not None:
+            self.building.ask(ctx)
+            self._tell_followers(by.last)
+            self._notices.committed(by.first, by.last, by.own_last, ctx)
             self._tell_system(ctx)
             self._expiry.look(self.store, ctx)
 
@@ -284,6 +289,7 @@ class StoreKeeper(Behaviour):
             self.store.checkpoint()
             self._auditor.tend(ctx)
             self.building.ask_again(ctx)
+            self._merging.look(ctx)
 
     def on_stop_now(self, message: StopNow, ctx: Context) -> None:
         self.flush(ctx)
@@ -483,15 +489,8 @@ _TOLD: dict[str, Callable[[tuple[dict[str, Json], ...]], Message]] = {
     NODES: NodesChanged,
 }
 """System collections whose documents the node actor is told."""
-_REASONS = {
-    "disk-full": Reason.DISK_FULL,
-    "disk-error": Reason.DISK_ERROR,
-    "not-allowed": Reason.NOT_ALLOWED,
-    "too-large": Reason.TOO_LARGE,
-    "unknown-outcome": Reason.UNKNOWN_OUTCOME,
-    "already-exists": Reason.ALREADY_EXISTS,
-    "version-mismatch": Reason.VERSION_MISMATCH,
-}
+_TOLD_AS_THEY_ARE = ("disk-full", "disk-error", "not-allowed", "too-large", "unknown-outcome")
+_REASONS = {one: Reason(one) for one in (*_TOLD_AS_THEY_ARE, "already-exists", "version-mismatch")}
 
 
 def _failed(message: Message, fault: EntglError) -> Message:

@@ -95,6 +95,14 @@ class InstallSnapshot(Message):
     peer: str = ""
 
 
+@message(167)
+class MergeOn(Message):
+    """Store to itself: take the next step of a merge, or of removing what one has left; the last one asked
+    for counts."""
+
+    number: int
+
+
 @message(157)
 class SnapshotInstalled(Message):
     """Store to oplog and to the session's owner: it is merged and committed, or ``refused`` says why not."""

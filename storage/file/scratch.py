@@ -23,7 +23,8 @@ TABLES: Final = {
     # merging a snapshot
     "origins": "(number INTEGER PRIMARY KEY, name TEXT, ours INTEGER, theirs INTEGER)",
     "places": "(place INTEGER PRIMARY KEY, number INTEGER, name TEXT, ours INTEGER)",
-    "taken": "(id INTEGER PRIMARY KEY, was_live INTEGER)",
+    "scope": "(collection TEXT, key TEXT, PRIMARY KEY (collection, key)) WITHOUT ROWID",
+    "taken": "(n INTEGER PRIMARY KEY, id INTEGER, was_live INTEGER)",
     "gone": "(n INTEGER PRIMARY KEY, id INTEGER UNIQUE)",
     "joined": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, UNIQUE (collection, key))",
     # own writes that are stamped anew

@@ -61,7 +61,7 @@ class Store(store.Store):
         self.on = cast(Connection, self.connection)
         self.on.begun = self._read_anew
 
-    def compact(self) -> tuple[int, int]:
+    def compact_step(self) -> tuple[int, int, bool]:
         """Refused: PostgreSQL does it by itself."""
         raise EntglError(
             "a cloud on PostgreSQL is compacted by PostgreSQL",

@@ -28,6 +28,7 @@ from entgldb.storage.rules.merging.changes import plant
 from entgldb.storage.rules.merging.row import Operation, read_merging, refolded
 from entgldb.storage.rules.merging.stored import Stored
 from entgldb.storage.rules.merging.tree import Stamp, render, settle, text_of
+from entgldb.storage.snapshot.steps import Steps
 
 
 def branch(connection: sqlite3.Connection, origin: Origin, keep: str) -> tuple[int, bytes] | None:
@@ -119,6 +120,8 @@ def take_out(batch: Batch, firsts: Mapping[Origin, int]) -> None:
     _refold(batch, pruned_to)
     # the branch may have set the rule of a collection
     state.read_rules(connection)
+    # a merge in steps has counted on what went
+    Steps(connection, state).forsake()
 
 
 def _remember_all(batch: Batch, origin: Origin, first: int) -> Head:

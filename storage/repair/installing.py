@@ -1,4 +1,4 @@
-"""From a staged snapshot to one committed transaction: documents, vector, own unsent writes."""
+"""From a staged snapshot to documents, vector and own unsent writes, step by step."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Installed
 from entgldb.storage.snapshot.install import Merger
 from entgldb.storage.snapshot.staging import read_head
+from entgldb.storage.snapshot.steps import STALE_MS, Progress, Steps, name_of
 
 
 class Installing:
-    """Merges a staged snapshot in a ``group`` of its own."""
+    """Merges a staged snapshot, each step in a ``group`` of its own."""
 
     def __init__(
         self,
@@ -42,39 +43,109 @@ class Installing:
         self._strangers = strangers
         self._group = group
 
-    def install(
+    def step(
         self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, peer: str, ends: bool
-    ) -> Installed:
-        """Merge what is staged at the URI ``staged``. ``cloud``: it came by a cloud link.
+    ) -> Installed | None:
+        """Take one step of merging what is staged at the URI ``staged``; None: there are more.
 
-        ``peer``: the node that gave it. ``ends``: others hear of it where this node ends its log.
+        ``cloud``: it came by a cloud link. ``peer``: the node that gave it. ``ends``: others hear of it where
+        this node ends its log.
         """
         connection, state = self._transaction.connection, self._transaction.state
         with _attached(connection, staged):
-            head = read_head(connection, "staged")
-            if clock.too_far_ahead(head.clock, members.known_ms(connection, state, now_ms)):
-                return Installed({}, Reason.HELD_CLOCK.value)
-            branches = self._branches(head)
-            if branches is None:
-                return Installed({}, Reason.QUARANTINED.value)
-            if not branches and self._is_covered(head, cloud=cloud):
-                return Installed({})
+            head, name = read_head(connection, "staged"), name_of(connection)
+            steps, merger = Steps(connection, state), Merger(connection, state, head, cloud=cloud)
+            at = steps.progress()
+            if at is not None and (at.over or not steps.goes_on(at, merger, name)):
+                with self._group():
+                    steps.remove(at)
+                return None
+            if at is not None and not steps.is_walked(at):
+                with self._group():
+                    steps.walk(merger, at)
+                return None
+            return self._begin_or_end(at, name, head, entropy, now_ms, cloud=cloud, peer=peer, ends=ends)
+
+    def tidy(self) -> bool:
+        """One step of removing what a merge has left; whether it did anything."""
+        state = self._transaction.state
+        steps = Steps(self._transaction.connection, state)
+        at = steps.progress()
+        if at is None or not (at.over or state.lived_ms - at.lived_ms > STALE_MS):
+            return False
+        with self._group():
+            steps.remove(at)
+        return True
+
+    def _begin_or_end(
+        self,
+        at: Progress | None,
+        name: str,
+        head: Preface,
+        entropy: bytes,
+        now_ms: int,
+        *,
+        cloud: bool,
+        peer: str,
+        ends: bool,
+    ) -> Installed | None:
+        """Both look whether it may be merged: what came in between may have changed that."""
+        connection, state = self._transaction.connection, self._transaction.state
+        steps = Steps(connection, state)
+        branches = self._branches(head)
+        refused = self._refusal(head, branches, now_ms, cloud=cloud)
+        strangers = None
+        if refused is None:
             strangers = self._strangers.in_snapshot(connection, state, head.vector(), peer, cloud=cloud)
-            if strangers is None:
+        if branches is None or strangers is None:
+            if at is not None:
+                with self._group():
+                    steps.forsake()
+            if refused is None:
                 self._strangers.left_out(now_ms)
-                return Installed({}, Reason.TOO_MANY_ORIGINS.value)
-            with self._group():
-                if not (cloud and ends):
-                    # a cloud has no say in where the log of a member ends
-                    self._take_out_ended(head)
-                if branches:
-                    healing.take_out(Batch(connection, state), branches)
-                    state.disowned |= state.own in branches
-                done = self._install(head, entropy, now_ms, cloud=cloud, ends=ends)
-                if branches:
-                    done = self._with_dropped(done, entropy, now_ms)
-            self._strangers.note(peer, strangers)
-            return done
+            return refused or Installed({}, Reason.TOO_MANY_ORIGINS.value)
+        with self._group():
+            # a cloud has no say in where the log of a member ends
+            cuts = {} if cloud and ends else self._note_ends(head)
+            if branches or cuts:
+                steps.forsake()
+                at = None
+            elif at is None and not steps.is_small():
+                own = state.own
+                self._write_no_fork(head, entropy, now_ms)
+                steps.begin(Merger(connection, state, head, cloud=cloud), name, own)
+                self._strangers.note(peer, strangers)
+                return None
+            if cuts:
+                healing.take_out(Batch(connection, state), cuts)
+            if branches:
+                healing.take_out(Batch(connection, state), branches)
+                state.disowned |= state.own in branches
+            done = self._install(at, head, entropy, now_ms, cloud=cloud, ends=ends)
+            if branches:
+                done = self._with_dropped(done, entropy, now_ms)
+        self._strangers.note(peer, strangers)
+        return done
+
+    def _write_no_fork(self, head: Preface, entropy: bytes, now_ms: int) -> None:
+        """Others may have more of our log than we: it must not be written between the steps."""
+        state = self._transaction.state
+        known = state.origins.get(state.own)
+        if known is not None and _covered(head, state.own).seq > known.head.seq:
+            self._incarnations.reincarnate(entropy, Why.ROLLED_BACK, now_ms)
+
+    def _refusal(
+        self, head: Preface, branches: dict[Origin, int] | None, now_ms: int, *, cloud: bool
+    ) -> Installed | None:
+        """The end of it where it cannot be merged, or brings nothing."""
+        connection, state = self._transaction.connection, self._transaction.state
+        if clock.too_far_ahead(head.clock, members.known_ms(connection, state, now_ms)):
+            return Installed({}, Reason.HELD_CLOCK.value)
+        if branches is None:
+            return Installed({}, Reason.QUARANTINED.value)
+        if not branches and self._is_covered(head, cloud=cloud):
+            return Installed({})
+        return None
 
     def _with_dropped(self, done: Installed, entropy: bytes, now_ms: int) -> Installed:
         """Keep the documents of our branches, as after the heal of a fork."""
@@ -85,8 +156,9 @@ class Installing:
         own_last = state.lsn if state.own in kept else done.own_last
         return done._replace(changes=done.changes | kept, own_last=own_last)
 
-    def _take_out_ended(self, head: Preface) -> None:
-        """A snapshot is without what is behind the end of a log: so has the file to be that it meets."""
+    def _note_ends(self, head: Preface) -> dict[Origin, int]:
+        """The first entries behind the ends of logs: a snapshot is without them, and so has the file to be
+        that it meets."""
         connection, state = self._transaction.connection, self._transaction.state
         firsts = {}
         for mark in head.marks:
@@ -95,8 +167,7 @@ class Installing:
                 known = state.origins.get(mark.name)
                 if known is not None and known.head.seq > mark.end >= known.floor:
                     firsts[mark.name] = mark.end + 1
-        if firsts:
-            healing.take_out(Batch(connection, state), firsts)
+        return firsts
 
     def _is_covered(self, head: Preface, *, cloud: bool) -> bool:
         """Whether it brings nothing: it was merged before, or the log has brought it meanwhile."""
@@ -135,12 +206,17 @@ class Installing:
             found[mark.name] = first
         return found
 
-    def _install(self, head: Preface, entropy: bytes, now_ms: int, *, cloud: bool, ends: bool) -> Installed:
+    def _install(
+        self, at: Progress | None, head: Preface, entropy: bytes, now_ms: int, *, cloud: bool, ends: bool
+    ) -> Installed:
         connection, state = self._transaction.connection, self._transaction.state
         before = state.vector()
         behind = any(mark.floor > before.get(mark.name, (0, b""))[0] for mark in head.marks)
         merger = Merger(connection, state, head, cloud=cloud)
-        merger.merge()
+        if at is None:
+            merger.merge()
+        else:
+            Steps(connection, state).finish(merger, at)
         changes = merger.changes
         old, ahead = state.own, state.own in changes or state.disowned
         theirs = {mark.name: mark.seq for mark in head.marks}
@@ -161,7 +237,13 @@ class Installing:
             if reissued:
                 changes[new] = (state.origins[new].head.seq, state.origins[new].head.hash)
         return Installed(
-            changes, "", merger.taken, merger.deleted, reissued, own_last, reborn=state.own != old
+            changes,
+            "",
+            merger.taken,
+            merger.deleted,
+            reissued,
+            own_last,
+            reborn=state.own != (old if at is None else at.own),
         )
 
 

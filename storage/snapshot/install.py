@@ -1,4 +1,4 @@
-"""Merging a staged snapshot into a node's file: one transaction of set-based SQL, by the rule of entries.
+"""Merging a staged snapshot into a node's file: set-based SQL for some keys, by the rule of entries.
 
 A version vector says what a side has seen, the versions it still shows say what of that nobody replaced. So a
 version that one side shows and the other does not is either unseen there, and stays, or was replaced or
@@ -38,7 +38,9 @@ _SYSTEM: Final = "{0}.collection >= '_system_' AND {0}.collection < '_system`'"
 # more than the newest says. All else that we have the giver has seen: its side says what became of it
 _JOINED: Final = """
 INSERT INTO temp.joined (collection, key)
-SELECT d.collection, d.key FROM main._entgldb_documents d CROSS JOIN temp.origins l ON l.number = d.origin
+SELECT d.collection, d.key FROM temp.scope k
+CROSS JOIN main._entgldb_documents d ON d.collection = k.collection AND d.key = k.key
+CROSS JOIN temp.origins l ON l.number = d.origin
 LEFT JOIN staged.documents s ON s.collection = d.collection AND s.key = d.key
 LEFT JOIN temp.places o ON o.place = s.origin
 WHERE d.hlc > 0 AND {visible} AND CASE
@@ -46,12 +48,15 @@ WHERE d.hlc > 0 AND {visible} AND CASE
     THEN NOT (d.origin IS o.number AND d.seq IS s.seq AND d.stamps IS s.stamps)
     ELSE d.seq > l.theirs AND (s.id IS NOT NULL OR EXISTS (
         SELECT 1 FROM staged.conflicts c WHERE c.collection = d.collection AND c.key = d.key)) END
-UNION SELECT d.collection, d.key FROM main._entgldb_conflicts d
+UNION SELECT d.collection, d.key FROM temp.scope k
+CROSS JOIN main._entgldb_conflicts d ON d.collection = k.collection AND d.key = k.key
 CROSS JOIN temp.origins l ON l.number = d.origin WHERE d.seq > l.theirs AND {visible}
 """
 _TAKE: Final = """
-INSERT INTO temp.taken
-SELECT s.id, d.body IS NOT NULL FROM staged.documents s CROSS JOIN temp.places o ON o.place = s.origin
+INSERT INTO temp.taken (id, was_live)
+SELECT s.id, d.body IS NOT NULL FROM temp.scope k
+CROSS JOIN staged.documents s ON s.collection = k.collection AND s.key = k.key
+CROSS JOIN temp.places o ON o.place = s.origin
 LEFT JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
 WHERE {visible} AND {apart} AND CASE
     WHEN d.id IS NULL OR (d.body IS NULL AND d.hlc = 0) THEN s.seq > o.ours OR {unseen}
@@ -59,12 +64,15 @@ WHERE {visible} AND {apart} AND CASE
 """
 _GONE: Final = """
 INSERT INTO temp.gone (id)
-SELECT s.id FROM main._entgldb_documents s CROSS JOIN temp.origins l ON l.number = s.origin
+SELECT s.id FROM temp.scope k
+CROSS JOIN main._entgldb_documents s ON s.collection = k.collection AND s.key = k.key
+CROSS JOIN temp.origins l ON l.number = s.origin
 WHERE s.body IS NOT NULL AND s.seq <= l.theirs AND {visible} AND {apart} AND NOT EXISTS (
     SELECT 1 FROM staged.documents t WHERE t.collection = s.collection AND t.key = s.key)
 """
 _REPLACED_THERE: Final = """
-DELETE FROM main._entgldb_conflicts AS s WHERE {visible} AND {apart}
+DELETE FROM main._entgldb_conflicts AS s WHERE {visible} AND {apart} AND EXISTS (
+    SELECT 1 FROM temp.scope k WHERE k.collection = s.collection AND k.key = s.key)
 AND NOT EXISTS (SELECT 1 FROM staged.conflicts c CROSS JOIN temp.places o ON o.place = c.origin
     WHERE c.collection = s.collection AND c.key = s.key AND o.number = s.origin AND c.seq = s.seq)
 """
@@ -72,14 +80,15 @@ _THEIR_CONFLICTS: Final = """
 INSERT OR IGNORE INTO main._entgldb_conflicts
 (origin, seq, hlc, collection, key, body, found_ms, rule, expires)
 SELECT o.number, s.seq, s.hlc, s.collection, s.key, s.body, :now, s.rule, s.expires
-FROM staged.conflicts s CROSS JOIN temp.places o ON o.place = s.origin
+FROM temp.scope k CROSS JOIN staged.conflicts s ON s.collection = k.collection AND s.key = k.key
+CROSS JOIN temp.places o ON o.place = s.origin
 LEFT JOIN main._entgldb_documents d ON d.collection = s.collection AND d.key = s.key
 WHERE {visible} AND {apart} AND (s.seq > o.ours OR {unseen} OR (d.origin = o.number AND d.seq = s.seq))
 """
 _APART: Final = "NOT EXISTS (SELECT 1 FROM temp.joined j WHERE j.collection = s.collection AND j.key = s.key)"
 _PUT: Final = """
 INSERT INTO main._entgldb_documents (collection, key, body, origin, seq, hlc, lsn, sha256, stamps, expires)
-SELECT s.collection, s.key, s.body, o.number, s.seq, s.hlc, :base + s.id, s.sha256, s.stamps, s.expires
+SELECT s.collection, s.key, s.body, o.number, s.seq, s.hlc, :base + t.n, s.sha256, s.stamps, s.expires
 FROM temp.taken t CROSS JOIN staged.documents s ON s.id = t.id CROSS JOIN temp.places o ON o.place = s.origin
 WHERE true ON CONFLICT (collection, key) DO UPDATE SET body = excluded.body, origin = excluded.origin,
 seq = excluded.seq, hlc = excluded.hlc, lsn = excluded.lsn, sha256 = excluded.sha256,
@@ -136,8 +145,18 @@ RETURNING origin, seq
 """
 
 
+_KEYS: Final = """
+INSERT INTO temp.scope (collection, key) SELECT collection, key FROM staged.documents
+UNION SELECT collection, key FROM staged.conflicts UNION SELECT collection, key FROM main._entgldb_documents
+UNION SELECT collection, key FROM main._entgldb_conflicts
+"""
+
+
 class Merger:
-    """One staged snapshot (attached as ``staged``) and the file's state, inside one transaction."""
+    """One staged snapshot (attached as ``staged``) and the file's state, inside one transaction.
+
+    To be made while ``_entgldb_documents`` is what readers see.
+    """
 
     def __init__(self, connection: sqlite3.Connection, state: State, head: Preface, *, cloud: bool) -> None:
         self.connection = connection
@@ -151,17 +170,15 @@ class Merger:
         self.taken = self.deleted = 0
 
     def merge(self) -> None:
-        """Documents and conflicts, then the vector."""
-        self._prepare()
-        self._conflicts()
-        self._documents()
-        self._count_conflicts()
-        self._join()
+        """All keys at once, then the vector."""
+        self.prepare()
+        self.connection.execute(_KEYS)
+        self.take()
+        self.finish()
 
-    def _prepare(self) -> None:
-        """Fill the temporary tables: the origins on both sides, the rows to take, the rows that go."""
-        execute = self.connection.execute
-        empty(self.connection, "origins", "places", "joined", "taken", "gone")
+    def prepare(self) -> None:
+        """Make the origins on both sides known, and ``temp.scope`` empty: the keys that ``take`` is about."""
+        empty(self.connection, "origins", "places", "scope")
         state, vector = self.state, self.head.vector()
         rows = []
         for place, mark in enumerate(self.head.marks):
@@ -173,10 +190,22 @@ class Merger:
             "INSERT INTO temp.origins VALUES (?, ?, ?, ?)",
             [(k.number, o, k.head.seq, vector.get(o, (0,))[0]) for o, k in state.origins.items()],
         )
+
+    def take(self) -> None:
+        """Documents and conflicts of the keys in ``temp.scope``."""
+        execute = self.connection.execute
+        empty(self.connection, "joined", "taken", "gone")
         execute(self._visible(_JOINED, "d"))
         self._join_keys()
         execute(self._visible(_TAKE, "s"))
         execute(self._visible(_GONE, "s"))
+        self._conflicts()
+        self._documents()
+
+    def finish(self) -> None:
+        """Of all keys: what is no conflict any more; then the vector."""
+        self._count_conflicts()
+        self._join()
 
     def _join_keys(self) -> None:
         """Every key of which a version says too little: what both sides know, joined."""
@@ -249,7 +278,7 @@ class Merger:
             " WHERE s.body IS NOT NULL"
         ).fetchone()
         execute(_PUT, {"base": state.lsn})
-        state.lsn += execute("SELECT ifnull(max(id), 0) FROM temp.taken").fetchone()[0]
+        state.lsn += execute("SELECT ifnull(max(n), 0) FROM temp.taken").fetchone()[0]
         buried = execute(_BURY, {"base": state.lsn}).rowcount
         state.lsn += buried
         state.documents += after - before - buried

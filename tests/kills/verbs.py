@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from unittest.mock import patch
 
 # the checkout need not be installed
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
@@ -28,11 +29,13 @@ from entgldb.storage.file.open import FILE, open_reader
 from entgldb.storage.recovery import backup, restore
 from entgldb.storage.recovery import rebuild as salvage
 from entgldb.storage.rules.header import digest
+from entgldb.storage.snapshot import steps
 from entgldb.storage.snapshot.freeze import freeze, read_chunk
 from entgldb.storage.snapshot.staging import Staging
 from entgldb.storage.store import Store
 from tests.support.compacting import compacted
 from tests.support.memory import in_memory
+from tests.support.merging import install_whole, left_by_a_merge
 
 NOW: Final = 1_800_000_000_000
 NODE: Final = "a"
@@ -217,15 +220,21 @@ def with_snapshot(root: Path) -> None:
 
 
 def install(root: Path) -> Any:
-    with closing(Store.open(root / "home", NODE, NOW)) as store:
+    small = patch.multiple(steps, STEP_ROWS=3, AT_ONCE_BYTES=0)
+    with small, closing(Store.open(root / "home", NODE, NOW)) as store:
         staged = f"file:{root / 'staged.db'}?mode=ro"
-        return store.install(staged, b"e" * 32, NOW + 1_000, cloud=False)
+        return install_whole(store, staged, b"e" * 32, NOW + 1_000, cloud=False)
 
 
 def installed(root: Path, said: Any) -> Faults:
     found = started(root)[0]
     if found not in ((NEW + 2,) if said is not None else (NEW, NEW + 2)):
         yield f"{found} documents"
+    with closing(Store.open(root / "home", NODE, NOW)) as store:
+        if store.state.documents != found:
+            yield f"{found} documents, and {store.state.documents} are counted"
+        if said is not None and (left := left_by_a_merge(store)):
+            yield f"{left} are left"
 
 
 VERBS: Final = {
@@ -296,8 +305,8 @@ def main() -> int:
     wrong = 0
     for name in chosen.verbs:
         with tempfile.TemporaryDirectory(prefix="kills-", dir=in_memory(ROOM)) as folder:
-            steps, faults = kill_everywhere(name, chosen.stride, Path(folder))
-        print(f"{name}: killed at {steps} steps; {len(faults)} violations")
+            count, faults = kill_everywhere(name, chosen.stride, Path(folder))
+        print(f"{name}: killed at {count} steps; {len(faults)} violations")
         for fault in faults[:10]:
             print(f"  {fault}")
         wrong += len(faults)

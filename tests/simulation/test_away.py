@@ -147,13 +147,13 @@ def end_untold() -> Iterator[None]:
 @contextmanager
 def vector_before_rows() -> Iterator[None]:
     """The snapshot counts as received before its rows are looked at."""
-    prepare = Merger._prepare
+    prepare = Merger.prepare
 
     def careless(self: Merger) -> None:
         self._join()
         prepare(self)
 
-    with patch.object(Merger, "_prepare", careless):
+    with patch.object(Merger, "prepare", careless):
         yield
 
 

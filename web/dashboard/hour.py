@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from entgldb.messages.limits import LSNS_BETWEEN
+
 ROW_SECONDS: Final = 10
 ROWS: Final = 3600 // ROW_SECONDS
 GAP_SECONDS: Final = 120.0
@@ -49,7 +51,7 @@ class Hour:
         if log.get("lsn") is not None:
             origin = str(log.get("origin", ""))
             own = (log.get("vector") or {}).get(origin, [0])[0]
-            seen = (now, origin, int(log["lsn"]), int(own))
+            seen = (now, origin, int(log["lsn"]) % LSNS_BETWEEN, int(own))
         self._count(seen, now)
         self._before = seen
         row = self._row(now)

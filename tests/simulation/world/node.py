@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
+from unittest.mock import patch
 
 from entgldb.actors.gateway.behaviour import Gateway
 from entgldb.actors.sync.behaviour import Sync
@@ -20,12 +21,15 @@ from entgldb.messages.model import REMOTE_PEERS
 from entgldb.storage.file.state import State
 from entgldb.storage.log.apply import Applier
 from entgldb.storage.rules.header import Header
-from entgldb.storage.rules.results import Lasted
+from entgldb.storage.rules.results import Installed, Lasted
+from entgldb.storage.snapshot import steps
 from entgldb.storage.store import Store
 from tests.simulation.watch import oracle
 from tests.simulation.watch.feed import Follower
 
 UNFIT = '"unfit":'
+MERGED_AT_ONCE = 5
+"""Keys of one step of merging a snapshot."""
 
 
 class PickyApplier(Applier):
@@ -58,6 +62,11 @@ class TornStore(Store):
 
     def _foreign(self) -> dict[str, tuple[int, bytes]]:
         return {origin: mark for origin, mark in self.vector().items() if origin != self.origin}
+
+    def install_step(self, *given: Any, **named: Any) -> Installed | None:
+        # few documents are here: all that may come between the steps of a merge shall come
+        with patch.multiple(steps, STEP_ROWS=MERGED_AT_ONCE, AT_ONCE_BYTES=0):
+            return super().install_step(*given, **named)
 
     @contextmanager
     def group(self, clock: Callable[[], float] | None = None) -> Iterator[Lasted]:

@@ -13,6 +13,7 @@ from entgldb.storage.rules.clock import from_ms
 from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.rules.results import Installed
 from entgldb.storage.snapshot.staging import Staging
+from tests.support.merging import install_whole
 from tests.unit.storage.snapshot.snapshots import memory
 from tests.unit.storage.snapshot.test_snapshots import NOW, Side
 
@@ -31,7 +32,7 @@ def head_of(side: Side, *origins: str, peer: str, cloud: bool = False) -> Instal
     head = chunks.encode_preface(chunks.Preface(marks, from_ms(NOW), True))
     staging.add_chunk(0, head, sha256(head).digest())
     staging.finish(chunks.snapshot_id([sha256(head).digest()]), whole=True)
-    done = side.store.install(name, b"e" * 32, NOW, cloud=cloud, peer=peer)
+    done = install_whole(side.store, name, b"e" * 32, NOW, cloud=cloud, peer=peer)
     connection.close()
     return done
 

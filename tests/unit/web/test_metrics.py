@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from entgldb.launch.node.process import start_detached, stop_node
+from entgldb.messages.limits import LSNS_BETWEEN
 from entgldb.web.metrics import families
 from tests.unit.web.serving import served
 
@@ -33,7 +34,7 @@ STATUS = {
         "clock": {"offset_ms": None, "ahead_ms": 5},
         **TENANTS,
     },
-    "oplog": {"lsn": 9, "held_back_by": {"lan-3": {"entries": 4}}},
+    "oplog": {"lsn": LSNS_BETWEEN + 9, "held_back_by": {"lan-3": {"entries": 4}}},
     "sync": {
         "peers": [
             {

@@ -6,7 +6,7 @@ import pytest
 
 from entgldb.actors.oplog.snapshots import MERGE_SECONDS_MAX
 from entgldb.actors.session.snapshot_taking import PATIENCE_FIRST
-from entgldb.actors.store.snapshots import install
+from entgldb.actors.store.snapshots import Merging
 from entgldb.messages import wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import SessionEnded
@@ -149,14 +149,16 @@ class Broken:
     def last_lsn(self) -> int:
         return 0
 
-    def install(self, *_: object, **__: object) -> None:
+    def install_step(self, *_: object, **__: object) -> None:
         raise ValueError("a bug")
 
 
 def test_a_merge_that_meets_a_bug_is_told_of() -> None:
     ctx = FakeContext()
     order = InstallSnapshot("sync", "sync:a", "s", "file:s", False, "")
-    install(Broken(), order, None, ctx, ends=True)  # type: ignore[arg-type]  # of the store it needs no more
+    merging = Merging()
+    merging.begin(order)
+    merging.step(Broken(), None, ctx, ends=True)  # type: ignore[arg-type]  # of the store it needs no more
     assert [(actor, told.refused) for actor, told in ctx.told if isinstance(told, SnapshotInstalled)] == [
         ("oplog", Reason.HANDLER_FAILED.value),
         ("sync", Reason.HANDLER_FAILED.value),

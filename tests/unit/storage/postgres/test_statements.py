@@ -27,10 +27,12 @@ OF_FILES = (
     "indexes/",
     "postgres/",
     "recovery/",
+    "snapshot/shadow.py",
     "snapshot/staging.py",
+    "snapshot/steps.py",
     "tenants/",
 )
-"""Work on files alone: queries, indexes, upgrades, backups, incoming snapshots, the catalogue of tenants."""
+"""Work on files alone: queries, indexes, upgrades, backups, snapshots coming in, the catalogue of tenants."""
 STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE)\b.*\b(FROM|INTO|SET)\b", re.DOTALL)
 ELSEWHERE = ("sqlite_master", " chunks")
 """Tables that are in files alone."""

@@ -143,7 +143,7 @@ TRIPS = 5
 
 def test_what_postgresql_does_by_itself_is_refused() -> None:
     store = postgres.open_store("a", NOW)
-    for refused in (store.compact, lambda: store.connection.execute("PRAGMA page_count")):
+    for refused in (store.compact_step, lambda: store.connection.execute("PRAGMA page_count")):
         with pytest.raises(EntglError, match="a cloud on PostgreSQL") as told:
             refused()
         assert told.value.code == ErrorCode.UNSUPPORTED

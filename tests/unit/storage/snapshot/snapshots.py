@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+import pytest
 
 from entgldb.messages.local.snapshots import SnapshotWritten
 from entgldb.storage.rules.results import Installed
+from entgldb.storage.snapshot import steps
 from entgldb.storage.snapshot.freeze import freeze, read_chunk
 from entgldb.storage.snapshot.staging import Staging
 from entgldb.storage.store import Store
+from tests.support.merging import install_whole
 
 _names = itertools.count(1)
 
@@ -44,11 +48,24 @@ def staged(source: Store, now_ms: int, *, cloud: bool = False) -> Iterator[str]:
     chunks.close()
 
 
-def send(source: Store, target: Store, now_ms: int, *, cloud: bool = False) -> Installed:
-    """From freezing to the merge."""
+def in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small a snapshot is, it is merged one key at a time."""
+    monkeypatch.setattr(steps, "STEP_ROWS", 1)
+    monkeypatch.setattr(steps, "AT_ONCE_BYTES", 0)
+
+
+def send(
+    source: Store,
+    target: Store,
+    now_ms: int,
+    *,
+    cloud: bool = False,
+    between: Callable[[], None] = lambda: None,
+) -> Installed:
+    """From freezing to the merge; ``between`` is called between its steps."""
     with staged(source, now_ms, cloud=cloud) as name:
         entropy = b"e" * 31 + bytes([next(_names) % 256])
-        return target.install(name, entropy, now_ms, cloud=cloud)
+        return install_whole(target, name, entropy, now_ms, cloud=cloud, between=between)
 
 
 def forget(node: Store, *, tombstones: bool) -> None:

@@ -6,20 +6,25 @@ The test computes the state that all must agree on anew, from the union of all e
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from random import Random
 
 import pytest
 
 from entgldb.messages.client import FieldOperation, RequestId, Write
 from entgldb.messages.model import Entry, Version
+from entgldb.storage.snapshot.steps import Steps
 from entgldb.storage.store import Store
 from tests.simulation.watch import oracle
-from tests.unit.storage.snapshot.snapshots import forget, send
+from tests.unit.storage.snapshot.snapshots import forget, in_steps, send
 
 NOW = 1_790_000_000_000
 NODES = 4
 STEPS = 60
 HISTORIES = 120
+IN_STEPS = 8
+"""Histories of snapshots that are merged one key at a time: twenty transactions each."""
+NEXT_RANGE = Steps._next_range
 
 
 class History:
@@ -40,7 +45,9 @@ class History:
             for node in self.nodes:
                 # nobody is told: what an entry means is said by itself
                 node.state.merging.add("users")
-        self.reissued = self.snapshots = self.number = 0
+        self.reissued = self.snapshots = self.number = self.between = 0
+        self.shown: object = None
+        """What the node that takes a snapshot showed after the step before."""
         self.sum = 0
         """Of all increments of a counter that nobody puts or deletes."""
         self.scattered = False
@@ -143,6 +150,10 @@ class History:
         if source in behind:
             self.snapshot(source, target)
             return
+        self.hand(source, target, theirs)
+
+    def hand(self, source: Store, target: Store, theirs: dict[str, int]) -> None:
+        """Entries of the log that the target lacks."""
         entries = [
             Entry(row.header, row.body) for row in source.rows(1, 500) if row.seq > theirs.get(row.origin, 0)
         ]
@@ -151,8 +162,16 @@ class History:
 
     def snapshot(self, source: Store, target: Store) -> None:
         self.snapshots += 1
+        self.shown = None
         old, before = target.origin, target.vector()
-        done = send(source, target, self.now)
+
+        def come_between() -> None:
+            nonlocal old, before
+            self.between += 1
+            self.come_between(target)
+            old, before = target.origin, target.vector()
+
+        done = send(source, target, self.now, between=come_between)
         assert done.refused == ""
         if done.reborn:
             self.reissued += 1
@@ -162,6 +181,20 @@ class History:
             for seq in range(max(head, elsewhere) + 1, before[old][0] + 1):
                 del self.union[old, seq]
         self.look(target)
+
+    def come_between(self, target: Store) -> None:
+        """Between two steps of a merge the node writes, or takes entries of a third one."""
+        random, index = self.random, self.nodes.index(target)
+        shown = oracle.read_state(target.connection, set()).documents
+        assert self.shown in (None, shown)
+        if random.random() < 0.5:
+            self.write(index)
+        one = random.randrange(NODES)
+        source, theirs = self.nodes[one], {o: seq for o, (seq, _) in target.vector().items()}
+        behind = any(known.floor > theirs.get(o, 0) for o, known in source.state.origins.items())
+        if index != self.left_out and one not in (index, self.away, self.left_out) and not behind:
+            self.hand(source, target, theirs)
+        self.shown = oracle.read_state(target.connection, set()).documents
 
     def come_or_go(self) -> None:
         self.away = self.random.randrange(NODES) if self.away is None else None
@@ -224,30 +257,70 @@ def exact(node: Store) -> None:
     assert max(lsns, default=0) <= node.state.lsn
 
 
+def lived(seed: int, *, merging: bool, mixed: bool) -> History:
+    """From the first step to the end, in which all are equal."""
+    history = History(seed, merging=merging, mixed=mixed)
+    try:
+        for _ in range(STEPS):
+            history.step()
+        history.end()
+    except AssertionError as fault:
+        fault.add_note(f"seed {seed}")
+        raise
+    finally:
+        for node in history.nodes:
+            node.connection.close()
+    return history
+
+
+def lived_plainly(seed: int) -> History:
+    return lived(seed, merging=False, mixed=False)
+
+
 @pytest.mark.parametrize(
     ("part", "merging", "mixed"),
     [(part, False, False) for part in range(4)] + [(0, True, False), (0, False, True), (0, True, True)],
 )
 def test_random_histories_with_snapshots_end_equal(part: int, *, merging: bool, mixed: bool) -> None:
-    snapshots = reissued = ended = 0
-    for seed in range(part * HISTORIES // 4, (part + 1) * HISTORIES // 4):
-        history = History(seed, merging=merging, mixed=mixed)
-        try:
-            for _ in range(STEPS):
-                history.step()
-            history.end()
-            ended += not history.scattered
-        except AssertionError as fault:
-            fault.add_note(f"seed {seed}")
-            raise
-        finally:
-            for node in history.nodes:
-                node.connection.close()
-        snapshots += history.snapshots
-        reissued += history.reissued
-    assert snapshots > 20
-    assert reissued > 2
-    assert ended > HISTORIES // 4 * 0.8
+    seeds = range(part * HISTORIES // 4, (part + 1) * HISTORIES // 4)
+    found = [lived(seed, merging=merging, mixed=mixed) for seed in seeds]
+    assert sum(one.snapshots for one in found) > 20
+    assert sum(one.reissued for one in found) > 2
+    assert sum(not one.scattered for one in found) > HISTORIES // 4 * 0.8
+
+
+@pytest.mark.parametrize(("merging", "mixed"), [(False, False), (True, False), (True, True)])
+def test_what_comes_between_the_steps_of_a_merge_is_decided_by_the_same_rules(
+    monkeypatch: pytest.MonkeyPatch, *, merging: bool, mixed: bool
+) -> None:
+    in_steps(monkeypatch)
+    found = [lived(seed, merging=merging, mixed=mixed) for seed in range(IN_STEPS)]
+    assert sum(one.between for one in found) > 30
+    assert sum(one.snapshots for one in found) > IN_STEPS
+
+
+def forget_what_came_between(steps: Steps, rows: int) -> None:
+    """A mistake: keys that were changed meanwhile are not done again."""
+    steps._connection.execute("DELETE FROM _entgldb_next_touched")
+
+
+def skip_a_range(steps: Steps, behind: tuple[str, str], begun: int) -> tuple[str, str] | None:
+    """A mistake: the mark is ahead of the rows by a step."""
+    end = NEXT_RANGE(steps, behind, begun)
+    steps._connection.execute("DELETE FROM temp.scope")
+    return end and NEXT_RANGE(steps, end, begun)
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake"), [("_take_touched", forget_what_came_between), ("_next_range", skip_a_range)]
+)
+def test_a_mark_that_forgets_what_came_between_or_is_ahead_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, name: str, mistake: Callable[..., object]
+) -> None:
+    in_steps(monkeypatch)
+    monkeypatch.setattr(Steps, name, mistake)
+    with pytest.raises(AssertionError):
+        list(map(lived_plainly, range(IN_STEPS)))
 
 
 class Returned:

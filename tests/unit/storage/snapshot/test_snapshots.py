@@ -18,6 +18,7 @@ from entgldb.storage.snapshot.freeze import read_chunk
 from entgldb.storage.snapshot.staging import Staging
 from entgldb.storage.store import Store
 from tests.simulation.watch import oracle
+from tests.support.merging import install_whole
 from tests.unit.storage.snapshot.snapshots import forget, frozen, memory, send, staged
 from tests.unit.storage.snapshot.test_snapshot_histories import exact
 
@@ -195,7 +196,7 @@ def test_a_snapshot_tells_a_cloud_of_the_end_of_a_log_and_a_cloud_tells_no_node_
     two.give(one)
     forget(one.store, tombstones=True)
     with staged(one.store, NOW + 20, cloud=True) as name:
-        assert third.store.install(name, b"e" * 32, NOW + 20, cloud=True, ends=ends).refused == ""
+        assert install_whole(third.store, name, b"e" * 32, NOW + 20, cloud=True, ends=ends).refused == ""
     assert third.store.get("users", "n") == shown
     assert bool(third.store.state.ended) is not ends
     exact(third.store)
@@ -207,7 +208,7 @@ def test_a_cloud_node_that_issues_writes_again_says_nothing_in_a_system_collecti
     two.put("mine", "1")
     forget(one.store, tombstones=True)
     with staged(one.store, NOW) as name:
-        done = two.store.install(name, b"e" * 32, NOW, cloud=True, ends=False)
+        done = install_whole(two.store, name, b"e" * 32, NOW, cloud=True, ends=False)
     assert (done.reborn, done.reissued) == (True, 1)
     assert [row.collection for row in two.store.rows(1, 9)] == ["users"]
 
@@ -412,7 +413,7 @@ def test_a_failed_merge_changes_nothing(tmp_path: Path) -> None:
     connection.execute("DROP TABLE conflicts")
     connection.close()
     with pytest.raises(EntglError):
-        two.install(f"file:{staged}?mode=ro", b"e" * 32, NOW, cloud=False)
+        install_whole(two, f"file:{staged}?mode=ro", b"e" * 32, NOW, cloud=False)
     assert (two.vector(), two.documents("users"), two.last_lsn()) == ({}, [], 0)
     with two.group():
         two.write(RequestId(b"c" * 16, 1), [Write("users", "k", b"{}")], NOW)

@@ -19,6 +19,7 @@ from entgldb.storage.rules.comparing.chunks import decode_preface
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.merging.collection_rule import rule_document
 from entgldb.storage.snapshot.freeze import read_chunk
+from tests.support.merging import install_whole
 from tests.unit.storage.snapshot.snapshots import forget, frozen, send, staged
 from tests.unit.storage.snapshot.test_snapshot_histories import exact
 from tests.unit.storage.snapshot.test_snapshots import NOW, Side
@@ -227,7 +228,7 @@ def test_a_state_that_goes_as_far_as_the_one_of_a_cloud_makes_a_file_whole_whate
         assert is_partial(away.store.connection)
         other.put("k", "meanwhile", now=NOW + 1)
         other.give(away)
-        away.store.install(early, b"e" * 32, NOW, cloud=False)
+        install_whole(away.store, early, b"e" * 32, NOW, cloud=False)
     assert away.store.known("_system_collections", "users")
     assert is_partial(away.store.connection) is further
 
@@ -388,7 +389,7 @@ def test_what_is_held_of_another_branch_than_a_snapshot_has_is_never_added_to_th
     with giver.store.group():
         giver.store.apply(rows[again], later)
     with staged(giver.store, later) as name:
-        assert taker.store.install(name, b"e" * 32, later, cloud=False).refused == ""
+        assert install_whole(taker.store, name, b"e" * 32, later, cloud=False).refused == ""
     with taker.store.group():
         taker.store.release_held(later)
     assert taker.shows() == giver.shows() == {"a": "other", "d": "other"}

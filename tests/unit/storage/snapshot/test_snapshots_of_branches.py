@@ -8,6 +8,7 @@ from entgldb.messages.client import FieldOperation, Write
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import Entry
 from entgldb.storage.repair.copies import read_copy
+from tests.support.merging import install_whole
 from tests.unit.storage.snapshot.snapshots import forget, send, staged
 from tests.unit.storage.snapshot.test_snapshot_histories import exact
 from tests.unit.storage.snapshot.test_snapshots import NOW, Side
@@ -128,10 +129,13 @@ def test_of_a_counter_the_branch_that_stays_counts_though_it_is_healed_while_a_s
     forget(giver.store, tombstones=False)
     seq, kept = taker.store.branch(writer.store.origin, "theirs") or (0, b"")
     with staged(giver.store, LATER) as name:
-        assert taker.store.install(name, b"e" * 32, LATER, cloud=False).refused == Reason.QUARANTINED.value
+        assert (
+            install_whole(taker.store, name, b"e" * 32, LATER, cloud=False).refused
+            == Reason.QUARANTINED.value
+        )
         with taker.store.group():
             taker.store.heal(writer.store.origin, seq, kept, lambda: b"h" * 32, LATER)
-        assert taker.store.install(name, b"e" * 32, LATER, cloud=False).refused == ""
+        assert install_whole(taker.store, name, b"e" * 32, LATER, cloud=False).refused == ""
     taker.give(giver)
     for side in (taker, giver):
         assert side.store.get("users", "n") == b'{"n":1111}'
@@ -157,10 +161,13 @@ def test_a_fork_that_is_healed_while_a_snapshot_is_staged_is_seen_when_it_is_mer
     assert taker.store.forked() == {writer.store.origin}
     seq, kept = taker.store.branch(writer.store.origin, keep) or (0, b"")
     with staged(giver.store, LATER) as name:
-        assert taker.store.install(name, b"e" * 32, LATER, cloud=False).refused == Reason.QUARANTINED.value
+        assert (
+            install_whole(taker.store, name, b"e" * 32, LATER, cloud=False).refused
+            == Reason.QUARANTINED.value
+        )
         with taker.store.group():
             taker.store.heal(writer.store.origin, seq, kept, lambda: b"h" * 32, LATER)
-        done = taker.store.install(name, b"e" * 32, LATER, cloud=False)
+        done = install_whole(taker.store, name, b"e" * 32, LATER, cloud=False)
     if keep == "ours":
         # the giver has not pruned its branch: it hears of the decision, and takes it out
         assert (done.refused, taker.shows()) == (Reason.QUARANTINED.value, again.shows())

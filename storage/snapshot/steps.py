@@ -1,0 +1,252 @@
+"""Merging a large snapshot in bounded steps, each a transaction, beside what readers see.
+
+The shadow gets the right rows of one range of keys after the other; meanwhile it is noted of which keys
+anything changes, and those are done again. The last step does the rest of them, makes the shadow what
+everybody sees, and moves the vector: before it nobody sees anything of the snapshot, after it everything.
+
+The right rows of a key follow from its rows on both sides and from whether either side has seen a version of
+it. An entry that comes in between has its key noted, whatever becomes of it; all else that could change the
+answer (``world``) makes the work begin anew. So each key is in the end as if it had been merged in the last
+step.
+
+Change feeds walk by lsn. The rows that the merge changes get numbers that lie beyond all that are given
+meanwhile: whoever has read up to the last step finds them behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from hashlib import sha256
+from itertools import chain
+from typing import Final, NamedTuple
+
+from entgldb.messages.limits import LSNS_BETWEEN
+from entgldb.messages.model import SYSTEM_PREFIX, Origin
+from entgldb.storage.file.collections import ensure_collection
+from entgldb.storage.file.state import State
+from entgldb.storage.log.recorded import PARTIAL
+from entgldb.storage.snapshot.install import Merger
+from entgldb.storage.snapshot.shadow import TOUCHED, Shadow
+
+STEP_ROWS: Final = 2_000
+"""Keys of one step, some 0.1 s; so many may be left for the last one, too."""
+STEP_BYTES: Final = 2 * 1024 * 1024
+"""Bytes of documents in one step; a larger one goes by itself."""
+AT_ONCE_BYTES: Final = 4 * 1024 * 1024
+"""A staged snapshot that is no larger, in a file with few documents, is one step."""
+CATCH_UPS_MAX: Final = 1_000
+"""Steps for keys that were changed meanwhile, before the last one takes whatever is left."""
+STALE_MS: Final = 3_600_000
+"""A merge that nobody has gone on with for so long is given up."""
+_BEHIND: Final = (
+    "SELECT collection, key, ifnull(length(body), 0) FROM {} AND (collection, key) > (:collection, :key)"
+    " ORDER BY collection, key LIMIT :rows"
+)
+_SOURCES: Final = (
+    _BEHIND.format("staged.documents WHERE true"),
+    _BEHIND.format("staged.conflicts WHERE true"),
+    # what has come since is noted: the ranges would never end where they had to keep up with it
+    _BEHIND.format("main._entgldb_documents WHERE lsn <= :begun"),
+    _BEHIND.format("main._entgldb_conflicts WHERE true"),
+)
+
+
+class Progress(NamedTuple):
+    """How far a merge has come; kept in the file with each step."""
+
+    name: str
+    """Digest of what is staged."""
+    world: str
+    own: str
+    """The origin under which the node wrote when it began."""
+    first: int
+    """No lsn that is given meanwhile is greater."""
+    lsn: int
+    """The last that the shadow has."""
+    reached: tuple[str, str] | None
+    """The last key of the ranges that are done; None: all are."""
+    catch_ups: int
+    documents: int
+    taken: int
+    deleted: int
+    lived_ms: int
+    over: bool = False
+    """The shadow is what is left: it goes."""
+
+
+class Steps:
+    """The merge that is under way in a file, if there is one."""
+
+    def __init__(self, connection: sqlite3.Connection, state: State) -> None:
+        self._connection, self._state = connection, state
+        self._shadow = Shadow(connection)
+        # what stands elsewhere than in a file of SQLite is merged in one step
+        self._can = isinstance(connection, sqlite3.Connection)
+
+    def progress(self) -> Progress | None:
+        """How far it has come; None where there is none."""
+        if not self._can or not self._shadow.exists():
+            return None
+        found = Progress(*json.loads(self._shadow.mark()))
+        # as JSON knows no tuples
+        return found._replace(reached=found.reached and (found.reached[0], found.reached[1]))
+
+    def is_small(self) -> bool:
+        """Whether what is staged and what is here can be merged in one step."""
+        if not self._can:
+            return True
+        (pages,) = self._connection.execute("PRAGMA staged.page_count").fetchone()
+        (size,) = self._connection.execute("PRAGMA staged.page_size").fetchone()
+        (last,) = self._connection.execute("SELECT max(id) FROM main._entgldb_documents").fetchone()
+        return pages * size <= AT_ONCE_BYTES and (last or 0) <= STEP_ROWS
+
+    def world(self, merger: Merger) -> str:
+        """All but entries and rows that says what is right for a key."""
+        state = self._state
+        forked = sorted(origin for origin, known in state.origins.items() if known.head.forked)
+        facts = [state.own, state.disowned, sorted(state.ended.items()), forked]
+        lacking = self._connection.execute("SELECT value FROM _entgldb_meta WHERE name = ?", (PARTIAL,))
+        told = json.dumps([*facts, merger.partial, merger.system, lacking.fetchone(), self._shadow.form()])
+        return sha256(told.encode()).hexdigest()
+
+    def goes_on(self, at: Progress, merger: Merger, name: str) -> bool:
+        """Whether it is the merge of what is staged, and nothing has changed that it rests on."""
+        return at.name == name and at.world == self.world(merger) and self._state.lsn < at.first
+
+    def begin(self, merger: Merger, name: str, own: Origin) -> None:
+        """Make the shadow, and the origins of the snapshot known."""
+        merger.prepare()
+        self._shadow.create()
+        first = self._state.lsn + LSNS_BETWEEN
+        self._keep(Progress(name, self.world(merger), own, first, first, ("", ""), 0, 0, 0, 0, 0))
+
+    def walk(self, merger: Merger, at: Progress) -> None:
+        """The next range of keys, or some of those that were changed meanwhile."""
+        merger.prepare()
+        if at.reached is not None:
+            at = at._replace(reached=self._next_range(at.reached, at.first - LSNS_BETWEEN))
+        else:
+            at = at._replace(catch_ups=at.catch_ups + 1)
+            self._take_touched(STEP_ROWS)
+        state, collections = self._state, self._names("temp.scope")
+        moment = state.moment()
+        with self._shadow.entered():
+            # their views come with the last step
+            for collection in collections:
+                state.collections.add(collection)
+            at = self._merged(merger, at)
+        state.back_to(moment)
+        self._keep(at)
+
+    def is_walked(self, at: Progress) -> bool:
+        """Whether the last step may be taken."""
+        (left,) = self._connection.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM {TOUCHED} LIMIT ?)",  # noqa: S608 -- a constant
+            (STEP_ROWS + 1,),
+        ).fetchone()
+        return at.reached is None and (left <= STEP_ROWS or at.catch_ups >= CATCH_UPS_MAX)
+
+    def finish(self, merger: Merger, at: Progress) -> None:
+        """The last step: from now on everybody sees what was merged."""
+        merger.prepare()
+        self._take_touched(-1)
+        state = self._state
+        for name in self._names("staged.documents"):
+            if name not in state.collections and (merger.system or not name.startswith(SYSTEM_PREFIX)):
+                ensure_collection(self._connection, state, name)
+        self._shadow.enter()
+        at = self._merged(merger, at)
+        state.documents = at.documents
+        merger.taken, merger.deleted = at.taken, at.deleted
+        merger.finish()
+        self._shadow.stay()
+        self._keep(at._replace(over=True))
+
+    def forsake(self) -> None:
+        """It is not to go on, if there is one: what it has made goes by ``remove``."""
+        at = self.progress()
+        if at is not None and not at.over:
+            self._shadow.forsake()
+            self._keep(at._replace(over=True))
+
+    def remove(self, at: Progress) -> None:
+        """One bounded step of removing one that is over, or is over with this."""
+        if at.over:
+            self._shadow.clean()
+        else:
+            self.forsake()
+
+    def _merged(self, merger: Merger, at: Progress) -> Progress:
+        """Merge the keys in ``temp.scope`` into the shadow, which is entered."""
+        state = self._state
+        before = self._shadow.refill()
+        state.lsn, state.conflicts = at.lsn, self._shadow.conflicts()
+        merger.take()
+        return at._replace(
+            lsn=state.lsn,
+            documents=at.documents - before + self._shadow.live(),
+            taken=at.taken + merger.taken,
+            deleted=at.deleted + merger.deleted,
+        )
+
+    def _next_range(self, behind: tuple[str, str], begun: int) -> tuple[str, str] | None:
+        """Fill ``temp.scope`` with the keys behind one that were there at lsn ``begun``; the last of them, or
+        None where no more follow."""
+        found, ends = list[list[tuple[str, str]]](), list[tuple[str, str]]()
+        for source in _SOURCES:
+            rows = self._connection.execute(
+                source,
+                {"collection": behind[0], "key": behind[1], "rows": STEP_ROWS, "begun": begun},
+            )
+            keys, size = list[tuple[str, str]](), 0
+            for collection, key, bytes_ in rows:
+                keys.append((collection, key))
+                size += bytes_
+                if size >= STEP_BYTES or len(keys) == STEP_ROWS:
+                    ends.append(keys[-1])
+                    break
+            rows.close()
+            found.append(keys)
+        end = min(ends, default=None)
+        places = {place for place in chain.from_iterable(found) if end is None or place <= end}
+        self._fill(places)
+        return end
+
+    def _take_touched(self, rows: int) -> None:
+        """Move keys that were changed meanwhile into ``temp.scope``; -1: all of them."""
+        places = self._connection.execute(
+            f"SELECT collection, key FROM {TOUCHED} LIMIT ?",  # noqa: S608 -- a constant
+            (rows,),
+        ).fetchall()
+        self._fill(places)
+        self._connection.execute(
+            f"DELETE FROM {TOUCHED} WHERE (collection, key) IN (SELECT collection, key FROM temp.scope)"  # noqa: S608 -- a constant
+        )
+
+    def _fill(self, places: Iterable[tuple[str, str]]) -> None:
+        self._connection.executemany("INSERT INTO temp.scope VALUES (?, ?)", places)
+
+    def _names(self, source: str) -> list[str]:
+        """The collections in a table, each found by the index."""
+        names, last = list[str](), ""
+        while True:
+            (last,) = self._connection.execute(
+                f"SELECT min(collection) FROM {source} WHERE collection > ?",  # noqa: S608 -- a constant
+                (last,),
+            ).fetchone()
+            if last is None:
+                return names
+            names.append(last)
+
+    def _keep(self, at: Progress) -> None:
+        self._shadow.keep(json.dumps(at._replace(lived_ms=self._state.lived_ms)))
+
+
+def name_of(connection: sqlite3.Connection) -> str:
+    """A name for what is staged: the digest of the digests of its chunks."""
+    found = sha256()
+    for (digest,) in connection.execute("SELECT sha256 FROM staged.chunks ORDER BY number"):
+        found.update(digest)
+    return found.hexdigest()

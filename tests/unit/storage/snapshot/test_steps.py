@@ -1,0 +1,185 @@
+"""A large snapshot is merged in steps: what readers see, what a crash leaves, and what goes in the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.limits import LSNS_BETWEEN
+from entgldb.storage.documents.query import Documents
+from entgldb.storage.rules.indexing.definition import define
+from entgldb.storage.snapshot import steps
+from entgldb.storage.snapshot.shadow import MARK
+from entgldb.storage.store import Store
+from tests.support.merging import install_whole, left_by_a_merge
+from tests.unit.storage.snapshot.snapshots import in_steps, send, staged
+
+NOW = 1_790_000_000_000
+KEYS = [f"k{number:02d}" for number in range(12)]
+
+
+def put(store: Store, counter: int, *keys: str, body: bytes = b'{"n":1}') -> None:
+    with store.group():
+        writes = [Write("users", key, body) for key in keys]
+        store.write(RequestId(store.origin[-16:].encode(), counter), writes, NOW + counter)
+
+
+def giver(*keys: str, body: bytes = b'{"n":1}') -> Store:
+    """A node of which nothing is left but its documents."""
+    made = Store.memory("giver", b"g" * 32, NOW)
+    put(made, 1, *keys, body=body)
+    with made.group():
+        made.connection.execute("DELETE FROM _entgldb_oplog")
+        made.state.raise_floor(made.origin, made.state.origins[made.origin].head.seq, NOW << 16)
+        made.state.entries = made.state.log_bytes = 0
+        made.state.loose = True
+    return made
+
+
+def keys(store: Store) -> list[str]:
+    return [key for key, _ in store.documents("users")]
+
+
+def step(store: Store, name: str) -> bool:
+    """Take one; whether it was the last."""
+    return store.install_step(name, b"e" * 32, NOW + 100, cloud=False) is not None
+
+
+def test_nothing_of_it_shows_before_the_last_step_and_all_does_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_steps(monkeypatch)
+    taker, seen = Store.memory("taker", b"t" * 32, NOW), list[list[str]]()
+    put(taker, 1, "own")
+    vector = taker.vector()
+    with staged(giver(*KEYS), NOW) as name:
+        while not step(taker, name):
+            seen.append(keys(taker))
+            assert taker.vector() == vector
+    assert len(seen) > len(KEYS)
+    assert seen == [["own"]] * len(seen)
+    assert keys(taker) == [*KEYS, "own"]
+    # what counts by these numbers counts on
+    assert len(KEYS) < taker.last_lsn() % LSNS_BETWEEN < 2 * len(KEYS)
+    while taker.tidy_merge():
+        pass
+    assert left_by_a_merge(taker) == []
+    assert taker.connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_a_change_feed_that_has_read_what_came_between_is_told_the_snapshot_behind_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    in_steps(monkeypatch)
+    taker = Store.open(tmp_path, "taker", NOW)
+    documents, told, token = Documents.open(tmp_path), list[str](), None
+    with staged(giver(*KEYS), NOW) as name:
+        for number in range(100):
+            last = step(taker, name)
+            if number < 8:
+                put(taker, number + 2, f"own{number:02d}")
+            changes = documents.changes(token)
+            told += [one.key for one in changes]
+            token = changes.token
+            if last:
+                break
+    assert set(told) == set(keys(taker))
+    assert set(KEYS) < set(told)
+    documents.close()
+    taker.close()
+
+
+@pytest.mark.parametrize("after", [1, 3, 12, 14])
+def test_who_starts_again_goes_on_where_the_mark_stands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, after: int
+) -> None:
+    in_steps(monkeypatch)
+    taker = Store.open(tmp_path, "taker", NOW)
+    with staged(giver(*KEYS), NOW) as name:
+        for _ in range(after):
+            assert not step(taker, name)
+        at = taker.connection.execute(f"SELECT mark FROM {MARK}").fetchone()
+        taker.connection.close()
+        taker = Store.open(tmp_path, "taker", NOW)
+        assert taker.connection.execute(f"SELECT mark FROM {MARK}").fetchone() == at
+        put(taker, 1, "own")
+        left = 1
+        while not step(taker, name):
+            left += 1
+    assert after + left < 2 * len(KEYS)
+    assert keys(taker) == [*KEYS, "own"]
+    count = "SELECT count(*) FROM _entgldb_documents WHERE body IS NOT NULL"
+    assert taker.connection.execute(count).fetchone() == (taker.state.documents,)
+    taker.close()
+
+
+def test_another_snapshot_or_a_new_index_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_steps(monkeypatch)
+    taker = Store.memory("taker", b"t" * 32, NOW)
+    with staged(giver("a", "b", "c"), NOW) as name:
+        for _ in range(3):
+            assert not step(taker, name)
+    with staged(giver(*KEYS), NOW) as name:
+        for _ in range(9):
+            assert not step(taker, name)
+        with taker.group():
+            taker.create_index(define("users", ["n"]))
+        install_whole(taker, name, b"e" * 32, NOW + 100, cloud=False)
+    assert keys(taker) == KEYS
+    found = taker.connection.execute("SELECT k FROM _entgldb_ix_1 ORDER BY k").fetchall()
+    assert [key for (key,) in found] == KEYS
+
+
+def test_an_index_is_whole_when_the_last_step_is_done_and_one_of_words_is_built_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_steps(monkeypatch)
+    taker = Store.memory("taker", b"t" * 32, NOW)
+    put(taker, 1, "own", body=b'{"n":2,"t":"old words"}')
+    with taker.group():
+        taker.create_index(define("users", ["n"]))
+        taker.create_index(define("users", ["t"], text=True))
+    send(giver(*KEYS, body=b'{"n":1,"t":"new words"}'), taker, NOW + 50)
+    found = taker.connection.execute("SELECT k FROM _entgldb_ix_1 ORDER BY k").fetchall()
+    assert [key for (key,) in found] == [*KEYS, "own"]
+    more = True
+    while more:
+        with taker.group():
+            more = taker.build_indexes()
+    count = "SELECT count(*) FROM _entgldb_text_2 WHERE _entgldb_text_2 MATCH ?"
+    assert taker.connection.execute(count, ("words",)).fetchone() == (len(KEYS) + 1,)
+
+
+def test_a_merge_that_nobody_goes_on_with_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_steps(monkeypatch)
+    taker = Store.memory("taker", b"t" * 32, NOW)
+    taker.live(0.0)
+    with staged(giver(*KEYS), NOW) as name:
+        for _ in range(5):
+            assert not step(taker, name)
+    assert not taker.tidy_merge()
+    taker.live(steps.STALE_MS / 1000 + 1)
+    put(taker, 1, "own")
+    while taker.tidy_merge():
+        pass
+    assert left_by_a_merge(taker) == []
+    assert keys(taker) == ["own"]
+
+
+def test_a_step_takes_so_many_rows_and_bytes_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "AT_ONCE_BYTES", 0)
+    monkeypatch.setattr(steps, "STEP_ROWS", 5)
+    monkeypatch.setattr(steps, "STEP_BYTES", 300)
+    sizes = list[int]()
+    fill = steps.Steps._fill
+    monkeypatch.setattr(
+        steps.Steps, "_fill", lambda one, places: (sizes.append(len(set(places))), fill(one, places))[1]
+    )
+    send(giver(*KEYS), Store.memory("taker", b"t" * 32, NOW), NOW)
+    assert max(sizes) == 5
+    sizes.clear()
+    large = b'{"x":"' + b"x" * 200 + b'"}'
+    send(giver(*KEYS, body=large), Store.memory("taker", b"t" * 32, NOW), NOW)
+    assert max(sizes) == 2
