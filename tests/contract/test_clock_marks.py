@@ -23,7 +23,7 @@ MINUTE = 60_000
 
 def restarted(store: Store) -> None:
     """All memory is gone."""
-    vars(store).update(vars(Store.reopen(store, NOW)))
+    vars(store).update(vars(store.reopen(store, NOW)))
 
 
 def stamps(store: Store) -> list[int]:

@@ -106,7 +106,7 @@ def test_one_setting_of_a_collection_leaves_the_other(bench: Bench) -> None:
     rule(store, bench, conflict="lww")
     assert life_ms(store.connection, "c") == 5_000
     assert store.get(COLLECTIONS, "c") == b'{"Collection":"c","Conflict":"lww","ExpireAfterMs":5000}'
-    assert dict(Store.reopen(store, NOW).state.lives) == {"c": 5_000}
+    assert dict(store.reopen(store, NOW).state.lives) == {"c": 5_000}
 
 
 @pytest.mark.parametrize("life", [-1, LIFE_MS_MAX + 1])
@@ -156,7 +156,7 @@ def test_it_goes_at_its_moment_as_a_delete_of_that_very_version(bench: Bench) ->
     assert store.status()["documents"] == 1
     assert store.next_expiry() == NOW + 2 * LIFE
     assert sound(store)
-    again = Store.reopen(store, NOW)
+    again = store.reopen(store, NOW)
     assert (again.status()["documents"], again.next_expiry()) == (1, NOW + 2 * LIFE)
     assert again.get("c", "k") is None
 

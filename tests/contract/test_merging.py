@@ -340,7 +340,7 @@ def test_the_rule_is_known_after_a_restart_and_undone_with_its_transaction(make:
         raise RuntimeError
     assert "c" not in a.store.state.merging
     a.rule("merge")
-    assert "c" in Store.reopen(a.store, NOW).state.merging
+    assert "c" in a.store.reopen(a.store, NOW).state.merging
     assert Documents(a.store.connection).conflict_rule("c") == "merge"
     assert Documents(a.store.connection).conflict_rule("d") == "lww"
     assert Documents(a.store.connection).conflict_rule(REMOTE_PEERS) == "merge"

@@ -261,7 +261,7 @@ def test_the_count_outlives_a_restart_and_an_undone_transaction(bench: Bench) ->
         raise RuntimeError
     assert b.status()["unfit"] == 0
     bench.apply(b, sent)
-    assert Store.reopen(b, NOW).status()["unfit"] == 1
+    assert b.reopen(b, NOW).status()["unfit"] == 1
 
 
 @pytest.mark.parametrize("bound", ["RELEASED_TOGETHER", "GROUP_BYTES_MAX"])
