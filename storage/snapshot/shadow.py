@@ -63,6 +63,17 @@ class Shadow:
         found = self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (MARK,))
         return found.fetchone() is not None
 
+    def is_allowed(self) -> bool:
+        """Whether the schema may be edited: some builds of SQLite refuse it (SQLITE_DBCONFIG_DEFENSIVE)."""
+        try:
+            self._connection.execute("PRAGMA writable_schema = ON")
+            self._connection.execute("UPDATE sqlite_master SET rootpage = rootpage WHERE 0")
+        except sqlite3.DatabaseError:
+            return False
+        finally:
+            self._connection.execute("PRAGMA writable_schema = OFF")
+        return True
+
     def create(self) -> None:
         """Make it empty, and note from now on the keys of which anything changes."""
         execute = self._connection.execute

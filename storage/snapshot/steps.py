@@ -94,8 +94,8 @@ class Steps:
         return found._replace(reached=found.reached and (found.reached[0], found.reached[1]))
 
     def is_small(self) -> bool:
-        """Whether what is staged and what is here can be merged in one step."""
-        if not self._can:
+        """Whether what is staged and what is here is merged in one step."""
+        if not self._can or not self._shadow.is_allowed():
             return True
         (pages,) = self._connection.execute("PRAGMA staged.page_count").fetchone()
         (size,) = self._connection.execute("PRAGMA staged.page_size").fetchone()
@@ -113,7 +113,8 @@ class Steps:
 
     def goes_on(self, at: Progress, merger: Merger, name: str) -> bool:
         """Whether it is the merge of what is staged, and nothing has changed that it rests on."""
-        return at.name == name and at.world == self.world(merger) and self._state.lsn < at.first
+        same = at.name == name and at.world == self.world(merger)
+        return same and self._state.lsn < at.first and self._shadow.is_allowed()
 
     def begin(self, merger: Merger, name: str, own: Origin) -> None:
         """Make the shadow, and the origins of the snapshot known."""
