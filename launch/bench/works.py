@@ -138,7 +138,7 @@ class Result:
             "figure": self.figure.name,
             "ours": _rounded(self.ours),
             "floor": None if self.floor is None else _rounded(self.floor),
-            "ratio": None if self.ratio is None else round(self.ratio, 3),
+            "ratio": None if self.ratio is None else _rounded(self.ratio),
             "unit": self.figure.unit,
         }
 

@@ -82,7 +82,7 @@ def test_results_are_told_with_these_fields_and_no_others() -> None:
         "figure": "single",
         "ours": 1235.0,
         "floor": 4322.0,
-        "ratio": 0.286,
+        "ratio": 0.2856,
         "unit": "documents/s",
     }
     assert Result(MOST, 0.0012344, None).fields() | {"ours": 0, "work": 0, "figure": 0, "unit": 0} == {
