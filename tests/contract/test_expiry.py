@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from entgldb.actors.store.gates.clock_gate import DOUBT_SECONDS, LOOK_SECONDS
 from entgldb.messages.client import FieldOperation, Write
 from entgldb.messages.errors import ExistsError, InvalidError
 from entgldb.messages.limits import LIFE_MS_MAX
@@ -24,7 +23,6 @@ from entgldb.storage.rules import clock
 from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merging.collection_rule import life_document, rule_document
 from entgldb.storage.store import Store
-from entgldb.testing import Cluster
 from tests.contract.test_store import NOW, Bench, bench, doc, entries
 
 __all__ = ["bench"]
@@ -195,31 +193,6 @@ def test_by_a_wrong_clock_nothing_goes_but_by_what_most_have_shown(bench: Bench)
         rows = [Member(f"{name}/{'0' * 32}", 1, NOW, {}, LATE) for name in ("b", "c")]
         store.remember_members(rows, NOW, cloud=False)
     assert pass_time(store, 0) == 1
-
-
-@pytest.mark.parametrize("seconds", [3.0, 30.0])
-def test_a_clock_that_leaps_forward_for_a_while_hides_nothing(seconds: float) -> None:
-    with Cluster(3) as cluster:
-        nodes = [node.db["c"] for node in cluster.nodes]
-        nodes[0].put("k", {"n": 1}, expire_after=3600)
-        cluster.settle()
-        cluster.skew(1, 7200)
-        cluster.run(seconds)
-        cluster.skew(1, 0)
-        cluster.run(30)
-        # nor what is written later and lives for less than it had leapt
-        nodes[1].put("later", {"n": 2}, expire_after=600)
-        cluster.settle()
-        assert [[node.get(key) is not None for key in ("k", "later")] for node in nodes] == [[True, True]] * 3
-
-
-def test_a_machine_that_has_slept_hides_what_has_expired_meanwhile() -> None:
-    with Cluster(1) as cluster:
-        node = cluster[0].db["c"]
-        node.put("k", {"n": 1}, expire_after=3600)
-        cluster.skew(0, 7200)
-        cluster.run(DOUBT_SECONDS + LOOK_SECONDS + 1)
-        assert node.get("k") is None
 
 
 def test_time_does_not_run_backwards(bench: Bench) -> None:

@@ -16,7 +16,6 @@ from entgldb.actors.ports import Store
 from entgldb.messages.administration import AcceptClock
 from entgldb.messages.client import Done
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
-from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.local.actors import ClockJudged, Tick
 from entgldb.messages.schema import Json
 
@@ -28,8 +27,6 @@ LOOK_SECONDS: Final = 5.0
 """To the next look at most: the wall clock may be set, or stand still while the machine sleeps."""
 VERDICT_SECONDS = 5.0
 """How long a verdict is good: sync, which repeats it every second, may have died."""
-DOUBT_SECONDS: Final = 10.0
-"""After a leap forward the wall clock is not believed for so long: until then peers have judged it."""
 CLOCK_OK, OFF, ACCEPTED = "ok", "off", "accepted"
 
 
@@ -40,21 +37,6 @@ class ClockGate:
         self._verdict: ClockJudged | None = None
         self._heard_at = 0.0
         self._accepted = False
-        self._wall_ms, self._seen_at = 0, 0.0
-        """The wall clock at the last look, and when that was."""
-        self._doubted_until = 0.0
-
-    def shown_ms(self, ctx: Context) -> int:
-        """The time of the wall clock; 0 where it is known to be wrong, or has just leapt forward.
-
-        What expires by a time that is believed once stays hidden, also when the clock is set right again.
-        """
-        now_ms, now = ctx.now_ms(), ctx.monotonic()
-        leapt = now_ms - self._wall_ms - (now - self._seen_at) * 1000
-        if self._wall_ms and leapt > DRIFT_MS_MAX:
-            self._doubted_until = now + DOUBT_SECONDS
-        self._wall_ms, self._seen_at = now_ms, now
-        return 0 if now < self._doubted_until or self.state(ctx) == OFF else now_ms
 
     def on_clock_judged(self, verdict: ClockJudged, ctx: Context) -> None:
         """Sync has compared clocks."""
