@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -58,6 +59,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     leftovers.mark()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # as in the background of a script; a program of a test would ignore it, too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if ROOT_OF_FOLDERS not in os.environ and (memory := in_memory(ROOM)) is not None:
         os.environ[ROOT_OF_FOLDERS] = str(memory)
 

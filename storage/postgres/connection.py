@@ -33,6 +33,10 @@ _NOTHING: Final = ("CREATE VIEW ", "DROP VIEW ", "DROP TABLE IF EXISTS temp.", "
 here."""
 
 
+class ReplacedError(Exception):
+    """PostgreSQL was restored or failed over: a tenant has to be opened anew, as all memory of it is void."""
+
+
 class Cursor:
     """The rows of one statement, all of them here."""
 
@@ -78,6 +82,8 @@ class Connection:
         self._read_anew = False
         """Whether ``begun`` was called in the group that runs."""
         self._staged: sqlite3.Connection | None = None
+        self._identity: str | None = None
+        """That of the server at the first transaction."""
 
     @property
     def in_transaction(self) -> bool:
@@ -165,7 +171,7 @@ class Connection:
 
     def _read(self, known: Translated, given: list[Any]) -> Cursor:
         """A transaction of one statement, in one round trip."""
-        held = self.server.lease()
+        held = self._lease()
         try:
             self.server.trips += 1
             with held.pipeline():
@@ -224,7 +230,7 @@ class Connection:
 
     def _begin(self, sql: str, _: object) -> Cursor:
         writes = sql != "BEGIN"
-        held = self.server.lease()
+        held = self._lease()
         try:
             with refusals():
                 self.server.trips += 1
@@ -296,6 +302,16 @@ class Connection:
         finally:
             self._let_go()
         return Cursor()
+
+    def _lease(self) -> psycopg.Connection[Any]:
+        """A connection to the PostgreSQL that this one began on. Raises PostgresFault, ReplacedError."""
+        held = self.server.lease()
+        if self._identity is None:
+            self._identity = self.server.identity
+        if self._identity != self.server.identity:
+            self.server.give_back(held)
+            raise ReplacedError(f"tenant {self.tenant} was opened on another PostgreSQL")
+        return held
 
     def _let_go(self) -> None:
         held, self._held, self._version = self._held, None, None

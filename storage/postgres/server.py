@@ -33,6 +33,11 @@ _FULL: Final = "53100"
 _READ_ONLY: Final = "25006"
 _WAITS: Final = ("40001", "40P01", "55P03")
 """Somebody else was first: a lock, or a transaction that CockroachDB wants anew."""
+_IDENTITY: Final = (
+    "SELECT system_identifier::text || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+    " FROM pg_control_system()"
+)
+"""Which PostgreSQL it is: see ``identity.py``."""
 
 
 class PostgresFault(DatabaseFault):
@@ -67,6 +72,8 @@ class Server:
         self._idle: list[psycopg.Connection[Any]] = []
         self._used = 0
         self._process = os.getpid()
+        self.identity = ""
+        """Of the one that the last connection met; empty where it is hidden, as some services do."""
 
     def lease(self) -> psycopg.Connection[Any]:
         """A connection, for one transaction. Raises PostgresFault."""
@@ -91,6 +98,7 @@ class Server:
         # as they are, instead of as text in which bytes are escaped: half the time
         connection.adapters.register_dumper(list, ListBinaryDumper)
         connection.prepared_max = PREPARED_MAX
+        self.identity = _identity_of(connection) or self.identity
         self._used += 1
         return connection
 
@@ -118,6 +126,15 @@ class Server:
         """Close the connections that nobody uses."""
         while self._idle:
             self._idle.pop().close()
+
+
+def _identity_of(connection: psycopg.Connection[Any]) -> str:
+    """Empty where it is hidden, as some services do, or unknown, as in CockroachDB."""
+    try:
+        row = connection.execute(_IDENTITY).fetchone()
+    except psycopg.Error:
+        return ""
+    return "" if row is None else str(row[0])
 
 
 class _TruthDumper(Int8Dumper):

@@ -14,9 +14,10 @@ from entgldb.storage.authorship.identity import Identity
 from entgldb.storage.file.faults import closed_on_fault, translating
 from entgldb.storage.file.state import State
 from entgldb.storage.log import read, requests
-from entgldb.storage.postgres import schema
+from entgldb.storage.postgres import identity, schema
 from entgldb.storage.postgres.connection import SET, Connection
 from entgldb.storage.postgres.server import Server, server
+from entgldb.storage.rules.incarnations import Why
 
 if TYPE_CHECKING:
     import sqlite3
@@ -53,7 +54,10 @@ class Store(store.Store):
                 Identity.ensure(as_sqlite(connection), node_id)
                 made = cls(as_sqlite(connection), None)
                 made.serve()
+                if identity.was_replaced(connection):
+                    made.begin_anew(b"", Why.ROLLED_BACK, now_ms)
                 made.incarnations.attest()
+                identity.note(connection)
         return made
 
     def serve(self) -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 import warnings
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from entgldb.storage.authorship.authors import Attest, no_attestation
 from entgldb.storage.authorship.identity import Identity
@@ -38,6 +40,23 @@ def address() -> str:
     if given:
         _started.callback(server(given).close)
         return given
+    found = _started.enter_context(a_server()).address
+    _started.callback(server(found).close)
+    return found
+
+
+class Running(NamedTuple):
+    """A server that a test may end and start again."""
+
+    address: str
+    end: Callable[[], None]
+    """Kills it: its processes have no time for anything."""
+    start: Callable[[], None]
+
+
+@contextmanager
+def a_server() -> Iterator[Running]:
+    """A server from the wheel with a database of its own."""
     with warnings.catch_warnings():
         # it warns of a folder that it then does not use
         warnings.simplefilter("ignore")
@@ -45,12 +64,20 @@ def address() -> str:
 
     # where root runs the tests, the wheel makes a user who runs the server: that user has to reach the folder
     folder = Path(tempfile.mkdtemp(prefix="entgldb-postgres-"))
-    _started.callback(shutil.rmtree, folder, ignore_errors=True)
     folder.chmod(0o755)
-    _prepare(_started.enter_context(get_server(folder / "data")).get_uri())
-    found = f"postgresql://{ROLE}@/{ROLE}?host={folder / 'data'}"
-    _started.callback(server(found).close)
-    return found
+    try:
+        with get_server(folder / "data") as made:
+            _prepare(made.get_uri())
+
+            def end() -> None:
+                pid = made.get_pid()
+                assert pid is not None
+                os.kill(pid, signal.SIGKILL)
+
+            found = f"postgresql://{ROLE}@/{ROLE}?host={folder / 'data'}"
+            yield Running(found, end, made.ensure_postgres_running)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def stop() -> None:

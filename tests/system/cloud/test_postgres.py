@@ -13,8 +13,9 @@ import pytest
 from entgldb.storage.postgres.server import server
 from entgldb.storage.postgres.store import LogReader
 from tests.support import postgres
+from tests.support.postgres import Running
 from tests.system.cloud.test_tenants import SECOND, link, tenant
-from tests.system.support.cluster_fixture import CLIENT, SECRET, Cluster
+from tests.system.support.cluster_fixture import CLIENT, SECRET, Cluster, Node
 from tests.system.support.kernel_view import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, method="signal")]
@@ -26,9 +27,7 @@ class ShopsOnPostgres(Cluster):
     """The cloud names tenants after client ids, which are fresh ones: the database may have others."""
 
     def prepare(self) -> None:
-        file = self.clouds[0].directory / "entgldb.toml"
-        section = f'[cloud]\ntenants = "client"\nstorage = "{postgres.address()}"'
-        file.write_text(file.read_text().replace("[cloud]", section))
+        use(self.clouds[0], postgres.address())
         self.control(client={"id": SECOND, "secret": SECRET})
 
 
@@ -41,11 +40,33 @@ def shops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield made
 
 
-def stock(name: str) -> dict[str, object]:
+@pytest.fixture(scope="module")
+def shop_and_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Running]]:
+    """A shop whose cloud node has a PostgreSQL that nobody else uses."""
+    with postgres.a_server() as running:
+
+        class Shop(Cluster):
+            def prepare(self) -> None:
+                use(self.clouds[0], running.address)
+
+        with Shop(tmp_path_factory.mktemp("pg"), lan=1, clouds=1, one_key=False) as made:
+            made.add_cloud(made.lan[0], made.clouds[0])
+            yield made, running
+
+
+def use(cloud: Node, address: str) -> None:
+    """Have the tenants of a cloud node there."""
+    file = cloud.directory / "entgldb.toml"
+    section = f'[cloud]\ntenants = "client"\nstorage = "{address}"'
+    file.write_text(file.read_text().replace("[cloud]", section))
+
+
+def stock(name: str, address: str = "") -> dict[str, object]:
     """The documents of a tenant, as PostgreSQL has them: none before the node has made its tables."""
-    if not server(postgres.address()).alone("SELECT 1 FROM pg_tables WHERE tablename = 'entgldb_schema'"):
+    on = address or postgres.address()
+    if not server(on).alone("SELECT 1 FROM pg_tables WHERE tablename = 'entgldb_schema'"):
         return {}
-    rows = LogReader.connect(postgres.address(), name).documents("stock")
+    rows = LogReader.connect(on, name).documents("stock")
     return {key: json.loads(body) for key, body in rows}
 
 
@@ -80,3 +101,23 @@ def test_gateways_write_through_to_their_tenant_and_to_no_other(shops: Cluster, 
     eventually(lambda: link(first).get("reason") == "tenant-deleted", "its shop is told", 70.0)
     eventually(lambda: stock(CLIENT) == {}, "nothing is left of it", 30.0)
     assert stock(SECOND)["pears"] == {"n": 3}
+
+
+def test_a_server_that_dies_costs_nothing_that_was_acknowledged(
+    shop_and_server: tuple[Cluster, Running],
+) -> None:
+    made, running = shop_and_server
+    (shop,), cloud = made.lan, made.clouds[0]
+    shop.put("stock", "k0", {"n": 0})
+    eventually(lambda: stock(CLIENT, running.address), "it is in the database", 60.0)
+    for n in range(1, 4):
+        running.end()
+        server(running.address).close()
+        shop.put("stock", f"k{n}", {"n": n})
+        if n == 3:
+            eventually(lambda: link(shop).get("reason") == "storage-unavailable", "its shop is told", 40.0)
+        running.start()
+    wanted = {f"k{n}": {"n": n} for n in range(4)}
+    eventually(lambda: stock(CLIENT, running.address) == wanted, "the rest comes", 70.0)
+    assert cloud.is_up
+    assert LogReader.connect(running.address, CLIENT).vector()[shop.ask("oplog")["origin"]][0] >= len(wanted)
