@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -106,7 +106,8 @@ class Connection:
         given = [self.tenant, *_given(known, parameters)]
         if self._held is None:
             if known.changes:
-                return self._alone(sql, parameters)
+                with self._alone():
+                    return self.execute(sql, parameters)
             with refusals():
                 return self._read(known, given)
         if self._version is None:
@@ -120,7 +121,8 @@ class Connection:
         """As ``execute`` for each of the rows; many go in one statement where that does the same."""
         known = translate(sql)
         if self._held is None:
-            return self._alone_many(sql, list(rows))
+            with self._alone():
+                return self.executemany(sql, rows)
         waiting = [_given(known, row) for row in rows]
         if not waiting:
             return Cursor()
@@ -207,24 +209,16 @@ class Connection:
             rows = [_as_stored(row, known) for row in rows]
         return Cursor(rows, found.rowcount)
 
-    def _alone(self, sql: str, parameters: Any) -> Cursor:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A transaction of its own around what would be one by itself in SQLite."""
         self._begin("BEGIN IMMEDIATE", ())
         try:
-            found = self.execute(sql, parameters)
+            yield
         except BaseException:
             self._rollback()
             raise
         self._commit("COMMIT", ())
-        return found
-
-    def _alone_many(self, sql: str, rows: list[Sequence[Any]]) -> Cursor:
-        self._begin("BEGIN IMMEDIATE", ())
-        try:
-            self.executemany(sql, rows)
-        except BaseException:
-            self._rollback()
-            raise
-        return self._commit("COMMIT", ())
 
     # --- transactions ----------------------------------------------------------------------------
 

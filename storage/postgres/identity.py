@@ -15,14 +15,12 @@ _NOTED: Final = "SELECT value FROM _entgldb_meta WHERE name = 'postgres'"
 _NOTE: Final = "INSERT OR REPLACE INTO _entgldb_meta VALUES ('postgres', ?)"
 
 
-def was_replaced(connection: Connection) -> bool:
-    """Whether the tenant was written to by another PostgreSQL than the one that has it now."""
-    noted = connection.execute(_NOTED).fetchone()
-    return noted is not None and connection.server.identity not in ("", noted[0])
+def noted(connection: Connection) -> str:
+    """The PostgreSQL on which the tenant was last opened; empty where that is not known."""
+    row = connection.execute(_NOTED).fetchone()
+    return "" if row is None else str(row[0])
 
 
-def note(connection: Connection) -> None:
-    """The tenant has a writer of this PostgreSQL from now on."""
-    noted = connection.execute(_NOTED).fetchone()
-    if connection.server.identity and (noted is None or noted[0] != connection.server.identity):
-        connection.execute(_NOTE, (connection.server.identity,))
+def note(connection: Connection, identity: str) -> None:
+    """The tenant is open there from now on."""
+    connection.execute(_NOTE, (identity,))

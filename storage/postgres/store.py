@@ -54,10 +54,13 @@ class Store(store.Store):
                 Identity.ensure(as_sqlite(connection), node_id)
                 made = cls(as_sqlite(connection), None)
                 made.serve()
-                if identity.was_replaced(connection):
+                noted = identity.noted(connection)
+                is_new = on.identity not in ("", noted)
+                if noted and is_new:
                     made.begin_anew(b"", Why.ROLLED_BACK, now_ms)
                 made.incarnations.attest()
-                identity.note(connection)
+                if is_new:
+                    identity.note(connection, on.identity)
         return made
 
     def serve(self) -> None:

@@ -14,8 +14,8 @@ from entgldb.storage.postgres.server import server
 from entgldb.storage.postgres.store import LogReader
 from tests.support import postgres
 from tests.support.postgres import Running
-from tests.system.cloud.test_tenants import SECOND, link, tenant
-from tests.system.support.cluster_fixture import CLIENT, SECRET, Cluster, Node
+from tests.system.cloud.test_tenants import SECOND, TwoShops, link, serve_tenants, tenant
+from tests.system.support.cluster_fixture import CLIENT, Cluster
 from tests.system.support.kernel_view import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, method="signal")]
@@ -23,20 +23,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, method="signal")]
 PLANTED = "planted-in-one-tenant"
 
 
-class ShopsOnPostgres(Cluster):
-    """The cloud names tenants after client ids, which are fresh ones: the database may have others."""
+class ShopsOnPostgres(TwoShops):
+    """The client ids are the tests' own: the database may have other tenants."""
 
     def prepare(self) -> None:
-        use(self.clouds[0], postgres.address())
-        self.control(client={"id": SECOND, "secret": SECRET})
+        self.storage = postgres.address()
+        super().prepare()
 
 
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with ShopsOnPostgres(tmp_path_factory.mktemp("pg"), lan=2, clouds=1, one_key=False) as made:
-        first, second, cloud = *made.lan, made.clouds[0]
-        made.add_cloud(first, cloud)
-        made.add_cloud(second, cloud, client=SECOND)
+        made.link_up()
         yield made
 
 
@@ -47,18 +45,11 @@ def shop_and_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
 
         class Shop(Cluster):
             def prepare(self) -> None:
-                use(self.clouds[0], running.address)
+                serve_tenants(self.clouds[0], running.address)
 
         with Shop(tmp_path_factory.mktemp("pg"), lan=1, clouds=1, one_key=False) as made:
             made.add_cloud(made.lan[0], made.clouds[0])
             yield made, running
-
-
-def use(cloud: Node, address: str) -> None:
-    """Have the tenants of a cloud node there."""
-    file = cloud.directory / "entgldb.toml"
-    section = f'[cloud]\ntenants = "client"\nstorage = "{address}"'
-    file.write_text(file.read_text().replace("[cloud]", section))
 
 
 def stock(name: str, address: str = "") -> dict[str, object]:

@@ -27,18 +27,30 @@ PLANTED = "planted-in-one-tenant"
 class TwoShops(Cluster):
     """The cloud names tenants after client ids."""
 
+    storage = ""
+    """The address of a PostgreSQL that has their data, in place of files."""
+
     def prepare(self) -> None:
-        file = self.clouds[0].directory / "entgldb.toml"
-        file.write_text(file.read_text().replace("[cloud]", '[cloud]\ntenants = "client"'))
+        serve_tenants(self.clouds[0], self.storage)
         self.control(client={"id": SECOND, "secret": SECRET})
+
+    def link_up(self) -> None:
+        """Give each shop its link."""
+        for shop, client in zip(self.lan, (CLIENT, SECOND), strict=True):
+            self.add_cloud(shop, self.clouds[0], client=client)
+
+
+def serve_tenants(cloud: Node, storage: str = "") -> None:
+    """Have a cloud node serve tenants."""
+    file = cloud.directory / "entgldb.toml"
+    section = '[cloud]\ntenants = "client"' + f'\nstorage = "{storage}"' * bool(storage)
+    file.write_text(file.read_text().replace("[cloud]", section))
 
 
 @pytest.fixture(scope="module")
 def shops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with TwoShops(tmp_path_factory.mktemp("shops"), lan=2, clouds=1, one_key=False) as made:
-        first, second, cloud = *made.lan, made.clouds[0]
-        made.add_cloud(first, cloud)
-        made.add_cloud(second, cloud, client=SECOND)
+        made.link_up()
         yield made
 
 
