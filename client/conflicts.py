@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from entgldb.client import writes as client_writes
+from entgldb.messages.administration import Resolve, SetConflict, SetExpiry, Undelete
 from entgldb.messages.client import CommitDone
 from entgldb.messages.errors import InvalidError
-from entgldb.messages.merging import Resolve, SetConflict, SetExpiry, Undelete
 from entgldb.messages.model import Version
 from entgldb.storage.documents.conflicts import life_ms
 

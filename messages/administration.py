@@ -1,5 +1,6 @@
-"""Decisions and questions of an administrator about nodes, logs and clocks; and the audit log, which tells of
-them. Tags 58, 65 to 67, 70, 76, 79, 189, 200, 201, 230, 231, 236 and 237; 180 was used."""
+"""Decisions and questions of an administrator about nodes, logs, clocks, rules of collections and conflicts;
+and the audit log, which tells of them. Tags 58, 62 to 67, 70, 73, 76, 79, 189, 200, 201, 230, 231, 236 and
+237; 180 was used."""
 
 from __future__ import annotations
 
@@ -138,6 +139,57 @@ class AwaitSpread(Message):
     """Origin -> the newest seq that is meant; None: all that this node has now."""
     seconds: float = 0.0
     """At most ``SPREAD_SECONDS_MAX``: ask again to wait for longer."""
+
+
+@message(62, Channel.CLIENT)
+class Resolve(Message):
+    """Settle a conflict by a new write that names it, so that it is settled on every node.
+
+    ``take``: ``loser`` writes what lost once more, ``winner`` lets the document stand, empty writes
+    ``body``. Answered by CommitDone or Refused.
+    """
+
+    request: RequestId
+    collection: str
+    key: str
+    origin: str
+    """With ``seq``: the version that lost."""
+    seq: Count
+    take: str = ""
+    body: bytes | None = None
+
+
+@message(63, Channel.CLIENT)
+class Undelete(Message):
+    """Write the newest live version of a deleted document again. Answered by CommitDone or Refused."""
+
+    request: RequestId
+    collection: str
+    key: str
+
+
+@message(64, Channel.CLIENT)
+class SetConflict(Message):
+    """From now on writes to ``collection`` replace documents (``lww``) or merge fields (``merge``).
+
+    Answered by CommitDone (lsn 0: it was so already) or Refused.
+    """
+
+    request: RequestId
+    collection: str
+    conflict: str
+
+
+@message(73, Channel.CLIENT)
+class SetExpiry(Message):
+    """From now on what is written to ``collection`` expires after ``expire_after`` milliseconds; 0: never.
+
+    Answered by CommitDone (lsn 0: it was so already) or Refused.
+    """
+
+    request: RequestId
+    collection: str
+    expire_after: Count
 
 
 class Event(StrEnum):

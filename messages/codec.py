@@ -28,7 +28,6 @@ _VOCABULARY: Final = (
     "local.actors",
     "local.members",
     "local.pauses",
-    "merging",
     "local.snapshots",
     "local.tenants",
     "tenants",

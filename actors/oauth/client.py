@@ -24,6 +24,7 @@ from entgldb.messages.limits import TOKEN_BYTES_MAX
 from entgldb.messages.local.actors import TokenFailed, TokenIssued
 from entgldb.messages.remote_peers import PRIVATE_KEY_JWT, OAuth2
 from entgldb.messages.schema import Json, Message
+from entgldb.messages.secret import Secret
 
 FORM = "application/x-www-form-urlencoded"
 LIFE_SECONDS_DEFAULT = 300.0
@@ -67,7 +68,7 @@ class HttpTokenSource:
         return TokenIssued(node_id, ticket, token.text, token.expires_in)
 
 
-async def fetch_token(oauth2: OAuth2, secret: str) -> Token:
+async def fetch_token(oauth2: OAuth2, secret: Secret) -> Token:
     """One token for the client of ``oauth2``; ``secret`` is the private key in PEM where it has one. Raises
     AuthorityError, and SecretError for a key that cannot sign."""
     async with answered_in_time(oauth2.authority):
@@ -82,7 +83,7 @@ async def fetch_token(oauth2: OAuth2, secret: str) -> Token:
     return read_token_answer(url, answer, oauth2.scopes, secret)
 
 
-def read_token_answer(url: str, answer: Answer, scopes: tuple[str, ...], secret: str) -> Token:
+def read_token_answer(url: str, answer: Answer, scopes: tuple[str, ...], secret: Secret) -> Token:
     """The token in an answer of a token endpoint, or AuthorityError saying whose fault it is."""
     if answer.status in (400, 401, 403):
         raise _refused(url, answer, secret)
@@ -117,7 +118,7 @@ def _parse(found: dict[str, Json], scopes: tuple[str, ...]) -> dict[str, Json]:
     return dict(parsed)
 
 
-def _prepare(oauth2: OAuth2, secret: str, method: str, ours: str) -> tuple[bytes, dict[str, str]]:
+def _prepare(oauth2: OAuth2, secret: Secret, method: str, ours: str) -> tuple[bytes, dict[str, str]]:
     """Body and headers of a token request, with the credentials where ``method`` puts them.
 
     ``ours`` names the server in an assertion: the issuer, so that no other server can use it; a configured
@@ -130,18 +131,18 @@ def _prepare(oauth2: OAuth2, secret: str, method: str, ours: str) -> tuple[bytes
         signed = assertion(oauth2.client_id, ours, secret, time.time())
         extra = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": signed}
     elif not basic:
-        extra = {"client_secret": secret}
+        extra = {"client_secret": secret.text()}
     body = client.prepare_request_body(
         scope=list(oauth2.scopes), include_client_id=not basic, audience=oauth2.audience, **extra
     )
     headers = {"Content-Type": FORM}
     if basic:  # RFC 6749, 2.3.1: both halves are form-encoded first
-        pair = f"{quote_plus(oauth2.client_id)}:{quote_plus(secret)}"
+        pair = f"{quote_plus(oauth2.client_id)}:{quote_plus(secret.text())}"
         headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
     return body.encode(), headers
 
 
-def _refused(url: str, answer: Answer, secret: str) -> AuthorityError:
+def _refused(url: str, answer: Answer, secret: Secret) -> AuthorityError:
     """RFC 6749, 5.2: the server says in a word why it gives no token."""
     try:
         found = json.loads(answer.body)
@@ -158,8 +159,8 @@ def _refused(url: str, answer: Answer, secret: str) -> AuthorityError:
     return AuthorityError(_without(text, secret, word), reason, answer.retry_after)
 
 
-def _without(text: str, secret: str, word: str) -> str:
+def _without(text: str, secret: Secret, word: str) -> str:
     """A server may echo what it was sent: such a text is dropped as a whole."""
-    raw = secret.encode()
-    forms = (secret, quote(secret), quote_plus(secret), base64.b64encode(raw).decode(), raw.hex())
+    raw, clear = secret.reveal(), secret.text()
+    forms = (clear, quote(clear), quote_plus(clear), base64.b64encode(raw).decode(), raw.hex())
     return f"the authorization server refused: {word}" if any(form in text for form in forms) else text

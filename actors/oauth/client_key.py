@@ -33,35 +33,36 @@ from jwt.utils import base64url_encode
 
 from entgldb.messages.errors import SecretError
 from entgldb.messages.schema import Json
+from entgldb.messages.secret import Secret
 
 LIFE_SECONDS: Final = 60
 """How long an assertion is good: it is sent at once, to one server."""
 RSA_BITS_MIN: Final = 2048
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_CERTIFICATE: Final = "-----BEGIN CERTIFICATE-----"
+_CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 _THUMBPRINTED: Final = {"EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x"), "RSA": ("e", "kty", "n")}
 """RFC 7638, 3.2, and RFC 8037, 2: the members of a key that its thumbprint covers."""
 
 
-def new_client_key() -> bytes:
+def new_client_key() -> Secret:
     """A new key in PEM: on P-256, which every authority takes."""
     key = generate_private_key(SECP256R1())
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return Secret(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
-def public_jwk(pem: str) -> dict[str, Json]:
+def public_jwk(pem: Secret) -> dict[str, Json]:
     """The public half, as an authority registers it (RFC 7517). Raises SecretError."""
     key, algorithm, writer = _loaded(pem)
     made: dict[str, Json] = json.loads(writer(key.public_key()))
     return {**made, "kid": _thumbprint(made), "use": "sig", "alg": algorithm}
 
 
-def assertion(client_id: str, audience: str, pem: str, now: float) -> str:
+def assertion(client_id: str, audience: str, pem: Secret, now: float) -> str:
     """A signed word that we are ``client_id``, for one server and for ``LIFE_SECONDS``; ``now`` in Unix
     seconds. Raises SecretError."""
     key, algorithm, writer = _loaded(pem)
     headers: dict[str, Any] = {"kid": _thumbprint(json.loads(writer(key.public_key())))}
-    if _CERTIFICATE in pem:
+    if _CERTIFICATE in pem.reveal():
         headers["x5t#S256"] = _certificate_name(pem)
     issued = int(now)
     claims = {
@@ -76,10 +77,10 @@ def assertion(client_id: str, audience: str, pem: str, now: float) -> str:
     return jwt.encode(claims, key, algorithm, headers=headers)
 
 
-def _loaded(pem: str) -> tuple[Any, str, Callable[[Any], str]]:
+def _loaded(pem: Secret) -> tuple[Any, str, Callable[[Any], str]]:
     """The key, the algorithm that it signs with, and the function that writes its public half as JSON."""
     try:
-        key = load_pem_private_key(pem.encode(), None)
+        key = load_pem_private_key(pem.reveal(), None)
     except (ValueError, TypeError, UnicodeError):
         # TypeError: it is encrypted
         raise SecretError("the client key is no unencrypted private key in PEM", hint=_HINT) from None
@@ -98,10 +99,10 @@ def _thumbprint(jwk: dict[str, Json]) -> str:
     return base64url_encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _certificate_name(pem: str) -> str:
+def _certificate_name(pem: Secret) -> str:
     """RFC 7515, 4.1.8."""
     try:
-        found = x509.load_pem_x509_certificate(pem[pem.index(_CERTIFICATE) :].encode())
+        found = x509.load_pem_x509_certificate(_CERTIFICATE + pem.reveal().partition(_CERTIFICATE)[2])
     except ValueError:
         raise SecretError("the certificate behind the client key cannot be read", hint=_HINT) from None
     return base64url_encode(found.fingerprint(SHA256())).decode()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 import json
 import os
 import re
@@ -26,13 +25,14 @@ from entgldb.actors.oauth.secret_file import read_bounded
 from entgldb.messages.errors import ConfigError, SecretError
 from entgldb.messages.limits import PEM_BYTES_MAX, SECRET_BYTES_MAX
 from entgldb.messages.remote_peers import CLIENT_KEY_NAME, PRIVATE_KEY_JWT, SEALED, OAuth2, is_reference
+from entgldb.messages.secret import Secret
 
 REFERENCES = ("env:", "file:")
 """The beginnings of a secret that stands elsewhere."""
 NONCE_BYTES = 12
 
-_Check = Callable[[str, str], str]
-"""Gives a secret back, or raises SecretError naming where it was found."""
+_Check = Callable[[str, str], Secret]
+"""Gives a text back as a secret, or raises SecretError naming where it was found."""
 
 
 class KeyedSecrets:
@@ -53,8 +53,8 @@ class KeyedSecrets:
             return False
         return True
 
-    def resolve(self, node_id: str, oauth2: OAuth2) -> str:
-        """The secret in clear, for the one request that needs it; the private key in PEM where the client
+    def resolve(self, node_id: str, oauth2: OAuth2) -> Secret:
+        """The secret, for the one request that needs it; the private key in PEM where the client
         authenticates by one. Raises SecretError, never quoting it."""
         given = oauth2.client_secret
         check: _Check = _checked
@@ -70,7 +70,7 @@ class KeyedSecrets:
 
     def seal(self, node_id: str, oauth2: OAuth2, secret: str) -> str:
         """``sealed:v1:KEYID:...`` of a secret in clear. Raises SecretError without a cluster key."""
-        clear = _checked(secret, "the given client secret").encode()
+        clear = _checked(secret, "the given client secret").reveal()
         key, key_id = self._key()
         nonce = os.urandom(NONCE_BYTES)
         sealed = AESGCM(key).encrypt(nonce, clear, self._bound_to(node_id, oauth2))
@@ -80,14 +80,14 @@ class KeyedSecrets:
         """Whether ``secret``, as a user gave it (in clear or as a reference), is the one in ``oauth2``."""
         stored = oauth2.client_secret
         if not stored.startswith(SEALED) or is_reference(secret):
-            return hmac.compare_digest(stored.encode(), secret.encode("utf-8", "surrogatepass"))
+            return Secret(stored) == Secret(secret)
         try:
             clear = self._open(node_id, oauth2)
         except SecretError:
             return False
-        return hmac.compare_digest(clear.encode(), secret.encode("utf-8", "surrogatepass"))
+        return clear == Secret(secret)
 
-    def _open(self, node_id: str, oauth2: OAuth2) -> str:
+    def _open(self, node_id: str, oauth2: OAuth2) -> Secret:
         key_id, _, text = oauth2.client_secret.removeprefix(SEALED).partition(":")
         key, ours = self._key()
         if key_id != ours:
@@ -97,7 +97,7 @@ class KeyedSecrets:
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             clear = AESGCM(key).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], self._bound_to(node_id, oauth2))
-            return clear.decode()
+            return Secret(clear.decode())
         except (InvalidTag, binascii.Error, ValueError):
             raise SecretError(
                 f"the sealed secret of peer {node_id} does not belong to this peer, authority and client",
@@ -127,7 +127,7 @@ def _derive(cluster_key: bytes, info: bytes, size: int) -> bytes:
     return HKDF(SHA256(), size, salt=b"entgldb", info=info).derive(cluster_key)
 
 
-def referenced(text: str, folder: Path) -> str:
+def referenced(text: str, folder: Path) -> Secret:
     """The secret that ``env:NAME`` or ``file:PATH`` stands for; PATH begins at ``folder``.
 
     Raises SecretError, which quotes no secret.
@@ -135,21 +135,21 @@ def referenced(text: str, folder: Path) -> str:
     return _referenced(text, folder, _checked)
 
 
-def _referenced(text: str, folder: Path, check: _Check) -> str:
+def _referenced(text: str, folder: Path, check: _Check) -> Secret:
     if text.startswith("env:"):
         return _from_environment(text.removeprefix("env:"), check)
     # joined to an absolute path it is that path
     return _from_file(str(folder / text.removeprefix("file:")), check)
 
 
-def _from_environment(name: str, check: _Check) -> str:
+def _from_environment(name: str, check: _Check) -> Secret:
     value = os.environ.get(name)
     if value is None:
         raise SecretError(f"the environment variable {name} is not set", hint="set it and restart the node")
     return check(value, f"the environment variable {name}")
 
 
-def _from_file(path: str, check: _Check) -> str:
+def _from_file(path: str, check: _Check) -> Secret:
     try:
         text = read_bounded(path, PEM_BYTES_MAX + 1).decode()
     except OSError as fault:
@@ -159,18 +159,18 @@ def _from_file(path: str, check: _Check) -> str:
     return check(text.removesuffix("\n").removesuffix("\r"), path)
 
 
-def _checked_key(pem: str, where: str) -> str:
+def _checked_key(pem: str, where: str) -> Secret:
     """Its marks only: to read the key costs more than a look every few seconds should."""
     if len(pem) > PEM_BYTES_MAX or not re.search("-----BEGIN [A-Z ]*PRIVATE KEY-----", pem):
         raise SecretError(f"{where} holds no private key in PEM", hint="entgldb client-key makes one")
-    return pem
+    return Secret(pem)
 
 
-def _checked(secret: str, where: str) -> str:
+def _checked(secret: str, where: str) -> Secret:
     size = len(secret.encode("utf-8", "surrogatepass"))
     if not 0 < size <= SECRET_BYTES_MAX or not secret.isprintable():
         raise SecretError(
             f"{where} holds no usable secret",
             hint=f"1 to {SECRET_BYTES_MAX} bytes of printable text, one line",
         )
-    return secret
+    return Secret(secret)

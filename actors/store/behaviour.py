@@ -33,6 +33,7 @@ from entgldb.actors.store.notices import Notices
 from entgldb.actors.store.snapshots import Merging
 from entgldb.actors.store.tracing import traced
 from entgldb.messages import administration, client, codec
+from entgldb.messages.administration import Resolve, SetConflict, SetExpiry, Undelete
 from entgldb.messages.errors import OF_THE_DISK, EntglError, ErrorCode, InvalidError, NotAllowedError, Reason
 from entgldb.messages.local.actors import (
     Apply,
@@ -65,7 +66,6 @@ from entgldb.messages.local.members import (
 )
 from entgldb.messages.local.snapshots import InstallSnapshot, MergeOn
 from entgldb.messages.local.verification import Repair
-from entgldb.messages.merging import Resolve, SetConflict, SetExpiry, Undelete
 from entgldb.messages.model import NODES, REMOTE_PEERS
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import StoreSettings

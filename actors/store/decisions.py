@@ -5,9 +5,8 @@ from __future__ import annotations
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.store.members.nodes import Writer
 from entgldb.messages import client
-from entgldb.messages.administration import ResetClock
+from entgldb.messages.administration import ResetClock, Resolve, SetConflict, SetExpiry, Undelete
 from entgldb.messages.errors import EntglError, ErrorCode, NotFoundError, Reason
-from entgldb.messages.merging import Resolve, SetConflict, SetExpiry, Undelete
 from entgldb.messages.model import COLLECTIONS, Version
 from entgldb.messages.schema import Message
 from entgldb.storage.rules.merging.collection_rule import life_document, rule_document

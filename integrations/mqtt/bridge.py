@@ -8,7 +8,7 @@ import signal
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from paho.mqtt.client import Client, MQTTMessage
@@ -24,6 +24,7 @@ from entgldb.integrations.mqtt.outgoing import WINDOW, Outgoing
 from entgldb.integrations.mqtt.routes import In, Out
 from entgldb.integrations.place import Place
 from entgldb.messages.errors import EntglError, InvalidError
+from entgldb.messages.secret import Secret
 
 CLUSTER: Final = "entgldb-cluster"
 """The user property that says which cluster has published a message."""
@@ -44,7 +45,7 @@ class Broker:
     client_id: str
     tls: ssl.SSLContext | None = None
     username: str = ""
-    password: Callable[[], str] = field(default=str, repr=False)
+    password: Callable[[], Secret] | None = None
 
 
 class Bridge:
@@ -76,7 +77,7 @@ class Bridge:
         made.max_inflight_messages_set(WINDOW)
         made.reconnect_delay_set(1, RECONNECT_SECONDS_MAX)
         if broker.username:
-            made.username_pw_set(broker.username, broker.password() or None)
+            made.username_pw_set(broker.username, broker.password().text() if broker.password else None)
         if broker.tls is not None:
             made.tls_set_context(broker.tls)
         lost = f"no way to {broker.host}:{broker.port}; it is dialled again"

@@ -14,6 +14,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import S3Store
 
 from entgldb.messages.errors import EntglError, ExistsError, NoAnswerError, NotAllowedError, NotFoundError
+from entgldb.messages.secret import Secret
 
 RETRY: Final = timedelta(minutes=2)
 """A request is tried again for so long; then the run has failed, and is begun anew later."""
@@ -26,11 +27,14 @@ class Bucket:
     def __init__(
         self, bucket: str, prefix: str, options: Mapping[str, Any], *, plaintext: bool = False
     ) -> None:
-        """``options`` as obstore has them; those that lack come from ``AWS_*`` of the environment.
+        """``options`` as obstore has them, any may be a Secret; others are from ``AWS_*`` of the environment.
 
         ``plaintext``: http is allowed.
         """
         inner = prefix.strip("/")
+        clear: dict[str, Any] = {
+            name: one.text() if isinstance(one, Secret) else one for name, one in options.items()
+        }
         self.place = f"s3://{bucket}/{inner}".rstrip("/")
         self._prefix = f"{inner}/" if inner else ""
         with self._told():
@@ -38,7 +42,7 @@ class Bucket:
                 bucket,
                 retry_config={"retry_timeout": RETRY},
                 client_options={"allow_http": plaintext},
-                **options,
+                **clear,
             )
 
     def put(self, name: str, file: Path) -> None:

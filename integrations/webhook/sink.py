@@ -17,6 +17,7 @@ from entgldb.integrations.place import Place
 from entgldb.integrations.webhook.post import Answer
 from entgldb.integrations.webhook.signing import headers
 from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.messages.secret import Secret
 
 RETRY_SECONDS_FIRST: Final = 1.0
 RETRY_SECONDS_MAX: Final = 300.0
@@ -32,7 +33,7 @@ Post = Callable[[bytes, Mapping[str, str]], Answer]
 class Terms:
     """How the changes of a feed are handed over."""
 
-    secrets: tuple[bytes, ...]
+    secrets: tuple[Secret, ...]
     """Each signs; two while a receiver changes from one to the other."""
     attempts: int = 10
     """Times that a receiver may refuse a change before it becomes a dead letter."""

@@ -17,10 +17,11 @@ from entgldb.messages.administration import (
     PauseSync,
     ResetClock,
     RetireNode,
+    SetConflict,
+    SetExpiry,
     UnpinCluster,
 )
 from entgldb.messages.errors import InvalidError
-from entgldb.messages.merging import SetConflict, SetExpiry
 from entgldb.messages.schema import Message
 from entgldb.storage.audit.rows import Act
 

@@ -53,7 +53,7 @@ def read(file: Path, identity: str) -> Site:
         client_id,
         _tls(ca_file) if parts.scheme == "mqtts" else None,
         username,
-        (lambda: given.secret(password)) if password else str,
+        (lambda: given.secret(password)) if password else None,
     )
     return Site(given.name, broker, tuple(filter(None, routes_out)), tuple(filter(None, routes_in)), since)
 

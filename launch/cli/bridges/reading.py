@@ -13,6 +13,7 @@ from entgldb.launch.node.config_fields import Faults, Section, expand
 from entgldb.messages.errors import ConfigError, InvalidError, UnsupportedError
 from entgldb.messages.model import check_collection
 from entgldb.messages.remote_peers import check_authority
+from entgldb.messages.secret import Secret
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -46,7 +47,7 @@ class BridgeFile:
         found = self.tables.pop(name, [])
         return [self.section(f"{name}[{i}]", table) for i, table in enumerate(found)]
 
-    def secret(self, text: str) -> str:
+    def secret(self, text: str) -> Secret:
         """The secret behind a reference. Raises SecretError."""
         # the secrets of the node are read by the same rules; they cost 100 ms
         from entgldb.actors.oauth.secrets import referenced

@@ -11,6 +11,7 @@ from entgldb.launch.cli.common import common, say, show
 from entgldb.messages.errors import InvalidError, SecretError
 from entgldb.messages.limits import PEM_BYTES_MAX
 from entgldb.messages.remote_peers import CLIENT_KEY_NAME
+from entgldb.messages.secret import Secret
 
 
 @click.command("client-key")
@@ -41,9 +42,9 @@ def client_key(directory: Path, as_json: bool, name: str) -> None:
         raise InvalidError(f"there is no directory {directory}", hint="entgldb init")
     made = not file.exists()
     if made:
-        write_whole(file, new_client_key())
+        write_whole(file, new_client_key().reveal())
     try:
-        pem = read_bounded(str(file), PEM_BYTES_MAX).decode("ascii")
+        pem = Secret(read_bounded(str(file), PEM_BYTES_MAX))
     except (OSError, ValueError) as fault:
         raise SecretError(f"{file} cannot be read: {fault}") from None
     if as_json:

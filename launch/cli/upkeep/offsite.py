@@ -22,6 +22,7 @@ from entgldb.launch.cli.bridges.reading import BridgeFile, part
 from entgldb.launch.cli.common import say, show
 from entgldb.messages.errors import ConfigError, InvalidError, NotAllowedError
 from entgldb.messages.remote_peers import check_authority
+from entgldb.messages.secret import Secret
 from entgldb.storage.recovery import backup as backups
 
 EVERY_SECONDS_MIN: Final = 60.0
@@ -86,10 +87,11 @@ def _credentials(file: Path) -> dict[str, Any]:
     given.finish()
     clear = False
     for name in _KEYS:
-        if options.get(name, "").startswith(("env:", "file:")):
-            options[name] = given.secret(options[name])
-        else:
-            clear = clear or (name in options and name != "access_key_id")
+        said = options.get(name, "")
+        refers = said.startswith(("env:", "file:"))
+        clear = clear or (bool(said) and not refers and name != "access_key_id")
+        if said:
+            options[name] = given.secret(said) if refers else Secret(said)
     if clear and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise NotAllowedError(f"{file} holds a secret, and others may read it", hint=f"chmod 600 {file}")
     if "access_key_id" in options and "secret_access_key" not in options:

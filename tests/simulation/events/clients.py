@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from entgldb.launch.testing.world import World
+from entgldb.messages.administration import SetConflict, SetExpiry
 from entgldb.messages.client import (
     Commit,
     CommitDone,
@@ -18,7 +19,6 @@ from entgldb.messages.client import (
     Written,
 )
 from entgldb.messages.codec import encode
-from entgldb.messages.merging import SetConflict, SetExpiry
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Message
 from entgldb.storage.documents.query import Read

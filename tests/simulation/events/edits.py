@@ -7,9 +7,9 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from entgldb.messages.administration import Resolve, Undelete
 from entgldb.messages.client import Base, RequestId, Write, Written
 from entgldb.messages.limits import BODY_BYTES_MAX
-from entgldb.messages.merging import Resolve, Undelete
 from entgldb.messages.schema import Message
 from entgldb.storage.documents.query import Documents, Read
 from tests.simulation.watch.oracle import MERGE, Operation

@@ -125,8 +125,8 @@ def test_nodes_that_sign_for_themselves_need_no_secret(trial: Trial) -> None:
     keys = []
     for node in cluster.lan:
         pem = new_client_key()
-        (node.directory / CLIENT_KEY_NAME).write_bytes(pem)
-        keys.append(public_jwk(pem.decode()))
+        (node.directory / CLIENT_KEY_NAME).write_bytes(pem.reveal())
+        keys.append(public_jwk(pem))
     (peer,) = trial.member.peers.get_all_remote_peers()
     cluster.control(client={"id": CLIENT, "secret": "another: the old one is worth nothing now"})
     trial.member.peers.update_remote_peer(peer.node_id, auth_method=PRIVATE_KEY_JWT)

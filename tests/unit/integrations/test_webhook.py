@@ -29,13 +29,14 @@ from entgldb.integrations.webhook.sink import RETRY_SECONDS_MAX, Edge, Sink, Ter
 from entgldb.launch.cli.bridges.webhook import read
 from entgldb.launch.node.child import end_with_parent, environment
 from entgldb.messages.errors import ConfigError, EntglError, TokenExpired
+from entgldb.messages.secret import Secret
 from tests.system.support.processes import until
 from tests.unit.actors.gateway.server_certificate import issue_server_certificate
 from tests.unit.integrations.receiver import Heard, Receiver, receiver
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 OTHER = "whsec_" + base64.b64encode(b"o" * 32).decode()
-TERMS = Terms((read_secret(SECRET), read_secret(OTHER)), attempts=3, dead_letters_max=2)
+TERMS = Terms((read_secret(Secret(SECRET)), read_secret(Secret(OTHER))), attempts=3, dead_letters_max=2)
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +272,7 @@ def test_a_configuration_with_a_fault_is_refused(
 )
 def test_a_secret_of_another_form_is_refused(secret: str) -> None:
     with pytest.raises(ConfigError, match="24 to 64 bytes"):
-        read_secret(secret)
+        read_secret(Secret(secret))
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import pytest
 
 from entgldb.actors.oauth.client import fetch_token
 from entgldb.messages.remote_peers import OAuth2
+from entgldb.messages.secret import Secret
 from tests.unit.actors.oauth.authority_process import SOURCE, AuthorityProcess
 
 CHECK = "from entgldb.launch.cli.trials.check_token import check_token; check_token()"
@@ -51,7 +52,7 @@ def check_token(token: str, *arguments: str) -> subprocess.CompletedProcess[str]
 
 def issue(authority: AuthorityProcess, **settings: Any) -> str:
     given = {"audience": "cloud", **settings}
-    return asyncio.run(fetch_token(OAuth2(authority.url, "gw", **given), "s3cret")).text
+    return asyncio.run(fetch_token(OAuth2(authority.url, "gw", **given), Secret("s3cret"))).text
 
 
 def test_metadata_names_the_issuer_and_what_it_can_do(authority: AuthorityProcess) -> None:
@@ -125,7 +126,7 @@ def test_controls_refuse_what_they_do_not_know(authority: AuthorityProcess) -> N
 def test_a_client_is_made_up_when_none_is_given() -> None:
     with AuthorityProcess() as made:
         [(client_id, secret)] = made.facts["clients"].items()
-        token = asyncio.run(fetch_token(OAuth2(made.url, client_id), secret))
+        token = asyncio.run(fetch_token(OAuth2(made.url, client_id), Secret(secret)))
         assert token.expires_in == 300
 
 

@@ -34,6 +34,7 @@ from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX
 from entgldb.messages.local.actors import ProbeDone
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Channel, Message
+from entgldb.messages.secret import Secret
 from entgldb.messages.settings import SyncSettings
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeContext
@@ -229,7 +230,7 @@ def test_a_token_for_somebody_else_is_refused_with_its_reason(
 
 @pytest.fixture
 def token(authority: AuthorityProcess, oauth2: OAuth2) -> str:
-    return asyncio.run(fetch_token(oauth2, "s3cret")).text
+    return asyncio.run(fetch_token(oauth2, Secret("s3cret"))).text
 
 
 @pytest.fixture
@@ -297,11 +298,11 @@ def test_a_new_token_that_cannot_be_judged_does_not_end_a_link_whose_token_is_go
     monkeypatch.setattr(jwt_check, "KEYS_SECONDS_MAX", 0.0)
     monkeypatch.setattr(jwt_check, "RETRY_SECONDS_MIN", 0.0)
     authority.control(lifetime_s=100)
-    caller.hello(asyncio.run(fetch_token(oauth2, "s3cret")).text)
+    caller.hello(asyncio.run(fetch_token(oauth2, Secret("s3cret"))).text)
     caller.expect(wire.Hello)
     first = peers(cloud)[0]["token_expires"]
     authority.control(lifetime_s=300)
-    second = asyncio.run(fetch_token(oauth2, "s3cret")).text
+    second = asyncio.run(fetch_token(oauth2, Secret("s3cret"))).text
     authority.control(mode="500")
     caller.say(wire.Credential(second, 1))
     cloud.until(lambda: cloud.sync.counts["authority-error"] == 1)
@@ -321,7 +322,7 @@ def test_a_token_never_judged_ends_with_the_one_that_was(
 ) -> None:
     monkeypatch.setattr(jwt_check, "KEYS_SECONDS_MAX", 0.0)
     authority.control(lifetime_s=100)
-    token = asyncio.run(fetch_token(oauth2, "s3cret")).text
+    token = asyncio.run(fetch_token(oauth2, Secret("s3cret"))).text
     caller.hello(token)
     caller.expect(wire.Hello)
     authority.control(mode="500", lifetime_s=300)

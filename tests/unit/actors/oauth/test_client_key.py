@@ -32,10 +32,11 @@ from entgldb.actors.oauth.http import AuthorityError
 from entgldb.actors.oauth.secrets import KeyedSecrets
 from entgldb.messages.errors import Reason, SecretError
 from entgldb.messages.remote_peers import PRIVATE_KEY_JWT, OAuth2
+from entgldb.messages.secret import Secret
 
 from .authority_process import AuthorityProcess
 
-PEM = new_client_key().decode()
+PEM = new_client_key()
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,8 @@ def oauth2(authority: AuthorityProcess) -> OAuth2:
     )
 
 
-def pem_of(key: Any) -> str:
-    return str(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
+def pem_of(key: Any) -> Secret:
+    return Secret(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def post(authority: AuthorityProcess, **fields: str) -> int:
@@ -73,7 +74,7 @@ def test_an_authority_gives_a_token_for_an_assertion(oauth2: OAuth2) -> None:
 
 def test_a_key_that_is_not_registered_is_refused_by_the_authority(oauth2: OAuth2) -> None:
     with pytest.raises(AuthorityError) as fault:
-        asyncio.run(fetch_token(oauth2, new_client_key().decode()))
+        asyncio.run(fetch_token(oauth2, new_client_key()))
     assert fault.value.reason is Reason.AUTHORITY_REFUSED
 
 
@@ -126,36 +127,41 @@ def test_a_certificate_behind_the_key_is_named() -> None:
         .sign(key, SHA256())
         .public_bytes(Encoding.PEM)
     )
-    text = assertion("gw", "https://id.example", pem_of(key) + certificate.decode(), 0)
+    text = assertion("gw", "https://id.example", Secret(pem_of(key).reveal() + certificate), 0)
     der = x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.DER)
     digest = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).decode().rstrip("=")
     assert jwt.get_unverified_header(text)["x5t#S256"] == digest
     with pytest.raises(SecretError, match="certificate"):
-        assertion("gw", "https://id.example", pem_of(key) + "-----BEGIN CERTIFICATE-----\nAA==\n", 0)
+        assertion(
+            "gw",
+            "https://id.example",
+            Secret(pem_of(key).reveal() + b"-----BEGIN CERTIFICATE-----\nAA==\n"),
+            0,
+        )
 
 
-def encrypted() -> str:
+def encrypted() -> Secret:
     key = ec.generate_private_key(ec.SECP256R1())
     secret = BestAvailableEncryption(b"secret")
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret).decode()
+    return Secret(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret))
 
 
 @pytest.mark.parametrize(
     "pem",
     [
-        "",
-        "secret",
-        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        Secret(""),
+        Secret("secret"),
+        Secret("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
         encrypted(),
         pem_of(ec.generate_private_key(ec.SECP384R1())),
         pem_of(rsa.generate_private_key(65537, 1024)),
     ],
     ids=["empty", "text", "damaged", "encrypted", "P-384", "short RSA"],
 )
-def test_a_key_that_cannot_sign_is_refused_without_quoting_it(pem: str) -> None:
+def test_a_key_that_cannot_sign_is_refused_without_quoting_it(pem: Secret) -> None:
     with pytest.raises(SecretError) as fault:
         assertion("gw", "https://id.example", pem, 0)
-    assert not pem or pem not in str(fault.value)
+    assert not pem or pem.text() not in str(fault.value)
 
 
 def test_each_node_has_the_key_in_its_own_directory(tmp_path: Path) -> None:
@@ -164,12 +170,12 @@ def test_each_node_has_the_key_in_its_own_directory(tmp_path: Path) -> None:
     assert not secrets.resolvable("cloud-1", oauth2)
     with pytest.raises(SecretError, match=r"client-key\.pem"):
         secrets.resolve("cloud-1", oauth2)
-    (tmp_path / "client-key.pem").write_text(PEM)
-    assert secrets.resolve("cloud-1", oauth2) == PEM.strip()
+    (tmp_path / "client-key.pem").write_text(PEM.text())
+    assert secrets.resolve("cloud-1", oauth2) == Secret(PEM.text().strip())
 
 
 def test_a_private_key_is_never_sent_as_a_secret(tmp_path: Path) -> None:
-    (tmp_path / "client-key.pem").write_text(PEM)
+    (tmp_path / "client-key.pem").write_text(PEM.text())
     as_secret = OAuth2("https://id.example", "gw", "file:client-key.pem", auth_method="client_secret_post")
     with pytest.raises(SecretError, match="no usable secret"):
         KeyedSecrets(str(tmp_path / "cluster.key"), "c").resolve("cloud-1", as_secret)
@@ -187,7 +193,7 @@ def test_a_configured_endpoint_is_whom_the_assertion_is_for(
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 def test_a_secret_goes_where_the_method_says(authority: AuthorityProcess, method: str) -> None:
     oauth2 = OAuth2(authority.url, "gw", audience="cloud", auth_method=method)
-    assert asyncio.run(fetch_token(oauth2, "s3cret")).expires_in == 300
+    assert asyncio.run(fetch_token(oauth2, Secret("s3cret"))).expires_in == 300
 
 
 def test_the_verb_makes_the_key_once_and_shows_its_public_half(tmp_path: Path) -> None:
@@ -200,6 +206,8 @@ def test_the_verb_makes_the_key_once_and_shows_its_public_half(tmp_path: Path) -
     file = tmp_path / "client-key.pem"
     assert file.stat().st_mode & 0o777 == 0o600
     assert (
-        json.loads(first.stdout)["keys"] == json.loads(again.stdout)["keys"] == [public_jwk(file.read_text())]
+        json.loads(first.stdout)["keys"]
+        == json.loads(again.stdout)["keys"]
+        == [public_jwk(Secret(file.read_text()))]
     )
     assert "PRIVATE" not in first.output

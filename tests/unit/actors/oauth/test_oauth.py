@@ -22,6 +22,7 @@ from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import TokenFailed, TokenIssued
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.schema import Message
+from entgldb.messages.secret import Secret
 
 from .authority_process import AuthorityProcess
 
@@ -47,7 +48,7 @@ def oauth2(authority: AuthorityProcess) -> OAuth2:
 
 
 def fetch(oauth2: OAuth2, secret: str = SECRET) -> Token:
-    return asyncio.run(fetch_token(oauth2, secret))
+    return asyncio.run(fetch_token(oauth2, Secret(secret)))
 
 
 def test_a_token_is_for_the_client_and_audience_that_asked(oauth2: OAuth2) -> None:
@@ -179,35 +180,37 @@ def answer(status: int, body: object) -> Answer:
 )
 def test_a_malformed_token_answer_is_the_authority_s_fault(body: object) -> None:
     with pytest.raises(AuthorityError) as fault:
-        read_token_answer("https://a.example/token", answer(200, body), SCOPES, SECRET)
+        read_token_answer("https://a.example/token", answer(200, body), SCOPES, Secret(SECRET))
     assert fault.value.reason is Reason.AUTHORITY_ERROR
 
 
 def test_less_scope_than_asked_for_is_refused_and_more_is_fine() -> None:
     good = {"access_token": "t", "token_type": "Bearer", "expires_in": 60}
     wider = answer(200, {**good, "scope": "entgldb:sync openid"})
-    assert read_token_answer("https://a.example/token", wider, SCOPES, SECRET) == Token("t", 60.0)
+    assert read_token_answer("https://a.example/token", wider, SCOPES, Secret(SECRET)) == Token("t", 60.0)
     with pytest.raises(AuthorityError, match="did not grant the scope entgldb:sync") as fault:
-        read_token_answer("https://a.example/token", answer(200, {**good, "scope": "openid"}), SCOPES, SECRET)
+        read_token_answer(
+            "https://a.example/token", answer(200, {**good, "scope": "openid"}), SCOPES, Secret(SECRET)
+        )
     assert fault.value.reason is Reason.AUTHORITY_REFUSED
 
 
 def test_a_token_without_a_lifetime_is_taken_for_a_short_one() -> None:
     given = answer(200, {"access_token": "t", "token_type": "bearer"})
-    assert read_token_answer("https://a.example/token", given, SCOPES, SECRET).expires_in == 300
+    assert read_token_answer("https://a.example/token", given, SCOPES, Secret(SECRET)).expires_in == 300
 
 
 def test_a_server_that_echoes_the_secret_is_not_quoted() -> None:
     echo = answer(400, {"error": "invalid_client", "error_description": f"bad secret {SECRET}"})
     with pytest.raises(AuthorityError, match="invalid_client") as fault:
-        read_token_answer("https://a.example/token", echo, SCOPES, SECRET)
+        read_token_answer("https://a.example/token", echo, SCOPES, Secret(SECRET))
     assert SECRET not in fault.value.text
 
 
 def test_a_description_is_one_harmless_line() -> None:
     nasty = answer(400, {"error": "invalid_client", "error_description": "a\r\nb\x1b[31m" + "x" * 1000})
     with pytest.raises(AuthorityError) as fault:
-        read_token_answer("https://a.example/token", nasty, SCOPES, SECRET)
+        read_token_answer("https://a.example/token", nasty, SCOPES, Secret(SECRET))
     assert fault.value.text.isprintable()
     assert len(fault.value.text) < 300
 
@@ -215,7 +218,7 @@ def test_a_description_is_one_harmless_line() -> None:
 @pytest.mark.parametrize("word", ["temporarily_unavailable", "server_error"])
 def test_an_authority_that_blames_itself_is_tried_again(word: str) -> None:
     with pytest.raises(AuthorityError) as fault:
-        read_token_answer("https://a.example/token", answer(400, {"error": word}), SCOPES, SECRET)
+        read_token_answer("https://a.example/token", answer(400, {"error": word}), SCOPES, Secret(SECRET))
     assert fault.value.reason is Reason.AUTHORITY_ERROR
 
 

@@ -12,6 +12,7 @@ from entgldb.actors.oauth.secrets import KeyedSecrets
 from entgldb.messages.errors import SecretError
 from entgldb.messages.limits import SECRET_BYTES_MAX
 from entgldb.messages.remote_peers import OAuth2, is_reference
+from entgldb.messages.secret import Secret
 
 CLEAR = "correct horse battery staple"
 SETTINGS = OAuth2("https://id.example", "gateway", scopes=("entgldb:sync",))
@@ -35,7 +36,7 @@ def sealed(secrets: KeyedSecrets) -> OAuth2:
 
 def test_a_sealed_secret_opens_for_its_peer_and_shows_nothing(secrets: KeyedSecrets) -> None:
     settings = sealed(secrets)
-    assert secrets.resolve("cloud-1", settings) == CLEAR
+    assert secrets.resolve("cloud-1", settings) == Secret(CLEAR)
     assert is_reference(settings.client_secret)
     assert CLEAR not in settings.client_secret
     assert CLEAR not in repr(settings)
@@ -128,14 +129,14 @@ def test_an_environment_variable_is_read_each_time(
     monkeypatch.delenv("ENTGLDB_TEST_SECRET", raising=False)
     assert not secrets.resolvable("cloud-1", settings)
     monkeypatch.setenv("ENTGLDB_TEST_SECRET", CLEAR)
-    assert secrets.resolve("cloud-1", settings) == CLEAR
+    assert secrets.resolve("cloud-1", settings) == Secret(CLEAR)
 
 
 def test_a_file_is_read_without_its_last_line_end(secrets: KeyedSecrets, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(CLEAR + "\n")
     for path in ("secret", str(tmp_path / "secret")):
         settings = replace(SETTINGS, client_secret=f"file:{path}")
-        assert secrets.resolve("cloud-1", settings) == CLEAR
+        assert secrets.resolve("cloud-1", settings) == Secret(CLEAR)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", b"\xff\xfe", b"x" * (SECRET_BYTES_MAX + 1)])
@@ -177,19 +178,19 @@ def test_a_mount_that_does_not_answer_holds_nobody_for_long(
             secrets.resolve("cloud-1", settings)
     assert opened == [str(tmp_path / "secret")]
     monkeypatch.setattr(secret_file.os, "open", really)
-    assert secrets.resolve("cloud-1", replace(SETTINGS, client_secret="file:other")) == CLEAR
+    assert secrets.resolve("cloud-1", replace(SETTINGS, client_secret="file:other")) == Secret(CLEAR)
     left = secret_file._hanging[str(tmp_path / "secret")]
     answers.set()
     left.join(30)
     monkeypatch.setattr(secret_file, "WAIT_SECONDS", 10.0)
-    assert secrets.resolve("cloud-1", settings) == CLEAR
+    assert secrets.resolve("cloud-1", settings) == Secret(CLEAR)
     assert secret_file._hanging == {}
 
 
 def test_the_largest_secret_is_sealed_and_one_byte_more_is_not(secrets: KeyedSecrets) -> None:
     largest = "x" * SECRET_BYTES_MAX
     settings = replace(SETTINGS, client_secret=secrets.seal("cloud-1", SETTINGS, largest))
-    assert secrets.resolve("cloud-1", settings) == largest
+    assert secrets.resolve("cloud-1", settings) == Secret(largest)
     with pytest.raises(SecretError, match="no usable secret"):
         secrets.seal("cloud-1", SETTINGS, largest + "x")
 

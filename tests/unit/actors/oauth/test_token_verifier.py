@@ -16,6 +16,7 @@ from entgldb.actors.side_loop import SideLoop
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import TokenChecked
 from entgldb.messages.remote_peers import OAuth2
+from entgldb.messages.secret import Secret
 from entgldb.messages.settings import SyncSettings
 from tests.unit.actors.oauth.authority_process import AuthorityProcess
 from tests.unit.actors.oauth.test_jwt import RULES, headed
@@ -41,7 +42,7 @@ class Clock:
 
 
 async def real_token(authority: AuthorityProcess, client_id: str = "gw", audience: str = "cloud") -> str:
-    return (await fetch_token(OAuth2(authority.url, client_id, audience=audience), "s3cret")).text
+    return (await fetch_token(OAuth2(authority.url, client_id, audience=audience), Secret("s3cret"))).text
 
 
 def verifier_of(authority: AuthorityProcess, clock: Clock) -> TokenVerifier:

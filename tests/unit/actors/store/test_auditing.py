@@ -14,12 +14,14 @@ from entgldb.messages.administration import (
     Happened,
     HealOrigin,
     PauseSync,
+    Resolve,
     RetireNode,
+    SetConflict,
+    Undelete,
 )
 from entgldb.messages.client import Done, Refused
 from entgldb.messages.limits import AUDIT_BURST, AUDIT_PAUSE_SECONDS
 from entgldb.messages.local.actors import Apply, Tick
-from entgldb.messages.merging import Resolve, SetConflict, Undelete
 from entgldb.messages.schema import Message
 from entgldb.storage.audit.reading import chained, verify
 from entgldb.storage.audit.rows import Row

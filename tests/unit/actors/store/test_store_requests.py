@@ -8,7 +8,7 @@ import pytest
 
 from entgldb.actors.store.behaviour import REQUESTS
 from entgldb.messages import client
-from entgldb.messages.administration import HealOrigin
+from entgldb.messages.administration import HealOrigin, SetConflict, Undelete
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.local.actors import (
     ApplyInitialPeers,
@@ -16,7 +16,6 @@ from entgldb.messages.local.actors import (
     ReleaseHeld,
     RemotePeersChanged,
 )
-from entgldb.messages.merging import SetConflict, Undelete
 from entgldb.messages.model import HEALED, REMOTE_PEERS, Entry
 from entgldb.messages.schema import Message
 from entgldb.storage.store import Store
