@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
 from entgldb.actors.behaviour import Context
 from entgldb.messages.administration import Event, Happened
-from entgldb.storage.audit.rows import Act
 from entgldb.storage.audit.sparing import Sparing
 
 LEFT_OUT: Final = "left-out"
 """The outcome of a row that tells only how many others there were."""
-
-
-class Trail(Protocol):
-    """The audit log of a file. Every call is within a group."""
-
-    def note(self, act: Act, now_ms: int) -> None:
-        """Write a row, which holds no value and no secret."""
-
-    def head(self) -> str:
-        """The name of the newest row; empty where there is none."""
-
-
-class Audits(Protocol):
-    """A store that keeps an audit log."""
-
-    @property
-    def trail(self) -> Trail: ...
 
 
 class Auditing:

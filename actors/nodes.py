@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from entgldb._version import VERSION
-from entgldb.actors.ports import OplogReader, Store
+from entgldb.actors.ports import LogReader, Store
 from entgldb.messages.errors import InvalidError, NotFoundError
 from entgldb.messages.model import NODES, REMOTE_PEERS, Origin, incarnation_of, node_of
 from entgldb.messages.remote_peers import PeerType
@@ -96,7 +96,7 @@ class Roll(NamedTuple):
     """Expelled ones, too."""
 
 
-def call_roll(log: OplogReader, heard: Iterable[str]) -> Roll:
+def call_roll(log: LogReader, heard: Iterable[str]) -> Roll:
     """The members by the system collections; ``heard``: names that have spoken."""
     nodes, peers = read_documents(log, NODES), read_documents(log, REMOTE_PEERS)
     clouds = {str(peer.get("NodeId")) for peer in peers if peer.get("Type") == PeerType.CLOUD_REMOTE.value}
@@ -108,7 +108,7 @@ def call_roll(log: OplogReader, heard: Iterable[str]) -> Roll:
     return Roll(known | clouds | names, clouds, retired | log.expelled())
 
 
-def disabled_peers(log: OplogReader) -> set[str]:
+def disabled_peers(log: LogReader) -> set[str]:
     """The remote peers that nobody is to speak with now."""
     return {
         str(peer.get("NodeId"))
@@ -117,7 +117,7 @@ def disabled_peers(log: OplogReader) -> set[str]:
     }
 
 
-def removed_clouds(log: OplogReader, heard: Iterable[str]) -> set[str]:
+def removed_clouds(log: LogReader, heard: Iterable[str]) -> set[str]:
     """The names that were those of cloud peers, and are not any more."""
     known = {
         str(found.get("NodeId")) for name in (NODES, REMOTE_PEERS) for found in read_documents(log, name)
@@ -125,7 +125,7 @@ def removed_clouds(log: OplogReader, heard: Iterable[str]) -> set[str]:
     return {name for name in heard if name not in known and log.known(REMOTE_PEERS, name)}
 
 
-def read_documents(log: OplogReader, collection: str) -> list[dict[str, Json]]:
+def read_documents(log: LogReader, collection: str) -> list[dict[str, Json]]:
     """The documents of a system collection that are JSON objects."""
     return [_read(body) for _, body in log.documents(collection)]
 

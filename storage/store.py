@@ -1,4 +1,4 @@
-"""The only writer of a node's file: ``ports.Store`` on SQLite."""
+"""The only writer of a node's file."""
 
 from __future__ import annotations
 
@@ -45,14 +45,13 @@ from entgldb.storage.log.deciding.checked import Checked, check_writes
 from entgldb.storage.log.read import PAUSES, PINNED, LogQueries
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.log.writes import Writing
-from entgldb.storage.repair import forks, healing, resetting, salvaged
+from entgldb.storage.repair import forks, resetting, salvaged
 from entgldb.storage.repair.applying import Applying
 from entgldb.storage.repair.incarnations import Incarnations
 from entgldb.storage.repair.installing import Installing
 from entgldb.storage.repair.mending import Mender
 from entgldb.storage.rules.clock import ms_of
 from entgldb.storage.rules.incarnations import Why
-from entgldb.storage.rules.indexing.definition import Definition
 from entgldb.storage.rules.results import Installed, Lasted, Outcome
 
 _TIDY_MS: Final = 60_000
@@ -60,7 +59,7 @@ _WAL_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 class Store(LogQueries):
-    """Implements ``ports.Store``: a reader of the log that writes, too, by its parts.
+    """A reader of the log that writes, too, by its parts.
 
     One per file; all writing happens inside ``group``.
     """
@@ -71,7 +70,7 @@ class Store(LogQueries):
         super().__init__(connection)
         self.path = path
         self.transaction = Transaction(connection, self._undone)
-        self.indexes = Indexes(connection)
+        self._indexes = Indexes(connection)
         self.writing = Writing(self.transaction)
         self.applying = Applying(self.transaction)
         self.incarnations = Incarnations(self.transaction, self.applying, path, attest)
@@ -82,6 +81,7 @@ class Store(LogQueries):
         self.reborn: Why | None = None
         """Why the file got a new incarnation when it was opened, if it did."""
         self.unchecked = False
+        """Whether the machine stopped while the file was open, and it was too large to be looked over."""
 
     @classmethod
     def open(
@@ -174,7 +174,8 @@ class Store(LogQueries):
         self.transaction.age.live(seconds, shown_ms)
 
     def answered(self, request: RequestId, writes: Sequence[Write] = ()) -> requests.Answer | None:
-        """The answer this request id already had; see ``ports.Store``."""
+        """The answer this request id already had. Raises EntglError unknown-outcome if too old to know,
+        InvalidError where it was not one to ``writes``."""
         return requests.answered(self.connection, self.state, request, writes)
 
     def write(
@@ -203,7 +204,10 @@ class Store(LogQueries):
     def resolve(
         self, request: RequestId, place: Place, version: Version, take: str, body: bytes | None, now_ms: int
     ) -> requests.Answer:
-        """Settle a conflict by a write that names it. Raises NotFoundError, InvalidError, TooLargeError."""
+        """Settle a conflict by a write that names it. ``take``: ``loser``, ``winner``, or empty for ``body``.
+
+        Raises NotFoundError, InvalidError, TooLargeError.
+        """
         batch = self.writing.batch()
         return self._commit(request, batch, [resolving(batch, place, version, take, body)], now_ms)
 
@@ -215,7 +219,7 @@ class Store(LogQueries):
     def _commit(
         self, request: RequestId, batch: Batch, checked: list[Checked], now_ms: int
     ) -> requests.Answer:
-        unique = self.indexes.unique
+        unique = self._indexes.unique
         places = unique.watched(write.place for write in checked)
         if not places:
             return self.writing.commit(request, batch, checked, now_ms)
@@ -241,14 +245,6 @@ class Store(LogQueries):
     def disowned(self) -> bool:
         """Whether others have continued our own log: ``write`` needs a new incarnation first."""
         return self.state.disowned
-
-    def branch(self, origin: Origin, keep: str) -> tuple[int, bytes] | None:
-        """An entry (seq, hash) of the branch ``ours`` or ``theirs`` of a forked origin."""
-        return healing.branch(self.connection, origin, keep)
-
-    def heal(self, origin: Origin, seq: int, kept: bytes, entropy: Callable[[], bytes], now_ms: int) -> int:
-        """Let the branch with entry ``kept`` at ``seq`` stay; how many entries of another were taken out."""
-        return self.incarnations.heal(origin, seq, kept, entropy, now_ms)
 
     def reissue_salvaged(self, now_ms: int) -> int:
         """Write again what a damaged file had and no peer has, once a peer has given what it has."""
@@ -285,7 +281,10 @@ class Store(LogQueries):
         return self.connection.execute("DELETE FROM _entgldb_members WHERE cluster = ?", (cluster,)).rowcount
 
     def apply(self, entries: Sequence[Entry], now_ms: int, *, cloud: bool = False, peer: str = "") -> Outcome:
-        """Take foreign entries; see ``ports.Store``."""
+        """Take foreign entries in this order, each after its link in the chain was checked.
+
+        ``peer``: the node that sent them.
+        """
         return self.applying.apply(entries, now_ms, cloud=cloud, peer=peer)
 
     def keep_authors(self, named: Sequence[Author]) -> None:
@@ -295,18 +294,6 @@ class Store(LogQueries):
     def note_arrival(self, first_lsn: int, peer: str, now_ms: int) -> None:
         """Remember who sent the rows from ``first_lsn`` on."""
         arrivals.note_arrival(self.connection, first_lsn, self.state.lsn, peer, now_ms)
-
-    def supply(self, entries: Sequence[Entry], now_ms: int) -> int:
-        """Apply what was recorded alone."""
-        return self.applying.supply(entries, now_ms)
-
-    def retry_unfit(self, version: Version, now_ms: int) -> Outcome:
-        """Apply an entry from quarantine. Raises NotFoundError, or why it cannot be applied still."""
-        return self.applying.retry(version, now_ms)
-
-    def drop_unfit(self, version: Version) -> None:
-        """Take an entry out of quarantine for good."""
-        self.applying.drop(version)
 
     def release_held(self, now_ms: int, *, accepted: Origin = "") -> Outcome:
         """Apply held entries that time has caught up with; what moved. Now and then tidies up, too.
@@ -349,7 +336,12 @@ class Store(LogQueries):
     def install_step(
         self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, peer: str = "", ends: bool = True
     ) -> Installed | None:
-        """One step of merging a staged snapshot, a transaction of its own; see ``ports.Store``."""
+        """One step of merging a staged snapshot, in a transaction of its own; None: there are more.
+
+        Raises EntglError; the step has changed nothing then. ``staged``: what ``StagedSnapshot.finish`` gave.
+        ``entropy``: 32 bytes nobody can guess. ``peer``: the node that gave it. ``ends``: others hear of it
+        where this node ends its log to write the rest again.
+        """
         return self._installing().step(staged, entropy, now_ms, cloud=cloud, peer=peer, ends=ends)
 
     def tidy_merge(self) -> bool:
@@ -367,33 +359,19 @@ class Store(LogQueries):
         mender = Mender(self.connection, self.state)
         return [decision.value for decision in mender.mend(copies, absent, vector, write=write)]
 
-    def create_index(self, definition: Definition, *, everywhere: bool = False) -> None:
-        """Make an index and begin to build it; see ``Indexes.create``."""
+    @property
+    def indexes(self) -> Indexes:
+        """To be changed within a group."""
         self.transaction.need_group()
-        self.indexes.create(definition, everywhere=everywhere)
-
-    def drop_index(self, collection: str, name: str) -> bool:
-        """Drop an index; whether it is one of those that every node has. Raises NotFoundError."""
-        self.transaction.need_group()
-        return self.indexes.drop(collection, name)
-
-    def rebuild_index(self, collection: str, name: str) -> None:
-        """Have an index built again from nothing. Raises NotFoundError."""
-        self.transaction.need_group()
-        self.indexes.rebuild(collection, name)
+        return self._indexes
 
     def tends_indexes(self) -> bool:
         """Whether there is an index that is not built, or that every node has."""
-        return self.indexes.are_tended()
-
-    def build_indexes(self, rows: int = 0) -> bool:
-        """Take one step towards the indexes that this node shall have; see ``Indexes.tend``."""
-        self.transaction.need_group()
-        return self.indexes.tend(rows)
+        return self._indexes.are_tended()
 
     def _undone(self) -> None:
         self._names.clear()
-        self.indexes.unique.forget()
+        self._indexes.unique.forget()
 
     def remember_peer(self, node_id: str, address: str, now_ms: int) -> None:
         """Note where a LAN peer was reached."""
@@ -451,7 +429,7 @@ class Store(LogQueries):
             "origins": len(self.state.origins),
             "salvaged": salvaged.waiting(self.connection),
             "incarnations": Identity.history(self.connection),
-            "indexes": self.indexes.status(),
+            "indexes": self._indexes.status(),
             "wal_bytes": self._wal.bytes(),
             "answers_kept_ms": requests.kept_ms(self.connection, self.state),
             "audit": self.trail.head(),

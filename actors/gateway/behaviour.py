@@ -15,7 +15,7 @@ from entgldb.actors.ports import (
     CloudTarget,
     ClusterCa,
     Links,
-    OplogReader,
+    LogReader,
     Prober,
     Secrets,
     SnapshotChunks,
@@ -62,7 +62,7 @@ class Gateway(Behaviour):
     def __init__(
         self,
         settings: GatewaySettings,
-        log: OplogReader,
+        log: LogReader,
         witness: Witness,
         links: Links,
         tokens: TokenSource,

@@ -18,7 +18,7 @@ from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.gateway import cloud_hello
 from entgldb.actors.gateway.vouching import Vouching
-from entgldb.actors.ports import CloudTarget, ClusterCa, Links, OplogReader, Secrets, TokenSource
+from entgldb.actors.ports import CloudTarget, ClusterCa, Links, LogReader, Secrets, TokenSource
 from entgldb.actors.session.members import Gossip, Members
 from entgldb.actors.session.session import NO_STATUS, Partner, Session
 from entgldb.actors.session.sessions import Sessions
@@ -73,7 +73,7 @@ class Means:
     """The means that all cloud links of a gateway share."""
 
     settings: GatewaySettings
-    log: OplogReader
+    log: LogReader
     links: Links
     tokens: TokenSource
     secrets: Secrets

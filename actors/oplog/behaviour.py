@@ -7,7 +7,7 @@ from entgldb.actors.oplog.compaction import Compaction
 from entgldb.actors.oplog.retention import Retention
 from entgldb.actors.oplog.snapshots import SnapshotKeeper
 from entgldb.actors.oplog.verifier import Verifier
-from entgldb.actors.ports import Disk, Fingerprints, OplogReader, SnapshotShelf
+from entgldb.actors.ports import Disk, Fingerprints, LogReader, SnapshotShelf
 from entgldb.messages.administration import Compact
 from entgldb.messages.client import Report, Status, Verify
 from entgldb.messages.errors import EntglError
@@ -41,7 +41,7 @@ class OplogKeeper(Behaviour):
     def __init__(
         self,
         settings: OplogSettings,
-        log: OplogReader,
+        log: LogReader,
         documents: Fingerprints,
         shelf: SnapshotShelf,
         disk: Disk,

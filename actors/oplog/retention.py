@@ -7,7 +7,7 @@ from typing import Final
 
 from entgldb.actors.behaviour import Context
 from entgldb.actors.nodes import call_roll
-from entgldb.actors.ports import OplogReader
+from entgldb.actors.ports import LogReader
 from entgldb.messages.local.members import Collect, Collected, Prune, Pruned, Settled
 from entgldb.messages.model import Origin
 from entgldb.messages.schema import Json
@@ -55,7 +55,7 @@ class Retention:
         """Seconds to the next look."""
         return min(LOOK_SECONDS, max(0.5, settings.retention_hours * 3600 / MARK_PART))
 
-    def look(self, log: OplogReader, settings: OplogSettings, ctx: Context) -> None:
+    def look(self, log: LogReader, settings: OplogSettings, ctx: Context) -> None:
         """Tell the store what may go, unless it is still busy with the last step."""
         if self._up_since_ms is None:
             self._up_since_ms = self._lived_ms(log, ctx)
@@ -71,7 +71,7 @@ class Retention:
         else:
             self._collect(log, ctx)
 
-    def on_pruned(self, done: Pruned, log: OplogReader, settings: OplogSettings, ctx: Context) -> None:
+    def on_pruned(self, done: Pruned, log: LogReader, settings: OplogSettings, ctx: Context) -> None:
         """The next step, or the tombstones whose rows have just gone."""
         self._asked_at = None
         if done.more:
@@ -79,7 +79,7 @@ class Retention:
         else:
             self._collect(log, ctx)
 
-    def on_collected(self, done: Collected, log: OplogReader, ctx: Context) -> None:
+    def on_collected(self, done: Collected, log: LogReader, ctx: Context) -> None:
         self._asked_at = None
         if done.waits:
             self._passed = None
@@ -87,7 +87,7 @@ class Retention:
             self._asked_at = ctx.monotonic()
             ctx.tell("store", Collect(self._passed, done.after_lsn))
 
-    def survey(self, log: OplogReader, settings: OplogSettings, ctx: Context) -> Survey:
+    def survey(self, log: LogReader, settings: OplogSettings, ctx: Context) -> Survey:
         """The members that count, and the entries that all of them have."""
         old = rules.old_enough(log.marks(), self._lived_ms(log, ctx), settings.retention_hours * HOUR_MS)
         if settings.role == "cloud":
@@ -103,7 +103,7 @@ class Retention:
         return rules.survey(ours, counted, old, away, [_said(name, rows) for name in sorted(roll.clouds)])
 
     def _survey_of_cloud(
-        self, log: OplogReader, settings: OplogSettings, old: dict[Origin, int], ctx: Context
+        self, log: LogReader, settings: OplogSettings, old: dict[Origin, int], ctx: Context
     ) -> Survey:
         """The same in the cloud role: it hears of no retirement, and goes by what clusters say."""
         ours, rows = _ours(log, settings), log.members()
@@ -113,7 +113,7 @@ class Retention:
         served = "" if settings.shared else log.pinned_cluster()[0]
         return rules.survey_of_cloud(ours, counted, old, rules.said(rows.values(), served, ours))
 
-    def status(self, log: OplogReader, settings: OplogSettings, ctx: Context) -> dict[str, Json]:
+    def status(self, log: LogReader, settings: OplogSettings, ctx: Context) -> dict[str, Json]:
         """The entries that are kept, and the members for whose sake.
 
         ``held_back_by``: member -> ``entries``, ``tombstones``, ``since`` (ms since 1970, null: never heard).
@@ -146,7 +146,7 @@ class Retention:
         }
 
     def _absent(
-        self, members: list[rules.Voice], log: OplogReader, settings: OplogSettings, ctx: Context
+        self, members: list[rules.Voice], log: LogReader, settings: OplogSettings, ctx: Context
     ) -> set[str]:
         lived_ms = self._lived_ms(log, ctx)
         up_since = lived_ms if self._up_since_ms is None else self._up_since_ms
@@ -183,7 +183,7 @@ class Retention:
             self._settled, self._ripe, pending = pending.settled, pending.forgettable, None
         self._pending = pending
 
-    def _wants_prune(self, found: Survey, log: OplogReader, settings: OplogSettings, ctx: Context) -> bool:
+    def _wants_prune(self, found: Survey, log: LogReader, settings: OplogSettings, ctx: Context) -> bool:
         floors = log.floors()
         if any(seq > floors.get(origin, 0) for origin, seq in found.aged.items()):
             return True
@@ -193,13 +193,13 @@ class Retention:
         fresh = not marks or self._lived_ms(log, ctx) - marks[-1][0] >= _apart_ms(settings)
         return fresh and (marks[-1][1] if marks else {}) != vectors.seqs(log.vector())
 
-    def _prune(self, found: Survey, log: OplogReader, settings: OplogSettings, ctx: Context) -> None:
+    def _prune(self, found: Survey, log: LogReader, settings: OplogSettings, ctx: Context) -> None:
         self._asked_at = ctx.monotonic()
         aged_ms = self._lived_ms(log, ctx) - int(settings.retention_hours * HOUR_MS)
         order = Prune(found.aged, found.stable, settings.retention_bytes, _apart_ms(settings), aged_ms)
         ctx.tell("store", order)
 
-    def _lived_ms(self, log: OplogReader, ctx: Context) -> int:
+    def _lived_ms(self, log: LogReader, ctx: Context) -> int:
         """The life of the store now: the time that it last committed, and the time since we saw that.
 
         Nothing here is measured by the wall clock: a step of it would make everything old at once.
@@ -209,7 +209,7 @@ class Retention:
         self._lived = max(log.lived_ms(), lived_ms + passed), ctx.monotonic()
         return self._lived[0]
 
-    def _collect(self, log: OplogReader, ctx: Context) -> None:
+    def _collect(self, log: LogReader, ctx: Context) -> None:
         """A pass over the tombstones whose rows are pruned, when more of them may go than at the last."""
         floors = log.floors()
         bounds = {origin: min(seq, floors[origin]) for origin, seq in self._ripe.items() if origin in floors}
@@ -219,7 +219,7 @@ class Retention:
         ctx.tell("store", Collect(bounds, 0))
 
 
-def _ours(log: OplogReader, settings: OplogSettings) -> dict[Origin, int]:
+def _ours(log: LogReader, settings: OplogSettings) -> dict[Origin, int]:
     return vectors.seqs(log.vector()) if settings.role == "cloud" else log.acknowledged()
 
 

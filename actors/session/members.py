@@ -14,7 +14,7 @@ from typing import Final
 
 from entgldb.actors.alarms import alarm
 from entgldb.actors.behaviour import Context
-from entgldb.actors.ports import OplogReader
+from entgldb.actors.ports import LogReader
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import COUNT_MAX, MEMBERS_BYTES_MAX, MEMBERS_MAX
 from entgldb.messages.model import Origin, check_node_id, node_of
@@ -59,7 +59,7 @@ class Members:
             if known is None or heard.row.counter > known.row.counter:
                 self._put(name, heard)
 
-    def reload(self, log: OplogReader, interval: float, ctx: Context) -> None:
+    def reload(self, log: LogReader, interval: float, ctx: Context) -> None:
         """Now and then what sync has kept, for an actor that hears only one side of it."""
         if ctx.monotonic() - self._looked_at >= KEEP_AFTER * interval:
             self._looked_at = ctx.monotonic()
@@ -96,7 +96,7 @@ class Members:
         del self.rows[name]
         self.unkept.discard(name)
 
-    def look(self, log: OplogReader, interval: float, ctx: Context) -> None:
+    def look(self, log: LogReader, interval: float, ctx: Context) -> None:
         """Count up our own row when our vector has moved, at most once an interval, and now and then."""
         now = ctx.monotonic()
         if now - self._looked_at < interval - 0.01:

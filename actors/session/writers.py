@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from entgldb.actors.ports import OplogReader, Witness
+from entgldb.actors.ports import LogReader, Witness
 from entgldb.messages.errors import ProtocolError
 from entgldb.messages.limits import ORIGINS_MAX
 from entgldb.messages.model import Author, Entry, Origin, node_of
@@ -19,7 +19,7 @@ SUPPLIED_CHECKED_MAX = 256
 class Writers:
     """Looks each origin up once: its key cannot change."""
 
-    def __init__(self, node_id: str, witness: Witness, log: OplogReader) -> None:
+    def __init__(self, node_id: str, witness: Witness, log: LogReader) -> None:
         self._node_id, self._witness, self._log = node_id, witness, log
         self._known: dict[Origin, Author] = {}
 

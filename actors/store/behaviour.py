@@ -324,7 +324,7 @@ class StoreKeeper(Behaviour):
             ctx.tell(message.owner, Intake.failed(message, fault.code.value))
 
     def _known(self, message: Message, ctx: Context) -> Message | None:
-        """The answer that a repeated request has had. Raises as ``ports.Store.answered``."""
+        """The answer that a repeated request has had. Raises as ``Store.answered``."""
         request = getattr(message, "request", None) if REQUESTS[type(message)].once else None
         known = None if request is None else self.store.answered(request, getattr(message, "writes", ()))
         return None if known is None else client.CommitDone(*known)

@@ -17,10 +17,10 @@ def settle_unfit(keeper: Writer, message: client.SettleUnfit, ctx: Context) -> M
     """Apply an entry from quarantine, or let it go. Raises EntglError; it stays in quarantine then."""
     version = Version(message.origin, message.seq)
     if not message.retry:
-        keeper.store.drop_unfit(version)
+        keeper.store.applying.drop(version)
         return client.Done()
     try:
-        _count(keeper, keeper.store.retry_unfit(version, ctx.now_ms()))
+        _count(keeper, keeper.store.applying.retry(version, ctx.now_ms()))
     except NotFoundError:
         raise
     except EntglError as fault:

@@ -26,7 +26,7 @@ def heal_origin(keeper: Writer, message: HealOrigin, ctx: Context) -> Message:
     """Decide for all nodes of the LAN, or for this cloud node; carry it out here."""
     if message.keep not in ("ours", "theirs"):
         raise InvalidError(f"keep {message.keep!r:.40}", hint="ours or theirs")
-    kept = keeper.store.branch(message.origin, message.keep)
+    kept = keeper.store.incarnations.branch(message.origin, message.keep)
     if kept is None:
         raise NotFoundError(f"no fork of {message.origin:.120} waits for a decision", hint="entgldb forks")
     seq, digest = kept
@@ -65,6 +65,6 @@ def _carry_out(store: Store, origin: str, seq: int, kept: bytes, ctx: Context) -
     if origin == store.origin and store.disputes(origin, seq, kept):
         own_log.begin_anew(store, Why.HEALED, ctx)
     # randomness only where it is needed: this is asked every few seconds, and nearly always in vain
-    dropped = store.heal(origin, seq, kept, lambda: ctx.random.randbytes(32), ctx.now_ms())
+    dropped = store.incarnations.heal(origin, seq, kept, lambda: ctx.random.randbytes(32), ctx.now_ms())
     if dropped:
         ctx.log(WARNING, f"{origin}: {dropped} entries of the branch that was not kept were taken out")

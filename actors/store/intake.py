@@ -30,7 +30,7 @@ class Intake:
     def take(self, batch: Apply, ctx: Context) -> Applied:
         """Apply one batch inside the running transaction."""
         if batch.supplied:
-            self._store.supply(batch.entries, ctx.now_ms())
+            self._store.applying.supply(batch.entries, ctx.now_ms())
             self._store.keep_authors(batch.authors)
             return Applied(batch.session, batch.round, batch.batch, {})
         round_, expected = self._next.get(batch.session, (-1, 0))

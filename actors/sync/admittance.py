@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from entgldb.actors.alarms import Alarms
 from entgldb.actors.behaviour import Context
 from entgldb.actors.nodes import read_documents, retired_origins
-from entgldb.actors.ports import OplogReader
+from entgldb.actors.ports import LogReader
 from entgldb.actors.sync.peer_link import PeerLink
 from entgldb.messages.errors import Reason, known_reason
 from entgldb.messages.limits import MEMBERS_MAX
@@ -60,7 +60,7 @@ class Admittance:
         """Node id and key; the longest away first."""
         self._alarms = Alarms()
 
-    def begin(self, log: OplogReader, ctx: Context) -> None:
+    def begin(self, log: LogReader, ctx: Context) -> None:
         """This node is there again: it tells its own key, and knows what its file says."""
         self.learn(read_documents(log, NODES))
         self.expelled = log.expelled()

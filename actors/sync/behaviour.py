@@ -7,7 +7,7 @@ dialogue on an open link; the wire (``links.py``) moves the bytes.
 from __future__ import annotations
 
 from entgldb.actors.behaviour import INFO, WARNING, Behaviour, Context
-from entgldb.actors.ports import Links, OplogReader, SnapshotChunks, TokenChecker, Witness
+from entgldb.actors.ports import Links, LogReader, SnapshotChunks, TokenChecker, Witness
 from entgldb.actors.session.claims import Carried
 from entgldb.actors.session.clock_watch import ClockWatch, Steps
 from entgldb.actors.session.members import Gossip
@@ -65,7 +65,7 @@ class Sync(Behaviour):
     def __init__(
         self,
         settings: SyncSettings,
-        log: OplogReader,
+        log: LogReader,
         witness: Witness,
         links: Links,
         checker: TokenChecker | None,

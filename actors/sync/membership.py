@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from entgldb.actors.behaviour import Context
 from entgldb.actors.nodes import read_documents, removed_clouds
-from entgldb.actors.ports import OplogReader
+from entgldb.actors.ports import LogReader
 from entgldb.actors.session.members import Members, Unheard, shown
 from entgldb.actors.sync.admittance import Admittance
 from entgldb.actors.sync.lacking import Lacking
@@ -16,7 +16,7 @@ from entgldb.messages.schema import Json
 class Membership:
     """The table of members, and what comes of it."""
 
-    def __init__(self, log: OplogReader, cluster: str, *, cloud: bool) -> None:
+    def __init__(self, log: LogReader, cluster: str, *, cloud: bool) -> None:
         self._log = log
         self._unheard = Unheard()
         self._lacking = Lacking(log)

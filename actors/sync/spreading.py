@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from entgldb.actors.behaviour import Asker, Context, refuse
 from entgldb.actors.nodes import call_roll, disabled_peers
-from entgldb.actors.ports import OplogReader
+from entgldb.actors.ports import LogReader
 from entgldb.actors.session.members import Members
 from entgldb.actors.session.sessions import Sessions
 from entgldb.messages.administration import AwaitSpread
@@ -49,7 +49,7 @@ class _Waiting(NamedTuple):
 class Spreading:
     """SyncActor's part that answers ``AwaitSpread``."""
 
-    def __init__(self, log: OplogReader, members: Members, sessions: Sessions) -> None:
+    def __init__(self, log: LogReader, members: Members, sessions: Sessions) -> None:
         self._log, self._members, self._sessions = log, members, sessions
         self._waiting: list[_Waiting] = []
 

@@ -8,7 +8,7 @@ from typing import Final
 from entgldb.actors.alarms import Alarms
 from entgldb.actors.auditing import Auditing
 from entgldb.actors.behaviour import Context
-from entgldb.actors.ports import OplogReader
+from entgldb.actors.ports import LogReader
 from entgldb.messages.administration import Event
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import LinkDown
@@ -26,7 +26,7 @@ UNPROVEN: Final = frozenset(
 """Reasons for which a link ends whose other side has not shown that it belongs here."""
 
 
-def served(log: OplogReader, *, shared: bool) -> dict[str, Json]:
+def served(log: LogReader, *, shared: bool) -> dict[str, Json]:
     """For ``status``: the cluster that this cloud node serves."""
     cluster, client_id = log.pinned_cluster()
     return {"id": cluster, "client_id": client_id, "shared": shared}

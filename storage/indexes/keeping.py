@@ -22,7 +22,7 @@ class Indexes:
         self._refused: list[str] = []
         """The indexes of ``_system_indexes`` that cannot be here, with the reason."""
 
-    def create(self, definition: Definition, *, everywhere: bool) -> None:
+    def create(self, definition: Definition, *, everywhere: bool = False) -> None:
         """Make one and take its first step, which builds that of a small collection; see
         ``catalogue.create``."""
         self.unique.forget()
@@ -41,7 +41,7 @@ class Indexes:
         index = catalogue.find(catalogue.list_indexes(self._connection), collection, name)
         catalogue.begin_anew(self._connection, index)
 
-    def tend(self, rows: int) -> bool:
+    def tend(self, rows: int = 0) -> bool:
         """Follow what is wanted everywhere, and take one step of building, of so many documents; whether
         there is more to do."""
         refused = catalogue.follow_wishes(self._connection)

@@ -324,7 +324,7 @@ class LogQueries:
 
 
 class LogReader(LogQueries):
-    """Implements ``ports.OplogReader`` on a node's file."""
+    """On a connection of its own, in any process."""
 
     @classmethod
     def open(cls, directory: str | Path) -> Self:

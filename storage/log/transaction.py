@@ -59,7 +59,7 @@ class _Request:
 
 
 class Transaction:
-    """``group`` and ``savepoint`` of ``ports.Store``, and the state that goes with the file."""
+    """``group`` and ``savepoint`` of a store, and the state that goes with the file."""
 
     def __init__(self, connection: sqlite3.Connection, undone: Callable[[], None]) -> None:
         """``undone`` is called whenever something was rolled back: data that was read meanwhile is void."""

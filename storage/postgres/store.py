@@ -1,4 +1,4 @@
-"""``ports.Store`` and ``ports.OplogReader`` of one tenant on PostgreSQL."""
+"""The store, and the reader of the log, of one tenant on PostgreSQL."""
 
 from __future__ import annotations
 

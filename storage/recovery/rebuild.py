@@ -98,7 +98,7 @@ def _carry_over_indexes(damaged: sqlite3.Connection, store: Store) -> None:
             "SELECT definition FROM _entgldb_indexes WHERE NOT everywhere LIMIT ?", (INDEXES_MAX,)
         ).fetchall():
             with contextlib.suppress(EntglError, ValueError), store.group():
-                store.create_index(read_definition(text))
+                store.indexes.create(read_definition(text))
 
 
 def _is_own(header: Header, node_id: str) -> bool:

@@ -32,7 +32,7 @@ _COPY: Final = (
 
 
 class Fingerprints:
-    """``ports.Fingerprints`` on a connection. Nothing is open between two calls."""
+    """The documents of a file. Nothing is open between two calls."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection

@@ -25,7 +25,7 @@ from entgldb.storage.rules.incarnations import Why
 
 
 class Incarnations:
-    """``reincarnate`` and ``heal`` of ``ports.Store``, within the group that runs."""
+    """``reincarnate`` and ``heal`` of a store, within the group that runs."""
 
     def __init__(
         self, transaction: Transaction, applying: Applying, path: Path | None, attest: Attest
@@ -56,6 +56,10 @@ class Incarnations:
         """
         authors.attest_own(self._transaction.connection, self.attestation)
         self._transaction.signing.head(self._transaction.state)
+
+    def branch(self, origin: Origin, keep: str) -> tuple[int, bytes] | None:
+        """An entry (seq, hash) of the branch ``ours`` or ``theirs`` of a forked origin."""
+        return healing.branch(self._transaction.connection, origin, keep)
 
     def heal(self, origin: Origin, seq: int, kept: bytes, entropy: Callable[[], bytes], now_ms: int) -> int:
         """Let the branch with entry ``kept`` at ``seq`` stay; how many entries of another were taken out."""

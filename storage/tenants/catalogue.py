@@ -24,7 +24,7 @@ _SELECT: Final = (
 
 
 class Catalogue:
-    """Implements ``ports.Catalogue``. A row is put within a group of the node's store."""
+    """The tenants that a cloud node knows. A row is put within a group of the node's store."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection

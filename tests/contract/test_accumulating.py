@@ -1,4 +1,4 @@
-"""``ports.Store`` where fields accumulate: counters and sets, in whatever order their operations come."""
+"""``Store`` where fields accumulate: counters and sets, in whatever order their operations come."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ports.Store``: writes that are meant for one version alone, decided in their own transaction."""
+"""``Store``: writes that are meant for one version alone, decided in their own transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ports.Store`` and documents that expire: who decides, what is hidden, what comes back."""
+"""``Store`` and documents that expire: who decides, what is hidden, what comes back."""
 
 from __future__ import annotations
 

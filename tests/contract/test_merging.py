@@ -1,4 +1,4 @@
-"""``ports.Store`` where collections merge: rules, conflicts, histories, deleted documents."""
+"""``Store`` where collections merge: rules, conflicts, histories, deleted documents."""
 
 from __future__ import annotations
 

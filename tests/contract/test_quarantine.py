@@ -94,14 +94,14 @@ def test_a_merge_that_fails_is_undone_and_set_aside_alone(bench: Bench) -> None:
         pytest.raises(Exception, match="a bug met"),
         b.group(),
     ):
-        b.retry_unfit(found.version, NOW)
+        b.applying.retry(found.version, NOW)
     assert b.status()["unfit"] == 1
     with b.group():
-        b.retry_unfit(found.version, NOW)
+        b.applying.retry(found.version, NOW)
     assert b.documents("users") == a.documents("users")
     assert b.status()["unfit"] == 0
     with pytest.raises(NotFoundError), b.group():
-        b.retry_unfit(found.version, NOW)
+        b.applying.retry(found.version, NOW)
 
 
 def test_what_is_dropped_stays_in_the_log_unapplied(bench: Bench) -> None:
@@ -109,9 +109,9 @@ def test_what_is_dropped_stays_in_the_log_unapplied(bench: Bench) -> None:
     bench.apply(b, sent)
     (found,) = unfit.list_unfit(b.connection)
     with pytest.raises(InvalidError), b.group():
-        b.retry_unfit(found.version, NOW)
+        b.applying.retry(found.version, NOW)
     with b.group():
-        b.drop_unfit(found.version)
+        b.applying.drop(found.version)
     assert (unfit.list_unfit(b.connection), b.status()["unfit"]) == ([], 0)
     assert entries(b) == sent
 
@@ -155,7 +155,7 @@ def test_a_concurrent_write_does_not_end_it_and_the_retry_shows_the_conflict(ben
     (left,) = unfit.list_unfit(b.connection)
     assert left.version.seq == 1
     with b.group():
-        b.retry_unfit(left.version, NOW)
+        b.applying.retry(left.version, NOW)
     assert b.get("users", "k") == b'{"v":"mine"}'
     assert b.status()["conflicts"] == 1
 
@@ -195,7 +195,7 @@ def test_a_merge_on_what_waits_is_the_rival_of_what_neither_knew(bench: Bench) -
     assert lost(b) == ['{"v":1}']
     (left,) = unfit.list_unfit(b.connection)
     with b.group():
-        b.retry_unfit(left.version, NOW)
+        b.applying.retry(left.version, NOW)
     bench.apply(c, rival)
     for store in (b, c):
         assert (store.get("users", "k"), lost(store)) == (b'{"v":2}', ['{"v":1}'])
@@ -241,7 +241,7 @@ def test_a_system_entry_that_is_supplied_unfit_is_not_asked_for_again(bench: Ben
     bench.apply(b, [Entry(sent[0].header, None)], cloud=True)
     assert len(b.unapplied(9)) == 1
     with b.group():
-        assert b.supply(sent, NOW) == 0
+        assert b.applying.supply(sent, NOW) == 0
     assert (b.unapplied(9), b.status()["unfit"]) == ([], 1)
 
 

@@ -47,7 +47,7 @@ def test_increments_that_are_in_quarantine_elsewhere_count_once_after_the_reset(
     exchange(bench, a, b, fit)
     for one in unfit.list_unfit(b.connection):
         with b.group():
-            b.retry_unfit(one.version, NOW)
+            b.applying.retry(one.version, NOW)
     assert b.status()["unfit"] == 0
     assert {store.get("merging", "k") for store in (a, b, fit)} == {b'{"n":1111}'}
     assert conflicts(a) == conflicts(b) == conflicts(fit) == []

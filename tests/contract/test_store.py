@@ -1,4 +1,4 @@
-"""``ports.Store`` behaves alike in memory (the simulation) and in a file (production)."""
+"""``Store`` behaves alike in memory (the simulation) and in a file (production)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from entgldb.actors import ports
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotAllowedError, TooLargeError
 from entgldb.messages.limits import (
@@ -90,7 +89,7 @@ def forged(entry: Entry, **changes: object) -> Entry:
 
 
 def test_it_is_what_the_port_says(bench: Bench) -> None:
-    store: ports.Store = bench.make("a")
+    store = bench.make("a")
     assert store.vector() == {}
     assert store.origin.startswith("a/")
 
@@ -343,10 +342,10 @@ def test_system_entries_from_a_cloud_are_recorded_and_later_supplied(bench: Benc
     assert b.entries(b.unapplied(10)) == []
     wanted = a.entries(b.unapplied(10))
     with b.group():
-        assert b.supply([forged(wanted[0], hlc=5), Entry(wanted[0].header, b"{}")], NOW) == 0
-        assert b.supply(wanted[:1], NOW) == 1
+        assert b.applying.supply([forged(wanted[0], hlc=5), Entry(wanted[0].header, b"{}")], NOW) == 0
+        assert b.applying.supply(wanted[:1], NOW) == 1
         assert b.get(REMOTE_PEERS, "p1") == b'{"NodeId":"p1"}'
-        assert b.supply(wanted, NOW) == 1
+        assert b.applying.supply(wanted, NOW) == 1
     assert b.get(REMOTE_PEERS, "p1") is None
     assert b.known(REMOTE_PEERS, "p1")
     assert b.unapplied(10) == []
@@ -376,7 +375,7 @@ def test_a_system_version_supplied_after_its_successor_is_no_conflict(bench: Ben
     bench.apply(b, [Entry(sent[0].header, None)], cloud=True)
     assert bench.apply(b, child).refused == ""
     with b.group():
-        assert b.supply(sent, NOW) == 1
+        assert b.applying.supply(sent, NOW) == 1
     assert b.get(REMOTE_PEERS, "p") == b'{"v":2}'
     assert b.status()["conflicts"] == 0
 

@@ -1,4 +1,4 @@
-"""``ports.Store``: updates of documents that stand, under both rules; where they merge, on several nodes."""
+"""``Store``: updates of documents that stand, under both rules; where they merge, on several nodes."""
 
 from __future__ import annotations
 

@@ -190,7 +190,9 @@ def heal(root: Path) -> Any:
     other = Store.memory("f", b"f" * 32, NOW)
     put(other, 12)
     with closing(Store.open(root / "home", NODE, NOW)) as store, store.group():
-        return store.heal(other.origin, 1, digest(entries(other)[0].header), lambda: b"e" * 32, NOW)
+        return store.incarnations.heal(
+            other.origin, 1, digest(entries(other)[0].header), lambda: b"e" * 32, NOW
+        )
 
 
 def healed(root: Path, said: Any) -> Faults:

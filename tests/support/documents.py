@@ -33,11 +33,11 @@ def reader_of(
         ]
         store.write(RequestId(b"c" * 16, 1), writes, NOW)
         for collection, path in indexes:
-            store.create_index(define(collection, (path,)))
+            store.indexes.create(define(collection, (path,)))
     building = True
     while building:
         with store.group():
-            building = store.build_indexes()
+            building = store.indexes.tend()
     documents = Documents.open(directory)
     yield documents
     documents.close()

@@ -33,7 +33,7 @@ def create_index(keeper: Writer, message: client.CreateIndex, ctx: Context) -> M
         text=message.text,
         name=message.name,
     )
-    keeper.store.create_index(definition, everywhere=message.request is not None)
+    keeper.store.indexes.create(definition, everywhere=message.request is not None)
     keeper.building.ask(ctx)
     key, body = "/".join(definition.place), definition.to_json().encode()
     if message.request is None or keeper.store.get(INDEXES, key) == body:
@@ -43,7 +43,7 @@ def create_index(keeper: Writer, message: client.CreateIndex, ctx: Context) -> M
 
 def drop_index(keeper: Writer, message: client.DropIndex, ctx: Context) -> Message:
     """Raises NotFoundError."""
-    everywhere = keeper.store.drop_index(message.collection, message.name)
+    everywhere = keeper.store.indexes.drop(message.collection, message.name)
     # one that had no room, or whose name was taken, may have its turn now
     keeper.building.ask(ctx)
     if not everywhere:
@@ -54,7 +54,7 @@ def drop_index(keeper: Writer, message: client.DropIndex, ctx: Context) -> Messa
 
 def rebuild_index(keeper: Writer, message: client.RebuildIndex, ctx: Context) -> Message:
     """Raises NotFoundError."""
-    keeper.store.rebuild_index(message.collection, message.name)
+    keeper.store.indexes.rebuild(message.collection, message.name)
     ctx.log(INFO, f"index {message.collection}/{message.name} is built again")
     keeper.building.ask(ctx)
     return client.Done()
@@ -65,7 +65,7 @@ def build(keeper: Writer, message: BuildIndexes, ctx: Context) -> Message:
     if keeper.building.replaced(message):
         return client.Done()
     begun = ctx.monotonic()
-    more = keeper.store.build_indexes(keeper.building.rows)
+    more = keeper.store.indexes.tend(keeper.building.rows)
     keeper.building.took(ctx.monotonic() - begun)
     if more:
         keeper.building.ask(ctx, PAUSE)

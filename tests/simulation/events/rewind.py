@@ -69,7 +69,7 @@ class Rewind:
         wanted = self._decided[origin]
         for word in ("ours", "theirs"):
             with suppress(InvalidError):  # ours is pruned
-                _, digest = node.store.branch(origin, word) or (0, b"")
+                _, digest = node.store.incarnations.branch(origin, word) or (0, b"")
                 chain = {one.hash for one in self.watch.branch_of(digest)}
                 if wanted in chain or digest in {one.hash for one in self.watch.branch_of(wanted)}:
                     return word

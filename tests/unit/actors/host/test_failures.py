@@ -15,6 +15,7 @@ from entgldb.messages import client
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local.actors import Fitness
 from entgldb.messages.settings import SyncSettings
+from entgldb.storage.indexes.keeping import Indexes
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Trusting
 from tests.support.no_snapshots import NoSnapshots
@@ -39,7 +40,7 @@ def test_a_bug_met_by_one_request_harms_no_neighbour_and_leaves_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = Bench()
-    monkeypatch.setattr(bench.store, "create_index", Failing(KeyError("bug")))
+    monkeypatch.setattr(Indexes, "create", Failing(KeyError("bug")))
     good, bad, also_good = bench.ask(bench.put("a"), client.CreateIndex("users", ("age",)), bench.put("b"))
     assert isinstance(bad, client.Refused)
     assert bad.code == "internal"
@@ -50,7 +51,7 @@ def test_a_bug_met_by_one_request_harms_no_neighbour_and_leaves_nobody_waiting(
 
 def test_a_transaction_that_failed_is_counted_and_refused_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
-    monkeypatch.setattr(bench.store, "create_index", Failing(EntglError("torn", code=ErrorCode.CORRUPT)))
+    monkeypatch.setattr(Indexes, "create", Failing(EntglError("torn", code=ErrorCode.CORRUPT)))
     answers = bench.ask(bench.put("a"), client.CreateIndex("users", ("age",)))
     assert [type(answer) for answer in answers] == [client.Refused] * 2
     assert bench.store.get("users", "a") is None
@@ -60,7 +61,7 @@ def test_a_transaction_that_failed_is_counted_and_refused_to_all(monkeypatch: py
 @pytest.mark.parametrize("word", ["disk-full", "disk-error"])
 def test_a_sick_disk_is_named_to_all_it_concerns(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     bench = Bench()
-    monkeypatch.setattr(bench.store, "create_index", Failing(EntglError("sick", code=ErrorCode(word))))
+    monkeypatch.setattr(Indexes, "create", Failing(EntglError("sick", code=ErrorCode(word))))
     answers = bench.ask(bench.put("a"), client.CreateIndex("users", ("age",)))
     assert [getattr(answer, "code", "") for answer in answers] == [word] * 2
     assert bench.keeper.counts == {word: 2}
@@ -143,17 +144,18 @@ def test_a_handler_of_the_store_that_fails_on_all_of_a_kind_ends_it(monkeypatch:
     bench = Bench()
     for times in range(FAILURES_MAX):
         assert not bench.keeper.hopeless
-        monkeypatch.setattr(bench.store, "create_index", Failing(KeyError("bug")))
+        monkeypatch.setattr(Indexes, "create", Failing(KeyError("bug")))
         if times == FAILURES_MAX - 2:
             bench.ask(bench.put("a"))  # that others work is no comfort
         bench.ask(client.CreateIndex("users", ("age",)))
     assert bench.keeper.hopeless
     other = Bench()
-    works = other.store.create_index
+    monkeypatch.undo()
+    works = Indexes.create
     for _ in range(FAILURES_MAX):
-        monkeypatch.setattr(other.store, "create_index", Failing(KeyError("bug")))
+        monkeypatch.setattr(Indexes, "create", Failing(KeyError("bug")))
         other.ask(client.CreateIndex("users", ("age",)))
-        monkeypatch.setattr(other.store, "create_index", works)
+        monkeypatch.setattr(Indexes, "create", works)
         other.ask(client.CreateIndex("users", ("age",)))
     assert not other.keeper.hopeless
 
@@ -163,7 +165,7 @@ def test_a_store_whose_transactions_all_fail_by_a_bug_is_ended_and_one_with_a_fu
 ) -> None:
     for code, hopeless in ((ErrorCode.INTERNAL, True), (ErrorCode.DISK_FULL, False)):
         bench = Bench()
-        monkeypatch.setattr(bench.store, "create_index", Failing(EntglError("no", code=code)))
+        monkeypatch.setattr(Indexes, "create", Failing(EntglError("no", code=code)))
         for _ in range(FAILURES_MAX):
             assert not bench.keeper.hopeless
             bench.ask(client.CreateIndex("users", ("age",)))

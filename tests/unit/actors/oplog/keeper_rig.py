@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from entgldb.actors.oplog.behaviour import OplogKeeper
-from entgldb.actors.ports import Disk, OplogReader, SnapshotShelf, StagedSnapshot
+from entgldb.actors.ports import Disk, LogReader, SnapshotShelf, StagedSnapshot
 from entgldb.messages.model import Place, Vector
 from entgldb.messages.settings import OplogSettings
 from entgldb.messages.wire import Copy
@@ -54,7 +54,7 @@ class SomeDisk:
 def oplog(
     settings: OplogSettings = SETTINGS,
     *,
-    log: OplogReader | None = None,
+    log: LogReader | None = None,
     shelf: SnapshotShelf | None = None,
     disk: Disk | None = None,
 ) -> OplogKeeper:

@@ -11,7 +11,7 @@ ME, YOU, THIRD = "me/" + "0" * 32, "you/" + "1" * 32, "third/" + "2" * 32
 
 
 class ListLog:
-    """An OplogReader over a list of rows."""
+    """A LogReader over a list of rows."""
 
     origin = ME
 

@@ -14,6 +14,7 @@ from entgldb.messages.local.members import Prune
 from entgldb.messages.model import Entry
 from entgldb.messages.schema import Message
 from entgldb.storage.file.state import State
+from entgldb.storage.indexes.keeping import Indexes
 from tests.support.fake_context import FakeContext
 from tests.unit.actors.store.test_store_keeper import NOW, Bench
 
@@ -50,7 +51,7 @@ def test_an_error_in_one_request_that_sqlite_can_undo_harms_no_neighbour(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = Bench()
-    monkeypatch.setattr(bench.store, "create_index", failing(sqlite3.OperationalError("no such table: x")))
+    monkeypatch.setattr(Indexes, "create", failing(sqlite3.OperationalError("no such table: x")))
     good, bad, also_good = bench.ask(bench.put("a"), client.CreateIndex("users", ("f",)), bench.put("b"))
     assert isinstance(bad, client.Refused)
     assert isinstance(good, client.CommitDone)

@@ -211,7 +211,7 @@ def test_a_field_may_have_any_name_that_a_path_can_hold(tmp_path: Path) -> None:
         for number, name in enumerate(names):
             body = json.dumps({name: {name: number}}, ensure_ascii=False).encode()
             store.write(RequestId(b"c" * 16, number + 1), [Write("c", str(number), body)], NOW)
-            store.create_index(define("c", (f"{name}.{name}",)))
+            store.indexes.create(define("c", (f"{name}.{name}",)))
     opened = Documents.open(tmp_path)
     for number, name in enumerate(names):
         assert [key for key, _ in opened.find("c", {f"{name}.{name}": number})] == [str(number)]

@@ -81,7 +81,7 @@ def test_an_entry_that_can_be_applied_at_last_is_told(monkeypatch: pytest.Monkey
     consumer = Consumer(store)
     consumer.read()
     with store.group():
-        store.retry_unfit(Version(other.origin, 1), NOW)
+        store.applying.retry(Version(other.origin, 1), NOW)
     assert consumer.read() == ["unfit"]
 
 
@@ -107,7 +107,7 @@ def test_what_was_only_recorded_is_told_when_it_is_supplied() -> None:
     consumer = Consumer(store, REMOTE_PEERS)
     consumer.read()
     with store.group():
-        assert store.supply(entries(other), NOW) == 1
+        assert store.applying.supply(entries(other), NOW) == 1
     assert consumer.read() == ["p"]
 
 

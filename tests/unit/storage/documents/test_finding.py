@@ -235,12 +235,12 @@ def test_a_write_between_plan_and_reading_hides_no_document(tmp_path: Path, how:
             store.write(RequestId(b"c" * 16, number), [Write("c", "k", body)], NOW)
 
     with store.group():
-        store.create_index(define("c", ("n",)))
+        store.indexes.create(define("c", ("n",)))
     put(1, 5)
     building = True
     while building:
         with store.group():
-            building = store.build_indexes()
+            building = store.indexes.tend()
     documents = Documents.open(tmp_path)
     finder = documents.finder
     ask = finder.ask

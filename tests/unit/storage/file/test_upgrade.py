@@ -38,7 +38,7 @@ def directory(tmp_path: Path) -> Path:
     with store.group():
         writes = [Write("users", f"u{number}", b'{"name":"before"}') for number in range(9)]
         store.write(RequestId(b"n" * 16, 1), [*writes, Write("users", "u8", None)], NOW)
-        store.create_index(define("users", ("name",)))
+        store.indexes.create(define("users", ("name",)))
     store.close()
     return tmp_path
 

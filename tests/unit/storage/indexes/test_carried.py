@@ -46,14 +46,14 @@ def fill(store: Store, numbers: range, **more: Any) -> None:
 def index(store: Store) -> None:
     for kind in KINDS:
         with store.group():
-            store.create_index(define("c", **kind))
+            store.indexes.create(define("c", **kind))
 
 
 def build(store: Store) -> None:
     more = True
     while more:
         with store.group():
-            more = store.build_indexes()
+            more = store.indexes.tend()
 
 
 def wrong(store: Store) -> list[str]:
@@ -116,7 +116,7 @@ def test_a_backup_with_a_wrong_index_is_refused(store: Store, tmp_path: Path) ->
 
 def test_a_database_that_is_begun_anew_has_the_definitions(store: Store, tmp_path: Path) -> None:
     with store.group():
-        store.create_index(define("c", ("all",)), everywhere=True)
+        store.indexes.create(define("c", ("all",)), everywhere=True)
     store.close()
     rebuild(tmp_path, "a", NOW + 10)
     with closing(Store.open(tmp_path, "a", NOW + 20)) as anew:
@@ -165,7 +165,7 @@ def test_a_row_that_is_no_json_stops_no_building(store: Store, tmp_path: Path) -
     with closing(Store.open(tmp_path, "a", NOW)) as opened:
         for one in catalogue.list_indexes(opened.connection):
             with opened.group():
-                opened.rebuild_index(*one.definition.place)
+                opened.indexes.rebuild(*one.definition.place)
         build(opened)
         assert wrong(opened) == []
     with closing(Checkup.open(tmp_path)) as checkup:

@@ -67,7 +67,7 @@ class Node:
 
     def index(self, *paths: str, build: bool = True, **kind: Any) -> None:
         with self.store.group():
-            self.store.create_index(define("c", paths, **kind))
+            self.store.indexes.create(define("c", paths, **kind))
         if build:
             self.build()
 
@@ -77,7 +77,7 @@ class Node:
 
     def step(self) -> bool:
         with self.store.group():
-            return self.store.build_indexes()
+            return self.store.indexes.tend()
 
     def faults(self) -> list[str]:
         return [
@@ -159,7 +159,7 @@ def test_a_large_collection_is_built_in_steps_while_it_is_written_to() -> None:
     node.put({"k00001": {"a": -1}, "k01400": {"a": -1}, "k00002": None, "k01401": None, "a": {"a": -1}})
     again = Store.reopen(node.store, NOW)
     with again.group():
-        assert not again.build_indexes()
+        assert not again.indexes.tend()
     assert catalogue.list_indexes(node.connection)[0].reached is None
     assert node.faults() == []
     assert node.found({"a": -1}) == ["a", "k00001", "k01400"]
@@ -209,9 +209,9 @@ def test_indexes_are_bounded() -> None:
         node.index("more")
     with node.store.group():
         for number in range(INDEXES_MAX - INDEXES_PER_COLLECTION_MAX):
-            node.store.create_index(define(f"c{number}", ("a",)))
+            node.store.indexes.create(define(f"c{number}", ("a",)))
     with node.store.group(), pytest.raises(TooLargeError, match="INDEXES_MAX = 64"):
-        node.store.create_index(define("other", ("a",)))
+        node.store.indexes.create(define("other", ("a",)))
 
 
 def test_a_dropped_index_leaves_nothing_and_no_query_misses_it() -> None:
@@ -222,18 +222,18 @@ def test_a_dropped_index_leaves_nothing_and_no_query_misses_it() -> None:
         node.index(*kind["paths"], **{name: one for name, one in kind.items() if name != "paths"})
     for index in catalogue.list_indexes(node.connection):
         with node.store.group():
-            assert not node.store.drop_index("c", index.definition.name)
+            assert not node.store.indexes.drop("c", index.definition.name)
     assert node.connection.execute("SELECT count(*) FROM sqlite_master").fetchone() <= (before[0] + 1,)
     assert node.found({"a": 2}) == ["p"]
     with node.store.group(), pytest.raises(NotFoundError, match="no index 'a'"):
-        node.store.drop_index("c", "a")
+        node.store.indexes.drop("c", "a")
 
 
 def test_an_index_whose_making_was_undone_is_not_there() -> None:
     node = Node()
     node.put({"p": {"a": 1}})
     with contextlib.suppress(RuntimeError), node.store.group():
-        node.store.create_index(define("c", ("a",), unique=True))
+        node.store.indexes.create(define("c", ("a",), unique=True))
         raise RuntimeError
     node.put({"q": {"a": 1}})
     assert catalogue.list_indexes(node.connection) == []
@@ -346,8 +346,8 @@ class TestVerify:
         with closing(Store.open(tmp_path, "lan-1", NOW)) as store, store.group():
             writes = [Write("c", f"k{n}", json.dumps({"a": n, "t": f"word{n}"}).encode()) for n in range(5)]
             store.write(RequestId(b"r" * 16, 1), writes, NOW)
-            store.create_index(define("c", ("a",)))
-            store.create_index(define("c", ("t",), text=True))
+            store.indexes.create(define("c", ("a",)))
+            store.indexes.create(define("c", ("t",), text=True))
         return tmp_path
 
     @pytest.mark.parametrize(
@@ -383,11 +383,11 @@ class TestVerify:
         with closing(Store.open(file, "lan-1", NOW)) as store:
             for name in ("a", "text"):
                 with store.group():
-                    store.rebuild_index("c", name)
+                    store.indexes.rebuild("c", name)
             with store.group():
-                store.build_indexes()
+                store.indexes.tend()
             with store.group():
-                assert not store.build_indexes()
+                assert not store.indexes.tend()
         with closing(Checkup.open(file)) as checkup:
             assert [one for one in checkup.run(still=True) if one.kind == "index"] == []
 

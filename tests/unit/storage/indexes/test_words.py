@@ -52,7 +52,7 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documents]:
                 Write("notes", key, json.dumps(body).encode()) for key, body in {**NOTES, **many}.items()
             ]
             store.write(RequestId(b"c" * 16, 1), writes, NOW)
-            store.create_index(define("notes", ("title", "body"), text=True))
+            store.indexes.create(define("notes", ("title", "body"), text=True))
         with closing(Documents.open(directory)) as documents:
             yield documents
 
@@ -188,13 +188,13 @@ def test_words_need_an_index_that_is_built(monkeypatch: pytest.MonkeyPatch) -> N
     with store.group():
         writes = [Write("notes", key, b'{"title":"apple"}') for key in "ab"]
         store.write(RequestId(b"c" * 16, 1), writes, NOW)
-        store.create_index(define("notes", ("title",), text=True))
+        store.indexes.create(define("notes", ("title",), text=True))
     with pytest.raises(BusyError, match="is being built"):
         found(documents, "apple")
     more = True
     while more:
         with store.group():
-            more = store.build_indexes()
+            more = store.indexes.tend()
     assert sorted(found(documents, "apple")) == ["a", "b"]
 
 
@@ -206,9 +206,9 @@ def test_without_fts5_words_are_refused_by_name(notes: Documents, monkeypatch: p
         found(notes, "apple")
     store = Store.memory("lan-1", b"w", NOW)
     with store.group(), pytest.raises(UnsupportedError, match="has no FTS5"):
-        store.create_index(define("notes", ("title",), text=True))
+        store.indexes.create(define("notes", ("title",), text=True))
     with store.group():
-        store.create_index(define("notes", ("title",)))
+        store.indexes.create(define("notes", ("title",)))
     assert len(catalogue.list_indexes(store.connection)) == 1
 
 
@@ -241,14 +241,14 @@ def test_a_file_with_words_is_not_opened_where_sqlite_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(Store.open(tmp_path, "lan-1", NOW)) as store, store.group():
-        store.create_index(define("notes", ("title",)))
+        store.indexes.create(define("notes", ("title",)))
     none = "SELECT 1 FROM pragma_module_list WHERE name = 'fts99'"
     with monkeypatch.context() as without:
         without.setattr(catalogue, "HAS_WORDS", none)
         with closing(Store.open(tmp_path, "lan-1", NOW)) as store:
             assert len(catalogue.list_indexes(store.connection)) == 1
     with closing(Store.open(tmp_path, "lan-1", NOW)) as store, store.group():
-        store.create_index(define("notes", ("title",), text=True))
+        store.indexes.create(define("notes", ("title",), text=True))
     monkeypatch.setattr(catalogue, "HAS_WORDS", none)
     with pytest.raises(UnsupportedError, match="has no FTS5"):
         Store.open(tmp_path, "lan-1", NOW)
@@ -258,13 +258,13 @@ def test_damaged_words_are_built_again(tmp_path: Path) -> None:
     with closing(Store.open(tmp_path, "lan-1", NOW)) as store:
         with store.group():
             store.write(RequestId(b"c" * 16, 1), [Write("notes", "a", b'{"title":"apple"}')], NOW)
-            store.create_index(define("notes", ("title",), text=True))
+            store.indexes.create(define("notes", ("title",), text=True))
         store.connection.execute("UPDATE _entgldb_text_1_data SET block = x'00' WHERE id > 10")
         with closing(Documents.open(tmp_path)) as documents:
             with pytest.raises(CorruptError):
                 found(documents, "apple")
             with store.group():
-                store.rebuild_index("notes", "text")
+                store.indexes.rebuild("notes", "text")
             with store.group():
-                store.build_indexes()
+                store.indexes.tend()
             assert found(documents, "apple") == ["a"]

@@ -130,9 +130,9 @@ def test_only_so_many_proofs_of_a_fork_are_kept(store: Store, monkeypatch: pytes
         clone.close()
     shown = [fork.at_ms - NOW for fork in forks.forks(store.connection)]
     assert shown == [1, 2, 3], "those of what waits for a decision stay"
-    seq, kept = store.branch(forks.forks(store.connection)[0].origin, "ours") or (0, b"")
+    seq, kept = store.incarnations.branch(forks.forks(store.connection)[0].origin, "ours") or (0, b"")
     with store.group():
-        store.heal(forks.forks(store.connection)[0].origin, seq, kept, lambda: b"e" * 32, NOW)
+        store.incarnations.heal(forks.forks(store.connection)[0].origin, seq, kept, lambda: b"e" * 32, NOW)
     clone = make("lan-2")
     sent = put(clone, 1, "again")
     with store.group():
@@ -236,9 +236,9 @@ def test_a_branch_that_goes_is_kept_as_lost_however_many_origins_are_known(
             store.apply(sent, NOW)
     monkeypatch.setattr(strangers, "STRANGERS_MAX", 1)
     (fork,) = forks.forks(store.connection)
-    seq, kept = store.branch(fork.origin, "theirs") or (0, b"")
+    seq, kept = store.incarnations.branch(fork.origin, "theirs") or (0, b"")
     with store.group():
-        assert store.heal(fork.origin, seq, kept, lambda: b"e" * 32, NOW) == 1
+        assert store.incarnations.heal(fork.origin, seq, kept, lambda: b"e" * 32, NOW) == 1
     assert store.get("c", "only here") is not None
     for other in (one, rival):
         other.close()

@@ -35,7 +35,7 @@ def retry_all(store: Store, random: Random) -> None:
     """An operator tries again what is in quarantine, in any order."""
     while waiting := list_unfit(store.connection):
         with store.group():
-            store.retry_unfit(random.choice(waiting).version, NOW)
+            store.applying.retry(random.choice(waiting).version, NOW)
 
 
 @settings(max_examples=60, deadline=None)

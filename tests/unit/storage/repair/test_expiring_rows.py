@@ -246,7 +246,7 @@ def test_a_branch_that_is_taken_out_keeps_the_moments_of_its_documents() -> None
         one.write(RequestId(b"c" * 16, 1), writes, NOW)
     take(node.store, entries(one))
     take(node.store, two)
-    found = node.store.branch(one.origin, "theirs")
+    found = node.store.incarnations.branch(one.origin, "theirs")
     assert found is not None
     assert heal(node.store, one.origin, *found) == 2
     take(node.store, two)

@@ -46,14 +46,14 @@ def forked(store: Store) -> tuple[str, int, bytes]:
     put(one, 2, "only-there", branch=1)
     take(store, entries(one))
     take(store, other_branch())
-    found = store.branch(one.origin, "theirs")
+    found = store.incarnations.branch(one.origin, "theirs")
     assert found is not None
     return (one.origin, *found)
 
 
 def heal(store: Store, origin: str, seq: int, kept: bytes) -> int:
     with store.group(), store.savepoint():
-        return store.heal(origin, seq, kept, lambda: b"z" * 32, NOW)
+        return store.incarnations.heal(origin, seq, kept, lambda: b"z" * 32, NOW)
 
 
 def test_a_fork_is_healed_on_a_file_that_has_issued_its_writes_again() -> None:
@@ -91,7 +91,7 @@ def test_what_names_the_branch_that_stays_ends_its_conflicts_when_that_one_comes
     take(taker, [entry for entry in entries(successor) if decode(entry.header).origin == successor.origin])
     put(taker, 1, "k", NOW + 9, by="settled")
     take(taker, entries(two))
-    found = taker.branch(one.origin, "theirs")
+    found = taker.incarnations.branch(one.origin, "theirs")
     assert found is not None
     assert heal(taker, one.origin, *found) == 1
     take(taker, entries(two))
@@ -113,8 +113,8 @@ def test_of_a_fork_whose_branch_here_is_pruned_only_that_one_can_be_kept() -> No
     take(store, entries(again)[1:])
     assert store.forked() == {one.origin}
     with pytest.raises(InvalidError, match="is pruned"):
-        store.branch(one.origin, "theirs")
-    kept = store.branch(one.origin, "ours")
+        store.incarnations.branch(one.origin, "theirs")
+    kept = store.incarnations.branch(one.origin, "ours")
     assert kept == (1, store.vector()[one.origin][1])
     assert heal(store, one.origin, *kept) == 0
     assert store.forked() == set()

@@ -50,10 +50,10 @@ def fork(*, merging: bool = False) -> tuple[Side, Side, Side, str]:
 
 def healed(again: Side, giver: Side, taker: Side, origin: str, keep: str) -> None:
     """Keep one branch everywhere, and let everybody have everything."""
-    seq, kept = taker.store.branch(origin, keep) or (0, b"")
+    seq, kept = taker.store.incarnations.branch(origin, keep) or (0, b"")
     for number, side in enumerate((giver, taker)):
         with side.store.group():
-            side.store.heal(origin, seq, kept, lambda number=number: b"%d" % number * 32, NOW)
+            side.store.incarnations.heal(origin, seq, kept, lambda number=number: b"%d" % number * 32, NOW)
     for _ in range(2):
         for side in (giver, taker):
             if keep == "theirs":

@@ -127,14 +127,14 @@ def test_of_a_counter_the_branch_that_stays_counts_though_it_is_healed_while_a_s
     with taker.store.group():
         taker.store.apply([Entry(row.header, row.body) for row in writer.store.rows(1, 9)], NOW)
     forget(giver.store, tombstones=False)
-    seq, kept = taker.store.branch(writer.store.origin, "theirs") or (0, b"")
+    seq, kept = taker.store.incarnations.branch(writer.store.origin, "theirs") or (0, b"")
     with staged(giver.store, LATER) as name:
         assert (
             install_whole(taker.store, name, b"e" * 32, LATER, cloud=False).refused
             == Reason.QUARANTINED.value
         )
         with taker.store.group():
-            taker.store.heal(writer.store.origin, seq, kept, lambda: b"h" * 32, LATER)
+            taker.store.incarnations.heal(writer.store.origin, seq, kept, lambda: b"h" * 32, LATER)
         assert install_whole(taker.store, name, b"e" * 32, LATER, cloud=False).refused == ""
     taker.give(giver)
     for side in (taker, giver):
@@ -159,14 +159,14 @@ def test_a_fork_that_is_healed_while_a_snapshot_is_staged_is_seen_when_it_is_mer
     with taker.store.group():
         taker.store.apply([Entry(row.header, row.body) for row in writer.store.rows(1, 9)], NOW)
     assert taker.store.forked() == {writer.store.origin}
-    seq, kept = taker.store.branch(writer.store.origin, keep) or (0, b"")
+    seq, kept = taker.store.incarnations.branch(writer.store.origin, keep) or (0, b"")
     with staged(giver.store, LATER) as name:
         assert (
             install_whole(taker.store, name, b"e" * 32, LATER, cloud=False).refused
             == Reason.QUARANTINED.value
         )
         with taker.store.group():
-            taker.store.heal(writer.store.origin, seq, kept, lambda: b"h" * 32, LATER)
+            taker.store.incarnations.heal(writer.store.origin, seq, kept, lambda: b"h" * 32, LATER)
         done = install_whole(taker.store, name, b"e" * 32, LATER, cloud=False)
     if keep == "ours":
         # the giver has not pruned its branch: it hears of the decision, and takes it out

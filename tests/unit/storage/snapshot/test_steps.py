@@ -125,7 +125,7 @@ def test_another_snapshot_or_a_new_index_begins_anew(monkeypatch: pytest.MonkeyP
         for _ in range(9):
             assert not step(taker, name)
         with taker.group():
-            taker.create_index(define("users", ["n"]))
+            taker.indexes.create(define("users", ["n"]))
         install_whole(taker, name, b"e" * 32, NOW + 100, cloud=False)
     assert keys(taker) == KEYS
     found = taker.connection.execute("SELECT k FROM _entgldb_ix_1 ORDER BY k").fetchall()
@@ -139,15 +139,15 @@ def test_an_index_is_whole_when_the_last_step_is_done_and_one_of_words_is_built_
     taker = Store.memory("taker", b"t" * 32, NOW)
     put(taker, 1, "own", body=b'{"n":2,"t":"old words"}')
     with taker.group():
-        taker.create_index(define("users", ["n"]))
-        taker.create_index(define("users", ["t"], text=True))
+        taker.indexes.create(define("users", ["n"]))
+        taker.indexes.create(define("users", ["t"], text=True))
     send(giver(*KEYS, body=b'{"n":1,"t":"new words"}'), taker, NOW + 50)
     found = taker.connection.execute("SELECT k FROM _entgldb_ix_1 ORDER BY k").fetchall()
     assert [key for (key,) in found] == [*KEYS, "own"]
     more = True
     while more:
         with taker.group():
-            more = taker.build_indexes()
+            more = taker.indexes.tend()
     count = "SELECT count(*) FROM _entgldb_text_2 WHERE _entgldb_text_2 MATCH ?"
     assert taker.connection.execute(count, ("words",)).fetchone() == (len(KEYS) + 1,)
 
