@@ -1,9 +1,10 @@
 """Thespian's wire, tamed: loopback only, every frame authenticated before it is decoded.
 
 ``multiprocTCPBase`` listens on every interface and unpickles whatever arrives. Importing this module
-binds every socket to 127.0.0.1, puts an HMAC-SHA256 under a per-node key in front of every frame,
-carries our messages as msgpack inside one ``Envelope``, and lets only Thespian's own system classes
-through a restricted unpickler. All of it patches private names of one release, so each is asserted.
+binds every socket to 127.0.0.1, puts an HMAC-SHA256 under a per-node key in front of every frame, which
+counts once and at one port, carries our messages as msgpack inside one ``Envelope``, and lets only Thespian's
+own system classes through a restricted unpickler. All of it patches private names of one release, so each is
+asserted.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ import os
 import pickle
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from entgldb.actors.host.freshness import STAMP_BYTES, Freshness
 from entgldb.actors.host.poll import Selectors
 from entgldb.messages.errors import EntglError
 from entgldb.messages.limits import LOCAL_FRAME_BYTES_MAX
+from entgldb.messages.secret import Secret
 
 LOOPBACK = "127.0.0.1"
 THESPIAN_VERSION = "4.0.1"
@@ -111,16 +115,21 @@ def _unpickle(data: bytes) -> Any:
 class Serializer:
     """Stands in for the module ``pickle`` in Thespian's transport; one key per process at a time."""
 
-    key = b""
+    key = Secret(b"")
+    freshness = Freshness(0)
 
     @classmethod
-    def dumps(cls, item: Any) -> bytes:
-        """MAC, then either an Envelope as it is, or a pickled system message."""
+    def dumps(cls, item: Any, port: int = 0) -> bytes:
+        """MAC, then either an Envelope as it is, or a pickled system message.
+
+        ``port``: of the receiver; 0 for an acknowledgement, which goes back on the connection that it is for.
+        """
+        stamp = cls.freshness.stamp(port) if port else bytes(STAMP_BYTES)
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], Envelope):
             sender = pickle.dumps(item[0], 5)
-            body = item[1].kind + len(sender).to_bytes(2, "big") + sender + item[1].payload
+            body = item[1].kind + stamp + len(sender).to_bytes(2, "big") + sender + item[1].payload
         else:
-            body = _SYSTEM + pickle.dumps(item, 5)
+            body = _SYSTEM + stamp + pickle.dumps(item, 5)
         return cls.proof(2 * MAC_BYTES + len(body)) + cls._mac(body) + body
 
     @classmethod
@@ -136,17 +145,30 @@ class Serializer:
         right = body and hmac.compare_digest(proof, cls.proof(len(data)))
         if not right or not hmac.compare_digest(bytes(mac), cls._mac(bytes(body))):
             raise pickle.UnpicklingError("a frame that was not made with this node's actors.key")
-        kind = body[:1]
+        kind, stamp, rest = body[:1], body[1 : 1 + STAMP_BYTES], body[1 + STAMP_BYTES :]
+        if not any(stamp):
+            return cls._acknowledgement(kind, rest)
+        refusal = cls.freshness.refusal(stamp)
+        if refusal:
+            raise pickle.UnpicklingError(refusal)
         if kind == _SYSTEM:
-            return _unpickle(body[1:])
-        end = 3 + int.from_bytes(body[1:3], "big")
-        return _unpickle(body[3:end]), Envelope(kind, body[end:])
+            return _unpickle(rest)
+        end = 2 + int.from_bytes(rest[:2], "big")
+        return _unpickle(rest[2:end]), Envelope(kind, rest[end:])
+
+    @classmethod
+    def _acknowledgement(cls, kind: bytes, rest: bytes) -> Any:
+        """It says nothing but that a frame came or did not, so it may be sent again."""
+        item = _unpickle(rest) if kind == _SYSTEM else None
+        if not streamBuffer.isControlMessage(item):
+            raise pickle.UnpicklingError("a frame that is made for nobody")
+        return item
 
     @classmethod
     def _mac(cls, body: bytes) -> bytes:
         if len(cls.key) != KEY_BYTES:
             raise WireError("no actors.key was loaded in this process")
-        return hmac.digest(cls.key, body, "sha256")
+        return hmac.digest(cls.key.reveal(), body, "sha256")
 
 
 class _BoundedBuffer(streamBuffer.ReceiveBuffer):  # type: ignore[misc]  # thespian is untyped
@@ -154,6 +176,15 @@ class _BoundedBuffer(streamBuffer.ReceiveBuffer):  # type: ignore[misc]  # thesp
 
     proven = False
     """Whether the sender has shown that it holds the key."""
+    _item: Any = None
+
+    def completed(self) -> Any:
+        """As in Thespian, which asks twice where it waits for an acknowledgement and finds a message."""
+        if self._size is None or self._blen != self._size:
+            return None
+        if self._item is None:
+            self._item = self._deserialize(self._buf)
+        return self._item, self._extra
 
     def remainingAmount(self) -> int:  # noqa: N802 -- Thespian's name
         if self._size is None or self.proven:
@@ -180,6 +211,22 @@ def shed(transport: Any) -> None:
         waiting.pop(number).close()
 
 
+_open_transport = TCPTransport.TCPTransport.__init__
+
+
+def _open_and_tell(transport: Any, *arguments: Any) -> None:
+    _open_transport(transport, *arguments)
+    Serializer.freshness.listens(port_of(transport.myAddress))
+
+
+def _serialize(transport: Any, intent: Any) -> Any:
+    """The frame of an intent, made for its target alone."""
+    port = port_of(intent.targetAddr)
+    return streamBuffer.toSendBuffer(
+        (transport.myAddress, intent.message), lambda item: Serializer.dumps(item, port)
+    )
+
+
 _accept_incoming = TCPTransport.TCPTransport._acceptNewIncoming
 
 
@@ -198,6 +245,9 @@ _PATCHED: tuple[tuple[object, str], ...] = (
     (streamBuffer, "toSendBuffer"),
     (streamBuffer, "ackPacket"),
     (streamBuffer, "ackDataErrPacket"),
+    (streamBuffer, "isControlMessage"),
+    (TCPTransport.TCPTransport, "__init__"),
+    (TCPTransport.TCPTransport, "serializer"),
     (TCPTransport.TCPTransport, "set_watch"),
     (TCPTransport.TCPTransport, "_acceptNewIncoming"),
 )
@@ -227,6 +277,20 @@ def require(names: tuple[tuple[object, str], ...]) -> None:
         raise WireError(f"thespian lacks {', '.join(missing)}", hint="reinstall it; it may have been altered")
 
 
+def _about_to_fork() -> None:
+    _Fork.at_ns = time.monotonic_ns()
+
+
+def _forked() -> None:
+    """A child has ports of its own, of which nobody knew before it was forked."""
+    Serializer.freshness = Freshness(_Fork.at_ns)
+
+
+class _Fork:
+    at_ns = 0
+    """When this process was last about to fork."""
+
+
 def _patch() -> None:
     require(_PATCHED)
     IPBase.IPActorAddress.bindArgs = property(lambda self: ((LOOPBACK, self.bindname[1]),))
@@ -234,20 +298,24 @@ def _patch() -> None:
     TCPTransport.selectors = Selectors
     TCPTransport.ReceiveBuffer = _BoundedBuffer
     TCPTransport.TCPTransport._acceptNewIncoming = _accept_and_shed
+    TCPTransport.TCPTransport.__init__ = _open_and_tell
+    TCPTransport.TCPTransport.serializer = _serialize
+    os.register_at_fork(before=_about_to_fork, after_in_child=_forked)
 
 
 _patch()
 
 
-def use_key(key: bytes) -> None:
+def use_key(key: Secret) -> None:
     """From now on this process speaks and hears frames under ``key``."""
     Serializer.key = key
+    Serializer.freshness = Freshness(time.monotonic_ns())
     # Acknowledgements are prepared frames in Thespian and would carry the old key.
     TCPTransport.ackMsg = streamBuffer.toSendBuffer(streamBuffer.ackPacket, Serializer.dumps)
     TCPTransport.ackDataErrMsg = streamBuffer.toSendBuffer(streamBuffer.ackDataErrPacket, Serializer.dumps)
 
 
-def load_key(directory: Path) -> bytes:
+def load_key(directory: Path) -> Secret:
     """``actors.key`` of a node's directory, made on first use; mode 0600."""
     path = directory / "actors.key"
     try:
@@ -263,7 +331,7 @@ def load_key(directory: Path) -> bytes:
             f"{path} is not a key of {KEY_BYTES} bytes that only its owner can read",
             hint="stop the node and remove the file; the next start makes a new one",
         )
-    return key
+    return Secret(key)
 
 
 def address_of(port: int) -> Any:

@@ -14,9 +14,11 @@ import pytest
 
 from entgldb.actors.host import system as host_system
 from entgldb.actors.host import wire as host_wire
+from entgldb.actors.host.freshness import STAMP_BYTES
 from entgldb.launch.node.handle import Node, launch
 from entgldb.launch.node.init import Plan, init
 from entgldb.messages.client import Done, Ping, Report, Status
+from entgldb.messages.codec import encode
 from tests.system.support.processes import listeners, tree, until
 
 pytestmark = pytest.mark.slow
@@ -111,11 +113,24 @@ def test_a_frame_under_another_nodes_key_is_refused(node: Node, tmp_path: Path) 
 def test_even_a_holder_of_the_key_unpickles_only_system_classes(node: Node, tmp_path: Path) -> None:
     proof = tmp_path / "executed"
     key = (node.directory / "actors.key").read_bytes()
-    body = b"P" + pickle.dumps(Exploit(proof))
+    body = b"P" + bytes(STAMP_BYTES) + pickle.dumps(Exploit(proof))
     mac = hmac.digest(key, body, "sha256")
     head = hmac.digest(key, b"size" + (len(mac) * 2 + len(body)).to_bytes(8, "big"), "sha256")
     assert refused(node, head + mac + body, proven=True)
     assert not proof.exists()
+
+
+def test_a_frame_that_was_heard_is_refused_when_it_comes_again_or_elsewhere(node: Node) -> None:
+    """Under the key of the node, as one would have it who listens at the port of an actor that has died."""
+    ports = {name: next(iter(listeners(pid_of(node, name))))[1] for name in ("store", "oplog")}
+    host_wire.use_key(host_wire.load_key(node.directory))
+    said = (host_wire.address_of(1), host_wire.Envelope(host_wire.ASK, encode(Ping())))
+    frame = host_wire.Serializer.dumps(said, ports["store"])
+    answers = [send(ports[name], frame, 5.0) or b"" for name in ("oplog", "store", "store", "oplog")]
+    refusals = [b"ACK+DATAERR" in answer for answer in answers]
+    assert refusals == [True, False, True, True], answers
+    assert b"ACK" in answers[1]
+    assert node.ask("store", Ping()) == Done()
 
 
 def test_strangers_take_neither_memory_nor_the_turn(node: Node) -> None:
