@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from entgldb.client import writes as client_writes
 from entgldb.client.batch import Gathering
+from entgldb.client.upkeep.tracing import commit
 
 if TYPE_CHECKING:
     from entgldb.client.aio.door import Door
@@ -29,6 +31,8 @@ class Batch(Gathering):
     ) -> None:
         writes = self._end(well=kind is None)
         if writes:
-            self._was_done(await self._database._commit(writes, self._named))
+            request = self._named or self._database.blocking.next_request()
+            answer = await self._database.request(commit(request, writes))
+            self._was_done(client_writes.versions(answer, writes))
             if self._ack is not None:
                 await self._database.await_spread(self._ack.need, self.made(), self._ack.seconds)

@@ -52,8 +52,8 @@ class Collection:
         self._database = database
         self._hands = InTheLoop(database)
         self._writing = Writing(self._hands, name, ack)
-        self._blocking = client.Collection(database._blocking, name)
-        self._run = database._run
+        self._blocking = client.Collection(database.blocking, name)
+        self._run = database.threads.run
 
     find_one = aside(client.Collection.find_one)
     distinct = aside(client.Collection.distinct)
@@ -85,7 +85,7 @@ class Collection:
 
     async def get(self, key: str) -> Document | None:
         """One document with the version that was read, or None."""
-        return await self._database._gathered(functools.partial(self._blocking.get, key))
+        return await self._database.threads.gathered(functools.partial(self._blocking.get, key))
 
     def find(
         self,
@@ -102,7 +102,7 @@ class Collection:
         return Found(self._pages(find), Place(sort, collation, after))
 
     async def _pages(self, find: Callable[[], Iterator[Document]]) -> AsyncIterator[Document]:
-        async for document in self._database._paged(await self._run(find)):
+        async for document in self._database.threads.paged(await self._run(find)):
             yield document
 
     def with_ack(self, ack: str | int | Names[str], timeout: float = ACK_SECONDS) -> Collection:
@@ -123,7 +123,7 @@ class Collection:
 
         It begins with its first step.
         """
-        start = functools.partial(begin, self._blocking, self._database._blocking.token, filter, since)
+        start = functools.partial(begin, self._blocking, self._database.blocking.token, filter, since)
         return Watch(self._run, start, lambda token: self.changes(token, follow=True))
 
     def live(
@@ -146,8 +146,8 @@ class InTheLoop:
     """The hands of the asyncio API."""
 
     def __init__(self, database: Door) -> None:
-        self.file: Final = database._blocking
-        self.read: Final = database._run
+        self.file: Final = database.blocking
+        self.read: Final = database.threads.run
         self.await_spread: Final = database.await_spread
         self._request = database.request
 

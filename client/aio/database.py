@@ -9,25 +9,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from collections.abc import Collection as Names
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from itertools import islice
 from types import TracebackType
 from typing import Any, Final, TypeVar, overload
 
 from entgldb.client import database as client
 from entgldb.client import nodes as client_nodes
 from entgldb.client import peers as client_peers
-from entgldb.client import writes as client_writes
 from entgldb.client.aio.batch import Batch
 from entgldb.client.aio.collection import Collection
 from entgldb.client.aio.door import aside
-from entgldb.client.aio.feed import PAGE, Following
-from entgldb.client.aio.gathering import Gathering
+from entgldb.client.aio.feed import Following
 from entgldb.client.aio.live import Live
 from entgldb.client.aio.requests import Requests
+from entgldb.client.aio.threads import Threads
 from entgldb.client.aio.transport import Transport
 from entgldb.client.aio.typed import TypedCollection
 from entgldb.client.database import TIMEOUT_SECONDS, Change, Conflict, Document
@@ -45,8 +41,8 @@ from entgldb.client.spread import (
     need_of,
 )
 from entgldb.client.transport import closed
-from entgldb.client.upkeep.tracing import Tracer, commit
-from entgldb.messages.client import Relay, Report, RequestId, Status, Write
+from entgldb.client.upkeep.tracing import Tracer
+from entgldb.messages.client import Relay, Report, Status
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Version
@@ -57,8 +53,6 @@ __all__ = ["Change", "Collection", "Conflict", "Database", "Document", "Peers", 
 
 IN_FLIGHT: Final = 256
 """Requests that wait for their answers at one time; one more waits for its turn."""
-READERS: Final = 4
-"""Threads that read; a long query holds one of them."""
 R = TypeVar("R")
 
 
@@ -125,17 +119,16 @@ class Database:
 
     def __init__(self, blocking: client.Database, requests: Transport) -> None:
         """``blocking`` reads, ``requests`` go to the same store."""
-        self._blocking = blocking
+        self.threads: Final = Threads()
+        """Read for all that is asked here."""
+        self.blocking: Final = blocking
+        """The same database for threads of its user's own."""
+        self._blocking, self._run = blocking, self.threads.run
         self.peers: Final = Peers(self)
         self.nodes: Final = Nodes(self)
         self.tenants: Final = Tenants(self)
-        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="entgldb-read")
         self._requests = requests
-        self._closed = False
-        self._gathering = Gathering(self._run)
         self.directory: Final = blocking.directory
-        self.blocking: Final = blocking
-        """The same database for threads of its user's own."""
 
     def __getitem__(self, name: str) -> Collection:
         return Collection(self, name)
@@ -152,7 +145,7 @@ class Database:
 
     async def attach(self) -> None:
         """Connect to the node's socket now. Raises NoNodeError when no node is running."""
-        if self._closed:
+        if self.threads.closed:
             raise closed()
         await self._requests.attached()
 
@@ -161,12 +154,9 @@ class Database:
 
         A request that still waits gets a NoAnswerError.
         """
-        if not self._closed:
-            self._closed = True
+        if not self.threads.closed:
             self._requests.close()
-            work = asyncio.get_running_loop().run_in_executor(self._threads, self._blocking.close)
-            self._threads.shutdown(wait=False)
-            await work
+            await self.threads.close(self._blocking.close)
 
     collections = aside(client.Database.collections)
     token = aside(client.Database.token)
@@ -270,31 +260,12 @@ class Database:
         with self._blocking.settling(message):
             return await self._requests.request(message)
 
-    async def _commit(self, writes: tuple[Write, ...], request: RequestId | None) -> list[Version | None]:
-        message = commit(request or self._blocking.next_request(), writes)
-        return client_writes.versions(await self.request(message), writes)
-
-    async def _run(self, work: Callable[[], R]) -> R:
-        if self._closed:
-            raise closed()
-        # for whom it is asked, and under which name, holds in the thread, too
-        run = copy_context().run
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run, work)
-
-    async def _gathered(self, work: Callable[[], R]) -> R:
-        return await self._gathering.do(work)
-
-    async def _paged(self, found: Iterator[R]) -> AsyncIterator[R]:
-        while page := await self._run(lambda: list(islice(found, PAGE))):
-            for one in page:
-                yield one
-
 
 class Peers:
     """``db.peers``: the replicated list of remote peers, as in the blocking API."""
 
     def __init__(self, database: Database) -> None:
-        self._run, self._blocking = database._run, database._blocking.peers
+        self._run, self._blocking = database.threads.run, database._blocking.peers
 
     async def update_remote_peer(self, node_id: str, **fields: Any) -> bool:
         """Change the given fields, as in the blocking API; False when nothing differs."""
@@ -314,7 +285,7 @@ class Nodes:
     """``db.nodes``: the nodes of the cluster, as in the blocking API."""
 
     def __init__(self, database: Database) -> None:
-        self._run, self._blocking = database._run, database._blocking.nodes
+        self._run, self._blocking = database.threads.run, database._blocking.nodes
 
     all = aside(client_nodes.Nodes.all)
     retire = aside(client_nodes.Nodes.retire)
@@ -328,7 +299,7 @@ class Tenants:
     """``db.tenants``: the tenants of a cloud node, as in the blocking API."""
 
     def __init__(self, database: Database) -> None:
-        self._run, self._blocking = database._run, database._blocking.tenants
+        self._run, self._blocking = database.threads.run, database._blocking.tenants
 
     all = aside(client_tenants.Tenants.all)
     get = aside(client_tenants.Tenants.get)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from entgldb.client.aio.feed import Following
     from entgldb.client.aio.live import Live
+    from entgldb.client.aio.threads import Threads
     from entgldb.client.database import Database
     from entgldb.client.spread import Spread
     from entgldb.client.writes import Document
-    from entgldb.messages.client import RequestId, Write
     from entgldb.messages.model import Version
     from entgldb.messages.schema import Message
 
@@ -24,7 +24,15 @@ S = TypeVar("S")
 class Door(Protocol):
     """The file of a node, read in threads, and the way to its actors."""
 
-    _blocking: Database
+    @property
+    def blocking(self) -> Database:
+        """The same database for threads of its user's own."""
+        ...
+
+    @property
+    def threads(self) -> Threads:
+        """The threads that read."""
+        ...
 
     def changes(
         self,
@@ -49,22 +57,6 @@ class Door(Protocol):
 
     async def request(self, message: Message) -> Message:
         """Send a request to the store and give its answer."""
-        ...
-
-    async def _commit(self, writes: tuple[Write, ...], request: RequestId | None) -> list[Version | None]:
-        """The versions that a commit made, durable; None where a delete met nothing."""
-        ...
-
-    async def _run(self, work: Callable[[], R]) -> R:
-        """Have a reading thread do something."""
-        ...
-
-    async def _gathered(self, work: Callable[[], R]) -> R:
-        """As ``_run``, of what takes no time to speak of: several share a turn of a thread."""
-        ...
-
-    def _paged(self, found: Iterator[R]) -> AsyncIterator[R]:
-        """The items of an iterator, a page at a time from a reading thread."""
         ...
 
 
