@@ -227,6 +227,9 @@ class Event(StrEnum):
     CLUSTER = "cluster"
     """A cloud node was told which cluster it serves no more."""
     TENANT = "tenant"
+    NODE = "node"
+    """The node, or one of its actors, was told to stop, to read its configuration again, to log another way,
+    not to lead, to drop its links, to mend its documents or to forget history."""
     PRUNED = "pruned"
     """The oldest rows of the audit log itself have gone."""
 

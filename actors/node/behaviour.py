@@ -25,7 +25,7 @@ from entgldb.actors.node.supervision import (
     Above,
     Child,
 )
-from entgldb.messages.administration import SetLogLevel
+from entgldb.messages.administration import Event, Happened, SetLogLevel
 from entgldb.messages.client import Done, Refused, Reload, Report, Status, Stop, WhoIs
 from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
@@ -129,9 +129,8 @@ class NodeKeeper(Behaviour):
             self._report_start(ctx)
             return
         told = self._apply_settings(message.settings, ctx)
-        for asker in self._reloads:
-            ctx.answer(asker, told)
-        self._reloads.clear()
+        while self._reloads:
+            ctx.answer(self._reloads.pop(0), told)
         ctx.answer(ctx.asker, self._ready())
 
     def on_ready(self, message: Ready, ctx: Context) -> None:
@@ -146,9 +145,8 @@ class NodeKeeper(Behaviour):
         """A child could not be built, or the launcher could not read the configuration again."""
         ctx.log(ERROR, f"{message.code}: {message.text}")
         if self._reloads:
-            for asker in self._reloads:
-                ctx.answer(asker, message)
-            self._reloads.clear()
+            while self._reloads:
+                ctx.answer(self._reloads.pop(0), message)
         elif not self._reported:
             self._fault = message
             self._report_start(ctx)
@@ -283,7 +281,9 @@ class NodeKeeper(Behaviour):
         if "InitialRemotePeers" in changed and self._initial_ticket:
             self._initial_ticket += 1
             self._apply_initial(ctx)
-        ctx.log(INFO, f"reload: changed {changed}, restart needed for {restart_needed}")
+        told = f"changed {changed}, restart needed for {restart_needed}"
+        ctx.log(INFO, f"reload: {told}")
+        ctx.tell("store", Happened(Event.NODE.value, "reload", told))
         return Report({"changed": changed, "restart_needed": restart_needed})
 
     def _slice(self, name: str) -> Configure:
@@ -440,9 +440,8 @@ class NodeKeeper(Behaviour):
             body[name] = answer.body if isinstance(answer, Report) else None
         told = [a.body for a in answers.values() if isinstance(a, Report)]
         body["alarms"] = gathered([{"alarms": self._alarms.report()}, *told])
-        if self._http is not None:
-            told_of = self._http
-            body["http"] = {"url": told_of.url, "state": told_of.state, "restarts": told_of.restarts}
+        if (http := self._http) is not None:
+            body["http"] = {"url": http.url, "state": http.state, "restarts": http.restarts}
         body["state"] = "degraded" if any(child.degraded for child in self.children.values()) else "ok"
         return Report(body)
 
@@ -465,6 +464,7 @@ class NodeKeeper(Behaviour):
         if self._stopping:
             return
         self._stopping = True
+        ctx.tell("store", Happened(Event.NODE.value, "stop", "begun"))
         first = {name: StopNow() for name in CHILDREN[1:] if self.children[name].up}
         self._collect(first, lambda _, ctx: self._stop_store(ctx), ctx, STOP_PATIENCE)
 

@@ -100,7 +100,7 @@ class StoreKeeper(Behaviour):
     ) -> None:
         super().__init__()
         self._disk = DiskGate(settings, disk, self.count)
-        self._clock = ClockGate()
+        self._clock = ClockGate(store)
         self._expiry = Expiry()
         self.settings = settings
         self.store = store
@@ -216,6 +216,7 @@ class StoreKeeper(Behaviour):
         elif message.actor == self.name:
             self.handle(inner, ctx)
         else:
+            self._auditor.passed_on(inner, ctx.asker, ctx)
             ctx.forward(message.actor, message.payload)
 
     def on_behalf(self, message: administration.Behalf, ctx: Context) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from entgldb.messages.client import Commit, CommitDone, Refused
+from entgldb.messages.client import Commit, CommitDone, Refused, RequestId
 from entgldb.messages.errors import ProtocolError
 from entgldb.messages.local.actors import Applied, Apply
 from entgldb.messages.schema import Message
@@ -19,10 +19,12 @@ CALL_CHARACTERS_MAX: Final = 128
 
 def traced(request: Message, answer: Message) -> str:
     """One line; empty for what is no write. It names versions, never a document, a key or a secret."""
-    if isinstance(request, Commit):
-        name = f"request {request.request.client.hex()}:{request.request.counter}"
-        if request.call:
-            name += f" ({request.call[:CALL_CHARACTERS_MAX]!a})"
+    named = getattr(request, "request", None)
+    if isinstance(named, RequestId):
+        kind = "" if isinstance(request, Commit) else f"{request} of "
+        name = f"{kind}request {named.client.hex()}:{named.counter}"
+        if call := getattr(request, "call", ""):
+            name += f" ({call[:CALL_CHARACTERS_MAX]!a})"
         if isinstance(answer, CommitDone):
             return (
                 f"{name} is committed as {_told((w.origin, w.seq) for w in answer.written)}, lsn {answer.lsn}"

@@ -24,6 +24,7 @@ from entgldb.actors.behaviour import refused
 from entgldb.actors.host import build
 from entgldb.actors.host.log import LogFile
 from entgldb.actors.host.system import NodeSystem
+from entgldb.actors.node.reloading import merge
 from entgldb.actors.node.supervision import Watched
 from entgldb.actors.tls.http_certificate import CERTIFICATE, RENEW_EVERY
 from entgldb.launch.node import web
@@ -285,12 +286,14 @@ class Launcher:
         self._signals.reload = False
         self._supervisor.reloading()
         try:
-            self._settings = self._load()
+            read = self._load()
         except EntglError as fault:
             self.system.tell(refused(fault), 0)
             self._supervisor.ready(f"the configuration is as before: {fault.text.splitlines()[0]}")
             return
-        self.system.tell(Boot(self._settings))
+        # a node actor that is started anew goes on with these: no door opens by an accident
+        self._settings = merge(self._settings, read).settings
+        self.system.tell(Boot(read))
         self.system.poll(1.0)
         self._supervisor.ready(f"{self._settings.store.node_id} serves, configuration read again")
 

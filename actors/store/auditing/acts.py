@@ -8,8 +8,10 @@ from typing import Any, Final
 from entgldb.actors.behaviour import Asker
 from entgldb.messages import client
 from entgldb.messages.administration import (
+    AcceptClock,
     AcceptKey,
     Audited,
+    Compact,
     Event,
     ExpelNode,
     Happened,
@@ -19,6 +21,7 @@ from entgldb.messages.administration import (
     RetireNode,
     SetConflict,
     SetExpiry,
+    SetLogLevel,
     UnpinCluster,
 )
 from entgldb.messages.errors import InvalidError
@@ -35,7 +38,19 @@ AUDITED: Final[dict[type[Message], Callable[[Any], Act]]] = {
     ExpelNode: lambda said: Act(Event.MEMBER, said.node_id, "expelled"),
     AcceptKey: lambda said: Act(Event.KEY, said.node_id, "accepted", key_id=said.key),
     HealOrigin: lambda said: Act(Event.FORK, said.origin, f"healed, {said.keep} kept"),
+    AcceptClock: lambda said: Act(Event.CLOCK, "", "accepted as it is"),
     ResetClock: lambda said: Act(Event.CLOCK, "", "reset"),
+    client.Stop: lambda said: Act(Event.NODE, "stop", "asked for"),
+    client.Reload: lambda said: Act(Event.NODE, "reload", "asked for"),
+    SetLogLevel: lambda said: Act(
+        Event.NODE, "log level", f"{said.level or 'as configured'} for {said.seconds:.0f} s"
+    ),
+    client.StandDown: lambda said: Act(Event.NODE, "stand down", f"for {said.seconds:.0f} s"),
+    client.Isolate: lambda said: Act(Event.NODE, "isolate", f"for {said.seconds:.0f} s"),
+    client.Verify: lambda said: Act(
+        Event.NODE, "verify", f"{'repair' if said.repair else 'compare'} with {said.peer or 'all'}"
+    ),
+    Compact: lambda said: Act(Event.NODE, "compact", "asked for"),
     client.SettleUnfit: lambda said: Act(
         Event.UNFIT, f"{said.origin} {said.seq}", "applied" if said.retry else "dropped"
     ),

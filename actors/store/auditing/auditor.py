@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from entgldb.actors.auditing import LEFT_OUT
-from entgldb.actors.behaviour import Asker, Context
+from entgldb.actors.behaviour import ERROR, Asker, Context
 from entgldb.actors.ports import Store
 from entgldb.actors.store.auditing.acts import AUDITED, act_of, event_of
 from entgldb.messages import client
@@ -56,6 +56,15 @@ class Auditor:
         if type(message) in AUDITED and type(message) is not Audited:
             act = act_of(message, asker)
             self._spared(act._replace(outcome=f"refused: {fault.code.value}"), act.event, ctx)
+
+    def passed_on(self, message: Message, asker: Asker | None, ctx: Context) -> None:
+        """A request goes to another actor. It is not held up by a file that cannot be written."""
+        if type(message) in AUDITED:
+            try:
+                with self._store.group():
+                    self._store.trail.note(act_of(message, asker), ctx.now_ms())
+            except EntglError as fault:
+                ctx.log(ERROR, f"{message} is not in the audit log: {fault.text}")
 
     def known(self, batch: Apply) -> Vector | None:
         """Before a batch is taken: what is here; None where it brings nothing to system collections."""

@@ -13,6 +13,7 @@ from typing import Final
 
 from entgldb.actors.behaviour import INFO, WARNING, Context, refuse
 from entgldb.actors.ports import Store
+from entgldb.actors.store.auditing.acts import act_of
 from entgldb.messages.administration import AcceptClock
 from entgldb.messages.client import Done
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
@@ -33,7 +34,8 @@ CLOCK_OK, OFF, ACCEPTED = "ok", "off", "accepted"
 class ClockGate:
     """Remembers what sync says of the clock, and what an operator says to that."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._verdict: ClockJudged | None = None
         self._heard_at = 0.0
         self._accepted = False
@@ -50,9 +52,13 @@ class ClockGate:
 
     def on_accept_clock(self, message: AcceptClock, ctx: Context) -> None:
         """An operator says: go on; refused where nothing is to be accepted."""
-        if self.state(ctx) == CLOCK_OK:
-            text = "the clock of this node is not off against its peers; writes are taken"
-            refuse(ctx, InvalidError(text))
+        try:
+            if self.state(ctx) == CLOCK_OK:
+                raise InvalidError("the clock of this node is not off against its peers; writes are taken")
+            with self._store.group():
+                self._store.trail.note(act_of(message, ctx.asker), ctx.now_ms())
+        except EntglError as fault:
+            refuse(ctx, fault)
             return
         self._accepted = True
         ctx.answer(ctx.asker, Done())

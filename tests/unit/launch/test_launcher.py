@@ -1,8 +1,9 @@
-"""The launcher when the actor system creates no node actor in time."""
+"""The launcher when the actor system creates no node actor in time, and after a reload."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,8 @@ from entgldb.launch.node.launcher import Launcher
 from entgldb.launch.node.notify import Supervisor
 from entgldb.messages.errors import NoAnswerError
 from entgldb.messages.local.actors import Boot
+from entgldb.messages.settings import HttpSettings
+from tests.unit.actors.node.test_reloading import RUNNING
 
 
 def test_a_node_that_cannot_be_created_is_tried_again_after_longer_and_longer_pauses(tmp_path: Path) -> None:
@@ -61,3 +64,21 @@ def test_a_node_actor_that_came_too_late_is_the_node_at_the_next_attempt(
     system.boot(None)  # type: ignore[arg-type]  # goes on as it is
     assert system.node_pid == 7
     assert [type(message) for message in told] == [Boot]
+
+
+def test_a_node_actor_that_is_started_anew_after_a_reload_opens_no_other_door() -> None:
+    """What waits for a restart of the node waits, though its file was read again and an actor dies."""
+    told: list[Any] = []
+    read = replace(
+        RUNNING,
+        sync=replace(RUNNING.sync, listen="0.0.0.0:7700", seeds=("b:7700",), discovery=False),
+        http=HttpSettings("0.0.0.0:8080"),
+    )
+    launcher = Launcher.__new__(Launcher)
+    launcher._settings, launcher._load = RUNNING, lambda: read
+    launcher._signals = SimpleNamespace(reload=True)  # type: ignore[assignment]  # all that is asked of it
+    launcher._system = SimpleNamespace(tell=told.append, poll=lambda _: None)  # type: ignore[assignment]  # as above
+    launcher._supervisor = Supervisor({})
+    launcher._reload()
+    assert told == [Boot(read)]
+    assert launcher._settings == replace(RUNNING, sync=replace(RUNNING.sync, seeds=("b:7700",)))

@@ -13,7 +13,7 @@ from entgldb.actors.behaviour import DEBUG, INFO
 from entgldb.actors.host import log
 from entgldb.actors.host.log import OLD_FILES_MAX, LogFile
 from entgldb.actors.node.log_level import LogLevel
-from entgldb.messages.administration import SetLogLevel
+from entgldb.messages.administration import SetLogLevel, Undelete
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import LOG_LEVEL_SECONDS_MAX
 from entgldb.messages.local.actors import Apply, Tick
@@ -79,9 +79,15 @@ def test_a_request_is_followed_to_another_node_and_no_line_holds_a_document() ->
     named = replace(one.put("k"), call="shop-42\nforged")
     one.ask(named)
     assert f":2 ('shop-42\\nforged') is committed as {origin} 2, lsn 2" in one.ctx.lines[-1]
+    one.ask(one.put("gone"), one.put("gone", None))
+    undelete = Undelete(one.request(), "users", "gone")
+    one.ask(undelete)
+    assert f"Undelete of request {b'c'.hex() * 16}:{undelete.request.counter} is committed as" in str(
+        one.ctx.lines
+    )
     entries = tuple(Entry(row.header, row.body, row.signature) for row in one.store.rows(0, 10))
     two.ask(Apply("sync", "s1", 0, 0, entries, False, peer="n1"))
-    assert f"n1 brought {origin} 1, {origin} 2" in two.ctx.lines
+    assert f"n1 brought {origin} 1, {origin} 2, {origin} 3, {origin} 4, {origin} 5" in two.ctx.lines
     assert "canary" not in str(one.ctx.lines + two.ctx.lines)
     quiet = Bench("n3", seed=b"\3" * 32)
     quiet.keeper.level = INFO

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from entgldb.messages.administration import Happened
 from entgldb.messages.client import Done, Refused, Reload, Report, Status, Stop, WhoIs
 from entgldb.messages.local.actors import (
     Addresses,
@@ -237,6 +238,7 @@ def test_stop_ends_the_links_then_the_store_then_tells_the_launcher() -> None:
     rig = Rig().all_ready()
     rig.told.clear()
     assert rig.ask(Stop()) == Done()
+    assert rig.take(Happened, "store") == [Happened("node", "stop", "begun")]
     stops = [(actor, type(m)) for actor, m in rig.told if isinstance(m, StopNow | Stopped)]
     assert stops == [(name, StopNow) for name in [*CHILDREN[1:], "store"]] + [("launcher", Stopped)]
     rig.hand(ChildExited("sync"))
@@ -265,6 +267,8 @@ def test_reload_brings_only_changed_slices() -> None:
     changed = replace(rig.node.settings, election=ElectionSettings("n1", "lan", priority=7))
     rig.hand(Boot(changed))
     assert asker.answers == [Report({"changed": ["election.priority"], "restart_needed": []})]
+    told = "changed ['election.priority'], restart needed for []"
+    assert rig.take(Happened, "store") == [Happened("node", "reload", told)]
     assert [(a, m.election) for a, m in rig.told if isinstance(m, Configure)] == [
         ("election", changed.election)
     ]

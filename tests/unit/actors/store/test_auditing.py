@@ -8,7 +8,9 @@ from entgldb.actors.store.auditing.acts import AUDITED
 from entgldb.actors.store.behaviour import REQUESTS
 from entgldb.messages import client, codec
 from entgldb.messages.administration import (
+    AcceptClock,
     Audited,
+    AwaitSpread,
     Behalf,
     Event,
     Happened,
@@ -17,17 +19,20 @@ from entgldb.messages.administration import (
     Resolve,
     RetireNode,
     SetConflict,
+    SetLogLevel,
     Undelete,
 )
 from entgldb.messages.client import Done, Refused
+from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.limits import AUDIT_BURST, AUDIT_PAUSE_SECONDS
-from entgldb.messages.local.actors import Apply, Tick
-from entgldb.messages.schema import Message
+from entgldb.messages.local.actors import Apply, ClockJudged, Tick
+from entgldb.messages.schema import REGISTRY, Channel, Message
+from entgldb.messages.tenants import AskTenant
 from entgldb.storage.audit.reading import chained, verify
 from entgldb.storage.audit.rows import Row
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
-from tests.support.fake_context import FakeAsker
+from tests.support.fake_context import FakeAsker, FakeContext
 from tests.unit.actors.store.test_store_keeper import NOW, Bench
 from tests.unit.actors.store.test_store_requests import write_peer
 
@@ -42,10 +47,33 @@ DAILY = {
     Undelete,
 }
 """The work of programs, of which there is no end."""
+QUESTIONS = {
+    client.Status,
+    client.SyncNow,
+    client.WhoIs,
+    client.TestPeer,
+    client.Ping,
+    AwaitSpread,
+    AskTenant,
+}
+"""Admin messages that change nothing; what is asked of a tenant is noted by its own store."""
+PASSED_ON = [kind for kind in REGISTRY.values() if kind.ADMIN and kind not in QUESTIONS]
 
 
 class Person(FakeAsker):
     who = "uid 7 pid 8"
+
+
+@pytest.fixture
+def passed_on(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
+    """What the store hands to other actors."""
+    told: list[Message] = []
+
+    def forward(_self: object, _actor: str, payload: bytes) -> None:
+        told.append(codec.decode(payload, Channel.LOCAL).message)
+
+    monkeypatch.setattr(FakeContext, "forward", forward)
+    return told
 
 
 def rows(bench: Bench) -> list[Row]:
@@ -66,6 +94,64 @@ def ask(bench: Bench, message: Message) -> list[Message]:
 def test_a_request_of_an_administrator_has_a_row(kind: type[Message]) -> None:
     asked = REQUESTS[kind].answers
     assert (kind in AUDITED) == ((asked and kind not in DAILY) or kind is Happened)
+
+
+@pytest.mark.parametrize("kind", PASSED_ON, ids=lambda kind: kind.__name__)
+def test_what_another_actor_is_told_to_do_has_a_row_that_names_who_told_it(
+    kind: type[Message], passed_on: list[Message]
+) -> None:
+    bench = Bench()
+    told = kind(30.0) if kind in (client.StandDown, client.Isolate) else kind()
+    ask(bench, client.Relay("node", codec.encode(told)))
+    assert [(row.event, row.who) for row in rows(bench)] == [("node", "uid 7 pid 8")]
+    assert passed_on == [told]
+
+
+def test_a_request_goes_on_to_another_actor_though_its_row_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, passed_on: list[Message]
+) -> None:
+    bench = Bench()
+
+    def full(*_: object) -> None:
+        raise EntglError("the disk is full", code=ErrorCode.DISK_FULL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store.trail, "note", full)
+        ask(bench, client.Relay("node", codec.encode(client.Stop())))
+    assert passed_on == [client.Stop()]
+    assert "Stop is not in the audit log: the disk is full" in bench.ctx.lines
+    assert rows(bench) == []
+
+
+def test_questions_have_no_row(passed_on: list[Message]) -> None:
+    bench = Bench()
+    questions = [client.Status(), client.Ping(), client.SyncNow()]
+    for question in questions:
+        ask(bench, client.Relay("node", codec.encode(question)))
+    assert passed_on == questions
+    assert rows(bench) == []
+
+
+@pytest.mark.usefixtures("passed_on")
+def test_a_level_of_the_log_is_told_with_its_time() -> None:
+    bench = Bench()
+    ask(bench, client.Relay("node", codec.encode(SetLogLevel("DEBUG", 600.0))))
+    ask(bench, client.Relay("node", codec.encode(SetLogLevel())))
+    assert [(row.subject, row.outcome) for row in rows(bench)] == [
+        ("log level", "DEBUG for 600 s"),
+        ("log level", "as configured for 0 s"),
+    ]
+
+
+def test_to_accept_the_clock_as_it_is_has_a_row_and_a_refusal_has_none() -> None:
+    bench = Bench()
+    assert isinstance(ask(bench, AcceptClock())[0], Refused)
+    assert rows(bench) == []
+    bench.ask(ClockJudged(True, -600_000, 2, 3))
+    assert ask(bench, AcceptClock()) == [Done()]
+    assert [(row.event, row.outcome, row.who) for row in rows(bench)] == [
+        ("clock", "accepted as it is", "uid 7 pid 8")
+    ]
 
 
 def test_an_act_has_a_row_in_its_own_transaction_and_no_value_in_it() -> None:
