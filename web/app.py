@@ -20,6 +20,7 @@ from entgldb.web.door.naming import named
 from entgldb.web.door.place import LOOPBACK
 from entgldb.web.feeds import Feeds
 from entgldb.web.health import Health
+from entgldb.web.members import Members
 from entgldb.web.metrics import Metrics
 from entgldb.web.openapi import Description
 from entgldb.web.problems import of_bug, of_http, of_ours
@@ -43,11 +44,13 @@ def application(db: Database, *, hosts: Collection[str] = LOOPBACK, tokens: Toke
     async def closing(app: Starlette) -> AsyncIterator[None]:
         async with dashboard.pulse.beating():
             yield
+        await members.invitation.end()
         await db.close()
 
-    feeds, dashboard = Feeds(db), Dashboard(db)
+    feeds, members = Feeds(db), Members(db)
+    dashboard = Dashboard(db, members.invitation.told)
     metrics = Metrics(db, lambda: feeds.clients)
-    verbs = (Documents(db), Administration(db), Upkeep(db), Streams(db), Actors(db))
+    verbs = (Documents(db), Administration(db), members, Upkeep(db), Streams(db), Actors(db))
     parts = (*verbs, feeds, Health(db), metrics)
     routes = [route for part in parts for route in part.routes()]
     app = Starlette(

@@ -60,6 +60,11 @@ _WRITE: Final = _closed(
     if_version=_VERSION,
     upsert={"type": "boolean"},
 )
+_INVITED: Final[dict[str, Schema]] = {
+    "state": {"enum": ["none", "open", "joined", "ended"]},
+    "node_id": _TEXT,
+    "reason": _TEXT,
+}
 _COLLATION: Final[Schema] = {"enum": ["nocase", None]}
 _QUERY: Final = _closed(
     filter=_FILTER,
@@ -92,6 +97,9 @@ BODIES: Final[dict[str, Schema]] = {
         scopes=_array(_TEXT),
         enabled={"type": "boolean"},
         max_rate=_COUNT,
+    ),
+    "invite": _closed(
+        **{"for": _TEXT}, at=_TEXT, minutes={"type": "number", "minimum": 0.05, "maximum": 1440}
     ),
     "resolve": _closed(("version", "take"), version=_VERSION, take={"type": ["string", "object"]}),
     "set_rule": _closed(("conflict",), conflict={"enum": ["lww", "merge"]}),
@@ -129,6 +137,11 @@ ANSWERS: Final[dict[str, dict[int, Schema | None]]] = {
     "status": {200: _OBJECT},
     "nodes": {200: _closed(("nodes",), nodes=_array(_OBJECT))},
     "retire": {200: _CHANGED},
+    "members": {200: _closed(("members",), members=_array(_OBJECT))},
+    "expel": {200: _CHANGED},
+    "invited": {200: _closed(("state",), **_INVITED)},
+    "invite": {201: _closed(("state", "code", "qr"), **_INVITED, code=_TEXT, qr=_TEXT)},
+    "withdraw": {204: None},
     "peers": {200: _closed(("peers",), peers=_array(_OBJECT))},
     "put_peer": {200: _CHANGED, 201: _CHANGED},
     "remove_peer": {204: None},

@@ -72,7 +72,8 @@ async def of_http(request: Request, fault: Exception) -> Response:
     """Starlette calls it where no route fits, or none with this method."""
     assert isinstance(fault, HTTPException), "it is registered for these alone"
     code = ErrorCode.NOT_FOUND if fault.status_code == 404 else ErrorCode.INVALID
-    error = EntglError(f"{request.method} {request.url.path}: {fault.detail}", code=code)
+    hint = "GET /v1/openapi.json, which has every path and method"
+    error = EntglError(f"{request.method} {request.url.path}: {fault.detail}", code=code, hint=hint)
     made = problem(error, fault.status_code)
     made.headers.update(fault.headers or {})
     return made

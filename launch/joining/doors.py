@@ -74,6 +74,11 @@ class Invitation:
                 task.cancel()
             await asyncio.gather(*self._serving, return_exceptions=True)
 
+    def withdraw(self) -> None:
+        """The code is worth nothing from now on; a guest that has the key already is heard to its end."""
+        if not self._spent:
+            self._end(Outcome(why_not="it was withdrawn"))
+
     def _accept(self) -> None:
         try:
             connection, address = self._listener.accept()

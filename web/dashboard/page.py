@@ -6,9 +6,9 @@ stream included, which it reads by ``fetch``. There is no cookie, so no other pa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sse_starlette import ServerSentEvent
 from starlette.middleware.gzip import GZipMiddleware
@@ -45,9 +45,10 @@ class Files(StaticFiles):
 class Dashboard:
     """The handlers, over one database."""
 
-    def __init__(self, db: Database) -> None:
-        self.pulse = Pulse(db)
-        self._views = (ClusterViews(db, self.pulse), DocumentViews(db))
+    def __init__(self, db: Database, invitation: Callable[[], dict[str, Any]]) -> None:
+        """``invitation``: what is told of the one that stands."""
+        self.pulse = Pulse(db, invitation=invitation)
+        self._views = (ClusterViews(db, self.pulse, invitation), DocumentViews(db))
 
     def routes(self) -> list[BaseRoute]:
         """The paths that they serve."""

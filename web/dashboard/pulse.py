@@ -41,7 +41,7 @@ VIEWS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "conflicts": ("store.conflicts",),
     "peers": ("election", "gateway"),
-    "nodes": ("sync.members", "sync.peers", "oplog.held_back_by", "election.gateway"),
+    "nodes": ("sync.members", "sync.peers", "oplog.held_back_by", "election.gateway", "invitation"),
     "upkeep": ("store.held", "store.unfit", "store.quarantined", "oplog.verify"),
 }
 """View -> the parts of the status that it shows."""
@@ -58,8 +58,14 @@ QUIET: Final = frozenset(
 class Pulse:
     """The looks at one database."""
 
-    def __init__(self, db: Database, clock: Callable[[], float] = time.time) -> None:
-        self._db, self._clock = db, clock
+    def __init__(
+        self,
+        db: Database,
+        clock: Callable[[], float] = time.time,
+        invitation: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        """``invitation``: what is told of the one that stands; the node itself knows of none."""
+        self._db, self._clock, self._invitation = db, clock, invitation
         self.status: dict[str, Any] = {}
         """The newest; empty while the node does not answer."""
         self.why = "not asked yet"
@@ -134,6 +140,7 @@ class Pulse:
         status = self.status
         if not status:
             return {"up": False, "why": self.why}
+        shown = {**status, "invitation": self._invitation()}
         store = status.get("store") or {}
         return {
             "up": True,
@@ -142,7 +149,7 @@ class Pulse:
             "gateway": (status.get("election") or {}).get("gateway"),
             "row": self.hour.rows[-1].fields(),
             "marks": {
-                view: crc32(json.dumps([still(_part(status, part)) for part in parts]).encode())
+                view: crc32(json.dumps([still(_part(shown, part)) for part in parts]).encode())
                 for view, parts in VIEWS.items()
             },
             "counts": {

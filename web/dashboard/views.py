@@ -17,8 +17,11 @@ from entgldb.web.dashboard.mesh import LINKS_MAX, links, picture
 from entgldb.web.dashboard.rendering import preview, render
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from entgldb.client.aio.database import Database
     from entgldb.client.database import Conflict
+    from entgldb.client.nodes import MemberRow
     from entgldb.messages.remote_peers import RemotePeer
     from entgldb.web.dashboard.pulse import Pulse
 
@@ -36,8 +39,8 @@ ABSENT: Final = object()
 class ClusterViews:
     """The handlers, over one database and the newest look at it."""
 
-    def __init__(self, db: Database, pulse: Pulse) -> None:
-        self._db, self._pulse = db, pulse
+    def __init__(self, db: Database, pulse: Pulse, invitation: Callable[[], dict[str, Any]]) -> None:
+        self._db, self._pulse, self._invitation = db, pulse, invitation
 
     def routes(self) -> list[Route]:
         """The paths that they serve."""
@@ -102,13 +105,21 @@ class ClusterViews:
     async def nodes(self, request: Request) -> Response:
         """The nodes of the cluster, those in trouble first."""
         skip, like = number(request, "skip", 0, SKIP_MAX) or 0, request.query_params.get("like", "")
-        order = {"absent": 0, "live": 1, "retired": 2}
-        rows = [row for row in await self._db.nodes.all() if like.lower() in row.node_id.lower()]
+        members = {row.node_id: row for row in await self._db.nodes.members()}
+        order = {"absent": 0, "live": 1, "retired": 2, "expelled": 3}
+        rows = [
+            row._replace(state="expelled") if _is_expelled(members.get(row.node_id)) else row
+            for row in await self._db.nodes.all()
+            if like.lower() in row.node_id.lower()
+        ]
         rows.sort(key=lambda row: (order.get(row.state, 1), row.node_id))
         status = await self._pulse.newest()
         return render(
             "nodes",
             nodes=rows[skip : skip + PAGE_ROWS],
+            members=members,
+            invitation=self._invitation(),
+            is_lan=status.get("role") == "lan",
             me=status.get("node_id"),
             gateway=(status.get("election") or {}).get("gateway"),
             like=like,
@@ -130,6 +141,10 @@ class ClusterViews:
             store=status.get("store") or {},
             log=status.get("oplog") or {},
         )
+
+
+def _is_expelled(member: MemberRow | None) -> bool:
+    return member is not None and member.state == "expelled"
 
 
 def _pages(skip: int, size: int, total: int) -> dict[str, Any]:

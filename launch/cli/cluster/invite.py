@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,9 @@ from entgldb.launch.cli.common import FAILED, common, leave, say, show
 from entgldb.messages.errors import EntglError, InvalidError
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import join_address, split_address
+
+if TYPE_CHECKING:
+    from entgldb.launch.joining.doors import Invitation, Outcome
 
 EVERYWHERE = ("::", "0.0.0.0")  # noqa: S104 -- what a configuration may say, not what is bound here
 OUTSIDE = ("192.0.2.1", 9)
@@ -27,8 +31,9 @@ OUTSIDE = ("192.0.2.1", 9)
 @click.option("--at", "host", default="", metavar="HOST", help="Where the new machine reaches this one.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="To wait at. [default: a free one]")
 @click.option("--qr", is_flag=True, help="Show the code as a QR code, too.")
+@click.option("--behalf", default="", hidden=True)
 def invite(
-    directory: Path, as_json: bool, node_id: str, minutes: float, host: str, port: int, qr: bool
+    directory: Path, as_json: bool, node_id: str, minutes: float, host: str, port: int, qr: bool, behalf: str
 ) -> None:
     """Show a code by which one new machine becomes a member, and wait for it.
 
@@ -42,6 +47,7 @@ def invite(
       entgldb invite --for till-3 --minutes 5 --qr
     """
     from entgldb.actors.cluster_key import read_cluster_key
+    from entgldb.client.upkeep.behalf import FOR
     from entgldb.launch.cli.node.audit import note
     from entgldb.launch.joining.code import new_code
     from entgldb.launch.joining.doors import Invitation
@@ -49,6 +55,7 @@ def invite(
     from entgldb.launch.node.config import load
     from entgldb.messages.administration import Event
 
+    FOR.set(behalf)
     if node_id:
         check_node_id(node_id, "--for")
     settings = load(directory)
@@ -62,21 +69,41 @@ def invite(
     seeds = (*settings.sync.announce, join_address(host, listen_port), *others)[:SEEDS_MAX]
 
     def admit(wanted: str) -> Admission | str:
-        if node_id and wanted not in ("", node_id):
-            return f"the invitation is for {node_id}, not for {wanted}"
-        if not node_id and wanted in {*known, *known_nodes(directory), settings.sync.node_id}:
-            return f"a node {wanted} is there already; to replace it, invite with --for {wanted}"
-        return Admission(cluster_key, node_id or wanted, seeds)
+        taken = {*known, *known_nodes(directory), settings.sync.node_id}
+        return _why_not(wanted, node_id, taken) or Admission(cluster_key, node_id or wanted, seeds)
 
     with _listener(host, port) as listener:
         code = new_code(host, listener.getsockname()[1])
         note(directory, Event.INVITED, node_id, f"for {minutes:g} minutes")
         _announce(code.text(), minutes, as_json, qr)
-        outcome = asyncio.run(Invitation(listener, code.secret, admit).wait(minutes * 60))
+        invitation = Invitation(listener, code.secret, admit)
+        outcome = asyncio.run(_kept_open(invitation, minutes * 60, watched=bool(behalf)))
     pinned = accept_key(directory, outcome, settings.sync.node_id, known)
     if outcome.node_id:
         note(directory, Event.JOINED, outcome.node_id, f"at {outcome.address}")
     _report(outcome, as_json, pinned)
+
+
+def _why_not(wanted: str, invited: str, taken: set[str]) -> str:
+    """Why a guest cannot have the id that it wants; empty: it can."""
+    if invited and wanted not in ("", invited):
+        return f"the invitation is for {invited}, not for {wanted}"
+    if not invited and wanted in taken:
+        return f"a node {wanted} is there already; to replace it, invite with --for {wanted}"
+    return ""
+
+
+async def _kept_open(invitation: Invitation, seconds: float, *, watched: bool) -> Outcome:
+    """How it ended. ``watched``: a program runs this command, and its closing of standard input withdraws."""
+    loop = asyncio.get_running_loop()
+
+    def closed() -> None:
+        loop.remove_reader(sys.stdin)
+        invitation.withdraw()
+
+    if watched:
+        loop.add_reader(sys.stdin, closed)
+    return await invitation.wait(seconds)
 
 
 def accept_key(directory: Path, outcome: Any, own: str, known: set[str]) -> bool:

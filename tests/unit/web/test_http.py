@@ -191,7 +191,7 @@ def test_a_body_is_bounded_and_of_a_kind(http: httpx.Client) -> None:
 
 
 def test_paths_and_methods_that_are_none(http: httpx.Client) -> None:
-    refused(http.get("/v1/nothing"), 404, "not-found")
+    assert "openapi.json" in refused(http.get("/v1/nothing"), 404, "not-found")["hint"]
     answer = http.post(one("users", "x"), json={})
     refused(answer, 405, "invalid")
     assert "GET" in answer.headers["allow"]

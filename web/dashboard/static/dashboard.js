@@ -260,6 +260,7 @@ async function call(form, button) {
     if (!answer.ok) return toast(await problemOf(answer), true);
     const told = answer.status === 204 ? {} : await answer.json();
     if (shows === "steps") tell(told.steps);
+    else if (shows === "code") invited(told);
     else toast(done ?? "done");
     form.closest("details")?.removeAttribute("open");
     button.removeAttribute("aria-busy");
@@ -282,6 +283,18 @@ function tell(steps) {
     return row;
   }));
   $("told").showModal();
+}
+
+// The code of an invitation, to be read aloud or looked at by a camera; it is forgotten when the dialog closes.
+function invited(told) {
+  const picture = new DOMParser().parseFromString(told.qr, "image/svg+xml").documentElement;
+  $("code-text").textContent = `entgldb init --join ${told.code}`;
+  $("code-picture").replaceChildren(picture);
+  $("code").addEventListener("close", () => {
+    $("code-text").textContent = "";
+    $("code-picture").replaceChildren();
+  }, { once: true });
+  $("code").showModal();
 }
 
 // A download brings the token too; without one the browser writes the file as it comes.

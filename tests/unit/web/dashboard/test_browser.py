@@ -340,6 +340,23 @@ def test_beyond_loopback_the_page_asks_for_a_token_and_keeps_it_in_its_tab(
     Tokens(first.directory).revoke("reader")
 
 
+def test_a_machine_is_invited_and_the_code_is_forgotten(watched: Watched, http: httpx.Client) -> None:
+    page = watched.show("nodes")
+    page.get_by_text("Invite a machine").click()
+    page.get_by_label("Address of this machine").fill("127.0.0.1")
+    page.get_by_role("button", name="Make a code").click()
+    code = page.locator("#code-text")
+    expect(code).to_contain_text("entgldb init --join ")
+    expect(page.locator("#code-picture svg")).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    expect(code).to_be_empty()
+    expect(page.locator("#code-picture svg")).to_have_count(0)
+    assert http.get("/v1/invitation").json() == {"state": "open"}
+    page.get_by_role("button", name="Withdraw").click()
+    watched.toast("withdrawn")
+    expect(page.locator("main")).to_contain_text("it was withdrawn")
+
+
 def test_a_node_is_retired_by_its_name(watched: Watched, first: Member) -> None:
     page = watched.show("nodes")
     row = page.locator("tbody tr", has_text="lan-2")
@@ -348,3 +365,13 @@ def test_a_node_is_retired_by_its_name(watched: Watched, first: Member) -> None:
     watched.toast("retired")
     expect(row).to_contain_text("retired")
     assert {node.node_id: node.state for node in first.db.nodes.all()}["lan-2"] == "retired"
+
+
+def test_a_node_is_expelled_by_its_name(watched: Watched, first: Member) -> None:
+    page = watched.show("nodes")
+    row = page.locator("tbody tr", has_text="lan-2")
+    row.get_by_role("button", name="Expel").click()
+    confirm(page, "lan-2", "Expel")
+    watched.toast("expelled")
+    expect(row).to_contain_text("expelled")
+    assert {row.node_id: row.state for row in first.db.nodes.members()}["lan-2"] == "expelled"
