@@ -10,22 +10,22 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from entgldb.messages.errors import EntglError
-from entgldb.web.actors import Actors
-from entgldb.web.administration import Administration
 from entgldb.web.dashboard.page import Dashboard
-from entgldb.web.documents import Documents
 from entgldb.web.door.auditing import Refusals
 from entgldb.web.door.guard import Guard
 from entgldb.web.door.naming import named
 from entgldb.web.door.place import LOOPBACK
-from entgldb.web.feeds import Feeds
 from entgldb.web.health import Health
-from entgldb.web.members import Members
 from entgldb.web.metrics import Metrics
 from entgldb.web.openapi import Description
 from entgldb.web.problems import of_bug, of_http, of_ours
-from entgldb.web.streams import Streams
-from entgldb.web.upkeep import Upkeep
+from entgldb.web.verbs.actors import Actors
+from entgldb.web.verbs.administration import Administration
+from entgldb.web.verbs.documents import Documents
+from entgldb.web.verbs.feeds import Feeds
+from entgldb.web.verbs.members import Members
+from entgldb.web.verbs.streams import Streams
+from entgldb.web.verbs.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

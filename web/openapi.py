@@ -17,8 +17,8 @@ from starlette.routing import Route
 from entgldb._version import VERSION
 from entgldb.messages.limits import COUNT_MAX, GROUP_ENTRIES_MAX, KEY_BYTES_MAX, NAME_CHARS_MAX
 from entgldb.web.bodies import SKIP_MAX, answer
-from entgldb.web.documents import PAGE_DOCUMENTS_MAX
 from entgldb.web.problems import MEDIA_TYPE
+from entgldb.web.verbs.documents import PAGE_DOCUMENTS_MAX
 
 Schema = dict[str, Any]
 _TEXT: Final[Schema] = {"type": "string"}

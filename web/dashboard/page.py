@@ -23,7 +23,7 @@ from entgldb.web.dashboard.documents import DocumentViews
 from entgldb.web.dashboard.pulse import WATCHERS_MAX, Pulse
 from entgldb.web.dashboard.rendering import HEADERS, render
 from entgldb.web.dashboard.views import ClusterViews
-from entgldb.web.feeds import event_stream
+from entgldb.web.verbs.feeds import event_stream
 
 if TYPE_CHECKING:
     from starlette.types import Scope

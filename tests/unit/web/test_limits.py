@@ -10,10 +10,10 @@ import pytest
 from starlette.requests import Request
 
 from entgldb.messages.errors import BusyError
-from entgldb.web import actors, feeds, streams
-from entgldb.web.actors import Actors
-from entgldb.web.feeds import Feeds
-from entgldb.web.streams import Streams
+from entgldb.web.verbs import actors, feeds, streams
+from entgldb.web.verbs.actors import Actors
+from entgldb.web.verbs.feeds import Feeds
+from entgldb.web.verbs.streams import Streams
 
 NOBODY: Any = None
 """Refused before any database is asked."""

@@ -1,4 +1,4 @@
-"""Who belongs, by HTTP: members, expelling, and an invitation by which one machine joins."""
+"""Membership by HTTP: members, expelling, and an invitation by which one machine joins."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from entgldb.launch.joining.code import Code, read_code
 from entgldb.launch.node.init import Plan, init
 from tests.support.one_node import one_node
 from tests.unit.web.serving import served
-from tests.unit.web.test_administration import eventually
 from tests.unit.web.test_http import refused
+from tests.unit.web.verbs.test_administration import eventually
 
 pytestmark = pytest.mark.slow
 PLACE = "/v1/invitation"

@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from entgldb.messages.errors import InvalidError
-from entgldb.web.feeds import Feeds
+from entgldb.web.verbs.feeds import Feeds
 
 
 class Followed:

@@ -1,4 +1,4 @@
-"""Who belongs, by HTTP: the members by key, expelling one, and an invitation by which one machine joins."""
+"""Membership by HTTP: the members by key, expelling one, and an invitation by which one machine joins."""
 
 from __future__ import annotations
 
