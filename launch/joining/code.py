@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 from entgldb.messages.errors import InvalidError
+from entgldb.messages.secret import Secret
 
 SECRET_BYTES: Final = 5
 """40 bits: an invitation ends after a few wrong guesses, and what is sent is of no help in guessing."""
@@ -30,19 +31,15 @@ class Code(NamedTuple):
 
     host: str
     port: int
-    secret: bytes
-
-    def __repr__(self) -> str:
-        """Without the secret: a code may stand in a traceback."""
-        return f"Code({self.host}:{self.port})"
+    secret: Secret
 
     def text(self) -> str:
         """As it is shown, in groups of four.
 
-        >>> Code("10.0.5.1", 9437, bytes(5)).text()
+        >>> Code("10.0.5.1", 9437, Secret(bytes(5))).text()
         '0G50-0181-4KEG-0000-0009-8'
         """
-        raw = _place(self.host) + self.port.to_bytes(2) + self.secret
+        raw = _place(self.host) + self.port.to_bytes(2) + self.secret.reveal()
         letters = _letters(raw + _check(raw))
         return "-".join(letters[start : start + GROUP] for start in range(0, len(letters), GROUP))
 
@@ -50,7 +47,7 @@ class Code(NamedTuple):
 def new_code(host: str, port: int) -> Code:
     """A code with a new secret. Raises InvalidError for a host that no code can hold."""
     _place(host)
-    return Code(host, port, secrets.token_bytes(SECRET_BYTES))
+    return Code(host, port, Secret(secrets.token_bytes(SECRET_BYTES)))
 
 
 def read_code(text: str) -> Code:
@@ -71,7 +68,7 @@ def read_code(text: str) -> Code:
         body[-SECRET_BYTES - 2 : -SECRET_BYTES],
         body[-SECRET_BYTES:],
     )
-    return Code(_host(place), int.from_bytes(port), secret)
+    return Code(_host(place), int.from_bytes(port), Secret(secret))
 
 
 def _place(host: str) -> bytes:

@@ -19,6 +19,7 @@ from entgldb.launch.joining.exchange import (
     WrongCodeError,
 )
 from entgldb.messages.errors import InvalidError
+from entgldb.messages.secret import Secret
 
 WRONG_CODES_MAX: Final = 3
 """Guesses after which an invitation ends: one in 2**40 for each."""
@@ -45,7 +46,7 @@ class Invitation:
     """Waits on a listening socket until one guest has joined, time is over, or too many guessed."""
 
     def __init__(
-        self, listener: socket.socket, secret: bytes, admit: Callable[[str], Admission | str]
+        self, listener: socket.socket, secret: Secret, admit: Callable[[str], Admission | str]
     ) -> None:
         """``admit`` takes the id that a guest wants; its answer is the admission, or why not."""
         self._listener = listener

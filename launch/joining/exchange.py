@@ -29,6 +29,7 @@ from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import split_address
+from entgldb.messages.secret import Secret
 from entgldb.storage.rules.members import KEY
 
 MAGIC: Final = b"entgldb join 1\n"
@@ -101,8 +102,8 @@ class _Side:
 class Guest(_Side):
     """The new node. Each step takes the frame that arrived, gives the one to send."""
 
-    def __init__(self, secret: bytes) -> None:
-        super().__init__(SPAKE2_A(secret, idA=_GUEST, idB=_HOST), _GUEST, _HOST)
+    def __init__(self, secret: Secret) -> None:
+        super().__init__(SPAKE2_A(secret.reveal(), idA=_GUEST, idB=_HOST), _GUEST, _HOST)
 
     def begin(self) -> bytes:
         """The first frame."""
@@ -125,8 +126,8 @@ class Guest(_Side):
 class Host(_Side):
     """The member that invited; one for each connection."""
 
-    def __init__(self, secret: bytes) -> None:
-        super().__init__(SPAKE2_B(secret, idA=_GUEST, idB=_HOST), _HOST, _GUEST)
+    def __init__(self, secret: Secret) -> None:
+        super().__init__(SPAKE2_B(secret.reveal(), idA=_GUEST, idB=_HOST), _HOST, _GUEST)
 
     def greet(self, frame: bytes) -> bytes:
         """Answer the first frame."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from entgldb.client.upkeep.behalf import FOR
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotAllowedError
+from entgldb.messages.secret import Secret
 from entgldb.web.door.auditing import address
 from entgldb.web.door.place import ANYWHERE
 from entgldb.web.problems import problem
@@ -80,8 +81,8 @@ class Guard:
             raise EntglError(
                 "a bearer token is needed", code=ErrorCode.TOKEN_REFUSED, hint="entgldb http-token add NAME"
             )
-        path = scope["path"]
-        found = self._tokens.admit(token.strip(), scope_of(scope["method"], path), _collection_of(path))
+        path, brought = scope["path"], Secret(token.strip())
+        found = self._tokens.admit(brought, scope_of(scope["method"], path), _collection_of(path))
         # each request is a task of its own, with a context of its own
         FOR.set(f"http-token {found.name}")
 

@@ -24,6 +24,7 @@ from entgldb.messages.errors import (
     NotAllowedError,
     NotFoundError,
 )
+from entgldb.messages.secret import Secret
 
 FILE: Final = "http-tokens.json"
 TOKEN_BYTES: Final = 32
@@ -70,7 +71,7 @@ class Tokens:
                 ) from None
         return self._read[1]
 
-    def add(self, name: str, scope: str, collections: Iterable[str], at_ms: int) -> str:
+    def add(self, name: str, scope: str, collections: Iterable[str], at_ms: int) -> Secret:
         """Make a token; it is shown once and kept nowhere. Raises InvalidError, EntglError already-exists."""
         known = self.all()
         if not _NAME.fullmatch(name):
@@ -81,7 +82,7 @@ class Tokens:
             raise EntglError(f"a token {name} is there", code=ErrorCode.EXISTS, hint="revoke it first")
         if len(known) >= TOKENS_MAX:
             raise InvalidError(f"{TOKENS_MAX} tokens are there", hint="entgldb http-token revoke NAME")
-        token = secrets.token_urlsafe(TOKEN_BYTES)
+        token = Secret(secrets.token_urlsafe(TOKEN_BYTES))
         self._write([*known, Token(name, _digest(token), scope, tuple(sorted(set(collections))), at_ms)])
         return token
 
@@ -92,7 +93,7 @@ class Tokens:
             raise NotFoundError(f"no token {name!r:.80}", hint="entgldb http-token list")
         self._write([one for one in known if one.name != name])
 
-    def admit(self, token: str, scope: str, collection: str | None) -> Token:
+    def admit(self, token: Secret, scope: str, collection: str | None) -> Token:
         """The token that was brought. Raises EntglError token-refused, NotAllowedError."""
         digest = _digest(token)
         found = next((one for one in self.all() if compare_digest(one.digest, digest)), None)
@@ -119,8 +120,8 @@ class Tokens:
         made.replace(self._file)
 
 
-def _digest(token: str) -> str:
-    return sha256(token.encode("utf-8", "replace")).hexdigest()
+def _digest(token: Secret) -> str:
+    return sha256(token.reveal()).hexdigest()
 
 
 def _token(row: dict[str, object]) -> Token:

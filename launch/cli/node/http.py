@@ -87,9 +87,9 @@ def add(directory: Path, as_json: bool, name: str, scope: str, collections: tupl
     token = tokens.add(name, scope, collections, time.time_ns() // 1_000_000)
     note(directory, Event.HTTP_TOKEN, name, f"made for {scope}", tokens.key_id(name))
     if as_json:
-        show({"name": name, "token": token})
+        show({"name": name, "token": token.text()})
     else:
-        say(token)
+        say(token.text())
 
 
 @http_token.command("list")

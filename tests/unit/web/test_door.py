@@ -15,6 +15,7 @@ from entgldb.launch.cli.common import run
 from entgldb.launch.cli.main import entgldb as command
 from entgldb.launch.node.child import environment
 from entgldb.messages.errors import ConfigError, EntglError, InvalidError, NotAllowedError, NotFoundError
+from entgldb.messages.secret import Secret
 from entgldb.web.door import tokens as tokens_module
 from entgldb.web.door.guard import scope_of
 from entgldb.web.door.place import Place, read_place
@@ -27,7 +28,7 @@ def test_a_token_is_shown_once_and_kept_as_a_hash(tmp_path: Path) -> None:
     tokens = Tokens(tmp_path)
     made = tokens.add("grafana", "read", ["b", "a"], 7)
     text = (tmp_path / FILE).read_text()
-    assert made not in text
+    assert made.text() not in text
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
     (kept,) = Tokens(tmp_path).all()
     assert (kept.name, kept.scope, kept.collections, kept.at_ms) == ("grafana", "read", ("a", "b"), 7)
@@ -47,7 +48,7 @@ def test_a_token_is_good_for_its_scope_and_its_collections(tmp_path: Path) -> No
         with pytest.raises(NotAllowedError):
             tokens.admit(token, scope, collection)
     with pytest.raises(EntglError, match="not known"):
-        tokens.admit("x" * 43, "read", None)
+        tokens.admit(Secret("x" * 43), "read", None)
     Tokens(tmp_path).revoke("r")
     with pytest.raises(EntglError, match="not known"):
         tokens.admit(reads, "read", "users")
@@ -146,7 +147,7 @@ def test_nobody_is_served_beyond_loopback_without_tls_and_a_token(tmp_path: Path
             assert http.get("/healthz").status_code == 200
             without = http.get("/v1/collections")
             assert (without.status_code, without.headers["www-authenticate"]) == (401, "Bearer")
-            bearer = {"Authorization": f"Bearer {token}"}
+            bearer = {"Authorization": f"Bearer {token.text()}"}
             # there is no node in this directory: the door was open
             assert http.get("/v1/collections", headers=bearer).status_code == 503
             assert http.post("/v1/collections/c/_find", json={}, headers=bearer).status_code == 503

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from entgldb.launch.joining.code import CODE_CHARS_MAX, Code, new_code, read_code
 from entgldb.messages.errors import InvalidError
+from entgldb.messages.secret import Secret
 
 NAMES = st.from_regex(r"[a-z][a-z0-9.-]{0,61}[a-z0-9]", fullmatch=True)
 HOSTS = st.one_of(st.ip_addresses(v=4).map(str), st.ip_addresses(v=6).map(str), NAMES)
@@ -17,7 +18,7 @@ LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 @settings(deadline=None)
 @given(HOSTS, st.integers(1, 65535), st.binary(min_size=5, max_size=5))
 def test_a_code_is_read_back_however_it_is_typed(host: str, port: int, secret: bytes) -> None:
-    code = Code(host, port, secret)
+    code = Code(host, port, Secret(secret))
     text = code.text()
     assert len(text) <= CODE_CHARS_MAX
     spoken = text.lower().replace("-", " ").replace("0", "o").replace("1", "l")
@@ -27,7 +28,7 @@ def test_a_code_is_read_back_however_it_is_typed(host: str, port: int, secret: b
 @settings(deadline=None)
 @given(st.integers(0), st.sampled_from(LETTERS))
 def test_no_single_wrong_letter_gives_another_place(position: int, letter: str) -> None:
-    text = Code("10.0.5.1", 9437, b"\1\2\3\4\5").text().replace("-", "")
+    text = Code("10.0.5.1", 9437, Secret(b"\1\2\3\4\5")).text().replace("-", "")
     place = position % len(text)
     wrong = text[:place] + letter + text[place + 1 :]
     if wrong == text:
@@ -69,6 +70,5 @@ def test_a_host_that_fits_into_no_code_is_refused(host: str) -> None:
 
 def test_the_secret_is_in_no_text_but_the_code() -> None:
     code = new_code("10.0.5.1", 9437)
-    assert code.secret.hex() not in repr(code)
-    assert repr(code.secret) not in repr(code)
+    assert repr(code) == "Code(host='10.0.5.1', port=9437, secret=<secret>)"
     assert new_code("10.0.5.1", 9437).secret != code.secret

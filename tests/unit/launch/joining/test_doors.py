@@ -13,8 +13,9 @@ from entgldb.launch.joining import doors
 from entgldb.launch.joining.code import Code
 from entgldb.launch.joining.doors import CONNECTIONS_MAX, WRONG_CODES_MAX, Invitation, Outcome, join
 from entgldb.launch.joining.exchange import Admission, Host, JoinError, WrongCodeError
+from entgldb.messages.secret import Secret
 
-SECRET = b"\1\2\3\4\5"
+SECRET = Secret(b"\1\2\3\4\5")
 ADMISSION = Admission(bytes(32), "till-3", ())
 
 
@@ -35,7 +36,7 @@ def invited(
 
 
 def wrong(code: Code) -> Code:
-    return code._replace(secret=b"wrong")
+    return code._replace(secret=Secret(b"wrong"))
 
 
 async def guess(code: Code) -> None:
@@ -174,7 +175,7 @@ def test_a_host_that_does_not_know_the_code_gets_nothing() -> None:
                 connection, _ = await asyncio.get_running_loop().sock_accept(listener)
                 async with doors._streams(sock=connection) as (reader, writer):
                     seen.append(await reader.read(4096))
-                    half = Host(b"guess")._own
+                    half = Host(Secret(b"guess"))._own
                     writer.write(len(half).to_bytes(2) + half)
                     seen.append(await reader.read(4096))
 

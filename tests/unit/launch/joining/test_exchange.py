@@ -16,14 +16,15 @@ from entgldb.launch.joining.exchange import (
     WrongCodeError,
 )
 from entgldb.messages.errors import InvalidError
+from entgldb.messages.secret import Secret
 
-SECRET = b"\1\2\3\4\5"
+SECRET = Secret(b"\1\2\3\4\5")
 KEY = bytes(range(32))
 ADMISSION = Admission(KEY, "till-3", ("10.0.5.1:9000", "[fd00::1]:9001"))
 
 
 def met(
-    guest_secret: bytes = SECRET, host_secret: bytes = SECRET, wanted: str = ""
+    guest_secret: Secret = SECRET, host_secret: Secret = SECRET, wanted: str = ""
 ) -> tuple[Guest, Host, bytes]:
     """Both after the halves went over, and the guest's proof."""
     guest, host = Guest(guest_secret), Host(host_secret)
@@ -45,7 +46,7 @@ def test_a_refusal_is_told_in_the_hosts_words() -> None:
 
 
 def test_neither_side_believes_another_code() -> None:
-    guest, host, proof = met(guest_secret=b"other")
+    guest, host, proof = met(guest_secret=Secret(b"other"))
     with pytest.raises(WrongCodeError):
         host.wanted(proof)
     with pytest.raises(WrongCodeError):
@@ -56,7 +57,7 @@ def test_the_key_goes_over_the_line_in_no_form() -> None:
     guest, host, proof = met()
     host.wanted(proof)
     sent = host.admit(ADMISSION)
-    for form in (KEY, KEY.hex().encode(), json.dumps(ADMISSION.seeds).encode(), SECRET):
+    for form in (KEY, KEY.hex().encode(), json.dumps(ADMISSION.seeds).encode(), SECRET.reveal()):
         assert form not in sent + proof + guest.begin()
 
 
@@ -87,7 +88,7 @@ def test_a_changed_byte_ends_the_exchange(step: str, place: int) -> None:
 
 def test_a_man_in_the_middle_with_halves_of_his_own_learns_nothing() -> None:
     guest, host = Guest(SECRET), Host(SECRET)
-    towards_host, towards_guest = Guest(b"guess"), Host(b"guess")
+    towards_host, towards_guest = Guest(Secret(b"guess")), Host(Secret(b"guess"))
     proof = guest.prove(towards_guest.greet(guest.begin()), "")
     with pytest.raises(WrongCodeError):
         towards_guest.wanted(proof)

@@ -315,7 +315,7 @@ def test_beyond_loopback_the_page_asks_for_a_token_and_keeps_it_in_its_tab(
 ) -> None:
     made = issue_server_certificate(tmp_path)
     tls = ("--tls-cert", str(made.certificate), "--tls-key", str(made.key))
-    token = Tokens(first.directory).add("reader", "read", [], 0)
+    token = Tokens(first.directory).add("reader", "read", [], 0).text()
     context = chromium.new_context(ignore_https_errors=True)
     options = ("--listen", "0.0.0.0:0", "--name", "localhost", *tls)
     with served(first.directory, *options, verify=False) as client:
