@@ -1,20 +1,101 @@
-"""The key that makes a node a member of its cluster, as it lies in its file."""
+"""The keys that make a node a member of its cluster, as they lie in its file.
+
+key(32)                           a cluster whose key was never changed: its name follows from the key
+key(32) name(8) older(32)...      the key that counts, the name for good, the keys before it, latest first
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from entgldb.messages.errors import ConfigError
 
 CLUSTER_KEY_NAME: Final = "cluster.key"
 CLUSTER_KEY_BYTES: Final = 32
+KEYS_MAX: Final = 4
+"""Keys that a node holds: the one that counts, and those before it under which others may still come."""
+_NAME_BYTES: Final = 8
+
+
+class ClusterKeys(NamedTuple):
+    """All that the file says."""
+
+    keys: tuple[bytes, ...]
+    """The one that counts is the first."""
+    name: str = ""
+    """The name of the cluster, 16 hex digits; empty: the key is the first one, and makes the name."""
+
+    def __repr__(self) -> str:
+        """Without the keys: it may stand in a traceback."""
+        return f"ClusterKeys({len(self.keys)} of {self.name or 'a new cluster'})"
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        key, *older = self.keys
+        return key + bytes.fromhex(self.name) + b"".join(older)
+
+    @property
+    def for_newcomer(self) -> bytes:
+        """The file of a node that joins now: it needs no older key."""
+        return ClusterKeys(self.keys[:1], self.name).content
+
+    def followed_by(self, key: bytes, name: str) -> ClusterKeys:
+        """The keys once ``key`` counts, in the cluster ``name``."""
+        older = [one for one in self.keys if one != key]
+        return ClusterKeys((key, *older)[:KEYS_MAX], name)
+
+
+def cluster_keys(content: bytes, where: str = "this") -> ClusterKeys:
+    """The keys in the bytes of a file. Raises ConfigError when it is something else."""
+    key, name, rest = content[:32], content[32:40], content[40:]
+    older = [rest[at : at + CLUSTER_KEY_BYTES] for at in range(0, len(rest), CLUSTER_KEY_BYTES)]
+    sizes = {len(one) for one in (key, *older)}
+    if sizes != {CLUSTER_KEY_BYTES} or len(older) >= KEYS_MAX or len(name) not in (0, _NAME_BYTES):
+        raise ConfigError(f"{where} is no cluster key of {CLUSTER_KEY_BYTES} bytes")
+    return ClusterKeys((key, *older), name.hex())
+
+
+def read_cluster_keys(path: str | Path) -> ClusterKeys:
+    """The keys in a file. Raises OSError, or ConfigError when it is something else."""
+    with open(path, "rb") as file:
+        return cluster_keys(file.read(CLUSTER_KEY_BYTES * KEYS_MAX + _NAME_BYTES + 1), str(path))
 
 
 def read_cluster_key(path: str | Path) -> bytes:
-    """The 32 bytes of a cluster key file. Raises OSError, or ConfigError when it is something else."""
-    with open(path, "rb") as file:
-        key = file.read(CLUSTER_KEY_BYTES + 1)
-    if len(key) != CLUSTER_KEY_BYTES:
-        raise ConfigError(f"{path} is no cluster key of {CLUSTER_KEY_BYTES} bytes")
-    return key
+    """The key that counts. Raises as ``read_cluster_keys``."""
+    return read_cluster_keys(path).keys[0]
+
+
+class KeyFile:
+    """The keys as the file has them now: it is read again once another has taken its place."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Raises as ``read_cluster_keys``."""
+        self.path = Path(path)
+        self._seen = self._look()
+        self._keys = read_cluster_keys(self.path)
+
+    @property
+    def keys(self) -> ClusterKeys:
+        """A file that cannot be read now changes nothing."""
+        seen = self._look()
+        if seen not in (None, self._seen):
+            with suppress(OSError, ConfigError):
+                self._keys, self._seen = read_cluster_keys(self.path), seen
+        return self._keys
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+
+Keys = Callable[[], ClusterKeys]
+"""The keys as of now."""

@@ -36,7 +36,9 @@ class Witness(Protocol):
 class ClusterCa(Protocol):
     """The CA of our cluster."""
 
-    public_key: bytes
+    @property
+    def public_key(self) -> bytes:
+        """Of the key that counts."""
 
     def attest(self, node_id: str, public_key: bytes, *, guest: bool = False) -> bytes:
         """The CA's word that a node writes with a key; ``guest``: a node of another cluster."""

@@ -9,16 +9,18 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from entgldb.actors.behaviour import Asker, Behaviour
-from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, read_cluster_key
-from entgldb.actors.ports import ClusterCa
+from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, KeyFile
 from entgldb.messages import settings
 from entgldb.messages.errors import EntglError
 from entgldb.messages.limits import TENANT_LINKS_MAX
 from entgldb.messages.local.actors import Configure
 from entgldb.messages.schema import Message
+
+if TYPE_CHECKING:
+    from entgldb.actors.tls.attestation import CaOfCluster
 
 
 class Edge(Protocol):
@@ -72,10 +74,11 @@ def build(configure: Configure) -> Built:
     return _BUILDERS[type(filled[0])](filled[0])
 
 
-def _ca(directory: str) -> ClusterCa:
+def _ca(directory: str) -> CaOfCluster:
     from entgldb.actors.tls.attestation import CaOfCluster
 
-    return CaOfCluster(read_cluster_key(Path(directory) / CLUSTER_KEY_NAME))
+    file = KeyFile(Path(directory) / CLUSTER_KEY_NAME)
+    return CaOfCluster(lambda: file.keys)
 
 
 def _store(given: settings.StoreSettings) -> Built:
@@ -160,7 +163,7 @@ def _sync(given: settings.SyncSettings) -> Built:
         from entgldb.actors.sync.discovery import Discovery
 
         Discovery(loop, given, links)
-    witness = CaWitness.of(_ca(given.directory).public_key)
+    witness = CaWitness(_ca(given.directory).authorities)
     return Sync(given, log, witness, links, None, chunks, lan.key), loop
 
 
@@ -182,7 +185,7 @@ def _gateway(given: settings.GatewaySettings) -> Built:
     log = LogReader.open(given.directory)
     chunks = FileChunks(given.directory)
     ca = None if given.role == "cloud" else _ca(given.directory)
-    witness = CaWitness(log.authorities) if ca is None else CaWitness.of(ca.public_key)
+    witness = CaWitness(log.authorities if ca is None else ca.authorities)
     prober = CloudProber(loop, tokens)
     return Gateway(given, log, witness, links, tokens, secrets, prober, chunks, ca), loop
 

@@ -1,8 +1,9 @@
 """Client secrets: referenced (``env:NAME``, ``file:PATH``) or sealed for the members of one cluster.
 
-Sealed is AES-256-GCM under a key derived from the cluster key by HKDF-SHA256 (RFC 5869). The associated data
-names everything that decides where the secret will be sent, so that a sealed text moved to another peer,
-authority or client does not open: an editor of the replicated list cannot have it posted elsewhere.
+Sealed is AES-256-GCM under a key derived from the cluster key by HKDF-SHA256 (RFC 5869). A secret that
+was sealed under an older key opens while this node holds that. The associated data names everything that
+decides where the secret will be sent, so that a sealed text moved to another peer, authority or client does
+not open: an editor of the replicated list cannot have it posted elsewhere.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from entgldb.actors.cluster_key import read_cluster_key
+from entgldb.actors.cluster_key import read_cluster_keys
 from entgldb.actors.oauth.secret_file import read_bounded
 from entgldb.messages.errors import ConfigError, SecretError
 from entgldb.messages.limits import PEM_BYTES_MAX, SECRET_BYTES_MAX
@@ -71,7 +72,7 @@ class KeyedSecrets:
     def seal(self, node_id: str, oauth2: OAuth2, secret: str) -> str:
         """``sealed:v1:KEYID:...`` of a secret in clear. Raises SecretError without a cluster key."""
         clear = _checked(secret, "the given client secret").reveal()
-        key, key_id = self._key()
+        key, key_id = self._keys()[0]
         nonce = os.urandom(NONCE_BYTES)
         sealed = AESGCM(key).encrypt(nonce, clear, self._bound_to(node_id, oauth2))
         return f"{SEALED}{key_id}:{base64.urlsafe_b64encode(nonce + sealed).decode().rstrip('=')}"
@@ -89,8 +90,8 @@ class KeyedSecrets:
 
     def _open(self, node_id: str, oauth2: OAuth2) -> Secret:
         key_id, _, text = oauth2.client_secret.removeprefix(SEALED).partition(":")
-        key, ours = self._key()
-        if key_id != ours:
+        key = next((key for key, ours in self._keys() if ours == key_id), None)
+        if key is None:
             raise SecretError(
                 f"the secret of peer {node_id} was sealed under another cluster key", hint="set it again"
             )
@@ -109,18 +110,19 @@ class KeyedSecrets:
         bound = [self._cluster, node_id, oauth2.authority, oauth2.client_id]
         return json.dumps([SEALED, "clientSecret", *bound, oauth2.token_endpoint, oauth2.ca_pem]).encode()
 
-    def _key(self) -> tuple[bytes, str]:
-        """The sealing key and its public name."""
+    def _keys(self) -> list[tuple[bytes, str]]:
+        """Of each cluster key the sealing key and its public name; of the one that counts first."""
         if not self._key_file:
             raise SecretError("this node has no cluster key to seal or open secrets with")
         try:
-            cluster_key = read_cluster_key(self._key_file)
+            keys = read_cluster_keys(self._key_file).keys
         except OSError as fault:
             raise SecretError(f"the cluster key cannot be read: {fault.strerror}") from None
         except ConfigError as fault:
             raise SecretError(fault.text) from None
-        key_id = _derive(cluster_key, b"secret-seal-id v1", 8)
-        return _derive(cluster_key, b"secret-seal v1", 32), key_id.hex()
+        return [
+            (_derive(key, b"secret-seal v1", 32), _derive(key, b"secret-seal-id v1", 8).hex()) for key in keys
+        ]
 
 
 def _derive(cluster_key: bytes, info: bytes, size: int) -> bytes:

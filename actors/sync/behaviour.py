@@ -348,7 +348,7 @@ class Sync(Behaviour):
         served = self.settings.shared or (cluster and cluster == pinned)
         if wire.PROBE in peer.hello.features and (served or (cluster and not pinned)):
             self._say_hello(peer, ctx)  # all that it came for
-        elif served and (noted or not ca_key or cluster in self._log.authorities()):
+        elif served and (noted or not ca_key or cluster in self._log.authorities().values()):
             self._open_session(peer, ctx)
         elif served or (cluster and not pinned):
             shared = self.settings.shared

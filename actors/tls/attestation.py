@@ -7,20 +7,43 @@ certificate begins with.
 
 from __future__ import annotations
 
-from entgldb.actors.tls.certificates import ca_key
-from entgldb.storage.rules.authorship import GUEST_MARK, author_statement, cluster_of
+from functools import lru_cache
+
+from entgldb.actors.cluster_key import ClusterKeys, Keys
+from entgldb.actors.tls.certificates import ca_key, ca_keys, name_of
+from entgldb.storage.rules.authorship import GUEST_MARK, author_statement
 
 
 class CaOfCluster:
-    """Implements ``ports.ClusterCa``."""
+    """Implements ``ports.ClusterCa`` by the cluster key that counts now."""
 
-    def __init__(self, cluster_key: bytes) -> None:
+    def __init__(self, keys: Keys) -> None:
         """Raises ConfigError for a key of the wrong size."""
-        self._key = ca_key(cluster_key)
-        self.public_key = self._key.public_key().public_bytes_raw()
-        self._cluster = cluster_of(self.public_key)
+        self._keys = keys
+        _derived(keys())
+
+    @classmethod
+    def of(cls, cluster_key: bytes) -> CaOfCluster:
+        """By one key that nobody changes. Raises as the class."""
+        held = ClusterKeys((cluster_key,))
+        return cls(lambda: held)
+
+    @property
+    def public_key(self) -> bytes:
+        """Of the key that counts."""
+        return next(iter(self.authorities()))
+
+    def authorities(self) -> dict[bytes, str]:
+        """The public key of each CA that this node holds, and the name of the cluster."""
+        return _derived(self._keys())
 
     def attest(self, node_id: str, public_key: bytes, *, guest: bool = False) -> bytes:
         """The CA's word that a node writes with a key; ``guest``: a node of another cluster."""
-        statement = author_statement(self._cluster, node_id, public_key, guest=guest)
-        return self._key.sign(statement) + (GUEST_MARK if guest else b"")
+        keys = self._keys()
+        statement = author_statement(name_of(keys), node_id, public_key, guest=guest)
+        return ca_key(keys.keys[0]).sign(statement) + (GUEST_MARK if guest else b"")
+
+
+@lru_cache(4)
+def _derived(keys: ClusterKeys) -> dict[bytes, str]:
+    return dict.fromkeys(ca_keys(keys), name_of(keys))

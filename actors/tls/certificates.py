@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES
+from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, ClusterKeys
 from entgldb.messages.errors import ConfigError, EntglError
 from entgldb.messages.model import check_node_id
 from entgldb.storage.rules.authorship import cluster_of
@@ -57,10 +57,13 @@ class Authority(NamedTuple):
         return self.certificate.public_bytes(Encoding.PEM).decode()
 
 
-def authority(cluster_key: bytes) -> Authority:
-    """The CA that follows from a cluster key. Raises ConfigError for a key of the wrong size."""
+def authority(cluster_key: bytes, cluster: str = "") -> Authority:
+    """The CA that follows from a cluster key. Raises ConfigError for a key of the wrong size.
+
+    ``cluster``: its name for good; empty: the one that the key makes.
+    """
     key = ca_key(cluster_key)
-    cluster = _name(key)
+    cluster = cluster or _name(key)
     name = _common_name(f"entgldb {cluster}")
     public = key.public_key()
     certificate = (
@@ -77,6 +80,16 @@ def authority(cluster_key: bytes) -> Authority:
 def cluster_name(cluster_key: bytes) -> str:
     """The first 16 hex digits of SHA-256(CA public key): tells clusters apart, gives nothing away."""
     return _name(ca_key(cluster_key))
+
+
+def name_of(keys: ClusterKeys) -> str:
+    """The name of the cluster whose keys these are."""
+    return keys.name or cluster_name(keys.keys[0])
+
+
+def ca_keys(keys: ClusterKeys) -> tuple[bytes, ...]:
+    """The public keys of the CAs that follow from them."""
+    return tuple(ca_key(key).public_key().public_bytes_raw() for key in keys.keys)
 
 
 def issue(

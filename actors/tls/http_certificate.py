@@ -13,9 +13,9 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from entgldb.actors.cluster_key import read_cluster_key
-from entgldb.actors.tls.certificates import authority, is_for_names, issue_for_names, still_good
-from entgldb.actors.tls.identity import read_certificate, read_key
+from entgldb.actors.cluster_key import read_cluster_keys
+from entgldb.actors.tls.certificates import authority, is_for_names, issue_for_names, name_of, still_good
+from entgldb.actors.tls.key_files import read_certificate, read_key
 from entgldb.storage.file.durable import write_whole
 
 CERTIFICATE, KEY, CA = "http.crt", "http.key", "http-ca.crt"
@@ -28,7 +28,8 @@ def http_certificate(
     directory: Path, cluster_key_file: str | Path, node_id: str, names: Sequence[str], now: datetime
 ) -> tuple[Path, Path]:
     """The certificate and key in ``directory``; made anew where missing, due, or of other names or CA."""
-    ca = authority(read_cluster_key(cluster_key_file))
+    keys = read_cluster_keys(cluster_key_file)
+    ca = authority(keys.keys[0], name_of(keys))
     certificate, key_file = directory / CERTIFICATE, directory / KEY
     key, leaf = read_key(key_file), read_certificate(certificate)
     good = (

@@ -12,36 +12,30 @@ from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
 from entgldb._version import BUILT_MS
-from entgldb.actors.cluster_key import read_cluster_key
-from entgldb.actors.tls.certificates import authority, is_ours, issue, key_of, node_id_in, still_good
+from entgldb.actors.cluster_key import ClusterKeys, KeyFile, Keys
+from entgldb.actors.tls.card import Card, modern
+from entgldb.actors.tls.certificates import key_of, name_of, node_id_in
+from entgldb.actors.tls.key_files import KEY_NAME, good_until_ms
 from entgldb.messages.errors import ConfigError, ProtocolError, Reason
-from entgldb.storage.file.durable import write_whole
 
 NOT_YET_VALID: Final = 9
 """OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID."""
 HAS_EXPIRED: Final = 10
 """OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED."""
-KEY_NAME: Final = "node.key"
 _BUILT: Final = datetime.fromtimestamp(BUILT_MS / 1000, UTC)
 
 log = logging.getLogger(__name__)
 
 
 class LanIdentity:
-    """A member of a cluster: a leaf of the cluster's CA, and contexts that accept only such leaves."""
+    """A member of a cluster: for each of its keys a leaf of that CA, and contexts that accept only such."""
 
     def __init__(
         self,
         directory: Path,
-        cluster_key: bytes,
+        keys: Keys,
         node_id: str,
         now: datetime | None = None,
         known_ms: int = 0,
@@ -51,14 +45,12 @@ class LanIdentity:
         ``known_ms``: the latest stamp that this node has stored.
         """
         self.node_id = node_id
+        self._keys = keys
         self._known = datetime.fromtimestamp(known_ms / 1000, UTC)
-        self._authority = authority(cluster_key)
-        self.cluster = self._authority.cluster
-        self._key_file, self._certificate_file = directory / KEY_NAME, directory / "node.crt"
-        self.server = self._context(ssl.PROTOCOL_TLS_SERVER)
-        self.client = self._context(ssl.PROTOCOL_TLS_CLIENT)
-        if not self.renew_if_due(now):
-            self._use()
+        self._directory = directory
+        self.cluster = name_of(keys())
+        self._made = keys()
+        self._cards = self._make(self._made, now)
 
     @classmethod
     def load(
@@ -69,14 +61,46 @@ class LanIdentity:
         now: datetime | None = None,
         known_ms: int = 0,
     ) -> LanIdentity:
-        """The same with the key read from its file. Raises ConfigError where that cannot be."""
+        """The same with the keys as their file has them. Raises ConfigError where that cannot be."""
         try:
-            key = read_cluster_key(cluster_key_file)
+            file = KeyFile(cluster_key_file)
         except OSError as fault:
             raise ConfigError(
                 f"the cluster key {cluster_key_file} cannot be read: {fault.strerror}"
             ) from None
-        return cls(Path(directory), key, node_id, now, known_ms)
+        return cls(Path(directory), lambda: file.keys, node_id, now, known_ms)
+
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        """One for each key that this node holds; that of the key that counts is the first."""
+        keys = self._keys()
+        if keys != self._made:
+            try:
+                self._cards, self._made = self._make(keys, None), keys
+                log.info("this node shows certificates under %d keys of its cluster", len(keys.keys))
+            except OSError as fault:
+                log.warning("no certificate under another cluster key yet: %s", fault)
+        return self._cards
+
+    @property
+    def server(self) -> ssl.SSLContext:
+        """For the next link that comes in: it shows the certificate that the dialler asks for."""
+        return self.cards[0].server
+
+    @property
+    def client(self) -> ssl.SSLContext:
+        """For a dial by the key that counts."""
+        return self.cards[0].client
+
+    @property
+    def key(self) -> str:
+        """Of the certificates, SHA-256 in hex: one key for all."""
+        return self._cards[0].shown
+
+    @property
+    def good_until_ms(self) -> int:
+        """The end of the certificate under the key that counts."""
+        return self._cards[0].good_until_ms
 
     def renew_if_due(self, now: datetime | None = None) -> bool:
         """Issue a new leaf at two thirds of the old one's life; links made from now on show it.
@@ -85,17 +109,13 @@ class LanIdentity:
         is none, makes one as of the release that is good for the latest time that was stored, too.
         """
         now = datetime.fromtimestamp(time.time(), UTC) if now is None else now
-        key = read_key(self._key_file)
-        leaf = None if key is None else read_certificate(self._certificate_file)
-        if key is not None and leaf is not None:
-            ours = leaf.public_key() == key.public_key() and is_ours(leaf, self._authority, self.node_id)
-            if ours and (now < _BUILT or still_good(leaf, now)):
-                return False
-        key = make_key(self._key_file) if key is None else key
-        leaf = issue(self._authority, self.node_id, key.public_key(), max(now, _BUILT), self._known)
-        write_whole(self._certificate_file, leaf.public_bytes(Encoding.PEM))
-        self._use()
-        return True
+        renewed = [card.renew_if_due(now, _BUILT, self._known) for card in self.cards]
+        return any(renewed)
+
+    def key_id_of(self, context: ssl.SSLContext) -> str:
+        """The cluster key under which a link of this context was made; empty: it is held no more."""
+        cards = (card for card in self._cards if context in (card.server, card.client))
+        return next((card.key_id for card in cards), "")
 
     def peer_of(self, certificate: dict[str, Any] | None) -> str:
         """The node id in a verified peer certificate, as ``getpeercert()`` gives it. Raises ProtocolError."""
@@ -115,22 +135,23 @@ class LanIdentity:
             raise ProtocolError("the certificate of the peer has no key on an elliptic curve")
         return key_of(public)
 
-    def _use(self) -> None:
-        leaf = read_certificate(self._certificate_file)
-        public = None if leaf is None else leaf.public_key()
-        self.key = key_of(public) if isinstance(public, ec.EllipticCurvePublicKey) else ""
-        self.good_until_ms = _good_until_ms(self._certificate_file)
-        for context in (self.server, self.client):
-            context.load_cert_chain(self._certificate_file, self._key_file)
+    def _make(self, keys: ClusterKeys, now: datetime | None) -> tuple[Card, ...]:
+        now = datetime.fromtimestamp(time.time(), UTC) if now is None else now
+        made = []
+        for number, key in enumerate(keys.keys):
+            file = self._directory / (f"node.{number}.crt" if number else "node.crt")
+            card = Card(key, self.cluster, self.node_id, file, self._directory / KEY_NAME)
+            if not card.renew_if_due(now, _BUILT, self._known):
+                card.use()
+            # ssl calls it with the name that the dialler asks for
+            card.server.sni_callback = self._choose
+            made.append(card)
+        return tuple(made)
 
-    def _context(self, protocol: int) -> ssl.SSLContext:
-        context = _modern(protocol)
-        # both ends compare the node id in the certificate; host names mean nothing on a LAN
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.verify_flags |= ssl.VERIFY_X509_STRICT
-        context.load_verify_locations(cadata=self._authority.pem)
-        return context
+    def _choose(self, link: ssl.SSLObject, name: str | None, asked: ssl.SSLContext) -> None:
+        card = next((card for card in self._cards if card.name == name), None)
+        if card is not None:
+            link.context = card.server
 
 
 class ServerIdentity:
@@ -162,9 +183,9 @@ class ServerIdentity:
         return [_stat(file) for file in self._files]
 
     def _read(self) -> ssl.SSLContext:
-        context = _modern(ssl.PROTOCOL_TLS_SERVER)
+        context = modern(ssl.PROTOCOL_TLS_SERVER)
         certificate_file, key_file = self._files
-        self.good_until_ms = _good_until_ms(certificate_file)
+        self.good_until_ms = good_until_ms(certificate_file)
         try:
             # an encrypted key is refused here instead of asking at the terminal
             context.load_cert_chain(certificate_file, key_file, password=lambda: b"")
@@ -178,7 +199,7 @@ def cloud_context(ca_pem: str = "") -> ssl.SSLContext:
 
     Raises ssl.SSLError when ``ca_pem`` holds no certificate.
     """
-    context = _modern(ssl.PROTOCOL_TLS_CLIENT)
+    context = modern(ssl.PROTOCOL_TLS_CLIENT)
     if ca_pem:
         context.load_verify_locations(cadata=ca_pem)
     else:
@@ -212,53 +233,9 @@ def classify(fault: BaseException) -> tuple[Reason, str]:
     return Reason.UNREACHABLE, f"{getattr(fault, 'strerror', None) or fault or type(fault).__name__}"
 
 
-def _modern(protocol: int) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    if protocol == ssl.PROTOCOL_TLS_SERVER:
-        context.num_tickets = 0  # links live long: nobody resumes a session
-    return context
-
-
-def _good_until_ms(file: Path) -> int:
-    leaf = read_certificate(file)
-    return 0 if leaf is None else int(leaf.not_valid_after_utc.timestamp() * 1000)
-
-
 def _stat(path: Path) -> tuple[int, int, int] | None:
     try:
         found = path.stat()
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def make_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """A new key of a node, kept in its file. Raises OSError."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    write_whole(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return key
-
-
-def key_in(directory: Path) -> str:
-    """The key by which others know the node in ``directory``, SHA-256 in hex; it is made where there is none.
-
-    Raises OSError.
-    """
-    path = directory / KEY_NAME
-    return key_of((read_key(path) or make_key(path)).public_key())
-
-
-def read_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
-    try:
-        key = load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError, TypeError):
-        return None
-    return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
-
-
-def read_certificate(path: Path) -> x509.Certificate | None:
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError):
-        return None

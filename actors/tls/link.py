@@ -23,8 +23,9 @@ class LinkOwner(Protocol):
 
     loop: SideLoop
 
-    def peer_of(self, transport: asyncio.BaseTransport) -> tuple[str, str]:
-        """The node id in the certificate of the other side, and its key. Raises ProtocolError."""
+    def peer_of(self, transport: asyncio.BaseTransport) -> tuple[str, str, str]:
+        """The node id in the certificate of the other side, its key, and the cluster's under which both are
+        members. Raises ProtocolError."""
 
     def proved(self, link: Link, who: str) -> None:
         """The other side of ``link`` has shown who it is: a node, or a client of a cloud."""
@@ -67,13 +68,13 @@ class Link(asyncio.BufferedProtocol):
             transport.abort()  # type: ignore[attr-defined]  # asyncio calls this with a Transport
             return
         try:
-            node_id, key = self._owner.peer_of(transport) if self._lan else ("", "")
+            node_id, key, under = self._owner.peer_of(transport) if self._lan else ("", "", "")
         except ProtocolError as fault:
             self.abort(Reason.TLS_REFUSED, fault.text)
             return
         if self._lan:
             self._owner.proved(self, node_id)
-        self._owner.loop.post(LinkUp(self.number, self.inbound, self.address, node_id, key))
+        self._owner.loop.post(LinkUp(self.number, self.inbound, self.address, node_id, key, under))
         self.writer.flush()
 
     def pause_writing(self) -> None:

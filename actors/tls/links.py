@@ -97,7 +97,7 @@ class TlsLinks:
         if self._lan is None:
             raise ConfigError("this node has no cluster key to dial LAN peers with")
         link = self._new(address, lan=True)
-        self.loop.spawn(self._dial(link, self._lan.client, verify_name=False))
+        self.loop.spawn(self._dial_lan(link, self._lan))
         return link.number
 
     def dial_cloud(self, target: CloudTarget) -> int:
@@ -143,11 +143,13 @@ class TlsLinks:
 
     # --- link.LinkOwner -----------------------------------------------------------------------------------
 
-    def peer_of(self, transport: asyncio.BaseTransport) -> tuple[str, str]:
-        """The node id in the certificate of the other side, and its key. Raises ProtocolError."""
+    def peer_of(self, transport: asyncio.BaseTransport) -> tuple[str, str, str]:
+        """The node id in the certificate of the other side, its key, and the cluster's under which both are
+        members. Raises ProtocolError."""
         assert self._lan is not None
         tls = transport.get_extra_info("ssl_object")
-        return self._lan.peer_of(tls.getpeercert()), self._lan.key_shown(tls.getpeercert(binary_form=True))
+        key = self._lan.key_shown(tls.getpeercert(binary_form=True))
+        return self._lan.peer_of(tls.getpeercert()), key, self._lan.key_id_of(tls.context)
 
     def frame_in(self, link: Link, payload: bytes) -> None:
         """Hand one frame to the actor; while it does not keep up, stop reading."""
@@ -190,26 +192,41 @@ class TlsLinks:
         except (ssl.SSLError, ValueError) as fault:
             link.down(Reason.TLS_REFUSED, f"caPem holds no usable certificate: {fault}")
             return
-        await self._dial(link, context, verify_name=True)
+        await self._dial(link, [(context, "")])
 
-    async def _dial(self, link: Link, context: ssl.SSLContext, *, verify_name: bool) -> None:
+    async def _dial_lan(self, link: Link, lan: LanIdentity) -> None:
+        """By the cluster key that counts; where the other side does not know it yet, by one of before."""
+        await self._dial(link, [(card.client, card.name) for card in lan.cards])
+
+    async def _dial(self, link: Link, ways: list[tuple[ssl.SSLContext, str]]) -> None:
+        """``ways``: contexts to try, each with the name that is asked for; empty: the host's, verified."""
         try:
             host, port = split_address(link.address)
             async with asyncio.timeout(DIAL_SECONDS_MAX):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: link,
-                    host,
-                    port,
-                    ssl=context,
-                    server_hostname=host if verify_name else "",
-                    ssl_handshake_timeout=HANDSHAKE_SECONDS_MAX,
-                    ssl_shutdown_timeout=SHUTDOWN_SECONDS_MAX,
-                    happy_eyeballs_delay=0.25,
-                )
+                for context, name in ways:
+                    try:
+                        await self._connect(link, context, host, port, name or host)
+                        return
+                    except ssl.SSLCertVerificationError as fault:
+                        if (context, name) == ways[-1] or classify(fault)[0] is not Reason.TLS_REFUSED:
+                            raise
         except EntglError as fault:
             link.down(Reason.INVALID, fault.text)
         except (OSError, ValueError) as fault:
             self._unopened(link, fault)
+
+    @staticmethod
+    async def _connect(link: Link, context: ssl.SSLContext, host: str, port: int, name: str) -> None:
+        await asyncio.get_running_loop().create_connection(
+            lambda: link,
+            host,
+            port,
+            ssl=context,
+            server_hostname=name,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS_MAX,
+            ssl_shutdown_timeout=SHUTDOWN_SECONDS_MAX,
+            happy_eyeballs_delay=0.25,
+        )
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Implements ``ports.Witness``: whether somebody has signed something, by the key of the cluster's CA."""
+"""Implements ``ports.Witness``: whether somebody has signed something, by the keys of the cluster's CAs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from entgldb.storage.rules.authorship import GUEST_MARK, author_statement, clust
 class CaWitness:
     """Believes the CAs of the clusters that this node belongs to or serves."""
 
-    def __init__(self, authorities: Callable[[], Mapping[str, bytes]]) -> None:
-        """``authorities``: cluster -> the public key of its CA, as of now."""
+    def __init__(self, authorities: Callable[[], Mapping[bytes, str]]) -> None:
+        """``authorities``: the public key of a CA -> its cluster, as of now."""
         self._authorities = authorities
 
     @classmethod
     def of(cls, ca_key: bytes) -> CaWitness:
         """For a member of one cluster."""
-        known = {cluster_of(ca_key): ca_key}
+        known = {ca_key: cluster_of(ca_key)}
         return cls(lambda: known)
 
     def signed(self, public_key: bytes, statement: bytes, signature: bytes) -> bool:
@@ -33,5 +33,5 @@ class CaWitness:
         signature, mark = author.attestation[:SIGNATURE_BYTES], author.attestation[SIGNATURE_BYTES:]
         return mark == (GUEST_MARK if guest else b"") and any(
             is_signed(ca_key, author_statement(cluster, node_id, key, guest=guest), signature)
-            for cluster, ca_key in self._authorities().items()
+            for ca_key, cluster in self._authorities().items()
         )

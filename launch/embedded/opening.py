@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from entgldb.actors.behaviour import Behaviour
-from entgldb.actors.cluster_key import read_cluster_key
+from entgldb.actors.cluster_key import read_cluster_keys
 from entgldb.actors.host.free_space import FreeSpace
 from entgldb.actors.oauth.secrets import KeyedSecrets
 from entgldb.actors.oplog.behaviour import OplogKeeper
@@ -147,7 +147,7 @@ class Actors:
                 # certificates take long to import
                 from entgldb.actors.tls.attestation import CaOfCluster
 
-                self._attest = CaOfCluster(read_cluster_key(Path(self._of_store.key_file))).attest
+                self._attest = CaOfCluster(lambda: read_cluster_keys(self._of_store.key_file)).attest
         else:
             # a node that is made of it later has this key attested when it starts
             node_id = check_node_id(node_id or owner_of(directory) or default_node_id())

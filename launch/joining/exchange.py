@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from spake2 import SPAKE2_A, SPAKE2_B
 
-from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES
-from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
+from entgldb.actors.cluster_key import cluster_keys
+from entgldb.messages.errors import ConfigError, EntglError, ErrorCode, InvalidError
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import split_address
 from entgldb.messages.secret import Secret
@@ -53,6 +53,7 @@ class Admission:
     """All that a new node needs to be a member."""
 
     cluster_key: bytes = field(repr=False)
+    """The content of its file."""
     node_id: str
     """Empty: the guest chooses its own."""
     seeds: tuple[str, ...]
@@ -171,12 +172,13 @@ def _read_admission(found: Mapping[str, Any]) -> Admission:
     try:
         key = base64.b64decode(found["cluster_key"], validate=True)
         node_id, seeds = found["node_id"], found["seeds"]
-        good = len(key) == CLUSTER_KEY_BYTES and isinstance(seeds, list) and len(seeds) <= SEEDS_MAX
+        cluster_keys(key)
+        good = isinstance(seeds, list) and len(seeds) <= SEEDS_MAX
         for seed in seeds:
             split_address(seed, "seed")
         if node_id != "":
             check_node_id(node_id, "node id")
-    except (KeyError, TypeError, ValueError, InvalidError):
+    except (KeyError, TypeError, ValueError, InvalidError, ConfigError):
         good = False
     if not good:
         raise JoinError("the inviting node's answer cannot be read", hint="use the same release")

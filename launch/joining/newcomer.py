@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from entgldb.actors.tls.identity import key_in
+from entgldb.actors.tls.key_files import key_in
 from entgldb.launch.joining.code import read_code
 from entgldb.launch.joining.doors import join
 from entgldb.launch.joining.exchange import Admission

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, read_cluster_key
+from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, read_cluster_keys
 from entgldb.actors.oauth.profiles import PROFILES
 from entgldb.launch.node.config_fields import Faults, Section, expand
 from entgldb.launch.node.config_peers import initial_peers
@@ -326,11 +326,11 @@ class _Builder:
 
 
 def cluster_name(key_file: Path) -> str:
-    """The first 16 hex digits of SHA-256(CA public key): all nodes of a cluster have it in common."""
+    """The first 16 hex digits of SHA-256(first CA's public key): all nodes of a cluster have it in common."""
     # certificates cost every importer 80 ms; only whoever starts a node needs them
     from entgldb.actors.tls import certificates
 
-    return certificates.cluster_name(read_cluster_key(key_file))
+    return certificates.name_of(read_cluster_keys(key_file))
 
 
 def _listen(value: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, CLUSTER_KEY_NAME, read_cluster_key
+from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, CLUSTER_KEY_NAME, read_cluster_keys
 from entgldb.actors.oauth.profiles import PROFILES
 from entgldb.actors.oauth.tenancy import BY_CLAIM, BY_MAP, WAYS
 from entgldb.client.access import check_writable
@@ -59,7 +59,7 @@ class Plan:
     seeds: tuple[str, ...] = ()
     cluster_key_file: Path | None = None
     cluster_key: bytes = field(default=b"", repr=False)
-    """The key itself, where a member gave it; empty: from the file, or a new one."""
+    """The content of its file, where a member gave it; empty: from a file, or a new key."""
     cloud: CloudOptions | None = None
     settings: dict[str, dict[str, bool | int | float]] = field(default_factory=dict)
     """Further settings by section, such as ``{"sync": {"interval": 1.0}}``."""
@@ -208,11 +208,11 @@ def _cluster_key(plan: Plan) -> bytes | None:
         return plan.cluster_key
     if plan.cluster_key_file is not None:
         try:
-            return read_cluster_key(plan.cluster_key_file)
+            return read_cluster_keys(plan.cluster_key_file).content
         except OSError as fault:
             raise InvalidError(f"--cluster-key-file {plan.cluster_key_file}: {fault.strerror}") from None
     kept = plan.directory / CLUSTER_KEY_NAME
-    return read_cluster_key(kept) if kept.exists() else secrets.token_bytes(CLUSTER_KEY_BYTES)
+    return read_cluster_keys(kept).content if kept.exists() else secrets.token_bytes(CLUSTER_KEY_BYTES)
 
 
 def _toml(plan: Plan, node_id: str, port: int) -> str:

@@ -50,7 +50,7 @@ from entgldb.storage.store import Store
 def cluster_of(word: str) -> tuple[str, CaOfCluster]:
     """The name and the CA of the cluster that is called ``word`` here."""
     key = sha256(word.encode()).digest()
-    return cluster_name(key), CaOfCluster(key)
+    return cluster_name(key), CaOfCluster.of(key)
 
 
 class Launcher:
@@ -224,7 +224,7 @@ class SimulatedNode:
         links = VirtualLinks(self._network, self, name)
         secrets = VirtualSecrets()
         ca = self._ca
-        witness = CaWitness(self.log.authorities) if ca is None else CaWitness.of(ca.public_key)
+        witness = CaWitness(self.log.authorities if ca is None else ca.authorities)
         if configure.store is not None:
             if self._opened:
                 self.store = self.kind.reopen(self.store, self.clock.now_ms())

@@ -365,6 +365,8 @@ class LinkUp(Message):
     """From the certificate of a LAN peer; empty on cloud links."""
     key: str = ""
     """Of that certificate, SHA-256 in hex."""
+    under: str = ""
+    """The key of the cluster under which both sides are members: the public key of its CA, in hex."""
 
 
 @message(131)

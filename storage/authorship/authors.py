@@ -82,7 +82,7 @@ def trust_nobody(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM _entgldb_meta WHERE name >= ? AND name < ?", _CAS)
 
 
-def authorities(connection: sqlite3.Connection) -> dict[str, bytes]:
-    """Cluster -> the public key of its CA, of those that are believed."""
+def authorities(connection: sqlite3.Connection) -> dict[bytes, str]:
+    """The public key of a CA -> its cluster, of those that are believed."""
     rows = connection.execute("SELECT name, value FROM _entgldb_meta WHERE name >= ? AND name < ?", _CAS)
-    return {name.removeprefix(_CA): key for name, key in rows.fetchall()}
+    return {key: name.removeprefix(_CA) for name, key in rows.fetchall()}

@@ -87,8 +87,8 @@ class LogQueries:
         )
         return dict(rows.fetchall())
 
-    def authorities(self) -> dict[str, bytes]:
-        """Cluster -> the public key of its CA, of the clusters that a cloud node serves."""
+    def authorities(self) -> dict[bytes, str]:
+        """The public key of a CA -> its cluster, of the clusters that a cloud node serves."""
         return authors.authorities(self.connection)
 
     def vector(self) -> Vector:

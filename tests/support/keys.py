@@ -29,7 +29,7 @@ def cluster(word: str) -> str:
 @lru_cache
 def ca(word: str) -> CaOfCluster:
     """Its CA."""
-    return CaOfCluster(cluster_key(word))
+    return CaOfCluster.of(cluster_key(word))
 
 
 def attests(word: str) -> Callable[[str, bytes], bytes]:

@@ -64,7 +64,7 @@ def keep_waiting(directory: Path, node_id: str, *, forked: bool = False) -> None
     """Give a node that does not run one entry that it cannot apply and one that it must hold; and a fork."""
     now_ms = time.time_ns() // 1_000_000
     store = Store.open(directory, node_id, now_ms)
-    ca = CaOfCluster(read_cluster_key(directory / "cluster.key"))
+    ca = CaOfCluster.of(read_cluster_key(directory / "cluster.key"))
     given = [(history(now_ms), CARELESS), (ahead(now_ms), EARLY)]
     if forked:
         given += [(branch(b'{"n":1}', now_ms), TWICE), (branch(b'{"n":2}', now_ms), TWICE)]

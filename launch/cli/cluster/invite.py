@@ -46,7 +46,7 @@ def invite(
       entgldb invite
       entgldb invite --for till-3 --minutes 5 --qr
     """
-    from entgldb.actors.cluster_key import read_cluster_key
+    from entgldb.actors.cluster_key import read_cluster_keys
     from entgldb.client.upkeep.behalf import FOR
     from entgldb.launch.cli.node.audit import note
     from entgldb.launch.joining.code import new_code
@@ -61,7 +61,7 @@ def invite(
     settings = load(directory)
     if settings.sync.role != "lan":
         raise InvalidError("a cloud node is no member of a cluster", hint="invite on a node of the LAN")
-    cluster_key = read_cluster_key(settings.store.key_file)
+    cluster_key = read_cluster_keys(settings.store.key_file).for_newcomer
     listen_host, listen_port = split_address(settings.sync.listen, "network.listen")
     host = host or (own_address() if listen_host in EVERYWHERE else listen_host)
     known, others = known_nodes(directory), linked(directory)

@@ -73,7 +73,7 @@ class LiveNode:
         self.loop = SideLoop(name)
         identity = LanIdentity.load(folder, folder / "cluster.key", name, None)
         self.links = TlsLinks(self.loop, lan=identity, listen=listen)
-        ca = CaOfCluster(KEY)
+        ca = CaOfCluster.of(KEY)
         self.store = Store.memory(name, name.encode(), time.time_ns() // 1_000_000, ca.attest)
         log = LogReader(self.store.connection)
         settings = SyncSettings(

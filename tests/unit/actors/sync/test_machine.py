@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from entgldb.actors.cluster_key import ClusterKeys
 from entgldb.actors.sync.machine import CERTIFICATE_ALARM_MS, DRIFT_ALARM_MS, Machine, drifts
 from entgldb.actors.tls.identity import LanIdentity, ServerIdentity
 from tests.support.fake_context import FakeContext
@@ -53,7 +54,7 @@ def test_alarms_stand_while_their_cause_does() -> None:
 
 
 def test_identities_tell_how_long_their_certificates_are_good(tmp_path: Path) -> None:
-    lan = LanIdentity(tmp_path, b"k" * 32, "lan-1")
+    lan = LanIdentity(tmp_path, lambda: ClusterKeys((b"k" * 32,)), "lan-1")
     made = issue_server_certificate(tmp_path)
     server = ServerIdentity(made.certificate, made.key)
     now = time.time() * 1000

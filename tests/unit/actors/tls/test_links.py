@@ -69,7 +69,7 @@ def raw_link(node: Node, who: LanIdentity) -> ssl.SSLSocket:
 
 def test_one_key_connects_and_each_side_knows_the_other(make: Make) -> None:
     one, two, mine, theirs = connected(make)
-    assert replace(one.up(), key="") == LinkUp(mine, False, two.address, "lan-2")
+    assert replace(one.up(), key="", under="") == LinkUp(mine, False, two.address, "lan-2")
     assert (two.up().inbound, two.up().node_id) == (True, "lan-1")
     assert one.links.send(mine, bye(1))
     assert two.links.send(theirs, BEAT)

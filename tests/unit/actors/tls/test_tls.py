@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 
 from entgldb._version import BUILT_MS
-from entgldb.actors.cluster_key import read_cluster_key
+from entgldb.actors.cluster_key import ClusterKeys, read_cluster_key
 from entgldb.actors.tls import identity as tls
 from entgldb.actors.tls.certificates import authority, cluster_name, node_id_in
 from entgldb.actors.tls.identity import LanIdentity, ServerIdentity, classify, cloud_context
@@ -147,7 +147,7 @@ def test_a_new_node_in_1970_has_a_certificate_as_of_the_release_and_one_of_today
 def test_a_certificate_is_good_at_the_latest_time_that_was_stored(tmp_path: Path) -> None:
     stored = datetime.fromtimestamp(BUILT_MS / 1000, UTC) + timedelta(days=500)
     known_ms = int(stored.timestamp() * 1000)
-    LanIdentity(tmp_path, KEY, "lan-1", IN_1970, known_ms)
+    LanIdentity(tmp_path, lambda: ClusterKeys((KEY,)), "lan-1", IN_1970, known_ms)
     assert leaf(tmp_path).not_valid_before_utc < stored < leaf(tmp_path).not_valid_after_utc
 
 

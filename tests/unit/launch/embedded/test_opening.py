@@ -271,7 +271,7 @@ def test_it_becomes_a_node_with_what_it_has(db: Database, capsys: pytest.Capture
         assert again["c"].put("l", {}) == (version.origin, version.seq + 1)
     key = meta(db.directory, "public_key")
     assert isinstance(key, bytes)
-    ca = CaOfCluster(read_cluster_key(db.directory / "cluster.key"))
+    ca = CaOfCluster.of(read_cluster_key(db.directory / "cluster.key"))
     assert attestation(db.directory) == ca.attest("lan-1", key), "the CA of its cluster answers for it"
     with pytest.raises(InvalidError, match="is that of node lan-1, not lan-3"):
         entgldb.open(db.directory, node_id="lan-3")

@@ -1,0 +1,145 @@
+"""A node that holds two keys of its cluster is linked with those that have moved and those that have not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from entgldb.actors.cluster_key import KEYS_MAX, ClusterKeys, KeyFile, cluster_keys
+from entgldb.actors.oauth.secrets import KeyedSecrets
+from entgldb.actors.tls.attestation import CaOfCluster
+from entgldb.actors.tls.certificates import ca_keys, cluster_name
+from entgldb.actors.tls.identity import LanIdentity
+from entgldb.actors.tls.links import TlsLinks
+from entgldb.actors.tls.witness import CaWitness
+from entgldb.messages.errors import ConfigError, Reason, SecretError
+from entgldb.messages.local.actors import LinkDown, LinkUp
+from entgldb.messages.model import Author
+from entgldb.messages.remote_peers import OAuth2
+from entgldb.messages.secret import Secret
+from entgldb.storage.authorship.identity import origin_of
+from tests.unit.actors.tls.links_rig import KEY, Node
+
+NEW = bytes(range(32, 64))
+NAME = cluster_name(KEY)
+OLD_ONLY, BOTH, NEW_ONLY = ClusterKeys((KEY,)), ClusterKeys((NEW, KEY), NAME), ClusterKeys((NEW,), NAME)
+Make = Callable[[str, ClusterKeys], Node]
+
+
+def key_id(key: bytes) -> str:
+    return ca_keys(ClusterKeys((key,)))[0].hex()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    nodes: list[Node] = []
+
+    def lan(node_id: str, keys: ClusterKeys) -> Node:
+        folder = tmp_path / node_id
+        folder.mkdir(exist_ok=True)
+        (folder / "cluster.key").write_bytes(keys.content)
+        who = LanIdentity.load(folder, folder / "cluster.key", node_id)
+        node = Node(lambda loop: TlsLinks(loop, lan=who, listen="127.0.0.1:0"))
+        nodes.append(node)
+        return node
+
+    yield lan
+    for node in nodes:
+        node.loop.stop()
+
+
+@pytest.mark.parametrize(
+    ("dials", "answers", "under"),
+    [
+        (BOTH, BOTH, NEW),
+        (BOTH, OLD_ONLY, KEY),
+        (OLD_ONLY, BOTH, KEY),
+        (NEW_ONLY, BOTH, NEW),
+        (BOTH, NEW_ONLY, NEW),
+    ],
+)
+def test_two_nodes_meet_by_the_newest_key_that_both_hold(
+    make: Make, dials: ClusterKeys, answers: ClusterKeys, under: bytes
+) -> None:
+    one, two = make("lan-1", dials), make("lan-2", answers)
+    one.links.dial(two.address)
+    assert (one.up().node_id, two.up().node_id) == ("lan-2", "lan-1")
+    assert (one.up().under, two.up().under) == (key_id(under), key_id(under))
+
+
+def test_once_a_key_is_held_no_more_nobody_comes_by_it(make: Make) -> None:
+    one, two = make("lan-1", OLD_ONLY), make("lan-2", NEW_ONLY)
+    one.links.dial(two.address)
+    assert one.down().reason == Reason.TLS_REFUSED
+    two.links.dial(one.address)
+    two.expect(LinkDown, 2)
+    assert {down.reason for down in two.of(LinkDown)} == {Reason.TLS_REFUSED}
+    assert not one.of(LinkUp)
+    assert not two.of(LinkUp)
+
+
+def test_a_running_node_takes_over_another_file_and_its_links_stay(make: Make, tmp_path: Path) -> None:
+    one, two = make("lan-1", OLD_ONLY), make("lan-2", OLD_ONLY)
+    one.links.dial(two.address)
+    shown = two.up().key
+    for name in ("lan-1", "lan-2"):
+        file = tmp_path / name / "cluster.key"
+        file.with_name("other").write_bytes(BOTH.content)
+        file.with_name("other").replace(file)
+    one.links.dial(two.address)
+    two.expect(LinkUp, 2)
+    assert (two.up().under, two.up().key) == (key_id(NEW), shown)
+    assert not two.of(LinkDown)
+
+
+def test_the_file_says_which_key_counts_and_the_name_stays() -> None:
+    assert cluster_keys(OLD_ONLY.content) == OLD_ONLY
+    moved = OLD_ONLY.followed_by(NEW, NAME)
+    assert cluster_keys(moved.content) == moved == BOTH
+    assert cluster_keys(moved.for_newcomer) == NEW_ONLY
+    assert moved.followed_by(KEY, NAME).keys == (KEY, NEW)
+    for number in range(2 * KEYS_MAX):
+        moved = moved.followed_by(bytes([number]) * 32, NAME)
+    assert len(cluster_keys(moved.content).keys) == KEYS_MAX
+    assert KEY.hex() not in repr(moved)
+
+
+@pytest.mark.parametrize("size", [0, 31, 33, 39, 41, 71, 40 + KEYS_MAX * 32, 41 + KEYS_MAX * 32])
+def test_what_is_no_key_file_is_refused(size: int) -> None:
+    with pytest.raises(ConfigError):
+        cluster_keys(bytes(size))
+
+
+def test_a_file_that_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "k").write_bytes(KEY)
+    file = KeyFile(tmp_path / "k")
+    (tmp_path / "k").unlink()
+    assert file.keys == OLD_ONLY
+    (tmp_path / "k").write_bytes(b"short")
+    assert file.keys == OLD_ONLY
+
+
+def test_a_writer_is_believed_by_each_key_that_is_held_and_attested_by_the_one_that_counts() -> None:
+    origin, public = origin_of("lan-1", bytes(32))
+    before, now = (CaOfCluster(lambda keys=keys: keys) for keys in (OLD_ONLY, BOTH))  # type: ignore[misc]  # bound
+    assert (before.public_key.hex(), now.public_key.hex()) == (key_id(KEY), key_id(NEW))
+    old, new = (Author(origin, public, ca.attest("lan-1", public)) for ca in (before, now))
+    assert old != new
+    assert CaWitness(now.authorities).attested(old)
+    assert CaWitness(now.authorities).attested(new)
+    assert not CaWitness(before.authorities).attested(new)
+
+
+def test_a_secret_sealed_under_an_older_key_opens_while_that_is_held(tmp_path: Path) -> None:
+    file, oauth2 = tmp_path / "k", OAuth2("https://a.example", "client")
+    secrets = KeyedSecrets(str(file), NAME)
+    file.write_bytes(OLD_ONLY.content)
+    sealed = OAuth2("https://a.example", "client", secrets.seal("cloud-1", oauth2, "hunter2"))
+    file.write_bytes(BOTH.content)
+    assert secrets.resolve("cloud-1", sealed) == Secret("hunter2")
+    assert secrets.matches("cloud-1", sealed, "hunter2")
+    file.write_bytes(NEW_ONLY.content)
+    with pytest.raises(SecretError, match="another cluster key"):
+        secrets.resolve("cloud-1", sealed)
