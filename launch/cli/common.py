@@ -16,9 +16,8 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 
 from entgldb.client.access import check_access, refused
-from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NotFoundError
+from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 from entgldb.messages.limits import DEPTH_MAX
-from entgldb.messages.model import check_collection
 from entgldb.messages.strict_json import read_object
 
 SCHEMA_VERSION: Final = 1
@@ -96,7 +95,7 @@ def run(command: click.Command, arguments: list[str]) -> int:
 
 def sentence(fault: EntglError) -> str:
     """``code: sentence. Try: command``."""
-    text = _ended(fault.text)
+    text = ended(fault.text)
     if not fault.definite:
         text += " It may have been done, or may yet be (definite: no)."
     told = f"{fault.code.value}: {text}" + (f" Try: {fault.hint}" if fault.hint else "")
@@ -104,7 +103,7 @@ def sentence(fault: EntglError) -> str:
     return "\n".join(map(harmless, told.split("\n"))) if fault.code is ErrorCode.CONFIG else harmless(told)
 
 
-def _ended(text: str) -> str:
+def ended(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
@@ -126,11 +125,6 @@ def utc(ms: int) -> str:
 def show(fields: dict[str, Any]) -> None:
     """One JSON object with the version of its form."""
     click.echo(as_json_text({"schema_version": SCHEMA_VERSION, **fields}))
-
-
-def version_fields(version: Any) -> dict[str, object] | None:
-    """A version as JSON shows it."""
-    return None if version is None else {"origin": version.origin, "seq": version.seq}
 
 
 def as_json_text(value: Any) -> str:
@@ -194,37 +188,6 @@ def read_json(text: str, name: str, depth_max: int = DEPTH_MAX) -> dict[str, Any
         # a shell has taken the double quotes, or the person has given none
         like = """like this: '{"name": "Ada"}'""" if "JSON" in fault.text else ""
         raise InvalidError(fault.text, hint=fault.hint or like) from None
-
-
-def meant(db: Any, collection: str) -> str:
-    """A remark on a collection in which there has never been a document; empty where there has.
-
-    Raises InvalidError for what is no name of one.
-    """
-    check_collection(collection, system=True)
-    known = db.collections(system=True)
-    if collection in known:
-        return ""
-    # difflib is needed by whoever mistyped, and by nobody else
-    from difflib import get_close_matches
-
-    near = get_close_matches(collection, known, 1, 0.5)
-    return f"there has never been a document in {collection} here" + (
-        f"; did you mean {near[0]}?" if near else ""
-    )
-
-
-def hint_at(db: Any, collection: str) -> None:
-    """On standard error: that nothing was found because the collection is none."""
-    if unknown := meant(db, collection):
-        say(f"note: {_ended(unknown)} Try: entgldb collections", err=True)
-
-
-def no_document(db: Any, collection: str, key: str, what: str = "no document") -> NotFoundError:
-    """The error of a key that is not there."""
-    unknown = meant(db, collection)
-    text = f"{what} {key!r} in {collection}" + (f": {unknown}" if unknown else "")
-    return NotFoundError(text, hint="entgldb collections" if unknown else f"entgldb find {collection}")
 
 
 @contextmanager

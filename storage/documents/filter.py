@@ -15,23 +15,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from entgldb.storage.rules.field_path import extract, kind
-from entgldb.storage.rules.filtering.nodes import (
-    Compared,
-    Elements,
-    Equal,
-    Every,
-    Exists,
-    Field,
-    Kinds,
-    No,
-    Node,
-    Part,
-    Pattern,
-    Size,
-    Some,
-)
+from entgldb.storage.rules.filtering import nodes
 from entgldb.storage.rules.filtering.parser import from_text, parse_filter, plain
 from entgldb.storage.rules.filtering.values import fold
+from entgldb.storage.rules.indexing.entries import is_large
 
 SQL_CHARS_MAX: Final = 500_000
 """Characters of a condition; SQLite takes twice as many. The plain matcher decides what would have more."""
@@ -40,8 +27,7 @@ SQL_VALUES_MAX: Final = 30_000
 LARGE: Final = "9223372036854775808.0"
 """The least number that fits no 64 bits."""
 _MATCHES: Final = "entgldb_matches(body, ?)"
-_INT_MAX: Final = 2**63 - 1
-_COMPARE: Final = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
+COMPARE: Final = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _KINDS: Final = {
     "null": "'null'",
     "bool": "'true','false'",
@@ -51,6 +37,7 @@ _KINDS: Final = {
     "object": "'object'",
 }
 
+_Sourced = nodes.Field | nodes.Exists | nodes.Size | nodes.Elements
 Lacks = Callable[..., bool]
 """Called with a path and some of ``array``, ``object``, ``large`` (a number beyond 64 bits) and ``null``:
 whether it is known that no document has any such thing there."""
@@ -73,7 +60,7 @@ def compile_filter(
     lacks: Lacks = lambda parts, *odd: True,
     *,
     collation: str | None = None,
-    rest: Node | None = None,
+    rest: nodes.Node | None = None,
 ) -> Condition:
     """A filter as SQL. Raises as ``parse_filter``.
 
@@ -105,41 +92,41 @@ class _Compiler:
     def __init__(self, lacks: Lacks) -> None:
         self._lacks = lacks
 
-    def node(self, node: Node) -> Condition:
-        if isinstance(node, Every):
+    def node(self, node: nodes.Node) -> Condition:
+        if isinstance(node, nodes.Every):
             return _joined([self.node(one) for one in node.nodes], "AND")
-        if isinstance(node, Some):
+        if isinstance(node, nodes.Some):
             return self._either([self.node(one) for one in node.nodes])
-        if isinstance(node, No):
+        if isinstance(node, nodes.No):
             inner = self.node(node.node)
             return Condition(f"(({inner.sql}) IS NOT TRUE)", inner.values)
-        if isinstance(node, Exists):
+        if isinstance(node, nodes.Exists):
             there = Condition(f"{kind(node.parts)} IS NOT NULL")
             # only an array on the way hides what is there
             return there if len(node.parts) == 1 else self._either([there, *self._among_arrays(node)])
-        if isinstance(node, (Size, Elements)):
+        if isinstance(node, (nodes.Size, nodes.Elements)):
             return self._either(self._among_arrays(node))
-        assert isinstance(node, Field)
+        assert isinstance(node, nodes.Field)
         return self._either([*self._usual(node), *self._among_arrays(node)])
 
-    def _usual(self, node: Field) -> list[Condition]:
+    def _usual(self, node: nodes.Field) -> list[Condition]:
         """Alternatives for where no array is at the path or on the way to it."""
         test = node.test
-        if isinstance(test, Equal):
+        if isinstance(test, nodes.Equal):
             return self._equal(node, test)
-        if isinstance(test, Compared):
+        if isinstance(test, nodes.Compared):
             return self._compared(node, test)
-        if isinstance(test, Kinds):
+        if isinstance(test, nodes.Kinds):
             return [
                 Condition(f"{kind(node.parts)} IN ({','.join(_KINDS[name] for name in sorted(test.names))})")
             ]
-        if isinstance(test, Part):
+        if isinstance(test, nodes.Part):
             return self._part(node, test)
-        assert isinstance(test, Pattern)
+        assert isinstance(test, nodes.Pattern)
         begins = _begins(node.parts, test.regex.prefix)
         return [_joined([begins, _asked(node)], "AND")]
 
-    def _equal(self, node: Field, test: Equal) -> list[Condition]:
+    def _equal(self, node: nodes.Field, test: nodes.Equal) -> list[Condition]:
         parts, field = node.parts, extract(node.parts)
         conditions, asked = [], set()
         kinds: dict[type, list[Any]] = {bool: [], float: [], str: []}
@@ -160,14 +147,14 @@ class _Compiler:
         for same in filter(None, kinds.values()):
             values = tuple(map(bound, same))
             marks = f"= {mark(same[0])}" if len(same) == 1 else f"IN ({','.join(map(mark, same))})"
-            if any(map(_is_ambiguous, same)):
+            if any(map(is_ambiguous, same)):
                 conditions.append(_typed(parts, same[0], marks, values))
             else:
                 # an index tells it alone: the document is not looked into
                 conditions.append(Condition(f"{field} {marks}", values))
         return conditions + [_joined([Condition(one), _asked(node)], "AND") for one in sorted(asked)]
 
-    def _compared(self, node: Field, test: Compared) -> list[Condition]:
+    def _compared(self, node: nodes.Field, test: nodes.Compared) -> list[Condition]:
         field = extract(node.parts)
         if isinstance(test.value, str) and test.collate is fold:
             return [_joined([Condition(f"{field} >= ''"), _asked(node)], "AND")]
@@ -178,7 +165,7 @@ class _Compiler:
         # the numbers that are compared with it are at its end, or all
         return [_joined([Condition(end if beyond else f"{field} < ''"), _asked(node)], "AND")]
 
-    def _part(self, node: Field, test: Part) -> list[Condition]:
+    def _part(self, node: nodes.Field, test: nodes.Part) -> list[Condition]:
         if test.collate is fold:
             return [_joined([Condition(f"{kind(node.parts)} = 'text'"), _asked(node)], "AND")]
         if test.first:
@@ -186,7 +173,7 @@ class _Compiler:
         text = f"({kind(node.parts)} = 'text' AND instr({extract(node.parts)}, ?))"
         return [Condition(text, (test.text,))]
 
-    def _among_arrays(self, node: Field | Exists | Size | Elements) -> list[Condition]:
+    def _among_arrays(self, node: _Sourced) -> list[Condition]:
         """That an array is at the path or on the way to it, and the plain matcher says yes."""
         if self._lacks(node.parts, "array"):
             return []
@@ -209,7 +196,7 @@ def _joined(conditions: list[Condition], word: str) -> Condition:
     return Condition(sql, tuple(value for condition in conditions for value in condition.values))
 
 
-def _asked(node: Field | Exists | Size | Elements) -> Condition:
+def _asked(node: _Sourced) -> Condition:
     return Condition(_MATCHES, (node.source.text(node.parts),))
 
 
@@ -234,19 +221,22 @@ def _ranged(parts: tuple[str, ...], name: str, value: Any) -> Condition:
         # true is 1, and false 0
         mixed, kinds = value <= 1 if rising else value >= 0, "IN ('integer','real')"
     typed = f" AND {kind(parts)} {kinds}" if mixed else ""
-    return Condition(f"({field} {_COMPARE[name]} {mark(value)} AND {other}{typed})", (bound(value),))
+    return Condition(f"({field} {COMPARE[name]} {mark(value)} AND {other}{typed})", (bound(value),))
 
 
 def _begins(parts: tuple[str, ...], text: str) -> Condition:
     """That a text begins with another one."""
-    # texts that begin alike stand together, up to the next text of the same length
-    begun = text.rstrip("\U0010ffff")
-    if not begun:
+    end, field = end_of(text), extract(parts)
+    if not end:
         return _typed(parts, text, ">= ?", (text,))
-    following = ord(begun[-1]) + 1
-    beyond = begun[:-1] + chr(0xE000 if following == 0xD800 else following)
-    field = extract(parts)
-    return Condition(f"({field} >= ? AND {field} < ? AND {kind(parts)} = 'text')", (text, beyond))
+    return Condition(f"({field} >= ? AND {field} < ? AND {kind(parts)} = 'text')", (text, end))
+
+
+def end_of(text: str) -> str:
+    """The first text behind all that begin with one, which stand together; empty: there is none."""
+    begun = text.rstrip("\U0010ffff")
+    following = ord(begun[-1]) + 1 if begun else 0
+    return begun[:-1] + chr(0xE000 if following == 0xD800 else following) if begun else ""
 
 
 def mark(value: Any) -> str:
@@ -260,12 +250,7 @@ def bound(value: Any) -> Any:
     return repr(value) if isinstance(value, float) and math.isfinite(value) else value
 
 
-def is_large(value: Any) -> bool:
-    """Whether it is a number beyond 64 bits, which SQLite knows as a double."""
-    return isinstance(value, (int, float)) and not -_INT_MAX <= value <= _INT_MAX
-
-
-def _is_ambiguous(value: Any) -> bool:
+def is_ambiguous(value: Any) -> bool:
     """Whether SQLite may give the same for a value of another kind: true is 1, and an array is its text."""
     return value.startswith(("[", "{")) if isinstance(value, str) else value in (0, 1)
 

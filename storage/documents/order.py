@@ -10,11 +10,12 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import TooLargeError
-from entgldb.storage.documents.filter import LARGE, Condition, Lacks, bound, is_large, mark
+from entgldb.storage.documents.filter import LARGE, Condition, Lacks, bound, mark
 from entgldb.storage.rules.field_path import extract, kind, parse_path
 from entgldb.storage.rules.filtering.cursor import Cursor
 from entgldb.storage.rules.filtering.parser import collate
 from entgldb.storage.rules.filtering.values import at, fold
+from entgldb.storage.rules.indexing.entries import is_large
 
 SORT_FIELDS_MAX: Final = 16
 """Fields of one order."""

@@ -11,26 +11,23 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from entgldb.storage.documents.filter import bound, mark
+from entgldb.storage.documents.filter import COMPARE, bound, end_of, is_ambiguous, mark
 from entgldb.storage.indexes.catalogue import ROWS, Index, read_rows
 from entgldb.storage.indexes.tables import table
 from entgldb.storage.rules.filtering.nodes import Compared, Equal, Every, Field, Node, Part, Pattern, Some
 from entgldb.storage.rules.filtering.parser import parse_filter
 from entgldb.storage.rules.filtering.values import exactly
-from entgldb.storage.rules.indexing.entries import LARGE, ODD, UNCOUNTED
+from entgldb.storage.rules.indexing.entries import LARGE, ODD, UNCOUNTED, is_large
 
 Ask = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 """Has a statement answered by the file."""
 BRANCHES_MAX: Final = 100
 """Alternatives of one ``$or`` that are found by indexes; more are found by a walk."""
-_COMPARE: Final = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _IS: Final = "?C = "
 _UNCOUNTED: Final = f" UNION ALL SELECT doc FROM {{}} WHERE n <> 0 AND n = {UNCOUNTED}"  # noqa: S608 -- constants
 """Documents that every query looks at."""
 _LARGER: Final = f"?C >= {LARGE}.0 AND ?C < ''"
 _SMALLER: Final = f"?C <= -{LARGE}.0"
-_NO_TEXT: Final = "[{"
-"""Beginnings of texts by which an entry may mean an array or an object."""
 
 
 class Bound(NamedTuple):
@@ -286,11 +283,11 @@ def _equal(test: Equal) -> Bound | None:
             terms.append("?C = '['")
         elif isinstance(value, dict):
             terms.append("?C IN ('[', '{')")
-        elif _is_large(value):
+        elif is_large(value):
             terms.append(_LARGER if value > 0 else _SMALLER)
         else:
             plain.append(int(value) if isinstance(value, bool) else value)
-            exact = exact and not _is_ambiguous(value)
+            exact = exact and not is_ambiguous(value)
     if plain:
         marks = ",".join(map(mark, plain))
         terms.append(f"{_IS}{marks}" if len(plain) == 1 else f"?C IN ({marks})")
@@ -301,7 +298,7 @@ def _equal(test: Equal) -> Bound | None:
 
 
 def _compared(test: Compared) -> Bound | None:
-    value, sign = test.value, _COMPARE[test.name]
+    value, sign = test.value, COMPARE[test.name]
     if isinstance(value, str):
         if test.collate is not exactly:
             return None
@@ -309,7 +306,7 @@ def _compared(test: Compared) -> Bound | None:
         # the marks of arrays and objects stand among the texts
         exact = value >= "|" if rising else value < "["
         return Bound(f"?C {sign} ?" if rising else f"?C >= '' AND ?C {sign} ?", (value,), exact)
-    if _is_large(value):
+    if is_large(value):
         beyond = (value > 0) is (sign[0] == ">")
         return Bound((_LARGER if value > 0 else _SMALLER) if beyond else "?C < ''", (), False)
     term = f"?C {sign} {mark(value)}"
@@ -320,22 +317,8 @@ def _compared(test: Compared) -> Bound | None:
 
 
 def _begins(text: str) -> Bound | None:
-    """Texts that begin alike stand together, up to the next text of the same length."""
-    begun = text.rstrip("\U0010ffff")
-    if not begun:
-        return None
-    following = ord(begun[-1]) + 1
-    beyond = begun[:-1] + chr(0xE000 if following == 0xD800 else following)
-    return Bound("?C >= ? AND ?C < ?", (text, beyond), False)
-
-
-def _is_large(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not -LARGE < value < LARGE
-
-
-def _is_ambiguous(value: Any) -> bool:
-    """Whether an entry may be the same for a value of another kind."""
-    return value.startswith(tuple(_NO_TEXT)) if isinstance(value, str) else value in (0, 1)
+    end = end_of(text)
+    return Bound("?C >= ? AND ?C < ?", (text, end), False) if end else None
 
 
 def _orders(paths: Sequence[str], equal: int, sort: Sequence[str]) -> bool:

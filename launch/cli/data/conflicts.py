@@ -7,19 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entgldb.launch.cli.common import (
-    as_json_text,
-    common,
-    hint_at,
-    no_document,
-    plain,
-    read_json,
-    say,
-    show,
-    version_fields,
-    with_database,
-)
+from entgldb.launch.cli.common import as_json_text, common, plain, read_json, say, show, with_database
 from entgldb.launch.cli.data.durations import read_duration, told
+from entgldb.launch.cli.data.telling import hint_at, no_document, version_fields
 
 if TYPE_CHECKING:
     from entgldb.client.database import Database

@@ -8,19 +8,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from entgldb.launch.cli.common import (
-    as_json_text,
-    common,
-    no_document,
-    plain,
-    read_json,
-    say,
-    show,
-    table,
-    version_fields,
-    with_database,
-)
+from entgldb.launch.cli.common import as_json_text, common, plain, read_json, say, show, table, with_database
 from entgldb.launch.cli.data.durations import expire_option
+from entgldb.launch.cli.data.telling import no_document, version_fields
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import DEPTH_MAX
 from entgldb.messages.strict_json import read_object

@@ -9,7 +9,6 @@ import click
 from entgldb.launch.cli.common import (
     as_json_text,
     common,
-    hint_at,
     plain,
     read_json,
     read_stdin,
@@ -17,6 +16,7 @@ from entgldb.launch.cli.common import (
     show,
     with_database,
 )
+from entgldb.launch.cli.data.telling import hint_at
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.strict_json import read_json as read_any
 

@@ -11,17 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from entgldb.launch.cli.common import (
-    as_json_text,
-    common,
-    hint_at,
-    plain,
-    read_json,
-    say,
-    show,
-    version_fields,
-    with_database,
-)
+from entgldb.launch.cli.common import as_json_text, common, plain, read_json, say, show, with_database
+from entgldb.launch.cli.data.telling import hint_at, version_fields
 from entgldb.messages.errors import EntglError, TokenExpired
 
 if TYPE_CHECKING:

@@ -6,19 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entgldb.launch.cli.common import (
-    common,
-    hint_at,
-    no_document,
-    plain,
-    read_json,
-    say,
-    show,
-    version_fields,
-    with_database,
-)
+from entgldb.launch.cli.common import common, plain, read_json, say, show, with_database
 from entgldb.launch.cli.data.documents import ack_options, if_version_option, read_if_version, request_option
 from entgldb.launch.cli.data.queries import nocase_option
+from entgldb.launch.cli.data.telling import hint_at, no_document, version_fields
 from entgldb.storage.rules.updating.parse import UPDATE_DEPTH_MAX
 
 if TYPE_CHECKING:

@@ -67,7 +67,7 @@ def _entries(plan: _Plan, document: Any) -> Iterator[list[Any]]:
         return
     whole = [_flat(at(document, parts)) for parts in plan.fields]
     yield [WHOLE, _distinct(whole) if plan.unique else None, *whole]
-    if any(one is _OBJECT or _is_large(one) for one in whole):
+    if any(one is _OBJECT or is_large(one) for one in whole):
         yield [ODD, None, *whole]
     if not any(one is _ARRAY for one in whole):
         return
@@ -97,7 +97,8 @@ def _scalars(values: Sequence[Any]) -> list[Any]:
     return list(found.values())
 
 
-def _is_large(value: Any) -> bool:
+def is_large(value: Any) -> bool:
+    """Whether it is a number beyond 64 bits, which SQLite knows as a double."""
     return isinstance(value, (int, float)) and not -LARGE < value < LARGE
 
 
