@@ -279,12 +279,8 @@ class Collection(Reading, Indexing):
         The query runs again only where a document of the result, or one that matches, was written. A result
         may have 10,000 documents: beyond it InvalidError is raised.
         """
-        from entgldb.client.feeds.live import LIVE_DOCUMENTS_MAX
-        from entgldb.storage.rules.filtering.parser import parse_filter
+        from entgldb.client.feeds.live import LiveQuery
 
-        most = LIVE_DOCUMENTS_MAX + 1 if limit is None else limit
-        return self._database.live(
-            self.name,
-            lambda: list(self.find(filter, sort=sort, limit=most)),
-            parse_filter(filter).matches,
-        )
+        database = self._database
+        asked = self.name, self.find, filter, sort, limit
+        return database.live(LiveQuery.of(lambda: database.documents, *asked))

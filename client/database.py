@@ -29,7 +29,7 @@ from entgldb.storage.documents.query import Change, Changes, Documents
 if TYPE_CHECKING:
     from entgldb.client.batch import Batch
     from entgldb.client.feed import Following
-    from entgldb.client.feeds.live import Live
+    from entgldb.client.feeds.live import Live, LiveQuery
     from entgldb.client.forms.typed import TypedCollection
     from entgldb.client.hosting.tenants import Tenants
     from entgldb.client.nodes import Nodes
@@ -268,14 +268,10 @@ class Database:
 
         return Following(self._transport.follow, lambda: self.documents, since, collection)
 
-    def live(
-        self, collection: str, find: Callable[[], list[Document]], matches: Callable[[Any], bool]
-    ) -> Live:
-        """The results of ``find`` in ``collection``, again whenever they have changed: see
-        ``Collection.live``."""
-        from entgldb.client.feeds.live import Live, LiveQuery
+    def live(self, query: LiveQuery) -> Live:
+        """The results of a query, again whenever they have changed: see ``Collection.live``."""
+        from entgldb.client.feeds.live import Live
 
-        query = LiveQuery(lambda: self.documents, collection, find, matches)
         return Live(self._transport.follow, lambda: self.documents, query)
 
     def ask(self, actor: str, message: Message, *, timeout: float | None = None) -> Message:

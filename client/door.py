@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from entgldb.client.feed import Following
-    from entgldb.client.feeds.live import Live
+    from entgldb.client.feeds.live import Live, LiveQuery
     from entgldb.client.feeds.selecting import Selected
     from entgldb.client.spread import Spread
-    from entgldb.client.writes import Document
     from entgldb.messages.client import RequestId
     from entgldb.messages.model import Version
     from entgldb.messages.schema import Json, Message
@@ -46,10 +45,8 @@ class Door(Protocol):
         """Changes after a token, oldest first, at least once."""
         ...
 
-    def live(
-        self, collection: str, find: Callable[[], list[Document]], matches: Callable[[Any], bool]
-    ) -> Live:
-        """The results of ``find``, again whenever they have changed."""
+    def live(self, query: LiveQuery) -> Live:
+        """The results of a query, again whenever they have changed."""
         ...
 
     def next_request(self) -> RequestId:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from entgldb.client import collection as client
 from entgldb.client.aio.door import Door, aside, awaited
 from entgldb.client.aio.live import Live, Watch
-from entgldb.client.feeds.live import LIVE_DOCUMENTS_MAX
+from entgldb.client.feeds.live import LiveQuery
 from entgldb.client.feeds.watching import begin
 from entgldb.client.forms.found import Place, Sort
 from entgldb.client.spread import ACK_SECONDS, Ack
 from entgldb.client.verbs.writing import Writing
 from entgldb.client.writes import Document
-from entgldb.storage.rules.filtering.parser import parse_filter
 
 if TYPE_CHECKING:
     from entgldb.client.aio.feed import Following
@@ -134,12 +133,9 @@ class Collection:
         limit: int | None = None,
     ) -> Live:
         """The result of ``find`` as a list, and again whenever that has changed, as in the blocking API."""
-        most = LIVE_DOCUMENTS_MAX + 1 if limit is None else limit
-        return self._database.live(
-            self.name,
-            lambda: list(self._blocking.find(filter, sort=sort, limit=most)),
-            parse_filter(filter).matches,
-        )
+        blocking = self._database.blocking
+        asked = self.name, self._blocking.find, filter, sort, limit
+        return self._database.live(LiveQuery.of(lambda: blocking.documents, *asked))
 
 
 class InTheLoop:

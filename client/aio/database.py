@@ -202,11 +202,8 @@ class Database:
 
         return Following(self._requests, self._run, read, since, follow=follow)
 
-    def live(
-        self, collection: str, find: Callable[[], list[Document]], matches: Callable[[Any], bool]
-    ) -> Live:
-        """The results of ``find``, again whenever they have changed: see ``Collection.live``."""
-        query = LiveQuery(lambda: self._blocking.documents, collection, find, matches)
+    def live(self, query: LiveQuery) -> Live:
+        """The results of a query, again whenever they have changed: see ``Collection.live``."""
         return Live(self._requests, self._run, query)
 
     async def ask(self, actor: str, message: Message) -> Message:

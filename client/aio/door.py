@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from entgldb.client.aio.live import Live
     from entgldb.client.aio.threads import Threads
     from entgldb.client.database import Database
+    from entgldb.client.feeds.live import LiveQuery
     from entgldb.client.spread import Spread
-    from entgldb.client.writes import Document
     from entgldb.messages.model import Version
     from entgldb.messages.schema import Message
 
@@ -45,10 +45,8 @@ class Door(Protocol):
         """Changes after a token, oldest first, at least once."""
         ...
 
-    def live(
-        self, collection: str, find: Callable[[], list[Document]], matches: Callable[[Any], bool]
-    ) -> Live:
-        """The results of ``find``, again whenever they have changed."""
+    def live(self, query: LiveQuery) -> Live:
+        """The results of a query, again whenever they have changed."""
         ...
 
     async def await_spread(self, need: str, versions: Sequence[Version] | None, seconds: float) -> Spread:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from entgldb.client.feed import CommitFeed
@@ -32,6 +33,23 @@ class LiveQuery:
         self._token: str | None = None
         self._versions: list[tuple[str, Any]] | None = None
         """Keys and versions of the last result, in order."""
+
+    @classmethod
+    def of(
+        cls,
+        file: Callable[[], Documents],
+        collection: str,
+        find: Callable[..., Iterator[Document]],
+        filter: Mapping[str, Any] | None,
+        sort: str | Sequence[str] | None,
+        limit: int | None,
+    ) -> LiveQuery:
+        """A ``find`` of a collection with these options. Raises as it."""
+        from entgldb.storage.rules.filtering.parser import parse_filter
+
+        most = LIVE_DOCUMENTS_MAX + 1 if limit is None else limit
+        found = partial(find, filter, sort=sort, limit=most)
+        return cls(file, collection, lambda: list(found()), parse_filter(filter).matches)
 
     def step(self) -> list[Document] | None:
         """The result, if it has changed since the last step; the query runs only if it can have.

@@ -30,16 +30,9 @@ from entgldb.launch.testing.network import Network, VirtualLinks
 from entgldb.launch.testing.shelf import SnapshotDisk, VirtualShelf
 from entgldb.launch.testing.tenants import TenantDisks
 from entgldb.launch.testing.world import Clock, World
+from entgldb.messages import settings
 from entgldb.messages.local.actors import Boot, Configure
 from entgldb.messages.schema import Json, Message
-from entgldb.messages.settings import (
-    ElectionSettings,
-    GatewaySettings,
-    NodeSettings,
-    OplogSettings,
-    StoreSettings,
-    SyncSettings,
-)
 from entgldb.storage.log.read import LogReader
 from entgldb.storage.repair.copies import Fingerprints
 from entgldb.storage.rules.incarnations import Why
@@ -154,9 +147,9 @@ class SimulatedNode:
             on_end=self._ended,
             on_crash=self.crash,
         )
-        settings = self._settings()
-        self.host.boot(NodeKeeper(settings))
-        self.host.inject("node", Boot(settings), Launcher())
+        given = self._settings()
+        self.host.boot(NodeKeeper(given))
+        self.host.inject("node", Boot(given), Launcher())
 
     def forget_after(self, hours: float, absence_hours: float = 720.0) -> None:
         """Another retention, taken over while the node runs."""
@@ -258,12 +251,12 @@ class SimulatedNode:
             configure.gateway, self.log, witness, links, tokens, secrets, prober, self.snapshots, ca
         )
 
-    def _settings(self) -> NodeSettings:
+    def _settings(self) -> settings.NodeSettings:
         name, role = self.name, self.role
         cluster = self.cluster
-        return NodeSettings(
-            StoreSettings(name, "", role, cluster, tenants=bool(self.tenants)),
-            OplogSettings(
+        return settings.NodeSettings(
+            settings.StoreSettings(name, "", role, cluster, tenants=bool(self.tenants)),
+            settings.OplogSettings(
                 name,
                 "",
                 role=role,
@@ -273,7 +266,7 @@ class SimulatedNode:
                 shared=self.shared,
                 tenants=bool(self.tenants),
             ),
-            SyncSettings(
+            settings.SyncSettings(
                 name,
                 "",
                 role,
@@ -287,7 +280,7 @@ class SimulatedNode:
                 tenant_idle=self.tenant_idle,
                 tenants_open=self.tenants_open,
             ),
-            ElectionSettings(name, role, takeover_delay=4.0),
-            GatewaySettings(name, "", role, cluster, live_push=self.live_push),
+            settings.ElectionSettings(name, role, takeover_delay=4.0),
+            settings.GatewaySettings(name, "", role, cluster, live_push=self.live_push),
             self.initial_peers,
         )
