@@ -37,6 +37,18 @@ class Caller(NamedTuple):
     answer: Callable[[Message], None]
 
 
+class Edge(Protocol):
+    """The sockets of a behaviour: ``start`` it, wait for ``fileno()``, ``drain()`` when it is readable."""
+
+    def start(self) -> None: ...
+
+    def fileno(self) -> int: ...
+
+    def drain(self) -> list[tuple[Asker | None, Message]]: ...
+
+    def stop(self) -> None: ...
+
+
 class Life(NamedTuple):
     """The signs of life that an actor shows, and those that the kernel shows of it."""
 

@@ -9,18 +9,17 @@ if TYPE_CHECKING:
     from entgldb.messages.model import Author
     from entgldb.messages.remote_peers import OAuth2
     from entgldb.messages.schema import Message
+    from entgldb.messages.tenants import Tenant
     from entgldb.storage import store
     from entgldb.storage.log import read
     from entgldb.storage.repair import copies
-    from entgldb.storage.tenants import catalogue
 
-    Catalogue = catalogue.Catalogue
     Fingerprints = copies.Fingerprints
     LogReader = read.LogQueries
     Store = store.Store
 else:
     # behaviours name these in annotations alone, and so load no SQLite
-    Catalogue = Fingerprints = LogReader = Store = object
+    Fingerprints = LogReader = Store = object
 
 
 class Witness(Protocol):
@@ -159,6 +158,26 @@ class Prober(Protocol):
     """Tries a cloud peer step by step for TestPeer. The outcome comes back as ProbeDone."""
 
     def probe(self, ticket: int, target: CloudTarget, oauth2: OAuth2) -> None: ...
+
+
+class Catalogue(Protocol):
+    """The tenants that a cloud node knows. Written inside a group of its store. All may raise EntglError."""
+
+    def get(self, name: str) -> Tenant | None: ...
+
+    def page(self, after: str) -> list[Tenant]:
+        """Rows behind a name, by name, PAGE_ROWS_MAX at most."""
+
+    def states(self) -> dict[str, int]: ...
+
+    def deleting(self) -> list[str]:
+        """Tenants whose files are to be removed."""
+
+    def put(self, row: Tenant, before: Tenant | None) -> None:
+        """``before``: the row as it was read. Raises EntglError where it is another one by now."""
+
+    def forget_oldest(self) -> bool:
+        """Take out the row of the tenant that was deleted first; False where there is none."""
 
 
 class TenantFiles(Protocol):

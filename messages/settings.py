@@ -23,6 +23,8 @@ class StoreSettings(Record):
     """Cloud role only: it serves tenants, each from a file of its own."""
     storage: str = ""
     """The PostgreSQL that has the tenants' data instead; empty: there is none."""
+    sync_interval: float = 2.0
+    """Seconds between two looks at what other processes have written there."""
 
 
 @record

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from entgldb.actors.behaviour import Asker, Behaviour, Caller, Life, refused
+from entgldb.actors.behaviour import Asker, Behaviour, Caller, Edge, Life, refused
 from entgldb.actors.host import build  # host_wire before thespian: it binds to loopback
 from entgldb.actors.host import wire as host_wire
 from entgldb.actors.host.cell import Cell, of_process, parent_of
@@ -74,7 +74,7 @@ class Host(OfThisMachine):
         self._actor = actor
         self._log = LogFile(Inherited.directory / "log" / "entgldb.log", name)
         self._behaviour: Behaviour | None = None
-        self._edge: build.Edge | None = None
+        self._edge: Edge | None = None
         self._addresses: dict[str, Any] = {}
         self._pids: dict[str, int] = {}
         self._parked: dict[str, deque[Envelope]] = {}

@@ -9,30 +9,17 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-from entgldb.actors.behaviour import Asker, Behaviour
+from entgldb.actors.behaviour import Behaviour, Edge
 from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, KeyFile
 from entgldb.messages import settings
 from entgldb.messages.errors import EntglError
 from entgldb.messages.limits import TENANT_LINKS_MAX
 from entgldb.messages.local.actors import Configure
-from entgldb.messages.schema import Message
 
 if TYPE_CHECKING:
     from entgldb.actors.tls.attestation import CaOfCluster
-
-
-class Edge(Protocol):
-    """The sockets of a behaviour: ``start`` it, wait for ``fileno()``, ``drain()`` when it is readable."""
-
-    def start(self) -> None: ...
-
-    def fileno(self) -> int: ...
-
-    def drain(self) -> list[tuple[Asker | None, Message]]: ...
-
-    def stop(self) -> None: ...
 
 
 Built = tuple[Behaviour, Edge | None]
@@ -100,7 +87,7 @@ def _store(given: settings.StoreSettings) -> Built:
     if given.tenants:
         from entgldb.actors.host import tenants
 
-        return tenants.stores(keeper, given, store, secrets, disk), socket
+        return tenants.stores(keeper, given, store, secrets, disk, socket)
     return keeper, socket
 
 

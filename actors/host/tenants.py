@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import select
 import sqlite3
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from entgldb.actors import ports
+from entgldb.actors.behaviour import Asker, Edge
 from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.oplog.snapshot_files import FileChunks, FileShelf
 from entgldb.actors.ports import Disk, Links, Secrets, TokenChecker
@@ -23,7 +24,7 @@ from entgldb.actors.tenants.links import SyncTenants
 from entgldb.actors.tenants.router import Opened, Tenants
 from entgldb.actors.tls.witness import CaWitness
 from entgldb.messages import codec
-from entgldb.messages.local.tenants import ForTenant
+from entgldb.messages.local.tenants import ForTenant, WrittenElsewhere
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import OplogSettings, StoreSettings, SyncSettings
 from entgldb.storage.file.open import rest
@@ -41,33 +42,75 @@ STATEMENTS: Final = 24
 
 
 def stores(
-    main: StoreKeeper, given: StoreSettings, store: Store, secrets: Secrets, disk: Disk
-) -> StoreTenants:
-    """The store actor: a writer for each tenant."""
+    main: StoreKeeper, given: StoreSettings, store: Store, secrets: Secrets, disk: Disk, socket: Edge
+) -> tuple[StoreTenants, Edge]:
+    """The store actor: a writer for each tenant. Beside the clients' socket it hears of other processes."""
+    _more_files()
+    if given.storage:
+        return _stores_on_postgres(main, given, secrets, disk, socket)
     files = TenantFiles(given.directory)
 
     def opened(tenant: str) -> Opened:
         own = replace(given, directory=str(files.make(tenant)))
-        made = _store(own, tenant)
+        made = Store.open(own.directory, own.node_id, _now_ms(), statements=STATEMENTS)
         kept = made.connection
         return Opened(StoreKeeper(own, made, secrets, disk), kept.close, partial(rest, kept))
 
-    _more_files()
-    removed: ports.TenantFiles = files
-    if given.storage:
-        from entgldb.storage.postgres.tenants import TenantRows
-
-        removed = TenantRows(given.storage, files)
-    return StoreTenants(main, opened, Catalogue(store.connection), removed)
+    return StoreTenants(main, opened, Catalogue(store.connection), files), socket
 
 
-def _store(own: StoreSettings, tenant: str) -> Store:
-    now_ms = time.time_ns() // 1_000_000
-    if not own.storage:
-        return Store.open(own.directory, own.node_id, now_ms, statements=STATEMENTS)
-    from entgldb.storage.postgres import store as postgres
+def _stores_on_postgres(
+    main: StoreKeeper, given: StoreSettings, secrets: Secrets, disk: Disk, socket: Edge
+) -> tuple[StoreTenants, Edge]:
+    from entgldb.storage.postgres import catalogue, store, tenants, waking
 
-    return postgres.Store.connect(own.storage, tenant, own.node_id, now_ms)
+    files, loop = TenantFiles(given.directory), SideLoop("store")
+
+    def opened(tenant: str) -> Opened:
+        own = replace(given, directory=str(files.make(tenant)))
+        made = store.Store.connect(own.storage, tenant, own.node_id, _now_ms())
+        kept = made.connection
+        keeper = StoreKeeper(own, made, secrets, disk)
+        return Opened(keeper, kept.close, partial(rest, kept), made.follow)
+
+    made = waking.Waking(given.storage, lambda names: loop.post(WrittenElsewhere(names)))
+
+    class Others(catalogue.Catalogue):
+        def tell(self, tenant: str) -> None:
+            loop.call(made.tell, tenant)
+
+    loop.spawn(made.listen())
+    loop.spawn(made.speak())
+    others = Others(given.storage, files.names)
+    removed = tenants.TenantRows(given.storage, files)
+    return StoreTenants(main, opened, others, removed, others), Both(socket, loop)
+
+
+class Both:
+    """Two edges of one actor, as one."""
+
+    def __init__(self, *edges: Edge) -> None:
+        self._edges, self._poll = edges, select.epoll()
+
+    def start(self) -> None:
+        for edge in self._edges:
+            edge.start()
+            self._poll.register(edge.fileno(), select.EPOLLIN)
+
+    def fileno(self) -> int:
+        return self._poll.fileno()
+
+    def drain(self) -> list[tuple[Asker | None, Message]]:
+        return [arrived for edge in self._edges for arrived in edge.drain()]
+
+    def stop(self) -> None:
+        for edge in self._edges:
+            edge.stop()
+        self._poll.close()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _log(directory: str, storage: str, tenant: str) -> LogQueries:

@@ -245,7 +245,7 @@ class StoreKeeper(Behaviour):
         """In a transaction of its own: a mistake in it must cost nobody else theirs."""
         ctx.busy("a repair")
         last = mend(self.store, message, self.count, ctx)
-        self._grew(Committed(last, last, 0) if last else None, ctx)
+        self.grew(Committed(last, last, 0) if last else None, ctx)
 
     def on_install_snapshot(self, message: InstallSnapshot, ctx: Context) -> None:
         self.on_merge_on(self._merging.begin(message), ctx)
@@ -260,9 +260,9 @@ class StoreKeeper(Behaviour):
         no_room = self._disk.refusal(wanted)
         grown = self._merging.step(self.store, no_room, ctx, ends=self.settings.role != "cloud")
         self._auditor.look_again("a snapshot", ctx)
-        self._grew(grown, ctx)
+        self.grew(grown, ctx)
 
-    def _grew(self, by: Committed | None, ctx: Context) -> None:
+    def grew(self, by: Committed | None, ctx: Context) -> None:
         """Tell whoever has to know of rows that came by no request."""
         if by is not None:
             self.building.ask(ctx)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import ClassVar, Final
 
-from entgldb.actors.behaviour import INFO, WARNING, Context, refuse
+from entgldb.actors.behaviour import INFO, WARNING, Behaviour, Context, refuse
 from entgldb.actors.ports import Catalogue, Store, TenantFiles
 from entgldb.actors.store.auditing.acts import who_is
 from entgldb.actors.store.auditing.behalf import meant
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.tenants import quotas
+from entgldb.actors.tenants.fellows import Fellows
 from entgldb.actors.tenants.quotas import Figures, Gate
 from entgldb.actors.tenants.router import TENANTS_TOLD_MAX, Opened, Tenants
 from entgldb.messages import codec
@@ -28,13 +29,14 @@ from entgldb.messages.errors import (
     Reason,
 )
 from entgldb.messages.limits import PAGE_ROWS_MAX, TENANTS_MAX
-from entgldb.messages.local.actors import Apply, Tick
+from entgldb.messages.local.actors import Apply, Committed, Tick
 from entgldb.messages.local.snapshots import StoreBegan
-from entgldb.messages.local.tenants import AdmitTenant, ForTenant, TenantJudged
+from entgldb.messages.local.tenants import AdmitTenant, ForTenant, TenantJudged, WrittenElsewhere
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.tenants import ChangeTenant, ListTenants, Quotas, Tenant, TenantState, check_tenant
 from entgldb.storage.audit.rows import Act
 
+FELLOWS: Final = "other processes"
 REMOVE: Final = "remove-tenant"
 REMOVE_SECONDS: Final = 2.0
 """From the order to delete a tenant to the first step: by then sync and oplog have closed its files."""
@@ -56,20 +58,31 @@ class StoreTenants(Tenants):
         ChangeTenant,
         Relay,
         Behalf,
+        WrittenElsewhere,
     }
     main: StoreKeeper
 
     def __init__(
-        self, main: StoreKeeper, opener: Callable[[str], Opened], catalogue: Catalogue, files: TenantFiles
+        self,
+        main: StoreKeeper,
+        opener: Callable[[str], Opened],
+        catalogue: Catalogue,
+        files: TenantFiles,
+        fellows: Fellows | None = None,
     ) -> None:
+        """``fellows``: there may be other processes that serve the same tenants."""
         super().__init__(main, opener)
-        self._catalogue, self._files = catalogue, files
+        self._catalogue, self._files, self._fellows = catalogue, files, fellows
         self._removing = False
+        self._lsns: dict[str, int] = {}
+        """Open tenant -> the last lsn of which the other processes know, if there may be any."""
         self._gates: dict[str, Gate] = {}
         """Open tenant -> its quotas."""
 
     def start(self, ctx: Context) -> None:
         super().start(ctx)
+        if self._fellows is not None:
+            ctx.after(self.main.settings.sync_interval, Tick(FELLOWS))
         self._remove_later(ctx)
 
     # --- what sync says ----------------------------------------------------------------------------
@@ -80,10 +93,10 @@ class StoreTenants(Tenants):
         except EntglError as fault:
             self.count(Reason.STORAGE_UNAVAILABLE)
             ctx.log(WARNING, f"tenant {message.tenant} is not served: {fault.text}")
-            refused = Reason.STORAGE_UNAVAILABLE, "its data cannot be had at the moment"
+            refused = Reason.STORAGE_UNAVAILABLE, _UNAVAILABLE
         reason, text = refused or ("", "")
-        row = self._catalogue.get(message.tenant)
-        links = 0 if row is None else row.quotas.links
+        gate = self._gates.get(message.tenant)
+        links = 0 if gate is None else gate.quotas.links
         ctx.tell("sync", TenantJudged(message.tenant, message.issuer, str(reason), text, links))
 
     def _admitted(self, tenant: str, issuer: str, ctx: Context) -> tuple[Reason, str] | None:
@@ -93,11 +106,11 @@ class StoreTenants(Tenants):
             if not self._has_room():
                 return Reason.TOO_MANY_TENANTS, f"this cloud node has its {TENANTS_MAX} tenants"
             row = Tenant(tenant, issuer, TenantState.ACTIVE, ctx.now_ms())
-            self._put(row)
+            self._put(row, None)
             ctx.log(INFO, f"tenant {tenant} was made for the first client that came")
         elif not row.issuer and row.state == TenantState.ACTIVE:
-            row = replace(row, issuer=issuer)
-            self._put(row)
+            row, before = replace(row, issuer=issuer), row
+            self._put(row, before)
         if row.issuer != issuer:
             return Reason.OTHER_TENANT, "the tenant of that name is of another authority"
         if row.state != TenantState.ACTIVE:
@@ -110,23 +123,29 @@ class StoreTenants(Tenants):
         return None
 
     def begin(self, tenant: str, ctx: Context) -> EntglError | None:
-        row = self._catalogue.get(tenant)
+        try:
+            row = self._catalogue.get(tenant)
+        except EntglError as unread:
+            return unread
         self._gates[tenant] = Gate(Quotas() if row is None else row.quotas, ctx.monotonic())
-        return super().begin(tenant, ctx)
+        fault = super().begin(tenant, ctx)
+        if fault is None:
+            self._lsns[tenant] = self._store(tenant).last_lsn()
+        return fault
 
     def drop(self, tenant: str, ctx: Context) -> None:
         super().drop(tenant, ctx)
         self._gates.pop(tenant, None)
+        self._lsns.pop(tenant, None)
 
     def deliver(self, tenant: str, message: Message, ctx: Context, *, asked: bool = False) -> None:
         """A batch that crosses a quota is not taken: its link ends, and tries again."""
         if isinstance(message, Apply) and not message.supplied:
             gate = self._gates[tenant]
             reason = gate.refusal(message.entries, self._figures(tenant), ctx.monotonic())
-            row = None if reason is None else self._catalogue.get(tenant)
-            if reason is not None and row is not None:
+            if reason is not None:
                 self.count(reason)
-                ctx.tell("sync", TenantJudged(tenant, "", reason.value, quotas.told(reason, row.quotas)))
+                ctx.tell("sync", TenantJudged(tenant, "", reason.value, quotas.told(reason, gate.quotas)))
                 return
         super().deliver(tenant, message, ctx, asked=asked)
 
@@ -141,17 +160,65 @@ class StoreTenants(Tenants):
 
     def reopen(self, tenant: str, ctx: Context) -> None:
         """This actor was started anew, or the tenant may have been shut and sync has not heard of it."""
-        row = self._catalogue.get(tenant)
-        state = TenantState.DELETED if row is None else TenantState(row.state)
-        if state == TenantState.ACTIVE:
-            if self.begin(tenant, ctx) is None:
-                # a merge that was in hand died with the part before
-                ctx.tell("oplog", ForTenant(tenant, codec.encode(StoreBegan())))
-                return
-            reason, text = Reason.STORAGE_UNAVAILABLE, "its data cannot be had at the moment"
+        try:
+            row = self._catalogue.get(tenant)
+        except EntglError:
+            shut: tuple[Reason, str] | None = (Reason.STORAGE_UNAVAILABLE, _UNAVAILABLE)
         else:
-            reason, text = _SHUT[state]
+            shut = _shut(row)
+        if shut is None and self.begin(tenant, ctx) is None:
+            # a merge that was in hand died with the part before
+            ctx.tell("oplog", ForTenant(tenant, codec.encode(StoreBegan())))
+            return
+        reason, text = shut or (Reason.STORAGE_UNAVAILABLE, _UNAVAILABLE)
         ctx.tell("sync", TenantJudged(tenant, "", reason.value, text))
+
+    # --- other processes ---------------------------------------------------------------------------------
+
+    def flush(self, ctx: Context) -> None:
+        touched = list(self._touched)
+        super().flush(ctx)
+        if self._fellows is None:
+            return
+        for tenant in touched:
+            if tenant in self.open and self._store(tenant).last_lsn() > self._lsns[tenant]:
+                self._lsns[tenant] = self._store(tenant).last_lsn()
+                self._fellows.tell(tenant)
+
+    def on_written_elsewhere(self, message: WrittenElsewhere, ctx: Context) -> None:
+        self._look_at(self.open.keys() & set(message.tenants), ctx)
+
+    def _look_at(self, tenants: Collection[str], ctx: Context) -> None:
+        """Have what other processes have written to open tenants, and to their rows of the catalogue."""
+        if self._fellows is None or not tenants:
+            return
+        try:
+            found = self._fellows.look(tenants)
+        except EntglError as fault:
+            self.count(Reason.STORAGE_UNAVAILABLE)
+            ctx.log(WARNING, f"what other processes have written cannot be read: {fault.text}")
+            return
+        for tenant in tenants:
+            row, version = found.get(tenant, (None, 0))
+            if (shut := _shut(row)) is not None:
+                self._shut(tenant, shut, ctx)
+            elif row is not None:
+                self._limit(row, ctx)
+                self._follow(tenant, version, ctx)
+
+    def _follow(self, tenant: str, version: int, ctx: Context) -> None:
+        served, gate = self.open[tenant], self._gates[tenant]
+
+        def follow(behaviour: Behaviour, inner: Context) -> None:
+            assert isinstance(behaviour, StoreKeeper), "the opener makes stores"
+            before = behaviour.store.last_lsn()
+            served.opened.follow(version)
+            last = self._lsns[tenant] = behaviour.store.last_lsn()
+            if last > before:
+                gate.spend(last - before)
+                behaviour.grew(Committed(before + 1, last, 0), inner)
+
+        self._fenced(tenant, "what other processes wrote", follow, ctx)
 
     # --- what administrators say ---------------------------------------------------------------------
 
@@ -174,41 +241,58 @@ class StoreTenants(Tenants):
             (self if type(inner) in self.takes else self.main).handle(inner, ctx)
 
     def on_list_tenants(self, message: ListTenants, ctx: Context) -> None:
-        named = self._catalogue.get(message.name) if message.name else None
-        if message.name and named is None:
-            refuse(ctx, _unknown(message.name))
-            return
-        rows = self._catalogue.page(message.after) if named is None else [named]
-        found: list[Json] = [self._shown(row) for row in rows]
-        ctx.answer(ctx.asker, Report({"tenants": found, "more": len(rows) >= PAGE_ROWS_MAX}))
+        try:
+            rows = self._listed(message)
+            found: list[Json] = [self._shown(row) for row in rows]
+        except EntglError as fault:
+            refuse(ctx, fault)
+        else:
+            ctx.answer(ctx.asker, Report({"tenants": found, "more": len(rows) >= PAGE_ROWS_MAX}))
+
+    def _listed(self, message: ListTenants) -> list[Tenant]:
+        if not message.name:
+            return self._catalogue.page(message.after)
+        named = self._catalogue.get(message.name)
+        if named is None:
+            raise _unknown(message.name)
+        return [named]
 
     def on_change_tenant(self, message: ChangeTenant, ctx: Context) -> None:
         try:
-            row = self._changed(message, ctx.now_ms())
+            before = self._catalogue.get(check_tenant(message.name))
+            row = self._changed(before, message, ctx.now_ms())
             act = Act(Event.TENANT, row.name, message.change, who_is(ctx.asker))
             with self.main.store.group():
-                self._catalogue.put(row)
+                self._catalogue.put(row, before)
                 self.main.store.trail.note(act, ctx.now_ms())
         except EntglError as fault:
             refuse(ctx, fault)
             return
         ctx.log(INFO, f"tenant {row.name}: {message.change}, now {row.state}")
-        shut = _SHUT.get(TenantState(row.state))
+        shut = _shut(row)
         if shut is not None:
-            if row.name in self.open:
-                self.drop(row.name, ctx)
-            ctx.tell("sync", TenantJudged(row.name, "", shut[0].value, shut[1]))
+            self._shut(row.name, shut, ctx)
         elif row.name in self.open:
-            self._gates[row.name] = Gate(row.quotas, ctx.monotonic())
-            ctx.tell("sync", TenantJudged(row.name, row.issuer, links=row.quotas.links))
+            self._limit(row, ctx)
+        if self._fellows is not None:
+            self._fellows.tell(row.name)
         self._remove_later(ctx)
         ctx.answer(ctx.asker, Report({"tenant": self._shown(row)}))
 
-    def _changed(self, message: ChangeTenant, now_ms: int) -> Tenant:
+    def _shut(self, tenant: str, shut: tuple[Reason, str], ctx: Context) -> None:
+        if tenant in self.open:
+            self.drop(tenant, ctx)
+        ctx.tell("sync", TenantJudged(tenant, "", shut[0].value, shut[1]))
+
+    def _limit(self, row: Tenant, ctx: Context) -> None:
+        """Have the quotas of an open tenant count."""
+        if row.quotas != self._gates[row.name].quotas:
+            self._gates[row.name] = Gate(row.quotas, ctx.monotonic())
+            ctx.tell("sync", TenantJudged(row.name, row.issuer, links=row.quotas.links))
+
+    def _changed(self, row: Tenant | None, message: ChangeTenant, now_ms: int) -> Tenant:
         """The row as it is to be. Raises EntglError."""
-        name = check_tenant(message.name)
-        row = self._catalogue.get(name)
-        given = message.quotas or {}
+        name, given = message.name, message.quotas or {}
         if unknown := given.keys() - set(Quotas._names):
             raise InvalidError(f"no quota {min(unknown)!r:.40}; there are {', '.join(Quotas._names)}")
         if message.change == "add":
@@ -261,7 +345,10 @@ class StoreTenants(Tenants):
                 "refused": refused,
             }
             rows.append({"name": name, **figures})
-        states: dict[str, Json] = dict(self._catalogue.states())
+        try:
+            states: dict[str, Json] = dict(self._catalogue.states())
+        except EntglError:
+            states = {}
         return {**super().told(), "tenants": {"states": states, "rows": rows}}
 
     def _store(self, tenant: str) -> Store:
@@ -292,30 +379,45 @@ class StoreTenants(Tenants):
         if message.what == REMOVE:
             self._removing = False
             self._remove(ctx)
+        elif message.what == FELLOWS:
+            # first, so that a look that fails is not the last
+            ctx.after(self.main.settings.sync_interval, message)
+            self._look_at(list(self.open), ctx)
+            self._remove_later(ctx)
         else:
             super().on_tick(message, ctx)
 
     def _remove_later(self, ctx: Context, wait: float = REMOVE_SECONDS) -> None:
         """After a crash the rows of the catalogue say what is still to be removed."""
-        if not self._removing and self._catalogue.deleting():
+        if not self._removing and self._deleting():
             self._removing = True
             ctx.after(wait, Tick(REMOVE))
 
+    def _deleting(self) -> list[str]:
+        try:
+            return self._catalogue.deleting()
+        except EntglError:
+            return []  # the catalogue cannot be had now: the next look asks again
+
     def _remove(self, ctx: Context) -> None:
         """One step of deleting a tenant, the next one later."""
-        deleting, wait = self._catalogue.deleting(), STEP_SECONDS
-        ctx.busy(f"removing {deleting[0]}")
-        try:
-            if self._files.remove(deleting[0]):
-                row = self._catalogue.get(deleting[0])
-                assert row is not None, "it is being deleted"
-                self._put(replace(row, state=TenantState.DELETED, since_ms=ctx.now_ms()))
-                ctx.log(INFO, f"tenant {row.name}: its files are removed")
-        except (OSError, EntglError) as fault:
-            self.count(Reason.DISK_ERROR)
-            ctx.log(WARNING, f"tenant {deleting[0]} cannot be removed yet: {fault}")
-            wait = REMOVE_SECONDS
+        wait = STEP_SECONDS
+        for tenant in self._deleting()[:1]:
+            ctx.busy(f"removing {tenant}")
+            try:
+                if self._files.remove(tenant):
+                    self._removed(tenant, ctx)
+            except (OSError, EntglError) as fault:
+                self.count(Reason.DISK_ERROR)
+                ctx.log(WARNING, f"tenant {tenant} cannot be removed yet: {fault}")
+                wait = REMOVE_SECONDS
         self._remove_later(ctx, wait)
+
+    def _removed(self, tenant: str, ctx: Context) -> None:
+        row = self._catalogue.get(tenant)
+        if row is not None and row.state == TenantState.DELETING:
+            self._put(replace(row, state=TenantState.DELETED.value, since_ms=ctx.now_ms()), row)
+        ctx.log(INFO, f"tenant {tenant}: its files are removed")
 
     # --- inside ------------------------------------------------------------------------------------------
 
@@ -326,16 +428,22 @@ class StoreTenants(Tenants):
         with self.main.store.group():
             return self._catalogue.forget_oldest()
 
-    def _put(self, row: Tenant) -> None:
+    def _put(self, row: Tenant, before: Tenant | None) -> None:
         with self.main.store.group():
-            self._catalogue.put(row)
+            self._catalogue.put(row, before)
 
 
+_UNAVAILABLE: Final = "its data cannot be had at the moment"
 _CHANGES: Final = {
     "suspend": TenantState.SUSPENDED,
     "resume": TenantState.ACTIVE,
     "delete": TenantState.DELETING,
 }
+
+
+def _shut(row: Tenant | None) -> tuple[Reason, str] | None:
+    """Why a tenant is not served; None: it is."""
+    return _SHUT.get(TenantState.DELETED if row is None else TenantState(row.state))
 
 
 def _unknown(name: str) -> NotFoundError:

@@ -33,7 +33,7 @@ class Gate:
     """The quotas of one open tenant. Times are in seconds of the monotonic clock."""
 
     def __init__(self, quotas: Quotas, now: float) -> None:
-        self._quotas = quotas
+        self.quotas = quotas
         self._left = BURST_SECONDS * quotas.writes
         self._at = now
         self._bytes, self._looked_at = 0, -SIZE_SECONDS
@@ -42,10 +42,14 @@ class Gate:
 
     def writes_spent(self, now: float) -> bool:
         """Whether it has written more than it may by now: then its links wait."""
-        rate = self._quotas.writes
+        rate = self.quotas.writes
         self._left = min(BURST_SECONDS * rate, self._left + rate * (now - self._at))
         self._at = now
         return rate > 0 and self._left <= 0
+
+    def spend(self, entries: int) -> None:
+        """So many were written, here or by another process that serves the tenant."""
+        self._left -= entries
 
     def refusal(self, entries: tuple[Entry, ...], figures: Figures, now: float) -> Reason | None:
         """Why a batch is not taken, or None: then its writes are spent."""
@@ -54,7 +58,7 @@ class Gate:
         return reason
 
     def _refusal(self, entries: tuple[Entry, ...], figures: Figures, now: float) -> Reason | None:
-        quotas = self._quotas
+        quotas = self.quotas
         if self.writes_spent(now):
             return Reason.QUOTA_WRITES
         full = self._full(figures, now)
@@ -68,7 +72,7 @@ class Gate:
         return None
 
     def _full(self, figures: Figures, now: float) -> Reason | None:
-        quotas = self._quotas
+        quotas = self.quotas
         if quotas.documents and figures.documents() > quotas.documents:
             return Reason.QUOTA_DOCUMENTS
         if not quotas.bytes:

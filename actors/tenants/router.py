@@ -43,6 +43,8 @@ class Opened(NamedTuple):
     """Gives back the files that it holds, after its StopNow."""
     rest: Callable[[], None] = lambda: None
     """Gives back memory, once in a while, whether or not it has something to do."""
+    follow: Callable[[int], object] = lambda version: None
+    """Of store: takes up what other processes have written, where its data are not at this version."""
 
 
 class Served(NamedTuple):

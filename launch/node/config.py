@@ -182,7 +182,9 @@ class _Builder:
         store = self._store(node_id, directory, role, cluster, key_file)
         sync = self._sync(node_id, role, cluster)
         settings = NodeSettings(
-            store=replace(store, tenants=bool(sync.tenants), storage=sync.storage),
+            store=replace(
+                store, tenants=bool(sync.tenants), storage=sync.storage, sync_interval=sync.sync_interval
+            ),
             oplog=self._oplog(node_id, role, store.hard_floor, sync),
             sync=sync,
             election=self._election(node_id, role),

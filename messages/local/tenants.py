@@ -1,4 +1,4 @@
-"""Messages between the actors of a cloud node that serves tenants. Tags 184 to 188."""
+"""Messages between the actors of a cloud node that serves tenants. Tags 184 to 188, 190."""
 
 from __future__ import annotations
 
@@ -46,3 +46,10 @@ class TenantsWanted(Message):
 @message(188)
 class WhichTenants(Message):
     """Store or oplog to sync, at its start: answered by TenantsWanted."""
+
+
+@message(190)
+class WrittenElsewhere(Message):
+    """From the database to store: other processes have written to these tenants. May be lost."""
+
+    tenants: tuple[str, ...]

@@ -15,12 +15,13 @@ from typing import Any, Final
 import psycopg
 
 from entgldb.messages.errors import EntglError, ErrorCode
-from entgldb.storage.postgres.server import SETTING, PostgresFault, Server, refusals
+from entgldb.storage.postgres.server import SET, PostgresFault, Server, refusals
 from entgldb.storage.postgres.tables import STAGED_READ, on_postgres, tables
 from entgldb.storage.postgres.translate import Rows, Translated, translate
 
-SET: Final = f"SELECT set_config('{SETTING}', $1, true)"
-_LOCK: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1 FOR UPDATE"
+_LOCK: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1 AND state = 'active' FOR UPDATE"
+"""So a process that has not heard yet that a tenant is shut cannot write it any more."""
+_VERSION: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1"
 _UNLOCK: Final = "UPDATE entgldb_tenants SET version = $2 WHERE tenant = $1"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -151,6 +152,17 @@ class Connection:
             for one in found:
                 yield from self._result(known, one)
 
+    def look(self) -> None:
+        """Within a read: call ``begun`` where the row is not as this connection saw it last."""
+        assert self._held is not None
+        with refusals():
+            self.server.trips += 1
+            row = self._held.execute(_VERSION, [self.tenant]).fetchone()
+        if row is None or row[0] != self.seen:
+            self.seen = None
+            self.begun()
+            self.seen = None if row is None else row[0]
+
     def close(self) -> None:
         """Roll back what is open. The server's connections stay."""
         if self._held is not None:
@@ -242,7 +254,7 @@ class Connection:
             return Cursor()
         if row is None:
             self._rollback()
-            raise EntglError(f"there is no tenant {self.tenant} on PostgreSQL", code=ErrorCode.NOT_FOUND)
+            raise EntglError(f"PostgreSQL has no active tenant {self.tenant}", code=ErrorCode.NOT_FOUND)
         self._version, self._changed = row[0], self.total_changes
         if self._staged is not None:
             self._take_staged()

@@ -10,7 +10,16 @@ from entgldb.storage.postgres.tables import tables
 
 VERSION: Final = 1
 _TRIES: Final = 3
-_TENANTS: Final = "CREATE TABLE entgldb_tenants (tenant TEXT PRIMARY KEY, version BIGINT NOT NULL)"
+_TENANTS: Final = (
+    "CREATE TABLE entgldb_tenants (tenant TEXT PRIMARY KEY, version BIGINT NOT NULL,"
+    " issuer TEXT NOT NULL DEFAULT '', state TEXT NOT NULL DEFAULT 'active',"
+    " since_ms BIGINT NOT NULL DEFAULT 0, documents BIGINT NOT NULL DEFAULT 0,"
+    " bytes BIGINT NOT NULL DEFAULT 0, writes BIGINT NOT NULL DEFAULT 0, links BIGINT NOT NULL DEFAULT 0,"
+    " origins BIGINT NOT NULL DEFAULT 0)"
+)
+"""The row that a group of writes locks; it is also the tenant's row in the catalogue of all processes."""
+_NAMES: Final = "CREATE POLICY entgldb_names ON entgldb_tenants FOR SELECT USING (true)"
+"""A process looks at the rows of all its tenants at once: a name is there, and no document."""
 _MINE: Final = f"tenant = current_setting('{SETTING}', true)"
 _C: Final = 'TEXT COLLATE "C"'
 """Byte by byte, as SQLite orders text; CockroachDB orders all text so by itself."""
@@ -47,7 +56,7 @@ def statements(*, collate: bool) -> list[str]:
             f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY",
             f"CREATE POLICY entgldb ON {name} USING ({_MINE}) WITH CHECK ({_MINE})",
         ]
-    made.append("CREATE TABLE entgldb_schema (version BIGINT PRIMARY KEY)")
+    made += [_NAMES, "CREATE TABLE entgldb_schema (version BIGINT PRIMARY KEY)"]
     made.append(f"INSERT INTO entgldb_schema (version) VALUES ({VERSION})")  # noqa: S608 -- a constant
     return made
 

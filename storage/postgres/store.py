@@ -15,7 +15,7 @@ from entgldb.storage.file.faults import closed_on_fault, translating
 from entgldb.storage.file.state import State
 from entgldb.storage.log import read, requests
 from entgldb.storage.postgres import identity, schema
-from entgldb.storage.postgres.connection import SET, Connection
+from entgldb.storage.postgres.connection import Connection, ReplacedError
 from entgldb.storage.postgres.server import Server, server
 from entgldb.storage.rules.incarnations import Why
 
@@ -68,6 +68,10 @@ class Store(store.Store):
         self.on = cast(Connection, self.connection)
         self.on.begun = self._read_anew
 
+    def size(self) -> tuple[int, int]:
+        """As of the last group, or of the last look at what others have written."""
+        return self.state.documents, self.state.entries
+
     def compact_step(self) -> tuple[int, int, bool]:
         """Refused: PostgreSQL does it by itself."""
         raise EntglError(
@@ -82,8 +86,26 @@ class Store(store.Store):
             self.connection.execute("ROLLBACK")
         self.connection.close()
 
+    def follow(self, version: int) -> None:
+        """Take up what another process has written, where this one is not at ``version`` of the tenant's row.
+
+        It waits for no lock. Raises EntglError.
+        """
+        if version == self.on.seen:
+            return
+        with translating("PostgreSQL"):
+            self.on.execute("BEGIN")
+            try:
+                self.on.look()
+                self.on.execute("COMMIT")
+            finally:
+                if self.on.in_transaction:
+                    self.on.execute("ROLLBACK")
+
     def _read_anew(self) -> None:
-        """Another process has written since: the memory follows."""
+        """Another process has written since: the memory follows. Raises ReplacedError where all is gone."""
+        if self.connection.execute("SELECT 1 FROM _entgldb_state").fetchone() is None:
+            raise ReplacedError(f"tenant {self.on.tenant} was deleted")
         state, found = self.state, State.load(self.connection)
         for one in fields(State):
             if one.name != "journal":
@@ -111,14 +133,7 @@ def ensure(connection: Connection) -> None:
     """Make the tables, and the rows that every tenant has. Raises ConfigError, PostgresFault."""
     on, tenant = connection.server, connection.tenant
     schema.prepare(on)
-    held = on.lease()
-    try:
-        held.execute("BEGIN")
-        held.execute(SET, [tenant])
-        held.execute(_TENANT, [tenant])
-        held.execute("COMMIT")
-    finally:
-        on.give_back(held)
+    on.carry_out(tenant, _TENANT)
     if connection.execute("SELECT 1 FROM _entgldb_state").fetchone() is None:
         connection.execute(
             "INSERT OR IGNORE INTO _entgldb_state (id, clock, lsn, documents, entries, conflicts)"

@@ -11,8 +11,8 @@ from entgldb.storage.audit.trail import TABLES as AUDIT
 from entgldb.storage.audit.trail import exists
 from entgldb.storage.file import open as database
 from entgldb.storage.file.faults import translating
-from entgldb.storage.postgres.connection import SET, Connection
-from entgldb.storage.postgres.server import refusals, server
+from entgldb.storage.postgres.connection import Connection
+from entgldb.storage.postgres.server import server
 from entgldb.storage.postgres.tables import Table, on_postgres, tables
 from entgldb.storage.tenants.files import TenantFiles
 
@@ -41,18 +41,18 @@ class TenantRows:
         with translating("PostgreSQL"):
             if not all(self._shortened(tenant, table) for table in tables().values()):
                 return False
-            _carry_out(self._dsn, tenant, "DELETE FROM entgldb_tenants WHERE tenant = $1")
         return self._files.remove(tenant)
 
     def _shortened(self, tenant: str, table: Table) -> bool:
         """Take so many rows out of a table; whether it has no more."""
+        on = server(self._dsn)
         if not table.key:
-            _carry_out(self._dsn, tenant, f"DELETE FROM {table.name} WHERE tenant = $1")  # noqa: S608 -- of ours
+            on.carry_out(tenant, f"DELETE FROM {table.name} WHERE tenant = $1")  # noqa: S608 -- of ours
             return True
         key = ", ".join(table.key)
         some = f"SELECT {key} FROM {table.name} WHERE tenant = $1 LIMIT {STEP_ROWS}"  # noqa: S608 -- of ours
         sql = f"DELETE FROM {table.name} WHERE tenant = $1 AND ({key}) IN ({some})"  # noqa: S608 -- of ours
-        return _carry_out(self._dsn, tenant, sql) < STEP_ROWS
+        return on.carry_out(tenant, sql) < STEP_ROWS
 
 
 def copy_out(dsn: str, tenant: str, directory: Path) -> None:
@@ -95,16 +95,3 @@ def _copy_table(source: Connection, target: sqlite3.Connection, table: Table) ->
     marks = ", ".join("?" * len(table.columns))
     rows = source.execute(f"SELECT {columns} FROM {name}")  # noqa: S608 -- of ours
     target.executemany(f"INSERT INTO {name} ({columns}) VALUES ({marks})", rows)  # noqa: S608 -- of ours
-
-
-def _carry_out(dsn: str, tenant: str, sql: str) -> int:
-    """One statement about a tenant's rows, which no translation makes; how many it changed."""
-    on = server(dsn)
-    held = on.lease()
-    try:
-        with refusals(), held.transaction():
-            on.trips += 1
-            held.execute(SET, [tenant])
-            return held.execute(sql, [tenant]).rowcount
-    finally:
-        on.give_back(held)

@@ -54,8 +54,8 @@ class Catalogue:
         )
         return [name for (name,) in rows]
 
-    def put(self, row: Tenant) -> None:
-        """Write a row anew."""
+    def put(self, row: Tenant, before: Tenant | None) -> None:
+        """Write a row anew; nobody else has written it since it was read as ``before``."""
         self._connection.execute(
             "INSERT OR REPLACE INTO _entgldb_tenants VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (row.name, row.issuer, row.state, row.since_ms, *to_array(row.quotas)),

@@ -35,6 +35,11 @@ class TenantFiles:
                 sync(folder.parent)
         return path
 
+    def names(self) -> list[str]:
+        """Tenants that have a directory."""
+        folder = Path(self._directory) / TENANTS_FOLDER
+        return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+
     def size(self, tenant: str) -> int:
         """Bytes of its files."""
         found = 0

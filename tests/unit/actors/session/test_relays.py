@@ -22,14 +22,14 @@ from tests.unit.actors.session.list_log import ME, THIRD, ListLog
 class Owner:
     """Sessions with two peers that have said what they have."""
 
-    def __init__(self) -> None:
+    def __init__(self, role: str = "lan") -> None:
         self.log, self.ctx = ListLog(), FakeContext()
         self.ctx.behaviour = self  # type: ignore[assignment]  # it has the two methods that are called
         self.flow = NOTHING
         self.looks: list[float] = []
         self.sent: list[tuple[float, Message]] = []
         writers = Writers("me", Trusting(), self.log)
-        settings = SyncSettings("me", "", "lan", "c", "")
+        settings = SyncSettings("me", "", role, "c", "")
         self.sessions = Sessions(
             "sync", settings, self.log, writers, NoSnapshots(), lambda reason: None, cloud=False
         )
@@ -86,6 +86,12 @@ def test_an_own_entry_needs_no_look() -> None:
     owner.commit(ME)
     owner.ctx.run(5.0)
     assert (owner.looks, len(owner.entries())) == ([], 2)
+
+
+def test_a_cloud_node_relays_at_once() -> None:
+    owner = Owner("cloud")
+    owner.commit(THIRD)
+    assert owner.entries() == [owner.ctx.monotonic()] * 2
 
 
 def test_what_waits_for_the_line_is_looked_at_soon_though_a_relay_waits_longer() -> None:

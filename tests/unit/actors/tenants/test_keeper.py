@@ -243,7 +243,7 @@ def test_large_files_go_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_list_comes_in_pages(cloud: Cloud) -> None:
     catalogue = Catalogue(cloud.bench.store.connection)
     for number in range(PAGE_ROWS_MAX + 1):
-        catalogue.put(Tenant(f"t{number:04}", "", "active", 0))
+        catalogue.put(Tenant(f"t{number:04}", "", "active", 0), None)
     first = cloud.ctx.ask(ListTenants())
     assert isinstance(first, Report)
     assert first.body["more"]

@@ -1,0 +1,121 @@
+"""The catalogue of tenants on PostgreSQL, which all processes of the database share.
+
+A row is changed only where it is still as it was read: of two processes that change it the second is told to
+try again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.messages.schema import to_array
+from entgldb.messages.tenants import Quotas, Tenant, TenantState
+from entgldb.storage.file.faults import translating
+from entgldb.storage.postgres import schema
+from entgldb.storage.postgres.server import Server, server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_COLUMNS: Final = "tenant, issuer, state, since_ms, documents, bytes, writes, links, origins"
+_SELECT: Final = f"SELECT {_COLUMNS} FROM entgldb_tenants"  # noqa: S608 -- constants
+_ADD: Final = (
+    f"INSERT INTO entgldb_tenants (version, {_COLUMNS})"  # noqa: S608 -- constants
+    " VALUES (0, $1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING"
+)
+_CHANGE: Final = (
+    "UPDATE entgldb_tenants SET version = version + 1, issuer = $2, state = $3, since_ms = $4,"
+    " documents = $5, bytes = $6, writes = $7, links = $8, origins = $9 WHERE tenant = $1 AND issuer = $10"
+    " AND state = $11 AND since_ms = $12 AND documents = $13 AND bytes = $14 AND writes = $15"
+    " AND links = $16 AND origins = $17"
+)
+"""Its version moves, so that each process hears of it as of a write."""
+
+
+class Catalogue:
+    """Implements ``ports.Catalogue``, and ``fellows.Fellows`` as far as it can be asked."""
+
+    def __init__(self, dsn: str, here: Callable[[], list[str]]) -> None:
+        """``here``: the tenants of which this process has files. PostgreSQL need not be there yet."""
+        self._server, self._here = server(dsn), here
+        self._prepared = False
+
+    def get(self, name: str) -> Tenant | None:
+        """The row of a tenant."""
+        with self._asked() as on:
+            rows = on.alone(f"{_SELECT} WHERE tenant = $1", [name])
+        return _tenant(rows[0]) if rows else None
+
+    def page(self, after: str) -> list[Tenant]:
+        """Rows behind a name, by name; fewer than PAGE_ROWS_MAX where no more follow."""
+        with self._asked() as on:
+            rows = on.alone(f"{_SELECT} WHERE tenant > $1 ORDER BY tenant LIMIT {PAGE_ROWS_MAX}", [after])
+        return [_tenant(row) for row in rows]
+
+    def states(self) -> dict[str, int]:
+        """State -> rows that have it."""
+        with self._asked() as on:
+            return dict(on.alone("SELECT state, count(*) FROM entgldb_tenants GROUP BY state"))
+
+    def deleting(self) -> list[str]:
+        """Tenants whose data are to be removed, or of which this process has files still."""
+        with self._asked() as on:
+            rows = on.alone(
+                "SELECT tenant FROM entgldb_tenants WHERE state = $1 OR (state = $2 AND tenant = ANY($3))"
+                " ORDER BY tenant",
+                [TenantState.DELETING.value, TenantState.DELETED.value, self._here()],
+            )
+        return [name for (name,) in rows]
+
+    def look(self, tenants: Collection[str]) -> dict[str, tuple[Tenant, int]]:
+        """Name -> row, and the version of its data, of those that there are."""
+        with self._asked() as on:
+            rows = on.alone(
+                f"SELECT version, {_COLUMNS} FROM entgldb_tenants WHERE tenant = ANY($1)",  # noqa: S608 -- constants
+                [list(tenants)],
+            )
+        return {name: (_tenant((name, *row)), version) for version, name, *row in rows}
+
+    def put(self, row: Tenant, before: Tenant | None) -> None:
+        """Write a row anew that was ``before`` when it was read. Raises EntglError ``busy`` where not."""
+        with self._asked() as on:
+            if before is None:
+                done = on.carry_out(row.name, _ADD, _values(row))
+            else:
+                done = on.carry_out(row.name, _CHANGE, [*_values(row), *_values(before)])
+        if not done:
+            raise EntglError(
+                f"tenant {row.name} was changed by another process", code=ErrorCode.BUSY, hint="try again"
+            )
+
+    def forget_oldest(self) -> bool:
+        """Take out the row of the tenant that was deleted first; False where there is none."""
+        with self._asked() as on:
+            rows = on.alone(
+                "SELECT tenant FROM entgldb_tenants WHERE state = $1 ORDER BY since_ms, tenant LIMIT 1",
+                [TenantState.DELETED.value],
+            )
+            sql = "DELETE FROM entgldb_tenants WHERE tenant = $1 AND state = $2"
+            return bool(rows and on.carry_out(rows[0][0], sql, [TenantState.DELETED.value]))
+
+    @contextmanager
+    def _asked(self) -> Iterator[Server]:
+        """The server, with its tables. Raises EntglError."""
+        with translating("PostgreSQL"):
+            if not self._prepared:
+                schema.prepare(self._server)
+                self._prepared = True
+            yield self._server
+
+
+def _values(row: Tenant) -> list[object]:
+    return [row.issuer, row.state, row.since_ms, *to_array(row.quotas)]
+
+
+def _tenant(row: tuple[Any, ...]) -> Tenant:
+    name, issuer, state, since_ms, *quotas = row
+    return Tenant(name, issuer, state, since_ms, Quotas(*quotas))

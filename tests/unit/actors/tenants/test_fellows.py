@@ -1,0 +1,188 @@
+"""Two store actors over one PostgreSQL: what one writes or decides, the other takes up."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import pytest
+
+from entgldb.actors.store.behaviour import StoreKeeper
+from entgldb.actors.tenants.keeper import REMOVE_SECONDS, StoreTenants
+from entgldb.actors.tenants.router import Opened
+from entgldb.messages import codec
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import EntglError, ErrorCode, Reason
+from entgldb.messages.local.actors import Committed
+from entgldb.messages.local.tenants import AdmitTenant, ForTenant, TenantJudged, WrittenElsewhere
+from entgldb.messages.schema import Channel
+from entgldb.messages.tenants import ChangeTenant, ListTenants, Tenant
+from entgldb.storage.postgres.catalogue import Catalogue
+from entgldb.storage.postgres.connection import Connection
+from entgldb.storage.postgres.server import Server
+from entgldb.storage.postgres.store import Store, as_sqlite
+from entgldb.storage.postgres.tenants import TenantRows
+from entgldb.storage.tenants.files import TenantFiles
+from tests.support import postgres
+from tests.support.fake_context import FakeContext
+from tests.unit.actors.store.test_store_keeper import Bench
+
+ISSUER = "https://id.example"
+
+
+class Cloud(Catalogue):
+    """The store actor of one process."""
+
+    def __init__(self, directory: Path) -> None:
+        files = TenantFiles(directory)
+        super().__init__(postgres.address(), files.names)
+        self.bench, self.told, self.gone = Bench("cloud-1", role="cloud"), list[str](), False
+        self.files = files
+        rows = TenantRows(postgres.address(), files)
+        self.store = StoreTenants(self.bench.keeper, self._open, self, rows, self)
+        self.server = Server(postgres.address())
+        self.ctx = FakeContext()
+        self.ctx.behaviour = self.store
+        self.store.start(self.ctx)
+
+    def tell(self, tenant: str) -> None:
+        self.told.append(tenant)
+
+    def look(self, tenants: Collection[str]) -> dict[str, tuple[Tenant, int]]:
+        if self.gone:
+            raise EntglError("PostgreSQL has gone")
+        return super().look(tenants)
+
+    def _open(self, tenant: str) -> Opened:
+        self.files.make(tenant)
+        Store.connect(postgres.address(), tenant, "cloud-1", 0)
+        made = Store(as_sqlite(Connection(self.server, tenant)), None)
+        made.serve()
+        keeper = StoreKeeper(self.bench.keeper.settings, made, self.bench.keeper.secrets)
+        return Opened(keeper, made.connection.close, follow=made.follow)
+
+    def admit(self, tenant: str) -> str:
+        self.ctx.hand(AdmitTenant(tenant, ISSUER))
+        return self.ctx.take(TenantJudged, "sync")[-1].reason
+
+    def own(self, tenant: str) -> Store:
+        store = self.store._store(tenant)
+        assert isinstance(store, Store)
+        return store
+
+    def write(self, tenant: str, number: int) -> None:
+        """As a gateway's batch would."""
+        with self.own(tenant).group():
+            self.own(tenant).write(
+                RequestId(b"c" * 16, number), [Write("c", f"k{number}", b"{}")], self.ctx.now_ms()
+            )
+        self.store._touched[tenant] = None
+        self.store.flush(self.ctx)
+
+    def committed(self) -> list[Committed]:
+        """The rows of which its sync was told."""
+        inner = [codec.decode(one.payload, Channel.LOCAL).message for one in self.ctx.take(ForTenant, "sync")]
+        return [one for one in inner if isinstance(one, Committed)]
+
+
+@pytest.fixture
+def clouds(tmp_path: Path) -> Iterator[tuple[Cloud, Cloud]]:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    both = Cloud(tmp_path / "a"), Cloud(tmp_path / "b")
+    yield both
+    for one in both:
+        one.server.close()
+
+
+def test_what_one_process_writes_the_sessions_of_the_other_hear_of_at_once(
+    clouds: tuple[Cloud, Cloud],
+) -> None:
+    one, other = clouds
+    tenant = postgres.fresh_tenant()
+    assert (one.admit(tenant), other.admit(tenant)) == ("", "")
+    other.committed()
+    one.told.clear()
+    one.write(tenant, 1)
+    one.write(tenant, 2)
+    assert one.told == [tenant, tenant]
+    other.ctx.hand(WrittenElsewhere(("somebody-else", tenant)))
+    assert other.committed() == [Committed(1, 2, 0)]
+    assert other.own(tenant).vector() == one.own(tenant).vector()
+    # what it has heard of it does not tell on
+    assert other.told == []
+
+
+def test_where_nobody_wakes_it_a_process_looks_each_interval(clouds: tuple[Cloud, Cloud]) -> None:
+    one, other = clouds
+    tenant = postgres.fresh_tenant()
+    for each in clouds:
+        each.admit(tenant)
+    other.committed()
+    one.write(tenant, 1)
+    other.gone = True
+    other.ctx.run(2.0)
+    assert other.committed() == []
+    other.gone = False
+    other.ctx.run(2.0)
+    assert other.committed() == [Committed(1, 1, 0)]
+    assert other.store.counts[Reason.STORAGE_UNAVAILABLE] == 1
+
+
+def test_writes_of_all_processes_count_for_the_quota(clouds: tuple[Cloud, Cloud]) -> None:
+    one, other = clouds
+    tenant = postgres.fresh_tenant()
+    one.ctx.ask(ChangeTenant(tenant, "add", ISSUER, {"writes": 1}))
+    for each in clouds:
+        each.admit(tenant)
+    for number in range(1, 11):
+        one.write(tenant, number)
+    assert other.admit(tenant) == ""
+    other.ctx.hand(WrittenElsewhere((tenant,)))
+    assert other.admit(tenant) == Reason.QUOTA_WRITES.value
+
+
+def test_a_tenant_that_was_shut_by_one_process_is_shut_by_all_and_deleted_everywhere(
+    clouds: tuple[Cloud, Cloud],
+) -> None:
+    one, other = clouds
+    tenant = postgres.fresh_tenant()
+    for each in clouds:
+        each.admit(tenant)
+    one.told.clear()
+    one.ctx.ask(ChangeTenant(tenant, "limit", quotas={"links": 3}))
+    other.ctx.hand(WrittenElsewhere((tenant,)))
+    assert [judged.links for judged in other.ctx.take(TenantJudged, "sync")] == [3]
+    one.ctx.ask(ChangeTenant(tenant, "suspend"))
+    assert one.told == [tenant, tenant]
+    other.ctx.run(2.0)
+    assert other.store.open == {}
+    assert [judged.reason for judged in other.ctx.take(TenantJudged, "sync")] == ["tenant-suspended"]
+    other.ctx.ask(ChangeTenant(tenant, "delete"))
+    assert (tenant in one.files.names(), tenant in other.files.names()) == (True, True)
+    other.ctx.run(REMOVE_SECONDS + 30)
+    one.ctx.run(REMOVE_SECONDS + 30)
+    assert (tenant in one.files.names(), tenant in other.files.names()) == (False, False)
+    found = one.get(tenant)
+    assert found is not None
+    assert found.state == "deleted"
+    assert one.admit(tenant) == "tenant-deleted"
+
+
+def test_without_its_catalogue_a_process_answers_and_serves_nobody_new(
+    clouds: tuple[Cloud, Cloud], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, tenant = clouds[0], postgres.fresh_tenant()
+    one.admit(tenant)
+    monkeypatch.setattr(Server, "lease", _refuse)
+    assert one.admit(tenant + "x") == Reason.STORAGE_UNAVAILABLE.value
+    assert one.store.told()["tenants"]["states"] == {}
+    assert one.ctx.ask(ChangeTenant(tenant, "suspend")).code == "disk-error"  # type: ignore[attr-defined]  # a Refused
+    assert one.ctx.ask(ListTenants()).code == "disk-error"  # type: ignore[attr-defined]  # a Refused
+    one.ctx.run(REMOVE_SECONDS)
+    monkeypatch.undo()
+    assert one.admit(tenant + "x") == ""
+
+
+def _refuse(self: Server) -> None:
+    raise EntglError("PostgreSQL has gone", code=ErrorCode.DISK_ERROR)

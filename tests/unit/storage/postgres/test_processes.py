@@ -1,0 +1,228 @@
+"""Several processes serve one tenant: one order, one catalogue, and each hears of the others."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.messages.tenants import Quotas, Tenant, TenantState
+from entgldb.storage.postgres.catalogue import Catalogue
+from entgldb.storage.postgres.connection import Connection, ReplacedError
+from entgldb.storage.postgres.server import Server
+from entgldb.storage.postgres.store import LogReader, Store, as_sqlite
+from entgldb.storage.postgres.tenants import TenantRows
+from entgldb.storage.postgres.waking import NOTE_BYTES_MAX, Waking, notes
+from entgldb.storage.rules.header import decode
+from entgldb.storage.tenants.files import TenantFiles
+from tests.support import postgres
+
+NOW = 1_790_000_000_000
+GROUPS, ENTRIES = 40, 3
+"""Of each writer, and in each of them."""
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Server]]:
+    """The connections of three other processes."""
+    made = [Server(postgres.address()) for _ in range(3)]
+    yield made
+    for one in made:
+        one.close()
+
+
+def elsewhere(store: Store, server: Server) -> Store:
+    """The same tenant as another process has it."""
+    made = Store(as_sqlite(Connection(server, store.on.tenant)), None)
+    made.serve()
+    return made
+
+
+def put(store: Store, writer: int, number: int, now_ms: int = NOW) -> int:
+    with store.group():
+        writes = [Write("users", f"{writer}-{number}-{n}", b"{}") for n in range(ENTRIES)]
+        return store.write(RequestId(bytes([writer]) * 16, number), writes, now_ms)[1]
+
+
+def test_two_processes_that_write_at_once_leave_no_gap_and_no_double(servers: list[Server]) -> None:
+    first = postgres.open_store("cloud", NOW)
+    writers = [elsewhere(first, server) for server in servers[:2]]
+    faults: list[BaseException] = []
+
+    def write(writer: int) -> None:
+        try:
+            for number in range(1, GROUPS + 1):
+                # the clock of one process is an hour behind
+                put(writers[writer], writer, number, NOW - writer * 3_600_000)
+        except BaseException as fault:  # noqa: BLE001 -- told by the test
+            faults.append(fault)
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(2)]
+    reader = LogReader(as_sqlite(Connection(servers[2], first.on.tenant)))
+    for one in threads:
+        one.start()
+    seen, last, wanted = [0], 0, 2 * GROUPS * ENTRIES
+    while seen[-1] < wanted and not faults:
+        seen += [row.lsn for row in reader.rows(seen[-1] + 1, 1_000)]
+        assert reader.last_lsn() >= last
+        last = reader.last_lsn()
+    for one in threads:
+        one.join()
+    assert faults == []
+    assert seen == list(range(wanted + 1))
+    rows = reader.rows(1, 1_000)
+    assert [row.seq for row in rows] == list(range(1, wanted + 1))
+    stamps = [decode(row.header).hlc for row in rows]
+    assert stamps == sorted(set(stamps))
+    for one in writers:
+        one.follow(-1)
+        assert one.vector() == reader.vector()
+        assert one.status()["documents"] == wanted
+
+
+def test_a_process_follows_without_a_lock_and_reads_only_where_something_was_written(
+    servers: list[Server],
+) -> None:
+    one = postgres.open_store("cloud", NOW)
+    other = elsewhere(one, servers[0])
+    put(other, 1, 1)
+    version = other.on.seen
+    assert version is not None
+    with other.group():
+        one.follow(version)
+    assert one.last_lsn() == ENTRIES
+    assert one.vector() == other.vector()
+    trips = one.on.server.trips
+    one.follow(version)
+    assert one.on.server.trips == trips
+    assert put(one, 2, 1) == 2 * ENTRIES
+
+
+def test_a_request_that_was_answered_by_one_process_is_answered_alike_by_another(
+    servers: list[Server],
+) -> None:
+    one = postgres.open_store("cloud", NOW)
+    other = elsewhere(one, servers[0])
+    put(one, 1, 1)
+    with other.group():
+        assert other.answered(RequestId(bytes([1]) * 16, 1)) is not None
+
+
+# --- the catalogue ---------------------------------------------------------------------------------
+
+
+def catalogue(here: tuple[str, ...] = ()) -> Catalogue:
+    return Catalogue(postgres.address(), lambda: list(here))
+
+
+def test_of_two_processes_that_change_a_tenant_one_is_told_to_try_again() -> None:
+    name, here = postgres.fresh_tenant(), catalogue()
+    row = Tenant(name, "https://a.example", TenantState.ACTIVE.value, 1)
+    here.put(row, None)
+    with pytest.raises(EntglError, match="was changed by another process") as told:
+        here.put(replace(row, issuer="https://b.example"), None)
+    assert told.value.code == ErrorCode.BUSY
+    limited = replace(row, quotas=Quotas(documents=5, origins=7))
+    here.put(limited, row)
+    with pytest.raises(EntglError, match="was changed by another process"):
+        here.put(replace(row, state=TenantState.SUSPENDED.value), row)
+    assert here.get(name) == limited
+    assert here.look([name, "nobody"]) == {name: (limited, 1)}
+    assert name in [one.name for one in here.page(name[:-1])]
+
+
+def test_a_process_that_has_not_heard_that_a_tenant_is_shut_cannot_write_it(servers: list[Server]) -> None:
+    one = postgres.open_store("cloud", NOW)
+    here, name = catalogue(), one.on.tenant
+    row = here.get(name)
+    assert row is not None
+    suspended = replace(row, state=TenantState.SUSPENDED.value)
+    here.put(suspended, row)
+    with pytest.raises(EntglError, match="has no active tenant"):
+        put(elsewhere(one, servers[0]), 1, 1)
+    here.put(row, suspended)
+    assert put(one, 1, 1) == ENTRIES
+
+
+def test_a_process_that_slept_while_a_tenant_was_deleted_and_made_again_knows_nothing_of_the_first(
+    servers: list[Server], tmp_path: Path
+) -> None:
+    one = postgres.open_store("cloud", NOW)
+    slept = elsewhere(one, servers[0])
+    put(slept, 1, 1)
+    here, name = catalogue((one.on.tenant,)), one.on.tenant
+    row = here.get(name)
+    assert row is not None
+    deleting = replace(row, state=TenantState.DELETING.value)
+    here.put(deleting, row)
+    assert name in here.deleting()
+    assert name in catalogue().deleting()
+    rows = TenantRows(postgres.address(), TenantFiles(tmp_path))
+    while not rows.remove(name):
+        pass
+    deleted = replace(row, state=TenantState.DELETED.value)
+    here.put(deleted, deleting)
+    assert name in here.deleting()  # there are files of it here
+    assert name not in catalogue().deleting()
+    here.put(row, deleted)
+    with pytest.raises(ReplacedError):
+        slept.follow(-1)
+    with pytest.raises(ReplacedError):
+        put(slept, 1, 2)
+    anew = Store.connect(postgres.address(), name, "cloud", NOW)
+    slept.follow(-1)
+    assert slept.origin == anew.origin != one.origin
+    assert put(slept, 1, 2) == ENTRIES
+
+
+# --- waking ----------------------------------------------------------------------------------------
+
+
+def test_a_process_hears_of_the_others_and_not_of_itself() -> None:
+    async def heard() -> tuple[set[str], set[str]]:
+        found: tuple[set[str], set[str]] = (set(), set())
+        here, there = (Waking(postgres.address(), one.update) for one in found)
+        tasks = [asyncio.create_task(work) for one in (here, there) for work in (one.listen(), one.speak())]
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not found[0] >= {"from-there"} or not found[1] >= {"from-here-1", "from-here-2"}:
+                    here.tell("from-here-1")
+                    here.tell("from-here-2")
+                    there.tell("from-there")
+                    await asyncio.sleep(0.0)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return found
+
+    here, there = asyncio.run(heard())
+    assert not any(name.startswith("from-here") for name in here)
+    assert "from-there" not in there
+
+
+def test_a_note_is_no_longer_than_postgresql_takes() -> None:
+    names = {f"{number:064}" for number in range(300)}
+    told = notes("m" * 16, names)
+    assert len(told) == 3
+    assert all(len(note) <= NOTE_BYTES_MAX and note.startswith("m" * 16 + " ") for note in told)
+    assert {name for note in told for name in note.split(" ")[1:]} == names
+
+
+def test_no_database_is_no_reason_to_end() -> None:
+    async def silent() -> None:
+        waking = Waking("host=/nowhere dbname=none", lambda names: None)
+        waking.tell("t")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await asyncio.gather(waking.listen(), waking.speak())
+
+    asyncio.run(silent())
