@@ -84,6 +84,8 @@ class SyncSettings(Record):
     """The shape of the authority's tokens: a name in ``actors.oauth.profiles``."""
     shared: bool = False
     """Several clusters may mix their data here. False: the first that a client brings is the only one."""
+    proxy: tuple[str, ...] = ()
+    """Networks of balancers whose connections begin with a PROXY header; ``*``: all. Empty: none does."""
     tenants: str = ""
     """Each client comes to the data of its tenant, which ``client``, ``claim`` or ``map`` names; empty: there
     are no tenants."""

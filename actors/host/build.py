@@ -134,7 +134,9 @@ def _sync(given: settings.SyncSettings) -> Built:
 
         server = ServerIdentity(given.tls_cert, given.tls_key)
         most = TENANT_LINKS_MAX if given.tenants else 0
-        links = TlsLinks(loop, lan=None, listen=given.listen, server=server, links_max=most)
+        links = TlsLinks(
+            loop, lan=None, listen=given.listen, server=server, links_max=most, balancers=given.proxy
+        )
         checker = JwtChecker(loop, given)
         if given.tenants:
             from entgldb.actors.host import tenants

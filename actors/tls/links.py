@@ -21,8 +21,9 @@ from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.tls.entrance import Entrance
 from entgldb.actors.tls.identity import LanIdentity, ServerIdentity, classify, cloud_context
 from entgldb.actors.tls.link import Link
+from entgldb.actors.tls.proxy_header import FIXED_BYTES, is_trusted, rest_bytes, source
 from entgldb.messages import codec
-from entgldb.messages.errors import ConfigError, EntglError, ErrorCode, Reason
+from entgldb.messages.errors import ConfigError, EntglError, ErrorCode, ProtocolError, Reason
 from entgldb.messages.framing import frame
 from entgldb.messages.local.actors import FrameIn, LinkDown
 from entgldb.messages.remote_peers import join_address, split_address
@@ -65,10 +66,12 @@ class TlsLinks:
         listen: str = "",
         server: ServerIdentity | None = None,
         links_max: int = 0,
+        balancers: tuple[str, ...] = (),
     ) -> None:
         """``lan``: member of a cluster; ``server``: cloud role. ConfigError where ``listen`` is taken.
 
-        ``links_max``: see ``Entrance``.
+        ``links_max``: see ``Entrance``. ``balancers``: the only ones who may connect, each time with a PROXY
+        header; empty: anybody may, without.
         """
         self.loop = loop
         self._lan = lan
@@ -76,6 +79,7 @@ class TlsLinks:
         self._links: dict[int, Link] = {}
         self._numbers = itertools.count(1)
         self._entrance = Entrance(links_max)
+        self._balancers = balancers
         self._unread_bytes = 0
         self._paused: list[Link] = []
         self._refused = False
@@ -241,9 +245,10 @@ class TlsLinks:
                 self._take(sock, host_of(address), address[1])
 
     def _take(self, sock: socket.socket, host: str, port: int) -> None:
-        if self._entrance.full():
+        reason = self._shut_to(host)
+        if reason is not None:
             sock.close()
-            self.loop.post(LinkDown(next(self._numbers), Reason.TOO_MANY_LINKS, f"{host} was turned away"))
+            self.loop.post(LinkDown(next(self._numbers), reason, f"{host} was turned away"))
             return
         sock.setblocking(False)
         # asyncio does so only where the socket names its protocol; an accepted one does not
@@ -253,6 +258,12 @@ class TlsLinks:
             self._links[number].abort(Reason.TOO_MANY_LINKS, "others came that had proved as little")
         self.loop.spawn(self._greet(link, sock))
 
+    def _shut_to(self, host: str) -> Reason | None:
+        """Why a connection from there is not taken at all; None: it is."""
+        if self._balancers and not is_trusted(host, self._balancers):
+            return Reason.NOT_ALLOWED
+        return Reason.TOO_MANY_LINKS if self._entrance.full() else None
+
     async def _greet(self, link: Link, sock: socket.socket) -> None:
         assert self._identity is not None
         link.greeting = asyncio.current_task()
@@ -260,6 +271,8 @@ class TlsLinks:
             sock.close()
             return
         try:
+            if self._balancers and not await self._read_proxy(link, sock):
+                return
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: link,
                 sock,
@@ -271,6 +284,26 @@ class TlsLinks:
             self._unopened(link, fault)
         finally:
             link.greeting = None  # a task that was cancelled keeps its frames, too
+
+    async def _read_proxy(self, link: Link, sock: socket.socket) -> bool:
+        """The link is from the client that a balancer names; False: it is down. Raises OSError."""
+        found, ended = None, True
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
+                fixed = await _exactly(sock, FIXED_BYTES)
+                found, ended = source(fixed, await _exactly(sock, rest_bytes(fixed))), False
+        except TimeoutError:
+            link.down(Reason.HANDSHAKE_TIMEOUT, "the PROXY header of the connection did not come")
+        except ProtocolError as fault:
+            link.down(Reason.MALFORMED, fault.text)
+        finally:
+            if ended:
+                sock.close()
+        if found is not None:
+            link.address = join_address(*found)
+            for number in self._entrance.enter(link.number, found[0]):
+                self._links[number].abort(Reason.TOO_MANY_LINKS, "others came that had proved as little")
+        return not ended
 
     def _unopened(self, link: Link, fault: BaseException) -> None:
         reason, text = _unopened(fault)
@@ -342,6 +375,17 @@ def host_of(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
     if len(address) == 4 and address[3] and "%" not in host:
         host = f"{host}%{socket.if_indextoname(address[3])}"
     return host
+
+
+async def _exactly(sock: socket.socket, size: int) -> bytes:
+    """So many bytes and none beyond, which are for TLS. Raises ProtocolError at an early end."""
+    found = b""
+    while len(found) < size:
+        more = await asyncio.get_running_loop().sock_recv(sock, size - len(found))
+        if not more:
+            raise ProtocolError("the connection ended within its PROXY header")
+        found += more
+    return found
 
 
 def _wall_ahead() -> float:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, read_cluster_keys
 from entgldb.actors.oauth.profiles import PROFILES
+from entgldb.actors.tls.proxy_header import check_balancer
 from entgldb.launch.node.config_fields import Faults, Section, expand
 from entgldb.launch.node.config_peers import initial_peers
 from entgldb.launch.node.config_tenants import tenants
@@ -278,6 +279,7 @@ class _Builder:
             "allow_clients": self.cloud.texts("allow_clients"),
             "token_profile": self.cloud.choice("token_profile", tuple(PROFILES), "rfc9068"),
             "shared": self.cloud.flag("shared", False),
+            "proxy": self.cloud.all_or_texts("proxy", check=check_balancer),
             **tenants(self.cloud),
         }
 

@@ -103,6 +103,15 @@ class Section:
             return ()
         return tuple(self._checked(f"{key}[{i}]", item, check) for i, item in enumerate(value))
 
+    def all_or_texts(self, key: str, *, check: Callable[[str], str]) -> tuple[str, ...]:
+        """A list of strings; ``*`` alone for true, none for false."""
+        value = self._get(key, False)
+        if isinstance(value, bool):
+            return ("*",) * value
+        if value == []:
+            self.fault(key, "true, or a list of addresses, is expected")
+        return self.texts(key, check=check)
+
     def pairs(self, key: str, *, check: Callable[[str], str] | None = None) -> dict[str, str]:
         """A table of texts; ``check`` looks at each value."""
         value = self._get(key, {})

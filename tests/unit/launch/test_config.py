@@ -110,8 +110,26 @@ def test_how_tenants_are_named_reaches_every_actor_that_serves_them(
 
 
 @pytest.mark.parametrize(
+    ("text", "balancers"),
+    [
+        ("", ()),
+        ("proxy = false", ()),
+        ("proxy = true", ("*",)),
+        ('proxy = ["10.0.0.5", "10.1.0.0/16"]', ("10.0.0.5/32", "10.1.0.0/16")),
+    ],
+)
+def test_the_balancers_that_are_believed_are_named(
+    tmp_path: Path, text: str, balancers: tuple[str, ...]
+) -> None:
+    assert load(cloud_file(tmp_path, text)).sync.proxy == balancers
+
+
+@pytest.mark.parametrize(
     ("text", "fault"),
     [
+        ("proxy = []", "cloud.proxy: true, or a list of addresses"),
+        ('proxy = "10.0.0.5"', "cloud.proxy: a list of texts"),
+        ('proxy = ["*"]', "cloud.proxy[0]: an address, or a network"),
         ('tenants = "node"', "cloud.tenants: one of"),
         ('tenants = "claim"', "cloud.tenant_claim: is missing"),
         ('tenants = "map"', "cloud.tenant_map: is missing"),
