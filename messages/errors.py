@@ -265,10 +265,19 @@ class Reason(StrEnum):
     STOOD_DOWN = "stood-down"
 
 
+class UnavailableError(Exception):
+    """Mixed into an exception of whatever the data is on: that cannot be had, whoever asks."""
+
+    code: ErrorCode = ErrorCode.DISK_ERROR
+    hint = ""
+
+
 def as_own(fault: Exception) -> EntglError:
     """An error of ours as it is, any other exception as ``internal``: a stable word and a sentence."""
     if isinstance(fault, EntglError):
         return fault
+    if isinstance(fault, UnavailableError):
+        return EntglError(str(fault), code=fault.code, hint=fault.hint)
     return EntglError(f"{type(fault).__name__}: {fault}"[:500], code=ErrorCode.INTERNAL)
 
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
-from entgldb.actors.behaviour import Asker, Edge
+from entgldb.actors.behaviour import Asker, Context, Edge
 from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.oplog.snapshot_files import FileChunks, FileShelf
 from entgldb.actors.ports import Disk, Links, Secrets, TokenChecker
@@ -37,6 +37,7 @@ from entgldb.storage.tenants.files import TenantFiles, tenant_directory
 FILES_WANTED: Final = 16_384
 """Descriptors that an actor asks the system for: three for each open tenant, one for each link."""
 
+_Made = TypeVar("_Made", bound=Tenants)
 STATEMENTS: Final = 24
 """Kept prepared for the file of one tenant: those of a batch that is taken in, and not all of an opening."""
 
@@ -56,7 +57,7 @@ def stores(
         kept = made.connection
         return Opened(StoreKeeper(own, made, secrets, disk), kept.close, partial(rest, kept))
 
-    return StoreTenants(main, opened, Catalogue(store.connection), files), socket
+    return _told(StoreTenants(main, opened, Catalogue(store.connection), files), given.storage), socket
 
 
 def _stores_on_postgres(
@@ -83,7 +84,7 @@ def _stores_on_postgres(
     loop.spawn(made.speak())
     others = Others(given.storage, files.names)
     removed = tenants.TenantRows(given.storage, files)
-    return StoreTenants(main, opened, others, removed, others), Both(socket, loop)
+    return _told(StoreTenants(main, opened, others, removed, others), given.storage), Both(socket, loop)
 
 
 class Both:
@@ -144,7 +145,7 @@ def oplogs(main: OplogKeeper, given: OplogSettings, loop: SideLoop, disk: Disk) 
         return Opened(OplogKeeper(own, log, found, shelf, disk), log.close, partial(rest, log.connection))
 
     _more_files()
-    return Tenants(main, opened)
+    return _told(Tenants(main, opened), given.storage)
 
 
 def syncs(given: SyncSettings, log: LogReader, links: Links, checker: TokenChecker) -> SyncTenants:
@@ -160,7 +161,19 @@ def syncs(given: SyncSettings, log: LogReader, links: Links, checker: TokenCheck
 
     _more_files()
     door = Door(given, log, CaWitness(log.authorities), links, checker, FileChunks(given.directory))
-    return SyncTenants(door, opened, vouched)
+    return _told(SyncTenants(door, opened, vouched), given.storage)
+
+
+def _told(made: _Made, storage: str) -> _Made:
+    """Have each answer of PostgreSQL, which has a time limit, be a step that the supervisor knows."""
+    if storage:
+        from entgldb.storage.postgres.server import server
+
+        def begins(ctx: Context) -> None:
+            server(storage).waits = partial(ctx.busy, "waiting for PostgreSQL")
+
+        made.begins = begins
+    return made
 
 
 def _more_files() -> None:

@@ -100,11 +100,8 @@ class StoreKeeper(Behaviour):
     ) -> None:
         super().__init__()
         self._disk = DiskGate(settings, disk, self.count)
-        self._clock = ClockGate(store)
-        self._expiry = Expiry()
-        self.settings = settings
-        self.store = store
-        self.secrets = secrets
+        self._clock, self._expiry = ClockGate(store), Expiry()
+        self.settings, self.store, self.secrets = settings, store, secrets
         self._queue: Queue = []
         self._followers: dict[Asker, None] = {}
         self._notices = Notices("sync", "gateway")
@@ -114,6 +111,8 @@ class StoreKeeper(Behaviour):
         self._told: dict[str, tuple[dict[str, Json], ...]] = {}
         """System collection -> its documents as the node actor knows them."""
         self._own_last = 0
+        self.lost: EntglError | None = None
+        """Why the last transaction was not stored, where that is the fault of what it is stored on."""
         self._compacting, self._merging = Compacting(), Merging()
         self._pauses = Pauses(store, settings.role)
         self._auditor = auditor.Auditor(store)
@@ -174,9 +173,8 @@ class StoreKeeper(Behaviour):
 
     def _committed(self, queue: Queue, ctx: Context) -> Answers:
         """One transaction, and what to answer to each of its requests."""
-        own_last = self._own_last
         ctx.busy("a commit")
-        begun = ctx.monotonic()
+        own_last, begun = self._own_last, ctx.monotonic()
         try:
             with self.store.group(ctx.monotonic) as lasted:
                 self._look_up(queue)
@@ -189,8 +187,10 @@ class StoreKeeper(Behaviour):
             if any(isinstance(message, Apply) for _, message in queue):
                 self._intake.forget_all()
             self.went("group", well=fault.code is not ErrorCode.INTERNAL)
+            self.lost = fault if fault.code in OF_THE_DISK else None
             return [(asker, _failed(message, fault)) for asker, message in queue]
         self.went("group", well=True)
+        self.lost = None
         self._timings.committed(len(queue), ctx.monotonic() - begun, lasted.seconds)
         return answers
 

@@ -15,7 +15,7 @@ from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.tenants import quotas
 from entgldb.actors.tenants.fellows import Fellows
 from entgldb.actors.tenants.quotas import Figures, Gate
-from entgldb.actors.tenants.router import TENANTS_TOLD_MAX, Opened, Tenants
+from entgldb.actors.tenants.router import TENANTS_TOLD_MAX, UNAVAILABLE, Opened, Tenants
 from entgldb.messages import codec
 from entgldb.messages.administration import Behalf, Event
 from entgldb.messages.client import Relay, Report
@@ -93,7 +93,7 @@ class StoreTenants(Tenants):
         except EntglError as fault:
             self.count(Reason.STORAGE_UNAVAILABLE)
             ctx.log(WARNING, f"tenant {message.tenant} is not served: {fault.text}")
-            refused = Reason.STORAGE_UNAVAILABLE, _UNAVAILABLE
+            refused = Reason.STORAGE_UNAVAILABLE, UNAVAILABLE
         reason, text = refused or ("", "")
         gate = self._gates.get(message.tenant)
         links = 0 if gate is None else gate.quotas.links
@@ -142,12 +142,22 @@ class StoreTenants(Tenants):
         """A batch that crosses a quota is not taken: its link ends, and tries again."""
         if isinstance(message, Apply) and not message.supplied:
             gate = self._gates[tenant]
-            reason = gate.refusal(message.entries, self._figures(tenant), ctx.monotonic())
+            try:
+                reason = gate.refusal(message.entries, self._figures(tenant), ctx.monotonic())
+            except EntglError as fault:
+                self.unavailable(tenant, fault, ctx)
+                return
             if reason is not None:
                 self.count(reason)
                 ctx.tell("sync", TenantJudged(tenant, "", reason.value, quotas.told(reason, gate.quotas)))
                 return
         super().deliver(tenant, message, ctx, asked=asked)
+
+    def unavailable(self, tenant: str, fault: EntglError, ctx: Context) -> None:
+        """Sync ends its links, and has it closed here."""
+        self.count(Reason.STORAGE_UNAVAILABLE)
+        ctx.log(WARNING, f"tenant {tenant} is served no more for now: {fault.text}")
+        ctx.tell("sync", TenantJudged(tenant, "", Reason.STORAGE_UNAVAILABLE.value, UNAVAILABLE))
 
     def _figures(self, tenant: str) -> Figures:
         store = self._store(tenant)
@@ -163,14 +173,14 @@ class StoreTenants(Tenants):
         try:
             row = self._catalogue.get(tenant)
         except EntglError:
-            shut: tuple[Reason, str] | None = (Reason.STORAGE_UNAVAILABLE, _UNAVAILABLE)
+            shut: tuple[Reason, str] | None = (Reason.STORAGE_UNAVAILABLE, UNAVAILABLE)
         else:
             shut = _shut(row)
         if shut is None and self.begin(tenant, ctx) is None:
             # a merge that was in hand died with the part before
             ctx.tell("oplog", ForTenant(tenant, codec.encode(StoreBegan())))
             return
-        reason, text = shut or (Reason.STORAGE_UNAVAILABLE, _UNAVAILABLE)
+        reason, text = shut or (Reason.STORAGE_UNAVAILABLE, UNAVAILABLE)
         ctx.tell("sync", TenantJudged(tenant, "", reason.value, text))
 
     # --- other processes ---------------------------------------------------------------------------------
@@ -178,10 +188,10 @@ class StoreTenants(Tenants):
     def flush(self, ctx: Context) -> None:
         touched = list(self._touched)
         super().flush(ctx)
-        if self._fellows is None:
-            return
-        for tenant in touched:
-            if tenant in self.open and self._store(tenant).last_lsn() > self._lsns[tenant]:
+        for tenant in self.open.keys() & set(touched):
+            if (fault := self._keeper(tenant).lost) is not None:
+                self.unavailable(tenant, fault, ctx)
+            elif self._fellows is not None and self._store(tenant).last_lsn() > self._lsns[tenant]:
                 self._lsns[tenant] = self._store(tenant).last_lsn()
                 self._fellows.tell(tenant)
 
@@ -353,9 +363,12 @@ class StoreTenants(Tenants):
 
     def _store(self, tenant: str) -> Store:
         """The writer of a tenant that is open."""
+        return self._keeper(tenant).store
+
+    def _keeper(self, tenant: str) -> StoreKeeper:
         keeper = self.open[tenant].opened.behaviour
         assert isinstance(keeper, StoreKeeper), "the opener makes stores"
-        return keeper.store
+        return keeper
 
     def _shown(self, row: Tenant) -> dict[str, Json]:
         figures: dict[str, Json] = {"documents": None, "oplog_entries": None, "origins": None}
@@ -368,10 +381,17 @@ class StoreTenants(Tenants):
             "issuer": row.issuer,
             "since_ms": row.since_ms,
             "open": row.name in self.open,
-            "bytes": self._files.size(row.name),
+            "bytes": self._size(row.name),
             "quotas": {name: getattr(row.quotas, name) for name in Quotas._names},
             **figures,
         }
+
+    def _size(self, tenant: str) -> int | None:
+        """None where it cannot be asked for at the moment."""
+        try:
+            return self._files.size(tenant)
+        except EntglError:
+            return None
 
     # --- deletion --------------------------------------------------------------------------------------
 
@@ -433,7 +453,6 @@ class StoreTenants(Tenants):
             self._catalogue.put(row, before)
 
 
-_UNAVAILABLE: Final = "its data cannot be had at the moment"
 _CHANGES: Final = {
     "suspend": TenantState.SUSPENDED,
     "resume": TenantState.ACTIVE,

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, cast
 
-from entgldb.actors.behaviour import Context
+from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.sync.behaviour import Sync
 from entgldb.actors.tenants.door import Door, Vouched
-from entgldb.actors.tenants.router import TENANTS_TOLD_MAX, Opened, Tenants
+from entgldb.actors.tenants.router import TENANTS_TOLD_MAX, UNAVAILABLE, Opened, Tenants
 from entgldb.messages.client import Isolate, SyncNow
 from entgldb.messages.errors import EntglError, Reason, known_reason
 from entgldb.messages.local.actors import (
@@ -256,6 +256,10 @@ class SyncTenants(Tenants):
 
     def failed(self, tenant: str, ctx: Context) -> None:
         self.shut(tenant, Reason.HANDLER_FAILED, "this node failed on what it heard", ctx)
+
+    def unavailable(self, tenant: str, fault: EntglError, ctx: Context) -> None:
+        ctx.log(WARNING, f"tenant {tenant} is served no more for now: {fault.text}")
+        self.shut(tenant, Reason.STORAGE_UNAVAILABLE, UNAVAILABLE, ctx)
 
     def drop(self, tenant: str, ctx: Context) -> None:
         self._guests.pop(tenant, None)

@@ -13,11 +13,18 @@ from functools import partial
 from itertools import chain, islice
 from typing import ClassVar, Final, NamedTuple
 
-from entgldb.actors.behaviour import ERROR, Asker, Behaviour, Caller, Context, refuse, refused
+from entgldb.actors.behaviour import ERROR, WARNING, Asker, Behaviour, Caller, Context, refuse, refused
 from entgldb.actors.tenants.context import TenantContext
 from entgldb.messages import codec
 from entgldb.messages.client import Report, Status
-from entgldb.messages.errors import EntglError, NotAllowedError, NotFoundError, Reason, as_own
+from entgldb.messages.errors import (
+    EntglError,
+    NotAllowedError,
+    NotFoundError,
+    Reason,
+    UnavailableError,
+    as_own,
+)
 from entgldb.messages.limits import LOCAL_FRAME_BYTES_MAX
 from entgldb.messages.local.actors import Configure, StopNow, Tick
 from entgldb.messages.local.tenants import ForTenant, TenantsWanted, WhichTenants
@@ -31,6 +38,7 @@ ROUND_SECONDS: Final = 60.0
 """In so many seconds each open tenant was looked at."""
 ALARMS_MAX: Final = 64
 """Alarms that one status tells."""
+UNAVAILABLE: Final = "its data cannot be had at the moment"
 TENANTS_TOLD_MAX: Final = 64
 """Tenants of which one status has figures."""
 
@@ -68,6 +76,8 @@ class Tenants(Behaviour):
         self.name, self.main, self.counts = main.name, main, main.counts
         self.open: dict[str, Served] = {}
         self._opener = opener
+        self.begins: Callable[[Context], None] = lambda _: None
+        """Called first of all."""
         self._lives = 0
         self._touched: dict[str, None] = {}
         """Tenants that have had a message since the last flush."""
@@ -77,6 +87,7 @@ class Tenants(Behaviour):
     # --- Behaviour -----------------------------------------------------------------------------
 
     def start(self, ctx: Context) -> None:
+        self.begins(ctx)
         self.main.start(ctx)
         ctx.after(ALARM_SECONDS, Tick(ALARMS))
         if self.name != "sync":
@@ -221,6 +232,12 @@ class Tenants(Behaviour):
         """Its behaviour fails on everything: it begins anew, as a dead actor does."""
         self.drop(tenant, ctx)
 
+    def unavailable(self, tenant: str, fault: EntglError, ctx: Context) -> None:
+        """Its data cannot be had: it is closed until sync has a link for it again."""
+        self.count(Reason.STORAGE_UNAVAILABLE)
+        ctx.log(WARNING, f"tenant {tenant} is closed for now: {fault.text}")
+        self.drop(tenant, ctx)
+
     # --- inside ----------------------------------------------------------------------------------
 
     def deliver(self, tenant: str, message: Message, ctx: Context, *, asked: bool = False) -> None:
@@ -254,6 +271,10 @@ class Tenants(Behaviour):
         behaviour, well = served.opened.behaviour, True
         try:
             work(behaviour, TenantContext(ctx, tenant, served.life, asker))
+        except UnavailableError as fault:
+            ctx.answer(asker, refused(as_own(fault)))
+            self.unavailable(tenant, as_own(fault), ctx)
+            return False
         except Exception as fault:  # noqa: BLE001 -- the fence
             well = False
             self.count(Reason.HANDLER_FAILED)

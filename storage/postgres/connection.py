@@ -7,6 +7,7 @@ transaction, and one round trip.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -14,8 +15,9 @@ from typing import Any, Final
 
 import psycopg
 
-from entgldb.messages.errors import EntglError, ErrorCode
-from entgldb.storage.postgres.server import SET, PostgresFault, Server, refusals
+from entgldb.messages.errors import EntglError, ErrorCode, UnavailableError
+from entgldb.storage.file.faults import DatabaseFault
+from entgldb.storage.postgres.server import SET, SET_TO_WRITE, Line, PostgresFault, Server, refusals
 from entgldb.storage.postgres.tables import STAGED_READ, on_postgres, tables
 from entgldb.storage.postgres.translate import Rows, Translated, translate
 
@@ -23,6 +25,8 @@ _LOCK: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1 AND state 
 """So a process that has not heard yet that a tenant is shut cannot write it any more."""
 _VERSION: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1"
 _UNLOCK: Final = "UPDATE entgldb_tenants SET version = $2 WHERE tenant = $1"
+_RANDOM_BITS: Final = 20
+"""Of a version: no two that follow the same one are alike, as after a copy was put back."""
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 PAGE_ROWS: Final = 1_000
@@ -34,7 +38,7 @@ _NOTHING: Final = ("CREATE VIEW ", "DROP VIEW ", "DROP TABLE IF EXISTS temp.", "
 here."""
 
 
-class ReplacedError(Exception):
+class ReplacedError(UnavailableError, DatabaseFault):
     """PostgreSQL was restored or failed over: a tenant has to be opened anew, as all memory of it is void."""
 
 
@@ -74,7 +78,7 @@ class Connection:
         """The version of the tenant's row when this connection last saw it; None: nothing is known of it."""
         self.begun: Callable[[], None] = lambda: None
         """Called in a group that meets a row which is not as this connection saw it last."""
-        self._held: psycopg.Connection[Any] | None = None
+        self._held: Line | None = None
         self._version: int | None = None
         """Of the row that is locked; None while none is."""
         self._traced: Callable[[str], object] | None = None
@@ -200,9 +204,7 @@ class Connection:
         finally:
             self.server.give_back(held)
 
-    def _streamed(
-        self, held: psycopg.Connection[Any], known: Translated, given: list[Any]
-    ) -> Iterator[tuple[Any, ...]]:
+    def _streamed(self, held: Line, known: Translated, given: list[Any]) -> Iterator[tuple[Any, ...]]:
         """The rows of a long read, a page in memory at a time; others may be read meanwhile."""
         self._cursors += 1
         with refusals(), psycopg.RawServerCursor(held, f"c{self._cursors}") as cursor:
@@ -242,7 +244,7 @@ class Connection:
                 self.server.trips += 1
                 with held.pipeline():
                     held.execute(_WRITE if writes else _READ)
-                    held.execute(SET, [self.tenant])
+                    held.execute(SET_TO_WRITE if writes else SET, [self.tenant])
                     found = held.execute(_LOCK, [self.tenant]) if writes else None
                 row = None if found is None else found.fetchone()
         except BaseException:
@@ -256,6 +258,9 @@ class Connection:
             self._rollback()
             raise EntglError(f"PostgreSQL has no active tenant {self.tenant}", code=ErrorCode.NOT_FOUND)
         self._version, self._changed = row[0], self.total_changes
+        if self.server.went_back(self.tenant, row[0]):
+            self._rollback()
+            raise ReplacedError(f"tenant {self.tenant} is older on PostgreSQL than it was")
         if self._staged is not None:
             self._take_staged()
         self._read_anew = self.seen != self._version
@@ -270,13 +275,13 @@ class Connection:
         if version is not None and self._staged is not None:
             self._forget_staged()
         changed = version is not None and self.total_changes != self._changed
+        new = 0 if version is None else _next(version)
         try:
             with refusals():
                 self.server.trips += 1
                 with held.pipeline():
                     if changed:
-                        assert version is not None
-                        held.execute(_UNLOCK, [self.tenant, version + 1])
+                        held.execute(_UNLOCK, [self.tenant, new])
                     held.execute("COMMIT")
         except BaseException:
             # the transaction may be in the database all the same
@@ -285,8 +290,8 @@ class Connection:
             raise
         finally:
             self._let_go()
-        if changed and version is not None:
-            self.seen = version + 1
+        if changed:
+            self.seen = self.server.newest[self.tenant] = new
         return Cursor()
 
     def _rollback(self, sql: str = "ROLLBACK", _: object = ()) -> Cursor:
@@ -309,7 +314,7 @@ class Connection:
             self._let_go()
         return Cursor()
 
-    def _lease(self) -> psycopg.Connection[Any]:
+    def _lease(self) -> Line:
         """A connection to the PostgreSQL that this one began on. Raises PostgresFault, ReplacedError."""
         held = self.server.lease()
         if self._identity is None:
@@ -392,6 +397,10 @@ _SPECIAL: Final[dict[str, Callable[[Connection, str, Any], Cursor]]] = {
     "ATTACH": Connection._attach,
     "DETACH": Connection._detach,
 }
+
+
+def _next(version: int) -> int:
+    return ((version >> _RANDOM_BITS) + 1 << _RANDOM_BITS) + secrets.randbits(_RANDOM_BITS)
 
 
 def _of_one_type(column: list[Any]) -> list[Any]:

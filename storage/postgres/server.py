@@ -7,17 +7,20 @@ keeps others ready. Each transaction names its tenant by ``SET LOCAL``: a pooler
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import select
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
 import psycopg
 from psycopg import pq
+from psycopg.abc import PQGen
 from psycopg.types.array import ListBinaryDumper
 from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
-from entgldb.messages.errors import ConfigError, EntglError, ErrorCode
+from entgldb.messages.errors import ConfigError, EntglError, ErrorCode, UnavailableError
 from entgldb.storage.file.faults import DatabaseFault
 
 CONNECTIONS_MAX: Final = 8
@@ -25,15 +28,38 @@ CONNECTIONS_MAX: Final = 8
 IDLE_MAX: Final = 2
 """Of them those that stay open while nobody uses them."""
 CONNECT_S: Final = 5
+"""Seconds that it may take to connect to one address of the server."""
+STATEMENT_S: Final = 20
+"""Seconds that PostgreSQL may work at one statement."""
+LOCK_S: Final = 5
+"""Seconds that it may wait for a lock, such as the row of a tenant that another process writes."""
+HELD_S: Final = 60
+"""Seconds after which PostgreSQL ends a group whose process says nothing more: it holds the tenant's row.
+
+PostgreSQL 18 counts them from the second round trip of a group on: the first one is a pipeline."""
+ANSWER_S: Final = 30.0
+"""Seconds that any answer may take: beyond them the server, or the way to it, counts as gone."""
 PREPARED_MAX: Final = 400
 """Statements that a connection keeps prepared: there are fewer."""
 SETTING: Final = "entgldb.tenant"
 """Row-level security compares each row's tenant with it: see ``schema.py``."""
-SET: Final = f"SELECT set_config('{SETTING}', $1, true)"
+SET: Final = (
+    f"SELECT set_config('{SETTING}', $1, true), set_config('statement_timeout', '{STATEMENT_S}s', true)"
+)
+"""At the beginning of each transaction, of which alone it is: poolers keep nothing of it."""
+SET_TO_WRITE: Final = (
+    f"{SET}, set_config('lock_timeout', '{LOCK_S}s', true),"
+    f" set_config('idle_in_transaction_session_timeout', '{HELD_S}s', true)"
+)
 _FULL: Final = "53100"
-_READ_ONLY: Final = "25006"
 _WAITS: Final = ("40001", "40P01", "55P03")
 """Somebody else was first: a lock, or a transaction that CockroachDB wants anew."""
+_LOST: Final = ("08", "53", "57", "58")
+"""Classes of what happens to a server, and not because of a statement."""
+_STATES: Final = ("25006", "25P03", "25P04", "XX001", "XX002")
+"""It takes no writes, the transaction took too long, its files are damaged."""
+_TO_WRITE: Final[dict[str, Any]] = {"target_session_attrs": "read-write"}
+"""A standby is no place to begin on: promoted later, it would have taken the place of the other unseen."""
 _IDENTITY: Final = (
     "SELECT system_identifier::text || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
     " FROM pg_control_system()"
@@ -44,15 +70,24 @@ _IDENTITY: Final = (
 class PostgresFault(DatabaseFault):
     """A refusal of PostgreSQL, as the code of ``storage`` knows those of SQLite."""
 
-    def __init__(self, fault: psycopg.Error) -> None:
+    def __init__(self, fault: psycopg.Error, code: ErrorCode = ErrorCode.INTERNAL, hint: str = "") -> None:
         super().__init__(f"PostgreSQL: {str(fault).strip() or type(fault).__name__}")
-        state = fault.sqlstate or ""
-        if state == _FULL:
-            self.code, self.hint = ErrorCode.DISK_FULL, "make room on the disk of PostgreSQL"
-        elif state in _WAITS:
-            self.code, self.hint = ErrorCode.IN_USE, "try again"
-        elif state == _READ_ONLY or not state or state[:2] in ("08", "53", "57"):
-            self.code, self.hint = ErrorCode.DISK_ERROR, "look at PostgreSQL"
+        self.code, self.hint = code, hint
+
+
+class GoneError(UnavailableError, PostgresFault):
+    """PostgreSQL cannot be had, or takes nothing."""
+
+
+def _told(fault: psycopg.Error) -> PostgresFault:
+    state = fault.sqlstate or ""
+    if state == _FULL:
+        return GoneError(fault, ErrorCode.DISK_FULL, "make room on the disk of PostgreSQL")
+    if state in _WAITS:
+        return PostgresFault(fault, ErrorCode.IN_USE, "try again")
+    if not state or state in _STATES or state[:2] in _LOST:
+        return GoneError(fault, ErrorCode.DISK_ERROR, "look at PostgreSQL")
+    return PostgresFault(fault)
 
 
 @contextmanager
@@ -61,7 +96,39 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as fault:
-        raise PostgresFault(fault) from fault
+        raise _told(fault) from fault
+
+
+class Line(psycopg.Connection[Any]):
+    """A connection on which no answer is waited for without end."""
+
+    waits: Callable[[], None] = staticmethod(lambda: None)
+
+    def wait(self, gen: PQGen[Any], *args: Any, **kwargs: Any) -> Any:
+        """Raises psycopg.OperationalError after ANSWER_S; the connection is then of no use."""
+        self.waits()
+        return super().wait(self._in_time(gen), *args, **kwargs)
+
+    def _in_time(self, gen: PQGen[Any]) -> PQGen[Any]:
+        until = time.monotonic() + ANSWER_S
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > until:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"no answer within {ANSWER_S:.0f} s")
+                wanted = gen.send(ready)
+        except StopIteration as done:
+            return done.value
+
+    def is_there(self) -> bool:
+        """Whether the server has not ended it, as far as can be told without asking."""
+        if self.closed:
+            return False
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return not poll.poll(0)
 
 
 class Server:
@@ -69,29 +136,41 @@ class Server:
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
+        self.waits: Callable[[], None] = lambda: None
+        """Called before an answer is waited for."""
         self.trips = 0
-        self._idle: list[psycopg.Connection[Any]] = []
+        self._idle: list[Line] = []
         self._used = 0
         self._process = os.getpid()
+        self.newest: dict[str, int] = {}
+        """Tenant -> the greatest version of its row that this process has seen."""
+        self.put_back: set[str] = set()
+        """Tenants whose row was older: they are to go on as new writers."""
         self.identity = ""
         """Of the one that the last connection met; empty where it is hidden, as some services do."""
 
-    def lease(self) -> psycopg.Connection[Any]:
+    def lease(self) -> Line:
         """A connection, for one transaction. Raises PostgresFault."""
         if self._process != os.getpid():
             # those are of the process that this one was forked from
             self._process, self._used, self._idle = os.getpid(), 0, []
         while self._idle:
             connection = self._idle.pop()
-            if not connection.closed:
+            if connection.is_there():
                 self._used += 1
                 return connection
+            connection.close()
         if self._used >= CONNECTIONS_MAX:
             raise EntglError(f"{self._used} transactions of this process are open on PostgreSQL")
         with refusals():
-            connection = psycopg.connect(
-                self.dsn, autocommit=True, cursor_factory=psycopg.RawCursor, connect_timeout=CONNECT_S
+            connection = Line.connect(
+                self.dsn,
+                autocommit=True,
+                cursor_factory=psycopg.RawCursor,
+                connect_timeout=CONNECT_S,
+                **_TO_WRITE,
             )
+            connection.waits = self.waits
         # one type for every number: a statement is prepared once, and a truth is 0 or 1
         for dumper in (Int8BinaryDumper, Int8Dumper):
             connection.adapters.register_dumper(int, dumper)
@@ -103,7 +182,7 @@ class Server:
         self._used += 1
         return connection
 
-    def give_back(self, connection: psycopg.Connection[Any]) -> None:
+    def give_back(self, connection: Line) -> None:
         """Its transaction has ended."""
         self._used -= 1
         idle = connection.info.transaction_status == pq.TransactionStatus.IDLE
@@ -132,10 +211,16 @@ class Server:
         try:
             with refusals(), held.transaction():
                 self.trips += 1
-                held.execute(SET, [tenant])
+                held.execute(SET_TO_WRITE, [tenant])
                 return held.execute(sql, [tenant, *parameters]).rowcount
         finally:
             self.give_back(held)
+
+    def went_back(self, tenant: str, version: int) -> bool:
+        """Whether the row of a tenant is older than one that was seen: a copy was put back."""
+        newest = self.newest.get(tenant, version)
+        self.newest[tenant] = max(newest, version)
+        return version < newest
 
     def close(self) -> None:
         """Close the connections that nobody uses."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TENANT: Final = "INSERT INTO entgldb_tenants (tenant, version) VALUES ($1, 0) ON CONFLICT DO NOTHING"
+_VERSION: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1"
 
 
 def as_sqlite(connection: Connection) -> sqlite3.Connection:
@@ -56,8 +57,9 @@ class Store(store.Store):
                 made.serve()
                 noted = identity.noted(connection)
                 is_new = on.identity not in ("", noted)
-                if noted and is_new:
+                if tenant in on.put_back or (noted and is_new):
                     made.begin_anew(b"", Why.ROLLED_BACK, now_ms)
+                    on.put_back.discard(tenant)
                 made.incarnations.attest()
                 if is_new:
                     identity.note(connection, on.identity)
@@ -134,6 +136,10 @@ def ensure(connection: Connection) -> None:
     on, tenant = connection.server, connection.tenant
     schema.prepare(on)
     on.carry_out(tenant, _TENANT)
+    ((version,),) = on.alone(_VERSION, [tenant])
+    if on.went_back(tenant, version):
+        on.put_back.add(tenant)
+        on.newest[tenant] = version
     if connection.execute("SELECT 1 FROM _entgldb_state").fetchone() is None:
         connection.execute(
             "INSERT OR IGNORE INTO _entgldb_state (id, clock, lsn, documents, entries, conflicts)"

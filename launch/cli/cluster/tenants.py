@@ -221,8 +221,8 @@ def _tell(row: TenantRow, *, as_json: bool) -> None:
 
 
 def _cells(row: TenantRow) -> tuple[str, ...]:
-    documents = "?" if row.documents is None else str(row.documents)
-    return row.name, row.state, "yes" if row.open else "no", documents, str(row.bytes), _time(row.since_ms)
+    documents, size = ("?" if figure is None else str(figure) for figure in (row.documents, row.bytes))
+    return row.name, row.state, "yes" if row.open else "no", documents, size, _time(row.since_ms)
 
 
 def _time(ms: int) -> str:

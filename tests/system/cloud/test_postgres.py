@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from entgldb.storage.postgres.server import server
@@ -112,3 +113,34 @@ def test_a_server_that_dies_costs_nothing_that_was_acknowledged(
     eventually(lambda: stock(CLIENT, running.address) == wanted, "the rest comes", 70.0)
     assert cloud.is_up
     assert LogReader.connect(running.address, CLIENT).vector()[shop.ask("oplog")["origin"]][0] >= len(wanted)
+
+
+@contextmanager
+def no_room_for(tenant: str) -> Iterator[None]:
+    """The server refuses each row of the log of one tenant, as where its disk is full."""
+    with psycopg.connect(postgres.address(), autocommit=True) as other:
+        other.execute(
+            "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql"
+            " AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53100'; END $$"
+        )
+        other.execute(
+            "CREATE TRIGGER no_room BEFORE INSERT ON entgldb_oplog FOR EACH ROW"
+            f" WHEN (NEW.tenant = '{tenant}') EXECUTE FUNCTION no_room()"  # type: ignore[arg-type]  # no literal
+        )
+        try:
+            yield
+        finally:
+            other.execute("DROP FUNCTION no_room CASCADE")
+
+
+def test_a_tenant_that_the_server_takes_no_more_from_waits_alone(shops: Cluster) -> None:
+    second = shops.lan[1]
+    second.put("stock", "before", {"n": 1})
+    eventually(lambda: stock(SECOND).get("before"), "it is served", 70.0)
+    with no_room_for(SECOND):
+        second.put("stock", "waits", {"n": 2})
+        eventually(lambda: link(second).get("reason") == "storage-unavailable", "its shop is told", 60.0)
+        assert "waits" not in stock(SECOND)
+        _, told = tenant(shops.clouds[0], "list")
+        assert {row["name"] for row in told["tenants"]} >= {SECOND}
+    eventually(lambda: stock(SECOND).get("waits") == {"n": 2}, "and goes on with room", 70.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from entgldb.actors.tenants.keeper import REMOVE_SECONDS, StoreTenants
 from entgldb.actors.tenants.router import Opened
 from entgldb.messages import codec
 from entgldb.messages.client import Refused, Report, RequestId, Status, Write
-from entgldb.messages.errors import EntglError, Reason
+from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.local.snapshots import StoreBegan
 from entgldb.messages.local.tenants import AdmitTenant, ForTenant, TenantJudged, TenantsWanted
@@ -23,7 +25,7 @@ from entgldb.storage.store import Store
 from entgldb.storage.tenants.catalogue import Catalogue
 from entgldb.storage.tenants.files import TenantFiles, tenant_directory
 from tests.support.fake_context import FakeContext
-from tests.unit.actors.store.test_store_keeper import Bench
+from tests.unit.actors.store.test_store_keeper import Bench, batch, foreign
 
 ISSUER = "https://id.example"
 
@@ -133,6 +135,47 @@ def test_one_whose_file_cannot_be_had_is_refused_and_sync_hears_so_whoever_asked
     assert (told.issuer, told.reason) == ("", Reason.STORAGE_UNAVAILABLE.value)
     cloud.refuses = False
     assert cloud.admit("shop-1") == ""
+
+
+def test_one_that_cannot_be_written_any_more_is_served_no_more(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.admit("shop-1")
+    cloud.admit("shop-2")
+    refused = [EntglError("no room on the server", code=ErrorCode.DISK_FULL)]
+
+    @contextmanager
+    def group(*_: object) -> Iterator[None]:
+        raise refused[0]
+        yield
+
+    monkeypatch.setattr(cloud.store._store("shop-1"), "group", group)
+    for tenant in ("shop-1", "shop-2"):
+        cloud.ctx.hand(ForTenant(tenant, codec.encode(batch(foreign(1), 0))))
+    (told,) = cloud.ctx.take(TenantJudged, "sync")
+    assert (told.tenant, told.issuer, told.reason) == ("shop-1", "", Reason.STORAGE_UNAVAILABLE.value)
+    # one that waits for another process is asked again by itself
+    refused[0] = EntglError("another process is writing", code=ErrorCode.IN_USE)
+    cloud.ctx.hand(ForTenant("shop-1", codec.encode(batch(foreign(1), 0))))
+    assert cloud.ctx.take(TenantJudged, "sync") == []
+
+
+def test_one_whose_size_cannot_be_asked_takes_nothing_and_costs_the_others_nothing(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.admit("shop-1")
+    cloud.ctx.ask(ChangeTenant("shop-1", "limit", "", {"bytes": 1_000_000}))
+    cloud.ctx.take(TenantJudged, "sync")
+
+    def size(_: str) -> int:
+        raise EntglError("the server has gone", code=ErrorCode.DISK_ERROR)
+
+    monkeypatch.setattr(cloud.files, "size", size)
+    cloud.ctx.hand(ForTenant("shop-1", codec.encode(batch(foreign(1), 0))))
+    (told,) = cloud.ctx.take(TenantJudged, "sync")
+    assert told.reason == Reason.STORAGE_UNAVAILABLE.value
+    assert cloud.store.counts[Reason.HANDLER_FAILED.value] == 0
+    assert cloud.rows()["shop-1"]["bytes"] is None
 
 
 def test_a_status_has_figures_of_a_bounded_number_of_tenants_those_that_have_written_most(

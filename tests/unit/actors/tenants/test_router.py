@@ -9,8 +9,8 @@ from entgldb.actors.behaviour import FAILURES_MAX, Behaviour, Context
 from entgldb.actors.tenants.router import ALARM_SECONDS, ALARMS_MAX, ROUND_SECONDS, Opened, Tenants
 from entgldb.messages import codec
 from entgldb.messages.client import Done, Ping, Refused, Reload, Report, Status, SyncNow
-from entgldb.messages.errors import EntglError, Reason
-from entgldb.messages.local.actors import Committed, Configure, ReleaseHeld, StopNow, Tick
+from entgldb.messages.errors import EntglError, Reason, UnavailableError
+from entgldb.messages.local.actors import Committed, Configure, HideExpired, ReleaseHeld, StopNow, Tick
 from entgldb.messages.local.tenants import ForTenant, TenantsWanted, WhichTenants
 from entgldb.messages.schema import Message
 from entgldb.messages.tenants import AskTenant
@@ -18,7 +18,7 @@ from tests.support.fake_context import FakeContext
 
 
 class Recorder(Behaviour):
-    """Notes what it hears; fails on ReleaseHeld."""
+    """Notes what it hears; fails on ReleaseHeld, and cannot have its data on HideExpired."""
 
     name = "store"
 
@@ -39,6 +39,8 @@ class Recorder(Behaviour):
         self.heard.append(message)
         if message == ReleaseHeld():
             raise RuntimeError("no luck")
+        if message == HideExpired():
+            raise UnavailableError("the server has gone")
         if isinstance(message, Committed):
             for actor in ("sync", "oplog", "node", "gateway", "election"):
                 ctx.tell(actor, Tick("told"))
@@ -151,6 +153,15 @@ def test_a_tenant_that_fails_again_and_again_is_closed_alone_and_opened_anew(tri
     assert len(trial.opened["a"]) == 2
     trial.to("a", Tick("again"))
     assert trial.heard("a") == [Tick("again")]
+
+
+def test_a_tenant_whose_data_cannot_be_had_is_closed_alone_until_it_is_wanted_again(trial: Trial) -> None:
+    trial.to("a", HideExpired())
+    assert (set(trial.router.open), trial.closed) == ({"b"}, ["a"])
+    assert trial.router.counts[Reason.STORAGE_UNAVAILABLE.value] == 1
+    assert trial.router.counts[Reason.HANDLER_FAILED.value] == 0
+    trial.wanted("a", "b")
+    assert len(trial.opened["a"]) == 2
 
 
 def test_an_administrator_asks_an_open_tenant_for_nothing_but_what_administrators_may_ask(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.storage.postgres import server as module
 from entgldb.storage.postgres.connection import ReplacedError
 from entgldb.storage.postgres.server import Server
@@ -51,8 +52,9 @@ def test_a_tenant_that_is_open_fails_until_it_is_opened_anew(monkeypatch: pytest
     # as a connection to the standby would find it
     monkeypatch.setattr(store.on.server, "identity", "1/00000002")
     for _ in range(2):
-        with pytest.raises(ReplacedError):
+        with pytest.raises(EntglError, match="opened on another PostgreSQL") as told:
             write(store, 2)
+        assert told.value.code == ErrorCode.DISK_ERROR
         with pytest.raises(ReplacedError):
             reader.last_lsn()
     anew = again(store)
