@@ -143,6 +143,17 @@ def read_state(connection: sqlite3.Connection, merged: Collection[Place] = (), n
     )
 
 
+def still_to_hide(connection: sqlite3.Connection, now_ms: int) -> set[Place]:
+    """Places whose document has expired and is in the file yet.
+
+    A change below it that nobody has replaced becomes a conflict when it is hidden.
+    """
+    rows = connection.execute(
+        "SELECT collection, key FROM _entgldb_documents WHERE expires <= ? AND body IS NOT NULL", (now_ms,)
+    )
+    return set(rows.fetchall())
+
+
 def count_conflicts(connection: sqlite3.Connection) -> int:
     """How many losers a node lists."""
     (count,) = connection.execute("SELECT count(*) FROM _entgldb_conflicts").fetchone()
