@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -83,13 +84,14 @@ def _start_admin(original: Callable[..., None]) -> Callable[..., None]:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        fork = os.fork
+        fork, limit = os.fork, resource.setrlimit
 
         def stay() -> int:
-            os.fork = fork
+            os.fork, resource.setrlimit = fork, limit
             return 0
 
-        os.fork = stay
+        # its limit of 0 for dumps would let them go to a program: the launcher's is better
+        os.fork, resource.setrlimit = stay, lambda *_: None
         original(*arguments)
 
     return start

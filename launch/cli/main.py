@@ -160,6 +160,8 @@ def entgldb() -> None:
 def main() -> None:
     """The console script: one line on stderr and an exit code for whatever goes wrong."""
     from entgldb.launch.cli.common import run, speak_utf8
+    from entgldb.launch.node.files import leave_no_core
 
+    leave_no_core()
     speak_utf8()
     sys.exit(run(entgldb, sys.argv[1:]))

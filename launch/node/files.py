@@ -1,4 +1,5 @@
-"""The files that a running node leaves in its directory for others to find: the lock and ``node.json``."""
+"""The files that a running node leaves for others to find, the lock and ``node.json``; and one that it does
+not leave."""
 
 from __future__ import annotations
 
@@ -6,12 +7,14 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entgldb.messages.errors import ConfigError, EntglError, ErrorCode, NoNodeError
+from entgldb.messages.errors import ConfigError, EntglError, ErrorCode, NoNodeError, NotAllowedError
 
 LOCK = "entgldb.lock"
 RECORD = "node.json"
@@ -75,6 +78,26 @@ def locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         hold.let_go()
+
+
+def leave_no_core() -> None:
+    """From now on no crash of this process or of its children writes their memory anywhere.
+
+    A dump would hold keys and tokens. A limit of 0 bytes keeps it from files alone; by one of 1 byte the
+    kernel hands it to no program either (core(5), and ``do_coredump`` of Linux).
+    """
+    if resource.getrlimit(resource.RLIMIT_CORE)[1] != 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+
+
+def refuse_open(directory: Path) -> None:
+    """Raise NotAllowedError where everybody may leave files that a node would take for its own."""
+    with contextlib.suppress(FileNotFoundError):
+        if directory.stat().st_mode & stat.S_IWOTH:
+            raise NotAllowedError(
+                f"everybody may write into {directory}",
+                hint=f"chmod 700 {directory}, and look at what is in it",
+            )
 
 
 def in_use(directory: Path) -> EntglError:

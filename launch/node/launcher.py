@@ -10,7 +10,6 @@ import ctypes
 import gc
 import logging
 import os
-import resource
 import select
 import signal
 import sys
@@ -28,7 +27,14 @@ from entgldb.actors.node.reloading import merge
 from entgldb.actors.node.supervision import Watched
 from entgldb.actors.tls.http_certificate import CERTIFICATE, RENEW_EVERY
 from entgldb.launch.node import web
-from entgldb.launch.node.files import locked, remove_record, wait_stopped, write_record
+from entgldb.launch.node.files import (
+    leave_no_core,
+    locked,
+    refuse_open,
+    remove_record,
+    wait_stopped,
+    write_record,
+)
 from entgldb.launch.node.notify import Supervisor
 from entgldb.messages.client import Refused, Stop
 from entgldb.messages.errors import EntglError, ErrorCode, NoAnswerError
@@ -59,9 +65,9 @@ def run_node(directory: Path, load: Callable[[], NodeSettings], on_ready: ReadyH
     if sys.platform != "linux":
         raise EntglError(f"nodes run on Linux, this is {sys.platform}", code=ErrorCode.UNSUPPORTED)
     os.umask(0o077)
-    # a dump of memory would hold the cluster key and tokens; every process of the node inherits the limit
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    leave_no_core()
     directory = directory.resolve()
+    refuse_open(directory)
     try:
         with locked(directory):
             launcher = Launcher(directory, load)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -253,3 +254,14 @@ def test_a_port_that_is_picked_is_none_that_an_outgoing_connection_may_get() -> 
     assert len(picked) > 40
     with pytest.raises(InvalidError, match=r"--host 192\.0\.2\.1"):
         pick_port("192.0.2.1")
+
+
+def test_a_verb_that_crashes_leaves_no_memory() -> None:
+    """Verbs hold the cluster key, codes and secrets for a while, too."""
+    code = (
+        "import resource, sys; from entgldb.launch.cli.main import main; sys.argv[1:] = ['--version']\n"
+        "try: main()\nfinally: print(resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    least = min(1, resource.getrlimit(resource.RLIMIT_CORE)[1] % 2**64)
+    assert said.stdout.splitlines()[-1] == f"({least}, {least})"
