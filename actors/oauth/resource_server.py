@@ -7,6 +7,7 @@ the fetching of keys, ``JwtChecker`` the wire to the SyncActor.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import re
 import time
@@ -104,11 +105,11 @@ Keys = Mapping[str, Key]
 def verify(token: str, keys: Keys, rules: Rules) -> Accepted:
     """Accept ``token`` or raise TokenError. The cheap checks come first."""
     profile = rules.profile
-    kid = key_name(token, profile)
-    key = keys.get(kid)
+    header = _header(token, profile)
+    key = keys.get(header["kid"])
     if key is None:
         raise TokenError("its key is not among those the authority publishes")
-    if _algorithm(jwt.get_unverified_header(token)) not in key.algorithms:
+    if _algorithm(header) not in key.algorithms:
         raise TokenError(f"its key is for {' or '.join(key.algorithms)}")
     claims = _claims(token, key, rules)
     _check_life(claims, profile.life_seconds_max)
@@ -128,16 +129,24 @@ def verify(token: str, keys: Keys, rules: Rules) -> Accepted:
 
 def key_name(token: str, profile: Profile = PROFILES["rfc9068"]) -> str:
     """The ``kid`` of a token whose outer form and header are in order, or TokenError."""
+    return str(_header(token, profile)["kid"])
+
+
+def _header(token: str, profile: Profile) -> dict[str, Any]:
+    """The header of such a token. PyJWT would decode the whole token for it, each time that it is asked."""
     if len(token) > TOKEN_BYTES_MAX:
         raise TokenError(f"it is longer than {TOKEN_BYTES_MAX} bytes")
     if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}", token, re.ASCII):
         raise TokenError("it is not three base64url parts with dots between")
     try:
-        if any(base64url_encode(base64url_decode(part)) != part.encode() for part in token.split(".")):
+        parts = [(part, base64url_decode(part)) for part in token.split(".")]
+        if any(base64url_encode(raw) != part.encode() for part, raw in parts):
             raise TokenError("one of its parts is not in canonical base64url")
-        header = jwt.get_unverified_header(token)
-    except (jwt.PyJWTError, ValueError, RecursionError):
+        header = json.loads(parts[0][1])
+    except (ValueError, RecursionError):
         raise TokenError("its header cannot be read") from None
+    if not isinstance(header, dict):
+        raise TokenError("its header is no object")
     # names that are not known are ignored (RFC 7515, 4): a key or an address in a header is never used
     if "crit" in header:
         raise TokenError("its header has critical extensions, of which none is known")
@@ -146,7 +155,8 @@ def key_name(token: str, profile: Profile = PROFILES["rfc9068"]) -> str:
         raise TokenError(f"it is no access token: typ must be {' or '.join(sorted(profile.types))}")
     if _algorithm(header) not in ALGORITHMS:
         raise TokenError(f"it must be signed with one of {', '.join(sorted(ALGORITHMS))}")
-    return _check_text(header.get("kid"), "kid")
+    _check_text(header.get("kid"), "kid")
+    return header
 
 
 def read_keys(found: Mapping[str, Json]) -> dict[str, Key]:

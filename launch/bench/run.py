@@ -13,6 +13,7 @@ from entgldb.launch.bench.feeds import feeds
 from entgldb.launch.bench.floor import floor
 from entgldb.launch.bench.large import Step, large
 from entgldb.launch.bench.sides import Side, lone_node, opened
+from entgldb.launch.bench.tokens import tokens
 from entgldb.launch.bench.web import web
 from entgldb.launch.bench.works import DOCUMENTS, Bench, Figure, Result, in_turns
 from entgldb.launch.node.web import require
@@ -117,4 +118,5 @@ WORKS: Final[dict[str, Callable[[Bench, Path, Sequence[Figure]], Iterator[Result
     "W8": _in_process,
     "W10": feeds,
     "W11": web,
+    "W12": tokens,
 }

@@ -79,6 +79,7 @@ FIGURES: Final = (
     Figure("W11", "put_p99", "ms", Wanted.MOST, 20),
     Figure("W11", "streams", "MB", Wanted.MOST, 150),
     Figure("W11", "page", "% of a core", Wanted.MOST, 2),
+    Figure("W12", "tokens", "tokens/s", Wanted.LEAST, 2_000),
 )
 
 GROWN_FIGURES: Final = tuple(

@@ -41,7 +41,7 @@ def bench(
     W3 from one node to another  W7 an empty node takes a snapshot
     W4 nodes that were apart     W8 a directory open in this process
     W9 all of it with --documents N: the memory that it takes, how long others wait
-    W10 the change feed, and a live query
+    W10 change feed, live query  W12 verifying bearer tokens
     W11 the HTTP server, where entgldb[http] is installed
 
     Each figure is the median of several rounds, in turns with its floor; files go to $TMPDIR. The machine,

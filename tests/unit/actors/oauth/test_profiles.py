@@ -14,6 +14,7 @@ import pytest
 from entgldb.actors.oauth.profiles import PROFILES
 from entgldb.actors.oauth.resource_server import Rules, TokenError, verify
 from entgldb.messages.errors import Reason
+from tests.unit.actors.oauth import test_jwt
 from tests.unit.actors.oauth.test_jwt import ISSUER, KEYS, OTHER, header, signed
 
 ROBOT = {
@@ -174,3 +175,16 @@ def test_no_profile_weakens_signature_key_or_header(profile: str) -> None:
 
 def test_a_person_is_told_apart_in_words() -> None:
     assert "a person's token" in refusal("entra", token("entra", scp="x")).text
+
+
+def test_sixty_kinds_are_refused_and_the_good_ones_of_all_authorities_are_taken() -> None:
+    """Their rate is measured by ``entgldb bench W12``."""
+    refused = 0
+    for make in test_jwt.BAD.values():
+        with pytest.raises(TokenError):
+            verify(make(), KEYS, test_jwt.RULES)
+        refused += 1
+    taken = [verify(token(profile), KEYS, rules(profile)).client_id for profile in ROBOT]
+    print(f"{refused} kinds of bad tokens refused, good ones of {len(taken)} profiles taken")
+    assert refused >= 60
+    assert taken == ["gw"] * 4
