@@ -15,6 +15,7 @@ from entgldb.actors.behaviour import ERROR, INFO, WARNING, Asker, Behaviour, Cal
 from entgldb.actors.node.collector import Collector
 from entgldb.actors.node.configuration import configure, pause_in_words, static_peers
 from entgldb.actors.node.history import Outcomes
+from entgldb.actors.node.initial import InitialPeers
 from entgldb.actors.node.log_level import LEVELS, LOG_LEVEL, LogLevel
 from entgldb.actors.node.reloading import merge
 from entgldb.actors.node.supervision import (
@@ -31,13 +32,11 @@ from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local.actors import (
     Addresses,
-    ApplyInitialPeers,
     Boot,
     ChildExited,
     Configure,
     ElectionOutcome,
     HttpState,
-    InitialPeersApplied,
     KnownPeers,
     PeerDown,
     PeerUp,
@@ -67,10 +66,6 @@ WELL_SECONDS: Final = 10.0
 """Between two words to the launcher that all serve."""
 ALONE_AFTER: Final = 10.0
 """Seconds after which a node without seeds and remembered peers takes itself for the first."""
-SYNCED_POLL: Final = 0.25
-"""Seconds between questions to sync whether a first peer has given all it had."""
-INITIAL_AGAIN: Final = 5.0
-"""Seconds the store has to answer before it is told the initial peers once more."""
 STATUS_TIMEOUT: Final = 2.0
 STOP_PATIENCE: Final = 0.6
 """Seconds the children have to close their links, and then the store its file."""
@@ -103,11 +98,8 @@ class NodeKeeper(Behaviour):
         self._pauses = PausesChanged(())
         self._known: dict[str, str] = {}
         self._peers_up: list[str] = []
-        self._initial_ticket = 0
-        """The ticket of the last ApplyInitialPeers; 0: it is too early for any."""
-        self._initial_done = 0
-        """The ticket that the store has answered."""
-        self._initial_asked = False
+        self._initial = InitialPeers()
+        self.parts = (self._initial,)
         self._collectors: dict[int, Collector] = {}
         self._numbers = 0
         self._alarms = Alarms()
@@ -278,9 +270,8 @@ class NodeKeeper(Behaviour):
         for name, child in self.children.items():
             if child.up and self._slice(name) != before[name]:
                 ctx.tell(name, self._slice(name))
-        if "InitialRemotePeers" in changed and self._initial_ticket:
-            self._initial_ticket += 1
-            self._apply_initial(ctx)
+        if "InitialRemotePeers" in changed:
+            self._initial.changed(self.settings, ctx)
         told = f"changed {changed}, restart needed for {restart_needed}"
         ctx.log(INFO, f"reload: {told}")
         ctx.tell("store", Happened(Event.NODE.value, "reload", told))
@@ -343,9 +334,7 @@ class NodeKeeper(Behaviour):
         ctx.tell("store", NoteSelf(self._key))
         if message.node_id not in self._peers_up:
             self._peers_up.append(message.node_id)
-        if not self._initial_asked:
-            self._initial_asked = True
-            ctx.after(SYNCED_POLL, Tick("synced"))
+        self._initial.peer_up(ctx)
 
     def on_peer_down(self, message: PeerDown, ctx: Context) -> None:
         if message.node_id in self._peers_up:
@@ -363,8 +352,6 @@ class NodeKeeper(Behaviour):
             ctx.tell("election", PeerDown(node_id, Reason.STOPPING.value))
         self._peers_up.clear()
 
-    # --- InitialRemotePeers -----------------------------------------------------------------------
-
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "look":
             self._look(ctx)
@@ -373,11 +360,12 @@ class NodeKeeper(Behaviour):
         elif message.what == "alone":
             if not self.settings.sync.seeds and not self._known and not self._peers_up:
                 ctx.tell("store", NoteSelf(self._key))
-                self._begin_initial(ctx)
+                self._initial.begin(self.settings, ctx)
         elif message.what == "synced":
             self._ask_synced(ctx)
-        elif message.what == "initial" and message.generation == self._initial_ticket:
-            self._apply_initial(ctx)
+        elif message.what == "initial":
+            if not self._stopping:
+                self._initial.tick(message, self.settings, ctx)
         elif message.what == LOG_LEVEL:
             if self._log_level.over(message):
                 self._relevel(ctx)
@@ -387,33 +375,11 @@ class NodeKeeper(Behaviour):
                 collector.finish()
 
     def _ask_synced(self, ctx: Context) -> None:
-        """Before a peer has given all it has, its tombstones may be missing: do not put anything yet."""
-        if not self._initial_ticket and not self._stopping:
-            self._collect({"sync": Status()}, self._judge_synced, ctx)
+        def judge(answers: dict[str, Message | None], ctx: Context) -> None:
+            self._initial.judge(answers.get("sync"), self.settings, ctx)
 
-    def _judge_synced(self, answers: dict[str, Message | None], ctx: Context) -> None:
-        report = answers.get("sync")
-        peers = report.body.get("peers") if isinstance(report, Report) else None
-        found = peers if isinstance(peers, list) else []
-        if any(isinstance(peer, dict) and peer.get("synced") is True for peer in found):
-            self._begin_initial(ctx)
-        else:
-            ctx.after(SYNCED_POLL, Tick("synced"))
-
-    def _begin_initial(self, ctx: Context) -> None:
-        if not self._initial_ticket:
-            self._initial_ticket = 1
-            self._apply_initial(ctx)
-
-    def _apply_initial(self, ctx: Context) -> None:
-        """Until the store has answered: it may be dead, its disk full, or its clock off."""
-        wanted = bool(self.settings.initial_peers) and self.settings.store.role != "cloud"
-        if wanted and self._initial_done < self._initial_ticket and not self._stopping:
-            ctx.tell("store", ApplyInitialPeers(self.settings.initial_peers, self._initial_ticket))
-            ctx.after(INITIAL_AGAIN, Tick("initial", self._initial_ticket))
-
-    def on_initial_peers_applied(self, message: InitialPeersApplied, ctx: Context) -> None:
-        self._initial_done = max(self._initial_done, message.ticket)
+        if self._initial.early and not self._stopping:
+            self._collect({"sync": Status()}, judge, ctx)
 
     # --- administration ------------------------------------------------------------------------------
 
