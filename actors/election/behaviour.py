@@ -14,9 +14,9 @@ from typing import Final
 
 from entgldb.actors.auditing import Auditing
 from entgldb.actors.behaviour import Behaviour, Context
+from entgldb.actors.election.rivalry import Rivalry
 from entgldb.actors.election.standings import compared, ranking
 from entgldb.actors.session.claims import Claims, Verdict
-from entgldb.actors.session.reach import PROOF_SECONDS
 from entgldb.messages import codec
 from entgldb.messages.administration import Event
 from entgldb.messages.client import Done, Report, StandDown, Status
@@ -30,7 +30,6 @@ from entgldb.messages.local.actors import (
     FromPeer,
     PeerDown,
     PeerUp,
-    ProveReach,
     StopNow,
     Stopped,
     Tick,
@@ -48,8 +47,6 @@ ALIVE_WAIT_SECONDS: Final = 0.5
 COORDINATOR_WAIT_SECONDS: Final = 2.0
 LOST_LINK_SECONDS: Final = 1.5
 """How long a gateway may be silent once the direct link to it is gone."""
-PROVE_AFTER: Final = 3.0
-"""How long the gateway has lacked reach, or this node been the better one but for it, before it is proved."""
 STAND_DOWN_SECONDS_MAX: Final = 30 * 86_400.0
 
 STARTING, IDLE, ELECTING, FOLLOWING, LEADING = "starting", "idle", "electing", "following", "leading"
@@ -68,11 +65,10 @@ class Bully(Behaviour):
         self.state = IDLE
         self.claims = Claims(settings.node_id)
         self._fitness = Fitness(0)
-        self._prove_at = 0.0
         self._peers: set[str] = set()
         self._heard_at = 0.0
         self._suspect_at: float | None = None
-        self._better_since: float | None = None
+        self._rivalry = Rivalry()
         self._stood_down = False
         self._paused = False
         """An operator has paused the links to clouds: this node would lead for nothing."""
@@ -163,7 +159,7 @@ class Bully(Behaviour):
     def on_stand_down(self, message: StandDown, ctx: Context) -> None:
         """Do not lead for some seconds; 0 ends an earlier order."""
         self._stood_down = message.seconds > 0
-        self._better_since = None
+        self._rivalry.forget()
         if self._stood_down:
             self.count(Reason.STOOD_DOWN)
             self._arm("stand", min(message.seconds, STAND_DOWN_SECONDS_MAX), ctx)
@@ -176,7 +172,7 @@ class Bully(Behaviour):
         """A gateway whose cloud links are paused hands over at once; the others go on."""
         before, self._paused = self._paused, message.holds("cloud") is not None
         if self._paused and not before:
-            self._better_since = None
+            self._rivalry.forget()
             self._give_up("its cloud sync was paused", ctx)
         elif before and not self._paused and self.state == IDLE:
             self._elect("this node may lead again", ctx)
@@ -312,7 +308,8 @@ class Bully(Behaviour):
         starting = self.state == STARTING
         self._why = self._outbids(claim)
         self.claims.current = claim
-        self._heard_at, self._suspect_at, self._better_since = ctx.monotonic(), None, None
+        self._heard_at, self._suspect_at = ctx.monotonic(), None
+        self._rivalry.forget()
         if not starting:
             self._enter(FOLLOWING, 0, ctx)
         self._announce(ctx, now=True)
@@ -323,15 +320,18 @@ class Bully(Behaviour):
         self.claims.current = claim
         self._heard_at, self._suspect_at = ctx.monotonic(), None
         if self.state == FOLLOWING:
-            self._maybe_take_over(claim, ctx)
-            self._maybe_prove(claim, ctx)
+            mine = self._rank if self._eligible else None
+            if self._rivalry.wins(mine, claim.rank, self.settings.takeover_delay, ctx):
+                self._elect(_took_over(self._rank, claim.rank), ctx)
+            self._rivalry.prove(mine, claim.rank, ctx)
 
     def _drop_claim(self, why: str, ctx: Context) -> None:
         """Take the present claim for dead."""
         if self.claims.current is not None:
             self._why = why
             self.claims.bury()
-            self._suspect_at, self._better_since = None, None
+            self._suspect_at = None
+            self._rivalry.forget()
             self._announce(ctx, now=False)
 
     def _give_up(self, why: str, ctx: Context) -> None:
@@ -358,28 +358,6 @@ class Bully(Behaviour):
             self._arm("beat", CLAIM_SECONDS, ctx)
             self._audit.tend(ctx)
             ctx.tell("sync", ClaimToSend(self.claims.count_up(self._rank), False))
-
-    def _maybe_take_over(self, claim: Claim, ctx: Context) -> None:
-        """Only who has been the better one for ``takeover_delay`` seconds: a flapping node never leads."""
-        if not self._eligible or not self._rank.better(claim.rank):
-            self._better_since = None
-        elif self._better_since is None:
-            self._better_since = ctx.monotonic()
-        elif ctx.monotonic() - self._better_since >= self.settings.takeover_delay:
-            self._better_since = None
-            self._elect(_took_over(self._rank, claim.rank), ctx)
-
-    def _maybe_prove(self, claim: Claim, ctx: Context) -> None:
-        """Have the cloud peers probed, if the gateway reaches less than there is to reach, or if this node
-        would lead once it reached as much."""
-        fit, now = self._fitness, ctx.monotonic()
-        lacks = claim.rank.reach < fit.resolvable
-        better = replace(self._rank, reach=claim.rank.reach).better(claim.rank)
-        if not self._eligible or not fit.resolvable or not (lacks or (better and claim.rank.reach)):
-            self._prove_at = now + PROVE_AFTER
-        elif now >= self._prove_at:
-            self._prove_at = now + PROOF_SECONDS
-            ctx.tell("gateway", ProveReach())
 
     def _phase_over(self, ctx: Context) -> None:
         """The phase ends: the messages that it waited for have not come."""
