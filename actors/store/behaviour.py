@@ -6,7 +6,6 @@ savepoint so that a refused one harms no neighbour, and answers after the commit
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -29,7 +28,7 @@ from entgldb.actors.store.intake import Intake
 from entgldb.actors.store.members import nodes as store_members
 from entgldb.actors.store.members.expulsions import expel_node, note_self, say_again
 from entgldb.actors.store.mending import mend
-from entgldb.actors.store.notices import Notices
+from entgldb.actors.store.notices import Hearers
 from entgldb.actors.store.snapshots import Merging
 from entgldb.actors.store.tracing import traced
 from entgldb.messages import administration, client, codec
@@ -47,8 +46,6 @@ from entgldb.messages.local.actors import (
     PinCluster,
     ReleaseHeld,
     RememberPeer,
-    RemotePeersChanged,
-    Seen,
     SessionEnded,
     StopNow,
     Stopped,
@@ -58,7 +55,6 @@ from entgldb.messages.local.members import (
     Collect,
     Collected,
     CompactFile,
-    NodesChanged,
     NoteSelf,
     Prune,
     Pruned,
@@ -66,7 +62,6 @@ from entgldb.messages.local.members import (
 )
 from entgldb.messages.local.snapshots import InstallSnapshot, MergeOn
 from entgldb.messages.local.verification import Repair
-from entgldb.messages.model import NODES, REMOTE_PEERS
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import StoreSettings
 
@@ -103,20 +98,17 @@ class StoreKeeper(Behaviour):
         self._clock, self._expiry = ClockGate(store), Expiry()
         self.settings, self.store, self.secrets = settings, store, secrets
         self._queue: Queue = []
-        self._followers: dict[Asker, None] = {}
-        self._notices = Notices("sync", "gateway")
+        self._hearers = Hearers()
         self._intake = Intake(store, self.count)
         self._timings = Timings()
         self.building = Building()
-        self._told: dict[str, tuple[dict[str, Json], ...]] = {}
-        """System collection -> its documents as the node actor knows them."""
         self._own_last = 0
         self.lost: EntglError | None = None
         """Why the last transaction was not stored, where that is the fault of what it is stored on."""
         self._compacting, self._merging = Compacting(), Merging()
         self._pauses = Pauses(store, settings.role)
         self._auditor = auditor.Auditor(store)
-        self.parts = (self._pauses, self._clock)
+        self.parts = (self._pauses, self._clock, self._hearers)
 
     def start(self, ctx: Context) -> None:
         own_log.tell_of_beginning(self.store, ctx)
@@ -155,10 +147,10 @@ class StoreKeeper(Behaviour):
         last = self.store.last_lsn()
         # the longest way first: a client of this node, the sender of a batch, other nodes, who asked
         if last > before:
-            self._tell_followers(last)
+            self._hearers.advanced(last)
         self._tell_applied(answers, queue, ctx)
         if last > before:
-            self._notices.committed(before + 1, last, self._own_last, ctx)
+            self._hearers.committed(Committed(before + 1, last, self._own_last), ctx)
         self._answer(answers, queue, ctx)
         if self.level <= DEBUG:
             for (_, request), (_, answer) in zip(queue, answers, strict=True):
@@ -199,11 +191,6 @@ class StoreKeeper(Behaviour):
             self.settings = message.store
             self._disk.configure(message.store, ctx)
 
-    def on_follow(self, message: client.Follow, ctx: Context) -> None:
-        if ctx.asker is not None:
-            self._followers.setdefault(ctx.asker)
-        ctx.answer(ctx.asker, client.Done())
-
     def on_relay(self, message: client.Relay, ctx: Context) -> None:
         try:
             inner = codec.decode(message.payload, Channel.CLIENT).message
@@ -231,11 +218,8 @@ class StoreKeeper(Behaviour):
             "pauses": self._pauses.report(ctx),
             "clock": self._clock.status(self.store.high_mark_ms(), self.store.known_ms(ctx.now_ms()), ctx),
         }
-        told = {**self.store.status(), **gates, **self._timings.report(), "followers": len(self._followers)}
+        told = {**self.store.status(), **gates, **self._timings.report(), "followers": len(self._hearers)}
         ctx.answer(ctx.asker, client.Report({**told, "counts": dict(self.counts)}))
-
-    def on_seen(self, message: Seen, ctx: Context) -> None:
-        self._notices.seen(message.name, ctx)
 
     def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
         self._intake.forget(message)
@@ -266,8 +250,8 @@ class StoreKeeper(Behaviour):
         """Tell whoever has to know of rows that came by no request."""
         if by is not None:
             self.building.ask(ctx)
-            self._tell_followers(by.last)
-            self._notices.committed(by.first, by.last, by.own_last, ctx)
+            self._hearers.advanced(by.last)
+            self._hearers.committed(by, ctx)
             self._tell_system(ctx)
             self._expiry.look(self.store, ctx)
 
@@ -277,7 +261,7 @@ class StoreKeeper(Behaviour):
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "committed":
-            self._notices.tick(ctx)
+            self._hearers.tick(ctx)
         elif message.what == PAUSE:
             self._pauses.tick(message, ctx)
         elif message.what == "expire":
@@ -416,18 +400,9 @@ class StoreKeeper(Behaviour):
             elif isinstance(answer, ClusterPinned):
                 ctx.tell("sync", answer)
 
-    def _tell_followers(self, last: int) -> None:
-        self._followers = {f: None for f in self._followers if not getattr(f, "closed", False)}
-        for follower in self._followers:
-            follower.answer(client.Advanced(last))
-
     def _tell_system(self, ctx: Context) -> None:
         self.building.look(self.store, ctx)
-        for collection, told_by in _TOLD.items():
-            documents = tuple(json.loads(body) for _, body in self.store.documents(collection))
-            if documents != self._told.get(collection):
-                self._told[collection] = documents
-                ctx.tell("node", told_by(documents))
+        self._hearers.system(self.store, ctx)
 
 
 class Request(NamedTuple):
@@ -485,11 +460,6 @@ REQUESTS: dict[type[Message], Request] = {
     administration.Audited: Request(auditor.told, True),
     administration.Happened: Request(auditor.told),
 }
-_TOLD: dict[str, Callable[[tuple[dict[str, Json], ...]], Message]] = {
-    REMOTE_PEERS: RemotePeersChanged,
-    NODES: NodesChanged,
-}
-"""System collections whose documents the node actor is told."""
 _TOLD_AS_THEY_ARE = ("disk-full", "disk-error", "not-allowed", "too-large", "unknown-outcome")
 _REASONS = {one: Reason(one) for one in (*_TOLD_AS_THEY_ARE, "already-exists", "version-mismatch")}
 

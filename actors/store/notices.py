@@ -1,20 +1,32 @@
-"""Telling the links' owners that the log has grown: at once, then never more than they keep up with.
+"""Who hears of commits: clients that follow, the links' owners, and the node actor of system documents.
 
-A tell per commit to several receivers collapses under load; with an answer awaited and ranges merged,
+A tell per commit to several owners of links collapses under load; with an answer awaited and ranges merged,
 writes go on at full speed and no queue grows.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from entgldb.actors.behaviour import Context
-from entgldb.messages.local.actors import Committed, Tick
+from entgldb.actors.behaviour import Asker, Context
+from entgldb.actors.ports import Store
+from entgldb.messages import client
+from entgldb.messages.local.actors import Committed, RemotePeersChanged, Seen, Tick
+from entgldb.messages.local.members import NodesChanged
+from entgldb.messages.model import NODES, REMOTE_PEERS
+from entgldb.messages.schema import Json, Message
 
 INTERVAL = 0.005
 """Seconds between two Committed to the same receiver."""
 UNANSWERED_MAX = 1.0
 """Seconds after which a receiver that never said Seen (it was restarted, or has no session) is told again."""
+_TOLD: dict[str, Callable[[tuple[dict[str, Json], ...]], Message]] = {
+    REMOTE_PEERS: RemotePeersChanged,
+    NODES: NodesChanged,
+}
+"""System collections whose documents the node actor is told."""
 
 
 @dataclass
@@ -67,3 +79,47 @@ class Notices:
             return
         ctx.tell(receiver.name, receiver.pending)
         receiver.pending, receiver.waiting, receiver.sent_at = None, True, ctx.monotonic()
+
+
+class Hearers:
+    """A part of the store."""
+
+    def __init__(self) -> None:
+        self._followers: dict[Asker, None] = {}
+        self._notices = Notices("sync", "gateway")
+        self._told: dict[str, tuple[dict[str, Json], ...]] = {}
+        """System collection -> its documents as the node actor knows them."""
+
+    def __len__(self) -> int:
+        """How many clients follow."""
+        return len(self._followers)
+
+    def on_follow(self, message: client.Follow, ctx: Context) -> None:
+        if ctx.asker is not None:
+            self._followers.setdefault(ctx.asker)
+        ctx.answer(ctx.asker, client.Done())
+
+    def on_seen(self, message: Seen, ctx: Context) -> None:
+        self._notices.seen(message.name, ctx)
+
+    def tick(self, ctx: Context) -> None:
+        """The links' owners may be told again."""
+        self._notices.tick(ctx)
+
+    def advanced(self, last: int) -> None:
+        """Tell the clients, who read the file themselves."""
+        self._followers = {one: None for one in self._followers if not getattr(one, "closed", False)}
+        for follower in self._followers:
+            follower.answer(client.Advanced(last))
+
+    def committed(self, rows: Committed, ctx: Context) -> None:
+        """Tell the links' owners."""
+        self._notices.committed(rows.first, rows.last, rows.own_last, ctx)
+
+    def system(self, store: Store, ctx: Context) -> None:
+        """Tell the node actor, where they have changed."""
+        for collection, told_by in _TOLD.items():
+            documents = tuple(json.loads(body) for _, body in store.documents(collection))
+            if documents != self._told.get(collection):
+                self._told[collection] = documents
+                ctx.tell("node", told_by(documents))
