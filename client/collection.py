@@ -15,7 +15,7 @@ from entgldb.client.verbs.indexing import Indexing
 from entgldb.client.verbs.writing import OnTheSpot, Writing
 from entgldb.client.writes import Document
 from entgldb.messages.model import Version
-from entgldb.storage.documents.query import Changes
+from entgldb.storage.documents.feed import Changes
 
 if TYPE_CHECKING:
     from entgldb.client.door import Door

@@ -24,7 +24,8 @@ from entgldb.messages.client import RequestId, Status
 from entgldb.messages.errors import EntglError
 from entgldb.messages.schema import Json, Message
 from entgldb.storage.documents.conflicts import Conflict
-from entgldb.storage.documents.query import Change, Changes, Documents
+from entgldb.storage.documents.feed import Change, Changes
+from entgldb.storage.documents.query import Documents
 
 if TYPE_CHECKING:
     from entgldb.client.batch import Batch
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from entgldb.client.spread import Spread
     from entgldb.client.upkeep.tracing import Tracer
     from entgldb.messages.model import Version
-    from entgldb.storage.documents.indexes import IndexInfo
+    from entgldb.storage.indexes.listing import IndexInfo
     from entgldb.storage.log.held import Waiting
     from entgldb.storage.log.unfit import Unfit
 
@@ -195,7 +196,7 @@ class Database:
 
     def indexes(self, collection: str | None = None) -> list[IndexInfo]:
         """The indexes that this node has, or those of one collection, by collection and name."""
-        from entgldb.storage.documents.indexes import indexes
+        from entgldb.storage.indexes.listing import indexes
 
         return self.documents.put_to(lambda connection: indexes(connection, collection))
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from entgldb.messages.client import RequestId
     from entgldb.messages.model import Version
     from entgldb.messages.schema import Json, Message
-    from entgldb.storage.documents.query import Changes, Documents
+    from entgldb.storage.documents.feed import Changes
+    from entgldb.storage.documents.query import Documents
 
 
 class Door(Protocol):

@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from entgldb.messages.errors import EntglError
-from entgldb.storage.documents.query import Change, Documents
+from entgldb.storage.documents.feed import Change
+from entgldb.storage.documents.query import Documents
 
 if TYPE_CHECKING:
     from entgldb.client.transport import News

@@ -21,7 +21,7 @@ from entgldb.messages.limits import (
 from entgldb.messages.model import Version, check_key
 from entgldb.messages.schema import Json, Message
 from entgldb.messages.strict_json import check_value
-from entgldb.storage.documents.query import Read, parsed
+from entgldb.storage.documents.reading import Read, parsed
 
 PART_DOCUMENTS: Final = 500
 """Documents of ``put_many`` that are one transaction."""

@@ -1,4 +1,4 @@
-"""Who hears of commits: clients that follow, the links' owners, and the node actor of system documents.
+"""The hearers of commits: clients that follow, the links' owners, and the node actor of system documents.
 
 A tell per commit to several owners of links collapses under load; with an answer awaited and ranges merged,
 writes go on at full speed and no queue grows.

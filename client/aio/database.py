@@ -47,7 +47,7 @@ from entgldb.messages.codec import encode
 from entgldb.messages.errors import EntglError
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Json, Message
-from entgldb.storage.documents.query import Changes
+from entgldb.storage.documents.feed import Changes
 
 __all__ = ["Change", "Collection", "Conflict", "Database", "Document", "Peers", "connect"]
 

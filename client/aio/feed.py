@@ -12,7 +12,7 @@ from entgldb.client.aio.transport import Transport
 from entgldb.client.feed import POLL_SECONDS, REDIAL_SECONDS, SILENT_SECONDS
 from entgldb.client.feeds.selecting import Selected
 from entgldb.messages.errors import NoAnswerError, NoNodeError
-from entgldb.storage.documents.query import Change, Changes
+from entgldb.storage.documents.feed import Change, Changes
 
 PAGE: Final = 500
 """Documents or changes taken from a reading thread at a time."""

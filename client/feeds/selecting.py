@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.model import check_collection
-from entgldb.storage.documents.query import Change
+from entgldb.storage.documents.feed import Change
 
 E = TypeVar("E")
 NOW = "now"

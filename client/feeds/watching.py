@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from entgldb.client.feeds.selecting import NOW, Feed, Sifted
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Json
-from entgldb.storage.documents.query import Change
+from entgldb.storage.documents.feed import Change
 from entgldb.storage.rules.filtering.parser import parse_filter
 
 if TYPE_CHECKING:

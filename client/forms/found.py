@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from entgldb.client.writes import Document, Excerpt, document
 from entgldb.messages.schema import Json
-from entgldb.storage.documents.query import Read, parsed
+from entgldb.storage.documents.reading import Read, parsed
 
 if TYPE_CHECKING:
     from entgldb.client.door import Door

@@ -11,7 +11,7 @@ from entgldb.client import writes
 from entgldb.client.verbs.writing import Hands, Writing
 from entgldb.client.writes import Document
 from entgldb.messages.errors import EntglError, InvalidError, VersionError
-from entgldb.storage.documents.query import Read
+from entgldb.storage.documents.reading import Read
 from entgldb.storage.rules.updating.apply import apply
 from entgldb.storage.rules.updating.parse import read_update
 

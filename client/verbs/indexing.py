@@ -11,7 +11,7 @@ from entgldb.messages.client import CreateIndex, DropIndex, RebuildIndex, Reques
 
 if TYPE_CHECKING:
     from entgldb.client.door import Door
-    from entgldb.storage.documents.indexes import IndexInfo
+    from entgldb.storage.indexes.listing import IndexInfo
     from entgldb.storage.indexes.unique import Shared
 
 
@@ -87,12 +87,12 @@ class Indexing:
 
     def indexes(self) -> list[IndexInfo]:
         """The indexes that this node has of the collection, by name."""
-        from entgldb.storage.documents.indexes import indexes
+        from entgldb.storage.indexes.listing import indexes
 
         return self._database.documents.put_to(lambda connection: indexes(connection, self.name))
 
     def shared_values(self, name: str) -> list[Shared]:
         """The values of a unique index that several documents have, 1,000 at most. Raises NotFoundError."""
-        from entgldb.storage.documents.indexes import shared_values
+        from entgldb.storage.indexes.listing import shared_values
 
         return self._database.documents.put_to(lambda connection: shared_values(connection, self.name, name))

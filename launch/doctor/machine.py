@@ -12,9 +12,9 @@ from entgldb.client.health.finding import Finding, Look
 from entgldb.launch.bench.machine import file_system, fsync_ms
 from entgldb.launch.doctor.outside import Place
 from entgldb.messages.errors import EntglError
-from entgldb.storage.documents.indexes import indexes
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.file.wal_watch import name_of, readers_of
+from entgldb.storage.indexes.listing import indexes
 
 FSYNC_MS_MAX: Final = 100.0
 """A commit waits for one: with more, single writes are slow enough to be noticed by people."""

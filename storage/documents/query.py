@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
-from entgldb.messages.errors import EntglError, InvalidError, TokenExpired
+from entgldb.messages.errors import EntglError, InvalidError
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import (
     COLLECTIONS,
@@ -25,9 +24,10 @@ from entgldb.messages.model import (
 )
 from entgldb.messages.schema import Json
 from entgldb.storage.documents.conflicts import CONFLICT_ROWS, Conflict, conflict
+from entgldb.storage.documents.feed import Changes, Feed
+from entgldb.storage.documents.reading import Document, Marked, Read, parsed
 from entgldb.storage.file.faults import FAULTS, translated
 from entgldb.storage.file.open import FILE, open_reader
-from entgldb.storage.rules.clock import ms_of
 
 if TYPE_CHECKING:
     from entgldb.messages.remote_peers import RemotePeer
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from entgldb.storage.documents.finding import Finder
     from entgldb.storage.documents.history import History
 
-Document = dict[str, Json]
 _Rows = list[tuple[Any, ...]]
 _T = TypeVar("_T")
 _READ: Final = "body, origin, seq, stamps"
@@ -46,100 +45,12 @@ _ONE: Final = (
 _MANY: Final = (
     f"SELECT key, {_READ} FROM _entgldb_documents WHERE collection = ? AND body IS NOT NULL AND key IN"  # noqa: S608 -- constant
 )
-_scanned: Final = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
 _made: Final = tuple.__new__
 """As Read(...) and Version(...), which would take a third of the time that a read takes."""
 READING_FAILED: Final = "reading failed"
 
 _MAPPED_BYTES: Final = 256 * 1024 * 1024
 """Of the file that a reader maps into its memory instead of copying it page by page."""
-_PAGE_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of bodies that a change feed reads in one go, not counting the last one."""
-_CHANGED: Final = (
-    "SELECT d.lsn, d.collection, d.key, d.body, o.name, d.seq, d.hlc"
-    " FROM _entgldb_documents d INDEXED BY _entgldb_feed CROSS JOIN _entgldb_origins o ON o.id = d.origin"
-    " WHERE d.lsn > ? ORDER BY d.lsn LIMIT ?"
-)
-
-
-class Change(NamedTuple):
-    """A key's present version, in the order this node took it in; ``document`` is None for a delete."""
-
-    token: str
-    """Give it to ``changes`` to go on after this change."""
-    collection: str
-    key: str
-    document: Document | None
-    version: Version
-    at_ms: int
-    """Wall clock of the writer."""
-
-
-class Changes(Iterator[Change]):
-    """The iterator that ``Documents.changes`` returns; it reads page by page."""
-
-    def __init__(self, documents: Documents, lsn: int, collection: str | None) -> None:
-        self._documents = documents
-        self._collection = collection
-        self._lsn = lsn
-        self._seen = lsn
-        # of a token it was checked against this very number, and more may have been collected since
-        self._collected = lsn or documents.collected_lsn()
-        self._page: list[tuple[Any, ...]] = []
-        """The last row first."""
-        self._whole = False
-
-    @property
-    def token(self) -> str:
-        """Give it to ``changes`` to go on after all that was read so far, what did not match included."""
-        return self._documents.token_of(self._lsn)
-
-    def __next__(self) -> Change:
-        while True:
-            while self._page:
-                self._lsn, name, key, body, origin, seq, hlc = self._page.pop()
-                if name == self._collection or (
-                    self._collection is None and not name.startswith(SYSTEM_PREFIX)
-                ):
-                    document = None if body is None else parsed(body)
-                    return Change(self.token, name, key, document, Version(origin, seq), ms_of(hlc))
-            # a row that is changed meanwhile moves to the end: the rows behind ``seen`` by then were read
-            self._lsn = max(self._lsn, self._seen) if self._whole else self._lsn
-            if self._whole:
-                raise StopIteration
-            self._read()
-
-    def _read(self) -> None:
-        """The next page. Raises TokenExpired where a delete behind it may have been forgotten meanwhile."""
-        self._seen = self._documents.last_lsn()
-        rows, more = self._documents.changed(self._lsn)
-        self._page, self._whole = rows[::-1], not more
-        if self._documents.collected_lsn() > max(self._collected, self._lsn):
-            raise too_late()
-
-
-class Read(NamedTuple):
-    """A document as it was read, with what it was made of."""
-
-    text: str
-    version: Version
-    """The newest of its versions."""
-    stamps: bytes | None = None
-
-    def versions(self) -> tuple[Version, ...]:
-        """All that it was made of and that nobody had named then, the newest first."""
-        if self.stamps is None:
-            return (self.version,)
-        from entgldb.storage.rules.merging.stored import tips_of
-
-        return (self.version, *tips_of(self.stamps))
-
-
-class Marked(Read):
-    """A document that was found by its words."""
-
-    snippet: str = ""
-    """A piece of it with the words, marked."""
 
 
 class _Refusing:
@@ -163,8 +74,7 @@ class Documents:
         """The collection that was read last."""
         self._names: dict[int, Origin] = {}
         """Of writers, by the numbers that the file gives them."""
-        self.file_id = self._file_id()
-        """Tells this file's change tokens from all others."""
+        self.feed: Final = Feed(self.put_to)
 
     @classmethod
     def open(cls, directory: str | Path, *, held: bool = False) -> Documents:
@@ -354,15 +264,11 @@ class Documents:
         """
         if collection is not None:
             check_collection(collection, system=True)
-        return Changes(self, self._lsn(since), collection)
+        return self.feed.after(since, collection)
 
     def token(self) -> str:
         """The token after everything that is here now."""
-        return self.token_of(self.last_lsn())
-
-    def last_lsn(self) -> int:
-        """The number of the newest log row, or of a visible change that has none."""
-        return int(self._all("SELECT lsn FROM _entgldb_last")[0][0])
+        return self.feed.token()
 
     def data_version(self) -> int:
         """Differs from the value before whenever somebody has committed since."""
@@ -412,39 +318,6 @@ class Documents:
             self._names = dict(self._all("SELECT id, name FROM _entgldb_origins"))
         return self._names
 
-    def changed(self, lsn: int) -> tuple[_Rows, bool]:
-        """The next documents and tombstones that were changed after ``lsn``, in that order; whether there
-        are more."""
-        return self.put_to(lambda connection: _page(connection.execute(_CHANGED, (lsn, PAGE_ROWS_MAX))))
-
-    def collected_lsn(self) -> int:
-        """Highest lsn of a tombstone that was collected."""
-        return int(self._all("SELECT collected_lsn FROM _entgldb_state")[0][0])
-
-    def token_of(self, lsn: int) -> str:
-        """The token after ``lsn``."""
-        return f"{self.file_id}.{lsn}"
-
-    def _lsn(self, token: str | None) -> int:
-        if token is None:
-            return 0
-        file_id, _, number = token.partition(".")
-        if not number.isascii() or not number.isdigit() or len(number) > 18:
-            raise InvalidError(f"{token!r:.80} is not a change token", hint="use one that `changes` gave")
-        # the file may have been found to have gone back while it is open here
-        self.file_id = self._file_id()
-        if file_id != self.file_id or int(number) > self.last_lsn():
-            raise TokenExpired(
-                "the change token belongs to another database file",
-                hint="start over with since=None: every document comes once more",
-            )
-        if 0 < int(number) < self.collected_lsn():
-            raise too_late()
-        return int(number)
-
-    def _file_id(self) -> str:
-        return str(self._all("SELECT value FROM _entgldb_meta WHERE name = 'file_id'")[0][0])
-
     def put_to(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
         """Have a question of another module answered by the file, in a few short reads."""
         try:
@@ -463,37 +336,9 @@ class Documents:
         return self.put_to(lambda connection: connection.execute(sql, values).fetchall())
 
 
-def too_late() -> TokenExpired:
-    """The error of a change feed that cannot know which deletes it has missed."""
-    return TokenExpired(
-        "deletes after this change token have been forgotten",
-        hint="start over with since=None: every document comes once more",
-    )
-
-
-def _page(cursor: sqlite3.Cursor) -> tuple[_Rows, bool]:
-    """Rows of _CHANGED, no more than fit into a page; whether there are more."""
-    rows: _Rows = []
-    size = 0
-    for row in cursor:
-        rows.append(row)
-        size += len(row[3] or "")
-        if size >= _PAGE_BYTES or len(rows) == PAGE_ROWS_MAX:
-            cursor.close()
-            return rows, True
-    return rows, False
-
-
 def _inode(file: str) -> int:
     """0 where there is none."""
     try:
         return os.stat(file).st_ino
     except FileNotFoundError:
         return 0
-
-
-def parsed(text: str) -> Document:
-    """A document from its text, which was checked when it was written."""
-    # what json.loads looks for beyond that costs as much as the document
-    made: Document = _scanned(text, 0)[0] if text[0] == "{" else json.loads(text)
-    return made

@@ -15,8 +15,9 @@ from entgldb.messages.local.members import Prune
 from entgldb.messages.model import COLLECTIONS, Version
 from entgldb.messages.wire import Member
 from entgldb.storage.documents.conflicts import life_ms
+from entgldb.storage.documents.feed import Change
 from entgldb.storage.documents.history import history
-from entgldb.storage.documents.query import Change, Documents
+from entgldb.storage.documents.query import Documents
 from entgldb.storage.log.prune import STEP_ROWS
 from entgldb.storage.recovery.check import Checkup
 from entgldb.storage.rules import clock

@@ -70,7 +70,7 @@ def _changed(collection: str, key: str, printed: str, fields: dict[str, Any]) ->
     """The document that ``get --json`` had printed, changed to ``fields``. Raises InvalidError."""
     from entgldb.client.writes import document
     from entgldb.messages.model import Version
-    from entgldb.storage.documents.query import Read
+    from entgldb.storage.documents.reading import Read
 
     # the printed text is one level around a document
     got = read_object(printed, "--base", DEPTH_MAX + 1)

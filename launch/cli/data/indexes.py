@@ -14,7 +14,7 @@ from entgldb.messages.strict_json import read_object
 
 if TYPE_CHECKING:
     from entgldb.client.database import Database
-    from entgldb.storage.documents.indexes import IndexInfo
+    from entgldb.storage.indexes.listing import IndexInfo
 
 
 @click.group()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from entgldb.client.database import Database
     from entgldb.client.feed import Following
     from entgldb.client.feeds.selecting import Selected
-    from entgldb.storage.documents.query import Changes
+    from entgldb.storage.documents.feed import Changes
 
 
 format_option = click.option(

@@ -21,7 +21,7 @@ from entgldb.messages.client import (
 from entgldb.messages.codec import encode
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Message
-from entgldb.storage.documents.query import Read
+from entgldb.storage.documents.reading import Read
 from tests.simulation.events import conditions
 from tests.simulation.events.conditions import REFUSALS, conditional, tally_update
 from tests.simulation.events.edits import LARGE_BYTES, PROFILES, beyond, decision, edit

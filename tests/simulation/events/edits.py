@@ -11,7 +11,8 @@ from entgldb.messages.administration import Resolve, Undelete
 from entgldb.messages.client import Base, RequestId, Write, Written
 from entgldb.messages.limits import BODY_BYTES_MAX
 from entgldb.messages.schema import Message
-from entgldb.storage.documents.query import Documents, Read
+from entgldb.storage.documents.query import Documents
+from entgldb.storage.documents.reading import Read
 from tests.simulation.watch.oracle import MERGE, Operation
 from tests.simulation.world.node import SimulatedNode
 

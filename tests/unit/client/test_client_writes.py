@@ -14,7 +14,7 @@ from entgldb.messages.client import Base, Written
 from entgldb.messages.errors import TooLargeError
 from entgldb.messages.limits import BASE_BYTES_MAX
 from entgldb.messages.model import Version
-from entgldb.storage.documents.query import Read
+from entgldb.storage.documents.reading import Read
 
 READ = Read('{"a":1,"b":{"c":2}}', Version("lan-1/0", 7))
 BASE = Base((Written("lan-1/0", 7),), READ.text.encode())

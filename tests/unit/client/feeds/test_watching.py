@@ -13,7 +13,7 @@ from entgldb.client.feeds.selecting import Selection
 from entgldb.client.feeds.watching import WATCHED_KEYS_MAX, Event, Watched
 from entgldb.messages.errors import InvalidError, UnsupportedError
 from entgldb.messages.model import Version
-from entgldb.storage.documents.query import Change
+from entgldb.storage.documents.feed import Change
 
 KEYS = st.sampled_from("abcde")
 WRITES = st.lists(st.tuples(KEYS, st.none() | st.integers(0, 3)), max_size=40)

@@ -14,7 +14,8 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import InvalidError, NotFoundError, TokenExpired
 from entgldb.messages.limits import CONFLICTS_KEPT_MS_MAX
 from entgldb.messages.model import REMOTE_PEERS, Entry
-from entgldb.storage.documents.query import Change, Documents
+from entgldb.storage.documents.feed import Change
+from entgldb.storage.documents.query import Documents
 from entgldb.storage.file.collections import VIEWS_MAX, view_names
 from entgldb.storage.file.open import FILE
 from entgldb.storage.store import Store
@@ -162,7 +163,7 @@ def test_a_malformed_token_is_refused_at_the_call(node: Node, token: str) -> Non
 
 
 def test_a_token_of_another_file_says_how_to_start_over(node: Node) -> None:
-    for token in ("0" * 32 + ".1", f"{node.documents.file_id}.1"):
+    for token in ("0" * 32 + ".1", f"{node.documents.feed.file_id}.1"):
         with pytest.raises(TokenExpired, match="another database file") as caught:
             node.documents.changes(token)
         assert "since=None" in caught.value.hint

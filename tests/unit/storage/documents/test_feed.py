@@ -15,7 +15,7 @@ from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.local.members import Prune
 from entgldb.messages.model import REMOTE_PEERS, Entry, Version
 from entgldb.messages.wire import Copy
-from entgldb.storage.documents import query as documents
+from entgldb.storage.documents import feed
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.file.open import FILE
 from entgldb.storage.log import apply
@@ -153,7 +153,7 @@ def test_the_token_goes_with_the_node_where_nothing_matches() -> None:
 
 
 def test_a_page_is_bounded_by_what_its_documents_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "_PAGE_BYTES", 2_500)
+    monkeypatch.setattr(feed, "_PAGE_BYTES", 2_500)
     store = made("a")
     for number in range(7):
         put(store, number, f"k{number}", fill="x" * 1_000)
@@ -165,7 +165,7 @@ def test_a_page_is_bounded_by_what_its_documents_hold(monkeypatch: pytest.Monkey
 def pages(reader: Documents) -> Iterator[list[tuple[object, ...]]]:
     lsn, more = 0, True
     while more:
-        rows, more = reader.changed(lsn)
+        rows, more = reader.feed.changed(lsn)
         lsn = rows[-1][0]
         yield rows
 

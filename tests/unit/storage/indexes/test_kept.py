@@ -328,7 +328,7 @@ class TestUnique:
         other.put({"u9": {"mail": "b", "more": 1}})
         with node.store.group():
             node.store.apply(other.store.entries([(other.store.origin, 1)]), NOW)
-        from entgldb.storage.documents.indexes import shared_values
+        from entgldb.storage.indexes.listing import shared_values
 
         assert [tuple(one) for one in shared_values(node.connection, "c", "mail")] == [(["b"], ["u2", "u9"])]
         node.put({"u9": {"mail": "b", "more": 2}})

@@ -25,7 +25,8 @@ from entgldb.messages.errors import (
 )
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.storage.documents import words
-from entgldb.storage.documents.query import Documents, Marked
+from entgldb.storage.documents.query import Documents
+from entgldb.storage.documents.reading import Marked
 from entgldb.storage.indexes import building, catalogue
 from entgldb.storage.rules.indexing.definition import define
 from entgldb.storage.rules.indexing.words import TEXT_CHARS_MAX, WORDS_MAX, expression
