@@ -151,6 +151,25 @@ def test_the_behaviour_of_an_actor_is_found_under_its_name(actor: str) -> None:
     assert (ROOT / "actors" / actor / "behaviour.py").exists()
 
 
+def is_defined(name: str, path: Path) -> bool:
+    """Whether a file has a function, or a class with a method, of this name at its top."""
+    body: list[Any] = ast.parse(path.read_text()).body if path.exists() else []
+    for part in name.split("."):
+        found = [node for node in body if getattr(node, "name", None) == part]
+        if not found:
+            return False
+        body = found[0].body
+    return True
+
+
+def test_the_walk_of_a_write_names_functions_that_there_are() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    steps = re.findall(r"^\| `([\w.]+)` \| `([\w/]+\.py)` \|", page, re.MULTILINE)
+    assert len(steps) > 50
+    assert [step for step in steps if not is_defined(step[0], ROOT / step[1])] == []
+    assert not is_defined("Store.fly", ROOT / "storage" / "store.py")
+
+
 def test_imports_run_in_no_circle() -> None:
     assert circles(imports()) == []
 

@@ -96,7 +96,7 @@ class Feed:
         return int(self._one("SELECT lsn FROM _entgldb_last"))
 
     def after(self, token: str | None, collection: str | None) -> Changes:
-        """What has changed since. Raises InvalidError, TokenExpired."""
+        """The changes since. Raises InvalidError, TokenExpired."""
         return Changes(self, self._lsn(token), collection)
 
     def changed(self, lsn: int) -> tuple[_Rows, bool]:

@@ -194,11 +194,11 @@ def test_a_delete_that_is_forgotten_while_a_feed_begins_is_not_passed_over(
     store = made("a")
     put(store, 1, "k1")
     reader = Documents(store.connection)
-    token, checked = reader.token(), Documents._lsn
+    token, checked = reader.token(), feed.Feed._lsn
     with store.group():
         store.write(RequestId(b"d" * 16, 1), [Write("users", "k1", None)], NOW)
 
-    def collected_behind(self: Documents, since: str | None) -> int:
+    def collected_behind(self: feed.Feed, since: str | None) -> int:
         lsn = checked(self, since)
         with store.group():
             store.prune(Prune({store.origin: 2}, {}, 2**40, 1, 0))
@@ -206,6 +206,6 @@ def test_a_delete_that_is_forgotten_while_a_feed_begins_is_not_passed_over(
             assert store.collect({store.origin: 2}, 0).rows == 1
         return lsn
 
-    monkeypatch.setattr(Documents, "_lsn", collected_behind)
+    monkeypatch.setattr(feed.Feed, "_lsn", collected_behind)
     with pytest.raises(TokenExpired, match="forgotten"):
         list(reader.changes(token))
