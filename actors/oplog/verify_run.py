@@ -16,7 +16,7 @@ from entgldb.storage.rules.comparing.repair import Decision
 
 KEYS_SHOWN_MAX: Final = 100
 """Keys that stand in ``status`` for each peer."""
-PASSES_MAX: Final = 200
+PASSES_MAX: Final = 1_000
 """Looks at the ranges in one run: each repairs what fits into its messages."""
 STUCK_MAX: Final = 5
 """Looks again, while the other side should replace its rows and does not, before the run ends."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Container, Iterable
+from sys import intern
 from typing import Final
 
 from entgldb.actors.behaviour import Context
@@ -60,8 +61,9 @@ class Listing:
             self.items[place] = item_of(place, row.origin, row.seq, row.body_sha256).value
         elif place not in self._also:
             return
-        self.keys[place] = (row.collection, row.key)
-        if len(self.items) > 2 * self._most:
+        # each row brings its own text: of the names one is enough
+        self.keys[place] = (intern(row.collection), row.key)
+        if len(self.items) > self._most + self._most // 4:
             self.end()
 
     def end(self) -> None:

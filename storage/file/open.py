@@ -18,7 +18,7 @@ from entgldb.messages.errors import ConfigError, CorruptError, EntglError, NotAl
 from entgldb.storage.file.durable import sync
 from entgldb.storage.file.faults import HINT_DAMAGED, closed_on_fault, translated, translating
 from entgldb.storage.file.fingerprint import DATABASE
-from entgldb.storage.file.schema import APPLICATION_ID, DEVELOPMENT_ID, FORMAT, migrate
+from entgldb.storage.file.schema import APPLICATION_ID, DEVELOPMENT_ID, FORMAT, keep_statistics, migrate
 
 FILE: Final = DATABASE
 CHECK_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -79,6 +79,7 @@ def _migrated() -> bytes:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         migrate(connection)
+        keep_statistics(connection)
         return connection.serialize()
 
 
@@ -186,6 +187,7 @@ def _prepare(connection: sqlite3.Connection, directory: Path, fresh: bool) -> No
     _read_back(connection, "journal_mode", "wal")
     keep_copy(connection, directory / FILE)
     migrate(connection)
+    keep_statistics(connection)
     sync(directory)
     connection.execute("PRAGMA synchronous = FULL")
     _read_back(connection, "synchronous", 2)

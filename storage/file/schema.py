@@ -152,6 +152,27 @@ the request whose first row it is. ``saves`` counts the saves, so that a reader 
 has come since it looked."""
 
 
+STATISTICS: Final = (
+    "_entgldb_documents",
+    "sqlite_autoindex__entgldb_documents_1",
+    "1000000000000 500000000000 1",
+)
+"""Fixed, in place of ANALYZE: a collection is many documents. And so many that nothing else is thought to be
+more: else SQLite walks all documents before it looks up a few, for a Bloom filter of their keys."""
+
+
+def keep_statistics(connection: sqlite3.Connection) -> None:
+    """Have the planner of every reader count on ``STATISTICS`` alone, whoever has said ANALYZE meanwhile."""
+    if connection.execute("SELECT tbl, idx, stat FROM sqlite_stat1").fetchall() == [STATISTICS]:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("DELETE FROM sqlite_stat1")
+    connection.execute("INSERT INTO sqlite_stat1 VALUES (?, ?, ?)", STATISTICS)
+    connection.execute("COMMIT")
+    # it reads them with the schema, and then no more
+    connection.execute("ANALYZE sqlite_master")
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the tables to this release's form, each step in a transaction of its own."""
     if connection.execute("PRAGMA user_version").fetchone()[0] == FORMAT:
@@ -188,14 +209,7 @@ def all_migrations() -> Migrations:
     @migrations()
     def m001_tables(db: Database) -> None:
         execute_all(db, TABLES)
-        # fixed statistics instead of ANALYZE: a collection is many rows, an index few, so that
-        # the planner of every reader prefers an expression index over walking the collection
         db.execute("ANALYZE _entgldb_documents")
-        db.execute("DELETE FROM sqlite_stat1")
-        db.execute(
-            "INSERT INTO sqlite_stat1 VALUES"
-            " ('_entgldb_documents', 'sqlite_autoindex__entgldb_documents_1', '100000 50000 1')"
-        )
 
     return migrations
 

@@ -71,10 +71,11 @@ WHERE s.body IS NOT NULL AND s.seq <= l.theirs AND {visible} AND {apart} AND NOT
     SELECT 1 FROM staged.documents t WHERE t.collection = s.collection AND t.key = s.key)
 """
 _REPLACED_THERE: Final = """
-DELETE FROM main._entgldb_conflicts AS s WHERE {visible} AND {apart} AND EXISTS (
-    SELECT 1 FROM temp.scope k WHERE k.collection = s.collection AND k.key = s.key)
-AND NOT EXISTS (SELECT 1 FROM staged.conflicts c CROSS JOIN temp.places o ON o.place = c.origin
-    WHERE c.collection = s.collection AND c.key = s.key AND o.number = s.origin AND c.seq = s.seq)
+DELETE FROM main._entgldb_conflicts WHERE id IN (SELECT s.id FROM temp.scope k
+    CROSS JOIN main._entgldb_conflicts s ON s.collection = k.collection AND s.key = k.key
+    WHERE {visible} AND {apart}
+    AND NOT EXISTS (SELECT 1 FROM staged.conflicts c CROSS JOIN temp.places o ON o.place = c.origin
+        WHERE c.collection = s.collection AND c.key = s.key AND o.number = s.origin AND c.seq = s.seq))
 """
 _THEIR_CONFLICTS: Final = """
 INSERT OR IGNORE INTO main._entgldb_conflicts
@@ -96,9 +97,9 @@ stamps = excluded.stamps, expires = excluded.expires
 """
 # the version stays, so that a change feed can name it; hlc 0, so that whatever comes wins, as where no row is
 _BURY: Final = """
-UPDATE main._entgldb_documents SET body = NULL, sha256 = NULL, stamps = NULL, hlc = 0, lsn = :base + gone.n,
-expires = NULL
-FROM temp.gone WHERE gone.id = _entgldb_documents.id
+UPDATE main._entgldb_documents SET body = NULL, sha256 = NULL, stamps = NULL, hlc = 0, expires = NULL,
+lsn = :base + (SELECT g.n FROM temp.gone g WHERE g.id = _entgldb_documents.id)
+WHERE id IN (SELECT id FROM temp.gone)
 """
 _CURRENT_IS_NO_CONFLICT: Final = """
 DELETE FROM main._entgldb_conflicts AS c WHERE EXISTS (SELECT 1 FROM main._entgldb_documents d

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from entgldb.actors.oplog import walker
-from entgldb.actors.oplog.verify_run import WAITS_MAX
+from entgldb.actors.behaviour import Context
+from entgldb.actors.oplog import verifier, walker
+from entgldb.actors.oplog.verify_run import WAITS_MAX, PeerState, Run
 from entgldb.messages.client import Write
 from entgldb.storage.repair import copies
+from entgldb.storage.rules.results import Walked
 from tests.unit.actors.oplog.verify_rig import Pair, Side, Writing
 
 
@@ -93,3 +95,25 @@ def test_a_document_that_stays_on_its_way_is_waited_for_a_few_times(monkeypatch:
     pair.one.write(doc("k", b'{"a":2}'))
     found = pair.run()
     assert (found["result"], found["waiting"], found["passes"]) == ("waiting", 1, 1 + WAITS_MAX)
+
+
+def test_an_empty_node_that_is_filled_while_it_lists_keeps_one_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts before, and lists after its peer has answered."""
+    monkeypatch.setattr(verifier, "ITEMS_MAX", 20)
+    monkeypatch.setattr(verifier, "ANSWERED_MAX", 20)
+    kept, visit, ask, pair = 0, walker.Listing.visit, verifier.Verifier._ask, Pair()
+
+    def watched(listing: walker.Listing, row: Walked) -> None:
+        nonlocal kept
+        visit(listing, row)
+        kept = max(kept, len(listing.items), len(listing.keys))
+
+    def filled(self: verifier.Verifier, state: PeerState, run: Run, fresh: bool, ctx: Context) -> None:
+        if run.passes == 1:
+            pair.write_both(*(doc(f"k{n}") for n in range(300)))
+        ask(self, state, run, fresh, ctx)
+
+    monkeypatch.setattr(walker.Listing, "visit", watched)
+    monkeypatch.setattr(verifier.Verifier, "_ask", filled)
+    assert pair.run()["result"] == "equal"
+    assert 20 < kept <= 26

@@ -19,8 +19,9 @@ from entgldb.storage.documents.query import Documents
 from entgldb.storage.file import open as database
 from entgldb.storage.file import schema
 from entgldb.storage.file.open import FILE
-from entgldb.storage.file.schema import all_migrations, without_libraries
+from entgldb.storage.file.schema import STATISTICS, all_migrations, without_libraries
 from entgldb.storage.log.read import LogReader
+from entgldb.storage.rules.indexing.definition import define
 from entgldb.storage.store import Store
 from tests.support.fake_context import FakeContext
 
@@ -295,3 +296,31 @@ def test_what_is_deleted_is_not_written_over(tmp_path: Path) -> None:
     store = Store.open(tmp_path, "n1", NOW)
     assert store.connection.execute("PRAGMA secure_delete").fetchone() == (0,)
     store.close()
+
+
+def test_an_order_of_few_documents_is_read_without_walking_all_of_them(tmp_path: Path) -> None:
+    """Counted in instructions of SQLite's machine: also after somebody has said ANALYZE."""
+    store, counted = Store.open(tmp_path, "lan-1", NOW), []
+    with store.group():
+        store.indexes.create(define("c", ["n"]))
+    for documents in (20, 2_000):
+        with store.group():
+            writes = [Write("c", f"k{n}", b'{"n":%d}' % n) for n in range(documents)]
+            store.write(RequestId(b"c" * 16, documents), writes, NOW)
+        while store.connection.execute("SELECT 1 FROM _entgldb_indexes WHERE reached IS NOT NULL").fetchone():
+            with store.group():
+                store.indexes.tend()
+        store.connection.execute("ANALYZE")
+        store.close()
+        store = Store.open(tmp_path, "lan-1", NOW)
+        assert store.connection.execute("SELECT tbl, idx, stat FROM sqlite_stat1").fetchall() == [STATISTICS]
+        counted.append(0)
+        with closing(Documents.open(tmp_path)) as documents_of:
+
+            def count() -> None:
+                counted[-1] += 1
+
+            documents_of.put_to(lambda reader: reader.set_progress_handler(count, 1))
+            assert len(list(documents_of.find("c", sort="-n", limit=5))) == 5
+    store.close()
+    assert counted[1] < 1.5 * counted[0]

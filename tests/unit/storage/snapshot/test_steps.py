@@ -168,6 +168,24 @@ def test_a_merge_that_nobody_goes_on_with_is_removed(monkeypatch: pytest.MonkeyP
     assert keys(taker) == ["own"]
 
 
+def test_a_step_takes_no_longer_for_what_was_merged_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in instructions of SQLite's machine: a statement that walks all documents shows."""
+    in_steps(monkeypatch)
+    monkeypatch.setattr(steps, "STEP_ROWS", 20)
+    taker, done = Store.memory("taker", b"t" * 32, NOW), [0]
+
+    def count() -> None:
+        done[-1] += 1
+
+    taker.connection.set_progress_handler(count, 1)
+    with staged(giver(*(f"k{number:04d}" for number in range(2_000))), NOW) as name:
+        while not step(taker, name):
+            done.append(0)
+    early, late = max(done[5:15]), max(done[85:95])
+    assert len(done) > 100
+    assert late < 1.2 * early
+
+
 def test_a_step_takes_so_many_rows_and_bytes_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "AT_ONCE_BYTES", 0)
     monkeypatch.setattr(steps, "STEP_ROWS", 5)
