@@ -24,6 +24,11 @@ STEP_ROWS: Final = 2_000
 """Rows deleted in one transaction: some 20 ms."""
 STEP_BYTES: Final = 16 * 1024 * 1024
 """Bytes of the rows deleted in one transaction; a larger row goes by itself."""
+_UNAPPLIED: Final = (
+    "SELECT min(seq) FROM (SELECT seq FROM _entgldb_oplog INDEXED BY _entgldb_oplog_unapplied"
+    " WHERE applied = 0 AND origin = ? UNION ALL"
+    " SELECT seq FROM _entgldb_oplog INDEXED BY _entgldb_oplog_unfit WHERE applied = 2 AND origin = ?)"
+)
 _LogRow = tuple[int, int, int, int]
 """Lsn, seq, stamp and size."""
 
@@ -67,6 +72,28 @@ def prune(connection: sqlite3.Connection, state: State, order: Prune) -> Pruned:
         # a step that found nothing stable among the oldest rows is not made again at once
         return Pruned(room.taken, more=room.taken > before and state.log_bytes > order.bytes_max)
     return Pruned(room.taken, more=False)
+
+
+def prunable(
+    connection: sqlite3.Connection, state: State, bounds: Mapping[Origin, int]
+) -> Mapping[Origin, int]:
+    """Of ``bounds`` those behind the floor, each moved before the first entry that is not applied."""
+    found = {}
+    for origin, bound in sorted(bounds.items()):
+        number, _, floor, _ = state.origins[origin]
+        (first,) = connection.execute(_UNAPPLIED, (number, number)).fetchone()
+        last = bound if first is None else min(bound, first - 1)
+        if last > floor:
+            found[origin] = last
+    return found
+
+
+def prune_covered(connection: sqlite3.Connection, state: State, bounds: Mapping[Origin, int]) -> None:
+    """Delete some of the oldest rows, up to the ``bounds`` that ``prunable`` told."""
+    room = _Room()
+    for origin, bound in bounds.items():
+        if not room.full:
+            _prune_origin(connection, state, origin, bound, room)
 
 
 def collect(

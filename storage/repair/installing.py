@@ -60,7 +60,7 @@ class Installing:
                 with self._group():
                     steps.remove(at)
                 return None
-            if at is not None and not steps.is_walked(at):
+            if at is not None and not steps.is_walked(merger, at):
                 with self._group():
                     steps.walk(merger, at)
                 return None

@@ -4,6 +4,9 @@ The shadow gets the right rows of one range of keys after the other; meanwhile i
 anything changes, and those are done again. The last step does the rest of them, makes the shadow what
 everybody sees, and moves the vector: before it nobody sees anything of the snapshot, after it everything.
 
+Log rows that the snapshot covers go before it, too, oldest first and only applied ones: retention might have
+done that at any time, whatever becomes of the merge.
+
 The right rows of a key follow from its rows on both sides and from whether either side has seen a version of
 it. An entry that comes in between has its key noted, whatever becomes of it; all else that could change the
 answer (``world``) makes the work begin anew. So each key is in the end as if it had been merged in the last
@@ -17,7 +20,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from itertools import chain
 from typing import Final, NamedTuple
@@ -26,7 +29,9 @@ from entgldb.messages.limits import LSNS_BETWEEN
 from entgldb.messages.model import SYSTEM_PREFIX, Origin
 from entgldb.storage.file.collections import ensure_collection
 from entgldb.storage.file.state import State
+from entgldb.storage.log.prune import prunable, prune_covered
 from entgldb.storage.log.recorded import PARTIAL
+from entgldb.storage.rules.chain import NO_HEAD
 from entgldb.storage.snapshot.install import Merger
 from entgldb.storage.snapshot.shadow import TOUCHED, Shadow
 
@@ -36,6 +41,8 @@ STEP_BYTES: Final = 2 * 1024 * 1024
 """Bytes of documents in one step; a larger one goes by itself."""
 AT_ONCE_BYTES: Final = 4 * 1024 * 1024
 """A staged snapshot that is no larger, in a file with few documents, is one step."""
+LOG_ROWS_LEFT: Final = 200
+"""Log rows that may be left for the last step: others may send such entries all the time."""
 CATCH_UPS_MAX: Final = 1_000
 """Steps for keys that were changed meanwhile, before the last one takes whatever is left."""
 STALE_MS: Final = 3_600_000
@@ -124,7 +131,12 @@ class Steps:
         self._keep(Progress(name, self.world(merger), own, first, first, ("", ""), 0, 0, 0, 0, 0))
 
     def walk(self, merger: Merger, at: Progress) -> None:
-        """The next range of keys, or some of those that were changed meanwhile."""
+        """The next range of keys, or some of those that were changed meanwhile; then log rows go that the
+        snapshot covers, as they might at any time."""
+        if at.reached is None and not self._has_touched(at):
+            prune_covered(self._connection, self._state, self._covered(merger))
+            self._keep(at)
+            return
         merger.prepare()
         if at.reached is not None:
             at = at._replace(reached=self._next_range(at.reached, at.first - LSNS_BETWEEN))
@@ -141,13 +153,31 @@ class Steps:
         state.back_to(moment)
         self._keep(at)
 
-    def is_walked(self, at: Progress) -> bool:
+    def is_walked(self, merger: Merger, at: Progress) -> bool:
         """Whether the last step may be taken."""
+        if at.reached is not None or self._has_touched(at):
+            return False
+        state = self._state
+        left = sum(seq - state.origins[origin].floor for origin, seq in self._covered(merger).items())
+        return left <= LOG_ROWS_LEFT
+
+    def _has_touched(self, at: Progress) -> bool:
+        """Whether more keys were changed meanwhile than the last step may take."""
         (left,) = self._connection.execute(
             f"SELECT count(*) FROM (SELECT 1 FROM {TOUCHED} LIMIT ?)",  # noqa: S608 -- a constant
             (STEP_ROWS + 1,),
         ).fetchone()
-        return at.reached is None and (left <= STEP_ROWS or at.catch_ups >= CATCH_UPS_MAX)
+        return left > STEP_ROWS and at.catch_ups < CATCH_UPS_MAX
+
+    def _covered(self, merger: Merger) -> Mapping[Origin, int]:
+        """The logs of which the snapshot has more than this node, as far as rows of them may go already."""
+        covered, origins = dict[Origin, int](), self._state.origins
+        for mark in merger.head.marks:
+            ours = origins[mark.name].head if mark.name in origins else NO_HEAD
+            # stamped later, or forked, it is another branch: that is taken out by its rows
+            if 0 < ours.seq < mark.seq and ours.hlc < mark.hlc and not ours.forked:
+                covered[mark.name] = ours.seq
+        return prunable(self._connection, self._state, covered)
 
     def finish(self, merger: Merger, at: Progress) -> None:
         """The last step: from now on everybody sees what was merged."""

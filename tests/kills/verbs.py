@@ -26,6 +26,7 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.model import Entry
 from entgldb.storage.file import fingerprint
 from entgldb.storage.file.open import FILE, open_reader
+from entgldb.storage.log import prune
 from entgldb.storage.recovery import backup, restore
 from entgldb.storage.recovery import rebuild as salvage
 from entgldb.storage.rules.header import digest
@@ -206,10 +207,13 @@ def healed(root: Path, said: Any) -> Faults:
 
 
 def with_snapshot(root: Path) -> None:
-    """A snapshot of another node lies staged."""
+    """A snapshot of another node lies staged, of whose log a part has come before."""
     lived(root)
     other = Store.memory("g", b"g" * 32, NOW)
     put(other, 20, 21)
+    with closing(Store.open(root / "home", NODE, NOW)) as store, store.group():
+        store.apply(entries(other), NOW)
+    put(other, 22)
     frozen = sqlite3.connect(":memory:", isolation_level=None)
     facts = freeze(other.connection, frozen)
     with closing(sqlite3.connect(root / "staged.db", isolation_level=None)) as connection:
@@ -222,19 +226,22 @@ def with_snapshot(root: Path) -> None:
 
 
 def install(root: Path) -> Any:
-    small = patch.multiple(steps, STEP_ROWS=3, AT_ONCE_BYTES=0)
-    with small, closing(Store.open(root / "home", NODE, NOW)) as store:
+    small = patch.multiple(steps, STEP_ROWS=3, AT_ONCE_BYTES=0, LOG_ROWS_LEFT=0)
+    with small, patch.object(prune, "STEP_ROWS", 1), closing(Store.open(root / "home", NODE, NOW)) as store:
         staged = f"file:{root / 'staged.db'}?mode=ro"
         return install_whole(store, staged, b"e" * 32, NOW + 1_000, cloud=False)
 
 
 def installed(root: Path, said: Any) -> Faults:
     found = started(root)[0]
-    if found not in ((NEW + 2,) if said is not None else (NEW, NEW + 2)):
+    if found not in ((NEW + 3,) if said is not None else (NEW + 2, NEW + 3)):
         yield f"{found} documents"
     with closing(Store.open(root / "home", NODE, NOW)) as store:
         if store.state.documents != found:
             yield f"{found} documents, and {store.state.documents} are counted"
+        (rows,) = store.connection.execute("SELECT count(*) FROM _entgldb_oplog").fetchone()
+        if store.state.entries != rows:
+            yield f"{rows} rows of the log, and {store.state.entries} are counted"
         if said is not None and (left := left_by_a_merge(store)):
             yield f"{left} are left"
 

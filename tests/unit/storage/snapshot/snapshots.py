@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from entgldb.messages.local.snapshots import SnapshotWritten
+from entgldb.storage.log import prune
 from entgldb.storage.rules.results import Installed
 from entgldb.storage.snapshot import steps
 from entgldb.storage.snapshot.freeze import freeze, read_chunk
@@ -49,9 +50,11 @@ def staged(source: Store, now_ms: int, *, cloud: bool = False) -> Iterator[str]:
 
 
 def in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However small a snapshot is, it is merged one key at a time."""
+    """However small a snapshot is, it is merged one key at a time, and log rows go four by four."""
     monkeypatch.setattr(steps, "STEP_ROWS", 1)
     monkeypatch.setattr(steps, "AT_ONCE_BYTES", 0)
+    monkeypatch.setattr(steps, "LOG_ROWS_LEFT", 0)
+    monkeypatch.setattr(prune, "STEP_ROWS", 4)
 
 
 def send(

@@ -320,7 +320,7 @@ def test_a_mark_that_forgets_what_came_between_or_is_ahead_is_noticed(
     in_steps(monkeypatch)
     monkeypatch.setattr(Steps, name, mistake)
     with pytest.raises(AssertionError):
-        list(map(lived_plainly, range(IN_STEPS)))
+        list(map(lived_plainly, range(3 * IN_STEPS)))
 
 
 class Returned:

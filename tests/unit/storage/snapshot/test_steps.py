@@ -8,13 +8,15 @@ import pytest
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.limits import LSNS_BETWEEN
+from entgldb.messages.model import Entry
 from entgldb.storage.documents.query import Documents
+from entgldb.storage.log import prune
 from entgldb.storage.rules.indexing.definition import define
 from entgldb.storage.snapshot import steps
 from entgldb.storage.snapshot.shadow import MARK
 from entgldb.storage.store import Store
 from tests.support.merging import install_whole, left_by_a_merge
-from tests.unit.storage.snapshot.snapshots import in_steps, send, staged
+from tests.unit.storage.snapshot.snapshots import forget, in_steps, send, staged
 
 NOW = 1_790_000_000_000
 KEYS = [f"k{number:02d}" for number in range(12)]
@@ -166,6 +168,32 @@ def test_a_merge_that_nobody_goes_on_with_is_removed(monkeypatch: pytest.MonkeyP
         pass
     assert left_by_a_merge(taker) == []
     assert keys(taker) == ["own"]
+
+
+def test_log_rows_that_the_snapshot_covers_go_before_the_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oldest first, up to the first that is only recorded: a merge that is given up has lost nothing."""
+    in_steps(monkeypatch)
+    monkeypatch.setattr(prune, "STEP_ROWS", 5)
+    made, taker = giver(*KEYS), Store.memory("taker", b"t" * 32, NOW)
+    source = Store.memory("source", b"s" * 32, NOW)
+    for number in range(30):
+        put(source, number + 1, f"s{number % 7}")
+    entries = [Entry(row.header, row.body) for row in source.rows(1, 500)]
+    for node, known in ((made, entries), (taker, entries[:-3])):
+        with node.group():
+            assert not node.apply(known, NOW).refused
+    forget(made, tombstones=False)
+    taker.connection.execute("UPDATE _entgldb_oplog SET applied = 0 WHERE seq = 24")
+    count, left = "SELECT count(*), min(seq) FROM _entgldb_oplog", [(27, 1)]
+    with staged(made, NOW) as name:
+        while not step(taker, name):
+            left += taker.connection.execute(count).fetchall()
+            floor = taker.state.origins[source.origin].floor
+            assert left[-1] == (27 - floor, floor + 1)
+            assert (taker.state.entries, left[-2][0] - left[-1][0] <= 5) == (left[-1][0], True)
+    assert left[-1] == (4, 24)
+    assert taker.connection.execute(count).fetchone() == (taker.state.entries, None) == (0, None)
+    assert keys(taker) == [*KEYS, *(f"s{number}" for number in range(7))]
 
 
 def test_a_step_takes_no_longer_for_what_was_merged_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
