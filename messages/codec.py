@@ -51,6 +51,14 @@ def known_messages() -> dict[int, type[Message]]:
     return REGISTRY
 
 
+def compile_for_actors() -> None:
+    """Make the readers and writers of all that nodes and actors tell each other, which are else made at the
+    first use: before a fork, that all share them."""
+    for cls in known_messages().values():
+        if Channel.CLIENT not in cls.CHANNELS:
+            cls._read, cls._write  # noqa: B018 -- a look makes them
+
+
 def encode(message: Message, request_id: int = 0) -> bytes:
     """The bytes of one frame's payload. Raises InvalidError for what no frame can hold."""
     try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from entgldb.actors.behaviour import Behaviour, Edge
 from entgldb.actors.cluster_key import CLUSTER_KEY_NAME, KeyFile
-from entgldb.messages import settings
+from entgldb.messages import codec, settings
 from entgldb.messages.errors import EntglError
 from entgldb.messages.limits import TENANT_LINKS_MAX
 from entgldb.messages.local.actors import Configure
@@ -41,6 +41,8 @@ EDGES: Final = (
     "tls.witness",
     "sync.behaviour",
     "tls.identity",
+    "election.behaviour",
+    "host.free_space",
 )
 
 
@@ -50,6 +52,7 @@ def preload() -> None:
         import_module(f"entgldb.actors.{name}")
     for name in ("store", "log.read"):
         import_module(f"entgldb.storage.{name}")
+    codec.compile_for_actors()
 
 
 def build(configure: Configure) -> Built:

@@ -40,6 +40,7 @@ from entgldb.messages.client import Refused, Stop
 from entgldb.messages.errors import EntglError, ErrorCode, NoAnswerError
 from entgldb.messages.local.actors import Boot, HttpState, Ready
 from entgldb.messages.settings import NodeSettings
+from entgldb.storage.file.open import FILE, open_file
 
 STOP_PATIENCE = 1.5
 """Seconds the node has for a stop in good order; then its processes are killed."""
@@ -140,9 +141,9 @@ class Launcher:
         remove_record(self.directory)  # of a node that was killed
         (self.directory / "log").mkdir(mode=0o700, exist_ok=True)
         _return_memory()
+        _make_database(self.directory)
         build.preload()
-        gc.collect()
-        gc.freeze()  # the collector shall not touch the objects that the fork shares
+        _settle_memory()
         self._system = NodeSystem(self.directory, self._node_end)
         self._admin_fd = os.pidfd_open(self.system.admin_pid)
         if self._place is not None:
@@ -338,6 +339,30 @@ def _return_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in MALLOC.items():
             mallopt(option, value)
+
+
+def _make_database(directory: Path) -> None:
+    """Make the tables of a new node in a process that ends with that: what it loads for them takes 5 MB.
+
+    If that fails, the store actor meets the same failure, and tells it.
+    """
+    if (directory / FILE).exists():
+        return
+    child = os.fork()
+    if child == 0:
+        try:
+            open_file(directory).close()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _settle_memory() -> None:
+    """Leave nothing to be changed, right after the fork, in the pages that it shares."""
+    gc.collect()
+    gc.freeze()  # else the collector touches all objects
+    # of looks into types, by name: each new one takes the place of another, and touches both names
+    sys._clear_type_cache()
 
 
 def _code(word: str) -> ErrorCode:

@@ -1,8 +1,10 @@
-"""The launcher when the actor system creates no node actor in time, and after a reload."""
+"""The launcher: before the first fork, without a node actor in time, and after a reload."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ import pytest
 
 from entgldb.actors.host import system as host_system
 from entgldb.actors.host.system import NodeSystem
-from entgldb.launch.node.launcher import Launcher
+from entgldb.launch.node.launcher import Launcher, _make_database
 from entgldb.launch.node.notify import Supervisor
 from entgldb.messages.errors import NoAnswerError
 from entgldb.messages.local.actors import Boot
@@ -82,3 +84,19 @@ def test_a_node_actor_that_is_started_anew_after_a_reload_opens_no_other_door() 
     launcher._reload()
     assert told == [Boot(read)]
     assert launcher._settings == replace(RUNNING, sync=replace(RUNNING.sync, seeds=("b:7700",)))
+
+
+def test_the_tables_of_a_new_node_are_made_in_another_process(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from entgldb.launch.node import launcher;"
+        f"directory = Path({str(tmp_path)!r}); launcher._make_database(directory);"
+        "launcher.open_file(directory).execute('SELECT count(*) FROM _entgldb_documents');"
+        "print('sqlite_utils' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n"
+
+
+def test_a_database_that_cannot_be_made_is_left_to_the_store_actor(tmp_path: Path) -> None:
+    _make_database(tmp_path / "absent")
+    assert not (tmp_path / "absent").exists()

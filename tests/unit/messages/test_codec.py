@@ -250,3 +250,14 @@ def test_nothing_is_compiled_for_a_message_that_is_not_used() -> None:
 def test_what_no_frame_can_hold_is_refused_by_a_typed_error(message: Message) -> None:
     with pytest.raises(InvalidError, match=r"half a surrogate pair|more than 64 bits"):
         codec.encode(message)
+
+
+def test_all_that_actors_say_is_made_before_they_are_forked() -> None:
+    codec.compile_for_actors()
+    said = [
+        cls
+        for cls in codec.known_messages().values()
+        if cls.CHANNELS in (Channel.LOCAL, Channel.LOCAL | Channel.PEER)
+    ]
+    assert said
+    assert all({"_read", "_write"} <= vars(cls).keys() for cls in said)
