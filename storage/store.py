@@ -443,6 +443,11 @@ class Store(LogQueries):
                 self._truncate()
             fingerprint.note_progress(self.connection, self.path.parent)
 
+    def rest(self) -> None:
+        """Give back the memory that writing has taken; outside of any group."""
+        if self.path is not None:
+            database.rest(self.connection)
+
     def compact_step(self) -> tuple[int, int, bool]:
         """Give some free pages back to the disk, outside of any group. Raises EntglError.
 

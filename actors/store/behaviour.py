@@ -18,7 +18,7 @@ from entgldb.actors.store import decisions, healing
 from entgldb.actors.store import peers as store_peers
 from entgldb.actors.store.auditing import auditor
 from entgldb.actors.store.auditing.behalf import meant
-from entgldb.actors.store.compacting import Compacting
+from entgldb.actors.store.compacting import REST, Compacting, Resting
 from entgldb.actors.store.gates.clock_gate import OFF, ClockGate, Expiry
 from entgldb.actors.store.gates.disk_gate import DiskGate
 from entgldb.actors.store.gates.pauses import PAUSE, Pauses
@@ -105,7 +105,7 @@ class StoreKeeper(Behaviour):
         self._own_last = 0
         self.lost: EntglError | None = None
         """Why the last transaction was not stored, where that is the fault of what it is stored on."""
-        self._compacting, self._merging = Compacting(), Merging()
+        self._compacting, self._merging, self._resting = Compacting(), Merging(), Resting()
         self._pauses = Pauses(store, settings.role)
         self._auditor = auditor.Auditor(store)
         self.parts = (self._pauses, self._clock, self._hearers)
@@ -150,6 +150,7 @@ class StoreKeeper(Behaviour):
             self._hearers.advanced(last)
         self._tell_applied(answers, queue, ctx)
         if last > before:
+            self._resting.worked(ctx)
             self._hearers.committed(Committed(before + 1, last, self._own_last), ctx)
         self._answer(answers, queue, ctx)
         if self.level <= DEBUG:
@@ -250,6 +251,7 @@ class StoreKeeper(Behaviour):
         """Tell whoever has to know of rows that came by no request."""
         if by is not None:
             self.building.ask(ctx)
+            self._resting.worked(ctx)
             self._hearers.advanced(by.last)
             self._hearers.committed(by, ctx)
             self._tell_system(ctx)
@@ -264,6 +266,8 @@ class StoreKeeper(Behaviour):
             self._hearers.tick(ctx)
         elif message.what == PAUSE:
             self._pauses.tick(message, ctx)
+        elif message.what == REST:
+            self._resting.tick(self.store, ctx)
         elif message.what == "expire":
             if self._expiry.is_due(message):
                 self.handle(HideExpired(), ctx)
