@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
 import resource
@@ -26,7 +27,7 @@ from entgldb.actors.frame_room import with_room
 from entgldb.actors.host import wire as host_wire  # before thespian: it binds to loopback
 from entgldb.actors.host.actor import Inherited, NodeActor
 from entgldb.actors.host.children import child_pids
-from entgldb.actors.host.log import LogFile
+from entgldb.actors.host.log import LogFile, use_log
 from entgldb.actors.host.wire import ANSWER, ASK, Envelope, WireError
 from entgldb.messages import codec
 from entgldb.messages.client import WhoIs
@@ -46,9 +47,12 @@ POLL = 0.01
 _PATCHED: tuple[tuple[object, str], ...] = (
     (multiprocCommon, "startAdmin"),
     (multiprocCommon, "startChild"),
-    (multiprocCommon, "startupASLogger"),
-    (multiprocCommon, "ThespianLogForwarder"),
-    (multiprocCommon, "MultiProcAdmin"),
+    (multiprocCommon, "_startLogger"),
+    (multiprocCommon, "EndpointConnected"),
+    (multiprocCommon, "TransmitIntent"),
+    (multiprocCommon, "actorStartupFailed"),
+    (multiprocCommon.MultiProcAdmin, "h_LogRecord"),
+    (multiprocCommon.MultiProcAdmin, "_activate"),
     (multiprocCommon.multiprocessCommon, "_startAdmin"),
     (systemBase, "MAX_TELL_PERIOD"),
 )
@@ -97,11 +101,28 @@ def _start_admin(original: Callable[..., None]) -> Callable[..., None]:
     return start
 
 
+def _keep_log(_transport_class: Any, transport: Any, admin: Any, *_settings: Any) -> None:
+    """Thespian's admin starts a process that writes its log. Ours writes the few lines there are itself."""
+    use_log(LogFile(Inherited.directory / "log" / "entgldb.log", "thespian"))
+    admin.asLogger = transport.myAddress
+    # as Thespian goes on once that process has answered
+    connected = multiprocCommon.TransmitIntent(admin.addrOfStarter, multiprocCommon.EndpointConnected(0))
+    transport.scheduleTransmit(None, connected.addCallback(onFailure=multiprocCommon.actorStartupFailed))
+    admin._activate()
+
+
+def _take_record(_admin: Any, envelope: Any) -> bool:
+    """A line of an actor that has not got as far as its own log."""
+    logging.root.handle(envelope.message)
+    return True
+
+
 def _patch() -> None:
     host_wire.require(_PATCHED)
     multiprocCommon.startAdmin = _start_admin(multiprocCommon.startAdmin)
     multiprocCommon.startChild = _dying(multiprocCommon.startChild)
-    multiprocCommon.startupASLogger = _dying(multiprocCommon.startupASLogger)
+    multiprocCommon._startLogger = _keep_log
+    multiprocCommon.MultiProcAdmin.h_LogRecord = _take_record
 
 
 _patch()
@@ -116,13 +137,10 @@ class NodeSystem:
         host_wire.use_key(host_wire.load_key(directory))
         os.environ["THESPLOG_FILE"] = str(directory / "log" / "thespian.log")
         self.port = reserve_port()
-        # Thespian's admin forgets this, looks for it when its logger has died, and dies of its absence.
-        multiprocCommon.MultiProcAdmin.logDefs = _log_settings(directory)
         before = child_pids(os.getpid())
         self._system = ActorSystem(
             "multiprocTCPBase",
             capabilities={"Admin Port": self.port, "Process Startup Method": "fork"},
-            logDefs=_log_settings(directory),
             transientUnique=True,
         )
         let_go()
@@ -209,17 +227,6 @@ def let_go() -> None:
     """Close what holds the reserved port."""
     while _RESERVED:
         _RESERVED.pop().close()
-
-
-def _log_settings(directory: Path) -> dict[str, Any]:
-    """For Thespian's own logger process: its warnings go into the node's log."""
-    file = {"()": LogFile, "path": directory / "log" / "entgldb.log", "who": "thespian"}
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "handlers": {"file": file},
-        "root": {"handlers": ["file"], "level": "WARNING"},
-    }
 
 
 class Attached:
