@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from entgldb._version import VERSION
 from entgldb.messages.administration import AcceptKey, ExpelNode, RetireNode
 from entgldb.messages.client import CommitDone
 from entgldb.messages.errors import InvalidError, NotFoundError
@@ -60,7 +61,7 @@ class Nodes:
 
     def all(self) -> list[NodeRow]:
         """Every node that was ever heard of, this one and cloud peers included, by id."""
-        documents = {key: dict(body) for key, body in self._database.documents.find(NODES)}
+        documents = self._documents()
         sync, oplog = self._database.status("sync"), self._database.status("oplog")
         rows = {row["name"].partition("/")[0]: row for row in sync.get("members", [])}
         linked = {peer["node_id"] for peer in sync.get("peers", [])}
@@ -79,7 +80,7 @@ class Nodes:
 
     def members(self) -> list[MemberRow]:
         """Every node of the LAN that the cluster knows, by id."""
-        documents = {key: dict(body) for key, body in self._database.documents.find(NODES)}
+        documents = {} if "cluster" in self._database.status("sync") else self._documents()
         told = {
             node_of(end[0]): tuple(sorted(said_in(json.dumps(body))["Said"]))
             for key, body in self._database.documents.find(EXPELLED)
@@ -90,6 +91,13 @@ class Nodes:
             row._replace(state="expelled", told=told[row.node_id]) if row.node_id in told else row
             for row in found
         ]
+
+    def _documents(self) -> dict[str, dict[str, Any]]:
+        """Node id -> what it says of itself. This one does so with its first link, and is known before."""
+        documents = {key: dict(body) for key, body in self._database.documents.find(NODES)}
+        origin = self._database.documents.origin()
+        documents.setdefault(node_of(origin), {"Incarnation": incarnation_of(origin), "Version": VERSION})
+        return documents
 
     def refused(self) -> list[dict[str, Any]]:
         """Machines that came here lately with a certificate of the cluster and were refused.

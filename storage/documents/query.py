@@ -266,6 +266,10 @@ class Documents:
             check_collection(collection, system=True)
         return self.feed.after(since, collection)
 
+    def origin(self) -> Origin:
+        """The origin under which this node writes."""
+        return str(self._all("SELECT value FROM _entgldb_meta WHERE name = 'origin'")[0][0])
+
     def token(self) -> str:
         """The token after everything that is here now."""
         return self.feed.token()

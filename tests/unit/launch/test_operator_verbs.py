@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from entgldb._version import VERSION
 from entgldb.launch.cli.common import run
 from entgldb.launch.cli.main import entgldb
 
@@ -51,6 +52,12 @@ def test_gateway_tells_who_leads_and_why(verb: Verb) -> None:
     assert "it was told to stand down" in out
     verb("tell", "election", "StandDown", "seconds=0")
     soon(lambda: told(verb, "gateway")["why"] == "this node may lead again")
+
+
+def test_a_node_that_never_had_a_link_shows_itself(verb: Verb) -> None:
+    ((node,), (member,)) = told(verb, "nodes")["nodes"], told(verb, "members")["members"]
+    assert (node["node_id"], node["version"], node["state"]) == ("lan-1", VERSION, "live")
+    assert (member["node_id"], member["state"]) == ("lan-1", "member")
 
 
 def test_doctor_examines_a_node_that_runs(verb: Verb, directory: Path) -> None:
