@@ -6,10 +6,9 @@ dialogue on an open link; the wire (``links.py``) moves the bytes.
 
 from __future__ import annotations
 
-from entgldb.actors.behaviour import INFO, WARNING, Behaviour, Context
+from entgldb.actors.behaviour import INFO, Behaviour, Context
 from entgldb.actors.ports import Links, LogReader, SnapshotChunks, TokenChecker, Witness
 from entgldb.actors.session.claims import Carried
-from entgldb.actors.session.clock_watch import ClockWatch, Steps
 from entgldb.actors.session.members import Gossip
 from entgldb.actors.session.sessions import Sessions
 from entgldb.actors.session.writers import Writers
@@ -85,8 +84,7 @@ class Sync(Behaviour):
         self._traffic, self._machine = Traffic(self._dialler), Machine()
         self._carried = Carried(settings.node_id)
         self._cut = CutOff("cloud" if settings.role == "cloud" else "lan")
-        self._looks = self._life = 0
-        self._duplicates, self._clocks, self._steps = Duplicates(), ClockWatch(), Steps()
+        self._life, self._duplicates = 0, Duplicates()
         writers = Writers(settings.node_id, witness, log)
         self.sessions = Sessions("sync", settings, log, writers, chunks, self.count, cloud=self.in_cloud)
         self.membership = Membership(log, settings.cluster, cloud=self.in_cloud)
@@ -279,7 +277,7 @@ class Sync(Behaviour):
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "dial":
-            if message.generation == self._looks:
+            if self._dialler.is_due(message):
                 self._dial(ctx)
         elif message.what == "beat":
             # first, so that a handler that fails does not end the beat for good
@@ -411,10 +409,8 @@ class Sync(Behaviour):
     # --- time --------------------------------------------------------------------------------------
 
     def _beat(self, ctx: Context) -> None:
-        step_ms = self._steps.look(ctx)
-        if step_ms:
+        if self._machine.clock_was_set(ctx):
             # a peer that was refused for the time in a certificate may be accepted now
-            ctx.log(WARNING, f"the clock of this node was set by {step_ms / 1000:+.0f} s")
             self._dialler.forget_backoff()
             self._dial(ctx)
         self.membership.tend(self.settings.sync_interval, ctx)
@@ -431,10 +427,8 @@ class Sync(Behaviour):
                 if not self.in_cloud:
                     introduce(peer, self._peers.values(), self._links)
         self.sessions.beat(self._carried.claim, ctx)
-        offsets = [session.clock.offset_ms(ctx) for session in self.sessions]
-        self._machine.look([] if self.in_cloud else offsets, self._links.good_until_ms(), ctx)
-        if not self.in_cloud:
-            self._clocks.look([session.clock for session in self.sessions], ctx)
+        clocks = None if self.in_cloud else [session.clock for session in self.sessions]
+        self._machine.look(clocks, self._links.good_until_ms(), ctx)
 
     def _note_synced(self, peer: PeerLink, ctx: Context) -> None:
         """The node applies InitialRemotePeers only after it has seen what the cluster already knows."""
@@ -455,13 +449,7 @@ class Sync(Behaviour):
     def _dial(self, ctx: Context) -> None:
         if self.in_cloud or self._cut.paused:
             return
-        connected = self._connected()
-        wait = self._cut.isolated_for(ctx)
-        if wait <= 0:
-            self._dialler.dial(connected, ctx)
-            wait = self._dialler.due_in(connected, ctx)
-        self._looks += 1
-        ctx.after(wait, Tick("dial", self._looks))
+        self._dialler.tend(self._connected(), self._cut.isolated_for(ctx), ctx)
 
     def _connected(self) -> set[str]:
         return {key for key, peer in self._peers.items() if not peer.closing}

@@ -9,6 +9,7 @@ from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import Context
 from entgldb.actors.ports import Links
 from entgldb.messages.errors import InvalidError
+from entgldb.messages.local.actors import Tick
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import is_address
 from entgldb.messages.schema import Json
@@ -49,7 +50,7 @@ class Dialler:
         self.seeds = tuple(seeds)
         self.static: dict[str, str] = {}
         self._hints: dict[str, _Hint] = {}
-        self.dialled = 0
+        self.dialled = self._looks = 0
         """Dials that were begun."""
 
     def found(self, node_id: str, address: str, *, worked: bool = False) -> None:
@@ -84,6 +85,18 @@ class Dialler:
             self.dialled += 1
             if hint.node_id:
                 dialling.add(hint.node_id)
+
+    def tend(self, connected: set[str], wait: float, ctx: Context) -> None:
+        """Dial after ``wait`` seconds, where there is nothing to wait for now; a timer looks again."""
+        if wait <= 0:
+            self.dial(connected, ctx)
+            wait = self.due_in(connected, ctx)
+        self._looks += 1
+        ctx.after(wait, Tick("dial", self._looks))
+
+    def is_due(self, tick: Tick) -> bool:
+        """Whether it is the last timer that was set."""
+        return tick.generation == self._looks
 
     def due_in(self, connected: set[str], ctx: Context) -> float:
         """Seconds until it is worth calling ``dial`` again."""

@@ -1,12 +1,13 @@
-"""Alarms about the machine under a node: a clock that drifts from its peers', a certificate that ends."""
+"""The machine under a node: its clock against those of its peers, and a certificate that ends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from entgldb.actors.alarms import Alarms
-from entgldb.actors.behaviour import Context
+from entgldb.actors.behaviour import WARNING, Context
+from entgldb.actors.session.clock_watch import ClockWatch, PeerClock, Steps
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.schema import Json
 
@@ -24,12 +25,23 @@ class Machine:
     """Looked at with each heartbeat."""
 
     def __init__(self) -> None:
-        self._alarms = Alarms()
+        self._alarms, self._watch, self._steps = Alarms(), ClockWatch(), Steps()
 
-    def look(self, offsets: Iterable[int | None], good_until_ms: int, ctx: Context) -> None:
-        """``offsets`` of the peers' clocks against ours; ``good_until_ms`` of the certificate, 0: unknown."""
+    def clock_was_set(self, ctx: Context) -> bool:
+        """Whether somebody has set it since the last look."""
+        step_ms = self._steps.look(ctx)
+        if step_ms:
+            ctx.log(WARNING, f"the clock of this node was set by {step_ms / 1000:+.0f} s")
+        return bool(step_ms)
+
+    def look(self, clocks: Sequence[PeerClock] | None, good_until_ms: int, ctx: Context) -> None:
+        """``clocks`` of the peers; None: those of clients, by which nobody goes. ``good_until_ms`` of the
+        certificate, 0: unknown."""
+        offsets = [one.offset_ms(ctx) for one in clocks or ()]
         self._say(CLOCK_DRIFT, drifts([one for one in offsets if one is not None]), ctx)
         self._say(CERTIFICATE, ends(good_until_ms, ctx.now_ms()), ctx)
+        if clocks is not None:
+            self._watch.look(clocks, ctx)
 
     def report(self) -> list[Json]:
         """The alarms that stand."""

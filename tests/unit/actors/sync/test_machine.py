@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from entgldb.actors.cluster_key import ClusterKeys
+from entgldb.actors.session.clock_watch import READINGS_MIN, PeerClock
 from entgldb.actors.sync.machine import CERTIFICATE_ALARM_MS, DRIFT_ALARM_MS, Machine, drifts
 from entgldb.actors.tls.identity import LanIdentity, ServerIdentity
 from tests.support.fake_context import FakeContext
@@ -38,18 +39,27 @@ def test_the_text_says_which_way_and_what_helps() -> None:
     )
 
 
+def clocks(ctx: FakeContext, *offsets: int | None) -> list[PeerClock]:
+    """Those of peers that are so far ahead of ours; None: of one that has said too little."""
+    made = [PeerClock() for _ in offsets]
+    for clock, offset in zip(made, offsets, strict=True):
+        for _ in range(0 if offset is None else READINGS_MIN):
+            clock.said(ctx.now_ms() + (offset or 0), ctx)
+    return made
+
+
 def test_alarms_stand_while_their_cause_does() -> None:
     ctx, machine = FakeContext(), Machine()
     now = ctx.now_ms()
-    machine.look([None, OFF, OFF], now + CERTIFICATE_ALARM_MS - 1, ctx)
+    machine.look(clocks(ctx, None, OFF, OFF), now + CERTIFICATE_ALARM_MS - 1, ctx)
     ctx.run(5.0)
-    machine.look([OFF, OFF, None], now - 1, ctx)
+    machine.look(clocks(ctx, OFF, OFF, None), now - 1, ctx)
     found = {row["code"]: row for row in machine.report()}
     assert {row["since_ms"] for row in found.values()} == {now}
     assert found["certificate"]["text"].startswith("the certificate that this node shows has ended")
-    machine.look([0, 0], now + CERTIFICATE_ALARM_MS * 2, ctx)
+    machine.look(clocks(ctx, 0, 0), now + CERTIFICATE_ALARM_MS * 2, ctx)
     assert machine.report() == []
-    machine.look([], 0, ctx)
+    machine.look(None, 0, ctx)
     assert machine.report() == []
 
 
