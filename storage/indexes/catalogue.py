@@ -23,6 +23,8 @@ ROWS: Final = (
     "SELECT number, definition, everywhere, reached, walked FROM _entgldb_indexes ORDER BY collection, name"
 )
 HAS_WORDS: Final = "SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"
+NUMBERS: Final = 1_000_000
+"""Numbers of indexes; an index of words changes between two that lie so far apart (``beside``)."""
 _WISHES: Final = (
     "SELECT key, body FROM _entgldb_documents WHERE collection = ? AND body IS NOT NULL ORDER BY key LIMIT ?"
 )
@@ -89,7 +91,9 @@ def create(connection: sqlite3.Connection, definition: Definition, *, everywhere
     _refuse_more(known, definition)
     if definition.text:
         refuse_without_words(connection.execute(HAS_WORDS).fetchall())
-    (number,) = connection.execute("SELECT ifnull(max(number), 0) + 1 FROM _entgldb_indexes").fetchone()
+    (number,) = connection.execute(
+        "SELECT ifnull(max(number % ?), 0) + 1 FROM _entgldb_indexes", (NUMBERS,)
+    ).fetchone()
     connection.execute(
         "INSERT INTO _entgldb_indexes (number, collection, name, definition, everywhere, reached)"
         " VALUES (?, ?, ?, ?, ?, '')",
@@ -113,6 +117,11 @@ def begin_anew(connection: sqlite3.Connection, index: Index) -> None:
         "UPDATE _entgldb_indexes SET reached = '', walked = 0 WHERE number = ?", (index.number,)
     )
     _make(connection, index.number, index.definition)
+
+
+def beside(number: int) -> int:
+    """The number of an index of words that takes the place of one, and the reverse."""
+    return number + NUMBERS if number < NUMBERS else number - NUMBERS
 
 
 def begin_words_anew(connection: sqlite3.Connection, collection: str) -> None:

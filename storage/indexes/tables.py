@@ -31,7 +31,7 @@ def table(number: int) -> str:
     return f"_entgldb_ix_{number}"
 
 
-def words(number: int) -> str:
+def words(number: int | str) -> str:
     """The table of an index of words."""
     return f"_entgldb_text_{number}"
 

@@ -4,6 +4,9 @@ Everybody sees the tables that have the names of the documents, of their conflic
 roots of the two sets change places in the schema, inside a transaction. While they have (``entered``), all
 statements and triggers mean the shadow; whoever reads in another transaction sees nothing of it. Both sets
 have one definition, letter by letter but for the names, so each name finds a tree of the form that it says.
+
+The tables of an index of words belong to FTS5, which has things about them in memory: they change no places.
+There are two of them, and the triggers of one or the other; in the end the index has the other's number.
 """
 
 from __future__ import annotations
@@ -42,6 +45,17 @@ _WATCH: Final = (
 )
 CLEAN_ROWS: Final = 10_000
 """Rows of tables that have been replaced, deleted in one step."""
+CLEAN_PAGES: Final = 2_000
+"""The same of an index of words, whose rows are pages of 4 KiB."""
+FTS5_FIRST: Final = 11
+"""The rows before are of FTS5 itself, which drops its tables in the end."""
+_LEFT: Final = (
+    "SELECT name FROM sqlite_master WHERE type = 'table' AND substr(name, 1, ?) = ? AND name <> ?"
+    " ORDER BY name LIMIT 1"
+)
+_ALL_WORDS: Final = (
+    "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%' AND name LIKE ? ORDER BY name"
+)
 _FIELDS: Final = "collection, key, body, origin, seq, hlc, lsn, sha256, stamps, expires"
 _CONFLICT: Final = "origin, seq, hlc, collection, key, body, found_ms, rule, expires"
 _IN_SCOPE: Final = "temp.scope k CROSS JOIN main.{} d ON d.collection = k.collection AND d.key = k.key"
@@ -87,6 +101,9 @@ class Shadow:
                 (name,),
             ).fetchall():
                 execute(statement.replace(_OURS, _NEXT))
+        for index in self._words():
+            for statement in _made(catalogue.beside(index.number), index, triggers=False):
+                execute(statement)
         for of, event, row in _WATCHED:
             execute(_WATCH.format(name=f"{_NEXT}{of}_{event}", event=event, of=f"{_OURS}{of}", row=row))
 
@@ -101,31 +118,30 @@ class Shadow:
 
     def form(self) -> str:
         """The indexes that it has to have: another one asks for another shadow."""
-        known = [(one.number, one.definition.to_json()) for one in self._indexes() if not one.definition.text]
-        return json.dumps(known)
+        return json.dumps([(one.number, one.definition.to_json()) for one in self._indexes()])
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Within it the names mean the shadow. An index of words stays as it is, and hears of nothing."""
+        """Within it the names mean the shadow."""
         self.enter()
         yield
         self._exchange()
-        for statement in self._word_triggers():
-            self._connection.execute(statement)
+        self._have_words_heard(in_shadow=False)
         self._connection.execute(f"UPDATE {MARK} SET entered = 0")  # noqa: S608 -- a constant
 
     def enter(self) -> None:
         """From here on the names mean the shadow."""
         self._connection.execute(f"UPDATE {MARK} SET entered = 1")  # noqa: S608 -- a constant
-        for statement in self._word_triggers():
-            self._connection.execute(f"DROP TRIGGER {statement.split()[2]}")
+        self._have_words_heard(in_shadow=True)
         self._exchange()
 
     def stay(self) -> None:
-        """The shadow is what everybody sees from now on. Words are indexed anew, in steps."""
-        for index in self._indexes():
-            if index.definition.text:
-                catalogue.begin_anew(self._connection, index)
+        """The shadow is what everybody sees from now on."""
+        for index in self._words():
+            self._connection.execute(
+                "UPDATE _entgldb_indexes SET number = ? WHERE number = ?",
+                (catalogue.beside(index.number), index.number),
+            )
         self.forsake()
 
     def forsake(self) -> None:
@@ -153,19 +169,18 @@ class Shadow:
 
     def clean(self) -> None:
         """One bounded step of removing it; ``exists`` says whether it was the last."""
-        execute = self._connection.execute
-        rows = execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND substr(name, 1, ?) = ? AND name <> ?"
-            " ORDER BY name",
-            (len(_NEXT), _NEXT, MARK),
-        ).fetchall()
-        name = rows[0][0] if rows else MARK
-        if name == _KEPT[0].replace(_OURS, _NEXT):
-            bound = f"ifnull((SELECT id FROM {name} ORDER BY id LIMIT 1 OFFSET {CLEAN_ROWS}), {2**63 - 1})"  # noqa: S608 -- constants
-            execute(f"DELETE FROM {name} WHERE id < {bound}")  # noqa: S608 -- constants
-            if execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() is not None:  # noqa: S608 -- a constant
+        execute, index = self._connection.execute, self._words_left()
+        if index:
+            name, least, rows = f"{index}_data", FTS5_FIRST, CLEAN_PAGES
+        else:
+            found = execute(_LEFT, (len(_NEXT), _NEXT, MARK)).fetchone()
+            name, least, rows = found[0] if found else MARK, 0, CLEAN_ROWS
+        if index or name == _KEPT[0].replace(_OURS, _NEXT):
+            gone = f"SELECT id FROM {name} WHERE id >= {least} ORDER BY id LIMIT {rows}"  # noqa: S608 -- constants
+            if execute(f"DELETE FROM {name} WHERE id IN ({gone})").rowcount:  # noqa: S608 -- constants
                 return
-        execute(f"DROP TABLE {name}")
+        execute(f"DROP TABLE {index or name}")
+        execute(f"DROP VIEW IF EXISTS {index or name}_of")
 
     def _indexes(self) -> list[Index]:
         return catalogue.list_indexes(self._connection)
@@ -173,14 +188,23 @@ class Shadow:
     def _tables(self) -> list[str]:
         return [*_KEPT, *(table(one.number) for one in self._indexes() if not one.definition.text)]
 
-    def _word_triggers(self) -> list[str]:
-        return [
-            statement
-            for one in self._indexes()
-            if one.definition.text
-            for statement in statements_to_create(one.number, one.definition)
-            if statement.startswith(f"CREATE TRIGGER {words(one.number)}")
-        ]
+    def _words(self) -> list[Index]:
+        return [one for one in self._indexes() if one.definition.text]
+
+    def _words_left(self) -> str:
+        """The table of an index of words that the catalogue has not, or no more; empty: there is none."""
+        known = {words(one.number) for one in self._words()}
+        rows = self._connection.execute(_ALL_WORDS, (words("") + "%",)).fetchall()
+        return next((name for (name,) in rows if name not in known), "")
+
+    def _have_words_heard(self, *, in_shadow: bool) -> None:
+        """Only the tables that the names mean hear of changes."""
+        for index in self._words():
+            pair = (index.number, catalogue.beside(index.number))
+            for statement in _made(pair[not in_shadow], index, triggers=True):
+                self._connection.execute(f"DROP TRIGGER {statement.split()[2]}")
+            for statement in _made(pair[in_shadow], index, triggers=True):
+                self._connection.execute(statement)
 
     def _exchange(self) -> None:
         """The two sets change places. (https://www.sqlite.org/lang_altertable.html, section 7, tells how a
@@ -199,3 +223,10 @@ class Shadow:
         (version,) = execute("PRAGMA schema_version").fetchone()
         execute(f"PRAGMA schema_version = {version + 1}")
         execute("PRAGMA writable_schema = RESET")
+
+
+def _made(number: int, index: Index, *, triggers: bool) -> Iterator[str]:
+    """The statements that make the tables of an index under a number, or their triggers."""
+    for statement in statements_to_create(number, index.definition):
+        if statement.startswith("CREATE TRIGGER") is triggers:
+            yield statement

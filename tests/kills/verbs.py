@@ -30,13 +30,14 @@ from entgldb.storage.log import prune
 from entgldb.storage.recovery import backup, restore
 from entgldb.storage.recovery import rebuild as salvage
 from entgldb.storage.rules.header import digest
+from entgldb.storage.rules.indexing.definition import define
 from entgldb.storage.snapshot import steps
 from entgldb.storage.snapshot.freeze import freeze, read_chunk
 from entgldb.storage.snapshot.staging import Staging
 from entgldb.storage.store import Store
 from tests.support.compacting import compacted
 from tests.support.memory import in_memory
-from tests.support.merging import install_whole, left_by_a_merge
+from tests.support.merging import install_whole, left_by_a_merge, wrong_in_indexes
 
 NOW: Final = 1_800_000_000_000
 NODE: Final = "a"
@@ -213,6 +214,8 @@ def with_snapshot(root: Path) -> None:
     put(other, 20, 21)
     with closing(Store.open(root / "home", NODE, NOW)) as store, store.group():
         store.apply(entries(other), NOW)
+        store.indexes.create(define("users", ["n"]))
+        store.indexes.create(define("users", ["n"], text=True, name="words"))
     put(other, 22)
     frozen = sqlite3.connect(":memory:", isolation_level=None)
     facts = freeze(other.connection, frozen)
@@ -244,6 +247,7 @@ def installed(root: Path, said: Any) -> Faults:
             yield f"{rows} rows of the log, and {store.state.entries} are counted"
         if said is not None and (left := left_by_a_merge(store)):
             yield f"{left} are left"
+        yield from wrong_in_indexes(store)
 
 
 VERBS: Final = {

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from entgldb.storage.indexes import catalogue
+from entgldb.storage.indexes.checking import faults
+from entgldb.storage.indexes.tables import words
 from entgldb.storage.rules.results import Installed
 from entgldb.storage.store import Store
 
@@ -32,8 +35,19 @@ def install_whole(
 
 
 def left_by_a_merge(store: Store) -> list[str]:
-    """Names in the schema that a merge has made, and not removed."""
+    """Names in the schema that a merge has made, or put out of use, and not removed."""
+    known = {words(one.number) for one in catalogue.list_indexes(store.connection)}
     names = store.connection.execute(
-        "SELECT name FROM sqlite_master WHERE substr(name, 1, 14) = '_entgldb_next_'"
+        "SELECT name FROM sqlite_master WHERE substr(name, 1, 14) = '_entgldb_next_' OR"
+        " name LIKE '_entgldb_text_%'"
     )
-    return [name for (name,) in names]
+    return [name for (name,) in names if not name.startswith(tuple(known))]
+
+
+def wrong_in_indexes(store: Store) -> list[str]:
+    """All that the checks of indexes find; an index that is not built is wrong, too."""
+    known = catalogue.list_indexes(store.connection)
+    found = [f"{one.definition.name} is not built" for one in known if one.reached is not None]
+    for one in known:
+        found += faults(store.connection, one, lambda walked: None, still=True)
+    return found

@@ -13,9 +13,11 @@ import pytest
 
 from entgldb.messages.client import FieldOperation, RequestId, Write
 from entgldb.messages.model import Entry, Version
+from entgldb.storage.rules.indexing.definition import define
 from entgldb.storage.snapshot.steps import Steps
 from entgldb.storage.store import Store
 from tests.simulation.watch import oracle
+from tests.support.merging import wrong_in_indexes
 from tests.unit.storage.snapshot.snapshots import forget, in_steps, send
 
 NOW = 1_790_000_000_000
@@ -239,6 +241,7 @@ class History:
             assert {p: f for p, f in found.documents.items() if f[1] is not None} == live
             assert found.conflicts == wanted.conflicts
             exact(node)
+            assert wrong_in_indexes(node) == []
 
 
 def increment(key: str, amount: int) -> Write:
@@ -257,10 +260,14 @@ def exact(node: Store) -> None:
     assert max(lsns, default=0) <= node.state.lsn
 
 
-def lived(seed: int, *, merging: bool, mixed: bool) -> History:
-    """From the first step to the end, in which all are equal."""
+def lived(seed: int, *, merging: bool, mixed: bool, indexed: bool = False) -> History:
+    """From the first step to the end, in which all are equal, and their indexes right."""
     history = History(seed, merging=merging, mixed=mixed)
     try:
+        for node in history.nodes if indexed else ():
+            with node.group():
+                node.indexes.create(define("users", ["n"]))
+                node.indexes.create(define("users", ["s", "t"], text=True))
         for _ in range(STEPS):
             history.step()
         history.end()
@@ -294,7 +301,7 @@ def test_what_comes_between_the_steps_of_a_merge_is_decided_by_the_same_rules(
     monkeypatch: pytest.MonkeyPatch, *, merging: bool, mixed: bool
 ) -> None:
     in_steps(monkeypatch)
-    found = [lived(seed, merging=merging, mixed=mixed) for seed in range(IN_STEPS)]
+    found = [lived(seed, merging=merging, mixed=mixed, indexed=True) for seed in range(IN_STEPS)]
     assert sum(one.between for one in found) > 30
     assert sum(one.snapshots for one in found) > IN_STEPS
 
