@@ -171,7 +171,11 @@ TENANT_LINKS_MAX: Final = 5_000
 LINKS_PER_MEMBER_MAX: Final = 64
 """Those of one member: of one node of a LAN, or of one client of a cloud, from whatever addresses."""
 LINK_STRANGERS_MAX: Final = 64
-"""Links that have proved nothing yet; of the address (of IPv6: /64) with most of them the oldest goes."""
+"""Links that are spoken to and have proved nothing yet: handshakes of TLS, and tokens that are looked at."""
+LINK_WAITING_MAX: Final = 256
+"""Connections that wait to be spoken to; of the address (of IPv6: /64) with most of them the oldest goes."""
+TENANT_LINKS_WAITING_MAX: Final = 2_048
+"""The same on a cloud node that serves tenants."""
 LIFE_MS_MAX: Final = 100 * 366 * 24 * 3600 * 1000
 """The longest life of a document that expires: a hundred years."""
 COUNT_MAX: Final = 2**53 - 1

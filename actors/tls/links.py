@@ -19,6 +19,7 @@ from entgldb.actors.line import NOTHING, Flow
 from entgldb.actors.ports import CloudTarget
 from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.tls.entrance import Entrance
+from entgldb.actors.tls.first_record import first_record
 from entgldb.actors.tls.identity import LanIdentity, ServerIdentity, classify, cloud_context
 from entgldb.actors.tls.link import Link
 from entgldb.actors.tls.proxy_header import FIXED_BYTES, is_trusted, rest_bytes, source
@@ -47,6 +48,10 @@ CLOCK_SET_SECONDS: Final = 60.0
 """The wall clock was set when it has moved by so much more or less than the monotonic one."""
 TLS_READ_BYTES: Final = 32 * 1024
 """Each link has a buffer of so many bytes for what is not decrypted yet: two records of TLS."""
+TURNS_SECONDS: Final = 0.5
+"""Between two looks at whose turn is over, while others wait."""
+BACKLOG: Final = 1_024
+"""Connections that the system keeps until they are accepted, or as many as it is set to."""
 ACCEPT_PAUSE_SECONDS: Final = 0.1
 """After an accept that failed for want of descriptors."""
 
@@ -80,6 +85,9 @@ class TlsLinks:
         self._numbers = itertools.count(1)
         self._entrance = Entrance(links_max)
         self._balancers = balancers
+        self._turns: dict[int, asyncio.Future[bool]] = {}
+        """Connections that wait for their turn."""
+        self._looks: asyncio.TimerHandle | None = None
         self._unread_bytes = 0
         self._paused: list[Link] = []
         self._refused = False
@@ -170,12 +178,16 @@ class TlsLinks:
         """``link`` is down."""
         self._links.pop(link.number, None)
         self._entrance.leave(link.number)
+        if self._entrance.crowded:
+            self._look_at_turns()
 
     def proved(self, link: Link, who: str) -> None:
         """The other side of ``link`` has shown who it is: a node, or a client of a cloud."""
         gone = self._entrance.proved(link.number, who)
         if gone is not None:
             self._links[gone].abort(Reason.TOO_MANY_LINKS, f"{who} has opened others since")
+        if self._entrance.crowded:
+            self._look_at_turns()
 
     # --- loop -----------------------------------------------------------------------------------------
 
@@ -273,6 +285,8 @@ class TlsLinks:
         try:
             if self._balancers and not await self._read_proxy(link, sock):
                 return
+            if not await self._has_turn(link, sock):
+                return
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: link,
                 sock,
@@ -284,6 +298,42 @@ class TlsLinks:
             self._unopened(link, fault)
         finally:
             link.greeting = None  # a task that was cancelled keeps its frames, too
+
+    async def _has_turn(self, link: Link, sock: socket.socket) -> bool:
+        """Wait until the client has begun and may be spoken to; False: it is down. Raises OSError."""
+        begun = False
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
+                begun = await first_record(sock)
+            if begun:
+                self._entrance.ready(link.number)
+                self._turns[link.number] = asyncio.get_running_loop().create_future()
+                self._look_at_turns()
+                begun = False
+                begun = await self._turns[link.number]
+        except TimeoutError:
+            link.down(Reason.HANDSHAKE_TIMEOUT, "no handshake of TLS began")
+        finally:
+            self._turns.pop(link.number, None)
+            if not begun:
+                sock.close()
+                link.down(Reason.TLS_REFUSED, "the peer ended the connection before any handshake")
+        return begun
+
+    def _look_at_turns(self) -> None:
+        """Whenever somebody comes or goes; and now and then while somebody waits."""
+        come, gone = self._entrance.turns(time.monotonic())
+        for number in gone:
+            self._links[number].abort(Reason.TOO_MANY_LINKS, "others came that had proved as little")
+        for number in come:
+            if number in self._turns and not self._turns[number].done():
+                self._turns[number].set_result(True)
+        if self._entrance.crowded and self._looks is None:
+            self._looks = asyncio.get_running_loop().call_later(TURNS_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looks = None
+        self._look_at_turns()
 
     async def _read_proxy(self, link: Link, sock: socket.socket) -> bool:
         """The link is from the client that a balancer names; False: it is down. Raises OSError."""
@@ -366,7 +416,7 @@ def _bound(host: str, port: int) -> socket.socket:
         host = "0.0.0.0"  # noqa: S104 -- what was asked for
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     address = socket.getaddrinfo(host or None, port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)[0][4]
-    return socket.create_server(address, family=family, backlog=128, dualstack_ipv6=host == "::")
+    return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=host == "::")
 
 
 def host_of(address: tuple[str, int] | tuple[str, int, int, int]) -> str:

@@ -8,7 +8,7 @@ import ssl
 import time
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ from entgldb.actors.tls.links import TlsLinks, host_of
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import ConfigError, ErrorCode, Reason
 from entgldb.messages.framing import frame
-from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_QUEUE_BYTES_MAX, LINK_STRANGERS_MAX
+from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_QUEUE_BYTES_MAX
 from entgldb.messages.local.actors import FrameIn, LinkDown, LinkUp
 from entgldb.messages.schema import Channel
 from tests.unit.actors.tls.links_rig import BEAT, KEY, Node, bye, identity
@@ -290,20 +290,6 @@ def test_too_many_links_are_turned_away(make: Make, tmp_path: Path, monkeypatch:
         node.expect(LinkDown, 2)
         raw_link(node, who).close()
         node.expect(LinkUp, 3)
-
-
-def test_silent_strangers_keep_no_member_out(make: Make, tmp_path: Path) -> None:
-    """More of them than there is room for, from several addresses: each time the oldest goes."""
-    node = make("lan-1")
-    with ExitStack() as open_ones:
-        for number in range(2 * LINK_STRANGERS_MAX):
-            stranger = open_ones.enter_context(socket.socket())
-            stranger.bind((f"127.0.0.{2 + number % 4}", 0))
-            stranger.connect(("127.0.0.1", node.links.port()))
-        gone = node.expect(LinkDown, LINK_STRANGERS_MAX)
-        assert {each.reason for each in gone} == {Reason.TOO_MANY_LINKS}  # type: ignore[attr-defined]  # LinkDown only
-        with raw_link(node, identity(tmp_path / "x", "lan-2")):
-            node.expect(LinkUp, 1)
 
 
 def test_a_refused_stranger_leaves_nothing_to_the_collector(make: Make) -> None:
