@@ -22,7 +22,7 @@ from entgldb.actors.tls.entrance import Entrance
 from entgldb.actors.tls.first_record import first_record
 from entgldb.actors.tls.identity import LanIdentity, ServerIdentity, classify, cloud_context
 from entgldb.actors.tls.link import Link
-from entgldb.actors.tls.proxy_header import FIXED_BYTES, is_trusted, rest_bytes, source
+from entgldb.actors.tls.proxy_header import FIXED_BYTES, is_local, is_trusted, rest_bytes, source
 from entgldb.messages import codec
 from entgldb.messages.errors import ConfigError, EntglError, ErrorCode, ProtocolError, Reason
 from entgldb.messages.framing import frame
@@ -341,7 +341,11 @@ class TlsLinks:
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
                 fixed = await _exactly(sock, FIXED_BYTES)
-                found, ended = source(fixed, await _exactly(sock, rest_bytes(fixed))), False
+                rest = await _exactly(sock, rest_bytes(fixed))
+            if is_local(fixed):
+                self.forget(link)  # it is no link, and nothing to count
+            else:
+                found, ended = source(fixed, rest), False
         except TimeoutError:
             link.down(Reason.HANDSHAKE_TIMEOUT, "the PROXY header of the connection did not come")
         except ProtocolError as fault:

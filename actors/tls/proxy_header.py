@@ -36,10 +36,15 @@ def rest_bytes(fixed: bytes) -> int:
     return length
 
 
+def is_local(fixed: bytes) -> bool:
+    """Whether the balancer only looks if somebody is there."""
+    return fixed[12] == _LOCAL
+
+
 def source(fixed: bytes, rest: bytes) -> tuple[str, int] | None:
-    """Host and port of the client; None where the connection is the balancer's own. Raises ProtocolError."""
-    command, family = fixed[12], fixed[13]
-    if command == _LOCAL or family == _UNSPEC:
+    """Host and port of the client; None where the balancer does not know. Raises ProtocolError."""
+    family = fixed[13]
+    if family == _UNSPEC:
         return None
     if family not in (_IPV4, _IPV6):
         raise ProtocolError(f"family {family:#04x} of a PROXY header is not TCP over IPv4 or IPv6")

@@ -25,7 +25,7 @@ from entgldb.actors.tls.proxy_header import (
     source,
 )
 from entgldb.messages.errors import InvalidError, ProtocolError, Reason
-from entgldb.messages.local.actors import LinkDown
+from entgldb.messages.local.actors import LinkDown, LinkUp
 from tests.unit.actors.gateway.server_certificate import issue_server_certificate
 from tests.unit.actors.tls.links_rig import Node
 
@@ -57,7 +57,6 @@ def parsed(data: bytes) -> tuple[str, int] | None:
         (header("2001:db8::7", 1), ("2001:db8::7", 1)),
         (header("::ffff:203.0.113.7"), ("203.0.113.7", 40_000)),
         (header(more=b"\x04\x00\x03abc"), ("203.0.113.7", 40_000)),
-        (header(command=LOCAL), None),
         (SIGNATURE + struct.pack("!BBH", PROXY, 0, 0), None),
     ],
 )
@@ -164,9 +163,17 @@ def test_the_address_of_a_link_is_that_of_the_client_behind_the_balancer(
     told = header("2001:db8::7", 5_000)
     with shake_hands(connect(node, told[:5], told[5:20], told[20:])):
         assert node.up().address == "[2001:db8::7]:5000"
-    with shake_hands(connect(node, header(command=LOCAL))):
-        node.until(lambda: len(node.of(type(node.up()))) == 2)
+    unknown = SIGNATURE + struct.pack("!BBH", PROXY, 0, 0)
+    with shake_hands(connect(node, unknown)):
+        node.until(lambda: len(node.of(LinkUp)) == 2)
         assert node.up().address.startswith("127.0.0.1:")
+
+
+def test_a_look_of_the_balancer_is_no_link_and_not_counted(listening: Callable[..., Node]) -> None:
+    node = listening("*")
+    assert ends(connect(node, header(command=LOCAL)))
+    connect(node, header()[:20]).close()
+    assert [down.text[-12:] for down in node.expect(LinkDown)] == ["PROXY header"]  # type: ignore[attr-defined]  # of LinkDown
 
 
 def test_who_brings_no_header_gets_no_handshake(listening: Callable[..., Node]) -> None:
