@@ -74,11 +74,11 @@ def _stores_on_postgres(
         keeper = StoreKeeper(own, made, secrets, disk)
         return Opened(keeper, kept.close, partial(rest, kept), made.follow)
 
-    made = waking.Waking(given.storage, lambda names: loop.post(WrittenElsewhere(names)))
+    made = waking.Waking(given.storage, lambda told: loop.post(WrittenElsewhere(told)))
 
     class Others(catalogue.Catalogue):
-        def tell(self, tenant: str) -> None:
-            loop.call(made.tell, tenant)
+        def tell(self, tenant: str, lsn: int) -> None:
+            loop.call(made.tell, tenant, lsn)
 
     loop.spawn(made.listen())
     loop.spawn(made.speak())

@@ -98,7 +98,7 @@ class StoreKeeper(Behaviour):
         self._clock, self._expiry = ClockGate(store), Expiry()
         self.settings, self.store, self.secrets = settings, store, secrets
         self._queue: Queue = []
-        self._hearers = Hearers()
+        self.hearers = Hearers()
         self._intake = Intake(store, self.count)
         self._timings = Timings()
         self.building = Building()
@@ -108,7 +108,7 @@ class StoreKeeper(Behaviour):
         self._compacting, self._merging, self._resting = Compacting(), Merging(), Resting()
         self._pauses = Pauses(store, settings.role)
         self._auditor = auditor.Auditor(store)
-        self.parts = (self._pauses, self._clock, self._hearers)
+        self.parts = (self._pauses, self._clock, self.hearers)
 
     def start(self, ctx: Context) -> None:
         own_log.tell_of_beginning(self.store, ctx)
@@ -147,11 +147,11 @@ class StoreKeeper(Behaviour):
         last = self.store.last_lsn()
         # the longest way first: a client of this node, the sender of a batch, other nodes, who asked
         if last > before:
-            self._hearers.advanced(last)
+            self.hearers.advanced(last)
         self._tell_applied(answers, queue, ctx)
         if last > before:
             self._resting.worked(ctx)
-            self._hearers.committed(Committed(before + 1, last, self._own_last), ctx)
+            self.hearers.committed(Committed(before + 1, last, self._own_last), ctx)
         self._answer(answers, queue, ctx)
         if self.level <= DEBUG:
             for (_, request), (_, answer) in zip(queue, answers, strict=True):
@@ -219,7 +219,7 @@ class StoreKeeper(Behaviour):
             "pauses": self._pauses.report(ctx),
             "clock": self._clock.status(self.store.high_mark_ms(), self.store.known_ms(ctx.now_ms()), ctx),
         }
-        told = {**self.store.status(), **gates, **self._timings.report(), "followers": len(self._hearers)}
+        told = {**self.store.status(), **gates, **self._timings.report(), "followers": len(self.hearers)}
         ctx.answer(ctx.asker, client.Report({**told, "counts": dict(self.counts)}))
 
     def on_session_ended(self, message: SessionEnded, ctx: Context) -> None:
@@ -252,8 +252,8 @@ class StoreKeeper(Behaviour):
         if by is not None:
             self.building.ask(ctx)
             self._resting.worked(ctx)
-            self._hearers.advanced(by.last)
-            self._hearers.committed(by, ctx)
+            self.hearers.advanced(by.last)
+            self.hearers.committed(by, ctx)
             self._tell_system(ctx)
             self._expiry.look(self.store, ctx)
 
@@ -263,7 +263,7 @@ class StoreKeeper(Behaviour):
 
     def on_tick(self, message: Tick, ctx: Context) -> None:
         if message.what == "committed":
-            self._hearers.tick(ctx)
+            self.hearers.tick(ctx)
         elif message.what == PAUSE:
             self._pauses.tick(message, ctx)
         elif message.what == REST:
@@ -406,7 +406,7 @@ class StoreKeeper(Behaviour):
 
     def _tell_system(self, ctx: Context) -> None:
         self.building.look(self.store, ctx)
-        self._hearers.system(self.store, ctx)
+        self.hearers.system(self.store, ctx)
 
 
 class Request(NamedTuple):

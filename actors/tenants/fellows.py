@@ -14,5 +14,8 @@ class Fellows(Protocol):
     def look(self, tenants: Collection[str]) -> dict[str, tuple[Tenant, int]]:
         """Tenant -> its row in the catalogue, and the version of its data. Raises EntglError."""
 
-    def tell(self, tenant: str) -> None:
-        """Have them look at a tenant soon. It returns at once, and may be lost."""
+    def tell(self, tenant: str, lsn: int) -> None:
+        """Tell them of the last row of a tenant; 0: of its row in the catalogue.
+
+        It returns at once, and may be lost.
+        """

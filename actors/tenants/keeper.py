@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
 from entgldb.actors.behaviour import INFO, WARNING, Behaviour, Context, refuse
 from entgldb.actors.ports import Catalogue, Store, TenantFiles
@@ -193,10 +193,26 @@ class StoreTenants(Tenants):
                 self.unavailable(tenant, fault, ctx)
             elif self._fellows is not None and self._store(tenant).last_lsn() > self._lsns[tenant]:
                 self._lsns[tenant] = self._store(tenant).last_lsn()
-                self._fellows.tell(tenant)
+                self._fellows.tell(tenant, self._lsns[tenant])
 
     def on_written_elsewhere(self, message: WrittenElsewhere, ctx: Context) -> None:
-        self._look_at(self.open.keys() & set(message.tenants), ctx)
+        """Sync reads the rows by itself; the memory here follows with the next group, or the next look."""
+        for tenant, lsn in message.tenants.items():
+            if tenant in self.open and lsn > self._lsns[tenant]:
+                self._pass_on(tenant, self._lsns[tenant] + 1, lsn, ctx)
+                self._heard(tenant, lsn)
+        self._look_at([one for one, lsn in message.tenants.items() if not lsn and one in self.open], ctx)
+
+    def _pass_on(self, tenant: str, first: int, last: int, ctx: Context) -> None:
+        def tell(behaviour: Behaviour, inner: Context) -> None:
+            cast("StoreKeeper", behaviour).hearers.committed(Committed(first, last, 0), inner)
+
+        self._fenced(tenant, "what another process told", tell, ctx)
+
+    def _heard(self, tenant: str, lsn: int) -> None:
+        """Other processes have written up to ``lsn``."""
+        self._gates[tenant].spend(max(0, lsn - self._lsns[tenant]))
+        self._lsns[tenant] = lsn
 
     def _look_at(self, tenants: Collection[str], ctx: Context) -> None:
         """Have what other processes have written to open tenants, and to their rows of the catalogue."""
@@ -217,15 +233,15 @@ class StoreTenants(Tenants):
                 self._follow(tenant, version, ctx)
 
     def _follow(self, tenant: str, version: int, ctx: Context) -> None:
-        served, gate = self.open[tenant], self._gates[tenant]
+        served = self.open[tenant]
 
         def follow(behaviour: Behaviour, inner: Context) -> None:
             assert isinstance(behaviour, StoreKeeper), "the opener makes stores"
             before = behaviour.store.last_lsn()
             served.opened.follow(version)
-            last = self._lsns[tenant] = behaviour.store.last_lsn()
+            last = behaviour.store.last_lsn()
+            self._heard(tenant, last)
             if last > before:
-                gate.spend(last - before)
                 behaviour.grew(Committed(before + 1, last, 0), inner)
 
         self._fenced(tenant, "what other processes wrote", follow, ctx)
@@ -285,7 +301,7 @@ class StoreTenants(Tenants):
         elif row.name in self.open:
             self._limit(row, ctx)
         if self._fellows is not None:
-            self._fellows.tell(row.name)
+            self._fellows.tell(row.name, 0)
         self._remove_later(ctx)
         ctx.answer(ctx.asker, Report({"tenant": self._shown(row)}))
 

@@ -52,4 +52,5 @@ class WhichTenants(Message):
 class WrittenElsewhere(Message):
     """From the database to store: other processes have written to these tenants. May be lost."""
 
-    tenants: tuple[str, ...]
+    tenants: dict[str, Count]
+    """Name -> the lsn of the last row; 0: the catalogue is another one."""

@@ -164,7 +164,12 @@ class Connection:
             row = self._held.execute(_VERSION, [self.tenant]).fetchone()
         if row is None or row[0] != self.seen:
             self.seen = None
-            self.begun()
+            # from here on rows come as within a group: all of a statement at once
+            self._version, self._read_anew = 0, False
+            try:
+                self.begun()
+            finally:
+                self._version = None
             self.seen = None if row is None else row[0]
 
     def close(self) -> None:

@@ -91,18 +91,17 @@ class Store(store.Store):
     def follow(self, version: int) -> None:
         """Take up what another process has written, where this one is not at ``version`` of the tenant's row.
 
-        It waits for no lock. Raises EntglError.
+        It waits for no lock. Raises PostgresFault, ReplacedError.
         """
         if version == self.on.seen:
             return
-        with translating("PostgreSQL"):
-            self.on.execute("BEGIN")
-            try:
-                self.on.look()
-                self.on.execute("COMMIT")
-            finally:
-                if self.on.in_transaction:
-                    self.on.execute("ROLLBACK")
+        self.on.execute("BEGIN")
+        try:
+            self.on.look()
+            self.on.execute("COMMIT")
+        finally:
+            if self.on.in_transaction:
+                self.on.execute("ROLLBACK")
 
     def _read_anew(self) -> None:
         """Another process has written since: the memory follows. Raises ReplacedError where all is gone."""

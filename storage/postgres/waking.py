@@ -31,16 +31,18 @@ RETRY_S: Final = 5.0
 class Waking:
     """Runs in an asyncio loop."""
 
-    def __init__(self, dsn: str, heard: Callable[[tuple[str, ...]], None]) -> None:
-        """``heard``: called with the names of tenants to which another process has written."""
+    def __init__(self, dsn: str, heard: Callable[[dict[str, int]], None]) -> None:
+        """``heard``: called with the tenants to which another process has written, each with its lsn."""
         self._dsn, self._heard = dsn, heard
         self._me = secrets.token_hex(8)
-        self._names: set[str] = set()
+        self._lsns: dict[str, int] = {}
         self._wanted = asyncio.Event()
 
-    def tell(self, tenant: str) -> None:
-        """Have the other processes look at a tenant."""
-        self._names.add(tenant)
+    def tell(self, tenant: str, lsn: int) -> None:
+        """Tell the other processes of the last row of a tenant; 0: of its row in the catalogue."""
+        before = self._lsns.get(tenant, lsn)
+        # who looks at the catalogue has the rows as well
+        self._lsns[tenant] = min(before, lsn) and max(before, lsn)
         self._wanted.set()
 
     async def listen(self) -> None:
@@ -50,9 +52,9 @@ class Waking:
                 async with await self._connected() as connection:
                     await connection.execute(f"LISTEN {CHANNEL}")
                     async for note in connection.notifies():
-                        sender, *names = note.payload.split(" ")
-                        if sender != self._me:
-                            self._heard(tuple(names))
+                        found = told(self._me, note.payload)
+                        if found:
+                            self._heard(found)
             except psycopg.Error as fault:
                 log.debug("cannot listen on PostgreSQL: %s", fault)
             await asyncio.sleep(RETRY_S)
@@ -71,8 +73,8 @@ class Waking:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            names, self._names = self._names, set()
-            for note in notes(self._me, names):
+            lsns, self._lsns = self._lsns, {}
+            for note in notes(self._me, lsns):
                 await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, note))
             await asyncio.sleep(APART_S)
 
@@ -80,12 +82,20 @@ class Waking:
         return await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, connect_timeout=CONNECT_S)
 
 
-def notes(me: str, names: set[str]) -> list[str]:
-    """The texts that tell of all names, each as long as a note may be."""
+def notes(me: str, lsns: dict[str, int]) -> list[str]:
+    """The texts that tell of all tenants, each as long as a note may be."""
     found, note = [], me
-    for name in sorted(names):
-        if len(note) + 1 + len(name) > NOTE_BYTES_MAX:
+    for name, lsn in sorted(lsns.items()):
+        one = f" {name}:{lsn}"
+        if len(note) + len(one) > NOTE_BYTES_MAX:
             found.append(note)
             note = me
-        note += f" {name}"
+        note += one
     return [*found, note]
+
+
+def told(me: str, note: str) -> dict[str, int]:
+    """Tenant -> lsn, of a note that another process has sent; what is none says nothing."""
+    sender, *parts = note.split(" ")
+    pairs = [part.rpartition(":") for part in parts]
+    return {name: int(lsn) for name, _, lsn in pairs if sender != me and lsn.isdecimal() and len(lsn) < 19}

@@ -36,7 +36,7 @@ class Cloud(Catalogue):
     def __init__(self, directory: Path) -> None:
         files = TenantFiles(directory)
         super().__init__(postgres.address(), files.names)
-        self.bench, self.told, self.gone = Bench("cloud-1", role="cloud"), list[str](), False
+        self.bench, self.told, self.gone = Bench("cloud-1", role="cloud"), list[tuple[str, int]](), False
         self.files = files
         rows = TenantRows(postgres.address(), files)
         self.store = StoreTenants(self.bench.keeper, self._open, self, rows, self)
@@ -45,8 +45,8 @@ class Cloud(Catalogue):
         self.ctx.behaviour = self.store
         self.store.start(self.ctx)
 
-    def tell(self, tenant: str) -> None:
-        self.told.append(tenant)
+    def tell(self, tenant: str, lsn: int) -> None:
+        self.told.append((tenant, lsn))
 
     def look(self, tenants: Collection[str]) -> dict[str, tuple[Tenant, int]]:
         if self.gone:
@@ -105,9 +105,10 @@ def test_what_one_process_writes_the_sessions_of_the_other_hear_of_at_once(
     one.told.clear()
     one.write(tenant, 1)
     one.write(tenant, 2)
-    assert one.told == [tenant, tenant]
-    other.ctx.hand(WrittenElsewhere(("somebody-else", tenant)))
+    assert one.told == [(tenant, 1), (tenant, 2)]
+    other.ctx.hand(WrittenElsewhere({"somebody-else": 7, tenant: 2}))
     assert other.committed() == [Committed(1, 2, 0)]
+    other.ctx.run(2.0)
     assert other.own(tenant).vector() == one.own(tenant).vector()
     # what it has heard of it does not tell on
     assert other.told == []
@@ -138,7 +139,7 @@ def test_writes_of_all_processes_count_for_the_quota(clouds: tuple[Cloud, Cloud]
     for number in range(1, 11):
         one.write(tenant, number)
     assert other.admit(tenant) == ""
-    other.ctx.hand(WrittenElsewhere((tenant,)))
+    other.ctx.hand(WrittenElsewhere({tenant: 10}))
     assert other.admit(tenant) == Reason.QUOTA_WRITES.value
 
 
@@ -151,10 +152,10 @@ def test_a_tenant_that_was_shut_by_one_process_is_shut_by_all_and_deleted_everyw
         each.admit(tenant)
     one.told.clear()
     one.ctx.ask(ChangeTenant(tenant, "limit", quotas={"links": 3}))
-    other.ctx.hand(WrittenElsewhere((tenant,)))
+    other.ctx.hand(WrittenElsewhere({tenant: 0}))
     assert [judged.links for judged in other.ctx.take(TenantJudged, "sync")] == [3]
     one.ctx.ask(ChangeTenant(tenant, "suspend"))
-    assert one.told == [tenant, tenant]
+    assert one.told == [(tenant, 0), (tenant, 0)]
     other.ctx.run(2.0)
     assert other.store.open == {}
     assert [judged.reason for judged in other.ctx.take(TenantJudged, "sync")] == ["tenant-suspended"]

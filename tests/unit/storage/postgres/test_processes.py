@@ -19,7 +19,7 @@ from entgldb.storage.postgres.connection import Connection, ReplacedError
 from entgldb.storage.postgres.server import Server
 from entgldb.storage.postgres.store import LogReader, Store, as_sqlite
 from entgldb.storage.postgres.tenants import TenantRows
-from entgldb.storage.postgres.waking import NOTE_BYTES_MAX, Waking, notes
+from entgldb.storage.postgres.waking import NOTE_BYTES_MAX, Waking, notes, told
 from entgldb.storage.rules.header import decode
 from entgldb.storage.tenants.files import TenantFiles
 from tests.support import postgres
@@ -127,9 +127,9 @@ def test_of_two_processes_that_change_a_tenant_one_is_told_to_try_again() -> Non
     name, here = postgres.fresh_tenant(), catalogue()
     row = Tenant(name, "https://a.example", TenantState.ACTIVE.value, 1)
     here.put(row, None)
-    with pytest.raises(EntglError, match="was changed by another process") as told:
+    with pytest.raises(EntglError, match="was changed by another process") as refused:
         here.put(replace(row, issuer="https://b.example"), None)
-    assert told.value.code == ErrorCode.BUSY
+    assert refused.value.code == ErrorCode.BUSY
     limited = replace(row, quotas=Quotas(documents=5, origins=7))
     here.put(limited, row)
     with pytest.raises(EntglError, match="was changed by another process"):
@@ -175,7 +175,7 @@ def test_a_process_that_slept_while_a_tenant_was_deleted_and_made_again_knows_no
     here.put(row, deleted)
     with pytest.raises(ReplacedError):
         slept.follow(-1)
-    with pytest.raises(ReplacedError):
+    with pytest.raises(EntglError, match="was deleted"):
         put(slept, 1, 2)
     anew = Store.connect(postgres.address(), name, "cloud", NOW)
     slept.follow(-1)
@@ -187,16 +187,18 @@ def test_a_process_that_slept_while_a_tenant_was_deleted_and_made_again_knows_no
 
 
 def test_a_process_hears_of_the_others_and_not_of_itself() -> None:
-    async def heard() -> tuple[set[str], set[str]]:
-        found: tuple[set[str], set[str]] = (set(), set())
+    async def heard() -> tuple[dict[str, int], dict[str, int]]:
+        found: tuple[dict[str, int], dict[str, int]] = ({}, {})
         here, there = (Waking(postgres.address(), one.update) for one in found)
         tasks = [asyncio.create_task(work) for one in (here, there) for work in (one.listen(), one.speak())]
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while not found[0] >= {"from-there"} or not found[1] >= {"from-here-1", "from-here-2"}:
-                    here.tell("from-here-1")
-                    here.tell("from-here-2")
-                    there.tell("from-there")
+                while "from-there" not in found[0] or not found[1].keys() >= {"from-here-1", "from-here-2"}:
+                    here.tell("from-here-1", 7)
+                    here.tell("from-here-1", 6)
+                    here.tell("from-here-2", 8)
+                    here.tell("from-here-2", 0)
+                    there.tell("from-there", 1)
                     await asyncio.sleep(0.0)
         finally:
             for task in tasks:
@@ -207,20 +209,27 @@ def test_a_process_hears_of_the_others_and_not_of_itself() -> None:
     here, there = asyncio.run(heard())
     assert not any(name.startswith("from-here") for name in here)
     assert "from-there" not in there
+    assert (there["from-here-1"], there["from-here-2"]) == (7, 0)
 
 
 def test_a_note_is_no_longer_than_postgresql_takes() -> None:
-    names = {f"{number:064}" for number in range(300)}
-    told = notes("m" * 16, names)
-    assert len(told) == 3
-    assert all(len(note) <= NOTE_BYTES_MAX and note.startswith("m" * 16 + " ") for note in told)
-    assert {name for note in told for name in note.split(" ")[1:]} == names
+    lsns = {f"{number:064}": number for number in range(300)}
+    made = notes("m" * 16, lsns)
+    assert len(made) == 3
+    assert all(len(note) <= NOTE_BYTES_MAX for note in made)
+    assert {name: lsn for note in made for name, lsn in told("other", note).items()} == lsns
+    assert told("m" * 16, made[0]) == {}
+
+
+@pytest.mark.parametrize("note", ["", "x", "x y", "x y:", "x y:-1", "x y:1.5", "x " + "y:" + "9" * 30])
+def test_a_note_of_somebody_else_says_nothing(note: str) -> None:
+    assert told("me", note) == {}
 
 
 def test_no_database_is_no_reason_to_end() -> None:
     async def silent() -> None:
         waking = Waking("host=/nowhere dbname=none", lambda names: None)
-        waking.tell("t")
+        waking.tell("t", 1)
         with suppress(TimeoutError):
             async with asyncio.timeout(0.2):
                 await asyncio.gather(waking.listen(), waking.speak())
