@@ -99,7 +99,7 @@ def since_peer_change(member: Member) -> float:
 
 def usage(members: list[Member]) -> list[dict[str, Any]]:
     """Memory, and processor time while idle, of every running node, all its processes together."""
-    pids = {member.node_id: member.pids() for member in members}
+    pids = {str(member.directory): member.pids() for member in members}
     before = {name: cpu_seconds(pids[name]) for name in pids}
     begun = time.monotonic()
     time.sleep(IDLE_LOOK_SECONDS)
@@ -109,9 +109,10 @@ def usage(members: list[Member]) -> list[dict[str, Any]]:
         {
             "node_id": member.node_id,
             "role": member.role,
-            "processes": len(pids[member.node_id]),
-            "pss_mb": round(pss_bytes(pids[member.node_id]) / 1e6, 1),
-            "idle_cpu_percent": round(100 * used[member.node_id] / seconds, 2),
+            "directory": name,
+            "processes": len(pids[name]),
+            "pss_mb": round(pss_bytes(pids[name]) / 1e6, 1),
+            "idle_cpu_percent": round(100 * used[name] / seconds, 2),
         }
-        for member in members
+        for name, member in zip(pids, members, strict=True)
     ]

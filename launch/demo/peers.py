@@ -12,7 +12,6 @@ from entgldb.launch.demo.stage import (
     check_secrets,
     command,
     equal,
-    guests,
     linked,
     require,
     sockets,
@@ -25,15 +24,16 @@ CLOUD_SECONDS = 30.0
 """How long all documents may take to an empty cloud node."""
 
 
-def add(stage: Stage, on: Member, cloud: Member) -> None:
-    """``entgldb add-cloud-peer`` on a node, the secret by stdin."""
+def add(stage: Stage, on: Member, cloud: Member, client: tuple[str, str] | None = None) -> None:
+    """``entgldb add-cloud-peer`` on a node, the secret by stdin. ``client``: another one and its secret."""
     playground = stage.playground
+    client_id, secret = client or (playground.client_id, playground.client_secret)
     command(
         "add-cloud-peer",
         *("--dir", str(on.directory), "--node-id", cloud.node_id, "--address", cloud.address),
-        *("--authority", playground.authority, "--client-id", playground.client_id),
+        *("--authority", playground.authority, "--client-id", client_id),
         *("--scope", "entgldb:sync", "--ca-file", str(playground.ca_file), "--client-secret-stdin"),
-        stdin=playground.client_secret,
+        stdin=secret,
     )
 
 
@@ -66,12 +66,12 @@ def gateway_connects(stage: Stage) -> str:
     """Only the gateway holds a link, with a token of the authority; the cloud gets all documents."""
     gateway, cloud = stage.gateway(), stage.playground.clouds[0]
     linked(stage, cloud, gateway)
-    (guest,) = guests(cloud)
+    (guest,) = cloud.guests()
     require(guest["client_id"] == stage.playground.client_id, f"the cloud knows another client: {guest}")
     issued = stage.playground.control()["issued"]
     require(issued >= 1, "a link without a token")
     equal([gateway, cloud], CLOUD_SECONDS)
-    number = cloud.db[AIRPORTS].count()
+    number = len(cloud.all_of(AIRPORTS))
     require(number == stage.airports, f"{number} airports in the cloud, not {stage.airports}")
     require(cloud.db.peers.get_all_remote_peers() == [], "the cloud learned the cluster's configuration")
     linked(stage, cloud, gateway)
@@ -94,13 +94,14 @@ def cloud_to_lan(stage: Stage) -> str:
 def disable(stage: Stage) -> str:
     """The link closes, and what is written stays away from the cloud."""
     cloud, writer = stage.playground.clouds[0], stage.others()[-1]
+    before = len(cloud.all_of(NOTES))
     command("disable-peer", cloud.node_id, "--dir", str(writer.directory))
     linked(stage, cloud, None)
     seconds = stage.linked_after(writer)
     listed(stage, {cloud.node_id: False})
     writer.db[NOTES].put_many((f"piled-{i}", {"number": i}) for i in range(PILED_UP))
     equal(stage.playground.lan, only=NOTES)
-    require(cloud.db[NOTES].count() == 1, "a disabled peer was written to")
+    require(len(cloud.all_of(NOTES)) == before, "a disabled peer was written to")
     linked(stage, cloud, None)
     return f"link closed {seconds:.2f} s after the change; {PILED_UP} writes wait"
 
@@ -113,8 +114,8 @@ def enable(stage: Stage) -> str:
     linked(stage, cloud, gateway)
     seconds = stage.linked_after(on)
     equal([*stage.playground.lan, cloud], only=NOTES)
-    number = cloud.db[NOTES].count()
-    require(number == 1 + PILED_UP, f"{number} notes in the cloud, not {1 + PILED_UP}")
+    number = sum(key.startswith("piled-") for key in cloud.all_of(NOTES))
+    require(number == PILED_UP, f"{number} notes in the cloud, not {PILED_UP}")
     return f"link open {seconds:.2f} s after the change; {PILED_UP} writes arrived"
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from entgldb.launch.demo import hosted
 from entgldb.launch.demo.faults import gateway_killed, restart_all
 from entgldb.launch.demo.figures import DemoFigure, usage
 from entgldb.launch.demo.partition import gateway_returns, partition
@@ -26,7 +27,9 @@ from entgldb.launch.demo.peers import (
 )
 from entgldb.launch.demo.stage import Stage
 from entgldb.launch.demo.start import import_airports, nodes_up, replicated
+from entgldb.launch.node.config_tenants import check_storage
 from entgldb.launch.playground.cluster import Playground
+from entgldb.launch.playground.postgres import a_server
 from entgldb.launch.playground.temporary import temporary
 from entgldb.messages.errors import UnsupportedError
 
@@ -49,6 +52,24 @@ STEPS: Final[dict[str, Callable[[Stage], str]]] = {
     "gateway-returns": gateway_returns,
     "restart-all": restart_all,
 }
+HOSTED: Final[dict[str, Callable[[Stage], str]]] = {
+    "nodes-up": hosted.nodes_up,
+    "import": import_airports,
+    "replicated": replicated,
+    "add-cloud-peer": list_cloud_peer,
+    "gateway-connects": gateway_connects,
+    "second-tenant": hosted.second_tenant,
+    "disable": disable,
+    "enable": enable,
+    "modify": modify,
+    "other-process": hosted.other_process,
+    "partition": partition,
+    "gateway-killed": gateway_killed,
+    "gateway-returns": gateway_returns,
+    "process-killed": hosted.process_killed,
+    "restart-all": hosted.restart_all,
+}
+"""Those of a cloud of two processes over one PostgreSQL."""
 
 
 @dataclass(slots=True)
@@ -68,6 +89,8 @@ class Step:
 class DemoResult:
     """The steps up to the first that failed, the nodes that took part, and what was measured."""
 
+    wanted: int
+    """Steps that there are."""
     steps: list[Step] = field(default_factory=list)
     nodes: list[dict[str, Any]] = field(default_factory=list)
 
@@ -75,7 +98,7 @@ class DemoResult:
 
     @property
     def ok(self) -> bool:
-        return len(self.steps) == len(STEPS) and all(step.ok for step in self.steps)
+        return len(self.steps) == self.wanted and all(step.ok for step in self.steps)
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -87,26 +110,31 @@ class DemoResult:
 
 
 def run_demo(
-    keep: Path | None, tell: Callable[[str], None], then: Callable[[Playground], None] | None = None
+    keep: Path | None,
+    tell: Callable[[str], None],
+    then: Callable[[Playground], None] | None = None,
+    dsn: str | None = None,
 ) -> DemoResult:
     """Run the steps until one fails; ``tell`` is given a line when a step begins and one when it ends.
 
-    ``then`` is called with the cluster when all went well, before it is stopped.
+    ``then`` is called with the cluster when all went well, before it is stopped. ``dsn``: the cloud is two
+    processes over this PostgreSQL; empty: over one that is started for it.
     Leaves no process, and no directory unless ``keep`` names one. Raises EntglError where it cannot begin.
     """
     _require_airports()
-    result = DemoResult()
+    steps = STEPS if dsn is None else HOSTED
+    result = DemoResult(len(steps))
     with ExitStack() as stack:
         root = keep or stack.enter_context(temporary("demo"))
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = {"election": {"takeover_delay": TAKEOVER_SECONDS}}
-        playground = stack.enter_context(Playground(root, settings=settings))
-        stage = Stage(playground, TAKEOVER_SECONDS)
-        for number, (name, do) in enumerate(STEPS.items(), 1):
-            tell(f"[{number:>2}/{len(STEPS)}] {name} ...")
+        stage = _stage(Playground(root, settings=settings), dsn, stack)
+        playground = stack.enter_context(stage.playground)
+        for number, (name, do) in enumerate(steps.items(), 1):
+            tell(f"[{number:>2}/{len(steps)}] {name} ...")
             step = _run_step(name, do, stage)
             result.steps.append(step)
-            tell(f"\r[{number:>2}/{len(STEPS)}] {_line(step)}\n")
+            tell(f"\r[{number:>2}/{len(steps)}] {_line(step)}\n")
             if not step.ok:
                 break
         if result.ok:
@@ -117,6 +145,18 @@ def run_demo(
         if result.ok and then is not None:
             then(playground)
     return result
+
+
+def _stage(playground: Playground, dsn: str | None, stack: ExitStack) -> Stage:
+    if dsn is None:
+        return Stage(playground, TAKEOVER_SECONDS)
+    stage = hosted.Hosted(playground, TAKEOVER_SECONDS)
+    if dsn:
+        stage.dsn = check_storage(dsn)
+        stack.callback(hosted.remove_tenants, stage)
+    else:
+        stage.dsn = stack.enter_context(a_server()).address
+    return stage
 
 
 def _run_step(name: str, do: Callable[[Stage], str], stage: Stage) -> Step:
@@ -148,7 +188,7 @@ def report(result: DemoResult) -> str:
     total = sum(step.seconds for step in result.steps)
     done = sum(step.ok for step in result.steps)
     lines += ["", *(figure.line() for figure in result.figures)] if result.figures else []
-    lines.append(f"{done} of {len(STEPS)} steps ok in {total:.1f} s")
+    lines.append(f"{done} of {result.wanted} steps ok in {total:.1f} s")
     return "\n".join(lines)
 
 

@@ -45,14 +45,13 @@ class Stage:
 
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes that took part, and the resources that each had used when all was done."""
-        used = {row["node_id"]: row for row in self.figures.usage}
+        used = {row["directory"]: row for row in self.figures.usage}
         return [
             {
                 "node_id": m.node_id,
                 "role": m.role,
                 "address": m.address,
-                "directory": str(m.directory),
-                **used.get(m.node_id, {}),
+                **used.get(str(m.directory), {"directory": str(m.directory)}),
             }
             for m in self.playground.members
         ]
@@ -103,17 +102,10 @@ def command(*arguments: str, stdin: str = "") -> dict[str, Any]:
 def digest(member: Member, only: str = "") -> str:
     """A hash over the user documents of a node, of all or ``only`` one collection, read from its file."""
     made = hashlib.sha256()
-    documents = member.db.documents
-    for collection in [only] if only else documents.collections():
-        for key, document in documents.find(collection):
+    for collection in [only] if only else member.collections():
+        for key, document in member.all_of(collection).items():
             made.update(json.dumps([collection, key, document], sort_keys=True).encode())
     return made.hexdigest()
-
-
-def vector(member: Member) -> dict[str, Any]:
-    """A node's version vector: each origin, its newest seq, and the hash at its head."""
-    found: dict[str, Any] = member.db.status("oplog")["vector"]
-    return found
 
 
 def equal(members: Iterable[Member], seconds: float = SETTLE_SECONDS, only: str = "") -> float:
@@ -126,7 +118,7 @@ def equal(members: Iterable[Member], seconds: float = SETTLE_SECONDS, only: str 
     group = list(members)
 
     def same() -> bool:
-        first, *rest = (vector(member) for member in group)
+        first, *rest = (member.vector() for member in group)
         return all(other == first for other in rest)
 
     wait_for("equal vectors on " + ", ".join(m.node_id for m in group), same, seconds)
@@ -134,12 +126,6 @@ def equal(members: Iterable[Member], seconds: float = SETTLE_SECONDS, only: str 
     digests = {digest(member, only) for member in group}
     require(len(digests) == 1, f"documents differ although vectors are equal: {digests}")
     return at
-
-
-def guests(cloud: Member) -> list[dict[str, Any]]:
-    """The peers that are connected to a cloud node, in that node's own words."""
-    peers = cloud.db.status("sync")["peers"]
-    return [peer for peer in peers if peer["state"] == "connected"]
 
 
 def sockets(cloud: Member, members: Iterable[Member]) -> dict[str, set[int]]:
@@ -153,7 +139,7 @@ def linked(stage: Stage, cloud: Member, gateway: Member | None, seconds: float =
     wanted = [] if gateway is None else [gateway.node_id]
 
     def seen() -> bool:
-        return [peer["node_id"] for peer in guests(cloud)] == wanted and list(
+        return [peer["node_id"] for peer in cloud.guests()] == wanted and list(
             sockets(cloud, stage.playground.lan)
         ) == wanted
 

@@ -6,7 +6,7 @@ import json
 import time
 
 from entgldb.launch.demo.figures import visibility_ms
-from entgldb.launch.demo.stage import AIRPORTS, SETTLE_SECONDS, Stage, command, digest, equal, require, vector
+from entgldb.launch.demo.stage import AIRPORTS, SETTLE_SECONDS, Stage, command, digest, equal, require
 from entgldb.launch.playground.cluster import wait_for
 from entgldb.storage.file.durable import write_whole
 
@@ -24,14 +24,15 @@ def nodes_up(stage: Stage) -> str:
     begun = time.monotonic()
     playground.start()
     up = time.monotonic() - begun
-    smallest = min(member.node_id for member in playground.lan)
+    return f"4 nodes ready in {up:.1f} s, gateway {smallest_leads(stage)}"
+
+
+def smallest_leads(stage: Stage) -> str:
+    """Wait until the smallest node id is gateway; it."""
+    smallest = min(member.node_id for member in stage.playground.lan)
     # one that came up a little earlier may lead until the smallest has been there for takeover_delay
-    gateway = wait_for(
-        f"{smallest} is gateway",
-        lambda: found if (found := stage.gateway()).node_id == smallest else None,
-        SETTLE_SECONDS,
-    )
-    return f"4 nodes ready in {up:.1f} s, gateway {gateway.node_id if gateway else None}"
+    wait_for(f"{smallest} is gateway", lambda: stage.gateway().node_id == smallest, SETTLE_SECONDS)
+    return smallest
 
 
 def import_airports(stage: Stage) -> str:
@@ -60,7 +61,7 @@ def replicated(stage: Stage) -> str:
     require(counts == {stage.airports}, f"{stage.airports} airports, but the nodes have {counts}")
     visible = visibility_ms(lan[0], lan[1])
     stage.figures.import_to_all, stage.figures.visible_ms = seconds, visible
-    newest = max(seq for seq, _ in vector(first).values())
+    newest = max(seq for seq, _ in first.vector().values())
     return (
         f"{stage.airports} documents, vector at {newest}, {digest(first)[:12]}; {seconds:.1f} s with import; "
         f"a write is on another node in {visible:.1f} ms"

@@ -15,6 +15,7 @@ from entgldb.actors.oauth.profiles import PROFILES
 from entgldb.actors.oauth.tenancy import BY_CLAIM, BY_MAP, WAYS
 from entgldb.client.access import check_writable
 from entgldb.launch.node.config import FILE_NAME
+from entgldb.launch.node.config_tenants import check_storage
 from entgldb.messages.errors import EntglError, ExistsError, InvalidError
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import check_authority, join_address, split_address
@@ -46,6 +47,8 @@ class CloudOptions:
     tenant_claim: str = ""
     tenant_map: tuple[str, ...] = ()
     """``CLIENT=TENANT`` each."""
+    storage: str = ""
+    """The PostgreSQL of the tenants; empty: each has a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,10 @@ def _check_tenants(cloud: CloudOptions) -> None:
         if bool(given) != (cloud.tenants == way):
             raise InvalidError(f"{option} goes with --tenants {way}, and is needed there")
     _tenant_map(cloud)
+    if cloud.storage and not cloud.tenants:
+        raise InvalidError("--storage goes with --tenants")
+    if cloud.storage:
+        check_storage(cloud.storage)
 
 
 def _tenant_map(cloud: CloudOptions) -> dict[str, str]:
@@ -244,6 +251,8 @@ def _toml(plan: Plan, node_id: str, port: int) -> str:
             sections["cloud"]["tenant_claim"] = cloud.tenant_claim
         if cloud.tenant_map:
             sections["cloud"]["tenant_map"] = _tenant_map(cloud)
+        if cloud.storage:
+            sections["cloud"]["storage"] = cloud.storage
     for name, values in plan.settings.items():
         sections.setdefault(name, {}).update(values)
     lines = ["# A node of EntglDB. Strings may use ${NAME} and ${NAME:?what is missing}."]

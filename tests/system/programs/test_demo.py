@@ -37,6 +37,20 @@ STEPS = [
     "gateway-returns",
     "restart-all",
 ]
+HOSTED = [
+    *STEPS[:5],
+    "second-tenant",
+    "disable",
+    "enable",
+    "modify",
+    "other-process",
+    "partition",
+    "gateway-killed",
+    "gateway-returns",
+    "process-killed",
+    "restart-all",
+]
+FEW = 300
 
 
 def start(mark: str, *options: str, **environment: str) -> subprocess.Popen[str]:
@@ -62,9 +76,9 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def fewer_airports(folder: Path) -> str:
+def fewer_airports(folder: Path, most: int = AIRPORTS) -> str:
     """A folder whose ``airportsdata`` has some of the real airports: all of them are for ``make demo``."""
-    some = dict(itertools.islice(airportsdata.load("ICAO").items(), AIRPORTS))
+    some = dict(itertools.islice(airportsdata.load("ICAO").items(), most))
     (folder / "airportsdata.py").write_text(f"def load(code):\n    return {some!r}\n")
     return str(folder)
 
@@ -92,6 +106,21 @@ def test_all_steps_hold_the_cluster_can_be_looked_at_and_nothing_stays_behind(tm
     assert all((tmp_path / "kept" / node["node_id"] / "entgldb.db").exists() for node in report["nodes"])
     assert len(report["figures"]) == 6
     assert marked("whole") == []
+
+
+@pytest.mark.timeout(280)
+def test_a_cloud_of_two_processes_holds_all_steps_and_keeps_tenants_apart(tmp_path: Path) -> None:
+    process = start("hosted", "--cloud", "postgres", PYTHONPATH=f"{fewer_airports(tmp_path, FEW)}:{SOURCE}")
+    try:
+        told, _ = process.communicate(timeout=260)
+    finally:
+        process.kill()
+    report = json.loads(told)
+    assert [step["name"] for step in report["steps"]] == HOSTED
+    assert report["ok"] is True, report["steps"][-1]
+    (apart,) = (step["detail"] for step in report["steps"] if step["name"] == "second-tenant")
+    assert "tables and outputs of others" in apart
+    assert until(lambda: not marked("hosted"), 40, "nothing stays behind")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

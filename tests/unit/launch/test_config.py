@@ -182,7 +182,7 @@ def test_the_cloud_role_keeps_no_cluster_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "naming"),
     [
-        ({"tenants": "client"}, ("client", "", ())),
+        ({"tenants": "client", "storage": "postgresql://u@h/d"}, ("client", "", ())),
         ({"tenants": "claim", "tenant_claim": "shop"}, ("claim", "shop", ())),
         (
             {"tenants": "map", "tenant_map": ("a=b=north", "gw south=south")},
@@ -196,12 +196,15 @@ def test_init_makes_a_cloud_that_serves_tenants(
     made = init(Plan(tmp_path / "c1", "cloud-1", cloud=_cloud(tmp_path, **options)))
     found = load(made.directory).sync
     assert (found.tenants, found.tenant_claim, found.tenant_map) == naming
+    assert found.storage == options.get("storage", "")
 
 
 @pytest.mark.parametrize(
     ("options", "word"),
     [
         ({"tenants": "everybody"}, "--tenants"),
+        ({"storage": "postgresql://u@h/d"}, "--storage goes with --tenants"),
+        ({"tenants": "client", "storage": "postgresql://u:word@h/d"}, "has a password in it"),
         ({"tenants": "claim"}, "--tenant-claim"),
         ({"tenants": "client", "tenant_claim": "shop"}, "--tenant-claim"),
         ({"tenants": "map"}, "--tenant-map"),
