@@ -13,7 +13,6 @@ class FreeSpace:
         self._directory = directory
 
     def free_bytes(self) -> int | None:
-        """The bytes that an ordinary user may still write; None where they cannot be known."""
         try:
             found = os.statvfs(self._directory)
         except OSError:

@@ -56,12 +56,12 @@ class OplogKeeper(Behaviour):
         self._release_in = RELEASE_INTERVAL
         self._released_at, self._released_lsn = -UPKEEP_INTERVAL, -1
         """When the store was last asked to release, and what was then the end of the log."""
-        self._retention = Retention()
+        self._retention = Retention(log, settings)
         self._compaction = Compaction()
 
     def start(self, ctx: Context) -> None:
         ctx.after(RELEASE_INTERVAL, Tick("release"))
-        ctx.after(Retention.interval(self.settings), Tick("retention"))
+        ctx.after(self._retention.interval, Tick("retention"))
         for owner in ("sync", "gateway"):
             ctx.tell(owner, TellPeers())
         self._verify_later(ctx)
@@ -70,7 +70,7 @@ class OplogKeeper(Behaviour):
     def on_configure(self, message: Configure, ctx: Context) -> None:
         if message.oplog is not None:
             changed = self.settings.verify_interval != message.oplog.verify_interval
-            self.settings = message.oplog
+            self.settings = self._retention.settings = message.oplog
             if changed:
                 self._verify_later(ctx)
 
@@ -82,8 +82,8 @@ class OplogKeeper(Behaviour):
         if message.what == "release":
             self._release(ctx)
         elif message.what == "retention":
-            ctx.after(Retention.interval(self.settings), message)
-            self._retention.look(self._log, self.settings, ctx)
+            ctx.after(self._retention.interval, message)
+            self._retention.look(ctx)
         elif message.what == "verify-first":
             if self.settings.verify_interval > 0:
                 self._verifier.wish(ctx)
@@ -110,16 +110,16 @@ class OplogKeeper(Behaviour):
             ctx.tell("store", ReleaseHeld())
 
     def on_pruned(self, message: Pruned, ctx: Context) -> None:
-        self._retention.on_pruned(message, self._log, self.settings, ctx)
+        self._retention.on_pruned(message, ctx)
         self._compaction.go_on(self._retention, ctx)
 
     def on_collected(self, message: Collected, ctx: Context) -> None:
-        self._retention.on_collected(message, self._log, ctx)
+        self._retention.on_collected(message, ctx)
         self._compaction.go_on(self._retention, ctx)
 
     def on_compact(self, message: Compact, ctx: Context) -> None:
         self._compaction.ask(ctx.asker)
-        self._retention.look(self._log, self.settings, ctx)
+        self._retention.look(ctx)
         self._compaction.go_on(self._retention, ctx)
 
     def on_file_compacted(self, message: FileCompacted, ctx: Context) -> None:
@@ -156,7 +156,7 @@ class OplogKeeper(Behaviour):
             "origin": self._log.origin,
             "verify": {"interval": self.settings.verify_interval, **self._verifier.status()},
             "alarms": self._verifier.alarms(),
-            **self._retention.status(self._log, self.settings, ctx),
+            **self._retention.status(ctx),
             **self._snapshots.status(),
         }
         ctx.answer(ctx.asker, Report(body))

@@ -56,15 +56,12 @@ class FileShelf:
         self._clear()
 
     def freeze(self) -> None:
-        """Begin to write one of the present state; SnapshotWritten follows."""
         Thread(target=self._freeze, name="freeze", daemon=True).start()
 
     def discard(self, snapshot_id: str) -> None:
-        """Remove one that was given away long enough."""
         _remove(self._folder / f"{snapshot_id}.db")
 
     def stage(self, snapshot_id: str) -> FileStaging:
-        """Begin to take one in, or go on with it; the staged chunks of any other are removed."""
         path = self._folder / f"staging-{snapshot_id}.db"
         for other in self._folder.glob("staging-*.db"):
             if other != path:
@@ -108,7 +105,6 @@ class FileStaging:
 
     @property
     def next(self) -> int:
-        """The first chunk that is not on disk yet."""
         return self._staging.next
 
     def add_chunk(self, number: int, payload: bytes, digest: bytes) -> None:
@@ -128,7 +124,6 @@ class FileStaging:
         self._staging.connection.close()
 
     def drop(self) -> None:
-        """Remove it."""
         self.close()
         _remove(self._path)
 
@@ -153,7 +148,6 @@ class FileChunks:
         self._connection: sqlite3.Connection | None = None
 
     def chunk(self, snapshot_id: str, number: int) -> tuple[bytes, bytes] | None:
-        """A chunk and its SHA-256; None where it is not here (any more)."""
         path = self._folder / f"{snapshot_id}.db"
         if not snapshot_id.isalnum() or not path.exists():
             self._close()

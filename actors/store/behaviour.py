@@ -459,8 +459,10 @@ REQUESTS: dict[type[Message], Request] = {
     administration.ExpelNode: Request(expel_node, True, always, own_write=True, once=True),
     administration.AcceptKey: Request(store_members.accept_key, True, always, own_write=True, once=True),
     RememberMembers: Request(store_members.remember_members, upkeep=True),
-    Prune: Request(store_members.prune, upkeep=True),
-    Collect: Request(store_members.collect, upkeep=True),
+    Prune: Request(lambda keeper, order, ctx: keeper.store.prune(order), upkeep=True),
+    Collect: Request(
+        lambda keeper, order, ctx: keeper.store.collect(order.frontier, order.after_lsn), upkeep=True
+    ),
     administration.Audited: Request(auditor.told, True),
     administration.Happened: Request(auditor.told),
 }

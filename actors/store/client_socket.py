@@ -100,7 +100,6 @@ class ClientSocket:
         return self._pending_bytes
 
     def took(self, size: int, message: Message, asker: Asker) -> None:
-        """A request of ``size`` bytes goes to the actor."""
         self._arrived.append((asker, message))
         self._pending += 1
         self._pending_bytes += size
@@ -109,7 +108,6 @@ class ClientSocket:
             self._read_on(False)
 
     def answered(self, size: int) -> None:
-        """A request of ``size`` bytes has its answer."""
         self._pending -= 1
         self._pending_bytes -= size
         room = self._pending <= CLIENT_PENDING_MAX // 2
@@ -117,7 +115,6 @@ class ClientSocket:
             self._read_on(True)
 
     def reserve(self, client: Connection, size: int) -> bool:
-        """Room for a large request; False: ``client`` has to wait and is called when there is."""
         if self._reserved and self._reserved + size > CLIENT_PENDING_BYTES_MAX:
             self._stalled.append(client)
             return False
@@ -125,17 +122,14 @@ class ClientSocket:
         return True
 
     def give_back(self, size: int) -> None:
-        """A large request is whole, or will never be."""
         self._reserved -= size
         for _ in range(len(self._stalled)):
             self._stalled.popleft().go_on()
 
     def drop(self, reason: Reason) -> None:
-        """The actor counts what it never saw."""
         self._arrived.append((None, Dropped(reason.value)))
 
     def watch(self, client: Connection) -> None:
-        """Wait for what the client may do next and we can take."""
         blocked = client.blocked
         if client.leftover and not blocked:
             if not self._later:

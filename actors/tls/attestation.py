@@ -30,7 +30,6 @@ class CaOfCluster:
 
     @property
     def public_key(self) -> bytes:
-        """Of the key that counts."""
         return next(iter(self.authorities()))
 
     def authorities(self) -> dict[bytes, str]:
@@ -38,7 +37,6 @@ class CaOfCluster:
         return _derived(self._keys())
 
     def attest(self, node_id: str, public_key: bytes, *, guest: bool = False) -> bytes:
-        """The CA's word that a node writes with a key; ``guest``: a node of another cluster."""
         keys = self._keys()
         statement = author_statement(name_of(keys), node_id, public_key, guest=guest)
         return ca_key(keys.keys[0]).sign(statement) + (GUEST_MARK if guest else b"")

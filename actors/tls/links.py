@@ -119,7 +119,6 @@ class TlsLinks:
         return link.number
 
     def send(self, link: int, message: Message) -> bool:
-        """Queue one message; False when the link is gone or its queue is full (it then closes)."""
         found = self._links.get(link)
         if found is None:
             return False
@@ -134,7 +133,6 @@ class TlsLinks:
         return NOTHING if found is None else found.flow()
 
     def close(self, link: int, reason: str, text: str = "") -> None:
-        """Close after what was queued is written; LinkDown follows."""
         found = self._links.get(link)
         if found is not None:
             self.loop.call(found.finish, reason, text)
@@ -150,14 +148,11 @@ class TlsLinks:
         return 0 if self._identity is None else self._identity.good_until_ms
 
     def port(self) -> int:
-        """The port the listener is bound to; 0 without one."""
         return self._port
 
     # --- link.LinkOwner -----------------------------------------------------------------------------------
 
     def peer_of(self, transport: asyncio.BaseTransport) -> tuple[str, str, str]:
-        """The node id in the certificate of the other side, its key, and the cluster's under which both are
-        members. Raises ProtocolError."""
         assert self._lan is not None
         tls = transport.get_extra_info("ssl_object")
         key = self._lan.key_shown(tls.getpeercert(binary_form=True))
@@ -175,14 +170,12 @@ class TlsLinks:
         self.loop.post(FrameIn(link.number, payload))
 
     def forget(self, link: Link) -> None:
-        """``link`` is down."""
         self._links.pop(link.number, None)
         self._entrance.leave(link.number)
         if self._entrance.crowded:
             self._look_at_turns()
 
     def proved(self, link: Link, who: str) -> None:
-        """The other side of ``link`` has shown who it is: a node, or a client of a cloud."""
         gone = self._entrance.proved(link.number, who)
         if gone is not None:
             self._links[gone].abort(Reason.TOO_MANY_LINKS, f"{who} has opened others since")

@@ -24,7 +24,6 @@ class CaWitness:
         return cls(lambda: known)
 
     def signed(self, public_key: bytes, statement: bytes, signature: bytes) -> bool:
-        """Whether the holder of the key has signed the statement."""
         return is_signed(public_key, statement, signature)
 
     def attested(self, author: Author) -> bool:

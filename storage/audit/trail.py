@@ -47,10 +47,7 @@ class Trail:
         last, before = self._end(_NEWEST)
         who, subject, outcome, key_id = map(cut, (act.who, act.subject, act.outcome, act.key_id))
         row = Row(last + 1, now_ms, act.event.value, self._node, who, subject, outcome, key_id, act.left_out)
-        made = digest(before, row)
-        self._connection.execute(
-            "INSERT INTO _entgldb_audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, made)
-        )
+        self._insert(row, digest(before, row))
         if first and row.number - first >= self._rows_max:
             self._prune(first + min(AUDIT_PRUNED_ROWS, self._rows_max // 2), now_ms)
 

@@ -12,7 +12,7 @@ from entgldb.messages import client
 from entgldb.messages.administration import AcceptKey, RetireNode, UnpinCluster
 from entgldb.messages.errors import NotAllowedError, NotFoundError, Reason
 from entgldb.messages.local.actors import ClusterPinned, PinCluster, RememberPeer
-from entgldb.messages.local.members import Collect, NoteSelf, Prune, RememberMembers
+from entgldb.messages.local.members import NoteSelf, RememberMembers
 from entgldb.messages.model import NODES, check_node_id, node_of
 from entgldb.messages.schema import Message
 from entgldb.messages.settings import StoreSettings
@@ -114,13 +114,3 @@ def remember_peer(keeper: Writer, message: RememberPeer, ctx: Context) -> Messag
     """Note where a peer of the LAN was reached."""
     keeper.store.remember_peer(message.node_id, message.address, ctx.now_ms())
     return client.Done()
-
-
-def prune(keeper: Writer, message: Prune, ctx: Context) -> Message:
-    """One step of pruning the log."""
-    return keeper.store.prune(message)
-
-
-def collect(keeper: Writer, message: Collect, ctx: Context) -> Message:
-    """One step of collecting tombstones."""
-    return keeper.store.collect(message.frontier, message.after_lsn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from entgldb.actors.oplog.retention import ANSWER_SECONDS, Retention
 from entgldb.messages import client
 from entgldb.messages.administration import RetireNode, UnpinCluster
 from entgldb.messages.client import RequestId, Write
-from entgldb.messages.local.actors import PinCluster
+from entgldb.messages.local.actors import Configure, PinCluster
 from entgldb.messages.local.members import (
     Collect,
     Collected,
@@ -50,6 +51,11 @@ class Node:
         self.answers = True
         self.beats: dict[str, int] = {}
         self.oplog.start(self.ctx)
+
+    def configure(self, **changed: Any) -> None:
+        """The configuration is read again, with these settings."""
+        self.settings = replace(self.settings, **changed)
+        self.oplog.on_configure(Configure(oplog=self.settings), self.ctx)
 
     @property
     def origin(self) -> str:
@@ -210,11 +216,10 @@ def test_a_cloud_node_waits_for_every_node_it_has_heard() -> None:
 
 def test_a_log_beyond_its_size_is_pruned_of_what_all_have_however_young() -> None:
     node = Node()
-    node.settings = OplogSettings("n1", "", retention_hours=24.0, retention_bytes=1)
-    node.oplog.settings = node.settings
+    node.configure(retention_hours=24.0, retention_bytes=1)
     node.write("k1", "k2")
     node.say(B, {node.origin: 1})
-    node.run(2 * Retention.interval(node.settings) + 1)
+    node.run(2 * Retention(node.store, node.settings).interval + 1)
     assert node.entries == 1
 
 
@@ -237,7 +242,7 @@ def deleted(node: Node) -> None:
 
 def test_a_cloud_keeps_a_delete_for_however_long_until_its_cluster_says_that_all_have_it() -> None:
     node = Node("cloud")
-    node.oplog.settings = node.settings = replace(node.settings, absence_limit=0.02)
+    node.configure(absence_limit=0.02)
     deleted(node)
     node.run(300.0)
     assert (node.entries, node.tombstones) == (0, 1), "nobody was ever heard"
@@ -343,7 +348,7 @@ def test_a_step_of_the_wall_clock_makes_nobody_absent_and_nothing_old(step: int)
 
 def test_who_is_silent_for_the_limit_of_this_nodes_life_is_absent_though_its_clock_is_in_1970() -> None:
     node = Node()
-    node.oplog.settings = node.settings = replace(node.settings, absence_limit=0.02)
+    node.configure(absence_limit=0.02)
     node.step(TO_1970_MS)
     node.write("k1")
     node.say(B, {})
@@ -358,7 +363,7 @@ def away_beyond_the_limit() -> Node:
     node = Node()
     node.write("k1")
     node.say(B, {node.origin: 1})
-    node.oplog.settings = node.settings = replace(node.settings, absence_limit=0.02)
+    node.configure(absence_limit=0.02)
     node.write("k1", body=None)
     for _ in range(4):
         node.say(C, {node.origin: 2})
@@ -396,10 +401,10 @@ def test_what_the_store_committed_of_its_life_is_not_lived_again_after_a_restart
     before = node.store.lived_ms()
     assert before > 0
     again = FakeContext(wall_ms=0)
-    retention = Retention()
-    retention.look(node.store, node.settings, again)
+    retention = Retention(node.store, node.settings)
+    retention.look(again)
     again.run(50.0)
-    assert retention._lived_ms(node.store, again) == before + 50_000
+    assert retention._lived_ms(again) == before + 50_000
 
 
 @pytest.mark.parametrize("rows", [4500])
