@@ -50,6 +50,7 @@ FIXED: Final = {
     "log_format": "log.format",
     "tenants": "cloud.tenants",
     "storage": "cloud.storage",
+    "proxy": "cloud.proxy",
     "tenant_claim": "cloud.tenant_claim",
     "tenant_map": "cloud.tenant_map",
 }
