@@ -1,12 +1,14 @@
 """``_system_nodes``: the facts of a node that rarely change. Key = node id; written by each node about
 itself.
 
-    {"NodeId", "Incarnation", "PublicKey", "FirstSeen", "Version", "Retired", "Keys", "Accepted"}
+    {"NodeId", "Incarnation", "PublicKey", "FirstSeen", "Version", "Retired", "Keys", "Accepted", "Box",
+     "ClusterKey"}
 
 ``Retired`` is the incarnation that ``retire-node`` has retired, or null: a node that comes back with another
 incarnation has rejoined. ``Keys`` has the keys of certificates that the node has shown (SHA-256 of the
 SubjectPublicKeyInfo, RFC 5280, in hex) and since when. One of them is pinned: see ``rules.members``.
-``Accepted`` is the one that ``members --accept`` has put in its place.
+``Accepted`` is the one that ``members --accept`` has put in its place. ``Box`` is the public key to which a
+new cluster key is sealed for the node (X25519, in hex), ``ClusterKey`` the id of the one that counts there.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from entgldb._version import VERSION
-from entgldb.actors.ports import LogReader, Store
+from entgldb.actors.ports import KeyRing, LogReader, Store
 from entgldb.messages.errors import InvalidError, NotFoundError
 from entgldb.messages.model import NODES, REMOTE_PEERS, Origin, incarnation_of, node_of
 from entgldb.messages.remote_peers import PeerType
@@ -25,10 +27,11 @@ from entgldb.messages.schema import Json
 from entgldb.storage.rules.members import KEY, pinned_key
 
 
-def about_self(store: Store, now_ms: int, key: str = "") -> bytes | None:
+def about_self(store: Store, now_ms: int, key: str = "", ring: KeyRing | None = None) -> bytes | None:
     """The document of this node as it should be, or None where it already is.
 
     ``key``: of the certificate that this node shows. It is not added beside another one that is pinned.
+    ``ring``: the cluster keys that it holds.
     """
     node_id = node_of(store.origin)
     before = _read(store.get(NODES, node_id))
@@ -43,6 +46,8 @@ def about_self(store: Store, now_ms: int, key: str = "") -> bytes | None:
     }
     if key and not pinned_key(before):
         wanted["Keys"] = {key: now_ms}
+    if ring is not None:
+        wanted |= {"Box": ring.box, "ClusterKey": ring.held()[0]}
     return None if wanted == before else _body(wanted)
 
 

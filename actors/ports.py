@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from entgldb.messages.model import Author
     from entgldb.messages.remote_peers import OAuth2
     from entgldb.messages.schema import Message
+    from entgldb.messages.secret import Secret
     from entgldb.messages.tenants import Tenant
     from entgldb.storage import store
     from entgldb.storage.log import read
@@ -146,6 +147,48 @@ class Secrets(Protocol):
 
     def matches(self, node_id: str, oauth2: OAuth2, secret: str) -> bool:
         """Whether ``secret``, as a user gave it, is the one stored in ``oauth2`` (sealed or reference)."""
+
+    def resealed(self, node_id: str, oauth2: OAuth2) -> str | None:
+        """The secret sealed under the key that counts; None where it is so, not sealed, or does not open."""
+
+    @property
+    def ring(self) -> KeyRing | None:
+        """The keys under which secrets are sealed; None where this node is in no cluster."""
+
+
+class KeyRing(Protocol):
+    """The keys of the cluster that this node holds, and the box in which it is given a new one.
+
+    A key is named by its id, the public key of its CA in hex.
+    """
+
+    @property
+    def box(self) -> str:
+        """The public half of the box, in hex: others seal to it."""
+
+    def held(self) -> tuple[str, ...]:
+        """The ids of the keys that are held; the one that counts here is the first."""
+
+    def new(self) -> tuple[str, Secret]:
+        """A new key, which nobody holds yet, and its id."""
+
+    def seal(self, key: Secret, box: str, node_id: str) -> str:
+        """A key that only the node with this box can open. Raises ValueError for what is no box."""
+
+    def open(self, sealed: str, key_id: str, node_id: str) -> Secret | None:
+        """The key with this id that was sealed to this node; None where it was not."""
+
+    def take(self, key_id: str, key: Secret | None) -> bool:
+        """Let a key count from now on; None: one that is held. Whether it does. Raises OSError."""
+
+    def drop_older(self) -> None:
+        """Hold the key that counts and no other. Raises OSError."""
+
+    def vouch(self, key_id: str) -> str:
+        """The signature of the CA of the key that counts, in hex, for the CA of one that is to follow it."""
+
+    def renewed(self, author: Author) -> bytes | None:
+        """The attestation of an author by the key that counts; None where it has that, or none of ours."""
 
 
 class TokenChecker(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from entgldb._version import VERSION
-from entgldb.messages.administration import AcceptKey, ExpelNode, RetireNode
+from entgldb.messages.administration import AcceptKey, ExpelNode, RetireNode, RotateKey
 from entgldb.messages.client import CommitDone
 from entgldb.messages.errors import InvalidError, NotFoundError
 from entgldb.messages.model import EXPELLED, NODES, incarnation_of, node_of
@@ -51,6 +51,24 @@ class MemberRow(NamedTuple):
     """``member``, ``retired`` or ``expelled``."""
     told: tuple[str, ...] = ()
     """The nodes that have said that it is expelled, and so give it no link."""
+    moved: bool = True
+    """Whether it has taken the cluster key that counts, as far as this node knows."""
+
+
+class KeyState(NamedTuple):
+    """The key of the cluster that counts. Times in milliseconds since 1970."""
+
+    key: str
+    """Its id, the public key of its CA: 64 hex digits."""
+    by: str
+    """The node that made it."""
+    at: int
+    until: int | None
+    """Until then nodes for which it was not made may come by an older key; None: they may not any more."""
+    held: str
+    """The id of the key that this node has taken."""
+    waiting: tuple[str, ...]
+    """The members that have not taken it, as far as this node knows."""
 
 
 class Nodes:
@@ -87,6 +105,9 @@ class Nodes:
             if (end := read_ending(key)) is not None and is_any_log(end[0])
         }
         found = [_member(row, documents[row.node_id]) for row in self.all() if row.node_id in documents]
+        key = self.cluster_key()
+        waiting = () if key is None else key.waiting
+        found = [row._replace(moved=row.node_id not in waiting) for row in found]
         return [
             row._replace(state="expelled", told=told[row.node_id]) if row.node_id in told else row
             for row in found
@@ -126,6 +147,21 @@ class Nodes:
             (key,) = keys
         self._database.request(AcceptKey(self._database.next_request(), node_id, key))
         return key
+
+    def cluster_key(self) -> KeyState | None:
+        """The key of the cluster that counts; None while it is the first one."""
+        found = self._database.status("sync").get("cluster_key")
+        if not found:
+            return None
+        key, by, at, until, held = (found[name] for name in ("key", "by", "at_ms", "until_ms", "held"))
+        return KeyState(key, by, at, until, held, tuple(found["waiting"]))
+
+    def rotate_key(self) -> None:
+        """Make a new key of the cluster, sealed to each member that is not expelled or retired.
+
+        Each takes it as soon as it hears of it; links and the name of the cluster stay.
+        """
+        self._database.request(RotateKey(self._database.next_request()))
 
     def expel(self, node_id: str) -> bool:
         """Say that a node is no member any more, for good; False when this node has said so already.

@@ -1,6 +1,6 @@
 """Decisions and questions of an administrator about nodes, logs, clocks, rules of collections and conflicts;
-and the audit log, which tells of them. Tags 58, 62 to 67, 70, 73, 76, 79, 189, 200, 201, 230, 231, 236 and
-237; 180 was used."""
+and the audit log, which tells of them. Tags 58, 62 to 67, 70, 73, 76, 79, 189, 200, 201, 230 to 232,
+236 and 237; 180 was used."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ class ExpelNode(Message):
 
     request: RequestId
     node_id: str
+
+
+@message(232, Channel.CLIENT)
+class RotateKey(Message):
+    """To ``store``: make a new cluster key, and seal it to each member. Answered by CommitDone or Refused."""
+
+    request: RequestId
 
 
 @message(231, Channel.CLIENT)

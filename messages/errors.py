@@ -217,6 +217,7 @@ class Reason(StrEnum):
     ENDED = "ended"
     EXPELLED = "expelled"
     NOT_A_MEMBER = "not-a-member"
+    OLD_KEY = "old-key"
     HANDSHAKE_TIMEOUT = "handshake-timeout"
     HEARTBEAT_LOST = "heartbeat-lost"
     SLOW_READER = "slow-reader"

@@ -25,6 +25,8 @@ INDEXES: Final = "_system_indexes"
 """Indexes that every node has: key = ``<collection>/<name>``, body its definition."""
 EXPELLED: Final = "_system_expelled"
 """Nodes that were expelled: key = ``<origin>/<last seq that counts>``, body the nodes that have said so."""
+KEYS: Final = "_system_keys"
+"""Keys of the cluster: key = the public key of the CA in hex, body the cluster key sealed to each member."""
 ALWAYS_MERGED: Final = frozenset((REMOTE_PEERS, NODES, EXPELLED))
 """System collections whose documents merge field by field."""
 HEALED: Final = "_system_healed"

@@ -257,10 +257,15 @@ class Store(LogQueries):
         value = json.dumps((cluster, client_id))
         self.connection.execute("INSERT OR IGNORE INTO _entgldb_meta VALUES (?, ?)", (PINNED, value))
 
-    def trust(self, cluster: str, ca_key: bytes) -> None:
-        """Believe the CA of a cluster that this cloud node serves; of each cluster the first one counts."""
+    def attest_anew(self, renewed: Callable[[Author], bytes | None]) -> None:
+        """Have the authors of all logs attested by another key; see ``authors.attest_anew``."""
         self.transaction.need_group()
-        authors.trust(self.connection, cluster, ca_key)
+        authors.attest_anew(self.connection, renewed)
+
+    def trust(self, cluster: str, ca_key: bytes, successors: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Believe the CAs of a cluster that this cloud node serves; see ``authors.trust``."""
+        self.transaction.need_group()
+        authors.trust(self.connection, cluster, ca_key, successors)
 
     def unpin_cluster(self) -> None:
         """Serve no cluster until the next one is pinned."""

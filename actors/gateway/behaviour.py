@@ -81,6 +81,8 @@ class Gateway(Behaviour):
             settings, log, links, tokens, secrets, self.count, self._next, members, self.sessions, ca
         )
         self._prober = prober
+        self._ca_key = b"" if ca is None else ca.public_key
+        """Of the cluster's CA, as the clouds have been told."""
         self._serial = 0
         self._peers: dict[str, RemotePeer] = {}
         """The cloud peers that could be read, enabled or not."""
@@ -249,9 +251,21 @@ class Gateway(Behaviour):
             self.sessions.pump(ctx)
         elif message.what == "fitness":
             ctx.after(FITNESS_SECONDS, Tick("fitness"))
+            self._look_at_key(ctx)
             self._tell_fitness(ctx)
 
     # --- inside -------------------------------------------------------------------------------------------
+
+    def _look_at_key(self, ctx: Context) -> None:
+        """A cloud hears of a new key of the cluster by the Hello of a new link."""
+        ca = self._means.ca
+        key = b"" if ca is None else ca.public_key
+        if self._ca_key not in (b"", key):
+            for link in self._links.values():
+                link.close(Reason.PEER_CHANGED, ctx)
+            self._links.clear()
+            self._adjust(ctx)
+        self._ca_key = key
 
     def _read(self, documents: tuple[dict[str, Json], ...]) -> None:
         self._peers, self._bad = {}, {}

@@ -17,7 +17,7 @@ from entgldb.actors.alarms import alarm
 from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.gateway import cloud_hello
-from entgldb.actors.gateway.vouching import Vouching
+from entgldb.actors.gateway.vouching import Vouching, chain_of_cas
 from entgldb.actors.ports import CloudTarget, ClusterCa, Links, LogReader, Secrets, TokenSource
 from entgldb.actors.session.members import Gossip, Members
 from entgldb.actors.session.session import NO_STATUS, Partner, Session
@@ -168,9 +168,9 @@ class CloudLink:
             return
         self._enter(HELLO, ctx)
         self._wake(HELLO_WAIT, ctx)
-        ca_key = b"" if self._means.ca is None else self._means.ca.public_key
-        hello = self._means.sessions.hello(ctx)
-        self._send(replace(hello, token=self._token, epoch=self.epoch, ca_key=ca_key))
+        ca_key, successors = chain_of_cas(self._means.ca, self._means.log)
+        hello = replace(self._means.sessions.hello(ctx), ca_key=ca_key, successors=successors)
+        self._send(replace(hello, token=self._token, epoch=self.epoch))
 
     def frame(self, payload: bytes, ctx: Context) -> None:
         """One frame of the cloud. A frame that breaks the format closes this link and nothing else."""

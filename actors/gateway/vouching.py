@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from entgldb.actors.ports import ClusterCa
+from entgldb.actors.ports import ClusterCa, LogReader
 from entgldb.messages import wire
 from entgldb.messages.model import Author, node_of
 from entgldb.storage.rules.authorship import fits
@@ -18,6 +18,17 @@ INCARNATIONS_MAX: Final = 16
 """Incarnations of one cloud node that are attested over one link: it takes a new one only after a mishap."""
 GUESTS_MAX: Final = 256
 """Writers of other clusters that are attested over one link."""
+
+
+def chain_of_cas(ca: ClusterCa | None, log: LogReader) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
+    """The key of the first CA of the cluster, and of those that followed it, as ``Hello`` has them."""
+    if ca is None:
+        return b"", ()
+    rotation = log.rotation()
+    if rotation is None or rotation.key_id != ca.public_key.hex() or not rotation.chain:
+        return ca.public_key, ()
+    (first, _), *successors = rotation.chain
+    return bytes.fromhex(first), tuple((bytes.fromhex(key), bytes.fromhex(by)) for key, by in successors)
 
 
 class Vouching:

@@ -41,6 +41,7 @@ EDGES: Final = (
     "tls.witness",
     "sync.behaviour",
     "tls.identity",
+    "tls.key_ring",
     "election.behaviour",
     "host.free_space",
 )
@@ -64,11 +65,14 @@ def build(configure: Configure) -> Built:
     return _BUILDERS[type(filled[0])](filled[0])
 
 
-def _ca(directory: str) -> CaOfCluster:
+def _key_file(directory: str) -> KeyFile:
+    return KeyFile(Path(directory) / CLUSTER_KEY_NAME)
+
+
+def _ca(file: KeyFile) -> CaOfCluster:
     from entgldb.actors.tls.attestation import CaOfCluster
 
-    file = KeyFile(Path(directory) / CLUSTER_KEY_NAME)
-    return CaOfCluster(lambda: file.keys)
+    return CaOfCluster(lambda: file.believed)
 
 
 def _store(given: settings.StoreSettings) -> Built:
@@ -79,12 +83,17 @@ def _store(given: settings.StoreSettings) -> Built:
     from entgldb.storage.store import Store
 
     now_ms = time.time_ns() // 1_000_000
+    ring = None
     if given.role == "cloud":
         store = Store.open(given.directory, given.node_id, now_ms)
     else:
-        store = Store.open(given.directory, given.node_id, now_ms, _ca(given.directory).attest)
+        from entgldb.actors.tls.key_ring import FileRing
+
+        file = _key_file(given.directory)
+        ring = FileRing(given.directory, file)
+        store = Store.open(given.directory, given.node_id, now_ms, _ca(file).attest)
     socket = ClientSocket(given.directory)
-    secrets = KeyedSecrets(given.key_file, given.cluster)
+    secrets = KeyedSecrets(given.key_file, given.cluster, ring)
     disk = FreeSpace(given.directory)
     keeper = StoreKeeper(given, store, secrets, disk)
     if given.tenants:
@@ -155,7 +164,7 @@ def _sync(given: settings.SyncSettings) -> Built:
         from entgldb.actors.sync.discovery import Discovery
 
         Discovery(loop, given, links)
-    witness = CaWitness(_ca(given.directory).authorities)
+    witness = CaWitness(_ca(_key_file(given.directory)).authorities)
     return Sync(given, log, witness, links, None, chunks, lan.key), loop
 
 
@@ -176,7 +185,7 @@ def _gateway(given: settings.GatewaySettings) -> Built:
     links = TlsLinks(loop, lan=None, server=None)
     log = LogReader.open(given.directory)
     chunks = FileChunks(given.directory)
-    ca = None if given.role == "cloud" else _ca(given.directory)
+    ca = None if given.role == "cloud" else _ca(_key_file(given.directory))
     witness = CaWitness(log.authorities if ca is None else ca.authorities)
     prober = CloudProber(loop, tokens)
     return Gateway(given, log, witness, links, tokens, secrets, prober, chunks, ca), loop

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from entgldb.actors.cluster_key import read_cluster_keys
 from entgldb.actors.oauth.secret_file import read_bounded
+from entgldb.actors.ports import KeyRing
 from entgldb.messages.errors import ConfigError, SecretError
 from entgldb.messages.limits import PEM_BYTES_MAX, SECRET_BYTES_MAX
 from entgldb.messages.remote_peers import CLIENT_KEY_NAME, PRIVATE_KEY_JWT, SEALED, OAuth2, is_reference
@@ -42,9 +43,10 @@ class KeyedSecrets:
     A ``file:`` that is not absolute lies beside the key file.
     """
 
-    def __init__(self, key_file: str, cluster: str) -> None:
+    def __init__(self, key_file: str, cluster: str, ring: KeyRing | None = None) -> None:
         self._key_file = key_file
         self._cluster = cluster
+        self.ring = ring
 
     def resolvable(self, node_id: str, oauth2: OAuth2) -> bool:
         """Whether ``resolve`` would succeed here now."""
@@ -76,6 +78,18 @@ class KeyedSecrets:
         nonce = os.urandom(NONCE_BYTES)
         sealed = AESGCM(key).encrypt(nonce, clear, self._bound_to(node_id, oauth2))
         return f"{SEALED}{key_id}:{base64.urlsafe_b64encode(nonce + sealed).decode().rstrip('=')}"
+
+    def resealed(self, node_id: str, oauth2: OAuth2) -> str | None:
+        """The secret sealed under the key that counts; None where it is so, not sealed, or does not open."""
+        if not oauth2.client_secret.startswith(SEALED):
+            return None
+        try:
+            key_id = self._keys()[0][1]
+            if oauth2.client_secret.startswith(f"{SEALED}{key_id}:"):
+                return None
+            return self.seal(node_id, oauth2, self._open(node_id, oauth2).text())
+        except SecretError:
+            return None
 
     def matches(self, node_id: str, oauth2: OAuth2, secret: str) -> bool:
         """Whether ``secret``, as a user gave it (in clear or as a reference), is the one in ``oauth2``."""

@@ -25,8 +25,7 @@ from entgldb.actors.store.gates.pauses import PAUSE, Pauses
 from entgldb.actors.store.indexing import requests as indexes
 from entgldb.actors.store.indexing.building import Building
 from entgldb.actors.store.intake import Intake
-from entgldb.actors.store.members import nodes as store_members
-from entgldb.actors.store.members.expulsions import expel_node, note_self, say_again
+from entgldb.actors.store.members import expulsions, keys, nodes
 from entgldb.actors.store.mending import mend
 from entgldb.actors.store.notices import Hearers
 from entgldb.actors.store.snapshots import Merging
@@ -59,6 +58,7 @@ from entgldb.messages.local.members import (
     Prune,
     Pruned,
     RememberMembers,
+    TendKey,
 )
 from entgldb.messages.local.snapshots import InstallSnapshot, MergeOn
 from entgldb.messages.local.verification import Repair
@@ -106,7 +106,7 @@ class StoreKeeper(Behaviour):
         self.lost: EntglError | None = None
         """Why the last transaction was not stored, where that is the fault of what it is stored on."""
         self._compacting, self._merging, self._resting = Compacting(), Merging(), Resting()
-        self._pauses = Pauses(store, settings.role)
+        self._pauses, self._keys = Pauses(store, settings.role), keys.Keys()
         self._auditor = auditor.Auditor(store)
         self.parts = (self._pauses, self._clock, self.hearers)
 
@@ -357,7 +357,7 @@ class StoreKeeper(Behaviour):
         applied = self._intake.take(message, ctx)
         self._auditor.took(message, known, applied, self.counts, ctx)
         if auditor.holds_system(message):
-            say_again(self, ctx)
+            expulsions.say_again(self, ctx)
         own_log.after_applying(self.store, ctx)
         if self.counts[Reason.FORK] > forks:
             healing.tend(self, ctx)  # a branch that parts earlier is gone back on at once
@@ -406,6 +406,7 @@ class StoreKeeper(Behaviour):
 
     def _tell_system(self, ctx: Context) -> None:
         self.building.look(self.store, ctx)
+        self._keys.look(self, ctx)
         self.hearers.system(self.store, ctx)
 
 
@@ -451,14 +452,16 @@ REQUESTS: dict[type[Message], Request] = {
     administration.ResetClock: Request(decisions.reset_clock, True, always, own_write=True),
     ReleaseHeld: Request(StoreKeeper.release, touches_system=always, upkeep=True),
     HideExpired: Request(StoreKeeper.hide_expired, upkeep=True),
-    RememberPeer: Request(store_members.remember_peer, upkeep=True),
-    PinCluster: Request(store_members.pin_cluster, upkeep=True),
-    administration.UnpinCluster: Request(store_members.unpin_cluster, True),
-    NoteSelf: Request(note_self, touches_system=always, upkeep=True),
-    administration.RetireNode: Request(store_members.retire_node, True, always, own_write=True, once=True),
-    administration.ExpelNode: Request(expel_node, True, always, own_write=True, once=True),
-    administration.AcceptKey: Request(store_members.accept_key, True, always, own_write=True, once=True),
-    RememberMembers: Request(store_members.remember_members, upkeep=True),
+    RememberPeer: Request(nodes.remember_peer, upkeep=True),
+    PinCluster: Request(nodes.pin_cluster, upkeep=True),
+    administration.UnpinCluster: Request(nodes.unpin_cluster, True),
+    NoteSelf: Request(expulsions.note_self, touches_system=always, upkeep=True),
+    administration.RetireNode: Request(nodes.retire_node, True, always, own_write=True, once=True),
+    administration.ExpelNode: Request(expulsions.expel_node, True, always, own_write=True, once=True),
+    administration.RotateKey: Request(keys.rotate_key, True, always, own_write=True, once=True),
+    TendKey: Request(keys.tend_key, touches_system=always, own_write=True, upkeep=True),
+    administration.AcceptKey: Request(nodes.accept_key, True, always, own_write=True, once=True),
+    RememberMembers: Request(nodes.remember_members, upkeep=True),
     Prune: Request(lambda keeper, order, ctx: keeper.store.prune(order), upkeep=True),
     Collect: Request(
         lambda keeper, order, ctx: keeper.store.collect(order.frontier, order.after_lsn), upkeep=True

@@ -12,12 +12,12 @@ from entgldb.actors.session.claims import Carried
 from entgldb.actors.session.members import Gossip
 from entgldb.actors.session.sessions import Sessions
 from entgldb.actors.session.writers import Writers
-from entgldb.actors.sync.admittance import Admittance
 from entgldb.actors.sync.cut_off import CutOff
 from entgldb.actors.sync.dialler import Dialler
 from entgldb.actors.sync.duplicates import Duplicates
 from entgldb.actors.sync.machine import Machine
-from entgldb.actors.sync.membership import Membership
+from entgldb.actors.sync.members.admittance import Admittance
+from entgldb.actors.sync.members.membership import Membership
 from entgldb.actors.sync.peer_link import PeerLink, introduce
 from entgldb.actors.sync.spreading import SPREAD, Spreading
 from entgldb.actors.sync.strangers import Strangers, served
@@ -342,15 +342,16 @@ class Sync(Behaviour):
         ``noted``: the store has looked at what the client says of its cluster.
         """
         assert peer.hello is not None, "a token is judged after Hello"
-        cluster, (pinned, _), ca_key = peer.hello.cluster, self._log.pinned_cluster(), peer.ca_key
-        served = self.settings.shared or (cluster and cluster == pinned)
-        if wire.PROBE in peer.hello.features and (served or (cluster and not pinned)):
+        hello, (pinned, _), shared = peer.hello, self._log.pinned_cluster(), self.settings.shared
+        cluster = hello.cluster
+        served = shared or (cluster and cluster == pinned)
+        if wire.PROBE in hello.features and (served or (cluster and not pinned)):
             self._say_hello(peer, ctx)  # all that it came for
-        elif served and (noted or not ca_key or cluster in self._log.authorities().values()):
+        elif served and (noted or peer.ca_keys <= self._log.authorities().keys()):
             self._open_session(peer, ctx)
         elif served or (cluster and not pinned):
-            shared = self.settings.shared
-            ctx.tell("store", PinCluster(peer.link, cluster, peer.client_id, ca_key, shared))
+            said = peer.client_id, hello.ca_key, shared, hello.successors
+            ctx.tell("store", PinCluster(peer.link, cluster, *said))
         else:
             self._refuse(peer, ctx)
 
@@ -414,7 +415,7 @@ class Sync(Behaviour):
             self._dialler.forget_backoff()
             self._dial(ctx)
         self.membership.tend(self.settings.sync_interval, ctx)
-        self.admittance.expelled = self._log.expelled()
+        self.admittance.look(self._log, ctx)
         self._strangers.tend(ctx)
         for peer in list(self._open.values()):
             fault = peer.overdue(ctx, self._log, in_cloud=self.in_cloud) or self.admittance.fault(peer, ctx)

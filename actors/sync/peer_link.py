@@ -19,7 +19,6 @@ from entgldb.messages.model import check_node_id, node_of
 from entgldb.messages.remote_peers import is_address
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import SyncSettings
-from entgldb.storage.rules.authorship import cluster_of
 
 HELLO_TIMEOUT = 8.0
 """Seconds from an open link to the end of both Hellos."""
@@ -68,6 +67,8 @@ class PeerLink:
         """Node id of the TLS certificate; empty on a cloud link."""
         self.key_shown = up.key
         """Of that certificate; empty where the link does not tell."""
+        self.under = up.under
+        """The key of the cluster under which the link was made; empty where it does not tell."""
         self.since = now
         self.hello: wire.Hello | None = None
         self.said: wire.Hello | None = None
@@ -107,10 +108,12 @@ class PeerLink:
         return next(iter(self.hints), "")
 
     @property
-    def ca_key(self) -> bytes:
-        """The key of the CA that its cluster is named after; empty where it has said none, or another."""
+    def ca_keys(self) -> set[bytes]:
+        """The keys of all CAs that it has said its cluster has had."""
         said = self.hello
-        return said.ca_key if said is not None and cluster_of(said.ca_key) == said.cluster else b""
+        return (
+            set() if said is None or not said.ca_key else {said.ca_key, *(key for key, _ in said.successors)}
+        )
 
     def judge(self, hello: wire.Hello, settings: SyncSettings) -> Reason | None:
         """Why this Hello is not acceptable, or None."""

@@ -21,7 +21,7 @@ TOLD_MAX: Final = 32
 
 
 UNPROVEN: Final = frozenset(
-    (Reason.TLS_REFUSED, Reason.CLOCK, Reason.WRONG_NODE, Reason.RETIRED, Reason.EXPELLED)
+    (Reason.TLS_REFUSED, Reason.CLOCK, Reason.WRONG_NODE, Reason.RETIRED, Reason.EXPELLED, Reason.OLD_KEY)
 )
 """Reasons for which a link ends whose other side has not shown that it belongs here."""
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 from entgldb.actors.cluster_key import ClusterKeys, Keys
-from entgldb.actors.tls.certificates import ca_key, ca_keys, name_of
-from entgldb.storage.rules.authorship import GUEST_MARK, author_statement
+from entgldb.actors.tls.certificates import ca_key as ca_key_of
+from entgldb.actors.tls.certificates import ca_keys, name_of
+from entgldb.storage.rules.authorship import GUEST_MARK, author_statement, successor_statement
 
 
 class CaOfCluster:
@@ -39,7 +40,12 @@ class CaOfCluster:
     def attest(self, node_id: str, public_key: bytes, *, guest: bool = False) -> bytes:
         keys = self._keys()
         statement = author_statement(name_of(keys), node_id, public_key, guest=guest)
-        return ca_key(keys.keys[0]).sign(statement) + (GUEST_MARK if guest else b"")
+        return ca_key_of(keys.keys[0]).sign(statement) + (GUEST_MARK if guest else b"")
+
+    def vouch(self, ca_key: bytes) -> bytes:
+        """The CA's word that another one follows it."""
+        keys = self._keys()
+        return ca_key_of(keys.keys[0]).sign(successor_statement(name_of(keys), ca_key))
 
 
 @lru_cache(4)

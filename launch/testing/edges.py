@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from entgldb.actors.oauth.tenancy import Naming
-from entgldb.actors.ports import CloudTarget
+from entgldb.actors.ports import CloudTarget, KeyRing
 from entgldb.launch.testing.world import EPOCH_MS, World
 from entgldb.messages.errors import Reason
 from entgldb.messages.local.actors import ProbeDone, TokenChecked, TokenFailed, TokenIssued
-from entgldb.messages.remote_peers import OAuth2
+from entgldb.messages.remote_peers import SEALED, OAuth2
 from entgldb.messages.schema import Message
 
 TOKEN_LIFE_SECONDS = 15.0
@@ -100,11 +100,22 @@ class VirtualChecker:
 class VirtualSecrets:
     """Implements ``ports.Secrets``: every node of the cluster can unseal."""
 
+    def __init__(self, ring: KeyRing | None = None) -> None:
+        self.ring = ring
+
     def resolvable(self, node_id: str, oauth2: OAuth2) -> bool:
         return bool(oauth2.client_secret)
 
     def seal(self, node_id: str, oauth2: OAuth2, secret: str) -> str:
-        return f"sealed:v1:simulated:{secret.encode().hex()}"
+        return f"{self._mark()}{secret.encode().hex()}"
+
+    def resealed(self, node_id: str, oauth2: OAuth2) -> str | None:
+        mark, sealed = self._mark(), oauth2.client_secret
+        stale = sealed.startswith(SEALED) and not sealed.startswith(mark)
+        return f"{mark}{sealed.rpartition(':')[2]}" if stale else None
+
+    def _mark(self) -> str:
+        return f"{SEALED}{'simulated' if self.ring is None else self.ring.held()[0]}:"
 
     def matches(self, node_id: str, oauth2: OAuth2, secret: str) -> bool:
         return oauth2.client_secret in (secret, self.seal(node_id, oauth2, secret))

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from entgldb.actors.line import NOTHING, Flow
 from entgldb.actors.ports import CloudTarget
+from entgldb.launch.testing.keys import Holder, common_key, own_key
 from entgldb.launch.testing.world import World
 from entgldb.messages import codec
 from entgldb.messages.errors import Reason
@@ -30,10 +31,9 @@ FRAMES = {
 """Frames that only a rare branch sends."""
 
 
-class Place(Protocol):
+class Place(Holder, Protocol):
     """A node as the network sees it."""
 
-    name: str
     role: str
     address: str
     up: bool
@@ -100,6 +100,8 @@ class Network:
         """From a frame to the one that is said in its place."""
         self.overhear: Callable[[End, Message], None] | None = None
         """Is told of each frame before it is sent."""
+        self.certified = False
+        """Whether links of the LAN tell the keys under which they are made, and need one in common."""
         self._ids = 0
 
     def add(self, place: Place) -> None:
@@ -158,15 +160,24 @@ class Network:
         if (target.role == "cloud") is not cloud or target is end.place:
             self.drop(end, Reason.WRONG_NODE if target is end.place else Reason.TLS_REFUSED)
             return
+        under = common_key(end.place, target) if self.certified and not cloud else ""
+        if self.certified and not (cloud or under):
+            self.drop(end, Reason.TLS_REFUSED)
+            return
         other = self.new_end(target, "sync")
         end.other, other.other = other, end
         host = end.place.address.rpartition(":")[0]
-        arrived = LinkUp(other.id, True, f"{host}:{40000 + other.id}", "" if cloud else end.place.name)
+        arrived = LinkUp(other.id, True, f"{host}:{40000 + other.id}", *self._shown(end.place, under, cloud))
         if not target.deliver("sync", arrived):
             self.drop(end, Reason.UNREACHABLE)
             other.open = False
             return
-        end.place.deliver(end.actor, LinkUp(end.id, False, address, "" if cloud else target.name))
+        end.place.deliver(end.actor, LinkUp(end.id, False, address, *self._shown(target, under, cloud)))
+
+    @staticmethod
+    def _shown(place: Place, under: str, cloud: bool) -> tuple[str, str, str]:
+        """The node id, its key and the key of the cluster, as the other side of a link sees them."""
+        return "" if cloud else place.name, own_key(place) if under else "", under
 
     def drop(self, end: End, reason: Reason, text: str = "") -> None:
         """This side is closed; said exactly once."""

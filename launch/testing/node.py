@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import lru_cache, partial
-from hashlib import sha256
+from functools import partial
 from typing import ClassVar
 
 from entgldb.actors.behaviour import Asker, Behaviour
+from entgldb.actors.cluster_key import ClusterKeys
 from entgldb.actors.election.behaviour import Bully
 from entgldb.actors.gateway.behaviour import Gateway
 from entgldb.actors.node.behaviour import NodeKeeper
@@ -15,7 +15,7 @@ from entgldb.actors.oplog.behaviour import OplogKeeper
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.sync.behaviour import Sync
 from entgldb.actors.tls.attestation import CaOfCluster
-from entgldb.actors.tls.certificates import cluster_name
+from entgldb.actors.tls.certificates import name_of
 from entgldb.actors.tls.witness import CaWitness
 from entgldb.launch.testing.edges import (
     Authority,
@@ -26,6 +26,7 @@ from entgldb.launch.testing.edges import (
     VirtualTokens,
 )
 from entgldb.launch.testing.host import Host, Slot
+from entgldb.launch.testing.keys import VirtualRing, keys_of, own_key
 from entgldb.launch.testing.network import Network, VirtualLinks
 from entgldb.launch.testing.shelf import SnapshotDisk, VirtualShelf
 from entgldb.launch.testing.tenants import TenantDisks
@@ -37,13 +38,6 @@ from entgldb.storage.log.read import LogReader
 from entgldb.storage.repair.copies import Fingerprints
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.store import Store
-
-
-@lru_cache
-def cluster_of(word: str) -> tuple[str, CaOfCluster]:
-    """The name and the CA of the cluster that is called ``word`` here."""
-    key = sha256(word.encode()).digest()
-    return cluster_name(key), CaOfCluster.of(key)
 
 
 class Launcher:
@@ -84,6 +78,10 @@ class SimulatedNode:
         self.live_push = True
         self.verify_interval = 0.0
         self.word = "" if role == "cloud" else word
+        self.taken: ClusterKeys | None = None
+        """Its cluster keys, once it has taken another than the first."""
+        self.stolen_by = ""
+        """Another machine that goes by its name with a key of its own."""
         self.shared = False
         """A cloud node that serves any cluster."""
         self.tenants = ""
@@ -111,11 +109,11 @@ class SimulatedNode:
     @property
     def cluster(self) -> str:
         """The name of its cluster; empty where it has no key of one."""
-        return cluster_of(self.word)[0] if self.word else ""
+        return name_of(keys_of(self)) if self.word else ""
 
     @property
     def _ca(self) -> CaOfCluster | None:
-        return cluster_of(self.word)[1] if self.word else None
+        return CaOfCluster(lambda: keys_of(self)) if self.word else None
 
     def full(self) -> bool:
         """Whether nothing more can be written on its disk."""
@@ -215,7 +213,8 @@ class SimulatedNode:
         """Build one behaviour as ``actors.build`` does in production, with virtual edges."""
         deliver = partial(self._deliver_in, self.life)
         links = VirtualLinks(self._network, self, name)
-        secrets = VirtualSecrets()
+        certified = self._network.certified and bool(self.word)
+        secrets = VirtualSecrets(VirtualRing(self, self.world) if certified else None)
         ca = self._ca
         witness = CaWitness(self.log.authorities if ca is None else ca.authorities)
         if configure.store is not None:
@@ -243,7 +242,8 @@ class SimulatedNode:
             if self.tenants:
                 return self.tenant_disks.syncs(configure.sync, links, checker)
             checks = checker if self.role == "cloud" else None
-            return Sync(configure.sync, self.log, witness, links, checks, self.snapshots)
+            key = own_key(self) if certified else ""
+            return Sync(configure.sync, self.log, witness, links, checks, self.snapshots, key)
         assert configure.gateway is not None
         tokens = VirtualTokens(self._authority, deliver)
         prober = VirtualProber(self._authority, deliver, partial(self._network.reaches, self))

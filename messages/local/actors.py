@@ -225,6 +225,8 @@ class PinCluster(Message):
     """The public key that the name of the cluster is made from; empty where the client has not said it."""
     shared: bool = False
     """Others may come, too: nothing is pinned, the key is only believed."""
+    successors: tuple[tuple[bytes, bytes], ...] = ()
+    """Those of ``Hello``."""
 
 
 @message(122)

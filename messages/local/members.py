@@ -1,4 +1,4 @@
-"""The members of the cluster and the entries that each has: tags 140-149, 165 and 171."""
+"""The members of the cluster and the entries that each has: tags 140-149, 165, 171 and 197."""
 
 from __future__ import annotations
 
@@ -83,6 +83,12 @@ class Collected(Message):
     more: bool
     waits: bool = False
     """Nothing goes while an entry is in quarantine: to be asked again."""
+
+
+@message(197)
+class TendKey(Message):
+    """Store to itself: make a new cluster key, if one that was expelled has the present one, and seal secrets
+    under the one that counts."""
 
 
 @message(171)

@@ -1,4 +1,4 @@
-"""This node as a writer, its identity and key, the signatures on its log, and the authors of all logs.
+"""This node as a writer, its identity, key and signatures; the authors of all logs; the keys of the cluster.
 
 Imports ``file`` and ``rules``. ``log`` and everything above it may import it.
 Begin with ``signing.py``: when a log is signed.

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from entgldb.messages.limits import SIGNATURE_BYTES
 from entgldb.messages.model import Author, Origin, node_of
+from entgldb.storage.authorship.cluster_keys import CHAIN_MAX
+from entgldb.storage.authorship.keys import is_signed
+from entgldb.storage.rules.authorship import cluster_of, successor_statement
 
 CLUSTERS_MAX: Final = 64
 """Clusters that may mix their documents in one cloud node that is shared."""
 _CA: Final = "ca:"
-"""Names in ``_entgldb_meta`` begin with it, and go on with that of a cluster."""
+"""Names in ``_entgldb_meta`` begin with it, and go on with that of a cluster; of a later CA with its key."""
 _CAS: Final = (_CA, "ca;")
 """The range of such names: ';' is the character after ':'."""
 Attest = Callable[[str, bytes], bytes]
@@ -71,10 +74,41 @@ def attest_own(connection: sqlite3.Connection, attest: Attest) -> None:
     )
 
 
-def trust(connection: sqlite3.Connection, cluster: str, ca_key: bytes) -> None:
-    """Believe the CA of a cluster from now on; of each cluster the first one counts."""
-    if len(authorities(connection)) < CLUSTERS_MAX:
+def attest_anew(connection: sqlite3.Connection, renewed: Callable[[Author], bytes | None]) -> None:
+    """Give the authors of all logs another attestation; ``renewed``: which, or None where it stays."""
+    rows = connection.execute(
+        "SELECT name, public_key, attestation FROM _entgldb_origins WHERE length(attestation) > 0"
+    ).fetchall()
+    found = [(renewed(Author(*row)), row[0]) for row in rows]
+    connection.executemany(
+        "UPDATE _entgldb_origins SET attestation = ? WHERE name = ?", [one for one in found if one[0]]
+    )
+
+
+def trust(
+    connection: sqlite3.Connection,
+    cluster: str,
+    ca_key: bytes,
+    successors: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
+    """Believe the CAs of a cluster from now on: the one that it is named after, or one that is believed
+    already, and each of the ``successors``, by the signature of the one before it."""
+    known = authorities(connection)
+    if known.get(ca_key) != cluster:
+        if cluster_of(ca_key) != cluster or len(set(known.values())) >= CLUSTERS_MAX:
+            return
         connection.execute("INSERT OR IGNORE INTO _entgldb_meta VALUES (?, ?)", (f"{_CA}{cluster}", ca_key))
+    signer, believed = ca_key, []
+    for key, signature in successors[:CHAIN_MAX]:
+        if not is_signed(signer, successor_statement(cluster, key), signature):
+            break
+        signer = key
+        believed.append((f"{_CA}{cluster}/{key.hex()}", key))
+    if len([one for one in known.values() if one == cluster]) + len(believed) > 2 * CHAIN_MAX:
+        connection.execute(
+            "DELETE FROM _entgldb_meta WHERE name >= ? AND name < ?", (f"{_CA}{cluster}/", f"{_CA}{cluster}0")
+        )
+    connection.executemany("INSERT OR IGNORE INTO _entgldb_meta VALUES (?, ?)", believed)
 
 
 def trust_nobody(connection: sqlite3.Connection) -> None:
@@ -85,4 +119,4 @@ def trust_nobody(connection: sqlite3.Connection) -> None:
 def authorities(connection: sqlite3.Connection) -> dict[bytes, str]:
     """The public key of a CA -> its cluster, of those that are believed."""
     rows = connection.execute("SELECT name, value FROM _entgldb_meta WHERE name >= ? AND name < ?", _CAS)
-    return {key: name.removeprefix(_CA) for name, key in rows.fetchall()}
+    return {key: name.removeprefix(_CA).partition("/")[0] for name, key in rows.fetchall()}

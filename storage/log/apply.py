@@ -343,7 +343,7 @@ class Applier:
     def _serves_one_cluster(self) -> bool:
         """A cloud node goes by the headers of the one cluster whose CA it believes: in several, node ids may
         be the same. Any other node goes by what its own cluster has given it."""
-        return self.cloud and len(authorities(self.connection)) == 1
+        return self.cloud and len(set(authorities(self.connection).values())) == 1
 
     def _look_for_fork(self, one: Incoming) -> None:
         """Quarantine the origin of a supplied entry that differs from ours at its place: it is of another

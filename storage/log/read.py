@@ -13,9 +13,10 @@ from typing import Final, NamedTuple, Self
 import msgpack
 
 from entgldb.messages.limits import PAGE_ROWS_MAX
-from entgldb.messages.model import Author, Entry, Origin, Vector, node_of
+from entgldb.messages.model import KEYS, Author, Entry, Origin, Vector, node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.authorship import authors
+from entgldb.storage.authorship.cluster_keys import Rotation, newest
 from entgldb.storage.file.open import open_reader
 from entgldb.storage.log import members, recorded
 from entgldb.storage.rules.clock import ms_of
@@ -236,6 +237,16 @@ class LogQueries:
             " WHERE collection = ? AND body IS NOT NULL ORDER BY key",
             (collection,),
         ).fetchall()
+
+    def rotation(self) -> Rotation | None:
+        """The key of the cluster that counts; None while it is the first one."""
+        return newest(
+            self.connection.execute(
+                "SELECT d.key, CAST(d.body AS BLOB), d.hlc, o.name FROM _entgldb_documents d"
+                " JOIN _entgldb_origins o ON o.id = d.origin WHERE d.collection = ? AND d.body IS NOT NULL",
+                (KEYS,),
+            ).fetchall()
+        )
 
     def known(self, collection: str, key: str) -> bool:
         """Whether a document or a tombstone is there."""

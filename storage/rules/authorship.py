@@ -19,6 +19,7 @@ from entgldb.storage.rules import clock
 _HEAD: Final = b"entgldb head 1\x00"
 _AUTHOR: Final = b"entgldb author 1\x00"
 _GUEST: Final = b"entgldb guest 1\x00"
+_SUCCESSOR: Final = b"entgldb successor 1\x00"
 GUEST_MARK: Final = b"\x01"
 """It stands behind the signature in the attestation of a guest."""
 
@@ -45,6 +46,12 @@ def author_statement(cluster: str, node_id: str, public_key: bytes, *, guest: bo
     """
     packed: bytes = msgpack.packb([cluster, node_id, public_key])
     return (_GUEST if guest else _AUTHOR) + packed
+
+
+def successor_statement(cluster: str, ca_key: bytes) -> bytes:
+    """A CA of a cluster signs this to say that the cluster has a new key, whose CA has this public key."""
+    packed: bytes = msgpack.packb([cluster, ca_key])
+    return _SUCCESSOR + packed
 
 
 def is_guest(author: Author) -> bool:

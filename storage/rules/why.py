@@ -101,6 +101,7 @@ EXPLAINS: Final[Mapping[Reason, WhyReason | None]] = {
     Reason.TLS_REFUSED: _W.AUTH,
     Reason.WRONG_KEY: _W.AUTH,
     Reason.NOT_A_MEMBER: _W.AUTH,
+    Reason.OLD_KEY: _W.AUTH,
     # of its log too, what was written after it does not count
     Reason.EXPELLED: _W.AUTH,
     Reason.CLOCK: _W.AUTH,

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from entgldb.actors.store import behaviour
+from entgldb.actors.store.members import expulsions
 from entgldb.launch.testing.network import Weather
 from entgldb.messages.administration import ExpelNode
 from entgldb.messages.client import RequestId
@@ -167,7 +167,7 @@ def test_all_that_stay_agree_on_who_is_out_and_on_what_it_wrote(seed: int) -> No
     ("seed", "place", "name", "mistake"),
     [
         (1, State, "end_of", lambda state, origin: None),
-        (4, behaviour, "say_again", lambda keeper, ctx: None),
+        (4, expulsions, "say_again", lambda keeper, ctx: None),
         (5, Applying, "_sign_end", lambda applying, origin, known: None),
     ],
     ids=[

@@ -10,6 +10,7 @@ import json
 
 from entgldb.actors.behaviour import WARNING, Context
 from entgldb.actors.store.members import nodes
+from entgldb.actors.store.members.keys import new_key
 from entgldb.actors.store.members.nodes import Writer
 from entgldb.messages import client
 from entgldb.messages.administration import ExpelNode
@@ -21,7 +22,10 @@ from entgldb.storage.rules.ended import any_log, ending, is_any_log, read_ending
 
 
 def expel_node(keeper: Writer, message: ExpelNode, ctx: Context) -> Message:
-    """Expel a node for everybody: of its logs counts what is here now. Raises NotFoundError, InvalidError."""
+    """Expel a node for everybody: of its logs counts what is here now, and the cluster gets a new key.
+
+    Raises NotFoundError, InvalidError.
+    """
     check_node_id(message.node_id)
     store = keeper.store
     own, name = node_of(store.origin), message.node_id
@@ -35,10 +39,10 @@ def expel_node(keeper: Writer, message: ExpelNode, ctx: Context) -> Message:
     if _has_said(store.get(EXPELLED, ending(any_log(name), 0)), own):
         return client.CommitDone((), 0)
     ctx.log(WARNING, f"{name} is expelled; of its logs counts {heads}")
-    ends = [*heads.items(), (any_log(name), 0)]
-    return keeper.write(
-        message.request, _writes(keeper, [ending(*end) for end in ends], ctx), ctx, system=True
-    )
+    ends = [ending(*end) for end in (*heads.items(), (any_log(name), 0))]
+    # one group: whoever hears of the one has the other
+    writes = *_writes(keeper, ends, ctx), *new_key(keeper, ctx, without=name)
+    return keeper.write(message.request, writes, ctx, system=True)
 
 
 def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:

@@ -47,7 +47,12 @@ def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:
     again = store.reissue_salvaged(ctx.now_ms())
     if again:
         ctx.log(WARNING, f"{again} writes of a damaged file, which no peer has, were written again")
-    body = None if keeper.settings.role == "cloud" else nodes.about_self(store, ctx.now_ms(), message.key)
+    if keeper.settings.role == "cloud":
+        return client.Done()
+    ring = keeper.secrets.ring
+    if ring is not None and len(ring.held()) > 1:
+        store.attest_anew(ring.renewed)
+    body = nodes.about_self(store, ctx.now_ms(), message.key, ring)
     if body is None:
         return client.Done()
     request = client.RequestId(ctx.random.randbytes(16), 0)
@@ -60,7 +65,7 @@ def pin_cluster(keeper: Writer, message: PinCluster, ctx: Context) -> Message:
     if not message.shared:
         keeper.store.pin_cluster(message.cluster, message.client_id)
     if message.ca_key:
-        keeper.store.trust(message.cluster, message.ca_key)
+        keeper.store.trust(message.cluster, message.ca_key, message.successors)
     return ClusterPinned(message.link)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from entgldb.launch.cli.common import common, say, show, table, with_database
+from entgldb.launch.cli.common import FAILED, common, leave, say, show, table, with_database
 
 if TYPE_CHECKING:
     from entgldb.client.database import Database
@@ -41,15 +41,49 @@ def members(db: Database, as_json: bool, accepted: str, key: str) -> None:
         else:
             say(f"{accepted} is the node with key {counts[:SHOWN]} from now on, on all nodes")
         return
-    rows, refused = db.nodes.members(), db.nodes.refused()
+    rows, refused, state = db.nodes.members(), db.nodes.refused(), db.nodes.cluster_key()
     if as_json:
-        show({"members": [row._asdict() for row in rows], "refused": refused})
+        told = None if state is None else state._asdict()
+        show({"members": [row._asdict() for row in rows], "refused": refused, "cluster_key": told})
         return
     table(("node", "key", "since", "last seen", "state"), map(_cells, rows))
     for row in refused:
         say(
             f"refused {_time(row['at_ms'])}: {row['node_id']} with key {row['key'][:SHOWN]} ({row['reason']})"
         )
+
+
+@click.command("rotate-key")
+@common
+@click.option(
+    "--wait", type=float, default=5.0, show_default=True, help="Seconds until all have moved to it."
+)
+@with_database
+def rotate_key(db: Database, as_json: bool, wait: float) -> None:
+    """Make a new cluster key: each member gets it, sealed to a key of its own, and moves to it by itself.
+
+    Links stay. Members that are away move when they return. A machine that has only a copy of the old key
+    comes in no more once all have moved, or after a day. Exit code 1: not all have moved yet.
+
+    \b
+    Example: entgldb rotate-key
+    """
+    before, until = db.nodes.cluster_key(), time.monotonic() + wait
+    db.nodes.rotate_key()
+    while (state := db.nodes.cluster_key()) is None or state == before or state.waiting:
+        if time.monotonic() >= until:
+            break
+        time.sleep(0.1)
+    if as_json:
+        show({"cluster_key": None if state is None else state._asdict()})
+    elif state is None or state == before:
+        say("a new cluster key is made; this node has not moved to it yet")
+    else:
+        say(f"cluster key {state.key[:SHOWN]} counts from now on")
+        if state.waiting:
+            say(f"as soon as they are back or have it: {', '.join(state.waiting)}")
+    if state is None or state == before or state.waiting:
+        leave(FAILED)
 
 
 @click.command()
@@ -92,6 +126,8 @@ def _others(db: Database, node_id: str) -> set[str]:
 
 def _cells(row: MemberRow) -> tuple[str, ...]:
     state = f"{row.state}, {len(row.told)} nodes know" if row.told else row.state
+    if row.state == "member" and not row.moved:
+        state = "member, old cluster key"
     return row.node_id, (row.key or "?")[:SHOWN], _time(row.since), _time(row.last_seen), state
 
 

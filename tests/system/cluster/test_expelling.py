@@ -17,6 +17,34 @@ def linked(node: Node) -> set[str]:
     return {peer["node_id"] for peer in node.ask("sync")["peers"]}
 
 
+def waiting(node: Node) -> list[str]:
+    (told,) = node.run("members")
+    return list(told["cluster_key"]["waiting"])
+
+
+def held(node: Node) -> bytes:
+    return (node.directory / "cluster.key").read_bytes()
+
+
+def new_keys_count(cluster: Cluster, members: tuple[Node, ...], gone: Node) -> None:
+    """All hold the new key and no other, the one that was expelled has none; the next one is taken, too."""
+    one, two, *_ = members
+    eventually(lambda: {held(node) for node in members} == {held(one)}, "all hold one key", 30.0)
+    before = held(one)
+    assert len(before) > len(held(gone)), "it carries the name of the cluster"
+    assert before[:32] != held(gone)[:32]
+    (told,) = one.run("rotate-key", "--wait", "30")
+    assert told["cluster_key"]["waiting"] == []
+    eventually(lambda: {held(node) for node in members} == {held(one)} != {before}, "all moved again", 30.0)
+    two.stop()
+    two.start()
+    two.wait_ready()
+    names = {node.name for node in members}
+    eventually(lambda: linked(two) == names - {two.name}, "it comes back by the key in its file", 60.0)
+    (done,) = two.run("audit")
+    assert "cluster key" in {row["subject"] for row in done["rows"]}
+
+
 def test_a_node_is_expelled_within_seconds_and_by_one_that_was_away_when_it_returns(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -38,6 +66,7 @@ def test_a_node_is_expelled_within_seconds_and_by_one_that_was_away_when_it_retu
         assert away.name in told["missing"]
         eventually(lambda: not any(gone.name in linked(n) for n in stay), "no link with it", 30.0)
         print(f"effective on {len(stay)} nodes {time.monotonic() - began:.1f} s after the verb began")
+        eventually(lambda: waiting(one) == [away.name], "all that are there have the new key", 30.0)
         gone.run("put", "users", "late", "{}")
         eventually(lambda: "expelled" in {a["code"] for a in gone.ask("sync")["alarms"]}, "it is told", 30.0)
         away.start()
@@ -47,6 +76,8 @@ def test_a_node_is_expelled_within_seconds_and_by_one_that_was_away_when_it_retu
         (told,) = away.run("members")
         (row,) = [row for row in told["members"] if row["node_id"] == gone.name]
         assert row["state"] == "expelled"
+        eventually(lambda: waiting(one) == [], "it has the new key, too", 30.0)
+        new_keys_count(cluster, (*stay, away), gone)
         one.run("put", "users", "after", "{}")
         eventually(lambda: away.document("users", "after") is not None, "the others go on", 30.0)
         assert all(node.document("users", "late") is None for node in (*stay, away))

@@ -73,6 +73,7 @@ class FakeTokens:
 
 
 class FakeSecrets:
+    ring = None
     """Resolves every secret but those of ``missing`` peers."""
 
     def __init__(self) -> None:
@@ -83,6 +84,9 @@ class FakeSecrets:
 
     def seal(self, node_id: str, oauth2: OAuth2, secret: str) -> str:
         raise AssertionError("the gateway seals nothing")
+
+    def resealed(self, node_id: str, oauth2: OAuth2) -> str | None:
+        return None
 
     def matches(self, node_id: str, oauth2: OAuth2, secret: str) -> bool:
         raise AssertionError("the gateway compares no secrets")

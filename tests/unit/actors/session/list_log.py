@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from entgldb.messages.model import Author, Entry, Vector
+from entgldb.storage.authorship.cluster_keys import Rotation
 from entgldb.storage.rules.results import Heard, LogRow
 
 ME, YOU, THIRD = "me/" + "0" * 32, "you/" + "1" * 32, "third/" + "2" * 32
@@ -67,6 +68,9 @@ class ListLog:
 
     def lacking(self) -> dict[str, int] | None:
         return self.lacks
+
+    def rotation(self) -> Rotation | None:
+        return None
 
     def expelled(self) -> frozenset[str]:
         return frozenset()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from entgldb.actors.ports import KeyRing
 from entgldb.actors.session.staging import Stage
 from entgldb.actors.session.writers import Writers
 from entgldb.actors.store.behaviour import StoreKeeper
@@ -38,6 +39,8 @@ NOW = 1_800_000_000_000
 class FakeSecrets:
     """Seals by writing the secret backwards: enough to see that nothing is stored in clear."""
 
+    ring: KeyRing | None = None
+
     def resolvable(self, node_id: str, oauth2: OAuth2) -> bool:
         return True
 
@@ -45,6 +48,9 @@ class FakeSecrets:
         if secret == "unsealable":
             raise SecretError("no cluster key here")
         return "sealed:v1:k:" + secret[::-1]
+
+    def resealed(self, node_id: str, oauth2: OAuth2) -> str | None:
+        return None
 
     def matches(self, node_id: str, oauth2: OAuth2, secret: str) -> bool:
         return oauth2.client_secret in (secret, "sealed:v1:k:" + secret[::-1])

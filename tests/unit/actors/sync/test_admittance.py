@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from entgldb.actors.sync import admittance
 from entgldb.actors.sync.behaviour import Sync
+from entgldb.actors.sync.members import admittance
 from entgldb.messages import codec, wire
 from entgldb.messages.administration import AcceptKey
 from entgldb.messages.client import CommitDone, Refused, Report, Status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from entgldb.actors.sync.lacking import ALARM_AFTER, LOOK_EVERY, Lacking
+from entgldb.actors.sync.members.lacking import ALARM_AFTER, LOOK_EVERY, Lacking
 from tests.support.fake_context import FakeContext
 from tests.unit.actors.session.list_log import THIRD, ListLog
 

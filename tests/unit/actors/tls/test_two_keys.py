@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,10 @@ def test_a_secret_sealed_under_an_older_key_opens_while_that_is_held(tmp_path: P
     file.write_bytes(BOTH.content)
     assert secrets.resolve("cloud-1", sealed) == Secret("hunter2")
     assert secrets.matches("cloud-1", sealed, "hunter2")
+    again = replace(sealed, client_secret=secrets.resealed("cloud-1", sealed) or "")
+    assert secrets.resealed("cloud-1", again) is None
+    assert secrets.resealed("cloud-2", sealed) is None, "it is another peer's"
     file.write_bytes(NEW_ONLY.content)
+    assert secrets.resolve("cloud-1", again) == Secret("hunter2")
     with pytest.raises(SecretError, match="another cluster key"):
         secrets.resolve("cloud-1", sealed)

@@ -9,6 +9,7 @@ from entgldb.actors.alarms import Alarms
 from entgldb.actors.behaviour import Context
 from entgldb.actors.nodes import read_documents, retired_origins
 from entgldb.actors.ports import LogReader
+from entgldb.actors.sync.members.key_watch import KeyWatch
 from entgldb.actors.sync.peer_link import PeerLink
 from entgldb.messages.errors import Reason, known_reason
 from entgldb.messages.limits import MEMBERS_MAX
@@ -27,6 +28,7 @@ SAID: Final = {
     Reason.WRONG_KEY: "its key is not the one pinned for it",
     Reason.EXPELLED: "it was expelled from the cluster",
     Reason.NOT_A_MEMBER: "a node was expelled, and nobody has let this one in since",
+    Reason.OLD_KEY: "the cluster has a new key, which was not made for it",
 }
 """Ends of links, as members say them, that an operator of this node has to hear of."""
 
@@ -51,6 +53,7 @@ class Admittance:
         """Why members have refused this very node, and the last of them."""
         self.expelled: frozenset[str] = frozenset()
         """Node ids, for good."""
+        self.keys = KeyWatch()
         self._known: set[str] = set()
         """Node ids of the list of members."""
         self._pins: dict[str, str] = {}
@@ -63,13 +66,19 @@ class Admittance:
     def begin(self, log: LogReader, ctx: Context) -> None:
         """This node is there again: it tells its own key, and knows what its file says."""
         self.learn(read_documents(log, NODES))
-        self.expelled = log.expelled()
+        self.look(log, ctx)
         if self._key:
             ctx.tell("node", KeyShown(self._key))
+
+    def look(self, log: LogReader, ctx: Context) -> None:
+        """At each heartbeat."""
+        self.expelled = log.expelled()
+        self.keys.look(log, self.expelled, ctx)
 
     def learn(self, nodes: Iterable[Mapping[str, Json]]) -> None:
         """The documents of ``_system_nodes`` as they stand."""
         known = list(nodes)
+        self.keys.nodes = known
         self.retired = retired_origins(known)
         self._known = {str(node.get("NodeId")) for node in known}
         self._pins = {str(node.get("NodeId")): key for node in known if (key := pinned_key(node))}
@@ -98,14 +107,19 @@ class Admittance:
         if name not in self._pins and len(self._met) < MEMBERS_MAX:
             self._met.setdefault(name, key)
         pinned = self._pins.get(name) or self._met.get(name, key)
-        if key == pinned:
+        if key == pinned and self.keys.admits(name, key, peer.under):
             return None
-        text = (
-            f"{name} shows key {key[:16]}, but {pinned[:16]} is pinned: another machine has its name,"
-            f" or it was made anew; if so: entgldb members --accept {name}"
-        )
-        self._note((name, key), Refused(Reason.WRONG_KEY, ctx.monotonic(), ctx.now_ms()), text)
-        return Reason.WRONG_KEY, text
+        reason, text = Reason.OLD_KEY, f"{name} comes by an old cluster key: entgldb invite --for {name}"
+        if key != pinned:
+            reason, text = (
+                Reason.WRONG_KEY,
+                (
+                    f"{name} shows key {key[:16]}, but {pinned[:16]} is pinned: another machine has its name,"
+                    f" or it was made anew; if so: entgldb members --accept {name}"
+                ),
+            )
+        self._note((name, key), Refused(reason, ctx.monotonic(), ctx.now_ms()), text)
+        return reason, text
 
     def was_told(self, peer: PeerLink, bye: Bye) -> None:
         """A peer has ended a link. Only a member of the cluster can know that we were retired."""
@@ -120,7 +134,7 @@ class Admittance:
     def report(self, own: Origin, ctx: Context) -> dict[str, Json]:
         """For ``status``."""
         retired = Reason.RETIRED in self.told or own in self.retired
-        return {"retired": retired, "refused": self.refused(ctx)}
+        return {"retired": retired, "refused": self.refused(ctx), "cluster_key": self.keys.report()}
 
     def refused(self, ctx: Context) -> list[Json]:
         """The machines that came lately and got no link."""

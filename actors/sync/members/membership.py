@@ -6,8 +6,8 @@ from entgldb.actors.behaviour import Context
 from entgldb.actors.nodes import read_documents, removed_clouds
 from entgldb.actors.ports import LogReader
 from entgldb.actors.session.members import Members, Unheard, shown
-from entgldb.actors.sync.admittance import Admittance
-from entgldb.actors.sync.lacking import Lacking
+from entgldb.actors.sync.members.admittance import Admittance
+from entgldb.actors.sync.members.lacking import Lacking
 from entgldb.messages.local.members import MembersHeard, RememberMembers, Settled
 from entgldb.messages.model import REMOTE_PEERS, node_of
 from entgldb.messages.schema import Json

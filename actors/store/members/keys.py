@@ -1,0 +1,160 @@
+"""A new key of the cluster: made by one node, sealed to each member, taken by each that hears of it.
+
+The key whose entry has the greatest stamp counts. So nodes that made one each without knowing of the other
+come to the same one.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from entgldb.actors.behaviour import ERROR, WARNING, Context
+from entgldb.actors.nodes import is_retired, read_documents
+from entgldb.actors.ports import KeyRing, Store
+from entgldb.actors.store.members.nodes import Writer
+from entgldb.actors.store.remote_peers import document
+from entgldb.messages import client
+from entgldb.messages.administration import Event, Happened, RotateKey
+from entgldb.messages.errors import InvalidError, NotAllowedError
+from entgldb.messages.local.members import NoteSelf, TendKey
+from entgldb.messages.model import KEYS, NODES, REMOTE_PEERS, node_of
+from entgldb.messages.remote_peers import RemotePeer, read_peer
+from entgldb.messages.schema import Message
+from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, Rotation, chain_in
+from entgldb.storage.rules.members import pinned_key
+
+SUBJECT: Final = "cluster key"
+"""In the audit log."""
+TEND_SECONDS: Final = 10.0
+"""A node waits so much longer than the one before it, in the order of names, to do what one has to do."""
+
+
+def rotate_key(keeper: Writer, message: RotateKey, ctx: Context) -> Message:
+    """Make a new key for everybody who is a member now."""
+    if keeper.secrets.ring is None:
+        raise NotAllowedError("no cluster key is used here", hint="ask a node of the LAN that runs")
+    return keeper.write(message.request, new_key(keeper, ctx), ctx, system=True)
+
+
+def new_key(keeper: Writer, ctx: Context, without: str = "") -> tuple[client.Write, ...]:
+    """The writes that give each member a new key; ``without``: a node that gets none."""
+    ring, store = keeper.secrets.ring, keeper.store
+    if ring is None:
+        return ()
+    own = node_of(store.origin)
+    key_id, key = ring.new()
+    out = {without, *store.expelled()}
+    members = {str(node.get("NodeId")): node for node in read_documents(store, NODES) if not is_retired(node)}
+    boxes = {name: str(node.get("Box", "")) for name, node in members.items()} | {own: ring.box}
+    sealed = {}
+    for name, box in boxes.items():
+        try:
+            text = "" if name in out else ring.seal(key, box, name)
+        except ValueError:  # it has said none: it runs an earlier release, or has not been linked since
+            ctx.log(
+                WARNING, f"{name} can be given no new cluster key: it has told nobody how to seal one to it"
+            )
+            continue
+        if text:
+            sealed[name] = {"Key": pinned_key(members.get(name, {})), "Sealed": text}
+    ctx.log(WARNING, f"a new cluster key, {key_id[:16]}, is made for {sorted(sealed)}")
+    held = ring.held()[0]
+    before = chain_in(store.get(KEYS, held)) or ((held, ""),)
+    chain = [*before, (key_id, ring.vouch(key_id))][-CHAIN_MAX:]
+    body = json.dumps({"By": own, "For": sealed, "Chain": chain}, separators=(",", ":")).encode()
+    older = [one for one, _ in store.documents(KEYS) if one not in ring.held()]
+    return (client.Write(KEYS, key_id, body), *(client.Write(KEYS, one, None) for one in older))
+
+
+def tend_key(keeper: Writer, message: TendKey, ctx: Context) -> Message:
+    """Make another key where one that is out has the present one; else seal the secrets of peers under it."""
+    writes = (
+        new_key(keeper, ctx)
+        if known_outside(keeper.store)
+        else tuple(client.Write(REMOTE_PEERS, peer.node_id, document(peer)) for peer in stale(keeper))
+    )
+    if not writes:
+        return client.Done()
+    return keeper.write(client.RequestId(ctx.random.randbytes(16), 0), writes, ctx, system=True)
+
+
+class Keys:
+    """Looks after the cluster key that counts."""
+
+    def __init__(self) -> None:
+        self._seen: object = None
+        """The state of keys and secrets in which this node last saw that something is to be done."""
+
+    def look(self, keeper: Writer, ctx: Context) -> None:
+        """Outside of any transaction: take the key that counts, or hold no other once nobody needs one."""
+        if keeper.secrets.ring is None:
+            return
+        try:
+            _take(keeper, keeper.secrets.ring, ctx)
+        except OSError as fault:
+            ctx.log(ERROR, f"the cluster key cannot be written, at the next look again: {fault.strerror}")
+        self._tend(keeper, ctx)
+
+    def _tend(self, keeper: Writer, ctx: Context) -> None:
+        """One node does it, the next in the order of names where it does not: two that expelled or rotated at
+        once did not know of each other, or secrets are sealed under an older key."""
+        store = keeper.store
+        rotation, out = store.rotation(), store.expelled()
+        key_id = "" if rotation is None else rotation.key_id
+        sealed_before = [peer.node_id for peer in stale(keeper)]
+        seen = key_id, out, sealed_before
+        if seen == self._seen or not (sealed_before or known_outside(store)):
+            return
+        self._seen = seen
+        nodes = [str(node.get("NodeId")) for node in read_documents(store, NODES) if not is_retired(node)]
+        rank = sum(name < node_of(store.origin) for name in nodes if name not in out)
+        ctx.after(rank * TEND_SECONDS, TendKey())
+
+
+def stale(keeper: Writer) -> list[RemotePeer]:
+    """Remote peers whose secret is sealed under an older key, with it sealed under the one that counts."""
+    found, ring, rotation = [], keeper.secrets.ring, keeper.store.rotation()
+    if ring is None or rotation is None or ring.held()[0] != rotation.key_id:
+        return []
+    for body in (body for _, body in keeper.store.documents(REMOTE_PEERS)):
+        try:
+            peer = read_peer(json.loads(body))
+        except InvalidError:
+            continue
+        sealed = None if peer.oauth2 is None else keeper.secrets.resealed(peer.node_id, peer.oauth2)
+        if sealed is not None:
+            found.append(peer.with_secret(sealed))
+    return found
+
+
+def known_outside(store: Store) -> bool:
+    """Whether the key that counts is known to one that was expelled."""
+    out, rotation = store.expelled(), store.rotation()
+    return bool(out) and (rotation is None or not out.isdisjoint(rotation.sealed))
+
+
+def _take(keeper: Writer, ring: KeyRing, ctx: Context) -> None:
+    store = keeper.store
+    rotation = store.rotation()
+    if rotation is None:
+        return
+    own, held = node_of(store.origin), ring.held()
+    if held[0] == rotation.key_id:
+        if len(held) > 1 and not (needed(store, rotation, ctx.now_ms()) or stale(keeper)):
+            ring.drop_older()
+        return
+    _, sealed = rotation.sealed.get(own, ("", ""))
+    if not ring.take(rotation.key_id, ring.open(sealed, rotation.key_id, own)):
+        return
+    ctx.log(WARNING, f"cluster key {rotation.key_id[:16]} of {rotation.by} counts here now")
+    ctx.tell("store", Happened(Event.KEY.value, SUBJECT, f"taken from {rotation.by}", key_id=rotation.key_id))
+    ctx.tell("store", NoteSelf())
+
+
+def needed(store: Store, rotation: Rotation, now_ms: int) -> bool:
+    """Whether a member may still need a key of before."""
+    nodes, expelled = read_documents(store, NODES), store.expelled()
+    out = expelled | {str(node.get("NodeId")) for node in nodes if is_retired(node)}
+    waiting = rotation.waits_for(nodes, out)
+    return rotation.is_open(waiting, expelled, now_ms) or any(name in rotation.sealed for name in waiting)

@@ -1,0 +1,66 @@
+"""Which key of the cluster counts, who has not taken it yet, and who may still come by an older one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from entgldb.actors.behaviour import Context
+from entgldb.actors.nodes import is_retired
+from entgldb.actors.ports import LogReader
+from entgldb.messages.model import node_of
+from entgldb.messages.schema import Json
+from entgldb.storage.authorship.cluster_keys import KEY_WINDOW_MS, Rotation
+
+
+class KeyWatch:
+    """By ``_system_keys`` and ``_system_nodes``.
+
+    A link under another key than the one that counts is admitted iff the one that counts was sealed for the
+    node and certificate at its other end, or the window is open. The window ends ``KEY_WINDOW_MS`` after the
+    key was made, or once each member has taken it, or once a node was expelled.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Mapping[str, Json]] = []
+        """The documents of ``_system_nodes``."""
+        self._rotation: Rotation | None = None
+        self._held = ""
+        """The id of the key that this node has taken."""
+        self._waiting: list[str] = []
+        self._open = True
+
+    def look(self, log: LogReader, expelled: frozenset[str], ctx: Context) -> None:
+        """At each heartbeat."""
+        self._rotation = rotation = log.rotation()
+        if rotation is None:
+            return
+        own = node_of(log.origin)
+        self._held = next(
+            (str(one.get("ClusterKey", "")) for one in self.nodes if one.get("NodeId") == own), ""
+        )
+        out = {*expelled, *(str(node.get("NodeId")) for node in self.nodes if is_retired(node))}
+        self._waiting = rotation.waits_for(self.nodes, out)
+        self._open = rotation.is_open(self._waiting, expelled, max(ctx.now_ms(), log.high_mark_ms()))
+
+    def admits(self, node_id: str, key: str, under: str) -> bool:
+        """Whether a node with this certificate may have a link that was made under a key of the cluster."""
+        rotation = self._rotation
+        if rotation is None or self._open or under in ("", rotation.key_id, self._held):
+            return True
+        return rotation.is_for(node_id, key)
+
+    def report(self) -> dict[str, Json] | None:
+        """For ``status``; None while the first key of the cluster counts."""
+        rotation = self._rotation
+        return (
+            None
+            if rotation is None
+            else {
+                "key": rotation.key_id,
+                "by": rotation.by,
+                "at_ms": rotation.at_ms,
+                "until_ms": rotation.at_ms + KEY_WINDOW_MS if self._open else None,
+                "held": self._held,
+                "waiting": list(self._waiting),
+            }
+        )

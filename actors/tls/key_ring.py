@@ -1,0 +1,99 @@
+"""Implements ``ports.KeyRing``: the cluster keys in their file, and the box in which a node gets new ones.
+
+The box is the base mode of HPKE (RFC 9180): X25519, HKDF-SHA256, AES-256-GCM. Its private key follows from
+the node's own key by HKDF (RFC 5869), so that it lies in no other file: a machine that has the name of the
+node, but not its key, cannot open it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, ClusterKeys, KeyFile
+from entgldb.actors.tls.attestation import CaOfCluster
+from entgldb.actors.tls.certificates import ca_keys, name_of
+from entgldb.actors.tls.key_files import KEY_NAME, make_key, read_key
+from entgldb.actors.tls.witness import CaWitness
+from entgldb.messages.model import Author, node_of
+from entgldb.messages.secret import Secret
+from entgldb.storage.file.durable import write_whole
+from entgldb.storage.rules.authorship import is_guest
+
+_SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+def id_of(key: Secret) -> str:
+    """The id of a cluster key: the public key of its CA, in hex."""
+    return ca_keys(ClusterKeys((key.reveal(),)))[0].hex()
+
+
+class FileRing:
+    """The keys of a node of the LAN."""
+
+    def __init__(self, directory: str | Path, file: KeyFile) -> None:
+        self._file = file
+        self._ca = CaOfCluster(lambda: file.keys)
+        self._witness = CaWitness(self._ca.authorities)
+        key_file = Path(directory) / KEY_NAME
+        own = read_key(key_file) or make_key(key_file)
+        secret = own.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        seed = HKDF(SHA256(), 32, salt=b"entgldb", info=b"box v1").derive(secret)
+        self._box = X25519PrivateKey.from_private_bytes(seed)
+
+    @property
+    def box(self) -> str:
+        """Follows from the node's own key."""
+        return self._box.public_key().public_bytes_raw().hex()
+
+    def held(self) -> tuple[str, ...]:
+        return tuple(key.hex() for key in ca_keys(self._file.keys))
+
+    def new(self) -> tuple[str, Secret]:
+        made = Secret(os.urandom(CLUSTER_KEY_BYTES))
+        return id_of(made), made
+
+    def seal(self, key: Secret, box: str, node_id: str) -> str:
+        public = X25519PublicKey.from_public_bytes(bytes.fromhex(box))
+        return _SUITE.encrypt(key.reveal(), public, self._bound_to(id_of(key), node_id)).hex()
+
+    def open(self, sealed: str, key_id: str, node_id: str) -> Secret | None:
+        try:
+            key = Secret(_SUITE.decrypt(bytes.fromhex(sealed), self._box, self._bound_to(key_id, node_id)))
+        except (InvalidTag, ValueError):
+            return None
+        return key if len(key) == CLUSTER_KEY_BYTES and id_of(key) == key_id else None
+
+    def take(self, key_id: str, key: Secret | None) -> bool:
+        keys = self._file.keys
+        found = None if key is None else key.reveal()
+        found = found or next((one for one in keys.keys if id_of(Secret(one)) == key_id), None)
+        if found is None:
+            return False
+        write_whole(self._file.path, keys.followed_by(found, name_of(keys)).content)
+        return True
+
+    def drop_older(self) -> None:
+        keys = self._file.keys
+        if len(keys.keys) > 1:
+            write_whole(self._file.path, keys.for_newcomer)
+
+    def vouch(self, key_id: str) -> str:
+        return self._ca.vouch(bytes.fromhex(key_id)).hex()
+
+    def renewed(self, author: Author) -> bytes | None:
+        guest = is_guest(author)
+        now = self._ca.attest(node_of(author.origin), author.public_key, guest=guest)
+        return None if now == author.attestation or not self._witness.attested(author) else now
+
+    def _bound_to(self, key_id: str, node_id: str) -> bytes:
+        return json.dumps(["entgldb cluster key v1", name_of(self._file.keys), key_id, node_id]).encode()

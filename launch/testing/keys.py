@@ -1,0 +1,98 @@
+"""The keys of simulated nodes: of their cluster, by which links are made, and their own."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Protocol
+
+from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, ClusterKeys
+from entgldb.actors.tls.attestation import CaOfCluster
+from entgldb.actors.tls.certificates import ca_keys, name_of
+from entgldb.actors.tls.witness import CaWitness
+from entgldb.launch.testing.world import World
+from entgldb.messages.model import Author, node_of
+from entgldb.messages.secret import Secret
+from entgldb.storage.rules.authorship import is_guest
+
+
+class Holder(Protocol):
+    """A node that holds keys, over all of its lives."""
+
+    name: str
+    word: str
+    taken: ClusterKeys | None
+    """Its cluster keys; None: the first one, made of ``word``."""
+    stolen_by: str
+    """Another machine that shows certificates of its name, by a key of its own; empty: there is none."""
+
+
+def keys_of(node: Holder) -> ClusterKeys:
+    """The cluster keys that a node holds."""
+    return node.taken or ClusterKeys((sha256(node.word.encode()).digest(),))
+
+
+def own_key(node: Holder) -> str:
+    """The key of its certificates."""
+    return sha256(f"certificates of {node.name} {node.stolen_by}".encode()).hexdigest()
+
+
+def common_key(dials: Holder, answers: Holder) -> str:
+    """The id of the newest key of the one that dials that the other side holds, too; empty: there is none."""
+    theirs = keys_of(answers).keys
+    return next((id_of(key) for key in keys_of(dials).keys if key in theirs), "")
+
+
+def id_of(key: bytes) -> str:
+    """The public key of its CA, in hex."""
+    return ca_keys(ClusterKeys((key,)))[0].hex()
+
+
+class VirtualRing:
+    """Implements ``ports.KeyRing``. A sealed key is a text that only the owner of the box reads."""
+
+    def __init__(self, node: Holder, world: World) -> None:
+        self._node, self._world = node, world
+        self._ca = CaOfCluster(lambda: keys_of(node))
+        self._witness = CaWitness(self._ca.authorities)
+
+    @property
+    def box(self) -> str:
+        """Follows from the node's own key."""
+        return sha256(f"box of {own_key(self._node)}".encode()).hexdigest()
+
+    def held(self) -> tuple[str, ...]:
+        return tuple(id_of(key) for key in keys_of(self._node).keys)
+
+    def new(self) -> tuple[str, Secret]:
+        made = self._world.random.randbytes(CLUSTER_KEY_BYTES)
+        return id_of(made), Secret(made)
+
+    def seal(self, key: Secret, box: str, node_id: str) -> str:
+        if not box:
+            raise ValueError("no box")
+        return f"{box}{key.reveal().hex()}"
+
+    def open(self, sealed: str, key_id: str, node_id: str) -> Secret | None:
+        key = bytes.fromhex(sealed.removeprefix(self.box)) if sealed.startswith(self.box) else b""
+        return Secret(key) if key and id_of(key) == key_id else None
+
+    def take(self, key_id: str, key: Secret | None) -> bool:
+        keys = keys_of(self._node)
+        known = (one for one in keys.keys if id_of(one) == key_id)
+        found = next(known, None) if key is None else key.reveal()
+        if found is None:
+            return False
+        self._node.taken = keys.followed_by(found, name_of(keys))
+        return True
+
+    def drop_older(self) -> None:
+        keys = keys_of(self._node)
+        self._node.taken = ClusterKeys(keys.keys[:1], name_of(keys))
+
+    def vouch(self, key_id: str) -> str:
+        return self._ca.vouch(bytes.fromhex(key_id)).hex()
+
+    def renewed(self, author: Author) -> bytes | None:
+        guest = is_guest(author)
+        now = self._ca.attest(node_of(author.origin), author.public_key, guest=guest)
+        return None if now == author.attestation or not self._witness.attested(author) else now

@@ -1,0 +1,88 @@
+"""The keys of a cluster that followed its first one, documents of ``_system_keys``: which counts, who has it.
+
+A document's key is the public key of the new CA, in hex: the header says it, so clouds hear of it by the
+gateway. Its body has the new key once for each member, sealed to that member alone, and never under another
+key of the cluster.
+
+    {"By": node, "For": {node: {"Key": pinned key of its certificates, "Sealed": hex}},
+     "Chain": [[public key of the first CA, ""], [of the next one, signature of the one before], ...]}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from entgldb.messages.model import Origin
+from entgldb.messages.schema import Json
+from entgldb.storage.rules.clock import ms_of
+
+KEY_ID: Final = re.compile(r"[0-9a-f]{64}")
+CHAIN_MAX: Final = 64
+"""CAs of one cluster that a new cloud is told, from the first one on."""
+_HEX: Final = re.compile(r"([0-9a-f]{2})*")
+KEY_WINDOW_MS: Final = 24 * 3600 * 1000
+"""After a new key was made others than those for whom it was sealed may come by an older one for so long."""
+
+
+class Rotation(NamedTuple):
+    """A key of the cluster that took the place of another."""
+
+    key_id: str
+    """The public key of its CA, in hex."""
+    by: str
+    """The node that made it."""
+    at_ms: int
+    """By the stamp of its entry."""
+    sealed: Mapping[str, tuple[str, str]]
+    """Node id -> the key of its certificates that was pinned then, and the cluster key sealed to it."""
+    chain: tuple[tuple[str, str], ...] = ()
+    """The public keys of the CAs up to this one, in hex, each with the signature of the one before it."""
+
+    def is_for(self, node_id: str, key: str) -> bool:
+        """Whether the cluster key was sealed for the node that shows certificates with ``key``."""
+        return self.sealed.get(node_id, ("", ""))[0] == key != ""
+
+    def waits_for(self, nodes: Iterable[Mapping[str, Json]], out: Iterable[str]) -> list[str]:
+        """The members that have not said that they hold the key; ``out``: those that are none any more."""
+        gone = set(out)
+        names = (str(node.get("NodeId")) for node in nodes if node.get("ClusterKey") != self.key_id)
+        return sorted(name for name in names if name not in gone)
+
+    def is_open(self, waiting: Iterable[str], expelled: Iterable[str], now_ms: int) -> bool:
+        """Whether others than those for whom the key was made may come by an older one: once a node was
+        expelled they may not, because that is how it would come under another name."""
+        return any(waiting) and not any(expelled) and now_ms < self.at_ms + KEY_WINDOW_MS
+
+
+def read_rotation(key_id: str, body: bytes, hlc: int) -> Rotation | None:
+    """The rotation that a document of the collection tells of; None where it is none."""
+    found = json.loads(body)
+    if not KEY_ID.fullmatch(key_id) or not isinstance(found, dict) or not isinstance(found.get("For"), dict):
+        return None
+    members = {name: one for name, one in found["For"].items() if isinstance(one, dict)}
+    sealed = {name: (str(one.get("Key")), str(one.get("Sealed"))) for name, one in members.items()}
+    return Rotation(key_id, str(found.get("By")), ms_of(hlc), sealed, chain_in(body))
+
+
+def chain_in(body: bytes | None) -> tuple[tuple[str, str], ...]:
+    """The chain of CAs in the body of a document; empty where there is none."""
+    found = {} if body is None else json.loads(body)
+    chain = found.get("Chain") if isinstance(found, dict) else None
+    pairs = (
+        [one for one in chain if isinstance(one, list) and len(one) == 2] if isinstance(chain, list) else []
+    )
+    good = [
+        (str(key), str(by)) for key, by in pairs if KEY_ID.fullmatch(str(key)) and _HEX.fullmatch(str(by))
+    ]
+    return tuple(good) if len(good) == len(pairs) else ()
+
+
+def newest(rows: Iterable[tuple[str, bytes, int, Origin]]) -> Rotation | None:
+    """The key that counts: of all that are known the one whose entry has the greatest (stamp, origin)."""
+    for key_id, body, hlc, _ in sorted(rows, key=lambda row: row[2:], reverse=True):
+        if (found := read_rotation(key_id, body, hlc)) is not None:
+            return found
+    return None

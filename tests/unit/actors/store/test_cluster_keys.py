@@ -1,0 +1,147 @@
+"""A new cluster key: made for the members, taken once it counts, and no other held once nobody needs one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from entgldb.actors.cluster_key import KEYS_MAX, ClusterKeys
+from entgldb.actors.store.members.keys import TEND_SECONDS
+from entgldb.launch.testing.edges import VirtualSecrets
+from entgldb.launch.testing.keys import VirtualRing, id_of, keys_of, own_key
+from entgldb.launch.testing.world import World
+from entgldb.messages.administration import ExpelNode, RotateKey
+from entgldb.messages.client import CommitDone, Refused, RequestId, Write
+from entgldb.messages.local.members import NoteSelf
+from entgldb.messages.model import KEYS, NODES
+from entgldb.messages.schema import Json
+from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, newest
+from tests.unit.actors.store.test_store_keeper import Bench
+
+
+class Member:
+    """A node that holds keys."""
+
+    word, stolen_by = "tests", ""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.taken: ClusterKeys | None = None
+
+
+class Rig(Bench):
+    def __init__(self) -> None:
+        super().__init__()
+        self.me, self.world = Member("n1"), World(1)
+        self.ring = VirtualRing(self.me, self.world)
+        self.keeper.secrets = VirtualSecrets(self.ring)
+        self.ctx.behaviour = self.keeper
+        self.ask(NoteSelf(own_key(self.me)))
+
+    def row(self, name: str, **more: Json) -> None:
+        """Another member tells of itself."""
+        member = Member(name)
+        told = {"NodeId": name, "Incarnation": "2" * 32, "Keys": {own_key(member): 5}, **more}
+        told.setdefault("Box", VirtualRing(member, self.world).box)
+        body = json.dumps(told).encode()
+        with self.store.group():
+            self.store.write(self.request(), [Write(NODES, name, body)], 0, system=True)
+
+    def rotate(self) -> dict[str, Any]:
+        (done,) = self.ask(RotateKey(self.request()))
+        assert isinstance(done, CommitDone)
+        self.ask(NoteSelf())
+        found: dict[str, Any] = json.loads(self.store.get(KEYS, self.ring.held()[0]) or b"{}")
+        return found
+
+    def own_row(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.store.get(NODES, "n1") or b"{}")
+        return found
+
+
+def test_a_new_key_is_made_for_each_member_and_taken_by_the_one_that_made_it() -> None:
+    rig = Rig()
+    first = rig.ring.held()[0]
+    assert rig.own_row()["ClusterKey"] == first
+    rig.row("n2")
+    rig.row("n3", Retired="2" * 32)
+    rig.row("n4", Box="")
+    made = rig.rotate()
+    assert sorted(made["For"]) == ["n1", "n2"]
+    assert made["For"]["n2"]["Key"] == own_key(Member("n2"))
+    assert rig.ring.held()[1:] == (first,), "n2 has not moved"
+    assert rig.own_row()["ClusterKey"] == rig.ring.held()[0]
+    # no body of the collection holds a key that is held, in clear
+    bodies = b"".join(body for _, body in rig.store.documents(KEYS))
+    opened = VirtualRing(Member("n2"), rig.world).open(made["For"]["n2"]["Sealed"], rig.ring.held()[0], "n2")
+    assert opened is not None
+    assert opened.reveal() == keys_of(rig.me).keys[0]
+    assert bodies.count(keys_of(rig.me).keys[0].hex().encode()) == len(made["For"])
+
+
+def test_an_older_key_is_dropped_once_each_member_has_moved() -> None:
+    rig = Rig()
+    rig.row("n2")
+    rig.rotate()
+    key_id = rig.ring.held()[0]
+    rig.row("n2", ClusterKey=key_id)
+    rig.ask(NoteSelf())
+    assert rig.ring.held() == (key_id,)
+
+
+def test_secrets_are_sealed_under_the_key_that_counts_before_an_older_one_is_dropped() -> None:
+    rig = Rig()
+    rig.ask(rig.cloud_peer(secret="hunter2"))
+    (before,) = rig.peers()
+    rig.rotate()
+    key_id = rig.ring.held()[0]
+    assert len(rig.ring.held()) == 2, "a secret needs the older one"
+    rig.ctx.run(TEND_SECONDS)
+    (after,) = rig.peers()
+    assert before != after
+    assert f"sealed:v1:{key_id}:" in str(after)
+    assert rig.ring.held() == (key_id,)
+
+
+def test_the_one_that_is_expelled_gets_no_key_in_the_same_transaction() -> None:
+    rig = Rig()
+    rig.row("n2")
+    rig.row("n3")
+    (done,) = rig.ask(ExpelNode(rig.request(), "n2"))
+    assert isinstance(done, CommitDone)
+    rotation = rig.store.rotation()
+    assert rotation is not None
+    assert sorted(rotation.sealed) == ["n1", "n3"]
+    assert rig.ring.held()[0] == rotation.key_id
+    assert len(done.written) == 2, "who is out, and the key"
+
+
+def test_only_the_newest_keys_are_kept_and_the_chain_of_cas_has_a_limit() -> None:
+    rig = Rig()
+    rig.row("n2")
+    first = rig.ring.held()[0]
+    for number in range(CHAIN_MAX + 2):
+        made = rig.rotate()
+        assert len(made["Chain"]) == min(number + 2, CHAIN_MAX)
+        assert (made["Chain"][0][0] == first) is (number + 2 <= CHAIN_MAX)
+    assert len(rig.ring.held()) == KEYS_MAX
+    assert len(rig.store.documents(KEYS)) <= KEYS_MAX + 1
+
+
+def test_of_several_keys_the_one_with_the_greatest_stamp_counts_in_whatever_order_they_came() -> None:
+    body = b'{"By": "n1", "For": {}}'
+    ids = [id_of(bytes([number]) * 32) for number in range(3)]
+    rows = [(ids[0], body, 7, "a/1"), (ids[1], body, 9, "a/1"), (ids[2], body, 9, "b/1")]
+    for order in (rows, rows[::-1], rows[1:] + rows[:1]):
+        found = newest(order)
+        assert found is not None
+        assert found.key_id == ids[2]
+    for nonsense in (b"[]", b"{}", b'{"For": 5}', b"7"):
+        assert newest([(ids[0], nonsense, 7, "a/1")]) is None
+    assert newest([("no key", body, 7, "a/1")]) is None
+
+
+def test_a_node_without_a_cluster_key_makes_none() -> None:
+    bench = Bench()
+    (refused,) = bench.ask(RotateKey(RequestId(b"c" * 16, 9)))
+    assert isinstance(refused, Refused)
