@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from entgldb.actors.line import Flow
     from entgldb.messages.model import Author
     from entgldb.messages.remote_peers import OAuth2
@@ -31,6 +33,9 @@ class Witness(Protocol):
 
     def attested(self, author: Author) -> bool:
         """Whether the CA of a cluster of ours says that the node of an origin has its key."""
+
+    def hear(self, cluster: str, ca_key: bytes, successors: Sequence[tuple[bytes, bytes]]) -> None:
+        """A member tells of the CAs of its cluster: each has signed the next one."""
 
 
 class ClusterCa(Protocol):

@@ -146,13 +146,14 @@ class Hello(Message):
     """How far apart the sender's heartbeats are; a link on which nothing comes for three of the slower side's
     is down."""
     ca_key: bytes = b""
-    """The public key of the cluster's first CA, gateway to cloud only: ``cluster`` is made from it."""
+    """The public key of the cluster's first CA: ``cluster`` is made from it. Between LAN nodes only where
+    others followed it."""
     announced: tuple[str, ...] = ()
     """The addresses at which others reach the sender, between LAN nodes: hints, where the address that the
     link shows and ``listen_port`` are not it."""
     successors: tuple[tuple[bytes, bytes], ...] = ()
-    """The public keys of the CAs that followed that of ``ca_key``, gateway to cloud only, each with the
-    signature of the one before it."""
+    """The public keys of the CAs that followed that of ``ca_key``, each with the signature of the one before
+    it."""
 
 
 @message(2, Channel.PEER)

@@ -27,8 +27,7 @@ def chain_of_cas(ca: ClusterCa | None, log: LogReader) -> tuple[bytes, tuple[tup
     rotation = log.rotation()
     if rotation is None or rotation.key_id != ca.public_key.hex() or not rotation.chain:
         return ca.public_key, ()
-    (first, _), *successors = rotation.chain
-    return bytes.fromhex(first), tuple((bytes.fromhex(key), bytes.fromhex(by)) for key, by in successors)
+    return rotation.cas
 
 
 class Vouching:

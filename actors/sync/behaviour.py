@@ -6,6 +6,8 @@ dialogue on an open link; the wire (``links.py``) moves the bytes.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from entgldb.actors.behaviour import INFO, Behaviour, Context
 from entgldb.actors.ports import Links, LogReader, SnapshotChunks, TokenChecker, Witness
 from entgldb.actors.session.claims import Carried
@@ -85,7 +87,7 @@ class Sync(Behaviour):
         self._carried = Carried(settings.node_id)
         self._cut = CutOff("cloud" if settings.role == "cloud" else "lan")
         self._life, self._duplicates = 0, Duplicates()
-        writers = Writers(settings.node_id, witness, log)
+        self._witness, writers = witness, Writers(settings.node_id, witness, log)
         self.sessions = Sessions("sync", settings, log, writers, chunks, self.count, cloud=self.in_cloud)
         self.membership = Membership(log, settings.cluster, cloud=self.in_cloud)
         self._spreading = Spreading(log, self.membership.members, self.sessions)
@@ -322,12 +324,13 @@ class Sync(Behaviour):
         if fault is not None:
             self._close(peer, *fault, ctx)
             return
-        if peer.inbound and not self.in_cloud:
-            self._say_hello(peer, ctx)
         if self.in_cloud:
             peer.bring(said.token, self._checker)
-        else:
-            self._settle(peer, ctx)
+            return
+        self._witness.hear(said.cluster, said.ca_key, said.successors)
+        if peer.inbound:
+            self._say_hello(peer, ctx)
+        self._settle(peer, ctx)
 
     def _on_credential(self, peer: PeerLink, brought: wire.Credential, ctx: Context) -> None:
         if not peer.may_bring_token(ctx.monotonic()):
@@ -405,7 +408,10 @@ class Sync(Behaviour):
         self.admittance.linked(peer.node_id)
 
     def _say_hello(self, peer: PeerLink, ctx: Context) -> None:
-        peer.greet(self.sessions.hello(ctx), self._links, self._life, self.settings)
+        rotation = None if self.in_cloud else self._log.rotation()
+        ca_key, successors = (b"", ()) if rotation is None else rotation.cas
+        hello = replace(self.sessions.hello(ctx), ca_key=ca_key, successors=successors)
+        peer.greet(hello, self._links, self._life, self.settings)
 
     # --- time --------------------------------------------------------------------------------------
 

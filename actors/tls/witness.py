@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from entgldb.messages.limits import SIGNATURE_BYTES
 from entgldb.messages.model import Author, node_of
+from entgldb.storage.authorship.cluster_keys import CHAIN_MAX
 from entgldb.storage.authorship.keys import is_signed
-from entgldb.storage.rules.authorship import GUEST_MARK, author_statement, cluster_of, is_guest
+from entgldb.storage.rules.authorship import (
+    GUEST_MARK,
+    author_statement,
+    cluster_of,
+    is_guest,
+    successor_statement,
+)
 
 
 class CaWitness:
@@ -16,6 +23,8 @@ class CaWitness:
     def __init__(self, authorities: Callable[[], Mapping[bytes, str]]) -> None:
         """``authorities``: the public key of a CA -> its cluster, as of now."""
         self._authorities = authorities
+        self._followed: dict[bytes, bytes] = {}
+        """The public key of a CA -> that of the one that has signed it."""
 
     @classmethod
     def of(cls, ca_key: bytes) -> CaWitness:
@@ -26,11 +35,31 @@ class CaWitness:
     def signed(self, public_key: bytes, statement: bytes, signature: bytes) -> bool:
         return is_signed(public_key, statement, signature)
 
+    def hear(self, cluster: str, ca_key: bytes, successors: Sequence[tuple[bytes, bytes]]) -> None:
+        """A peer tells of the CAs that followed one of ours, each signed by the one before.
+
+        They are believed as long as that one is: a node that was away can take what was written meanwhile.
+        """
+        signer = ca_key
+        for key, signature in successors[:CHAIN_MAX]:
+            if not is_signed(signer, successor_statement(cluster, key), signature):
+                return
+            if self._believed().get(signer) == cluster and len(self._followed) < CHAIN_MAX:
+                self._followed[key] = signer
+            signer = key
+
+    def _believed(self) -> dict[bytes, str]:
+        believed = dict(self._authorities())
+        for key, signer in self._followed.items():
+            if signer in believed:
+                believed.setdefault(key, believed[signer])
+        return believed
+
     def attested(self, author: Author) -> bool:
         """Whether one of the CAs says that the node of an origin has its key."""
         node_id, key, guest = node_of(author.origin), author.public_key, is_guest(author)
         signature, mark = author.attestation[:SIGNATURE_BYTES], author.attestation[SIGNATURE_BYTES:]
         return mark == (GUEST_MARK if guest else b"") and any(
             is_signed(ca_key, author_statement(cluster, node_id, key, guest=guest), signature)
-            for ca_key, cluster in self._authorities().items()
+            for ca_key, cluster in self._believed().items()
         )

@@ -41,6 +41,14 @@ class Rotation(NamedTuple):
     chain: tuple[tuple[str, str], ...] = ()
     """The public keys of the CAs up to this one, in hex, each with the signature of the one before it."""
 
+    @property
+    def cas(self) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
+        """The public key of the first CA, and of those that followed it, as ``Hello`` has them."""
+        if not self.chain:
+            return b"", ()
+        (first, _), *successors = self.chain
+        return bytes.fromhex(first), tuple((bytes.fromhex(key), bytes.fromhex(by)) for key, by in successors)
+
     def is_for(self, node_id: str, key: str) -> bool:
         """Whether the cluster key was sealed for the node that shows certificates with ``key``."""
         return self.sealed.get(node_id, ("", ""))[0] == key != ""

@@ -10,6 +10,7 @@ import pytest
 from entgldb.actors.store.members import keys
 from entgldb.actors.store.members.keys import Keys
 from entgldb.actors.sync.members.key_watch import KeyWatch
+from entgldb.actors.tls.witness import CaWitness
 from entgldb.launch.testing.keys import id_of, keys_of
 from entgldb.launch.testing.network import End, Weather
 from entgldb.messages.administration import ExpelNode, RotateKey
@@ -188,6 +189,29 @@ def test_links_stay_when_the_key_changes(histories: list[Rotating]) -> None:
     assert set(run.network.ends) == before
 
 
+def a_newcomer_makes_the_key_while_one_is_away(history: Rotating) -> None:
+    """The one that is away knows nothing of it, and its word for the writer is by the new key alone."""
+    run = history.run
+    history.away.crash()
+    newcomer = history.thief
+    newcomer.start()
+    run.world.run(20.0)
+    write = Client(run.world, newcomer, run.acks, keys=5, think=1.0)
+    write.write_now("before")
+    run.lan.append(newcomer)
+    history.order(newcomer, expels=False)
+    run.world.run(20.0)
+    write.write_now("after")
+    for node in run.lan:
+        node.clock.offset_ms += KEY_WINDOW_MS
+    run.world.run(2.0)
+    history.away.start()
+    run.world.run(40.0)
+    assert history.away.store.known("users", "before")
+    assert history.away.store.known("users", "after")
+    assert keys_of(history.away).keys == keys_of(newcomer).keys
+
+
 def let_in_where_nobody_had_heard(history: Rotating) -> None:
     """A machine with a copy of the first key comes to those who are cut off, and one member stays away."""
     run, (near, *_) = history.run, history.left()
@@ -196,6 +220,7 @@ def let_in_where_nobody_had_heard(history: Rotating) -> None:
         pair for node in run.lan if node is not history.judge for pair in ((node.name, history.judge.name),)
     } | {(history.judge.name, node.name) for node in run.lan}
     history.order(history.judge, expels=True)
+    run.world.run(2.0)
     history.thief.start()
     run.world.run(15.0)
     others = [node for node in history.left() if node not in (history.judge, history.away)]
@@ -219,7 +244,7 @@ def rivals(history: Rotating) -> None:
     history.until_nothing(history.differs, SETTLED_SECONDS)
 
 
-STORIES = (let_in_where_nobody_had_heard, rivals)
+STORIES = (let_in_where_nobody_had_heard, rivals, a_newcomer_makes_the_key_while_one_is_away)
 
 
 @pytest.mark.parametrize("story", STORIES)
@@ -237,12 +262,16 @@ def test_what_happens_to_those_who_had_not_heard(
         (STORIES[0], Rotation, "is_open", lambda key, waiting, expelled, now_ms: True),
         (STORIES[1], keys, "known_outside", lambda store: False),
         (STORIES[1], Keys, "look", lambda looking, keeper, ctx: None),
+        (STORIES[2], CaWitness, "hear", lambda witness, cluster, ca_key, successors: None),
+        (STORIES[2], Rotation, "is_for", lambda key, node_id, shown: False),
     ],
     ids=[
         "an old key is as good as the new one",
         "it is as good for all while one waits",
         "rivals are left as they are",
         "nobody takes a key",
+        "a key is not followed to the next one",
+        "one that was away comes too late",
     ],
 )
 def test_a_mistake_in_the_rule_is_noticed(
