@@ -78,6 +78,12 @@ NAMED_MAX: Final = 32
 """Versions that one entry names beside its parent; the next entry names those beyond."""
 ORIGINS_MAX: Final = 4096
 """Origins in one version vector."""
+RUNS_MAX: Final = 64
+"""Of each log so many of the entries that were the first since its writer had opened its file are kept."""
+RUNS_TOLD_MAX: Final = 40_000
+"""Of all logs together so many are told in a snapshot's head, which is one frame."""
+RUN_HASH_BYTES: Final = 8
+"""As much of the hash of such an entry is kept."""
 INCARNATIONS_RESERVED: Final = 64
 """Places of these that are kept for the node's own incarnations to come, whoever else brings origins."""
 TAKEN_MAX: Final = ORIGINS_MAX - INCARNATIONS_RESERVED

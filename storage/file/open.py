@@ -29,9 +29,9 @@ BUSY_MS: Final = 5_000
 """How long a writer waits for another process, such as an sqlite3 shell."""
 _CACHE_KIB: Final = 6_144
 _CHECK_CACHE_KIB: Final = 1_024
-_PART_OF_FORMAT: Final = (
+_PARTS_OF_FORMAT: Final = (
     "SELECT 1 FROM sqlite_master WHERE name = '_entgldb_heads' AND EXISTS"
-    " (SELECT 1 FROM pragma_table_info('_entgldb_origins') WHERE name = 'floor_hlc')"
+    " (SELECT 1 FROM sqlite_master WHERE name = '_entgldb_runs')"
 )
 """The newest parts of the newest format: files from before the release do not have them."""
 _CHECKPOINT_PAGES: Final = 4_000
@@ -217,7 +217,7 @@ def refuse_foreign(connection: sqlite3.Connection, name: str) -> None:
     owner = connection.execute("PRAGMA application_id").fetchone()[0]
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     unfinished = (owner, found) == (APPLICATION_ID, FORMAT) and not connection.execute(
-        _PART_OF_FORMAT
+        _PARTS_OF_FORMAT
     ).fetchone()
     if owner == DEVELOPMENT_ID or unfinished:
         raise ConfigError(

@@ -73,6 +73,9 @@ CREATE TABLE _entgldb_forks (
     id INTEGER PRIMARY KEY, origin INTEGER NOT NULL, seq INTEGER NOT NULL,
     ours BLOB NOT NULL, theirs BLOB NOT NULL, at_ms INTEGER NOT NULL
 );
+CREATE TABLE _entgldb_runs (
+    origin INTEGER NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (origin, seq)
+) WITHOUT ROWID;
 CREATE TABLE _entgldb_requests (
     id INTEGER PRIMARY KEY, client BLOB NOT NULL, counter INTEGER NOT NULL,
     at_ms INTEGER NOT NULL, answer BLOB NOT NULL, UNIQUE (client, counter)
@@ -139,6 +142,7 @@ CREATE VIEW _entgldb_now AS
 by the wall clock, from which on nobody shows the row's version, NULL where there is none. A row that has one
 and no body has expired.
 ``_entgldb_feed``: what change feeds walk, whether a row's last change was an entry of the log or not.
+``_entgldb_runs``: entries that were the first which their writer wrote since it had opened its file.
 ``_entgldb_ended``: logs that their own node has ended. ``_entgldb_incarnations``: all but the file's first.
 ``_entgldb_marks``: the vector at past times, so that the
 age of a log row is known. ``_entgldb_members``: the last word of every member.

@@ -120,6 +120,8 @@ class State:
     """Milliseconds, by the monotonic clock, for which a store has had the file open: data ages by it."""
     shown_ms: int = 0
     """The latest time that this node's own wall clock has shown, or that an operator has let in."""
+    run: Origin = field(default="", compare=False)
+    """The log in which something was written since the file was opened."""
     time_ms: int = field(default=0, compare=False)
     """The time, as far as this node knows it: a version whose moment is not later is not shown."""
     soonest_ms: int = field(default=0, compare=False)

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from entgldb.messages.limits import CONFLICTS_KEPT_MS_MAX, NAMED_MAX, SUCCESSORS_MAX
 from entgldb.messages.model import COLLECTIONS, Version
+from entgldb.storage.authorship import runs
 from entgldb.storage.file.collections import ensure_collection
 from entgldb.storage.file.state import GREW, Rows, State
 from entgldb.storage.log.evicting import evict
@@ -76,6 +77,7 @@ class Batch:
         self._log: list[list[Any]] = []
         self.request: bytes | None = None
         """The request whose first row the next one is."""
+        self._runs: list[tuple[int, int, bytes]] = []
         self._documents: list[tuple[Any, ...]] = []
         self.known: dict[tuple[str, str], Current | None] = {}
         """The versions that keys have now, of those that were looked up together or written since the last
@@ -155,6 +157,8 @@ class Batch:
         number = state.origins[origin].number
         row = [lsn, number, seq, digest, collection, key, raw, text, applied, signature, hlc, self.request, 0]
         self._log.append(row)
+        if seq == 1 or (header.optional and header.begins):
+            self._runs.append((number, seq, digest))
         self.request = None
         if origin == state.own and signature is None:
             state.unsigned += size
@@ -303,6 +307,8 @@ class Batch:
             before = connection.total_changes
             connection.executemany(_LOG, log)
             self._flush_documents()
+            if self._runs:
+                runs.note(connection, self._runs)
             self.flushed += connection.total_changes - before
             if log:
                 self.state.logged(_effect(log), {row[1]: (row[2], row[3], row[10]) for row in log})
@@ -316,18 +322,19 @@ class Batch:
         rows = (row if len(row) == _EXPIRING_COLUMNS else (*row, None) for row in self._documents)
         self.connection.executemany(_EXPIRING, rows)
 
-    def mark(self) -> tuple[int, int]:
+    def mark(self) -> tuple[int, int, int]:
         """How much was gathered, for ``back_to``."""
-        return len(self._log), len(self._documents)
+        return len(self._log), len(self._documents), len(self._runs)
 
-    def back_to(self, mark: tuple[int, int]) -> None:
+    def back_to(self, mark: tuple[int, int, int]) -> None:
         """Drop what was gathered since; the rest is written."""
-        del self._log[mark[0] :], self._documents[mark[1] :]
+        del self._log[mark[0] :], self._documents[mark[1] :], self._runs[mark[2] :]
         self.flush()
 
     def forget(self) -> None:
         """Drop what was gathered since the last flush."""
         self._log.clear()
+        self._runs.clear()
         self._documents.clear()
         self._bodies.clear()
         self._moments.clear()

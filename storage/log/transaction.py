@@ -54,7 +54,7 @@ class _Request:
         self.secured = False
         """Whether it has a savepoint of SQLite."""
         self.before: Moment
-        self.mark = (0, 0)
+        self.mark = (0, 0, 0)
         self.direct = 0
 
 

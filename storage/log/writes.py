@@ -17,6 +17,7 @@ from entgldb.messages.limits import (
     NAMED_MAX,
 )
 from entgldb.messages.model import Place, Version
+from entgldb.storage.authorship import runs
 from entgldb.storage.file.state import State
 from entgldb.storage.log import requests
 from entgldb.storage.log.append import Batch
@@ -188,6 +189,9 @@ class _Group:
         expires = 0
         if self.batch.state.lives or write.life_ms is not None or write.keeps_moment:
             expires = self._expires(write)
+        optional = expiring(expires)
+        if self.batch.state.run != self.origin:
+            optional += runs.begin(self.batch.state, self.origin, self.seq)
         header = Header(
             self.origin,
             self.seq,
@@ -200,7 +204,7 @@ class _Group:
             b"" if op == DELETE else digest(body),
             self.previous,
             tuple(seen[:NAMED_MAX]),
-            expiring(expires),
+            optional,
         )
         raw = encode(header)
         self._count(len(body), len(raw))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import BODY_BYTES_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Origin, Version
+from entgldb.storage.authorship import runs
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.file.state import State
 from entgldb.storage.log import unfit
@@ -172,6 +173,7 @@ def _cut(connection: sqlite3.Connection, state: State, origin: Origin, head: Hea
     connection.execute("DELETE FROM _entgldb_held WHERE origin = ?", behind[:1])
     state.held.discard(origin)
     state.move(origin, head)
+    runs.cut(connection, *behind)
     # an entry of another branch may come under its number
     state.unfit -= connection.execute(
         "DELETE FROM _entgldb_quarantine WHERE origin = ? AND seq > ?", behind

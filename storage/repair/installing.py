@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from entgldb.messages.errors import Reason
 from entgldb.messages.model import Origin
+from entgldb.storage.authorship import runs
 from entgldb.storage.file.faults import translating
 from entgldb.storage.file.strangers import Strangers
 from entgldb.storage.log import members
@@ -183,7 +184,8 @@ class Installing:
         waits for its proofs, or for a decision.
 
         Rows and vector of the snapshot would say what our branch has not seen. Where the giver has pruned its
-        own nobody can prove the fork, or choose ours: it is the end of our log, stamped later than theirs.
+        own nobody can prove the fork, or choose ours: it is the end of our log, from the first run on that
+        theirs does not know. (Stamps tell as much only where clocks have not gone back.)
         """
         connection, found = self._transaction.connection, dict[Origin, int]()
         for mark in head.marks:
@@ -194,12 +196,17 @@ class Installing:
                 "SELECT hash FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (known.number, mark.seq)
             ).fetchone()
             ours = known.head.hash if mark.seq == known.head.seq else row and row[0]
+            differs = ours is not None and ours != mark.head
+            apart = 0
+            if ours != mark.head:
+                apart = runs.parted(connection, known, mark.runs, mark.seq, differs=differs)
             # stamps grow along a chain
             later = mark.seq > known.head.seq and known.head.hlc >= mark.hlc
-            if not later and (ours == mark.head or (ours is None and not known.head.forked)):
+            if not (later or apart) and (ours == mark.head or (ours is None and not known.head.forked)):
                 # what is pruned here may have been of either branch
                 continue
             first = healing.first_ahead(connection, known.number, known.head.seq, mark.hlc)
+            first = min(first, apart or first)
             there = known.floor < first <= min(mark.seq, known.head.seq)
             if known.head.forked or mark.floor < mark.seq or not there:
                 return None

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from entgldb.messages.limits import HEADER_BYTES_MAX, MERGE_BYTES_MAX, NAMED_MAX
 from entgldb.messages.model import ENDED, Origin, Version
 from entgldb.messages.schema import Json
+from entgldb.storage.authorship import runs
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.rows import AND_ITSELF, composed, merge_row, read_operation, read_row, write_row
@@ -23,7 +24,7 @@ from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import Head
 from entgldb.storage.rules.clock import HLC_MAX
 from entgldb.storage.rules.ended import ending
-from entgldb.storage.rules.header import DELETE, MERGE, PUT, Header, decode, digest, encode, expiring
+from entgldb.storage.rules.header import BEGINS, DELETE, MERGE, PUT, Header, decode, digest, encode, expiring
 from entgldb.storage.rules.merging.accumulating import renamed, unaccumulated
 from entgldb.storage.rules.merging.changes import same, split, whole
 from entgldb.storage.rules.merging.row import Merging, absorb, read_merging
@@ -61,6 +62,8 @@ class Writer:
             # a clock ahead has stamped it: it lives as long as its writer had said
             moment = like.expires - clock.ms_of(like.hlc) + clock.ms_of(made.hlc)
             made = made._replace(optional=(*expiring(max(1, moment)), *made.optional[1:]))
+        kept = tuple(one for one in made.optional if one[0] != BEGINS)
+        made = made._replace(optional=tuple(sorted((*kept, *runs.begin(state, self.new, seq)))))
         raw = encode(made)
         self.head = Head(seq, digest(raw), self.head.forked, made.hlc)
         self.written += 1
@@ -183,6 +186,7 @@ class Tail:
         forget_log(self.connection, state, self.number, self.covered.seq, state.origins[self.old].head.seq)
         forked = state.origins[self.old].head.forked
         state.move(self.old, self.covered._replace(forked=forked))
+        runs.cut(self.connection, self.number, self.covered.seq)
 
     def _end_of_group(self, seq: int, otherwise: Head) -> Head:
         """The end of the transaction of entry ``seq``: a node that has an entry has its whole transaction."""

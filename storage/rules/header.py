@@ -36,6 +36,8 @@ OPTIONAL_NUMBER_MAX: Final = 65_535
 """The greatest number of an optional field."""
 EXPIRES: Final = 1
 """The optional field with the moment from which on nobody shows the version, an integer."""
+BEGINS: Final = 2
+"""The optional field of its writer's first entry since the file was opened; its value, 1, means nothing."""
 Optional = int | str | bytes
 _FIELDS: Final = 12
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}/[0-9a-f]{32}")
@@ -80,6 +82,11 @@ class Header(NamedTuple):
             return 0
         moment = self.optional[0][1]
         return moment if type(moment) is int and self.op != DELETE else 0
+
+    @property
+    def begins(self) -> bool:
+        """Whether its writer had just opened its file."""
+        return self.seq == 1 or any(number == BEGINS for number, _ in self.optional)
 
     @property
     def named(self) -> frozenset[Version]:

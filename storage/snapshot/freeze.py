@@ -15,6 +15,7 @@ from typing import Any, Final
 from entgldb.messages.errors import EntglError
 from entgldb.messages.local.snapshots import SnapshotWritten
 from entgldb.messages.model import Origin
+from entgldb.storage.authorship import runs
 from entgldb.storage.log.recorded import is_outdated, vouches
 from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.rules.comparing.chunks import CONFLICTS, DOCUMENTS, Mark, Preface
@@ -129,7 +130,10 @@ def _head(source: sqlite3.Connection) -> tuple[Preface, dict[int, int]]:
     ).fetchall()
     # in no document: a receiver without the system collections has to hear of them, too
     ends: dict[Origin, int] = dict(source.execute("SELECT origin, seq FROM _entgldb_ended").fetchall())
-    marks = [Mark(*row[1:], end=_end(ends.pop(row[1], None), row[2])) for row in rows]
+    begun = runs.of_all(source, len(rows))
+    marks = [
+        Mark(*row[1:], end=_end(ends.pop(row[1], None), row[2]), runs=begun.get(row[0], ())) for row in rows
+    ]
     marks += [Mark(origin, 0, b"", 0, 0, end=seq) for origin, seq in ends.items()]
     return Preface(tuple(marks), clock, vouches(source)), {row[0]: place for place, row in enumerate(rows)}
 

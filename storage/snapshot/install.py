@@ -15,7 +15,7 @@ from typing import Final
 
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import SYSTEM_PREFIX, Origin, Vector, Version
-from entgldb.storage.authorship import authors
+from entgldb.storage.authorship import authors, runs
 from entgldb.storage.file.collections import ensure_collection
 from entgldb.storage.file.scratch import empty
 from entgldb.storage.file.state import State, soonest
@@ -303,6 +303,7 @@ class Merger:
                 state.raise_floor(mark.name, mark.seq, mark.hlc)
                 self.changes[mark.name] = (mark.seq, mark.head)
                 forget_log(self.connection, state, number, 0, mark.seq)
+                runs.replace(self.connection, number, mark.runs)
                 self._release(mark, number)
         state.clock = clock.advance(state.clock, self.head.clock)
         # tombstones that the sender had collected are not in the snapshot; other nodes may have their

@@ -1,10 +1,10 @@
 """A snapshot as it travels: bounded, numbered chunks of rows, so that a broken one goes on at the last.
 
 Chunk 0 is the head: ``[1, origins, clock, system]``, an origin being ``[name, seq, head hash, floor,
-stamp of the head, public key, attestation]``. The others are ``[kind, first, rows]``; rows name their origin
-by its place in the head and are numbered from ``first`` on. A large row that makes such a chunk too long
-travels as ``[2, left, piece]``: the chunks that follow each other down to ``left`` 0 hold the pieces. The id
-of a snapshot is made of the digests of all its chunks: equal ids are equal bytes.
+stamp of the head, public key, attestation, end, runs]``. The others are ``[kind, first, rows]``; rows name
+their origin by its place in the head and are numbered from ``first`` on. A large row that makes such a chunk
+too long travels as ``[2, left, piece]``: the chunks that follow each other down to ``left`` 0 hold the
+pieces. The id of a snapshot is made of the digests of all its chunks: equal ids are equal bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from entgldb.messages.limits import (
     ORIGINS_MAX,
     PACK_BYTES,
     ROW_BYTES_MAX,
+    RUN_HASH_BYTES,
+    RUNS_MAX,
     SIGNATURE_BYTES,
 )
 from entgldb.messages.model import Author, Origin, Vector, check_collection, check_key
@@ -56,6 +58,9 @@ class Mark(NamedTuple):
     attestation: bytes = b""
     end: int | None = None
     """The seq behind which its own node has ended the log; None: it has not."""
+    runs: Sequence[tuple[int, bytes]] = ()
+    """Seq, and the beginning of the hash, of the newest entries that were their writer's first since it had
+    opened its file; ascending."""
 
 
 class Preface(NamedTuple):
@@ -209,8 +214,8 @@ def _checked(row: Any, kind: int, head: Preface, names: set[str]) -> str | None:
 
 
 def _mark(item: Any) -> Mark:
-    _need(type(item) is list and len(item) == 8, "origin")
-    name, seq, head, floor, hlc, public_key, attestation, end = item
+    _need(type(item) is list and len(item) == 9, "origin")
+    name, seq, head, floor, hlc, public_key, attestation, end, runs = item
     _need(
         type(name) is str and 0 < len(name) <= 128 and type(head) is bytes and len(head) in (0, 32), "origin"
     )
@@ -222,7 +227,19 @@ def _mark(item: Any) -> Mark:
     )
     _need(end is None or (type(end) is int and seq <= end <= SEQ_MAX), "end of a log")
     _need(public_key == b"" or fits(Author(name, public_key, attestation)), "public key")
-    return Mark(name, seq, head, floor, hlc, public_key, attestation, end)
+    return Mark(name, seq, head, floor, hlc, public_key, attestation, end, _runs(runs, seq))
+
+
+def _runs(items: Any, head: int) -> tuple[tuple[int, bytes], ...]:
+    _need(type(items) is list and len(items) <= RUNS_MAX, "list of runs")
+    before = 0
+    for item in items:
+        _need(type(item) is list and len(item) == 2, "run")
+        seq, digest = item
+        _need(type(seq) is int and before < seq <= head, "run")
+        _need(type(digest) is bytes and len(digest) == RUN_HASH_BYTES, "run")
+        before = seq
+    return tuple((seq, digest) for seq, digest in items)
 
 
 def _packed(items: list[Any]) -> bytes:

@@ -176,7 +176,7 @@ def test_a_newer_format_is_refused_and_left_alone(directory: Path) -> None:
     [
         f"PRAGMA application_id = {DEVELOPMENT_ID}",
         "DROP VIEW _entgldb_heads",
-        "ALTER TABLE _entgldb_origins RENAME COLUMN floor_hlc TO another",
+        "DROP TABLE _entgldb_runs",
     ],
 )
 def test_a_file_from_before_the_first_release_is_refused(directory: Path, change: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from entgldb.messages.client import FieldOperation, Write
 from entgldb.messages.errors import Reason
+from entgldb.messages.limits import RUNS_MAX
 from entgldb.messages.model import Entry
 from entgldb.storage.repair.copies import read_copy
 from tests.support.merging import install_whole
@@ -16,8 +17,9 @@ from tests.unit.storage.snapshot.test_snapshots import NOW, Side
 LATER = NOW + 100
 
 
-def branches(before: int, after: int) -> tuple[Side, Side]:
-    """The writer after its roll-back, and who has what it had written before, pruned."""
+def branches(before: int, after: int, then: int = LATER) -> tuple[Side, Side]:
+    """The writer after its roll-back, and who has what it had written before, pruned; ``then``: the time by
+    the clock of the writer after it."""
     writer, again, giver = Side("x"), Side("x"), Side("giver")
     for side in (writer, again):
         side.put("common", "c")
@@ -26,18 +28,25 @@ def branches(before: int, after: int) -> tuple[Side, Side]:
         writer.put(f"old{number}", "theirs", now=NOW + 2)
     writer.give(giver)
     forget(giver.store, tombstones=True)
-    again.put("both", "ours", now=LATER)
+    opened(again)
+    again.put("both", "ours", now=then)
     for number in range(after):
-        again.put(f"new{number}", "ours", now=LATER)
+        again.put(f"new{number}", "ours", now=then)
     return again, giver
 
 
+def opened(side: Side) -> None:
+    """Its file is closed and opened."""
+    side.store.state.run = ""
+
+
+@pytest.mark.parametrize("then", [LATER, NOW - 1_000], ids=["clock goes on", "clock goes back"])
 @pytest.mark.parametrize("owner", [True, False])
 @pytest.mark.parametrize(("before", "after"), [(0, 2), (1, 1), (2, 0)])
 def test_a_branch_that_nobody_can_prove_any_more_is_kept_as_writes_that_lost(
-    before: int, after: int, *, owner: bool
+    before: int, after: int, then: int, *, owner: bool
 ) -> None:
-    taker, giver = branches(before, after)
+    taker, giver = branches(before, after, then)
     old = taker.store.origin
     if not owner:
         writer, taker = taker, Side("taker")
@@ -65,15 +74,62 @@ def test_a_branch_that_nobody_can_prove_any_more_is_kept_as_writes_that_lost(
     assert (giver.shows(), giver.rivals()) == (taker.shows(), [])
 
 
-def test_a_branch_whose_stamps_are_not_the_later_ones_is_not_taken_for_the_end_of_our_log() -> None:
+def test_a_branch_that_no_run_and_no_stamp_tells_of_is_not_taken_for_the_end_of_our_log() -> None:
+    """The memory of a machine and its clock have gone back with its disk."""
+    again, giver = branches(2, 2, NOW - 1_000)
+    with again.store.group():
+        again.store.connection.execute("DELETE FROM _entgldb_runs WHERE seq > 1")
+    before = (again.shows(), again.store.vector())
+    assert send(giver.store, again.store, LATER).refused == Reason.QUARANTINED.value
+    assert (again.shows(), again.store.vector()) == before
+
+
+def test_of_two_logs_that_part_in_their_first_entry_all_of_ours_is_the_branch() -> None:
     writer, again, giver = Side("x"), Side("x"), Side("giver")
     writer.put("k", "theirs", now=LATER)
     writer.give(giver)
     forget(giver.store, tombstones=True)
     again.put("k", "ours")
-    before = (again.shows(), again.store.vector())
-    assert send(giver.store, again.store, LATER).refused == Reason.QUARANTINED.value
-    assert (again.shows(), again.store.vector()) == before
+    assert send(giver.store, again.store, LATER).refused == ""
+    assert (again.shows(), again.rivals()) == ({"k": "theirs"}, ["ours"])
+
+
+@pytest.mark.parametrize("theirs", [1, RUNS_MAX, RUNS_MAX + 3])
+@pytest.mark.parametrize("ours", [RUNS_MAX - 1, RUNS_MAX, RUNS_MAX + 9])
+def test_a_branch_that_parted_before_all_runs_that_are_known_is_all_that_is_not_pruned(
+    ours: int, theirs: int
+) -> None:
+    writer, again, giver = Side("x"), Side("x"), Side("giver")
+    for side, runs, name in ((writer, theirs, "theirs"), (again, ours, "ours")):
+        side.put("common", "c")
+        side.put("both", "b")
+        for number in range(runs):
+            opened(side)
+            side.put(f"{name}{number}", name, now=NOW - 1_000)
+            side.put("both", name, now=NOW - 1_000)
+    writer.give(giver)
+    forget(giver.store, tombstones=True)
+    assert send(giver.store, again.store, NOW).refused == ""
+    wanted = {f"theirs{number}": "theirs" for number in range(theirs)}
+    wanted |= {f"ours{number}": "ours" for number in range(ours)}
+    assert again.shows() == {"common": "c", "both": "theirs", **wanted}
+    assert again.rivals() == ["ours"]
+
+
+def test_a_log_that_is_merely_behind_is_no_branch() -> None:
+    """However often its writer has opened its file, and whatever its clock said."""
+    writer, giver, taker = Side("x"), Side("giver"), Side("taker")
+    for number in range(3 * RUNS_MAX):
+        opened(writer)
+        writer.put(f"k{number}", "n", now=NOW - number)
+        if number % 10 == 5:
+            writer.give(taker)
+    writer.give(giver)
+    forget(giver.store, tombstones=True)
+    assert send(giver.store, taker.store, NOW).refused == ""
+    assert (taker.shows(), taker.rivals()) == (writer.shows(), [])
+    rows = taker.store.connection.execute("SELECT count(*), min(seq) FROM _entgldb_runs")
+    assert rows.fetchone() == (RUNS_MAX, 2 * RUNS_MAX + 1)
 
 
 def test_a_deleted_key_of_the_branch_is_shown_by_who_has_forgotten_the_delete_and_by_who_has_not() -> None:
