@@ -8,7 +8,7 @@ a transaction does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from entgldb.actors.behaviour import Context
@@ -138,6 +138,9 @@ class Stage:
     def _add(self, one: Staged, writers: Writers, ctx: Context, count: Callable[[Reason], None]) -> None:
         origin = one.origin
         before = self._tails.get(origin)
+        if before is not None and not _follows(one, before):
+            self._let_go(writers.had())
+            before = self._tails.get(origin)
         if before is None:
             if origin in self._refused or writers.author(origin, self._named.get(origin)) is None:
                 self._refuse(origin, ctx, count)
@@ -154,6 +157,13 @@ class Stage:
         count(Reason.NOT_ATTESTED)
         if len(self._refused) < ORIGINS_MAX:
             self._refused.setdefault(origin, ctx.monotonic() + REFUSED_SECONDS)
+
+    def _let_go(self, had: Mapping[Origin, int]) -> None:
+        """What others have brought meanwhile waits no longer: the sender has heard of it, and skips it."""
+        kept = [one for one in self._waiting[: self._carried] if one.header.seq > had.get(one.origin, 0)]
+        self._waiting[: self._carried] = kept
+        self._carried = len(kept)
+        self._tails = {one.origin: one for one in self._waiting}
 
     def _begin_anew(self, one: Staged, before: Staged) -> None:
         """The sender has begun again with what we do not have: all that waits comes once more.

@@ -8,6 +8,7 @@ from entgldb.actors.ports import LogReader, Witness
 from entgldb.messages.errors import ProtocolError
 from entgldb.messages.limits import ORIGINS_MAX
 from entgldb.messages.model import Author, Entry, Origin, node_of
+from entgldb.storage.rules import vector as vectors
 from entgldb.storage.rules.authorship import fits, head_statement, is_guest
 from entgldb.storage.rules.ended import ended_by
 from entgldb.storage.rules.header import Header, decode, digest
@@ -39,6 +40,10 @@ class Writers:
                 self._known.clear()
             self._known[origin] = found
         return found
+
+    def had(self) -> dict[Origin, int]:
+        """Origin -> seq up to which our file has its log, or holds it back."""
+        return vectors.covered_by_any((vectors.seqs(self._log.vector()), self._log.held()))
 
     def may_end(self, header: Header) -> bool:
         """Whether an entry ends no log, or one that its writer may end: a guest ends none of a member."""

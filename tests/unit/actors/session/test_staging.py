@@ -62,7 +62,8 @@ class Rig:
 
     def __init__(self) -> None:
         self.stage, self.counted, self.ctx = Stage(), list[Reason](), FakeContext()
-        self.writers = Writers("n", CaWitness.of(ca_key_of("tests")), ListLog())
+        self.log = ListLog()
+        self.writers = Writers("n", CaWitness.of(ca_key_of("tests")), self.log)
 
     def take(self, some: tuple[Entry, ...], recorded: tuple[int, ...] = ()) -> HandedOn:
         authors = (WRITER.author, OTHER.author)
@@ -87,6 +88,36 @@ def test_a_sender_may_begin_again_with_what_waits() -> None:
     some, rig = entries(6, group_size=3), Rig()
     assert rig.take(some[:2]).entries == ()
     assert rig.take(some).entries == without_signatures(some[:3]) + some[3:]
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_sender_may_skip_what_another_has_brought_meanwhile(*, held: bool) -> None:
+    some, rig = entries(6, group_size=3), Rig()
+    assert rig.take(some[:2]).entries == ()
+    if held:
+        rig.log.held_back[ORIGIN] = 3
+    else:
+        for _ in range(3):
+            rig.log.add(ORIGIN)
+    ready = rig.take(some[3:])
+    assert (ready.entries, ready.fault, rig.counted) == (some[3:], "", [])
+
+
+def test_a_sender_may_begin_again_behind_what_another_has_brought_meanwhile() -> None:
+    brought, some, rig = entries(3, group_size=3), entries(3, group_size=3, writer=OTHER), Rig()
+    assert rig.take((*brought[:2], *some[:2])).entries == ()
+    for _ in range(3):
+        rig.log.add(ORIGIN)
+    ready = rig.take(some)
+    assert (ready.entries, ready.fault, rig.counted) == (some, "", [])
+
+
+def test_a_sender_that_skips_what_nobody_has_brought_is_refused() -> None:
+    some, rig = entries(6, group_size=3), Rig()
+    assert rig.take(some[:2]).entries == ()
+    rig.log.add(ORIGIN)
+    ready = rig.take(some[3:])
+    assert (ready.entries, ready.fault) == ((), "bad-entry")
 
 
 def test_a_cause_that_waits_behind_what_was_forged_is_not_forgotten() -> None:
