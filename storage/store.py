@@ -165,13 +165,13 @@ class Store(LogQueries):
     def last_lsn(self) -> int:
         return self.state.lsn
 
-    def live(self, seconds: float, shown_ms: int = 0) -> None:
+    def live(self, seconds: float, shown_ms: int = 0, believed_ms: int = 0) -> None:
         """Let this file grow older: ``seconds`` of the monotonic clock have passed since some beginning.
 
-        ``shown_ms``: the time of the wall clock, where it is not known to be wrong. The next group keeps
-        both.
+        ``shown_ms``: the time of the wall clock, where it is not known to be wrong; ``believed_ms``: the same
+        without a leap that has not lasted yet. The next group keeps all.
         """
-        self.transaction.age.live(seconds, shown_ms)
+        self.transaction.age.live(seconds, shown_ms, believed_ms)
 
     def answered(self, request: RequestId, writes: Sequence[Write] = ()) -> requests.Answer | None:
         """The answer this request id already had. Raises EntglError unknown-outcome if too old to know,

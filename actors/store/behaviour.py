@@ -19,7 +19,7 @@ from entgldb.actors.store import peers as store_peers
 from entgldb.actors.store.auditing import auditor
 from entgldb.actors.store.auditing.behalf import meant
 from entgldb.actors.store.compacting import REST, Compacting, Resting
-from entgldb.actors.store.gates.clock_gate import OFF, ClockGate, Expiry
+from entgldb.actors.store.gates.clock_gate import ClockGate, Expiry
 from entgldb.actors.store.gates.disk_gate import DiskGate
 from entgldb.actors.store.gates.pauses import PAUSE, Pauses
 from entgldb.actors.store.indexing import requests as indexes
@@ -137,7 +137,7 @@ class StoreKeeper(Behaviour):
         queue, self._queue = self._let_in(self._queue, ctx), []
         if not queue:
             return
-        self.store.live(ctx.monotonic(), self._shown_ms(ctx))
+        self.store.live(ctx.monotonic(), *self._clock.shown(ctx))
         before, self._own_last = self.store.last_lsn(), 0
         answers: Answers = []
         for upkeep, together in groupby(queue, key=lambda one: REQUESTS[type(one[1])].upkeep):
@@ -159,10 +159,6 @@ class StoreKeeper(Behaviour):
         if any(REQUESTS[type(message)].touches_system(message) for _, message in queue):
             self._tell_system(ctx)
         self._expiry.look(self.store, ctx)
-
-    def _shown_ms(self, ctx: Context) -> int:
-        """The time of the wall clock; 0 where it is known to be wrong."""
-        return 0 if self._clock.state(ctx) == OFF else ctx.now_ms()
 
     def _committed(self, queue: Queue, ctx: Context) -> Answers:
         """One transaction, and what to answer to each of its requests."""
@@ -370,7 +366,7 @@ class StoreKeeper(Behaviour):
         return client.Done()
 
     def hide_expired(self, message: HideExpired, ctx: Context) -> Message:
-        self._expiry.looked(self.store.expire(self._shown_ms(ctx)))
+        self._expiry.looked(self.store.expire(self._clock.shown(ctx).believed_ms))
         return client.Done()
 
     def write(

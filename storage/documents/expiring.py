@@ -14,6 +14,7 @@ from entgldb.storage.log.append import Batch
 from entgldb.storage.log.prune import STEP_BYTES, STEP_ROWS
 from entgldb.storage.log.rows import read_row, write_row
 from entgldb.storage.log.transaction import Transaction
+from entgldb.storage.rules import clock
 from entgldb.storage.rules.merging.row import loser_of
 
 _DUE: Final = (
@@ -31,12 +32,15 @@ _CONFLICTS: Final = (
 def expire(transaction: Transaction, now_ms: int) -> int:
     """Hide what has expired, a bounded step of it; how many documents and conflicts.
 
-    ``now_ms``: of the wall clock, 0 where that is known to be wrong; what most clocks have shown counts too.
+    ``now_ms``: of the wall clock without a leap that has not lasted yet, 0 where it is known to be wrong;
+    what most clocks have shown counts too.
     """
     transaction.need_group()
     state, connection = transaction.state, transaction.connection
     batch = Batch(connection, state)
-    state.time_ms = max(state.time_ms, members.known_ms(connection, state, now_ms))
+    state.time_ms = max(state.time_ms, now_ms)
+    others = members.clocks_shown(connection, state.own, state.lived_ms)
+    state.time_ms = clock.known_ms(state.time_ms, [state.time_ms, *others])
     if not 0 < state.soonest_ms <= state.time_ms:
         return 0
     hidden, size = list[tuple[int, int]](), 0

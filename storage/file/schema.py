@@ -28,7 +28,8 @@ CREATE TABLE _entgldb_state (
     documents INTEGER NOT NULL, entries INTEGER NOT NULL, conflicts INTEGER NOT NULL,
     pruned_lsn INTEGER NOT NULL DEFAULT 0, collected_lsn INTEGER NOT NULL DEFAULT 0,
     collected_hlc INTEGER NOT NULL DEFAULT 0, log_bytes INTEGER NOT NULL DEFAULT 0,
-    lived_ms INTEGER NOT NULL DEFAULT 0, shown_ms INTEGER NOT NULL DEFAULT 0, saves INTEGER NOT NULL DEFAULT 0
+    lived_ms INTEGER NOT NULL DEFAULT 0, shown_ms INTEGER NOT NULL DEFAULT 0,
+    time_ms INTEGER NOT NULL DEFAULT 0, saves INTEGER NOT NULL DEFAULT 0
 );
 INSERT INTO _entgldb_state (id, clock, lsn, documents, entries, conflicts) VALUES (1, 0, 0, 0, 0, 0);
 CREATE TABLE _entgldb_origins (
@@ -126,7 +127,8 @@ CREATE VIEW _entgldb_heads AS
 CREATE VIEW _entgldb_now AS
     SELECT max(s.clock, ifnull(t.clock, 0)) AS clock, ifnull(t.lsn, s.lsn) AS lsn,
         s.documents + t.grew AS documents, s.entries + t.entries AS entries, s.conflicts, s.pruned_lsn,
-        s.collected_lsn, s.collected_hlc, s.log_bytes + t.log_bytes AS log_bytes, s.lived_ms, s.shown_ms
+        s.collected_lsn, s.collected_hlc, s.log_bytes + t.log_bytes AS log_bytes, s.lived_ms, s.shown_ms,
+        s.time_ms
     FROM _entgldb_state s CROSS JOIN (
         SELECT max(hlc) AS clock, max(lsn) AS lsn, ifnull(sum(grew), 0) AS grew, count(*) AS entries,
             ifnull(sum(length(header) + ifnull(length(body), 0)), 0) AS log_bytes
@@ -136,6 +138,7 @@ CREATE VIEW _entgldb_now AS
 """``floor``: newest seq whose log rows are pruned; ``floor_hlc``: its stamp. ``pruned_lsn``,
 ``collected_lsn``: the highest lsn of a log row that was pruned, of a tombstone that was collected.
 ``log_bytes``: headers and bodies in the log.
+``shown_ms``: the latest time that the wall clock has shown, ``time_ms``: by which documents have expired.
 ``lived_ms``: how long a store has had the file open; ``at_ms`` of requests, clients and marks and
 ``found_ms`` of conflicts are moments of it. Other times are of the wall clock, for people to read.
 ``sha256``: of the body. ``stamps``: versions of fields, in collections that merge. ``expires``: the moment,

@@ -21,7 +21,7 @@ from entgldb.storage.rules.merging.collection_rule import life_of, merges
 
 _COLUMNS: Final = (
     "clock, lsn, documents, entries, conflicts, pruned_lsn, collected_lsn, collected_hlc, log_bytes,"
-    " lived_ms, shown_ms"
+    " lived_ms, shown_ms, time_ms"
 )
 """Of ``_entgldb_state``; the fields of ``State`` that hold them have their names and their order."""
 _numbers: Final[Callable[[State], tuple[int, ...]]] = attrgetter(*_COLUMNS.split(", "))
@@ -120,10 +120,10 @@ class State:
     """Milliseconds, by the monotonic clock, for which a store has had the file open: data ages by it."""
     shown_ms: int = 0
     """The latest time that this node's own wall clock has shown, or that an operator has let in."""
-    run: Origin = field(default="", compare=False)
-    """The log in which something was written since the file was opened."""
     time_ms: int = field(default=0, compare=False)
     """The time, as far as this node knows it: a version whose moment is not later is not shown."""
+    run: Origin = field(default="", compare=False)
+    """The log in which something was written since the file was opened."""
     soonest_ms: int = field(default=0, compare=False)
     """No version that is shown expires before; 0: none expires."""
     origins: UndoDict[Origin, Known] = field(default_factory=UndoDict)
@@ -206,7 +206,7 @@ class State:
             is not None
         )
         state.merging, state.lives = collection_rules(connection)
-        state.time_ms, state.soonest_ms = state.shown_ms, soonest(connection)
+        state.soonest_ms = soonest(connection)
         state.__post_init__()
         return state
 
@@ -254,7 +254,7 @@ class State:
         """
         if self.loose:
             return False
-        clock, lsn, documents, entries, conflicts, pruned, collected, collected_hlc, size, _, _ = self.told
+        clock, lsn, documents, entries, conflicts, pruned, collected, collected_hlc, size, *_ = self.told
         rows, saved = self.rows, self.saved
         wanted = (
             max(clock, rows.clock),

@@ -25,21 +25,21 @@ class Age:
     def __init__(self, lived_ms: int) -> None:
         self._lived_from: float | None = None
         self._lived_before_ms = self._lived_ms = lived_ms
-        self._shown_ms = 0
+        self._shown_ms = self._believed_ms = 0
 
-    def live(self, seconds: float, shown_ms: int) -> None:
+    def live(self, seconds: float, shown_ms: int, believed_ms: int) -> None:
         """``seconds`` of the monotonic clock have passed since some beginning."""
         if self._lived_from is None:
             self._lived_from = seconds
         self._lived_ms = self._lived_before_ms + max(0, int((seconds - self._lived_from) * 1000))
-        self._shown_ms = shown_ms
+        self._shown_ms, self._believed_ms = shown_ms, believed_ms
 
     def tell(self, state: State) -> None:
         """Put it into the state of a transaction: the memory then agrees with the file."""
         state.lived_ms = max(state.lived_ms, self._lived_ms)
         state.shown_ms = max(state.shown_ms, self._shown_ms)
-        state.time_ms = max(state.time_ms, self._shown_ms)
-        self._shown_ms = 0
+        state.time_ms = max(state.time_ms, self._believed_ms)
+        self._shown_ms = self._believed_ms = 0
 
 
 class _Request:

@@ -196,6 +196,17 @@ def test_by_a_wrong_clock_nothing_goes_but_by_what_most_have_shown(bench: Bench)
     assert pass_time(store, 0) == 1
 
 
+def test_what_has_expired_is_not_shown_after_a_start_with_a_clock_that_is_behind(bench: Bench) -> None:
+    a, b = bench.make("a"), bench.make("b")
+    bench.put(a, mortal())
+    pass_time(b)
+    with b.group():
+        b.state.loose = True
+    again = b.reopen(b, NOW)
+    bench.apply(again, entries(a), NOW)
+    assert fields(again) is None
+
+
 def test_time_does_not_run_backwards(bench: Bench) -> None:
     a, b = bench.make("a"), bench.make("b")
     pass_time(b)

@@ -9,11 +9,12 @@ And when to look for what has expired: a timer to the first moment, and none whe
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from entgldb.actors.behaviour import INFO, WARNING, Context, refuse
 from entgldb.actors.ports import Store
 from entgldb.actors.store.auditing.acts import act_of
+from entgldb.actors.store.gates.wall_clock import WallClock
 from entgldb.messages.administration import AcceptClock
 from entgldb.messages.client import Done
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
@@ -31,6 +32,14 @@ VERDICT_SECONDS = 5.0
 CLOCK_OK, OFF, ACCEPTED = "ok", "off", "accepted"
 
 
+class Shown(NamedTuple):
+    """The time of the wall clock; 0 where it is known to be wrong."""
+
+    ms: int
+    believed_ms: int
+    """The same without a leap that has not lasted yet."""
+
+
 class ClockGate:
     """Remembers what sync says of the clock, and what an operator says to that."""
 
@@ -39,6 +48,14 @@ class ClockGate:
         self._verdict: ClockJudged | None = None
         self._heard_at = 0.0
         self._accepted = False
+        self._wall = WallClock()
+
+    def shown(self, ctx: Context) -> Shown:
+        """The time of the wall clock, for those who go by it."""
+        if self.state(ctx) == OFF:
+            self._wall.is_refuted()
+            return Shown(0, 0)
+        return Shown(ctx.now_ms(), self._wall.believed_ms(ctx))
 
     def on_clock_judged(self, verdict: ClockJudged, ctx: Context) -> None:
         """Sync has compared clocks."""
