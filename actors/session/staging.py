@@ -159,7 +159,7 @@ class Stage:
             self._refused.setdefault(origin, ctx.monotonic() + REFUSED_SECONDS)
 
     def _let_go(self, had: Mapping[Origin, int]) -> None:
-        """What others have brought meanwhile waits no longer: the sender has heard of it, and skips it."""
+        """Forget entries that others have brought meanwhile: the sender has heard of them, and skips them."""
         kept = [one for one in self._waiting[: self._carried] if one.header.seq > had.get(one.origin, 0)]
         self._waiting[: self._carried] = kept
         self._carried = len(kept)

@@ -16,7 +16,7 @@ LEAP_SECONDS: Final = 60.0
 
 
 class WallClock:
-    """What is believed of it. At a start there is nothing to hold it against: it is taken at its word."""
+    """The time that it is believed. At a start, with nothing to hold it against, it is taken at its word."""
 
     def __init__(self) -> None:
         self._trusted: float | None = None

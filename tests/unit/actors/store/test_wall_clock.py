@@ -8,6 +8,7 @@ from entgldb.actors.store.gates.clock_gate import LOOK_SECONDS, ClockGate
 from entgldb.actors.store.gates.wall_clock import LEAP_SECONDS, WallClock
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.local.actors import ClockJudged
+from entgldb.storage.store import Store
 from entgldb.testing import Cluster
 from tests.support.fake_context import FakeContext
 
@@ -93,7 +94,7 @@ def test_a_machine_that_sleeps_does_not_leap(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_while_peers_say_that_it_is_wrong_it_does_not_begin_to_last() -> None:
-    gate, ctx = ClockGate(), FakeContext()
+    gate, ctx = ClockGate(Store.memory("a", b"a", 0)), FakeContext()
     right = ctx.now_ms() - round(ctx._now * 1000)
     assert gate.shown(ctx) == (ctx.now_ms(), ctx.now_ms())
     set_clock(ctx, HOUR)
