@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from entgldb.messages.errors import EntglError, ProtocolError, Reason, as_own
@@ -107,8 +107,9 @@ class Applier:
 
         Of the origin ``accepted``, the first to go, whatever its clock says. Gives what moved.
         """
-        for origin in sorted(self.state.held, key=lambda name: name != accepted):
-            self._release(origin, early=origin == accepted)
+        held = self.state.held
+        self._release([accepted] if accepted in held else [], lambda hlc: False)
+        self._release([origin for origin in held if origin != accepted], self._too_far_ahead)
         self.batch.flush()
         return Outcome(self.changes, "", self.counts)
 
@@ -381,23 +382,19 @@ class Applier:
         self.held.add(number, header.seq, one.digest, entry, cloud=self.cloud)
         self.state.held[header.origin] = Head(header.seq, one.digest, hlc=header.hlc)
 
-    def _release(self, origin: Origin, *, early: bool) -> None:
-        number = self.state.origins[origin].number
-
-        def waits(hlc: int) -> bool:
-            return not early and self._too_far_ahead(hlc)
-
-        released = 0
-        for index, (entry, cloud) in enumerate(self.held.due(number, waits)):
+    def _release(self, origins: Iterable[Origin], waits: Callable[[int], bool]) -> None:
+        numbers = [self.state.origins[origin].number for origin in origins]
+        released: dict[Origin, tuple[int, int]] = {}
+        for index, (number, entry, cloud) in enumerate(self.held.due(numbers, waits)):
             if index % PAGE_ROWS_MAX == 0:
                 self.batch.flush()
             one = _taken_apart(entry)
             self._record(one, cloud=cloud)
-            released = one.header.seq
-        if released:
-            self.held.remove(number, released)
-        if released == self.state.held[origin].seq:
-            del self.state.held[origin]
+            released[one.header.origin] = (number, one.header.seq)
+        for origin, (number, seq) in released.items():
+            self.held.remove(number, seq)
+            if seq == self.state.held[origin].seq:
+                del self.state.held[origin]
 
     def _note_fork(self, one: Incoming) -> None:
         """Keep both proofs and take nothing more of this origin; all others go on."""

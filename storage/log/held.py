@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from entgldb.messages.limits import (
@@ -15,9 +15,12 @@ from entgldb.messages.limits import (
     RELEASED_TOGETHER,
 )
 from entgldb.messages.model import Entry, Origin
-from entgldb.storage.rules.clock import ms_of
+from entgldb.storage.rules.clock import HLC_MAX, ms_of
 from entgldb.storage.rules.groups import groups
 from entgldb.storage.rules.header import Header, decode
+
+_Due = tuple[int, int, int, int]
+"""The first stamp of a group, and of an entry in it its origin, seq and place."""
 
 
 class Held:
@@ -27,8 +30,6 @@ class Held:
         self._connection = connection
         self._room: tuple[int, int] | None = None
         """How many entries and bytes may still be held, once it has been looked at."""
-        self._due_entries = self._due_bytes = 0
-        """Entries and bytes that were due so far."""
 
     def full(self) -> bool:
         """Whether so much is held that it has to be sent again once time has caught up with some of it."""
@@ -48,28 +49,47 @@ class Held:
             (origin, seq, digest, entry.header, entry.body, cloud, entry.signature),
         )
 
-    def due(self, origin: int, waits: Callable[[int], bool]) -> Iterator[tuple[Entry, bool]]:
-        """Entries whose whole group is due, and whether a cloud sent them, as many as fit into one go.
+    def due(self, origins: Iterable[int], waits: Callable[[int], bool]) -> Iterator[tuple[int, Entry, bool]]:
+        """Entries whose whole group is due, the number of each one's origin, and whether a cloud sent it; as
+        many as fit into one go.
 
-        One body is in memory at a time.
+        An effect is stamped later than its cause, whoever wrote that: so the groups of all origins go in the
+        order of their stamps. One body is in memory at a time.
         """
+        due, bound = list[_Due](), HLC_MAX
+        for origin in origins:
+            found, last = self._due(origin, waits)
+            due += found
+            bound = min(bound, last)
+        entries = size = 0
+        for first, origin, seq, index in sorted(due):
+            full = entries >= RELEASED_TOGETHER or size >= GROUP_BYTES_MAX
+            if index == 0 and (full or first > bound):
+                return
+            raw, body, signature, cloud = self._connection.execute(
+                "SELECT header, body, signature, cloud FROM _entgldb_held WHERE origin = ? AND seq = ?",
+                (origin, seq),
+            ).fetchone()
+            entry = Entry(raw, body, signature)
+            entries, size = entries + 1, size + entry.size
+            yield origin, entry, cloud == 1
+
+    def _due(self, origin: int, waits: Callable[[int], bool]) -> tuple[list[_Due], int]:
+        """The first entries whose whole group is due, and the last stamp before those that were not looked
+        at."""
+        found = list[_Due]()
         # asked every second, and nearly always in vain: one header says so
         headers = self._headers(origin, 1)
-        if headers and not waits(headers[0].hlc):
-            headers = self._headers(origin, GROUP_ENTRIES_MAX)
-            for header, group in zip(headers, groups(headers), strict=True):
-                torn = not group.whole and len(headers) == GROUP_ENTRIES_MAX
-                full = self._due_entries >= RELEASED_TOGETHER or self._due_bytes >= GROUP_BYTES_MAX
-                if torn or (full and header.group_index == 0) or waits(group.greatest):
-                    break
-                raw, body, signature, cloud = self._connection.execute(
-                    "SELECT header, body, signature, cloud FROM _entgldb_held WHERE origin = ? AND seq = ?",
-                    (origin, header.seq),
-                ).fetchone()
-                entry = Entry(raw, body, signature)
-                self._due_entries += 1
-                self._due_bytes += entry.size
-                yield entry, cloud == 1
+        if not headers or waits(headers[0].hlc):
+            return found, HLC_MAX
+        headers, first = self._headers(origin, GROUP_ENTRIES_MAX), 0
+        more = len(headers) == GROUP_ENTRIES_MAX
+        for header, group in zip(headers, groups(headers), strict=True):
+            if (more and not group.whole) or waits(group.greatest):
+                break
+            first = header.hlc if header.group_index == 0 else first
+            found.append((first, origin, header.seq, header.group_index))
+        return found, headers[-1].hlc if more else HLC_MAX
 
     def remove(self, origin: int, seq: int) -> None:
         """Remove the entries up to ``seq``: they are in the log."""

@@ -60,6 +60,7 @@ FOUND = {
     420: "what an unfit version named was forgotten: another had ended it, and it was pruned",
     512: "a cloud that heard nobody forgot its own delete",
     709: "disk and wall clock had gone back: the branch was dated by stamps, and acknowledged writes went",
+    750: "held entries were released log by log: an effect came before its cause, and ended no rival of that",
     758: "a cloud forgot a delete that an absent member lacked, and showed its old put",
     878: "so it was, and the snapshot was refused for ever: no entry was stamped later than the other branch",
     898: "a successor of what its writer had written again met that, and was no conflict there",

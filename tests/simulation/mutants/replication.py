@@ -5,7 +5,7 @@ Each is what a tired programmer might write. None touches the simulation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -275,8 +275,10 @@ def held_out_of_order() -> Iterator[None]:
     """Of what is held the newest entry is applied first."""
     due = Held.due
 
-    def careless(self: Held, origin: int, waits: Callable[[int], bool]) -> Iterator[tuple[Entry, bool]]:
-        return iter(list(due(self, origin, waits))[::-1])
+    def careless(
+        self: Held, origins: Iterable[int], waits: Callable[[int], bool]
+    ) -> Iterator[tuple[int, Entry, bool]]:
+        return iter(list(due(self, origins, waits))[::-1])
 
     with patch.object(Held, "due", careless):
         yield
