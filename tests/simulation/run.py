@@ -12,6 +12,7 @@ from entgldb.launch.testing.edges import Authority
 from entgldb.launch.testing.network import Network
 from entgldb.launch.testing.world import BrokenPromise, Clock, World, no_collector
 from entgldb.messages.client import Report, Status
+from entgldb.messages.errors import Reason
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.schema import Message
@@ -169,6 +170,7 @@ class Run:
         counts: Counter[str] = Counter()
         for node in self.nodes:
             counts.update(node.all_counts())
+        self._nobody_lied(counts)
         result = Result(
             self.world.seed,
             self.options,
@@ -184,6 +186,13 @@ class Run:
         )
         self.close()
         return result
+
+    def _nobody_lied(self, counts: Counter[str]) -> None:
+        """An entry is bad by a lie or damage alone; a log of which a disk has lost the end has branches."""
+        bad = counts[Reason.BAD_ENTRY.value]
+        lied = self.world.seed % FORGER_SEEDS == FORGER
+        if bad and not (lied or self.world.faults["damage"] or self.world.faults["roll-back"]):
+            self.world.violate(f"{bad} entries were bad, and nobody had lied")
 
     def close(self) -> None:
         """Give the memory back."""

@@ -74,10 +74,33 @@ def a_delete_before_an_older_put() -> Run:
     return run
 
 
+def a_transaction_that_two_bring() -> Run:
+    """One peer has brought all of it while the other one, which began later, is in the midst of it."""
+    run = calm(3)
+    ways = {(one, other) for one in run.nodes for other in run.nodes if run.nodes[1] in (one, other)}
+    run.network.cuts |= {(one.name, other.name) for one, other in ways}
+    run.world.run(10.0)
+    written(run, 0, *(Write("users", f"large{number}", body(number, 4_000)) for number in range(40)))
+    settled = run.nodes[0].log.vector()
+    run.world.run(5.0, lambda: run.nodes[2].log.vector() == settled)
+    run.network.weather = Weather(latency=0.001, bandwidth=BANDWIDTH)
+    first = {("lan-3", "lan-2"), ("lan-2", "lan-3")}
+    run.network.cuts -= first
+    run.world.run(3.0)
+    run.network.cuts.clear()
+    run.world.run(60.0, lambda: run.nodes[1].log.vector() == settled)
+    run.network.cuts |= first
+    written(run, 0, Write("users", "last", body(50, 10)))
+    run.world.run(5.0)
+    run.network.cuts.clear()
+    return run
+
+
 HISTORIES = {
     a_long_step: replication.long_step_ended,
     one_field_written_twice_at_one_moment: keeping.fields_without_origin,
     a_delete_before_an_older_put: keeping.join_skipped,
+    a_transaction_that_two_bring: replication.brought_entries_wait,
 }
 
 

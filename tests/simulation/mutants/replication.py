@@ -17,6 +17,7 @@ from entgldb.actors.gateway.cloud_link import CloudLink
 from entgldb.actors.node.supervision import Life, Watched
 from entgldb.actors.session.inbox import Inbox
 from entgldb.actors.session.outbox import Outbox
+from entgldb.actors.session.staging import Stage
 from entgldb.actors.session.writers import Writers
 from entgldb.actors.store.behaviour import REQUESTS, StoreKeeper
 from entgldb.actors.store.intake import Intake
@@ -341,6 +342,13 @@ def certificate_not_compared() -> Iterator[None]:
 def hung_left_alone() -> Iterator[None]:
     """Nobody looks whether an actor turns its loop."""
     with patch.object(Watched, "hangs", lambda self, life, now: ""):
+        yield
+
+
+@contextmanager
+def brought_entries_wait() -> Iterator[None]:
+    """The beginning of a transaction goes on waiting when another peer has brought all of it."""
+    with patch.object(Stage, "_let_go", lambda self, had: None):
         yield
 
 
