@@ -290,6 +290,8 @@ class Outbox:
         # rows may have been pruned while this batch was read: the entries after them would come too early
         if vectors.behind(self._log.floors(), vectors.covered_by_any((self._covered(), gone_out))):
             self._count(Reason.BEHIND_SNAPSHOT)
+            # nor may later ones, before the peer has said once more what it has: this batch is missing
+            self.cut_off = True
             return False
         authors = own_log.authors_of(self._log, [one for one in origins if one not in self._named])
         self._named.update(origins)

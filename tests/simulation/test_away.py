@@ -48,6 +48,7 @@ FOUND = {
     19: "a disk had gone back beyond what the others had pruned: nobody could prove the fork, or end it",
     25: "a whole write of the tail, before a merge of it, did not replace what it replaces elsewhere",
     98: "a log had ended unheard, and a cloud gave it back; a state taken in vain kept better ones out",
+    118: "a batch was not sent, for a floor had risen, but the next one was: an effect came before its cause",
     159: "what a cloud's snapshot lacked was asked of one node of the LAN, whose link broke, and of no other",
     176: "an old put, which others served from the log, met no tombstone: its writer had counted as absent",
     237: "verification brought a document back that the snapshot had deleted, from the log of its writer",

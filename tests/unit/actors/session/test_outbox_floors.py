@@ -91,3 +91,22 @@ def test_rows_that_are_pruned_while_a_batch_is_made_are_not_passed_over() -> Non
     hear(bench, wire.Vectors({}, {}))
     assert sent(bench) == []
     assert bench.counts[Reason.BEHIND_SNAPSHOT] > 0
+
+
+def test_a_batch_that_was_not_sent_is_followed_by_none_before_the_peer_has_said_what_it_has() -> None:
+    bench = Bench()
+    bench.log.add(ME)
+    bench.session.start(bench.ctx)
+    hear(bench, wire.Vectors({ME: (1, b"h")}, {}))
+    # a snapshot has raised a floor, and with it came what the peer has not got
+    bench.log.pruned[YOU] = 5
+    bench.commit(ME)
+    assert sent(bench) == []
+    # the peer learns of it otherwise: the batch that was not sent is missing all the same
+    hear(bench, wire.VectorChange({YOU: (5, b"h")}))
+    bench.commit(ME)
+    assert sent(bench) == []
+    hear(bench, wire.Heartbeat(0, 0, 0, vector={ME: (1, b"h"), YOU: (5, b"h")}, held={}, told=2))
+    (batch,) = sent(bench)
+    assert isinstance(batch, wire.Entries)
+    assert len(batch.entries) == 2
