@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import resource
 import socket
@@ -11,12 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from entgldb.actors.tls.certificates import ca_key
 from entgldb.messages.framing import frame
-from tests.system.support.cluster_fixture import SECRET, Cluster, Node
+from tests.system.support.cluster_fixture import Cluster, Node
 from tests.system.support.kernel_view import bound_udp, eventually, listeners
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90, method="signal")]
@@ -25,20 +21,6 @@ ANSWER_SECONDS = 30.0
 """Patience: who is let in hears an answer, who is not an alert or the end; silence is neither."""
 NO_MESSAGE = b"\xc1"
 """The one byte that msgpack never uses."""
-VERBS = (
-    "status",
-    "list-peers",
-    "nodes",
-    "ask gateway Status",
-    "ask store Status",
-    "clock",
-    "held",
-    "history _system_remote_peers cloud-1",
-    "doctor",
-)
-HOLDERS = {"cluster.key", "node.key"}
-"""The files whose purpose is to hold a secret; only their owner can read them."""
-PARTS = ("cmdline", "environ")
 
 
 @pytest.fixture
@@ -146,51 +128,6 @@ def test_the_cloud_neither_learns_nor_changes_the_configuration(cluster: Cluster
     assert cloud.document("_system_remote_peers", "cloud-1") is None
 
 
-def test_the_client_secret_stands_in_no_file_of_any_node(cluster: Cluster) -> None:
-    """Databases, write-ahead logs, logs and configuration; in clear, hex, base64 and UTF-16."""
-    assert cluster.lan[0].document("_system_remote_peers", "cloud-1") is not None
-    files = files_of(cluster)
-    assert {"entgldb.db", "entgldb.db-wal"} <= {file.name for file in files}
-    assert [str(file) for file in files if holds(file.read_bytes(), SECRET.encode())] == []
-
-
-def test_no_secret_comes_out_of_a_node(cluster: Cluster, tmp_path: Path) -> None:
-    """Not by answers, files, backups, arguments or environments."""
-    node = cluster.lan[0]
-    cluster_key = (node.directory / "cluster.key").read_bytes()
-    node_key = load_pem_private_key((node.directory / "node.key").read_bytes(), None)
-    assert isinstance(node_key, EllipticCurvePrivateKey)
-    secrets = {
-        "the client secret": SECRET.encode(),
-        "the cluster key": cluster_key,
-        "the key of the CA": ca_key(cluster_key).private_bytes_raw(),
-        "the node's TLS key": node_key.private_numbers().private_value.to_bytes(32),
-    }
-    said = [node.verb(*verb.split(), "--json") for verb in VERBS]
-    assert [one.args for one in said if one.returncode not in (0, 5)] == []
-    backup = tmp_path / "backup.db"
-    node.run("backup", str(backup))
-    processes = [Path(f"/proc/{pid}") for one in cluster.nodes for pid in one.pids()]
-    sinks = {
-        **{
-            f"answer of {verb}": (one.stdout + one.stderr).encode()
-            for verb, one in zip(VERBS, said, strict=True)
-        },
-        **{str(file): file.read_bytes() for file in files_of(cluster) if file.name not in HOLDERS},
-        **{f"{process}/{part}": (process / part).read_bytes() for process in processes for part in PARTS},
-        "backup": backup.read_bytes(),
-    }
-    assert len(sinks) > 12
-    held = [
-        (what, sink)
-        for what, raw in secrets.items()
-        for sink, content in sinks.items()
-        if holds(content, raw)
-    ]
-    print(f"{len(secrets)} secrets in 7 forms, {len(sinks)} sinks")
-    assert held == []
-
-
 def test_no_process_of_a_node_leaves_its_memory_in_a_file(cluster: Cluster) -> None:
     least = min(1, resource.getrlimit(resource.RLIMIT_CORE)[1] % 2**64)
     for node in cluster.nodes:
@@ -198,25 +135,6 @@ def test_no_process_of_a_node_leaves_its_memory_in_a_file(cluster: Cluster) -> N
             limits = Path(f"/proc/{pid}/limits").read_text()
             # 1 and not 0: a program that takes dumps gets none either
             assert re.search(rf"Max core file size +{least} +{least} ", limits), limits
-
-
-def files_of(cluster: Cluster) -> list[Path]:
-    return [file for node in cluster.nodes for file in node.directory.rglob("*") if file.is_file()]
-
-
-def holds(content: bytes, raw: bytes) -> bool:
-    """Whether ``raw`` stands in ``content``: as it is, in hex, base64 (both alphabets) or UTF-16."""
-    forms = [raw, raw.hex().encode(), raw.hex().upper().encode(), *base64_forms(raw)]
-    forms += [form.translate(bytes.maketrans(b"+/", b"-_")) for form in base64_forms(raw)]
-    if raw.isascii():
-        forms.append(raw.decode().encode("utf-16-le"))
-    return any(form in content for form in forms)
-
-
-def base64_forms(raw: bytes) -> list[bytes]:
-    """The texts of which base64 of anything that contains ``raw`` contains one, wherever ``raw`` begins in
-    it."""
-    return [base64.b64encode(b"\0" * shift + raw)[4:-4] for shift in range(3)]
 
 
 def trusting(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
