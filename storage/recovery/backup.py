@@ -89,7 +89,7 @@ def verify(file: Path) -> Manifest:
     if beside.exists():
         try:
             told = _manifest(json.loads(beside.read_text("utf-8")))
-        except (ValueError, TypeError) as fault:
+        except (ValueError, TypeError, RecursionError) as fault:
             raise CorruptError(f"{beside}: {fault!s:.200}", hint=_BESIDE) from fault
         with file.open("rb") as opened:
             manifest = manifest._replace(sha256=file_digest(opened, "sha256").hexdigest())
@@ -112,7 +112,7 @@ def read_manifest(file: Path) -> Manifest:
         if tables.fetchone() is None:
             raise ConfigError(f"{file} is no backup of a node", hint="make one by `entgldb backup FILE`")
         return _manifest(json.loads(connection.execute("SELECT manifest FROM _entgldb_backup").fetchone()[0]))
-    except (sqlite3.Error, ValueError, TypeError) as fault:
+    except (sqlite3.Error, ValueError, TypeError, RecursionError) as fault:
         raise CorruptError(f"{file}: {fault!s:.200}", hint="use another backup") from fault
     finally:
         connection.close()

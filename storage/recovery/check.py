@@ -110,7 +110,7 @@ class Checkup:
                     found.append(finding)
                     if len(found) >= FINDINGS_MAX:
                         return found
-        except (sqlite3.Error, TypeError, ValueError, CorruptError) as fault:
+        except (sqlite3.Error, TypeError, ValueError, CorruptError, RecursionError) as fault:
             # a flipped bit may make a text of a number, or bytes of a text
             found.append(Finding("file", "entgldb.db", f"SQLite cannot read it: {fault}", RESTORE))
         return found

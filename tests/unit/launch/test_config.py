@@ -13,6 +13,7 @@ import pytest
 from entgldb.launch.node.config import load
 from entgldb.launch.node.init import CloudOptions, Plan, init
 from entgldb.messages.errors import ConfigError, EntglError, InvalidError
+from entgldb.messages.limits import OPEN_TENANTS_MAX
 from tests.support.seed_block import SEED_BLOCK
 
 
@@ -135,7 +136,10 @@ def test_the_balancers_that_are_believed_are_named(
         ('tenants = "map"', "cloud.tenant_map: is missing"),
         ('tenants = "map"\ntenant_map = {a = "no name"}', "cloud.tenant_map.a: 'no name' is not the name"),
         ('tenants = "client"\nshared = true', "cloud.tenants: is for clusters that do not mix"),
-        ('tenants = "client"\ntenants_open = 1001', "cloud.tenants_open: a number from 1 to 1000"),
+        (
+            f'tenants = "client"\ntenants_open = {OPEN_TENANTS_MAX + 1}',
+            f"cloud.tenants_open: a number from 1 to {OPEN_TENANTS_MAX}",
+        ),
         ('tenants = "client"\ntenant_idle = 0', "cloud.tenant_idle: seconds above 0"),
         ('storage = "postgresql://u@h/d"', "cloud.storage: is for a cloud node that serves tenants"),
         ('tenants = "client"\nstorage = "mysql://u@h/d"', "cloud.storage: postgresql://USER@HOST/DATABASE"),

@@ -12,7 +12,12 @@ from entgldb.actors.session.writers import Writers
 from entgldb.actors.tls.witness import CaWitness
 from entgldb.messages import codec, wire
 from entgldb.messages.errors import Reason
-from entgldb.messages.limits import GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, LOCAL_FRAME_BYTES_MAX
+from entgldb.messages.limits import (
+    GROUP_BYTES_MAX,
+    GROUP_ENTRIES_MAX,
+    LOCAL_FRAME_BYTES_MAX,
+    STAGED_BYTES_MAX,
+)
 from entgldb.messages.local.actors import Apply, SessionEnded
 from entgldb.messages.model import Entry
 from entgldb.messages.schema import Channel
@@ -179,6 +184,10 @@ def test_a_group_of_too_many_bytes_is_refused_and_let_go(monkeypatch: pytest.Mon
     rig = Rig()
     ready = rig.take(some)
     assert (ready.entries, ready.fault, len(rig.stage)) == ((), "bad-entry", 0)
+
+
+def test_a_stage_has_room_for_the_largest_group_and_little_more() -> None:
+    assert STAGED_BYTES_MAX == 2 * GROUP_BYTES_MAX < staging.STAGE_BYTES_MAX < LOCAL_FRAME_BYTES_MAX
 
 
 def test_a_group_as_large_as_one_may_be_fits_into_one_frame_between_actors() -> None:

@@ -22,7 +22,7 @@ from entgldb.messages.client import (
     Status,
     Write,
 )
-from entgldb.messages.limits import CLIENT_TURN_MAX, REQUEST_BYTES_MAX
+from entgldb.messages.limits import CLIENT_ANSWER_BYTES_MAX, CLIENT_TURN_MAX, REQUEST_BYTES_MAX
 from entgldb.messages.schema import Message
 from tests.unit.actors.store.test_client_socket import Caller, Served
 
@@ -155,6 +155,7 @@ def test_a_client_that_does_not_read_is_not_read_and_in_the_end_dropped(
             break
         served.requests()[-1][0].answer(Report({"text": "x" * 100_000}))
     assert number < 30, "it is read on and on"
+    assert number * 100_000 > CLIENT_ANSWER_BYTES_MAX
     assert "slow-reader" not in served.dropped()
     monkeypatch.setattr(client_connection, "PATIENCE_SECONDS", 0.0)
     served.until(lambda: "slow-reader" in served.dropped())

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from entgldb.actors.tls.entrance import TURN_SECONDS, Entrance, place_of
-from entgldb.messages.limits import LINK_STRANGERS_MAX, LINK_WAITING_MAX, LINKS_MAX, LINKS_PER_MEMBER_MAX
+from entgldb.messages.limits import (
+    LINK_STRANGERS_MAX,
+    LINK_WAITING_MAX,
+    LINKS_MAX,
+    LINKS_PER_MEMBER_MAX,
+    TENANT_LINKS_MAX,
+    TENANT_LINKS_WAITING_MAX,
+)
 
 
 def come(entrance: Entrance, link: int, host: str, now: float = 0.0) -> tuple[list[int], list[int]]:
@@ -24,6 +31,14 @@ def test_a_flood_from_one_address_turns_out_its_own_oldest() -> None:
     assert 1 not in gone
     assert not entrance.full()
     assert not entrance.crowded
+
+
+def test_a_cloud_of_tenants_has_room_for_more_who_wait() -> None:
+    entrance = Entrance(TENANT_LINKS_MAX)
+    gone = [
+        link for link in range(TENANT_LINKS_WAITING_MAX + 2) if entrance.enter(link, f"10.0.0.{link % 2}")
+    ]
+    assert gone == [TENANT_LINKS_WAITING_MAX, TENANT_LINKS_WAITING_MAX + 1]
 
 
 def test_of_those_who_have_begun_a_bounded_number_is_spoken_to_in_order() -> None:
@@ -71,7 +86,7 @@ def test_a_link_that_has_proved_itself_is_no_stranger_any_more() -> None:
     assert 1 not in gone
 
 
-@pytest.mark.parametrize(("given", "most"), [(0, LINKS_MAX), (2 * LINKS_MAX, 2 * LINKS_MAX)])
+@pytest.mark.parametrize(("given", "most"), [(0, LINKS_MAX), (TENANT_LINKS_MAX, TENANT_LINKS_MAX)])
 def test_members_have_a_bound_wherever_they_come_from(given: int, most: int) -> None:
     entrance = Entrance(given)
     for number in range(most):
