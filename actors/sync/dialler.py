@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -52,6 +53,8 @@ class Dialler:
         self._hints: dict[str, _Hint] = {}
         self.dialled = self._looks = 0
         """Dials that were begun."""
+        self._due = math.inf
+        """When the timer that was set last goes off."""
 
     def found(self, node_id: str, address: str, *, worked: bool = False) -> None:
         """``node_id`` may listen at ``address``; ``worked``: it once did."""
@@ -91,12 +94,16 @@ class Dialler:
         if wait <= 0:
             self.dial(connected, ctx)
             wait = self.due_in(connected, ctx)
-        self._looks += 1
-        ctx.after(wait, Tick("dial", self._looks))
+        due = ctx.monotonic() + wait
+        if due < self._due:  # else the timer that runs looks first; strangers can make this be called at will
+            self._looks, self._due = self._looks + 1, due
+            ctx.after(wait, Tick("dial", self._looks))
 
     def is_due(self, tick: Tick) -> bool:
-        """Whether it is the last timer that was set."""
-        return tick.generation == self._looks
+        """Whether it is the last timer that was set, which has gone off."""
+        is_last = tick.generation == self._looks
+        self._due = math.inf if is_last else self._due
+        return is_last
 
     def due_in(self, connected: set[str], ctx: Context) -> float:
         """Seconds until it is worth calling ``dial`` again."""

@@ -9,7 +9,7 @@ from entgldb.actors.sync.behaviour import Sync
 from entgldb.messages import codec, wire
 from entgldb.messages.client import Isolate, Report, Status
 from entgldb.messages.limits import HEARTBEAT_SECONDS_MAX
-from entgldb.messages.local.actors import ClaimHeard, ClaimToSend, FrameIn, LinkDown, LinkUp
+from entgldb.messages.local.actors import ClaimHeard, ClaimToSend, FrameIn, LinkDown, LinkUp, Tick
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import SyncSettings
 from tests.support.fake_context import FakeContext
@@ -51,6 +51,14 @@ def greet(ctx: FakeContext, link: int, *, life: int, beat_ms: int = 1000, inboun
     )
     ctx.hand(FrameIn(link, codec.encode(said)))
     ctx.hand(FrameIn(link, codec.encode(wire.Vectors({}, {}))))
+
+
+def test_strangers_that_come_and_go_leave_one_timer() -> None:
+    ctx = connected(DialLinks())
+    for number in range(500):
+        ctx.hand(LinkDown(5000 + number, "tls-refused", "", "10.0.0.9:1"))
+    ticks = [message for _, _, message in ctx._timers if isinstance(message, Tick)]
+    assert sum(tick.what == "dial" for tick in ticks) <= 2
 
 
 def test_a_peer_that_dialled_us_is_dialled_when_its_link_is_lost() -> None:
