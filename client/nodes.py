@@ -11,7 +11,8 @@ from entgldb._version import VERSION
 from entgldb.messages.administration import AcceptKey, ExpelNode, RetireNode, RotateKey
 from entgldb.messages.client import CommitDone
 from entgldb.messages.errors import InvalidError, NotFoundError
-from entgldb.messages.model import EXPELLED, NODES, incarnation_of, node_of
+from entgldb.messages.model import EXPELLED, NODES, REMOTE_PEERS, incarnation_of, node_of
+from entgldb.messages.remote_peers import SEALED, read_peer
 from entgldb.storage.rules.ended import is_any_log, read_ending, said_in
 from entgldb.storage.rules.members import pinned_key
 
@@ -162,6 +163,21 @@ class Nodes:
         Each takes it as soon as it hears of it; links and the name of the cluster stay.
         """
         self._database.request(RotateKey(self._database.next_request()))
+
+    def known_secrets(self) -> list[str]:
+        """The remote peers whose client secret lies sealed in their list.
+
+        Each member knows it, as does one that has been expelled since it was set.
+        """
+        found = []
+        for key, body in self._database.documents.find(REMOTE_PEERS):
+            try:
+                peer = read_peer(dict(body))
+            except InvalidError:
+                continue
+            if peer.oauth2 is not None and peer.oauth2.client_secret.startswith(SEALED):
+                found.append(key)
+        return found
 
     def expel(self, node_id: str) -> bool:
         """Say that a node is no member any more, for good; False when this node has said so already.

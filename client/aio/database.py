@@ -290,6 +290,7 @@ class Nodes:
     refused = aside(client_nodes.Nodes.refused)
     accept = aside(client_nodes.Nodes.accept)
     expel = aside(client_nodes.Nodes.expel)
+    known_secrets = aside(client_nodes.Nodes.known_secrets)
     rotate_key = aside(client_nodes.Nodes.rotate_key)
     cluster_key = aside(client_nodes.Nodes.cluster_key)
 

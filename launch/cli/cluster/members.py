@@ -11,7 +11,7 @@ from entgldb.launch.cli.common import FAILED, common, leave, say, show, table, w
 
 if TYPE_CHECKING:
     from entgldb.client.database import Database
-    from entgldb.client.nodes import MemberRow
+    from entgldb.client.nodes import KeyState, MemberRow
 
 SHOWN: Final = 16
 """Digits of a key in the table; --json has all."""
@@ -70,19 +70,19 @@ def rotate_key(db: Database, as_json: bool, wait: float) -> None:
     """
     before, until = db.nodes.cluster_key(), time.monotonic() + wait
     db.nodes.rotate_key()
-    while (state := db.nodes.cluster_key()) is None or state == before or state.waiting:
+    while _unmoved(state := db.nodes.cluster_key(), before):
         if time.monotonic() >= until:
             break
         time.sleep(0.1)
     if as_json:
         show({"cluster_key": None if state is None else state._asdict()})
-    elif state is None or state == before:
+    elif state is None or state.held != state.key:
         say("a new cluster key is made; this node has not moved to it yet")
     else:
         say(f"cluster key {state.key[:SHOWN]} counts from now on")
         if state.waiting:
             say(f"as soon as they are back or have it: {', '.join(state.waiting)}")
-    if state is None or state == before or state.waiting:
+    if _unmoved(state, before):
         leave(FAILED)
 
 
@@ -96,7 +96,8 @@ def expel(db: Database, as_json: bool, node_id: str, wait: float) -> None:
 
     Every node that hears of it cuts its links, and takes nothing that the node has written since; what it had
     written before stays. From then on a node that is in no list of members has to be let in by members
-    --accept. Still withdraw its client at the authority: it knows the secrets of the cluster.
+    --accept. The cluster gets a new key, as by rotate-key. Client secrets of cloud peers that it knew are
+    named: change them at the authority.
 
     \b
     Example: entgldb expel till-3
@@ -107,13 +108,24 @@ def expel(db: Database, as_json: bool, node_id: str, wait: float) -> None:
             break
         time.sleep(0.1)
     told = () if row is None else row.told
-    missing = sorted(_others(db, node_id) - set(told))
+    missing, secrets = sorted(_others(db, node_id) - set(told)), db.nodes.known_secrets()
     if as_json:
-        show({"node_id": node_id, "changed": changed, "told": list(told), "missing": missing})
+        answer = {"node_id": node_id, "changed": changed, "told": list(told), "missing": missing}
+        show({**answer, "secrets": secrets})
         return
     say(f"{node_id} is expelled; {len(told)} of {len(told) + len(missing)} nodes know")
     if missing:
         say(f"as soon as they are back: {', '.join(missing)}")
+    for peer in secrets:
+        say(f"it knows the secret of {peer}: give the client another one at the authority, then here:")
+        say(f"  entgldb update-peer {peer} --client-secret-stdin")
+
+
+def _unmoved(state: KeyState | None, before: KeyState | None) -> bool:
+    """Whether a member has not taken a key that was made since ``before``."""
+    if state is None or (before is not None and state.key == before.key):
+        return True
+    return bool(state.waiting) or state.held != state.key
 
 
 def _expelled(db: Database, node_id: str) -> MemberRow | None:

@@ -64,6 +64,7 @@ def test_a_node_is_expelled_within_seconds_and_by_one_that_was_away_when_it_retu
         (told,) = one.run("expel", gone.name, "--wait", "1")
         assert told["changed"]
         assert away.name in told["missing"]
+        assert told["secrets"] == []
         eventually(lambda: not any(gone.name in linked(n) for n in stay), "no link with it", 30.0)
         print(f"effective on {len(stay)} nodes {time.monotonic() - began:.1f} s after the verb began")
         eventually(lambda: waiting(one) == [away.name], "all that are there have the new key", 30.0)
