@@ -56,6 +56,8 @@ _ROW: Final = (
     " body = excluded.body, origin = excluded.origin, seq = excluded.seq, hlc = excluded.hlc,"
     " lsn = excluded.lsn, sha256 = excluded.sha256, stamps = excluded.stamps, expires = excluded.expires"
 )
+_ANY_NOTE: Final = "SELECT 1 FROM _entgldb_successors LIMIT 1"
+_NOTE_OF: Final = "SELECT 1 FROM _entgldb_successors WHERE origin = ? AND seq = ?"
 TIDY_ROWS: Final = 2_000
 """Notes about parents that ``tidy`` looks at in one go."""
 
@@ -86,6 +88,8 @@ class Batch:
         """The bodies that wait for the next flush."""
         self._moments: dict[tuple[str, str], int] = {}
         """Their moments, from the first with an optional field on; 0: none."""
+        self._notes: bool | None = None
+        """Whether there may be a note about a successor; None: it was not looked since the last flush."""
         self.flushed = 0
         """Rows changed by ``flush``, as the connection counts them."""
 
@@ -202,7 +206,7 @@ class Batch:
         *,
         was_live: bool,
     ) -> None:
-        """Write a row, body and stamps. To be called after ``flush``."""
+        """Write a row, body and stamps. To be called after ``flush`` or ``settle``."""
         state, (body, stamps) = self.state, saved
         if place[0] not in state.collections:
             ensure_collection(self.connection, state, place[0])
@@ -210,6 +214,7 @@ class Batch:
         sha = None if body is None else digest(body.encode())
         values = (body, number, newest.seq, newest.hlc, lsn, sha, stamps, newest.expires or None)
         self.connection.execute(_ROW, (*place, *values))
+        self.known[place] = Current(*newest[:3], body is not None, stamps is not None)
         if newest.expires and body is not None:
             state.note_moment(newest.expires)
         state.documents += (body is not None) - was_live
@@ -223,6 +228,7 @@ class Batch:
             " expires = NULL WHERE collection = ? AND key = ?",
             (self.state.next_lsn(), collection, key),
         )
+        self.known.pop((collection, key), None)
 
     def clear_conflict(self, place: tuple[str, str], version: Version) -> None:
         """A version of a key has a successor: it is no conflict any more. (Where a log has two branches, its
@@ -284,16 +290,16 @@ class Batch:
         )
         if not noted.rowcount:
             return 0
+        self._notes = True
         return self.connection.execute(
             "DELETE FROM _entgldb_successors WHERE id <= ?", ((noted.lastrowid or 0) - SUCCESSORS_MAX,)
         ).rowcount
 
     def has_successor(self, version: Version) -> bool:
         """Whether an entry that names ``version`` as its parent came before it."""
-        found = self.connection.execute(
-            "SELECT 1 FROM _entgldb_successors WHERE origin = ? AND seq = ?", version
-        ).fetchone()
-        return found is not None
+        if self._notes is None:
+            self._notes = self.connection.execute(_ANY_NOTE).fetchone() is not None
+        return self._notes and self.connection.execute(_NOTE_OF, version).fetchone() is not None
 
     @property
     def waits(self) -> bool:
@@ -313,6 +319,11 @@ class Batch:
             if log:
                 self.state.logged(_effect(log), {row[1]: (row[2], row[3], row[10]) for row in log})
         self.forget()
+
+    def settle(self, place: tuple[str, str]) -> None:
+        """Before somebody reads the row of one key: write what was gathered, if anything is of that row."""
+        if place in self._bodies:
+            self.flush()
 
     def _flush_documents(self) -> None:
         if not self._moments:
@@ -339,6 +350,7 @@ class Batch:
         self._bodies.clear()
         self._moments.clear()
         self.known.clear()
+        self._notes = None
 
     def _set_rule(self, collection: str, setting: str | None) -> None:
         state, life = self.state, life_of(setting)

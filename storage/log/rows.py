@@ -139,7 +139,9 @@ def merge_row(batch: Batch, header: Header, text: str | None, lsn: int, *, absen
     successor, and no conflict is kept.
     """
     one, place = read_operation(header, text), (header.collection, header.key)
-    row = _raw(batch, place)
+    # rows of the log may wait for those of the next entries
+    batch.settle(place)
+    row = batch.connection.execute(_ROW, place).fetchone()
     before = None if row is None else _loaded(row)
     for version in one.named:
         batch.clear_conflict(place, version)

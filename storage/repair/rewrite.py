@@ -103,6 +103,7 @@ class Writer:
         like = Header(self.new, 1, 0, *place, op, parent, *group, sha, b"", seen)
         like = like._replace(optional=expiring(0 if text is None else expires))
         made, lsn = self.log(like, text)
+        self.batch.flush()
         merge_row(self.batch, made, text, lsn)
 
     def end(self) -> None:

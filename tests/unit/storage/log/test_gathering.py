@@ -228,3 +228,20 @@ def test_a_request_that_cannot_be_undone_alone_takes_the_group_with_it(store: St
     with store.group(), store.savepoint(lazily=True):
         put(store, 3)
     assert keys(store) == ["k0", "k3"]
+
+
+def test_a_concurrent_entry_has_its_row_read_and_nothing_else_while_log_rows_gather(store: Store) -> None:
+    other, numbers = Store.memory("b", b"b", NOW), range(1, 33)
+    for writer in (store, other):
+        with writer.group():
+            for number in numbers:
+                put(writer, number)
+    entries = [Entry(row.header, row.body, row.signature) for row in other.rows(1, 500)]
+    with told(store) as statements, store.group():
+        store.apply(entries, NOW)
+    assert store.status()["conflicts"] == len(numbers)
+    verbs = [one.split()[0] for one in statements]
+    # beside the rows: the versions of all keys together, notes about successors once, and a new writer twice
+    assert verbs.count("SELECT") == len(numbers) + 4
+    logged = [at for at, one in enumerate(statements) if "_entgldb_oplog" in one]
+    assert logged == list(range(logged[0], logged[0] + len(numbers)))
