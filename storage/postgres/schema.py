@@ -6,7 +6,7 @@ from typing import Final
 
 from entgldb.messages.errors import ConfigError
 from entgldb.storage.postgres.server import SETTING, PostgresFault, Server
-from entgldb.storage.postgres.tables import tables
+from entgldb.storage.postgres.tables import TENANT, tables
 
 VERSION: Final = 1
 _TRIES: Final = 3
@@ -21,6 +21,13 @@ _TENANTS: Final = (
 _NAMES: Final = "CREATE POLICY entgldb_names ON entgldb_tenants FOR SELECT USING (true)"
 """A process looks at the rows of all its tenants at once: a name is there, and no document."""
 _MINE: Final = f"tenant = current_setting('{SETTING}', true)"
+PARTED: Final = ("entgldb_oplog", "entgldb_documents")
+"""The tables that grow with what is written."""
+PARTS: Final = 16
+"""Of each of them, by a hash of the tenant: VACUUM, and each index, has to do with a part of the rows."""
+_OTHERS: Final = ("CockroachDB", "-YB-")
+"""In their ``version()``: they spread the rows of every table by themselves, as Citus does."""
+_CITUS: Final = "SELECT 1 FROM pg_extension WHERE extname = 'citus'"
 _C: Final = 'TEXT COLLATE "C"'
 """Byte by byte, as SQLite orders text; CockroachDB orders all text so by itself."""
 
@@ -45,12 +52,24 @@ def prepare(server: Server) -> None:
         )
 
 
-def statements(*, collate: bool) -> list[str]:
+def statements(*, collate: bool, parted: bool) -> list[str]:
     """All of what makes the tables."""
-    made = [_TENANTS, *(one for table in tables().values() for one in table.ddl)]
+    made, names = [_TENANTS], ["entgldb_tenants", *tables()]
+    for name, table in tables().items():
+        first, *others = table.ddl
+        if parted and name in PARTED:
+            parts = [f"{name}_{number}" for number in range(PARTS)]
+            first += f" PARTITION BY HASH ({TENANT})"
+            others += [
+                f"CREATE TABLE {part} PARTITION OF {name}"
+                f" FOR VALUES WITH (MODULUS {PARTS}, REMAINDER {number})"
+                for number, part in enumerate(parts)
+            ]
+            names += parts
+        made += [first, *others]
     if collate:
         made = [one.replace(" TEXT", f" {_C}") for one in made]
-    for name in ("entgldb_tenants", *tables()):
+    for name in names:
         made += [
             f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY",
             f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY",
@@ -63,7 +82,8 @@ def statements(*, collate: bool) -> list[str]:
 
 def _make(server: Server) -> None:
     ((said,),) = server.alone("SELECT version()")
-    script = statements(collate="CockroachDB" not in said)
+    parted = not any(name in said for name in _OTHERS) and not server.alone(_CITUS)
+    script = statements(collate="CockroachDB" not in said, parted=parted)
     server.alone("; ".join(["BEGIN", "SET LOCAL lock_timeout = '2s'", *script, "COMMIT"]))
 
 
