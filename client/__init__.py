@@ -2,5 +2,5 @@
 
 Imports ``storage`` and ``messages``, never ``actors``. ``launch`` and ``entgldb`` itself import it.
 Begin with ``database.py``, then ``collection.py``; ``aio/`` is the same for asyncio, and
-``writing.py`` holds the verbs that write for both.
+``verbs/writing.py`` holds the verbs that write for both.
 """

@@ -231,14 +231,11 @@ class Store(LogQueries):
             batch.flush()
         return answer
 
-    def reincarnate(self, entropy: bytes, why: Why, now_ms: int) -> Origin:
-        """Write under a new origin from now on; see ``Incarnations.reincarnate``."""
-        return self.incarnations.reincarnate(entropy, why, now_ms)
-
     def begin_anew(self, entropy: bytes, why: Why, now_ms: int) -> None:
         """The file was found to be a copy, or older than it had been: write as somebody new."""
         with self.group():
-            self.trail.note(Act(Event.INCARNATION, self.reincarnate(entropy, why, now_ms), why.value), now_ms)
+            made = self.incarnations.reincarnate(entropy, why, now_ms)
+            self.trail.note(Act(Event.INCARNATION, made, why.value), now_ms)
         self.reborn = why
 
     @property
@@ -341,12 +338,7 @@ class Store(LogQueries):
     def install_step(
         self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, peer: str = "", ends: bool = True
     ) -> Installed | None:
-        """One step of merging a staged snapshot, in a transaction of its own; None: there are more.
-
-        Raises EntglError; the step has changed nothing then. ``staged``: what ``StagedSnapshot.finish`` gave.
-        ``entropy``: 32 bytes nobody can guess. ``peer``: the node that gave it. ``ends``: others hear of it
-        where this node ends its log to write the rest again.
-        """
+        """One step of merging a staged snapshot; see ``Installing.step``."""
         return self._installing().step(staged, entropy, now_ms, cloud=cloud, peer=peer, ends=ends)
 
     def tidy_merge(self) -> bool:

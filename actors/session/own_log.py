@@ -87,5 +87,5 @@ def after_applying(store: Store, ctx: Context) -> None:
 def begin_anew(store: Store, why: Why, ctx: Context) -> None:
     """A new incarnation, within the transaction that runs."""
     old = store.origin
-    new = store.reincarnate(ctx.random.randbytes(32), why, ctx.now_ms())
+    new = store.incarnations.reincarnate(ctx.random.randbytes(32), why, ctx.now_ms())
     ctx.log(WARNING, f"{why.value}: {old} is not continued, this node now writes as {new}")

@@ -26,6 +26,6 @@ def rejoin(directory: Path, node_id: str) -> Origin:
         store = Store.open(directory, node_id, now_ms)
         try:
             with store.group():
-                return store.reincarnate(os.urandom(32), Why.REJOINED, now_ms)
+                return store.incarnations.reincarnate(os.urandom(32), Why.REJOINED, now_ms)
         finally:
             store.close()

@@ -47,10 +47,11 @@ class Installing:
     def step(
         self, staged: str, entropy: bytes, now_ms: int, *, cloud: bool, peer: str, ends: bool
     ) -> Installed | None:
-        """Take one step of merging what is staged at the URI ``staged``; None: there are more.
+        """One step of merging a staged snapshot, in a transaction of its own; None: there are more.
 
-        ``cloud``: it came by a cloud link. ``peer``: the node that gave it. ``ends``: others hear of it where
-        this node ends its log.
+        Raises EntglError; the step has changed nothing then. ``staged``: what ``StagedSnapshot.finish`` gave.
+        ``entropy``: 32 bytes nobody can guess. ``cloud``: it came by a cloud link. ``peer``: the node that
+        gave it. ``ends``: others hear of it where this node ends its log to write the rest again.
         """
         connection, state = self._transaction.connection, self._transaction.state
         with _attached(connection, staged):

@@ -168,7 +168,7 @@ def test_what_a_node_stamped_ahead_before_it_began_anew_waits_as_it_does_elsewhe
     a, b = two(bench)
     former, before = a.origin, {key: a.get("users", key) for key in ("kept", "gone", "new")}
     with a.group():
-        a.reincarnate(b"n" * 32, Why.ROLLED_BACK, NOW)
+        a.incarnations.reincarnate(b"n" * 32, Why.ROLLED_BACK, NOW)
     bench.put(a, doc("late"), now=AHEAD)
     assert reset(bench, a)[1:] == (1, 4)
     assert former not in a.state.ended

@@ -60,7 +60,7 @@ def test_first_seen_outlives_a_new_incarnation() -> None:
     bench = Bench()
     note_self(bench)
     with bench.store.group():
-        bench.store.reincarnate(b"\2" * 32, Why.REJOINED, NOW)
+        bench.store.incarnations.reincarnate(b"\2" * 32, Why.REJOINED, NOW)
     bench.ctx.run(60.0)
     found = note_self(bench)
     assert found["FirstSeen"] == NOW

@@ -265,7 +265,7 @@ def test_a_new_incarnation_has_a_row_with_its_cause() -> None:
     ask(bench, HealOrigin(bench.request(), bench.store.origin, "ours"))
     before = bench.store.origin
     with bench.store.group():
-        bench.store.reincarnate(b"\7" * 32, Why.RESTORED, NOW)
+        bench.store.incarnations.reincarnate(b"\7" * 32, Why.RESTORED, NOW)
     bench.ask(bench.put("k"))
     assert bench.store.origin != before
     assert [row.subject for row in rows(bench) if row.event == "incarnation"] == [bench.store.origin]

@@ -103,7 +103,7 @@ def test_what_is_written_again_begins_a_run_where_it_is_the_first_of_its_own_log
     store.state.run = ""
     bench.put(store, doc("k1"), doc("k2"))
     with store.group():
-        store.reincarnate(b"e" * 32, Why.ROLLED_BACK, NOW)
+        store.incarnations.reincarnate(b"e" * 32, Why.ROLLED_BACK, NOW)
     bench.put(store, doc("k3"))
     bench.put(store, doc("k4"))
     made = [(row.seq, decode(row.header).begins) for row in store.rows(1, 9) if row.origin == store.origin]

@@ -93,7 +93,7 @@ def test_a_new_incarnation_signs_what_is_left_of_the_old_one_and_is_attested_its
     old = store.origin
     with store.group():
         put(store, 1)
-        store.reincarnate(b"e" * 32, Why.ROLLED_BACK, NOW)
+        store.incarnations.reincarnate(b"e" * 32, Why.ROLLED_BACK, NOW)
         put(store, 2)
     assert signed(store) == [1, 2]
     for origin in (old, store.origin):
@@ -165,7 +165,7 @@ def test_keys_of_before_a_start_without_the_cluster_key_are_attested_at_the_next
     origins = [store.origin]
     with store.group():
         put(store, 1)
-        origins.append(store.reincarnate(b"e" * 32, Why.RESTORED, NOW))
+        origins.append(store.incarnations.reincarnate(b"e" * 32, Why.RESTORED, NOW))
         put(store, 2)
     store.close()
     store = Store.open(tmp_path, "a", NOW, ATTEST)

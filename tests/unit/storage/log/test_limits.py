@@ -199,7 +199,7 @@ def test_a_node_that_knows_all_the_origins_it_may_goes_on_as_another_writer_and_
     assert done.counts["too-many-origins"] > 0
     for number in range(INCARNATIONS_RESERVED):
         with store.group():
-            store.reincarnate(bytes([number]) * 32, Why.RESTORED, NOW)
+            store.incarnations.reincarnate(bytes([number]) * 32, Why.RESTORED, NOW)
         put(store, 2 + number, f"k{number}")
     assert len(store.vector()) == session.ORIGINS_MAX
     peer = Bench().open(store.vector())

@@ -24,7 +24,7 @@ def put(store: Store, counter: int, key: str, body: bytes | None = b'{"a":1}') -
 
 def reincarnate(store: Store, entropy: bytes = b"e" * 32, why: Why = Why.SNAPSHOT) -> str:
     with store.group():
-        return store.reincarnate(entropy, why, NOW)
+        return store.incarnations.reincarnate(entropy, why, NOW)
 
 
 def test_the_log_goes_on_under_a_new_origin_from_seq_one(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_the_log_goes_on_under_a_new_origin_from_seq_one(tmp_path: Path) -> None
 
 
 def undone(store: Store) -> None:
-    store.reincarnate(b"e" * 32, Why.CLONED, NOW)
+    store.incarnations.reincarnate(b"e" * 32, Why.CLONED, NOW)
     raise EntglError("a disk that fills")
 
 
@@ -58,7 +58,7 @@ def test_a_new_incarnation_that_is_undone_leaves_the_old_one(tmp_path: Path) -> 
     put(store, 1, "k")
     assert (store.origin, list(store.vector())) == (old, [old])
     with pytest.raises(EntglError, match="group"):
-        store.reincarnate(b"e" * 32, Why.CLONED, NOW)
+        store.incarnations.reincarnate(b"e" * 32, Why.CLONED, NOW)
     store.close()
 
 
