@@ -139,6 +139,8 @@ class HttpSettings(Record):
     tls_cert: str = ""
     """PEM files, beyond loopback. Empty: the node's own, or on a LAN one that the cluster's CA issues."""
     tls_key: str = ""
+    tokens: bool = False
+    """Whether it asks for a token on loopback, too."""
 
 
 @record

@@ -22,8 +22,8 @@ from entgldb.web.server import serve
 
 def main(told: dict[str, Any]) -> None:
     """Serve as ``told`` says."""
-    files = [None if name is None else Path(name) for name in told["files"]]
-    place = Place(told["host"], told["port"], tuple(told["names"]), *files)
+    certificate, key = (None if name is None else Path(name) for name in told["files"])
+    place = Place(told["host"], told["port"], tuple(told["names"]), certificate, key, told["tokens"])
     control: int = told["control"]
     os.set_blocking(control, False)
 

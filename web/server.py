@@ -48,7 +48,7 @@ def serve(
     """
     place.check(directory)
     listener = place.listen() if listener is None else listener
-    tokens = None if place.is_loopback else Tokens(directory)
+    tokens = Tokens(directory) if place.asks else None
     app = application(_database(directory), hosts=place.hosts(), tokens=tokens)
     config = uvicorn.Config(
         app,

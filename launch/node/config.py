@@ -301,6 +301,7 @@ class _Builder:
             names=self.http.texts("names"),
             tls_cert=certificate,
             tls_key=key,
+            tokens=self.http.flag("tokens", False),
         )
 
     def _election(self, node_id: str, role: str) -> ElectionSettings:

@@ -68,7 +68,7 @@ def place_of(settings: NodeSettings, directory: Path) -> Place:
     """
     http, sync = settings.http, settings.sync
     require()
-    place = read_place(http.listen)._replace(names=http.names)
+    place = read_place(http.listen)._replace(names=http.names, tokens=http.tokens)
     files = (http.tls_cert, http.tls_key)
     if not files[0] and not place.is_loopback:
         files = (sync.tls_cert, sync.tls_key)
@@ -139,6 +139,7 @@ class WebProcess:
             "host": self._place.host,
             "port": self._place.port,
             "names": self._place.names,
+            "tokens": self._place.tokens,
             "files": [name and str(name) for name in (self._place.certificate, self._place.key)],
             "listener": self._listener.fileno(),
             "control": theirs,

@@ -26,6 +26,8 @@ class Place(NamedTuple):
     """Names that it has beside its address."""
     certificate: Path | None = None
     key: Path | None = None
+    tokens: bool = False
+    """Whether it asks for a token on loopback, too: there may be other users on this machine."""
 
     @property
     def is_loopback(self) -> bool:
@@ -37,6 +39,11 @@ class Place(NamedTuple):
         except ValueError:
             return False
 
+    @property
+    def asks(self) -> bool:
+        """Whether nobody is served without a token."""
+        return self.tokens or not self.is_loopback
+
     def hosts(self) -> frozenset[str]:
         """The names by which a request may call it."""
         return frozenset((*self.names, self._bracketed)) | (LOOPBACK if self.is_loopback else frozenset())
@@ -47,17 +54,17 @@ class Place(NamedTuple):
         return f"{scheme}://{self._bracketed}:{port}"
 
     def check(self, directory: Path) -> None:
-        """Beyond loopback there must be TLS, and a token of ``directory``. Raises ConfigError."""
-        if self.is_loopback:
-            return
-        if self.certificate is None or self.key is None:
+        """Beyond loopback there must be TLS; where it asks for a token, one of ``directory``. Raises
+        ConfigError."""
+        if not self.is_loopback and (self.certificate is None or self.key is None):
             raise ConfigError(
                 f"{self.host} is reached from other machines, and there is no TLS",
                 hint="--tls-cert FILE --tls-key FILE, or 127.0.0.1",
             )
-        if not Tokens(directory).all():
+        if self.asks and not Tokens(directory).all():
+            why = "asks for a token" if self.is_loopback else "is reached from other machines"
             raise ConfigError(
-                f"{self.host} is reached from other machines, and there is no token",
+                f"{self.host} {why}, and there is no token",
                 hint="entgldb http-token add NAME",
             )
 

@@ -27,6 +27,7 @@ _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Beyond loopback."
 )
+@click.option("--tokens", is_flag=True, help="Ask for a token on loopback, too.")
 def serve(
     directory: Path,
     as_json: bool,
@@ -34,10 +35,12 @@ def serve(
     names: tuple[str, ...],
     tls_cert: Path | None,
     tls_key: Path | None,
+    tokens: bool,
 ) -> None:
     """Serve the node of a directory by HTTP, until it is told to end.
 
-    On loopback nobody needs a token. Beyond it there must be TLS, and a token for each who asks.
+    On loopback nobody needs a token, unless --tokens says so: each user of the machine may ask then. Beyond
+    it there must be TLS, and a token for each who asks.
 
     \b
     Example:
@@ -51,7 +54,7 @@ def serve(
     require()
     from entgldb.web import server
 
-    place = read_place(listen)._replace(names=names, certificate=tls_cert, key=tls_key)
+    place = read_place(listen)._replace(names=names, certificate=tls_cert, key=tls_key, tokens=tokens)
 
     def ready(url: str) -> None:
         if as_json:

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,13 @@ def test_turns_are_taken_though_nothing_is_heard(tmp_path: Path) -> None:
     server = Server(tmp_path, BEATS)
     assert 0 < server.due(time.monotonic()) <= web.TURN_SECONDS
     server.end()
+
+
+def test_a_server_on_loopback_may_be_told_to_ask_for_a_token(tmp_path: Path) -> None:
+    named = settings(tmp_path, "127.0.0.1:0")
+    named = replace(named, http=replace(named.http, tokens=True))
+    with pytest.raises(ConfigError, match="asks for a token, and there is no token"):
+        place_of(named, tmp_path)
+    Tokens(tmp_path).add("reader", "read", [], 0)
+    assert place_of(named, tmp_path).asks
+    assert not place_of(replace(named, http=replace(named.http, tokens=False)), tmp_path).asks

@@ -158,6 +158,17 @@ def test_nobody_is_served_beyond_loopback_without_tls_and_a_token(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_on_loopback_a_token_is_asked_for_where_that_is_wanted(tmp_path: Path) -> None:
+    assert "asks for a token, and there is no token" in refused_to_serve(tmp_path, "--tokens")
+    token = Tokens(tmp_path).add("reader", "read", [], 0)
+    with served(tmp_path, "--tokens") as http:
+        assert http.get("/v1/collections").status_code == 401
+        bearer = {"Authorization": f"Bearer {token.text()}"}
+        # there is no node in this directory: the door was open
+        assert http.get("/v1/collections", headers=bearer).status_code == 503
+
+
+@pytest.mark.slow
 def test_a_page_of_another_site_is_not_served(tmp_path: Path) -> None:
     with served(tmp_path) as http:
         assert http.get("/healthz", headers={"Host": "evil.example"}).status_code == 400
