@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from socket import gethostname
 from typing import Final, TypeVar
 
 from entgldb.actors.behaviour import Asker, Context, Edge
@@ -19,6 +20,7 @@ from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.sync.behaviour import Sync
 from entgldb.actors.tenants.door import Door, Vouched
+from entgldb.actors.tenants.fellows import Fellows
 from entgldb.actors.tenants.keeper import StoreTenants
 from entgldb.actors.tenants.links import SyncTenants
 from entgldb.actors.tenants.router import Opened, Tenants
@@ -63,7 +65,7 @@ def stores(
 def _stores_on_postgres(
     main: StoreKeeper, given: StoreSettings, secrets: Secrets, disk: Disk, socket: Edge
 ) -> tuple[StoreTenants, Edge]:
-    from entgldb.storage.postgres import catalogue, store, tenants, waking
+    from entgldb.storage.postgres import catalogue, processes, store, tenants, waking
 
     files, loop = TenantFiles(given.directory), SideLoop("store")
 
@@ -76,15 +78,13 @@ def _stores_on_postgres(
 
     made = waking.Waking(given.storage, lambda told: loop.post(WrittenElsewhere(told)))
 
-    class Others(catalogue.Catalogue):
-        def tell(self, tenant: str, lsn: int) -> None:
-            loop.call(made.tell, tenant, lsn)
-
     loop.spawn(made.listen())
     loop.spawn(made.speak())
-    others = Others(given.storage, files.names)
+    rows = catalogue.Catalogue(given.storage, files.names)
+    all_of_us = processes.Processes(rows, f"{gethostname()}:{given.directory}")
+    fellows = Fellows(rows.look, partial(loop.call, made.tell), all_of_us.publish, all_of_us.gateways)
     removed = tenants.TenantRows(given.storage, files)
-    return _told(StoreTenants(main, opened, others, removed, others), given.storage), Both(socket, loop)
+    return _told(StoreTenants(main, opened, rows, removed, fellows), given.storage), Both(socket, loop)
 
 
 class Both:

@@ -458,6 +458,10 @@ class Sync(Behaviour):
             return
         self._dialler.tend(self._connected(), self._cut.isolated_for(ctx), ctx)
 
+    def linked(self) -> list[PeerLink]:
+        """The links that have a session."""
+        return [peer for peer in self._peers.values() if not peer.closing]
+
     def _connected(self) -> set[str]:
         return {key for key, peer in self._peers.items() if not peer.closing}
 

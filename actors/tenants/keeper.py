@@ -13,7 +13,7 @@ from entgldb.actors.store.auditing.acts import who_is
 from entgldb.actors.store.auditing.behalf import meant
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.tenants import quotas
-from entgldb.actors.tenants.fellows import Fellows
+from entgldb.actors.tenants.fellows import Fellows, Gateways
 from entgldb.actors.tenants.quotas import Figures, Gate
 from entgldb.actors.tenants.router import TENANTS_TOLD_MAX, UNAVAILABLE, Opened, Tenants
 from entgldb.messages import codec
@@ -31,7 +31,13 @@ from entgldb.messages.errors import (
 from entgldb.messages.limits import PAGE_ROWS_MAX, TENANTS_MAX
 from entgldb.messages.local.actors import Apply, Committed, Tick
 from entgldb.messages.local.snapshots import StoreBegan
-from entgldb.messages.local.tenants import AdmitTenant, ForTenant, TenantJudged, WrittenElsewhere
+from entgldb.messages.local.tenants import (
+    AdmitTenant,
+    ForTenant,
+    TenantJudged,
+    TenantsWanted,
+    WrittenElsewhere,
+)
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.tenants import ChangeTenant, ListTenants, Quotas, Tenant, TenantState, check_tenant
 from entgldb.storage.audit.rows import Act
@@ -76,6 +82,7 @@ class StoreTenants(Tenants):
         self._removing = False
         self._lsns: dict[str, int] = {}
         """Open tenant -> the last lsn of which the other processes know, if there may be any."""
+        self._gateways = Gateways(fellows)
         self._gates: dict[str, Gate] = {}
         """Open tenant -> its quotas."""
 
@@ -195,6 +202,11 @@ class StoreTenants(Tenants):
                 self._lsns[tenant] = self._store(tenant).last_lsn()
                 self._fellows.tell(tenant, self._lsns[tenant])
 
+    def on_tenants_wanted(self, message: TenantsWanted, ctx: Context) -> None:
+        self._gateways.links = message.links
+        self._gateways.say(self.count, ctx)
+        super().on_tenants_wanted(message, ctx)
+
     def on_written_elsewhere(self, message: WrittenElsewhere, ctx: Context) -> None:
         """Sync reads the rows by itself; the memory here follows with the next group, or the next look."""
         for tenant, lsn in message.tenants.items():
@@ -269,7 +281,7 @@ class StoreTenants(Tenants):
     def on_list_tenants(self, message: ListTenants, ctx: Context) -> None:
         try:
             rows = self._listed(message)
-            found: list[Json] = [self._shown(row) for row in rows]
+            found: list[Json] = [{**self._shown(row), **self._gateways.of(message.name)} for row in rows]
         except EntglError as fault:
             refuse(ctx, fault)
         else:

@@ -26,6 +26,7 @@ from entgldb.messages.local.pauses import PausesChanged
 from entgldb.messages.local.tenants import (
     AdmitTenant,
     TenantJudged,
+    TenantLink,
     TenantsWanted,
     WhichTenants,
 )
@@ -300,5 +301,12 @@ class SyncTenants(Tenants):
 
     def _tell_wanted(self, ctx: Context) -> None:
         wanted = TenantsWanted(tuple(self.open))
-        for actor in ("store", "oplog"):
-            ctx.tell(actor, wanted)
+        ctx.tell("oplog", wanted)
+        ctx.tell("store", replace(wanted, links=self._gateways()) if self.door.settings.storage else wanted)
+
+    def _gateways(self) -> tuple[TenantLink, ...]:
+        return tuple(
+            TenantLink(tenant, peer.node_id, peer.epoch, peer.address)
+            for tenant, served in self.open.items()
+            for peer in cast("Sync", served.opened.behaviour).linked()
+        )

@@ -32,6 +32,9 @@ class TenantRow(NamedTuple):
     origins: int | None
     quotas: dict[str, int]
     """Of ``documents``, ``bytes``, ``writes`` a second, ``links`` and ``origins`` so many; 0: any number."""
+    gateways: list[dict[str, Any]] | None = None
+    """Those that are linked to any process of the database: ``process``, ``node_id``, ``epoch``, ``address``.
+    Two node ids are two halves of a cluster. None: not asked for, or one process serves the tenants."""
 
 
 class Tenants:
@@ -101,4 +104,4 @@ class Tenants:
 
 
 def _row(found: dict[str, Any]) -> TenantRow:
-    return TenantRow(**{name: found[name] for name in TenantRow._fields})
+    return TenantRow(**{name: found[name] for name in TenantRow._fields if name in found})

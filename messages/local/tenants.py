@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from entgldb.messages.schema import Count, Message, message
+from entgldb.messages.schema import Count, Message, Record, message, record
 
 
 @message(184)
@@ -36,11 +36,24 @@ class TenantJudged(Message):
     """Links that it may have at one time; 0: any number."""
 
 
+@record
+class TenantLink(Record):
+    """A gateway that is linked to this process."""
+
+    tenant: str
+    node_id: str
+    epoch: Count
+    """That it said: of two gateways of one cluster the one with the higher epoch leads."""
+    address: str
+
+
 @message(187)
 class TenantsWanted(Message):
     """Sync to store and oplog, after each change and now and then: the tenants to be open, and no others."""
 
     tenants: tuple[str, ...]
+    links: tuple[TenantLink, ...] = ()
+    """To store, where other processes serve the same tenants: they are told of them."""
 
 
 @message(188)

@@ -37,7 +37,7 @@ _CHANGE: Final = (
 
 
 class Catalogue:
-    """Implements ``ports.Catalogue``, and ``fellows.Fellows`` as far as it can be asked."""
+    """Implements ``ports.Catalogue``."""
 
     def __init__(self, dsn: str, here: Callable[[], list[str]]) -> None:
         """``here``: the tenants of which this process has files. PostgreSQL need not be there yet."""
@@ -46,24 +46,24 @@ class Catalogue:
 
     def get(self, name: str) -> Tenant | None:
         """The row of a tenant."""
-        with self._asked() as on:
+        with self.asked() as on:
             rows = on.alone(f"{_SELECT} WHERE tenant = $1", [name])
         return _tenant(rows[0]) if rows else None
 
     def page(self, after: str) -> list[Tenant]:
         """Rows behind a name, by name; fewer than PAGE_ROWS_MAX where no more follow."""
-        with self._asked() as on:
+        with self.asked() as on:
             rows = on.alone(f"{_SELECT} WHERE tenant > $1 ORDER BY tenant LIMIT {PAGE_ROWS_MAX}", [after])
         return [_tenant(row) for row in rows]
 
     def states(self) -> dict[str, int]:
         """State -> rows that have it."""
-        with self._asked() as on:
+        with self.asked() as on:
             return dict(on.alone("SELECT state, count(*) FROM entgldb_tenants GROUP BY state"))
 
     def deleting(self) -> list[str]:
         """Tenants whose data are to be removed, or of which this process has files still."""
-        with self._asked() as on:
+        with self.asked() as on:
             rows = on.alone(
                 "SELECT tenant FROM entgldb_tenants WHERE state = $1 OR (state = $2 AND tenant = ANY($3))"
                 " ORDER BY tenant",
@@ -73,7 +73,7 @@ class Catalogue:
 
     def look(self, tenants: Collection[str]) -> dict[str, tuple[Tenant, int]]:
         """Name -> row, and the version of its data, of those that there are."""
-        with self._asked() as on:
+        with self.asked() as on:
             rows = on.alone(
                 f"SELECT version, {_COLUMNS} FROM entgldb_tenants WHERE tenant = ANY($1)",  # noqa: S608 -- constants
                 [list(tenants)],
@@ -82,7 +82,7 @@ class Catalogue:
 
     def put(self, row: Tenant, before: Tenant | None) -> None:
         """Write a row anew that was ``before`` when it was read. Raises EntglError ``busy`` where not."""
-        with self._asked() as on:
+        with self.asked() as on:
             if before is None:
                 done = on.carry_out(row.name, _ADD, _values(row))
             else:
@@ -94,7 +94,7 @@ class Catalogue:
 
     def forget_oldest(self) -> bool:
         """Take out the row of the tenant that was deleted first; False where there is none."""
-        with self._asked() as on:
+        with self.asked() as on:
             rows = on.alone(
                 "SELECT tenant FROM entgldb_tenants WHERE state = $1 ORDER BY since_ms, tenant LIMIT 1",
                 [TenantState.DELETED.value],
@@ -103,7 +103,7 @@ class Catalogue:
             return bool(rows and on.carry_out(rows[0][0], sql, [TenantState.DELETED.value]))
 
     @contextmanager
-    def _asked(self) -> Iterator[Server]:
+    def asked(self) -> Iterator[Server]:
         """The server, with its tables. Raises EntglError."""
         with translating("PostgreSQL"):
             if not self._prepared:

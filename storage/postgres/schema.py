@@ -18,6 +18,10 @@ _TENANTS: Final = (
     " origins BIGINT NOT NULL DEFAULT 0)"
 )
 """The row that a group of writes locks; it is also the tenant's row in the catalogue of all processes."""
+_PROCESSES: Final = (
+    "CREATE TABLE entgldb_processes (process TEXT PRIMARY KEY, seen_ms BIGINT NOT NULL, links TEXT NOT NULL)"
+)
+"""The gateways that each process has, as it said last: names of the host, no tenant's data."""
 _NAMES: Final = "CREATE POLICY entgldb_names ON entgldb_tenants FOR SELECT USING (true)"
 """A process looks at the rows of all its tenants at once: a name is there, and no document."""
 _MINE: Final = f"tenant = current_setting('{SETTING}', true)"
@@ -75,7 +79,7 @@ def statements(*, collate: bool, parted: bool) -> list[str]:
             f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY",
             f"CREATE POLICY entgldb ON {name} USING ({_MINE}) WITH CHECK ({_MINE})",
         ]
-    made += [_NAMES, "CREATE TABLE entgldb_schema (version BIGINT PRIMARY KEY)"]
+    made += [_NAMES, _PROCESSES, "CREATE TABLE entgldb_schema (version BIGINT PRIMARY KEY)"]
     made.append(f"INSERT INTO entgldb_schema (version) VALUES ({VERSION})")  # noqa: S608 -- a constant
     return made
 

@@ -67,7 +67,12 @@ def show_(db: Database, as_json: bool, name: str) -> None:
     if as_json:
         show({**row._asdict(), **told})
         return
+    for link in row.gateways or []:
+        at = f"at {link['address']}, process {link['process']}"
+        say("gateway", f"{link['node_id']} in epoch {link['epoch']} {at}")
     for field, value in {**row._asdict(), "quotas": _quotas(row)}.items():
+        if field == "gateways":
+            continue
         if field == "since_ms":
             field, value = "since", _time(row.since_ms)
         elif isinstance(value, bool):

@@ -69,6 +69,15 @@ def test_the_halves_of_a_cluster_meet_over_two_processes(split: Split) -> None:
     eventually(lambda: has(first, f"b{WRITES - 1}"), "and the first what the second wrote", 60.0)
 
     name = tenant(split.clouds[0], "list")[1]["tenants"][0]["name"]
+    for cloud in split.clouds:
+        eventually(
+            lambda cloud=cloud: (
+                {link["node_id"] for link in tenant(cloud, "show", name)[1]["gateways"]}
+                == {half.name for half in split.lan}
+            ),
+            "each process shows both gateways",
+            60.0,
+        )
     log = LogReader.connect(split.dsn, name)
     rows = log.rows(1, 1_000)
     assert [row.lsn for row in rows] == list(range(1, log.last_lsn() + 1))

@@ -8,17 +8,26 @@ from pathlib import Path
 import pytest
 
 from entgldb.actors.store.behaviour import StoreKeeper
+from entgldb.actors.tenants.fellows import Fellows
 from entgldb.actors.tenants.keeper import REMOVE_SECONDS, StoreTenants
 from entgldb.actors.tenants.router import Opened
 from entgldb.messages import codec
-from entgldb.messages.client import RequestId, Write
+from entgldb.messages.client import Report, RequestId, Write
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local.actors import Committed
-from entgldb.messages.local.tenants import AdmitTenant, ForTenant, TenantJudged, WrittenElsewhere
+from entgldb.messages.local.tenants import (
+    AdmitTenant,
+    ForTenant,
+    TenantJudged,
+    TenantLink,
+    TenantsWanted,
+    WrittenElsewhere,
+)
 from entgldb.messages.schema import Channel
 from entgldb.messages.tenants import ChangeTenant, ListTenants, Tenant
 from entgldb.storage.postgres.catalogue import Catalogue
 from entgldb.storage.postgres.connection import Connection
+from entgldb.storage.postgres.processes import Processes
 from entgldb.storage.postgres.server import Server
 from entgldb.storage.postgres.store import Store, as_sqlite
 from entgldb.storage.postgres.tenants import TenantRows
@@ -39,7 +48,9 @@ class Cloud(Catalogue):
         self.bench, self.told, self.gone = Bench("cloud-1", role="cloud"), list[tuple[str, int]](), False
         self.files = files
         rows = TenantRows(postgres.address(), files)
-        self.store = StoreTenants(self.bench.keeper, self._open, self, rows, self)
+        processes = Processes(self, str(directory))
+        fellows = Fellows(self.look, self.tell, processes.publish, processes.gateways)
+        self.store = StoreTenants(self.bench.keeper, self._open, self, rows, fellows)
         self.server = Server(postgres.address())
         self.ctx = FakeContext()
         self.ctx.behaviour = self.store
@@ -128,6 +139,32 @@ def test_where_nobody_wakes_it_a_process_looks_each_interval(clouds: tuple[Cloud
     other.ctx.run(2.0)
     assert other.committed() == [Committed(1, 1, 0)]
     assert other.store.counts[Reason.STORAGE_UNAVAILABLE] == 1
+
+
+def test_the_gateways_of_a_tenant_are_shown_over_all_processes(clouds: tuple[Cloud, Cloud]) -> None:
+    tenant, another = postgres.fresh_tenant(), postgres.fresh_tenant()
+    for number, one in enumerate(clouds):
+        one.admit(tenant)
+        links = (
+            TenantLink(tenant, f"lan-{number}", 3 + number, "192.0.2.1:7"),
+            TenantLink(another, "x", 1, ""),
+        )
+        one.ctx.run(10.0)
+        one.ctx.hand(TenantsWanted((tenant,), links))
+    for one in clouds:
+        answer = one.ctx.ask(ListTenants(name=tenant))
+        assert isinstance(answer, Report)
+        (row,) = answer.body["tenants"]
+        assert [(link["node_id"], link["epoch"], link["address"]) for link in row["gateways"]] == [
+            ("lan-0", 3, "192.0.2.1:7"),
+            ("lan-1", 4, "192.0.2.1:7"),
+        ]
+        assert len({link["process"] for link in row["gateways"]}) == 2
+    clouds[0].ctx.run(10.0)
+    clouds[0].ctx.hand(TenantsWanted((tenant,), ()))
+    answer = clouds[1].ctx.ask(ListTenants(name=tenant))
+    assert isinstance(answer, Report)
+    assert [link["node_id"] for link in answer.body["tenants"][0]["gateways"]] == ["lan-1"]
 
 
 def test_writes_of_all_processes_count_for_the_quota(clouds: tuple[Cloud, Cloud]) -> None:
