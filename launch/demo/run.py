@@ -89,12 +89,12 @@ class Step:
 class DemoResult:
     """The steps up to the first that failed, the nodes that took part, and what was measured."""
 
-    wanted: int
-    """Steps that there are."""
     steps: list[Step] = field(default_factory=list)
     nodes: list[dict[str, Any]] = field(default_factory=list)
 
     figures: list[DemoFigure] = field(default_factory=list)
+    wanted: int = len(STEPS)
+    """Steps that there are."""
 
     @property
     def ok(self) -> bool:
@@ -123,7 +123,7 @@ def run_demo(
     """
     _require_airports()
     steps = STEPS if dsn is None else HOSTED
-    result = DemoResult(len(steps))
+    result = DemoResult(wanted=len(steps))
     with ExitStack() as stack:
         root = keep or stack.enter_context(temporary("demo"))
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
