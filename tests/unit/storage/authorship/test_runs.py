@@ -40,7 +40,7 @@ def begun(store: Store) -> list[int]:
     return [row.seq for row in store.rows(1, 1_000) if decode(row.header).begins]
 
 
-def known(store: Store) -> list[tuple[int, bytes]]:
+def runs_of(store: Store) -> list[tuple[int, bytes]]:
     """The same, by what the file keeps of them."""
     return list(runs.of_all(store.connection, 1).get(store.state.origins[store.origin].number, ()))
 
@@ -54,7 +54,7 @@ def test_the_first_entry_after_each_opening_begins_a_run(tmp_path: Path) -> None
                 put(store, number, doc(f"k{number}"), doc(f"l{number}"))
     with closing(Store.open(tmp_path, "a", NOW)) as store:
         assert begun(store) == [1, 5, 9]
-        found = known(store)
+        found = runs_of(store)
         assert [seq for seq, _ in found] == [1, 5, 9]
         hashes = dict(store.connection.execute("SELECT seq, hash FROM _entgldb_oplog").fetchall())
         assert all(hashes[seq][:RUN_HASH_BYTES] == digest for seq, digest in found)
@@ -62,7 +62,7 @@ def test_the_first_entry_after_each_opening_begins_a_run(tmp_path: Path) -> None
         with store.group():
             store.prune(Prune({store.origin: 12}, {store.origin: 12}, 0, 0, 0))
         assert store.rows(1, 10) == []
-        assert known(store) == found
+        assert runs_of(store) == found
 
 
 def test_a_transaction_that_is_undone_begins_no_run(bench: Bench) -> None:
@@ -78,7 +78,7 @@ def test_a_transaction_that_is_undone_begins_no_run(bench: Bench) -> None:
     store.state.run = ""
     with pytest.raises(InvalidError), store.group():
         store.write(bench.request(), [doc("k3"), doc("", b"{}")], NOW)
-    assert begun(store) == [seq for seq, _ in known(store)] == [1, 2]
+    assert begun(store) == [seq for seq, _ in runs_of(store)] == [1, 2]
 
 
 def test_whoever_takes_the_log_knows_its_runs(bench: Bench) -> None:
@@ -94,6 +94,26 @@ def test_whoever_takes_the_log_knows_its_runs(bench: Bench) -> None:
     # of many logs a snapshot tells the newest of each
     told = runs.of_all(b.connection, RUNS_TOLD_MAX // 2)[b.state.origins[a.origin].number]
     assert list(told) == list(found[-2:])
+
+
+def test_by_its_runs_a_log_is_told_from_another_branch_of_it(bench: Bench) -> None:
+    store = bench.make("a")
+    for number in range(3):
+        store.state.run = ""
+        bench.put(store, doc(f"k{number}"), doc(f"l{number}"))
+    known, found = store.state.origins[store.origin], list(runs_of(store))
+    assert [seq for seq, _ in found] == [1, 3, 5]
+    other = [*found[:1], (3, b"other fi"), (9, b"other ni")]
+    for theirs, head, first in (
+        (found, 6, 0),
+        (found[:1], 2, 0),  # it ends where ours goes on
+        (other, 9, 3),
+        (other[:1], 4, 3),
+        (other[:1], 2, 0),
+        ([(1, b"other on")], 6, 1),
+        ([(4, b"other fo")], 6, 1),  # its first runs are forgotten
+    ):
+        assert runs.parted(store.connection, known, theirs, head, differs=theirs != found) == first
 
 
 def test_what_is_written_again_begins_a_run_where_it_is_the_first_of_its_own_log(bench: Bench) -> None:
