@@ -8,6 +8,7 @@ stays.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -99,9 +100,11 @@ def first_ahead(connection: sqlite3.Connection, number: int, head: int, bound: i
     return first
 
 
-def take_out(batch: Batch, firsts: Mapping[Origin, int]) -> None:
+def take_out(batch: Batch, firsts: Mapping[Origin, int], *, expected: bool = False) -> None:
     """Remove the entries of each origin from its first on; ``dropped`` tells the last document that they put
     to each key.
+
+    ``expected``: a merge that is under way has counted without them, but for their keys.
 
     One key at a time is in memory, with what the log has of it; the log is walked once.
     """
@@ -121,8 +124,11 @@ def take_out(batch: Batch, firsts: Mapping[Origin, int]) -> None:
     _refold(batch, pruned_to)
     # the branch may have set the rule of a collection
     state.read_rules(connection)
-    # a merge in steps has counted on what went
-    Steps(connection, state).forsake()
+    steps = Steps(connection, state)
+    if expected:
+        steps.note("temp.touched")
+    else:
+        steps.forsake()
 
 
 def _remember_all(batch: Batch, origin: Origin, first: int) -> Head:
@@ -153,11 +159,13 @@ def _note_names(batch: Batch, firsts: Mapping[Origin, int]) -> None:
     """Entries that stay may name versions of the branch that is to come: it has the same numbers."""
     connection, state = batch.connection, batch.state
     find = "SELECT collection, key FROM _entgldb_oplog WHERE origin = ? AND seq = ?"
+    # a header is taken apart only where it has such a name at all
+    named = re.compile(b"|".join(re.escape(origin.encode()) for origin in firsts)).search
     for raw, collection, key in connection.execute(
         "SELECT l.header, l.collection, l.key FROM _entgldb_oplog l WHERE NOT EXISTS"
         " (SELECT 1 FROM temp.cuts c WHERE c.origin = l.origin AND l.seq >= c.first)"
     ):
-        for version in decode(raw).named:
+        for version in decode(raw).named if named(raw) else ():
             if version.seq >= firsts.get(version.origin, version.seq + 1):
                 here = connection.execute(
                     find, (state.origins[version.origin].number, version.seq)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 from entgldb.messages.errors import Reason
@@ -20,7 +20,7 @@ from entgldb.storage.repair.incarnations import Incarnations
 from entgldb.storage.repair.rewrite import Tail, last_seen
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import NO_HEAD, Head
-from entgldb.storage.rules.comparing.chunks import Preface
+from entgldb.storage.rules.comparing.chunks import Mark, Preface
 from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Installed
@@ -56,8 +56,10 @@ class Installing:
         connection, state = self._transaction.connection, self._transaction.state
         with _attached(connection, staged):
             head, name = read_head(connection, "staged"), name_of(connection)
-            steps, merger = Steps(connection, state), Merger(connection, state, head, cloud=cloud)
+            steps = Steps(connection, state)
             at = steps.progress()
+            firsts = {} if at is None else at.firsts
+            merger = Merger(connection, state, head, cloud=cloud, firsts=firsts)
             if at is not None and (at.over or not steps.goes_on(at, merger, name)):
                 with self._group():
                     steps.remove(at)
@@ -106,34 +108,53 @@ class Installing:
             if refused is None:
                 self._strangers.left_out(now_ms)
             return refused or Installed({}, Reason.TOO_MANY_ORIGINS.value)
+        # a cloud has no say in where the log of a member ends
+        ended = () if cloud and ends else [mark for mark in head.marks if mark.end is not None]
+        cuts = self._cuts(ended)
+        firsts = _earliest(cuts, branches)
         with self._group():
-            # a cloud has no say in where the log of a member ends
-            cuts = {} if cloud and ends else self._note_ends(head)
-            if branches or cuts:
+            if at is not None and at.firsts != firsts:
                 steps.forsake()
-                at = None
-            elif at is None and not steps.is_small():
+                return None
+            if at is None and not steps.is_small():
                 own = state.own
-                self._write_no_fork(head, entropy, now_ms)
-                steps.begin(Merger(connection, state, head, cloud=cloud), name, own)
+                self._write_no_fork(head, branches, entropy, now_ms)
+                merger = Merger(connection, state, head, cloud=cloud, firsts=firsts)
+                steps.begin(merger, name, own, firsts)
                 self._strangers.note(peer, strangers)
                 return None
-            if cuts:
-                healing.take_out(Batch(connection, state), cuts)
-            if branches:
-                healing.take_out(Batch(connection, state), branches)
-                state.disowned |= state.own in branches
+            self._take_out(ended, cuts, branches, expected=at is not None)
             done = self._install(at, head, entropy, now_ms, cloud=cloud, ends=ends)
             if branches:
                 done = self._with_dropped(done, entropy, now_ms)
         self._strangers.note(peer, strangers)
         return done
 
-    def _write_no_fork(self, head: Preface, entropy: bytes, now_ms: int) -> None:
-        """Others may have more of our log than we: it must not be written between the steps."""
+    def _take_out(
+        self,
+        ended: Iterable[Mark],
+        cuts: Mapping[Origin, int],
+        branches: Mapping[Origin, int],
+        *,
+        expected: bool,
+    ) -> None:
+        """``expected``: see ``healing.take_out``, which tells in the end what the branches had."""
+        connection, state = self._transaction.connection, self._transaction.state
+        for mark in ended:
+            state.end(connection, mark.name, mark.end or 0)
+        for firsts in filter(None, (cuts, branches)):
+            healing.take_out(Batch(connection, state), firsts, expected=expected)
+        state.disowned |= state.own in branches
+
+    def _write_no_fork(
+        self, head: Preface, branches: Mapping[Origin, int], entropy: bytes, now_ms: int
+    ) -> None:
+        """Others may have more of our log than we, or another branch: it must not be written between the
+        steps."""
         state = self._transaction.state
         known = state.origins.get(state.own)
-        if known is not None and _covered(head, state.own).seq > known.head.seq:
+        ahead = known is not None and _covered(head, state.own).seq > known.head.seq
+        if ahead or state.own in branches:
             self._incarnations.reincarnate(entropy, Why.ROLLED_BACK, now_ms)
 
     def _refusal(
@@ -158,17 +179,14 @@ class Installing:
         own_last = state.lsn if state.own in kept else done.own_last
         return done._replace(changes=done.changes | kept, own_last=own_last)
 
-    def _note_ends(self, head: Preface) -> dict[Origin, int]:
+    def _cuts(self, ended: Iterable[Mark]) -> dict[Origin, int]:
         """The first entries behind the ends of logs: a snapshot is without them, and so has the file to be
         that it meets."""
-        connection, state = self._transaction.connection, self._transaction.state
         firsts = {}
-        for mark in head.marks:
-            if mark.end is not None:
-                state.end(connection, mark.name, mark.end)
-                known = state.origins.get(mark.name)
-                if known is not None and known.head.seq > mark.end >= known.floor:
-                    firsts[mark.name] = mark.end + 1
+        for mark in ended:
+            known = self._transaction.state.origins.get(mark.name)
+            if known is not None and mark.end is not None and known.head.seq > mark.end >= known.floor:
+                firsts[mark.name] = mark.end + 1
         return firsts
 
     def _is_covered(self, head: Preface, *, cloud: bool) -> bool:
@@ -253,6 +271,15 @@ class Installing:
             own_last,
             reborn=state.own != (old if at is None else at.own),
         )
+
+
+def _earliest(*firsts: Mapping[Origin, int]) -> dict[Origin, int]:
+    """The earliest entry of each log that is to be taken out."""
+    found = dict[Origin, int]()
+    for one in firsts:
+        for origin, first in one.items():
+            found[origin] = min(first, found.get(origin, first))
+    return found
 
 
 def _covered(head: Preface, origin: Origin) -> Head:

@@ -10,7 +10,8 @@ if all entries had come one by one.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from entgldb.messages.limits import PAGE_ROWS_MAX
@@ -156,15 +157,25 @@ UNION SELECT collection, key FROM main._entgldb_conflicts
 class Merger:
     """One staged snapshot (attached as ``staged``) and the file's state, inside one transaction.
 
-    To be made while ``_entgldb_documents`` is what readers see.
+    To be made while ``_entgldb_documents`` is what readers see. ``firsts``: of each log, what will be taken
+    out: from that entry on it counts as not seen.
     """
 
-    def __init__(self, connection: sqlite3.Connection, state: State, head: Preface, *, cloud: bool) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        state: State,
+        head: Preface,
+        *,
+        cloud: bool,
+        firsts: Mapping[Origin, int] = MappingProxyType({}),
+    ) -> None:
         self.connection = connection
         self.state = state
         self.head = head
         self.system = head.system and not cloud
-        self._before = seqs(state.vector())
+        self.firsts = firsts
+        self._before = {o: min(seq, firsts.get(o, seq + 1) - 1) for o, seq in seqs(state.vector()).items()}
         self._seen, self._lacks = seen(connection, self._before), unseen(connection)
         self.partial = not vouches(connection)
         self.changes: Vector = {}
@@ -184,12 +195,15 @@ class Merger:
         rows = []
         for place, mark in enumerate(self.head.marks):
             known = state.known(self.connection, mark.name)
-            rows.append((place, known.number, mark.name, known.head.seq))
+            rows.append((place, known.number, mark.name, self._before.get(mark.name, 0)))
         authors.remember(self.connection, self.head.authors())
         self.connection.executemany("INSERT INTO temp.places VALUES (?, ?, ?, ?)", rows)
         self.connection.executemany(
             "INSERT INTO temp.origins VALUES (?, ?, ?, ?)",
-            [(k.number, o, k.head.seq, vector.get(o, (0,))[0]) for o, k in state.origins.items()],
+            [
+                (known.number, o, self._before.get(o, 0), vector.get(o, (0,))[0])
+                for o, known in state.origins.items()
+            ],
         )
 
     def take(self) -> None:

@@ -8,7 +8,8 @@ Log rows that the snapshot covers go before it, too, oldest first and only appli
 done that at any time, whatever becomes of the merge.
 
 The right rows of a key follow from its rows on both sides and from whether either side has seen a version of
-it. An entry that comes in between has its key noted, whatever becomes of it; all else that could change the
+it. An entry that comes in between has its key noted, whatever becomes of it; so have those that
+the last step takes out, and no version of theirs counts as seen before; all else that could change the
 answer (``world``) makes the work begin anew. So each key is in the end as if it had been merged in the last
 step.
 
@@ -79,6 +80,8 @@ class Progress(NamedTuple):
     taken: int
     deleted: int
     lived_ms: int
+    firsts: dict[Origin, int]
+    """Of each log, what the last step takes out: a branch, or what lies behind its end."""
     over: bool = False
     """The shadow is what is left: it goes."""
 
@@ -123,12 +126,12 @@ class Steps:
         same = at.name == name and at.world == self.world(merger)
         return same and self._state.lsn < at.first and self._shadow.is_allowed()
 
-    def begin(self, merger: Merger, name: str, own: Origin) -> None:
-        """Make the shadow, and the origins of the snapshot known."""
+    def begin(self, merger: Merger, name: str, own: Origin, firsts: dict[Origin, int]) -> None:
+        """Make the shadow, and the origins of the snapshot known. ``firsts``: see ``Progress``."""
         merger.prepare()
         self._shadow.create()
         first = self._state.lsn + LSNS_BETWEEN
-        self._keep(Progress(name, self.world(merger), own, first, first, ("", ""), 0, 0, 0, 0, 0))
+        self._keep(Progress(name, self.world(merger), own, first, first, ("", ""), 0, 0, 0, 0, 0, firsts))
 
     def walk(self, merger: Merger, at: Progress) -> None:
         """The next range of keys, or some of those that were changed meanwhile; then log rows go that the
@@ -174,7 +177,10 @@ class Steps:
         covered, origins = dict[Origin, int](), self._state.origins
         for mark in merger.head.marks:
             ours = origins[mark.name].head if mark.name in origins else NO_HEAD
-            # stamped later, or forked, it is another branch: that is taken out by its rows
+            # of a branch that is to be taken out the rows tell its keys, and what was there before
+            if merger.firsts:
+                break
+            # stamped later, or forked, it may come to be one
             if 0 < ours.seq < mark.seq and ours.hlc < mark.hlc and not ours.forked:
                 covered[mark.name] = ours.seq
         return prunable(self._connection, self._state, covered)
@@ -194,6 +200,12 @@ class Steps:
         merger.finish()
         self._shadow.stay()
         self._keep(at._replace(over=True))
+
+    def note(self, places: str) -> None:
+        """Have the keys in a table done again by the last step."""
+        self._connection.execute(
+            f"INSERT OR IGNORE INTO {TOUCHED} SELECT collection, key FROM {places}"  # noqa: S608 -- constants
+        )
 
     def forsake(self) -> None:
         """It is not to go on, if there is one: what it has made goes by ``remove``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 
 from entgldb.storage.indexes import catalogue
 from entgldb.storage.indexes.checking import faults
@@ -25,6 +26,8 @@ def install_whole(
     """Take every step, and those that remove what the merge leaves; ``between`` is called after each but the
     last."""
     while True:
+        # none is drawn twice
+        entropy = sha256(entropy).digest()
         done = store.install_step(staged, entropy, now_ms, cloud=cloud, peer=peer, ends=ends)
         if done is not None:
             break

@@ -23,6 +23,7 @@ from tests.unit.storage.snapshot.snapshots import forget, frozen, memory, send, 
 from tests.unit.storage.snapshot.test_snapshot_histories import exact
 
 NOW = 1_790_000_000_000
+pytestmark = pytest.mark.usefixtures("either_way")
 
 
 class Side:

@@ -15,6 +15,7 @@ from tests.unit.storage.snapshot.test_snapshot_histories import exact
 from tests.unit.storage.snapshot.test_snapshots import NOW, Side
 
 LATER = NOW + 100
+pytestmark = pytest.mark.usefixtures("either_way")
 
 
 def branches(before: int, after: int, then: int = LATER) -> tuple[Side, Side]:
@@ -82,6 +83,31 @@ def test_a_branch_that_no_run_and_no_stamp_tells_of_is_not_taken_for_the_end_of_
     before = (again.shows(), again.store.vector())
     assert send(giver.store, again.store, LATER).refused == Reason.QUARANTINED.value
     assert (again.shows(), again.store.vector()) == before
+
+
+@pytest.mark.parametrize("owner", [True, False])
+def test_nothing_of_a_branch_goes_before_the_last_step_and_what_is_written_meanwhile_stays(
+    *, owner: bool
+) -> None:
+    taker, giver = branches(5, 3)
+    if not owner:
+        writer, taker = taker, Side("taker")
+        writer.give(taker)
+    shown, number = taker.shows(), 0
+
+    def write() -> None:
+        nonlocal number
+        assert taker.shows() == shown
+        number += 1
+        taker.put(f"own{number % 5}", f"later {number}", now=LATER + number)
+        shown[f"own{number % 5}"] = f"later {number}"
+
+    done = send(giver.store, taker.store, LATER, between=write)
+    assert (done.refused, taker.rivals()) == ("", ["ours"])
+    assert taker.shows() == shown | {"both": "theirs"} | {f"old{number}": "theirs" for number in range(5)}
+    exact(taker.store)
+    taker.give(giver)
+    assert (giver.shows(), giver.rivals()) == (taker.shows(), taker.rivals())
 
 
 def test_of_two_logs_that_part_in_their_first_entry_all_of_ours_is_the_branch() -> None:
