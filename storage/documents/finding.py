@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
-from entgldb.messages.errors import InvalidError, TooLargeError
+from entgldb.messages.errors import BusyError, InvalidError, TooLargeError
 from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import check_collection
 from entgldb.messages.schema import Json
@@ -24,6 +24,7 @@ from entgldb.storage.documents.words import (
     find_words,
     split,
 )
+from entgldb.storage.file.schema import MOVED
 from entgldb.storage.indexes.catalogue import HAS_WORDS, Index, refuse_without_words
 from entgldb.storage.rules.field_path import extract, kind, parse_path
 from entgldb.storage.rules.filtering.cursor import names, read_cursor
@@ -35,6 +36,7 @@ DISTINCT_MAX: Final = 10_000
 
 Rows = list[tuple[Any, ...]]
 T = TypeVar("T")
+_MOVES: Final = "SELECT value FROM _entgldb_meta WHERE name = ?"
 
 
 class Question(NamedTuple):
@@ -148,7 +150,8 @@ class Finder:
                 return iter((self.ask(sql, (*values, limit, skip, *more)),))
             sql = f"SELECT id FROM {found.source} ORDER BY {found.order} LIMIT ? OFFSET ?"  # noqa: S608 -- compiled
             numbers = self.ask(sql, (*values, -1 if limit is None else limit, skip))
-            return self._numbered(columns, found.whole(), [number for (number,) in numbers])
+            moved = self.ask(_MOVES, (MOVED,))
+            return self._numbered(columns, found.whole(), [number for (number,) in numbers], moved)
 
         return self.steadily(first)
 
@@ -250,13 +253,21 @@ class Finder:
             cursor is None and way.sorts and all(parts in way.columns for parts in by.fields),
         )
 
-    def _numbered(self, columns: str, whole: Condition, numbers: list[int]) -> Iterator[Rows]:
-        """The rows of some numbers that still match, in the order of the numbers."""
+    def _numbered(self, columns: str, whole: Condition, numbers: list[int], moved: Rows) -> Iterator[Rows]:
+        """The rows of some numbers that still match, in the order of the numbers.
+
+        Raises BusyError where they are the numbers of other documents by now.
+        """
         for start in range(0, len(numbers), PAGE_ROWS_MAX):
             page = numbers[start : start + PAGE_ROWS_MAX]
             marks = ",".join("?" * len(page))
             sql = f"SELECT key, {columns}, id FROM {whole.sql} AND id IN ({marks})"  # noqa: S608 -- compiled
             rows = {row[-1]: row[:-1] for row in self.ask(sql, (*whole.values, *page))}
+            if self.ask(_MOVES, (MOVED,)) != moved:
+                raise BusyError(
+                    "a snapshot has taken the place of the documents while they were read",
+                    hint="read them again; up to 500 at a time are read at once",
+                )
             yield [rows[number] for number in page if number in rows]
 
 

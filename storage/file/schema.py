@@ -20,6 +20,9 @@ APPLICATION_ID: Final = 0x456E7444
 DEVELOPMENT_ID: Final = 0x456E744C
 """That of files from before the first release."""
 
+MOVED: Final = "moved"
+"""In ``_entgldb_meta``: how often all documents have got other ids."""
+
 TABLES: Final = """
 CREATE TABLE _entgldb_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE _entgldb_state (

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from entgldb.storage.file.schema import MOVED
 from entgldb.storage.indexes import catalogue
 from entgldb.storage.indexes.catalogue import Index
 from entgldb.storage.indexes.tables import statements_to_create, table, words
@@ -137,6 +138,10 @@ class Shadow:
 
     def stay(self) -> None:
         """The shadow is what everybody sees from now on."""
+        self._connection.execute(
+            "INSERT INTO _entgldb_meta VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1",
+            (MOVED,),
+        )
         for index in self._words():
             self._connection.execute(
                 "UPDATE _entgldb_indexes SET number = ? WHERE number = ?",

@@ -19,6 +19,7 @@ from entgldb.launch.testing.world import Clock, World
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.messages.model import REMOTE_PEERS
 from entgldb.storage.file.state import State
+from entgldb.storage.log import prune
 from entgldb.storage.log.apply import Applier
 from entgldb.storage.rules.header import Header
 from entgldb.storage.rules.results import Installed, Lasted
@@ -65,7 +66,8 @@ class TornStore(Store):
 
     def install_step(self, *given: Any, **named: Any) -> Installed | None:
         # few documents are here: all that may come between the steps of a merge shall come
-        with patch.multiple(steps, STEP_ROWS=MERGED_AT_ONCE, AT_ONCE_BYTES=0):
+        small = patch.multiple(steps, STEP_ROWS=MERGED_AT_ONCE, AT_ONCE_BYTES=0, LOG_ROWS_LEFT=0)
+        with small, patch.object(prune, "STEP_ROWS", MERGED_AT_ONCE):
             return super().install_step(*given, **named)
 
     @contextmanager

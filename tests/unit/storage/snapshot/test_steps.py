@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import BusyError
 from entgldb.messages.limits import LSNS_BETWEEN
 from entgldb.messages.model import Entry
+from entgldb.storage.documents import finding
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.indexes import catalogue
 from entgldb.storage.log import prune
@@ -92,6 +95,23 @@ def test_a_change_feed_that_has_read_what_came_between_is_told_the_snapshot_behi
     assert set(told) == set(keys(taker))
     assert set(KEYS) < set(told)
     documents.close()
+    taker.close()
+
+
+def test_a_long_result_does_not_go_on_with_what_other_documents_are_numbered_by_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    in_steps(monkeypatch)
+    monkeypatch.setattr(finding, "PAGE_ROWS_MAX", 5)
+    taker, own = Store.open(tmp_path, "taker", NOW), [f"own{number:02d}" for number in range(12)]
+    put(taker, 1, *reversed(own))
+    with closing(Documents.open(tmp_path)) as documents:
+        before = documents.find("users")
+        assert next(before)[0] == own[0]
+        send(giver(*KEYS), taker, NOW, between=lambda: put(taker, taker.last_lsn() % 1_000 + 2, "other"))
+        with pytest.raises(BusyError, match="taken the place of the documents"):
+            list(before)
+        assert [key for key, _ in documents.find("users")] == [*KEYS, "other", *own]
     taker.close()
 
 
