@@ -61,6 +61,7 @@ def test_first_seen_outlives_a_new_incarnation() -> None:
     note_self(bench)
     with bench.store.group():
         bench.store.incarnations.reincarnate(b"\2" * 32, Why.REJOINED, NOW)
+    bench.ctx.behaviour = bench.keeper
     bench.ctx.run(60.0)
     found = note_self(bench)
     assert found["FirstSeen"] == NOW
