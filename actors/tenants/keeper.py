@@ -15,7 +15,7 @@ from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.tenants import quotas
 from entgldb.actors.tenants.fellows import Fellows, Gateways
 from entgldb.actors.tenants.quotas import Figures, Gate
-from entgldb.actors.tenants.router import TENANTS_TOLD_MAX, UNAVAILABLE, Opened, Tenants
+from entgldb.actors.tenants.router import ALARMS, TENANTS_TOLD_MAX, UNAVAILABLE, Opened, Tenants
 from entgldb.messages import codec
 from entgldb.messages.administration import Behalf, Event
 from entgldb.messages.client import Relay, Report
@@ -431,9 +431,11 @@ class StoreTenants(Tenants):
             # first, so that a look that fails is not the last
             ctx.after(self.main.settings.sync_interval, message)
             self._look_at(list(self.open), ctx)
-            self._remove_later(ctx)
         else:
             super().on_tick(message, ctx)
+            if message.what == ALARMS:
+                # another process may have deleted a tenant of which there are files here
+                self._remove_later(ctx)
 
     def _remove_later(self, ctx: Context, wait: float = REMOVE_SECONDS) -> None:
         """After a crash the rows of the catalogue say what is still to be removed."""
