@@ -140,6 +140,9 @@ def _take(keeper: Writer, ring: KeyRing, ctx: Context) -> None:
     if rotation is None:
         return
     own, held = node_of(store.origin), ring.held()
+    told = {key_id for key_id, _ in rotation.chain}
+    if not all(key_id in told or store.known(KEYS, key_id) for key_id in held):
+        return  # the file of keys is ahead of the database, which was restored: one of them may count
     if held[0] == rotation.key_id:
         if len(held) > 1 and not (needed(store, rotation, ctx.now_ms()) or stale(keeper)):
             ring.drop_older()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from entgldb.actors.cluster_key import KEYS_MAX, ClusterKeys
 from entgldb.actors.store.members.keys import TEND_SECONDS
 from entgldb.launch.testing.edges import VirtualSecrets
@@ -87,6 +89,22 @@ def test_an_older_key_is_dropped_once_each_member_has_moved() -> None:
     rig.row("n2", ClusterKey=key_id)
     rig.ask(NoteSelf())
     assert rig.ring.held() == (key_id,)
+
+
+@pytest.mark.parametrize("older_too", [True, False])
+def test_a_restored_database_drops_no_key_that_it_has_not_heard_of(older_too: bool) -> None:
+    rig = Rig()
+    rig.row("n2")
+    rig.rotate()
+    second = keys_of(rig.me).keys[0]
+    rig.row("n2", ClusterKey=id_of(second))
+    rig.ask(NoteSelf())
+    third = bytes([7]) * 32
+    keys = (third, second) if older_too else (third,)
+    rig.me.taken = ClusterKeys(keys, keys_of(rig.me).name)
+    for _ in range(3):
+        rig.ask(NoteSelf())
+        assert keys_of(rig.me).keys == keys
 
 
 def test_secrets_are_sealed_under_the_key_that_counts_before_an_older_one_is_dropped() -> None:
