@@ -7,14 +7,12 @@ key(32) name(8) older(32)...      the key that counts, the name for good, the ke
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from entgldb.messages.errors import ConfigError
-from entgldb.storage.authorship.cluster_keys import KEY_WINDOW_MS
 
 CLUSTER_KEY_NAME: Final = "cluster.key"
 CLUSTER_KEY_BYTES: Final = 32
@@ -42,9 +40,14 @@ class ClusterKeys(NamedTuple):
         return key + bytes.fromhex(self.name) + b"".join(older)
 
     @property
+    def alone(self) -> ClusterKeys:
+        """The one that counts, without those before it."""
+        return ClusterKeys(self.keys[:1], self.name)
+
+    @property
     def for_newcomer(self) -> bytes:
         """The file of a node that joins now: it needs no older key."""
-        return ClusterKeys(self.keys[:1], self.name).content
+        return self.alone.content
 
     def followed_by(self, key: bytes, name: str) -> ClusterKeys:
         """The keys once ``key`` counts, in the cluster ``name``."""
@@ -90,15 +93,6 @@ class KeyFile:
             with suppress(OSError, ConfigError):
                 self._keys, self._seen = read_cluster_keys(self.path), seen
         return self._keys
-
-    @property
-    def believed(self) -> ClusterKeys:
-        """The keys whose word about writers counts: older ones only until their window is over."""
-        keys = self.keys
-        young = (
-            time.time() - self.path.stat().st_mtime < KEY_WINDOW_MS / 1000 if self.path.exists() else False
-        )
-        return keys if young else ClusterKeys(keys.keys[:1], keys.name)
 
     def _look(self) -> tuple[int, int] | None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from entgldb.actors.line import Flow
     from entgldb.messages.model import Author
@@ -183,8 +183,11 @@ class KeyRing(Protocol):
     def open(self, sealed: str, key_id: str, node_id: str) -> Secret | None:
         """The key with this id that was sealed to this node; None where it was not."""
 
-    def take(self, key_id: str, key: Secret | None) -> bool:
-        """Let a key count from now on; None: one that is held. Whether it does. Raises OSError."""
+    def of_held(self, key_id: str) -> Secret | None:
+        """A key that is held; None where it is not."""
+
+    def take(self, key: Secret) -> None:
+        """Let a key count from now on. Raises OSError."""
 
     def drop_older(self) -> None:
         """Hold the key that counts and no other. Raises OSError."""
@@ -192,8 +195,9 @@ class KeyRing(Protocol):
     def vouch(self, key_id: str) -> str:
         """The signature of the CA of the key that counts, in hex, for the CA of one that is to follow it."""
 
-    def renewed(self, author: Author) -> bytes | None:
-        """The attestation of an author by the key that counts; None where it has that, or none of ours."""
+    def renewal(self, key: Secret) -> Callable[[Author], bytes | None]:
+        """From an author to its attestation by a key that follows those that are held: None where it has
+        that, or none of theirs."""
 
 
 class TokenChecker(Protocol):

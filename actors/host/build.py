@@ -72,7 +72,7 @@ def _key_file(directory: str) -> KeyFile:
 def _ca(file: KeyFile) -> CaOfCluster:
     from entgldb.actors.tls.attestation import CaOfCluster
 
-    return CaOfCluster(lambda: file.believed)
+    return CaOfCluster(lambda: file.keys)
 
 
 def _store(given: settings.StoreSettings) -> Built:

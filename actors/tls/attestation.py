@@ -7,12 +7,15 @@ certificate begins with.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 from entgldb.actors.cluster_key import ClusterKeys, Keys
 from entgldb.actors.tls.certificates import ca_key as ca_key_of
 from entgldb.actors.tls.certificates import ca_keys, name_of
-from entgldb.storage.rules.authorship import GUEST_MARK, author_statement, successor_statement
+from entgldb.actors.tls.witness import CaWitness
+from entgldb.messages.model import Author, node_of
+from entgldb.storage.rules.authorship import GUEST_MARK, author_statement, is_guest, successor_statement
 
 
 class CaOfCluster:
@@ -34,8 +37,11 @@ class CaOfCluster:
         return next(iter(self.authorities()))
 
     def authorities(self) -> dict[bytes, str]:
-        """The public key of each CA that this node holds, and the name of the cluster."""
-        return _derived(self._keys())
+        """The public key of the CA whose word counts, and the name of the cluster.
+
+        An older key that is held lets members come, and says nothing of writers: a thief may have a copy.
+        """
+        return _derived(self._keys().alone)
 
     def attest(self, node_id: str, public_key: bytes, *, guest: bool = False) -> bytes:
         keys = self._keys()
@@ -46,6 +52,21 @@ class CaOfCluster:
         """The CA's word that another one follows it."""
         keys = self._keys()
         return ca_key_of(keys.keys[0]).sign(successor_statement(name_of(keys), ca_key))
+
+
+def renewal(held: ClusterKeys, key: bytes) -> Callable[[Author], bytes | None]:
+    """From an author that a key of ``held`` has attested to the attestation by ``key``, which follows them.
+
+    None for an author that has it already, and for one that none of them has attested.
+    """
+    keys = held.followed_by(key, name_of(held))
+    ca, witness = CaOfCluster(lambda: keys), CaWitness(lambda: dict.fromkeys(ca_keys(keys), keys.name))
+
+    def renewed(author: Author) -> bytes | None:
+        now = ca.attest(node_of(author.origin), author.public_key, guest=is_guest(author))
+        return None if now == author.attestation or not witness.attested(author) else now
+
+    return renewed
 
 
 @lru_cache(4)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -20,14 +21,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, ClusterKeys, KeyFile
-from entgldb.actors.tls.attestation import CaOfCluster
+from entgldb.actors.tls.attestation import CaOfCluster, renewal
 from entgldb.actors.tls.certificates import ca_keys, name_of
 from entgldb.actors.tls.key_files import KEY_NAME, make_key, read_key
-from entgldb.actors.tls.witness import CaWitness
-from entgldb.messages.model import Author, node_of
+from entgldb.messages.model import Author
 from entgldb.messages.secret import Secret
 from entgldb.storage.file.durable import write_whole
-from entgldb.storage.rules.authorship import is_guest
 
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
@@ -43,7 +42,6 @@ class FileRing:
     def __init__(self, directory: str | Path, file: KeyFile) -> None:
         self._file = file
         self._ca = CaOfCluster(lambda: file.keys)
-        self._witness = CaWitness(self._ca.authorities)
         key_file = Path(directory) / KEY_NAME
         own = read_key(key_file) or make_key(key_file)
         secret = own.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
@@ -73,14 +71,12 @@ class FileRing:
             return None
         return key if len(key) == CLUSTER_KEY_BYTES and id_of(key) == key_id else None
 
-    def take(self, key_id: str, key: Secret | None) -> bool:
+    def of_held(self, key_id: str) -> Secret | None:
+        return next((Secret(one) for one in self._file.keys.keys if id_of(Secret(one)) == key_id), None)
+
+    def take(self, key: Secret) -> None:
         keys = self._file.keys
-        found = None if key is None else key.reveal()
-        found = found or next((one for one in keys.keys if id_of(Secret(one)) == key_id), None)
-        if found is None:
-            return False
-        write_whole(self._file.path, keys.followed_by(found, name_of(keys)).content)
-        return True
+        write_whole(self._file.path, keys.followed_by(key.reveal(), name_of(keys)).content)
 
     def drop_older(self) -> None:
         keys = self._file.keys
@@ -90,10 +86,8 @@ class FileRing:
     def vouch(self, key_id: str) -> str:
         return self._ca.vouch(bytes.fromhex(key_id)).hex()
 
-    def renewed(self, author: Author) -> bytes | None:
-        guest = is_guest(author)
-        now = self._ca.attest(node_of(author.origin), author.public_key, guest=guest)
-        return None if now == author.attestation or not self._witness.attested(author) else now
+    def renewal(self, key: Secret) -> Callable[[Author], bytes | None]:
+        return renewal(self._file.keys, key.reveal())
 
     def _bound_to(self, key_id: str, node_id: str) -> bytes:
         return json.dumps(["entgldb cluster key v1", name_of(self._file.keys), key_id, node_id]).encode()

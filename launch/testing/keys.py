@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Protocol
 
 from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, ClusterKeys
-from entgldb.actors.tls.attestation import CaOfCluster
+from entgldb.actors.tls.attestation import CaOfCluster, renewal
 from entgldb.actors.tls.certificates import ca_keys, name_of
-from entgldb.actors.tls.witness import CaWitness
 from entgldb.launch.testing.world import World
-from entgldb.messages.model import Author, node_of
+from entgldb.messages.model import Author
 from entgldb.messages.secret import Secret
-from entgldb.storage.rules.authorship import is_guest
 
 
 class Holder(Protocol):
@@ -53,7 +52,6 @@ class VirtualRing:
     def __init__(self, node: Holder, world: World) -> None:
         self._node, self._world = node, world
         self._ca = CaOfCluster(lambda: keys_of(node))
-        self._witness = CaWitness(self._ca.authorities)
 
     @property
     def box(self) -> str:
@@ -76,14 +74,12 @@ class VirtualRing:
         key = bytes.fromhex(sealed.removeprefix(self.box)) if sealed.startswith(self.box) else b""
         return Secret(key) if key and id_of(key) == key_id else None
 
-    def take(self, key_id: str, key: Secret | None) -> bool:
+    def of_held(self, key_id: str) -> Secret | None:
+        return next((Secret(one) for one in keys_of(self._node).keys if id_of(one) == key_id), None)
+
+    def take(self, key: Secret) -> None:
         keys = keys_of(self._node)
-        known = (one for one in keys.keys if id_of(one) == key_id)
-        found = next(known, None) if key is None else key.reveal()
-        if found is None:
-            return False
-        self._node.taken = keys.followed_by(found, name_of(keys))
-        return True
+        self._node.taken = keys.followed_by(key.reveal(), name_of(keys))
 
     def drop_older(self) -> None:
         keys = keys_of(self._node)
@@ -92,7 +88,5 @@ class VirtualRing:
     def vouch(self, key_id: str) -> str:
         return self._ca.vouch(bytes.fromhex(key_id)).hex()
 
-    def renewed(self, author: Author) -> bytes | None:
-        guest = is_guest(author)
-        now = self._ca.attest(node_of(author.origin), author.public_key, guest=guest)
-        return None if now == author.attestation or not self._witness.attested(author) else now
+    def renewal(self, key: Secret) -> Callable[[Author], bytes | None]:
+        return renewal(keys_of(self._node), key.reveal())

@@ -10,6 +10,8 @@ import pytest
 from entgldb.actors.store.members import keys
 from entgldb.actors.store.members.keys import Keys
 from entgldb.actors.sync.members.key_watch import KeyWatch
+from entgldb.actors.tls.attestation import CaOfCluster
+from entgldb.actors.tls.certificates import ca_keys, name_of
 from entgldb.actors.tls.witness import CaWitness
 from entgldb.launch.testing.keys import id_of, keys_of
 from entgldb.launch.testing.network import End, Weather
@@ -319,3 +321,54 @@ def test_clouds_believe_the_writers_that_a_later_key_has_attested() -> None:
     assert fresh.store.known("users", "late")
     assert len(fresh.log.authorities()) == 2, "the first one and the one that it has signed"
     run.close()
+
+
+def writes_into_the_cloud(*, expels: bool) -> None:
+    """A machine with a copy of the first key and a token has a link with the cloud alone."""
+    run = Run(3, options=quiet(3, cloud=True))
+    try:
+        assert run.cloud is not None
+        run.network.certified = True
+        cloud = (initial_peer(run.cloud),)
+        for node in run.lan:
+            node.initial_peers = cloud
+        start(run)
+        run.world.run(15.0)
+        judge, stolen, away = run.lan
+        away.crash()  # it holds the first key, so the others do, too
+        order = ExpelNode if expels else (lambda request, name: RotateKey(request))
+        judge.ask("store", order(RequestId(bytes(16), 1), stolen.name), Nobody())
+        run.world.run(5.0)
+        assert len(keys_of(judge).keys) == 2
+        thief = run._node(f"lan-{FOREIGN}", "lan", FOREIGN)
+        thief.initial_peers = cloud
+        thief.start()
+        Client(run.world, thief, run.acks, keys=5, think=1.0).write_now("evil")
+        run.world.run(15.0)
+        assert run.cloud.store.known("users", "evil")
+        # it is a writer that none of the others knows, attested by the first key
+        away.roll_back(away.image(), told=True)
+        away.start()
+        Client(run.world, away, run.acks, keys=5, think=1.0).write_now("back")
+        run.world.run(20.0)
+        for node in (judge, away):
+            assert not node.store.known("users", "evil"), f"{node.name} took it"
+            assert node.store.known("users", "back"), f"{node.name} lacks what one that was away wrote"
+            assert not [one for one in node.store.vector() if one.startswith(thief.name)]
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize("expels", [True, False])
+def test_no_member_takes_from_the_cloud_what_only_an_older_key_has_attested(*, expels: bool) -> None:
+    writes_into_the_cloud(expels=expels)
+
+
+def test_it_is_noticed_where_the_word_of_an_older_key_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def all_held(ca: CaOfCluster) -> dict[bytes, str]:
+        keys = ca._keys()
+        return dict.fromkeys(ca_keys(keys), name_of(keys))
+
+    monkeypatch.setattr(CaOfCluster, "authorities", all_held)
+    with pytest.raises(AssertionError, match="took it"):
+        writes_into_the_cloud(expels=True)

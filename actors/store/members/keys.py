@@ -16,7 +16,7 @@ from entgldb.actors.store.members.nodes import Writer
 from entgldb.actors.store.remote_peers import document
 from entgldb.messages import client
 from entgldb.messages.administration import Event, Happened, RotateKey
-from entgldb.messages.errors import InvalidError, NotAllowedError
+from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError
 from entgldb.messages.local.members import NoteSelf, TendKey
 from entgldb.messages.model import KEYS, NODES, REMOTE_PEERS, node_of
 from entgldb.messages.remote_peers import RemotePeer, read_peer
@@ -92,8 +92,8 @@ class Keys:
             return
         try:
             _take(keeper, keeper.secrets.ring, ctx)
-        except OSError as fault:
-            ctx.log(ERROR, f"the cluster key cannot be written, at the next look again: {fault.strerror}")
+        except (OSError, EntglError) as fault:
+            ctx.log(ERROR, f"the cluster key cannot be written, at the next look again: {fault}")
         self._tend(keeper, ctx)
 
     def _tend(self, keeper: Writer, ctx: Context) -> None:
@@ -148,8 +148,14 @@ def _take(keeper: Writer, ring: KeyRing, ctx: Context) -> None:
             ring.drop_older()
         return
     _, sealed = rotation.sealed.get(own, ("", ""))
-    if not ring.take(rotation.key_id, ring.open(sealed, rotation.key_id, own)):
+    key = ring.open(sealed, rotation.key_id, own) or ring.of_held(rotation.key_id)
+    if key is None:
         return
+    # never again: whoever has an older key may attest others from now on. First: a crash before the key is
+    # taken does both once more
+    with store.group():
+        store.attest_anew(ring.renewal(key))
+    ring.take(key)
     ctx.log(WARNING, f"cluster key {rotation.key_id[:16]} of {rotation.by} counts here now")
     ctx.tell("store", Happened(Event.KEY.value, SUBJECT, f"taken from {rotation.by}", key_id=rotation.key_id))
     ctx.tell("store", NoteSelf())

@@ -50,8 +50,6 @@ def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:
     if keeper.settings.role == "cloud":
         return client.Done()
     ring = keeper.secrets.ring
-    if ring is not None and len(ring.held()) > 1:
-        store.attest_anew(ring.renewed)
     body = nodes.about_self(store, ctx.now_ms(), message.key, ring)
     if body is None:
         return client.Done()

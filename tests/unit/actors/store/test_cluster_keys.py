@@ -9,6 +9,7 @@ import pytest
 
 from entgldb.actors.cluster_key import KEYS_MAX, ClusterKeys
 from entgldb.actors.store.members.keys import TEND_SECONDS
+from entgldb.actors.tls.attestation import CaOfCluster
 from entgldb.launch.testing.edges import VirtualSecrets
 from entgldb.launch.testing.keys import VirtualRing, id_of, keys_of, own_key
 from entgldb.launch.testing.world import World
@@ -18,6 +19,8 @@ from entgldb.messages.local.members import NoteSelf
 from entgldb.messages.model import KEYS, NODES
 from entgldb.messages.schema import Json
 from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, newest
+from entgldb.storage.authorship.identity import origin_of
+from entgldb.storage.log.read import LogReader
 from tests.unit.actors.store.test_store_keeper import Bench
 
 
@@ -144,6 +147,36 @@ def test_only_the_newest_keys_are_kept_and_the_chain_of_cas_has_a_limit() -> Non
         assert (made["Chain"][0][0] == first) is (number + 2 <= CHAIN_MAX)
     assert len(rig.ring.held()) == KEYS_MAX
     assert len(rig.store.documents(KEYS)) <= KEYS_MAX + 1
+
+
+def test_authors_are_attested_by_a_new_key_when_it_is_taken_and_never_later() -> None:
+    rig = Rig()
+    old = CaOfCluster.of(keys_of(rig.me).keys[0])
+    rig.row("n2")  # it may still come by the first key
+
+    def named(number: int) -> tuple[bytes, bytes]:
+        """The attestation of another writer by the first key, and the one in the file."""
+        origin, public = origin_of(f"n{number}", bytes([number]) * 32)
+        with rig.store.group():
+            rig.store.connection.execute(
+                "INSERT OR IGNORE INTO _entgldb_origins (name, seq, head, public_key, attestation)"
+                " VALUES (?, 0, x'', ?, ?)",
+                (origin, public, old.attest(f"n{number}", public)),
+            )
+        kept = LogReader(rig.store.connection).author(origin)
+        assert kept is not None
+        return old.attest(f"n{number}", public), kept.attestation
+
+    before, kept = named(7)
+    assert before == kept
+    rig.rotate()
+    assert len(rig.ring.held()) == 2
+    before, kept = named(7)
+    assert before != kept
+    named(8)
+    rig.ask(NoteSelf())
+    before, kept = named(8)
+    assert before == kept, "a machine with a copy of the first key may have attested it meanwhile"
 
 
 def test_of_several_keys_the_one_with_the_greatest_stamp_counts_in_whatever_order_they_came() -> None:

@@ -60,11 +60,13 @@ def test_a_key_that_is_taken_counts_and_those_before_stay_until_they_are_dropped
     first = id_of(Secret(KEY))
     key_id, key = own.new()
     assert own.held() == (first,)
-    assert not own.take(key_id, None), "nobody gave it the key"
-    assert own.take(key_id, key)
+    assert own.of_held(key_id) is None, "nobody gave it the key"
+    own.take(key)
     assert own.held() == (key_id, first)
     assert read_cluster_keys(tmp_path / "cluster.key") == ClusterKeys((key.reveal(), KEY), cluster_name(KEY))
-    assert own.take(first, None)
+    before = own.of_held(first)
+    assert before == Secret(KEY)
+    own.take(before)
     assert own.held() == (first, key_id)
     own.drop_older()
     assert read_cluster_keys(tmp_path / "cluster.key") == ClusterKeys((KEY,), cluster_name(KEY))
@@ -83,12 +85,11 @@ def test_writers_that_an_older_key_has_attested_are_attested_anew_and_no_others(
     origin, public = origin_of("lan-7", bytes(32))
     before = Author(origin, public, own._ca.attest("lan-7", public))
     guest = Author(origin, public, own._ca.attest("lan-7", public, guest=True))
-    assert own.renewed(before) is None
-    own.take(*own.new())
+    renewed = own.renewal(own.new()[1])
     for author in (before, guest):
-        renewed = own.renewed(author)
-        assert renewed is not None
-        assert len(renewed) == len(author.attestation)
-        assert own.renewed(Author(origin, public, renewed)) is None
-    assert own.renewed(Author(origin, public, foreign._ca.attest("lan-7", public))) is None
-    assert own.renewed(Author("lan-8" + origin[5:], public, before.attestation)) is None
+        now = renewed(author)
+        assert now is not None
+        assert len(now) == len(author.attestation)
+        assert renewed(Author(origin, public, now)) is None
+    assert renewed(Author(origin, public, foreign._ca.attest("lan-7", public))) is None
+    assert renewed(Author("lan-8" + origin[5:], public, before.attestation)) is None
