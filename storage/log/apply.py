@@ -108,8 +108,9 @@ class Applier:
         Of the origin ``accepted``, the first to go, whatever its clock says. Gives what moved.
         """
         held = self.state.held
-        self._release([accepted] if accepted in held else [], lambda hlc: False)
-        self._release([origin for origin in held if origin != accepted], self._too_far_ahead)
+        # one go a step: each has its bound
+        if not self._release([accepted] if accepted in held else [], lambda hlc: False):
+            self._release([origin for origin in held if origin != accepted], self._too_far_ahead)
         self.batch.flush()
         return Outcome(self.changes, "", self.counts)
 
@@ -382,7 +383,8 @@ class Applier:
         self.held.add(number, header.seq, one.digest, entry, cloud=self.cloud)
         self.state.held[header.origin] = Head(header.seq, one.digest, hlc=header.hlc)
 
-    def _release(self, origins: Iterable[Origin], waits: Callable[[int], bool]) -> None:
+    def _release(self, origins: Iterable[Origin], waits: Callable[[int], bool]) -> bool:
+        """Whether any of them had a group to release."""
         numbers = [self.state.origins[origin].number for origin in origins]
         released: dict[Origin, tuple[int, int]] = {}
         for index, (number, entry, cloud) in enumerate(self.held.due(numbers, waits)):
@@ -395,6 +397,7 @@ class Applier:
             self.held.remove(number, seq)
             if seq == self.state.held[origin].seq:
                 del self.state.held[origin]
+        return bool(released)
 
     def _note_fork(self, one: Incoming) -> None:
         """Keep both proofs and take nothing more of this origin; all others go on."""

@@ -190,7 +190,7 @@ class Run:
     def _nobody_lied(self, counts: Counter[str]) -> None:
         """An entry is bad by a lie or damage alone; a log of which a disk has lost the end has branches."""
         bad = counts[Reason.BAD_ENTRY.value]
-        lied = self.world.seed % FORGER_SEEDS == FORGER
+        lied = self.world.seed % FORGER_SEEDS == FORGER or self.world.faults["forgery"]
         if bad and not (lied or self.world.faults["damage"] or self.world.faults["roll-back"]):
             self.world.violate(f"{bad} entries were bad, and nobody had lied")
 

@@ -29,6 +29,9 @@ class Told:
         assert collection == "_system_nodes"
         return iter(self._documents.items())
 
+    def origin(self) -> str:
+        return A
+
     def status(self, actor: str) -> dict[str, Any]:
         return self._status.get(actor, {})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -32,7 +33,8 @@ class Crowd:
         self.up = True
         self.propagation = {"in": {"counts": [0, 0], "sum": 0.0}, "out": {"counts": [5, 1], "sum": 2.0}}
         self.peers = SimpleNamespace(get_all_remote_peers=self._peers)
-        self.nodes = SimpleNamespace(all=self._nodes)
+        self.nodes = SimpleNamespace(all=self._nodes, members=self._peers)
+        self.directory = Path()
 
     async def status(self, actor: str = "node") -> dict[str, Any]:
         if not self.up:
