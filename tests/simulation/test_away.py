@@ -14,7 +14,6 @@ from unittest.mock import patch
 import pytest
 
 from entgldb.messages.errors import Reason
-from entgldb.storage.authorship import runs
 from entgldb.storage.repair.rewrite import Tail
 from entgldb.storage.rules import retention
 from entgldb.storage.rules.header import MERGE, Header
@@ -22,8 +21,6 @@ from entgldb.storage.rules.retention import Seqs, Survey, Voice
 from entgldb.storage.snapshot import freeze, install
 from entgldb.storage.snapshot.install import Merger
 from tests.simulation.away import (
-    BAD_TIMES,
-    BAD_TIMES_SEEDS,
     COUNTED,
     DELETING_SEEDS,
     EXPIRING,
@@ -200,13 +197,6 @@ def frozen_beside_quarantine() -> Iterator[None]:
 
 
 @contextmanager
-def branch_dated_by_stamps() -> Iterator[None]:
-    """Where our branch of a log begins that others have pruned, stamps alone tell."""
-    with patch.object(runs, "parted", lambda *known, differs: 0):
-        yield
-
-
-@contextmanager
 def set_aside_and_pruned() -> Iterator[None]:
     """An entry that a snapshot covers stays in quarantine, without its place in the log."""
     with patch.object(Merger, "_let_go", lambda self: None):
@@ -238,11 +228,6 @@ def rolls_back_beside_a_cloud(seed: int, options: Options) -> bool:
     return small(seed, options) and options.cloud and seed % EVERY in REMAINDERS
 
 
-def rolls_back_with_its_clock(seed: int, options: Options) -> bool:
-    """The disk of the node that is away goes back in time, and so do wall clocks."""
-    return seed % EVERY in REMAINDERS and seed % BAD_TIMES_SEEDS in BAD_TIMES
-
-
 def merges(seed: int, options: Options) -> bool:
     """Documents merge."""
     return small(seed, options) and seed % MERGING_SEEDS == 1
@@ -262,8 +247,7 @@ MUTANTS = [
     Mutant(cloud_forgets_by_rows, (512, 758), cloud_forgets, AwayRun),
     Mutant(what_was_deleted_is_kept, (23, 11, 35, 17), deletes, AwayRun),
     Mutant(moments_lost, (12, 28, 4, 20), expires, AwayRun),
-    Mutant(end_untold, (98,), rolls_back_beside_a_cloud, AwayRun),
-    Mutant(branch_dated_by_stamps, (709,), rolls_back_with_its_clock, AwayRun),
+    Mutant(end_untold, (279,), rolls_back_beside_a_cloud, AwayRun),
     Mutant(tail_dropped, (4, 6, 1, 2), small, AwayRun),
     Mutant(vector_before_rows, (1, 6, 7, 2), small, AwayRun),
     Mutant(whole_writes_only_renamed, (97, 127), merges, AwayRun),

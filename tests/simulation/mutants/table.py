@@ -117,7 +117,7 @@ MUTANTS = {
     "older side taken": Mutant(keeping.older_side_taken, (7, 3, 17, 22), verifies),
     "delay taken for damage": Mutant(keeping.delay_taken_for_damage, (3, 42, 37), verifies),
     "removed field ignored": Mutant(keeping.removed_field_ignored, (9, 3, 7, 1), merges),
-    "delete forgets fields": Mutant(keeping.delete_forgets_fields, (19,), merges),
+    "delete forgets fields": Mutant(keeping.delete_forgets_fields, (71, 77), merges),
     "sum forgotten": Mutant(keeping.sum_forgotten, (3, 13), counts),
     "expired document forgotten": Mutant(keeping.expired_forgotten, (21, 5, 69), expires),
     "expired document under its old number": Mutant(

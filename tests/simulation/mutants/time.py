@@ -16,12 +16,13 @@ from entgldb.storage.log.transaction import Age
 def age_by_the_wall_clock() -> Iterator[None]:
     """Data that is kept for a time is as old as the wall clock says."""
 
-    def live(self: Age, seconds: float, shown_ms: int) -> None:
+    def live(self: Age, seconds: float, shown_ms: int, believed_ms: int) -> None:
         self._lived_ms = self._shown_ms = max(self._lived_ms, shown_ms)
+        self._believed_ms = believed_ms
 
     with (
         patch.object(Age, "live", live),
-        patch.object(Retention, "_lived_ms", lambda self, log, ctx: ctx.now_ms()),
+        patch.object(Retention, "_lived_ms", lambda self, ctx: ctx.now_ms()),
     ):
         yield
 

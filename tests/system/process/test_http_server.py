@@ -104,7 +104,7 @@ def test_beyond_loopback_it_shows_a_certificate_of_the_cluster(tmp_path: Path) -
     directory = made(tmp_path)
     with pytest.raises(EntglError, match="there is no token"):
         launch(directory, http="0.0.0.0:0")
-    token = Tokens(directory).add("reader", "read", [], 0)
+    token = Tokens(directory).add("reader", "read", [], 0).text()
     with launch(directory, http="0.0.0.0:0") as started:
         port = started.record["http"].rpartition(":")[2]
         trust = ssl.create_default_context(cafile=str(directory / "http-ca.crt"))

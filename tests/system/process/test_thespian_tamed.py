@@ -83,7 +83,7 @@ def test_only_the_tls_port_listens_where_the_configuration_says_all_others_on_lo
         if address != LOOPBACK
     ]
     assert everywhere == [("0200007F", node.record["ports"]["sync"])]
-    assert len(thespian_ports(node)) >= 9
+    assert len(thespian_ports(node)) >= 8
 
 
 def test_a_raw_pickle_to_every_port_executes_nothing(node: Node, tmp_path: Path) -> None:
