@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from entgldb.messages.limits import SIGNATURE_BYTES
@@ -15,7 +15,8 @@ from entgldb.storage.rules.authorship import cluster_of, successor_statement
 CLUSTERS_MAX: Final = 64
 """Clusters that may mix their documents in one cloud node that is shared."""
 _CA: Final = "ca:"
-"""Names in ``_entgldb_meta`` begin with it, and go on with that of a cluster; of a later CA with its key."""
+"""Names in ``_entgldb_meta`` begin with it, and go on with that of a cluster; of a later CA with its number
+(they are counted as they come) and its key."""
 _CAS: Final = (_CA, "ca;")
 """The range of such names: ';' is the character after ':'."""
 Attest = Callable[[str, bytes], bytes]
@@ -92,23 +93,45 @@ def trust(
     successors: Sequence[tuple[bytes, bytes]] = (),
 ) -> None:
     """Believe the CAs of a cluster from now on: the one that it is named after, or one that is believed
-    already, and each of the ``successors``, by the signature of the one before it."""
+    already, and each of the ``successors``, by the signature of the one before it.
+
+    Of the later ones the first ``CHAIN_MAX`` stay: whoever has an older key can make any number of others,
+    which take the places of one another.
+    """
     known = authorities(connection)
     if known.get(ca_key) != cluster:
         if cluster_of(ca_key) != cluster or len(set(known.values())) >= CLUSTERS_MAX:
             return
         connection.execute("INSERT OR IGNORE INTO _entgldb_meta VALUES (?, ?)", (f"{_CA}{cluster}", ca_key))
-    signer, believed = ca_key, []
+    signer, believed = ca_key, list[bytes]()
     for key, signature in successors[:CHAIN_MAX]:
         if not is_signed(signer, successor_statement(cluster, key), signature):
             break
         signer = key
-        believed.append((f"{_CA}{cluster}/{key.hex()}", key))
-    if len([one for one in known.values() if one == cluster]) + len(believed) > 2 * CHAIN_MAX:
+        believed.append(key)
+    known = authorities(connection)
+    if len(_fresh(believed, known)) + _count(known, cluster) > 2 * CHAIN_MAX:
         connection.execute(
-            "DELETE FROM _entgldb_meta WHERE name >= ? AND name < ?", (f"{_CA}{cluster}/", f"{_CA}{cluster}0")
+            "DELETE FROM _entgldb_meta WHERE name >= ? AND name < ?",
+            (f"{_CA}{cluster}/{CHAIN_MAX:03}", f"{_CA}{cluster}0"),
         )
-    connection.executemany("INSERT OR IGNORE INTO _entgldb_meta VALUES (?, ?)", believed)
+        known = authorities(connection)
+    number = _count(known, cluster)
+    connection.executemany(
+        "INSERT OR IGNORE INTO _entgldb_meta VALUES (?, ?)",
+        [
+            (f"{_CA}{cluster}/{place:03}/{key.hex()}", key)
+            for place, key in enumerate(_fresh(believed, known), number)
+        ],
+    )
+
+
+def _fresh(cas: Iterable[bytes], known: Mapping[bytes, str]) -> list[bytes]:
+    return [key for key in cas if key not in known]
+
+
+def _count(known: Mapping[bytes, str], cluster: str) -> int:
+    return sum(one == cluster for one in known.values())
 
 
 def trust_nobody(connection: sqlite3.Connection) -> None:

@@ -21,8 +21,8 @@ from entgldb.storage.rules.clock import ms_of
 
 KEY_ID: Final = re.compile(r"[0-9a-f]{64}")
 CHAIN_MAX: Final = 64
-"""CAs of one cluster that a new cloud is told, from the first one on."""
-_HEX: Final = re.compile(r"([0-9a-f]{2})*")
+"""CAs of one cluster that a new cloud is told, from the first one on; ``rotate-key`` makes no more."""
+_SIGNATURE: Final = re.compile(r"[0-9a-f]{128}")
 KEY_WINDOW_MS: Final = 24 * 3600 * 1000
 """After a new key was made others than those for whom it was sealed may come by an older one for so long."""
 
@@ -76,16 +76,17 @@ def read_rotation(key_id: str, body: bytes, hlc: int) -> Rotation | None:
 
 
 def chain_in(body: bytes | None) -> tuple[tuple[str, str], ...]:
-    """The chain of CAs in the body of a document; empty where there is none."""
+    """The chain of CAs in the body of a document; empty where there is none, or more than ``Hello`` has room
+    for: a member may write what it likes."""
     found = {} if body is None else json.loads(body)
     chain = found.get("Chain") if isinstance(found, dict) else None
-    pairs = (
-        [one for one in chain if isinstance(one, list) and len(one) == 2] if isinstance(chain, list) else []
-    )
-    good = [
-        (str(key), str(by)) for key, by in pairs if KEY_ID.fullmatch(str(key)) and _HEX.fullmatch(str(by))
-    ]
-    return tuple(good) if len(good) == len(pairs) else ()
+    if not isinstance(chain, list) or not 0 < len(chain) <= CHAIN_MAX:
+        return ()
+    pairs = [(str(one[0]), str(one[1])) for one in chain if isinstance(one, list) and len(one) == 2]
+    signed = all(_SIGNATURE.fullmatch(by) for _, by in pairs[1:])
+    whole = len(pairs) == len(chain) and all(KEY_ID.fullmatch(key) for key, _ in pairs)
+    # nobody reads the signature of the first one
+    return ((pairs[0][0], ""), *pairs[1:]) if signed and whole else ()
 
 
 def newest(rows: Iterable[tuple[str, bytes, int, Origin]]) -> Rotation | None:

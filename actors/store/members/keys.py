@@ -34,6 +34,11 @@ def rotate_key(keeper: Writer, message: RotateKey, ctx: Context) -> Message:
     """Make a new key for everybody who is a member now."""
     if keeper.secrets.ring is None:
         raise NotAllowedError("no cluster key is used here", hint="ask a node of the LAN that runs")
+    if len(_chain(keeper.store, keeper.secrets.ring)) >= CHAIN_MAX:
+        raise NotAllowedError(
+            f"this cluster has had {CHAIN_MAX} keys: a cloud that does not know it yet could follow no more",
+            hint="expel still makes one; a new cluster that imports the documents begins again",
+        )
     return keeper.write(message.request, new_key(keeper, ctx), ctx, system=True)
 
 
@@ -59,12 +64,17 @@ def new_key(keeper: Writer, ctx: Context, without: str = "") -> tuple[client.Wri
         if text:
             sealed[name] = {"Key": pinned_key(members.get(name, {})), "Sealed": text}
     ctx.log(WARNING, f"a new cluster key, {key_id[:16]}, is made for {sorted(sealed)}")
-    held = ring.held()[0]
-    before = chain_in(store.get(KEYS, held)) or ((held, ""),)
-    chain = [*before, (key_id, ring.vouch(key_id))][-CHAIN_MAX:]
+    # one that is expelled goes in any case: the clouds that know the cluster can follow
+    chain = [*_chain(store, ring), (key_id, ring.vouch(key_id))][-CHAIN_MAX:]
     body = json.dumps({"By": own, "For": sealed, "Chain": chain}, separators=(",", ":")).encode()
     older = [one for one, _ in store.documents(KEYS) if one not in ring.held()]
     return (client.Write(KEYS, key_id, body), *(client.Write(KEYS, one, None) for one in older))
+
+
+def _chain(store: Store, ring: KeyRing) -> tuple[tuple[str, str], ...]:
+    """The CAs up to that of the key that counts here."""
+    held = ring.held()[0]
+    return chain_in(store.get(KEYS, held)) or ((held, ""),)
 
 
 def tend_key(keeper: Writer, message: TendKey, ctx: Context) -> Message:

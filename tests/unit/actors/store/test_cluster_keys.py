@@ -15,10 +15,11 @@ from entgldb.launch.testing.keys import VirtualRing, id_of, keys_of, own_key
 from entgldb.launch.testing.world import World
 from entgldb.messages.administration import ExpelNode, RotateKey
 from entgldb.messages.client import CommitDone, Refused, RequestId, Write
+from entgldb.messages.limits import HELLO_BYTES_MAX
 from entgldb.messages.local.members import NoteSelf
 from entgldb.messages.model import KEYS, NODES
 from entgldb.messages.schema import Json
-from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, newest
+from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, Rotation, chain_in, newest
 from entgldb.storage.authorship.identity import origin_of
 from entgldb.storage.log.read import LogReader
 from tests.unit.actors.store.test_store_keeper import Bench
@@ -141,10 +142,18 @@ def test_only_the_newest_keys_are_kept_and_the_chain_of_cas_has_a_limit() -> Non
     rig = Rig()
     rig.row("n2")
     first = rig.ring.held()[0]
-    for number in range(CHAIN_MAX + 2):
+    for number in range(CHAIN_MAX - 1):
         made = rig.rotate()
-        assert len(made["Chain"]) == min(number + 2, CHAIN_MAX)
-        assert (made["Chain"][0][0] == first) is (number + 2 <= CHAIN_MAX)
+        assert len(made["Chain"]) == number + 2
+        assert made["Chain"][0] == [first, ""]
+    (refused,) = rig.ask(RotateKey(rig.request()))
+    assert isinstance(refused, Refused)
+    assert f"{CHAIN_MAX} keys" in refused.text
+    rig.ask(ExpelNode(rig.request(), "n2"))
+    rotation = rig.store.rotation()
+    assert rotation is not None
+    assert rotation.key_id == rig.ring.held()[0] != made["Chain"][-1][0]
+    assert len(rotation.chain) == CHAIN_MAX
     assert len(rig.ring.held()) == KEYS_MAX
     assert len(rig.store.documents(KEYS)) <= KEYS_MAX + 1
 
@@ -196,3 +205,27 @@ def test_a_node_without_a_cluster_key_makes_none() -> None:
     bench = Bench()
     (refused,) = bench.ask(RotateKey(RequestId(b"c" * 16, 9)))
     assert isinstance(refused, Refused)
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [["ab" * 32, ""], *[["cd" * 32, "ef" * 64]] * CHAIN_MAX],
+        [["ab" * 32, ""], ["cd" * 32, "ef" * 65]],
+        [["ab" * 32, ""], ["cd" * 33, "ef" * 64]],
+        [["ab" * 32, ""], ["cd" * 32, ""]],
+        [["ab" * 32, ""], ["cd" * 32]],
+        [["ab" * 32, ""], 5],
+        [],
+        {"a": 1},
+    ],
+)
+def test_a_chain_that_hello_has_no_room_for_is_none(chain: Json) -> None:
+    assert chain_in(json.dumps({"Chain": chain}).encode()) == ()
+
+
+def test_the_longest_chain_finds_room_in_hello() -> None:
+    body = json.dumps({"Chain": [["ab" * 32, "ef" * 4000], *[["cd" * 32, "ef" * 64]] * (CHAIN_MAX - 1)]})
+    ca_key, successors = Rotation("ab" * 32, "n1", 0, {}, chain_in(body.encode())).cas
+    assert len(successors) == CHAIN_MAX - 1
+    assert len(ca_key) + sum(len(key) + len(by) + 8 for key, by in successors) < HELLO_BYTES_MAX / 4

@@ -17,7 +17,7 @@ Chain = list[tuple[bytes, bytes]]
 
 def ca(number: int) -> CaOfCluster:
     """That of the key that the cluster has after so many others."""
-    keys = ClusterKeys((sha256(bytes([number])).digest() if number else FIRST,), NAME)
+    keys = ClusterKeys((sha256(number.to_bytes(4)).digest() if number else FIRST,), NAME)
     return CaOfCluster(lambda: keys)
 
 
@@ -56,3 +56,16 @@ def test_the_cas_of_one_cluster_have_a_limit() -> None:
         assert ca(at + 16).public_key in found
         assert len(found) <= 2 * CHAIN_MAX + 1
         at += 16
+
+
+def test_cas_that_an_older_key_has_made_take_no_place_of_those_that_came_before() -> None:
+    store = Store.memory("cloud", bytes(32), 0)
+    good = set(believed(store, ca(0).public_key, chain(3)))
+    for number in range(4):
+        first = 100 + number * CHAIN_MAX
+        evil = ca(first + 1).public_key
+        pushed = [(evil, ca(0).vouch(evil)), *chain(CHAIN_MAX - 1, first + 1)]
+        found = believed(store, ca(0).public_key, pushed)
+        assert good < found.keys()
+        assert len(found) <= 2 * CHAIN_MAX + 1
+    assert ca(5).public_key in believed(store, ca(0).public_key, chain(5)), "the next good ones find a place"
