@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -12,6 +13,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from entgldb.actors.tls.certificates import authority, is_ours, issue, key_of, still_good
 from entgldb.actors.tls.key_files import good_until_ms, make_key, read_certificate, read_key
 from entgldb.storage.file.durable import write_whole
+
+Kind = TypeVar("Kind", bound=ssl.SSLContext)
+
+
+class CardContext(ssl.SSLContext):
+    """Knows the key of the cluster under which its links are made, also when that is held no more."""
+
+    key_id = ""
 
 
 class Card:
@@ -51,8 +60,9 @@ class Card:
         for context in (self.server, self.client):
             context.load_cert_chain(self._certificate_file, self._key_file)
 
-    def _context(self, protocol: int) -> ssl.SSLContext:
-        context = modern(protocol)
+    def _context(self, protocol: int) -> CardContext:
+        context = modern(CardContext(protocol))
+        context.key_id = self.key_id
         # both ends compare the node id in the certificate; host names mean nothing on a LAN
         context.check_hostname = False
         context.verify_mode = ssl.CERT_REQUIRED
@@ -61,10 +71,9 @@ class Card:
         return context
 
 
-def modern(protocol: int) -> ssl.SSLContext:
-    """A context that speaks TLS 1.3 alone."""
-    context = ssl.SSLContext(protocol)
+def modern(context: Kind) -> Kind:
+    """The context, which speaks TLS 1.3 alone from now on."""
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    if protocol == ssl.PROTOCOL_TLS_SERVER:
+    if context.protocol == ssl.PROTOCOL_TLS_SERVER:
         context.num_tickets = 0  # links live long: nobody resumes a session
     return context

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from entgldb._version import BUILT_MS
 from entgldb.actors.cluster_key import ClusterKeys, KeyFile, Keys
-from entgldb.actors.tls.card import Card, modern
+from entgldb.actors.tls.card import Card, CardContext, modern
 from entgldb.actors.tls.certificates import key_of, name_of, node_id_in
 from entgldb.actors.tls.key_files import KEY_NAME, good_until_ms
 from entgldb.messages.errors import ConfigError, ProtocolError, Reason
@@ -112,10 +112,10 @@ class LanIdentity:
         renewed = [card.renew_if_due(now, _BUILT, self._known) for card in self.cards]
         return any(renewed)
 
-    def key_id_of(self, context: ssl.SSLContext) -> str:
-        """The cluster key under which a link of this context was made; empty: it is held no more."""
-        cards = (card for card in self._cards if context in (card.server, card.client))
-        return next((card.key_id for card in cards), "")
+    @staticmethod
+    def key_id_of(context: ssl.SSLContext) -> str:
+        """The cluster key under which a link of this context was made, held or not; empty: none was."""
+        return context.key_id if isinstance(context, CardContext) else ""
 
     def peer_of(self, certificate: dict[str, Any] | None) -> str:
         """The node id in a verified peer certificate, as ``getpeercert()`` gives it. Raises ProtocolError."""
@@ -183,7 +183,7 @@ class ServerIdentity:
         return [_stat(file) for file in self._files]
 
     def _read(self) -> ssl.SSLContext:
-        context = modern(ssl.PROTOCOL_TLS_SERVER)
+        context = modern(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
         certificate_file, key_file = self._files
         self.good_until_ms = good_until_ms(certificate_file)
         try:
@@ -199,7 +199,7 @@ def cloud_context(ca_pem: str = "") -> ssl.SSLContext:
 
     Raises ssl.SSLError when ``ca_pem`` holds no certificate.
     """
-    context = modern(ssl.PROTOCOL_TLS_CLIENT)
+    context = modern(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     if ca_pem:
         context.load_verify_locations(cadata=ca_pem)
     else:

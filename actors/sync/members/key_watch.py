@@ -45,7 +45,7 @@ class KeyWatch:
     def admits(self, node_id: str, key: str, under: str) -> bool:
         """Whether a node with this certificate may have a link that was made under a key of the cluster."""
         rotation = self._rotation
-        if rotation is None or self._open or under in ("", rotation.key_id, self._held):
+        if rotation is None or self._open or not key or (under and under in (rotation.key_id, self._held)):
             return True
         return rotation.is_for(node_id, key)
 

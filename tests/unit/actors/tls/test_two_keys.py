@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from entgldb.actors.cluster_key import KEYS_MAX, ClusterKeys, KeyFile, cluster_keys
 from entgldb.actors.oauth.secrets import KeyedSecrets
+from entgldb.actors.sync.members.key_watch import KeyWatch
 from entgldb.actors.tls.attestation import CaOfCluster
 from entgldb.actors.tls.certificates import ca_keys, cluster_name
 from entgldb.actors.tls.identity import LanIdentity
@@ -20,6 +22,7 @@ from entgldb.messages.local.actors import LinkDown, LinkUp
 from entgldb.messages.model import Author
 from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.secret import Secret
+from entgldb.storage.authorship.cluster_keys import Rotation
 from entgldb.storage.authorship.identity import origin_of
 from tests.unit.actors.tls.links_rig import KEY, Node
 
@@ -148,3 +151,22 @@ def test_a_secret_sealed_under_an_older_key_opens_while_that_is_held(tmp_path: P
     assert secrets.resolve("cloud-1", again) == Secret("hunter2")
     with pytest.raises(SecretError, match="another cluster key"):
         secrets.resolve("cloud-1", sealed)
+
+
+def test_a_link_that_was_begun_before_the_key_changed_tells_under_which_it_was_made(tmp_path: Path) -> None:
+    now = OLD_ONLY
+    who = LanIdentity(tmp_path, lambda: now, "lan-1")
+    begun = who.server, who.client
+    for now in (BOTH, NEW_ONLY):
+        assert len(who.cards) == len(now.keys)
+        assert [who.key_id_of(context) for context in begun] == [key_id(KEY)] * 2
+    assert who.key_id_of(who.server) == key_id(NEW)
+    assert not who.key_id_of(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)), "that of no cluster key"
+
+
+def test_a_certificate_under_no_key_that_is_known_is_not_admitted() -> None:
+    watch = KeyWatch()
+    watch._rotation, watch._open = Rotation(key_id(NEW), "lan-1", 0, {"lan-2": ("ab" * 32, "")}), False
+    assert not watch.admits("lan-3", "ee" * 32, "")
+    assert watch.admits("lan-2", "ab" * 32, "")
+    assert watch.admits("lan-3", "", ""), "links have no certificates here"
