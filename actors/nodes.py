@@ -21,7 +21,7 @@ from typing import NamedTuple
 from entgldb._version import VERSION
 from entgldb.actors.ports import KeyRing, LogReader, Store
 from entgldb.messages.errors import InvalidError, NotFoundError
-from entgldb.messages.model import NODES, REMOTE_PEERS, Origin, incarnation_of, node_of
+from entgldb.messages.model import NODE_ID, NODES, REMOTE_PEERS, Origin, incarnation_of, node_of
 from entgldb.messages.remote_peers import PeerType
 from entgldb.messages.schema import Json
 from entgldb.storage.rules.members import KEY, pinned_key
@@ -131,8 +131,13 @@ def removed_clouds(log: LogReader, heard: Iterable[str]) -> set[str]:
 
 
 def read_documents(log: LogReader, collection: str) -> list[dict[str, Json]]:
-    """The documents of a system collection that are JSON objects."""
-    return [_read(body) for _, body in log.documents(collection)]
+    """The documents of a system collection that are JSON objects; of nodes: those under their own name."""
+    found = [(key, _read(body)) for key, body in log.documents(collection)]
+    return [body for key, body in found if collection != NODES or _is_of(key, body)]
+
+
+def _is_of(node_id: str, body: Mapping[str, Json]) -> bool:
+    return body.get("NodeId") == node_id and NODE_ID.fullmatch(node_id) is not None
 
 
 def _read(body: bytes | None) -> dict[str, Json]:

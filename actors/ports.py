@@ -174,6 +174,9 @@ class KeyRing(Protocol):
     def held(self) -> tuple[str, ...]:
         """The ids of the keys that are held; the one that counts here is the first."""
 
+    def is_first(self) -> bool:
+        """Whether the key that counts here is the first one of the cluster, which made its name."""
+
     def new(self) -> tuple[str, Secret]:
         """A new key, which nobody holds yet, and its id."""
 

@@ -6,11 +6,11 @@ writes go on at full speed and no queue grows.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from entgldb.actors.behaviour import Asker, Context
+from entgldb.actors.nodes import read_documents
 from entgldb.actors.ports import Store
 from entgldb.messages import client
 from entgldb.messages.local.actors import Committed, RemotePeersChanged, Seen, Tick
@@ -119,7 +119,7 @@ class Hearers:
     def system(self, store: Store, ctx: Context) -> None:
         """Tell the node actor, where they have changed."""
         for collection, told_by in _TOLD.items():
-            documents = tuple(json.loads(body) for _, body in store.documents(collection))
+            documents = tuple(read_documents(store, collection))
             if documents != self._told.get(collection):
                 self._told[collection] = documents
                 ctx.tell("node", told_by(documents))

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, ClusterKeys, KeyFile
 from entgldb.actors.tls.attestation import CaOfCluster, renewal
-from entgldb.actors.tls.certificates import ca_keys, name_of
+from entgldb.actors.tls.certificates import ca_keys, cluster_name, name_of
 from entgldb.actors.tls.key_files import KEY_NAME, make_key, read_key
 from entgldb.messages.model import Author
 from entgldb.messages.secret import Secret
@@ -55,6 +55,10 @@ class FileRing:
 
     def held(self) -> tuple[str, ...]:
         return tuple(key.hex() for key in ca_keys(self._file.keys))
+
+    def is_first(self) -> bool:
+        keys = self._file.keys
+        return name_of(keys) == cluster_name(keys.keys[0])
 
     def new(self) -> tuple[str, Secret]:
         made = Secret(os.urandom(CLUSTER_KEY_BYTES))

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, ClusterKeys
 from entgldb.actors.tls.attestation import CaOfCluster, renewal
-from entgldb.actors.tls.certificates import ca_keys, name_of
+from entgldb.actors.tls.certificates import ca_keys, cluster_name, name_of
 from entgldb.launch.testing.world import World
 from entgldb.messages.model import Author
 from entgldb.messages.secret import Secret
@@ -33,6 +33,11 @@ def keys_of(node: Holder) -> ClusterKeys:
 def own_key(node: Holder) -> str:
     """The key of its certificates."""
     return sha256(f"certificates of {node.name} {node.stolen_by}".encode()).hexdigest()
+
+
+def held_by(node: Holder) -> str:
+    """The id of the cluster key that counts there."""
+    return id_of(keys_of(node).keys[0])
 
 
 def common_key(dials: Holder, answers: Holder) -> str:
@@ -60,6 +65,10 @@ class VirtualRing:
 
     def held(self) -> tuple[str, ...]:
         return tuple(id_of(key) for key in keys_of(self._node).keys)
+
+    def is_first(self) -> bool:
+        keys = keys_of(self._node)
+        return name_of(keys) == cluster_name(keys.keys[0])
 
     def new(self) -> tuple[str, Secret]:
         made = self._world.random.randbytes(CLUSTER_KEY_BYTES)

@@ -4,7 +4,7 @@ A document's key is the public key of the new CA, in hex: the header says it, so
 gateway. Its body has the new key once for each member, sealed to that member alone, and never under another
 key of the cluster.
 
-    {"By": node, "For": {node: {"Key": pinned key of its certificates, "Sealed": hex}},
+    {"By": node, "For": {node: {"Key": pinned key of its certificates, "Sealed": hex; empty: no box known}},
      "Chain": [[public key of the first CA, ""], [of the next one, signature of the one before], ...]}
 """
 
@@ -53,6 +53,11 @@ class Rotation(NamedTuple):
         """Whether the cluster key was sealed for the node that shows certificates with ``key``."""
         return self.sealed.get(node_id, ("", ""))[0] == key != ""
 
+    @property
+    def lacking(self) -> list[str]:
+        """The members that had told no box to seal the key to, and come by the one before."""
+        return sorted(name for name, (_, sealed) in self.sealed.items() if not sealed)
+
     def waits_for(self, nodes: Iterable[Mapping[str, Json]], out: Iterable[str]) -> list[str]:
         """The members that have not said that they hold the key; ``out``: those that are none any more."""
         gone = set(out)
@@ -72,7 +77,10 @@ def read_rotation(key_id: str, body: bytes, hlc: int) -> Rotation | None:
         return None
     members = {name: one for name, one in found["For"].items() if isinstance(one, dict)}
     sealed = {name: (str(one.get("Key")), str(one.get("Sealed"))) for name, one in members.items()}
-    return Rotation(key_id, str(found.get("By")), ms_of(hlc), sealed, chain_in(body))
+    chain = chain_in(body)
+    if len(chain) < 2 or chain[-1][0] != key_id:
+        return None
+    return Rotation(key_id, str(found.get("By")), ms_of(hlc), sealed, chain)
 
 
 def chain_in(body: bytes | None) -> tuple[tuple[str, str], ...]:

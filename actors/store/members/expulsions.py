@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 
-from entgldb.actors.behaviour import WARNING, Context
+from entgldb.actors.behaviour import ERROR, WARNING, Context
 from entgldb.actors.store.members import nodes
 from entgldb.actors.store.members.keys import new_key
 from entgldb.actors.store.members.nodes import Writer
 from entgldb.messages import client
 from entgldb.messages.administration import ExpelNode
-from entgldb.messages.errors import InvalidError, NotAllowedError, NotFoundError
+from entgldb.messages.errors import InvalidError, NotAllowedError, NotFoundError, TooLargeError
 from entgldb.messages.local.members import NoteSelf
 from entgldb.messages.model import EXPELLED, NODES, check_node_id, node_of
 from entgldb.messages.schema import Message
@@ -40,8 +40,14 @@ def expel_node(keeper: Writer, message: ExpelNode, ctx: Context) -> Message:
         return client.CommitDone((), 0)
     ctx.log(WARNING, f"{name} is expelled; of its logs counts {heads}")
     ends = [ending(*end) for end in (*heads.items(), (any_log(name), 0))]
-    # one group: whoever hears of the one has the other
-    writes = *_writes(keeper, ends, ctx), *new_key(keeper, ctx, without=name)
+    writes = _writes(keeper, ends, ctx)
+    try:
+        with store.savepoint():
+            # one group: whoever hears of the one has the other
+            both = *writes, *new_key(keeper, ctx, without=name)
+            return keeper.write(message.request, both, ctx, system=True)
+    except (InvalidError, TooLargeError) as fault:
+        ctx.log(ERROR, f"{name} is expelled, and no new cluster key is made with it: {fault.text}")
     return keeper.write(message.request, writes, ctx, system=True)
 
 

@@ -7,6 +7,8 @@ come to the same one.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from entgldb.actors.behaviour import ERROR, WARNING, Context
@@ -17,24 +19,34 @@ from entgldb.actors.store.remote_peers import document
 from entgldb.messages import client
 from entgldb.messages.administration import Event, Happened, RotateKey
 from entgldb.messages.errors import EntglError, InvalidError, NotAllowedError
+from entgldb.messages.limits import MEMBERS_MAX
 from entgldb.messages.local.members import NoteSelf, TendKey
 from entgldb.messages.model import KEYS, NODES, REMOTE_PEERS, node_of
 from entgldb.messages.remote_peers import RemotePeer, read_peer
-from entgldb.messages.schema import Message
-from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, Rotation, chain_in
+from entgldb.messages.schema import Json, Message
+from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, Rotation, read_rotation
 from entgldb.storage.rules.members import pinned_key
 
 SUBJECT: Final = "cluster key"
 """In the audit log."""
 TEND_SECONDS: Final = 10.0
 """A node waits so much longer than the one before it, in the order of names, to do what one has to do."""
+OLDER_MAX: Final = 100
+"""Documents of older keys that are deleted with the making of one."""
+BOX: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def rotate_key(keeper: Writer, message: RotateKey, ctx: Context) -> Message:
-    """Make a new key for everybody who is a member now."""
-    if keeper.secrets.ring is None:
+    """Make a new key for everybody who is a member now. Raises NotAllowedError."""
+    ring = keeper.secrets.ring
+    if ring is None:
         raise NotAllowedError("no cluster key is used here", hint="ask a node of the LAN that runs")
-    if len(_chain(keeper.store, keeper.secrets.ring)) >= CHAIN_MAX:
+    chain = chain_here(keeper.store, ring)
+    if not chain:
+        raise NotAllowedError(
+            "this node does not know the members yet", hint="wait until it is linked, or ask another node"
+        )
+    if len(chain) >= CHAIN_MAX:
         raise NotAllowedError(
             f"this cluster has had {CHAIN_MAX} keys: a cloud that does not know it yet could follow no more",
             hint="expel still makes one; a new cluster that imports the documents begins again",
@@ -42,47 +54,67 @@ def rotate_key(keeper: Writer, message: RotateKey, ctx: Context) -> Message:
     return keeper.write(message.request, new_key(keeper, ctx), ctx, system=True)
 
 
+def chain_here(store: Store, ring: KeyRing) -> tuple[tuple[str, str], ...]:
+    """The CAs up to the one that counts here; empty where this node has not heard yet how it was made."""
+    held = ring.held()[0]
+    found = read_rotation(held, store.get(KEYS, held) or b"{}", 0)
+    if found is None:
+        return ((held, ""),) if ring.is_first() else ()
+    return found.chain
+
+
 def new_key(keeper: Writer, ctx: Context, without: str = "") -> tuple[client.Write, ...]:
-    """The writes that give each member a new key; ``without``: a node that gets none."""
+    """The writes that give each member a new key; ``without``: a node that gets none.
+
+    No writes where this node does not know yet how the key that it holds was made.
+    """
     ring, store = keeper.secrets.ring, keeper.store
-    if ring is None:
+    before = () if ring is None else chain_here(store, ring)
+    if ring is None or not before:
         return ()
     own = node_of(store.origin)
     key_id, key = ring.new()
-    out = {without, *store.expelled()}
-    members = {str(node.get("NodeId")): node for node in read_documents(store, NODES) if not is_retired(node)}
-    boxes = {name: str(node.get("Box", "")) for name, node in members.items()} | {own: ring.box}
     sealed = {}
-    for name, box in boxes.items():
+    for name, node in members(store, {without, *store.expelled()}).items():
+        box, pinned = ring.box if name == own else box_of(node), pinned_key(node)
         try:
-            text = "" if name in out else ring.seal(key, box, name)
-        except ValueError:  # it has said none: it runs an earlier release, or has not been linked since
-            ctx.log(
-                WARNING, f"{name} can be given no new cluster key: it has told nobody how to seal one to it"
-            )
+            sealed[name] = {"Key": pinned, "Sealed": ring.seal(key, box, name) if box else ""}
+        except ValueError:
+            ctx.log(WARNING, f"{name} is given no new cluster key: none can be sealed to what it has told")
             continue
-        if text:
-            sealed[name] = {"Key": pinned_key(members.get(name, {})), "Sealed": text}
+        if not box:  # it runs an earlier release, or has not been linked since: the old key is kept for it
+            ctx.log(WARNING, f"{name} gets a new cluster key later: it has not told how to seal one to it")
     ctx.log(WARNING, f"a new cluster key, {key_id[:16]}, is made for {sorted(sealed)}")
     # one that is expelled goes in any case: the clouds that know the cluster can follow
-    chain = [*_chain(store, ring), (key_id, ring.vouch(key_id))][-CHAIN_MAX:]
+    chain = [*before, (key_id, ring.vouch(key_id))][-CHAIN_MAX:]
     body = json.dumps({"By": own, "For": sealed, "Chain": chain}, separators=(",", ":")).encode()
-    older = [one for one, _ in store.documents(KEYS) if one not in ring.held()]
+    older = [one for one, _ in store.documents(KEYS) if one not in ring.held()][:OLDER_MAX]
     return (client.Write(KEYS, key_id, body), *(client.Write(KEYS, one, None) for one in older))
 
 
-def _chain(store: Store, ring: KeyRing) -> tuple[tuple[str, str], ...]:
-    """The CAs up to that of the key that counts here."""
-    held = ring.held()[0]
-    return chain_in(store.get(KEYS, held)) or ((held, ""),)
+def members(store: Store, out: Collection[str]) -> dict[str, Mapping[str, Json]]:
+    """The documents of this node and of others that are members; of more than ``MEMBERS_MAX`` those that have
+    a key and were heard of."""
+    own, heard = node_of(store.origin), store.members()
+    nodes = [node for node in read_documents(store, NODES) if not is_retired(node)]
+    rows: dict[str, Mapping[str, Json]] = {own: {}}
+    rows |= {str(node["NodeId"]): node for node in nodes if pinned_key(node) or box_of(node)}
+    rows = {name: node for name, node in rows.items() if name not in out}
+    first = sorted(rows, key=lambda name: (name != own, not pinned_key(rows[name]), name not in heard, name))
+    return {name: rows[name] for name in first[:MEMBERS_MAX]}
+
+
+def box_of(node: Mapping[str, Json]) -> str:
+    """To which a key is sealed for a node; empty: it has told none."""
+    box = str(node.get("Box", ""))
+    return box if BOX.fullmatch(box) else ""
 
 
 def tend_key(keeper: Writer, message: TendKey, ctx: Context) -> Message:
     """Make another key where one that is out has the present one; else seal the secrets of peers under it."""
-    writes = (
-        new_key(keeper, ctx)
-        if known_outside(keeper.store)
-        else tuple(client.Write(REMOTE_PEERS, peer.node_id, document(peer)) for peer in stale(keeper))
+    writes = new_key(keeper, ctx) if wanting(keeper.store) else ()
+    writes = writes or tuple(
+        client.Write(REMOTE_PEERS, peer.node_id, document(peer)) for peer in stale(keeper)
     )
     if not writes:
         return client.Done()
@@ -98,27 +130,28 @@ class Keys:
 
     def look(self, keeper: Writer, ctx: Context) -> None:
         """Outside of any transaction: take the key that counts, or hold no other once nobody needs one."""
-        if keeper.secrets.ring is None:
+        ring = keeper.secrets.ring
+        if ring is None:
             return
         try:
-            _take(keeper, keeper.secrets.ring, ctx)
+            _take(keeper, ring, ctx)
         except (OSError, EntglError) as fault:
             ctx.log(ERROR, f"the cluster key cannot be written, at the next look again: {fault}")
-        self._tend(keeper, ctx)
+        self._tend(keeper, ring, ctx)
 
-    def _tend(self, keeper: Writer, ctx: Context) -> None:
+    def _tend(self, keeper: Writer, ring: KeyRing, ctx: Context) -> None:
         """One node does it, the next in the order of names where it does not: two that expelled or rotated at
         once did not know of each other, or secrets are sealed under an older key."""
         store = keeper.store
         rotation, out = store.rotation(), store.expelled()
         key_id = "" if rotation is None else rotation.key_id
         sealed_before = [peer.node_id for peer in stale(keeper)]
-        seen = key_id, out, sealed_before
-        if seen == self._seen or not (sealed_before or known_outside(store)):
+        another = wanting(store) and bool(chain_here(store, ring))
+        seen = key_id, out, sealed_before, another
+        if seen == self._seen or not (sealed_before or another):
             return
         self._seen = seen
-        nodes = [str(node.get("NodeId")) for node in read_documents(store, NODES) if not is_retired(node)]
-        rank = sum(name < node_of(store.origin) for name in nodes if name not in out)
+        rank = sum(name < node_of(store.origin) for name in members(store, out))
         ctx.after(rank * TEND_SECONDS, TendKey())
 
 
@@ -138,10 +171,29 @@ def stale(keeper: Writer) -> list[RemotePeer]:
     return found
 
 
+def wanting(store: Store) -> bool:
+    """Whether another key is to be made unasked."""
+    return known_outside(store) or unsealed(store)
+
+
 def known_outside(store: Store) -> bool:
-    """Whether the key that counts is known to one that was expelled."""
+    """Whether the key that counts is known to one that was expelled.
+
+    The first key is left once all can be given another: members that run an earlier release cannot.
+    """
     out, rotation = store.expelled(), store.rotation()
-    return bool(out) and (rotation is None or not out.isdisjoint(rotation.sealed))
+    if rotation is None:
+        own = node_of(store.origin)
+        return bool(out) and all(box_of(node) for name, node in members(store, out).items() if name != own)
+    return not out.isdisjoint({rotation.by, *rotation.sealed})
+
+
+def unsealed(store: Store) -> bool:
+    """Whether members had no box when the key was made, and each of them has one now."""
+    rotation, here = store.rotation(), members(store, store.expelled())
+    lacking = [] if rotation is None else rotation.lacking
+    boxes = [box_of(here[name]) for name in lacking if name in here]
+    return bool(boxes) and all(boxes)
 
 
 def _take(keeper: Writer, ring: KeyRing, ctx: Context) -> None:

@@ -8,24 +8,25 @@ from typing import Any
 import pytest
 
 from entgldb.actors.cluster_key import KEYS_MAX, ClusterKeys
-from entgldb.actors.store.members.keys import TEND_SECONDS
+from entgldb.actors.store.members.keys import OLDER_MAX, TEND_SECONDS
 from entgldb.actors.tls.attestation import CaOfCluster
 from entgldb.launch.testing.edges import VirtualSecrets
 from entgldb.launch.testing.keys import VirtualRing, id_of, keys_of, own_key
 from entgldb.launch.testing.world import World
 from entgldb.messages.administration import ExpelNode, RotateKey
 from entgldb.messages.client import CommitDone, Refused, RequestId, Write
-from entgldb.messages.limits import HELLO_BYTES_MAX
+from entgldb.messages.limits import HELLO_BYTES_MAX, MEMBERS_MAX
 from entgldb.messages.local.members import NoteSelf
 from entgldb.messages.model import KEYS, NODES
 from entgldb.messages.schema import Json
+from entgldb.messages.wire import Member
 from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, Rotation, chain_in, newest
 from entgldb.storage.authorship.identity import origin_of
 from entgldb.storage.log.read import LogReader
-from tests.unit.actors.store.test_store_keeper import Bench
+from tests.unit.actors.store.test_store_keeper import NOW, Bench
 
 
-class Member:
+class Holder:
     """A node that holds keys."""
 
     word, stolen_by = "tests", ""
@@ -38,7 +39,7 @@ class Member:
 class Rig(Bench):
     def __init__(self) -> None:
         super().__init__()
-        self.me, self.world = Member("n1"), World(1)
+        self.me, self.world = Holder("n1"), World(1)
         self.ring = VirtualRing(self.me, self.world)
         self.keeper.secrets = VirtualSecrets(self.ring)
         self.ctx.behaviour = self.keeper
@@ -46,12 +47,16 @@ class Rig(Bench):
 
     def row(self, name: str, **more: Json) -> None:
         """Another member tells of itself."""
-        member = Member(name)
+        member = Holder(name)
         told = {"NodeId": name, "Incarnation": "2" * 32, "Keys": {own_key(member): 5}, **more}
         told.setdefault("Box", VirtualRing(member, self.world).box)
-        body = json.dumps(told).encode()
+        self.put_system(NODES, {name: told})
+
+    def put_system(self, collection: str, documents: dict[str, dict[str, Json]]) -> None:
+        """Another member writes."""
+        writes = [Write(collection, key, json.dumps(body).encode()) for key, body in documents.items()]
         with self.store.group():
-            self.store.write(self.request(), [Write(NODES, name, body)], 0, system=True)
+            self.store.write(self.request(), writes, 0, system=True)
 
     def rotate(self) -> dict[str, Any]:
         (done,) = self.ask(RotateKey(self.request()))
@@ -73,16 +78,16 @@ def test_a_new_key_is_made_for_each_member_and_taken_by_the_one_that_made_it() -
     rig.row("n3", Retired="2" * 32)
     rig.row("n4", Box="")
     made = rig.rotate()
-    assert sorted(made["For"]) == ["n1", "n2"]
-    assert made["For"]["n2"]["Key"] == own_key(Member("n2"))
+    assert sorted(made["For"]) == ["n1", "n2", "n4"]
+    assert made["For"]["n2"]["Key"] == own_key(Holder("n2"))
     assert rig.ring.held()[1:] == (first,), "n2 has not moved"
     assert rig.own_row()["ClusterKey"] == rig.ring.held()[0]
     # no body of the collection holds a key that is held, in clear
     bodies = b"".join(body for _, body in rig.store.documents(KEYS))
-    opened = VirtualRing(Member("n2"), rig.world).open(made["For"]["n2"]["Sealed"], rig.ring.held()[0], "n2")
+    opened = VirtualRing(Holder("n2"), rig.world).open(made["For"]["n2"]["Sealed"], rig.ring.held()[0], "n2")
     assert opened is not None
     assert opened.reveal() == keys_of(rig.me).keys[0]
-    assert bodies.count(keys_of(rig.me).keys[0].hex().encode()) == len(made["For"])
+    assert bodies.count(keys_of(rig.me).keys[0].hex().encode()) == 2, "n4 has told no box"
 
 
 def test_an_older_key_is_dropped_once_each_member_has_moved() -> None:
@@ -189,16 +194,22 @@ def test_authors_are_attested_by_a_new_key_when_it_is_taken_and_never_later() ->
 
 
 def test_of_several_keys_the_one_with_the_greatest_stamp_counts_in_whatever_order_they_came() -> None:
-    body = b'{"By": "n1", "For": {}}'
     ids = [id_of(bytes([number]) * 32) for number in range(3)]
-    rows = [(ids[0], body, 7, "a/1"), (ids[1], body, 9, "a/1"), (ids[2], body, 9, "b/1")]
+    bodies = [
+        json.dumps({"By": "n1", "For": {}, "Chain": [["ab" * 32, ""], [key_id, "cd" * 64]]}).encode()
+        for key_id in ids
+    ]
+    body = bodies[0]
+    rows = [(ids[0], body, 7, "a/1"), (ids[1], bodies[1], 9, "a/1"), (ids[2], bodies[2], 9, "b/1")]
     for order in (rows, rows[::-1], rows[1:] + rows[:1]):
         found = newest(order)
         assert found is not None
         assert found.key_id == ids[2]
-    for nonsense in (b"[]", b"{}", b'{"For": 5}', b"7"):
+    cut = body.replace(b"cd" * 64, b"cd" * 63)
+    for nonsense in (b"[]", b"{}", b'{"For": 5}', b"7", b'{"For": {}}', b'{"For": {}, "Chain": []}', cut):
         assert newest([(ids[0], nonsense, 7, "a/1")]) is None
     assert newest([("no key", body, 7, "a/1")]) is None
+    assert newest([(ids[1], body, 7, "a/1")]) is None, "the chain ends in another"
 
 
 def test_a_node_without_a_cluster_key_makes_none() -> None:
@@ -229,3 +240,128 @@ def test_the_longest_chain_finds_room_in_hello() -> None:
     ca_key, successors = Rotation("ab" * 32, "n1", 0, {}, chain_in(body.encode())).cas
     assert len(successors) == CHAIN_MAX - 1
     assert len(ca_key) + sum(len(key) + len(by) + 8 for key, by in successors) < HELLO_BYTES_MAX / 4
+
+
+def test_a_node_that_has_joined_and_knows_nobody_yet_makes_no_key() -> None:
+    rig = Rig()
+    rig.me.taken = ClusterKeys((bytes([5]) * 32,), "0123456789abcdef")
+    (refused,) = rig.ask(RotateKey(rig.request()))
+    assert isinstance(refused, Refused)
+    assert refused.code == "not-allowed"
+    assert "does not know the members yet" in refused.text
+    rig.row("x")
+    (done,) = rig.ask(ExpelNode(rig.request(), "x"))
+    assert isinstance(done, CommitDone), "the expulsion stands alone"
+    rig.ctx.run(TEND_SECONDS)
+    assert rig.store.expelled() == {"x"}
+    assert rig.store.rotation() is None
+
+
+def test_a_member_without_a_box_comes_by_the_old_key_and_gets_another_once_it_has_told_one() -> None:
+    rig = Rig()
+    rig.row("n2", Box="")
+    rig.row("n3")
+    made = rig.rotate()
+    assert made["For"]["n2"] == {"Key": own_key(Holder("n2")), "Sealed": ""}
+    rotation = rig.store.rotation()
+    assert rotation is not None
+    assert rotation.is_for("n2", own_key(Holder("n2")))
+    assert rotation.lacking == ["n2"]
+    rig.row("n3", ClusterKey=rotation.key_id)
+    rig.ctx.run(TEND_SECONDS)
+    assert len(rig.ring.held()) == 2, "n2 needs the older one"
+    assert rig.store.rotation() == rotation
+    rig.row("n2")
+    rig.ask(NoteSelf())
+    rig.ctx.run(TEND_SECONDS)
+    after = rig.store.rotation()
+    assert after is not None
+    assert after.key_id != rotation.key_id
+    assert after.lacking == []
+
+
+def test_after_an_update_the_first_key_is_left_once_each_member_can_be_given_another() -> None:
+    rig = Rig()
+    rig.row("n2", Box="")
+    rig.row("x", Box="")
+    rig.keeper.secrets = VirtualSecrets(None)  # the release before makes no key
+    rig.ask(ExpelNode(rig.request(), "x"))
+    rig.keeper.secrets = VirtualSecrets(rig.ring)
+    rig.ask(NoteSelf())
+    rig.ctx.run(TEND_SECONDS)
+    assert rig.store.rotation() is None
+    rig.row("n2")
+    rig.ask(NoteSelf())
+    rig.ctx.run(TEND_SECONDS)
+    rotation = rig.store.rotation()
+    assert rotation is not None
+    assert sorted(rotation.sealed) == ["n1", "n2"]
+
+
+def test_a_key_that_one_has_made_who_is_out_is_not_the_last_one() -> None:
+    rig = Rig()
+    rig.row("n2")
+    rig.row("x")
+    chain = [[rig.ring.held()[0], ""], ["ab" * 32, "cd" * 64]]
+    body = {"By": "x", "For": {"n1": {"Key": "", "Sealed": ""}}, "Chain": chain}
+    rig.put_system(KEYS, {"ab" * 32: body})
+    rig.keeper.secrets = VirtualSecrets(None)
+    rig.ask(ExpelNode(rig.request(), "x"))
+    rig.keeper.secrets = VirtualSecrets(rig.ring)
+    rig.ask(NoteSelf())
+    rig.ctx.run(2 * TEND_SECONDS)
+    rotation = rig.store.rotation()
+    assert rotation is not None
+    assert rotation.by == "n1"
+
+
+JUNK = {
+    "huge names": lambda rig: {f"g{i}": {"NodeId": str(i) * 540_000, "Box": "ab" * 32} for i in (1, 2)},
+    "many": lambda rig: {
+        f"g{i}": {"NodeId": f"g{i}", "Box": "ab" * 32, "Keys": {own_key(Holder("x")): 5}} for i in range(4200)
+    },
+    "another's name": lambda rig: {"zz": {"NodeId": "n2", "Box": "ab" * 32, "Keys": {"ab" * 32: 1}}},
+}
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_no_rows_of_a_member_hinder_its_expulsion_or_a_new_key(junk: str) -> None:
+    rig = Rig()
+    rig.row("n2")
+    rig.row("x")
+    with rig.store.group():
+        rig.store.remember_members([Member("n2/" + "2" * 32, 1, NOW, {})], NOW, cloud=False)
+    rig.put_system(NODES, JUNK[junk](rig))
+    (done,) = rig.ask(ExpelNode(rig.request(), "x"))
+    assert isinstance(done, CommitDone)
+    assert rig.store.expelled() == {"x"}
+    rotation = rig.store.rotation()
+    assert rotation is not None
+    assert "x" not in rotation.sealed
+    assert len(rotation.sealed) <= MEMBERS_MAX
+    assert rotation.sealed["n2"][0] == own_key(Holder("n2"))
+    assert rotation.sealed["n2"][1].startswith(VirtualRing(Holder("n2"), rig.world).box)
+
+
+def test_documents_that_are_no_keys_hinder_nothing_and_go_a_part_with_each_new_key() -> None:
+    rig = Rig()
+    rig.row("x")
+    rig.put_system(KEYS, {f"junk{i}": {} for i in range(OLDER_MAX + 5)})
+    (done,) = rig.ask(ExpelNode(rig.request(), "x"))
+    assert isinstance(done, CommitDone)
+    assert len(rig.store.documents(KEYS)) == 6
+    rig.rotate()
+    assert len([key for key, _ in rig.store.documents(KEYS) if key.startswith("junk")]) == 0
+
+
+def test_the_failing_of_the_key_does_not_undo_the_expulsion(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    rig.row("x")
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.ring, "vouch", lambda key_id: "ab" * 1_000_000)
+        (done,) = rig.ask(ExpelNode(rig.request(), "x"))
+    assert isinstance(done, CommitDone)
+    assert rig.store.expelled() == {"x"}
+    assert rig.store.rotation() is None
+    rig.ctx.run(TEND_SECONDS)
+    assert rig.store.rotation() is not None
