@@ -18,6 +18,7 @@ from entgldb.messages.remote_peers import join_address, split_address
 
 if TYPE_CHECKING:
     from entgldb.launch.joining.doors import Invitation, Outcome
+    from entgldb.launch.joining.exchange import Admission
 
 EVERYWHERE = ("::", "0.0.0.0")  # noqa: S104 -- what a configuration may say, not what is bound here
 OUTSIDE = ("192.0.2.1", 9)
@@ -46,12 +47,11 @@ def invite(
       entgldb invite
       entgldb invite --for till-3 --minutes 5 --qr
     """
-    from entgldb.actors.cluster_key import read_cluster_keys
     from entgldb.client.upkeep.behalf import FOR
     from entgldb.launch.cli.node.audit import note
     from entgldb.launch.joining.code import new_code
     from entgldb.launch.joining.doors import Invitation
-    from entgldb.launch.joining.exchange import SEEDS_MAX, Admission
+    from entgldb.launch.joining.exchange import SEEDS_MAX
     from entgldb.launch.node.config import load
     from entgldb.messages.administration import Event
 
@@ -61,16 +61,17 @@ def invite(
     settings = load(directory)
     if settings.sync.role != "lan":
         raise InvalidError("a cloud node is no member of a cluster", hint="invite on a node of the LAN")
-    cluster_key = read_cluster_keys(settings.store.key_file).for_newcomer
     listen_host, listen_port = split_address(settings.sync.listen, "network.listen")
     host = host or (own_address() if listen_host in EVERYWHERE else listen_host)
     known, others = known_nodes(directory), linked(directory)
     # those that it announces first: the machine may be behind a router
     seeds = (*settings.sync.announce, join_address(host, listen_port), *others)[:SEEDS_MAX]
+    key_file = settings.store.key_file
+    admission(key_file, node_id, seeds)  # a file that is none is told of before anybody is asked to come
 
     def admit(wanted: str) -> Admission | str:
         taken = {*known, *known_nodes(directory), settings.sync.node_id}
-        return _why_not(wanted, node_id, taken) or Admission(cluster_key, node_id or wanted, seeds)
+        return _why_not(wanted, node_id, taken) or admission(key_file, node_id or wanted, seeds)
 
     with _listener(host, port) as listener:
         code = new_code(host, listener.getsockname()[1])
@@ -82,6 +83,14 @@ def invite(
     if outcome.node_id:
         note(directory, Event.JOINED, outcome.node_id, f"at {outcome.address}")
     _report(outcome, as_json, pinned)
+
+
+def admission(key_file: str | Path, node_id: str, seeds: tuple[str, ...]) -> Admission:
+    """As the key is now: a new one may have been made since the invitation began."""
+    from entgldb.actors.cluster_key import read_cluster_keys
+    from entgldb.launch.joining.exchange import Admission
+
+    return Admission(read_cluster_keys(key_file).for_newcomer, node_id, seeds)
 
 
 def _why_not(wanted: str, invited: str, taken: set[str]) -> str:

@@ -6,9 +6,12 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 
 import pytest
 
+from entgldb.actors.cluster_key import ClusterKeys
+from entgldb.launch.cli.cluster.invite import admission
 from entgldb.launch.joining import doors
 from entgldb.launch.joining.code import Code
 from entgldb.launch.joining.doors import CONNECTIONS_MAX, WRONG_CODES_MAX, Invitation, Outcome, join
@@ -187,3 +190,10 @@ def test_a_host_that_does_not_know_the_code_gets_nothing() -> None:
         assert b"till-3" not in b"".join(seen)
 
     asyncio.run(run())
+
+
+def test_a_guest_gets_the_key_that_counts_when_it_comes(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.key"
+    for key in (bytes(32), bytes([1]) * 32):
+        file.write_bytes(key)
+        assert admission(file, "till-3", ()).cluster_key == ClusterKeys((key,)).content
