@@ -70,6 +70,9 @@ class KeyState(NamedTuple):
     """The id of the key that this node has taken."""
     waiting: tuple[str, ...]
     """The members that have not taken it, as far as this node knows."""
+    lacking: tuple[str, ...] = ()
+    """Those for which it could not be sealed when it was made: they run an earlier release, or were not
+    linked since. The key before it is kept for them; they get another once each has told how."""
 
 
 class Nodes:
@@ -155,7 +158,7 @@ class Nodes:
         if not found:
             return None
         key, by, at, until, held = (found[name] for name in ("key", "by", "at_ms", "until_ms", "held"))
-        return KeyState(key, by, at, until, held, tuple(found["waiting"]))
+        return KeyState(key, by, at, until, held, tuple(found["waiting"]), tuple(found["lacking"]))
 
     def rotate_key(self) -> None:
         """Make a new key of the cluster, sealed to each member that is not expelled or retired.

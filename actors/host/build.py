@@ -133,6 +133,7 @@ def _sync(given: settings.SyncSettings) -> Built:
     from entgldb.actors.oplog.snapshot_files import FileChunks
     from entgldb.actors.side_loop import SideLoop
     from entgldb.actors.sync.behaviour import Sync
+    from entgldb.actors.tls.certificates import ca_keys
     from entgldb.actors.tls.links import TlsLinks
     from entgldb.actors.tls.witness import CaWitness
     from entgldb.storage.log.read import LogReader
@@ -164,8 +165,9 @@ def _sync(given: settings.SyncSettings) -> Built:
         from entgldb.actors.sync.discovery import Discovery
 
         Discovery(loop, given, links)
-    witness = CaWitness(_ca(_key_file(given.directory)).authorities)
-    return Sync(given, log, witness, links, None, chunks, lan.key), loop
+    file = _key_file(given.directory)
+    witness = CaWitness(_ca(file).authorities)
+    return Sync(given, log, witness, links, None, chunks, lan.key, lambda: ca_keys(file.keys)[0].hex()), loop
 
 
 def _gateway(given: settings.GatewaySettings) -> Built:

@@ -6,6 +6,7 @@ dialogue on an open link; the wire (``links.py``) moves the bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from entgldb.actors.behaviour import INFO, Behaviour, Context
@@ -72,8 +73,10 @@ class Sync(Behaviour):
         checker: TokenChecker | None,
         chunks: SnapshotChunks,
         key: str = "",
+        held: Callable[[], str] = str,
     ) -> None:
-        """``key``: of the certificate that this node shows to others of the LAN."""
+        """``key``: of the certificate that this node shows to others of the LAN. ``held``: the id of the
+        cluster key that counts here."""
         super().__init__()
         self.settings = settings
         self._log = log
@@ -92,7 +95,7 @@ class Sync(Behaviour):
         self.membership = Membership(log, settings.cluster, cloud=self.in_cloud)
         self._spreading = Spreading(log, self.membership.members, self.sessions)
         self.parts = (self.sessions, self.membership, self._spreading, self._traffic)
-        self.admittance, self._strangers = Admittance(key), Strangers()
+        self.admittance, self._strangers = Admittance(key, held), Strangers()
 
     @property
     def in_cloud(self) -> bool:

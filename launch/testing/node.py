@@ -26,7 +26,7 @@ from entgldb.launch.testing.edges import (
     VirtualTokens,
 )
 from entgldb.launch.testing.host import Host, Slot
-from entgldb.launch.testing.keys import VirtualRing, keys_of, own_key
+from entgldb.launch.testing.keys import VirtualRing, held_by, keys_of, own_key
 from entgldb.launch.testing.network import Network, VirtualLinks
 from entgldb.launch.testing.shelf import SnapshotDisk, VirtualShelf
 from entgldb.launch.testing.tenants import TenantDisks
@@ -243,7 +243,8 @@ class SimulatedNode:
                 return self.tenant_disks.syncs(configure.sync, links, checker)
             checks = checker if self.role == "cloud" else None
             key = own_key(self) if certified else ""
-            return Sync(configure.sync, self.log, witness, links, checks, self.snapshots, key)
+            held = partial(held_by, self)
+            return Sync(configure.sync, self.log, witness, links, checks, self.snapshots, key, held)
         assert configure.gateway is not None
         tokens = VirtualTokens(self._authority, deliver)
         prober = VirtualProber(self._authority, deliver, partial(self._network.reaches, self))

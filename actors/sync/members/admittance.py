@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from entgldb.actors.alarms import Alarms
@@ -44,8 +44,8 @@ class Refused(NamedTuple):
 class Admittance:
     """By ``_system_nodes``. Of a node that nobody has a key of, the first one to come is taken."""
 
-    def __init__(self, key: str) -> None:
-        """``key``: of the certificate that this node shows; empty: it shows none."""
+    def __init__(self, key: str, held: Callable[[], str]) -> None:
+        """``key``: of the certificate that this node shows; empty: none. ``held``: as ``KeyWatch`` has it."""
         self._key = key
         self.retired: frozenset[Origin] = frozenset()
         """Incarnations that are refused."""
@@ -53,7 +53,7 @@ class Admittance:
         """Why members have refused this very node, and the last of them."""
         self.expelled: frozenset[str] = frozenset()
         """Node ids, for good."""
-        self.keys = KeyWatch()
+        self.keys = KeyWatch(held)
         self._known: set[str] = set()
         """Node ids of the list of members."""
         self._pins: dict[str, str] = {}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from entgldb.actors.behaviour import Context
 from entgldb.actors.nodes import is_retired
 from entgldb.actors.ports import LogReader
-from entgldb.messages.model import node_of
 from entgldb.messages.schema import Json
 from entgldb.storage.authorship.cluster_keys import KEY_WINDOW_MS, Rotation
 
@@ -20,12 +19,12 @@ class KeyWatch:
     key was made, or once each member has taken it, or once a node was expelled.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, held: Callable[[], str]) -> None:
+        """``held``: the id of the key that this node has taken, by its file."""
         self.nodes: list[Mapping[str, Json]] = []
         """The documents of ``_system_nodes``."""
         self._rotation: Rotation | None = None
-        self._held = ""
-        """The id of the key that this node has taken."""
+        self._held = held
         self._waiting: list[str] = []
         self._open = True
 
@@ -34,10 +33,6 @@ class KeyWatch:
         self._rotation = rotation = log.rotation()
         if rotation is None:
             return
-        own = node_of(log.origin)
-        self._held = next(
-            (str(one.get("ClusterKey", "")) for one in self.nodes if one.get("NodeId") == own), ""
-        )
         out = {*expelled, *(str(node.get("NodeId")) for node in self.nodes if is_retired(node))}
         self._waiting = rotation.waits_for(self.nodes, out)
         self._open = rotation.is_open(self._waiting, expelled, max(ctx.now_ms(), log.high_mark_ms()))
@@ -45,7 +40,7 @@ class KeyWatch:
     def admits(self, node_id: str, key: str, under: str) -> bool:
         """Whether a node with this certificate may have a link that was made under a key of the cluster."""
         rotation = self._rotation
-        if rotation is None or self._open or not key or (under and under in (rotation.key_id, self._held)):
+        if rotation is None or self._open or not key or (under and under in (rotation.key_id, self._held())):
             return True
         return rotation.is_for(node_id, key)
 
@@ -60,7 +55,8 @@ class KeyWatch:
                 "by": rotation.by,
                 "at_ms": rotation.at_ms,
                 "until_ms": rotation.at_ms + KEY_WINDOW_MS if self._open else None,
-                "held": self._held,
+                "held": self._held(),
                 "waiting": list(self._waiting),
+                "lacking": list(rotation.lacking),
             }
         )

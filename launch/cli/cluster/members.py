@@ -82,6 +82,7 @@ def rotate_key(db: Database, as_json: bool, wait: float) -> None:
         say(f"cluster key {state.key[:SHOWN]} counts from now on")
         if state.waiting:
             say(f"as soon as they are back or have it: {', '.join(state.waiting)}")
+        _name_lacking(state)
     if _unmoved(state, before):
         leave(FAILED)
 
@@ -109,16 +110,24 @@ def expel(db: Database, as_json: bool, node_id: str, wait: float) -> None:
         time.sleep(0.1)
     told = () if row is None else row.told
     missing, secrets = sorted(_others(db, node_id) - set(told)), db.nodes.known_secrets()
+    state = db.nodes.cluster_key()
+    lacking = [] if state is None else list(state.lacking)
     if as_json:
         answer = {"node_id": node_id, "changed": changed, "told": list(told), "missing": missing}
-        show({**answer, "secrets": secrets})
+        show({**answer, "secrets": secrets, "lacking": lacking})
         return
     say(f"{node_id} is expelled; {len(told)} of {len(told) + len(missing)} nodes know")
     if missing:
         say(f"as soon as they are back: {', '.join(missing)}")
+    _name_lacking(state)
     for peer in secrets:
         say(f"it knows the secret of {peer}: give the client another one at the authority, then here:")
         say(f"  entgldb update-peer {peer} --client-secret-stdin")
+
+
+def _name_lacking(state: KeyState | None) -> None:
+    if state is not None and state.lacking:
+        say(f"given no new key yet, as they run an earlier release or were away: {', '.join(state.lacking)}")
 
 
 def _unmoved(state: KeyState | None, before: KeyState | None) -> bool:

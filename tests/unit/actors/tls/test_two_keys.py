@@ -165,7 +165,7 @@ def test_a_link_that_was_begun_before_the_key_changed_tells_under_which_it_was_m
 
 
 def test_a_certificate_under_no_key_that_is_known_is_not_admitted() -> None:
-    watch = KeyWatch()
+    watch = KeyWatch(lambda: key_id(NEW))
     watch._rotation, watch._open = Rotation(key_id(NEW), "lan-1", 0, {"lan-2": ("ab" * 32, "")}), False
     assert not watch.admits("lan-3", "ee" * 32, "")
     assert watch.admits("lan-2", "ab" * 32, "")

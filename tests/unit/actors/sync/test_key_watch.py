@@ -1,0 +1,32 @@
+"""Which links are admitted while another key of the cluster has begun to count."""
+
+from __future__ import annotations
+
+from entgldb.actors.sync.members.key_watch import KeyWatch
+from entgldb.storage.authorship.cluster_keys import Rotation
+from tests.support.fake_context import FakeContext
+from tests.unit.actors.session.list_log import ListLog
+
+FIRST, SECOND, CERTIFICATE = "11" * 32, "22" * 32, "ee" * 32
+
+
+class Log(ListLog):
+    def high_mark_ms(self) -> int:
+        return 0
+
+    def rotation(self) -> Rotation:
+        return Rotation(SECOND, "n2", 0, {"n3": (CERTIFICATE, "")})
+
+
+def test_the_key_that_a_node_holds_is_that_of_its_file_whatever_its_row_says() -> None:
+    held = FIRST
+    watch = KeyWatch(lambda: held)
+    watch.nodes = [{"NodeId": "n1", "ClusterKey": FIRST}]
+    watch.look(Log(), frozenset({"x"}), FakeContext())
+    assert watch.admits("thief", CERTIFICATE, FIRST)
+    held = SECOND
+    assert not watch.admits("thief", CERTIFICATE, FIRST)
+    report = watch.report()
+    assert report is not None
+    assert (report["held"], report["lacking"]) == (SECOND, ["n3"])
+    assert watch.admits("n3", CERTIFICATE, FIRST), "it could not be given the key"
