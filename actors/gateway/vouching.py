@@ -11,7 +11,8 @@ from typing import Final
 
 from entgldb.actors.ports import ClusterCa, LogReader
 from entgldb.messages import wire
-from entgldb.messages.model import Author, node_of
+from entgldb.messages.model import KEYS, Author, node_of
+from entgldb.storage.authorship.cluster_keys import cas_in
 from entgldb.storage.rules.authorship import fits
 
 INCARNATIONS_MAX: Final = 16
@@ -21,13 +22,11 @@ GUESTS_MAX: Final = 256
 
 
 def chain_of_cas(ca: ClusterCa | None, log: LogReader) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
-    """The key of the first CA of the cluster, and of those that followed it, as ``Hello`` has them."""
+    """The key of the first CA of the cluster, and of those that followed it up to ours."""
     if ca is None:
         return b"", ()
-    rotation = log.rotation()
-    if rotation is None or rotation.key_id != ca.public_key.hex() or not rotation.chain:
-        return ca.public_key, ()
-    return rotation.cas
+    first, successors = cas_in(log.get(KEYS, ca.public_key.hex()))
+    return first or ca.public_key, successors
 
 
 class Vouching:

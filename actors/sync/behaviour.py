@@ -53,8 +53,10 @@ from entgldb.messages.local.actors import (
 )
 from entgldb.messages.local.members import NodesChanged
 from entgldb.messages.local.pauses import PausesChanged
+from entgldb.messages.model import KEYS
 from entgldb.messages.schema import Channel, Json, Message
 from entgldb.messages.settings import SyncSettings
+from entgldb.storage.authorship.cluster_keys import cas_in
 
 ELECTION_FRAMES = (wire.Election, wire.Alive, wire.Coordinator, wire.Standing)
 
@@ -411,8 +413,8 @@ class Sync(Behaviour):
         self.admittance.linked(peer.node_id)
 
     def _say_hello(self, peer: PeerLink, ctx: Context) -> None:
-        rotation = None if self.in_cloud else self._log.rotation()
-        ca_key, successors = (b"", ()) if rotation is None else rotation.cas
+        # of the key that this node holds: a member may have told of one that nobody can take
+        ca_key, successors = cas_in(self._log.get(KEYS, self.admittance.keys.held()))
         hello = replace(self.sessions.hello(ctx), ca_key=ca_key, successors=successors)
         peer.greet(hello, self._links, self._life, self.settings)
 

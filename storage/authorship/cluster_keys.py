@@ -41,14 +41,6 @@ class Rotation(NamedTuple):
     chain: tuple[tuple[str, str], ...] = ()
     """The public keys of the CAs up to this one, in hex, each with the signature of the one before it."""
 
-    @property
-    def cas(self) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
-        """The public key of the first CA, and of those that followed it, as ``Hello`` has them."""
-        if not self.chain:
-            return b"", ()
-        (first, _), *successors = self.chain
-        return bytes.fromhex(first), tuple((bytes.fromhex(key), bytes.fromhex(by)) for key, by in successors)
-
     def is_for(self, node_id: str, key: str) -> bool:
         """Whether the cluster key was sealed for the node that shows certificates with ``key``."""
         return self.sealed.get(node_id, ("", ""))[0] == key != ""
@@ -95,6 +87,15 @@ def chain_in(body: bytes | None) -> tuple[tuple[str, str], ...]:
     whole = len(pairs) == len(chain) and all(KEY_ID.fullmatch(key) for key, _ in pairs)
     # nobody reads the signature of the first one
     return ((pairs[0][0], ""), *pairs[1:]) if signed and whole else ()
+
+
+def cas_in(body: bytes | None) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
+    """The public key of the first CA, and of those that followed it, as ``Hello`` has them."""
+    chain = chain_in(body)
+    if not chain:
+        return b"", ()
+    (first, _), *successors = chain
+    return bytes.fromhex(first), tuple((bytes.fromhex(key), bytes.fromhex(by)) for key, by in successors)
 
 
 def newest(rows: Iterable[tuple[str, bytes, int, Origin]]) -> Rotation | None:

@@ -24,7 +24,7 @@ class KeyWatch:
         self.nodes: list[Mapping[str, Json]] = []
         """The documents of ``_system_nodes``."""
         self._rotation: Rotation | None = None
-        self._held = held
+        self.held = held
         self._waiting: list[str] = []
         self._open = True
 
@@ -40,7 +40,7 @@ class KeyWatch:
     def admits(self, node_id: str, key: str, under: str) -> bool:
         """Whether a node with this certificate may have a link that was made under a key of the cluster."""
         rotation = self._rotation
-        if rotation is None or self._open or not key or (under and under in (rotation.key_id, self._held())):
+        if rotation is None or self._open or not key or (under and under in (rotation.key_id, self.held())):
             return True
         return rotation.is_for(node_id, key)
 
@@ -55,7 +55,7 @@ class KeyWatch:
                 "by": rotation.by,
                 "at_ms": rotation.at_ms,
                 "until_ms": rotation.at_ms + KEY_WINDOW_MS if self._open else None,
-                "held": self._held(),
+                "held": self.held(),
                 "waiting": list(self._waiting),
                 "lacking": list(rotation.lacking),
             }

@@ -120,5 +120,8 @@ class ListLog:
     def documents(self, collection: str) -> list[tuple[str, bytes]]:
         return []
 
+    def get(self, collection: str, key: str) -> bytes | None:
+        return None
+
     def known(self, collection: str, key: str) -> bool:
         return False

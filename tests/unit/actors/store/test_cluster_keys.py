@@ -20,7 +20,7 @@ from entgldb.messages.local.members import NoteSelf
 from entgldb.messages.model import KEYS, NODES
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Member
-from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, Rotation, chain_in, newest
+from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, cas_in, chain_in, newest
 from entgldb.storage.authorship.identity import origin_of
 from entgldb.storage.log.read import LogReader
 from tests.unit.actors.store.test_store_keeper import NOW, Bench
@@ -237,7 +237,7 @@ def test_a_chain_that_hello_has_no_room_for_is_none(chain: Json) -> None:
 
 def test_the_longest_chain_finds_room_in_hello() -> None:
     body = json.dumps({"Chain": [["ab" * 32, "ef" * 4000], *[["cd" * 32, "ef" * 64]] * (CHAIN_MAX - 1)]})
-    ca_key, successors = Rotation("ab" * 32, "n1", 0, {}, chain_in(body.encode())).cas
+    ca_key, successors = cas_in(body.encode())
     assert len(successors) == CHAIN_MAX - 1
     assert len(ca_key) + sum(len(key) + len(by) + 8 for key, by in successors) < HELLO_BYTES_MAX / 4
 

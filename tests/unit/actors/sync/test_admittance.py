@@ -12,13 +12,14 @@ from entgldb.actors.sync.behaviour import Sync
 from entgldb.actors.sync.members import admittance
 from entgldb.messages import codec, wire
 from entgldb.messages.administration import AcceptKey
-from entgldb.messages.client import CommitDone, Refused, Report, Status
+from entgldb.messages.client import CommitDone, Refused, Report, RequestId, Status, Write
 from entgldb.messages.local.actors import FrameIn, LinkUp
 from entgldb.messages.local.members import KeyShown, NodesChanged, NoteSelf
-from entgldb.messages.model import NODES
+from entgldb.messages.model import KEYS, NODES
 from entgldb.messages.schema import Json
 from entgldb.messages.settings import SyncSettings
 from entgldb.storage.rules.members import pinned_key
+from entgldb.storage.store import Store
 from tests.support.fake_context import FakeContext
 from tests.support.keys import Trusting
 from tests.support.no_snapshots import NoSnapshots
@@ -184,3 +185,19 @@ def test_a_node_writes_its_key_once_and_none_beside_another() -> None:
 def json_of(bench: Bench) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(bench.store.get(NODES, "n1") or b"{}")
     return found
+
+
+def test_hello_has_the_chain_of_the_key_that_this_node_holds() -> None:
+    rig, store = Rig(), Store.memory("n1", bytes(32), 0)
+    held, other, first = ONE, TWO, THREE
+    with store.group():
+        for stamp, key in enumerate((held, other)):
+            body = {"By": "n2", "For": {}, "Chain": [[first, ""], [key, "ef" * 64]]}
+            write = Write(KEYS, key, json.dumps(body).encode())
+            store.write(RequestId(bytes(16), stamp), [write], stamp, system=True)
+    assert isinstance(rig.sync._log, Log)
+    rig.sync._log.get, rig.sync._log.rotation = store.get, store.rotation  # type: ignore[method-assign]  # of a file
+    rig.sync.admittance.keys.held = lambda: held
+    rig.come("n2", TWO)
+    (said,) = [one for _, one in rig.links.sent if isinstance(one, wire.Hello)]
+    assert (said.ca_key.hex(), [key.hex() for key, _ in said.successors]) == (first, [held])
