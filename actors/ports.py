@@ -34,6 +34,9 @@ class Witness(Protocol):
     def attested(self, author: Author) -> bool:
         """Whether the CA of a cluster of ours says that the node of an origin has its key."""
 
+    def believed(self) -> frozenset[bytes]:
+        """The public keys of the CAs whose word counts now."""
+
     def hear(self, cluster: str, ca_key: bytes, successors: Sequence[tuple[bytes, bytes]]) -> None:
         """A member tells of the CAs of its cluster: each has signed the next one."""
 

@@ -111,6 +111,9 @@ class Stage:
         for author in authors:
             if len(self._named) < ORIGINS_MAX:
                 self._named[author.origin] = author
+        if writers.look():
+            for origin in self._tails:
+                writers.author(origin, self._named.get(origin))
         self._forgive(ctx)
         sound, done, self._carried = True, Proven([], [], {}), len(self._waiting)
         try:

@@ -18,11 +18,21 @@ SUPPLIED_CHECKED_MAX = 256
 
 
 class Writers:
-    """Looks each origin up once: its key cannot change."""
+    """Looks each origin up once, for as long as the same CAs are believed: its key cannot change."""
 
     def __init__(self, node_id: str, witness: Witness, log: LogReader) -> None:
         self._node_id, self._witness, self._log = node_id, witness, log
         self._known: dict[Origin, Author] = {}
+        self._by = frozenset[bytes]()
+        """The CAs that were believed when they were looked up."""
+
+    def look(self) -> bool:
+        """Before each message: forget all once other CAs are believed than before. Whether it did."""
+        before, self._by = self._by, self._witness.believed()
+        if before == self._by:
+            return False
+        self._known.clear()
+        return True
 
     def author(self, origin: Origin, named: Author | None = None) -> Author | None:
         """An origin that may write here, or None; ``named``: its author by the word of a peer."""
@@ -65,6 +75,7 @@ class Writers:
 
         One without a signature is good for what the file knows by its hash already, and proves nothing else.
         """
+        self.look()
         authors = {author.origin: author for author in named}
         return tuple(
             one

@@ -48,6 +48,9 @@ class CaWitness:
                 self._followed[key] = signer
             signer = key
 
+    def believed(self) -> frozenset[bytes]:
+        return frozenset(self._believed())
+
     def _believed(self) -> dict[bytes, str]:
         believed = dict(self._authorities())
         for key, signer in self._followed.items():

@@ -76,5 +76,8 @@ class Trusting:
     def attested(self, author: Author) -> bool:
         return True
 
+    def believed(self) -> frozenset[bytes]:
+        return frozenset()
+
     def hear(self, cluster: str, ca_key: bytes, successors: Sequence[tuple[bytes, bytes]]) -> None:
         pass

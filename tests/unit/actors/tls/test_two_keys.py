@@ -11,6 +11,7 @@ import pytest
 
 from entgldb.actors.cluster_key import KEYS_MAX, ClusterKeys, KeyFile, cluster_keys
 from entgldb.actors.oauth.secrets import KeyedSecrets
+from entgldb.actors.session.writers import Writers
 from entgldb.actors.sync.members.key_watch import KeyWatch
 from entgldb.actors.tls.attestation import CaOfCluster
 from entgldb.actors.tls.certificates import ca_keys, cluster_name
@@ -24,6 +25,8 @@ from entgldb.messages.remote_peers import OAuth2
 from entgldb.messages.secret import Secret
 from entgldb.storage.authorship.cluster_keys import Rotation
 from entgldb.storage.authorship.identity import origin_of
+from entgldb.storage.log.read import LogReader
+from entgldb.storage.store import Store
 from tests.unit.actors.tls.links_rig import KEY, Node
 
 NEW = bytes(range(32, 64))
@@ -170,3 +173,17 @@ def test_a_certificate_under_no_key_that_is_known_is_not_admitted() -> None:
     assert not watch.admits("lan-3", "ee" * 32, "")
     assert watch.admits("lan-2", "ab" * 32, "")
     assert watch.admits("lan-3", "", ""), "links have no certificates here"
+
+
+def test_an_author_that_was_believed_before_the_key_changed_is_looked_up_again() -> None:
+    now = OLD_ONLY
+    origin, public = origin_of("lan-9", bytes(32))
+    author = Author(origin, public, CaOfCluster.of(KEY).attest("lan-9", public))
+    log = LogReader(Store.memory("lan-1", bytes([1]) * 32, 0).connection)
+    writers = Writers("lan-1", CaWitness(CaOfCluster(lambda: now).authorities), log)
+    writers.look()
+    assert writers.author(origin, author) == author
+    now = BOTH
+    writers.supplied([], [])
+    assert writers.author(origin) is None
+    assert writers.author(origin, author) is None, "it stands in no file"
