@@ -16,13 +16,14 @@ from entgldb.launch.testing.world import World
 from entgldb.messages.administration import ExpelNode, RotateKey
 from entgldb.messages.client import CommitDone, Refused, RequestId, Write
 from entgldb.messages.limits import HELLO_BYTES_MAX, MEMBERS_MAX
-from entgldb.messages.local.members import NoteSelf
+from entgldb.messages.local.members import NodesChanged, NoteSelf
 from entgldb.messages.model import KEYS, NODES
 from entgldb.messages.schema import Json
 from entgldb.messages.wire import Member
 from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, cas_in, chain_in, newest
 from entgldb.storage.authorship.identity import origin_of
 from entgldb.storage.log.read import LogReader
+from entgldb.storage.rules.members import pinned_key
 from tests.unit.actors.store.test_store_keeper import NOW, Bench
 
 
@@ -341,6 +342,16 @@ def test_no_rows_of_a_member_hinder_its_expulsion_or_a_new_key(junk: str) -> Non
     assert len(rotation.sealed) <= MEMBERS_MAX
     assert rotation.sealed["n2"][0] == own_key(Holder("n2"))
     assert rotation.sealed["n2"][1].startswith(VirtualRing(Holder("n2"), rig.world).box)
+
+
+def test_nobody_is_told_of_a_row_under_a_key_that_is_not_its_own_name() -> None:
+    rig = Rig()
+    rig.row("n2")
+    rig.put_system(NODES, JUNK["another's name"](rig) | {"n9": {"NodeId": "n9"}})
+    rig.ask(NoteSelf())
+    told = [message.nodes for _, message in rig.ctx.told if isinstance(message, NodesChanged)]
+    assert sorted(str(node["NodeId"]) for node in told[-1]) == ["n1", "n2", "n9"]
+    assert [pinned_key(node) for node in told[-1] if node["NodeId"] == "n2"] == [own_key(Holder("n2"))]
 
 
 def test_documents_that_are_no_keys_hinder_nothing_and_go_a_part_with_each_new_key() -> None:

@@ -93,3 +93,11 @@ def test_writers_that_an_older_key_has_attested_are_attested_anew_and_no_others(
         assert renewed(Author(origin, public, now)) is None
     assert renewed(Author(origin, public, foreign._ca.attest("lan-7", public))) is None
     assert renewed(Author("lan-8" + origin[5:], public, before.attestation)) is None
+
+
+def test_only_the_key_that_made_the_name_of_the_cluster_is_its_first_one(tmp_path: Path) -> None:
+    one = ring(tmp_path)
+    assert one.is_first()
+    _, key = one.new()
+    one.take(key)
+    assert not one.is_first()
