@@ -18,7 +18,9 @@ import sys
 from tests.kills.rounds import run
 from tests.simulation.mutants.replication import acknowledge_before_commit
 with acknowledge_before_commit():
-    print(*run(60, 2).violations, sep="\\n")
+    # a kill has to fall between answer and commit, which a busy machine makes rarer
+    found = next(filter(None, (run(60, seed).violations for seed in range(2, 8))), [])
+    print(*found, sep="\\n")
 """
 
 
