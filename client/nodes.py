@@ -30,12 +30,13 @@ class NodeRow(NamedTuple):
     incarnation: str | None
     version: str | None
     first_seen: int | None
+    """Told of each node of the LAN that had a link, and of no cloud peer."""
     last_seen: int | None
     """By its own clock."""
     behind: int | None
     """Operations that we have and it has not acknowledged."""
     state: str
-    """``live``, ``absent`` or ``retired``."""
+    """``live``, ``absent``, ``retired`` or ``expelled``."""
     holds_back: dict[str, Any] | None
     """The data that is kept for its sake: ``entries``, ``tombstones``, ``since``; None: nothing."""
 
@@ -92,30 +93,35 @@ class Nodes:
         own = str(oplog.get("origin", "")).partition("/")[0]
         # members were heard at times of that clock
         now_ms = sync.get("now_ms", 0)
+        told = self._told()
         found = []
         for node_id in sorted(documents.keys() | rows.keys() | held.keys()):
             row = _row(node_id, documents.get(node_id, {}), rows.get(node_id), ours, now_ms)
+            if node_id == own:
+                row = row._replace(last_seen=now_ms or None, behind=0)
             here = node_id in linked or node_id == own
             state = "live" if here and row.state != "retired" else row.state
+            state = "expelled" if node_id in told else state
             found.append(row._replace(holds_back=held.get(node_id), state=state))
         return found
 
     def members(self) -> list[MemberRow]:
         """Every node of the LAN that the cluster knows, by id."""
         documents = {} if "cluster" in self._database.status("sync") else self._documents()
-        told = {
+        found = [_member(row, documents[row.node_id]) for row in self.all() if row.node_id in documents]
+        told, key = self._told(), self.cluster_key()
+        waiting = () if key is None else key.waiting
+        return [
+            row._replace(told=told.get(row.node_id, ()), moved=row.node_id not in waiting) for row in found
+        ]
+
+    def _told(self) -> dict[str, tuple[str, ...]]:
+        """Node that is expelled -> the nodes that have said so."""
+        return {
             node_of(end[0]): tuple(sorted(said_in(json.dumps(body))["Said"]))
             for key, body in self._database.documents.find(EXPELLED)
             if (end := read_ending(key)) is not None and is_any_log(end[0])
         }
-        found = [_member(row, documents[row.node_id]) for row in self.all() if row.node_id in documents]
-        key = self.cluster_key()
-        waiting = () if key is None else key.waiting
-        found = [row._replace(moved=row.node_id not in waiting) for row in found]
-        return [
-            row._replace(state="expelled", told=told[row.node_id]) if row.node_id in told else row
-            for row in found
-        ]
 
     def _documents(self) -> dict[str, dict[str, Any]]:
         """Node id -> what it says of itself. This one does so with its first link, and is known before."""
@@ -206,7 +212,7 @@ def _member(row: NodeRow, document: Mapping[str, Any]) -> MemberRow:
     key = pinned_key(document) or None
     keys = document.get("Keys")
     since = keys.get(key) if isinstance(keys, Mapping) else None
-    state = "retired" if row.state == "retired" else "member"
+    state = row.state if row.state in ("retired", "expelled") else "member"
     return MemberRow(row.node_id, key, since or row.first_seen, row.last_seen, state)
 
 

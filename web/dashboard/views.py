@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from entgldb.client.aio.database import Database
     from entgldb.client.database import Conflict
-    from entgldb.client.nodes import MemberRow
     from entgldb.messages.remote_peers import RemotePeer
     from entgldb.web.dashboard.pulse import Pulse
 
@@ -105,19 +104,13 @@ class ClusterViews:
     async def nodes(self, request: Request) -> Response:
         """The nodes of the cluster, those in trouble first."""
         skip, like = number(request, "skip", 0, SKIP_MAX) or 0, request.query_params.get("like", "")
-        members = {row.node_id: row for row in await self._db.nodes.members()}
         order = {"absent": 0, "live": 1, "retired": 2, "expelled": 3}
-        rows = [
-            row._replace(state="expelled") if _is_expelled(members.get(row.node_id)) else row
-            for row in await self._db.nodes.all()
-            if like.lower() in row.node_id.lower()
-        ]
+        rows = [row for row in await self._db.nodes.all() if like.lower() in row.node_id.lower()]
         rows.sort(key=lambda row: (order.get(row.state, 1), row.node_id))
         status = await self._pulse.newest()
         return render(
             "nodes",
             nodes=rows[skip : skip + PAGE_ROWS],
-            members=members,
             invitation=self._invitation(),
             is_lan=status.get("role") == "lan",
             me=status.get("node_id"),
@@ -141,10 +134,6 @@ class ClusterViews:
             store=status.get("store") or {},
             log=status.get("oplog") or {},
         )
-
-
-def _is_expelled(member: MemberRow | None) -> bool:
-    return member is not None and member.state == "expelled"
 
 
 def _pages(skip: int, size: int, total: int) -> dict[str, Any]:

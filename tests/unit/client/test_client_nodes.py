@@ -8,10 +8,13 @@ from typing import Any, cast
 from entgldb.client.database import Database
 from entgldb.client.nodes import LIVE_MS, NodeRow, Nodes
 from entgldb.launch.cli.cluster.nodes import cells
+from entgldb.messages.model import NODES
+from entgldb.storage.rules.ended import any_log, ending
 
 A, B, C = (f"lan-{number}/" + str(number) * 32 for number in (1, 2, 3))
 
 NOW_MS = 1_790_000_000_000
+GONE = "thief"
 
 
 class Told:
@@ -19,6 +22,7 @@ class Told:
 
     def __init__(self, documents: dict[str, dict[str, Any]], **status: dict[str, Any]) -> None:
         self._documents = documents
+        self._expelled = {ending(any_log(GONE), 0): {"Said": {"lan-1": 1}}}
         self._status = status
 
     @property
@@ -26,8 +30,7 @@ class Told:
         return self
 
     def find(self, collection: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        assert collection == "_system_nodes"
-        return iter(self._documents.items())
+        return iter((self._documents if collection == NODES else self._expelled).items())
 
     def origin(self) -> str:
         return A
@@ -89,6 +92,24 @@ def test_live_is_who_was_heard_lately_or_is_linked_and_not_retired() -> None:
         "lan-3": "retired",
         "lan-4": "live",
     }
+
+
+def test_who_is_expelled_is_that_whatever_else_it_is() -> None:
+    found = rows(
+        {"lan-1": document(A), GONE: document(B, retired="2" * 32)},
+        sync={"members": [member(f"{GONE}/" + "2" * 32, 0, {})], "peers": [{"node_id": GONE}]},
+        oplog={"origin": A, "vector": {}},
+    )
+    assert {name: row.state for name, row in found.items()} == {"lan-1": "live", GONE: "expelled"}
+
+
+def test_this_node_is_never_behind_itself() -> None:
+    found = rows(
+        {"lan-1": document(A)},
+        sync={"members": [member(A, 20_000, {A: 1})], "now_ms": NOW_MS},
+        oplog={"origin": A, "vector": {A: [3, ""]}},
+    )
+    assert (found["lan-1"].behind, found["lan-1"].last_seen) == (0, NOW_MS)
 
 
 def test_who_rejoined_as_another_incarnation_is_not_retired() -> None:

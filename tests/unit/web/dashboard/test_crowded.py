@@ -33,7 +33,7 @@ class Crowd:
         self.up = True
         self.propagation = {"in": {"counts": [0, 0], "sum": 0.0}, "out": {"counts": [5, 1], "sum": 2.0}}
         self.peers = SimpleNamespace(get_all_remote_peers=self._peers)
-        self.nodes = SimpleNamespace(all=self._nodes, members=self._peers)
+        self.nodes = SimpleNamespace(all=self._nodes)
         self.directory = Path()
 
     async def status(self, actor: str = "node") -> dict[str, Any]:
