@@ -217,3 +217,7 @@ AUDIT_PAUSE_SECONDS: Final = 600.0
 """Between two rows of one such kind: who causes them without end needs a year to fill the log."""
 ANNOUNCED_MAX: Final = 8
 """Addresses that a node says it is reached by."""
+INVITATION_MINUTES_MIN: Final = 0.05
+"""That an invitation stands, at least."""
+INVITATION_MINUTES_MAX: Final = 1440
+"""And at most: a code that lies about for longer is found by somebody."""

@@ -15,7 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from entgldb._version import VERSION
-from entgldb.messages.limits import COUNT_MAX, GROUP_ENTRIES_MAX, KEY_BYTES_MAX, NAME_CHARS_MAX
+from entgldb.messages.limits import (
+    COUNT_MAX,
+    GROUP_ENTRIES_MAX,
+    INVITATION_MINUTES_MAX,
+    INVITATION_MINUTES_MIN,
+    KEY_BYTES_MAX,
+    NAME_CHARS_MAX,
+)
 from entgldb.web.bodies import SKIP_MAX, answer
 from entgldb.web.problems import MEDIA_TYPE
 from entgldb.web.verbs.documents import PAGE_DOCUMENTS_MAX
@@ -65,6 +72,11 @@ _INVITED: Final[dict[str, Schema]] = {
     "node_id": _TEXT,
     "reason": _TEXT,
 }
+_MINUTES: Final[Schema] = {
+    "type": "number",
+    "minimum": INVITATION_MINUTES_MIN,
+    "maximum": INVITATION_MINUTES_MAX,
+}
 _COLLATION: Final[Schema] = {"enum": ["nocase", None]}
 _QUERY: Final = _closed(
     filter=_FILTER,
@@ -98,9 +110,7 @@ BODIES: Final[dict[str, Schema]] = {
         enabled={"type": "boolean"},
         max_rate=_COUNT,
     ),
-    "invite": _closed(
-        **{"for": _TEXT}, at=_TEXT, minutes={"type": "number", "minimum": 0.05, "maximum": 1440}
-    ),
+    "invite": _closed(**{"for": _TEXT}, at=_TEXT, minutes=_MINUTES),
     "resolve": _closed(("version", "take"), version=_VERSION, take={"type": ["string", "object"]}),
     "set_rule": _closed(("conflict",), conflict={"enum": ["lww", "merge"]}),
     "settle": _closed(("origin", "seq", "take"), origin=_TEXT, seq=_COUNT, take={"enum": ["retry", "drop"]}),

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from entgldb.client.upkeep.behalf import FOR
 from entgldb.messages.errors import BusyError, InvalidError
+from entgldb.messages.limits import INVITATION_MINUTES_MAX, INVITATION_MINUTES_MIN
 from entgldb.messages.model import check_node_id
 from entgldb.web.bodies import answer, object_of
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
     from entgldb.client.aio.database import Database
 
-MINUTES_MIN, MINUTES, MINUTES_MAX = 0.05, 15, 1440
-"""That an invitation stands, at least, where nothing is said, and at most."""
+MINUTES: Final = 15
+"""That an invitation stands where nothing is said."""
 LINE_BYTES_MAX: Final = 64 * 1024
 """Of what the command says in one line."""
 END_SECONDS: Final = 5.0
@@ -166,8 +167,9 @@ def _options(wanted: dict[str, Any]) -> list[str]:
     node_id, minutes, host = wanted.get("for", ""), wanted.get("minutes", MINUTES), wanted.get("at", "")
     if not isinstance(node_id, str) or not isinstance(host, str):
         raise InvalidError("for and at of an invitation are texts")
-    if type(minutes) not in (int, float) or not MINUTES_MIN <= minutes <= MINUTES_MAX:
-        raise InvalidError(f"minutes of an invitation are from {MINUTES_MIN} to {MINUTES_MAX}")
+    least, most = INVITATION_MINUTES_MIN, INVITATION_MINUTES_MAX
+    if type(minutes) not in (int, float) or not least <= minutes <= most:
+        raise InvalidError(f"minutes of an invitation are from {least} to {most}")
     if node_id:
         check_node_id(node_id, "for")
     # with = a text that begins with - is no option

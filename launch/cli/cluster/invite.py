@@ -13,6 +13,7 @@ import click
 
 from entgldb.launch.cli.common import FAILED, common, leave, say, show
 from entgldb.messages.errors import EntglError, InvalidError
+from entgldb.messages.limits import INVITATION_MINUTES_MAX, INVITATION_MINUTES_MIN
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import join_address, split_address
 
@@ -28,7 +29,12 @@ OUTSIDE = ("192.0.2.1", 9)
 @click.command()
 @common
 @click.option("--for", "node_id", default="", metavar="NODE", help="The id that the new node gets.")
-@click.option("--minutes", type=click.FloatRange(0.05, 1440), default=15, show_default=True)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(INVITATION_MINUTES_MIN, INVITATION_MINUTES_MAX),
+    default=15,
+    show_default=True,
+)
 @click.option("--at", "host", default="", metavar="HOST", help="Where the new machine reaches this one.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="To wait at. [default: a free one]")
 @click.option("--qr", is_flag=True, help="Show the code as a QR code, too.")

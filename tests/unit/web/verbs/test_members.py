@@ -13,6 +13,7 @@ import pytest
 
 from entgldb.launch.joining.code import Code, read_code
 from entgldb.launch.node.init import Plan, init
+from entgldb.messages.limits import INVITATION_MINUTES_MAX, INVITATION_MINUTES_MIN
 from tests.support.one_node import one_node
 from tests.unit.web.serving import served
 from tests.unit.web.test_http import refused
@@ -80,8 +81,8 @@ def test_an_invitation_that_cannot_be_is_refused_by_name(closed: httpx.Client) -
         ({"four": "till-3"}, "four"),
         ({"for": 5}, "texts"),
         ({"minutes": True}, "minutes"),
-        ({"minutes": 0}, "minutes"),
-        ({"minutes": 1441}, "minutes"),
+        ({"minutes": INVITATION_MINUTES_MIN / 2}, "minutes"),
+        ({"minutes": INVITATION_MINUTES_MAX + 1}, "minutes"),
         ({"for": "a b"}, "for"),
         # what the command refuses
         ({"for": "", "at": "192.0.2.7"}, "192.0.2.7"),
