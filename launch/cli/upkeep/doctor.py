@@ -50,15 +50,21 @@ def doctor(directory: Path, as_json: bool, topics: tuple[str, ...]) -> None:
     else:
         for topic, look in looks.items():
             _tell(topic, look)
-        match len(found):
-            case 0:
-                say("nothing wants anything done")
-            case 1:
-                say("1 finding wants something done")
-            case number:
-                say(f"{number} findings want something done")
+        say(_summed(len(found), sum(len(look.findings) for look in looks.values()) - len(found)))
     if found:
         leave(DEGRADED)
+
+
+def _summed(wanting: int, harmless: int) -> str:
+    """The last line: how many findings want something done, and how many are for knowing."""
+    match wanting:
+        case 0:
+            said = "nothing wants anything done"
+        case 1:
+            said = "1 finding wants something done"
+        case _:
+            said = f"{wanting} findings want something done"
+    return f"{said}; {harmless} for knowing" if harmless else said
 
 
 def _progress(topic: str) -> None:

@@ -67,6 +67,15 @@ def test_a_directory_that_others_may_read_is_told_with_its_secrets(directory: Pa
     ]
 
 
+def test_the_last_line_counts_what_is_for_knowing_too(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory.chmod(0o755)
+    assert run(entgldb, ["doctor", "-d", str(directory), "db"]) == 5
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "1 finding wants something done; 1 for knowing"
+
+
 def test_a_node_that_does_not_answer_is_no_node_that_is_down(directory: Path) -> None:
     place = Place(directory)
     place.running, place.record = True, {"pid": 1}
