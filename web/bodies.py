@@ -15,6 +15,7 @@ from entgldb.messages.limits import BODY_BYTES_MAX, GROUP_BYTES_MAX
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Json
 from entgldb.messages.strict_json import read_json, read_object
+from entgldb.web.problems import UnfitKindError
 
 OBJECT_BYTES_MAX: Final = 2 * BODY_BYTES_MAX
 """The body of a request about one document: it may be written with escapes and blanks."""
@@ -25,16 +26,19 @@ SKIP_MAX: Final = 10_000_000
 
 
 async def object_of(request: Request, what: str, bytes_max: int = OBJECT_BYTES_MAX) -> dict[str, Any]:
-    """The body of a request, a JSON object. Raises InvalidError, TooLargeError."""
+    """The body of a request, a JSON object. Raises InvalidError, UnfitKindError, TooLargeError."""
     return read_object(await text_of(request, what, bytes_max), what)
 
 
 async def text_of(request: Request, what: str, bytes_max: int) -> str:
-    """The body of a request as text. Raises InvalidError, and TooLargeError as soon as it is too large."""
+    """The body of a request as text.
+
+    Raises UnfitKindError, InvalidError where it is no UTF-8, and TooLargeError as soon as it is too large.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not kind.endswith(("/json", "+json", "/x-ndjson", "/jsonl")):
         # a page of another site can send text/plain without asking anybody
-        raise InvalidError(f"{what} comes as {kind or 'nothing'}", hint="Content-Type: application/json")
+        raise UnfitKindError(f"{what} comes as {kind or 'no kind'}", hint="Content-Type: application/json")
     data = bytearray()
     async for piece in request.stream():
         data += piece

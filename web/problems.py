@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from entgldb.client.upkeep.tracing import CALL
-from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.messages.errors import EntglError, ErrorCode, InvalidError
 
 _log: Final = logging.getLogger("uvicorn.error")
 MEDIA_TYPE: Final = "application/problem+json"
@@ -44,6 +44,10 @@ RETRY_SECONDS: Final = 1
 """Told with 503: the node, or a place in it, may be back by then."""
 
 
+class UnfitKindError(InvalidError):
+    """The body of a request is of a kind that is not read here (RFC 9110, section 15.5.16)."""
+
+
 def problem(fault: EntglError, status: int | None = None) -> Response:
     """The answer that tells of an error."""
     status = STATUS.get(fault.code, 500) if status is None else status
@@ -65,7 +69,7 @@ def problem(fault: EntglError, status: int | None = None) -> Response:
 async def of_ours(request: Request, fault: Exception) -> Response:
     """Starlette calls it for an ``EntglError`` that a handler raised."""
     assert isinstance(fault, EntglError), "it is registered for these alone"
-    return problem(fault)
+    return problem(fault, 415 if isinstance(fault, UnfitKindError) else None)
 
 
 async def of_http(request: Request, fault: Exception) -> Response:

@@ -108,12 +108,18 @@ class Feeds:
     async def _since(self, request: Request) -> str | None:
         """The change token to begin behind. ``now`` is the moment before the answer begins.
 
-        A client that writes once it has seen the head of the answer is told of that write.
+        A client that writes once it has seen the head of the answer is told of that write. Raises
+        InvalidError and TokenExpired for a token that is none, or of another file.
         """
         since = request.headers.get("last-event-id") or request.query_params.get("since")
         if since is not None and len(since) > 200:
             raise InvalidError("since is no token")
-        return await self._db.token() if since == NOW else since
+        if since == NOW:
+            return await self._db.token()
+        if since is not None:
+            # a browser asks again for ever when a stream ends, and never after another status
+            await self._db.threads.run(lambda: self._db.blocking.documents.changes(since))
+        return since
 
     def _stream(self, events: AsyncIterator[ServerSentEvent]) -> Response:
         """Raises BusyError where there is no place for one more."""

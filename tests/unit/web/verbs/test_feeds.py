@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ class Followed:
 
     def __init__(self) -> None:
         self.since: list[str | None] = []
+        self.threads = self
 
     async def token(self) -> str:
         return "the-token-of-now"
@@ -26,6 +28,9 @@ class Followed:
 
     def watch(self, filter: Any, *, since: str | None) -> None:
         self.since.append(since)
+
+    async def run(self, work: Callable[[], object]) -> None:
+        """The token is looked at before the answer begins: by test_http, on a file."""
 
     def __getitem__(self, name: str) -> Followed:
         return self
