@@ -83,11 +83,16 @@ def entry(node: SimulatedNode, made: tuple[str, int]) -> Operation | None:
     return None if row is None else read_operation(*row)
 
 
+def deletes(one: Operation) -> bool:
+    """Whether nothing is shown after an operation: who settles a conflict may delete, too."""
+    return one.op == DELETE or (one.op == MERGE and "delete" in json.loads(one.body or "{}"))
+
+
 def broken(node: SimulatedNode, write: Write, one: Operation) -> str:
     """What an acknowledged write has not kept to; empty where it has."""
     before = None if one.parent is None else entry(node, one.parent)
     expects = write.expects
-    if expects == ABSENT and before is not None and before.op != DELETE:
+    if expects == ABSENT and before is not None and not deletes(before):
         return f"inserted over {one.parent}"
     if expects is not None and expects.seq and one.parent != (expects.origin, expects.seq):
         return f"is meant for {expects.origin} {expects.seq} and replaced {one.parent}"

@@ -42,7 +42,8 @@ def test_many_are_inserted_part_by_part_or_all_or_none(db: Database) -> None:
     many = db["many"]
     keys = many.insert_many({"n": n} for n in range(1200))
     assert sorted(keys) == keys
-    assert [many.get_many(keys)[key]["n"] for key in keys] == list(range(1200))
+    stored = many.get_many(keys)
+    assert [stored[key]["n"] for key in keys] == list(range(1200))
     fresh = {f"k{n:04}": {"n": n} for n in range(600)}
     many.put("k0550", {"n": -1})
     with pytest.raises(ExistsError, match="many/k0550") as caught:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from entgldb.actors.host import clocks
 from entgldb.actors.host.timers import Timers
 from entgldb.client.database import Database
 from entgldb.launch.embedded import host as embedded
@@ -339,7 +340,8 @@ def from_a_fast_clock(now_ms: int) -> list[Entry]:
 def test_held_entries_come_in_when_time_has_caught_up(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     place, db = held
     clock = Clock()
-    monkeypatch.setattr(embedded, "time", clock)
+    for module in (embedded, clocks):
+        monkeypatch.setattr(module, "time", clock)
     now_ms = time.time_ns() // 1_000_000
     store = store_of(place)
     with store.group():
