@@ -244,15 +244,15 @@ def forgets_beside_quarantine(seed: int, options: Options) -> bool:
 
 
 MUTANTS = [
-    Mutant(cloud_forgets_by_rows, (512, 758), cloud_forgets, AwayRun),
+    Mutant(cloud_forgets_by_rows, (14, 36, 76, 80), cloud_forgets, AwayRun),
     Mutant(what_was_deleted_is_kept, (23, 11, 35, 17), deletes, AwayRun),
-    Mutant(moments_lost, (12, 28, 4, 20), expires, AwayRun),
+    Mutant(moments_lost, (28, 12, 4, 20), expires, AwayRun),
     Mutant(end_untold, (279,), rolls_back_beside_a_cloud, AwayRun),
     Mutant(tail_dropped, (4, 6, 1, 2), small, AwayRun),
     Mutant(vector_before_rows, (1, 6, 7, 2), small, AwayRun),
-    Mutant(whole_writes_only_renamed, (97, 127), merges, AwayRun),
+    Mutant(whole_writes_only_renamed, (127, 97), merges, AwayRun),
     Mutant(frozen_beside_quarantine, (36, 12), forgets_beside_quarantine, AwayRun),
-    Mutant(set_aside_and_pruned, (33, 42, 57), has_quarantine, AwayRun),
+    Mutant(set_aside_and_pruned, (27, 60, 66, 87), has_quarantine, AwayRun),
     Mutant(quarantine_pruned, (36, 102), forgets_beside_quarantine, AwayRun),
     Mutant(quarantine_pruned_by_one, (36, 102), forgets_beside_quarantine, AwayRun),
 ]
