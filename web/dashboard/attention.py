@@ -45,9 +45,11 @@ _VIEWS: Final = {
     "fork": Remedy("Compare", view="upkeep"),
     "undecided": Remedy("See", view="upkeep"),
     "duplicate-node": Remedy("See", view="nodes"),
-    "other-cluster": Remedy("Serve another cluster", command="entgldb unpin-cluster"),
+    "not-heard": Remedy("See", view="nodes"),
 }
-"""Code of an alarm -> its remedy, for those that have more than their text."""
+"""Code of an alarm -> where a person decides about it."""
+_DOCTOR: Final = Remedy("Copy", command="entgldb doctor")
+_HISTORY: Final = Remedy("Copy", command="entgldb gateway --history")
 _INCARNATION: Final = re.compile(r"(/[0-9a-f]{6})[0-9a-f]{26}\b")
 """The second half of an origin, of which a person compares the first digits."""
 _WAITING: Final = (
@@ -67,20 +69,29 @@ def matters(status: Mapping[str, Any]) -> list[Matter]:
 def _all(status: Mapping[str, Any]) -> Iterator[Matter]:
     for actor in ACTORS:
         if status.get(actor) is None:
-            yield Matter(True, "no-answer", actor, f"{actor} does not answer", None, None)
+            yield Matter(True, "no-answer", actor, f"{actor} does not answer", None, _DOCTOR)
     for alarm in status.get("alarms") or []:
-        code = str(alarm.get("code"))
-        yield Matter(
-            True,
-            code,
-            str(alarm.get("subject", "")),
-            str(alarm.get("text", "")),
-            alarm.get("since_ms"),
-            _VIEWS.get(code),
-        )
+        yield _of_alarm(alarm)
     yield from _of_store(status.get("store") or {})
     yield from _of_the_cluster(status)
     yield from _of_clouds(status)
+
+
+def _of_alarm(alarm: Mapping[str, Any]) -> Matter:
+    """An alarm with the command that its text ends with as its remedy, or with a better one."""
+    code, subject = str(alarm.get("code")), str(alarm.get("subject", ""))
+    text, found, own = str(alarm.get("text", "")).rpartition(": entgldb ")
+    words, _, where = own.partition(" on ")
+    if not found:
+        text, words = own, "doctor"
+    elif where:
+        text = f"{text}: on {where}"
+    remedy = _VIEWS.get(code) or Remedy("Copy", command=f"entgldb {words}")
+    if code == "token-not-renewed":
+        remedy = _test(subject)
+    elif words == "tell sync SyncNow":
+        remedy = Remedy("Sync now", "POST", "/v1/actors/sync/_tell", {"message": "SyncNow"})
+    return Matter(True, code, subject, text, alarm.get("since_ms"), remedy)
 
 
 def _of_store(store: Mapping[str, Any]) -> Iterator[Matter]:
@@ -112,7 +123,7 @@ def _of_the_cluster(status: Mapping[str, Any]) -> Iterator[Matter]:
         command = Remedy("Join again", command="entgldb stop && entgldb rejoin")
         yield Matter(True, "retired", "", "this node was retired", None, command)
     if status.get("role") == "lan" and not election.get("gateway"):
-        yield Matter(True, "no-gateway", "", "no gateway is elected", None, None)
+        yield Matter(True, "no-gateway", "", "no gateway is elected", None, _HISTORY)
     for peer in [*(sync.get("peers") or []), *((status.get("gateway") or {}).get("links") or [])]:
         if peer.get("behind_snapshot"):
             name = str(peer.get("node_id"))
@@ -134,5 +145,9 @@ def _of_clouds(status: Mapping[str, Any]) -> Iterator[Matter]:
     for one, connected in cloud_troubles(dict(status)):
         remedy = Remedy(f"On {one.subject}", command=one.remedy)
         if one.code == "cloud-link":
-            remedy = Remedy("Test it", "POST", f"/v1/peers/{quote(one.subject, safe='')}/_test", {})
+            remedy = _test(one.subject)
         yield Matter(not connected, one.code, one.subject, one.text, None, remedy)
+
+
+def _test(name: str) -> Remedy:
+    return Remedy("Test it", "POST", f"/v1/peers/{quote(name, safe='')}/_test", {})

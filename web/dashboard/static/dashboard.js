@@ -115,7 +115,11 @@ document.addEventListener("htmx:response:error", async ({ detail }) => {
   lost = true; // the view is fetched again when the node answers
   banner(text);
 });
-addEventListener("hashchange", () => show(here(), true));
+addEventListener("hashchange", () => {
+  // a question belongs to the view that it was asked in
+  for (const one of document.querySelectorAll("dialog[open]:not(#token)")) one.close();
+  show(here(), true);
+});
 
 // --- the stream ----------------------------------------------------------------------------------------------
 
@@ -337,6 +341,7 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
+  if (document.querySelector("dialog[open]")) return;
   if (event.target.matches("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
   const links = document.querySelectorAll("nav a");
   if (event.key >= "1" && event.key <= String(links.length)) links[event.key - 1].click();

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from entgldb.web.dashboard.attention import ACTORS, Matter, matters
 from entgldb.web.dashboard.pulse import still
 
+ROOT = Path(__file__).parents[4]
 WELL: dict[str, Any] = {
     "role": "lan",
     "alarms": [],
@@ -97,6 +100,44 @@ def test_an_alarm_is_told_with_a_shorter_origin_and_leads_where_it_is_decided() 
     assert found.text == "lan-9/ababab… has written two different entries"
     assert found.remedy is not None
     assert (found.grave, found.remedy.view, found.since_ms) == (True, "upkeep", 3)
+
+
+def alarmed(code: str, text: str, subject: str = "lan-2") -> Matter:
+    return only(alarms=[{"code": code, "subject": subject, "text": text, "since_ms": 3}])
+
+
+def test_every_alarm_that_there_is_has_its_remedy() -> None:
+    _, _, table = (ROOT / "docs" / "reference.md").read_text().partition("## Alarms\n")
+    codes = re.findall(r"^\| `([a-z-]+)` \|", table.partition("\n## ")[0], re.MULTILINE)
+    assert len(codes) > 15
+    for code in codes:
+        remedy = alarmed(code, "something is wrong").remedy
+        assert remedy is not None, code
+        assert remedy.label, code
+        assert remedy.path or remedy.view or remedy.command, code
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "command"),
+    [
+        ("it is so: 3 of them: entgldb why a b", "it is so: 3 of them", "entgldb why a b"),
+        ("it takes nothing: entgldb status on lan-2", "it takes nothing: on lan-2", "entgldb status"),
+        ("until `entgldb x` decides", "until `entgldb x` decides", "entgldb doctor"),
+    ],
+)
+def test_the_command_that_an_alarm_ends_with_is_a_button(text: str, told: str, command: str) -> None:
+    found = alarmed("some-code", text)
+    assert found.remedy is not None
+    assert (found.text, found.remedy.command) == (told, command)
+
+
+def test_a_token_that_cannot_be_had_is_tested_and_what_does_not_move_is_asked_for() -> None:
+    token = alarmed("token-not-renewed", "no token: entgldb test-peer c/1", "c/1").remedy
+    sync = alarmed("no-progress", "nothing comes: entgldb tell sync SyncNow").remedy
+    assert token is not None
+    assert sync is not None
+    assert (token.method, token.path) == ("POST", "/v1/peers/c%2F1/_test")
+    assert (sync.path, sync.body) == ("/v1/actors/sync/_tell", {"message": "SyncNow"})
 
 
 def test_what_changes_while_nothing_happens_is_no_reason_to_draw_anew() -> None:

@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 VIEWS = ("overview", "documents", "documents?collection=users", "document?collection=users&key=ada")
 VIEWS += ("conflicts", "peers", "nodes", "upkeep")
 HOSTILE = "<script>document.title='bad'</script>"
+ALL_SEEN = "[...document.querySelectorAll('.scroll')].every(one => one.scrollWidth <= one.clientWidth)"
+"""No table has a column that is reached by scrolling to the side alone."""
 SECONDS = 20.0
 
 
@@ -100,6 +102,7 @@ def test_each_view_fits_and_goes_wrong_nowhere(
     for view in VIEWS:
         page = own.show(view)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, view
+        assert page.evaluate(ALL_SEEN), view
     context.close()
     assert own.faults == []
     assert own.refused == []
@@ -121,6 +124,8 @@ def test_the_overview_tells_the_mesh_and_every_trouble_with_its_remedy(watched: 
     matters.filter(has_text="cloud-link").get_by_role("button", name="Test it").click()
     expect(page.locator("#told-title")).to_have_text("It does not work")
     page.keyboard.press("Escape")
+    token = matters.filter(has_text="token-not-renewed")
+    expect(token.get_by_role("button", name="Test it")).to_have_count(1)
     matters.filter(has_text="fork").get_by_role("link").click()
     expect(page.locator("main h1")).to_have_text("Upkeep")
 
@@ -282,6 +287,18 @@ def test_the_keyboard_is_enough(watched: Watched) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#ask-typed")).to_be_focused()
     page.keyboard.press("Escape")
+    expect(page.locator("#ask")).not_to_be_visible()
+
+
+def test_a_question_belongs_to_its_view(watched: Watched) -> None:
+    page = watched.show("nodes")
+    page.get_by_role("button", name="Retire").focus()
+    page.keyboard.press("Enter")
+    page.locator("#ask").get_by_role("button", name="Cancel").focus()
+    page.keyboard.press("6")
+    expect(page.locator("#ask")).to_be_visible()
+    page.evaluate("location.hash = 'peers'")
+    expect(page.locator("main h1")).to_contain_text("Remote peers")
     expect(page.locator("#ask")).not_to_be_visible()
 
 
