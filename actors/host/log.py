@@ -33,7 +33,8 @@ class LogFile(logging.Handler):
         """Take a record of the standard library's logging."""
         try:
             text = record.getMessage()
-            if record.exc_info:
+            # a library warns with a trace of what it goes on after, such as an interface without multicast
+            if record.exc_info and record.levelno >= logging.ERROR:
                 text += "\n" + logging.Formatter().formatException(record.exc_info)
             self.line(record.levelno, f"{record.name}: {text}")
         except Exception:  # noqa: BLE001 -- a log that cannot be written must not stop the node

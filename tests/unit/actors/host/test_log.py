@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,19 @@ def test_lines_of_text_are_indented_and_lines_of_json_are_objects(
     row = json.loads(last)
     assert (row["who"], row["level"], row["text"]) == ("store", "ERROR", "three\nfour \N{SNOWMAN}")
     assert row["time"].endswith("Z")
+
+
+def test_a_trace_belongs_to_an_error_and_not_to_a_warning(tmp_path: Path) -> None:
+    file = LogFile(tmp_path / "entgldb.log", "sync")
+    with pytest.raises(OSError, match="Bad file") as caught:
+        os.close(-1)
+    about = (caught.type, caught.value, caught.tb)
+    for level in (logging.WARNING, logging.ERROR):
+        file.emit(logging.LogRecord("zeroconf", level, "", 1, "socket 39: %s", (caught.value,), about))
+    warned, failed, *trace = (tmp_path / "entgldb.log").read_text().splitlines()
+    for line in (warned, failed):
+        assert line.endswith("zeroconf: socket 39: [Errno 9] Bad file descriptor")
+    assert trace[0].strip() == "Traceback (most recent call last):"
 
 
 def test_old_files_are_few_and_the_oldest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
