@@ -65,9 +65,17 @@ def test_the_image_runs_a_wheel_as_nobody_special_and_asks_how_the_node_is() -> 
     assert words[0] == "entgldb"
     parsed(words[1:])
     assert yaml.safe_load(made["ENTRYPOINT"][0]) == ["entgldb-entry"]
-    for path in ("packaging/docker/entry.sh", "setup.cfg", "src"):
+
+
+def test_the_image_is_made_of_the_sources_and_of_nothing_that_lies_beside_them() -> None:
+    _, first, *others = (ROOT / ".dockerignore").read_text().splitlines()
+    assert first == "*", "a clone may hold nodes with their keys"
+    taken = {line[1:] for line in others if line.startswith("!")}
+    for path in taken:
         assert (ROOT / path).exists()
-    assert "tests" in (ROOT / ".dockerignore").read_text().split()
+    rooms = {link.resolve().name for link in (ROOT / "src" / "entgldb").iterdir() if link.is_dir()}
+    assert rooms - {"__pycache__"} <= taken
+    assert {"pyproject.toml", "setup.cfg", "README.md", "LICENSE", "packaging/docker/entry.sh"} <= taken
 
 
 @pytest.fixture(scope="module")
