@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.exposition import generate_latest as plain
-from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.openmetrics.exposition import ALLOWUTF8, CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
@@ -97,7 +97,8 @@ class Metrics:
         accepted = request.headers.get("accept", "")
         if "text/plain" in accepted and "openmetrics" not in accepted:
             return Response(plain(asked), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
-        text: bytes = generate_latest(asked)  # type: ignore[no-untyped-call]  # the library types its other half
+        # our names are plain: to have each looked at rune by rune would take as long as all the rest
+        text: bytes = generate_latest(asked, escaping=ALLOWUTF8)  # type: ignore[no-untyped-call]  # the library types its other half
         return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     def counting(self, app: ASGIApp) -> ASGIApp:

@@ -26,6 +26,9 @@ DOCUMENTS: Final = 20_000
 REQUESTS: Final[dict[str, int]] = {"get": 12_000, "put": 6_000}
 RATES: Final[dict[str, float]] = {"get": 1_500.0, "put": 750.0}
 """Half of what is wanted: at these the time of an answer is measured."""
+SCRAPES: Final = 50
+SCRAPE_RATE: Final = 20.0
+"""Of /metrics, a second: none waits for the one before it."""
 STREAMS: Final = 1_000
 IDLE_SECONDS: Final = 20.0
 FILES_BESIDE: Final = 100
@@ -87,6 +90,8 @@ def _alone(bench: Bench, figures: Sequence[Figure], served: _Served, bare: int) 
                 statistics.median(percentile(way, share) for way in side) for side in times[method]
             )
             yield Result(figure, ours, floor)
+        elif figure.name == "scrape":
+            yield in_turns(figure, bench.turns(figure.full_name), lambda: _scrape(bench, served))
         elif figure.name == "streams":
             yield in_turns(figure, bench.turns(figure.full_name), lambda: _streams(bench, served))
         else:
@@ -111,6 +116,12 @@ def _times(
         lambda: drive(served.port, served.requests(method, amount), rate).ms,
         lambda: drive(bare, served.requests(method, amount), rate).ms,
     )
+
+
+def _scrape(bench: Bench, served: _Served) -> float:
+    """Milliseconds of one look at the figures of a lone node."""
+    asked = [request("GET", "/metrics")] * bench.amount(SCRAPES)
+    return percentile(drive(served.port, asked, SCRAPE_RATE).ms, 0.5)
 
 
 def _streams(bench: Bench, served: _Served) -> float:

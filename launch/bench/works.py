@@ -77,6 +77,7 @@ FIGURES: Final = (
     Figure("W11", "get_p99", "ms", Wanted.MOST, 20),
     Figure("W11", "put_p50", "ms", Wanted.MOST, 5),
     Figure("W11", "put_p99", "ms", Wanted.MOST, 20),
+    Figure("W11", "scrape", "ms", Wanted.MOST, 10),
     Figure("W11", "streams", "MB", Wanted.MOST, 150),
     Figure("W11", "page", "% of a core", Wanted.MOST, 2),
     Figure("W12", "tokens", "tokens/s", Wanted.LEAST, 2_000),
