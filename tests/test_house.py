@@ -219,6 +219,13 @@ def test_no_test_sleeps() -> None:
     assert [path.name for path in TESTS if sleep.search(path.read_text())] == []
 
 
+def test_no_placeholder_of_sql_has_a_number() -> None:
+    # Python 3.12.0 to 3.12.3 warn of each, as if it had a name (gh-117995)
+    numbered = re.compile(r"[ (]\?\d")
+    assert numbered.search("WHERE key = " + "?1")
+    assert [str(path) for path in FILES if numbered.search(path.read_text())] == []
+
+
 def loaded(path: Path) -> set[str]:
     """The packages that a module names in imports of its own, those of its functions left out."""
     body = ast.parse(path.read_text()).body

@@ -42,11 +42,11 @@ def remember(connection: sqlite3.Connection, authors: Iterable[Author]) -> None:
     That of a member takes the place of that of a guest.
     """
     connection.executemany(
-        "UPDATE _entgldb_origins SET public_key = ?1, attestation = ?2"
-        " WHERE name = ?3 AND (ifnull(length(attestation), 0) = 0 OR length(attestation) > ?4 AND ?4 = ?5)",
+        "UPDATE _entgldb_origins SET public_key = ?, attestation = ?"
+        " WHERE name = ? AND (ifnull(length(attestation), 0) = 0 OR length(attestation) > ? AND ? = ?)",
         [
-            (author.public_key, author.attestation, author.origin, SIGNATURE_BYTES, len(author.attestation))
-            for author in authors
+            (one.public_key, one.attestation, one.origin, *(SIGNATURE_BYTES,) * 2, len(one.attestation))
+            for one in authors
         ],
     )
 

@@ -35,9 +35,9 @@ def note(connection: sqlite3.Connection, rows: Iterable[tuple[int, int, bytes]])
     connection.executemany("INSERT OR REPLACE INTO _entgldb_runs (origin, seq, hash) VALUES (?, ?, ?)", found)
     for number in sorted({number for number, seq, _ in found if seq > 1}):
         connection.execute(
-            "DELETE FROM _entgldb_runs WHERE origin = ?1 AND seq NOT IN"
-            " (SELECT seq FROM _entgldb_runs WHERE origin = ?1 ORDER BY seq DESC LIMIT ?2)",
-            (number, RUNS_MAX),
+            "DELETE FROM _entgldb_runs WHERE origin = ? AND seq NOT IN"
+            " (SELECT seq FROM _entgldb_runs WHERE origin = ? ORDER BY seq DESC LIMIT ?)",
+            (number, number, RUNS_MAX),
         )
 
 

@@ -407,16 +407,19 @@ class Applier:
         number, head, *_ = self.state.known(self.connection, origin)
         ours = self._raw(number, min(one.header.seq, self._head(origin).seq))
         self.connection.execute(
-            "INSERT INTO _entgldb_forks (origin, seq, ours, theirs, at_ms) SELECT ?1, ?2, ?3, ?4, ?5"
-            " WHERE NOT EXISTS (SELECT 1 FROM _entgldb_forks WHERE origin = ?1 AND theirs = ?4)"
+            "INSERT INTO _entgldb_forks (origin, seq, ours, theirs, at_ms) SELECT ?, ?, ?, ?, ?"
+            " WHERE NOT EXISTS (SELECT 1 FROM _entgldb_forks WHERE origin = ? AND theirs = ?)"
             # proofs of what was healed make room, those of what is undecided do not
-            " AND (?6 = 1 OR (SELECT count(*) FROM _entgldb_forks WHERE origin = ?1) < ?7)",
-            (number, one.header.seq, ours, one.raw, self.now_ms, not head.forked, FORK_PROOFS_MAX),
+            " AND (? = 1 OR (SELECT count(*) FROM _entgldb_forks WHERE origin = ?) < ?)",
+            (
+                *(number, one.header.seq, ours, one.raw, self.now_ms),
+                *(number, one.raw, not head.forked, number, FORK_PROOFS_MAX),
+            ),
         )
         self.connection.execute(
-            "DELETE FROM _entgldb_forks WHERE origin = ?1 AND id NOT IN"
-            " (SELECT id FROM _entgldb_forks WHERE origin = ?1 ORDER BY id DESC LIMIT ?2)",
-            (number, FORK_PROOFS_MAX),
+            "DELETE FROM _entgldb_forks WHERE origin = ? AND id NOT IN"
+            " (SELECT id FROM _entgldb_forks WHERE origin = ? ORDER BY id DESC LIMIT ?)",
+            (number, number, FORK_PROOFS_MAX),
         )
         self.state.move(origin, head._replace(forked=True))
 

@@ -189,9 +189,9 @@ def _newest(connection: sqlite3.Connection, state: State, client: bytes) -> int:
     known = state.newest.get(client)
     if known is None:
         (known,) = connection.execute(
-            "SELECT max(ifnull((SELECT max(counter) FROM _entgldb_requests WHERE client = ?1), -1),"
-            " ifnull((SELECT forgotten FROM _entgldb_clients WHERE client = ?1), -1))",
-            (client,),
+            "SELECT max(ifnull((SELECT max(counter) FROM _entgldb_requests WHERE client = ?), -1),"
+            " ifnull((SELECT forgotten FROM _entgldb_clients WHERE client = ?), -1))",
+            (client, client),
         ).fetchone()
         state.newest[client] = known
     return int(known)

@@ -252,9 +252,9 @@ def _remember(batch: Batch, header: Header, body: str | None) -> None:
 def is_shown(connection: sqlite3.Connection, document: Dropped) -> bool:
     """Whether somebody has put the same body beside or in the place of it already."""
     row = connection.execute(
-        "SELECT 1 FROM _entgldb_documents WHERE collection = ?1 AND key = ?2 AND body = ?3 UNION ALL"
-        " SELECT 1 FROM _entgldb_conflicts WHERE collection = ?1 AND key = ?2 AND body = ?3",
-        document[:3],
+        "SELECT 1 FROM _entgldb_documents WHERE collection = ? AND key = ? AND body = ? UNION ALL"
+        " SELECT 1 FROM _entgldb_conflicts WHERE collection = ? AND key = ? AND body = ?",
+        document[:3] * 2,
     ).fetchone()
     return row is not None
 

@@ -105,16 +105,15 @@ def test_the_same_documents_in_another_order_are_another_result(rig: Rig) -> Non
     assert keys(rig.query.step()) == ["b", "a"]
 
 
-def test_deletes_that_are_forgotten_do_not_stay_in_the_result(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_deletes_that_are_forgotten_do_not_stay_in_the_result(rig: Rig, tmp_path: Path) -> None:
     rig.put("a", 9)
     assert keys(rig.query.step()) == ["a"]
     other = tmp_path / "other"
     other.mkdir()
     replaced = Rig(other)
     replaced.put("z", 3)
-    monkeypatch.setattr(rig, "documents", replaced.documents)
+    rig.documents.close()
+    rig.documents = replaced.documents
     assert keys(rig.query.step()) == ["z"]
     replaced.close()
 
