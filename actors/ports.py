@@ -156,8 +156,9 @@ class Secrets(Protocol):
     def matches(self, node_id: str, oauth2: OAuth2, secret: str) -> bool:
         """Whether ``secret``, as a user gave it, is the one stored in ``oauth2`` (sealed or reference)."""
 
-    def resealed(self, node_id: str, oauth2: OAuth2) -> str | None:
-        """The secret sealed under the key that counts; None where it is so, not sealed, or does not open."""
+    def resealed(self, node_id: str, oauth2: OAuth2) -> OAuth2 | None:
+        """With both secrets sealed under the key that counts; None where they are so, not sealed, or do not
+        open."""
 
     @property
     def ring(self) -> KeyRing | None:

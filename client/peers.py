@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from entgldb.messages.administration import RotateSecret
 from entgldb.messages.client import CommitDone, PutPeer, RemovePeer, Report, TestPeer
 from entgldb.messages.errors import EntglError, InvalidError, NotFoundError
-from entgldb.messages.remote_peers import PeerType, RemotePeer
+from entgldb.messages.model import EXPELLED, node_of
+from entgldb.messages.remote_peers import SEALED, PeerType, RemotePeer
 from entgldb.messages.schema import Json
+from entgldb.storage.rules.ended import is_any_log, read_ending
 
 if TYPE_CHECKING:
     from entgldb.client.door import Door
 
+OVERLAP_SECONDS: Final = 24 * 3600.0
+"""So long the secret before counts beside a new one, where nothing is said."""
 TEST_PEER_SECONDS: Final = 60.0
 """Five steps, each bounded by the gateway; this only bounds a gateway that does not answer."""
 
@@ -30,6 +35,18 @@ UPDATABLE: Final = (
     "max_rate",
 )
 """The fields that ``update_remote_peer`` takes."""
+
+
+class SecretRow(NamedTuple):
+    """How the client secret of a cloud peer stands."""
+
+    node_id: str
+    sealed: bool
+    """Whether it lies sealed in the list, so that every member knows it; else it is a reference, or a key."""
+    known_outside: bool
+    """Whether a node that was expelled knows it: it is to be changed at the authority and here."""
+    changes_over_until: int | None
+    """Until then, in milliseconds since 1970, the secret before it may be used as well; None: it is gone."""
 
 
 class Peers:
@@ -100,6 +117,39 @@ class Peers:
         if fields.get("scopes") is not None:
             fields["scopes"] = tuple(fields["scopes"])
         return self._put(add=False, node_id=node_id, **fields)
+
+    def rotate_secret(self, node_id: str, client_secret: str, *, overlap: float = OVERLAP_SECONDS) -> bool:
+        """Give the client of a cloud peer another secret; the one before counts beside it for ``overlap`` s.
+
+        The gateway asks the authority with the new one, and with the one before as long as the new one is
+        refused. The one before goes from the list once the authority has taken the new one twice, a minute
+        apart, or when its time is over. The link stays. ``client_secret`` as in ``add_cloud_peer``. Raises
+        NotFoundError, InvalidError.
+        """
+        request = self._database.next_request()
+        answer = self._database.request(
+            RotateSecret(request, node_id, client_secret, max(0, int(overlap * 1000)))
+        )
+        return isinstance(answer, CommitDone) and answer.lsn > 0
+
+    def secrets(self) -> list[SecretRow]:
+        """How the secret of each cloud peer stands, by node id; no secret is in it."""
+        out = {
+            node_of(end[0])
+            for key, _ in self._database.documents.find(EXPELLED)
+            if (end := read_ending(key)) is not None and is_any_log(end[0])
+        }
+        found = [(peer.node_id, peer.oauth2) for peer in self.get_all_remote_peers()]
+        return [
+            SecretRow(
+                node_id,
+                oauth2.client_secret.startswith(SEALED),
+                oauth2.is_known_outside(len(out)),
+                oauth2.previous_until if oauth2.previous_secret else None,
+            )
+            for node_id, oauth2 in found
+            if oauth2 is not None
+        ]
 
     def enable_peer(self, node_id: str) -> bool:
         """Let the peer be dialled again; False when it is enabled already. Raises NotFoundError."""

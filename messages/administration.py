@@ -1,5 +1,5 @@
 """Decisions and questions of an administrator about nodes, logs, clocks, rules of collections and conflicts;
-and the audit log, which tells of them. Tags 58, 62 to 67, 70, 73, 76, 79, 189, 200, 201, 230 to 232,
+and the audit log, which tells of them. Tags 58, 62 to 67, 70, 73, 76, 79, 189, 200, 201, 230 to 233,
 236 and 237; 180 was used."""
 
 from __future__ import annotations
@@ -39,6 +39,20 @@ class RotateKey(Message):
     """To ``store``: make a new cluster key, and seal it to each member. Answered by CommitDone or Refused."""
 
     request: RequestId
+
+
+@message(233, Channel.CLIENT)
+class RotateSecret(Message):
+    """To ``store``: a cloud peer's client has another secret; the one before it counts beside it for a time.
+
+    ``secret`` is a reference (``env:NAME``, ``file:PATH``) or the secret itself, which is sealed before
+    anything is stored. Answered by CommitDone or Refused.
+    """
+
+    request: RequestId
+    node_id: str
+    secret: str
+    overlap_ms: Count
 
 
 @message(231, Channel.CLIENT)

@@ -106,6 +106,8 @@ TOKEN_BYTES_MAX: Final = 8 * 1024
 """One bearer token."""
 SECRET_BYTES_MAX: Final = 4096
 """One client secret, read from anywhere."""
+SECRET_OVERLAP_MS_MAX: Final = 30 * 24 * 3600 * 1000
+"""So long the client secret before counts beside a new one, at most."""
 PEM_BYTES_MAX: Final = 64 * 1024
 """One ``caPem``."""
 HTTP_BODY_BYTES_MAX: Final = 64 * 1024

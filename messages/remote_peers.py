@@ -55,6 +55,31 @@ class OAuth2:
     With ``private_key_jwt`` ``client_secret`` refers to a private key that every node has of its own: no
     secret is replicated.
     """
+    expelled_before: int = 0
+    """How many nodes had been expelled when the secret was given. A sealed one is known to those that were
+    since: their number only grows."""
+    previous_secret: str = field(default="", repr=False)
+    """The secret before it, which counts beside it while the peer changes over; empty: there is none."""
+    previous_until: int = 0
+    """Until then, in milliseconds since 1970."""
+
+    @property
+    def settled(self) -> OAuth2:
+        """The same with the one secret that is to stay."""
+        return replace(self, previous_secret="", previous_until=0)
+
+    @property
+    def before(self) -> OAuth2:
+        """The same with the secret before it alone."""
+        return replace(self.settled, client_secret=self.previous_secret)
+
+    def overlaps(self, now_ms: int) -> bool:
+        """Whether the secret before it counts, too."""
+        return bool(self.previous_secret) and now_ms < self.previous_until
+
+    def is_known_outside(self, expelled: int) -> bool:
+        """Whether a node that was expelled knows the present secret; ``expelled``: how many have been."""
+        return self.client_secret.startswith(SEALED) and expelled > self.expelled_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +104,7 @@ class RemotePeer:
             "OAuth2Json": None if self.oauth2 is None else _oauth2_json(self.oauth2),
             "IsEnabled": self.enabled,
             **({"MaxBytesPerSecond": self.max_rate} if self.max_rate else {}),
+            **(_previous_json(self.oauth2) if self.oauth2 and self.oauth2.previous_secret else {}),
             **dict(self.extra),
         }
 
@@ -92,7 +118,7 @@ class RemotePeer:
 _ADDRESS = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]{1,15})?\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?):(?P<port>\d{1,5})"
 )
-_FIELDS = {"NodeId", "Address", "Type", "OAuth2Json", "IsEnabled", "MaxBytesPerSecond"}
+_FIELDS = {"NodeId", "Address", "Type", "OAuth2Json", "IsEnabled", "MaxBytesPerSecond", "PreviousSecret"}
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+|sealed:v1:[A-Za-z0-9:_=+/-]+")
 
 
@@ -189,7 +215,7 @@ def read_peer(document: Mapping[str, Json]) -> RemotePeer:
             node_id=_text(document["NodeId"]),
             address=_text(document["Address"]),
             type=PeerType(document["Type"]),
-            oauth2=None if raw in (None, "") else read_oauth2(read_json(_text(raw), "OAuth2Json")),
+            oauth2=None if raw in (None, "") else _read_both(raw, document.get("PreviousSecret")),
             enabled=document["IsEnabled"] is True,
             max_rate=int(document.get("MaxBytesPerSecond") or 0),
             extra=tuple((k, v) for k, v in document.items() if k not in _FIELDS),
@@ -199,6 +225,22 @@ def read_peer(document: Mapping[str, Json]) -> RemotePeer:
             f"a remote peer document is malformed: {type(fault).__name__} {fault!s:.80}"
         ) from None
     return check_peer(peer)
+
+
+def _read_both(raw: Json, previous: Json) -> OAuth2:
+    oauth2 = read_oauth2(read_json(_text(raw), "OAuth2Json"))
+    secret, until = (
+        (previous.get("Secret"), previous.get("Until")) if isinstance(previous, Mapping) else ("", 0)
+    )
+    # its fields merge, too: one alone is none
+    if not isinstance(secret, str) or not is_reference(secret) or not isinstance(until, int):
+        return oauth2
+    return replace(oauth2, previous_secret=secret, previous_until=until)
+
+
+def _previous_json(oauth2: OAuth2) -> dict[str, Json]:
+    """A field of its own, as fields merge: who takes it away takes no newer secret away."""
+    return {"PreviousSecret": {"Secret": oauth2.previous_secret, "Until": oauth2.previous_until}}
 
 
 def read_oauth2(settings: Mapping[str, Json]) -> OAuth2:
@@ -213,6 +255,7 @@ def read_oauth2(settings: Mapping[str, Json]) -> OAuth2:
         ca_pem=_text(flat.get("caPem") or ""),
         token_endpoint=_text(flat.get("tokenEndpoint") or ""),
         auth_method=_text(flat.get("tokenEndpointAuthMethod") or ""),
+        expelled_before=int(flat.get("expelledBefore") or 0),
     )
 
 
@@ -226,6 +269,7 @@ def _oauth2_json(oauth2: OAuth2) -> str:
         "caPem": oauth2.ca_pem or None,
         "tokenEndpoint": oauth2.token_endpoint or None,
         "tokenEndpointAuthMethod": oauth2.auth_method or None,
+        "expelledBefore": oauth2.expelled_before or None,
     }
     return json.dumps({k: v for k, v in settings.items() if v is not None}, ensure_ascii=False)
 

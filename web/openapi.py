@@ -22,6 +22,7 @@ from entgldb.messages.limits import (
     INVITATION_MINUTES_MIN,
     KEY_BYTES_MAX,
     NAME_CHARS_MAX,
+    SECRET_OVERLAP_MS_MAX,
 )
 from entgldb.web.bodies import SKIP_MAX, answer
 from entgldb.web.problems import MEDIA_TYPE
@@ -111,6 +112,15 @@ BODIES: Final[dict[str, Schema]] = {
         max_rate=_COUNT,
     ),
     "invite": _closed(**{"for": _TEXT}, at=_TEXT, minutes=_MINUTES),
+    "rotate_secret": _closed(
+        ("client_secret",),
+        client_secret=_TEXT,
+        overlap_seconds={
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "maximum": SECRET_OVERLAP_MS_MAX // 1000,
+        },
+    ),
     "resolve": _closed(("version", "take"), version=_VERSION, take={"type": ["string", "object"]}),
     "set_rule": _closed(("conflict",), conflict={"enum": ["lww", "merge"]}),
     "settle": _closed(("origin", "seq", "take"), origin=_TEXT, seq=_COUNT, take={"enum": ["retry", "drop"]}),
@@ -147,7 +157,9 @@ ANSWERS: Final[dict[str, dict[int, Schema | None]]] = {
     "status": {200: _OBJECT},
     "nodes": {200: _closed(("nodes",), nodes=_array(_OBJECT))},
     "retire": {200: _CHANGED},
-    "members": {200: _closed(("members",), members=_array(_OBJECT))},
+    "members": {200: _closed(("members", "secrets"), members=_array(_OBJECT), secrets=_array(_OBJECT))},
+    "rotate_key": {200: _CHANGED},
+    "rotate_secret": {200: _CHANGED},
     "expel": {200: _CHANGED},
     "invited": {200: _closed(("state",), **_INVITED)},
     "invite": {201: _closed(("state", "code", "qr"), **_INVITED, code=_TEXT, qr=_TEXT)},

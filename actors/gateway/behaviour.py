@@ -6,9 +6,9 @@ closed or dialled anew, what does not is left alone. One bad peer harms no other
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
+from entgldb.actors.alarms import Alarms
 from entgldb.actors.behaviour import Asker, Behaviour, Context, refuse
 from entgldb.actors.gateway.cloud_link import CloudLink, Means
 from entgldb.actors.ports import (
@@ -45,6 +45,7 @@ from entgldb.messages.local.actors import (
     TokenFailed,
     TokenIssued,
 )
+from entgldb.messages.local.members import SettleSecret
 from entgldb.messages.local.pauses import PausesChanged
 from entgldb.messages.remote_peers import PeerType, RemotePeer, read_peer
 from entgldb.messages.schema import Json
@@ -97,6 +98,7 @@ class Gateway(Behaviour):
         self._probes: dict[int, tuple[Asker | None, str]] = {}
         self._reach = Reach()
         self._told = Fitness(0)
+        self._alarms = Alarms()
         self._beating = False
 
     def start(self, ctx: Context) -> None:
@@ -129,6 +131,7 @@ class Gateway(Behaviour):
         self._epoch, self._cause = message.epoch, message.cause
         self._reconfigured_ms = ctx.now_ms()
         self._read(message.peers)
+        self._look_at_secrets(ctx)
         self._adjust(ctx)
 
     def on_pauses_changed(self, message: PausesChanged, ctx: Context) -> None:
@@ -142,6 +145,7 @@ class Gateway(Behaviour):
         for node_id, link in list(self._links.items()):
             reason = self._fault(link)
             if reason is None:
+                link.become(self._peers[node_id], ctx)
                 link.new_epoch(self._epoch)
             else:
                 del self._links[node_id]
@@ -171,7 +175,7 @@ class Gateway(Behaviour):
             "reach": self._reach.count(ctx.monotonic()),
             "links": self._link_rows(ctx) if self._leads else [],
             "counts": dict(self.counts),
-            "alarms": self.sessions.alarms(ctx) + self._token_alarms(),
+            "alarms": self.sessions.alarms(ctx) + self._token_alarms() + self._alarms.report(),
         }
         ctx.answer(ctx.asker, Report(body))
 
@@ -252,6 +256,7 @@ class Gateway(Behaviour):
         elif message.what == "fitness":
             ctx.after(FITNESS_SECONDS, Tick("fitness"))
             self._look_at_key(ctx)
+            self._look_at_secrets(ctx)
             self._tell_fitness(ctx)
 
     # --- inside -------------------------------------------------------------------------------------------
@@ -266,6 +271,24 @@ class Gateway(Behaviour):
             self._links.clear()
             self._adjust(ctx)
         self._ca_key = key
+
+    def _look_at_secrets(self, ctx: Context) -> None:
+        """One that is known outside is an alarm; one whose time is over goes, by the word of the gateway."""
+        out = len(self._means.log.expelled())
+        for found in self._alarms.report():
+            if found["subject"] not in self._peers:
+                self._alarms.clear(found["code"], found["subject"])
+        for node_id, peer in self._peers.items():
+            oauth2 = peer.oauth2
+            if oauth2 is not None and oauth2.is_known_outside(out):
+                text = f"a node that was expelled knows the client secret of {node_id}"
+                text = f"{text}: entgldb rotate-secret {node_id}"
+                self._alarms.sound("secret-known", node_id, text, ctx.now_ms())
+            else:
+                self._alarms.clear("secret-known", node_id)
+            over = oauth2 is not None and oauth2.previous_secret and not oauth2.overlaps(ctx.now_ms())
+            if over and self._leads:
+                ctx.tell("store", SettleSecret(node_id, ""))
 
     def _read(self, documents: tuple[dict[str, Json], ...]) -> None:
         self._peers, self._bad = {}, {}
@@ -291,7 +314,7 @@ class Gateway(Behaviour):
             return Reason.PEER_CHANGED if link.peer.node_id in self._bad else Reason.PEER_REMOVED
         if not peer.enabled:
             return Reason.PEER_DISABLED
-        if replace(peer, extra=()) != replace(link.peer, extra=()):
+        if not link.may_become(peer):
             return Reason.PEER_CHANGED
         return None
 

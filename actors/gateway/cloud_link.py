@@ -17,6 +17,7 @@ from entgldb.actors.alarms import alarm
 from entgldb.actors.backoff import backoff
 from entgldb.actors.behaviour import INFO, WARNING, Context
 from entgldb.actors.gateway import cloud_hello
+from entgldb.actors.gateway.changeover import Changeover, only_secrets_differ
 from entgldb.actors.gateway.vouching import Vouching, chain_of_cas
 from entgldb.actors.ports import CloudTarget, ClusterCa, Links, LogReader, Secrets, TokenSource
 from entgldb.actors.session.members import Gossip, Members
@@ -112,6 +113,7 @@ class CloudLink:
         self._ask_at = 0.0
         """Before that the authority does not want to be asked again."""
         self._put_off_for = ""
+        self._secrets = Changeover()
 
     @property
     def oauth2(self) -> OAuth2:
@@ -140,7 +142,8 @@ class CloudLink:
         self._ticket = 0
         self._token = message.token
         life = min(max(message.expires_in, 1.0), TOKEN_LIFE_MAX)
-        self._renew_at = ctx.monotonic() + RENEW_AT * life
+        again = min(RENEW_AT * life, self._secrets.taken(self.peer.node_id, self.oauth2, ctx))
+        self._renew_at = ctx.monotonic() + again
         self._ends_at = ctx.monotonic() + life
         if self.phase == TOKEN:
             self._dial(ctx)
@@ -148,12 +151,17 @@ class CloudLink:
             self.reason = ""
             self._renewals_failed = 0
             self._send(wire.Credential(self._token, self.epoch))
-            self._wake(RENEW_AT * life, ctx)
+            self._wake(again, ctx)
 
     def token_failed(self, message: TokenFailed, ctx: Context) -> None:
         if message.ticket != self._ticket:
             return
         self._ticket = 0
+        other = self._secrets.second(self.oauth2, ctx) if message.by_client else None
+        if other is not None:
+            self._warn("its new client secret is refused; the one before is used", ctx)
+            self._ask(other, ctx)
+            return
         reason = known_reason(message.reason, Reason.AUTHORITY_ERROR)
         self._ask_at = ctx.monotonic() + min(message.retry_after, RETRY_AFTER_MAX)
         self._put_off_for = reason.value
@@ -219,6 +227,26 @@ class CloudLink:
             if self.phase == OPEN:
                 self._send(wire.Credential(self._token, epoch))
 
+    def may_become(self, peer: RemotePeer) -> bool:
+        """Whether this link may go on as the one to ``peer``: at most its client secret changes over."""
+        ours = replace(self.peer, extra=())
+        if peer.oauth2 is None or replace(peer, extra=()) == ours:
+            return peer.oauth2 is not None
+        alike = replace(peer, extra=(), oauth2=self.oauth2) == ours
+        return alike and only_secrets_differ(self.oauth2, peer.oauth2)
+
+    def become(self, peer: RemotePeer, ctx: Context) -> None:
+        """Go on as the link to ``peer``: with a new secret a token is asked for at once."""
+        before, self.peer = self.oauth2.client_secret, peer
+        if self.oauth2.client_secret == before:
+            return
+        self._secrets = Changeover()
+        self._ticket, self._ask_at, self._renew_at = 0, 0.0, ctx.monotonic()
+        if self.phase == OPEN:
+            self._renew(ctx)
+        elif self.phase in (TOKEN, BACKOFF):
+            self.begin(ctx)
+
     def close(self, reason: Reason, ctx: Context) -> None:
         """For good; the cloud is told why."""
         self._hang_up(reason, "", ctx)
@@ -242,6 +270,7 @@ class CloudLink:
     def status(self, ctx: Context) -> dict[str, Json]:
         """One row of ``gateway`` status; ``since`` in milliseconds since 1970.
 
+        ``secret`` is empty, or while it changes over which one was asked with: ``new`` or ``previous``.
         ``token_expires`` in seconds since 1970, as the cloud tells it of its peers; None: no token.
         """
         left = self._ends_at - ctx.monotonic()
@@ -252,6 +281,7 @@ class CloudLink:
             "reason": self.reason,
             "since": self._since_ms,
             "max_rate": self.peer.max_rate,
+            "secret": self._secrets.told(self.oauth2),
             "token_expires": ctx.now_ms() / 1000 + left if self._token else None,
             **(NO_STATUS if self.session is None else self.session.status(ctx)),
         }
@@ -321,9 +351,12 @@ class CloudLink:
         self._warn(f"token not renewed, {reason.value} {text}; again in {delay:.1f} s", ctx)
 
     def _request_token(self, ctx: Context) -> None:
+        self._ask(self._secrets.first(self.oauth2), ctx)
+
+    def _ask(self, oauth2: OAuth2, ctx: Context) -> None:
         self._ticket = self._means.serial()
         self._wake(TOKEN_WAIT, ctx)
-        self._means.tokens.request(self.peer.node_id, self._ticket, self.oauth2)
+        self._means.tokens.request(self.peer.node_id, self._ticket, oauth2)
 
     def _wait_for_secret(self, ctx: Context) -> None:
         self._failing_ms = self._failing_ms if self.reason else ctx.now_ms()

@@ -21,7 +21,7 @@ from entgldb.actors.ports import CloudTarget
 from entgldb.actors.side_loop import SideLoop
 from entgldb.actors.tls.identity import classify, cloud_context
 from entgldb.messages import codec, wire
-from entgldb.messages.errors import EntglError, Reason
+from entgldb.messages.errors import EntglError, Reason, SecretError
 from entgldb.messages.framing import PREFIX_BYTES, frame, payload_length
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.local.actors import ProbeDone
@@ -73,8 +73,8 @@ async def run_probe(target: CloudTarget, oauth2: OAuth2, fetch: Fetch) -> list[J
     async with _connection(steps, host, port, target.ca_pem) as pipe:
         token: Token | None = None
         with steps.step("token") as step:
-            token = await fetch(target.node_id, oauth2)
-            step.detail = f"lives {token.expires_in:.0f} s"
+            token, by = await _token(fetch, target.node_id, oauth2)
+            step.detail = f"lives {token.expires_in:.0f} s{by}"
         offset_ms: int | None = None
         with steps.step("hello") as step:
             offset_ms, step.detail = await _greet(pipe, token, target)
@@ -134,6 +134,16 @@ async def _connection(steps: _Steps, host: str, port: int, ca_pem: str) -> Async
     finally:
         if pipe is not None:
             pipe.writer.transport.abort()
+
+
+async def _token(fetch: Fetch, node_id: str, oauth2: OAuth2) -> tuple[Token, str]:
+    """A token, and a word about the secret where the new one is refused and the one before still counts."""
+    try:
+        return await fetch(node_id, oauth2.settled), ""
+    except (AuthorityError, SecretError) as fault:
+        if not oauth2.overlaps(int(time.time() * 1000)) or not getattr(fault, "by_client", True):
+            raise
+        return await fetch(node_id, oauth2.before), f", by the secret before; with the new one: {fault.text}"
 
 
 async def _resolve(host: str, port: int) -> str:

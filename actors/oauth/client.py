@@ -59,9 +59,10 @@ class HttpTokenSource:
         try:
             token = await self.fetch(node_id, oauth2)
         except SecretError as fault:
-            return TokenFailed(node_id, ticket, Reason.SECRET_MISSING.value, fault.text, 0.0)
+            return TokenFailed(node_id, ticket, Reason.SECRET_MISSING.value, fault.text, 0.0, True)
         except AuthorityError as fault:
-            return TokenFailed(node_id, ticket, fault.reason.value, fault.text, fault.retry_after)
+            why = fault.reason.value
+            return TokenFailed(node_id, ticket, why, fault.text, fault.retry_after, fault.by_client)
         except Exception as fault:  # noqa: BLE001 -- the gateway waits for exactly one answer
             text = f"the token request failed: {type(fault).__name__}"
             return TokenFailed(node_id, ticket, Reason.AUTHORITY_ERROR.value, text, 0.0)
@@ -156,7 +157,9 @@ def _refused(url: str, answer: Answer, secret: Secret) -> AuthorityError:
     description = found.get("error_description")
     if isinstance(description, str):
         text += f" ({one_line(description)})"
-    return AuthorityError(_without(text, secret, word), reason, answer.retry_after)
+    fault = AuthorityError(_without(text, secret, word), reason, answer.retry_after)
+    fault.by_client = word == "invalid_client" or answer.status == 401
+    return fault
 
 
 def _without(text: str, secret: Secret, word: str) -> str:

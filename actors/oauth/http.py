@@ -42,6 +42,8 @@ class AuthorityError(EntglError):
         self.reason = reason
         self.retry_after = retry_after
         """Seconds the server asked us to wait; 0 when it did not say."""
+        self.by_client = False
+        """Whether it did not take the client for itself (RFC 6749, 5.2: invalid_client, or status 401)."""
 
 
 class Answer(NamedTuple):

@@ -14,6 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -49,7 +50,11 @@ class KeyedSecrets:
         self.ring = ring
 
     def resolvable(self, node_id: str, oauth2: OAuth2) -> bool:
-        """Whether ``resolve`` would succeed here now."""
+        """Whether ``resolve`` would succeed here now, with the secret or with the one before it."""
+        before = [oauth2.before] if oauth2.previous_secret else []
+        return any(self._resolves(node_id, one) for one in (oauth2, *before))
+
+    def _resolves(self, node_id: str, oauth2: OAuth2) -> bool:
         try:
             self.resolve(node_id, oauth2)
         except SecretError:
@@ -79,17 +84,23 @@ class KeyedSecrets:
         sealed = AESGCM(key).encrypt(nonce, clear, self._bound_to(node_id, oauth2))
         return f"{SEALED}{key_id}:{base64.urlsafe_b64encode(nonce + sealed).decode().rstrip('=')}"
 
-    def resealed(self, node_id: str, oauth2: OAuth2) -> str | None:
-        """The secret sealed under the key that counts; None where it is so, not sealed, or does not open."""
+    def resealed(self, node_id: str, oauth2: OAuth2) -> OAuth2 | None:
+        """With both secrets sealed under the key that counts; None where they are so, not sealed, or do not
+        open."""
+        now, before = self._anew(node_id, oauth2), self._anew(node_id, oauth2.before)
+        made = replace(oauth2, client_secret=now, previous_secret=before)
+        return None if made == oauth2 else made
+
+    def _anew(self, node_id: str, oauth2: OAuth2) -> str:
+        """The secret of ``oauth2`` as it is to stand."""
         if not oauth2.client_secret.startswith(SEALED):
-            return None
+            return oauth2.client_secret
         try:
-            key_id = self._keys()[0][1]
-            if oauth2.client_secret.startswith(f"{SEALED}{key_id}:"):
-                return None
+            if oauth2.client_secret.startswith(f"{SEALED}{self._keys()[0][1]}:"):
+                return oauth2.client_secret
             return self.seal(node_id, oauth2, self._open(node_id, oauth2).text())
         except SecretError:
-            return None
+            return oauth2.client_secret
 
     def matches(self, node_id: str, oauth2: OAuth2, secret: str) -> bool:
         """Whether ``secret``, as a user gave it (in clear or as a reference), is the one in ``oauth2``."""

@@ -58,6 +58,7 @@ from entgldb.messages.local.members import (
     Prune,
     Pruned,
     RememberMembers,
+    SettleSecret,
     TendKey,
 )
 from entgldb.messages.local.snapshots import InstallSnapshot, MergeOn
@@ -454,6 +455,10 @@ REQUESTS: dict[type[Message], Request] = {
     NoteSelf: Request(expulsions.note_self, touches_system=always, upkeep=True),
     administration.RetireNode: Request(nodes.retire_node, True, always, own_write=True, once=True),
     administration.ExpelNode: Request(expulsions.expel_node, True, always, own_write=True, once=True),
+    administration.RotateSecret: Request(
+        store_peers.rotate_secret, True, always, grows=always, own_write=True, once=True
+    ),
+    SettleSecret: Request(store_peers.settle_secret, touches_system=always, own_write=True, upkeep=True),
     administration.RotateKey: Request(keys.rotate_key, True, always, own_write=True, once=True),
     TendKey: Request(keys.tend_key, touches_system=always, own_write=True, upkeep=True),
     administration.AcceptKey: Request(nodes.accept_key, True, always, own_write=True, once=True),

@@ -6,6 +6,7 @@ from entgldb.actors.behaviour import ERROR, Context
 from entgldb.actors.store import remote_peers
 from entgldb.actors.store.members.nodes import Writer
 from entgldb.messages import client
+from entgldb.messages.administration import Event, Happened, RotateSecret
 from entgldb.messages.errors import (
     InvalidError,
     NotAllowedError,
@@ -15,7 +16,9 @@ from entgldb.messages.errors import (
     TooLargeError,
 )
 from entgldb.messages.local.actors import ApplyInitialPeers, InitialPeersApplied
+from entgldb.messages.local.members import SettleSecret
 from entgldb.messages.model import REMOTE_PEERS, check_node_id
+from entgldb.messages.remote_peers import RemotePeer
 from entgldb.messages.schema import Json, Message
 
 
@@ -24,11 +27,27 @@ def put_peer(keeper: Writer, message: client.PutPeer, ctx: Context) -> Message:
     check_node_id(message.node_id, "NodeId")
     _refuse_in_cloud(keeper)
     change = remote_peers.added if message.add else remote_peers.updated
-    peer = change(message, keeper.store.get(REMOTE_PEERS, message.node_id), keeper.secrets)
-    if peer is None:
-        return client.CommitDone((), 0)
-    body = remote_peers.document(peer)
-    return keeper.write(message.request, (client.Write(REMOTE_PEERS, peer.node_id, body),), ctx, system=True)
+    stored, out = keeper.store.get(REMOTE_PEERS, message.node_id), len(keeper.store.expelled())
+    return _write(keeper, message.request, change(message, stored, keeper.secrets, out), ctx)
+
+
+def rotate_secret(keeper: Writer, message: RotateSecret, ctx: Context) -> Message:
+    """Give a cloud peer's client another secret, beside which the one before it counts for a time."""
+    check_node_id(message.node_id, "NodeId")
+    _refuse_in_cloud(keeper)
+    stored, out = keeper.store.get(REMOTE_PEERS, message.node_id), len(keeper.store.expelled())
+    peer = remote_peers.rotated(message, stored, keeper.secrets, out, ctx.now_ms())
+    return _write(keeper, message.request, peer, ctx)
+
+
+def settle_secret(keeper: Writer, message: SettleSecret, ctx: Context) -> Message:
+    """Keep the secret before the present one no longer, if that is still so."""
+    stored = keeper.store.get(REMOTE_PEERS, message.node_id)
+    peer = remote_peers.settled(stored, message.secret, ctx.now_ms())
+    if peer is not None:
+        why = "the new one was taken" if message.secret else "its time is over"
+        ctx.tell("store", Happened(Event.KEY.value, peer.node_id, f"client secret before it gone: {why}"))
+    return _write(keeper, client.RequestId(ctx.random.randbytes(16), 0), peer, ctx)
 
 
 def remove_peer(keeper: Writer, message: client.RemovePeer, ctx: Context) -> Message:
@@ -59,9 +78,16 @@ def _initial_peer(keeper: Writer, number: int, fields: dict[str, Json], ctx: Con
     if scopes is not None:
         fields["scopes"] = tuple(scopes)
     request = client.RequestId(ctx.random.randbytes(16), number)
-    peer = remote_peers.initial(fields, client.PutPeer(request, True, node_id), keeper.secrets)
+    wanted, out = client.PutPeer(request, True, node_id), len(keeper.store.expelled())
+    _write(keeper, request, remote_peers.initial(fields, wanted, keeper.secrets, out), ctx)
+
+
+def _write(keeper: Writer, request: client.RequestId, peer: RemotePeer | None, ctx: Context) -> Message:
+    """``peer``: None where nothing differs."""
+    if peer is None:
+        return client.CommitDone((), 0)
     write = client.Write(REMOTE_PEERS, peer.node_id, remote_peers.document(peer))
-    keeper.write(request, (write,), ctx, system=True)
+    return keeper.write(request, (write,), ctx, system=True)
 
 
 def _refuse_in_cloud(keeper: Writer) -> None:

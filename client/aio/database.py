@@ -270,6 +270,8 @@ class Peers:
 
     add_cloud_peer = aside(client_peers.Peers.add_cloud_peer)
     add_static_peer = aside(client_peers.Peers.add_static_peer)
+    rotate_secret = aside(client_peers.Peers.rotate_secret)
+    secrets = aside(client_peers.Peers.secrets)
     enable_peer = aside(client_peers.Peers.enable_peer)
     disable_peer = aside(client_peers.Peers.disable_peer)
     remove_remote_peer = aside(client_peers.Peers.remove_remote_peer)

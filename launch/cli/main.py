@@ -74,6 +74,7 @@ _VERBS: Final = {
     "wait-synced": ("cli.cluster.spread", "wait_synced", "Wait until other nodes have what this one has."),
     "members": ("cli.cluster.members", "members", "Show who belongs to the cluster, by key."),
     "expel": ("cli.cluster.members", "expel", "A node is no member any more, for good."),
+    "rotate-secret": ("cli.cluster.secrets", "rotate_secret", "Another client secret of a cloud peer."),
     "rotate-key": ("cli.cluster.members", "rotate_key", "A new cluster key, sealed to each member."),
     "retire-node": ("cli.cluster.nodes", "retire_node", "A node will not come back: keep nothing for it."),
     "rejoin": ("cli.cluster.nodes", "rejoin", "Let a retired node come back, while it is down."),

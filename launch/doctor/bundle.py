@@ -123,8 +123,9 @@ def _known_secrets(place: Place, peers: list[RemotePeer]) -> set[str]:
         except OSError:
             continue
         found |= {data.hex(), *data.decode(errors="ignore").split()}
-    for peer in peers:
-        kind, _, name = ("" if peer.oauth2 is None else peer.oauth2.client_secret).partition(":")
+    ways = [peer.oauth2 for peer in peers if peer.oauth2 is not None]
+    for reference in (one for way in ways for one in (way.client_secret, way.previous_secret)):
+        kind, _, name = reference.partition(":")
         if kind == "env":
             found.add(os.environ.get(name, ""))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from entgldb.actors.oauth.tenancy import Naming
 from entgldb.actors.ports import CloudTarget, KeyRing
@@ -109,10 +110,13 @@ class VirtualSecrets:
     def seal(self, node_id: str, oauth2: OAuth2, secret: str) -> str:
         return f"{self._mark()}{secret.encode().hex()}"
 
-    def resealed(self, node_id: str, oauth2: OAuth2) -> str | None:
-        mark, sealed = self._mark(), oauth2.client_secret
-        stale = sealed.startswith(SEALED) and not sealed.startswith(mark)
-        return f"{mark}{sealed.rpartition(':')[2]}" if stale else None
+    def resealed(self, node_id: str, oauth2: OAuth2) -> OAuth2 | None:
+        now, before = self._anew(oauth2.client_secret), self._anew(oauth2.previous_secret)
+        made = replace(oauth2, client_secret=now, previous_secret=before)
+        return None if made == oauth2 else made
+
+    def _anew(self, secret: str) -> str:
+        return f"{self._mark()}{secret.rpartition(':')[2]}" if secret.startswith(SEALED) else secret
 
     def _mark(self) -> str:
         return f"{SEALED}{'simulated' if self.ring is None else self.ring.held()[0]}:"

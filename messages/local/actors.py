@@ -418,6 +418,8 @@ class TokenFailed(Message):
     reason: str
     text: str
     retry_after: float
+    by_client: bool = False
+    """The authority did not take the client for itself, or there is no secret here: another one may do."""
 
 
 @message(136)

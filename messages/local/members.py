@@ -1,4 +1,4 @@
-"""The members of the cluster and the entries that each has: tags 140-149, 165, 171 and 197."""
+"""The members of the cluster and the entries that each has: tags 140-149, 165, 171, 197 and 198."""
 
 from __future__ import annotations
 
@@ -89,6 +89,15 @@ class Collected(Message):
 class TendKey(Message):
     """Store to itself: make a new cluster key, if one that was expelled has the present one, and seal secrets
     under the one that counts."""
+
+
+@message(198)
+class SettleSecret(Message):
+    """Gateway to store: of the two secrets of a cloud peer the one before the present one may go."""
+
+    node_id: str
+    secret: str
+    """The present one, as it stands in the document; empty: the time of the other one is over."""
 
 
 @message(171)

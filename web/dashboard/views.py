@@ -111,6 +111,7 @@ class ClusterViews:
         return render(
             "nodes",
             nodes=rows[skip : skip + PAGE_ROWS],
+            secrets=(await self._db.peers.secrets())[:UPKEEP_ROWS],
             invitation=self._invitation(),
             is_lan=status.get("role") == "lan",
             me=status.get("node_id"),

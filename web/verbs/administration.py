@@ -10,8 +10,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from entgldb.client.conflicts import read_version, version_text
+from entgldb.client.peers import OVERLAP_SECONDS
 from entgldb.messages.errors import InvalidError
-from entgldb.messages.limits import COUNT_MAX
+from entgldb.messages.limits import COUNT_MAX, SECRET_OVERLAP_MS_MAX
 from entgldb.messages.model import Version
 from entgldb.messages.remote_peers import PeerType
 from entgldb.web.bodies import SKIP_MAX, answer, number, object_of
@@ -53,6 +54,7 @@ class Administration:
             Route("/v1/peers", self.peers, methods=["GET"]),
             Route("/v1/peers/{node}", self.put_peer, methods=["PUT"]),
             Route("/v1/peers/{node}", self.remove_peer, methods=["DELETE"]),
+            Route("/v1/peers/{node}/_rotate_secret", self.rotate_secret, methods=["POST"]),
             Route("/v1/peers/{node}/_test", self.test_peer, methods=["POST"]),
             Route("/v1/conflicts", self.conflicts, methods=["GET"]),
             Route(f"{collection}/resolve/{key}", self.resolve, methods=["POST"]),
@@ -102,6 +104,18 @@ class Administration:
         """Remove a remote peer for good, on all nodes."""
         await self._db.peers.remove_remote_peer(request.path_params["node"])
         return Response(status_code=204)
+
+    async def rotate_secret(self, request: Request) -> Response:
+        """Another client secret of a cloud peer: ``{"client_secret": TEXT, "overlap_seconds": 86400}``."""
+        wanted = await object_of(request, "the secret")
+        secret, overlap = wanted.get("client_secret"), wanted.get("overlap_seconds", OVERLAP_SECONDS)
+        others = wanted.keys() - {"client_secret", "overlap_seconds"}
+        if others or not isinstance(secret, str) or type(overlap) not in (int, float):
+            raise InvalidError("another secret has client_secret, a text, and overlap_seconds, a number")
+        if not 0 < overlap <= SECRET_OVERLAP_MS_MAX / 1000:
+            raise InvalidError(f"overlap_seconds is above 0 and at most {SECRET_OVERLAP_MS_MAX // 1000}")
+        done = await self._db.peers.rotate_secret(request.path_params["node"], secret, overlap=overlap)
+        return answer({"changed": done})
 
     async def test_peer(self, request: Request) -> Response:
         """Try a cloud peer step by step, from this node."""
@@ -215,7 +229,9 @@ def _shown(peer: RemotePeer) -> dict[str, Any]:
     }
     if oauth2 is not None:
         told = {
-            name: value for name, value in asdict(oauth2).items() if name not in ("client_secret", "ca_pem")
+            name: value
+            for name, value in asdict(oauth2).items()
+            if name not in ("client_secret", "previous_secret", "ca_pem")
         }
         shown |= {**told, "has_secret": bool(oauth2.client_secret)}
     return shown

@@ -43,6 +43,7 @@ class Members:
         """The paths that they serve."""
         return [
             Route("/v1/members", self.members, methods=["GET"]),
+            Route("/v1/members/_rotate_key", self.rotate_key, methods=["POST"]),
             Route("/v1/members/{node}/_expel", self.expel, methods=["POST"]),
             Route("/v1/invitation", self.invited, methods=["GET"]),
             Route("/v1/invitation", self.invite, methods=["POST"]),
@@ -50,8 +51,15 @@ class Members:
         ]
 
     async def members(self, request: Request) -> Response:
-        """Every member of the cluster, by the key that counts for it."""
-        return answer({"members": [row._asdict() for row in await self._db.nodes.members()]})
+        """Every member of the cluster, by the key that counts for it; and how client secrets stand."""
+        rows, secrets = await self._db.nodes.members(), await self._db.peers.secrets()
+        told = {"members": [row._asdict() for row in rows], "secrets": [row._asdict() for row in secrets]}
+        return answer(told)
+
+    async def rotate_key(self, request: Request) -> Response:
+        """A new cluster key for all members, each of which moves to it by itself."""
+        await self._db.nodes.rotate_key()
+        return answer({"changed": True})
 
     async def expel(self, request: Request) -> Response:
         """A node is no member any more, for good: each node cuts its links with it."""

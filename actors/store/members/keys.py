@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Final
 
 from entgldb.actors.behaviour import ERROR, WARNING, Context
@@ -165,9 +166,9 @@ def stale(keeper: Writer) -> list[RemotePeer]:
             peer = read_peer(json.loads(body))
         except InvalidError:
             continue
-        sealed = None if peer.oauth2 is None else keeper.secrets.resealed(peer.node_id, peer.oauth2)
-        if sealed is not None:
-            found.append(peer.with_secret(sealed))
+        oauth2 = None if peer.oauth2 is None else keeper.secrets.resealed(peer.node_id, peer.oauth2)
+        if oauth2 is not None:
+            found.append(replace(peer, oauth2=oauth2))
     return found
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from entgldb.launch.cli.cluster.secrets import standing
 from entgldb.launch.cli.common import FAILED, common, leave, say, show, table, with_database
 
 if TYPE_CHECKING:
@@ -44,13 +45,17 @@ def members(db: Database, as_json: bool, accepted: str, key: str) -> None:
     rows, refused, state = db.nodes.members(), db.nodes.refused(), db.nodes.cluster_key()
     if as_json:
         told = None if state is None else state._asdict()
-        show({"members": [row._asdict() for row in rows], "refused": refused, "cluster_key": told})
+        secrets = [row._asdict() for row in db.peers.secrets()]
+        listed = [row._asdict() for row in rows]
+        show({"members": listed, "refused": refused, "cluster_key": told, "secrets": secrets})
         return
     table(("node", "key", "since", "last seen", "state"), map(_cells, rows))
     for row in refused:
         say(
             f"refused {_time(row['at_ms'])}: {row['node_id']} with key {row['key'][:SHOWN]} ({row['reason']})"
         )
+    for line in standing(db.peers.secrets()):
+        say(line)
 
 
 @click.command("rotate-key")
@@ -109,20 +114,20 @@ def expel(db: Database, as_json: bool, node_id: str, wait: float) -> None:
             break
         time.sleep(0.1)
     told = () if row is None else row.told
-    missing, secrets = sorted(_others(db, node_id) - set(told)), db.nodes.known_secrets()
+    missing, secrets = sorted(_others(db, node_id) - set(told)), db.peers.secrets()
     state = db.nodes.cluster_key()
     lacking = [] if state is None else list(state.lacking)
     if as_json:
         answer = {"node_id": node_id, "changed": changed, "told": list(told), "missing": missing}
-        show({**answer, "secrets": secrets, "lacking": lacking})
+        known = [row.node_id for row in secrets if row.known_outside]
+        show({**answer, "secrets": known, "lacking": lacking})
         return
     say(f"{node_id} is expelled; {len(told)} of {len(told) + len(missing)} nodes know")
     if missing:
         say(f"as soon as they are back: {', '.join(missing)}")
     _name_lacking(state)
-    for peer in secrets:
-        say(f"it knows the secret of {peer}: give the client another one at the authority, then here:")
-        say(f"  entgldb update-peer {peer} --client-secret-stdin")
+    for line in standing(secrets):
+        say(line)
 
 
 def _name_lacking(state: KeyState | None) -> None:

@@ -279,11 +279,13 @@ def _shown(peer: RemotePeer) -> dict[str, Any]:
     }
     if peer.oauth2 is not None:
         secret = peer.oauth2.client_secret
+        until = peer.oauth2.previous_until if peer.oauth2.previous_secret else None
         shown["oauth2"] = {
             "authority": peer.oauth2.authority,
             "client_id": peer.oauth2.client_id,
             # a reference helps whoever looks for it; of a sealed text only that it is there
             "client_secret": "sealed" if secret.startswith("sealed:") else secret,
+            "changes_over_until": until,
             "scopes": list(peer.oauth2.scopes),
             "audience": peer.oauth2.audience,
             "auth_method": peer.oauth2.auth_method,

@@ -45,6 +45,7 @@ DATABASE = ("entgldb.db", "entgldb.db-wal")
 """Which hold the key of their writer, for the same reason."""
 PARTS = ("cmdline", "environ")
 ROTATED = "second-secret-after-a-change-7731"
+BESIDE = "a-secret-beside-the-one-before-2290"
 PASSWORD = "mqtt-password-canary-5519"
 HOOK = b"webhook-secret-canary-of-32-bytes"
 
@@ -105,6 +106,8 @@ def lived(cluster: Cluster, tmp_path: Path, ended: ExitStack) -> tuple[list[Brid
     node.run("update-peer", "cloud-1", "--client-secret-stdin", stdin=ROTATED)
     eventually(lambda: "authority-refused" in json.dumps(node.ask("gateway")), "it is refused")
     node.run("update-peer", "cloud-1", "--client-secret-stdin", stdin=SECRET)
+    node.run("rotate-secret", "cloud-1", "--client-secret-stdin", stdin=BESIDE)
+    eventually(lambda: '"previous"' in json.dumps(node.ask("gateway")), "the one before is used")
     token = Tokens(node.directory).add("reader", "read", [], 0)
     node.run("client-key")
     started = []
@@ -127,6 +130,7 @@ def lived(cluster: Cluster, tmp_path: Path, ended: ExitStack) -> tuple[list[Brid
     return started, {
         "the client secret": SECRET.encode(),
         "another client secret": ROTATED.encode(),
+        "a client secret beside it": BESIDE.encode(),
         "the cluster key": cluster_key,
         "the key of the CA": ca_key(cluster_key).private_bytes_raw(),
         "the node's TLS key": scalar(node.directory / "node.key"),

@@ -85,7 +85,7 @@ class FakeSecrets:
     def seal(self, node_id: str, oauth2: OAuth2, secret: str) -> str:
         raise AssertionError("the gateway seals nothing")
 
-    def resealed(self, node_id: str, oauth2: OAuth2) -> str | None:
+    def resealed(self, node_id: str, oauth2: OAuth2) -> OAuth2 | None:
         return None
 
     def matches(self, node_id: str, oauth2: OAuth2, secret: str) -> bool:
@@ -142,9 +142,9 @@ class Rig:
         node_id, ticket, _ = self.tokens.requests[-1]
         self.ctx.hand(TokenIssued(node_id, ticket, token, expires_in))
 
-    def refuse(self, reason: str, retry_after: float = 0.0) -> None:
+    def refuse(self, reason: str, retry_after: float = 0.0, *, by_client: bool = False) -> None:
         node_id, ticket, _ = self.tokens.requests[-1]
-        self.ctx.hand(TokenFailed(node_id, ticket, reason, "", retry_after))
+        self.ctx.hand(TokenFailed(node_id, ticket, reason, "", retry_after, by_client))
 
     def up(self) -> int:
         """The newest dial reaches the cloud; its number."""

@@ -122,7 +122,7 @@ def test_a_wrong_secret_and_a_revoked_client_wait_for_an_operator(
 ) -> None:
     with pytest.raises(AuthorityError, match="invalid_client") as fault:
         fetch(oauth2, "wrong")
-    assert fault.value.reason is Reason.AUTHORITY_REFUSED
+    assert (fault.value.reason, fault.value.by_client) == (Reason.AUTHORITY_REFUSED, True)
     authority.control(revoke="gw")
     with pytest.raises(AuthorityError, match="invalid_client"):
         fetch(oauth2)
@@ -133,6 +133,7 @@ def test_a_wrong_secret_and_a_revoked_client_wait_for_an_operator(
 def test_a_scope_that_is_not_granted_is_named(oauth2: OAuth2) -> None:
     with pytest.raises(AuthorityError, match="invalid_scope") as fault:
         fetch(replace(oauth2, scopes=("entgldb:admin",)))
+    assert not fault.value.by_client
     assert fault.value.reason is Reason.AUTHORITY_REFUSED
 
 

@@ -49,7 +49,7 @@ class FakeSecrets:
             raise SecretError("no cluster key here")
         return "sealed:v1:k:" + secret[::-1]
 
-    def resealed(self, node_id: str, oauth2: OAuth2) -> str | None:
+    def resealed(self, node_id: str, oauth2: OAuth2) -> OAuth2 | None:
         return None
 
     def matches(self, node_id: str, oauth2: OAuth2, secret: str) -> bool:

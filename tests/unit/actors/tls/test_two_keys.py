@@ -147,7 +147,11 @@ def test_a_secret_sealed_under_an_older_key_opens_while_that_is_held(tmp_path: P
     file.write_bytes(BOTH.content)
     assert secrets.resolve("cloud-1", sealed) == Secret("hunter2")
     assert secrets.matches("cloud-1", sealed, "hunter2")
-    again = replace(sealed, client_secret=secrets.resealed("cloud-1", sealed) or "")
+    both = replace(sealed, previous_secret=sealed.client_secret, previous_until=1)
+    again = secrets.resealed("cloud-1", both)
+    assert again is not None
+    assert again.before != both.before
+    assert secrets.resolve("cloud-1", again.before) == Secret("hunter2")
     assert secrets.resealed("cloud-1", again) is None
     assert secrets.resealed("cloud-2", sealed) is None, "it is another peer's"
     file.write_bytes(NEW_ONLY.content)

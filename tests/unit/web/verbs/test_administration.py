@@ -100,6 +100,15 @@ def test_remote_peers_are_added_changed_and_removed_and_secrets_never_told(http:
         refused(http.put("/v1/peers/cloud-1", json={"max_rate": rate}), 400, "invalid")
     long = {"scopes": ["x"] * 100_000}
     assert http.put("/v1/peers/cloud-1", json=long).status_code in (400, 413)
+    place = "/v1/peers/cloud-1/_rotate_secret"
+    assert http.get("/v1/members").json()["secrets"][0]["changes_over_until"] is None
+    assert http.post(place, json={"client_secret": "n3w", "overlap_seconds": 60}).json() == {"changed": True}
+    assert http.get("/v1/members").json()["secrets"][0]["changes_over_until"] > 0
+    assert "n3w" not in http.get("/v1/peers").text
+    for body in ({}, {"client_secret": 5}, {"client_secret": "x", "a": 1}, {"client_secret": "n3w"}):
+        refused(http.post(place, json=body), 400, "invalid")
+    for seconds in (0, 2_592_001, True):
+        refused(http.post(place, json={"client_secret": "x", "overlap_seconds": seconds}), 400, "invalid")
     assert http.delete("/v1/peers/cloud-1").status_code == 204
     refused(http.delete("/v1/peers/cloud-1"), 404, "not-found")
     refused(http.post("/v1/peers/cloud-1/_test"), 404, "not-found")

@@ -47,6 +47,11 @@ def test_a_node_that_is_no_member_and_the_node_itself_are_not_expelled(http: htt
     refused(http.post("/v1/members/nobody/_expel"), 404, "not-found")
 
 
+def test_a_new_cluster_key_is_made(http: httpx.Client) -> None:
+    assert http.post("/v1/members/_rotate_key").json() == {"changed": True}
+    eventually(lambda: http.get("/v1/status").json()["sync"]["cluster_key"])
+
+
 def test_a_machine_joins_by_the_code_alone_and_the_log_tells_who_invited_it(
     closed: httpx.Client, tmp_path: Path
 ) -> None:
