@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from entgldb.messages.errors import ConfigError
+from entgldb.messages.secret import Secret
 
 CLUSTER_KEY_NAME: Final = "cluster.key"
 CLUSTER_KEY_BYTES: Final = 32
@@ -24,20 +25,16 @@ _NAME_BYTES: Final = 8
 class ClusterKeys(NamedTuple):
     """All that the file says."""
 
-    keys: tuple[bytes, ...]
+    keys: tuple[Secret, ...]
     """The one that counts is the first."""
     name: str = ""
     """The name of the cluster, 16 hex digits; empty: the key is the first one, and makes the name."""
 
-    def __repr__(self) -> str:
-        """Without the keys: it may stand in a traceback."""
-        return f"ClusterKeys({len(self.keys)} of {self.name or 'a new cluster'})"
-
     @property
-    def content(self) -> bytes:
+    def content(self) -> Secret:
         """The bytes of the file."""
-        key, *older = self.keys
-        return key + bytes.fromhex(self.name) + b"".join(older)
+        key, *older = (one.reveal() for one in self.keys)
+        return Secret(key + bytes.fromhex(self.name) + b"".join(older))
 
     @property
     def alone(self) -> ClusterKeys:
@@ -45,11 +42,11 @@ class ClusterKeys(NamedTuple):
         return ClusterKeys(self.keys[:1], self.name)
 
     @property
-    def for_newcomer(self) -> bytes:
+    def for_newcomer(self) -> Secret:
         """The file of a node that joins now: it needs no older key."""
         return self.alone.content
 
-    def followed_by(self, key: bytes, name: str) -> ClusterKeys:
+    def followed_by(self, key: Secret, name: str) -> ClusterKeys:
         """The keys once ``key`` counts, in the cluster ``name``."""
         older = [one for one in self.keys if one != key]
         return ClusterKeys((key, *older)[:KEYS_MAX], name)
@@ -62,7 +59,7 @@ def cluster_keys(content: bytes, where: str = "this") -> ClusterKeys:
     sizes = {len(one) for one in (key, *older)}
     if sizes != {CLUSTER_KEY_BYTES} or len(older) >= KEYS_MAX or len(name) not in (0, _NAME_BYTES):
         raise ConfigError(f"{where} is no cluster key of {CLUSTER_KEY_BYTES} bytes")
-    return ClusterKeys((key, *older), name.hex())
+    return ClusterKeys((Secret(key), *map(Secret, older)), name.hex())
 
 
 def read_cluster_keys(path: str | Path) -> ClusterKeys:
@@ -71,7 +68,7 @@ def read_cluster_keys(path: str | Path) -> ClusterKeys:
         return cluster_keys(file.read(CLUSTER_KEY_BYTES * KEYS_MAX + _NAME_BYTES + 1), str(path))
 
 
-def read_cluster_key(path: str | Path) -> bytes:
+def read_cluster_key(path: str | Path) -> Secret:
     """The key that counts. Raises as ``read_cluster_keys``."""
     return read_cluster_keys(path).keys[0]
 

@@ -150,8 +150,8 @@ class KeyedSecrets:
         ]
 
 
-def _derive(cluster_key: bytes, info: bytes, size: int) -> bytes:
-    return HKDF(SHA256(), size, salt=b"entgldb", info=info).derive(cluster_key)
+def _derive(cluster_key: Secret, info: bytes, size: int) -> bytes:
+    return HKDF(SHA256(), size, salt=b"entgldb", info=info).derive(cluster_key.reveal())
 
 
 def referenced(text: str, folder: Path) -> Secret:

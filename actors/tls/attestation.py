@@ -8,13 +8,13 @@ certificate begins with.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 from entgldb.actors.cluster_key import ClusterKeys, Keys
 from entgldb.actors.tls.certificates import ca_key as ca_key_of
 from entgldb.actors.tls.certificates import ca_keys, name_of
 from entgldb.actors.tls.witness import CaWitness
 from entgldb.messages.model import Author, node_of
+from entgldb.messages.secret import Secret
 from entgldb.storage.rules.authorship import GUEST_MARK, author_statement, is_guest, successor_statement
 
 
@@ -24,10 +24,11 @@ class CaOfCluster:
     def __init__(self, keys: Keys) -> None:
         """Raises ConfigError for a key of the wrong size."""
         self._keys = keys
-        _derived(keys())
+        self._made: tuple[ClusterKeys, dict[bytes, str]] | None = None
+        self.authorities()
 
     @classmethod
-    def of(cls, cluster_key: bytes) -> CaOfCluster:
+    def of(cls, cluster_key: Secret) -> CaOfCluster:
         """By one key that nobody changes. Raises as the class."""
         held = ClusterKeys((cluster_key,))
         return cls(lambda: held)
@@ -41,7 +42,10 @@ class CaOfCluster:
 
         An older key that is held lets members come, and says nothing of writers: a thief may have a copy.
         """
-        return _derived(self._keys().alone)
+        keys = self._keys().alone
+        if self._made is None or self._made[0] != keys:
+            self._made = keys, dict.fromkeys(ca_keys(keys), name_of(keys))
+        return self._made[1]
 
     def attest(self, node_id: str, public_key: bytes, *, guest: bool = False) -> bytes:
         keys = self._keys()
@@ -54,7 +58,7 @@ class CaOfCluster:
         return ca_key_of(keys.keys[0]).sign(successor_statement(name_of(keys), ca_key))
 
 
-def renewal(held: ClusterKeys, key: bytes) -> Callable[[Author], bytes | None]:
+def renewal(held: ClusterKeys, key: Secret) -> Callable[[Author], bytes | None]:
     """From an author that a key of ``held`` has attested to the attestation by ``key``, which follows them.
 
     None for an author that has it already, and for one that none of them has attested.
@@ -67,8 +71,3 @@ def renewal(held: ClusterKeys, key: bytes) -> Callable[[Author], bytes | None]:
         return None if now == author.attestation or not witness.attested(author) else now
 
     return renewed
-
-
-@lru_cache(4)
-def _derived(keys: ClusterKeys) -> dict[bytes, str]:
-    return dict.fromkeys(ca_keys(keys), name_of(keys))

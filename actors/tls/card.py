@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from entgldb.actors.tls.certificates import authority, is_ours, issue, key_of, still_good
 from entgldb.actors.tls.key_files import good_until_ms, make_key, read_certificate, read_key
+from entgldb.messages.secret import Secret
 from entgldb.storage.file.durable import write_whole
 
 Kind = TypeVar("Kind", bound=ssl.SSLContext)
@@ -26,7 +27,7 @@ class CardContext(ssl.SSLContext):
 class Card:
     """For as long as the node holds the key."""
 
-    def __init__(self, cluster_key: bytes, cluster: str, node_id: str, certificate: Path, key: Path) -> None:
+    def __init__(self, cluster_key: Secret, cluster: str, node_id: str, certificate: Path, key: Path) -> None:
         self._node_id = node_id
         self._authority = authority(cluster_key, cluster)
         self._certificate_file, self._key_file = certificate, key

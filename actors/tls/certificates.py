@@ -25,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, ClusterKeys
 from entgldb.messages.errors import ConfigError, EntglError
 from entgldb.messages.model import check_node_id
+from entgldb.messages.secret import Secret
 from entgldb.storage.rules.authorship import cluster_of
 
 BACKDATED: Final = timedelta(days=30)
@@ -57,7 +58,7 @@ class Authority(NamedTuple):
         return self.certificate.public_bytes(Encoding.PEM).decode()
 
 
-def authority(cluster_key: bytes, cluster: str = "") -> Authority:
+def authority(cluster_key: Secret, cluster: str = "") -> Authority:
     """The CA that follows from a cluster key. Raises ConfigError for a key of the wrong size.
 
     ``cluster``: its name for good; empty: the one that the key makes.
@@ -77,7 +78,7 @@ def authority(cluster_key: bytes, cluster: str = "") -> Authority:
     return Authority(key, certificate, cluster)
 
 
-def cluster_name(cluster_key: bytes) -> str:
+def cluster_name(cluster_key: Secret) -> str:
     """The first 16 hex digits of SHA-256(CA public key): tells clusters apart, gives nothing away."""
     return _name(ca_key(cluster_key))
 
@@ -187,11 +188,11 @@ def _uri(cluster: str, node_id: str) -> str:
     return f"entgldb://{cluster}/node/{quote(node_id, safe='')}"
 
 
-def ca_key(cluster_key: bytes) -> Ed25519PrivateKey:
+def ca_key(cluster_key: Secret) -> Ed25519PrivateKey:
     """The private key of the CA. Raises ConfigError for a key of the wrong size."""
     if len(cluster_key) != CLUSTER_KEY_BYTES:
         raise ConfigError(f"a cluster key has {CLUSTER_KEY_BYTES} bytes, this one {len(cluster_key)}")
-    seed = HKDF(SHA256(), 32, salt=b"entgldb", info=b"cluster-ca v1").derive(cluster_key)
+    seed = HKDF(SHA256(), 32, salt=b"entgldb", info=b"cluster-ca v1").derive(cluster_key.reveal())
     return Ed25519PrivateKey.from_private_bytes(seed)
 
 

@@ -33,7 +33,7 @@ _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 def id_of(key: Secret) -> str:
     """The id of a cluster key: the public key of its CA, in hex."""
-    return ca_keys(ClusterKeys((key.reveal(),)))[0].hex()
+    return ca_keys(ClusterKeys((key,)))[0].hex()
 
 
 class FileRing:
@@ -76,22 +76,22 @@ class FileRing:
         return key if len(key) == CLUSTER_KEY_BYTES and id_of(key) == key_id else None
 
     def of_held(self, key_id: str) -> Secret | None:
-        return next((Secret(one) for one in self._file.keys.keys if id_of(Secret(one)) == key_id), None)
+        return next((one for one in self._file.keys.keys if id_of(one) == key_id), None)
 
     def take(self, key: Secret) -> None:
         keys = self._file.keys
-        write_whole(self._file.path, keys.followed_by(key.reveal(), name_of(keys)).content)
+        write_whole(self._file.path, keys.followed_by(key, name_of(keys)).content.reveal())
 
     def drop_older(self) -> None:
         keys = self._file.keys
         if len(keys.keys) > 1:
-            write_whole(self._file.path, keys.for_newcomer)
+            write_whole(self._file.path, keys.for_newcomer.reveal())
 
     def vouch(self, key_id: str) -> str:
         return self._ca.vouch(bytes.fromhex(key_id)).hex()
 
     def renewal(self, key: Secret) -> Callable[[Author], bytes | None]:
-        return renewal(self._file.keys, key.reveal())
+        return renewal(self._file.keys, key)
 
     def _bound_to(self, key_id: str, node_id: str) -> bytes:
         return json.dumps(["entgldb cluster key v1", name_of(self._file.keys), key_id, node_id]).encode()

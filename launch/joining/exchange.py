@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
@@ -52,7 +52,7 @@ class WrongCodeError(JoinError):
 class Admission:
     """All that a new node needs to be a member."""
 
-    cluster_key: bytes = field(repr=False)
+    cluster_key: Secret
     """The content of its file."""
     node_id: str
     """Empty: the guest chooses its own."""
@@ -148,7 +148,7 @@ class Host(_Side):
         """The frame that makes the guest a member."""
         return self._seal(
             {
-                "cluster_key": base64.b64encode(admission.cluster_key).decode(),
+                "cluster_key": base64.b64encode(admission.cluster_key.reveal()).decode(),
                 "node_id": admission.node_id,
                 "seeds": list(admission.seeds),
             }
@@ -182,4 +182,4 @@ def _read_admission(found: Mapping[str, Any]) -> Admission:
         good = False
     if not good:
         raise JoinError("the inviting node's answer cannot be read", hint="use the same release")
-    return Admission(key, node_id, tuple(seeds))
+    return Admission(Secret(key), node_id, tuple(seeds))

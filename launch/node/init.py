@@ -19,6 +19,7 @@ from entgldb.launch.node.config_tenants import check_storage
 from entgldb.messages.errors import EntglError, ExistsError, InvalidError
 from entgldb.messages.model import check_node_id
 from entgldb.messages.remote_peers import check_authority, join_address, split_address
+from entgldb.messages.secret import Secret
 from entgldb.messages.tenants import check_tenant
 from entgldb.storage.authorship.identity import owner_of
 from entgldb.storage.file.durable import write_whole
@@ -61,8 +62,8 @@ class Plan:
     port: int = 0
     seeds: tuple[str, ...] = ()
     cluster_key_file: Path | None = None
-    cluster_key: bytes = field(default=b"", repr=False)
-    """The content of its file, where a member gave it; empty: from a file, or a new key."""
+    cluster_key: Secret | None = None
+    """The content of its file, where a member gave it; None: from a file, or a new key."""
     cloud: CloudOptions | None = None
     settings: dict[str, dict[str, bool | int | float]] = field(default_factory=dict)
     """Further settings by section, such as ``{"sync": {"interval": 1.0}}``."""
@@ -95,7 +96,7 @@ def init(plan: Plan) -> Made:
     root.mkdir(parents=True, exist_ok=True)
     root.chmod(0o700)
     if key is not None:
-        write_whole(root / CLUSTER_KEY_NAME, key)
+        write_whole(root / CLUSTER_KEY_NAME, key.reveal())
     # the configuration comes last: a directory without one is no node, so an init cut short can be repeated
     write_whole(root / FILE_NAME, text.encode())
     role = "lan" if plan.cloud is None else "cloud"
@@ -208,7 +209,7 @@ def _tenant_map(cloud: CloudOptions) -> dict[str, str]:
     return found
 
 
-def _cluster_key(plan: Plan) -> bytes | None:
+def _cluster_key(plan: Plan) -> Secret | None:
     if plan.cloud is not None:
         return None
     if plan.cluster_key:
@@ -219,7 +220,9 @@ def _cluster_key(plan: Plan) -> bytes | None:
         except OSError as fault:
             raise InvalidError(f"--cluster-key-file {plan.cluster_key_file}: {fault.strerror}") from None
     kept = plan.directory / CLUSTER_KEY_NAME
-    return read_cluster_keys(kept).content if kept.exists() else secrets.token_bytes(CLUSTER_KEY_BYTES)
+    if kept.exists():
+        return read_cluster_keys(kept).content
+    return Secret(secrets.token_bytes(CLUSTER_KEY_BYTES))
 
 
 def _toml(plan: Plan, node_id: str, port: int) -> str:

@@ -27,7 +27,7 @@ class Holder(Protocol):
 
 def keys_of(node: Holder) -> ClusterKeys:
     """The cluster keys that a node holds."""
-    return node.taken or ClusterKeys((sha256(node.word.encode()).digest(),))
+    return node.taken or ClusterKeys((Secret(sha256(node.word.encode()).digest()),))
 
 
 def own_key(node: Holder) -> str:
@@ -46,7 +46,7 @@ def common_key(dials: Holder, answers: Holder) -> str:
     return next((id_of(key) for key in keys_of(dials).keys if key in theirs), "")
 
 
-def id_of(key: bytes) -> str:
+def id_of(key: Secret) -> str:
     """The public key of its CA, in hex."""
     return ca_keys(ClusterKeys((key,)))[0].hex()
 
@@ -71,8 +71,8 @@ class VirtualRing:
         return name_of(keys) == cluster_name(keys.keys[0])
 
     def new(self) -> tuple[str, Secret]:
-        made = self._world.random.randbytes(CLUSTER_KEY_BYTES)
-        return id_of(made), Secret(made)
+        made = Secret(self._world.random.randbytes(CLUSTER_KEY_BYTES))
+        return id_of(made), made
 
     def seal(self, key: Secret, box: str, node_id: str) -> str:
         if not box:
@@ -80,15 +80,17 @@ class VirtualRing:
         return f"{box}{key.reveal().hex()}"
 
     def open(self, sealed: str, key_id: str, node_id: str) -> Secret | None:
-        key = bytes.fromhex(sealed.removeprefix(self.box)) if sealed.startswith(self.box) else b""
-        return Secret(key) if key and id_of(key) == key_id else None
+        if not sealed.startswith(self.box):
+            return None
+        key = Secret(bytes.fromhex(sealed.removeprefix(self.box)))
+        return key if len(key) == CLUSTER_KEY_BYTES and id_of(key) == key_id else None
 
     def of_held(self, key_id: str) -> Secret | None:
-        return next((Secret(one) for one in keys_of(self._node).keys if id_of(one) == key_id), None)
+        return next((one for one in keys_of(self._node).keys if id_of(one) == key_id), None)
 
     def take(self, key: Secret) -> None:
         keys = keys_of(self._node)
-        self._node.taken = keys.followed_by(key.reveal(), name_of(keys))
+        self._node.taken = keys.followed_by(key, name_of(keys))
 
     def drop_older(self) -> None:
         keys = keys_of(self._node)
@@ -98,4 +100,4 @@ class VirtualRing:
         return self._ca.vouch(bytes.fromhex(key_id)).hex()
 
     def renewal(self, key: Secret) -> Callable[[Author], bytes | None]:
-        return renewal(keys_of(self._node), key.reveal())
+        return renewal(keys_of(self._node), key)

@@ -9,15 +9,16 @@ from hashlib import sha256
 from entgldb.actors.tls.attestation import CaOfCluster
 from entgldb.actors.tls.certificates import cluster_name
 from entgldb.messages.model import Author, Entry
+from entgldb.messages.secret import Secret
 from entgldb.storage.authorship.identity import origin_of
 from entgldb.storage.authorship.keys import Signer
 from entgldb.storage.rules.authorship import head_statement
 from entgldb.storage.rules.header import decode, digest
 
 
-def cluster_key(word: str) -> bytes:
+def cluster_key(word: str) -> Secret:
     """The cluster key of a cluster that a test calls ``word``."""
-    return sha256(word.encode()).digest()
+    return Secret(sha256(word.encode()).digest())
 
 
 @lru_cache

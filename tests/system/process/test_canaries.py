@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from entgldb.actors.tls.certificates import ca_key
+from entgldb.messages.secret import Secret
 from entgldb.storage.file.open import open_reader
 from entgldb.web.door.tokens import Tokens
 from tests.system.support.cluster_fixture import SECRET, Cluster, Started
@@ -132,7 +133,7 @@ def lived(cluster: Cluster, tmp_path: Path, ended: ExitStack) -> tuple[list[Brid
         "another client secret": ROTATED.encode(),
         "a client secret beside it": BESIDE.encode(),
         "the cluster key": cluster_key,
-        "the key of the CA": ca_key(cluster_key).private_bytes_raw(),
+        "the key of the CA": ca_key(Secret(cluster_key)).private_bytes_raw(),
         "the node's TLS key": scalar(node.directory / "node.key"),
         "the client's key": scalar(node.directory / "client-key.pem"),
         "the writer's key": found[0],

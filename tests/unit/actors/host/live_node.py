@@ -20,6 +20,7 @@ from entgldb.actors.tls.links import TlsLinks
 from entgldb.actors.tls.witness import CaWitness
 from entgldb.messages import client
 from entgldb.messages.schema import Message
+from entgldb.messages.secret import Secret
 from entgldb.messages.settings import OplogSettings, StoreSettings, SyncSettings
 from entgldb.storage.log.read import LogReader
 from entgldb.storage.store import Store
@@ -28,7 +29,7 @@ from tests.support.no_snapshots import NoSnapshots
 from tests.unit.actors.oplog.keeper_rig import oplog as oplog_of
 from tests.unit.actors.store.test_store_keeper import FakeSecrets
 
-KEY = bytes(range(32))
+KEY = Secret(bytes(range(32)))
 
 
 class LiveContext(FakeContext):
@@ -67,7 +68,7 @@ class LiveNode:
     ) -> None:
         """``interval``: seconds between two heartbeats; every other one brings the vector."""
         folder.mkdir()
-        (folder / "cluster.key").write_bytes(KEY)
+        (folder / "cluster.key").write_bytes(KEY.reveal())
         listen = "127.0.0.1:0" if listens else ""
         self.name = name
         self.loop = SideLoop(name)

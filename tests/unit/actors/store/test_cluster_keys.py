@@ -19,6 +19,7 @@ from entgldb.messages.limits import HELLO_BYTES_MAX, MEMBERS_MAX
 from entgldb.messages.local.members import NodesChanged, NoteSelf
 from entgldb.messages.model import KEYS, NODES
 from entgldb.messages.schema import Json
+from entgldb.messages.secret import Secret
 from entgldb.messages.wire import Member
 from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, cas_in, chain_in, newest
 from entgldb.storage.authorship.identity import origin_of
@@ -87,8 +88,8 @@ def test_a_new_key_is_made_for_each_member_and_taken_by_the_one_that_made_it() -
     bodies = b"".join(body for _, body in rig.store.documents(KEYS))
     opened = VirtualRing(Holder("n2"), rig.world).open(made["For"]["n2"]["Sealed"], rig.ring.held()[0], "n2")
     assert opened is not None
-    assert opened.reveal() == keys_of(rig.me).keys[0]
-    assert bodies.count(keys_of(rig.me).keys[0].hex().encode()) == 2, "n4 has told no box"
+    assert opened == keys_of(rig.me).keys[0]
+    assert bodies.count(keys_of(rig.me).keys[0].reveal().hex().encode()) == 2, "n4 has told no box"
 
 
 def test_an_older_key_is_dropped_once_each_member_has_moved() -> None:
@@ -109,7 +110,7 @@ def test_a_restored_database_drops_no_key_that_it_has_not_heard_of(older_too: bo
     second = keys_of(rig.me).keys[0]
     rig.row("n2", ClusterKey=id_of(second))
     rig.ask(NoteSelf())
-    third = bytes([7]) * 32
+    third = Secret(bytes([7]) * 32)
     keys = (third, second) if older_too else (third,)
     rig.me.taken = ClusterKeys(keys, keys_of(rig.me).name)
     for _ in range(3):
@@ -195,7 +196,7 @@ def test_authors_are_attested_by_a_new_key_when_it_is_taken_and_never_later() ->
 
 
 def test_of_several_keys_the_one_with_the_greatest_stamp_counts_in_whatever_order_they_came() -> None:
-    ids = [id_of(bytes([number]) * 32) for number in range(3)]
+    ids = [id_of(Secret(bytes([number]) * 32)) for number in range(3)]
     bodies = [
         json.dumps({"By": "n1", "For": {}, "Chain": [["ab" * 32, ""], [key_id, "cd" * 64]]}).encode()
         for key_id in ids
@@ -245,7 +246,7 @@ def test_the_longest_chain_finds_room_in_hello() -> None:
 
 def test_a_node_that_has_joined_and_knows_nobody_yet_makes_no_key() -> None:
     rig = Rig()
-    rig.me.taken = ClusterKeys((bytes([5]) * 32,), "0123456789abcdef")
+    rig.me.taken = ClusterKeys((Secret(bytes([5]) * 32),), "0123456789abcdef")
     (refused,) = rig.ask(RotateKey(rig.request()))
     assert isinstance(refused, Refused)
     assert refused.code == "not-allowed"

@@ -11,6 +11,7 @@ from entgldb.actors.cluster_key import ClusterKeys
 from entgldb.actors.session.clock_watch import READINGS_MIN, PeerClock
 from entgldb.actors.sync.machine import CERTIFICATE_ALARM_MS, DRIFT_ALARM_MS, Machine, drifts
 from entgldb.actors.tls.identity import LanIdentity, ServerIdentity
+from entgldb.messages.secret import Secret
 from tests.support.fake_context import FakeContext
 from tests.unit.actors.gateway.server_certificate import issue_server_certificate
 
@@ -64,7 +65,7 @@ def test_alarms_stand_while_their_cause_does() -> None:
 
 
 def test_identities_tell_how_long_their_certificates_are_good(tmp_path: Path) -> None:
-    lan = LanIdentity(tmp_path, lambda: ClusterKeys((b"k" * 32,)), "lan-1")
+    lan = LanIdentity(tmp_path, lambda: ClusterKeys((Secret(b"k" * 32),)), "lan-1")
     made = issue_server_certificate(tmp_path)
     server = ServerIdentity(made.certificate, made.key)
     now = time.time() * 1000

@@ -14,8 +14,9 @@ from entgldb.actors.tls.links import TlsLinks
 from entgldb.messages import wire
 from entgldb.messages.local.actors import LinkDown, LinkUp
 from entgldb.messages.schema import Message
+from entgldb.messages.secret import Secret
 
-KEY = bytes(range(32))
+KEY = Secret(bytes(range(32)))
 BEAT = wire.Heartbeat(1, 0, 0)
 
 
@@ -64,7 +65,7 @@ class Node:
         return f"{message} {getattr(message, 'reason', '')} {getattr(message, 'text', '')}"
 
 
-def identity(folder: Path, node_id: str, key: bytes = KEY, now: datetime | None = None) -> LanIdentity:
+def identity(folder: Path, node_id: str, key: Secret = KEY, now: datetime | None = None) -> LanIdentity:
     folder.mkdir(exist_ok=True)
-    (folder / "cluster.key").write_bytes(key)
+    (folder / "cluster.key").write_bytes(key.reveal())
     return LanIdentity.load(folder, folder / "cluster.key", node_id, now)

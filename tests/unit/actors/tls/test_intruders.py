@@ -26,9 +26,10 @@ from entgldb.messages import codec
 from entgldb.messages.errors import Reason
 from entgldb.messages.framing import frame
 from entgldb.messages.local.actors import FrameIn, LinkDown, LinkUp
+from entgldb.messages.secret import Secret
 from tests.unit.actors.tls.links_rig import BEAT, KEY, Node, identity
 
-OURS, OTHERS = authority(KEY), authority(bytes(32))
+OURS, OTHERS = authority(KEY), authority(Secret(bytes(32)))
 NOW = datetime.now(UTC)
 BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 MESSAGE = frame(codec.encode(BEAT))

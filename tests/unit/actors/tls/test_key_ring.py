@@ -16,10 +16,10 @@ from entgldb.storage.authorship.identity import origin_of
 from tests.unit.actors.tls.links_rig import KEY
 
 
-def ring(folder: Path, key: bytes = KEY) -> FileRing:
+def ring(folder: Path, key: Secret = KEY) -> FileRing:
     folder.mkdir(exist_ok=True)
     if not (folder / "cluster.key").exists():
-        (folder / "cluster.key").write_bytes(key)
+        (folder / "cluster.key").write_bytes(key.reveal())
     return FileRing(folder, KeyFile(folder / "cluster.key"))
 
 
@@ -57,15 +57,15 @@ def test_nothing_is_sealed_to_what_is_no_box(tmp_path: Path, box: str) -> None:
 
 def test_a_key_that_is_taken_counts_and_those_before_stay_until_they_are_dropped(tmp_path: Path) -> None:
     own = ring(tmp_path)
-    first = id_of(Secret(KEY))
+    first = id_of(KEY)
     key_id, key = own.new()
     assert own.held() == (first,)
     assert own.of_held(key_id) is None, "nobody gave it the key"
     own.take(key)
     assert own.held() == (key_id, first)
-    assert read_cluster_keys(tmp_path / "cluster.key") == ClusterKeys((key.reveal(), KEY), cluster_name(KEY))
+    assert read_cluster_keys(tmp_path / "cluster.key") == ClusterKeys((key, KEY), cluster_name(KEY))
     before = own.of_held(first)
-    assert before == Secret(KEY)
+    assert before == KEY
     own.take(before)
     assert own.held() == (first, key_id)
     own.drop_older()

@@ -29,9 +29,10 @@ from entgldb.messages.framing import frame
 from entgldb.messages.limits import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LINK_QUEUE_BYTES_MAX
 from entgldb.messages.local.actors import FrameIn, LinkDown, LinkUp
 from entgldb.messages.schema import Channel
+from entgldb.messages.secret import Secret
 from tests.unit.actors.tls.links_rig import BEAT, KEY, Node, bye, identity
 
-OTHER_KEY = bytes(32)
+OTHER_KEY = Secret(bytes(32))
 LONG_AGO = datetime(1971, 1, 1, tzinfo=UTC)
 Make = Callable[..., Node]
 
@@ -40,7 +41,7 @@ Make = Callable[..., Node]
 def make(tmp_path: Path) -> Iterator[Make]:
     nodes: list[Node] = []
 
-    def lan(node_id: str, key: bytes = KEY, now: datetime | None = None) -> Node:
+    def lan(node_id: str, key: Secret = KEY, now: datetime | None = None) -> Node:
         who = identity(tmp_path / node_id, node_id, key, now)
         node = Node(lambda loop: TlsLinks(loop, lan=who, listen="127.0.0.1:0"))
         nodes.append(node)

@@ -18,17 +18,18 @@ from entgldb.actors.tls import identity as tls
 from entgldb.actors.tls.certificates import authority, cluster_name, node_id_in
 from entgldb.actors.tls.identity import LanIdentity, ServerIdentity, classify, cloud_context
 from entgldb.messages.errors import ConfigError, ProtocolError, Reason
+from entgldb.messages.secret import Secret
 
-KEY, OTHER_KEY = bytes(range(32)), bytes(32)
+KEY, OTHER_KEY = Secret(bytes(range(32))), Secret(bytes(32))
 NOW = datetime.now(UTC)
 LONG_AGO = datetime(1971, 1, 1, tzinfo=UTC)
 
 
 def identity(
-    folder: Path, node_id: str = "lan-1", key: bytes = KEY, now: datetime | None = None
+    folder: Path, node_id: str = "lan-1", key: Secret = KEY, now: datetime | None = None
 ) -> LanIdentity:
     folder.mkdir(exist_ok=True)
-    (folder / "cluster.key").write_bytes(key)
+    (folder / "cluster.key").write_bytes(key.reveal())
     return LanIdentity.load(folder, folder / "cluster.key", node_id, now)
 
 
@@ -77,7 +78,7 @@ def test_a_cluster_key_has_32_bytes(tmp_path: Path, size: int) -> None:
     with pytest.raises(ConfigError, match=r"cluster\.key"):
         read_cluster_key(path)
     with pytest.raises(ConfigError, match="32 bytes"):
-        cluster_name(bytes(size))
+        cluster_name(Secret(bytes(size)))
 
 
 def test_an_unreadable_cluster_key_is_named(tmp_path: Path) -> None:

@@ -29,13 +29,13 @@ from entgldb.storage.log.read import LogReader
 from entgldb.storage.store import Store
 from tests.unit.actors.tls.links_rig import KEY, Node
 
-NEW = bytes(range(32, 64))
+NEW = Secret(bytes(range(32, 64)))
 NAME = cluster_name(KEY)
 OLD_ONLY, BOTH, NEW_ONLY = ClusterKeys((KEY,)), ClusterKeys((NEW, KEY), NAME), ClusterKeys((NEW,), NAME)
 Make = Callable[[str, ClusterKeys], Node]
 
 
-def key_id(key: bytes) -> str:
+def key_id(key: Secret) -> str:
     return ca_keys(ClusterKeys((key,)))[0].hex()
 
 
@@ -46,7 +46,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
     def lan(node_id: str, keys: ClusterKeys) -> Node:
         folder = tmp_path / node_id
         folder.mkdir(exist_ok=True)
-        (folder / "cluster.key").write_bytes(keys.content)
+        (folder / "cluster.key").write_bytes(keys.content.reveal())
         who = LanIdentity.load(folder, folder / "cluster.key", node_id)
         node = Node(lambda loop: TlsLinks(loop, lan=who, listen="127.0.0.1:0"))
         nodes.append(node)
@@ -68,7 +68,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
     ],
 )
 def test_two_nodes_meet_by_the_newest_key_that_both_hold(
-    make: Make, dials: ClusterKeys, answers: ClusterKeys, under: bytes
+    make: Make, dials: ClusterKeys, answers: ClusterKeys, under: Secret
 ) -> None:
     one, two = make("lan-1", dials), make("lan-2", answers)
     one.links.dial(two.address)
@@ -93,7 +93,7 @@ def test_a_running_node_takes_over_another_file_and_its_links_stay(make: Make, t
     shown = two.up().key
     for name in ("lan-1", "lan-2"):
         file = tmp_path / name / "cluster.key"
-        file.with_name("other").write_bytes(BOTH.content)
+        file.with_name("other").write_bytes(BOTH.content.reveal())
         file.with_name("other").replace(file)
     one.links.dial(two.address)
     two.expect(LinkUp, 2)
@@ -102,15 +102,15 @@ def test_a_running_node_takes_over_another_file_and_its_links_stay(make: Make, t
 
 
 def test_the_file_says_which_key_counts_and_the_name_stays() -> None:
-    assert cluster_keys(OLD_ONLY.content) == OLD_ONLY
+    assert cluster_keys(OLD_ONLY.content.reveal()) == OLD_ONLY
     moved = OLD_ONLY.followed_by(NEW, NAME)
-    assert cluster_keys(moved.content) == moved == BOTH
-    assert cluster_keys(moved.for_newcomer) == NEW_ONLY
+    assert cluster_keys(moved.content.reveal()) == moved == BOTH
+    assert cluster_keys(moved.for_newcomer.reveal()) == NEW_ONLY
     assert moved.followed_by(KEY, NAME).keys == (KEY, NEW)
     for number in range(2 * KEYS_MAX):
-        moved = moved.followed_by(bytes([number]) * 32, NAME)
-    assert len(cluster_keys(moved.content).keys) == KEYS_MAX
-    assert KEY.hex() not in repr(moved)
+        moved = moved.followed_by(Secret(bytes([number]) * 32), NAME)
+    assert len(cluster_keys(moved.content.reveal()).keys) == KEYS_MAX
+    assert all(form not in repr(moved) for form in (KEY.reveal().hex(), str(KEY.reveal())))
 
 
 @pytest.mark.parametrize("size", [0, 31, 33, 39, 41, 71, 40 + KEYS_MAX * 32, 41 + KEYS_MAX * 32])
@@ -120,7 +120,7 @@ def test_what_is_no_key_file_is_refused(size: int) -> None:
 
 
 def test_a_file_that_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
-    (tmp_path / "k").write_bytes(KEY)
+    (tmp_path / "k").write_bytes(KEY.reveal())
     file = KeyFile(tmp_path / "k")
     (tmp_path / "k").unlink()
     assert file.keys == OLD_ONLY
@@ -142,9 +142,9 @@ def test_a_writer_is_believed_and_attested_by_the_key_that_counts_alone() -> Non
 def test_a_secret_sealed_under_an_older_key_opens_while_that_is_held(tmp_path: Path) -> None:
     file, oauth2 = tmp_path / "k", OAuth2("https://a.example", "client")
     secrets = KeyedSecrets(str(file), NAME)
-    file.write_bytes(OLD_ONLY.content)
+    file.write_bytes(OLD_ONLY.content.reveal())
     sealed = OAuth2("https://a.example", "client", secrets.seal("cloud-1", oauth2, "hunter2"))
-    file.write_bytes(BOTH.content)
+    file.write_bytes(BOTH.content.reveal())
     assert secrets.resolve("cloud-1", sealed) == Secret("hunter2")
     assert secrets.matches("cloud-1", sealed, "hunter2")
     both = replace(sealed, previous_secret=sealed.client_secret, previous_until=1)
@@ -154,7 +154,7 @@ def test_a_secret_sealed_under_an_older_key_opens_while_that_is_held(tmp_path: P
     assert secrets.resolve("cloud-1", again.before) == Secret("hunter2")
     assert secrets.resealed("cloud-1", again) is None
     assert secrets.resealed("cloud-2", sealed) is None, "it is another peer's"
-    file.write_bytes(NEW_ONLY.content)
+    file.write_bytes(NEW_ONLY.content.reveal())
     assert secrets.resolve("cloud-1", again) == Secret("hunter2")
     with pytest.raises(SecretError, match="another cluster key"):
         secrets.resolve("cloud-1", sealed)

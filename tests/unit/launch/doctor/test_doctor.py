@@ -19,6 +19,7 @@ from entgldb.launch.cli.main import entgldb
 from entgldb.launch.doctor import clouds, machine, outside
 from entgldb.launch.doctor.outside import Place
 from entgldb.launch.node.init import Plan, init
+from entgldb.messages.secret import Secret
 from entgldb.storage.store import Store
 
 
@@ -111,7 +112,7 @@ def test_a_certificate_near_its_end_or_not_good_yet(
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1()).public_key()
     at = datetime.now(UTC) + timedelta(days=days)
-    leaf = issue(authority(b"k" * 32), "lan-1", key, at, at)
+    leaf = issue(authority(Secret(b"k" * 32)), "lan-1", key, at, at)
     (directory / "node.crt").write_bytes(leaf.public_bytes(Encoding.PEM))
     place = Place(directory)
     place.running = running

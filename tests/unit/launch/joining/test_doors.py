@@ -19,7 +19,7 @@ from entgldb.launch.joining.exchange import Admission, Host, JoinError, WrongCod
 from entgldb.messages.secret import Secret
 
 SECRET = Secret(b"\1\2\3\4\5")
-ADMISSION = Admission(bytes(32), "till-3", ())
+ADMISSION = Admission(Secret(bytes(32)), "till-3", ())
 
 
 def invited(
@@ -196,4 +196,4 @@ def test_a_guest_gets_the_key_that_counts_when_it_comes(tmp_path: Path) -> None:
     file = tmp_path / "cluster.key"
     for key in (bytes(32), bytes([1]) * 32):
         file.write_bytes(key)
-        assert admission(file, "till-3", ()).cluster_key == ClusterKeys((key,)).content
+        assert admission(file, "till-3", ()).cluster_key == ClusterKeys((Secret(key),)).content

@@ -20,7 +20,7 @@ from entgldb.messages.secret import Secret
 
 SECRET = Secret(b"\1\2\3\4\5")
 KEY = bytes(range(32))
-ADMISSION = Admission(KEY, "till-3", ("10.0.5.1:9000", "[fd00::1]:9001"))
+ADMISSION = Admission(Secret(KEY), "till-3", ("10.0.5.1:9000", "[fd00::1]:9001"))
 
 
 def met(

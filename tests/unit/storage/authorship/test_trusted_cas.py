@@ -7,17 +7,18 @@ from hashlib import sha256
 from entgldb.actors.cluster_key import ClusterKeys
 from entgldb.actors.tls.attestation import CaOfCluster
 from entgldb.actors.tls.certificates import cluster_name
+from entgldb.messages.secret import Secret
 from entgldb.storage.authorship.cluster_keys import CHAIN_MAX
 from entgldb.storage.store import Store
 
-FIRST = sha256(b"first").digest()
+FIRST = Secret(sha256(b"first").digest())
 NAME = cluster_name(FIRST)
 Chain = list[tuple[bytes, bytes]]
 
 
 def ca(number: int) -> CaOfCluster:
     """That of the key that the cluster has after so many others."""
-    keys = ClusterKeys((sha256(number.to_bytes(4)).digest() if number else FIRST,), NAME)
+    keys = ClusterKeys((Secret(sha256(number.to_bytes(4)).digest()) if number else FIRST,), NAME)
     return CaOfCluster(lambda: keys)
 
 
