@@ -2,13 +2,14 @@
 itself.
 
     {"NodeId", "Incarnation", "PublicKey", "FirstSeen", "Version", "Retired", "Keys", "Accepted", "Box",
-     "ClusterKey"}
+     "BoxProof", "ClusterKey"}
 
 ``Retired`` is the incarnation that ``retire-node`` has retired, or null: a node that comes back with another
 incarnation has rejoined. ``Keys`` has the keys of certificates that the node has shown (SHA-256 of the
 SubjectPublicKeyInfo, RFC 5280, in hex) and since when. One of them is pinned: see ``rules.members``.
 ``Accepted`` is the one that ``members --accept`` has put in its place. ``Box`` is the public key to which a
-new cluster key is sealed for the node (X25519, in hex), ``ClusterKey`` the id of the one that counts there.
+new cluster key is sealed for the node (X25519, in hex), ``BoxProof`` the public key of its certificates and
+its signature of the box (in hex), ``ClusterKey`` the id of the one that counts there.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def about_self(store: Store, now_ms: int, key: str = "", ring: KeyRing | None = 
     if key and not pinned_key(before):
         wanted["Keys"] = {key: now_ms}
     if ring is not None:
-        wanted |= {"Box": ring.box, "ClusterKey": ring.held()[0]}
+        proof = ring.proof(node_id, str(before.get("BoxProof", "")))
+        wanted |= {"Box": ring.box, "BoxProof": proof, "ClusterKey": ring.held()[0]}
     return None if wanted == before else _body(wanted)
 
 

@@ -175,6 +175,12 @@ class KeyRing(Protocol):
     def box(self) -> str:
         """The public half of the box, in hex: others seal to it."""
 
+    def proof(self, node_id: str, before: str) -> str:
+        """This node's own key and its word for the box; ``before`` where that is good still."""
+
+    def proves(self, proof: str, box: str, node_id: str, pinned: str) -> bool:
+        """Whether a node's own key, the one that is pinned for it, gave its word for a box."""
+
     def held(self) -> tuple[str, ...]:
         """The ids of the keys that are held; the one that counts here is the first."""
 

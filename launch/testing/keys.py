@@ -51,6 +51,11 @@ def id_of(key: Secret) -> str:
     return ca_keys(ClusterKeys((key,)))[0].hex()
 
 
+def proof_of(key: str, box: str, node_id: str) -> str:
+    """The word of a node's own key for a box; no simulated node makes up that of another."""
+    return sha256(f"{key} signs {box} of {node_id}".encode()).hexdigest()
+
+
 class VirtualRing:
     """Implements ``ports.KeyRing``. A sealed key is a text that only the owner of the box reads."""
 
@@ -62,6 +67,12 @@ class VirtualRing:
     def box(self) -> str:
         """Follows from the node's own key."""
         return sha256(f"box of {own_key(self._node)}".encode()).hexdigest()
+
+    def proof(self, node_id: str, before: str) -> str:
+        return proof_of(own_key(self._node), self.box, node_id)
+
+    def proves(self, proof: str, box: str, node_id: str, pinned: str) -> bool:
+        return proof == proof_of(pinned, box, node_id)
 
     def held(self) -> tuple[str, ...]:
         return tuple(id_of(key) for key in keys_of(self._node).keys)

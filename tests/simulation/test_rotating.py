@@ -262,7 +262,7 @@ def test_what_happens_to_those_who_had_not_heard(
     [
         (STORIES[0], KeyWatch, "admits", lambda watch, node_id, key, under: True),
         (STORIES[0], Rotation, "is_open", lambda key, waiting, expelled, now_ms: True),
-        (STORIES[1], keys, "known_outside", lambda store: False),
+        (STORIES[1], keys, "known_outside", lambda store, ring: False),
         (STORIES[1], Keys, "look", lambda looking, keeper, ctx: None),
         (STORIES[2], CaWitness, "hear", lambda witness, cluster, ca_key, successors: None),
         (STORIES[2], Rotation, "is_for", lambda key, node_id, shown: False),

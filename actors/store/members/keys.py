@@ -77,7 +77,7 @@ def new_key(keeper: Writer, ctx: Context, without: str = "") -> tuple[client.Wri
     key_id, key = ring.new()
     sealed = {}
     for name, node in members(store, {without, *store.expelled()}).items():
-        box, pinned = ring.box if name == own else box_of(node), pinned_key(node)
+        box, pinned = ring.box if name == own else box_of(ring, node), pinned_key(node)
         try:
             sealed[name] = {"Key": pinned, "Sealed": ring.seal(key, box, name) if box else ""}
         except ValueError:
@@ -99,21 +99,28 @@ def members(store: Store, out: Collection[str]) -> dict[str, Mapping[str, Json]]
     own, heard = node_of(store.origin), store.members()
     nodes = [node for node in read_documents(store, NODES) if not is_retired(node)]
     rows: dict[str, Mapping[str, Json]] = {own: {}}
-    rows |= {str(node["NodeId"]): node for node in nodes if pinned_key(node) or box_of(node)}
+    rows |= {str(node["NodeId"]): node for node in nodes if pinned_key(node) or _box(node)}
     rows = {name: node for name, node in rows.items() if name not in out}
     first = sorted(rows, key=lambda name: (name != own, not pinned_key(rows[name]), name not in heard, name))
     return {name: rows[name] for name in first[:MEMBERS_MAX]}
 
 
-def box_of(node: Mapping[str, Json]) -> str:
-    """To which a key is sealed for a node; empty: it has told none."""
+def box_of(ring: KeyRing, node: Mapping[str, Json]) -> str:
+    """To which a key is sealed for a node; empty: it has told none, or the key that is pinned for it has not
+    given its word: another member may have written there."""
+    box, proof, name = _box(node), str(node.get("BoxProof", "")), str(node.get("NodeId"))
+    return box if box and ring.proves(proof, box, name, pinned_key(node)) else ""
+
+
+def _box(node: Mapping[str, Json]) -> str:
     box = str(node.get("Box", ""))
     return box if BOX.fullmatch(box) else ""
 
 
 def tend_key(keeper: Writer, message: TendKey, ctx: Context) -> Message:
     """Make another key where one that is out has the present one; else seal the secrets of peers under it."""
-    writes = new_key(keeper, ctx) if wanting(keeper.store) else ()
+    ring = keeper.secrets.ring
+    writes = new_key(keeper, ctx) if ring is not None and wanting(keeper.store, ring) else ()
     writes = writes or tuple(
         client.Write(REMOTE_PEERS, peer.node_id, document(peer)) for peer in stale(keeper)
     )
@@ -147,7 +154,7 @@ class Keys:
         rotation, out = store.rotation(), store.expelled()
         key_id = "" if rotation is None else rotation.key_id
         sealed_before = [peer.node_id for peer in stale(keeper)]
-        another = wanting(store) and bool(chain_here(store, ring))
+        another = wanting(store, ring) and bool(chain_here(store, ring))
         seen = key_id, out, sealed_before, another
         if seen == self._seen or not (sealed_before or another):
             return
@@ -172,12 +179,12 @@ def stale(keeper: Writer) -> list[RemotePeer]:
     return found
 
 
-def wanting(store: Store) -> bool:
+def wanting(store: Store, ring: KeyRing) -> bool:
     """Whether another key is to be made unasked."""
-    return known_outside(store) or unsealed(store)
+    return known_outside(store, ring) or unsealed(store, ring)
 
 
-def known_outside(store: Store) -> bool:
+def known_outside(store: Store, ring: KeyRing) -> bool:
     """Whether the key that counts is known to one that was expelled.
 
     The first key is left once all can be given another: members that run an earlier release cannot.
@@ -185,15 +192,16 @@ def known_outside(store: Store) -> bool:
     out, rotation = store.expelled(), store.rotation()
     if rotation is None:
         own = node_of(store.origin)
-        return bool(out) and all(box_of(node) for name, node in members(store, out).items() if name != own)
+        others = [node for name, node in members(store, out).items() if name != own]
+        return bool(out) and all(box_of(ring, node) for node in others)
     return not out.isdisjoint({rotation.by, *rotation.sealed})
 
 
-def unsealed(store: Store) -> bool:
+def unsealed(store: Store, ring: KeyRing) -> bool:
     """Whether members had no box when the key was made, and each of them has one now."""
     rotation, here = store.rotation(), members(store, store.expelled())
     lacking = [] if rotation is None else rotation.lacking
-    boxes = [box_of(here[name]) for name in lacking if name in here]
+    boxes = [box_of(ring, here[name]) for name in lacking if name in here]
     return bool(boxes) and all(boxes)
 
 

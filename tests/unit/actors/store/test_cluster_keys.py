@@ -11,7 +11,7 @@ from entgldb.actors.cluster_key import KEYS_MAX, ClusterKeys
 from entgldb.actors.store.members.keys import OLDER_MAX, TEND_SECONDS
 from entgldb.actors.tls.attestation import CaOfCluster
 from entgldb.launch.testing.edges import VirtualSecrets
-from entgldb.launch.testing.keys import VirtualRing, id_of, keys_of, own_key
+from entgldb.launch.testing.keys import VirtualRing, id_of, keys_of, own_key, proof_of
 from entgldb.launch.testing.world import World
 from entgldb.messages.administration import ExpelNode, RotateKey
 from entgldb.messages.client import CommitDone, Refused, RequestId, Write
@@ -51,7 +51,8 @@ class Rig(Bench):
         """Another member tells of itself."""
         member = Holder(name)
         told = {"NodeId": name, "Incarnation": "2" * 32, "Keys": {own_key(member): 5}, **more}
-        told.setdefault("Box", VirtualRing(member, self.world).box)
+        box = told.setdefault("Box", VirtualRing(member, self.world).box)
+        told.setdefault("BoxProof", proof_of(own_key(member), str(box), name))
         self.put_system(NODES, {name: told})
 
     def put_system(self, collection: str, documents: dict[str, dict[str, Json]]) -> None:
@@ -315,6 +316,25 @@ def test_a_key_that_one_has_made_who_is_out_is_not_the_last_one() -> None:
     rotation = rig.store.rotation()
     assert rotation is not None
     assert rotation.by == "n1"
+
+
+def test_no_key_is_sealed_to_a_box_that_another_member_wrote_and_its_own_is_not_lost() -> None:
+    rig = Rig()
+    rig.row("n2")
+    forged = VirtualRing(Holder("x"), rig.world)
+    for proof in ("", proof_of(own_key(Holder("x")), forged.box, "n2")):
+        rig.row("n2", Box=forged.box, BoxProof=proof)
+        made = rig.rotate()["For"]["n2"]
+        assert made == {"Key": own_key(Holder("n2")), "Sealed": ""}, "it comes by the key before"
+    rotation = rig.store.rotation()
+    assert rotation is not None
+    assert rotation.lacking == ["n2"]
+    rig.row("n2")
+    rig.ask(NoteSelf())
+    rig.ctx.run(2 * TEND_SECONDS)
+    again = rig.store.rotation()
+    assert again is not None
+    assert again.sealed["n2"][1].startswith(VirtualRing(Holder("n2"), rig.world).box)
 
 
 JUNK = {
