@@ -30,6 +30,8 @@ class Authority:
         self.revoked = False
         """Whether it has told the clouds to take none of its tokens for now."""
         self.issued = 0
+        self.refused: set[str] = set()
+        """Client secrets that it does not take, or not yet."""
 
     def token(self, client_id: str) -> str:
         """A token that says who may use it until when."""
@@ -46,11 +48,17 @@ class VirtualTokens:
 
     def request(self, node_id: str, ticket: int, oauth2: OAuth2) -> None:
         world = self._authority.world
-        world.after(0.01 + world.random.random() * 0.1, self._answer, node_id, ticket, oauth2.client_id)
+        world.after(0.01 + world.random.random() * 0.1, self._answer, node_id, ticket, oauth2)
 
-    def _answer(self, node_id: str, ticket: int, client_id: str) -> None:
-        if self._authority.up:
-            token = self._authority.token(client_id)
+    def _answer(self, node_id: str, ticket: int, oauth2: OAuth2) -> None:
+        secret = oauth2.client_secret
+        if secret.startswith(SEALED):
+            secret = bytes.fromhex(secret.rpartition(":")[2]).decode()
+        if self._authority.up and secret in self._authority.refused:
+            word = Reason.AUTHORITY_REFUSED.value
+            self._deliver("gateway", TokenFailed(node_id, ticket, word, "invalid_client", 0.0, True))
+        elif self._authority.up:
+            token = self._authority.token(oauth2.client_id)
             self._deliver("gateway", TokenIssued(node_id, ticket, token, TOKEN_LIFE_SECONDS))
         else:
             word = Reason.AUTHORITY_UNREACHABLE.value
