@@ -159,6 +159,7 @@ class CloudLink:
         self._ticket = 0
         other = self._secrets.second(self.oauth2, ctx) if message.by_client else None
         if other is not None:
+            self._means.count(known_reason(message.reason, Reason.AUTHORITY_ERROR))
             self._warn("its new client secret is refused; the one before is used", ctx)
             self._ask(other, ctx)
             return

@@ -51,7 +51,8 @@ def pages() -> Iterator[tuple[str, str]]:
     # the whole command line, whose part this is
     from entgldb.launch.cli.main import entgldb
 
-    yield from _pages(entgldb, click.Context(entgldb, info_name="entgldb"))
+    # as the program makes it: a command keeps the options for help of the first context that asks for them
+    yield from _pages(entgldb, click.Context(entgldb, info_name="entgldb", **entgldb.context_settings))
 
 
 def _pages(command: click.Command, ctx: click.Context) -> Iterator[tuple[str, str]]:

@@ -69,6 +69,13 @@ def test_the_pages_are_written(
     assert run(entgldb, ["man", "nonsense"]) == 3
 
 
+def test_a_page_has_each_option_whatever_was_asked_before() -> None:
+    # a process of its own: others have asked the verbs of this one for help
+    command = [sys.executable, "-m", "entgldb", "man", "service", "install"]
+    told = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert ".B \\-h, \\-\\-help" in told.stdout
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_gets_its_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(entgldb, ["completion", shell]) == 0

@@ -59,6 +59,7 @@ def test_while_the_new_one_is_refused_the_one_before_is_used_and_the_new_one_tri
     rig.reconfigure(changing(rig))
     rig.refuse("authority-refused", by_client=True)
     assert asked(rig) == ["env:S", "env:NEW", "env:S"]
+    assert rig.gateway.counts["authority-refused"] == 1
     rig.issue(9000.0)
     assert rig.row()["secret"] == "previous"
     keep_alive(rig, link, TRY_AGAIN_SECONDS + 1)
