@@ -111,7 +111,8 @@ def text(body: dict[str, Any], wrong: list[str]) -> str:
     for link in gateway.get("links") or []:
         reason = f" ({link['reason']})" if link.get("reason") else ""
         limit = f", {rate}" if (rate := told(link.get("max_rate"))) else ""
-        state = f"{link.get('state')}{reason}, {_lag(link)}{limit}"
+        secret = {"new": ", new secret", "previous": ", by the secret before"}.get(link.get("secret"), "")
+        state = f"{link.get('state')}{reason}, {_lag(link)}{limit}{secret}"
         lines.append(f"cloud     {link.get('node_id')} {link.get('address')} {state}")
     for row in ((body.get("oplog") or {}).get("verify") or {}).get("peers") or []:
         at_ms = row.get("at_ms")

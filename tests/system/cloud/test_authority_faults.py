@@ -118,6 +118,21 @@ def test_what_is_no_fault_leaves_the_link_working(trial: Trial, change: dict[str
     trial.cluster.control(delay_s=0)
 
 
+def test_a_secret_changes_over_though_the_server_hears_of_it_later(trial: Trial) -> None:
+    """The link stays: by the one before, then by the new one."""
+    trial.is_well()
+    (peer,) = trial.member.peers.get_all_remote_peers()
+    assert peer.oauth2 is not None
+    since = trial.link["since"]
+    trial.member.peers.rotate_secret(peer.node_id, "another-secret")
+    eventually(lambda: trial.link["secret"] == "previous", "the one before is used")
+    trial.lan_is_untouched()
+    trial.cluster.control(client={"id": peer.oauth2.client_id, "secret": "another-secret"})
+    eventually(lambda: trial.link["secret"] == "new", "the new one is used")
+    assert (trial.link["state"], trial.link["since"]) == ("connected", since)
+    trial.is_well()
+
+
 def test_nodes_that_sign_for_themselves_need_no_secret(trial: Trial) -> None:
     """Each has its own key; the replicated list holds nothing that lets anybody in."""
     cluster = trial.cluster

@@ -156,6 +156,18 @@ def test_status_complains_about_what_needs_attention() -> None:
     assert len(complaints(ill)) == 4
 
 
+@pytest.mark.parametrize(
+    ("secret", "ending"),
+    [("", "out ?"), ("new", ", new secret"), ("previous", ", by the secret before")],
+)
+def test_status_says_by_which_secret_a_link_goes_on_while_it_changes_over(secret: str, ending: str) -> None:
+    link = {"node_id": "c", "address": "h:1", "state": "connected", "secret": secret}
+    (line,) = (
+        one for one in text({"role": "lan", "gateway": {"links": [link]}}, []).splitlines() if "h:1" in one
+    )
+    assert line.endswith(ending)
+
+
 def test_status_of_every_node_says_what_is_wrong_with_the_clusters_cloud_links() -> None:
     told = {
         "gateway": "lan-1",
