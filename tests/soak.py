@@ -39,7 +39,7 @@ MUTATED_FRAMES: Final = 1_000_000
 GENERATED: Final = {
     "ENTGLDB_HTTP_CASES": ("tests/unit/web/test_openapi.py", 10_000),
     "ENTGLDB_QUERY_CASES": ("tests/unit/storage/documents/test_query_oracle.py", 20_000),
-    "ENTGLDB_POSTGRES_KILLS": ("tests/unit/storage/postgres/test_trips.py", 10),
+    "ENTGLDB_POSTGRES_KILLS": ("tests/unit/storage/postgres/test_trips.py", 6),
     "ENTGLDB_FLOOD": ("tests/system/process/test_flood.py", 2_000),
 }
 """Requests, queries, deaths of a server, strangers, once: variable -> tests, and how many cases they have."""

@@ -20,6 +20,8 @@ class DatabaseFault(sqlite3.OperationalError):
 
     code = ErrorCode.INTERNAL
     hint = ""
+    undone = False
+    """Whether it is known that the transaction that met it is undone."""
 
 
 def translated(fault: sqlite3.Error | UnicodeDecodeError, where: str) -> EntglError:

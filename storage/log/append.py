@@ -25,9 +25,8 @@ _CURRENT: Final = (
 )
 TOGETHER: Final = 64
 """Versions looked up by one statement."""
-_CURRENT_OF_MANY: Final = _CURRENT.replace("SELECT ", "SELECT d.key, ", 1).replace(
-    "d.key = ?", f"d.key IN ({', '.join('?' * TOGETHER)})"
-)
+_CURRENT_OF_ANY: Final = _CURRENT.replace("SELECT ", "SELECT d.key, ", 1).replace("d.key = ?", "d.key IN (?)")
+_CURRENT_OF_MANY: Final = _CURRENT_OF_ANY.replace("(?)", f"({', '.join('?' * TOGETHER)})")
 """A row with hlc 0 is what a snapshot left of a key that is gone, for the change feed alone."""
 _BODY: Final = "SELECT body FROM _entgldb_documents WHERE collection = ? AND key = ?"
 _LOG: Final = (
@@ -66,8 +65,10 @@ TIDY_ROWS: Final = 2_000
 class Far(Protocol):
     """A connection each of whose answers takes a while: it is asked once."""
 
-    def execute_each(self, sql: str, parameters: Sequence[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
-        """The rows that the statement gives for each, in order."""
+    def execute_any(
+        self, sql: str, parameters: Sequence[Any], texts: Sequence[str]
+    ) -> Iterable[tuple[Any, ...]]:
+        """The rows that a statement with ``IN (?)`` as its last parameter gives for any of many texts."""
 
 
 class Batch:
@@ -113,13 +114,8 @@ class Batch:
             return
         known.update(dict.fromkeys(missing))
         for collection, group in groupby(sorted(missing), key=itemgetter(0)):
-            keys = [key for _, key in group]
-            parts = [keys[start : start + TOGETHER] for start in range(0, len(keys), TOGETHER)]
-            # the same key again is found once: one statement for every number of keys
-            asked = [(collection, *part, *part[-1:] * (TOGETHER - len(part))) for part in parts]
-            for key, origin, seq, hlc, live, merged in _rows_of_each(
-                self.connection, _CURRENT_OF_MANY, asked
-            ):
+            rows = _current_of(self.connection, collection, [key for _, key in group])
+            for key, origin, seq, hlc, live, merged in rows:
                 known[collection, key] = Current(origin, seq, hlc, live == 1, merged == 1)
 
     def text(self, place: tuple[str, str]) -> str | None:
@@ -396,12 +392,16 @@ def _effect(log: Sequence[Sequence[Any]]) -> Rows:
     return Rows(log[-1][0], clock, grew, len(log), size)
 
 
-def _rows_of_each(
-    connection: sqlite3.Connection, sql: str, parameters: Sequence[Sequence[Any]]
+def _current_of(
+    connection: sqlite3.Connection, collection: str, keys: list[str]
 ) -> Iterator[tuple[Any, ...]]:
-    """The rows that a statement gives for each set of parameters, in order. Nothing is written meanwhile."""
+    """The rows of ``_CURRENT_OF_ANY`` for many keys. Nothing is written meanwhile."""
     if isinstance(connection, Far):
-        yield from connection.execute_each(sql, parameters)
+        yield from connection.execute_any(_CURRENT_OF_ANY, (collection,), keys)
         return
-    for one in parameters:
-        yield from connection.execute(sql, one)
+    for start in range(0, len(keys), TOGETHER):
+        part = keys[start : start + TOGETHER]
+        # the same key again is found once: one statement for every number of keys
+        yield from connection.execute(
+            _CURRENT_OF_MANY, (collection, *part, *part[-1:] * (TOGETHER - len(part)))
+        )

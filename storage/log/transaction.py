@@ -9,7 +9,7 @@ from typing import Final
 
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.storage.authorship.signing import Signing
-from entgldb.storage.file.faults import translated
+from entgldb.storage.file.faults import DatabaseFault, translated
 from entgldb.storage.file.state import Moment, State
 from entgldb.storage.log import requests
 from entgldb.storage.log.append import Batch
@@ -115,7 +115,8 @@ class Transaction:
             if isinstance(fault, sqlite3.Error):
                 failed = translated(fault, "the commit failed")
                 # a commit whose fsync failed may yet be found in the WAL by the next start
-                failed.definite = not committing or failed.code not in _UNKNOWN
+                undone = isinstance(fault, DatabaseFault) and fault.undone
+                failed.definite = not committing or failed.code not in _UNKNOWN or undone
                 raise failed from fault
             raise
 

@@ -2,7 +2,8 @@
 
 A group begins by locking the tenant's row: rows are read and numbered behind it alone, so the order of
 commits is the order of numbers, without gaps. The row is written last. A read outside of a group is one
-transaction, and one round trip.
+transaction, and one round trip. Within a group a statement that changes rows waits until an answer is
+needed, and goes in that round trip, in order; at a savepoint none waits.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 import psycopg
 
@@ -19,7 +21,8 @@ from entgldb.messages.errors import EntglError, ErrorCode, UnavailableError
 from entgldb.storage.file.faults import DatabaseFault
 from entgldb.storage.postgres.server import SET, SET_TO_WRITE, Line, PostgresFault, Server, refusals
 from entgldb.storage.postgres.tables import STAGED_READ, on_postgres, tables
-from entgldb.storage.postgres.translate import Rows, Translated, translate
+from entgldb.storage.postgres.translate import Rows, Translated, of_any, translate
+from entgldb.storage.postgres.values import Array, as_stored, given_to, stored, stored_as_bytes
 
 _LOCK: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1 AND state = 'active' FOR UPDATE"
 """So a process that has not heard yet that a tenant is shut cannot write it any more."""
@@ -33,6 +36,10 @@ PAGE_ROWS: Final = 1_000
 """Rows of a long read that are here at one time."""
 ARRAY_ROWS: Final = 1_000
 """Rows that are written by one statement."""
+WAITING_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of statements that wait for the next round trip."""
+_ROW_BYTES: Final = 1_024
+"""One row counts as so many, among them."""
 _NOTHING: Final = ("CREATE VIEW ", "DROP VIEW ", "DROP TABLE IF EXISTS temp.", "PRAGMA shrink_memory")
 """A file has views, for people who look into it, and pages in memory; ``CREATE TEMP TABLE`` empties a table
 here."""
@@ -43,14 +50,35 @@ class ReplacedError(UnavailableError, DatabaseFault):
 
 
 class Cursor:
-    """The rows of one statement, all of them here."""
+    """The answer to one statement; its rows are all here."""
 
     def __init__(
-        self, rows: Iterable[tuple[Any, ...]] = (), rowcount: int = -1, lastrowid: int | None = None
+        self,
+        rows: Iterable[tuple[Any, ...]] = (),
+        rowcount: int = -1,
+        settle: Callable[[], None] | None = None,
     ) -> None:
+        """``settle`` has a statement that waits carried out."""
         self._rows = iter(rows)
-        self.rowcount = rowcount
-        self.lastrowid = lastrowid
+        self._settle = settle
+        self._told: tuple[int, int | None] = rowcount, None
+
+    @property
+    def rowcount(self) -> int:
+        return self._answer()[0]
+
+    @property
+    def lastrowid(self) -> int | None:
+        return self._answer()[1]
+
+    def tell(self, rowcount: int, lastrowid: int | None) -> None:
+        """The statement was carried out."""
+        self._settle, self._told = None, (rowcount, lastrowid)
+
+    def _answer(self) -> tuple[int, int | None]:
+        if self._settle is not None:
+            self._settle()
+        return self._told
 
     def fetchone(self) -> Any:
         return next(self._rows, None)
@@ -65,6 +93,17 @@ class Cursor:
         self._rows = iter(())
 
 
+class _Waiting(NamedTuple):
+    """A statement that changes rows and was not sent yet."""
+
+    sql: str
+    given: Sequence[Any]
+    numbers: bool = False
+    counts: bool = True
+    """Whether its rows have still to be counted."""
+    cursor: Cursor | None = None
+
+
 class Connection:
     """One tenant's."""
 
@@ -73,7 +112,9 @@ class Connection:
         self.server = server
         self._alone_there = alone
         self.tenant = tenant
-        self.total_changes = 0
+        self._changes = 0
+        self._waiting: list[_Waiting] = []
+        self._waiting_bytes = 0
         self.seen: int | None = None
         """The version of the tenant's row when this connection last saw it; None: nothing is known of it."""
         self.begun: Callable[[], None] = lambda: None
@@ -94,6 +135,12 @@ class Connection:
     def in_transaction(self) -> bool:
         return self._held is not None
 
+    @property
+    def total_changes(self) -> int:
+        if any(one.counts for one in self._waiting):
+            self._ask()
+        return self._changes
+
     def set_trace_callback(self, callback: Callable[[str], object] | None) -> None:
         """Have each statement told before it is carried out."""
         self._traced = callback
@@ -108,7 +155,7 @@ class Connection:
         if self._staged is not None and self._held is None and "staged." in sql:
             return Cursor(self._staged.execute(sql.replace("staged.", "main.")).fetchall())
         known = translate(sql)
-        given = [self.tenant, *_given(known, parameters)]
+        given = [self.tenant, *given_to(known, parameters)]
         if self._held is None:
             if known.changes:
                 with self._alone():
@@ -117,10 +164,11 @@ class Connection:
                 return self._read(known, given)
         if self._version is None:
             return Cursor(self._streamed(self._held, known, given))
-        with refusals():
-            self.server.trips += 1
-            found = self._held.execute(known.sql, given)
-        return self._result(known, found)
+        if known.returns:
+            return self._result(known, self._ask((known.sql, given)))
+        cursor = Cursor(settle=self._ask)
+        self._later(_Waiting(known.sql, given, known.numbers, cursor=cursor))
+        return cursor
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> Cursor:
         """As ``execute`` for each of the rows; many go in one statement where that does the same."""
@@ -128,33 +176,23 @@ class Connection:
         if self._held is None:
             with self._alone():
                 return self.executemany(sql, rows)
-        waiting = [_given(known, row) for row in rows]
-        if not waiting:
-            return Cursor()
         if known.rows is None:
-            with refusals(), self._held.cursor() as cursor:
-                self.server.trips += 1
-                cursor.executemany(known.sql, [[self.tenant, *row] for row in waiting])
-                self.total_changes += cursor.rowcount
-        else:
-            for start in range(0, len(waiting), ARRAY_ROWS):
-                self._write_many(known.rows, waiting[start : start + ARRAY_ROWS])
+            for row in rows:
+                self._later(_Waiting(known.sql, [self.tenant, *given_to(known, row)]))
+            return Cursor()
+        every = [*rows]
+        for start in range(0, len(every), ARRAY_ROWS):
+            self._write_many(known, known.rows, every[start : start + ARRAY_ROWS])
         return Cursor()
 
-    def execute_each(self, sql: str, parameters: Sequence[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
-        """The rows that a statement which reads gives for each, in order: one round trip."""
+    def execute_any(self, sql: str, parameters: Sequence[Any], texts: Sequence[str]) -> Cursor:
+        """As ``execute`` of a statement which reads and ends by ``IN (?)``, for any of many texts."""
+        known = of_any(sql)
+        given = [self.tenant, *parameters, Array.of("TEXT", texts)]
         if self._held is None:
-            yield from (row for one in parameters for row in self.execute(sql, one))
-            return
-        known = translate(sql)
-        with refusals():
-            self.server.trips += 1
-            with self._held.pipeline():
-                found = [
-                    self._held.execute(known.sql, [self.tenant, *_given(known, one)]) for one in parameters
-                ]
-            for one in found:
-                yield from self._result(known, one)
+            with refusals():
+                return self._read(known, given)
+        return self._result(known, self._ask((known.sql, given)))
 
     def look(self) -> None:
         """Within a read: call ``begun`` where the row is not as this connection saw it last."""
@@ -182,15 +220,51 @@ class Connection:
 
     # --- statements of rows ----------------------------------------------------------------------
 
-    def _write_many(self, how: Rows, rows: list[Sequence[Any]]) -> None:
+    def _write_many(self, known: Translated, how: Rows, rows: list[Sequence[Any]]) -> None:
         if how.key:
             # the last of several rows of one key is what would stand
-            rows = list({tuple(row[one] for one in how.key): row for row in rows}.values())
-        assert self._held is not None
-        arrays = [_of_one_type([row[column] for row in rows]) for column in how.columns]
+            rows = list(dict(zip(map(itemgetter(*how.key), rows), rows, strict=True)).values())
+        arrays = []
+        for place, kind in how.columns:
+            column = [row[place] for row in rows]
+            if place in known.texts:
+                column = [*map(stored, column)]
+            elif place in known.blobs:
+                column = [*map(stored_as_bytes, column)]
+            arrays.append(Array.of(kind, column))
+        if how.writes_each:
+            self._changes += len(rows)
+        waiting = _Waiting(how.sql, [self.tenant, *arrays], counts=not how.writes_each)
+        self._later(waiting, sum(map(len, arrays)))
+
+    def _later(self, one: _Waiting, size: int = _ROW_BYTES) -> None:
+        """Have a statement wait for the next round trip."""
+        self._waiting.append(one)
+        self._waiting_bytes += size
+        if self._waiting_bytes > WAITING_BYTES_MAX:
+            self._ask()
+
+    def _ask(self, *statements: tuple[str, Sequence[Any]]) -> Any:
+        """All that waits, then these statements, in one round trip; what the last of them gave."""
+        held, waiting = self._held, self._waiting
+        assert held is not None
+        self._waiting, self._waiting_bytes = [], 0
+        if not waiting and not statements:
+            return None
         with refusals():
             self.server.trips += 1
-            self.total_changes += self._held.execute(how.sql, [self.tenant, *arrays]).rowcount
+            if not waiting and len(statements) == 1:
+                return held.execute(*statements[0])
+            with held.pipeline():
+                done = [held.execute(one.sql, one.given) for one in waiting]
+                asked = [held.execute(*one) for one in statements]
+        for one, found in zip(waiting, done, strict=True):
+            if one.counts:
+                self._changes += found.rowcount
+            if one.cursor is not None:
+                row = found.fetchone() if one.numbers else None
+                one.cursor.tell(found.rowcount, row[0] if row else None)
+        return asked[-1] if asked else None
 
     def _read(self, known: Translated, given: list[Any]) -> Cursor:
         """A transaction of one statement, in one round trip."""
@@ -216,16 +290,14 @@ class Connection:
             cursor.itersize = PAGE_ROWS
             cursor.execute(known.sql, given)
             for row in cursor:
-                yield _as_stored(row, known) if known.as_bytes or known.marked else row
+                yield as_stored(row, known) if known.as_bytes or known.marked else row
 
     def _result(self, known: Translated, found: psycopg.Cursor[Any]) -> Cursor:
         rows = found.fetchall() if found.description else []
         if known.changes:
-            self.total_changes += found.rowcount
-            if known.numbers:
-                return Cursor((), found.rowcount, rows[0][0] if rows else None)
+            self._changes += found.rowcount
         if known.as_bytes or known.marked:
-            rows = [_as_stored(row, known) for row in rows]
+            rows = [as_stored(row, known) for row in rows]
         return Cursor(rows, found.rowcount)
 
     @contextmanager
@@ -262,7 +334,7 @@ class Connection:
         if row is None:
             self._rollback()
             raise EntglError(f"PostgreSQL has no active tenant {self.tenant}", code=ErrorCode.NOT_FOUND)
-        self._version, self._changed = row[0], self.total_changes
+        self._version, self._changed = row[0], self._changes
         if self.server.went_back(self.tenant, row[0]):
             self._rollback()
             raise ReplacedError(f"tenant {self.tenant} is older on PostgreSQL than it was")
@@ -275,33 +347,33 @@ class Connection:
         return Cursor()
 
     def _commit(self, _sql: str, _: object) -> Cursor:
-        held, version = self._held, self._version
-        assert held is not None
+        version = self._version
         if version is not None and self._staged is not None:
             self._forget_staged()
-        changed = version is not None and self.total_changes != self._changed
         new = 0 if version is None else _next(version)
+        # it may be in the database although it fails
+        before, self.seen = self.seen, None
         try:
-            with refusals():
-                self.server.trips += 1
-                with held.pipeline():
-                    if changed:
-                        held.execute(_UNLOCK, [self.tenant, new])
-                    held.execute("COMMIT")
+            changed = version is not None and self._has_changed()
+            unlock = [(_UNLOCK, [self.tenant, new])] if changed else []
+            _check_committed(self._ask(*unlock, ("COMMIT", ())))
         except BaseException:
-            # the transaction may be in the database all the same
-            self.seen = None
-            held.close()
+            self._rollback()
             raise
-        finally:
-            self._let_go()
+        self._let_go()
+        self.seen = before
         if changed:
             self.seen = self.server.newest[self.tenant] = new
         return Cursor()
 
+    def _has_changed(self) -> bool:
+        # a count that is not known costs a trip
+        return self._changes != self._changed or self.total_changes != self._changed
+
     def _rollback(self, sql: str = "ROLLBACK", _: object = ()) -> Cursor:
         held = self._held
         assert held is not None
+        self._waiting, self._waiting_bytes = [], 0
         if sql != "ROLLBACK":
             return self._raw(sql, ())
         if self._read_anew:
@@ -335,10 +407,7 @@ class Connection:
         self.server.give_back(held)
 
     def _raw(self, sql: str, _: object) -> Cursor:
-        assert self._held is not None
-        with refusals():
-            self.server.trips += 1
-            self._held.execute(sql)
+        self._ask((sql, ()))
         return Cursor()
 
     # --- what a file has otherwise ----------------------------------------------------------------
@@ -354,10 +423,8 @@ class Connection:
         return Cursor()
 
     def _empty(self, table: str) -> Cursor:
-        assert self._held is not None
-        with refusals():
-            self.server.trips += 1
-            self._held.execute(f"DELETE FROM {table} WHERE tenant = $1", [self.tenant])  # noqa: S608 -- of ours
+        sql = f"DELETE FROM {table} WHERE tenant = $1"  # noqa: S608 -- of ours
+        self._later(_Waiting(sql, [self.tenant], counts=False))
         return Cursor()
 
     def _attach(self, _sql: str, parameters: Sequence[str]) -> Cursor:
@@ -404,60 +471,11 @@ _SPECIAL: Final[dict[str, Callable[[Connection, str, Any], Cursor]]] = {
 }
 
 
+def _check_committed(found: psycopg.Cursor[Any]) -> None:
+    """PostgreSQL answers ROLLBACK to COMMIT, and no error, where a statement had failed before."""
+    if found.statusmessage != "COMMIT":
+        raise PostgresFault(psycopg.OperationalError("the transaction had failed before"))
+
+
 def _next(version: int) -> int:
     return ((version >> _RANDOM_BITS) + 1 << _RANDOM_BITS) + secrets.randbits(_RANDOM_BITS)
-
-
-def _of_one_type(column: list[Any]) -> list[Any]:
-    """The values of a column, of which truths are numbers."""
-    return [int(one) if isinstance(one, bool) else one for one in column] if True in column else column
-
-
-def _given(known: Translated, parameters: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
-    """The parameters in order, those that go into text as text can be."""
-    if known.names is not None:
-        assert isinstance(parameters, Mapping)
-        return [parameters[name] for name in known.names]
-    assert isinstance(parameters, Sequence)
-    if not known.texts and not known.blobs:
-        return parameters
-    given = list(parameters)
-    for place in known.texts:
-        given[place] = stored(given[place])
-    for place in known.blobs:
-        given[place] = stored_as_bytes(given[place])
-    return given
-
-
-def stored(value: Any) -> Any:
-    """A value as a column of text holds it: bytes, and text with NUL, as hexadecimal digits."""
-    if isinstance(value, bytes):
-        return "\\x" + value.hex()
-    if isinstance(value, str) and ("\x00" in value or value.startswith("\\")):
-        return "\\t" + value.encode().hex()
-    return value
-
-
-def stored_as_bytes(value: Any) -> Any:
-    """A value as a column of bytes holds it: ``read`` tells it from a text that was copied there."""
-    return f"\\x{value.hex()}".encode() if isinstance(value, bytes) and value.startswith(b"\\") else value
-
-
-def read(value: Any) -> Any:
-    """The value that ``stored`` or ``stored_as_bytes`` had got."""
-    if isinstance(value, bytes):
-        return bytes.fromhex(value[2:].decode()) if value.startswith(b"\\") else value
-    if isinstance(value, str) and value.startswith("\\"):
-        found = bytes.fromhex(value[2:])
-        return found if value[1] == "x" else found.decode()
-    return value
-
-
-def _as_stored(row: tuple[Any, ...], known: Translated) -> tuple[Any, ...]:
-    made = list(row)
-    for place in known.marked:
-        made[place] = read(made[place])
-    for place in known.as_bytes:
-        value = read(made[place])
-        made[place] = value.encode() if isinstance(value, str) else value
-    return tuple(made)

@@ -17,11 +17,11 @@ from typing import Any, Final
 import psycopg
 from psycopg import pq
 from psycopg.abc import PQGen
-from psycopg.types.array import ListBinaryDumper
 from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
 from entgldb.messages.errors import ConfigError, EntglError, ErrorCode, UnavailableError
 from entgldb.storage.file.faults import DatabaseFault
+from entgldb.storage.postgres.values import Array, ArrayDumper
 
 CONNECTIONS_MAX: Final = 8
 """Connections of one process: transactions that are open at one time, and one more."""
@@ -54,6 +54,7 @@ SET_TO_WRITE: Final = (
 _FULL: Final = "53100"
 _WAITS: Final = ("40001", "40P01", "55P03")
 """Somebody else was first: a lock, or a transaction that CockroachDB wants anew."""
+_UNKNOWN: Final = "40003"
 _LOST: Final = ("08", "53", "57", "58")
 """Classes of what happens to a server, and not because of a statement."""
 _STATES: Final = ("25006", "25P03", "25P04", "XX001", "XX002")
@@ -73,6 +74,7 @@ class PostgresFault(DatabaseFault):
     def __init__(self, fault: psycopg.Error, code: ErrorCode = ErrorCode.INTERNAL, hint: str = "") -> None:
         super().__init__(f"PostgreSQL: {str(fault).strip() or type(fault).__name__}")
         self.code, self.hint = code, hint
+        self.undone = fault.diag.severity_nonlocalized == "ERROR" and fault.sqlstate != _UNKNOWN
 
 
 class GoneError(UnavailableError, PostgresFault):
@@ -175,8 +177,7 @@ class Server:
         for dumper in (Int8BinaryDumper, Int8Dumper):
             connection.adapters.register_dumper(int, dumper)
         connection.adapters.register_dumper(bool, _TruthDumper)
-        # as they are, instead of as text in which bytes are escaped: half the time
-        connection.adapters.register_dumper(list, ListBinaryDumper)
+        connection.adapters.register_dumper(Array, ArrayDumper)
         connection.prepared_max = PREPARED_MAX
         self.identity = _identity_of(connection) or self.identity
         self._used += 1

@@ -24,6 +24,7 @@ _HINTS: Final = re.compile(r" (INDEXED BY \w+|NOT INDEXED)\b")
 """Which index to take: the planner of PostgreSQL decides that by itself."""
 _PLACED: Final = re.compile(r"'[^']*'|\?(\d*)")
 """Texts, in which nothing is meant, and parameters."""
+_ONE_OF: Final = re.compile(r"IN \((\$\d+)\)")
 _CACHED_MAX: Final = 4_000
 _TRUTHS: Final = (exp.Predicate, exp.Connector, exp.Not, exp.Is)
 _MARKED: Final = ("body", "value")
@@ -34,10 +35,12 @@ class Rows(NamedTuple):
     """How many rows of parameters are written by one statement."""
 
     sql: str
-    columns: tuple[int, ...]
-    """Of a row the parameters that the statement takes, each as one array."""
+    columns: tuple[tuple[int, str], ...]
+    """Of a row the parameters that the statement takes, each as one array, and their types."""
     key: tuple[int, ...]
     """Of a row the parameters that must not be twice in one statement; empty where they may."""
+    writes_each: bool
+    """Whether no row is passed by."""
 
 
 class Translated(NamedTuple):
@@ -59,11 +62,23 @@ class Translated(NamedTuple):
     """Whether the result is the number that the row got."""
     rows: Rows | None
 
+    @property
+    def returns(self) -> bool:
+        """Whether it gives rows."""
+        return not self.changes or (" RETURNING " in self.sql and not self.numbers)
+
 
 @lru_cache(maxsize=_CACHED_MAX)
 def translate(sql: str) -> Translated:
     """Raises EntglError ``unsupported`` for what has no place on PostgreSQL."""
     return _Statement(sql).translated()
+
+
+@lru_cache(maxsize=_CACHED_MAX)
+def of_any(sql: str) -> Translated:
+    """The same for a statement whose last parameter, in ``IN (?)``, is an array of texts."""
+    known = translate(sql)
+    return known._replace(sql=_ONE_OF.sub(r"= ANY(CAST(\1 AS TEXT[]))", known.sql))
 
 
 class _Statement:
@@ -358,9 +373,10 @@ class _Statement:
         select = _text(many.expression)
         conflict = many.args.get("conflict")
         keys = [one.name for one in conflict.args.get("conflict_keys") or ()] if conflict is not None else []
-        order = [parameters[one] - 2 for one in parameters]
+        order = tuple((number - 2, table.columns[one]) for one, number in parameters.items())
         key = tuple(parameters[one] - 2 for one in keys if one in parameters)
-        return Rows(sql.replace(select, f"{select} FROM {source}", 1), tuple(order), key)
+        made = sql.replace(select, f"{select} FROM {source}", 1)
+        return Rows(made, order, key, "DO NOTHING" not in made)
 
 
 def _known(table: exp.Table, sql: str) -> Table:

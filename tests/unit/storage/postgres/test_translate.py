@@ -11,7 +11,7 @@ from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.storage.postgres import constructs
 from entgldb.storage.postgres.schema import statements
 from entgldb.storage.postgres.tables import tables
-from entgldb.storage.postgres.translate import translate
+from entgldb.storage.postgres.translate import of_any, translate
 
 
 def test_each_table_that_is_read_is_that_of_the_tenant() -> None:
@@ -79,6 +79,13 @@ def test_a_row_gets_its_number_by_a_select() -> None:
     assert made.numbers
     with pytest.raises(EntglError, match="among VALUES"):
         translate("INSERT INTO _entgldb_ended (origin, seq) VALUES (?, (SELECT 1))")
+
+
+def test_a_list_of_texts_is_one_array() -> None:
+    """CockroachDB, YugabyteDB and Citus compare with any element of an array, too."""
+    made = of_any("SELECT key FROM _entgldb_documents WHERE collection = ? AND key IN (?) AND hlc > 0")
+    assert "key = ANY(CAST($3 AS TEXT[])) AND hlc > 0" in made.sql
+    assert made.returns
 
 
 def test_the_list_of_constructs_is_what_was_read_about() -> None:

@@ -127,10 +127,10 @@ def test_entries_of_another_come_whole_or_not_at_all(there: Behind, giver: Store
     assert lost_at_every_trip(there, again, rows_of(there), answered=answered) == TRIPS
 
 
-TRIPS: Final = 5
+TRIPS: Final = 3
 """Of a group of entries of another writer."""
 KILLS: Final = int(os.environ.get("ENTGLDB_POSTGRES_KILLS", "2"))
-"""Deaths of a server, of the ten there are: before and after each trip."""
+"""Deaths of a server, of the six there are: before and after each trip."""
 
 
 @pytest.mark.slow
@@ -163,4 +163,4 @@ def test_a_request_that_is_repeated_is_done_once(there: Behind, *, answered: boo
                 there.store.write(request, writes, NOW)
 
     write(0)
-    assert lost_at_every_trip(there, write, rows_of(there), answered=answered) >= TRIPS - 1
+    assert lost_at_every_trip(there, write, rows_of(there), answered=answered) >= TRIPS

@@ -1,0 +1,137 @@
+"""Statements that change rows wait for the next round trip: in order, bounded, and never past a savepoint."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.errors import EntglError, ErrorCode
+from entgldb.storage.postgres import connection as connections
+from entgldb.storage.postgres.connection import Connection
+from entgldb.storage.postgres.server import PostgresFault, server
+from entgldb.storage.postgres.store import Store
+from entgldb.storage.postgres.values import Array
+from tests.support import postgres
+
+NOW = 1_790_000_000_000
+PUT = "INSERT OR REPLACE INTO _entgldb_ended VALUES (?, ?)"
+TOO_LARGE = 2**63
+"""No column of PostgreSQL takes it."""
+
+
+@pytest.fixture
+def on() -> Connection:
+    return postgres.open_store("a", NOW).on
+
+
+def ended(on: Connection) -> list[tuple[str, int]]:
+    return on.execute("SELECT origin, seq FROM _entgldb_ended ORDER BY origin").fetchall()
+
+
+def test_they_go_with_the_next_question_in_order(on: Connection) -> None:
+    on.execute("BEGIN IMMEDIATE")
+    before = on.server.trips
+    on.execute(PUT, ("o", 1))
+    on.executemany(PUT, [("o", 2), ("p", 1), ("p", 2)])
+    deleted = on.execute("DELETE FROM _entgldb_ended WHERE origin = 'p'")
+    on.execute(PUT, ("q", 1))
+    assert on.server.trips == before
+    assert ended(on) == [("o", 2), ("q", 1)]
+    assert (on.server.trips - before, deleted.rowcount) == (1, 1)
+    changed = on.total_changes
+    updated = on.execute("UPDATE _entgldb_ended SET seq = 9")
+    assert (updated.rowcount, on.total_changes - changed) == (2, 2)
+    on.execute("COMMIT")
+    assert ended(on) == [("o", 9), ("q", 9)]
+
+
+def test_a_group_that_changed_no_row_leaves_the_version(on: Connection) -> None:
+    on.execute("BEGIN IMMEDIATE")
+    on.execute("COMMIT")
+    seen = on.seen
+    on.execute("BEGIN IMMEDIATE")
+    on.execute("DELETE FROM _entgldb_ended WHERE origin = 'nobody'")
+    on.execute("COMMIT")
+    assert on.seen == seen
+
+
+def test_no_more_waits_than_is_bounded(on: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "WAITING_BYTES_MAX", 3 * connections._ROW_BYTES)
+    on.execute("BEGIN IMMEDIATE")
+    before = on.server.trips
+    for number in range(8):
+        on.execute(PUT, (f"o{number}", 1))
+    assert on.server.trips - before == 2
+    on.executemany(PUT, [("x" * connections.WAITING_BYTES_MAX, 1)])
+    assert on.server.trips - before == 3
+    on.execute("COMMIT")
+    assert len(ended(on)) == 9
+
+
+def test_none_waits_at_a_savepoint_so_that_each_undoes_its_own(on: Connection) -> None:
+    on.execute("BEGIN IMMEDIATE")
+    on.execute(PUT, ("kept", 1))
+    on.execute("SAVEPOINT request")
+    on.execute(PUT, ("undone", 1))
+    on.execute("ROLLBACK TO request")
+    on.execute("RELEASE request")
+    on.execute("SAVEPOINT request")
+    on.execute("UPDATE _entgldb_ended SET seq = ?", (TOO_LARGE,))
+    with pytest.raises((PostgresFault, psycopg.DataError)):
+        on.execute("RELEASE request")
+    on.execute("ROLLBACK TO request")
+    on.execute("RELEASE request")
+    on.execute("COMMIT")
+    assert ended(on) == [("kept", 1)]
+
+
+def write_and_fail(store: Store) -> None:
+    with store.group():
+        store.write(RequestId(b"c" * 16, 1), [Write("users", "k", b"{}")], NOW)
+        store.on.execute("INSERT INTO _entgldb_ended VALUES ('o', NULL)")
+
+
+def test_one_that_is_refused_at_the_commit_is_known_to_be_undone() -> None:
+    store = postgres.open_store("a", NOW)
+    with pytest.raises(EntglError) as told:
+        write_and_fail(store)
+    assert told.value.code == ErrorCode.INTERNAL
+    assert told.value.definite
+    with store.group():
+        store.write(RequestId(b"c" * 16, 1), [Write("users", "k", b"{}")], NOW)
+    assert store.last_lsn() == 1
+
+
+def test_a_commit_that_postgresql_answers_by_a_roll_back_is_an_error(on: Connection) -> None:
+    on.execute("BEGIN IMMEDIATE")
+    on.execute("INSERT INTO _entgldb_ended VALUES ('o', NULL)")
+    with pytest.raises(PostgresFault):
+        ended(on)
+    with pytest.raises(PostgresFault, match="had failed before"):
+        on.execute("COMMIT")
+    assert not on.in_transaction
+    assert ended(on) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "column"),
+    [
+        ("BIGINT", [1, -(2**63), 2**63 - 1]),
+        ("BIGINT", [None, 0]),
+        ("TEXT", ["", "a", "\u00e9\U0001f600", '"{,}\\']),
+        ("TEXT", [None, "a"]),
+        ("TEXT", [None]),
+        ("BYTEA", [b"", b"\x00\xff", b"\\x41"]),
+        ("BYTEA", [b"a", None]),
+    ],
+)
+def test_an_array_comes_as_it_was(kind: str, column: list[object]) -> None:
+    sql = f"SELECT one FROM UNNEST(CAST($1 AS {kind}[])) WITH ORDINALITY AS a(one, n) ORDER BY n"
+    rows = server(postgres.address()).alone(sql, [Array.of(kind, column)])
+    assert [one for (one,) in rows] == column
+
+
+def test_a_truth_is_a_number() -> None:
+    sql = "SELECT one FROM UNNEST(CAST($1 AS BIGINT[])) AS a(one)"
+    assert server(postgres.address()).alone(sql, [Array.of("BIGINT", [True, False])]) == [(1,), (0,)]
