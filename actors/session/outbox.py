@@ -84,7 +84,7 @@ class Outbox:
         self._passed: dict[str, int] = {}
         """Origin -> seq that has gone out since the cursor was last set back."""
         self._named: set[str] = set()
-        """Origins whose authors have gone out in this round."""
+        """Origins whose authors have gone out in this round, since something of it was sent again."""
         self._fed_at: dict[str, float] = {}
         """Origin -> when the peer last gained entries of it that we had not sent."""
         self._resend_at = 0.0
@@ -153,6 +153,8 @@ class Outbox:
                 return
             self._resends += 1
             self._resend_at = ctx.monotonic() + backoff(self._resends, RESEND_FIRST, RESEND_MAX)
+            # refused perhaps: its writer was named by the word of a cluster key that counts no more
+            self._named = set()
         elif self._relays:
             return  # all that is missing waits for its relay delay: the peer may be about to get it
         self._rewind()

@@ -15,7 +15,7 @@ from entgldb.messages import client, wire
 from entgldb.messages.errors import Reason
 from entgldb.messages.limits import BATCH_BYTES_MAX, ENTRIES_PER_BATCH_MAX, WINDOW_BYTES_MAX
 from entgldb.messages.local.actors import Applied, Apply, Seen
-from entgldb.messages.model import REMOTE_PEERS, Entry, Vector
+from entgldb.messages.model import REMOTE_PEERS, Author, Entry, Vector
 from entgldb.messages.schema import Message
 from entgldb.storage.rules.results import LogRow
 from entgldb.storage.store import Store
@@ -345,6 +345,20 @@ def test_an_invented_vector_changes_nothing_here() -> None:
     for seq in range(2, 7):
         bench.session.receive(wire.Heartbeat(0, 0, 0, None, {ME: (seq, b"invented")}, {}, told=2), bench.ctx)
     assert bench.ctx.told == []
+
+
+def test_what_is_sent_again_names_its_writers_again_as_they_are_attested_now() -> None:
+    bench = Bench()
+    bench.log.add(THIRD)
+    bench.log.authors[THIRD] = Author(THIRD, b"key", b"by the older key of the cluster")
+    bench.open()
+    bench.log.authors[THIRD] = Author(THIRD, b"key", b"by the newer one")
+    named = [author for batch in bench.take(wire.Entries) for author in batch.authors]  # type: ignore[attr-defined]  # Entries only
+    assert [author.attestation for author in named] == [b"by the older key of the cluster"]
+    bench.session.receive(wire.Ack(0, 0), bench.ctx)
+    bench.beat_from_peer({})
+    named = [author for batch in bench.take(wire.Entries) for author in batch.authors]  # type: ignore[attr-defined]  # Entries only
+    assert [author.attestation for author in named] == [b"by the newer one"]
 
 
 def test_a_quarantined_origin_does_not_keep_a_session_from_being_synced() -> None:
