@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 from entgldb.messages.errors import Reason
-from entgldb.messages.model import Origin
+from entgldb.messages.model import Origin, node_of
 from entgldb.storage.authorship import runs
 from entgldb.storage.file.faults import translating
 from entgldb.storage.file.strangers import Strangers
@@ -21,6 +21,7 @@ from entgldb.storage.repair.rewrite import Tail, last_seen
 from entgldb.storage.rules import clock
 from entgldb.storage.rules.chain import NO_HEAD, Head
 from entgldb.storage.rules.comparing.chunks import Mark, Preface
+from entgldb.storage.rules.ended import any_log
 from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.results import Installed
@@ -181,12 +182,14 @@ class Installing:
 
     def _cuts(self, ended: Iterable[Mark]) -> dict[Origin, int]:
         """The first entries behind the ends of logs: a snapshot is without them, and so has the file to be
-        that it meets."""
-        firsts = {}
-        for mark in ended:
-            known = self._transaction.state.origins.get(mark.name)
-            if known is not None and mark.end is not None and known.head.seq > mark.end >= known.floor:
-                firsts[mark.name] = mark.end + 1
+        that it meets. Of a node that was expelled the giver need not know each log that is here."""
+        firsts, state = {}, self._transaction.state
+        ends = {mark.name: mark.end for mark in ended}
+        for origin, known in state.origins.items() if ends else ():
+            is_left = origin not in state.ended and node_of(origin) != node_of(state.own)
+            end = ends.get(origin, ends.get(any_log(node_of(origin))) if is_left else None)
+            if end is not None and known.head.seq > end >= known.floor:
+                firsts[origin] = end + 1
         return firsts
 
     def _is_covered(self, head: Preface, *, cloud: bool) -> bool:

@@ -1,0 +1,40 @@
+"""A snapshot meets entries of a node that was expelled: what it has written since counts nowhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from entgldb.messages.client import RequestId, Write
+from entgldb.messages.model import EXPELLED
+from entgldb.storage.rules.ended import any_log, ending
+from tests.unit.storage.snapshot.snapshots import forget, send
+from tests.unit.storage.snapshot.test_snapshot_histories import exact
+from tests.unit.storage.snapshot.test_snapshots import NOW, Side
+
+pytestmark = pytest.mark.usefixtures("either_way")
+
+
+def expel(judge: Side, gone: str, **heads: int) -> None:
+    ends = [*heads.items(), (any_log(gone), 0)]
+    writes = [Write(EXPELLED, ending(*end), b'{"Said": {"judge": 1}}') for end in ends]
+    with judge.store.group():
+        judge.store.write(RequestId(b"e" * 16, 1), writes, NOW + 2, system=True)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["its log has an end", "its log was not known"])
+def test_a_snapshot_of_those_who_have_expelled_it_takes_out_what_is_here(*, told: bool) -> None:
+    gone, judge, away = Side("gone"), Side("judge"), Side("away")
+    if told:
+        gone.put("early", "1")
+        gone.give(judge)
+    gone.give(away)
+    gone.put("late", "2", now=NOW + 1)
+    gone.give(away)
+    expel(judge, "gone", **({gone.store.origin: 1} if told else {}))
+    judge.put("k", "newer", now=NOW + 3)
+    forget(judge.store, tombstones=True)
+    send(judge.store, away.store, NOW + 20)
+    assert away.shows() == judge.shows()
+    assert away.store.vector().get(gone.store.origin) == judge.store.vector().get(gone.store.origin)
+    assert away.store.expelled() == {"gone"}
+    exact(away.store)
