@@ -12,6 +12,8 @@ class NoteSelf(Message):
 
     key: str = ""
     """Of the certificate that this node shows; empty: it shows none, or it is not known yet."""
+    synced: bool = False
+    """Whether it is said because a peer has given all that it has."""
 
 
 @message(165)

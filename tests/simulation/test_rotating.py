@@ -246,7 +246,34 @@ def rivals(history: Rotating) -> None:
     history.until_nothing(history.differs, SETTLED_SECONDS)
 
 
-STORIES = (let_in_where_nobody_had_heard, rivals, a_newcomer_makes_the_key_while_one_is_away)
+def a_database_goes_back_to_before_the_key_that_it_has_made(history: Rotating) -> None:
+    """``cluster.key`` stays as it is, and nobody else has heard of the key."""
+    run, judge = history.run, history.judge
+    history.expels = False
+    image = judge.image()
+    run.network.cuts = {(judge.name, node.name) for node in run.lan}
+    run.network.cuts |= {(node.name, judge.name) for node in run.lan}
+    history.order(judge, expels=False)
+    run.world.run(2.0)
+    assert id_of(keys_of(judge).keys[0]) != history.first
+    judge.crash()
+    judge.roll_back(image, told=True)
+    judge.start()
+    run.world.run(2.0)
+    run.network.cuts = set()
+    run.clients[run.lan.index(judge)].write_now("late")
+    run.world.run(20.0)
+    assert all(node.store.known("users", "late") for node in run.lan), "nobody believes what it writes"
+    history.order(history.rival, expels=False)
+    history.until_nothing(history.differs, SETTLED_SECONDS)
+
+
+STORIES = (
+    let_in_where_nobody_had_heard,
+    rivals,
+    a_newcomer_makes_the_key_while_one_is_away,
+    a_database_goes_back_to_before_the_key_that_it_has_made,
+)
 
 
 @pytest.mark.parametrize("story", STORIES)

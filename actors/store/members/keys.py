@@ -25,7 +25,9 @@ from entgldb.messages.local.members import NoteSelf, TendKey
 from entgldb.messages.model import KEYS, NODES, REMOTE_PEERS, node_of
 from entgldb.messages.remote_peers import RemotePeer, read_peer
 from entgldb.messages.schema import Json, Message
+from entgldb.messages.secret import Secret
 from entgldb.storage.authorship.cluster_keys import CHAIN_MAX, Rotation, read_rotation
+from entgldb.storage.rules.authorship import cluster_of
 from entgldb.storage.rules.members import pinned_key
 
 SUBJECT: Final = "cluster key"
@@ -207,29 +209,48 @@ def unsealed(store: Store, ring: KeyRing) -> bool:
 
 def _take(keeper: Writer, ring: KeyRing, ctx: Context) -> None:
     store = keeper.store
-    rotation = store.rotation()
+    rotation, own, held = store.rotation(), node_of(store.origin), list(ring.held())
+    told = [key_id for key_id in held if _is_told(keeper, key_id)]
+    if held[0] not in told:
+        # the file of keys is ahead of the database, which was restored: that key may count. A peer that has
+        # given all knew nothing of it: until one does, who goes by it alone is believed by nobody
+        if keeper.caught_up and told:
+            key = ring.of_held(told[0])
+            if key is not None:
+                _count(keeper, ring, key)
+        return
     if rotation is None:
         return
-    own, held = node_of(store.origin), ring.held()
-    told = {key_id for key_id, _ in rotation.chain}
-    if not all(key_id in told or store.known(KEYS, key_id) for key_id in held):
-        return  # the file of keys is ahead of the database, which was restored: one of them may count
     if held[0] == rotation.key_id:
-        if len(held) > 1 and not (needed(store, rotation, ctx.now_ms()) or stale(keeper)):
+        # one that was set back as untold stands second, until another key is taken
+        if held[1:2] == told[1:2] != [] and not (needed(store, rotation, ctx.now_ms()) or stale(keeper)):
             ring.drop_older()
         return
     _, sealed = rotation.sealed.get(own, ("", ""))
     key = ring.open(sealed, rotation.key_id, own) or ring.of_held(rotation.key_id)
     if key is None:
         return
-    # never again: whoever has an older key may attest others from now on. First: a crash before the key is
-    # taken does both once more
-    with store.group():
-        store.attest_anew(ring.renewal(key))
-    ring.take(key)
+    _count(keeper, ring, key)
     ctx.log(WARNING, f"cluster key {rotation.key_id[:16]} of {rotation.by} counts here now")
     ctx.tell("store", Happened(Event.KEY.value, SUBJECT, f"taken from {rotation.by}", key_id=rotation.key_id))
     ctx.tell("store", NoteSelf())
+
+
+def _count(keeper: Writer, ring: KeyRing, key: Secret) -> None:
+    """Let a key count here."""
+    # never again: whoever has an older key may attest others from now on. First: a crash before the key is
+    # taken does both once more
+    with keeper.store.group():
+        keeper.store.attest_anew(ring.renewal(key))
+    ring.take(key)
+
+
+def _is_told(keeper: Writer, key_id: str) -> bool:
+    """Whether the database has heard of a key, which may be the first one."""
+    rotation = keeper.store.rotation()
+    in_chain = rotation is not None and any(key_id == one for one, _ in rotation.chain)
+    is_first = cluster_of(bytes.fromhex(key_id)) == keeper.settings.cluster
+    return in_chain or is_first or keeper.store.known(KEYS, key_id)
 
 
 def needed(store: Store, rotation: Rotation, now_ms: int) -> bool:
