@@ -17,6 +17,7 @@ from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.model import REMOTE_PEERS
 from entgldb.messages.schema import Message
 from tests.simulation.events import damage, operators, times
+from tests.simulation.events.belonging import Belonging
 from tests.simulation.events.clients import CLOUD, SECOND_CLOUD, Acknowledged, Client
 from tests.simulation.events.conditions import CONDITIONAL, CONDITIONAL_SEEDS
 from tests.simulation.events.faults import Faults
@@ -107,6 +108,7 @@ class Run:
         self.clouds = [] if self.cloud is None else [self.cloud, *self._second_cloud()]
         self.nodes = self.lan + self.clouds
         self._shape()
+        self.belonging = Belonging(world, self.network, self.options, self.lan)
         self.clients = [
             Client(world, node, self.acks, keys=self.options.keys, think=self.options.think)
             for node in self.nodes
@@ -135,26 +137,33 @@ class Run:
             self.authority,
             self.options,
             self.watch.restarted,
-            Disks(world, self.watch),
+            Disks(world, self.watch, whole=self.belonging.whole_disks),
         )
         self.forgetting = Forgetting(world, self.options, self.nodes)
         self.resets = times.Resets(world)
         self.lies = Lies(world, self.network, self.lan)
         self.forgeries = Forgeries(world, self.network, self.nodes)
-        self.watch.members = self.forgetting.remaining
+        self.watch.members = self.remaining
 
     def whole(self) -> Result:
         """Fault phase, heal phase, checks."""
         self._trouble()
         healed_in = self._heal()
+        if self.belonging.at_rest(self.nodes):
+            self._leave_out()
+            self._settle()
         self._no_false_alarm()
-        damage.at_rest(self.world, self.nodes, self.options.bandwidth)
-        believed(self.world, self.nodes)
+        damage.at_rest(self.world, self.remaining(), self.options.bandwidth)
+        believed(self.world, self.remaining())
         return self.finish(healed_in)
+
+    def remaining(self) -> list[SimulatedNode]:
+        """All but the one that was retired, and the one that was expelled."""
+        return self.belonging.remaining(self.forgetting.remaining())
 
     def _no_false_alarm(self) -> None:
         """At rest nothing is missing, so nothing can be stuck."""
-        for node in self.nodes:
+        for node in self.remaining():
             for actor in ("sync", "gateway"):
                 told = (self._ask(node, actor) or {}).get("alarms")
                 for alarm in told if isinstance(told, list) else []:
@@ -164,8 +173,9 @@ class Run:
     def finish(self, healed_in: float = 0.0) -> Result:
         """The checks of the end, and what became of it all."""
         # before those that a roll-back or a retired node has taken with it are left out
-        acknowledged, left = len(self.acks.writes), self.forgetting.remaining()
-        self.watch.give_up(self.forgetting.retired, left, self.acks)
+        acknowledged, left = len(self.acks.writes), self.remaining()
+        for gone in (self.forgetting.retired, self.belonging.gone):
+            self.watch.give_up(gone, left, self.acks)
         checks.final(self.world, left, self.watch, self.acks)
         counts: Counter[str] = Counter()
         for node in self.nodes:
@@ -191,7 +201,9 @@ class Run:
         """An entry is bad by a lie or damage alone; a log of which a disk has lost the end has branches."""
         bad = counts[Reason.BAD_ENTRY.value]
         lied = self.world.seed % FORGER_SEEDS == FORGER or self.world.faults["forgery"]
-        if bad and not (lied or self.world.faults["damage"] or self.world.faults["roll-back"]):
+        # a relay that takes out what an expelled node wrote has sent the beginning of it, perhaps
+        excused = any(self.world.faults[kind] for kind in ("damage", "roll-back", "expel"))
+        if bad and not (lied or excused):
             self.world.violate(f"{bad} entries were bad, and nobody had lied")
 
     def close(self) -> None:
@@ -203,6 +215,7 @@ class Run:
 
     def _trouble(self) -> None:
         world = self.world
+        self.belonging.begin()
         for node, client in zip(self.nodes, self.clients, strict=True):
             world.after(world.random.random(), node.start)
             client.begin()
@@ -237,19 +250,26 @@ class Run:
         )
 
     def _heal(self) -> float:
-        world, began = self.world, self.world.time
         self.faults.heal()
         self.lies.over = True
         self.network.lies.clear()
         self.forgeries.end()
-        self.lan = [node for node in self.lan if node is not self.forgetting.retired]
+        self._leave_out()
         for client in self.clients:
             client.stopped = True
-        # a node that has not heard yet that another was retired may still be together with it
-        if self.world.seed % ISLAND_SEEDS == 0 and self.forgetting.retired is None:
+        # a node that has not heard yet that another is out may still be together with it
+        if self.world.seed % ISLAND_SEEDS == 0 and len(self.remaining()) == len(self.nodes):
             self._islands()
-        why = "?"
-        patience = Patience(self.nodes, self.watch, self.options.bandwidth)
+        return self._settle()
+
+    def _leave_out(self) -> None:
+        """Nothing is asked any more of a node that belongs no more to the others."""
+        left = self.remaining()
+        self.lan = [node for node in self.lan if node in left]
+
+    def _settle(self) -> float:
+        world, began, why = self.world, self.world.time, "?"
+        patience = Patience(self.remaining(), self.watch, self.options.bandwidth)
         while why and world.time - began < patience.seconds():
             world.run(1.0)
             why = self.unsettled()
@@ -262,12 +282,13 @@ class Run:
 
     def unsettled(self) -> str:
         """A thing that is still to happen; empty when all is calm."""
-        if any(client.waiting for client in self.clients if client.node is not self.forgetting.retired):
+        left = self.remaining()
+        if any(client.waiting for client in self.clients if client.node in left):
             return "a client has no answer"
         # asking takes time, in which a link may open and bring more: vectors are looked at last
-        if operators.retry_unfit(self.nodes):
+        if operators.retry_unfit(left):
             return "entries are in quarantine"
-        ahead = self.resets.unsettled(self.nodes)
+        ahead = self.resets.unsettled(left)
         if ahead:
             # a cloud can be reset once it has heard how much of its log others have
             if self.cloud is not None:
@@ -275,8 +296,10 @@ class Run:
             return ahead
         if self.forgetting.unsettled():
             return self.forgetting.unsettled()
-        if any(node.store.next_expiry() for node in self.nodes if node is not self.forgetting.retired):
+        if any(node.store.next_expiry() for node in left):
             return "documents are still to expire"
+        if why := self.belonging.settle(self.lan):
+            return why
         looks = (self._lan_unsettled, self._gateway_unsettled, self._cloud_unsettled, self._lan_unsettled)
         return next((why for why in (look() for look in looks) if why), "")
 

@@ -9,6 +9,7 @@ from hashlib import sha256
 from entgldb.launch.testing.world import World
 from entgldb.messages.limits import DRIFT_MS_MAX
 from entgldb.messages.model import node_of
+from entgldb.storage.rules.ended import any_log
 from tests.simulation.events.clients import Acknowledged
 from tests.simulation.events.edits import PROFILES
 from tests.simulation.watch import oracle, tallies
@@ -159,7 +160,8 @@ class Watch:
         """After ``clock --reset`` what was stamped ahead goes where it is written again, or to be held."""
         heads, log = self._heads.setdefault(node.name, {}), self._logs.setdefault(node.name, {})
         known, ended = node.store.state.origins, node.store.state.ended
-        self.ends |= ended
+        for origin, seq in ended.items():
+            self.ends[origin] = min(seq, self.ends.get(origin, seq))
         # what was taken out may be back at the same look: a node that hung does all at once
         first = {row.operation.id[0]: row.operation.id[1] for row in reversed(rows)}
         went_back = False
@@ -168,23 +170,32 @@ class Watch:
             seq = min(seq, first.get(origin, head.id[1] + 1) - 1)
             if seq >= head.id[1]:
                 continue
-            if seq < ended.get(origin, head.id[1]) and not _is_ahead(node, head):
+            end = node.store.state.end_of(origin)
+            if seq < (head.id[1] if end is None else end) and not _is_ahead(node, head):
                 self.world.violate(f"{node.name}: its log of {origin} went back from {head.id[1]} to {seq}")
                 continue
             went_back = True
             self.world.reached["log went back"] += 1
-            self.world.reached["entries of others put off"] += origin not in ended
+            self.world.reached["entries of others put off"] += end is None
             heads.pop(origin)
             if (origin, seq) in log:
                 heads[origin] = log[origin, seq].operation
             for made in [made for made in log if made[0] == origin and made[1] > seq]:
                 del log[made]
                 # it may be held until its node has heard of the end
-                if made[1] > self.ends.get(origin, made[1]) and made in self.union:
+                if made[1] > self.end_of(*made) and made in self.union and not self.is_out(origin):
                     self.written_again[made] = self.union.pop(made)
         if went_back and node.store.state.clock < self._clocks.get(node.name, 0):
             # it was this node's own clock, and it goes on from the greatest stamp that is left
             self._clocks[node.name] = max((row.operation.hlc for row in log.values()), default=0)
+
+    def end_of(self, origin: str, seq: int) -> int:
+        """Where a log ends; ``seq`` where it does not."""
+        return self.ends.get(origin, self.ends.get(any_log(node_of(origin)), seq))
+
+    def is_out(self, origin: str) -> bool:
+        """Whether the writer of a log was expelled."""
+        return any_log(node_of(origin)) in self.ends
 
     def rolled_back(self, node: SimulatedNode, log: list[Logged], lost: set[Id]) -> None:
         """The disk of a node has gone back in time; ``log`` is what it has now."""
@@ -215,9 +226,12 @@ class Watch:
             acks.lose(gone)
 
     def give_up(self, gone: SimulatedNode | None, nodes: list[SimulatedNode], acks: Acknowledged) -> None:
-        """A node was retired: what it wrote and nobody else has is not asked for any more."""
+        """A node was retired or expelled: what it wrote and nobody else has is not asked for any more."""
         if gone is not None:
             there = {row.operation.id for node in nodes for row in self.log(node)}
+            late = [made for made in there if self.is_out(made[0]) and made[1] > self.end_of(*made)]
+            if late:
+                self.world.violate(f"{gone.name} is out, and {late[:3]} are there, which it wrote since")
             for made in set(self.union) - there:
                 if node_of(made[0]) == gone.name:
                     del self.union[made]
@@ -281,13 +295,18 @@ class Watch:
             lacking = [
                 o
                 for o, need in self._causes.get(one.id, {}).items()
-                if seen.get(o, 0) < min(need, self.ends.get(o, need))
+                if seen.get(o, 0) < min(need, self.end_of(o, need))
             ]
             # behind what it held back a node takes an effect early, and passes it on early
-            self._early |= {(one.id, o) for o in lacking if o in held}
+            self._early |= {(one.id, o) for o in lacking if o in held or _unattested(node, o)}
             if any((one.id, o) not in self._early for o in lacking):
                 self.world.violate(f"{node.name}: {one.id} is here before its cause from {lacking}")
         self._clocks[node.name] = max(one.hlc, self._clocks.get(node.name, 0))
+
+
+def _unattested(node: SimulatedNode, origin: str) -> bool:
+    """Whether a node may refuse a log: only an older key of the cluster has attested its writer so far."""
+    return node.role == "lan" and node.log.rotation() is not None and node.log.author(origin) is None
 
 
 def _is_ahead(node: SimulatedNode, one: Operation) -> bool:

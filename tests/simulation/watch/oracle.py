@@ -126,7 +126,9 @@ def read_state(connection: sqlite3.Connection, merged: Collection[Place] = (), n
     """
     documents = connection.execute(
         "SELECT d.collection, d.key, o.name, d.seq, CASE WHEN d.expires <= ? THEN NULL ELSE d.body END"
-        " FROM _entgldb_documents d JOIN _entgldb_origins o ON o.id = d.origin",
+        " FROM _entgldb_documents d JOIN _entgldb_origins o ON o.id = d.origin"
+        # what no entry has deleted says so to feeds alone
+        " WHERE d.body IS NOT NULL OR d.hlc > 0",
         (now_ms,),
     ).fetchall()
     conflicts = connection.execute(
