@@ -15,7 +15,7 @@ from entgldb.messages.limits import ORIGINS_MAX
 from entgldb.messages.model import ALWAYS_MERGED, COLLECTIONS, Origin, Vector, node_of
 from entgldb.storage.file.undo import Journal, UndoDict, UndoSet
 from entgldb.storage.rules.chain import NO_HEAD, Head
-from entgldb.storage.rules.ended import any_log, read_expulsion
+from entgldb.storage.rules.ended import any_log, is_any_log, read_expulsion
 from entgldb.storage.rules.header import decode
 from entgldb.storage.rules.merging.collection_rule import life_of, merges
 
@@ -343,7 +343,8 @@ class State:
 
     def end(self, connection: sqlite3.Connection, origin: Origin, seq: int) -> None:
         """Nothing is taken of ``origin`` behind ``seq`` any more, and what is held behind it goes."""
-        if origin not in self.ended and len(self.ended) >= ORIGINS_MAX:
+        full = origin not in self.ended and len(self.ended) >= ORIGINS_MAX
+        if full and not self._make_room(connection, origin):
             return
         seq = self.ended[origin] = min(seq, self.ended.get(origin, seq))
         connection.execute("INSERT OR REPLACE INTO _entgldb_ended VALUES (?, ?)", (origin, seq))
@@ -355,6 +356,21 @@ class State:
             del self.held[origin]
             for name, head in _held(connection, "WHERE h.origin = ?", number).items():
                 self.held[name] = head
+
+    def _make_room(self, connection: sqlite3.Connection, origin: Origin) -> bool:
+        """Whether the end of a log takes the place of one of which nothing is here: a member can say any
+        number of those, and none of them keeps another from being expelled."""
+        names = {node_of(known) for known in self.origins}
+
+        def is_here(one: Origin) -> bool:
+            return one in self.origins or (is_any_log(one) and node_of(one) in names)
+
+        gone = next((one for one in reversed(self.ended) if not is_here(one)), None)
+        if gone is None or not is_here(origin):
+            return False
+        del self.ended[gone]
+        connection.execute("DELETE FROM _entgldb_ended WHERE origin = ?", (gone,))
+        return True
 
     def end_of(self, origin: Origin) -> int | None:
         """The last seq of a log that is taken; None: it has no end."""

@@ -61,9 +61,10 @@ def chain_here(store: Store, ring: KeyRing) -> tuple[tuple[str, str], ...]:
     """The CAs up to the one that counts here; empty where this node has not heard yet how it was made."""
     held = ring.held()[0]
     found = read_rotation(held, store.get(KEYS, held) or b"{}", 0)
-    if found is None:
-        return ((held, ""),) if ring.is_first() else ()
-    return found.chain
+    if found is not None:
+        return found.chain
+    # where a member has spoilt the document, those can follow that know the key
+    return ((held, ""),) if ring.is_first() or store.known(KEYS, held) else ()
 
 
 def new_key(keeper: Writer, ctx: Context, without: str = "") -> tuple[client.Write, ...]:

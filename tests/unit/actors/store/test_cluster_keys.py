@@ -386,6 +386,27 @@ def test_documents_that_are_no_keys_hinder_nothing_and_go_a_part_with_each_new_k
     assert len([key for key, _ in rig.store.documents(KEYS) if key.startswith("junk")]) == 0
 
 
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"For": {}, "Chain": [["ab", ""]]}', None], ids=["junk", "chain", "deleted"]
+)
+def test_a_member_that_spoils_the_document_of_the_key_does_not_hinder_the_next_one(
+    body: bytes | None,
+) -> None:
+    rig = Rig()
+    rig.row("n2")
+    rig.row("x")
+    rig.rotate()
+    spoilt = rig.ring.held()[0]
+    with rig.store.group():
+        rig.store.write(rig.request(), [Write(KEYS, spoilt, body)], 0, system=True)
+    rig.ask(ExpelNode(rig.request(), "x"))
+    rig.ask(NoteSelf())
+    rotation = rig.store.rotation()
+    assert rotation is not None
+    assert (sorted(rotation.sealed), rotation.key_id) == (["n1", "n2"], rig.ring.held()[0])
+    assert rotation.chain[0] == (spoilt, "")
+
+
 def test_the_failing_of_the_key_does_not_undo_the_expulsion(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
     rig.row("x")

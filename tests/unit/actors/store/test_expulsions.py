@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from entgldb.messages.administration import ExpelNode
 from entgldb.messages.client import CommitDone, Refused, Write
+from entgldb.messages.limits import ORIGINS_MAX
 from entgldb.messages.local.members import NoteSelf
 from entgldb.messages.model import EXPELLED, NODES
 from entgldb.messages.schema import Message
+from entgldb.storage.file.state import State
 from entgldb.storage.rules.ended import any_log, ending, read_ending, read_expulsion, said_in, signature_in
 from tests.unit.actors.store.test_store_keeper import Bench
 
@@ -54,6 +56,21 @@ def test_what_others_have_said_is_said_again_in_the_own_log_and_nothing_of_this_
     last = bench.store.last_lsn()
     bench.ask(NoteSelf())
     assert bench.store.last_lsn() == last
+
+
+def test_no_number_of_expulsions_of_nodes_that_nobody_knows_keeps_another_from_being_expelled() -> None:
+    bench = Bench()
+    with bench.store.group():
+        bench.store.state.known(bench.store.connection, OTHER)
+    keys = [ending(any_log(f"ghost{number}"), 0) for number in range(ORIGINS_MAX + 10)]
+    with bench.store.group():
+        bench.store.write(bench.request(), [write(key) for key in keys], 0, system=True)
+    assert len(bench.store.state.ended) == ORIGINS_MAX
+    known(bench, "n2")
+    assert isinstance(expel(bench, "n2"), CommitDone)
+    assert "n2" in bench.store.expelled()
+    assert len(bench.store.state.ended) == ORIGINS_MAX
+    assert State.load(bench.store.connection).ended == bench.store.state.ended
 
 
 def test_keys_and_bodies_that_are_none_say_nothing() -> None:
