@@ -144,6 +144,7 @@ class Run:
         self.lies = Lies(world, self.network, self.lan)
         self.forgeries = Forgeries(world, self.network, self.nodes)
         self.watch.members = self.remaining
+        self.watch.rotates = self.belonging.happens
 
     def whole(self) -> Result:
         """Fault phase, heal phase, checks."""

@@ -38,6 +38,8 @@ class Watch:
         self._tombstones: dict[str, dict[Place, Id]] = {}
         self.members: Callable[[], list[SimulatedNode]] = list
         """Those who count when something is to be forgotten."""
+        self.rotates = False
+        """Whether cluster keys change: a writer may be unknown whom only another one has attested."""
         self._heads: dict[str, dict[str, Operation]] = {}
         self._clocks: dict[str, int] = {}
         self._waiting: dict[str, set[str]] = {}
@@ -298,15 +300,11 @@ class Watch:
                 if seen.get(o, 0) < min(need, self.end_of(o, need))
             ]
             # behind what it held back a node takes an effect early, and passes it on early
-            self._early |= {(one.id, o) for o in lacking if o in held or _unattested(node, o)}
+            unattested = {o for o in lacking if self.rotates and node.log.author(o) is None}
+            self._early |= {(one.id, o) for o in lacking if o in held or o in unattested}
             if any((one.id, o) not in self._early for o in lacking):
                 self.world.violate(f"{node.name}: {one.id} is here before its cause from {lacking}")
         self._clocks[node.name] = max(one.hlc, self._clocks.get(node.name, 0))
-
-
-def _unattested(node: SimulatedNode, origin: str) -> bool:
-    """Whether a node may refuse a log: only an older key of the cluster has attested its writer so far."""
-    return node.role == "lan" and node.log.rotation() is not None and node.log.author(origin) is None
 
 
 def _is_ahead(node: SimulatedNode, one: Operation) -> bool:
