@@ -268,11 +268,44 @@ def a_database_goes_back_to_before_the_key_that_it_has_made(history: Rotating) -
     history.until_nothing(history.differs, SETTLED_SECONDS)
 
 
+def a_maker_of_whom_the_other_half_has_not_heard(history: Rotating, *, last: bool = False) -> None:
+    """It joins one half and makes a key there, while the other half gets one, too; ``last``: its key counts.
+
+    Where the other one does, that is not made for it: it comes by an older one, and gets the next."""
+    run, newcomer, judge = history.run, history.thief, history.judge
+    history.expels, near = False, [history.judge, history.away]
+    far = [node for node in (*run.lan, newcomer) if node not in near]
+    run.network.cuts = {(one.name, two.name) for one in near for two in far}
+    run.network.cuts |= {(two, one) for one, two in run.network.cuts}
+    newcomer.start()
+    run.world.run(15.0)
+    run.lan.append(newcomer)
+    history.thief = run._node("lan-91", "lan", 91)
+    for maker in (judge, newcomer) if last else (newcomer, judge):
+        history.order(maker, expels=False)
+        run.world.run(2.0)
+    run.network.cuts = set()
+    run.world.run(30.0)
+    if not last:
+        rotation = newcomer.log.rotation()
+        assert rotation is not None
+        assert (rotation.by, newcomer.name in rotation.sealed) == (judge.name, False)
+        history.order(judge, expels=False)
+    history.until_nothing(history.differs, SETTLED_SECONDS)
+
+
+def the_key_of_a_maker_of_whom_the_other_half_has_not_heard(history: Rotating) -> None:
+    """It was made for the other half as well: who makes a key after it has joined knows its members."""
+    a_maker_of_whom_the_other_half_has_not_heard(history, last=True)
+
+
 STORIES = (
     let_in_where_nobody_had_heard,
     rivals,
     a_newcomer_makes_the_key_while_one_is_away,
     a_database_goes_back_to_before_the_key_that_it_has_made,
+    a_maker_of_whom_the_other_half_has_not_heard,
+    the_key_of_a_maker_of_whom_the_other_half_has_not_heard,
 )
 
 
@@ -293,6 +326,7 @@ def test_what_happens_to_those_who_had_not_heard(
         (STORIES[1], Keys, "look", lambda looking, keeper, ctx: None),
         (STORIES[2], CaWitness, "hear", lambda witness, cluster, ca_key, successors: None),
         (STORIES[2], Rotation, "is_for", lambda key, node_id, shown: False),
+        (STORIES[5], keys, "unbelieved", lambda store: False),
     ],
     ids=[
         "an old key is as good as the new one",
@@ -301,6 +335,7 @@ def test_what_happens_to_those_who_had_not_heard(
         "nobody takes a key",
         "a key is not followed to the next one",
         "one that was away comes too late",
+        "a key that a stranger has made is waited for",
     ],
 )
 def test_a_mistake_in_the_rule_is_noticed(

@@ -183,8 +183,8 @@ def stale(keeper: Writer) -> list[RemotePeer]:
 
 
 def wanting(store: Store, ring: KeyRing) -> bool:
-    """Whether another key is to be made unasked."""
-    return known_outside(store, ring) or unsealed(store, ring)
+    """Whether another key is to be made unasked, by this node."""
+    return known_outside(store, ring) or unsealed(store, ring) or unbelieved(store)
 
 
 def known_outside(store: Store, ring: KeyRing) -> bool:
@@ -206,6 +206,19 @@ def unsealed(store: Store, ring: KeyRing) -> bool:
     lacking = [] if rotation is None else rotation.lacking
     boxes = [box_of(ring, here[name]) for name in lacking if name in here]
     return bool(boxes) and all(boxes)
+
+
+def unbelieved(store: Store) -> bool:
+    """Whether those who hold another key, made elsewhere at the same time, may not have heard of the maker of
+    the one that counts: they believe its log by no key of theirs. They have heard of this node."""
+    rotation = store.rotation()
+    if rotation is None:
+        return False
+    chain = {key_id for key_id, _ in rotation.chain}
+    others = ((key_id, body) for key_id, body in store.documents(KEYS) if key_id not in chain)
+    rivals = [found for key_id, body in others if (found := read_rotation(key_id, body, 0)) is not None]
+    names = [rival.sealed.keys() for rival in rivals if rotation.by not in rival.sealed]
+    return bool(names) and all(node_of(store.origin) in known for known in names)
 
 
 def _take(keeper: Writer, ring: KeyRing, ctx: Context) -> None:
