@@ -32,7 +32,7 @@ def test_a_seed_of_another_kind_goes_as_it_always_went() -> None:
 @pytest.mark.parametrize(
     ("seed", "place", "name", "mistake"),
     [
-        (AT_REST, State, "end_of", lambda state, origin: None),
+        (IN_TROUBLE, State, "end_of", lambda state, origin: None),
         (AT_REST, Admittance, "fault", lambda admits, peer, ctx: None),
         (ROTATED, Keys, "look", lambda looking, keeper, ctx: None),
     ],
