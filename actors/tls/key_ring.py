@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,7 @@ from entgldb.actors.cluster_key import CLUSTER_KEY_BYTES, ClusterKeys, KeyFile
 from entgldb.actors.tls.attestation import CaOfCluster, renewal
 from entgldb.actors.tls.certificates import ca_keys, cluster_name, key_of, name_of
 from entgldb.actors.tls.key_files import KEY_NAME, make_key, read_key
+from entgldb.messages.limits import MEMBERS_MAX
 from entgldb.messages.model import Author
 from entgldb.messages.secret import Secret
 from entgldb.storage.file.durable import write_whole
@@ -42,6 +44,19 @@ _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _ECDSA: Final = ec.ECDSA(SHA256())
 _PROOF: Final = re.compile(r"(?:[0-9a-f]{2}){1,256}:(?:[0-9a-f]{2}){1,80}")
 """A SubjectPublicKeyInfo (RFC 5280) and a signature."""
+
+
+@lru_cache(MEMBERS_MAX)
+def _is_signed(shown: bytes, signature: bytes, statement: bytes) -> bool:
+    """Kept, as the store looks at the boxes of all members whenever the configuration has changed."""
+    try:
+        public = load_der_public_key(shown)
+        if not isinstance(public, ec.EllipticCurvePublicKey):
+            return False
+        public.verify(signature, statement, _ECDSA)
+    except (InvalidSignature, ValueError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def id_of(key: Secret) -> str:
@@ -78,16 +93,8 @@ class FileRing:
         if not _PROOF.fullmatch(proof):
             return False
         shown, signature = map(bytes.fromhex, proof.split(":"))
-        if sha256(shown).hexdigest() != pinned:
-            return False
-        try:
-            public = load_der_public_key(shown)
-            if not isinstance(public, ec.EllipticCurvePublicKey):
-                return False
-            public.verify(signature, self._box_statement(box, node_id), _ECDSA)
-        except (InvalidSignature, ValueError, UnsupportedAlgorithm):
-            return False
-        return True
+        its_own = sha256(shown).hexdigest() == pinned
+        return its_own and _is_signed(shown, signature, self._box_statement(box, node_id))
 
     def held(self) -> tuple[str, ...]:
         return tuple(key.hex() for key in ca_keys(self._file.keys))
