@@ -222,13 +222,19 @@ function confirmed(name, warning, label) {
   });
 }
 
+// The value of a field as JSON: as it was typed, as the words in it, or as a text.
+function valueOf(field) {
+  if (field.dataset.type === "words") return JSON.stringify(field.value.split(/\s+/).filter(Boolean));
+  if (field.dataset.type === "json") JSON.parse(field.value);
+  return field.dataset.type === "json" ? field.value : JSON.stringify(field.value);
+}
+
 // The JSON of a form. Documents stay the text that was typed: JavaScript would round their large numbers.
 function bodyOf(form) {
   const parts = [];
   for (const field of form.elements) {
     if (!field.name || field.dataset.type === "path" || (!field.value && field.type !== "hidden")) continue;
-    if (field.dataset.type === "json") JSON.parse(field.value);
-    parts.push(`${JSON.stringify(field.name)}:${field.dataset.type === "json" ? field.value : JSON.stringify(field.value)}`);
+    parts.push(`${JSON.stringify(field.name)}:${valueOf(field)}`);
   }
   return `{${parts.join(",")}}`;
 }

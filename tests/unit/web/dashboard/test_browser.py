@@ -237,11 +237,14 @@ def test_peers_are_enabled_tested_removed_and_added(watched: Watched, first: Mem
         ("authority", "http://127.0.0.1:1"),
         ("client_id", "shop"),
         ("client_secret", "env:NO_SUCH_SECRET"),
+        ("scopes", "entgldb:sync  other"),
     ):
         form.locator(f"[name={name}]").fill(value)
     form.get_by_role("button", name="Add").click()
     watched.toast("added")
-    assert first.db.peers.get_remote_peer("cloud-new").address == "127.0.0.1:1"
+    added = first.db.peers.get_remote_peer("cloud-new")
+    assert added.oauth2 is not None
+    assert (added.address, tuple(added.oauth2.scopes)) == ("127.0.0.1:1", ("entgldb:sync", "other"))
 
 
 def test_what_waits_is_decided(watched: Watched, first: Member) -> None:
