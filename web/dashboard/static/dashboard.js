@@ -80,6 +80,21 @@ async function show(place = here(), focus = false) {
   if (focus) $("view").focus({ preventScroll: true });
 }
 
+// The view that a request of htmx is for, or nothing: a part of one is drawn anew.
+const asked = (request) => request.target === $("view") ? viewOf(request.request.action.slice("/ui/".length)) : "";
+
+let shown = ""; // the view that is to be seen, whichever was asked for
+
+// No other view stays under the name of one that did not come.
+function empty(name) {
+  shown = name;
+  const title = document.createElement("h1"), said = document.createElement("p");
+  title.textContent = name[0].toUpperCase() + name.slice(1);
+  said.className = "empty";
+  said.textContent = "It cannot be shown now.";
+  $("view").replaceChildren(title, said);
+}
+
 const marks = {};
 
 // Draw anew what has changed, unless a person is about to do something in it.
@@ -111,10 +126,13 @@ document.addEventListener("htmx:response:error", async ({ detail }) => {
     const told = JSON.parse(detail.ctx.text);
     text = told.detail + (told.hint ? ` Try: ${told.hint}` : "");
   } catch { /* not a problem of ours: its status says enough */ }
-  if (detail.ctx.response.status !== 503) return toast(text, true);
+  if (![503, 504].includes(detail.ctx.response.status)) return toast(text, true);
   lost = true; // the view is fetched again when the node answers
   banner(text);
+  const name = asked(detail.ctx);
+  if (name && name !== shown) empty(name);
 });
+document.addEventListener("htmx:after:swap", ({ detail }) => { shown = asked(detail.ctx) || shown; });
 addEventListener("hashchange", () => {
   // a question belongs to the view that it was asked in
   for (const one of document.querySelectorAll("dialog[open]:not(#token)")) one.close();

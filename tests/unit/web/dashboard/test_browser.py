@@ -310,9 +310,15 @@ def test_a_page_that_loses_its_node_says_so_and_comes_back(watched: Watched, clu
     cluster.stop([cluster.lan[0]])
     expect(page.locator("#banner")).to_contain_text("The node does not answer")
     expect(page.locator("#state")).to_have_text("no answer")
+    page.keyboard.press("5")
+    expect(page.locator("main h1")).to_have_text("Nodes")
+    expect(page.locator("main")).to_contain_text("It cannot be shown now")
     cluster.start([cluster.lan[0]], 60.0)
     expect(page.locator("#banner")).to_be_hidden()
     expect(page.locator("#state")).to_contain_text("lan-1")
+    expect(page.locator("main tbody tr", has_text="lan-1")).to_have_count(1)
+    # the console of a browser tells of the request that the server could not answer
+    watched.faults = [one for one in watched.faults if "status of 50" not in one]
 
 
 def test_a_page_that_loses_its_server_says_so_and_comes_back(chromium: Browser, first: Member) -> None:
