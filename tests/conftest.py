@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from entgldb.storage.file import open as database
 from tests import leftovers
 from tests.support.memory import in_memory
 
@@ -59,6 +59,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     leftovers.mark()
+    # a machine that is slow, or has other work, is no fault
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # as in the background of a script; a program of a test would ignore it, too
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -104,15 +107,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(autouse=True)
 def memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Stores in memory are made by the dozen; a test may leave its stores to its end."""
+    """Databases in memory are made by the dozen; a test may leave its own to its end."""
     made: list[sqlite3.Connection] = []
-    open_memory = database.open_memory
+    connect = sqlite3.connect
 
-    def noted() -> sqlite3.Connection:
-        made.append(open_memory())
-        return made[-1]
+    def noted(place: Any, *given: Any, **named: Any) -> sqlite3.Connection:
+        opened = connect(place, *given, **named)
+        if ":memory:" in str(place):
+            made.append(opened)
+        return opened
 
-    monkeypatch.setattr(database, "open_memory", noted)
+    monkeypatch.setattr(sqlite3, "connect", noted)
     yield
     for connection in made:
         connection.close()

@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
 
@@ -224,6 +225,12 @@ def test_no_placeholder_of_sql_has_a_number() -> None:
     numbered = re.compile(r"[ (]\?\d")
     assert numbered.search("WHERE key = " + "?1")
     assert [str(path) for path in FILES if numbered.search(path.read_text())] == []
+
+
+def test_no_property_depends_on_the_speed_of_the_machine() -> None:
+    assert hypothesis.settings.default is not None
+    assert hypothesis.settings.default.deadline is None
+    assert hypothesis.HealthCheck.too_slow in hypothesis.settings.default.suppress_health_check
 
 
 def loaded(path: Path) -> set[str]:
