@@ -32,7 +32,7 @@ class Crowd:
         self.lsn = self.own = 0
         self.up = True
         self.propagation = {"in": {"counts": [0, 0], "sum": 0.0}, "out": {"counts": [5, 1], "sum": 2.0}}
-        self.peers = SimpleNamespace(get_all_remote_peers=self._peers)
+        self.peers = SimpleNamespace(get_all_remote_peers=self._peers, secrets=self._peers)
         self.nodes = SimpleNamespace(all=self._nodes)
         self.directory = Path()
 
