@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,8 @@ def test_the_log_goes_on_under_a_new_origin_from_seq_one(tmp_path: Path) -> None
     new = reincarnate(store)
     put(store, 2, "k", b'{"a":2}')
     assert new != old
-    assert (node_of(new), store.origin, LogReader.open(tmp_path).origin) == ("a", new, new)
+    with closing(LogReader.open(tmp_path)) as reader:
+        assert (node_of(new), store.origin, reader.origin) == ("a", new, new)
     assert {origin: seq for origin, (seq, _) in store.vector().items()} == {old: 1, new: 1}
     assert decode(store.rows(2, 1)[0].header).parent == (old, 1)
     assert store.file_id == file_id
