@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from entgldb.messages.limits import HEADER_BYTES_MAX, MERGE_BYTES_MAX, NAMED_MAX
 from entgldb.messages.model import ENDED, Origin, Version
@@ -34,6 +35,9 @@ from entgldb.storage.snapshot.install import forget_log
 
 Place = tuple[str, str]
 
+TOGETHER: Final = 8
+"""Entries that are read, and written, by one statement; so many bodies are in memory."""
+
 
 class Writer:
     """Appends to the log of an origin, and gives entries of an older log their new names."""
@@ -50,6 +54,8 @@ class Writer:
         self._began = batch.state.clock
         self._gap = 0
         """From an entry's old number to its new one."""
+        self._restamps: list[tuple[int, int]] = []
+        """Stamps and what they are now, which wait until somebody asks."""
         empty(batch.connection, "restamped")
 
     def log(self, like: Header, text: str | None) -> tuple[Header, int]:
@@ -78,7 +84,10 @@ class Writer:
             text = self._restamped(read_merging(text, (header.hlc, header.origin)))
             sha = digest(text.encode())
         made, lsn = self.log(header._replace(parent=parent, seen=seen, body_sha256=sha), text)
-        self.batch.connection.execute("INSERT INTO temp.restamped VALUES (?, ?)", (header.hlc, made.hlc))
+        self._restamps.append((header.hlc, made.hlc))
+        if self.written % TOGETHER == 0:
+            self.batch.flush()
+            self._note_stamps()
         return made, text, lsn
 
     def renamed(self, version: Version) -> Version:
@@ -111,7 +120,12 @@ class Writer:
         self.batch.state.move(self.new, self.head)
         self.batch.flush()
 
+    def _note_stamps(self) -> None:
+        self.batch.connection.executemany("INSERT INTO temp.restamped VALUES (?, ?)", self._restamps)
+        self._restamps.clear()
+
     def _restamped(self, said: Merging) -> str:
+        self._note_stamps()
         if said.over is not None:
             said = said._replace(over=self._now(said.over) or (self._behind(said.over[0]), "~"))
         return said._replace(change=renamed(said.change, self._now)).encode().decode()
@@ -159,7 +173,7 @@ class Tail:
         return self.batch.state.origins[self.old].floor <= self.covered.seq
 
     def write_again(self, new: Origin, now_ms: int, *, ends: bool) -> int:
-        """All of it, and what had won against it; how many entries that made. One body is in memory.
+        """All of it, and what had won against it; how many entries that made. Few bodies are in memory.
 
         ``ends``: the first says that the old log ends here, to whoever has more of it.
         """
@@ -203,10 +217,14 @@ class Tail:
     def _merge_again(self, old: Header, made: Header, text: str | None, lsn: int) -> None:
         """Merge an entry under its new name into the row that knows it by the old one."""
         batch, place = self.batch, (made.collection, made.key)
-        stored = read_row(batch, *place)
-        one = read_operation(made, text)
-        for version in (old.version, *one.named):
+        for version in (old.version, *made.named):
             batch.clear_conflict(place, version)
+        current = batch.current(*place)
+        if made.op != MERGE and current is not None and not current.merged and current[:2] == old.version:
+            # nothing but this entry is there: it stays what it is, by its new name
+            batch.replace(made, text, lsn, current)
+            return
+        stored, one = read_row(batch, *place), read_operation(made, text)
         if stored is not None:
             self._remember(place, stored)
             newest = one.row.newest if stored.newest.version == old.version else stored.newest
@@ -223,6 +241,8 @@ class Tail:
 
     def _remember(self, place: Place, stored: Stored) -> None:
         """Note a row as it was before any of the tail was written again."""
+        if stored.newest.origin == self.batch.state.own:
+            return  # it has been
         self.connection.execute(
             "INSERT OR IGNORE INTO temp.before VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -292,10 +312,11 @@ def _difference(document: dict[str, Json] | None, now: Stored, origin: Origin) -
 def entries(
     connection: sqlite3.Connection, rows: str, *values: int, after: int
 ) -> Iterator[tuple[Header, str | None]]:
-    """The entries behind ``after``, one body in memory; ``rows``: a table, a condition that ends in seq."""
-    while row := connection.execute(
-        f"SELECT seq, header, body FROM {rows} ORDER BY seq LIMIT 1",  # noqa: S608 -- constants
+    """The entries behind ``after``, few bodies in memory; ``rows``: a table, a condition that ends in seq."""
+    while found := connection.execute(
+        f"SELECT seq, header, body FROM {rows} ORDER BY seq LIMIT {TOGETHER}",  # noqa: S608 -- constants
         (*values, after),
-    ).fetchone():
-        after = row[0]
-        yield decode(row[1]), row[2]
+    ).fetchall():
+        after = found[-1][0]
+        for _, header, body in found:
+            yield decode(header), body

@@ -229,7 +229,7 @@ def test_a_loser_that_grew_when_it_was_written_anew_travels() -> None:
     assert new.store.connection.execute("SELECT body FROM _entgldb_conflicts").fetchall() == [loser]
 
 
-def test_a_tail_is_written_again_with_one_document_in_memory() -> None:
+def test_a_tail_is_written_again_with_few_documents_in_memory() -> None:
     here, away = Merging("here"), Merging("away")
     here.fields(a=1)
     here.fields(a=2)

@@ -13,6 +13,7 @@ from entgldb.messages.client import FieldOperation, RequestId, Write
 from entgldb.messages.errors import EntglError, ProtocolError, Reason
 from entgldb.messages.limits import CHUNK_BYTES_MAX
 from entgldb.messages.model import REMOTE_PEERS, Entry
+from entgldb.storage.repair.rewrite import TOGETHER
 from entgldb.storage.rules.comparing import chunks
 from entgldb.storage.snapshot.freeze import read_chunk
 from entgldb.storage.snapshot.staging import Staging
@@ -153,6 +154,51 @@ def test_own_unsent_writes_are_issued_again_by_a_new_writer() -> None:
     two.give(one)
     assert (one.shows(), one.rivals()) == (two.shows(), two.rivals())
     assert two.store.vector() == one.store.vector()
+
+
+def test_a_later_write_comes_behind_all_that_is_issued_again() -> None:
+    """So that is one transaction: a write made in between would go out before what it was made upon."""
+    one, two, third = Side("one"), Side("two"), Side("third")
+    one.put("k", "newer", now=NOW + 3)
+    forget(one.store, tombstones=True)
+    seen = {f"mine{number}" for number in range(2 * TOGETHER)}
+    for key in sorted(seen):
+        two.put(key, "1")
+    assert send(one.store, two.store, NOW + 20).reborn
+    send(one.store, third.store, NOW + 20)
+    two.put("later", "its writer has seen all of them", now=NOW + 20)
+    rows = [row for row in two.store.rows(1, 500) if row.origin == two.store.origin]
+    for row in rows:
+        with third.store.group():
+            assert third.store.apply([Entry(row.header, row.body)], NOW + 20).refused == ""
+        assert "later" not in third.shows() or seen <= third.shows().keys()
+    assert third.shows() == two.shows()
+    assert "later" in third.shows()
+
+
+def test_a_put_that_others_have_not_comes_out_as_it_was_whatever_it_was_made_upon() -> None:
+    """Each is renamed where it stands, or merged anew: a delete, a key written twice, one that expires."""
+    one, two = Side("one"), Side("two")
+    one.put("base", "1")
+    one.put("gone", "1")
+    one.give(two)
+    two.put("base", "2")
+    two.put("twice", "1")
+    two.delete("gone")
+    two.write(Write("users", "short", b'{"v":"short"}', expire_after=50_000), NOW)
+    two.put("twice", "2")
+    one.put("k", "newer", now=NOW + 3)
+    forget(one.store, tombstones=False)
+    done = send(one.store, two.store, NOW + 20)
+    assert (done.reborn, done.reissued) == (True, 5)
+    assert two.shows() == {"base": "2", "twice": "2", "short": "short", "k": "newer"}
+    exact(two.store)
+    two.give(one)
+    assert (one.shows(), one.rivals()) == (two.shows(), two.rivals()) == (two.shows(), [])
+    moments = "SELECT key, origin > 0, seq, hlc, expires, body, sha256 FROM _entgldb_documents ORDER BY key"
+    assert (
+        two.store.connection.execute(moments).fetchall() == one.store.connection.execute(moments).fetchall()
+    )
 
 
 def test_who_has_a_part_of_what_is_issued_again_hears_that_the_log_has_ended_and_shows_all_once() -> None:
