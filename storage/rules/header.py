@@ -8,6 +8,7 @@ behind them, are empty; its hash is the SHA-256 of these bytes.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -40,7 +41,10 @@ BEGINS: Final = 2
 """The optional field of its writer's first entry since the file was opened; its value, 1, means nothing."""
 Optional = int | str | bytes
 _FIELDS: Final = 12
+_NAMES_KEPT: Final = 1_024
+"""Origins, and collections, that were looked at lately: they stand in one header after the other."""
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}/[0-9a-f]{32}")
+_ORIGIN_CHARS_MAX: Final = 97
 
 
 class Header(NamedTuple):
@@ -131,7 +135,9 @@ def decode(data: bytes) -> Header:
     ):
         raise ProtocolError(f"a header is an array of {_FIELDS} or more that begins with {HEADER_FORMAT}")
     # a newer release may append fields: they are stored and relayed as they came, and mean nothing here
-    seen, optional, *_ = [*items[_FIELDS:], None, None]
+    if len(items) == _FIELDS:
+        return _checked(items, (), ())
+    seen, optional, *_ = [*items[_FIELDS:], None]
     return _checked(items[:_FIELDS], _checked_seen(seen), _checked_optional(optional))
 
 
@@ -151,23 +157,31 @@ def body_text(header: Header, body: bytes) -> str:
 def _checked(
     items: list[Any], seen: tuple[Version, ...], optional: tuple[tuple[int, Optional], ...]
 ) -> Header:
+    # in line: a node reads each header twice, and a call for each field takes as long as all the rest
     _, origin, seq, hlc, collection, key, op, parent, index, size, body, prev = items
-    _need(is_origin(origin), "origin")
-    _need(type(seq) is int and 1 <= seq <= COUNT_MAX, "seq")
-    _need(type(hlc) is int and 0 <= hlc <= HLC_MAX, "hlc")
-    _need(type(op) is int and op in (PUT, DELETE, MERGE), "op")
-    _need(type(size) is int and 1 <= size <= GROUP_ENTRIES_MAX, "group size")
-    _need(type(index) is int and 0 <= index < size, "group index")
-    _need(type(body) is bytes and len(body) == (0 if op == DELETE else 32), "body hash")
-    _need(type(prev) is bytes and len(prev) == (0 if seq == 1 else 32), "previous hash")
-    _check_names(collection, key)
-    parent = _checked_parent(parent)
+    bad = (
+        (not is_origin(origin) and "origin")
+        or (not (type(seq) is int and 1 <= seq <= COUNT_MAX) and "seq")
+        or (not (type(hlc) is int and 0 <= hlc <= HLC_MAX) and "hlc")
+        or (not (type(op) is int and PUT <= op <= MERGE) and "op")
+        or (not (type(size) is int and 1 <= size <= GROUP_ENTRIES_MAX) and "group size")
+        or (not (type(index) is int and 0 <= index < size) and "group index")
+        or (not (type(body) is bytes and len(body) == (0 if op == DELETE else 32)) and "body hash")
+        or (not (type(prev) is bytes and len(prev) == (0 if seq == 1 else 32)) and "previous hash")
+        or (not (type(collection) is str and type(key) is str) and "collection or key")
+    )
+    if bad:
+        raise ProtocolError(f"a header has a bad {bad}")
+    try:
+        _check_collection(collection)
+        check_key(key)
+    except InvalidError as fault:
+        raise ProtocolError(f"a header: {fault.text}") from None
+    parent = None if parent is None else _checked_version(parent)
     return Header(origin, seq, hlc, collection, key, op, parent, index, size, body, prev, seen, optional)
 
 
-def _checked_parent(parent: Any) -> Version | None:
-    if parent is None:
-        return None
+def _checked_version(parent: Any) -> Version:
     _need(type(parent) is list and len(parent) == 2, "parent")
     origin, seq = parent
     _need(is_origin(origin) and type(seq) is int and 1 <= seq <= COUNT_MAX, "parent")
@@ -178,8 +192,7 @@ def _checked_seen(seen: Any) -> tuple[Version, ...]:
     if seen is None:
         return ()
     _need(type(seen) is list and len(seen) <= NAMED_MAX, "list of versions seen")
-    versions = tuple(_checked_parent(one) for one in seen)
-    return tuple(version for version in versions if version is not None)
+    return tuple(_checked_version(one) for one in seen if one is not None)
 
 
 def _checked_optional(optional: Any) -> tuple[tuple[int, Optional], ...]:
@@ -199,18 +212,19 @@ def _checked_optional(optional: Any) -> tuple[tuple[int, Optional], ...]:
     return tuple((number, value) for number, value in optional)
 
 
-def _check_names(collection: Any, key: Any) -> None:
-    _need(type(collection) is str and type(key) is str, "collection or key")
-    try:
-        check_collection(collection, system=True)
-        check_key(key)
-    except InvalidError as fault:
-        raise ProtocolError(f"a header: {fault.text}") from None
+@lru_cache(_NAMES_KEPT)
+def _check_collection(name: str) -> None:
+    check_collection(name, system=True)
 
 
 def is_origin(value: Any) -> bool:
     """Whether a value is the name of a writer."""
-    return type(value) is str and _ORIGIN.fullmatch(value) is not None
+    return type(value) is str and len(value) <= _ORIGIN_CHARS_MAX and _is_origin(value)
+
+
+@lru_cache(_NAMES_KEPT)
+def _is_origin(name: str) -> bool:
+    return _ORIGIN.fullmatch(name) is not None
 
 
 def _need(good: bool, field: str) -> None:

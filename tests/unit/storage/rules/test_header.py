@@ -17,6 +17,7 @@ from entgldb.messages.limits import (
     OPTIONAL_BYTES_MAX,
 )
 from entgldb.messages.model import Version
+from entgldb.storage.rules import header
 from entgldb.storage.rules.header import DELETE, PUT, Header, body_matches, body_text, decode, digest, encode
 
 ORIGIN = "lan-1/00112233445566778899aabbccddeeff"
@@ -49,9 +50,26 @@ def test_golden_bytes() -> None:
     assert encode(SECOND).hex() == GOLDEN["second"]
 
 
-@pytest.mark.parametrize("header", [FIRST, SECOND, OPTIONAL, OPTIONAL._replace(seen=(Version(OTHER, 6),))])
-def test_round_trip(header: Header) -> None:
-    assert decode(encode(header)) == header
+def test_names_are_looked_at_however_many_have_come_and_whatever_was_said_of_them_before() -> None:
+    for number in range(header._NAMES_KEPT + 10):
+        one = FIRST._replace(origin=f"n{number}/{'0' * 32}", collection=f"c{number}")
+        assert decode(encode(one)) == one
+        for wrong in (one._replace(origin=f"n{number}/"), one._replace(collection=f"c/{number}")):
+            for _ in range(2):
+                with pytest.raises(ProtocolError, match=r"origin|collection"):
+                    decode(encode(wrong))
+    assert header._is_origin.cache_info().currsize == header._NAMES_KEPT
+    assert header._check_collection.cache_info().currsize == header._NAMES_KEPT
+    longest = f"{'n' * 64}/{'0' * 32}"
+    assert header.is_origin(longest)
+    before = header._is_origin.cache_info().misses
+    assert not header.is_origin(f"n{longest}")
+    assert header._is_origin.cache_info().misses == before, "nothing longer is kept"
+
+
+@pytest.mark.parametrize("one", [FIRST, SECOND, OPTIONAL, OPTIONAL._replace(seen=(Version(OTHER, 6),))])
+def test_round_trip(one: Header) -> None:
+    assert decode(encode(one)) == one
 
 
 @pytest.mark.parametrize(
