@@ -70,14 +70,15 @@ class ListTenants(Message):
 
 @message(72, Channel.CLIENT)
 class ChangeTenant(Message):
-    """To ``store`` of a cloud node with tenants: add, limit, suspend, resume or delete one.
+    """To ``store`` of a cloud node with tenants: add, limit, suspend, resume or delete one, or tell that the
+    database under it was restored.
 
     Answered by Report (``tenant``: its row afterwards) or Refused.
     """
 
     name: str
     change: str
-    """``add``, ``limit``, ``suspend``, ``resume`` or ``delete``."""
+    """``add``, ``limit``, ``suspend``, ``resume``, ``delete`` or ``restored``."""
     issuer: str = ""
     """To ``add``: the authority whose clients may come."""
     quotas: dict[str, Count] | None = None

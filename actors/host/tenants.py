@@ -82,7 +82,9 @@ def _stores_on_postgres(
     loop.spawn(made.speak())
     rows = catalogue.Catalogue(given.storage, files.names)
     all_of_us = processes.Processes(rows, f"{gethostname()}:{given.directory}")
-    fellows = Fellows(rows.look, partial(loop.call, made.tell), all_of_us.publish, all_of_us.gateways)
+    fellows = Fellows(
+        rows.look, partial(loop.call, made.tell), all_of_us.publish, all_of_us.gateways, rows.restored
+    )
     removed = tenants.TenantRows(given.storage, files)
     return _told(StoreTenants(main, opened, rows, removed, fellows), given.storage), Both(socket, loop)
 

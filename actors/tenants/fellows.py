@@ -26,6 +26,9 @@ class Fellows(NamedTuple):
     """Says which gateways this process has. Raises EntglError."""
     gateways: Callable[[str], list[tuple[str, TenantLink]]]
     """The gateways of a tenant, each with the process that has it. Raises EntglError."""
+    restored: Callable[[str], None]
+    """Notes that the database has lost commits of a tenant: who opens it next goes on as a new writer, and a
+    process that has it open closes it before it writes. Raises EntglError."""
 
 
 class Gateways:

@@ -13,6 +13,7 @@ from entgldb.actors.store.auditing.acts import who_is
 from entgldb.actors.store.auditing.behalf import meant
 from entgldb.actors.store.behaviour import StoreKeeper
 from entgldb.actors.tenants import quotas
+from entgldb.actors.tenants.changes import RESTORED, changed, unknown
 from entgldb.actors.tenants.fellows import Fellows, Gateways
 from entgldb.actors.tenants.quotas import Figures, Gate
 from entgldb.actors.tenants.router import ALARMS, TENANTS_TOLD_MAX, UNAVAILABLE, Opened, Tenants
@@ -21,11 +22,6 @@ from entgldb.messages.administration import Behalf, Event
 from entgldb.messages.client import Relay, Report
 from entgldb.messages.errors import (
     EntglError,
-    ErrorCode,
-    ExistsError,
-    InvalidError,
-    NotAllowedError,
-    NotFoundError,
     Reason,
 )
 from entgldb.messages.limits import PAGE_ROWS_MAX, TENANTS_MAX
@@ -292,13 +288,15 @@ class StoreTenants(Tenants):
             return self._catalogue.page(message.after)
         named = self._catalogue.get(message.name)
         if named is None:
-            raise _unknown(message.name)
+            raise unknown(message.name)
         return [named]
 
     def on_change_tenant(self, message: ChangeTenant, ctx: Context) -> None:
         try:
             before = self._catalogue.get(check_tenant(message.name))
-            row = self._changed(before, message, ctx.now_ms())
+            row = changed(before, message, ctx.now_ms(), self._has_room, shared=self._fellows is not None)
+            if message.change == RESTORED and self._fellows is not None:
+                self._fellows.restored(row.name)
             act = Act(Event.TENANT, row.name, message.change, who_is(ctx.asker))
             with self.main.store.group():
                 self._catalogue.put(row, before)
@@ -308,6 +306,9 @@ class StoreTenants(Tenants):
             return
         ctx.log(INFO, f"tenant {row.name}: {message.change}, now {row.state}")
         shut = _shut(row)
+        if shut is None and message.change == RESTORED:
+            # it is opened anew with its next link
+            shut = Reason.STORAGE_UNAVAILABLE, UNAVAILABLE
         if shut is not None:
             self._shut(row.name, shut, ctx)
         elif row.name in self.open:
@@ -327,46 +328,6 @@ class StoreTenants(Tenants):
         if row.quotas != self._gates[row.name].quotas:
             self._gates[row.name] = Gate(row.quotas, ctx.monotonic())
             ctx.tell("sync", TenantJudged(row.name, row.issuer, links=row.quotas.links))
-
-    def _changed(self, row: Tenant | None, message: ChangeTenant, now_ms: int) -> Tenant:
-        """The row as it is to be. Raises EntglError."""
-        name, given = message.name, message.quotas or {}
-        if unknown := given.keys() - set(Quotas._names):
-            raise InvalidError(f"no quota {min(unknown)!r:.40}; there are {', '.join(Quotas._names)}")
-        if message.change == "add":
-            return self._added(row, message, now_ms)
-        if row is None:
-            raise _unknown(name)
-        if message.change == "limit":
-            return replace(row, quotas=replace(row.quotas, **given))
-        wanted = _CHANGES.get(message.change)
-        if wanted is None:
-            raise InvalidError(f"{message.change!r:.40} is none of add, limit, {', '.join(_CHANGES)}")
-        if row.state in (TenantState.DELETING, TenantState.DELETED):
-            if message.change == "delete":
-                return row
-            raise NotAllowedError(f"tenant {name} was deleted", hint=f"entgldb tenant add {name}")
-        return replace(row, state=wanted.value, since_ms=now_ms)
-
-    def _added(self, row: Tenant | None, message: ChangeTenant, now_ms: int) -> Tenant:
-        name, issuer, wanted = message.name, message.issuer, Quotas(**message.quotas or {})
-        if row is not None and row.state == TenantState.DELETING:
-            raise EntglError(
-                f"the files of tenant {name} are still being removed", code=ErrorCode.BUSY, hint="try again"
-            )
-        if (
-            row is not None
-            and row.state == TenantState.ACTIVE
-            and (row.issuer, row.quotas) == (issuer, wanted)
-        ):
-            return row
-        if row is not None and row.state != TenantState.DELETED:
-            raise ExistsError(f"tenant {name} is there already", hint=f"entgldb tenant show {name}")
-        if row is None and not self._has_room():
-            raise NotAllowedError(
-                f"this cloud node has its {TENANTS_MAX} tenants", hint="entgldb tenant list"
-            )
-        return Tenant(name, issuer, TenantState.ACTIVE, now_ms, wanted)
 
     def told(self) -> dict[str, Json]:
         """How many tenants there are, and figures of the open ones that have written most."""
@@ -483,17 +444,6 @@ class StoreTenants(Tenants):
             self._catalogue.put(row, before)
 
 
-_CHANGES: Final = {
-    "suspend": TenantState.SUSPENDED,
-    "resume": TenantState.ACTIVE,
-    "delete": TenantState.DELETING,
-}
-
-
 def _shut(row: Tenant | None) -> tuple[Reason, str] | None:
     """Why a tenant is not served; None: it is."""
     return _SHUT.get(TenantState.DELETED if row is None else TenantState(row.state))
-
-
-def _unknown(name: str) -> NotFoundError:
-    return NotFoundError(f"there is no tenant {name:.80}", hint="entgldb tenant list")

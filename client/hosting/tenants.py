@@ -78,6 +78,14 @@ class Tenants:
         """Serve it again. Raises NotFoundError, or NotAllowedError where it was deleted."""
         return self._changed(name, "resume")
 
+    def restored(self, name: str) -> TenantRow:
+        """The PostgreSQL under it was put back to an earlier state: it goes on as a new writer.
+
+        Its links end and come again; what was lost comes back from its cluster. Raises NotFoundError,
+        or NotAllowedError where it was deleted or its data is a file.
+        """
+        return self._changed(name, "restored")
+
     def delete(self, name: str) -> TenantRow:
         """Remove all its data on this node, and refuse its clients. Raises NotFoundError."""
         return self._changed(name, "delete")

@@ -15,7 +15,7 @@ from entgldb.messages.limits import PAGE_ROWS_MAX
 from entgldb.messages.schema import to_array
 from entgldb.messages.tenants import Quotas, Tenant, TenantState
 from entgldb.storage.file.faults import translating
-from entgldb.storage.postgres import schema
+from entgldb.storage.postgres import identity, schema
 from entgldb.storage.postgres.server import Server, server
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _COLUMNS: Final = "tenant, issuer, state, since_ms, documents, bytes, writes, li
 _SELECT: Final = f"SELECT {_COLUMNS} FROM entgldb_tenants"  # noqa: S608 -- constants
 _ADD: Final = (
     f"INSERT INTO entgldb_tenants (version, {_COLUMNS})"  # noqa: S608 -- constants
-    " VALUES (0, $1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING"
+    " VALUES ($10, $1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING"
 )
 _CHANGE: Final = (
     "UPDATE entgldb_tenants SET version = version + 1, issuer = $2, state = $3, since_ms = $4,"
@@ -84,13 +84,18 @@ class Catalogue:
         """Write a row anew that was ``before`` when it was read. Raises EntglError ``busy`` where not."""
         with self.asked() as on:
             if before is None:
-                done = on.carry_out(row.name, _ADD, _values(row))
+                done = on.carry_out(row.name, _ADD, [*_values(row), schema.first_version()])
             else:
                 done = on.carry_out(row.name, _CHANGE, [*_values(row), *_values(before)])
         if not done:
             raise EntglError(
                 f"tenant {row.name} was changed by another process", code=ErrorCode.BUSY, hint="try again"
             )
+
+    def restored(self, name: str) -> None:
+        """The database has lost commits of a tenant: see ``identity.mark``. Raises EntglError."""
+        with self.asked() as on:
+            identity.mark(on, name)
 
     def forget_oldest(self) -> bool:
         """Take out the row of the tenant that was deleted first; False where there is none."""

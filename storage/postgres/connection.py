@@ -141,6 +141,12 @@ class Connection:
             self._ask()
         return self._changes
 
+    @property
+    def version(self) -> int:
+        """Of the tenant's row, while a group or ``look`` goes on."""
+        assert self._version is not None
+        return self._version
+
     def set_trace_callback(self, callback: Callable[[str], object] | None) -> None:
         """Have each statement told before it is carried out."""
         self._traced = callback
@@ -203,7 +209,7 @@ class Connection:
         if row is None or row[0] != self.seen:
             self.seen = None
             # from here on rows come as within a group: all of a statement at once
-            self._version, self._read_anew = 0, False
+            self._version, self._read_anew = 0 if row is None else row[0], False
             try:
                 self.begun()
             finally:

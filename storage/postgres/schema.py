@@ -1,4 +1,7 @@
-"""Making the tables on PostgreSQL, with row-level security that the role must not be able to pass."""
+"""The tables on PostgreSQL, made and changed, with row-level security that the role must not be able to pass.
+
+A database is made in format 1, and every other format of the one before it by one step, as a node's file is.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,28 @@ from entgldb.messages.errors import ConfigError
 from entgldb.storage.postgres.server import SETTING, PostgresFault, Server
 from entgldb.storage.postgres.tables import TENANT, tables
 
-VERSION: Final = 1
+STEPS: Final[tuple[str, ...]] = ()
+"""The first makes format 2 of format 1, and so on: statements with ``;`` between them. A released one is
+never edited."""
+FORMAT: Final = 1 + len(STEPS)
+"""The number in ``entgldb_schema``: a program refuses tables with a higher one."""
+FORMAT_BITS: Final = 56
+"""A tenant's row has the format, less 1, above so many bits of its version: a step moves the rows of all
+tenants, and a process of an earlier release notices it in its next group."""
 _TRIES: Final = 3
+_THERE: Final = (
+    "SELECT 1 FROM information_schema.tables"
+    " WHERE table_name = 'entgldb_schema' AND table_schema = current_schema()"
+)
+_PARTS: Final = (
+    "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
+)
+_STEP: Final = "UPDATE entgldb_schema SET version = version + 1 WHERE version = $1"
+"""Of two processes that begin a step the second waits here for the first, and then finds nothing to do."""
+_FORCED: Final = (
+    "SELECT relname FROM pg_class WHERE relforcerowsecurity AND relnamespace = current_schema()::regnamespace"
+)
+_MOVE: Final = f"UPDATE entgldb_tenants SET version = version + {1 << FORMAT_BITS}"  # noqa: S608 -- constants
 _TENANTS: Final = (
     "CREATE TABLE entgldb_tenants (tenant TEXT PRIMARY KEY, version BIGINT NOT NULL,"
     " issuer TEXT NOT NULL DEFAULT '', state TEXT NOT NULL DEFAULT 'active',"
@@ -37,27 +60,48 @@ _C: Final = 'TEXT COLLATE "C"'
 
 
 def prepare(server: Server) -> None:
-    """Make the tables where there are none. Raises ConfigError: newer tables, a role that sees all rows."""
+    """Make the tables where there are none, and bring older ones to this release's form.
+
+    Raises ConfigError: newer tables, unreleased ones, a role that sees all rows.
+    """
     _check_role(server)
     for left in reversed(range(_TRIES)):
-        if server.alone("SELECT 1 FROM information_schema.tables WHERE table_name = 'entgldb_schema'"):
-            break
         try:
-            _make(server)
+            if not server.alone(_THERE):
+                _make(server)
+            while (found := _format(server)) < FORMAT:
+                _bring_forward(server, found)
+            break
         except PostgresFault:
             # another process makes them at this moment
             if not left:
                 raise
-    ((found,),) = server.alone("SELECT max(version) FROM entgldb_schema")
-    if found > VERSION:
+    if not server.whole:
+        _check_parts(server)
+        server.whole = True
+
+
+def must_be_current(server: Server) -> None:
+    """Raise ConfigError where the tables are not of this release: who only reads changes nothing."""
+    found = _format(server)
+    if found < FORMAT:
         raise ConfigError(
-            f"the tables on PostgreSQL have version {found}, this release knows up to {VERSION}",
-            hint="use the newer release of entgldb that made them",
+            f"the tables on PostgreSQL have format {found}", hint="start a cloud node: it brings them up"
         )
 
 
+def first_version() -> int:
+    """The version of the row of a new tenant."""
+    return FORMAT - 1 << FORMAT_BITS
+
+
+def is_newer(version: int) -> bool:
+    """Whether a tenant's row is of a format that this release does not know."""
+    return version >> FORMAT_BITS >= FORMAT
+
+
 def statements(*, collate: bool, parted: bool) -> list[str]:
-    """All of what makes the tables."""
+    """All of what makes the tables, in format 1."""
     made, names = [_TENANTS], ["entgldb_tenants", *tables()]
     for name, table in tables().items():
         first, *others = table.ddl
@@ -80,7 +124,7 @@ def statements(*, collate: bool, parted: bool) -> list[str]:
             f"CREATE POLICY entgldb ON {name} USING ({_MINE}) WITH CHECK ({_MINE})",
         ]
     made += [_NAMES, _PROCESSES, "CREATE TABLE entgldb_schema (version BIGINT PRIMARY KEY)"]
-    made.append(f"INSERT INTO entgldb_schema (version) VALUES ({VERSION})")  # noqa: S608 -- a constant
+    made.append("INSERT INTO entgldb_schema (version) VALUES (1)")
     return made
 
 
@@ -89,6 +133,44 @@ def _make(server: Server) -> None:
     parted = not any(name in said for name in _OTHERS) and not server.alone(_CITUS)
     script = statements(collate="CockroachDB" not in said, parted=parted)
     server.alone("; ".join(["BEGIN", "SET LOCAL lock_timeout = '2s'", *script, "COMMIT"]))
+
+
+def _format(server: Server) -> int:
+    ((found,),) = server.alone("SELECT version FROM entgldb_schema")
+    if found > FORMAT:
+        raise ConfigError(
+            f"the tables on PostgreSQL have format {found}, this release knows up to {FORMAT}",
+            hint="use the newer release of entgldb that made them",
+        )
+    return int(found)
+
+
+def _bring_forward(server: Server, found: int) -> None:
+    """One step, in a transaction: nothing where another process has done it."""
+    with server.changing("") as held:
+        if not held.execute(_STEP, [found]).rowcount:
+            return
+        # the owner, too, sees no row of any tenant where row-level security is forced
+        forced = [name for (name,) in held.execute(_FORCED).fetchall()]
+        for name in forced:
+            held.execute(f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY")
+        held.execute(STEPS[found - 1])
+        held.execute(_MOVE)
+        for name in forced:
+            held.execute(f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY")
+
+
+def _check_parts(server: Server) -> None:
+    """While nothing was released, format 1 got columns and tables now and then."""
+    wanted = {(name, column) for name, table in tables().items() for column in table.columns}
+    wanted |= {("entgldb_tenants", "origins"), ("entgldb_processes", "links")}
+    missing = wanted - set(server.alone(_PARTS))
+    if missing:
+        raise ConfigError(
+            "the tables on PostgreSQL were made before the first release, in a form that no release reads"
+            f" ({'.'.join(min(missing))} is missing)",
+            hint="begin with an empty database, which the gateways fill",
+        )
 
 
 def _check_role(server: Server) -> None:

@@ -148,6 +148,8 @@ class Server:
         """Tenant -> the greatest version of its row that this process has seen."""
         self.put_back: set[str] = set()
         """Tenants whose row was older: they are to go on as new writers."""
+        self.whole = False
+        """Whether its tables were seen to have all parts."""
         self.identity = ""
         """Of the one that the last connection met; empty where it is hidden, as some services do."""
 
@@ -208,12 +210,18 @@ class Server:
 
         ``$1`` is the tenant. Raises PostgresFault.
         """
+        with self.changing(tenant) as held:
+            return held.execute(sql, [tenant, *parameters]).rowcount
+
+    @contextmanager
+    def changing(self, tenant: str) -> Iterator[Line]:
+        """A transaction about a tenant's rows, or with "" about the tables. Raises PostgresFault."""
         held = self.lease()
         try:
             with refusals(), held.transaction():
                 self.trips += 1
                 held.execute(SET_TO_WRITE, [tenant])
-                return held.execute(sql, [tenant, *parameters]).rowcount
+                yield held
         finally:
             self.give_back(held)
 

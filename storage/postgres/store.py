@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-_TENANT: Final = "INSERT INTO entgldb_tenants (tenant, version) VALUES ($1, 0) ON CONFLICT DO NOTHING"
+_TENANT: Final = "INSERT INTO entgldb_tenants (tenant, version) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_STANDS: Final = "SELECT (SELECT value FROM _entgldb_meta WHERE name = 'postgres') FROM _entgldb_state"
 _VERSION: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1"
 
 
@@ -54,15 +55,18 @@ class Store(store.Store):
             with closed_on_fault(as_sqlite(connection)):
                 Identity.ensure(as_sqlite(connection), node_id)
                 made = cls(as_sqlite(connection), None)
-                made.serve()
+                connection.begun = made._take_up
                 noted = identity.noted(connection)
                 is_new = on.identity not in ("", noted)
-                if tenant in on.put_back or (noted and is_new):
+                if noted == identity.RESTORED:
+                    made.begin_anew(b"", Why.RESTORED, now_ms)
+                elif tenant in on.put_back or (noted and is_new):
                     made.begin_anew(b"", Why.ROLLED_BACK, now_ms)
-                    on.put_back.discard(tenant)
+                on.put_back.discard(tenant)
                 made.incarnations.attest()
-                if is_new:
+                if is_new or noted == identity.RESTORED:
                     identity.note(connection, on.identity)
+                made.serve()
         return made
 
     def serve(self) -> None:
@@ -104,9 +108,17 @@ class Store(store.Store):
                 self.on.execute("ROLLBACK")
 
     def _read_anew(self) -> None:
-        """Another process has written since: the memory follows. Raises ReplacedError where all is gone."""
-        if self.connection.execute("SELECT 1 FROM _entgldb_state").fetchone() is None:
-            raise ReplacedError(f"tenant {self.on.tenant} was deleted")
+        """Another process has written since: the memory follows, unless it is void. Raises ReplacedError."""
+        tenant, row = self.on.tenant, self.connection.execute(_STANDS).fetchone()
+        if row is None:
+            raise ReplacedError(f"tenant {tenant} was deleted")
+        if row[0] == identity.RESTORED:
+            raise ReplacedError(f"the database of tenant {tenant} was restored")
+        if schema.is_newer(self.on.version):
+            raise ReplacedError("the tables on PostgreSQL are those of a newer release by now")
+        self._take_up()
+
+    def _take_up(self) -> None:
         state, found = self.state, State.load(self.connection)
         for one in fields(State):
             if one.name != "journal":
@@ -134,7 +146,7 @@ def ensure(connection: Connection) -> None:
     """Make the tables, and the rows that every tenant has. Raises ConfigError, PostgresFault."""
     on, tenant = connection.server, connection.tenant
     schema.prepare(on)
-    on.carry_out(tenant, _TENANT)
+    on.carry_out(tenant, _TENANT, [schema.first_version()])
     ((version,),) = on.alone(_VERSION, [tenant])
     if on.went_back(tenant, version):
         on.put_back.add(tenant)

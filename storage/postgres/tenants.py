@@ -11,6 +11,7 @@ from entgldb.storage.audit.trail import TABLES as AUDIT
 from entgldb.storage.audit.trail import exists
 from entgldb.storage.file import open as database
 from entgldb.storage.file.faults import translating
+from entgldb.storage.postgres import schema
 from entgldb.storage.postgres.connection import Connection
 from entgldb.storage.postgres.server import server
 from entgldb.storage.postgres.tables import Table, on_postgres, tables
@@ -61,6 +62,8 @@ def copy_out(dsn: str, tenant: str, directory: Path) -> None:
     Raises NotFoundError where there is no such tenant; EntglError.
     """
     source = Connection(server(dsn), tenant)
+    with translating("PostgreSQL"):
+        schema.must_be_current(source.server)
     target = database.open_file(directory)
     with translating(f"the copy of tenant {tenant}"):
         source.execute("BEGIN")

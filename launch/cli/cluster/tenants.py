@@ -26,6 +26,8 @@ QUOTAS: Final = {
     "documents": "Live documents, of all collections.",
 }
 """Options of a quota -> their help, the last first."""
+_KEPT: Final = ("active", "suspended")
+"""The states in which a tenant has data."""
 
 
 @click.group()
@@ -147,6 +149,29 @@ def resume(db: Database, as_json: bool, name: str) -> None:
     Example: entgldb tenant resume shop-1
     """
     _tell(db.tenants.resume(name), as_json=as_json)
+
+
+@tenant.command()
+@common
+@click.argument("name", required=False)
+@click.option("--all", "everyone", is_flag=True, help="Every tenant that was not deleted.")
+@with_database
+def restored(db: Database, as_json: bool, name: str | None, everyone: bool) -> None:
+    """Say that the PostgreSQL under a tenant was restored.
+
+    After it was put back to an earlier state where a service hides its system identifier: the tenant
+    goes on as a new writer, and what was lost comes back from its nodes. Elsewhere it is noticed.
+
+    Example: entgldb tenant restored --all
+    """
+    if everyone == bool(name):
+        raise InvalidError("name one tenant, or say --all", hint="entgldb tenant list")
+    names = [name] if name else [row.name for row in db.tenants.all() if row.state in _KEPT]
+    rows = [db.tenants.restored(one) for one in names]
+    if as_json:
+        show({"tenants": [row._asdict() for row in rows]})
+    for row in rows if not as_json else ():
+        say(f"tenant {row.name} goes on as a new writer")
 
 
 @tenant.command()

@@ -82,6 +82,10 @@ def test_gateways_write_through_to_their_tenant_and_to_no_other(shops: Cluster, 
     second.put("stock", "pears", {"n": 3})
     eventually(lambda: stock(SECOND).get("pears"), "it goes on where it was", 70.0)
     assert LogReader.connect(postgres.address(), SECOND).vector()[second.ask("oplog")["origin"]][0] >= 2
+    assert tenant(cloud, "restored", SECOND)[1]["tenants"][0]["name"] == SECOND
+    assert tenant(cloud, "restored")[0] == tenant(cloud, "restored", SECOND, "--all")[0] != 0
+    second.put("stock", "plums", {"n": 4})
+    eventually(lambda: stock(SECOND).get("plums"), "as a new writer, too", 70.0)
 
     _, copy = tenant(cloud, "export", CLIENT, str(tmp_path / "copy.db"))
     assert copy["documents"] >= 1
@@ -92,7 +96,7 @@ def test_gateways_write_through_to_their_tenant_and_to_no_other(shops: Cluster, 
     assert tenant(cloud, "delete", CLIENT, "--yes")[1]["state"] == "deleting"
     eventually(lambda: link(first).get("reason") == "tenant-deleted", "its shop is told", 70.0)
     eventually(lambda: stock(CLIENT) == {}, "nothing is left of it", 30.0)
-    assert stock(SECOND)["pears"] == {"n": 3}
+    assert (stock(SECOND)["pears"], stock(SECOND)["plums"]) == ({"n": 3}, {"n": 4})
 
 
 def test_a_server_that_dies_costs_nothing_that_was_acknowledged(

@@ -49,7 +49,7 @@ class Cloud(Catalogue):
         self.files = files
         rows = TenantRows(postgres.address(), files)
         processes = Processes(self, str(directory))
-        fellows = Fellows(self.look, self.tell, processes.publish, processes.gateways)
+        fellows = Fellows(self.look, self.tell, processes.publish, processes.gateways, self.restored)
         self.store = StoreTenants(self.bench.keeper, self._open, self, rows, fellows)
         self.server = Server(postgres.address())
         self.ctx = FakeContext()
@@ -205,6 +205,32 @@ def test_a_tenant_that_was_shut_by_one_process_is_shut_by_all_and_deleted_everyw
     assert found is not None
     assert found.state == "deleted"
     assert one.admit(tenant) == "tenant-deleted"
+
+
+def test_the_word_that_the_database_was_restored_closes_the_tenant_everywhere_until_it_is_opened_anew(
+    clouds: tuple[Cloud, Cloud],
+) -> None:
+    one, other = clouds
+    tenant = postgres.fresh_tenant()
+    for each in clouds:
+        each.admit(tenant)
+    one.write(tenant, 1)
+    origin = one.own(tenant).origin
+    one.told.clear()
+    answer = one.ctx.ask(ChangeTenant(tenant, "restored"))
+    assert isinstance(answer, Report)
+    assert (answer.body["tenant"]["state"], one.told, one.store.open) == ("active", [(tenant, 0)], {})
+    other.ctx.hand(WrittenElsewhere({tenant: 0}))
+    for each in clouds:
+        assert each.ctx.take(TenantJudged, "sync")[-1].reason == Reason.STORAGE_UNAVAILABLE.value
+    # sync ends the links, and has it closed
+    other.ctx.hand(TenantsWanted(()))
+    assert [each.admit(tenant) for each in clouds] == ["", ""]
+    assert one.own(tenant).origin == other.own(tenant).origin != origin
+    assert len(one.own(tenant).vector()) == 1
+    one.ctx.ask(ChangeTenant(tenant, "delete"))
+    refused = one.ctx.ask(ChangeTenant(tenant, "restored"))
+    assert refused.code == "not-allowed"  # type: ignore[attr-defined]  # a Refused
 
 
 def test_without_its_catalogue_a_process_answers_and_serves_nobody_new(

@@ -229,6 +229,8 @@ def test_a_deleted_one_leaves_nothing_but_its_row_and_is_refused_until_it_is_add
     assert not tenant_directory(cloud.directory, "a").exists()
     assert tenant_directory(cloud.directory, "b").exists()
     assert cloud.change("a", "resume") == "not-allowed"
+    # its file tells by itself
+    assert cloud.change("b", "restored") == "not-allowed"
     assert cloud.admit("a") == Reason.TENANT_DELETED.value
     cloud.change("a", "add")
     assert cloud.admit("a") == ""

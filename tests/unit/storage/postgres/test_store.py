@@ -108,12 +108,6 @@ def test_a_role_that_sees_all_tenants_is_refused(monkeypatch: pytest.MonkeyPatch
         schema.prepare(second)
 
 
-def test_tables_of_a_newer_release_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "VERSION", 0)
-    with pytest.raises(ConfigError, match="have version 1, this release knows up to 0"):
-        postgres.open_store("a", NOW)
-
-
 @pytest.mark.parametrize("value", [b"\xff\x00", b"\\x41", "a\x00b", "\\x41", '{"a":1}', None])
 def test_what_no_text_of_postgresql_can_hold_is_kept_all_the_same(value: object) -> None:
     assert read(stored(value)) == value
