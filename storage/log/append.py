@@ -83,8 +83,8 @@ class Batch:
         self._runs: list[tuple[int, int, bytes]] = []
         self._documents: list[tuple[Any, ...]] = []
         self.known: dict[tuple[str, str], Current | None] = {}
-        """The versions that keys have now, of those that were looked up together or written since the last
-        flush."""
+        """The versions that keys have now, of those that were looked up together or written since
+        ``forget``."""
         self._bodies: dict[tuple[str, str], str | None] = {}
         """The bodies that wait for the next flush."""
         self._moments: dict[tuple[str, str], int] = {}
@@ -304,6 +304,19 @@ class Batch:
 
     def flush(self) -> None:
         """Write what was gathered."""
+        self._write()
+        self.forget()
+
+    def settle(self, place: tuple[str, str]) -> None:
+        """Before somebody reads the row of one key: write what was gathered, if anything is of that row.
+
+        Nobody else has changed a row since, so ``known`` stays.
+        """
+        if place in self._bodies:
+            self._write()
+            self._drop()
+
+    def _write(self) -> None:
         if self.waits:
             connection, log = self.connection, self._log
             before = connection.total_changes
@@ -314,12 +327,6 @@ class Batch:
             self.flushed += connection.total_changes - before
             if log:
                 self.state.logged(_effect(log), {row[1]: (row[2], row[3], row[10]) for row in log})
-        self.forget()
-
-    def settle(self, place: tuple[str, str]) -> None:
-        """Before somebody reads the row of one key: write what was gathered, if anything is of that row."""
-        if place in self._bodies:
-            self.flush()
 
     def _flush_documents(self) -> None:
         if not self._moments:
@@ -339,14 +346,17 @@ class Batch:
         self.flush()
 
     def forget(self) -> None:
-        """Drop what was gathered since the last flush."""
+        """Drop what was gathered since the last flush, and what is known of the rows that are there."""
+        self._drop()
+        self.known.clear()
+        self._notes = None
+
+    def _drop(self) -> None:
         self._log.clear()
         self._runs.clear()
         self._documents.clear()
         self._bodies.clear()
         self._moments.clear()
-        self.known.clear()
-        self._notes = None
 
     def _set_rule(self, collection: str, setting: str | None) -> None:
         state, life = self.state, life_of(setting)

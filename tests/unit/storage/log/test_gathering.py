@@ -245,3 +245,22 @@ def test_a_concurrent_entry_has_its_row_read_and_nothing_else_while_log_rows_gat
     assert verbs.count("SELECT") == len(numbers) + 4
     logged = [at for at, one in enumerate(statements) if "_entgldb_oplog" in one]
     assert logged == list(range(logged[0], logged[0] + len(numbers)))
+
+
+def test_a_conflict_within_a_batch_loses_nothing_that_was_looked_up_for_the_rest() -> None:
+    givers = [Store.memory(name, name.encode(), NOW) for name in ("a", "b")]
+    for giver in givers:
+        with giver.group():
+            put(giver, 0, key="k")
+    with givers[1].group():
+        for number in range(1, 20):
+            put(givers[1], number)
+    taker = Store.memory("t", b"t", NOW)
+    entries = [Entry(row.header, row.body) for giver in givers for row in giver.rows(1, 500)]
+    with told(taker) as found, taker.group():
+        assert taker.apply(entries, NOW).refused == ""
+    assert taker.status()["conflicts"] == 1
+    assert taker.status()["documents"] == 20
+    # the row of the one key that was written twice, and of no other
+    assert len([one for one in found if one.startswith("SELECT o.name,")]) == 1
+    assert len([one for one in found if one.startswith("SELECT d.key,")]) == 1
