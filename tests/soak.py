@@ -40,11 +40,12 @@ GENERATED: Final = {
     "ENTGLDB_HTTP_CASES": ("tests/unit/web/test_openapi.py", 10_000),
     "ENTGLDB_QUERY_CASES": ("tests/unit/storage/documents/test_query_oracle.py", 20_000),
     "ENTGLDB_POSTGRES_KILLS": ("tests/unit/storage/postgres/test_trips.py", 6),
+    "ENTGLDB_POSTGRES_HISTORIES": ("tests/unit/storage/snapshot/test_snapshot_histories.py", 40),
     "ENTGLDB_TWO_WRITERS": ("tests/unit/storage/postgres/test_two_writers.py", 60),
     "ENTGLDB_FLOOD": ("tests/system/process/test_flood.py", 2_000),
 }
-"""Requests, queries, deaths of a server, seconds of two writers, strangers, once: variable -> tests, and how
-many cases they have."""
+"""Requests, queries, deaths of a server, histories, seconds of two writers, strangers, once: variable ->
+tests, and how many cases they have."""
 KNOWN_SEEDS: Final = 200
 """They come first, among them those of ``make test``; then seeds that nobody has seen."""
 

@@ -18,9 +18,10 @@ from entgldb.storage.documents.query import Documents
 from entgldb.storage.file import swap
 from entgldb.storage.file.open import FILE
 from entgldb.storage.file.schema import DEVELOPMENT_ID, FORMAT
+from entgldb.storage.postgres.tenants import copy_out
 from entgldb.storage.recovery import backup, restore
 from entgldb.storage.store import Store
-from tests.support import next_format
+from tests.support import next_format, postgres
 
 NOW = 1_790_000_000_000
 CANARY = b"canary-in-clear-" + b"c4n4ry" * 8
@@ -48,14 +49,17 @@ def made(directory: Path, target: Path) -> backup.Manifest:
     return backup.write(directory, target, "0", NOW, lambda done, of: None)
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A node's directory with two documents; it is closed."""
+@pytest.fixture(params=["file", "postgres"])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A node's directory with two documents; it is closed. Or the copy of a tenant on PostgreSQL."""
     directory = tmp_path / "home"
     directory.mkdir()
-    store = Store.open(directory, "a", NOW)
+    far = request.param == "postgres"
+    store = postgres.open_store("a", NOW) if far else Store.open(directory, "a", NOW)
     put(store, "one", b'{"n":1}')
     put(store, "two", b'{"n":2}')
+    if isinstance(store, postgres.Store):
+        copy_out(postgres.address(), store.on.tenant, directory)
     store.close()
     return directory
 
@@ -114,6 +118,8 @@ def test_what_it_is_stands_in_it_and_beside_it(home: Path, tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.db", "b.db.json", "home"]
 
 
+@pytest.mark.parametrize("home", ["file"], indirect=True)
+@pytest.mark.parametrize("home", ["file"], indirect=True)
 def test_nothing_private_is_in_any_byte_of_it(home: Path, tmp_path: Path) -> None:
     store = Store.open(home, "a", NOW)
     (key,) = store.connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'private_key'").fetchone()

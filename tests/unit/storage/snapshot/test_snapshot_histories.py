@@ -6,6 +6,7 @@ The test computes the state that all must agree on anew, from the union of all e
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from random import Random
 
@@ -17,6 +18,7 @@ from entgldb.storage.rules.indexing.definition import define
 from entgldb.storage.snapshot.steps import Steps
 from entgldb.storage.store import Store
 from tests.simulation.watch import oracle
+from tests.support import postgres
 from tests.support.merging import wrong_in_indexes
 from tests.unit.storage.snapshot.snapshots import forget, in_steps, send
 
@@ -26,6 +28,8 @@ STEPS = 60
 HISTORIES = 120
 IN_STEPS = 8
 """Histories of snapshots that are merged one key at a time: twenty transactions each."""
+ON_POSTGRES = int(os.environ.get("ENTGLDB_POSTGRES_HISTORIES", "1"))
+"""Histories of each rule whose nodes are tenants on PostgreSQL: four hundred transactions each."""
 NEXT_RANGE = Steps._next_range
 
 
@@ -294,6 +298,16 @@ def test_random_histories_with_snapshots_end_equal(part: int, *, merging: bool, 
     assert sum(one.snapshots for one in found) > 20
     assert sum(one.reissued for one in found) > 2
     assert sum(not one.scattered for one in found) > HISTORIES // 4 * 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("merging", "mixed"), [(False, False), (True, False), (True, True)])
+def test_random_histories_on_postgresql_end_equal(
+    monkeypatch: pytest.MonkeyPatch, *, merging: bool, mixed: bool
+) -> None:
+    monkeypatch.setattr(Store, "memory", staticmethod(postgres.like_memory))
+    found = [lived(seed, merging=merging, mixed=mixed) for seed in range(ON_POSTGRES)]
+    assert sum(one.snapshots for one in found) > 0
 
 
 @pytest.mark.parametrize(("merging", "mixed"), [(False, False), (True, False), (True, True)])
