@@ -119,6 +119,29 @@ def test_a_server_that_dies_costs_nothing_that_was_acknowledged(
     assert LogReader.connect(running.address, CLIENT).vector()[shop.ask("oplog")["origin"]][0] >= len(wanted)
 
 
+def test_what_a_standby_lacks_that_took_over_comes_back_from_the_lan(
+    shop_and_server: tuple[Cluster, Running],
+) -> None:
+    made, running = shop_and_server
+    (shop,), cloud, on = made.lan, made.clouds[0], running.address
+    shop.put("stock", "kept", {"n": 1})
+    eventually(lambda: stock(CLIENT, on).get("kept"), "it is in the database", 70.0)
+    before = stock(CLIENT, on)
+    running.copy("-R")
+    shop.put("stock", "lost", {"n": 2})
+    eventually(lambda: stock(CLIENT, on).get("lost"), "and the next, which the standby lacks", 70.0)
+    server(on).close()
+    running.put_back()
+    running.run("pg_ctl", ("-w", "-D", str(running.data), "promote"))
+    assert stock(CLIENT, on) == before
+    shop.put("stock", "later", {"n": 3})
+    wanted = {**before, "lost": {"n": 2}, "later": {"n": 3}}
+    eventually(lambda: stock(CLIENT, on) == wanted, "the gateway brings what was lost", 100.0)
+    known = tenant(cloud, "show", CLIENT)[1]["store"]["incarnations"]
+    assert [one["why"] for one in known if one["why"]] == ["rolled-back"]
+    assert cloud.is_up
+
+
 @contextmanager
 def no_room_for(tenant: str) -> Iterator[None]:
     """The server refuses each row of the log of one tenant, as where its disk is full."""
