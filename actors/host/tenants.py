@@ -83,7 +83,12 @@ def _stores_on_postgres(
     rows = catalogue.Catalogue(given.storage, files.names)
     all_of_us = processes.Processes(rows, f"{gethostname()}:{given.directory}")
     fellows = Fellows(
-        rows.look, partial(loop.call, made.tell), all_of_us.publish, all_of_us.gateways, rows.restored
+        rows.look,
+        partial(loop.call, made.tell),
+        all_of_us.publish,
+        all_of_us.gateways,
+        all_of_us.others,
+        rows.restored,
     )
     removed = tenants.TenantRows(given.storage, files)
     return _told(StoreTenants(main, opened, rows, removed, fellows), given.storage), Both(socket, loop)

@@ -49,6 +49,11 @@ class Door(Sync):
         del self._open[link], self._accepted[link]
         return LinkUp(link, peer.inbound, peer.address, ""), FrameIn(link, codec.encode(peer.hello))
 
+    def node_of(self, link: int) -> str:
+        """The node that a link says it is of; empty where it is gone."""
+        peer = self._open.get(link)
+        return "" if peer is None else peer.node_id
+
     def turn_away(self, link: int, reason: Reason, text: str, ctx: Context) -> None:
         """Close a link that waits to be let in."""
         peer = self._open.get(link)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
+from entgldb.actors.alarms import Alarms
 from entgldb.actors.behaviour import Context
 from entgldb.messages.errors import EntglError, Reason
 from entgldb.messages.local.tenants import TenantLink
@@ -13,6 +15,12 @@ from entgldb.messages.tenants import Tenant
 
 PUBLISH_SECONDS: Final = 5.0
 """At least, between two times that a process says which gateways it has: sync tells it every ten."""
+RIVALS: Final = "rival-gateways"
+RIVAL_SECONDS: Final = 60.0
+"""So long a tenant has several gateways before that is an alarm: longer than one is shown that has died, or
+whose cluster has elected another."""
+NAMED_MAX: Final = 4
+"""Gateways that the text of an alarm names."""
 
 
 class Fellows(NamedTuple):
@@ -26,6 +34,8 @@ class Fellows(NamedTuple):
     """Says which gateways this process has. Raises EntglError."""
     gateways: Callable[[str], list[tuple[str, TenantLink]]]
     """The gateways of a tenant, each with the process that has it. Raises EntglError."""
+    others: Callable[[], list[tuple[str, TenantLink]]]
+    """The gateways of all tenants that other processes have, each with its process. Raises EntglError."""
     restored: Callable[[str], None]
     """Notes that the database has lost commits of a tenant: who opens it next goes on as a new writer, and a
     process that has it open closes it before it writes. Raises EntglError."""
@@ -37,6 +47,11 @@ class Gateways:
     def __init__(self, fellows: Fellows | None) -> None:
         """None: there are no others."""
         self.links: tuple[TenantLink, ...] = ()
+        self.elsewhere = defaultdict[str, list[str]](list)
+        """Tenant -> the node ids of its links at other processes, as they said last."""
+        self.alarms = Alarms()
+        self._since: dict[str, float] = {}
+        """Tenant -> since when it has several gateways."""
         self._fellows, self._said_at = fellows, -PUBLISH_SECONDS
 
     def say(self, count: Callable[[Reason], None], ctx: Context) -> None:
@@ -46,8 +61,32 @@ class Gateways:
         self._said_at = ctx.monotonic()
         try:
             self._fellows.publish(self.links)
+            others = self._fellows.others()
         except EntglError:
             count(Reason.STORAGE_UNAVAILABLE)
+            return
+        self.elsewhere = defaultdict(list)
+        for _, link in others:
+            self.elsewhere[link.tenant].append(link.node_id)
+        self._look([*(("this process", link) for link in self.links), *others], ctx)
+
+    def _look(self, found: Iterable[tuple[str, TenantLink]], ctx: Context) -> None:
+        """Sound an alarm for each tenant that has had several gateways for a while."""
+        gateways: dict[str, dict[str, str]] = {}
+        for process, link in found:
+            one = f"{link.node_id} in epoch {link.epoch} at {process}"
+            gateways.setdefault(link.tenant, {})[link.node_id] = one
+        rivals = {tenant: known for tenant, known in gateways.items() if len(known) > 1}
+        for tenant in self._since.keys() - rivals.keys():
+            del self._since[tenant]
+            self.alarms.clear(RIVALS, tenant)
+        for tenant, known in rivals.items():
+            since = self._since.setdefault(tenant, ctx.monotonic())
+            if ctx.monotonic() - since >= RIVAL_SECONDS:
+                named = ", ".join(sorted(known.values())[:NAMED_MAX])
+                text = f"tenant {tenant} has {len(known)} gateways, {named}; its cluster is split"
+                remedy = f"entgldb tenant show {tenant}"
+                self.alarms.sound(RIVALS, tenant, f"{text}: {remedy}", ctx.now_ms())
 
     def of(self, tenant: str) -> dict[str, Json]:
         """The field ``gateways`` of a tenant; of none where it is not named. Raises EntglError."""

@@ -98,9 +98,17 @@ class StoreTenants(Tenants):
             ctx.log(WARNING, f"tenant {message.tenant} is not served: {fault.text}")
             refused = Reason.STORAGE_UNAVAILABLE, UNAVAILABLE
         reason, text = refused or ("", "")
-        gate = self._gates.get(message.tenant)
-        links = 0 if gate is None else gate.quotas.links
-        ctx.tell("sync", TenantJudged(message.tenant, message.issuer, str(reason), text, links))
+        if reason:
+            ctx.tell("sync", TenantJudged(message.tenant, message.issuer, str(reason), text))
+        else:
+            self._tell_links(message.tenant, message.issuer, ctx)
+
+    def _tell_links(self, tenant: str, issuer: str, ctx: Context) -> None:
+        """How many links a tenant that is open may have; ``issuer``: its clients who wait are let in."""
+        most = self._gates[tenant].quotas.links
+        # one of them may be that of the node that comes
+        elsewhere = tuple(self._gateways.elsewhere[tenant][: most + 1]) if most else ()
+        ctx.tell("sync", TenantJudged(tenant, issuer, links=most, elsewhere=elsewhere))
 
     def _admitted(self, tenant: str, issuer: str, ctx: Context) -> tuple[Reason, str] | None:
         """Open a tenant for a client; or why that is refused. Raises EntglError."""
@@ -199,9 +207,12 @@ class StoreTenants(Tenants):
                 self._fellows.tell(tenant, self._lsns[tenant])
 
     def on_tenants_wanted(self, message: TenantsWanted, ctx: Context) -> None:
-        self._gateways.links = message.links
+        self._gateways.links, before = message.links, self._gateways.elsewhere
         self._gateways.say(self.count, ctx)
         super().on_tenants_wanted(message, ctx)
+        for tenant, gate in self._gates.items():
+            if gate.quotas.links and before[tenant] != self._gateways.elsewhere[tenant]:
+                self._tell_links(tenant, "", ctx)
 
     def on_written_elsewhere(self, message: WrittenElsewhere, ctx: Context) -> None:
         """Sync reads the rows by itself; the memory here follows with the next group, or the next look."""
@@ -327,7 +338,7 @@ class StoreTenants(Tenants):
         """Have the quotas of an open tenant count."""
         if row.quotas != self._gates[row.name].quotas:
             self._gates[row.name] = Gate(row.quotas, ctx.monotonic())
-            ctx.tell("sync", TenantJudged(row.name, row.issuer, links=row.quotas.links))
+            self._tell_links(row.name, row.issuer, ctx)
 
     def told(self) -> dict[str, Json]:
         """How many tenants there are, and figures of the open ones that have written most."""
@@ -349,6 +360,9 @@ class StoreTenants(Tenants):
         except EntglError:
             states = {}
         return {**super().told(), "tenants": {"states": states, "rows": rows}}
+
+    def own_alarms(self) -> list[Json]:
+        return self._gateways.alarms.report()
 
     def _store(self, tenant: str) -> Store:
         """The writer of a tenant that is open."""

@@ -63,6 +63,8 @@ class Guest:
     """When it last had a link."""
     links_max: int
     """Links that it may have; 0: any number."""
+    elsewhere: tuple[str, ...]
+    """The nodes that have links to other processes."""
 
 
 class SyncTenants(Tenants):
@@ -146,7 +148,8 @@ class SyncTenants(Tenants):
                 self._end(message.tenant, reason, message.text, ctx)
             return
         if message.tenant in self._guests:
-            self._guests[message.tenant].links_max = message.links
+            guest = self._guests[message.tenant]
+            guest.links_max, guest.elsewhere = message.links, message.elsewhere
         admitted = [one for one in waiting if one.issuer == message.issuer]
         if not admitted:
             return  # it has gone meanwhile: the next TenantsWanted has the store close it again
@@ -163,7 +166,9 @@ class SyncTenants(Tenants):
         fault = self.begin(message.tenant, ctx)
         if fault is None:
             now = ctx.monotonic()
-            self._guests[message.tenant] = Guest(message.issuer, now, now, now, message.links)
+            self._guests[message.tenant] = Guest(
+                message.issuer, now, now, now, message.links, message.elsewhere
+            )
             self._tell_wanted(ctx)
         return fault
 
@@ -181,8 +186,10 @@ class SyncTenants(Tenants):
 
     def _lead(self, verdict: TokenChecked, ctx: Context) -> None:
         """From the door to the tenant: its behaviour hears what the link has said, as if that came now."""
-        most = self._guests[verdict.tenant].links_max
-        if most and list(self._tenant_of.values()).count(verdict.tenant) >= most:
+        guest, node = self._guests[verdict.tenant], self.door.node_of(verdict.link)
+        most, here = guest.links_max, list(self._tenant_of.values()).count(verdict.tenant)
+        # a gateway that comes from another process, which may have died, is no second one
+        if most and here + sum(one != node for one in guest.elsewhere) >= most:
             text = f"your tenant may have {most} links to this cloud node"
             self.door.turn_away(verdict.link, Reason.QUOTA_LINKS, text, ctx)
             return

@@ -177,13 +177,17 @@ class Tenants(Behaviour):
 
         def answer(told: Message) -> None:
             if isinstance(told, Report):
-                alarms = chain(told.body.get("alarms", []), *self._alarms.values())
+                alarms = chain(told.body.get("alarms", []), self.own_alarms(), *self._alarms.values())
                 told = Report({**told.body, **self.told(), "alarms": list(islice(alarms, ALARMS_MAX))})
             ctx.answer(asker, told)
 
         ctx.asker = Caller(answer)
         self.main.handle(message, ctx)
         ctx.asker = asker
+
+    def own_alarms(self) -> list[Json]:
+        """Those about tenants that no part of one can tell."""
+        return []
 
     def told(self) -> dict[str, Json]:
         """The fields that its status has beside those of the node."""

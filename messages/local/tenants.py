@@ -34,6 +34,8 @@ class TenantJudged(Message):
     text: str = ""
     links: Count = 0
     """Links that it may have at one time; 0: any number."""
+    elsewhere: tuple[str, ...] = ()
+    """The node ids of those that it has at other processes, as they said last, and of no more than matter."""
 
 
 @record

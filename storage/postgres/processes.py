@@ -46,7 +46,13 @@ class Processes:
 
     def gateways(self, tenant: str) -> list[tuple[str, TenantLink]]:
         """The gateways of a tenant, each with the process that has it. Raises EntglError."""
+        return [(name, link) for name, link in self._all() if link.tenant == tenant]
+
+    def others(self) -> list[tuple[str, TenantLink]]:
+        """The gateways of all tenants at the other processes, each with its process. Raises EntglError."""
+        return [(name, link) for name, link in self._all() if name != self._name]
+
+    def _all(self) -> list[tuple[str, TenantLink]]:
         with self._catalogue.asked() as on:
             rows = on.alone(_READ)
-        found = [(name, from_array(TenantLink, link)) for name, links in rows for link in json.loads(links)]
-        return [(name, link) for name, link in found if link.tenant == tenant]
+        return [(name, from_array(TenantLink, link)) for name, links in rows for link in json.loads(links)]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from entgldb.actors.tenants.context import TenantContext
+from entgldb.actors.tenants.links import SyncTenants
 from entgldb.actors.tenants.router import Tenants
 from entgldb.launch.testing.network import End, Weather
 from entgldb.messages import codec
@@ -390,6 +391,26 @@ def test_beyond_its_links_and_its_writes_a_tenant_is_told_so_and_comes_through_i
     assert counts["quota-writes"] > 0
     shops.wait(90.0)
     assert all(shops.has("shop-1", f"many{number}") for number in range(30))
+    assert shops.end() == []
+
+
+def test_links_at_another_process_leave_no_room_here_until_they_end() -> None:
+    shops = Shops()
+    shops.come(shops.ours)
+    shops.change("shop-1", "limit", links=1)
+    assert shops.cloud.host is not None
+    sync = shops.cloud.host.behaviour("sync")
+    assert isinstance(sync, SyncTenants)
+    shops.pause(paused=True)
+    sync._guests["shop-1"].elsewhere = ("lan-of-another-half",)
+    shops.pause(paused=False)
+    shops.wait(15.0)
+    (refused,) = (node.name for node in shops.run.lan if shops.link(node)[1] == "quota-links")
+    # it was linked to another process, which has died or has not said yet that it is gone
+    sync._guests["shop-1"].elsewhere = (refused,)
+    shops.wait(60.0)
+    shops.write(shops.ours, "after")
+    assert shops.has("shop-1", "after")
     assert shops.end() == []
 
 

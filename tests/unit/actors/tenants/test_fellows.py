@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from entgldb.actors.store.behaviour import StoreKeeper
-from entgldb.actors.tenants.fellows import Fellows
+from entgldb.actors.tenants.fellows import RIVAL_SECONDS, Fellows
 from entgldb.actors.tenants.keeper import REMOVE_SECONDS, StoreTenants
 from entgldb.actors.tenants.router import Opened
 from entgldb.messages import codec
-from entgldb.messages.client import Report, RequestId, Write
+from entgldb.messages.client import Report, RequestId, Status, Write
 from entgldb.messages.errors import EntglError, ErrorCode, Reason
 from entgldb.messages.local.actors import Committed
 from entgldb.messages.local.tenants import (
@@ -49,7 +49,9 @@ class Cloud(Catalogue):
         self.files = files
         rows = TenantRows(postgres.address(), files)
         processes = Processes(self, str(directory))
-        fellows = Fellows(self.look, self.tell, processes.publish, processes.gateways, self.restored)
+        fellows = Fellows(
+            self.look, self.tell, processes.publish, processes.gateways, processes.others, self.restored
+        )
         self.store = StoreTenants(self.bench.keeper, self._open, self, rows, fellows)
         self.server = Server(postgres.address())
         self.ctx = FakeContext()
@@ -165,6 +167,62 @@ def test_the_gateways_of_a_tenant_are_shown_over_all_processes(clouds: tuple[Clo
     answer = clouds[1].ctx.ask(ListTenants(name=tenant))
     assert isinstance(answer, Report)
     assert [link["node_id"] for link in answer.body["tenants"][0]["gateways"]] == ["lan-1"]
+
+
+def halves(clouds: tuple[Cloud, Cloud], tenant: str, *nodes: str) -> None:
+    """Each process says, ten seconds later, which gateway of a tenant it has; empty: none."""
+    for one, node in zip(clouds, nodes, strict=True):
+        links = (TenantLink(tenant, node, 3, "192.0.2.1:7"),) if node else ()
+        one.ctx.run(10.0)
+        one.ctx.hand(TenantsWanted((tenant,), links))
+
+
+def rivals(cloud: Cloud, tenant: str) -> list[str]:
+    answer = cloud.ctx.ask(Status())
+    assert isinstance(answer, Report)
+    found = [one for one in answer.body["alarms"] if one["code"] == "rival-gateways"]
+    return [one["text"] for one in found if one["subject"] == tenant]
+
+
+def test_gateways_that_stand_side_by_side_at_two_processes_are_an_alarm_at_both(
+    clouds: tuple[Cloud, Cloud],
+) -> None:
+    tenant = postgres.fresh_tenant()
+    for one in clouds:
+        one.admit(tenant)
+    # another gateway took over: the one that was before is shown for a moment
+    halves(clouds, tenant, "lan-0", "lan-1")
+    halves(clouds, tenant, "lan-0", "lan-0")
+    for _ in range(int(RIVAL_SECONDS / 10)):
+        assert [rivals(one, tenant) for one in clouds] == [[], []]
+        halves(clouds, tenant, "lan-0", "lan-1")
+    # the first hears of the second ten seconds after that has heard of it
+    halves(clouds, tenant, "lan-0", "lan-1")
+    halves(clouds, tenant, "lan-0", "lan-1")
+    for one in clouds:
+        (text,) = rivals(one, tenant)
+        assert text.startswith(f"tenant {tenant} has 2 gateways, lan-0 in epoch 3 at ")
+        assert text.endswith(f"its cluster is split: entgldb tenant show {tenant}")
+    halves(clouds, tenant, "lan-0", "")
+    halves(clouds, tenant, "lan-0", "")
+    assert [rivals(one, tenant) for one in clouds] == [[], []]
+
+
+def test_links_at_other_processes_count_for_the_quota(clouds: tuple[Cloud, Cloud]) -> None:
+    one, other = clouds
+    tenant = postgres.fresh_tenant()
+    one.ctx.ask(ChangeTenant(tenant, "add", ISSUER, {"links": 2}))
+    for each in clouds:
+        each.admit(tenant)
+    halves(clouds, tenant, "lan-0", "")
+    judged = other.ctx.take(TenantJudged, "sync")[-1]
+    assert (judged.tenant, judged.issuer, judged.links, judged.elsewhere) == (tenant, "", 2, ("lan-0",))
+    # whoever comes next is told the same
+    other.ctx.hand(AdmitTenant(tenant, ISSUER))
+    assert other.ctx.take(TenantJudged, "sync")[-1].elsewhere == ("lan-0",)
+    halves(clouds, tenant, "", "")
+    halves(clouds, tenant, "", "")
+    assert other.ctx.take(TenantJudged, "sync")[-1].elsewhere == ()
 
 
 def test_writes_of_all_processes_count_for_the_quota(clouds: tuple[Cloud, Cloud]) -> None:
