@@ -119,7 +119,6 @@ def test_what_it_is_stands_in_it_and_beside_it(home: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("home", ["file"], indirect=True)
-@pytest.mark.parametrize("home", ["file"], indirect=True)
 def test_nothing_private_is_in_any_byte_of_it(home: Path, tmp_path: Path) -> None:
     store = Store.open(home, "a", NOW)
     (key,) = store.connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'private_key'").fetchone()
