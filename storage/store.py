@@ -246,7 +246,7 @@ class Store(LogQueries):
     def reissue_salvaged(self, now_ms: int) -> int:
         """Write again what a damaged file had and no peer has, once a peer has given what it has."""
         self.transaction.need_group()
-        return salvaged.write_again(self.transaction, self.writing, now_ms)
+        return salvaged.write_again(self.transaction, now_ms)
 
     def pin_cluster(self, cluster: str, client_id: str) -> None:
         """From now on this cloud node serves ``cluster``, unless it serves one already."""

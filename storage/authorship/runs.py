@@ -63,6 +63,19 @@ def of_all(connection: sqlite3.Connection, origins: int) -> dict[int, Runs]:
     return {number: runs[-each:] for number, runs in found.items()}
 
 
+def of(connection: sqlite3.Connection, number: int) -> Runs:
+    """The runs of a log."""
+    found: Runs = connection.execute(
+        "SELECT seq, hash FROM _entgldb_runs WHERE origin = ? ORDER BY seq", (number,)
+    ).fetchall()
+    return found
+
+
+def known_since(runs: Runs) -> int:
+    """All runs behind this entry are among them; 0: all. The first entry of a log begins one."""
+    return COUNT_MAX if not runs else 0 if runs[0][0] == 1 else runs[0][0]
+
+
 def parted(connection: sqlite3.Connection, known: Known, runs: Runs, head: int, *, differs: bool) -> int:
     """The first entry of our log that another one, with ``runs`` and ``head``, does not have; 0: the runs
     tell of none.
@@ -71,19 +84,12 @@ def parted(connection: sqlite3.Connection, known: Known, runs: Runs, head: int, 
     parted that the first is forgotten, it is all that is not pruned. ``differs``: ours has another entry in
     the place of ``head``.
     """
-    ours: Runs = connection.execute(
-        "SELECT seq, hash FROM _entgldb_runs WHERE origin = ? ORDER BY seq", (known.number,)
-    ).fetchall()
+    ours = of(connection, known.number)
     theirs = set(runs)
     common = max((run[0] for run in ours if run in theirs), default=0)
-    since = max(common, known.floor, _known_since(runs))
+    since = max(common, known.floor, known_since(runs))
     apart = [seq for seq, _ in ours if since < seq <= head]
-    forgotten = not common and max(map(_known_since, (ours, runs))) > 0
+    forgotten = not common and max(map(known_since, (ours, runs))) > 0
     if forgotten and (apart or differs):
         return known.floor + 1
     return apart[0] if apart else 0
-
-
-def _known_since(runs: Runs) -> int:
-    """All runs behind this entry are among them; 0: all. The first entry of a log begins one."""
-    return COUNT_MAX if not runs else 0 if runs[0][0] == 1 else runs[0][0]

@@ -20,6 +20,8 @@ TABLES: Final = {
     # the entries that a damaged file had
     "lasts": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, origin TEXT, seq INTEGER,"
     " UNIQUE (collection, key))",
+    "named": "(collection TEXT, key TEXT, origin TEXT, seq INTEGER,"
+    " PRIMARY KEY (collection, key, origin, seq)) WITHOUT ROWID",
     # merging a snapshot
     "origins": "(number INTEGER PRIMARY KEY, name TEXT, ours INTEGER, theirs INTEGER)",
     "places": "(place INTEGER PRIMARY KEY, number INTEGER, name TEXT, ours INTEGER)",

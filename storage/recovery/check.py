@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import CorruptError, ProtocolError
-from entgldb.messages.limits import PAGE_ROWS_MAX
+from entgldb.messages.limits import PAGE_ROWS_MAX, RUN_HASH_BYTES, RUNS_MAX
 from entgldb.messages.model import Author, Origin
 from entgldb.storage.authorship.keys import is_signed
 from entgldb.storage.file.open import open_reader
@@ -33,14 +34,26 @@ REBUILD: Final = (
 )
 
 _FLOOR: Final = "SELECT floor FROM _entgldb_origins WHERE id = ?"
+_RUNS: Final = (
+    "SELECT r.origin, r.seq, r.hash, o.name, o.seq, CASE WHEN r.seq = o.seq THEN o.head ELSE l.hash END,"
+    " l.header FROM _entgldb_runs r LEFT JOIN _entgldb_heads o ON o.id = r.origin"
+    " LEFT JOIN _entgldb_oplog l ON l.origin = r.origin AND l.seq = r.seq"
+    " WHERE (r.origin, r.seq) > (?, ?) ORDER BY r.origin, r.seq LIMIT ?"
+)
+_NOT_NOTED: Final = (
+    "SELECT count(*) FROM _entgldb_oplog l WHERE l.origin = ? AND l.seq = ? AND NOT EXISTS"
+    " (SELECT 1 FROM _entgldb_runs r WHERE r.origin = l.origin AND r.seq = l.seq) AND ? >"
+    " (SELECT count(*) FROM _entgldb_runs r WHERE r.origin = l.origin AND r.seq > l.seq)"
+)
+"""One statement, so one moment: meanwhile the entry may have been taken out."""
 
 
 class Finding(NamedTuple):
     """Something that is not as it should be."""
 
     kind: str
-    """``chain``, ``author``, ``signature``, ``held``, ``body``, ``document``, ``index``, ``count`` or
-    ``file``."""
+    """``chain``, ``author``, ``signature``, ``run``, ``held``, ``body``, ``document``, ``index``, ``count``
+    or ``file``."""
     where: str
     text: str
     hint: str
@@ -100,7 +113,7 @@ class Checkup:
         """
         found: list[Finding] = []
         parts = [self._authors(), self._chains(every=deep or still), self._documents(), self._counts()]
-        parts.append(self._indexes(still=still))
+        parts += [self._runs(), self._indexes(still=still)]
         if deep or still:
             parts.append(self._held())
             parts.append(self._pages("integrity_check" if still else "quick_check"))
@@ -191,10 +204,23 @@ class Checkup:
             yield Finding("chain", where, "it does not link to the entry before", RESTORE)
         if seq != at + 1 and seq - 1 > self._one(_FLOOR, number):
             yield Finding("chain", where, f"it follows {at}: entries are missing", RESTORE)
+        if header.begins and self._one(_NOT_NOTED, number, seq, RUNS_MAX):
+            yield Finding("run", where, "a run begins here, and is not noted", REBUILD)
         if body is not None and digest(body) != header.body_sha256:
             yield Finding(
                 "body", where, f"{header.collection} {header.key}: not the body it was written with", MEND
             )
+
+    def _runs(self) -> Iterator[Finding]:
+        """Each entry that is noted to begin a run: its log has it, or had it before it was pruned."""
+        place = (0, 0)
+        while page := self._connection.execute(_RUNS, (*place, PAGE_ROWS_MAX)).fetchall():
+            self.rows += len(page)
+            for number, seq, *run in page:
+                name = run[1] or f"origin {number}"
+                for text in _faults_of_run(seq, *run):
+                    yield Finding("run", f"{name} {seq}", text, REBUILD)
+            place = page[-1][:2]
 
     def _held(self) -> Iterator[Finding]:
         """Each entry that waits for its time: as it came, signatures too."""
@@ -288,6 +314,20 @@ def _unless_signed(chain: _Chain, seq: int, header_hash: bytes, signature: bytes
     if not chain.has_signed(header_hash, signature):
         text = "the signature is not of this origin: a peer that is sent it refuses the log (bad-entry)"
         yield Finding("signature", f"{chain.name} {seq}", text, REBUILD)
+
+
+def _faults_of_run(
+    seq: int, noted: bytes, name: str | None, last: int | None, there: bytes | None, raw: bytes | None
+) -> Iterator[str]:
+    """``there``: the hash of the entry, None where it is pruned; ``raw``: its header."""
+    if name is None or last is None or seq > last:
+        yield "a run is noted that begins behind the end of its log"
+    elif there is not None and there[:RUN_HASH_BYTES] != noted:
+        yield "a run is noted that begins with another entry of this number"
+    elif raw is not None:
+        with suppress(ProtocolError):  # that is said already
+            if not decode(raw).begins:
+                yield "a run is noted here, and none begins"
 
 
 def _faults(body: bytes | None, sha256: bytes | None, seq: int, origin: _Chain | None) -> Iterator[str]:

@@ -16,11 +16,11 @@ from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import EntglError, NotFoundError, ProtocolError
 from entgldb.messages.limits import INDEXES_MAX
-from entgldb.messages.model import SYSTEM_PREFIX, node_of
+from entgldb.messages.model import SYSTEM_PREFIX, Origin, node_of
 from entgldb.storage.file import swap
 from entgldb.storage.file.open import FILE, open_damaged
 from entgldb.storage.recovery.anew import begun_anew
-from entgldb.storage.repair.salvaged import carried_over, carry_over, waiting
+from entgldb.storage.repair.salvaged import LANDMARK, Row, carried_over, carry_over, waiting
 from entgldb.storage.rules.header import DELETE, PUT, Header, decode, digest
 from entgldb.storage.rules.incarnations import Why
 from entgldb.storage.rules.indexing.definition import read_definition
@@ -73,22 +73,55 @@ def _carry_over(directory: Path, store: Store, node_id: str) -> int:
         damaged = open_damaged(directory)
     except EntglError:
         return 0
-    unreadable = 0
+    log = _Log(node_id)
     with closing(damaged):
-        rows = chain(_rows(damaged), _waiting(damaged))
-        while page := _page(rows):
-            unreadable += page.count(None)
-            entries = [entry for entry in page if entry is not None and _is_own(entry[0], node_id)]
-            with store.group():
-                store.state.clock = max(store.state.clock, *(header.hlc for header, _ in entries), 0)
-                carry_over(store.connection, entries)
+        for source in (map(log.carried, _rows(damaged)), _waiting(damaged)):
+            rows = chain.from_iterable(source)
+            while page := _page(rows):
+                with store.group():
+                    store.state.clock = max(store.state.clock, *(hlc for _, _, hlc, _, _ in page))
+                    carry_over(store.connection, page)
         with contextlib.suppress(sqlite3.Error), store.group():
             for peer in damaged.execute(
                 "SELECT node_id, address, seen_ms FROM _entgldb_peers LIMIT ?", (_PAGE,)
             ):
                 store.remember_peer(*peer)
         _carry_over_indexes(damaged, store)
-    return unreadable
+    return log.unreadable
+
+
+class _Log:
+    """The walk over the rows of a damaged log."""
+
+    def __init__(self, node_id: str) -> None:
+        self.unreadable = 0
+        """Rows that could not be read, or are not what they were."""
+        self._node_id = node_id
+        self._ends = dict[Origin, int]()
+        """The last entry of each own log that was read."""
+        self._whole = True
+        """Whether all rows could be read until now."""
+
+    def carried(self, row: tuple[Any, ...] | None) -> Iterator[Row]:
+        """The part of a row that is to be carried over: a write, or a landmark of its log, or nothing."""
+        entry = None if row is None else _entry(*row)
+        if entry is None:
+            self.unreadable += 1
+            self._whole = False
+            return
+        header, raw, body, whole = entry
+        self.unreadable += not whole
+        origin, seq = header.origin, header.seq
+        if node_of(origin) != self._node_id:
+            return
+        if not self._whole and seq > 1 and seq - 1 != self._ends.get(origin):
+            # a run may have begun with it
+            yield origin, seq - 1, LANDMARK, b"", None
+        self._ends[origin] = seq
+        if whole and not header.collection.startswith(SYSTEM_PREFIX):
+            yield origin, seq, header.hlc, raw, body
+        elif header.begins:
+            yield origin, seq, LANDMARK, raw, None
 
 
 def _carry_over_indexes(damaged: sqlite3.Connection, store: Store) -> None:
@@ -101,17 +134,13 @@ def _carry_over_indexes(damaged: sqlite3.Connection, store: Store) -> None:
                 store.indexes.create(read_definition(text))
 
 
-def _is_own(header: Header, node_id: str) -> bool:
-    return node_of(header.origin) == node_id and not header.collection.startswith(SYSTEM_PREFIX)
-
-
-def _page(rows: Iterator[tuple[Any, ...] | None]) -> list[tuple[Header, bytes | None] | None]:
-    """The next entries, None for each that is unreadable or not what it was; empty at the end."""
-    page: list[tuple[Header, bytes | None] | None] = []
+def _page(rows: Iterator[Row]) -> list[Row]:
+    """The next rows; none at the end."""
+    page: list[Row] = []
     size = 0
     for row in islice(rows, _PAGE):
-        page.append(_entry(row))
-        size += 0 if row is None else len(row[3] or b"")
+        page.append(row)
+        size += len(row[4] or b"")
         if size > _PAGE_BYTES:
             break
     return page
@@ -124,11 +153,14 @@ def _rows(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...] | None]:
         yield from _range(damaged, first, min(last, first + _PAGE - 1))
 
 
-def _waiting(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+def _waiting(damaged: sqlite3.Connection) -> Iterator[list[Row]]:
     """The entries that an earlier rebuild has carried over, as long as the node has met no peer."""
     with contextlib.suppress(sqlite3.Error):
-        for raw, body in carried_over(damaged):
-            yield 0, digest(raw), raw, body
+        for row in carried_over(damaged):
+            _, _, hlc, raw, body = row
+            entry = _entry(0, digest(raw), raw, body)
+            if hlc == LANDMARK or (entry is not None and entry[3]):
+                yield [row]
 
 
 def _range(damaged: sqlite3.Connection, first: int, last: int) -> Iterator[tuple[Any, ...] | None]:
@@ -158,11 +190,8 @@ def _last(damaged: sqlite3.Connection) -> int:
     return min(found, 2**40)
 
 
-def _entry(row: tuple[Any, ...] | None) -> tuple[Header, bytes | None] | None:
-    """A row that is what it was when it was written."""
-    if row is None:
-        return None
-    _, recorded, raw, body = row
+def _entry(_: int, recorded: Any, raw: Any, body: Any) -> tuple[Header, bytes, bytes | None, bool] | None:
+    """A row whose header is what it was when it was written, and whether it is a write that is whole."""
     try:
         if digest(raw) != recorded:
             return None
@@ -173,4 +202,4 @@ def _entry(row: tuple[Any, ...] | None) -> tuple[Header, bytes | None] | None:
         )
     except (ProtocolError, TypeError):
         return None
-    return (header, body) if whole else None
+    return header, raw, body, whole

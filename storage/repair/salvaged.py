@@ -8,76 +8,152 @@ time, some nodes might take the salvaged writes, and others, which remember a de
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import Final
 
-from entgldb.messages.client import RequestId, Write
+from entgldb.messages.limits import NAMED_MAX, RUN_HASH_BYTES
+from entgldb.messages.model import Origin, Version
+from entgldb.storage.authorship import runs
 from entgldb.storage.file.scratch import empty
-from entgldb.storage.log.append import Batch
+from entgldb.storage.file.state import Known, State
 from entgldb.storage.log.rows import read_row
 from entgldb.storage.log.transaction import Transaction
-from entgldb.storage.log.writes import Writing
-from entgldb.storage.repair.rewrite import Writer
-from entgldb.storage.rules.header import Header, decode, digest, encode
+from entgldb.storage.repair.rewrite import Place, Writer
+from entgldb.storage.rules.header import Header, decode, digest
+
+Row = tuple[Origin, int, int, bytes, bytes | None]
+"""Origin, seq, stamp, header and body of an entry."""
+LANDMARK: Final = 0
+"""The stamp of a row that is no write: its entry begins a run, or, without a header, could not be read."""
 
 
-def carry_over(connection: sqlite3.Connection, entries: Sequence[tuple[Header, bytes | None]]) -> None:
+def carry_over(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
     """Remember entries until it is known which of them are lost elsewhere."""
-    connection.executemany(
-        "INSERT OR REPLACE INTO _entgldb_salvaged VALUES (?, ?, ?, ?, ?)",
-        [(header.origin, header.seq, header.hlc, encode(header), body) for header, body in entries],
-    )
+    connection.executemany("INSERT OR IGNORE INTO _entgldb_salvaged VALUES (?, ?, ?, ?, ?)", rows)
 
 
-def carried_over(connection: sqlite3.Connection) -> Iterator[tuple[bytes, bytes | None]]:
-    """Header and body of each that is still to be decided about."""
-    yield from connection.execute("SELECT header, body FROM _entgldb_salvaged")
+def carried_over(connection: sqlite3.Connection) -> Iterator[Row]:
+    """All that is still to be decided about, and the landmarks."""
+    yield from connection.execute("SELECT origin, seq, hlc, header, body FROM _entgldb_salvaged")
 
 
 def waiting(connection: sqlite3.Connection) -> int:
     """How many are still to be decided about."""
-    return int(connection.execute("SELECT count(*) FROM _entgldb_salvaged").fetchone()[0])
+    query = "SELECT count(*) FROM _entgldb_salvaged WHERE hlc > ?"
+    return int(connection.execute(query, (LANDMARK,)).fetchone()[0])
 
 
-def write_again(transaction: Transaction, writing: Writing, now_ms: int) -> int:
-    """Those that are not in the log by now; how many keys were written. One body is in memory at a time."""
-    execute = transaction.connection.execute
-    if not waiting(transaction.connection):
+def write_again(transaction: Transaction, now_ms: int) -> int:
+    """Those that the peers lack; how many keys were written. One body is in memory at a time."""
+    connection, state = transaction.connection, transaction.state
+    if state.disowned or not waiting(connection):
         return 0
-    covered = transaction.state.vector()
-    empty(transaction.connection, "lasts")
-    for raw, origin, seq in execute("SELECT header, origin, seq FROM _entgldb_salvaged ORDER BY hlc, origin"):
-        if seq > covered.get(origin, (0, b""))[0]:
-            header = decode(raw)
-            place = (header.collection, header.key)
-            execute("DELETE FROM temp.lasts WHERE collection = ? AND key = ?", place)
-            execute("INSERT INTO temp.lasts VALUES (NULL, ?, ?, ?, ?)", (*place, origin, seq))
+    _note_lasts(connection, state)
+    if transaction.signing.needed_before(state, now_ms):
+        transaction.signing.head(state)
+    writer = Writer(transaction.batch, state.own, now_ms)
     written = last = 0
-    while row := execute(
+    while row := connection.execute(
         "SELECT l.id, s.header, s.body FROM temp.lasts l JOIN _entgldb_salvaged s"
         " ON s.origin = l.origin AND s.seq = l.seq WHERE l.id > ? ORDER BY l.id LIMIT 1",
         (last,),
     ).fetchone():
         last = row[0]
-        _write(transaction, writing, decode(row[1]), row[2], written, now_ms)
+        _write(writer, decode(row[1]), row[2])
+        writer.end()
+        transaction.signing.after_request(state)
         written += 1
-    execute("DELETE FROM _entgldb_salvaged")
+    connection.execute("DELETE FROM _entgldb_salvaged")
     return written
 
 
-def _write(
-    transaction: Transaction, writing: Writing, header: Header, body: bytes | None, number: int, now_ms: int
-) -> None:
-    batch = Batch(transaction.connection, transaction.state)
-    row = read_row(batch, header.collection, header.key)
-    life = max(1, header.expires - now_ms) if header.expires else 0
+def _note_lasts(connection: sqlite3.Connection, state: State) -> None:
+    """Note the last lost write to each key, and the versions that its writer had replaced by all of them."""
+    execute = connection.execute
+    empty(connection, "lasts", "named")
+    names = execute("SELECT DISTINCT origin FROM _entgldb_salvaged").fetchall()
+    lacking = {origin: _first_lacking(connection, state.origins.get(origin), origin) for (origin,) in names}
+    for raw, origin, seq in execute(
+        "SELECT header, origin, seq FROM _entgldb_salvaged WHERE hlc > ? ORDER BY hlc, origin", (LANDMARK,)
+    ):
+        if not 0 < lacking[origin] <= seq:
+            continue
+        header = decode(raw)
+        place = (header.collection, header.key)
+        execute("DELETE FROM temp.lasts WHERE collection = ? AND key = ?", place)
+        execute("INSERT INTO temp.lasts VALUES (NULL, ?, ?, ?, ?)", (*place, origin, seq))
+        for version in header.named:
+            # the peers may have another entry by the number of one that is lost
+            known, first = state.origins.get(version.origin), lacking.get(version.origin, 0)
+            if known is not None and version.seq <= known.head.seq and not 0 < first <= version.seq:
+                execute("INSERT OR IGNORE INTO temp.named VALUES (?, ?, ?, ?)", (*place, *version))
+
+
+def _first_lacking(connection: sqlite3.Connection, known: Known | None, origin: Origin) -> int:
+    """The first entry of a salvaged log that the peers' one does not have; 0: it has all.
+
+    A number alone tells nothing: the file may have gone back, as nobody told, and two logs go on from there.
+    Logs that have the same entry have the same ones before it. Of entries that the peers have pruned their
+    runs tell. Where nothing tells they lack it: an entry that is written in vain harms less than one lost.
+    """
+    if known is None:
+        return 1
+    first, common = 0, False
+    begun = runs.of(connection, known.number)
+    since = runs.known_since(begun)
+    rows = connection.execute(
+        "SELECT seq, header FROM _entgldb_salvaged WHERE origin = ? ORDER BY seq DESC", (origin,)
+    )
+    for seq, raw in rows:
+        ours, theirs = digest(raw), _hash(connection, known, seq)
+        common = ours == theirs or (seq, ours[:RUN_HASH_BYTES]) in begun
+        if common:
+            break
+        header = decode(raw) if raw else None
+        if theirs is None and seq <= known.head.seq:
+            lacks = seq > since and (header is None or header.begins)
+        else:
+            lacks = header is not None
+        first = seq if lacks else first
+        common = header is not None and header.prev_hash == _hash(connection, known, seq - 1)
+        if common:
+            break
+    rows.close()
+    # the branches may have parted before all runs that are known
+    return 1 if first and since and not common else first
+
+
+def _hash(connection: sqlite3.Connection, known: Known, seq: int) -> bytes | None:
+    """Of an entry that is not pruned, or is the last."""
+    if seq == known.head.seq:
+        return known.head.hash
+    find = "SELECT hash FROM _entgldb_oplog WHERE origin = ? AND seq = ?"
+    row: tuple[bytes] | None = connection.execute(find, (known.number, seq)).fetchone()
+    return None if row is None else row[0]
+
+
+def _write(writer: Writer, header: Header, body: bytes | None) -> None:
+    place = (header.collection, header.key)
+    text = None if body is None else body.decode()
+    row = read_row(writer.batch, *place)
+    named = _named(writer.batch.connection, place)
+    parent = named[0] if named else None
     if row is None or row.newest.stamp < (header.hlc, header.origin):
-        # a request id of this origin alone: nobody asks for its answer
-        write = Write(header.collection, header.key, body, expire_after=None if body is None else life)
-        request = RequestId(digest(transaction.state.own.encode())[:16], transaction.state.lsn + number)
-        writing.write(request, [write], now_ms)
-    elif body is not None and row.fields is None and body.decode() != row.text:
+        writer.write(place, text, parent, named[1:NAMED_MAX], expires=header.expires)
+    elif text is not None and row.fields is None and text != row.text:
         # the salvaged body, and after it the present one, which replaces not it but what was there before
-        writer, place = Writer(batch, transaction.state.own, now_ms), (header.collection, header.key)
-        writer.write(place, body.decode(), None, group=(0, 2), expires=header.expires)
+        writer.write(place, text, parent, named[1:NAMED_MAX], group=(0, 2), expires=header.expires)
         writer.write(place, row.text, row.newest.version, group=(1, 2), expires=row.newest.expires)
-        writer.end()
+
+
+def _named(connection: sqlite3.Connection, place: Place) -> tuple[Version, ...]:
+    """Versions that the writer of a key had replaced, those first that others still have."""
+    rows = connection.execute(
+        "SELECT n.origin, n.seq FROM temp.named n JOIN _entgldb_origins o ON o.name = n.origin"
+        " LEFT JOIN _entgldb_documents d ON d.collection = n.collection AND d.key = n.key"
+        " AND d.origin = o.id AND d.seq = n.seq"
+        " LEFT JOIN _entgldb_conflicts c ON c.origin = o.id AND c.seq = n.seq"
+        " WHERE n.collection = ? AND n.key = ? ORDER BY d.id IS NULL, c.id IS NULL, n.seq DESC LIMIT ?",
+        (*place, NAMED_MAX),
+    )
+    return tuple(Version(*row) for row in rows)

@@ -41,6 +41,7 @@ STATEMENTS: Final = {
     "held:keep": "INSERT INTO _entgldb_held",
     "held:release": "DELETE FROM _entgldb_held",
     "supply": "UPDATE _entgldb_oplog SET applied",
+    "run:note": "INSERT OR REPLACE INTO _entgldb_runs",
     "fork": "INSERT INTO _entgldb_forks",
     "unfit:set-aside": "INSERT OR IGNORE INTO _entgldb_quarantine",
     "unfit:take": "DELETE FROM _entgldb_quarantine",

@@ -29,6 +29,7 @@ from entgldb.storage.file.open import FILE, open_reader
 from entgldb.storage.log import prune
 from entgldb.storage.recovery import backup, restore
 from entgldb.storage.recovery import rebuild as salvage
+from entgldb.storage.recovery.check import Checkup
 from entgldb.storage.rules.header import digest
 from entgldb.storage.rules.indexing.definition import define
 from entgldb.storage.snapshot import steps
@@ -266,6 +267,12 @@ VERBS: Final = {
 }
 
 
+def looked_over(root: Path) -> Faults:
+    """The node's file, a part of it against the other: its heads, runs, counts."""
+    with closing(Checkup.open(root / "home")) as checkup:
+        yield from (f"{one.where}: {one.text}" for one in checkup.run())
+
+
 def killed(verb: Verb, root: Path, step: int, stride: int) -> bool:
     """Run it in a process of its own; whether it was killed at ``step``."""
     child = os.fork()
@@ -300,9 +307,11 @@ def kill_everywhere(name: str, stride: int, folder: Path) -> tuple[int, list[str
             break
         again = folder / f"{name}-{step}-again"
         shutil.copytree(root, again)
-        faults += [f"{name} killed at {step}, started: {fault}" for fault in verb.check(root, None)]
+        found = (*verb.check(root, None), *looked_over(root))
+        faults += [f"{name} killed at {step}, started: {fault}" for fault in found]
         said = verb.run(again)
-        faults += [f"{name} killed at {step}, run again: {fault}" for fault in verb.check(again, said)]
+        found = (*verb.check(again, said), *looked_over(again))
+        faults += [f"{name} killed at {step}, run again: {fault}" for fault in found]
         shutil.rmtree(root)
         shutil.rmtree(again)
     return step - 1, faults

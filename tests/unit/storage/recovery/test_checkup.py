@@ -10,6 +10,7 @@ import pytest
 
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError
+from entgldb.messages.limits import RUNS_MAX
 from entgldb.storage.authorship.keys import is_signed
 from entgldb.storage.file import open as database
 from entgldb.storage.recovery import check
@@ -75,6 +76,16 @@ def test_a_pruned_log_is_sound_above_its_floor(node: Path) -> None:
         ("UPDATE _entgldb_oplog SET key = 'k9' WHERE seq = 7", {"chain"}, "not users k9"),
         ("DELETE FROM _entgldb_oplog WHERE seq < 7", {"chain", "count"}, "follows 0"),
         ("UPDATE _entgldb_origins SET seq = seq - 1", {"chain", "document"}, "goes on behind its head"),
+        ("DELETE FROM _entgldb_runs", {"run"}, "is not noted"),
+        ("UPDATE _entgldb_runs SET hash = x'00'", {"run"}, "with another entry"),
+        (
+            "INSERT INTO _entgldb_runs SELECT origin, seq, substr(hash, 1, 8) FROM _entgldb_oplog"
+            " WHERE seq = 7",
+            {"run"},
+            "none begins",
+        ),
+        ("INSERT INTO _entgldb_runs SELECT origin, 31, hash FROM _entgldb_runs", {"run"}, "behind the end"),
+        ("UPDATE _entgldb_runs SET origin = 9", {"run"}, "behind the end"),
     ],
 )
 def test_damage_is_named(node: Path, statement: str, kinds: set[str], text: str) -> None:
@@ -82,6 +93,28 @@ def test_damage_is_named(node: Path, statement: str, kinds: set[str], text: str)
     assert {one.kind for one in found} == kinds
     assert any(text in one.text for one in found)
     assert all(one.hint for one in found)
+
+
+def test_of_a_pruned_log_the_runs_are_compared_with_its_end(node: Path) -> None:
+    with closing(sqlite3.connect(node / database.FILE)) as connection, connection:
+        connection.execute("DELETE FROM _entgldb_oplog")
+        connection.execute("UPDATE _entgldb_origins SET floor = seq")
+        connection.execute("UPDATE _entgldb_state SET entries = 0")
+        connection.execute(
+            "INSERT INTO _entgldb_runs SELECT id, seq, substr(head, 1, 8) FROM _entgldb_origins"
+        )
+    assert look(node) == []
+    (found,) = damage(node, "UPDATE _entgldb_runs SET hash = x'0011223344556677' WHERE seq > 1")
+    assert (found.kind, found.text) == ("run", "a run is noted that begins with another entry of this number")
+
+
+def test_runs_that_were_forgotten_are_not_missed(node: Path) -> None:
+    with closing(Store.open(node, "lan-1", NOW)) as store:
+        for number in range(RUNS_MAX):
+            store.state.run = ""
+            with store.group():
+                store.write(RequestId(b"d" * 16, number), (Write("users", "k", b"{}"),), NOW)
+    assert look(node) == []
 
 
 def test_a_torn_page_is_found(node: Path) -> None:
