@@ -456,6 +456,16 @@ class Connection:
             with closing(self._staged.execute(read_all)) as rows:
                 while page := rows.fetchmany(ARRAY_ROWS):
                     self.executemany(write, page)
+        self._count_staged()
+
+    def _count_staged(self) -> None:
+        """They are rows of this very transaction: PostgreSQL's planner would take the tables for empty, and
+        join each row with all others. CockroachDB and YugabyteDB refuse ANALYZE within a transaction."""
+        assert self._held is not None
+        said = self._held.info.parameter_status
+        if said("crdb_version") is None and "-YB-" not in (said("server_version") or ""):
+            for name in STAGED_READ:
+                self._ask((f"ANALYZE {on_postgres(name, 'staged')}", ()))
 
     def _forget_staged(self) -> None:
         for name in STAGED_READ:
