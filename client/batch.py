@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from entgldb.client import writes as client_writes
+from entgldb.client.spread import Made
 from entgldb.client.upkeep.tracing import commit
 from entgldb.client.writes import Document
 from entgldb.messages.client import Write, Written
@@ -23,7 +24,7 @@ class Gathering:
     """Writes of a batch, gathered until the block ends: ``batch["users"].put("u1", {...})``."""
 
     def __init__(self, request: str | None = None) -> None:
-        self.versions: list[Version | None] = []
+        self.versions: list[Made | None] = []
         """After the block: the version that each write made, in their order; None where a delete or an update
         met no document."""
         self._named = client_writes.request_id(request)
@@ -63,13 +64,13 @@ class Gathering:
         self._open = False
         return tuple(self._writes) if well else ()
 
-    def made(self) -> list[Version]:
+    def made(self) -> list[Made]:
         """The versions that were made."""
         return [version for version in self.versions if version is not None]
 
-    def _was_done(self, versions: list[Version | None]) -> None:
-        self.versions = versions
-        for document, write, version in zip(self._documents, self._writes, versions, strict=True):
+    def _was_done(self, versions: list[Version | None], ask: Callable[[Version], Any]) -> None:
+        self.versions = [None if version is None else Made.of(version, ask) for version in versions]
+        for document, write, version in zip(self._documents, self._writes, self.versions, strict=True):
             if document is not None and version is not None:
                 document.was_put(write, version)
 
@@ -137,6 +138,7 @@ class Batch(Gathering):
         writes = self._end(well=kind is None)
         if writes:
             request = self._named or self._database.next_request()
-            self._was_done(client_writes.versions(self._database.begin(commit(request, writes))(), writes))
+            made = client_writes.versions(self._database.begin(commit(request, writes))(), writes)
+            self._was_done(made, self._database.spread)
             if self._ack is not None:
                 self._database.await_spread(self._ack.need, self.made(), self._ack.seconds)

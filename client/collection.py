@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection as Names
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +9,7 @@ from entgldb.client import conflicts as client_merging
 from entgldb.client import writes as client_writes
 from entgldb.client.forms import frames
 from entgldb.client.forms.found import Reading
-from entgldb.client.spread import ACK_SECONDS, Ack
+from entgldb.client.spread import ACK_SECONDS, Ack, Made, Who
 from entgldb.client.verbs.indexing import Indexing
 from entgldb.client.verbs.writing import OnTheSpot, Writing
 from entgldb.client.writes import Document
@@ -36,7 +35,7 @@ class Collection(Reading, Indexing):
         self._hands = OnTheSpot(database)
         self._writing = Writing(self._hands, name, ack)
 
-    def with_ack(self, ack: str | int | Names[str], timeout: float = ACK_SECONDS) -> Collection:
+    def with_ack(self, ack: Who, timeout: float = ACK_SECONDS) -> Collection:
         """The same collection, whose writes wait until other members have them on their disks, too.
 
         ``ack``: ``"local"`` (nobody else), ``"peers:N"`` or N (so many other members), ``"all"``, ``"cloud"``
@@ -68,6 +67,8 @@ class Collection(Reading, Indexing):
         key: str | None = None,
         expire_after: float | None = None,
         request: str | None = None,
+        ack: Who | None = None,
+        ack_timeout: float = ACK_SECONDS,
     ) -> Document:
         """Store a document that is not there yet, durably; the document, with its ``key`` and ``version``.
 
@@ -75,10 +76,12 @@ class Collection(Reading, Indexing):
         where this node has a document of this key: two nodes cut off from each other may both insert one,
         and their documents are then settled like any concurrent writes.
 
-        ``expire_after`` and ``request`` as for ``put``, a request only with a key; ``key`` of a NoAnswerError
-        says which one was made.
+        ``expire_after``, ``request`` and ``ack`` as for ``put``, a request only with a key; ``key`` of a
+        NoAnswerError says which one was made.
         """
-        return self._hands.do(self._writing.insert(document, key, expire_after, request))
+        return self._hands.do(
+            self._writing.acked(ack, ack_timeout).insert(document, key, expire_after, request)
+        )
 
     def insert_many(
         self,
@@ -87,6 +90,8 @@ class Collection(Reading, Indexing):
         atomic: bool = False,
         expire_after: float | None = None,
         request: str | None = None,
+        ack: Who | None = None,
+        ack_timeout: float = ACK_SECONDS,
     ) -> list[str]:
         """Store many documents that are not there yet, in parts or ``atomic`` as ``put_many``; their keys.
 
@@ -94,7 +99,9 @@ class Collection(Reading, Indexing):
         nothing of its part is stored; ``stored`` counts the documents of the parts before. ``expire_after``
         as for ``put``.
         """
-        return self._hands.do(self._writing.insert_many(documents, expire_after, request, atomic=atomic))
+        return self._hands.do(
+            self._writing.acked(ack, ack_timeout).insert_many(documents, expire_after, request, atomic=atomic)
+        )
 
     def replace(
         self,
@@ -104,10 +111,20 @@ class Collection(Reading, Indexing):
         if_version: Version | None = None,
         expire_after: float | None = None,
         request: str | None = None,
-    ) -> Version:
+        ack: Who | None = None,
+        ack_timeout: float = ACK_SECONDS,
+    ) -> Made:
         """Store a document whole, over whatever is there, also where the collection merges; as ``put``."""
         whole = client_writes.whole(document)
-        return self.put(key, whole, if_version=if_version, expire_after=expire_after, request=request)
+        return self.put(
+            key,
+            whole,
+            if_version=if_version,
+            expire_after=expire_after,
+            request=request,
+            ack=ack,
+            ack_timeout=ack_timeout,
+        )
 
     def put(
         self,
@@ -117,7 +134,9 @@ class Collection(Reading, Indexing):
         if_version: Version | None = None,
         expire_after: float | None = None,
         request: str | None = None,
-    ) -> Version:
+        ack: Who | None = None,
+        ack_timeout: float = ACK_SECONDS,
+    ) -> Made:
         """Store a document, durably; the version made.
 
         In a collection that merges, a document that ``get`` or ``find`` gave is written as what was changed
@@ -131,8 +150,13 @@ class Collection(Reading, Indexing):
 
         ``request``: any text of yours that names this write, or ``NoAnswerError.request`` of one that had no
         answer. A write that was done under that name is not done again: the version made then is returned.
+
+        ``ack``: wait until other members have it on their disks, too, for ``ack_timeout`` seconds, as
+        ``with_ack`` says; None: as this collection does. ``version.status()`` tells who has it by now.
         """
-        return self._hands.do(self._writing.put(key, document, if_version, expire_after, request))
+        return self._hands.do(
+            self._writing.acked(ack, ack_timeout).put(key, document, if_version, expire_after, request)
+        )
 
     def merges(self) -> bool:
         """Whether concurrent writes to its documents are merged field by field, as far as the node knows."""
@@ -145,6 +169,8 @@ class Collection(Reading, Indexing):
         atomic: bool = False,
         expire_after: float | None = None,
         request: str | None = None,
+        ack: Who | None = None,
+        ack_timeout: float = ACK_SECONDS,
     ) -> int:
         """Store many documents, each as ``put`` does, each part of up to 500 in one transaction; how many.
 
@@ -152,18 +178,26 @@ class Collection(Reading, Indexing):
         ``atomic``: all in one transaction, of 10,000 documents and 16 MiB at most. ``expire_after`` and
         ``request`` as for ``put``; a request is repeated with the same documents.
         """
-        return self._hands.do(self._writing.put_many(documents, expire_after, request, atomic=atomic))
+        return self._hands.do(
+            self._writing.acked(ack, ack_timeout).put_many(documents, expire_after, request, atomic=atomic)
+        )
 
     def delete(
-        self, key: str, *, if_version: Version | None = None, request: str | None = None
-    ) -> Version | None:
+        self,
+        key: str,
+        *,
+        if_version: Version | None = None,
+        request: str | None = None,
+        ack: Who | None = None,
+        ack_timeout: float = ACK_SECONDS,
+    ) -> Made | None:
         """Delete a document, durably; the version made, or None where there was none.
 
         ``if_version`` and ``request`` as for ``put``: with a version, a document that is not there raises
         VersionError.
         """
         write = client_writes.delete(self.name, key, client_writes.expected(if_version))
-        return self._hands.do(self._writing.write(write, request))
+        return self._hands.do(self._writing.acked(ack, ack_timeout).write(write, request))
 
     def update(
         self,
@@ -174,7 +208,9 @@ class Collection(Reading, Indexing):
         upsert: bool = False,
         expire_after: float | None = None,
         request: str | None = None,
-    ) -> Version | None:
+        ack: Who | None = None,
+        ack_timeout: float = ACK_SECONDS,
+    ) -> Made | None:
         """Change a document by operators, durably; the version made, or None where there is no document.
 
         ``$set $unset $inc $mul $min $max $push $pull $addToSet $rename``, as in MongoDB; field paths with
@@ -191,7 +227,7 @@ class Collection(Reading, Indexing):
         """
         expects, life_ms = client_writes.expected(if_version), client_writes.life(expire_after)
         write = client_writes.update(self.name, key, operators, expects, upsert=upsert, life_ms=life_ms)
-        return self._hands.do(self._writing.write(write, request))
+        return self._hands.do(self._writing.acked(ack, ack_timeout).write(write, request))
 
     def find_and_update(
         self,
@@ -202,6 +238,8 @@ class Collection(Reading, Indexing):
         returns: str = "after",
         collation: str | None = None,
         expire_after: float | None = None,
+        ack: Who | None = None,
+        ack_timeout: float = ACK_SECONDS,
     ) -> Document | None:
         """Change the first document that matches, durably; how it is ``"after"``, or was ``"before"``.
 
@@ -215,11 +253,24 @@ class Collection(Reading, Indexing):
         """
         from entgldb.client.verbs.claiming import Claiming
 
-        claiming = Claiming(self._hands, self._writing, self.name, filter, sort=sort, collation=collation)
+        claiming = Claiming(
+            self._hands,
+            self._writing.acked(ack, ack_timeout),
+            self.name,
+            filter,
+            sort=sort,
+            collation=collation,
+        )
         return self._hands.do(claiming.update(operators, returns, expire_after))
 
     def update_many(
-        self, filter: Mapping[str, Any], operators: Mapping[str, Any], *, collation: str | None = None
+        self,
+        filter: Mapping[str, Any],
+        operators: Mapping[str, Any],
+        *,
+        collation: str | None = None,
+        ack: Who | None = None,
+        ack_timeout: float = ACK_SECONDS,
     ) -> int:
         """Change all documents that match by operators, durably; how many were found.
 
@@ -228,11 +279,18 @@ class Collection(Reading, Indexing):
         if it still matches; one that begins to match later is not found. It is not atomic as a whole: parts
         before an error stay, and ``stored`` of the EntglError counts their documents.
         """
-        return self._hands.do(self._writing.change_many(filter, collation, operators))
+        return self._hands.do(self._writing.acked(ack, ack_timeout).change_many(filter, collation, operators))
 
-    def delete_many(self, filter: Mapping[str, Any], *, collation: str | None = None) -> int:
+    def delete_many(
+        self,
+        filter: Mapping[str, Any],
+        *,
+        collation: str | None = None,
+        ack: Who | None = None,
+        ack_timeout: float = ACK_SECONDS,
+    ) -> int:
         """Delete all documents that match, durably, in parts as ``update_many``; how many. ``{}``: all."""
-        return self._hands.do(self._writing.change_many(filter, collation, None))
+        return self._hands.do(self._writing.acked(ack, ack_timeout).change_many(filter, collation, None))
 
     def history(self, key: str) -> History:
         """The versions of a document, newest first, as far as the node's log has them."""

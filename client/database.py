@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from entgldb.client import conflicts as client_merging
 from entgldb.client.collection import Collection
 from entgldb.client.feeds.selecting import NOW, Selected, Selection
-from entgldb.client.spread import ACK_SECONDS, LOCAL, Ack
+from entgldb.client.spread import ACK_SECONDS, LOCAL, Ack, Who
 from entgldb.client.transport import SocketTransport, Transport, closed
 from entgldb.client.upkeep import audit as auditing
 from entgldb.client.upkeep import decisions
@@ -292,7 +292,7 @@ class Database:
         """Which other members have a version that a write gave, as far as this node knows now."""
         return self.await_spread("", (version,), 0.0)
 
-    def wait_synced(self, timeout: float = 30.0, *, peers: str | int | Names[str] = "all") -> Spread:
+    def wait_synced(self, timeout: float = 30.0, *, peers: Who = "all") -> Spread:
         """Wait until other members have all that this node has now, its own writes and others'.
 
         ``peers``: ``"all"``, how many, ``"cloud"`` (a cloud peer), or node ids. ``timeout`` in seconds.
@@ -312,7 +312,7 @@ class Database:
         self,
         *,
         request: str | None = None,
-        ack: str | int | Names[str] = LOCAL,
+        ack: Who = LOCAL,
         ack_timeout: float = ACK_SECONDS,
     ) -> Batch:
         """Write to several collections in one transaction, here and, as one group, on every other node.

@@ -66,6 +66,10 @@ class Door(Protocol):
         """Wait until the members that are needed have these versions. Raises SpreadError."""
         ...
 
+    def spread(self, version: Version) -> Spread:
+        """Which other members have a version, as far as this node knows now."""
+        ...
+
     def ask(self, actor: str, message: Message, *, timeout: float | None = None) -> Message:
         """Send an admin message to an actor and give its answer; ``timeout`` in seconds."""
         ...

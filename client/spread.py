@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from entgldb.messages.administration import AwaitSpread
     from entgldb.messages.schema import Message
 
+Who = str | int | Iterable[str]
+"""The members that a write waits for: ``local``, ``peers:N`` or N, ``all``, ``cloud``, or node ids."""
 LOCAL: Final = "local"
 """The ``ack`` that waits for nobody else."""
 ACK_SECONDS: Final = 10.0
@@ -43,6 +45,32 @@ class Spread(NamedTuple):
         return f"{told}; {', '.join(self.missing)} not yet" if self.missing else told
 
 
+class Made(Version):
+    """A version that a write gave, which can be asked how far it has gone."""
+
+    spread: Spread | None = None
+    """The members that had it when the write returned; None where it waited for nobody else."""
+    _ask: Callable[[Version], Any]
+
+    @classmethod
+    def of(cls, version: Version, ask: Callable[[Version], Any], spread: Spread | None = None) -> Made:
+        """``ask``: ``spread`` of the database of that version."""
+        made = cls(*version)
+        made._ask, made.spread = ask, spread
+        return made
+
+    def status(self) -> Any:
+        """Which other members have it, as far as the node knows now: a Spread, which asyncio awaits."""
+        return self._ask(self)
+
+    def __repr__(self) -> str:
+        return repr(Version(*self))
+
+    def __reduce__(self) -> tuple[type[Version], tuple[str, int]]:
+        # a copy, perhaps in another process, has no database to ask
+        return Version, (self.origin, self.seq)
+
+
 class SpreadError(EntglError):
     """A write is durable here, and not yet on the nodes that were asked for. It goes on its way.
 
@@ -54,7 +82,7 @@ class SpreadError(EntglError):
     versions: tuple[Version, ...] = ()
 
 
-def need_of(ack: str | int | Iterable[str]) -> str:
+def need_of(ack: Who) -> str:
     """``peers:N``, ``all``, ``cloud``, N, or node ids, as a node takes it. Raises InvalidError."""
     if isinstance(ack, bool) or not isinstance(ack, (str, int, Iterable)):
         raise InvalidError(f"ack {ack!r:.40}", hint="local, peers:N, all or cloud")
@@ -76,7 +104,7 @@ class Ack(NamedTuple):
     seconds: float
 
     @classmethod
-    def of(cls, ack: str | int | Iterable[str], seconds: float) -> Ack | None:
+    def of(cls, ack: Who, seconds: float) -> Ack | None:
         """None for ``local``. Raises InvalidError."""
         return None if ack == LOCAL else cls(need_of(ack), seconds)
 

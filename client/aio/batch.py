@@ -33,6 +33,6 @@ class Batch(Gathering):
         if writes:
             request = self._named or self._database.blocking.next_request()
             answer = await self._database.request(commit(request, writes))
-            self._was_done(client_writes.versions(answer, writes))
+            self._was_done(client_writes.versions(answer, writes), self._database.spread)
             if self._ack is not None:
                 await self._database.await_spread(self._ack.need, self.made(), self._ack.seconds)

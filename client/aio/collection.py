@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from collections.abc import Collection as Names
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from entgldb.client import collection as client
@@ -13,7 +12,7 @@ from entgldb.client.aio.live import Live, Watch
 from entgldb.client.feeds.live import LiveQuery
 from entgldb.client.feeds.watching import begin
 from entgldb.client.forms.found import Place, Sort
-from entgldb.client.spread import ACK_SECONDS, Ack
+from entgldb.client.spread import ACK_SECONDS, Ack, Who
 from entgldb.client.verbs.writing import Writing
 from entgldb.client.writes import Document
 
@@ -104,7 +103,7 @@ class Collection:
         async for document in self._database.threads.paged(await self._run(find)):
             yield document
 
-    def with_ack(self, ack: str | int | Names[str], timeout: float = ACK_SECONDS) -> Collection:
+    def with_ack(self, ack: Who, timeout: float = ACK_SECONDS) -> Collection:
         """The same collection, whose writes wait until other members have them on their disks, too.
 
         As in the blocking API.
@@ -145,6 +144,7 @@ class InTheLoop:
         self.file: Final = database.blocking
         self.read: Final = database.threads.run
         self.await_spread: Final = database.await_spread
+        self.spread: Final = database.spread
         self._request = database.request
 
     def do(self, verb: Coroutine[Any, Any, R]) -> Any:

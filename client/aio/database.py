@@ -38,6 +38,7 @@ from entgldb.client.spread import (
     Ack,
     Spread,
     Waiting,
+    Who,
     need_of,
 )
 from entgldb.client.transport import closed
@@ -221,7 +222,7 @@ class Database:
         """Which other members have a version that a write gave, as far as this node knows now."""
         return await self.await_spread("", (version,), 0.0)
 
-    async def wait_synced(self, timeout: float = 30.0, *, peers: str | int | Names[str] = "all") -> Spread:
+    async def wait_synced(self, timeout: float = 30.0, *, peers: Who = "all") -> Spread:
         """Wait until other members have all that this node has now, as in the blocking API."""
         return await self.await_spread(need_of(peers), None, timeout)
 
@@ -240,7 +241,7 @@ class Database:
         self,
         *,
         request: str | None = None,
-        ack: str | int | Names[str] = LOCAL,
+        ack: Who = LOCAL,
         ack_timeout: float = ACK_SECONDS,
     ) -> Batch:
         """Write to several collections in one transaction, as in the blocking API.

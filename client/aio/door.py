@@ -53,6 +53,10 @@ class Door(Protocol):
         """Wait until the members that are needed have these versions. Raises SpreadError."""
         ...
 
+    async def spread(self, version: Version) -> Spread:
+        """Which other members have a version, as far as this node knows now."""
+        ...
+
     async def request(self, message: Message) -> Message:
         """Send a request to the store and give its answer."""
         ...

@@ -9,7 +9,7 @@ from entgldb.client.forms.typed import shape_of
 
 if TYPE_CHECKING:
     from entgldb.client.aio.collection import Collection
-    from entgldb.messages.model import Version
+    from entgldb.client.spread import Made
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class TypedCollection(Generic[T]):
         """Store a value that is not there yet, durably; its key."""
         return (await self.documents.insert(self._shape.dump(value), key=key, **options)).key
 
-    async def put(self, key: str, value: T, **options: Any) -> Version:
+    async def put(self, key: str, value: T, **options: Any) -> Made:
         """Store a value, durably, whole; the version made. The options are those of ``Collection.put``."""
         return await self.documents.put(key, self._shape.dump(value), **options)
 
@@ -54,7 +54,7 @@ class TypedCollection(Generic[T]):
         """Store many, as ``Collection.put_many`` does; how many."""
         return await self.documents.put_many(self._shape.pairs(values), **options)
 
-    async def delete(self, key: str, **options: Any) -> Version | None:
+    async def delete(self, key: str, **options: Any) -> Made | None:
         """Delete a document, durably, as ``Collection.delete`` does."""
         return await self.documents.delete(key, **options)
 

@@ -13,7 +13,7 @@ from entgldb.messages.errors import InvalidError, UnsupportedError
 
 if TYPE_CHECKING:
     from entgldb.client.collection import Collection
-    from entgldb.messages.model import Version
+    from entgldb.client.spread import Made
 
 T = TypeVar("T")
 
@@ -118,7 +118,7 @@ class TypedCollection(Generic[T]):
         """Store a value that is not there yet, durably, as ``Collection.insert`` does; its key."""
         return self.documents.insert(self._shape.dump(value), key=key, **options).key
 
-    def put(self, key: str, value: T, **options: Any) -> Version:
+    def put(self, key: str, value: T, **options: Any) -> Made:
         """Store a value, durably, whole; the version made. The options are those of ``Collection.put``."""
         return self.documents.put(key, self._shape.dump(value), **options)
 
@@ -126,7 +126,7 @@ class TypedCollection(Generic[T]):
         """Store many, as ``Collection.put_many`` does; how many."""
         return self.documents.put_many(self._shape.pairs(values), **options)
 
-    def delete(self, key: str, **options: Any) -> Version | None:
+    def delete(self, key: str, **options: Any) -> Made | None:
         """Delete a document, durably, as ``Collection.delete`` does."""
         return self.documents.delete(key, **options)
 

@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from entgldb.client import writes
-from entgldb.client.spread import Ack
+from entgldb.client.spread import Ack, Made, Spread, Who
 from entgldb.client.upkeep.tracing import commit
 from entgldb.client.writes import Document, Part
 from entgldb.messages.client import RequestId, Write
@@ -47,8 +47,12 @@ class Hands(Protocol):
         """A request to the store, sent now or when its answer is awaited; the function waits for that."""
         ...
 
-    async def await_spread(self, need: str, versions: Sequence[Version] | None, seconds: float) -> object:
+    async def await_spread(self, need: str, versions: Sequence[Version] | None, seconds: float) -> Spread:
         """Wait until the members that are needed have these versions. Raises SpreadError."""
+        ...
+
+    def spread(self, version: Version) -> Any:
+        """Which other members have a version; in the asyncio API to be awaited."""
         ...
 
 
@@ -77,8 +81,11 @@ class OnTheSpot:
 
         return answer
 
-    async def await_spread(self, need: str, versions: Sequence[Version] | None, seconds: float) -> object:
+    async def await_spread(self, need: str, versions: Sequence[Version] | None, seconds: float) -> Spread:
         return self.file.await_spread(need, versions, seconds)
+
+    def spread(self, version: Version) -> Spread:
+        return self.file.spread(version)
 
 
 async def asked(hands: Hands, message: Message) -> None:
@@ -95,6 +102,10 @@ class Writing:
         self._name = name
         self._ack = ack
 
+    def acked(self, ack: Who | None, seconds: float) -> Writing:
+        """The same verbs, where a write waits for others than the rest does; None: for the same."""
+        return self if ack is None else Writing(self._hands, self._name, Ack.of(ack, seconds))
+
     async def insert(
         self, document: Mapping[str, Any], key: str | None, expire_after: float | None, request: str | None
     ) -> Document:
@@ -109,8 +120,7 @@ class Writing:
             fault.key = key
             raise
         assert version is not None
-        await self._await_ack([version])
-        return writes.inserted(write, version)
+        return writes.inserted(write, await self._acknowledged(version))
 
     async def insert_many(
         self,
@@ -136,7 +146,7 @@ class Writing:
         if_version: Version | None,
         expire_after: float | None,
         request: str | None,
-    ) -> Version:
+    ) -> Made:
         """One document; the version made."""
         expects = writes.expected(if_version)
         life_ms = writes.life(expire_after)
@@ -148,8 +158,7 @@ class Writing:
         assert version is not None
         if isinstance(document, Document):
             document.was_put(write, version)
-        await self._await_ack([version])
-        return version
+        return await self._acknowledged(version)
 
     async def put_many(
         self, documents: writes.Many, expire_after: float | None, request: str | None, *, atomic: bool
@@ -161,11 +170,10 @@ class Writing:
         cut = writes.parts(self._name, documents, merges, atomic=atomic, life_ms=life_ms)
         return await self._put_parts(cut, request)
 
-    async def write(self, write: Write, request: str | None) -> Version | None:
+    async def write(self, write: Write, request: str | None) -> Made | None:
         """One write; the version made, or None where it met nothing."""
-        versions = await self._begin((write,), writes.request_id(request))()
-        await self._await_ack(versions)
-        return versions[0]
+        (version,) = await self._begin((write,), writes.request_id(request))()
+        return None if version is None else await self._acknowledged(version)
 
     async def change_many(
         self, filter: Mapping[str, Any], collation: str | None, operators: Mapping[str, Any] | None
@@ -238,8 +246,13 @@ class Writing:
 
         return versions
 
-    async def _await_ack(self, versions: Sequence[Version | None]) -> None:
-        """Wait until those who have to have what was made."""
-        if self._ack is not None:
-            made = [version for version in versions if version is not None]
-            await self._hands.await_spread(self._ack.need, made, self._ack.seconds)
+    async def _acknowledged(self, version: Version) -> Made:
+        """A version once those who have to have it."""
+        return Made.of(version, self._hands.spread, await self._await_ack([version]))
+
+    async def _await_ack(self, versions: Sequence[Version | None]) -> Spread | None:
+        """Wait until those who have to have what was made; who has it."""
+        if self._ack is None:
+            return None
+        made = [version for version in versions if version is not None]
+        return await self._hands.await_spread(self._ack.need, made, self._ack.seconds)

@@ -10,7 +10,7 @@ import click
 
 from entgldb.launch.cli.common import as_json_text, common, plain, read_json, say, show, table, with_database
 from entgldb.launch.cli.data.durations import expire_option
-from entgldb.launch.cli.data.telling import no_document, version_fields
+from entgldb.launch.cli.data.telling import no_document, reach, version_fields, written_fields
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import DEPTH_MAX
 from entgldb.messages.strict_json import read_object
@@ -135,9 +135,9 @@ def put(
     condition = read_if_version(if_version)
     version = acked.put(key, fields, if_version=condition, expire_after=expire_after, request=request)
     if as_json:
-        show({"collection": collection, "key": key, "version": version_fields(version)})
+        show({"collection": collection, "key": key, **written_fields(version)})
     else:
-        say(f"stored {collection}/{plain(key)} as {version.seq} of {version.origin}")
+        say(f"stored {collection}/{plain(key)} as {version.seq} of {version.origin}{reach(version)}")
 
 
 @click.command()
@@ -167,11 +167,13 @@ def insert(
     """
     fields, acked = read_json(document, "the document"), db[collection].with_ack(*ack)
     made = acked.insert(fields, key=key, expire_after=expire_after, request=request)
+    version = made.version
+    assert version is not None
     if as_json:
-        show({"collection": collection, "key": made.key, "version": version_fields(made.version)})
+        show({"collection": collection, "key": made.key, **written_fields(version)})
     else:
-        assert made.version is not None
-        say(f"inserted {collection}/{plain(made.key)} as {made.version.seq} of {made.version.origin}")
+        place = f"{collection}/{plain(made.key)}"
+        say(f"inserted {place} as {version.seq} of {version.origin}{reach(version)}")
 
 
 @click.command()
@@ -226,9 +228,9 @@ def delete(
     if version is None:
         raise no_document(db, collection, key)
     if as_json:
-        show({"collection": collection, "key": key, "version": version_fields(version)})
+        show({"collection": collection, "key": key, **written_fields(version)})
     else:
-        say(f"deleted {collection}/{plain(key)}")
+        say(f"deleted {collection}/{plain(key)}{reach(version)}")
 
 
 @click.command()

@@ -14,6 +14,19 @@ def version_fields(version: Any) -> dict[str, object] | None:
     return None if version is None else {"origin": version.origin, "seq": version.seq}
 
 
+def written_fields(version: Any) -> dict[str, object]:
+    """A version that a write gave as JSON shows it, and who has it where the write waited for others."""
+    fields: dict[str, object] = {"version": version_fields(version)}
+    if version.spread is not None:
+        fields |= {"durable": version.spread.durable, "missing": version.spread.missing}
+    return fields
+
+
+def reach(version: Any) -> str:
+    """The same for people, behind what was written; empty where the write waited for nobody else."""
+    return "" if version.spread is None else f": {version.spread}"
+
+
 def meant(db: Any, collection: str) -> str:
     """A remark on a collection in which there has never been a document; empty where there has.
 

@@ -9,7 +9,7 @@ import click
 from entgldb.launch.cli.common import common, plain, read_json, say, show, with_database
 from entgldb.launch.cli.data.documents import ack_options, if_version_option, read_if_version, request_option
 from entgldb.launch.cli.data.queries import nocase_option
-from entgldb.launch.cli.data.telling import hint_at, no_document, version_fields
+from entgldb.launch.cli.data.telling import hint_at, no_document, reach, written_fields
 from entgldb.storage.rules.updating.parse import UPDATE_DEPTH_MAX
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def update(
     if version is None:
         raise no_document(db, collection, key)
     if as_json:
-        show({"collection": collection, "key": key, "version": version_fields(version)})
+        show({"collection": collection, "key": key, **written_fields(version)})
     else:
-        say(f"{collection}/{plain(key)} is {version.seq} of {version.origin}")
+        say(f"{collection}/{plain(key)} is {version.seq} of {version.origin}{reach(version)}")
 
 
 @click.command()

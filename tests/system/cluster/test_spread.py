@@ -30,7 +30,7 @@ def test_a_write_is_waited_for_and_who_lacks_it_is_named(tmp_path: Path) -> None
             assert (two.document("users", "u1"), cloud.document("users", "u1")) == ({"n": 1}, {"n": 1})
             assert str(db.spread(version)) == "durable on cloud-1, lan-2"
             safe = db["users"].with_ack("peers:2", 20.0)
-            made = safe.insert({"n": 2})
+            made = db["users"].insert({"n": 2}, ack="peers:2", ack_timeout=20.0)
             assert (two.document("users", made.key), cloud.document("users", made.key)) == (
                 {"n": 2},
                 {"n": 2},
@@ -64,7 +64,10 @@ def test_a_write_is_waited_for_and_who_lacks_it_is_named(tmp_path: Path) -> None
         done = one.verb("put", "users", "u8", "{}", "--ack", "lan-2", "--ack-timeout", "0.1")
         assert (done.returncode, done.stdout) == (5, "")
         assert "not-spread: durable here" in done.stderr
-        assert one.run("put", "users", "u9", "{}", "--ack", "cloud")[0]["key"] == "u9"
+        told = one.run("put", "users", "u9", "{}", "--ack", "cloud")[0]
+        assert (told["key"], told["durable"], told["missing"]) == ("u9", ["cloud-1"], ["lan-2"])
+        done = one.verb("put", "users", "u9", "{}", "--ack", "cloud")
+        assert done.stdout.endswith(": durable on cloud-1; lan-2 not yet\n")
         done = one.verb("wait-synced", "--peers", "2", "--timeout", "0.1", "--json")
         assert done.returncode == 5, done.stderr
         assert done.stderr.startswith("not-spread: durable here")
@@ -80,6 +83,9 @@ async def _waits_for_one_peer_alone(directory: Path) -> None:
         version = await db["users"].put("u1", {"n": 3})
         assert "lan-2" in (await db.wait_synced(20.0, peers=1)).durable
         assert "lan-2" in (await db.spread(version)).durable
+        version = await db["users"].put("u1", {"n": 4}, ack=1, ack_timeout=20.0)
+        assert version.spread is not None
+        assert set(version.spread.durable) <= set((await version.status()).durable)
         safe = db["users"].with_ack(1, 20.0)
         key = (await safe.insert({"n": 8})).key
         assert await safe.update(key, {"$inc": {"n": 1}})
@@ -87,6 +93,6 @@ async def _waits_for_one_peer_alone(directory: Path) -> None:
         assert await safe.put_many({"u10": {}}) == 1
         async with db.batch(ack=1, ack_timeout=20.0) as batch:
             batch["users"].put("u11", {})
-        assert "lan-2" in (await db.spread(batch.made()[0])).durable
+        assert "lan-2" in (await batch.made()[0].status()).durable
         assert not vain.done()
         vain.cancel()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 import entgldb
+from entgldb.client.spread import SpreadError
 from entgldb.launch.testing import transport
 from entgldb.launch.testing.cluster import NODES_MAX, Cluster, NotSettledError
 from entgldb.messages.errors import EntglError, InvalidError, NoNodeError
+from entgldb.messages.model import Version
 
 Make = Callable[..., Cluster]
 
@@ -61,6 +65,50 @@ def test_what_one_writes_all_have(entgldb_cluster: Make) -> None:
         assert found is not None
         assert found.version == version
         assert node.db["users"].count({"name": "Ada"}) == 1
+
+
+def test_each_write_says_who_it_waits_for_and_its_version_who_has_it(entgldb_cluster: Make) -> None:
+    cluster = entgldb_cluster(3)
+    here, there = cluster[0].db["c"], cluster[1].db["c"]
+    cluster.settle()
+    alone = here.put("k", {"n": 0})
+    assert alone.spread is None
+    version = here.put("k", {"n": 1}, ack="all", ack_timeout=60)
+    assert there.get("k") == {"n": 1}, "when it returns"
+    assert str(version.spread) == str(version.status()) == "durable on node-2, node-3"
+    cluster.partition([0])
+    waits: dict[str, Any] = {"ack": ["node-2"], "ack_timeout": 1}
+    late: list[Callable[[], object]] = [
+        lambda: here.put("put", {}, **waits),
+        lambda: here.replace("replace", {}, **waits),
+        lambda: here.insert({}, key="insert", **waits),
+        lambda: here.put_many({"many": {}}, **waits),
+        lambda: here.insert_many({"more": {}}, **waits),
+        lambda: here.update("put", {"$inc": {"n": 1}}, **waits),
+        lambda: here.find_and_update({"n": 1}, {"$inc": {"n": 1}}, **waits),
+        lambda: here.update_many({"n": 2}, {"$inc": {"n": 1}}, **waits),
+        lambda: here.delete("insert", **waits),
+        lambda: here.delete_many({"n": 3}, **waits),
+    ]
+    for write in late:
+        with pytest.raises(SpreadError, match="durable here, and after 1 s not on nodes:node-2"):
+            write()
+    version = here.put("last", {})
+    assert str(version.status()) == "on no other node; node-2, node-3 not yet"
+    cluster.heal()
+    cluster.settle()
+    cluster.run(60)
+    assert str(version.status()) == "durable on node-2, node-3"
+    with cluster[0].db.batch() as batch:
+        batch["c"].put("batched", {})
+    (version,) = batch.made()
+    assert version.status().missing == ("node-2", "node-3")
+    copied = pickle.loads(pickle.dumps(version))
+    assert (copied, type(copied), repr(copied)) == (version, Version, repr(version))
+    with pytest.raises(TypeError, match="acc"):
+        here.put("k", {}, acc="all")  # type: ignore[call-arg]  # mistyped
+    with pytest.raises(InvalidError, match="some"):
+        here.put("k", {}, ack="some")
 
 
 def test_a_cut_network_and_what_lost(entgldb_cluster: Make) -> None:
