@@ -39,6 +39,7 @@ MUTATED_FRAMES: Final = 1_000_000
 GENERATED: Final = {
     "ENTGLDB_HTTP_CASES": ("tests/unit/web/test_openapi.py", 10_000),
     "ENTGLDB_QUERY_CASES": ("tests/unit/storage/documents/test_query_oracle.py", 100_000),
+    "ENTGLDB_COUNTING_SEEDS": ("tests/simulation/test_counting.py", 200),
     "ENTGLDB_POSTGRES_KILLS": ("tests/unit/storage/postgres/test_trips.py", 6),
     "ENTGLDB_POSTGRES_HISTORIES": ("tests/unit/storage/snapshot/test_snapshot_histories.py", 40),
     "ENTGLDB_TWO_WRITERS": ("tests/unit/storage/postgres/test_two_writers.py", 60),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from math import lcm
 from random import Random
+from typing import Final
 
 import pytest
 
@@ -11,8 +14,11 @@ from tests.simulation.events.conditions import CONDITIONAL, CONDITIONAL_SEEDS
 from tests.simulation.events.tallies import KEYS
 from tests.simulation.run import COUNTING, COUNTING_SEEDS, Run, options_of
 
-SEEDS = (203, 73)
-NODES = 5
+WANTED: Final = int(os.environ.get("ENTGLDB_COUNTING_SEEDS", "2"))
+"""Seeds; a soak has more."""
+SEEDS: Final = tuple(73 + lcm(COUNTING_SEEDS, CONDITIONAL_SEEDS) * number for number in range(WANTED))
+"""Seeds that count, and whose writes have conditions, too."""
+NODES: Final = 5
 
 
 @pytest.mark.slow

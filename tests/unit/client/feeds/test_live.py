@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from entgldb.client.feeds import live
 from entgldb.client.feeds.live import LiveQuery
+from entgldb.client.feeds.watching import Watched
 from entgldb.client.writes import Document, document
 from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import InvalidError
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.rules.filtering.parser import parse_filter
 from entgldb.storage.store import Store
+from tests.unit.storage.snapshot.snapshots import forget, send
 
 NOW = 1_790_000_000_000
 LARGE = {"n": {"$gte": 2}}
@@ -116,6 +118,35 @@ def test_deletes_that_are_forgotten_do_not_stay_in_the_result(rig: Rig, tmp_path
     rig.documents = replaced.documents
     assert keys(rig.query.step()) == ["z"]
     replaced.close()
+
+
+def test_watch_and_live_go_on_over_a_snapshot_and_a_pruned_log(rig: Rig) -> None:
+    watched, token = Watched(parse_filter(LARGE).matches, ()), None
+
+    def told() -> list[tuple[str, str]]:
+        nonlocal token
+        reading = rig.documents.changes(token, collection="c")
+        events = [event for event in map(watched.event, reading) if event is not None]
+        token = reading.token
+        return [(event.kind, event.key) for event in events]
+
+    rig.put("a", 5)
+    rig.put("b", 4)
+    assert (told(), keys(rig.query.step())) == ([("enter", "a"), ("enter", "b")], ["a", "b"])
+    giver = Store.memory("lan-2", b"g" * 32, NOW + 1)
+    with giver.group():
+        writes = [Write("c", "a", b'{"n":1}'), Write("c", "d", b'{"n":9}')]
+        giver.write(RequestId(b"g" * 16, 1), writes, NOW + 1)
+    send(giver, rig.store, NOW + 2)
+    assert sorted(told()) == [("enter", "d"), ("leave", "a")]
+    assert keys(rig.query.step()) == ["d", "b"]
+    forget(rig.store, tombstones=False)
+    assert (told(), rig.query.step()) == ([], None)
+    rig.put("b", None)
+    rig.put("e", 7)
+    assert sorted(told()) == [("enter", "e"), ("leave", "b")]
+    assert keys(rig.query.step()) == ["d", "e"]
+    giver.close()
 
 
 def test_a_result_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
