@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from entgldb.messages.errors import EntglError, ErrorCode, InvalidError, NoNodeError
+from entgldb.messages.limits import MEMBERS_MAX
 from entgldb.messages.model import Version
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 Who = str | int | Iterable[str]
 """The members that a write waits for: ``local``, ``peers:N`` or N, ``all``, ``cloud``, or node ids."""
+_NEEDS: Final = "local, peers:N, all, cloud, or a list of node ids"
 LOCAL: Final = "local"
 """The ``ack`` that waits for nobody else."""
 ACK_SECONDS: Final = 10.0
@@ -83,12 +85,22 @@ class SpreadError(EntglError):
 
 
 def need_of(ack: Who) -> str:
-    """``peers:N``, ``all``, ``cloud``, N, or node ids, as a node takes it. Raises InvalidError."""
-    if isinstance(ack, bool) or not isinstance(ack, (str, int, Iterable)):
-        raise InvalidError(f"ack {ack!r:.40}", hint="local, peers:N, all or cloud")
-    if isinstance(ack, int):
-        return f"peers:{ack}"
-    return ack if isinstance(ack, str) else f"nodes:{','.join(ack)}"
+    """``peers:N``, ``all``, ``cloud``, N, or node ids, as a node takes it.
+
+    Raises InvalidError for all else: before a write, of which nobody should think then that it was done.
+    """
+    if isinstance(ack, str):
+        need = ack
+    elif isinstance(ack, int):
+        need = f"peers:{ack}"
+    else:
+        need = f"nodes:{','.join(ack)}" if isinstance(ack, Iterable) else ""
+    word, _, rest = need.partition(":")
+    named = word == "nodes" and rest != ""
+    counted = word == "peers" and rest.isdecimal() and 0 < int(rest) <= MEMBERS_MAX
+    if not (need in ("all", "cloud") or named or counted):
+        raise InvalidError(f"{ack!r:.80} does not say who has to have it", hint=_NEEDS)
+    return need
 
 
 def read_ack(text: str) -> str | list[str]:
@@ -150,12 +162,13 @@ class Waiting:
         self._spread = Spread(durable, missing, bool(body.get("reached")))
 
     def failed(self, fault: EntglError) -> None:
-        """The node did not answer: its actor may be in the middle of a restart. Raises what lasts."""
-        if isinstance(fault, NoNodeError) and fault.lasting and self._need and self._versions:
+        """The node did not answer: its actor may be in the middle of a restart. Raises what lasts, unless
+        something was written."""
+        if fault.code not in PASSING or (isinstance(fault, NoNodeError) and fault.lasting):
+            if not (self._need and self._versions):
+                raise fault
             # they are written: the error has to say so
             self._until, self._seconds = self._now(), 0.0
-        elif fault.code not in PASSING or (isinstance(fault, NoNodeError) and fault.lasting):
-            raise fault
         self._fault = fault
 
     def outcome(self) -> Spread:

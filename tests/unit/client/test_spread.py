@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from entgldb.client import spread
 from entgldb.client.spread import Spread, SpreadError, Waiting, need_of, newest, wait
 from entgldb.messages.administration import AwaitSpread
 from entgldb.messages.client import Report
-from entgldb.messages.errors import EntglError, InvalidError, NoAnswerError
+from entgldb.messages.errors import EntglError, InvalidError, NoAnswerError, NotFoundError
 from entgldb.messages.model import Version
 from entgldb.messages.schema import Message
 
@@ -76,9 +77,9 @@ def test_a_node_that_says_nothing_is_not_taken_for_one_that_denies() -> None:
         waiting.outcome()
 
 
-def test_what_no_waiting_mends_is_raised_at_once() -> None:
+def test_what_no_waiting_mends_is_raised_at_once_where_nothing_was_written() -> None:
     with pytest.raises(InvalidError):
-        waited(Node(InvalidError("what?")))
+        wait(Node(InvalidError("what?")), "all", None, 20.0)  # type: ignore[arg-type]  # all that wait calls
 
 
 def test_what_an_ack_asks_for() -> None:
@@ -89,9 +90,21 @@ def test_what_an_ack_asks_for() -> None:
         "cloud",
         "nodes:b,c",
     ]
-    with pytest.raises(InvalidError):
-        need_of(True)
     assert newest(()) == {}
+
+
+@pytest.mark.parametrize(
+    "ack", [0, -1, True, 10**6, "peers:0", "peers:two", "peer:2", "some", "", [], None, 1.5]
+)
+def test_an_ack_that_says_nothing_is_refused_before_the_write(ack: Any) -> None:
+    with pytest.raises(InvalidError, match="does not say who has to have it"):
+        need_of(ack)
+
+
+def test_a_write_that_nobody_can_be_waited_for_is_said_to_be_written() -> None:
+    with pytest.raises(SpreadError, match=r"durable here.*\(there is no cloud peer\)") as it:
+        waited(Node(NotFoundError("there is no cloud peer")), "cloud")
+    assert it.value.versions[0] == Version("a/1", 3)
 
 
 def test_it_reads_as_a_sentence() -> None:

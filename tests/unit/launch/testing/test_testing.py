@@ -108,7 +108,10 @@ def test_each_write_says_who_it_waits_for_and_its_version_who_has_it(entgldb_clu
     with pytest.raises(TypeError, match="acc"):
         here.put("k", {}, acc="all")  # type: ignore[call-arg]  # mistyped
     with pytest.raises(InvalidError, match="some"):
-        here.put("k", {}, ack="some")
+        here.put("never", {}, ack="some")
+    with pytest.raises(SpreadError, match="there is no cloud peer"):
+        here.put("written", {}, ack="cloud")
+    assert (here.get("never"), here.get("written")) == (None, {})
 
 
 def test_a_cut_network_and_what_lost(entgldb_cluster: Make) -> None:
