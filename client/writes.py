@@ -30,6 +30,8 @@ PART_BYTES: Final = 1024 * 1024
 
 ABSENT: Final = Written("", 0)
 """``Write.expects`` of a write for which there must be no document."""
+_text_of: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+"""As ``json.dumps``, which makes an encoder at each call: a quarter of its time for a small document."""
 _REQUEST: Final = re.compile(r"([0-9a-f]{32}):([0-9]{1,15})")
 
 Many = Mapping[str, Mapping[str, Any]] | Iterable[tuple[str, Any]]
@@ -141,7 +143,7 @@ def put(
         )
     fields = dict(document)
     try:
-        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _text_of(fields)
     except (TypeError, ValueError, RecursionError) as fault:
         raise InvalidError(f"{what} is no JSON: {fault}") from None
     check_value(fields, text, what)
@@ -190,7 +192,7 @@ def update(
 
     try:
         plain = dict(operators) if isinstance(operators, Mapping) else operators
-        text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _text_of(plain)
         data = text.encode("utf-8")
     except (TypeError, ValueError, RecursionError) as fault:
         raise InvalidError(f"an update is no JSON: {fault}") from None
