@@ -331,7 +331,7 @@ class NodeKeeper(Behaviour):
 
     def on_peer_up(self, message: PeerUp, ctx: Context) -> None:
         # said again for every peer: the store may have been dead, or its disk full
-        ctx.tell("store", NoteSelf(self._key, synced=True))
+        ctx.tell("store", NoteSelf(self._key))
         if message.node_id not in self._peers_up:
             self._peers_up.append(message.node_id)
         self._initial.peer_up(ctx)

@@ -108,7 +108,6 @@ class StoreKeeper(Behaviour):
         """Why the last transaction was not stored, where that is the fault of what it is stored on."""
         self._compacting, self._merging, self._resting = Compacting(), Merging(), Resting()
         self._pauses, self._keys = Pauses(store, settings.role), keys.Keys()
-        self.caught_up = False
         self._auditor = auditor.Auditor(store)
         self.parts = (self._pauses, self._clock, self.hearers)
 

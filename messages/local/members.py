@@ -12,8 +12,6 @@ class NoteSelf(Message):
 
     key: str = ""
     """Of the certificate that this node shows; empty: it shows none, or it is not known yet."""
-    synced: bool = False
-    """Whether it is said because a peer has given all that it has."""
 
 
 @message(165)

@@ -54,7 +54,6 @@ def expel_node(keeper: Writer, message: ExpelNode, ctx: Context) -> Message:
 def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:
     """A peer has given all it has: what rarely changes of this node, and who was expelled, if it is new."""
     say_again(keeper, ctx)
-    keeper.caught_up |= message.synced
     return nodes.note_self(keeper, message, ctx)
 
 

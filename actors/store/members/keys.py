@@ -226,12 +226,12 @@ def _take(keeper: Writer, ring: KeyRing, ctx: Context) -> None:
     rotation, own, held = store.rotation(), node_of(store.origin), list(ring.held())
     told = [key_id for key_id in held if _is_told(keeper, key_id)]
     if held[0] not in told:
-        # the file of keys is ahead of the database, which was restored: that key may count. A peer that has
-        # given all knew nothing of it: until one does, who goes by it alone is believed by nobody
-        if keeper.caught_up and told:
-            key = ring.of_held(told[0])
-            if key is not None:
-                _count(keeper, ring, key)
+        # the file of keys is ahead of the database, which was restored. Perhaps nobody else has heard of that
+        # key: who goes by it alone then believes nobody, and is believed by nobody. Where it counts, this node
+        # comes as one that was away, and takes it again
+        key = ring.of_held(told[0]) if told else None
+        if key is not None:
+            _count(keeper, ring, key)
         return
     if rotation is None:
         return

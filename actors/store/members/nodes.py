@@ -27,8 +27,6 @@ class Writer(Protocol):
     store: Store
     secrets: Secrets
     building: Building
-    caught_up: bool
-    """Whether a peer has given all that it has since this node began."""
 
     def count(self, reason: Reason, times: int = 1) -> None: ...
 
