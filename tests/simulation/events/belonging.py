@@ -55,8 +55,8 @@ class Belonging:
         """The one that is expelled, once somebody was asked to."""
         self._heard: dict[str, float] = {}
         """Node -> when it was first seen to know it, once all is well."""
-        leaving = _can_leave(options, self.lan)
-        self._chosen = random.choice(leaving) if leaving and random.random() < 0.75 else None
+        self._leaves = leaves = _can_leave(options, self.lan)
+        self._chosen = random.choice(leaves) if leaves and random.random() < 0.75 else None
         self._rotations = random.choice((0, 1, 2)) if self._chosen else random.choice((1, 2))
         self._overheard: Callable[[End, Message], None] | None = None
 
@@ -101,7 +101,8 @@ class Belonging:
         left = [node for node in nodes if node is not gone]
         lan = [node for node in left if node.role == "lan"]
         judge, *others = self.random.sample(lan, len(lan))
-        away = others[-1] if len(others) > 1 and self.random.random() < 0.5 else None
+        leaves = [node for node in others if node in self._leaves]
+        away = leaves[-1] if leaves and len(others) > 1 and self.random.random() < 0.5 else None
         reachable = [node for node in left if node is not away]
         cuts = {(away.name, node.name) for node in nodes if away and node is not away}
         cuts |= {(b, a) for a, b in cuts}
