@@ -117,3 +117,15 @@ def check_key(key: str) -> str:
             f"a key of {size} bytes", hint=f"use 1 to {KEY_BYTES_MAX} bytes of UTF-8 without NUL"
         )
     return key
+
+
+def whole_number(text: str, most: int) -> int | None:
+    """The number that ASCII digits say, from 0 to ``most``; None for every other text.
+
+    ``int`` raises ValueError for more than 4,300 digits, and takes digits of all scripts, signs, blanks and
+    underscores.
+    """
+    if not text.isascii() or not text.isdecimal() or len(text) > len(str(most)):
+        return None
+    number = int(text)
+    return number if number <= most else None

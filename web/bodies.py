@@ -12,7 +12,7 @@ from starlette.responses import Response
 from entgldb.client.conflicts import read_version, version_text
 from entgldb.messages.errors import InvalidError, TooLargeError
 from entgldb.messages.limits import BODY_BYTES_MAX, GROUP_BYTES_MAX
-from entgldb.messages.model import Version
+from entgldb.messages.model import Version, whole_number
 from entgldb.messages.schema import Json
 from entgldb.messages.strict_json import read_json, read_object
 from entgldb.web.problems import UnfitKindError
@@ -78,9 +78,10 @@ def number(request: Request, name: str, default: int | None, most: int) -> int |
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not text.isdecimal() or len(text) > 9 or int(text) > most:
+    found = whole_number(text, most)
+    if found is None:
         raise InvalidError(f"{name}={text!r:.40} is no whole number from 0 to {most}")
-    return int(text)
+    return found
 
 
 def object_in_query(request: Request, name: str) -> dict[str, Any] | None:

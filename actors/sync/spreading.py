@@ -19,6 +19,7 @@ from entgldb.messages.client import Report
 from entgldb.messages.errors import BusyError, EntglError, InvalidError, NotFoundError
 from entgldb.messages.limits import MEMBERS_MAX, SPREAD_SECONDS_MAX, SPREAD_WAITING_MAX
 from entgldb.messages.local.actors import Tick
+from entgldb.messages.model import whole_number
 from entgldb.storage.rules import vector as vectors
 from entgldb.storage.rules.members import member_name
 
@@ -115,8 +116,8 @@ def needed(text: str, members: frozenset[str], clouds: frozenset[str]) -> Need:
         if not clouds:
             raise NotFoundError("there is no cloud peer that is enabled", hint="entgldb peers")
         return Need(clouds, 1)
-    if word == "peers" and rest.isdecimal() and 0 < int(rest) <= MEMBERS_MAX:
-        return Need(members, int(rest))
+    if word == "peers" and (count := whole_number(rest, MEMBERS_MAX)):
+        return Need(members, count)
     if word == "nodes" and rest:
         names = frozenset(rest.split(","))
         if names - members:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from entgldb.messages.errors import ConfigError, EntglError, ErrorCode
+from entgldb.messages.model import whole_number
 from entgldb.web.door.tokens import Tokens
 
 LOOPBACK: Final = frozenset(("127.0.0.1", "localhost", "[::1]"))
@@ -95,6 +96,7 @@ class Place(NamedTuple):
 def read_place(listen: str) -> Place:
     """``HOST:PORT``. Raises ConfigError."""
     host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
+    number = whole_number(port, 65_535)
+    if not host or number is None:
         raise ConfigError(f"{listen!r:.80} is no HOST:PORT", hint="127.0.0.1:8080")
-    return Place(host.strip("[]"), int(port))
+    return Place(host.strip("[]"), number)

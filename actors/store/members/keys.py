@@ -227,8 +227,8 @@ def _take(keeper: Writer, ring: KeyRing, ctx: Context) -> None:
     told = [key_id for key_id in held if _is_told(keeper, key_id)]
     if held[0] not in told:
         # the file of keys is ahead of the database, which was restored. Perhaps nobody else has heard of that
-        # key: who goes by it alone then believes nobody, and is believed by nobody. Where it counts, this node
-        # comes as one that was away, and takes it again
+        # key: who goes by it alone then believes nobody, and is believed by nobody. Where it counts, this
+        # node comes as one that was away, and takes it again
         key = ring.of_held(told[0]) if told else None
         if key is not None:
             _count(keeper, ring, key)

@@ -33,5 +33,8 @@ def wait_synced(db: Database, as_json: bool, peers: str, timeout: float) -> None
 
 def _peers(text: str) -> str | int | list[str]:
     from entgldb.client.spread import read_ack
+    from entgldb.messages.limits import MEMBERS_MAX
+    from entgldb.messages.model import whole_number
 
-    return int(text) if text.isdecimal() else read_ack(text)
+    count = whole_number(text, MEMBERS_MAX)
+    return read_ack(text) if count is None else count
