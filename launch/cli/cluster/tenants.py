@@ -60,7 +60,7 @@ def list_(db: Database, as_json: bool) -> None:
 @click.argument("name")
 @with_database
 def show_(db: Database, as_json: bool, name: str) -> None:
-    """Show one tenant, and what each actor says of it while it is open.
+    """Show one tenant; while it is open, what each actor says of it.
 
     Example: entgldb tenant show shop-1
     """

@@ -16,7 +16,7 @@ from entgldb.messages.local.actors import (
     ReleaseHeld,
     RemotePeersChanged,
 )
-from entgldb.messages.local.members import TendKey
+from entgldb.messages.local.members import SettleSecret, TendKey
 from entgldb.messages.model import HEALED, REMOTE_PEERS, Entry
 from entgldb.messages.schema import Message
 from entgldb.storage.store import Store
@@ -27,7 +27,7 @@ from tests.unit.actors.store.test_store_keeper import NOW, Bench
 def test_whoever_names_a_request_is_answered_and_stamps_a_version(kind: type[Message]) -> None:
     row = REQUESTS[kind]
     named = "request" in kind.__annotations__
-    assert row.own_write == (named or kind in (ApplyInitialPeers, TendKey))
+    assert row.own_write == (named or kind in (ApplyInitialPeers, SettleSecret, TendKey))
     assert row.answers or not named
 
 

@@ -142,7 +142,7 @@ Intruder = Callable[[Path], ssl.SSLContext]
 FORGED: dict[str, Intruder] = {
     "no certificate": lambda folder: naked(),
     "TLS 1.2": lambda folder: naked(ssl.TLSVersion.TLSv1_2),
-    "another cluster's member": lambda folder: identity(folder / "o", "lan-2", bytes(32)).client,
+    "another cluster's member": lambda folder: identity(folder / "o", "lan-2", Secret(bytes(32))).client,
     "another CA under our CA's name": lambda folder: leaf(folder, self_made()),
     "our CA's name, another's signature": lambda folder: leaf(folder, OURS, signed_by=OTHERS.key),
     "signed by its own key": lambda folder: _self_signed(folder),
