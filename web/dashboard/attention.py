@@ -100,7 +100,7 @@ def _of_store(store: Mapping[str, Any]) -> Iterator[Matter]:
         full = disk["state"] == "full"
         text = "writes are refused" if full else "the node warns"
         free = f"{(disk.get('free_bytes') or 0) / 1e6:.0f} MB are free: {text}"
-        compact = Remedy("Make the file smaller", command="entgldb compact")
+        compact = Remedy("Make the file smaller", "POST", "/v1/actors/oplog/_tell", {"message": "Compact"})
         yield Matter(full, "disk", "", free, None, compact)
     if clock.get("state") in ("off", "accepted"):
         off = -(clock.get("offset_ms") or 0) / 1000
