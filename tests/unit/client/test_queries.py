@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import entgldb
 from entgldb.client.aio.database import Database as AioDatabase
 from entgldb.client.aio.requests import Requests
 from entgldb.client.database import Database
@@ -38,6 +39,23 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def db(directory: Path) -> Iterator[Database]:
     with Database(directory) as opened:
         yield opened
+
+
+def test_field_names_of_any_script_are_names_like_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = {"😀": 2, "a😀": {"ü": 1}}, {"😀": 1}
+    with entgldb.open(tmp_path) as opened:
+        signs = opened["signs"]
+        signs.put_many({"k": first, "l": second})
+        signs.create_index("😀")
+        assert list(signs.find({"a😀.ü": 1})) == [first]
+        assert list(signs.find(sort="😀")) == [second, first]
+        assert "the index on 😀" in str(signs.explain({"😀": 1}))
+        with pytest.raises(UnsupportedError, match=r"\$😀 is not supported"):
+            list(signs.find({"a😀": {"$😀": 1}}))
+    assert run(command, ["find", "signs", '{"😀": {"$gt": 1}}', "-d", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["document"] == first
 
 
 def test_the_examples_of_the_page_are_true(db: Database) -> None:
