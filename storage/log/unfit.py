@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final, NamedTuple
 
-from entgldb.messages.errors import EntglError, NotFoundError, as_own
+from entgldb.messages.errors import EntglError, InvalidError, NotFoundError, as_own
 from entgldb.messages.limits import PAGE_ROWS_MAX, QUARANTINE_KEPT_MAX
 from entgldb.messages.model import Entry, Origin, Version
 from entgldb.storage.file.state import State
@@ -101,6 +101,28 @@ def set_aside(
         state.unfit -= connection.execute(
             "DELETE FROM _entgldb_quarantine WHERE id = (SELECT min(id) FROM _entgldb_quarantine)"
         ).rowcount
+
+
+def set_aside_again(connection: sqlite3.Connection, state: State) -> None:
+    """An entry that ended the matter of another one was taken out of the log (``temp.replaced``): that matter
+    is open again, unless an entry that stays ends it, too. So is that of one which a person has dropped: in
+    the log the two look alike."""
+    for raw, body in connection.execute(
+        "SELECT l.header, l.body FROM temp.replaced r JOIN _entgldb_origins o ON o.name = r.origin"
+        " JOIN _entgldb_oplog l ON l.origin = o.id AND l.seq = r.seq WHERE l.applied = ?"
+        " ORDER BY l.lsn DESC",
+        (UNFIT,),
+    ).fetchall():
+        header = decode(raw)
+        others = connection.execute(
+            "SELECT header FROM _entgldb_oplog WHERE collection = ? AND key = ? AND applied > ?",
+            (header.collection, header.key, RECORDED),
+        )
+        if any(header.version in other.named for (one,) in others if (other := decode(one)).op != MERGE):
+            continue
+        fault = InvalidError("what had replaced it was taken out: try it again")
+        body = body.encode() if isinstance(body, str) else body
+        set_aside(connection, state, header, Entry(raw, body), fault, state.shown_ms)
 
 
 def _end_older(connection: sqlite3.Connection, state: State, header: Header) -> None:

@@ -122,6 +122,8 @@ def take_out(batch: Batch, firsts: Mapping[Origin, int], *, expected: bool = Fal
     for origin, head in heads.items():
         _cut(connection, state, origin, head)
     _refold(batch, pruned_to)
+    if state.unfit_logged:
+        unfit.set_aside_again(connection, state)
     # the branch may have set the rule of a collection
     state.read_rules(connection)
     steps = Steps(connection, state)

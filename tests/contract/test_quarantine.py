@@ -16,7 +16,9 @@ from entgldb.messages.local.members import Prune
 from entgldb.messages.model import COLLECTIONS, REMOTE_PEERS, Entry, Version
 from entgldb.storage.documents.query import Documents
 from entgldb.storage.log import held, unfit
+from entgldb.storage.log.append import Batch
 from entgldb.storage.log.apply import Applier
+from entgldb.storage.repair import healing
 from entgldb.storage.rules.header import MERGE, Header, decode, digest, encode
 from entgldb.storage.store import Store
 from tests.contract.test_store import NOW, Bench, bench, doc, entries
@@ -127,6 +129,27 @@ def test_the_version_that_replaces_it_ends_it_without_a_conflict(bench: Bench) -
     assert b.get("users", "k") == b'{"v":3}'
     assert b.status()["unfit"] == 0
     assert b.status()["conflicts"] == 0
+
+
+def test_it_is_set_aside_again_once_what_replaced_it_was_taken_out(bench: Bench) -> None:
+    a, b, c = bench.make("a"), bench.make("b"), bench.make("c")
+    sent = [bench.put(a, doc("k", b'{"v":%d}' % v))[0] for v in range(3)]
+    bench.apply(c, sent)
+    after = bench.put(c, doc("k", b'{"v":3}'), now=NOW + 1)
+    bench.apply(b, sent[:2])
+    with patch.object(Applier, "merge", failing("k")):
+        bench.apply(b, sent[2:])
+    assert [one.version.seq for one in unfit.list_unfit(b.connection)] == [3]
+    bench.apply(b, after)
+    assert (b.get("users", "k"), b.status()["unfit"]) == (b'{"v":3}', 0)
+    with b.group():
+        healing.take_out(Batch(b.connection, b.state), {c.origin: 1})
+    (found,) = unfit.list_unfit(b.connection)
+    assert (found.version, b.status()["unfit"]) == (Version(a.origin, 3), 1)
+    assert b.get("users", "k") == b'{"v":1}'
+    with b.group():
+        b.applying.retry(found.version, NOW)
+    assert (b.get("users", "k"), b.status()["unfit"], b.status()["conflicts"]) == (b'{"v":2}', 0, 0)
 
 
 def test_what_an_unfit_version_named_is_settled_though_one_that_is_unfit_too_has_ended_it(
