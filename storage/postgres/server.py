@@ -124,6 +124,19 @@ class Line(psycopg.Connection[Any]):
         except StopIteration as done:
             return done.value
 
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        """Several statements in one round trip; after one that fails nothing is prepared here any more.
+
+        psycopg goes on to call a statement prepared that was to be prepared behind the one that failed.
+        """
+        try:
+            with super().pipeline() as pipeline:
+                yield pipeline
+        except psycopg.Error:
+            self.prepare_threshold = None
+            raise
+
     def is_there(self) -> bool:
         """Whether the server has not ended it, as far as can be told without asking."""
         if self.closed:
@@ -189,7 +202,8 @@ class Server:
         """Its transaction has ended."""
         self._used -= 1
         idle = connection.info.transaction_status == pq.TransactionStatus.IDLE
-        if connection.closed or not idle or len(self._idle) >= IDLE_MAX:
+        failed = connection.prepare_threshold is None
+        if connection.closed or not idle or failed or len(self._idle) >= IDLE_MAX:
             connection.close()
         else:
             self._idle.append(connection)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import psycopg
 import pytest
 
@@ -9,13 +11,15 @@ from entgldb.messages.client import RequestId, Write
 from entgldb.messages.errors import EntglError, ErrorCode
 from entgldb.storage.postgres import connection as connections
 from entgldb.storage.postgres.connection import Connection
-from entgldb.storage.postgres.server import PostgresFault, server
+from entgldb.storage.postgres.server import PostgresFault, Server, server
 from entgldb.storage.postgres.store import Store
 from entgldb.storage.postgres.values import Array
 from tests.support import postgres
 
 NOW = 1_790_000_000_000
 PUT = "INSERT OR REPLACE INTO _entgldb_ended VALUES (?, ?)"
+PREPARED_AFTER = 5
+"""Uses of a statement before psycopg has it prepared."""
 TOO_LARGE = 2**63
 """No column of PostgreSQL takes it."""
 
@@ -135,3 +139,27 @@ def test_an_array_comes_as_it_was(kind: str, column: list[object]) -> None:
 def test_a_truth_is_a_number() -> None:
     sql = "SELECT one FROM UNNEST(CAST($1 AS BIGINT[])) AS a(one)"
     assert server(postgres.address()).alone(sql, [Array.of("BIGINT", [True, False])]) == [(1,), (0,)]
+
+
+@pytest.mark.parametrize("undo", ["ROLLBACK TO request", "ROLLBACK"])
+def test_a_statement_that_a_failed_round_trip_was_to_prepare_is_carried_out_later(
+    on: Connection, undo: str
+) -> None:
+    alone = Connection(Server(postgres.address()), on.tenant, alone=True)
+    with closing(alone):
+        for _ in range(PREPARED_AFTER):
+            assert ended(alone) == []
+        for _ in range(2):
+            # psycopg forgets what it has prepared at the first roll-back of its kind alone
+            alone.execute("BEGIN IMMEDIATE")
+            alone.execute("SAVEPOINT request")
+            alone.execute(undo)
+            if alone.in_transaction:
+                alone.execute("ROLLBACK")
+        alone.execute("BEGIN IMMEDIATE")
+        alone.execute("SAVEPOINT request")
+        alone.execute("INSERT INTO _entgldb_ended VALUES ('o', NULL)")
+        with pytest.raises(PostgresFault, match="null value"):
+            ended(alone)
+        alone.execute(undo)
+        assert ended(alone) == []
