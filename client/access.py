@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from entgldb.messages.errors import EntglError, ErrorCode, NotAllowedError
+from entgldb.messages.errors import ConfigError, EntglError, ErrorCode, NotAllowedError
 
 _NOT_ALLOWED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -25,7 +25,9 @@ def check_access(directory: Path) -> None:
 
 
 def check_writable(directory: Path) -> None:
-    """Raise NotAllowedError where this user may not write into a directory that is there."""
+    """Raise ConfigError for a file, NotAllowedError where this user may not write into a directory there."""
+    if os.path.isfile(directory):
+        raise ConfigError(f"{directory} is a file", hint="give the directory of a node, or a new one")
     if directory.is_dir() and not os.access(directory, os.W_OK | os.X_OK):
         code = errno.EROFS if os.statvfs(directory).f_flag & os.ST_RDONLY else errno.EACCES
         raise refused(OSError(code, os.strerror(code), str(directory)))

@@ -13,6 +13,7 @@ from entgldb.client.spread import ACK_SECONDS, Ack, Made, Who
 from entgldb.client.verbs.indexing import Indexing
 from entgldb.client.verbs.writing import OnTheSpot, Writing
 from entgldb.client.writes import Document
+from entgldb.messages.errors import InvalidError
 from entgldb.messages.model import Version
 from entgldb.storage.documents.feed import Changes
 
@@ -35,6 +36,9 @@ class Collection(Reading, Indexing):
         self._hands = OnTheSpot(database)
         self._writing = Writing(self._hands, name, ack)
 
+    def __repr__(self) -> str:
+        return f"<Collection {self.name!r} of {self._database.directory}>"
+
     def with_ack(self, ack: Who, timeout: float = ACK_SECONDS) -> Collection:
         """The same collection, whose writes wait until other members have them on their disks, too.
 
@@ -56,6 +60,8 @@ class Collection(Reading, Indexing):
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Document]:
         """The documents that there are of these keys, by key, in the order of ``keys``."""
+        if isinstance(keys, str):
+            raise InvalidError(f"the keys are a text, {keys!r:.40}", hint="give a list of keys")
         asked = list(dict.fromkeys(keys))
         found = dict(self._database.documents.read_many(self.name, asked))
         return {key: client_writes.document(self.name, key, found[key]) for key in asked if key in found}

@@ -99,6 +99,9 @@ class Database:
         self._over: Callable[[], EntglError] | None = None
         """Makes the error that says why it cannot be used any more."""
 
+    def __repr__(self) -> str:
+        return f"<Database {self.directory}>"
+
     def __getitem__(self, name: str) -> Collection:
         return Collection(self, name)
 

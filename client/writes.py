@@ -20,7 +20,7 @@ from entgldb.messages.limits import (
 )
 from entgldb.messages.model import Version, check_key
 from entgldb.messages.schema import Json, Message
-from entgldb.messages.strict_json import check_value
+from entgldb.messages.strict_json import check_names, check_value, no_json
 from entgldb.storage.documents.reading import Read, parsed
 
 PART_DOCUMENTS: Final = 500
@@ -145,8 +145,9 @@ def put(
     try:
         text = _text_of(fields)
     except (TypeError, ValueError, RecursionError) as fault:
-        raise InvalidError(f"{what} is no JSON: {fault}") from None
+        raise no_json(fields, what, fault) from None
     check_value(fields, text, what)
+    check_names(fields, what)
     body = text.encode("utf-8")
     if len(body) > BODY_BYTES_MAX:
         raise TooLargeError(f"{what} has {len(body)} bytes, {BODY_BYTES_MAX} allowed")
@@ -169,7 +170,8 @@ def life(expire_after: float | None) -> int | None:
         return None
     if expire_after == math.inf:
         return 0
-    if isinstance(expire_after, bool) or not 0 < expire_after <= LIFE_MS_MAX / 1000:
+    is_number = isinstance(expire_after, int | float) and not isinstance(expire_after, bool)
+    if not is_number or not 0 < expire_after <= LIFE_MS_MAX / 1000:
         raise InvalidError(
             f"expire_after is {expire_after!r:.40}",
             hint=f"seconds up to {LIFE_MS_MAX // 1000}, math.inf for a document that never expires",
@@ -195,8 +197,9 @@ def update(
         text = _text_of(plain)
         data = text.encode("utf-8")
     except (TypeError, ValueError, RecursionError) as fault:
-        raise InvalidError(f"an update is no JSON: {fault}") from None
+        raise no_json(plain, "an update", fault) from None
     read_update(data)
+    check_names(plain, "an update")
     return Write(
         collection, check_key(key), None, expects=expects, update=data, upsert=upsert, expire_after=life_ms
     )

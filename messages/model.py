@@ -91,8 +91,16 @@ def check_node_id(node_id: str, field: str = "node id") -> str:
     return node_id
 
 
+def check_text(value: object, what: str) -> str:
+    """Give back a text that a program has given. Raises InvalidError for a value of another type."""
+    if not isinstance(value, str):
+        raise InvalidError(f"{what} is a text, not {value!r:.40}, of type {type(value).__name__}")
+    return value
+
+
 def check_collection(name: str, *, system: bool = False) -> str:
     """Give ``name`` back, or raise InvalidError; system collections only where ``system`` is true."""
+    check_text(name, "the name of a collection")
     if COLLECTION.fullmatch(name) and not name.lower().startswith("sqlite_"):
         return name
     if system and SYSTEM_COLLECTION.fullmatch(name):
@@ -106,6 +114,8 @@ def check_collection(name: str, *, system: bool = False) -> str:
 
 def check_key(key: str) -> str:
     """Give ``key`` back, or raise InvalidError."""
+    if type(key) is not str:
+        check_text(key, "a key")
     if key.isascii() and 0 < len(key) <= KEY_BYTES_MAX and "\x00" not in key:
         return key
     try:

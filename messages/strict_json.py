@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 from entgldb.messages.errors import InvalidError
@@ -25,6 +26,23 @@ _KINDS: Final = {
     bool: "true or false",
     type(None): "null",
 }
+_JSON: Final = (dict, list, tuple, str, int, float, type(None))
+_NAMES: Final = {str}
+_AS_JSON: Final = {
+    "datetime": "store value.isoformat()",
+    "date": "store value.isoformat()",
+    "time": "store value.isoformat()",
+    "timedelta": "store value.total_seconds()",
+    "Decimal": "store str(value), or float(value)",
+    "UUID": "store str(value)",
+    "bytes": "store base64.b64encode(value).decode()",
+    "set": "store a list, such as sorted(value)",
+    "frozenset": "store a list, such as sorted(value)",
+    "ndarray": "store value.tolist()",
+}
+"""How a program stores values of other types, by the name of the type."""
+_LOOKED_AT_MAX: Final = 100_000
+"""Values that are looked at for one which is no JSON."""
 _SUSPECT_ESCAPE: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _HALF: Final = re.compile("[\ud800-\udfff]")
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"(\s*:)?', re.DOTALL)
@@ -75,6 +93,51 @@ def check_value(value: Any, text: str, what: str, depth_max: int = DEPTH_MAX) ->
         raise InvalidError(f"{what} is nested deeper than {depth_max}")
     if _may_be_no_text(text):
         _refuse_half_text(value, what)
+
+
+def check_names(value: Any, what: str) -> None:
+    """Refuse names that are no texts, which ``json`` would make texts of. Raises InvalidError with the place.
+
+    ``value`` has been made a text: it has an end.
+    """
+    if _has_texts_as_names(value):
+        return
+    for place, item in _walk(value):
+        for name in item if isinstance(item, dict) else ():
+            if not isinstance(name, str):
+                raise InvalidError(
+                    f"{what} has the name {name!r:.40}, of type {type(name).__name__}, in {place or 'it'}",
+                    hint="names are texts: str(name)",
+                )
+
+
+def _has_texts_as_names(value: Any) -> bool:
+    containers = [value]
+    for one in containers:
+        below = one
+        if isinstance(one, dict):
+            if not _NAMES.issuperset(map(type, one)):
+                return False
+            below = one.values()
+        containers += [child for child in below if isinstance(child, _CONTAINERS)]
+    return True
+
+
+def no_json(value: Any, what: str, fault: Exception) -> InvalidError:
+    """The error for a value of which ``json`` makes no text, with the first place that is to blame."""
+    if isinstance(fault, RecursionError):
+        return InvalidError(f"{what} is nested deeper than {DEPTH_MAX}")
+    # what holds itself has no end
+    for place, item in islice(_walk(value), _LOOKED_AT_MAX):
+        if isinstance(item, float) and not math.isfinite(item):
+            return InvalidError(f"{what} has {item} in {place}, which is no JSON number", hint="store None")
+        if not isinstance(item, _JSON):
+            kind = type(item).__name__
+            hint = _AS_JSON.get(kind, "store texts, numbers, True, False, None, lists and dicts of them")
+            return InvalidError(
+                f"{what} has a value of type {kind} in {place}, which JSON has not", hint=hint
+            )
+    return InvalidError(f"{what} is no JSON: {fault}")
 
 
 def _may_be_no_text(text: str) -> bool:

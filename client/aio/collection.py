@@ -53,6 +53,9 @@ class Collection:
         self._blocking = client.Collection(database.blocking, name)
         self._run = database.threads.run
 
+    def __repr__(self) -> str:
+        return f"<Collection {self.name!r} of {self._database.blocking.directory}>"
+
     find_one = aside(client.Collection.find_one)
     distinct = aside(client.Collection.distinct)
     aggregate = aside(client.Collection.aggregate)

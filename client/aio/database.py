@@ -131,6 +131,9 @@ class Database:
         self._requests = requests
         self.directory: Final = blocking.directory
 
+    def __repr__(self) -> str:
+        return f"<Database {self.directory}>"
+
     def __getitem__(self, name: str) -> Collection:
         return Collection(self, name)
 

@@ -25,9 +25,10 @@ def creation(
 ) -> CreateIndex:
     """The request for an index, with its name. Raises InvalidError or UnsupportedError for what cannot be."""
     # whoever makes no index need not load how filters are read
+    from entgldb.storage.rules.filtering.cursor import names
     from entgldb.storage.rules.indexing.definition import define
 
-    named = (paths,) if isinstance(paths, str) else tuple(paths)
+    named = names(paths)
     definition = define(collection, named, where=where, name=name or "", **kind)
     condition = None if where is None else json.dumps(where).encode()
     return CreateIndex(

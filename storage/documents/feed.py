@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from entgldb.messages.errors import InvalidError, TokenExpired
 from entgldb.messages.limits import PAGE_ROWS_MAX
-from entgldb.messages.model import SYSTEM_PREFIX, Version
+from entgldb.messages.model import SYSTEM_PREFIX, Version, check_text
 from entgldb.storage.documents.reading import Document, parsed
 from entgldb.storage.rules.clock import ms_of
 
@@ -118,7 +118,7 @@ class Feed:
     def _lsn(self, token: str | None) -> int:
         if token is None:
             return 0
-        file_id, _, number = token.partition(".")
+        file_id, _, number = check_text(token, "a change token").partition(".")
         if not number.isascii() or not number.isdigit() or len(number) > 18:
             raise InvalidError(f"{token!r:.80} is not a change token", hint="use one that `changes` gave")
         # the file may have been found to have gone back while it is open here

@@ -13,6 +13,7 @@ from typing import Final
 
 from entgldb.messages.errors import InvalidError
 from entgldb.messages.limits import DEPTH_MAX
+from entgldb.messages.model import check_text
 
 PATH_CHARS_MAX: Final = 256
 PATH_PARTS_MAX: Final = DEPTH_MAX
@@ -22,7 +23,8 @@ _NOT_IN_PATHS: Final = re.compile("[\\x00-\\x1f\"'\\\\\ud800-\udfff]")
 
 def parse_path(path: str) -> tuple[str, ...]:
     """``a.b`` as its parts, or InvalidError."""
-    if not isinstance(path, str) or not 0 < len(path) <= PATH_CHARS_MAX:
+    check_text(path, "a field path")
+    if not 0 < len(path) <= PATH_CHARS_MAX:
         raise InvalidError(f"a field path has 1 to {PATH_CHARS_MAX} characters")
     return _parsed(path)
 

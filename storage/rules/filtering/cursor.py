@@ -28,8 +28,14 @@ class Cursor(NamedTuple):
 
 
 def names(sort: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The fields of an order."""
-    return (sort,) if isinstance(sort, str) else tuple(sort or ())
+    """The fields of an order. Raises InvalidError for what is none."""
+    if isinstance(sort, str):
+        return (sort,)
+    if not isinstance(sort, Sequence | None) or not all(isinstance(one, str) for one in sort or ()):
+        raise InvalidError(
+            f"{sort!r:.60} is no order", hint='a field path, "-age" for descending, or a list of such texts'
+        )
+    return tuple(sort or ())
 
 
 def make_cursor(sort: tuple[str, ...], collation: str | None, key: str, document: Any) -> str:

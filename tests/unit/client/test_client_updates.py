@@ -47,9 +47,10 @@ def test_an_update_that_cannot_be_is_refused_before_it_is_sent(db: Database, tmp
     for operators, kind, said in (
         ({"$incr": {"a": 1}}, UnsupportedError, "\\$incr is not supported"),
         ({"a": 1}, InvalidError, "'a' is no operator"),
-        ({"$set": {"a": {1, 2}}}, InvalidError, "an update is no JSON"),
-        ({"$set": {"a": float("nan")}}, InvalidError, "an update is no JSON"),
+        ({"$set": {"a": {1, 2}}}, InvalidError, r"an update has a value of type set in \$set\.a"),
+        ({"$set": {"a": float("nan")}}, InvalidError, r"an update has nan in \$set\.a"),
         ({"$set": {"a": "\ud800"}}, InvalidError, "an update is no JSON"),
+        ({"$set": {"a": {1: 2}}}, InvalidError, "an update has the name 1, of type int"),
         ([1], InvalidError, "an object of operators"),
     ):
         with pytest.raises(kind, match=said):
