@@ -26,6 +26,27 @@ _COLUMNS: Final = (
 """Of ``_entgldb_state``; the fields of ``State`` that hold them have their names and their order."""
 _numbers: Final[Callable[[State], tuple[int, ...]]] = attrgetter(*_COLUMNS.split(", "))
 _LOAD: Final = f"SELECT {_COLUMNS} FROM _entgldb_now"  # noqa: S608 -- constants
+_OWN: Final = "SELECT value FROM _entgldb_meta WHERE name = 'origin'"
+_SAVED: Final = "SELECT saves, lsn, log_bytes, lived_ms, shown_ms FROM _entgldb_state"
+_HEADS: Final = "SELECT name, id, seq, head, quarantined, hlc, floor, floor_hlc FROM _entgldb_heads"
+_TAIL: Final = (
+    "SELECT DISTINCT o.name FROM _entgldb_oplog l NOT INDEXED CROSS JOIN _entgldb_origins o"
+    " ON o.id = l.origin WHERE l.lsn > (SELECT lsn FROM _entgldb_state)"
+)
+_HELD: Final = (
+    "SELECT o.name, h.seq, h.hash, h.header FROM _entgldb_held h"
+    " JOIN (SELECT origin, max(seq) AS seq FROM _entgldb_held GROUP BY origin) m"
+    " ON m.origin = h.origin AND m.seq = h.seq"
+    " JOIN _entgldb_origins o ON o.id = h.origin"
+)
+_ENDED: Final = "SELECT origin, seq FROM _entgldb_ended"
+_NAMES: Final = "SELECT name FROM _entgldb_collections"
+_UNFIT: Final = "SELECT count(*) FROM _entgldb_quarantine"
+_UNFIT_LOGGED: Final = "SELECT 1 FROM _entgldb_oplog WHERE applied = 2 LIMIT 1"
+_RULES: Final = (
+    "SELECT key, body FROM _entgldb_documents"  # noqa: S608 -- a constant
+    f" WHERE collection = '{COLLECTIONS}' AND body IS NOT NULL"
+)
 _SAVE: Final = f"UPDATE _entgldb_state SET saves = saves + 1, ({_COLUMNS}) = ({_COLUMNS.count(',') * '?, '}?)"  # noqa: S608 -- constants
 _SOONEST: Final = (
     "SELECT min(expires) FROM (SELECT min(expires) AS expires FROM _entgldb_documents"
@@ -33,6 +54,10 @@ _SOONEST: Final = (
     " SELECT min(expires) FROM _entgldb_conflicts INDEXED BY _entgldb_conflicts_expiring"
     " WHERE expires IS NOT NULL)"
 )
+READS: Final = (
+    *(_LOAD, _OWN, _SAVED, _HEADS, _TAIL, _HELD, _ENDED, _NAMES, _UNFIT, _UNFIT_LOGGED, _RULES, _SOONEST),
+)
+"""All that ``State.load`` reads."""
 SAVE_ROWS: Final = 1_000
 """Rows of the log after which the state is saved, so that whoever opens the file reads few."""
 SAVE_BYTES: Final = 4 * 1024 * 1024
@@ -57,6 +82,8 @@ class Known(NamedTuple):
 class Saved(NamedTuple):
     """The part of the state of the last save that bounds what may follow from the log since."""
 
+    saves: int
+    """How often the state was saved."""
     lsn: int
     log_bytes: int
     lived_ms: int
@@ -146,8 +173,10 @@ class State:
     """Client and counter -> what the log since the last save says that the answer was."""
     settled: UndoDict[bytes, int] = field(default_factory=UndoDict, compare=False)
     """Client -> the lowest of its requests that it still awaits, where no answer in ``answers`` tells it."""
+    latest: UndoDict[bytes, int] = field(default_factory=UndoDict, compare=False)
+    """Client -> the greatest counter that it has in ``answers``."""
     newest: UndoDict[bytes, int] = field(default_factory=UndoDict, compare=False)
-    """Client -> counter behind which none of its requests was answered; of all that are in ``answers``."""
+    """Client -> counter behind which none of its requests was answered; of those that were looked up."""
     unfit: int = 0
     """Entries in quarantine because they cannot be applied here."""
     unfit_logged: bool = False
@@ -156,7 +185,7 @@ class State:
     """Bytes of own entries since the last signed one; 0 between two transactions."""
     unsigned_row: list[Any] | None = field(default=None, compare=False)
     """The row of the last own entry while it waits to be written: its signature is put into it."""
-    saved: Saved = field(default_factory=lambda: Saved(0, 0, 0, 0))
+    saved: Saved = field(default_factory=lambda: Saved(0, 0, 0, 0, 0))
     told: tuple[int, ...] = field(default=(), compare=False)
     """The numbers as they follow from the file."""
     rows: Rows = field(default=_NO_ROWS, compare=False)
@@ -177,34 +206,20 @@ class State:
     def load(cls, connection: sqlite3.Connection) -> State:
         """Read everything from the file."""
         numbers = connection.execute(_LOAD).fetchone()
-        own = connection.execute("SELECT value FROM _entgldb_meta WHERE name = 'origin'").fetchone()
+        own = connection.execute(_OWN).fetchone()
         state = cls("" if own is None else own[0], False, *numbers)
         state.told = _numbers(state)
-        state.saved = Saved(
-            *connection.execute("SELECT lsn, log_bytes, lived_ms, shown_ms FROM _entgldb_state").fetchone()
-        )
-        rows = connection.execute(
-            "SELECT name, id, seq, head, quarantined, hlc, floor, floor_hlc FROM _entgldb_heads"
-        )
+        state.saved = Saved(*connection.execute(_SAVED).fetchone())
         state.origins = UndoDict(
             (name, Known(n, Head(seq, head, bool(q), hlc), *floor))
-            for name, n, seq, head, q, hlc, *floor in rows
+            for name, n, seq, head, q, hlc, *floor in connection.execute(_HEADS)
         )
-        tail = connection.execute(
-            "SELECT DISTINCT o.name FROM _entgldb_oplog l NOT INDEXED CROSS JOIN _entgldb_origins o"
-            " ON o.id = l.origin WHERE l.lsn > ?",
-            (state.saved.lsn,),
-        )
-        state.dirty = UndoSet(name for (name,) in tail)
+        state.dirty = UndoSet(name for (name,) in connection.execute(_TAIL))
         state.held = UndoDict(_held(connection))
-        state.ended = UndoDict(connection.execute("SELECT origin, seq FROM _entgldb_ended").fetchall())
-        names = connection.execute("SELECT name FROM _entgldb_collections")
-        state.collections = UndoSet(name for (name,) in names)
-        (state.unfit,) = connection.execute("SELECT count(*) FROM _entgldb_quarantine").fetchone()
-        state.unfit_logged = (
-            connection.execute("SELECT 1 FROM _entgldb_oplog WHERE applied = 2 LIMIT 1").fetchone()
-            is not None
-        )
+        state.ended = UndoDict(connection.execute(_ENDED).fetchall())
+        state.collections = UndoSet(name for (name,) in connection.execute(_NAMES))
+        (state.unfit,) = connection.execute(_UNFIT).fetchone()
+        state.unfit_logged = connection.execute(_UNFIT_LOGGED).fetchone() is not None
         state.merging, state.lives = collection_rules(connection)
         state.soonest_ms = soonest(connection)
         state.__post_init__()
@@ -241,7 +256,7 @@ class State:
     def forget_answers(self) -> None:
         """The answers since the last save stand elsewhere, and will not follow from the log any more."""
         # the old ones are put back where the commit fails
-        self.answers, self.settled = UndoDict(journal=self.journal), UndoDict(journal=self.journal)
+        self.answers, self.settled, self.latest = (UndoDict(journal=self.journal) for _ in range(3))
         self.loose = True
         if len(self.newest) > CLIENTS_KNOWN_MAX:
             self.newest = UndoDict(journal=self.journal)
@@ -295,7 +310,7 @@ class State:
         connection.execute(_SAVE, self.told)
         # the old ones are put back where the commit fails
         self.dirty = UndoSet(journal=self.journal)
-        self.saved = Saved(self.lsn, self.log_bytes, self.lived_ms, self.shown_ms)
+        self.saved = Saved(self.saved.saves + 1, self.lsn, self.log_bytes, self.lived_ms, self.shown_ms)
 
     def next_lsn(self) -> int:
         """The number of the next row of the log, or of the next visible change that has none."""
@@ -354,7 +369,7 @@ class State:
             number = self.origins[origin].number
             connection.execute("DELETE FROM _entgldb_held WHERE origin = ? AND seq > ?", (number, seq))
             del self.held[origin]
-            for name, head in _held(connection, "WHERE h.origin = ?", number).items():
+            for name, head in _held(connection, " WHERE h.origin = ?", number).items():
                 self.held[name] = head
 
     def _make_room(self, connection: sqlite3.Connection, origin: Origin) -> bool:
@@ -404,21 +419,13 @@ _values_of: Final[Callable[[State], tuple[Any, ...]]] = attrgetter(*_VALUES)
 
 def _held(connection: sqlite3.Connection, where: str = "", *values: int) -> dict[Origin, Head]:
     """The newest held entry of each origin that has any."""
-    rows = connection.execute(
-        "SELECT o.name, h.seq, h.hash, h.header FROM _entgldb_held h"  # noqa: S608 -- a constant
-        " JOIN (SELECT origin, max(seq) AS seq FROM _entgldb_held GROUP BY origin) m"
-        " ON m.origin = h.origin AND m.seq = h.seq"
-        f" JOIN _entgldb_origins o ON o.id = h.origin {where}",
-        values,
-    )
+    rows = connection.execute(_HELD + where, values)
     return {name: Head(seq, digest, hlc=decode(raw).hlc) for name, seq, digest, raw in rows}
 
 
 def collection_rules(connection: sqlite3.Connection) -> tuple[UndoSet[str], UndoDict[str, int]]:
     """Names of all collections that merge, and how long documents live where that is bounded."""
-    rows = connection.execute(
-        "SELECT key, body FROM _entgldb_documents WHERE collection = ? AND body IS NOT NULL", (COLLECTIONS,)
-    ).fetchall()
+    rows = connection.execute(_RULES).fetchall()
     lives = ((key, life_of(body)) for key, body in rows)
     merging = {key for key, body in rows if merges(key, body)} | ALWAYS_MERGED
     return UndoSet(merging), UndoDict((key, life) for key, life in lives if life is not None)

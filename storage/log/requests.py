@@ -30,6 +30,11 @@ _NOTE: Final = (
     "INSERT INTO _entgldb_clients VALUES (?, ?, ?) ON CONFLICT (client) DO UPDATE SET"
     " forgotten = max(forgotten, excluded.forgotten), at_ms = excluded.at_ms"
 )
+RECALL: Final = (
+    "SELECT lsn, header, request FROM _entgldb_oplog NOT INDEXED WHERE request IS NOT NULL"
+    " AND lsn > (SELECT CASE WHEN saves = ? THEN ? ELSE lsn END FROM _entgldb_state)"
+)
+"""Parameters: a number of saves, and the row behind which to begin where there were no more."""
 Answer = tuple[tuple[Written, ...], int]
 
 
@@ -85,9 +90,7 @@ def remembered(connection: sqlite3.Connection, state: State, request: RequestId)
         )
     if request.counter > _newest(connection, state, request.client):
         return None
-    known = state.answers.get((request.client, request.counter))
-    if known is not None:
-        return _answer(known)
+    # first the table: the log alone does not tell of an answer that was written down with its entries
     found = connection.execute(
         "SELECT answer, 0 FROM _entgldb_requests WHERE client = ? AND counter = ?"
         " UNION ALL SELECT NULL, forgotten FROM _entgldb_clients WHERE client = ?",
@@ -99,6 +102,9 @@ def remembered(connection: sqlite3.Connection, state: State, request: RequestId)
         if isinstance(origins, str):
             origins = [origins] * len(seqs)
         return tuple(map(Written, origins, seqs)), lsn
+    known = state.answers.get((request.client, request.counter))
+    if known is not None:
+        return _answer(known)
     if request.counter <= max(forgotten, _awaited(state, request.client) - 1):
         raise EntglError(
             f"request {request.counter} is too old: its outcome is not known any more",
@@ -129,7 +135,7 @@ def remember_answer(
         or all(one.seq == first + at and one.origin == state.own for at, one in enumerate(written))
     ):
         answer = Remembered(state.own, first, number, last, state.lived_ms, awaited)
-        state.answers[client, counter] = answer
+        _have(state, client, counter, answer)
     else:
         _insert(connection, state, [(client, counter, state.lived_ms, written, last)])
         if awaited:
@@ -143,24 +149,23 @@ def remember_answer(
         _settle(connection, state, client, awaited)
 
 
-def recall_answers(connection: sqlite3.Connection, state: State) -> None:
-    """When the file is opened: the answers that follow from the log since the last save."""
-    rows = connection.execute(
-        "SELECT lsn, header, request FROM _entgldb_oplog NOT INDEXED WHERE lsn > ? AND request IS NOT NULL",
-        (state.saved.lsn,),
-    )
-    for lsn, raw, name in rows.fetchall():
+def recall_answers(connection: sqlite3.Connection, state: State, known: tuple[int, int] = (-1, 0)) -> None:
+    """Take up the answers that follow from the log since the last save, once that log was read.
+
+    ``known``: how often the state was saved, and the last row, when ``answers`` had all of them.
+    """
+    for lsn, raw, name in connection.execute(RECALL, known).fetchall():
         client, counter = name[:CLIENT_BYTES], int.from_bytes(name[CLIENT_BYTES:], "big")
-        # one that does not follow was written down with its entries
-        if not connection.execute(
-            "SELECT 1 FROM _entgldb_requests WHERE client = ? AND counter = ?", (client, counter)
-        ).fetchone():
-            header = decode(raw)
-            size = header.group_size
-            state.newest[client] = max(counter, _newest(connection, state, client))
-            state.answers[client, counter] = Remembered(
-                header.origin, header.seq, size, lsn + size - 1, state.saved.lived_ms
-            )
+        header = decode(raw)
+        size = header.group_size
+        answer = Remembered(header.origin, header.seq, size, lsn + size - 1, state.saved.lived_ms)
+        _have(state, client, counter, answer)
+
+
+def _have(state: State, client: bytes, counter: int, answer: Remembered) -> None:
+    state.answers[client, counter] = answer
+    if counter > state.latest.get(client, -1):
+        state.latest[client] = counter
 
 
 def keep_answers(connection: sqlite3.Connection, state: State) -> None:
@@ -193,7 +198,7 @@ def _newest(connection: sqlite3.Connection, state: State, client: bytes) -> int:
             " ifnull((SELECT forgotten FROM _entgldb_clients WHERE client = ?), -1))",
             (client, client),
         ).fetchone()
-        state.newest[client] = known
+        known = state.newest[client] = max(known, state.latest.get(client, -1))
     return int(known)
 
 
@@ -216,7 +221,7 @@ def _insert(
         packed = msgpack.packb([one_origin, [one.seq for one in written], lsn], buf_size=PACK_BYTES)
         rows.append((client, counter, at_ms, packed))
     connection.executemany(
-        "INSERT INTO _entgldb_requests (client, counter, at_ms, answer) VALUES (?, ?, ?, ?)", rows
+        "INSERT OR IGNORE INTO _entgldb_requests (client, counter, at_ms, answer) VALUES (?, ?, ?, ?)", rows
     )
     (last,) = connection.execute("SELECT max(id) FROM _entgldb_requests").fetchone()
     if last // FORGET_EVERY != (last - len(rows)) // FORGET_EVERY:

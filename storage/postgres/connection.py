@@ -22,7 +22,7 @@ from entgldb.storage.file.faults import DatabaseFault
 from entgldb.storage.postgres.server import SET, SET_TO_WRITE, Line, PostgresFault, Server, refusals
 from entgldb.storage.postgres.tables import STAGED_READ, on_postgres, tables
 from entgldb.storage.postgres.translate import Rows, Translated, of_any, translate
-from entgldb.storage.postgres.values import Array, as_stored, given_to, stored, stored_as_bytes
+from entgldb.storage.postgres.values import Array, Cursor, as_stored, given_to, stored, stored_as_bytes
 
 _LOCK: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1 AND state = 'active' FOR UPDATE"
 """So a process that has not heard yet that a tenant is shut cannot write it any more."""
@@ -47,50 +47,6 @@ here."""
 
 class ReplacedError(UnavailableError, DatabaseFault):
     """PostgreSQL was restored or failed over: a tenant has to be opened anew, as all memory of it is void."""
-
-
-class Cursor:
-    """The answer to one statement; its rows are all here."""
-
-    def __init__(
-        self,
-        rows: Iterable[tuple[Any, ...]] = (),
-        rowcount: int = -1,
-        settle: Callable[[], None] | None = None,
-    ) -> None:
-        """``settle`` has a statement that waits carried out."""
-        self._rows = iter(rows)
-        self._settle = settle
-        self._told: tuple[int, int | None] = rowcount, None
-
-    @property
-    def rowcount(self) -> int:
-        return self._answer()[0]
-
-    @property
-    def lastrowid(self) -> int | None:
-        return self._answer()[1]
-
-    def tell(self, rowcount: int, lastrowid: int | None) -> None:
-        """The statement was carried out."""
-        self._settle, self._told = None, (rowcount, lastrowid)
-
-    def _answer(self) -> tuple[int, int | None]:
-        if self._settle is not None:
-            self._settle()
-        return self._told
-
-    def fetchone(self) -> Any:
-        return next(self._rows, None)
-
-    def fetchall(self) -> list[Any]:
-        return list(self._rows)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._rows
-
-    def close(self) -> None:
-        self._rows = iter(())
 
 
 class _Waiting(NamedTuple):
@@ -127,6 +83,8 @@ class Connection:
         self._cursors = 0
         self._read_anew = False
         """Whether ``begun`` was called in the group that runs."""
+        self._ahead: dict[tuple[str, tuple[Any, ...]], Cursor] = {}
+        """Answers to what will be asked."""
         self._staged: sqlite3.Connection | None = None
         self._identity: str | None = None
         """That of the server at the first transaction."""
@@ -158,6 +116,8 @@ class Connection:
         special = _SPECIAL.get(sql.split(" ", 1)[0])
         if special is not None:
             return special(self, sql, parameters)
+        if self._ahead and (sql, tuple(parameters)) in self._ahead:
+            return self._ahead.pop((sql, tuple(parameters)))
         if self._staged is not None and self._held is None and "staged." in sql:
             return Cursor(self._staged.execute(sql.replace("staged.", "main.")).fetchall())
         known = translate(sql)
@@ -171,7 +131,7 @@ class Connection:
         if self._version is None:
             return Cursor(self._streamed(self._held, known, given))
         if known.returns:
-            return self._result(known, self._ask((known.sql, given)))
+            return self._result(known, self._ask((known.sql, given))[-1])
         cursor = Cursor(settle=self._ask)
         self._later(_Waiting(known.sql, given, known.numbers, cursor=cursor))
         return cursor
@@ -198,7 +158,24 @@ class Connection:
         if self._held is None:
             with refusals():
                 return self._read(known, given)
-        return self._result(known, self._ask((known.sql, given)))
+        return self._result(known, self._ask((known.sql, given))[-1])
+
+    @contextmanager
+    def ahead(self, *reads: tuple[str, tuple[Any, ...]]) -> Iterator[None]:
+        """Within a group or ``look``: these statements, each with its parameters, take one round trip.
+
+        They are carried out now; nothing must be written before they are asked.
+        """
+        known = [translate(sql) for sql, _ in reads]
+        found = self._ask(
+            *((one.sql, [self.tenant, *given]) for one, (_, given) in zip(known, reads, strict=True))
+        )
+        answers = map(self._result, known, found)
+        self._ahead = dict(zip(reads, answers, strict=True))
+        try:
+            yield
+        finally:
+            self._ahead = {}
 
     def look(self) -> None:
         """Within a read: call ``begun`` where the row is not as this connection saw it last."""
@@ -250,17 +227,17 @@ class Connection:
         if self._waiting_bytes > WAITING_BYTES_MAX:
             self._ask()
 
-    def _ask(self, *statements: tuple[str, Sequence[Any]]) -> Any:
-        """All that waits, then these statements, in one round trip; what the last of them gave."""
+    def _ask(self, *statements: tuple[str, Sequence[Any]]) -> list[psycopg.Cursor[Any]]:
+        """All that waits, then these statements, in one round trip; what each of these gave."""
         held, waiting = self._held, self._waiting
         assert held is not None
         self._waiting, self._waiting_bytes = [], 0
         if not waiting and not statements:
-            return None
+            return []
         with refusals():
             self.server.trips += 1
             if not waiting and len(statements) == 1:
-                return held.execute(*statements[0])
+                return [held.execute(*statements[0])]
             with held.pipeline():
                 done = [held.execute(one.sql, one.given) for one in waiting]
                 asked = [held.execute(*one) for one in statements]
@@ -270,7 +247,7 @@ class Connection:
             if one.cursor is not None:
                 row = found.fetchone() if one.numbers else None
                 one.cursor.tell(found.rowcount, row[0] if row else None)
-        return asked[-1] if asked else None
+        return asked
 
     def _read(self, known: Translated, given: list[Any]) -> Cursor:
         """A transaction of one statement, in one round trip."""
@@ -362,7 +339,7 @@ class Connection:
         try:
             changed = version is not None and self._has_changed()
             unlock = [(_UNLOCK, [self.tenant, new])] if changed else []
-            _check_committed(self._ask(*unlock, ("COMMIT", ())))
+            _check_committed(self._ask(*unlock, ("COMMIT", ()))[-1])
         except BaseException:
             self._rollback()
             raise

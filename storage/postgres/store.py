@@ -12,7 +12,7 @@ from entgldb.storage.audit.trail import Trail
 from entgldb.storage.authorship.authors import Attest, no_attestation
 from entgldb.storage.authorship.identity import Identity
 from entgldb.storage.file.faults import closed_on_fault, translating
-from entgldb.storage.file.state import State
+from entgldb.storage.file.state import READS, State
 from entgldb.storage.log import read, requests
 from entgldb.storage.postgres import identity, schema
 from entgldb.storage.postgres.connection import Connection, ReplacedError
@@ -109,6 +109,12 @@ class Store(store.Store):
 
     def _read_anew(self) -> None:
         """Another process has written since: the memory follows, unless it is void. Raises ReplacedError."""
+        answers = requests.RECALL, (self.state.saved.saves, self.state.lsn)
+        with self.on.ahead((_STANDS, ()), *((sql, ()) for sql in READS), answers):
+            self._check_stands()
+            self._take_up()
+
+    def _check_stands(self) -> None:
         tenant, row = self.on.tenant, self.connection.execute(_STANDS).fetchone()
         if row is None:
             raise ReplacedError(f"tenant {tenant} was deleted")
@@ -116,15 +122,22 @@ class Store(store.Store):
             raise ReplacedError(f"the database of tenant {tenant} was restored")
         if schema.is_newer(self.on.version):
             raise ReplacedError("the tables on PostgreSQL are those of a newer release by now")
-        self._take_up()
 
     def _take_up(self) -> None:
         state, found = self.state, State.load(self.connection)
+        known = state.saved.saves, state.lsn
+        if found.own != state.own:
+            # as of a tenant that was deleted and made again
+            known = (-1, 0)
+        elif found.saved.saves == state.saved.saves:
+            found.answers, found.settled, found.latest = state.answers, state.settled, state.latest
+        found.disowned = state.disowned and found.own == state.own
+        found.uncut = state.uncut
         for one in fields(State):
             if one.name != "journal":
                 setattr(state, one.name, getattr(found, one.name))
         state.__post_init__()
-        requests.recall_answers(self.connection, state)
+        requests.recall_answers(self.connection, state, known)
         self._undone()
 
 

@@ -1,8 +1,8 @@
-"""Values as PostgreSQL's columns hold them, one by one and a column at a time."""
+"""Values as PostgreSQL's columns hold them, one by one and a column at a time, and as an answer has them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from struct import Struct
 from typing import Any, Final
@@ -20,6 +20,50 @@ _NUMBER_BYTES: Final = 8
 _NULL: Final = _LENGTH.pack(-1)
 TYPES: Final = {"BIGINT": 20, "TEXT": 25, "BYTEA": 17}
 """Name -> number of a type, as PostgreSQL has always had it."""
+
+
+class Cursor:
+    """The answer to one statement; its rows are all here."""
+
+    def __init__(
+        self,
+        rows: Iterable[tuple[Any, ...]] = (),
+        rowcount: int = -1,
+        settle: Callable[[], object] | None = None,
+    ) -> None:
+        """``settle`` has a statement that waits carried out."""
+        self._rows = iter(rows)
+        self._settle = settle
+        self._told: tuple[int, int | None] = rowcount, None
+
+    @property
+    def rowcount(self) -> int:
+        return self._answer()[0]
+
+    @property
+    def lastrowid(self) -> int | None:
+        return self._answer()[1]
+
+    def tell(self, rowcount: int, lastrowid: int | None) -> None:
+        """The statement was carried out."""
+        self._settle, self._told = None, (rowcount, lastrowid)
+
+    def _answer(self) -> tuple[int, int | None]:
+        if self._settle is not None:
+            self._settle()
+        return self._told
+
+    def fetchone(self) -> Any:
+        return next(self._rows, None)
+
+    def fetchall(self) -> list[Any]:
+        return list(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+    def close(self) -> None:
+        self._rows = iter(())
 
 
 class Array(bytes):

@@ -180,6 +180,7 @@ def test_a_process_that_slept_while_a_tenant_was_deleted_and_made_again_knows_no
     anew = Store.connect(postgres.address(), name, "cloud", NOW)
     slept.follow(-1)
     assert slept.origin == anew.origin != one.origin
+    assert slept.answered(RequestId(bytes([1]) * 16, 1)) is None
     assert put(slept, 1, 2) == ENTRIES
 
 

@@ -61,6 +61,33 @@ def test_two_processes_that_write_one_tenant_make_one_order(second: Server) -> N
     assert reader.last_lsn() == 16
 
 
+@pytest.mark.parametrize("saves", [False, True])
+def test_what_one_process_answered_the_other_does_not_do_again(second: Server, *, saves: bool) -> None:
+    one = postgres.open_store("a", NOW)
+    both = (one, elsewhere(one, second))
+    given: dict[RequestId, tuple[list[Write], object]] = {}
+    for turn in range(1, 9):
+        store, known = both[turn % 2], Write("users", "k", b'{"same":1}')
+        # the answer to one in two names a version of before: it does not follow from the log
+        writes = [Write("users", f"n{turn}", b"{}"), *[known] * (turn % 4 < 2)]
+        request = RequestId(b"c" * 16, turn)
+        with store.group():
+            assert store.answered(request, writes) is None
+            given[request] = (writes, store.write(request, writes, NOW))
+            store.state.loose = saves and turn % 3 == 0
+        for asked in both:
+            with asked.group():
+                assert {one: asked.answered(one, writes) for one, (writes, _) in given.items()} == {
+                    one: answer for one, (_, answer) in given.items()
+                }
+    anew = elsewhere(one, second)
+    for store in (*both, anew):
+        with store.group():
+            assert store.state == anew.state
+            assert all(store.answered(one, writes) == answer for one, (writes, answer) in given.items())
+    assert anew.state.saved.saves == (2 if saves else 0)
+
+
 def fail(store: Store) -> None:
     store.write(RequestId(b"c" * 16, 2), [Write("users", "x", b"{}")], NOW)
     raise EntglError("no group inside")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Final, NamedTuple
 
 import pytest
@@ -131,6 +131,30 @@ TRIPS: Final = 3
 """Of a group of entries of another writer."""
 KILLS: Final = int(os.environ.get("ENTGLDB_POSTGRES_KILLS", "2"))
 """Deaths of a server, of the six there are: before and after each trip."""
+
+
+ALTERNATING: Final = 7
+"""Trips at most of a group behind one of another process."""
+
+
+def test_processes_that_alternate_read_all_that_is_new_at_once(giver: Store) -> None:
+    one = postgres.open_store("a", NOW)
+    with closing(Server(postgres.address())) as second:
+        other = Store(as_sqlite(Connection(second, one.on.tenant)), None)
+        other.serve()
+        for turn in range(16):
+            store = (one, other)[turn % 2]
+            before = store.on.server.trips
+            with store.group():
+                if turn // 2 % 2:
+                    assert store.apply(given(giver, turn), NOW).refused == ""
+                else:
+                    writes = [Write("users", f"own{turn}-{n}", b"{}") for n in range(ENTRIES)]
+                    assert store.answered(RequestId(b"c" * 16, turn), writes) is None
+                    store.write(RequestId(b"c" * 16, turn), writes, NOW)
+            assert turn < 2 or store.on.server.trips - before <= ALTERNATING
+        for store in (one, other):
+            check_same(store, 16 * ENTRIES)
 
 
 @pytest.mark.slow
