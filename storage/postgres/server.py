@@ -52,6 +52,7 @@ SET_TO_WRITE: Final = (
     f" set_config('idle_in_transaction_session_timeout', '{HELD_S}s', true)"
 )
 _FULL: Final = "53100"
+_CANCELLED: Final = "57014"
 _WAITS: Final = ("40001", "40P01", "55P03")
 """Somebody else was first: a lock, or a transaction that CockroachDB wants anew."""
 _UNKNOWN: Final = "40003"
@@ -74,6 +75,8 @@ class PostgresFault(DatabaseFault):
     def __init__(self, fault: psycopg.Error, code: ErrorCode = ErrorCode.INTERNAL, hint: str = "") -> None:
         super().__init__(f"PostgreSQL: {str(fault).strip() or type(fault).__name__}")
         self.code, self.hint = code, hint
+        self.late = fault.sqlstate == _CANCELLED
+        """Whether it took longer than a statement may."""
         self.undone = fault.diag.severity_nonlocalized == "ERROR" and fault.sqlstate != _UNKNOWN
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from entgldb.messages.errors import NotFoundError
 from entgldb.storage.audit.trail import TABLES as AUDIT
@@ -13,14 +13,18 @@ from entgldb.storage.file import open as database
 from entgldb.storage.file.faults import translating
 from entgldb.storage.postgres import schema
 from entgldb.storage.postgres.connection import Connection
-from entgldb.storage.postgres.server import server
+from entgldb.storage.postgres.server import PostgresFault, Server, server
 from entgldb.storage.postgres.tables import Table, on_postgres, tables
 from entgldb.storage.tenants.files import TenantFiles
 
 STEP_ROWS: Final = 5_000
-"""Rows that are removed in one transaction."""
+"""Rows at most that are removed in one transaction."""
+STEP_MS: Final = 2_000
+"""So long may that take, as other tenants wait. Rows may be large: where it takes longer, the next step has
+an eighth as many; one row has as long as any statement."""
 _SECRET: Final = "private_key"
 """A copy has none: who goes on with it writes as somebody new."""
+_PATIENCE: Final = "SELECT set_config('statement_timeout', $1, true)"
 _SIZE: Final = "SELECT log_bytes, entries, documents FROM _entgldb_now"
 
 
@@ -29,6 +33,7 @@ class TenantRows:
 
     def __init__(self, dsn: str, files: TenantFiles) -> None:
         self._dsn, self._files = dsn, files
+        self._removal = _Removal("")
 
     def size(self, tenant: str) -> int:
         """Bytes of the log and of its snapshots, and of the documents, which count as much as log rows do."""
@@ -38,22 +43,69 @@ class TenantRows:
         return self._files.size(tenant) + log_bytes + log_bytes * documents // max(entries, 1)
 
     def remove(self, tenant: str) -> bool:
-        """One bounded step of removing all that is there; whether nothing is left."""
+        """One bounded step of removing all that is there; whether nothing is left. Raises EntglError."""
+        if self._removal.tenant != tenant:
+            self._removal = _Removal(tenant)
         with translating("PostgreSQL"):
-            if not all(self._shortened(tenant, table) for table in tables().values()):
+            if not self._removal.step(server(self._dsn)) or not self._files.remove(tenant):
                 return False
-        return self._files.remove(tenant)
+        self._removal = _Removal("")
+        return True
 
-    def _shortened(self, tenant: str, table: Table) -> bool:
-        """Take so many rows out of a table; whether it has no more."""
-        on = server(self._dsn)
-        if not table.key:
-            on.carry_out(tenant, f"DELETE FROM {table.name} WHERE tenant = $1")  # noqa: S608 -- of ours
+
+class _Removal:
+    """A walk over all rows of a tenant, by their keys: rows that are gone are not passed again.
+
+    It ends with a walk that finds nothing: another process may remove the same tenant, and after a crash,
+    or where the name was used once more meanwhile, nothing is known of what was done.
+    """
+
+    def __init__(self, tenant: str) -> None:
+        self.tenant = tenant
+        self._begin()
+
+    def _begin(self) -> None:
+        self._left, self._rows = [*tables().values()], STEP_ROWS
+        self._after: tuple[object, ...] = ()
+        """The last key that was removed from the first table that is left."""
+        self._found = False
+
+    def step(self, on: Server) -> bool:
+        """Take some rows out; whether there are no more. Raises PostgresFault."""
+        while self._left:
+            rows = self._rows
+            try:
+                gone = self._remove(on, self._left[0], rows)
+            except PostgresFault as fault:
+                if not fault.late or rows == 1:
+                    raise
+                self._rows = max(1, rows // 8)
+                return False
+            self._found = self._found or bool(gone)
+            if len(gone) >= rows:
+                self._after = max(gone)
+                return False
+            self._left, self._after, self._rows = self._left[1:], (), STEP_ROWS
+        if not self._found:
             return True
-        key = ", ".join(table.key)
-        some = f"SELECT {key} FROM {table.name} WHERE tenant = $1 LIMIT {STEP_ROWS}"  # noqa: S608 -- of ours
-        sql = f"DELETE FROM {table.name} WHERE tenant = $1 AND ({key}) IN ({some})"  # noqa: S608 -- of ours
-        return on.carry_out(tenant, sql) < STEP_ROWS
+        self._begin()
+        return False
+
+    def _remove(self, on: Server, table: Table, rows: int) -> list[tuple[Any, ...]]:
+        """The keys that were removed."""
+        # a table without a key has work of one transaction, and so no rows
+        names = table.key or tuple(table.columns)[:1]
+        key, marks = ", ".join(names), ", ".join(f"${place}" for place in range(2, len(names) + 2))
+        mine = f"{table.name} WHERE tenant = $1"
+        behind = f" AND ({key}) > ({marks})" if self._after else ""
+        some = f"SELECT {key} FROM {mine}{behind} ORDER BY {key} LIMIT {rows}"  # noqa: S608 -- of ours
+        with on.changing(self.tenant) as held:
+            if rows > 1:
+                held.execute(_PATIENCE, [f"{STEP_MS}ms"])
+            return held.execute(
+                f"DELETE FROM {mine} AND ({key}) IN ({some}) RETURNING {key}",  # noqa: S608 -- of ours
+                [self.tenant, *self._after],
+            ).fetchall()
 
 
 def copy_out(dsn: str, tenant: str, directory: Path) -> None:

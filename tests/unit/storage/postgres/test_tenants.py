@@ -88,6 +88,57 @@ def test_a_tenant_is_removed_in_steps_and_another_stays(
     assert again.size() == (0, 0)
 
 
+def test_rows_that_take_long_are_removed_in_smaller_steps_and_after_a_crash(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tenants, "STEP_MS", 500)
+    monkeypatch.setattr(tenants, "STEP_ROWS", 64)
+    gone = filled(40).on
+    owner = gone.server
+    owner.alone(
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN PERFORM pg_sleep(0.03); RETURN OLD; END $$"
+    )
+    owner.alone(
+        "CREATE TRIGGER slowly BEFORE DELETE ON entgldb_oplog FOR EACH ROW"
+        f" WHEN (OLD.tenant = '{gone.tenant}') EXECUTE FUNCTION slowly()"
+    )
+    left, steps = [41], 0
+    try:
+        done = False
+        while not done:
+            # each is a process that begins anew, once in a while
+            if steps % 5 == 0:
+                rows = TenantRows(postgres.address(), TenantFiles(tmp_path))
+            done, steps = rows.remove(gone.tenant), steps + 1
+            left.append(gone.execute("SELECT count(*) FROM _entgldb_oplog").fetchone()[0])
+    finally:
+        owner.alone("DROP FUNCTION slowly CASCADE")
+    # the first step was late, others were not
+    assert (left[1], left[-1]) == (41, 0)
+    assert len({*left}) > 2
+    assert left == sorted(left, reverse=True)
+
+
+def test_a_name_that_was_used_once_more_leaves_nothing_of_what_came_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tenants, "STEP_ROWS", 4)
+    first = filled(10)
+    here, elsewhere = (TenantRows(postgres.address(), TenantFiles(tmp_path)) for _ in range(2))
+    for _ in range(3):
+        here.remove(first.on.tenant)
+    while not elsewhere.remove(first.on.tenant):
+        pass
+    again = Store.connect(postgres.address(), first.on.tenant, "cloud", NOW)
+    with again.group():
+        again.write(RequestId(b"c" * 16, 1), [Write("users", f"k{n}", BODY) for n in range(9)], NOW)
+    while not here.remove(first.on.tenant):
+        pass
+    assert here.size(first.on.tenant) == 0
+    assert again.connection.execute("SELECT count(*) FROM _entgldb_documents").fetchone() == (0,)
+
+
 def test_a_snapshot_is_read_page_by_page_and_is_that_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(50)
     monkeypatch.setattr("entgldb.storage.postgres.connection.PAGE_ROWS", 7)
