@@ -269,7 +269,8 @@ class Outbox:
         if row.seq <= covered.get(row.origin, 0):
             return False
         if row.seq > signed.get(row.origin, 0):
-            signed[row.origin] = self._log.signed_upto(row.origin)
+            by_itself = row.signature is not None
+            signed[row.origin] = row.seq if by_itself else self._log.signed_upto(row.origin)
         return row.seq <= signed[row.origin]
 
     def _skip(self, covered: Mapping[str, int]) -> None:
