@@ -6,11 +6,13 @@ import sqlite3
 from typing import Final
 
 TABLES: Final = {
-    # healing and reissuing
+    # healing and reissuing; the entries that a damaged file had name versions, too
     "touched": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, UNIQUE (collection, key))",
     "logged": "(place INTEGER, lsn INTEGER, PRIMARY KEY (place, lsn)) WITHOUT ROWID",
     "removed": "(place INTEGER, hlc INTEGER, origin TEXT, PRIMARY KEY (place, hlc, origin)) WITHOUT ROWID",
     "replaced": "(place INTEGER, origin TEXT, seq INTEGER, PRIMARY KEY (place, origin, seq)) WITHOUT ROWID",
+    "named": "(collection TEXT, key TEXT, origin TEXT, seq INTEGER,"
+    " PRIMARY KEY (collection, key, origin, seq)) WITHOUT ROWID",
     "cuts": "(origin INTEGER PRIMARY KEY, first INTEGER)",
     "dropped": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, body TEXT, expires INTEGER,"
     " UNIQUE (collection, key))",
@@ -20,8 +22,6 @@ TABLES: Final = {
     # the entries that a damaged file had
     "lasts": "(id INTEGER PRIMARY KEY, collection TEXT, key TEXT, origin TEXT, seq INTEGER,"
     " UNIQUE (collection, key))",
-    "named": "(collection TEXT, key TEXT, origin TEXT, seq INTEGER,"
-    " PRIMARY KEY (collection, key, origin, seq)) WITHOUT ROWID",
     # merging a snapshot
     "origins": "(number INTEGER PRIMARY KEY, name TEXT, ours INTEGER, theirs INTEGER)",
     "places": "(place INTEGER PRIMARY KEY, number INTEGER, name TEXT, ours INTEGER)",

@@ -8,6 +8,8 @@ able to apply it. The version that replaces it ends the matter.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Mapping
+from itertools import starmap
 from typing import Final, NamedTuple
 
 from entgldb.messages.errors import EntglError, InvalidError, NotFoundError, as_own
@@ -103,26 +105,63 @@ def set_aside(
         ).rowcount
 
 
+def note_named(connection: sqlite3.Connection, header: Header) -> None:
+    """Note in ``temp.named`` which matters an entry that is to be taken out of the log may have ended."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO temp.named VALUES (?, ?, ?, ?)",
+        [(header.collection, header.key, *version) for version in header.named],
+    )
+
+
 def set_aside_again(connection: sqlite3.Connection, state: State) -> None:
-    """An entry that ended the matter of another one was taken out of the log (``temp.replaced``): that matter
-    is open again, unless an entry that stays ends it, too. So is that of one which a person has dropped: in
-    the log the two look alike."""
-    for raw, body in connection.execute(
-        "SELECT l.header, l.body FROM temp.replaced r JOIN _entgldb_origins o ON o.name = r.origin"
-        " JOIN _entgldb_oplog l ON l.origin = o.id AND l.seq = r.seq WHERE l.applied = ?"
-        " ORDER BY l.lsn DESC",
-        (UNFIT,),
-    ).fetchall():
-        header = decode(raw)
-        others = connection.execute(
-            "SELECT header FROM _entgldb_oplog WHERE collection = ? AND key = ? AND applied > ?",
-            (header.collection, header.key, RECORDED),
+    """Open the matters again that entries which have been taken out (``temp.named``) had ended, and none that
+    stays ends. A matter that a person has dropped is opened, too: in the log the two look alike.
+
+    The log is walked once, and only where one of these keys has an entry that cannot be applied.
+    """
+    places = set(
+        connection.execute(
+            "SELECT l.collection, l.key FROM _entgldb_oplog l CROSS JOIN temp.named n"
+            " ON n.collection = l.collection AND n.key = l.key WHERE l.applied = 2"
         )
-        if any(header.version in other.named for (one,) in others if (other := decode(one)).op != MERGE):
-            continue
-        fault = InvalidError("what had replaced it was taken out: try it again")
-        body = body.encode() if isinstance(body, str) else body
-        set_aside(connection, state, header, Entry(raw, body), fault, state.shown_ms)
+    )
+    if not places:
+        return
+    unfit, stay = dict[Version, Header](), set[Version]()
+    for collection, key, raw, applied in connection.execute(
+        "SELECT collection, key, header, applied FROM _entgldb_oplog WHERE applied > ? ORDER BY lsn",
+        (RECORDED,),
+    ):
+        if (collection, key) in places:
+            header = decode(raw)
+            stay |= header.named if header.op != MERGE else set()
+            unfit |= {header.version: header} if applied == UNFIT else {}
+    named = starmap(Version, connection.execute("SELECT origin, seq FROM temp.named"))
+    open_again = _ended_by(named, unfit) - _ended_by(stay, unfit)
+    for version, header in unfit.items():
+        if version in open_again:
+            _set_aside_again(connection, state, header)
+
+
+def _ended_by(named: Iterable[Version], unfit: Mapping[Version, Header]) -> set[Version]:
+    """The entries of ``unfit`` that an entry ends which names these: a merge is ended with what it names."""
+    waiting, found = [one for one in named if one in unfit], set[Version]()
+    while waiting:
+        version = waiting.pop()
+        found.add(version)
+        if unfit[version].op == MERGE:
+            waiting += [one for one in unfit[version].named if one in unfit and one not in found]
+    return found
+
+
+def _set_aside_again(connection: sqlite3.Connection, state: State, header: Header) -> None:
+    number = _number(state, header.origin)
+    raw, body = connection.execute(
+        "SELECT header, body FROM _entgldb_oplog WHERE origin = ? AND seq = ?", (number, header.seq)
+    ).fetchone()
+    body = body.encode() if isinstance(body, str) else body
+    fault = InvalidError("what had replaced it was taken out: try it again")
+    set_aside(connection, state, header, Entry(raw, body), fault, state.shown_ms)
 
 
 def _end_older(connection: sqlite3.Connection, state: State, header: Header) -> None:

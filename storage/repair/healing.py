@@ -22,7 +22,7 @@ from entgldb.storage.file.state import State
 from entgldb.storage.log import unfit
 from entgldb.storage.log.append import Batch
 from entgldb.storage.log.rows import read_operation, read_row, write_row
-from entgldb.storage.log.unfit import APPLIED
+from entgldb.storage.log.unfit import APPLIED, UNFIT
 from entgldb.storage.rules.chain import Head
 from entgldb.storage.rules.header import MERGE, PUT, Header, decode, digest, encode, expiring
 from entgldb.storage.rules.merging.accumulating import tags_removed
@@ -109,7 +109,7 @@ def take_out(batch: Batch, firsts: Mapping[Origin, int], *, expected: bool = Fal
     One key at a time is in memory, with what the log has of it; the log is walked once.
     """
     connection, state = batch.connection, batch.state
-    empty(connection, "touched", "logged", "dropped", "removed", "replaced", "cuts")
+    empty(connection, "touched", "logged", "dropped", "removed", "replaced", "named", "cuts")
     heads = {origin: _remember_all(batch, origin, first) for origin, first in firsts.items()}
     pruned_to = max(known.floor_hlc for known in state.origins.values())
     connection.execute(
@@ -149,6 +149,8 @@ def _remember_all(batch: Batch, origin: Origin, first: int) -> Head:
         rows, size = rows + 1, size + len(raw) + len(body or "")
         if applied == APPLIED:
             _remember(batch, header, body)
+        if applied == UNFIT or (applied and header.op != MERGE and state.unfit_logged):
+            unfit.note_named(connection, header)
     state.entries -= rows
     state.log_bytes -= size
     before = connection.execute(

@@ -152,6 +152,31 @@ def test_it_is_set_aside_again_once_what_replaced_it_was_taken_out(bench: Bench)
     assert (b.get("users", "k"), b.status()["unfit"], b.status()["conflicts"]) == (b'{"v":2}', 0, 0)
 
 
+@pytest.mark.parametrize("rule", ["lww", "merge"])
+def test_it_is_set_aside_again_though_what_had_ended_it_was_set_aside_too(bench: Bench, rule: str) -> None:
+    a, b, c = bench.make("a"), bench.make("b"), bench.make("c")
+    bench.put(a, doc("k", b'{"v":0}'))
+    bench.put(a, Write(COLLECTIONS, "users", b'{"Conflict":"%s"}' % rule.encode()), system=True)
+    bench.put(a, doc("k", b'{"v":1}'))
+    bench.put(a, doc("k", b'{"v":2}'))
+    bench.apply(c, entries(a))
+    bench.put(c, Write(COLLECTIONS, "users", b'{"Conflict":"lww"}'), system=True, now=NOW + 1)
+    after = [bench.put(c, doc("k", b'{"v":%d}' % v), now=NOW + v)[0] for v in (3, 4)]
+    with patch.object(Applier, "merge", failing("k")):
+        bench.apply(b, entries(c))
+    assert [one.version for one in unfit.list_unfit(b.connection)] == [decode(after[1].header).version]
+    with b.group():
+        healing.take_out(Batch(b.connection, b.state), {c.origin: 1})
+    again = [one.version for one in unfit.list_unfit(b.connection)]
+    # a merge ends nothing: whoever had ended it had ended what was behind it, too
+    assert again == [Version(a.origin, seq) for seq in ((4,) if rule == "lww" else (1, 3, 4))]
+    assert b.status()["unfit"] == len(again)
+    for version in again:
+        with b.group():
+            b.applying.retry(version, NOW)
+    assert (b.get("users", "k"), b.status()["unfit"], b.status()["conflicts"]) == (b'{"v":2}', 0, 0)
+
+
 def test_what_an_unfit_version_named_is_settled_though_one_that_is_unfit_too_has_ended_it(
     bench: Bench,
 ) -> None:
