@@ -365,9 +365,14 @@ class State:
         connection.execute("INSERT OR REPLACE INTO _entgldb_ended VALUES (?, ?)", (origin, seq))
         # a node ends its own logs only: it has to go on as another writer
         self.disowned |= origin == self.own
-        if origin in self.held and self.held[origin].seq > seq:
-            number = self.origins[origin].number
-            connection.execute("DELETE FROM _entgldb_held WHERE origin = ? AND seq > ?", (number, seq))
+        for name in [one for one in self.held if one == origin or any_log(node_of(one)) == origin]:
+            self._hold_no_more(connection, name)
+
+    def _hold_no_more(self, connection: sqlite3.Connection, origin: Origin) -> None:
+        """Let entries go that are held of a log behind its end."""
+        end, number = self.end_of(origin), self.origins[origin].number
+        if end is not None and self.held[origin].seq > end:
+            connection.execute("DELETE FROM _entgldb_held WHERE origin = ? AND seq > ?", (number, end))
             del self.held[origin]
             for name, head in _held(connection, " WHERE h.origin = ?", number).items():
                 self.held[name] = head

@@ -131,7 +131,7 @@ class Applier:
             case Link.FORKED:
                 self.counts[Reason.QUARANTINED.value] += 1
             case Link.GAP:
-                return None if self._follows_what_had_no_room(header) else Reason.GAP
+                return None if self._follows_what_had_no_room(one) else Reason.GAP
             case Link.FORK:
                 self._note_fork(one)
             case Link.BACKWARDS:
@@ -149,7 +149,7 @@ class Applier:
             if one.header.group_index or not self.held.full():
                 self._hold(one)
             else:
-                self._no_room(one.header)
+                self._no_room(one)
         else:
             self._record(one, cloud=self.cloud)
         return None
@@ -186,8 +186,7 @@ class Applier:
         end = ended_by(header)
         if end is not None:
             self.state.end(self.connection, *end)
-        if header.collection == EXPELLED and header.op != DELETE and (applied or self._serves_one_cluster()):
-            self.state.expel(self.connection, header.key)
+        self._hear_of_expulsion(one, cloud=cloud)
         if isinstance(text, EntglError):
             self._set_aside(one, text)
         elif applied:
@@ -342,10 +341,17 @@ class Applier:
             self.state.expel(self.connection, header.key)
         return int(self._merge_or_tell(one, text, self.state.next_lsn()))
 
-    def _serves_one_cluster(self) -> bool:
-        """A cloud node goes by the headers of the one cluster whose CA it believes: in several, node ids may
-        be the same. Any other node goes by what its own cluster has given it."""
-        return self.cloud and len(set(authorities(self.connection).values())) == 1
+    def _hear_of_expulsion(self, one: Incoming, *, cloud: bool) -> None:
+        """Expel the node that an entry names, at once: it is signed, and its stamp has no say in that.
+
+        A cloud node goes by the headers of the one cluster whose CA it believes: in several, node ids may be
+        the same. Any other node goes by what its own cluster has given it.
+        """
+        header = one.header
+        if header.collection != EXPELLED or header.op == DELETE:
+            return
+        if len(set(authorities(self.connection).values())) == 1 if cloud else one.body is not None:
+            self.state.expel(self.connection, header.key)
 
     def _look_for_fork(self, one: Incoming) -> None:
         """Quarantine the origin of a supplied entry that differs from ours at its place: it is of another
@@ -361,18 +367,19 @@ class Applier:
         now_ms = self.now_ms
         return clock.too_far_ahead(hlc, now_ms) and clock.too_far_ahead(hlc, self._known_ms(now_ms))
 
-    def _no_room(self, header: Header) -> None:
+    def _no_room(self, one: Incoming) -> None:
         self.counts[Reason.HELD_FULL.value] += 1
-        self._refused.add(header.origin)
+        self._refused.add(one.header.origin)
+        self._hear_of_expulsion(one, cloud=self.cloud)
 
-    def _follows_what_had_no_room(self, header: Header) -> bool:
+    def _follows_what_had_no_room(self, one: Incoming) -> bool:
         """Whether an entry that does not follow what we have would be held, if there were room."""
-        origin = header.origin
+        origin = one.header.origin
         if origin not in self._refused:
-            waits = origin in self.state.held or self._too_far_ahead(header.hlc)
+            waits = origin in self.state.held or self._too_far_ahead(one.header.hlc)
             if not (waits and self.held.full()):
                 return False
-        self._no_room(header)
+        self._no_room(one)
         return True
 
     def _hold(self, one: Incoming) -> None:
@@ -382,6 +389,7 @@ class Applier:
         entry = Entry(one.raw, one.body, one.signature)
         self.held.add(number, header.seq, one.digest, entry, cloud=self.cloud)
         self.state.held[header.origin] = Head(header.seq, one.digest, hlc=header.hlc)
+        self._hear_of_expulsion(one, cloud=self.cloud)
 
     def _release(self, origins: Iterable[Origin], waits: Callable[[int], bool]) -> bool:
         """Whether any of them had a group to release."""

@@ -177,6 +177,12 @@ class LogQueries:
         rows = self.connection.execute("SELECT origin FROM _entgldb_ended")
         return frozenset(node_of(origin) for (origin,) in rows.fetchall() if is_any_log(origin))
 
+    def expulsions(self) -> list[tuple[Origin, int]]:
+        """The ends of the logs of those nodes, and that of any other log of each."""
+        out = self.expelled()
+        rows = self.connection.execute("SELECT origin, seq FROM _entgldb_ended ORDER BY origin, seq")
+        return [(origin, seq) for origin, seq in rows.fetchall() if node_of(origin) in out]
+
     def vouches(self) -> bool:
         """Whether a snapshot of this file brings the configuration."""
         return recorded.vouches(self.connection)

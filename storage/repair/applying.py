@@ -99,6 +99,8 @@ class Applying:
         """Apply held entries that time has caught up with, and of ``accepted`` whatever its clock says."""
         outcome = self._setting_aside(lambda careful: self._applier(now_ms, careful).release(accepted))
         state = self._transaction.state
+        if state.uncut:
+            self.cut_ended()
         if accepted and outcome.changes:
             state.shown_ms = max(state.shown_ms, ms_of(state.clock))
         return outcome

@@ -16,6 +16,7 @@ from entgldb.messages.model import NODES, node_of
 from entgldb.storage.file.state import State
 from entgldb.storage.repair.applying import Applying
 from tests.simulation.events.faults import Nobody
+from tests.simulation.events.times import MONTH_MS
 from tests.simulation.run import Run, initial_peer
 from tests.simulation.test_calm import quiet, start
 from tests.simulation.world.node import SimulatedNode
@@ -131,18 +132,22 @@ def rows(node: SimulatedNode, table: str) -> list[object]:
     ).fetchall()
 
 
-def test_a_cloud_learns_it_by_the_gateway_and_the_one_that_is_out_keeps_what_it_has() -> None:
+@pytest.mark.parametrize("ahead_ms", [0, MONTH_MS])
+def test_a_cloud_learns_it_by_the_gateway_and_the_one_that_is_out_keeps_what_it_has(ahead_ms: int) -> None:
+    """``ahead_ms``: of the clock of the one that expels it."""
     run = Run(1, options=quiet(3, cloud=True))
     assert run.cloud is not None
     for node in run.lan:
         node.initial_peers = (initial_peer(run.cloud),)
     start(run)
     # with the greatest rank it would speak with the cloud
-    gone, judge, _ = run.lan
+    gone, judge, other = run.lan
+    judge.clock.offset_ms = ahead_ms
     judge.ask("store", ExpelNode(RequestId(bytes(16), 1), gone.name), Nobody())
     run.world.run(EFFECTIVE_SECONDS)
     assert run.cloud.log.expelled() == {gone.name}
     assert all(gone.name not in links(run, node) for node in run.lan)
+    assert list(other.store.held()) == ([judge.origin] if ahead_ms else [])
     run.clients[0].write_now("late")
     run.world.run(60.0)
     assert gone.store.known("users", "late")

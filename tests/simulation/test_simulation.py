@@ -27,6 +27,7 @@ FOUND = {
     5175: "a merge on an entry in quarantine left no conflict row of what it overwrote",
     11019: "the oracle did not know that who settles a conflict can delete, and took the next insert amiss",
     22083: "what an expelled node had put over an entry in quarantine went, and the entry was in it no more",
+    22097: "a cloud held an expulsion that was stamped ahead, and served the one that was out",
     80413: "the oracle asked for a conflict before the document above it, which had expired, was hidden",
     1795791718: "true entries in the place of a forged one drove out a cause that waited behind it",
 }

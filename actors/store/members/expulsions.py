@@ -18,7 +18,7 @@ from entgldb.messages.errors import InvalidError, NotAllowedError, NotFoundError
 from entgldb.messages.local.members import NoteSelf
 from entgldb.messages.model import EXPELLED, NODES, check_node_id, node_of
 from entgldb.messages.schema import Message
-from entgldb.storage.rules.ended import any_log, ending, is_any_log, read_ending, read_expulsion, said_in
+from entgldb.storage.rules.ended import any_log, ending, is_any_log, read_ending, said_in
 
 
 def expel_node(keeper: Writer, message: ExpelNode, ctx: Context) -> Message:
@@ -58,12 +58,15 @@ def note_self(keeper: Writer, message: NoteSelf, ctx: Context) -> Message:
 
 
 def say_again(keeper: Writer, ctx: Context) -> None:
-    """Say in our own log all that others have said of it, as far as it does not yet. Within a transaction."""
+    """Say in our own log all that others have said of it, as far as it does not yet. Within a transaction.
+
+    Also the word that is held, or was taken out with the log of one that was expelled itself: here it counts.
+    """
     store = keeper.store
     if keeper.settings.role == "cloud" or store.disowned:
         return
-    own, told = node_of(store.origin), store.documents(EXPELLED)
-    ends = [key for key, body in told if read_expulsion(key, store.origin) and not _has_said(body, own)]
+    own, told = node_of(store.origin), dict(store.documents(EXPELLED))
+    ends = [key for end in store.expulsions() if not _has_said(told.get(key := ending(*end)), own)]
     for end in map(read_ending, ends):
         if end is not None and is_any_log(end[0]):
             ctx.log(WARNING, f"{node_of(end[0])} was expelled")

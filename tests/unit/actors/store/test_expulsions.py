@@ -5,12 +5,14 @@ from __future__ import annotations
 from entgldb.messages.administration import ExpelNode
 from entgldb.messages.client import CommitDone, Refused, Write
 from entgldb.messages.limits import ORIGINS_MAX
+from entgldb.messages.local.actors import Apply
 from entgldb.messages.local.members import NoteSelf
-from entgldb.messages.model import EXPELLED, NODES
+from entgldb.messages.model import EXPELLED, NODES, Entry
 from entgldb.messages.schema import Message
 from entgldb.storage.file.state import State
 from entgldb.storage.rules.ended import any_log, ending, read_ending, read_expulsion, said_in, signature_in
-from tests.unit.actors.store.test_store_keeper import Bench
+from entgldb.storage.store import Store
+from tests.unit.actors.store.test_store_keeper import NOW, Bench
 
 OTHER = "n2/" + "2" * 32
 
@@ -56,6 +58,28 @@ def test_what_others_have_said_is_said_again_in_the_own_log_and_nothing_of_this_
     last = bench.store.last_lsn()
     bench.ask(NoteSelf())
     assert bench.store.last_lsn() == last
+
+
+def test_a_word_that_is_held_is_said_again_by_the_own_clock() -> None:
+    bench, judge = Bench(), Store.memory("n3", bytes(32), NOW)
+    ahead, key = NOW + 31 * 24 * 3_600_000, ending(any_log("n2"), 0)
+    with judge.group():
+        judge.write(bench.request(), [write(key)], ahead, system=True)
+    row = judge.rows(1, 1)[0]
+    bench.ask(Apply("sync", "s", 1, 0, (Entry(row.header, row.body),), cloud=False, peer="n3"))
+    assert list(bench.store.held()) == [judge.origin]
+    body = bench.store.get(EXPELLED, key)
+    assert (bench.store.expelled(), list(said_in(body)["Said"])) == ({"n2"}, ["n1"])
+    assert bench.store.high_mark_ms() == NOW
+
+
+def test_the_word_of_one_that_is_out_counts_where_it_was_heard_first_and_everybody_hears_of_it() -> None:
+    bench = Bench()
+    known(bench, "n2")
+    with bench.store.group():
+        bench.store.state.end(bench.store.connection, any_log("n2"), 0)
+    bench.ask(NoteSelf())
+    assert list(said_in(bench.store.get(EXPELLED, ending(any_log("n2"), 0)))["Said"]) == ["n1"]
 
 
 def test_no_number_of_expulsions_of_nodes_that_nobody_knows_keeps_another_from_being_expelled() -> None:
