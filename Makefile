@@ -24,7 +24,7 @@ $(VENV)/test.stamp: setup.cfg pyproject.toml
 demo: $(VENV)/demo.stamp  ## the main job, end to end, on real processes; HTTP=1: then a page to look at it
 	$(BIN)/entgldb demo $(if $(HTTP),--http 127.0.0.1:0)
 
-bench: $(VENV)/demo.stamp  ## every figure beside its floor, in five minutes on a quiet machine
+bench: $(VENV)/demo.stamp  ## every figure beside its floor, in seven minutes on a quiet machine
 	$(BIN)/entgldb bench
 
 check: form types  ## formatting, lint, types, layers

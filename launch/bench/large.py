@@ -25,6 +25,7 @@ from entgldb.messages.errors import EntglError
 from entgldb.storage.rules.vector import missing
 
 WORK: Final = "W9"
+STEPS: Final = ("put", "index", "open", "find", "catchup", "verify", "snapshot", "compact")
 QUERIES: Final = 500
 PSS_MB_MAX: Final = 150.0
 """Memory that the processes of a node may have together, whatever they do."""
@@ -54,6 +55,10 @@ class Step(NamedTuple):
     """The longest that a write of another client waited for its commit."""
 
     @property
+    def full_name(self) -> str:
+        return f"{WORK}.{self.name}"
+
+    @property
     def reached(self) -> bool:
         return self.pss_mb <= PSS_MB_MAX and self.wait_s <= WAIT_SECONDS_MAX
 
@@ -61,19 +66,15 @@ class Step(NamedTuple):
         """One element of ``steps``."""
         return {name: value if name == "name" else round(value, 3) for name, value in self._asdict().items()}
 
+    def headings(self) -> str:
+        """Stand above lines of steps."""
+        return f"{'step':<13} {'seconds':>10} {'documents/s':>12} {'PSS MB':>8} {'longest wait s':>14}"
+
     def line(self) -> str:
         """For a person."""
         verdict = "reached" if self.reached else "missed"
-        start = f"{WORK}.{self.name:<10} {self.seconds:>10,.1f} {self.rate:>12,.0f}"
+        start = f"{self.full_name:<13} {self.seconds:>10,.1f} {self.rate:>12,.0f}"
         return f"{start} {self.pss_mb:>8.1f} {self.wait_s:>14.3f}  {verdict}"
-
-
-HEADINGS: Final = f"{'step':<13} {'seconds':>10} {'documents/s':>12} {'PSS MB':>8} {'longest wait s':>14}"
-
-
-def steps_table(steps: Sequence[Step]) -> str:
-    """All steps for a person."""
-    return "\n".join([HEADINGS, *(step.line() for step in steps)])
 
 
 def large(bench: Bench, root: Path, documents: int) -> Iterator[Step]:

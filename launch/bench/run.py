@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -49,42 +49,30 @@ def measurable(figures: Sequence[Figure], bench: Bench) -> list[Figure]:
     return [figure for figure in figures if figure.work not in lacking]
 
 
-def run_bench(bench: Bench, figures: Sequence[Figure]) -> list[Result]:
-    """Measure, in the order of ``figures``; leaves no process and no file."""
-    results = []
+def measured(bench: Bench, figures: Sequence[Figure]) -> Generator[Result, None, None]:
+    """Each of ``figures``, in their order, as soon as it is known; leaves no process and no file."""
     for work, of_work in groupby(figures, lambda figure: figure.work):
         with temporary("bench") as root:
-            wanted = list(of_work)
             bench.tell(f"{work}: starting ...")
-            for result in WORKS[work](bench, root, wanted):
-                bench.tell(f"\r{result.line()}\n")
-                results.append(result)
-    return results
+            yield from WORKS[work](bench, root, list(of_work))
 
 
-def run_grown(bench: Bench, figures: Sequence[Figure], documents: int) -> list[Result]:
-    """The figures of a node that holds so many documents, with one that holds DOCUMENTS as their floor."""
-    if not figures:
-        return []
-    results = []
-    few = bench.amount(DOCUMENTS)
-    with temporary("bench") as root:
-        bench.tell(f"writing {few} and {documents} documents ...")
-        with lone_node(root / "few", few) as small, lone_node(root / "many", documents) as large:
-            for result in _compared(bench, figures, large, small):
-                bench.tell(f"\r{result.line()}\n")
-                results.append(result)
-    return results
+def measured_grown(
+    bench: Bench, figures: Sequence[Figure], documents: int, *, steps: bool
+) -> Generator[Result | Step, None, None]:
+    """``figures`` of a node that holds so many documents, with one that holds DOCUMENTS as their floor.
 
-
-def run_large(bench: Bench, documents: int) -> list[Step]:
-    """All that nodes with so many documents do."""
-    steps = []
-    with temporary("bench") as root:
-        for step in large(bench, root, documents):
-            bench.tell(f"\r{step.line()}\n")
-            steps.append(step)
-    return steps
+    With ``steps`` all that nodes with so many documents do, too.
+    """
+    if figures:
+        few = bench.amount(DOCUMENTS)
+        with temporary("bench") as root:
+            bench.tell(f"writing {few} and {documents} documents ...")
+            with lone_node(root / "few", few) as small, lone_node(root / "many", documents) as many:
+                yield from _compared(bench, figures, many, small)
+    if steps:
+        with temporary("bench") as root:
+            yield from large(bench, root, documents)
 
 
 def _writes(bench: Bench, root: Path, figures: Sequence[Figure]) -> Iterator[Result]:

@@ -97,7 +97,10 @@ GROWN_FIGURES: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """How it is to be measured. ``scale`` makes every amount smaller, for a trial."""
+    """How it is to be measured. ``scale`` makes every amount smaller, for a trial.
+
+    ``tell`` shows how far it has come, on a line that the next one overwrites.
+    """
 
     rounds: int
     scale: float
@@ -150,6 +153,14 @@ class Result:
             "unit": self.figure.unit,
         }
 
+    @property
+    def full_name(self) -> str:
+        return self.figure.full_name
+
+    def headings(self) -> str:
+        """Stand above lines of results."""
+        return f"{'figure':<14} {'ours':>10} {'floor':>10} {'ratio':>6}  {'unit':<12} target"
+
     def line(self) -> str:
         """For a person."""
         floor = "" if self.floor is None else _shown(self.floor)
@@ -158,16 +169,6 @@ class Result:
         verdict = "reached" if self.reached else "missed"
         start = f"{figure.full_name:<14} {_shown(self.ours):>10} {floor:>10} {ratio:>6}"
         return f"{start}  {figure.unit:<12} {figure.target:<22} {verdict}"
-
-
-HEADINGS: Final = f"{'figure':<14} {'ours':>10} {'floor':>10} {'ratio':>6}  {'unit':<12} {'target':<22}"
-
-
-def table(results: Sequence[Result]) -> str:
-    """All results for a person, absolute values beside the ratios."""
-    reached = sum(result.reached for result in results)
-    summary = f"{reached} of {len(results)} targets reached"
-    return "\n".join([HEADINGS.rstrip(), *(result.line() for result in results), summary])
 
 
 def select(names: Iterable[str], figures: Sequence[Figure] = FIGURES) -> list[Figure]:

@@ -95,18 +95,22 @@ class _Interrupted(KeyboardInterrupt):
     """After a plain one inside ``exec`` (dataclasses use it) CPython dies by SIGINT, not by exit code."""
 
 
-def end_well(seconds_max: int = SECONDS_MAX) -> None:
-    """A verb that is terminated, hung up or too slow unwinds as after Ctrl-C and leaves no process."""
+def end_well(seconds_max: int = SECONDS_MAX, too_long: BaseException | None = None) -> None:
+    """A verb that is terminated, hung up or too slow unwinds as after Ctrl-C and leaves no process.
+
+    ``too_long`` is raised where it is too slow, instead of an EntglError.
+    """
     endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def interrupt(*_: object) -> None:
-        # impatience shall not cut the cleaning up short
+        # neither impatience nor the time shall cut the cleaning up short
+        signal.alarm(0)
         for number in endings:
             signal.signal(number, signal.SIG_IGN)
         raise _Interrupted
 
     def too_slow(*_: object) -> None:
-        raise EntglError(f"not done after {seconds_max} s")
+        raise too_long or EntglError(f"not done after {seconds_max} s")
 
     for number in endings:
         signal.signal(number, interrupt)

@@ -12,7 +12,7 @@ import pytest
 
 from entgldb.launch.bench.floor import Floor, floor
 from entgldb.launch.bench.hosting.clouds import clouds
-from entgldb.launch.bench.large import Step, steps_table
+from entgldb.launch.bench.large import Step
 from entgldb.launch.bench.link_floor import converge_on_floor, notice_on_floor
 from entgldb.launch.bench.machine import file_system, look
 from entgldb.launch.bench.run import measurable
@@ -27,7 +27,6 @@ from entgldb.launch.bench.works import (
     in_turns,
     percentile,
     select,
-    table,
 )
 from entgldb.launch.cli.common import run
 from entgldb.launch.node import web as node_web
@@ -98,7 +97,6 @@ def test_results_are_told_with_these_fields_and_no_others() -> None:
         "ratio": None,
         "unit": 0,
     }
-    assert "1 of 2 targets reached" in table([Result(RATIO, 1.0, 1.0), Result(MOST, 5.0)])
 
 
 def test_figures_are_chosen_by_work_or_by_name() -> None:
@@ -251,4 +249,4 @@ def test_a_step_takes_so_much_memory_and_patience_at_most(
     step = Step(name, 2.0, 500.0, pss_mb, wait_s)
     assert step.reached is reached
     assert step.line().endswith("reached" if reached else "missed")
-    assert steps_table([step]).endswith(step.line())
+    assert step.headings().split()[:2] == ["step", "seconds"]
