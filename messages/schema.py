@@ -8,7 +8,9 @@ Tags only grow and are never used again for something else.
 
 from __future__ import annotations
 
+import functools
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -202,9 +204,19 @@ def _values(value: Any) -> tuple[Any, ...]:
     return tuple([getattr(value, name) for name in value._names])
 
 
+def _hints_of(cls: Any) -> dict[str, Any]:
+    """The types of its fields. ``typing.get_type_hints`` takes five times as long, and nodes need all."""
+    return {name: _evaluated(cls.__module__, cls.__annotations__[name]) for name in cls._names}
+
+
+@functools.cache
+def _evaluated(module: str, annotation: str) -> Any:
+    return eval(annotation, vars(sys.modules[module]))  # noqa: S307 -- as typing does; of our own names
+
+
 def _writer_of(cls: Any) -> Convert:
     """``to_array`` as one function without a loop: it is called for every record of every message."""
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints_of(cls)
     writers = {name: _writer(hints[name]) for name in cls._names}
     fields = [f"v.{name}" if write is None else f"_{name}(v.{name})" for name, write in writers.items()]
     return _function(f"(v): return [{', '.join(fields)}]", {f"_{n}": w for n, w in writers.items()})
@@ -212,7 +224,7 @@ def _writer_of(cls: Any) -> Convert:
 
 def _reader_of(cls: Any) -> Convert:
     """The same for ``from_array``; None where a field lacks or is wrong, which is looked into then."""
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints_of(cls)
     checks = {name: _check(f"_{name}", hints[name]) for name in cls._names}
     fields = [f"_{name}" if check else f"Read_{name}(_{name})" for name, check in checks.items()]
     names = "".join(f"_{name}, " for name in cls._names)
@@ -247,7 +259,7 @@ def _check(name: str, hint: Any) -> str:
 
 
 def _readers_of(cls: Any) -> tuple[tuple[str, Convert, bool], ...]:
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints_of(cls)
     return tuple((name, _reader(hints[name]), name in cls._defaults) for name in cls._names)
 
 
