@@ -14,7 +14,13 @@ from enum import IntEnum
 from typing import Any, Final
 
 from entgldb.messages.errors import InvalidError
-from entgldb.messages.limits import PEER_RATE_MAX, PEER_RATE_MIN, PEM_BYTES_MAX
+from entgldb.messages.limits import (
+    DRIFT_MS_MAX,
+    PEER_RATE_MAX,
+    PEER_RATE_MIN,
+    PEM_BYTES_MAX,
+    SECRET_OVERLAP_MS_MAX,
+)
 from entgldb.messages.model import check_node_id
 from entgldb.messages.schema import Json
 from entgldb.messages.strict_json import read_json
@@ -74,8 +80,13 @@ class OAuth2:
         return replace(self.settled, client_secret=self.previous_secret)
 
     def overlaps(self, now_ms: int) -> bool:
-        """Whether the secret before it counts, too."""
-        return bool(self.previous_secret) and now_ms < self.previous_until
+        """Whether the secret before it counts, too: no longer than anybody may set, whatever is written."""
+        latest = now_ms + SECRET_OVERLAP_MS_MAX + DRIFT_MS_MAX
+        return bool(self.previous_secret) and now_ms < self.previous_until <= latest
+
+    def is_over(self, now_ms: int) -> bool:
+        """Whether the time of the secret before it has passed. A clock that is far behind does not say so."""
+        return bool(self.previous_secret) and now_ms >= self.previous_until
 
     def is_known_outside(self, expelled: int) -> bool:
         """Whether a node that was expelled knows the present secret; ``expelled``: how many have been."""

@@ -286,8 +286,7 @@ class Gateway(Behaviour):
                 self._alarms.sound("secret-known", node_id, text, ctx.now_ms())
             else:
                 self._alarms.clear("secret-known", node_id)
-            over = oauth2 is not None and oauth2.previous_secret and not oauth2.overlaps(ctx.now_ms())
-            if over and self._leads:
+            if self._leads and oauth2 is not None and oauth2.is_over(ctx.now_ms()):
                 ctx.tell("store", SettleSecret(node_id, ""))
 
     def _read(self, documents: tuple[dict[str, Json], ...]) -> None:

@@ -110,7 +110,7 @@ def settled(stored: bytes | None, secret: str, now_ms: int) -> RemotePeer | None
     peer = None if stored is None else read_peer(json.loads(stored))
     if peer is None or peer.oauth2 is None or not peer.oauth2.previous_secret:
         return None
-    stays = secret != peer.oauth2.client_secret if secret else peer.oauth2.overlaps(now_ms)
+    stays = secret != peer.oauth2.client_secret if secret else not peer.oauth2.is_over(now_ms)
     return None if stays else replace(peer, oauth2=peer.oauth2.settled)
 
 

@@ -8,7 +8,13 @@ from dataclasses import replace
 import pytest
 
 from entgldb.messages.errors import InvalidError
-from entgldb.messages.limits import PEER_RATE_MAX, PEER_RATE_MIN, PEM_BYTES_MAX
+from entgldb.messages.limits import (
+    DRIFT_MS_MAX,
+    PEER_RATE_MAX,
+    PEER_RATE_MIN,
+    PEM_BYTES_MAX,
+    SECRET_OVERLAP_MS_MAX,
+)
 from entgldb.messages.remote_peers import (
     OAuth2,
     PeerType,
@@ -35,6 +41,24 @@ def test_pascal_case_inside_oauth2json_is_read() -> None:
     camel = json.loads(str(document["OAuth2Json"]))
     pascal = {key[0].upper() + key[1:]: value for key, value in camel.items()}
     assert read_peer({**document, "OAuth2Json": json.dumps(pascal)}) == PEER
+
+
+@pytest.mark.parametrize(
+    ("until", "counts", "over"),
+    [
+        (0, False, True),
+        (1, True, False),
+        (SECRET_OVERLAP_MS_MAX + DRIFT_MS_MAX, True, False),
+        (SECRET_OVERLAP_MS_MAX + DRIFT_MS_MAX + 1, False, False),
+        (2**62, False, False),
+    ],
+)
+def test_a_secret_before_counts_no_longer_than_anybody_may_set(until: int, counts: bool, over: bool) -> None:
+    now = 1_800_000_000_000
+    before = {"Secret": "env:BEFORE", "Until": now + until}
+    oauth2 = read_peer({**PEER.to_document(), "PreviousSecret": before}).oauth2
+    assert oauth2 is not None
+    assert (oauth2.overlaps(now), oauth2.is_over(now)) == (counts, over)
 
 
 def test_unknown_fields_are_kept() -> None:
