@@ -169,11 +169,13 @@ class Stage:
         self._tails = {one.origin: one for one in self._waiting}
 
     def _begin_anew(self, one: Staged, before: Staged) -> None:
-        """The sender has begun again with what we do not have: all that waits comes once more.
+        """The sender has begun again with what we do not have: all that waits comes once more, but for what
+        it has taken out of its log meanwhile, as that was given an end or was another branch.
 
         Raises ProtocolError where it has not, and effects could come without the causes that wait.
         """
-        if before not in self._waiting[: self._carried] or one.digest != self._waiting[0].digest:
+        carried = self._waiting[: self._carried]
+        if before not in carried or all(one.digest != waits.digest for waits in carried):
             raise ProtocolError(f"{one.header.version} does not follow what came before it")
         del self._waiting[: self._carried]
         self._carried = 0

@@ -117,6 +117,18 @@ def test_a_sender_may_begin_again_behind_what_another_has_brought_meanwhile() ->
     assert (ready.entries, ready.fault, rig.counted) == (some, "", [])
 
 
+def test_a_sender_may_begin_again_without_what_it_has_taken_out() -> None:
+    """A log of which it has the beginning of a group was given its end."""
+    taken_out, some, rig = entries(2, group_size=3), entries(3, writer=OTHER), Rig()
+    assert rig.take((*taken_out, *some[:2])).entries == ()
+    ready = rig.take(some)
+    assert (ready.entries, ready.fault, rig.counted) == (
+        without_signatures(some[:2]) + some[2:],
+        "",
+        [],
+    )
+
+
 def test_a_sender_that_skips_what_nobody_has_brought_is_refused() -> None:
     some, rig = entries(6, group_size=3), Rig()
     assert rig.take(some[:2]).entries == ()
