@@ -45,7 +45,7 @@ from entgldb.storage.log.deciding.checked import Checked, check_writes
 from entgldb.storage.log.read import PAUSES, PINNED, LogQueries
 from entgldb.storage.log.transaction import Transaction
 from entgldb.storage.log.writes import Writing
-from entgldb.storage.repair import forks, resetting, salvaged
+from entgldb.storage.repair import beyond, forks, resetting, salvaged
 from entgldb.storage.repair.applying import Applying
 from entgldb.storage.repair.incarnations import Incarnations
 from entgldb.storage.repair.installing import Installing
@@ -421,6 +421,7 @@ class Store(LogQueries):
             "quarantined": len(forked),
             "quarantined_origins": forked,
             "alarms": forks.alarms(self.connection)
+            + beyond.alarms(self.state)
             + self.applying.strangers.alarms(self.state.origins)
             + self._wal.alarms(),
             "origins": len(self.state.origins),

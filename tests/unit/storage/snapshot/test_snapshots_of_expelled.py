@@ -38,3 +38,19 @@ def test_a_snapshot_of_those_who_have_expelled_it_takes_out_what_is_here(*, told
     assert away.store.vector().get(gone.store.origin) == judge.store.vector().get(gone.store.origin)
     assert away.store.expelled() == {"gone"}
     exact(away.store)
+
+
+def test_what_a_snapshot_has_brought_of_it_before_anybody_had_heard_is_an_alarm() -> None:
+    gone, judge, unheard, late = Side("gone"), Side("judge"), Side("unheard"), Side("late")
+    gone.put("early", "1")
+    gone.give(judge)
+    gone.put("since", "2", now=NOW + 1)
+    gone.give(unheard)
+    send(unheard.store, late.store, NOW + 20)
+    assert late.store.status()["alarms"] == []
+    expel(judge, "gone", **{gone.store.origin: 1})
+    judge.give(late)
+    (alarm,) = late.store.status()["alarms"]
+    assert (alarm["code"], alarm["subject"]) == ("beyond-end", "gone")
+    assert "1 writes of gone" in alarm["text"]
+    assert judge.store.status()["alarms"] == []
