@@ -6,9 +6,6 @@ SEEDS ?= 100
 FIRST ?= 1
 HOURS ?= 1
 
-# the tests start some hundreds of Python processes: each would compile all modules anew
-export PYTHONDONTWRITEBYTECODE :=
-
 .PHONY: demo bench test check form types suite quick matrix simulate soak docs clean
 
 $(VENV)/demo.stamp: setup.cfg pyproject.toml

@@ -24,7 +24,7 @@ ROOT: Final = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 from tests.kills import rounds  # noqa: E402 -- only findable from here on
-from tests.simulation import away  # noqa: E402 -- as above
+from tests.simulation import away, found  # noqa: E402 -- as above
 from tests.simulation.crowd import crowd  # noqa: E402 -- as above
 from tests.simulation.run import Result, run  # noqa: E402 -- as above
 from tests.unit.actors.session.test_mutated_frames import send  # noqa: E402 -- as above
@@ -40,6 +40,8 @@ GENERATED: Final = {
     "ENTGLDB_HTTP_CASES": ("tests/unit/web/test_openapi.py", 10_000),
     "ENTGLDB_QUERY_CASES": ("tests/unit/storage/documents/test_query_oracle.py", 100_000),
     "ENTGLDB_COUNTING_SEEDS": ("tests/simulation/test_counting.py", 200),
+    "ENTGLDB_EXPELLING_SEEDS": ("tests/simulation/test_expelling.py", 60),
+    "ENTGLDB_ROTATING_SEEDS": ("tests/simulation/test_rotating.py", 60),
     "ENTGLDB_POSTGRES_KILLS": ("tests/unit/storage/postgres/test_trips.py", 6),
     "ENTGLDB_POSTGRES_HISTORIES": ("tests/unit/storage/snapshot/test_snapshot_histories.py", 40),
     "ENTGLDB_TWO_WRITERS": ("tests/unit/storage/postgres/test_two_writers.py", 60),
@@ -48,7 +50,7 @@ GENERATED: Final = {
 """Requests, queries, deaths of a server, histories, seconds of two writers, strangers, once: variable ->
 tests, and how many cases they have."""
 KNOWN_SEEDS: Final = 200
-"""They come first, among them those of ``make test``; then seeds that nobody has seen."""
+"""They come first, among them most of ``make test``; then seeds that nobody has seen."""
 
 
 @dataclass
@@ -78,6 +80,9 @@ def soak(hours: float, *, share: float = 1 / TURNS_PER_HOUR) -> int:
     say(f"commit {commit()}, seeds 1 to {KNOWN_SEEDS}, then from {first}")
     if hours:
         say(crowd().text())
+        for text in _failed_once():
+            say(f"VIOLATION at commit {commit()}: {text}")
+            return 1
         say(f"{MUTATED_FRAMES:,} mutated frames: {send(MUTATED_FRAMES, first)}")
         for variable in GENERATED:
             if not generated(variable):
@@ -104,6 +109,14 @@ def generated(variable: str) -> bool:
 def history(seed: int) -> Result:
     """One history of either kind."""
     return run(seed) if seed % AWAY_SEEDS else away.run(seed)
+
+
+def _failed_once() -> Iterator[str]:
+    """Every broken promise of the seeds that broke one before."""
+    with multiprocessing.get_context("fork").Pool() as pool:
+        for result in pool.imap_unordered(found.again, range(len(found.HISTORIES))):
+            yield from _broken(result)
+    say(f"{len(found.HISTORIES)} seeds that failed once: 0 violations")
 
 
 def _turn(total: Sum, first: int, share: float) -> Iterator[str]:

@@ -19,6 +19,16 @@ from tests.simulation.mutants.replication import no_receive_rule
 with no_receive_rule():
     sys.exit(soak.soak(0, share=0.0003))
 """
+FAILED_ONCE = """
+import sys
+sys.path.insert(0, "src")
+from tests import soak
+from tests.simulation import found
+from tests.simulation.mutants.replication import no_receive_rule
+found.HISTORIES = ((found.run, 4),)
+with no_receive_rule():
+    print(*soak._failed_once())
+"""
 
 
 def soak(script: str) -> subprocess.CompletedProcess[str]:
@@ -49,3 +59,9 @@ def test_a_broken_promise_ends_it_with_seed_and_commit() -> None:
     done = soak(BROKEN)
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search(r"VIOLATION at commit \S+: seed \d+ \(Options\(", done.stdout)
+
+
+@pytest.mark.slow
+def test_a_seed_that_failed_once_and_fails_again_is_told() -> None:
+    done = soak(FAILED_ONCE)
+    assert re.search(r"^seed 4 \(Options\(", done.stdout, re.M), done.stdout + done.stderr
