@@ -30,6 +30,7 @@ _VERSION: Final = "SELECT version FROM entgldb_tenants WHERE tenant = $1"
 _UNLOCK: Final = "UPDATE entgldb_tenants SET version = $2 WHERE tenant = $1"
 _RANDOM_BITS: Final = 20
 """Of a version: no two that follow the same one are alike, as after a copy was put back."""
+_NO_LOOPS: Final = "SELECT set_config('enable_nestloop', 'off', true)"
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 PAGE_ROWS: Final = 1_000
@@ -387,6 +388,9 @@ class Connection:
     def _let_go(self) -> None:
         held, self._held, self._version = self._held, None, None
         assert held is not None
+        if self._staged is not None:
+            # plans made with ``_NO_LOOPS`` would be kept for statements of other groups
+            held.close()
         self.server.give_back(held)
 
     def _raw(self, sql: str, _: object) -> Cursor:
@@ -433,16 +437,15 @@ class Connection:
             with closing(self._staged.execute(read_all)) as rows:
                 while page := rows.fetchmany(ARRAY_ROWS):
                     self.executemany(write, page)
-        self._count_staged()
+        self._join_by_hash()
 
-    def _count_staged(self) -> None:
-        """They are rows of this very transaction: PostgreSQL's planner would take the tables for empty, and
-        join each row with all others. CockroachDB and YugabyteDB refuse ANALYZE within a transaction."""
+    def _join_by_hash(self) -> None:
+        """They are rows of this very transaction, of which there are no statistics: PostgreSQL's planner
+        would join each with all others. ANALYZE would have other tenants wait: it holds a lock of the table.
+        CockroachDB has no such setting."""
         assert self._held is not None
-        said = self._held.info.parameter_status
-        if said("crdb_version") is None and "-YB-" not in (said("server_version") or ""):
-            for name in STAGED_READ:
-                self._ask((f"ANALYZE {on_postgres(name, 'staged')}", ()))
+        if self._held.info.parameter_status("crdb_version") is None:
+            self._later(_Waiting(_NO_LOOPS, (), counts=False))
 
     def _forget_staged(self) -> None:
         for name in STAGED_READ:
